@@ -1,0 +1,53 @@
+"""Shared memory for Python, Cython, ctypes, C and Rust that survives the death of any process that uses it.
+
+>>> import shmkit
+>>> with shmkit.SharedMemory(create=True, size=4096) as shm:
+...     shm.buf[0] = 42
+...     with shmkit.SharedMemory(shm.name) as same:
+...         print(same.buf[0])
+...     shm.unlink()
+42
+"""
+
+import os as _os
+
+from . import _capsules
+
+# What `cimport shmkit` in a Cython module looks up; the modules below do so too.
+__pyx_capi__ = _capsules.table()
+
+from ._status import Corrupt, ShmkitError, VersionMismatch  # noqa: E402
+from .limits import Limits, limits  # noqa: E402
+from .segment import SegmentInfo, SharedMemory  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Corrupt",
+    "Limits",
+    "SegmentInfo",
+    "SharedMemory",
+    "ShmkitError",
+    "VersionMismatch",
+    "get_include",
+    "get_library_dir",
+    "library_path",
+    "limits",
+]
+
+_HERE = _os.path.dirname(_os.path.abspath(__file__))
+
+
+def get_include():
+    """Return the directory of shmkit.h."""
+    return _os.path.join(_HERE, "include")
+
+
+def get_library_dir():
+    """Return the directory in which a linker finds libshmkit, for library_dirs and runtime_library_dirs."""
+    return _HERE
+
+
+def library_path():
+    """Return the path of the library that this package uses, for ctypes.CDLL: one copy of it runs in a process."""
+    return _os.path.join(_HERE, "libshmkit.so.0")

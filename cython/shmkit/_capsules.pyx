@@ -1,0 +1,16 @@
+"""Makes shmkit.__pyx_capi__: the C functions as capsules, so that ``cimport shmkit`` needs no linking.
+
+The only module that links to the library: the others find its functions as any user of the package does.
+"""
+
+from cpython.pycapsule cimport PyCapsule_New
+from shmkit cimport libshmkit as c
+
+include "_capsules.pxi"
+
+
+def table():
+    """Return a dict of capsules by function name, each named by its C signature as Cython writes it."""
+    # A capsule keeps the pointer to its name, not the name: the bytes live in _TABLE, for ever.
+    return {name: PyCapsule_New(<void *><size_t> address, <const char *> signature, NULL)
+            for name, signature, address in _TABLE}

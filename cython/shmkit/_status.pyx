@@ -1,0 +1,96 @@
+"""Turns status codes into exceptions, and lets Python's signals end long calls."""
+
+import errno
+import os
+
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Occurred
+from libc.stdint cimport int32_t
+from shmkit cimport (
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID,
+    SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_SYSTEM,
+    SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_UNSUPPORTED, SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_VERSION_MISMATCH,
+    SHMKIT_ERR_WRONG_KIND, SHMKIT_VERSION, shmkit_check_version, shmkit_last_error, shmkit_set_interrupt,
+    shmkit_status,
+)
+
+
+class ShmkitError(Exception):
+    """What no built-in exception says.
+
+    Every exception that shmkit raises has an attribute ``status``, the number of the C status.
+    """
+
+
+class Corrupt(ShmkitError):
+    """The shared bytes contradict themselves, or the file is shorter than it must be."""
+
+
+class VersionMismatch(ShmkitError):
+    """Another, incompatible version of the library or of a segment's layout."""
+
+
+# Statuses whose exception is a plain one with the text as its only argument.
+cdef dict _PLAIN = {
+    SHMKIT_ERR_INVALID: ValueError,
+    SHMKIT_ERR_CLOSED: ValueError,
+    SHMKIT_ERR_WRONG_KIND: ValueError,
+    SHMKIT_ERR_TOO_LARGE: ValueError,
+    SHMKIT_ERR_NO_MEMORY: MemoryError,
+    SHMKIT_ERR_CORRUPT: Corrupt,
+    SHMKIT_ERR_VERSION_MISMATCH: VersionMismatch,
+    SHMKIT_ERR_INTERRUPTED: InterruptedError,
+}
+
+# Statuses whose exception is an OSError: its errno chooses the subclass. Here where the kernel gave none.
+cdef dict _OS = {
+    SHMKIT_ERR_NOT_FOUND: errno.ENOENT,
+    SHMKIT_ERR_EXISTS: errno.EEXIST,
+    SHMKIT_ERR_PERMISSION: errno.EACCES,
+    SHMKIT_ERR_UNTRUSTED: errno.EPERM,
+    SHMKIT_ERR_NO_SPACE: errno.ENOSPC,
+    SHMKIT_ERR_UNSUPPORTED: errno.EOPNOTSUPP,
+    SHMKIT_ERR_SYSTEM: errno.EIO,
+}
+
+
+cdef object _exception(shmkit_status status):
+    cdef int32_t number = 0
+    cdef const char *sentence = NULL
+    shmkit_last_error(NULL, &number, &sentence)
+    text = sentence.decode("utf-8", "replace")
+    if status in _PLAIN:
+        error = _PLAIN[status](text)
+    elif status in _OS:
+        # An untrusted file is always a PermissionError: the errno of a symbolic link would make it none.
+        own = status == SHMKIT_ERR_UNTRUSTED or not number
+        error = OSError(_OS[status] if own else number, text)
+    else:
+        error = ShmkitError(text)
+    error.status = status
+    return error
+
+
+cdef int check(shmkit_status status) except -1:
+    """Raise the exception that belongs to a status, unless it is SHMKIT_OK."""
+    if status == 0:
+        return 0
+    if status == SHMKIT_ERR_INTERRUPTED and PyErr_Occurred():
+        return -1  # what the signal handler raised, KeyboardInterrupt for one
+    raise _exception(status)
+
+
+cdef bytes text(object given, str what):
+    """Return a name or path as the bytes that C wants."""
+    encoded = os.fsencode(given)
+    if b"\0" in encoded:
+        raise ValueError(f"the {what} contains a NUL character")
+    return encoded
+
+
+cdef int32_t _go_on(void *argument) noexcept with gil:
+    # 0, or -1 with the exception set that `check` finds. Only the main thread runs signal handlers.
+    return PyErr_CheckSignals()
+
+
+check(shmkit_check_version(SHMKIT_VERSION))
+check(shmkit_set_interrupt(_go_on, NULL))

@@ -1,0 +1,31 @@
+# SharedMemory for Cython: `from shmkit.segment cimport SharedMemory`.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from shmkit cimport shmkit_segment
+
+
+cdef class _Mapping:
+    cdef shmkit_segment *handle
+    cdef void *data
+    cdef uint64_t capacity
+    cdef uint32_t flags
+
+
+cdef class SharedMemory:
+    # Subclasses in other modules are compiled for exactly these fields: they never grow.
+    cdef _Mapping _mapping      # owns the handle, exports the bytes; None once closed
+    cdef object _buf            # what .buf returned last
+    cdef tuple _place           # (name, directory, device, inode); None where it is anonymous
+    cdef void *_data            # byte 0; NULL once closed
+    cdef shmkit_segment *_handle
+    cdef uint64_t _size         # the last one known
+    cdef object __weakref__
+    cdef void *_reserved[3]
+
+    # The C handle, for the functions of `cimport shmkit`; NULL once closed.
+    cdef shmkit_segment *handle(self) noexcept nogil
+    # The address of byte 0, valid until close() or the last view goes; NULL once closed.
+    cdef void *pointer(self) noexcept nogil
+    # How many bytes have memory now; negative: a shmkit_status.
+    cdef int64_t length(self) noexcept nogil

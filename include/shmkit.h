@@ -1,0 +1,554 @@
+/*
+ * shmkit: shared memory, locks and queues that survive the death of any process that uses them.
+ *
+ * Any process may be killed at any instruction, and the others go on. Linux, 64 bits.
+ *
+ *   #include <shmkit.h>                        cc frames.c $(pkg-config --cflags --libs shmkit)
+ *
+ *   shmkit_segment *segment;
+ *   void *data;
+ *   if (shmkit_segment_create("frames", 1 << 20, NULL, &segment) == SHMKIT_OK
+ *       && shmkit_segment_data(segment, &data) == SHMKIT_OK)
+ *       memset(data, 42, 1 << 20);
+ *   shmkit_segment_close(segment);             this process lets go; the name stays
+ *
+ * Results     Functions return a shmkit_status: SHMKIT_OK or a negative number. Outputs come last and are written only
+ *             on SHMKIT_OK. shmkit_last_error has a sentence with names and figures about the last failure on a thread.
+ * Handles     Types such as shmkit_segment are used by pointer alone. Who opens a handle closes it. A NULL, closed or
+ *             wrong handle is a status, not a crash; any other pointer is undefined.
+ * Threads     Any thread may use any handle. Closing one while another thread uses it is undefined.
+ * Fork        A child has its parent's mappings and may go on using and closing its handles.
+ * Signals     Calls go on through signals unless they are told otherwise: SHMKIT_INTERRUPTIBLE.
+ * Names       A segment is a file of its name in /dev/shm, in the directory that the variable SHMKIT_DIR names, or in
+ *             the one that a call is given. Files begin as 0600 and are never opened through a symbolic link.
+ * Structs     Option and result structs begin with uint32_t struct_size, which the caller sets to sizeof the struct.
+ *             Flags and reserved fields that mean nothing are refused.
+ * Close       This process lets go.     Unlink      The name goes; the memory stays until the last user lets go.
+ *
+ * This file is generated from src/capi of the Rust sources: do not edit it.
+ */
+
+#ifndef SHMKIT_H
+#define SHMKIT_H
+
+#include <stdint.h>
+
+#ifndef SHMKIT_TYPES
+#define SHMKIT_TYPES
+
+/** Changes when programs must be changed; while it is 0, SHMKIT_VERSION_MINOR takes its place. */
+#define SHMKIT_VERSION_MAJOR 0
+
+/** Changes when something is added. */
+#define SHMKIT_VERSION_MINOR 1
+
+/** Changes when something is mended. */
+#define SHMKIT_VERSION_PATCH 0
+
+/** The version as one number, which grows: major, minor and patch with two, three and three decimal places. */
+#define SHMKIT_VERSION 1000
+
+/** Lets the hook end this call with SHMKIT_ERR_INTERRUPTED. Without it signals do not end a call. */
+#define SHMKIT_INTERRUPTIBLE 1
+
+/** The file system of the directory keeps what it holds in memory (tmpfs). */
+#define SHMKIT_LIMITS_IN_MEMORY 1
+
+/** Map it for reading only: writing to it is then SIGSEGV. Not for create. */
+#define SHMKIT_SEGMENT_READONLY 16
+
+/** Open what belongs to another user, or a file without a name that is not sealed against shrinking. */
+#define SHMKIT_SEGMENT_TRUST 32
+
+/** Do not compare the size with what file system, machine and cgroup have: let the kernel decide. */
+#define SHMKIT_SEGMENT_FORCE 64
+
+/** Do not set memory aside: a page gets memory when it is touched, and where there is none, that is SIGBUS. */
+#define SHMKIT_SEGMENT_SPARSE 128
+
+/** Map all pages now, so that no first touch waits for the kernel. */
+#define SHMKIT_SEGMENT_PREFAULT 256
+
+/** Ask for huge pages; shmkit_segment_huge tells how many bytes got them. Where there are none nothing is lost. */
+#define SHMKIT_SEGMENT_HUGE 512
+
+/** Keep it in physical memory (mlock); SHMKIT_ERR_NO_MEMORY where RLIMIT_MEMLOCK does not allow it. */
+#define SHMKIT_SEGMENT_LOCK 1024
+
+/** In shmkit_segment_info: this handle made the segment. */
+#define SHMKIT_SEGMENT_CREATED 2048
+
+/** In shmkit_segment_info: nobody can ever shrink it. */
+#define SHMKIT_SEGMENT_SEALED 4096
+
+/** A segment of shared memory that this process has mapped. Any thread may use it; closing it ends all use. */
+typedef struct shmkit_segment shmkit_segment;
+
+/**
+ * What most functions return: SHMKIT_OK, or one of the negative SHMKIT_ERR_... numbers. Outputs are written only on
+ * SHMKIT_OK. The numbers never change.
+ */
+typedef int32_t shmkit_status;
+
+/** A function that long operations ask whether to go on: 0, or anything else to end them. */
+typedef int32_t (*shmkit_interrupt_hook)(void *argument);
+
+/**
+ * What bounds the size of a segment just now. Sizes in bytes; UINT64_MAX means that there is no limit.
+ *
+ * Set struct_size to sizeof(shmkit_limits_info) before the call. Every figure was true when it was read, and others
+ * take and give memory meanwhile.
+ */
+typedef struct shmkit_limits_info {
+  /** sizeof(shmkit_limits_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_LIMITS_IN_MEMORY or 0. */
+  uint32_t flags;
+  /** The largest segment that could be made in the directory now, in whole pages. */
+  uint64_t largest_named;
+  /** The largest anonymous segment that could be made now, in whole pages. */
+  uint64_t largest_anonymous;
+  /** What the file system of the directory can hold (statfs). */
+  uint64_t directory_total;
+  /** What is free there for this user. */
+  uint64_t directory_free;
+  /** MemTotal of /proc/meminfo. */
+  uint64_t memory_total;
+  /** MemAvailable of /proc/meminfo. */
+  uint64_t memory_available;
+  /** SwapTotal of /proc/meminfo. */
+  uint64_t swap_total;
+  /** SwapFree of /proc/meminfo. */
+  uint64_t swap_free;
+  /** The limit of the cgroup that has least left, from this process' own up to the root. */
+  uint64_t cgroup_limit;
+  /** What that cgroup has left, page cache counted as free. */
+  uint64_t cgroup_free;
+  /** CommitLimit less Committed_AS where overcommit_policy is 2. */
+  uint64_t commit_free;
+  /** RLIMIT_FSIZE: the largest file this process may write. */
+  uint64_t file_size_limit;
+  /** RLIMIT_MEMLOCK: how much this process may lock in memory. */
+  uint64_t locked_memory_limit;
+  /** RLIMIT_AS: how much address space this process may have. */
+  uint64_t address_space_limit;
+  /** RLIMIT_NOFILE: how many descriptors this process may have. */
+  uint64_t open_files_limit;
+  /** The size of a page. */
+  uint64_t page_size;
+  /** The size of a huge page; 0 where the kernel has none. */
+  uint64_t huge_page_size;
+  /** /proc/sys/vm/overcommit_memory: 0 guesses, 1 always says yes, 2 counts. */
+  uint32_t overcommit_policy;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_limits_info;
+
+/** How to make or open a segment. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_segment_options {
+  /** sizeof(shmkit_segment_options). */
+  uint32_t struct_size;
+  /** SHMKIT_SEGMENT_READONLY to SHMKIT_SEGMENT_LOCK and SHMKIT_INTERRUPTIBLE, or-ed. */
+  uint32_t flags;
+  /** Bytes of address space to map, so that the segment can grow without moving. 0: its size in whole pages. */
+  uint64_t capacity;
+  /** Permission bits of a new segment, exactly these whatever the umask. 0: 0600, its owner's alone. */
+  uint32_t mode;
+  /** 0. */
+  uint32_t reserved;
+  /** Where it stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+} shmkit_segment_options;
+
+/** What is known of a segment. Sizes in bytes. */
+typedef struct shmkit_segment_info {
+  /** sizeof(shmkit_segment_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, or-ed. */
+  uint32_t flags;
+  /** Its length. */
+  uint64_t size;
+  /** How much address space is mapped here. */
+  uint64_t capacity;
+  /** How much memory its file system has set aside for it. */
+  uint64_t allocated;
+  /** The file system it lies in (st_dev). */
+  uint64_t device;
+  /** Its number there (st_ino): with the device it names the segment for as long as it lives. */
+  uint64_t inode;
+  /** How many names it has: 0 once it is unlinked, or where it is anonymous. */
+  uint64_t links;
+  /** Its owner. */
+  uint32_t user;
+  /** Its permission bits. */
+  uint32_t mode;
+} shmkit_segment_info;
+
+/** What shmkit_segment_list calls for each name; nonzero ends the list. */
+typedef int32_t (*shmkit_segment_visit)(const char *name, void *argument);
+
+/** Done. */
+#define SHMKIT_OK 0
+
+/** An argument cannot be meant: NULL, a size of zero, a name with a slash inside. */
+#define SHMKIT_ERR_INVALID (-1)
+
+/** The handle has been closed. */
+#define SHMKIT_ERR_CLOSED (-2)
+
+/** Something else stands here: another kind of handle, of object or of file. */
+#define SHMKIT_ERR_WRONG_KIND (-3)
+
+/** Nothing has this name (any more). */
+#define SHMKIT_ERR_NOT_FOUND (-4)
+
+/** The name is taken. */
+#define SHMKIT_ERR_EXISTS (-5)
+
+/** The kernel does not permit it to this user. */
+#define SHMKIT_ERR_PERMISSION (-6)
+
+/** It could be done, but what is there belongs to somebody else, is a symbolic link, or could be pulled away. */
+#define SHMKIT_ERR_UNTRUSTED (-7)
+
+/** The memory is not there. The text says how much was asked for, how much is free, and where. */
+#define SHMKIT_ERR_NO_SPACE (-8)
+
+/** This process cannot have it: address space, locked memory, heap. */
+#define SHMKIT_ERR_NO_MEMORY (-9)
+
+/** The time was up. */
+#define SHMKIT_ERR_TIMEOUT (-10)
+
+/** It would have had to wait, and was told not to. */
+#define SHMKIT_ERR_WOULD_BLOCK (-11)
+
+/** The interrupt hook asked for the end (see shmkit_set_interrupt). */
+#define SHMKIT_ERR_INTERRUPTED (-12)
+
+/** The caller does not hold what it wants to give back. */
+#define SHMKIT_ERR_NOT_OWNER (-13)
+
+/** A counter would go past its end. */
+#define SHMKIT_ERR_OVERFLOW (-14)
+
+/** The barrier is broken. */
+#define SHMKIT_ERR_BROKEN (-15)
+
+/** The queue is empty. */
+#define SHMKIT_ERR_EMPTY (-16)
+
+/** The queue is full. */
+#define SHMKIT_ERR_FULL (-17)
+
+/** Larger than what this object can ever hold. */
+#define SHMKIT_ERR_TOO_LARGE (-18)
+
+/** The table of participants is full of living processes. */
+#define SHMKIT_ERR_PARTICIPANTS (-19)
+
+/** This process can no longer ask who is alive. */
+#define SHMKIT_ERR_DETACHED (-20)
+
+/** The shared bytes contradict themselves or what the file allows. */
+#define SHMKIT_ERR_CORRUPT (-21)
+
+/** Another major version of the library or of the layout. */
+#define SHMKIT_ERR_VERSION_MISMATCH (-22)
+
+/** This kernel, file system or version of the library cannot do it. */
+#define SHMKIT_ERR_UNSUPPORTED (-23)
+
+/** Another error of the kernel: shmkit_last_error has its errno. */
+#define SHMKIT_ERR_SYSTEM (-24)
+
+/** A defect of this library was caught before it could do harm: please report it. */
+#define SHMKIT_ERR_INTERNAL (-25)
+
+#endif /* SHMKIT_TYPES */
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/** Returns the version of the library that runs, to be compared with the header's SHMKIT_VERSION. */
+uint32_t shmkit_version(void);
+
+/** Returns the version of the library that runs as text, such as "0.1.0"; it is not freed. */
+const char *shmkit_version_string(void);
+
+/**
+ * Says whether a program built with the header of version `built_with` runs with this library.
+ *
+ * Call it first: shmkit_check_version(SHMKIT_VERSION). SHMKIT_ERR_VERSION_MISMATCH: another major version (while that
+ * is 0, another minor version), or a library older than the header.
+ */
+shmkit_status shmkit_check_version(uint32_t built_with);
+
+/**
+ * Returns a short sentence for a status, in English, without a full stop; it lives for ever and is not freed.
+ *
+ * Never NULL: a number that means nothing has a sentence which says so. Any thread; async-signal-safe.
+ */
+const char *shmkit_strerror(shmkit_status status);
+
+/**
+ * Tells what the last call that failed on this thread had to say.
+ *
+ * `code` gets its status, SHMKIT_OK if none has failed yet; `system_errno` the errno of the system call that failed,
+ * 0 where none did; `text` a sentence with names and figures. Each may be NULL if it is not wanted. The text belongs
+ * to the library and lives until the next call that fails on this thread, or the thread's end. Calls that succeed
+ * change nothing here.
+ *
+ * Required: Each pointer must be NULL or writable.
+ */
+shmkit_status shmkit_last_error(shmkit_status *code,
+                                int32_t *system_errno,
+                                const char **text);
+
+/**
+ * Installs the one interrupt hook of this process; NULL takes it away.
+ *
+ * Calls that were given SHMKIT_INTERRUPTIBLE call it, on their own thread, when a signal has come and after each
+ * step: at most 64 MiB of memory set aside. If it returns nonzero, they undo what they had begun and return
+ * SHMKIT_ERR_INTERRUPTED. It may call any function of this library. Whoever replaces a hook makes sure that calls
+ * begun before have ended before its `argument` goes.
+ *
+ * Required: Any thread may call `hook` with `argument`.
+ */
+shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook,
+                                   void *argument);
+
+/**
+ * Tells how large a segment may be: what file system, machine, cgroup and this process' own limits leave.
+ *
+ * `directory` NULL: SHMKIT_DIR, else /dev/shm. SHMKIT_ERR_NOT_FOUND: no such directory.
+ *
+ * Required: `directory` must be NULL or a C string, `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_limits(const char *directory,
+                            struct shmkit_limits_info *out);
+
+/**
+ * Writes the answer of shmkit_limits as one line for people, NUL-terminated, without a newline.
+ *
+ * `size` is the room in `buffer` in bytes: 1024 are enough. SHMKIT_ERR_TOO_LARGE: they are not, and nothing is written.
+ *
+ * Required: `directory` must be NULL or a C string, `buffer` NULL or `size` writable bytes.
+ */
+shmkit_status shmkit_limits_line(const char *directory,
+                                 char *buffer,
+                                 uint64_t size);
+
+/**
+ * Makes a segment of `size` bytes, all zero, and maps it.
+ *
+ * `name` has at most 255 bytes, with or without a leading slash, no other. NULL: an anonymous segment, a memory file
+ * that goes when nobody has it open any more, and that nobody can ever shrink. `options` NULL: none. `out` gets the
+ * handle, which shmkit_segment_close frees.
+ *
+ * Its memory is set aside before it has a name, and the name comes last: who finds it finds it whole, and if this
+ * process is killed before that, the kernel takes everything back. Bytes at the end of the last page lie beyond
+ * `size` and belong to nobody.
+ *
+ * SHMKIT_ERR_EXISTS: the name is taken. SHMKIT_ERR_NO_SPACE: not enough memory in file system, machine or cgroup.
+ * SHMKIT_ERR_NO_MEMORY: no address space, or not lockable. SHMKIT_ERR_NOT_FOUND: no such directory.
+ * SHMKIT_ERR_PERMISSION. SHMKIT_ERR_INVALID: size 0, capacity below size, a name that cannot be.
+ * SHMKIT_ERR_TOO_LARGE: more than a file can have. SHMKIT_ERR_INTERRUPTED.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_segment_create(const char *name,
+                                    uint64_t size,
+                                    const struct shmkit_segment_options *options,
+                                    struct shmkit_segment **out);
+
+/**
+ * Opens the segment of this name and maps it, whoever made it: this library, shm_open, Python.
+ *
+ * `size` is the least that is expected of it in bytes; 0: any will do. `options` NULL: none. With
+ * SHMKIT_SEGMENT_READONLY read permission is enough. Nothing that fails here removes or changes anything.
+ *
+ * SHMKIT_ERR_NOT_FOUND. SHMKIT_ERR_PERMISSION. SHMKIT_ERR_UNTRUSTED: a symbolic link, always; another user's, unless
+ * SHMKIT_SEGMENT_TRUST. SHMKIT_ERR_WRONG_KIND: a directory, a FIFO, a device. SHMKIT_ERR_CORRUPT: no bytes, or fewer
+ * than `size`. SHMKIT_ERR_INVALID: capacity below its size, a name that cannot be. SHMKIT_ERR_NO_MEMORY: no address
+ * space, or not lockable.
+ *
+ * Whoever may write to a named file may also truncate it (ftruncate), and the next touch is then SIGBUS. Anonymous
+ * segments cannot be truncated.
+ *
+ * Required: As for shmkit_segment_create.
+ */
+shmkit_status shmkit_segment_open(const char *name,
+                                  uint64_t size,
+                                  const struct shmkit_segment_options *options,
+                                  struct shmkit_segment **out);
+
+/**
+ * Opens the segment of this name, or makes it with `size` bytes if there is none.
+ *
+ * Of several processes that race exactly one makes it: SHMKIT_SEGMENT_CREATED in shmkit_segment_stat tells which.
+ * `name` NULL: as shmkit_segment_create. Errors as of both; SHMKIT_ERR_CORRUPT: it exists with fewer than `size`
+ * bytes.
+ *
+ * Required: As for shmkit_segment_create.
+ */
+shmkit_status shmkit_segment_open_or_create(const char *name,
+                                            uint64_t size,
+                                            const struct shmkit_segment_options *options,
+                                            struct shmkit_segment **out);
+
+/**
+ * Opens the segment behind a file descriptor: inherited, received over a socket, or opened through /proc/PID/fd.
+ *
+ * The descriptor is duplicated and stays the caller's. `size` and errors as for shmkit_segment_open, and:
+ * SHMKIT_ERR_INVALID: not an open descriptor. SHMKIT_ERR_PERMISSION: not open for reading, or not for writing and
+ * SHMKIT_SEGMENT_READONLY was not asked for. SHMKIT_ERR_UNTRUSTED: a file without a name that is not sealed against
+ * shrinking, unless SHMKIT_SEGMENT_TRUST: who sent it could make touching it SIGBUS.
+ *
+ * Required: As for shmkit_segment_create.
+ */
+shmkit_status shmkit_segment_open_fd(int32_t fd,
+                                     uint64_t size,
+                                     const struct shmkit_segment_options *options,
+                                     struct shmkit_segment **out);
+
+/**
+ * Makes the segment `size` bytes long, for every process that has it mapped.
+ *
+ * No address moves and no pointer into it dangles; new bytes are zero. Others see the growth in shmkit_segment_size,
+ * as far as the capacity of their mapping goes. `flags`: SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_SPARSE,
+ * SHMKIT_INTERRUPTIBLE. Growers wait for each other; one that is killed leaves the old size or the new one.
+ *
+ * SHMKIT_ERR_TOO_LARGE: beyond the capacity of this mapping. SHMKIT_ERR_INVALID: smaller than it is: segments do not
+ * shrink. SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_INTERRUPTED: nothing has changed.
+ * SHMKIT_ERR_NO_MEMORY: it has grown, but the new bytes could not be locked as its options ask.
+ *
+ * Required: `segment` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_segment_resize(struct shmkit_segment *segment,
+                                    uint64_t size,
+                                    uint32_t flags);
+
+/**
+ * Tells the address of byte 0, which stays the same until the handle is closed.
+ *
+ * Required: `segment` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
+ */
+shmkit_status shmkit_segment_data(const struct shmkit_segment *segment,
+                                  void **out);
+
+/**
+ * Tells how many bytes of the mapping have memory now.
+ *
+ * It grows when any process resizes the segment; it asks the kernel (about 0.2 microseconds). SHMKIT_ERR_CORRUPT: it
+ * is shorter than it has been, so somebody has truncated its file, and touching what is gone is SIGBUS.
+ *
+ * Required: As for shmkit_segment_data.
+ */
+shmkit_status shmkit_segment_size(const struct shmkit_segment *segment,
+                                  uint64_t *out);
+
+/**
+ * Tells how many bytes of address space are mapped: how far the segment can grow in this process.
+ *
+ * Required: As for shmkit_segment_data.
+ */
+shmkit_status shmkit_segment_capacity(const struct shmkit_segment *segment, uint64_t *out);
+
+/**
+ * Tells the descriptor of the segment's file, to be passed on. It is the handle's: do not close it.
+ *
+ * Required: As for shmkit_segment_data.
+ */
+shmkit_status shmkit_segment_fd(const struct shmkit_segment *segment, int32_t *out);
+
+/**
+ * Tells the name of the segment, without directory or slash; it lives until the handle is closed.
+ *
+ * NULL where it is anonymous or was opened by its descriptor.
+ *
+ * Required: As for shmkit_segment_data.
+ */
+shmkit_status shmkit_segment_name(const struct shmkit_segment *segment, const char **out);
+
+/**
+ * Tells the directory in which the segment was found or made; it lives until the handle is closed.
+ *
+ * NULL where it is anonymous or was opened by its descriptor.
+ *
+ * Required: As for shmkit_segment_data.
+ */
+shmkit_status shmkit_segment_directory(const struct shmkit_segment *segment, const char **out);
+
+/**
+ * Tells how many bytes of the segment this process reaches through huge pages just now.
+ *
+ * It reads /proc/self/smaps, which takes the longer the more is mapped: 0.1 ms and up.
+ *
+ * Required: As for shmkit_segment_data.
+ */
+shmkit_status shmkit_segment_huge(const struct shmkit_segment *segment, uint64_t *out);
+
+/**
+ * Tells what is known of the segment: sizes, owner, device and inode.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_segment_stat(const struct shmkit_segment *segment,
+                                  struct shmkit_segment_info *out);
+
+/**
+ * Removes the name of the segment. Whoever has it mapped keeps it, and its memory goes with the last of them.
+ *
+ * Only if the name still stands for this segment: a new one that has come under the old name is left alone, and that
+ * is SHMKIT_ERR_NOT_FOUND. An anonymous segment has no name: SHMKIT_OK. SHMKIT_ERR_INVALID: a named one that was
+ * opened by its descriptor, so that its name is not known here.
+ *
+ * Required: `segment` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_segment_unlink(struct shmkit_segment *segment);
+
+/**
+ * Removes a name without opening the segment: what a clean-up needs.
+ *
+ * `directory` NULL: SHMKIT_DIR, else /dev/shm. With `device` and `inode` of shmkit_segment_stat only that segment is
+ * meant; 0 and 0: whatever stands there. `flags`: SHMKIT_INTERRUPTIBLE. SHMKIT_ERR_NOT_FOUND: nothing stands there, or
+ * another segment. SHMKIT_ERR_WRONG_KIND: not a regular file; it is left alone. SHMKIT_ERR_PERMISSION.
+ *
+ * Required: `name` and `directory` must be NULL or C strings.
+ */
+shmkit_status shmkit_segment_unlink_name(const char *name,
+                                         const char *directory,
+                                         uint64_t device,
+                                         uint64_t inode,
+                                         uint32_t flags);
+
+/**
+ * Calls `visit` with the name of each regular file in `directory`, in no particular order, and with `argument`.
+ *
+ * They are what shmkit_segment_open might open, whoever made them. A nonzero answer of `visit` ends the list, which is
+ * SHMKIT_OK too. The name lives until `visit` returns. `directory` NULL: SHMKIT_DIR, else /dev/shm.
+ * SHMKIT_ERR_NOT_FOUND: no such directory.
+ *
+ * Required: `directory` must be NULL or a C string; `visit` must take the argument.
+ */
+shmkit_status shmkit_segment_list(const char *directory,
+                                  shmkit_segment_visit visit,
+                                  void *argument);
+
+/**
+ * Lets go of the segment: its memory is unmapped, its descriptor closed, its name stays. NULL is SHMKIT_ERR_INVALID.
+ *
+ * All pointers into it end here. A second close is SHMKIT_ERR_CLOSED, as is any other use of the handle, until 1024
+ * more handles have been closed; after that it is undefined, as after free.
+ *
+ * Required: `segment` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_segment_close(struct shmkit_segment *segment);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SHMKIT_H */

@@ -1,0 +1,68 @@
+//! The C ABI: one file per noun. Each function checks its pointers, calls the core once, and stores its outputs.
+//!
+//! What stands above a function is the manual of the C header; it is written for a C reader.
+
+pub mod interrupt;
+pub mod limits;
+pub mod segment;
+pub mod status;
+pub mod version;
+
+mod handle;
+mod structure;
+
+use crate::error::{Error, Result};
+use std::ffi::{CStr, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs the body of an exported function: errors and panics become a status, and what `shmkit_last_error` tells.
+fn run(body: impl FnOnce() -> Result<()>) -> status::shmkit_status {
+    // What the body leaves half done when it unwinds is a handle nobody has been given, or an output not written.
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => status::SHMKIT_OK,
+        Ok(Err(error)) => status::remember(error),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            status::remember(Error::Internal(
+                text.unwrap_or_else(|| "a panic without a text".into())
+                    .into(),
+            ))
+        }
+    }
+}
+
+/// Checks a place for an output.
+///
+/// # Safety
+/// Not NULL and aligned, `out` must be writable, and nobody else may use it during the call.
+unsafe fn output<'a, T>(
+    out: *mut T,
+    what: &'static str,
+) -> Result<&'a mut std::mem::MaybeUninit<T>> {
+    check_pointer(out, what)?;
+    // SAFETY: not NULL and aligned (checked above); the caller promises the rest.
+    Ok(unsafe { &mut *out.cast() })
+}
+
+fn check_pointer<T>(pointer: *const T, what: &'static str) -> Result<()> {
+    if pointer.is_null() {
+        return Err(Error::Invalid(format!("{what} is NULL").into()));
+    }
+    if !pointer.is_aligned() {
+        return Err(Error::Invalid(format!("{what} is not aligned").into()));
+    }
+    Ok(())
+}
+
+/// Reads a text that may be NULL.
+///
+/// # Safety
+/// Not NULL, `text` must end with a NUL byte and stay as it is during the call.
+unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
+    if text.is_null() {
+        return None;
+    }
+    // SAFETY: not NULL (checked above); the caller promises the rest.
+    Some(unsafe { CStr::from_ptr(text) })
+}

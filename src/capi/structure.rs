@@ -1,0 +1,81 @@
+//! Structs that grow: each begins with its size as the caller knows it, so old callers and new libraries fit.
+//!
+//! Read: what the caller does not know is zero; what this library does not know must be zero. Written: as much as the
+//! caller has room for, and `struct_size` says how much that was.
+
+use crate::error::{Error, Result};
+use std::mem::size_of;
+
+/// A struct of the C ABI whose first field is `uint32_t struct_size`.
+///
+/// # Safety
+/// It is `repr(C)`, has no padding, and any bytes, all zeros among them, are a value of it.
+pub unsafe trait Sized32: Copy {
+    /// How large its first version was.
+    const FIRST: usize;
+}
+
+unsafe fn declared_size<T: Sized32>(structure: *const T, what: &'static str) -> Result<usize> {
+    super::check_pointer(structure, what)?;
+    // SAFETY: not NULL and aligned (checked above); every Sized32 begins with a u32, which the caller has set.
+    let declared = unsafe { structure.cast::<u32>().read() } as usize;
+    if declared < T::FIRST {
+        let text = format!(
+            "{what}: struct_size is {declared}, at least {} was expected: set it to sizeof",
+            T::FIRST
+        );
+        return Err(Error::Invalid(text.into()));
+    }
+    Ok(declared)
+}
+
+/// Reads a struct that the caller has filled; NULL is one of zeros.
+///
+/// # Safety
+/// Not NULL and aligned, `from` must point to as many readable bytes as its `struct_size` says.
+pub unsafe fn read<T: Sized32>(from: *const T, what: &'static str) -> Result<T> {
+    // SAFETY: Sized32 promises that zeros are a value.
+    let mut value: T = unsafe { std::mem::zeroed() };
+    if from.is_null() {
+        return Ok(value);
+    }
+    // SAFETY: the caller's promise.
+    let declared = unsafe { declared_size(from, what) }?;
+    let known = declared.min(size_of::<T>());
+    // SAFETY: `known` bytes are readable at `from` (the caller's promise) and fit into `value`; any bytes are a T.
+    unsafe { std::ptr::copy_nonoverlapping(from.cast::<u8>(), (&raw mut value).cast(), known) };
+    for offset in known..declared {
+        // SAFETY: offset < declared bytes, which are readable (the caller's promise).
+        let byte = unsafe { from.cast::<u8>().add(offset) };
+        // SAFETY: as above.
+        if unsafe { byte.read() } != 0 {
+            return Err(Error::Unsupported(
+                format!("{what} asks for something that this version does not know").into(),
+            ));
+        }
+    }
+    Ok(value)
+}
+
+/// Checks the `struct_size` that the caller has set in a struct for outputs.
+///
+/// # Safety
+/// As `read`.
+pub unsafe fn check<T: Sized32>(to: *mut T, what: &'static str) -> Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe { declared_size(to, what) }.map(drop)
+}
+
+/// Writes as much of `value` as the caller has room for.
+///
+/// # Safety
+/// `check` has accepted `to`, and as many bytes as its `struct_size` says are writable.
+pub unsafe fn write<T: Sized32>(to: *mut T, value: T) {
+    // SAFETY: `check` has read the same bytes.
+    let declared = unsafe { to.cast::<u32>().read() } as usize;
+    let known = declared.min(size_of::<T>());
+    // SAFETY: `known` bytes are writable at `to` (the caller's promise) and exist in `value`.
+    unsafe { std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), to.cast(), known) };
+    // SAFETY: the struct begins with a u32, which the caller may write.
+    unsafe { to.cast::<u32>().write(known as u32) };
+}

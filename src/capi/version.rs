@@ -1,0 +1,65 @@
+//! Which version of the library this is, and whether a program was built for it.
+
+use super::run;
+use super::status::shmkit_status;
+use crate::error::Error;
+use std::ffi::c_char;
+
+/// Changes when programs must be changed; while it is 0, SHMKIT_VERSION_MINOR takes its place.
+pub const SHMKIT_VERSION_MAJOR: u32 = 0;
+/// Changes when something is added.
+pub const SHMKIT_VERSION_MINOR: u32 = 1;
+/// Changes when something is mended.
+pub const SHMKIT_VERSION_PATCH: u32 = 0;
+/// The version as one number, which grows: major, minor and patch with two, three and three decimal places.
+pub const SHMKIT_VERSION: u32 = 1_000;
+
+const _: () = assert!(
+    SHMKIT_VERSION
+        == SHMKIT_VERSION_MAJOR * 1_000_000 + SHMKIT_VERSION_MINOR * 1_000 + SHMKIT_VERSION_PATCH
+);
+
+/// Returns the version of the library that runs, to be compared with the header's SHMKIT_VERSION.
+#[unsafe(no_mangle)]
+pub extern "C" fn shmkit_version() -> u32 {
+    SHMKIT_VERSION
+}
+
+/// Returns the version of the library that runs as text, such as "0.1.0"; it is not freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn shmkit_version_string() -> *const c_char {
+    const TEXT: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+    TEXT.as_ptr().cast()
+}
+
+/// Says whether a program built with the header of version `built_with` runs with this library.
+///
+/// Call it first: shmkit_check_version(SHMKIT_VERSION). SHMKIT_ERR_VERSION_MISMATCH: another major version (while that
+/// is 0, another minor version), or a library older than the header.
+#[unsafe(no_mangle)]
+pub extern "C" fn shmkit_check_version(built_with: u32) -> shmkit_status {
+    const SERIES: u32 = if SHMKIT_VERSION_MAJOR == 0 {
+        1_000
+    } else {
+        1_000_000
+    };
+    run(|| {
+        if built_with / SERIES == SHMKIT_VERSION / SERIES && built_with <= SHMKIT_VERSION {
+            return Ok(());
+        }
+        let text =
+            format!("the program was built for shmkit {built_with}, this is {SHMKIT_VERSION}");
+        Err(Error::VersionMismatch(text.into()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_is_the_crates() {
+        let told = format!("{SHMKIT_VERSION_MAJOR}.{SHMKIT_VERSION_MINOR}.{SHMKIT_VERSION_PATCH}");
+        assert_eq!(told, env!("CARGO_PKG_VERSION"));
+    }
+}

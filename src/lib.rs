@@ -1,0 +1,41 @@
+//! Shared memory, locks and queues for C, Cython, ctypes, Python and Rust on Linux.
+//!
+//! Any process may be killed at any instruction, and the others go on.
+//!
+//! | floor | module | what it knows |
+//! |------:|--------|---------------|
+//! | 0 | [`error`] | what can go wrong, and its number |
+//! | 1 | `sys` | the kernel: the only place that names libc, nix and memmap2 |
+//! | 2 | [`layout`] | bytes at rest |
+//! | 2 | [`limits`] | how large a segment may be |
+//! | 2 | `name` | where a segment of this name stands |
+//! | 3 | `draft`, `reservation` | files without a name yet; memory before anyone can touch it |
+//! | 5 | [`segment`] | create, open, resize, close, unlink |
+//! | 8 | [`capi`] | the C ABI: one file per noun, no algorithm |
+//!
+//! A module imports only from floors below its own; `tests/floors.rs` holds it to that.
+//!
+//! ```
+//! use shmkit::segment::{Options, Segment};
+//! use std::sync::atomic::Ordering::Relaxed;
+//!
+//! # fn main() -> shmkit::error::Result<()> {
+//! let made = Segment::create(Some(c"shmkit-doc-example"), 4096, &Options::default())?;
+//! made.bytes()?[0].store(42, Relaxed);
+//!
+//! let opened = Segment::open(c"shmkit-doc-example", 0, &Options::default())?;
+//! assert_eq!(opened.bytes()?[0].load(Relaxed), 42);
+//! opened.unlink()?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod capi;
+mod draft;
+pub mod error;
+pub mod layout;
+pub mod limits;
+mod name;
+mod reservation;
+pub mod segment;
+mod sys;

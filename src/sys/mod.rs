@@ -1,0 +1,34 @@
+//! Speaks to the kernel: the only files that name libc, nix and memmap2.
+//!
+//! Everything above gets safe functions, plain integers and this crate's errors.
+
+pub mod interrupt;
+pub mod lockfile;
+pub mod map;
+pub mod memory;
+pub mod process;
+pub mod shm;
+
+use crate::error::{Cause, Error};
+use nix::errno::Errno;
+
+/// Turns an errno into the error it means, with a sentence that says what was tried.
+pub(crate) fn refused(errno: Errno, what: &str) -> Error {
+    let cause = Cause {
+        text: format!("{what}: {}", errno.desc()).into(),
+        errno: errno as i32,
+    };
+    match errno {
+        Errno::ENOENT => Error::NotFound(cause),
+        Errno::EEXIST => Error::Exists(cause),
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => Error::Permission(cause),
+        Errno::ELOOP => Error::Untrusted(cause),
+        Errno::ENOSPC | Errno::EDQUOT => Error::NoSpace(cause),
+        Errno::ENOMEM => Error::NoMemory(cause),
+        Errno::EFBIG | Errno::EOVERFLOW => Error::TooLarge(cause),
+        Errno::ENAMETOOLONG | Errno::ENOTDIR => Error::Invalid(cause),
+        Errno::EISDIR | Errno::ENXIO | Errno::ENODEV => Error::WrongKind(cause),
+        Errno::EOPNOTSUPP | Errno::ENOSYS => Error::Unsupported(cause),
+        _ => Error::System(cause),
+    }
+}

@@ -1,0 +1,330 @@
+//! Makes, finds, names and sizes the files that segments are made of.
+
+use super::refused;
+use crate::error::{Cause, Error, Result};
+use nix::errno::Errno;
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, FallocateFlags, FcntlArg, OFlag, RenameFlags, SealFlag, fcntl,
+};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Where segments live unless `SHMKIT_DIR` or the caller says otherwise.
+pub const DEFAULT_DIRECTORY: &CStr = c"/dev/shm";
+/// The longest name of a file, in bytes.
+pub const NAME_MAX: usize = libc::NAME_MAX as usize;
+
+/// What the kernel says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// The file system it lies in.
+    pub device: u64,
+    /// Its number there; device and inode together name a file for as long as it lives.
+    pub inode: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Bytes of memory that the file system has set aside for it.
+    pub allocated: u64,
+    /// How many names it has.
+    pub links: u64,
+    /// Its owner.
+    pub user: u32,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Whether it is a regular file, which alone can be a segment.
+    pub regular: bool,
+}
+
+impl Facts {
+    fn of(stat: FileStat) -> Facts {
+        /// `st_blocks` counts in these, whatever the file system's blocks are (stat(2)).
+        const BLOCK: u64 = 512;
+        Facts {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            allocated: u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK,
+            #[allow(clippy::unnecessary_cast, reason = "st_nlink has 32 bits on aarch64")]
+            links: stat.st_nlink as u64,
+            user: stat.st_uid,
+            mode: stat.st_mode & 0o7777,
+            regular: stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits(),
+        }
+    }
+
+    /// Says whether these facts are of the same file as `(device, inode)`.
+    pub fn is(&self, device: u64, inode: u64) -> bool {
+        self.device == device && self.inode == inode
+    }
+}
+
+fn shown(path: &CStr) -> std::borrow::Cow<'_, str> {
+    path.to_string_lossy()
+}
+
+/// How a segment's file is opened.
+fn access(readonly: bool) -> OFlag {
+    if readonly {
+        OFlag::O_RDONLY
+    } else {
+        OFlag::O_RDWR
+    }
+}
+
+/// Makes a file without a name in `directory`; `None` where the file system cannot do that.
+pub fn make_unnamed(directory: &CStr, mode: u32) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    match nix::fcntl::open(directory, flags, Mode::from_bits_truncate(mode)) {
+        Ok(file) => Ok(Some(file)),
+        // EISDIR: a kernel that does not know the flag; EOPNOTSUPP: a file system that cannot (open(2)).
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR) => Ok(None),
+        Err(errno) => Err(refused(
+            errno,
+            &format!("cannot make a file in {}", shown(directory)),
+        )),
+    }
+}
+
+/// Makes a new file at `path`; something there already is `Exists`.
+pub fn make_named(path: &CStr, mode: u32) -> Result<OwnedFd> {
+    let flags =
+        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    nix::fcntl::open(path, flags, Mode::from_bits_truncate(mode))
+        .map_err(|errno| refused(errno, &format!("cannot make {}", shown(path))))
+}
+
+/// Makes a memory file that has no name and never will; it can be sealed.
+pub fn make_memfd() -> Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    // Linux 6.3 wants to be told that nobody will execute it; older kernels refuse the flag (memfd_create(2)).
+    match memfd_create(
+        c"shmkit",
+        flags | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL),
+    ) {
+        Err(Errno::EINVAL) => memfd_create(c"shmkit", flags),
+        other => other,
+    }
+    .map_err(|errno| refused(errno, "cannot make a memory file (memfd_create)"))
+}
+
+/// Seals a memory file: nobody can ever shrink it, nor add or take away seals.
+pub fn seal(file: &OwnedFd) -> Result<()> {
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
+    match fcntl(file, FcntlArg::F_ADD_SEALS(seals)) {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(refused(errno, "cannot seal the memory file")),
+    }
+}
+
+/// Says whether nobody can ever shrink this file.
+pub fn is_sealed(file: &OwnedFd) -> bool {
+    match fcntl(file, FcntlArg::F_GET_SEALS) {
+        Ok(bits) => SealFlag::from_bits_truncate(bits).contains(SealFlag::F_SEAL_SHRINK),
+        Err(_) => false,
+    }
+}
+
+fn open_at(path: &CStr, access: OFlag) -> Result<OwnedFd> {
+    // O_NONBLOCK: a FIFO under this name must not hold us up; O_NOFOLLOW: a symbolic link is refused as ELOOP.
+    let flags = access | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::ELOOP => Error::Untrusted(Cause {
+            text: format!(
+                "{} is a symbolic link, which is never followed",
+                shown(path)
+            )
+            .into(),
+            errno: errno as i32,
+        }),
+        _ => refused(errno, &format!("cannot open {}", shown(path))),
+    })
+}
+
+/// Opens what stands at `path`, but never a symbolic link.
+pub fn open(path: &CStr, readonly: bool) -> Result<OwnedFd> {
+    open_at(path, access(readonly))
+}
+
+/// Opens `path` to lock a byte of it, with the access flags that the lock wants.
+pub(super) fn open_with(path: &CStr, access: OFlag) -> Result<OwnedFd> {
+    open_at(path, access)
+}
+
+fn proc_path(fd: BorrowedFd<'_>) -> CString {
+    CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
+}
+
+/// Opens the file behind `fd` afresh: another open file description of the same file.
+pub(super) fn reopen(fd: BorrowedFd<'_>, access: OFlag) -> Result<OwnedFd> {
+    nix::fcntl::open(
+        proc_path(fd).as_c_str(),
+        access | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| {
+        refused(
+            errno,
+            "cannot open the segment's file again through /proc/self/fd",
+        )
+    })
+}
+
+/// Returns another descriptor of what the number `fd` stands for, and whether it may be written through.
+pub fn duplicate(fd: i32) -> Result<(OwnedFd, bool)> {
+    // The number comes from a caller: the kernel is asked about it before anything here relies on it.
+    // SAFETY: F_DUPFD_CLOEXEC takes any number and answers EBADF to one that is not open.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    let copy = Errno::result(copy).map_err(|errno| match errno {
+        Errno::EBADF => Error::Invalid(Cause {
+            text: format!("{fd} is not an open file descriptor").into(),
+            errno: errno as i32,
+        }),
+        _ => refused(errno, "cannot duplicate the file descriptor"),
+    })?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows of it.
+    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+    let flags = fcntl(&copy, FcntlArg::F_GETFL)
+        .map_err(|errno| refused(errno, "cannot read the descriptor's flags"))?;
+    let flags = OFlag::from_bits_truncate(flags);
+    if flags.contains(OFlag::O_PATH) || flags & OFlag::O_ACCMODE == OFlag::O_WRONLY {
+        return Err(Error::Permission(
+            format!("file descriptor {fd} is not open for reading").into(),
+        ));
+    }
+    Ok((copy, flags & OFlag::O_ACCMODE == OFlag::O_RDWR))
+}
+
+/// Returns what the kernel says of an open file.
+pub fn facts(file: impl AsFd) -> Result<Facts> {
+    fstat(file)
+        .map(Facts::of)
+        .map_err(|errno| refused(errno, "cannot look at the segment's file"))
+}
+
+/// Returns what the kernel says of what stands at `path`, itself and not what it links to.
+pub fn facts_at(path: &CStr) -> Result<Facts> {
+    fstatat(AT_FDCWD, path, AtFlags::AT_SYMLINK_NOFOLLOW)
+        .map(Facts::of)
+        .map_err(|errno| refused(errno, &format!("cannot look at {}", shown(path))))
+}
+
+/// Gives the file exactly these permission bits, whatever the umask took from them.
+pub fn set_mode(file: &OwnedFd, mode: u32) -> Result<()> {
+    fchmod(file, Mode::from_bits_truncate(mode))
+        .map_err(|errno| refused(errno, "cannot set the file's mode"))
+}
+
+/// Gives the unnamed `file` the name `path`, in one step; a name that is taken is `Exists`.
+pub fn publish(file: &OwnedFd, path: &CStr) -> Result<()> {
+    let from = proc_path(file.as_fd());
+    let linked = match nix::unistd::linkat(
+        AT_FDCWD,
+        from.as_c_str(),
+        AT_FDCWD,
+        path,
+        AtFlags::AT_SYMLINK_FOLLOW,
+    ) {
+        // No /proc here: AT_EMPTY_PATH does the same, for privileged processes before Linux 6.10 (open(2)).
+        Err(Errno::ENOENT) => {
+            nix::unistd::linkat(file, c"", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH)
+        }
+        other => other,
+    };
+    linked.map_err(|errno| refused(errno, &format!("cannot name the segment {}", shown(path))))
+}
+
+/// Moves the file at `from` to `to` in one step; a name that is taken is `Exists`.
+pub fn rename(from: &CStr, to: &CStr) -> Result<()> {
+    let renamed =
+        match nix::fcntl::renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+            // EINVAL: a file system without the flag. A second name and then one less says the same in two steps.
+            Err(Errno::EINVAL) => {
+                nix::unistd::linkat(AT_FDCWD, from, AT_FDCWD, to, AtFlags::empty()).inspect(|()| {
+                    let _ = unlink(from);
+                })
+            }
+            other => other,
+        };
+    renamed.map_err(|errno| refused(errno, &format!("cannot name the segment {}", shown(to))))
+}
+
+/// Removes the name `path`, whatever it stands for.
+pub fn unlink(path: &CStr) -> Result<()> {
+    nix::unistd::unlink(path)
+        .map_err(|errno| refused(errno, &format!("cannot unlink {}", shown(path))))
+}
+
+/// Sets the length of the file; what is added reads as zeros, what lay beyond is given back.
+pub fn set_size(file: &OwnedFd, size: u64) -> Result<()> {
+    let size = offset(size)?;
+    loop {
+        match nix::unistd::ftruncate(file, size) {
+            Err(Errno::EINTR) => {}
+            other => {
+                return other.map_err(|errno| refused(errno, "cannot set the size of the segment"));
+            }
+        }
+    }
+}
+
+/// What an attempt to set memory aside came to.
+pub enum Reserved {
+    /// It is there.
+    Done,
+    /// A signal came first, and nothing was set aside.
+    Signal,
+}
+
+/// Sets memory aside for `length` bytes of the file from `from`; with `keep` its length stays what it is.
+pub fn reserve(file: &OwnedFd, from: u64, length: u64, keep: bool) -> Result<Reserved> {
+    let flags = if keep {
+        FallocateFlags::FALLOC_FL_KEEP_SIZE
+    } else {
+        FallocateFlags::empty()
+    };
+    let (start, bytes) = (offset(from)?, offset(length)?);
+    let reserved = match nix::fcntl::fallocate(file, flags, start, bytes) {
+        // A file system that cannot: the C library writes one byte per block instead, and sets the length.
+        Err(Errno::EOPNOTSUPP) => nix::fcntl::posix_fallocate(file, start, bytes),
+        other => other,
+    };
+    match reserved {
+        Ok(()) => Ok(Reserved::Done),
+        Err(Errno::EINTR) => Ok(Reserved::Signal),
+        Err(errno) => Err(refused(
+            errno,
+            &format!("cannot set aside {length} bytes of memory"),
+        )),
+    }
+}
+
+fn offset(bytes: u64) -> Result<i64> {
+    i64::try_from(bytes)
+        .map_err(|_| Error::TooLarge(format!("{bytes} bytes are more than a file can have").into()))
+}
+
+/// Calls `visit` with the name of each regular file in `directory` until it returns false.
+pub fn list(directory: &CStr, mut visit: impl FnMut(&CStr) -> bool) -> Result<()> {
+    let refused_here = |errno| refused(errno, &format!("cannot list {}", shown(directory)));
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let opened = nix::fcntl::open(directory, flags, Mode::empty()).map_err(refused_here)?;
+    let at = opened
+        .try_clone()
+        .map_err(|error| refused_here(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
+    let mut entries = nix::dir::Dir::from_fd(opened).map_err(refused_here)?;
+    for entry in entries.iter() {
+        let entry = entry.map_err(refused_here)?;
+        let regular = match entry.file_type() {
+            Some(kind) => kind == nix::dir::Type::File,
+            // Some file systems do not say; then the file itself is asked.
+            None => fstatat(&at, entry.file_name(), AtFlags::AT_SYMLINK_NOFOLLOW)
+                .is_ok_and(|s| Facts::of(s).regular),
+        };
+        if regular && !visit(entry.file_name()) {
+            break;
+        }
+    }
+    Ok(())
+}
