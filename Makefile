@@ -21,8 +21,8 @@ WARN    := -Wall -Wextra -Wpedantic -Werror
 SAY     := @printf '\n== %s\n'
 
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-all test-rust test-crash test-c test-python lint bench install uninstall bless clean \
-        tools
+.PHONY: help tools build demo bench install uninstall bless clean lint test test-rust test-crash test-c test-install \
+        test-python test-all test-crash-all test-slow test-matrix test-fuzz test-sanitizers
 
 help:
 	@echo 'make demo            a photograph worked on by four processes in shared memory (about two minutes)'
@@ -73,8 +73,137 @@ $(VENV)/.demo $(VENV)/.bench $(VENV)/.test: $(VENV)/.%: pyproject.toml $(VENV)/.
 
 # --- tests ---------------------------------------------------------------------------------------------------------
 
-test: lint test-rust test-c test-python test-crash
+test: lint test-rust test-crash test-c test-install test-python
 	$(SAY) 'every test has passed'
+
+test-rust: $(RELEASE)/libshmkit.so
+	$(SAY) 'Rust'
+	$(CARGO) test --locked
+
+# Every k-th kill point here; all of them in test-all.
+test-crash: $(RELEASE)/libshmkit.so
+	$(SAY) 'killed at every k-th instruction'
+	$(CARGO) test --locked --test crash
+
+C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
+STATIC  := -lgcc_s -lutil -lrt -lpthread -lm -ldl
+
+$(TARGET)/c/%: tests/c/%.c $(wildcard tests/c/*.h) $(RELEASE)/libshmkit.so
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) -g -Iinclude -o $@ $< -L$(RELEASE) -Wl,-rpath,'$(abspath $(RELEASE))' -lshmkit -lpthread
+
+$(TARGET)/c/%-static: tests/c/%.c $(wildcard tests/c/*.h) $(RELEASE)/libshmkit.a
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) -g -Iinclude -o $@ $< $(RELEASE)/libshmkit.a $(STATIC)
+
+test-c: $(addprefix $(TARGET)/c/,$(C_TESTS) $(addsuffix -static,$(C_TESTS)))
+	$(SAY) 'C'
+	$(CXX) -std=c++17 $(WARN) -Iinclude -fsyntax-only tests/c/header.cpp
+	@for program in $^; do echo $$program; $$program || exit 1; done
+
+test-python: $(VENV)/.test $(VENV)/.demo
+	$(SAY) 'Python, Cython and ctypes'
+	$(BIN)/python -m pytest -m 'not slow'
+
+# What `make install` has put somewhere is moved, found by pkg-config, linked to and run.
+INSTALLED := $(abspath $(TARGET)/installed)
+test-install: build
+	$(SAY) 'make install'
+	@rm -rf $(INSTALLED) $(INSTALLED).moved
+	@$(MAKE) --no-print-directory -s install PREFIX=$(INSTALLED) DESTDIR=
+	@mv $(INSTALLED) $(INSTALLED).moved
+	@if command -v pkg-config >/dev/null; then \
+	  set -e; export PKG_CONFIG_PATH=$(INSTALLED).moved/lib/pkgconfig; \
+	  pkg-config --atleast-version=$(VERSION) shmkit; \
+	  $(CC) -std=c11 $(WARN) -o $(TARGET)/c/installed tests/c/test_segment.c \
+	    $$(pkg-config --cflags --libs shmkit) -Wl,-rpath,$$(pkg-config --variable=libdir shmkit) -lpthread; \
+	  ldd $(TARGET)/c/installed | grep -q '$(INSTALLED).moved/lib/libshmkit.so.$(MAJOR)'; \
+	  $(TARGET)/c/installed; \
+	else echo 'SKIPPED: pkg-config is not installed (Debian: apt install pkgconf)'; fi
+	@$(MAKE) --no-print-directory -s uninstall PREFIX=$(INSTALLED).moved DESTDIR=
+	@left=$$(find $(INSTALLED).moved ! -type d); [ -z "$$left" ] || { echo "uninstall leaves: $$left"; exit 1; }
+
+lint: tools $(VENV)/.test
+	$(SAY) 'no warnings'
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# --- slow tests ----------------------------------------------------------------------------------------------------
+
+FUZZ_SECONDS ?= 60
+NIGHTLY      ?= nightly
+
+test-all: test test-crash-all test-slow test-matrix test-fuzz test-sanitizers
+	$(SAY) 'every test has passed, the slow ones too'
+
+test-crash-all: build
+	$(SAY) 'killed at every instruction'
+	SHMKIT_CRASH_EVERY=1 $(CARGO) test --locked --test crash
+
+test-slow: $(VENV)/.test
+	$(SAY) 'slow Python tests'
+	$(BIN)/python -m pytest -m slow
+
+test-matrix: $(VENV)/.test
+	$(SAY) 'every Python and every Cython'
+	$(BIN)/python tests/python/matrix.py
+
+$(TARGET)/tools/bin/cargo-fuzz:
+	$(CARGO) install --locked --root $(TARGET)/tools cargo-fuzz
+
+test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
+	$(SAY) 'fuzzing open for $(FUZZ_SECONDS) s'
+	@mkdir -p $(TARGET)/fuzz/corpus
+	PATH="$(abspath $(TARGET)/tools/bin):$$PATH" $(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir tests/fuzz \
+	  --target-dir $(abspath $(TARGET))/fuzz segment $(abspath $(TARGET))/fuzz/corpus -- \
+	  -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -artifact_prefix=$(abspath $(TARGET))/fuzz/; \
+	  status=$$?; rm -rf /dev/shm/shmkit-fuzz-*; exit $$status
+
+# The Rust tests of the segments under AddressSanitizer, in a target directory of their own.
+test-sanitizers:
+	$(SAY) 'AddressSanitizer'
+	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +$(NIGHTLY) test --locked \
+	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib --test segment --test capi --test limits
+
+# --- the demo and the benchmarks -----------------------------------------------------------------------------------
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/photograph/demo.py
+
+bench: $(VENV)/.bench $(RELEASE)/libshmkit.so
+	$(BIN)/python benches/segment.py
+
+# --- installing, generating, cleaning ------------------------------------------------------------------------------
+
+INSTALL := install
+HERE     = $(DESTDIR)$(LIBDIR)
+
+# The prefix as seen from the .pc file, so that what is installed can be moved as a whole.
+RELATIVE = $$(realpath -m --relative-to='$(LIBDIR)/pkgconfig' '$(PREFIX)')
+
+install: $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a
+	$(INSTALL) -d '$(HERE)/pkgconfig' '$(DESTDIR)$(PREFIX)/include'
+	$(INSTALL) -m 755 $(RELEASE)/libshmkit.so '$(HERE)/libshmkit.so.$(VERSION)'
+	ln -sf libshmkit.so.$(VERSION) '$(HERE)/libshmkit.so.$(MAJOR)'
+	ln -sf libshmkit.so.$(MAJOR) '$(HERE)/libshmkit.so'
+	$(INSTALL) -m 644 $(RELEASE)/libshmkit.a '$(HERE)/libshmkit.a'
+	$(INSTALL) -m 644 include/shmkit.h '$(DESTDIR)$(PREFIX)/include/shmkit.h'
+	@printf '%s\n' "prefix=\$${pcfiledir}/$(RELATIVE)" \
+	  "libdir=\$${prefix}/$$(realpath -m --relative-to='$(PREFIX)' '$(LIBDIR)')" 'includedir=$${prefix}/include' '' \
+	  'Name: shmkit' 'Description: Shared memory, locks and queues that survive the death of any process' \
+	  'Version: $(VERSION)' 'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lshmkit' 'Libs.private: $(STATIC)' \
+	  > '$(HERE)/pkgconfig/shmkit.pc'
+	@echo 'Installed. Where $(LIBDIR) is new to the dynamic linker: ldconfig, or link with -Wl,-rpath,$(LIBDIR)'
+
+uninstall:
+	rm -f '$(HERE)/libshmkit.so' '$(HERE)/libshmkit.so.$(MAJOR)' '$(HERE)/libshmkit.so.$(VERSION)' \
+	  '$(HERE)/libshmkit.a' '$(HERE)/pkgconfig/shmkit.pc' '$(DESTDIR)$(PREFIX)/include/shmkit.h'
+
+bless:
+	SHMKIT_BLESS=1 $(CARGO) build --release --lib
+	SHMKIT_BLESS=1 $(CARGO) test --test generated
 
 clean:
 	$(CARGO) clean

@@ -23,6 +23,7 @@ use crate::sys::lockfile::{ByteLock, RESIZE, UNLINK};
 use crate::sys::map::Map;
 use crate::sys::process;
 use crate::sys::shm::{self, Facts};
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -55,6 +56,13 @@ pub struct Options {
     pub lock: bool,
     /// Let the interrupt hook end long steps.
     pub interruptible: bool,
+}
+
+impl Options {
+    /// Whether all bytes get their memory, and more, when they are mapped.
+    fn settles(&self) -> bool {
+        self.prefault || self.huge || self.lock
+    }
 }
 
 /// What is known of a segment.
@@ -107,9 +115,14 @@ fn check_size(size: u64, options: &Options) -> Result<()> {
 }
 
 fn check_options(options: &Options) -> Result<()> {
-    if options.sparse && (options.prefault || options.huge) {
+    check_sparse(options.sparse, options)
+}
+
+/// Refuses to leave memory to the first touch where the options touch everything at once.
+fn check_sparse(sparse: bool, options: &Options) -> Result<()> {
+    if sparse && options.settles() {
         return Err(Error::Invalid(
-            "sparse leaves memory to the first touch: prefault and huge pages do not".into(),
+            "sparse leaves memory to the first touch, prefault, huge and lock do not".into(),
         ));
     }
     Ok(())
@@ -170,6 +183,11 @@ fn settle(map: &Map, from: u64, to: u64, options: &Options) -> Result<()> {
         map.lock(from, to)?;
     }
     Ok(())
+}
+
+/// Names the file system of a segment for people.
+fn place(name: Option<&Name>) -> Cow<'_, str> {
+    name.map_or("memory".into(), |name| name.directory().to_string_lossy())
 }
 
 /// Opens the file of a segment and checks that it can be one.
@@ -303,6 +321,15 @@ impl Segment {
         options: &Options,
     ) -> Result<Segment> {
         let map = map(&file, facts.size, options)?;
+        if options.settles() && !options.readonly {
+            // Others, Python's SharedMemory for one, make sparse files: what is mapped now must have memory first.
+            let place = place(name.as_ref());
+            let missing = facts.size.saturating_sub(facts.allocated);
+            if !options.force {
+                limits::check_room(&file, missing, &place)?;
+            }
+            reservation::reserve(&file, 0, facts.size, true, options.interruptible, &place)?;
+        }
         if options.huge && !options.readonly {
             reservation::collapse(&file, &map, 0, facts.size, options.interruptible)?;
         }
@@ -391,6 +418,7 @@ impl Segment {
             );
             return Err(Error::TooLarge(text.into()));
         }
+        check_sparse(sparse, &self.options)?;
         let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
         let old = shm::facts(&self.file)?.size;
         if size < old {
@@ -399,38 +427,31 @@ impl Segment {
             ));
         }
         limits::check_file_size(size)?;
-        let place = self
-            .name
-            .as_ref()
-            .map_or("memory".into(), |name| name.directory().to_string_lossy());
-        if !force && !sparse {
-            limits::check_room(&self.file, size - old, &place)?;
-        }
+        // The same length again gives back what a grower who was killed had set aside beyond it.
+        shm::set_size(&self.file, old)?;
         if !sparse {
-            let reserved = reservation::reserve(&self.file, old, size, true, interruptible, &place);
-            if let Err(error) = reserved {
-                // The same length again: what was set aside beyond it is given back.
-                shm::set_size(&self.file, old)?;
-                return Err(error);
+            let place = place(self.name.as_ref());
+            if !force {
+                limits::check_room(&self.file, size - old, &place)?;
             }
+            reservation::reserve(&self.file, old, size, true, interruptible, &place).or_else(
+                |error| {
+                    shm::set_size(&self.file, old)?;
+                    Err(error)
+                },
+            )?;
         }
-        shm::set_size(&self.file, size)?;
-        // And once more: this time it gives back what a grower who was killed has left beyond.
         shm::set_size(&self.file, size)?;
         self.map.put_into_dumps(old, size);
         self.seen.fetch_max(size, Ordering::Relaxed);
-        if self.options.huge && !sparse {
+        let options = Options {
+            interruptible,
+            ..self.options.clone()
+        };
+        if options.huge {
             reservation::collapse(&self.file, &self.map, old, size, interruptible)?;
         }
-        settle(
-            &self.map,
-            old,
-            size,
-            &Options {
-                interruptible,
-                ..self.options.clone()
-            },
-        )
+        settle(&self.map, old, size, &options)
     }
 
     /// Removes the segment's name; who has it mapped keeps it. An anonymous one has no name: nothing happens.
