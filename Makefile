@@ -50,6 +50,7 @@ $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a &: $(SOURCES) | tools
 	$(SAY) 'the library, in Rust'
 	$(CARGO) build --release --locked --lib
 	@touch $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a
+	@ln -sf libshmkit.so $(RELEASE)/libshmkit.so.$(MAJOR)
 
 build: $(RELEASE)/libshmkit.so
 

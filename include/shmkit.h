@@ -63,7 +63,10 @@
 /** Do not compare the size with what file system, machine and cgroup have: let the kernel decide. */
 #define SHMKIT_SEGMENT_FORCE 64
 
-/** Do not set memory aside: a page gets memory when it is touched, and where there is none, that is SIGBUS. */
+/**
+ * Do not set memory aside: a page gets memory when it is touched, and where there is none, that is SIGBUS. Not with
+ * SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_HUGE or SHMKIT_SEGMENT_LOCK.
+ */
 #define SHMKIT_SEGMENT_SPARSE 128
 
 /** Map all pages now, so that no first touch waits for the kernel. */
@@ -422,7 +425,8 @@ shmkit_status shmkit_segment_open_fd(int32_t fd,
  *
  * SHMKIT_ERR_TOO_LARGE: beyond the capacity of this mapping. SHMKIT_ERR_INVALID: smaller than it is: segments do not
  * shrink. SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_INTERRUPTED: nothing has changed.
- * SHMKIT_ERR_NO_MEMORY: it has grown, but the new bytes could not be locked as its options ask.
+ * But where its options ask for prefault, huge pages or locking, that is done once it has grown: then
+ * SHMKIT_ERR_NO_MEMORY and SHMKIT_ERR_INTERRUPTED leave it grown, as shmkit_segment_size tells.
  *
  * Required: `segment` must be NULL or a handle of this library that no other thread is closing.
  */

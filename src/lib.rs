@@ -9,6 +9,7 @@
 //! | 2 | [`layout`] | bytes at rest |
 //! | 2 | [`limits`] | how large a segment may be |
 //! | 2 | `name` | where a segment of this name stands |
+//! | 2 | `options` | how to make, open and grow one |
 //! | 3 | `draft`, `reservation` | files without a name yet; memory before anyone can touch it |
 //! | 5 | [`segment`] | create, open, resize, close, unlink |
 //! | 8 | [`capi`] | the C ABI: one file per noun, no algorithm |
@@ -36,6 +37,7 @@ pub mod error;
 pub mod layout;
 pub mod limits;
 mod name;
+mod options;
 mod reservation;
 pub mod segment;
 mod sys;

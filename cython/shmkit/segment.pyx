@@ -115,6 +115,7 @@ cdef class SharedMemory:
                  sparse=False):
         cdef uint32_t flags = 0
         cdef uint64_t bytes_ = _bytes(size, "size")
+        create = None if create is None else bool(create)
         if create and bytes_ == 0:
             raise ValueError("'size' must be a positive number different from zero")
         if anonymous and (name is not None or create is False):
@@ -337,7 +338,7 @@ cdef int _open(SharedMemory self, bytes name, bytes directory, object create, ui
     cdef shmkit_segment_options options
     cdef shmkit_segment *handle = NULL
     cdef const char *c_name = NULL if name is None else <const char *> name
-    cdef int how = 2 if create is None else bool(create)
+    cdef int how = 2 if create is None else create
     cdef shmkit_status status
     memset(&options, 0, sizeof(options))
     options.struct_size = sizeof(options)

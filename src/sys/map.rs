@@ -76,19 +76,17 @@ impl Map {
         })
     }
 
-    /// Reserves address space with room to spare, then maps the file over the aligned part of it.
+    /// Maps the file with room to spare, for the address space alone, then once more over the aligned part of it.
+    ///
+    /// A shared mapping of a file for reading is what the kernel never counts as memory promised, whatever its size
+    /// and the overcommit policy.
     fn aligned(file: &OwnedFd, length: NonZeroUsize, readonly: bool) -> Result<Map> {
         let huge = HUGE_PAGE as usize;
-        let Some(reserved) = length.get().checked_add(huge) else {
-            return Err(Error::TooLarge(
-                format!("{length} bytes are more than an address space can have").into(),
-            ));
-        };
+        let reserved = length.get().saturating_add(huge);
         let space = MmapOptions::new()
             .len(reserved)
-            .no_reserve_swap()
-            .map_anon();
-        let space = MmapRaw::from(space.map_err(|error| no_room(&error, length.get() as u64))?);
+            .map_raw_read_only(file.as_raw_fd())
+            .map_err(|error| no_room(&error, length.get() as u64))?;
         let address = (space.as_mut_ptr() as usize).next_multiple_of(huge);
         let access = if readonly {
             ProtFlags::PROT_READ

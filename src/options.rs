@@ -1,0 +1,92 @@
+//! How a segment is made, opened and grown: what callers may ask for, and what contradicts itself.
+
+use crate::error::{Error, Result};
+use std::ffi::CString;
+
+/// Permission bits of a new segment, unless asked otherwise: its owner's alone.
+pub const DEFAULT_MODE: u32 = 0o600;
+
+/// How to make or open a segment. `Options::default()` is what most want.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Bytes of address space to map: the segment can grow so far without moving. 0: its size in whole pages.
+    pub capacity: u64,
+    /// Permission bits of a new segment, exactly these whatever the umask; `None`: 0600.
+    pub mode: Option<u32>,
+    /// Where it stands; `None`: `SHMKIT_DIR`, else `/dev/shm`.
+    pub directory: Option<CString>,
+    /// Map it for reading only; writing to it is then SIGSEGV.
+    pub readonly: bool,
+    /// Open what belongs to another user, or a memory file that is not sealed against shrinking.
+    pub trust: bool,
+    /// Do not compare the size with what file system, machine and cgroup have: let the kernel decide.
+    pub force: bool,
+    /// Do not set memory aside: each page gets memory when it is touched, and SIGBUS where there is none.
+    pub sparse: bool,
+    /// Map all pages now, so that no first touch waits for the kernel.
+    pub prefault: bool,
+    /// Ask for huge pages; `Segment::huge_bytes` tells what was got.
+    pub huge: bool,
+    /// Keep it in physical memory (mlock): `NoMemory` where RLIMIT_MEMLOCK does not allow it.
+    pub lock: bool,
+    /// Let the interrupt hook end long steps.
+    pub interruptible: bool,
+}
+
+impl Options {
+    /// Whether all bytes get their memory, and more, when they are mapped.
+    pub(crate) fn settles(&self) -> bool {
+        self.prefault || self.huge || self.lock
+    }
+}
+
+/// How to grow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Growth {
+    /// As `Options::force`.
+    pub force: bool,
+    /// As `Options::sparse`.
+    pub sparse: bool,
+    /// As `Options::interruptible`.
+    pub interruptible: bool,
+}
+
+/// Refuses a size that no segment can have, and options that contradict it or each other.
+pub(crate) fn check_size(size: u64, options: &Options) -> Result<()> {
+    if size == 0 {
+        return Err(Error::Invalid("a segment has at least one byte".into()));
+    }
+    if i64::try_from(size).is_err() {
+        return Err(Error::TooLarge(
+            format!("{size} bytes are more than a file can have").into(),
+        ));
+    }
+    check_options(options)?;
+    check_capacity(size, options)
+}
+
+/// Refuses options that contradict each other.
+pub(crate) fn check_options(options: &Options) -> Result<()> {
+    check_sparse(options.sparse, options)
+}
+
+/// Refuses to leave memory to the first touch where the options touch everything at once.
+pub(crate) fn check_sparse(sparse: bool, options: &Options) -> Result<()> {
+    if sparse && options.settles() {
+        return Err(Error::Invalid(
+            "sparse leaves memory to the first touch, prefault, huge and lock do not".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a capacity below the size.
+pub(crate) fn check_capacity(size: u64, options: &Options) -> Result<()> {
+    match options.capacity {
+        0 => Ok(()),
+        capacity if capacity < size => Err(Error::Invalid(
+            format!("a capacity of {capacity} bytes is less than the size, {size}").into(),
+        )),
+        _ => Ok(()),
+    }
+}
