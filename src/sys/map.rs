@@ -37,11 +37,12 @@ unsafe impl Send for Map {}
 unsafe impl Sync for Map {}
 
 fn no_room(error: &std::io::Error, capacity: u64) -> Error {
-    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-    refused(
-        errno,
-        &format!("cannot map {capacity} bytes of address space (see RLIMIT_AS)"),
-    )
+    let what = format!("cannot map {capacity} bytes of address space (see RLIMIT_AS)");
+    match error.raw_os_error() {
+        Some(errno) => refused(Errno::from_raw(errno), &what),
+        // Refused before the kernel was asked: more than an isize.
+        None => Error::TooLarge(what.into()),
+    }
 }
 
 impl Map {
