@@ -48,11 +48,13 @@ class Build(build_ext):
 class Source(sdist):
     """Puts into the source distribution what the build reads."""
 
-    def add_defaults(self):
-        """Add the sources of Rust and Cython."""
-        super().add_defaults()
-        for pattern in ("Cargo.*", "build.rs", "LICENSE", "src/**/*", "include/*", "cython/shmkit/*.p*"):
+    def make_distribution(self):
+        """Add the sources of Rust and Cython to what setuptools has found."""
+        for pattern in ("Cargo.*", "build.rs", "src/**/*", "include/*", "cython/shmkit/*.p*"):
             self.filelist.extend(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.is_file())
+        self.filelist.sort()
+        self.filelist.remove_duplicates()
+        super().make_distribution()
 
 
 def module(name, **how):
