@@ -77,9 +77,12 @@ $(VENV)/.demo $(VENV)/.bench $(VENV)/.test: $(VENV)/.%: pyproject.toml $(VENV)/.
 test: lint test-rust test-crash test-c test-install test-python
 	$(SAY) 'every test has passed'
 
+RUST_TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
+
 test-rust: $(RELEASE)/libshmkit.so
 	$(SAY) 'Rust'
-	$(CARGO) test --locked
+	$(CARGO) test --locked --lib $(addprefix --test ,$(RUST_TESTS))
+	$(CARGO) test --locked --doc
 
 # Every k-th kill point here; all of them in test-all.
 test-crash: $(RELEASE)/libshmkit.so
@@ -166,7 +169,7 @@ test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
 test-sanitizers:
 	$(SAY) 'AddressSanitizer'
 	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +$(NIGHTLY) test --locked \
-	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib --test segment --test capi --test limits
+	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib $(addprefix --test ,$(RUST_TESTS))
 
 # --- the demo and the benchmarks -----------------------------------------------------------------------------------
 

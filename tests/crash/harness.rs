@@ -1,0 +1,213 @@
+//! The harness itself: prepares the ground, and has the series run, a few at a time.
+
+use crate::broken::Broken;
+use crate::library;
+use crate::operation::Operation;
+use crate::place;
+use crate::process;
+use crate::random::{self, Storm};
+use crate::report::Report;
+use crate::segment;
+use crate::series::{Mode, Plan, Series};
+use crate::trace::{self, Trouble};
+use nix::sys::personality::{self, Persona};
+use nix::sys::wait::{WaitStatus, wait};
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::{Instant, SystemTime};
+
+/// How an operation is killed.
+enum Way {
+    Points(Box<dyn Operation>, Mode),
+    Long(Box<dyn Operation>),
+    Storm(Storm),
+}
+
+impl Way {
+    fn operation(&self) -> &dyn Operation {
+        match self {
+            Way::Points(operation, _) | Way::Long(operation) => operation.as_ref(),
+            Way::Storm(storm) => storm,
+        }
+    }
+
+    fn name(&self) -> String {
+        let name = self.operation().name();
+        match self {
+            Way::Points(_, Mode::Bystander) => format!("{name}; a bystander waits"),
+            Way::Points(_, Mode::Waiter) => format!("{name}; the waiter dies"),
+            _ => name,
+        }
+    }
+
+    fn run(&self, plan: &Plan, number: usize) -> Result<Report, Trouble> {
+        let series = Series::new(self.operation(), plan, number)?;
+        match self {
+            Way::Points(_, mode) => series.run(*mode, plan),
+            Way::Long(_) => random::run_long(&series, plan),
+            Way::Storm(storm) => random::run_storm(&series, storm, plan),
+        }
+    }
+
+    /// Runs it in this process, tells about it, and says whether all is well.
+    fn run_and_tell(&self, plan: &Plan, number: usize) -> bool {
+        let (name, guilty_of) = (self.name(), self.operation().guilty_of());
+        let waiters = matches!(self, Way::Points(_, Mode::Bystander | Mode::Waiter));
+        let (text, good) = match self.run(plan, number) {
+            Ok(report) => report.tell(&name, guilty_of, waiters),
+            Err(trouble) => (format!("{name:<44} FAILED: {trouble}\n"), false),
+        };
+        // In one piece: others tell at the same time.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        good
+    }
+}
+
+/// Everything there is, what takes longest first.
+fn ways() -> Vec<Way> {
+    let mut ways: Vec<_> = vec![Way::Storm(Storm { leaky: false })];
+    ways.extend(
+        random::long_ones()
+            .into_iter()
+            .map(|operation| Way::Long(Box::new(operation))),
+    );
+    for operation in segment::operations() {
+        ways.push(Way::Points(Box::new(operation), Mode::Alone));
+    }
+    for mode in [Mode::Bystander, Mode::Waiter] {
+        for operation in segment::operations() {
+            if operation.makes_others_wait() {
+                ways.push(Way::Points(Box::new(operation), mode));
+            }
+        }
+    }
+    for broken in Broken::ALL {
+        ways.push(Way::Points(Box::new(broken), Mode::Alone));
+    }
+    ways.push(Way::Storm(Storm { leaky: true }));
+    ways
+}
+
+fn number(variable: &str) -> Option<usize> {
+    let text = std::env::var(variable).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
+/// Starts this program once more with its addresses where they always are, so that reports of two runs are alike.
+fn fix_addresses() {
+    let now = personality::get().unwrap_or(Persona::empty());
+    if now.contains(Persona::ADDR_NO_RANDOMIZE)
+        || personality::set(now | Persona::ADDR_NO_RANDOMIZE).is_err()
+    {
+        // Not permitted in some containers: victims are forked from one process, so a run agrees with itself.
+        return;
+    }
+    let error = Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .exec();
+    panic!("this program cannot be started again: {error}");
+}
+
+fn plan() -> Result<Plan, Trouble> {
+    let library = library::path()?;
+    if library::is_stale(&library) {
+        println!(
+            "crash: {} is older than its sources: make build",
+            library.display()
+        );
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let random = now.map_or(0, |now| now.subsec_micros() as usize);
+    // Whoever may not trace gets to know it here, once, and not from each series.
+    trace::probe()?;
+    Ok(Plan {
+        library,
+        every: number("SHMKIT_CRASH_EVERY"),
+        offset: number("SHMKIT_CRASH_OFFSET").unwrap_or(random),
+        private: place::enter_namespace(),
+        run: std::process::id(),
+    })
+}
+
+/// Runs them all, `jobs` at a time; returns the names of those that failed.
+fn run_all(ways: &[Way], plan: &Plan, jobs: usize) -> Vec<String> {
+    let (mut running, mut failed) = (HashMap::new(), Vec::new());
+    let mut next = ways.iter().enumerate();
+    loop {
+        while running.len() < jobs {
+            let Some((number, way)) = next.next() else {
+                break;
+            };
+            let series = process::spawn(|| i32::from(!way.run_and_tell(plan, number)));
+            running.insert(series, way.name());
+        }
+        if running.is_empty() {
+            return failed;
+        }
+        match wait().expect("there are children") {
+            WaitStatus::Exited(series, 0) => drop(running.remove(&series)),
+            WaitStatus::Exited(series, _) | WaitStatus::Signaled(series, ..) => {
+                failed.extend(running.remove(&series));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What `cargo test --test crash` runs.
+pub fn main() -> ExitCode {
+    fix_addresses();
+    let plan = match plan() {
+        Ok(plan) => plan,
+        Err(trouble) => {
+            println!("crash: FAILED: {trouble}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let parts: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let wanted = |way: &Way| parts.is_empty() || parts.iter().any(|part| way.name().contains(part));
+    let ways: Vec<_> = ways().into_iter().filter(wanted).collect();
+    let every = plan
+        .every
+        .map_or("what each thinks fit".to_owned(), |every| every.to_string());
+    let breakpoints = match trace::uses_debug_registers() {
+        true => "debug registers",
+        false => "written into the victim",
+    };
+    println!(
+        "crash: {}\ncrash: every {every}, SHMKIT_CRASH_OFFSET={}, breakpoints: {breakpoints}",
+        plan.library.display(),
+        plan.offset
+    );
+    if !plan.private {
+        println!("crash: no namespace of our own here: memory in /dev/shm is not accounted for");
+    }
+    let begin = Instant::now();
+    let failed = run_all(
+        &ways,
+        &plan,
+        number("SHMKIT_CRASH_JOBS").unwrap_or(2).max(1),
+    );
+    if !plan.private {
+        place::remove_all(plan.run);
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    println!(
+        "crash: {} series, {} failed, {seconds:.1} s",
+        ways.len(),
+        failed.len()
+    );
+    for name in &failed {
+        println!("crash: FAILED: {name}");
+    }
+    match failed.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}

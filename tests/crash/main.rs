@@ -1,0 +1,56 @@
+//! Kills processes at every instruction of an operation, and looks whether those that survive can go on.
+//!
+//! ```text
+//! harness ── series (one operation; its own tmpfs; the library loaded) ──┬─ victim     runs it, dies at one point
+//!                                                                       ├─ bystander  waits for the victim
+//!                                                                       └─ verifier   looks, goes on, cleans up
+//! ```
+//!
+//! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
+//!
+//! | variable              | means                                                                        |
+//! |-----------------------|------------------------------------------------------------------------------|
+//! | SHMKIT_CRASH_EVERY=k  | every k-th point, 1: all; else what each operation thinks fit                 |
+//! | SHMKIT_CRASH_OFFSET=n | which of them comes first, and the seed of random times; else another each run |
+//! | SHMKIT_CRASH_JOBS=n   | so many series at a time; else 2                                              |
+//! | SHMKIT_CRASH_INT3=1   | breakpoints written into the victim, as where there are no debug registers     |
+//! | SHMKIT_LIBRARY=path   | another libshmkit.so than target/release has                                   |
+
+#[cfg(target_arch = "x86_64")]
+mod broken;
+#[cfg(target_arch = "x86_64")]
+mod bystander;
+#[cfg(target_arch = "x86_64")]
+mod filter;
+#[cfg(target_arch = "x86_64")]
+mod harness;
+#[cfg(target_arch = "x86_64")]
+mod library;
+#[cfg(target_arch = "x86_64")]
+mod operation;
+#[cfg(target_arch = "x86_64")]
+mod place;
+#[cfg(target_arch = "x86_64")]
+mod process;
+#[cfg(target_arch = "x86_64")]
+mod random;
+#[cfg(target_arch = "x86_64")]
+mod report;
+#[cfg(target_arch = "x86_64")]
+mod segment;
+#[cfg(target_arch = "x86_64")]
+mod series;
+#[cfg(target_arch = "x86_64")]
+mod trace;
+#[cfg(target_arch = "x86_64")]
+mod verify;
+
+#[cfg(target_arch = "x86_64")]
+fn main() -> std::process::ExitCode {
+    harness::main()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn main() {
+    println!("crash: skipped: breakpoints are those of x86-64 only, so far");
+}
