@@ -174,7 +174,7 @@ test-sanitizers:
 # --- the demo and the benchmarks -----------------------------------------------------------------------------------
 
 demo: $(VENV)/.demo
-	$(BIN)/python examples/photograph/demo.py
+	@$(BIN)/python -B examples/photograph/demo.py --build $(TARGET)/demo
 
 bench: $(VENV)/.bench $(RELEASE)/libshmkit.so
 	$(BIN)/python benches/segment.py

@@ -1,0 +1,182 @@
+"""The demo, as a user runs it: to the end, interrupted, and with a worker killed. It leaves nothing behind."""
+
+import importlib.util
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "examples" / "photograph"
+NEEDED = ("Cython", "matplotlib", "numpy", "PIL", "setuptools", "tqdm")
+WATCHDOG = 300
+
+pytestmark = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in NEEDED), reason="needs the packages of the extra 'demo'"
+)
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory):
+    """Return a directory for what the demo compiles, shared by the tests so that it compiles once."""
+    return tmp_path_factory.mktemp("demo")
+
+
+def command(build, *options):
+    """Return the command line of a quick run."""
+    return [sys.executable, "-B", "-u", str(FOLDER / "demo.py"), "--quick", "--build", str(build), *options]
+
+
+class Run:
+    """A demo that is running, with what it has printed so far."""
+
+    def __init__(self, build, *options):
+        self.process = subprocess.Popen(
+            command(build, *options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        self.printed = b""
+
+    def read_until(self, text):
+        """Read until this has been printed, or the end."""
+        while text not in self.printed:
+            assert select.select([self.process.stdout], [], [], WATCHDOG)[0], self.printed
+            more = os.read(self.process.stdout.fileno(), 4096)
+            if not more:
+                break
+            self.printed += more
+
+    def finish(self):
+        """Wait for the end and return the exit status and all that was printed."""
+        try:
+            rest, _ = self.process.communicate(timeout=WATCHDOG)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
+        return self.process.returncode, (self.printed + rest).decode()
+
+    def leftovers(self):
+        """Return its segments, and the processes of its session, once they have had time to go."""
+        for _ in range(100):
+            found = segments(self.process.pid) + session(self.process.pid)
+            if not found:
+                break
+            time.sleep(0.1)
+        return found
+
+
+def segments(pid):
+    """Return the segments of a demo."""
+    return [name for name in os.listdir("/dev/shm") if f"photograph-{pid}" in name]
+
+
+def session(leader):
+    """Return the processes of a session."""
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.append(stat.parent.name)
+    return found
+
+
+def a_worker_of(pid):
+    """Return a worker of a demo, as soon as there is one."""
+    end = time.monotonic() + WATCHDOG
+    while time.monotonic() < end:
+        for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if b"spawn_main" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+    raise AssertionError(f"process {pid} has no worker")
+
+
+def check_tidy(run, printed):
+    """Check that a run said that it left nothing, was right, and printed no traceback and no warning."""
+    assert "Left in shared memory: nothing." in printed
+    assert "Traceback" not in printed
+    assert "leaked" not in printed
+    assert run.leftovers() == []
+
+
+def test_it_runs_to_its_end(build, tmp_path):
+    output = tmp_path / "deep" / "before and after.png"
+    run = Run(build, "--output", str(output))
+    status, printed = run.finish()
+    assert status == 0, printed
+    check_tidy(run, printed)
+    assert "Everything that was checked is so." in printed
+    assert output.read_bytes().startswith(b"\x89PNG")
+    assert str(output) in "".join(printed.split("\n"))
+
+
+@pytest.mark.parametrize("workers", [1, 7])
+def test_any_number_of_workers_gives_the_same_picture(build, workers):
+    run = Run(build, "--workers", str(workers))
+    status, printed = run.finish()
+    assert status == 0, printed
+    check_tidy(run, printed)
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [
+        (1, signal.SIGTERM),
+        (3, signal.SIGINT),
+        (4, signal.SIGTERM),
+        (5, signal.SIGINT),
+        (7, signal.SIGHUP),
+        (9, signal.SIGINT),
+    ],
+)
+def test_a_signal_in_any_step_leaves_nothing(build, step, number):
+    run = Run(build)
+    run.read_until(f"\n{step}. ".encode())
+    run.process.send_signal(number)
+    status, printed = run.finish()
+    assert status == 128 + number, printed
+    assert f"Stopped by {number.name}" in printed
+    check_tidy(run, printed)
+
+
+@pytest.mark.parametrize("moment", [0.5, 1, 2, 3])
+def test_ctrl_c_at_any_time_leaves_nothing(build, moment):
+    run = Run(build)
+    time.sleep(moment)
+    os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    _, printed = run.finish()
+    assert "Traceback" not in printed
+    assert "leaked" not in printed
+    assert run.leftovers() == []
+
+
+@pytest.mark.parametrize("moment", [b"filtering: ", b"Median of"], ids=["filtering", "queues"])
+def test_a_killed_worker_ends_the_demo(build, moment):
+    run = Run(build)
+    run.read_until(moment)
+    os.kill(a_worker_of(run.process.pid), signal.SIGKILL)
+    status, printed = run.finish()
+    assert status == 1, printed
+    assert "has ended with signal 9" in printed
+    check_tidy(run, printed)
+
+
+def test_killed_itself_it_leaves_no_process_and_no_segment(build):
+    run = Run(build)
+    run.read_until(b"filtering: ")
+    assert segments(run.process.pid)
+    run.process.kill()
+    run.finish()
+    assert run.leftovers() == []
+
+
+@pytest.mark.parametrize("options", [["--workers", "0"], ["--workers", "64"], ["--workers", "four"], ["--no-such"]])
+def test_bad_options_are_refused(build, options):
+    done = subprocess.run(command(build, *options), capture_output=True, text=True, timeout=WATCHDOG, check=False)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
