@@ -301,7 +301,7 @@ const char *shmkit_strerror(shmkit_status status);
  * `code` gets its status, SHMKIT_OK if none has failed yet; `system_errno` the errno of the system call that failed,
  * 0 where none did; `text` a sentence with names and figures. Each may be NULL if it is not wanted. The text belongs
  * to the library and lives until the next call that fails on this thread, or the thread's end. Calls that succeed
- * change nothing here.
+ * change nothing here. SHMKIT_ERR_INVALID: a pointer is not aligned.
  *
  * Required: Each pointer must be NULL or writable.
  */

@@ -106,7 +106,7 @@ pub extern "C" fn shmkit_strerror(status: shmkit_status) -> *const c_char {
 /// `code` gets its status, SHMKIT_OK if none has failed yet; `system_errno` the errno of the system call that failed,
 /// 0 where none did; `text` a sentence with names and figures. Each may be NULL if it is not wanted. The text belongs
 /// to the library and lives until the next call that fails on this thread, or the thread's end. Calls that succeed
-/// change nothing here.
+/// change nothing here. SHMKIT_ERR_INVALID: a pointer is not aligned.
 ///
 /// # Safety
 /// Each pointer must be NULL or writable.
@@ -125,8 +125,12 @@ pub unsafe extern "C" fn shmkit_last_error(
         )
     });
     let (last_code, last_errno, last_text) = told.unwrap_or((SHMKIT_OK, 0, c"".as_ptr()));
+    // Refused without a trace: what is remembered is what the caller asks about.
+    if !code.is_aligned() || !system_errno.is_aligned() || !text.is_aligned() {
+        return SHMKIT_ERR_INVALID;
+    }
     if !code.is_null() {
-        // SAFETY: not NULL, so writable (the caller's promise).
+        // SAFETY: aligned and not NULL, so writable (the caller's promise).
         unsafe { code.write(last_code) };
     }
     if !system_errno.is_null() {
