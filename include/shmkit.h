@@ -155,7 +155,10 @@ typedef struct shmkit_segment_options {
   uint32_t flags;
   /** Bytes of address space to map, so that the segment can grow without moving. 0: its size in whole pages. */
   uint64_t capacity;
-  /** Permission bits of a new segment, exactly these whatever the umask. 0: 0600, its owner's alone. */
+  /**
+   * Permission bits of a new segment, exactly these whatever the umask. 0: 0600, its owner's alone. An anonymous
+   * one has no execute bits.
+   */
   uint32_t mode;
   /** 0. */
   uint32_t reserved;
@@ -424,7 +427,8 @@ shmkit_status shmkit_segment_open_fd(int32_t fd,
  * SHMKIT_INTERRUPTIBLE. Growers wait for each other; one that is killed leaves the old size or the new one.
  *
  * SHMKIT_ERR_TOO_LARGE: beyond the capacity of this mapping. SHMKIT_ERR_INVALID: smaller than it is: segments do not
- * shrink. SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_INTERRUPTED: nothing has changed.
+ * shrink. SHMKIT_ERR_PERMISSION: a read-only handle, or a file whose mode does not let this user write it.
+ * SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_INTERRUPTED: nothing has changed.
  * But where its options ask for prefault, huge pages or locking, that is done once it has grown: then
  * SHMKIT_ERR_NO_MEMORY and SHMKIT_ERR_INTERRUPTED leave it grown, as shmkit_segment_size tells.
  *

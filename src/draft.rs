@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::name::{self, Name};
+use crate::options::DEFAULT_MODE;
 use crate::sys::lockfile::{ByteLock, UNLINK};
 use crate::sys::shm;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,26 +33,29 @@ impl Drop for Private {
 }
 
 impl Draft {
-    /// Makes an empty file in the directory of `name`, with the permission bits `mode` less the umask.
-    pub fn make(name: &Name, mode: u32, interruptible: bool) -> Result<Draft> {
-        match shm::make_unnamed(name.directory(), mode)? {
+    /// Makes an empty file in the directory of `name`, for its owner alone.
+    pub fn make(name: &Name, interruptible: bool) -> Result<Draft> {
+        match shm::make_unnamed(name.directory(), DEFAULT_MODE)? {
             Some(file) => Ok(Draft {
                 file,
                 private: None,
             }),
-            None => Draft::make_private(name, mode, interruptible),
+            None => Draft::make_private(name, interruptible),
         }
     }
 
-    fn make_private(name: &Name, mode: u32, interruptible: bool) -> Result<Draft> {
+    fn make_private(name: &Name, interruptible: bool) -> Result<Draft> {
         sweep(name)?;
         loop {
             let private = name.unfinished()?;
-            let file = match shm::make_named(private.path(), mode) {
+            let file = match shm::make_named(private.path(), DEFAULT_MODE) {
                 Err(Error::Exists(_)) => continue,
                 other => other?,
             };
-            let alive = match ByteLock::of(file.as_fd(), UNLINK, interruptible) {
+            // What the umask has taken is given back: without it the byte could not be locked.
+            let locked = shm::set_mode(&file, DEFAULT_MODE)
+                .and_then(|()| ByteLock::of(file.as_fd(), UNLINK, interruptible));
+            let alive = match locked {
                 Ok(alive) => alive,
                 Err(error) => {
                     let _ = shm::unlink(private.path());

@@ -11,7 +11,8 @@ pub const DEFAULT_MODE: u32 = 0o600;
 pub struct Options {
     /// Bytes of address space to map: the segment can grow so far without moving. 0: its size in whole pages.
     pub capacity: u64,
-    /// Permission bits of a new segment, exactly these whatever the umask; `None`: 0600.
+    /// Permission bits of a new segment, exactly these whatever the umask; `None`: 0600. An anonymous one has no
+    /// execute bits.
     pub mode: Option<u32>,
     /// Where it stands; `None`: `SHMKIT_DIR`, else `/dev/shm`.
     pub directory: Option<CString>,

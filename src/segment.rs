@@ -182,8 +182,11 @@ impl Segment {
                 options,
             ),
             None => {
+                /// Memory files are sealed against being executed, which takes in these bits.
+                const EXECUTABLE: u32 = 0o111;
+                let mode = options.mode.unwrap_or(DEFAULT_MODE);
                 let file = shm::make_memfd()?;
-                shm::set_mode(&file, options.mode.unwrap_or(DEFAULT_MODE))?;
+                shm::set_mode(&file, mode & !EXECUTABLE)?;
                 let map = fill(&file, size, options, "memory")?;
                 shm::seal(&file)?;
                 Ok(Segment::new(map, file, None, options, size, true))
@@ -199,15 +202,8 @@ impl Segment {
                 format!("{} exists already", name.path().to_string_lossy()).into(),
             ));
         }
-        let draft = Draft::make(
-            &name,
-            options.mode.unwrap_or(DEFAULT_MODE),
-            options.interruptible,
-        )?;
-        if let Some(mode) = options.mode {
-            // What the umask has taken is given back: the caller said exactly these.
-            shm::set_mode(draft.file(), mode)?;
-        }
+        let draft = Draft::make(&name, options.interruptible)?;
+        shm::set_mode(draft.file(), options.mode.unwrap_or(DEFAULT_MODE))?;
         let map = fill(
             draft.file(),
             size,
@@ -390,7 +386,8 @@ impl Segment {
         let facts = shm::facts(&self.file)?;
         match &self.name {
             Some(name) => {
-                let _lock = ByteLock::of(self.file.as_fd(), UNLINK, self.options.interruptible)?;
+                let _lock =
+                    ByteLock::best_of(self.file.as_fd(), UNLINK, self.options.interruptible)?;
                 unlink_locked(name, &facts)
             }
             None if facts.links == 0 => Ok(()),
@@ -499,11 +496,8 @@ pub fn unlink(
             "another segment stands under this name by now".into(),
         ));
     }
-    // Who may neither read nor write the file can still remove its name, where the directory lets them.
-    let _lock = match ByteLock::at(name.path(), UNLINK, interruptible) {
-        Err(Error::Permission(_)) => None,
-        lock => Some(lock?),
-    };
+    // Who may neither read nor write the file holds no lock, but may remove its name where the directory lets them.
+    let _lock = ByteLock::best_at(name.path(), UNLINK, interruptible)?;
     unlink_locked(&name, &facts)
 }
 

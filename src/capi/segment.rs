@@ -51,7 +51,8 @@ pub struct shmkit_segment_options {
     pub flags: u32,
     /// Bytes of address space to map, so that the segment can grow without moving. 0: its size in whole pages.
     pub capacity: u64,
-    /// Permission bits of a new segment, exactly these whatever the umask. 0: 0600, its owner's alone.
+    /// Permission bits of a new segment, exactly these whatever the umask. 0: 0600, its owner's alone. An anonymous
+    /// one has no execute bits.
     pub mode: u32,
     /// 0.
     pub reserved: u32,
@@ -312,7 +313,8 @@ pub unsafe extern "C" fn shmkit_segment_open_fd(
 /// SHMKIT_INTERRUPTIBLE. Growers wait for each other; one that is killed leaves the old size or the new one.
 ///
 /// SHMKIT_ERR_TOO_LARGE: beyond the capacity of this mapping. SHMKIT_ERR_INVALID: smaller than it is: segments do not
-/// shrink. SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_INTERRUPTED: nothing has changed.
+/// shrink. SHMKIT_ERR_PERMISSION: a read-only handle, or a file whose mode does not let this user write it.
+/// SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_INTERRUPTED: nothing has changed.
 /// But where its options ask for prefault, huge pages or locking, that is done once it has grown: then
 /// SHMKIT_ERR_NO_MEMORY and SHMKIT_ERR_INTERRUPTED leave it grown, as shmkit_segment_size tells.
 ///

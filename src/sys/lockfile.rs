@@ -35,14 +35,23 @@ fn command(kind: i32, byte: i64) -> libc::flock {
 impl ByteLock {
     /// Locks `byte` of the file behind `fd`, waiting for whoever holds it.
     ///
-    /// Where this user may not write the file the lock is a shared one: it keeps out those who may, not each other.
+    /// `Permission` where the file's mode does not let this user write it, whatever `fd` may.
     pub fn of(fd: BorrowedFd<'_>, byte: i64, interruptible: bool) -> Result<Self> {
-        Self::take(byte, interruptible, |access| shm::reopen(fd, access))
+        let file = Fleeting::open(|| shm::reopen(fd, OFlag::O_RDWR))?;
+        Self::take(file, libc::F_WRLCK, byte, interruptible)
     }
 
-    /// Locks `byte` of the file that stands at `path`, as `of`.
-    pub fn at(path: &CStr, byte: i64, interruptible: bool) -> Result<Self> {
-        Self::take(byte, interruptible, |access| shm::open_with(path, access))
+    /// Locks `byte` of the file behind `fd` as well as this user may.
+    ///
+    /// Who may only read the file gets a shared lock, which keeps out those who may write it but not each other; who
+    /// may not even do that gets `None`.
+    pub fn best_of(fd: BorrowedFd<'_>, byte: i64, interruptible: bool) -> Result<Option<Self>> {
+        Self::best(byte, interruptible, |access| shm::reopen(fd, access))
+    }
+
+    /// Locks `byte` of the file that stands at `path` as `best_of` does.
+    pub fn best_at(path: &CStr, byte: i64, interruptible: bool) -> Result<Option<Self>> {
+        Self::best(byte, interruptible, |access| shm::open_with(path, access))
     }
 
     /// Locks `byte` of the file that stands at `path`, but `None` if somebody else holds it.
@@ -61,15 +70,24 @@ impl ByteLock {
         }
     }
 
-    fn take(
+    fn best(
         byte: i64,
         interruptible: bool,
         open: impl Fn(OFlag) -> Result<OwnedFd>,
-    ) -> Result<Self> {
-        let (kind, file) = match Fleeting::open(|| open(OFlag::O_RDWR)) {
-            Err(Error::Permission(_)) => (libc::F_RDLCK, Fleeting::open(|| open(OFlag::O_RDONLY))?),
-            other => (libc::F_WRLCK, other?),
-        };
+    ) -> Result<Option<Self>> {
+        for (access, kind) in [
+            (OFlag::O_RDWR, libc::F_WRLCK),
+            (OFlag::O_RDONLY, libc::F_RDLCK),
+        ] {
+            match Fleeting::open(|| open(access)) {
+                Err(Error::Permission(_)) => {}
+                file => return Self::take(file?, kind, byte, interruptible).map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(file: Fleeting, kind: i32, byte: i64, interruptible: bool) -> Result<Self> {
         let lock = command(kind, byte);
         loop {
             match fcntl(file.borrow(), FcntlArg::F_OFD_SETLKW(&lock)) {

@@ -1,0 +1,227 @@
+//! Pointers: NULL and misaligned ones are a status everywhere, and outputs are written only on success.
+
+use super::common::process::alone;
+use super::common::{Folder, Name};
+use super::*;
+
+/// Returns an address that no type but bytes can stand at.
+fn misaligned<T>(place: &mut [u64; 16]) -> *mut T {
+    (&raw mut *place).cast::<u8>().wrapping_add(1).cast()
+}
+
+#[test]
+fn a_handle_that_is_null_or_misaligned() {
+    let mut block = [UNTOUCHED; 16];
+    for (name, function) in functions_of_a_handle() {
+        assert_eq!(function(null_mut()), SHMKIT_ERR_INVALID, "{name}");
+        assert!(last_text().contains("NULL"), "{name}: {}", last_text());
+        assert_eq!(
+            function(misaligned(&mut block)),
+            SHMKIT_ERR_INVALID,
+            "{name}"
+        );
+        assert!(last_text().contains("aligned"), "{name}: {}", last_text());
+    }
+    assert_eq!(block, [UNTOUCHED; 16]);
+}
+
+#[test]
+fn an_output_that_is_null_or_misaligned() {
+    let handle = Handle::anonymous(4096);
+    let mut block = [UNTOUCHED; 16];
+    /// Calls a function of a handle with a bad output.
+    macro_rules! refuses {
+        ($function:ident) => {
+            // SAFETY: a handle, and an output that the function promises to check.
+            let status = unsafe { $function(handle.0, null_mut()) };
+            assert_eq!(status, SHMKIT_ERR_INVALID, stringify!($function));
+            assert!(last_text().contains("out is NULL"), "{}", last_text());
+            // SAFETY: as above.
+            let status = unsafe { $function(handle.0, misaligned(&mut block)) };
+            assert_eq!(status, SHMKIT_ERR_INVALID, stringify!($function));
+            assert!(
+                last_text().contains("out is not aligned"),
+                "{}",
+                last_text()
+            );
+        };
+    }
+    refuses!(shmkit_segment_data);
+    refuses!(shmkit_segment_size);
+    refuses!(shmkit_segment_capacity);
+    refuses!(shmkit_segment_fd);
+    refuses!(shmkit_segment_name);
+    refuses!(shmkit_segment_directory);
+    refuses!(shmkit_segment_huge);
+    refuses!(shmkit_segment_stat);
+    assert_eq!(block, [UNTOUCHED; 16]);
+}
+
+#[test]
+fn a_place_for_a_handle_that_is_null_or_misaligned_leaves_nothing_made() {
+    let folder = Folder::new();
+    let directory = folder.directory().unwrap();
+    let given = shmkit_segment_options {
+        directory: directory.as_ptr(),
+        ..options()
+    };
+    let fd_of = Handle::anonymous(4096);
+    let mut fd = -1;
+    // SAFETY: a handle, and an output that can be written.
+    let status = unsafe { shmkit_segment_fd(fd_of.0, &raw mut fd) };
+    assert_eq!(status, SHMKIT_OK);
+    let mut block = [UNTOUCHED; 16];
+    for (name, make) in makers(c"a", fd) {
+        assert_eq!(make(&given, null_mut()), SHMKIT_ERR_INVALID, "{name}");
+        assert_eq!(
+            make(&given, misaligned(&mut block)),
+            SHMKIT_ERR_INVALID,
+            "{name}"
+        );
+        assert!(
+            folder.entries().is_empty(),
+            "{name} has made {:?}",
+            folder.entries()
+        );
+        let mut out = UNTOUCHED as *mut shmkit_segment;
+        assert_eq!(
+            make(misaligned(&mut block), &raw mut out),
+            SHMKIT_ERR_INVALID,
+            "{name}"
+        );
+        assert!(
+            last_text().contains("options is not aligned"),
+            "{}",
+            last_text()
+        );
+        assert_eq!(out as u64, UNTOUCHED, "{name} has written on failure");
+    }
+    assert_eq!(block, [UNTOUCHED; 16]);
+}
+
+#[test]
+fn a_name_that_is_null() {
+    let mut out = UNTOUCHED as *mut shmkit_segment;
+    // SAFETY: no name, no options, and an output that can be written.
+    let status = unsafe { shmkit_segment_open(null(), 0, null(), &raw mut out) };
+    assert_eq!(status, SHMKIT_ERR_INVALID);
+    assert_eq!(out as u64, UNTOUCHED);
+    // SAFETY: no name and no directory.
+    let status = unsafe { shmkit_segment_unlink_name(null(), null(), 0, 0, 0) };
+    assert_eq!(status, SHMKIT_ERR_INVALID);
+    // Where there may be none it is an anonymous segment.
+    // SAFETY: as above.
+    let status = unsafe { shmkit_segment_open_or_create(null(), 1, null(), &raw mut out) };
+    assert_eq!(status, SHMKIT_OK);
+    drop(Handle(out));
+}
+
+#[test]
+fn limits_with_null_and_misaligned_pointers() {
+    let mut block = [UNTOUCHED; 16];
+    // SAFETY: no directory, and an output that the function promises to check.
+    let status = unsafe { shmkit_limits(null(), null_mut()) };
+    assert_eq!(status, SHMKIT_ERR_INVALID);
+    // SAFETY: as above.
+    let status = unsafe { shmkit_limits(null(), misaligned(&mut block)) };
+    assert_eq!(status, SHMKIT_ERR_INVALID);
+    assert_eq!(block, [UNTOUCHED; 16]);
+    // SAFETY: as above.
+    let status = unsafe { shmkit_limits_line(null(), null_mut(), 1024) };
+    assert_eq!(status, SHMKIT_ERR_INVALID);
+    let mut info = limits_info();
+    // SAFETY: a directory's name, and an output that can be written.
+    let status = unsafe { shmkit_limits(c"/nowhere".as_ptr(), &raw mut info) };
+    assert_eq!(
+        (status, info.largest_named),
+        (SHMKIT_ERR_NOT_FOUND, UNTOUCHED)
+    );
+}
+
+#[test]
+fn a_line_longer_than_its_room_is_not_written() {
+    let mut buffer = [0x5au8; 1024];
+    let write = |buffer: &mut [u8; 1024], room: u64| {
+        // SAFETY: no directory, and at least `room` bytes that can be written.
+        unsafe { shmkit_limits_line(null(), buffer.as_mut_ptr().cast(), room) }
+    };
+    for room in [0, 1, 20] {
+        assert_eq!(write(&mut buffer, room), SHMKIT_ERR_TOO_LARGE);
+        assert!(
+            buffer.iter().all(|&byte| byte == 0x5a),
+            "written on failure"
+        );
+    }
+    assert_eq!(write(&mut buffer, 1024), SHMKIT_OK);
+    let end = buffer
+        .iter()
+        .position(|&byte| byte == 0)
+        .expect("a NUL byte");
+    assert!(buffer[..end].starts_with(b"largest segment now: "));
+    assert!(
+        buffer[end + 1..].iter().all(|&byte| byte == 0x5a),
+        "written behind the NUL byte"
+    );
+}
+
+#[test]
+fn a_visit_that_is_null() {
+    // SAFETY: no directory, no function.
+    let status = unsafe { shmkit_segment_list(null(), None, null_mut()) };
+    assert_eq!(status, SHMKIT_ERR_INVALID);
+}
+
+#[test]
+fn last_error_gives_what_is_wanted() {
+    // SAFETY: NULL wherever it may stand.
+    let status = unsafe { shmkit_segment_close(null_mut()) };
+    assert_eq!(status, SHMKIT_ERR_INVALID);
+    // SAFETY: as above.
+    let status = unsafe { shmkit_last_error(null_mut(), null_mut(), null_mut()) };
+    assert_eq!(status, SHMKIT_OK);
+    let mut code = 0;
+    // SAFETY: one output that can be written.
+    let status = unsafe { shmkit_last_error(&raw mut code, null_mut(), null_mut()) };
+    assert_eq!(status, SHMKIT_OK);
+    assert_eq!(code, SHMKIT_ERR_INVALID);
+}
+
+#[test]
+fn last_error_refuses_misaligned_outputs() {
+    // Where they are followed that is undefined, so it is done in a process of its own.
+    alone(|| {
+        let mut block = [UNTOUCHED; 16];
+        let code = misaligned::<shmkit_status>(&mut block);
+        // SAFETY: outputs that the function is asked to check.
+        let status = unsafe { shmkit_last_error(code, null_mut(), null_mut()) };
+        assert_eq!(status, SHMKIT_ERR_INVALID);
+        let errno = misaligned::<i32>(&mut block);
+        // SAFETY: as above.
+        let status = unsafe { shmkit_last_error(null_mut(), errno, null_mut()) };
+        assert_eq!(status, SHMKIT_ERR_INVALID);
+        let text = misaligned::<*const c_char>(&mut block);
+        // SAFETY: as above.
+        let status = unsafe { shmkit_last_error(null_mut(), null_mut(), text) };
+        assert_eq!(status, SHMKIT_ERR_INVALID);
+        assert_eq!(block, [UNTOUCHED; 16]);
+    });
+}
+
+#[test]
+fn what_is_refused_writes_to_no_output() {
+    let name = Name::new();
+    let mut out = UNTOUCHED as *mut shmkit_segment;
+    // SAFETY: a name, no options, and an output that can be written.
+    let status = unsafe { shmkit_segment_open(name.as_ptr(), 0, null(), &raw mut out) };
+    assert_eq!((status, out as u64), (SHMKIT_ERR_NOT_FOUND, UNTOUCHED));
+    // SAFETY: as above.
+    let status = unsafe { shmkit_segment_create(name.as_ptr(), 0, null(), &raw mut out) };
+    assert_eq!((status, out as u64), (SHMKIT_ERR_INVALID, UNTOUCHED));
+    // SAFETY: as above.
+    let status = unsafe { shmkit_segment_open_fd(-1, 0, null(), &raw mut out) };
+    assert_eq!((status, out as u64), (SHMKIT_ERR_INVALID, UNTOUCHED));
+    // SAFETY: as above.
+    let status =
+        unsafe { shmkit_segment_open_or_create(name.as_ptr(), u64::MAX, null(), &raw mut out) };
+    assert_eq!((status, out as u64), (SHMKIT_ERR_TOO_LARGE, UNTOUCHED));
+}

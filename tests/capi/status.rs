@@ -1,0 +1,285 @@
+//! Statuses: each that exists today is provoked, each has a sentence, and each thread its own last error.
+//!
+//! SHMKIT_ERR_INTERNAL is what a caught panic becomes. No call is known to panic, and a C function that a call is
+//! given cannot unwind into it, so there is no honest way to provoke it from here.
+
+use super::common::kernel::{become_nobody, limit};
+use super::common::process::{alone, end_after_one_step, fork};
+use super::common::{Folder, is_root, skip};
+use super::*;
+use nix::sys::resource::Resource;
+use shmkit::capi::interrupt::{SHMKIT_INTERRUPTIBLE, shmkit_set_interrupt};
+use shmkit::capi::version::*;
+
+/// What a status that has no call of its own yet belongs to.
+const NOT_YET: [shmkit_status; 9] = [
+    SHMKIT_ERR_TIMEOUT,
+    SHMKIT_ERR_WOULD_BLOCK,
+    SHMKIT_ERR_NOT_OWNER,
+    SHMKIT_ERR_OVERFLOW,
+    SHMKIT_ERR_BROKEN,
+    SHMKIT_ERR_EMPTY,
+    SHMKIT_ERR_FULL,
+    SHMKIT_ERR_PARTICIPANTS,
+    SHMKIT_ERR_DETACHED,
+];
+
+fn create(name: Option<&CStr>, size: u64, given: &shmkit_segment_options) -> shmkit_status {
+    let mut out = null_mut();
+    let name = name.map_or(null(), CStr::as_ptr);
+    // SAFETY: a name or none, options, and an output that can be written.
+    let status = unsafe { shmkit_segment_create(name, size, given, &raw mut out) };
+    if status == SHMKIT_OK {
+        drop(Handle(out));
+    }
+    status
+}
+
+fn open(name: &CStr, given: &shmkit_segment_options) -> shmkit_status {
+    let mut out = null_mut();
+    // SAFETY: a name, options, and an output that can be written.
+    let status = unsafe { shmkit_segment_open(name.as_ptr(), 0, given, &raw mut out) };
+    if status == SHMKIT_OK {
+        drop(Handle(out));
+    }
+    status
+}
+
+/// Provokes a status in the folder of these options.
+fn provoke(
+    status: shmkit_status,
+    folder: &Folder,
+    given: &shmkit_segment_options,
+) -> shmkit_status {
+    match status {
+        SHMKIT_OK => create(None, 1, given),
+        SHMKIT_ERR_INVALID => create(None, 0, given),
+        SHMKIT_ERR_CLOSED => {
+            let handle = Handle::anonymous(1);
+            handle.close();
+            handle.close()
+        }
+        SHMKIT_ERR_WRONG_KIND => {
+            std::fs::create_dir(folder.path().join("folder")).unwrap();
+            open(c"folder", given)
+        }
+        SHMKIT_ERR_NOT_FOUND => open(c"nothing", given),
+        SHMKIT_ERR_EXISTS => {
+            create(Some(c"a"), 1, given);
+            create(Some(c"a"), 1, given)
+        }
+        SHMKIT_ERR_PERMISSION => {
+            std::fs::set_permissions(
+                folder.path(),
+                std::os::unix::fs::PermissionsExt::from_mode(0o500),
+            )
+            .unwrap();
+            if is_root() {
+                become_nobody();
+            }
+            create(Some(c"b"), 1, given)
+        }
+        SHMKIT_ERR_UNTRUSTED => {
+            std::os::unix::fs::symlink("a", folder.path().join("link")).unwrap();
+            open(c"link", given)
+        }
+        SHMKIT_ERR_NO_SPACE => {
+            end_after_one_step();
+            let flags = SHMKIT_INTERRUPTIBLE;
+            create(None, 1 << 50, &shmkit_segment_options { flags, ..*given })
+        }
+        SHMKIT_ERR_NO_MEMORY => create(
+            None,
+            1,
+            &shmkit_segment_options {
+                capacity: 1 << 60,
+                ..*given
+            },
+        ),
+        SHMKIT_ERR_INTERRUPTED => {
+            end_after_one_step();
+            create(
+                None,
+                128 << 20,
+                &shmkit_segment_options {
+                    flags: SHMKIT_INTERRUPTIBLE,
+                    ..*given
+                },
+            )
+        }
+        SHMKIT_ERR_TOO_LARGE => create(None, u64::MAX, given),
+        SHMKIT_ERR_CORRUPT => {
+            std::fs::write(folder.path().join("empty"), "").unwrap();
+            open(c"empty", given)
+        }
+        SHMKIT_ERR_VERSION_MISMATCH => shmkit_check_version(SHMKIT_VERSION + 1),
+        SHMKIT_ERR_UNSUPPORTED => {
+            let mut longer = [*given, options()];
+            longer[0].struct_size *= 2;
+            let mut out = null_mut();
+            // SAFETY: no name, options as long as they say, and an output that can be written.
+            unsafe { shmkit_segment_create(null(), 1, longer.as_ptr(), &raw mut out) }
+        }
+        SHMKIT_ERR_SYSTEM => {
+            limit(Resource::RLIMIT_NOFILE, 0);
+            create(None, 1, given)
+        }
+        _ => unreachable!("{status} has no call"),
+    }
+}
+
+#[test]
+fn every_status_is_provoked() {
+    alone(|| {
+        for status in SHMKIT_ERR_INTERNAL + 1..=SHMKIT_OK {
+            if NOT_YET.contains(&status) {
+                continue;
+            }
+            // The folder is this process', which can remove it whatever the child becomes.
+            let folder = Folder::new();
+            fork(|| {
+                let directory = folder.directory().unwrap();
+                let given = shmkit_segment_options {
+                    directory: directory.as_ptr(),
+                    ..options()
+                };
+                assert_eq!(provoke(status, &folder, &given), status, "{}", last_text());
+                if status == SHMKIT_OK {
+                    return assert_eq!(last_error(), (SHMKIT_OK, 0, String::new()));
+                }
+                let (code, errno, text) = last_error();
+                assert_eq!(code, status);
+                assert!(text.len() > 10, "{status}: {text:?}");
+                let by_the_kernel = match status {
+                    SHMKIT_ERR_NOT_FOUND => libc::ENOENT,
+                    SHMKIT_ERR_EXISTS => libc::EEXIST,
+                    SHMKIT_ERR_PERMISSION => libc::EACCES,
+                    SHMKIT_ERR_UNTRUSTED => libc::ELOOP,
+                    SHMKIT_ERR_NO_SPACE => libc::ENOSPC,
+                    SHMKIT_ERR_NO_MEMORY => libc::ENOMEM,
+                    SHMKIT_ERR_SYSTEM => libc::EMFILE,
+                    SHMKIT_ERR_WRONG_KIND => libc::EISDIR,
+                    _ => 0,
+                };
+                assert_eq!(errno, by_the_kernel, "{status}: {text}");
+            })
+            .succeed();
+        }
+        if !is_root() {
+            skip("PERMISSION was provoked without changing the user");
+        }
+    });
+}
+
+#[test]
+fn every_status_has_a_sentence_and_nonsense_one_that_says_so() {
+    let mut sentences: Vec<_> = (SHMKIT_ERR_INTERNAL..=SHMKIT_OK)
+        .map(|s| text_at(shmkit_strerror(s)))
+        .collect();
+    assert_eq!(sentences.len(), 26);
+    assert!(
+        sentences
+            .iter()
+            .all(|text| text.len() > 5 && !text.ends_with('.')),
+        "{sentences:?}"
+    );
+    sentences.sort();
+    sentences.dedup();
+    assert_eq!(sentences.len(), 26, "no two are the same");
+    for nonsense in [1, SHMKIT_ERR_INTERNAL - 1, i32::MIN, i32::MAX, 99] {
+        assert_eq!(text_at(shmkit_strerror(nonsense)), "not a status of shmkit");
+    }
+}
+
+#[test]
+fn each_thread_has_its_own_last_error() {
+    let barrier = &std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        let fail = |status, text: &'static str| {
+            move || {
+                assert_eq!(
+                    last_error(),
+                    (SHMKIT_OK, 0, String::new()),
+                    "none has failed here yet"
+                );
+                let given = options();
+                let told = match status {
+                    SHMKIT_ERR_INVALID => create(None, 0, &given),
+                    _ => open(c"shmkit-test-none", &given),
+                };
+                assert_eq!(told, status);
+                barrier.wait();
+                let (code, _, told) = last_error();
+                assert!(code == status && told.contains(text), "{told}");
+                // A call that succeeds changes nothing.
+                assert_eq!(create(None, 1, &given), SHMKIT_OK);
+                assert_eq!(last_error().0, status);
+                barrier.wait();
+            }
+        };
+        scope.spawn(fail(SHMKIT_ERR_INVALID, "at least one byte"));
+        scope.spawn(fail(SHMKIT_ERR_NOT_FOUND, "shmkit-test-none"));
+    });
+}
+
+#[test]
+fn versions() {
+    assert_eq!(shmkit_version(), SHMKIT_VERSION);
+    assert_eq!(text_at(shmkit_version_string()), env!("CARGO_PKG_VERSION"));
+    let parts = [
+        SHMKIT_VERSION_MAJOR,
+        SHMKIT_VERSION_MINOR,
+        SHMKIT_VERSION_PATCH,
+    ];
+    assert_eq!(
+        parts.map(|part| part.to_string()).join("."),
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(shmkit_check_version(SHMKIT_VERSION), SHMKIT_OK);
+    let series = if SHMKIT_VERSION_MAJOR == 0 {
+        1_000
+    } else {
+        1_000_000
+    };
+    let first = SHMKIT_VERSION / series * series;
+    assert_eq!(shmkit_check_version(first), SHMKIT_OK);
+    for other in [0, first - 1, SHMKIT_VERSION + 1, first + series, u32::MAX] {
+        assert_eq!(
+            shmkit_check_version(other),
+            SHMKIT_ERR_VERSION_MISMATCH,
+            "{other}"
+        );
+    }
+    assert!(last_text().contains("built for"), "{}", last_text());
+}
+
+extern "C" fn replace(argument: *mut c_void) -> i32 {
+    // A hook may call any function of the library, and take itself away.
+    let created = create(None, 1, &options());
+    // SAFETY: no hook any more.
+    let replaced = unsafe { shmkit_set_interrupt(None, null_mut()) };
+    // SAFETY: the test below passes a word of its own that nobody else uses.
+    unsafe { argument.cast::<i32>().write(created | replaced | 77) };
+    0
+}
+
+#[test]
+fn a_hook_may_call_the_library() {
+    alone(|| {
+        let mut answer = 0;
+        // SAFETY: the hook takes a word, which lives until the process ends.
+        let status = unsafe { shmkit_set_interrupt(Some(replace), (&raw mut answer).cast()) };
+        assert_eq!(status, SHMKIT_OK);
+        let given = shmkit_segment_options {
+            flags: SHMKIT_INTERRUPTIBLE,
+            ..options()
+        };
+        assert_eq!(
+            create(None, 256 << 20, &given),
+            SHMKIT_OK,
+            "{}",
+            last_text()
+        );
+        assert_eq!(answer, 77);
+    });
+}

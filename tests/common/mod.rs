@@ -1,0 +1,211 @@
+//! What the tests share: names and folders that go away, processes of their own, other users, full file systems.
+//!
+//! | what a test does                                   | what it calls                                        |
+//! |----------------------------------------------------|------------------------------------------------------|
+//! | makes segments                                     | [`Name`], [`Folder`]: removed even when it fails     |
+//! | could wait for ever                                | [`Watchdog`], or [`process::alone`], which has one   |
+//! | forks, or changes what belongs to the whole process | [`process::alone`]: a process with this test alone   |
+//! | wants another process                              | [`process::fork`], inside `alone`                    |
+//! | wants another user, a full file system, a cgroup   | [`kernel`], inside `alone`; skips loudly             |
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+/// Takes the cause out of a result that must have been refused for this reason.
+#[allow(unused_macros, reason = "each test binary uses a part of it")]
+macro_rules! refused {
+    ($reason:ident, $result:expr) => {
+        match $result {
+            Err(shmkit::error::Error::$reason(cause)) => cause,
+            other => panic!("expected {}, got {other:?}", stringify!($reason)),
+        }
+    };
+}
+
+pub mod kernel;
+pub mod process;
+
+use std::ffi::{CStr, CString};
+use std::io::Write;
+use std::ops::Deref;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How long anything may take before it counts as hanging: no test waits for time, this only ends what never ends.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Returns a text that no other test, process or call has got.
+pub fn unique() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let prefix = process::prefix().unwrap_or("shmkit-test".to_owned());
+    format!("{prefix}-{}-{number}", std::process::id())
+}
+
+/// Removes all that a process has left that was given this prefix for its names.
+fn remove_left(prefix: &str) {
+    for folder in [
+        standard_directory(),
+        "/dev/shm".into(),
+        std::env::temp_dir(),
+    ] {
+        for name in entries(&folder)
+            .into_iter()
+            .filter(|name| name.starts_with(prefix))
+        {
+            let path = folder.join(name);
+            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
+}
+
+/// Returns where segments stand without a directory of their own.
+pub fn standard_directory() -> PathBuf {
+    let variable = std::env::var_os("SHMKIT_DIR").filter(|value| !value.is_empty());
+    variable.map_or("/dev/shm".into(), PathBuf::from)
+}
+
+/// Returns the path as C has it.
+pub fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).expect("a path has no NUL byte")
+}
+
+/// The name of a segment that nobody else uses; dropped, what stands under it in the standard directory goes.
+pub struct Name {
+    name: CString,
+    path: PathBuf,
+    owner: u32,
+}
+
+impl Name {
+    /// Invents a name.
+    pub fn new() -> Name {
+        Name::of(&unique())
+    }
+
+    /// Uses a text as a name, with or without a leading slash.
+    pub fn of(text: &str) -> Name {
+        Name {
+            name: CString::new(text).expect("a name has no NUL byte"),
+            path: standard_directory().join(text.trim_start_matches('/')),
+            owner: std::process::id(),
+        }
+    }
+
+    /// Returns the path of its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Deref for Name {
+    type Target = CStr;
+    fn deref(&self) -> &CStr {
+        &self.name
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A new folder in /dev/shm; dropped, it goes with all that is in it.
+pub struct Folder {
+    path: PathBuf,
+    owner: u32,
+}
+
+impl Folder {
+    /// Makes a folder in memory.
+    pub fn new() -> Folder {
+        Folder::below(Path::new("/dev/shm"))
+    }
+
+    /// Makes a folder below another one.
+    pub fn below(parent: &Path) -> Folder {
+        let path = parent.join(unique());
+        std::fs::create_dir(&path).expect("a folder can be made");
+        let owner = std::process::id();
+        Folder { path, owner }
+    }
+
+    /// Returns its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns its path as the options of a segment want it.
+    pub fn directory(&self) -> Option<CString> {
+        Some(c_path(&self.path))
+    }
+
+    /// Returns the names of all that is in it, unfinished files too.
+    pub fn entries(&self) -> Vec<String> {
+        entries(&self.path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// Returns the names of all that is in a folder, in order.
+pub fn entries(path: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(path)
+        .expect("the folder can be read")
+        .map(|entry| entry.expect("an entry").file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Ends the process if it is not dropped in time, so that a test that hangs is seen.
+pub struct Watchdog {
+    _alive: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    /// Begins to watch this test.
+    pub fn start() -> Watchdog {
+        let (alive, ended) = mpsc::channel::<()>();
+        let test = std::thread::current().name().unwrap_or("?").to_owned();
+        std::thread::spawn(move || {
+            if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PATIENCE) {
+                say(&format!("{test} hangs: the watchdog ends it"));
+                std::process::abort();
+            }
+        });
+        Watchdog { _alive: alive }
+    }
+}
+
+/// Writes a line to standard error, past the test runner, which would keep it back.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Says loudly that a test, or a part of it, has not run, and why.
+pub fn skip(why: &str) {
+    let test = process::current_test().unwrap_or_else(|| {
+        let thread = std::thread::current();
+        thread.name().unwrap_or("?").to_owned()
+    });
+    say(&format!("{}{test}: {why}", process::SKIPPED));
+}
+
+/// Says whether this process may do everything.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}

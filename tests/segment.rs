@@ -1,0 +1,83 @@
+//! Segments, as the Rust API has them.
+//!
+//! | module    | what is tested                                                             |
+//! |-----------|----------------------------------------------------------------------------|
+//! | `name`    | which names are taken, where they stand, what `list` shows                  |
+//! | `create`  | sizes, memory that is really there, modes, what a failure leaves: nothing   |
+//! | `open`    | what is refused: other kinds, other owners, too short, pulled away          |
+//! | `resize`  | growth that others see in place, capacity, several growers                  |
+//! | `unlink`  | the name goes, but only if it stands for the segment that is meant          |
+//! | `race`    | many processes that make, open and remove one name                          |
+//! | `fd`      | memory files, seals, descriptors of every kind, passing them on             |
+//! | `process` | fork, threads, handles that close before others                             |
+//! | `signal`  | signals do not end a call, the interrupt hook does                          |
+//! | `draft`   | a file system without O_TMPFILE, and what killed makers leave there         |
+//! | `page`    | huge pages, prefault, locked memory                                         |
+
+#[macro_use]
+mod common;
+
+#[path = "segment/create.rs"]
+mod create;
+#[path = "segment/draft.rs"]
+mod draft;
+#[path = "segment/fd.rs"]
+mod fd;
+#[path = "segment/name.rs"]
+mod name;
+#[path = "segment/open.rs"]
+mod open;
+#[path = "segment/page.rs"]
+mod page;
+#[path = "segment/process.rs"]
+mod process;
+#[path = "segment/race.rs"]
+mod race;
+#[path = "segment/resize.rs"]
+mod resize;
+#[path = "segment/signal.rs"]
+mod signal;
+#[path = "segment/unlink.rs"]
+mod unlink;
+
+use shmkit::segment::{Options, Segment};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What most want.
+fn plain() -> Options {
+    Options::default()
+}
+
+/// What a segment in this folder is made or opened with.
+fn within(folder: &common::Folder) -> Options {
+    Options {
+        directory: folder.directory(),
+        ..plain()
+    }
+}
+
+/// Reads one byte.
+fn byte(segment: &Segment, at: u64) -> u8 {
+    segment.bytes().expect("the segment is whole")[at as usize].load(Relaxed)
+}
+
+/// Writes one byte.
+fn put(segment: &Segment, at: u64, value: u8) {
+    segment.bytes().expect("the segment is whole")[at as usize].store(value, Relaxed);
+}
+
+/// Fills the segment with a pattern that depends on the place.
+fn fill(segment: &Segment) {
+    let bytes = segment.bytes().expect("the segment is whole");
+    for (at, byte) in bytes.iter().enumerate() {
+        byte.store((at % 251) as u8, Relaxed);
+    }
+}
+
+/// Says whether the segment has the pattern of `fill`.
+fn is_filled(segment: &Segment) -> bool {
+    let bytes = segment.bytes().expect("the segment is whole");
+    let fits =
+        |(at, byte): (usize, &std::sync::atomic::AtomicU8)| byte.load(Relaxed) == (at % 251) as u8;
+    bytes.iter().enumerate().all(fits)
+}

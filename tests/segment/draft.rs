@@ -1,0 +1,172 @@
+//! File systems without O_TMPFILE: segments come whole all the same, and what a killed maker leaves is removed.
+//!
+//! A seccomp filter makes the kernel answer as such a file system does.
+
+use super::common::Folder;
+use super::common::kernel::refuse_unnamed_files;
+use super::common::process::{alone, end_after_one_step, fork, shared_words};
+use super::{fill, is_filled, within};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use shmkit::segment::{self, Growth, Options, Segment};
+
+fn in_folder_without_unnamed_files(body: impl FnOnce(&Folder)) {
+    let folder = Folder::new();
+    refuse_unnamed_files();
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
+    let refused = nix::fcntl::open(folder.path(), flags, Mode::S_IRWXU).map(drop);
+    assert_eq!(refused, Err(Errno::EOPNOTSUPP), "the filter works");
+    body(&folder);
+}
+
+#[test]
+fn a_segment_is_made_under_a_private_name_and_renamed() {
+    alone(|| {
+        in_folder_without_unnamed_files(|folder| {
+            for mode in [None, Some(0o666), Some(0o400)] {
+                let options = Options {
+                    mode,
+                    capacity: 1 << 20,
+                    ..within(folder)
+                };
+                let made = Segment::create(Some(c"a"), 5000, &options).unwrap();
+                fill(&made);
+                assert_eq!(folder.entries(), ["a"]);
+                let stat = made.stat().unwrap();
+                assert_eq!(
+                    (stat.file.links, stat.file.mode),
+                    (1, mode.unwrap_or(0o600))
+                );
+                let reading = Options {
+                    readonly: true,
+                    ..within(folder)
+                };
+                assert!(is_filled(&Segment::open(c"a", 5000, &reading).unwrap()));
+                for size in [1, 2 << 20] {
+                    refused!(Exists, Segment::create(Some(c"a"), size, &within(folder)));
+                    assert_eq!(folder.entries(), ["a"]);
+                }
+                assert!(is_filled(&made));
+                made.resize(6000, &Growth::default()).unwrap();
+                made.unlink().unwrap();
+                assert!(folder.entries().is_empty());
+            }
+        });
+    });
+}
+
+#[test]
+fn what_fails_leaves_no_private_name() {
+    alone(|| {
+        in_folder_without_unnamed_files(|folder| {
+            end_after_one_step();
+            let careful = Options {
+                interruptible: true,
+                ..within(folder)
+            };
+            refused!(NoSpace, Segment::create(Some(c"a"), 1 << 50, &careful));
+            let capacity = Options {
+                capacity: 1 << 62,
+                ..within(folder)
+            };
+            refused!(NoMemory, Segment::create(Some(c"a"), 1, &capacity));
+            let steps = shared_words(1);
+            super::signal::install_hook(steps, 2);
+            refused!(Interrupted, Segment::create(Some(c"a"), 1 << 30, &careful));
+            assert!(folder.entries().is_empty(), "{:?}", folder.entries());
+        });
+    });
+}
+
+/// Starts a process that is in the middle of making a large segment.
+fn maker_in_the_middle(folder: &Folder) -> super::common::process::Child {
+    super::signal::stalled(1, || {
+        let options = Options {
+            interruptible: true,
+            ..within(folder)
+        };
+        Segment::create(Some(c"large"), 128 << 20, &options).unwrap();
+    })
+}
+
+#[test]
+fn the_draft_of_a_killed_maker_goes_and_that_of_a_living_one_stays() {
+    alone(|| {
+        in_folder_without_unnamed_files(|folder| {
+            let living = maker_in_the_middle(folder);
+            let unfinished = folder.entries();
+            assert_eq!(unfinished.len(), 1);
+            assert!(unfinished[0].starts_with(".shmkit-"), "{unfinished:?}");
+            // Nobody can open it, and nobody sees it.
+            refused!(NotFound, Segment::open(c"large", 0, &within(folder)));
+            let directory = folder.directory();
+            segment::list(directory.as_deref(), |name| panic!("{name:?} is listed")).unwrap();
+
+            let dead = maker_in_the_middle(folder);
+            assert_eq!(folder.entries().len(), 2);
+            dead.kill();
+            assert_eq!(folder.entries().len(), 2, "a killed maker cannot tidy up");
+
+            Segment::create(Some(c"a"), 1, &within(folder)).unwrap();
+            let entries = folder.entries();
+            assert_eq!(entries, [unfinished[0].as_str(), "a"]);
+
+            living.kill();
+            Segment::create(Some(c"b"), 1, &within(folder)).unwrap();
+            assert_eq!(folder.entries(), ["a", "b"]);
+        });
+    });
+}
+
+#[test]
+fn only_drafts_are_swept() {
+    alone(|| {
+        in_folder_without_unnamed_files(|folder| {
+            for name in ["a", ".hidden", ".shmkit", "shmkit-1"] {
+                std::fs::write(folder.path().join(name), "x").unwrap();
+            }
+            // Under a draft's name, but no draft: a folder and a link cannot be one.
+            std::fs::create_dir(folder.path().join(".shmkit-folder")).unwrap();
+            std::os::unix::fs::symlink("a", folder.path().join(".shmkit-link")).unwrap();
+            std::fs::write(folder.path().join(".shmkit-0123"), "x").unwrap();
+            Segment::create(Some(c"b"), 1, &within(folder)).unwrap();
+            let expected = [
+                ".hidden",
+                ".shmkit",
+                ".shmkit-folder",
+                ".shmkit-link",
+                "a",
+                "b",
+                "shmkit-1",
+            ];
+            assert_eq!(folder.entries(), expected);
+        });
+    });
+}
+
+#[test]
+fn many_makers_sweep_nothing_of_each_other() {
+    alone(|| {
+        in_folder_without_unnamed_files(|folder| {
+            let children: Vec<_> = (0..8)
+                .map(|which| {
+                    fork(move || {
+                        for round in 0..60 {
+                            let name = std::ffi::CString::new(format!("{which}-{round}")).unwrap();
+                            let made = Segment::create(Some(&name), 5000, &within(folder)).unwrap();
+                            let stat = made.stat().unwrap();
+                            assert_eq!(stat.file.links, 1, "swept while it was made");
+                            Segment::open(&name, 5000, &within(folder))
+                                .unwrap()
+                                .unlink()
+                                .unwrap();
+                        }
+                    })
+                })
+                .collect();
+            children.into_iter().for_each(|child| child.succeed());
+            assert!(folder.entries().is_empty(), "{:?}", folder.entries());
+        });
+    });
+}

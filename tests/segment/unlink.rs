@@ -1,0 +1,177 @@
+//! Unlinking: the name goes, the memory stays with its users, and only the segment that is meant is removed.
+
+use super::common::kernel::{NOBODY, become_nobody, can_change_user};
+use super::common::process::{alone, fork};
+use super::common::{Folder, Name};
+use super::{byte, fill, is_filled, plain, put, within};
+use shmkit::segment::{self, Options, Segment};
+use std::os::unix::fs::{PermissionsExt, chown};
+
+#[test]
+fn who_has_it_mapped_keeps_it() {
+    let name = Name::new();
+    let made = Segment::create(Some(&name), 5000, &plain()).unwrap();
+    let opened = Segment::open(&name, 0, &plain()).unwrap();
+    assert_eq!(made.stat().unwrap().file.links, 1);
+    made.unlink().unwrap();
+    assert!(!name.path().exists());
+    assert_eq!(made.stat().unwrap().file.links, 0);
+    refused!(NotFound, Segment::open(&name, 0, &plain()));
+    drop(made);
+    fill(&opened);
+    assert!(is_filled(&opened));
+    assert_eq!(opened.name(), Some(&*name), "the handle remembers");
+    refused!(NotFound, opened.unlink());
+}
+
+#[test]
+fn closing_leaves_the_name() {
+    let name = Name::new();
+    put(&Segment::create(Some(&name), 100, &plain()).unwrap(), 99, 7);
+    assert_eq!(byte(&Segment::open(&name, 0, &plain()).unwrap(), 99), 7);
+}
+
+#[test]
+fn a_newer_segment_under_the_old_name_is_left_alone() {
+    let name = Name::new();
+    let old = Segment::create(Some(&name), 100, &plain()).unwrap();
+    old.unlink().unwrap();
+    let new = Segment::create(Some(&name), 200, &plain()).unwrap();
+    let cause = refused!(NotFound, old.unlink());
+    assert!(cause.text.contains("another segment"), "{cause}");
+    assert_eq!(
+        Segment::open(&name, 0, &plain()).unwrap().size().unwrap(),
+        200
+    );
+    new.unlink().unwrap();
+    refused!(NotFound, old.unlink());
+}
+
+#[test]
+fn by_name_whatever_it_stands_for_or_only_the_one_meant() {
+    let folder = Folder::new();
+    let directory = folder.directory();
+    let unlink = |only| segment::unlink(c"a", directory.as_deref(), only, false);
+    let identity = |segment: &Segment| {
+        let file = segment.stat().unwrap().file;
+        Some((file.device, file.inode))
+    };
+    refused!(NotFound, unlink(None));
+    let old = Segment::create(Some(c"a"), 100, &within(&folder)).unwrap();
+    unlink(identity(&old)).unwrap();
+    refused!(NotFound, unlink(identity(&old)));
+    let new = Segment::create(Some(c"a"), 100, &within(&folder)).unwrap();
+    refused!(NotFound, unlink(identity(&old)));
+    let (device, inode) = identity(&new).unwrap();
+    refused!(NotFound, unlink(Some((device + 1, inode))));
+    refused!(NotFound, unlink(Some((device, inode + 1))));
+    assert_eq!(folder.entries(), ["a"]);
+    unlink(None).unwrap();
+    assert!(folder.entries().is_empty());
+    // What is no segment yet, or no longer, is a regular file all the same.
+    std::fs::write(folder.path().join("a"), "").unwrap();
+    unlink(None).unwrap();
+}
+
+#[test]
+fn without_a_name_there_is_nothing_to_remove() {
+    let anonymous = Segment::create(None, 100, &plain()).unwrap();
+    anonymous.unlink().unwrap();
+    anonymous.unlink().unwrap();
+    assert_eq!(anonymous.name(), None);
+    assert_eq!(anonymous.directory(), None);
+    let again = Segment::open_fd(anonymous.fd(), 0, &plain()).unwrap();
+    again.unlink().unwrap();
+}
+
+#[test]
+fn opened_by_its_descriptor_the_name_is_not_known() {
+    let name = Name::new();
+    let made = Segment::create(Some(&name), 100, &plain()).unwrap();
+    let opened = Segment::open_fd(made.fd(), 0, &plain()).unwrap();
+    assert_eq!((opened.name(), opened.directory()), (None, None));
+    refused!(Invalid, opened.unlink());
+    assert!(name.path().exists());
+    made.unlink().unwrap();
+    // Now it has none.
+    opened.unlink().unwrap();
+}
+
+#[test]
+fn for_reading_alone_is_enough_to_remove() {
+    let name = Name::new();
+    Segment::create(Some(&name), 100, &plain()).unwrap();
+    let reading = Options {
+        readonly: true,
+        ..plain()
+    };
+    Segment::open(&name, 0, &reading).unwrap().unlink().unwrap();
+    assert!(!name.path().exists());
+}
+
+#[test]
+fn ones_own_whatever_its_mode() {
+    alone(|| {
+        if !can_change_user() {
+            return;
+        }
+        let folder = Folder::new();
+        chown(folder.path(), Some(NOBODY), None).unwrap();
+        fork(|| {
+            become_nobody();
+            for mode in [0o600, 0o400, 0o200, 0o100, 0o040] {
+                let options = Options {
+                    mode: Some(mode),
+                    ..within(&folder)
+                };
+                Segment::create(Some(c"a"), 1, &options).unwrap();
+                let removed = segment::unlink(c"a", options.directory.as_deref(), None, false);
+                assert_eq!(removed, Ok(()), "by name, mode {mode:o}");
+            }
+        })
+        .succeed();
+        assert!(folder.entries().is_empty());
+    });
+}
+
+#[test]
+fn ones_own_handle_whatever_its_mode() {
+    alone(|| {
+        if !can_change_user() {
+            return;
+        }
+        let folder = Folder::new();
+        chown(folder.path(), Some(NOBODY), None).unwrap();
+        fork(|| {
+            become_nobody();
+            for mode in [0o600, 0o400, 0o200, 0o100, 0o040] {
+                let options = Options {
+                    mode: Some(mode),
+                    ..within(&folder)
+                };
+                let made = Segment::create(Some(c"a"), 1, &options).unwrap();
+                assert_eq!(made.unlink(), Ok(()), "mode {mode:o}");
+            }
+        })
+        .succeed();
+    });
+}
+
+#[test]
+fn anothers_where_the_folder_allows_it() {
+    alone(|| {
+        if !can_change_user() {
+            return;
+        }
+        let folder = Folder::new();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        Segment::create(Some(c"a"), 1, &within(&folder)).unwrap();
+        fork(|| {
+            become_nobody();
+            let directory = folder.directory();
+            segment::unlink(c"a", directory.as_deref(), None, false).unwrap();
+        })
+        .succeed();
+        assert!(folder.entries().is_empty());
+    });
+}
