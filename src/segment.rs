@@ -125,22 +125,25 @@ fn find(name: &Name, size: u64, options: &Options) -> Result<(OwnedFd, Facts)> {
         let facts = shm::facts(&file)?;
         // Unlinked since it was opened: perhaps another stands under the name by now.
         if facts.links > 0 {
-            check(&facts, size, options, &name.path().to_string_lossy())?;
+            check(&facts, size, options, || {
+                name.path().to_string_lossy().into_owned()
+            })?;
             return Ok((file, facts));
         }
     }
 }
 
 /// Refuses a file that cannot be the segment meant.
-fn check(facts: &Facts, size: u64, options: &Options, place: &str) -> Result<()> {
+fn check(facts: &Facts, size: u64, options: &Options, place: impl Fn() -> String) -> Result<()> {
     if !facts.regular {
         return Err(Error::WrongKind(
-            format!("{place} is not a regular file").into(),
+            format!("{} is not a regular file", place()).into(),
         ));
     }
     if facts.user != process::user() && !options.trust {
         let text = format!(
-            "{place} belongs to user {}, not to {}",
+            "{} belongs to user {}, not to {}",
+            place(),
             facts.user,
             process::user()
         );
@@ -148,13 +151,15 @@ fn check(facts: &Facts, size: u64, options: &Options, place: &str) -> Result<()>
     }
     if facts.size == 0 {
         let text = format!(
-            "{place} has no bytes: its maker has not sized it yet, or somebody truncated it"
+            "{} has no bytes: its maker has not sized it yet, or somebody truncated it",
+            place()
         );
         return Err(Error::Corrupt(text.into()));
     }
     if facts.size < size {
         let text = format!(
-            "{place} has {} bytes, at least {size} were expected",
+            "{} has {} bytes, at least {size} were expected",
+            place(),
             facts.size
         );
         return Err(Error::Corrupt(text.into()));
@@ -290,7 +295,7 @@ impl Segment {
         let (file, writable) = shm::duplicate(fd)?;
         let facts = shm::facts(&file)?;
         let place = format!("file descriptor {fd}");
-        check(&facts, size, options, &place)?;
+        check(&facts, size, options, || place.clone())?;
         if !writable && !options.readonly {
             return Err(Error::Permission(
                 format!("{place} is open for reading only: open it read-only").into(),
@@ -457,7 +462,8 @@ impl Segment {
             capacity: self.capacity(),
             created: self.created,
             readonly: self.options.readonly,
-            sealed: shm::is_sealed(&self.file),
+            // What has a name in a file system was not made to be sealed (memfd_create(2)).
+            sealed: self.name.is_none() && shm::is_sealed(&self.file),
         })
     }
 }

@@ -1,20 +1,21 @@
 """Segments of shared memory, with the interface of multiprocessing.shared_memory.SharedMemory."""
 
-import contextlib
 import errno
 import math
 import os
-import secrets
+import random
 import struct
 from collections import namedtuple
 
 from cpython.buffer cimport PyBuffer_FillInfo, PyObject_GetBuffer
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_INTERRUPTIBLE, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_HUGE,
-    SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_SEALED,
-    SHMKIT_SEGMENT_SPARSE, SHMKIT_SEGMENT_TRUST, shmkit_segment, shmkit_segment_capacity, shmkit_segment_close,
+    SHMKIT_ERR_CLOSED, SHMKIT_INTERRUPTIBLE, SHMKIT_OK, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_FORCE,
+    SHMKIT_SEGMENT_HUGE, SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_SEALED,
+    SHMKIT_SEGMENT_SPARSE, SHMKIT_SEGMENT_TRUST, shmkit_segment, shmkit_segment_close,
     shmkit_segment_create, shmkit_segment_data, shmkit_segment_directory, shmkit_segment_fd, shmkit_segment_huge,
     shmkit_segment_info, shmkit_segment_list,
     shmkit_segment_open, shmkit_segment_open_fd, shmkit_segment_open_or_create, shmkit_segment_options,
@@ -60,7 +61,6 @@ cdef _Mapping _own(shmkit_segment *handle, uint32_t flags):
     mapping.handle = handle
     mapping.flags = flags
     check(shmkit_segment_data(handle, &mapping.data))
-    check(shmkit_segment_capacity(handle, &mapping.capacity))
     return mapping
 
 
@@ -73,12 +73,15 @@ cdef shmkit_segment_info _stat(shmkit_segment *handle) except *:
 
 cdef uint64_t _bytes(object number, str what) except? 0:
     """A number of bytes from Python: negative ones and those that no C integer holds get a clear error."""
-    number = number.__index__()
-    if number < 0:
+    cdef int overflow = 0
+    cdef long long value
+    number = PyNumber_Index(number)
+    value = PyLong_AsLongLongAndOverflow(number, &overflow)
+    if overflow < 0 or not overflow and value < 0:
         raise ValueError(f"'{what}' must not be negative")
-    if number >= 1 << 63:
+    if overflow > 0:
         raise ValueError(f"'{what}' of {number} bytes is more than a file can have")
-    return number
+    return <uint64_t> value
 
 
 cdef class SharedMemory:
@@ -145,7 +148,8 @@ cdef class SharedMemory:
             return
         while True:
             try:
-                _open(self, b"psm_" + secrets.token_hex(4).encode(), directory, True, bytes_, flags, reach, mode or 0)
+                invented = b"psm_%08x" % random.getrandbits(32)
+                _open(self, invented, directory, True, bytes_, flags, reach, mode or 0)
                 return
             except FileExistsError:
                 continue
@@ -288,17 +292,20 @@ cdef class SharedMemory:
 
     def close(self):
         """Let go of it: its memory is unmapped as soon as no view is left. The name stays."""
+        cdef uint64_t size = 0
         buf, self._buf = self._buf, None
-        if self._mapping is not None:
-            with contextlib.suppress(Corrupt):
-                self.size  # what .size tells from now on
+        # What .size tells from now on; one that had no room to grow need not be asked.
+        if self._mapping is not None and self._mapping.capacity > self._size:
+            if shmkit_segment_size(self._handle, &size) == SHMKIT_OK:
+                self._size = size
         self._handle = NULL
         self._data = NULL
         self._mapping = None
         if buf is not None:
-            # As in the standard class; but where an array still lies over it, it lives as long as that.
-            with contextlib.suppress(BufferError):
+            try:
                 buf.release()
+            except BufferError:
+                pass  # as in the standard class; but where an array still lies over it, it lives as long as that
 
     def unlink(self):
         """Remove the name; who has it mapped keeps it. An anonymous segment has none: nothing happens.
@@ -364,8 +371,10 @@ cdef int _adopt(SharedMemory self, shmkit_segment *handle, uint32_t flags, bytes
     cdef tuple place = None
     if name is not None:
         check(shmkit_segment_directory(handle, &directory))
-        place = (name[1:] if name.startswith(b"/") else name, <bytes> directory, info.device, info.inode)
-    self.close()
+        place = (name[1:] if name[0] == c"/" else name, <bytes> directory, info.device, info.inode)
+    if self._mapping is not None:
+        self.close()
+    mapping.capacity = info.capacity
     self._mapping = mapping
     self._handle = handle
     self._data = mapping.data

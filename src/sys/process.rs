@@ -3,7 +3,7 @@
 use nix::sys::resource::{Resource, getrlimit};
 use std::cell::UnsafeCell;
 use std::sync::Once;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// What a limit that does not exist is told as.
 pub const UNLIMITED: u64 = u64::MAX;
@@ -15,9 +15,18 @@ pub fn user() -> u32 {
 
 /// Returns the size of a page in bytes.
 pub fn page_size() -> u64 {
-    // SAFETY: sysconf only reads; _SC_PAGESIZE exists everywhere.
-    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u64::try_from(size).unwrap_or(4096)
+    /// 0 until it was asked for: it never changes, and every call that maps wants it several times.
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: sysconf only reads; _SC_PAGESIZE exists everywhere.
+            let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+            let size = u64::try_from(size).unwrap_or(4096);
+            KNOWN.store(size, Ordering::Relaxed);
+            size
+        }
+        known => known,
+    }
 }
 
 fn limit(resource: Resource) -> u64 {

@@ -8,8 +8,10 @@ use nix::fcntl::{
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where segments live unless `SHMKIT_DIR` or the caller says otherwise.
 pub const DEFAULT_DIRECTORY: &CStr = c"/dev/shm";
@@ -152,17 +154,21 @@ pub(super) fn open_with(path: &CStr, access: OFlag) -> Result<OwnedFd> {
     open_at(path, access)
 }
 
-fn proc_path(fd: BorrowedFd<'_>) -> CString {
-    CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
+/// Calls `with` with the path that leads to the file behind `fd`, without taking memory for it.
+fn with_proc_path<T>(fd: BorrowedFd<'_>, with: impl FnOnce(&CStr) -> T) -> T {
+    /// Room for the prefix, the digits of any descriptor and NULs behind them.
+    const ROOM: usize = 32;
+    let mut room = [0; ROOM];
+    // Cannot fail: the longest number has ten digits.
+    let _ = write!(&mut room[..ROOM - 1], "/proc/self/fd/{}", fd.as_raw_fd());
+    with(CStr::from_bytes_until_nul(&room).unwrap_or_default())
 }
 
 /// Opens the file behind `fd` afresh: another open file description of the same file.
 pub(super) fn reopen(fd: BorrowedFd<'_>, access: OFlag) -> Result<OwnedFd> {
-    nix::fcntl::open(
-        proc_path(fd).as_c_str(),
-        access | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
+    with_proc_path(fd, |path| {
+        nix::fcntl::open(path, access | OFlag::O_CLOEXEC, Mode::empty())
+    })
     .map_err(|errno| {
         refused(
             errno,
@@ -218,19 +224,24 @@ pub fn set_mode(file: &OwnedFd, mode: u32) -> Result<()> {
 
 /// Gives the unnamed `file` the name `path`, in one step; a name that is taken is `Exists`.
 pub fn publish(file: &OwnedFd, path: &CStr) -> Result<()> {
-    let from = proc_path(file.as_fd());
-    let linked = match nix::unistd::linkat(
-        AT_FDCWD,
-        from.as_c_str(),
-        AT_FDCWD,
-        path,
-        AtFlags::AT_SYMLINK_FOLLOW,
-    ) {
-        // No /proc here: AT_EMPTY_PATH does the same, for privileged processes before Linux 6.10 (open(2)).
-        Err(Errno::ENOENT) => {
-            nix::unistd::linkat(file, c"", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH)
+    /// Set once the direct way was refused here and the other one was not.
+    static THROUGH_PROC: AtomicBool = AtomicBool::new(false);
+    let direct = || nix::unistd::linkat(file, c"", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH);
+    let through_proc = || {
+        with_proc_path(file.as_fd(), |from| {
+            nix::unistd::linkat(AT_FDCWD, from, AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)
+        })
+    };
+    let linked = if THROUGH_PROC.load(Ordering::Relaxed) {
+        through_proc()
+    } else {
+        match direct() {
+            // Before Linux 6.10 only for the privileged (open(2)); the way through /proc is open to all, and slower.
+            Err(Errno::ENOENT) => {
+                through_proc().inspect(|()| THROUGH_PROC.store(true, Ordering::Relaxed))
+            }
+            other => other,
         }
-        other => other,
     };
     linked.map_err(|errno| refused(errno, &format!("cannot name the segment {}", shown(path))))
 }

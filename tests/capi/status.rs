@@ -5,7 +5,7 @@
 
 use super::common::kernel::{become_nobody, limit};
 use super::common::process::{alone, end_after_one_step, fork};
-use super::common::{Folder, is_root, skip};
+use super::common::{Folder, Watchdog, is_root, skip};
 use super::*;
 use nix::sys::resource::Resource;
 use shmkit::capi::interrupt::{SHMKIT_INTERRUPTIBLE, shmkit_set_interrupt};
@@ -193,6 +193,8 @@ fn every_status_has_a_sentence_and_nonsense_one_that_says_so() {
 
 #[test]
 fn each_thread_has_its_own_last_error() {
+    // Where one of the two fails the other would wait for ever.
+    let _watchdog = Watchdog::start();
     let barrier = &std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
         let fail = |status, text: &'static str| {
