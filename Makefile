@@ -176,8 +176,15 @@ test-sanitizers:
 demo: $(VENV)/.demo
 	@$(BIN)/python -B examples/photograph/demo.py --build $(TARGET)/demo
 
-bench: $(VENV)/.bench $(RELEASE)/libshmkit.so
-	$(BIN)/python benches/segment.py
+$(TARGET)/bench/%: benches/%.c $(wildcard benches/*.h) $(RELEASE)/libshmkit.so
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) -D_GNU_SOURCE -O2 -Iinclude -o $@ $< -L$(RELEASE) -Wl,-rpath,'$(abspath $(RELEASE))' \
+	  -lshmkit
+
+# BENCH='--only create --pairs 41 --json FILE' and the like.
+bench: $(VENV)/.bench $(TARGET)/bench/segment
+	$(SAY) 'the speed of it beside its peers'
+	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
 
 # --- installing, generating, cleaning ------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ import os
 
 from cpython.exc cimport PyErr_CheckSignals, PyErr_Occurred
 from libc.stdint cimport int32_t
-from libc.string cimport memchr
 from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID,
     SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_SYSTEM,
@@ -13,10 +12,6 @@ from shmkit cimport (
     SHMKIT_ERR_WRONG_KIND, SHMKIT_VERSION, shmkit_check_version, shmkit_last_error, shmkit_set_interrupt,
     shmkit_status,
 )
-
-
-cdef extern from "Python.h":
-    bytes PyUnicode_EncodeFSDefault(object)  # Cython's cpython.unicode does not declare it
 
 
 class ShmkitError(Exception):
@@ -86,8 +81,8 @@ cdef int check(shmkit_status status) except -1:
 
 cdef bytes text(object given, str what):
     """Return a name or path as the bytes that C wants."""
-    cdef bytes encoded = PyUnicode_EncodeFSDefault(given) if isinstance(given, str) else os.fsencode(given)
-    if memchr(<const char *> encoded, 0, len(encoded)) is not NULL:
+    cdef bytes encoded = os.fsencode(given)
+    if b"\0" in encoded:
         raise ValueError(f"the {what} contains a NUL character")
     return encoded
 

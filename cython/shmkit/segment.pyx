@@ -26,6 +26,10 @@ from shmkit._status cimport check, text
 from shmkit import _handover
 from shmkit._status import Corrupt
 
+# Invents names, others in a forked child than in its parent. The user's own random numbers stay as they are.
+_names = random.Random()
+os.register_at_fork(after_in_child=_names.seed)
+
 cdef uint64_t PAGE = os.sysconf("SC_PAGESIZE")
 
 SegmentInfo = namedtuple(
@@ -148,7 +152,7 @@ cdef class SharedMemory:
             return
         while True:
             try:
-                invented = b"psm_%08x" % random.getrandbits(32)
+                invented = b"psm_%08x" % _names.getrandbits(32)
                 _open(self, invented, directory, True, bytes_, flags, reach, mode or 0)
                 return
             except FileExistsError:

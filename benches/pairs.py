@@ -1,0 +1,275 @@
+"""Speed by comparison: contenders take turns, and what counts is the ratio of each pair of samples.
+
+A machine is never quiet. What disturbs one contender disturbs the one that has its turn next to it, so the ratio of
+two neighbours says more than any two times. Of the ratios the median is shown, with an interval that holds the true
+median in at least 95 of 100 runs whatever the distribution is: the order statistics that the binomial law gives.
+
+A rest comes before each turn, so that on a busy machine none pays for the time that the one before it has used up, and
+what other processes have still to do for one is done in nobody's turn. benches/pairs.h does the same in C.
+"""
+
+import argparse
+import contextlib
+import gc
+import json
+import math
+import os
+import pathlib
+import platform
+import re
+import signal
+import statistics
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+LEAST_PAIRS = 15
+CONFIDENCE = 0.95
+# Seconds: the length of a turn, the rest before it, and what each contender gets in a sample.
+TURN = 2e-3
+REST = 0.5e-3
+SAMPLE = 10e-3
+# They wait until a turn has tidied up.
+STOP = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+@dataclass
+class Comparison:
+    """Two contenders of a bench, and the ratio that is wanted: none where it is only of interest."""
+
+    bench: str
+    ours: str
+    peer: str
+    target: float = None
+    title: str = None
+
+
+@dataclass
+class Samples:
+    """What each contender of each bench took for one round, in seconds, sample by sample."""
+
+    seconds: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
+
+    def add(self, bench, sample):
+        """Add one sample: a dict of contender to seconds."""
+        for contender, seconds in sample.items():
+            self.seconds.setdefault(bench, {}).setdefault(contender, []).append(seconds)
+
+
+def interval(values, confidence=CONFIDENCE):
+    """Return the order statistics between which the median lies, whatever the distribution.
+
+    Of n values the median lies below the k-th smallest with the probability that fewer than k of n coins show heads.
+    """
+    values = sorted(values)
+    count = len(values)
+    tail, rank = 0.0, 0
+    while rank < count // 2:
+        tail += math.comb(count, rank) / 2**count
+        if 2 * tail > 1 - confidence:
+            break
+        rank += 1
+    rank = max(rank, 1)
+    return values[rank - 1], values[count - rank]
+
+
+@contextlib.contextmanager
+def held():
+    """Keep the signals that end programs until the block ends; yield the list of those that have come.
+
+    Handlers and no mask: the kernel gives a signal that this thread blocks to another one, such as NumPy has.
+    """
+    came = []
+    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in STOP}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            raise KeyboardInterrupt
+
+
+def measure(contenders, pairs, rounds=None):
+    """Yield `pairs` samples of contenders that take turns: each a dict of name to the seconds of one round.
+
+    contenders: a dict of name to a function of the number of rounds that returns the seconds they took. rounds: how
+    many make a turn; None finds out. Signals end it between turns.
+    """
+    names = list(contenders)
+    each = rounds or 1
+
+    def turn(name):
+        time.sleep(REST)
+        return contenders[name](each)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with held() as came:
+            while True:
+                shortest = min(turn(name) for name in names)
+                if rounds or shortest >= TURN:
+                    break
+                each *= 2
+            for pair in range(pairs):
+                total = dict.fromkeys(names, 0.0)
+                turns = 0
+                while turns * shortest < SAMPLE:
+                    # Each comes first as often as the others.
+                    first = (turns + pair) % len(names)
+                    for name in names[first:] + names[:first]:
+                        total[name] += turn(name)
+                    turns += 1
+                    if came:
+                        return
+                yield {name: seconds / turns / each for name, seconds in total.items()}
+    finally:
+        gc.enable()
+
+
+def repeat(once):
+    """Make a contender for `measure` of a function that does one round."""
+
+    def turn(rounds):
+        each = range(rounds)
+        begin = time.perf_counter()
+        for _ in each:
+            once()
+        return time.perf_counter() - begin
+
+    return turn
+
+
+def machine():
+    """Return what the figures depend on, as a dict of words for people."""
+
+    def read(path):
+        try:
+            return pathlib.Path(path).read_text().strip()
+        except OSError:
+            return "?"
+
+    model = re.search(r"^model name\s*: (.*)$", read("/proc/cpuinfo"), re.MULTILINE)
+    total = re.search(r"^MemTotal:\s*(\d+) kB$", read("/proc/meminfo"), re.MULTILINE)
+    virtual = "hypervisor" in read("/proc/cpuinfo")
+    pages = "/sys/kernel/mm/transparent_hugepage"
+    return {
+        "CPU": (model[1] if model else platform.machine()) + (" (virtual machine)" if virtual else ""),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{int(total[1]) / 2**20:.0f} GiB" if total else "?",
+        "kernel": platform.release(),
+        "C library": " ".join(platform.libc_ver()),
+        "huge pages": f"private {chosen(read(pages + '/enabled'))}, shared {chosen(read(pages + '/shmem_enabled'))}",
+        "Python": platform.python_version(),
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def chosen(words):
+    """Return the word in brackets of a kernel setting such as 'always [madvise] never'."""
+    found = re.search(r"\[(\w+)\]", words)
+    return found[1] if found else words
+
+
+def shown(seconds):
+    """Return a time with three digits and its unit."""
+    for unit, scale in (("s", 1), ("ms", 1e3), ("us", 1e6)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def verdict(ratio, low, high, target):
+    """Say whether a target was reached, and whether the interval leaves a doubt."""
+    if target is None:
+        return ""
+    doubt = " (in doubt)" if low <= target < high else ""
+    return ("yes" if ratio <= target else "no") + doubt
+
+
+def compare(comparisons, samples):
+    """Return one dict for each comparison whose samples are there."""
+    results = []
+    for comparison in comparisons:
+        them = samples.seconds.get(comparison.bench, {})
+        if comparison.ours not in them or comparison.peer not in them:
+            continue
+        ours, peer = them[comparison.ours], them[comparison.peer]
+        ratios = [a / b for a, b in zip(ours, peer)]
+        ratio, (low, high) = statistics.median(ratios), interval(ratios)
+        results.append(
+            {
+                "name": comparison.title or comparison.bench,
+                "ours": comparison.ours,
+                "peer": comparison.peer,
+                "ours_seconds": statistics.median(ours),
+                "peer_seconds": statistics.median(peer),
+                "ratio": ratio,
+                "low": low,
+                "high": high,
+                "target": comparison.target,
+                "reached": None if comparison.target is None else ratio <= comparison.target,
+                "verdict": verdict(ratio, low, high, comparison.target),
+            }
+        )
+    return results
+
+
+def table(results, pairs):
+    """Return the results as a table for people."""
+    made = Table(caption=f"medians of {pairs} interleaved pairs; [ ] holds the median ratio with 95 % confidence")
+    for name in ("what", "ours", "peer"):
+        made.add_column(name, overflow="fold")
+    for name in ("ours takes", "peer takes", "ratio", "target"):
+        made.add_column(name, justify="right", no_wrap=True)
+    made.add_column("reached?")
+    last = None
+    for result in results:
+        if last not in (None, result["name"]):
+            made.add_section()
+        made.add_row(
+            "" if last == result["name"] else result["name"],
+            result["ours"],
+            result["peer"],
+            shown(result["ours_seconds"]),
+            shown(result["peer_seconds"]),
+            f"{result['ratio']:.2f} \\[{result['low']:.2f}, {result['high']:.2f}]",
+            "" if result["target"] is None else f"<= {result['target']:g}",
+            result["verdict"],
+        )
+        last = result["name"]
+    return made
+
+
+def arguments(description, names):
+    """Return the parser that every bench has; `names` are what --only takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--pairs", type=int, default=25, help=f"how many, at least {LEAST_PAIRS} (default 25)")
+    parser.add_argument("--only", action="append", metavar="NAME", choices=names, help=", ".join(names))
+    parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="where the raw figures go")
+    return parser
+
+
+def report(comparisons, samples, given, title):
+    """Print the machine, the table and the notes, and write the raw figures where they are wanted."""
+    console = Console(width=None if Console().is_terminal else 150, highlight=False)
+    facts = machine()
+    results = compare(comparisons, samples)
+    console.print(title, style="bold")
+    console.print("; ".join(f"{key} {value}" for key, value in facts.items()), soft_wrap=True)
+    console.print(table(results, given.pairs))
+    for note in samples.notes:
+        console.print(note, soft_wrap=True)
+    if given.json:
+        raw = {"machine": facts, "pairs": given.pairs, "results": results, "seconds": samples.seconds}
+        given.json.write_text(json.dumps(raw | {"notes": samples.notes}, indent=1) + "\n")
+
+
+def check(given):
+    """Refuse too few pairs."""
+    if given.pairs < LEAST_PAIRS:
+        raise SystemExit(f"{given.pairs} pairs are too few for an interval that means something: {LEAST_PAIRS} are")

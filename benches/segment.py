@@ -1,0 +1,392 @@
+"""Segments beside their peers: the bare system calls from C, the standard library and posix_ipc from Python."""
+
+import contextlib
+import json
+import mmap
+import multiprocessing
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import resource_tracker, shared_memory
+
+import numpy as np
+import pairs
+import posix_ipc
+import shmkit
+
+SMALL = 4096
+DOUBLES = 8 << 20
+PREFIX = "shmkit-bench-"
+
+COMPARISONS = [
+    pairs.Comparison("create", "shmkit", "bare", 1.1, "C: create, unlink, close 4 KiB"),
+    pairs.Comparison("create", "shmkit", "minimal", None, "C: create, unlink, close 4 KiB"),
+    pairs.Comparison("create", "bare", "minimal", None, "C: create, unlink, close 4 KiB"),
+    pairs.Comparison("attach", "shmkit", "bare", 1.3, "C: attach, read a byte, detach"),
+    pairs.Comparison("attach", "shmkit", "minimal", None, "C: attach, read a byte, detach"),
+    pairs.Comparison("python create", "shmkit", "standard", 0.6, "Python: create, close, unlink 4 KiB"),
+    pairs.Comparison("python create", "shmkit", "standard, untracked", None, "Python: create, close, unlink 4 KiB"),
+    pairs.Comparison("python create", "shmkit", "posix_ipc", None, "Python: create, close, unlink 4 KiB"),
+    pairs.Comparison("python attach", "shmkit", "standard", 0.6, "Python: attach, read a byte, close"),
+    pairs.Comparison("python attach", "shmkit", "standard, untracked", None, "Python: attach, read a byte, close"),
+    pairs.Comparison("python attach", "shmkit", "posix_ipc", None, "Python: attach, read a byte, close"),
+    pairs.Comparison("populate", "huge+prefault", "memset", 3, "C: populate 1 GiB, beside a warm memset"),
+    pairs.Comparison("populate", "new private, huge", "memset", None, "C: populate 1 GiB, beside a warm memset"),
+    pairs.Comparison("populate, others", "huge, touched", "memset", None, "C: the same, other ways"),
+    pairs.Comparison("populate, others", "prefault", "memset", None, "C: the same, other ways"),
+    pairs.Comparison("populate, others", "plain, touched", "memset", None, "C: the same, other ways"),
+    pairs.Comparison("populate, others", "minimal, touched", "memset", None, "C: the same, other ways"),
+    pairs.Comparison("populate, others", "new private, small", "memset", None, "C: the same, other ways"),
+    pairs.Comparison("handover", "huge+prefault", "copy", 1.15, "C: hand over 64 MiB, new segment"),
+    pairs.Comparison("handover", "huge+prefault", "huge copy", 1.15, "C: hand over 64 MiB, new segment"),
+    pairs.Comparison("handover", "prefault", "copy", 1.15, "C: hand over 64 MiB, new segment"),
+    pairs.Comparison("handover", "plain", "copy", 1.15, "C: hand over 64 MiB, new segment"),
+    pairs.Comparison("handover", "huge", "copy", None, "C: hand over 64 MiB, new segment"),
+    pairs.Comparison("handover, kept, huge", "kept", "warm copy", 1.15, "C: the same, segment kept, huge+prefault"),
+    pairs.Comparison("handover, kept", "kept", "warm copy", 1.15, "C: the same, segment kept, plain"),
+    pairs.Comparison("python handover", "huge+prefault", "copy", 1.15, "Python: hand over 64 MiB, new segment"),
+    pairs.Comparison("python handover", "plain", "copy", 1.15, "Python: hand over 64 MiB, new segment"),
+    pairs.Comparison("python handover", "standard", "copy", None, "Python: hand over 64 MiB, new segment"),
+    pairs.Comparison("python handover", "pickled", "copy", None, "Python: hand over 64 MiB, new segment"),
+    pairs.Comparison("python handover, kept", "huge+prefault", "warm copy", 1.15, "Python: the same, segment kept"),
+]
+FROM_C = ("create", "attach", "populate", "handover")
+HUGE = {"huge": True, "prefault": True}
+
+
+# --- C ----------------------------------------------------------------------------------------------------------------
+
+
+def run_c(program, names, count, samples):
+    """Run the C program for these benches and read its samples."""
+    child = subprocess.Popen([program, str(count), *names], stdout=subprocess.PIPE, text=True)
+    code = None
+    try:
+        for line in child.stdout:
+            said = json.loads(line)
+            if "seconds" in said:
+                samples.add(said["bench"], said["seconds"])
+            elif "skipped" in said:
+                samples.notes.append(f"{said['bench']} was left out: {said['skipped']}.")
+            elif "huge_bytes" in said:
+                samples.notes.append(f"huge+prefault got {said['huge_bytes'] / 2**20:.0f} of 1024 MiB in huge pages.")
+        code = child.wait()
+    finally:
+        if code is None:
+            # It ends after its turn.
+            child.terminate()
+            child.wait()
+        sweep(child.pid)
+    if code:
+        samples.notes.append(f"{program} ended with {code}: its figures are not complete.")
+
+
+def sweep(pid):
+    """Remove what a run that was killed has left."""
+    for name in shmkit.SharedMemory.names("/dev/shm"):
+        if name == f"{PREFIX}{pid}" or name.startswith(f"{PREFIX}{pid}-"):
+            with contextlib.suppress(FileNotFoundError):
+                shmkit.SharedMemory.unlink_name(name, "/dev/shm")
+
+
+def calls(program, which):
+    """Return the system calls that a contender makes in one round; None where they cannot be seen."""
+    strace = shutil.which("strace")
+    if strace is None:
+        return None
+    with tempfile.NamedTemporaryFile("r") as log:
+        done = subprocess.run([strace, "-o", log.name, program, "--once", which], capture_output=True, check=False)
+        # Between two calls of getppid, which nothing else makes.
+        between = re.split(r"^getppid\(\).*\n", log.read(), flags=re.MULTILINE)
+    if done.returncode or len(between) != 3:
+        return None
+    # The process and the address differ from run to run.
+    return re.sub(r"0x[0-9a-f]+|(?<=shmkit-bench-)\d+", "N", between[1]).splitlines()
+
+
+def count_calls(program, names, samples):
+    """Note how many system calls the contenders make, and whether bare makes those of shmkit."""
+    for bench in (name for name in ("create", "attach") if name in names):
+        ours, bare, minimal = (calls(program, f"{bench} {which}") for which in ("shmkit", "bare", "minimal"))
+        if None in (ours, bare, minimal):
+            samples.notes.append(f"{bench}: system calls were not counted (strace is missing, or not allowed).")
+            continue
+        samples.notes.append(
+            f"{bench}: shmkit makes {len(ours)} system calls, bare {'the same' if ours == bare else len(bare)}, "
+            f"minimal {len(minimal)}."
+        )
+        for mine, theirs in zip(ours, bare):
+            if mine != theirs:
+                samples.notes.append(f"  NOT the same, benches/segment.c must follow: {mine} / {theirs}")
+
+
+# --- Python: create and attach ----------------------------------------------------------------------------------------
+
+
+def create(kind):
+    """Make a contender that makes, closes and unlinks with this class."""
+
+    def once():
+        made = kind(create=True, size=SMALL)
+        made.close()
+        made.unlink()
+
+    return pairs.repeat(once)
+
+
+def attach(kind, name):
+    """Make a contender that attaches, reads a byte and closes with this class."""
+
+    def once():
+        made = kind(name)
+        byte = made.buf[0]
+        made.close()
+        return byte
+
+    return pairs.repeat(once)
+
+
+def create_posix_ipc():
+    """Make, map, close and unlink with posix_ipc."""
+    made = posix_ipc.SharedMemory(None, posix_ipc.O_CREX, size=SMALL)
+    mapped = mmap.mmap(made.fd, SMALL)
+    mapped.close()
+    made.close_fd()
+    made.unlink()
+
+
+def attach_posix_ipc(name):
+    """Make a contender that attaches, reads a byte and closes with posix_ipc."""
+
+    def once():
+        made = posix_ipc.SharedMemory(name)
+        mapped = mmap.mmap(made.fd, made.size)
+        byte = mapped[0]
+        mapped.close()
+        made.close_fd()
+        return byte
+
+    return pairs.repeat(once)
+
+
+@contextlib.contextmanager
+def untracked():
+    """Have the standard class tell its tracker nothing, as its own track=False does from Python 3.13 on."""
+    kept = resource_tracker.register, resource_tracker.unregister
+    resource_tracker.register = resource_tracker.unregister = lambda name, kind: None
+    try:
+        yield
+    finally:
+        resource_tracker.register, resource_tracker.unregister = kept
+
+
+def without_tracker(turn):
+    """Make a contender that runs without the tracker."""
+
+    def quiet(rounds):
+        with untracked():
+            return turn(rounds)
+
+    return quiet
+
+
+def bench_create(count, samples):
+    """Measure create, close, unlink."""
+    standard = create(shared_memory.SharedMemory)
+    contenders = {
+        "shmkit": create(shmkit.SharedMemory),
+        "standard": standard,
+        "standard, untracked": without_tracker(standard),
+        "posix_ipc": pairs.repeat(create_posix_ipc),
+    }
+    for sample in pairs.measure(contenders, count):
+        samples.add("python create", sample)
+
+
+def bench_attach(count, samples):
+    """Measure attach, read a byte, close."""
+    with shmkit.SharedMemory(f"{PREFIX}{os.getpid()}", create=True, size=SMALL) as made:
+        try:
+            standard = attach(shared_memory.SharedMemory, made.name)
+            contenders = {
+                "shmkit": attach(shmkit.SharedMemory, made.name),
+                "standard": standard,
+                "standard, untracked": without_tracker(standard),
+                "posix_ipc": attach_posix_ipc("/" + made.name),
+            }
+            for sample in pairs.measure(contenders, count):
+                samples.add("python attach", sample)
+        finally:
+            made.unlink()
+            # The tracker would remove it once more, and complain.
+            with contextlib.suppress(KeyError, ValueError):
+                resource_tracker.unregister("/" + made.name, "shared_memory")
+
+
+# --- Python: hand 64 MiB over -----------------------------------------------------------------------------------------
+
+
+def receiver(channel):
+    """Sum what is sent: an array, or the name of a segment and how to attach it; None ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while (told := channel.recv()) is not None:
+        if isinstance(told, np.ndarray):
+            channel.send(float(told.sum()))
+        else:
+            kind, name, how = told
+            with untracked():
+                made = kind(name, **how)
+            values = np.ndarray(DOUBLES, buffer=made.buf)
+            channel.send(float(values.sum()))
+            del values
+            made.close()
+        channel.send("let go")
+
+
+class Handover:
+    """A receiver that runs already, and a source that is warm."""
+
+    def __init__(self):
+        context = multiprocessing.get_context("spawn")
+        self.channel, other = context.Pipe()
+        self.process = context.Process(target=receiver, args=(other,), daemon=True)
+        self.process.start()
+        other.close()
+        self.source = np.arange(DOUBLES, dtype=np.float64) % 1000
+        self.target = self.source.copy()
+        self.wanted = float(self.source.sum())
+
+    def close(self):
+        """End the receiver."""
+        with contextlib.suppress(OSError):
+            self.channel.send(None)
+        self.process.join()
+
+    def ask(self, what):
+        """Send it and check the answer."""
+        self.channel.send(what)
+        if self.channel.recv() != self.wanted:
+            raise RuntimeError("the receiver has another sum")
+
+    def through(self, kind, **how):
+        """Make a contender: a new segment, filled in place and handed over."""
+        attached = {key: value for key, value in how.items() if kind is shmkit.SharedMemory}
+
+        def turn(_rounds):
+            begin = time.perf_counter()
+            made = kind(create=True, size=DOUBLES * 8, **how)
+            try:
+                values = np.ndarray(DOUBLES, buffer=made.buf)
+                np.copyto(values, self.source)
+                self.ask((kind, made.name, attached))
+                took = time.perf_counter() - begin
+                self.channel.recv()
+                del values
+            finally:
+                made.unlink()
+            made.close()
+            return took
+
+        return turn
+
+    def kept(self, made, how):
+        """Make a contender: the same segment again, filled in place and handed over."""
+        values = np.ndarray(DOUBLES, buffer=made.buf)
+
+        def turn(_rounds):
+            begin = time.perf_counter()
+            np.copyto(values, self.source)
+            self.ask((shmkit.SharedMemory, made.name, how))
+            took = time.perf_counter() - begin
+            self.channel.recv()
+            return took
+
+        return turn
+
+    def pickled(self, _rounds):
+        """Send the array through the pipe."""
+        begin = time.perf_counter()
+        self.ask(self.source)
+        took = time.perf_counter() - begin
+        self.channel.recv()
+        return took
+
+    def copy(self, _rounds):
+        """Copy to new memory and sum, here."""
+        begin = time.perf_counter()
+        if float(self.source.copy().sum()) != self.wanted:
+            raise RuntimeError("another sum")
+        return time.perf_counter() - begin
+
+    def warm_copy(self, _rounds):
+        """Copy to memory that is there and sum, here."""
+        begin = time.perf_counter()
+        np.copyto(self.target, self.source)
+        if float(self.target.sum()) != self.wanted:
+            raise RuntimeError("another sum")
+        return time.perf_counter() - begin
+
+
+def bench_handover(count, samples):
+    """Measure the hand-over of 64 MiB."""
+    handover = Handover()
+    try:
+        name = f"{PREFIX}{os.getpid()}"
+        with shmkit.SharedMemory(name, create=True, size=DOUBLES * 8, **HUGE) as made:
+            try:
+                contenders = {"huge+prefault": handover.kept(made, HUGE), "warm copy": handover.warm_copy}
+                for sample in pairs.measure(contenders, count, rounds=1):
+                    samples.add("python handover, kept", sample)
+            finally:
+                made.unlink()
+        contenders = {
+            "huge+prefault": handover.through(shmkit.SharedMemory, **HUGE),
+            "plain": handover.through(shmkit.SharedMemory),
+            "standard": handover.through(shared_memory.SharedMemory),
+            "pickled": handover.pickled,
+            "copy": handover.copy,
+        }
+        for sample in pairs.measure(contenders, count, rounds=1):
+            samples.add("python handover", sample)
+    finally:
+        handover.close()
+
+
+FROM_PYTHON = {"python create": bench_create, "python attach": bench_attach, "python handover": bench_handover}
+
+
+def main():
+    """Measure what is wanted and print it."""
+    parser = pairs.arguments(__doc__, [*FROM_C, *FROM_PYTHON])
+    parser.add_argument("--program", type=pathlib.Path, help="the C program; without it only Python is measured")
+    given = parser.parse_args()
+    pairs.check(given)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    os.environ.pop("SHMKIT_DIR", None)
+    names = given.only or [*FROM_C, *FROM_PYTHON]
+    samples = pairs.Samples()
+    from_c = [name for name in FROM_C if name in names]
+    try:
+        if given.program and from_c:
+            program = given.program.resolve()
+            count_calls(program, from_c, samples)
+            run_c(program, from_c, given.pairs, samples)
+        for name, bench in FROM_PYTHON.items():
+            if name in names:
+                bench(given.pairs, samples)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        sweep(os.getpid())
+    pairs.report(COMPARISONS, samples, given, "segments")
+
+
+if __name__ == "__main__":
+    main()
