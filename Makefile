@@ -81,7 +81,8 @@ RUST_TESTS := $(patsubst tests/%.rs,%,$(wildcard tests/*.rs))
 
 test-rust: $(RELEASE)/libshmkit.so
 	$(SAY) 'Rust'
-	$(CARGO) test --locked --lib $(addprefix --test ,$(RUST_TESTS))
+	SHMKIT_LIBRARY='$(abspath $(RELEASE))/libshmkit.so' \
+	  $(CARGO) test --locked --lib $(addprefix --test ,$(RUST_TESTS))
 	$(CARGO) test --locked --doc
 
 # Every k-th kill point here; all of them in test-all.

@@ -21,10 +21,11 @@
 //! use std::sync::atomic::Ordering::Relaxed;
 //!
 //! # fn main() -> shmkit::error::Result<()> {
-//! let made = Segment::create(Some(c"shmkit-doc-example"), 4096, &Options::default())?;
+//! # let name = std::ffi::CString::new(format!("frames-{}", std::process::id())).unwrap();
+//! let made = Segment::create(Some(&name), 4096, &Options::default())?;
 //! made.bytes()?[0].store(42, Relaxed);
 //!
-//! let opened = Segment::open(c"shmkit-doc-example", 0, &Options::default())?;
+//! let opened = Segment::open(&name, 0, &Options::default())?;
 //! assert_eq!(opened.bytes()?[0].load(Relaxed), 42);
 //! opened.unlink()?;
 //! # Ok(())

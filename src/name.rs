@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::sys::shm::{DEFAULT_DIRECTORY, NAME_MAX};
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// The variable that says where segments live, unless the caller does.
 pub const DIRECTORY_VARIABLE: &str = "SHMKIT_DIR";
@@ -18,15 +19,27 @@ pub struct Name {
 }
 
 /// Returns the directory meant: `directory`, else `SHMKIT_DIR`, else `/dev/shm`.
+///
+/// A relative one becomes absolute, because the name is looked up again when the segment is unlinked.
 pub fn directory(directory: Option<&CStr>) -> Result<CString> {
     if let Some(directory) = directory.filter(|directory| !directory.is_empty()) {
-        return Ok(directory.to_owned());
+        return absolute(directory.to_bytes());
     }
     match std::env::var_os(DIRECTORY_VARIABLE).filter(|value| !value.is_empty()) {
-        Some(value) => CString::new(value.into_encoded_bytes())
-            .map_err(|_| Error::Invalid("SHMKIT_DIR contains a NUL byte".into())),
+        Some(value) => absolute(value.as_bytes()),
         None => Ok(DEFAULT_DIRECTORY.to_owned()),
     }
+}
+
+fn absolute(directory: &[u8]) -> Result<CString> {
+    let absolute = match directory {
+        [b'/', ..] => directory.to_owned(),
+        _ => std::path::absolute(OsStr::from_bytes(directory))
+            .map_err(|_| Error::NotFound("the current directory is gone".into()))?
+            .into_os_string()
+            .into_vec(),
+    };
+    CString::new(absolute).map_err(|_| Error::Invalid("the directory contains a NUL byte".into()))
 }
 
 fn join(directory: &CStr, file: &[u8]) -> Result<CString> {

@@ -66,3 +66,21 @@ unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
     // SAFETY: not NULL (checked above); the caller promises the rest.
     Some(unsafe { CStr::from_ptr(text) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_status() {
+        assert_eq!(run(|| panic!("boom {}", 1)), status::SHMKIT_ERR_INTERNAL);
+        let mut last = std::ptr::null();
+        // SAFETY: one output that can be written.
+        let told = unsafe {
+            status::shmkit_last_error(std::ptr::null_mut(), std::ptr::null_mut(), &raw mut last)
+        };
+        assert_eq!(told, status::SHMKIT_OK);
+        // SAFETY: the text lives until the next failure on this thread.
+        assert_eq!(unsafe { text(last) }, Some(c"boom 1"));
+    }
+}

@@ -225,3 +225,19 @@ fn what_is_refused_writes_to_no_output() {
         unsafe { shmkit_segment_open_or_create(name.as_ptr(), u64::MAX, null(), &raw mut out) };
     assert_eq!((status, out as u64), (SHMKIT_ERR_TOO_LARGE, UNTOUCHED));
 }
+
+#[test]
+fn the_size_of_a_truncated_segment_is_not_written() {
+    let name = Name::new();
+    let mut out = null_mut();
+    // SAFETY: a name, no options, and an output that can be written.
+    let status = unsafe { shmkit_segment_create(name.as_ptr(), 8192, null(), &raw mut out) };
+    assert_eq!(status, SHMKIT_OK);
+    let handle = Handle(out);
+    let file = std::fs::File::options().write(true).open(name.path());
+    file.and_then(|file| file.set_len(4096)).unwrap();
+    let mut size = UNTOUCHED;
+    // SAFETY: a handle, and an output that can be written.
+    let status = unsafe { shmkit_segment_size(handle.0, &raw mut size) };
+    assert_eq!((status, size), (SHMKIT_ERR_CORRUPT, UNTOUCHED));
+}

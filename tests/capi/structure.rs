@@ -51,8 +51,8 @@ fn each_maker_says(expected: shmkit_status, known: shmkit_segment_options) {
 }
 
 #[test]
-fn options_with_a_size_below_the_first_version() {
-    for struct_size in [0, 1, 4, OPTIONS - 1] {
+fn options_with_a_size_that_no_version_has() {
+    for struct_size in [0, 1, 4, OPTIONS - 1, 4097, u32::MAX] {
         each_maker_says(
             SHMKIT_ERR_INVALID,
             shmkit_segment_options {

@@ -147,6 +147,15 @@ fn stand_where_shmkit_dir_says() {
         })
         .unwrap();
         assert_eq!(seen, 1);
+        // A relative one is meant from where the process was, wherever it goes then.
+        std::env::set_current_dir(folder.path().parent().unwrap()).unwrap();
+        set(folder.path().file_name().unwrap());
+        let relative = Segment::create(Some(c"there"), 5, &plain()).unwrap();
+        std::env::set_current_dir("/").unwrap();
+        assert_eq!(relative.directory(), folder.directory().as_deref());
+        relative.unlink().unwrap();
+        assert_eq!(folder.entries(), ["here"]);
+        set(folder.path().as_os_str());
         // What a call is given goes before the variable.
         let other = Folder::new();
         refused!(NotFound, Segment::open(c"here", 0, &within(&other)));
