@@ -187,7 +187,10 @@ impl<'a> Function<'a> {
         } else {
             types.join(", ")
         };
-        format!("{} ({arguments})", canonical(self.result))
+        // A pointer's star stands where the blank would.
+        let result = canonical(self.result);
+        let blank = if result.ends_with('*') { "" } else { " " };
+        format!("{result}{blank}({arguments})")
     }
 }
 

@@ -420,8 +420,10 @@ impl Segment {
     ///
     /// `Corrupt`: it is shorter than it has been, so somebody truncated the file.
     pub fn size(&self) -> Result<u64> {
+        // Looked up first: what another thread sees meanwhile may be more, and is no sign of anything.
+        let seen = self.seen.load(Ordering::Relaxed);
         let size = shm::facts(&self.file)?.size;
-        let seen = self.seen.fetch_max(size, Ordering::Relaxed);
+        self.seen.fetch_max(size, Ordering::Relaxed);
         if size < seen {
             let text =
                 format!("the segment had {seen} bytes and has {size}: somebody truncated its file");

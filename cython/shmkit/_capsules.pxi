@@ -3,9 +3,9 @@
 
 cdef list _TABLE = [
     ("shmkit_version", b"uint32_t (void)", <size_t> <void *> c.shmkit_version),
-    ("shmkit_version_string", b"char const * (void)", <size_t> <void *> c.shmkit_version_string),
+    ("shmkit_version_string", b"char const *(void)", <size_t> <void *> c.shmkit_version_string),
     ("shmkit_check_version", b"shmkit_status (uint32_t)", <size_t> <void *> c.shmkit_check_version),
-    ("shmkit_strerror", b"char const * (shmkit_status)", <size_t> <void *> c.shmkit_strerror),
+    ("shmkit_strerror", b"char const *(shmkit_status)", <size_t> <void *> c.shmkit_strerror),
     ("shmkit_last_error", b"shmkit_status (shmkit_status *, int32_t *, char const **)", <size_t> <void *> c.shmkit_last_error),
     ("shmkit_set_interrupt", b"shmkit_status (shmkit_interrupt_hook, void *)", <size_t> <void *> c.shmkit_set_interrupt),
     ("shmkit_limits", b"shmkit_status (char const *, shmkit_limits_info *)", <size_t> <void *> c.shmkit_limits),

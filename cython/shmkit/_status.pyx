@@ -3,7 +3,7 @@
 import errno
 import os
 
-from cpython.exc cimport PyErr_CheckSignals, PyErr_Occurred
+from cpython.exc cimport PyErr_Occurred
 from libc.stdint cimport int32_t
 from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID,
@@ -12,6 +12,11 @@ from shmkit cimport (
     SHMKIT_ERR_WRONG_KIND, SHMKIT_VERSION, shmkit_check_version, shmkit_last_error, shmkit_set_interrupt,
     shmkit_status,
 )
+
+
+cdef extern from "Python.h":
+    # Not as cpython.exc has it: what it raises is not to be handled here, but found by `check`.
+    int PyErr_CheckSignals() noexcept
 
 
 class ShmkitError(Exception):
@@ -53,13 +58,20 @@ cdef dict _OS = {
 }
 
 
+cdef object refusal(shmkit_status status, str text):
+    """Return the exception for what is refused before C is asked, or by C without an errno."""
+    error = _PLAIN[status](text)
+    error.status = status
+    return error
+
+
 cdef object _exception(shmkit_status status):
     cdef int32_t number = 0
     cdef const char *sentence = NULL
     shmkit_last_error(NULL, &number, &sentence)
     text = sentence.decode("utf-8", "replace")
     if status in _PLAIN:
-        error = _PLAIN[status](text)
+        return refusal(status, text)
     elif status in _OS:
         # An untrusted file is always a PermissionError: the errno of a symbolic link would make it none.
         own = status == SHMKIT_ERR_UNTRUSTED or not number
@@ -83,7 +95,7 @@ cdef bytes text(object given, str what):
     """Return a name or path as the bytes that C wants."""
     cdef bytes encoded = os.fsencode(given)
     if b"\0" in encoded:
-        raise ValueError(f"the {what} contains a NUL character")
+        raise refusal(SHMKIT_ERR_INVALID, f"the {what} contains a NUL character")
     return encoded
 
 

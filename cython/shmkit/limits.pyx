@@ -20,6 +20,7 @@ class Limits(namedtuple("Limits", [
     it can hold, and what is left for this user (statfs). memory_*, swap_*: of the machine (/proc/meminfo).
     cgroup_*: of the cgroup with least left, from this process' own to the root. commit_free: what the kernel would
     still promise where overcommit_policy is 2. *_limit: RLIMIT_FSIZE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_NOFILE.
+    page_size, huge_page_size: 0 where the kernel has no huge pages. line: all of it for people.
     """
 
     __slots__ = ()

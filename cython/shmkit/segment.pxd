@@ -20,6 +20,7 @@ cdef class SharedMemory:
     cdef void *_data            # byte 0; NULL once closed
     cdef shmkit_segment *_handle
     cdef uint64_t _size         # the last one known
+    cdef tuple _lent            # mappings that live as long as this object
     cdef object __weakref__
     cdef void *_reserved[3]
 

@@ -13,7 +13,7 @@ from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_INTERRUPTIBLE, SHMKIT_OK, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_FORCE,
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TOO_LARGE, SHMKIT_INTERRUPTIBLE, SHMKIT_OK, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_FORCE,
     SHMKIT_SEGMENT_HUGE, SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_SEALED,
     SHMKIT_SEGMENT_SPARSE, SHMKIT_SEGMENT_TRUST, shmkit_segment, shmkit_segment_close,
     shmkit_segment_create, shmkit_segment_data, shmkit_segment_directory, shmkit_segment_fd, shmkit_segment_huge,
@@ -21,10 +21,13 @@ from shmkit cimport (
     shmkit_segment_open, shmkit_segment_open_fd, shmkit_segment_open_or_create, shmkit_segment_options,
     shmkit_segment_resize, shmkit_segment_size, shmkit_segment_stat, shmkit_segment_unlink_name, shmkit_status,
 )
-from shmkit._status cimport check, text
+from shmkit._status cimport check, refusal, text
 
 from shmkit import _handover
 from shmkit._status import Corrupt
+
+# What memoryview.cast takes.
+_LETTERS = frozenset("cbB?hHiIlLqQnNfdP")
 
 # Invents names, others in a forked child than in its parent. The user's own random numbers stay as they are.
 _names = random.Random()
@@ -35,6 +38,7 @@ cdef uint64_t PAGE = os.sysconf("SC_PAGESIZE")
 SegmentInfo = namedtuple(
     "SegmentInfo",
     "size capacity allocated device inode links user mode readonly created sealed",
+    module="shmkit",
 )
 SegmentInfo.__doc__ = """What is known of a segment; sizes in bytes.
 
@@ -82,9 +86,9 @@ cdef uint64_t _bytes(object number, str what) except? 0:
     number = PyNumber_Index(number)
     value = PyLong_AsLongLongAndOverflow(number, &overflow)
     if overflow < 0 or not overflow and value < 0:
-        raise ValueError(f"'{what}' must not be negative")
+        raise refusal(SHMKIT_ERR_INVALID, f"'{what}' must not be negative")
     if overflow > 0:
-        raise ValueError(f"'{what}' of {number} bytes is more than a file can have")
+        raise refusal(SHMKIT_ERR_TOO_LARGE, f"'{what}' of {number} bytes is more than a file can have")
     return <uint64_t> value
 
 
@@ -124,11 +128,11 @@ cdef class SharedMemory:
         cdef uint64_t bytes_ = _bytes(size, "size")
         create = None if create is None else bool(create)
         if create and bytes_ == 0:
-            raise ValueError("'size' must be a positive number different from zero")
+            raise refusal(SHMKIT_ERR_INVALID, "'size' must be a positive number different from zero")
         if anonymous and (name is not None or create is False):
-            raise ValueError("an anonymous segment has no name and is made with create=True")
+            raise refusal(SHMKIT_ERR_INVALID, "an anonymous segment has no name and is made with create=True")
         if name is None and create is False:
-            raise ValueError("'name' can only be None if create=True")
+            raise refusal(SHMKIT_ERR_INVALID, "'name' can only be None if create=True")
         if create is False:
             bytes_ = 0
         flags |= SHMKIT_SEGMENT_READONLY if readonly else 0
@@ -138,8 +142,9 @@ cdef class SharedMemory:
         flags |= SHMKIT_SEGMENT_LOCK if lock else 0
         flags |= SHMKIT_SEGMENT_FORCE if force else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
+        mode = None if mode is None else PyNumber_Index(mode)
         if mode is not None and not 0 < mode <= 0o777:
-            raise ValueError("'mode' must be permission bits, from 0o001 to 0o777")
+            raise refusal(SHMKIT_ERR_INVALID, "'mode' must be permission bits, from 0o001 to 0o777")
         reach = 0 if capacity is None else _bytes(capacity, "capacity")
         if anonymous:
             _open(self, None, None, True, bytes_, flags, reach, mode or 0)
@@ -173,8 +178,12 @@ cdef class SharedMemory:
         return status if status < 0 else <int64_t> size
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        # The mapping is the exporter: a view keeps it alive, and not this object.
-        PyObject_GetBuffer(_opened(self), buffer, flags)
+        # The mapping is the exporter: a view keeps it alive, and not this object. But NumPy gives the view back at once
+        # and keeps this object instead, so that what has been lent must live as long as that, closed or not.
+        mapping = _opened(self)
+        PyObject_GetBuffer(mapping, buffer, flags)
+        if self._lent is None or self._lent[-1] is not mapping:
+            self._lent = (self._lent or ()) + (mapping,)
 
     def __enter__(self):
         return self
@@ -233,7 +242,7 @@ cdef class SharedMemory:
         if self._mapping is None:
             return None
         cdef bint fixed = self._mapping.capacity - self._size < PAGE
-        if self._buf is None or not fixed and self.size != len(self._buf):
+        if self._buf is None or len(self._buf) != (self._size if fixed else self.size):
             self._buf = memoryview(self._mapping)
         return self._buf
 
@@ -251,17 +260,21 @@ cdef class SharedMemory:
         ((2, 3), 48)
         """
         whole = memoryview(_opened(self))
-        element = struct.calcsize("@" + format)
+        letter = format[1:] if format[:1] == "@" else format
+        if len(letter) != 1 or letter not in _LETTERS:
+            raise refusal(SHMKIT_ERR_INVALID, f"a format is one letter of the struct module, not {format!r}")
+        element = struct.calcsize("@" + letter)
         if not 0 <= offset <= whole.nbytes:
-            raise ValueError(f"offset {offset} lies outside of {whole.nbytes} bytes")
+            raise refusal(SHMKIT_ERR_INVALID, f"offset {offset} lies outside of {whole.nbytes} bytes")
         if shape is None:
             shape = ((whole.nbytes - offset) // element,)
         shape = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
         if not shape or min(shape) < 1:
-            raise ValueError(f"a shape has at least one extent, and each is at least 1: {shape}")
+            raise refusal(SHMKIT_ERR_INVALID, f"a shape has at least one extent, and each is at least 1: {shape}")
         size = math.prod(shape) * element
         if size > whole.nbytes - offset:
-            raise ValueError(f"{shape} of {format!r} at offset {offset} wants {size} bytes of {whole.nbytes}")
+            text_ = f"{shape} of {format!r} at offset {offset} wants {size} bytes of {whole.nbytes}"
+            raise refusal(SHMKIT_ERR_INVALID, text_)
         return whole[offset:offset + size].cast(format, shape)
 
     def resize(self, size, *, force=False, sparse=False):
@@ -278,6 +291,7 @@ cdef class SharedMemory:
         with nogil:
             status = shmkit_segment_resize(mapping.handle, bytes_, flags)
         check(status)
+        self.size  # what .buf compares itself with
 
     def stat(self):
         """Return a SegmentInfo: what is known of the segment."""
@@ -295,7 +309,11 @@ cdef class SharedMemory:
         return fd
 
     def close(self):
-        """Let go of it: its memory is unmapped as soon as no view is left. The name stays."""
+        """Let go of it: its memory is unmapped as soon as no view is left. The name stays.
+
+        Where memoryview(shm) or np.ndarray(buffer=shm) has been asked for, instead of .buf, it is unmapped when this
+        object goes too.
+        """
         cdef uint64_t size = 0
         buf, self._buf = self._buf, None
         # What .size tells from now on; one that had no room to grow need not be asked.
@@ -389,7 +407,7 @@ cdef int _adopt(SharedMemory self, shmkit_segment *handle, uint32_t flags, bytes
 
 cdef _Mapping _opened(SharedMemory self):
     if self._mapping is None:
-        raise ValueError("operation on a closed SharedMemory")
+        raise refusal(SHMKIT_ERR_CLOSED, "operation on a closed SharedMemory")
     return self._mapping
 
 

@@ -1,0 +1,27 @@
+from ._status import Corrupt as Corrupt
+from ._status import ShmkitError as ShmkitError
+from ._status import VersionMismatch as VersionMismatch
+from .limits import Limits as Limits
+from .limits import limits as limits
+from .segment import SegmentInfo as SegmentInfo
+from .segment import SharedMemory as SharedMemory
+
+__version__: str
+__pyx_capi__: dict[str, object]
+
+__all__ = [
+    "Corrupt",
+    "Limits",
+    "SegmentInfo",
+    "SharedMemory",
+    "ShmkitError",
+    "VersionMismatch",
+    "get_include",
+    "get_library_dir",
+    "library_path",
+    "limits",
+]
+
+def get_include() -> str: ...
+def get_library_dir() -> str: ...
+def library_path() -> str: ...

@@ -1,0 +1,257 @@
+"""What every test has: names of its own, a check that nothing is left, and fresh interpreters to run things in.
+
+All segments of the tests stand in one directory of /dev/shm that is made for the session and named by SHMKIT_DIR, so
+that what others do on the machine meanwhile is not taken for a leak. pytest-timeout is the watchdog.
+"""
+
+import gc
+import itertools
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from typing import NamedTuple
+
+import pytest
+import shmkit
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PREFIX = f"shmkit-test-{os.getpid()}-"
+NOBODY = 65534
+# How many seconds a process may take before it is taken for hung: far more than any needs. Compilers get more.
+HUNG = 60
+HUNG_COMPILER = 140
+
+
+def pytest_configure(config):
+    """Make the directory of this session before any test module is imported."""
+    del config
+    os.environ["SHMKIT_DIR"] = tempfile.mkdtemp(prefix=PREFIX, dir="/dev/shm")
+    os.environ["PYTHONFAULTHANDLER"] = "1"
+
+
+def pytest_unconfigure(config):
+    """Remove it."""
+    del config
+    shutil.rmtree(os.environ.pop("SHMKIT_DIR"), ignore_errors=True)
+
+
+def pytest_report_header(config):
+    """Say what is tested: the installed package, not the sources."""
+    del config
+    return f"shmkit {shmkit.__version__} from {os.path.dirname(shmkit.__file__)}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Let fixtures know whether their test has passed."""
+    outcome = yield
+    if call.when == "call":
+        item.passed = outcome.get_result().passed
+
+
+def descriptors():
+    """Return what each open descriptor of this process stands for."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found[int(fd)] = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue  # the one that listed them
+    return found
+
+
+class Mapping(NamedTuple):
+    """A line of /proc/self/maps."""
+
+    device: int
+    inode: int
+    path: str
+
+
+def mappings():
+    """Return the mappings of this process that are of segments: of files in /dev/shm, or anonymous."""
+    device = os.stat("/dev/shm").st_dev
+    with open("/proc/self/maps") as lines:
+        fields = [line.split(maxsplit=5) for line in lines]
+    maps = []
+    for _, _, _, numbers, inode, *path in fields:
+        major, minor = (int(number, 16) for number in numbers.split(":"))
+        maps.append(Mapping(os.makedev(major, minor), int(inode), "".join(path).strip()))
+    # A file made without a name shows no name here, even when it has got one.
+    return [entry for entry in maps if entry.device == device or entry.path.startswith("/memfd:shmkit")]
+
+
+def standing():
+    """Return the paths of all files that tests have made in /dev/shm, by either way."""
+    own = [entry.path for entry in os.scandir(os.environ["SHMKIT_DIR"])]
+    return own + [entry.path for entry in os.scandir("/dev/shm") if entry.name.startswith(PREFIX) and entry.is_file()]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request):
+    """Fail a test that leaves a name, a descriptor or a mapping behind."""
+    directory = os.environ["SHMKIT_DIR"]
+    before, mapped = descriptors(), mappings()
+    yield
+    os.environ["SHMKIT_DIR"] = directory
+    request.node.funcargs.clear()  # pytest would keep the test's arguments until later
+    gc.collect()
+    names, maps = standing(), mappings()
+    leaked = {fd: target for fd, target in descriptors().items() if before.get(fd) != target}
+    for path in names:
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rmdir(path)
+        else:
+            os.unlink(path)
+    # A test that has failed has said so, and its traceback keeps what it held.
+    if getattr(request.node, "passed", False):
+        assert names == [], "names are left"
+        assert leaked == {}, "descriptors are left"
+        assert [entry for entry in maps if entry not in mapped] == [], "mappings are left"
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def name():
+    """Return a name that nobody else uses; what stands under it after the test is a leak."""
+    return f"{PREFIX}{next(_numbers)}"
+
+
+@pytest.fixture
+def path(name):
+    """Return the path of the segment called `name`."""
+    return pathlib.Path(os.environ["SHMKIT_DIR"], name)
+
+
+@pytest.fixture
+def default_directory(monkeypatch):
+    """Have segments stand in /dev/shm itself, as the standard class' do."""
+    monkeypatch.delenv("SHMKIT_DIR")
+
+
+class Finished(NamedTuple):
+    """What a process that has ended leaves: `status` is negative where a signal killed it."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Interpreter:
+    """Runs code in fresh interpreters, each of which must end well and print nothing to stderr."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self._numbers = itertools.count()
+
+    def write(self, code):
+        """Write `code` into a file of its own, as the spawn method of multiprocessing needs, and return its path."""
+        script = self._folder / f"snippet_{next(self._numbers)}.py"
+        script.write_text(textwrap.dedent(code))
+        return script
+
+    def start(self, code, *arguments, before=(), **how):
+        """Start an interpreter with pipes to its stdin, stdout and stderr."""
+        command = [*before, sys.executable, str(self.write(code)), *map(str, arguments)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **how)
+
+    def __call__(self, code, *arguments, status=0, err="", before=(), **how):
+        """Run it to its end; `status` None: any, `err` None: whatever it prints there."""
+        with self.start(code, *arguments, before=before, **how) as process:
+            try:
+                out, errors = process.communicate(timeout=HUNG)
+            except BaseException:
+                process.kill()
+                raise
+        done = Finished(process.returncode, out, errors)
+        assert status is None or done.status == status, done
+        assert err is None or done.err == err, done
+        return done
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return an Interpreter."""
+    return Interpreter(tmp_path)
+
+
+class AsNobody(Interpreter):
+    """Runs code that gives up its privileges where it says `become_nobody()`, after its imports."""
+
+    # What is imported on the way may lie where only this user may read.
+    PREFACE = f"""
+import hmac, linecache, multiprocessing.connection, multiprocessing.popen_fork, multiprocessing.queues, traceback
+import multiprocessing.reduction, multiprocessing.resource_sharer, os, shutil, struct, tempfile
+def become_nobody():
+    os.setgroups([])
+    os.setresgid({NOBODY}, {NOBODY}, {NOBODY})
+    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+"""
+
+    def write(self, code):
+        """Write the code behind the definition of become_nobody."""
+        return super().write(self.PREFACE + textwrap.dedent(code))
+
+
+@pytest.fixture
+def as_nobody(tmp_path):
+    """Return an Interpreter for code that wants to be another user, without privileges, for a part of its time."""
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED without root: what another user is refused")
+    os.chmod(os.environ["SHMKIT_DIR"], 0o1777)
+    yield AsNobody(tmp_path)
+    os.chmod(os.environ["SHMKIT_DIR"], 0o700)
+
+
+def small_file_system(mebibytes=1):
+    """Return a command prefix that runs a program with a full-size tmpfs of its own at the folder in $SMALL."""
+    command = ["unshare", "-Urm", "--", "sh", "-c"]
+    mount = f'mount -t tmpfs -o size={mebibytes}m,mode=700 small "$SMALL" && exec "$0" "$@"'
+    return [*command, mount]
+
+
+@pytest.fixture
+def on_small_file_system(run, tmp_path):
+    """Run code in a mount namespace where SHMKIT_DIR is a tmpfs of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    environment = dict(os.environ, SMALL=str(folder), SHMKIT_DIR=str(folder))
+    probe = subprocess.run([*small_file_system(), "true"], env=environment, capture_output=True, text=True, check=False)
+    if probe.returncode != 0:
+        pytest.skip(f"NOT TESTED without user namespaces: a full file system ({probe.stderr.strip()})")
+
+    def on_small(code, *arguments, **how):
+        return run(code, *arguments, before=small_file_system(), env=environment, **how)
+
+    return on_small
+
+
+@pytest.fixture
+def small_cgroup():
+    """Return the file that takes a process into a cgroup with 256 MiB of memory; version 1 or 2, whichever is there."""
+    name = PREFIX + "cgroup"
+    for parent, limit in (
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        ("/sys/fs/cgroup", "memory.max"),
+    ):
+        folder = pathlib.Path(parent, name)
+        try:
+            folder.mkdir()
+        except OSError:
+            continue
+        try:
+            (folder / limit).write_text(str(256 << 20))
+        except OSError:
+            folder.rmdir()
+            continue
+        yield folder / "cgroup.procs"
+        folder.rmdir()
+        return
+    pytest.skip("NOT TESTED where no memory cgroup can be made: a full one")

@@ -1,0 +1,46 @@
+"""The same names as `cimport shmkit`, from the header and the library."""
+
+cimport shmkit.libshmkit as c
+from libc.stdint cimport uint64_t
+from shmkit.libshmkit cimport SHMKIT_OK, shmkit_segment
+from shmkit.segment cimport SharedMemory
+
+
+def add_up(name, uint64_t count):
+    """Make a segment, fill it, add it up in another mapping, remove it; return the sum or a negative status."""
+    cdef shmkit_segment *made = NULL
+    cdef shmkit_segment *same = NULL
+    cdef void *numbers
+    cdef void *seen
+    cdef double total = 0
+    cdef uint64_t i
+    cdef bytes c_name = name.encode()
+    cdef const char *where = c_name
+    cdef c.shmkit_status status
+    with nogil:
+        status = c.shmkit_segment_create(where, count * sizeof(double), NULL, &made)
+        if status == SHMKIT_OK:
+            c.shmkit_segment_data(made, &numbers)
+            for i in range(count):
+                (<double *> numbers)[i] = i
+            status = c.shmkit_segment_open(where, 0, NULL, &same)
+            if status == SHMKIT_OK:
+                c.shmkit_segment_data(same, &seen)
+                for i in range(count):
+                    total += (<double *> seen)[i]
+                c.shmkit_segment_close(same)
+            c.shmkit_segment_unlink(made)
+            c.shmkit_segment_close(made)
+    return total if status == SHMKIT_OK else status
+
+
+def size_of(SharedMemory shm):
+    """Return its size, through a handle that the package made: both use one copy of the library."""
+    cdef uint64_t size = 0
+    cdef c.shmkit_status status = c.shmkit_segment_size(<shmkit_segment *> shm.handle(), &size)
+    return size if status == SHMKIT_OK else status
+
+
+def version():
+    """Return the version of the library that was linked."""
+    return (<bytes> c.shmkit_version_string()).decode()

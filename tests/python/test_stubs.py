@@ -1,0 +1,110 @@
+"""The type stubs say what the package is: for whoever uses it, and compared with the package itself."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import shmkit
+from conftest import HUNG_COMPILER
+
+pytest.importorskip("mypy")
+HERE = pathlib.Path(__file__).parent
+
+USE = """
+from __future__ import annotations
+import os
+import pathlib
+from multiprocessing import get_context
+from typing import Optional
+import shmkit
+from shmkit import Corrupt, Limits, SegmentInfo, SharedMemory, ShmkitError, VersionMismatch
+
+class Frames(SharedMemory):
+    def __init__(self, count: int) -> None:
+        super().__init__(create=True, size=count)
+
+def use(name: str) -> Optional[int]:
+    with SharedMemory(name, create=None, size=8, directory=pathlib.Path("/x"), mode=0o600, capacity=1 << 20) as shm:
+        grid: memoryview = shm.view("d", (2, 3), offset=8)
+        shm.resize(100, force=True, sparse=False)
+        info: SegmentInfo = shm.stat()
+        size: int = info.size + shm.size + shm.capacity + shm.huge_bytes + shm.fileno()
+        bytes(shm), memoryview(shm), os.write(1, shm)
+        text: str = str(shmkit.limits("/dev/shm").line) + shmkit.library_path() + shmkit.__version__
+        names: list[str] = SharedMemory.names(b"/dev/shm")
+        SharedMemory.unlink_name(names[0], directory=None)
+        buf = shm.buf
+        if buf is None:
+            return None
+        buf[0] = 1
+        shm.unlink()
+        with Frames(4) as frames:
+            again: Frames = frames
+        return size
+    return None
+
+def fail() -> Limits:
+    try:
+        return shmkit.limits()
+    except (Corrupt, VersionMismatch, ShmkitError) as error:
+        number: int = error.status
+        raise SystemExit(number)
+"""
+
+WRONG = {
+    "SharedMemory(b'name')": "arg-type",
+    "SharedMemory('n', True, 1, True)": "misc|call-arg",
+    "SharedMemory('n', size='1')": "arg-type",
+    "SharedMemory('n').colour": "attr-defined",
+    "SharedMemory('n').size = 1": "misc",
+    "SharedMemory('n').buf[0]": "index",
+    "SharedMemory('n').view('d', 'x')": "arg-type",
+    "shmkit.limits(7)": "arg-type",
+    "shmkit.limits().nothing": "attr-defined",
+}
+
+
+def mypy(*arguments):
+    """Run mypy and return what it prints."""
+    line = [sys.executable, "-m", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False)
+
+
+def check(source, folder):
+    """Check a file in strict mode."""
+    (folder / "use.py").write_text(source)
+    return mypy("mypy", "--strict", f"--cache-dir={folder}", "--show-error-codes", str(folder / "use.py"))
+
+
+def test_a_strict_program_passes(tmp_path):
+    done = check(USE, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_wrong_programs_do_not_pass(tmp_path):
+    lines = "".join(f"{wrong}\n" for wrong in WRONG)
+    done = check("import shmkit\nfrom shmkit import SharedMemory\n" + lines, tmp_path)
+    told = [line for line in done.stdout.splitlines() if ": error:" in line]
+    for number, (wrong, code) in enumerate(WRONG.items(), 3):
+        found = [line for line in told if f"use.py:{number}:" in line]
+        assert any(f"[{one}]" in line for line in found for one in code.split("|")), (wrong, code, done.stdout)
+
+
+def test_the_stubs_are_those_of_the_installed_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    allow = f"--allowlist={HERE / 'stubtest_allowlist.txt'}"
+    done = mypy("mypy.stubtest", "shmkit", allow, "--ignore-unused-allowlist")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_stubtest_finds_what_differs(tmp_path, monkeypatch):
+    """The comparison above looks at this package: a method that is taken out of a copy's stub is missed."""
+    copy = tmp_path / "stubs" / "shmkit"
+    copy.mkdir(parents=True)
+    for stub in pathlib.Path(shmkit.__file__).parent.glob("*.pyi"):
+        (copy / stub.name).write_text(stub.read_text().replace("def fileno(self) -> int: ...", ""))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MYPYPATH", str(tmp_path / "stubs"))
+    done = mypy("mypy.stubtest", "shmkit", "--concise", f"--allowlist={HERE / 'stubtest_allowlist.txt'}")
+    assert "shmkit.segment.SharedMemory.fileno is not present in stub" in done.stdout
