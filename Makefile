@@ -22,7 +22,7 @@ SAY     := @printf '\n== %s\n'
 
 .DELETE_ON_ERROR:
 .PHONY: help tools build demo bench install uninstall bless clean lint test test-rust test-crash test-c test-install \
-        test-python test-all test-crash-all test-slow test-matrix test-fuzz test-sanitizers
+        test-python test-all test-crash-all test-matrix test-fuzz test-sanitizers
 
 help:
 	@echo 'make demo            a photograph worked on by four processes in shared memory (about two minutes)'
@@ -108,7 +108,7 @@ test-c: $(addprefix $(TARGET)/c/,$(C_TESTS) $(addsuffix -static,$(C_TESTS)))
 
 test-python: $(VENV)/.test $(VENV)/.demo
 	$(SAY) 'Python, Cython and ctypes'
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest
 
 # What `make install` has put somewhere is moved, found by pkg-config, linked to and run.
 INSTALLED := $(abspath $(TARGET)/installed)
@@ -140,16 +140,12 @@ lint: tools $(VENV)/.test
 FUZZ_SECONDS ?= 60
 NIGHTLY      ?= nightly
 
-test-all: test test-crash-all test-slow test-matrix test-fuzz test-sanitizers
+test-all: test test-crash-all test-matrix test-fuzz test-sanitizers
 	$(SAY) 'every test has passed, the slow ones too'
 
 test-crash-all: build
 	$(SAY) 'killed at every instruction'
 	SHMKIT_CRASH_EVERY=1 $(CARGO) test --locked --test crash
-
-test-slow: $(VENV)/.test
-	$(SAY) 'slow Python tests'
-	$(BIN)/python -m pytest -m slow
 
 test-matrix: $(VENV)/.test
 	$(SAY) 'every Python and every Cython'

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import Cython
 from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
@@ -77,7 +78,7 @@ MODULES = cythonize(
         module("limits"),
         module("segment"),
     ],
-    build_dir=str(WORK / "c"),
+    build_dir=str(WORK / f"cython-{Cython.__version__}"),
     include_path=["cython"],
     compiler_directives={"language_level": 3, "binding": False, "embedsignature": True, **Options.extra_warnings},
     quiet=True,

@@ -45,7 +45,7 @@ def take(token):
         return token.detach()
     if token.pid_namespace != _pid_namespace():
         raise FileNotFoundError("the pickled segment lives in another PID namespace: share it by name or by descriptor")
-    fd = os.open(f"/proc/{token.pid}/fd/{token.fd}", os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(f"/proc/{token.pid}/fd/{token.fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     found = os.fstat(fd)
     if (found.st_dev, found.st_ino) != (token.device, token.inode):
         os.close(fd)

@@ -14,6 +14,13 @@ from shmkit cimport (
 )
 
 
+cdef extern from "<sys/syscall.h>":
+    long SYS_gettid
+
+cdef extern from "<unistd.h>" nogil:
+    int getpid()
+    long syscall(long number)
+
 cdef extern from "Python.h":
     # Not as cpython.exc has it: what it raises is not to be handled here, but found by `check`.
     int PyErr_CheckSignals() noexcept
@@ -99,9 +106,13 @@ cdef bytes text(object given, str what):
     return encoded
 
 
-cdef int32_t _go_on(void *argument) noexcept with gil:
-    # 0, or -1 with the exception set that `check` finds. Only the main thread runs signal handlers.
-    return PyErr_CheckSignals()
+cdef int32_t _go_on(void *argument) noexcept nogil:
+    # 0, or -1 with the exception set that `check` finds. Only the main thread runs signal handlers; the others do not
+    # even ask for the GIL, which an interpreter that is just ending gives to nobody.
+    if syscall(SYS_gettid) != getpid():
+        return 0
+    with gil:
+        return PyErr_CheckSignals()
 
 
 check(shmkit_check_version(SHMKIT_VERSION))

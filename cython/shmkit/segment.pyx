@@ -129,8 +129,8 @@ cdef class SharedMemory:
         create = None if create is None else bool(create)
         if create and bytes_ == 0:
             raise refusal(SHMKIT_ERR_INVALID, "'size' must be a positive number different from zero")
-        if anonymous and (name is not None or create is False):
-            raise refusal(SHMKIT_ERR_INVALID, "an anonymous segment has no name and is made with create=True")
+        if anonymous and (name is not None or directory is not None or create is False):
+            raise refusal(SHMKIT_ERR_INVALID, "an anonymous segment has no name or directory, and is made: create=True")
         if name is None and create is False:
             raise refusal(SHMKIT_ERR_INVALID, "'name' can only be None if create=True")
         if create is False:
@@ -395,7 +395,7 @@ cdef int _adopt(SharedMemory self, shmkit_segment *handle, uint32_t flags, bytes
         check(shmkit_segment_directory(handle, &directory))
         place = (name[1:] if name[0] == c"/" else name, <bytes> directory, info.device, info.inode)
     if self._mapping is not None:
-        self.close()
+        SharedMemory.close(self)  # not what a subclass makes of it
     mapping.capacity = info.capacity
     self._mapping = mapping
     self._handle = handle

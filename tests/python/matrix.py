@@ -1,6 +1,6 @@
 """Tests shmkit with every CPython from 3.9 to 3.13 and every Cython from 3.0 to 3.3: `python tests/python/matrix.py`.
 
-Each interpreter gets a virtual environment, the newest Cython, the package and `pytest -m "not slow"`. Each Cython
+Each interpreter gets a virtual environment, the newest Cython, the package and pytest. Each Cython
 then builds the downstream packages against a shmkit that the newest one has built, and against one of its own. What
 cannot be tested is named in the table. Everything is made below target/matrix. Options: --python 3.9 --cython 3.0
 choose one of each (repeatable; `none` for no one), --keep uses the virtual environments that are there.
@@ -162,7 +162,7 @@ def try_python(environment, source):
         except Failed:
             lacking.append(package)
     environment.install_shmkit(source)
-    last = environment.pytest(source, "tests/python", "-m", "not slow")
+    last = environment.pytest(source, "tests/python")
     return f"Cython {environment.version('Cython')}: {last}" + (f" (without {', '.join(lacking)})" if lacking else "")
 
 
