@@ -16,9 +16,9 @@ from . import _capsules
 # What `cimport shmkit` in a Cython module looks up; the modules below do so too.
 __pyx_capi__ = _capsules.table()
 
-from ._status import Corrupt, ShmkitError, VersionMismatch  # noqa: E402
-from .limits import Limits, limits  # noqa: E402
-from .segment import SegmentInfo, SharedMemory  # noqa: E402
+from ._status import Corrupt, ShmkitError, VersionMismatch
+from .limits import Limits, limits
+from .segment import SegmentInfo, SharedMemory
 
 __version__ = "0.1.0"
 
