@@ -122,7 +122,7 @@ test-install: build
 	  pkg-config --atleast-version=$(VERSION) shmkit; \
 	  $(CC) -std=c11 $(WARN) -o $(TARGET)/c/installed tests/c/test_segment.c \
 	    $$(pkg-config --cflags --libs shmkit) -Wl,-rpath,$$(pkg-config --variable=libdir shmkit) -lpthread; \
-	  ldd $(TARGET)/c/installed | grep -q '$(INSTALLED).moved/lib/libshmkit.so.$(MAJOR)'; \
+	  ldd $(TARGET)/c/installed | grep -q '$(INSTALLED).moved/.*/libshmkit.so.$(MAJOR) '; \
 	  $(TARGET)/c/installed; \
 	else echo 'SKIPPED: pkg-config is not installed (Debian: apt install pkgconf)'; fi
 	@$(MAKE) --no-print-directory -s uninstall PREFIX=$(INSTALLED).moved DESTDIR=
