@@ -10,6 +10,7 @@
 //! | 2 | [`limits`] | how large a segment may be |
 //! | 2 | `name` | where a segment of this name stands |
 //! | 2 | `options` | how to make, open and grow one |
+//! | 3 | `directory` | segments found by name, removed, listed |
 //! | 3 | `draft`, `reservation` | files without a name yet; memory before anyone can touch it |
 //! | 5 | [`segment`] | create, open, resize, close, unlink |
 //! | 8 | [`capi`] | the C ABI: one file per noun, no algorithm |
@@ -33,6 +34,7 @@
 //! ```
 
 pub mod capi;
+mod directory;
 mod draft;
 pub mod error;
 pub mod layout;

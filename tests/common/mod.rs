@@ -21,6 +21,7 @@ macro_rules! refused {
     };
 }
 
+pub mod byte;
 pub mod kernel;
 pub mod process;
 

@@ -21,6 +21,9 @@ mod broken;
 #[cfg(target_arch = "x86_64")]
 mod bystander;
 #[cfg(target_arch = "x86_64")]
+#[path = "../common/byte.rs"]
+mod byte;
+#[cfg(target_arch = "x86_64")]
 mod filter;
 #[cfg(target_arch = "x86_64")]
 mod harness;

@@ -1,5 +1,6 @@
 //! Kills at random times where single steps do not lead: inside a long system call, and amid a storm of forks.
 
+use crate::byte;
 use crate::library::{Library, Options};
 use crate::operation::{Crime, Finding, Look, Operation, Run, Shape};
 use crate::process::{self, WATCHDOG};
@@ -138,16 +139,8 @@ fn fork_sleepers(count: usize, pause: Duration) {
 /// Locks the RESIZE byte as nobody should: through a descriptor that children inherit.
 fn lock_leakily() {
     let file = std::fs::File::options().read(true).write(true).open(path());
-    let lock = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: (1 << 61) + 2,
-        l_len: 1,
-        l_pid: 0,
-    };
     let file = file.expect("the segment can be opened");
-    let command = nix::fcntl::FcntlArg::F_OFD_SETLK(&lock);
-    nix::fcntl::fcntl(&file, command).expect("nobody else locks it");
+    byte::lock(&file, (1 << 61) + 2, 1);
     std::mem::forget(file);
 }
 

@@ -167,17 +167,18 @@ fn more_than_4_gib() {
         ..within(&folder)
     };
     let size = (9 << 29) + 5;
+    let mark = 4 << 30;
+    let places = [
+        (0, 1),
+        (mark - 1, 2),
+        (mark, 3),
+        (mark + 1, 4),
+        (size - 1, 5),
+    ];
     for name in [Some(c"large"), None] {
         let made = Segment::create(name, size, &options).unwrap();
         assert_eq!(made.size().unwrap(), size);
-        let mark = 4 << 30;
-        for (at, value) in [
-            (0, 1),
-            (mark - 1, 2),
-            (mark, 3),
-            (mark + 1, 4),
-            (size - 1, 5),
-        ] {
+        for (at, value) in places {
             put(&made, at, value);
         }
         let opened = match name {
@@ -185,13 +186,7 @@ fn more_than_4_gib() {
             None => Segment::open_fd(made.fd(), size, &options).unwrap(),
         };
         assert_eq!(opened.bytes().unwrap().len() as u64, size);
-        for (at, value) in [
-            (0, 1),
-            (mark - 1, 2),
-            (mark, 3),
-            (mark + 1, 4),
-            (size - 1, 5),
-        ] {
+        for (at, value) in places {
             assert_eq!(byte(&opened, at), value, "at {at}");
         }
         assert_eq!(byte(&opened, 4096), 0);

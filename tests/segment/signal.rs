@@ -2,7 +2,7 @@
 
 use super::common::kernel::interrupt_large_reservations;
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
-use super::common::{Folder, c_path};
+use super::common::{Folder, byte, c_path};
 use super::{Relaxed, plain, within};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
@@ -74,6 +74,14 @@ fn tick_every_millisecond() {
     // SAFETY: both pointers are NULL or to a timer that lives during the call.
     let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
     assert_eq!(set, 0);
+}
+
+/// As `interruptible`, in this folder.
+fn interruptible_within(folder: &Folder) -> Options {
+    Options {
+        directory: folder.directory(),
+        ..interruptible()
+    }
 }
 
 fn interruptible() -> Options {
@@ -152,10 +160,7 @@ fn the_hook_is_asked_after_each_step_and_ends_it() {
     alone(|| {
         let folder = Folder::new();
         let calls = shared_words(1);
-        let options = Options {
-            interruptible: true,
-            ..within(&folder)
-        };
+        let options = interruptible_within(&folder);
         for last in 1..=3 {
             for name in [Some(c"a"), None] {
                 install_hook(calls, last);
@@ -181,10 +186,7 @@ fn a_signal_asks_the_hook_within_a_step() {
     alone(|| {
         let folder = Folder::new();
         let calls = shared_words(1);
-        let options = Options {
-            interruptible: true,
-            ..within(&folder)
-        };
+        let options = interruptible_within(&folder);
         tick_every_millisecond();
         install_hook(calls, 5);
         refused!(Interrupted, Segment::create(Some(c"a"), 1 << 30, &options));
@@ -239,14 +241,7 @@ fn the_hook_ends_waiting_for_another_grower() {
             .write(true)
             .open(folder.path().join("a"))
             .unwrap();
-        let lock = libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: (1 << 61) + 1,
-            l_len: 2,
-            l_pid: 0,
-        };
-        nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        byte::lock(&file, (1 << 61) + 1, 2);
         let calls = shared_words(1);
         tick_every_millisecond();
         let growth = Growth {
@@ -257,15 +252,7 @@ fn the_hook_ends_waiting_for_another_grower() {
         refused!(Interrupted, made.resize(8192, &growth));
         assert_eq!(calls[0].load(Relaxed), 3);
         install_hook(calls, 2);
-        let opened = Segment::open(
-            c"a",
-            0,
-            &Options {
-                interruptible: true,
-                ..within(&folder)
-            },
-        )
-        .unwrap();
+        let opened = Segment::open(c"a", 0, &interruptible_within(&folder)).unwrap();
         refused!(Interrupted, opened.unlink());
         install_hook(calls, 2);
         let directory = c_path(folder.path());
