@@ -22,12 +22,12 @@ SAY     := @printf '\n== %s\n'
 
 .DELETE_ON_ERROR:
 .PHONY: help tools build demo bench install uninstall bless clean lint test test-rust test-crash test-c test-install \
-        test-python test-all test-crash-all test-matrix test-fuzz test-sanitizers
+        test-python test-all test-models test-crash-all test-matrix test-fuzz test-sanitizers
 
 help:
 	@echo 'make demo            a photograph worked on by four processes in shared memory (about two minutes)'
 	@echo 'make test            every test: Rust, C, ctypes, Cython, Python'
-	@echo 'make test-all        and the slow ones: every kill point, fuzzing, sanitizers, Python and Cython versions'
+	@echo 'make test-all        and the slow ones: every kill point, models, fuzzing, sanitizers, Python and Cython versions'
 	@echo 'make bench           the speed of it beside its peers'
 	@echo 'make install PREFIX= library, header and pkg-config file'
 	@echo 'make bless           regenerate the header, the pxds and the lists in tests/abi'
@@ -140,8 +140,13 @@ lint: tools $(VENV)/.test
 FUZZ_SECONDS ?= 60
 NIGHTLY      ?= nightly
 
-test-all: test test-crash-all test-matrix test-fuzz test-sanitizers
+test-all: test test-models test-crash-all test-matrix test-fuzz test-sanitizers
 	$(SAY) 'every test has passed, the slow ones too'
+
+# The real code of the locks in every interleaving that the memory model allows.
+test-models:
+	$(SAY) 'model checking'
+	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=$(TARGET)/loom $(CARGO) test --locked --release --lib model::
 
 test-crash-all: build
 	$(SAY) 'killed at every instruction'
@@ -155,12 +160,15 @@ $(TARGET)/tools/bin/cargo-fuzz:
 	$(CARGO) install --locked --root $(TARGET)/tools cargo-fuzz
 
 test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
-	$(SAY) 'fuzzing open for $(FUZZ_SECONDS) s'
-	@mkdir -p $(TARGET)/fuzz/corpus
-	PATH="$(abspath $(TARGET)/tools/bin):$$PATH" $(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir tests/fuzz \
-	  --target-dir $(abspath $(TARGET))/fuzz segment $(abspath $(TARGET))/fuzz/corpus -- \
-	  -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 -artifact_prefix=$(abspath $(TARGET))/fuzz/; \
-	  status=$$?; rm -rf /dev/shm/shmkit-fuzz-*; exit $$status
+	@for target in segment lock; do \
+	  printf '\n== fuzzing %s for %s s\n' $$target $(FUZZ_SECONDS); \
+	  mkdir -p $(TARGET)/fuzz/corpus/$$target; \
+	  PATH="$(abspath $(TARGET)/tools/bin):$$PATH" $(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir tests/fuzz \
+	    --target-dir $(abspath $(TARGET))/fuzz $$target $(abspath $(TARGET))/fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1 \
+	    -artifact_prefix=$(abspath $(TARGET))/fuzz/$$target-; \
+	  status=$$?; rm -rf /dev/shm/shmkit-fuzz-*; [ $$status = 0 ] || exit $$status; \
+	done
 
 # The sanitizer leaves mlock out and maps pages of its own: tests that count either have nothing to say there.
 ASAN_SKIPS := page:: closing_gives_back_descriptors_and_address_space

@@ -8,7 +8,16 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of the C ABI in the order in which the header has them.
-const ORDER: [&str; 5] = ["version", "status", "interrupt", "limits", "segment"];
+const ORDER: [&str; 8] = [
+    "version",
+    "status",
+    "interrupt",
+    "wait",
+    "limits",
+    "segment",
+    "lock",
+    "rlock",
+];
 
 /// What the header says before anything else.
 const PREFACE: &str = include_str!("src/capi/preface.h");
@@ -134,7 +143,7 @@ fn extern_pxd(root: &Path) -> String {
         .collect();
     format!(
         "{GENERATED}# The C functions of libshmkit for extensions that link to it, with include dirs and libraries.\n\n\
-         from libc.stdint cimport int32_t, uint32_t, uint64_t\n\n{text}"
+         from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t\n\n{text}"
     )
 }
 
@@ -233,7 +242,7 @@ fn package_pxd(pxd: &str, header: &str) -> String {
         "{GENERATED}# The C functions of libshmkit for any extension, without include dirs, libraries or rpath.\n\
          #\n\
          # The types are declared by the C code below; the functions are found in shmkit.__pyx_capi__ at import.\n\n\
-         from libc.stdint cimport int32_t, uint32_t, uint64_t\n\n\
+         from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t\n\n\
          cdef extern from *:\n    \"\"\"\n{declarations}    \"\"\"\n\n\
          cdef extern from * nogil:\n{}\n\n{functions}",
         types.trim_end()

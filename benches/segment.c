@@ -93,9 +93,9 @@ static int create_bare(void)
 		return bad("mmap");
 	if (linkat(fd, "", AT_FDCWD, path, AT_EMPTY_PATH))
 		return bad("linkat");
-
 	if (fstat(fd, &mine))
 		return bad("fstat");
+
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	again = open(link, O_RDWR | O_CLOEXEC);
 	if (again < 0)
@@ -108,6 +108,8 @@ static int create_bare(void)
 	close(again);
 
 	munmap(data, SMALL);
+	if (fstat(fd, &named) || named.st_ino != mine.st_ino)
+		return bad("fstat again");
 	close(fd);
 	return 0;
 }
@@ -148,19 +150,24 @@ static int attach_ours(void)
 
 static int attach_bare(void)
 {
-	struct stat facts;
+	struct stat facts, again;
 	unsigned char *data;
+	char head[128];
 	int fd = open(path, O_RDWR | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
 
 	if (fd < 0)
 		return bad("open");
 	if (fstat(fd, &facts) || facts.st_nlink == 0 || facts.st_uid != geteuid())
 		return bad("fstat");
+	if (pread(fd, head, sizeof(head), 0) < 0)
+		return bad("pread");
 	data = mmap(NULL, (size_t)facts.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (data == MAP_FAILED)
 		return bad("mmap");
 	seen = *(volatile unsigned char *)data;
 	munmap(data, (size_t)facts.st_size);
+	if (fstat(fd, &again) || again.st_ino != facts.st_ino)
+		return bad("fstat again");
 	close(fd);
 	return 0;
 }

@@ -51,6 +51,12 @@
 /** Lets the hook end this call with SHMKIT_ERR_INTERRUPTED. Without it signals do not end a call. */
 #define SHMKIT_INTERRUPTIBLE 1
 
+/** As a timeout: wait as long as it takes. */
+#define SHMKIT_FOREVER (-1)
+
+/** As a timeout: do not wait; SHMKIT_ERR_WOULD_BLOCK where that would be needed. */
+#define SHMKIT_NOWAIT 0
+
 /** The file system of the directory keeps what it holds in memory (tmpfs). */
 #define SHMKIT_LIMITS_IN_MEMORY 1
 
@@ -83,6 +89,49 @@
 
 /** In shmkit_segment_info: nobody can ever shrink it. */
 #define SHMKIT_SEGMENT_SEALED 4096
+
+/**
+ * Make it with a control area before byte 0, so that it can hold locks and other objects; or open only such a one.
+ * Without this a new segment is plain, and any kind is opened for what it is.
+ */
+#define SHMKIT_SEGMENT_FULL 8192
+
+/** Open the bare file: byte 0 is the first one, whatever stands there. */
+#define SHMKIT_SEGMENT_PLAIN 16384
+
+/**
+ * Of a full one: its name goes when nobody has it mapped any more. The last to close removes it; if that one is
+ * killed, shmkit_segment_gc does.
+ */
+#define SHMKIT_SEGMENT_EPHEMERAL 32768
+
+/** Any process may release it, not its owner alone, as multiprocessing.Lock allows. */
+#define SHMKIT_LOCK_TRANSFERABLE 65536
+
+/** Open what belongs to another user. */
+#define SHMKIT_LOCK_TRUST 131072
+
+/** In shmkit_lock_info: somebody holds it, perhaps a dead process. */
+#define SHMKIT_LOCK_HELD 262144
+
+/** In shmkit_lock_info: an owner died, and mark_consistent has not been called since. */
+#define SHMKIT_LOCK_OWNER_DIED 524288
+
+/**
+ * A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
+ * second acquire waits for the first one's release.
+ *
+ * If the owner dies, however it dies, whoever waits gets the lock, usually within a millisecond and at the latest
+ * 16 ms after the kernel has torn the dead process down, and is told so: what the lock guards may be half written. A
+ * handle may be used by all threads at once and by forked children.
+ */
+typedef struct shmkit_lock shmkit_lock;
+
+/**
+ * A recursive lock: its owner is a thread, which may take it again and gives it back as often. All else is as with
+ * shmkit_lock: it survives the death of its owner's process. A thread that ends frees nothing.
+ */
+typedef struct shmkit_rlock shmkit_rlock;
 
 /** A segment of shared memory that this process has mapped. Any thread may use it; closing it ends all use. */
 typedef struct shmkit_segment shmkit_segment;
@@ -151,7 +200,10 @@ typedef struct shmkit_limits_info {
 typedef struct shmkit_segment_options {
   /** sizeof(shmkit_segment_options). */
   uint32_t struct_size;
-  /** SHMKIT_SEGMENT_READONLY to SHMKIT_SEGMENT_LOCK and SHMKIT_INTERRUPTIBLE, or-ed. */
+  /**
+   * SHMKIT_SEGMENT_READONLY to SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_FULL to SHMKIT_SEGMENT_EPHEMERAL and
+   * SHMKIT_INTERRUPTIBLE, or-ed.
+   */
   uint32_t flags;
   /** Bytes of address space to map, so that the segment can grow without moving. 0: its size in whole pages. */
   uint64_t capacity;
@@ -160,8 +212,8 @@ typedef struct shmkit_segment_options {
    * one has no execute bits.
    */
   uint32_t mode;
-  /** 0. */
-  uint32_t reserved;
+  /** How many processes may hold something in a new full segment at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
   /** Where it stands. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
 } shmkit_segment_options;
@@ -170,7 +222,10 @@ typedef struct shmkit_segment_options {
 typedef struct shmkit_segment_info {
   /** sizeof(shmkit_segment_info); on return how much of it was filled. */
   uint32_t struct_size;
-  /** SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, or-ed. */
+  /**
+   * SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, SHMKIT_SEGMENT_FULL,
+   * SHMKIT_SEGMENT_EPHEMERAL, or-ed.
+   */
   uint32_t flags;
   /** Its length. */
   uint64_t size;
@@ -188,10 +243,58 @@ typedef struct shmkit_segment_info {
   uint32_t user;
   /** Its permission bits. */
   uint32_t mode;
+  /** Of a full one: a random number, written when it was made. 0: a plain one. */
+  uint64_t id;
+  /** How many bytes of its file lie before byte 0: the control area of a full one. */
+  uint64_t control_bytes;
+  /** How many processes may hold something in it at a time. 0: a plain one. */
+  uint32_t participants;
+  /** 0. */
+  uint32_t reserved;
 } shmkit_segment_info;
 
 /** What shmkit_segment_list calls for each name; nonzero ends the list. */
 typedef int32_t (*shmkit_segment_visit)(const char *name, void *argument);
+
+/** How to make or open a lock. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_lock_options {
+  /** sizeof(shmkit_lock_options). */
+  uint32_t struct_size;
+  /** SHMKIT_LOCK_TRANSFERABLE, SHMKIT_LOCK_TRUST, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+} shmkit_lock_options;
+
+/** What is known of a lock: each figure as it was at some moment during the call. */
+typedef struct shmkit_lock_info {
+  /** sizeof(shmkit_lock_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE, or-ed. */
+  uint32_t flags;
+  /** How often it was acquired. */
+  uint64_t acquisitions;
+  /** How often that took waiting. */
+  uint64_t contended;
+  /** How often it was taken over from the dead. */
+  uint64_t recoveries;
+  /** When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC. 0: nobody sleeps. */
+  uint64_t contended_since;
+  /** The owner's number among the participants of the segment, which no other ever has. 0: nobody holds it. */
+  uint64_t owner_ticket;
+  /** The owner's PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown. */
+  uint64_t owner_namespace;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+  /** The owner's process number in that namespace. 0: nobody holds it, or unknown. */
+  uint32_t owner_pid;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_lock_info;
 
 /** Done. */
 #define SHMKIT_OK 0
@@ -546,6 +649,20 @@ shmkit_status shmkit_segment_list(const char *directory,
                                   void *argument);
 
 /**
+ * Removes the names of ephemeral segments in `directory` that nobody has mapped, and what killed processes have left
+ * there half made; `removed` (NULL: not wanted) tells how many segments that were.
+ *
+ * It never takes one from under somebody: who is opening one meanwhile finds it, or finds that the name is gone. Only
+ * this user's own are looked at. `directory` NULL: SHMKIT_DIR, else /dev/shm. `flags`: SHMKIT_INTERRUPTIBLE.
+ * SHMKIT_ERR_NOT_FOUND: no such directory. SHMKIT_ERR_INTERRUPTED: the rest is left.
+ *
+ * Required: `directory` must be NULL or a C string; `removed` NULL or writable.
+ */
+shmkit_status shmkit_segment_gc(const char *directory,
+                                uint32_t flags,
+                                uint64_t *removed);
+
+/**
  * Lets go of the segment: its memory is unmapped, its descriptor closed, its name stays. NULL is SHMKIT_ERR_INVALID.
  *
  * All pointers into it end here. A second close is SHMKIT_ERR_CLOSED, as is any other use of the handle, until 1024
@@ -554,6 +671,300 @@ shmkit_status shmkit_segment_list(const char *directory,
  * Required: `segment` must be NULL or a handle of this library that no other thread is using.
  */
 shmkit_status shmkit_segment_close(struct shmkit_segment *segment);
+
+/**
+ * Tells how many bytes a lock takes in a segment: 64. It stands at a multiple of 64.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_lock_size(const struct shmkit_lock_options *options, uint64_t *out);
+
+/**
+ * Makes a lock.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_lock_fd tells. Thousands of those share
+ * one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_lock_close frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_lock_create(const char *name,
+                                 const struct shmkit_lock_options *options,
+                                 struct shmkit_lock **out);
+
+/**
+ * Opens the lock of this name.
+ *
+ * Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a lock has this name.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_lock_open(const char *name,
+                               const struct shmkit_lock_options *options,
+                               struct shmkit_lock **out);
+
+/**
+ * Opens the lock of this name, or makes it if there is none: of several who race, one makes it.
+ *
+ * Errors as of both. `name` NULL is SHMKIT_ERR_INVALID.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_lock_open_or_create(const char *name,
+                                         const struct shmkit_lock_options *options,
+                                         struct shmkit_lock **out);
+
+/**
+ * Opens the lock that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
+ * (SHMKIT_SEGMENT_FULL); the lock keeps it mapped, even when its handle is closed. To take a lock away, fill its place
+ * with zeros when nobody uses it.
+ *
+ * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the lock would not lie in the data, or one stands there that
+ * was made with other options. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there.
+ * SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
+ * SHMKIT_ERR_PARTICIPANTS.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_lock_create_at(const struct shmkit_segment *segment,
+                                    uint64_t offset,
+                                    const struct shmkit_lock_options *options,
+                                    struct shmkit_lock **out);
+
+/**
+ * Opens the lock that stands at `offset` of the segment's data.
+ *
+ * As shmkit_lock_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+ *
+ * Required: As for shmkit_lock_create_at.
+ */
+shmkit_status shmkit_lock_open_at(const struct shmkit_segment *segment,
+                                  uint64_t offset,
+                                  const struct shmkit_lock_options *options,
+                                  struct shmkit_lock **out);
+
+/**
+ * Opens the lock that was handed over: a descriptor, and the offset that shmkit_lock_fd told where it comes from.
+ *
+ * The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
+ * no lock stands there.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_lock_open_fd(int32_t fd,
+                                  uint64_t offset,
+                                  const struct shmkit_lock_options *options,
+                                  struct shmkit_lock **out);
+
+/**
+ * Opens the lock that every full segment has. SHMKIT_ERR_WRONG_KIND: a plain one. SHMKIT_ERR_PERMISSION: read-only.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_segment_lock(const struct shmkit_segment *segment,
+                                  struct shmkit_lock **out);
+
+/**
+ * Tells what another process needs to open a lock without a name: a descriptor, to be passed on, and an offset.
+ *
+ * The descriptor is the handle's: do not close it. From now on the lock's place is never given to another one.
+ * SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
+ *
+ * Required: `lock` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_lock_fd(const struct shmkit_lock *lock,
+                             int32_t *fd,
+                             uint64_t *offset);
+
+/**
+ * Takes the lock, waiting up to `timeout_ns` nanoseconds for it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ *
+ * SHMKIT_OK if and only if the caller holds the lock now. `recovered` (NULL: not wanted) then tells 1 where an owner
+ * died and shmkit_lock_mark_consistent has not been called since: look at what the lock guards, and make it whole.
+ * `flags`: SHMKIT_INTERRUPTIBLE.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: a living process holds it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as many processes as the segment has
+ * room for are alive. SHMKIT_ERR_DETACHED: somebody holds it, and this process has lost all descriptors of the segment
+ * (closefrom), so it cannot ask whether that one lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
+ * SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `lock` must be NULL or a handle of this library that no other thread is closing; `recovered` NULL or writable.
+ */
+shmkit_status shmkit_lock_acquire(struct shmkit_lock *lock,
+                                  int64_t timeout_ns,
+                                  uint32_t flags,
+                                  uint32_t *recovered);
+
+/**
+ * Gives the lock back.
+ *
+ * SHMKIT_ERR_NOT_OWNER: this process does not hold it; of a transferable lock: nobody does. What a dead owner left
+ * marked stays marked until shmkit_lock_mark_consistent.
+ *
+ * Required: `lock` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_lock_release(struct shmkit_lock *lock);
+
+/**
+ * Says that what the lock guards is whole again after an owner's death. SHMKIT_ERR_NOT_OWNER.
+ *
+ * Required: As for shmkit_lock_release.
+ */
+shmkit_status shmkit_lock_mark_consistent(struct shmkit_lock *lock);
+
+/**
+ * Tells what is known of the lock. Nobody is asked whether the owner lives: only an acquire does that.
+ *
+ * Required: `lock` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_lock_stat(const struct shmkit_lock *lock,
+                               struct shmkit_lock_info *out);
+
+/**
+ * Removes the name of a named lock; who has it open keeps it. As shmkit_segment_unlink.
+ *
+ * SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
+ *
+ * Required: `lock` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_lock_unlink(struct shmkit_lock *lock);
+
+/**
+ * Lets go of the lock. Closing does not release it: when the last handle of the segment in this process goes, whatever
+ * this process still holds in it counts as held by the dead. As shmkit_segment_close.
+ *
+ * Required: `lock` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_lock_close(struct shmkit_lock *lock);
+
+/**
+ * Tells how many bytes a recursive lock takes in a segment: 64. It stands at a multiple of 64.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_rlock_size(const struct shmkit_lock_options *options, uint64_t *out);
+
+/**
+ * Makes a recursive lock; as shmkit_lock_create.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rlock_create(const char *name,
+                                  const struct shmkit_lock_options *options,
+                                  struct shmkit_rlock **out);
+
+/**
+ * Opens the recursive lock of this name; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rlock_open(const char *name,
+                                const struct shmkit_lock_options *options,
+                                struct shmkit_rlock **out);
+
+/**
+ * Opens the recursive lock of this name, or makes it; as shmkit_lock_open_or_create.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rlock_open_or_create(const char *name,
+                                          const struct shmkit_lock_options *options,
+                                          struct shmkit_rlock **out);
+
+/**
+ * Opens the recursive lock at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
+ *
+ * Required: As for shmkit_lock_create_at.
+ */
+shmkit_status shmkit_rlock_create_at(const struct shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const struct shmkit_lock_options *options,
+                                     struct shmkit_rlock **out);
+
+/**
+ * Opens the recursive lock at `offset` of the segment's data; as shmkit_lock_open_at.
+ *
+ * Required: As for shmkit_lock_create_at.
+ */
+shmkit_status shmkit_rlock_open_at(const struct shmkit_segment *segment,
+                                   uint64_t offset,
+                                   const struct shmkit_lock_options *options,
+                                   struct shmkit_rlock **out);
+
+/**
+ * Opens the recursive lock that was handed over; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rlock_open_fd(int32_t fd,
+                                   uint64_t offset,
+                                   const struct shmkit_lock_options *options,
+                                   struct shmkit_rlock **out);
+
+/**
+ * Tells what another process needs to open it; as shmkit_lock_fd.
+ *
+ * Required: As for shmkit_lock_fd.
+ */
+shmkit_status shmkit_rlock_fd(const struct shmkit_rlock *lock, int32_t *fd, uint64_t *offset);
+
+/**
+ * Takes the lock, or takes it once more where this thread has it, waiting as shmkit_lock_acquire does.
+ *
+ * Errors and `recovered` as there; SHMKIT_ERR_OVERFLOW: held 2^64 - 1 times.
+ *
+ * Required: As for shmkit_lock_acquire.
+ */
+shmkit_status shmkit_rlock_acquire(struct shmkit_rlock *lock,
+                                   int64_t timeout_ns,
+                                   uint32_t flags,
+                                   uint32_t *recovered);
+
+/**
+ * Gives the lock back once. SHMKIT_ERR_NOT_OWNER: this thread does not hold it.
+ *
+ * Required: As for shmkit_lock_release.
+ */
+shmkit_status shmkit_rlock_release(struct shmkit_rlock *lock);
+
+/**
+ * Tells how often this thread holds the lock; 0: not at all.
+ *
+ * Required: `lock` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_rlock_depth(const struct shmkit_rlock *lock, uint64_t *out);
+
+/**
+ * Says that what the lock guards is whole again. SHMKIT_ERR_NOT_OWNER: this thread does not hold it.
+ *
+ * Required: As for shmkit_lock_release.
+ */
+shmkit_status shmkit_rlock_mark_consistent(struct shmkit_rlock *lock);
+
+/**
+ * Tells what is known of the lock; as shmkit_lock_stat.
+ *
+ * Required: As for shmkit_lock_stat.
+ */
+shmkit_status shmkit_rlock_stat(const struct shmkit_rlock *lock, struct shmkit_lock_info *out);
+
+/**
+ * Removes the name of a named one; as shmkit_lock_unlink.
+ *
+ * Required: As for shmkit_lock_unlink.
+ */
+shmkit_status shmkit_rlock_unlink(struct shmkit_rlock *lock);
+
+/**
+ * Lets go of the lock; as shmkit_lock_close.
+ *
+ * Required: As for shmkit_lock_close.
+ */
+shmkit_status shmkit_rlock_close(struct shmkit_rlock *lock);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -10,6 +10,7 @@ use crate::name::{self, Name};
 use crate::options::DEFAULT_MODE;
 use crate::sys::lockfile::{ByteLock, UNLINK};
 use crate::sys::shm;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A file that nobody can find yet; dropped unpublished, it is gone.
@@ -45,7 +46,7 @@ impl Draft {
     }
 
     fn make_private(name: &Name, interruptible: bool) -> Result<Draft> {
-        sweep(name)?;
+        sweep(name.directory())?;
         loop {
             let private = name.unfinished()?;
             let file = match shm::make_named(private.path(), DEFAULT_MODE) {
@@ -95,12 +96,12 @@ impl Draft {
     }
 }
 
-/// Removes what killed makers have left in the directory of `name`.
-fn sweep(name: &Name) -> Result<()> {
+/// Removes what killed makers have left in this directory.
+pub fn sweep(directory: &CStr) -> Result<()> {
     let mut left = Vec::new();
-    shm::list(name.directory(), |file| {
+    shm::list(directory, |file| {
         if file.to_bytes().starts_with(name::UNFINISHED) {
-            left.push(name.beside(file));
+            left.push(Name::within(directory, file));
         }
         true
     })?;

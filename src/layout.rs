@@ -7,7 +7,12 @@
 //!  | magic | major | minor | kind | control_bytes | capacity | id | participants | flags | crc | (reserved) | size | … |
 //! ```
 //!
-//! It is written before the segment has a name and never after, but for `size`, which has a cache line of its own.
+//! It is written before the segment has a name and never after, but for `size`, which has a cache line of its own. The
+//! rest of the control area and all objects in the data are words that many processes change: atomics, found by `Bytes`.
+
+use crate::error::{Error, Result};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
 
 /// Says what stands at a place in shared memory; the numbers are never changed and never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,20 +35,56 @@ pub enum Kind {
     Snapshot = 14,
 }
 
+impl Kind {
+    /// Returns the kind of this number.
+    pub fn of(number: u32) -> Option<Kind> {
+        [
+            Kind::Segment,
+            Kind::Lock,
+            Kind::RLock,
+            Kind::RwLock,
+            Kind::Semaphore,
+            Kind::Condition,
+            Kind::Event,
+            Kind::Barrier,
+            Kind::Once,
+            Kind::Queue,
+            Kind::Array,
+            Kind::Arena,
+            Kind::Atomic,
+            Kind::Snapshot,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u32 == number)
+    }
+}
+
 /// Keeps what many processes write in a cache line of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct CacheLine<T>(pub T);
 
-/// Stands at offset 0 of a full segment.
+/// Another major version cannot be read.
+pub const MAJOR: u16 = 1;
+/// A greater minor version can be read.
+pub const MINOR: u16 = 0;
+
+/// Tells a full segment from anything else; the last byte cannot stand in a text file.
+pub const MAGIC: [u8; 8] = *b"shmkit\r\x1a";
+
+/// How many bytes the header has.
+pub const HEADER: usize = 128;
+/// Where its checksum stands: it covers all bytes before it.
+const CRC: usize = 48;
+/// Where the size of the data stands, which changes.
+pub const SIZE: u64 = 64;
+
+/// Stands at offset 0 of a full segment, in the byte order of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
 pub struct Header {
-    /// `MAGIC`.
-    pub magic: [u8; 8],
-    /// Another major version cannot be read.
+    /// `MAJOR` of who wrote it.
     pub major: u16,
-    /// A greater minor version can be read.
+    /// `MINOR` of who wrote it.
     pub minor: u16,
     /// A `Kind`.
     pub kind: u32,
@@ -55,17 +96,247 @@ pub struct Header {
     pub id: u64,
     /// How many participant slots the control area has.
     pub participants: u32,
-    /// Reserved, 0.
+    /// `EPHEMERAL` or 0.
     pub flags: u32,
-    /// CRC-32C of all bytes before it.
-    pub crc: u32,
-    /// How many bytes have memory.
-    pub size: CacheLine<u64>,
+    /// Bytes of data that have memory.
+    pub size: u64,
 }
 
-/// Tells a full segment from anything else; the last byte cannot stand in a text file.
-pub const MAGIC: [u8; 8] = *b"shmkit\r\x1a";
+/// In `Header::flags`: the name goes when nobody is attached any more.
+pub const EPHEMERAL: u32 = 1;
 
-const _: () = assert!(size_of::<Header>() == 128);
-const _: () = assert!(std::mem::offset_of!(Header, size) == 64);
-const _: () = assert!(std::mem::offset_of!(Header, crc) == 48);
+/// The CRC-32C of `bytes` (Castagnoli's polynomial, reflected, as in iSCSI: RFC 3720, appendix B.4).
+fn crc(bytes: &[u8]) -> u32 {
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (POLYNOMIAL & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+impl Header {
+    /// Returns the bytes that stand in the file.
+    pub fn to_bytes(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(0, &MAGIC);
+        put(8, &self.major.to_ne_bytes());
+        put(10, &self.minor.to_ne_bytes());
+        put(12, &self.kind.to_ne_bytes());
+        put(16, &self.control_bytes.to_ne_bytes());
+        put(24, &self.capacity.to_ne_bytes());
+        put(32, &self.id.to_ne_bytes());
+        put(40, &self.participants.to_ne_bytes());
+        put(44, &self.flags.to_ne_bytes());
+        put(SIZE as usize, &self.size.to_ne_bytes());
+        let crc = crc(&bytes[..CRC]);
+        bytes[CRC..CRC + 4].copy_from_slice(&crc.to_ne_bytes());
+        bytes
+    }
+
+    /// Reads the first bytes of a file; `None` where no full segment begins so.
+    ///
+    /// `VersionMismatch`: another major version. `Corrupt`: the checksum does not fit, or the file is too short.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Header>> {
+        if !bytes.starts_with(&MAGIC) {
+            return Ok(None);
+        }
+        let Some(bytes) = bytes.first_chunk::<HEADER>() else {
+            return Err(Error::Corrupt(
+                format!(
+                    "a full segment begins here, but ends after {} bytes",
+                    bytes.len()
+                )
+                .into(),
+            ));
+        };
+        fn field<const N: usize>(bytes: &[u8; HEADER], at: usize) -> [u8; N] {
+            let mut field = [0; N];
+            field.copy_from_slice(&bytes[at..at + N]);
+            field
+        }
+        let header = Header {
+            major: u16::from_ne_bytes(field(bytes, 8)),
+            minor: u16::from_ne_bytes(field(bytes, 10)),
+            kind: u32::from_ne_bytes(field(bytes, 12)),
+            control_bytes: u64::from_ne_bytes(field(bytes, 16)),
+            capacity: u64::from_ne_bytes(field(bytes, 24)),
+            id: u64::from_ne_bytes(field(bytes, 32)),
+            participants: u32::from_ne_bytes(field(bytes, 40)),
+            flags: u32::from_ne_bytes(field(bytes, 44)),
+            size: u64::from_ne_bytes(field(bytes, SIZE as usize)),
+        };
+        if header.major != MAJOR {
+            return Err(Error::VersionMismatch(
+                format!(
+                    "the segment has layout {}.{}, this library reads {MAJOR}.x",
+                    header.major, header.minor
+                )
+                .into(),
+            ));
+        }
+        if crc(&bytes[..CRC]) != u32::from_ne_bytes(field(bytes, CRC)) {
+            return Err(Error::Corrupt(
+                "the checksum of the segment's header does not fit its bytes".into(),
+            ));
+        }
+        Ok(Some(header))
+    }
+}
+
+/// What may be looked at in memory that other processes change at any time.
+///
+/// # Safety
+/// `repr(C)`, nothing but atomics and arrays of them: any bytes are a value, and none is read but atomically.
+pub unsafe trait Words {}
+
+// SAFETY: an atomic takes any bytes.
+unsafe impl Words for std::sync::atomic::AtomicU64 {}
+
+/// Mapped bytes in which words are found: the only way from bytes to words.
+#[derive(Clone, Copy)]
+pub struct Bytes<'a> {
+    base: NonNull<u8>,
+    length: u64,
+    mapped: PhantomData<&'a [std::sync::atomic::AtomicU8]>,
+}
+
+impl<'a> Bytes<'a> {
+    /// Takes `length` bytes at `base`.
+    ///
+    /// # Safety
+    /// They are mapped and writable as long as `'a`, or nobody stores through what is found, and all processes that
+    /// share them use them as atomics.
+    pub unsafe fn new(base: NonNull<u8>, length: u64) -> Bytes<'a> {
+        Bytes {
+            base,
+            length,
+            mapped: PhantomData,
+        }
+    }
+
+    /// Returns the bytes behind the first `offset`; none where there are no more.
+    pub fn from(self, offset: u64) -> Bytes<'a> {
+        let offset = offset.min(self.length);
+        Bytes {
+            // SAFETY: offset <= length, all of which is mapped (`new`).
+            base: unsafe { self.base.add(offset as usize) },
+            length: self.length - offset,
+            mapped: PhantomData,
+        }
+    }
+
+    /// Returns the words at `offset`; `None` where they would not lie in the bytes or not be aligned.
+    pub fn at<T: Words>(self, offset: u64) -> Option<&'a T> {
+        self.array(offset, 1)?.first()
+    }
+
+    /// Returns `count` words from `offset` on; `None` as for `at`.
+    pub fn array<T: Words>(self, offset: u64, count: usize) -> Option<&'a [T]> {
+        let bytes = u64::try_from(size_of::<T>().checked_mul(count)?).ok()?;
+        let end = offset.checked_add(bytes)?;
+        if end > self.length {
+            return None;
+        }
+        // SAFETY: offset <= end <= length, all of which is mapped (`new`).
+        let at = unsafe { self.base.add(usize::try_from(offset).ok()?) }.cast::<T>();
+        if !at.is_aligned() {
+            return None;
+        }
+        // SAFETY: `count` words from `at` lie in the mapped bytes and are aligned (checked above); T is Words, so any
+        // bytes are a value and whoever else changes them does it atomically (`new`).
+        Some(unsafe { std::slice::from_raw_parts(at.as_ptr(), count) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc_is_castagnolis() {
+        // RFC 3720, appendix B.4: 32 bytes of zeros, and of ones.
+        assert_eq!(crc(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc(&[0xff; 32]), 0x62a8_ab43);
+        assert_eq!(crc(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn a_header_comes_back() {
+        let header = Header {
+            major: MAJOR,
+            minor: MINOR + 1,
+            kind: 2,
+            control_bytes: 4096,
+            capacity: 1 << 40,
+            id: 77,
+            participants: 5,
+            flags: EPHEMERAL,
+            size: 9,
+        };
+        let mut bytes = header.to_bytes();
+        assert_eq!(Header::parse(&bytes), Ok(Some(header)));
+        // The size changes, so nothing vouches for it.
+        bytes[SIZE as usize] = 10;
+        assert_eq!(Header::parse(&bytes).unwrap().unwrap().size, 10);
+        for at in 10..CRC + 4 {
+            let mut bytes = bytes;
+            bytes[at] ^= 1;
+            assert!(
+                matches!(Header::parse(&bytes), Err(Error::Corrupt(_))),
+                "{at}"
+            );
+        }
+        bytes[8] = 2;
+        assert!(matches!(
+            Header::parse(&bytes),
+            Err(Error::VersionMismatch(_))
+        ));
+        assert!(matches!(Header::parse(&MAGIC), Err(Error::Corrupt(_))));
+        assert_eq!(Header::parse(&[0; 128]), Ok(None));
+        assert_eq!(Header::parse(b"shmkit"), Ok(None));
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_header_lies_as_it_always_has() {
+        let header = Header {
+            major: 1,
+            minor: 0,
+            kind: 1,
+            control_bytes: 0x3000,
+            capacity: 0x0102_0304_0506_0708,
+            id: 0x1112_1314_1516_1718,
+            participants: 0x80,
+            flags: 1,
+            size: 0x2122_2324_2526_2728,
+        };
+        let mut expected = [0; HEADER];
+        expected[..8].copy_from_slice(b"shmkit\r\x1a");
+        expected[8..16].copy_from_slice(&[1, 0, 0, 0, 1, 0, 0, 0]);
+        expected[16..24].copy_from_slice(&[0, 0x30, 0, 0, 0, 0, 0, 0]);
+        expected[24..32].copy_from_slice(&[8, 7, 6, 5, 4, 3, 2, 1]);
+        expected[32..40].copy_from_slice(&[0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11]);
+        expected[40..48].copy_from_slice(&[0x80, 0, 0, 0, 1, 0, 0, 0]);
+        expected[64..72].copy_from_slice(&[0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21]);
+        let bytes = header.to_bytes();
+        assert_eq!(bytes[..48], expected[..48]);
+        assert_eq!(bytes[52..], expected[52..]);
+    }
+
+    #[test]
+    fn words_lie_inside_and_aligned() {
+        use std::sync::atomic::AtomicU64;
+        let memory = [const { AtomicU64::new(0) }; 4];
+        // SAFETY: 32 bytes of atomics.
+        let bytes = unsafe { Bytes::new(NonNull::from(&memory).cast(), 32) };
+        assert!(bytes.at::<AtomicU64>(24).is_some());
+        for bad in [25, 32, 1, 4, u64::MAX, u64::MAX - 7] {
+            assert!(bytes.at::<AtomicU64>(bad).is_none(), "{bad}");
+        }
+        assert_eq!(bytes.array::<AtomicU64>(8, 3).map(<[_]>::len), Some(3));
+        assert!(bytes.array::<AtomicU64>(8, 4).is_none());
+        assert!(bytes.array::<AtomicU64>(0, usize::MAX).is_none());
+    }
+}

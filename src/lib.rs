@@ -10,10 +10,17 @@
 //! | 2 | [`limits`] | how large a segment may be |
 //! | 2 | `name` | where a segment of this name stands |
 //! | 2 | `options` | how to make, open and grow one |
-//! | 3 | `directory` | segments found by name, removed, listed |
 //! | 3 | `draft`, `reservation` | files without a name yet; memory before anyone can touch it |
-//! | 5 | [`segment`] | create, open, resize, close, unlink |
-//! | 8 | [`capi`] | the C ABI: one file per noun, no algorithm |
+//! | 3 | [`participant`] | who is attached, who is alive |
+//! | 4 | `directory` | segments found by name, removed, listed, collected |
+//! | 4 | [`sync`] | locks: words, and what changes them; they know no segment |
+//! | 5 | `control` | what stands before the data of a full segment |
+//! | 6 | [`segment`] | create, open, resize, close, unlink |
+//! | 7 | `arena` | where small objects without a name live |
+//! | 8 | `object` | the place of an object: in a segment, in a file of its own, in an arena |
+//! | 9 | [`lock`] | the locks that callers hold |
+//! | 10 | [`rlock`] | those that a thread may take again |
+//! | 11 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
 //! A module imports only from floors below its own; `tests/floors.rs` holds it to that.
 //!
@@ -33,14 +40,21 @@
 //! # }
 //! ```
 
+mod arena;
 pub mod capi;
+mod control;
 mod directory;
 mod draft;
 pub mod error;
 pub mod layout;
 pub mod limits;
+pub mod lock;
 mod name;
+mod object;
 mod options;
+pub mod participant;
 mod reservation;
+pub mod rlock;
 pub mod segment;
+pub mod sync;
 mod sys;

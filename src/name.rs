@@ -89,11 +89,11 @@ impl Name {
         })
     }
 
-    /// Returns the name of another file in the same directory.
-    pub fn beside(&self, file: &CStr) -> Result<Name> {
+    /// Returns the name of a file that was found in this directory.
+    pub fn within(directory: &CStr, file: &CStr) -> Result<Name> {
         Ok(Name {
-            directory: self.directory.clone(),
-            path: join(&self.directory, file.to_bytes())?,
+            directory: directory.to_owned(),
+            path: join(directory, file.to_bytes())?,
         })
     }
 

@@ -6,6 +6,18 @@ use std::ffi::CString;
 /// Permission bits of a new segment, unless asked otherwise: its owner's alone.
 pub const DEFAULT_MODE: u32 = 0o600;
 
+/// Whether a segment has a control area before its data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Form {
+    /// A new one is plain; one that is opened is what its first bytes say.
+    #[default]
+    Either,
+    /// None: byte 0 of the file is the user's, whatever it says.
+    Plain,
+    /// One: it can hold locks. Opening a plain one is `WrongKind`.
+    Full,
+}
+
 /// How to make or open a segment. `Options::default()` is what most want.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -32,6 +44,12 @@ pub struct Options {
     pub lock: bool,
     /// Let the interrupt hook end long steps.
     pub interruptible: bool,
+    /// Whether it has, or is to have, a control area.
+    pub form: Form,
+    /// How many processes may hold something in a new full segment at a time, 1 to 4096; 0: 128.
+    pub participants: u32,
+    /// Remove the name of a new full segment when nobody is attached any more: the last to close does it, or `gc`.
+    pub ephemeral: bool,
 }
 
 impl Options {
@@ -68,6 +86,11 @@ pub(crate) fn check_size(size: u64, options: &Options) -> Result<()> {
 
 /// Refuses options that contradict each other.
 pub(crate) fn check_options(options: &Options) -> Result<()> {
+    if options.form != Form::Full && (options.participants != 0 || options.ephemeral) {
+        return Err(Error::Invalid(
+            "participants and ephemeral are for full segments".into(),
+        ));
+    }
     check_sparse(options.sparse, options)
 }
 

@@ -1,35 +1,42 @@
 //! Segments: shared memory with a name in a directory, or anonymous behind a file descriptor.
 //!
-//! A plain segment is a file whose bytes are the user's, so whoever maps files can share it:
+//! A plain segment is a file whose bytes are the user's, so whoever maps files can share it. A full one begins with a
+//! control area, so that it can hold locks:
 //!
 //! ```text
-//! file:     |<------------- size ------------->|
-//! mapping:  |  data: byte 0 is the user's      |  room to grow: no memory, SIGBUS   |
-//!           base                               size                                 capacity
+//! plain:                    |<------------- size ------------->|
+//! full:     |  control area |  data: byte 0 is the user's      |  room to grow: no memory, SIGBUS   |
+//!           mapping         base                               base + size                  base + capacity
 //! ```
 //!
 //! If a process dies inside
 //!   create: the name does not exist (the kernel frees the file), or it does and the segment is whole;
 //!   open:   nothing;
 //!   resize: the size is the old one or the new one; memory reserved beyond it is given back by the next resize;
-//!   unlink: the name is still there, or it is gone.
+//!   unlink: the name is still there, or it is gone;
+//!   close:  whoever closes is dying: the mapping goes before the word of its death (`participant`).
 
-use crate::directory;
-pub use crate::directory::{list, unlink};
+use crate::control::{self, Control, Plan};
+use crate::directory::{self, Found};
+pub use crate::directory::{gc, list, unlink};
 use crate::draft::Draft;
 use crate::error::{Error, Result};
+use crate::layout::{Bytes, EPHEMERAL, Header, Kind};
 use crate::limits;
 use crate::name::Name;
-use crate::options::{DEFAULT_MODE, check_size, check_sparse};
-pub use crate::options::{Growth, Options};
+use crate::options::{DEFAULT_MODE, check_capacity, check_options, check_size, check_sparse};
+pub use crate::options::{Form, Growth, Options};
+use crate::participant::{Id, Leaving, Participant, Person, Probe};
 use crate::reservation;
-use crate::sys::lockfile::{ByteLock, RESIZE, UNLINK};
+use crate::sync::Life;
+use crate::sys::lockfile::{self, ATTACH, ByteLock, RESIZE, UNLINK};
 use crate::sys::map::Map;
 use crate::sys::process;
-use crate::sys::shm::{self, Facts};
+use crate::sys::shm::{self, Facts, Kept};
 use std::borrow::Cow;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// What is known of a segment.
@@ -45,17 +52,60 @@ pub struct Stat {
     pub readonly: bool,
     /// Whether nobody can ever shrink it.
     pub sealed: bool,
+    /// What its header says, where it is a full one.
+    pub header: Option<Header>,
 }
 
 /// A segment mapped into this process; dropped, this process lets go of it.
 pub struct Segment {
     map: Map,
-    file: OwnedFd,
+    file: Kept,
     name: Option<Name>,
     options: Options,
     /// The largest size seen through this handle: a smaller one later says that somebody truncated the file.
     seen: AtomicU64,
     created: bool,
+    full: Option<Full>,
+    /// What is done when the mapping and the descriptor have gone: fields are dropped in the order in which they stand.
+    ending: Ending,
+}
+
+/// What a full segment has more.
+struct Full {
+    header: Header,
+    probe: Probe,
+    /// None where it may only be read: who cannot hold anything need not be known.
+    participant: Option<Participant>,
+    /// The id that lived when we last asked, and when that was, in nanoseconds.
+    alive: (AtomicU64, AtomicU64),
+}
+
+#[derive(Default)]
+struct Ending {
+    leaving: Option<Leaving>,
+    collect: Option<Name>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        drop(self.leaving.take());
+        // Ours was perhaps the last attachment; whoever is attached still keeps it.
+        if let Some(name) = self.collect.take() {
+            let _ = directory::collect(&name, false);
+        }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let Some(full) = &self.full else { return };
+        if let (Some(participant), Ok(control)) = (&full.participant, self.control()) {
+            self.ending.leaving = Some(participant.leave(control.table));
+        }
+        if full.header.flags & EPHEMERAL != 0 {
+            self.ending.collect = self.name.clone();
+        }
+    }
 }
 
 impl std::fmt::Debug for Segment {
@@ -68,9 +118,24 @@ impl std::fmt::Debug for Segment {
     }
 }
 
-fn map(file: &OwnedFd, size: u64, options: &Options) -> Result<Map> {
+/// What a new segment is to hold, and how that is put there before anybody can find it.
+pub(crate) struct Content<'a> {
+    pub kind: Kind,
+    pub prepare: &'a dyn Fn(Bytes<'_>),
+}
+
+impl Content<'_> {
+    /// Nothing.
+    const NOTHING: Content<'static> = Content {
+        kind: Kind::Segment,
+        prepare: &|_| {},
+    };
+}
+
+/// Maps the first `size` bytes of a file and room for `capacity`.
+fn map(file: &OwnedFd, size: u64, capacity: u64, options: &Options) -> Result<Map> {
     let page = process::page_size();
-    let wanted = options.capacity.max(size);
+    let wanted = capacity.max(size);
     let capacity = wanted.checked_next_multiple_of(page).ok_or_else(|| {
         Error::TooLarge(format!("{wanted} bytes are more than an address space can have").into())
     })?;
@@ -79,29 +144,84 @@ fn map(file: &OwnedFd, size: u64, options: &Options) -> Result<Map> {
     Ok(map)
 }
 
-/// Gives a file that nobody else knows its bytes.
-fn fill(file: &OwnedFd, size: u64, options: &Options, place: &str) -> Result<Map> {
+/// Returns the mapped bytes, in which words are found.
+fn words(map: &Map, size: u64) -> Bytes<'_> {
+    let base = NonNull::new(map.base()).unwrap_or(NonNull::dangling());
+    // SAFETY: as many bytes as the file has and the mapping has room for are mapped as long as the map lives; who
+    // shares them uses the control area, and objects placed in the data, as atomics. A mapping for reading is only read:
+    // those who store ask for a participant first, and there is none.
+    unsafe { Bytes::new(base, size.min(map.capacity())) }
+}
+
+/// A file that nobody can find yet, filled and mapped.
+struct Filled {
+    map: Map,
+    header: Option<Header>,
+}
+
+/// Gives a file that nobody else knows its bytes, and its control area where it has one.
+fn fill(
+    file: &OwnedFd,
+    size: u64,
+    options: &Options,
+    content: &Content<'_>,
+    place: &str,
+) -> Result<Filled> {
+    let plan = Plan {
+        kind: content.kind,
+        participants: options.participants,
+        ephemeral: options.ephemeral,
+    };
+    let header = match options.form {
+        Form::Full => Some(plan.header(size, options.capacity)?),
+        Form::Plain | Form::Either => None,
+    };
+    let before = header.map_or(0, |header| header.control_bytes);
+    let total = before.checked_add(size).ok_or_else(|| {
+        Error::TooLarge(format!("{size} bytes are more than a file can have").into())
+    })?;
+    let capacity = header.map_or(options.capacity, |header| header.capacity);
+    let map = fill_bytes(file, total, capacity, options, place)?;
+    if let Some(header) = &header {
+        // A sparse segment's control area is not: everybody touches it.
+        reservation::reserve(file, 0, before, true, options.interruptible, place)?;
+        shm::write_start(file, &header.to_bytes())?;
+        let bytes = words(&map, total);
+        let control = Control::find(bytes, header.participants)?;
+        control.lock.tag.store(Kind::Lock as u64, Ordering::Relaxed);
+        (content.prepare)(bytes.from(before));
+        lockfile::share(file.as_fd(), ATTACH)?;
+    }
+    settle(&map, 0, total, options)?;
+    Ok(Filled { map, header })
+}
+
+fn fill_bytes(
+    file: &OwnedFd,
+    size: u64,
+    capacity: u64,
+    options: &Options,
+    place: &str,
+) -> Result<Map> {
     limits::check_file_size(size)?;
     if !options.force && !options.sparse {
         limits::check_room(file, size, place)?;
     }
     let reserve = || reservation::reserve(file, 0, size, false, options.interruptible, place);
-    let map = if options.huge || options.sparse {
+    if options.huge || options.sparse {
         shm::set_size(file, size)?;
-        let map = map(file, size, options)?;
+        let map = map(file, size, capacity, options)?;
         if options.huge {
             reservation::collapse(file, &map, 0, size, options.interruptible)?;
         }
         if !options.sparse {
             reserve()?;
         }
-        map
+        Ok(map)
     } else {
         reserve()?;
-        map(file, size, options)?
-    };
-    settle(&map, 0, size, options)?;
-    Ok(map)
+        map(file, size, capacity, options)
+    }
 }
 
 /// Does to the bytes `[from, to)`, which have memory, what the options ask for.
@@ -126,6 +246,16 @@ impl Segment {
     /// `Exists` where the name is taken; `NoSpace`, `NoMemory`, `Permission`, `Invalid`, `TooLarge`, `Interrupted`.
     /// The name appears last, in one step: nobody ever sees a segment that is not whole.
     pub fn create(name: Option<&CStr>, size: u64, options: &Options) -> Result<Segment> {
+        Segment::create_with(name, size, options, &Content::NOTHING)
+    }
+
+    /// As `create`, with something in it.
+    pub(crate) fn create_with(
+        name: Option<&CStr>,
+        size: u64,
+        options: &Options,
+        content: &Content<'_>,
+    ) -> Result<Segment> {
         check_size(size, options)?;
         if options.readonly {
             return Err(Error::Invalid(
@@ -137,6 +267,7 @@ impl Segment {
                 Name::parse(name, options.directory.as_deref())?,
                 size,
                 options,
+                content,
             ),
             None => {
                 /// Memory files are sealed against being executed, which takes in these bits.
@@ -144,14 +275,20 @@ impl Segment {
                 let mode = options.mode.unwrap_or(DEFAULT_MODE);
                 let file = shm::make_memfd()?;
                 shm::set_mode(&file, mode & !EXECUTABLE)?;
-                let map = fill(&file, size, options, "memory")?;
+                let filled = fill(&file, size, options, content, "memory")?;
                 shm::seal(&file)?;
-                Ok(Segment::new(map, file, None, options, size, true))
+                let facts = shm::facts(&file)?;
+                Segment::new(filled, file, &facts, None, options, size, true)
             }
         }
     }
 
-    fn create_named(name: Name, size: u64, options: &Options) -> Result<Segment> {
+    fn create_named(
+        name: Name,
+        size: u64,
+        options: &Options,
+        content: &Content<'_>,
+    ) -> Result<Segment> {
         /// Above this it is worth a look whether the name is taken before memory is set aside.
         const LARGE: u64 = 1 << 20;
         if size > LARGE && shm::facts_at(name.path()).is_ok() {
@@ -161,47 +298,69 @@ impl Segment {
         }
         let draft = Draft::make(&name, options.interruptible)?;
         shm::set_mode(draft.file(), options.mode.unwrap_or(DEFAULT_MODE))?;
-        let map = fill(
-            draft.file(),
-            size,
-            options,
-            &name.directory().to_string_lossy(),
-        )?;
+        let place = name.directory().to_string_lossy();
+        let filled = fill(draft.file(), size, options, content, &place)?;
         draft.publish(&name)?;
-        Ok(Segment::new(
-            map,
-            draft.into_file(),
-            Some(name),
-            options,
-            size,
-            true,
-        ))
+        drop(place);
+        let file = draft.into_file();
+        let facts = shm::facts(&file)?;
+        Segment::new(filled, file, &facts, Some(name), options, size, true)
     }
 
     /// Opens the segment of this name.
     ///
     /// `size` is the least that is expected of it, 0 where any will do. `NotFound`; `Permission`; `Untrusted`: a
-    /// symbolic link, or another user's; `WrongKind`: not a regular file; `Corrupt`: shorter than `size`, or empty.
+    /// symbolic link, or another user's; `WrongKind`: not a regular file, or not the kind of segment that is asked for;
+    /// `Corrupt`: shorter than `size`, empty, or a header that lies; `VersionMismatch`.
     pub fn open(name: &CStr, size: u64, options: &Options) -> Result<Segment> {
-        Segment::open_named(
-            Name::parse(name, options.directory.as_deref())?,
-            size,
-            options,
-        )
+        Segment::open_with(name, size, options, Kind::Segment)
     }
 
-    fn open_named(name: Name, size: u64, options: &Options) -> Result<Segment> {
-        let (file, facts) = directory::find(&name, size, options)?;
-        Segment::open_file(file, &facts, Some(name), options)
+    /// As `open`, for a file that holds something of this kind.
+    pub(crate) fn open_with(
+        name: &CStr,
+        size: u64,
+        options: &Options,
+        kind: Kind,
+    ) -> Result<Segment> {
+        let name = Name::parse(name, options.directory.as_deref())?;
+        Segment::open_named(name, size, options, kind)
     }
 
-    fn open_file(
-        file: OwnedFd,
-        facts: &Facts,
+    fn open_named(name: Name, size: u64, options: &Options, kind: Kind) -> Result<Segment> {
+        let found = directory::find(&name, size, options)?;
+        Segment::open_found(found, size, Some(name), options, kind)
+    }
+
+    fn open_found(
+        found: Found,
+        least: u64,
         name: Option<Name>,
         options: &Options,
+        kind: Kind,
     ) -> Result<Segment> {
-        let map = map(&file, facts.size, options)?;
+        let Found {
+            file,
+            facts,
+            header,
+        } = found;
+        let (before, size) = match &header {
+            None => (0, facts.size),
+            Some(header) => {
+                control::check(header, facts.size, kind)?;
+                (header.control_bytes, header.size)
+            }
+        };
+        if size < least {
+            let text = format!("the segment has {size} bytes, at least {least} were expected");
+            return Err(Error::Corrupt(text.into()));
+        }
+        check_capacity(size, options)?;
+        let capacity = match &header {
+            Some(header) if options.capacity == 0 => header.capacity,
+            _ => options.capacity.saturating_add(before),
+        };
+        let map = map(&file, facts.size, capacity, options)?;
         if options.settles() && !options.readonly {
             // Others, Python's SharedMemory for one, make sparse files: what is mapped now must have memory first.
             let place = place(name.as_ref());
@@ -215,25 +374,36 @@ impl Segment {
             reservation::collapse(&file, &map, 0, facts.size, options.interruptible)?;
         }
         settle(&map, 0, facts.size, options)?;
-        Ok(Segment::new(map, file, name, options, facts.size, false))
+        let filled = Filled { map, header };
+        Segment::new(filled, file, &facts, name, options, size, false)
     }
 
     /// Opens the segment of this name, or makes it if there is none: of several who race, one makes it.
     ///
     /// Without a name it is `create`. A segment that exists has at least `size` bytes or is `Corrupt`.
     pub fn open_or_create(name: Option<&CStr>, size: u64, options: &Options) -> Result<Segment> {
+        Segment::open_or_create_with(name, size, options, &Content::NOTHING)
+    }
+
+    /// As `open_or_create`, with something in it.
+    pub(crate) fn open_or_create_with(
+        name: Option<&CStr>,
+        size: u64,
+        options: &Options,
+        content: &Content<'_>,
+    ) -> Result<Segment> {
         check_size(size, options)?;
         let Some(name) = name else {
-            return Segment::create(None, size, options);
+            return Segment::create_with(None, size, options, content);
         };
         let name = Name::parse(name, options.directory.as_deref())?;
         loop {
-            match Segment::open_named(name.clone(), size, options) {
+            match Segment::open_named(name.clone(), size, options, content.kind) {
                 Err(Error::NotFound(_)) if !options.readonly => {}
                 other => return other,
             }
             // Taken since: somebody else was first, and theirs is opened.
-            match Segment::create_named(name.clone(), size, options) {
+            match Segment::create_named(name.clone(), size, options, content) {
                 Err(Error::Exists(_)) => {}
                 other => return other,
             }
@@ -244,39 +414,79 @@ impl Segment {
     ///
     /// As `open`; and `Untrusted`: a file without a name that somebody could shrink, so that touching it is SIGBUS.
     pub fn open_fd(fd: i32, size: u64, options: &Options) -> Result<Segment> {
+        Segment::open_fd_with(fd, size, options, Kind::Segment)
+    }
+
+    /// As `open_fd`, for a file that holds something of this kind.
+    pub(crate) fn open_fd_with(
+        fd: i32,
+        size: u64,
+        options: &Options,
+        kind: Kind,
+    ) -> Result<Segment> {
+        check_options(options)?;
         let (file, writable) = shm::duplicate(fd)?;
         let facts = shm::facts(&file)?;
-        let place = format!("file descriptor {fd}");
-        directory::check(&facts, size, options, || place.clone())?;
+        let place = || format!("file descriptor {fd}");
+        directory::check(&facts, size, options, place)?;
         if !writable && !options.readonly {
             return Err(Error::Permission(
-                format!("{place} is open for reading only: open it read-only").into(),
+                format!("{} is open for reading only: open it read-only", place()).into(),
             ));
         }
         if facts.links == 0 && !options.trust && !shm::is_sealed(&file) {
             return Err(Error::Untrusted(
-                format!("{place} has no name and is not sealed against shrinking").into(),
+                format!(
+                    "{} has no name and is not sealed against shrinking",
+                    place()
+                )
+                .into(),
             ));
         }
-        Segment::open_file(file, &facts, None, options)
+        let found = directory::attach(file, facts, options, place)?.ok_or_else(|| {
+            Error::NotFound(format!("the segment behind {} is just being removed", place()).into())
+        })?;
+        Segment::open_found(found, size, None, options, kind)
     }
 
     fn new(
-        map: Map,
+        filled: Filled,
         file: OwnedFd,
+        facts: &Facts,
         name: Option<Name>,
         options: &Options,
         size: u64,
         created: bool,
-    ) -> Segment {
-        Segment {
+    ) -> Result<Segment> {
+        let Filled { map, header } = filled;
+        let full = match header {
+            None => None,
+            Some(header) => {
+                Control::find(words(&map, header.control_bytes), header.participants)?;
+                let (device, inode) = (facts.device, facts.inode);
+                let path = name.as_ref().map(Name::path);
+                let participant = match options.readonly {
+                    true => None,
+                    false => Some(Participant::new(device, inode)?),
+                };
+                Some(Full {
+                    header,
+                    probe: Probe::new(file.as_raw_fd(), path, device, inode),
+                    participant,
+                    alive: (AtomicU64::new(0), AtomicU64::new(0)),
+                })
+            }
+        };
+        Ok(Segment {
             map,
-            file,
+            file: Kept::new(file, facts),
             name,
             options: options.clone(),
             seen: AtomicU64::new(size),
             created,
-        }
+            full,
+            ending: Ending::default(),
+        })
     }
 
     /// Makes the segment `size` bytes long, for everybody who has it mapped; no address moves.
@@ -301,38 +511,51 @@ impl Segment {
         }
         check_sparse(sparse, &self.options)?;
         let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
-        let old = shm::facts(&self.file)?.size;
-        if size < old {
+        let have = shm::facts(&*self.file)?.size;
+        let (before, control) = (self.before(), self.control().ok());
+        // A grower who was killed may have left a full segment's file longer than its size says.
+        let old = match &control {
+            None => have,
+            Some(control) => have.min(before.saturating_add(control.size())),
+        };
+        let new = before + size;
+        if new < old {
+            let old = old - before;
             return Err(Error::Invalid(
                 format!("a segment of {old} bytes cannot shrink to {size}").into(),
             ));
         }
-        limits::check_file_size(size)?;
+        limits::check_file_size(new)?;
         // The same length again gives back what a grower who was killed had set aside beyond it.
-        shm::set_size(&self.file, old)?;
+        shm::set_size(&self.file, have)?;
         if !sparse {
             let place = place(self.name.as_ref());
             if !force {
-                limits::check_room(&self.file, size - old, &place)?;
+                limits::check_room(&self.file, new - old, &place)?;
             }
-            reservation::reserve(&self.file, old, size, true, interruptible, &place).or_else(
+            reservation::reserve(&self.file, old, new, true, interruptible, &place).or_else(
                 |error| {
-                    shm::set_size(&self.file, old)?;
+                    shm::set_size(&self.file, have)?;
                     Err(error)
                 },
             )?;
         }
-        shm::set_size(&self.file, size)?;
-        self.map.put_into_dumps(old, size);
+        if new > have {
+            shm::set_size(&self.file, new)?;
+        }
+        if let Some(control) = control {
+            control.set_size(size);
+        }
+        self.map.put_into_dumps(old, new);
         self.seen.fetch_max(size, Ordering::Relaxed);
         let options = Options {
             interruptible,
             ..self.options.clone()
         };
         if options.huge {
-            reservation::collapse(&self.file, &self.map, old, size, interruptible)?;
+            reservation::collapse(&self.file, &self.map, old, new, interruptible)?;
         }
-        settle(&self.map, old, size, &options)
+        settle(&self.map, old, new, &options)
     }
 
     /// Removes the segment's name; who has it mapped keeps it. An anonymous one has no name: nothing happens.
@@ -340,53 +563,104 @@ impl Segment {
     /// `NotFound`: the name is gone, or stands for another segment by now, which is left alone.
     /// `Invalid`: opened by a descriptor, so the name is not known here.
     pub fn unlink(&self) -> Result<()> {
-        let facts = shm::facts(&self.file)?;
-        match &self.name {
-            Some(name) => {
-                let _lock =
-                    ByteLock::best_of(self.file.as_fd(), UNLINK, self.options.interruptible)?;
-                directory::unlink_locked(name, &facts)
-            }
-            None if facts.links == 0 => Ok(()),
-            None => Err(Error::Invalid(
-                "this segment was opened by a descriptor: its name is not known here".into(),
-            )),
-        }
+        let Some(name) = &self.name else {
+            return match shm::facts(&*self.file)?.links {
+                0 => Ok(()),
+                _ => Err(Error::Invalid(
+                    "this segment was opened by a descriptor: its name is not known here".into(),
+                )),
+            };
+        };
+        let _lock = ByteLock::best_of(self.file.as_fd(), UNLINK, self.options.interruptible)?;
+        directory::unlink_locked(name, self.file.device, self.file.inode)
+    }
+
+    /// How many bytes of the mapping lie before byte 0.
+    fn before(&self) -> u64 {
+        self.full
+            .as_ref()
+            .map_or(0, |full| full.header.control_bytes)
+    }
+
+    fn full(&self) -> Result<&Full> {
+        self.full.as_ref().ok_or_else(|| {
+            Error::WrongKind("a plain segment has no control area: it cannot hold locks".into())
+        })
+    }
+
+    fn control(&self) -> Result<Control<'_>> {
+        let header = &self.full()?.header;
+        Control::find(words(&self.map, header.control_bytes), header.participants)
     }
 
     /// Returns the address of byte 0.
     pub fn data(&self) -> *mut u8 {
-        self.map.base()
+        // `before` bytes of the mapping are the control area (`control::check`), so it does not leave the mapping.
+        self.map.base().wrapping_add(self.before() as usize)
+    }
+
+    /// Returns the data, in which objects are found, as it is now.
+    pub(crate) fn words(&self) -> Result<Bytes<'_>> {
+        let end = self.before() + self.size()?;
+        Ok(words(&self.map, end).from(self.before()))
+    }
+
+    /// Returns the words of the lock that every full segment has. `WrongKind`: a plain one.
+    pub(crate) fn built_in_lock(&self) -> Result<&crate::sync::lock::Words> {
+        Ok(self.control()?.lock)
+    }
+
+    /// Returns the participant that this process is, and its id, claimed if need be.
+    ///
+    /// `WrongKind`: a plain segment; `Permission`: a read-only handle; as `Participant::id`.
+    pub(crate) fn identify(&self) -> Result<Id> {
+        let full = self.full()?;
+        full.participant()?.id(self.control()?.table, &full.probe)
+    }
+
+    /// Returns the word that holds our id, as `identify` found it; 0 before that and in a forked child.
+    pub(crate) fn identity_cell(&self) -> Result<crate::sys::fork::Cell> {
+        Ok(self.full()?.participant()?.cell())
+    }
+
+    /// Returns what is known of a participant; `None` where its place has gone to somebody else.
+    pub fn person(&self, id: Id) -> Option<Person> {
+        self.control().ok()?.table.person(id)
     }
 
     /// Returns the bytes as they are now, for threads and processes that change them meanwhile.
     pub fn bytes(&self) -> Result<&[AtomicU8]> {
         let size = self.size()? as usize;
-        // SAFETY: `size` bytes from base are mapped and have memory for as long as self lives (a named file that
+        // SAFETY: `size` bytes from there are mapped and have memory for as long as self lives (a named file that
         // somebody truncates is SIGBUS, not a wrong access); an AtomicU8 may be changed by anybody at any time. A
         // mapping for reading only is only read: storing through it is SIGSEGV, which `Options::readonly` says.
-        Ok(unsafe { std::slice::from_raw_parts(self.map.base().cast::<AtomicU8>(), size) })
+        Ok(unsafe { std::slice::from_raw_parts(self.data().cast::<AtomicU8>(), size) })
     }
 
-    /// Returns how many bytes of the mapping have memory now: others may have let it grow.
+    /// Returns how many bytes of the data have memory now: others may have let it grow.
     ///
-    /// `Corrupt`: it is shorter than it has been, so somebody truncated the file.
+    /// `Corrupt`: it is shorter than it has been, or than its header says: somebody truncated the file.
     pub fn size(&self) -> Result<u64> {
         // Looked up first: what another thread sees meanwhile may be more, and is no sign of anything.
         let seen = self.seen.load(Ordering::Relaxed);
-        let size = shm::facts(&self.file)?.size;
-        self.seen.fetch_max(size, Ordering::Relaxed);
-        if size < seen {
-            let text =
-                format!("the segment had {seen} bytes and has {size}: somebody truncated its file");
+        let told = self.control().ok().map(|control| control.size());
+        let have = shm::facts(&*self.file)?.size.saturating_sub(self.before());
+        let size = told.unwrap_or(have);
+        if size < seen || size > have {
+            let expected = seen.max(size);
+            let text = format!(
+                "the segment had {expected} bytes and has {}: somebody truncated its file",
+                size.min(have)
+            );
             return Err(Error::Corrupt(text.into()));
         }
+        self.seen.fetch_max(size, Ordering::Relaxed);
         Ok(size.min(self.capacity()))
     }
 
     /// Returns how many bytes of address space are mapped: how far it can grow here.
     pub fn capacity(&self) -> u64 {
-        self.map.capacity()
+        self.map.capacity() - self.before()
     }
 
     /// Returns the descriptor of the file; it is this handle's.
@@ -412,12 +686,44 @@ impl Segment {
     /// Returns what is known of the segment.
     pub fn stat(&self) -> Result<Stat> {
         Ok(Stat {
-            file: shm::facts(&self.file)?,
+            file: shm::facts(&*self.file)?,
             capacity: self.capacity(),
             created: self.created,
             readonly: self.options.readonly,
             // What has a name in a file system was not made to be sealed (memfd_create(2)).
             sealed: self.name.is_none() && shm::is_sealed(&self.file),
+            header: self.full.as_ref().map(|full| full.header),
         })
+    }
+}
+
+impl Full {
+    fn participant(&self) -> Result<&Participant> {
+        self.participant.as_ref().ok_or_else(|| {
+            Error::Permission("this handle is read-only: it cannot hold anything".into())
+        })
+    }
+}
+
+impl Life for Segment {
+    fn is_dead(&self, id: Id) -> Result<bool> {
+        /// Who is asked again so soon is not asked: for callers that poll.
+        const JUST_NOW: u64 = 1_000_000;
+        let full = self.full()?;
+        let mine = self.identify()?;
+        let (known, when) = &full.alive;
+        let now = crate::sys::clock::monotonic();
+        // Two loads that do not belong together at worst delay or repeat a question.
+        if known.load(Ordering::Relaxed) == id.bits()
+            && now.saturating_sub(when.load(Ordering::Relaxed)) < JUST_NOW
+        {
+            return Ok(false);
+        }
+        let dead = full.probe.is_dead(id.ticket(), mine.ticket())?;
+        if !dead {
+            known.store(id.bits(), Ordering::Relaxed);
+            when.store(now, Ordering::Relaxed);
+        }
+        Ok(dead)
     }
 }

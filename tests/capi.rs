@@ -64,7 +64,7 @@ fn options() -> shmkit_segment_options {
         flags: 0,
         capacity: 0,
         mode: 0,
-        reserved: 0,
+        participants: 0,
         directory: null(),
     }
 }
@@ -82,6 +82,10 @@ fn info() -> shmkit_segment_info {
         links: UNTOUCHED,
         user: 0,
         mode: 0,
+        id: 0,
+        control_bytes: 0,
+        participants: 0,
+        reserved: 0,
     }
 }
 

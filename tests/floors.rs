@@ -15,7 +15,7 @@ const KERNEL: [&str; 3] = ["libc", "nix", "memmap2"];
 const EXPORTS: [&str; 2] = ["no_mangle", "export_name"];
 
 /// C functions that belong to no noun, so they have no tests and no Cython file of their own.
-const WITHOUT_NOUN: [&str; 3] = ["version", "status", "interrupt"];
+const WITHOUT_NOUN: [&str; 4] = ["version", "status", "interrupt", "wait"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -9,8 +9,8 @@
 //! `make bless` sets SHMKIT_BLESS. Look at the difference first: a line of tests/abi that changes or goes breaks programs.
 
 use shmkit::capi::limits::shmkit_limits_info;
+use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
 use shmkit::capi::segment::{shmkit_segment_info, shmkit_segment_options};
-use shmkit::layout::Header;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -145,14 +145,17 @@ macro_rules! layout {
 #[test]
 fn shared_structs_lie_as_they_always_have() {
     let mut text = String::new();
-    layout!(text, shmkit_segment_options: struct_size flags capacity mode reserved directory);
+    layout!(text, shmkit_segment_options: struct_size flags capacity mode participants directory);
     layout!(text, shmkit_segment_info:
-        struct_size flags size capacity allocated device inode links user mode);
+        struct_size flags size capacity allocated device inode links user mode id control_bytes participants reserved);
     layout!(text, shmkit_limits_info:
         struct_size flags largest_named largest_anonymous directory_total directory_free memory_total memory_available
         swap_total swap_free cgroup_limit cgroup_free commit_free file_size_limit locked_memory_limit
         address_space_limit open_files_limit page_size huge_page_size overcommit_policy reserved);
-    layout!(text, Header: magic major minor kind control_bytes capacity id participants flags crc size);
+    layout!(text, shmkit_lock_options: struct_size flags mode participants directory);
+    layout!(text, shmkit_lock_info:
+        struct_size flags acquisitions contended recoveries contended_since owner_ticket owner_namespace offset owner_pid
+        reserved);
     compare("tests/abi/layout.txt", &text);
     let header = read(&root().join("include/shmkit.h"));
     let structs = header

@@ -3,7 +3,7 @@
 #
 # The types are declared by the C code below; the functions are found in shmkit.__pyx_capi__ at import.
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from *:
     """
@@ -15,6 +15,8 @@ cdef extern from *:
     #define SHMKIT_VERSION_PATCH 0
     #define SHMKIT_VERSION 1000
     #define SHMKIT_INTERRUPTIBLE 1
+    #define SHMKIT_FOREVER (-1)
+    #define SHMKIT_NOWAIT 0
     #define SHMKIT_LIMITS_IN_MEMORY 1
     #define SHMKIT_SEGMENT_READONLY 16
     #define SHMKIT_SEGMENT_TRUST 32
@@ -25,6 +27,15 @@ cdef extern from *:
     #define SHMKIT_SEGMENT_LOCK 1024
     #define SHMKIT_SEGMENT_CREATED 2048
     #define SHMKIT_SEGMENT_SEALED 4096
+    #define SHMKIT_SEGMENT_FULL 8192
+    #define SHMKIT_SEGMENT_PLAIN 16384
+    #define SHMKIT_SEGMENT_EPHEMERAL 32768
+    #define SHMKIT_LOCK_TRANSFERABLE 65536
+    #define SHMKIT_LOCK_TRUST 131072
+    #define SHMKIT_LOCK_HELD 262144
+    #define SHMKIT_LOCK_OWNER_DIED 524288
+    typedef struct shmkit_lock shmkit_lock;
+    typedef struct shmkit_rlock shmkit_rlock;
     typedef struct shmkit_segment shmkit_segment;
     typedef int32_t shmkit_status;
     typedef int32_t (*shmkit_interrupt_hook)(void *argument);
@@ -56,7 +67,7 @@ cdef extern from *:
       uint32_t flags;
       uint64_t capacity;
       uint32_t mode;
-      uint32_t reserved;
+      uint32_t participants;
       const char *directory;
     } shmkit_segment_options;
     typedef struct shmkit_segment_info {
@@ -70,8 +81,32 @@ cdef extern from *:
       uint64_t links;
       uint32_t user;
       uint32_t mode;
+      uint64_t id;
+      uint64_t control_bytes;
+      uint32_t participants;
+      uint32_t reserved;
     } shmkit_segment_info;
     typedef int32_t (*shmkit_segment_visit)(const char *name, void *argument);
+    typedef struct shmkit_lock_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+    } shmkit_lock_options;
+    typedef struct shmkit_lock_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint64_t acquisitions;
+      uint64_t contended;
+      uint64_t recoveries;
+      uint64_t contended_since;
+      uint64_t owner_ticket;
+      uint64_t owner_namespace;
+      uint64_t offset;
+      uint32_t owner_pid;
+      uint32_t reserved;
+    } shmkit_lock_info;
     #define SHMKIT_OK 0
     #define SHMKIT_ERR_INVALID (-1)
     #define SHMKIT_ERR_CLOSED (-2)
@@ -107,6 +142,8 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_VERSION_PATCH # = 0
     const uint32_t SHMKIT_VERSION # = 1000
     const uint32_t SHMKIT_INTERRUPTIBLE # = 1
+    const int64_t SHMKIT_FOREVER # = -1
+    const int64_t SHMKIT_NOWAIT # = 0
     const uint32_t SHMKIT_LIMITS_IN_MEMORY # = 1
     const uint32_t SHMKIT_SEGMENT_READONLY # = 16
     const uint32_t SHMKIT_SEGMENT_TRUST # = 32
@@ -117,6 +154,17 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_SEGMENT_LOCK # = 1024
     const uint32_t SHMKIT_SEGMENT_CREATED # = 2048
     const uint32_t SHMKIT_SEGMENT_SEALED # = 4096
+    const uint32_t SHMKIT_SEGMENT_FULL # = 8192
+    const uint32_t SHMKIT_SEGMENT_PLAIN # = 16384
+    const uint32_t SHMKIT_SEGMENT_EPHEMERAL # = 32768
+    const uint32_t SHMKIT_LOCK_TRANSFERABLE # = 65536
+    const uint32_t SHMKIT_LOCK_TRUST # = 131072
+    const uint32_t SHMKIT_LOCK_HELD # = 262144
+    const uint32_t SHMKIT_LOCK_OWNER_DIED # = 524288
+    ctypedef struct shmkit_lock:
+        pass
+    ctypedef struct shmkit_rlock:
+        pass
     ctypedef struct shmkit_segment:
         pass
     ctypedef int32_t shmkit_status
@@ -148,7 +196,7 @@ cdef extern from * nogil:
         uint32_t flags
         uint64_t capacity
         uint32_t mode
-        uint32_t reserved
+        uint32_t participants
         const char *directory
     ctypedef struct shmkit_segment_info:
         uint32_t struct_size
@@ -161,7 +209,29 @@ cdef extern from * nogil:
         uint64_t links
         uint32_t user
         uint32_t mode
+        uint64_t id
+        uint64_t control_bytes
+        uint32_t participants
+        uint32_t reserved
     ctypedef int32_t (*shmkit_segment_visit)(const char *name, void *argument)
+    ctypedef struct shmkit_lock_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+    ctypedef struct shmkit_lock_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t acquisitions
+        uint64_t contended
+        uint64_t recoveries
+        uint64_t contended_since
+        uint64_t owner_ticket
+        uint64_t owner_namespace
+        uint64_t offset
+        uint32_t owner_pid
+        uint32_t reserved
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
     const shmkit_status SHMKIT_ERR_CLOSED # = -2
@@ -213,4 +283,35 @@ cdef shmkit_status shmkit_segment_stat(const shmkit_segment *segment, shmkit_seg
 cdef shmkit_status shmkit_segment_unlink(shmkit_segment *segment) noexcept nogil
 cdef shmkit_status shmkit_segment_unlink_name(const char *name, const char *directory, uint64_t device, uint64_t inode, uint32_t flags) noexcept nogil
 cdef shmkit_status shmkit_segment_list(const char *directory, shmkit_segment_visit visit, void *argument) noexcept nogil
+cdef shmkit_status shmkit_segment_gc(const char *directory, uint32_t flags, uint64_t *removed) noexcept nogil
 cdef shmkit_status shmkit_segment_close(shmkit_segment *segment) noexcept nogil
+cdef shmkit_status shmkit_lock_size(const shmkit_lock_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_lock_create(const char *name, const shmkit_lock_options *options, shmkit_lock **out) noexcept nogil
+cdef shmkit_status shmkit_lock_open(const char *name, const shmkit_lock_options *options, shmkit_lock **out) noexcept nogil
+cdef shmkit_status shmkit_lock_open_or_create(const char *name, const shmkit_lock_options *options, shmkit_lock **out) noexcept nogil
+cdef shmkit_status shmkit_lock_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_lock_options *options, shmkit_lock **out) noexcept nogil
+cdef shmkit_status shmkit_lock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_lock_options *options, shmkit_lock **out) noexcept nogil
+cdef shmkit_status shmkit_lock_open_fd(int32_t fd, uint64_t offset, const shmkit_lock_options *options, shmkit_lock **out) noexcept nogil
+cdef shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **out) noexcept nogil
+cdef shmkit_status shmkit_lock_fd(const shmkit_lock *lock, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_lock_acquire(shmkit_lock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
+cdef shmkit_status shmkit_lock_release(shmkit_lock *lock) noexcept nogil
+cdef shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock) noexcept nogil
+cdef shmkit_status shmkit_lock_stat(const shmkit_lock *lock, shmkit_lock_info *out) noexcept nogil
+cdef shmkit_status shmkit_lock_unlink(shmkit_lock *lock) noexcept nogil
+cdef shmkit_status shmkit_lock_close(shmkit_lock *lock) noexcept nogil
+cdef shmkit_status shmkit_rlock_size(const shmkit_lock_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_rlock_create(const char *name, const shmkit_lock_options *options, shmkit_rlock **out) noexcept nogil
+cdef shmkit_status shmkit_rlock_open(const char *name, const shmkit_lock_options *options, shmkit_rlock **out) noexcept nogil
+cdef shmkit_status shmkit_rlock_open_or_create(const char *name, const shmkit_lock_options *options, shmkit_rlock **out) noexcept nogil
+cdef shmkit_status shmkit_rlock_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_lock_options *options, shmkit_rlock **out) noexcept nogil
+cdef shmkit_status shmkit_rlock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_lock_options *options, shmkit_rlock **out) noexcept nogil
+cdef shmkit_status shmkit_rlock_open_fd(int32_t fd, uint64_t offset, const shmkit_lock_options *options, shmkit_rlock **out) noexcept nogil
+cdef shmkit_status shmkit_rlock_fd(const shmkit_rlock *lock, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
+cdef shmkit_status shmkit_rlock_release(shmkit_rlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out) noexcept nogil
+cdef shmkit_status shmkit_rlock_unlink(shmkit_rlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rlock_close(shmkit_rlock *lock) noexcept nogil

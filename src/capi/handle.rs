@@ -79,6 +79,27 @@ impl<T: Opaque> Handle<T> {
             .ok_or(Error::Closed("the handle has been closed".into()))
     }
 
+    /// As `borrow`, where there is no time for reasons.
+    ///
+    /// # Safety
+    /// As `borrow`.
+    #[inline(always)]
+    pub unsafe fn peek<'a>(handle: *const Handle<T>) -> Option<&'a T> {
+        if handle.is_null() || !handle.is_aligned() {
+            return None;
+        }
+        // SAFETY: as in `borrow`.
+        let tag = unsafe { &(*handle).tag };
+        // PAIRS handle.close
+        if tag.load(Ordering::Acquire) != Self::TAG {
+            return None;
+        }
+        // SAFETY: as in `borrow`.
+        let value = unsafe { &(*handle).value };
+        // SAFETY: as in `borrow`.
+        unsafe { &*value.get() }.as_ref()
+    }
+
     /// Drops the value behind a handle, once.
     ///
     /// # Safety

@@ -4,9 +4,12 @@
 
 pub mod interrupt;
 pub mod limits;
+pub mod lock;
+pub mod rlock;
 pub mod segment;
 pub mod status;
 pub mod version;
+pub mod wait;
 
 mod handle;
 mod structure;
@@ -53,6 +56,42 @@ fn check_pointer<T>(pointer: *const T, what: &'static str) -> Result<()> {
         return Err(Error::Invalid(format!("{what} is not aligned").into()));
     }
     Ok(())
+}
+
+/// As `output`, for one that is not wanted where it is NULL.
+///
+/// # Safety
+/// As `output`.
+unsafe fn optional<'a, T>(
+    out: *mut T,
+    what: &'static str,
+) -> Result<Option<&'a mut std::mem::MaybeUninit<T>>> {
+    if out.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { output(out, what) }.map(Some)
+}
+
+/// Refuses flags that mean nothing.
+fn check_flags(flags: u32, known: u32) -> Result<()> {
+    match flags & !known {
+        0 => Ok(()),
+        unknown => Err(Error::Invalid(
+            format!("flags {unknown:#x} mean nothing here").into(),
+        )),
+    }
+}
+
+/// Reads permission bits: 0 is none in particular.
+fn mode(mode: u32) -> Result<Option<u32>> {
+    match mode {
+        0 => Ok(None),
+        0o1..=0o777 => Ok(Some(mode)),
+        _ => Err(Error::Invalid(
+            format!("options: mode {mode:#o} has more than permission bits").into(),
+        )),
+    }
 }
 
 /// Reads a text that may be NULL.

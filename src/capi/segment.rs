@@ -4,11 +4,13 @@ use super::handle::{Handle, Opaque};
 use super::interrupt::SHMKIT_INTERRUPTIBLE;
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
-use super::{output, run, text};
+use super::{check_flags, output, run, text};
 use crate::error::{Error, Result};
+use crate::layout::EPHEMERAL;
 use crate::layout::Kind;
-use crate::segment::{self, Growth, Options, Segment, Stat};
+use crate::segment::{self, Form, Growth, Options, Segment, Stat};
 use std::ffi::{CStr, c_char, c_void};
+use std::sync::Arc;
 
 /// A segment of shared memory that this process has mapped. Any thread may use it; closing it ends all use.
 #[allow(non_camel_case_types)]
@@ -16,7 +18,7 @@ pub struct shmkit_segment {
     _opaque: (),
 }
 
-impl Opaque for Segment {
+impl Opaque for Arc<Segment> {
     const KIND: Kind = Kind::Segment;
 }
 
@@ -40,6 +42,15 @@ pub const SHMKIT_SEGMENT_CREATED: u32 = 0x800;
 /// In shmkit_segment_info: nobody can ever shrink it.
 pub const SHMKIT_SEGMENT_SEALED: u32 = 0x1000;
 
+/// Make it with a control area before byte 0, so that it can hold locks and other objects; or open only such a one.
+/// Without this a new segment is plain, and any kind is opened for what it is.
+pub const SHMKIT_SEGMENT_FULL: u32 = 0x2000;
+/// Open the bare file: byte 0 is the first one, whatever stands there.
+pub const SHMKIT_SEGMENT_PLAIN: u32 = 0x4000;
+/// Of a full one: its name goes when nobody has it mapped any more. The last to close removes it; if that one is
+/// killed, shmkit_segment_gc does.
+pub const SHMKIT_SEGMENT_EPHEMERAL: u32 = 0x8000;
+
 /// How to make or open a segment. All zeros but struct_size is what most want; so is a NULL pointer to it.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -47,15 +58,16 @@ pub const SHMKIT_SEGMENT_SEALED: u32 = 0x1000;
 pub struct shmkit_segment_options {
     /// sizeof(shmkit_segment_options).
     pub struct_size: u32,
-    /// SHMKIT_SEGMENT_READONLY to SHMKIT_SEGMENT_LOCK and SHMKIT_INTERRUPTIBLE, or-ed.
+    /// SHMKIT_SEGMENT_READONLY to SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_FULL to SHMKIT_SEGMENT_EPHEMERAL and
+    /// SHMKIT_INTERRUPTIBLE, or-ed.
     pub flags: u32,
     /// Bytes of address space to map, so that the segment can grow without moving. 0: its size in whole pages.
     pub capacity: u64,
     /// Permission bits of a new segment, exactly these whatever the umask. 0: 0600, its owner's alone. An anonymous
     /// one has no execute bits.
     pub mode: u32,
-    /// 0.
-    pub reserved: u32,
+    /// How many processes may hold something in a new full segment at a time, 1 to 4096. 0: 128.
+    pub participants: u32,
     /// Where it stands. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
 }
@@ -74,7 +86,8 @@ const _: () = assert!(size_of::<shmkit_segment_options>() == 32);
 pub struct shmkit_segment_info {
     /// sizeof(shmkit_segment_info); on return how much of it was filled.
     pub struct_size: u32,
-    /// SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, or-ed.
+    /// SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, SHMKIT_SEGMENT_FULL,
+    /// SHMKIT_SEGMENT_EPHEMERAL, or-ed.
     pub flags: u32,
     /// Its length.
     pub size: u64,
@@ -92,13 +105,21 @@ pub struct shmkit_segment_info {
     pub user: u32,
     /// Its permission bits.
     pub mode: u32,
+    /// Of a full one: a random number, written when it was made. 0: a plain one.
+    pub id: u64,
+    /// How many bytes of its file lie before byte 0: the control area of a full one.
+    pub control_bytes: u64,
+    /// How many processes may hold something in it at a time. 0: a plain one.
+    pub participants: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), nothing but integers, each at a multiple of its size: no padding, and any bytes are a value.
 unsafe impl Sized32 for shmkit_segment_info {
     const FIRST: usize = size_of::<shmkit_segment_info>();
 }
-const _: () = assert!(size_of::<shmkit_segment_info>() == 64);
+const _: () = assert!(size_of::<shmkit_segment_info>() == 88);
 
 /// What shmkit_segment_list calls for each name; nonzero ends the list.
 #[allow(non_camel_case_types)]
@@ -112,17 +133,11 @@ const OPEN_FLAGS: u32 = SHMKIT_INTERRUPTIBLE
     | SHMKIT_SEGMENT_SPARSE
     | SHMKIT_SEGMENT_PREFAULT
     | SHMKIT_SEGMENT_HUGE
-    | SHMKIT_SEGMENT_LOCK;
+    | SHMKIT_SEGMENT_LOCK
+    | SHMKIT_SEGMENT_FULL
+    | SHMKIT_SEGMENT_PLAIN
+    | SHMKIT_SEGMENT_EPHEMERAL;
 const RESIZE_FLAGS: u32 = SHMKIT_INTERRUPTIBLE | SHMKIT_SEGMENT_FORCE | SHMKIT_SEGMENT_SPARSE;
-
-fn check_flags(flags: u32, known: u32) -> Result<()> {
-    match flags & !known {
-        0 => Ok(()),
-        unknown => Err(Error::Invalid(
-            format!("flags {unknown:#x} mean nothing here").into(),
-        )),
-    }
-}
 
 /// Reads the options of a caller.
 ///
@@ -132,19 +147,20 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
     // SAFETY: the caller's promise.
     let given = unsafe { structure::read(options, "options") }?;
     check_flags(given.flags, OPEN_FLAGS)?;
-    if given.mode & !0o777 != 0 || given.reserved != 0 {
-        return Err(Error::Invalid(
-            format!(
-                "options: mode {:#o}, reserved {}",
-                given.mode, given.reserved
-            )
-            .into(),
-        ));
-    }
     let has = |flag| given.flags & flag != 0;
+    let form = match (has(SHMKIT_SEGMENT_FULL), has(SHMKIT_SEGMENT_PLAIN)) {
+        (false, false) => Form::Either,
+        (true, false) => Form::Full,
+        (false, true) => Form::Plain,
+        (true, true) => {
+            return Err(Error::Invalid(
+                "options: a segment is full or plain, not both".into(),
+            ));
+        }
+    };
     Ok(Options {
         capacity: given.capacity,
-        mode: (given.mode != 0).then_some(given.mode),
+        mode: super::mode(given.mode)?,
         // SAFETY: the caller's promise.
         directory: unsafe { text(given.directory) }.map(CStr::to_owned),
         readonly: has(SHMKIT_SEGMENT_READONLY),
@@ -155,6 +171,9 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
         huge: has(SHMKIT_SEGMENT_HUGE),
         lock: has(SHMKIT_SEGMENT_LOCK),
         interruptible: has(SHMKIT_INTERRUPTIBLE),
+        form,
+        participants: given.participants,
+        ephemeral: has(SHMKIT_SEGMENT_EPHEMERAL),
     })
 }
 
@@ -172,7 +191,7 @@ unsafe fn store(
         let out = unsafe { output(out, "out") }?;
         // SAFETY: the caller's promise.
         let options = unsafe { options(given) }?;
-        out.write(Handle::open(make(&options)?).cast());
+        out.write(Handle::open(Arc::new(make(&options)?)).cast());
         Ok(())
     })
 }
@@ -188,14 +207,14 @@ unsafe fn ask<T>(
 ) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
-        let segment = unsafe { Handle::<Segment>::borrow(segment.cast()) }?;
+        let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
         // SAFETY: the caller's promise.
         unsafe { output(out, "out") }?.write(get(segment)?);
         Ok(())
     })
 }
 
-fn named(name: Option<&CStr>) -> Result<&CStr> {
+pub(super) fn named(name: Option<&CStr>) -> Result<&CStr> {
     name.ok_or(Error::Invalid("the name is NULL".into()))
 }
 
@@ -328,7 +347,7 @@ pub unsafe extern "C" fn shmkit_segment_resize(
 ) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
-        let segment = unsafe { Handle::<Segment>::borrow(segment.cast()) }?;
+        let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
         check_flags(flags, RESIZE_FLAGS)?;
         let growth = Growth {
             force: flags & SHMKIT_SEGMENT_FORCE != 0,
@@ -365,7 +384,7 @@ pub unsafe extern "C" fn shmkit_segment_size(
     out: *mut u64,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { ask(segment, out, Segment::size) }
+    unsafe { ask(segment, out, |segment| segment.size()) }
 }
 
 /// Tells how many bytes of address space are mapped: how far the segment can grow in this process.
@@ -458,7 +477,7 @@ pub unsafe extern "C" fn shmkit_segment_stat(
 ) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
-        let segment = unsafe { Handle::<Segment>::borrow(segment.cast()) }?;
+        let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
         // SAFETY: the caller's promise.
         unsafe { structure::check(out, "out") }?;
         let Stat {
@@ -467,13 +486,17 @@ pub unsafe extern "C" fn shmkit_segment_stat(
             created,
             readonly,
             sealed,
+            header,
         } = segment.stat()?;
+        let ephemeral = header.is_some_and(|header| header.flags & EPHEMERAL != 0);
         let flag = |set, flag| if set { flag } else { 0 };
         let info = shmkit_segment_info {
             struct_size: 0,
             flags: flag(readonly, SHMKIT_SEGMENT_READONLY)
                 | flag(created, SHMKIT_SEGMENT_CREATED)
-                | flag(sealed, SHMKIT_SEGMENT_SEALED),
+                | flag(sealed, SHMKIT_SEGMENT_SEALED)
+                | flag(header.is_some(), SHMKIT_SEGMENT_FULL)
+                | flag(ephemeral, SHMKIT_SEGMENT_EPHEMERAL),
             size: file.size,
             capacity,
             allocated: file.allocated,
@@ -482,6 +505,10 @@ pub unsafe extern "C" fn shmkit_segment_stat(
             links: file.links,
             user: file.user,
             mode: file.mode,
+            id: header.map_or(0, |header| header.id),
+            control_bytes: header.map_or(0, |header| header.control_bytes),
+            participants: header.map_or(0, |header| header.participants),
+            reserved: 0,
         };
         // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
         unsafe { structure::write(out, info) };
@@ -501,7 +528,7 @@ pub unsafe extern "C" fn shmkit_segment_stat(
 pub unsafe extern "C" fn shmkit_segment_unlink(segment: *mut shmkit_segment) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
-        unsafe { Handle::<Segment>::borrow(segment.cast()) }?.unlink()
+        unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?.unlink()
     })
 }
 
@@ -558,6 +585,33 @@ pub unsafe extern "C" fn shmkit_segment_list(
     })
 }
 
+/// Removes the names of ephemeral segments in `directory` that nobody has mapped, and what killed processes have left
+/// there half made; `removed` (NULL: not wanted) tells how many segments that were.
+///
+/// It never takes one from under somebody: who is opening one meanwhile finds it, or finds that the name is gone. Only
+/// this user's own are looked at. `directory` NULL: SHMKIT_DIR, else /dev/shm. `flags`: SHMKIT_INTERRUPTIBLE.
+/// SHMKIT_ERR_NOT_FOUND: no such directory. SHMKIT_ERR_INTERRUPTED: the rest is left.
+///
+/// # Safety
+/// `directory` must be NULL or a C string; `removed` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_segment_gc(
+    directory: *const c_char,
+    flags: u32,
+    removed: *mut u64,
+) -> shmkit_status {
+    run(|| {
+        check_flags(flags, SHMKIT_INTERRUPTIBLE)?;
+        // SAFETY: the caller's promise.
+        let removed = unsafe { super::optional(removed, "removed") }?;
+        // SAFETY: the caller's promise.
+        let directory = unsafe { text(directory) };
+        let count = segment::gc(directory, flags & SHMKIT_INTERRUPTIBLE != 0)?;
+        removed.map(|removed| removed.write(count));
+        Ok(())
+    })
+}
+
 /// Lets go of the segment: its memory is unmapped, its descriptor closed, its name stays. NULL is SHMKIT_ERR_INVALID.
 ///
 /// All pointers into it end here. A second close is SHMKIT_ERR_CLOSED, as is any other use of the handle, until 1024
@@ -569,6 +623,6 @@ pub unsafe extern "C" fn shmkit_segment_list(
 pub unsafe extern "C" fn shmkit_segment_close(segment: *mut shmkit_segment) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
-        unsafe { Handle::<Segment>::close(segment.cast()) }
+        unsafe { Handle::<Arc<Segment>>::close(segment.cast()) }
     })
 }

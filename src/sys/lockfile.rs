@@ -3,18 +3,72 @@
 //! The locks belong to an *open file description* of their own (`F_OFD_SETLK`, fcntl(2)): neither another descriptor
 //! of the same file, nor a forked child, nor another thread shares it.
 
-use super::process::Fleeting;
+use super::fork::Fleeting;
 use super::{interrupt, refused, shm};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::ffi::CStr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-/// Taken by whoever removes the name of a file: the byte next to ATTACH = 2^61.
+/// Shared by everybody who is attached to a full segment.
+pub const ATTACH: i64 = 1 << 61;
+/// Taken by whoever removes the name of a file.
 pub const UNLINK: i64 = (1 << 61) + 1;
 /// Taken by whoever changes the size of a file.
 pub const RESIZE: i64 = (1 << 61) + 2;
+
+/// The byte of the participant with ticket 0; each other ticket's byte stands so much further.
+const PARTICIPANT: i64 = 1 << 62;
+
+/// Returns the byte that the participant with this ticket holds while it lives.
+pub fn byte_of(ticket: u64) -> i64 {
+    /// Tickets have 48 bits: no byte ever lies beyond what a file offset can say.
+    const TICKET: u64 = (1 << 48) - 1;
+    PARTICIPANT + (ticket & TICKET) as i64
+}
+
+/// Locks `byte` for as long as the open file description behind `file` lives; `None` if another one holds it.
+///
+/// It lives as long as a descriptor or a mapping made through it, in any process. `Unsupported` where the kernel or
+/// the file system knows no such locks.
+fn keep(file: BorrowedFd<'_>, kind: i32, byte: i64) -> Result<Option<()>> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&command(kind, byte))) {
+        Ok(_) => Ok(Some(())),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+        Err(errno @ (Errno::EINVAL | Errno::ENOSYS | Errno::ENOLCK)) => {
+            Err(Error::Unsupported(crate::error::Cause {
+                text: "this kernel or file system has no locks of open file descriptions (F_OFD_SETLK)".into(),
+                errno: errno as i32,
+            }))
+        }
+        Err(errno) => Err(refused(errno, REFUSED)),
+    }
+}
+
+/// As `keep`: a lock that several may share. The descriptor must be open for reading.
+pub fn share(file: BorrowedFd<'_>, byte: i64) -> Result<Option<()>> {
+    keep(file, libc::F_RDLCK, byte)
+}
+
+/// As `keep`: a lock for one alone. The descriptor must be open for writing.
+pub fn hold(file: BorrowedFd<'_>, byte: i64) -> Result<Option<()>> {
+    keep(file, libc::F_WRLCK, byte)
+}
+
+/// Says whether another open file description than that behind number `fd` holds `byte` for itself alone.
+///
+/// A stranger's shared lock does not count. `fd` may be any number: what is not a file is an error.
+pub fn is_held(fd: RawFd, byte: i64) -> Result<bool> {
+    let mut lock = command(libc::F_RDLCK, byte);
+    // SAFETY: the kernel takes any number for a descriptor; it writes to `lock` alone.
+    let asked = unsafe { libc::fcntl(fd, libc::F_OFD_GETLK, &raw mut lock) };
+    Errno::result(asked)
+        .map_err(|errno| refused(errno, "cannot ask for the lock of a byte (F_OFD_GETLK)"))?;
+    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+}
+
+const REFUSED: &str = "cannot lock a byte of the file (F_OFD_SETLK)";
 
 /// A locked byte; dropped, it is free.
 pub struct ByteLock {
@@ -63,10 +117,7 @@ impl ByteLock {
         ) {
             Ok(_) => Ok(Some(ByteLock { file, byte })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
-            Err(errno) => Err(refused(
-                errno,
-                "cannot lock a byte of the file (F_OFD_SETLK)",
-            )),
+            Err(errno) => Err(refused(errno, REFUSED)),
         }
     }
 

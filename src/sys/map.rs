@@ -36,6 +36,31 @@ unsafe impl Send for Map {}
 // SAFETY: the methods take plain integers and change only what the kernel guards itself; the bytes are raw memory.
 unsafe impl Sync for Map {}
 
+/// A page of a file that stays mapped in this process alone: it keeps an open file description, and so its locks.
+///
+/// Forked children do not have it; dropped, exec'ed over or killed, it is gone. A child that has a copy of this value
+/// must forget it: there something else may stand at its address.
+pub struct Pin {
+    _page: MmapRaw,
+}
+
+impl Pin {
+    /// Maps a page of `file`, for reading, out of reach of children.
+    pub fn new(file: &OwnedFd) -> Result<Pin> {
+        let length = super::process::page_size() as usize;
+        let page = MmapOptions::new().len(length).map_raw_read_only(file);
+        let page = page.map_err(|error| no_room(&error, length as u64))?;
+        page.advise(Advice::DontFork).map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+            refused(
+                errno,
+                "cannot keep a page out of forked children (MADV_DONTFORK)",
+            )
+        })?;
+        Ok(Pin { _page: page })
+    }
+}
+
 fn no_room(error: &std::io::Error, capacity: u64) -> Error {
     let what = format!("cannot map {capacity} bytes of address space (see RLIMIT_AS)");
     match error.raw_os_error() {

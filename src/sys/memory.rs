@@ -234,13 +234,12 @@ pub fn cgroup() -> Option<Cgroup> {
             .ancestors()
             .take_while(|folder| folder.starts_with(&point))
         {
-            if let Some(found) = read_cgroup(folder, dialect) {
-                if tightest
+            if let Some(found) = read_cgroup(folder, dialect)
+                && tightest
                     .as_ref()
                     .is_none_or(|known| found.free < known.free)
-                {
-                    tightest = Some(found);
-                }
+            {
+                tightest = Some(found);
             }
         }
     }

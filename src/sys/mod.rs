@@ -2,6 +2,10 @@
 //!
 //! Everything above gets safe functions, plain integers and this crate's errors.
 
+pub mod atomic;
+pub mod clock;
+pub mod fork;
+pub mod futex;
 pub mod interrupt;
 pub mod lockfile;
 pub mod map;

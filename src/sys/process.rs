@@ -1,9 +1,8 @@
-//! Asks the kernel about this process, and keeps short-lived descriptors out of forked children.
+//! Asks the kernel about this process.
 
 use nix::sys::resource::{Resource, getrlimit};
-use std::cell::UnsafeCell;
-use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What a limit that does not exist is told as.
 pub const UNLIMITED: u64 = u64::MAX;
@@ -54,100 +53,64 @@ pub fn open_files_limit() -> u64 {
     limit(Resource::RLIMIT_NOFILE)
 }
 
-/// How many descriptors may be in flight at once; more threads than that wait for each other.
-const IN_FLIGHT: usize = 64;
-const NONE: i32 = -1;
-
-/// Descriptors that must not live on in a forked child, because a lock hangs on them.
-static DESCRIPTORS: [AtomicI32; IN_FLIGHT] = [const { AtomicI32::new(NONE) }; IN_FLIGHT];
-
-struct Fence(UnsafeCell<libc::pthread_mutex_t>);
-// SAFETY: a pthread mutex is made to be used from any thread.
-unsafe impl Sync for Fence {}
-
-/// Held while a descriptor is opened and noted, and by every fork: so a child never inherits one it has not heard of.
-static FENCE: Fence = Fence(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
-static HANDLERS: Once = Once::new();
-
-extern "C" fn lock_fence() {
-    // SAFETY: the mutex is static and initialised; it is not locked by this thread (no caller of ours forks inside it).
-    unsafe { libc::pthread_mutex_lock(FENCE.0.get()) };
-}
-
-extern "C" fn unlock_fence() {
-    // SAFETY: this thread locked it, in `fork_safely` or in the prepare handler; the child's thread is a copy of that.
-    unsafe { libc::pthread_mutex_unlock(FENCE.0.get()) };
-}
-
-extern "C" fn drop_inherited() {
-    for slot in &DESCRIPTORS {
-        let fd = slot.swap(NONE, Ordering::Relaxed);
-        if fd != NONE {
-            // SAFETY: noted descriptors are open, and in this child nobody else uses them: their owners' threads are
-            // gone, and a `Fleeting` that the forking thread still holds finds its slot empty and leaves it alone.
-            unsafe { libc::close(fd) };
+/// Returns how many processors this process may run on.
+pub fn processors() -> usize {
+    /// 0 until it was asked for.
+    static KNOWN: AtomicUsize = AtomicUsize::new(0);
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            let count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            KNOWN.store(count, Ordering::Relaxed);
+            count
         }
-    }
-    unlock_fence();
-}
-
-/// A descriptor that forked children do not keep.
-///
-/// A child made by `fork` closes its copy at once. One made by a raw `clone` without `exec` keeps it: not covered.
-pub struct Fleeting {
-    fd: i32,
-    slot: &'static AtomicI32,
-}
-
-impl Fleeting {
-    /// Opens a descriptor with `open`, which returns it or an error, such that no forked child keeps it.
-    pub fn open<E>(
-        open: impl FnOnce() -> std::result::Result<std::os::fd::OwnedFd, E>,
-    ) -> std::result::Result<Self, E> {
-        use std::os::fd::IntoRawFd;
-        HANDLERS.call_once(|| {
-            // SAFETY: the three handlers are static functions that only take, give back and read statics.
-            unsafe {
-                libc::pthread_atfork(Some(lock_fence), Some(unlock_fence), Some(drop_inherited))
-            };
-        });
-        loop {
-            lock_fence();
-            let Some(slot) = DESCRIPTORS
-                .iter()
-                .find(|slot| slot.load(Ordering::Relaxed) == NONE)
-            else {
-                unlock_fence();
-                std::thread::yield_now();
-                continue;
-            };
-            let opened = open().map(IntoRawFd::into_raw_fd);
-            if let Ok(fd) = opened {
-                slot.store(fd, Ordering::Relaxed);
-            }
-            unlock_fence();
-            return opened.map(|fd| Fleeting { fd, slot });
-        }
-    }
-
-    /// Returns the descriptor's number.
-    pub fn borrow(&self) -> std::os::fd::BorrowedFd<'_> {
-        // SAFETY: the descriptor stays open as long as self: only drop and a forked child's handler close it.
-        unsafe { std::os::fd::BorrowedFd::borrow_raw(self.fd) }
+        known => known,
     }
 }
 
-impl Drop for Fleeting {
-    fn drop(&mut self) {
-        lock_fence();
-        let mine = self
-            .slot
-            .compare_exchange(self.fd, NONE, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok();
-        if mine {
-            // SAFETY: the slot still named it, so it is ours and open; from here on nobody names it.
-            unsafe { libc::close(self.fd) };
-        }
-        unlock_fence();
+/// What people want to know of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Its number, in its own PID namespace.
+    pub pid: u32,
+    /// When it started, in clock ticks since the machine's start (proc(5), stat, field 22); 0: unknown.
+    pub start: u64,
+    /// Its PID namespace, as the inode of /proc/self/ns/pid; 0: unknown.
+    pub namespace: u64,
+    /// Its name, cut to 15 bytes and filled up with NULs.
+    pub comm: [u8; 16],
+}
+
+/// Returns what people want to know of this process.
+pub fn identity() -> Identity {
+    let stat = std::fs::read("/proc/self/stat").unwrap_or_default();
+    // The name stands in parentheses and may hold any byte, a parenthesis too.
+    let open = stat
+        .iter()
+        .position(|&byte| byte == b'(')
+        .map_or(0, |at| at + 1);
+    let close = stat.iter().rposition(|&byte| byte == b')').unwrap_or(open);
+    let name = stat.get(open..close).unwrap_or_default();
+    let mut comm = [0; 16];
+    for (to, from) in comm[..15].iter_mut().zip(name) {
+        *to = *from;
     }
+    /// Field 22, counted from the one behind the name.
+    const START: usize = 22 - 3;
+    let fields = String::from_utf8_lossy(stat.get(close + 1..).unwrap_or_default());
+    Identity {
+        pid: std::process::id(),
+        start: fields
+            .split_ascii_whitespace()
+            .nth(START)
+            .and_then(|field| field.parse().ok())
+            .unwrap_or(0),
+        namespace: namespace(),
+        comm,
+    }
+}
+
+/// Returns the PID namespace of this process, as the inode of /proc/self/ns/pid; 0: unknown.
+pub fn namespace() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |facts| facts.ino())
 }

@@ -10,6 +10,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use std::ffi::CStr;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -177,6 +178,19 @@ pub(super) fn reopen(fd: BorrowedFd<'_>, access: OFlag) -> Result<OwnedFd> {
     })
 }
 
+/// As `reopen`, for a number that may stand for anything by now.
+pub(super) fn reopen_number(fd: i32, access: OFlag) -> std::result::Result<OwnedFd, Errno> {
+    // SAFETY: the number is only printed, never used as a descriptor.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    with_proc_path(borrowed, |path| {
+        nix::fcntl::open(
+            path,
+            access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK,
+            Mode::empty(),
+        )
+    })
+}
+
 /// Returns another descriptor of what the number `fd` stands for, and whether it may be written through.
 pub fn duplicate(fd: i32) -> Result<(OwnedFd, bool)> {
     // The number comes from a caller: the kernel is asked about it before anything here relies on it.
@@ -207,6 +221,113 @@ pub fn facts(file: impl AsFd) -> Result<Facts> {
     fstat(file)
         .map(Facts::of)
         .map_err(|errno| refused(errno, "cannot look at the segment's file"))
+}
+
+/// Says whether the number `fd` stands for the file `(device, inode)` just now.
+pub fn is_file(fd: i32, device: u64, inode: u64) -> bool {
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: fstat takes any number, and answers EBADF to one that is not open; the borrow ends with the call.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    fstat(borrowed).is_ok_and(|stat| Facts::of(stat).is(device, inode))
+}
+
+/// A descriptor that is closed when it is dropped, but only if its number still stands for the same file.
+///
+/// A process may close all descriptors from some number on (`closefrom`), and that number may be another file's by now.
+pub struct Kept {
+    file: ManuallyDrop<OwnedFd>,
+    /// The file system it lies in.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
+impl Kept {
+    /// Keeps the descriptor of the file that these facts are of.
+    pub fn new(file: OwnedFd, facts: &Facts) -> Kept {
+        Kept {
+            file: ManuallyDrop::new(file),
+            device: facts.device,
+            inode: facts.inode,
+        }
+    }
+}
+
+impl std::ops::Deref for Kept {
+    type Target = OwnedFd;
+
+    fn deref(&self) -> &OwnedFd {
+        &self.file
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        close_if(self.file.as_raw_fd(), self.device, self.inode);
+    }
+}
+
+/// Closes a number that this process has opened, if it still stands for the file `(device, inode)`.
+pub fn close_if(fd: i32, device: u64, inode: u64) {
+    if is_file(fd, device, inode) {
+        // SAFETY: it is open; who opened it gives it up here, and whatever else may have got the number has another file.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+}
+
+/// Opens the file `(device, inode)` afresh for reading and writing, through one of these numbers or at `path`.
+///
+/// `Detached` where none of them leads to it any more.
+pub fn find_again(
+    numbers: &[i32],
+    path: Option<&CStr>,
+    device: u64,
+    inode: u64,
+) -> Result<OwnedFd> {
+    let mut why = None;
+    let by_number = numbers
+        .iter()
+        .filter(|number| **number >= 0)
+        .map(|number| reopen_number(*number, OFlag::O_RDWR));
+    let by_path = path.map(|path| {
+        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        nix::fcntl::open(path, flags, Mode::empty())
+    });
+    for opened in by_number.chain(by_path) {
+        match opened {
+            Ok(file) if facts(&file).is_ok_and(|facts| facts.is(device, inode)) => return Ok(file),
+            Ok(_) => {}
+            Err(errno) => why = Some(errno),
+        }
+    }
+    match why {
+        Some(Errno::ENOENT | Errno::EBADF | Errno::ENXIO | Errno::ELOOP) | None => {
+            Err(Error::Detached(
+                "no descriptor and no name leads to the segment's file any more".into(),
+            ))
+        }
+        Some(errno) => Err(refused(errno, "cannot open the segment's file again")),
+    }
+}
+
+/// Reads the first bytes of a file, as many as there are and `bytes` has room for, and returns how many.
+pub fn read_start(file: impl AsFd, bytes: &mut [u8]) -> Result<usize> {
+    nix::sys::uio::pread(file, bytes, 0)
+        .map_err(|errno| refused(errno, "cannot read the first bytes of the segment"))
+}
+
+/// Writes the first bytes of a file.
+pub fn write_start(file: &OwnedFd, bytes: &[u8]) -> Result<()> {
+    let written = nix::sys::uio::pwrite(file, bytes, 0);
+    match written {
+        Ok(count) if count == bytes.len() => Ok(()),
+        Ok(_) => Err(Error::NoSpace(
+            "cannot write the header of the segment".into(),
+        )),
+        Err(errno) => Err(refused(errno, "cannot write the header of the segment")),
+    }
 }
 
 /// Returns what the kernel says of what stands at `path`, itself and not what it links to.

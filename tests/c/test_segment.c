@@ -132,7 +132,7 @@ static void test_options(void)
     memset(&options, 0, sizeof options);
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_create("a", 1, &options, &segment));
     options = PLAIN;
-    options.reserved = 1;
+    options.participants = 1;
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_create("a", 1, &options, &segment));
     options = PLAIN;
     options.mode = 04755;

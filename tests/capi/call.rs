@@ -218,7 +218,7 @@ fn limits_are_those_of_the_core() {
     assert_eq!(told.reserved, 0);
     // What others take and give meanwhile may differ, but not be nonsense.
     assert!(told.largest_named <= told.directory_free.max(told.directory_total));
-    assert!(told.largest_anonymous > 0 && told.largest_anonymous % told.page_size == 0);
+    assert!(told.largest_anonymous > 0 && told.largest_anonymous.is_multiple_of(told.page_size));
     assert!(told.memory_available <= told.memory_total && told.cgroup_free <= told.cgroup_limit);
     // SAFETY: a directory on a disk, or at least not in memory.
     let status = unsafe { shmkit_limits(c"/proc".as_ptr(), &raw mut told) };

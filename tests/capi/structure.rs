@@ -104,7 +104,7 @@ fn flags_and_fields_that_mean_nothing() {
         assert!(last_text().contains("flags"), "{}", last_text());
     }
     invalid(shmkit_segment_options {
-        reserved: 1,
+        participants: 1,
         ..options()
     });
     for mode in [0o1000, 0o4755, 0o100_600, u32::MAX] {

@@ -29,7 +29,7 @@ impl Options {
             flags: self.flags,
             capacity: self.capacity,
             mode: self.mode,
-            reserved: 0,
+            participants: 0,
             // SHMKIT_DIR says where.
             directory: std::ptr::null(),
         }

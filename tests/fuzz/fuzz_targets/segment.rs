@@ -51,7 +51,7 @@ struct Input {
     flags: u32,
     capacity: u64,
     mode: u32,
-    reserved: u32,
+    participants: u32,
     struct_size: u8,
     then_size: u64,
     then_flags: u32,
@@ -177,10 +177,10 @@ fuzz_target!(|input: Input| {
         flags,
         capacity: input.capacity,
         mode: input.mode,
-        reserved: if input.reserved % 8 == 0 {
-            0
-        } else {
-            input.reserved
+        participants: match input.participants % 8 {
+            0..4 => 0,
+            4..7 => input.participants % 5000,
+            _ => input.participants,
         },
         directory: directory.as_ptr(),
     };

@@ -1,0 +1,522 @@
+//! Locks: mutual exclusion between processes and threads that survives the death of its owner.
+
+use super::handle::{Handle, Opaque};
+use super::segment::{named, shmkit_segment};
+use super::status::{SHMKIT_OK, shmkit_status};
+use super::structure::{self, Sized32};
+use super::{output, run, text, wait};
+use crate::error::Result;
+use crate::layout::Kind;
+use crate::lock::{Create, Lock, Options, Stat};
+use crate::participant::Person;
+use crate::segment::Segment;
+use std::ffi::{CStr, c_char};
+use std::sync::Arc;
+
+/// A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
+/// second acquire waits for the first one's release.
+///
+/// If the owner dies, however it dies, whoever waits gets the lock, usually within a millisecond and at the latest
+/// 16 ms after the kernel has torn the dead process down, and is told so: what the lock guards may be half written. A
+/// handle may be used by all threads at once and by forked children.
+#[allow(non_camel_case_types)]
+pub struct shmkit_lock {
+    _opaque: (),
+}
+
+impl Opaque for Lock {
+    const KIND: Kind = Kind::Lock;
+}
+
+/// Any process may release it, not its owner alone, as multiprocessing.Lock allows.
+pub const SHMKIT_LOCK_TRANSFERABLE: u32 = 0x10000;
+/// Open what belongs to another user.
+pub const SHMKIT_LOCK_TRUST: u32 = 0x20000;
+/// In shmkit_lock_info: somebody holds it, perhaps a dead process.
+pub const SHMKIT_LOCK_HELD: u32 = 0x40000;
+/// In shmkit_lock_info: an owner died, and mark_consistent has not been called since.
+pub const SHMKIT_LOCK_OWNER_DIED: u32 = 0x80000;
+
+/// How to make or open a lock. All zeros but struct_size is what most want; so is a NULL pointer to it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_lock_options {
+    /// sizeof(shmkit_lock_options).
+    pub struct_size: u32,
+    /// SHMKIT_LOCK_TRANSFERABLE, SHMKIT_LOCK_TRUST, or-ed.
+    pub flags: u32,
+    /// Permission bits of a new named one. 0: 0600.
+    pub mode: u32,
+    /// How many processes may use a new named one at a time, 1 to 4096. 0: 128.
+    pub participants: u32,
+    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
+    pub directory: *const c_char,
+}
+
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
+// pointer is followed only as the caller of the exported function promises).
+unsafe impl Sized32 for shmkit_lock_options {
+    const FIRST: usize = size_of::<shmkit_lock_options>();
+}
+const _: () = assert!(size_of::<shmkit_lock_options>() == 24);
+
+/// What is known of a lock: each figure as it was at some moment during the call.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_lock_info {
+    /// sizeof(shmkit_lock_info); on return how much of it was filled.
+    pub struct_size: u32,
+    /// SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE, or-ed.
+    pub flags: u32,
+    /// How often it was acquired.
+    pub acquisitions: u64,
+    /// How often that took waiting.
+    pub contended: u64,
+    /// How often it was taken over from the dead.
+    pub recoveries: u64,
+    /// When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC. 0: nobody sleeps.
+    pub contended_since: u64,
+    /// The owner's number among the participants of the segment, which no other ever has. 0: nobody holds it.
+    pub owner_ticket: u64,
+    /// The owner's PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown.
+    pub owner_namespace: u64,
+    /// Where it stands in its segment's data, or in its arena.
+    pub offset: u64,
+    /// The owner's process number in that namespace. 0: nobody holds it, or unknown.
+    pub owner_pid: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), nothing but integers, each at a multiple of its size: no padding, and any bytes are a value.
+unsafe impl Sized32 for shmkit_lock_info {
+    const FIRST: usize = size_of::<shmkit_lock_info>();
+}
+const _: () = assert!(size_of::<shmkit_lock_info>() == 72);
+
+/// Reads the options of a caller.
+///
+/// # Safety
+/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
+pub(super) unsafe fn options(options: *const shmkit_lock_options, known: u32) -> Result<Options> {
+    // SAFETY: the caller's promise.
+    let given = unsafe { structure::read(options, "options") }?;
+    super::check_flags(given.flags, known)?;
+    Ok(Options {
+        transferable: given.flags & SHMKIT_LOCK_TRANSFERABLE != 0,
+        mode: super::mode(given.mode)?,
+        // SAFETY: the caller's promise.
+        directory: unsafe { text(given.directory) }.map(CStr::to_owned),
+        trust: given.flags & SHMKIT_LOCK_TRUST != 0,
+        participants: given.participants,
+    })
+}
+
+/// Fills what `stat` tells of a lock of either kind.
+///
+/// # Safety
+/// `out` must be NULL or a struct whose struct_size is set.
+pub(super) unsafe fn tell(
+    out: *mut shmkit_lock_info,
+    stat: Stat,
+    owner: Option<Person>,
+    offset: u64,
+    transferable: bool,
+) -> Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe { structure::check(out, "out") }?;
+    let flag = |set, flag| if set { flag } else { 0 };
+    let info = shmkit_lock_info {
+        struct_size: 0,
+        flags: flag(stat.owner.is_some(), SHMKIT_LOCK_HELD)
+            | flag(stat.owner_died, SHMKIT_LOCK_OWNER_DIED)
+            | flag(transferable, SHMKIT_LOCK_TRANSFERABLE),
+        acquisitions: stat.acquisitions,
+        contended: stat.contended,
+        recoveries: stat.recoveries,
+        contended_since: stat.contended_since,
+        owner_ticket: stat.owner.map_or(0, |owner| owner.ticket()),
+        owner_namespace: owner.map_or(0, |owner| owner.namespace),
+        offset,
+        owner_pid: owner.map_or(0, |owner| owner.pid),
+        reserved: 0,
+    };
+    // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+    unsafe { structure::write(out, info) };
+    Ok(())
+}
+
+const OPTIONS: u32 = SHMKIT_LOCK_TRANSFERABLE | SHMKIT_LOCK_TRUST;
+
+/// Makes a handle with `make` and stores it.
+///
+/// # Safety
+/// `given` as for `options`; `out` must be NULL or writable.
+unsafe fn store(
+    given: *const shmkit_lock_options,
+    out: *mut *mut shmkit_lock,
+    make: impl FnOnce(&Options) -> Result<Lock>,
+) -> shmkit_status {
+    run(|| {
+        // SAFETY: the caller's promise.
+        let out = unsafe { output(out, "out") }?;
+        // SAFETY: the caller's promise.
+        let options = unsafe { options(given, OPTIONS) }?;
+        out.write(Handle::open(make(&options)?).cast());
+        Ok(())
+    })
+}
+
+/// Runs `body` with the lock behind a handle.
+///
+/// # Safety
+/// `lock` must be NULL or a handle of this library.
+unsafe fn with(lock: *const shmkit_lock, body: impl FnOnce(&Lock) -> Result<()>) -> shmkit_status {
+    run(|| {
+        // SAFETY: the caller's promise.
+        body(unsafe { Handle::<Lock>::borrow(lock.cast()) }?)
+    })
+}
+
+/// Tells how many bytes a lock takes in a segment: 64. It stands at a multiple of 64.
+///
+/// # Safety
+/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_size(
+    options: *const shmkit_lock_options,
+    out: *mut u64,
+) -> shmkit_status {
+    run(|| {
+        // SAFETY: the caller's promise.
+        unsafe { self::options(options, OPTIONS) }?;
+        // SAFETY: the caller's promise.
+        unsafe { output(out, "out") }?.write(Lock::SIZE);
+        Ok(())
+    })
+}
+
+/// Makes a lock.
+///
+/// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+/// has none; threads and forked children have it, and whoever gets what shmkit_lock_fd tells. Thousands of those share
+/// one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_lock_close frees.
+///
+/// # Safety
+/// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_create(
+    name: *const c_char,
+    options: *const shmkit_lock_options,
+    out: *mut *mut shmkit_lock,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options| match name {
+            Some(name) => Lock::named(name, Create::Always, options),
+            None => Lock::unnamed(options),
+        })
+    }
+}
+
+/// Opens the lock of this name.
+///
+/// Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a lock has this name.
+///
+/// # Safety
+/// As for shmkit_lock_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_open(
+    name: *const c_char,
+    options: *const shmkit_lock_options,
+    out: *mut *mut shmkit_lock,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options| {
+            Lock::named(named(name)?, Create::Never, options)
+        })
+    }
+}
+
+/// Opens the lock of this name, or makes it if there is none: of several who race, one makes it.
+///
+/// Errors as of both. `name` NULL is SHMKIT_ERR_INVALID.
+///
+/// # Safety
+/// As for shmkit_lock_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_open_or_create(
+    name: *const c_char,
+    options: *const shmkit_lock_options,
+    out: *mut *mut shmkit_lock,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options| {
+            Lock::named(named(name)?, Create::IfMissing, options)
+        })
+    }
+}
+
+/// Opens the lock that stands at `offset` of the segment's data, or makes it where there are only zeros.
+///
+/// Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
+/// (SHMKIT_SEGMENT_FULL); the lock keeps it mapped, even when its handle is closed. To take a lock away, fill its place
+/// with zeros when nobody uses it.
+///
+/// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the lock would not lie in the data, or one stands there that
+/// was made with other options. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there.
+/// SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
+/// SHMKIT_ERR_PARTICIPANTS.
+///
+/// # Safety
+/// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+/// or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_create_at(
+    segment: *const shmkit_segment,
+    offset: u64,
+    options: *const shmkit_lock_options,
+    out: *mut *mut shmkit_lock,
+) -> shmkit_status {
+    let body = |options: &Options| {
+        // SAFETY: the caller's promise.
+        let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
+        Lock::at(segment, offset, Create::IfMissing, options)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store(options, out, body) }
+}
+
+/// Opens the lock that stands at `offset` of the segment's data.
+///
+/// As shmkit_lock_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+///
+/// # Safety
+/// As for shmkit_lock_create_at.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_open_at(
+    segment: *const shmkit_segment,
+    offset: u64,
+    options: *const shmkit_lock_options,
+    out: *mut *mut shmkit_lock,
+) -> shmkit_status {
+    let body = |options: &Options| {
+        // SAFETY: the caller's promise.
+        let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
+        Lock::at(segment, offset, Create::Never, options)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store(options, out, body) }
+}
+
+/// Opens the lock that was handed over: a descriptor, and the offset that shmkit_lock_fd told where it comes from.
+///
+/// The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
+/// no lock stands there.
+///
+/// # Safety
+/// As for shmkit_lock_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_open_fd(
+    fd: i32,
+    offset: u64,
+    options: *const shmkit_lock_options,
+    out: *mut *mut shmkit_lock,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { store(options, out, |options| Lock::open_fd(fd, offset, options)) }
+}
+
+/// Opens the lock that every full segment has. SHMKIT_ERR_WRONG_KIND: a plain one. SHMKIT_ERR_PERMISSION: read-only.
+///
+/// # Safety
+/// `segment` must be NULL or a handle of this library; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_segment_lock(
+    segment: *const shmkit_segment,
+    out: *mut *mut shmkit_lock,
+) -> shmkit_status {
+    let body = |_: &Options| {
+        // SAFETY: the caller's promise.
+        Lock::of(unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store(std::ptr::null(), out, body) }
+}
+
+/// Tells what another process needs to open a lock without a name: a descriptor, to be passed on, and an offset.
+///
+/// The descriptor is the handle's: do not close it. From now on the lock's place is never given to another one.
+/// SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
+///
+/// # Safety
+/// `lock` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_fd(
+    lock: *const shmkit_lock,
+    fd: *mut i32,
+    offset: *mut u64,
+) -> shmkit_status {
+    let body = |lock: &Lock| {
+        // SAFETY: the caller's promise.
+        let fd = unsafe { output(fd, "fd") }?;
+        // SAFETY: the caller's promise.
+        let offset = unsafe { output(offset, "offset") }?;
+        let (descriptor, place) = lock.hand_over()?;
+        fd.write(descriptor);
+        offset.write(place);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, body) }
+}
+
+/// Takes the lock, waiting up to `timeout_ns` nanoseconds for it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+///
+/// SHMKIT_OK if and only if the caller holds the lock now. `recovered` (NULL: not wanted) then tells 1 where an owner
+/// died and shmkit_lock_mark_consistent has not been called since: look at what the lock guards, and make it whole.
+/// `flags`: SHMKIT_INTERRUPTIBLE.
+///
+/// SHMKIT_ERR_WOULD_BLOCK: a living process holds it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+/// SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as many processes as the segment has
+/// room for are alive. SHMKIT_ERR_DETACHED: somebody holds it, and this process has lost all descriptors of the segment
+/// (closefrom), so it cannot ask whether that one lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
+/// SHMKIT_ERR_CORRUPT.
+///
+/// # Safety
+/// `lock` must be NULL or a handle of this library that no other thread is closing; `recovered` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_acquire(
+    lock: *mut shmkit_lock,
+    timeout_ns: i64,
+    flags: u32,
+    recovered: *mut u32,
+) -> shmkit_status {
+    // What cannot panic goes ahead of what could: a free lock of a process that is known costs one exchange.
+    if wait::is_valid(timeout_ns, flags) && recovered.is_aligned() {
+        // SAFETY: the caller's promise.
+        if let Some(lock) = unsafe { Handle::<Lock>::peek(lock.cast()) }
+            && lock.acquire_fast()
+        {
+            if !recovered.is_null() {
+                // SAFETY: not NULL and aligned; the caller promises that it is writable.
+                unsafe { recovered.write(0) };
+            }
+            return SHMKIT_OK;
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { acquire_slowly(lock, timeout_ns, flags, recovered) }
+}
+
+/// # Safety
+/// As for shmkit_lock_acquire.
+#[cold]
+#[inline(never)]
+unsafe fn acquire_slowly(
+    lock: *mut shmkit_lock,
+    timeout_ns: i64,
+    flags: u32,
+    recovered: *mut u32,
+) -> shmkit_status {
+    let body = |lock: &Lock| {
+        // SAFETY: the caller's promise.
+        let died = unsafe { super::optional(recovered, "recovered") }?;
+        let mark = lock.acquire(wait::patience(timeout_ns, flags)?)?;
+        died.map(|died| died.write(mark.into()));
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, body) }
+}
+
+/// Gives the lock back.
+///
+/// SHMKIT_ERR_NOT_OWNER: this process does not hold it; of a transferable lock: nobody does. What a dead owner left
+/// marked stays marked until shmkit_lock_mark_consistent.
+///
+/// # Safety
+/// `lock` must be NULL or a handle of this library that no other thread is closing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_release(lock: *mut shmkit_lock) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    if let Some(lock) = unsafe { Handle::<Lock>::peek(lock.cast()) }
+        && lock.release_fast()
+    {
+        return SHMKIT_OK;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { release_slowly(lock) }
+}
+
+/// # Safety
+/// As for shmkit_lock_release.
+#[cold]
+#[inline(never)]
+unsafe fn release_slowly(lock: *mut shmkit_lock) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, Lock::release) }
+}
+
+/// Says that what the lock guards is whole again after an owner's death. SHMKIT_ERR_NOT_OWNER.
+///
+/// # Safety
+/// As for shmkit_lock_release.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_mark_consistent(lock: *mut shmkit_lock) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, Lock::mark_consistent) }
+}
+
+/// Tells what is known of the lock. Nobody is asked whether the owner lives: only an acquire does that.
+///
+/// # Safety
+/// `lock` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_stat(
+    lock: *const shmkit_lock,
+    out: *mut shmkit_lock_info,
+) -> shmkit_status {
+    let body = |lock: &Lock| {
+        let (stat, owner) = lock.stat();
+        // SAFETY: the caller's promise.
+        unsafe { tell(out, stat, owner, lock.offset(), lock.is_transferable()) }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, body) }
+}
+
+/// Removes the name of a named lock; who has it open keeps it. As shmkit_segment_unlink.
+///
+/// SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
+///
+/// # Safety
+/// `lock` must be NULL or a handle of this library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_unlink(lock: *mut shmkit_lock) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, Lock::unlink) }
+}
+
+/// Lets go of the lock. Closing does not release it: when the last handle of the segment in this process goes, whatever
+/// this process still holds in it counts as held by the dead. As shmkit_segment_close.
+///
+/// # Safety
+/// `lock` must be NULL or a handle of this library that no other thread is using.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_close(lock: *mut shmkit_lock) -> shmkit_status {
+    run(|| {
+        // SAFETY: the caller's promise.
+        unsafe { Handle::<Lock>::close(lock.cast()) }
+    })
+}

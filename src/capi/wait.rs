@@ -1,0 +1,33 @@
+//! How long calls wait, and what may end them.
+
+use super::interrupt::SHMKIT_INTERRUPTIBLE;
+use crate::error::{Error, Result};
+use crate::sync::{Limit, Patience};
+
+/// As a timeout: wait as long as it takes.
+pub const SHMKIT_FOREVER: i64 = -1;
+/// As a timeout: do not wait; SHMKIT_ERR_WOULD_BLOCK where that would be needed.
+pub const SHMKIT_NOWAIT: i64 = 0;
+
+/// Says whether timeout and flags mean something.
+#[inline(always)]
+pub(super) fn is_valid(timeout_ns: i64, flags: u32) -> bool {
+    timeout_ns >= SHMKIT_FOREVER && flags & !SHMKIT_INTERRUPTIBLE == 0
+}
+
+/// Reads timeout and flags.
+pub(super) fn patience(timeout_ns: i64, flags: u32) -> Result<Patience> {
+    if !is_valid(timeout_ns, flags) {
+        return Err(Error::Invalid(
+            format!("timeout {timeout_ns} ns, flags {flags:#x}: neither SHMKIT_FOREVER nor a time from 0 on, or flags that mean nothing here").into(),
+        ));
+    }
+    Ok(Patience {
+        limit: match timeout_ns {
+            SHMKIT_FOREVER => Limit::Forever,
+            SHMKIT_NOWAIT => Limit::Now,
+            time => Limit::Within(time as u64),
+        },
+        interruptible: flags & SHMKIT_INTERRUPTIBLE != 0,
+    })
+}

@@ -1,0 +1,332 @@
+//! Objects: something of 64 bytes and more that stands at a place in shared memory and says what it is.
+//!
+//! | tag                   | means                                              | goes to                                     |
+//! |-----------------------|----------------------------------------------------|---------------------------------------------|
+//! | 0                     | nothing stands here                                | me + MAKING: whoever creates it             |
+//! | me + MAKING           | I am making it                                     | kind + flags, by a single store             |
+//! | dead + MAKING         | whoever was making it is dead                      | me + MAKING: the next who creates it        |
+//! | kind + flags << 32    | it is there                                        | stays                                       |
+//!
+//! If a process dies while it makes one, the next one that creates it begins again; nobody has used it yet.
+
+use crate::arena;
+use crate::error::{Error, Result};
+use crate::layout::{Kind, Words};
+use crate::options::{Form, Options};
+use crate::participant::Id;
+use crate::segment::{Content, Segment};
+use crate::sync::Life;
+use crate::sys::clock;
+use crate::sys::fork::Cell;
+use std::ffi::CStr;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// In a tag: it is being made. No kind has this bit.
+const MAKING: u64 = 1 << 29;
+
+/// Where an object stands must be a multiple of this.
+pub const ALIGNMENT: u64 = 64;
+
+/// Words that say what they are.
+pub trait Object: Words + Sized {
+    /// The first word.
+    fn tag(&self) -> &AtomicU64;
+    /// Makes all but the tag as it is in a new object.
+    fn clear(&self);
+}
+
+/// What an object is and how it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    /// What it is.
+    pub kind: Kind,
+    /// How it was made: bits of that kind's own.
+    pub flags: u32,
+}
+
+impl Tag {
+    fn word(self) -> u64 {
+        self.kind as u64 | u64::from(self.flags) << 32
+    }
+}
+
+/// Whether something is made or found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Create {
+    /// It must not be there.
+    Always,
+    /// It must be there.
+    Never,
+    /// It is made if it is not there.
+    IfMissing,
+}
+
+/// An object at its place: it keeps the memory mapped.
+pub struct Placed<T> {
+    words: NonNull<T>,
+    cell: Cell,
+    offset: u64,
+    /// Where it is one of many in an arena.
+    place: Option<arena::Place>,
+    /// Whether its file holds nothing else.
+    has_own_file: bool,
+    segment: Arc<Segment>,
+}
+
+// SAFETY: the words are atomics in a mapping that belongs to the process and lives as long as `segment`.
+unsafe impl<T: Words> Send for Placed<T> {}
+// SAFETY: as for Send.
+unsafe impl<T: Words> Sync for Placed<T> {}
+
+impl<T: Object> Placed<T> {
+    /// Finds or makes an object at `offset` of the data of a full segment.
+    ///
+    /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, or not
+    /// inside; or it is there, but was made in another way. `NotFound`, `Exists`: as `create` says. `Permission`: the
+    /// handle is read-only.
+    pub fn at(segment: &Arc<Segment>, offset: u64, tag: Tag, create: Create) -> Result<Placed<T>> {
+        let words: &T = segment
+            .words()?
+            .at(offset)
+            .filter(|_| offset.is_multiple_of(ALIGNMENT))
+            .ok_or_else(|| {
+                let text = format!(
+                    "offset {offset}: a {:?} stands at a multiple of {ALIGNMENT} and wholly inside the segment",
+                    tag.kind
+                );
+                Error::Invalid(text.into())
+            })?;
+        establish(words, tag, create, segment)?;
+        Placed::new(segment.clone(), NonNull::from(words), offset, None)
+    }
+
+    /// Takes words that are known to be there: `words` lies in the mapping of `segment`.
+    pub fn known(segment: Arc<Segment>, words: NonNull<T>) -> Result<Placed<T>> {
+        Placed::new(segment, words, 0, None)
+    }
+
+    /// Finds or makes a file that holds just this object.
+    ///
+    /// As `Segment::open` and `Segment::create`; `Invalid`: it is there, but was made in another way.
+    pub fn in_file(name: &CStr, tag: Tag, create: Create, options: &Options) -> Result<Placed<T>> {
+        let options = Options {
+            form: Form::Full,
+            ..options.clone()
+        };
+        let size = size_of::<T>() as u64;
+        let content = Content {
+            kind: tag.kind,
+            prepare: &|bytes| {
+                if let Some(words) = bytes.at::<T>(0) {
+                    words.clear();
+                    words.tag().store(tag.word(), Ordering::Relaxed);
+                }
+            },
+        };
+        let segment = match create {
+            Create::Always => Segment::create_with(Some(name), size, &options, &content),
+            Create::Never => Segment::open_with(name, size, &options, tag.kind),
+            Create::IfMissing => Segment::open_or_create_with(Some(name), size, &options, &content),
+        }?;
+        Placed::alone(segment, tag, create)
+    }
+
+    fn alone(segment: Segment, tag: Tag, create: Create) -> Result<Placed<T>> {
+        // Whoever made the file, the object was in it before it had its name.
+        let create = match create {
+            Create::Always => Create::Never,
+            other => other,
+        };
+        let mut placed = Placed::at(&Arc::new(segment), 0, tag, create)?;
+        placed.has_own_file = true;
+        Ok(placed)
+    }
+
+    /// Makes an object without a name, in the arena of this process.
+    pub fn unnamed(tag: Tag) -> Result<Placed<T>> {
+        let place = arena::Place::new()?;
+        let words: &T = place
+            .segment
+            .words()?
+            .at(place.offset)
+            .ok_or(Error::Internal("a place outside its arena".into()))?;
+        // The place is ours alone: what an object before it has left is no reason to wait.
+        words.tag().store(0, Ordering::Relaxed);
+        establish(words, tag, Create::Always, &place.segment)?;
+        let (segment, offset, words) = (place.segment.clone(), place.offset, NonNull::from(words));
+        Placed::new(segment, words, offset, Some(place))
+    }
+
+    /// Finds an object behind a descriptor that was handed over: at `offset` of an arena, or alone in its file.
+    pub fn open_fd(fd: i32, offset: u64, tag: Tag, options: &Options) -> Result<Placed<T>> {
+        match Segment::open_fd_with(fd, 0, options, tag.kind) {
+            Ok(segment) => Placed::alone(segment, tag, Create::Never),
+            Err(Error::WrongKind(cause)) => {
+                let place = arena::Place::open(fd, offset).map_err(|error| match error {
+                    Error::WrongKind(_) => Error::WrongKind(cause),
+                    other => other,
+                })?;
+                let mut placed = Placed::at(&place.segment, offset, tag, Create::Never)?;
+                placed.place = Some(place);
+                Ok(placed)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn new(
+        segment: Arc<Segment>,
+        words: NonNull<T>,
+        offset: u64,
+        place: Option<arena::Place>,
+    ) -> Result<Placed<T>> {
+        Ok(Placed {
+            words,
+            cell: segment.identity_cell()?,
+            offset,
+            place,
+            has_own_file: false,
+            segment,
+        })
+    }
+}
+
+impl<T> Placed<T> {
+    /// Returns the words.
+    #[inline(always)]
+    pub fn words(&self) -> &T {
+        // SAFETY: they lie in the mapping of `segment` (each constructor has found them there), which lives as long as
+        // self; they are Words, which any process may change at any time.
+        unsafe { self.words.as_ref() }
+    }
+
+    /// Returns our id if it has been claimed in this process.
+    #[inline(always)]
+    pub fn known_id(&self) -> Option<Id> {
+        Id::of(self.cell.load(Ordering::Relaxed))
+    }
+
+    /// Returns our id, claiming one where there is none.
+    #[inline(always)]
+    pub fn id(&self) -> Result<Id> {
+        match self.known_id() {
+            Some(id) => Ok(id),
+            None => self.segment.identify(),
+        }
+    }
+
+    /// Returns the segment that it lies in.
+    pub fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Returns its place in that segment's data.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Returns what `open_fd` needs in another process: a descriptor, which stays ours, and an offset.
+    ///
+    /// From now on its place in an arena is never given to another object. `Invalid`: it stands in a segment, which is
+    /// what must be handed over.
+    pub fn hand_over(&self) -> Result<(i32, u64)> {
+        match &self.place {
+            Some(place) => place.expose(),
+            None if self.has_own_file => {}
+            None => {
+                return Err(Error::Invalid(
+                    "it stands in a segment: hand that over, and the offset in it".into(),
+                ));
+            }
+        }
+        Ok((self.segment.fd(), self.offset))
+    }
+
+    /// Removes the name of the file that holds this object alone.
+    pub fn unlink(&self) -> Result<()> {
+        match self.has_own_file {
+            true => self.segment.unlink(),
+            false => Err(Error::Invalid(
+                "it has no name of its own: unlink the segment that it stands in".into(),
+            )),
+        }
+    }
+}
+
+/// Has `words` say `tag`, as far as `create` allows.
+fn establish<T: Object>(words: &T, tag: Tag, create: Create, segment: &Segment) -> Result<()> {
+    /// How long to leave somebody alone who is just making it.
+    const SHORTLY: std::time::Duration = std::time::Duration::from_micros(100);
+    /// Making takes less than a microsecond. Who has not done it after so long is stopped, or is a lie.
+    const LONG: u64 = 1_000_000_000;
+    let mut deadline = None;
+    loop {
+        // PAIRS object.made: who reads the kind sees what its maker stored before.
+        let seen = words.tag().load(Ordering::Acquire);
+        if seen & MAKING == 0 && seen != 0 {
+            return match create {
+                Create::Always => Err(Error::Exists("an object stands there already".into())),
+                Create::Never | Create::IfMissing => compare(seen, tag, create),
+            };
+        }
+        if seen != 0 {
+            // 1. Somebody is making it: alive, we wait; dead, nobody has used it.
+            let dead = match Id::of(seen) {
+                Some(maker) => segment.is_dead(maker)?,
+                None => true,
+            };
+            if !dead {
+                let now = clock::monotonic();
+                if now > *deadline.get_or_insert(now.saturating_add(LONG)) {
+                    return Err(Error::Timeout(
+                        "somebody who lives is making the object, and does not get on".into(),
+                    ));
+                }
+                std::thread::sleep(SHORTLY);
+                continue;
+            }
+        }
+        if create == Create::Never {
+            return Err(Error::NotFound(
+                format!("no {:?} has been made there", tag.kind).into(),
+            ));
+        }
+        // 2. Others may be here as well: one of us makes it, the rest wait.
+        let making = segment.identify()?.bits() | MAKING;
+        if words
+            .tag()
+            .compare_exchange(seen, making, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+        {
+            words.clear();
+            // 3. From here on it is there. PAIRS object.made
+            words.tag().store(tag.word(), Ordering::Release);
+            return Ok(());
+        }
+    }
+}
+
+fn compare(seen: u64, tag: Tag, create: Create) -> Result<()> {
+    let kind = seen as u32;
+    if kind != tag.kind as u32 {
+        let found = match Kind::of(kind) {
+            Some(kind) => format!("a {kind:?}"),
+            None => format!("no object (the word {seen:#x})"),
+        };
+        return Err(Error::WrongKind(
+            format!("{found} stands there, not a {:?}", tag.kind).into(),
+        ));
+    }
+    if create == Create::IfMissing && seen != tag.word() {
+        return Err(Error::Invalid(
+            format!(
+                "the {:?} is there, but was made with other options",
+                tag.kind
+            )
+            .into(),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! Recursive locks: a thread that holds one may take it again, and gives it back as often.
+//!
+//! `sync::rlock` has the states; the place and the owner's identity are those of any lock.
+
+use crate::error::Result;
+use crate::layout::Kind;
+pub use crate::lock::{Create, Limit, Patience, Stat};
+use crate::lock::{Options, nobody};
+use crate::object::{Placed, Tag};
+use crate::participant::Person;
+use crate::segment::Segment;
+use crate::sync::lock::{Spins, Words};
+use crate::sync::rlock;
+use std::ffi::CStr;
+use std::sync::Arc;
+
+const TAG: Tag = Tag {
+    kind: Kind::RLock,
+    flags: 0,
+};
+
+/// A recursive lock of which this process has a handle. `Options::transferable` means nothing here.
+pub struct RLock {
+    placed: Placed<Words>,
+    spins: Spins,
+}
+
+impl RLock {
+    /// How many bytes one takes in a segment.
+    pub const SIZE: u64 = size_of::<Words>() as u64;
+
+    fn new(placed: Placed<Words>) -> RLock {
+        RLock {
+            placed,
+            spins: Spins::default(),
+        }
+    }
+
+    /// As `Lock::unnamed`.
+    pub fn unnamed() -> Result<RLock> {
+        Placed::unnamed(TAG).map(RLock::new)
+    }
+
+    /// As `Lock::named`.
+    pub fn named(name: &CStr, create: Create, options: &Options) -> Result<RLock> {
+        Placed::in_file(name, TAG, create, &options.for_file()).map(RLock::new)
+    }
+
+    /// As `Lock::at`.
+    pub fn at(segment: &Arc<Segment>, offset: u64, create: Create) -> Result<RLock> {
+        Placed::at(segment, offset, TAG, create).map(RLock::new)
+    }
+
+    /// As `Lock::open_fd`.
+    pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<RLock> {
+        Placed::open_fd(fd, offset, TAG, &options.for_file()).map(RLock::new)
+    }
+
+    /// Takes the lock, or takes it once more; as `Lock::acquire`. `Overflow`: held 2^64 - 1 times.
+    pub fn acquire(&self, patience: Patience) -> Result<bool> {
+        let me = self.placed.id()?;
+        let (words, life) = (self.placed.words(), self.placed.segment());
+        rlock::acquire(words, me, patience, &self.spins, life)
+    }
+
+    /// Takes the lock, however long that takes, until the guard is dropped.
+    pub fn lock(&self) -> Result<Guard<'_>> {
+        let recovered = self.acquire(Patience::ENDLESS)?;
+        Ok(Guard {
+            lock: self,
+            recovered,
+        })
+    }
+
+    /// Gives the lock back once. `NotOwner`: this thread does not hold it.
+    pub fn release(&self) -> Result<()> {
+        match self.placed.known_id() {
+            Some(me) => rlock::release(self.placed.words(), me),
+            None => Err(nobody()),
+        }
+    }
+
+    /// Says that what the lock guards is whole again. `NotOwner`: this thread does not hold it.
+    pub fn mark_consistent(&self) -> Result<()> {
+        match self.placed.known_id() {
+            Some(me) => rlock::mark_consistent(self.placed.words(), me),
+            None => Err(nobody()),
+        }
+    }
+
+    /// Returns how often this thread holds it.
+    pub fn depth(&self) -> u64 {
+        let me = self.placed.known_id();
+        me.map_or(0, |me| rlock::depth(self.placed.words(), me))
+    }
+
+    /// As `Lock::stat`.
+    pub fn stat(&self) -> (Stat, Option<Person>) {
+        let stat = self.placed.words().stat();
+        let owner = stat.owner.and_then(|id| self.segment().person(id));
+        (stat, owner)
+    }
+
+    /// As `Lock::unlink`.
+    pub fn unlink(&self) -> Result<()> {
+        self.placed.unlink()
+    }
+
+    /// As `Lock::segment`.
+    pub fn segment(&self) -> &Segment {
+        self.placed.segment()
+    }
+
+    /// As `Lock::offset`.
+    pub fn offset(&self) -> u64 {
+        self.placed.offset()
+    }
+
+    /// As `Lock::hand_over`.
+    pub fn hand_over(&self) -> Result<(i32, u64)> {
+        self.placed.hand_over()
+    }
+}
+
+/// A recursive lock that is held; dropped, it is released once.
+pub struct Guard<'a> {
+    lock: &'a RLock,
+    recovered: bool,
+}
+
+impl Guard<'_> {
+    /// As `lock::Guard::recovered`.
+    pub fn recovered(&self) -> bool {
+        self.recovered
+    }
+
+    /// As `lock::Guard::mark_consistent`.
+    pub fn mark_consistent(&self) -> Result<()> {
+        self.lock.mark_consistent()
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        // As `lock::Guard`; in another thread than the one that took it, too.
+        let _ = self.lock.release();
+    }
+}

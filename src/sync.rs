@@ -1,0 +1,49 @@
+//! Synchronisation: the words of locks in shared memory and what changes them. They know no segment and no handle.
+//!
+//! Whoever calls brings its own id and an answer to "is this one dead?".
+
+pub mod lock;
+#[cfg(all(loom, test))]
+mod model;
+pub mod rlock;
+
+use crate::error::Result;
+
+/// Tells who is dead.
+pub trait Life {
+    /// Says whether the participant with this id has ended. Never true for one that lives.
+    fn is_dead(&self, id: crate::participant::Id) -> Result<bool>;
+}
+
+/// How long to wait, and who may end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// How long.
+    pub limit: Limit,
+    /// Whether the interrupt hook may end it.
+    pub interruptible: bool,
+}
+
+/// How long to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Not at all.
+    Now,
+    /// So many nanoseconds.
+    Within(u64),
+    /// Until it is there.
+    Forever,
+}
+
+impl Patience {
+    /// For ever, whatever signals come.
+    pub const ENDLESS: Patience = Patience {
+        limit: Limit::Forever,
+        interruptible: false,
+    };
+    /// Not at all.
+    pub const NONE: Patience = Patience {
+        limit: Limit::Now,
+        interruptible: false,
+    };
+}

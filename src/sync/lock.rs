@@ -1,0 +1,362 @@
+//! The lock: one word that says who holds it.
+//!
+//! | word                | means                                  | goes to                                                |
+//! |---------------------|----------------------------------------|--------------------------------------------------------|
+//! | 0                   | free                                   | me: acquire                                            |
+//! | DIED                | free, the last owner but one died       | me + DIED: acquire                                     |
+//! | me                  | held                                   | 0: release; me + WAITERS: somebody begins to wait      |
+//! | me + WAITERS        | held, somebody may sleep               | 0 and one is woken: release                            |
+//! | me + DIED …         | held, what it guards may be half done  | me …: mark_consistent; DIED: release                   |
+//! | dead …              | its owner is dead                      | me + DIED + WAITERS: whoever waits, or tries           |
+//!
+//! Each arrow is one compare-and-swap of the whole word, so whoever dies is before it or behind it:
+//!   acquire: dead before it, nothing has happened; behind it, its owner is dead and the next one takes it over;
+//!   release: likewise; behind it a wake may be lost, and sleepers look again within 16 ms;
+//!   take-over: the new owner is dead in turn, and DIED stays.
+
+use super::{Life, Limit, Patience};
+use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::sys::atomic::{AtomicU64, Ordering, spin_loop};
+use crate::sys::futex::{self, Awake};
+use crate::sys::{clock, interrupt, process};
+
+/// In the word: somebody may sleep on it. It lies in the half that the futex compares: a lower half that comes round
+/// again shows it, so whoever releases then wakes.
+const WAITERS: u64 = 1 << 31;
+/// In the word: an owner died, and nobody has said since that what the lock guards is whole.
+const DIED: u64 = 1 << 30;
+
+/// The first sleep, in nanoseconds; each is twice as long as the one before, up to `LONGEST`. After each the word and
+/// the owner's life are looked at, whatever wakes were lost. 16 ms cost 0.3 % of a core.
+const SHORTEST: u64 = 1_000_000;
+const LONGEST: u64 = 16_000_000;
+
+/// How often a waiter looks at the word before it sleeps, at the most: about what a wake across cores costs.
+const MOST_SPINS: u64 = 1000;
+
+/// A lock of either kind in shared memory. All zeros but `tag` is a free one.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Words {
+    /// What it is and how it was made: `object` says how.
+    pub tag: std::sync::atomic::AtomicU64,
+    word: AtomicU64,
+    /// Of a recursive lock: which thread holds it, and how often; 0 while nobody does.
+    pub(super) token: AtomicU64,
+    pub(super) depth: AtomicU64,
+    acquisitions: AtomicU64,
+    contended: AtomicU64,
+    recoveries: AtomicU64,
+    /// When the first waiter for the present owner began to sleep (CLOCK_MONOTONIC); 0: nobody waits.
+    contended_since: AtomicU64,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Words>() == 64);
+
+// SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
+unsafe impl crate::layout::Words for Words {}
+
+/// What is known of a lock, each figure as it was at some moment during the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Who holds it; perhaps dead.
+    pub owner: Option<Id>,
+    /// Whether an owner died and nobody has said since that what it guards is whole.
+    pub owner_died: bool,
+    /// How often it was acquired.
+    pub acquisitions: u64,
+    /// How often that took waiting.
+    pub contended: u64,
+    /// How often it was taken over from the dead.
+    pub recoveries: u64,
+    /// When the first waiter for the present owner began to sleep (CLOCK_MONOTONIC, ns); 0: nobody waits.
+    pub contended_since: u64,
+}
+
+/// How often waiting threads of this process have lately looked before the lock was theirs: for one lock, not shared.
+#[derive(Debug, Default)]
+pub struct Spins(std::sync::atomic::AtomicU64);
+
+impl Spins {
+    fn limit(&self) -> u64 {
+        if process::processors() < 2 || cfg!(loom) {
+            return 0;
+        }
+        (2 * self.0.load(std::sync::atomic::Ordering::Relaxed) + 100).min(MOST_SPINS)
+    }
+
+    fn learn(&self, spins: u64) {
+        let old = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        let new = (old * 7 + spins) / 8;
+        self.0.store(new, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl Words {
+    /// Makes all as it is in a new lock, but for the tag.
+    pub fn clear(&self) {
+        for field in [
+            &self.word,
+            &self.token,
+            &self.depth,
+            &self.acquisitions,
+            &self.contended,
+            &self.recoveries,
+            &self.contended_since,
+        ] {
+            field.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts without an atomic step: only the owner does it.
+    #[inline(always)]
+    fn count(field: &AtomicU64) {
+        field.store(
+            field.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Takes the lock if it is free and no owner died.
+    #[inline(always)]
+    pub fn try_acquire(&self, me: Id) -> bool {
+        // PAIRS lock.hand-over: what the last owner did before it released is seen here.
+        let taken = self
+            .word
+            .compare_exchange(0, me.bits(), Ordering::Acquire, Ordering::Relaxed)
+            .is_ok();
+        if taken {
+            Words::count(&self.acquisitions);
+        }
+        taken
+    }
+
+    /// Takes the lock, waiting for it; returns whether an owner died and nobody has said since that all is whole.
+    ///
+    /// `WouldBlock`, `Timeout`, `Interrupted`; what `life` says. The lock is held if and only if this is `Ok`.
+    pub fn acquire(
+        &self,
+        me: Id,
+        patience: Patience,
+        spins: &Spins,
+        life: &impl Life,
+    ) -> Result<bool> {
+        if self.try_acquire(me) {
+            return Ok(false);
+        }
+        self.acquire_slowly(me, patience, spins, life)
+    }
+
+    #[cold]
+    fn acquire_slowly(
+        &self,
+        me: Id,
+        patience: Patience,
+        spins: &Spins,
+        life: &impl Life,
+    ) -> Result<bool> {
+        let me = me.bits();
+        let nowait = patience.limit == Limit::Now;
+        let limit = if nowait { 0 } else { spins.limit() };
+        let (mut spun, mut waited, mut slice, mut deadline) = (0, false, SHORTEST, None);
+        // Once we have slept others may sleep as well, and nobody else remembers them.
+        let mut keep = 0;
+        loop {
+            let seen = self.word.load(Ordering::Relaxed);
+            // 1. Free: whoever swaps first has it.
+            let Some(owner) = Id::of(seen) else {
+                let mine = me | keep | seen & DIED;
+                if self.swap(seen, mine) {
+                    if limit > 0 && keep == 0 {
+                        spins.learn(spun);
+                    }
+                    self.granted(waited);
+                    return Ok(seen & DIED != 0);
+                }
+                continue;
+            };
+            // 2. Its owner may be just about to release it.
+            if spun < limit {
+                spun += 1;
+                waited = true;
+                spin_loop();
+                continue;
+            }
+            // 3. Its owner may be dead. Of several who see it one swaps; WAITERS, because somebody may sleep.
+            let dead = match life.is_dead(owner) {
+                Ok(dead) => dead,
+                Err(error) => return self.give_up(keep, error),
+            };
+            if dead {
+                if self.swap(seen, me | WAITERS | DIED) {
+                    Words::count(&self.recoveries);
+                    self.granted(waited);
+                    return Ok(true);
+                }
+                continue;
+            }
+            // 4. It lives: we wait, as far as we may.
+            if nowait {
+                return Err(Error::WouldBlock("somebody else holds the lock".into()));
+            }
+            waited = true;
+            let now = clock::monotonic();
+            let deadline = *deadline.get_or_insert_with(|| match patience.limit {
+                Limit::Within(time) => now.saturating_add(time),
+                Limit::Now | Limit::Forever => u64::MAX,
+            });
+            if now >= deadline {
+                let error = Error::Timeout("the lock was not to be had in that time".into());
+                return self.give_up(keep, error);
+            }
+            // 5. Who releases must know that somebody sleeps. If the word has changed meanwhile, all begins again.
+            let expected = seen | WAITERS;
+            if seen != expected
+                && self
+                    .word
+                    .compare_exchange(seen, expected, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
+            if self.contended_since.load(Ordering::Relaxed) == 0 {
+                self.contended_since.store(now, Ordering::Relaxed);
+            }
+            keep = WAITERS;
+            let awake = futex::wait(
+                &self.word,
+                expected,
+                deadline.min(now.saturating_add(slice)),
+            );
+            slice = (2 * slice).min(LONGEST);
+            if awake != Awake::Changed
+                && let Err(error) = interrupt::ask(patience.interruptible)
+            {
+                return self.give_up(keep, error);
+            }
+        }
+    }
+
+    /// Takes the word from `seen` to `mine`.
+    fn swap(&self, seen: u64, mine: u64) -> bool {
+        // PAIRS lock.hand-over. From the dead nothing is received but what the kernel has made visible with its death.
+        self.word
+            .compare_exchange(seen, mine, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    fn granted(&self, waited: bool) {
+        Words::count(&self.acquisitions);
+        if waited {
+            Words::count(&self.contended);
+        }
+    }
+
+    /// Goes without the lock. If we slept, a wake may have been ours: then it is somebody else's now.
+    fn give_up(&self, keep: u64, error: Error) -> Result<bool> {
+        if keep != 0 {
+            futex::wake(&self.word, 1);
+        }
+        Err(error)
+    }
+
+    /// Gives the lock back if it is ours, nobody waits and no owner died.
+    #[inline(always)]
+    pub fn try_release(&self, me: Id) -> bool {
+        // PAIRS lock.hand-over
+        self.word
+            .compare_exchange(me.bits(), 0, Ordering::Release, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Gives the lock back. `NotOwner`: it is free, or somebody else's.
+    pub fn release(&self, me: Id) -> Result<()> {
+        self.release_from(|owner| owner == me.bits())
+    }
+
+    /// Gives the lock back, whoever holds it. `NotOwner`: it is free.
+    pub fn release_any(&self) -> Result<()> {
+        self.release_from(|owner| owner != 0)
+    }
+
+    fn release_from(&self, may: impl Fn(u64) -> bool) -> Result<()> {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            if !may(seen & Id::BITS) {
+                return Err(not_owner(seen));
+            }
+            if seen & WAITERS != 0 {
+                self.contended_since.store(0, Ordering::Relaxed);
+            }
+            // PAIRS lock.hand-over: what we did while we held it is seen by the next owner.
+            match self.word.compare_exchange(
+                seen,
+                seen & DIED,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+        if seen & WAITERS != 0 {
+            futex::wake(&self.word, 1);
+        }
+        Ok(())
+    }
+
+    /// Says that what the lock guards is whole again. `NotOwner`: only its owner may say so.
+    pub fn mark_consistent(&self, me: Id) -> Result<()> {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        while seen & Id::BITS == me.bits() {
+            match self.word.compare_exchange(
+                seen,
+                seen & !DIED,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(now) => seen = now,
+            }
+        }
+        Err(not_owner(seen))
+    }
+
+    /// Says whether this is the owner.
+    #[inline(always)]
+    pub fn is_held_by(&self, me: Id) -> bool {
+        self.word.load(Ordering::Relaxed) & Id::BITS == me.bits()
+    }
+
+    /// Says whether an owner died and nobody has said since that all is whole.
+    pub fn owner_died(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & DIED != 0
+    }
+
+    /// Returns what is known of it; nobody is asked whether the owner lives.
+    pub fn stat(&self) -> Stat {
+        let word = self.word.load(Ordering::Relaxed);
+        Stat {
+            owner: Id::of(word),
+            owner_died: word & DIED != 0,
+            acquisitions: self.acquisitions.load(Ordering::Relaxed),
+            contended: self.contended.load(Ordering::Relaxed),
+            recoveries: self.recoveries.load(Ordering::Relaxed),
+            contended_since: match word & WAITERS {
+                0 => 0,
+                _ => self.contended_since.load(Ordering::Relaxed),
+            },
+        }
+    }
+}
+
+#[cold]
+fn not_owner(seen: u64) -> Error {
+    let text = match Id::of(seen) {
+        None => "nobody holds the lock",
+        Some(_) => "the lock is held, but not by this process",
+    };
+    Error::NotOwner(text.into())
+}

@@ -1,0 +1,99 @@
+//! The recursive lock: a lock whose owner is a thread, which may take it again and gives it back as often.
+//!
+//! | word  | token     | depth | means                                                      |
+//! |-------|-----------|-------|------------------------------------------------------------|
+//! | free  | 0         | any   | free                                                       |
+//! | me    | 0         | any   | just taken, or just about to be given back, by some thread |
+//! | me    | my thread | n     | held by this thread, n times                               |
+//! | dead … | any      | any   | taken over as any lock; the new owner stores both anew     |
+//!
+//! Token and depth are only stored by the owner; the token is 0 before the word is given back, so a thread that finds
+//! its own token under its own id has stored it itself. If a process dies anywhere, its lock is taken over as any.
+
+use super::lock::{Spins, Words};
+use super::{Life, Patience};
+use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::sys::atomic::Ordering;
+#[cfg(loom)]
+use loom::thread_local;
+#[cfg(not(loom))]
+use std::thread_local;
+
+/// Returns what tells this thread from all others that ever use this segment.
+///
+/// The lower half of the participant's ticket and a number that no other thread of this process ever had. A number
+/// alone would do for the threads of one process, but after a take-over the token of the dead one stands there until
+/// the new owner stores its own.
+fn token(me: Id) -> u64 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        static NUMBER: u32 = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    }
+    // A thread that is just ending has lost its number; then it is nobody in particular.
+    let number = NUMBER.try_with(|number| *number).unwrap_or(0);
+    me.ticket() << 32 | u64::from(number)
+}
+
+/// Takes the lock, or takes it once more; returns as `Words::acquire`.
+///
+/// `Overflow`: held 2^64 - 1 times.
+pub fn acquire(
+    words: &Words,
+    me: Id,
+    patience: Patience,
+    spins: &Spins,
+    life: &impl Life,
+) -> Result<bool> {
+    if is_held_by_this_thread(words, me) {
+        let depth = words.depth.load(Ordering::Relaxed);
+        let deeper = depth
+            .checked_add(1)
+            .ok_or_else(|| Error::Overflow("the recursive lock is held too often".into()))?;
+        words.depth.store(deeper, Ordering::Relaxed);
+        return Ok(words.owner_died());
+    }
+    let recovered = words.acquire(me, patience, spins, life)?;
+    words.depth.store(1, Ordering::Relaxed);
+    words.token.store(token(me), Ordering::Relaxed);
+    Ok(recovered)
+}
+
+/// Gives the lock back once. `NotOwner`: another thread holds it, or nobody.
+pub fn release(words: &Words, me: Id) -> Result<()> {
+    if !is_held_by_this_thread(words, me) {
+        return Err(Error::NotOwner(
+            "this thread does not hold the recursive lock".into(),
+        ));
+    }
+    let depth = words.depth.load(Ordering::Relaxed);
+    if depth > 1 {
+        words.depth.store(depth - 1, Ordering::Relaxed);
+        return Ok(());
+    }
+    words.token.store(0, Ordering::Relaxed);
+    words.release(me)
+}
+
+/// As `Words::mark_consistent`, for the thread that holds it.
+pub fn mark_consistent(words: &Words, me: Id) -> Result<()> {
+    if !is_held_by_this_thread(words, me) {
+        return Err(Error::NotOwner(
+            "this thread does not hold the recursive lock".into(),
+        ));
+    }
+    words.mark_consistent(me)
+}
+
+/// Returns how often this thread holds it.
+pub fn depth(words: &Words, me: Id) -> u64 {
+    match is_held_by_this_thread(words, me) {
+        true => words.depth.load(Ordering::Relaxed),
+        false => 0,
+    }
+}
+
+fn is_held_by_this_thread(words: &Words, me: Id) -> bool {
+    words.is_held_by(me) && words.token.load(Ordering::Relaxed) == token(me)
+}

@@ -1,0 +1,139 @@
+//! Across borders: PID namespaces in which both sides have the same numbers, and other users.
+
+use super::common::kernel::{become_nobody, can_change_user};
+use super::common::process::{Child, alone, fork, shared_words, wait_until};
+use super::common::{Folder, skip};
+use super::{full, holder, lock, recover, stay, unnamed};
+use nix::sched::{CloneFlags, unshare};
+use shmkit::lock::Patience;
+use shmkit::segment::{Options, Segment};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Runs `body` as process 1 of a PID namespace of its own; the child that is returned ends when that one has.
+fn contained(body: impl FnOnce()) -> Child {
+    fork(|| {
+        unshare(CloneFlags::CLONE_NEWPID).expect("asked before");
+        // SAFETY: this process has one thread.
+        match unsafe { libc::fork() } {
+            0 => {
+                assert_eq!(std::process::id(), 1);
+                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+                // SAFETY: _exit takes any number; nothing of the parent's is flushed or dropped.
+                unsafe { libc::_exit(i32::from(ended.is_err())) };
+            }
+            first => {
+                let ended = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(first), None);
+                let status = ended.expect("it can be waited for");
+                assert!(
+                    matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
+                    "{status:?}"
+                );
+            }
+        }
+    })
+}
+
+fn can_unshare() -> bool {
+    let can = fork(|| {
+        if unshare(CloneFlags::CLONE_NEWPID).is_err() {
+            // SAFETY: _exit takes any number.
+            unsafe { libc::_exit(1) };
+        }
+    })
+    .wait()
+        == super::common::process::Ended::Exit(0);
+    if !can {
+        skip("no PID namespaces: equal numbers in two containers");
+    }
+    can
+}
+
+#[test]
+fn two_containers_with_equal_numbers() {
+    alone(|| {
+        if !can_unshare() {
+            return;
+        }
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        let words = shared_words(3);
+        let here = std::fs::metadata("/proc/self/ns/pid").unwrap();
+        let owner = contained(|| {
+            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            words[0].store(1, Relaxed);
+            wait_until(|| words[0].load(Relaxed) == 2);
+            // Process 1 of a namespace cannot kill itself: it ends as abruptly as it can.
+            // SAFETY: _exit takes any number.
+            unsafe { libc::_exit(0) };
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        let told = lock.stat().1.unwrap();
+        assert_eq!(told.pid, 1);
+        assert_ne!(told.namespace, std::os::unix::fs::MetadataExt::ino(&here));
+        let waiter = contained(|| {
+            refused!(NotOwner, lock.release());
+            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            words[1].store(1, Relaxed);
+            recover(&lock);
+        });
+        wait_until(|| words[1].load(Relaxed) == 1);
+        words[0].store(2, Relaxed);
+        waiter.succeed();
+        owner.succeed();
+    });
+}
+
+#[test]
+fn another_user() {
+    alone(|| {
+        if !can_change_user() {
+            return;
+        }
+        let folder = Folder::new();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let options = Options {
+            mode: Some(0o666),
+            directory: folder.directory(),
+            ..full(0)
+        };
+        let segment = Arc::new(Segment::create(Some(c"a"), 4096, &options).unwrap());
+        let own = lock(&segment, 0);
+        let words = shared_words(1);
+        let child = fork(|| {
+            become_nobody();
+            refused!(Untrusted, Segment::open(c"a", 0, &options));
+            let trusting = Options {
+                trust: true,
+                ..options.clone()
+            };
+            let segment = Arc::new(Segment::open(c"a", 0, &trusting).unwrap());
+            let lock = lock(&segment, 0);
+            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            words[0].store(1, Relaxed);
+            stay();
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        refused!(WouldBlock, own.acquire(Patience::NONE));
+        child.kill();
+        recover(&own);
+        // And the other way round.
+        let owner = holder(&own, || {});
+        let child = fork(|| {
+            become_nobody();
+            let trusting = Options {
+                trust: true,
+                ..options.clone()
+            };
+            let segment = Arc::new(Segment::open(c"a", 0, &trusting).unwrap());
+            let lock = lock(&segment, 0);
+            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            words[0].store(2, Relaxed);
+            recover(&lock);
+        });
+        wait_until(|| words[0].load(Relaxed) == 2);
+        owner.kill();
+        child.succeed();
+    });
+}

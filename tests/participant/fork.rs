@@ -1,0 +1,189 @@
+//! Children: made by fork, by vfork, by a raw clone, and by the hundred while their parent claims.
+
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::common::{Name, byte};
+use super::{claim, descriptor_alone, full, holder, lock, recover, stay, unnamed, within};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use shmkit::lock::Patience;
+use shmkit::segment::Segment;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+#[test]
+fn a_child_owns_nothing_of_its_parents() {
+    alone(|| {
+        let segment = unnamed(0);
+        let (held, free) = (lock(&segment, 0), lock(&segment, 1));
+        held.acquire(Patience::NONE).unwrap();
+        let mine = held.stat().0.owner.unwrap();
+        fork(|| {
+            refused!(NotOwner, held.release());
+            refused!(NotOwner, held.mark_consistent());
+            refused!(WouldBlock, held.acquire(Patience::NONE));
+            refused!(NotOwner, held.release());
+            assert_eq!(free.acquire(Patience::NONE), Ok(false));
+            let its = free.stat().0.owner.unwrap();
+            assert_ne!(its.ticket(), mine.ticket());
+            assert_ne!(its.slot(), mine.slot());
+            free.release().unwrap();
+        })
+        .succeed();
+        // Nor does its end take anything from the parent.
+        assert_eq!(held.stat().0.owner, Some(mine));
+        fork(|| drop(refused!(WouldBlock, held.acquire(Patience::NONE)))).succeed();
+        held.release().unwrap();
+    });
+}
+
+#[test]
+fn a_child_closes_what_it_has_inherited_and_the_parent_lives() {
+    alone(|| {
+        let name = Name::new();
+        let words = shared_words(1);
+        let parent = fork(|| {
+            let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+            let held = lock(&segment, 0);
+            held.acquire(Patience::NONE).unwrap();
+            let mut kept = Some((held, segment));
+            fork(|| drop(kept.take())).succeed();
+            words[0].store(1, Relaxed);
+            stay();
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        let segment = Arc::new(Segment::open(&name, 0, &full(0)).unwrap());
+        let held = lock(&segment, 0);
+        refused!(Timeout, held.acquire(within(30)));
+        parent.kill();
+        recover(&held);
+    });
+}
+
+#[test]
+fn a_raw_clone_is_another_participant() {
+    alone(|| {
+        let segment = unnamed(0);
+        let (held, free) = (lock(&segment, 0), lock(&segment, 1));
+        held.acquire(Patience::NONE).unwrap();
+        let mine = held.stat().0.owner.unwrap().ticket();
+        // SAFETY: like fork, without the handlers of the C library; this process has one thread.
+        let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        if child == 0 {
+            let fine = matches!(held.release(), Err(shmkit::error::Error::NotOwner(_)))
+                && matches!(
+                    held.acquire(Patience::NONE),
+                    Err(shmkit::error::Error::WouldBlock(_))
+                )
+                && free.acquire(Patience::NONE) == Ok(false)
+                && free
+                    .stat()
+                    .0
+                    .owner
+                    .is_some_and(|owner| owner.ticket() != mine);
+            // SAFETY: _exit takes any number; nothing of the parent's is flushed or dropped.
+            unsafe { libc::_exit(i32::from(!fine)) };
+        }
+        let status = nix::sys::wait::waitpid(Pid::from_raw(child as i32), None).unwrap();
+        assert!(
+            matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
+            "{status:?}"
+        );
+        // It died holding that one.
+        recover(&free);
+        held.release().unwrap();
+    });
+}
+
+#[test]
+fn starting_programs_changes_nothing() {
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        lock.acquire(Patience::NONE).unwrap();
+        let owner = lock.stat().0.owner;
+        for _ in 0..20 {
+            assert!(
+                std::process::Command::new("true")
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+        assert_eq!(lock.stat().0.owner, owner);
+        fork(|| drop(refused!(Timeout, lock.acquire(within(30))))).succeed();
+        lock.release().unwrap();
+    });
+}
+
+#[test]
+fn a_storm_of_forks_keeps_no_dead_claimer_alive() {
+    alone(|| {
+        let segment = unnamed(0);
+        let survivor = lock(&segment, 0);
+        let mut inherited = Some((unnamed(0), ()));
+        let words = shared_words(3);
+        for _ in 0..10 {
+            for word in words {
+                word.store(0, Relaxed);
+            }
+            let claimer = fork(|| {
+                let group = Pid::from_raw(0);
+                nix::unistd::setpgid(group, group).unwrap();
+                std::thread::spawn(move || {
+                    // Children that only sleep, as fast as they can be made.
+                    for _ in 0..100 {
+                        // SAFETY: the child only calls pause, whatever other threads were doing.
+                        if unsafe { libc::fork() } == 0 {
+                            stay();
+                        }
+                        words[1].fetch_add(1, Relaxed);
+                    }
+                });
+                let fd = descriptor_alone(&mut inherited);
+                while words[1].load(Relaxed) < 50 {
+                    let lock = claim(&fd, 0);
+                    assert!(lock.acquire(Patience::NONE).is_ok());
+                    lock.release().unwrap();
+                    words[2].fetch_add(1, Relaxed);
+                }
+                // It ends as an owner here, and in many lives before as one who let go.
+                survivor.acquire(Patience::NONE).unwrap();
+                words[0].store(1, Relaxed);
+                stay();
+            });
+            wait_until(|| words[0].load(Relaxed) == 1);
+            let group = claimer.pid();
+            kill(group, Signal::SIGKILL).unwrap();
+            // Its children live, and have copies of all that it had.
+            recover(&survivor);
+            assert!(words[2].load(Relaxed) > 0, "it has claimed meanwhile");
+            // None of its identities is locked any more: the whole table can be taken by others.
+            let file = byte::reopen(inherited.as_ref().unwrap().0.fd());
+            let held = (1..=words[2].load(Relaxed) as i64 * 20)
+                .filter(|ticket| byte::is_locked(&file, (1 << 62) + ticket));
+            assert_eq!(held.count(), 0, "a child keeps a dead identity alive");
+            killpg(group, Signal::SIGKILL).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_child_that_lives_on_does_not_keep_its_parents_lock() {
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        let heir = shared_words(1);
+        let owner = holder(&lock, || {
+            // SAFETY: this process has one thread.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                stay();
+            }
+            heir[0].store(child as u64, Relaxed);
+        });
+        wait_until(|| heir[0].load(Relaxed) != 0);
+        owner.kill();
+        recover(&lock);
+        kill(Pid::from_raw(heir[0].load(Relaxed) as i32), Signal::SIGKILL).expect("it lives");
+    });
+}

@@ -1,0 +1,195 @@
+//! Whom is asked about life: descriptors that are lost, numbers that stand for other files, strangers' locks.
+
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::common::{Folder, Name, byte};
+use super::{close_all, full, holder, lock, recover, unnamed, within};
+use shmkit::lock::Patience;
+use shmkit::segment::Segment;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The byte that the participant with this ticket holds, as the layout fixes it.
+fn byte_of(ticket: u64) -> i64 {
+    (1 << 62) + ticket as i64
+}
+
+/// Fills the numbers that have become free with files that know no locks.
+fn reuse_numbers() -> Vec<File> {
+    (0..32).map(|_| File::open("/dev/null").unwrap()).collect()
+}
+
+#[test]
+fn the_byte_of_the_owner_is_locked() {
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        let child = holder(&lock, || {});
+        let ticket = lock.stat().0.owner.unwrap().ticket();
+        let file = byte::reopen(segment.fd());
+        assert!(byte::is_locked(&file, byte_of(ticket)));
+        assert!(!byte::is_locked(&file, byte_of(ticket + 1)));
+        child.kill();
+        assert!(!byte::is_locked(&file, byte_of(ticket)));
+    });
+}
+
+#[test]
+fn a_strangers_shared_lock_is_not_life() {
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        let child = holder(&lock, || {});
+        let ticket = lock.stat().0.owner.unwrap().ticket();
+        let file = byte::reopen(segment.fd());
+        child.kill();
+        byte::share(&file, byte_of(ticket), 1);
+        recover(&lock);
+    });
+}
+
+#[test]
+fn a_number_that_stands_for_another_file_never_says_dead() {
+    alone(|| {
+        let name = Name::new();
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let (held, other) = (lock(&segment, 0), lock(&segment, 1));
+        let words = shared_words(2);
+        let asker = fork(|| {
+            // It has its own identity before its descriptors go.
+            other.acquire(Patience::NONE).unwrap();
+            other.release().unwrap();
+            words[0].store(1, Relaxed);
+            wait_until(|| words[0].load(Relaxed) == 2);
+            close_all();
+            let _files = reuse_numbers();
+            refused!(WouldBlock, held.acquire(Patience::NONE));
+            refused!(Timeout, held.acquire(within(50)));
+            words[1].store(1, Relaxed);
+            // The name still leads to the file.
+            assert_eq!(held.acquire(Patience::ENDLESS), Ok(true));
+            held.release().unwrap();
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        let owner = holder(&held, || {});
+        words[0].store(2, Relaxed);
+        wait_until(|| words[1].load(Relaxed) == 1);
+        owner.kill();
+        asker.succeed();
+    });
+}
+
+#[test]
+fn a_number_that_stands_for_another_segment_keeps_nobody_alive() {
+    alone(|| {
+        let (name, folder) = (Name::new(), Folder::new());
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let (held, other) = (lock(&segment, 0), lock(&segment, 1));
+        let words = shared_words(1);
+        let asker = fork(|| {
+            other.acquire(Patience::NONE).unwrap();
+            other.release().unwrap();
+            words[0].store(1, Relaxed);
+            wait_until(|| words[0].load(Relaxed) == 2);
+            let ticket = held.stat().0.owner.unwrap().ticket();
+            close_all();
+            // Another file, in which a lock stands on the very byte.
+            let path = folder.path().join("other");
+            let make = || {
+                File::options()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(&path)
+            };
+            let files: Vec<File> = (0..32).map(|_| make().unwrap()).collect();
+            byte::lock(&files[31], byte_of(ticket), 1);
+            words[0].store(3, Relaxed);
+            assert_eq!(held.acquire(Patience::ENDLESS), Ok(true));
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        let owner = holder(&held, || {});
+        words[0].store(2, Relaxed);
+        wait_until(|| words[0].load(Relaxed) == 3);
+        owner.kill();
+        asker.succeed();
+    });
+}
+
+#[test]
+fn with_nobody_to_ask_nobody_is_dead() {
+    alone(|| {
+        let segment = unnamed(0);
+        let (held, free) = (lock(&segment, 0), lock(&segment, 1));
+        let words = shared_words(1);
+        let asker = fork(|| {
+            free.acquire(Patience::NONE).unwrap();
+            free.release().unwrap();
+            words[0].store(1, Relaxed);
+            wait_until(|| words[0].load(Relaxed) == 2);
+            close_all();
+            let _files = reuse_numbers();
+            // Held by one who lives, and then by one who is dead: there is no telling.
+            refused!(Detached, held.acquire(Patience::NONE));
+            refused!(Detached, held.acquire(Patience::ENDLESS));
+            words[0].store(3, Relaxed);
+            wait_until(|| words[0].load(Relaxed) == 4);
+            refused!(Detached, held.acquire(Patience::ENDLESS));
+            // What is free can be taken and given back.
+            assert_eq!(free.acquire(Patience::NONE), Ok(false));
+            free.release().unwrap();
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        let owner = holder(&held, || {});
+        words[0].store(2, Relaxed);
+        wait_until(|| words[0].load(Relaxed) == 3);
+        owner.kill();
+        words[0].store(4, Relaxed);
+        asker.succeed();
+        recover(&held);
+    });
+}
+
+#[test]
+fn closing_leaves_numbers_alone_that_are_others_by_now() {
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        fork(|| {
+            close_all();
+            let files = reuse_numbers();
+            drop((lock, segment));
+            for file in &files {
+                assert!(file.metadata().is_ok(), "closed by somebody else");
+            }
+        })
+        .succeed();
+    });
+}
+
+#[test]
+fn a_claim_after_all_is_closed_goes_by_the_name() {
+    alone(|| {
+        let name = Name::new();
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let lock = lock(&segment, 0);
+        fork(|| {
+            close_all();
+            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            lock.release().unwrap();
+        })
+        .succeed();
+        let unnamed = unnamed(0);
+        let lock = super::lock(&unnamed, 0);
+        fork(|| {
+            close_all();
+            refused!(Detached, lock.acquire(Patience::NONE));
+        })
+        .succeed();
+        // It has not claimed anything that would be left.
+        let child = holder(&lock, || {});
+        child.kill();
+        recover(&lock);
+    });
+}

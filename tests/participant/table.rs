@@ -1,0 +1,167 @@
+//! The table: full ones, many claimers at once, claimers that are stopped.
+
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::{claim, descriptor_alone, full, holder, lock, recover, stay, unnamed};
+use nix::sys::signal::{Signal, kill};
+use shmkit::lock::Patience;
+use shmkit::segment::Segment;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+#[test]
+fn a_full_table_is_said_and_the_dead_make_room() {
+    alone(|| {
+        for participants in [1, 2] {
+            let segment = Arc::new(Segment::create(None, 4096, &full(participants)).unwrap());
+            // Made by one who lets go again: a table of one must not be full of its maker.
+            let fd = segment.fd();
+            fork(|| {
+                let own = Arc::new(Segment::open_fd(fd, 0, &full(0)).unwrap());
+                lock(&own, 0);
+                lock(&own, 1);
+                lock(&own, 2);
+            })
+            .succeed();
+            let open = |place: u64| {
+                shmkit::lock::Lock::at(
+                    &segment,
+                    place * 64,
+                    shmkit::lock::Create::Never,
+                    &shmkit::lock::Options::default(),
+                )
+                .unwrap()
+            };
+            let locks: Vec<_> = (0..3).map(open).collect();
+            let mut living: Vec<_> = (0..participants as usize)
+                .map(|place| holder(&locks[place], || {}))
+                .collect();
+            fork(|| {
+                let cause = refused!(Participants, locks[2].acquire(Patience::NONE));
+                assert!(cause.text.contains(&participants.to_string()), "{cause}");
+            })
+            .succeed();
+            living.pop().unwrap().kill();
+            fork(|| {
+                assert_eq!(locks[2].acquire(Patience::NONE), Ok(false));
+                locks[2].release().unwrap();
+                recover(&locks[participants as usize - 1]);
+            })
+            .succeed();
+        }
+    });
+}
+
+#[test]
+fn many_claim_at_once_and_each_is_somebody_else() {
+    const COUNT: usize = 64;
+    alone(|| {
+        let segment = unnamed(COUNT as u32);
+        let tickets = shared_words(COUNT + 1);
+        let fd = segment.fd();
+        let children: Vec<_> = (0..COUNT)
+            .map(|number| {
+                fork(|| {
+                    let own = Arc::new(Segment::open_fd(fd, 0, &full(0)).unwrap());
+                    wait_until(|| tickets[COUNT].load(Relaxed) == 1);
+                    let lock = lock(&own, 1 + number as u64 % 32);
+                    lock.acquire(Patience::ENDLESS).unwrap();
+                    let owner = lock.stat().0.owner.unwrap();
+                    tickets[number]
+                        .store(owner.ticket() << 16 | owner.slot().unwrap() as u64, Relaxed);
+                    lock.release().unwrap();
+                    stay();
+                })
+            })
+            .collect();
+        tickets[COUNT].store(1, Relaxed);
+        wait_until(|| {
+            tickets[..COUNT]
+                .iter()
+                .all(|ticket| ticket.load(Relaxed) != 0)
+        });
+        let seen: BTreeSet<_> = tickets[..COUNT]
+            .iter()
+            .map(|word| word.load(Relaxed) >> 16)
+            .collect();
+        let slots: BTreeSet<_> = tickets[..COUNT]
+            .iter()
+            .map(|word| word.load(Relaxed) & 0xffff)
+            .collect();
+        assert_eq!((seen.len(), slots.len()), (COUNT, COUNT));
+        for child in children {
+            child.kill();
+        }
+        // All of them are dead: the table has room for as many again.
+        for _ in 0..COUNT + 1 {
+            fork(|| {
+                let lock = lock(&segment, 40);
+                lock.acquire(Patience::NONE).unwrap();
+                lock.release().unwrap();
+            })
+            .succeed();
+        }
+    });
+}
+
+#[test]
+fn a_claimer_that_is_stopped_holds_nobody_up() {
+    alone(|| {
+        let mut inherited = Some((unnamed(4), ()));
+        let rounds = shared_words(1);
+        let claimer = fork(|| {
+            let fd = descriptor_alone(&mut inherited);
+            loop {
+                let lock = claim(&fd, 1);
+                lock.acquire(Patience::ENDLESS).unwrap();
+                lock.release().unwrap();
+                rounds[0].fetch_add(1, Relaxed);
+            }
+        });
+        for round in 0..50 {
+            let before = rounds[0].load(Relaxed);
+            wait_until(|| rounds[0].load(Relaxed) > before + round % 7);
+            kill(claimer.pid(), Signal::SIGSTOP).unwrap();
+            fork(|| {
+                let fd = descriptor_alone(&mut inherited);
+                let lock = claim(&fd, 0);
+                assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+                lock.release().unwrap();
+            })
+            .succeed();
+            kill(claimer.pid(), Signal::SIGCONT).unwrap();
+        }
+        claimer.kill();
+    });
+}
+
+#[test]
+fn a_thousand_come_and_go_through_a_small_table() {
+    alone(|| {
+        let segment = unnamed(2);
+        let own = lock(&segment, 0);
+        let mut last = 0;
+        for round in 0..200 {
+            let child = fork(|| {
+                own.acquire(Patience::ENDLESS).unwrap();
+                // Killed or not, it does not release.
+                if round % 2 == 0 {
+                    stay();
+                }
+            });
+            if round % 2 == 0 {
+                wait_until(|| {
+                    own.stat()
+                        .0
+                        .owner
+                        .is_some_and(|owner| owner.ticket() > last)
+                });
+                child.kill();
+            } else {
+                child.succeed();
+            }
+            last = own.stat().0.owner.unwrap().ticket();
+            recover(&own);
+        }
+    });
+}
