@@ -218,7 +218,7 @@ impl<T> Placed<T> {
     }
 
     /// Returns the segment that it lies in.
-    pub fn segment(&self) -> &Segment {
+    pub fn segment(&self) -> &Arc<Segment> {
         &self.segment
     }
 

@@ -59,7 +59,7 @@ impl RLock {
     /// Takes the lock, or takes it once more; as `Lock::acquire`. `Overflow`: held 2^64 - 1 times.
     pub fn acquire(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
-        let (words, life) = (self.placed.words(), self.placed.segment());
+        let (words, life) = (self.placed.words(), &**self.placed.segment());
         rlock::acquire(words, me, patience, &self.spins, life)
     }
 
@@ -107,7 +107,7 @@ impl RLock {
     }
 
     /// As `Lock::segment`.
-    pub fn segment(&self) -> &Segment {
+    pub fn segment(&self) -> &Arc<Segment> {
         self.placed.segment()
     }
 

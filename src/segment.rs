@@ -44,6 +44,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub struct Stat {
     /// What the kernel says of its file.
     pub file: Facts,
+    /// Bytes of data that have memory.
+    pub size: u64,
     /// Bytes of address space mapped here.
     pub capacity: u64,
     /// Whether this handle made it.
@@ -685,8 +687,11 @@ impl Segment {
 
     /// Returns what is known of the segment.
     pub fn stat(&self) -> Result<Stat> {
+        let file = shm::facts(&*self.file)?;
+        let control = self.control().ok();
         Ok(Stat {
-            file: shm::facts(&*self.file)?,
+            file,
+            size: control.map_or(file.size, |control| control.size()),
             capacity: self.capacity(),
             created: self.created,
             readonly: self.options.readonly,
