@@ -408,7 +408,9 @@ pub unsafe extern "C" fn shmkit_lock_segment(
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { with(lock, |lock| hand_out(lock.segment(), out)) }
+    let body = |lock: &Lock| unsafe { hand_out(lock.segment(), out) };
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, body) }
 }
 
 /// Stores a new handle of a segment that something stands in.

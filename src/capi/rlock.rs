@@ -234,7 +234,9 @@ pub unsafe extern "C" fn shmkit_rlock_segment(
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { with(lock, |lock| hand_out(lock.segment(), out)) }
+    let body = |lock: &RLock| unsafe { hand_out(lock.segment(), out) };
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, body) }
 }
 
 /// Takes the lock, or takes it once more where this thread has it, waiting as shmkit_lock_acquire does.
