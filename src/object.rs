@@ -87,6 +87,8 @@ impl<T: Object> Placed<T> {
     /// inside; or it is there, but was made in another way. `NotFound`, `Exists`: as `create` says. `Permission`: the
     /// handle is read-only.
     pub fn at(segment: &Arc<Segment>, offset: u64, tag: Tag, create: Create) -> Result<Placed<T>> {
+        // What cannot hold anything is refused first, whatever its bytes happen to say.
+        let cell = segment.identity_cell()?;
         let words: &T = segment
             .words()?
             .at(offset)
@@ -99,12 +101,14 @@ impl<T: Object> Placed<T> {
                 Error::Invalid(text.into())
             })?;
         establish(words, tag, create, segment)?;
-        Placed::new(segment.clone(), NonNull::from(words), offset, None)
+        let words = NonNull::from(words);
+        Ok(Placed::new(segment.clone(), cell, words, offset, None))
     }
 
     /// Takes words that are known to be there: `words` lies in the mapping of `segment`.
     pub fn known(segment: Arc<Segment>, words: NonNull<T>) -> Result<Placed<T>> {
-        Placed::new(segment, words, 0, None)
+        let cell = segment.identity_cell()?;
+        Ok(Placed::new(segment, cell, words, 0, None))
     }
 
     /// Finds or makes a file that holds just this object.
@@ -156,7 +160,8 @@ impl<T: Object> Placed<T> {
         words.tag().store(0, Ordering::Relaxed);
         establish(words, tag, Create::Always, &place.segment)?;
         let (segment, offset, words) = (place.segment.clone(), place.offset, NonNull::from(words));
-        Placed::new(segment, words, offset, Some(place))
+        let cell = segment.identity_cell()?;
+        Ok(Placed::new(segment, cell, words, offset, Some(place)))
     }
 
     /// Finds an object behind a descriptor that was handed over: at `offset` of an arena, or alone in its file.
@@ -178,18 +183,19 @@ impl<T: Object> Placed<T> {
 
     fn new(
         segment: Arc<Segment>,
+        cell: Cell,
         words: NonNull<T>,
         offset: u64,
         place: Option<arena::Place>,
-    ) -> Result<Placed<T>> {
-        Ok(Placed {
+    ) -> Placed<T> {
+        Placed {
             words,
-            cell: segment.identity_cell()?,
+            cell,
             offset,
             place,
             has_own_file: false,
             segment,
-        })
+        }
     }
 }
 

@@ -44,6 +44,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub struct Stat {
     /// What the kernel says of its file.
     pub file: Facts,
+    /// Bytes of data: of a full one less than its file has.
+    pub size: u64,
     /// Bytes of address space mapped here.
     pub capacity: u64,
     /// Whether this handle made it.
@@ -685,8 +687,12 @@ impl Segment {
 
     /// Returns what is known of the segment.
     pub fn stat(&self) -> Result<Stat> {
+        let file = shm::facts(&*self.file)?;
+        let have = file.size.saturating_sub(self.before());
+        let told = self.control().map_or(have, |control| control.size());
         Ok(Stat {
-            file: shm::facts(&*self.file)?,
+            file,
+            size: told.min(have),
             capacity: self.capacity(),
             created: self.created,
             readonly: self.options.readonly,
