@@ -630,6 +630,12 @@ impl Segment {
         self.control().ok()?.table.person(id)
     }
 
+    /// Says whether anybody can have had this id.
+    pub(crate) fn has_had(&self, id: Id) -> bool {
+        self.control()
+            .is_ok_and(|control| control.table.has_had(id))
+    }
+
     /// Returns the bytes as they are now, for threads and processes that change them meanwhile.
     pub fn bytes(&self) -> Result<&[AtomicU8]> {
         let size = self.size()? as usize;
