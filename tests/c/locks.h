@@ -100,7 +100,7 @@ static void test_named(void)
     CHECK(told(third).flags == 0 && told(third).acquisitions == 1 && told(third).offset == 0);
     STATUS(SHMKIT_OK, CALL(close)(third));
     STATUS(SHMKIT_OK, CALL(fd)(made, &fd, &offset));
-    STATUS(SHMKIT_OK, CALL(open_fd)(fd, offset, NULL, &third));
+    STATUS(SHMKIT_OK, CALL(open_fd)(fd, offset, &options, &third));
     take_and_give(third);
     STATUS(SHMKIT_ERR_INVALID, CALL(unlink)(third));
     STATUS(SHMKIT_OK, CALL(close)(third));
@@ -229,9 +229,12 @@ static void test_placed(void)
     STATUS(SHMKIT_ERR_PERMISSION, CALL(create_at)(reader, 128, NULL, &opened));
     STATUS(SHMKIT_ERR_PERMISSION, CALL(open_at)(reader, 128, NULL, &opened));
     STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
-    memset((char *)data + 256, 42, 64);
-    STATUS(SHMKIT_ERR_WRONG_KIND, CALL(create_at)(segment, 256, NULL, &opened));
-    STATUS(SHMKIT_ERR_WRONG_KIND, CALL(open_at)(segment, 256, NULL, &opened));
+    for (int byte = 1; byte < 256; byte++) {
+        memset((char *)data + 256, byte, 64);
+        STATUS(SHMKIT_ERR_WRONG_KIND, CALL(create_at)(segment, 256, NULL, &opened));
+        STATUS(SHMKIT_ERR_WRONG_KIND, CALL(open_at)(segment, 256, NULL, &opened));
+        CHECK(((volatile uint8_t *)data)[256] == byte && ((volatile uint8_t *)data)[319] == byte);
+    }
     STATUS(SHMKIT_OK, CALL(open_at)(segment, 128, NULL, &opened));
     STATUS(SHMKIT_ERR_INVALID, CALL(fd)(made, &fd, &offset));
     STATUS(SHMKIT_ERR_INVALID, CALL(unlink)(made));
