@@ -11,6 +11,8 @@
 //! | `fd`      | memory files, seals, descriptors of every kind, passing them on             |
 //! | `process` | fork, threads, handles that close before others                             |
 //! | `signal`  | signals do not end a call, the interrupt hook does                          |
+//! | `full`    | the control area, other layouts, headers that lie                           |
+//! | `gc`      | names that go with their last user, or with the collector                   |
 //! | `draft`   | a file system without O_TMPFILE, and what killed makers leave there         |
 //! | `page`    | huge pages, prefault, locked memory                                         |
 
@@ -23,6 +25,10 @@ mod create;
 mod draft;
 #[path = "segment/fd.rs"]
 mod fd;
+#[path = "segment/full.rs"]
+mod full;
+#[path = "segment/gc.rs"]
+mod gc;
 #[path = "segment/name.rs"]
 mod name;
 #[path = "segment/open.rs"]

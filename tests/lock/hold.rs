@@ -197,7 +197,7 @@ fn of_many_who_wait_each_has_it_in_turn_after_the_owners_death() {
                     assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
                     words[1].fetch_add(1, Relaxed);
                     // Every other one dies with it.
-                    if words[1].load(Relaxed) % 2 == 0 {
+                    if words[1].load(Relaxed).is_multiple_of(2) {
                         lock.release().unwrap();
                     }
                 })
