@@ -94,13 +94,8 @@ impl Place {
     }
 
     /// Finds a place in an arena that another process has handed over, or that this one has.
-    pub fn open(fd: RawFd, offset: u64) -> Result<Place> {
-        let opened = Arc::new(Segment::open_fd_with(
-            fd,
-            0,
-            &Options::default(),
-            Kind::Arena,
-        )?);
+    pub fn open(fd: RawFd, offset: u64, options: &Options) -> Result<Place> {
+        let opened = Arc::new(Segment::open_fd_with(fd, 0, options, Kind::Arena)?);
         let facts = opened.stat()?.file;
         let key = (facts.device, facts.inode);
         let segment = {

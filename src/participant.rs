@@ -183,6 +183,12 @@ impl Table<'_> {
     pub fn person(&self, id: Id) -> Option<Person> {
         self.slots.get(id.slot()?)?.person(id.ticket())
     }
+
+    /// Says whether anybody can have had this id: there is such a place, and such a ticket was drawn.
+    pub fn has_had(&self, id: Id) -> bool {
+        let drawn = self.tickets.0.0.load(Ordering::Relaxed);
+        id.slot().is_some_and(|slot| slot < self.slots.len()) && (1..=drawn).contains(&id.ticket())
+    }
 }
 
 /// Whom to ask: the descriptors and the name by which this process knows the file of a segment.

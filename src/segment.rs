@@ -44,7 +44,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub struct Stat {
     /// What the kernel says of its file.
     pub file: Facts,
-    /// Bytes of data that have memory.
+    /// Bytes of data: of a full one less than its file has.
     pub size: u64,
     /// Bytes of address space mapped here.
     pub capacity: u64,
@@ -513,13 +513,15 @@ impl Segment {
         }
         check_sparse(sparse, &self.options)?;
         let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
-        let have = shm::facts(&*self.file)?.size;
-        let (before, control) = (self.before(), self.control().ok());
+        let file = shm::facts(&*self.file)?;
+        let (before, have, control) = (self.before(), file.size, self.control().ok());
+        if control.is_some() && self.have(&file) == 0 {
+            return Err(Error::Corrupt(
+                "somebody truncated the segment's file".into(),
+            ));
+        }
         // A grower who was killed may have left a full segment's file longer than its size says.
-        let old = match &control {
-            None => have,
-            Some(control) => have.min(before.saturating_add(control.size())),
-        };
+        let old = have.min(before.saturating_add(self.told(self.have(&file))));
         let new = before + size;
         if new < old {
             let old = old - before;
@@ -584,6 +586,21 @@ impl Segment {
             .map_or(0, |full| full.header.control_bytes)
     }
 
+    /// How many bytes of data the file has room for.
+    fn have(&self, file: &Facts) -> u64 {
+        file.size.saturating_sub(self.before())
+    }
+
+    /// Returns how many bytes of data there are, as the last grower said; of a plain one as many as the file `has`.
+    ///
+    /// Where it has none, somebody may have cut the control area off as well: touching that would be SIGBUS.
+    fn told(&self, has: u64) -> u64 {
+        match self.control() {
+            Ok(control) if has > 0 => control.size(),
+            _ => has,
+        }
+    }
+
     fn full(&self) -> Result<&Full> {
         self.full.as_ref().ok_or_else(|| {
             Error::WrongKind("a plain segment has no control area: it cannot hold locks".into())
@@ -630,6 +647,12 @@ impl Segment {
         self.control().ok()?.table.person(id)
     }
 
+    /// Says whether anybody can have had this id.
+    pub(crate) fn has_had(&self, id: Id) -> bool {
+        self.control()
+            .is_ok_and(|control| control.table.has_had(id))
+    }
+
     /// Returns the bytes as they are now, for threads and processes that change them meanwhile.
     pub fn bytes(&self) -> Result<&[AtomicU8]> {
         let size = self.size()? as usize;
@@ -645,9 +668,12 @@ impl Segment {
     pub fn size(&self) -> Result<u64> {
         // Looked up first: what another thread sees meanwhile may be more, and is no sign of anything.
         let seen = self.seen.load(Ordering::Relaxed);
-        let told = self.control().ok().map(|control| control.size());
-        let have = shm::facts(&*self.file)?.size.saturating_sub(self.before());
-        let size = told.unwrap_or(have);
+        let mut have = self.have(&shm::facts(&*self.file)?);
+        let size = self.told(have);
+        if size > have {
+            // A grower has come between.
+            have = self.have(&shm::facts(&*self.file)?);
+        }
         if size < seen || size > have {
             let expected = seen.max(size);
             let text = format!(
@@ -688,10 +714,10 @@ impl Segment {
     /// Returns what is known of the segment.
     pub fn stat(&self) -> Result<Stat> {
         let file = shm::facts(&*self.file)?;
-        let control = self.control().ok();
+        let have = self.have(&file);
         Ok(Stat {
             file,
-            size: control.map_or(file.size, |control| control.size()),
+            size: self.told(have).min(have),
             capacity: self.capacity(),
             created: self.created,
             readonly: self.options.readonly,

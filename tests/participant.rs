@@ -10,6 +10,7 @@
 //! | `fork`    | children, made in each way, and storms of them                              |
 //! | `table`   | full tables, many claimers, stopped ones                                    |
 //! | `border`  | other PID namespaces, other users                                           |
+//! | `hostile` | words in shared memory that lie                                             |
 
 #[macro_use]
 mod common;
@@ -20,6 +21,8 @@ mod border;
 mod death;
 #[path = "participant/fork.rs"]
 mod fork;
+#[path = "participant/hostile.rs"]
+mod hostile;
 #[path = "participant/probe.rs"]
 mod probe;
 #[path = "participant/table.rs"]

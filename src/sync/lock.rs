@@ -191,6 +191,8 @@ impl Words {
             };
             if dead {
                 if self.swap(seen, me | WAITERS | DIED) {
+                    // Whoever still sleeps says so anew, at the latest after this slice.
+                    self.contended_since.store(0, Ordering::Relaxed);
                     Words::count(&self.recoveries);
                     self.granted(waited);
                     return Ok(true);

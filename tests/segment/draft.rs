@@ -80,7 +80,7 @@ fn what_fails_leaves_no_private_name() {
 }
 
 /// Starts a process that is in the middle of making a large segment.
-fn maker_in_the_middle(folder: &Folder) -> super::common::process::Child {
+pub fn maker_in_the_middle(folder: &Folder) -> super::common::process::Child {
     super::signal::stalled(1, || {
         let options = Options {
             interruptible: true,
