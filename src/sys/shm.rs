@@ -289,7 +289,8 @@ pub fn find_again(
     let mut why = None;
     let by_number = numbers
         .iter()
-        .filter(|number| **number >= 0)
+        // Whatever else a number stands for by now is not opened: its errors would say nothing of our file.
+        .filter(|number| is_file(**number, device, inode))
         .map(|number| reopen_number(*number, OFlag::O_RDWR));
     let by_path = path.map(|path| {
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
