@@ -510,8 +510,10 @@ impl Segment {
             return Err(Error::TooLarge(text.into()));
         }
         check_sparse(sparse, &self.options)?;
+        // Asked before anything is done through a number that may stand for another file by now.
+        self.file.facts()?;
         let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
-        let have = shm::facts(&*self.file)?.size;
+        let have = self.file.facts()?.size;
         let (before, control) = (self.before(), self.control().ok());
         // A grower who was killed may have left a full segment's file longer than its size says.
         let old = match &control {
@@ -564,14 +566,18 @@ impl Segment {
     /// `Invalid`: opened by a descriptor, so the name is not known here.
     pub fn unlink(&self) -> Result<()> {
         let Some(name) = &self.name else {
-            return match shm::facts(&*self.file)?.links {
+            return match self.file.facts()?.links {
                 0 => Ok(()),
                 _ => Err(Error::Invalid(
                     "this segment was opened by a descriptor: its name is not known here".into(),
                 )),
             };
         };
-        let _lock = ByteLock::best_of(self.file.as_fd(), UNLINK, self.options.interruptible)?;
+        let interruptible = self.options.interruptible;
+        let _lock = match self.file.facts() {
+            Ok(_) => ByteLock::best_of(self.file.as_fd(), UNLINK, interruptible)?,
+            Err(_) => ByteLock::best_at(name.path(), UNLINK, interruptible)?,
+        };
         directory::unlink_locked(name, self.file.device, self.file.inode)
     }
 
@@ -644,7 +650,7 @@ impl Segment {
         // Looked up first: what another thread sees meanwhile may be more, and is no sign of anything.
         let seen = self.seen.load(Ordering::Relaxed);
         let told = self.control().ok().map(|control| control.size());
-        let have = shm::facts(&*self.file)?.size.saturating_sub(self.before());
+        let have = self.file.facts()?.size.saturating_sub(self.before());
         let size = told.unwrap_or(have);
         if size < seen || size > have {
             let expected = seen.max(size);
@@ -686,7 +692,7 @@ impl Segment {
     /// Returns what is known of the segment.
     pub fn stat(&self) -> Result<Stat> {
         Ok(Stat {
-            file: shm::facts(&*self.file)?,
+            file: self.file.facts()?,
             capacity: self.capacity(),
             created: self.created,
             readonly: self.options.readonly,

@@ -253,6 +253,16 @@ impl Kept {
             inode: facts.inode,
         }
     }
+
+    /// Returns what the kernel says of the file. `Detached`: the number stands for another one by now, or for none.
+    pub fn facts(&self) -> Result<Facts> {
+        facts(&*self.file)
+            .ok()
+            .filter(|facts| facts.is(self.device, self.inode))
+            .ok_or_else(|| {
+                Error::Detached("the segment's descriptor has been closed by somebody else".into())
+            })
+    }
 }
 
 impl std::ops::Deref for Kept {
