@@ -185,12 +185,13 @@ fn fill(
     if let Some(header) = &header {
         // A sparse segment's control area is not: everybody touches it.
         reservation::reserve(file, 0, before, true, options.interruptible, place)?;
+        // A draft may have a private name. Collectors leave it alone before it has a header, and then we are attached.
+        lockfile::share(file.as_fd(), ATTACH)?;
         shm::write_start(file, &header.to_bytes())?;
         let bytes = words(&map, total);
         let control = Control::find(bytes, header.participants)?;
         control.lock.tag.store(Kind::Lock as u64, Ordering::Relaxed);
         (content.prepare)(bytes.from(before));
-        lockfile::share(file.as_fd(), ATTACH)?;
     }
     settle(&map, 0, total, options)?;
     Ok(Filled { map, header })
