@@ -3,6 +3,9 @@
 #[macro_use]
 mod common;
 
+#[path = "lock/figure.rs"]
+mod figure;
+
 use common::process::{alone, fork, shared_words, wait_until};
 use shmkit::lock::{Create, Limit, Lock, Options, Patience};
 use shmkit::segment::{self, Form, Segment};
