@@ -41,7 +41,7 @@ const MOST_SPINS: u64 = 1000;
 pub struct Words {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
-    word: AtomicU64,
+    pub(super) word: AtomicU64,
     /// Of a recursive lock: which thread holds it, and how often; 0 while nobody does.
     pub(super) token: AtomicU64,
     pub(super) depth: AtomicU64,
