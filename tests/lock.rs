@@ -5,6 +5,8 @@ mod common;
 
 #[path = "lock/figure.rs"]
 mod figure;
+#[path = "lock/thread.rs"]
+mod thread;
 
 use common::process::{alone, fork, shared_words, wait_until};
 use shmkit::lock::{Create, Limit, Lock, Options, Patience};
