@@ -282,6 +282,16 @@ pub struct Leaving {
     _pin: Option<Pin>,
 }
 
+/// Refuses where this process cannot take part in anything: asked before a segment gets its name.
+///
+/// `Unsupported` where the kernel wipes no pages at fork.
+pub fn check_support() -> Result<()> {
+    let mut inside = Fence::enter();
+    let cell = new_cell(&mut inside)?;
+    free_cell(&mut inside, cell);
+    Ok(())
+}
+
 impl Participant {
     /// Prepares to take part in the segment whose file is `(device, inode)`; no kernel object is made yet.
     pub fn new(device: u64, inode: u64) -> Result<Participant> {

@@ -26,7 +26,7 @@ use crate::limits;
 use crate::name::Name;
 use crate::options::{DEFAULT_MODE, check_capacity, check_options, check_size, check_sparse};
 pub use crate::options::{Form, Growth, Options};
-use crate::participant::{Id, Leaving, Participant, Person, Probe};
+use crate::participant::{self, Id, Leaving, Participant, Person, Probe};
 use crate::reservation;
 use crate::sync::Life;
 use crate::sys::lockfile::{self, ATTACH, ByteLock, RESIZE, UNLINK};
@@ -183,6 +183,7 @@ fn fill(
     let capacity = header.map_or(options.capacity, |header| header.capacity);
     let map = fill_bytes(file, total, capacity, options, place)?;
     if let Some(header) = &header {
+        participant::check_support()?;
         // A sparse segment's control area is not: everybody touches it.
         reservation::reserve(file, 0, before, true, options.interruptible, place)?;
         // A draft may have a private name. Collectors leave it alone before it has a header, and then we are attached.

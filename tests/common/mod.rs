@@ -23,6 +23,7 @@ macro_rules! refused {
 
 pub mod byte;
 pub mod kernel;
+pub mod pass;
 pub mod process;
 
 use std::ffi::{CStr, CString};

@@ -50,6 +50,22 @@ fn a_strangers_shared_lock_is_not_life() {
 }
 
 #[test]
+fn who_may_write_the_file_may_keep_the_dead_alive() {
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        let child = holder(&lock, || {});
+        let ticket = lock.stat().0.owner.unwrap().ticket();
+        child.kill();
+        let file = byte::reopen(segment.fd());
+        byte::lock(&file, byte_of(ticket), 1);
+        refused!(Timeout, lock.acquire(within(30)));
+        drop(file);
+        recover(&lock);
+    });
+}
+
+#[test]
 fn a_number_that_stands_for_another_file_never_says_dead() {
     alone(|| {
         let name = Name::new();
