@@ -12,6 +12,7 @@ use crate::segment::Segment;
 use crate::sync::lock::{Spins, Words};
 use crate::sync::rlock;
 use std::ffi::CStr;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 const TAG: Tag = Tag {
@@ -69,6 +70,7 @@ impl RLock {
         Ok(Guard {
             lock: self,
             recovered,
+            of_this_thread: PhantomData,
         })
     }
 
@@ -122,10 +124,16 @@ impl RLock {
     }
 }
 
-/// A recursive lock that is held; dropped, it is released once.
+/// A recursive lock that is held; dropped, it is released once. It stays with the thread that holds the lock:
+///
+/// ```compile_fail,E0277
+/// fn moved<T: Send>() {}
+/// moved::<shmkit::rlock::Guard>();
+/// ```
 pub struct Guard<'a> {
     lock: &'a RLock,
     recovered: bool,
+    of_this_thread: PhantomData<*const ()>,
 }
 
 impl Guard<'_> {
@@ -142,7 +150,7 @@ impl Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // As `lock::Guard`; in another thread than the one that took it, too.
+        // As `lock::Guard`.
         let _ = self.lock.release();
     }
 }

@@ -26,7 +26,7 @@ use crate::limits;
 use crate::name::Name;
 use crate::options::{DEFAULT_MODE, check_capacity, check_options, check_size, check_sparse};
 pub use crate::options::{Form, Growth, Options};
-use crate::participant::{Id, Leaving, Participant, Person, Probe};
+use crate::participant::{self, Id, Leaving, Participant, Person, Probe};
 use crate::reservation;
 use crate::sync::Life;
 use crate::sys::lockfile::{self, ATTACH, ByteLock, RESIZE, UNLINK};
@@ -185,14 +185,16 @@ fn fill(
     let capacity = header.map_or(options.capacity, |header| header.capacity);
     let map = fill_bytes(file, total, capacity, options, place)?;
     if let Some(header) = &header {
+        participant::check_support()?;
         // A sparse segment's control area is not: everybody touches it.
         reservation::reserve(file, 0, before, true, options.interruptible, place)?;
+        // A draft may have a private name. Collectors leave it alone before it has a header, and then we are attached.
+        lockfile::share(file.as_fd(), ATTACH)?;
         shm::write_start(file, &header.to_bytes())?;
         let bytes = words(&map, total);
         let control = Control::find(bytes, header.participants)?;
         control.lock.tag.store(Kind::Lock as u64, Ordering::Relaxed);
         (content.prepare)(bytes.from(before));
-        lockfile::share(file.as_fd(), ATTACH)?;
     }
     settle(&map, 0, total, options)?;
     Ok(Filled { map, header })
@@ -512,8 +514,10 @@ impl Segment {
             return Err(Error::TooLarge(text.into()));
         }
         check_sparse(sparse, &self.options)?;
+        // Asked before anything is done through a number that may stand for another file by now.
+        self.file.facts()?;
         let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
-        let file = shm::facts(&*self.file)?;
+        let file = self.file.facts()?;
         let (before, have, control) = (self.before(), file.size, self.control().ok());
         if control.is_some() && self.have(&file) == 0 {
             return Err(Error::Corrupt(
@@ -568,14 +572,18 @@ impl Segment {
     /// `Invalid`: opened by a descriptor, so the name is not known here.
     pub fn unlink(&self) -> Result<()> {
         let Some(name) = &self.name else {
-            return match shm::facts(&*self.file)?.links {
+            return match self.file.facts()?.links {
                 0 => Ok(()),
                 _ => Err(Error::Invalid(
                     "this segment was opened by a descriptor: its name is not known here".into(),
                 )),
             };
         };
-        let _lock = ByteLock::best_of(self.file.as_fd(), UNLINK, self.options.interruptible)?;
+        let interruptible = self.options.interruptible;
+        let _lock = match self.file.facts() {
+            Ok(_) => ByteLock::best_of(self.file.as_fd(), UNLINK, interruptible)?,
+            Err(_) => ByteLock::best_at(name.path(), UNLINK, interruptible)?,
+        };
         directory::unlink_locked(name, self.file.device, self.file.inode)
     }
 
@@ -668,11 +676,11 @@ impl Segment {
     pub fn size(&self) -> Result<u64> {
         // Looked up first: what another thread sees meanwhile may be more, and is no sign of anything.
         let seen = self.seen.load(Ordering::Relaxed);
-        let mut have = self.have(&shm::facts(&*self.file)?);
+        let mut have = self.have(&self.file.facts()?);
         let size = self.told(have);
         if size > have {
             // A grower has come between.
-            have = self.have(&shm::facts(&*self.file)?);
+            have = self.have(&self.file.facts()?);
         }
         if size < seen || size > have {
             let expected = seen.max(size);
@@ -713,7 +721,7 @@ impl Segment {
 
     /// Returns what is known of the segment.
     pub fn stat(&self) -> Result<Stat> {
-        let file = shm::facts(&*self.file)?;
+        let file = self.file.facts()?;
         let have = self.have(&file);
         Ok(Stat {
             file,

@@ -9,6 +9,7 @@
 //! | `hand`    | handed over to another process                                                   |
 //! | `arena`   | thousands without a name, and when a place is used again                         |
 //! | `stat`    | what is told of a lock                                                           |
+//! | `thread`  | threads of one process, and plain memory under locks                             |
 
 #[macro_use]
 mod common;
@@ -25,6 +26,8 @@ mod name;
 mod place;
 #[path = "lock/stat.rs"]
 mod stat;
+#[path = "lock/thread.rs"]
+mod thread;
 #[path = "lock/wait.rs"]
 mod wait;
 

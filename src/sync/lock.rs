@@ -41,7 +41,7 @@ const MOST_SPINS: u64 = 1000;
 pub struct Words {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
-    word: AtomicU64,
+    pub(super) word: AtomicU64,
     /// Of a recursive lock: which thread holds it, and how often; 0 while nobody does.
     pub(super) token: AtomicU64,
     pub(super) depth: AtomicU64,
@@ -169,7 +169,10 @@ impl Words {
             let Some(owner) = Id::of(seen) else {
                 let mine = me | keep | seen & DIED;
                 if self.swap(seen, mine) {
-                    if limit > 0 && keep == 0 {
+                    if keep != 0 {
+                        // We may have stamped what was free by then; nobody has slept for us.
+                        self.contended_since.store(0, Ordering::Relaxed);
+                    } else if limit > 0 {
                         spins.learn(spun);
                     }
                     self.granted(waited);
@@ -223,7 +226,8 @@ impl Words {
             {
                 continue;
             }
-            if self.contended_since.load(Ordering::Relaxed) == 0 {
+            // The first to wait for this owner, as far as can be told; what an earlier one has left stands for nothing.
+            if seen != expected || self.contended_since.load(Ordering::Relaxed) == 0 {
                 self.contended_since.store(now, Ordering::Relaxed);
             }
             keep = WAITERS;

@@ -10,6 +10,7 @@ compile_error!("the lower half of a word is expected at its address");
 
 /// What ended a sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(loom, allow(dead_code, reason = "the model knows no time"))]
 pub enum Awake {
     /// A wake, or the word had changed before; or nothing at all: look again.
     Changed,

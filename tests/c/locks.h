@@ -281,6 +281,61 @@ static void *close_it(void *lock)
     return NULL;
 }
 
+/* Made there and nowhere opened. */
+static void test_exclusive(void)
+{
+    shmkit_segment *segment = full(NULL, 4096);
+    shmkit_lock_options options = PLAIN;
+    LOCK *lock = NULL, *none = NULL;
+    options.flags = SHMKIT_LOCK_EXCLUSIVE;
+    STATUS(SHMKIT_OK, CALL(create_at)(segment, 128, &options, &lock));
+    STATUS(SHMKIT_ERR_EXISTS, CALL(create_at)(segment, 128, &options, &none));
+    STATUS(SHMKIT_OK, CALL(close)(lock));
+    STATUS(SHMKIT_ERR_EXISTS, CALL(create_at)(segment, 128, &options, &none));
+    CHECK(none == NULL);
+    STATUS(SHMKIT_OK, CALL(create_at)(segment, 128, NULL, &lock));
+    STATUS(SHMKIT_OK, CALL(close)(lock));
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+}
+
+/* The segment that a lock stands in: the same one, the file of its name, the arena. */
+static void test_segment_of(void)
+{
+    shmkit_segment *segment = full(NULL, 4096), *same = NULL;
+    shmkit_segment_info info = {.struct_size = sizeof info};
+    LOCK *lock = NULL;
+    const char *name = NULL;
+    void *data = NULL, *seen = NULL;
+    STATUS(SHMKIT_OK, CALL(create_at)(segment, 64, NULL, &lock));
+    STATUS(SHMKIT_OK, CALL(segment)(lock, &same));
+    STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
+    STATUS(SHMKIT_OK, shmkit_segment_data(same, &seen));
+    CHECK(data == seen);
+    /* Each handle is closed once; the lock keeps what it stands in. */
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+    STATUS(SHMKIT_OK, shmkit_segment_close(same));
+    STATUS(SHMKIT_ERR_CLOSED, shmkit_segment_close(same));
+    take_and_give(lock);
+    STATUS(SHMKIT_OK, CALL(close)(lock));
+
+    STATUS(SHMKIT_OK, CALL(create)("segment-of", NULL, &lock));
+    STATUS(SHMKIT_OK, CALL(segment)(lock, &same));
+    STATUS(SHMKIT_OK, shmkit_segment_name(same, &name));
+    CHECK(strcmp(name, "segment-of") == 0);
+    STATUS(SHMKIT_OK, shmkit_segment_stat(same, &info));
+    CHECK(info.size == 64 && info.links == 1);
+    STATUS(SHMKIT_OK, CALL(unlink)(lock));
+    STATUS(SHMKIT_OK, CALL(close)(lock));
+    STATUS(SHMKIT_OK, shmkit_segment_close(same));
+
+    lock = unnamed();
+    STATUS(SHMKIT_OK, CALL(segment)(lock, &same));
+    STATUS(SHMKIT_OK, shmkit_segment_stat(same, &info));
+    CHECK(info.links == 0 && (info.flags & SHMKIT_SEGMENT_SEALED));
+    STATUS(SHMKIT_OK, shmkit_segment_close(same));
+    STATUS(SHMKIT_OK, CALL(close)(lock));
+}
+
 static void test_bad_pointers(void)
 {
     _Alignas(64) char block[256] = {0};
@@ -330,6 +385,8 @@ static inline void test_places(void)
     test_options();
     test_unnamed();
     test_placed();
+    test_exclusive();
+    test_segment_of();
     test_bad_pointers();
 }
 

@@ -28,6 +28,7 @@ pub struct Noun<H: 'static> {
     open_fd:
         unsafe extern "C" fn(i32, u64, *const shmkit_lock_options, *mut *mut H) -> shmkit_status,
     fd: unsafe extern "C" fn(*const H, *mut i32, *mut u64) -> shmkit_status,
+    segment: unsafe extern "C" fn(*const H, *mut *mut shmkit_segment) -> shmkit_status,
     pub acquire: unsafe extern "C" fn(*mut H, i64, u32, *mut u32) -> shmkit_status,
     pub release: OfLock<H>,
     mark_consistent: OfLock<H>,
@@ -45,6 +46,7 @@ pub const LOCK: Noun<shmkit_lock> = Noun {
     open_at: shmkit_lock_open_at,
     open_fd: shmkit_lock_open_fd,
     fd: shmkit_lock_fd,
+    segment: shmkit_lock_segment,
     acquire: shmkit_lock_acquire,
     release: shmkit_lock_release,
     mark_consistent: shmkit_lock_mark_consistent,
@@ -62,6 +64,7 @@ pub const RLOCK: Noun<shmkit_rlock> = Noun {
     open_at: shmkit_rlock_open_at,
     open_fd: shmkit_rlock_open_fd,
     fd: shmkit_rlock_fd,
+    segment: shmkit_rlock_segment,
     acquire: shmkit_rlock_acquire,
     release: shmkit_rlock_release,
     mark_consistent: shmkit_rlock_mark_consistent,
@@ -121,7 +124,7 @@ impl<H> Noun<H> {
             assert!(status == SHMKIT_OK || is, "written on failure");
             status
         };
-        let (acquire, stat, fd) = (self.acquire, self.stat, self.fd);
+        let (acquire, stat, fd, segment) = (self.acquire, self.stat, self.fd, self.segment);
         let of_lock = |function: OfLock<H>| -> Function<H> {
             // SAFETY: the caller passes what the function promises to recognise.
             Box::new(move |lock| unsafe { function(lock) })
@@ -154,6 +157,18 @@ impl<H> Noun<H> {
                     // SAFETY: as above.
                     let status = unsafe { fd(lock, &raw mut out, &raw mut offset) };
                     untouched(status, (out, offset) == (-77, UNTOUCHED))
+                }),
+            ),
+            (
+                "segment",
+                Box::new(move |lock| {
+                    let mut out = UNTOUCHED as *mut shmkit_segment;
+                    // SAFETY: as above.
+                    let status = unsafe { segment(lock, &raw mut out) };
+                    if status == SHMKIT_OK {
+                        drop(Handle(out));
+                    }
+                    untouched(status, out as u64 == UNTOUCHED)
                 }),
             ),
             ("unlink", of_lock(self.unlink)),
@@ -400,6 +415,7 @@ fn structs<H>(noun: &Noun<H>, flags: u32) {
 
 #[test]
 fn structs_of_older_and_newer_callers() {
-    structs(&LOCK, SHMKIT_LOCK_TRANSFERABLE | SHMKIT_LOCK_TRUST);
-    structs(&RLOCK, SHMKIT_LOCK_TRUST);
+    let both = SHMKIT_LOCK_TRUST | SHMKIT_LOCK_EXCLUSIVE;
+    structs(&LOCK, SHMKIT_LOCK_TRANSFERABLE | both);
+    structs(&RLOCK, both);
 }

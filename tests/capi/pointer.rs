@@ -300,6 +300,7 @@ fn every_exported_function_recognises_null() {
         shmkit_lock_open_at(null(), 0, null(), null_mut());
         shmkit_lock_open_fd(0, 0, null(), null_mut());
         shmkit_lock_fd(null(), null_mut(), null_mut());
+        shmkit_lock_segment(null(), null_mut());
         shmkit_lock_acquire(null_mut(), 0, 0, null_mut());
         shmkit_lock_release(null_mut());
         shmkit_lock_mark_consistent(null_mut());
@@ -314,6 +315,7 @@ fn every_exported_function_recognises_null() {
         shmkit_rlock_open_at(null(), 0, null(), null_mut());
         shmkit_rlock_open_fd(0, 0, null(), null_mut());
         shmkit_rlock_fd(null(), null_mut(), null_mut());
+        shmkit_rlock_segment(null(), null_mut());
         shmkit_rlock_acquire(null_mut(), 0, 0, null_mut());
         shmkit_rlock_release(null_mut());
         shmkit_rlock_depth(null(), null_mut());

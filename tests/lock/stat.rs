@@ -167,3 +167,17 @@ fn nobody_waits_for_who_has_just_taken_over() {
         assert_eq!(lock.stat().0.recoveries, 2);
     });
 }
+
+#[test]
+fn the_first_to_sleep_for_an_owner_says_when() {
+    let lock = at(&full(4096), 0);
+    lock.acquire(Patience::NONE).unwrap();
+    // As a waiter leaves it that was overtaken by the release: it has stamped what was free by then.
+    const LONG_AGO: u64 = 7;
+    let stamp = &lock.segment().bytes().unwrap()[56..64];
+    for (byte, value) in stamp.iter().zip(LONG_AGO.to_ne_bytes()) {
+        byte.store(value, Relaxed);
+    }
+    refused!(Timeout, lock.acquire(within(2_000_000)));
+    assert!(lock.stat().0.contended_since > LONG_AGO);
+}

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
-use shmkit::segment::{Growth, Options, Segment};
+use shmkit::segment::{Form, Growth, Options, Segment};
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -272,5 +272,39 @@ fn opened_through_proc_of_another_process() {
         })
         .succeed();
         drop(made);
+    });
+}
+
+#[test]
+fn a_number_that_stands_for_another_file_is_not_taken_for_the_segments() {
+    alone(|| {
+        let folder = Folder::new();
+        for form in [Form::Plain, Form::Full] {
+            let options = Options {
+                form,
+                capacity: 1 << 20,
+                ..within(&folder)
+            };
+            let segment = Segment::create(Some(c"a"), 8192, &options).unwrap();
+            let path = folder.path().join("other");
+            std::fs::write(&path, b"untouched").unwrap();
+            let fd = segment.fd();
+            nix::unistd::close(fd).unwrap();
+            refused!(Detached, segment.size());
+            let other = File::options().read(true).write(true).open(&path).unwrap();
+            assert_eq!(other.as_raw_fd(), fd, "the lowest free number");
+            refused!(Detached, segment.size());
+            refused!(Detached, segment.stat());
+            refused!(Detached, segment.resize(16384, &Growth::default()));
+            refused!(Detached, segment.bytes());
+            segment.unlink().unwrap();
+            refused!(NotFound, segment.unlink());
+            drop(segment);
+            assert_eq!(
+                other.metadata().unwrap().len(),
+                9,
+                "not ours to close or to grow"
+            );
+        }
     });
 }
