@@ -6,6 +6,7 @@
 //! | me + MAKING           | I am making it                                     | kind + flags, by a single store             |
 //! | dead + MAKING         | whoever was making it is dead                      | me + MAKING: the next who creates it        |
 //! | kind + flags << 32    | it is there                                        | stays                                       |
+//! | anything else         | bytes of the user's own                            | stays                                       |
 //!
 //! If a process dies while it makes one, the next one that creates it begins again; nobody has used it yet.
 
