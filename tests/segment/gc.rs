@@ -149,6 +149,18 @@ fn killed_users_leave_it_to_the_collector() {
 }
 
 #[test]
+fn who_does_not_know_the_name_leaves_it_to_the_collector() {
+    let folder = Folder::new();
+    let made = make(&folder);
+    let found = Segment::open_fd(made.fd(), 0, &within(&folder)).unwrap();
+    drop(made);
+    assert_eq!((collect(&folder), folder.entries().len()), (0, 1));
+    drop(found);
+    assert_eq!(folder.entries(), ["a"]);
+    assert_eq!((collect(&folder), folder.entries().len()), (1, 0));
+}
+
+#[test]
 fn several_at_once_and_the_directory_of_the_variable() {
     alone(|| {
         let folder = Folder::new();
