@@ -181,7 +181,7 @@ fn the_hook_is_asked_after_each_sleep_without_a_signal() {
 }
 
 #[test]
-fn an_interrupted_waiter_passes_its_wake_on() {
+fn interrupted_waiters_take_nothing_from_the_others() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(2));
         lock.acquire(Patience::NONE).unwrap();
