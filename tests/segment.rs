@@ -14,12 +14,15 @@
 //! | `full`    | the control area before the data, and what is opened as what                |
 //! | `header`  | other layouts, headers that lie, files cut short                            |
 //! | `gc`      | names that go with their last user, or with the collector                   |
+//! | `between` | somebody else comes between two steps of an opener or a collector           |
 //! | `draft`   | a file system without O_TMPFILE, and what killed makers leave there         |
 //! | `page`    | huge pages, prefault, locked memory                                         |
 
 #[macro_use]
 mod common;
 
+#[path = "segment/between.rs"]
+mod between;
 #[path = "segment/create.rs"]
 mod create;
 #[path = "segment/draft.rs"]

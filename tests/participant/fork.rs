@@ -143,7 +143,7 @@ fn a_storm_of_forks_keeps_no_dead_claimer_alive() {
                     }
                 });
                 let fd = descriptor_alone(&mut inherited);
-                while words[1].load(Relaxed) < 50 {
+                while words[1].load(Relaxed) < 50 || words[2].load(Relaxed) == 0 {
                     let lock = claim(&fd, 0);
                     assert!(lock.acquire(Patience::NONE).is_ok());
                     lock.release().unwrap();

@@ -10,7 +10,7 @@ use shmkit::segment::{self, Form, Options, Segment};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::sync::Arc;
 
-fn ephemeral(folder: &Folder) -> Options {
+pub fn ephemeral(folder: &Folder) -> Options {
     Options {
         form: Form::Full,
         ephemeral: true,
@@ -18,16 +18,16 @@ fn ephemeral(folder: &Folder) -> Options {
     }
 }
 
-fn make(folder: &Folder) -> Segment {
+pub fn make(folder: &Folder) -> Segment {
     Segment::create(Some(c"a"), 64, &ephemeral(folder)).unwrap()
 }
 
-fn collect(folder: &Folder) -> u64 {
+pub fn collect(folder: &Folder) -> u64 {
     segment::gc(folder.directory().as_deref(), false).unwrap()
 }
 
 /// Forks a process that does this, and then stays.
-fn stays<T>(body: impl FnOnce() -> T) -> Child {
+pub fn stays<T>(body: impl FnOnce() -> T) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
         let _kept = body();
@@ -146,6 +146,18 @@ fn killed_users_leave_it_to_the_collector() {
         bare.kill();
         assert_eq!(collect(&folder), 1);
     });
+}
+
+#[test]
+fn who_does_not_know_the_name_leaves_it_to_the_collector() {
+    let folder = Folder::new();
+    let made = make(&folder);
+    let found = Segment::open_fd(made.fd(), 0, &within(&folder)).unwrap();
+    drop(made);
+    assert_eq!((collect(&folder), folder.entries().len()), (0, 1));
+    drop(found);
+    assert_eq!(folder.entries(), ["a"]);
+    assert_eq!((collect(&folder), folder.entries().len()), (1, 0));
 }
 
 #[test]
