@@ -1,7 +1,10 @@
 //! The harness itself: prepares the ground, and has the series run, a few at a time.
 
 use crate::broken::Broken;
+use crate::full;
 use crate::library;
+use crate::lock;
+use crate::named;
 use crate::operation::Operation;
 use crate::place;
 use crate::process;
@@ -16,11 +19,12 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 /// How an operation is killed.
 enum Way {
-    Points(Box<dyn Operation>, Mode),
+    Points(Rc<dyn Operation>, Mode),
     Long(Box<dyn Operation>),
     Storm(Storm),
 }
@@ -28,7 +32,8 @@ enum Way {
 impl Way {
     fn operation(&self) -> &dyn Operation {
         match self {
-            Way::Points(operation, _) | Way::Long(operation) => operation.as_ref(),
+            Way::Points(operation, _) => operation.as_ref(),
+            Way::Long(operation) => operation.as_ref(),
             Way::Storm(storm) => storm,
         }
     }
@@ -37,6 +42,7 @@ impl Way {
         let name = self.operation().name();
         match self {
             Way::Points(_, Mode::Bystander) => format!("{name}; a bystander waits"),
+            Way::Points(_, Mode::Early) => format!("{name}; one waits from the start"),
             Way::Points(_, Mode::Waiter) => format!("{name}; the waiter dies"),
             _ => name,
         }
@@ -54,7 +60,8 @@ impl Way {
     /// Runs it in this process, tells about it, and says whether all is well.
     fn run_and_tell(&self, plan: &Plan, number: usize) -> bool {
         let (name, guilty_of) = (self.name(), self.operation().guilty_of());
-        let waiters = matches!(self, Way::Points(_, Mode::Bystander | Mode::Waiter));
+        let company = matches!(self, Way::Points(_, mode) if *mode != Mode::Alone);
+        let waiters = company && self.operation().makes_others_wait();
         let (text, good) = match self.run(plan, number) {
             Ok(report) => report.tell(&name, guilty_of, waiters),
             Err(trouble) => (format!("{name:<44} FAILED: {trouble}\n"), false),
@@ -65,6 +72,29 @@ impl Way {
     }
 }
 
+/// Each operation alone, and in each company that it can have.
+fn in_all_modes(operations: Vec<impl Operation + 'static>) -> Vec<Way> {
+    let mut ways = Vec::new();
+    for operation in operations.into_iter().map(Rc::new) {
+        let mut modes = vec![Mode::Alone];
+        if operation.has_company() {
+            modes.push(Mode::Bystander);
+        }
+        if operation.makes_others_wait() {
+            modes.push(Mode::Waiter);
+        }
+        if operation.holds_at_marker() {
+            modes.push(Mode::Early);
+        }
+        ways.extend(
+            modes
+                .into_iter()
+                .map(|mode| Way::Points(operation.clone(), mode)),
+        );
+    }
+    ways
+}
+
 /// Everything there is, what takes longest first.
 fn ways() -> Vec<Way> {
     let mut ways: Vec<_> = vec![Way::Storm(Storm { leaky: false })];
@@ -73,18 +103,12 @@ fn ways() -> Vec<Way> {
             .into_iter()
             .map(|operation| Way::Long(Box::new(operation))),
     );
-    for operation in segment::operations() {
-        ways.push(Way::Points(Box::new(operation), Mode::Alone));
-    }
-    for mode in [Mode::Bystander, Mode::Waiter] {
-        for operation in segment::operations() {
-            if operation.makes_others_wait() {
-                ways.push(Way::Points(Box::new(operation), mode));
-            }
-        }
-    }
+    ways.extend(in_all_modes(segment::operations()));
+    ways.extend(in_all_modes(full::operations()));
+    ways.extend(in_all_modes(named::operations()));
+    ways.extend(in_all_modes(lock::operations()));
     for broken in Broken::ALL {
-        ways.push(Way::Points(Box::new(broken), Mode::Alone));
+        ways.push(Way::Points(Rc::new(broken), Mode::Alone));
     }
     ways.push(Way::Storm(Storm { leaky: true }));
     ways

@@ -17,6 +17,8 @@
 //! | SHMKIT_LIBRARY=path   | another libshmkit.so than target/release has                                   |
 
 #[cfg(target_arch = "x86_64")]
+mod board;
+#[cfg(target_arch = "x86_64")]
 mod broken;
 #[cfg(target_arch = "x86_64")]
 mod bystander;
@@ -26,11 +28,21 @@ mod byte;
 #[cfg(target_arch = "x86_64")]
 mod filter;
 #[cfg(target_arch = "x86_64")]
+mod full;
+#[cfg(target_arch = "x86_64")]
 mod harness;
 #[cfg(target_arch = "x86_64")]
 mod library;
 #[cfg(target_arch = "x86_64")]
+mod lock;
+#[cfg(target_arch = "x86_64")]
+mod locks;
+#[cfg(target_arch = "x86_64")]
+mod named;
+#[cfg(target_arch = "x86_64")]
 mod operation;
+#[cfg(target_arch = "x86_64")]
+mod party;
 #[cfg(target_arch = "x86_64")]
 mod place;
 #[cfg(target_arch = "x86_64")]
@@ -43,6 +55,8 @@ mod report;
 mod segment;
 #[cfg(target_arch = "x86_64")]
 mod series;
+#[cfg(target_arch = "x86_64")]
+mod survivor;
 #[cfg(target_arch = "x86_64")]
 mod trace;
 #[cfg(target_arch = "x86_64")]

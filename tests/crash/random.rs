@@ -113,6 +113,7 @@ const STORM: Shape = Shape {
         flags: 0,
         capacity: 1 << 30,
         mode: 0,
+        participants: 0,
     },
 };
 
