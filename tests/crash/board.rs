@@ -164,7 +164,8 @@ impl Board {
     /// Notes that `who` got the lock, and what it was told.
     pub fn enter(&self, who: Who, told: bool) {
         if self.inside.swap(who as u64, SeqCst) != 0 && !told {
-            self.accuse(0);
+            // When a survivor comes all others are dead.
+            self.accuse(if who == Who::Survivor { 3 } else { 0 });
         }
     }
 
@@ -194,6 +195,14 @@ impl Board {
             (Said::Idle, Mark::None) if told => self.accuse(2),
             (Said::Holds, _) | (_, Mark::There) if !told => self.accuse(3),
             _ => {}
+        }
+    }
+
+    /// Checks, while the victim stands still and lives, that nobody has had the lock whom it stands in the way of.
+    pub fn nobody_came_between(&self, passed: bool) -> Result<(), Finding> {
+        match passed && self.said() == Said::Holds {
+            true => Err(Crime::Shared.found("another one got the lock from who lives")),
+            false => Ok(()),
         }
     }
 

@@ -1,17 +1,20 @@
 //! The harness itself: prepares the ground, and has the series run, a few at a time.
 
 use crate::broken::Broken;
+use crate::broken_lock::BrokenLock;
 use crate::full;
 use crate::library;
 use crate::lock;
 use crate::named;
 use crate::operation::Operation;
+use crate::participant::{self, ClaimStorm};
 use crate::place;
 use crate::process;
 use crate::random::{self, Storm};
 use crate::report::Report;
 use crate::segment;
 use crate::series::{Mode, Plan, Series};
+use crate::soak::{self, Soak};
 use crate::trace::{self, Trouble};
 use nix::sys::personality::{self, Persona};
 use nix::sys::wait::{WaitStatus, wait};
@@ -26,7 +29,8 @@ use std::time::{Instant, SystemTime};
 enum Way {
     Points(Rc<dyn Operation>, Mode),
     Long(Box<dyn Operation>),
-    Storm(Storm),
+    Storm(Box<dyn Operation>),
+    Soak(Soak),
 }
 
 impl Way {
@@ -34,14 +38,18 @@ impl Way {
         match self {
             Way::Points(operation, _) => operation.as_ref(),
             Way::Long(operation) => operation.as_ref(),
-            Way::Storm(storm) => storm,
+            Way::Storm(storm) => storm.as_ref(),
+            Way::Soak(soak) => soak,
         }
     }
 
     fn name(&self) -> String {
         let name = self.operation().name();
         match self {
-            Way::Points(_, Mode::Bystander) => format!("{name}; a bystander waits"),
+            Way::Points(operation, Mode::Bystander) if operation.makes_others_wait() => {
+                format!("{name}; a bystander waits")
+            }
+            Way::Points(_, Mode::Bystander) => format!("{name}; a bystander comes"),
             Way::Points(_, Mode::Early) => format!("{name}; one waits from the start"),
             Way::Points(_, Mode::Waiter) => format!("{name}; the waiter dies"),
             _ => name,
@@ -53,7 +61,8 @@ impl Way {
         match self {
             Way::Points(_, mode) => series.run(*mode, plan),
             Way::Long(_) => random::run_long(&series, plan),
-            Way::Storm(storm) => random::run_storm(&series, storm, plan),
+            Way::Storm(storm) => random::run_storm(&series, storm.guilty_of().is_some(), plan),
+            Way::Soak(soak) => soak.run(&series, plan),
         }
     }
 
@@ -64,7 +73,7 @@ impl Way {
         let waiters = company && self.operation().makes_others_wait();
         let (text, good) = match self.run(plan, number) {
             Ok(report) => report.tell(&name, guilty_of, waiters),
-            Err(trouble) => (format!("{name:<44} FAILED: {trouble}\n"), false),
+            Err(trouble) => (format!("{name:<56} FAILED: {trouble}\n"), false),
         };
         // In one piece: others tell at the same time.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
@@ -97,7 +106,11 @@ fn in_all_modes(operations: Vec<impl Operation + 'static>) -> Vec<Way> {
 
 /// Everything there is, what takes longest first.
 fn ways() -> Vec<Way> {
-    let mut ways: Vec<_> = vec![Way::Storm(Storm { leaky: false })];
+    let mut ways: Vec<_> = vec![
+        Way::Soak(Soak::new(None)),
+        Way::Storm(Box::new(Storm { leaky: false })),
+        Way::Storm(Box::new(ClaimStorm { flaw: None })),
+    ];
     ways.extend(
         random::long_ones()
             .into_iter()
@@ -110,7 +123,17 @@ fn ways() -> Vec<Way> {
     for broken in Broken::ALL {
         ways.push(Way::Points(Rc::new(broken), Mode::Alone));
     }
-    ways.push(Way::Storm(Storm { leaky: true }));
+    ways.push(Way::Storm(Box::new(Storm { leaky: true })));
+    for broken in BrokenLock::ALL {
+        let mode = broken.mode();
+        ways.push(Way::Points(Rc::new(broken), mode));
+    }
+    for flaw in participant::Flaw::ALL {
+        ways.push(Way::Storm(Box::new(ClaimStorm { flaw: Some(flaw) })));
+    }
+    for flaw in soak::Flaw::ALL {
+        ways.push(Way::Soak(Soak::new(Some(flaw))));
+    }
     ways
 }
 

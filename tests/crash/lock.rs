@@ -1,7 +1,7 @@
 //! The operations of locks in a full segment, and of the participants that own them: claim, acquire, take over, release,
 //! mark consistent, close while holding, make at a place.
 
-use crate::board::{Mark, Said, Who, board};
+use crate::board::{Mark, Who, board};
 use crate::byte;
 use crate::library::{Library, Status};
 use crate::locks::{FOREVER, Kind};
@@ -215,12 +215,8 @@ impl Operation for LockOperation {
     }
 
     fn look_at(&self, victim: Pid, passed: bool, place: &Place) -> Result<(), Finding> {
-        let holds = board().said() == Said::Holds;
         if self.verb != Verb::CloseHolding {
-            return match passed && holds {
-                true => Err(Crime::Shared.found("another one got the lock from who lives")),
-                false => Ok(()),
-            };
+            return board().nobody_came_between(passed);
         }
         let path = place.path("victim");
         let file = File::options().read(true).write(true).open(&path);
@@ -233,10 +229,8 @@ impl Operation for LockOperation {
             .any(|line| line.ends_with(&*path) && line.contains(" rw-s "));
         match (alive, writes) {
             (false, true) => Err(Crime::Shared.found("taken for dead, it can still write")),
-            (true, _) if passed => {
-                Err(Crime::Shared.found("another one got the lock from who lives"))
-            }
-            _ => Ok(()),
+            (true, _) => board().nobody_came_between(passed),
+            (false, false) => Ok(()),
         }
     }
 

@@ -21,6 +21,8 @@ mod board;
 #[cfg(target_arch = "x86_64")]
 mod broken;
 #[cfg(target_arch = "x86_64")]
+mod broken_lock;
+#[cfg(target_arch = "x86_64")]
 mod bystander;
 #[cfg(target_arch = "x86_64")]
 #[path = "../common/byte.rs"]
@@ -42,6 +44,8 @@ mod named;
 #[cfg(target_arch = "x86_64")]
 mod operation;
 #[cfg(target_arch = "x86_64")]
+mod participant;
+#[cfg(target_arch = "x86_64")]
 mod party;
 #[cfg(target_arch = "x86_64")]
 mod place;
@@ -55,6 +59,8 @@ mod report;
 mod segment;
 #[cfg(target_arch = "x86_64")]
 mod series;
+#[cfg(target_arch = "x86_64")]
+mod soak;
 #[cfg(target_arch = "x86_64")]
 mod survivor;
 #[cfg(target_arch = "x86_64")]

@@ -298,6 +298,11 @@ impl<'a> Series<'a> {
         Ok(report)
     }
 
+    /// Returns the library, for those who are no victims.
+    pub fn shmkit(&self) -> &Library {
+        &self.shmkit
+    }
+
     /// Returns the place, for those who bring their own victims.
     pub fn place(&self) -> &Place {
         &self.place
