@@ -277,10 +277,10 @@ pub fn operations() -> Vec<LockOperation> {
         operation("lock: release", 1, Verb::Release, Lock, 2),
         operation("lock: release, marked", 2, Verb::ReleaseMarked, Lock, 2),
         operation("lock: mark_consistent", 2, Verb::Mark, Lock, 2),
-        operation("lock: create_at", 4, Verb::CreateAt, Lock, 2),
+        operation("lock: create_at", 2, Verb::CreateAt, Lock, 2),
         operation(
             "lock: create_at after a death",
-            4,
+            2,
             Verb::CreateAtDead,
             Lock,
             2,
@@ -305,6 +305,6 @@ pub fn operations() -> Vec<LockOperation> {
         ),
         operation("rlock: mark_consistent", 4, Verb::Mark, RLock, 2),
         operation("rlock: close, holding", 32, Verb::CloseHolding, RLock, 2),
-        operation("rlock: create_at", 4, Verb::CreateAt, RLock, 2),
+        operation("rlock: create_at", 2, Verb::CreateAt, RLock, 2),
     ]
 }
