@@ -66,25 +66,52 @@ pub struct Board {
     wrong: AtomicU64,
 }
 
-/// What can go wrong between two who take the lock.
-const WRONG: [(Crime, &str); 4] = [
-    (
-        Crime::Shared,
-        "somebody got the lock while another one was inside and was not told of a death",
-    ),
-    (
-        Crime::Untold,
-        "what the lock guards was half done, and whoever got it was not told of a death",
-    ),
-    (
-        Crime::Untold,
-        "somebody was told of a death where nobody had died",
-    ),
-    (
-        Crime::Untold,
-        "an owner had died, and the next one was not told",
-    ),
-];
+/// What can go wrong between two who are told something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// Two are inside.
+    TwoInside,
+    /// Half of the work of a dead one is there, untold.
+    HalfDone,
+    /// A death is told that was none.
+    NoDeath,
+    /// A death is not told.
+    NotTold,
+    /// A name has gone that somebody relied on.
+    PulledAway,
+    /// What somebody wrote is not there.
+    NotWritten,
+}
+
+impl Wrong {
+    const ALL: [Wrong; 6] = [
+        Wrong::TwoInside,
+        Wrong::HalfDone,
+        Wrong::NoDeath,
+        Wrong::NotTold,
+        Wrong::PulledAway,
+        Wrong::NotWritten,
+    ];
+
+    fn found(self) -> Finding {
+        match self {
+            Wrong::TwoInside => Crime::Shared.found(
+                "somebody got the lock while another one was inside, and was told of no death",
+            ),
+            Wrong::HalfDone => Crime::Untold.found(
+                "what the lock guards was half done, and whoever got it was told of no death",
+            ),
+            Wrong::NoDeath => {
+                Crime::Untold.found("somebody was told of a death where nobody had died")
+            }
+            Wrong::NotTold => {
+                Crime::Untold.found("an owner had died, and the next one was not told")
+            }
+            Wrong::PulledAway => Crime::Lost.found("the name was taken from under somebody"),
+            Wrong::NotWritten => Crime::Lost.found("what was written is not there"),
+        }
+    }
+}
 
 static BOARD: OnceLock<&'static Board> = OnceLock::new();
 
@@ -155,17 +182,20 @@ impl Board {
         self.passed.load(SeqCst) == 1
     }
 
-    fn accuse(&self, wrong: usize) {
-        let _ = self
-            .wrong
-            .compare_exchange(0, wrong as u64 + 1, SeqCst, SeqCst);
+    /// Notes what is wrong, unless something was before.
+    pub fn accuse(&self, wrong: Wrong) {
+        let number = wrong as u64 + 1;
+        let _ = self.wrong.compare_exchange(0, number, SeqCst, SeqCst);
     }
 
     /// Notes that `who` got the lock, and what it was told.
     pub fn enter(&self, who: Who, told: bool) {
         if self.inside.swap(who as u64, SeqCst) != 0 && !told {
             // When a survivor comes all others are dead.
-            self.accuse(if who == Who::Survivor { 3 } else { 0 });
+            self.accuse(match who {
+                Who::Survivor => Wrong::NotTold,
+                Who::Victim | Who::Bystander => Wrong::TwoInside,
+            });
         }
     }
 
@@ -177,7 +207,7 @@ impl Board {
     /// Notes whether what the lock guards was whole.
     pub fn see(&self, whole: bool, told: bool) {
         if !whole && !told {
-            self.accuse(1);
+            self.accuse(Wrong::HalfDone);
         }
     }
 
@@ -192,8 +222,8 @@ impl Board {
         };
         let mark = if passed { Mark::None } else { self.mark() };
         match (said, mark) {
-            (Said::Idle, Mark::None) if told => self.accuse(2),
-            (Said::Holds, _) | (_, Mark::There) if !told => self.accuse(3),
+            (Said::Idle, Mark::None) if told => self.accuse(Wrong::NoDeath),
+            (Said::Holds, _) | (_, Mark::There) if !told => self.accuse(Wrong::NotTold),
             _ => {}
         }
     }
@@ -210,10 +240,7 @@ impl Board {
     pub fn verdict(&self) -> Result<(), Finding> {
         match self.wrong.load(SeqCst).checked_sub(1) {
             None => Ok(()),
-            Some(wrong) => {
-                let (crime, text) = WRONG[wrong as usize];
-                Err(crime.found(text))
-            }
+            Some(number) => Err(Wrong::ALL[number as usize].found()),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Locks that are broken on purpose, made here of a word in a plain file: what each does wrong must be found.
 //!
 //! ```text
-//! file:  | first | second | …     64: the word: the owner's number, or 0
+//! file:  | first | second | …     64: the owner's number, or 0     72: the last in the queue     80: whose turn it is
 //! ```
 
-use crate::board::{Mark, Said, Who, board};
+use crate::board::{Said, Who, board};
 use crate::library::{Library, Options, Segment};
 use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
 use crate::place::Place;
@@ -24,6 +24,10 @@ pub enum BrokenLock {
     BelievesNumbers,
     /// It is taken from the dead, and nobody is told.
     TellsNobody,
+    /// Who waits sleeps until it is woken, and looks at the owner's life before that alone.
+    SleepsForEver,
+    /// Who waits has a place in a queue, and it is its turn when it is dead, too.
+    Queues,
 }
 
 /// What a process in another PID namespace is here: nobody. Above what numbers can be (PID_MAX_LIMIT).
@@ -38,6 +42,8 @@ struct User {
 }
 
 const WORD: usize = 8;
+const LAST: usize = 9;
+const TURN: usize = 10;
 
 impl User {
     fn new(flaw: BrokenLock, who: Who, shmkit: &Library) -> User {
@@ -46,7 +52,7 @@ impl User {
         let base = shmkit.data(segment);
         let base = base.expect("it has an address").cast::<AtomicU64>();
         // SAFETY: a page is mapped there as long as this process lives, and all use it as atomics.
-        let words = unsafe { std::slice::from_raw_parts(base, WORD + 1) };
+        let words = unsafe { std::slice::from_raw_parts(base, TURN + 1) };
         User {
             flaw,
             who,
@@ -67,10 +73,39 @@ impl User {
         self.flaw != BrokenLock::NeverRecovers && kill(Pid::from_raw(owner as i32), None) == nobody
     }
 
+    /// Waits while the word is what was seen.
+    fn wait(&self, seen: u64) {
+        if self.flaw != BrokenLock::SleepsForEver {
+            return std::thread::sleep(Duration::from_micros(100));
+        }
+        // SAFETY: the kernel reads the four bytes at the word, which is mapped as long as this process lives.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.words[WORD].as_ptr(),
+                libc::FUTEX_WAIT_BITSET,
+                seen as u32,
+                std::ptr::null::<libc::timespec>(),
+                std::ptr::null::<u32>(),
+                libc::FUTEX_BITSET_MATCH_ANY,
+            )
+        };
+    }
+
+    fn wait_for_turn(&self) {
+        let turn = self.words[LAST].fetch_add(1, SeqCst);
+        while self.words[TURN].load(SeqCst) != turn {
+            self.wait(0);
+        }
+    }
+
     /// Takes it, and says whether somebody died.
     fn take(&self) -> bool {
         let word = &self.words[WORD];
         board().say(self.who, Said::Asks);
+        if self.flaw == BrokenLock::Queues {
+            self.wait_for_turn();
+        }
         let told = loop {
             let seen = word.load(SeqCst);
             if (seen == 0 || self.is_dead(seen))
@@ -80,7 +115,7 @@ impl User {
             {
                 break seen != 0 && self.flaw != BrokenLock::TellsNobody;
             }
-            std::thread::sleep(Duration::from_micros(100));
+            self.wait(seen);
         };
         board().say(self.who, Said::Holds);
         board().enter(self.who, told);
@@ -97,6 +132,9 @@ impl User {
         board().leave();
         board().say(self.who, Said::Gives);
         self.words[WORD].store(0, SeqCst);
+        if self.flaw == BrokenLock::Queues {
+            self.words[TURN].fetch_add(1, SeqCst);
+        }
         board().say(self.who, Said::Idle);
         if self.who == Who::Bystander {
             board().pass();
@@ -106,17 +144,20 @@ impl User {
 
 impl BrokenLock {
     /// Each of them.
-    pub const ALL: [BrokenLock; 3] = [
+    pub const ALL: [BrokenLock; 5] = [
         BrokenLock::NeverRecovers,
         BrokenLock::BelievesNumbers,
         BrokenLock::TellsNobody,
+        BrokenLock::SleepsForEver,
+        BrokenLock::Queues,
     ];
 
     /// Who must be there for it to be found.
     pub fn mode(self) -> Mode {
         match self {
-            BrokenLock::BelievesNumbers => Mode::Bystander,
-            _ => Mode::Alone,
+            BrokenLock::BelievesNumbers | BrokenLock::SleepsForEver => Mode::Bystander,
+            BrokenLock::Queues => Mode::Waiter,
+            BrokenLock::NeverRecovers | BrokenLock::TellsNobody => Mode::Alone,
         }
     }
 }
@@ -127,6 +168,8 @@ impl Operation for BrokenLock {
             BrokenLock::NeverRecovers => "a lock that is never recovered",
             BrokenLock::BelievesNumbers => "a lock that believes in process numbers",
             BrokenLock::TellsNobody => "a lock that tells nobody of a death",
+            BrokenLock::SleepsForEver => "a lock that sleeps until it is woken",
+            BrokenLock::Queues => "a lock that keeps a place for the dead",
         };
         format!("broken: {name}")
     }
@@ -137,7 +180,9 @@ impl Operation for BrokenLock {
 
     fn guilty_of(&self) -> Option<Crime> {
         Some(match self {
-            BrokenLock::NeverRecovers => Crime::Stuck,
+            BrokenLock::NeverRecovers | BrokenLock::SleepsForEver | BrokenLock::Queues => {
+                Crime::Stuck
+            }
             BrokenLock::BelievesNumbers => Crime::Shared,
             BrokenLock::TellsNobody => Crime::Untold,
         })
@@ -151,7 +196,6 @@ impl Operation for BrokenLock {
         Some(Box::new(move || {
             let made = shmkit.create(Some(NAME), PAGE, Options::default());
             made.expect("a segment can be made");
-            board().set_mark(Mark::None);
         }))
     }
 
@@ -161,6 +205,11 @@ impl Operation for BrokenLock {
             user.pass();
             0
         })
+    }
+
+    fn makes_others_wait(&self) -> bool {
+        // Who takes the living for dead does not wait for them.
+        *self != BrokenLock::BelievesNumbers
     }
 
     fn bystander<'a>(&'a self, shmkit: &'a Library) -> Option<Run<'a>> {

@@ -1,7 +1,7 @@
 //! The operations of full segments: create, open, resize, close; and of ephemeral ones, whose name goes with the last
 //! who has them mapped, or with the next collector.
 
-use crate::board::{Said, Who, board};
+use crate::board::{Said, Who, Wrong, board};
 use crate::library::{Library, Options, Segment, Status};
 use crate::locks::NOWAIT;
 use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
@@ -45,9 +45,6 @@ const ROOM: u64 = 1 << 30;
 /// The control area of a segment for two participants.
 const CONTROL: u64 = PAGE;
 const NOT_FOUND: Status = -4;
-/// The statuses of a bystander that has found something.
-const PULLED_AWAY: Status = -70;
-const NOT_WHOLE: Status = -71;
 
 impl FullOperation {
     fn options(&self) -> Options {
@@ -99,14 +96,14 @@ impl FullOperation {
 
     /// Is attached for a while to what a collector would take.
     fn attend(&self, shmkit: &Library, segment: Segment) -> Status {
-        let there = path().symlink_metadata().is_ok();
-        let written = self.is_written(shmkit, segment);
-        board().pass();
-        match (there, written, shmkit.close(segment)) {
-            (false, _, _) => PULLED_AWAY,
-            (_, false, _) => NOT_WHOLE,
-            (_, _, status) => status,
+        if path().symlink_metadata().is_err() {
+            board().accuse(Wrong::PulledAway);
         }
+        if !self.is_written(shmkit, segment) {
+            board().accuse(Wrong::NotWritten);
+        }
+        board().pass();
+        shmkit.close(segment)
     }
 
     /// Opens the segment, uses all of it, and lets go of it.
@@ -183,10 +180,12 @@ impl Operation for FullOperation {
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
         let attached = move |made: Result<Segment, Status>| {
             // Whoever is told that it has the segment must not lose its name to a collector.
-            if made.is_ok() {
-                board().say(Who::Victim, Said::Holds);
-            }
-            status(made)
+            let segment = match made {
+                Ok(segment) => segment,
+                Err(status) => return status,
+            };
+            board().say(Who::Victim, Said::Holds);
+            status(shmkit.size(segment))
         };
         match self.verb {
             Verb::Create => {
@@ -259,6 +258,7 @@ impl Operation for FullOperation {
             look.nothing_is_left()?;
             return look.use_and_leave();
         }
+        board().verdict()?;
         let there = look.name_is_there(0)?;
         let byte = if self.finds_one() { WRITTEN } else { 0 };
         let sizes = match self.verb {
