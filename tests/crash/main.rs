@@ -6,6 +6,11 @@
 //!                                                                       └─ verifier   looks, goes on, cleans up
 //! ```
 //!
+//! | what is killed                | at every instruction            | at random times         | broken on purpose |
+//! |-------------------------------|---------------------------------|-------------------------|-------------------|
+//! | segments                      | `segment`, `full`               | `random`                | `broken`          |
+//! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
+//!
 //! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
 //!
 //! | variable              | means                                                                        |

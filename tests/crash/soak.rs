@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! data:   0: first | second   (of the lock)      64: first | second   (of the recursive one)     128, 192: the locks
-//! ledger: stop | deaths | two inside | inside, inside |  per worker: acknowledged, acknowledged | longest wait | status
+//! ledger: stop | deaths | two inside | inside, inside | told, told |  per worker: acknowledged, acknowledged | longest wait
 //! ```
 
 use crate::board::shared_words;
@@ -85,6 +85,11 @@ impl Ledger {
         &self.0[3 + kind as usize]
     }
 
+    /// How often somebody was told of a death.
+    fn told(&self, kind: Kind) -> &AtomicU64 {
+        &self.0[5 + kind as usize]
+    }
+
     fn acknowledged(&self, worker: usize, kind: Kind) -> &AtomicU64 {
         &self.0[GENERAL + EACH * worker + kind as usize]
     }
@@ -153,6 +158,7 @@ impl Soak {
             ledger.shared().fetch_add(1, SeqCst);
         }
         if told {
+            ledger.told(it.kind).fetch_add(1, SeqCst);
             second.store(first.load(SeqCst), SeqCst);
             good(shmkit.mark_consistent(it.lock))?;
         }
@@ -302,6 +308,12 @@ impl Soak {
         let kind = it.kind;
         if first != second && !told {
             let text = format!("{kind:?}: {first} began and {second} ended, and nobody died");
+            return Err(Crime::Untold.found(text));
+        }
+        // Whoever is told says that all is whole, or dies in turn.
+        let tales = ledger.told(kind).load(SeqCst);
+        if tales > deaths {
+            let text = format!("{kind:?}: {deaths} died, and {tales} deaths were told");
             return Err(Crime::Untold.found(text));
         }
         // Each death may have come between a step and what tells of it.
