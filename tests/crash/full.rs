@@ -29,6 +29,8 @@ pub enum Verb {
     Close,
     /// Removes all ephemeral ones that nobody has mapped; one is there.
     Collect,
+    /// As `Collect`; there is also what a maker has left who died where there is no O_TMPFILE.
+    CollectDraft,
 }
 
 /// An operation of full segments.
@@ -169,9 +171,13 @@ impl Operation for FullOperation {
     }
 
     fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
-        // Not closed: an ephemeral one stays as its dead maker has left it.
         self.finds_one().then(|| -> Ground<'a> {
             Box::new(move || {
+                if self.verb == Verb::CollectDraft {
+                    let draft = path().with_file_name(".shmkit-0123456789abcdef");
+                    std::fs::write(draft, [WRITTEN]).expect("a file can be made");
+                }
+                // Not closed: an ephemeral one stays as its dead maker has left it.
                 self.make(shmkit);
             })
         })
@@ -206,7 +212,7 @@ impl Operation for FullOperation {
                 let segment = self.open(shmkit).expect("it can be opened");
                 Box::new(move || shmkit.close(segment))
             }
-            Verb::Collect => Box::new(move || status(shmkit.gc())),
+            Verb::Collect | Verb::CollectDraft => Box::new(move || status(shmkit.gc())),
         }
     }
 
@@ -215,7 +221,7 @@ impl Operation for FullOperation {
     }
 
     fn has_company(&self) -> bool {
-        self.makes_others_wait() || self.ephemeral
+        self.makes_others_wait() || self.ephemeral && self.verb != Verb::CollectDraft
     }
 
     fn bystander<'a>(&'a self, shmkit: &'a Library) -> Option<Run<'a>> {
@@ -259,7 +265,8 @@ impl Operation for FullOperation {
             return look.use_and_leave();
         }
         board().verdict()?;
-        let there = look.name_is_there(0)?;
+        let draft = self.verb == Verb::CollectDraft && !done;
+        let there = look.name_is_there(usize::from(draft))?;
         let byte = if self.finds_one() { WRITTEN } else { 0 };
         let sizes = match self.verb {
             Verb::Resize(new) if done => vec![new],
@@ -269,7 +276,7 @@ impl Operation for FullOperation {
         if self.ephemeral {
             // Where another one has let go as well it was perhaps not the last.
             let last = self.verb == Verb::Close && !board().has_passed();
-            let removed = last || self.verb == Verb::Collect;
+            let removed = last || matches!(self.verb, Verb::Collect | Verb::CollectDraft);
             // Whoever had it is dead, or has let go.
             if there && done && removed {
                 return Err(Crime::LeftBehind.found("the name of an ephemeral segment is there"));
@@ -321,5 +328,6 @@ pub fn operations() -> Vec<FullOperation> {
         ephemeral("ephemeral: open", 16, Verb::Open),
         ephemeral("ephemeral: last close", 8, Verb::Close),
         ephemeral("ephemeral: gc", 8, Verb::Collect),
+        ephemeral("ephemeral: gc, and of a draft", 16, Verb::CollectDraft),
     ]
 }
