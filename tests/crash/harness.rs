@@ -196,8 +196,11 @@ fn run_all(ways: &[Way], plan: &Plan, jobs: usize) -> Vec<String> {
         }
         match wait().expect("there are children") {
             WaitStatus::Exited(series, 0) => drop(running.remove(&series)),
-            WaitStatus::Exited(series, _) | WaitStatus::Signaled(series, ..) => {
-                failed.extend(running.remove(&series));
+            WaitStatus::Exited(series, _) => failed.extend(running.remove(&series)),
+            WaitStatus::Signaled(series, signal, _) => {
+                let name = running.remove(&series).unwrap_or_default();
+                println!("{name:<56} FAILED: {signal} killed the harness itself");
+                failed.push(name);
             }
             _ => {}
         }
