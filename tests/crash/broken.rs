@@ -27,6 +27,7 @@ const SHAPE: Shape = Shape {
         flags: 0,
         capacity: 0,
         mode: 0,
+        participants: 0,
     },
 };
 

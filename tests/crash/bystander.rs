@@ -38,19 +38,19 @@ impl Bystander {
         Some(now)
     }
 
-    /// Lets it run until it sleeps in the kernel for a lock, which is true, or has ended, which is false.
+    /// Lets it run until it sleeps for somebody else, which is true, or has ended, which is false.
     pub fn go(&self) -> Result<bool, Finding> {
         const LOOK_AGAIN: Duration = Duration::from_micros(50);
         let _ = signal::kill(self.process, Signal::SIGCONT);
         let patience = Instant::now() + Duration::from_secs(u64::from(WATCHDOG));
         while Instant::now() < patience {
             let ended = process::has_ended(self.process);
-            if ended || process::waits_for_lock(self.process) {
+            if ended || process::waits(self.process) {
                 return Ok(!ended);
             }
             std::thread::sleep(LOOK_AGAIN);
         }
-        Err(Crime::Stuck.found("a bystander neither waits for a lock nor ends"))
+        Err(Crime::Stuck.found("a bystander neither waits nor ends"))
     }
 
     /// Waits until it has ended, as it must now that nobody lives who holds anything; returns its status.

@@ -1,14 +1,20 @@
 //! The harness itself: prepares the ground, and has the series run, a few at a time.
 
 use crate::broken::Broken;
+use crate::broken_lock::BrokenLock;
+use crate::full;
 use crate::library;
+use crate::lock;
+use crate::named;
 use crate::operation::Operation;
+use crate::participant::{self, ClaimStorm};
 use crate::place;
 use crate::process;
 use crate::random::{self, Storm};
 use crate::report::Report;
 use crate::segment;
 use crate::series::{Mode, Plan, Series};
+use crate::soak::{self, Soak};
 use crate::trace::{self, Trouble};
 use nix::sys::personality::{self, Persona};
 use nix::sys::wait::{WaitStatus, wait};
@@ -16,27 +22,35 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
 /// How an operation is killed.
 enum Way {
-    Points(Box<dyn Operation>, Mode),
+    Points(Rc<dyn Operation>, Mode),
     Long(Box<dyn Operation>),
-    Storm(Storm),
+    Storm(Box<dyn Operation>),
+    Soak(Soak),
 }
 
 impl Way {
     fn operation(&self) -> &dyn Operation {
         match self {
-            Way::Points(operation, _) | Way::Long(operation) => operation.as_ref(),
-            Way::Storm(storm) => storm,
+            Way::Points(operation, _) => operation.as_ref(),
+            Way::Long(operation) => operation.as_ref(),
+            Way::Storm(storm) => storm.as_ref(),
+            Way::Soak(soak) => soak,
         }
     }
 
     fn name(&self) -> String {
         let name = self.operation().name();
         match self {
-            Way::Points(_, Mode::Bystander) => format!("{name}; a bystander waits"),
+            Way::Points(operation, Mode::Bystander) if operation.makes_others_wait() => {
+                format!("{name}; a bystander waits")
+            }
+            Way::Points(_, Mode::Bystander) => format!("{name}; a bystander comes"),
+            Way::Points(_, Mode::Early) => format!("{name}; one waits from the start"),
             Way::Points(_, Mode::Waiter) => format!("{name}; the waiter dies"),
             _ => name,
         }
@@ -47,17 +61,19 @@ impl Way {
         match self {
             Way::Points(_, mode) => series.run(*mode, plan),
             Way::Long(_) => random::run_long(&series, plan),
-            Way::Storm(storm) => random::run_storm(&series, storm, plan),
+            Way::Storm(storm) => random::run_storm(&series, storm.guilty_of().is_some(), plan),
+            Way::Soak(soak) => soak.run(&series, plan),
         }
     }
 
     /// Runs it in this process, tells about it, and says whether all is well.
     fn run_and_tell(&self, plan: &Plan, number: usize) -> bool {
         let (name, guilty_of) = (self.name(), self.operation().guilty_of());
-        let waiters = matches!(self, Way::Points(_, Mode::Bystander | Mode::Waiter));
+        let company = matches!(self, Way::Points(_, mode) if *mode != Mode::Alone);
+        let waiters = company && self.operation().makes_others_wait();
         let (text, good) = match self.run(plan, number) {
             Ok(report) => report.tell(&name, guilty_of, waiters),
-            Err(trouble) => (format!("{name:<44} FAILED: {trouble}\n"), false),
+            Err(trouble) => (format!("{name:<56} FAILED: {trouble}\n"), false),
         };
         // In one piece: others tell at the same time.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
@@ -65,28 +81,59 @@ impl Way {
     }
 }
 
+/// Each operation alone, and in each company that it can have.
+fn in_all_modes(operations: Vec<impl Operation + 'static>) -> Vec<Way> {
+    let mut ways = Vec::new();
+    for operation in operations.into_iter().map(Rc::new) {
+        let mut modes = vec![Mode::Alone];
+        if operation.has_company() {
+            modes.push(Mode::Bystander);
+        }
+        if operation.makes_others_wait() {
+            modes.push(Mode::Waiter);
+        }
+        if operation.holds_at_marker() {
+            modes.push(Mode::Early);
+        }
+        ways.extend(
+            modes
+                .into_iter()
+                .map(|mode| Way::Points(operation.clone(), mode)),
+        );
+    }
+    ways
+}
+
 /// Everything there is, what takes longest first.
 fn ways() -> Vec<Way> {
-    let mut ways: Vec<_> = vec![Way::Storm(Storm { leaky: false })];
+    let mut ways: Vec<_> = vec![
+        Way::Soak(Soak::new(None)),
+        Way::Storm(Box::new(Storm { leaky: false })),
+        Way::Storm(Box::new(ClaimStorm { flaw: None })),
+    ];
     ways.extend(
         random::long_ones()
             .into_iter()
             .map(|operation| Way::Long(Box::new(operation))),
     );
-    for operation in segment::operations() {
-        ways.push(Way::Points(Box::new(operation), Mode::Alone));
-    }
-    for mode in [Mode::Bystander, Mode::Waiter] {
-        for operation in segment::operations() {
-            if operation.makes_others_wait() {
-                ways.push(Way::Points(Box::new(operation), mode));
-            }
-        }
-    }
+    ways.extend(in_all_modes(segment::operations()));
+    ways.extend(in_all_modes(full::operations()));
+    ways.extend(in_all_modes(named::operations()));
+    ways.extend(in_all_modes(lock::operations()));
     for broken in Broken::ALL {
-        ways.push(Way::Points(Box::new(broken), Mode::Alone));
+        ways.push(Way::Points(Rc::new(broken), Mode::Alone));
     }
-    ways.push(Way::Storm(Storm { leaky: true }));
+    ways.push(Way::Storm(Box::new(Storm { leaky: true })));
+    for broken in BrokenLock::ALL {
+        let mode = broken.mode();
+        ways.push(Way::Points(Rc::new(broken), mode));
+    }
+    for flaw in participant::Flaw::ALL {
+        ways.push(Way::Storm(Box::new(ClaimStorm { flaw: Some(flaw) })));
+    }
+    for flaw in soak::Flaw::ALL {
+        ways.push(Way::Soak(Soak::new(Some(flaw))));
+    }
     ways
 }
 
@@ -149,8 +196,11 @@ fn run_all(ways: &[Way], plan: &Plan, jobs: usize) -> Vec<String> {
         }
         match wait().expect("there are children") {
             WaitStatus::Exited(series, 0) => drop(running.remove(&series)),
-            WaitStatus::Exited(series, _) | WaitStatus::Signaled(series, ..) => {
-                failed.extend(running.remove(&series));
+            WaitStatus::Exited(series, _) => failed.extend(running.remove(&series)),
+            WaitStatus::Signaled(series, signal, _) => {
+                let name = running.remove(&series).unwrap_or_default();
+                println!("{name:<56} FAILED: {signal} killed the harness itself");
+                failed.push(name);
             }
             _ => {}
         }

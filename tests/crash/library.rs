@@ -1,5 +1,7 @@
 //! Loads the release-built libshmkit.so as a C program would, and calls it through its C ABI.
 
+use crate::locks::Locks;
+use shmkit::capi::lock::shmkit_lock;
 use shmkit::capi::segment::{shmkit_segment, shmkit_segment_options};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fs;
@@ -20,6 +22,8 @@ pub struct Options {
     pub capacity: u64,
     /// As in shmkit_segment_options.
     pub mode: u32,
+    /// As in shmkit_segment_options.
+    pub participants: u32,
 }
 
 impl Options {
@@ -29,7 +33,7 @@ impl Options {
             flags: self.flags,
             capacity: self.capacity,
             mode: self.mode,
-            participants: 0,
+            participants: self.participants,
             // SHMKIT_DIR says where.
             directory: std::ptr::null(),
         }
@@ -38,20 +42,23 @@ impl Options {
 
 /// An open segment of the library.
 #[derive(Clone, Copy)]
-pub struct Segment(*mut shmkit_segment);
+pub struct Segment(pub(crate) *mut shmkit_segment);
 
-/// Declares the functions that are used here, and how they are found.
+/// Declares functions whose names begin alike, and how they are found.
 macro_rules! functions {
-    ($($name:ident($($argument:ty),*);)*) => {
-        struct Functions {
-            $($name: unsafe extern "C" fn($($argument),*) -> Status,)*
+    ($table:ident: $($name:ident($($argument:ty),*);)*) => {
+        /// Functions of the library.
+        pub struct $table {
+            $(pub(crate) $name: unsafe extern "C" fn($($argument),*) -> Status,)*
         }
 
-        impl Functions {
-            fn find(handle: *mut c_void) -> Result<Functions, String> {
-                Ok(Functions {
+        impl $table {
+            /// Finds them under names that begin with `prefix`.
+            pub fn find(handle: *mut c_void, prefix: &str) -> Result<$table, String> {
+                Ok($table {
                     $($name: {
-                        let address = symbol(handle, concat!("shmkit_segment_", stringify!($name)))?;
+                        let name = format!("{prefix}{}", stringify!($name));
+                        let address = crate::library::symbol(handle, &name)?;
                         // SAFETY: the symbol is a C function of these arguments, as include/shmkit.h declares it.
                         unsafe {
                             std::mem::transmute::<
@@ -66,7 +73,10 @@ macro_rules! functions {
     };
 }
 
+pub(crate) use functions;
+
 functions! {
+    Functions:
     create(*const c_char, u64, *const shmkit_segment_options, *mut *mut shmkit_segment);
     open(*const c_char, u64, *const shmkit_segment_options, *mut *mut shmkit_segment);
     open_or_create(*const c_char, u64, *const shmkit_segment_options, *mut *mut shmkit_segment);
@@ -76,9 +86,12 @@ functions! {
     unlink(*mut shmkit_segment);
     unlink_name(*const c_char, *const c_char, u64, u64, u32);
     close(*mut shmkit_segment);
+    gc(*const c_char, u32, *mut u64);
+    lock(*const shmkit_segment, *mut *mut shmkit_lock);
 }
 
-fn symbol(handle: *mut c_void, name: &str) -> Result<*mut c_void, String> {
+/// Finds one function.
+pub fn symbol(handle: *mut c_void, name: &str) -> Result<*mut c_void, String> {
     let text = CString::new(name).map_err(|error| error.to_string())?;
     // SAFETY: the handle came from dlopen and is never closed; the name ends with a NUL byte.
     let address = unsafe { libc::dlsym(handle, text.as_ptr()) };
@@ -88,13 +101,16 @@ fn symbol(handle: *mut c_void, name: &str) -> Result<*mut c_void, String> {
     Ok(address)
 }
 
-fn pointer(name: Option<&CStr>) -> *const c_char {
+/// Returns the name as C has it.
+pub fn pointer(name: Option<&CStr>) -> *const c_char {
     name.map_or(std::ptr::null(), CStr::as_ptr)
 }
 
 /// The library, loaded; it is never unloaded.
 pub struct Library {
-    functions: Functions,
+    pub(crate) functions: Functions,
+    /// Those of locks, and those of recursive locks.
+    pub(crate) locks: [Locks; 2],
 }
 
 impl Library {
@@ -112,7 +128,11 @@ impl Library {
             return Err(format!("cannot load {}", path.display()));
         }
         Ok(Library {
-            functions: Functions::find(handle)?,
+            functions: Functions::find(handle, "shmkit_segment_")?,
+            locks: [
+                Locks::find(handle, "shmkit_lock_")?,
+                Locks::find(handle, "shmkit_rlock_")?,
+            ],
         })
     }
 
@@ -189,6 +209,16 @@ impl Library {
         unsafe { (self.functions.unlink_name)(name.as_ptr(), std::ptr::null(), 0, 0, 0) }
     }
 
+    /// Removes the ephemeral segments that nobody has mapped; returns how many it were.
+    pub fn gc(&self) -> Result<u64, Status> {
+        let mut out = 0;
+        // SAFETY: the directory is NULL; out lives through the call.
+        match unsafe { (self.functions.gc)(std::ptr::null(), 0, &raw mut out) } {
+            0 => Ok(out),
+            status => Err(status),
+        }
+    }
+
     /// Lets go of a segment.
     pub fn close(&self, segment: Segment) -> Status {
         // SAFETY: as in `resize`; each handle is closed once.
@@ -218,7 +248,8 @@ impl Library {
             good(self.close(found))?;
             good(self.close(made))?;
         }
-        good(self.close(self.create(None, SIZE, Options::default())?))
+        good(self.close(self.create(None, SIZE, Options::default())?))?;
+        self.warm_up_locks()
     }
 }
 

@@ -6,6 +6,11 @@
 //!                                                                       └─ verifier   looks, goes on, cleans up
 //! ```
 //!
+//! | what is killed                | at every instruction            | at random times         | broken on purpose |
+//! |-------------------------------|---------------------------------|-------------------------|-------------------|
+//! | segments                      | `segment`, `full`               | `random`                | `broken`          |
+//! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
+//!
 //! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
 //!
 //! | variable              | means                                                                        |
@@ -17,7 +22,11 @@
 //! | SHMKIT_LIBRARY=path   | another libshmkit.so than target/release has                                   |
 
 #[cfg(target_arch = "x86_64")]
+mod board;
+#[cfg(target_arch = "x86_64")]
 mod broken;
+#[cfg(target_arch = "x86_64")]
+mod broken_lock;
 #[cfg(target_arch = "x86_64")]
 mod bystander;
 #[cfg(target_arch = "x86_64")]
@@ -26,11 +35,23 @@ mod byte;
 #[cfg(target_arch = "x86_64")]
 mod filter;
 #[cfg(target_arch = "x86_64")]
+mod full;
+#[cfg(target_arch = "x86_64")]
 mod harness;
 #[cfg(target_arch = "x86_64")]
 mod library;
 #[cfg(target_arch = "x86_64")]
+mod lock;
+#[cfg(target_arch = "x86_64")]
+mod locks;
+#[cfg(target_arch = "x86_64")]
+mod named;
+#[cfg(target_arch = "x86_64")]
 mod operation;
+#[cfg(target_arch = "x86_64")]
+mod participant;
+#[cfg(target_arch = "x86_64")]
+mod party;
 #[cfg(target_arch = "x86_64")]
 mod place;
 #[cfg(target_arch = "x86_64")]
@@ -43,6 +64,10 @@ mod report;
 mod segment;
 #[cfg(target_arch = "x86_64")]
 mod series;
+#[cfg(target_arch = "x86_64")]
+mod soak;
+#[cfg(target_arch = "x86_64")]
+mod survivor;
 #[cfg(target_arch = "x86_64")]
 mod trace;
 #[cfg(target_arch = "x86_64")]

@@ -2,10 +2,14 @@
 
 use crate::library::{Library, Options, Status};
 use crate::place::Place;
+use nix::unistd::Pid;
 use std::fmt;
 
 /// What runs between the markers; it returns the status of the operation.
 pub type Run<'a> = Box<dyn FnOnce() -> Status + 'a>;
+
+/// What runs, and ends, before the victim begins.
+pub type Ground<'a> = Box<dyn FnOnce() + 'a>;
 
 /// One operation, of which every instruction is a point at which the process may die.
 pub trait Operation {
@@ -37,11 +41,26 @@ pub trait Operation {
         crate::process::WATCHDOG
     }
 
+    /// As `prepare`, in a process that is gone before the victim begins: it may close what it made, or just die.
+    fn ground<'a>(&'a self, _shmkit: &'a Library) -> Option<Ground<'a>> {
+        None
+    }
+
     /// Prepares in the victim what the operation needs, and returns the operation.
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a>;
 
     /// Whether others wait for the victim while it does it; then it has a bystander.
     fn makes_others_wait(&self) -> bool {
+        false
+    }
+
+    /// Whether it has a bystander: one may come meanwhile without having to wait.
+    fn has_company(&self) -> bool {
+        self.makes_others_wait()
+    }
+
+    /// Whether the victim has, when it comes to its marker, what a bystander wants: then one may wait from the start.
+    fn holds_at_marker(&self) -> bool {
         false
     }
 
@@ -53,6 +72,11 @@ pub trait Operation {
     /// Whether this status of the bystander is one that a caller expects.
     fn bystander_may(&self, status: Status) -> bool {
         status == 0
+    }
+
+    /// Looks while the victim stands at its point, alive; `passed`: a bystander has had all it wanted meanwhile.
+    fn look_at(&self, _victim: Pid, _passed: bool, _place: &Place) -> Result<(), Finding> {
+        Ok(())
     }
 
     /// Looks at what the victim has left, in a process that survives, and then uses and removes it.
@@ -82,6 +106,12 @@ pub enum Crime {
     Lost,
     /// A survivor waits for the dead.
     Stuck,
+    /// Two have what is for one alone.
+    Shared,
+    /// A death is not told to who must know of it, or told although nobody died.
+    Untold,
+    /// A dead process is still taken for alive.
+    Undead,
     /// A survivor cannot do what it should be able to do.
     Refused,
     /// The victim itself did what it should not.
@@ -89,12 +119,15 @@ pub enum Crime {
 }
 
 impl Crime {
-    const ALL: [Crime; 7] = [
+    const ALL: [Crime; 10] = [
         Crime::HalfMade,
         Crime::Sparse,
         Crime::LeftBehind,
         Crime::Lost,
         Crime::Stuck,
+        Crime::Shared,
+        Crime::Untold,
+        Crime::Undead,
         Crime::Refused,
         Crime::Misbehaved,
     ];

@@ -94,10 +94,27 @@ pub fn stop_here() {
     signal::raise(Signal::SIGSTOP).expect("a process can stop itself");
 }
 
-/// Says whether a process sleeps in fcntl(F_OFD_SETLKW).
-pub fn waits_for_lock(process: Pid) -> bool {
-    let wanted = format!("{} ", libc::SYS_fcntl);
+/// Says whether a process sleeps for somebody else: in fcntl(F_OFD_SETLKW) for a byte, in futex(FUTEX_WAIT_BITSET) for
+/// a lock, or in clock_nanosleep until it looks again.
+pub fn waits(process: Pid) -> bool {
     let call = std::fs::read_to_string(format!("/proc/{process}/syscall")).unwrap_or_default();
-    let command = format!("{:#x}", libc::F_OFD_SETLKW);
-    call.starts_with(&wanted) && call.split(' ').nth(2) == Some(&command)
+    let mut words = call.split(' ');
+    let number = words.next().and_then(|word| word.parse().ok());
+    let command = words.nth(1);
+    match number {
+        Some(libc::SYS_fcntl) => command == Some(&format!("{:#x}", libc::F_OFD_SETLKW)),
+        Some(libc::SYS_futex) => command == Some(&format!("{:#x}", libc::FUTEX_WAIT_BITSET)),
+        Some(libc::SYS_clock_nanosleep) => true,
+        _ => false,
+    }
+}
+
+/// Runs `body` in a child and waits for its end, which must be a good one; what it had open is not closed first.
+pub fn run_and_die(body: impl FnOnce()) {
+    let child = spawn(|| {
+        body();
+        0
+    });
+    let end = wait(child, WATCHDOG);
+    assert!(matches!(end, Ok(WaitStatus::Exited(_, 0))), "{end:?}");
 }

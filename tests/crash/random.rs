@@ -1,5 +1,6 @@
 //! Kills at random times where single steps do not lead: inside a long system call, and amid a storm of forks.
 
+use crate::board::board;
 use crate::byte;
 use crate::library::{Library, Options};
 use crate::operation::{Crime, Finding, Look, Operation, Run, Shape};
@@ -14,14 +15,15 @@ use nix::sys::prctl;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::{ForkResult, Pid, fork, setpgid};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 /// A stream of numbers that the offset of the run decides.
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
     /// Returns the next duration below `limit` (xorshift64, <https://en.wikipedia.org/wiki/Xorshift>).
-    fn below(&mut self, limit: Duration) -> Duration {
+    pub fn below(&mut self, limit: Duration) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -29,7 +31,8 @@ impl Dice {
     }
 }
 
-fn dice(plan: &Plan) -> Dice {
+/// Returns the numbers of this run.
+pub fn dice(plan: &Plan) -> Dice {
     // Never 0, which would stay 0.
     Dice((plan.offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
 }
@@ -113,11 +116,12 @@ const STORM: Shape = Shape {
         flags: 0,
         capacity: 1 << 30,
         mode: 0,
+        participants: 0,
     },
 };
 
 /// Sleeps until it is killed; should nobody do that, not for ever.
-fn sleep() -> ! {
+pub fn sleep() -> ! {
     // SAFETY: alarm is async-signal-safe and touches no memory.
     unsafe { libc::alarm(6 * WATCHDOG) };
     loop {
@@ -126,7 +130,8 @@ fn sleep() -> ! {
     }
 }
 
-fn fork_sleepers(count: usize, pause: Duration) {
+/// Forks so many children that sleep, one after each pause.
+pub fn fork_sleepers(count: usize, pause: Duration) {
     for _ in 0..count {
         // SAFETY: the child only sleeps, which is async-signal-safe, whatever other threads were doing.
         if let Ok(ForkResult::Child) = unsafe { fork() } {
@@ -207,15 +212,18 @@ impl Operation for Storm {
 }
 
 /// Kills the process amid its forks; its children sleep on.
-pub fn run_storm(series: &Series, storm: &Storm, plan: &Plan) -> Result<Report, Trouble> {
+///
+/// `once`: one that is broken on purpose is guilty at its first death.
+pub fn run_storm(series: &Series, once: bool, plan: &Plan) -> Result<Report, Trouble> {
     const FEW: usize = 60;
     const LONGEST: Duration = Duration::from_millis(15);
     // Orphans come to us, so that we know when they are gone.
     prctl::set_child_subreaper(true).map_err(|errno| errno.to_string())?;
-    let count = if storm.leaky { 1 } else { victims(plan, FEW) };
-    let (mut dice, mut report) = (dice(plan), Report::new(count, 0, 1));
+    let count = if once { 1 } else { victims(plan, FEW) };
+    let (mut dice, mut report, mut claims) = (dice(plan), Report::new(count, 0, 1), 0);
     let begin = Instant::now();
     for _ in 0..count {
+        series.prepare_ground()?;
         let victim = process::spawn(|| -series.victim(process::stop_here));
         match process::wait(victim, WATCHDOG) {
             Ok(WaitStatus::Stopped(..)) => {}
@@ -226,8 +234,16 @@ pub fn run_storm(series: &Series, storm: &Storm, plan: &Plan) -> Result<Report, 
         // At least long enough for a few children.
         std::thread::sleep(LONGEST / 5 + dice.below(LONGEST));
         let late = process::has_ended(victim);
-        process::kill(victim);
+        if late {
+            match process::wait(victim, WATCHDOG) {
+                Ok(WaitStatus::Exited(_, 0)) => {}
+                other => return Err(format!("amid its forks a victim has ended: {other:?}")),
+            }
+        } else {
+            process::kill(victim);
+        }
         let found = series.verify(false);
+        claims += board().ticket.load(SeqCst);
         let _ = killpg(victim, Signal::SIGKILL);
         let mut children = 0;
         while wait() != Err(Errno::ECHILD) {
@@ -248,5 +264,8 @@ pub fn run_storm(series: &Series, storm: &Storm, plan: &Plan) -> Result<Report, 
         }
     }
     report.time = begin.elapsed();
+    if claims > 0 {
+        report.note = format!(", {claims} identities");
+    }
     Ok(report)
 }

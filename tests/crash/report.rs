@@ -23,6 +23,8 @@ pub struct Report {
     pub not_reached: usize,
     /// How often somebody waited for the victim.
     pub waited: usize,
+    /// What else there is to say.
+    pub note: String,
     /// What was wrong, and where the victim was killed.
     pub findings: Vec<(Option<Point>, Finding)>,
     /// How long it took.
@@ -42,6 +44,7 @@ impl Report {
             killed: 0,
             not_reached: 0,
             waited: 0,
+            note: String::new(),
             findings: Vec::new(),
             time: Duration::ZERO,
             text: None,
@@ -87,9 +90,9 @@ impl Report {
             false => String::new(),
         };
         let mut text = format!(
-            "{name:<44} {:>6} points (+{} repeats), every {:>2}: {:>5} killed{waited}, {} not reached, {:>4.0}/s: \
+            "{name:<56} {:>6} points (+{} repeats), every {:>3}: {:>5} killed{waited}, {} not reached, {:>4.0}/s{}: \
              {verdict}\n",
-            self.points, self.left_out, self.every, self.killed, self.not_reached, speed
+            self.points, self.left_out, self.every, self.killed, self.not_reached, speed, self.note
         );
         if wrong.is_some() {
             self.tell_findings(&mut text);

@@ -249,6 +249,7 @@ fn shape(size: u64, flags: u32, capacity: u64, mode: u32) -> Shape {
             flags,
             capacity,
             mode,
+            participants: 0,
         },
     }
 }

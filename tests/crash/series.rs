@@ -1,11 +1,12 @@
 //! Kills one operation at point after point, has each death verified, and tells what came of it.
 
+use crate::board::board;
 use crate::bystander::Bystander;
 use crate::filter;
 use crate::library::{Library, Status, Text};
 use crate::operation::{Crime, Finding, Look, Operation};
 use crate::place::Place;
-use crate::process::{self, PANICKED};
+use crate::process::{self, PANICKED, WATCHDOG};
 use crate::report::Report;
 use crate::trace::{self, Point, Reached, Trouble, Victim};
 use nix::sys::wait::WaitStatus;
@@ -36,7 +37,9 @@ pub enum Mode {
     Alone,
     /// A process that does the same and waits for the victim: it must go on.
     Bystander,
-    /// The same, but that process is killed while it waits: the victim must go on.
+    /// The same, but it waits already when the victim begins, and the victim knows.
+    Early,
+    /// As `Bystander`, but that process is killed while it waits: the victim must go on.
     Waiter,
 }
 
@@ -67,6 +70,8 @@ impl<'a> Series<'a> {
             let warm = shmkit.warm_up();
             warm.map_err(|status| format!("the library's first use returned {status}"))?;
         }
+        // Made here, it is shared by all that are forked from here on.
+        board().clear();
         let (read, write) = nix::unistd::pipe().map_err(|errno| errno.to_string())?;
         Ok(Series {
             operation,
@@ -86,7 +91,24 @@ impl<'a> Series<'a> {
         run()
     }
 
+    /// Prepares the ground for a victim, in a process that is gone afterwards.
+    pub fn prepare_ground(&self) -> Result<(), Trouble> {
+        board().clear();
+        let Some(ground) = self.operation.ground(&self.shmkit) else {
+            return Ok(());
+        };
+        let process = process::spawn(|| {
+            ground();
+            0
+        });
+        match process::wait(process, WATCHDOG) {
+            Ok(WaitStatus::Exited(_, 0)) => Ok(()),
+            other => Err(format!("the ground cannot be prepared: {other:?}")),
+        }
+    }
+
     fn start(&self) -> Result<Victim, Trouble> {
+        self.prepare_ground()?;
         Victim::start(|| self.victim(process::stop_here))
     }
 
@@ -140,6 +162,8 @@ impl<'a> Series<'a> {
         let done = match victim.run_to(point).map_err(misbehaved)? {
             Reached::Point => {
                 report.killed += 1;
+                let process = victim.process();
+                self.operation.look_at(process, false, &self.place)?;
                 false
             }
             Reached::Ended(status) => {
@@ -161,15 +185,14 @@ impl<'a> Series<'a> {
         report: &mut Report,
     ) -> Result<(), Finding> {
         let misbehaved = |trouble| Crime::Misbehaved.found(trouble);
-        let bystander = Bystander::start(|| {
-            let run = self.operation.bystander(&self.shmkit);
-            let run = run.expect("an operation that makes others wait has a bystander");
-            process::stop_here();
-            run()
-        })?;
+        let bystander = self.start_bystander(mode)?;
         let reached = victim.run_to(point).map_err(misbehaved)?;
         let waits = bystander.go()?;
         report.waited += usize::from(waits);
+        if reached == Reached::Point {
+            let process = victim.process();
+            self.operation.look_at(process, !waits, &self.place)?;
+        }
         match (reached, mode) {
             (Reached::Ended(status), _) => {
                 report.not_reached += 1;
@@ -198,26 +221,57 @@ impl<'a> Series<'a> {
         self.verify(true)
     }
 
+    /// Starts a bystander: it stands before its operation, or in `Mode::Early` waits in it for the victim.
+    fn start_bystander(&self, mode: Mode) -> Result<Bystander, Finding> {
+        let bystander = Bystander::start(|| {
+            let run = self.operation.bystander(&self.shmkit);
+            let run = run.expect("an operation that makes others wait has a bystander");
+            process::stop_here();
+            run()
+        })?;
+        if mode == Mode::Early && !bystander.go()? {
+            return Err(Crime::Shared.found("a bystander has not waited for who has it all"));
+        }
+        Ok(bystander)
+    }
+
+    /// Records the path of a victim that nobody kills, and has that verified too.
+    fn record(&self, mode: Mode, text: &Text) -> Result<Vec<u64>, Trouble> {
+        let unharmed = |finding| format!("without being killed: {finding}");
+        let victim = self.start()?;
+        let bystander = match mode {
+            Mode::Early => Some(self.start_bystander(mode).map_err(unharmed)?),
+            _ => None,
+        };
+        let (path, status) = victim.record(&text.range)?;
+        if status != 0 {
+            return Err(format!(
+                "without being killed the operation returned {status}"
+            ));
+        }
+        if let Some(bystander) = bystander {
+            let status = bystander.end(self.operation.patience()).map_err(unharmed)?;
+            if !self.operation.bystander_may(status) {
+                return Err(format!("a bystander's operation returned {status}"));
+            }
+        }
+        self.verify(true).map_err(unharmed)?;
+        Ok(path)
+    }
+
     /// Records the path and kills at every k-th point of it.
     pub fn run(&self, mode: Mode, plan: &Plan) -> Result<Report, Trouble> {
         let text = match self.operation.guilty_of() {
             None => Text::of(&plan.library)?,
             Some(_) => Text::of(&std::env::current_exe().map_err(|error| error.to_string())?)?,
         };
-        let (path, status) = self.start()?.record(&text.range)?;
-        if status != 0 {
-            return Err(format!(
-                "without being killed the operation returned {status}"
-            ));
-        }
-        let unharmed = self.verify(true);
-        unharmed.map_err(|finding| format!("without being killed: {finding}"))?;
+        let path = self.record(mode, &text)?;
         let (points, left_out) = trace::points(&path);
         /// Three processes take longer than two.
         const CROWD: usize = 2;
         let fit = match mode {
             Mode::Alone => self.operation.every(),
-            Mode::Bystander | Mode::Waiter => CROWD * self.operation.every(),
+            Mode::Bystander | Mode::Early | Mode::Waiter => CROWD * self.operation.every(),
         };
         let every = plan.every.unwrap_or(fit).max(1);
         let mut report = Report::new(points.len(), left_out, every);
@@ -228,13 +282,25 @@ impl<'a> Series<'a> {
                 self.place.clear();
                 report.findings.push((Some(point), finding));
             }
-            if report.findings.len() >= ENOUGH {
+            // Who is guilty once is guilty.
+            let proven = |crime| {
+                report
+                    .findings
+                    .iter()
+                    .any(|(_, found)| found.crime == crime)
+            };
+            if report.findings.len() >= ENOUGH || self.operation.guilty_of().is_some_and(proven) {
                 break;
             }
         }
         report.time = begin.elapsed();
         report.text = Some(text);
         Ok(report)
+    }
+
+    /// Returns the library, for those who are no victims.
+    pub fn shmkit(&self) -> &Library {
+        &self.shmkit
     }
 
     /// Returns the place, for those who bring their own victims.

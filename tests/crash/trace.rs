@@ -104,6 +104,11 @@ impl Victim {
         Ok(victim)
     }
 
+    /// Returns its number.
+    pub fn process(&self) -> Pid {
+        self.process
+    }
+
     fn wait(&self, watchdog: &Watchdog) -> Result<WaitStatus, Trouble> {
         let now = watchdog.wait(self.process);
         let now = now.map_err(|_| "the victim hangs, and nobody holds anything".to_owned())?;

@@ -153,7 +153,18 @@ impl Look<'_> {
         self.has_exactly(size)
     }
 
-    fn has_exactly(&self, size: u64) -> Result<(), Finding> {
+    /// Checks that the file has at least so many bytes, and memory for all that it has.
+    pub fn has_memory(&self, least: u64) -> Result<(), Finding> {
+        let (length, memory) = self.facts()?;
+        if length < least || memory < length.next_multiple_of(PAGE) {
+            let text = format!("{least} bytes are used; it has {length}, and memory for {memory}");
+            return Err(Crime::Sparse.found(text));
+        }
+        Ok(())
+    }
+
+    /// Checks that the file has so many bytes, and memory for them and no more.
+    pub fn has_exactly(&self, size: u64) -> Result<(), Finding> {
         let (length, memory) = self.facts()?;
         if length != size || memory < size.next_multiple_of(PAGE) {
             let text = format!("resized to {size}, it has {length} bytes and memory for {memory}");

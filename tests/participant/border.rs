@@ -1,11 +1,14 @@
 //! Across borders: PID namespaces in which both sides have the same numbers, and other users.
 
 use super::common::kernel::{become_nobody, can_change_user};
-use super::common::process::{Child, alone, fork, shared_words, wait_until};
+use super::common::process::{Child, Ended, alone, fork, shared_words, wait_until};
 use super::common::{Folder, skip};
 use super::{full, holder, lock, recover, stay, unnamed};
 use nix::sched::{CloneFlags, unshare};
-use shmkit::lock::Patience;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use shmkit::lock::{Create, Patience};
+use shmkit::rlock::RLock;
 use shmkit::segment::{Options, Segment};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -43,7 +46,7 @@ fn can_unshare() -> bool {
         }
     })
     .wait()
-        == super::common::process::Ended::Exit(0);
+        == Ended::Exit(0);
     if !can {
         skip("no PID namespaces: equal numbers in two containers");
     }
@@ -82,6 +85,56 @@ fn two_containers_with_equal_numbers() {
         words[0].store(2, Relaxed);
         waiter.succeed();
         owner.succeed();
+    });
+}
+
+/// Kills process 1 of the namespace that a `contained` child has made, from outside.
+fn kill_first(outer: &Child) {
+    let path = format!("/proc/{0}/task/{0}/children", outer.pid());
+    let children = std::fs::read_to_string(path).unwrap();
+    let first = children.trim().parse().unwrap();
+    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn equal_threads_in_two_containers_share_no_recursive_lock() {
+    alone(|| {
+        if !can_unshare() {
+            return;
+        }
+        let segment = unnamed(0);
+        let lock = RLock::at(&segment, 0, Create::IfMissing).unwrap();
+        let words = shared_words(2);
+        let owner = contained(|| {
+            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            words[0].store(1, Relaxed);
+            wait_until(|| words[0].load(Relaxed) == 2);
+            // The one who waited for it has died: nobody else has.
+            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.depth(), 2);
+            lock.release().unwrap();
+            lock.release().unwrap();
+            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        // The same process number and the same first thread, elsewhere.
+        let waiter = contained(|| {
+            assert_eq!(lock.depth(), 0);
+            refused!(NotOwner, lock.release());
+            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            words[1].store(1, Relaxed);
+            let _ = lock.acquire(Patience::ENDLESS);
+            unreachable!("it is killed before");
+        });
+        wait_until(|| words[1].load(Relaxed) == 1 && lock.stat().0.contended_since != 0);
+        kill_first(&waiter);
+        // Its parent finds that it did not come to a good end.
+        assert_eq!(waiter.wait(), Ended::Exit(101));
+        words[0].store(2, Relaxed);
+        owner.succeed();
+        // The owner has ended while it held the lock.
+        assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+        lock.release().unwrap();
     });
 }
 
