@@ -101,11 +101,14 @@
 
 /**
  * Of a full one: its name goes when nobody has it mapped any more. The last to close removes it; if that one is
- * killed, shmkit_segment_gc does.
+ * killed, or has opened it by its descriptor and knows no name, shmkit_segment_gc does.
  */
 #define SHMKIT_SEGMENT_EPHEMERAL 32768
 
-/** Any process may release it, not its owner alone, as multiprocessing.Lock allows. */
+/**
+ * Any process may release it, not its owner alone, as multiprocessing.Lock allows. Whoever releases one of a dead owner
+ * has taken the matter into its own hands: the next owner is not told of that death.
+ */
 #define SHMKIT_LOCK_TRANSFERABLE 65536
 
 /** Open what belongs to another user. */

@@ -28,7 +28,8 @@ impl Opaque for Lock {
     const KIND: Kind = Kind::Lock;
 }
 
-/// Any process may release it, not its owner alone, as multiprocessing.Lock allows.
+/// Any process may release it, not its owner alone, as multiprocessing.Lock allows. Whoever releases one of a dead owner
+/// has taken the matter into its own hands: the next owner is not told of that death.
 pub const SHMKIT_LOCK_TRANSFERABLE: u32 = 0x10000;
 /// Open what belongs to another user.
 pub const SHMKIT_LOCK_TRUST: u32 = 0x20000;

@@ -48,7 +48,7 @@ pub const SHMKIT_SEGMENT_FULL: u32 = 0x2000;
 /// Open the bare file: byte 0 is the first one, whatever stands there.
 pub const SHMKIT_SEGMENT_PLAIN: u32 = 0x4000;
 /// Of a full one: its name goes when nobody has it mapped any more. The last to close removes it; if that one is
-/// killed, shmkit_segment_gc does.
+/// killed, or has opened it by its descriptor and knows no name, shmkit_segment_gc does.
 pub const SHMKIT_SEGMENT_EPHEMERAL: u32 = 0x8000;
 
 /// How to make or open a segment. All zeros but struct_size is what most want; so is a NULL pointer to it.

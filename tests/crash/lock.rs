@@ -10,9 +10,12 @@ use crate::party::{PLACE, Party, introduce, make, open, status};
 use crate::place::Place;
 use crate::process::run_and_die;
 use crate::survivor::{Traces, byte_of};
-use crate::verify::NAME;
+use crate::verify::{NAME, path};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,6 +30,8 @@ pub enum Verb {
     FirstTakeOver,
     /// Takes the lock, counts, gives it back.
     Pass,
+    /// As `Pass`; the number by which the bystander knows the segment stands for another file by then.
+    PassEstranged,
     /// As `Pass`, from an owner who has died half way.
     TakeOver,
     /// Gives it back.
@@ -75,6 +80,26 @@ fn die_making() {
     let tag = unsafe { &*place.cast::<AtomicU64>() };
     tag.store(id | MAKING, Ordering::SeqCst);
     std::mem::forget((lock, segment));
+}
+
+/// Has every number that stands for the segment here stand for a file without locks, as after closefrom(3).
+fn estrange() {
+    let other =
+        memfd_create(c"another file", MFdFlags::empty()).expect("a memory file can be made");
+    let numbers = std::fs::read_dir("/proc/self/fd").expect("there is /proc");
+    let ours = |link: &PathBuf| std::fs::read_link(link).is_ok_and(|file| file == path());
+    let links: Vec<_> = numbers.flatten().map(|entry| entry.path()).collect();
+    let mut lost = 0;
+    for link in links.iter().filter(|link| ours(link)) {
+        let number = link
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok());
+        // SAFETY: the number is open, and whoever owns it is on trial.
+        let done = unsafe { libc::dup2(other.as_raw_fd(), number.expect("it is a number")) };
+        assert!(done >= 0);
+        lost += 1;
+    }
+    assert!(lost > 0, "the segment's descriptor was not found");
 }
 
 impl LockOperation {
@@ -158,7 +183,7 @@ impl Operation for LockOperation {
                 let party = Party::open(shmkit, who, kind);
                 Box::new(move || status(party.pass()))
             }
-            Verb::Pass | Verb::TakeOver => {
+            Verb::Pass | Verb::PassEstranged | Verb::TakeOver => {
                 let party = Party::known(shmkit, who, kind);
                 Box::new(move || status(party.pass()))
             }
@@ -204,6 +229,9 @@ impl Operation for LockOperation {
         let (kind, who) = (self.kind, Who::Bystander);
         if !self.makes_one() {
             let party = Party::known(shmkit, who, kind);
+            if self.verb == Verb::PassEstranged {
+                estrange();
+            }
             return Some(Box::new(move || status(party.pass())));
         }
         let segment = open(shmkit);
@@ -273,6 +301,13 @@ pub fn operations() -> Vec<LockOperation> {
         operation("lock: close, holding", 16, Verb::CloseHolding, Lock, 2),
         operation("lock: close", 16, Verb::Close, Lock, 2),
         operation("lock: acquire, release", 4, Verb::Pass, Lock, 2),
+        operation(
+            "lock: beside an estranged one",
+            4,
+            Verb::PassEstranged,
+            Lock,
+            2,
+        ),
         operation("lock: take over", 8, Verb::TakeOver, Lock, 2),
         operation("lock: release", 1, Verb::Release, Lock, 2),
         operation("lock: release, marked", 2, Verb::ReleaseMarked, Lock, 2),
