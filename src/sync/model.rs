@@ -83,6 +83,7 @@ impl Shared {
     fn recover(&self, me: Id, recovered: bool) {
         self.touch();
         if recovered {
+            assert!(self.words.owner_died(), "nobody has said otherwise");
             self.recoveries.fetch_add(1, Ordering::Relaxed);
             self.words.mark_consistent(me).expect("we hold it");
         }
@@ -217,6 +218,31 @@ fn a_recursive_lock_is_a_threads() {
             assert!(rlock::depth(words, id(0)) == 0);
         });
         assert_eq!(shared.guarded(), 4);
+    });
+}
+
+#[test]
+fn who_takes_over_wakes_those_that_slept_for_the_dead() {
+    model(4, || {
+        let shared = Shared::new();
+        let mortal = shared.world.mortals[0].0;
+        shared.acquire(mortal, Patience::NONE).expect("it is free");
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => {
+                in_thread.world.dies(0);
+                match in_thread.acquire(id(me), Patience::NONE) {
+                    Ok(recovered) => in_thread.recover(id(me), recovered),
+                    // The other one has not slept, and was faster.
+                    Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
+                }
+            }
+            _ => {
+                let recovered = in_thread.acquire(id(me), Patience::ENDLESS);
+                in_thread.recover(id(me), recovered.expect("no end"));
+            }
+        });
+        assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
     });
 }
 
