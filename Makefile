@@ -170,8 +170,9 @@ test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
 	  status=$$?; rm -rf /dev/shm/shmkit-fuzz-*; [ $$status = 0 ] || exit $$status; \
 	done
 
-# The sanitizer leaves mlock out and maps pages of its own: tests that count either have nothing to say there.
-ASAN_SKIPS := page:: closing_gives_back_descriptors_and_address_space
+# The sanitizer leaves mlock out and maps pages of its own: tests that count either have nothing to say there. Nor have
+# thousands of forks, each of which takes it long.
+ASAN_SKIPS := page:: closing_gives_back_descriptors_and_address_space a_child_forked_while_a_thread_closes_can_close
 
 # In tests/lock/thread.rs locks guard plain memory. The other tests fork, which this sanitizer's own thread forbids.
 TSAN := -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer
