@@ -170,14 +170,22 @@ test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
 	  status=$$?; rm -rf /dev/shm/shmkit-fuzz-*; [ $$status = 0 ] || exit $$status; \
 	done
 
-# The sanitizer leaves mlock out and maps pages of its own: tests that count either have nothing to say there.
-ASAN_SKIPS := page:: closing_gives_back_descriptors_and_address_space
+# The sanitizer leaves mlock out and maps pages of its own: tests that count either have nothing to say there. Nor have
+# thousands of forks, each of which takes it long.
+ASAN_SKIPS := page:: closing_gives_back_descriptors_and_address_space a_child_forked_while_a_thread_closes_can_close
+
+# In tests/lock/thread.rs locks guard plain memory. The other tests fork, which this sanitizer's own thread forbids.
+TSAN := -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer
 
 test-sanitizers:
 	$(SAY) 'AddressSanitizer'
 	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +$(NIGHTLY) test --locked \
 	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib --test segment --test limits --test capi \
-	  -- $(addprefix --skip ,$(ASAN_SKIPS))
+	  --test participant --test lock -- $(addprefix --skip ,$(ASAN_SKIPS))
+	$(SAY) 'ThreadSanitizer'
+	TSAN_OPTIONS='suppressions=$(CURDIR)/tests/tsan.supp' \
+	  RUSTFLAGS='$(TSAN)' CARGO_TARGET_DIR=$(TARGET)/tsan $(CARGO) +$(NIGHTLY) test --locked \
+	  --target $$(rustc -vV | sed -n 's/^host: //p') --test lock thread::
 
 # --- the demo and the benchmarks -----------------------------------------------------------------------------------
 

@@ -135,3 +135,30 @@ fn close_all() {
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     assert_eq!(closed, 0);
 }
+
+#[test]
+fn the_page_names_tests_that_there_are() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/liveness.md")).unwrap();
+    let mut count = 0;
+    for quoted in page.split('`').skip(1).step_by(2) {
+        let Some((module, test)) = quoted.split_once("::") else {
+            continue;
+        };
+        // How the page says that it names them.
+        if (module, test) == ("module", "test") {
+            continue;
+        }
+        let file = root.join(format!("tests/participant/{module}.rs"));
+        let source = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(
+            source.contains(&format!("#[test]\nfn {test}()")),
+            "{quoted}"
+        );
+        count += 1;
+    }
+    assert!(
+        count > 30,
+        "{count} names: the page is read as it is written"
+    );
+}

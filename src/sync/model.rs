@@ -83,6 +83,7 @@ impl Shared {
     fn recover(&self, me: Id, recovered: bool) {
         self.touch();
         if recovered {
+            assert!(self.words.owner_died(), "nobody has said otherwise");
             self.recoveries.fetch_add(1, Ordering::Relaxed);
             self.words.mark_consistent(me).expect("we hold it");
         }
@@ -221,6 +222,31 @@ fn a_recursive_lock_is_a_threads() {
 }
 
 #[test]
+fn who_takes_over_wakes_those_that_slept_for_the_dead() {
+    model(4, || {
+        let shared = Shared::new();
+        let mortal = shared.world.mortals[0].0;
+        shared.acquire(mortal, Patience::NONE).expect("it is free");
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => {
+                in_thread.world.dies(0);
+                match in_thread.acquire(id(me), Patience::NONE) {
+                    Ok(recovered) => in_thread.recover(id(me), recovered),
+                    // The other one has not slept, and was faster.
+                    Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
+                }
+            }
+            _ => {
+                let recovered = in_thread.acquire(id(me), Patience::ENDLESS);
+                in_thread.recover(id(me), recovered.expect("no end"));
+            }
+        });
+        assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
 fn who_recovers_and_dies_leaves_the_mark() {
     model(3, || {
         let shared = Shared::new();
@@ -316,35 +342,31 @@ fn who_is_out_of_time_leaves_the_others_their_wakes() {
 fn a_recursive_lock_taken_over_is_that_threads_which_took_it() {
     model(3, || {
         let shared = Shared::new();
-        let dead = shared.world.mortals[0].0;
         let take = |shared: &Shared, me| {
             let (words, life) = (&shared.words, &shared.world);
             rlock::acquire(words, me, Patience::NONE, &Spins::default(), life)
         };
-        // The dead process had a thread of the same number as one of ours: this one.
-        for _ in 0..2 {
-            assert_eq!(take(&shared, dead), Ok(false));
-        }
-        shared.world.dies(0);
         let in_thread = shared.clone();
-        // Two threads of one process.
+        // Two threads of one process, which has no other id but 0.
         each(2, move |me| {
-            if me == 1 {
-                assert_eq!(take(&in_thread, id(0)), Ok(true));
-                in_thread.touch();
-                assert_eq!(take(&in_thread, id(0)), Ok(true), "once more");
-                assert_eq!(rlock::depth(&in_thread.words, id(0)), 2);
-                rlock::mark_consistent(&in_thread.words, id(0)).expect("held");
-                rlock::release(&in_thread.words, id(0)).expect("held twice");
-                in_thread.touch();
-                rlock::release(&in_thread.words, id(0)).expect("held once");
+            if me == 0 {
+                if let Ok(recovered) = take(&in_thread, id(0)) {
+                    in_thread.touch();
+                    assert_eq!(take(&in_thread, id(0)), Ok(recovered), "once more");
+                    assert_eq!(rlock::depth(&in_thread.words, id(0)), 2);
+                    rlock::release(&in_thread.words, id(0)).expect("held twice");
+                    in_thread.touch();
+                    rlock::release(&in_thread.words, id(0)).expect("held once");
+                }
             } else {
+                // The dead process had a thread of the same number as this one.
+                let _ = take(&in_thread, in_thread.world.mortals[0].0);
+                in_thread.world.dies(0);
                 let others = rlock::release(&in_thread.words, id(0));
                 assert!(matches!(others, Err(Error::NotOwner(_))), "not ours");
                 assert_eq!(rlock::depth(&in_thread.words, id(0)), 0);
             }
         });
-        assert_eq!(take(&shared, id(3)), Ok(false));
-        assert_eq!(shared.guarded(), 2);
+        assert!(take(&shared, id(3)).is_ok(), "its owner is dead, or nobody");
     });
 }

@@ -38,10 +38,16 @@ fn together(body: impl Fn(u64, &Guarded) + Sync) -> u64 {
     let _watchdog = super::common::Watchdog::start();
     let guarded = Guarded::new();
     std::thread::scope(|scope| {
-        for number in 0..THREADS {
-            let (body, guarded) = (&body, &guarded);
-            scope.spawn(move || (0..ROUNDS).for_each(|round| body(number + round, guarded)));
-        }
+        let threads: Vec<_> = (0..THREADS)
+            .map(|number| {
+                let (body, guarded) = (&body, &guarded);
+                scope.spawn(move || (0..ROUNDS).for_each(|round| body(number + round, guarded)))
+            })
+            .collect();
+        // The end of the scope would do, but the sanitizer does not see what orders that.
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
     });
     guarded.0.into_inner()
 }
@@ -96,10 +102,11 @@ fn one_thread_takes_it_and_another_gives_it_back() {
             lock.acquire(Patience::ENDLESS).unwrap();
             guarded.add();
             std::thread::scope(|scope| {
-                scope.spawn(|| {
+                let other = scope.spawn(|| {
                     guarded.add();
                     lock.release().unwrap();
                 });
+                other.join().unwrap();
             });
         });
         assert_eq!(total, 2 * THREADS * ROUNDS);

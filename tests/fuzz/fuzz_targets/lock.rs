@@ -71,6 +71,8 @@ struct Input {
 }
 
 const DATA: u64 = 4096;
+/// More than any slot number reaches: behind the data lies what has no memory, so that a slip is SIGBUS.
+const CAPACITY: u64 = 1 << 20;
 const RLOCK: u64 = 64;
 
 fn check(status: shmkit_status) -> bool {
@@ -85,7 +87,7 @@ fn options(flags: u32, participants: u32) -> shmkit_segment_options {
     shmkit_segment_options {
         struct_size: size_of::<shmkit_segment_options>() as u32,
         flags,
-        capacity: 0,
+        capacity: CAPACITY,
         mode: 0,
         participants,
         directory: ptr::null(),
