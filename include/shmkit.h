@@ -294,7 +294,7 @@ typedef struct shmkit_lock_info {
   uint64_t owner_ticket;
   /** The owner's PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown. */
   uint64_t owner_namespace;
-  /** Where it stands in its segment's data, or in its arena. */
+  /** Where it stands in its segment's data, or in its arena. 0 of the one that is built in, which stands before both. */
   uint64_t offset;
   /** The owner's process number in that namespace. 0: nobody holds it, or unknown. */
   uint32_t owner_pid;

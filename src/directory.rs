@@ -94,7 +94,7 @@ fn header_of(file: &OwnedFd) -> Result<Option<Header>> {
 /// Removes a segment whose name goes with its last user, unless somebody is attached; says whether it did.
 ///
 /// What is not such a segment, or not this user's to write, is left alone.
-pub fn collect(name: &Name, interruptible: bool) -> Result<bool> {
+pub fn collect(name: &Name) -> Result<bool> {
     let Ok(file) = Fleeting::open(|| shm::open(name.path(), false)) else {
         return Ok(false);
     };
@@ -112,8 +112,11 @@ pub fn collect(name: &Name, interruptible: bool) -> Result<bool> {
     if !ephemeral || lockfile::hold(fd, ATTACH)?.is_none() {
         return Ok(false);
     }
-    // 2. The name may stand for another segment by now.
-    let _lock = ByteLock::of(fd, UNLINK, interruptible)?;
+    // 2. Whoever is just removing the name needs no help.
+    if lockfile::hold(fd, UNLINK)?.is_none() {
+        return Ok(false);
+    }
+    // 3. The name may stand for another segment by now.
     match unlink_locked(name, facts.device, facts.inode) {
         Ok(()) => Ok(true),
         Err(Error::NotFound(_)) => Ok(false),
@@ -133,7 +136,8 @@ pub fn gc(directory: Option<&CStr>, interruptible: bool) -> Result<u64> {
     })?;
     let mut count = 0;
     for name in names {
-        count += u64::from(collect(&name?, interruptible)?);
+        interrupt::ask(interruptible)?;
+        count += u64::from(collect(&name?)?);
     }
     Ok(count)
 }

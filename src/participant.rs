@@ -27,7 +27,7 @@ use crate::sys::{clock, process, shm};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering, fence};
 
 /// How many slots a table may have.
 pub const MOST: u32 = 4096;
@@ -146,6 +146,9 @@ impl Slot {
             namespace,
             comm,
         } = process::identity();
+        // PAIRS participant.undescribed: who reads one of the words below reads this 0 when it looks again.
+        self.described.store(0, Ordering::Relaxed);
+        fence(Ordering::Release);
         self.pid.store(pid.into(), Ordering::Relaxed);
         self.start.store(start, Ordering::Relaxed);
         self.namespace.store(namespace, Ordering::Relaxed);
@@ -167,14 +170,17 @@ impl Slot {
             *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
         }
         comm[15] = 0;
-        Some(Person {
+        let person = Person {
             ticket,
             pid: self.pid.load(Ordering::Relaxed) as u32,
             start: self.start.load(Ordering::Relaxed),
             namespace: self.namespace.load(Ordering::Relaxed),
             since: self.since.load(Ordering::Relaxed),
             comm,
-        })
+        };
+        // PAIRS participant.undescribed
+        fence(Ordering::Acquire);
+        (self.described.load(Ordering::Relaxed) == ticket).then_some(person)
     }
 }
 

@@ -93,7 +93,7 @@ impl Drop for Ending {
         drop(self.leaving.take());
         // Ours was perhaps the last attachment; whoever is attached still keeps it.
         if let Some(name) = self.collect.take() {
-            let _ = directory::collect(&name, false);
+            let _ = directory::collect(&name);
         }
     }
 }

@@ -85,7 +85,7 @@ pub struct shmkit_lock_info {
     pub owner_ticket: u64,
     /// The owner's PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown.
     pub owner_namespace: u64,
-    /// Where it stands in its segment's data, or in its arena.
+    /// Where it stands in its segment's data, or in its arena. 0 of the one that is built in, which stands before both.
     pub offset: u64,
     /// The owner's process number in that namespace. 0: nobody holds it, or unknown.
     pub owner_pid: u32,

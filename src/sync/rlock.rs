@@ -31,8 +31,8 @@ fn token(me: Id) -> u64 {
     thread_local! {
         static NUMBER: u32 = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
     }
-    // A thread that is just ending has lost its number; then it is nobody in particular.
-    let number = NUMBER.try_with(|number| *number).unwrap_or(0);
+    // Nothing is dropped with a thread's number, so a thread that is just ending has it as well.
+    let number = NUMBER.with(|number| *number);
     me.ticket() << 32 | u64::from(number)
 }
 
