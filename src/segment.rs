@@ -628,6 +628,7 @@ impl Segment {
 
     /// Returns the data, in which objects are found, as it is now.
     pub(crate) fn words(&self) -> Result<Bytes<'_>> {
+        self.full()?;
         let end = self.before() + self.size()?;
         Ok(words(&self.map, end).from(self.before()))
     }

@@ -30,28 +30,45 @@ owner_namespace: that namespace, as the inode of /proc/PID/ns/pid. owner_ticket:
 has in this segment. owner_died: an owner died, and nobody has said since that what the lock guards is whole.
 transferable: any process may release it. acquisitions, contended, recoveries: how often it was acquired, how often that
 took waiting, how often it was taken over from the dead.
-contended_since: when the first waiter for the present owner went to sleep, as time.monotonic_ns(); None: nobody sleeps.
+contended_since: when the first waiter for the present owner went to sleep, as time.monotonic_ns(), even if it has given
+up since; None: nobody has waited for this owner.
 """
 
 
 cdef int64_t _nanoseconds(object block, object timeout) except? -2:
     """Turn the arguments of acquire into what C takes."""
     cdef double seconds
-    if not block:
-        return SHMKIT_NOWAIT
     if timeout is None:
-        return SHMKIT_FOREVER
+        return SHMKIT_FOREVER if block else SHMKIT_NOWAIT
     seconds = timeout
     if math.isnan(seconds):
         raise refusal(SHMKIT_ERR_INVALID, "'timeout' is not a number")
-    if seconds <= 0:
+    if not block or seconds <= 0:
         return SHMKIT_NOWAIT
     # Three hundred years, which is what 63 bits hold.
     return SHMKIT_FOREVER if seconds >= 9.2e9 else max(<int64_t> (seconds * 1e9), 1)
 
 
+cdef shmkit_status _acquire_nothing(
+        void *handle, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil:
+    return SHMKIT_ERR_CLOSED
+
+
+cdef shmkit_status _release_nothing(void *handle) noexcept nogil:
+    return SHMKIT_ERR_CLOSED
+
+
+# Of the base class alone, which has never a handle.
+cdef MutexCalls _NOTHING
+_NOTHING.acquire = _acquire_nothing
+_NOTHING.release = _release_nothing
+
+
 cdef class Mutex(Object):
     """A lock of either kind; shmkit.Lock and shmkit.RLock say which."""
+
+    def __cinit__(self):
+        self._mutex = &_NOTHING
 
     cdef int begin(self, object name, object create, object segment, object offset, object on_owner_death,
                    uint32_t flags, object mode, object directory, object participants) except -1:
@@ -69,9 +86,11 @@ cdef class Mutex(Object):
         options.mode = 0 if mode is None else _number(mode, 0o777, "mode")
         options.participants = 0 if participants is None else _number(participants, 4096, "participants")
         options.directory = NULL if c_directory is None else <const char *> c_directory
+        self.make(name, create, segment, offset, &options)
         self._goes_on = on_owner_death == "recover"
         self._flags = flags
-        return self.make(name, create, segment, offset, &options)
+        self._marked = 0
+        return 0
 
     cdef shmkit_status acquire_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil:
         if self._handle is NULL:
@@ -108,7 +127,7 @@ cdef class Mutex(Object):
             try:
                 with nogil:
                     status = self._mutex.acquire(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)
-                if status == SHMKIT_OK and self._handle is NULL:
+                if status == SHMKIT_OK and self._handle is not handle:
                     self._mutex.release(handle)
                     raise self._closed()
             finally:
@@ -217,7 +236,7 @@ cdef class Mutex(Object):
     @property
     def recovered(self):
         """Whether this process holds it after an owner's death, and has not yet said that all is whole."""
-        return self._marked != 0 and self._marked == getpid()
+        return self._handle is not NULL and self._marked != 0 and self._marked == getpid()
 
     def mark_consistent(self):
         """Say that what it guards is whole again after an owner's death. NotOwner: this process does not hold it."""

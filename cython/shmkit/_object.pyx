@@ -89,6 +89,7 @@ cdef class Object:
         cdef shmkit_segment *file = NULL
         Object.close(self)  # initialised a second time
         self._handle = handle
+        self._place = None
         if name is not None:
             check(self._calls.segment(handle, &file))
             try:
