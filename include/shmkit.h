@@ -111,6 +111,9 @@
 /** Open what belongs to another user. */
 #define SHMKIT_LOCK_TRUST 131072
 
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_LOCK_EXCLUSIVE 1048576
+
 /** In shmkit_lock_info: somebody holds it, perhaps a dead process. */
 #define SHMKIT_LOCK_HELD 262144
 
@@ -260,7 +263,7 @@ typedef int32_t (*shmkit_segment_visit)(const char *name, void *argument);
 typedef struct shmkit_lock_options {
   /** sizeof(shmkit_lock_options). */
   uint32_t struct_size;
-  /** SHMKIT_LOCK_TRANSFERABLE, SHMKIT_LOCK_TRUST, or-ed. */
+  /** SHMKIT_LOCK_TRANSFERABLE, SHMKIT_LOCK_TRUST, SHMKIT_LOCK_EXCLUSIVE, or-ed. */
   uint32_t flags;
   /** Permission bits of a new named one. 0: 0600. */
   uint32_t mode;
@@ -722,7 +725,8 @@ shmkit_status shmkit_lock_open_or_create(const char *name,
  * with zeros when nobody uses it.
  *
  * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the lock would not lie in the data, or one stands there that
- * was made with other options. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there.
+ * was made with other options. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there. SHMKIT_ERR_EXISTS:
+ * one stands there, and SHMKIT_LOCK_EXCLUSIVE.
  * SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
  * SHMKIT_ERR_PARTICIPANTS.
  *
@@ -778,6 +782,16 @@ shmkit_status shmkit_segment_lock(const struct shmkit_segment *segment,
 shmkit_status shmkit_lock_fd(const struct shmkit_lock *lock,
                              int32_t *fd,
                              uint64_t *offset);
+
+/**
+ * Opens the segment that the lock stands in: for a named one its file, for one without a name the arena.
+ *
+ * `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+ *
+ * Required: `lock` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_lock_segment(const struct shmkit_lock *lock,
+                                  struct shmkit_segment **out);
 
 /**
  * Takes the lock, waiting up to `timeout_ns` nanoseconds for it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
@@ -911,6 +925,13 @@ shmkit_status shmkit_rlock_open_fd(int32_t fd,
  * Required: As for shmkit_lock_fd.
  */
 shmkit_status shmkit_rlock_fd(const struct shmkit_rlock *lock, int32_t *fd, uint64_t *offset);
+
+/**
+ * Opens the segment that the lock stands in; as shmkit_lock_segment.
+ *
+ * Required: As for shmkit_lock_segment.
+ */
+shmkit_status shmkit_rlock_segment(const struct shmkit_rlock *lock, struct shmkit_segment **out);
 
 /**
  * Takes the lock, or takes it once more where this thread has it, waiting as shmkit_lock_acquire does.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::options::{Form, Growth, Options};
 use crate::segment::{Content, Segment};
-use crate::sys::fork::{Cell, Fence, Fenced, forks, new_cell};
+use crate::sys::fork::{Cell, Fence, Fenced, forks, free_cell, new_cell};
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,13 +94,8 @@ impl Place {
     }
 
     /// Finds a place in an arena that another process has handed over, or that this one has.
-    pub fn open(fd: RawFd, offset: u64) -> Result<Place> {
-        let opened = Arc::new(Segment::open_fd_with(
-            fd,
-            0,
-            &Options::default(),
-            Kind::Arena,
-        )?);
+    pub fn open(fd: RawFd, offset: u64, options: &Options) -> Result<Place> {
+        let opened = Arc::new(Segment::open_fd_with(fd, 0, options, Kind::Arena)?);
         let facts = opened.stat()?.file;
         let key = (facts.device, facts.inode);
         let segment = {
@@ -130,12 +125,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if *self.alone.get_mut() != forks() {
-            return;
-        }
         let mut inside = Fence::enter();
-        if let Some(arena) = MINE.get(&mut inside)
+        if *self.alone.get_mut() == forks()
+            && let Some(arena) = MINE.get(&mut inside)
             && arena.is_mine()
+            // After a raw clone, which counts as no fork, it may be the parent's.
+            && Arc::ptr_eq(&arena.segment, &self.segment)
         {
             arena.unused.push(self.offset);
         }
@@ -160,6 +155,7 @@ fn make_arena() -> Result<()> {
     let mine = new_cell(&mut inside)?;
     let arena = MINE.get(&mut inside);
     if arena.as_ref().is_some_and(Arena::is_mine) {
+        free_cell(&mut inside, mine);
         drop(inside); // another thread was first; ours goes, outside the fence
         return Ok(());
     }
@@ -171,6 +167,9 @@ fn make_arena() -> Result<()> {
         mine,
     };
     let parents = arena.replace(new);
+    if let Some(parents) = &parents {
+        free_cell(&mut inside, parents.mine);
+    }
     let key = (facts.device, facts.inode);
     MAPPED
         .get(&mut inside)

@@ -48,7 +48,7 @@ pub fn find(name: &Name, size: u64, options: &Options) -> Result<Found> {
             continue;
         };
         // A collector may have come between; once we are attached none comes any more.
-        if found.header.is_none() || shm::facts(&found.file)?.links > 0 {
+        if found.facts.links > 0 {
             return Ok(found);
         }
     }
@@ -70,8 +70,13 @@ pub fn attach(
             format!("{} is a plain segment: it has no control area", place()).into(),
         ));
     }
-    if header.is_some() && lockfile::share(file.as_fd(), ATTACH)?.is_none() {
-        return Ok(None);
+    let mut facts = facts;
+    if header.is_some() {
+        if lockfile::share(file.as_fd(), ATTACH)?.is_none() {
+            return Ok(None);
+        }
+        // Somebody may have let it grow between: the file has at least what the header says only if asked after it.
+        facts = shm::facts(&file)?;
     }
     Ok(Some(Found {
         file,

@@ -157,7 +157,7 @@ impl Lock {
     fn acquire_slowly(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
         let words = self.placed.words();
-        words.acquire(me, patience, &self.spins, self.placed.segment())
+        words.acquire(me, patience, &self.spins, &**self.placed.segment())
     }
 
     /// Takes the lock, however long that takes, until the guard is dropped.
@@ -213,7 +213,7 @@ impl Lock {
     }
 
     /// Returns the segment in which it stands: that of a named one holds nothing else.
-    pub fn segment(&self) -> &Segment {
+    pub fn segment(&self) -> &Arc<Segment> {
         self.placed.segment()
     }
 

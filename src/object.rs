@@ -6,6 +6,7 @@
 //! | me + MAKING           | I am making it                                     | kind + flags, by a single store             |
 //! | dead + MAKING         | whoever was making it is dead                      | me + MAKING: the next who creates it        |
 //! | kind + flags << 32    | it is there                                        | stays                                       |
+//! | anything else         | bytes of the user's own                            | stays                                       |
 //!
 //! If a process dies while it makes one, the next one that creates it begins again; nobody has used it yet.
 
@@ -87,6 +88,8 @@ impl<T: Object> Placed<T> {
     /// inside; or it is there, but was made in another way. `NotFound`, `Exists`: as `create` says. `Permission`: the
     /// handle is read-only.
     pub fn at(segment: &Arc<Segment>, offset: u64, tag: Tag, create: Create) -> Result<Placed<T>> {
+        // What cannot hold anything is refused first, whatever its bytes happen to say.
+        let cell = segment.identity_cell()?;
         let words: &T = segment
             .words()?
             .at(offset)
@@ -99,12 +102,14 @@ impl<T: Object> Placed<T> {
                 Error::Invalid(text.into())
             })?;
         establish(words, tag, create, segment)?;
-        Placed::new(segment.clone(), NonNull::from(words), offset, None)
+        let words = NonNull::from(words);
+        Ok(Placed::new(segment.clone(), cell, words, offset, None))
     }
 
     /// Takes words that are known to be there: `words` lies in the mapping of `segment`.
     pub fn known(segment: Arc<Segment>, words: NonNull<T>) -> Result<Placed<T>> {
-        Placed::new(segment, words, 0, None)
+        let cell = segment.identity_cell()?;
+        Ok(Placed::new(segment, cell, words, 0, None))
     }
 
     /// Finds or makes a file that holds just this object.
@@ -156,18 +161,24 @@ impl<T: Object> Placed<T> {
         words.tag().store(0, Ordering::Relaxed);
         establish(words, tag, Create::Always, &place.segment)?;
         let (segment, offset, words) = (place.segment.clone(), place.offset, NonNull::from(words));
-        Placed::new(segment, words, offset, Some(place))
+        let cell = segment.identity_cell()?;
+        Ok(Placed::new(segment, cell, words, offset, Some(place)))
     }
 
     /// Finds an object behind a descriptor that was handed over: at `offset` of an arena, or alone in its file.
     pub fn open_fd(fd: i32, offset: u64, tag: Tag, options: &Options) -> Result<Placed<T>> {
-        match Segment::open_fd_with(fd, 0, options, tag.kind) {
+        let options = Options {
+            form: Form::Full,
+            ..options.clone()
+        };
+        match Segment::open_fd_with(fd, 0, &options, tag.kind) {
             Ok(segment) => Placed::alone(segment, tag, Create::Never),
             Err(Error::WrongKind(cause)) => {
-                let place = arena::Place::open(fd, offset).map_err(|error| match error {
-                    Error::WrongKind(_) => Error::WrongKind(cause),
-                    other => other,
-                })?;
+                let place =
+                    arena::Place::open(fd, offset, &options).map_err(|error| match error {
+                        Error::WrongKind(_) => Error::WrongKind(cause),
+                        other => other,
+                    })?;
                 let mut placed = Placed::at(&place.segment, offset, tag, Create::Never)?;
                 placed.place = Some(place);
                 Ok(placed)
@@ -178,18 +189,19 @@ impl<T: Object> Placed<T> {
 
     fn new(
         segment: Arc<Segment>,
+        cell: Cell,
         words: NonNull<T>,
         offset: u64,
         place: Option<arena::Place>,
-    ) -> Result<Placed<T>> {
-        Ok(Placed {
+    ) -> Placed<T> {
+        Placed {
             words,
-            cell: segment.identity_cell()?,
+            cell,
             offset,
             place,
             has_own_file: false,
             segment,
-        })
+        }
     }
 }
 
@@ -218,7 +230,7 @@ impl<T> Placed<T> {
     }
 
     /// Returns the segment that it lies in.
-    pub fn segment(&self) -> &Segment {
+    pub fn segment(&self) -> &Arc<Segment> {
         &self.segment
     }
 
@@ -263,21 +275,18 @@ fn establish<T: Object>(words: &T, tag: Tag, create: Create, segment: &Segment) 
     const LONG: u64 = 1_000_000_000;
     let mut deadline = None;
     loop {
-        // PAIRS object.made: who reads the kind sees what its maker stored before.
+        // PAIRS object.made: who reads the kind, or the maker, sees what its maker stored before.
         let seen = words.tag().load(Ordering::Acquire);
-        if seen & MAKING == 0 && seen != 0 {
+        let maker = maker(seen, segment);
+        if maker.is_none() && seen != 0 {
             return match create {
                 Create::Always => Err(Error::Exists("an object stands there already".into())),
                 Create::Never | Create::IfMissing => compare(seen, tag, create),
             };
         }
-        if seen != 0 {
+        if let Some(maker) = maker {
             // 1. Somebody is making it: alive, we wait; dead, nobody has used it.
-            let dead = match Id::of(seen) {
-                Some(maker) => segment.is_dead(maker)?,
-                None => true,
-            };
-            if !dead {
+            if !segment.is_dead(maker)? {
                 let now = clock::monotonic();
                 if now > *deadline.get_or_insert(now.saturating_add(LONG)) {
                     return Err(Error::Timeout(
@@ -293,11 +302,12 @@ fn establish<T: Object>(words: &T, tag: Tag, create: Create, segment: &Segment) 
                 format!("no {:?} has been made there", tag.kind).into(),
             ));
         }
-        // 2. Others may be here as well: one of us makes it, the rest wait.
+        // 2. Others may be here as well: one of us makes it, the rest wait. PAIRS object.made: who reads our id reads
+        //    that its ticket was drawn.
         let making = segment.identify()?.bits() | MAKING;
         if words
             .tag()
-            .compare_exchange(seen, making, Ordering::Acquire, Ordering::Relaxed)
+            .compare_exchange(seen, making, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
         {
             words.clear();
@@ -306,6 +316,12 @@ fn establish<T: Object>(words: &T, tag: Tag, create: Create, segment: &Segment) 
             return Ok(());
         }
     }
+}
+
+/// Returns who is making an object, where the tag says so: bytes of the user's own that look alike are not taken.
+fn maker(seen: u64, segment: &Segment) -> Option<Id> {
+    let id = Id::of(seen)?;
+    (seen == id.bits() | MAKING && segment.has_had(id)).then_some(id)
 }
 
 fn compare(seen: u64, tag: Tag, create: Create) -> Result<()> {

@@ -26,7 +26,7 @@ use crate::sys::map::Pin;
 use crate::sys::{clock, process, shm};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// How many slots a table may have.
@@ -183,6 +183,12 @@ impl Table<'_> {
     pub fn person(&self, id: Id) -> Option<Person> {
         self.slots.get(id.slot()?)?.person(id.ticket())
     }
+
+    /// Says whether anybody can have had this id: there is such a place, and such a ticket was drawn.
+    pub fn has_had(&self, id: Id) -> bool {
+        let drawn = self.tickets.0.0.load(Ordering::Relaxed);
+        id.slot().is_some_and(|slot| slot < self.slots.len()) && (1..=drawn).contains(&id.ticket())
+    }
 }
 
 /// Whom to ask: the descriptors and the name by which this process knows the file of a segment.
@@ -227,22 +233,32 @@ impl Probe {
                 return Ok(verdict);
             }
         }
-        let spare = self.open()?.into_raw_fd();
-        // What stood here before is not ours to close: it does not lead to the file.
-        self.spare.store(spare, Ordering::Relaxed);
-        self.ask(spare, ticket, mine).ok_or_else(|| {
+        let spare = self.open()?;
+        let verdict = self.ask(spare.as_raw_fd(), ticket, mine).ok_or_else(|| {
             Error::Detached("the segment's file does not know this process any more".into())
-        })
+        })?;
+        // What stood here before is not ours to close: it does not lead to the file. If another thread has put one here
+        // meanwhile, that one stays.
+        let (old, new) = (numbers[1], spare.as_raw_fd());
+        let kept = self
+            .spare
+            .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
+        if kept.is_ok() {
+            std::mem::forget(spare);
+        }
+        Ok(verdict)
     }
 
     /// Asks through one number; `None` where it does not stand for the file.
     fn ask(&self, fd: i32, ticket: u64, mine: u64) -> Option<bool> {
-        if is_held(fd, byte_of(ticket)).ok()? {
-            // Another file may know a lock on the same byte, and then the dead would live for ever.
-            return shm::is_file(fd, self.device, self.inode).then_some(false);
+        let dead = !is_held(fd, byte_of(ticket)).ok()?;
+        // Where the dead are not locked, we must be.
+        if dead && !is_held(fd, byte_of(mine)).ok()? {
+            return None;
         }
-        // Another file knows no locks at all. This one knows ours: only then its word is taken.
-        is_held(fd, byte_of(mine)).ok()?.then_some(true)
+        // Another segment's file may know locks on the same bytes: there the dead would live for ever, and the living
+        // be dead. Asked last, because once a number stands for another file it does so for good.
+        shm::is_file(fd, self.device, self.inode).then_some(dead)
     }
 }
 
@@ -270,6 +286,16 @@ pub struct Participant {
 /// What keeps a participant alive when the last user of its segment has let go: to be dropped after the mapping.
 pub struct Leaving {
     _pin: Option<Pin>,
+}
+
+/// Refuses where this process cannot take part in anything: asked before a segment gets its name.
+///
+/// `Unsupported` where the kernel wipes no pages at fork.
+pub fn check_support() -> Result<()> {
+    let mut inside = Fence::enter();
+    let cell = new_cell(&mut inside)?;
+    free_cell(&mut inside, cell);
+    Ok(())
 }
 
 impl Participant {

@@ -12,6 +12,7 @@ use crate::segment::Segment;
 use crate::sync::lock::{Spins, Words};
 use crate::sync::rlock;
 use std::ffi::CStr;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 const TAG: Tag = Tag {
@@ -59,7 +60,7 @@ impl RLock {
     /// Takes the lock, or takes it once more; as `Lock::acquire`. `Overflow`: held 2^64 - 1 times.
     pub fn acquire(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
-        let (words, life) = (self.placed.words(), self.placed.segment());
+        let (words, life) = (self.placed.words(), &**self.placed.segment());
         rlock::acquire(words, me, patience, &self.spins, life)
     }
 
@@ -69,6 +70,7 @@ impl RLock {
         Ok(Guard {
             lock: self,
             recovered,
+            of_this_thread: PhantomData,
         })
     }
 
@@ -107,7 +109,7 @@ impl RLock {
     }
 
     /// As `Lock::segment`.
-    pub fn segment(&self) -> &Segment {
+    pub fn segment(&self) -> &Arc<Segment> {
         self.placed.segment()
     }
 
@@ -122,10 +124,16 @@ impl RLock {
     }
 }
 
-/// A recursive lock that is held; dropped, it is released once.
+/// A recursive lock that is held; dropped, it is released once. It stays with the thread that holds the lock:
+///
+/// ```compile_fail,E0277
+/// fn moved<T: Send>() {}
+/// moved::<shmkit::rlock::Guard>();
+/// ```
 pub struct Guard<'a> {
     lock: &'a RLock,
     recovered: bool,
+    of_this_thread: PhantomData<*const ()>,
 }
 
 impl Guard<'_> {
@@ -142,7 +150,7 @@ impl Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // As `lock::Guard`; in another thread than the one that took it, too.
+        // As `lock::Guard`.
         let _ = self.lock.release();
     }
 }

@@ -26,7 +26,7 @@ use crate::limits;
 use crate::name::Name;
 use crate::options::{DEFAULT_MODE, check_capacity, check_options, check_size, check_sparse};
 pub use crate::options::{Form, Growth, Options};
-use crate::participant::{Id, Leaving, Participant, Person, Probe};
+use crate::participant::{self, Id, Leaving, Participant, Person, Probe};
 use crate::reservation;
 use crate::sync::Life;
 use crate::sys::lockfile::{self, ATTACH, ByteLock, RESIZE, UNLINK};
@@ -44,6 +44,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub struct Stat {
     /// What the kernel says of its file.
     pub file: Facts,
+    /// Bytes of data: of a full one less than its file has.
+    pub size: u64,
     /// Bytes of address space mapped here.
     pub capacity: u64,
     /// Whether this handle made it.
@@ -183,14 +185,16 @@ fn fill(
     let capacity = header.map_or(options.capacity, |header| header.capacity);
     let map = fill_bytes(file, total, capacity, options, place)?;
     if let Some(header) = &header {
+        participant::check_support()?;
         // A sparse segment's control area is not: everybody touches it.
         reservation::reserve(file, 0, before, true, options.interruptible, place)?;
+        // A draft may have a private name. Collectors leave it alone before it has a header, and then we are attached.
+        lockfile::share(file.as_fd(), ATTACH)?;
         shm::write_start(file, &header.to_bytes())?;
         let bytes = words(&map, total);
         let control = Control::find(bytes, header.participants)?;
         control.lock.tag.store(Kind::Lock as u64, Ordering::Relaxed);
         (content.prepare)(bytes.from(before));
-        lockfile::share(file.as_fd(), ATTACH)?;
     }
     settle(&map, 0, total, options)?;
     Ok(Filled { map, header })
@@ -510,14 +514,18 @@ impl Segment {
             return Err(Error::TooLarge(text.into()));
         }
         check_sparse(sparse, &self.options)?;
+        // Asked before anything is done through a number that may stand for another file by now.
+        self.file.facts()?;
         let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
-        let have = shm::facts(&*self.file)?.size;
-        let (before, control) = (self.before(), self.control().ok());
+        let file = self.file.facts()?;
+        let (before, have, control) = (self.before(), file.size, self.control().ok());
+        if control.is_some() && self.have(&file) == 0 {
+            return Err(Error::Corrupt(
+                "somebody truncated the segment's file".into(),
+            ));
+        }
         // A grower who was killed may have left a full segment's file longer than its size says.
-        let old = match &control {
-            None => have,
-            Some(control) => have.min(before.saturating_add(control.size())),
-        };
+        let old = have.min(before.saturating_add(self.told(self.have(&file))));
         let new = before + size;
         if new < old {
             let old = old - before;
@@ -564,14 +572,18 @@ impl Segment {
     /// `Invalid`: opened by a descriptor, so the name is not known here.
     pub fn unlink(&self) -> Result<()> {
         let Some(name) = &self.name else {
-            return match shm::facts(&*self.file)?.links {
+            return match self.file.facts()?.links {
                 0 => Ok(()),
                 _ => Err(Error::Invalid(
                     "this segment was opened by a descriptor: its name is not known here".into(),
                 )),
             };
         };
-        let _lock = ByteLock::best_of(self.file.as_fd(), UNLINK, self.options.interruptible)?;
+        let interruptible = self.options.interruptible;
+        let _lock = match self.file.facts() {
+            Ok(_) => ByteLock::best_of(self.file.as_fd(), UNLINK, interruptible)?,
+            Err(_) => ByteLock::best_at(name.path(), UNLINK, interruptible)?,
+        };
         directory::unlink_locked(name, self.file.device, self.file.inode)
     }
 
@@ -580,6 +592,21 @@ impl Segment {
         self.full
             .as_ref()
             .map_or(0, |full| full.header.control_bytes)
+    }
+
+    /// How many bytes of data the file has room for.
+    fn have(&self, file: &Facts) -> u64 {
+        file.size.saturating_sub(self.before())
+    }
+
+    /// Returns how many bytes of data there are, as the last grower said; of a plain one as many as the file `has`.
+    ///
+    /// Where it has none, somebody may have cut the control area off as well: touching that would be SIGBUS.
+    fn told(&self, has: u64) -> u64 {
+        match self.control() {
+            Ok(control) if has > 0 => control.size(),
+            _ => has,
+        }
     }
 
     fn full(&self) -> Result<&Full> {
@@ -628,6 +655,12 @@ impl Segment {
         self.control().ok()?.table.person(id)
     }
 
+    /// Says whether anybody can have had this id.
+    pub(crate) fn has_had(&self, id: Id) -> bool {
+        self.control()
+            .is_ok_and(|control| control.table.has_had(id))
+    }
+
     /// Returns the bytes as they are now, for threads and processes that change them meanwhile.
     pub fn bytes(&self) -> Result<&[AtomicU8]> {
         let size = self.size()? as usize;
@@ -643,9 +676,12 @@ impl Segment {
     pub fn size(&self) -> Result<u64> {
         // Looked up first: what another thread sees meanwhile may be more, and is no sign of anything.
         let seen = self.seen.load(Ordering::Relaxed);
-        let told = self.control().ok().map(|control| control.size());
-        let have = shm::facts(&*self.file)?.size.saturating_sub(self.before());
-        let size = told.unwrap_or(have);
+        let mut have = self.have(&self.file.facts()?);
+        let size = self.told(have);
+        if size > have {
+            // A grower has come between.
+            have = self.have(&self.file.facts()?);
+        }
         if size < seen || size > have {
             let expected = seen.max(size);
             let text = format!(
@@ -685,8 +721,11 @@ impl Segment {
 
     /// Returns what is known of the segment.
     pub fn stat(&self) -> Result<Stat> {
+        let file = self.file.facts()?;
+        let have = self.have(&file);
         Ok(Stat {
-            file: shm::facts(&*self.file)?,
+            file,
+            size: self.told(have).min(have),
             capacity: self.capacity(),
             created: self.created,
             readonly: self.options.readonly,

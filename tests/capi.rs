@@ -3,6 +3,7 @@
 //! | module      | what is tested                                                              |
 //! |-------------|-----------------------------------------------------------------------------|
 //! | `pointer`   | NULL and misaligned pointers everywhere; outputs are untouched on failure    |
+//! | `lock`      | the same for locks of either kind                                           |
 //! | `handle`    | closed handles, and memory that is no handle                                 |
 //! | `structure` | structs of older and newer callers, flags and fields that mean nothing       |
 //! | `status`    | every status is provoked; sentences; the last error of each thread; versions |
@@ -15,6 +16,8 @@ mod common;
 mod call;
 #[path = "capi/handle.rs"]
 mod handle;
+#[path = "capi/lock.rs"]
+mod lock;
 #[path = "capi/pointer.rs"]
 mod pointer;
 #[path = "capi/status.rs"]

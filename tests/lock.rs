@@ -1,9 +1,37 @@
 //! Locks, as the Rust API has them.
+//!
+//! | module    | what is tested                                                                  |
+//! |-----------|---------------------------------------------------------------------------------|
+//! | `hold`    | who holds a lock, who may release it, guards, death                              |
+//! | `wait`    | timeouts, signals and the hook                                                   |
+//! | `place`   | at an offset of a segment: what may stand there, and who is just making it       |
+//! | `name`    | by name: a file that holds nothing else; the lock of each full segment           |
+//! | `hand`    | handed over to another process                                                   |
+//! | `arena`   | thousands without a name, and when a place is used again                         |
+//! | `stat`    | what is told of a lock                                                           |
+//! | `thread`  | threads of one process, and plain memory under locks                             |
 
 #[macro_use]
 mod common;
 
-use common::process::{alone, fork, shared_words, wait_until};
+#[path = "lock/arena.rs"]
+mod arena;
+#[path = "lock/hand.rs"]
+mod hand;
+#[path = "lock/hold.rs"]
+mod hold;
+#[path = "lock/name.rs"]
+mod name;
+#[path = "lock/place.rs"]
+mod place;
+#[path = "lock/stat.rs"]
+mod stat;
+#[path = "lock/thread.rs"]
+mod thread;
+#[path = "lock/wait.rs"]
+mod wait;
+
+use common::process::{Child, fork, shared_words, wait_until};
 use shmkit::lock::{Create, Limit, Lock, Options, Patience};
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
@@ -16,56 +44,69 @@ fn within(ns: u64) -> Patience {
     }
 }
 
-fn full(size: u64) -> Arc<Segment> {
-    let options = segment::Options {
-        form: Form::Full,
+fn transferable() -> Options {
+    Options {
+        transferable: true,
+        ..Options::default()
+    }
+}
+
+fn unnamed() -> Lock {
+    Lock::unnamed(&Options::default()).unwrap()
+}
+
+fn form(form: Form) -> segment::Options {
+    segment::Options {
+        form,
         ..segment::Options::default()
-    };
-    Arc::new(Segment::create(None, size, &options).unwrap())
+    }
 }
 
-#[test]
-fn one_at_a_time() {
-    let lock = Lock::unnamed(&Options::default()).unwrap();
+/// Makes a full segment without a name.
+fn full(size: u64) -> Arc<Segment> {
+    Arc::new(Segment::create(None, size, &form(Form::Full)).unwrap())
+}
+
+/// Makes or finds the lock at this offset.
+fn at(segment: &Arc<Segment>, offset: u64) -> Lock {
+    Lock::at(segment, offset, Create::IfMissing, &Options::default()).unwrap()
+}
+
+/// Takes and releases a lock that is free and whole.
+#[track_caller]
+fn use_once(lock: &Lock) {
     assert_eq!(lock.acquire(Patience::NONE), Ok(false));
-    refused!(WouldBlock, lock.acquire(Patience::NONE));
-    refused!(Timeout, lock.acquire(within(2_000_000)));
     lock.release().unwrap();
-    refused!(NotOwner, lock.release());
-    let (stat, owner) = lock.stat();
-    assert_eq!((stat.owner, owner), (None, None));
-    assert_eq!(stat.acquisitions, 1);
 }
 
-#[test]
-fn the_dead_are_taken_over() {
-    alone(|| {
-        let segment = full(4096);
-        let lock = Lock::at(&segment, 64, Create::IfMissing, &Options::default()).unwrap();
-        let words = shared_words(1);
-        for round in 0..20 {
-            words[0].store(0, Relaxed);
-            let child = fork(|| {
-                assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
-                words[0].store(1, Relaxed);
-                loop {
-                    nix::unistd::pause();
-                }
-            });
-            wait_until(|| words[0].load(Relaxed) == 1);
-            let (stat, owner) = lock.stat();
-            assert!(stat.owner.is_some());
-            assert_eq!(owner.unwrap().pid, child.pid().as_raw() as u32);
-            refused!(WouldBlock, lock.acquire(Patience::NONE));
-            child.kill();
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true), "round {round}");
-            assert_eq!(lock.stat().0.recoveries, round + 1);
-            lock.release().unwrap();
-            assert_eq!(lock.acquire(Patience::NONE), Ok(true), "the mark stays");
-            lock.mark_consistent().unwrap();
-            lock.release().unwrap();
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
-            lock.release().unwrap();
-        }
+/// Takes the lock from the dead and gives it back whole.
+#[track_caller]
+fn recover(lock: &Lock) {
+    assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+    lock.mark_consistent().unwrap();
+    lock.release().unwrap();
+}
+
+/// Forks a process that takes the lock and stays.
+fn holder(lock: &Lock) -> Child {
+    let words = shared_words(1);
+    let child = fork(|| {
+        assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+        words[0].store(1, Relaxed);
+        stay();
     });
+    wait_until(|| words[0].load(Relaxed) == 1);
+    child
+}
+
+/// Stays until it is killed.
+fn stay() -> ! {
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// Waits until somebody sleeps on the lock.
+fn await_sleeper(lock: &Lock) {
+    wait_until(|| lock.stat().0.contended_since != 0);
 }

@@ -9,7 +9,10 @@
 //! | `probe`   | whom is asked: lost descriptors, strangers' locks                          |
 //! | `fork`    | children, made in each way, and storms of them                              |
 //! | `table`   | full tables, many claimers, stopped ones                                    |
+//! | `pin`     | what keeps the byte locked, in whatever state a process is                   |
 //! | `border`  | other PID namespaces, other users                                           |
+//! | `hostile` | words in shared memory that lie                                             |
+//! | `support` | kernels that lack what all of this rests on                                 |
 
 #[macro_use]
 mod common;
@@ -20,8 +23,14 @@ mod border;
 mod death;
 #[path = "participant/fork.rs"]
 mod fork;
+#[path = "participant/hostile.rs"]
+mod hostile;
+#[path = "participant/pin.rs"]
+mod pin;
 #[path = "participant/probe.rs"]
 mod probe;
+#[path = "participant/support.rs"]
+mod support;
 #[path = "participant/table.rs"]
 mod table;
 

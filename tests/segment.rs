@@ -11,6 +11,9 @@
 //! | `fd`      | memory files, seals, descriptors of every kind, passing them on             |
 //! | `process` | fork, threads, handles that close before others                             |
 //! | `signal`  | signals do not end a call, the interrupt hook does                          |
+//! | `full`    | the control area before the data, and what is opened as what                |
+//! | `header`  | other layouts, headers that lie, files cut short                            |
+//! | `gc`      | names that go with their last user, or with the collector                   |
 //! | `draft`   | a file system without O_TMPFILE, and what killed makers leave there         |
 //! | `page`    | huge pages, prefault, locked memory                                         |
 
@@ -23,6 +26,12 @@ mod create;
 mod draft;
 #[path = "segment/fd.rs"]
 mod fd;
+#[path = "segment/full.rs"]
+mod full;
+#[path = "segment/gc.rs"]
+mod gc;
+#[path = "segment/header.rs"]
+mod header;
 #[path = "segment/name.rs"]
 mod name;
 #[path = "segment/open.rs"]

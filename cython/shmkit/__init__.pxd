@@ -32,6 +32,7 @@ cdef extern from *:
     #define SHMKIT_SEGMENT_EPHEMERAL 32768
     #define SHMKIT_LOCK_TRANSFERABLE 65536
     #define SHMKIT_LOCK_TRUST 131072
+    #define SHMKIT_LOCK_EXCLUSIVE 1048576
     #define SHMKIT_LOCK_HELD 262144
     #define SHMKIT_LOCK_OWNER_DIED 524288
     typedef struct shmkit_lock shmkit_lock;
@@ -159,6 +160,7 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_SEGMENT_EPHEMERAL # = 32768
     const uint32_t SHMKIT_LOCK_TRANSFERABLE # = 65536
     const uint32_t SHMKIT_LOCK_TRUST # = 131072
+    const uint32_t SHMKIT_LOCK_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_LOCK_HELD # = 262144
     const uint32_t SHMKIT_LOCK_OWNER_DIED # = 524288
     ctypedef struct shmkit_lock:
@@ -294,6 +296,7 @@ cdef shmkit_status shmkit_lock_open_at(const shmkit_segment *segment, uint64_t o
 cdef shmkit_status shmkit_lock_open_fd(int32_t fd, uint64_t offset, const shmkit_lock_options *options, shmkit_lock **out) noexcept nogil
 cdef shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **out) noexcept nogil
 cdef shmkit_status shmkit_lock_fd(const shmkit_lock *lock, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_lock_segment(const shmkit_lock *lock, shmkit_segment **out) noexcept nogil
 cdef shmkit_status shmkit_lock_acquire(shmkit_lock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
 cdef shmkit_status shmkit_lock_release(shmkit_lock *lock) noexcept nogil
 cdef shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock) noexcept nogil
@@ -308,6 +311,7 @@ cdef shmkit_status shmkit_rlock_create_at(const shmkit_segment *segment, uint64_
 cdef shmkit_status shmkit_rlock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_lock_options *options, shmkit_rlock **out) noexcept nogil
 cdef shmkit_status shmkit_rlock_open_fd(int32_t fd, uint64_t offset, const shmkit_lock_options *options, shmkit_rlock **out) noexcept nogil
 cdef shmkit_status shmkit_rlock_fd(const shmkit_rlock *lock, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_rlock_segment(const shmkit_rlock *lock, shmkit_segment **out) noexcept nogil
 cdef shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
 cdef shmkit_status shmkit_rlock_release(shmkit_rlock *lock) noexcept nogil
 cdef shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out) noexcept nogil

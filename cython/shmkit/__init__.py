@@ -16,8 +16,11 @@ from . import _capsules
 # What `cimport shmkit` in a Cython module looks up; the modules below do so too.
 __pyx_capi__ = _capsules.table()
 
-from ._status import Corrupt, ShmkitError, VersionMismatch
+from ._mutex import LockInfo
+from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
 from .limits import Limits, limits
+from .lock import Lock
+from .rlock import RLock
 from .segment import SegmentInfo, SharedMemory
 
 __version__ = "0.1.0"
@@ -25,6 +28,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Corrupt",
     "Limits",
+    "Lock",
+    "LockInfo",
+    "NotOwner",
+    "OwnerDied",
+    "RLock",
     "SegmentInfo",
     "SharedMemory",
     "ShmkitError",

@@ -1,8 +1,13 @@
+from ._mutex import LockInfo as LockInfo
 from ._status import Corrupt as Corrupt
+from ._status import NotOwner as NotOwner
+from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
 from .limits import Limits as Limits
 from .limits import limits as limits
+from .lock import Lock as Lock
+from .rlock import RLock as RLock
 from .segment import SegmentInfo as SegmentInfo
 from .segment import SharedMemory as SharedMemory
 
@@ -12,6 +17,11 @@ __pyx_capi__: dict[str, object]
 __all__ = [
     "Corrupt",
     "Limits",
+    "Lock",
+    "LockInfo",
+    "NotOwner",
+    "OwnerDied",
+    "RLock",
     "SegmentInfo",
     "SharedMemory",
     "ShmkitError",

@@ -6,6 +6,7 @@ multiprocessing's resource sharer serves it. None of these keeps the memory aliv
 """
 
 import os
+import weakref
 from multiprocessing import context, reduction
 from typing import NamedTuple
 
@@ -32,17 +33,51 @@ def _others_may_look():
         return False
 
 
+class Passed:
+    """A descriptor that a spawner passes to its child, once however many pickled objects need it."""
+
+    def __init__(self, fd):
+        self._passed = reduction.DupFd(fd)
+        self._fd = -1
+
+    def __getstate__(self):
+        return self._passed
+
+    def __setstate__(self, passed):
+        self._passed, self._fd = passed, -1
+
+    def duplicate(self):
+        """Return a copy of it in the process it was passed to."""
+        if self._fd < 0:
+            self._fd = self._passed.detach()
+        return os.dup(self._fd)
+
+    def __del__(self):
+        if self._fd >= 0:
+            os.close(self._fd)
+
+
+# What is passed to each child that is just being spawned, by device and inode: a spawner has room for some 250.
+_passed: "weakref.WeakKeyDictionary[object, dict[tuple[int, int], Passed]]" = weakref.WeakKeyDictionary()
+
+
 def give(fd, device, inode):
     """Return what a pickle carries for a descriptor of this process."""
-    if context.get_spawning_popen() is None and _others_may_look():
+    child = context.get_spawning_popen()
+    if child is not None:
+        files = _passed.setdefault(child, {})
+        if (device, inode) not in files:
+            files[device, inode] = Passed(fd)
+        return files[device, inode]
+    if _others_may_look():
         return Note(os.getpid(), fd, device, inode, _pid_namespace())
-    return reduction.DupFd(fd)
+    return Passed(fd)
 
 
 def take(token):
     """Return a new descriptor for what a pickle carries; the caller closes it."""
-    if not isinstance(token, Note):
-        return token.detach()
+    if isinstance(token, Passed):
+        return token.duplicate()
     if token.pid_namespace != _pid_namespace():
         raise FileNotFoundError("the pickled segment lives in another PID namespace: share it by name or by descriptor")
     fd = os.open(f"/proc/{token.pid}/fd/{token.fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)

@@ -7,8 +7,8 @@ from cpython.exc cimport PyErr_Occurred
 from libc.stdint cimport int32_t
 from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID,
-    SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_SYSTEM,
-    SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_UNSUPPORTED, SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_VERSION_MISMATCH,
+    SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_NOT_OWNER, SHMKIT_ERR_OVERFLOW,
+    SHMKIT_ERR_PERMISSION, SHMKIT_ERR_SYSTEM, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_UNSUPPORTED, SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_VERSION_MISMATCH,
     SHMKIT_ERR_WRONG_KIND, SHMKIT_VERSION, shmkit_check_version, shmkit_last_error, shmkit_set_interrupt,
     shmkit_status,
 )
@@ -37,6 +37,14 @@ class Corrupt(ShmkitError):
     """The shared bytes contradict themselves, or the file is shorter than it must be."""
 
 
+class OwnerDied(ShmkitError):
+    """An owner of a lock was killed while holding it: what the lock guards may be half changed."""
+
+
+class NotOwner(RuntimeError, AssertionError):
+    """Only who holds a lock may release it."""
+
+
 class VersionMismatch(ShmkitError):
     """Another, incompatible version of the library or of a segment's layout."""
 
@@ -51,6 +59,9 @@ cdef dict _PLAIN = {
     SHMKIT_ERR_CORRUPT: Corrupt,
     SHMKIT_ERR_VERSION_MISMATCH: VersionMismatch,
     SHMKIT_ERR_INTERRUPTED: InterruptedError,
+    SHMKIT_ERR_NOT_OWNER: NotOwner,
+    SHMKIT_ERR_OVERFLOW: OverflowError,
+    SHMKIT_ERR_TIMEOUT: TimeoutError,
 }
 
 # Statuses whose exception is an OSError: its errno chooses the subclass. Here where the kernel gave none.
@@ -67,7 +78,10 @@ cdef dict _OS = {
 
 cdef object refusal(shmkit_status status, str text):
     """Return the exception for what is refused before C is asked, or by C without an errno."""
-    error = _PLAIN[status](text)
+    if status in _OS:
+        error = OSError(_OS[status], text)
+    else:
+        error = _PLAIN[status](text)
     error.status = status
     return error
 

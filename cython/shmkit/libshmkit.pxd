@@ -26,6 +26,7 @@ cdef extern from "shmkit.h" nogil:
     const uint32_t SHMKIT_SEGMENT_EPHEMERAL # = 32768
     const uint32_t SHMKIT_LOCK_TRANSFERABLE # = 65536
     const uint32_t SHMKIT_LOCK_TRUST # = 131072
+    const uint32_t SHMKIT_LOCK_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_LOCK_HELD # = 262144
     const uint32_t SHMKIT_LOCK_OWNER_DIED # = 524288
     ctypedef struct shmkit_lock:
@@ -160,6 +161,7 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_lock_open_fd(int32_t fd, uint64_t offset, const shmkit_lock_options *options, shmkit_lock **out)
     shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **out)
     shmkit_status shmkit_lock_fd(const shmkit_lock *lock, int32_t *fd, uint64_t *offset)
+    shmkit_status shmkit_lock_segment(const shmkit_lock *lock, shmkit_segment **out)
     shmkit_status shmkit_lock_acquire(shmkit_lock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered)
     shmkit_status shmkit_lock_release(shmkit_lock *lock)
     shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock)
@@ -174,6 +176,7 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_rlock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_lock_options *options, shmkit_rlock **out)
     shmkit_status shmkit_rlock_open_fd(int32_t fd, uint64_t offset, const shmkit_lock_options *options, shmkit_rlock **out)
     shmkit_status shmkit_rlock_fd(const shmkit_rlock *lock, int32_t *fd, uint64_t *offset)
+    shmkit_status shmkit_rlock_segment(const shmkit_rlock *lock, shmkit_segment **out)
     shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered)
     shmkit_status shmkit_rlock_release(shmkit_rlock *lock)
     shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out)

@@ -21,6 +21,7 @@ cdef class SharedMemory:
     cdef shmkit_segment *_handle
     cdef uint64_t _size         # the last one known
     cdef tuple _lent            # mappings that live as long as this object
+    cdef object _lock           # what .lock returned last
     cdef object __weakref__
     cdef void *_reserved[3]
 
@@ -30,3 +31,9 @@ cdef class SharedMemory:
     cdef void *pointer(self) noexcept nogil
     # How many bytes have memory now; negative: a shmkit_status.
     cdef int64_t length(self) noexcept nogil
+
+
+# Where a named file stands, as (name, directory, device, inode), by which it is found again.
+cdef tuple place_of(shmkit_segment *handle, bytes name)
+# Removes the name of that file.
+cdef int unlink_place(tuple place) except -1

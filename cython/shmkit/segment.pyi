@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, SupportsIndex
 
 from typing_extensions import Self, TypeAlias, disjoint_base
 
+from .lock import Lock
+
 _Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 class SegmentInfo(NamedTuple):
@@ -19,6 +21,11 @@ class SegmentInfo(NamedTuple):
     readonly: bool
     created: bool
     sealed: bool
+    full: bool
+    ephemeral: bool
+    participants: int
+    control_bytes: int
+    id: int
 
 @disjoint_base
 class SharedMemory:
@@ -40,6 +47,9 @@ class SharedMemory:
         lock: bool = False,
         force: bool = False,
         sparse: bool = False,
+        full: bool | None = None,
+        participants: SupportsIndex | None = None,
+        ephemeral: bool = False,
     ) -> None: ...
     @property
     def name(self) -> str | None: ...
@@ -54,6 +64,8 @@ class SharedMemory:
     @property
     def huge_bytes(self) -> int: ...
     @property
+    def lock(self) -> Lock: ...
+    @property
     def buf(self) -> memoryview | None: ...
     def view(
         self, format: str = "B", shape: SupportsIndex | Iterable[int] | None = None, offset: int = 0
@@ -67,6 +79,8 @@ class SharedMemory:
     def unlink_name(name: _Path, directory: _Path | None = None) -> None: ...
     @staticmethod
     def names(directory: _Path | None = None) -> list[str]: ...
+    @staticmethod
+    def gc(directory: _Path | None = None) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -1,6 +1,7 @@
 """Segments of shared memory, with the interface of multiprocessing.shared_memory.SharedMemory."""
 
 import errno
+import importlib
 import math
 import os
 import random
@@ -13,13 +14,14 @@ from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TOO_LARGE, SHMKIT_INTERRUPTIBLE, SHMKIT_OK, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_FORCE,
-    SHMKIT_SEGMENT_HUGE, SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_SEALED,
-    SHMKIT_SEGMENT_SPARSE, SHMKIT_SEGMENT_TRUST, shmkit_segment, shmkit_segment_close,
-    shmkit_segment_create, shmkit_segment_data, shmkit_segment_directory, shmkit_segment_fd, shmkit_segment_huge,
-    shmkit_segment_info, shmkit_segment_list,
-    shmkit_segment_open, shmkit_segment_open_fd, shmkit_segment_open_or_create, shmkit_segment_options,
-    shmkit_segment_resize, shmkit_segment_size, shmkit_segment_stat, shmkit_segment_unlink_name, shmkit_status,
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TOO_LARGE, SHMKIT_INTERRUPTIBLE, SHMKIT_OK,
+    SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_FULL, SHMKIT_SEGMENT_HUGE,
+    SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_PLAIN, SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_SEALED,
+    SHMKIT_SEGMENT_SPARSE, SHMKIT_SEGMENT_TRUST, shmkit_segment, shmkit_segment_close, shmkit_segment_create,
+    shmkit_segment_data, shmkit_segment_directory, shmkit_segment_fd, shmkit_segment_gc, shmkit_segment_huge,
+    shmkit_segment_info, shmkit_segment_list, shmkit_segment_open, shmkit_segment_open_fd,
+    shmkit_segment_open_or_create, shmkit_segment_options, shmkit_segment_resize, shmkit_segment_size,
+    shmkit_segment_stat, shmkit_segment_unlink_name, shmkit_status,
 )
 from shmkit._status cimport check, refusal, text
 
@@ -34,10 +36,13 @@ _names = random.Random()
 os.register_at_fork(after_in_child=_names.seed)
 
 cdef uint64_t PAGE = os.sysconf("SC_PAGESIZE")
+# What an argument is cut to, so that C refuses it instead of Cython.
+cdef uint64_t MOST_SLOTS = 2**32 - 1
 
 SegmentInfo = namedtuple(
     "SegmentInfo",
-    "size capacity allocated device inode links user mode readonly created sealed",
+    "size capacity allocated device inode links user mode readonly created sealed full ephemeral participants "
+    "control_bytes id",
     module="shmkit",
 )
 SegmentInfo.__doc__ = """What is known of a segment; sizes in bytes.
@@ -46,6 +51,9 @@ size: its length. capacity: address space mapped here. allocated: memory that it
 device, inode: what names the file for as long as it lives.
 links: how many names it has. user, mode: its owner and permission bits. readonly: mapped for reading only.
 created: made by this object. sealed: nobody can ever shrink it.
+full: it has a control area before byte 0, and can hold locks. ephemeral: its name goes with its last user.
+participants: how many processes may hold something in it at a time; control_bytes: how many bytes of its file lie before
+byte 0; id: a random number, written when it was made; all three 0 where it is a plain one.
 """
 
 
@@ -112,6 +120,11 @@ cdef class SharedMemory:
     directory: where it stands; None is SHMKIT_DIR, else /dev/shm.
     prefault, huge, lock: map all pages now; ask for huge pages (see huge_bytes); keep it in physical memory.
     force, sparse: do not ask first whether the memory is there; do not reserve any (then SIGBUS may come).
+    full: True makes it with a control area before byte 0, so that it can hold locks, or attaches only such a one. None:
+        a new one is plain, and any is attached for what it is. False: byte 0 of the file is the first one, whatever it
+        says.
+    participants: how many processes may hold something in a new full one at a time; 128.
+    ephemeral: a new full one whose name goes with its last user; gc() removes what killed users have left.
 
     >>> made = SharedMemory(create=True, size=10)
     >>> made.buf[:5] = b"howdy"
@@ -123,9 +136,10 @@ cdef class SharedMemory:
 
     def __init__(self, name=None, create=False, size=0, *, track=True, capacity=None, readonly=False, mode=None,
                  trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, force=False,
-                 sparse=False):
+                 sparse=False, full=None, participants=None, ephemeral=False):
         cdef uint32_t flags = 0
         cdef uint64_t bytes_ = _bytes(size, "size")
+        cdef uint32_t slots = 0
         create = None if create is None else bool(create)
         if create and bytes_ == 0:
             raise refusal(SHMKIT_ERR_INVALID, "'size' must be a positive number different from zero")
@@ -142,23 +156,32 @@ cdef class SharedMemory:
         flags |= SHMKIT_SEGMENT_LOCK if lock else 0
         flags |= SHMKIT_SEGMENT_FORCE if force else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
+        if participants is not None:
+            slots = min(_bytes(participants, "participants"), MOST_SLOTS)
+            if slots == 0:
+                raise refusal(SHMKIT_ERR_INVALID, "'participants' must be a positive number different from zero")
+        if full is None:
+            full = True if ephemeral or slots else None
+        if full is not None:
+            flags |= SHMKIT_SEGMENT_FULL if full else SHMKIT_SEGMENT_PLAIN
+        flags |= SHMKIT_SEGMENT_EPHEMERAL if ephemeral else 0
         mode = None if mode is None else PyNumber_Index(mode)
         if mode is not None and not 0 < mode <= 0o777:
             raise refusal(SHMKIT_ERR_INVALID, "'mode' must be permission bits, from 0o001 to 0o777")
         reach = 0 if capacity is None else _bytes(capacity, "capacity")
         if anonymous:
-            _open(self, None, None, True, bytes_, flags, reach, mode or 0)
+            _open(self, None, None, True, bytes_, flags, reach, mode or 0, slots)
             return
         directory = None if directory is None else text(directory, "directory")
         if name is not None:
             if not isinstance(name, str):
                 raise TypeError(f"'name' must be a str, not {type(name).__name__}")
-            _open(self, text(name, "name"), directory, create, bytes_, flags, reach, mode or 0)
+            _open(self, text(name, "name"), directory, create, bytes_, flags, reach, mode or 0, slots)
             return
         while True:
             try:
                 invented = b"psm_%08x" % _names.getrandbits(32)
-                _open(self, invented, directory, True, bytes_, flags, reach, mode or 0)
+                _open(self, invented, directory, True, bytes_, flags, reach, mode or 0, slots)
                 return
             except FileExistsError:
                 continue
@@ -237,6 +260,17 @@ cdef class SharedMemory:
         return huge
 
     @property
+    def lock(self):
+        """The Lock that every full segment has, for whatever its users agree on.
+
+        It goes with close(): who closes a segment while holding it counts as dead. ValueError: a plain one.
+        """
+        if self._lock is None:
+            _opened(self)
+            self._lock = importlib.import_module("shmkit.lock").built_in(self)
+        return self._lock
+
+    @property
     def buf(self):
         """A memoryview of all bytes; None after close(). A segment with room to grow gets a longer one when it grew."""
         if self._mapping is None:
@@ -299,7 +333,8 @@ cdef class SharedMemory:
         return SegmentInfo(
             info.size, info.capacity, info.allocated, info.device, info.inode, info.links, info.user, info.mode,
             (info.flags & SHMKIT_SEGMENT_READONLY) != 0, (info.flags & SHMKIT_SEGMENT_CREATED) != 0,
-            (info.flags & SHMKIT_SEGMENT_SEALED) != 0,
+            (info.flags & SHMKIT_SEGMENT_SEALED) != 0, (info.flags & SHMKIT_SEGMENT_FULL) != 0,
+            (info.flags & SHMKIT_SEGMENT_EPHEMERAL) != 0, info.participants, info.control_bytes, info.id,
         )
 
     def fileno(self):
@@ -322,6 +357,7 @@ cdef class SharedMemory:
                 self._size = size
         self._handle = NULL
         self._data = NULL
+        self._lock = None
         self._mapping = None
         if buf is not None:
             try:
@@ -335,8 +371,7 @@ cdef class SharedMemory:
         FileNotFoundError: the name is gone, or stands for another segment by now, which is left alone.
         """
         if self._place is not None:
-            name, directory, device, inode = self._place
-            _unlink(name, directory, device, inode)
+            unlink_place(self._place)
 
     @staticmethod
     def unlink_name(name, directory=None):
@@ -352,9 +387,24 @@ cdef class SharedMemory:
         check(shmkit_segment_list(where, _collect, <void *> found))
         return sorted(found)
 
+    @staticmethod
+    def gc(directory=None):
+        """Remove the ephemeral segments that nobody has attached, and what killed makers have left half made.
+
+        Returns how many segments that were. It never takes one from under somebody; others' are left alone.
+        """
+        cdef bytes c_directory = None if directory is None else text(directory, "directory")
+        cdef const char *where = NULL if c_directory is None else <const char *> c_directory
+        cdef uint64_t removed = 0
+        cdef shmkit_status status
+        with nogil:
+            status = shmkit_segment_gc(where, SHMKIT_INTERRUPTIBLE, &removed)
+        check(status)
+        return removed
+
     def __reduce__(self):
         cdef _Mapping mapping = _opened(self)
-        cdef uint32_t flags = mapping.flags & (SHMKIT_SEGMENT_READONLY | SHMKIT_SEGMENT_TRUST)
+        cdef uint32_t flags = mapping.flags & (SHMKIT_SEGMENT_READONLY | SHMKIT_SEGMENT_TRUST | SHMKIT_SEGMENT_PLAIN)
         if self._place is not None:
             return _attach_name, (type(self), *self._place, flags, mapping.capacity)
         info = _stat(mapping.handle)
@@ -363,7 +413,7 @@ cdef class SharedMemory:
 
 
 cdef int _open(SharedMemory self, bytes name, bytes directory, object create, uint64_t size, uint32_t flags, uint64_t capacity,
-               uint32_t mode) except -1:
+               uint32_t mode, uint32_t participants) except -1:
     cdef shmkit_segment_options options
     cdef shmkit_segment *handle = NULL
     cdef const char *c_name = NULL if name is None else <const char *> name
@@ -374,6 +424,7 @@ cdef int _open(SharedMemory self, bytes name, bytes directory, object create, ui
     options.flags = flags | SHMKIT_INTERRUPTIBLE
     options.capacity = capacity
     options.mode = mode
+    options.participants = participants
     options.directory = NULL if directory is None else <const char *> directory
     with nogil:
         if how == 2:
@@ -388,12 +439,8 @@ cdef int _open(SharedMemory self, bytes name, bytes directory, object create, ui
 
 cdef int _adopt(SharedMemory self, shmkit_segment *handle, uint32_t flags, bytes name) except -1:
     cdef _Mapping mapping = _own(handle, flags)
-    cdef const char *directory = NULL
     cdef shmkit_segment_info info = _stat(handle)
-    cdef tuple place = None
-    if name is not None:
-        check(shmkit_segment_directory(handle, &directory))
-        place = (name[1:] if name[0] == c"/" else name, <bytes> directory, info.device, info.inode)
+    cdef tuple place = None if name is None else place_of(handle, name)
     if self._mapping is not None:
         SharedMemory.close(self)  # not what a subclass makes of it
     mapping.capacity = info.capacity
@@ -403,6 +450,13 @@ cdef int _adopt(SharedMemory self, shmkit_segment *handle, uint32_t flags, bytes
     self._place = place
     self._size = info.size
     return 0
+
+
+cdef tuple place_of(shmkit_segment *handle, bytes name):
+    cdef const char *directory = NULL
+    cdef shmkit_segment_info info = _stat(handle)
+    check(shmkit_segment_directory(handle, &directory))
+    return (name[1:] if name[0] == c"/" else name, <bytes> directory, info.device, info.inode)
 
 
 cdef _Mapping _opened(SharedMemory self):
@@ -425,15 +479,20 @@ cdef int _unlink(bytes name, bytes directory, uint64_t device, uint64_t inode) e
     return check(status)
 
 
+cdef int unlink_place(tuple place) except -1:
+    name, directory, device, inode = place
+    return _unlink(name, directory, device, inode)
+
+
 def _attach_name(kind, name, directory, device, inode, flags, capacity):
     """Make an unpickled object: the segment of this name, if it is still the one that was pickled."""
     cdef SharedMemory made = kind.__new__(kind)
-    _open(made, name, directory, False, 0, flags, 0, 0)
+    _open(made, name, directory, False, 0, flags, 0, 0, 0)
     if made._place[2:] != (device, inode):
         made.close()
         raise FileNotFoundError(errno.ENOENT, "another segment than the pickled one has this name by now", made.name)
     if capacity > made._mapping.capacity:
-        _open(made, name, directory, False, 0, flags, capacity, 0)
+        _open(made, name, directory, False, 0, flags, capacity, 0, 0)
     return made
 
 

@@ -1,4 +1,4 @@
-"""A photograph in shared memory: four processes filter it, a C program looks at it, ctypes checks it.
+"""A photograph in shared memory: four processes filter it, C looks at it, ctypes checks it, and one of them is killed.
 
 `make demo` runs it. It tells what it does, leaves nothing in shared memory, and ends with 0 if all it checks is so.
 """
@@ -10,77 +10,28 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
-import contextlib
 import gc
 import importlib
-import multiprocessing
 import os
 import pathlib
-import queue
 import re
-import statistics
 import sys
 import sysconfig
-import textwrap
 import time
 from multiprocessing import connection, shared_memory
 
 import numpy
 import shmkit
 from byte_for_byte import same_bytes
-from ending import DemoError, Ending, Stopped
+from ending import DemoError, Stopped
+from recovery import survive_a_death
 from sheet import MOST_WORKERS, Sheet, read_counter
-from tqdm import tqdm
+from story import MB, SPAWN, Plan, processes_in_words, progress, require, say, show
+from transport import time_transport
 
 HERE = pathlib.Path(__file__).resolve().parent
-SPAWN = multiprocessing.get_context("spawn")
 # The standard library's segments stand here, wherever SHMKIT_DIR says that ours do.
 DIRECTORY = "/dev/shm"
-MB = 1e6
-
-
-class Plan:
-    """What was asked for, and what every step needs to know."""
-
-    def __init__(self, arguments):
-        self.name = f"photograph-{os.getpid()}"
-        self.workers = arguments.workers
-        self.build = arguments.build.resolve()
-        self.output = (arguments.output or self.build / "photograph.png").resolve()
-        self.enlarge = 1 if arguments.quick else 3
-        self.rounds = 3 if arguments.quick else 8
-        self.repetitions = 3 if arguments.quick else 7
-        self.ending = Ending()
-        self.removals = contextlib.ExitStack()
-        self.steps = 0
-
-    def step(self, title):
-        """Begin the next step of the story."""
-        self.ending.check()
-        self.steps += 1
-        print(f"\n{self.steps}. {title}", flush=True)
-
-
-def say(text):
-    """Print a paragraph."""
-    print(textwrap.fill(" ".join(text.split()), 100, initial_indent="   ", subsequent_indent="   "), flush=True)
-
-
-def show(text):
-    """Print lines as they are."""
-    print(textwrap.indent(text.rstrip(), "   | "), flush=True)
-
-
-def require(condition, text):
-    """Go on only if what the demo claims is so."""
-    if not condition:
-        raise DemoError(text)
-
-
-def progress(total, what):
-    """Return a progress bar that counts rows; in a file it writes a line now and then."""
-    interval = 0.1 if sys.stdout.isatty() else 60
-    return tqdm(total=total, desc=f"   {what}", unit=" rows", file=sys.stdout, ncols=100, mininterval=interval)
 
 
 # --- the steps -----------------------------------------------------------------------------------------------------
@@ -256,117 +207,7 @@ def write_png(plan, before, after, sheet):
     say(str(plan.output))
 
 
-def time_transport(plan, shm, sheet, picture):
-    """Time a cheap filter with its pixels sent through queues and with its pixels in shared memory."""
-    plan.step("The same work, with the pixels sent through queues instead")
-    say(f"""A cheap filter this time, so that bringing the pixels to the workers and back is most of the work. Orders go
-        out through one multiprocessing.Queue and come back through another in each of the three ways; in the first the
-        pixels go with them, pickled. Median of {plan.repetitions} runs:""")
-    tasks, answers, processes = start_toning(plan, shm)
-    bands = [sheet.band(worker, plan.workers) for worker in range(plan.workers)]
-    source, result = sheet.picture(shm, 0), sheet.picture(shm, 1)
-    source[:] = picture
-    own = numpy.empty_like(picture)
-
-    def pickled():
-        for first, last in bands:
-            tasks.put((first, last, picture[first:last]))
-        for _ in bands:
-            first, last, pixels = answer_from(plan, answers)
-            own[first:last] = pixels
-        return own
-
-    def left():
-        for first, last in bands:
-            tasks.put((first, last, None))
-        for _ in bands:
-            answer_from(plan, answers)
-        return result
-
-    def copied():
-        source[:] = picture
-        own[:] = left()
-        return own
-
-    ways = {
-        "pickled, through two queues": pickled,
-        "copied into shared memory and out again": copied,
-        "left in shared memory, where they are": left,
-    }
-    measured = {name: measure(plan, way, (own, result)) for name, way in ways.items()}
-    for _ in processes:
-        tasks.put(None)
-    for process in processes:
-        process.join()
-    print_table(picture.nbytes, {name: seconds for name, (seconds, _) in measured.items()})
-    pictures = [toned for _, toned in measured.values()]
-    require(all(numpy.array_equal(toned, pictures[0]) for toned in pictures), "the three ways give different pictures")
-    say("All three gave the same picture. Each time includes the filter itself.")
-
-
-def start_toning(plan, shm):
-    """Start workers that wait for orders; return the queue to them, the queue from them, and the processes."""
-    workers = importlib.import_module("workers")
-    with plan.ending.held():
-        tasks, answers = SPAWN.Queue(), SPAWN.Queue()
-        processes = [
-            SPAWN.Process(target=workers.tone_bands, args=(shm.name, tasks, answers), name=f"worker {worker}")
-            for worker in range(plan.workers)
-        ]
-        plan.removals.callback(close_queues, tasks, answers)
-        plan.removals.callback(plan.ending.kill, processes)
-        plan.ending.start(processes)
-    for _ in processes:
-        require(answer_from(plan, answers) == "ready", "a worker is not ready")
-    return tasks, answers, processes
-
-
-def measure(plan, way, results):
-    """Return the median time of a way, and the picture it made."""
-    seconds = []
-    for _ in range(plan.repetitions):
-        for result in results:
-            result[:] = numpy.nan
-        begin = time.perf_counter()
-        made = way()
-        seconds.append(time.perf_counter() - begin)
-        plan.ending.check()
-    return statistics.median(seconds), made.copy()
-
-
-def answer_from(plan, answers):
-    """Wait for an answer; a worker that has died will not give one."""
-    while True:
-        plan.ending.check()
-        with contextlib.suppress(queue.Empty):
-            return answers.get(timeout=0.5)
-
-
-def close_queues(*queues):
-    """Let go of queues, with what nobody will read any more."""
-    for each in queues:
-        each.cancel_join_thread()
-        each.close()
-
-
-def print_table(size, measured):
-    """Print times, and how they compare with the first."""
-    head = f"{size / MB:.1f} MB of pixels, there and back"
-    print(f"\n   {head:42}{'time':>10}{'times as fast':>16}")
-    first = next(iter(measured.values()))
-    for name, seconds in measured.items():
-        print(f"   {name:42}{seconds * 1000:7.1f} ms{first / seconds:16.1f}")
-    print(flush=True)
-
-
 # --- the story -----------------------------------------------------------------------------------------------------
-
-
-def processes_in_words(plan):
-    """Return how many processes there are, in words."""
-    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
-    count = words[plan.workers] if plan.workers < len(words) else str(plan.workers)
-    return f"{count} process{'' if plan.workers == 1 else 'es'}"
 
 
 def tell(plan):
@@ -380,6 +221,7 @@ def tell(plan):
     check_with_ctypes(plan, shm, sheet.offset(which), after)
     write_png(plan, before, after, sheet)
     time_transport(plan, shm, sheet, before)
+    survive_a_death(plan, shm, sheet, before)
 
 
 def tell_to_the_end(plan):

@@ -86,6 +86,10 @@ class Ending:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def expect_death(self, worker):
+        """Let this worker die without ending the demo; whoever says so kills it and waits for it."""
+        self._workers.remove(worker)
+
     def kill(self, workers):
         """End processes, whatever they are doing."""
         for worker in workers:

@@ -5,6 +5,7 @@ import time
 
 import filter  # filter.pyx
 import shmkit
+from ledger import Ledger
 from sheet import Sheet, counter_offset
 
 # Rows between two steps of the progress bar, and between two chances for a signal to be handled.
@@ -67,3 +68,17 @@ def tone_bands(name, tasks, answers):
             else:
                 filter.tone(pixels, pixels, 0, last - first)
             answers.put((first, last, pixels))
+
+
+def tone_by_ledger(name, ledger_name, bands, doomed):
+    """Tone bands as long as the ledger has one; the doomed worker never gets further than its second entry."""
+    filter.end_with_parent(multiprocessing.parent_process().pid)
+    with shmkit.SharedMemory(name) as shm, shmkit.SharedMemory(ledger_name) as segment:
+        sheet = Sheet.read_head(shm)
+        source, result = (sheet.picture(shm, which) for which in range(2))
+        ledger = Ledger(segment, bands)
+        count = 0
+        while (band := ledger.take(stay=doomed and count == 1)) is not None:
+            filter.tone(source, result, *sheet.band(band, bands))
+            ledger.done(band)
+            count += 1

@@ -7,9 +7,9 @@
 
 use crate::error::{Error, Result};
 use crate::layout::Kind;
+use crate::sys::fork::{Fence, Fenced};
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Numbers that hardly stand in memory by chance.
@@ -32,7 +32,8 @@ pub trait Opaque: Send + 'static {
     const KIND: Kind;
 }
 
-static CLOSED_HANDLES: Mutex<VecDeque<Box<dyn Send>>> = Mutex::new(VecDeque::new());
+/// Inside the fence, or a child forked meanwhile could never close anything.
+static CLOSED_HANDLES: Fenced<VecDeque<Box<dyn Send>>> = Fenced::new(VecDeque::new());
 
 // SAFETY: the value is only reached through `borrow` and `close`; it is Send, and shared only as far as it is Sync.
 unsafe impl<T: Send> Send for Handle<T> {}
@@ -114,9 +115,8 @@ impl<T: Opaque> Handle<T> {
         // SAFETY: the exchange above succeeded, so this is a Handle<T> that `open` made and no other close has.
         let mut shell = unsafe { Box::from_raw(handle) };
         drop(shell.value.get_mut().take());
-        let mut kept = CLOSED_HANDLES
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut inside = Fence::enter();
+        let kept = CLOSED_HANDLES.get(&mut inside);
         kept.push_back(shell);
         if kept.len() > KEPT {
             kept.pop_front();

@@ -32,6 +32,8 @@ impl Opaque for Lock {
 pub const SHMKIT_LOCK_TRANSFERABLE: u32 = 0x10000;
 /// Open what belongs to another user.
 pub const SHMKIT_LOCK_TRUST: u32 = 0x20000;
+/// For create_at: make it, and do not open one that stands there already.
+pub const SHMKIT_LOCK_EXCLUSIVE: u32 = 0x100000;
 /// In shmkit_lock_info: somebody holds it, perhaps a dead process.
 pub const SHMKIT_LOCK_HELD: u32 = 0x40000;
 /// In shmkit_lock_info: an owner died, and mark_consistent has not been called since.
@@ -44,7 +46,7 @@ pub const SHMKIT_LOCK_OWNER_DIED: u32 = 0x80000;
 pub struct shmkit_lock_options {
     /// sizeof(shmkit_lock_options).
     pub struct_size: u32,
-    /// SHMKIT_LOCK_TRANSFERABLE, SHMKIT_LOCK_TRUST, or-ed.
+    /// SHMKIT_LOCK_TRANSFERABLE, SHMKIT_LOCK_TRUST, SHMKIT_LOCK_EXCLUSIVE, or-ed.
     pub flags: u32,
     /// Permission bits of a new named one. 0: 0600.
     pub mode: u32,
@@ -96,22 +98,30 @@ unsafe impl Sized32 for shmkit_lock_info {
 }
 const _: () = assert!(size_of::<shmkit_lock_info>() == 72);
 
-/// Reads the options of a caller.
+/// Reads the options of a caller, and whether create_at may open what stands there.
 ///
 /// # Safety
 /// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
-pub(super) unsafe fn options(options: *const shmkit_lock_options, known: u32) -> Result<Options> {
+pub(super) unsafe fn options(
+    options: *const shmkit_lock_options,
+    known: u32,
+) -> Result<(Options, Create)> {
     // SAFETY: the caller's promise.
     let given = unsafe { structure::read(options, "options") }?;
     super::check_flags(given.flags, known)?;
-    Ok(Options {
+    let create = match given.flags & SHMKIT_LOCK_EXCLUSIVE {
+        0 => Create::IfMissing,
+        _ => Create::Always,
+    };
+    let options = Options {
         transferable: given.flags & SHMKIT_LOCK_TRANSFERABLE != 0,
         mode: super::mode(given.mode)?,
         // SAFETY: the caller's promise.
         directory: unsafe { text(given.directory) }.map(CStr::to_owned),
         trust: given.flags & SHMKIT_LOCK_TRUST != 0,
         participants: given.participants,
-    })
+    };
+    Ok((options, create))
 }
 
 /// Fills what `stat` tells of a lock of either kind.
@@ -148,7 +158,7 @@ pub(super) unsafe fn tell(
     Ok(())
 }
 
-const OPTIONS: u32 = SHMKIT_LOCK_TRANSFERABLE | SHMKIT_LOCK_TRUST;
+const OPTIONS: u32 = SHMKIT_LOCK_TRANSFERABLE | SHMKIT_LOCK_TRUST | SHMKIT_LOCK_EXCLUSIVE;
 
 /// Makes a handle with `make` and stores it.
 ///
@@ -157,14 +167,14 @@ const OPTIONS: u32 = SHMKIT_LOCK_TRANSFERABLE | SHMKIT_LOCK_TRUST;
 unsafe fn store(
     given: *const shmkit_lock_options,
     out: *mut *mut shmkit_lock,
-    make: impl FnOnce(&Options) -> Result<Lock>,
+    make: impl FnOnce(&Options, Create) -> Result<Lock>,
 ) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
         let out = unsafe { output(out, "out") }?;
         // SAFETY: the caller's promise.
-        let options = unsafe { options(given, OPTIONS) }?;
-        out.write(Handle::open(make(&options)?).cast());
+        let (options, create) = unsafe { options(given, OPTIONS) }?;
+        out.write(Handle::open(make(&options, create)?).cast());
         Ok(())
     })
 }
@@ -216,7 +226,7 @@ pub unsafe extern "C" fn shmkit_lock_create(
     let name = unsafe { text(name) };
     // SAFETY: the caller's promise.
     unsafe {
-        store(options, out, |options| match name {
+        store(options, out, |options, _| match name {
             Some(name) => Lock::named(name, Create::Always, options),
             None => Lock::unnamed(options),
         })
@@ -239,7 +249,7 @@ pub unsafe extern "C" fn shmkit_lock_open(
     let name = unsafe { text(name) };
     // SAFETY: the caller's promise.
     unsafe {
-        store(options, out, |options| {
+        store(options, out, |options, _| {
             Lock::named(named(name)?, Create::Never, options)
         })
     }
@@ -261,7 +271,7 @@ pub unsafe extern "C" fn shmkit_lock_open_or_create(
     let name = unsafe { text(name) };
     // SAFETY: the caller's promise.
     unsafe {
-        store(options, out, |options| {
+        store(options, out, |options, _| {
             Lock::named(named(name)?, Create::IfMissing, options)
         })
     }
@@ -274,7 +284,8 @@ pub unsafe extern "C" fn shmkit_lock_open_or_create(
 /// with zeros when nobody uses it.
 ///
 /// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the lock would not lie in the data, or one stands there that
-/// was made with other options. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there.
+/// was made with other options. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there. SHMKIT_ERR_EXISTS:
+/// one stands there, and SHMKIT_LOCK_EXCLUSIVE.
 /// SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
 /// SHMKIT_ERR_PARTICIPANTS.
 ///
@@ -288,10 +299,10 @@ pub unsafe extern "C" fn shmkit_lock_create_at(
     options: *const shmkit_lock_options,
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
-    let body = |options: &Options| {
+    let body = |options: &Options, create| {
         // SAFETY: the caller's promise.
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
-        Lock::at(segment, offset, Create::IfMissing, options)
+        Lock::at(segment, offset, create, options)
     };
     // SAFETY: the caller's promise.
     unsafe { store(options, out, body) }
@@ -310,7 +321,7 @@ pub unsafe extern "C" fn shmkit_lock_open_at(
     options: *const shmkit_lock_options,
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
-    let body = |options: &Options| {
+    let body = |options: &Options, _| {
         // SAFETY: the caller's promise.
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
         Lock::at(segment, offset, Create::Never, options)
@@ -334,7 +345,11 @@ pub unsafe extern "C" fn shmkit_lock_open_fd(
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, |options| Lock::open_fd(fd, offset, options)) }
+    unsafe {
+        store(options, out, |options, _| {
+            Lock::open_fd(fd, offset, options)
+        })
+    }
 }
 
 /// Opens the lock that every full segment has. SHMKIT_ERR_WRONG_KIND: a plain one. SHMKIT_ERR_PERMISSION: read-only.
@@ -346,7 +361,7 @@ pub unsafe extern "C" fn shmkit_segment_lock(
     segment: *const shmkit_segment,
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
-    let body = |_: &Options| {
+    let body = |_: &Options, _| {
         // SAFETY: the caller's promise.
         Lock::of(unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?)
     };
@@ -379,6 +394,34 @@ pub unsafe extern "C" fn shmkit_lock_fd(
     };
     // SAFETY: the caller's promise.
     unsafe { with(lock, body) }
+}
+
+/// Opens the segment that the lock stands in: for a named one its file, for one without a name the arena.
+///
+/// `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+///
+/// # Safety
+/// `lock` must be NULL or a handle of this library; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_lock_segment(
+    lock: *const shmkit_lock,
+    out: *mut *mut shmkit_segment,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let body = |lock: &Lock| unsafe { hand_out(lock.segment(), out) };
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, body) }
+}
+
+/// Stores a new handle of a segment that something stands in.
+///
+/// # Safety
+/// `out` must be NULL or writable.
+pub(super) unsafe fn hand_out(segment: &Arc<Segment>, out: *mut *mut shmkit_segment) -> Result<()> {
+    // SAFETY: the caller's promise.
+    let out = unsafe { output(out, "out") }?;
+    out.write(Handle::open(segment.clone()).cast());
+    Ok(())
 }
 
 /// Takes the lock, waiting up to `timeout_ns` nanoseconds for it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.

@@ -1,7 +1,10 @@
 //! Recursive locks: a thread that holds one may take it again.
 
 use super::handle::{Handle, Opaque};
-use super::lock::{SHMKIT_LOCK_TRUST, options, shmkit_lock_info, shmkit_lock_options, tell};
+use super::lock::{
+    SHMKIT_LOCK_EXCLUSIVE, SHMKIT_LOCK_TRUST, hand_out, options, shmkit_lock_info,
+    shmkit_lock_options, tell,
+};
 use super::segment::{named, shmkit_segment};
 use super::status::shmkit_status;
 use super::{output, run, text, wait};
@@ -24,7 +27,7 @@ impl Opaque for RLock {
     const KIND: Kind = Kind::RLock;
 }
 
-const OPTIONS: u32 = SHMKIT_LOCK_TRUST;
+const OPTIONS: u32 = SHMKIT_LOCK_TRUST | SHMKIT_LOCK_EXCLUSIVE;
 
 /// Makes a handle with `make` and stores it.
 ///
@@ -33,14 +36,14 @@ const OPTIONS: u32 = SHMKIT_LOCK_TRUST;
 unsafe fn store(
     given: *const shmkit_lock_options,
     out: *mut *mut shmkit_rlock,
-    make: impl FnOnce(&Options) -> Result<RLock>,
+    make: impl FnOnce(&Options, Create) -> Result<RLock>,
 ) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
         let out = unsafe { output(out, "out") }?;
         // SAFETY: the caller's promise.
-        let options = unsafe { options(given, OPTIONS) }?;
-        out.write(Handle::open(make(&options)?).cast());
+        let (options, create) = unsafe { options(given, OPTIONS) }?;
+        out.write(Handle::open(make(&options, create)?).cast());
         Ok(())
     })
 }
@@ -91,7 +94,7 @@ pub unsafe extern "C" fn shmkit_rlock_create(
     let name = unsafe { text(name) };
     // SAFETY: the caller's promise.
     unsafe {
-        store(options, out, |options| match name {
+        store(options, out, |options, _| match name {
             Some(name) => RLock::named(name, Create::Always, options),
             None => RLock::unnamed(),
         })
@@ -112,7 +115,7 @@ pub unsafe extern "C" fn shmkit_rlock_open(
     let name = unsafe { text(name) };
     // SAFETY: the caller's promise.
     unsafe {
-        store(options, out, |options| {
+        store(options, out, |options, _| {
             RLock::named(named(name)?, Create::Never, options)
         })
     }
@@ -132,7 +135,7 @@ pub unsafe extern "C" fn shmkit_rlock_open_or_create(
     let name = unsafe { text(name) };
     // SAFETY: the caller's promise.
     unsafe {
-        store(options, out, |options| {
+        store(options, out, |options, _| {
             RLock::named(named(name)?, Create::IfMissing, options)
         })
     }
@@ -149,10 +152,10 @@ pub unsafe extern "C" fn shmkit_rlock_create_at(
     options: *const shmkit_lock_options,
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
-    let body = |_: &Options| {
+    let body = |_: &Options, create| {
         // SAFETY: the caller's promise.
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
-        RLock::at(segment, offset, Create::IfMissing)
+        RLock::at(segment, offset, create)
     };
     // SAFETY: the caller's promise.
     unsafe { store(options, out, body) }
@@ -169,7 +172,7 @@ pub unsafe extern "C" fn shmkit_rlock_open_at(
     options: *const shmkit_lock_options,
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
-    let body = |_: &Options| {
+    let body = |_: &Options, _| {
         // SAFETY: the caller's promise.
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
         RLock::at(segment, offset, Create::Never)
@@ -190,7 +193,11 @@ pub unsafe extern "C" fn shmkit_rlock_open_fd(
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, |options| RLock::open_fd(fd, offset, options)) }
+    unsafe {
+        store(options, out, |options, _| {
+            RLock::open_fd(fd, offset, options)
+        })
+    }
 }
 
 /// Tells what another process needs to open it; as shmkit_lock_fd.
@@ -213,6 +220,21 @@ pub unsafe extern "C" fn shmkit_rlock_fd(
         offset.write(place);
         Ok(())
     };
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, body) }
+}
+
+/// Opens the segment that the lock stands in; as shmkit_lock_segment.
+///
+/// # Safety
+/// As for shmkit_lock_segment.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_rlock_segment(
+    lock: *const shmkit_rlock,
+    out: *mut *mut shmkit_segment,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let body = |lock: &RLock| unsafe { hand_out(lock.segment(), out) };
     // SAFETY: the caller's promise.
     unsafe { with(lock, body) }
 }

@@ -482,6 +482,7 @@ pub unsafe extern "C" fn shmkit_segment_stat(
         unsafe { structure::check(out, "out") }?;
         let Stat {
             file,
+            size,
             capacity,
             created,
             readonly,
@@ -497,7 +498,7 @@ pub unsafe extern "C" fn shmkit_segment_stat(
                 | flag(sealed, SHMKIT_SEGMENT_SEALED)
                 | flag(header.is_some(), SHMKIT_SEGMENT_FULL)
                 | flag(ephemeral, SHMKIT_SEGMENT_EPHEMERAL),
-            size: file.size,
+            size,
             capacity,
             allocated: file.allocated,
             device: file.device,

@@ -191,7 +191,10 @@ impl Words {
                 let others = if nowait { HUNGRY } else { 0 };
                 let mine = me | keep | seen & (DIED | WAITERS | others);
                 if self.swap(seen, mine) {
-                    if limit > 0 && keep == 0 {
+                    if keep != 0 {
+                        // We may have stamped what was free by then; nobody has slept for us.
+                        self.contended_since.store(0, Ordering::Relaxed);
+                    } else if limit > 0 {
                         spins.learn(spun);
                     }
                     self.granted(waited);
@@ -217,6 +220,8 @@ impl Words {
                 };
                 if dead {
                     if self.swap(seen, me | WAITERS | DIED) {
+                        // Whoever still sleeps says so anew, at the latest after this slice.
+                        self.contended_since.store(0, Ordering::Relaxed);
                         Words::count(&self.recoveries);
                         self.granted(waited);
                         return Ok(true);
@@ -256,7 +261,8 @@ impl Words {
             {
                 continue;
             }
-            if self.contended_since.load(Ordering::Relaxed) == 0 {
+            // The first to wait for this owner, as far as can be told; what an earlier one has left stands for nothing.
+            if seen != expected || self.contended_since.load(Ordering::Relaxed) == 0 {
                 self.contended_since.store(now, Ordering::Relaxed);
             }
             keep = WAITERS;
@@ -297,7 +303,7 @@ impl Words {
             self.word.fetch_and(!HUNGRY, Ordering::Relaxed);
         }
         if marks != 0 {
-            futex::wake(&self.word, Bed::Any);
+            futex::wake(&self.word, 1, Bed::Any);
         }
         Err(error)
     }
@@ -341,11 +347,11 @@ impl Words {
                 Err(now) => seen = now,
             }
         }
-        if seen & HUNGRY != 0 && futex::wake(&self.word, Bed::First) {
+        if seen & HUNGRY != 0 && futex::wake(&self.word, 1, Bed::First) {
             return Ok(());
         }
         if seen & (WAITERS | HUNGRY) != 0 {
-            futex::wake(&self.word, Bed::Any);
+            futex::wake(&self.word, 1, Bed::Any);
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::lock::{Spins, Words};
 use super::{Life, Limit, Patience, rlock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
+use crate::sys::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,16 +16,24 @@ fn id(slot: usize) -> Id {
     Id::of(slot as u64 + 1 | (slot as u64 + 1) << 13).expect("an owner")
 }
 
-/// Everybody lives but `dead`, once it has died.
+/// Everybody lives but these, once they have died.
 struct World {
-    dead: Id,
-    has_died: AtomicBool,
+    mortals: [(Id, AtomicBool); 2],
+}
+
+impl World {
+    /// Says that the mortal of this number has died.
+    fn dies(&self, number: usize) {
+        // PAIRS model.death
+        self.mortals[number].1.store(true, Ordering::Release);
+    }
 }
 
 impl Life for World {
     fn is_dead(&self, id: Id) -> Result<bool> {
-        // PAIRS with the kernel's unlocking: what the dead did is seen by who finds it dead.
-        Ok(id == self.dead && self.has_died.load(Ordering::Acquire))
+        let mortal = self.mortals.iter().find(|mortal| mortal.0 == id);
+        // PAIRS model.death, as the kernel's unlocking does: what the dead did is seen by who finds it dead.
+        Ok(mortal.is_some_and(|mortal| mortal.1.load(Ordering::Acquire)))
     }
 }
 
@@ -33,7 +42,6 @@ struct Shared {
     world: World,
     guarded: UnsafeCell<u64>,
     recoveries: AtomicUsize,
-    died_with_it: AtomicBool,
 }
 
 // SAFETY: `guarded` is reached under the lock alone, which is what is on trial: loom checks it.
@@ -44,12 +52,10 @@ impl Shared {
         Arc::new(Shared {
             words: Words::default(),
             world: World {
-                dead: id(9),
-                has_died: AtomicBool::new(false),
+                mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
             },
             guarded: UnsafeCell::new(0),
             recoveries: AtomicUsize::new(0),
-            died_with_it: AtomicBool::new(false),
         })
     }
 
@@ -62,6 +68,15 @@ impl Shared {
     fn touch(&self) {
         // SAFETY: the caller holds the lock, which is what is on trial: loom checks it.
         self.guarded.with_mut(|guarded| unsafe { *guarded += 1 });
+    }
+
+    /// Dies, holding the lock if it is to be had: what the dead one wrote is seen by the next.
+    fn try_and_die(&self, number: usize) {
+        match self.acquire(self.world.mortals[number].0, Patience::NONE) {
+            Ok(_) => self.touch(),
+            Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
+        }
+        self.world.dies(number);
     }
 
     /// What who has taken the lock does: writes, says that all is whole, releases.
@@ -131,20 +146,10 @@ fn three_exclude_each_other_and_nobody_sleeps_for_ever() {
 fn of_two_who_find_the_dead_one_takes_over() {
     model(3, || {
         let shared = Shared::new();
-        let dead = shared.world.dead;
         let in_thread = shared.clone();
         each(3, move |me| {
             if me == 0 {
-                // The one that dies while it holds the lock: what it wrote is seen by the next.
-                match in_thread.acquire(dead, Patience::NONE) {
-                    Ok(_) => {
-                        in_thread.touch();
-                        in_thread.died_with_it.store(true, Ordering::Relaxed);
-                    }
-                    Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
-                }
-                in_thread.world.has_died.store(true, Ordering::Release);
-                return;
+                return in_thread.try_and_die(0);
             }
             // Nobody is woken by a death, and the model has no deadlines: so these only try.
             for _ in 0..2 {
@@ -212,5 +217,137 @@ fn a_recursive_lock_is_a_threads() {
             assert!(rlock::depth(words, id(0)) == 0);
         });
         assert_eq!(shared.guarded(), 4);
+    });
+}
+
+#[test]
+fn who_recovers_and_dies_leaves_the_mark() {
+    model(3, || {
+        let shared = Shared::new();
+        shared.try_and_die(0);
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => in_thread.try_and_die(1),
+            _ => {
+                // Taken over from the first or from the second, or from nobody yet to be judged.
+                if let Ok(recovered) = in_thread.acquire(id(me), Patience::NONE) {
+                    assert!(recovered, "nobody has said that all is whole");
+                    in_thread.touch();
+                    in_thread.words.release(id(me)).expect("we hold it");
+                }
+            }
+        });
+        let recovered = shared.acquire(id(5), Patience::NONE);
+        assert_eq!(recovered, Ok(true), "the mark stays");
+        shared.recover(id(5), true);
+        assert_eq!(shared.acquire(id(5), Patience::NONE), Ok(false));
+    });
+}
+
+#[test]
+fn saying_that_all_is_whole_forgets_no_sleeper() {
+    model(4, || {
+        let shared = Shared::new();
+        shared.try_and_die(0);
+        // Taken over and given back as it is: the next owner finds the mark, and nobody waits yet.
+        assert_eq!(shared.acquire(id(5), Patience::NONE), Ok(true));
+        shared.words.release(id(5)).expect("we hold it");
+        let in_thread = shared.clone();
+        each(2, move |me| {
+            let recovered = in_thread.acquire(id(me), Patience::ENDLESS);
+            in_thread.recover(id(me), recovered.expect("no end"));
+        });
+        assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
+        assert_eq!(shared.guarded(), 3);
+    });
+}
+
+#[test]
+fn another_than_the_owner_may_release_a_transferable_one() {
+    model(3, || {
+        let shared = Shared::new();
+        shared.acquire(id(0), Patience::NONE).expect("it is free");
+        let in_thread = shared.clone();
+        each(3, move |me| match me {
+            // Releases what the main thread has taken before it was started.
+            0 => {
+                in_thread.touch();
+                in_thread.words.release_any().expect("it is held");
+            }
+            _ => {
+                assert_eq!(in_thread.acquire(id(me), Patience::ENDLESS), Ok(false));
+                in_thread.touch();
+                in_thread.words.release_any().expect("it is held");
+            }
+        });
+        assert_eq!(shared.guarded(), 3);
+        assert!(shared.words.release_any().is_err(), "nobody holds it");
+    });
+}
+
+#[test]
+fn who_is_out_of_time_leaves_the_others_their_wakes() {
+    model(2, || {
+        let shared = Shared::new();
+        let in_thread = shared.clone();
+        each(4, move |me| {
+            let limit = match me {
+                // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
+                3 => {
+                    futex::wake(&in_thread.words.word, i32::MAX, futex::Bed::Any);
+                    return;
+                }
+                2 => Limit::Within(1),
+                _ => Limit::Forever,
+            };
+            let patience = Patience {
+                limit,
+                interruptible: false,
+            };
+            match in_thread.acquire(id(me), patience) {
+                Ok(_) => {
+                    in_thread.touch();
+                    in_thread.words.release(id(me)).expect("we hold it");
+                }
+                Err(error) => assert!(me == 2 && matches!(error, Error::Timeout(_))),
+            }
+        });
+    });
+}
+
+#[test]
+fn a_recursive_lock_taken_over_is_that_threads_which_took_it() {
+    model(3, || {
+        let shared = Shared::new();
+        let dead = shared.world.mortals[0].0;
+        let take = |shared: &Shared, me| {
+            let (words, life) = (&shared.words, &shared.world);
+            rlock::acquire(words, me, Patience::NONE, &Spins::default(), life)
+        };
+        // The dead process had a thread of the same number as one of ours: this one.
+        for _ in 0..2 {
+            assert_eq!(take(&shared, dead), Ok(false));
+        }
+        shared.world.dies(0);
+        let in_thread = shared.clone();
+        // Two threads of one process.
+        each(2, move |me| {
+            if me == 1 {
+                assert_eq!(take(&in_thread, id(0)), Ok(true));
+                in_thread.touch();
+                assert_eq!(take(&in_thread, id(0)), Ok(true), "once more");
+                assert_eq!(rlock::depth(&in_thread.words, id(0)), 2);
+                rlock::mark_consistent(&in_thread.words, id(0)).expect("held");
+                rlock::release(&in_thread.words, id(0)).expect("held twice");
+                in_thread.touch();
+                rlock::release(&in_thread.words, id(0)).expect("held once");
+            } else {
+                let others = rlock::release(&in_thread.words, id(0));
+                assert!(matches!(others, Err(Error::NotOwner(_))), "not ours");
+                assert_eq!(rlock::depth(&in_thread.words, id(0)), 0);
+            }
+        });
+        assert_eq!(take(&shared, id(3)), Ok(false));
+        assert_eq!(shared.guarded(), 2);
     });
 }

@@ -10,6 +10,7 @@ compile_error!("the lower half of a word is expected at its address");
 
 /// What ended a sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(loom, allow(dead_code, reason = "the model knows no time"))]
 pub enum Awake {
     /// A wake, or the word had changed before; or nothing at all: look again.
     Changed,
@@ -61,16 +62,16 @@ pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, bed: Bed) -> Awake {
     }
 }
 
-/// Wakes one sleeper in `bed`; returns whether there was one.
+/// Wakes up to `count` sleepers in `bed`; returns whether there was one.
 #[cfg(not(loom))]
-pub fn wake(word: &AtomicU64, bed: Bed) -> bool {
+pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
     // SAFETY: the address is only a name for the sleepers; nothing is read or written there.
     let woken = unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
             libc::FUTEX_WAKE_BITSET,
-            1,
+            count,
             std::ptr::null::<libc::timespec>(),
             std::ptr::null::<u32>(),
             bed as u32,
@@ -107,18 +108,19 @@ mod model {
         Awake::Changed
     }
 
-    /// Of both kinds the others are woken: the kernel goes by who came first, which may be either.
-    pub fn wake(_word: &AtomicU64, bed: Bed) -> bool {
+    /// Of both kinds the others are woken first: the kernel goes by who came first, which may be either.
+    pub fn wake(_word: &AtomicU64, count: i32, bed: Bed) -> bool {
         let mut sleepers = sleepers();
+        let mut left = count;
         for kind in [1, 0] {
             let meant = bed == Bed::Any || (bed == Bed::First) == (kind == 0);
-            if meant && sleepers[kind] > 0 {
+            while meant && left > 0 && sleepers[kind] > 0 {
                 sleepers[kind] -= 1;
+                left -= 1;
                 BEDS.1[kind].notify_one();
-                return true;
             }
         }
-        false
+        left < count
     }
 }
 #[cfg(loom)]

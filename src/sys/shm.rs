@@ -253,6 +253,16 @@ impl Kept {
             inode: facts.inode,
         }
     }
+
+    /// Returns what the kernel says of the file. `Detached`: the number stands for another one by now, or for none.
+    pub fn facts(&self) -> Result<Facts> {
+        facts(&*self.file)
+            .ok()
+            .filter(|facts| facts.is(self.device, self.inode))
+            .ok_or_else(|| {
+                Error::Detached("the segment's descriptor has been closed by somebody else".into())
+            })
+    }
 }
 
 impl std::ops::Deref for Kept {
@@ -289,7 +299,8 @@ pub fn find_again(
     let mut why = None;
     let by_number = numbers
         .iter()
-        .filter(|number| **number >= 0)
+        // Whatever else a number stands for by now is not opened: its errors would say nothing of our file.
+        .filter(|number| is_file(**number, device, inode))
         .map(|number| reopen_number(*number, OFlag::O_RDWR));
     let by_path = path.map(|path| {
         let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;

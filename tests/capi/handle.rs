@@ -87,3 +87,37 @@ fn closing_one_leaves_the_others() {
     // SAFETY: a handle.
     assert_eq!(unsafe { shmkit_segment_unlink(other.0) }, SHMKIT_OK);
 }
+
+#[test]
+fn a_child_forked_while_a_thread_closes_can_close() {
+    alone(|| {
+        let enough = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !enough.load(std::sync::atomic::Ordering::Relaxed) {
+                    Handle::anonymous(1).close();
+                }
+            });
+            for _ in 0..2000 {
+                let handle = Handle::anonymous(1);
+                // SAFETY: the child calls the library, which promises that this is fine, and _exit.
+                match unsafe { libc::fork() } {
+                    0 => {
+                        handle.close();
+                        // SAFETY: _exit takes any number.
+                        unsafe { libc::_exit(0) };
+                    }
+                    child => {
+                        let ended =
+                            nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None);
+                        assert!(matches!(
+                            ended,
+                            Ok(nix::sys::wait::WaitStatus::Exited(_, 0))
+                        ));
+                    }
+                }
+            }
+            enough.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    });
+}

@@ -3,6 +3,9 @@
 use super::common::process::alone;
 use super::common::{Folder, Name};
 use super::*;
+use shmkit::capi::interrupt::shmkit_set_interrupt;
+use shmkit::capi::lock::*;
+use shmkit::capi::rlock::*;
 
 /// Returns an address that no type but bytes can stand at.
 fn misaligned<T>(place: &mut [u64; 16]) -> *mut T {
@@ -240,4 +243,92 @@ fn the_size_of_a_truncated_segment_is_not_written() {
     // SAFETY: a handle, and an output that can be written.
     let status = unsafe { shmkit_segment_size(handle.0, &raw mut size) };
     assert_eq!((status, size), (SHMKIT_ERR_CORRUPT, UNTOUCHED));
+}
+
+/// What has no pointer that could be NULL.
+const WITHOUT_POINTERS: [&str; 4] = [
+    "shmkit_check_version",
+    "shmkit_strerror",
+    "shmkit_version",
+    "shmkit_version_string",
+];
+
+#[test]
+fn every_exported_function_recognises_null() {
+    let mut called: std::collections::BTreeSet<_> = WITHOUT_POINTERS.into();
+    /// Calls a function with these arguments and expects this status.
+    macro_rules! expect {
+        ($expected:ident: $($function:ident($($argument:expr),*);)*) => {$(
+            // SAFETY: NULL for every pointer, which each function promises to recognise.
+            let status = unsafe { $function($($argument),*) };
+            assert_eq!(status, $expected, "{}: {}", stringify!($function), last_text());
+            assert!(called.insert(stringify!($function)));
+        )*};
+    }
+    expect! { SHMKIT_OK:
+        shmkit_last_error(null_mut(), null_mut(), null_mut());
+        shmkit_set_interrupt(None, null_mut());
+    }
+    expect! { SHMKIT_ERR_INVALID:
+        shmkit_limits(null(), null_mut());
+        shmkit_limits_line(null(), null_mut(), 1024);
+        shmkit_segment_create(null(), 64, null(), null_mut());
+        shmkit_segment_open(null(), 0, null(), null_mut());
+        shmkit_segment_open_or_create(null(), 64, null(), null_mut());
+        shmkit_segment_open_fd(0, 0, null(), null_mut());
+        shmkit_segment_resize(null_mut(), 64, 0);
+        shmkit_segment_data(null(), null_mut());
+        shmkit_segment_size(null(), null_mut());
+        shmkit_segment_capacity(null(), null_mut());
+        shmkit_segment_fd(null(), null_mut());
+        shmkit_segment_name(null(), null_mut());
+        shmkit_segment_directory(null(), null_mut());
+        shmkit_segment_huge(null(), null_mut());
+        shmkit_segment_stat(null(), null_mut());
+        shmkit_segment_unlink(null_mut());
+        shmkit_segment_unlink_name(null(), null(), 0, 0, 0);
+        shmkit_segment_list(null(), None, null_mut());
+        // NULL is good for both: what is refused here are the flags, so that nothing is collected.
+        shmkit_segment_gc(null(), 2, null_mut());
+        shmkit_segment_close(null_mut());
+        shmkit_segment_lock(null(), null_mut());
+        shmkit_lock_size(null(), null_mut());
+        shmkit_lock_create(null(), null(), null_mut());
+        shmkit_lock_open(null(), null(), null_mut());
+        shmkit_lock_open_or_create(null(), null(), null_mut());
+        shmkit_lock_create_at(null(), 0, null(), null_mut());
+        shmkit_lock_open_at(null(), 0, null(), null_mut());
+        shmkit_lock_open_fd(0, 0, null(), null_mut());
+        shmkit_lock_fd(null(), null_mut(), null_mut());
+        shmkit_lock_segment(null(), null_mut());
+        shmkit_lock_acquire(null_mut(), 0, 0, null_mut());
+        shmkit_lock_release(null_mut());
+        shmkit_lock_mark_consistent(null_mut());
+        shmkit_lock_stat(null(), null_mut());
+        shmkit_lock_unlink(null_mut());
+        shmkit_lock_close(null_mut());
+        shmkit_rlock_size(null(), null_mut());
+        shmkit_rlock_create(null(), null(), null_mut());
+        shmkit_rlock_open(null(), null(), null_mut());
+        shmkit_rlock_open_or_create(null(), null(), null_mut());
+        shmkit_rlock_create_at(null(), 0, null(), null_mut());
+        shmkit_rlock_open_at(null(), 0, null(), null_mut());
+        shmkit_rlock_open_fd(0, 0, null(), null_mut());
+        shmkit_rlock_fd(null(), null_mut(), null_mut());
+        shmkit_rlock_segment(null(), null_mut());
+        shmkit_rlock_acquire(null_mut(), 0, 0, null_mut());
+        shmkit_rlock_release(null_mut());
+        shmkit_rlock_depth(null(), null_mut());
+        shmkit_rlock_mark_consistent(null_mut());
+        shmkit_rlock_stat(null(), null_mut());
+        shmkit_rlock_unlink(null_mut());
+        shmkit_rlock_close(null_mut());
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/abi/symbols.txt");
+    let symbols = std::fs::read_to_string(path).unwrap();
+    assert_eq!(
+        called,
+        symbols.lines().collect(),
+        "each export is called here"
+    );
 }

@@ -4,25 +4,87 @@
 //! given cannot unwind into it, so there is no honest way to provoke it from here.
 
 use super::common::kernel::{become_nobody, limit};
-use super::common::process::{alone, end_after_one_step, fork};
+use super::common::process::{alone, end_after_one_step, fork, shared_words, wait_until};
 use super::common::{Folder, Watchdog, is_root, skip};
 use super::*;
 use nix::sys::resource::Resource;
 use shmkit::capi::interrupt::{SHMKIT_INTERRUPTIBLE, shmkit_set_interrupt};
+use shmkit::capi::lock::*;
+use shmkit::capi::rlock::*;
 use shmkit::capi::version::*;
+use shmkit::capi::wait::{SHMKIT_FOREVER, SHMKIT_NOWAIT};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What a status that has no call of its own yet belongs to.
-const NOT_YET: [shmkit_status; 9] = [
-    SHMKIT_ERR_TIMEOUT,
-    SHMKIT_ERR_WOULD_BLOCK,
-    SHMKIT_ERR_NOT_OWNER,
-    SHMKIT_ERR_OVERFLOW,
-    SHMKIT_ERR_BROKEN,
-    SHMKIT_ERR_EMPTY,
-    SHMKIT_ERR_FULL,
-    SHMKIT_ERR_PARTICIPANTS,
-    SHMKIT_ERR_DETACHED,
-];
+const NOT_YET: [shmkit_status; 3] = [SHMKIT_ERR_BROKEN, SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL];
+
+/// Acquires a lock that has been taken by another process in `fork`, which stays; `lost`: once it was
+/// known there, this process has lost all descriptors.
+fn acquire_taken(participants: u32, timeout: i64, lost: bool) -> shmkit_status {
+    let words = shared_words(1);
+    let segment = {
+        let mut out = null_mut();
+        let given = shmkit_segment_options {
+            flags: SHMKIT_SEGMENT_FULL,
+            participants,
+            ..options()
+        };
+        // SAFETY: no name, options, and an output that can be written.
+        let status = unsafe { shmkit_segment_create(null(), 64, &given, &raw mut out) };
+        assert_eq!(status, SHMKIT_OK);
+        Handle(out)
+    };
+    let mut lock = null_mut();
+    // SAFETY: a handle, and an output that can be written.
+    let status = unsafe { shmkit_segment_lock(segment.0, &raw mut lock) };
+    assert_eq!(status, SHMKIT_OK);
+    if lost {
+        // SAFETY: a handle.
+        let taken = unsafe { shmkit_lock_acquire(lock, SHMKIT_NOWAIT, 0, null_mut()) };
+        // SAFETY: as above.
+        let given = unsafe { shmkit_lock_release(lock) };
+        assert_eq!((taken, given), (SHMKIT_OK, SHMKIT_OK));
+    }
+    let _owner = fork(|| {
+        // SAFETY: a handle.
+        let status = unsafe { shmkit_lock_acquire(lock, -1, 0, null_mut()) };
+        assert_eq!(status, SHMKIT_OK);
+        words[0].store(1, Relaxed);
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    wait_until(|| words[0].load(Relaxed) == 1);
+    if lost {
+        // SAFETY: closing descriptors is no memory access; nobody here uses them any more.
+        let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+        assert_eq!(closed, 0);
+    }
+    // SAFETY: a handle.
+    unsafe { shmkit_lock_acquire(lock, timeout, 0, null_mut()) }
+}
+
+/// Acquires a recursive lock that says that it is held as often as can be.
+fn acquire_once_too_often() -> shmkit_status {
+    /// Where the depth stands in the lock, in words.
+    const DEPTH: usize = 3;
+    let (segment, mut lock, mut data) = (super::lock::full(64), null_mut(), null_mut());
+    // SAFETY: a handle, no options, and an output that can be written.
+    let status = unsafe { shmkit_rlock_create_at(segment.0, 0, null(), &raw mut lock) };
+    assert_eq!(status, SHMKIT_OK);
+    // SAFETY: a handle.
+    let status = unsafe { shmkit_rlock_acquire(lock, -1, 0, null_mut()) };
+    assert_eq!(status, SHMKIT_OK);
+    // SAFETY: a handle, and an output that can be written.
+    let status = unsafe { shmkit_segment_data(segment.0, &raw mut data) };
+    assert_eq!(status, SHMKIT_OK);
+    // SAFETY: the lock has eight words.
+    let depth = unsafe { data.cast::<u64>().add(DEPTH) };
+    // SAFETY: as above; nobody else uses them meanwhile.
+    unsafe { depth.write_volatile(u64::MAX) };
+    // SAFETY: a handle.
+    unsafe { shmkit_rlock_acquire(lock, -1, 0, null_mut()) }
+}
 
 fn create(name: Option<&CStr>, size: u64, given: &shmkit_segment_options) -> shmkit_status {
     let mut out = null_mut();
@@ -108,6 +170,15 @@ fn provoke(
             )
         }
         SHMKIT_ERR_TOO_LARGE => create(None, u64::MAX, given),
+        SHMKIT_ERR_TIMEOUT => acquire_taken(0, 1, false),
+        SHMKIT_ERR_WOULD_BLOCK => acquire_taken(0, SHMKIT_NOWAIT, false),
+        SHMKIT_ERR_PARTICIPANTS => acquire_taken(1, SHMKIT_FOREVER, false),
+        SHMKIT_ERR_DETACHED => acquire_taken(0, SHMKIT_FOREVER, true),
+        SHMKIT_ERR_NOT_OWNER => {
+            // SAFETY: a handle.
+            unsafe { shmkit_lock_release(super::lock::LOCK.unnamed()) }
+        }
+        SHMKIT_ERR_OVERFLOW => acquire_once_too_often(),
         SHMKIT_ERR_CORRUPT => {
             std::fs::write(folder.path().join("empty"), "").unwrap();
             open(c"empty", given)

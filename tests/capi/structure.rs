@@ -5,9 +5,9 @@ use super::*;
 
 /// A struct as a newer caller has it: with fields behind those that this library knows.
 #[repr(C)]
-struct Newer<T> {
-    known: T,
-    unknown: [u64; 4],
+pub struct Newer<T> {
+    pub known: T,
+    pub unknown: [u64; 4],
 }
 
 const OPTIONS: u32 = size_of::<shmkit_segment_options>() as u32;
@@ -134,7 +134,7 @@ fn flags_and_fields_that_mean_nothing() {
 }
 
 #[test]
-fn flags_of_resize_and_unlink() {
+fn flags_of_resize_unlink_and_gc() {
     let handle = Handle::anonymous(4096);
     let resize = |flags| {
         // SAFETY: a handle.
@@ -161,6 +161,11 @@ fn flags_of_resize_and_unlink() {
             SHMKIT_ERR_INVALID
         };
         assert_eq!(unlinked, expected, "bit {bit}");
+        let mut removed = UNTOUCHED;
+        // SAFETY: a directory that is none, and an output that can be written.
+        let collected =
+            unsafe { shmkit_segment_gc(c"/nowhere".as_ptr(), 1 << bit, &raw mut removed) };
+        assert_eq!((collected, removed), (expected, UNTOUCHED), "bit {bit}");
     }
 }
 

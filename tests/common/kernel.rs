@@ -211,6 +211,20 @@ pub fn interrupt_large_reservations(bytes: u32) {
     answer(libc::SYS_fallocate, 3, (libc::BPF_JGT, bytes), libc::EINTR);
 }
 
+/// Has the kernel know no locks of open file descriptions to this process, as before Linux 3.15.
+pub fn refuse_byte_locks() {
+    // fcntl(fd, command, lock)
+    let command = libc::F_OFD_SETLK as u32;
+    answer(libc::SYS_fcntl, 1, (libc::BPF_JEQ, command), libc::EINVAL);
+}
+
+/// Has the kernel wipe no pages at fork for this process, as before Linux 4.14.
+pub fn refuse_wiping() {
+    // madvise(address, length, advice)
+    let advice = libc::MADV_WIPEONFORK as u32;
+    answer(libc::SYS_madvise, 2, (libc::BPF_JEQ, advice), libc::EINVAL);
+}
+
 /// Has the kernel answer with `errno` where the low half of an argument of a system call passes a comparison.
 fn answer(call: libc::c_long, argument: u32, comparison: (u32, u32), errno: i32) {
     // struct seccomp_data: int nr; __u32 arch; __u64 instruction_pointer; __u64 args[6], low half first.

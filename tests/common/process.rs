@@ -171,8 +171,7 @@ fn die_plainly() {
         // SAFETY: the default action is no code of ours.
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.expect("signal");
     }
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)
-        .expect("setrlimit");
+    super::kernel::limit(nix::sys::resource::Resource::RLIMIT_CORE, 0);
 }
 
 impl Child {

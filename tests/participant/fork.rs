@@ -1,5 +1,6 @@
 //! Children: made by fork, by vfork, by a raw clone, and by the hundred while their parent claims.
 
+use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, byte};
 use super::{claim, descriptor_alone, full, holder, lock, recover, stay, unnamed, within};
@@ -7,6 +8,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use shmkit::lock::Patience;
 use shmkit::segment::Segment;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -164,6 +167,32 @@ fn a_storm_of_forks_keeps_no_dead_claimer_alive() {
             assert_eq!(held.count(), 0, "a child keeps a dead identity alive");
             killpg(group, Signal::SIGKILL).unwrap();
         }
+    });
+}
+
+#[test]
+fn a_descriptor_passed_on_keeps_nobody_alive() {
+    alone(|| {
+        let (segment, words) = (unnamed(0), shared_words(2));
+        let survivor = lock(&segment, 0);
+        let (near, far) = UnixStream::pair().unwrap();
+        // It gets the owner's descriptor over a socket, opens it again through /proc, and maps what it has.
+        let heir = fork(|| {
+            let fd = receive(&far);
+            let again = Segment::open_fd(fd.as_raw_fd(), 0, &full(0)).unwrap();
+            let owner = format!("/proc/{}/fd/{}", words[1].load(Relaxed), segment.fd());
+            let _files = (again, std::fs::File::open(owner).unwrap());
+            words[0].store(1, Relaxed);
+            stay();
+        });
+        let owner = holder(&survivor, || {
+            words[1].store(std::process::id().into(), Relaxed);
+            send(&near, segment.fd());
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        owner.kill();
+        recover(&survivor);
+        heir.kill();
     });
 }
 

@@ -3,9 +3,10 @@
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name, byte};
 use super::{close_all, full, holder, lock, recover, unnamed, within};
-use shmkit::lock::Patience;
+use shmkit::lock::{Lock, Patience};
 use shmkit::segment::Segment;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -44,6 +45,22 @@ fn a_strangers_shared_lock_is_not_life() {
         let file = byte::reopen(segment.fd());
         child.kill();
         byte::share(&file, byte_of(ticket), 1);
+        recover(&lock);
+    });
+}
+
+#[test]
+fn who_may_write_the_file_may_keep_the_dead_alive() {
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        let child = holder(&lock, || {});
+        let ticket = lock.stat().0.owner.unwrap().ticket();
+        child.kill();
+        let file = byte::reopen(segment.fd());
+        byte::lock(&file, byte_of(ticket), 1);
+        refused!(Timeout, lock.acquire(within(30)));
+        drop(file);
         recover(&lock);
     });
 }
@@ -191,5 +208,71 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
         let child = holder(&lock, || {});
         child.kill();
         recover(&lock);
+    });
+}
+
+#[test]
+fn a_number_that_stands_for_another_segment_that_knows_us_never_says_dead() {
+    alone(|| {
+        let name = Name::new();
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let held = lock(&segment, 0);
+        let words = shared_words(2);
+        let asker = fork(|| {
+            let other = lock(&segment, 1);
+            other.acquire(Patience::NONE).unwrap();
+            let mine = other.stat().0.owner.unwrap().ticket();
+            other.release().unwrap();
+            words[0].store(1, Relaxed);
+            wait_until(|| words[0].load(Relaxed) == 2);
+            let its = held.stat().0.owner.unwrap().ticket();
+            close_all();
+            // The free numbers go to another segment, in which a living process has our ticket and nobody the owner's.
+            let (another, claimed) = another_with(mine, its);
+            let numbers: Vec<_> = (0..32).map(|_| byte::reopen(another.fd())).collect();
+            refused!(WouldBlock, held.acquire(Patience::NONE));
+            refused!(Timeout, held.acquire(within(50)));
+            drop((numbers, claimed));
+            words[1].store(1, Relaxed);
+            assert_eq!(held.acquire(Patience::ENDLESS), Ok(true));
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        let owner = holder(&held, || {});
+        words[0].store(2, Relaxed);
+        wait_until(|| words[1].load(Relaxed) == 1);
+        owner.kill();
+        asker.succeed();
+    });
+}
+
+/// Makes a segment in which this process has the ticket `mine`, and nobody has `free`.
+fn another_with(mine: u64, free: u64) -> (Arc<Segment>, Lock) {
+    let segment = unnamed(0);
+    // The counter stands behind the header: what is drawn next is one more.
+    byte::reopen(segment.fd())
+        .write_all_at(&(mine - 1).to_ne_bytes(), 128)
+        .unwrap();
+    let lock = lock(&segment, 1);
+    assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+    assert_eq!(lock.stat().0.owner.unwrap().ticket(), mine);
+    assert_ne!(mine, free);
+    (segment, lock)
+}
+
+#[test]
+fn numbers_that_stand_for_folders_lead_nowhere() {
+    alone(|| {
+        let segment = unnamed(0);
+        let (held, free) = (lock(&segment, 0), lock(&segment, 1));
+        let owner = holder(&held, || {});
+        fork(|| {
+            free.acquire(Patience::NONE).unwrap();
+            close_all();
+            // They cannot be opened for writing: the reason is not the segment's.
+            let _folders: Vec<_> = (0..32).map(|_| File::open("/").unwrap()).collect();
+            refused!(Detached, held.acquire(Patience::NONE));
+        })
+        .succeed();
+        owner.kill();
     });
 }

@@ -1,11 +1,13 @@
 //! The table: full ones, many claimers at once, claimers that are stopped.
 
+use super::common::byte;
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{claim, descriptor_alone, full, holder, lock, recover, stay, unnamed};
+use super::{claim, descriptor_alone, full, holder, lock, recover, stay, unnamed, within};
 use nix::sys::signal::{Signal, kill};
 use shmkit::lock::Patience;
 use shmkit::segment::Segment;
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -163,5 +165,82 @@ fn a_thousand_come_and_go_through_a_small_table() {
             last = own.stat().0.owner.unwrap().ticket();
             recover(&own);
         }
+    });
+}
+
+/// Sets the last ticket that was drawn: it stands behind the header.
+fn set_tickets(segment: &Segment, last: u64) {
+    byte::reopen(segment.fd())
+        .write_all_at(&last.to_ne_bytes(), 128)
+        .unwrap();
+}
+
+#[test]
+fn tickets_turned_back_make_nobody_the_twin_of_a_living_one() {
+    alone(|| {
+        let segment = unnamed(0);
+        let (held, free) = (lock(&segment, 0), lock(&segment, 1));
+        let owner = holder(&held, || {});
+        let its = held.stat().0.owner.unwrap();
+        for _ in 0..3 {
+            fork(|| {
+                set_tickets(&segment, its.ticket() - 1);
+                refused!(WouldBlock, held.acquire(Patience::NONE));
+                free.acquire(Patience::NONE).unwrap();
+                assert!(free.stat().0.owner.unwrap().ticket() > its.ticket());
+                refused!(NotOwner, held.release());
+                refused!(Timeout, held.acquire(within(20)));
+                free.release().unwrap();
+            })
+            .succeed();
+        }
+        assert_eq!(held.stat().0.owner, Some(its));
+        owner.kill();
+        recover(&held);
+    });
+}
+
+#[test]
+fn tickets_run_out() {
+    const LAST: u64 = (1 << 48) - 1;
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        set_tickets(&segment, LAST - 1);
+        let owner = holder(&lock, || {});
+        assert_eq!(lock.stat().0.owner.unwrap().ticket(), LAST);
+        for last in [LAST, LAST + 1, u64::MAX - 1, u64::MAX] {
+            fork(|| {
+                set_tickets(&segment, last);
+                refused!(Corrupt, lock.acquire(Patience::NONE));
+            })
+            .succeed();
+        }
+        owner.kill();
+        recover(&lock);
+    });
+}
+
+#[test]
+fn whatever_the_table_says_the_living_live_and_the_dead_are_dead() {
+    alone(|| {
+        let segment = unnamed(8);
+        let (held, free) = (lock(&segment, 0), lock(&segment, 1));
+        free.acquire(Patience::NONE).unwrap();
+        free.release().unwrap();
+        let owner = holder(&held, || {});
+        let its = held.stat().0.owner.unwrap();
+        let file = byte::reopen(segment.fd());
+        for value in [0, 1, its.ticket() + 1, u64::MAX] {
+            for word in 0..8 * 8 {
+                file.write_all_at(&u64::to_ne_bytes(value), 256 + 8 * word)
+                    .unwrap();
+            }
+            refused!(WouldBlock, held.acquire(Patience::NONE));
+            refused!(Timeout, held.acquire(within(5)));
+            held.stat();
+        }
+        owner.kill();
+        recover(&held);
     });
 }

@@ -31,6 +31,8 @@ def pytest_configure(config):
     del config
     os.environ["SHMKIT_DIR"] = tempfile.mkdtemp(prefix=PREFIX, dir="/dev/shm")
     os.environ["PYTHONFAULTHANDLER"] = "1"
+    # The arena of this process, which stays: no test has left it.
+    shmkit.Lock()
 
 
 def pytest_unconfigure(config):

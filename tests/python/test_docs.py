@@ -22,14 +22,16 @@ def public_objects():
         value = getattr(shmkit, name)
         found[f"shmkit.{name}"] = value
         if inspect.isclass(value):
-            for member, part in vars(value).items():
+            own = [kind for kind in value.__mro__ if kind.__module__.startswith("shmkit")]
+            for member, part in [item for kind in own for item in vars(kind).items()]:
                 if not member.startswith("_"):
                     found[f"shmkit.{name}.{member}"] = part
     return found
 
 
 PUBLIC = public_objects()
-FIELDS = {f"shmkit.{kind.__name__}.{field}" for kind in (shmkit.Limits, shmkit.SegmentInfo) for field in kind._fields}
+TUPLES = (shmkit.Limits, shmkit.LockInfo, shmkit.SegmentInfo)
+FIELDS = {f"shmkit.{kind.__name__}.{field}" for kind in TUPLES for field in kind._fields}
 
 
 def prose(value):
@@ -52,7 +54,7 @@ def test_every_public_object_is_documented(name):
     assert text[0].isupper()
 
 
-@pytest.mark.parametrize("kind", [shmkit.Limits, shmkit.SegmentInfo])
+@pytest.mark.parametrize("kind", TUPLES)
 def test_every_field_is_documented(kind):
     text = inspect.getdoc(kind)
     words = set(re.findall(r"\w+", text))
@@ -83,7 +85,7 @@ def test_every_parameter_is_documented(name):
     value = getattr(value, "__func__", value)
     parameters = list(inspect.signature(value).parameters) if inspect.isfunction(value) else signature(value.__doc__)
     if name == "shmkit.SharedMemory":
-        assert len(parameters) == 15
+        assert len(parameters) == 18
     text = prose(value)
     if name.startswith("shmkit.SharedMemory."):
         text += prose(shmkit.SharedMemory)  # what means the same everywhere is said once

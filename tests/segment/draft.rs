@@ -4,12 +4,13 @@
 
 use super::common::Folder;
 use super::common::kernel::refuse_unnamed_files;
-use super::common::process::{alone, end_after_one_step, fork, shared_words};
+use super::common::process::{alone, end_after_one_step, fork, shared_words, wait_until};
 use super::{fill, is_filled, within};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use shmkit::segment::{self, Growth, Options, Segment};
+use shmkit::segment::{self, Form, Growth, Options, Segment};
+use std::sync::atomic::Ordering::Relaxed;
 
 fn in_folder_without_unnamed_files(body: impl FnOnce(&Folder)) {
     let folder = Folder::new();
@@ -80,7 +81,7 @@ fn what_fails_leaves_no_private_name() {
 }
 
 /// Starts a process that is in the middle of making a large segment.
-fn maker_in_the_middle(folder: &Folder) -> super::common::process::Child {
+pub fn maker_in_the_middle(folder: &Folder) -> super::common::process::Child {
     super::signal::stalled(1, || {
         let options = Options {
             interruptible: true,
@@ -167,6 +168,35 @@ fn many_makers_sweep_nothing_of_each_other() {
                 .collect();
             children.into_iter().for_each(|child| child.succeed());
             assert!(folder.entries().is_empty(), "{:?}", folder.entries());
+        });
+    });
+}
+
+#[test]
+fn a_collector_meets_a_draft_and_later_leaves_the_segment_to_its_maker() {
+    alone(|| {
+        in_folder_without_unnamed_files(|folder| {
+            let words = shared_words(1);
+            let collector = fork(|| {
+                while words[0].load(Relaxed) == 0 {
+                    segment::gc(folder.directory().as_deref(), false).unwrap();
+                }
+            });
+            let options = Options {
+                form: Form::Full,
+                ephemeral: true,
+                ..within(folder)
+            };
+            for _ in 0..3000 {
+                let made = Segment::create(Some(c"a"), 1, &options).unwrap();
+                segment::gc(folder.directory().as_deref(), false).unwrap();
+                assert_eq!(folder.entries(), ["a"], "its maker has it mapped");
+                drop(made);
+                // One of the two removes it, perhaps the other one just now.
+                wait_until(|| folder.entries().is_empty());
+            }
+            words[0].store(1, Relaxed);
+            collector.succeed();
         });
     });
 }

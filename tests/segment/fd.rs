@@ -1,5 +1,6 @@
 //! Descriptors: memory files and their seals, descriptors of every kind, and passing them to other processes.
 
+use super::common::pass::{receive, send};
 use super::common::process::{alone, fork};
 use super::common::{Folder, Name};
 use super::{byte, fill, is_filled, plain, put, within};
@@ -7,9 +8,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
-use shmkit::segment::{Growth, Options, Segment};
+use shmkit::segment::{Form, Growth, Options, Segment};
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 fn reading() -> Options {
@@ -274,58 +275,36 @@ fn opened_through_proc_of_another_process() {
     });
 }
 
-/// Room for one descriptor in an ancillary message (unix(7)), aligned as its header.
-#[repr(C, align(8))]
-struct Ancillary([u8; 24]);
-
-/// Builds a message of one byte and one descriptor, and has `exchange` send or receive it.
-fn with_message(
-    byte: &mut u8,
-    room: &mut Ancillary,
-    exchange: impl Fn(&mut libc::msghdr) -> isize,
-) {
-    let mut vector = libc::iovec {
-        iov_base: (&raw mut *byte).cast(),
-        iov_len: 1,
-    };
-    // SAFETY: zeros are a msghdr.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &raw mut vector;
-    message.msg_iovlen = 1;
-    message.msg_control = room.0.as_mut_ptr().cast();
-    message.msg_controllen = room.0.len() as _;
-    assert_eq!(
-        exchange(&mut message),
-        1,
-        "{}",
-        std::io::Error::last_os_error()
-    );
-}
-
-/// How long an ancillary message with one descriptor is: its header and an int.
-const ANCILLARY_LENGTH: usize = size_of::<libc::cmsghdr>() + size_of::<i32>();
-
-fn send(socket: &UnixStream, fd: i32) {
-    let mut room = Ancillary([0; 24]);
-    room.0[..8].copy_from_slice(&ANCILLARY_LENGTH.to_ne_bytes());
-    room.0[8..12].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
-    room.0[12..16].copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
-    room.0[16..20].copy_from_slice(&fd.to_ne_bytes());
-    with_message(&mut 1, &mut room, |message| {
-        // SAFETY: the message points to one byte and to an ancillary message, which live during the call.
-        unsafe { libc::sendmsg(socket.as_raw_fd(), message, 0) }
+#[test]
+fn a_number_that_stands_for_another_file_is_not_taken_for_the_segments() {
+    alone(|| {
+        let folder = Folder::new();
+        for form in [Form::Plain, Form::Full] {
+            let options = Options {
+                form,
+                capacity: 1 << 20,
+                ..within(&folder)
+            };
+            let segment = Segment::create(Some(c"a"), 8192, &options).unwrap();
+            let path = folder.path().join("other");
+            std::fs::write(&path, b"untouched").unwrap();
+            let fd = segment.fd();
+            nix::unistd::close(fd).unwrap();
+            refused!(Detached, segment.size());
+            let other = File::options().read(true).write(true).open(&path).unwrap();
+            assert_eq!(other.as_raw_fd(), fd, "the lowest free number");
+            refused!(Detached, segment.size());
+            refused!(Detached, segment.stat());
+            refused!(Detached, segment.resize(16384, &Growth::default()));
+            refused!(Detached, segment.bytes());
+            segment.unlink().unwrap();
+            refused!(NotFound, segment.unlink());
+            drop(segment);
+            assert_eq!(
+                other.metadata().unwrap().len(),
+                9,
+                "not ours to close or to grow"
+            );
+        }
     });
-}
-
-fn receive(socket: &UnixStream) -> OwnedFd {
-    let mut room = Ancillary([0; 24]);
-    with_message(&mut 0, &mut room, |message| {
-        // SAFETY: the message points to room for one byte and one ancillary message, which lives during the call.
-        unsafe { libc::recvmsg(socket.as_raw_fd(), message, libc::MSG_CMSG_CLOEXEC) }
-    });
-    assert_eq!(room.0[..8], ANCILLARY_LENGTH.to_ne_bytes());
-    assert_eq!(room.0[12..16], libc::SCM_RIGHTS.to_ne_bytes());
-    let fd = i32::from_ne_bytes(room.0[16..20].try_into().unwrap());
-    // SAFETY: the kernel has just made this descriptor for us.
-    unsafe { OwnedFd::from_raw_fd(fd) }
 }

@@ -7,7 +7,7 @@ use super::common::process::{Child, alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
 use super::{Relaxed, plain, within};
 use shmkit::error::Error;
-use shmkit::segment::{self, Options, Segment};
+use shmkit::segment::{self, Form, Growth, Options, Segment};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
@@ -208,5 +208,30 @@ fn many_unlinkers_never_remove_a_newer_segment() {
             made >= SEGMENTS && removed + 1 >= made,
             "{made} made, {removed} removed"
         );
+    });
+}
+
+#[test]
+fn who_opens_a_growing_segment_finds_it_whole() {
+    alone(|| {
+        let name = Name::new();
+        let growing = Options {
+            form: Form::Full,
+            capacity: 1 << 30,
+            ..plain()
+        };
+        let made = Segment::create(Some(&name), 1, &growing).unwrap();
+        let words = shared_words(1);
+        let opener = fork(|| {
+            while words[0].load(Relaxed) == 0 {
+                Segment::open(&name, 0, &plain()).expect("it is whole");
+                Segment::open_fd(made.fd(), 0, &plain()).expect("it is whole");
+            }
+        });
+        for size in 1..3000 {
+            made.resize(size * 4096, &Growth::default()).unwrap();
+        }
+        words[0].store(1, Relaxed);
+        opener.succeed();
     });
 }

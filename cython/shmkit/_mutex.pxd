@@ -1,0 +1,44 @@
+# What locks of both kinds have in common: acquire, release, and what to do when the last owner was killed.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from shmkit cimport shmkit_lock_info, shmkit_status
+from shmkit._object cimport Calls, Object, handle_call
+
+ctypedef shmkit_status (*acquire_call)(
+    void *handle, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
+ctypedef shmkit_status (*stat_call)(const void *handle, shmkit_lock_info *out) noexcept nogil
+ctypedef shmkit_status (*depth_call)(const void *handle, uint64_t *out) noexcept nogil
+
+cdef struct MutexCalls:
+    Calls object
+    acquire_call acquire
+    handle_call release
+    handle_call mark_consistent
+    stat_call stat
+    depth_call depth            # NULL where it is not recursive
+
+
+cdef class Mutex(Object):
+    # Subclasses in other modules are compiled for exactly these fields: they never grow.
+    cdef const MutexCalls *_mutex
+    cdef int64_t _marked        # the process that holds it while an owner's death is not mended; 0: none
+    cdef bint _goes_on          # on_owner_death="recover"
+    cdef uint32_t _flags        # what it was opened with
+    cdef void *_reserved_mutex[3]
+
+    # Takes the lock, waiting up to timeout_ns (SHMKIT_FOREVER, SHMKIT_NOWAIT); SHMKIT_OK if and only if it is held now.
+    # `recovered` (NULL: not wanted) tells 1 where an owner died. No signal ends it. SHMKIT_ERR_CLOSED once closed.
+    cdef shmkit_status acquire_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil
+    # Gives it back.
+    cdef shmkit_status release_nogil(self) noexcept nogil
+    # Says that what it guards is whole again.
+    cdef shmkit_status mark_consistent_nogil(self) noexcept nogil
+
+    cdef int begin(self, object name, object create, object segment, object offset, object on_owner_death,
+                   uint32_t flags, object mode, object directory, object participants) except -1
+    cdef bint take(self, int64_t timeout_ns, bint goes_on) except -1
+    cdef bint _wait(self, shmkit_status status, int64_t timeout_ns, bint goes_on) except -1
+    cdef bint _granted(self, uint32_t died, bint goes_on) except -1
+    cdef int give_back(self, bint whole) except -1
+    cdef uint64_t _depth(self) noexcept
+    cdef shmkit_lock_info _info(self) except *

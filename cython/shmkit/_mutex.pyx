@@ -1,0 +1,298 @@
+"""What locks of both kinds have in common: acquire, release, and what to do when the last owner was killed."""
+
+import math
+from collections import namedtuple
+
+from cpython.number cimport PyNumber_Index
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+from posix.unistd cimport getpid
+from shmkit cimport (
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER,
+    SHMKIT_INTERRUPTIBLE, SHMKIT_LOCK_EXCLUSIVE, SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE,
+    SHMKIT_NOWAIT, SHMKIT_OK, shmkit_lock_info, shmkit_lock_options, shmkit_status,
+)
+from shmkit._object cimport Object
+from shmkit._status cimport check, refusal, text
+
+from shmkit._status import OwnerDied
+
+LockInfo = namedtuple(
+    "LockInfo",
+    "held owner owner_namespace owner_ticket owner_died transferable acquisitions contended recoveries contended_since",
+    module="shmkit",
+)
+LockInfo.__doc__ = """What is known of a lock, each figure as it was at some moment during the call.
+
+held: whether somebody holds it, perhaps a process that has died: only an acquire finds that out.
+owner: the process number of who holds it, in that process' own PID namespace; None where nobody does.
+owner_namespace: that namespace, as the inode of /proc/PID/ns/pid. owner_ticket: a number that no other process ever
+has in this segment. owner_died: an owner died, and nobody has said since that what the lock guards is whole.
+transferable: any process may release it. acquisitions, contended, recoveries: how often it was acquired, how often that
+took waiting, how often it was taken over from the dead.
+contended_since: when the first waiter for the present owner went to sleep, as time.monotonic_ns(); None: nobody sleeps.
+"""
+
+
+cdef int64_t _nanoseconds(object block, object timeout) except? -2:
+    """Turn the arguments of acquire into what C takes."""
+    cdef double seconds
+    if not block:
+        return SHMKIT_NOWAIT
+    if timeout is None:
+        return SHMKIT_FOREVER
+    seconds = timeout
+    if math.isnan(seconds):
+        raise refusal(SHMKIT_ERR_INVALID, "'timeout' is not a number")
+    if seconds <= 0:
+        return SHMKIT_NOWAIT
+    # Three hundred years, which is what 63 bits hold.
+    return SHMKIT_FOREVER if seconds >= 9.2e9 else max(<int64_t> (seconds * 1e9), 1)
+
+
+cdef class Mutex(Object):
+    """A lock of either kind; shmkit.Lock and shmkit.RLock say which."""
+
+    cdef int begin(self, object name, object create, object segment, object offset, object on_owner_death,
+                   uint32_t flags, object mode, object directory, object participants) except -1:
+        """Open or make it as the arguments of a constructor say."""
+        cdef shmkit_lock_options options
+        cdef bytes c_directory = None if directory is None else text(directory, "directory")
+        if on_owner_death not in ("raise", "recover"):
+            raise refusal(SHMKIT_ERR_INVALID, f"'on_owner_death' is \"raise\" or \"recover\", not {on_owner_death!r}")
+        if name is None and (mode is not None or directory is not None or participants is not None):
+            text_ = "'mode', 'directory' and 'participants' are for locks that have a file of their own: name it"
+            raise refusal(SHMKIT_ERR_INVALID, text_)
+        memset(&options, 0, sizeof(options))
+        options.struct_size = sizeof(options)
+        options.flags = flags | (SHMKIT_LOCK_EXCLUSIVE if create else 0)
+        options.mode = 0 if mode is None else _number(mode, 0o777, "mode")
+        options.participants = 0 if participants is None else _number(participants, 4096, "participants")
+        options.directory = NULL if c_directory is None else <const char *> c_directory
+        self._goes_on = on_owner_death == "recover"
+        self._flags = flags
+        return self.make(name, create, segment, offset, &options)
+
+    cdef shmkit_status acquire_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return self._mutex.acquire(self._handle, timeout_ns, 0, recovered)
+
+    cdef shmkit_status release_nogil(self) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return self._mutex.release(self._handle)
+
+    cdef shmkit_status mark_consistent_nogil(self) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return self._mutex.mark_consistent(self._handle)
+
+    cdef bint take(self, int64_t timeout_ns, bint goes_on) except -1:
+        """Take it, waiting; False where it is not to be had. `goes_on`: whatever a dead owner has left."""
+        cdef uint32_t died = 0
+        cdef shmkit_status status = self._mutex.acquire(self._handle, SHMKIT_NOWAIT, 0, &died)
+        if status == SHMKIT_OK:
+            return self._granted(died, goes_on)
+        return self._wait(status, timeout_ns, goes_on)
+
+    cdef bint _wait(self, shmkit_status status, int64_t timeout_ns, bint goes_on) except -1:
+        """Take it after a try that ended with `status`."""
+        cdef uint32_t died = 0
+        handle = self._handle
+        if handle is NULL:
+            raise self._closed()
+        if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
+            # Only what must sleep lets others have the interpreter: dropping it costs more than a free lock.
+            self._busy += 1
+            try:
+                with nogil:
+                    status = self._mutex.acquire(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)
+                if status == SHMKIT_OK and self._handle is NULL:
+                    self._mutex.release(handle)
+                    raise self._closed()
+            finally:
+                self.leave()
+        if status == SHMKIT_ERR_WOULD_BLOCK or status == SHMKIT_ERR_TIMEOUT:
+            return False
+        check(status)
+        return self._granted(died, goes_on)
+
+    cdef bint _granted(self, uint32_t died, bint goes_on) except -1:
+        """Decide what to do with a lock that was just taken."""
+        if not died:
+            self._marked = 0
+            return True
+        # Whoever takes a recursive lock once more has known since it took it first.
+        if self._depth() > 1:
+            return True
+        if goes_on:
+            self._marked = getpid()
+            return True
+        check(self._mutex.release(self._handle))
+        raise OwnerDied(
+            "an owner of the lock died while holding it, so that what it guards may be half changed: look at it inside "
+            "\"with lock.recover():\", or make the lock with on_owner_death=\"recover\""
+        )
+
+    cdef int give_back(self, bint whole) except -1:
+        """Release it; `whole`: what it guards is whole again, should an owner have died."""
+        if self._handle is NULL:
+            raise self._closed()
+        if self._marked and self._depth() <= 1:
+            if whole and self._marked == getpid():
+                check(self._mutex.mark_consistent(self._handle))
+            self._marked = 0
+        return check(self._mutex.release(self._handle))
+
+    cdef uint64_t _depth(self) noexcept:
+        cdef uint64_t depth = 1
+        if self._mutex.depth is not NULL:
+            self._mutex.depth(self._handle, &depth)
+        return depth
+
+    cdef shmkit_lock_info _info(self) except *:
+        cdef shmkit_lock_info info
+        memset(&info, 0, sizeof(info))
+        info.struct_size = sizeof(info)
+        if self._handle is NULL:
+            raise self._closed()
+        check(self._mutex.stat(self._handle, &info))
+        return info
+
+    def acquire(self, block=True, timeout=None):
+        """Take the lock; False if it is not to be had without waiting (block=False) or within `timeout` seconds.
+
+        A signal handler that raises ends the wait, and the lock is not held. OwnerDied: an owner was killed while
+        holding it; it is not held, and stays marked until somebody takes it with recover(). With
+        on_owner_death="recover" it is held instead, and `recovered` says so.
+        """
+        cdef uint32_t died = 0
+        cdef shmkit_status status
+        if timeout is not None:
+            return self.take(_nanoseconds(block, timeout), self._goes_on)
+        # A free lock is one exchange, too short to let others have the interpreter.
+        status = self._mutex.acquire(self._handle, SHMKIT_NOWAIT, 0, &died)
+        if status != SHMKIT_OK:
+            return self._wait(status, _nanoseconds(block, None), self._goes_on)
+        if died or self._marked:
+            return self._granted(died, self._goes_on)
+        return True
+
+    def release(self):
+        """Give the lock back. NotOwner: this process does not hold it.
+
+        With on_owner_death="recover" that also says that what it guards is whole again.
+        """
+        if self._marked or self._mutex.release(self._handle) != SHMKIT_OK:
+            self.give_back(self._goes_on)
+
+    def __enter__(self):
+        cdef uint32_t died = 0
+        cdef shmkit_status status = self._mutex.acquire(self._handle, SHMKIT_NOWAIT, 0, &died)
+        if status != SHMKIT_OK:
+            return self._wait(status, SHMKIT_FOREVER, self._goes_on)
+        if died or self._marked:
+            return self._granted(died, self._goes_on)
+        return True
+
+    def __exit__(self, kind, value, traceback, /):
+        """Give it back. After an exception what a dead owner has left is not taken for mended."""
+        if self._marked or self._mutex.release(self._handle) != SHMKIT_OK:
+            self.give_back(self._goes_on and kind is None)
+
+    def recover(self, timeout=None):
+        """Return a context manager that takes the lock whatever a dead owner has left, and tells whether one has.
+
+        If its block ends well, what the lock guards is whole again; if it ends in an exception, the next one gets
+        OwnerDied. TimeoutError: not to be had within `timeout` seconds.
+
+        >>> lock = Lock()
+        >>> with lock.recover() as owner_died:
+        ...     if owner_died:
+        ...         pass  # make whole what the lock guards
+        """
+        return _Recovery(self, _nanoseconds(True, timeout))
+
+    @property
+    def recovered(self):
+        """Whether this process holds it after an owner's death, and has not yet said that all is whole."""
+        return self._marked != 0 and self._marked == getpid()
+
+    def mark_consistent(self):
+        """Say that what it guards is whole again after an owner's death. NotOwner: this process does not hold it."""
+        if self._handle is NULL:
+            raise self._closed()
+        check(self._mutex.mark_consistent(self._handle))
+        self._marked = 0
+
+    def locked(self):
+        """Say whether somebody holds it, perhaps a process that has died: only an acquire finds that out."""
+        return (self._info().flags & SHMKIT_LOCK_HELD) != 0
+
+    @property
+    def owner(self):
+        """The process number of who holds it, in that process' PID namespace; None where nobody does, or unknown."""
+        return self._info().owner_pid or None
+
+    @property
+    def transferable(self):
+        """Whether any process may release it."""
+        return (self._info().flags & SHMKIT_LOCK_TRANSFERABLE) != 0
+
+    def stat(self):
+        """Return a LockInfo: what is known of it."""
+        cdef shmkit_lock_info info = self._info()
+        return LockInfo(
+            (info.flags & SHMKIT_LOCK_HELD) != 0, info.owner_pid or None, info.owner_namespace or None,
+            info.owner_ticket or None, (info.flags & SHMKIT_LOCK_OWNER_DIED) != 0,
+            (info.flags & SHMKIT_LOCK_TRANSFERABLE) != 0, info.acquisitions, info.contended, info.recoveries,
+            info.contended_since or None,
+        )
+
+    def __reduce__(self):
+        return _again, (type(self), self.where(), self._goes_on, self._flags)
+
+
+cdef uint32_t _number(object number, uint32_t most, str what) except? 0:
+    number = PyNumber_Index(number)
+    if not 0 < number <= most:
+        raise refusal(SHMKIT_ERR_INVALID, f"'{what}' is a number from 1 to {most:#o}" if what == "mode" else
+                      f"'{what}' is a number from 1 to {most}")
+    return number
+
+
+def _again(kind, where, goes_on, flags):
+    """Make an unpickled lock."""
+    cdef Mutex made = kind.__new__(kind)
+    cdef shmkit_lock_options options
+    cdef bytes directory = None
+    memset(&options, 0, sizeof(options))
+    options.struct_size = sizeof(options)
+    options.flags = flags
+    if where[0] == "name":
+        directory = where[2]
+        options.directory = directory
+    made._goes_on = goes_on
+    made._flags = flags
+    made.find(where, &options)
+    return made
+
+
+cdef class _Recovery:
+    """What `recover` returns."""
+
+    cdef Mutex _lock
+    cdef int64_t _timeout
+
+    def __cinit__(self, Mutex lock, int64_t timeout):
+        self._lock = lock
+        self._timeout = timeout
+
+    def __enter__(self):
+        if not self._lock.take(self._timeout, True):
+            raise refusal(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
+        return self._lock.recovered
+
+    def __exit__(self, kind, value, traceback):
+        self._lock.give_back(kind is None)

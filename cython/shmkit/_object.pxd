@@ -1,0 +1,49 @@
+# What every object in shared memory has in common: its place, how it is opened, pickled and closed.
+
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from shmkit cimport shmkit_segment, shmkit_status
+from shmkit.segment cimport SharedMemory
+
+# The C functions of a kind of object, which differ only in the type of its handle and its options.
+ctypedef shmkit_status (*name_call)(const char *name, const void *options, void **out) noexcept nogil
+ctypedef shmkit_status (*at_call)(
+    const shmkit_segment *segment, uint64_t offset, const void *options, void **out) noexcept nogil
+ctypedef shmkit_status (*open_fd_call)(int32_t fd, uint64_t offset, const void *options, void **out) noexcept nogil
+ctypedef shmkit_status (*fd_call)(const void *handle, int32_t *fd, uint64_t *offset) noexcept nogil
+ctypedef shmkit_status (*segment_call)(const void *handle, shmkit_segment **out) noexcept nogil
+ctypedef shmkit_status (*handle_call)(void *handle) noexcept nogil
+ctypedef shmkit_status (*built_in_call)(const shmkit_segment *segment, void **out) noexcept nogil
+
+cdef struct Calls:
+    name_call create
+    name_call open
+    name_call open_or_create
+    at_call create_at
+    at_call open_at
+    open_fd_call open_fd
+    fd_call fd
+    segment_call segment
+    handle_call close
+    built_in_call built_in      # NULL where segments have none
+
+
+cdef class Object:
+    # Subclasses in other modules are compiled for exactly these fields: they never grow.
+    cdef const Calls *_calls
+    cdef void *_handle          # NULL once closed
+    cdef void *_doomed          # closed while threads used it: the last of them closes the handle
+    cdef int64_t _busy          # how many threads use the handle without the GIL
+    cdef tuple _place           # (name, directory, device, inode) where it has a file of its own
+    cdef object _segment        # the SharedMemory it stands in; a weak reference to it where that one keeps us
+    cdef object _offset         # where in it; None: built in
+    cdef object __weakref__
+    cdef void *_reserved[3]
+
+    cdef int make(self, object name, object create, object segment, object offset, const void *options) except -1
+    cdef int find(self, tuple where, const void *options) except -1
+    cdef tuple where(self)
+    cdef void *_at(self, SharedMemory segment, object offset, object create, const void *options) except NULL
+    cdef name_call _how(self, object create) noexcept
+    cdef int _adopt(self, void *handle, bytes name) except -1
+    cdef object _closed(self)
+    cdef int leave(self) except -1

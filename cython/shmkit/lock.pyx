@@ -1,0 +1,82 @@
+"""Locks between processes and between threads, with the interface of multiprocessing.Lock."""
+
+import weakref
+
+cimport cython
+from libc.stdint cimport uint32_t
+from shmkit cimport (
+    SHMKIT_ERR_INVALID, SHMKIT_LOCK_TRANSFERABLE, SHMKIT_LOCK_TRUST, shmkit_lock, shmkit_lock_acquire,
+    shmkit_lock_close, shmkit_lock_create, shmkit_lock_create_at, shmkit_lock_fd, shmkit_lock_mark_consistent,
+    shmkit_lock_open, shmkit_lock_open_at, shmkit_lock_open_fd, shmkit_lock_open_or_create, shmkit_lock_release,
+    shmkit_lock_segment, shmkit_lock_stat, shmkit_segment_lock,
+)
+from shmkit._mutex cimport Mutex, MutexCalls, acquire_call, stat_call
+from shmkit._object cimport at_call, built_in_call, fd_call, handle_call, name_call, open_fd_call, segment_call
+from shmkit._status cimport refusal
+
+from shmkit._mutex import LockInfo
+
+cdef MutexCalls _CALLS
+_CALLS.object.create = <name_call> shmkit_lock_create
+_CALLS.object.open = <name_call> shmkit_lock_open
+_CALLS.object.open_or_create = <name_call> shmkit_lock_open_or_create
+_CALLS.object.create_at = <at_call> shmkit_lock_create_at
+_CALLS.object.open_at = <at_call> shmkit_lock_open_at
+_CALLS.object.open_fd = <open_fd_call> shmkit_lock_open_fd
+_CALLS.object.fd = <fd_call> shmkit_lock_fd
+_CALLS.object.segment = <segment_call> shmkit_lock_segment
+_CALLS.object.close = <handle_call> shmkit_lock_close
+_CALLS.object.built_in = <built_in_call> shmkit_segment_lock
+_CALLS.acquire = <acquire_call> shmkit_lock_acquire
+_CALLS.release = <handle_call> shmkit_lock_release
+_CALLS.mark_consistent = <handle_call> shmkit_lock_mark_consistent
+_CALLS.stat = <stat_call> shmkit_lock_stat
+_CALLS.depth = NULL
+
+
+# How it is pickled Mutex says.
+@cython.auto_pickle(False)
+cdef class Lock(Mutex):
+    """A lock that survives the death of its owner: the next one gets it, and is told.
+
+    Its owner is a process; any thread of it may release it. It is not recursive. Without arguments it has no name, and
+    travels by fork and by pickle; thousands of those share one descriptor.
+
+    name: it has a file of that name, which holds nothing else.
+    create: None opens it or makes it; True makes it (FileExistsError), False opens it (FileNotFoundError).
+    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 64 bytes; without an offset
+        it is the one that is built in.
+    on_owner_death: "raise": acquire raises OwnerDied until somebody has used recover(). "recover": acquire goes on, and
+        `recovered` is True while it is held; a release says that all is whole again.
+    transferable: any process may release it, as it may a multiprocessing.Lock.
+    mode, directory, participants: as for SharedMemory, where it has a name.
+    trust: open what belongs to another user.
+
+    >>> lock = Lock()
+    >>> with lock:
+    ...     lock.locked(), lock.acquire(block=False)
+    (True, False)
+    """
+
+    def __cinit__(self):
+        self._calls = &_CALLS.object
+        self._mutex = &_CALLS
+
+    def __init__(self, name=None, *, create=None, segment=None, offset=None, on_owner_death="raise",
+                 transferable=False, mode=None, directory=None, trust=False, participants=None):
+        cdef uint32_t flags = 0
+        flags |= SHMKIT_LOCK_TRANSFERABLE if transferable else 0
+        flags |= SHMKIT_LOCK_TRUST if trust else 0
+        if transferable and segment is not None and offset is None:
+            raise refusal(SHMKIT_ERR_INVALID, "the lock that is built in is its owner's: it is not transferable")
+        self.begin(name, create, segment, offset, on_owner_death, flags, mode, directory, participants)
+
+    cdef shmkit_lock *handle(self) noexcept nogil:
+        return <shmkit_lock *> self._handle
+
+
+def built_in(segment):
+    """Return the lock of a segment that keeps it: it does not keep the segment."""
+    cdef Lock lock = Lock(segment=segment)
+    lock._segment = weakref.ref(segment)
+    return lock

@@ -1,0 +1,105 @@
+"""Four processes move money between accounts in one typed memoryview, under one lock, and one is killed in the middle.
+
+    python examples/accounts/run.py [--transfers N]
+
+It needs shmkit, Cython and setuptools. It ends with 0 if no money was lost or made, and leaves nothing behind.
+"""
+
+import argparse
+import importlib
+import multiprocessing
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import shmkit
+
+HERE = pathlib.Path(__file__).resolve().parent
+WORKERS = 4
+ACCOUNTS = 1000
+START = 100.0
+SPAWN = multiprocessing.get_context("spawn")
+WATCHDOG = 60.0
+
+
+def build(folder):
+    """Compile accounts.pyx into a folder and make it importable."""
+    how = ["--build-lib", folder, "--build-temp", folder, "--cython-c-in-temp"]
+    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", *how], cwd=HERE, check=True)
+    sys.path.insert(0, str(folder))
+
+
+def work(folder, shm, lock, orders):
+    """Make transfers in the segment that came pickled, under the lock that came with it."""
+    sys.path.insert(0, str(folder))
+    accounts = importlib.import_module("accounts")
+    deaths = accounts.make_transfers(lock, shm.view("d", (2, ACCOUNTS)), *orders)
+    print(f"process {os.getpid()}: all transfers made, {deaths} deaths seen", flush=True)
+
+
+def wait_until(condition, what):
+    """Wait until something is so."""
+    end = time.monotonic() + WATCHDOG
+    while not condition():
+        if time.monotonic() > end:
+            sys.exit(f"still not so after {WATCHDOG:.0f} s: {what}")
+        time.sleep(0.001)
+
+
+def run(folder, transfers):
+    """Tell the story; return whether the balances are right."""
+    accounts = importlib.import_module("accounts")
+    with shmkit.SharedMemory(create=True, size=2 * ACCOUNTS * 8, anonymous=True, full=True) as shm:
+        table = shm.view("d", (2, ACCOUNTS))
+        for account in range(ACCOUNTS):
+            table[0, account] = START
+        # Any of the segment's own, of one placed in the data, or of one without a name would do.
+        lock = shmkit.Lock()
+        workers = [
+            SPAWN.Process(target=work, args=(folder, shm, lock, (transfers, seed))) for seed in range(1, WORKERS)
+        ]
+        doomed = SPAWN.Process(target=work, args=(folder, shm, lock, (transfers, WORKERS, transfers // 2)))
+        try:
+            for worker in [doomed, *workers]:
+                worker.start()
+            wait_until(lambda: lock.owner == doomed.pid and accounts.is_half_done(table), "the doomed one is inside")
+            wait_until(lambda: lock.stat().contended_since is not None, "somebody waits for it")
+            os.kill(doomed.pid, signal.SIGKILL)
+            print(f"process {doomed.pid}: killed between taking the money and giving it", flush=True)
+            for worker in [doomed, *workers]:
+                worker.join(WATCHDOG)
+            ended_well = all(worker.exitcode == 0 for worker in workers)
+        finally:
+            for worker in [doomed, *workers]:
+                if worker.is_alive():
+                    worker.kill()
+                    worker.join()
+        with lock:
+            total = sum(table[0, account] for account in range(ACCOUNTS))
+        stat = lock.stat()
+        begun = START * ACCOUNTS
+        print(
+            f"{stat.acquisitions} acquisitions, {stat.contended} after waiting, {stat.recoveries} after a death; "
+            f"{total:.0f} in all accounts, {begun:.0f} at the beginning"
+        )
+        return ended_well and stat.recoveries == 1 and total == begun
+
+
+def main():
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--transfers", type=int, default=200_000, help="how many each process makes (%(default)s)")
+    arguments = parser.parse_args()
+    if arguments.transfers < 1:
+        parser.error("each process makes at least one transfer")
+    with tempfile.TemporaryDirectory() as folder:
+        build(folder)
+        sys.exit(0 if run(folder, arguments.transfers) else "the accounts are not right")
+
+
+if __name__ == "__main__":
+    main()

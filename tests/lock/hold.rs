@@ -1,0 +1,290 @@
+//! Who holds a lock: one process at a time; any of its threads may release it; who dies holding it is taken over.
+
+use super::common::Watchdog;
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::{Form, Segment, form};
+use super::{
+    at, await_sleeper, full, holder, recover, stay, transferable, unnamed, use_once, within,
+};
+use shmkit::lock::{Create, Lock, Patience};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Barrier};
+
+#[test]
+fn one_at_a_time() {
+    let lock = unnamed();
+    assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+    refused!(WouldBlock, lock.acquire(Patience::NONE));
+    refused!(Timeout, lock.acquire(within(2_000_000)));
+    lock.release().unwrap();
+    refused!(NotOwner, lock.release());
+    refused!(NotOwner, lock.mark_consistent());
+    use_once(&lock);
+}
+
+#[test]
+fn a_free_lock_that_was_never_taken_is_nobodys() {
+    // Nothing has been claimed in this process yet: it has no id to compare.
+    alone(|| {
+        let segment = full(4096);
+        let lock = Lock::of(&segment).unwrap();
+        refused!(NotOwner, lock.release());
+        refused!(NotOwner, lock.mark_consistent());
+        use_once(&lock);
+        refused!(NotOwner, lock.release());
+    });
+}
+
+#[test]
+fn any_thread_of_the_owner_may_release_it() {
+    let lock = &unnamed();
+    lock.acquire(Patience::ENDLESS).unwrap();
+    std::thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                refused!(WouldBlock, lock.acquire(Patience::NONE));
+                lock.mark_consistent().unwrap();
+                lock.release().unwrap();
+            })
+            .join()
+            .unwrap();
+    });
+    use_once(lock);
+}
+
+#[test]
+fn a_thread_that_ends_frees_nothing() {
+    let lock = &unnamed();
+    std::thread::scope(|scope| {
+        scope.spawn(|| lock.acquire(Patience::ENDLESS).unwrap());
+    });
+    refused!(WouldBlock, lock.acquire(Patience::NONE));
+    lock.release().unwrap();
+}
+
+#[test]
+fn a_child_owns_nothing_of_its_parents() {
+    alone(|| {
+        let lock = unnamed();
+        lock.acquire(Patience::NONE).unwrap();
+        fork(|| {
+            refused!(NotOwner, lock.release());
+            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            // Now it has an id, but not that of the owner.
+            refused!(NotOwner, lock.release());
+            refused!(NotOwner, lock.mark_consistent());
+            refused!(Timeout, lock.acquire(within(1)));
+        })
+        .succeed();
+        lock.release().unwrap();
+        // And what a child holds is not its parent's.
+        let child = holder(&lock);
+        refused!(NotOwner, lock.release());
+        refused!(NotOwner, lock.mark_consistent());
+        child.kill();
+        refused!(NotOwner, lock.release());
+        recover(&lock);
+    });
+}
+
+#[test]
+fn a_transferable_lock_is_released_by_anybody_but_never_twice() {
+    alone(|| {
+        let segment = full(4096);
+        let lock = Lock::at(&segment, 0, Create::Always, &transferable()).unwrap();
+        assert!(lock.is_transferable());
+        refused!(NotOwner, lock.release());
+        lock.acquire(Patience::NONE).unwrap();
+        fork(|| {
+            lock.release().unwrap();
+            refused!(NotOwner, lock.release());
+        })
+        .succeed();
+        refused!(NotOwner, lock.release());
+        let child = holder(&lock);
+        refused!(NotOwner, lock.mark_consistent());
+        lock.release().unwrap();
+        use_once(&lock);
+        drop(child);
+        // Who waits is woken by a stranger's release as by the owner's.
+        lock.acquire(Patience::NONE).unwrap();
+        let waiter = fork(|| assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false)));
+        await_sleeper(&lock);
+        fork(|| lock.release().unwrap()).succeed();
+        waiter.succeed();
+        recover(&lock);
+        // Even a dead owner's may be released; nobody has been told of the death then.
+        let child = holder(&lock);
+        child.kill();
+        lock.release().unwrap();
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn guards_release_what_they_hold() {
+    alone(|| {
+        let lock = unnamed();
+        {
+            let guard = lock.lock().unwrap();
+            assert!(!guard.recovered());
+            refused!(WouldBlock, lock.acquire(Patience::NONE));
+        }
+        use_once(&lock);
+        holder(&lock).kill();
+        {
+            let guard = lock.lock().unwrap();
+            assert!(guard.recovered());
+        }
+        {
+            let guard = lock.lock().unwrap();
+            assert!(guard.recovered(), "nobody has said that all is whole");
+            guard.mark_consistent().unwrap();
+            assert!(guard.recovered(), "what it was told when it began");
+        }
+        assert!(!lock.lock().unwrap().recovered());
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _guard = lock.lock().unwrap();
+            panic!("inside");
+        }));
+        assert!(unwound.is_err());
+        use_once(&lock);
+        // Released behind the guard's back, and taken by somebody else: the guard takes it from nobody.
+        let guard = lock.lock().unwrap();
+        lock.release().unwrap();
+        let child = holder(&lock);
+        drop(guard);
+        refused!(WouldBlock, lock.acquire(Patience::NONE));
+        child.kill();
+        recover(&lock);
+    });
+}
+
+#[test]
+fn the_dead_are_taken_over() {
+    alone(|| {
+        let segment = full(4096);
+        let lock = at(&segment, 64);
+        for round in 0..20 {
+            let child = holder(&lock);
+            let (stat, owner) = lock.stat();
+            assert!(stat.owner.is_some());
+            assert_eq!(owner.unwrap().pid, child.pid().as_raw() as u32);
+            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            child.kill();
+            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true), "round {round}");
+            assert_eq!(lock.stat().0.recoveries, round + 1);
+            lock.release().unwrap();
+            assert_eq!(lock.acquire(Patience::NONE), Ok(true), "the mark stays");
+            lock.mark_consistent().unwrap();
+            lock.release().unwrap();
+            use_once(&lock);
+        }
+    });
+}
+
+#[test]
+fn of_many_who_wait_each_has_it_in_turn_after_the_owners_death() {
+    const WAITERS: usize = 6;
+    alone(|| {
+        let lock = unnamed();
+        let words = shared_words(2);
+        let owner = holder(&lock);
+        let waiters: Vec<_> = (0..WAITERS)
+            .map(|_| {
+                fork(|| {
+                    words[0].fetch_add(1, Relaxed);
+                    assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+                    words[1].fetch_add(1, Relaxed);
+                    // Every other one dies with it.
+                    if words[1].load(Relaxed).is_multiple_of(2) {
+                        lock.release().unwrap();
+                    }
+                })
+            })
+            .collect();
+        wait_until(|| words[0].load(Relaxed) == WAITERS as u64);
+        await_sleeper(&lock);
+        owner.kill();
+        for waiter in waiters {
+            waiter.succeed();
+        }
+        assert_eq!(words[1].load(Relaxed), WAITERS as u64);
+        assert_eq!(lock.stat().0.recoveries, 1 + WAITERS as u64 / 2);
+        recover(&lock);
+    });
+}
+
+#[test]
+fn what_a_recoverer_leaves_when_it_dies_is_still_marked() {
+    alone(|| {
+        let lock = unnamed();
+        holder(&lock).kill();
+        let words = shared_words(1);
+        let recoverer = fork(|| {
+            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            lock.mark_consistent().unwrap();
+            words[0].store(1, Relaxed);
+            stay();
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        assert!(!lock.stat().0.owner_died);
+        recoverer.kill();
+        recover(&lock);
+        assert_eq!(lock.stat().0.recoveries, 2);
+    });
+}
+
+#[test]
+fn closing_is_no_release_but_the_end() {
+    alone(|| {
+        let segment = full(4096);
+        let held = at(&segment, 0);
+        let other = at(&segment, 64);
+        held.acquire(Patience::NONE).unwrap();
+        drop(held);
+        // Another handle of the segment is open: this process goes on to own it.
+        let held = at(&segment, 0);
+        refused!(WouldBlock, held.acquire(Patience::NONE));
+        held.release().unwrap();
+        let (words, fd) = (shared_words(1), segment.fd());
+        let mut inherited = Some((segment, held, other));
+        let child = fork(|| {
+            let own = Segment::open_fd(fd, 0, &form(Form::Full)).unwrap();
+            drop(inherited.take());
+            let own = Arc::new(own);
+            let lock = at(&own, 0);
+            lock.acquire(Patience::NONE).unwrap();
+            drop((lock, own));
+            words[0].store(1, Relaxed);
+            stay();
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        let (_segment, held, _other) = inherited.unwrap();
+        recover(&held);
+        drop(child);
+    });
+}
+
+#[test]
+fn threads_exclude_each_other() {
+    const THREADS: usize = 4;
+    const ROUNDS: u64 = 20_000;
+    let _watchdog = Watchdog::start();
+    let (lock, barrier) = (&unnamed(), &Barrier::new(THREADS));
+    let number = &std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                barrier.wait();
+                for _ in 0..ROUNDS {
+                    let _guard = lock.lock().unwrap();
+                    number.store(number.load(Relaxed) + 1, Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(number.load(Relaxed), THREADS as u64 * ROUNDS);
+    assert_eq!(lock.stat().0.acquisitions, THREADS as u64 * ROUNDS);
+    use_once(lock);
+}

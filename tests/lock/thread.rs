@@ -1,0 +1,124 @@
+//! Threads of one process: what a lock guards needs no atomics of its own.
+//!
+//! What is guarded here is plain memory, so that ThreadSanitizer (`make test-sanitizers`) sees whether each hand-over
+//! orders what the last owner did before what the next one does.
+
+use super::within;
+use shmkit::error::Error;
+use shmkit::lock::{Lock, Options, Patience};
+use shmkit::rlock::RLock;
+use std::cell::UnsafeCell;
+
+const THREADS: u64 = 4;
+const ROUNDS: u64 = 2000;
+
+/// A number that only who holds the lock may touch.
+struct Guarded(UnsafeCell<u64>);
+
+// SAFETY: it is reached under the lock alone, which is what is on trial.
+unsafe impl Sync for Guarded {}
+
+impl Guarded {
+    const fn new() -> Guarded {
+        Guarded(UnsafeCell::new(0))
+    }
+
+    /// Adds one, slowly enough for others to come between.
+    fn add(&self) {
+        // SAFETY: the caller holds the lock.
+        let value = unsafe { *self.0.get() };
+        std::hint::spin_loop();
+        // SAFETY: as above.
+        unsafe { *self.0.get() = value + 1 };
+    }
+}
+
+/// Runs `body` in all threads, `ROUNDS` times in each, and returns what was guarded.
+fn together(body: impl Fn(u64, &Guarded) + Sync) -> u64 {
+    let _watchdog = super::common::Watchdog::start();
+    let guarded = Guarded::new();
+    std::thread::scope(|scope| {
+        for number in 0..THREADS {
+            let (body, guarded) = (&body, &guarded);
+            scope.spawn(move || (0..ROUNDS).for_each(|round| body(number + round, guarded)));
+        }
+    });
+    guarded.0.into_inner()
+}
+
+#[test]
+fn a_lock_orders_what_it_guards() {
+    let lock = Lock::unnamed(&Options::default()).unwrap();
+    let total = together(|_, guarded| {
+        let _held = lock.lock().unwrap();
+        guarded.add();
+    });
+    assert_eq!(total, THREADS * ROUNDS);
+    let stat = lock.stat().0;
+    assert_eq!((stat.acquisitions, stat.owner), (total, None));
+}
+
+#[test]
+fn whatever_the_patience_it_is_held_or_it_is_not() {
+    let lock = Lock::unnamed(&Options::default()).unwrap();
+    let held = std::sync::atomic::AtomicU64::new(0);
+    let total = together(|round, guarded| {
+        let patience = match round % 3 {
+            0 => Patience::NONE,
+            1 => within(100_000),
+            _ => Patience::ENDLESS,
+        };
+        match lock.acquire(patience) {
+            Ok(recovered) => {
+                assert!(!recovered, "nobody died");
+                guarded.add();
+                held.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                lock.release().unwrap();
+            }
+            Err(Error::WouldBlock(_) | Error::Timeout(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    });
+    assert_eq!(total, held.into_inner());
+}
+
+#[test]
+fn one_thread_takes_it_and_another_gives_it_back() {
+    let options = Options {
+        transferable: true,
+        ..Options::default()
+    };
+    for lock in [
+        Lock::unnamed(&options).unwrap(),
+        Lock::unnamed(&Options::default()).unwrap(),
+    ] {
+        let total = together(|_, guarded| {
+            lock.acquire(Patience::ENDLESS).unwrap();
+            guarded.add();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    guarded.add();
+                    lock.release().unwrap();
+                });
+            });
+        });
+        assert_eq!(total, 2 * THREADS * ROUNDS);
+    }
+}
+
+#[test]
+fn a_recursive_lock_orders_what_it_guards() {
+    let lock = RLock::unnamed().unwrap();
+    let total = together(|_, guarded| {
+        let _outer = lock.lock().unwrap();
+        guarded.add();
+        {
+            let _inner = lock.lock().unwrap();
+            assert_eq!(lock.depth(), 2);
+            guarded.add();
+        }
+        guarded.add();
+    });
+    assert_eq!(total, 3 * THREADS * ROUNDS);
+    assert_eq!((lock.depth(), lock.stat().0.owner), (0, None));
+}

@@ -1,0 +1,215 @@
+//! Waiting: how long, and what may end it.
+
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::{await_sleeper, holder, recover, unnamed, use_once, within};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use shmkit::capi::interrupt::shmkit_set_interrupt;
+use shmkit::lock::{Limit, Patience};
+use std::ffi::c_void;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Waits for ever, unless the hook ends it.
+const UNTIL_INTERRUPTED: Patience = Patience {
+    limit: Limit::Forever,
+    interruptible: true,
+};
+
+/// How many signals have come.
+static SIGNALS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn count(_: i32) {
+    SIGNALS.fetch_add(1, Relaxed);
+}
+
+/// Has SIGUSR1 interrupt system calls.
+fn catch_signals() {
+    let action = SigAction::new(
+        SigHandler::Handler(count),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler only adds to an atomic word.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
+}
+
+/// What the hook shares with the test: how often it was called, and whether it ends what asks.
+type Answer = [AtomicU64];
+
+extern "C" fn hook(answer: *mut c_void) -> i32 {
+    // SAFETY: `install` was given two words that live as long as the process.
+    let words = unsafe { std::slice::from_raw_parts(answer.cast::<AtomicU64>(), 2) };
+    words[0].fetch_add(1, Relaxed);
+    words[1].load(Relaxed) as i32
+}
+
+fn install(answer: &'static Answer) {
+    assert!(answer.len() >= 2);
+    // SAFETY: the hook may be called from any thread, and its words live as long as the process.
+    let status = unsafe { shmkit_set_interrupt(Some(hook), answer.as_ptr().cast_mut().cast()) };
+    assert_eq!(status, 0);
+}
+
+#[test]
+fn as_long_as_was_asked_for_at_least() {
+    alone(|| {
+        let lock = unnamed();
+        let owner = holder(&lock);
+        for milliseconds in [0, 1, 30] {
+            let time = Duration::from_millis(milliseconds);
+            let begin = Instant::now();
+            refused!(Timeout, lock.acquire(within(time.as_nanos() as u64)));
+            assert!(begin.elapsed() >= time);
+        }
+        owner.kill();
+        recover(&lock);
+    });
+}
+
+#[test]
+fn times_without_end_are_times() {
+    alone(|| {
+        let lock = unnamed();
+        for time in [
+            1 << 53,
+            (1 << 53) + 1,
+            i64::MAX as u64,
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
+            assert_eq!(lock.acquire(within(time)), Ok(false));
+            let waiter = fork(|| assert_eq!(lock.acquire(within(time)), Ok(false)));
+            await_sleeper(&lock);
+            lock.release().unwrap();
+            waiter.succeed();
+            recover(&lock);
+        }
+    });
+}
+
+#[test]
+fn a_dead_owner_is_found_before_the_time_is_up_whatever_the_time() {
+    alone(|| {
+        let lock = unnamed();
+        for time in [0, 1] {
+            let owner = holder(&lock);
+            owner.kill();
+            // Nobody has asked about this owner yet, so nobody remembers it alive.
+            assert_eq!(lock.acquire(within(time)), Ok(true));
+            lock.mark_consistent().unwrap();
+            lock.release().unwrap();
+        }
+        holder(&lock).kill();
+        assert_eq!(lock.acquire(Patience::NONE), Ok(true));
+        lock.mark_consistent().unwrap();
+        lock.release().unwrap();
+    });
+}
+
+#[test]
+fn signals_do_not_end_it() {
+    alone(|| {
+        let (lock, words) = (unnamed(), shared_words(3));
+        lock.acquire(Patience::NONE).unwrap();
+        let waiter = fork(|| {
+            catch_signals();
+            words[1].store(1, Relaxed);
+            install(words);
+            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+            assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
+            lock.release().unwrap();
+        });
+        await_sleeper(&lock);
+        fork(|| {
+            for _ in 0..50 {
+                kill(waiter.pid(), Signal::SIGUSR1).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
+        .succeed();
+        lock.release().unwrap();
+        waiter.succeed();
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn a_signal_asks_the_hook() {
+    alone(|| {
+        let (lock, words) = (unnamed(), shared_words(3));
+        lock.acquire(Patience::NONE).unwrap();
+        let waiter = fork(|| {
+            catch_signals();
+            install(words);
+            refused!(Interrupted, lock.acquire(UNTIL_INTERRUPTED));
+            assert!(SIGNALS.load(Relaxed) > 0);
+            refused!(NotOwner, lock.release());
+        });
+        wait_until(|| words[0].load(Relaxed) > 3);
+        // It goes on, because the hook says so; then the hook says otherwise.
+        assert_ne!(lock.stat().0.contended_since, 0);
+        kill(waiter.pid(), Signal::SIGUSR1).unwrap();
+        words[1].store(1, Relaxed);
+        waiter.succeed();
+        lock.release().unwrap();
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn the_hook_is_asked_after_each_sleep_without_a_signal() {
+    alone(|| {
+        let (lock, words) = (unnamed(), shared_words(2));
+        install(words);
+        let owner = holder(&lock);
+        let time = Patience {
+            limit: Limit::Within(100_000_000),
+            interruptible: true,
+        };
+        refused!(Timeout, lock.acquire(time));
+        // 1, 2, 4, 8, 16, 16 … ms are at least five sleeps in that time.
+        assert!(words[0].load(Relaxed) >= 5, "{words:?}");
+        words[1].store(1, Relaxed);
+        refused!(Interrupted, lock.acquire(UNTIL_INTERRUPTED));
+        // What is to be had at once asks nobody.
+        owner.kill();
+        let asked = words[0].load(Relaxed);
+        assert_eq!(
+            lock.acquire(Patience {
+                interruptible: true,
+                ..Patience::NONE
+            }),
+            Ok(true)
+        );
+        assert_eq!(words[0].load(Relaxed), asked);
+    });
+}
+
+#[test]
+fn an_interrupted_waiter_passes_its_wake_on() {
+    alone(|| {
+        let (lock, words) = (unnamed(), shared_words(2));
+        lock.acquire(Patience::NONE).unwrap();
+        let quitters: Vec<_> = (0..3)
+            .map(|_| {
+                fork(|| {
+                    install(words);
+                    refused!(Interrupted, lock.acquire(UNTIL_INTERRUPTED));
+                })
+            })
+            .collect();
+        let waiter = fork(|| {
+            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+            lock.release().unwrap();
+        });
+        wait_until(|| words[0].load(Relaxed) >= 3);
+        words[1].store(1, Relaxed);
+        for quitter in quitters {
+            quitter.succeed();
+        }
+        lock.release().unwrap();
+        waiter.succeed();
+        use_once(&lock);
+    });
+}

@@ -1,0 +1,223 @@
+//! The pin: what keeps the byte of a process locked while it lives, in whatever state, and what lets go of it.
+
+use super::common::kernel::limit;
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::common::{Folder, skip};
+use super::{descriptor_alone, full, holder, holder_after, lock, recover, stay, unnamed, within};
+use nix::sys::ptrace;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use shmkit::lock::Patience;
+use shmkit::segment::Segment;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Returns where this process has mapped a single page of a memory file for reading alone: such a page is a pin.
+fn pins() -> Vec<usize> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let pin = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (begin, end) = range.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        let (begin, end) = (address(begin)?, address(end)?);
+        let fits = rest.starts_with("r--s") && rest.contains("memfd:") && end - begin == 4096;
+        fits.then_some(begin)
+    };
+    maps.lines().filter_map(pin).collect()
+}
+
+#[test]
+fn who_unmaps_its_pin_has_declared_itself_dead() {
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        let child = holder_after(&lock, || {
+            let [pin] = pins()[..] else {
+                panic!("{}", std::fs::read_to_string("/proc/self/maps").unwrap());
+            };
+            // SAFETY: nobody touches that page; what goes with it is on trial.
+            assert_eq!(unsafe { libc::munmap(pin as *mut _, 4096) }, 0);
+        });
+        recover(&lock);
+        assert_eq!(kill(child.pid(), None), Ok(()), "the process itself lives");
+        child.kill();
+    });
+}
+
+#[test]
+fn a_child_has_no_pin_of_its_parents() {
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        lock.acquire(Patience::NONE).unwrap();
+        assert_eq!(pins().len(), 1);
+        fork(|| assert_eq!(pins(), [], "MADV_DONTFORK")).succeed();
+        lock.release().unwrap();
+    });
+}
+
+#[test]
+fn the_data_is_unmapped_before_the_pin() {
+    alone(|| {
+        let mut inherited = Some((unnamed(0), ()));
+        let words = shared_words(2);
+        let child = fork(|| {
+            let fd = descriptor_alone(&mut inherited);
+            let own = Arc::new(Segment::open_fd(fd.as_raw_fd(), 0, &full(0)).unwrap());
+            let held = lock(&own, 0);
+            held.acquire(Patience::NONE).unwrap();
+            let [pin] = pins()[..] else { panic!("one") };
+            // The mapping of what this process has opened begins with the control area.
+            let control = own.stat().unwrap().header.unwrap().control_bytes;
+            words[0].store(own.data() as u64 - control, Relaxed);
+            words[1].store(pin as u64, Relaxed);
+            ptrace::traceme().unwrap();
+            nix::sys::signal::raise(Signal::SIGSTOP).unwrap();
+            drop((own, held));
+        });
+        let survivor = lock(&inherited.as_ref().unwrap().0, 0);
+        let mut order = Vec::new();
+        let stopped = || waitpid(child.pid(), None).unwrap();
+        assert!(matches!(stopped(), WaitStatus::Stopped(_, Signal::SIGSTOP)));
+        loop {
+            ptrace::syscall(child.pid(), None).unwrap();
+            match stopped() {
+                WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+                WaitStatus::Exited(_, code) => break assert_eq!(code, 0),
+                other => panic!("{other:?}"),
+            }
+            let Some(address) = unmapping(child.pid()) else {
+                continue;
+            };
+            if address == words[0].load(Relaxed) {
+                order.push("data");
+                // It is still somebody, before the kernel has done it and after.
+                refused!(WouldBlock, survivor.acquire(Patience::NONE));
+            } else if address == words[1].load(Relaxed) {
+                order.push("pin");
+            }
+        }
+        // Each call stops twice, as it begins and as it ends.
+        assert_eq!(order, ["data", "data", "pin", "pin"]);
+        recover(&survivor);
+        std::mem::forget(child);
+    });
+}
+
+/// Returns what the process that stands at a system call is just unmapping.
+fn unmapping(pid: Pid) -> Option<u64> {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
+    let mut words = line.split_whitespace();
+    let call: i64 = words.next()?.parse().ok()?;
+    let address = words.next()?.strip_prefix("0x")?;
+    (call == libc::SYS_munmap).then(|| u64::from_str_radix(address, 16).unwrap())
+}
+
+#[test]
+fn traced_is_not_dead() {
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        let child = holder(&lock, || {});
+        ptrace::attach(child.pid()).unwrap();
+        assert!(matches!(
+            waitpid(child.pid(), None),
+            Ok(WaitStatus::Stopped(..))
+        ));
+        refused!(WouldBlock, lock.acquire(Patience::NONE));
+        refused!(Timeout, lock.acquire(within(50)));
+        ptrace::detach(child.pid(), None).unwrap();
+        child.kill();
+        recover(&lock);
+    });
+}
+
+#[test]
+fn dumping_core_is_not_dead_before_it_is_done() {
+    /// So much takes the kernel a while to write.
+    const BALLAST: usize = 512 << 20;
+    alone(|| {
+        let (segment, folder) = (unnamed(0), Folder::new());
+        let lock = lock(&segment, 0);
+        let child = fork(|| {
+            std::env::set_current_dir(folder.path()).unwrap();
+            let (_, most) = getrlimit(Resource::RLIMIT_CORE).unwrap();
+            limit(Resource::RLIMIT_CORE, most);
+            let ballast = vec![1u8; BALLAST];
+            std::hint::black_box(&ballast);
+            lock.acquire(Patience::NONE).unwrap();
+            std::process::abort();
+        });
+        let status = format!("/proc/{}/status", child.pid());
+        let dumping = || {
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            status.contains("CoreDumping:\t1")
+        };
+        let ended = || {
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            status.contains("State:\tZ")
+        };
+        wait_until(|| dumping() || ended());
+        let mut asked = 0;
+        while dumping() {
+            let answer = lock.acquire(Patience::NONE);
+            // It may have come to its end since it was looked at.
+            if dumping() {
+                refused!(WouldBlock, answer);
+                asked += 1;
+            } else if answer.is_ok() {
+                lock.release().unwrap();
+            }
+        }
+        if asked == 0 {
+            skip("no core was dumped: see /proc/sys/kernel/core_pattern");
+        }
+        assert!(lock.acquire(Patience::ENDLESS).unwrap(), "its owner died");
+        assert!(matches!(
+            child.wait(),
+            super::common::process::Ended::Signal(Signal::SIGABRT)
+        ));
+    });
+}
+
+#[test]
+fn no_thread_of_the_dead_stores_any_more() {
+    const THREADS: usize = 4;
+    alone(|| {
+        let segment = unnamed(0);
+        let lock = lock(&segment, 0);
+        let counters = &segment.bytes().unwrap()[1024..1024 + THREADS];
+        let seen = || {
+            let bytes = counters.iter().map(|byte| byte.load(Relaxed));
+            bytes.collect::<Vec<_>>()
+        };
+        for _ in 0..5 {
+            let before = seen();
+            let child = holder(&lock, || {
+                std::thread::scope(|scope| {
+                    for counter in counters {
+                        scope.spawn(|| -> () {
+                            loop {
+                                counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
+                            }
+                        });
+                    }
+                });
+                stay();
+            });
+            wait_until(|| seen().iter().zip(&before).all(|(now, then)| now != then));
+            kill(child.pid(), Signal::SIGKILL).unwrap();
+            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            let after = seen();
+            for _ in 0..1000 {
+                assert_eq!(seen(), after, "the dead do not write");
+                std::thread::yield_now();
+            }
+            lock.mark_consistent().unwrap();
+            lock.release().unwrap();
+        }
+    });
+}

@@ -1,0 +1,52 @@
+//! Kernels that lack what all of this rests on: they are told so at the first use, and nothing is left half done.
+//!
+//! A seccomp filter makes the kernel answer as an older one does.
+
+use super::common::kernel::{refuse_byte_locks, refuse_wiping};
+use super::common::process::alone;
+use super::common::{Folder, entries};
+use super::full;
+use shmkit::segment::{Options, Segment};
+
+#[test]
+fn without_locks_of_open_file_descriptions() {
+    alone(|| {
+        let folder = Folder::new();
+        refuse_byte_locks();
+        let options = Options {
+            directory: folder.directory(),
+            ..full(0)
+        };
+        refused!(Unsupported, Segment::create(None, 1, &full(0)));
+        refused!(Unsupported, Segment::create(Some(c"a"), 1, &options));
+        assert_eq!(entries(folder.path()), [""; 0]);
+        let plain = Options {
+            directory: folder.directory(),
+            ..Options::default()
+        };
+        Segment::create(Some(c"a"), 1, &plain).expect("plain ones need none");
+    });
+}
+
+#[test]
+fn without_pages_that_forks_wipe() {
+    alone(|| {
+        let folder = Folder::new();
+        refuse_wiping();
+        let options = Options {
+            directory: folder.directory(),
+            ..full(0)
+        };
+        refused!(Unsupported, Segment::create(None, 1, &full(0)));
+        refused!(Unsupported, Segment::create(Some(c"a"), 1, &options));
+        assert_eq!(entries(folder.path()), [""; 0], "a name of nothing");
+        let plain = Options {
+            directory: folder.directory(),
+            capacity: 8192,
+            ..Options::default()
+        };
+        let plain = Segment::create(Some(c"a"), 1, &plain).expect("plain ones need none");
+        plain.resize(5000, &Default::default()).unwrap();
+        super::common::process::fork(|| plain.unlink().unwrap()).succeed();
+    });
+}
