@@ -13,6 +13,8 @@ enum { LINE = 64, TRIALS = 10, BATCHES = 2, WAITERS = 5, DEAD_LOCKS = 512 };
 
 /* Between the deaths of two holders, in ns, so that none is measured while another one is torn down. */
 static const int64_t APART = 40000000;
+/* No sleep of a waiter is longer (src/sync/lock.rs). */
+static const int64_t LONGEST_SLEEP = 12000000;
 static const size_t LARGE = (size_t)256 << 20;
 static const int64_t TWO_SECONDS = 2000000000;
 
@@ -105,7 +107,8 @@ static int begin_trial(struct trial *trial, int robust, size_t touched)
 /* Kills each holder when its waiter has waited so long, and tells how long after that the waiter had the lock. */
 static int kill_holders(const char *what, int robust, size_t touched, int64_t delay)
 {
-	int64_t first;
+	/* The waits differ, so that deaths come at any time of the waiter's sleeps. */
+	int64_t first, step = delay / TRIALS < LONGEST_SLEEP / TRIALS ? delay / TRIALS : LONGEST_SLEEP / TRIALS;
 	int result = 0;
 
 	for (int i = 0; i < TRIALS && !result; i++)
@@ -117,7 +120,7 @@ static int kill_holders(const char *what, int robust, size_t touched, int64_t de
 		result = trials[i].waiter < 0 ? -1 : 0;
 	}
 	for (int i = 0; i < TRIALS && !result; i++) {
-		sleep_until(trials[i].begin + delay);
+		sleep_until(trials[i].begin + delay + i * step);
 		trials[i].killed = now();
 		finish(trials[i].holder);
 		trials[i].holder = 0;

@@ -143,6 +143,16 @@ static int acquire_futex(void)
 	return 0;
 }
 
+/* As ours does: it looks again after a while. */
+static int acquire_futex_for(void)
+{
+	struct timespec slice = {.tv_nsec = 1000000};
+
+	while (__atomic_exchange_n(&peers->word, 1, __ATOMIC_ACQUIRE))
+		syscall(SYS_futex, &peers->word, FUTEX_WAIT, 1, &slice, NULL, 0);
+	return 0;
+}
+
 static int release_futex(void)
 {
 	__atomic_store_n(&peers->word, 0, __ATOMIC_RELEASE);
@@ -150,7 +160,7 @@ static int release_futex(void)
 	return 0;
 }
 
-enum { OURS, NORMAL, ROBUST, SEMAPHORE, BOOST, FLAG, FUTEX };
+enum { OURS, NORMAL, ROBUST, SEMAPHORE, BOOST, FLAG, FUTEX, FUTEX_FOR };
 
 static const struct rival RIVALS[] = {[OURS] = {"shmkit", acquire_ours, release_ours},
 				      [NORMAL] = {"pthread", acquire_normal, release_normal},
@@ -158,7 +168,8 @@ static const struct rival RIVALS[] = {[OURS] = {"shmkit", acquire_ours, release_
 				      [SEMAPHORE] = {"sem_t", acquire_semaphore, release_semaphore},
 				      [BOOST] = {"Boost", acquire_boost, release_boost},
 				      [FLAG] = {"looks for ever", acquire_flag, release_flag},
-				      [FUTEX] = {"raw futex", acquire_futex, release_futex}};
+				      [FUTEX] = {"raw futex", acquire_futex, release_futex},
+				      [FUTEX_FOR] = {"raw futex, deadline", acquire_futex_for, release_futex}};
 
 /* --- the helpers ------------------------------------------------------------------------------------------------- */
 
@@ -333,9 +344,8 @@ static int64_t contended(const char *bench, int rival, int taking, int64_t work,
 		return -1;
 	for (int i = 0; i < taking; i++)
 		least = ring->each[i].count < least ? ring->each[i].count : least;
-	/* Of an even share. */
-	snprintf(what, sizeof(what), "%s: least share", RIVALS[rival].name);
-	tell_figure(bench, what, (double)least * taking / (double)ring->total);
+	snprintf(what, sizeof(what), taking == 2 ? "%s: lesser share" : "%s: of an even share", RIVALS[rival].name);
+	tell_figure(bench, what, (double)least * (taking == 2 ? 1 : taking) / (double)ring->total);
 	snprintf(what, sizeof(what), "%s: changes", RIVALS[rival].name);
 	tell_figure(bench, what, (double)ring->changes / (double)ring->begin * 1e9);
 	return (int64_t)((double)ring->begin * (double)rounds / (double)ring->total);
@@ -404,6 +414,8 @@ static int64_t handed(int rival, int64_t pause, int handoffs, long rounds)
 		return -1;
 	/* The first one was no hand-over. */
 	qsort(ring->took + 1, (size_t)handoffs - 1, sizeof(*ring->took), by_size);
+	if (rival == OURS && pause == LOOKING)
+		tell_figure("handoff", RIVALS[rival].name, (double)ring->took[handoffs / 2] / 1e9);
 	return ring->took[handoffs / 2] * rounds;
 }
 
@@ -419,6 +431,7 @@ HANDED(running_robust, ROBUST, LOOKING, HANDOFFS)
 HANDED(running_flag, FLAG, LOOKING, HANDOFFS)
 HANDED(asleep_ours, OURS, ASLEEP, HANDOFFS / 50)
 HANDED(asleep_futex, FUTEX, ASLEEP, HANDOFFS / 50)
+HANDED(asleep_futex_for, FUTEX_FOR, ASLEEP, HANDOFFS / 50)
 HANDED(asleep_robust, ROBUST, ASLEEP, HANDOFFS / 50)
 
 int bench_handoff(int pairs)
@@ -427,8 +440,10 @@ int bench_handoff(int pairs)
 				      {"looks for ever", running_flag},
 				      {"pthread", running_normal},
 				      {"pthread robust", running_robust}};
-	struct contender asleep[] = {
-		{"shmkit", asleep_ours}, {"raw futex", asleep_futex}, {"pthread robust", asleep_robust}};
+	struct contender asleep[] = {{"shmkit", asleep_ours},
+				     {"raw futex", asleep_futex},
+				     {"raw futex, deadline", asleep_futex_for},
+				     {"pthread robust", asleep_robust}};
 	cpu_set_t all;
 	int result;
 
