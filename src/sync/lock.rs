@@ -262,7 +262,7 @@ impl Words {
                 continue;
             }
             // The first to wait for this owner, as far as can be told; what an earlier one has left stands for nothing.
-            if seen != expected || self.contended_since.load(Ordering::Relaxed) == 0 {
+            if seen & WAITERS == 0 || self.contended_since.load(Ordering::Relaxed) == 0 {
                 self.contended_since.store(now, Ordering::Relaxed);
             }
             keep = WAITERS;
