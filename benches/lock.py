@@ -106,14 +106,11 @@ WORK = 0.1
 ROUNDS = 100_000
 
 
-class Semaphore(posix_ipc.Semaphore):
-    """A semaphore of posix_ipc that is a lock, without a name once it is made."""
-
-    def __new__(cls):
-        """Make it, free."""
-        made = super().__new__(cls, None, posix_ipc.O_CREX, initial_value=1)
-        made.unlink()
-        return made
+def semaphore():
+    """Return a semaphore of posix_ipc that is a lock, and has no name any more."""
+    made = posix_ipc.Semaphore(None, posix_ipc.O_CREX, initial_value=1)
+    made.unlink()
+    return made
 
 
 def alone(lock):
@@ -146,7 +143,7 @@ def inside(lock):
 
 def bench_alone(count, samples):
     """Measure a lock that nobody else wants."""
-    locks = {"shmkit": shmkit.Lock(), "multiprocessing": multiprocessing.Lock(), "posix_ipc": Semaphore()}
+    locks = {"shmkit": shmkit.Lock(), "multiprocessing": multiprocessing.Lock(), "posix_ipc": semaphore()}
     recursive = {"shmkit": shmkit.RLock(), "multiprocessing": multiprocessing.RLock()}
     for bench, made in (
         ("python alone", {name: alone(lock) for name, lock in locks.items()}),
@@ -157,7 +154,7 @@ def bench_alone(count, samples):
             samples.add(bench, sample)
 
 
-# --- two processes ------------------------------------------------------------------------------------------------------
+# --- two processes ----------------------------------------------------------------------------------------------------
 
 
 def contend(lock, shared):
@@ -271,7 +268,7 @@ def bind(work, lock):
 
 def bench_contended(count, samples):
     """Measure a lock that two processes want all the time."""
-    locks = {"shmkit": shmkit.Lock(), "multiprocessing": multiprocessing.Lock(), "posix_ipc": Semaphore()}
+    locks = {"shmkit": shmkit.Lock(), "multiprocessing": multiprocessing.Lock(), "posix_ipc": semaphore()}
     job = {name: bind(contend, lock) for name, lock in locks.items()}
     helpers = Helpers([job, job])
 
@@ -313,4 +310,4 @@ def bench_nogil(count, samples):
 FROM_PYTHON = {"python alone": bench_alone, "python contended": bench_contended, "python nogil": bench_nogil}
 
 if __name__ == "__main__":
-    pairs.main(__doc__, "locks", None, FROM_PYTHON, COMPARISONS, FIGURES)
+    pairs.main(__doc__, "locks", from_python=FROM_PYTHON, comparisons=COMPARISONS, wanted=FIGURES)

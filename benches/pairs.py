@@ -77,7 +77,7 @@ class Figure:
 
 @dataclass
 class Samples:
-    """What each contender of each bench took for one round, in seconds, sample by sample; and figures of other kinds."""
+    """What each contender of each bench took for one round, in seconds, sample by sample; and other figures."""
 
     seconds: dict = field(default_factory=dict)
     figures: dict = field(default_factory=dict)
@@ -414,7 +414,7 @@ def report(comparisons, samples, given, title, wanted=()):
         )
 
 
-def main(description, noun, from_c, from_python, comparisons, wanted=(), other=None):
+def main(description, noun, *, from_python, comparisons, wanted=(), from_c=None, other=None):
     """Measure what is wanted of a noun and print it.
 
     from_c: a function of program, names and samples that comes before the C program measures, or None. from_python: a

@@ -4,12 +4,10 @@ import contextlib
 import mmap
 import multiprocessing
 import os
-import pathlib
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from multiprocessing import resource_tracker, shared_memory
@@ -332,4 +330,6 @@ FROM_PYTHON = {"python create": bench_create, "python attach": bench_attach, "py
 
 
 if __name__ == "__main__":
-    pairs.main(__doc__, "segments", count_calls, FROM_PYTHON, COMPARISONS, other=note_huge)
+    pairs.main(
+        __doc__, "segments", from_python=FROM_PYTHON, comparisons=COMPARISONS, from_c=count_calls, other=note_huge
+    )
