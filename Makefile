@@ -197,10 +197,32 @@ $(TARGET)/bench/%: benches/%.c $(wildcard benches/*.h) $(RELEASE)/libshmkit.so
 	$(CC) -std=c11 $(WARN) -D_GNU_SOURCE -O2 -Iinclude -o $@ $< -L$(RELEASE) -Wl,-rpath,'$(abspath $(RELEASE))' \
 	  -lshmkit
 
-# BENCH='--only create --pairs 41 --json FILE' and the like.
-bench: $(VENV)/.bench $(TARGET)/bench/segment
+# What the benches of locks are compared with: a library of their own, and Boost.Interprocess where it is installed.
+$(TARGET)/bench/libbare.so: benches/bare.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) -O2 -shared -fPIC -o $@ $<
+
+$(TARGET)/bench/boost.o: benches/boost.cpp
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 $(WARN) -O2 -c -o $@ $<
+
+$(TARGET)/bench/lock: $(wildcard benches/lock*.c benches/*.h) $(TARGET)/bench/libbare.so $(TARGET)/bench/boost.o \
+                      $(RELEASE)/libshmkit.so
+	$(CC) -std=c11 $(WARN) -D_GNU_SOURCE -O2 -Iinclude -o $@ $(wildcard benches/lock*.c) $(TARGET)/bench/boost.o \
+	  -L$(RELEASE) -L$(@D) -Wl,-rpath,'$(abspath $(RELEASE))' -Wl,-rpath,'$(abspath $(@D))' \
+	  -lshmkit -lbare -lpthread -lstdc++
+
+$(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
+	@mkdir -p $(@D)
+	@cp $< $(@D)/increment.pyx
+	cd $(@D) && $(abspath $(BIN))/cythonize -q -3 -f -i increment.pyx
+	@touch $@
+
+# BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
+bench: $(VENV)/.bench $(TARGET)/bench/segment $(TARGET)/bench/lock $(TARGET)/bench/increment.stamp
 	$(SAY) 'the speed of it beside its peers'
 	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
+	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
 
 # --- installing, generating, cleaning ------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
  * Measures contenders that take turns, so that whatever disturbs one of them disturbs the others as much.
  *
  *   sample:  A B C  B C A  C A B ...   turns of about TURN each, until every contender has had SAMPLE
- *   output:  one line of JSON for each sample: the seconds that one round took, by contender
+ *   output:  one line of JSON for each sample: the seconds that one round took, by contender;
+ *            one for each figure of another kind: a share, a rate
  *
  * A rest comes before each turn, so that on a busy machine none pays for the time that the one before it has used up,
  * and what other processes have still to do for one is done in nobody's turn.
@@ -101,6 +102,13 @@ static inline void tell(const char *bench, const struct contender *them, int cou
 	for (int i = 0; i < count; i++)
 		printf("%s\"%s\": %.12g", i ? ", " : "", them[i].name, seconds[i]);
 	printf("}}\n");
+	fflush(stdout);
+}
+
+/* Prints one sample of a figure that is no time of a round. */
+static inline void tell_figure(const char *bench, const char *name, double value)
+{
+	printf("{\"bench\": \"%s\", \"figures\": {\"%s\": %.12g}}\n", bench, name, value);
 	fflush(stdout);
 }
 

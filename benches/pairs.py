@@ -19,9 +19,12 @@ import platform
 import re
 import signal
 import statistics
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
 
+import shmkit
 from rich.console import Console
 from rich.table import Table
 
@@ -33,6 +36,16 @@ REST = 0.5e-3
 SAMPLE = 10e-3
 # They wait until a turn has tidied up.
 STOP = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+# What a program names, with its process number.
+PREFIX = "shmkit-bench-"
+# The benches of each program: what `make bench BENCH='--only NAME'` knows.
+BENCHES = {
+    "segments": ("create", "attach", "populate", "handover", "python create", "python attach", "python handover"),
+    "locks": (
+        *("alone", "many", "contended", "crowded", "handoff", "killed", "waiter", "participants"),
+        *("python alone", "python contended", "python nogil"),
+    ),
+}
 
 
 @dataclass
@@ -47,11 +60,33 @@ class Comparison:
 
 
 @dataclass
+class Figure:
+    """A figure that is no comparison: a share, a rate, a time that has a limit of its own; a target may be wanted.
+
+    worst: what counts is the largest value, not the median. least: the target is the least that will do.
+    """
+
+    bench: str
+    name: str
+    unit: str
+    target: float = None
+    title: str = None
+    least: bool = False
+    worst: bool = False
+
+
+@dataclass
 class Samples:
-    """What each contender of each bench took for one round, in seconds, sample by sample."""
+    """What each contender of each bench took for one round, in seconds, sample by sample; and other figures."""
 
     seconds: dict = field(default_factory=dict)
+    figures: dict = field(default_factory=dict)
     notes: list = field(default_factory=list)
+
+    def add_figure(self, bench, figures):
+        """Add one value of each of these figures."""
+        for name, value in figures.items():
+            self.figures.setdefault(bench, {}).setdefault(name, []).append(value)
 
     def add(self, bench, sample):
         """Add one sample: a dict of contender to seconds."""
@@ -144,6 +179,40 @@ def repeat(once):
     return turn
 
 
+def run_c(program, names, count, samples, other=None):
+    """Run a C program for these benches and read its samples; `other` is called with lines of its own."""
+    child = subprocess.Popen([program, str(count), *names], stdout=subprocess.PIPE, text=True)
+    code = None
+    try:
+        for line in child.stdout:
+            said = json.loads(line)
+            if "seconds" in said:
+                samples.add(said["bench"], said["seconds"])
+            elif "figures" in said:
+                samples.add_figure(said["bench"], said["figures"])
+            elif "skipped" in said:
+                samples.notes.append(f"{said['bench']} was left out: {said['skipped']}.")
+            elif other:
+                other(said)
+        code = child.wait()
+    finally:
+        if code is None:
+            # It ends after its turn.
+            child.terminate()
+            child.wait()
+        sweep(child.pid)
+    if code:
+        samples.notes.append(f"{program} ended with {code}: its figures are not complete.")
+
+
+def sweep(pid):
+    """Remove what a run that was killed has left."""
+    for name in shmkit.SharedMemory.names("/dev/shm"):
+        if name == f"{PREFIX}{pid}" or name.startswith(f"{PREFIX}{pid}-"):
+            with contextlib.suppress(FileNotFoundError):
+                shmkit.SharedMemory.unlink_name(name, "/dev/shm")
+
+
 def machine():
     """Return what the figures depend on, as a dict of words for people."""
 
@@ -219,6 +288,74 @@ def compare(comparisons, samples):
     return results
 
 
+def figures(wanted, samples):
+    """Return one dict for each figure whose values are there."""
+    results = []
+    for figure in wanted:
+        values = samples.figures.get(figure.bench, {}).get(figure.name)
+        if not values:
+            continue
+        value, (low, high) = statistics.median(values), interval(values)
+        if figure.worst:
+            value = low = high = max(values)
+        reached = None
+        if figure.target is not None:
+            reached = value >= figure.target if figure.least else value <= figure.target
+        doubt = " (in doubt)" if reached is not None and low <= figure.target < high else ""
+        results.append(
+            {
+                "name": figure.title or figure.bench,
+                "ours": figure.name,
+                "unit": figure.unit,
+                "how": f"worst of {len(values)}"
+                if figure.worst
+                else f"[{said(low, figure.unit)}, {said(high, figure.unit)}]",
+                "value": value,
+                "low": low,
+                "high": high,
+                "least": figure.least,
+                "target": figure.target,
+                "reached": reached,
+                "verdict": "" if reached is None else ("yes" if reached else "no") + doubt,
+            }
+        )
+    return results
+
+
+def said(value, unit):
+    """Return a figure with its unit: of a share (%) and of seconds (s) the value is the plain one."""
+    if unit == "s":
+        return shown(value)
+    if unit == "%":
+        return f"{100 * value:.3g} %"
+    return f"{value:.3g} {unit}".strip()
+
+
+def figure_table(results):
+    """Return figures as a table for people."""
+    made = Table(caption="medians, and [ ] which holds them with 95 % confidence; or the worst")
+    for name in ("what", "of"):
+        made.add_column(name, overflow="fold")
+    for name in ("figure", "how sure", "target"):
+        made.add_column(name, justify="right", no_wrap=True)
+    made.add_column("reached?")
+    last = None
+    for result in results:
+        if last not in (None, result["name"]):
+            made.add_section()
+        sign = ">=" if result["least"] else "<="
+        made.add_row(
+            "" if last == result["name"] else result["name"],
+            result["ours"],
+            said(result["value"], result["unit"]),
+            result["how"].replace("[", "\\["),
+            "" if result["target"] is None else f"{sign} {said(result['target'], result['unit'])}",
+            result["verdict"],
+        )
+        last = result["name"]
+    return made
+
+
 def table(results, pairs):
     """Return the results as a table for people."""
     made = Table(caption=f"medians of {pairs} interleaved pairs; [ ] holds the median ratio with 95 % confidence")
@@ -245,31 +382,66 @@ def table(results, pairs):
     return made
 
 
-def arguments(description, names):
-    """Return the parser that every bench has; `names` are what --only takes."""
+def arguments(description):
+    """Return the parser that every program has."""
+    names = [name for noun in BENCHES.values() for name in noun]
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--pairs", type=int, default=25, help=f"how many, at least {LEAST_PAIRS} (default 25)")
     parser.add_argument("--only", action="append", metavar="NAME", choices=names, help=", ".join(names))
-    parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="where the raw figures go")
+    parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="where the raw figures go, as FILE-noun")
+    parser.add_argument("--program", type=pathlib.Path, help="the C program; without it only Python is measured")
     return parser
 
 
-def report(comparisons, samples, given, title):
-    """Print the machine, the table and the notes, and write the raw figures where they are wanted."""
+def report(comparisons, samples, given, title, wanted=()):
+    """Print the machine, the tables and the notes, and write the raw figures where they are wanted."""
     console = Console(width=None if Console().is_terminal else 150, highlight=False)
     facts = machine()
     results = compare(comparisons, samples)
     console.print(title, style="bold")
     console.print("; ".join(f"{key} {value}" for key, value in facts.items()), soft_wrap=True)
     console.print(table(results, given.pairs))
+    others = figures(wanted, samples)
+    if others:
+        console.print(figure_table(others))
     for note in samples.notes:
         console.print(note, soft_wrap=True)
     if given.json:
         raw = {"machine": facts, "pairs": given.pairs, "results": results, "seconds": samples.seconds}
-        given.json.write_text(json.dumps(raw | {"notes": samples.notes}, indent=1) + "\n")
+        raw |= {"other_results": others, "figures": samples.figures}
+        given.json.with_stem(f"{given.json.stem}-{title}").write_text(
+            json.dumps(raw | {"notes": samples.notes}, indent=1) + "\n"
+        )
 
 
-def check(given):
-    """Refuse too few pairs."""
+def main(description, noun, *, from_python, comparisons, wanted=(), from_c=None, other=None):
+    """Measure what is wanted of a noun and print it.
+
+    from_c: a function of program, names and samples that comes before the C program measures, or None. from_python: a
+    dict of name to a function of the number of pairs and the samples. other: as `run_c` takes it, and the samples.
+    """
+    given = arguments(description).parse_args()
     if given.pairs < LEAST_PAIRS:
         raise SystemExit(f"{given.pairs} pairs are too few for an interval that means something: {LEAST_PAIRS} are")
+    names = [name for name in BENCHES[noun] if not given.only or name in given.only]
+    if not names:
+        return
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    os.environ.pop("SHMKIT_DIR", None)
+    samples = Samples()
+    in_c = [name for name in names if name not in from_python]
+    try:
+        if given.program and in_c:
+            program = given.program.resolve()
+            if from_c:
+                from_c(program, in_c, samples)
+            run_c(program, in_c, given.pairs, samples, other and (lambda said: other(said, samples)))
+        for name, bench in from_python.items():
+            if name in names:
+                bench(given.pairs, samples)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        sweep(os.getpid())
+    report(comparisons, samples, given, noun, wanted)

@@ -1,16 +1,13 @@
 """Segments beside their peers: the bare system calls from C, the standard library and posix_ipc from Python."""
 
 import contextlib
-import json
 import mmap
 import multiprocessing
 import os
-import pathlib
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from multiprocessing import resource_tracker, shared_memory
@@ -22,7 +19,6 @@ import shmkit
 
 SMALL = 4096
 DOUBLES = 8 << 20
-PREFIX = "shmkit-bench-"
 
 COMPARISONS = [
     pairs.Comparison("create", "shmkit", "bare", 1.1, "C: create, unlink, close 4 KiB"),
@@ -56,43 +52,15 @@ COMPARISONS = [
     pairs.Comparison("python handover", "pickled", "copy", None, "Python: hand over 64 MiB, new segment"),
     pairs.Comparison("python handover, kept", "huge+prefault", "warm copy", 1.15, "Python: the same, segment kept"),
 ]
-FROM_C = ("create", "attach", "populate", "handover")
 HUGE = {"huge": True, "prefault": True}
 
 
 # --- C ----------------------------------------------------------------------------------------------------------------
 
 
-def run_c(program, names, count, samples):
-    """Run the C program for these benches and read its samples."""
-    child = subprocess.Popen([program, str(count), *names], stdout=subprocess.PIPE, text=True)
-    code = None
-    try:
-        for line in child.stdout:
-            said = json.loads(line)
-            if "seconds" in said:
-                samples.add(said["bench"], said["seconds"])
-            elif "skipped" in said:
-                samples.notes.append(f"{said['bench']} was left out: {said['skipped']}.")
-            elif "huge_bytes" in said:
-                samples.notes.append(f"huge+prefault got {said['huge_bytes'] / 2**20:.0f} of 1024 MiB in huge pages.")
-        code = child.wait()
-    finally:
-        if code is None:
-            # It ends after its turn.
-            child.terminate()
-            child.wait()
-        sweep(child.pid)
-    if code:
-        samples.notes.append(f"{program} ended with {code}: its figures are not complete.")
-
-
-def sweep(pid):
-    """Remove what a run that was killed has left."""
-    for name in shmkit.SharedMemory.names("/dev/shm"):
-        if name == f"{PREFIX}{pid}" or name.startswith(f"{PREFIX}{pid}-"):
-            with contextlib.suppress(FileNotFoundError):
-                shmkit.SharedMemory.unlink_name(name, "/dev/shm")
+def note_huge(said, samples):
+    """Note what the C program tells beside its samples."""
+    samples.notes.append(f"huge+prefault got {said['huge_bytes'] / 2**20:.0f} of 1024 MiB in huge pages.")
 
 
 def calls(program, which):
@@ -211,7 +179,7 @@ def bench_create(count, samples):
 
 def bench_attach(count, samples):
     """Measure attach, read a byte, close."""
-    with shmkit.SharedMemory(f"{PREFIX}{os.getpid()}", create=True, size=SMALL) as made:
+    with shmkit.SharedMemory(f"{pairs.PREFIX}{os.getpid()}", create=True, size=SMALL) as made:
         try:
             standard = attach(shared_memory.SharedMemory, made.name)
             contenders = {
@@ -337,7 +305,7 @@ def bench_handover(count, samples):
     """Measure the hand-over of 64 MiB."""
     handover = Handover()
     try:
-        name = f"{PREFIX}{os.getpid()}"
+        name = f"{pairs.PREFIX}{os.getpid()}"
         with shmkit.SharedMemory(name, create=True, size=DOUBLES * 8, **HUGE) as made:
             try:
                 contenders = {"huge+prefault": handover.kept(made, HUGE), "warm copy": handover.warm_copy}
@@ -361,32 +329,7 @@ def bench_handover(count, samples):
 FROM_PYTHON = {"python create": bench_create, "python attach": bench_attach, "python handover": bench_handover}
 
 
-def main():
-    """Measure what is wanted and print it."""
-    parser = pairs.arguments(__doc__, [*FROM_C, *FROM_PYTHON])
-    parser.add_argument("--program", type=pathlib.Path, help="the C program; without it only Python is measured")
-    given = parser.parse_args()
-    pairs.check(given)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    os.environ.pop("SHMKIT_DIR", None)
-    names = given.only or [*FROM_C, *FROM_PYTHON]
-    samples = pairs.Samples()
-    from_c = [name for name in FROM_C if name in names]
-    try:
-        if given.program and from_c:
-            program = given.program.resolve()
-            count_calls(program, from_c, samples)
-            run_c(program, from_c, given.pairs, samples)
-        for name, bench in FROM_PYTHON.items():
-            if name in names:
-                bench(given.pairs, samples)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    finally:
-        sweep(os.getpid())
-    pairs.report(COMPARISONS, samples, given, "segments")
-
-
 if __name__ == "__main__":
-    main()
+    pairs.main(
+        __doc__, "segments", from_python=FROM_PYTHON, comparisons=COMPARISONS, from_c=count_calls, other=note_huge
+    )

@@ -2,6 +2,8 @@
 //!
 //! Whoever calls brings its own id and an answer to "is this one dead?".
 
+#[cfg(all(test, not(loom)))]
+mod fairness;
 pub mod lock;
 #[cfg(all(loom, test))]
 mod model;

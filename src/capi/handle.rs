@@ -98,7 +98,9 @@ impl<T: Opaque> Handle<T> {
         // SAFETY: as in `borrow`.
         let value = unsafe { &(*handle).value };
         // SAFETY: as in `borrow`.
-        unsafe { &*value.get() }.as_ref()
+        let value = unsafe { &*value.get() };
+        // SAFETY: there is one from `open` on until `close` has won the tag, which stands.
+        Some(unsafe { value.as_ref().unwrap_unchecked() })
     }
 
     /// Drops the value behind a handle, once.

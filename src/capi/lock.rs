@@ -463,11 +463,13 @@ pub unsafe extern "C" fn shmkit_lock_acquire(
     unsafe { acquire_slowly(lock, timeout_ns, flags, recovered) }
 }
 
+/// As the exported function, by its own convention: a jump leads here.
+///
 /// # Safety
 /// As for shmkit_lock_acquire.
 #[cold]
 #[inline(never)]
-unsafe fn acquire_slowly(
+unsafe extern "C" fn acquire_slowly(
     lock: *mut shmkit_lock,
     timeout_ns: i64,
     flags: u32,
@@ -503,11 +505,13 @@ pub unsafe extern "C" fn shmkit_lock_release(lock: *mut shmkit_lock) -> shmkit_s
     unsafe { release_slowly(lock) }
 }
 
+/// As the exported function, by its own convention: a jump leads here.
+///
 /// # Safety
 /// As for shmkit_lock_release.
 #[cold]
 #[inline(never)]
-unsafe fn release_slowly(lock: *mut shmkit_lock) -> shmkit_status {
+unsafe extern "C" fn release_slowly(lock: *mut shmkit_lock) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(lock, Lock::release) }
 }

@@ -6,19 +6,22 @@
 //! | DIED                | free, the last owner but one died       | me + DIED: acquire                                     |
 //! | me                  | held                                   | 0: release; me + WAITERS: somebody begins to wait      |
 //! | me + WAITERS        | held, somebody may sleep               | 0 and one is woken: release                            |
-//! | me + DIED …         | held, what it guards may be half done  | me …: mark_consistent; DIED: release                   |
+//! | me + HUNGRY …       | held, somebody has waited for long     | HUNGRY: release                                        |
+//! | HUNGRY              | free, but who comes now lets others go first | me: who has waited long, or waited here in vain, or only tries |
+//! | me + DIED …         | held, what it guards may be half done  | me …: mark_consistent; DIED …: release                 |
 //! | dead …              | its owner is dead                      | me + DIED + WAITERS: whoever waits, or tries           |
 //!
 //! Each arrow is one compare-and-swap of the whole word, so whoever dies is before it or behind it:
 //!   acquire: dead before it, nothing has happened; behind it, its owner is dead and the next one takes it over;
-//!   release: likewise; behind it a wake may be lost, and sleepers look again within 16 ms;
-//!   take-over: the new owner is dead in turn, and DIED stays.
+//!   release: likewise; behind it a wake may be lost, and sleepers look again within 12 ms;
+//!   take-over: the new owner is dead in turn, and DIED stays;
+//!   waiting: HUNGRY stays, and who comes next waits once in vain.
 
 use super::{Life, Limit, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, spin_loop};
-use crate::sys::futex::{self, Awake};
+use crate::sys::futex::{self, Awake, Bed};
 use crate::sys::{clock, interrupt, process};
 
 /// In the word: somebody may sleep on it. It lies in the half that the futex compares: a lower half that comes round
@@ -26,14 +29,24 @@ use crate::sys::{clock, interrupt, process};
 const WAITERS: u64 = 1 << 31;
 /// In the word: an owner died, and nobody has said since that what the lock guards is whole.
 const DIED: u64 = 1 << 30;
+/// In the word: somebody has waited for long. Who has not leaves a free lock to it for one sleep: no longer, because it
+/// may be dead.
+pub(super) const HUNGRY: u64 = 1 << 29;
 
 /// The first sleep, in nanoseconds; each is twice as long as the one before, up to `LONGEST`. After each the word and
-/// the owner's life are looked at, whatever wakes were lost. 16 ms cost 0.3 % of a core.
+/// the owner's life are looked at, whatever wakes were lost. 12 ms cost 0.2 % of a core; with the kernel's own time a
+/// waiter has the lock of a dead owner within 20 ms.
 const SHORTEST: u64 = 1_000_000;
-const LONGEST: u64 = 16_000_000;
+const LONGEST: u64 = 12_000_000;
 
-/// How often a waiter looks at the word before it sleeps, at the most: about what a wake across cores costs.
+/// How many pauses of the processor a waiter makes before it sleeps, at the most: about what a wake across cores costs.
 const MOST_SPINS: u64 = 1000;
+/// How many it makes between two looks, at the most. Each look takes the word's line away from the owner: with few of
+/// them an owner that comes again finds everything in its own cache; more would make hand-overs late.
+const MOST_BETWEEN_LOOKS: u64 = 16;
+
+/// Who has waited so long, in nanoseconds, goes before all who have not.
+const LONG: u64 = if cfg!(loom) { 0 } else { 10_000_000 };
 
 /// A lock of either kind in shared memory. All zeros but `tag` is a free one.
 #[derive(Debug, Default)]
@@ -160,14 +173,23 @@ impl Words {
         let me = me.bits();
         let nowait = patience.limit == Limit::Now;
         let limit = if nowait { 0 } else { spins.limit() };
-        let (mut spun, mut waited, mut slice, mut deadline) = (0, false, SHORTEST, None);
+        let (mut spun, mut pauses, mut waited, mut slice) = (0, 1, false, SHORTEST);
+        // When we first read the clock, and when our time is over.
+        let mut times = None;
         // Once we have slept others may sleep as well, and nobody else remembers them.
         let mut keep = 0;
+        // HUNGRY once we are.
+        let mut hungry = 0;
+        // Whether we leave a free lock to who has waited for long; not for ever.
+        let mut polite = !nowait;
         loop {
             let seen = self.word.load(Ordering::Relaxed);
+            let owner = Id::of(seen);
             // 1. Free: whoever swaps first has it.
-            let Some(owner) = Id::of(seen) else {
-                let mine = me | keep | seen & DIED;
+            if owner.is_none() && (seen & HUNGRY == 0 || hungry != 0 || !polite) {
+                // Of those who wait for long the next one says so itself; who only tries changes nothing for them.
+                let others = if nowait { HUNGRY } else { 0 };
+                let mine = me | keep | seen & (DIED | WAITERS | others);
                 if self.swap(seen, mine) {
                     if keep != 0 {
                         // We may have stamped what was free by then; nobody has slept for us.
@@ -179,28 +201,33 @@ impl Words {
                     return Ok(seen & DIED != 0);
                 }
                 continue;
-            };
+            }
             // 2. Its owner may be just about to release it.
             if spun < limit {
-                spun += 1;
                 waited = true;
-                spin_loop();
+                for _ in 0..pauses {
+                    spin_loop();
+                }
+                spun += pauses;
+                pauses = (2 * pauses).min(MOST_BETWEEN_LOOKS);
                 continue;
             }
             // 3. Its owner may be dead. Of several who see it one swaps; WAITERS, because somebody may sleep.
-            let dead = match life.is_dead(owner) {
-                Ok(dead) => dead,
-                Err(error) => return self.give_up(keep, error),
-            };
-            if dead {
-                if self.swap(seen, me | WAITERS | DIED) {
-                    // Whoever still sleeps says so anew, at the latest after this slice.
-                    self.contended_since.store(0, Ordering::Relaxed);
-                    Words::count(&self.recoveries);
-                    self.granted(waited);
-                    return Ok(true);
+            if let Some(owner) = owner {
+                let dead = match life.is_dead(owner) {
+                    Ok(dead) => dead,
+                    Err(error) => return self.give_up(keep | hungry, error),
+                };
+                if dead {
+                    if self.swap(seen, me | WAITERS | DIED) {
+                        // Whoever still sleeps says so anew, at the latest after this slice.
+                        self.contended_since.store(0, Ordering::Relaxed);
+                        Words::count(&self.recoveries);
+                        self.granted(waited);
+                        return Ok(true);
+                    }
+                    continue;
                 }
-                continue;
             }
             // 4. It lives: we wait, as far as we may.
             if nowait {
@@ -208,16 +235,24 @@ impl Words {
             }
             waited = true;
             let now = clock::monotonic();
-            let deadline = *deadline.get_or_insert_with(|| match patience.limit {
-                Limit::Within(time) => now.saturating_add(time),
-                Limit::Now | Limit::Forever => u64::MAX,
+            let (began, deadline) = *times.get_or_insert_with(|| match patience.limit {
+                Limit::Within(time) => (now, now.saturating_add(time)),
+                Limit::Now | Limit::Forever => (now, u64::MAX),
             });
             if now >= deadline {
+                if owner.is_none() {
+                    polite = false;
+                    continue;
+                }
                 let error = Error::Timeout("the lock was not to be had in that time".into());
-                return self.give_up(keep, error);
+                return self.give_up(keep | hungry, error);
+            }
+            if hungry == 0 && keep != 0 && now.saturating_sub(began) >= LONG {
+                hungry = HUNGRY;
+                continue;
             }
             // 5. Who releases must know that somebody sleeps. If the word has changed meanwhile, all begins again.
-            let expected = seen | WAITERS;
+            let expected = seen | WAITERS | hungry;
             if seen != expected
                 && self
                     .word
@@ -227,20 +262,21 @@ impl Words {
                 continue;
             }
             // The first to wait for this owner, as far as can be told; what an earlier one has left stands for nothing.
-            if seen != expected || self.contended_since.load(Ordering::Relaxed) == 0 {
+            if seen & WAITERS == 0 || self.contended_since.load(Ordering::Relaxed) == 0 {
                 self.contended_since.store(now, Ordering::Relaxed);
             }
             keep = WAITERS;
-            let awake = futex::wait(
-                &self.word,
-                expected,
-                deadline.min(now.saturating_add(slice)),
-            );
+            let bed = if hungry == 0 { Bed::Other } else { Bed::First };
+            let until = deadline.min(now.saturating_add(slice));
+            let awake = futex::wait(&self.word, expected, until, bed);
             slice = (2 * slice).min(LONGEST);
+            if owner.is_none() && awake != Awake::Changed {
+                polite = false;
+            }
             if awake != Awake::Changed
                 && let Err(error) = interrupt::ask(patience.interruptible)
             {
-                return self.give_up(keep, error);
+                return self.give_up(keep | hungry, error);
             }
         }
     }
@@ -260,10 +296,14 @@ impl Words {
         }
     }
 
-    /// Goes without the lock. If we slept, a wake may have been ours: then it is somebody else's now.
-    fn give_up(&self, keep: u64, error: Error) -> Result<bool> {
-        if keep != 0 {
-            futex::wake(&self.word, 1);
+    /// Goes without the lock. If we slept, a wake may have been ours: then it is somebody else's now, and who leaves the
+    /// lock to us waits in vain.
+    fn give_up(&self, marks: u64, error: Error) -> Result<bool> {
+        if marks & HUNGRY != 0 {
+            self.word.fetch_and(!HUNGRY, Ordering::Relaxed);
+        }
+        if marks != 0 {
+            futex::wake(&self.word, 1, Bed::Any);
         }
         Err(error)
     }
@@ -299,7 +339,7 @@ impl Words {
             // PAIRS lock.hand-over: what we did while we held it is seen by the next owner.
             match self.word.compare_exchange(
                 seen,
-                seen & DIED,
+                seen & (DIED | HUNGRY),
                 Ordering::Release,
                 Ordering::Relaxed,
             ) {
@@ -307,8 +347,11 @@ impl Words {
                 Err(now) => seen = now,
             }
         }
-        if seen & WAITERS != 0 {
-            futex::wake(&self.word, 1);
+        if seen & HUNGRY != 0 && futex::wake(&self.word, 1, Bed::First) {
+            return Ok(());
+        }
+        if seen & (WAITERS | HUNGRY) != 0 {
+            futex::wake(&self.word, 1, Bed::Any);
         }
         Ok(())
     }

@@ -319,7 +319,10 @@ fn who_is_out_of_time_leaves_the_others_their_wakes() {
         each(4, move |me| {
             let limit = match me {
                 // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
-                3 => return futex::wake(&in_thread.words.word, i32::MAX),
+                3 => {
+                    futex::wake(&in_thread.words.word, i32::MAX, futex::Bed::Any);
+                    return;
+                }
                 2 => Limit::Within(1),
                 _ => Limit::Forever,
             };

@@ -20,9 +20,22 @@ pub enum Awake {
     Signal,
 }
 
-/// Sleeps while the lower half of `word` is that of `expected`, at most until `deadline` of `clock::monotonic`.
+/// Where sleepers lie: whoever wakes can mean some of them. These are bits of FUTEX_WAIT_BITSET.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Bed {
+    /// Those who go first.
+    First = 1,
+    /// The others.
+    Other = 2,
+    /// All of them.
+    Any = 3,
+}
+
+/// Sleeps in `bed` while the lower half of `word` is that of `expected`, at most until `deadline` of
+/// `clock::monotonic`.
 #[cfg(not(loom))]
-pub fn wait(word: &AtomicU64, expected: u64, deadline: u64) -> Awake {
+pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, bed: Bed) -> Awake {
     /// Nanoseconds in a second.
     const SECOND: u64 = 1_000_000_000;
     let until = libc::timespec {
@@ -39,7 +52,7 @@ pub fn wait(word: &AtomicU64, expected: u64, deadline: u64) -> Awake {
             expected as u32,
             &raw const until,
             std::ptr::null::<u32>(),
-            libc::FUTEX_BITSET_MATCH_ANY,
+            bed as u32,
         )
     };
     match nix::errno::Errno::result(result) {
@@ -49,38 +62,65 @@ pub fn wait(word: &AtomicU64, expected: u64, deadline: u64) -> Awake {
     }
 }
 
-/// Wakes up to `count` sleepers.
+/// Wakes up to `count` sleepers in `bed`; returns whether there was one.
 #[cfg(not(loom))]
-pub fn wake(word: &AtomicU64, count: i32) {
+pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
     // SAFETY: the address is only a name for the sleepers; nothing is read or written there.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    let woken = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE_BITSET,
+            count,
+            std::ptr::null::<libc::timespec>(),
+            std::ptr::null::<u32>(),
+            bed as u32,
+        )
+    };
+    woken > 0
 }
 
 /// The model of both: a lost wake shows as a deadlock, because here no deadline ever comes.
 #[cfg(loom)]
 mod model {
-    use super::{AtomicU64, Awake};
+    use super::{AtomicU64, Awake, Bed};
     use crate::sys::atomic::Ordering;
-    use loom::sync::{Condvar, Mutex};
+    use loom::sync::{Condvar, Mutex, MutexGuard};
+
+    /// How many sleep in each bed, the first ones first.
+    type Sleepers = Mutex<[usize; 2]>;
 
     loom::lazy_static! {
-        static ref BED: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+        static ref BEDS: (Sleepers, [Condvar; 2]) = (Mutex::new([0; 2]), [Condvar::new(), Condvar::new()]);
     }
 
-    pub fn wait(word: &AtomicU64, expected: u64, _deadline: u64) -> Awake {
-        let guard = BED.0.lock().expect("nobody panics");
+    fn sleepers() -> MutexGuard<'static, [usize; 2]> {
+        BEDS.0.lock().expect("nobody panics")
+    }
+
+    pub fn wait(word: &AtomicU64, expected: u64, _deadline: u64, bed: Bed) -> Awake {
+        let mut sleepers = sleepers();
         if word.load(Ordering::Relaxed) as u32 == expected as u32 {
-            drop(BED.1.wait(guard).expect("nobody panics"));
+            let bed = usize::from(bed != Bed::First);
+            sleepers[bed] += 1;
+            drop(BEDS.1[bed].wait(sleepers).expect("nobody panics"));
         }
         Awake::Changed
     }
 
-    pub fn wake(_word: &AtomicU64, count: i32) {
-        let _guard = BED.0.lock().expect("nobody panics");
-        match count {
-            1 => BED.1.notify_one(),
-            _ => BED.1.notify_all(),
+    /// Of both kinds the others are woken first: the kernel goes by who came first, which may be either.
+    pub fn wake(_word: &AtomicU64, count: i32, bed: Bed) -> bool {
+        let mut sleepers = sleepers();
+        let mut left = count;
+        for kind in [1, 0] {
+            let meant = bed == Bed::Any || (bed == Bed::First) == (kind == 0);
+            while meant && left > 0 && sleepers[kind] > 0 {
+                sleepers[kind] -= 1;
+                left -= 1;
+                BEDS.1[kind].notify_one();
+            }
         }
+        left < count
     }
 }
 #[cfg(loom)]

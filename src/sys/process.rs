@@ -1,7 +1,7 @@
 //! Asks the kernel about this process.
 
 use nix::sys::resource::{Resource, getrlimit};
-use std::num::NonZeroUsize;
+use nix::unistd::{SysconfVar, sysconf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What a limit that does not exist is told as.
@@ -53,13 +53,14 @@ pub fn open_files_limit() -> u64 {
     limit(Resource::RLIMIT_NOFILE)
 }
 
-/// Returns how many processors this process may run on.
+/// Returns how many processors the machine has: whoever holds a lock may run on one that this process may not use.
 pub fn processors() -> usize {
     /// 0 until it was asked for.
     static KNOWN: AtomicUsize = AtomicUsize::new(0);
     match KNOWN.load(Ordering::Relaxed) {
         0 => {
-            let count = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+            let count = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+            let count = count.map_or(1, |count| count.max(1) as usize);
             KNOWN.store(count, Ordering::Relaxed);
             count
         }

@@ -1,0 +1,78 @@
+/*
+ * What the benches of locks share: the locks themselves, and how to fork and to end helpers.
+ *
+ *   lock.c           uncontended, one process
+ *   lock_rivals.c    several processes: contended, handed over
+ *   lock_deaths.c    the holder killed; blocked waiters; what claims and probes cost
+ */
+
+#ifndef LOCK_H
+#define LOCK_H
+
+#include "pairs.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <shmkit.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+/* The peers, in memory that forked children share; each in a line of its own. */
+struct peers {
+	_Alignas(64) uint64_t word;
+	_Alignas(64) pthread_mutex_t normal;
+	_Alignas(64) pthread_mutex_t robust;
+	_Alignas(64) sem_t semaphore;
+	_Alignas(64) char boost[128];
+};
+
+extern struct peers *peers;
+/* Ours, without a name: forked children have it too. */
+extern shmkit_lock *lock;
+/* The name that this run may give to a segment. */
+extern char name[64];
+
+/* bare.c, a shared library */
+int bare_acquire(uint64_t *word);
+int bare_release(uint64_t *word);
+
+/* boost.cpp */
+size_t boost_size(void);
+void boost_make(void *place);
+int64_t boost_turn(void *place, long rounds, int64_t (*clock)(void));
+int boost_acquire(void *place);
+int boost_release(void *place);
+
+/* Say what failed, and return -1. */
+int bad(const char *what);
+int refused(const char *what);
+
+/* Maps zeros that forked children share; NULL where that fails. */
+void *shared_memory(size_t size);
+
+/* Makes a robust mutex for processes. */
+int make_robust(pthread_mutex_t *mutex);
+
+/*
+ * Forks a helper that runs `body` and ends; it is killed when this process ends, however it ends. Returns its pid, or
+ * -1.
+ */
+pid_t start(void (*body)(void *), void *argument);
+
+/* Kills a helper and waits for its end. */
+void finish(pid_t child);
+
+/* Waits until `*word` is at least `wanted`; -1 where that takes a minute. */
+int reach(atomic_int *word, int wanted);
+
+/* Sleeps for so many ns. */
+void rest_for(int64_t ns);
+
+int bench_contended(int pairs);
+int bench_crowded(int pairs);
+int bench_handoff(int pairs);
+int bench_killed(int pairs);
+int bench_waiter(int pairs);
+int bench_participants(int pairs);
+
+#endif

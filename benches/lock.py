@@ -1,0 +1,313 @@
+"""Locks beside their peers: pthread, sem_t and Boost from C, multiprocessing and posix_ipc from Python."""
+
+import contextlib
+import mmap
+import multiprocessing
+import os
+import threading
+import time
+
+import pairs
+import posix_ipc
+import shmkit
+
+ALONE = "C: acquire and release, nobody else wants it"
+CONTENDED = "C: one acquisition, two processes that want it all the time"
+CROWDED = "C: one acquisition, 64 processes"
+RUNNING = "C: handed over to a process that looks for it"
+ASLEEP = "C: handed over to a process that sleeps"
+MANY = "C: 10,000 locks in one segment, in turn"
+CLAIM = "C: to become a participant, by the number of others"
+PROBE = "C: to ask whether an owner lives, by the number of participants"
+PY_ALONE = "Python: acquire(); release()"
+PY_WITH = "Python: with lock"
+PY_RLOCK = "Python: RLock"
+PY_CONTENDED = "Python: one acquisition, two processes that want it all the time"
+PY_NOGIL = "Cython: one increment without the GIL, two processes"
+
+COMPARISONS = [
+    pairs.Comparison("alone", "shmkit", "exchanges, inlined", 1.7, ALONE),
+    pairs.Comparison("alone", "shmkit", "exchanges, in a library", None, ALONE),
+    pairs.Comparison("alone", "shmkit", "pthread", 1.1, ALONE),
+    pairs.Comparison("alone", "shmkit", "pthread robust", 0.65, ALONE),
+    pairs.Comparison("alone", "shmkit", "sem_t", None, ALONE),
+    pairs.Comparison("alone", "shmkit", "Boost", None, ALONE),
+    pairs.Comparison("alone", "shmkit RLock", "pthread robust", None, ALONE),
+    pairs.Comparison("contended", "shmkit", "pthread robust", 1 / 1.5, CONTENDED),
+    pairs.Comparison("contended", "shmkit", "pthread", None, CONTENDED),
+    pairs.Comparison("contended", "shmkit", "sem_t", None, CONTENDED),
+    pairs.Comparison("contended", "shmkit", "Boost", None, CONTENDED),
+    pairs.Comparison("crowded", "shmkit, 64 processes", "shmkit, 2 processes", 2, CROWDED),
+    pairs.Comparison("crowded", "shmkit, 64 processes", "pthread, 64 processes", None, CROWDED),
+    pairs.Comparison("crowded", "shmkit, 64 processes", "pthread robust, 64 processes", None, CROWDED),
+    pairs.Comparison("handoff, running", "shmkit", "looks for ever", None, RUNNING),
+    pairs.Comparison("handoff, running", "shmkit", "pthread", None, RUNNING),
+    pairs.Comparison("handoff, running", "shmkit", "pthread robust", None, RUNNING),
+    pairs.Comparison("handoff, asleep", "shmkit", "raw futex", 1, ASLEEP),
+    pairs.Comparison("handoff, asleep", "shmkit", "raw futex, deadline", None, ASLEEP),
+    pairs.Comparison("handoff, asleep", "shmkit", "pthread robust", None, ASLEEP),
+    pairs.Comparison("many", "10,000 locks", "one lock", None, MANY),
+    pairs.Comparison("many", "10,000 words", "one word", None, MANY),
+    pairs.Comparison("many", "10,000 locks", "10,000 words", 1.7, MANY),
+    pairs.Comparison("claim", "64", "1", None, CLAIM),
+    pairs.Comparison("claim", "1,000", "1", None, CLAIM),
+    pairs.Comparison("poll", "1,000", "1", None, PROBE + ", polled"),
+    pairs.Comparison("probe, living", "64", "1", None, PROBE + ", it lives"),
+    pairs.Comparison("probe, living", "1,000", "1", None, PROBE + ", it lives"),
+    pairs.Comparison("probe, dead", "64", "1", None, PROBE + ", it is dead"),
+    pairs.Comparison("probe, dead", "1,000", "1", None, PROBE + ", it is dead"),
+    pairs.Comparison("python alone", "shmkit", "multiprocessing", 1, PY_ALONE),
+    pairs.Comparison("python alone", "shmkit", "posix_ipc", None, PY_ALONE),
+    pairs.Comparison("python with", "shmkit", "multiprocessing", 0.35, PY_WITH),
+    pairs.Comparison("python with", "shmkit", "posix_ipc", None, PY_WITH),
+    pairs.Comparison("python RLock", "shmkit", "multiprocessing", None, PY_RLOCK),
+    pairs.Comparison("python contended", "shmkit", "multiprocessing", 1 / 3, PY_CONTENDED),
+    pairs.Comparison("python contended", "shmkit", "posix_ipc", None, PY_CONTENDED),
+    pairs.Comparison("python nogil", "busy thread", "busy process", 1.1, PY_NOGIL),
+    pairs.Comparison("python nogil", "busy thread", "nothing else", None, PY_NOGIL),
+    pairs.Comparison("python nogil", "busy thread", "multiprocessing, busy thread", None, PY_NOGIL),
+]
+
+SHARE = "C: the lesser of two processes has of all acquisitions"
+LEAST = "C: the least of 64 processes has of an even share"
+CHANGES = "C: how often the lock goes to the other process"
+KILLED = "C: from kill to the waiter's owning the lock"
+
+FIGURES = [
+    *(
+        pairs.Figure("contended", f"{who}: lesser share", "%", 0.35 if who == "shmkit" else None, SHARE, least=True)
+        for who in ("shmkit", "pthread", "pthread robust", "sem_t", "Boost")
+    ),
+    *(
+        pairs.Figure("contended", f"{who}: changes", "/s", None, CHANGES)
+        for who in ("shmkit", "pthread", "pthread robust", "sem_t", "Boost")
+    ),
+    *(
+        pairs.Figure("crowded", f"{who}: of an even share", "%", None, LEAST)
+        for who in ("shmkit", "pthread", "pthread robust")
+    ),
+    pairs.Figure("handoff", "shmkit", "s", 1e-6, RUNNING),
+    *(
+        pairs.Figure("killed", f"shmkit, after {after}", "s", 0.02, KILLED, worst=True)
+        for after in ("0.01 s", "0.1 s", "1 s", "3 s")
+    ),
+    pairs.Figure("killed", "shmkit, 256 MiB touched", "s", None, KILLED, worst=True),
+    pairs.Figure("killed", "pthread robust, after 0.1 s", "s", None, KILLED, worst=True),
+    pairs.Figure("waiter", "shmkit", "%", 0.005, "C: what a blocked waiter takes of a processor", worst=True),
+    pairs.Figure("many", "made", "", None, "C: making lock 1 to 10,000, per lock, beside making the first 1,000"),
+    *(
+        pairs.Figure("python contended", f"{who}: lesser share", "%", None, "Python: the lesser of two processes has")
+        for who in ("shmkit", "multiprocessing", "posix_ipc")
+    ),
+]
+
+# Seconds that helpers work in a turn, which is told as if there had been so many rounds in it.
+WORK = 0.1
+ROUNDS = 100_000
+
+
+def semaphore():
+    """Return a semaphore of posix_ipc that is a lock, and has no name any more."""
+    made = posix_ipc.Semaphore(None, posix_ipc.O_CREX, initial_value=1)
+    made.unlink()
+    return made
+
+
+def alone(lock):
+    """Make a contender that takes and releases."""
+
+    def turn(rounds):
+        each = range(rounds)
+        begin = time.perf_counter()
+        for _ in each:
+            lock.acquire()
+            lock.release()
+        return time.perf_counter() - begin
+
+    return turn
+
+
+def inside(lock):
+    """Make a contender that enters and leaves."""
+
+    def turn(rounds):
+        each = range(rounds)
+        begin = time.perf_counter()
+        for _ in each:
+            with lock:
+                pass
+        return time.perf_counter() - begin
+
+    return turn
+
+
+def bench_alone(count, samples):
+    """Measure a lock that nobody else wants."""
+    locks = {"shmkit": shmkit.Lock(), "multiprocessing": multiprocessing.Lock(), "posix_ipc": semaphore()}
+    recursive = {"shmkit": shmkit.RLock(), "multiprocessing": multiprocessing.RLock()}
+    for bench, made in (
+        ("python alone", {name: alone(lock) for name, lock in locks.items()}),
+        ("python with", {name: inside(lock) for name, lock in locks.items()}),
+        ("python RLock", {name: alone(lock) for name, lock in recursive.items()}),
+    ):
+        for sample in pairs.measure(made, count):
+            samples.add(bench, sample)
+
+
+# --- two processes ----------------------------------------------------------------------------------------------------
+
+
+def contend(lock, shared):
+    """Take the lock and release it until the first byte says stop; return how often."""
+    count = 0
+    while not shared[0]:
+        with lock:
+            count += 1
+    return count
+
+
+def increment(lock, shared):
+    """Do the same without the GIL."""
+    import increment as compiled  # noqa: PLC0415 (only this bench needs it)
+
+    view = memoryview(shared)
+    return compiled.until_stopped(lock, view[:1], view[64:72].cast("l"))
+
+
+def idle(shared):
+    """Keep a processor, and the GIL of this process, busy."""
+    while not shared[0]:
+        pass
+
+
+def with_busy_thread(work):
+    """Have a thread of the same process run Python all the time."""
+
+    def both(lock, shared):
+        thread = threading.Thread(target=idle, args=(shared,))
+        thread.start()
+        try:
+            return work(lock, shared)
+        finally:
+            thread.join()
+
+    return both
+
+
+def only_busy(_lock, shared):
+    """Take no lock."""
+    idle(shared)
+    return 0
+
+
+class Helpers:
+    """Processes that work at the same time when asked; each may be bound to a processor."""
+
+    def __init__(self, jobs):
+        """Fork one for each of `jobs`: a dict of contender to a function of the shared bytes, or None to rest."""
+        self.shared = mmap.mmap(-1, mmap.PAGESIZE)
+        self.ends = []
+        context = multiprocessing.get_context("fork")
+        processors = sorted(os.sched_getaffinity(0))
+        for number, job in enumerate(jobs):
+            here, there = context.Pipe()
+            arguments = (there, job, processors[number % len(processors)])
+            process = context.Process(target=self.serve, args=arguments, daemon=True)
+            process.start()
+            there.close()
+            self.ends.append((here, process))
+
+    def serve(self, channel, job, processor):
+        """Work when asked."""
+        os.sched_setaffinity(0, {processor})
+        with contextlib.suppress(EOFError, KeyboardInterrupt):
+            while True:
+                work = job.get(channel.recv())
+                channel.send("ready")
+                if channel.recv() == "go":
+                    channel.send(work(self.shared) if work else None)
+
+    def counts(self, contender):
+        """Have them work for a while; return how long that was, and how much each did."""
+        self.shared[0] = 0
+        for word in (contender, "go"):
+            for channel, _ in self.ends:
+                channel.send(word)
+            if word != "go":
+                for channel, _ in self.ends:
+                    channel.recv()
+        begin = time.perf_counter()
+        time.sleep(WORK)
+        took = time.perf_counter() - begin
+        self.shared[0] = 1
+        return took, [count for count in (channel.recv() for channel, _ in self.ends) if count is not None]
+
+    def contender(self, name, note=None):
+        """Make a contender; `note` is given what each helper did."""
+
+        def turn(rounds):
+            took, counts = self.counts(name)
+            if note:
+                note(counts)
+            return took * rounds / max(sum(counts), 1)
+
+        return turn
+
+    def close(self):
+        """End them."""
+        for channel, process in self.ends:
+            channel.close()
+            process.kill()
+            process.join()
+
+
+def bind(work, lock):
+    """Return work as a helper does it."""
+    return lambda shared: work(lock, shared)
+
+
+def bench_contended(count, samples):
+    """Measure a lock that two processes want all the time."""
+    locks = {"shmkit": shmkit.Lock(), "multiprocessing": multiprocessing.Lock(), "posix_ipc": semaphore()}
+    job = {name: bind(contend, lock) for name, lock in locks.items()}
+    helpers = Helpers([job, job])
+
+    def note(name):
+        def share(counts):
+            figure = {f"{name}: lesser share": min(counts) / max(sum(counts), 1)}
+            samples.add_figure("python contended", figure)
+
+        return share
+
+    try:
+        contenders = {name: helpers.contender(name, note(name)) for name in job}
+        for sample in pairs.measure(contenders, count, ROUNDS):
+            samples.add("python contended", sample)
+    finally:
+        helpers.close()
+
+
+def bench_nogil(count, samples):
+    """Measure increments without the GIL, with and without a thread of the same process that runs Python."""
+    lock, other = shmkit.Lock(), multiprocessing.Lock()
+    job = {
+        "busy thread": bind(with_busy_thread(increment), lock),
+        "busy process": bind(increment, lock),
+        "nothing else": bind(increment, lock),
+        "multiprocessing, busy thread": bind(with_busy_thread(contend), other),
+    }
+    busy = {"busy process": bind(only_busy, None)}
+    # The third and the fourth take as much of the processors as the busy threads do, from processes of their own.
+    helpers = Helpers([job, job, busy, busy])
+    try:
+        contenders = {name: helpers.contender(name) for name in job}
+        for sample in pairs.measure(contenders, count, ROUNDS):
+            samples.add("python nogil", sample)
+    finally:
+        helpers.close()
+
+
+FROM_PYTHON = {"python alone": bench_alone, "python contended": bench_contended, "python nogil": bench_nogil}
+
+if __name__ == "__main__":
+    pairs.main(__doc__, "locks", from_python=FROM_PYTHON, comparisons=COMPARISONS, wanted=FIGURES)

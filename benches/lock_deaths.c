@@ -1,0 +1,445 @@
+/*
+ * Locks whose holders die or do not: how soon a waiter has the lock of one that was killed, what waiting costs, and what
+ * it costs to become a participant and to ask whether another one lives, by how many there are.
+ */
+
+#include "lock.h"
+
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { LINE = 64, TRIALS = 10, BATCHES = 2, WAITERS = 5, DEAD_LOCKS = 512 };
+
+/* Between the deaths of two holders, in ns, so that none is measured while another one is torn down. */
+static const int64_t APART = 40000000;
+/* No sleep of a waiter is longer (src/sync/lock.rs). */
+static const int64_t LONGEST_SLEEP = 12000000;
+static const size_t LARGE = (size_t)256 << 20;
+static const int64_t TWO_SECONDS = 2000000000;
+
+/* --- the holder is killed ---------------------------------------------------------------------------------------- */
+
+/* One lock, the process that holds it and is killed, and the one that waits. */
+struct trial {
+	shmkit_lock *lock;
+	pthread_mutex_t *mutex;
+	size_t touched;
+	/* When the waiter begins to wait; when the holder was killed; when the waiter had the lock. */
+	int64_t begin, killed;
+	volatile int64_t owned;
+	atomic_int held, done, failed;
+	pid_t holder, waiter;
+};
+
+static struct trial *trials;
+
+static void sleep_until(int64_t time)
+{
+	struct timespec until = {.tv_sec = time / 1000000000, .tv_nsec = time % 1000000000};
+
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+}
+
+static void hold(void *argument)
+{
+	struct trial *trial = argument;
+	int failed = trial->mutex ? pthread_mutex_lock(trial->mutex)
+				  : shmkit_lock_acquire(trial->lock, SHMKIT_FOREVER, 0, NULL);
+
+	if (trial->touched) {
+		void *memory = mmap(NULL, trial->touched, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (memory == MAP_FAILED)
+			failed = 1;
+		else
+			memset(memory, 1, trial->touched);
+	}
+	atomic_store(&trial->failed, failed);
+	atomic_store(&trial->held, 1);
+	for (;;)
+		pause();
+}
+
+static void await(void *argument)
+{
+	struct trial *trial = argument;
+	uint32_t recovered = 0;
+	int failed;
+
+	sleep_until(trial->begin);
+	if (trial->mutex)
+		recovered = pthread_mutex_lock(trial->mutex) == EOWNERDEAD;
+	failed = trial->mutex ? 0 : shmkit_lock_acquire(trial->lock, SHMKIT_FOREVER, 0, &recovered);
+	trial->owned = now();
+	atomic_store(&trial->failed, failed || !recovered);
+	atomic_store(&trial->done, 1);
+}
+
+static void end_trial(struct trial *trial)
+{
+	finish(trial->holder);
+	finish(trial->waiter);
+	if (trial->lock)
+		shmkit_lock_close(trial->lock);
+	if (trial->mutex)
+		munmap(trial->mutex, sizeof(*trial->mutex));
+	memset(trial, 0, sizeof(*trial));
+}
+
+/* Starts a holder, which has the lock when this returns. */
+static int begin_trial(struct trial *trial, int robust, size_t touched)
+{
+	trial->touched = touched;
+	if (robust) {
+		trial->mutex = shared_memory(sizeof(*trial->mutex));
+		if (!trial->mutex || make_robust(trial->mutex))
+			return -1;
+	} else if (shmkit_lock_create(NULL, NULL, &trial->lock)) {
+		return refused("create");
+	}
+	trial->holder = start(hold, trial);
+	if (trial->holder < 0 || reach(&trial->held, 1) || atomic_load(&trial->failed))
+		return -1;
+	return 0;
+}
+
+/* Kills each holder when its waiter has waited so long, and tells how long after that the waiter had the lock. */
+static int kill_holders(const char *what, int robust, size_t touched, int64_t delay)
+{
+	/* The waits differ, so that deaths come at any time of the waiter's sleeps. */
+	int64_t first, step = delay / TRIALS < LONGEST_SLEEP / TRIALS ? delay / TRIALS : LONGEST_SLEEP / TRIALS;
+	int result = 0;
+
+	for (int i = 0; i < TRIALS && !result; i++)
+		result = begin_trial(&trials[i], robust, touched);
+	first = now() + APART;
+	for (int i = 0; i < TRIALS && !result; i++) {
+		trials[i].begin = first + i * APART;
+		trials[i].waiter = start(await, &trials[i]);
+		result = trials[i].waiter < 0 ? -1 : 0;
+	}
+	for (int i = 0; i < TRIALS && !result; i++) {
+		sleep_until(trials[i].begin + delay + i * step);
+		trials[i].killed = now();
+		finish(trials[i].holder);
+		trials[i].holder = 0;
+	}
+	for (int i = 0; i < TRIALS && !result; i++) {
+		result = reach(&trials[i].done, 1);
+		if (!result && atomic_load(&trials[i].failed)) {
+			complain(what, "the waiter was not told of the death");
+			result = -1;
+		} else if (!result) {
+			tell_figure("killed", what, (double)(trials[i].owned - trials[i].killed) / 1e9);
+		}
+	}
+	for (int i = 0; i < TRIALS; i++)
+		end_trial(&trials[i]);
+	return result;
+}
+
+int bench_killed(int pairs)
+{
+	static const struct {
+		const char *what;
+		int robust;
+		size_t touched;
+		int64_t delay;
+	} CASES[] = {{"shmkit, after 0.01 s", 0, 0, 10000000},
+		     {"shmkit, after 0.1 s", 0, 0, 100000000},
+		     {"shmkit, after 1 s", 0, 0, 1000000000},
+		     {"shmkit, after 3 s", 0, 0, 3000000000},
+		     {"shmkit, 256 MiB touched", 0, LARGE, 100000000},
+		     {"pthread robust, after 0.1 s", 1, 0, 100000000}};
+
+	(void)pairs;
+	trials = shared_memory(TRIALS * sizeof(*trials));
+	if (!trials)
+		return bad("mmap");
+	for (size_t i = 0; i < sizeof(CASES) / sizeof(*CASES); i++) {
+		for (int batch = 0; batch < BATCHES; batch++)
+			if (stopped() || kill_holders(CASES[i].what, CASES[i].robust, CASES[i].touched, CASES[i].delay))
+				return -1;
+	}
+	return munmap(trials, TRIALS * sizeof(*trials));
+}
+
+/* --- what a blocked waiter costs --------------------------------------------------------------------------------- */
+
+static void block(void *argument)
+{
+	(void)argument;
+	shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, NULL);
+}
+
+static int64_t used_by(pid_t child)
+{
+	struct timespec used;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(child, &clock) || clock_gettime(clock, &used))
+		return -1;
+	return (int64_t)used.tv_sec * 1000000000 + used.tv_nsec;
+}
+
+int bench_waiter(int pairs)
+{
+	pid_t children[WAITERS] = {0};
+	int64_t before[WAITERS], begin;
+	int result = 0;
+
+	(void)pairs;
+	if (shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, NULL))
+		return refused("acquire");
+	for (int i = 0; i < WAITERS && !result; i++) {
+		children[i] = start(block, NULL);
+		result = children[i] < 0 ? -1 : 0;
+	}
+	/* They have begun. */
+	rest_for(100000000);
+	begin = now();
+	for (int i = 0; i < WAITERS && !result; i++)
+		before[i] = used_by(children[i]);
+	rest_for(TWO_SECONDS);
+	for (int i = 0; i < WAITERS && !result; i++) {
+		int64_t after = used_by(children[i]);
+
+		if (before[i] < 0 || after < 0)
+			result = bad("the CPU time of a waiter");
+		else
+			tell_figure("waiter", "shmkit", (double)(after - before[i]) / (double)(now() - begin));
+	}
+	for (int i = 0; i < WAITERS; i++)
+		finish(children[i]);
+	return shmkit_lock_release(lock) ? refused("release") : result;
+}
+
+/* --- many participants ------------------------------------------------------------------------------------------- */
+
+/* A segment with so many participants: processes that have used it and sleep, the last of which holds a lock. */
+struct crowd {
+	int size;
+	char name[64];
+	pid_t *people;
+	shmkit_segment *segment;
+	shmkit_lock *held;
+	shmkit_lock *dead[DEAD_LOCKS];
+};
+
+static struct crowd crowds[] = {{.size = 1}, {.size = 64}, {.size = 1000}};
+
+enum { CROWDS = sizeof(crowds) / sizeof(*crowds), MOST_PARTICIPANTS = 4096, HELD = LINE, DEAD = 2 * LINE };
+
+static atomic_int *answers;
+
+/* Opens a crowd's segment as another process would, and one of its locks. */
+static int enter(const struct crowd *crowd, uint64_t offset, shmkit_segment **segment, shmkit_lock **out)
+{
+	if (shmkit_segment_open(crowd->name, 0, NULL, segment))
+		return refused("open");
+	if (!shmkit_lock_create_at(*segment, offset, NULL, out))
+		return 0;
+	refused("create_at");
+	shmkit_segment_close(*segment);
+	return -1;
+}
+
+/* Becomes a participant, and stays one. The last one holds the lock: the kernel looks at those who came before it. */
+static void take_part(void *argument)
+{
+	const struct crowd *crowd = argument;
+	int last = atomic_load(answers) == crowd->size - 1;
+	shmkit_segment *segment;
+	shmkit_lock *mine;
+
+	if (enter(crowd, last ? HELD : 0, &segment, &mine))
+		return;
+	if (shmkit_lock_acquire(mine, SHMKIT_FOREVER, 0, NULL) || (!last && shmkit_lock_release(mine)))
+		return;
+	atomic_fetch_add(answers, 1);
+	for (;;)
+		pause();
+}
+
+/* Dies while it holds all the locks that are there to be held by the dead. */
+static void take_all(void *argument)
+{
+	struct crowd *crowd = argument;
+
+	for (int i = 0; i < DEAD_LOCKS; i++)
+		if (shmkit_lock_acquire(crowd->dead[i], SHMKIT_FOREVER, 0, NULL))
+			return;
+	atomic_fetch_add(answers, 1);
+	for (;;)
+		pause();
+}
+
+static int64_t claim(struct crowd *crowd, long rounds)
+{
+	int64_t took = 0;
+
+	for (long i = 0; i < rounds; i++) {
+		shmkit_segment *segment;
+		shmkit_lock *mine;
+		int64_t begin;
+		int failed;
+
+		if (enter(crowd, 0, &segment, &mine))
+			return -1;
+		begin = now();
+		failed = shmkit_lock_acquire(mine, SHMKIT_FOREVER, 0, NULL);
+		took += now() - begin;
+		if (failed || shmkit_lock_release(mine))
+			return refused("claim");
+		shmkit_lock_close(mine);
+		shmkit_segment_close(segment);
+	}
+	return took;
+}
+
+/* Asks for a lock of the last participant: a poll, which asks the kernel once a millisecond. */
+static int64_t poll_one(struct crowd *crowd, long rounds)
+{
+	int64_t begin = now();
+
+	for (long i = 0; i < rounds; i++)
+		if (shmkit_lock_acquire(crowd->held, SHMKIT_NOWAIT, 0, NULL) != SHMKIT_ERR_WOULD_BLOCK)
+			return refused("the lock of a living process");
+	return now() - begin;
+}
+
+/* Asks for that lock and for one of our own in turn: each time the owner is another one, and the kernel is asked. */
+static int64_t ask_living(struct crowd *crowd, long rounds)
+{
+	shmkit_lock *own = crowd->dead[0];
+	int64_t took;
+	int failed = 0;
+
+	if (shmkit_lock_acquire(own, SHMKIT_NOWAIT, 0, NULL))
+		return refused("a lock that is free");
+	took = now();
+	for (long i = 0; i < rounds; i++)
+		failed |= shmkit_lock_acquire(i % 2 ? own : crowd->held, SHMKIT_NOWAIT, 0, NULL) != SHMKIT_ERR_WOULD_BLOCK;
+	took = now() - took;
+	if (shmkit_lock_release(own) || failed)
+		return refused("the lock of a living process");
+	return took;
+}
+
+static int64_t ask_dead(struct crowd *crowd, long rounds)
+{
+	uint32_t recovered = 0;
+	int64_t took;
+	pid_t child;
+
+	atomic_store(answers, 0);
+	child = start(take_all, crowd);
+	if (child < 0 || reach(answers, 1))
+		return -1;
+	finish(child);
+	took = now();
+	for (long i = 0; i < rounds; i++)
+		if (shmkit_lock_acquire(crowd->dead[i], SHMKIT_NOWAIT, 0, &recovered) || !recovered)
+			return refused("the lock of a dead process");
+	took = now() - took;
+	for (long i = 0; i < rounds; i++)
+		if (shmkit_lock_mark_consistent(crowd->dead[i]) || shmkit_lock_release(crowd->dead[i]))
+			return refused("release");
+	return took;
+}
+
+#define BY_CROWD(WHAT)                                                                                                 \
+	static int64_t WHAT##_1(long rounds)                                                                               \
+	{                                                                                                                  \
+		return WHAT(&crowds[0], rounds);                                                                               \
+	}                                                                                                                  \
+	static int64_t WHAT##_64(long rounds)                                                                              \
+	{                                                                                                                  \
+		return WHAT(&crowds[1], rounds);                                                                               \
+	}                                                                                                                  \
+	static int64_t WHAT##_1000(long rounds)                                                                            \
+	{                                                                                                                  \
+		return WHAT(&crowds[2], rounds);                                                                               \
+	}                                                                                                                  \
+	static const struct contender WHAT##_all[CROWDS] = {                                                               \
+		{"1", WHAT##_1}, {"64", WHAT##_64}, {"1,000", WHAT##_1000}};
+
+BY_CROWD(claim)
+BY_CROWD(poll_one)
+BY_CROWD(ask_living)
+BY_CROWD(ask_dead)
+
+static int gather(struct crowd *crowd)
+{
+	shmkit_segment_options how = {
+		.struct_size = sizeof(how), .flags = SHMKIT_SEGMENT_FULL, .participants = MOST_PARTICIPANTS};
+	shmkit_segment *made;
+
+	snprintf(crowd->name, sizeof(crowd->name), "%.40s-%d", name, crowd->size);
+	if (shmkit_segment_create(crowd->name, DEAD + DEAD_LOCKS * LINE, &how, &made))
+		return refused("create");
+	/* Whoever has it open is a participant: this process only while it is measured. */
+	shmkit_segment_close(made);
+	crowd->people = calloc((size_t)crowd->size, sizeof(*crowd->people));
+	if (!crowd->people)
+		return bad("calloc");
+	atomic_store(answers, 0);
+	for (int i = 0; i < crowd->size; i++) {
+		crowd->people[i] = start(take_part, crowd);
+		if (crowd->people[i] < 0 || reach(answers, i + 1))
+			return -1;
+	}
+	return 0;
+}
+
+static int open_locks(struct crowd *crowd)
+{
+	if (enter(crowd, HELD, &crowd->segment, &crowd->held))
+		return -1;
+	for (uint64_t i = 0; i < DEAD_LOCKS; i++)
+		if (shmkit_lock_create_at(crowd->segment, DEAD + i * LINE, NULL, &crowd->dead[i]))
+			return refused("create_at");
+	return 0;
+}
+
+static void disperse(struct crowd *crowd)
+{
+	for (int i = 0; crowd->people && i < crowd->size; i++)
+		finish(crowd->people[i]);
+	free(crowd->people);
+	for (int i = 0; i < DEAD_LOCKS; i++)
+		if (crowd->dead[i])
+			shmkit_lock_close(crowd->dead[i]);
+	if (crowd->held)
+		shmkit_lock_close(crowd->held);
+	if (crowd->segment)
+		shmkit_segment_close(crowd->segment);
+	if (crowd->name[0])
+		shmkit_segment_unlink_name(crowd->name, NULL, 0, 0, 0);
+}
+
+int bench_participants(int pairs)
+{
+	int result = 0;
+
+	answers = shared_memory(sizeof(*answers));
+	if (!answers)
+		return bad("mmap");
+	for (int i = 0; i < CROWDS && !result; i++)
+		result = gather(&crowds[i]);
+	if (!result)
+		result = measure("claim", claim_all, CROWDS, pairs, 0);
+	for (int i = 0; i < CROWDS && !result; i++)
+		result = open_locks(&crowds[i]);
+	if (!result)
+		result = measure("poll", poll_one_all, CROWDS, pairs, 0);
+	if (!result)
+		result = measure("probe, living", ask_living_all, CROWDS, pairs, 0);
+	if (!result)
+		result = measure("probe, dead", ask_dead_all, CROWDS, pairs, DEAD_LOCKS);
+	for (int i = 0; i < CROWDS; i++)
+		disperse(&crowds[i]);
+	munmap(answers, sizeof(*answers));
+	return result;
+}
