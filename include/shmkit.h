@@ -128,7 +128,7 @@
  * second acquire waits for the first one's release.
  *
  * If the owner dies, however it dies, whoever waits gets the lock, usually within a millisecond and at the latest
- * 16 ms after the kernel has torn the dead process down, and is told so: what the lock guards may be half written. A
+ * 12 ms after the kernel has torn the dead process down, and is told so: what the lock guards may be half written. A
  * handle may be used by all threads at once and by forked children.
  */
 typedef struct shmkit_lock shmkit_lock;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// second acquire waits for the first one's release.
 ///
 /// If the owner dies, however it dies, whoever waits gets the lock, usually within a millisecond and at the latest
-/// 16 ms after the kernel has torn the dead process down, and is told so: what the lock guards may be half written. A
+/// 12 ms after the kernel has torn the dead process down, and is told so: what the lock guards may be half written. A
 /// handle may be used by all threads at once and by forked children.
 #[allow(non_camel_case_types)]
 pub struct shmkit_lock {
