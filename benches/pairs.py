@@ -400,7 +400,8 @@ def report(comparisons, samples, given, title, wanted=()):
     results = compare(comparisons, samples)
     console.print(title, style="bold")
     console.print("; ".join(f"{key} {value}" for key, value in facts.items()), soft_wrap=True)
-    console.print(table(results, given.pairs))
+    if results:
+        console.print(table(results, given.pairs))
     others = figures(wanted, samples)
     if others:
         console.print(figure_table(others))
