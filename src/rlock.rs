@@ -58,7 +58,23 @@ impl RLock {
     }
 
     /// Takes the lock, or takes it once more; as `Lock::acquire`. `Overflow`: held 2^64 - 1 times.
+    #[inline(always)]
     pub fn acquire(&self, patience: Patience) -> Result<bool> {
+        match self.acquire_fast() {
+            true => Ok(false),
+            false => self.acquire_slowly(patience),
+        }
+    }
+
+    /// As `Lock::acquire_fast`.
+    #[inline(always)]
+    pub(crate) fn acquire_fast(&self) -> bool {
+        let me = self.placed.known_id();
+        me.is_some_and(|me| rlock::try_acquire(self.placed.words(), me))
+    }
+
+    #[cold]
+    fn acquire_slowly(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
         let (words, life) = (self.placed.words(), &**self.placed.segment());
         rlock::acquire(words, me, patience, &self.spins, life)
@@ -72,6 +88,13 @@ impl RLock {
             recovered,
             of_this_thread: PhantomData,
         })
+    }
+
+    /// Gives the lock back if that is one step: this thread holds it once, nobody waits, and no owner died.
+    #[inline(always)]
+    pub(crate) fn release_fast(&self) -> bool {
+        let me = self.placed.known_id();
+        me.is_some_and(|me| rlock::try_release(self.placed.words(), me))
     }
 
     /// Gives the lock back once. `NotOwner`: this thread does not hold it.

@@ -6,7 +6,7 @@ use super::lock::{
     shmkit_lock_options, tell,
 };
 use super::segment::{named, shmkit_segment};
-use super::status::shmkit_status;
+use super::status::{SHMKIT_OK, shmkit_status};
 use super::{output, run, text, wait};
 use crate::error::Result;
 use crate::layout::Kind;
@@ -252,6 +252,33 @@ pub unsafe extern "C" fn shmkit_rlock_acquire(
     flags: u32,
     recovered: *mut u32,
 ) -> shmkit_status {
+    // As in shmkit_lock_acquire.
+    if wait::is_valid(timeout_ns, flags) && recovered.is_aligned() {
+        // SAFETY: the caller's promise.
+        if let Some(lock) = unsafe { Handle::<RLock>::peek(lock.cast()) }
+            && lock.acquire_fast()
+        {
+            if !recovered.is_null() {
+                // SAFETY: not NULL and aligned; the caller promises that it is writable.
+                unsafe { recovered.write(0) };
+            }
+            return SHMKIT_OK;
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { acquire_slowly(lock, timeout_ns, flags, recovered) }
+}
+
+/// # Safety
+/// As for shmkit_rlock_acquire.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn acquire_slowly(
+    lock: *mut shmkit_rlock,
+    timeout_ns: i64,
+    flags: u32,
+    recovered: *mut u32,
+) -> shmkit_status {
     let body = |lock: &RLock| {
         // SAFETY: the caller's promise.
         let died = unsafe { super::optional(recovered, "recovered") }?;
@@ -269,6 +296,21 @@ pub unsafe extern "C" fn shmkit_rlock_acquire(
 /// As for shmkit_lock_release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rlock_release(lock: *mut shmkit_rlock) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    if let Some(lock) = unsafe { Handle::<RLock>::peek(lock.cast()) }
+        && lock.release_fast()
+    {
+        return SHMKIT_OK;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { release_slowly(lock) }
+}
+
+/// # Safety
+/// As for shmkit_rlock_release.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn release_slowly(lock: *mut shmkit_rlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(lock, RLock::release) }
 }

@@ -25,6 +25,7 @@ use std::thread_local;
 /// The lower half of the participant's ticket and a number that no other thread of this process ever had. A number
 /// alone would do for the threads of one process, but after a take-over the token of the dead one stands there until
 /// the new owner stores its own.
+#[inline(always)]
 fn token(me: Id) -> u64 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static LAST: AtomicU32 = AtomicU32::new(0);
@@ -34,6 +35,33 @@ fn token(me: Id) -> u64 {
     // Nothing is dropped with a thread's number, so a thread that is just ending has it as well.
     let number = NUMBER.with(|number| *number);
     me.ticket() << 32 | u64::from(number)
+}
+
+/// Takes the lock if it is free and no owner died.
+#[inline(always)]
+pub fn try_acquire(words: &Words, me: Id) -> bool {
+    let taken = words.try_acquire(me);
+    if taken {
+        words.depth.store(1, Ordering::Relaxed);
+        words.token.store(token(me), Ordering::Relaxed);
+    }
+    taken
+}
+
+/// Gives the lock back if this thread holds it once, nobody waits and no owner died.
+#[inline(always)]
+pub fn try_release(words: &Words, me: Id) -> bool {
+    if !is_held_by_this_thread(words, me) || words.depth.load(Ordering::Relaxed) != 1 {
+        return false;
+    }
+    let token = words.token.load(Ordering::Relaxed);
+    words.token.store(0, Ordering::Relaxed);
+    let given = words.try_release(me);
+    if !given {
+        // It is still ours, and so is the token.
+        words.token.store(token, Ordering::Relaxed);
+    }
+    given
 }
 
 /// Takes the lock, or takes it once more; returns as `Words::acquire`.
@@ -46,6 +74,9 @@ pub fn acquire(
     spins: &Spins,
     life: &impl Life,
 ) -> Result<bool> {
+    if try_acquire(words, me) {
+        return Ok(false);
+    }
     if is_held_by_this_thread(words, me) {
         let depth = words.depth.load(Ordering::Relaxed);
         let deeper = depth
@@ -62,6 +93,9 @@ pub fn acquire(
 
 /// Gives the lock back once. `NotOwner`: another thread holds it, or nobody.
 pub fn release(words: &Words, me: Id) -> Result<()> {
+    if try_release(words, me) {
+        return Ok(());
+    }
     if !is_held_by_this_thread(words, me) {
         return Err(Error::NotOwner(
             "this thread does not hold the recursive lock".into(),
@@ -94,6 +128,7 @@ pub fn depth(words: &Words, me: Id) -> u64 {
     }
 }
 
+#[inline(always)]
 fn is_held_by_this_thread(words: &Words, me: Id) -> bool {
     words.is_held_by(me) && words.token.load(Ordering::Relaxed) == token(me)
 }
