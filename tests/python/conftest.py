@@ -5,24 +5,26 @@ that what others do on the machine meanwhile is not taken for a leak. pytest-tim
 """
 
 import gc
+import importlib.util
 import itertools
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import textwrap
 from typing import NamedTuple
 
 import pytest
 import shmkit
+from child import HUNG, Child
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PREFIX = f"shmkit-test-{os.getpid()}-"
 NOBODY = 65534
-# How many seconds a process may take before it is taken for hung: far more than any needs. Compilers get more.
-HUNG = 60
+# How many seconds a compiler may take before it is taken for hung.
 HUNG_COMPILER = 140
 
 
@@ -85,6 +87,17 @@ def mappings():
         maps.append(Mapping(os.makedev(major, minor), int(inode), "".join(path).strip()))
     # A file made without a name shows no name here, even when it has got one.
     return [entry for entry in maps if entry.device == device or entry.path.startswith("/memfd:shmkit")]
+
+
+def refused(kind, status, call, *arguments, match=None, number=None, **how):
+    """Assert that the call raises exactly this class with this status, and this errno where it is an OSError."""
+    with pytest.raises(kind, match=match) as caught:
+        call(*arguments, **how)
+    assert type(caught.value) is kind
+    assert caught.value.status == status
+    if number is not None:
+        assert caught.value.errno == number
+    assert str(caught.value)
 
 
 def standing():
@@ -212,6 +225,108 @@ def as_nobody(tmp_path):
     os.chmod(os.environ["SHMKIT_DIR"], 0o700)
 
 
+@pytest.fixture
+def fork():
+    """Return a function that runs `work(child)` in a forked child and returns a Child."""
+    children = []
+
+    def fork(work):
+        children.append(Child(work))
+        return children[-1]
+
+    yield fork
+    for child in children:
+        child.close()
+
+
+@pytest.fixture
+def held(fork):
+    """Return a function that has a child take a lock, and returns the child, which holds it until go()."""
+
+    def held(lock, times=1):
+        def work(child):
+            for _ in range(times):
+                lock.acquire()
+            child.say("held")
+            child.pause()
+            for _ in range(times):
+                lock.release()
+
+        child = fork(work)
+        assert child.said() == "held"
+        return child
+
+    return held
+
+
+def leave_dead(lock, held):
+    """Have a child be killed while it holds the lock, and return the process number it had."""
+    child = held(lock)
+    pid = child.pid
+    child.kill()
+    return pid
+
+
+@pytest.fixture(params=["unnamed", "named", "placed"])
+def place(request):
+    """Return where a lock stands."""
+    return request.param
+
+
+@pytest.fixture(params=[shmkit.Lock, shmkit.RLock], ids=["Lock", "RLock"])
+def kind(request):
+    """Return a class of locks."""
+    return request.param
+
+
+@pytest.fixture
+def make(name):
+    """Return a function that makes a lock of a class: `place` is unnamed, named, placed or built-in."""
+    made = []
+
+    def make(kind, place="unnamed", **how):
+        if place in ("placed", "built-in"):
+            shm = shmkit.SharedMemory(name, create=True, size=4096, full=True)
+            made.append(shm)
+            how.update(segment=shm, offset=None if place == "built-in" else 128)
+        lock = kind(name if place == "named" else None, **how)
+        made.append(lock)
+        return lock
+
+    yield make
+    for thing in reversed(made):
+        if thing.name in shmkit.SharedMemory.names():
+            thing.unlink()
+        thing.close()
+
+
+@pytest.fixture
+def full(name):
+    """Return a full segment of a page."""
+    with shmkit.SharedMemory(name, create=True, size=4096, full=True) as shm:
+        shm.unlink()
+        yield shm
+
+
+# Each class of locks in each place that it can stand in.
+LOCKS = [
+    "Lock-unnamed",
+    "Lock-named",
+    "Lock-placed",
+    "Lock-built-in",
+    "RLock-unnamed",
+    "RLock-named",
+    "RLock-placed",
+]
+
+
+@pytest.fixture(params=LOCKS)
+def lock(request, make):
+    """Return a lock of each class in each place."""
+    kind, _, place = request.param.partition("-")
+    return make(getattr(shmkit, kind), place)
+
+
 def small_file_system(mebibytes=1):
     """Return a command prefix that runs a program with a full-size tmpfs of its own at the folder in $SMALL."""
     command = ["unshare", "-Urm", "--", "sh", "-c"]
@@ -257,3 +372,34 @@ def small_cgroup():
         folder.rmdir()
         return
     pytest.skip("NOT TESTED where no memory cgroup can be made: a full one")
+
+
+DOWNSTREAM = pathlib.Path(__file__).parent / "downstream"
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory):
+    """Return a function that builds one of the packages in downstream/, once, and imports its module."""
+    built = {}
+
+    def build(name):
+        if name not in built:
+            folder = tmp_path_factory.mktemp("downstream") / name
+            shutil.copytree(DOWNSTREAM / name, folder)
+            line = [sys.executable, "setup.py", "build_ext", "--inplace"]
+            # Quick to build; and without the variables by which it could find what is not installed.
+            environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LD_LIBRARY_PATH", "CPATH")}
+            environment["CFLAGS"] = "-O1"
+            done = subprocess.run(
+                line, cwd=folder, env=environment, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "warning" not in done.stderr.lower(), done.stderr
+            file = folder / (name + sysconfig.get_config_var("EXT_SUFFIX"))
+            spec = importlib.util.spec_from_file_location(name, file)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            built[name] = module
+        return built[name]
+
+    return build

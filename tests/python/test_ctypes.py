@@ -8,137 +8,30 @@ from ctypes import POINTER, byref, c_char_p, c_int32, c_uint32, c_uint64, c_void
 import pytest
 import shmkit
 
-OK, INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS = 0, -1, -2, -3, -4, -5
-TOO_LARGE, INTERRUPTED, UNSUPPORTED, VERSION_MISMATCH = -18, -12, -23, -22
-INTERRUPTIBLE, READONLY, CREATED, SEALED = 1, 16, 2048, 4096
-
-HOOK = ctypes.CFUNCTYPE(c_int32, c_void_p)
-VISIT = ctypes.CFUNCTYPE(c_int32, c_char_p, c_void_p)
-
-
-class Options(ctypes.Structure):
-    """shmkit_segment_options."""
-
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("flags", c_uint32),
-        ("capacity", c_uint64),
-        ("mode", c_uint32),
-        ("reserved", c_uint32),
-        ("directory", c_char_p),
-    ]
-
-
-class Info(ctypes.Structure):
-    """shmkit_segment_info."""
-
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("flags", c_uint32),
-        *((name, c_uint64) for name in ("size", "capacity", "allocated", "device", "inode", "links")),
-        ("user", c_uint32),
-        ("mode", c_uint32),
-    ]
-
-
-# Its figures, all of them uint64_t.
-FIGURES = [
-    "largest_named",
-    "largest_anonymous",
-    "directory_total",
-    "directory_free",
-    "memory_total",
-    "memory_available",
-    "swap_total",
-    "swap_free",
-    "cgroup_limit",
-    "cgroup_free",
-    "commit_free",
-    "file_size_limit",
-    "locked_memory_limit",
-    "address_space_limit",
-    "open_files_limit",
-    "page_size",
-    "huge_page_size",
-]
-
-
-class Limits(ctypes.Structure):
-    """shmkit_limits_info."""
-
-    _fields_ = [
-        ("struct_size", c_uint32),
-        ("flags", c_uint32),
-        *((name, c_uint64) for name in FIGURES),
-        ("overcommit_policy", c_uint32),
-        ("reserved", c_uint32),
-    ]
-
-
-STRUCTS = {"shmkit_segment_options": Options, "shmkit_segment_info": Info, "shmkit_limits_info": Limits}
-MAKE = [c_char_p, c_uint64, POINTER(Options), POINTER(c_void_p)]
-
-# Each function: what it returns, and what it takes.
-TABLE = {
-    "shmkit_version": (c_uint32, []),
-    "shmkit_version_string": (c_char_p, []),
-    "shmkit_check_version": (c_int32, [c_uint32]),
-    "shmkit_strerror": (c_char_p, [c_int32]),
-    "shmkit_last_error": (c_int32, [POINTER(c_int32), POINTER(c_int32), POINTER(c_char_p)]),
-    "shmkit_set_interrupt": (c_int32, [HOOK, c_void_p]),
-    "shmkit_limits": (c_int32, [c_char_p, POINTER(Limits)]),
-    "shmkit_limits_line": (c_int32, [c_char_p, c_char_p, c_uint64]),
-    "shmkit_segment_create": (c_int32, MAKE),
-    "shmkit_segment_open": (c_int32, MAKE),
-    "shmkit_segment_open_or_create": (c_int32, MAKE),
-    "shmkit_segment_open_fd": (c_int32, [c_int32, *MAKE[1:]]),
-    "shmkit_segment_resize": (c_int32, [c_void_p, c_uint64, c_uint32]),
-    "shmkit_segment_data": (c_int32, [c_void_p, POINTER(c_void_p)]),
-    "shmkit_segment_size": (c_int32, [c_void_p, POINTER(c_uint64)]),
-    "shmkit_segment_capacity": (c_int32, [c_void_p, POINTER(c_uint64)]),
-    "shmkit_segment_fd": (c_int32, [c_void_p, POINTER(c_int32)]),
-    "shmkit_segment_name": (c_int32, [c_void_p, POINTER(c_char_p)]),
-    "shmkit_segment_directory": (c_int32, [c_void_p, POINTER(c_char_p)]),
-    "shmkit_segment_huge": (c_int32, [c_void_p, POINTER(c_uint64)]),
-    "shmkit_segment_stat": (c_int32, [c_void_p, POINTER(Info)]),
-    "shmkit_segment_unlink": (c_int32, [c_void_p]),
-    "shmkit_segment_unlink_name": (c_int32, [c_char_p, c_char_p, c_uint64, c_uint64, c_uint32]),
-    "shmkit_segment_list": (c_int32, [c_char_p, VISIT, c_void_p]),
-    "shmkit_segment_close": (c_int32, [c_void_p]),
-}
-
-
-def load():
-    """Return the package's library with the types of each function set."""
-    library = ctypes.CDLL(shmkit.library_path())
-    for name, (result, arguments) in TABLE.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
-
-
-LIB = load()
-with open(os.path.join(shmkit.get_include(), "shmkit.h")) as file:
-    HEADER = file.read()
-
-
-def last_error():
-    """Return what shmkit_last_error tells: status, errno, text."""
-    code, number, text = c_int32(), c_int32(), c_char_p()
-    assert LIB.shmkit_last_error(byref(code), byref(number), byref(text)) == OK
-    return code.value, number.value, text.value.decode()
-
-
-def options(**fields):
-    """Return options with struct_size set."""
-    return byref(Options(struct_size=ctypes.sizeof(Options), **fields))
-
-
-def got(function, handle, kind):
-    """Call a function that tells one thing of a segment, and return that."""
-    out = kind()
-    assert function(handle, byref(out)) == OK
-    return out.value
+from capi import (
+    CLOSED,
+    CREATED,
+    HEADER,
+    INVALID,
+    LIB,
+    NOT_FOUND,
+    OK,
+    READONLY,
+    SEALED,
+    STRUCTS,
+    TABLE,
+    TOO_LARGE,
+    UNSUPPORTED,
+    VERSION_MISMATCH,
+    VISIT,
+    WRONG_KIND,
+    Info,
+    Limits,
+    Options,
+    got,
+    last_error,
+    options,
+)
 
 
 def stat(handle):
@@ -344,7 +237,7 @@ def test_structs_that_are_too_small_or_too_new(segment, kind):
         assert newer.struct_size == ctypes.sizeof(kind)  # as much as was filled
 
 
-@pytest.mark.parametrize("fields", [{"flags": 1 << 31}, {"flags": CREATED}, {"mode": 0o1777}, {"reserved": 1}])
+@pytest.mark.parametrize("fields", [{"flags": 1 << 31}, {"flags": CREATED}, {"mode": 0o1777}, {"participants": 4097}])
 def test_options_that_mean_nothing(fields):
     handle = c_void_p(77)
     assert LIB.shmkit_segment_create(None, 1, options(**fields), byref(handle)) == INVALID
@@ -363,6 +256,7 @@ NULLS = {
     "shmkit_segment_list": (None, VISIT(), None),
     "shmkit_segment_unlink": (None,),
     "shmkit_segment_close": (None,),
+    "shmkit_segment_lock": (None, None),
     **{
         f"shmkit_segment_{what}": (None, None)
         for what in ("data", "size", "capacity", "fd", "name", "directory", "huge", "stat")
@@ -371,8 +265,15 @@ NULLS = {
 
 
 def test_null_is_tried_wherever_it_may_stand():
-    allowed = {"shmkit_version", "shmkit_version_string", "shmkit_check_version", "shmkit_strerror"}
-    assert set(NULLS) | allowed | {"shmkit_last_error", "shmkit_set_interrupt"} == set(TABLE)
+    allowed = {
+        "shmkit_version",
+        "shmkit_version_string",
+        "shmkit_check_version",
+        "shmkit_strerror",
+        "shmkit_segment_gc",
+    }
+    segments = {function for function in TABLE if not re.match(r"shmkit_r?lock_", function)}
+    assert set(NULLS) | allowed | {"shmkit_last_error", "shmkit_set_interrupt"} == segments
     assert LIB.shmkit_last_error(None, None, None) == OK
 
 
@@ -427,7 +328,7 @@ def test_the_interrupt_hook(run):
         import ctypes, os, signal, sys
         sys.path.insert(0, sys.argv[1])
         import shmkit
-        from test_ctypes import HOOK, INTERRUPTED, INTERRUPTIBLE, LIB, OK, byref, c_void_p, options
+        from capi import HOOK, INTERRUPTED, INTERRUPTIBLE, LIB, OK, byref, c_void_p, options
         calls, handle = [], c_void_p()
         def hook(argument):
             calls.append(argument)

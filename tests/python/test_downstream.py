@@ -3,52 +3,18 @@
 The sources lie in downstream/: a folder for each way of using shmkit from Cython, each with its own setup.py.
 """
 
-import importlib.util
 import os
 import pathlib
 import pickle
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
 
 import pytest
 import shmkit
-from conftest import HUNG_COMPILER
 from shmkit import SharedMemory
 
-Cython = pytest.importorskip("Cython")
-
-SOURCES = pathlib.Path(__file__).parent / "downstream"
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    """Return a function that builds one of the packages, once, and imports its module."""
-    built = {}
-
-    def build(name):
-        if name not in built:
-            folder = tmp_path_factory.mktemp("downstream") / name
-            shutil.copytree(SOURCES / name, folder)
-            line = [sys.executable, "setup.py", "build_ext", "--inplace"]
-            # Quick to build; and without the variables by which it could find what is not installed.
-            environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LD_LIBRARY_PATH", "CPATH")}
-            environment["CFLAGS"] = "-O1"
-            done = subprocess.run(
-                line, cwd=folder, env=environment, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert "warning" not in done.stderr.lower(), done.stderr
-            file = folder / (name + sysconfig.get_config_var("EXT_SUFFIX"))
-            spec = importlib.util.spec_from_file_location(name, file)
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            built[name] = module
-        return built[name]
-
-    return build
+pytest.importorskip("Cython")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import shmkit
 
 PACKAGE = pathlib.Path(shmkit.__file__).parent
 SONAME = "libshmkit.so.0"
-MODULES = ["_capsules", "_status", "limits", "segment"]
+MODULES = ["_capsules", "_mutex", "_object", "_status", "limits", "lock", "rlock", "segment"]
 
 
 def tool(name, *arguments):
@@ -34,9 +34,17 @@ def test_the_installed_package_is_tested_and_not_the_sources():
         "__init__.pyi",
         "__init__.pxd",
         "libshmkit.pxd",
+        "_mutex.pxd",
+        "_mutex.pyi",
+        "_object.pxd",
+        "_object.pyi",
         "_status.pxd",
         "_status.pyi",
         "limits.pyi",
+        "lock.pxd",
+        "lock.pyi",
+        "rlock.pxd",
+        "rlock.pyi",
         "segment.pxd",
         "segment.pyi",
         "_handover.py",

@@ -1,4 +1,7 @@
-"""Every status that exists today, provoked from Python: the class of its exception and its number."""
+"""Every status of segments, provoked from Python: the class of its exception and its number.
+
+Those of locks: test_lock_status.py.
+"""
 
 import errno
 import os
@@ -7,22 +10,12 @@ import socket
 
 import pytest
 import shmkit
+from conftest import refused
 from shmkit import SharedMemory
 
 INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS, PERMISSION, UNTRUSTED, NO_SPACE, NO_MEMORY = range(-1, -10, -1)
 TOO_LARGE, CORRUPT, UNSUPPORTED, SYSTEM = -18, -21, -23, -24
 PAGE = resource.getpagesize()
-
-
-def refused(kind, status, call, *arguments, match=None, number=None, **how):
-    """Assert that the call raises exactly this class with this status, and this errno where it is an OSError."""
-    with pytest.raises(kind, match=match) as caught:
-        call(*arguments, **how)
-    assert type(caught.value) is kind
-    assert caught.value.status == status
-    if number is not None:
-        assert caught.value.errno == number
-    assert str(caught.value)
 
 
 # --- bad arguments ----------------------------------------------------------------------------------------------------
@@ -446,10 +439,16 @@ def test_every_refusal_has_a_status(name):
     refused(ValueError, INVALID, SharedMemory, name, create=True, size=1, anonymous=True)
     with SharedMemory(create=True, size=1, anonymous=True) as shm:
         refused(ValueError, INVALID, shm.view, "d", 1)
+    refused(ValueError, INVALID, shmkit.Lock, offset=64)
+    refused(ValueError, INVALID, shmkit.RLock, create=False)
+    refused(ValueError, INVALID, shmkit.Lock, on_owner_death="maybe")
 
 
 def test_the_classes():
     assert issubclass(shmkit.Corrupt, shmkit.ShmkitError)
     assert issubclass(shmkit.VersionMismatch, shmkit.ShmkitError)
+    assert issubclass(shmkit.OwnerDied, shmkit.ShmkitError)
+    assert issubclass(shmkit.NotOwner, RuntimeError)
+    assert issubclass(shmkit.NotOwner, AssertionError)
     assert issubclass(shmkit.ShmkitError, Exception)
     assert not issubclass(shmkit.ShmkitError, (OSError, ValueError))

@@ -18,7 +18,10 @@ import pathlib
 from multiprocessing import get_context
 from typing import Optional
 import shmkit
-from shmkit import Corrupt, Limits, SegmentInfo, SharedMemory, ShmkitError, VersionMismatch
+from shmkit import (
+    Corrupt, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock, SegmentInfo, SharedMemory, ShmkitError,
+    VersionMismatch,
+)
 
 class Frames(SharedMemory):
     def __init__(self, count: int) -> None:
@@ -44,6 +47,34 @@ def use(name: str) -> Optional[int]:
         return size
     return None
 
+class Journal(RLock):
+    def __init__(self) -> None:
+        super().__init__(on_owner_death="recover")
+
+def lock(name: str) -> bool:
+    one = Lock(name, create=True, on_owner_death="raise", transferable=True, mode=0o600, participants=9, trust=False)
+    with SharedMemory(create=True, size=64, full=True, participants=7, ephemeral=True) as shm:
+        two: Lock = shm.lock
+        three = RLock(segment=shm, offset=0, create=None)
+        removed: int = SharedMemory.gc() + SharedMemory.gc(pathlib.Path("/x"))
+    with one as got, Journal() as journal:
+        held: bool = got and journal and one.acquire(False) and two.acquire(timeout=0.5) and three.acquire(True, None)
+    with one.recover(timeout=1) as owner_died:
+        if owner_died:
+            one.mark_consistent()
+    try:
+        one.release()
+    except (OwnerDied, NotOwner, AssertionError):
+        pass
+    info: LockInfo = one.stat()
+    owner: Optional[int] = info.owner or one.owner
+    place: Optional[int] = one.offset
+    since: Optional[int] = info.contended_since
+    called: Optional[str] = one.name
+    one.close()
+    one.unlink()
+    return held and one.recovered and one.locked() and one.transferable and three.depth > removed + info.recoveries
+
 def fail() -> Limits:
     try:
         return shmkit.limits()
@@ -60,6 +91,19 @@ WRONG = {
     "SharedMemory('n').size = 1": "misc",
     "SharedMemory('n').buf[0]": "index",
     "SharedMemory('n').view('d', 'x')": "arg-type",
+    "Lock(b'name')": "arg-type",
+    "Lock('n', True)": "misc|call-arg",
+    "Lock(on_owner_death='ignore')": "arg-type",
+    "Lock(segment='n', offset=0)": "arg-type",
+    "Lock(offset='0')": "arg-type",
+    "Lock().depth": "attr-defined",
+    "Lock().acquire('x', 'y')": "arg-type",
+    "Lock().recovered = True": "misc",
+    "RLock(transferable=True)": "call-arg",
+    "RLock().depth + 'x'": "operator",
+    "RLock().owner + 1": "operator",
+    "SharedMemory('n').lock.depth": "attr-defined",
+    "SharedMemory('n', participants='5')": "arg-type",
     "shmkit.limits(7)": "arg-type",
     "shmkit.limits().nothing": "attr-defined",
 }
@@ -84,7 +128,7 @@ def test_a_strict_program_passes(tmp_path):
 
 def test_wrong_programs_do_not_pass(tmp_path):
     lines = "".join(f"{wrong}\n" for wrong in WRONG)
-    done = check("import shmkit\nfrom shmkit import SharedMemory\n" + lines, tmp_path)
+    done = check("import shmkit\nfrom shmkit import Lock, RLock, SharedMemory\n" + lines, tmp_path)
     told = [line for line in done.stdout.splitlines() if ": error:" in line]
     for number, (wrong, code) in enumerate(WRONG.items(), 3):
         found = [line for line in told if f"use.py:{number}:" in line]

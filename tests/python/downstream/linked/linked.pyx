@@ -1,7 +1,8 @@
 """The same names as `cimport shmkit`, from the header and the library."""
 
 cimport shmkit.libshmkit as c
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
+from shmkit.lock cimport Lock
 from shmkit.libshmkit cimport SHMKIT_OK, shmkit_segment
 from shmkit.segment cimport SharedMemory
 
@@ -39,6 +40,29 @@ def size_of(SharedMemory shm):
     cdef uint64_t size = 0
     cdef c.shmkit_status status = c.shmkit_segment_size(<shmkit_segment *> shm.handle(), &size)
     return size if status == SHMKIT_OK else status
+
+
+def try_lock(Lock lock):
+    """Take and release it through its handle; return both statuses and whether an owner died."""
+    cdef uint32_t recovered = 77
+    cdef c.shmkit_status first, second
+    with nogil:
+        first = c.shmkit_lock_acquire(<c.shmkit_lock *> lock.handle(), c.SHMKIT_NOWAIT, 0, &recovered)
+        second = c.shmkit_lock_release(<c.shmkit_lock *> lock.handle())
+    return first, second, recovered
+
+
+def own_lock():
+    """Make an unnamed one, take it twice, release and close it; return the statuses."""
+    cdef c.shmkit_lock *lock = NULL
+    cdef c.shmkit_status made, first, second, released, closed
+    with nogil:
+        made = c.shmkit_lock_create(NULL, NULL, &lock)
+        first = c.shmkit_lock_acquire(lock, c.SHMKIT_FOREVER, 0, NULL)
+        second = c.shmkit_lock_acquire(lock, c.SHMKIT_NOWAIT, 0, NULL)
+        released = c.shmkit_lock_release(lock)
+        closed = c.shmkit_lock_close(lock)
+    return made, first, second, released, closed
 
 
 def version():

@@ -1,0 +1,196 @@
+"""The C ABI as ctypes declares it: structs, functions, and the package's own library."""
+
+import ctypes
+import os
+from ctypes import POINTER, byref, c_char_p, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+
+import shmkit
+
+OK, INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS = 0, -1, -2, -3, -4, -5
+TOO_LARGE, INTERRUPTED, UNSUPPORTED, VERSION_MISMATCH = -18, -12, -23, -22
+INTERRUPTIBLE, READONLY, CREATED, SEALED = 1, 16, 2048, 4096
+
+HOOK = ctypes.CFUNCTYPE(c_int32, c_void_p)
+VISIT = ctypes.CFUNCTYPE(c_int32, c_char_p, c_void_p)
+
+
+class Options(ctypes.Structure):
+    """shmkit_segment_options."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        ("capacity", c_uint64),
+        ("mode", c_uint32),
+        ("participants", c_uint32),
+        ("directory", c_char_p),
+    ]
+
+
+class Info(ctypes.Structure):
+    """shmkit_segment_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("size", "capacity", "allocated", "device", "inode", "links")),
+        ("user", c_uint32),
+        ("mode", c_uint32),
+        ("id", c_uint64),
+        ("control_bytes", c_uint64),
+        ("participants", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class LockOptions(ctypes.Structure):
+    """shmkit_lock_options."""
+
+    _fields_ = [
+        *((name, c_uint32) for name in ("struct_size", "flags", "mode", "participants")),
+        ("directory", c_char_p),
+    ]
+
+
+class LockInfo(ctypes.Structure):
+    """shmkit_lock_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("acquisitions", "contended", "recoveries", "contended_since")),
+        *((name, c_uint64) for name in ("owner_ticket", "owner_namespace", "offset")),
+        ("owner_pid", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+# Its figures, all of them uint64_t.
+FIGURES = [
+    "largest_named",
+    "largest_anonymous",
+    "directory_total",
+    "directory_free",
+    "memory_total",
+    "memory_available",
+    "swap_total",
+    "swap_free",
+    "cgroup_limit",
+    "cgroup_free",
+    "commit_free",
+    "file_size_limit",
+    "locked_memory_limit",
+    "address_space_limit",
+    "open_files_limit",
+    "page_size",
+    "huge_page_size",
+]
+
+
+class Limits(ctypes.Structure):
+    """shmkit_limits_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in FIGURES),
+        ("overcommit_policy", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+STRUCTS = {
+    "shmkit_segment_options": Options,
+    "shmkit_segment_info": Info,
+    "shmkit_limits_info": Limits,
+    "shmkit_lock_options": LockOptions,
+    "shmkit_lock_info": LockInfo,
+}
+MAKE = [c_char_p, c_uint64, POINTER(Options), POINTER(c_void_p)]
+
+# Each function: what it returns, and what it takes.
+TABLE = {
+    "shmkit_version": (c_uint32, []),
+    "shmkit_version_string": (c_char_p, []),
+    "shmkit_check_version": (c_int32, [c_uint32]),
+    "shmkit_strerror": (c_char_p, [c_int32]),
+    "shmkit_last_error": (c_int32, [POINTER(c_int32), POINTER(c_int32), POINTER(c_char_p)]),
+    "shmkit_set_interrupt": (c_int32, [HOOK, c_void_p]),
+    "shmkit_limits": (c_int32, [c_char_p, POINTER(Limits)]),
+    "shmkit_limits_line": (c_int32, [c_char_p, c_char_p, c_uint64]),
+    "shmkit_segment_create": (c_int32, MAKE),
+    "shmkit_segment_open": (c_int32, MAKE),
+    "shmkit_segment_open_or_create": (c_int32, MAKE),
+    "shmkit_segment_open_fd": (c_int32, [c_int32, *MAKE[1:]]),
+    "shmkit_segment_resize": (c_int32, [c_void_p, c_uint64, c_uint32]),
+    "shmkit_segment_data": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "shmkit_segment_size": (c_int32, [c_void_p, POINTER(c_uint64)]),
+    "shmkit_segment_capacity": (c_int32, [c_void_p, POINTER(c_uint64)]),
+    "shmkit_segment_fd": (c_int32, [c_void_p, POINTER(c_int32)]),
+    "shmkit_segment_name": (c_int32, [c_void_p, POINTER(c_char_p)]),
+    "shmkit_segment_directory": (c_int32, [c_void_p, POINTER(c_char_p)]),
+    "shmkit_segment_huge": (c_int32, [c_void_p, POINTER(c_uint64)]),
+    "shmkit_segment_stat": (c_int32, [c_void_p, POINTER(Info)]),
+    "shmkit_segment_unlink": (c_int32, [c_void_p]),
+    "shmkit_segment_unlink_name": (c_int32, [c_char_p, c_char_p, c_uint64, c_uint64, c_uint32]),
+    "shmkit_segment_list": (c_int32, [c_char_p, VISIT, c_void_p]),
+    "shmkit_segment_gc": (c_int32, [c_char_p, c_uint32, POINTER(c_uint64)]),
+    "shmkit_segment_close": (c_int32, [c_void_p]),
+    "shmkit_segment_lock": (c_int32, [c_void_p, POINTER(c_void_p)]),
+    "shmkit_rlock_depth": (c_int32, [c_void_p, POINTER(c_uint64)]),
+}
+MAKE_LOCK = [POINTER(LockOptions), POINTER(c_void_p)]
+
+# What locks of both kinds have.
+LOCK_TABLE = {
+    "size": [POINTER(LockOptions), POINTER(c_uint64)],
+    "create": [c_char_p, *MAKE_LOCK],
+    "open": [c_char_p, *MAKE_LOCK],
+    "open_or_create": [c_char_p, *MAKE_LOCK],
+    "create_at": [c_void_p, c_uint64, *MAKE_LOCK],
+    "open_at": [c_void_p, c_uint64, *MAKE_LOCK],
+    "open_fd": [c_int32, c_uint64, *MAKE_LOCK],
+    "fd": [c_void_p, POINTER(c_int32), POINTER(c_uint64)],
+    "segment": [c_void_p, POINTER(c_void_p)],
+    "acquire": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "release": [c_void_p],
+    "mark_consistent": [c_void_p],
+    "stat": [c_void_p, POINTER(LockInfo)],
+    "unlink": [c_void_p],
+    "close": [c_void_p],
+}
+for verb, arguments in LOCK_TABLE.items():
+    TABLE |= {f"shmkit_{noun}_{verb}": (c_int32, arguments) for noun in ("lock", "rlock")}
+
+
+def load():
+    """Return the package's library with the types of each function set."""
+    library = ctypes.CDLL(shmkit.library_path())
+    for name, (result, takes) in TABLE.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, takes
+    return library
+
+
+LIB = load()
+with open(os.path.join(shmkit.get_include(), "shmkit.h")) as file:
+    HEADER = file.read()
+
+
+def last_error():
+    """Return what shmkit_last_error tells: status, errno, text."""
+    code, number, text = c_int32(), c_int32(), c_char_p()
+    assert LIB.shmkit_last_error(byref(code), byref(number), byref(text)) == OK
+    return code.value, number.value, text.value.decode()
+
+
+def options(**fields):
+    """Return options with struct_size set."""
+    return byref(Options(struct_size=ctypes.sizeof(Options), **fields))
+
+
+def got(function, handle, kind):
+    """Call a function that tells one thing of a segment, and return that."""
+    out = kind()
+    assert function(handle, byref(out)) == OK
+    return out.value

@@ -1,0 +1,193 @@
+"""Locks in a package of others: Cython code that takes them without the GIL, with and without linking."""
+
+import os
+import pickle
+import threading
+
+import pytest
+from child import wait_until
+from shmkit import Lock, RLock, SharedMemory
+
+pytest.importorskip("Cython")
+
+OK, CLOSED, TIMEOUT, WOULD_BLOCK, NOT_OWNER = 0, -2, -10, -11, -13
+FOREVER, NOWAIT = -1, 0
+
+
+@pytest.fixture
+def locks(build):
+    """Return the module that uses and extends the classes."""
+    return build("locks")
+
+
+def test_acquire_and_release(locks, lock):
+    assert locks.acquire(lock, NOWAIT) == (OK, 0)
+    assert lock.owner == os.getpid()
+    assert locks.release(lock) == OK
+    assert locks.release(lock) == NOT_OWNER
+    assert locks.mark_consistent(lock) == NOT_OWNER
+    assert not lock.locked()
+
+
+def test_no_time_and_some_time(locks, lock, held):
+    child = held(lock)
+    assert locks.acquire(lock, NOWAIT) == (WOULD_BLOCK, 77)
+    assert locks.acquire(lock, 1_000_000) == (TIMEOUT, 77)
+    assert locks.release(lock) == NOT_OWNER
+    child.go()
+    assert locks.acquire(lock, FOREVER) == (OK, 0)
+    assert locks.release(lock) == OK
+    child.end()
+
+
+def test_a_wait_without_the_gil_lets_others_run(locks, kind):
+    lock, told = kind(), []
+    lock.acquire()
+    thread = threading.Thread(target=lambda: told.append((locks.acquire(lock, FOREVER), locks.release(lock))))
+    thread.start()
+    wait_until(lambda: lock.stat().contended_since)
+    assert told == []
+    lock.release()
+    thread.join()
+    assert told == [((OK, 0), OK)]
+    lock.close()
+
+
+def test_processes_count_under_it(locks, lock, fork):
+    times = 20_000
+    with SharedMemory(create=True, size=8, anonymous=True) as shm:
+        by_handle = locks.count_by_handle if isinstance(lock, Lock) else locks.count
+
+        def work(child):
+            child.say(locks.count(lock, shm.view("Q"), times))
+
+        children = [fork(work) for _ in range(3)]
+        assert by_handle(lock, shm.view("Q"), times) == OK
+        assert [child.said() for child in children] == [OK] * 3
+        for child in children:
+            child.end()
+        assert shm.view("Q")[0] == 4 * times
+        assert lock.stat().acquisitions == 4 * times
+        assert not lock.locked()
+
+
+def test_one_process_is_killed_while_all_count(locks, kind, fork):
+    """What counts in C code knows nothing of Python: it goes on without a word, and `recovered` stays to be asked."""
+    times, lock = 50_000, kind()
+    with SharedMemory(create=True, size=8, anonymous=True) as shm:
+        victim = fork(lambda child: (child.say(), locks.count(lock, shm.view("Q"), 1 << 60)))
+        victim.said()
+        wait_until(lambda: shm.view("Q")[0] > 1000)
+        others = [fork(lambda child: child.say(locks.count(lock, shm.view("Q"), times))) for _ in range(2)]
+        victim.kill()
+        assert [child.said() for child in others] == [OK, OK]
+        assert shm.view("Q")[0] >= 2 * times
+    lock.close()
+
+
+def test_recovered(locks, lock, held):
+    held(lock).kill()
+    assert locks.acquire(lock, NOWAIT) == (OK, 1)
+    assert locks.release(lock) == OK
+    assert locks.acquire(lock, FOREVER) == (OK, 1)
+    assert not lock.recovered  # that is of Python's acquire
+    assert locks.mark_consistent(lock) == OK
+    assert locks.release(lock) == OK
+    assert locks.acquire(lock, FOREVER) == (OK, 0)
+    assert locks.release(lock) == OK
+
+
+def test_closed(locks, kind):
+    lock = kind()
+    assert not locks.is_closed(lock)
+    lock.close()
+    assert locks.is_closed(lock)
+    assert locks.is_closed(kind.__new__(kind))
+    with SharedMemory(create=True, size=8, anonymous=True) as shm:
+        assert locks.count(lock, shm.view("Q"), 5) == CLOSED
+
+
+def test_the_depth(locks):
+    lock = RLock()
+    assert locks.depths(lock, 3) == [1, 2, 3, 2, 1, 0]
+    with lock:
+        assert locks.depths(lock, 1) == [2, 1]
+    assert locks.by_handle(lock) == (OK, OK)
+    lock.close()
+    assert locks.depths(lock, 1) == [0, 0]
+
+
+def test_the_c_functions_and_structs(locks):
+    lock = Lock()
+    with lock:
+        assert locks.acquisitions(lock) == (OK, 1, os.getpid())
+    assert locks.acquisitions(lock) == (OK, 1, 0)
+    lock.close()
+
+
+def test_the_wrong_class(locks):
+    for wrong in (RLock(), threading.Lock(), SharedMemory):
+        with pytest.raises(TypeError):
+            locks.acquisitions(wrong)
+    for wrong in (Lock(), threading.RLock()):
+        with pytest.raises(TypeError):
+            locks.depths(wrong, 1)
+    with pytest.raises(TypeError):
+        locks.acquire(threading.Lock(), NOWAIT)
+
+
+def test_a_class_that_extends_it(locks, name):
+    account = locks.Account(name, balance=5)
+    assert isinstance(account, Lock)
+    assert (account.name, account.balance) == (name, 5)
+    assert account.add(7) == 12
+    with account:
+        assert account.owner == os.getpid()
+    account.note = account  # a cycle through a field of the subclass
+    assert account.stat().acquisitions == 2
+    same = pickle.loads(pickle.dumps(account))
+    assert type(same) is locks.Account
+    assert same.balance == 0  # a field of its own is its own business
+    assert same.add(1) == 1
+    same.close()
+    account.unlink()
+    account.close()
+    with pytest.raises(ValueError, match=str(CLOSED)):
+        account.add(1)
+
+
+def test_python_classes_extend_what_cython_extended(locks):
+    class Joint(locks.Account):
+        """Adds an attribute."""
+
+        def __init__(self):
+            super().__init__(balance=1, on_owner_death="recover")
+            self.label = "joint"
+
+    account = Joint()
+    assert (account.add(2), account.label) == (3, "joint")
+    account.close()
+
+
+def test_threads_change_one_account(locks):
+    account = locks.Account()
+    threads = [threading.Thread(target=lambda: [account.add(1) for _ in range(5000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert account.balance == 20_000
+    account.close()
+
+
+def test_linked(build, lock):
+    linked = build("linked")
+    assert linked.own_lock() == (OK, OK, WOULD_BLOCK, OK, OK)
+    if isinstance(lock, Lock):
+        assert linked.try_lock(lock) == (OK, OK, 0)
+        lock.acquire()
+        assert linked.try_lock(lock) == (WOULD_BLOCK, OK, 77)  # and releases what Python has taken
+        assert not lock.locked()
+    else:
+        with pytest.raises(TypeError):
+            linked.try_lock(lock)

@@ -1,0 +1,285 @@
+"""The holder of a lock dies, in every way there is, alone or while others wait: the next one gets it and knows."""
+
+import os
+import signal
+import threading
+
+import pytest
+import shmkit
+from child import wait_until
+from conftest import leave_dead
+from shmkit import Lock, OwnerDied, SharedMemory
+
+# --- ways to die ------------------------------------------------------------------------------------------------------
+
+
+WAYS = {
+    "SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)",
+    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM)",
+    "SIGSEGV": "os.kill(os.getpid(), signal.SIGSEGV)",
+    "_exit": "os._exit(3)",
+    "exit": "sys.exit(3)",
+    "end": "pass",
+    "exception": "raise SystemExit(3)",
+    "exec": "os.execv('/bin/true', ['true'])",
+    "thread": "threading.Thread(target=lambda: os._exit(3)).start()",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ways_to_die(run, kind, name, way):
+    lock = kind(name)
+    code = f"""
+        import faulthandler, os, resource, signal, sys, threading
+        from shmkit import Lock, RLock
+        faulthandler.disable()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        lock = {kind.__name__}(sys.argv[1])
+        lock.acquire()
+        {WAYS[way]}
+    """
+    run(code, name, status=None)
+    with pytest.raises(OwnerDied):
+        lock.acquire()
+    with lock.recover() as owner_died:
+        assert owner_died
+    lock.unlink()
+    lock.close()
+
+
+def test_closing_while_holding_is_dying(kind, name, fork):
+    lock = kind(name)
+
+    def work(child):
+        mine = kind(name)
+        mine.acquire()
+        mine.close()
+        lock.close()
+        child.say("closed")
+        child.pause()
+
+    child = fork(work)
+    assert child.said() == "closed"
+    with pytest.raises(OwnerDied):
+        lock.acquire()
+    lock.unlink()
+    lock.close()
+
+
+def test_closing_the_segment_while_holding_is_dying(name, fork):
+    with SharedMemory(name, create=True, size=100, full=True) as shm:
+
+        def work(child):
+            shm.close()
+            with SharedMemory(name) as mine:
+                mine.lock.acquire()
+                child.say(mine.lock.owner)
+            child.say("closed")
+            child.pause()
+
+        child = fork(work)
+        assert child.said() == child.pid
+        assert child.said() == "closed"
+        with pytest.raises(OwnerDied):
+            shm.lock.acquire()
+        shm.unlink()
+
+
+def test_a_view_keeps_the_holder_of_a_built_in_lock_alive(name, fork):
+    with SharedMemory(name, create=True, size=100, full=True) as shm:
+
+        def work(child):
+            shm.close()
+            mine = SharedMemory(name)
+            view = memoryview(mine)
+            mine.lock.acquire()
+            mine.close()
+            child.say("closed")
+            child.pause()
+            view.release()
+            del mine
+            child.say("unmapped")
+            child.pause()
+
+        child = fork(work)
+        assert child.said() == "closed"
+        assert shm.lock.acquire(True, 0.05) is False
+        child.go()
+        assert child.said() == "unmapped"
+        with pytest.raises(OwnerDied):
+            shm.lock.acquire()
+        shm.unlink()
+
+
+def test_a_holder_whose_parent_is_gone(kind, name, run):
+    lock = kind(name)
+    code = f"""
+        import os, sys
+        from shmkit import Lock, RLock
+        lock = {kind.__name__}(sys.argv[1])
+        lock.acquire()
+        read, write = os.pipe()
+        if os.fork() == 0:
+            os.close(write)
+            os.read(read, 1)  # until the parent has gone
+            status = 0 if not lock.acquire(False) else 1
+    """
+    # The child holds nothing of its parent's, so that the parent is dead although the child may still run.
+    with run.start(code, name) as process:
+        process.wait()
+        with lock.recover(60) as owner_died:
+            assert owner_died
+        process.communicate()
+    lock.unlink()
+    lock.close()
+
+
+def test_a_stopped_holder_is_alive(make, kind, place, held):
+    lock = make(kind, place)
+    child = held(lock)
+    os.kill(child.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+    assert lock.acquire(False) is False
+    assert lock.acquire(True, 0.1) is False
+    assert lock.owner == child.pid
+    os.kill(child.pid, signal.SIGCONT)
+    child.go()
+    assert lock.acquire() is True
+    lock.release()
+    child.end()
+
+
+def test_a_zombie_is_dead(make, kind, place, held):
+    lock = make(kind, place)
+    child = held(lock)
+    os.kill(child.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(OwnerDied):
+        lock.acquire()
+    child.end(-signal.SIGKILL)
+
+
+# --- somebody waits meanwhile -----------------------------------------------------------------------------------------
+
+
+def test_a_waiting_one_gets_it(make, kind, place, held):
+    lock = make(kind, place, on_owner_death="recover")
+    child, got = held(lock), []
+
+    def work():
+        with lock:
+            got.append(lock.recovered)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: lock.stat().contended_since)
+    child.kill()
+    thread.join()
+    assert got == [True]
+    info = lock.stat()
+    assert (info.held, info.owner_died, info.recoveries, info.contended) == (False, False, 1, 1)
+
+
+def test_a_waiting_one_is_told(make, kind, place, held):
+    lock = make(kind, place)
+    child, got = held(lock), []
+
+    def work():
+        try:
+            lock.acquire()
+        except OwnerDied:
+            got.append("died")
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: lock.stat().contended_since)
+    child.kill()
+    for thread in threads:
+        thread.join()
+    assert got == ["died"] * 3
+    assert not lock.locked()
+
+
+def test_several_waiting_processes_get_it_one_after_the_other(make, kind, place, held, fork):
+    lock = make(kind, place, on_owner_death="recover")
+    with SharedMemory(create=True, size=8, anonymous=True) as shm:
+        count = shm.view("q")
+        holder = held(lock)
+
+        def work(child):
+            child.say("waits")
+            with lock:
+                seen = (lock.recovered, count[0])
+                count[0] += 1
+            child.say(seen)
+
+        waiters = [fork(work) for _ in range(5)]
+        for waiter in waiters:
+            assert waiter.said() == "waits"
+        wait_until(lambda: lock.stat().contended_since)
+        holder.kill()
+        told = sorted((waiter.said() for waiter in waiters), key=lambda seen: seen[1])
+        for waiter in waiters:
+            waiter.end()
+        assert told == [(number == 0, number) for number in range(5)]
+        assert not lock.locked()
+        count.release()
+
+
+def test_a_killed_waiter_harms_nobody(make, kind, place, held, fork):
+    lock = make(kind, place)
+    holder = held(lock)
+
+    def work(child):
+        child.say("waits")
+        lock.acquire()
+
+    waiters = [fork(work) for _ in range(3)]
+    for waiter in waiters:
+        assert waiter.said() == "waits"
+    wait_until(lambda: lock.stat().contended_since)
+    for waiter in waiters:
+        waiter.kill()
+    assert lock.owner == holder.pid
+    assert lock.acquire(False) is False
+    holder.go()
+    assert lock.acquire() is True
+    assert not lock.recovered
+    lock.release()
+    holder.end()
+    assert not lock.stat().owner_died
+    assert lock.stat().recoveries == 0
+
+
+def test_many_deaths(make, kind, place, held):
+    lock = make(kind, place, on_owner_death="recover")
+    for number in range(1, 31):
+        leave_dead(lock, held)
+        with lock:
+            assert lock.recovered
+        assert lock.stat().recoveries == number
+    with lock:
+        assert not lock.recovered
+
+
+def test_a_dead_participant_leaves_room(kind, name, held, fork):
+    # Two at a time: this process, and one child after the other.
+    lock = kind(name, participants=2, on_owner_death="recover")
+    lock.acquire()
+    lock.release()
+    for _ in range(10):
+        leave_dead(lock, held)
+    with lock:
+        assert lock.recovered
+    lock.unlink()
+    lock.close()
+
+
+def test_a_transferable_lock_of_the_dead(make, held):
+    lock = make(Lock, "named", transferable=True)
+    leave_dead(lock, held)
+    lock.release()  # any process may
+    assert not lock.locked()
+    with pytest.raises((shmkit.NotOwner, RuntimeError)):
+        lock.release()

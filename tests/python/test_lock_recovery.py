@@ -1,0 +1,279 @@
+"""What the next one does with a lock whose holder died: both policies, recover() and mark_consistent()."""
+
+import os
+
+import pytest
+import shmkit
+from conftest import leave_dead, refused
+from shmkit import OwnerDied, RLock, SharedMemory
+
+TIMEOUT, NOT_OWNER = -10, -13
+
+
+# --- on_owner_death="raise" -------------------------------------------------------------------------------------------
+
+
+def test_acquire_raises_until_somebody_has_recovered(make, kind, place, held, fork):
+    lock = make(kind, place)
+    pid = leave_dead(lock, held)
+    assert lock.locked()  # only an acquire finds out
+    assert lock.owner == pid
+    for how in ({}, {"block": False}, {"timeout": 0}, {"timeout": 5}):
+        with pytest.raises(OwnerDied, match="recover"):
+            lock.acquire(**how)
+        assert not lock.locked()
+        assert lock.stat().owner_died
+    with pytest.raises(OwnerDied), lock:
+        pytest.fail("the block must not run")
+
+    def work(child):
+        with pytest.raises(OwnerDied):
+            lock.acquire()
+        child.say(lock.locked())
+
+    assert fork(work).said() is False
+    with lock.recover() as owner_died:
+        assert owner_died is True
+        assert lock.recovered
+        assert lock.locked()
+        assert lock.owner == os.getpid()
+    assert not lock.recovered
+    assert not lock.stat().owner_died
+    with lock:
+        assert not lock.recovered
+    assert lock.stat().recoveries == 1
+
+
+def test_the_built_in_lock(name, held):
+    with SharedMemory(name, create=True, size=100, full=True) as shm:
+        shm.unlink()
+        leave_dead(shm.lock, held)
+        with pytest.raises(OwnerDied):
+            shm.lock.acquire()
+        with shm.lock.recover() as owner_died:
+            assert owner_died
+        with shm.lock:
+            pass
+
+
+def test_recover_without_a_death(kind):
+    lock = kind()
+    with lock.recover() as owner_died:
+        assert owner_died is False
+        assert lock.locked()
+        assert not lock.recovered
+    assert not lock.locked()
+    lock.close()
+
+
+def test_a_recovery_that_fails_leaves_the_mark(make, kind, place, held):
+    lock = make(kind, place)
+    leave_dead(lock, held)
+    for _ in range(2):
+        with pytest.raises(KeyError), lock.recover() as owner_died:
+            assert owner_died
+            raise KeyError
+        assert not lock.locked()
+        assert not lock.recovered
+        with pytest.raises(OwnerDied):
+            lock.acquire()
+    with lock.recover():
+        pass
+    with lock:
+        pass
+
+
+def test_whoever_recovers_may_die_too(make, kind, place, held, fork):
+    lock = make(kind, place)
+    leave_dead(lock, held)
+
+    def work(child):
+        with lock.recover():
+            child.say("recovering")
+            child.pause()
+
+    for _ in range(3):
+        child = fork(work)
+        assert child.said() == "recovering"
+        child.kill()
+        with pytest.raises(OwnerDied):
+            lock.acquire()
+    with lock.recover() as owner_died:
+        assert owner_died
+    with lock:
+        pass
+    assert lock.stat().recoveries == 4
+
+
+def test_recover_waits_as_long_as_it_is_told(kind, held):
+    lock = kind()
+    child = held(lock)
+    for timeout in (0, -1, 0.02):
+        refused(TimeoutError, TIMEOUT, lock.recover(timeout).__enter__)
+    assert lock.owner == child.pid
+    child.go()
+    with lock.recover(60) as owner_died:
+        assert not owner_died
+    child.end()
+    lock.close()
+
+
+def test_mark_consistent_inside_a_recovery(kind, held):
+    lock = kind()
+    leave_dead(lock, held)
+    with pytest.raises(KeyError), lock.recover():
+        assert lock.mark_consistent() is None
+        assert not lock.recovered
+        assert not lock.stat().owner_died
+        raise KeyError
+    with lock:
+        pass
+    lock.close()
+
+
+def test_a_recursive_lock_nests_in_its_recovery(make, place, held):
+    lock = make(RLock, place)
+    leave_dead(lock, held)
+    with lock.recover() as owner_died:
+        assert owner_died
+        with lock, lock.recover() as again:  # this thread has known since it took it first
+            assert again
+            assert lock.depth == 3
+            assert lock.recovered
+        assert lock.depth == 1
+        assert lock.recovered
+    assert not lock.locked()
+    with lock:
+        assert not lock.recovered
+
+
+def test_a_recursive_recovery_that_fails_inside(make, place, held):
+    lock = make(RLock, place)
+    leave_dead(lock, held)
+    with lock.recover():
+        with pytest.raises(KeyError), lock:
+            raise KeyError
+        assert lock.recovered
+    with lock:
+        pass
+
+
+def test_a_dead_owner_who_held_it_many_times(make, place, held):
+    lock = make(RLock, place)
+    held(lock, times=5).kill()
+    with lock.recover() as owner_died:
+        assert owner_died
+        assert lock.depth == 1
+    assert lock.depth == 0
+
+
+# --- on_owner_death="recover" -----------------------------------------------------------------------------------------
+
+
+def test_acquire_goes_on(make, kind, place, held):
+    lock = make(kind, place, on_owner_death="recover")
+    assert not lock.recovered
+    leave_dead(lock, held)
+    assert lock.acquire() is True
+    assert lock.recovered
+    assert lock.stat().owner_died
+    lock.release()
+    assert not lock.recovered
+    assert not lock.stat().owner_died
+    with lock as entered:
+        assert entered is True
+        assert not lock.recovered
+
+
+def test_a_block_that_fails_mends_nothing(make, kind, place, held):
+    lock = make(kind, place, on_owner_death="recover")
+    leave_dead(lock, held)
+    for _ in range(2):
+        with pytest.raises(KeyError), lock:
+            assert lock.recovered
+            raise KeyError
+        assert not lock.recovered
+        assert lock.stat().owner_died
+    with lock:
+        assert lock.recovered
+    with lock:
+        assert not lock.recovered
+
+
+def test_mark_consistent(make, kind, place, held):
+    lock = make(kind, place, on_owner_death="recover")
+    refused(shmkit.NotOwner, NOT_OWNER, lock.mark_consistent)
+    leave_dead(lock, held)
+    with pytest.raises(KeyError), lock:
+        lock.mark_consistent()
+        assert not lock.recovered
+        raise KeyError
+    with lock:
+        assert not lock.recovered
+        lock.mark_consistent()  # harmless
+    refused(shmkit.NotOwner, NOT_OWNER, lock.mark_consistent)
+
+
+def test_a_forked_child_has_recovered_nothing(make, kind, place, held, fork):
+    lock = make(kind, place, on_owner_death="recover")
+    leave_dead(lock, held)
+    with lock:
+        assert lock.recovered
+
+        def work(child):
+            child.say(lock.recovered)
+            with pytest.raises(shmkit.NotOwner):
+                lock.mark_consistent()
+            with pytest.raises(shmkit.NotOwner):
+                lock.release()
+            child.say(lock.stat().owner_died)
+
+        child = fork(work)
+        assert child.said() is False
+        assert child.said() is True
+        child.end()
+        assert lock.recovered
+    with lock:
+        assert not lock.recovered
+
+
+def test_a_recursive_lock_goes_on_to_its_last_release(make, place, held):
+    lock = make(RLock, place, on_owner_death="recover")
+    leave_dead(lock, held)
+    with lock:
+        with lock:
+            assert lock.recovered
+        assert lock.recovered
+        assert lock.stat().owner_died
+    assert not lock.stat().owner_died
+
+
+def test_the_policies_are_those_of_handles(kind, name, held):
+    wary, bold = kind(name), kind(name, on_owner_death="recover")
+    leave_dead(wary, held)
+    with pytest.raises(OwnerDied):
+        wary.acquire()
+    assert not wary.recovered
+    with bold:
+        assert bold.recovered
+        assert not wary.recovered
+    with wary:
+        pass
+    wary.unlink()
+    wary.close()
+    bold.close()
+
+
+def test_another_process_mends_it(make, kind, held, fork):
+    lock = make(kind, "named", on_owner_death="recover")
+    leave_dead(lock, held)
+
+    def work(child):
+        with lock:
+            child.say(lock.recovered)
+
+    child = fork(work)
+    assert child.said() is True
+    child.end()
+    with lock:
+        assert not lock.recovered
