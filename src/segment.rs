@@ -626,7 +626,7 @@ impl Segment {
         self.map.base().wrapping_add(self.before() as usize)
     }
 
-    /// Returns the data, in which objects are found, as it is now.
+    /// Returns the data, in which objects are found, as it is now. `WrongKind`: a plain segment.
     pub(crate) fn words(&self) -> Result<Bytes<'_>> {
         self.full()?;
         let end = self.before() + self.size()?;

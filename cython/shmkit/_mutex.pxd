@@ -28,6 +28,7 @@ cdef class Mutex(Object):
 
     # Takes the lock, waiting up to timeout_ns (SHMKIT_FOREVER, SHMKIT_NOWAIT); SHMKIT_OK if and only if it is held now.
     # `recovered` (NULL: not wanted) tells 1 where an owner died. No signal ends it. SHMKIT_ERR_CLOSED once closed.
+    # Nobody may close it meanwhile: only the Python methods keep the handle until they are done.
     cdef shmkit_status acquire_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil
     # Gives it back.
     cdef shmkit_status release_nogil(self) noexcept nogil

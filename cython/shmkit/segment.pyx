@@ -122,7 +122,7 @@ cdef class SharedMemory:
     force, sparse: do not ask first whether the memory is there; do not reserve any (then SIGBUS may come).
     full: True makes it with a control area before byte 0, so that it can hold locks, or attaches only such a one. None:
         a new one is plain, and any is attached for what it is. False: byte 0 of the file is the first one, whatever it
-        says.
+        says; so does the standard class, which sees the control area first.
     participants: how many processes may hold something in a new full one at a time; 128.
     ephemeral: a new full one whose name goes with its last user; gc() removes what killed users have left.
 
