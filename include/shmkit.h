@@ -288,7 +288,10 @@ typedef struct shmkit_lock_info {
   uint64_t contended;
   /** How often it was taken over from the dead. */
   uint64_t recoveries;
-  /** When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC. 0: nobody sleeps. */
+  /**
+   * When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC, even if it has
+   * given up since. 0: nobody has waited for this owner.
+   */
   uint64_t contended_since;
   /** The owner's number among the participants of the segment, which no other ever has. 0: nobody holds it. */
   uint64_t owner_ticket;

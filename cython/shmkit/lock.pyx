@@ -43,7 +43,8 @@ cdef class Lock(Mutex):
     travels by fork and by pickle; thousands of those share one descriptor.
 
     name: it has a file of that name, which holds nothing else.
-    create: None opens it or makes it; True makes it (FileExistsError), False opens it (FileNotFoundError).
+    create: None opens it or makes it (ValueError: it was made with other options); True makes it (FileExistsError);
+        False opens it as it was made (FileNotFoundError).
     segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 64 bytes; without an offset
         it is the one that is built in.
     on_owner_death: "raise": acquire raises OwnerDied until somebody has used recover(). "recover": acquire goes on, and

@@ -79,7 +79,8 @@ pub struct shmkit_lock_info {
     pub contended: u64,
     /// How often it was taken over from the dead.
     pub recoveries: u64,
-    /// When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC. 0: nobody sleeps.
+    /// When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC, even if it has
+    /// given up since. 0: nobody has waited for this owner.
     pub contended_since: u64,
     /// The owner's number among the participants of the segment, which no other ever has. 0: nobody holds it.
     pub owner_ticket: u64,

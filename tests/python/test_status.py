@@ -255,7 +255,8 @@ def test_a_readonly_handle_does_not_grow(name):
 
 def test_another_user(name, as_nobody):
     code = """
-                from shmkit import SharedMemory
+        import sys
+        from shmkit import SharedMemory
         become_nobody()
         with SharedMemory(sys.argv[1], create=True, size=1, mode=0o666) as shm:
             print("made", flush=True)
