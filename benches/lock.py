@@ -1,12 +1,14 @@
 """Locks beside their peers: pthread, sem_t and Boost from C, multiprocessing and posix_ipc from Python."""
 
 import contextlib
+import itertools
 import mmap
 import multiprocessing
 import os
 import threading
 import time
 
+import increment as compiled  # increment.pyx
 import pairs
 import posix_ipc
 import shmkit
@@ -60,6 +62,7 @@ COMPARISONS = [
     pairs.Comparison("python alone", "shmkit", "posix_ipc", None, PY_ALONE),
     pairs.Comparison("python with", "shmkit", "multiprocessing", 0.35, PY_WITH),
     pairs.Comparison("python with", "shmkit", "posix_ipc", None, PY_WITH),
+    pairs.Comparison("python with", "shmkit", "nothing", None, PY_WITH),
     pairs.Comparison("python RLock", "shmkit", "multiprocessing", None, PY_RLOCK),
     pairs.Comparison("python contended", "shmkit", "multiprocessing", 1 / 3, PY_CONTENDED),
     pairs.Comparison("python contended", "shmkit", "posix_ipc", None, PY_CONTENDED),
@@ -117,7 +120,7 @@ def alone(lock):
     """Make a contender that takes and releases."""
 
     def turn(rounds):
-        each = range(rounds)
+        each = itertools.repeat(None, rounds)
         begin = time.perf_counter()
         for _ in each:
             lock.acquire()
@@ -131,7 +134,7 @@ def inside(lock):
     """Make a contender that enters and leaves."""
 
     def turn(rounds):
-        each = range(rounds)
+        each = itertools.repeat(None, rounds)
         begin = time.perf_counter()
         for _ in each:
             with lock:
@@ -147,7 +150,7 @@ def bench_alone(count, samples):
     recursive = {"shmkit": shmkit.RLock(), "multiprocessing": multiprocessing.RLock()}
     for bench, made in (
         ("python alone", {name: alone(lock) for name, lock in locks.items()}),
-        ("python with", {name: inside(lock) for name, lock in locks.items()}),
+        ("python with", {name: inside(lock) for name, lock in {**locks, "nothing": compiled.Nothing()}.items()}),
         ("python RLock", {name: alone(lock) for name, lock in recursive.items()}),
     ):
         for sample in pairs.measure(made, count):
@@ -168,8 +171,6 @@ def contend(lock, shared):
 
 def increment(lock, shared):
     """Do the same without the GIL."""
-    import increment as compiled  # noqa: PLC0415 (only this bench needs it)
-
     view = memoryview(shared)
     return compiled.until_stopped(lock, view[:1], view[64:72].cast("l"))
 
