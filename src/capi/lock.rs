@@ -1,10 +1,11 @@
 //! Locks: mutual exclusion between processes and threads that survives the death of its owner.
 
 use super::handle::{Handle, Opaque};
+use super::mutex::{self, with};
 use super::segment::{named, shmkit_segment};
-use super::status::{SHMKIT_OK, shmkit_status};
+use super::status::shmkit_status;
 use super::structure::{self, Sized32};
-use super::{output, run, text, wait};
+use super::{output, run, text};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::lock::{Create, Lock, Options, Stat};
@@ -178,17 +179,6 @@ unsafe fn store(
         let (options, create) = unsafe { options(given, OPTIONS) }?;
         out.write(Handle::open(make(&options, create)?).cast());
         Ok(())
-    })
-}
-
-/// Runs `body` with the lock behind a handle.
-///
-/// # Safety
-/// `lock` must be NULL or a handle of this library.
-unsafe fn with(lock: *const shmkit_lock, body: impl FnOnce(&Lock) -> Result<()>) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        body(unsafe { Handle::<Lock>::borrow(lock.cast()) }?)
     })
 }
 
@@ -384,18 +374,8 @@ pub unsafe extern "C" fn shmkit_lock_fd(
     fd: *mut i32,
     offset: *mut u64,
 ) -> shmkit_status {
-    let body = |lock: &Lock| {
-        // SAFETY: the caller's promise.
-        let fd = unsafe { output(fd, "fd") }?;
-        // SAFETY: the caller's promise.
-        let offset = unsafe { output(offset, "offset") }?;
-        let (descriptor, place) = lock.hand_over()?;
-        fd.write(descriptor);
-        offset.write(place);
-        Ok(())
-    };
     // SAFETY: the caller's promise.
-    unsafe { with(lock, body) }
+    unsafe { mutex::fd::<Lock, _>(lock, fd, offset) }
 }
 
 /// Opens the segment that the lock stands in: for a named one its file, for one without a name the arena.
@@ -410,20 +390,7 @@ pub unsafe extern "C" fn shmkit_lock_segment(
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let body = |lock: &Lock| unsafe { hand_out(lock.segment(), out) };
-    // SAFETY: the caller's promise.
-    unsafe { with(lock, body) }
-}
-
-/// Stores a new handle of a segment that something stands in.
-///
-/// # Safety
-/// `out` must be NULL or writable.
-pub(super) unsafe fn hand_out(segment: &Arc<Segment>, out: *mut *mut shmkit_segment) -> Result<()> {
-    // SAFETY: the caller's promise.
-    let out = unsafe { output(out, "out") }?;
-    out.write(Handle::open(segment.clone()).cast());
-    Ok(())
+    unsafe { mutex::segment::<Lock, _>(lock, out) }
 }
 
 /// Takes the lock, waiting up to `timeout_ns` nanoseconds for it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
@@ -447,44 +414,8 @@ pub unsafe extern "C" fn shmkit_lock_acquire(
     flags: u32,
     recovered: *mut u32,
 ) -> shmkit_status {
-    // What cannot panic goes ahead of what could: a free lock of a process that is known costs one exchange.
-    if wait::is_valid(timeout_ns, flags) && recovered.is_aligned() {
-        // SAFETY: the caller's promise.
-        if let Some(lock) = unsafe { Handle::<Lock>::peek(lock.cast()) }
-            && lock.acquire_fast()
-        {
-            if !recovered.is_null() {
-                // SAFETY: not NULL and aligned; the caller promises that it is writable.
-                unsafe { recovered.write(0) };
-            }
-            return SHMKIT_OK;
-        }
-    }
     // SAFETY: the caller's promise.
-    unsafe { acquire_slowly(lock, timeout_ns, flags, recovered) }
-}
-
-/// As the exported function, by its own convention: a jump leads here.
-///
-/// # Safety
-/// As for shmkit_lock_acquire.
-#[cold]
-#[inline(never)]
-unsafe extern "C" fn acquire_slowly(
-    lock: *mut shmkit_lock,
-    timeout_ns: i64,
-    flags: u32,
-    recovered: *mut u32,
-) -> shmkit_status {
-    let body = |lock: &Lock| {
-        // SAFETY: the caller's promise.
-        let died = unsafe { super::optional(recovered, "recovered") }?;
-        let mark = lock.acquire(wait::patience(timeout_ns, flags)?)?;
-        died.map(|died| died.write(mark.into()));
-        Ok(())
-    };
-    // SAFETY: the caller's promise.
-    unsafe { with(lock, body) }
+    unsafe { mutex::acquire::<Lock, _>(lock, timeout_ns, flags, recovered) }
 }
 
 /// Gives the lock back.
@@ -497,24 +428,7 @@ unsafe extern "C" fn acquire_slowly(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_lock_release(lock: *mut shmkit_lock) -> shmkit_status {
     // SAFETY: the caller's promise.
-    if let Some(lock) = unsafe { Handle::<Lock>::peek(lock.cast()) }
-        && lock.release_fast()
-    {
-        return SHMKIT_OK;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { release_slowly(lock) }
-}
-
-/// As the exported function, by its own convention: a jump leads here.
-///
-/// # Safety
-/// As for shmkit_lock_release.
-#[cold]
-#[inline(never)]
-unsafe extern "C" fn release_slowly(lock: *mut shmkit_lock) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { with(lock, Lock::release) }
+    unsafe { mutex::release::<Lock, _>(lock) }
 }
 
 /// Says that what the lock guards is whole again after an owner's death. SHMKIT_ERR_NOT_OWNER.

@@ -12,6 +12,7 @@ pub mod version;
 pub mod wait;
 
 mod handle;
+mod mutex;
 mod structure;
 
 use crate::error::{Error, Result};

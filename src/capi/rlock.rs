@@ -2,12 +2,12 @@
 
 use super::handle::{Handle, Opaque};
 use super::lock::{
-    SHMKIT_LOCK_EXCLUSIVE, SHMKIT_LOCK_TRUST, hand_out, options, shmkit_lock_info,
-    shmkit_lock_options, tell,
+    SHMKIT_LOCK_EXCLUSIVE, SHMKIT_LOCK_TRUST, options, shmkit_lock_info, shmkit_lock_options, tell,
 };
+use super::mutex::{self, with};
 use super::segment::{named, shmkit_segment};
-use super::status::{SHMKIT_OK, shmkit_status};
-use super::{output, run, text, wait};
+use super::status::shmkit_status;
+use super::{output, run, text};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::lock::{Create, Options};
@@ -45,20 +45,6 @@ unsafe fn store(
         let (options, create) = unsafe { options(given, OPTIONS) }?;
         out.write(Handle::open(make(&options, create)?).cast());
         Ok(())
-    })
-}
-
-/// Runs `body` with the lock behind a handle.
-///
-/// # Safety
-/// `lock` must be NULL or a handle of this library.
-unsafe fn with(
-    lock: *const shmkit_rlock,
-    body: impl FnOnce(&RLock) -> Result<()>,
-) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        body(unsafe { Handle::<RLock>::borrow(lock.cast()) }?)
     })
 }
 
@@ -210,18 +196,8 @@ pub unsafe extern "C" fn shmkit_rlock_fd(
     fd: *mut i32,
     offset: *mut u64,
 ) -> shmkit_status {
-    let body = |lock: &RLock| {
-        // SAFETY: the caller's promise.
-        let fd = unsafe { output(fd, "fd") }?;
-        // SAFETY: the caller's promise.
-        let offset = unsafe { output(offset, "offset") }?;
-        let (descriptor, place) = lock.hand_over()?;
-        fd.write(descriptor);
-        offset.write(place);
-        Ok(())
-    };
     // SAFETY: the caller's promise.
-    unsafe { with(lock, body) }
+    unsafe { mutex::fd::<RLock, _>(lock, fd, offset) }
 }
 
 /// Opens the segment that the lock stands in; as shmkit_lock_segment.
@@ -234,9 +210,7 @@ pub unsafe extern "C" fn shmkit_rlock_segment(
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let body = |lock: &RLock| unsafe { hand_out(lock.segment(), out) };
-    // SAFETY: the caller's promise.
-    unsafe { with(lock, body) }
+    unsafe { mutex::segment::<RLock, _>(lock, out) }
 }
 
 /// Takes the lock, or takes it once more where this thread has it, waiting as shmkit_lock_acquire does.
@@ -252,42 +226,8 @@ pub unsafe extern "C" fn shmkit_rlock_acquire(
     flags: u32,
     recovered: *mut u32,
 ) -> shmkit_status {
-    // As in shmkit_lock_acquire.
-    if wait::is_valid(timeout_ns, flags) && recovered.is_aligned() {
-        // SAFETY: the caller's promise.
-        if let Some(lock) = unsafe { Handle::<RLock>::peek(lock.cast()) }
-            && lock.acquire_fast()
-        {
-            if !recovered.is_null() {
-                // SAFETY: not NULL and aligned; the caller promises that it is writable.
-                unsafe { recovered.write(0) };
-            }
-            return SHMKIT_OK;
-        }
-    }
     // SAFETY: the caller's promise.
-    unsafe { acquire_slowly(lock, timeout_ns, flags, recovered) }
-}
-
-/// # Safety
-/// As for shmkit_rlock_acquire.
-#[cold]
-#[inline(never)]
-unsafe extern "C" fn acquire_slowly(
-    lock: *mut shmkit_rlock,
-    timeout_ns: i64,
-    flags: u32,
-    recovered: *mut u32,
-) -> shmkit_status {
-    let body = |lock: &RLock| {
-        // SAFETY: the caller's promise.
-        let died = unsafe { super::optional(recovered, "recovered") }?;
-        let mark = lock.acquire(wait::patience(timeout_ns, flags)?)?;
-        died.map(|died| died.write(mark.into()));
-        Ok(())
-    };
-    // SAFETY: the caller's promise.
-    unsafe { with(lock, body) }
+    unsafe { mutex::acquire::<RLock, _>(lock, timeout_ns, flags, recovered) }
 }
 
 /// Gives the lock back once. SHMKIT_ERR_NOT_OWNER: this thread does not hold it.
@@ -297,22 +237,7 @@ unsafe extern "C" fn acquire_slowly(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rlock_release(lock: *mut shmkit_rlock) -> shmkit_status {
     // SAFETY: the caller's promise.
-    if let Some(lock) = unsafe { Handle::<RLock>::peek(lock.cast()) }
-        && lock.release_fast()
-    {
-        return SHMKIT_OK;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { release_slowly(lock) }
-}
-
-/// # Safety
-/// As for shmkit_rlock_release.
-#[cold]
-#[inline(never)]
-unsafe extern "C" fn release_slowly(lock: *mut shmkit_rlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { with(lock, RLock::release) }
+    unsafe { mutex::release::<RLock, _>(lock) }
 }
 
 /// Tells how often this thread holds the lock; 0: not at all.

@@ -1,0 +1,194 @@
+//! What the C functions of locks of both kinds do: they differ in the type of the handle.
+
+use super::handle::{Handle, Opaque};
+use super::segment::shmkit_segment;
+use super::status::{SHMKIT_OK, shmkit_status};
+use super::{output, run, wait};
+use crate::error::Result;
+use crate::lock::{Lock, Patience};
+use crate::rlock::RLock;
+use crate::segment::Segment;
+use std::sync::Arc;
+
+/// A lock of either kind.
+pub(super) trait Mutex: Opaque {
+    /// Takes it if that is one step.
+    fn acquire_fast(&self) -> bool;
+    /// Takes it, waiting; returns whether an owner died.
+    fn acquire(&self, patience: Patience) -> Result<bool>;
+    /// Gives it back if that is one step.
+    fn release_fast(&self) -> bool;
+    /// Gives it back.
+    fn release(&self) -> Result<()>;
+    /// Returns a descriptor and an offset, by which it is found elsewhere.
+    fn hand_over(&self) -> Result<(i32, u64)>;
+    /// Returns what it stands in.
+    fn segment(&self) -> &Arc<Segment>;
+}
+
+macro_rules! mutex {
+    ($($kind:ident),*) => {$(
+        impl Mutex for $kind {
+            #[inline(always)]
+            fn acquire_fast(&self) -> bool {
+                $kind::acquire_fast(self)
+            }
+
+            fn acquire(&self, patience: Patience) -> Result<bool> {
+                $kind::acquire(self, patience)
+            }
+
+            #[inline(always)]
+            fn release_fast(&self) -> bool {
+                $kind::release_fast(self)
+            }
+
+            fn release(&self) -> Result<()> {
+                $kind::release(self)
+            }
+
+            fn hand_over(&self) -> Result<(i32, u64)> {
+                $kind::hand_over(self)
+            }
+
+            fn segment(&self) -> &Arc<Segment> {
+                $kind::segment(self)
+            }
+        }
+    )*};
+}
+
+mutex!(Lock, RLock);
+
+/// Runs `body` with the lock behind a handle.
+///
+/// # Safety
+/// `lock` must be NULL or a handle of this library.
+pub(super) unsafe fn with<L: Mutex, H>(
+    lock: *const H,
+    body: impl FnOnce(&L) -> Result<()>,
+) -> shmkit_status {
+    run(|| {
+        // SAFETY: the caller's promise.
+        body(unsafe { Handle::<L>::borrow(lock.cast()) }?)
+    })
+}
+
+/// Takes the lock.
+///
+/// # Safety
+/// As for shmkit_lock_acquire.
+#[inline(always)]
+pub(super) unsafe fn acquire<L: Mutex, H>(
+    lock: *mut H,
+    timeout_ns: i64,
+    flags: u32,
+    recovered: *mut u32,
+) -> shmkit_status {
+    // What cannot panic goes ahead of what could: a free lock of a process that is known costs one exchange.
+    if wait::is_valid(timeout_ns, flags) && recovered.is_aligned() {
+        // SAFETY: the caller's promise.
+        if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
+            && lock.acquire_fast()
+        {
+            if !recovered.is_null() {
+                // SAFETY: not NULL and aligned; the caller promises that it is writable.
+                unsafe { recovered.write(0) };
+            }
+            return SHMKIT_OK;
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { acquire_slowly::<L, H>(lock, timeout_ns, flags, recovered) }
+}
+
+/// As the exported function, by its own convention: a jump leads here.
+///
+/// # Safety
+/// As for shmkit_lock_acquire.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn acquire_slowly<L: Mutex, H>(
+    lock: *mut H,
+    timeout_ns: i64,
+    flags: u32,
+    recovered: *mut u32,
+) -> shmkit_status {
+    let body = |lock: &L| {
+        // SAFETY: the caller's promise.
+        let died = unsafe { super::optional(recovered, "recovered") }?;
+        let mark = lock.acquire(wait::patience(timeout_ns, flags)?)?;
+        died.map(|died| died.write(mark.into()));
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, body) }
+}
+
+/// Gives the lock back.
+///
+/// # Safety
+/// As for shmkit_lock_release.
+#[inline(always)]
+pub(super) unsafe fn release<L: Mutex, H>(lock: *mut H) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
+        && lock.release_fast()
+    {
+        return SHMKIT_OK;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { release_slowly::<L, H>(lock) }
+}
+
+/// As the exported function, by its own convention: a jump leads here.
+///
+/// # Safety
+/// As for shmkit_lock_release.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn release_slowly<L: Mutex, H>(lock: *mut H) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, L::release) }
+}
+
+/// Stores by what it is found elsewhere.
+///
+/// # Safety
+/// As for shmkit_lock_fd.
+pub(super) unsafe fn fd<L: Mutex, H>(
+    lock: *const H,
+    fd: *mut i32,
+    offset: *mut u64,
+) -> shmkit_status {
+    let body = |lock: &L| {
+        // SAFETY: the caller's promise.
+        let fd = unsafe { output(fd, "fd") }?;
+        // SAFETY: the caller's promise.
+        let offset = unsafe { output(offset, "offset") }?;
+        let (descriptor, place) = lock.hand_over()?;
+        fd.write(descriptor);
+        offset.write(place);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, body) }
+}
+
+/// Stores a new handle of the segment that it stands in.
+///
+/// # Safety
+/// As for shmkit_lock_segment.
+pub(super) unsafe fn segment<L: Mutex, H>(
+    lock: *const H,
+    out: *mut *mut shmkit_segment,
+) -> shmkit_status {
+    let body = |lock: &L| {
+        // SAFETY: the caller's promise.
+        let out = unsafe { output(out, "out") }?;
+        out.write(Handle::open(lock.segment().clone()).cast());
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(lock, body) }
+}
