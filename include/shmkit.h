@@ -127,9 +127,9 @@
  * A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
  * second acquire waits for the first one's release.
  *
- * If the owner dies, however it dies, whoever waits gets the lock, usually within a millisecond and at the latest
- * 12 ms after the kernel has torn the dead process down, and is told so: what the lock guards may be half written. A
- * handle may be used by all threads at once and by forked children.
+ * If the owner dies, however it dies, whoever waits gets the lock within 12 ms after the kernel has torn the dead
+ * process down, and is told so: what the lock guards may be half written. A handle may be used by all threads at once
+ * and by forked children.
  */
 typedef struct shmkit_lock shmkit_lock;
 
