@@ -69,6 +69,13 @@ impl Id {
         }
     }
 
+    /// Returns an id of which only the ticket is known, as cells have it; `None` for ticket 0, which nobody has.
+    pub fn of_ticket(ticket: u64) -> Option<Id> {
+        let ticket = ticket & LAST_TICKET;
+        let low = ticket & ((1 << LOW_TICKET_BITS) - 1);
+        Id::of(low << SLOT_BITS | ticket >> LOW_TICKET_BITS << 32)
+    }
+
     /// Returns the word.
     pub fn bits(self) -> u64 {
         self.0
@@ -465,5 +472,10 @@ mod tests {
             }
         }
         assert_eq!(Id::of(!Id::BITS), None);
+        for ticket in [1, 0xffff, 0x1_0000, LAST_TICKET] {
+            let id = Id::of_ticket(ticket).expect("a ticket");
+            assert_eq!((id.slot(), id.ticket()), (None, ticket));
+        }
+        assert_eq!(Id::of_ticket(0), None);
     }
 }

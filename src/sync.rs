@@ -2,12 +2,14 @@
 //!
 //! Whoever calls brings its own id and an answer to "is this one dead?".
 
+pub mod cell;
 #[cfg(all(test, not(loom)))]
 mod fairness;
 pub mod lock;
 #[cfg(all(loom, test))]
 mod model;
 pub mod rlock;
+pub mod wait;
 
 use crate::error::Result;
 

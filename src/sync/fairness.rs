@@ -1,6 +1,7 @@
 //! Who has waited for long goes before who has not, and nobody waits for long for somebody who is not there.
 
-use super::lock::{HUNGRY, Spins, Words};
+use super::lock::{HUNGRY, Words};
+use super::wait::Spins;
 use super::{Life, Patience};
 use crate::error::Result;
 use crate::participant::Id;

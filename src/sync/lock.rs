@@ -17,12 +17,12 @@
 //!   take-over: the new owner is dead in turn, and DIED stays;
 //!   waiting: HUNGRY stays, and who comes next waits once in vain.
 
+use super::wait::{Spins, Wait};
 use super::{Life, Limit, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
-use crate::sys::atomic::{AtomicU64, Ordering, spin_loop};
+use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, Awake, Bed};
-use crate::sys::{clock, interrupt, process};
 
 /// In the word: somebody may sleep on it. It lies in the half that the futex compares: a lower half that comes round
 /// again shows it, so whoever releases then wakes.
@@ -32,18 +32,6 @@ const DIED: u64 = 1 << 30;
 /// In the word: somebody has waited for long. Who has not leaves a free lock to it for one sleep: no longer, because it
 /// may be dead.
 pub(super) const HUNGRY: u64 = 1 << 29;
-
-/// The first sleep, in nanoseconds; each is twice as long as the one before, up to `LONGEST`. After each the word and
-/// the owner's life are looked at, whatever wakes were lost. 12 ms cost 0.2 % of a core; with the kernel's own time a
-/// waiter has the lock of a dead owner within 20 ms.
-const SHORTEST: u64 = 1_000_000;
-const LONGEST: u64 = 12_000_000;
-
-/// How many pauses of the processor a waiter makes before it sleeps, at the most: about what a wake across cores costs.
-const MOST_SPINS: u64 = 1000;
-/// How many it makes between two looks, at the most. Each look takes the word's line away from the owner: with few of
-/// them an owner that comes again finds everything in its own cache; more would make hand-overs late.
-const MOST_BETWEEN_LOOKS: u64 = 16;
 
 /// Who has waited so long, in nanoseconds, goes before all who have not.
 const LONG: u64 = if cfg!(loom) { 0 } else { 10_000_000 };
@@ -86,25 +74,6 @@ pub struct Stat {
     pub recoveries: u64,
     /// When the first waiter for the present owner began to sleep (CLOCK_MONOTONIC, ns); 0: nobody waits.
     pub contended_since: u64,
-}
-
-/// How often waiting threads of this process have lately looked before the lock was theirs: for one lock, not shared.
-#[derive(Debug, Default)]
-pub struct Spins(std::sync::atomic::AtomicU64);
-
-impl Spins {
-    fn limit(&self) -> u64 {
-        if process::processors() < 2 || cfg!(loom) {
-            return 0;
-        }
-        (2 * self.0.load(std::sync::atomic::Ordering::Relaxed) + 100).min(MOST_SPINS)
-    }
-
-    fn learn(&self, spins: u64) {
-        let old = self.0.load(std::sync::atomic::Ordering::Relaxed);
-        let new = (old * 7 + spins) / 8;
-        self.0.store(new, std::sync::atomic::Ordering::Relaxed);
-    }
 }
 
 impl Words {
@@ -172,10 +141,8 @@ impl Words {
     ) -> Result<bool> {
         let me = me.bits();
         let nowait = patience.limit == Limit::Now;
-        let limit = if nowait { 0 } else { spins.limit() };
-        let (mut spun, mut pauses, mut waited, mut slice) = (0, 1, false, SHORTEST);
-        // When we first read the clock, and when our time is over.
-        let mut times = None;
+        let mut wait = Wait::new(patience, spins);
+        let mut waited = false;
         // Once we have slept others may sleep as well, and nobody else remembers them.
         let mut keep = 0;
         // HUNGRY once we are.
@@ -194,22 +161,16 @@ impl Words {
                     if keep != 0 {
                         // We may have stamped what was free by then; nobody has slept for us.
                         self.contended_since.store(0, Ordering::Relaxed);
-                    } else if limit > 0 {
-                        spins.learn(spun);
                     }
+                    wait.learn();
                     self.granted(waited);
                     return Ok(seen & DIED != 0);
                 }
                 continue;
             }
             // 2. Its owner may be just about to release it.
-            if spun < limit {
+            if wait.spin() {
                 waited = true;
-                for _ in 0..pauses {
-                    spin_loop();
-                }
-                spun += pauses;
-                pauses = (2 * pauses).min(MOST_BETWEEN_LOOKS);
                 continue;
             }
             // 3. Its owner may be dead. Of several who see it one swaps; WAITERS, because somebody may sleep.
@@ -234,12 +195,8 @@ impl Words {
                 return Err(Error::WouldBlock("somebody else holds the lock".into()));
             }
             waited = true;
-            let now = clock::monotonic();
-            let (began, deadline) = *times.get_or_insert_with(|| match patience.limit {
-                Limit::Within(time) => (now, now.saturating_add(time)),
-                Limit::Now | Limit::Forever => (now, u64::MAX),
-            });
-            if now >= deadline {
+            let now = wait.look();
+            if wait.is_over() {
                 if owner.is_none() {
                     polite = false;
                     continue;
@@ -247,7 +204,7 @@ impl Words {
                 let error = Error::Timeout("the lock was not to be had in that time".into());
                 return self.give_up(keep | hungry, error);
             }
-            if hungry == 0 && keep != 0 && now.saturating_sub(began) >= LONG {
+            if hungry == 0 && keep != 0 && wait.waited() >= LONG {
                 hungry = HUNGRY;
                 continue;
             }
@@ -267,15 +224,11 @@ impl Words {
             }
             keep = WAITERS;
             let bed = if hungry == 0 { Bed::Other } else { Bed::First };
-            let until = deadline.min(now.saturating_add(slice));
-            let awake = futex::wait(&self.word, expected, until, bed);
-            slice = (2 * slice).min(LONGEST);
-            if owner.is_none() && awake != Awake::Changed {
+            let awake = wait.sleep(&self.word, expected, bed);
+            if owner.is_none() && awake != Ok(Awake::Changed) {
                 polite = false;
             }
-            if awake != Awake::Changed
-                && let Err(error) = interrupt::ask(patience.interruptible)
-            {
+            if let Err(error) = awake {
                 return self.give_up(keep | hungry, error);
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
 
-use super::lock::{Spins, Words};
+use super::lock::Words;
+use super::wait::Spins;
 use super::{Life, Limit, Patience, rlock};
 use crate::error::{Error, Result};
 use crate::participant::Id;

@@ -10,7 +10,8 @@
 //! Token and depth are only stored by the owner; the token is 0 before the word is given back, so a thread that finds
 //! its own token under its own id has stored it itself. If a process dies anywhere, its lock is taken over as any.
 
-use super::lock::{Spins, Words};
+use super::lock::Words;
+use super::wait::Spins;
 use super::{Life, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
