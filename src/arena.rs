@@ -1,7 +1,7 @@
 //! Arenas: a memory file of each process in which its small objects without a name live.
 //!
 //! ```text
-//! | control area, 1024 participants | place 0 | place 1 | place 2 | …      places of 64 bytes
+//! | control area, 1024 participants | place 0 | place 1 | place 2 | …      places of 64 bytes, or of some multiple
 //! ```
 //!
 //! One descriptor and one table serve all of them. A place is used again only if nobody else can have heard of it:
@@ -18,20 +18,19 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// What each object may take.
-pub const PLACE: u64 = 64;
 /// How many processes may use one arena at a time.
 const PARTICIPANTS: u32 = 1024;
 /// How much memory is set aside at a time.
 const STEP: u64 = 64 << 10;
-/// How much address space an arena has: four million places.
+/// How much address space an arena has: four million places of 64 bytes.
 const CAPACITY: u64 = 256 << 20;
 
 struct Arena {
     segment: Arc<Segment>,
     /// The first byte that was never given out.
     next: u64,
-    unused: Vec<u64>,
+    /// What was given back, by size.
+    unused: BTreeMap<u64, Vec<u64>>,
     /// 1 in the process whose arena it is, 0 in its children: theirs are their own.
     mine: Cell,
 }
@@ -57,13 +56,14 @@ pub struct Place {
     pub segment: Arc<Segment>,
     /// Where in its data.
     pub offset: u64,
+    size: u64,
     /// How many forks there had been when it was given out; `SHOWN` where others have heard of it.
     alone: AtomicU64,
 }
 
 impl Place {
-    /// Gives out a place of our own arena.
-    pub fn new() -> Result<Place> {
+    /// Gives out a place of `size` bytes, a multiple of 64, in our own arena.
+    pub fn new(size: u64) -> Result<Place> {
         loop {
             let taken = {
                 let mut inside = Fence::enter();
@@ -71,9 +71,10 @@ impl Place {
                     .as_mut()
                     .filter(|arena| arena.is_mine())
                     .map(|arena| {
-                        let offset = arena.unused.pop().unwrap_or_else(|| {
-                            arena.next += PLACE;
-                            arena.next - PLACE
+                        let unused = arena.unused.get_mut(&size).and_then(Vec::pop);
+                        let offset = unused.unwrap_or_else(|| {
+                            arena.next += size;
+                            arena.next - size
                         });
                         (arena.segment.clone(), offset)
                     })
@@ -86,9 +87,10 @@ impl Place {
             let place = Place {
                 segment,
                 offset,
+                size,
                 alone: AtomicU64::new(forks()),
             };
-            make_room(&place.segment, offset + PLACE)?;
+            make_room(&place.segment, offset + size)?;
             return Ok(place);
         }
     }
@@ -113,6 +115,7 @@ impl Place {
         Ok(Place {
             segment,
             offset,
+            size: 0, // not ours to give out
             alone: AtomicU64::new(SHOWN),
         })
     }
@@ -132,7 +135,7 @@ impl Drop for Place {
             // After a raw clone, which counts as no fork, it may be the parent's.
             && Arc::ptr_eq(&arena.segment, &self.segment)
         {
-            arena.unused.push(self.offset);
+            arena.unused.entry(self.size).or_default().push(self.offset);
         }
     }
 }
@@ -146,6 +149,7 @@ fn make_arena() -> Result<()> {
     };
     let content = Content {
         kind: Kind::Arena,
+        least: None,
         prepare: &|_| {},
     };
     let segment = Segment::create_with(None, STEP, &options, &content)?;
@@ -163,7 +167,7 @@ fn make_arena() -> Result<()> {
     let new = Arena {
         segment: segment.clone(),
         next: 0,
-        unused: Vec::new(),
+        unused: BTreeMap::new(),
         mine,
     };
     let parents = arena.replace(new);

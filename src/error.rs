@@ -116,6 +116,8 @@ reasons! {
     System = -24, c"a system call failed";
     /// A defect of this library: a panic was caught at the border.
     Internal = -25, c"internal error in shmkit: please report it";
+    /// It would wait for what waits for the caller.
+    Deadlock = -26, c"it would wait for ever: a deadlock";
 }
 
 /// What every fallible function here returns.

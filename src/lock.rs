@@ -20,27 +20,32 @@
 
 use crate::error::Result;
 use crate::layout::Kind;
-pub use crate::object::Create;
-use crate::object::{Object, Placed, Tag};
-use crate::options;
+pub use crate::object::{Create, Named};
+use crate::object::{NoCell, Object, Placed, Recipe, Tag};
 use crate::participant::Person;
 use crate::segment::Segment;
 pub use crate::sync::lock::Stat;
 use crate::sync::lock::Words;
 use crate::sync::wait::Spins;
 pub use crate::sync::{Limit, Patience};
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 impl Object for Words {
+    type Cell = NoCell;
+
     fn tag(&self) -> &AtomicU64 {
         &self.tag
     }
+}
 
-    fn clear(&self) {
-        Words::clear(self);
+/// Makes a new lock of either kind.
+pub(crate) const fn recipe(tag: Tag) -> Recipe<'static, Words> {
+    Recipe {
+        tag,
+        prepare: &|words, _| words.clear(),
     }
 }
 
@@ -49,37 +54,22 @@ impl Object for Words {
 pub struct Options {
     /// Any process may release it, not the owner alone.
     pub transferable: bool,
-    /// Permission bits of a named one; `None`: 0600.
-    pub mode: Option<u32>,
-    /// Where a named one stands; `None`: `SHMKIT_DIR`, else `/dev/shm`.
-    pub directory: Option<CString>,
-    /// Open what belongs to another user.
-    pub trust: bool,
-    /// How many processes may use a named one at a time, 1 to 4096; 0: 128.
-    pub participants: u32,
+    /// How a named one is made and opened.
+    pub named: Named,
 }
 
 impl Options {
-    pub(crate) fn for_file(&self) -> options::Options {
-        options::Options {
-            mode: self.mode,
-            directory: self.directory.clone(),
-            trust: self.trust,
-            participants: self.participants,
-            ..options::Options::default()
-        }
-    }
-
-    fn tag(&self) -> Tag {
-        Tag {
+    fn recipe(&self) -> Recipe<'static, Words> {
+        recipe(Tag {
             kind: Kind::Lock,
             flags: if self.transferable { TRANSFERABLE } else { 0 },
-        }
+            cells: 0,
+        })
     }
 }
 
 /// In the tag: any process may release it.
-const TRANSFERABLE: u32 = 1;
+const TRANSFERABLE: u16 = 1;
 
 /// A lock of which this process has a handle.
 pub struct Lock {
@@ -93,22 +83,21 @@ impl Lock {
     pub const SIZE: u64 = size_of::<Words>() as u64;
 
     fn new(placed: Placed<Words>) -> Lock {
-        let flags = placed.words().tag.load(Ordering::Relaxed) >> 32;
         Lock {
+            transferable: placed.flags() & TRANSFERABLE != 0,
             placed,
             spins: Spins::default(),
-            transferable: flags as u32 & TRANSFERABLE != 0,
         }
     }
 
     /// Makes one without a name: threads and children have it, and whoever is handed its descriptor and place.
     pub fn unnamed(options: &Options) -> Result<Lock> {
-        Placed::unnamed(options.tag()).map(Lock::new)
+        Placed::unnamed(&options.recipe()).map(Lock::new)
     }
 
     /// Makes or finds the lock of this name: a file that holds it alone.
     pub fn named(name: &CStr, create: Create, options: &Options) -> Result<Lock> {
-        Placed::in_file(name, options.tag(), create, &options.for_file()).map(Lock::new)
+        Placed::in_file(name, &options.recipe(), create, &options.named).map(Lock::new)
     }
 
     /// Makes or finds the lock at `offset` of the data of a full segment.
@@ -121,7 +110,7 @@ impl Lock {
         create: Create,
         options: &Options,
     ) -> Result<Lock> {
-        Placed::at(segment, offset, options.tag(), create).map(Lock::new)
+        Placed::at(segment, offset, &options.recipe(), create).map(Lock::new)
     }
 
     /// Returns the lock that every full segment has. `WrongKind`: a plain one.
@@ -132,7 +121,7 @@ impl Lock {
 
     /// Finds the lock that was handed over: a descriptor, and the place that `offset` said where it comes from.
     pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<Lock> {
-        Placed::open_fd(fd, offset, options.tag(), &options.for_file()).map(Lock::new)
+        Placed::open_fd(fd, offset, &options.recipe(), &options.named).map(Lock::new)
     }
 
     /// Takes the lock, waiting for it; returns whether an owner died and `mark_consistent` has not been called since.

@@ -5,15 +5,19 @@
 //! | 0                     | nothing stands here                                | me + MAKING: whoever creates it             |
 //! | me + MAKING           | I am making it                                     | kind + flags, by a single store             |
 //! | dead + MAKING         | whoever was making it is dead                      | me + MAKING: the next who creates it        |
-//! | kind + flags << 32    | it is there                                        | stays                                       |
+//! | kind + flags + cells  | it is there                                        | stays                                       |
 //! | anything else         | bytes of the user's own                            | stays                                       |
+//!
+//! ```text
+//! tag: | cells (16 bits) | flags (16 bits) | kind (32 bits) |      object: | words, the tag first | cell 0 | cell 1 | … |
+//! ```
 //!
 //! If a process dies while it makes one, the next one that creates it begins again; nobody has used it yet.
 
 use crate::arena;
 use crate::error::{Error, Result};
 use crate::layout::{Kind, Words};
-use crate::options::{Form, Options};
+pub use crate::options::Named;
 use crate::participant::Id;
 use crate::segment::{Content, Segment};
 use crate::sync::Life;
@@ -30,13 +34,21 @@ const MAKING: u64 = 1 << 29;
 /// Where an object stands must be a multiple of this.
 pub const ALIGNMENT: u64 = 64;
 
-/// Words that say what they are.
+/// Words that say what they are; their size is a multiple of `ALIGNMENT`.
 pub trait Object: Words + Sized {
+    /// What stands behind them, as often as the tag says.
+    type Cell: Words;
     /// The first word.
     fn tag(&self) -> &AtomicU64;
-    /// Makes all but the tag as it is in a new object.
-    fn clear(&self);
 }
+
+/// The cell of what has none.
+#[derive(Debug)]
+#[repr(C)]
+pub struct NoCell([AtomicU64; 0]);
+
+// SAFETY: no bytes at all.
+unsafe impl Words for NoCell {}
 
 /// What an object is and how it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +56,37 @@ pub struct Tag {
     /// What it is.
     pub kind: Kind,
     /// How it was made: bits of that kind's own.
-    pub flags: u32,
+    pub flags: u16,
+    /// How many cells stand behind its words.
+    pub cells: u16,
 }
 
 impl Tag {
     fn word(self) -> u64 {
-        self.kind as u64 | u64::from(self.flags) << 32
+        self.kind as u64 | u64::from(self.flags) << 32 | u64::from(self.cells) << 48
     }
+
+    fn flags_of(word: u64) -> u16 {
+        (word >> 32) as u16
+    }
+
+    fn cells_of(word: u64) -> usize {
+        usize::from((word >> 48) as u16)
+    }
+
+    /// Returns how many bytes an object takes that is made so.
+    pub const fn size<T: Object>(self) -> u64 {
+        let size = size_of::<T>() as u64 + self.cells as u64 * size_of::<T::Cell>() as u64;
+        size.next_multiple_of(ALIGNMENT)
+    }
+}
+
+/// What to make.
+pub struct Recipe<'a, T: Object> {
+    /// What it is.
+    pub tag: Tag,
+    /// Makes all but the tag as it is in a new object, whatever stands there.
+    pub prepare: &'a dyn Fn(&T, &[T::Cell]),
 }
 
 /// Whether something is made or found.
@@ -65,8 +101,11 @@ pub enum Create {
 }
 
 /// An object at its place: it keeps the memory mapped.
-pub struct Placed<T> {
+pub struct Placed<T: Object> {
     words: NonNull<T>,
+    cells: NonNull<[T::Cell]>,
+    flags: u16,
+    /// Where our id stands.
     cell: Cell,
     offset: u64,
     /// Where it is one of many in an arena.
@@ -77,141 +116,174 @@ pub struct Placed<T> {
 }
 
 // SAFETY: the words are atomics in a mapping that belongs to the process and lives as long as `segment`.
-unsafe impl<T: Words> Send for Placed<T> {}
+unsafe impl<T: Object> Send for Placed<T> {}
 // SAFETY: as for Send.
-unsafe impl<T: Words> Sync for Placed<T> {}
+unsafe impl<T: Object> Sync for Placed<T> {}
 
 impl<T: Object> Placed<T> {
     /// Finds or makes an object at `offset` of the data of a full segment.
     ///
     /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, or not
     /// inside; or it is there, but was made in another way. `NotFound`, `Exists`: as `create` says. `Permission`: the
-    /// handle is read-only.
-    pub fn at(segment: &Arc<Segment>, offset: u64, tag: Tag, create: Create) -> Result<Placed<T>> {
+    /// handle is read-only. `Corrupt`: it says that it has more cells than there is room for.
+    pub fn at(
+        segment: &Arc<Segment>,
+        offset: u64,
+        recipe: &Recipe<'_, T>,
+        create: Create,
+    ) -> Result<Placed<T>> {
+        const { assert!((size_of::<T>() as u64).is_multiple_of(ALIGNMENT)) };
         // What cannot hold anything is refused first, whatever its bytes happen to say.
         let cell = segment.identity_cell()?;
-        let words: &T = segment
-            .words()?
+        let bytes = segment.words()?;
+        let invalid = || {
+            let text = format!(
+                "offset {offset}: a {:?} stands at a multiple of {ALIGNMENT} and wholly inside the segment, in {} bytes",
+                recipe.tag.kind,
+                recipe.tag.size::<T>()
+            );
+            Error::Invalid(text.into())
+        };
+        let words: &T = bytes
             .at(offset)
             .filter(|_| offset.is_multiple_of(ALIGNMENT))
-            .ok_or_else(|| {
-                let text = format!(
-                    "offset {offset}: a {:?} stands at a multiple of {ALIGNMENT} and wholly inside the segment",
-                    tag.kind
-                );
-                Error::Invalid(text.into())
-            })?;
-        establish(words, tag, create, segment)?;
-        let words = NonNull::from(words);
-        Ok(Placed::new(segment.clone(), cell, words, offset, None))
+            .ok_or_else(invalid)?;
+        let behind = offset + size_of::<T>() as u64;
+        let room = bytes.array(behind, recipe.tag.cells.into());
+        let make = || {
+            let cells = room.ok_or_else(invalid)?;
+            (recipe.prepare)(words, cells);
+            Ok(())
+        };
+        let tag = establish(words.tag(), recipe.tag, &make, create, segment)?;
+        let cells = bytes.array(behind, Tag::cells_of(tag)).ok_or_else(|| {
+            let text = "the object says that it has more cells than there is room for";
+            Error::Corrupt(text.into())
+        })?;
+        Ok(Placed {
+            words: NonNull::from(words),
+            cells: NonNull::from(cells),
+            flags: Tag::flags_of(tag),
+            cell,
+            offset,
+            place: None,
+            has_own_file: false,
+            segment: segment.clone(),
+        })
     }
 
-    /// Takes words that are known to be there: `words` lies in the mapping of `segment`.
+    /// Takes words that are known to be there, without cells: `words` lies in the mapping of `segment`.
     pub fn known(segment: Arc<Segment>, words: NonNull<T>) -> Result<Placed<T>> {
-        let cell = segment.identity_cell()?;
-        Ok(Placed::new(segment, cell, words, 0, None))
+        Ok(Placed {
+            words,
+            cells: NonNull::from(&[]),
+            flags: 0,
+            cell: segment.identity_cell()?,
+            offset: 0,
+            place: None,
+            has_own_file: false,
+            segment,
+        })
     }
 
     /// Finds or makes a file that holds just this object.
     ///
     /// As `Segment::open` and `Segment::create`; `Invalid`: it is there, but was made in another way.
-    pub fn in_file(name: &CStr, tag: Tag, create: Create, options: &Options) -> Result<Placed<T>> {
-        let options = Options {
-            form: Form::Full,
-            ..options.clone()
-        };
-        let size = size_of::<T>() as u64;
+    pub fn in_file(
+        name: &CStr,
+        recipe: &Recipe<'_, T>,
+        create: Create,
+        named: &Named,
+    ) -> Result<Placed<T>> {
+        let options = named.for_file();
+        let size = recipe.tag.size::<T>();
+        let least = size_of::<T>() as u64;
         let content = Content {
-            kind: tag.kind,
+            kind: recipe.tag.kind,
+            least: Some(least),
             prepare: &|bytes| {
-                if let Some(words) = bytes.at::<T>(0) {
-                    words.clear();
-                    words.tag().store(tag.word(), Ordering::Relaxed);
+                let cells = bytes.array(least, recipe.tag.cells.into());
+                if let (Some(words), Some(cells)) = (bytes.at::<T>(0), cells) {
+                    (recipe.prepare)(words, cells);
+                    words.tag().store(recipe.tag.word(), Ordering::Relaxed);
                 }
             },
         };
         let segment = match create {
             Create::Always => Segment::create_with(Some(name), size, &options, &content),
-            Create::Never => Segment::open_with(name, size, &options, tag.kind),
+            Create::Never => Segment::open_with(name, least, &options, recipe.tag.kind),
             Create::IfMissing => Segment::open_or_create_with(Some(name), size, &options, &content),
         }?;
-        Placed::alone(segment, tag, create)
+        Placed::alone(segment, recipe, create)
     }
 
-    fn alone(segment: Segment, tag: Tag, create: Create) -> Result<Placed<T>> {
+    fn alone(segment: Segment, recipe: &Recipe<'_, T>, create: Create) -> Result<Placed<T>> {
         // Whoever made the file, the object was in it before it had its name.
         let create = match create {
             Create::Always => Create::Never,
             other => other,
         };
-        let mut placed = Placed::at(&Arc::new(segment), 0, tag, create)?;
+        let mut placed = Placed::at(&Arc::new(segment), 0, recipe, create)?;
         placed.has_own_file = true;
         Ok(placed)
     }
 
     /// Makes an object without a name, in the arena of this process.
-    pub fn unnamed(tag: Tag) -> Result<Placed<T>> {
-        let place = arena::Place::new()?;
-        let words: &T = place
-            .segment
-            .words()?
-            .at(place.offset)
-            .ok_or(Error::Internal("a place outside its arena".into()))?;
+    pub fn unnamed(recipe: &Recipe<'_, T>) -> Result<Placed<T>> {
+        let place = arena::Place::new(recipe.tag.size::<T>())?;
+        let words: Option<&T> = place.segment.words()?.at(place.offset);
+        let words = words.ok_or(Error::Internal("a place outside its arena".into()))?;
         // The place is ours alone: what an object before it has left is no reason to wait.
         words.tag().store(0, Ordering::Relaxed);
-        establish(words, tag, Create::Always, &place.segment)?;
-        let (segment, offset, words) = (place.segment.clone(), place.offset, NonNull::from(words));
-        let cell = segment.identity_cell()?;
-        Ok(Placed::new(segment, cell, words, offset, Some(place)))
+        let mut placed = Placed::at(&place.segment, place.offset, recipe, Create::Always)?;
+        placed.place = Some(place);
+        Ok(placed)
     }
 
     /// Finds an object behind a descriptor that was handed over: at `offset` of an arena, or alone in its file.
-    pub fn open_fd(fd: i32, offset: u64, tag: Tag, options: &Options) -> Result<Placed<T>> {
-        let options = Options {
-            form: Form::Full,
-            ..options.clone()
-        };
-        match Segment::open_fd_with(fd, 0, &options, tag.kind) {
-            Ok(segment) => Placed::alone(segment, tag, Create::Never),
+    pub fn open_fd(
+        fd: i32,
+        offset: u64,
+        recipe: &Recipe<'_, T>,
+        named: &Named,
+    ) -> Result<Placed<T>> {
+        let options = named.for_file();
+        match Segment::open_fd_with(fd, 0, &options, recipe.tag.kind) {
+            Ok(segment) => Placed::alone(segment, recipe, Create::Never),
             Err(Error::WrongKind(cause)) => {
                 let place =
                     arena::Place::open(fd, offset, &options).map_err(|error| match error {
                         Error::WrongKind(_) => Error::WrongKind(cause),
                         other => other,
                     })?;
-                let mut placed = Placed::at(&place.segment, offset, tag, Create::Never)?;
+                let mut placed = Placed::at(&place.segment, offset, recipe, Create::Never)?;
                 placed.place = Some(place);
                 Ok(placed)
             }
             Err(error) => Err(error),
         }
     }
-
-    fn new(
-        segment: Arc<Segment>,
-        cell: Cell,
-        words: NonNull<T>,
-        offset: u64,
-        place: Option<arena::Place>,
-    ) -> Placed<T> {
-        Placed {
-            words,
-            cell,
-            offset,
-            place,
-            has_own_file: false,
-            segment,
-        }
-    }
 }
 
-impl<T> Placed<T> {
+impl<T: Object> Placed<T> {
     /// Returns the words.
     #[inline(always)]
     pub fn words(&self) -> &T {
         // SAFETY: they lie in the mapping of `segment` (each constructor has found them there), which lives as long as
         // self; they are Words, which any process may change at any time.
         unsafe { self.words.as_ref() }
+    }
+
+    /// Returns the cells behind the words.
+    #[inline(always)]
+    pub fn cells(&self) -> &[T::Cell] {
+        // SAFETY: as for the words.
+        unsafe { self.cells.as_ref() }
+    }
+
+    /// Returns how it was made: bits of its kind's own.
+    pub fn flags(&self) -> u16 {
+        self.flags
     }
 
     /// Returns our id if it has been claimed in this process.
@@ -267,8 +339,14 @@ impl<T> Placed<T> {
     }
 }
 
-/// Has `words` say `tag`, as far as `create` allows.
-fn establish<T: Object>(words: &T, tag: Tag, create: Create, segment: &Segment) -> Result<()> {
+/// Has `word` say `tag`, as far as `create` allows, and returns what it says; `make` makes all else.
+fn establish(
+    word: &AtomicU64,
+    tag: Tag,
+    make: &dyn Fn() -> Result<()>,
+    create: Create,
+    segment: &Segment,
+) -> Result<u64> {
     /// How long to leave somebody alone who is just making it.
     const SHORTLY: std::time::Duration = std::time::Duration::from_micros(100);
     /// Making takes less than a microsecond. Who has not done it after so long is stopped, or is a lie.
@@ -276,12 +354,12 @@ fn establish<T: Object>(words: &T, tag: Tag, create: Create, segment: &Segment) 
     let mut deadline = None;
     loop {
         // PAIRS object.made: who reads the kind, or the maker, sees what its maker stored before.
-        let seen = words.tag().load(Ordering::Acquire);
+        let seen = word.load(Ordering::Acquire);
         let maker = maker(seen, segment);
         if maker.is_none() && seen != 0 {
             return match create {
                 Create::Always => Err(Error::Exists("an object stands there already".into())),
-                Create::Never | Create::IfMissing => compare(seen, tag, create),
+                Create::Never | Create::IfMissing => compare(seen, tag, create).map(|()| seen),
             };
         }
         if let Some(maker) = maker {
@@ -305,15 +383,17 @@ fn establish<T: Object>(words: &T, tag: Tag, create: Create, segment: &Segment) 
         // 2. Others may be here as well: one of us makes it, the rest wait. PAIRS object.made: who reads our id reads
         //    that its ticket was drawn.
         let making = segment.identify()?.bits() | MAKING;
-        if words
-            .tag()
+        if word
             .compare_exchange(seen, making, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
         {
-            words.clear();
+            if let Err(error) = make() {
+                word.store(0, Ordering::Relaxed);
+                return Err(error);
+            }
             // 3. From here on it is there. PAIRS object.made
-            words.tag().store(tag.word(), Ordering::Release);
-            return Ok(());
+            word.store(tag.word(), Ordering::Release);
+            return Ok(tag.word());
         }
     }
 }

@@ -114,3 +114,30 @@ pub(crate) fn check_capacity(size: u64, options: &Options) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+/// How an object is made and opened that has a file of its own. `Named::default()` is what most want.
+#[derive(Debug, Clone, Default)]
+pub struct Named {
+    /// Permission bits of a new one; `None`: 0600.
+    pub mode: Option<u32>,
+    /// Where it stands; `None`: `SHMKIT_DIR`, else `/dev/shm`.
+    pub directory: Option<CString>,
+    /// Open what belongs to another user.
+    pub trust: bool,
+    /// How many processes may use a new one at a time, 1 to 4096; 0: 128.
+    pub participants: u32,
+}
+
+impl Named {
+    /// Returns how its file is made and opened.
+    pub(crate) fn for_file(&self) -> Options {
+        Options {
+            mode: self.mode,
+            directory: self.directory.clone(),
+            trust: self.trust,
+            participants: self.participants,
+            form: Form::Full,
+            ..Options::default()
+        }
+    }
+}

@@ -4,9 +4,9 @@
 
 use crate::error::Result;
 use crate::layout::Kind;
-pub use crate::lock::{Create, Limit, Patience, Stat};
-use crate::lock::{Options, nobody};
-use crate::object::{Placed, Tag};
+pub use crate::lock::{Create, Limit, Named, Patience, Stat};
+use crate::lock::{nobody, recipe};
+use crate::object::{Placed, Recipe, Tag};
 use crate::participant::Person;
 use crate::segment::Segment;
 use crate::sync::lock::Words;
@@ -16,12 +16,13 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-const TAG: Tag = Tag {
+const RECIPE: Recipe<'static, Words> = recipe(Tag {
     kind: Kind::RLock,
     flags: 0,
-};
+    cells: 0,
+});
 
-/// A recursive lock of which this process has a handle. `Options::transferable` means nothing here.
+/// A recursive lock of which this process has a handle.
 pub struct RLock {
     placed: Placed<Words>,
     spins: Spins,
@@ -40,22 +41,22 @@ impl RLock {
 
     /// As `Lock::unnamed`.
     pub fn unnamed() -> Result<RLock> {
-        Placed::unnamed(TAG).map(RLock::new)
+        Placed::unnamed(&RECIPE).map(RLock::new)
     }
 
     /// As `Lock::named`.
-    pub fn named(name: &CStr, create: Create, options: &Options) -> Result<RLock> {
-        Placed::in_file(name, TAG, create, &options.for_file()).map(RLock::new)
+    pub fn named(name: &CStr, create: Create, named: &Named) -> Result<RLock> {
+        Placed::in_file(name, &RECIPE, create, named).map(RLock::new)
     }
 
     /// As `Lock::at`.
     pub fn at(segment: &Arc<Segment>, offset: u64, create: Create) -> Result<RLock> {
-        Placed::at(segment, offset, TAG, create).map(RLock::new)
+        Placed::at(segment, offset, &RECIPE, create).map(RLock::new)
     }
 
     /// As `Lock::open_fd`.
-    pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<RLock> {
-        Placed::open_fd(fd, offset, TAG, &options.for_file()).map(RLock::new)
+    pub fn open_fd(fd: i32, offset: u64, named: &Named) -> Result<RLock> {
+        Placed::open_fd(fd, offset, &RECIPE, named).map(RLock::new)
     }
 
     /// Takes the lock, or takes it once more; as `Lock::acquire`. `Overflow`: held 2^64 - 1 times.

@@ -123,6 +123,8 @@ impl std::fmt::Debug for Segment {
 /// What a new segment is to hold, and how that is put there before anybody can find it.
 pub(crate) struct Content<'a> {
     pub kind: Kind,
+    /// How many bytes an older one has at the least that is opened instead; `None`: as many as a new one.
+    pub least: Option<u64>,
     pub prepare: &'a dyn Fn(Bytes<'_>),
 }
 
@@ -130,6 +132,7 @@ impl Content<'_> {
     /// Nothing.
     const NOTHING: Content<'static> = Content {
         kind: Kind::Segment,
+        least: None,
         prepare: &|_| {},
     };
 }
@@ -402,7 +405,8 @@ impl Segment {
         };
         let name = Name::parse(name, options.directory.as_deref())?;
         loop {
-            match Segment::open_named(name.clone(), size, options, content.kind) {
+            let least = content.least.unwrap_or(size);
+            match Segment::open_named(name.clone(), least, options, content.kind) {
                 Err(Error::NotFound(_)) if !options.readonly => {}
                 other => return other,
             }

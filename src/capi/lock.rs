@@ -1,18 +1,15 @@
 //! Locks: mutual exclusion between processes and threads that survives the death of its owner.
 
-use super::handle::{Handle, Opaque};
-use super::mutex::{self, with};
+use super::mutex;
+use super::object::{self, Common, object, with};
 use super::segment::{named, shmkit_segment};
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use super::{output, run, text};
 use crate::error::Result;
-use crate::layout::Kind;
 use crate::lock::{Create, Lock, Options, Stat};
 use crate::participant::Person;
-use crate::segment::Segment;
-use std::ffi::{CStr, c_char};
-use std::sync::Arc;
+use std::ffi::c_char;
 
 /// A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
 /// second acquire waits for the first one's release.
@@ -25,9 +22,7 @@ pub struct shmkit_lock {
     _opaque: (),
 }
 
-impl Opaque for Lock {
-    const KIND: Kind = Kind::Lock;
-}
+object!(Lock, Lock);
 
 /// Any process may release it, not its owner alone, as multiprocessing.Lock allows. Whoever releases one of a dead owner
 /// has taken the matter into its own hands: the next owner is not told of that death.
@@ -64,6 +59,8 @@ unsafe impl Sized32 for shmkit_lock_options {
     const FIRST: usize = size_of::<shmkit_lock_options>();
 }
 const _: () = assert!(size_of::<shmkit_lock_options>() == 24);
+const _: () = assert!(SHMKIT_LOCK_TRUST == object::TRUST);
+const _: () = assert!(SHMKIT_LOCK_EXCLUSIVE == object::EXCLUSIVE);
 
 /// What is known of a lock: each figure as it was at some moment during the call.
 #[derive(Clone, Copy)]
@@ -101,7 +98,7 @@ unsafe impl Sized32 for shmkit_lock_info {
 }
 const _: () = assert!(size_of::<shmkit_lock_info>() == 72);
 
-/// Reads the options of a caller, and whether create_at may open what stands there.
+/// Reads the options of a caller, and whether create_at may open what stands there; `known`: the flags of its kind.
 ///
 /// # Safety
 /// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
@@ -111,18 +108,17 @@ pub(super) unsafe fn options(
 ) -> Result<(Options, Create)> {
     // SAFETY: the caller's promise.
     let given = unsafe { structure::read(options, "options") }?;
-    super::check_flags(given.flags, known)?;
-    let create = match given.flags & SHMKIT_LOCK_EXCLUSIVE {
-        0 => Create::IfMissing,
-        _ => Create::Always,
+    let common = Common {
+        flags: given.flags,
+        mode: given.mode,
+        participants: given.participants,
+        directory: given.directory,
     };
+    // SAFETY: the caller's promise.
+    let (named, create) = unsafe { common.read(known) }?;
     let options = Options {
         transferable: given.flags & SHMKIT_LOCK_TRANSFERABLE != 0,
-        mode: super::mode(given.mode)?,
-        // SAFETY: the caller's promise.
-        directory: unsafe { text(given.directory) }.map(CStr::to_owned),
-        trust: given.flags & SHMKIT_LOCK_TRUST != 0,
-        participants: given.participants,
+        named,
     };
     Ok((options, create))
 }
@@ -161,8 +157,6 @@ pub(super) unsafe fn tell(
     Ok(())
 }
 
-const OPTIONS: u32 = SHMKIT_LOCK_TRANSFERABLE | SHMKIT_LOCK_TRUST | SHMKIT_LOCK_EXCLUSIVE;
-
 /// Makes a handle with `make` and stores it.
 ///
 /// # Safety
@@ -172,14 +166,13 @@ unsafe fn store(
     out: *mut *mut shmkit_lock,
     make: impl FnOnce(&Options, Create) -> Result<Lock>,
 ) -> shmkit_status {
-    run(|| {
+    let make = || {
         // SAFETY: the caller's promise.
-        let out = unsafe { output(out, "out") }?;
-        // SAFETY: the caller's promise.
-        let (options, create) = unsafe { options(given, OPTIONS) }?;
-        out.write(Handle::open(make(&options, create)?).cast());
-        Ok(())
-    })
+        let (options, create) = unsafe { options(given, SHMKIT_LOCK_TRANSFERABLE) }?;
+        make(&options, create)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { object::store(out, make) }
 }
 
 /// Tells how many bytes a lock takes in a segment: 64. It stands at a multiple of 64.
@@ -193,7 +186,7 @@ pub unsafe extern "C" fn shmkit_lock_size(
 ) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
-        unsafe { self::options(options, OPTIONS) }?;
+        unsafe { self::options(options, SHMKIT_LOCK_TRANSFERABLE) }?;
         // SAFETY: the caller's promise.
         unsafe { output(out, "out") }?.write(Lock::SIZE);
         Ok(())
@@ -293,7 +286,7 @@ pub unsafe extern "C" fn shmkit_lock_create_at(
 ) -> shmkit_status {
     let body = |options: &Options, create| {
         // SAFETY: the caller's promise.
-        let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
+        let segment = unsafe { object::segment_of(segment) }?;
         Lock::at(segment, offset, create, options)
     };
     // SAFETY: the caller's promise.
@@ -315,7 +308,7 @@ pub unsafe extern "C" fn shmkit_lock_open_at(
 ) -> shmkit_status {
     let body = |options: &Options, _| {
         // SAFETY: the caller's promise.
-        let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
+        let segment = unsafe { object::segment_of(segment) }?;
         Lock::at(segment, offset, Create::Never, options)
     };
     // SAFETY: the caller's promise.
@@ -355,7 +348,7 @@ pub unsafe extern "C" fn shmkit_segment_lock(
 ) -> shmkit_status {
     let body = |_: &Options, _| {
         // SAFETY: the caller's promise.
-        Lock::of(unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?)
+        Lock::of(unsafe { object::segment_of(segment) }?)
     };
     // SAFETY: the caller's promise.
     unsafe { store(std::ptr::null(), out, body) }
@@ -375,7 +368,7 @@ pub unsafe extern "C" fn shmkit_lock_fd(
     offset: *mut u64,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { mutex::fd::<Lock, _>(lock, fd, offset) }
+    unsafe { object::fd::<Lock, _>(lock, fd, offset) }
 }
 
 /// Opens the segment that the lock stands in: for a named one its file, for one without a name the arena.
@@ -390,7 +383,7 @@ pub unsafe extern "C" fn shmkit_lock_segment(
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { mutex::segment::<Lock, _>(lock, out) }
+    unsafe { object::segment::<Lock, _>(lock, out) }
 }
 
 /// Takes the lock, waiting up to `timeout_ns` nanoseconds for it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
@@ -468,7 +461,7 @@ pub unsafe extern "C" fn shmkit_lock_stat(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_lock_unlink(lock: *mut shmkit_lock) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { with(lock, Lock::unlink) }
+    unsafe { object::unlink::<Lock, _>(lock) }
 }
 
 /// Lets go of the lock. Closing does not release it: when the last handle of the segment in this process goes, whatever
@@ -478,8 +471,6 @@ pub unsafe extern "C" fn shmkit_lock_unlink(lock: *mut shmkit_lock) -> shmkit_st
 /// `lock` must be NULL or a handle of this library that no other thread is using.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_lock_close(lock: *mut shmkit_lock) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        unsafe { Handle::<Lock>::close(lock.cast()) }
-    })
+    // SAFETY: the caller's promise.
+    unsafe { object::close::<Lock, _>(lock) }
 }

@@ -13,6 +13,7 @@ pub mod wait;
 
 mod handle;
 mod mutex;
+mod object;
 mod structure;
 
 use crate::error::{Error, Result};

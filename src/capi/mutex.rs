@@ -1,14 +1,12 @@
 //! What the C functions of locks of both kinds do: they differ in the type of the handle.
 
 use super::handle::{Handle, Opaque};
-use super::segment::shmkit_segment;
+use super::object::with;
 use super::status::{SHMKIT_OK, shmkit_status};
-use super::{output, run, wait};
+use super::wait;
 use crate::error::Result;
 use crate::lock::{Lock, Patience};
 use crate::rlock::RLock;
-use crate::segment::Segment;
-use std::sync::Arc;
 
 /// A lock of either kind.
 pub(super) trait Mutex: Opaque {
@@ -20,10 +18,6 @@ pub(super) trait Mutex: Opaque {
     fn release_fast(&self) -> bool;
     /// Gives it back.
     fn release(&self) -> Result<()>;
-    /// Returns a descriptor and an offset, by which it is found elsewhere.
-    fn hand_over(&self) -> Result<(i32, u64)>;
-    /// Returns what it stands in.
-    fn segment(&self) -> &Arc<Segment>;
 }
 
 macro_rules! mutex {
@@ -46,33 +40,11 @@ macro_rules! mutex {
             fn release(&self) -> Result<()> {
                 $kind::release(self)
             }
-
-            fn hand_over(&self) -> Result<(i32, u64)> {
-                $kind::hand_over(self)
-            }
-
-            fn segment(&self) -> &Arc<Segment> {
-                $kind::segment(self)
-            }
         }
     )*};
 }
 
 mutex!(Lock, RLock);
-
-/// Runs `body` with the lock behind a handle.
-///
-/// # Safety
-/// `lock` must be NULL or a handle of this library.
-pub(super) unsafe fn with<L: Mutex, H>(
-    lock: *const H,
-    body: impl FnOnce(&L) -> Result<()>,
-) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        body(unsafe { Handle::<L>::borrow(lock.cast()) }?)
-    })
-}
 
 /// Takes the lock.
 ///
@@ -150,45 +122,4 @@ pub(super) unsafe fn release<L: Mutex, H>(lock: *mut H) -> shmkit_status {
 unsafe extern "C" fn release_slowly<L: Mutex, H>(lock: *mut H) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(lock, L::release) }
-}
-
-/// Stores by what it is found elsewhere.
-///
-/// # Safety
-/// As for shmkit_lock_fd.
-pub(super) unsafe fn fd<L: Mutex, H>(
-    lock: *const H,
-    fd: *mut i32,
-    offset: *mut u64,
-) -> shmkit_status {
-    let body = |lock: &L| {
-        // SAFETY: the caller's promise.
-        let fd = unsafe { output(fd, "fd") }?;
-        // SAFETY: the caller's promise.
-        let offset = unsafe { output(offset, "offset") }?;
-        let (descriptor, place) = lock.hand_over()?;
-        fd.write(descriptor);
-        offset.write(place);
-        Ok(())
-    };
-    // SAFETY: the caller's promise.
-    unsafe { with(lock, body) }
-}
-
-/// Stores a new handle of the segment that it stands in.
-///
-/// # Safety
-/// As for shmkit_lock_segment.
-pub(super) unsafe fn segment<L: Mutex, H>(
-    lock: *const H,
-    out: *mut *mut shmkit_segment,
-) -> shmkit_status {
-    let body = |lock: &L| {
-        // SAFETY: the caller's promise.
-        let out = unsafe { output(out, "out") }?;
-        out.write(Handle::open(lock.segment().clone()).cast());
-        Ok(())
-    };
-    // SAFETY: the caller's promise.
-    unsafe { with(lock, body) }
 }

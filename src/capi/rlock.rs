@@ -1,20 +1,15 @@
 //! Recursive locks: a thread that holds one may take it again.
 
-use super::handle::{Handle, Opaque};
-use super::lock::{
-    SHMKIT_LOCK_EXCLUSIVE, SHMKIT_LOCK_TRUST, options, shmkit_lock_info, shmkit_lock_options, tell,
-};
-use super::mutex::{self, with};
+use super::lock::{options, shmkit_lock_info, shmkit_lock_options, tell};
+use super::mutex;
+use super::object::{self, object, with};
 use super::segment::{named, shmkit_segment};
 use super::status::shmkit_status;
 use super::{output, run, text};
 use crate::error::Result;
-use crate::layout::Kind;
-use crate::lock::{Create, Options};
+use crate::lock::{Create, Named};
 use crate::rlock::RLock;
-use crate::segment::Segment;
 use std::ffi::c_char;
-use std::sync::Arc;
 
 /// A recursive lock: its owner is a thread, which may take it again and gives it back as often. All else is as with
 /// shmkit_lock: it survives the death of its owner's process. A thread that ends frees nothing.
@@ -23,11 +18,7 @@ pub struct shmkit_rlock {
     _opaque: (),
 }
 
-impl Opaque for RLock {
-    const KIND: Kind = Kind::RLock;
-}
-
-const OPTIONS: u32 = SHMKIT_LOCK_TRUST | SHMKIT_LOCK_EXCLUSIVE;
+object!(RLock, RLock);
 
 /// Makes a handle with `make` and stores it.
 ///
@@ -36,16 +27,15 @@ const OPTIONS: u32 = SHMKIT_LOCK_TRUST | SHMKIT_LOCK_EXCLUSIVE;
 unsafe fn store(
     given: *const shmkit_lock_options,
     out: *mut *mut shmkit_rlock,
-    make: impl FnOnce(&Options, Create) -> Result<RLock>,
+    make: impl FnOnce(&Named, Create) -> Result<RLock>,
 ) -> shmkit_status {
-    run(|| {
+    let make = || {
         // SAFETY: the caller's promise.
-        let out = unsafe { output(out, "out") }?;
-        // SAFETY: the caller's promise.
-        let (options, create) = unsafe { options(given, OPTIONS) }?;
-        out.write(Handle::open(make(&options, create)?).cast());
-        Ok(())
-    })
+        let (options, create) = unsafe { options(given, 0) }?;
+        make(&options.named, create)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { object::store(out, make) }
 }
 
 /// Tells how many bytes a recursive lock takes in a segment: 64. It stands at a multiple of 64.
@@ -59,7 +49,7 @@ pub unsafe extern "C" fn shmkit_rlock_size(
 ) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
-        unsafe { self::options(options, OPTIONS) }?;
+        unsafe { self::options(options, 0) }?;
         // SAFETY: the caller's promise.
         unsafe { output(out, "out") }?.write(RLock::SIZE);
         Ok(())
@@ -138,9 +128,9 @@ pub unsafe extern "C" fn shmkit_rlock_create_at(
     options: *const shmkit_lock_options,
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
-    let body = |_: &Options, create| {
+    let body = |_: &Named, create| {
         // SAFETY: the caller's promise.
-        let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
+        let segment = unsafe { object::segment_of(segment) }?;
         RLock::at(segment, offset, create)
     };
     // SAFETY: the caller's promise.
@@ -158,9 +148,9 @@ pub unsafe extern "C" fn shmkit_rlock_open_at(
     options: *const shmkit_lock_options,
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
-    let body = |_: &Options, _| {
+    let body = |_: &Named, _| {
         // SAFETY: the caller's promise.
-        let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
+        let segment = unsafe { object::segment_of(segment) }?;
         RLock::at(segment, offset, Create::Never)
     };
     // SAFETY: the caller's promise.
@@ -197,7 +187,7 @@ pub unsafe extern "C" fn shmkit_rlock_fd(
     offset: *mut u64,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { mutex::fd::<RLock, _>(lock, fd, offset) }
+    unsafe { object::fd::<RLock, _>(lock, fd, offset) }
 }
 
 /// Opens the segment that the lock stands in; as shmkit_lock_segment.
@@ -210,7 +200,7 @@ pub unsafe extern "C" fn shmkit_rlock_segment(
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { mutex::segment::<RLock, _>(lock, out) }
+    unsafe { object::segment::<RLock, _>(lock, out) }
 }
 
 /// Takes the lock, or takes it once more where this thread has it, waiting as shmkit_lock_acquire does.
@@ -293,7 +283,7 @@ pub unsafe extern "C" fn shmkit_rlock_stat(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rlock_unlink(lock: *mut shmkit_rlock) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { with(lock, RLock::unlink) }
+    unsafe { object::unlink::<RLock, _>(lock) }
 }
 
 /// Lets go of the lock; as shmkit_lock_close.
@@ -302,8 +292,6 @@ pub unsafe extern "C" fn shmkit_rlock_unlink(lock: *mut shmkit_rlock) -> shmkit_
 /// As for shmkit_lock_close.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rlock_close(lock: *mut shmkit_rlock) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        unsafe { Handle::<RLock>::close(lock.cast()) }
-    })
+    // SAFETY: the caller's promise.
+    unsafe { object::close::<RLock, _>(lock) }
 }

@@ -61,6 +61,8 @@ pub const SHMKIT_ERR_UNSUPPORTED: shmkit_status = -23;
 pub const SHMKIT_ERR_SYSTEM: shmkit_status = -24;
 /// A defect of this library was caught before it could do harm: please report it.
 pub const SHMKIT_ERR_INTERNAL: shmkit_status = -25;
+/// It would wait for what waits for the caller: for ever.
+pub const SHMKIT_ERR_DEADLOCK: shmkit_status = -26;
 
 struct Last {
     code: shmkit_status,
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn every_status_has_a_sentence() {
-        for status in SHMKIT_ERR_INTERNAL..=SHMKIT_OK {
+        for status in SHMKIT_ERR_DEADLOCK..=SHMKIT_OK {
             // SAFETY: strerror returns a static C string.
             let sentence = unsafe { CStr::from_ptr(shmkit_strerror(status)) };
             assert_ne!(sentence, c"not a status of shmkit", "{status}");
