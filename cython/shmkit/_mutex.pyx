@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 
+cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.unistd cimport getpid
@@ -56,6 +57,8 @@ _NOTHING.acquire = _acquire_nothing
 _NOTHING.release = _release_nothing
 
 
+# How it is pickled Object says.
+@cython.auto_pickle(False)
 cdef class Mutex(Object):
     """A lock of either kind; shmkit.Lock and shmkit.RLock say which."""
 
