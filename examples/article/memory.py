@@ -53,8 +53,9 @@ def main():
     print(f"""
 Making it took {size / MIB:.0f} MiB from the machine at once: shmkit sets memory aside before anybody can touch it.
 psutil's figure of this process grew by {(made - before) / MIB:.1f} MiB then, and by {(touched - made) / MIB:.1f} MiB
-when it was touched: it counts what is mapped from files and has been touched, in each process anew. {before / MIB:.1f} MiB
-of it were there before: the program and its libraries. So it says neither what a program shares nor what is left.
+when it was touched: it counts what is mapped from files and has been touched, in each process anew.
+{before / MIB:.1f} MiB of it were there before: the program and its libraries. So it says neither what a program shares
+nor what is left.
 machine: psutil.virtual_memory().shared, all of /dev/shm and all memory files, whoever made them.
 available: shmkit.limits().memory_available. What the next segment can have is the first line above.""")
 
