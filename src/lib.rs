@@ -19,6 +19,7 @@
 //! | 7 | `arena` | where small objects without a name live |
 //! | 8 | `object` | the place of an object: in a segment, in a file of its own, in an arena |
 //! | 9 | [`lock`] | the locks that callers hold |
+//! | 9 | [`barrier`] | where so many wait for each other |
 //! | 10 | [`rlock`] | those that a thread may take again |
 //! | 11 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
@@ -41,6 +42,7 @@
 //! ```
 
 mod arena;
+pub mod barrier;
 pub mod capi;
 mod control;
 mod directory;
