@@ -1,5 +1,5 @@
-//! Barriers: so many processes and threads wait until all of them are there, and then all go on; one that is killed while
-//! it waits breaks the barrier, so that nobody waits for it.
+//! Barriers: so many processes and threads wait until all of them are there, and then all go on; one that is killed
+//! while it waits breaks the barrier, so that nobody waits for it.
 //!
 //! `sync::barrier` has the states and what changes them; here a barrier gets its place and its parties their identity.
 //!
@@ -140,16 +140,16 @@ impl Barrier {
         }
     }
 
-    /// Waits until all parties are there; returns our place among them: from 0 on, no two alike, the last to come has the
-    /// highest.
+    /// Waits until all parties are there; returns our place among them: from 0 on, no two alike, the last to come has
+    /// the highest.
     ///
     /// With `Last::Holds` the last one, and only that one, comes back while all others still wait: it calls `pass` or
     /// `abort`.
     ///
-    /// `Broken`: somebody has broken the barrier, or died waiting at it. `Timeout`: the barrier is broken now, if we had
-    /// come to it. `WouldBlock`: others are missing. `Interrupted`: the others wait on without us, or have passed
-    /// meanwhile. `Participants`, `Detached`, `Permission`: this process cannot be a party, or nobody can tell who lives.
-    /// `Corrupt`.
+    /// `Broken`: somebody has broken the barrier, or died waiting at it. `Timeout`: the barrier is broken now, if we
+    /// had come to it. `WouldBlock`: others are missing. `Interrupted`: the others wait on without us, or have passed
+    /// meanwhile. `Participants`, `Detached`, `Permission`: this process cannot be a party, or nobody can tell who
+    /// lives. `Corrupt`.
     pub fn wait(&self, patience: Patience, last: Last) -> Result<u32> {
         let me = self.placed.id()?;
         let place = self

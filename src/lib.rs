@@ -19,8 +19,8 @@
 //! | 7 | `arena` | where small objects without a name live |
 //! | 8 | `object` | the place of an object: in a segment, in a file of its own, in an arena |
 //! | 9 | [`lock`] | the locks that callers hold |
-//! | 9 | [`barrier`] | where so many wait for each other |
 //! | 10 | [`rlock`] | those that a thread may take again |
+//! | 10 | [`barrier`] | where so many wait for each other |
 //! | 11 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
 //! A module imports only from floors below its own; `tests/floors.rs` holds it to that.

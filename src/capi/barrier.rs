@@ -158,11 +158,12 @@ pub unsafe extern "C" fn shmkit_barrier_size(
     })
 }
 
-/// Makes a barrier.
+/// Makes a barrier. `options` says for how many parties.
 ///
 /// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
-/// has none; threads and forked children have it, and whoever gets what shmkit_barrier_fd tells. Thousands of those share
-/// one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_barrier_close frees.
+/// has none; threads and forked children have it, and whoever gets what shmkit_barrier_fd tells. Thousands of those
+/// share one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_barrier_close
+/// frees.
 ///
 /// # Safety
 /// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
@@ -230,14 +231,14 @@ pub unsafe extern "C" fn shmkit_barrier_open_or_create(
 /// Opens the barrier that stands at `offset` of the segment's data, or makes it where there are only zeros.
 ///
 /// Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
-/// (SHMKIT_SEGMENT_FULL); the barrier keeps it mapped, even when its handle is closed. To take a barrier away, fill its place
-/// with zeros when nobody uses it.
+/// (SHMKIT_SEGMENT_FULL); the barrier keeps it mapped, even when its handle is closed. To take a barrier away, fill its
+/// place with zeros when nobody uses it.
 ///
-/// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the barrier would not lie in the data, or one stands there that
-/// was made with other options. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there. SHMKIT_ERR_EXISTS:
-/// one stands there, and SHMKIT_BARRIER_EXCLUSIVE.
-/// SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
-/// SHMKIT_ERR_PARTICIPANTS.
+/// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the barrier would not lie in the data, or one stands there
+/// for another number of parties. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there.
+/// SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_BARRIER_EXCLUSIVE. SHMKIT_ERR_PERMISSION: a read-only handle.
+/// SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it. SHMKIT_ERR_PARTICIPANTS. SHMKIT_ERR_CORRUPT:
+/// one stands there that says it has more parties than can be.
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
@@ -280,7 +281,8 @@ pub unsafe extern "C" fn shmkit_barrier_open_at(
     unsafe { store(options, out, body) }
 }
 
-/// Opens the barrier that was handed over: a descriptor, and the offset that shmkit_barrier_fd told where it comes from.
+/// Opens the barrier that was handed over: a descriptor, and the offset that shmkit_barrier_fd told where it comes
+/// from.
 ///
 /// The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
 /// no barrier stands there.
@@ -339,18 +341,19 @@ pub unsafe extern "C" fn shmkit_barrier_segment(
 /// `place` (NULL: not wanted) gets the caller's place among them, from 0 on: no two are alike, and the last to come has
 /// the highest, parties - 1. What each party has done before it came is seen by all behind the barrier.
 ///
-/// `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_BARRIER_HOLD: the last to come, which is told so by its place, returns while all
-/// others still wait, and has something to itself to do. Then it calls shmkit_barrier_pass, or shmkit_barrier_abort if it
-/// has failed. If it dies in between, the barrier is broken.
+/// `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_BARRIER_HOLD: the last to come, which is told so by its place, returns while
+/// all others still wait, and has something to itself to do. Then it calls shmkit_barrier_pass, or shmkit_barrier_abort
+/// if it has failed. If it dies in between, the barrier is broken.
 ///
-/// SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time; without
-/// waiting, as long as nobody has called shmkit_barrier_reset. SHMKIT_ERR_TIMEOUT: the barrier is broken now; it is as it
-/// was if the caller was not let in in that time, because the last one held the others, or was stopped while it came.
-/// SHMKIT_ERR_WOULD_BLOCK: others are missing, and SHMKIT_NOWAIT: the caller has not come. SHMKIT_ERR_INTERRUPTED: the
-/// caller has come and gone, and the others wait for as many as before; if they have passed meanwhile, they have passed.
-/// SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as many processes as the segment has room
-/// for are alive. SHMKIT_ERR_DETACHED: this process has lost all descriptors of the segment (closefrom), so it cannot ask
-/// who lives. SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT.
+/// SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time;
+/// without waiting, as long as nobody has called shmkit_barrier_reset. SHMKIT_ERR_TIMEOUT: the barrier is broken now;
+/// it is as it was if the caller was not let in in that time, because the last one held the others, or was stopped
+/// while it came. SHMKIT_ERR_WOULD_BLOCK: others are missing, and SHMKIT_NOWAIT: the caller has not come.
+/// SHMKIT_ERR_INTERRUPTED: the caller has come and gone, and the others wait for as many as before; if they have passed
+/// meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as many
+/// processes as the segment has room for are alive. SHMKIT_ERR_DETACHED: this process has lost all descriptors of the
+/// segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
+/// SHMKIT_ERR_CORRUPT.
 ///
 /// # Safety
 /// `barrier` must be NULL or a handle of this library that no other thread is closing; `place` NULL or writable.

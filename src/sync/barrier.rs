@@ -1,30 +1,31 @@
 //! The barrier: so many wait until all of them are there, and then all go on; one that dies among them breaks it.
 //!
 //! ```text
-//! words:  | lock, which has the tag | turn | turns | breaks | deaths |      cells, two for each party:  | state | seat |
+//! words:  | lock, which has the tag | turn | turns | breaks | deaths |      two cells for each party:  | state | seat |
 //! turn:   | arrived (16 bits) | generation (46 bits) | SLEEPERS | BROKEN |
 //! seat:   | place (16 bits) | generation (46 bits) | 00 |
 //! ```
 //!
-//! | turn          | means                                            | goes to                                          |
-//! |---------------|--------------------------------------------------|--------------------------------------------------|
-//! | k, g          | of the parties of turn g, k wait                  | k + 1, g: one comes; k - 1, g: one goes again    |
-//! | all - 1, g    | one is missing                                   | 0, g + 1: the last comes; all, g: it holds the others |
-//! | all, g        | all are there, and the last one holds the others | 0, g + 1: it lets them pass                      |
-//! | k, g + BROKEN | who waits in turn g, or comes, is told so         | 0, g + 1: reset                                  |
+//! | turn          | means                                       | goes to                                               |
+//! |---------------|---------------------------------------------|-------------------------------------------------------|
+//! | k, g          | of the parties of turn g, k wait            | k + 1, g: one comes; k - 1, g: one goes again         |
+//! | all - 1, g    | one is missing                              | 0, g + 1: the last comes; all, g: it holds the others |
+//! | all, g        | all are there; the last one holds the others | 0, g + 1: it lets them pass                          |
+//! | k, g + BROKEN | who waits in turn g, or comes, is told so   | 0, g + 1: reset                                       |
 //!
-//! Any of them gets SLEEPERS by who goes to sleep first, and BROKEN by whoever finds a dead one, is out of time, or wants
-//! it so. Each arrow is one compare-and-swap. Those to k + 1, k - 1, reset's and the last one's are made under the lock.
+//! Any of them gets SLEEPERS by who goes to sleep first, and BROKEN by whoever finds a dead one, is out of time, or
+//! wants it so. Each arrow is one compare-and-swap. Who comes, goes again or resets has the lock; who breaks the turn, or
+//! lets those pass whom it holds, has not.
 //!
-//! | state        | means                                                | goes to                                        |
-//! |--------------|------------------------------------------------------|------------------------------------------------|
-//! | 0            | nobody's                                             | me + WAITING, me + HOLDING: who comes, under the lock |
-//! | me + WAITING | I wait in the turn of my seat, or am leaving it      | 0: I leave; me + TOLD: a reset of that turn, under the lock |
-//! | me + HOLDING | I am the last, and hold the others                    | 0: I let them pass; or a reset, under the lock |
-//! | me + TOLD    | my turn was broken, and is over                      | 0: I leave                                     |
-//! | dead …       | its process has died in a wait                       | 0: a reset, under the lock                     |
+//! | state        | means                                    | goes to                                                    |
+//! |--------------|------------------------------------------|------------------------------------------------------------|
+//! | 0            | nobody's                                 | me + WAITING, me + HOLDING: who comes, with the lock       |
+//! | me + WAITING | I wait in the turn of my seat, or leave it | 0: I leave; me + TOLD: a reset of that turn, with the lock |
+//! | me + HOLDING | I am the last, and hold the others       | 0: I let them pass; or a reset, with the lock              |
+//! | me + TOLD    | my turn was broken, and is over          | 0: I leave                                                 |
+//! | dead …       | its process has died in a wait           | 0: a reset, with the lock                                  |
 //!
-//! Only the lowest half of `turn` is what sleepers sleep on: it does not change when one comes or goes.
+//! The lower half of `turn` is what sleepers sleep on: it does not change when one comes or goes.
 //!
 //! If a process dies
 //!   before its state is there: nobody has heard of it;
@@ -195,7 +196,8 @@ impl View<'_> {
     }
 
     fn turn(self) -> Turn {
-        // PAIRS barrier.turn: what was done before the turn ended is seen by who finds it over; the marks of a reset too.
+        // PAIRS barrier.turn: what was done before the turn ended is seen by who finds it over; the marks of a reset
+        // too.
         Turn(self.words.turn.load(Ordering::Acquire))
     }
 
@@ -216,12 +218,12 @@ impl View<'_> {
         }
     }
 
-    /// Waits until all parties are there; returns our place among them: from 0 on, no two alike, the last to come has the
-    /// highest.
+    /// Waits until all parties are there; returns our place among them: from 0 on, no two alike, the last to come has
+    /// the highest.
     ///
-    /// `Broken`: somebody has broken the barrier, or died in it. `Timeout`: the barrier is broken now, if we were waiting
-    /// in it. `WouldBlock`: others are missing. `Interrupted`, and what `life` says: we wait no longer, and the barrier is
-    /// as if we had not come; if the others have passed meanwhile, they have passed. `Corrupt`.
+    /// `Broken`: somebody has broken the barrier, or died in it. `Timeout`: the barrier is broken now, if we were
+    /// waiting in it. `WouldBlock`: others are missing. `Interrupted`, and what `life` says: we wait no longer, and the
+    /// barrier is as if we had not come; if the others have passed meanwhile, they have passed. `Corrupt`.
     pub fn wait(
         self,
         me: Id,
@@ -586,9 +588,9 @@ impl View<'_> {
         Ok(false)
     }
 
-    /// Looks after those whose cells come behind ours, up to the next one that does the same: so each of the dead is found
-    /// by somebody. And after one more, each time another one, because the next one may be stopped. Breaks the turn if one
-    /// is dead.
+    /// Looks after those whose cells come behind ours, up to the next one that does the same: so each of the dead is
+    /// found by somebody. And after one more, each time another one, because the next one may be stopped. Breaks the
+    /// turn if one is dead.
     fn watch(
         self,
         me: Id,

@@ -21,8 +21,8 @@ struct Shared {
     passed: AtomicUsize,
 }
 
-// SAFETY: `done` is written by its party alone before it comes, and read by others behind the barrier, which is what is on
-// trial: loom checks it.
+// SAFETY: `done` is written by its party alone before it comes, and read by others behind the barrier, which is what is
+// on trial: loom checks it.
 unsafe impl Sync for Shared {}
 
 /// It gives up at its first look after its sleep.
