@@ -4,6 +4,7 @@
 
 pub mod barrier;
 pub mod cell;
+pub mod event;
 #[cfg(all(test, not(loom)))]
 mod fairness;
 pub mod lock;
