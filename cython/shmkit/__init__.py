@@ -18,6 +18,7 @@ __pyx_capi__ = _capsules.table()
 
 from ._mutex import LockInfo
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
+from .barrier import Barrier, BarrierInfo
 from .event import Event, EventInfo
 from .limits import Limits, limits
 from .lock import Lock
@@ -27,6 +28,8 @@ from .segment import SegmentInfo, SharedMemory
 __version__ = "0.1.0"
 
 __all__ = [
+    "Barrier",
+    "BarrierInfo",
     "Corrupt",
     "Event",
     "EventInfo",

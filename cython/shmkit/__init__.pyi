@@ -4,6 +4,8 @@ from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
+from .barrier import Barrier as Barrier
+from .barrier import BarrierInfo as BarrierInfo
 from .event import Event as Event
 from .event import EventInfo as EventInfo
 from .limits import Limits as Limits
@@ -17,6 +19,8 @@ __version__: str
 __pyx_capi__: dict[str, object]
 
 __all__ = [
+    "Barrier",
+    "BarrierInfo",
     "Corrupt",
     "Event",
     "EventInfo",
