@@ -209,7 +209,7 @@ cdef class Barrier(Object):
 
     @property
     def parties(self):
-        """How many must come."""
+        """How many must come before all go on."""
         return self._info().parties
 
     @property

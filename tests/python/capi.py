@@ -79,6 +79,21 @@ class EventInfo(ctypes.Structure):
     ]
 
 
+class BarrierOptions(ctypes.Structure):
+    """shmkit_barrier_options."""
+
+    _fields_ = [*LockOptions._fields_, ("parties", c_uint32), ("reserved", c_uint32)]
+
+
+class BarrierInfo(ctypes.Structure):
+    """shmkit_barrier_info."""
+
+    _fields_ = [
+        *((name, c_uint32) for name in ("struct_size", "flags", "parties", "waiting")),
+        *((name, c_uint64) for name in ("turns", "breaks", "deaths", "offset")),
+    ]
+
+
 # Its figures, all of them uint64_t.
 FIGURES = [
     "largest_named",
@@ -121,6 +136,8 @@ STRUCTS = {
     "shmkit_lock_info": LockInfo,
     "shmkit_event_options": EventOptions,
     "shmkit_event_info": EventInfo,
+    "shmkit_barrier_options": BarrierOptions,
+    "shmkit_barrier_info": BarrierInfo,
 }
 MAKE = [c_char_p, c_uint64, POINTER(Options), POINTER(c_void_p)]
 
@@ -206,6 +223,18 @@ EVENT_TABLE = {
     "wait": [c_void_p, c_int64, c_uint32],
 }
 TABLE |= {f"shmkit_event_{verb}": (c_int32, arguments) for verb, arguments in EVENT_TABLE.items()}
+
+BARRIER_TABLE = {
+    **object_table(BarrierOptions, BarrierInfo),
+    "wait": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "pass": [c_void_p],
+    "reset": [c_void_p],
+    "abort": [c_void_p],
+    "parties": [c_void_p, POINTER(c_uint32)],
+    "waiting": [c_void_p, POINTER(c_uint32)],
+    "is_broken": [c_void_p, POINTER(c_uint32)],
+}
+TABLE |= {f"shmkit_barrier_{verb}": (c_int32, arguments) for verb, arguments in BARRIER_TABLE.items()}
 
 
 def load():

@@ -19,8 +19,8 @@ from multiprocessing import get_context
 from typing import Optional
 import shmkit
 from shmkit import (
-    Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock, SegmentInfo, SharedMemory,
-    ShmkitError, VersionMismatch,
+    Barrier, BarrierInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock, SegmentInfo,
+    SharedMemory, ShmkitError, VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -56,6 +56,17 @@ def event(name: str) -> bool:
     with SharedMemory(create=True, size=64, full=True) as shm:
         Event(segment=shm, offset=0, create=None).close()
     return happened and info.set and info.sets + info.waits > 0
+
+def barrier(name: str) -> int:
+    one = Barrier(2, name=name, create=True, mode=0o600, participants=9, trust=False)
+    two = Barrier(2, print, 0.5)
+    place: int = one.wait() + two.wait(0.5) + two.wait(timeout=None)
+    one.abort()
+    one.reset()
+    info: BarrierInfo = one.stat()
+    with SharedMemory(create=True, size=192, full=True) as shm:
+        Barrier(None, segment=shm, offset=0, create=False).close()
+    return place + one.parties + one.n_waiting + info.turns + int(one.broken or info.broken)
 
 class Journal(RLock):
     def __init__(self) -> None:
