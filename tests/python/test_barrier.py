@@ -270,13 +270,17 @@ def test_what_the_action_raises_breaks_it(make_barrier, fork):
 
 def test_what_an_action_may_do_to_its_barrier(make_barrier, fork):
     acts = []
+
+    def act():
+        acts.pop()()
+
     for what, status in (("abort", BROKEN), ("reset", NOT_OWNER)):
-        barrier = make_barrier(action=lambda: acts.pop()())
+        barrier = make_barrier(action=act)
         acts.append(getattr(barrier, what))
         child = waiting(barrier, fork)
         refused(BrokenBarrierError, status, barrier.wait)
         assert child.said() == BROKEN
-    barrier = make_barrier(parties=1, action=lambda: acts.pop()())
+    barrier = make_barrier(parties=1, action=act)
     acts.append(barrier.close)
     assert barrier.wait() == 0
     refused(ValueError, CLOSED, barrier.wait)
