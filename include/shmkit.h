@@ -383,6 +383,9 @@ typedef struct shmkit_lock_info {
 /** A defect of this library was caught before it could do harm: please report it. */
 #define SHMKIT_ERR_INTERNAL (-25)
 
+/** It would wait for what waits for the caller: for ever. */
+#define SHMKIT_ERR_DEADLOCK (-26)
+
 #endif /* SHMKIT_TYPES */
 
 #ifdef __cplusplus

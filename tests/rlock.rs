@@ -7,8 +7,7 @@ use common::Watchdog;
 use common::process::{Child, alone, fork, shared_words, wait_until};
 use common::{Folder, Name};
 use shmkit::error::Result;
-use shmkit::lock::Options;
-use shmkit::rlock::{Create, Limit, Patience, RLock};
+use shmkit::rlock::{Create, Limit, Named, Patience, RLock};
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -301,11 +300,11 @@ fn who_waits_gets_it_when_all_is_given_back() {
 #[test]
 fn by_name() {
     let (name, folder) = (Name::new(), Folder::new());
-    let options = Options {
+    let options = Named {
         mode: Some(0o640),
         participants: 3,
         directory: folder.directory(),
-        ..Options::default()
+        ..Named::default()
     };
     refused!(NotFound, told(RLock::named(&name, Create::Never, &options)));
     let made = RLock::named(&name, Create::IfMissing, &options).unwrap();
@@ -313,7 +312,7 @@ fn by_name() {
     let found = RLock::named(
         &name,
         Create::Never,
-        &Options {
+        &Named {
             participants: 0,
             ..options
         },
@@ -361,11 +360,11 @@ fn handed_over_and_without_a_name() {
         let (fd, offset) = lock.hand_over().unwrap();
         take(&lock, 1);
         fork(|| {
-            let found = RLock::open_fd(fd, offset, &Options::default()).unwrap();
+            let found = RLock::open_fd(fd, offset, &Named::default()).unwrap();
             is_refused(&found);
         })
         .succeed();
-        let found = RLock::open_fd(fd, offset, &Options::default()).unwrap();
+        let found = RLock::open_fd(fd, offset, &Named::default()).unwrap();
         take(&found, 1);
         assert_eq!(lock.depth(), 2);
         refused!(Invalid, found.unlink());
@@ -377,29 +376,4 @@ fn handed_over_and_without_a_name() {
         );
         release(&found, 2);
     });
-}
-
-#[test]
-fn a_transferable_one_is_none() {
-    // What the option says of locks it does not say here: still only the owner releases it.
-    let folder = Folder::new();
-    let options = Options {
-        transferable: true,
-        directory: folder.directory(),
-        ..Options::default()
-    };
-    let lock = RLock::named(c"a", Create::Always, &options).unwrap();
-    take(&lock, 1);
-    in_thread(|| is_refused(&lock));
-    // And it is no other lock for that.
-    RLock::named(
-        c"a",
-        Create::IfMissing,
-        &Options {
-            transferable: false,
-            ..options
-        },
-    )
-    .unwrap();
-    release(&lock, 1);
 }

@@ -134,6 +134,7 @@ cdef extern from *:
     #define SHMKIT_ERR_UNSUPPORTED (-23)
     #define SHMKIT_ERR_SYSTEM (-24)
     #define SHMKIT_ERR_INTERNAL (-25)
+    #define SHMKIT_ERR_DEADLOCK (-26)
     #endif
     """
 
@@ -260,6 +261,7 @@ cdef extern from * nogil:
     const shmkit_status SHMKIT_ERR_UNSUPPORTED # = -23
     const shmkit_status SHMKIT_ERR_SYSTEM # = -24
     const shmkit_status SHMKIT_ERR_INTERNAL # = -25
+    const shmkit_status SHMKIT_ERR_DEADLOCK # = -26
 
 cdef uint32_t shmkit_version() noexcept nogil
 cdef const char * shmkit_version_string() noexcept nogil

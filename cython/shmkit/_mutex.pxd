@@ -23,7 +23,6 @@ cdef class Mutex(Object):
     cdef const MutexCalls *_mutex
     cdef int64_t _marked        # the process that holds it while an owner's death is not mended; 0: none
     cdef bint _goes_on          # on_owner_death="recover"
-    cdef uint32_t _flags        # what it was opened with
     cdef void *_reserved_mutex[3]
 
     # Takes the lock, waiting up to timeout_ns (SHMKIT_FOREVER, SHMKIT_NOWAIT); SHMKIT_OK if and only if it is held now.
@@ -35,8 +34,8 @@ cdef class Mutex(Object):
     # Says that what it guards is whole again.
     cdef shmkit_status mark_consistent_nogil(self) noexcept nogil
 
-    cdef int begin(self, object name, object create, object segment, object offset, object on_owner_death,
-                   uint32_t flags, object mode, object directory, object participants) except -1
+    cdef int start(self, object name, object create, object segment, object offset, object on_owner_death,
+                   uint32_t flags, object mode, object directory, object trust, object participants) except -1
     cdef bint take(self, int64_t timeout_ns, bint goes_on) except -1
     cdef bint _wait(self, shmkit_status status, int64_t timeout_ns, bint goes_on) except -1
     cdef bint _granted(self, uint32_t died, bint goes_on) except -1

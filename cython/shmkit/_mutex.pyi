@@ -1,6 +1,6 @@
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from typing_extensions import disjoint_base
 
@@ -36,4 +36,3 @@ class Mutex(Object):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
     ) -> None: ...
-    def __reduce__(self) -> tuple[Any, ...]: ...

@@ -1,19 +1,18 @@
 """What locks of both kinds have in common: acquire, release, and what to do when the last owner was killed."""
 
-import math
 from collections import namedtuple
 
-from cpython.number cimport PyNumber_Index
+cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.unistd cimport getpid
 from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER,
-    SHMKIT_INTERRUPTIBLE, SHMKIT_LOCK_EXCLUSIVE, SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE,
-    SHMKIT_NOWAIT, SHMKIT_OK, shmkit_lock_info, shmkit_lock_options, shmkit_status,
+    SHMKIT_INTERRUPTIBLE, SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE, SHMKIT_NOWAIT, SHMKIT_OK,
+    shmkit_lock_info, shmkit_status,
 )
-from shmkit._object cimport Object
-from shmkit._status cimport check, refusal, text
+from shmkit._object cimport OPTIONS, Object, nanoseconds
+from shmkit._status cimport check, refusal
 
 from shmkit._status import OwnerDied
 
@@ -37,16 +36,10 @@ up since; None: nobody has waited for this owner.
 
 cdef int64_t _nanoseconds(object block, object timeout) except? -2:
     """Turn the arguments of acquire into what C takes."""
-    cdef double seconds
-    if timeout is None:
-        return SHMKIT_FOREVER if block else SHMKIT_NOWAIT
-    seconds = timeout
-    if math.isnan(seconds):
-        raise refusal(SHMKIT_ERR_INVALID, "'timeout' is not a number")
-    if not block or seconds <= 0:
-        return SHMKIT_NOWAIT
-    # Three hundred years, which is what 63 bits hold.
-    return SHMKIT_FOREVER if seconds >= 9.2e9 else max(<int64_t> (seconds * 1e9), 1)
+    if block:
+        return nanoseconds(timeout)
+    nanoseconds(timeout)  # refuses nonsense
+    return SHMKIT_NOWAIT
 
 
 cdef shmkit_status _acquire_nothing(
@@ -64,31 +57,23 @@ _NOTHING.acquire = _acquire_nothing
 _NOTHING.release = _release_nothing
 
 
+# How it is pickled Object says.
+@cython.auto_pickle(False)
 cdef class Mutex(Object):
     """A lock of either kind; shmkit.Lock and shmkit.RLock say which."""
 
     def __cinit__(self):
         self._mutex = &_NOTHING
 
-    cdef int begin(self, object name, object create, object segment, object offset, object on_owner_death,
-                   uint32_t flags, object mode, object directory, object participants) except -1:
+    cdef int start(self, object name, object create, object segment, object offset, object on_owner_death,
+                   uint32_t flags, object mode, object directory, object trust, object participants) except -1:
         """Open or make it as the arguments of a constructor say."""
-        cdef shmkit_lock_options options
-        cdef bytes c_directory = None if directory is None else text(directory, "directory")
+        cdef char options[OPTIONS]
         if on_owner_death not in ("raise", "recover"):
             raise refusal(SHMKIT_ERR_INVALID, f"'on_owner_death' is \"raise\" or \"recover\", not {on_owner_death!r}")
-        if name is None and (mode is not None or directory is not None or participants is not None):
-            text_ = "'mode', 'directory' and 'participants' are for locks that have a file of their own: name it"
-            raise refusal(SHMKIT_ERR_INVALID, text_)
-        memset(&options, 0, sizeof(options))
-        options.struct_size = sizeof(options)
-        options.flags = flags | (SHMKIT_LOCK_EXCLUSIVE if create else 0)
-        options.mode = 0 if mode is None else _number(mode, 0o777, "mode")
-        options.participants = 0 if participants is None else _number(participants, 4096, "participants")
-        options.directory = NULL if c_directory is None else <const char *> c_directory
-        self.make(name, create, segment, offset, &options)
+        self.begin(<void *> options, name, create, flags, mode, directory, trust, participants)
+        self.make(name, create, segment, offset, <void *> options)
         self._goes_on = on_owner_death == "recover"
-        self._flags = flags
         self._marked = 0
         return 0
 
@@ -269,33 +254,12 @@ cdef class Mutex(Object):
             info.contended_since or None,
         )
 
-    def __reduce__(self):
-        return _again, (type(self), self.where(), self._goes_on, self._flags)
+    cdef object state(self):
+        return self._goes_on
 
-
-cdef uint32_t _number(object number, uint32_t most, str what) except? 0:
-    number = PyNumber_Index(number)
-    if not 0 < number <= most:
-        raise refusal(SHMKIT_ERR_INVALID, f"'{what}' is a number from 1 to {most:#o}" if what == "mode" else
-                      f"'{what}' is a number from 1 to {most}")
-    return number
-
-
-def _again(kind, where, goes_on, flags):
-    """Make an unpickled lock."""
-    cdef Mutex made = kind.__new__(kind)
-    cdef shmkit_lock_options options
-    cdef bytes directory = None
-    memset(&options, 0, sizeof(options))
-    options.struct_size = sizeof(options)
-    options.flags = flags
-    if where[0] == "name":
-        directory = where[2]
-        options.directory = directory
-    made._goes_on = goes_on
-    made._flags = flags
-    made.find(where, &options)
-    return made
+    cdef int take_state(self, object state) except -1:
+        self._goes_on = state
+        return 0
 
 
 cdef class _Recovery:

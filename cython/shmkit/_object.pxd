@@ -1,6 +1,6 @@
 # What every object in shared memory has in common: its place, how it is opened, pickled and closed.
 
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from shmkit cimport shmkit_segment, shmkit_status
 from shmkit.segment cimport SharedMemory
 
@@ -25,6 +25,16 @@ cdef struct Calls:
     segment_call segment
     handle_call close
     built_in_call built_in      # NULL where segments have none
+    uint32_t options_size       # of its options, which begin as shmkit_lock_options does
+
+# More than any options have.
+cdef enum:
+    OPTIONS = 128
+
+# What a timeout in seconds is in nanoseconds; None is for ever, 0 and less not at all.
+cdef int64_t nanoseconds(object timeout) except? -2
+# A number from 1 to `most`, or 0 for None.
+cdef uint32_t number(object number, uint32_t most, str what) except? 0
 
 
 cdef class Object:
@@ -36,11 +46,19 @@ cdef class Object:
     cdef tuple _place           # (name, directory, device, inode) where it has a file of its own
     cdef object _segment        # the SharedMemory it stands in; a weak reference to it where that one keeps us
     cdef object _offset         # where in it; None: built in
+    cdef uint32_t _flags        # of the options it was opened with
+    cdef bytes _directory       # of the same
     cdef object __weakref__
     cdef void *_reserved[3]
 
+    # In `options` of this kind, OPTIONS bytes, fills what all kinds have.
+    cdef int begin(self, void *options, object name, object create, uint32_t flags, object mode, object directory,
+                   object trust, object participants) except -1
     cdef int make(self, object name, object create, object segment, object offset, const void *options) except -1
-    cdef int find(self, tuple where, const void *options) except -1
+    cdef int find(self, tuple where, uint32_t flags) except -1
+    # What a pickle carries besides its place.
+    cdef object state(self)
+    cdef int take_state(self, object state) except -1
     cdef tuple where(self)
     cdef void *_at(self, SharedMemory segment, object offset, object create, const void *options) except NULL
     cdef name_call _how(self, object create) noexcept

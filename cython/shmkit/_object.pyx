@@ -1,13 +1,16 @@
 """What every object in shared memory has in common: its place, how it is opened, pickled and closed."""
 
 import errno
+import math
 import os
 import weakref
 
 from cpython.number cimport PyNumber_Index
-from libc.stdint cimport int32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INVALID, shmkit_segment, shmkit_segment_close, shmkit_status,
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INVALID, SHMKIT_FOREVER, SHMKIT_LOCK_EXCLUSIVE, SHMKIT_LOCK_TRUST,
+    SHMKIT_NOWAIT, shmkit_lock_options, shmkit_segment, shmkit_segment_close, shmkit_status,
 )
 from shmkit._status cimport check, refusal, text
 from shmkit.segment cimport SharedMemory, place_of, unlink_place
@@ -18,6 +21,29 @@ from shmkit import _handover
 cdef object LARGEST = 2**64 - 1
 
 
+cdef int64_t nanoseconds(object timeout) except? -2:
+    cdef double seconds
+    if timeout is None:
+        return SHMKIT_FOREVER
+    seconds = timeout
+    if math.isnan(seconds):
+        raise refusal(SHMKIT_ERR_INVALID, "'timeout' is not a number")
+    if seconds <= 0:
+        return SHMKIT_NOWAIT
+    # Three hundred years, which is what 63 bits hold.
+    return SHMKIT_FOREVER if seconds >= 9.2e9 else max(<int64_t> (seconds * 1e9), 1)
+
+
+cdef uint32_t number(object number, uint32_t most, str what) except? 0:
+    if number is None:
+        return 0
+    number = PyNumber_Index(number)
+    if not 0 < number <= most:
+        raise refusal(SHMKIT_ERR_INVALID, f"'{what}' is a number from 1 to {most:#o}" if what == "mode" else
+                      f"'{what}' is a number from 1 to {most}")
+    return number
+
+
 cdef class Object:
     """An object that stands in a segment, in a file of its own, or without a name in the arena of its maker."""
 
@@ -25,6 +51,23 @@ cdef class Object:
         if self._handle is not NULL:
             with nogil:
                 self._calls.close(self._handle)
+
+    cdef int begin(self, void *options, object name, object create, uint32_t flags, object mode, object directory,
+                   object trust, object participants) except -1:
+        """Fill what the options of every kind begin with, and zeros behind it."""
+        cdef shmkit_lock_options *common = <shmkit_lock_options *> options
+        if name is None and (mode is not None or directory is not None or participants is not None):
+            text_ = "'mode', 'directory' and 'participants' are for what has a file of its own: name it"
+            raise refusal(SHMKIT_ERR_INVALID, text_)
+        memset(options, 0, OPTIONS)
+        self._flags = flags | (SHMKIT_LOCK_TRUST if trust else 0)
+        common.struct_size = self._calls.options_size
+        common.flags = self._flags | (SHMKIT_LOCK_EXCLUSIVE if create else 0)
+        common.mode = number(mode, 0o777, "mode")
+        common.participants = number(participants, 4096, "participants")
+        self._directory = None if directory is None else text(directory, "directory")
+        common.directory = NULL if self._directory is None else <const char *> self._directory
+        return 0
 
     cdef int make(self, object name, object create, object segment, object offset, const void *options) except -1:
         """Open or make it where the arguments of a constructor say."""
@@ -115,18 +158,23 @@ cdef class Object:
         facts = os.fstat(fd)
         return ("descriptor", _handover.give(fd, facts.st_dev, facts.st_ino), offset)
 
-    cdef int find(self, tuple where, const void *options) except -1:
-        """Open it where a pickle says."""
+    cdef int find(self, tuple where, uint32_t flags) except -1:
+        """Open it where a pickle says, with the flags that its maker has opened it with."""
+        cdef char options[OPTIONS]
         cdef void *handle = NULL
         cdef uint64_t at
         cdef int32_t descriptor
         cdef bytes name
         kind, *rest = where
+        if kind == "name":
+            self.begin(<void *> options, rest[0], None, flags, None, rest[1], False, None)
+        else:
+            self.begin(<void *> options, None, None, flags, None, None, False, None)
         if kind == "segment":
-            return self.make(None, False, rest[0], rest[1], options)
+            return self.make(None, False, rest[0], rest[1], <void *> options)
         if kind == "name":
             name = rest[0]
-            check(self._calls.open(name, options, &handle))
+            check(self._calls.open(name, <void *> options, &handle))
             self._adopt(handle, name)
             if self._place[2:] != tuple(rest[2:]):
                 text_ = f"another {type(self).__name__} than the pickled one has this name by now"
@@ -135,7 +183,7 @@ cdef class Object:
         token, at = rest
         descriptor = _handover.take(token)
         try:
-            check(self._calls.open_fd(descriptor, at, options, &handle))
+            check(self._calls.open_fd(descriptor, at, <void *> options, &handle))
         finally:
             os.close(descriptor)
         return self._adopt(handle, None)
@@ -185,6 +233,17 @@ cdef class Object:
         """Its place in the segment it was opened in; None where it stands in none, or is built in."""
         return self._offset
 
+    def __reduce__(self):
+        return again, (type(self), self.where(), self._flags, self.state())
+
+    cdef object state(self):
+        """Return what a pickle carries besides its place."""
+        return None
+
+    cdef int take_state(self, object state) except -1:
+        """Take what `state` has returned where it was pickled."""
+        return 0
+
     def __repr__(self):
         name = type(self).__name__
         if self._place is not None:
@@ -193,3 +252,11 @@ cdef class Object:
         if segment is None:
             return f"{name}()"
         return f"{name}(segment={segment!r}, offset={self._offset})"
+
+
+def again(kind, where, flags, state):
+    """Make an unpickled object."""
+    cdef Object made = kind.__new__(kind)
+    made.take_state(state)
+    made.find(where, flags)
+    return made

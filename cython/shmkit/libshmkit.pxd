@@ -126,6 +126,7 @@ cdef extern from "shmkit.h" nogil:
     const shmkit_status SHMKIT_ERR_UNSUPPORTED # = -23
     const shmkit_status SHMKIT_ERR_SYSTEM # = -24
     const shmkit_status SHMKIT_ERR_INTERNAL # = -25
+    const shmkit_status SHMKIT_ERR_DEADLOCK # = -26
     uint32_t shmkit_version()
     const char *shmkit_version_string()
     shmkit_status shmkit_check_version(uint32_t built_with)

@@ -5,9 +5,10 @@ import weakref
 cimport cython
 from libc.stdint cimport uint32_t
 from shmkit cimport (
-    SHMKIT_ERR_INVALID, SHMKIT_LOCK_TRANSFERABLE, SHMKIT_LOCK_TRUST, shmkit_lock, shmkit_lock_acquire,
+    SHMKIT_ERR_INVALID, SHMKIT_LOCK_TRANSFERABLE, shmkit_lock, shmkit_lock_acquire,
     shmkit_lock_close, shmkit_lock_create, shmkit_lock_create_at, shmkit_lock_fd, shmkit_lock_mark_consistent,
-    shmkit_lock_open, shmkit_lock_open_at, shmkit_lock_open_fd, shmkit_lock_open_or_create, shmkit_lock_release,
+    shmkit_lock_open, shmkit_lock_open_at, shmkit_lock_open_fd, shmkit_lock_open_or_create, shmkit_lock_options,
+    shmkit_lock_release,
     shmkit_lock_segment, shmkit_lock_stat, shmkit_segment_lock,
 )
 from shmkit._mutex cimport Mutex, MutexCalls, acquire_call, stat_call
@@ -25,6 +26,7 @@ _CALLS.object.open_at = <at_call> shmkit_lock_open_at
 _CALLS.object.open_fd = <open_fd_call> shmkit_lock_open_fd
 _CALLS.object.fd = <fd_call> shmkit_lock_fd
 _CALLS.object.segment = <segment_call> shmkit_lock_segment
+_CALLS.object.options_size = sizeof(shmkit_lock_options)
 _CALLS.object.close = <handle_call> shmkit_lock_close
 _CALLS.object.built_in = <built_in_call> shmkit_segment_lock
 _CALLS.acquire = <acquire_call> shmkit_lock_acquire
@@ -34,7 +36,7 @@ _CALLS.stat = <stat_call> shmkit_lock_stat
 _CALLS.depth = NULL
 
 
-# How it is pickled Mutex says.
+# How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Lock(Mutex):
     """A lock that survives the death of its owner: the next one gets it, and is told.
@@ -67,10 +69,9 @@ cdef class Lock(Mutex):
                  transferable=False, mode=None, directory=None, trust=False, participants=None):
         cdef uint32_t flags = 0
         flags |= SHMKIT_LOCK_TRANSFERABLE if transferable else 0
-        flags |= SHMKIT_LOCK_TRUST if trust else 0
         if transferable and segment is not None and offset is None:
             raise refusal(SHMKIT_ERR_INVALID, "the lock that is built in is its owner's: it is not transferable")
-        self.begin(name, create, segment, offset, on_owner_death, flags, mode, directory, participants)
+        self.start(name, create, segment, offset, on_owner_death, flags, mode, directory, trust, participants)
 
     cdef shmkit_lock *handle(self) noexcept nogil:
         return <shmkit_lock *> self._handle

@@ -1,9 +1,9 @@
 """Recursive locks between processes and between threads, with the interface of multiprocessing.RLock."""
 
 cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 from shmkit cimport (
-    SHMKIT_LOCK_TRUST, shmkit_rlock, shmkit_rlock_acquire, shmkit_rlock_close, shmkit_rlock_create,
+    shmkit_lock_options, shmkit_rlock, shmkit_rlock_acquire, shmkit_rlock_close, shmkit_rlock_create,
     shmkit_rlock_create_at, shmkit_rlock_depth, shmkit_rlock_fd, shmkit_rlock_mark_consistent, shmkit_rlock_open,
     shmkit_rlock_open_at, shmkit_rlock_open_fd, shmkit_rlock_open_or_create, shmkit_rlock_release,
     shmkit_rlock_segment, shmkit_rlock_stat,
@@ -20,6 +20,7 @@ _CALLS.object.open_at = <at_call> shmkit_rlock_open_at
 _CALLS.object.open_fd = <open_fd_call> shmkit_rlock_open_fd
 _CALLS.object.fd = <fd_call> shmkit_rlock_fd
 _CALLS.object.segment = <segment_call> shmkit_rlock_segment
+_CALLS.object.options_size = sizeof(shmkit_lock_options)
 _CALLS.object.close = <handle_call> shmkit_rlock_close
 _CALLS.object.built_in = NULL
 _CALLS.acquire = <acquire_call> shmkit_rlock_acquire
@@ -29,7 +30,7 @@ _CALLS.stat = <stat_call> shmkit_rlock_stat
 _CALLS.depth = <depth_call> shmkit_rlock_depth
 
 
-# How it is pickled Mutex says.
+# How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class RLock(Mutex):
     """A lock that the thread which holds it may take again, and gives back as often. It survives its owner's death.
@@ -53,8 +54,7 @@ cdef class RLock(Mutex):
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, on_owner_death="raise", mode=None,
                  directory=None, trust=False, participants=None):
-        cdef uint32_t flags = SHMKIT_LOCK_TRUST if trust else 0
-        self.begin(name, create, segment, offset, on_owner_death, flags, mode, directory, participants)
+        self.start(name, create, segment, offset, on_owner_death, 0, mode, directory, trust, participants)
 
     cdef shmkit_rlock *handle(self) noexcept nogil:
         return <shmkit_rlock *> self._handle

@@ -6,7 +6,7 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, byte};
 use super::{at, full, holder, recover, stay, transferable, unnamed, use_once};
 use shmkit::error::Result;
-use shmkit::lock::{Create, Lock, Options, Patience};
+use shmkit::lock::{Create, Lock, Named, Options, Patience};
 use shmkit::rlock::RLock;
 use shmkit::segment::Segment;
 use std::fs::File;
@@ -137,12 +137,12 @@ fn its_kind_and_options_come_with_it() {
     assert!(open_fd(fd, offset).unwrap().is_transferable());
     refused!(
         WrongKind,
-        told(RLock::open_fd(fd, offset, &Options::default()))
+        told(RLock::open_fd(fd, offset, &Named::default()))
     );
     let rlock = RLock::unnamed().unwrap();
     let (fd, offset) = rlock.hand_over().unwrap();
     refused!(WrongKind, told(open_fd(fd, offset)));
-    let found = RLock::open_fd(fd, offset, &Options::default()).unwrap();
+    let found = RLock::open_fd(fd, offset, &Named::default()).unwrap();
     rlock.acquire(Patience::NONE).unwrap();
     assert_eq!(found.depth(), 1);
     rlock.release().unwrap();
@@ -198,8 +198,11 @@ fn descriptors_of_other_things() {
 #[test]
 fn options_for_new_ones_do_no_harm() {
     let options = Options {
-        participants: 5,
-        mode: Some(0o640),
+        named: Named {
+            participants: 5,
+            mode: Some(0o640),
+            ..Named::default()
+        },
         ..transferable()
     };
     let name = Name::new();
@@ -229,7 +232,10 @@ fn anothers_is_opened_by_who_trusts_him() {
             become_nobody();
             refused!(Untrusted, told(open_fd(fd, offset)));
             let trusting = Options {
-                trust: true,
+                named: Named {
+                    trust: true,
+                    ..Named::default()
+                },
                 ..Options::default()
             };
             let lock = Lock::open_fd(fd, offset, &trusting).unwrap();

@@ -5,17 +5,28 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
 use super::{Form, form, holder, recover, stay, transferable, use_once};
 use shmkit::error::Result;
-use shmkit::lock::{Create, Lock, Options, Patience};
+use shmkit::lock::{Create, Lock, Named, Options, Patience};
 use shmkit::rlock::RLock;
 use shmkit::segment::{self, Segment};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering::Relaxed;
 
-fn within(folder: &Folder) -> Options {
-    Options {
+fn place(folder: &Folder) -> Named {
+    Named {
         directory: folder.directory(),
+        ..Named::default()
+    }
+}
+
+fn by(named: Named) -> Options {
+    Options {
+        named,
         ..Options::default()
     }
+}
+
+fn within(folder: &Folder) -> Options {
+    by(place(folder))
 }
 
 fn told<T>(result: Result<T>) -> Result<()> {
@@ -52,11 +63,11 @@ fn made_found_and_removed() {
 fn the_file_has_the_mode_and_the_places_asked_for() {
     let folder = Folder::new();
     for (mode, participants, expected) in [(None, 0, (0o600, 128)), (Some(0o640), 7, (0o640, 7))] {
-        let options = Options {
+        let options = by(Named {
             mode,
             participants,
-            ..within(&folder)
-        };
+            ..place(&folder)
+        });
         let lock = Lock::named(c"a", Create::Always, &options).unwrap();
         let found = Lock::named(c"a", Create::Never, &options).unwrap();
         for lock in [&lock, &found] {
@@ -70,10 +81,10 @@ fn the_file_has_the_mode_and_the_places_asked_for() {
         lock.unlink().unwrap();
     }
     for participants in [4097, u32::MAX] {
-        let options = Options {
+        let options = by(Named {
             participants,
-            ..within(&folder)
-        };
+            ..place(&folder)
+        });
         refused!(Invalid, told(Lock::named(c"a", Create::Always, &options)));
     }
     assert!(folder.entries().is_empty());
@@ -88,14 +99,14 @@ fn each_file_holds_what_it_holds() {
         ..form(form_)
     };
     Lock::named(c"lock", Create::Always, &options).unwrap();
-    RLock::named(c"rlock", Create::Always, &options).unwrap();
+    RLock::named(c"rlock", Create::Always, &options.named).unwrap();
     Segment::create(Some(c"full"), 4096, &segments(Form::Full)).unwrap();
     Segment::create(Some(c"plain"), 4096, &segments(Form::Plain)).unwrap();
     std::fs::write(folder.path().join("garbage"), [0x2a; 500]).unwrap();
     for name in [c"lock", c"rlock", c"full", c"plain", c"garbage"] {
         for create in [Create::Never, Create::IfMissing] {
             let lock = told(Lock::named(name, create, &options));
-            let rlock = told(RLock::named(name, create, &options));
+            let rlock = told(RLock::named(name, create, &options.named));
             match name.to_str().unwrap() {
                 "lock" => assert_eq!(lock, Ok(())),
                 _ => drop(refused!(WrongKind, lock)),
@@ -163,10 +174,10 @@ fn the_dead_are_taken_over_by_who_opens_it_afterwards() {
 fn room_for_one() {
     alone(|| {
         let name = Name::new();
-        let options = Options {
+        let options = by(Named {
             participants: 1,
-            ..Options::default()
-        };
+            ..Named::default()
+        });
         let lock = Lock::named(&name, Create::Always, &options).unwrap();
         let child = holder(&lock);
         refused!(Participants, lock.acquire(Patience::ENDLESS));
@@ -200,11 +211,11 @@ fn anothers_is_opened_by_who_trusts_him() {
         let folder = Folder::new();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
         for (mode, trust) in [(0o666, false), (0o666, true), (0o600, true)] {
-            let options = Options {
+            let options = by(Named {
                 mode: Some(mode),
                 trust,
-                ..within(&folder)
-            };
+                ..place(&folder)
+            });
             let lock = Lock::named(c"a", Create::Always, &options).unwrap();
             fork(|| {
                 become_nobody();

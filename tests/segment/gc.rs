@@ -191,7 +191,10 @@ fn everything_else_is_left_alone() {
             c"lock",
             Create::Always,
             &shmkit::lock::Options {
-                directory: folder.directory(),
+                named: shmkit::lock::Named {
+                    directory: folder.directory(),
+                    ..Default::default()
+                },
                 ..Default::default()
             },
         )
