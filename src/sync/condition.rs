@@ -210,7 +210,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Refuses who does not hold `mutex`, and any lock but the one with which the condition was used first.
-    fn check(&self, mutex: &impl Mutex) -> Result<()> {
+    pub fn check(&self, mutex: &(impl Mutex + ?Sized)) -> Result<()> {
         if !mutex.is_held() {
             return Err(Error::NotOwner(
                 "a condition is for who holds its lock".into(),
@@ -246,7 +246,7 @@ impl<'a> Condition<'a> {
     pub fn wait(
         &self,
         me: Id,
-        mutex: &impl Mutex,
+        mutex: &(impl Mutex + ?Sized),
         patience: Patience,
         spins: &Spins,
         life: &impl Life,
@@ -280,7 +280,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a cell; returns it and the age of this wait. The caller holds the lock.
-    fn take(&self, me: Id, life: &impl Life) -> Result<(&'a Cell, u64)> {
+    pub(super) fn take(&self, me: Id, life: &impl Life) -> Result<(&'a Cell, u64)> {
         let waiting = me.bits() | WAITING;
         let free = |cell: &Cell| cell.load() == 0 && cell.swap(0, waiting);
         let cell = match self.cells.iter().position(free) {
@@ -385,7 +385,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Stops waiting in the cell `own`; false: it was notified before.
-    fn withdraw(&self, me: Id, own: &Cell) -> bool {
+    pub(super) fn withdraw(&self, me: Id, own: &Cell) -> bool {
         loop {
             let seen = own.load();
             if seen & !ASLEEP != me.bits() | WAITING {
@@ -398,7 +398,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a notification that was sent when this one waited already, and left by the dead or the interrupted.
-    fn adopt(&self, me: Id, age: u64, life: &impl Life) -> Option<&'a Cell> {
+    pub(super) fn adopt(&self, me: Id, age: u64, life: &impl Life) -> Option<&'a Cell> {
         self.used().iter().find(|cell| {
             let seen = cell.load();
             if !is_notified(seen) || cell.age() < age {
@@ -415,7 +415,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Leaves our notification to another waiter.
-    fn leave(&self, me: Id, cell: &Cell) {
+    pub(super) fn leave(&self, me: Id, cell: &Cell) {
         let sent = cell.age();
         if !cell.swap(me.bits() | NOTIFIED, NOTIFIED) {
             return;
@@ -434,7 +434,12 @@ impl<'a> Condition<'a> {
     }
 
     /// Notifies the `count` threads that have waited longest, or as many as wait. Errors as of `wait`.
-    pub fn notify(&self, count: u64, mutex: &impl Mutex, life: &impl Life) -> Result<()> {
+    pub fn notify(
+        &self,
+        count: u64,
+        mutex: &(impl Mutex + ?Sized),
+        life: &impl Life,
+    ) -> Result<()> {
         self.check(mutex)?;
         let used = self.used();
         if count >= used.len() as u64 {
@@ -462,11 +467,6 @@ impl<'a> Condition<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Notifies all threads that wait. Errors as of `wait`.
-    pub fn notify_all(&self, mutex: &impl Mutex, life: &impl Life) -> Result<()> {
-        self.notify(u64::MAX, mutex, life)
     }
 
     /// Notifies who waits in `cell`; false: nobody does, any more. The caller holds the lock.
@@ -511,5 +511,10 @@ impl Cell {
             && seen & ASLEEP != 0
             && self.swap(seen, seen & !ASLEEP)
             && futex::wake(&self.state, 1, Bed::Any)
+    }
+
+    #[cfg(all(loom, test))]
+    pub(super) fn is_free(&self) -> bool {
+        self.load() == 0
     }
 }
