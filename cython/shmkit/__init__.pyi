@@ -4,6 +4,8 @@ from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
+from .condition import Condition as Condition
+from .condition import ConditionInfo as ConditionInfo
 from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
@@ -15,6 +17,8 @@ __version__: str
 __pyx_capi__: dict[str, object]
 
 __all__ = [
+    "Condition",
+    "ConditionInfo",
     "Corrupt",
     "Limits",
     "Lock",

@@ -323,7 +323,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Waits in the cell `own`; returns what ended that, and the cell in which the notification stands.
-    fn sleep(
+    pub(super) fn sleep(
         &self,
         me: Id,
         own: &'a Cell,
@@ -385,7 +385,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Stops waiting in the cell `own`; false: it was notified before.
-    pub(super) fn withdraw(&self, me: Id, own: &Cell) -> bool {
+    fn withdraw(&self, me: Id, own: &Cell) -> bool {
         loop {
             let seen = own.load();
             if seen & !ASLEEP != me.bits() | WAITING {
@@ -516,5 +516,10 @@ impl Cell {
     #[cfg(all(loom, test))]
     pub(super) fn is_free(&self) -> bool {
         self.load() == 0
+    }
+
+    #[cfg(all(loom, test))]
+    pub(super) fn is_notified_and_let_go(&self, me: Id) -> bool {
+        self.swap(me.bits() | NOTIFIED, 0)
     }
 }

@@ -84,31 +84,26 @@ impl Shared {
         waited.expect("there are cells enough")
     }
 
-    /// Waits for one notification, whatever may be guarded.
-    fn wait_once(&self, me: Id, patience: Patience) -> End {
-        let end = self.locked(me, |held| self.wait(held, patience)).end;
-        if end == End::Notified {
+    /// Does what `wait` does once it has given the lock back; returns what ended that.
+    fn go_on(&self, me: Id, (index, age): (usize, u64), patience: Patience) -> End {
+        let (condition, spins) = (self.condition(), Spins::default());
+        let own = &self.cells[index];
+        let slept = condition.sleep(me, own, age, patience, &spins, &self.world);
+        let (end, notified) = slept.expect("nobody overwrites it");
+        assert_eq!(end == End::Notified, notified.is_some());
+        if let Some(cell) = notified {
             self.returned.fetch_add(1, Ordering::Relaxed);
+            self.locked(me, |_| assert!(cell.is_notified_and_let_go(me)));
         }
         end
     }
 
-    /// Sends `count` notifications, once so many threads wait.
-    fn notify(&self, me: Id, waiting: u64, count: u64) {
-        loop {
-            let sent = self.locked(me, |held| {
-                let there = self.condition().stat().waiting >= waiting;
-                if there {
-                    let sent = self.condition().notify(count, held, &self.world);
-                    sent.expect("we hold the lock");
-                }
-                there
-            });
-            if sent {
-                return;
-            }
-            loom::thread::yield_now();
-        }
+    /// Sends so many notifications.
+    fn notify(&self, count: u64) {
+        self.locked(id(0), |held| {
+            let sent = self.condition().notify(count, held, &self.world);
+            sent.expect("we hold the lock");
+        });
     }
 
     fn guarded(&self) -> u64 {
@@ -153,86 +148,102 @@ fn who_looks_and_then_waits_misses_nothing() {
 
 #[test]
 fn of_two_who_wait_one_returns_for_each_notification() {
-    model(2, || {
+    model(3, || {
         let shared = Shared::new();
+        let places = [1, 2].map(|me| begins(&shared, id(me)));
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => {
-                in_thread.notify(id(0), 2, 1);
-                in_thread.notify(id(0), 1, 1);
+                in_thread.notify(1);
+                in_thread.notify(1);
             }
             _ => {
-                in_thread.wait_once(id(me), Patience::ENDLESS);
+                in_thread.go_on(id(me), places[me - 1], Patience::ENDLESS);
             }
         });
-        assert_eq!(shared.returned.load(Ordering::Relaxed), 2);
+        assert!(shared.all_cells_are_free());
+    });
+}
+
+#[test]
+fn one_returns_for_one() {
+    model(3, || {
+        let shared = Shared::new();
+        let places = [1, 2].map(|me| begins(&shared, id(me)));
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => in_thread.notify(1),
+            _ => {
+                let end = in_thread.go_on(id(1), places[0], Patience::ENDLESS);
+                assert_eq!(end, End::Notified);
+            }
+        });
+        let end = shared.go_on(id(2), places[1], Patience::NONE);
+        assert_eq!(end, End::Timeout);
         assert!(shared.all_cells_are_free());
     });
 }
 
 #[test]
 fn all_return_when_all_are_notified() {
-    model(2, || {
+    model(3, || {
         let shared = Shared::new();
+        let places = [1, 2].map(|me| begins(&shared, id(me)));
         let in_thread = shared.clone();
         each(3, move |me| match me {
-            0 => in_thread.notify(id(0), 2, u64::MAX),
+            0 => in_thread.notify(u64::MAX),
             _ => {
-                in_thread.wait_once(id(me), Patience::ENDLESS);
+                in_thread.go_on(id(me), places[me - 1], Patience::ENDLESS);
             }
         });
         assert!(shared.all_cells_are_free());
     });
 }
 
-#[test]
-fn who_is_out_of_time_leaves_the_notification_to_another() {
-    model(2, || {
-        let shared = Shared::new();
-        let in_thread = shared.clone();
-        each(3, move |me| match me {
-            0 => {
-                // The other one waits for sure; of this one nobody knows.
-                in_thread.notify(id(0), 1, 1);
-            }
-            1 => {
-                if in_thread.wait_once(id(1), Patience::NONE) == End::Notified {
-                    in_thread.notify(id(1), 1, 1);
-                }
-            }
-            _ => {
-                let end = in_thread.wait_once(id(2), Patience::ENDLESS);
-                assert_eq!(end, End::Notified);
-            }
-        });
-    });
+/// Does what `wait` does before it gives the lock back; returns the place of its cell, and the age of the wait.
+fn begins(shared: &Shared, me: Id) -> (usize, u64) {
+    let condition = shared.condition();
+    shared.locked(me, |_| {
+        let (cell, age) = condition.take(me, &shared.world).expect("a cell");
+        let mut cells = shared.cells.iter();
+        let index = cells.position(|other| std::ptr::eq(other, cell));
+        (index.expect("it is one of them"), age)
+    })
 }
 
-/// One that waits, which is notified first, beside those in threads.
-fn oldest(shared: &Shared, me: Id) -> (&Cell, u64) {
-    let condition = shared.condition();
-    shared.locked(me, |_| condition.take(me, &shared.world).expect("a cell"))
+#[test]
+fn who_is_out_of_time_leaves_the_notification_to_another() {
+    model(4, || {
+        let shared = Shared::new();
+        let places = [1, 2].map(|me| begins(&shared, id(me)));
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => in_thread.notify(1),
+            _ => {
+                in_thread.go_on(id(1), places[0], Patience::NONE);
+            }
+        });
+        shared.go_on(id(2), places[1], Patience::NONE);
+        assert_eq!(shared.returned.load(Ordering::Relaxed), 1);
+        assert!(shared.all_cells_are_free());
+    });
 }
 
 #[test]
 fn what_is_left_is_found_by_who_is_about_to_sleep() {
-    model(3, || {
+    model(4, || {
         let shared = Shared::new();
-        let (cell, _) = oldest(&shared, id(4));
-        let cell = std::ptr::from_ref(cell) as usize;
+        let places = [4, 1].map(|me| begins(&shared, id(me)));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                in_thread.notify(id(0), 2, 1);
+                in_thread.notify(1);
                 // It is interrupted.
-                let cells = in_thread.cells.iter();
-                let mut own = cells.filter(|own| std::ptr::from_ref(*own) as usize == cell);
-                in_thread
-                    .condition()
-                    .leave(id(4), own.next().expect("it is one of them"));
+                let condition = in_thread.condition();
+                condition.leave(id(4), &in_thread.cells[places[0].0]);
             }
             _ => {
-                let end = in_thread.wait_once(id(me), Patience::ENDLESS);
+                let end = in_thread.go_on(id(1), places[1], Patience::ENDLESS);
                 assert_eq!(end, End::Notified);
             }
         });
@@ -244,9 +255,9 @@ fn what_is_left_is_found_by_who_is_about_to_sleep() {
 fn one_takes_what_a_dead_one_was_sent() {
     model(3, || {
         let shared = Shared::new();
-        oldest(&shared, shared.world.mortals[0].0);
-        let ages = [id(1), id(2)].map(|me| oldest(&shared, me).1);
-        shared.notify(id(0), 3, 1);
+        begins(&shared, shared.world.mortals[0].0);
+        let ages = [1, 2].map(|me| begins(&shared, id(me)).1);
+        shared.notify(1);
         let in_thread = shared.clone();
         let adopt = move |shared: &Shared, me: usize| {
             let condition = shared.condition();
@@ -270,16 +281,17 @@ fn who_takes_it_and_dies_leaves_it_to_the_next() {
     model(3, || {
         let shared = Shared::new();
         let (first, second) = (shared.world.mortals[0].0, shared.world.mortals[1].0);
-        oldest(&shared, first);
-        let (_, age) = oldest(&shared, second);
-        let (own, ours) = oldest(&shared, id(1));
-        shared.notify(id(0), 3, 1);
+        begins(&shared, first);
+        let (_, age) = begins(&shared, second);
+        let (_, ours) = begins(&shared, id(1));
+        shared.notify(1);
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
                 in_thread.world.dies(0);
                 // It dies before its own cell says that it does not wait any more.
-                in_thread.condition().adopt(second, age, &in_thread.world);
+                let condition = in_thread.condition();
+                condition.adopt(second, age, &in_thread.world);
                 in_thread.world.dies(1);
             }
             _ => {
@@ -291,7 +303,29 @@ fn who_takes_it_and_dies_leaves_it_to_the_next() {
         });
         let taken = shared.condition().adopt(id(1), ours, &shared.world);
         assert!(taken.is_some(), "it is there, whoever died with it");
-        assert!(shared.condition().withdraw(id(1), own));
+    });
+}
+
+/// It has taken what was left when it is notified itself: one of the two is another's.
+#[test]
+fn who_has_two_leaves_one() {
+    model(3, || {
+        let shared = Shared::new();
+        let places = [4, 1, 2].map(|me| begins(&shared, id(me)));
+        shared.notify(1);
+        let in_thread = shared.clone();
+        each(3, move |me| match me {
+            0 => {
+                let condition = in_thread.condition();
+                condition.leave(id(4), &in_thread.cells[places[0].0]);
+                in_thread.notify(1);
+            }
+            _ => {
+                let end = in_thread.go_on(id(me), places[me], Patience::ENDLESS);
+                assert_eq!(end, End::Notified);
+            }
+        });
+        assert!(shared.all_cells_are_free());
     });
 }
 
@@ -299,12 +333,16 @@ fn who_takes_it_and_dies_leaves_it_to_the_next() {
 fn the_young_have_no_right_to_what_was_sent_before_they_came() {
     model(3, || {
         let shared = Shared::new();
-        oldest(&shared, shared.world.mortals[0].0);
-        shared.notify(id(0), 1, 1);
+        begins(&shared, shared.world.mortals[0].0);
+        shared.notify(1);
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => in_thread.world.dies(0),
-            _ => assert_eq!(in_thread.wait_once(id(me), Patience::NONE), End::Timeout),
+            _ => {
+                let place = begins(&in_thread, id(1));
+                let end = in_thread.go_on(id(1), place, Patience::NONE);
+                assert_eq!(end, End::Timeout);
+            }
         });
     });
 }
