@@ -23,5 +23,6 @@ cdef class Condition(Object):
     # Notifies all.
     cdef shmkit_status notify_all_nogil(self) noexcept nogil
 
+    cdef Mutex _own(self)
     cdef void *_mutex(self) except NULL
     cdef bint _wait(self, int64_t timeout_ns) except -1

@@ -91,6 +91,7 @@ cdef class Condition(Object):
     cdef shmkit_condition *handle(self) noexcept nogil:
         return <shmkit_condition *> self._handle
 
+    # Until it is initialised it has neither handle nor lock; afterwards always a lock.
     cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil:
         if self._handle is NULL or self._lock._handle is NULL:
             return SHMKIT_ERR_CLOSED
@@ -105,6 +106,12 @@ cdef class Condition(Object):
         if self._handle is NULL or self._lock._handle is NULL:
             return SHMKIT_ERR_CLOSED
         return shmkit_condition_notify_all(self.handle(), self._lock._handle)
+
+    cdef Mutex _own(self):
+        """Return the lock, which stays when the condition is closed; there is none before `__init__`."""
+        if self._lock is None:
+            raise self._closed()
+        return self._lock
 
     cdef void *_mutex(self) except NULL:
         """Return the handle of the lock, where both are open."""
@@ -121,21 +128,23 @@ cdef class Condition(Object):
 
     def acquire(self, block=True, timeout=None):
         """Take the lock; as its own acquire."""
-        return self._lock.acquire(block, timeout)
+        return self._own().acquire(block, timeout)
 
     def release(self):
         """Give the lock back; as its own release."""
-        self._lock.release()
+        self._own().release()
 
     def recover(self, timeout=None):
         """Take the lock whatever a dead owner has left; as its own recover."""
-        return self._lock.recover(timeout)
+        return self._own().recover(timeout)
 
     def __enter__(self):
-        return self._lock.take(SHMKIT_FOREVER, self._lock._goes_on)
+        cdef Mutex lock = self._own()
+        return lock.take(SHMKIT_FOREVER, lock._goes_on)
 
     def __exit__(self, kind, value, traceback, /):
-        self._lock.give_back(self._lock._goes_on and kind is None)
+        cdef Mutex lock = self._own()
+        lock.give_back(lock._goes_on and kind is None)
 
     cdef bint _wait(self, int64_t timeout_ns) except -1:
         cdef uint32_t died = 0
@@ -227,5 +236,7 @@ cdef class Condition(Object):
         return self._lock
 
     cdef int take_state(self, object state) except -1:
+        if not isinstance(state, Mutex):
+            raise TypeError("a pickled condition goes with a lock")
         self._lock = state
         return 0

@@ -148,7 +148,7 @@ fn who_looks_and_then_waits_misses_nothing() {
 
 #[test]
 fn of_two_who_wait_one_returns_for_each_notification() {
-    model(3, || {
+    model(2, || {
         let shared = Shared::new();
         let places = [1, 2].map(|me| begins(&shared, id(me)));
         let in_thread = shared.clone();
@@ -186,7 +186,7 @@ fn one_returns_for_one() {
 
 #[test]
 fn all_return_when_all_are_notified() {
-    model(3, || {
+    model(2, || {
         let shared = Shared::new();
         let places = [1, 2].map(|me| begins(&shared, id(me)));
         let in_thread = shared.clone();
@@ -309,7 +309,7 @@ fn who_takes_it_and_dies_leaves_it_to_the_next() {
 /// It has taken what was left when it is notified itself: one of the two is another's.
 #[test]
 fn who_has_two_leaves_one() {
-    model(3, || {
+    model(2, || {
         let shared = Shared::new();
         let places = [4, 1, 2].map(|me| begins(&shared, id(me)));
         shared.notify(1);
