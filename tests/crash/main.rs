@@ -10,6 +10,7 @@
 //! |-------------------------------|---------------------------------|-------------------------|-------------------|
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
+//! | conditions                    | `condition`                     |                         |                   |
 //!
 //! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
 //!
@@ -32,6 +33,10 @@ mod bystander;
 #[cfg(target_arch = "x86_64")]
 #[path = "../common/byte.rs"]
 mod byte;
+#[cfg(target_arch = "x86_64")]
+mod condition;
+#[cfg(target_arch = "x86_64")]
+mod conditions;
 #[cfg(target_arch = "x86_64")]
 mod filter;
 #[cfg(target_arch = "x86_64")]
