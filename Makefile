@@ -160,7 +160,7 @@ $(TARGET)/tools/bin/cargo-fuzz:
 	$(CARGO) install --locked --root $(TARGET)/tools cargo-fuzz
 
 test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
-	@for target in segment lock; do \
+	@for target in segment lock condition; do \
 	  printf '\n== fuzzing %s for %s s\n' $$target $(FUZZ_SECONDS); \
 	  mkdir -p $(TARGET)/fuzz/corpus/$$target; \
 	  PATH="$(abspath $(TARGET)/tools/bin):$$PATH" $(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir tests/fuzz \
@@ -181,7 +181,7 @@ test-sanitizers:
 	$(SAY) 'AddressSanitizer'
 	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +$(NIGHTLY) test --locked \
 	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib --test segment --test limits --test capi \
-	  --test participant --test lock -- $(addprefix --skip ,$(ASAN_SKIPS))
+	  --test participant --test lock --test condition -- $(addprefix --skip ,$(ASAN_SKIPS))
 	$(SAY) 'ThreadSanitizer'
 	TSAN_OPTIONS='suppressions=$(CURDIR)/tests/tsan.supp' \
 	  RUSTFLAGS='$(TSAN)' CARGO_TARGET_DIR=$(TARGET)/tsan $(CARGO) +$(NIGHTLY) test --locked \

@@ -349,7 +349,7 @@ pub fn operations() -> Vec<ConditionOperation> {
     let operation = |name, every, verb| ConditionOperation { name, verb, every };
     vec![
         operation("condition: wait", 16, Verb::Wait),
-        operation("condition: wait, left by the dead", 16, Verb::Inherit),
+        operation("condition: wait, left by the dead", 4, Verb::Inherit),
         operation("condition: notify", 16, Verb::Notify(Some(1), 0)),
         operation(
             "condition: notify beside the dead",
