@@ -82,6 +82,7 @@ MODULES = cythonize(
         module("lock"),
         module("rlock"),
         module("event"),
+        module("condition"),
     ],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),
     include_path=["cython"],

@@ -21,7 +21,8 @@
 //! | 9 | [`lock`] | the locks that callers hold |
 //! | 10 | [`rlock`] | those that a thread may take again |
 //! | 10 | [`event`] | what has happened or has not |
-//! | 11 | [`capi`] | the C ABI: one file per noun, no algorithm |
+//! | 11 | [`condition`] | waiting, without a lock that one holds, to be notified |
+//! | 12 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
 //! A module imports only from floors below its own; `tests/floors.rs` holds it to that.
 //!
@@ -43,6 +44,7 @@
 
 mod arena;
 pub mod capi;
+pub mod condition;
 mod control;
 mod directory;
 mod draft;
