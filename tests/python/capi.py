@@ -65,6 +65,22 @@ class LockInfo(ctypes.Structure):
     ]
 
 
+class ConditionOptions(ctypes.Structure):
+    """shmkit_condition_options."""
+
+    _fields_ = [*LockOptions._fields_, ("cells", c_uint32), ("reserved", c_uint32)]
+
+
+class ConditionInfo(ctypes.Structure):
+    """shmkit_condition_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("cells", "waiting", "waits", "notified", "timeouts", "recoveries", "offset")),
+    ]
+
+
 # Its figures, all of them uint64_t.
 FIGURES = [
     "largest_named",
@@ -105,6 +121,8 @@ STRUCTS = {
     "shmkit_limits_info": Limits,
     "shmkit_lock_options": LockOptions,
     "shmkit_lock_info": LockInfo,
+    "shmkit_condition_options": ConditionOptions,
+    "shmkit_condition_info": ConditionInfo,
 }
 MAKE = [c_char_p, c_uint64, POINTER(Options), POINTER(c_void_p)]
 
@@ -161,6 +179,26 @@ LOCK_TABLE = {
 }
 for verb, arguments in LOCK_TABLE.items():
     TABLE |= {f"shmkit_{noun}_{verb}": (c_int32, arguments) for noun in ("lock", "rlock")}
+
+MAKE_CONDITION = [POINTER(ConditionOptions), POINTER(c_void_p)]
+CONDITION_TABLE = {
+    "size": [POINTER(ConditionOptions), POINTER(c_uint64)],
+    "create": [c_char_p, *MAKE_CONDITION],
+    "open": [c_char_p, *MAKE_CONDITION],
+    "open_or_create": [c_char_p, *MAKE_CONDITION],
+    "create_at": [c_void_p, c_uint64, *MAKE_CONDITION],
+    "open_at": [c_void_p, c_uint64, *MAKE_CONDITION],
+    "open_fd": [c_int32, c_uint64, *MAKE_CONDITION],
+    "fd": [c_void_p, POINTER(c_int32), POINTER(c_uint64)],
+    "segment": [c_void_p, POINTER(c_void_p)],
+    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "notify": [c_void_p, c_void_p, c_uint32],
+    "notify_all": [c_void_p, c_void_p],
+    "stat": [c_void_p, POINTER(ConditionInfo)],
+    "unlink": [c_void_p],
+    "close": [c_void_p],
+}
+TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}
 
 
 def load():
