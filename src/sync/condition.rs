@@ -10,8 +10,8 @@
 //! | both                  |                                                   | me + NOTIFIED: notify                      |
 //! | me + NOTIFIED         | it was notified, and is about to take the lock    | 0: it has the lock; NOTIFIED: it was interrupted |
 //! | NOTIFIED              | a notification is left for another waiter         | me + NOTIFIED: one that waited when it was sent |
-//! | dead + NOTIFIED       | likewise: its process died before it had the lock | likewise                                   |
-//! | dead + WAITING …      | its process is dead                               | 0: notify, which looks for the next one    |
+//! | dead + NOTIFIED       | likewise: its process died before it had the lock | likewise; 0: notify, which sends it to the next one |
+//! | dead + WAITING …      | its process is dead                               | dead + NOTIFIED: notify                    |
 //!
 //! Cells that are left or the dead's become me + WAITING where there are no others; a notification that is left only
 //! when nobody waits any more who waited when it was sent. Cells are taken, notified and given back by who holds the
@@ -445,13 +445,15 @@ impl<'a> Condition<'a> {
         if count >= used.len() as u64 {
             // All that live are meant, so nobody needs to know who does: what the dead get they leave.
             for cell in used {
-                self.send(cell);
+                if self.send(cell).is_some() {
+                    Words::count(&self.words.notified);
+                }
             }
             return Ok(());
         }
         let mut left = count;
-        // A cell is sent a notification, or freed, or its thread has left, or has gone to sleep: each of them once.
-        for _ in 0..4 * used.len() {
+        // Each cell is sent one at the most; hostile bytes may say something else every time.
+        for _ in 0..used.len() {
             if left == 0 {
                 break;
             }
@@ -459,31 +461,36 @@ impl<'a> Condition<'a> {
             let Some(oldest) = waiting.min_by_key(|cell| cell.age()) else {
                 break;
             };
-            let seen = oldest.load();
-            if is_waiting(seen) && is_gone(seen, life) {
-                oldest.swap(seen, 0);
-            } else if self.send(oldest) {
-                left -= 1;
+            // 1. Whoever it is wakes up while we ask whether it lives.
+            let Some(sent) = self.send(oldest) else {
+                continue;
+            };
+            // 2. What the dead were sent goes to the next, unless another waiter has taken it meanwhile.
+            if is_gone(sent, life) && oldest.swap(sent, 0) {
+                continue;
             }
+            Words::count(&self.words.notified);
+            left -= 1;
         }
         Ok(())
     }
 
-    /// Notifies who waits in `cell`; false: nobody does, any more. The caller holds the lock.
-    fn send(&self, cell: &Cell) -> bool {
+    /// Notifies who waits in `cell`; returns the word that stands there then, or `None` where nobody waits any more. The
+    /// caller holds the lock.
+    fn send(&self, cell: &Cell) -> Option<u64> {
         loop {
             let seen = cell.load();
             if !is_waiting(seen) {
-                return false;
+                return None;
             }
             cell.set_age(self.words.age.load(Ordering::Relaxed));
             // It may leave, or go to sleep, meanwhile.
-            if cell.swap(seen, seen & Id::BITS | NOTIFIED) {
-                Words::count(&self.words.notified);
+            let sent = seen & Id::BITS | NOTIFIED;
+            if cell.swap(seen, sent) {
                 if seen & ASLEEP != 0 {
                     futex::wake(&cell.state, 1, Bed::Any);
                 }
-                return true;
+                return Some(sent);
             }
         }
     }

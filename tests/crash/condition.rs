@@ -1,11 +1,11 @@
 //! The operations of conditions in a full segment: wait, take what the dead were sent, notify, notify all.
 //!
 //! ```text
-//! data:  | taken | sent | ended | …     64: the lock     128: the condition
+//! data:  | taken | sent | ended | victim | …     64: the lock     128: the condition
 //! ```
 //!
 //! Whoever returns notified adds one to `taken`, and who has notified adds to `sent` how many living that was; both while
-//! it holds the lock.
+//! it holds the lock. Who waits for the victim to notify waits as long as that one lives.
 
 use crate::conditions::{Condition, TIMEOUT, WOULD_BLOCK};
 use crate::library::{Library, Segment, Status};
@@ -29,8 +29,8 @@ const DEAD: usize = 2;
 const PARTICIPANTS: u32 = 16;
 /// What is over before anybody comes, in nanoseconds.
 const SHORT: i64 = 1;
-/// What others have time for meanwhile: who waits so long and no longer may have been forgotten.
-const A_WHILE: i64 = 100_000_000;
+/// After so long who waits looks whether the victim lives.
+const A_WHILE: i64 = 20_000_000;
 
 /// What the victim does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,7 @@ struct User<'a> {
 const TAKEN: usize = 0;
 const SENT: usize = 1;
 const ENDED: usize = 2;
+const VICTIM: usize = 3;
 
 fn words(shmkit: &Library, segment: Segment) -> &'static [AtomicU64] {
     let base = shmkit.data(segment).expect("it has an address");
@@ -111,13 +112,33 @@ impl<'a> User<'a> {
 
     /// Waits once; returns 0 for whatever ends that.
     fn wait(&self, timeout: i64) -> Status {
-        self.locked(|| match self.shmkit.wait(self.condition, timeout) {
+        self.locked(|| self.wait_holding(timeout).err().unwrap_or(0))
+    }
+
+    /// Waits, holding the lock; says whether it was notified.
+    fn wait_holding(&self, timeout: i64) -> Result<bool, Status> {
+        match self.shmkit.wait(self.condition, timeout) {
             0 => {
                 self.words[TAKEN].fetch_add(1, SeqCst);
-                0
+                Ok(true)
             }
-            TIMEOUT | WOULD_BLOCK => 0,
-            status => status,
+            TIMEOUT | WOULD_BLOCK => Ok(false),
+            status => Err(status),
+        }
+    }
+
+    /// Waits until it is notified or the victim has ended.
+    fn wait_for_victim(&self) -> Status {
+        let victim = Pid::from_raw(self.words[VICTIM].load(SeqCst) as i32);
+        self.locked(|| {
+            loop {
+                let over = nix::sys::signal::kill(victim, None).is_err();
+                match self.wait_holding(A_WHILE) {
+                    Ok(notified) if notified || over => return 0,
+                    Ok(_) => {}
+                    Err(status) => return status,
+                }
+            }
         })
     }
 
@@ -222,7 +243,10 @@ impl Operation for ConditionOperation {
         match self.verb {
             Verb::Wait => Box::new(move || user.wait(SHORT)),
             Verb::Inherit => Box::new(move || user.wait(NOWAIT)),
-            Verb::Notify(count, dead) => Box::new(move || user.notify(count, dead)),
+            Verb::Notify(count, dead) => {
+                user.words[VICTIM].store(std::process::id().into(), SeqCst);
+                Box::new(move || user.notify(count, dead))
+            }
             Verb::CreateAt => unreachable!("it is above"),
         }
     }
@@ -243,11 +267,12 @@ impl Operation for ConditionOperation {
         let user = User::open(shmkit);
         Some(match self.verb {
             Verb::Wait => Box::new(move || user.notify(Some(1), 0)),
-            _ => Box::new(move || {
-                let status = user.wait(A_WHILE);
+            Verb::Notify(..) => Box::new(move || {
+                let status = user.wait_for_victim();
                 user.words[ENDED].store(1, SeqCst);
                 status
             }),
+            _ => Box::new(move || user.wait(A_WHILE)),
         })
     }
 

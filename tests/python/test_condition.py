@@ -1,4 +1,7 @@
-"""Conditions: who returns from a wait, and when; what stands in the way; where they stand. Death: test_condition_death.py."""
+"""Conditions: who returns from a wait, and when; what stands in the way; where they stand.
+
+Death and signals: test_condition_death.py; other processes: test_condition_processes.py.
+"""
 
 import inspect
 import math
@@ -315,7 +318,7 @@ def waited(condition):
 
 @pytest.mark.parametrize("wrong", [threading.Lock(), threading.RLock(), multiprocessing.Lock(), 1, "lock", Condition])
 def test_no_lock(wrong):
-    with pytest.raises(TypeError, match="shmkit.Lock"):
+    with pytest.raises(TypeError, match="must be a shmkit"):
         Condition(wrong)
 
 
