@@ -45,6 +45,7 @@ BENCHES = {
         *("alone", "many", "contended", "crowded", "handoff", "killed", "waiter", "participants"),
         *("python alone", "python contended", "python nogil"),
     ),
+    "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
 }
 
 
