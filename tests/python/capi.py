@@ -196,14 +196,6 @@ LOCK_TABLE = {
 for verb, arguments in LOCK_TABLE.items():
     TABLE |= {f"shmkit_{noun}_{verb}": (c_int32, arguments) for noun in ("lock", "rlock")}
 
-CONDITION_TABLE = {
-    **object_table(ConditionOptions, ConditionInfo),
-    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
-    "notify": [c_void_p, c_void_p, c_uint32],
-    "notify_all": [c_void_p, c_void_p],
-}
-TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}
-
 
 def object_table(options, info):
     """Return what every noun has that stands at a place: its functions and what they take."""
@@ -265,3 +257,12 @@ def got(function, handle, kind):
     out = kind()
     assert function(handle, byref(out)) == OK
     return out.value
+
+
+CONDITION_TABLE = {
+    **object_table(ConditionOptions, ConditionInfo),
+    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "notify": [c_void_p, c_void_p, c_uint32],
+    "notify_all": [c_void_p, c_void_p],
+}
+TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}
