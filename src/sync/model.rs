@@ -13,16 +13,24 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
-fn id(slot: usize) -> Id {
+mod semaphore;
+
+pub(super) fn id(slot: usize) -> Id {
     Id::of(slot as u64 + 1 | (slot as u64 + 1) << 13).expect("an owner")
 }
 
 /// Everybody lives but these, once they have died.
-struct World {
+pub(super) struct World {
     mortals: [(Id, AtomicBool); 2],
 }
 
 impl World {
+    fn new() -> World {
+        World {
+            mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
+        }
+    }
+
     /// Says that the mortal of this number has died.
     fn dies(&self, number: usize) {
         // PAIRS model.death
@@ -32,7 +40,7 @@ impl World {
 
 impl Life for World {
     fn is_dead(&self, id: Id) -> Result<bool> {
-        let mortal = self.mortals.iter().find(|mortal| mortal.0 == id);
+        let mortal = self.mortals.iter().find(|mortal| mortal.0.ticket() == id.ticket());
         // PAIRS model.death, as the kernel's unlocking does: what the dead did is seen by who finds it dead.
         Ok(mortal.is_some_and(|mortal| mortal.1.load(Ordering::Acquire)))
     }
@@ -52,9 +60,7 @@ impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
             words: Words::default(),
-            world: World {
-                mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
-            },
+            world: World::new(),
             guarded: UnsafeCell::new(0),
             recoveries: AtomicUsize::new(0),
         })
@@ -97,7 +103,7 @@ impl Shared {
     }
 }
 
-fn each(count: usize, body: impl Fn(usize) + Clone + Send + 'static) {
+pub(super) fn each(count: usize, body: impl Fn(usize) + Clone + Send + 'static) {
     let threads: Vec<_> = (1..count)
         .map(|number| {
             let body = body.clone();
@@ -110,7 +116,7 @@ fn each(count: usize, body: impl Fn(usize) + Clone + Send + 'static) {
     }
 }
 
-fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+pub(super) fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(body);
