@@ -29,3 +29,48 @@ def test_accounts():
 def test_accounts_refuses_nonsense():
     status, printed = run("accounts", "--transfers", "0")
     assert status == 2 and "at least one" in printed
+
+
+ARTICLE = ROOT / "examples" / "article"
+
+
+def article(program, *options):
+    """Run one of the programs that people know from articles, and return what it printed."""
+    command = [sys.executable, "-B", str(ARTICLE / program), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+def test_article_counter():
+    assert article("counter.py", "--times", "2000") == "6001 of 6001; 1 owner died\n"
+
+
+def test_article_threads():
+    printed = article("threads.py", "--times", "1000")
+    assert printed.startswith("10000 of 10000; 10000 acquisitions, "), printed
+
+
+def test_article_semaphore():
+    printed = article("semaphore.py", "--visits", "20")
+    found = re.fullmatch(r"0 inside, (\d) at the most; 1 place came back; 3 free\n", printed)
+    assert found and 1 <= int(found[1]) <= 3, printed
+
+
+def test_article_producers():
+    assert article("producers.py", "--numbers", "300") == "135450 taken out, 135450 put in\n"
+
+
+def test_article_memory():
+    printed = article("memory.py", "--size", "16")
+    rows = {line[:26].strip(): line[26:].split() for line in printed.splitlines() if re.search(r"\d$", line)}
+    assert {"before", "made, not touched", "touched", "closed and unlinked"} <= rows.keys(), printed
+    mapped = {when: float(figures[0]) for when, figures in rows.items() if len(figures) == 5}
+    assert mapped["touched"] >= mapped["before"] + 16, printed
+    assert mapped["closed and unlinked"] == mapped["before"], printed
+
+
+def test_every_article_has_a_test():
+    tests = {name.removeprefix("test_article_") for name in globals() if name.startswith("test_article_")}
+    assert {path.stem for path in ARTICLE.glob("*.py")} == tests

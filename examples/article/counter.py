@@ -1,0 +1,51 @@
+"""A shared counter: four processes add to it under one lock, and one of them is killed on the way.
+
+    python examples/article/counter.py [--times N]
+
+The articles have a Value and its get_lock(), which hangs for ever when a process is killed while it holds the lock.
+"""
+
+import argparse
+import multiprocessing
+import os
+import signal
+
+import shmkit
+
+
+def count(shm, lock, times):
+    """Add one, `times` times."""
+    counter = shm.view("Q")
+    for _ in range(times):
+        with lock:
+            counter[0] += 1
+
+
+def count_until_killed(shm, lock):
+    """Add one, and be killed while holding the lock."""
+    with lock:
+        shm.view("Q")[0] += 1
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main():
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--times", type=int, default=50_000, help="how often each process adds one (%(default)s)")
+    times = parser.parse_args().times
+    # A counter is whole after each of its changes: whoever comes after a killed one can go on at once.
+    lock = shmkit.Lock(on_owner_death="recover")
+    with shmkit.SharedMemory(create=True, size=8, anonymous=True) as shm:
+        workers = [multiprocessing.Process(target=count, args=(shm, lock, times)) for _ in range(3)]
+        workers.append(multiprocessing.Process(target=count_until_killed, args=(shm, lock)))
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        with lock:
+            total = shm.view("Q")[0]
+    print(f"{total} of {3 * times + 1}; {lock.stat().recoveries} owner died")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The script that shows shmkit going on where multiprocessing hangs."""
+
+import subprocess
+import sys
+
+from conftest import HUNG_COMPILER, ROOT
+
+HANGS = ROOT / "tests" / "python" / "hangs.py"
+
+
+def test_ours_goes_on_where_the_standard_one_hangs():
+    command = [sys.executable, "-B", str(HANGS), "--patience", "1.5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()[1:]
+    assert len(lines) == 12, done.stdout
+    for line in lines:
+        standard, own = line[36:64], line[64:]
+        assert standard.startswith("hangs"), line
+        assert own.endswith(" ms)"), line
+    told = [line for line in lines if "told" in line[64:]]
+    assert {line[:36].strip() for line in told} >= {
+        "holder of a Lock",
+        "holder of an RLock",
+        "waiter of a Barrier",
+        "writer, then a reader",
+        "writer, then a writer",
+    }
+
+
+def test_nonsense_is_refused():
+    done = subprocess.run([sys.executable, str(HANGS), "--patience", "0"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "patience" in done.stderr
