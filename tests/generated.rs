@@ -11,6 +11,7 @@
 use shmkit::capi::limits::shmkit_limits_info;
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
 use shmkit::capi::segment::{shmkit_segment_info, shmkit_segment_options};
+use shmkit::capi::semaphore::{shmkit_semaphore_info, shmkit_semaphore_options};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -156,6 +157,10 @@ fn shared_structs_lie_as_they_always_have() {
     layout!(text, shmkit_lock_info:
         struct_size flags acquisitions contended recoveries contended_since owner_ticket owner_namespace offset owner_pid
         reserved);
+    layout!(text, shmkit_semaphore_options:
+        struct_size flags mode participants directory value maximum processes reserved);
+    layout!(text, shmkit_semaphore_info:
+        struct_size flags value maximum waits recoveries holders offset processes reserved);
     compare("tests/abi/layout.txt", &text);
     let header = read(&root().join("include/shmkit.h"));
     let structs = header

@@ -40,7 +40,10 @@ impl World {
 
 impl Life for World {
     fn is_dead(&self, id: Id) -> Result<bool> {
-        let mortal = self.mortals.iter().find(|mortal| mortal.0.ticket() == id.ticket());
+        let mortal = self
+            .mortals
+            .iter()
+            .find(|mortal| mortal.0.ticket() == id.ticket());
         // PAIRS model.death, as the kernel's unlocking does: what the dead did is seen by who finds it dead.
         Ok(mortal.is_some_and(|mortal| mortal.1.load(Ordering::Acquire)))
     }

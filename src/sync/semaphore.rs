@@ -20,9 +20,9 @@
 //!   release: likewise; behind it wakes may be lost, and sleepers look again within 12 ms;
 //!   waiting: WAITERS stays until a release finds nobody asleep.
 
-use super::Patience;
-use super::lock;
+use super::cell::{Cell, Cells};
 use super::wait::{Spins, Wait};
+use super::{Patience, lock};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, Bed};
@@ -323,27 +323,36 @@ impl Words {
         }
         // 1. Nobody sleeps. If the word has changed since, somebody else will see to it.
         let quiet = advanced(now) & !(WAITERS | MANY);
-        let cleared =
-            self.word
-                .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);
+        let cleared = self
+            .word
+            .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);
         // 2. But who has fallen asleep in between is not announced any more.
         if cleared.is_ok() {
             futex::wake(&self.word, i32::MAX, Bed::Any);
         }
     }
 
-    /// Returns what is known of it, but for who holds it. `Corrupt`.
-    pub fn stat(&self, maximum: u64) -> Result<Stat> {
-        let value = self.value();
-        if value > maximum {
-            return Err(corrupt());
+    /// As `value`. `Corrupt`: it is more than `maximum`.
+    pub fn checked_value(&self, maximum: u64) -> Result<u64> {
+        match self.value() {
+            value if value <= maximum => Ok(value),
+            _ => Err(corrupt()),
         }
+    }
+
+    /// Returns what is known of it. `Corrupt`.
+    pub fn stat(&self, maximum: u64, cells: &[Cell]) -> Result<Stat> {
+        let used = Cells {
+            used: &self.used,
+            all: cells,
+        };
+        let holders = used.used().iter().filter(|cell| cell.load().count() > 0);
         Ok(Stat {
-            value,
+            value: self.checked_value(maximum)?,
             maximum,
             waits: self.waits.load(Ordering::Relaxed),
             recoveries: self.recoveries.load(Ordering::Relaxed),
-            holders: 0,
+            holders: holders.count() as u64,
         })
     }
 }

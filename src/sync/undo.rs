@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
 
-/// How long an acquire that may not wait for permits waits for the lock inside, in nanoseconds: it is held for less than
-/// a microsecond. Whoever holds it for so long is stopped.
+/// How long an acquire that may not wait for permits waits for the lock inside, in nanoseconds: it is held for less
+/// than a microsecond. Whoever holds it for so long is stopped.
 const BRIEFLY: u64 = 20_000_000;
 
 /// Who has found all holders alive does not ask again so soon, in nanoseconds.
@@ -59,17 +59,11 @@ pub fn cells<'a>(words: &'a Words, all: &'a [Cell]) -> Cells<'a> {
     }
 }
 
-/// Returns how many processes hold permits; perhaps dead ones.
-pub fn holders(words: &Words, all: &[Cell]) -> u64 {
-    let used = cells(words, all).used().iter();
-    used.filter(|cell| cell.load().count() > 0).count() as u64
-}
-
 impl<L: Life> Undo<'_, L> {
     /// Takes `count` permits, waiting for them; what the dead held is to be had too.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; `Participants`: as many living processes hold permits as there are cells.
-    /// `Overflow`: one process holds 65,535 at most. Errors of `life`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`; `Participants`: as many living processes hold permits as there are
+    /// cells. `Overflow`: one process holds 65,535 at most. Errors of `life`.
     pub fn acquire(&self, count: u64, patience: Patience, spins: &Spins) -> Result<()> {
         self.words.acquire_from(self, count, patience, spins)
     }
