@@ -81,6 +81,7 @@ MODULES = cythonize(
         module("_mutex"),
         module("lock"),
         module("rlock"),
+        module("semaphore"),
     ],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),
     include_path=["cython"],

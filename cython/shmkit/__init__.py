@@ -22,10 +22,12 @@ from .limits import Limits, limits
 from .lock import Lock
 from .rlock import RLock
 from .segment import SegmentInfo, SharedMemory
+from .semaphore import BoundedSemaphore, Semaphore, SemaphoreInfo
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BoundedSemaphore",
     "Corrupt",
     "Limits",
     "Lock",
@@ -34,6 +36,8 @@ __all__ = [
     "OwnerDied",
     "RLock",
     "SegmentInfo",
+    "Semaphore",
+    "SemaphoreInfo",
     "SharedMemory",
     "ShmkitError",
     "VersionMismatch",

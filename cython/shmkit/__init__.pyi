@@ -10,11 +10,15 @@ from .lock import Lock as Lock
 from .rlock import RLock as RLock
 from .segment import SegmentInfo as SegmentInfo
 from .segment import SharedMemory as SharedMemory
+from .semaphore import BoundedSemaphore as BoundedSemaphore
+from .semaphore import Semaphore as Semaphore
+from .semaphore import SemaphoreInfo as SemaphoreInfo
 
 __version__: str
 __pyx_capi__: dict[str, object]
 
 __all__ = [
+    "BoundedSemaphore",
     "Corrupt",
     "Limits",
     "Lock",
@@ -23,6 +27,8 @@ __all__ = [
     "OwnerDied",
     "RLock",
     "SegmentInfo",
+    "Semaphore",
+    "SemaphoreInfo",
     "SharedMemory",
     "ShmkitError",
     "VersionMismatch",

@@ -10,10 +10,10 @@
 //! | value             | nobody sleeps                                    | value + n: release; value + WAITERS: somebody begins to wait |
 //! | value + WAITERS   | somebody may sleep                               | value + n and the next sequence: release, which then wakes n |
 //! | … + MANY          | somebody who sleeps wants more than one          | likewise, and all are woken                   |
-//! | … + WAITERS       | a release has found nobody asleep                | without both marks, the next sequence: that release, which then wakes all |
+//! | … + WAITERS       | a release has found nobody asleep                | without both marks: that release, which then wakes all |
 //!
-//! Whoever is about to sleep has seen a sequence. A release that comes before it sleeps has changed it; WAITERS goes
-//! with the next sequence too, and who has fallen asleep just before that is woken by the second wake.
+//! Whoever is about to sleep has seen WAITERS and a sequence. A release that comes before it sleeps has changed the
+//! sequence, one that takes WAITERS away has changed that; who has fallen asleep just before is woken by its second wake.
 //!
 //! Each arrow is one compare-and-swap of the whole word, so whoever dies is before it or behind it:
 //!   acquire: dead before it, nothing has happened; behind it, its permits are gone: `undo` brings them back;
@@ -322,7 +322,7 @@ impl Words {
             return;
         }
         // 1. Nobody sleeps. If the word has changed since, somebody else will see to it.
-        let quiet = advanced(now) & !(WAITERS | MANY);
+        let quiet = now & !(WAITERS | MANY);
         let cleared = self
             .word
             .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);

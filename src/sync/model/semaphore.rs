@@ -113,15 +113,20 @@ fn who_gives_two_wakes_two() {
 }
 
 #[test]
-fn one_permit_after_the_other_is_enough_for_who_wants_two() {
-    model(2, || {
+fn who_wants_two_keeps_no_wake_from_who_wants_one() {
+    model(3, || {
         let shared = Shared::new(0);
-        let in_thread = shared.clone();
-        each(3, move |me| match me {
-            0 => (0..3).for_each(|_| in_thread.release(1)),
-            // One of these may be woken where the other one is meant.
-            me => assert!(in_thread.acquire(me as u64, Patience::ENDLESS)),
-        });
+        let wait = |count| {
+            let shared = shared.clone();
+            thread::spawn(move || assert!(shared.acquire(count, Patience::ENDLESS)))
+        };
+        let (two, one) = (wait(2), wait(1));
+        // Either of them may sleep first, and it is too few for one of them.
+        shared.release(1);
+        one.join().expect("it has got it");
+        shared.release(1);
+        shared.release(1);
+        two.join().expect("it has got them");
         assert_eq!(shared.words.value(), 0);
     });
 }
@@ -204,40 +209,43 @@ fn what_the_dead_held_comes_back_once() {
     });
 }
 
-/// Dies inside the lock, so far on its way as `step` says.
-fn die_inside(shared: &Shared, step: usize) {
+/// Dies inside the lock, so far on its way as `step` says: it acquires up to 2, then it has done that, and releases.
+fn die_inside(shared: &Shared, total: u64, step: usize) {
     let mortal = shared.world.mortals[0].0;
+    let cells = cells(&shared.words, &shared.cells);
+    if step > 2 {
+        assert!(shared.acquire_undo(total, mortal, 1, Patience::NONE));
+    }
     let lock = &shared.words.lock;
-    let spins = Spins::default();
-    if lock.acquire(mortal, Patience::ENDLESS, &spins, &shared.world) == Ok(false) {
-        let there = shared.words.value() > 0;
-        if there && step > 0 {
-            let cells = cells(&shared.words, &shared.cells);
+    let entered = lock.acquire(mortal, Patience::NONE, &Spins::default(), &shared.world);
+    assert_eq!(entered, Ok(false));
+    match step {
+        0 | 3 => {}
+        1 => drop(cells.hold(mortal, 1, &shared.world)),
+        2 => {
             cells.hold(mortal, 1, &shared.world).expect("a cell");
-        }
-        if there && step > 1 {
             assert!(shared.words.try_take(1));
         }
+        _ => drop(cells.let_go(mortal, 1)),
     }
     shared.world.dies(0);
 }
 
 #[test]
 fn who_dies_inside_leaves_it_to_the_next_to_count() {
-    for step in 0..3 {
+    for step in 0..5 {
         model(2, move || {
-            let shared = Shared::new(1);
-            die_inside(&shared, step);
+            let shared = Shared::new(2);
+            die_inside(&shared, 2, step);
             let in_thread = shared.clone();
             each(2, move |me| {
-                if in_thread.acquire_undo(1, id(me), 1, Patience::NONE) {
-                    in_thread.touch();
-                    in_thread.release_undo(1, id(me), 1);
+                if in_thread.acquire_undo(2, id(me), 1, Patience::NONE) {
+                    in_thread.release_undo(2, id(me), 1);
                 }
             });
-            assert!(shared.acquire_undo(1, id(5), 1, Patience::NONE));
-            shared.release_undo(1, id(5), 1);
-            assert_eq!(shared.words.value(), 1);
+            assert!(shared.acquire_undo(2, id(5), 2, Patience::NONE));
+            shared.release_undo(2, id(5), 2);
+            assert_eq!(shared.words.value(), 2);
         });
     }
 }
@@ -258,5 +266,31 @@ fn who_brings_back_wakes_who_slept_for_the_dead() {
             _ => assert!(in_thread.acquire_undo(2, id(me), 1, Patience::ENDLESS)),
         });
         assert_eq!(shared.words.value(), 0);
+    });
+}
+
+#[test]
+fn who_finds_no_cell_passes_its_wake_on() {
+    model(2, || {
+        let shared = Shared::new(3);
+        assert!(shared.acquire_undo(3, id(0), 2, Patience::NONE));
+        assert!(shared.acquire_undo(3, id(1), 1, Patience::NONE));
+        let in_thread = shared.clone();
+        each(3, move |me| match me {
+            0 => in_thread.release_undo(3, id(0), 1),
+            // Another thread of the same process.
+            1 => {
+                assert!(in_thread.acquire_undo(3, id(0), 1, Patience::ENDLESS));
+                in_thread.release_undo(3, id(0), 1);
+            }
+            // Both cells are in use for good.
+            _ => {
+                let acquire =
+                    |undo: Undo<'_, World>| undo.acquire(1, Patience::ENDLESS, &Spins::default());
+                let acquired = in_thread.undo(3, id(2), acquire);
+                assert!(matches!(acquired, Err(Error::Participants(_))));
+            }
+        });
+        assert_eq!(shared.words.value(), 1);
     });
 }
