@@ -82,6 +82,7 @@ MODULES = cythonize(
         module("lock"),
         module("rlock"),
         module("semaphore"),
+        module("event"),
     ],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),
     include_path=["cython"],

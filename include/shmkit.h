@@ -132,6 +132,28 @@
 /** For create_at: make it, and do not open one that stands there already. */
 #define SHMKIT_SEMAPHORE_EXCLUSIVE 1048576
 
+/** Open what belongs to another user. */
+#define SHMKIT_EVENT_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_EVENT_EXCLUSIVE 1048576
+
+/** In shmkit_event_info: it is set. */
+#define SHMKIT_EVENT_SET 262144
+
+/**
+ * An event: set, or clear. Nobody owns it, and any number of processes and threads may set it, clear it and wait for it;
+ * none of them takes a place among the participants of the segment. A handle may be used by all threads at once and by
+ * forked children.
+ *
+ * If one of them dies, however it dies, all others go on: a wake that was lost with it costs 12 ms at the most.
+ *
+ * shmkit_event_set, shmkit_event_clear and shmkit_event_is_set may be called by a signal handler, whatever it has
+ * interrupted, these functions too, as long as the handle is one of an event that is open: they allocate nothing, lock
+ * nothing and leave errno as it is.
+ */
+typedef struct shmkit_event shmkit_event;
+
 /**
  * A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
  * second acquire waits for the first one's release.
@@ -325,7 +347,10 @@ typedef struct shmkit_lock_info {
   uint32_t reserved;
 } shmkit_lock_info;
 
-/** How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to it. */
+/**
+ * How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to
+ * it.
+ */
 typedef struct shmkit_semaphore_options {
   /** sizeof(shmkit_semaphore_options). */
   uint32_t struct_size;
@@ -370,6 +395,37 @@ typedef struct shmkit_semaphore_info {
   /** 0. */
   uint32_t reserved;
 } shmkit_semaphore_info;
+
+/** How to make or open an event. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_event_options {
+  /** sizeof(shmkit_event_options). */
+  uint32_t struct_size;
+  /** SHMKIT_EVENT_TRUST, SHMKIT_EVENT_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /**
+   * How many participants the file of a new named one has room for, 1 to 4096. 0: 128. Whoever only uses the event is
+   * none.
+   */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+} shmkit_event_options;
+
+/** What is known of an event: each figure as it was at some moment during the call. */
+typedef struct shmkit_event_info {
+  /** sizeof(shmkit_event_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_EVENT_SET, or 0. */
+  uint32_t flags;
+  /** How often it was set when it was clear. */
+  uint64_t sets;
+  /** How often somebody had to sleep for it. */
+  uint64_t waits;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+} shmkit_event_info;
 
 /** Done. */
 #define SHMKIT_OK 0
@@ -1063,8 +1119,8 @@ shmkit_status shmkit_rlock_unlink(struct shmkit_rlock *lock);
 shmkit_status shmkit_rlock_close(struct shmkit_rlock *lock);
 
 /**
- * Tells how many bytes a semaphore takes in a segment: 128, and with undo 64 more for each of `processes`. It stands at a
- * multiple of 64.
+ * Tells how many bytes a semaphore takes in a segment: 128, and with undo 64 more for each of `processes`. It stands
+ * at a multiple of 64.
  *
  * SHMKIT_ERR_INVALID: the options contradict themselves.
  *
@@ -1077,10 +1133,10 @@ shmkit_status shmkit_semaphore_size(const struct shmkit_semaphore_options *optio
  * Makes a semaphore.
  *
  * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
- * has none; threads and forked children have it, and whoever gets what shmkit_semaphore_fd tells. Thousands of those share
- * one descriptor. SHMKIT_ERR_INVALID: more than 2147483647 permits, a value above the maximum; with undo a maximum that is
- * not the value, or no permit at all; without it any number of processes. Other errors as of shmkit_segment_create; `out`
- * gets the handle, which shmkit_semaphore_close frees.
+ * has none; threads and forked children have it, and whoever gets what shmkit_semaphore_fd tells. Thousands of those
+ * share one descriptor. SHMKIT_ERR_INVALID: more than 2147483647 permits, a value above the maximum; with undo a
+ * maximum that is not the value, or no permit at all; without it any number of processes. Other errors as of
+ * shmkit_segment_create; `out` gets the handle, which shmkit_semaphore_close frees.
  *
  * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
  */
@@ -1103,8 +1159,8 @@ shmkit_status shmkit_semaphore_open(const char *name,
 /**
  * Opens the semaphore of this name, or makes it if there is none: of several who race, one makes it.
  *
- * Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with another maximum, undo or processes, or `name` is
- * NULL. Its value is what it is: that of the options is for a new one.
+ * Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with another maximum, undo or processes, or `name`
+ * is NULL. Its value is what it is: that of the options is for a new one.
  *
  * Required: As for shmkit_semaphore_create.
  */
@@ -1119,9 +1175,9 @@ shmkit_status shmkit_semaphore_open_or_create(const char *name,
  * (SHMKIT_SEGMENT_FULL); the semaphore keeps it mapped, even when its handle is closed. To take a semaphore away, fill
  * its place with zeros when nobody uses it.
  *
- * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the semaphore would not lie in the data, or one stands there
- * that was made with other options; its value is what it is. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there. SHMKIT_ERR_EXISTS:
- * one stands there, and SHMKIT_SEMAPHORE_EXCLUSIVE.
+ * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the semaphore would not lie in the data, or one stands
+ * there that was made with other options; its value is what it is. SHMKIT_ERR_WRONG_KIND: a plain segment, or
+ * something else stands there. SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_SEMAPHORE_EXCLUSIVE.
  * SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
  * SHMKIT_ERR_PARTICIPANTS.
  *
@@ -1182,17 +1238,18 @@ shmkit_status shmkit_semaphore_segment(const struct shmkit_semaphore *semaphore,
                                        struct shmkit_segment **out);
 
 /**
- * Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ * Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
+ * time.
  *
- * SHMKIT_OK if and only if they are taken. `flags`: SHMKIT_INTERRUPTIBLE. Memory written before a release is seen after
- * the acquire that takes what it gave.
+ * SHMKIT_OK if and only if they are taken. `flags`: SHMKIT_INTERRUPTIBLE. Memory written before a release is seen
+ * after the acquire that takes what it gave.
  *
  * SHMKIT_ERR_WOULD_BLOCK: not as many are there, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
  * SHMKIT_ERR_INVALID: `n` is 0, or more than there may ever be; a negative time, unknown flags. With undo also
- * SHMKIT_ERR_PARTICIPANTS: as many living processes hold permits as the options said, or use the segment as it has room
- * for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_DETACHED: they are held, and this process has lost
- * all descriptors of the segment (closefrom), so it cannot ask whether the holders live. SHMKIT_ERR_PERMISSION: the file
- * cannot be written. SHMKIT_ERR_CORRUPT.
+ * SHMKIT_ERR_PARTICIPANTS: as many living processes hold permits as the options said, or use the segment as it has
+ * room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_DETACHED: they are held, and this process
+ * has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
+ * SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT.
  *
  * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
  */
@@ -1204,11 +1261,12 @@ shmkit_status shmkit_semaphore_acquire(struct shmkit_semaphore *semaphore,
 /**
  * Gives `n` permits back; of a plain one anybody may, whether or not they were taken before.
  *
- * Of a plain one a signal handler may call it, as it may sem_post, as long as it does not fail: then nothing is allocated
- * and nothing is waited for. With undo it waits for whoever is just taking or giving, which takes less than a microsecond.
+ * Of a plain one a signal handler may call it, as it may sem_post, as long as it does not fail: then nothing is
+ * allocated and nothing is waited for. With undo it waits for whoever is just taking or giving, which takes less than
+ * a microsecond.
  *
- * SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0. With
- * undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_CORRUPT.
+ * SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
+ * With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_CORRUPT.
  *
  * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
  */
@@ -1252,12 +1310,160 @@ shmkit_status shmkit_semaphore_stat(const struct shmkit_semaphore *semaphore,
 shmkit_status shmkit_semaphore_unlink(struct shmkit_semaphore *semaphore);
 
 /**
- * Lets go of the semaphore. Closing gives nothing back: when the last handle of the segment in this process goes, whatever
- * this process still holds in it counts as held by the dead, and with undo comes back. As shmkit_segment_close.
+ * Lets go of the semaphore. Closing gives nothing back: when the last handle of the segment in this process goes,
+ * whatever this process still holds in it counts as held by the dead, and with undo comes back. As
+ * shmkit_segment_close.
  *
  * Required: `semaphore` must be NULL or a handle of this library that no other thread is using.
  */
 shmkit_status shmkit_semaphore_close(struct shmkit_semaphore *semaphore);
+
+/**
+ * Tells how many bytes an event takes in a segment: 64. It stands at a multiple of 64.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_size(const struct shmkit_event_options *options, uint64_t *out);
+
+/**
+ * Makes an event, which is clear.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_event_fd tells. Thousands of those share
+ * one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_event_close frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_create(const char *name,
+                                  const struct shmkit_event_options *options,
+                                  struct shmkit_event **out);
+
+/**
+ * Opens the event of this name; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open(const char *name,
+                                const struct shmkit_event_options *options,
+                                struct shmkit_event **out);
+
+/**
+ * Opens the event of this name, or makes it if there is none; as shmkit_lock_open_or_create.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open_or_create(const char *name,
+                                          const struct shmkit_event_options *options,
+                                          struct shmkit_event **out);
+
+/**
+ * Opens the event that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * As shmkit_lock_create_at.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_event_create_at(const struct shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const struct shmkit_event_options *options,
+                                     struct shmkit_event **out);
+
+/**
+ * Opens the event that stands at `offset` of the segment's data; as shmkit_lock_open_at.
+ *
+ * Required: As for shmkit_event_create_at.
+ */
+shmkit_status shmkit_event_open_at(const struct shmkit_segment *segment,
+                                   uint64_t offset,
+                                   const struct shmkit_event_options *options,
+                                   struct shmkit_event **out);
+
+/**
+ * Opens the event that was handed over: a descriptor, and the offset that shmkit_event_fd told; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open_fd(int32_t fd,
+                                   uint64_t offset,
+                                   const struct shmkit_event_options *options,
+                                   struct shmkit_event **out);
+
+/**
+ * Tells what another process needs to open an event without a name: a descriptor and an offset; as shmkit_lock_fd.
+ *
+ * Required: `event` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_event_fd(const struct shmkit_event *event,
+                              int32_t *fd,
+                              uint64_t *offset);
+
+/**
+ * Opens the segment that the event stands in; as shmkit_lock_segment.
+ *
+ * Required: `event` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_segment(const struct shmkit_event *event, struct shmkit_segment **out);
+
+/**
+ * Sets the event: all go on that wait for it, and nobody waits until it is cleared. What the caller has done before is
+ * seen by whoever goes on. A signal handler may call it.
+ *
+ * Required: `event` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_event_set(struct shmkit_event *event);
+
+/**
+ * Clears the event: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on
+ * all the same. A signal handler may call it.
+ *
+ * Required: As for shmkit_event_set.
+ */
+shmkit_status shmkit_event_clear(struct shmkit_event *event);
+
+/**
+ * Tells whether the event is set: 1 or 0. A signal handler may call it.
+ *
+ * Required: As for shmkit_event_set; `out` must be NULL or writable.
+ */
+shmkit_status shmkit_event_is_set(const struct shmkit_event *event, uint32_t *out);
+
+/**
+ * Waits up to `timeout_ns` nanoseconds until the event is set: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ *
+ * SHMKIT_OK if it is set, or was at some moment since the call began: shmkit_event_set and then shmkit_event_clear lets
+ * all go on that had begun to wait. `flags`: SHMKIT_INTERRUPTIBLE.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: it is not set, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: a negative time, unknown flags.
+ *
+ * Required: As for shmkit_event_set.
+ */
+shmkit_status shmkit_event_wait(struct shmkit_event *event,
+                                int64_t timeout_ns,
+                                uint32_t flags);
+
+/**
+ * Tells what is known of the event.
+ *
+ * Required: `event` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_event_stat(const struct shmkit_event *event,
+                                struct shmkit_event_info *out);
+
+/**
+ * Removes the name of a named event; who has it open keeps it. As shmkit_lock_unlink.
+ *
+ * Required: `event` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_event_unlink(struct shmkit_event *event);
+
+/**
+ * Lets go of the event, which stays as it is. As shmkit_segment_close.
+ *
+ * Required: `event` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_event_close(struct shmkit_event *event);
 
 #ifdef __cplusplus
 }  // extern "C"

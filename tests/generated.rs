@@ -8,6 +8,7 @@
 //!
 //! `make bless` sets SHMKIT_BLESS. Look at the difference first: a line of tests/abi that changes or goes breaks programs.
 
+use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
 use shmkit::capi::limits::shmkit_limits_info;
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
 use shmkit::capi::segment::{shmkit_segment_info, shmkit_segment_options};
@@ -161,6 +162,8 @@ fn shared_structs_lie_as_they_always_have() {
         struct_size flags mode participants directory value maximum processes reserved);
     layout!(text, shmkit_semaphore_info:
         struct_size flags value maximum waits recoveries holders offset processes reserved);
+    layout!(text, shmkit_event_options: struct_size flags mode participants directory);
+    layout!(text, shmkit_event_info: struct_size flags sets waits offset);
     compare("tests/abi/layout.txt", &text);
     let header = read(&root().join("include/shmkit.h"));
     let structs = header

@@ -18,6 +18,7 @@ __pyx_capi__ = _capsules.table()
 
 from ._mutex import LockInfo
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
+from .event import Event, EventInfo
 from .limits import Limits, limits
 from .lock import Lock
 from .rlock import RLock
@@ -29,6 +30,8 @@ __version__ = "0.1.0"
 __all__ = [
     "BoundedSemaphore",
     "Corrupt",
+    "Event",
+    "EventInfo",
     "Limits",
     "Lock",
     "LockInfo",

@@ -4,6 +4,8 @@ from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
+from .event import Event as Event
+from .event import EventInfo as EventInfo
 from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
@@ -20,6 +22,8 @@ __pyx_capi__: dict[str, object]
 __all__ = [
     "BoundedSemaphore",
     "Corrupt",
+    "Event",
+    "EventInfo",
     "Limits",
     "Lock",
     "LockInfo",
