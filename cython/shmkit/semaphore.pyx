@@ -26,7 +26,7 @@ SemaphoreInfo.__doc__ = """What is known of a semaphore, each figure as it was a
 
 value: how many permits are to be had. maximum: how many there may be. undo: what a process holds comes back when it ends.
 processes: how many processes may hold permits at a time; None without undo: as many as there are. holders: how many do,
-perhaps dead ones: only an acquire finds that out; None without undo. waits: how often an acquire had to wait.
+perhaps dead ones: only an acquire finds that out; None without undo. waits: how often an acquire had to sleep.
 recoveries: how often permits came back from a dead process.
 """
 
@@ -255,11 +255,14 @@ cdef class Semaphore(Object):
         )
 
     def __repr__(self):
-        told = Object.__repr__(self)
+        cdef uint64_t value = 0
         if self._handle is NULL:
-            return told
-        separator = "" if told.endswith("()") else ", "
-        return f"{told[:-1]}{separator}value={self.get_value()})"
+            state = "closed"
+        elif shmkit_semaphore_value(<shmkit_semaphore *> self._handle, &value) == SHMKIT_OK:
+            state = f"value={value}"
+        else:
+            state = "corrupt"
+        return f"<{Object.__repr__(self)} {state}>"
 
 
 # As Semaphore.

@@ -80,7 +80,7 @@ pub struct shmkit_semaphore_info {
     pub value: u64,
     /// How many there may be; with undo: how many there are in all.
     pub maximum: u64,
-    /// How often an acquire had to wait for permits.
+    /// How often an acquire had to sleep: counted when it begins to.
     pub waits: u64,
     /// How often permits came back from a dead process.
     pub recoveries: u64,

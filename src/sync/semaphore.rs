@@ -67,7 +67,7 @@ pub struct Stat {
     pub value: u64,
     /// How many there may be.
     pub maximum: u64,
-    /// How often an acquire had to wait.
+    /// How often an acquire had to sleep.
     pub waits: u64,
     /// How often permits came back from a dead process.
     pub recoveries: u64,
@@ -179,7 +179,6 @@ impl Words {
         spins: &Spins,
     ) -> Result<()> {
         let mut wait = Wait::new(patience, spins);
-        let mut waited = false;
         let mut slept = false;
         let result = loop {
             let seen = self.word.load(Ordering::Relaxed);
@@ -193,7 +192,6 @@ impl Words {
             }
             // 2. Somebody may be just about to give back.
             if wait.spin() {
-                waited = true;
                 continue;
             }
             // 3. Those who hold them may be dead.
@@ -206,7 +204,6 @@ impl Words {
             if let Err(error) = wait.check("the permits are not to be had") {
                 break Err(error);
             }
-            waited = true;
             // 5. Who releases must know that somebody sleeps. If the word has changed meanwhile, all begins again.
             let many = if count > 1 { MANY } else { 0 };
             let expected = seen | WAITERS | many;
@@ -218,18 +215,16 @@ impl Words {
             {
                 continue;
             }
+            if !slept {
+                self.waits.fetch_add(1, Ordering::Relaxed);
+            }
             slept = true;
             if let Err(error) = wait.sleep(&self.word, expected, Bed::Other) {
                 break Err(error);
             }
         };
         match result {
-            Ok(()) => {
-                wait.learn();
-                if waited {
-                    self.waits.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+            Ok(()) => wait.learn(),
             // A wake may have been ours: it is somebody else's now.
             Err(_) if slept && self.value() > 0 => {
                 futex::wake(&self.word, 1, Bed::Any);
