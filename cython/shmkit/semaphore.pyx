@@ -270,9 +270,11 @@ cdef class Semaphore(Object):
 cdef class BoundedSemaphore(Semaphore):
     """A semaphore that never has more permits than at first.
 
-    With undo, which it has unless it is told otherwise, what a process holds comes back when it ends, and a release of
-    what this process does not hold is NotOwner. With undo=False it is as multiprocessing.BoundedSemaphore: anybody may
-    release, and a release too many is ValueError. All else is as for Semaphore.
+    value: how many permits there are, at least 1.
+    undo: what a process holds comes back when it ends, and a release of what this process does not hold is NotOwner.
+        With undo=False it is as multiprocessing.BoundedSemaphore: anybody may release, and one release too many is
+        ValueError.
+    processes, name, create, segment, offset, mode, directory, participants, trust: as for Semaphore.
 
     >>> pool = BoundedSemaphore(3)
     >>> pool.acquire(n=2), pool.get_value()

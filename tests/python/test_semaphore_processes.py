@@ -1,4 +1,4 @@
-"""Semaphores travel to other processes, whose death brings back what they hold; signals; Cython code without the GIL."""
+"""Semaphores travel to other processes, whose death gives back what they hold; signals; Cython without the GIL."""
 
 import contextlib
 import pickle
