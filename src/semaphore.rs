@@ -1,5 +1,4 @@
-//! Semaphores: a number of permits, which processes and threads take and give back; with undo the dead give back
-//! theirs.
+//! Semaphores: permits that processes and threads take and give back; with undo the dead give back theirs.
 //!
 //! `sync::semaphore` and `sync::undo` have the states and what changes them; here a semaphore gets its place, and its
 //! users' identity where what they hold is recorded.
@@ -256,8 +255,8 @@ impl Semaphore {
 
     /// Gives `count` permits back, or adds them: without undo whoever likes may do so.
     ///
-    /// `Invalid`: 0. `Overflow`: there would be more than the maximum. With undo `NotOwner`: this process does not hold
-    /// as many.
+    /// `Invalid`: 0. `Overflow`: there would be more than the maximum. With undo `NotOwner`: this process does not hold as
+    /// many; `Timeout`: somebody was stopped seconds ago while just taking or giving; `Detached`.
     #[inline(always)]
     pub fn release(&self, count: u64) -> Result<()> {
         match self.release_fast(count) {

@@ -411,7 +411,8 @@ unsafe extern "C" fn acquire_slowly(
 /// a microsecond.
 ///
 /// SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
-/// With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_CORRUPT.
+/// With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
+/// seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_DETACHED. SHMKIT_ERR_CORRUPT.
 ///
 /// # Safety
 /// `semaphore` must be NULL or a handle of this library that no other thread is closing.

@@ -19,9 +19,12 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
 
-/// How long an acquire that may not wait for permits waits for the lock inside, in nanoseconds: it is held for less
-/// than a microsecond. Whoever holds it for so long is stopped.
-const BRIEFLY: u64 = 20_000_000;
+/// How long an acquire that may not wait for permits waits for the lock inside, in nanoseconds: it is held for less than
+/// a microsecond, unless its owner is not running just then. Whoever holds it for so long is stopped.
+const BRIEFLY: u64 = 1_000_000_000;
+
+/// How long a release waits for it: nobody likes to hear that it has failed.
+const LONG: u64 = 5_000_000_000;
 
 /// Who has found all holders alive does not ask again so soon, in nanoseconds.
 const JUST_NOW: u64 = if cfg!(loom) { 0 } else { 1_000_000 };
@@ -68,9 +71,16 @@ impl<L: Life> Undo<'_, L> {
         self.words.acquire_from(self, count, patience, spins)
     }
 
-    /// Gives `count` permits back. `NotOwner`: this process does not hold as many. Errors of `life`.
+    /// Gives `count` permits back. `NotOwner`: this process does not hold as many. `Timeout`: somebody was stopped
+    /// inside the lock. Errors of `life`.
     pub fn release(&self, count: u64) -> Result<()> {
-        self.enter(Patience::ENDLESS)?;
+        self.enter(Patience {
+            limit: match cfg!(loom) {
+                true => Limit::Forever,
+                false => Limit::Within(LONG),
+            },
+            interruptible: false,
+        })?;
         let released = self.cells().let_go(self.me, count).map(|_| {
             let given = self.words.give(count, self.total);
             if given.is_err() {

@@ -121,3 +121,21 @@ fn an_owner_inside_that_never_was_is_taken_over() {
         assert_eq!((undo.value(), undo.held()), (Ok(1), Ok(1)));
     }
 }
+
+#[test]
+fn an_owner_inside_that_does_not_get_on_is_not_waited_for_for_ever() {
+    let _watchdog = Watchdog::start();
+    let undo = make(&with_undo(2));
+    undo.acquire(1, Patience::NONE).unwrap();
+    let lock = shmkit::lock::Lock::of(undo.segment()).unwrap();
+    lock.acquire(Patience::NONE).unwrap();
+    // Ours, who live.
+    set_word(&undo, LOCK, lock.stat().0.owner.unwrap().bits());
+    refused!(WouldBlock, undo.acquire(1, Patience::NONE));
+    refused!(Timeout, undo.acquire(1, within(1)));
+    refused!(Timeout, undo.release(1));
+    assert_eq!((undo.value(), undo.held()), (Ok(1), Ok(1)));
+    set_word(&undo, LOCK, 0);
+    undo.release(1).unwrap();
+    lock.release().unwrap();
+}

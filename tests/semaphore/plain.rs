@@ -27,7 +27,6 @@ fn permits_are_taken_and_given_back() {
         assert_eq!(three.value(), Ok(left));
     }
     refused!(WouldBlock, three.acquire(1, Patience::NONE));
-    refused!(Timeout, three.acquire(1, within(1)));
     three.release(2).unwrap();
     refused!(WouldBlock, three.acquire(3, Patience::NONE));
     assert_eq!(three.value(), Ok(2), "all of them or none");
@@ -47,7 +46,7 @@ fn permits_are_taken_and_given_back() {
         recoveries: 0,
         holders: 0,
     };
-    assert_eq!(three.stat(), Ok(stat), "attempts are not counted");
+    assert_eq!(three.stat(), Ok(stat), "nobody had to sleep");
 }
 
 #[test]
