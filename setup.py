@@ -81,6 +81,7 @@ MODULES = cythonize(
         module("_mutex"),
         module("lock"),
         module("rlock"),
+        module("semaphore"),
         module("event"),
         module("condition"),
     ],

@@ -123,6 +123,15 @@
 /** In shmkit_lock_info: an owner died, and mark_consistent has not been called since. */
 #define SHMKIT_LOCK_OWNER_DIED 524288
 
+/** What a process holds comes back when it ends. Only it may give it back before. */
+#define SHMKIT_SEMAPHORE_UNDO 65536
+
+/** Open what belongs to another user. */
+#define SHMKIT_SEMAPHORE_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_SEMAPHORE_EXCLUSIVE 1048576
+
 /** Open what belongs to another user. */
 #define SHMKIT_EVENT_TRUST 131072
 
@@ -180,6 +189,17 @@ typedef struct shmkit_rlock shmkit_rlock;
 
 /** A segment of shared memory that this process has mapped. Any thread may use it; closing it ends all use. */
 typedef struct shmkit_segment shmkit_segment;
+
+/**
+ * A semaphore: a number of permits, which are taken and given back.
+ *
+ * A plain one is for signalling, as sem_t is: anybody may give permits, any number of processes may use it, and what a
+ * process had taken when it died is gone. One with SHMKIT_SEMAPHORE_UNDO is for things that processes hold: it records
+ * who holds how many, and what a process holds comes back when it ends, however it ends, within 12 ms after the kernel
+ * has torn it down. Who waits is served in no order; who wants many may wait for long where others want few. A handle
+ * may be used by all threads at once and by forked children, which hold nothing of what their parent holds.
+ */
+typedef struct shmkit_semaphore shmkit_semaphore;
 
 /**
  * What most functions return: SHMKIT_OK, or one of the negative SHMKIT_ERR_... numbers. Outputs are written only on
@@ -343,6 +363,55 @@ typedef struct shmkit_lock_info {
   /** 0. */
   uint32_t reserved;
 } shmkit_lock_info;
+
+/**
+ * How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to
+ * it.
+ */
+typedef struct shmkit_semaphore_options {
+  /** sizeof(shmkit_semaphore_options). */
+  uint32_t struct_size;
+  /** SHMKIT_SEMAPHORE_UNDO, SHMKIT_SEMAPHORE_TRUST, SHMKIT_SEMAPHORE_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096; of a plain one any number may. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many permits a new one has, 0 to 2147483647. With undo that is how many there are, so at least 1. */
+  uint64_t value;
+  /** How many it may ever have. 0: 2147483647, or with undo `value`, and nothing else is possible then. */
+  uint64_t maximum;
+  /** With undo: how many processes may hold permits at a time, 1 to 4096. 0: 128. */
+  uint32_t processes;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_semaphore_options;
+
+/** What is known of a semaphore: each figure as it was at some moment during the call. */
+typedef struct shmkit_semaphore_info {
+  /** sizeof(shmkit_semaphore_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_SEMAPHORE_UNDO or 0. */
+  uint32_t flags;
+  /** How many permits are to be had. */
+  uint64_t value;
+  /** How many there may be; with undo: how many there are in all. */
+  uint64_t maximum;
+  /** How often an acquire had to sleep: counted when it begins to. */
+  uint64_t waits;
+  /** How often permits came back from a dead process. */
+  uint64_t recoveries;
+  /** With undo: how many processes hold permits, perhaps dead ones. */
+  uint64_t holders;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+  /** With undo: how many processes may hold permits at a time. */
+  uint32_t processes;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_semaphore_info;
 
 /** How to make or open an event. All zeros but struct_size is what most want; so is a NULL pointer to it. */
 typedef struct shmkit_event_options {
@@ -1105,6 +1174,207 @@ shmkit_status shmkit_rlock_unlink(struct shmkit_rlock *lock);
  * Required: As for shmkit_lock_close.
  */
 shmkit_status shmkit_rlock_close(struct shmkit_rlock *lock);
+
+/**
+ * Tells how many bytes a semaphore takes in a segment: 128, and with undo 64 more for each of `processes`. It stands
+ * at a multiple of 64.
+ *
+ * SHMKIT_ERR_INVALID: the options contradict themselves.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_size(const struct shmkit_semaphore_options *options,
+                                    uint64_t *out);
+
+/**
+ * Makes a semaphore.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_semaphore_fd tells. Thousands of those
+ * share one descriptor. SHMKIT_ERR_INVALID: more than 2147483647 permits, a value above the maximum; with undo a
+ * maximum that is not the value, or no permit at all; without it any number of processes. Other errors as of
+ * shmkit_segment_create; `out` gets the handle, which shmkit_semaphore_close frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_create(const char *name,
+                                      const struct shmkit_semaphore_options *options,
+                                      struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore of this name.
+ *
+ * Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a semaphore has this name. What the
+ * options say of value, maximum, undo and processes is not looked at.
+ *
+ * Required: As for shmkit_semaphore_create.
+ */
+shmkit_status shmkit_semaphore_open(const char *name,
+                                    const struct shmkit_semaphore_options *options,
+                                    struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore of this name, or makes it if there is none: of several who race, one makes it.
+ *
+ * Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with another maximum, undo or processes, or `name`
+ * is NULL. Its value is what it is: that of the options is for a new one.
+ *
+ * Required: As for shmkit_semaphore_create.
+ */
+shmkit_status shmkit_semaphore_open_or_create(const char *name,
+                                              const struct shmkit_semaphore_options *options,
+                                              struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
+ * (SHMKIT_SEGMENT_FULL); the semaphore keeps it mapped, even when its handle is closed. To take a semaphore away, fill
+ * its place with zeros when nobody uses it.
+ *
+ * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the semaphore would not lie in the data, or one stands
+ * there that was made with other options; its value is what it is. SHMKIT_ERR_WRONG_KIND: a plain segment, or
+ * something else stands there. SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_SEMAPHORE_EXCLUSIVE.
+ * SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
+ * SHMKIT_ERR_PARTICIPANTS.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_semaphore_create_at(const struct shmkit_segment *segment,
+                                         uint64_t offset,
+                                         const struct shmkit_semaphore_options *options,
+                                         struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore that stands at `offset` of the segment's data.
+ *
+ * As shmkit_semaphore_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+ *
+ * Required: As for shmkit_semaphore_create_at.
+ */
+shmkit_status shmkit_semaphore_open_at(const struct shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const struct shmkit_semaphore_options *options,
+                                       struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore that was handed over: a descriptor, and the offset that shmkit_semaphore_fd told where it comes
+ * from.
+ *
+ * The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
+ * no semaphore stands there.
+ *
+ * Required: As for shmkit_semaphore_create.
+ */
+shmkit_status shmkit_semaphore_open_fd(int32_t fd,
+                                       uint64_t offset,
+                                       const struct shmkit_semaphore_options *options,
+                                       struct shmkit_semaphore **out);
+
+/**
+ * Tells what another process needs to open a semaphore without a name: a descriptor, to be passed on, and an offset.
+ *
+ * The descriptor is the handle's: do not close it. From now on the semaphore's place is never given to another one.
+ * SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_fd(const struct shmkit_semaphore *semaphore,
+                                  int32_t *fd,
+                                  uint64_t *offset);
+
+/**
+ * Opens the segment that the semaphore stands in: for a named one its file, for one without a name the arena.
+ *
+ * `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_segment(const struct shmkit_semaphore *semaphore,
+                                       struct shmkit_segment **out);
+
+/**
+ * Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
+ * time.
+ *
+ * SHMKIT_OK if and only if they are taken. `flags`: SHMKIT_INTERRUPTIBLE. Memory written before a release is seen
+ * after the acquire that takes what it gave.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: not as many are there, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: `n` is 0, or more than there may ever be; a negative time, unknown flags. With undo also
+ * SHMKIT_ERR_PARTICIPANTS: as many living processes hold permits as the options said, or use the segment as it has
+ * room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_DETACHED: they are held, and this process
+ * has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
+ * SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_semaphore_acquire(struct shmkit_semaphore *semaphore,
+                                       uint32_t n,
+                                       int64_t timeout_ns,
+                                       uint32_t flags);
+
+/**
+ * Gives `n` permits back; of a plain one anybody may, whether or not they were taken before.
+ *
+ * Of a plain one a signal handler may call it, as it may sem_post, as long as it does not fail: then nothing is
+ * allocated and nothing is waited for. With undo it waits for whoever is just taking or giving, which takes less than
+ * a microsecond.
+ *
+ * SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
+ * With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
+ * seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_DETACHED. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_semaphore_release(struct shmkit_semaphore *semaphore,
+                                       uint32_t n);
+
+/**
+ * Tells how many permits are to be had. What the dead hold is not looked for: only an acquire does that.
+ *
+ * SHMKIT_ERR_CORRUPT: more than there may be.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_value(const struct shmkit_semaphore *semaphore,
+                                     uint64_t *out);
+
+/**
+ * Tells how many permits this process holds. SHMKIT_ERR_INVALID: without undo nobody knows.
+ *
+ * Required: As for shmkit_semaphore_value.
+ */
+shmkit_status shmkit_semaphore_held(const struct shmkit_semaphore *semaphore, uint64_t *out);
+
+/**
+ * Tells what is known of the semaphore. Nobody is asked whether the holders live: only an acquire does that.
+ *
+ * SHMKIT_ERR_CORRUPT: it says that it has more permits than there may be.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_semaphore_stat(const struct shmkit_semaphore *semaphore,
+                                    struct shmkit_semaphore_info *out);
+
+/**
+ * Removes the name of a named semaphore; who has it open keeps it. As shmkit_segment_unlink.
+ *
+ * SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_semaphore_unlink(struct shmkit_semaphore *semaphore);
+
+/**
+ * Lets go of the semaphore. Closing gives nothing back: when the last handle of the segment in this process goes,
+ * whatever this process still holds in it counts as held by the dead, and with undo comes back. As
+ * shmkit_segment_close.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_semaphore_close(struct shmkit_semaphore *semaphore);
 
 /**
  * Tells how many bytes an event takes in a segment: 64. It stands at a multiple of 64.

@@ -20,6 +20,7 @@
 //! | 8 | `object` | the place of an object: in a segment, in a file of its own, in an arena |
 //! | 9 | [`lock`] | the locks that callers hold |
 //! | 10 | [`rlock`] | those that a thread may take again |
+//! | 10 | [`semaphore`] | permits; with undo the dead give theirs back |
 //! | 10 | [`event`] | what has happened or has not |
 //! | 11 | [`condition`] | waiting, without a lock that one holds, to be notified |
 //! | 12 | [`capi`] | the C ABI: one file per noun, no algorithm |
@@ -60,5 +61,6 @@ pub mod participant;
 mod reservation;
 pub mod rlock;
 pub mod segment;
+pub mod semaphore;
 pub mod sync;
 mod sys;

@@ -11,6 +11,8 @@ pub mod lock;
 #[cfg(all(loom, test))]
 mod model;
 pub mod rlock;
+pub mod semaphore;
+pub mod undo;
 pub mod wait;
 
 use crate::error::Result;

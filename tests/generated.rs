@@ -13,6 +13,7 @@ use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
 use shmkit::capi::limits::shmkit_limits_info;
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
 use shmkit::capi::segment::{shmkit_segment_info, shmkit_segment_options};
+use shmkit::capi::semaphore::{shmkit_semaphore_info, shmkit_semaphore_options};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -158,6 +159,10 @@ fn shared_structs_lie_as_they_always_have() {
     layout!(text, shmkit_lock_info:
         struct_size flags acquisitions contended recoveries contended_since owner_ticket owner_namespace offset owner_pid
         reserved);
+    layout!(text, shmkit_semaphore_options:
+        struct_size flags mode participants directory value maximum processes reserved);
+    layout!(text, shmkit_semaphore_info:
+        struct_size flags value maximum waits recoveries holders offset processes reserved);
     layout!(text, shmkit_event_options: struct_size flags mode participants directory);
     layout!(text, shmkit_event_info: struct_size flags sets waits offset);
     layout!(text, shmkit_condition_options: struct_size flags mode participants directory cells reserved);

@@ -35,6 +35,9 @@ cdef extern from *:
     #define SHMKIT_LOCK_EXCLUSIVE 1048576
     #define SHMKIT_LOCK_HELD 262144
     #define SHMKIT_LOCK_OWNER_DIED 524288
+    #define SHMKIT_SEMAPHORE_UNDO 65536
+    #define SHMKIT_SEMAPHORE_TRUST 131072
+    #define SHMKIT_SEMAPHORE_EXCLUSIVE 1048576
     #define SHMKIT_EVENT_TRUST 131072
     #define SHMKIT_EVENT_EXCLUSIVE 1048576
     #define SHMKIT_EVENT_SET 262144
@@ -45,6 +48,7 @@ cdef extern from *:
     typedef struct shmkit_lock shmkit_lock;
     typedef struct shmkit_rlock shmkit_rlock;
     typedef struct shmkit_segment shmkit_segment;
+    typedef struct shmkit_semaphore shmkit_semaphore;
     typedef int32_t shmkit_status;
     typedef int32_t (*shmkit_interrupt_hook)(void *argument);
     typedef struct shmkit_limits_info {
@@ -115,6 +119,29 @@ cdef extern from *:
       uint32_t owner_pid;
       uint32_t reserved;
     } shmkit_lock_info;
+    typedef struct shmkit_semaphore_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+      uint64_t value;
+      uint64_t maximum;
+      uint32_t processes;
+      uint32_t reserved;
+    } shmkit_semaphore_options;
+    typedef struct shmkit_semaphore_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint64_t value;
+      uint64_t maximum;
+      uint64_t waits;
+      uint64_t recoveries;
+      uint64_t holders;
+      uint64_t offset;
+      uint32_t processes;
+      uint32_t reserved;
+    } shmkit_semaphore_info;
     typedef struct shmkit_event_options {
       uint32_t struct_size;
       uint32_t flags;
@@ -205,6 +232,9 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_LOCK_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_LOCK_HELD # = 262144
     const uint32_t SHMKIT_LOCK_OWNER_DIED # = 524288
+    const uint32_t SHMKIT_SEMAPHORE_UNDO # = 65536
+    const uint32_t SHMKIT_SEMAPHORE_TRUST # = 131072
+    const uint32_t SHMKIT_SEMAPHORE_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_EVENT_TRUST # = 131072
     const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_EVENT_SET # = 262144
@@ -219,6 +249,8 @@ cdef extern from * nogil:
     ctypedef struct shmkit_rlock:
         pass
     ctypedef struct shmkit_segment:
+        pass
+    ctypedef struct shmkit_semaphore:
         pass
     ctypedef int32_t shmkit_status
     ctypedef int32_t (*shmkit_interrupt_hook)(void *argument)
@@ -284,6 +316,27 @@ cdef extern from * nogil:
         uint64_t owner_namespace
         uint64_t offset
         uint32_t owner_pid
+        uint32_t reserved
+    ctypedef struct shmkit_semaphore_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint64_t value
+        uint64_t maximum
+        uint32_t processes
+        uint32_t reserved
+    ctypedef struct shmkit_semaphore_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t value
+        uint64_t maximum
+        uint64_t waits
+        uint64_t recoveries
+        uint64_t holders
+        uint64_t offset
+        uint32_t processes
         uint32_t reserved
     ctypedef struct shmkit_event_options:
         uint32_t struct_size
@@ -401,6 +454,22 @@ cdef shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock) noexcept nog
 cdef shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out) noexcept nogil
 cdef shmkit_status shmkit_rlock_unlink(shmkit_rlock *lock) noexcept nogil
 cdef shmkit_status shmkit_rlock_close(shmkit_rlock *lock) noexcept nogil
+cdef shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open_or_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open_fd(int32_t fd, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_semaphore_segment(const shmkit_semaphore *semaphore, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore, uint32_t n, int64_t timeout_ns, uint32_t flags) noexcept nogil
+cdef shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n) noexcept nogil
+cdef shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore, shmkit_semaphore_info *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore) noexcept nogil
+cdef shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore) noexcept nogil
 cdef shmkit_status shmkit_event_size(const shmkit_event_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_event_create(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
 cdef shmkit_status shmkit_event_open(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil

@@ -24,12 +24,14 @@ from .limits import Limits, limits
 from .lock import Lock
 from .rlock import RLock
 from .segment import SegmentInfo, SharedMemory
+from .semaphore import BoundedSemaphore, Semaphore, SemaphoreInfo
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Condition",
     "ConditionInfo",
+    "BoundedSemaphore",
     "Corrupt",
     "Event",
     "EventInfo",
@@ -40,6 +42,8 @@ __all__ = [
     "OwnerDied",
     "RLock",
     "SegmentInfo",
+    "Semaphore",
+    "SemaphoreInfo",
     "SharedMemory",
     "ShmkitError",
     "VersionMismatch",

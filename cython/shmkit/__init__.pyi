@@ -14,6 +14,9 @@ from .lock import Lock as Lock
 from .rlock import RLock as RLock
 from .segment import SegmentInfo as SegmentInfo
 from .segment import SharedMemory as SharedMemory
+from .semaphore import BoundedSemaphore as BoundedSemaphore
+from .semaphore import Semaphore as Semaphore
+from .semaphore import SemaphoreInfo as SemaphoreInfo
 
 __version__: str
 __pyx_capi__: dict[str, object]
@@ -21,6 +24,7 @@ __pyx_capi__: dict[str, object]
 __all__ = [
     "Condition",
     "ConditionInfo",
+    "BoundedSemaphore",
     "Corrupt",
     "Event",
     "EventInfo",
@@ -31,6 +35,8 @@ __all__ = [
     "OwnerDied",
     "RLock",
     "SegmentInfo",
+    "Semaphore",
+    "SemaphoreInfo",
     "SharedMemory",
     "ShmkitError",
     "VersionMismatch",

@@ -29,6 +29,9 @@ cdef extern from "shmkit.h" nogil:
     const uint32_t SHMKIT_LOCK_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_LOCK_HELD # = 262144
     const uint32_t SHMKIT_LOCK_OWNER_DIED # = 524288
+    const uint32_t SHMKIT_SEMAPHORE_UNDO # = 65536
+    const uint32_t SHMKIT_SEMAPHORE_TRUST # = 131072
+    const uint32_t SHMKIT_SEMAPHORE_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_EVENT_TRUST # = 131072
     const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_EVENT_SET # = 262144
@@ -43,6 +46,8 @@ cdef extern from "shmkit.h" nogil:
     ctypedef struct shmkit_rlock:
         pass
     ctypedef struct shmkit_segment:
+        pass
+    ctypedef struct shmkit_semaphore:
         pass
     ctypedef int32_t shmkit_status
     ctypedef int32_t (*shmkit_interrupt_hook)(void *argument)
@@ -108,6 +113,27 @@ cdef extern from "shmkit.h" nogil:
         uint64_t owner_namespace
         uint64_t offset
         uint32_t owner_pid
+        uint32_t reserved
+    ctypedef struct shmkit_semaphore_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint64_t value
+        uint64_t maximum
+        uint32_t processes
+        uint32_t reserved
+    ctypedef struct shmkit_semaphore_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t value
+        uint64_t maximum
+        uint64_t waits
+        uint64_t recoveries
+        uint64_t holders
+        uint64_t offset
+        uint32_t processes
         uint32_t reserved
     ctypedef struct shmkit_event_options:
         uint32_t struct_size
@@ -224,6 +250,22 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out)
     shmkit_status shmkit_rlock_unlink(shmkit_rlock *lock)
     shmkit_status shmkit_rlock_close(shmkit_rlock *lock)
+    shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out)
+    shmkit_status shmkit_semaphore_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out)
+    shmkit_status shmkit_semaphore_open(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out)
+    shmkit_status shmkit_semaphore_open_or_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out)
+    shmkit_status shmkit_semaphore_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out)
+    shmkit_status shmkit_semaphore_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out)
+    shmkit_status shmkit_semaphore_open_fd(int32_t fd, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out)
+    shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore, int32_t *fd, uint64_t *offset)
+    shmkit_status shmkit_semaphore_segment(const shmkit_semaphore *semaphore, shmkit_segment **out)
+    shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore, uint32_t n, int64_t timeout_ns, uint32_t flags)
+    shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n)
+    shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out)
+    shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out)
+    shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore, shmkit_semaphore_info *out)
+    shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore)
+    shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore)
     shmkit_status shmkit_event_size(const shmkit_event_options *options, uint64_t *out)
     shmkit_status shmkit_event_create(const char *name, const shmkit_event_options *options, shmkit_event **out)
     shmkit_status shmkit_event_open(const char *name, const shmkit_event_options *options, shmkit_event **out)

@@ -9,6 +9,7 @@ pub mod limits;
 pub mod lock;
 pub mod rlock;
 pub mod segment;
+pub mod semaphore;
 pub mod status;
 pub mod version;
 pub mod wait;

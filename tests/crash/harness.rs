@@ -15,6 +15,7 @@ use crate::process;
 use crate::random::{self, Storm};
 use crate::report::Report;
 use crate::segment;
+use crate::semaphore;
 use crate::series::{Mode, Plan, Series};
 use crate::soak::{self, Soak};
 use crate::trace::{self, Trouble};
@@ -124,6 +125,7 @@ fn ways() -> Vec<Way> {
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));
     ways.extend(in_all_modes(condition::operations()));
+    ways.extend(in_all_modes(semaphore::operations()));
     for broken in Broken::ALL {
         ways.push(Way::Points(Rc::new(broken), Mode::Alone));
     }

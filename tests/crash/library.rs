@@ -3,6 +3,7 @@
 use crate::conditions::Conditions;
 use crate::event::Events;
 use crate::locks::Locks;
+use crate::semaphore::Semaphores;
 use shmkit::capi::lock::shmkit_lock;
 use shmkit::capi::segment::{shmkit_segment, shmkit_segment_options};
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -115,6 +116,7 @@ pub struct Library {
     pub(crate) locks: [Locks; 2],
     pub(crate) events: Events,
     pub(crate) conditions: Conditions,
+    pub(crate) semaphores: Semaphores,
 }
 
 impl Library {
@@ -139,6 +141,7 @@ impl Library {
             ],
             events: Events::find(handle, "shmkit_event_")?,
             conditions: Conditions::find(handle, "shmkit_condition_")?,
+            semaphores: Semaphores::find(handle, "shmkit_semaphore_")?,
         })
     }
 

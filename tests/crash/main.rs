@@ -10,6 +10,7 @@
 //! |-------------------------------|---------------------------------|-------------------------|-------------------|
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
 //! | events                        | `event`                         |                         |                   |
+//! | semaphores                    | `semaphore`                     |                         |                   |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
 //! | conditions                    | `condition`                     |                         |                   |
 //!
@@ -70,6 +71,8 @@ mod random;
 mod report;
 #[cfg(target_arch = "x86_64")]
 mod segment;
+#[cfg(target_arch = "x86_64")]
+mod semaphore;
 #[cfg(target_arch = "x86_64")]
 mod series;
 #[cfg(target_arch = "x86_64")]

@@ -95,6 +95,30 @@ class ConditionInfo(ctypes.Structure):
     ]
 
 
+class SemaphoreOptions(ctypes.Structure):
+    """shmkit_semaphore_options."""
+
+    _fields_ = [
+        *LockOptions._fields_,
+        ("value", c_uint64),
+        ("maximum", c_uint64),
+        ("processes", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class SemaphoreInfo(ctypes.Structure):
+    """shmkit_semaphore_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("value", "maximum", "waits", "recoveries", "holders", "offset")),
+        ("processes", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
 # Its figures, all of them uint64_t.
 FIGURES = [
     "largest_named",
@@ -139,6 +163,8 @@ STRUCTS = {
     "shmkit_event_info": EventInfo,
     "shmkit_condition_options": ConditionOptions,
     "shmkit_condition_info": ConditionInfo,
+    "shmkit_semaphore_options": SemaphoreOptions,
+    "shmkit_semaphore_info": SemaphoreInfo,
 }
 MAKE = [c_char_p, c_uint64, POINTER(Options), POINTER(c_void_p)]
 
@@ -224,6 +250,15 @@ EVENT_TABLE = {
     "wait": [c_void_p, c_int64, c_uint32],
 }
 TABLE |= {f"shmkit_event_{verb}": (c_int32, arguments) for verb, arguments in EVENT_TABLE.items()}
+
+SEMAPHORE_TABLE = {
+    **object_table(SemaphoreOptions, SemaphoreInfo),
+    "acquire": [c_void_p, c_uint32, c_int64, c_uint32],
+    "release": [c_void_p, c_uint32],
+    "value": [c_void_p, POINTER(c_uint64)],
+    "held": [c_void_p, POINTER(c_uint64)],
+}
+TABLE |= {f"shmkit_semaphore_{verb}": (c_int32, arguments) for verb, arguments in SEMAPHORE_TABLE.items()}
 
 
 def load():

@@ -19,8 +19,8 @@ from multiprocessing import get_context
 from typing import Optional
 import shmkit
 from shmkit import (
-    Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock,
-    SegmentInfo, SharedMemory, ShmkitError, VersionMismatch,
+    BoundedSemaphore, Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner,
+    OwnerDied, RLock, SegmentInfo, Semaphore, SemaphoreInfo, SharedMemory, ShmkitError, VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -72,6 +72,18 @@ def condition(name: str) -> int:
         woken = owner_died
     one.lock.close()
     return info.cells + info.waiting + len(found) + woken
+
+def semaphore(name: str) -> int:
+    one = Semaphore(3, undo=True, name=name, create=True, processes=4, mode=0o600, trust=False)
+    pool: Semaphore = BoundedSemaphore(value=2, undo=False)
+    got: bool = one.acquire(False) or one.acquire(timeout=0.5) or one.acquire(n=2) or one.locked()
+    one.release(2)
+    pool.release(n=1)
+    with pool as inside:
+        assert inside
+    info: SemaphoreInfo = one.stat()
+    held: Optional[int] = one.held
+    return info.value + info.maximum + one.get_value() + (held or 0) + (info.holders or 0)
 
 class Journal(RLock):
     def __init__(self) -> None:
