@@ -138,6 +138,15 @@
 /** The most parties a barrier can have. */
 #define SHMKIT_BARRIER_MOST 2048
 
+/** What a process holds comes back when it ends. Only it may give it back before. */
+#define SHMKIT_SEMAPHORE_UNDO 65536
+
+/** Open what belongs to another user. */
+#define SHMKIT_SEMAPHORE_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_SEMAPHORE_EXCLUSIVE 1048576
+
 /** Open what belongs to another user. */
 #define SHMKIT_EVENT_TRUST 131072
 
@@ -146,6 +155,12 @@
 
 /** In shmkit_event_info: it is set. */
 #define SHMKIT_EVENT_SET 262144
+
+/** Open what belongs to another user. */
+#define SHMKIT_CONDITION_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_CONDITION_EXCLUSIVE 1048576
 
 /**
  * A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
@@ -156,6 +171,17 @@
  * waits a time. A handle may be used by all threads at once and by forked children.
  */
 typedef struct shmkit_barrier shmkit_barrier;
+
+/**
+ * A condition: who holds a lock gives it back and waits until somebody who holds it notifies; then has it again. The
+ * lock is a shmkit_lock or a shmkit_rlock of the caller's, which is named in each call: always the same one.
+ *
+ * Each waiting thread has a cell, so that a notification reaches those that it is meant for, and nobody else returns. If
+ * a waiter dies, however it dies, it is skipped, and a notification that it was sent goes to another one that waited
+ * then, within 12 ms after the kernel has torn the dead process down. A handle may be used by all threads at once and by
+ * forked children.
+ */
+typedef struct shmkit_condition shmkit_condition;
 
 /**
  * An event: set, or clear. Nobody owns it, and any number of processes and threads may set it, clear it and wait for it;
@@ -188,6 +214,17 @@ typedef struct shmkit_rlock shmkit_rlock;
 
 /** A segment of shared memory that this process has mapped. Any thread may use it; closing it ends all use. */
 typedef struct shmkit_segment shmkit_segment;
+
+/**
+ * A semaphore: a number of permits, which are taken and given back.
+ *
+ * A plain one is for signalling, as sem_t is: anybody may give permits, any number of processes may use it, and what a
+ * process had taken when it died is gone. One with SHMKIT_SEMAPHORE_UNDO is for things that processes hold: it records
+ * who holds how many, and what a process holds comes back when it ends, however it ends, within 12 ms after the kernel
+ * has torn it down. Who waits is served in no order; who wants many may wait for long where others want few. A handle
+ * may be used by all threads at once and by forked children, which hold nothing of what their parent holds.
+ */
+typedef struct shmkit_semaphore shmkit_semaphore;
 
 /**
  * What most functions return: SHMKIT_OK, or one of the negative SHMKIT_ERR_... numbers. Outputs are written only on
@@ -390,6 +427,55 @@ typedef struct shmkit_barrier_info {
   uint64_t offset;
 } shmkit_barrier_info;
 
+/**
+ * How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to
+ * it.
+ */
+typedef struct shmkit_semaphore_options {
+  /** sizeof(shmkit_semaphore_options). */
+  uint32_t struct_size;
+  /** SHMKIT_SEMAPHORE_UNDO, SHMKIT_SEMAPHORE_TRUST, SHMKIT_SEMAPHORE_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096; of a plain one any number may. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many permits a new one has, 0 to 2147483647. With undo that is how many there are, so at least 1. */
+  uint64_t value;
+  /** How many it may ever have. 0: 2147483647, or with undo `value`, and nothing else is possible then. */
+  uint64_t maximum;
+  /** With undo: how many processes may hold permits at a time, 1 to 4096. 0: 128. */
+  uint32_t processes;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_semaphore_options;
+
+/** What is known of a semaphore: each figure as it was at some moment during the call. */
+typedef struct shmkit_semaphore_info {
+  /** sizeof(shmkit_semaphore_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_SEMAPHORE_UNDO or 0. */
+  uint32_t flags;
+  /** How many permits are to be had. */
+  uint64_t value;
+  /** How many there may be; with undo: how many there are in all. */
+  uint64_t maximum;
+  /** How often an acquire had to sleep: counted when it begins to. */
+  uint64_t waits;
+  /** How often permits came back from a dead process. */
+  uint64_t recoveries;
+  /** With undo: how many processes hold permits, perhaps dead ones. */
+  uint64_t holders;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+  /** With undo: how many processes may hold permits at a time. */
+  uint32_t processes;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_semaphore_info;
+
 /** How to make or open an event. All zeros but struct_size is what most want; so is a NULL pointer to it. */
 typedef struct shmkit_event_options {
   /** sizeof(shmkit_event_options). */
@@ -420,6 +506,46 @@ typedef struct shmkit_event_info {
   /** Where it stands in its segment's data, or in its arena. */
   uint64_t offset;
 } shmkit_event_info;
+
+/** How to make or open a condition. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_condition_options {
+  /** sizeof(shmkit_condition_options). */
+  uint32_t struct_size;
+  /** SHMKIT_CONDITION_TRUST, SHMKIT_CONDITION_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may wait at a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many threads may wait at a time, 1 to 4096; of all processes together. 0: 128. */
+  uint32_t cells;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_condition_options;
+
+/** What is known of a condition: each figure as it was at some moment during the call. */
+typedef struct shmkit_condition_info {
+  /** sizeof(shmkit_condition_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** 0. */
+  uint32_t flags;
+  /** How many threads can wait at a time. */
+  uint64_t cells;
+  /** How many wait; of these some may be dead. */
+  uint64_t waiting;
+  /** How often somebody began to wait. */
+  uint64_t waits;
+  /** How many notifications waiters were sent. */
+  uint64_t notified;
+  /** How many waits ended without a notification. */
+  uint64_t timeouts;
+  /** How many notifications went from the dead and the interrupted to other waiters. */
+  uint64_t recoveries;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+} shmkit_condition_info;
 
 /** Done. */
 #define SHMKIT_OK 0
@@ -1330,6 +1456,207 @@ shmkit_status shmkit_barrier_unlink(struct shmkit_barrier *barrier);
 shmkit_status shmkit_barrier_close(struct shmkit_barrier *barrier);
 
 /**
+ * Tells how many bytes a semaphore takes in a segment: 128, and with undo 64 more for each of `processes`. It stands
+ * at a multiple of 64.
+ *
+ * SHMKIT_ERR_INVALID: the options contradict themselves.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_size(const struct shmkit_semaphore_options *options,
+                                    uint64_t *out);
+
+/**
+ * Makes a semaphore.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_semaphore_fd tells. Thousands of those
+ * share one descriptor. SHMKIT_ERR_INVALID: more than 2147483647 permits, a value above the maximum; with undo a
+ * maximum that is not the value, or no permit at all; without it any number of processes. Other errors as of
+ * shmkit_segment_create; `out` gets the handle, which shmkit_semaphore_close frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_create(const char *name,
+                                      const struct shmkit_semaphore_options *options,
+                                      struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore of this name.
+ *
+ * Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a semaphore has this name. What the
+ * options say of value, maximum, undo and processes is not looked at.
+ *
+ * Required: As for shmkit_semaphore_create.
+ */
+shmkit_status shmkit_semaphore_open(const char *name,
+                                    const struct shmkit_semaphore_options *options,
+                                    struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore of this name, or makes it if there is none: of several who race, one makes it.
+ *
+ * Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with another maximum, undo or processes, or `name`
+ * is NULL. Its value is what it is: that of the options is for a new one.
+ *
+ * Required: As for shmkit_semaphore_create.
+ */
+shmkit_status shmkit_semaphore_open_or_create(const char *name,
+                                              const struct shmkit_semaphore_options *options,
+                                              struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
+ * (SHMKIT_SEGMENT_FULL); the semaphore keeps it mapped, even when its handle is closed. To take a semaphore away, fill
+ * its place with zeros when nobody uses it.
+ *
+ * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the semaphore would not lie in the data, or one stands
+ * there that was made with other options; its value is what it is. SHMKIT_ERR_WRONG_KIND: a plain segment, or
+ * something else stands there. SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_SEMAPHORE_EXCLUSIVE.
+ * SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
+ * SHMKIT_ERR_PARTICIPANTS.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_semaphore_create_at(const struct shmkit_segment *segment,
+                                         uint64_t offset,
+                                         const struct shmkit_semaphore_options *options,
+                                         struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore that stands at `offset` of the segment's data.
+ *
+ * As shmkit_semaphore_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+ *
+ * Required: As for shmkit_semaphore_create_at.
+ */
+shmkit_status shmkit_semaphore_open_at(const struct shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const struct shmkit_semaphore_options *options,
+                                       struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore that was handed over: a descriptor, and the offset that shmkit_semaphore_fd told where it comes
+ * from.
+ *
+ * The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
+ * no semaphore stands there.
+ *
+ * Required: As for shmkit_semaphore_create.
+ */
+shmkit_status shmkit_semaphore_open_fd(int32_t fd,
+                                       uint64_t offset,
+                                       const struct shmkit_semaphore_options *options,
+                                       struct shmkit_semaphore **out);
+
+/**
+ * Tells what another process needs to open a semaphore without a name: a descriptor, to be passed on, and an offset.
+ *
+ * The descriptor is the handle's: do not close it. From now on the semaphore's place is never given to another one.
+ * SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_fd(const struct shmkit_semaphore *semaphore,
+                                  int32_t *fd,
+                                  uint64_t *offset);
+
+/**
+ * Opens the segment that the semaphore stands in: for a named one its file, for one without a name the arena.
+ *
+ * `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_segment(const struct shmkit_semaphore *semaphore,
+                                       struct shmkit_segment **out);
+
+/**
+ * Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
+ * time.
+ *
+ * SHMKIT_OK if and only if they are taken. `flags`: SHMKIT_INTERRUPTIBLE. Memory written before a release is seen
+ * after the acquire that takes what it gave.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: not as many are there, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: `n` is 0, or more than there may ever be; a negative time, unknown flags. With undo also
+ * SHMKIT_ERR_PARTICIPANTS: as many living processes hold permits as the options said, or use the segment as it has
+ * room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_DETACHED: they are held, and this process
+ * has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
+ * SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_semaphore_acquire(struct shmkit_semaphore *semaphore,
+                                       uint32_t n,
+                                       int64_t timeout_ns,
+                                       uint32_t flags);
+
+/**
+ * Gives `n` permits back; of a plain one anybody may, whether or not they were taken before.
+ *
+ * Of a plain one a signal handler may call it, as it may sem_post, as long as it does not fail: then nothing is
+ * allocated and nothing is waited for. With undo it waits for whoever is just taking or giving, which takes less than
+ * a microsecond.
+ *
+ * SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
+ * With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
+ * seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_DETACHED. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_semaphore_release(struct shmkit_semaphore *semaphore,
+                                       uint32_t n);
+
+/**
+ * Tells how many permits are to be had. What the dead hold is not looked for: only an acquire does that.
+ *
+ * SHMKIT_ERR_CORRUPT: more than there may be.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_value(const struct shmkit_semaphore *semaphore,
+                                     uint64_t *out);
+
+/**
+ * Tells how many permits this process holds. SHMKIT_ERR_INVALID: without undo nobody knows.
+ *
+ * Required: As for shmkit_semaphore_value.
+ */
+shmkit_status shmkit_semaphore_held(const struct shmkit_semaphore *semaphore, uint64_t *out);
+
+/**
+ * Tells what is known of the semaphore. Nobody is asked whether the holders live: only an acquire does that.
+ *
+ * SHMKIT_ERR_CORRUPT: it says that it has more permits than there may be.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_semaphore_stat(const struct shmkit_semaphore *semaphore,
+                                    struct shmkit_semaphore_info *out);
+
+/**
+ * Removes the name of a named semaphore; who has it open keeps it. As shmkit_segment_unlink.
+ *
+ * SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_semaphore_unlink(struct shmkit_semaphore *semaphore);
+
+/**
+ * Lets go of the semaphore. Closing gives nothing back: when the last handle of the segment in this process goes,
+ * whatever this process still holds in it counts as held by the dead, and with undo comes back. As
+ * shmkit_segment_close.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_semaphore_close(struct shmkit_semaphore *semaphore);
+
+/**
  * Tells how many bytes an event takes in a segment: 64. It stands at a multiple of 64.
  *
  * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
@@ -1475,6 +1802,168 @@ shmkit_status shmkit_event_unlink(struct shmkit_event *event);
  * Required: `event` must be NULL or a handle of this library that no other thread is using.
  */
 shmkit_status shmkit_event_close(struct shmkit_event *event);
+
+/**
+ * Tells how many bytes a condition takes in a segment: 64, and 16 for each cell. It stands at a multiple of 64.
+ *
+ * SHMKIT_ERR_INVALID: more than 4096 cells.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_condition_size(const struct shmkit_condition_options *options,
+                                    uint64_t *out);
+
+/**
+ * Makes a condition; as shmkit_lock_create. SHMKIT_ERR_INVALID: more than 4096 cells.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_condition_create(const char *name,
+                                      const struct shmkit_condition_options *options,
+                                      struct shmkit_condition **out);
+
+/**
+ * Opens the condition of this name, with the cells it has; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_condition_create.
+ */
+shmkit_status shmkit_condition_open(const char *name,
+                                    const struct shmkit_condition_options *options,
+                                    struct shmkit_condition **out);
+
+/**
+ * Opens the condition of this name, or makes it; as shmkit_lock_open_or_create. SHMKIT_ERR_INVALID: it is there, with
+ * another number of cells.
+ *
+ * Required: As for shmkit_condition_create.
+ */
+shmkit_status shmkit_condition_open_or_create(const char *name,
+                                              const struct shmkit_condition_options *options,
+                                              struct shmkit_condition **out);
+
+/**
+ * Opens the condition at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
+ *
+ * SHMKIT_ERR_CORRUPT: it says that it has more cells than there is room for.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_condition_create_at(const struct shmkit_segment *segment,
+                                         uint64_t offset,
+                                         const struct shmkit_condition_options *options,
+                                         struct shmkit_condition **out);
+
+/**
+ * Opens the condition at `offset` of the segment's data, with the cells it has; as shmkit_lock_open_at.
+ *
+ * SHMKIT_ERR_CORRUPT: it says that it has more cells than there is room for.
+ *
+ * Required: As for shmkit_condition_create_at.
+ */
+shmkit_status shmkit_condition_open_at(const struct shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const struct shmkit_condition_options *options,
+                                       struct shmkit_condition **out);
+
+/**
+ * Opens the condition that was handed over; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_condition_create.
+ */
+shmkit_status shmkit_condition_open_fd(int32_t fd,
+                                       uint64_t offset,
+                                       const struct shmkit_condition_options *options,
+                                       struct shmkit_condition **out);
+
+/**
+ * Tells what another process needs to open it; as shmkit_lock_fd. Its lock must be handed over too.
+ *
+ * Required: `condition` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_condition_fd(const struct shmkit_condition *condition,
+                                  int32_t *fd,
+                                  uint64_t *offset);
+
+/**
+ * Opens the segment that the condition stands in; as shmkit_lock_segment.
+ *
+ * Required: `condition` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_condition_segment(const struct shmkit_condition *condition,
+                                       struct shmkit_segment **out);
+
+/**
+ * Gives the lock back, waits up to `timeout_ns` nanoseconds for a notification, and takes the lock again.
+ *
+ * `mutex`: a handle of a shmkit_lock or of a shmkit_rlock, which the caller holds; a recursive one is given back wholly,
+ * and held as often as before afterwards. `timeout_ns`: SHMKIT_FOREVER, SHMKIT_NOWAIT (others get a chance at the lock),
+ * or a time. `flags`: SHMKIT_INTERRUPTIBLE. Taking the lock again is bounded by no time, and nothing interrupts it.
+ *
+ * SHMKIT_OK: notified. SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK (after SHMKIT_NOWAIT): not notified in that time.
+ * SHMKIT_ERR_INTERRUPTED: the hook has ended it; a notification that came at the same moment goes to another waiter.
+ * With these four `recovered` (NULL: not wanted) tells 1 where an owner of the lock died and mark_consistent has not been
+ * called since: look at what the lock guards, and make it whole.
+ *
+ * The lock is held again whatever this returns, but for SHMKIT_ERR_NOT_OWNER: the caller did not hold it; or it is not to
+ * be had again, because this process has lost all descriptors of its segment while somebody else holds it (closefrom).
+ * SHMKIT_ERR_INVALID: NULL, a negative time, unknown flags; or another lock than the one with which the condition was used
+ * first, in any process. SHMKIT_ERR_WRONG_KIND: `mutex` is no lock. SHMKIT_ERR_PARTICIPANTS: as many threads as the
+ * condition has cells wait already, or as many processes as its segment has room for are alive. SHMKIT_ERR_DETACHED,
+ * SHMKIT_ERR_PERMISSION: this process cannot wait in its segment. SHMKIT_ERR_CORRUPT.
+ *
+ * Ask in a loop for what you wait for: between a notification and the lock others may have had it.
+ *
+ * Required: `condition` and `mutex` must be NULL or handles of this library that no other thread is closing; `recovered` NULL or
+ * writable.
+ */
+shmkit_status shmkit_condition_wait(struct shmkit_condition *condition,
+                                    void *mutex,
+                                    int64_t timeout_ns,
+                                    uint32_t flags,
+                                    uint32_t *recovered);
+
+/**
+ * Notifies the `count` threads that have waited longest, or as many as wait: those return, and no others, once they have
+ * the lock that the caller holds. The dead are skipped. Nobody waits: nothing happens, and nothing is remembered.
+ *
+ * SHMKIT_ERR_NOT_OWNER: the caller does not hold `mutex`. SHMKIT_ERR_INVALID, SHMKIT_ERR_WRONG_KIND: as of
+ * shmkit_condition_wait.
+ *
+ * Required: `condition` and `mutex` must be NULL or handles of this library that no other thread is closing.
+ */
+shmkit_status shmkit_condition_notify(struct shmkit_condition *condition,
+                                      void *mutex,
+                                      uint32_t count);
+
+/**
+ * Notifies all threads that wait; otherwise as shmkit_condition_notify.
+ *
+ * Required: As for shmkit_condition_notify.
+ */
+shmkit_status shmkit_condition_notify_all(struct shmkit_condition *condition, void *mutex);
+
+/**
+ * Tells what is known of the condition. Nobody is asked who lives: only a notification does that.
+ *
+ * Required: `condition` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_condition_stat(const struct shmkit_condition *condition,
+                                    struct shmkit_condition_info *out);
+
+/**
+ * Removes the name of a named one; as shmkit_lock_unlink. Its lock keeps its own.
+ *
+ * Required: As for shmkit_condition_segment.
+ */
+shmkit_status shmkit_condition_unlink(struct shmkit_condition *condition);
+
+/**
+ * Lets go of the condition; as shmkit_lock_close. Its lock stays open.
+ *
+ * Required: `condition` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_condition_close(struct shmkit_condition *condition);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -21,8 +21,10 @@
 //! | 9 | [`lock`] | the locks that callers hold |
 //! | 10 | [`rlock`] | those that a thread may take again |
 //! | 10 | [`barrier`] | where so many wait for each other |
+//! | 10 | [`semaphore`] | permits; with undo the dead give theirs back |
 //! | 10 | [`event`] | what has happened or has not |
-//! | 11 | [`capi`] | the C ABI: one file per noun, no algorithm |
+//! | 11 | [`condition`] | waiting, without a lock that one holds, to be notified |
+//! | 12 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
 //! A module imports only from floors below its own; `tests/floors.rs` holds it to that.
 //!
@@ -45,6 +47,7 @@
 mod arena;
 pub mod barrier;
 pub mod capi;
+pub mod condition;
 mod control;
 mod directory;
 mod draft;
@@ -60,5 +63,6 @@ pub mod participant;
 mod reservation;
 pub mod rlock;
 pub mod segment;
+pub mod semaphore;
 pub mod sync;
 mod sys;

@@ -4,6 +4,7 @@
 
 pub mod barrier;
 pub mod cell;
+pub mod condition;
 pub mod event;
 #[cfg(all(test, not(loom)))]
 mod fairness;
@@ -11,6 +12,8 @@ pub mod lock;
 #[cfg(all(loom, test))]
 mod model;
 pub mod rlock;
+pub mod semaphore;
+pub mod undo;
 pub mod wait;
 
 use crate::error::Result;

@@ -40,14 +40,21 @@ cdef extern from *:
     #define SHMKIT_BARRIER_HOLD 2
     #define SHMKIT_BARRIER_BROKEN 262144
     #define SHMKIT_BARRIER_MOST 2048
+    #define SHMKIT_SEMAPHORE_UNDO 65536
+    #define SHMKIT_SEMAPHORE_TRUST 131072
+    #define SHMKIT_SEMAPHORE_EXCLUSIVE 1048576
     #define SHMKIT_EVENT_TRUST 131072
     #define SHMKIT_EVENT_EXCLUSIVE 1048576
     #define SHMKIT_EVENT_SET 262144
+    #define SHMKIT_CONDITION_TRUST 131072
+    #define SHMKIT_CONDITION_EXCLUSIVE 1048576
     typedef struct shmkit_barrier shmkit_barrier;
+    typedef struct shmkit_condition shmkit_condition;
     typedef struct shmkit_event shmkit_event;
     typedef struct shmkit_lock shmkit_lock;
     typedef struct shmkit_rlock shmkit_rlock;
     typedef struct shmkit_segment shmkit_segment;
+    typedef struct shmkit_semaphore shmkit_semaphore;
     typedef int32_t shmkit_status;
     typedef int32_t (*shmkit_interrupt_hook)(void *argument);
     typedef struct shmkit_limits_info {
@@ -137,6 +144,29 @@ cdef extern from *:
       uint64_t deaths;
       uint64_t offset;
     } shmkit_barrier_info;
+    typedef struct shmkit_semaphore_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+      uint64_t value;
+      uint64_t maximum;
+      uint32_t processes;
+      uint32_t reserved;
+    } shmkit_semaphore_options;
+    typedef struct shmkit_semaphore_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint64_t value;
+      uint64_t maximum;
+      uint64_t waits;
+      uint64_t recoveries;
+      uint64_t holders;
+      uint64_t offset;
+      uint32_t processes;
+      uint32_t reserved;
+    } shmkit_semaphore_info;
     typedef struct shmkit_event_options {
       uint32_t struct_size;
       uint32_t flags;
@@ -151,6 +181,26 @@ cdef extern from *:
       uint64_t waits;
       uint64_t offset;
     } shmkit_event_info;
+    typedef struct shmkit_condition_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+      uint32_t cells;
+      uint32_t reserved;
+    } shmkit_condition_options;
+    typedef struct shmkit_condition_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint64_t cells;
+      uint64_t waiting;
+      uint64_t waits;
+      uint64_t notified;
+      uint64_t timeouts;
+      uint64_t recoveries;
+      uint64_t offset;
+    } shmkit_condition_info;
     #define SHMKIT_OK 0
     #define SHMKIT_ERR_INVALID (-1)
     #define SHMKIT_ERR_CLOSED (-2)
@@ -212,10 +262,17 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_BARRIER_HOLD # = 2
     const uint32_t SHMKIT_BARRIER_BROKEN # = 262144
     const uint32_t SHMKIT_BARRIER_MOST # = 2048
+    const uint32_t SHMKIT_SEMAPHORE_UNDO # = 65536
+    const uint32_t SHMKIT_SEMAPHORE_TRUST # = 131072
+    const uint32_t SHMKIT_SEMAPHORE_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_EVENT_TRUST # = 131072
     const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_EVENT_SET # = 262144
+    const uint32_t SHMKIT_CONDITION_TRUST # = 131072
+    const uint32_t SHMKIT_CONDITION_EXCLUSIVE # = 1048576
     ctypedef struct shmkit_barrier:
+        pass
+    ctypedef struct shmkit_condition:
         pass
     ctypedef struct shmkit_event:
         pass
@@ -224,6 +281,8 @@ cdef extern from * nogil:
     ctypedef struct shmkit_rlock:
         pass
     ctypedef struct shmkit_segment:
+        pass
+    ctypedef struct shmkit_semaphore:
         pass
     ctypedef int32_t shmkit_status
     ctypedef int32_t (*shmkit_interrupt_hook)(void *argument)
@@ -307,6 +366,27 @@ cdef extern from * nogil:
         uint64_t breaks
         uint64_t deaths
         uint64_t offset
+    ctypedef struct shmkit_semaphore_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint64_t value
+        uint64_t maximum
+        uint32_t processes
+        uint32_t reserved
+    ctypedef struct shmkit_semaphore_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t value
+        uint64_t maximum
+        uint64_t waits
+        uint64_t recoveries
+        uint64_t holders
+        uint64_t offset
+        uint32_t processes
+        uint32_t reserved
     ctypedef struct shmkit_event_options:
         uint32_t struct_size
         uint32_t flags
@@ -318,6 +398,24 @@ cdef extern from * nogil:
         uint32_t flags
         uint64_t sets
         uint64_t waits
+        uint64_t offset
+    ctypedef struct shmkit_condition_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint32_t cells
+        uint32_t reserved
+    ctypedef struct shmkit_condition_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t cells
+        uint64_t waiting
+        uint64_t waits
+        uint64_t notified
+        uint64_t timeouts
+        uint64_t recoveries
         uint64_t offset
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
@@ -424,6 +522,22 @@ cdef shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint3
 cdef shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier, shmkit_barrier_info *out) noexcept nogil
 cdef shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier) noexcept nogil
 cdef shmkit_status shmkit_barrier_close(shmkit_barrier *barrier) noexcept nogil
+cdef shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open_or_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open_fd(int32_t fd, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_semaphore_segment(const shmkit_semaphore *semaphore, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore, uint32_t n, int64_t timeout_ns, uint32_t flags) noexcept nogil
+cdef shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n) noexcept nogil
+cdef shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore, shmkit_semaphore_info *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore) noexcept nogil
+cdef shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore) noexcept nogil
 cdef shmkit_status shmkit_event_size(const shmkit_event_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_event_create(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
 cdef shmkit_status shmkit_event_open(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
@@ -440,3 +554,18 @@ cdef shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, ui
 cdef shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out) noexcept nogil
 cdef shmkit_status shmkit_event_unlink(shmkit_event *event) noexcept nogil
 cdef shmkit_status shmkit_event_close(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_condition_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open_or_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open_fd(int32_t fd, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_fd(const shmkit_condition *condition, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_condition_segment(const shmkit_condition *condition, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *mutex, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
+cdef shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *mutex, uint32_t count) noexcept nogil
+cdef shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *mutex) noexcept nogil
+cdef shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out) noexcept nogil
+cdef shmkit_status shmkit_condition_unlink(shmkit_condition *condition) noexcept nogil
+cdef shmkit_status shmkit_condition_close(shmkit_condition *condition) noexcept nogil

@@ -6,6 +6,8 @@ from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
 from .barrier import Barrier as Barrier
 from .barrier import BarrierInfo as BarrierInfo
+from .condition import Condition as Condition
+from .condition import ConditionInfo as ConditionInfo
 from .event import Event as Event
 from .event import EventInfo as EventInfo
 from .limits import Limits as Limits
@@ -14,6 +16,9 @@ from .lock import Lock as Lock
 from .rlock import RLock as RLock
 from .segment import SegmentInfo as SegmentInfo
 from .segment import SharedMemory as SharedMemory
+from .semaphore import BoundedSemaphore as BoundedSemaphore
+from .semaphore import Semaphore as Semaphore
+from .semaphore import SemaphoreInfo as SemaphoreInfo
 
 __version__: str
 __pyx_capi__: dict[str, object]
@@ -21,6 +26,9 @@ __pyx_capi__: dict[str, object]
 __all__ = [
     "Barrier",
     "BarrierInfo",
+    "BoundedSemaphore",
+    "Condition",
+    "ConditionInfo",
     "Corrupt",
     "Event",
     "EventInfo",
@@ -31,6 +39,8 @@ __all__ = [
     "OwnerDied",
     "RLock",
     "SegmentInfo",
+    "Semaphore",
+    "SemaphoreInfo",
     "SharedMemory",
     "ShmkitError",
     "VersionMismatch",

@@ -3,7 +3,9 @@
 //! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
 
 mod barrier;
+mod condition;
 mod event;
+mod semaphore;
 
 use super::lock::Words;
 use super::wait::Spins;
@@ -26,6 +28,12 @@ struct World {
 }
 
 impl World {
+    fn new() -> World {
+        World {
+            mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
+        }
+    }
+
     /// Says that the mortal of this number has died.
     fn dies(&self, number: usize) {
         // PAIRS model.death
@@ -35,7 +43,9 @@ impl World {
 
 impl Life for World {
     fn is_dead(&self, id: Id) -> Result<bool> {
-        let mortal = self.mortals.iter().find(|mortal| mortal.0 == id);
+        // Cells know the ticket alone.
+        let mut mortals = self.mortals.iter();
+        let mortal = mortals.find(|mortal| mortal.0.ticket() == id.ticket());
         // PAIRS model.death, as the kernel's unlocking does: what the dead did is seen by who finds it dead.
         Ok(mortal.is_some_and(|mortal| mortal.1.load(Ordering::Acquire)))
     }
@@ -55,9 +65,7 @@ impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
             words: Words::default(),
-            world: World {
-                mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
-            },
+            world: World::new(),
             guarded: UnsafeCell::new(0),
             recoveries: AtomicUsize::new(0),
         })

@@ -471,7 +471,7 @@ static void test_placed(void)
 {
     shmkit_segment *segment = full("placed", 5000), *reader = NULL, *plain = NULL;
     shmkit_segment_options reading = {.struct_size = sizeof reading, .flags = SHMKIT_SEGMENT_READONLY};
-    shmkit_barrier_options exclusive = {.struct_size = sizeof exclusive, .flags = SHMKIT_BARRIER_EXCLUSIVE, .parties = 2};
+    shmkit_barrier_options exclusive = TWO;
     shmkit_barrier *made = NULL, *opened = NULL, *none = NULL;
     shmkit_lock *lock = NULL;
     const uint64_t bad[] = {1, 8, 63, 96, 4992, 5000, 5056, UINT64_MAX, UINT64_MAX - 63};
@@ -488,6 +488,7 @@ static void test_placed(void)
     STATUS(SHMKIT_OK, shmkit_segment_create(NULL, 5000, NULL, &plain));
     STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_barrier_create_at(plain, 128, &TWO, &none));
     STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_barrier_open_at(plain, 128, NULL, &none));
+    exclusive.flags = SHMKIT_BARRIER_EXCLUSIVE;
     STATUS(SHMKIT_OK, shmkit_barrier_create_at(segment, 128, &exclusive, &made));
     STATUS(SHMKIT_ERR_EXISTS, shmkit_barrier_create_at(segment, 128, &exclusive, &none));
     STATUS(SHMKIT_OK, shmkit_barrier_create_at(segment, 128, &TWO, &opened));

@@ -2,6 +2,7 @@
 
 use crate::broken::Broken;
 use crate::broken_lock::BrokenLock;
+use crate::condition;
 use crate::event;
 use crate::full;
 use crate::library;
@@ -14,6 +15,7 @@ use crate::process;
 use crate::random::{self, Storm};
 use crate::report::Report;
 use crate::segment;
+use crate::semaphore;
 use crate::series::{Mode, Plan, Series};
 use crate::soak::{self, Soak};
 use crate::trace::{self, Trouble};
@@ -122,6 +124,8 @@ fn ways() -> Vec<Way> {
     ways.extend(in_all_modes(named::operations()));
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));
+    ways.extend(in_all_modes(condition::operations()));
+    ways.extend(in_all_modes(semaphore::operations()));
     for broken in Broken::ALL {
         ways.push(Way::Points(Rc::new(broken), Mode::Alone));
     }

@@ -40,7 +40,7 @@ pub enum Kind {
 #[derive(Clone, Copy)]
 pub struct Lock {
     kind: Kind,
-    handle: *mut c_void,
+    pub(crate) handle: *mut c_void,
 }
 
 /// How a lock with a name is come by.
@@ -204,6 +204,7 @@ impl Library {
             good(self.close_lock(lock))?;
         }
         self.warm_up_events(segment)?;
+        self.warm_up_semaphores(segment)?;
         let lock = self.built_in_lock(segment)?;
         self.acquire(lock, NOWAIT)?;
         // Who waits looks how many processors there are.

@@ -94,6 +94,46 @@ class BarrierInfo(ctypes.Structure):
     ]
 
 
+class ConditionOptions(ctypes.Structure):
+    """shmkit_condition_options."""
+
+    _fields_ = [*LockOptions._fields_, ("cells", c_uint32), ("reserved", c_uint32)]
+
+
+class ConditionInfo(ctypes.Structure):
+    """shmkit_condition_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("cells", "waiting", "waits", "notified", "timeouts", "recoveries", "offset")),
+    ]
+
+
+class SemaphoreOptions(ctypes.Structure):
+    """shmkit_semaphore_options."""
+
+    _fields_ = [
+        *LockOptions._fields_,
+        ("value", c_uint64),
+        ("maximum", c_uint64),
+        ("processes", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class SemaphoreInfo(ctypes.Structure):
+    """shmkit_semaphore_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("value", "maximum", "waits", "recoveries", "holders", "offset")),
+        ("processes", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
 # Its figures, all of them uint64_t.
 FIGURES = [
     "largest_named",
@@ -138,6 +178,10 @@ STRUCTS = {
     "shmkit_event_info": EventInfo,
     "shmkit_barrier_options": BarrierOptions,
     "shmkit_barrier_info": BarrierInfo,
+    "shmkit_condition_options": ConditionOptions,
+    "shmkit_condition_info": ConditionInfo,
+    "shmkit_semaphore_options": SemaphoreOptions,
+    "shmkit_semaphore_info": SemaphoreInfo,
 }
 MAKE = [c_char_p, c_uint64, POINTER(Options), POINTER(c_void_p)]
 
@@ -236,6 +280,15 @@ BARRIER_TABLE = {
 }
 TABLE |= {f"shmkit_barrier_{verb}": (c_int32, arguments) for verb, arguments in BARRIER_TABLE.items()}
 
+SEMAPHORE_TABLE = {
+    **object_table(SemaphoreOptions, SemaphoreInfo),
+    "acquire": [c_void_p, c_uint32, c_int64, c_uint32],
+    "release": [c_void_p, c_uint32],
+    "value": [c_void_p, POINTER(c_uint64)],
+    "held": [c_void_p, POINTER(c_uint64)],
+}
+TABLE |= {f"shmkit_semaphore_{verb}": (c_int32, arguments) for verb, arguments in SEMAPHORE_TABLE.items()}
+
 
 def load():
     """Return the package's library with the types of each function set."""
@@ -268,3 +321,12 @@ def got(function, handle, kind):
     out = kind()
     assert function(handle, byref(out)) == OK
     return out.value
+
+
+CONDITION_TABLE = {
+    **object_table(ConditionOptions, ConditionInfo),
+    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "notify": [c_void_p, c_void_p, c_uint32],
+    "notify_all": [c_void_p, c_void_p],
+}
+TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}

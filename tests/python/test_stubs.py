@@ -19,8 +19,9 @@ from multiprocessing import get_context
 from typing import Optional
 import shmkit
 from shmkit import (
-    Barrier, BarrierInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock, SegmentInfo,
-    SharedMemory, ShmkitError, VersionMismatch,
+    Barrier, BarrierInfo, BoundedSemaphore, Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock,
+    LockInfo, NotOwner, OwnerDied, RLock, SegmentInfo, Semaphore, SemaphoreInfo, SharedMemory, ShmkitError,
+    VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -67,6 +68,34 @@ def barrier(name: str) -> int:
     with SharedMemory(create=True, size=192, full=True) as shm:
         Barrier(None, segment=shm, offset=0, create=False).close()
     return place + one.parties + one.n_waiting + info.turns + int(one.broken or info.broken)
+
+def condition(name: str) -> int:
+    one = Condition(RLock(name + ".lock"), name=name, create=True, cells=9, mode=0o600, participants=9, trust=False)
+    with one as entered:
+        woken: bool = one.wait() or one.wait(0.5) or entered
+        found: list[int] = one.wait_for(lambda: [1], timeout=None)
+        one.notify()
+        one.notify(n=2)
+        one.notify_all()
+    info: ConditionInfo = one.stat()
+    one.acquire(False, 1)
+    one.release()
+    with Condition().recover(timeout=1.5) as owner_died:
+        woken = owner_died
+    one.lock.close()
+    return info.cells + info.waiting + len(found) + woken
+
+def semaphore(name: str) -> int:
+    one = Semaphore(3, undo=True, name=name, create=True, processes=4, mode=0o600, trust=False)
+    pool: Semaphore = BoundedSemaphore(value=2, undo=False)
+    got: bool = one.acquire(False) or one.acquire(timeout=0.5) or one.acquire(n=2) or one.locked()
+    one.release(2)
+    pool.release(n=1)
+    with pool as inside:
+        assert inside
+    info: SemaphoreInfo = one.stat()
+    held: Optional[int] = one.held
+    return info.value + info.maximum + one.get_value() + (held or 0) + (info.holders or 0)
 
 class Journal(RLock):
     def __init__(self) -> None:
