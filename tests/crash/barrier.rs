@@ -1,7 +1,7 @@
 //! The operations of barriers: wait, hold and pass, withdraw, abort, reset, make at a place; and those who wait meanwhile.
 //!
 //! ```text
-//! data:  | the victim's process | …     64: the barrier
+//! data:  | the victim's process | two that wait early | …     64: the barrier
 //! ```
 //!
 //! | who waits | from when on                   | what comes of it                                               |
@@ -242,11 +242,24 @@ pub struct BarrierOperation {
 /// How many wait before the victim does anything.
 const EARLY: u32 = 2;
 
-/// Where the victim says which process it is.
-fn victims_number(shmkit: &Library, segment: Segment) -> &'static AtomicU64 {
+/// Where the victim says which process it is, and behind it those who wait before it does anything.
+fn numbers(shmkit: &Library, segment: Segment) -> &'static [AtomicU64] {
     let base = shmkit.data(segment).expect("it has an address");
-    // SAFETY: the data has a page; whoever looks does so while the segment is open, and all use it as an atomic.
-    unsafe { &*base.cast::<AtomicU64>() }
+    // SAFETY: the data has a page; whoever looks does so while the segment is open, and all use it as atomics.
+    unsafe { std::slice::from_raw_parts(base.cast::<AtomicU64>(), 1 + EARLY as usize) }
+}
+
+/// Waits until a process has ended, whoever its parent is.
+fn await_end(process: u64) {
+    let stat = format!("/proc/{process}/stat");
+    // proc(5): the number, the name in parentheses, the state.
+    let lives = || {
+        let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    while lives() {
+        std::thread::sleep(Duration::from_micros(200));
+    }
 }
 
 /// Waits, and dies.
@@ -344,7 +357,7 @@ impl Operation for BarrierOperation {
             return Box::new(move || status(Barrier::make(shmkit, segment, PLACE, self.parties)));
         }
         let barrier = Barrier::find(shmkit, segment, PLACE).expect("it was made");
-        victims_number(shmkit, segment).store(std::process::id().into(), SeqCst);
+        numbers(shmkit, segment)[0].store(std::process::id().into(), SeqCst);
         match self.verb {
             Verb::Pass => {
                 let held = barrier.wait(FOREVER, SHMKIT_BARRIER_HOLD);
@@ -378,8 +391,12 @@ impl Operation for BarrierOperation {
             // It comes to the next turn, and waits until there is one.
             return Some(Box::new(move || status(barrier.wait(FOREVER, 0))));
         }
-        let victim = victims_number(shmkit, segment).load(SeqCst);
+        let numbers = numbers(shmkit, segment);
+        let victim = numbers[0].load(SeqCst);
         let early: Vec<_> = (0..EARLY).map(|_| barrier.waiter()).collect();
+        for (number, early) in numbers[1..].iter().zip(&early) {
+            number.store(early.as_raw() as u64, SeqCst);
+        }
         Some(Box::new(move || {
             status(self.stand_by(&barrier, Pid::from_raw(victim as i32), &early))
         }))
@@ -395,6 +412,10 @@ impl Operation for BarrierOperation {
         }
         let segment = look.shmkit.open(NAME, 0, full(0));
         let segment = segment.map_err(refused("open"))?;
+        // Who was killed with the bystander may live a moment longer.
+        let early = numbers(look.shmkit, segment)[1..].iter();
+        let early = early.map(|number| number.load(SeqCst));
+        early.filter(|number| *number != 0).for_each(await_end);
         match Barrier::find(look.shmkit, segment, PLACE) {
             Ok(barrier) => barrier.close().map_err(refused("close of a barrier"))?,
             Err(NOT_FOUND) if self.verb == Verb::CreateAt && !done => {}
