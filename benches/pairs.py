@@ -50,6 +50,7 @@ BENCHES = {
         "python condition",
     ),
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
+    "barriers": ("barrier of 1", "barrier of 2", "barrier of 8", "python barrier of 2", "python barrier of 8"),
 }
 
 
