@@ -9,6 +9,7 @@ pub mod lock;
 #[cfg(all(loom, test))]
 mod model;
 pub mod rlock;
+pub mod rwlock;
 pub mod wait;
 
 use crate::error::Result;

@@ -4,3 +4,10 @@
 pub use loom::{hint::spin_loop, sync::atomic::AtomicU64, sync::atomic::Ordering};
 #[cfg(not(loom))]
 pub use std::{hint::spin_loop, sync::atomic::AtomicU64, sync::atomic::Ordering};
+
+/// Has loom see the one order of all SeqCst accesses: it knows only that of fences. On the machine it is nothing.
+#[inline(always)]
+pub fn one_order() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}

@@ -87,37 +87,51 @@ mod model {
     use crate::sys::atomic::Ordering;
     use loom::sync::{Condvar, Mutex, MutexGuard};
 
-    /// How many sleep in each bed, the first ones first.
-    type Sleepers = Mutex<[usize; 2]>;
+    /// How many words a model has that somebody sleeps on.
+    const WORDS: usize = 4;
+
+    /// Of each word: its address, and how many sleep in each bed, the first ones first.
+    type Sleepers = Mutex<[(usize, [usize; 2]); WORDS]>;
 
     loom::lazy_static! {
-        static ref BEDS: (Sleepers, [Condvar; 2]) = (Mutex::new([0; 2]), [Condvar::new(), Condvar::new()]);
+        static ref BEDS: (Sleepers, [[Condvar; 2]; WORDS]) = Default::default();
     }
 
-    fn sleepers() -> MutexGuard<'static, [usize; 2]> {
+    fn sleepers<'a>() -> MutexGuard<'a, [(usize, [usize; 2]); WORDS]> {
         BEDS.0.lock().expect("nobody panics")
+    }
+
+    /// Returns the number of a word: a new one gets the next.
+    fn number(sleepers: &mut [(usize, [usize; 2]); WORDS], word: &AtomicU64) -> usize {
+        let address = std::ptr::from_ref(word).addr();
+        let known = sleepers.iter().position(|entry| entry.0 == address);
+        let number = known.or_else(|| sleepers.iter().position(|entry| entry.0 == 0));
+        let number = number.expect("no more words than that");
+        sleepers[number].0 = address;
+        number
     }
 
     pub fn wait(word: &AtomicU64, expected: u64, _deadline: u64, bed: Bed) -> Awake {
         let mut sleepers = sleepers();
         if word.load(Ordering::Relaxed) as u32 == expected as u32 {
-            let bed = usize::from(bed != Bed::First);
-            sleepers[bed] += 1;
-            drop(BEDS.1[bed].wait(sleepers).expect("nobody panics"));
+            let (number, bed) = (number(&mut sleepers, word), usize::from(bed != Bed::First));
+            sleepers[number].1[bed] += 1;
+            drop(BEDS.1[number][bed].wait(sleepers).expect("nobody panics"));
         }
         Awake::Changed
     }
 
     /// Of both kinds the others are woken first: the kernel goes by who came first, which may be either.
-    pub fn wake(_word: &AtomicU64, count: i32, bed: Bed) -> bool {
+    pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
         let mut sleepers = sleepers();
+        let number = number(&mut sleepers, word);
         let mut left = count;
         for kind in [1, 0] {
             let meant = bed == Bed::Any || (bed == Bed::First) == (kind == 0);
-            while meant && left > 0 && sleepers[kind] > 0 {
-                sleepers[kind] -= 1;
+            while meant && left > 0 && sleepers[number].1[kind] > 0 {
+                sleepers[number].1[kind] -= 1;
                 left -= 1;
-                BEDS.1[kind].notify_one();
+                BEDS.1[number][kind].notify_one();
             }
         }
         left < count
