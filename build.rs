@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of the C ABI in the order in which the header has them.
-const ORDER: [&str; 8] = [
+const ORDER: [&str; 9] = [
     "version",
     "status",
     "interrupt",
@@ -17,6 +17,7 @@ const ORDER: [&str; 8] = [
     "segment",
     "lock",
     "rlock",
+    "rwlock",
 ];
 
 /// What the header says before anything else.

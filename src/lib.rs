@@ -20,6 +20,7 @@
 //! | 8 | `object` | the place of an object: in a segment, in a file of its own, in an arena |
 //! | 9 | [`lock`] | the locks that callers hold |
 //! | 10 | [`rlock`] | those that a thread may take again |
+//! | 10 | [`rwlock`] | those that many hold to read, or one to write |
 //! | 11 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
 //! A module imports only from floors below its own; `tests/floors.rs` holds it to that.
@@ -55,6 +56,7 @@ mod options;
 pub mod participant;
 mod reservation;
 pub mod rlock;
+pub mod rwlock;
 pub mod segment;
 pub mod sync;
 mod sys;

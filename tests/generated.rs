@@ -10,6 +10,7 @@
 
 use shmkit::capi::limits::shmkit_limits_info;
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
+use shmkit::capi::rwlock::{shmkit_rwlock_info, shmkit_rwlock_options};
 use shmkit::capi::segment::{shmkit_segment_info, shmkit_segment_options};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -156,6 +157,10 @@ fn shared_structs_lie_as_they_always_have() {
     layout!(text, shmkit_lock_info:
         struct_size flags acquisitions contended recoveries contended_since owner_ticket owner_namespace offset owner_pid
         reserved);
+    layout!(text, shmkit_rwlock_options: struct_size flags mode participants directory readers reserved);
+    layout!(text, shmkit_rwlock_info:
+        struct_size flags writes contended recoveries contended_since owner_ticket owner_namespace offset readers owner_pid
+        reading_processes most_readers reserved);
     compare("tests/abi/layout.txt", &text);
     let header = read(&root().join("include/shmkit.h"));
     let structs = header

@@ -29,9 +29,16 @@ cdef extern from "shmkit.h" nogil:
     const uint32_t SHMKIT_LOCK_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_LOCK_HELD # = 262144
     const uint32_t SHMKIT_LOCK_OWNER_DIED # = 524288
+    const uint32_t SHMKIT_RWLOCK_TRUST # = 131072
+    const uint32_t SHMKIT_RWLOCK_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_RWLOCK_WRITING # = 262144
+    const uint32_t SHMKIT_RWLOCK_OWNER_DIED # = 524288
+    const uint32_t SHMKIT_RWLOCK_WAITING # = 2097152
     ctypedef struct shmkit_lock:
         pass
     ctypedef struct shmkit_rlock:
+        pass
+    ctypedef struct shmkit_rwlock:
         pass
     ctypedef struct shmkit_segment:
         pass
@@ -99,6 +106,29 @@ cdef extern from "shmkit.h" nogil:
         uint64_t owner_namespace
         uint64_t offset
         uint32_t owner_pid
+        uint32_t reserved
+    ctypedef struct shmkit_rwlock_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint32_t readers
+        uint32_t reserved
+    ctypedef struct shmkit_rwlock_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t writes
+        uint64_t contended
+        uint64_t recoveries
+        uint64_t contended_since
+        uint64_t owner_ticket
+        uint64_t owner_namespace
+        uint64_t offset
+        uint64_t readers
+        uint32_t owner_pid
+        uint32_t reading_processes
+        uint32_t most_readers
         uint32_t reserved
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
@@ -185,3 +215,22 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out)
     shmkit_status shmkit_rlock_unlink(shmkit_rlock *lock)
     shmkit_status shmkit_rlock_close(shmkit_rlock *lock)
+    shmkit_status shmkit_rwlock_size(const shmkit_rwlock_options *options, uint64_t *out)
+    shmkit_status shmkit_rwlock_create(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out)
+    shmkit_status shmkit_rwlock_open(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out)
+    shmkit_status shmkit_rwlock_open_or_create(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out)
+    shmkit_status shmkit_rwlock_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_rwlock_options *options, shmkit_rwlock **out)
+    shmkit_status shmkit_rwlock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_rwlock_options *options, shmkit_rwlock **out)
+    shmkit_status shmkit_rwlock_open_fd(int32_t fd, uint64_t offset, const shmkit_rwlock_options *options, shmkit_rwlock **out)
+    shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *lock, int32_t *fd, uint64_t *offset)
+    shmkit_status shmkit_rwlock_segment(const shmkit_rwlock *lock, shmkit_segment **out)
+    shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered)
+    shmkit_status shmkit_rwlock_release_read(shmkit_rwlock *lock)
+    shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered)
+    shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock)
+    shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags)
+    shmkit_status shmkit_rwlock_downgrade(shmkit_rwlock *lock)
+    shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock)
+    shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out)
+    shmkit_status shmkit_rwlock_unlink(shmkit_rwlock *lock)
+    shmkit_status shmkit_rwlock_close(shmkit_rwlock *lock)

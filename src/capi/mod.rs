@@ -6,6 +6,7 @@ pub mod interrupt;
 pub mod limits;
 pub mod lock;
 pub mod rlock;
+pub mod rwlock;
 pub mod segment;
 pub mod status;
 pub mod version;

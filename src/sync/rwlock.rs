@@ -534,16 +534,6 @@ impl<'a> Whole<'a> {
         self.words.door.release(me)
     }
 
-    /// Says whether this process writes.
-    pub fn is_writing(&self, me: Id) -> bool {
-        self.words.writer.load(Ordering::Relaxed) & !DIED == me.bits()
-    }
-
-    /// Returns how often this process holds it for reading.
-    pub fn reads(&self, me: Id) -> u64 {
-        self.readers().held(me)
-    }
-
     /// Returns what is known of it; nobody is asked whether anybody lives.
     pub fn stat(&self) -> Stat {
         let words = self.words;

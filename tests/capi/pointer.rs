@@ -6,6 +6,7 @@ use super::*;
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::capi::lock::*;
 use shmkit::capi::rlock::*;
+use shmkit::capi::rwlock::*;
 
 /// Returns an address that no type but bytes can stand at.
 fn misaligned<T>(place: &mut [u64; 16]) -> *mut T {
@@ -323,6 +324,25 @@ fn every_exported_function_recognises_null() {
         shmkit_rlock_stat(null(), null_mut());
         shmkit_rlock_unlink(null_mut());
         shmkit_rlock_close(null_mut());
+        shmkit_rwlock_size(null(), null_mut());
+        shmkit_rwlock_create(null(), null(), null_mut());
+        shmkit_rwlock_open(null(), null(), null_mut());
+        shmkit_rwlock_open_or_create(null(), null(), null_mut());
+        shmkit_rwlock_create_at(null(), 0, null(), null_mut());
+        shmkit_rwlock_open_at(null(), 0, null(), null_mut());
+        shmkit_rwlock_open_fd(0, 0, null(), null_mut());
+        shmkit_rwlock_fd(null(), null_mut(), null_mut());
+        shmkit_rwlock_segment(null(), null_mut());
+        shmkit_rwlock_acquire_read(null_mut(), 0, 0, null_mut());
+        shmkit_rwlock_release_read(null_mut());
+        shmkit_rwlock_acquire_write(null_mut(), 0, 0, null_mut());
+        shmkit_rwlock_release_write(null_mut());
+        shmkit_rwlock_upgrade(null_mut(), 0, 0);
+        shmkit_rwlock_downgrade(null_mut());
+        shmkit_rwlock_mark_consistent(null_mut());
+        shmkit_rwlock_stat(null(), null_mut());
+        shmkit_rwlock_unlink(null_mut());
+        shmkit_rwlock_close(null_mut());
     }
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/abi/symbols.txt");
     let symbols = std::fs::read_to_string(path).unwrap();
