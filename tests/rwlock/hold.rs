@@ -1,6 +1,6 @@
 //! Who reads and who writes: many or one; and how one becomes the other.
 
-use super::common::process::{alone, fork};
+use super::common::process::{alone, fork, wait_until};
 use super::{
     await_sleeper, await_waiting_writer, reader, readers, recover, staying, unnamed, use_once,
     within, writer,
@@ -209,9 +209,12 @@ fn who_upgrades_while_a_writer_waits_is_told_at_once() {
         });
         await_waiting_writer(&lock);
         refused!(Deadlock, lock.upgrade(Patience::ENDLESS));
-        // It dies instead of writing: then nothing is in the way.
+        // It dies instead of writing: then nothing is in the way, as soon as nobody remembers it alive.
         waiting.kill();
-        lock.upgrade(Patience::ENDLESS).unwrap();
+        wait_until(|| match lock.upgrade(Patience::ENDLESS) {
+            Ok(()) => true,
+            refused => refused!(Deadlock, refused).errno != 0,
+        });
         lock.release_write().unwrap();
         use_once(&lock);
     });

@@ -168,12 +168,12 @@ fn a_new_one_forgets_what_was_there_before() {
     for byte in &segment.bytes().unwrap()[8..] {
         byte.store(0xff, Relaxed);
     }
-    let lock = RwLock::at(&segment, 0, Create::Always, &readers(4));
+    // Too large for the segment, it leaves nothing there.
     refused!(
         Invalid,
         told(RwLock::at(&segment, 0, Create::Always, &readers(4096)))
     );
-    let lock = lock.unwrap();
+    let lock = RwLock::at(&segment, 0, Create::Always, &readers(4)).unwrap();
     let (stat, person) = lock.stat();
     assert_eq!((stat.writer, person, stat.writer_died), (None, None, false));
     assert_eq!((stat.readers, stat.writes, stat.contended_since), (0, 0, 0));
@@ -205,11 +205,11 @@ fn more_cells_than_there_is_room_for_are_a_lie() {
     lock.release_write().unwrap();
 }
 
-/// What nobody could have stored there.
+/// What nobody could have stored there; none names this process, which is the first of its segment.
 const LIES: [u64; 12] = [
     1,
-    1 << 13,
-    1 << 16,
+    5 << 13,
+    5 << 16,
     u64::MAX,
     u64::MAX - 1,
     1 << 29,

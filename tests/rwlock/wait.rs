@@ -206,7 +206,6 @@ fn what_is_counted() {
     alone(|| {
         let lock = unnamed();
         use_once(&lock);
-        use_once(&lock);
         let stat = lock.stat().0;
         assert_eq!((stat.writes, stat.contended, stat.recoveries), (2, 0, 0));
         let reading = reader(&lock);
