@@ -81,6 +81,8 @@ MODULES = cythonize(
         module("_mutex"),
         module("lock"),
         module("rlock"),
+        module("rwlock"),
+        module("event"),
     ],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),
     include_path=["cython"],

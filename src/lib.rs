@@ -21,6 +21,7 @@
 //! | 9 | [`lock`] | the locks that callers hold |
 //! | 10 | [`rlock`] | those that a thread may take again |
 //! | 10 | [`rwlock`] | those that many hold to read, or one to write |
+//! | 10 | [`event`] | what has happened or has not |
 //! | 11 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
 //! A module imports only from floors below its own; `tests/floors.rs` holds it to that.
@@ -47,6 +48,7 @@ mod control;
 mod directory;
 mod draft;
 pub mod error;
+pub mod event;
 pub mod layout;
 pub mod limits;
 pub mod lock;

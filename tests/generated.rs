@@ -8,6 +8,7 @@
 //!
 //! `make bless` sets SHMKIT_BLESS. Look at the difference first: a line of tests/abi that changes or goes breaks programs.
 
+use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
 use shmkit::capi::limits::shmkit_limits_info;
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
 use shmkit::capi::rwlock::{shmkit_rwlock_info, shmkit_rwlock_options};
@@ -161,6 +162,8 @@ fn shared_structs_lie_as_they_always_have() {
     layout!(text, shmkit_rwlock_info:
         struct_size flags writes contended recoveries contended_since owner_ticket owner_namespace offset readers owner_pid
         reading_processes most_readers reserved);
+    layout!(text, shmkit_event_options: struct_size flags mode participants directory);
+    layout!(text, shmkit_event_info: struct_size flags sets waits offset);
     compare("tests/abi/layout.txt", &text);
     let header = read(&root().join("include/shmkit.h"));
     let structs = header

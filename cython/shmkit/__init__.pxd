@@ -40,6 +40,10 @@ cdef extern from *:
     #define SHMKIT_RWLOCK_WRITING 262144
     #define SHMKIT_RWLOCK_OWNER_DIED 524288
     #define SHMKIT_RWLOCK_WAITING 2097152
+    #define SHMKIT_EVENT_TRUST 131072
+    #define SHMKIT_EVENT_EXCLUSIVE 1048576
+    #define SHMKIT_EVENT_SET 262144
+    typedef struct shmkit_event shmkit_event;
     typedef struct shmkit_lock shmkit_lock;
     typedef struct shmkit_rlock shmkit_rlock;
     typedef struct shmkit_rwlock shmkit_rwlock;
@@ -139,6 +143,20 @@ cdef extern from *:
       uint32_t most_readers;
       uint32_t reserved;
     } shmkit_rwlock_info;
+    typedef struct shmkit_event_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+    } shmkit_event_options;
+    typedef struct shmkit_event_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint64_t sets;
+      uint64_t waits;
+      uint64_t offset;
+    } shmkit_event_info;
     #define SHMKIT_OK 0
     #define SHMKIT_ERR_INVALID (-1)
     #define SHMKIT_ERR_CLOSED (-2)
@@ -200,6 +218,11 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_RWLOCK_WRITING # = 262144
     const uint32_t SHMKIT_RWLOCK_OWNER_DIED # = 524288
     const uint32_t SHMKIT_RWLOCK_WAITING # = 2097152
+    const uint32_t SHMKIT_EVENT_TRUST # = 131072
+    const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_EVENT_SET # = 262144
+    ctypedef struct shmkit_event:
+        pass
     ctypedef struct shmkit_lock:
         pass
     ctypedef struct shmkit_rlock:
@@ -296,6 +319,18 @@ cdef extern from * nogil:
         uint32_t reading_processes
         uint32_t most_readers
         uint32_t reserved
+    ctypedef struct shmkit_event_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+    ctypedef struct shmkit_event_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t sets
+        uint64_t waits
+        uint64_t offset
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
     const shmkit_status SHMKIT_ERR_CLOSED # = -2
@@ -401,3 +436,19 @@ cdef shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock) noexcept n
 cdef shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out) noexcept nogil
 cdef shmkit_status shmkit_rwlock_unlink(shmkit_rwlock *lock) noexcept nogil
 cdef shmkit_status shmkit_rwlock_close(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_event_size(const shmkit_event_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_event_create(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_open(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_open_or_create(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_open_fd(int32_t fd, uint64_t offset, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_fd(const shmkit_event *event, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_event_set(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_event_clear(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags) noexcept nogil
+cdef shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out) noexcept nogil
+cdef shmkit_status shmkit_event_unlink(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_event_close(shmkit_event *event) noexcept nogil

@@ -18,21 +18,27 @@ __pyx_capi__ = _capsules.table()
 
 from ._mutex import LockInfo
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
+from .event import Event, EventInfo
 from .limits import Limits, limits
 from .lock import Lock
 from .rlock import RLock
+from .rwlock import RWLock, RWLockInfo
 from .segment import SegmentInfo, SharedMemory
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Corrupt",
+    "Event",
+    "EventInfo",
     "Limits",
     "Lock",
     "LockInfo",
     "NotOwner",
     "OwnerDied",
     "RLock",
+    "RWLock",
+    "RWLockInfo",
     "SegmentInfo",
     "SharedMemory",
     "ShmkitError",

@@ -4,10 +4,14 @@ from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
+from .event import Event as Event
+from .event import EventInfo as EventInfo
 from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
 from .rlock import RLock as RLock
+from .rwlock import RWLock as RWLock
+from .rwlock import RWLockInfo as RWLockInfo
 from .segment import SegmentInfo as SegmentInfo
 from .segment import SharedMemory as SharedMemory
 
@@ -16,12 +20,16 @@ __pyx_capi__: dict[str, object]
 
 __all__ = [
     "Corrupt",
+    "Event",
+    "EventInfo",
     "Limits",
     "Lock",
     "LockInfo",
     "NotOwner",
     "OwnerDied",
     "RLock",
+    "RWLock",
+    "RWLockInfo",
     "SegmentInfo",
     "SharedMemory",
     "ShmkitError",

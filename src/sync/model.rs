@@ -2,6 +2,8 @@
 //!
 //! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
 
+mod event;
+
 use super::lock::Words;
 use super::wait::Spins;
 use super::{Life, Limit, Patience, rlock};

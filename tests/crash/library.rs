@@ -1,5 +1,6 @@
 //! Loads the release-built libshmkit.so as a C program would, and calls it through its C ABI.
 
+use crate::event::Events;
 use crate::locks::Locks;
 use shmkit::capi::lock::shmkit_lock;
 use shmkit::capi::segment::{shmkit_segment, shmkit_segment_options};
@@ -111,6 +112,7 @@ pub struct Library {
     pub(crate) functions: Functions,
     /// Those of locks, and those of recursive locks.
     pub(crate) locks: [Locks; 2],
+    pub(crate) events: Events,
 }
 
 impl Library {
@@ -133,6 +135,7 @@ impl Library {
                 Locks::find(handle, "shmkit_lock_")?,
                 Locks::find(handle, "shmkit_rlock_")?,
             ],
+            events: Events::find(handle, "shmkit_event_")?,
         })
     }
 

@@ -9,6 +9,7 @@
 //! | what is killed                | at every instruction            | at random times         | broken on purpose |
 //! |-------------------------------|---------------------------------|-------------------------|-------------------|
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
+//! | events                        | `event`                         |                         |                   |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
 //!
 //! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
@@ -32,6 +33,8 @@ mod bystander;
 #[cfg(target_arch = "x86_64")]
 #[path = "../common/byte.rs"]
 mod byte;
+#[cfg(target_arch = "x86_64")]
+mod event;
 #[cfg(target_arch = "x86_64")]
 mod filter;
 #[cfg(target_arch = "x86_64")]
