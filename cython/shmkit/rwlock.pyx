@@ -222,7 +222,10 @@ cdef class RWLock(Object):
         return self._take(READ, timeout_ns if block else SHMKIT_NOWAIT, self._goes_on)
 
     def acquire_write(self, block=True, timeout=None):
-        """Take it for writing; else as acquire_read."""
+        """Take it for writing; False if it is not to be had without waiting (block=False) or within `timeout` seconds.
+
+        Else as acquire_read.
+        """
         cdef int64_t timeout_ns = nanoseconds(timeout)
         return self._take(WRITE, timeout_ns if block else SHMKIT_NOWAIT, self._goes_on)
 
@@ -267,7 +270,7 @@ cdef class RWLock(Object):
         return _Hold(self, READ, nanoseconds(timeout), False)
 
     def writer(self, timeout=None):
-        """Return a context manager that takes it for writing; else as reader."""
+        """Return a context manager that takes it for writing, within `timeout` seconds or TimeoutError; else as reader."""
         return _Hold(self, WRITE, nanoseconds(timeout), False)
 
     def recover(self, timeout=None):
