@@ -13,6 +13,7 @@ use crate::place;
 use crate::process;
 use crate::random::{self, Storm};
 use crate::report::Report;
+use crate::rwlock;
 use crate::segment;
 use crate::series::{Mode, Plan, Series};
 use crate::soak::{self, Soak};
@@ -122,6 +123,7 @@ fn ways() -> Vec<Way> {
     ways.extend(in_all_modes(named::operations()));
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));
+    ways.extend(in_all_modes(rwlock::operations()));
     for broken in Broken::ALL {
         ways.push(Way::Points(Rc::new(broken), Mode::Alone));
     }

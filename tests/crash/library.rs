@@ -2,6 +2,7 @@
 
 use crate::event::Events;
 use crate::locks::Locks;
+use crate::rwlock::RwLocks;
 use shmkit::capi::lock::shmkit_lock;
 use shmkit::capi::segment::{shmkit_segment, shmkit_segment_options};
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -113,6 +114,7 @@ pub struct Library {
     /// Those of locks, and those of recursive locks.
     pub(crate) locks: [Locks; 2],
     pub(crate) events: Events,
+    pub(crate) rwlocks: RwLocks,
 }
 
 impl Library {
@@ -136,6 +138,7 @@ impl Library {
                 Locks::find(handle, "shmkit_rlock_")?,
             ],
             events: Events::find(handle, "shmkit_event_")?,
+            rwlocks: RwLocks::find(handle, "shmkit_rwlock_")?,
         })
     }
 
