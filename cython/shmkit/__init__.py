@@ -19,6 +19,7 @@ __pyx_capi__ = _capsules.table()
 from ._mutex import LockInfo
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
 from .event import Event, EventInfo
+from .condition import Condition, ConditionInfo
 from .limits import Limits, limits
 from .lock import Lock
 from .rlock import RLock
@@ -28,6 +29,8 @@ from .segment import SegmentInfo, SharedMemory
 __version__ = "0.1.0"
 
 __all__ = [
+    "Condition",
+    "ConditionInfo",
     "Corrupt",
     "Event",
     "EventInfo",

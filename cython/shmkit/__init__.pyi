@@ -6,6 +6,8 @@ from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
 from .event import Event as Event
 from .event import EventInfo as EventInfo
+from .condition import Condition as Condition
+from .condition import ConditionInfo as ConditionInfo
 from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
@@ -19,6 +21,8 @@ __version__: str
 __pyx_capi__: dict[str, object]
 
 __all__ = [
+    "Condition",
+    "ConditionInfo",
     "Corrupt",
     "Event",
     "EventInfo",

@@ -1,5 +1,6 @@
 //! Loads the release-built libshmkit.so as a C program would, and calls it through its C ABI.
 
+use crate::conditions::Conditions;
 use crate::event::Events;
 use crate::locks::Locks;
 use crate::rwlock::RwLocks;
@@ -115,6 +116,7 @@ pub struct Library {
     pub(crate) locks: [Locks; 2],
     pub(crate) events: Events,
     pub(crate) rwlocks: RwLocks,
+    pub(crate) conditions: Conditions,
 }
 
 impl Library {
@@ -139,6 +141,7 @@ impl Library {
             ],
             events: Events::find(handle, "shmkit_event_")?,
             rwlocks: RwLocks::find(handle, "shmkit_rwlock_")?,
+            conditions: Conditions::find(handle, "shmkit_condition_")?,
         })
     }
 
@@ -255,7 +258,8 @@ impl Library {
             good(self.close(made))?;
         }
         good(self.close(self.create(None, SIZE, Options::default())?))?;
-        self.warm_up_locks()
+        self.warm_up_locks()?;
+        self.warm_up_conditions()
     }
 }
 

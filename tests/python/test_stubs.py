@@ -19,8 +19,8 @@ from multiprocessing import get_context
 from typing import Optional
 import shmkit
 from shmkit import (
-    Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock, RWLock, RWLockInfo, SegmentInfo,
-    SharedMemory, ShmkitError, VersionMismatch,
+    Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock, RWLock,
+    RWLockInfo, SegmentInfo, SharedMemory, ShmkitError, VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -73,6 +73,22 @@ def table(name: str) -> int:
     one.release_write()
     info: RWLockInfo = one.stat()
     return info.readers if taken or recovered else info.writes + (info.owner or 0)
+
+def condition(name: str) -> int:
+    one = Condition(RLock(name + ".lock"), name=name, create=True, cells=9, mode=0o600, participants=9, trust=False)
+    with one as entered:
+        woken: bool = one.wait() or one.wait(0.5) or entered
+        found: list[int] = one.wait_for(lambda: [1], timeout=None)
+        one.notify()
+        one.notify(n=2)
+        one.notify_all()
+    info: ConditionInfo = one.stat()
+    one.acquire(False, 1)
+    one.release()
+    with Condition().recover(timeout=1.5) as owner_died:
+        woken = owner_died
+    one.lock.close()
+    return info.cells + info.waiting + len(found) + woken
 
 class Journal(RLock):
     def __init__(self) -> None:
