@@ -23,7 +23,7 @@ mod thread;
 mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
-use shmkit::rwlock::{Create, Limit, Options, Patience, RwLock};
+use shmkit::rwlock::{Limit, Options, Patience, RwLock};
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,6 +1,6 @@
 //! Who dies: a reader is forgotten, a writer is told of, whoever waits goes on.
 
-use super::common::process::{alone, fork, shared_words, wait_until};
+use super::common::process::{Child, alone, fork, shared_words, wait_until};
 use super::{
     await_sleeper, await_waiting_writer, full, reader, readers, recover, stay, staying, unnamed,
     use_once, within, writer,
@@ -190,7 +190,7 @@ fn a_writer_that_waits_for_readers_goes_on_after_their_death() {
             lock.release_write().unwrap();
         });
         await_waiting_writer(&lock);
-        reading.map(|child| child.kill());
+        reading.into_iter().for_each(Child::kill);
         waiting.succeed();
         use_once(&lock);
     });

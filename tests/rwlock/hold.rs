@@ -1,6 +1,6 @@
 //! Who reads and who writes: many or one; and how one becomes the other.
 
-use super::common::process::{alone, fork, wait_until};
+use super::common::process::{Child, alone, fork, wait_until};
 use super::{
     await_sleeper, await_waiting_writer, reader, readers, recover, staying, unnamed, use_once,
     within, writer,
@@ -19,7 +19,7 @@ fn many_read_or_one_writes() {
         refused!(Timeout, lock.acquire_write(within(2_000_000)));
         lock.release_read().unwrap();
         refused!(WouldBlock, lock.acquire_write(Patience::NONE));
-        others.map(|child| child.kill());
+        others.into_iter().for_each(Child::kill);
         assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
         fork(|| {
             refused!(WouldBlock, lock.acquire_read(Patience::NONE));

@@ -1,6 +1,6 @@
 //! Waiting: how long, what may end it, and who goes first.
 
-use super::common::process::{alone, fork, shared_words, wait_until};
+use super::common::process::{Child, alone, fork, shared_words, wait_until};
 use super::{
     await_sleeper, await_waiting_writer, reader, recover, staying, unnamed, use_once, within,
     writer,
@@ -167,7 +167,7 @@ fn a_writer_gets_in_under_a_constant_stream_of_readers() {
             wait_until(|| words[1].load(Relaxed) > read + 3);
         }
         words[0].store(1, Relaxed);
-        readers.map(|reader| reader.succeed());
+        readers.into_iter().for_each(Child::succeed);
         use_once(&lock);
     });
 }
@@ -194,7 +194,7 @@ fn readers_wait_for_a_writer_that_waits() {
 }
 
 /// Forks a process that will write and stay.
-fn staying_writer(lock: &shmkit::rwlock::RwLock) -> super::Child {
+fn staying_writer(lock: &shmkit::rwlock::RwLock) -> Child {
     fork(|| {
         assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
         super::stay();
