@@ -422,14 +422,10 @@ impl<'a> Condition<'a> {
         }
         // PAIRS condition.look: who said that it sleeps before this is seen here; who says so later sees what was left.
         fence(Ordering::SeqCst);
-        let old_enough = |cell: &&Cell| is_waiting(cell.load()) && cell.age() <= sent;
-        let heirs = || self.used().iter().filter(old_enough);
-        let oldest = heirs().min_by_key(|cell| cell.age());
-        if !oldest.is_none_or(Cell::rouse) {
-            // It looks anyway, or is dead. Where there is none the cell waits for who needs one.
-            for heir in heirs() {
-                heir.rouse();
-            }
+        // All of them: one alone may just be notified itself, and not look. Where there is none the cell waits for who
+        // needs one.
+        for heir in self.used().iter().filter(|cell| cell.age() <= sent) {
+            heir.rouse();
         }
     }
 
@@ -511,13 +507,12 @@ impl<'a> Condition<'a> {
 }
 
 impl Cell {
-    /// Has its thread look at the other cells; false: it does so anyway, or is not there.
-    fn rouse(&self) -> bool {
+    /// Has a thread that sleeps here look at the other cells.
+    fn rouse(&self) {
         let seen = self.load();
-        is_waiting(seen)
-            && seen & ASLEEP != 0
-            && self.swap(seen, seen & !ASLEEP)
-            && futex::wake(&self.state, 1, Bed::Any)
+        if is_waiting(seen) && seen & ASLEEP != 0 && self.swap(seen, seen & !ASLEEP) {
+            futex::wake(&self.state, 1, Bed::Any);
+        }
     }
 
     #[cfg(all(loom, test))]
