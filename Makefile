@@ -160,7 +160,7 @@ $(TARGET)/tools/bin/cargo-fuzz:
 	$(CARGO) install --locked --root $(TARGET)/tools cargo-fuzz
 
 test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
-	@for target in segment lock condition; do \
+	@for target in segment lock event condition; do \
 	  printf '\n== fuzzing %s for %s s\n' $$target $(FUZZ_SECONDS); \
 	  mkdir -p $(TARGET)/fuzz/corpus/$$target; \
 	  PATH="$(abspath $(TARGET)/tools/bin):$$PATH" $(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir tests/fuzz \
@@ -181,7 +181,7 @@ test-sanitizers:
 	$(SAY) 'AddressSanitizer'
 	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +$(NIGHTLY) test --locked \
 	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib --test segment --test limits --test capi \
-	  --test participant --test lock --test condition -- $(addprefix --skip ,$(ASAN_SKIPS))
+	  --test participant --test lock -- $(addprefix --skip ,$(ASAN_SKIPS))
 	$(SAY) 'ThreadSanitizer'
 	TSAN_OPTIONS='suppressions=$(CURDIR)/tests/tsan.supp' \
 	  RUSTFLAGS='$(TSAN)' CARGO_TARGET_DIR=$(TARGET)/tsan $(CARGO) +$(NIGHTLY) test --locked \
@@ -219,11 +219,12 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 	@touch $@
 
 # BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
-bench: $(VENV)/.bench $(TARGET)/bench/segment $(TARGET)/bench/lock $(TARGET)/bench/condition $(TARGET)/bench/increment.stamp
+bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock condition event increment.stamp)
 	$(SAY) 'the speed of it beside its peers'
 	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
 	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
 	$(BIN)/python benches/condition.py --program $(TARGET)/bench/condition $(BENCH)
+	$(BIN)/python benches/event.py --program $(TARGET)/bench/event $(BENCH)
 
 # --- installing, generating, cleaning ------------------------------------------------------------------------------
 

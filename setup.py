@@ -81,6 +81,7 @@ MODULES = cythonize(
         module("_mutex"),
         module("lock"),
         module("rlock"),
+        module("event"),
         module("condition"),
     ],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),

@@ -124,6 +124,15 @@
 #define SHMKIT_LOCK_OWNER_DIED 524288
 
 /** Open what belongs to another user. */
+#define SHMKIT_EVENT_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_EVENT_EXCLUSIVE 1048576
+
+/** In shmkit_event_info: it is set. */
+#define SHMKIT_EVENT_SET 262144
+
+/** Open what belongs to another user. */
 #define SHMKIT_CONDITION_TRUST 131072
 
 /** For create_at: make it, and do not open one that stands there already. */
@@ -139,6 +148,19 @@
  * forked children.
  */
 typedef struct shmkit_condition shmkit_condition;
+
+/**
+ * An event: set, or clear. Nobody owns it, and any number of processes and threads may set it, clear it and wait for it;
+ * none of them takes a place among the participants of the segment. A handle may be used by all threads at once and by
+ * forked children.
+ *
+ * If one of them dies, however it dies, all others go on: a wake that was lost with it costs 12 ms at the most.
+ *
+ * shmkit_event_set, shmkit_event_clear and shmkit_event_is_set may be called by a signal handler, whatever it has
+ * interrupted, these functions too, as long as the handle is one of an event that is open: they allocate nothing, lock
+ * nothing and leave errno as it is.
+ */
+typedef struct shmkit_event shmkit_event;
 
 /**
  * A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
@@ -321,6 +343,37 @@ typedef struct shmkit_lock_info {
   /** 0. */
   uint32_t reserved;
 } shmkit_lock_info;
+
+/** How to make or open an event. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_event_options {
+  /** sizeof(shmkit_event_options). */
+  uint32_t struct_size;
+  /** SHMKIT_EVENT_TRUST, SHMKIT_EVENT_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /**
+   * How many participants the file of a new named one has room for, 1 to 4096. 0: 128. Whoever only uses the event is
+   * none.
+   */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+} shmkit_event_options;
+
+/** What is known of an event: each figure as it was at some moment during the call. */
+typedef struct shmkit_event_info {
+  /** sizeof(shmkit_event_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_EVENT_SET, or 0. */
+  uint32_t flags;
+  /** How often it was set when it was clear. */
+  uint64_t sets;
+  /** How often somebody had to sleep for it. */
+  uint64_t waits;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+} shmkit_event_info;
 
 /** How to make or open a condition. All zeros but struct_size is what most want; so is a NULL pointer to it. */
 typedef struct shmkit_condition_options {
@@ -1052,6 +1105,153 @@ shmkit_status shmkit_rlock_unlink(struct shmkit_rlock *lock);
  * Required: As for shmkit_lock_close.
  */
 shmkit_status shmkit_rlock_close(struct shmkit_rlock *lock);
+
+/**
+ * Tells how many bytes an event takes in a segment: 64. It stands at a multiple of 64.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_size(const struct shmkit_event_options *options, uint64_t *out);
+
+/**
+ * Makes an event, which is clear.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_event_fd tells. Thousands of those share
+ * one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_event_close frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_create(const char *name,
+                                  const struct shmkit_event_options *options,
+                                  struct shmkit_event **out);
+
+/**
+ * Opens the event of this name; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open(const char *name,
+                                const struct shmkit_event_options *options,
+                                struct shmkit_event **out);
+
+/**
+ * Opens the event of this name, or makes it if there is none; as shmkit_lock_open_or_create.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open_or_create(const char *name,
+                                          const struct shmkit_event_options *options,
+                                          struct shmkit_event **out);
+
+/**
+ * Opens the event that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * As shmkit_lock_create_at.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_event_create_at(const struct shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const struct shmkit_event_options *options,
+                                     struct shmkit_event **out);
+
+/**
+ * Opens the event that stands at `offset` of the segment's data; as shmkit_lock_open_at.
+ *
+ * Required: As for shmkit_event_create_at.
+ */
+shmkit_status shmkit_event_open_at(const struct shmkit_segment *segment,
+                                   uint64_t offset,
+                                   const struct shmkit_event_options *options,
+                                   struct shmkit_event **out);
+
+/**
+ * Opens the event that was handed over: a descriptor, and the offset that shmkit_event_fd told; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open_fd(int32_t fd,
+                                   uint64_t offset,
+                                   const struct shmkit_event_options *options,
+                                   struct shmkit_event **out);
+
+/**
+ * Tells what another process needs to open an event without a name: a descriptor and an offset; as shmkit_lock_fd.
+ *
+ * Required: `event` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_event_fd(const struct shmkit_event *event,
+                              int32_t *fd,
+                              uint64_t *offset);
+
+/**
+ * Opens the segment that the event stands in; as shmkit_lock_segment.
+ *
+ * Required: `event` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_segment(const struct shmkit_event *event, struct shmkit_segment **out);
+
+/**
+ * Sets the event: all go on that wait for it, and nobody waits until it is cleared. What the caller has done before is
+ * seen by whoever goes on. A signal handler may call it.
+ *
+ * Required: `event` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_event_set(struct shmkit_event *event);
+
+/**
+ * Clears the event: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on
+ * all the same. A signal handler may call it.
+ *
+ * Required: As for shmkit_event_set.
+ */
+shmkit_status shmkit_event_clear(struct shmkit_event *event);
+
+/**
+ * Tells whether the event is set: 1 or 0. A signal handler may call it.
+ *
+ * Required: As for shmkit_event_set; `out` must be NULL or writable.
+ */
+shmkit_status shmkit_event_is_set(const struct shmkit_event *event, uint32_t *out);
+
+/**
+ * Waits up to `timeout_ns` nanoseconds until the event is set: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ *
+ * SHMKIT_OK if it is set, or was at some moment since the call began: shmkit_event_set and then shmkit_event_clear lets
+ * all go on that had begun to wait. `flags`: SHMKIT_INTERRUPTIBLE.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: it is not set, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: a negative time, unknown flags.
+ *
+ * Required: As for shmkit_event_set.
+ */
+shmkit_status shmkit_event_wait(struct shmkit_event *event,
+                                int64_t timeout_ns,
+                                uint32_t flags);
+
+/**
+ * Tells what is known of the event.
+ *
+ * Required: `event` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_event_stat(const struct shmkit_event *event,
+                                struct shmkit_event_info *out);
+
+/**
+ * Removes the name of a named event; who has it open keeps it. As shmkit_lock_unlink.
+ *
+ * Required: `event` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_event_unlink(struct shmkit_event *event);
+
+/**
+ * Lets go of the event, which stays as it is. As shmkit_segment_close.
+ *
+ * Required: `event` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_event_close(struct shmkit_event *event);
 
 /**
  * Tells how many bytes a condition takes in a segment: 64, and 16 for each cell. It stands at a multiple of 64.

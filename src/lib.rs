@@ -20,6 +20,7 @@
 //! | 8 | `object` | the place of an object: in a segment, in a file of its own, in an arena |
 //! | 9 | [`lock`] | the locks that callers hold |
 //! | 10 | [`rlock`] | those that a thread may take again |
+//! | 10 | [`event`] | what has happened or has not |
 //! | 11 | [`condition`] | waiting, without a lock that one holds, to be notified |
 //! | 12 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
@@ -48,6 +49,7 @@ mod control;
 mod directory;
 mod draft;
 pub mod error;
+pub mod event;
 pub mod layout;
 pub mod limits;
 pub mod lock;

@@ -4,6 +4,7 @@
 
 pub mod cell;
 pub mod condition;
+pub mod event;
 #[cfg(all(test, not(loom)))]
 mod fairness;
 pub mod lock;

@@ -9,6 +9,7 @@
 //! `make bless` sets SHMKIT_BLESS. Look at the difference first: a line of tests/abi that changes or goes breaks programs.
 
 use shmkit::capi::condition::{shmkit_condition_info, shmkit_condition_options};
+use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
 use shmkit::capi::limits::shmkit_limits_info;
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
 use shmkit::capi::segment::{shmkit_segment_info, shmkit_segment_options};
@@ -157,6 +158,8 @@ fn shared_structs_lie_as_they_always_have() {
     layout!(text, shmkit_lock_info:
         struct_size flags acquisitions contended recoveries contended_since owner_ticket owner_namespace offset owner_pid
         reserved);
+    layout!(text, shmkit_event_options: struct_size flags mode participants directory);
+    layout!(text, shmkit_event_info: struct_size flags sets waits offset);
     layout!(text, shmkit_condition_options: struct_size flags mode participants directory cells reserved);
     layout!(text, shmkit_condition_info:
         struct_size flags cells waiting waits notified timeouts recoveries offset);

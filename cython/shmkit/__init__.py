@@ -18,6 +18,7 @@ __pyx_capi__ = _capsules.table()
 
 from ._mutex import LockInfo
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
+from .event import Event, EventInfo
 from .condition import Condition, ConditionInfo
 from .limits import Limits, limits
 from .lock import Lock
@@ -30,6 +31,8 @@ __all__ = [
     "Condition",
     "ConditionInfo",
     "Corrupt",
+    "Event",
+    "EventInfo",
     "Limits",
     "Lock",
     "LockInfo",

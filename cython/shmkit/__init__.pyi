@@ -4,6 +4,8 @@ from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
+from .event import Event as Event
+from .event import EventInfo as EventInfo
 from .condition import Condition as Condition
 from .condition import ConditionInfo as ConditionInfo
 from .limits import Limits as Limits
@@ -20,6 +22,8 @@ __all__ = [
     "Condition",
     "ConditionInfo",
     "Corrupt",
+    "Event",
+    "EventInfo",
     "Limits",
     "Lock",
     "LockInfo",

@@ -29,9 +29,14 @@ cdef extern from "shmkit.h" nogil:
     const uint32_t SHMKIT_LOCK_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_LOCK_HELD # = 262144
     const uint32_t SHMKIT_LOCK_OWNER_DIED # = 524288
+    const uint32_t SHMKIT_EVENT_TRUST # = 131072
+    const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_EVENT_SET # = 262144
     const uint32_t SHMKIT_CONDITION_TRUST # = 131072
     const uint32_t SHMKIT_CONDITION_EXCLUSIVE # = 1048576
     ctypedef struct shmkit_condition:
+        pass
+    ctypedef struct shmkit_event:
         pass
     ctypedef struct shmkit_lock:
         pass
@@ -104,6 +109,18 @@ cdef extern from "shmkit.h" nogil:
         uint64_t offset
         uint32_t owner_pid
         uint32_t reserved
+    ctypedef struct shmkit_event_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+    ctypedef struct shmkit_event_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t sets
+        uint64_t waits
+        uint64_t offset
     ctypedef struct shmkit_condition_options:
         uint32_t struct_size
         uint32_t flags
@@ -207,6 +224,22 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out)
     shmkit_status shmkit_rlock_unlink(shmkit_rlock *lock)
     shmkit_status shmkit_rlock_close(shmkit_rlock *lock)
+    shmkit_status shmkit_event_size(const shmkit_event_options *options, uint64_t *out)
+    shmkit_status shmkit_event_create(const char *name, const shmkit_event_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_open(const char *name, const shmkit_event_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_open_or_create(const char *name, const shmkit_event_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_event_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_event_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_open_fd(int32_t fd, uint64_t offset, const shmkit_event_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_fd(const shmkit_event *event, int32_t *fd, uint64_t *offset)
+    shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out)
+    shmkit_status shmkit_event_set(shmkit_event *event)
+    shmkit_status shmkit_event_clear(shmkit_event *event)
+    shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out)
+    shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags)
+    shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out)
+    shmkit_status shmkit_event_unlink(shmkit_event *event)
+    shmkit_status shmkit_event_close(shmkit_event *event)
     shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out)
     shmkit_status shmkit_condition_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out)
     shmkit_status shmkit_condition_open(const char *name, const shmkit_condition_options *options, shmkit_condition **out)

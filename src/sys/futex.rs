@@ -62,9 +62,10 @@ pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, bed: Bed) -> Awake {
     }
 }
 
-/// Wakes up to `count` sleepers in `bed`; returns whether there was one.
+/// Wakes up to `count` sleepers in `bed`; returns whether there was one. errno stays as it is: a signal handler may wake.
 #[cfg(not(loom))]
 pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
+    let errno = nix::errno::Errno::last_raw();
     // SAFETY: the address is only a name for the sleepers; nothing is read or written there.
     let woken = unsafe {
         libc::syscall(
@@ -77,6 +78,9 @@ pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
             bed as u32,
         )
     };
+    if woken < 0 {
+        nix::errno::Errno::set_raw(errno);
+    }
     woken > 0
 }
 

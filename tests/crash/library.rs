@@ -1,6 +1,7 @@
 //! Loads the release-built libshmkit.so as a C program would, and calls it through its C ABI.
 
 use crate::conditions::Conditions;
+use crate::event::Events;
 use crate::locks::Locks;
 use shmkit::capi::lock::shmkit_lock;
 use shmkit::capi::segment::{shmkit_segment, shmkit_segment_options};
@@ -112,6 +113,7 @@ pub struct Library {
     pub(crate) functions: Functions,
     /// Those of locks, and those of recursive locks.
     pub(crate) locks: [Locks; 2],
+    pub(crate) events: Events,
     pub(crate) conditions: Conditions,
 }
 
@@ -135,6 +137,7 @@ impl Library {
                 Locks::find(handle, "shmkit_lock_")?,
                 Locks::find(handle, "shmkit_rlock_")?,
             ],
+            events: Events::find(handle, "shmkit_event_")?,
             conditions: Conditions::find(handle, "shmkit_condition_")?,
         })
     }

@@ -203,6 +203,7 @@ impl Library {
             good(self.release(lock))?;
             good(self.close_lock(lock))?;
         }
+        self.warm_up_events(segment)?;
         let lock = self.built_in_lock(segment)?;
         self.acquire(lock, NOWAIT)?;
         // Who waits looks how many processors there are.

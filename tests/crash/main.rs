@@ -9,6 +9,7 @@
 //! | what is killed                | at every instruction            | at random times         | broken on purpose |
 //! |-------------------------------|---------------------------------|-------------------------|-------------------|
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
+//! | events                        | `event`                         |                         |                   |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
 //! | conditions                    | `condition`                     |                         |                   |
 //!
@@ -37,6 +38,8 @@ mod byte;
 mod condition;
 #[cfg(target_arch = "x86_64")]
 mod conditions;
+#[cfg(target_arch = "x86_64")]
+mod event;
 #[cfg(target_arch = "x86_64")]
 mod filter;
 #[cfg(target_arch = "x86_64")]

@@ -65,6 +65,20 @@ class LockInfo(ctypes.Structure):
     ]
 
 
+class EventOptions(LockOptions):
+    """shmkit_event_options."""
+
+
+class EventInfo(ctypes.Structure):
+    """shmkit_event_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("sets", "waits", "offset")),
+    ]
+
+
 class ConditionOptions(ctypes.Structure):
     """shmkit_condition_options."""
 
@@ -121,6 +135,8 @@ STRUCTS = {
     "shmkit_limits_info": Limits,
     "shmkit_lock_options": LockOptions,
     "shmkit_lock_info": LockInfo,
+    "shmkit_event_options": EventOptions,
+    "shmkit_event_info": EventInfo,
     "shmkit_condition_options": ConditionOptions,
     "shmkit_condition_info": ConditionInfo,
 }
@@ -180,25 +196,34 @@ LOCK_TABLE = {
 for verb, arguments in LOCK_TABLE.items():
     TABLE |= {f"shmkit_{noun}_{verb}": (c_int32, arguments) for noun in ("lock", "rlock")}
 
-MAKE_CONDITION = [POINTER(ConditionOptions), POINTER(c_void_p)]
-CONDITION_TABLE = {
-    "size": [POINTER(ConditionOptions), POINTER(c_uint64)],
-    "create": [c_char_p, *MAKE_CONDITION],
-    "open": [c_char_p, *MAKE_CONDITION],
-    "open_or_create": [c_char_p, *MAKE_CONDITION],
-    "create_at": [c_void_p, c_uint64, *MAKE_CONDITION],
-    "open_at": [c_void_p, c_uint64, *MAKE_CONDITION],
-    "open_fd": [c_int32, c_uint64, *MAKE_CONDITION],
-    "fd": [c_void_p, POINTER(c_int32), POINTER(c_uint64)],
-    "segment": [c_void_p, POINTER(c_void_p)],
-    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
-    "notify": [c_void_p, c_void_p, c_uint32],
-    "notify_all": [c_void_p, c_void_p],
-    "stat": [c_void_p, POINTER(ConditionInfo)],
-    "unlink": [c_void_p],
-    "close": [c_void_p],
+
+def object_table(options, info):
+    """Return what every noun has that stands at a place: its functions and what they take."""
+    make = [POINTER(options), POINTER(c_void_p)]
+    return {
+        "size": [POINTER(options), POINTER(c_uint64)],
+        "create": [c_char_p, *make],
+        "open": [c_char_p, *make],
+        "open_or_create": [c_char_p, *make],
+        "create_at": [c_void_p, c_uint64, *make],
+        "open_at": [c_void_p, c_uint64, *make],
+        "open_fd": [c_int32, c_uint64, *make],
+        "fd": [c_void_p, POINTER(c_int32), POINTER(c_uint64)],
+        "segment": [c_void_p, POINTER(c_void_p)],
+        "stat": [c_void_p, POINTER(info)],
+        "unlink": [c_void_p],
+        "close": [c_void_p],
+    }
+
+
+EVENT_TABLE = {
+    **object_table(EventOptions, EventInfo),
+    "set": [c_void_p],
+    "clear": [c_void_p],
+    "is_set": [c_void_p, POINTER(c_uint32)],
+    "wait": [c_void_p, c_int64, c_uint32],
 }
-TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}
+TABLE |= {f"shmkit_event_{verb}": (c_int32, arguments) for verb, arguments in EVENT_TABLE.items()}
 
 
 def load():
@@ -232,3 +257,12 @@ def got(function, handle, kind):
     out = kind()
     assert function(handle, byref(out)) == OK
     return out.value
+
+
+CONDITION_TABLE = {
+    **object_table(ConditionOptions, ConditionInfo),
+    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "notify": [c_void_p, c_void_p, c_uint32],
+    "notify_all": [c_void_p, c_void_p],
+}
+TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}

@@ -19,8 +19,8 @@ from multiprocessing import get_context
 from typing import Optional
 import shmkit
 from shmkit import (
-    Condition, ConditionInfo, Corrupt, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock, SegmentInfo, SharedMemory,
-    ShmkitError, VersionMismatch,
+    Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock,
+    SegmentInfo, SharedMemory, ShmkitError, VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -46,6 +46,16 @@ def use(name: str) -> Optional[int]:
             again: Frames = frames
         return size
     return None
+
+def event(name: str) -> bool:
+    one = Event(name, create=True, mode=0o600, participants=9, trust=False)
+    one.set()
+    one.clear()
+    happened: bool = one.wait() or one.wait(0.5) or one.wait(timeout=None) or one.is_set()
+    info: EventInfo = one.stat()
+    with SharedMemory(create=True, size=64, full=True) as shm:
+        Event(segment=shm, offset=0, create=None).close()
+    return happened and info.set and info.sets + info.waits > 0
 
 def condition(name: str) -> int:
     one = Condition(RLock(name + ".lock"), name=name, create=True, cells=9, mode=0o600, participants=9, trust=False)

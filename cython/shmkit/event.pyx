@@ -1,0 +1,160 @@
+"""Events between processes and between threads, with the interface of multiprocessing.Event."""
+
+from collections import namedtuple
+
+cimport cython
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memset
+from shmkit cimport (
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_EVENT_SET, SHMKIT_FOREVER,
+    SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_event, shmkit_event_clear, shmkit_event_close,
+    shmkit_event_create, shmkit_event_create_at, shmkit_event_fd, shmkit_event_info, shmkit_event_is_set,
+    shmkit_event_open, shmkit_event_open_at, shmkit_event_open_fd, shmkit_event_open_or_create, shmkit_event_options,
+    shmkit_event_segment, shmkit_event_set, shmkit_event_stat, shmkit_event_wait, shmkit_status,
+)
+from shmkit._object cimport (
+    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call, segment_call,
+)
+from shmkit._status cimport check
+
+EventInfo = namedtuple("EventInfo", "set sets waits", module="shmkit")
+EventInfo.__doc__ = """What is known of an event, each figure as it was at some moment during the call.
+
+set: whether it is set. sets: how often it was set when it was clear. waits: how often somebody had to sleep for it.
+"""
+
+cdef Calls _CALLS
+_CALLS.create = <name_call> shmkit_event_create
+_CALLS.open = <name_call> shmkit_event_open
+_CALLS.open_or_create = <name_call> shmkit_event_open_or_create
+_CALLS.create_at = <at_call> shmkit_event_create_at
+_CALLS.open_at = <at_call> shmkit_event_open_at
+_CALLS.open_fd = <open_fd_call> shmkit_event_open_fd
+_CALLS.fd = <fd_call> shmkit_event_fd
+_CALLS.segment = <segment_call> shmkit_event_segment
+_CALLS.close = <handle_call> shmkit_event_close
+_CALLS.built_in = NULL
+_CALLS.options_size = sizeof(shmkit_event_options)
+
+
+# How it is pickled Object says.
+@cython.auto_pickle(False)
+cdef class Event(Object):
+    """Something that has happened or has not, for which any number of processes and threads can wait.
+
+    Nobody owns it, and whoever dies, a process that waits among them, holds up nobody. Without arguments it has no name,
+    and travels by fork and by pickle; thousands of those share one descriptor.
+
+    name: it has a file of that name, which holds nothing else.
+    create: None opens it or makes it; True makes it (FileExistsError); False opens it (FileNotFoundError).
+    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 64 bytes.
+    mode, directory, participants: as for SharedMemory, where it has a name.
+    trust: open what belongs to another user.
+
+    >>> event = Event()
+    >>> event.wait(timeout=0.001)
+    False
+    >>> event.set()
+    >>> event.is_set(), event.wait()
+    (True, True)
+    """
+
+    def __cinit__(self):
+        self._calls = &_CALLS
+
+    def __init__(self, name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
+                 participants=None):
+        cdef char options[OPTIONS]
+        self.begin(<void *> options, name, create, 0, mode, directory, trust, participants)
+        self.make(name, create, segment, offset, <void *> options)
+
+    cdef shmkit_event *handle(self) noexcept nogil:
+        return <shmkit_event *> self._handle
+
+    cdef shmkit_status set_nogil(self) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_event_set(self.handle())
+
+    cdef shmkit_status clear_nogil(self) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_event_clear(self.handle())
+
+    cdef shmkit_status is_set_nogil(self, uint32_t *out) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_event_is_set(self.handle(), out)
+
+    cdef shmkit_status wait_nogil(self, int64_t timeout_ns) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_event_wait(self.handle(), timeout_ns, 0)
+
+    cdef bint _wait(self, shmkit_status status, int64_t timeout_ns) except -1:
+        """Wait for it after a look that ended with `status`."""
+        handle = self.handle()
+        if handle is NULL:
+            raise self._closed()
+        if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
+            # Only what must sleep lets others have the interpreter.
+            self._busy += 1
+            try:
+                with nogil:
+                    status = shmkit_event_wait(handle, timeout_ns, SHMKIT_INTERRUPTIBLE)
+                if self.handle() is not handle:
+                    raise self._closed()
+            finally:
+                self.leave()
+        if status == SHMKIT_ERR_WOULD_BLOCK or status == SHMKIT_ERR_TIMEOUT:
+            return False
+        check(status)
+        return True
+
+    cdef shmkit_event_info _info(self) except *:
+        cdef shmkit_event_info info
+        memset(&info, 0, sizeof(info))
+        info.struct_size = sizeof(info)
+        if self._handle is NULL:
+            raise self._closed()
+        check(shmkit_event_stat(self.handle(), &info))
+        return info
+
+    def set(self):
+        """Set it: all go on that wait for it, and nobody waits until it is cleared."""
+        if shmkit_event_set(self.handle()) != SHMKIT_OK:
+            raise self._closed()
+
+    def clear(self):
+        """Clear it: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on."""
+        if shmkit_event_clear(self.handle()) != SHMKIT_OK:
+            raise self._closed()
+
+    def is_set(self):
+        """Say whether it is set."""
+        cdef uint32_t told = 0
+        if shmkit_event_is_set(self.handle(), &told) != SHMKIT_OK:
+            raise self._closed()
+        return told != 0
+
+    def wait(self, timeout=None):
+        """Wait until it is set, for `timeout` seconds at the most; False if it was not set in that time.
+
+        It is enough that it was set at some moment since the call began. A signal handler that raises ends the wait.
+        """
+        cdef int64_t timeout_ns = SHMKIT_FOREVER if timeout is None else nanoseconds(timeout)
+        cdef shmkit_status status = shmkit_event_wait(self.handle(), SHMKIT_NOWAIT, 0)
+        return status == SHMKIT_OK or self._wait(status, timeout_ns)
+
+    def stat(self):
+        """Return an EventInfo: what is known of it."""
+        cdef shmkit_event_info info = self._info()
+        return EventInfo((info.flags & SHMKIT_EVENT_SET) != 0, info.sets, info.waits)
+
+    def __repr__(self):
+        cdef uint32_t told = 0
+        if self.is_set_nogil(&told) != SHMKIT_OK:
+            state = "closed"
+        else:
+            state = "set" if told else "clear"
+        return f"<{Object.__repr__(self)} {state}>"

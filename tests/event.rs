@@ -1,0 +1,501 @@
+//! Events, as the Rust API has them: who goes on when, whoever dies, and wherever an event stands.
+
+#[macro_use]
+mod common;
+
+use common::process::{Child, alone, fork, shared_words, wait_until};
+use common::{Folder, Name, Watchdog};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use shmkit::capi::interrupt::shmkit_set_interrupt;
+use shmkit::error::Result;
+use shmkit::event::{Create, Event, Limit, Named, Patience, Stat};
+use shmkit::layout::Kind;
+use shmkit::lock::Lock;
+use shmkit::segment::{self, Form, Segment};
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// In an event's word (src/sync/event.rs).
+const SET: u64 = 1;
+const WAITERS: u64 = 2;
+/// Where the word stands in an event.
+const WORD: u64 = 8;
+
+fn within(ns: u64) -> Patience {
+    Patience {
+        limit: Limit::Within(ns),
+        interruptible: false,
+    }
+}
+
+fn unnamed() -> Event {
+    Event::unnamed().unwrap()
+}
+
+fn full(size: u64) -> Arc<Segment> {
+    let options = segment::Options {
+        form: Form::Full,
+        ..segment::Options::default()
+    };
+    Arc::new(Segment::create(None, size, &options).unwrap())
+}
+
+fn told<T>(result: Result<T>) -> Result<()> {
+    result.map(drop)
+}
+
+fn set_word(segment: &Segment, offset: u64, word: u64) {
+    let bytes = &segment.bytes().unwrap()[offset as usize..][..8];
+    for (byte, value) in bytes.iter().zip(word.to_ne_bytes()) {
+        byte.store(value, Relaxed);
+    }
+}
+
+fn word(segment: &Segment, offset: u64) -> u64 {
+    let bytes = &segment.bytes().unwrap()[offset as usize..][..8];
+    u64::from_ne_bytes(std::array::from_fn(|at| bytes[at].load(Relaxed)))
+}
+
+/// Forks a process that waits for the event.
+fn waiter(event: &Event) -> Child {
+    let before = event.stat().waits;
+    let child = fork(|| assert_eq!(event.wait(Patience::ENDLESS), Ok(())));
+    wait_until(|| event.stat().waits > before);
+    child
+}
+
+#[test]
+fn set_and_clear() {
+    let event = unnamed();
+    for round in 0..3 {
+        assert!(!event.is_set());
+        refused!(WouldBlock, event.wait(Patience::NONE));
+        refused!(Timeout, event.wait(within(1)));
+        event.clear();
+        event.set();
+        event.set();
+        assert!(event.is_set());
+        for patience in [Patience::NONE, within(0), Patience::ENDLESS] {
+            assert_eq!(event.wait(patience), Ok(()));
+        }
+        let stat = event.stat();
+        assert_eq!((stat.set, stat.sets), (true, round + 1));
+        event.clear();
+        event.clear();
+    }
+}
+
+#[test]
+fn threads_go_on_together() {
+    let _watchdog = Watchdog::start();
+    let (event, gone) = (&unnamed(), &AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                assert_eq!(event.wait(Patience::ENDLESS), Ok(()));
+                gone.fetch_add(1, Relaxed);
+            });
+        }
+        wait_until(|| event.stat().waits == 8);
+        assert_eq!(gone.load(Relaxed), 0);
+        event.set();
+    });
+    assert_eq!(
+        event.stat(),
+        Stat {
+            set: true,
+            sets: 1,
+            waits: 8
+        }
+    );
+}
+
+#[test]
+fn two_processes_take_turns() {
+    /// How often.
+    const ROUNDS: u64 = 2000;
+    alone(|| {
+        let (there, back, words) = (unnamed(), unnamed(), shared_words(1));
+        let other = fork(|| {
+            for round in 0..ROUNDS {
+                there.wait(Patience::ENDLESS).unwrap();
+                there.clear();
+                assert_eq!(words[0].load(Relaxed), 2 * round + 1);
+                words[0].store(2 * round + 2, Relaxed);
+                back.set();
+            }
+        });
+        for round in 0..ROUNDS {
+            words[0].store(2 * round + 1, Relaxed);
+            there.set();
+            back.wait(Patience::ENDLESS).unwrap();
+            back.clear();
+            assert_eq!(words[0].load(Relaxed), 2 * round + 2);
+        }
+        other.succeed();
+        assert_eq!((there.stat().sets, back.stat().sets), (ROUNDS, ROUNDS));
+    });
+}
+
+#[test]
+fn set_and_clear_lets_all_go_on_who_had_begun_to_wait() {
+    alone(|| {
+        let event = unnamed();
+        for _ in 0..50 {
+            let waiters = [(); 3].map(|()| waiter(&event));
+            event.set();
+            event.clear();
+            waiters.into_iter().for_each(Child::succeed);
+            refused!(WouldBlock, event.wait(Patience::NONE));
+        }
+        assert_eq!(
+            event.stat(),
+            Stat {
+                set: false,
+                sets: 50,
+                waits: 150
+            }
+        );
+    });
+}
+
+#[test]
+fn whoever_dies_while_waiting_holds_up_nobody() {
+    alone(|| {
+        let event = unnamed();
+        for _ in 0..10 {
+            let (dying, living) = ([(); 3].map(|()| waiter(&event)), waiter(&event));
+            dying.into_iter().for_each(Child::kill);
+            event.set();
+            living.succeed();
+            event.clear();
+        }
+    });
+}
+
+#[test]
+fn a_wake_that_was_lost_is_made_up_for() {
+    alone(|| {
+        let segment = full(4096);
+        let event = Event::at(&segment, 0, Create::Always).unwrap();
+        let waiting = waiter(&event);
+        assert_eq!(word(&segment, WORD), WAITERS);
+        // As it is when whoever sets it dies behind its exchange.
+        set_word(&segment, WORD, 4 | SET);
+        waiting.succeed();
+        event.clear();
+        // Nor does anybody rely on the mark.
+        let waiting = waiter(&event);
+        set_word(&segment, WORD, 4);
+        event.set();
+        waiting.succeed();
+    });
+}
+
+#[test]
+fn nobody_needs_to_be_a_participant() {
+    alone(|| {
+        let (folder, words) = (Folder::new(), shared_words(1));
+        let named = Named {
+            participants: 1,
+            directory: folder.directory(),
+            ..Named::default()
+        };
+        let event = Event::named(c"a", Create::Always, &named).unwrap();
+        let others = [(); 5].map(|()| {
+            fork(|| {
+                let event = Event::named(c"a", Create::Never, &named).unwrap();
+                words[0].fetch_add(1, Relaxed);
+                event.wait(Patience::ENDLESS).unwrap();
+                event.set();
+                event.clear();
+                event.set();
+            })
+        });
+        wait_until(|| words[0].load(Relaxed) == 5);
+        event.set();
+        others.into_iter().for_each(Child::succeed);
+        let header = event.segment().stat().unwrap().header.unwrap();
+        assert_eq!(header.participants, 1);
+        event.unlink().unwrap();
+    });
+}
+
+#[test]
+fn as_long_as_was_asked_for_at_least() {
+    let event = unnamed();
+    for milliseconds in [0, 1, 30] {
+        let time = Duration::from_millis(milliseconds);
+        let begin = Instant::now();
+        refused!(Timeout, event.wait(within(time.as_nanos() as u64)));
+        assert!(begin.elapsed() >= time);
+    }
+    assert!(!event.is_set());
+}
+
+#[test]
+fn times_without_end_are_times() {
+    alone(|| {
+        let event = unnamed();
+        for time in [1 << 53, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
+            let before = event.stat().waits;
+            let waiter = fork(|| assert_eq!(event.wait(within(time)), Ok(())));
+            wait_until(|| event.stat().waits > before);
+            event.set();
+            waiter.succeed();
+            assert_eq!(event.wait(within(time)), Ok(()));
+            event.clear();
+        }
+    });
+}
+
+/// How many signals have come.
+static SIGNALS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn count(_: i32) {
+    SIGNALS.fetch_add(1, Relaxed);
+}
+
+/// Has SIGUSR1 interrupt system calls.
+fn catch_signals() {
+    let action = SigAction::new(
+        SigHandler::Handler(count),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler only adds to an atomic word.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
+}
+
+extern "C" fn hook(words: *mut c_void) -> i32 {
+    // SAFETY: `install` was given two words that live as long as the process.
+    let words = unsafe { std::slice::from_raw_parts(words.cast::<AtomicU64>(), 2) };
+    words[0].fetch_add(1, Relaxed);
+    words[1].load(Relaxed) as i32
+}
+
+/// Has the hook count its calls in the first word, and return the second.
+fn install(words: &'static [AtomicU64]) {
+    assert!(words.len() >= 2);
+    // SAFETY: the hook may be called from any thread, and its words live as long as the process.
+    let status = unsafe { shmkit_set_interrupt(Some(hook), words.as_ptr().cast_mut().cast()) };
+    assert_eq!(status, 0);
+}
+
+#[test]
+fn signals_do_not_end_a_wait_but_the_hook_does() {
+    alone(|| {
+        let (event, words) = (unnamed(), shared_words(2));
+        let patient = fork(|| {
+            catch_signals();
+            install(words);
+            words[1].store(1, Relaxed);
+            assert_eq!(event.wait(Patience::ENDLESS), Ok(()));
+            assert!(SIGNALS.load(Relaxed) > 0);
+            assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
+        });
+        wait_until(|| event.stat().waits == 1);
+        fork(|| {
+            for _ in 0..50 {
+                kill(patient.pid(), Signal::SIGUSR1).unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
+        .succeed();
+        event.set();
+        patient.succeed();
+        event.clear();
+
+        words[1].store(0, Relaxed);
+        let interruptible = fork(|| {
+            install(words);
+            let patience = Patience {
+                limit: Limit::Forever,
+                interruptible: true,
+            };
+            refused!(Interrupted, event.wait(patience));
+        });
+        // It is asked after each sleep, and goes on until it says otherwise.
+        wait_until(|| words[0].load(Relaxed) > 3);
+        words[1].store(1, Relaxed);
+        interruptible.succeed();
+        refused!(WouldBlock, event.wait(Patience::NONE));
+    });
+}
+
+#[test]
+fn whatever_bytes_stand_there() {
+    let segment = full(4096);
+    let event = Event::at(&segment, 0, Create::Always).unwrap();
+    let any = [
+        0,
+        SET,
+        WAITERS,
+        SET | WAITERS,
+        u64::MAX,
+        u64::MAX - 1,
+        u64::MAX - 3,
+        1 << 32,
+        1 << 63,
+    ];
+    for bits in any {
+        set_word(&segment, WORD, bits);
+        set_word(&segment, WORD + 8, u64::MAX);
+        assert_eq!(event.is_set(), bits & SET != 0);
+        match event.wait(within(1_000_000)) {
+            Ok(()) => assert_ne!(bits & SET, 0),
+            error => drop(refused!(Timeout, error)),
+        }
+        event.set();
+        assert_eq!(event.wait(Patience::NONE), Ok(()));
+        assert!(event.is_set() && event.stat().set);
+        event.clear();
+        assert!(!event.is_set());
+        refused!(WouldBlock, event.wait(Patience::NONE));
+    }
+}
+
+#[test]
+fn a_count_at_its_end_begins_anew() {
+    alone(|| {
+        let segment = full(4096);
+        let event = Event::at(&segment, 0, Create::Always).unwrap();
+        set_word(&segment, WORD, !(SET | WAITERS));
+        assert_eq!(event.stat().sets, u64::MAX / 4);
+        let waiting = waiter(&event);
+        event.set();
+        event.clear();
+        waiting.succeed();
+        assert_eq!(event.stat().sets, 0);
+    });
+}
+
+#[test]
+fn by_name() {
+    let (name, folder) = (Name::new(), Folder::new());
+    let options = Named {
+        mode: Some(0o640),
+        participants: 3,
+        directory: folder.directory(),
+        ..Named::default()
+    };
+    refused!(NotFound, told(Event::named(&name, Create::Never, &options)));
+    let made = Event::named(&name, Create::IfMissing, &options).unwrap();
+    refused!(Exists, told(Event::named(&name, Create::Always, &options)));
+    let plain = Named {
+        participants: 0,
+        mode: None,
+        ..options.clone()
+    };
+    let found = Event::named(&name, Create::Never, &plain).unwrap();
+    let stat = found.segment().stat().unwrap();
+    assert_eq!(
+        (stat.file.mode, stat.header.unwrap().participants, stat.size),
+        (0o640, 3, Event::SIZE)
+    );
+    made.set();
+    assert!(found.is_set());
+    let kind = refused!(
+        WrongKind,
+        told(Lock::named(
+            &name,
+            Create::Never,
+            &shmkit::lock::Options {
+                named: plain,
+                ..Default::default()
+            }
+        ))
+    );
+    assert!(kind.text.contains("Event"), "{kind}");
+    made.unlink().unwrap();
+    refused!(NotFound, found.unlink());
+    assert!(folder.entries().is_empty());
+    for (wrong, name) in [(4097, c"a"), (0, c"a/b")] {
+        let options = Named {
+            participants: wrong,
+            ..options.clone()
+        };
+        refused!(Invalid, told(Event::named(name, Create::Always, &options)));
+    }
+}
+
+#[test]
+fn at_an_offset() {
+    let segment = full(4096);
+    refused!(NotFound, told(Event::at(&segment, 128, Create::Never)));
+    let made = Event::at(&segment, 128, Create::IfMissing).unwrap();
+    refused!(Exists, told(Event::at(&segment, 128, Create::Always)));
+    let found = Event::at(&segment, 128, Create::Never).unwrap();
+    made.set();
+    assert!(found.is_set() && found.offset() == 128 && Event::SIZE == 64);
+    refused!(Invalid, made.unlink());
+    refused!(Invalid, made.hand_over());
+    for offset in [1, 8, 63, 96, 4033, 4096, 1 << 63, u64::MAX, u64::MAX - 63] {
+        refused!(
+            Invalid,
+            told(Event::at(&segment, offset, Create::IfMissing))
+        );
+        refused!(Invalid, told(Event::at(&segment, offset, Create::Never)));
+    }
+    for kind in (1..=16).filter(|kind| *kind != Kind::Event as u64) {
+        set_word(&segment, 256, kind);
+        for create in [Create::Never, Create::IfMissing] {
+            refused!(WrongKind, told(Event::at(&segment, 256, create)));
+        }
+    }
+    // A new one forgets what was there before.
+    for byte in &segment.bytes().unwrap()[520..576] {
+        byte.store(0xff, Relaxed);
+    }
+    let new = Event::at(&segment, 512, Create::Always).unwrap();
+    assert_eq!(
+        new.stat(),
+        Stat {
+            set: false,
+            sets: 0,
+            waits: 0
+        }
+    );
+    let plain = Arc::new(Segment::create(None, 4096, &segment::Options::default()).unwrap());
+    refused!(WrongKind, told(Event::at(&plain, 0, Create::IfMissing)));
+    let reading = segment::Options {
+        readonly: true,
+        ..segment::Options::default()
+    };
+    let reader = Arc::new(Segment::open_fd(segment.fd(), 0, &reading).unwrap());
+    refused!(Permission, told(Event::at(&reader, 128, Create::Never)));
+    drop((segment, made));
+    found.clear();
+    assert!(!found.is_set());
+}
+
+#[test]
+fn handed_over_and_without_a_name() {
+    alone(|| {
+        let event = unnamed();
+        let (fd, offset) = event.hand_over().unwrap();
+        let child = fork(|| {
+            let found = Event::open_fd(fd, offset, &Named::default()).unwrap();
+            refused!(Invalid, found.unlink());
+            found.wait(Patience::ENDLESS).unwrap();
+            found.clear();
+        });
+        event.set();
+        child.succeed();
+        assert!(!event.is_set());
+        for wrong in [offset + 8, u64::MAX - 63] {
+            refused!(Invalid, told(Event::open_fd(fd, wrong, &Named::default())));
+        }
+        refused!(Invalid, told(Event::open_fd(-1, 0, &Named::default())));
+        let lock = Lock::unnamed(&Default::default()).unwrap();
+        let (fd, other) = lock.hand_over().unwrap();
+        refused!(
+            WrongKind,
+            told(Event::open_fd(fd, other, &Named::default()))
+        );
+        drop(event);
+        assert_ne!(unnamed().offset(), offset, "somebody may have it");
+    });
+}
