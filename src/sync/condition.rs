@@ -11,7 +11,7 @@
 //! | me + NOTIFIED         | it was notified, and is about to take the lock    | 0: it has the lock; NOTIFIED: it was interrupted |
 //! | NOTIFIED              | a notification is left for another waiter         | me + NOTIFIED: one that waited when it was sent |
 //! | dead + NOTIFIED       | likewise: its process died before it had the lock | likewise; 0: notify, which sends it to the next one |
-//! | dead + WAITING …      | its process is dead                               | dead + NOTIFIED: notify                    |
+//! | dead + WAITING …      | its process is dead                               | dead + NOTIFIED, or 0: notify              |
 //!
 //! Cells that are left or the dead's become me + WAITING where there are no others; a notification that is left only
 //! when nobody waits any more who waited when it was sent. Cells are taken, notified and given back by who holds the
@@ -448,8 +448,8 @@ impl<'a> Condition<'a> {
             return Ok(());
         }
         let mut left = count;
-        // Each cell is sent one at the most; hostile bytes may say something else every time.
-        for _ in 0..used.len() {
+        // Each cell is sent one or freed, once it may have gone to sleep; hostile bytes may say something new every time.
+        for _ in 0..2 * used.len() {
             if left == 0 {
                 break;
             }
@@ -457,12 +457,19 @@ impl<'a> Condition<'a> {
             let Some(oldest) = waiting.min_by_key(|cell| cell.age()) else {
                 break;
             };
-            // 1. Whoever it is wakes up while we ask whether it lives.
+            // 1. Who looks would wait for the lock while we ask whether it lives, so that is asked first.
+            let seen = oldest.load();
+            let asleep = seen & ASLEEP != 0;
+            if !asleep && is_waiting(seen) && is_gone(seen, life) {
+                oldest.swap(seen, 0);
+                continue;
+            }
             let Some(sent) = self.send(oldest) else {
                 continue;
             };
-            // 2. What the dead were sent goes to the next, unless another waiter has taken it meanwhile.
-            if is_gone(sent, life) && oldest.swap(sent, 0) {
+            // 2. Who sleeps wakes up while we ask. What the dead were sent goes to the next, unless another waiter has
+            //    taken it meanwhile.
+            if asleep && is_gone(sent, life) && oldest.swap(sent, 0) {
                 continue;
             }
             Words::count(&self.words.notified);
