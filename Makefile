@@ -219,10 +219,11 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 	@touch $@
 
 # BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
-bench: $(VENV)/.bench $(TARGET)/bench/segment $(TARGET)/bench/lock $(TARGET)/bench/increment.stamp
+bench: $(VENV)/.bench $(TARGET)/bench/segment $(TARGET)/bench/lock $(TARGET)/bench/semaphore $(TARGET)/bench/increment.stamp
 	$(SAY) 'the speed of it beside its peers'
 	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
 	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
+	$(BIN)/python benches/semaphore.py --program $(TARGET)/bench/semaphore $(BENCH)
 
 # --- installing, generating, cleaning ------------------------------------------------------------------------------
 

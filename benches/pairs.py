@@ -45,6 +45,7 @@ BENCHES = {
         *("alone", "many", "contended", "crowded", "handoff", "killed", "waiter", "participants"),
         *("python alone", "python contended", "python nogil"),
     ),
+    "semaphores": ("semaphore alone", "semaphore turns", "python semaphore", "python semaphore turns"),
 }
 
 
