@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of the C ABI in the order in which the header has them.
-const ORDER: [&str; 10] = [
+const ORDER: &[&str] = &[
     "version",
     "status",
     "interrupt",
@@ -19,6 +19,7 @@ const ORDER: [&str; 10] = [
     "rlock",
     "semaphore",
     "event",
+    "condition",
 ];
 
 /// What the header says before anything else.

@@ -83,6 +83,7 @@ MODULES = cythonize(
         module("rlock"),
         module("semaphore"),
         module("event"),
+        module("condition"),
     ],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),
     include_path=["cython"],

@@ -179,7 +179,7 @@ impl Semaphore {
 
     /// Makes one without a name: threads and children have it, and whoever is handed its descriptor and place.
     pub fn unnamed(options: &Options) -> Result<Semaphore> {
-        options.place(Create::Always, |recipe| Placed::unnamed(recipe))
+        options.place(Create::Always, Placed::unnamed)
     }
 
     /// Makes or finds the semaphore of this name: a file that holds it alone.

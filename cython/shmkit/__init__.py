@@ -18,6 +18,7 @@ __pyx_capi__ = _capsules.table()
 
 from ._mutex import LockInfo
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
+from .condition import Condition, ConditionInfo
 from .event import Event, EventInfo
 from .limits import Limits, limits
 from .lock import Lock
@@ -29,6 +30,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BoundedSemaphore",
+    "Condition",
+    "ConditionInfo",
     "Corrupt",
     "Event",
     "EventInfo",

@@ -4,6 +4,8 @@ from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
+from .condition import Condition as Condition
+from .condition import ConditionInfo as ConditionInfo
 from .event import Event as Event
 from .event import EventInfo as EventInfo
 from .limits import Limits as Limits
@@ -21,6 +23,8 @@ __pyx_capi__: dict[str, object]
 
 __all__ = [
     "BoundedSemaphore",
+    "Condition",
+    "ConditionInfo",
     "Corrupt",
     "Event",
     "EventInfo",

@@ -81,7 +81,8 @@ impl Words {
     /// Sets it, and wakes all who wait.
     #[inline(always)]
     pub fn set(&self) {
-        let mut seen = self.word.load(Ordering::Relaxed);
+        // A guess, because a look would have the word come here twice: to be read, and to be changed.
+        let mut seen = 0;
         loop {
             // Even what changes nothing is an exchange. Who clears it and then looks whether there is work either comes
             // after that, and finds the work of who has set it, or before, and then it is not set.
@@ -127,7 +128,7 @@ impl Words {
     /// As `wait`, by who has begun to wait when the word was `begun`.
     #[cold]
     pub(super) fn wait_since(&self, begun: u64, patience: Patience, spins: &Spins) -> Result<()> {
-        let mut wait = Wait::new(patience, spins);
+        let mut wait = Wait::new(patience, spins).eager();
         let mut sleeps = false;
         loop {
             let seen = self.load();

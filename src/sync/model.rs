@@ -2,7 +2,9 @@
 //!
 //! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
 
+mod condition;
 mod event;
+mod semaphore;
 
 use super::lock::Words;
 use super::wait::Spins;
@@ -15,14 +17,12 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
-mod semaphore;
-
-pub(super) fn id(slot: usize) -> Id {
+fn id(slot: usize) -> Id {
     Id::of(slot as u64 + 1 | (slot as u64 + 1) << 13).expect("an owner")
 }
 
 /// Everybody lives but these, once they have died.
-pub(super) struct World {
+struct World {
     mortals: [(Id, AtomicBool); 2],
 }
 
@@ -42,10 +42,9 @@ impl World {
 
 impl Life for World {
     fn is_dead(&self, id: Id) -> Result<bool> {
-        let mortal = self
-            .mortals
-            .iter()
-            .find(|mortal| mortal.0.ticket() == id.ticket());
+        // Cells know the ticket alone.
+        let mut mortals = self.mortals.iter();
+        let mortal = mortals.find(|mortal| mortal.0.ticket() == id.ticket());
         // PAIRS model.death, as the kernel's unlocking does: what the dead did is seen by who finds it dead.
         Ok(mortal.is_some_and(|mortal| mortal.1.load(Ordering::Acquire)))
     }
@@ -108,7 +107,7 @@ impl Shared {
     }
 }
 
-pub(super) fn each(count: usize, body: impl Fn(usize) + Clone + Send + 'static) {
+fn each(count: usize, body: impl Fn(usize) + Clone + Send + 'static) {
     let threads: Vec<_> = (1..count)
         .map(|number| {
             let body = body.clone();
@@ -121,7 +120,7 @@ pub(super) fn each(count: usize, body: impl Fn(usize) + Clone + Send + 'static) 
     }
 }
 
-pub(super) fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.check(body);

@@ -293,7 +293,7 @@ impl Words {
 
     /// Takes the word from `seen` to another value, and returns it.
     fn change(&self, seen: u64, value: u64) -> std::result::Result<u64, u64> {
-        let new = value * ONE | seen & (ONE - 1);
+        let new = (value * ONE) | seen & (ONE - 1);
         let new = match seen & WAITERS {
             0 => new,
             _ => advanced(new),

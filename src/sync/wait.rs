@@ -21,10 +21,14 @@ const MOST_SPINS: u64 = 1000;
 /// them an owner that comes again finds everything in its own cache; more would make hand-overs late.
 const MOST_BETWEEN_LOOKS: u64 = 16;
 
-/// How often waiting threads of this process have lately looked before what they waited for came: for one object, not
-/// shared.
+/// Of so many waits that end in a sleep an eager one spins as long as it may. Two that wait for each other and both sleep
+/// go on sleeping, because a wake takes longer than they spin; where one of them spins they find back.
+const TRY_AGAIN: u64 = 8;
+
+/// How often waiting threads of this process have lately looked before what they waited for came, and how many eager
+/// waits have ended in a sleep since one did not: for one object, not shared.
 #[derive(Debug, Default)]
-pub struct Spins(std::sync::atomic::AtomicU64);
+pub struct Spins(std::sync::atomic::AtomicU64, std::sync::atomic::AtomicU64);
 
 impl Spins {
     fn limit(&self) -> u64 {
@@ -38,6 +42,14 @@ impl Spins {
         let old = self.0.load(std::sync::atomic::Ordering::Relaxed);
         let new = (old * 7 + spins) / 8;
         self.0.store(new, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn note_sleep(&self) {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn tries_again(&self) -> bool {
+        self.1.load(std::sync::atomic::Ordering::Relaxed) % TRY_AGAIN == TRY_AGAIN - 1
     }
 }
 
@@ -57,6 +69,7 @@ pub struct Wait<'a> {
     limit: u64,
     spun: u64,
     pauses: u64,
+    eager: bool,
     slept: bool,
     /// As of the last look at the clock; none before the first.
     times: Option<Times>,
@@ -75,9 +88,23 @@ impl<'a> Wait<'a> {
             },
             spun: 0,
             pauses: 1,
+            eager: false,
             slept: false,
             times: None,
             slice: SHORTEST,
+        }
+    }
+
+    /// Makes it eager: it looks as often as it can. For what is passed to and fro, and nobody works on meanwhile.
+    pub fn eager(self) -> Wait<'a> {
+        let limit = match self.limit > 0 && self.spins.tries_again() {
+            true => MOST_SPINS,
+            false => self.limit,
+        };
+        Wait {
+            eager: true,
+            limit,
+            ..self
         }
     }
 
@@ -90,7 +117,9 @@ impl<'a> Wait<'a> {
             spin_loop();
         }
         self.spun += self.pauses;
-        self.pauses = (2 * self.pauses).min(MOST_BETWEEN_LOOKS);
+        if !self.eager {
+            self.pauses = (2 * self.pauses).min(MOST_BETWEEN_LOOKS);
+        }
         true
     }
 
@@ -98,6 +127,9 @@ impl<'a> Wait<'a> {
     pub fn learn(&self) {
         if self.limit > 0 && !self.slept {
             self.spins.learn(self.spun);
+        }
+        if self.eager && self.slept {
+            self.spins.note_sleep();
         }
     }
 

@@ -89,38 +89,36 @@ pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
 mod model {
     use super::{AtomicU64, Awake, Bed};
     use crate::sys::atomic::Ordering;
-    use loom::sync::{Condvar, Mutex, MutexGuard};
+    use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-    /// How many words a model has that somebody sleeps on.
-    const WORDS: usize = 4;
+    /// Who sleeps, on which word, and where: by this it is woken.
+    struct Sleeper {
+        word: *const AtomicU64,
+        bed: Bed,
+        bell: Arc<Condvar>,
+    }
 
-    /// Of each word: its address, and how many sleep in each bed, the first ones first.
-    type Sleepers = Mutex<[(usize, [usize; 2]); WORDS]>;
+    // SAFETY: the address is only a name; nothing is read or written there.
+    unsafe impl Send for Sleeper {}
 
     loom::lazy_static! {
-        static ref BEDS: (Sleepers, [[Condvar; 2]; WORDS]) = Default::default();
+        static ref SLEEPERS: Mutex<Vec<Sleeper>> = Mutex::new(Vec::new());
     }
 
-    fn sleepers<'a>() -> MutexGuard<'a, [(usize, [usize; 2]); WORDS]> {
-        BEDS.0.lock().expect("nobody panics")
-    }
-
-    /// Returns the number of a word: a new one gets the next.
-    fn number(sleepers: &mut [(usize, [usize; 2]); WORDS], word: &AtomicU64) -> usize {
-        let address = std::ptr::from_ref(word).addr();
-        let known = sleepers.iter().position(|entry| entry.0 == address);
-        let number = known.or_else(|| sleepers.iter().position(|entry| entry.0 == 0));
-        let number = number.expect("no more words than that");
-        sleepers[number].0 = address;
-        number
+    fn sleepers() -> MutexGuard<'static, Vec<Sleeper>> {
+        SLEEPERS.lock().expect("nobody panics")
     }
 
     pub fn wait(word: &AtomicU64, expected: u64, _deadline: u64, bed: Bed) -> Awake {
         let mut sleepers = sleepers();
         if word.load(Ordering::Relaxed) as u32 == expected as u32 {
-            let (number, bed) = (number(&mut sleepers, word), usize::from(bed != Bed::First));
-            sleepers[number].1[bed] += 1;
-            drop(BEDS.1[number][bed].wait(sleepers).expect("nobody panics"));
+            let bell = Arc::new(Condvar::new());
+            sleepers.push(Sleeper {
+                word,
+                bed,
+                bell: bell.clone(),
+            });
+            drop(bell.wait(sleepers).expect("nobody panics"));
         }
         Awake::Changed
     }
@@ -128,14 +126,18 @@ mod model {
     /// Of both kinds the others are woken first: the kernel goes by who came first, which may be either.
     pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
         let mut sleepers = sleepers();
-        let number = number(&mut sleepers, word);
         let mut left = count;
-        for kind in [1, 0] {
-            let meant = bed == Bed::Any || (bed == Bed::First) == (kind == 0);
-            while meant && left > 0 && sleepers[number].1[kind] > 0 {
-                sleepers[number].1[kind] -= 1;
+        for kind in [Bed::Other, Bed::First] {
+            let meant = |sleeper: &Sleeper| {
+                std::ptr::eq(sleeper.word, word)
+                    && sleeper.bed == kind
+                    && (bed == Bed::Any || bed == kind)
+            };
+            while left > 0
+                && let Some(index) = sleepers.iter().position(meant)
+            {
                 left -= 1;
-                BEDS.1[number][kind].notify_one();
+                sleepers.remove(index).bell.notify_one();
             }
         }
         left < count

@@ -1,0 +1,98 @@
+"""Events beside their peers: words, futexes and sem_t from C, multiprocessing from Python."""
+
+import itertools
+import multiprocessing
+import time
+
+import pairs
+import shmkit
+
+ALONE = "C: set, wait and clear, nobody else is there"
+RUNNING = "C: round trip between two processes that look for each other"
+ASLEEP = "C: round trip between two processes that sleep"
+PYTHON = "Python: round trip between two processes"
+PY_ALONE = "Python: set(); wait(); clear()"
+
+COMPARISONS = [
+    pairs.Comparison("event alone", "shmkit", "exchanges", None, ALONE),
+    pairs.Comparison("event alone", "shmkit", "sem_t", None, ALONE),
+    pairs.Comparison("event running", "shmkit", "words", None, RUNNING),
+    pairs.Comparison("event running", "shmkit", "sem_t", None, RUNNING),
+    pairs.Comparison("event running", "shmkit", "raw futex", None, RUNNING),
+    pairs.Comparison("event asleep", "shmkit", "raw futex, deadline", 1, ASLEEP),
+    pairs.Comparison("event asleep", "shmkit", "raw futex", None, ASLEEP),
+    pairs.Comparison("event asleep", "shmkit", "sem_t", None, ASLEEP),
+    pairs.Comparison("python event", "shmkit", "multiprocessing", 0.35, PYTHON),
+    pairs.Comparison("python event alone", "shmkit", "multiprocessing", None, PY_ALONE),
+]
+
+EVENTS = {"shmkit": shmkit.Event, "multiprocessing": multiprocessing.get_context("fork").Event}
+
+
+def answer(there, back):
+    """Wait for one event and set the other, for ever."""
+    while True:
+        there.wait()
+        there.clear()
+        back.set()
+
+
+def round_trips(there, back):
+    """Make a contender that sets one event and waits for the other."""
+
+    def turn(rounds):
+        each = itertools.repeat(None, rounds)
+        begin = time.perf_counter()
+        for _ in each:
+            there.set()
+            back.wait()
+            back.clear()
+        return time.perf_counter() - begin
+
+    return turn
+
+
+def bench_round_trips(count, samples):
+    """Measure round trips to a process that answers."""
+    context = multiprocessing.get_context("fork")
+    contenders, helpers = {}, []
+    try:
+        for name, kind in EVENTS.items():
+            there, back = kind(), kind()
+            helpers.append(context.Process(target=answer, args=(there, back), daemon=True))
+            helpers[-1].start()
+            contenders[name] = round_trips(there, back)
+        for sample in pairs.measure(contenders, count):
+            samples.add("python event", sample)
+    finally:
+        for helper in helpers:
+            helper.kill()
+            helper.join()
+
+
+def alone(event):
+    """Make a contender that sets it, waits for it and clears it."""
+
+    def turn(rounds):
+        each = itertools.repeat(None, rounds)
+        begin = time.perf_counter()
+        for _ in each:
+            event.set()
+            event.wait()
+            event.clear()
+        return time.perf_counter() - begin
+
+    return turn
+
+
+def bench_alone(count, samples):
+    """Measure an event that nobody else uses."""
+    for sample in pairs.measure({name: alone(kind()) for name, kind in EVENTS.items()}, count):
+        samples.add("python event alone", sample)
+
+
+FROM_PYTHON = {"python event": bench_round_trips, "python event alone": bench_alone}
+FIGURES = [pairs.Figure("event running", "shmkit", "s", 1e-6, RUNNING)]
+
+if __name__ == "__main__":
+    pairs.main(__doc__, "events", from_python=FROM_PYTHON, comparisons=COMPARISONS, wanted=FIGURES)
