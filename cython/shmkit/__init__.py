@@ -18,8 +18,8 @@ __pyx_capi__ = _capsules.table()
 
 from ._mutex import LockInfo
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
-from .event import Event, EventInfo
 from .condition import Condition, ConditionInfo
+from .event import Event, EventInfo
 from .limits import Limits, limits
 from .lock import Lock
 from .rlock import RLock
@@ -29,9 +29,9 @@ from .semaphore import BoundedSemaphore, Semaphore, SemaphoreInfo
 __version__ = "0.1.0"
 
 __all__ = [
+    "BoundedSemaphore",
     "Condition",
     "ConditionInfo",
-    "BoundedSemaphore",
     "Corrupt",
     "Event",
     "EventInfo",

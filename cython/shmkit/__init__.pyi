@@ -4,10 +4,10 @@ from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
-from .event import Event as Event
-from .event import EventInfo as EventInfo
 from .condition import Condition as Condition
 from .condition import ConditionInfo as ConditionInfo
+from .event import Event as Event
+from .event import EventInfo as EventInfo
 from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
@@ -22,9 +22,9 @@ __version__: str
 __pyx_capi__: dict[str, object]
 
 __all__ = [
+    "BoundedSemaphore",
     "Condition",
     "ConditionInfo",
-    "BoundedSemaphore",
     "Corrupt",
     "Event",
     "EventInfo",

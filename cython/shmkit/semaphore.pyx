@@ -150,14 +150,7 @@ cdef class Semaphore(Object):
         handle = <shmkit_semaphore *> self._handle
         if handle is NULL:
             raise self._closed()
-        if self._undo:
-            # It may have to wait for another process, which may need the interpreter.
-            self._busy += 1
-            with nogil:
-                status = shmkit_semaphore_release(handle, count)
-            self.leave()
-        else:
-            status = shmkit_semaphore_release(handle, count)
+        status = shmkit_semaphore_release(handle, count)
         if status == SHMKIT_ERR_OVERFLOW:
             error = ValueError("semaphore released too many times: there would be more permits than there may be")
             error.status = status
