@@ -17,9 +17,10 @@ const ORDER: &[&str] = &[
     "segment",
     "lock",
     "rlock",
+    "rwlock",
     "semaphore",
-    "event",
     "condition",
+    "event",
 ];
 
 /// What the header says before anything else.

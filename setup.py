@@ -82,6 +82,7 @@ MODULES = cythonize(
         module("lock"),
         module("rlock"),
         module("semaphore"),
+        module("rwlock"),
         module("event"),
         module("condition"),
     ],

@@ -11,6 +11,7 @@ pub mod lock;
 #[cfg(all(loom, test))]
 mod model;
 pub mod rlock;
+pub mod rwlock;
 pub mod semaphore;
 pub mod undo;
 pub mod wait;

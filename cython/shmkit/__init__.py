@@ -23,6 +23,7 @@ from .event import Event, EventInfo
 from .limits import Limits, limits
 from .lock import Lock
 from .rlock import RLock
+from .rwlock import RWLock, RWLockInfo
 from .segment import SegmentInfo, SharedMemory
 from .semaphore import BoundedSemaphore, Semaphore, SemaphoreInfo
 
@@ -41,6 +42,8 @@ __all__ = [
     "NotOwner",
     "OwnerDied",
     "RLock",
+    "RWLock",
+    "RWLockInfo",
     "SegmentInfo",
     "Semaphore",
     "SemaphoreInfo",

@@ -12,6 +12,8 @@ from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
 from .rlock import RLock as RLock
+from .rwlock import RWLock as RWLock
+from .rwlock import RWLockInfo as RWLockInfo
 from .segment import SegmentInfo as SegmentInfo
 from .segment import SharedMemory as SharedMemory
 from .semaphore import BoundedSemaphore as BoundedSemaphore
@@ -34,6 +36,8 @@ __all__ = [
     "NotOwner",
     "OwnerDied",
     "RLock",
+    "RWLock",
+    "RWLockInfo",
     "SegmentInfo",
     "Semaphore",
     "SemaphoreInfo",

@@ -6,7 +6,8 @@ import os
 from cpython.exc cimport PyErr_Occurred
 from libc.stdint cimport int32_t
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID,
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_DEADLOCK, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INTERRUPTED,
+    SHMKIT_ERR_INVALID,
     SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_NOT_OWNER, SHMKIT_ERR_OVERFLOW,
     SHMKIT_ERR_PERMISSION, SHMKIT_ERR_SYSTEM, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_UNSUPPORTED, SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_VERSION_MISMATCH,
     SHMKIT_ERR_WRONG_KIND, SHMKIT_VERSION, shmkit_check_version, shmkit_last_error, shmkit_set_interrupt,
@@ -62,6 +63,7 @@ cdef dict _PLAIN = {
     SHMKIT_ERR_NOT_OWNER: NotOwner,
     SHMKIT_ERR_OVERFLOW: OverflowError,
     SHMKIT_ERR_TIMEOUT: TimeoutError,
+    SHMKIT_ERR_DEADLOCK: RuntimeError,
 }
 
 # Statuses whose exception is an OSError: its errno chooses the subclass. Here where the kernel gave none.

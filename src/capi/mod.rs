@@ -8,6 +8,7 @@ pub mod interrupt;
 pub mod limits;
 pub mod lock;
 pub mod rlock;
+pub mod rwlock;
 pub mod segment;
 pub mod semaphore;
 pub mod status;

@@ -4,6 +4,7 @@
 
 mod condition;
 mod event;
+mod rwlock;
 mod semaphore;
 
 use super::lock::Words;

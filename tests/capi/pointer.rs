@@ -7,6 +7,7 @@ use shmkit::capi::condition::*;
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::capi::lock::*;
 use shmkit::capi::rlock::*;
+use shmkit::capi::rwlock::*;
 use shmkit::capi::semaphore::*;
 
 /// Returns an address that no type but bytes can stand at.
@@ -325,6 +326,25 @@ fn every_exported_function_recognises_null() {
         shmkit_rlock_stat(null(), null_mut());
         shmkit_rlock_unlink(null_mut());
         shmkit_rlock_close(null_mut());
+        shmkit_rwlock_size(null(), null_mut());
+        shmkit_rwlock_create(null(), null(), null_mut());
+        shmkit_rwlock_open(null(), null(), null_mut());
+        shmkit_rwlock_open_or_create(null(), null(), null_mut());
+        shmkit_rwlock_create_at(null(), 0, null(), null_mut());
+        shmkit_rwlock_open_at(null(), 0, null(), null_mut());
+        shmkit_rwlock_open_fd(0, 0, null(), null_mut());
+        shmkit_rwlock_fd(null(), null_mut(), null_mut());
+        shmkit_rwlock_segment(null(), null_mut());
+        shmkit_rwlock_acquire_read(null_mut(), 0, 0, null_mut());
+        shmkit_rwlock_release_read(null_mut());
+        shmkit_rwlock_acquire_write(null_mut(), 0, 0, null_mut());
+        shmkit_rwlock_release_write(null_mut());
+        shmkit_rwlock_upgrade(null_mut(), 0, 0);
+        shmkit_rwlock_downgrade(null_mut());
+        shmkit_rwlock_mark_consistent(null_mut());
+        shmkit_rwlock_stat(null(), null_mut());
+        shmkit_rwlock_unlink(null_mut());
+        shmkit_rwlock_close(null_mut());
         shmkit_condition_size(null(), null_mut());
         shmkit_condition_create(null(), null(), null_mut());
         shmkit_condition_open(null(), null(), null_mut());

@@ -16,12 +16,7 @@ use shmkit::capi::wait::{SHMKIT_FOREVER, SHMKIT_NOWAIT};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What a status that has no call of its own yet belongs to.
-const NOT_YET: [shmkit_status; 4] = [
-    SHMKIT_ERR_BROKEN,
-    SHMKIT_ERR_EMPTY,
-    SHMKIT_ERR_FULL,
-    SHMKIT_ERR_DEADLOCK,
-];
+const NOT_YET: [shmkit_status; 3] = [SHMKIT_ERR_BROKEN, SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL];
 
 /// Acquires a lock that has been taken by another process in `fork`, which stays; `lost`: once it was
 /// known there, this process has lost all descriptors.
@@ -184,6 +179,7 @@ fn provoke(
             unsafe { shmkit_lock_release(super::lock::LOCK.unnamed()) }
         }
         SHMKIT_ERR_OVERFLOW => acquire_once_too_often(),
+        SHMKIT_ERR_DEADLOCK => super::rwlock::upgrade_as_second(),
         SHMKIT_ERR_CORRUPT => {
             std::fs::write(folder.path().join("empty"), "").unwrap();
             open(c"empty", given)

@@ -14,6 +14,7 @@ use crate::place;
 use crate::process;
 use crate::random::{self, Storm};
 use crate::report::Report;
+use crate::rwlock;
 use crate::segment;
 use crate::semaphore;
 use crate::series::{Mode, Plan, Series};
@@ -124,6 +125,7 @@ fn ways() -> Vec<Way> {
     ways.extend(in_all_modes(named::operations()));
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));
+    ways.extend(in_all_modes(rwlock::operations()));
     ways.extend(in_all_modes(condition::operations()));
     ways.extend(in_all_modes(semaphore::operations()));
     for broken in Broken::ALL {

@@ -3,6 +3,7 @@
 use crate::conditions::Conditions;
 use crate::event::Events;
 use crate::locks::Locks;
+use crate::rwlock::RwLocks;
 use crate::semaphore::Semaphores;
 use shmkit::capi::lock::shmkit_lock;
 use shmkit::capi::segment::{shmkit_segment, shmkit_segment_options};
@@ -115,6 +116,7 @@ pub struct Library {
     /// Those of locks, and those of recursive locks.
     pub(crate) locks: [Locks; 2],
     pub(crate) events: Events,
+    pub(crate) rwlocks: RwLocks,
     pub(crate) conditions: Conditions,
     pub(crate) semaphores: Semaphores,
 }
@@ -140,6 +142,7 @@ impl Library {
                 Locks::find(handle, "shmkit_rlock_")?,
             ],
             events: Events::find(handle, "shmkit_event_")?,
+            rwlocks: RwLocks::find(handle, "shmkit_rwlock_")?,
             conditions: Conditions::find(handle, "shmkit_condition_")?,
             semaphores: Semaphores::find(handle, "shmkit_semaphore_")?,
         })

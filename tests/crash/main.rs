@@ -9,6 +9,7 @@
 //! | what is killed                | at every instruction            | at random times         | broken on purpose |
 //! |-------------------------------|---------------------------------|-------------------------|-------------------|
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
+//! | readers-writer locks          | `rwlock`                        |                         |                   |
 //! | events                        | `event`                         |                         |                   |
 //! | semaphores                    | `semaphore`                     |                         |                   |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
@@ -69,6 +70,8 @@ mod process;
 mod random;
 #[cfg(target_arch = "x86_64")]
 mod report;
+#[cfg(target_arch = "x86_64")]
+mod rwlock;
 #[cfg(target_arch = "x86_64")]
 mod segment;
 #[cfg(target_arch = "x86_64")]

@@ -79,6 +79,24 @@ class EventInfo(ctypes.Structure):
     ]
 
 
+class RWLockOptions(ctypes.Structure):
+    """shmkit_rwlock_options."""
+
+    _fields_ = [*LockOptions._fields_, ("readers", c_uint32), ("reserved", c_uint32)]
+
+
+class RWLockInfo(ctypes.Structure):
+    """shmkit_rwlock_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("writes", "contended", "recoveries", "contended_since", "owner_ticket")),
+        *((name, c_uint64) for name in ("owner_namespace", "offset", "readers")),
+        *((name, c_uint32) for name in ("owner_pid", "reading_processes", "most_readers", "reserved")),
+    ]
+
+
 class ConditionOptions(ctypes.Structure):
     """shmkit_condition_options."""
 
@@ -159,6 +177,8 @@ STRUCTS = {
     "shmkit_limits_info": Limits,
     "shmkit_lock_options": LockOptions,
     "shmkit_lock_info": LockInfo,
+    "shmkit_rwlock_options": RWLockOptions,
+    "shmkit_rwlock_info": RWLockInfo,
     "shmkit_event_options": EventOptions,
     "shmkit_event_info": EventInfo,
     "shmkit_condition_options": ConditionOptions,
@@ -259,6 +279,19 @@ SEMAPHORE_TABLE = {
     "held": [c_void_p, POINTER(c_uint64)],
 }
 TABLE |= {f"shmkit_semaphore_{verb}": (c_int32, arguments) for verb, arguments in SEMAPHORE_TABLE.items()}
+
+
+RWLOCK_TABLE = {
+    **object_table(RWLockOptions, RWLockInfo),
+    "acquire_read": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "release_read": [c_void_p],
+    "acquire_write": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "release_write": [c_void_p],
+    "upgrade": [c_void_p, c_int64, c_uint32],
+    "downgrade": [c_void_p],
+    "mark_consistent": [c_void_p],
+}
+TABLE |= {f"shmkit_rwlock_{verb}": (c_int32, arguments) for verb, arguments in RWLOCK_TABLE.items()}
 
 
 def load():
