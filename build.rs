@@ -21,6 +21,7 @@ const ORDER: &[&str] = &[
     "semaphore",
     "condition",
     "event",
+    "barrier",
 ];
 
 /// What the header says before anything else.

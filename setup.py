@@ -84,6 +84,7 @@ MODULES = cythonize(
         module("semaphore"),
         module("rwlock"),
         module("event"),
+        module("barrier"),
         module("condition"),
     ],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),

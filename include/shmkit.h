@@ -162,6 +162,31 @@
 /** In shmkit_event_info: it is set. */
 #define SHMKIT_EVENT_SET 262144
 
+/** Open what belongs to another user. */
+#define SHMKIT_BARRIER_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_BARRIER_EXCLUSIVE 1048576
+
+/** For shmkit_barrier_wait: the last to come holds the others, until it calls shmkit_barrier_pass. */
+#define SHMKIT_BARRIER_HOLD 2
+
+/** In shmkit_barrier_info: it is broken. */
+#define SHMKIT_BARRIER_BROKEN 262144
+
+/** The most parties a barrier can have. */
+#define SHMKIT_BARRIER_MOST 2048
+
+/**
+ * A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
+ * is a party, of the same process or of others.
+ *
+ * If one is killed while it waits, the barrier is broken, and who waits or comes is told so, within 12 ms after the
+ * kernel has torn the dead process down. One that is killed elsewhere is missed like one that has not come yet: give
+ * waits a time. A handle may be used by all threads at once and by forked children.
+ */
+typedef struct shmkit_barrier shmkit_barrier;
+
 /**
  * A condition: who holds a lock gives it back and waits until somebody who holds it notifies; then has it again. The
  * lock is a shmkit_lock or a shmkit_rlock of the caller's, which is named in each call: always the same one.
@@ -563,6 +588,44 @@ typedef struct shmkit_event_info {
   /** Where it stands in its segment's data, or in its arena. */
   uint64_t offset;
 } shmkit_event_info;
+
+/** How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does. */
+typedef struct shmkit_barrier_options {
+  /** sizeof(shmkit_barrier_options). */
+  uint32_t struct_size;
+  /** SHMKIT_BARRIER_TRUST, SHMKIT_BARRIER_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many must come, 1 to SHMKIT_BARRIER_MOST. Who only opens one need not know: 0. */
+  uint32_t parties;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_barrier_options;
+
+/** What is known of a barrier: each figure as it was at some moment during the call. */
+typedef struct shmkit_barrier_info {
+  /** sizeof(shmkit_barrier_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_BARRIER_BROKEN, or 0. */
+  uint32_t flags;
+  /** How many must come. */
+  uint32_t parties;
+  /** How many wait; 0 of a broken one. */
+  uint32_t waiting;
+  /** How often all were there and went on. */
+  uint64_t turns;
+  /** How often it was broken: by abort, by a reset while somebody waited, by a wait whose time was over, by a death. */
+  uint64_t breaks;
+  /** How often one that was killed was the reason. */
+  uint64_t deaths;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+} shmkit_barrier_info;
 
 /** Done. */
 #define SHMKIT_OK 0
@@ -1946,6 +2009,223 @@ shmkit_status shmkit_event_unlink(struct shmkit_event *event);
  * Required: `event` must be NULL or a handle of this library that no other thread is using.
  */
 shmkit_status shmkit_event_close(struct shmkit_event *event);
+
+/**
+ * Tells how many bytes a barrier of so many parties takes in a segment: 128 and 32 for each party, up to a multiple of
+ * 64, where it stands.
+ *
+ * SHMKIT_ERR_INVALID: 0 parties, or more than SHMKIT_BARRIER_MOST.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_barrier_size(const struct shmkit_barrier_options *options,
+                                  uint64_t *out);
+
+/**
+ * Makes a barrier. `options` says for how many parties.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_barrier_fd tells. Thousands of those
+ * share one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_barrier_close
+ * frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_barrier_create(const char *name,
+                                    const struct shmkit_barrier_options *options,
+                                    struct shmkit_barrier **out);
+
+/**
+ * Opens the barrier of this name.
+ *
+ * Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a barrier has this name.
+ *
+ * Required: As for shmkit_barrier_create.
+ */
+shmkit_status shmkit_barrier_open(const char *name,
+                                  const struct shmkit_barrier_options *options,
+                                  struct shmkit_barrier **out);
+
+/**
+ * Opens the barrier of this name, or makes it if there is none: of several who race, one makes it.
+ *
+ * Errors as of both. `name` NULL is SHMKIT_ERR_INVALID.
+ *
+ * Required: As for shmkit_barrier_create.
+ */
+shmkit_status shmkit_barrier_open_or_create(const char *name,
+                                            const struct shmkit_barrier_options *options,
+                                            struct shmkit_barrier **out);
+
+/**
+ * Opens the barrier that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
+ * (SHMKIT_SEGMENT_FULL); the barrier keeps it mapped, even when its handle is closed. To take a barrier away, fill its
+ * place with zeros when nobody uses it.
+ *
+ * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the barrier would not lie in the data, or one stands there
+ * for another number of parties. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there.
+ * SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_BARRIER_EXCLUSIVE. SHMKIT_ERR_PERMISSION: a read-only handle.
+ * SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it. SHMKIT_ERR_PARTICIPANTS. SHMKIT_ERR_CORRUPT:
+ * one stands there that says it has more parties than can be.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_barrier_create_at(const struct shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const struct shmkit_barrier_options *options,
+                                       struct shmkit_barrier **out);
+
+/**
+ * Opens the barrier that stands at `offset` of the segment's data.
+ *
+ * As shmkit_barrier_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+ *
+ * Required: As for shmkit_barrier_create_at.
+ */
+shmkit_status shmkit_barrier_open_at(const struct shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const struct shmkit_barrier_options *options,
+                                     struct shmkit_barrier **out);
+
+/**
+ * Opens the barrier that was handed over: a descriptor, and the offset that shmkit_barrier_fd told where it comes
+ * from.
+ *
+ * The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
+ * no barrier stands there.
+ *
+ * Required: As for shmkit_barrier_create.
+ */
+shmkit_status shmkit_barrier_open_fd(int32_t fd,
+                                     uint64_t offset,
+                                     const struct shmkit_barrier_options *options,
+                                     struct shmkit_barrier **out);
+
+/**
+ * Tells what another process needs to open a barrier without a name: a descriptor, to be passed on, and an offset.
+ *
+ * The descriptor is the handle's: do not close it. From now on the barrier's place is never given to another one.
+ * SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
+ *
+ * Required: `barrier` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_barrier_fd(const struct shmkit_barrier *barrier,
+                                int32_t *fd,
+                                uint64_t *offset);
+
+/**
+ * Opens the segment that the barrier stands in: for a named one its file, for one without a name the arena.
+ *
+ * `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+ *
+ * Required: `barrier` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_barrier_segment(const struct shmkit_barrier *barrier,
+                                     struct shmkit_segment **out);
+
+/**
+ * Waits until all parties are there, up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ *
+ * `place` (NULL: not wanted) gets the caller's place among them, from 0 on: no two are alike, and the last to come has
+ * the highest, parties - 1. What each party has done before it came is seen by all behind the barrier.
+ *
+ * `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_BARRIER_HOLD: the last to come, which is told so by its place, returns while
+ * all others still wait, and has something to itself to do. Then it calls shmkit_barrier_pass, or shmkit_barrier_abort
+ * if it has failed. If it dies in between, the barrier is broken.
+ *
+ * SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time;
+ * without waiting, as long as nobody has called shmkit_barrier_reset. SHMKIT_ERR_TIMEOUT: the barrier is broken now;
+ * it is as it was if the caller was not let in in that time, because the last one held the others, or was stopped
+ * while it came. SHMKIT_ERR_WOULD_BLOCK: others are missing, and SHMKIT_NOWAIT: the caller has not come.
+ * SHMKIT_ERR_INTERRUPTED: the caller has come and gone, and the others wait for as many as before; if they have passed
+ * meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as many
+ * processes as the segment has room for are alive. SHMKIT_ERR_DETACHED: this process has lost all descriptors of the
+ * segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
+ * SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `barrier` must be NULL or a handle of this library that no other thread is closing; `place` NULL or writable.
+ */
+shmkit_status shmkit_barrier_wait(struct shmkit_barrier *barrier,
+                                  int64_t timeout_ns,
+                                  uint32_t flags,
+                                  uint32_t *place);
+
+/**
+ * Lets those go on whom the last to come has held (SHMKIT_BARRIER_HOLD). Any thread of its process may call it.
+ *
+ * SHMKIT_ERR_BROKEN: somebody has broken the barrier meanwhile. SHMKIT_ERR_NOT_OWNER: this process holds nobody, or
+ * somebody has called shmkit_barrier_reset meanwhile.
+ *
+ * Required: `barrier` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_barrier_pass(struct shmkit_barrier *barrier);
+
+/**
+ * Has the barrier be as new: whole, and nobody waits. Who waits gets SHMKIT_ERR_BROKEN; what the dead have left goes.
+ *
+ * SHMKIT_ERR_PARTICIPANTS, SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait;
+ * then nothing has been done.
+ *
+ * Required: As for shmkit_barrier_pass.
+ */
+shmkit_status shmkit_barrier_reset(struct shmkit_barrier *barrier);
+
+/**
+ * Breaks the barrier: who waits, or comes before somebody calls shmkit_barrier_reset, gets SHMKIT_ERR_BROKEN.
+ *
+ * Required: As for shmkit_barrier_pass.
+ */
+shmkit_status shmkit_barrier_abort(struct shmkit_barrier *barrier);
+
+/**
+ * Tells how many must come.
+ *
+ * Required: `barrier` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
+ */
+shmkit_status shmkit_barrier_parties(const struct shmkit_barrier *barrier,
+                                     uint32_t *out);
+
+/**
+ * Tells how many wait; 0 of a broken barrier.
+ *
+ * Required: As for shmkit_barrier_parties.
+ */
+shmkit_status shmkit_barrier_waiting(const struct shmkit_barrier *barrier, uint32_t *out);
+
+/**
+ * Tells 1 where the barrier is broken, else 0. Nobody is asked who lives: only a wait does that.
+ *
+ * Required: As for shmkit_barrier_parties.
+ */
+shmkit_status shmkit_barrier_is_broken(const struct shmkit_barrier *barrier, uint32_t *out);
+
+/**
+ * Tells what is known of the barrier. Nobody is asked who lives: only a wait does that.
+ *
+ * Required: `barrier` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_barrier_stat(const struct shmkit_barrier *barrier,
+                                  struct shmkit_barrier_info *out);
+
+/**
+ * Removes the name of a named barrier; who has it open keeps it. As shmkit_segment_unlink.
+ *
+ * SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
+ *
+ * Required: `barrier` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_barrier_unlink(struct shmkit_barrier *barrier);
+
+/**
+ * Lets go of the barrier. When the last handle of the segment in this process goes while it holds the others
+ * (SHMKIT_BARRIER_HOLD), it counts as dead. As shmkit_segment_close.
+ *
+ * Required: `barrier` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_barrier_close(struct shmkit_barrier *barrier);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -2,6 +2,7 @@
 //!
 //! Whoever calls brings its own id and an answer to "is this one dead?".
 
+pub mod barrier;
 pub mod cell;
 pub mod condition;
 pub mod event;

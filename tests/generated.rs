@@ -8,6 +8,7 @@
 //!
 //! `make bless` sets SHMKIT_BLESS. Look at the difference first: a line of tests/abi that changes or goes breaks programs.
 
+use shmkit::capi::barrier::{shmkit_barrier_info, shmkit_barrier_options};
 use shmkit::capi::condition::{shmkit_condition_info, shmkit_condition_options};
 use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
 use shmkit::capi::limits::shmkit_limits_info;
@@ -170,6 +171,8 @@ fn shared_structs_lie_as_they_always_have() {
         reading_processes most_readers reserved);
     layout!(text, shmkit_event_options: struct_size flags mode participants directory);
     layout!(text, shmkit_event_info: struct_size flags sets waits offset);
+    layout!(text, shmkit_barrier_options: struct_size flags mode participants directory parties reserved);
+    layout!(text, shmkit_barrier_info: struct_size flags parties waiting turns breaks deaths offset);
     layout!(text, shmkit_condition_options: struct_size flags mode participants directory cells reserved);
     layout!(text, shmkit_condition_info:
         struct_size flags cells waiting waits notified timeouts recoveries offset);

@@ -48,6 +48,12 @@ cdef extern from *:
     #define SHMKIT_EVENT_TRUST 131072
     #define SHMKIT_EVENT_EXCLUSIVE 1048576
     #define SHMKIT_EVENT_SET 262144
+    #define SHMKIT_BARRIER_TRUST 131072
+    #define SHMKIT_BARRIER_EXCLUSIVE 1048576
+    #define SHMKIT_BARRIER_HOLD 2
+    #define SHMKIT_BARRIER_BROKEN 262144
+    #define SHMKIT_BARRIER_MOST 2048
+    typedef struct shmkit_barrier shmkit_barrier;
     typedef struct shmkit_condition shmkit_condition;
     typedef struct shmkit_event shmkit_event;
     typedef struct shmkit_lock shmkit_lock;
@@ -207,6 +213,25 @@ cdef extern from *:
       uint64_t waits;
       uint64_t offset;
     } shmkit_event_info;
+    typedef struct shmkit_barrier_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+      uint32_t parties;
+      uint32_t reserved;
+    } shmkit_barrier_options;
+    typedef struct shmkit_barrier_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t parties;
+      uint32_t waiting;
+      uint64_t turns;
+      uint64_t breaks;
+      uint64_t deaths;
+      uint64_t offset;
+    } shmkit_barrier_info;
     #define SHMKIT_OK 0
     #define SHMKIT_ERR_INVALID (-1)
     #define SHMKIT_ERR_CLOSED (-2)
@@ -276,6 +301,13 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_EVENT_TRUST # = 131072
     const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_EVENT_SET # = 262144
+    const uint32_t SHMKIT_BARRIER_TRUST # = 131072
+    const uint32_t SHMKIT_BARRIER_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_BARRIER_HOLD # = 2
+    const uint32_t SHMKIT_BARRIER_BROKEN # = 262144
+    const uint32_t SHMKIT_BARRIER_MOST # = 2048
+    ctypedef struct shmkit_barrier:
+        pass
     ctypedef struct shmkit_condition:
         pass
     ctypedef struct shmkit_event:
@@ -429,6 +461,23 @@ cdef extern from * nogil:
         uint64_t sets
         uint64_t waits
         uint64_t offset
+    ctypedef struct shmkit_barrier_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint32_t parties
+        uint32_t reserved
+    ctypedef struct shmkit_barrier_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t parties
+        uint32_t waiting
+        uint64_t turns
+        uint64_t breaks
+        uint64_t deaths
+        uint64_t offset
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
     const shmkit_status SHMKIT_ERR_CLOSED # = -2
@@ -581,3 +630,22 @@ cdef shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, ui
 cdef shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out) noexcept nogil
 cdef shmkit_status shmkit_event_unlink(shmkit_event *event) noexcept nogil
 cdef shmkit_status shmkit_event_close(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_barrier_size(const shmkit_barrier_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_barrier_create(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out) noexcept nogil
+cdef shmkit_status shmkit_barrier_open(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out) noexcept nogil
+cdef shmkit_status shmkit_barrier_open_or_create(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out) noexcept nogil
+cdef shmkit_status shmkit_barrier_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_barrier_options *options, shmkit_barrier **out) noexcept nogil
+cdef shmkit_status shmkit_barrier_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_barrier_options *options, shmkit_barrier **out) noexcept nogil
+cdef shmkit_status shmkit_barrier_open_fd(int32_t fd, uint64_t offset, const shmkit_barrier_options *options, shmkit_barrier **out) noexcept nogil
+cdef shmkit_status shmkit_barrier_fd(const shmkit_barrier *barrier, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_barrier_segment(const shmkit_barrier *barrier, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier, int64_t timeout_ns, uint32_t flags, uint32_t *place) noexcept nogil
+cdef shmkit_status shmkit_barrier_pass(shmkit_barrier *barrier) noexcept nogil
+cdef shmkit_status shmkit_barrier_reset(shmkit_barrier *barrier) noexcept nogil
+cdef shmkit_status shmkit_barrier_abort(shmkit_barrier *barrier) noexcept nogil
+cdef shmkit_status shmkit_barrier_parties(const shmkit_barrier *barrier, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_barrier_waiting(const shmkit_barrier *barrier, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier, shmkit_barrier_info *out) noexcept nogil
+cdef shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier) noexcept nogil
+cdef shmkit_status shmkit_barrier_close(shmkit_barrier *barrier) noexcept nogil

@@ -18,6 +18,7 @@ __pyx_capi__ = _capsules.table()
 
 from ._mutex import LockInfo
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
+from .barrier import Barrier, BarrierInfo
 from .condition import Condition, ConditionInfo
 from .event import Event, EventInfo
 from .limits import Limits, limits
@@ -30,6 +31,8 @@ from .semaphore import BoundedSemaphore, Semaphore, SemaphoreInfo
 __version__ = "0.1.0"
 
 __all__ = [
+    "Barrier",
+    "BarrierInfo",
     "BoundedSemaphore",
     "Condition",
     "ConditionInfo",

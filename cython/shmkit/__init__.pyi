@@ -4,6 +4,8 @@ from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
+from .barrier import Barrier as Barrier
+from .barrier import BarrierInfo as BarrierInfo
 from .condition import Condition as Condition
 from .condition import ConditionInfo as ConditionInfo
 from .event import Event as Event
@@ -24,6 +26,8 @@ __version__: str
 __pyx_capi__: dict[str, object]
 
 __all__ = [
+    "Barrier",
+    "BarrierInfo",
     "BoundedSemaphore",
     "Condition",
     "ConditionInfo",

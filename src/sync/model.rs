@@ -2,6 +2,7 @@
 //!
 //! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
 
+mod barrier;
 mod condition;
 mod event;
 mod rwlock;

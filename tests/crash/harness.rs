@@ -1,5 +1,6 @@
 //! The harness itself: prepares the ground, and has the series run, a few at a time.
 
+use crate::barrier;
 use crate::broken::Broken;
 use crate::broken_lock::BrokenLock;
 use crate::condition;
@@ -126,6 +127,7 @@ fn ways() -> Vec<Way> {
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));
     ways.extend(in_all_modes(rwlock::operations()));
+    ways.extend(in_all_modes(barrier::operations()));
     ways.extend(in_all_modes(condition::operations()));
     ways.extend(in_all_modes(semaphore::operations()));
     for broken in Broken::ALL {

@@ -1,5 +1,6 @@
 //! Loads the release-built libshmkit.so as a C program would, and calls it through its C ABI.
 
+use crate::barrier::{Barriers, Interrupts};
 use crate::conditions::Conditions;
 use crate::event::Events;
 use crate::locks::Locks;
@@ -117,6 +118,8 @@ pub struct Library {
     pub(crate) locks: [Locks; 2],
     pub(crate) events: Events,
     pub(crate) rwlocks: RwLocks,
+    pub(crate) barriers: Barriers,
+    pub(crate) interrupts: Interrupts,
     pub(crate) conditions: Conditions,
     pub(crate) semaphores: Semaphores,
 }
@@ -143,6 +146,8 @@ impl Library {
             ],
             events: Events::find(handle, "shmkit_event_")?,
             rwlocks: RwLocks::find(handle, "shmkit_rwlock_")?,
+            barriers: Barriers::find(handle, "shmkit_barrier_")?,
+            interrupts: Interrupts::find(handle, "shmkit_")?,
             conditions: Conditions::find(handle, "shmkit_condition_")?,
             semaphores: Semaphores::find(handle, "shmkit_semaphore_")?,
         })

@@ -97,6 +97,21 @@ class RWLockInfo(ctypes.Structure):
     ]
 
 
+class BarrierOptions(ctypes.Structure):
+    """shmkit_barrier_options."""
+
+    _fields_ = [*LockOptions._fields_, ("parties", c_uint32), ("reserved", c_uint32)]
+
+
+class BarrierInfo(ctypes.Structure):
+    """shmkit_barrier_info."""
+
+    _fields_ = [
+        *((name, c_uint32) for name in ("struct_size", "flags", "parties", "waiting")),
+        *((name, c_uint64) for name in ("turns", "breaks", "deaths", "offset")),
+    ]
+
+
 class ConditionOptions(ctypes.Structure):
     """shmkit_condition_options."""
 
@@ -181,6 +196,8 @@ STRUCTS = {
     "shmkit_rwlock_info": RWLockInfo,
     "shmkit_event_options": EventOptions,
     "shmkit_event_info": EventInfo,
+    "shmkit_barrier_options": BarrierOptions,
+    "shmkit_barrier_info": BarrierInfo,
     "shmkit_condition_options": ConditionOptions,
     "shmkit_condition_info": ConditionInfo,
     "shmkit_semaphore_options": SemaphoreOptions,
@@ -270,6 +287,18 @@ EVENT_TABLE = {
     "wait": [c_void_p, c_int64, c_uint32],
 }
 TABLE |= {f"shmkit_event_{verb}": (c_int32, arguments) for verb, arguments in EVENT_TABLE.items()}
+
+BARRIER_TABLE = {
+    **object_table(BarrierOptions, BarrierInfo),
+    "wait": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "pass": [c_void_p],
+    "reset": [c_void_p],
+    "abort": [c_void_p],
+    "parties": [c_void_p, POINTER(c_uint32)],
+    "waiting": [c_void_p, POINTER(c_uint32)],
+    "is_broken": [c_void_p, POINTER(c_uint32)],
+}
+TABLE |= {f"shmkit_barrier_{verb}": (c_int32, arguments) for verb, arguments in BARRIER_TABLE.items()}
 
 SEMAPHORE_TABLE = {
     **object_table(SemaphoreOptions, SemaphoreInfo),

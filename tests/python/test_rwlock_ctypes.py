@@ -86,7 +86,7 @@ def test_options(handle):
 
 @pytest.mark.parametrize("verb", RWLOCK_TABLE)
 def test_null_is_a_status(verb):
-    nothing = [{c_int32: 0, c_uint32: 0, c_uint64: 0}.get(kind, None) for kind in RWLOCK_TABLE[verb]]
+    nothing = [{c_int32: 0, c_uint32: 0, c_uint64: 0}.get(kind) for kind in RWLOCK_TABLE[verb]]
     nothing = [0 if kind is ctypes.c_int64 else value for kind, value in zip(RWLOCK_TABLE[verb], nothing)]
     assert getattr(LIB, f"shmkit_rwlock_{verb}")(*nothing) == INVALID
     code, _, text = last_error()
