@@ -449,7 +449,10 @@ typedef struct shmkit_rwlock_info {
   uint64_t contended;
   /** How many writers were found that had died writing. */
   uint64_t recoveries;
-  /** When the first of those who wait now went to sleep, in nanoseconds of CLOCK_MONOTONIC. 0: nobody waits. */
+  /**
+   * When the first to wait for who holds it now went to sleep, in nanoseconds of CLOCK_MONOTONIC, even if it has given
+   * up since. 0: nobody has waited for that one.
+   */
   uint64_t contended_since;
   /** The number of who writes, or waits to, among the participants of the segment, which no other ever has. 0: nobody. */
   uint64_t owner_ticket;

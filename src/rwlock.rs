@@ -187,9 +187,32 @@ impl RwLock {
     /// Takes it for writing, waiting until nobody writes or reads; returns as `acquire_read`.
     ///
     /// As soon as the writer before it has gone, who wants to read waits for it. Errors as of `Lock::acquire`.
+    #[inline(always)]
     pub fn acquire_write(&self, patience: Patience) -> Result<bool> {
+        match self.acquire_write_fast() {
+            true => Ok(false),
+            false => self.acquire_write_slowly(patience),
+        }
+    }
+
+    /// Takes it for writing if nobody has it or waits for it, no writer died, and this process has used the segment.
+    #[inline(always)]
+    pub(crate) fn acquire_write_fast(&self) -> bool {
+        let me = self.placed.known_id();
+        me.is_some_and(|me| self.whole().try_acquire_write(me))
+    }
+
+    #[cold]
+    fn acquire_write_slowly(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
         self.whole().acquire_write(me, patience, &**self.segment())
+    }
+
+    /// Gives back what was taken for writing if no writer died.
+    #[inline(always)]
+    pub(crate) fn release_write_fast(&self) -> bool {
+        let me = self.placed.known_id();
+        me.is_some_and(|me| self.whole().try_release_write(me))
     }
 
     /// Gives back what was taken for writing. `NotOwner`: this process does not write.

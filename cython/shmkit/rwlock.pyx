@@ -57,7 +57,8 @@ readers: how often it is held for reading. reading_processes: by how many proces
 writer has waited for them. most_readers: how many processes may read at a time.
 writes, contended, recoveries: how often it was acquired for writing, how often somebody waited, how many writers were
 found that had died writing.
-contended_since: when the first of those who wait now went to sleep, as time.monotonic_ns(); None: nobody waits.
+contended_since: when the first to wait for who holds it now went to sleep, as time.monotonic_ns(), even if it has given
+up since; None: nobody has waited for that one.
 """
 
 

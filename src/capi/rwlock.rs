@@ -85,7 +85,8 @@ pub struct shmkit_rwlock_info {
     pub contended: u64,
     /// How many writers were found that had died writing.
     pub recoveries: u64,
-    /// When the first of those who wait now went to sleep, in nanoseconds of CLOCK_MONOTONIC. 0: nobody waits.
+    /// When the first to wait for who holds it now went to sleep, in nanoseconds of CLOCK_MONOTONIC, even if it has given
+    /// up since. 0: nobody has waited for that one.
     pub contended_since: u64,
     /// The number of who writes, or waits to, among the participants of the segment, which no other ever has. 0: nobody.
     pub owner_ticket: u64,
@@ -322,6 +323,30 @@ pub unsafe extern "C" fn shmkit_rwlock_segment(
     unsafe { object::segment::<RwLock, _>(lock, out) }
 }
 
+/// Takes the lock where `take` does that in one step: as in `mutex::acquire`, what cannot panic goes ahead of what could.
+///
+/// # Safety
+/// As for shmkit_rwlock_acquire_read.
+#[inline(always)]
+unsafe fn at_once(
+    lock: *mut shmkit_rwlock,
+    timeout_ns: i64,
+    flags: u32,
+    recovered: *mut u32,
+    take: impl FnOnce(&RwLock) -> bool,
+) -> bool {
+    if !wait::is_valid(timeout_ns, flags) || !recovered.is_aligned() {
+        return false;
+    }
+    // SAFETY: the caller's promise.
+    let taken = unsafe { Handle::<RwLock>::peek(lock.cast()) }.is_some_and(take);
+    if taken && !recovered.is_null() {
+        // SAFETY: not NULL and aligned; the caller promises that it is writable.
+        unsafe { recovered.write(0) };
+    }
+    taken
+}
+
 /// Takes the lock for reading, waiting as shmkit_lock_acquire does until nobody writes or wants to.
 ///
 /// SHMKIT_OK if and only if the caller reads now. `recovered` (NULL: not wanted) then tells 1 where a writer died and
@@ -339,18 +364,17 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_read(
     flags: u32,
     recovered: *mut u32,
 ) -> shmkit_status {
-    // As in `mutex::acquire`: what cannot panic goes ahead of what could.
-    if wait::is_valid(timeout_ns, flags) && recovered.is_aligned() {
-        // SAFETY: the caller's promise.
-        if let Some(lock) = unsafe { Handle::<RwLock>::peek(lock.cast()) }
-            && lock.acquire_read_fast()
-        {
-            if !recovered.is_null() {
-                // SAFETY: not NULL and aligned; the caller promises that it is writable.
-                unsafe { recovered.write(0) };
-            }
-            return SHMKIT_OK;
-        }
+    // SAFETY: the caller's promise.
+    if unsafe {
+        at_once(
+            lock,
+            timeout_ns,
+            flags,
+            recovered,
+            RwLock::acquire_read_fast,
+        )
+    } {
+        return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
     unsafe { acquire_read_slowly(lock, timeout_ns, flags, recovered) }
@@ -423,6 +447,34 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
     flags: u32,
     recovered: *mut u32,
 ) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    if unsafe {
+        at_once(
+            lock,
+            timeout_ns,
+            flags,
+            recovered,
+            RwLock::acquire_write_fast,
+        )
+    } {
+        return SHMKIT_OK;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { acquire_write_slowly(lock, timeout_ns, flags, recovered) }
+}
+
+/// As the exported function, by its own convention: a jump leads here.
+///
+/// # Safety
+/// As for shmkit_rwlock_acquire_read.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn acquire_write_slowly(
+    lock: *mut shmkit_rwlock,
+    timeout_ns: i64,
+    flags: u32,
+    recovered: *mut u32,
+) -> shmkit_status {
     let body = |lock: &RwLock| {
         // SAFETY: the caller's promise.
         let died = unsafe { super::optional(recovered, "recovered") }?;
@@ -443,6 +495,23 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
 /// As for shmkit_rwlock_release_read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rwlock_release_write(lock: *mut shmkit_rwlock) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    if let Some(lock) = unsafe { Handle::<RwLock>::peek(lock.cast()) }
+        && lock.release_write_fast()
+    {
+        return SHMKIT_OK;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { release_write_slowly(lock) }
+}
+
+/// As the exported function, by its own convention: a jump leads here.
+///
+/// # Safety
+/// As for shmkit_rwlock_release_read.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn release_write_slowly(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(lock, RwLock::release_write) }
 }

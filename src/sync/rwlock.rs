@@ -90,7 +90,8 @@ pub struct Stat {
     pub contended: u64,
     /// How many writers were found that had died writing.
     pub recoveries: u64,
-    /// When the first of those who wait now began to sleep (CLOCK_MONOTONIC, ns); 0: nobody waits.
+    /// When the first to wait for who holds it now began to sleep (CLOCK_MONOTONIC, ns), even if it has given up since;
+    /// 0: nobody has waited for that one.
     pub contended_since: u64,
 }
 
@@ -327,8 +328,59 @@ impl<'a> Whole<'a> {
         left
     }
 
+    /// Takes it for writing if nobody has it, nobody waits for it, and no writer died.
+    #[inline(always)]
+    pub fn try_acquire_write(&self, me: Id) -> bool {
+        if !self.words.door.try_acquire(me) {
+            return false;
+        }
+        if self.words.writer.load(Ordering::Relaxed) == 0 && self.nobody_reads() {
+            self.announce(me, 0);
+            if self.nobody_reads() {
+                self.begin(me, 0);
+                return true;
+            }
+        }
+        self.leave_the_door(me);
+        false
+    }
+
+    fn nobody_reads(&self) -> bool {
+        let mut used = self.readers().used().iter();
+        used.all(|cell| cell.load().count() == 0)
+    }
+
+    /// With the door in our hands, and perhaps announced in vain.
+    #[cold]
+    fn leave_the_door(&self, me: Id) {
+        if Id::of(self.words.writer.load(Ordering::Relaxed)) == Some(me) {
+            // PAIRS rwlock.written: the last writer's, which we have seen at the door.
+            self.words.writer.store(0, Ordering::Release);
+        }
+        // It fails where another thread of ours has given back what it did not hold.
+        let _ = self.words.door.release(me);
+    }
+
+    /// With the door in our hands: says that new readers are to wait for us.
+    #[inline(always)]
+    fn announce(&self, me: Id, left: u64) {
+        // PAIRS rwlock.announce: a reader sees this when it looks, or we see its count. In the one order of both.
+        self.words
+            .writer
+            .store(me.bits() | WAITS | left, Ordering::SeqCst);
+        one_order();
+    }
+
     /// Takes it for writing, waiting for it; returns as `acquire_read`, without `Participants` and `Overflow`.
     pub fn acquire_write(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
+        if self.try_acquire_write(me) {
+            return Ok(false);
+        }
+        self.acquire_write_slowly(me, patience, life)
+    }
+
+    #[cold]
+    fn acquire_write_slowly(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
         if patience.limit == Limit::Now {
             // Readers are not sent to the door for one who will not wait for them.
             self.until_alone(me, 0, patience, life)?;
@@ -342,11 +394,7 @@ impl<'a> Whole<'a> {
     /// With the door in our hands: keeps new readers out and waits until only `keep` counts are left, which are ours.
     /// Where that fails the door is given back.
     fn expel(&self, me: Id, keep: u64, left: u64, rest: Patience, life: &impl Life) -> Result<()> {
-        // PAIRS rwlock.announce: a reader sees this when it looks, or we see its count. In the one order of both.
-        self.words
-            .writer
-            .store(me.bits() | WAITS | left, Ordering::SeqCst);
-        one_order();
+        self.announce(me, left);
         let alone = self.until_alone(me, keep, rest, life);
         match &alone {
             Ok(true) => Words::count(&self.words.contended),
@@ -421,8 +469,23 @@ impl<'a> Whole<'a> {
         Ok(waited)
     }
 
+    /// Gives back what was taken for writing if this process writes and no writer died.
+    #[inline(always)]
+    pub fn try_release_write(&self, me: Id) -> bool {
+        let writer = &self.words.writer;
+        // PAIRS rwlock.written
+        let written = writer.compare_exchange(me.bits(), 0, Ordering::Release, Ordering::Relaxed);
+        if written.is_ok() && !self.words.door.try_release(me) {
+            self.leave_the_door(me);
+        }
+        written.is_ok()
+    }
+
     /// Gives back what was taken for writing. `NotOwner`: this process does not write.
     pub fn release_write(&self, me: Id) -> Result<()> {
+        if self.try_release_write(me) {
+            return Ok(());
+        }
         self.end(me)?;
         self.words.door.release(me)
     }

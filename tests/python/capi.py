@@ -309,6 +309,14 @@ SEMAPHORE_TABLE = {
 }
 TABLE |= {f"shmkit_semaphore_{verb}": (c_int32, arguments) for verb, arguments in SEMAPHORE_TABLE.items()}
 
+CONDITION_TABLE = {
+    **object_table(ConditionOptions, ConditionInfo),
+    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "notify": [c_void_p, c_void_p, c_uint32],
+    "notify_all": [c_void_p, c_void_p],
+}
+TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}
+
 
 RWLOCK_TABLE = {
     **object_table(RWLockOptions, RWLockInfo),
@@ -354,12 +362,3 @@ def got(function, handle, kind):
     out = kind()
     assert function(handle, byref(out)) == OK
     return out.value
-
-
-CONDITION_TABLE = {
-    **object_table(ConditionOptions, ConditionInfo),
-    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
-    "notify": [c_void_p, c_void_p, c_uint32],
-    "notify_all": [c_void_p, c_void_p],
-}
-TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}
