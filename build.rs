@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of the C ABI in the order in which the header has them.
-const ORDER: [&str; 11] = [
+const ORDER: &[&str] = &[
     "version",
     "status",
     "interrupt",
@@ -18,8 +18,10 @@ const ORDER: [&str; 11] = [
     "lock",
     "rlock",
     "rwlock",
-    "event",
+    "semaphore",
     "condition",
+    "event",
+    "barrier",
 ];
 
 /// What the header says before anything else.

@@ -51,6 +51,7 @@ BENCHES = {
     ),
     "readers-writer locks": ("rwlock alone", "rwlock readers", "rwlock writer", "python rwlock"),
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
+    "semaphores": ("semaphore alone", "semaphore turns", "python semaphore", "python semaphore turns"),
 }
 
 

@@ -4,6 +4,7 @@
 //! |-------------|-----------------------------------------------------------------------------|
 //! | `pointer`   | NULL and misaligned pointers everywhere; outputs are untouched on failure    |
 //! | `lock`      | the same for locks of either kind                                           |
+//! | `semaphore` | the same for semaphores                                                     |
 //! | `rwlock`    | structs of readers-writer locks                                             |
 //! | `handle`    | closed handles, and memory that is no handle                                 |
 //! | `structure` | structs of older and newer callers, flags and fields that mean nothing       |
@@ -23,6 +24,8 @@ mod lock;
 mod pointer;
 #[path = "capi/rwlock.rs"]
 mod rwlock;
+#[path = "capi/semaphore.rs"]
+mod semaphore;
 #[path = "capi/status.rs"]
 mod status;
 #[path = "capi/structure.rs"]

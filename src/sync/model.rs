@@ -2,9 +2,11 @@
 //!
 //! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
 
+mod barrier;
 mod condition;
 mod event;
 mod rwlock;
+mod semaphore;
 
 use super::lock::Words;
 use super::wait::Spins;
@@ -17,7 +19,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
-pub(super) fn id(slot: usize) -> Id {
+fn id(slot: usize) -> Id {
     Id::of(slot as u64 + 1 | (slot as u64 + 1) << 13).expect("an owner")
 }
 
@@ -27,6 +29,12 @@ struct World {
 }
 
 impl World {
+    fn new() -> World {
+        World {
+            mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
+        }
+    }
+
     /// Says that the mortal of this number has died.
     fn dies(&self, number: usize) {
         // PAIRS model.death
@@ -58,9 +66,7 @@ impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
             words: Words::default(),
-            world: World {
-                mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
-            },
+            world: World::new(),
             guarded: UnsafeCell::new(0),
             recoveries: AtomicUsize::new(0),
         })

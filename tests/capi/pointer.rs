@@ -8,6 +8,7 @@ use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::capi::lock::*;
 use shmkit::capi::rlock::*;
 use shmkit::capi::rwlock::*;
+use shmkit::capi::semaphore::*;
 
 /// Returns an address that no type but bytes can stand at.
 fn misaligned<T>(place: &mut [u64; 16]) -> *mut T {
@@ -359,6 +360,22 @@ fn every_exported_function_recognises_null() {
         shmkit_condition_stat(null(), null_mut());
         shmkit_condition_unlink(null_mut());
         shmkit_condition_close(null_mut());
+        shmkit_semaphore_size(null(), null_mut());
+        shmkit_semaphore_create(null(), null(), null_mut());
+        shmkit_semaphore_open(null(), null(), null_mut());
+        shmkit_semaphore_open_or_create(null(), null(), null_mut());
+        shmkit_semaphore_create_at(null(), 0, null(), null_mut());
+        shmkit_semaphore_open_at(null(), 0, null(), null_mut());
+        shmkit_semaphore_open_fd(0, 0, null(), null_mut());
+        shmkit_semaphore_fd(null(), null_mut(), null_mut());
+        shmkit_semaphore_segment(null(), null_mut());
+        shmkit_semaphore_acquire(null_mut(), 1, 0, 0);
+        shmkit_semaphore_release(null_mut(), 1);
+        shmkit_semaphore_value(null(), null_mut());
+        shmkit_semaphore_held(null(), null_mut());
+        shmkit_semaphore_stat(null(), null_mut());
+        shmkit_semaphore_unlink(null_mut());
+        shmkit_semaphore_close(null_mut());
     }
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/abi/symbols.txt");
     let symbols = std::fs::read_to_string(path).unwrap();

@@ -19,8 +19,9 @@ from multiprocessing import get_context
 from typing import Optional
 import shmkit
 from shmkit import (
-    Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock, RWLock,
-    RWLockInfo, SegmentInfo, SharedMemory, ShmkitError, VersionMismatch,
+    Barrier, BarrierInfo, BoundedSemaphore, Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock,
+    LockInfo, NotOwner, OwnerDied, RLock, RWLock, RWLockInfo, SegmentInfo, Semaphore, SemaphoreInfo, SharedMemory,
+    ShmkitError, VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -74,6 +75,17 @@ def table(name: str) -> int:
     info: RWLockInfo = one.stat()
     return info.readers if taken or recovered else info.writes + (info.owner or 0)
 
+def barrier(name: str) -> int:
+    one = Barrier(2, name=name, create=True, mode=0o600, participants=9, trust=False)
+    two = Barrier(2, print, 0.5)
+    place: int = one.wait() + two.wait(0.5) + two.wait(timeout=None)
+    one.abort()
+    one.reset()
+    info: BarrierInfo = one.stat()
+    with SharedMemory(create=True, size=192, full=True) as shm:
+        Barrier(None, segment=shm, offset=0, create=False).close()
+    return place + one.parties + one.n_waiting + info.turns + int(one.broken or info.broken)
+
 def condition(name: str) -> int:
     one = Condition(RLock(name + ".lock"), name=name, create=True, cells=9, mode=0o600, participants=9, trust=False)
     with one as entered:
@@ -89,6 +101,18 @@ def condition(name: str) -> int:
         woken = owner_died
     one.lock.close()
     return info.cells + info.waiting + len(found) + woken
+
+def semaphore(name: str) -> int:
+    one = Semaphore(3, undo=True, name=name, create=True, processes=4, mode=0o600, trust=False)
+    pool: Semaphore = BoundedSemaphore(value=2, undo=False)
+    got: bool = one.acquire(False) or one.acquire(timeout=0.5) or one.acquire(n=2) or one.locked()
+    one.release(2)
+    pool.release(n=1)
+    with pool as inside:
+        assert inside
+    info: SemaphoreInfo = one.stat()
+    held: Optional[int] = one.held
+    return info.value + info.maximum + one.get_value() + (held or 0) + (info.holders or 0)
 
 class Journal(RLock):
     def __init__(self) -> None:
