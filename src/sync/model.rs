@@ -3,6 +3,7 @@
 //! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
 
 mod event;
+mod once;
 
 use super::lock::Words;
 use super::wait::Spins;
