@@ -21,6 +21,7 @@
 //! | 9 | [`lock`] | the locks that callers hold |
 //! | 10 | [`rlock`] | those that a thread may take again |
 //! | 10 | [`event`] | what has happened or has not |
+//! | 10 | [`once`] | what is done once |
 //! | 11 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
 //! A module imports only from floors below its own; `tests/floors.rs` holds it to that.
@@ -53,6 +54,7 @@ pub mod limits;
 pub mod lock;
 mod name;
 mod object;
+pub mod once;
 mod options;
 pub mod participant;
 mod reservation;

@@ -11,6 +11,7 @@
 use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
 use shmkit::capi::limits::shmkit_limits_info;
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
+use shmkit::capi::once::{shmkit_once_info, shmkit_once_options};
 use shmkit::capi::segment::{shmkit_segment_info, shmkit_segment_options};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -159,6 +160,9 @@ fn shared_structs_lie_as_they_always_have() {
         reserved);
     layout!(text, shmkit_event_options: struct_size flags mode participants directory);
     layout!(text, shmkit_event_info: struct_size flags sets waits offset);
+    layout!(text, shmkit_once_options: struct_size flags mode participants directory);
+    layout!(text, shmkit_once_info:
+        struct_size flags attempts recoveries waits owner_ticket owner_namespace offset owner_pid reserved);
     compare("tests/abi/layout.txt", &text);
     let header = read(&root().join("include/shmkit.h"));
     let structs = header
