@@ -160,7 +160,7 @@ $(TARGET)/tools/bin/cargo-fuzz:
 	$(CARGO) install --locked --root $(TARGET)/tools cargo-fuzz
 
 test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
-	@for target in segment lock event; do \
+	@for target in segment lock event condition; do \
 	  printf '\n== fuzzing %s for %s s\n' $$target $(FUZZ_SECONDS); \
 	  mkdir -p $(TARGET)/fuzz/corpus/$$target; \
 	  PATH="$(abspath $(TARGET)/tools/bin):$$PATH" $(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir tests/fuzz \
@@ -195,7 +195,7 @@ demo: $(VENV)/.demo
 $(TARGET)/bench/%: benches/%.c $(wildcard benches/*.h) $(RELEASE)/libshmkit.so
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARN) -D_GNU_SOURCE -O2 -Iinclude -o $@ $< -L$(RELEASE) -Wl,-rpath,'$(abspath $(RELEASE))' \
-	  -lshmkit
+	  -lshmkit -lpthread
 
 # What the benches of locks are compared with: a library of their own, and Boost.Interprocess where it is installed.
 $(TARGET)/bench/libbare.so: benches/bare.c
@@ -219,10 +219,11 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 	@touch $@
 
 # BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
-bench: $(VENV)/.bench $(TARGET)/bench/segment $(TARGET)/bench/lock $(TARGET)/bench/event $(TARGET)/bench/increment.stamp
+bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock condition event increment.stamp)
 	$(SAY) 'the speed of it beside its peers'
 	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
 	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
+	$(BIN)/python benches/condition.py --program $(TARGET)/bench/condition $(BENCH)
 	$(BIN)/python benches/event.py --program $(TARGET)/bench/event $(BENCH)
 
 # --- installing, generating, cleaning ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of the C ABI in the order in which the header has them.
-const ORDER: [&str; 10] = [
+const ORDER: [&str; 11] = [
     "version",
     "status",
     "interrupt",
@@ -18,6 +18,7 @@ const ORDER: [&str; 10] = [
     "lock",
     "rlock",
     "event",
+    "condition",
     "once",
 ];
 

@@ -82,6 +82,8 @@ MODULES = cythonize(
         module("lock"),
         module("rlock"),
         module("event"),
+        module("once"),
+        module("condition"),
     ],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),
     include_path=["cython"],

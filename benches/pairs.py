@@ -45,6 +45,10 @@ BENCHES = {
         *("alone", "many", "contended", "crowded", "handoff", "killed", "waiter", "participants"),
         *("python alone", "python contended", "python nogil"),
     ),
+    "conditions": (
+        *("condition running", "condition asleep", "condition notify", "condition notify_all"),
+        "python condition",
+    ),
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
 }
 

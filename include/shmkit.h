@@ -133,6 +133,12 @@
 #define SHMKIT_EVENT_SET 262144
 
 /** Open what belongs to another user. */
+#define SHMKIT_CONDITION_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_CONDITION_EXCLUSIVE 1048576
+
+/** Open what belongs to another user. */
 #define SHMKIT_ONCE_TRUST 131072
 
 /** For create_at: make it, and do not open one that stands there already. */
@@ -146,6 +152,17 @@
 
 /** In shmkit_once_info: it is done. */
 #define SHMKIT_ONCE_DONE 2097152
+
+/**
+ * A condition: who holds a lock gives it back and waits until somebody who holds it notifies; then has it again. The
+ * lock is a shmkit_lock or a shmkit_rlock of the caller's, which is named in each call: always the same one.
+ *
+ * Each waiting thread has a cell, so that a notification reaches those that it is meant for, and nobody else returns. If
+ * a waiter dies, however it dies, it is skipped, and a notification that it was sent goes to another one that waited
+ * then, within 12 ms after the kernel has torn the dead process down. A handle may be used by all threads at once and by
+ * forked children.
+ */
+typedef struct shmkit_condition shmkit_condition;
 
 /**
  * An event: set, or clear. Nobody owns it, and any number of processes and threads may set it, clear it and wait for it;
@@ -382,6 +399,46 @@ typedef struct shmkit_event_info {
   /** Where it stands in its segment's data, or in its arena. */
   uint64_t offset;
 } shmkit_event_info;
+
+/** How to make or open a condition. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_condition_options {
+  /** sizeof(shmkit_condition_options). */
+  uint32_t struct_size;
+  /** SHMKIT_CONDITION_TRUST, SHMKIT_CONDITION_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may wait at a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many threads may wait at a time, 1 to 4096; of all processes together. 0: 128. */
+  uint32_t cells;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_condition_options;
+
+/** What is known of a condition: each figure as it was at some moment during the call. */
+typedef struct shmkit_condition_info {
+  /** sizeof(shmkit_condition_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** 0. */
+  uint32_t flags;
+  /** How many threads can wait at a time. */
+  uint64_t cells;
+  /** How many wait; of these some may be dead. */
+  uint64_t waiting;
+  /** How often somebody began to wait. */
+  uint64_t waits;
+  /** How many notifications waiters were sent. */
+  uint64_t notified;
+  /** How many waits ended without a notification. */
+  uint64_t timeouts;
+  /** How many notifications went from the dead and the interrupted to other waiters. */
+  uint64_t recoveries;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+} shmkit_condition_info;
 
 /** How to make or open a once. All zeros but struct_size is what most want; so is a NULL pointer to it. */
 typedef struct shmkit_once_options {
@@ -1258,6 +1315,168 @@ shmkit_status shmkit_event_unlink(struct shmkit_event *event);
  * Required: `event` must be NULL or a handle of this library that no other thread is using.
  */
 shmkit_status shmkit_event_close(struct shmkit_event *event);
+
+/**
+ * Tells how many bytes a condition takes in a segment: 64, and 16 for each cell. It stands at a multiple of 64.
+ *
+ * SHMKIT_ERR_INVALID: more than 4096 cells.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_condition_size(const struct shmkit_condition_options *options,
+                                    uint64_t *out);
+
+/**
+ * Makes a condition; as shmkit_lock_create. SHMKIT_ERR_INVALID: more than 4096 cells.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_condition_create(const char *name,
+                                      const struct shmkit_condition_options *options,
+                                      struct shmkit_condition **out);
+
+/**
+ * Opens the condition of this name, with the cells it has; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_condition_create.
+ */
+shmkit_status shmkit_condition_open(const char *name,
+                                    const struct shmkit_condition_options *options,
+                                    struct shmkit_condition **out);
+
+/**
+ * Opens the condition of this name, or makes it; as shmkit_lock_open_or_create. SHMKIT_ERR_INVALID: it is there, with
+ * another number of cells.
+ *
+ * Required: As for shmkit_condition_create.
+ */
+shmkit_status shmkit_condition_open_or_create(const char *name,
+                                              const struct shmkit_condition_options *options,
+                                              struct shmkit_condition **out);
+
+/**
+ * Opens the condition at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
+ *
+ * SHMKIT_ERR_CORRUPT: it says that it has more cells than there is room for.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_condition_create_at(const struct shmkit_segment *segment,
+                                         uint64_t offset,
+                                         const struct shmkit_condition_options *options,
+                                         struct shmkit_condition **out);
+
+/**
+ * Opens the condition at `offset` of the segment's data, with the cells it has; as shmkit_lock_open_at.
+ *
+ * SHMKIT_ERR_CORRUPT: it says that it has more cells than there is room for.
+ *
+ * Required: As for shmkit_condition_create_at.
+ */
+shmkit_status shmkit_condition_open_at(const struct shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const struct shmkit_condition_options *options,
+                                       struct shmkit_condition **out);
+
+/**
+ * Opens the condition that was handed over; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_condition_create.
+ */
+shmkit_status shmkit_condition_open_fd(int32_t fd,
+                                       uint64_t offset,
+                                       const struct shmkit_condition_options *options,
+                                       struct shmkit_condition **out);
+
+/**
+ * Tells what another process needs to open it; as shmkit_lock_fd. Its lock must be handed over too.
+ *
+ * Required: `condition` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_condition_fd(const struct shmkit_condition *condition,
+                                  int32_t *fd,
+                                  uint64_t *offset);
+
+/**
+ * Opens the segment that the condition stands in; as shmkit_lock_segment.
+ *
+ * Required: `condition` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_condition_segment(const struct shmkit_condition *condition,
+                                       struct shmkit_segment **out);
+
+/**
+ * Gives the lock back, waits up to `timeout_ns` nanoseconds for a notification, and takes the lock again.
+ *
+ * `mutex`: a handle of a shmkit_lock or of a shmkit_rlock, which the caller holds; a recursive one is given back wholly,
+ * and held as often as before afterwards. `timeout_ns`: SHMKIT_FOREVER, SHMKIT_NOWAIT (others get a chance at the lock),
+ * or a time. `flags`: SHMKIT_INTERRUPTIBLE. Taking the lock again is bounded by no time, and nothing interrupts it.
+ *
+ * SHMKIT_OK: notified. SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK (after SHMKIT_NOWAIT): not notified in that time.
+ * SHMKIT_ERR_INTERRUPTED: the hook has ended it; a notification that came at the same moment goes to another waiter.
+ * With these four `recovered` (NULL: not wanted) tells 1 where an owner of the lock died and mark_consistent has not been
+ * called since: look at what the lock guards, and make it whole.
+ *
+ * The lock is held again whatever this returns, but for SHMKIT_ERR_NOT_OWNER: the caller did not hold it; or it is not to
+ * be had again, because this process has lost all descriptors of its segment while somebody else holds it (closefrom).
+ * SHMKIT_ERR_INVALID: NULL, a negative time, unknown flags; or another lock than the one with which the condition was used
+ * first, in any process. SHMKIT_ERR_WRONG_KIND: `mutex` is no lock. SHMKIT_ERR_PARTICIPANTS: as many threads as the
+ * condition has cells wait already, or as many processes as its segment has room for are alive. SHMKIT_ERR_DETACHED,
+ * SHMKIT_ERR_PERMISSION: this process cannot wait in its segment. SHMKIT_ERR_CORRUPT.
+ *
+ * Ask in a loop for what you wait for: between a notification and the lock others may have had it.
+ *
+ * Required: `condition` and `mutex` must be NULL or handles of this library that no other thread is closing; `recovered` NULL or
+ * writable.
+ */
+shmkit_status shmkit_condition_wait(struct shmkit_condition *condition,
+                                    void *mutex,
+                                    int64_t timeout_ns,
+                                    uint32_t flags,
+                                    uint32_t *recovered);
+
+/**
+ * Notifies the `count` threads that have waited longest, or as many as wait: those return, and no others, once they have
+ * the lock that the caller holds. The dead are skipped. Nobody waits: nothing happens, and nothing is remembered.
+ *
+ * SHMKIT_ERR_NOT_OWNER: the caller does not hold `mutex`. SHMKIT_ERR_INVALID, SHMKIT_ERR_WRONG_KIND: as of
+ * shmkit_condition_wait.
+ *
+ * Required: `condition` and `mutex` must be NULL or handles of this library that no other thread is closing.
+ */
+shmkit_status shmkit_condition_notify(struct shmkit_condition *condition,
+                                      void *mutex,
+                                      uint32_t count);
+
+/**
+ * Notifies all threads that wait; otherwise as shmkit_condition_notify.
+ *
+ * Required: As for shmkit_condition_notify.
+ */
+shmkit_status shmkit_condition_notify_all(struct shmkit_condition *condition, void *mutex);
+
+/**
+ * Tells what is known of the condition. Nobody is asked who lives: only a notification does that.
+ *
+ * Required: `condition` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_condition_stat(const struct shmkit_condition *condition,
+                                    struct shmkit_condition_info *out);
+
+/**
+ * Removes the name of a named one; as shmkit_lock_unlink. Its lock keeps its own.
+ *
+ * Required: As for shmkit_condition_segment.
+ */
+shmkit_status shmkit_condition_unlink(struct shmkit_condition *condition);
+
+/**
+ * Lets go of the condition; as shmkit_lock_close. Its lock stays open.
+ *
+ * Required: `condition` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_condition_close(struct shmkit_condition *condition);
 
 /**
  * Tells how many bytes a once takes in a segment: 64. It stands at a multiple of 64.

@@ -22,7 +22,8 @@
 //! | 10 | [`rlock`] | those that a thread may take again |
 //! | 10 | [`event`] | what has happened or has not |
 //! | 10 | [`once`] | what is done once |
-//! | 11 | [`capi`] | the C ABI: one file per noun, no algorithm |
+//! | 11 | [`condition`] | waiting, without a lock that one holds, to be notified |
+//! | 12 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
 //! A module imports only from floors below its own; `tests/floors.rs` holds it to that.
 //!
@@ -44,6 +45,7 @@
 
 mod arena;
 pub mod capi;
+pub mod condition;
 mod control;
 mod directory;
 mod draft;

@@ -177,6 +177,17 @@ impl Lock {
         }
     }
 
+    /// Says whether this process holds it.
+    pub(crate) fn is_held(&self) -> bool {
+        let me = self.placed.known_id();
+        me.is_some_and(|me| self.placed.words().is_held_by(me))
+    }
+
+    /// Returns a number that this lock has in every process, and no other one.
+    pub(crate) fn number(&self) -> u64 {
+        self.placed.number()
+    }
+
     /// Says that what the lock guards is whole again. `NotOwner`: this process does not hold it.
     pub fn mark_consistent(&self) -> Result<()> {
         match self.placed.known_id() {

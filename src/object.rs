@@ -311,6 +311,20 @@ impl<T: Object> Placed<T> {
         self.offset
     }
 
+    /// Returns a number that this object has in every process, and no other one; never 0. Until its segment's memory is
+    /// used for something else.
+    pub fn number(&self) -> u64 {
+        // What is built in stands before the data.
+        let built_in = self.words.as_ptr().cast::<u8>() < self.segment.data();
+        let place = if built_in { 1 } else { ALIGNMENT + self.offset };
+        // Only a full segment holds objects. Its own number is random: two sums hardly ever meet.
+        self.segment
+            .number()
+            .unwrap_or(0)
+            .wrapping_add(place)
+            .max(1)
+    }
+
     /// Returns what `open_fd` needs in another process: a descriptor, which stays ours, and an offset.
     ///
     /// From now on its place in an arena is never given to another object. `Invalid`: it stands in a segment, which is

@@ -107,6 +107,26 @@ impl RLock {
         }
     }
 
+    /// Gives the lock back wholly; returns how often this thread held it. `NotOwner`: not at all.
+    pub(crate) fn release_all(&self) -> Result<u64> {
+        match self.placed.known_id() {
+            Some(me) => rlock::release_all(self.placed.words(), me),
+            None => Err(nobody()),
+        }
+    }
+
+    /// Takes the lock, which this thread does not hold, so often, however long that takes; returns as `acquire`.
+    pub(crate) fn acquire_all(&self, depth: u64) -> Result<bool> {
+        let me = self.placed.id()?;
+        let (words, life) = (self.placed.words(), &**self.placed.segment());
+        rlock::acquire_all(words, me, depth, Patience::ENDLESS, &self.spins, life)
+    }
+
+    /// As `Lock::number`.
+    pub(crate) fn number(&self) -> u64 {
+        self.placed.number()
+    }
+
     /// Says that what the lock guards is whole again. `NotOwner`: this thread does not hold it.
     pub fn mark_consistent(&self) -> Result<()> {
         match self.placed.known_id() {

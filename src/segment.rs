@@ -660,6 +660,11 @@ impl Segment {
         self.control().ok()?.table.person(id)
     }
 
+    /// Returns the number that this segment has and no other one. `WrongKind`: a plain segment.
+    pub(crate) fn number(&self) -> Result<u64> {
+        Ok(self.full()?.header.id)
+    }
+
     /// Says whether anybody can have had this id.
     pub(crate) fn has_had(&self, id: Id) -> bool {
         self.control()

@@ -3,6 +3,7 @@
 //! Whoever calls brings its own id and an answer to "is this one dead?".
 
 pub mod cell;
+pub mod condition;
 pub mod event;
 #[cfg(all(test, not(loom)))]
 mod fairness;

@@ -8,6 +8,7 @@
 //!
 //! `make bless` sets SHMKIT_BLESS. Look at the difference first: a line of tests/abi that changes or goes breaks programs.
 
+use shmkit::capi::condition::{shmkit_condition_info, shmkit_condition_options};
 use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
 use shmkit::capi::limits::shmkit_limits_info;
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
@@ -160,6 +161,9 @@ fn shared_structs_lie_as_they_always_have() {
         reserved);
     layout!(text, shmkit_event_options: struct_size flags mode participants directory);
     layout!(text, shmkit_event_info: struct_size flags sets waits offset);
+    layout!(text, shmkit_condition_options: struct_size flags mode participants directory cells reserved);
+    layout!(text, shmkit_condition_info:
+        struct_size flags cells waiting waits notified timeouts recoveries offset);
     layout!(text, shmkit_once_options: struct_size flags mode participants directory);
     layout!(text, shmkit_once_info:
         struct_size flags attempts recoveries waits owner_ticket owner_namespace offset owner_pid reserved);

@@ -38,11 +38,14 @@ cdef extern from *:
     #define SHMKIT_EVENT_TRUST 131072
     #define SHMKIT_EVENT_EXCLUSIVE 1048576
     #define SHMKIT_EVENT_SET 262144
+    #define SHMKIT_CONDITION_TRUST 131072
+    #define SHMKIT_CONDITION_EXCLUSIVE 1048576
     #define SHMKIT_ONCE_TRUST 131072
     #define SHMKIT_ONCE_EXCLUSIVE 1048576
     #define SHMKIT_ONCE_RUNNING 262144
     #define SHMKIT_ONCE_OWNER_DIED 524288
     #define SHMKIT_ONCE_DONE 2097152
+    typedef struct shmkit_condition shmkit_condition;
     typedef struct shmkit_event shmkit_event;
     typedef struct shmkit_lock shmkit_lock;
     typedef struct shmkit_once shmkit_once;
@@ -132,6 +135,26 @@ cdef extern from *:
       uint64_t waits;
       uint64_t offset;
     } shmkit_event_info;
+    typedef struct shmkit_condition_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+      uint32_t cells;
+      uint32_t reserved;
+    } shmkit_condition_options;
+    typedef struct shmkit_condition_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint64_t cells;
+      uint64_t waiting;
+      uint64_t waits;
+      uint64_t notified;
+      uint64_t timeouts;
+      uint64_t recoveries;
+      uint64_t offset;
+    } shmkit_condition_info;
     typedef struct shmkit_once_options {
       uint32_t struct_size;
       uint32_t flags;
@@ -210,11 +233,15 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_EVENT_TRUST # = 131072
     const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_EVENT_SET # = 262144
+    const uint32_t SHMKIT_CONDITION_TRUST # = 131072
+    const uint32_t SHMKIT_CONDITION_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_ONCE_TRUST # = 131072
     const uint32_t SHMKIT_ONCE_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_ONCE_RUNNING # = 262144
     const uint32_t SHMKIT_ONCE_OWNER_DIED # = 524288
     const uint32_t SHMKIT_ONCE_DONE # = 2097152
+    ctypedef struct shmkit_condition:
+        pass
     ctypedef struct shmkit_event:
         pass
     ctypedef struct shmkit_lock:
@@ -301,6 +328,24 @@ cdef extern from * nogil:
         uint32_t flags
         uint64_t sets
         uint64_t waits
+        uint64_t offset
+    ctypedef struct shmkit_condition_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint32_t cells
+        uint32_t reserved
+    ctypedef struct shmkit_condition_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t cells
+        uint64_t waiting
+        uint64_t waits
+        uint64_t notified
+        uint64_t timeouts
+        uint64_t recoveries
         uint64_t offset
     ctypedef struct shmkit_once_options:
         uint32_t struct_size
@@ -421,6 +466,21 @@ cdef shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, ui
 cdef shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out) noexcept nogil
 cdef shmkit_status shmkit_event_unlink(shmkit_event *event) noexcept nogil
 cdef shmkit_status shmkit_event_close(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_condition_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open_or_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open_fd(int32_t fd, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_fd(const shmkit_condition *condition, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_condition_segment(const shmkit_condition *condition, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *mutex, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
+cdef shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *mutex, uint32_t count) noexcept nogil
+cdef shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *mutex) noexcept nogil
+cdef shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out) noexcept nogil
+cdef shmkit_status shmkit_condition_unlink(shmkit_condition *condition) noexcept nogil
+cdef shmkit_status shmkit_condition_close(shmkit_condition *condition) noexcept nogil
 cdef shmkit_status shmkit_once_size(const shmkit_once_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_once_create(const char *name, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
 cdef shmkit_status shmkit_once_open(const char *name, const shmkit_once_options *options, shmkit_once **out) noexcept nogil

@@ -19,14 +19,18 @@ __pyx_capi__ = _capsules.table()
 from ._mutex import LockInfo
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
 from .event import Event, EventInfo
+from .condition import Condition, ConditionInfo
 from .limits import Limits, limits
 from .lock import Lock
+from .once import Once, OnceInfo
 from .rlock import RLock
 from .segment import SegmentInfo, SharedMemory
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Condition",
+    "ConditionInfo",
     "Corrupt",
     "Event",
     "EventInfo",
@@ -34,6 +38,8 @@ __all__ = [
     "Lock",
     "LockInfo",
     "NotOwner",
+    "Once",
+    "OnceInfo",
     "OwnerDied",
     "RLock",
     "SegmentInfo",

@@ -6,9 +6,13 @@ from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
 from .event import Event as Event
 from .event import EventInfo as EventInfo
+from .condition import Condition as Condition
+from .condition import ConditionInfo as ConditionInfo
 from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
+from .once import Once as Once
+from .once import OnceInfo as OnceInfo
 from .rlock import RLock as RLock
 from .segment import SegmentInfo as SegmentInfo
 from .segment import SharedMemory as SharedMemory
@@ -17,6 +21,8 @@ __version__: str
 __pyx_capi__: dict[str, object]
 
 __all__ = [
+    "Condition",
+    "ConditionInfo",
     "Corrupt",
     "Event",
     "EventInfo",
@@ -24,6 +30,8 @@ __all__ = [
     "Lock",
     "LockInfo",
     "NotOwner",
+    "Once",
+    "OnceInfo",
     "OwnerDied",
     "RLock",
     "SegmentInfo",

@@ -32,11 +32,15 @@ cdef extern from "shmkit.h" nogil:
     const uint32_t SHMKIT_EVENT_TRUST # = 131072
     const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_EVENT_SET # = 262144
+    const uint32_t SHMKIT_CONDITION_TRUST # = 131072
+    const uint32_t SHMKIT_CONDITION_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_ONCE_TRUST # = 131072
     const uint32_t SHMKIT_ONCE_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_ONCE_RUNNING # = 262144
     const uint32_t SHMKIT_ONCE_OWNER_DIED # = 524288
     const uint32_t SHMKIT_ONCE_DONE # = 2097152
+    ctypedef struct shmkit_condition:
+        pass
     ctypedef struct shmkit_event:
         pass
     ctypedef struct shmkit_lock:
@@ -123,6 +127,24 @@ cdef extern from "shmkit.h" nogil:
         uint32_t flags
         uint64_t sets
         uint64_t waits
+        uint64_t offset
+    ctypedef struct shmkit_condition_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint32_t cells
+        uint32_t reserved
+    ctypedef struct shmkit_condition_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t cells
+        uint64_t waiting
+        uint64_t waits
+        uint64_t notified
+        uint64_t timeouts
+        uint64_t recoveries
         uint64_t offset
     ctypedef struct shmkit_once_options:
         uint32_t struct_size
@@ -242,6 +264,21 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out)
     shmkit_status shmkit_event_unlink(shmkit_event *event)
     shmkit_status shmkit_event_close(shmkit_event *event)
+    shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out)
+    shmkit_status shmkit_condition_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out)
+    shmkit_status shmkit_condition_open(const char *name, const shmkit_condition_options *options, shmkit_condition **out)
+    shmkit_status shmkit_condition_open_or_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out)
+    shmkit_status shmkit_condition_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out)
+    shmkit_status shmkit_condition_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out)
+    shmkit_status shmkit_condition_open_fd(int32_t fd, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out)
+    shmkit_status shmkit_condition_fd(const shmkit_condition *condition, int32_t *fd, uint64_t *offset)
+    shmkit_status shmkit_condition_segment(const shmkit_condition *condition, shmkit_segment **out)
+    shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *mutex, int64_t timeout_ns, uint32_t flags, uint32_t *recovered)
+    shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *mutex, uint32_t count)
+    shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *mutex)
+    shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out)
+    shmkit_status shmkit_condition_unlink(shmkit_condition *condition)
+    shmkit_status shmkit_condition_close(shmkit_condition *condition)
     shmkit_status shmkit_once_size(const shmkit_once_options *options, uint64_t *out)
     shmkit_status shmkit_once_create(const char *name, const shmkit_once_options *options, shmkit_once **out)
     shmkit_status shmkit_once_open(const char *name, const shmkit_once_options *options, shmkit_once **out)

@@ -25,4 +25,5 @@ cdef class Once(Object):
 
     cdef bint _begin(self, int64_t timeout_ns) except -1
     cdef int _end(self, bint whole) except -1
+    cdef int _give_up(self) noexcept
     cdef shmkit_once_info _info(self) except *

@@ -2,6 +2,7 @@
 //!
 //! What stands above a function is the manual of the C header; it is written for a C reader.
 
+pub mod condition;
 pub mod event;
 pub mod interrupt;
 pub mod limits;

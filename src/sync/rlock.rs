@@ -86,10 +86,7 @@ pub fn acquire(
         words.depth.store(deeper, Ordering::Relaxed);
         return Ok(words.owner_died());
     }
-    let recovered = words.acquire(me, patience, spins, life)?;
-    words.depth.store(1, Ordering::Relaxed);
-    words.token.store(token(me), Ordering::Relaxed);
-    Ok(recovered)
+    acquire_all(words, me, 1, patience, spins, life)
 }
 
 /// Gives the lock back once. `NotOwner`: another thread holds it, or nobody.
@@ -98,9 +95,7 @@ pub fn release(words: &Words, me: Id) -> Result<()> {
         return Ok(());
     }
     if !is_held_by_this_thread(words, me) {
-        return Err(Error::NotOwner(
-            "this thread does not hold the recursive lock".into(),
-        ));
+        return Err(not_this_thread());
     }
     let depth = words.depth.load(Ordering::Relaxed);
     if depth > 1 {
@@ -111,12 +106,35 @@ pub fn release(words: &Words, me: Id) -> Result<()> {
     words.release(me)
 }
 
+/// Gives the lock back wholly; returns how often this thread held it. `NotOwner`: not at all.
+pub fn release_all(words: &Words, me: Id) -> Result<u64> {
+    let depth = depth(words, me);
+    if depth == 0 {
+        return Err(not_this_thread());
+    }
+    words.token.store(0, Ordering::Relaxed);
+    words.release(me).map(|()| depth)
+}
+
+/// Takes the lock, which this thread does not hold, and holds it `depth` times; otherwise as `acquire`.
+pub fn acquire_all(
+    words: &Words,
+    me: Id,
+    depth: u64,
+    patience: Patience,
+    spins: &Spins,
+    life: &impl Life,
+) -> Result<bool> {
+    let recovered = words.acquire(me, patience, spins, life)?;
+    words.depth.store(depth, Ordering::Relaxed);
+    words.token.store(token(me), Ordering::Relaxed);
+    Ok(recovered)
+}
+
 /// As `Words::mark_consistent`, for the thread that holds it.
 pub fn mark_consistent(words: &Words, me: Id) -> Result<()> {
     if !is_held_by_this_thread(words, me) {
-        return Err(Error::NotOwner(
-            "this thread does not hold the recursive lock".into(),
-        ));
+        return Err(not_this_thread());
     }
     words.mark_consistent(me)
 }
@@ -127,6 +145,11 @@ pub fn depth(words: &Words, me: Id) -> u64 {
         true => words.depth.load(Ordering::Relaxed),
         false => 0,
     }
+}
+
+#[cold]
+fn not_this_thread() -> Error {
+    Error::NotOwner("this thread does not hold the recursive lock".into())
 }
 
 #[inline(always)]

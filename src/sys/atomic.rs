@@ -1,6 +1,10 @@
 //! The atomics of `sync`: the machine's, or those of the loom model checker, which runs the same code.
 
 #[cfg(loom)]
-pub use loom::{hint::spin_loop, sync::atomic::AtomicU64, sync::atomic::Ordering};
+pub use loom::{
+    hint::spin_loop, sync::atomic::AtomicU64, sync::atomic::Ordering, sync::atomic::fence,
+};
 #[cfg(not(loom))]
-pub use std::{hint::spin_loop, sync::atomic::AtomicU64, sync::atomic::Ordering};
+pub use std::{
+    hint::spin_loop, sync::atomic::AtomicU64, sync::atomic::Ordering, sync::atomic::fence,
+};

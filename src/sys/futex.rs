@@ -89,39 +89,55 @@ pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
 mod model {
     use super::{AtomicU64, Awake, Bed};
     use crate::sys::atomic::Ordering;
-    use loom::sync::{Condvar, Mutex, MutexGuard};
+    use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-    /// How many sleep in each bed, the first ones first.
-    type Sleepers = Mutex<[usize; 2]>;
-
-    loom::lazy_static! {
-        static ref BEDS: (Sleepers, [Condvar; 2]) = (Mutex::new([0; 2]), [Condvar::new(), Condvar::new()]);
+    /// Who sleeps, on which word, and where: by this it is woken.
+    struct Sleeper {
+        word: *const AtomicU64,
+        bed: Bed,
+        bell: Arc<Condvar>,
     }
 
-    fn sleepers() -> MutexGuard<'static, [usize; 2]> {
-        BEDS.0.lock().expect("nobody panics")
+    // SAFETY: the address is only a name; nothing is read or written there.
+    unsafe impl Send for Sleeper {}
+
+    loom::lazy_static! {
+        static ref SLEEPERS: Mutex<Vec<Sleeper>> = Mutex::new(Vec::new());
+    }
+
+    fn sleepers() -> MutexGuard<'static, Vec<Sleeper>> {
+        SLEEPERS.lock().expect("nobody panics")
     }
 
     pub fn wait(word: &AtomicU64, expected: u64, _deadline: u64, bed: Bed) -> Awake {
         let mut sleepers = sleepers();
         if word.load(Ordering::Relaxed) as u32 == expected as u32 {
-            let bed = usize::from(bed != Bed::First);
-            sleepers[bed] += 1;
-            drop(BEDS.1[bed].wait(sleepers).expect("nobody panics"));
+            let bell = Arc::new(Condvar::new());
+            sleepers.push(Sleeper {
+                word,
+                bed,
+                bell: bell.clone(),
+            });
+            drop(bell.wait(sleepers).expect("nobody panics"));
         }
         Awake::Changed
     }
 
     /// Of both kinds the others are woken first: the kernel goes by who came first, which may be either.
-    pub fn wake(_word: &AtomicU64, count: i32, bed: Bed) -> bool {
+    pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
         let mut sleepers = sleepers();
         let mut left = count;
-        for kind in [1, 0] {
-            let meant = bed == Bed::Any || (bed == Bed::First) == (kind == 0);
-            while meant && left > 0 && sleepers[kind] > 0 {
-                sleepers[kind] -= 1;
+        for kind in [Bed::Other, Bed::First] {
+            let meant = |sleeper: &Sleeper| {
+                std::ptr::eq(sleeper.word, word)
+                    && sleeper.bed == kind
+                    && (bed == Bed::Any || bed == kind)
+            };
+            while left > 0
+                && let Some(index) = sleepers.iter().position(meant)
+            {
                 left -= 1;
-                BEDS.1[kind].notify_one();
+                sleepers.remove(index).bell.notify_one();
             }
         }
         left < count

@@ -3,6 +3,7 @@
 use super::common::process::alone;
 use super::common::{Folder, Name};
 use super::*;
+use shmkit::capi::condition::*;
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::capi::lock::*;
 use shmkit::capi::rlock::*;
@@ -323,6 +324,21 @@ fn every_exported_function_recognises_null() {
         shmkit_rlock_stat(null(), null_mut());
         shmkit_rlock_unlink(null_mut());
         shmkit_rlock_close(null_mut());
+        shmkit_condition_size(null(), null_mut());
+        shmkit_condition_create(null(), null(), null_mut());
+        shmkit_condition_open(null(), null(), null_mut());
+        shmkit_condition_open_or_create(null(), null(), null_mut());
+        shmkit_condition_create_at(null(), 0, null(), null_mut());
+        shmkit_condition_open_at(null(), 0, null(), null_mut());
+        shmkit_condition_open_fd(0, 0, null(), null_mut());
+        shmkit_condition_fd(null(), null_mut(), null_mut());
+        shmkit_condition_segment(null(), null_mut());
+        shmkit_condition_wait(null_mut(), null_mut(), 0, 0, null_mut());
+        shmkit_condition_notify(null_mut(), null_mut(), 1);
+        shmkit_condition_notify_all(null_mut(), null_mut());
+        shmkit_condition_stat(null(), null_mut());
+        shmkit_condition_unlink(null_mut());
+        shmkit_condition_close(null_mut());
     }
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/abi/symbols.txt");
     let symbols = std::fs::read_to_string(path).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::broken::Broken;
 use crate::broken_lock::BrokenLock;
+use crate::condition;
 use crate::event;
 use crate::full;
 use crate::library;
@@ -122,6 +123,7 @@ fn ways() -> Vec<Way> {
     ways.extend(in_all_modes(named::operations()));
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));
+    ways.extend(in_all_modes(condition::operations()));
     for broken in Broken::ALL {
         ways.push(Way::Points(Rc::new(broken), Mode::Alone));
     }

@@ -1,5 +1,6 @@
 //! Loads the release-built libshmkit.so as a C program would, and calls it through its C ABI.
 
+use crate::conditions::Conditions;
 use crate::event::Events;
 use crate::locks::Locks;
 use shmkit::capi::lock::shmkit_lock;
@@ -113,6 +114,7 @@ pub struct Library {
     /// Those of locks, and those of recursive locks.
     pub(crate) locks: [Locks; 2],
     pub(crate) events: Events,
+    pub(crate) conditions: Conditions,
 }
 
 impl Library {
@@ -136,6 +138,7 @@ impl Library {
                 Locks::find(handle, "shmkit_rlock_")?,
             ],
             events: Events::find(handle, "shmkit_event_")?,
+            conditions: Conditions::find(handle, "shmkit_condition_")?,
         })
     }
 
@@ -252,7 +255,8 @@ impl Library {
             good(self.close(made))?;
         }
         good(self.close(self.create(None, SIZE, Options::default())?))?;
-        self.warm_up_locks()
+        self.warm_up_locks()?;
+        self.warm_up_conditions()
     }
 }
 

@@ -40,7 +40,7 @@ pub enum Kind {
 #[derive(Clone, Copy)]
 pub struct Lock {
     kind: Kind,
-    handle: *mut c_void,
+    pub(crate) handle: *mut c_void,
 }
 
 /// How a lock with a name is come by.

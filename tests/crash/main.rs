@@ -11,6 +11,7 @@
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
 //! | events                        | `event`                         |                         |                   |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
+//! | conditions                    | `condition`                     |                         |                   |
 //!
 //! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
 //!
@@ -33,6 +34,10 @@ mod bystander;
 #[cfg(target_arch = "x86_64")]
 #[path = "../common/byte.rs"]
 mod byte;
+#[cfg(target_arch = "x86_64")]
+mod condition;
+#[cfg(target_arch = "x86_64")]
+mod conditions;
 #[cfg(target_arch = "x86_64")]
 mod event;
 #[cfg(target_arch = "x86_64")]

@@ -79,6 +79,22 @@ class EventInfo(ctypes.Structure):
     ]
 
 
+class ConditionOptions(ctypes.Structure):
+    """shmkit_condition_options."""
+
+    _fields_ = [*LockOptions._fields_, ("cells", c_uint32), ("reserved", c_uint32)]
+
+
+class ConditionInfo(ctypes.Structure):
+    """shmkit_condition_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("cells", "waiting", "waits", "notified", "timeouts", "recoveries", "offset")),
+    ]
+
+
 # Its figures, all of them uint64_t.
 FIGURES = [
     "largest_named",
@@ -121,6 +137,8 @@ STRUCTS = {
     "shmkit_lock_info": LockInfo,
     "shmkit_event_options": EventOptions,
     "shmkit_event_info": EventInfo,
+    "shmkit_condition_options": ConditionOptions,
+    "shmkit_condition_info": ConditionInfo,
 }
 MAKE = [c_char_p, c_uint64, POINTER(Options), POINTER(c_void_p)]
 
@@ -239,3 +257,12 @@ def got(function, handle, kind):
     out = kind()
     assert function(handle, byref(out)) == OK
     return out.value
+
+
+CONDITION_TABLE = {
+    **object_table(ConditionOptions, ConditionInfo),
+    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "notify": [c_void_p, c_void_p, c_uint32],
+    "notify_all": [c_void_p, c_void_p],
+}
+TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}

@@ -12,7 +12,7 @@ import shmkit
 
 PACKAGE = pathlib.Path(shmkit.__file__).parent
 SONAME = "libshmkit.so.0"
-MODULES = ["_capsules", "_mutex", "_object", "_status", "limits", "lock", "rlock", "segment"]
+MODULES = ["_capsules", "_mutex", "_object", "_status", "condition", "limits", "lock", "rlock", "segment"]
 
 
 def tool(name, *arguments):
@@ -40,6 +40,8 @@ def test_the_installed_package_is_tested_and_not_the_sources():
         "_object.pyi",
         "_status.pxd",
         "_status.pyi",
+        "condition.pxd",
+        "condition.pyi",
         "limits.pyi",
         "lock.pxd",
         "lock.pyi",

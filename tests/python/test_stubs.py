@@ -19,8 +19,8 @@ from multiprocessing import get_context
 from typing import Optional
 import shmkit
 from shmkit import (
-    Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock, SegmentInfo, SharedMemory,
-    ShmkitError, VersionMismatch,
+    Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock,
+    SegmentInfo, SharedMemory, ShmkitError, VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -56,6 +56,22 @@ def event(name: str) -> bool:
     with SharedMemory(create=True, size=64, full=True) as shm:
         Event(segment=shm, offset=0, create=None).close()
     return happened and info.set and info.sets + info.waits > 0
+
+def condition(name: str) -> int:
+    one = Condition(RLock(name + ".lock"), name=name, create=True, cells=9, mode=0o600, participants=9, trust=False)
+    with one as entered:
+        woken: bool = one.wait() or one.wait(0.5) or entered
+        found: list[int] = one.wait_for(lambda: [1], timeout=None)
+        one.notify()
+        one.notify(n=2)
+        one.notify_all()
+    info: ConditionInfo = one.stat()
+    one.acquire(False, 1)
+    one.release()
+    with Condition().recover(timeout=1.5) as owner_died:
+        woken = owner_died
+    one.lock.close()
+    return info.cells + info.waiting + len(found) + woken
 
 class Journal(RLock):
     def __init__(self) -> None:

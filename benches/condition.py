@@ -1,0 +1,79 @@
+"""Conditions beside their peers: pthread_cond_t and futexes from C, multiprocessing from Python."""
+
+import itertools
+import multiprocessing
+import time
+
+import pairs
+import shmkit
+
+RUNNING = "C: round trip between two processes that look for each other"
+ASLEEP = "C: round trip between two processes that sleep"
+NOTIFY = "C: notify(1)"
+NOTIFY_ALL = "C: notify_all, until the last of 128 threads has had the lock"
+PYTHON = "Python: round trip between two processes"
+
+COMPARISONS = [
+    pairs.Comparison("condition running", "shmkit", "pthread", None, RUNNING),
+    pairs.Comparison("condition running", "shmkit", "raw futex, deadline", None, RUNNING),
+    pairs.Comparison("condition asleep", "shmkit", "raw futex, deadline", None, ASLEEP),
+    pairs.Comparison("condition asleep", "shmkit", "pthread", None, ASLEEP),
+    pairs.Comparison("condition notify", "100 waiters", "1 waiter", None, NOTIFY),
+    pairs.Comparison("condition notify", "1 waiter", "pthread, 1 waiter", None, NOTIFY),
+    pairs.Comparison("condition notify", "100 waiters", "pthread, 100 waiters", None, NOTIFY),
+    pairs.Comparison("condition notify_all", "shmkit", "pthread", None, NOTIFY_ALL),
+    pairs.Comparison("python condition", "shmkit", "multiprocessing", 0.4, PYTHON),
+]
+
+CONDITIONS = {"shmkit": shmkit.Condition, "multiprocessing": multiprocessing.get_context("fork").Condition}
+
+
+def answer(condition, turn):
+    """Say that it is the other one's turn whenever it is ours, for ever."""
+    with condition:
+        while True:
+            while not turn.value:
+                condition.wait()
+            turn.value = 0
+            condition.notify()
+
+
+def round_trips(condition, turn):
+    """Make a contender that hands the turn over and waits until it comes back."""
+
+    def play(rounds):
+        each = itertools.repeat(None, rounds)
+        begin = time.perf_counter()
+        for _ in each:
+            with condition:
+                turn.value = 1
+                condition.notify()
+                while turn.value:
+                    condition.wait()
+        return time.perf_counter() - begin
+
+    return play
+
+
+def bench_round_trips(count, samples):
+    """Measure round trips to a process that answers."""
+    context = multiprocessing.get_context("fork")
+    contenders, helpers = {}, []
+    try:
+        for name, kind in CONDITIONS.items():
+            condition, turn = kind(), context.Value("i", 0, lock=False)
+            helpers.append(context.Process(target=answer, args=(condition, turn), daemon=True))
+            helpers[-1].start()
+            contenders[name] = round_trips(condition, turn)
+        for sample in pairs.measure(contenders, count):
+            samples.add("python condition", sample)
+    finally:
+        for helper in helpers:
+            helper.kill()
+            helper.join()
+
+
+FROM_PYTHON = {"python condition": bench_round_trips}
+
+if __name__ == "__main__":
+    pairs.main(__doc__, "conditions", from_python=FROM_PYTHON, comparisons=COMPARISONS)

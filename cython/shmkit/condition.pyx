@@ -1,0 +1,242 @@
+"""Conditions between processes and between threads, with the interface of multiprocessing.Condition."""
+
+from collections import namedtuple
+from time import monotonic
+
+cimport cython
+from cpython.number cimport PyNumber_Index
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memset
+from posix.unistd cimport getpid
+from shmkit cimport (
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK,
+    SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_OK, shmkit_condition, shmkit_condition_close, shmkit_condition_create,
+    shmkit_condition_create_at, shmkit_condition_fd, shmkit_condition_info, shmkit_condition_notify,
+    shmkit_condition_notify_all, shmkit_condition_open, shmkit_condition_open_at, shmkit_condition_open_fd,
+    shmkit_condition_open_or_create, shmkit_condition_options, shmkit_condition_segment, shmkit_condition_stat,
+    shmkit_condition_wait, shmkit_status,
+)
+from shmkit._mutex cimport Mutex
+from shmkit._object cimport (
+    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,
+)
+from shmkit._status cimport check, refusal
+from shmkit.rlock cimport RLock
+
+from shmkit._status import OwnerDied
+
+ConditionInfo = namedtuple("ConditionInfo", "cells waiting waits notified timeouts recoveries", module="shmkit")
+ConditionInfo.__doc__ = """What is known of a condition, each figure as it was at some moment during the call.
+
+cells: how many threads can wait at a time. waiting: how many do; of these some may be dead. waits: how often somebody
+began to. notified: how many notifications waiters were sent. timeouts: how many waits ended without one. recoveries:
+how many notifications went from the dead and the interrupted to other waiters.
+"""
+
+cdef Calls _CALLS
+_CALLS.create = <name_call> shmkit_condition_create
+_CALLS.open = <name_call> shmkit_condition_open
+_CALLS.open_or_create = <name_call> shmkit_condition_open_or_create
+_CALLS.create_at = <at_call> shmkit_condition_create_at
+_CALLS.open_at = <at_call> shmkit_condition_open_at
+_CALLS.open_fd = <open_fd_call> shmkit_condition_open_fd
+_CALLS.fd = <fd_call> shmkit_condition_fd
+_CALLS.segment = <segment_call> shmkit_condition_segment
+_CALLS.options_size = sizeof(shmkit_condition_options)
+_CALLS.close = <handle_call> shmkit_condition_close
+_CALLS.built_in = NULL
+
+
+# How it is pickled Object says.
+@cython.auto_pickle(False)
+cdef class Condition(Object):
+    """Waiting, without a lock that one holds, until somebody who holds it notifies.
+
+    A notification reaches those that it is meant for, and nobody else returns; waiters that were killed are skipped, and
+    what they were sent goes to others.
+
+    lock: a Lock or RLock; None: a new RLock without a name, where the condition has none either. A condition goes with
+        one lock, in all processes: with the one it is used with first.
+    cells: how many threads may wait at a time, 1 to 4096; 128 unless asked otherwise.
+    name, create, segment, offset: where it stands, as of Lock; it takes 64 bytes and 16 for each cell. Its lock stands
+        elsewhere: whoever opens one by name, or in a segment, says which lock it goes with.
+    mode, directory, participants: as for SharedMemory, where it has a name.
+    trust: open what belongs to another user.
+
+    >>> condition = Condition()
+    >>> with condition:
+    ...     condition.notify_all()
+    ...     condition.wait(timeout=0.001)
+    False
+    """
+
+    def __cinit__(self):
+        self._calls = &_CALLS
+
+    def __init__(self, lock=None, *, cells=None, name=None, create=None, segment=None, offset=None, mode=None,
+                 directory=None, trust=False, participants=None):
+        cdef char options[OPTIONS]
+        if lock is None:
+            if name is not None or segment is not None:
+                text = "what others find by its name or in a segment goes with a lock that they find as well: say which"
+                raise refusal(SHMKIT_ERR_INVALID, text)
+            lock = RLock()
+        elif not isinstance(lock, Mutex):
+            raise TypeError(f"'lock' must be a shmkit.Lock or a shmkit.RLock, not {type(lock).__name__}")
+        self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
+        (<shmkit_condition_options *> options).cells = number(cells, 4096, "cells")
+        self._lock = lock
+        self.make(name, create, segment, offset, <void *> options)
+
+    cdef shmkit_condition *handle(self) noexcept nogil:
+        return <shmkit_condition *> self._handle
+
+    # Until it is initialised it has neither handle nor lock; afterwards always a lock.
+    cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil:
+        if self._handle is NULL or self._lock._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_condition_wait(self.handle(), self._lock._handle, timeout_ns, 0, recovered)
+
+    cdef shmkit_status notify_nogil(self, uint32_t count) noexcept nogil:
+        if self._handle is NULL or self._lock._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_condition_notify(self.handle(), self._lock._handle, count)
+
+    cdef shmkit_status notify_all_nogil(self) noexcept nogil:
+        if self._handle is NULL or self._lock._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_condition_notify_all(self.handle(), self._lock._handle)
+
+    cdef Mutex _own(self):
+        """Return the lock, which stays when the condition is closed; there is none before `__init__`."""
+        if self._lock is None:
+            raise self._closed()
+        return self._lock
+
+    cdef void *_mutex(self) except NULL:
+        """Return the handle of the lock, where both are open."""
+        if self._handle is NULL:
+            raise self._closed()
+        if self._lock._handle is NULL:
+            raise self._lock._closed()
+        return self._lock._handle
+
+    @property
+    def lock(self):
+        """The lock that it goes with."""
+        return self._lock
+
+    def acquire(self, block=True, timeout=None):
+        """Take the lock; as its own acquire."""
+        return self._own().acquire(block, timeout)
+
+    def release(self):
+        """Give the lock back; as its own release."""
+        self._own().release()
+
+    def recover(self, timeout=None):
+        """Take the lock whatever a dead owner has left; as its own recover."""
+        return self._own().recover(timeout)
+
+    def __enter__(self):
+        cdef Mutex lock = self._own()
+        return lock.take(SHMKIT_FOREVER, lock._goes_on)
+
+    def __exit__(self, kind, value, traceback, /):
+        cdef Mutex lock = self._own()
+        lock.give_back(lock._goes_on and kind is None)
+
+    cdef bint _wait(self, int64_t timeout_ns) except -1:
+        cdef uint32_t died = 0
+        cdef shmkit_status status
+        cdef Mutex lock = self._lock
+        mutex = self._mutex()
+        handle = self.handle()
+        # Who has taken the lock by recover() need not be told again.
+        known = lock._goes_on or (lock._marked != 0 and lock._marked == getpid())
+        self._busy += 1
+        lock._busy += 1
+        try:
+            with nogil:
+                status = shmkit_condition_wait(handle, mutex, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)
+            if lock._handle is not mutex:
+                # Closed meanwhile: nobody could give it back any more.
+                while lock._mutex.release(mutex) == SHMKIT_OK:
+                    pass
+        finally:
+            lock.leave()
+            self.leave()
+        if status == SHMKIT_ERR_INTERRUPTED:
+            lock._marked = getpid() if died and known else 0
+            check(status)
+        if lock._handle is not mutex:
+            raise lock._closed()
+        if status not in (SHMKIT_OK, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK):
+            check(status)
+        lock._marked = getpid() if died and known else 0
+        if self.handle() is not handle:
+            raise self._closed()
+        if died and not known:
+            raise OwnerDied(
+                "an owner of the lock died while holding it, so that what it guards may be half changed; the lock is held "
+                "as before the wait: leave its block, and look at what it guards inside \"with condition.recover():\""
+            )
+        return status == SHMKIT_OK
+
+    def wait(self, timeout=None):
+        """Give the lock back, wait until somebody notifies this thread, and take the lock again.
+
+        False: nobody did within `timeout` seconds. A recursive lock is given back wholly, and held as often as before
+        afterwards. A signal handler that raises ends the wait; the lock is held then too, once it is to be had, and a
+        notification that came at the same moment goes to another waiter.
+
+        NotOwner: the lock is not held. OwnerDied: while waiting an owner of the lock was killed; the lock is held, and
+        stays marked. With on_owner_death="recover" that is no error, and `lock.recovered` says so. ShmkitError: as many
+        threads as there are cells wait already.
+        """
+        return self._wait(nanoseconds(timeout))
+
+    def wait_for(self, predicate, timeout=None):
+        """Wait until `predicate()` is true, and return what it has returned last."""
+        nanoseconds(timeout)  # refuses nonsense
+        end = None if timeout is None else monotonic() + timeout
+        result = predicate()
+        while not result:
+            left = None if end is None else end - monotonic()
+            if left is not None and left <= 0:
+                break
+            self.wait(left)
+            result = predicate()
+        return result
+
+    def notify(self, n=1):
+        """Notify the `n` threads that have waited longest, or as many as wait. NotOwner: the lock is not held."""
+        mutex = self._mutex()
+        n = PyNumber_Index(n)
+        if n < 0:
+            raise refusal(SHMKIT_ERR_INVALID, f"'n' is how many threads to notify, not {n}")
+        check(shmkit_condition_notify(self.handle(), mutex, min(n, 0xffffffff)))
+
+    def notify_all(self):
+        """Notify all threads that wait. NotOwner: the lock is not held."""
+        mutex = self._mutex()
+        check(shmkit_condition_notify_all(self.handle(), mutex))
+
+    def stat(self):
+        """Return a ConditionInfo: what is known of it."""
+        cdef shmkit_condition_info info
+        memset(&info, 0, sizeof(info))
+        info.struct_size = sizeof(info)
+        if self._handle is NULL:
+            raise self._closed()
+        check(shmkit_condition_stat(self.handle(), &info))
+        return ConditionInfo(info.cells, info.waiting, info.waits, info.notified, info.timeouts, info.recoveries)
+
+    cdef object state(self):
+        return self._lock
+
+    cdef int take_state(self, object state) except -1:
+        if not isinstance(state, Mutex):
+            raise TypeError("a pickled condition goes with a lock")
+        self._lock = state
+        return 0

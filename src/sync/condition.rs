@@ -1,0 +1,532 @@
+//! The condition: waiting, without a lock that one holds, until somebody who holds it notifies.
+//!
+//! Each waiting thread has a cell. In one word of it stand its process and whether it was notified:
+//!
+//! | cell                  | means                                             | goes to                                    |
+//! |-----------------------|---------------------------------------------------|--------------------------------------------|
+//! | 0                     | nobody's                                          | me + WAITING: wait                         |
+//! | me + WAITING          | a thread of mine waits, and looks                 | + ASLEEP: it looks no more; 0: it waits no longer |
+//! | me + WAITING + ASLEEP | it may sleep on this word                         | without ASLEEP: it is to look for what was left; 0 |
+//! | both                  |                                                   | me + NOTIFIED: notify                      |
+//! | me + NOTIFIED         | it was notified, and is about to take the lock    | 0: it has the lock; NOTIFIED: it was interrupted |
+//! | NOTIFIED              | a notification is left for another waiter         | me + NOTIFIED: one that waited when it was sent |
+//! | dead + NOTIFIED       | likewise: its process died before it had the lock | likewise; 0: notify, which sends it to the next one |
+//! | dead + WAITING …      | its process is dead                               | dead + NOTIFIED: notify                    |
+//!
+//! Cells that are left or the dead's become me + WAITING where there are no others; a notification that is left only
+//! when nobody waits any more who waited when it was sent. Cells are taken, notified and given back by who holds the
+//! lock. All else is done without it: what waits no longer leaves, and what is left is taken.
+//!
+//! Beside the word stands an age: when the wait began, in the order of all waits; from just before it is notified on the
+//! age of the youngest that waited then. Who is younger has no right to that notification. An age never becomes less.
+//!
+//! Each arrow is one compare-and-swap, so whoever dies is before it or behind it:
+//!   wait: its cell says dead + WAITING or dead + NOTIFIED, and the lock is taken over as any;
+//!   notify: who was notified has been, the rest has not; a wake may be lost, and sleepers look again within 12 ms; who
+//!     was just to be notified may count as the youngest;
+//!   taking what is left: the taker's own cell says WAITING, what it has taken dead + NOTIFIED: the next takes that.
+
+use super::wait::{Spins, Wait};
+use super::{Life, Patience};
+use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::sys::atomic::{AtomicU64, Ordering, fence};
+use crate::sys::futex::{self, Bed};
+
+/// In a cell: its thread waits.
+const WAITING: u64 = 1 << 31;
+/// In a cell: a notification.
+const NOTIFIED: u64 = 1 << 30;
+/// In a cell that says WAITING: its thread may sleep, so that who changes the word must wake it.
+const ASLEEP: u64 = 1 << 29;
+
+/// A condition in shared memory; cells stand behind it. All zeros but `tag` is a new one.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Words {
+    /// What it is and how it was made: `object` says how.
+    pub tag: std::sync::atomic::AtomicU64,
+    /// The number of the lock that it goes with; 0: it has not been used yet.
+    mutex: AtomicU64,
+    /// How many cells have ever been used, from the first on.
+    used: AtomicU64,
+    /// The age of the wait that began last.
+    age: AtomicU64,
+    waits: AtomicU64,
+    notified: AtomicU64,
+    timeouts: AtomicU64,
+    recoveries: AtomicU64,
+}
+
+/// Where one thread waits. All zeros is nobody's.
+#[derive(Debug, Default)]
+#[repr(C, align(16))]
+pub struct Cell {
+    state: AtomicU64,
+    age: AtomicU64,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Words>() == 64 && size_of::<Cell>() == 16);
+
+// SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
+unsafe impl crate::layout::Words for Words {}
+// SAFETY: as for Words.
+unsafe impl crate::layout::Words for Cell {}
+
+/// The lock that a condition goes with.
+pub trait Mutex {
+    /// Says whether the caller holds it.
+    fn is_held(&self) -> bool;
+    /// Returns a number that is this lock's in every process, and no other one's; never 0.
+    fn number(&self) -> u64;
+    /// Gives it back wholly; returns how often it was held.
+    fn release_all(&self) -> Result<u64>;
+    /// Takes it, so often, however long that takes; returns whether an owner died and nobody has said since that all is
+    /// whole.
+    fn acquire_all(&self, depth: u64) -> Result<bool>;
+}
+
+/// What ended a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// A notification, which is consumed.
+    Notified,
+    /// The time was over.
+    Timeout,
+    /// The interrupt hook. If there was a notification as well, another waiter has it.
+    Interrupted,
+}
+
+/// How a wait ended. The lock is held again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waited {
+    /// What ended it.
+    pub end: End,
+    /// Whether an owner of the lock died, and nobody has said since that what it guards is whole.
+    pub recovered: bool,
+}
+
+/// What is known of a condition, each figure as it was at some moment during the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// How many threads can wait at a time.
+    pub cells: u64,
+    /// How many wait; of these some may be dead.
+    pub waiting: u64,
+    /// How often somebody began to wait.
+    pub waits: u64,
+    /// How many notifications waiters were sent.
+    pub notified: u64,
+    /// How many waits ended because the time was over, or because of an interrupt.
+    pub timeouts: u64,
+    /// How many notifications of the dead and of the interrupted others have taken.
+    pub recoveries: u64,
+}
+
+impl Words {
+    /// Makes all as it is in a new condition, but for the tag.
+    pub fn clear(&self, cells: &[Cell]) {
+        for field in [
+            &self.mutex,
+            &self.used,
+            &self.age,
+            &self.waits,
+            &self.notified,
+            &self.timeouts,
+            &self.recoveries,
+        ] {
+            field.store(0, Ordering::Relaxed);
+        }
+        for cell in cells {
+            cell.state.store(0, Ordering::Relaxed);
+            cell.age.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts without an atomic step: only who holds the lock does it.
+    fn count(field: &AtomicU64) {
+        field.store(
+            field.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+}
+
+impl Cell {
+    fn load(&self) -> u64 {
+        // PAIRS condition.left: who finds a notification sees what its last holder did before.
+        self.state.load(Ordering::Acquire)
+    }
+
+    fn swap(&self, seen: u64, new: u64) -> bool {
+        // PAIRS condition.left
+        self.state
+            .compare_exchange(seen, new, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    fn age(&self) -> u64 {
+        // PAIRS condition.age
+        self.age.load(Ordering::Acquire)
+    }
+
+    /// Stored by who holds the lock, after the word with which the wait began: who reads this age from another cell finds
+    /// that word, or a later one, when it swaps.
+    fn set_age(&self, age: u64) {
+        // PAIRS condition.age
+        self.age.store(age, Ordering::Release);
+    }
+}
+
+fn is_waiting(state: u64) -> bool {
+    state & (WAITING | NOTIFIED) == WAITING
+}
+
+fn is_notified(state: u64) -> bool {
+    state & (WAITING | NOTIFIED) == NOTIFIED
+}
+
+/// Says whether what the cell says is a dead process', or nobody's. Where nobody can be asked, nobody is dead.
+fn is_gone(state: u64, life: &impl Life) -> bool {
+    Id::of(state).is_none_or(|owner| life.is_dead(owner).unwrap_or(false))
+}
+
+/// A condition and its cells.
+#[derive(Clone, Copy)]
+pub struct Condition<'a> {
+    /// The words.
+    pub words: &'a Words,
+    /// All cells.
+    pub cells: &'a [Cell],
+}
+
+impl<'a> Condition<'a> {
+    /// Returns the cells that have ever been used.
+    fn used(&self) -> &'a [Cell] {
+        // The word is anybody's to write: more than there are means all.
+        let used = self.words.used.load(Ordering::Relaxed);
+        &self.cells[..used.min(self.cells.len() as u64) as usize]
+    }
+
+    /// Refuses who does not hold `mutex`, and any lock but the one with which the condition was used first.
+    pub fn check(&self, mutex: &(impl Mutex + ?Sized)) -> Result<()> {
+        if !mutex.is_held() {
+            return Err(Error::NotOwner(
+                "a condition is for who holds its lock".into(),
+            ));
+        }
+        let number = mutex.number();
+        let known = match self.words.mutex.load(Ordering::Relaxed) {
+            // Of several who use it first, with whatever locks, one says which it is.
+            0 => {
+                let first = self.words.mutex.compare_exchange(
+                    0,
+                    number,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+                first.map_or_else(|known| known, |_| number)
+            }
+            known => known,
+        };
+        match known == number {
+            true => Ok(()),
+            false => Err(Error::Invalid(
+                "the condition has been used with another lock, and goes with that one".into(),
+            )),
+        }
+    }
+
+    /// Waits, without the lock that the caller holds, until somebody notifies this thread.
+    ///
+    /// The lock is held again, as often as before, whatever this returns but `NotOwner`: the caller did not hold it, or it
+    /// is not to be had again. `Invalid`: it is another one than the condition's. `Participants`: as many as there are
+    /// cells wait already. `Corrupt`: somebody has overwritten the cell.
+    pub fn wait(
+        &self,
+        me: Id,
+        mutex: &(impl Mutex + ?Sized),
+        patience: Patience,
+        spins: &Spins,
+        life: &impl Life,
+    ) -> Result<Waited> {
+        self.check(mutex)?;
+        // 1. From here on we are notified.
+        let (own, age) = self.take(me, life)?;
+        let depth = match mutex.release_all() {
+            Ok(depth) => depth,
+            Err(error) => {
+                self.withdraw(me, own);
+                return Err(error);
+            }
+        };
+        // 2. Without the lock.
+        let slept = self.sleep(me, own, age, patience, spins, life);
+        // 3. With it.
+        let recovered = mutex.acquire_all(depth).map_err(|error| {
+            if let Ok((_, Some(notified))) = slept {
+                self.leave(me, notified);
+            }
+            Error::NotOwner(format!("the lock is not to be had again: {error}").into())
+        })?;
+        let (end, notified) = slept?;
+        match notified {
+            // Whoever dies before this leaves the notification to another.
+            Some(cell) => drop(cell.swap(me.bits() | NOTIFIED, 0)),
+            None => Words::count(&self.words.timeouts),
+        }
+        Ok(Waited { end, recovered })
+    }
+
+    /// Takes a cell; returns it and the age of this wait. The caller holds the lock.
+    pub(super) fn take(&self, me: Id, life: &impl Life) -> Result<(&'a Cell, u64)> {
+        let waiting = me.bits() | WAITING;
+        let free = |cell: &Cell| cell.load() == 0 && cell.swap(0, waiting);
+        let cell = match self.cells.iter().position(free) {
+            Some(index) => {
+                self.words
+                    .used
+                    .fetch_max(index as u64 + 1, Ordering::Relaxed);
+                &self.cells[index]
+            }
+            None => self.inherit(waiting, life)?,
+        };
+        let age = self.words.age.load(Ordering::Relaxed).wrapping_add(1);
+        self.words.age.store(age, Ordering::Relaxed);
+        cell.set_age(age);
+        Words::count(&self.words.waits);
+        Ok((cell, age))
+    }
+
+    /// Takes a cell that a dead process has, or a notification that nobody can take any more.
+    fn inherit(&self, waiting: u64, life: &impl Life) -> Result<&'a Cell> {
+        let ages = self.cells.iter().filter(|cell| is_waiting(cell.load()));
+        let oldest = ages.map(Cell::age).min();
+        for cell in self.cells {
+            let seen = cell.load();
+            // It can be taken, but not be given to somebody new.
+            if is_notified(seen) && oldest.is_some_and(|oldest| oldest <= cell.age()) {
+                continue;
+            }
+            if is_gone(seen, life) && cell.swap(seen, waiting) {
+                return Ok(cell);
+            }
+        }
+        Err(Error::Participants(
+            format!(
+                "{} threads wait already, and the condition has no more cells",
+                self.cells.len()
+            )
+            .into(),
+        ))
+    }
+
+    /// Waits in the cell `own`; returns what ended that, and the cell in which the notification stands.
+    pub(super) fn sleep(
+        &self,
+        me: Id,
+        own: &'a Cell,
+        age: u64,
+        patience: Patience,
+        spins: &Spins,
+        life: &impl Life,
+    ) -> Result<(End, Option<&'a Cell>)> {
+        let waiting = me.bits() | WAITING;
+        let mut wait = Wait::new(patience, spins);
+        loop {
+            let seen = own.load();
+            if seen == me.bits() | NOTIFIED {
+                wait.learn();
+                return Ok((End::Notified, Some(own)));
+            }
+            if seen & !ASLEEP != waiting {
+                return Err(Error::Corrupt(
+                    format!("somebody has overwritten a waiter of the condition: {seen:#x}").into(),
+                ));
+            }
+            if wait.spin() {
+                continue;
+            }
+            // 1. Who notifies us from here on wakes us.
+            if seen & ASLEEP == 0 && !own.swap(seen, waiting | ASLEEP) {
+                continue;
+            }
+            // 2. Somebody who was notified may be dead, or have left it to others. PAIRS condition.look: of who has left
+            //    it and us, at least one sees the other.
+            fence(Ordering::SeqCst);
+            if let Some(left) = self.adopt(me, age, life) {
+                if !self.withdraw(me, own) {
+                    // Meanwhile we were notified ourselves.
+                    self.leave(me, left);
+                    return Ok((End::Notified, Some(own)));
+                }
+                return Ok((End::Notified, Some(left)));
+            }
+            // 3. Until the word changes, or the time is over.
+            let Err(ended) = wait.doze(&own.state, waiting | ASLEEP, "a notification") else {
+                continue;
+            };
+            let interrupted = matches!(ended, Error::Interrupted(_));
+            let end = match interrupted {
+                true => End::Interrupted,
+                false => End::Timeout,
+            };
+            if self.withdraw(me, own) {
+                return Ok((end, None));
+            }
+            // 4. We were notified at the last moment.
+            if interrupted {
+                self.leave(me, own);
+                return Ok((end, None));
+            }
+            return Ok((End::Notified, Some(own)));
+        }
+    }
+
+    /// Stops waiting in the cell `own`; false: it was notified before.
+    fn withdraw(&self, me: Id, own: &Cell) -> bool {
+        loop {
+            let seen = own.load();
+            if seen & !ASLEEP != me.bits() | WAITING {
+                return seen != me.bits() | NOTIFIED;
+            }
+            if own.swap(seen, 0) {
+                return true;
+            }
+        }
+    }
+
+    /// Takes a notification that was sent when this one waited already, and left by the dead or the interrupted.
+    pub(super) fn adopt(&self, me: Id, age: u64, life: &impl Life) -> Option<&'a Cell> {
+        self.used().iter().find(|cell| {
+            let seen = cell.load();
+            if !is_notified(seen) || cell.age() < age {
+                return false;
+            }
+            // Others may want it as well: one of us swaps.
+            let left = Id::of(seen) != Some(me) && is_gone(seen, life);
+            let mine = left && cell.swap(seen, me.bits() | NOTIFIED);
+            if mine {
+                self.words.recoveries.fetch_add(1, Ordering::Relaxed);
+            }
+            mine
+        })
+    }
+
+    /// Leaves our notification to another waiter.
+    pub(super) fn leave(&self, me: Id, cell: &Cell) {
+        let sent = cell.age();
+        if !cell.swap(me.bits() | NOTIFIED, NOTIFIED) {
+            return;
+        }
+        // PAIRS condition.look: who said that it sleeps before this is seen here; who says so later sees what was left.
+        fence(Ordering::SeqCst);
+        let old_enough = |cell: &&Cell| is_waiting(cell.load()) && cell.age() <= sent;
+        let heirs = || self.used().iter().filter(old_enough);
+        let oldest = heirs().min_by_key(|cell| cell.age());
+        if !oldest.is_none_or(Cell::rouse) {
+            // It looks anyway, or is dead. Where there is none the cell waits for who needs one.
+            for heir in heirs() {
+                heir.rouse();
+            }
+        }
+    }
+
+    /// Notifies the `count` threads that have waited longest, or as many as wait. Errors as of `wait`.
+    pub fn notify(
+        &self,
+        count: u64,
+        mutex: &(impl Mutex + ?Sized),
+        life: &impl Life,
+    ) -> Result<()> {
+        self.check(mutex)?;
+        let used = self.used();
+        if count >= used.len() as u64 {
+            // All that live are meant, so nobody needs to know who does: what the dead get they leave.
+            for cell in used {
+                if self.send(cell).is_some() {
+                    Words::count(&self.words.notified);
+                }
+            }
+            return Ok(());
+        }
+        let mut left = count;
+        // Each cell is sent one at the most; hostile bytes may say something else every time.
+        for _ in 0..used.len() {
+            if left == 0 {
+                break;
+            }
+            let waiting = used.iter().filter(|cell| is_waiting(cell.load()));
+            let Some(oldest) = waiting.min_by_key(|cell| cell.age()) else {
+                break;
+            };
+            // 1. Whoever it is wakes up while we ask whether it lives.
+            let Some(sent) = self.send(oldest) else {
+                continue;
+            };
+            // 2. What the dead were sent goes to the next, unless another waiter has taken it meanwhile.
+            if is_gone(sent, life) && oldest.swap(sent, 0) {
+                continue;
+            }
+            Words::count(&self.words.notified);
+            left -= 1;
+        }
+        Ok(())
+    }
+
+    /// Notifies who waits in `cell`; returns the word that stands there then, or `None` where nobody waits any more. The
+    /// caller holds the lock.
+    fn send(&self, cell: &Cell) -> Option<u64> {
+        loop {
+            let seen = cell.load();
+            if !is_waiting(seen) {
+                return None;
+            }
+            cell.set_age(self.words.age.load(Ordering::Relaxed));
+            // It may leave, or go to sleep, meanwhile.
+            let sent = seen & Id::BITS | NOTIFIED;
+            if cell.swap(seen, sent) {
+                if seen & ASLEEP != 0 {
+                    futex::wake(&cell.state, 1, Bed::Any);
+                }
+                return Some(sent);
+            }
+        }
+    }
+
+    /// Returns what is known of it; nobody is asked who lives.
+    pub fn stat(&self) -> Stat {
+        let get = |field: &AtomicU64| field.load(Ordering::Relaxed);
+        let waiting = self.used().iter().filter(|cell| is_waiting(cell.load()));
+        Stat {
+            cells: self.cells.len() as u64,
+            waiting: waiting.count() as u64,
+            waits: get(&self.words.waits),
+            notified: get(&self.words.notified),
+            timeouts: get(&self.words.timeouts),
+            recoveries: get(&self.words.recoveries),
+        }
+    }
+}
+
+impl Cell {
+    /// Has its thread look at the other cells; false: it does so anyway, or is not there.
+    fn rouse(&self) -> bool {
+        let seen = self.load();
+        is_waiting(seen)
+            && seen & ASLEEP != 0
+            && self.swap(seen, seen & !ASLEEP)
+            && futex::wake(&self.state, 1, Bed::Any)
+    }
+
+    #[cfg(all(loom, test))]
+    pub(super) fn is_free(&self) -> bool {
+        self.load() == 0
+    }
+
+    #[cfg(all(loom, test))]
+    pub(super) fn is_notified_and_let_go(&self, me: Id) -> bool {
+        self.swap(me.bits() | NOTIFIED, 0)
+    }
+}

@@ -1,0 +1,591 @@
+/* Conditions, as C has them: who returns from a wait and with what, beside locks of both kinds, and every bad input. */
+#include "holder.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <time.h>
+
+static const shmkit_condition_options PLAIN = {.struct_size = sizeof(shmkit_condition_options)};
+
+static shmkit_condition *unnamed(uint32_t cells)
+{
+    shmkit_condition *condition = NULL;
+    shmkit_condition_options options = PLAIN;
+    options.cells = cells;
+    STATUS(SHMKIT_OK, shmkit_condition_create(NULL, &options, &condition));
+    return condition;
+}
+
+static shmkit_lock *new_lock(void)
+{
+    shmkit_lock *lock = NULL;
+    STATUS(SHMKIT_OK, shmkit_lock_create(NULL, NULL, &lock));
+    return lock;
+}
+
+static shmkit_segment *full(const char *name, uint64_t size)
+{
+    shmkit_segment *segment = NULL;
+    shmkit_segment_options options = {.struct_size = sizeof options, .flags = SHMKIT_SEGMENT_FULL};
+    STATUS(SHMKIT_OK, shmkit_segment_create(name, size, &options, &segment));
+    return segment;
+}
+
+static shmkit_condition_info told(const shmkit_condition *condition)
+{
+    shmkit_condition_info info = {.struct_size = sizeof info};
+    STATUS(SHMKIT_OK, shmkit_condition_stat(condition, &info));
+    CHECK(info.struct_size == sizeof info && info.flags == 0);
+    return info;
+}
+
+static void await_waiters(const shmkit_condition *condition, uint64_t count)
+{
+    while (told(condition).waiting < count)
+        sched_yield();
+}
+
+static void take(shmkit_lock *lock)
+{
+    STATUS(SHMKIT_OK, shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, NULL));
+}
+
+static void give(shmkit_lock *lock)
+{
+    STATUS(SHMKIT_OK, shmkit_lock_release(lock));
+}
+
+static bool is_held(shmkit_lock *lock)
+{
+    shmkit_lock_info info = {.struct_size = sizeof info};
+    STATUS(SHMKIT_OK, shmkit_lock_stat(lock, &info));
+    return info.owner_pid == (uint32_t)getpid();
+}
+
+/* A wait, and what must come of it. */
+struct wait {
+    shmkit_condition *condition;
+    shmkit_lock *lock;
+    int64_t timeout;
+    uint32_t flags;
+    shmkit_status expected;
+    uint32_t recovered;
+};
+
+static void do_wait(void *argument)
+{
+    struct wait *wait = argument;
+    uint32_t recovered = 7;
+    take(wait->lock);
+    STATUS(wait->expected,
+           shmkit_condition_wait(wait->condition, wait->lock, wait->timeout, wait->flags, &recovered));
+    CHECK(recovered == wait->recovered && is_held(wait->lock));
+    give(wait->lock);
+}
+
+static void *wait_in_a_thread(void *argument)
+{
+    do_wait(argument);
+    return NULL;
+}
+
+static void notify(shmkit_condition *condition, shmkit_lock *lock, uint32_t count)
+{
+    take(lock);
+    STATUS(SHMKIT_OK, shmkit_condition_notify(condition, lock, count));
+    give(lock);
+}
+
+static void test_sizes(void)
+{
+    const uint32_t cells[] = {0, 1, 4, 5, 128, 4096}, wrong[] = {4097, 65536, UINT32_MAX};
+    const uint64_t sizes[] = {2112, 128, 128, 192, 2112, 65600};
+    shmkit_condition_options options = PLAIN;
+    shmkit_condition *none = NULL;
+    uint64_t size = 0;
+    STATUS(SHMKIT_OK, shmkit_condition_size(NULL, &size));
+    CHECK(size == 2112);
+    for (size_t at = 0; at < sizeof cells / sizeof *cells; at++) {
+        options.cells = cells[at];
+        STATUS(SHMKIT_OK, shmkit_condition_size(&options, &size));
+        CHECK(size == sizes[at]);
+    }
+    for (size_t at = 0; at < sizeof wrong / sizeof *wrong; at++) {
+        options.cells = wrong[at];
+        size = 77;
+        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_size(&options, &size));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create(NULL, &options, &none));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create("a", &options, &none));
+        CHECK(size == 77 && none == NULL);
+    }
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_size(NULL, NULL));
+}
+
+static void test_options(void)
+{
+    const uint32_t wrong[] = {1, 0x10000, 0x40000, 0x80000, UINT32_C(1) << 31};
+    shmkit_condition_options options = PLAIN;
+    shmkit_condition *condition = NULL;
+    for (size_t at = 0; at < sizeof wrong / sizeof *wrong; at++) {
+        options.flags = wrong[at];
+        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create("a", &options, &condition));
+    }
+    options = PLAIN;
+    options.mode = 04755;
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create("a", &options, &condition));
+    options = PLAIN;
+    options.participants = 4097;
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create("a", &options, &condition));
+    options = PLAIN;
+    options.directory = "/nowhere";
+    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_condition_create("a", &options, &condition));
+    options = PLAIN;
+    options.struct_size = 24;
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create("a", &options, &condition));
+    options = PLAIN;
+    options.reserved = 1;
+    STATUS(SHMKIT_ERR_UNSUPPORTED, shmkit_condition_create("a", &options, &condition));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create("a/b", NULL, &condition));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_open(NULL, NULL, &condition));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_open_or_create(NULL, NULL, &condition));
+    CHECK(condition == NULL && check_entries() == 0);
+    options = PLAIN;
+    options.flags = SHMKIT_CONDITION_TRUST;
+    STATUS(SHMKIT_OK, shmkit_condition_create(NULL, &options, &condition));
+    STATUS(SHMKIT_OK, shmkit_condition_close(condition));
+}
+
+static void test_named(void)
+{
+    shmkit_condition *made = NULL, *opened = NULL, *none = NULL;
+    shmkit_condition_options options = PLAIN;
+    shmkit_lock *lock = NULL;
+    shmkit_segment *segment = NULL;
+    const char *name = NULL;
+    int32_t fd = -1;
+    uint64_t offset = 7;
+    options.cells = 3;
+    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_condition_open("named", NULL, &none));
+    STATUS(SHMKIT_OK, shmkit_condition_create("named", &options, &made));
+    STATUS(SHMKIT_ERR_EXISTS, shmkit_condition_create("named", &options, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_open_or_create("named", NULL, &none));
+    STATUS(SHMKIT_OK, shmkit_condition_open_or_create("named", &options, &opened));
+    STATUS(SHMKIT_OK, shmkit_condition_close(opened));
+    STATUS(SHMKIT_OK, shmkit_condition_open("named", NULL, &opened));
+    CHECK(told(opened).cells == 3 && told(opened).offset == 0);
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open("named", NULL, &lock));
+    STATUS(SHMKIT_OK, shmkit_condition_segment(made, &segment));
+    STATUS(SHMKIT_OK, shmkit_segment_name(segment, &name));
+    CHECK(strcmp(name, "named") == 0);
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+
+    /* Both are found by name. */
+    STATUS(SHMKIT_OK, shmkit_lock_create("named.lock", NULL, &lock));
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_condition_open("named.lock", NULL, &none));
+    struct wait wait = {.condition = opened, .lock = lock, .timeout = SHMKIT_FOREVER};
+    struct holder waiter = holder_run(do_wait, &wait);
+    await_waiters(made, 1);
+    notify(made, lock, 1);
+    CHECK(holder_end(waiter) == 0);
+    STATUS(SHMKIT_OK, shmkit_lock_unlink(lock));
+    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
+
+    STATUS(SHMKIT_OK, shmkit_condition_close(opened));
+    STATUS(SHMKIT_OK, shmkit_condition_fd(made, &fd, &offset));
+    STATUS(SHMKIT_OK, shmkit_condition_open_fd(fd, offset, NULL, &opened));
+    CHECK(told(opened).waits == 1);
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_unlink(opened));
+    STATUS(SHMKIT_OK, shmkit_condition_unlink(made));
+    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_condition_unlink(made));
+    STATUS(SHMKIT_OK, shmkit_condition_close(opened));
+    STATUS(SHMKIT_OK, shmkit_condition_close(made));
+    CHECK(none == NULL);
+}
+
+static void test_placed(void)
+{
+    const uint64_t wrong[] = {1, 8, 63, 4096 - 64, 4096, UINT64_MAX, UINT64_MAX - 63};
+    shmkit_segment *segment = full(NULL, 4096), *plain = NULL;
+    shmkit_condition_options options = PLAIN;
+    shmkit_condition *made = NULL, *opened = NULL, *none = NULL;
+    shmkit_lock *lock = NULL;
+    int32_t fd = 77;
+    uint64_t offset = 77;
+    void *data = NULL;
+    for (size_t at = 0; at < sizeof wrong / sizeof *wrong; at++) {
+        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create_at(segment, wrong[at], NULL, &none));
+        CHECK(shmkit_condition_open_at(segment, wrong[at], NULL, &none) != SHMKIT_OK);
+    }
+    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_condition_open_at(segment, 64, NULL, &none));
+    STATUS(SHMKIT_OK, shmkit_segment_create(NULL, 4096, NULL, &plain));
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_condition_create_at(plain, 0, NULL, &none));
+    STATUS(SHMKIT_OK, shmkit_segment_close(plain));
+
+    STATUS(SHMKIT_OK, shmkit_lock_create_at(segment, 0, NULL, &lock));
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_condition_create_at(segment, 0, NULL, &none));
+    STATUS(SHMKIT_OK, shmkit_condition_create_at(segment, 64, NULL, &made));
+    options.cells = 3;
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create_at(segment, 64, &options, &none));
+    options.cells = 128;
+    options.flags = SHMKIT_CONDITION_EXCLUSIVE;
+    STATUS(SHMKIT_ERR_EXISTS, shmkit_condition_create_at(segment, 64, &options, &none));
+    options.flags = 0;
+    STATUS(SHMKIT_OK, shmkit_condition_create_at(segment, 64, &options, &opened));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_fd(made, &fd, &offset));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_unlink(made));
+    CHECK(fd == 77 && offset == 77 && told(made).offset == 64);
+    struct wait wait = {.condition = opened, .lock = lock, .timeout = SHMKIT_FOREVER};
+    struct holder waiter = holder_run(do_wait, &wait);
+    await_waiters(made, 1);
+    notify(made, lock, 1);
+    CHECK(holder_end(waiter) == 0);
+
+    /* It says that it has more cells than there is room for. */
+    STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
+    ((volatile uint16_t *)data)[64 / 2 + 3] = 4096;
+    STATUS(SHMKIT_ERR_CORRUPT, shmkit_condition_open_at(segment, 64, NULL, &none));
+    CHECK(none == NULL);
+    STATUS(SHMKIT_OK, shmkit_condition_close(opened));
+    STATUS(SHMKIT_OK, shmkit_condition_close(made));
+    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+}
+
+static void test_who_returns(void)
+{
+    enum { WAITERS = 5 };
+    shmkit_condition *condition = unnamed(0);
+    shmkit_lock *lock = new_lock();
+    struct wait wait = {.condition = condition, .lock = lock, .timeout = SHMKIT_FOREVER};
+    struct holder waiters[WAITERS];
+    for (uint64_t at = 0; at < WAITERS; at++) {
+        waiters[at] = holder_run(do_wait, &wait);
+        await_waiters(condition, at + 1);
+    }
+    notify(condition, lock, 0);
+    CHECK(told(condition).waiting == WAITERS);
+    notify(condition, lock, 1);
+    CHECK(holder_end(waiters[0]) == 0 && told(condition).waiting == WAITERS - 1);
+    notify(condition, lock, 2);
+    CHECK(holder_end(waiters[1]) == 0 && holder_end(waiters[2]) == 0 && told(condition).waiting == 2);
+    take(lock);
+    STATUS(SHMKIT_OK, shmkit_condition_notify_all(condition, lock));
+    give(lock);
+    CHECK(holder_end(waiters[3]) == 0 && holder_end(waiters[4]) == 0 && told(condition).waiting == 0);
+    /* Nothing is remembered. */
+    notify(condition, lock, 1);
+    wait.timeout = 1000000;
+    wait.expected = SHMKIT_ERR_TIMEOUT;
+    do_wait(&wait);
+    shmkit_condition_info info = told(condition);
+    CHECK(info.waits == WAITERS + 1 && info.notified == WAITERS && info.timeouts == 1 && info.recoveries == 0);
+    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
+    STATUS(SHMKIT_OK, shmkit_condition_close(condition));
+}
+
+static void test_all_cells_in_threads(void)
+{
+    enum { WAITERS = 128 };
+    shmkit_condition *condition = unnamed(0);
+    shmkit_lock *lock = new_lock();
+    struct wait wait = {.condition = condition, .lock = lock, .timeout = SHMKIT_FOREVER};
+    pthread_t threads[WAITERS];
+    uint32_t recovered = 7;
+    for (int at = 0; at < WAITERS; at++)
+        CHECK(pthread_create(&threads[at], NULL, wait_in_a_thread, &wait) == 0);
+    await_waiters(condition, WAITERS);
+    take(lock);
+    STATUS(SHMKIT_ERR_PARTICIPANTS, shmkit_condition_wait(condition, lock, SHMKIT_FOREVER, 0, &recovered));
+    CHECK(recovered == 7 && is_held(lock));
+    STATUS(SHMKIT_OK, shmkit_condition_notify_all(condition, lock));
+    give(lock);
+    for (int at = 0; at < WAITERS; at++)
+        CHECK(pthread_join(threads[at], NULL) == 0);
+    CHECK(told(condition).notified == WAITERS && told(condition).waiting == 0);
+    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
+    STATUS(SHMKIT_OK, shmkit_condition_close(condition));
+}
+
+static void wait_holding_twice(void *argument)
+{
+    struct wait *wait = argument;
+    shmkit_rlock *lock = (shmkit_rlock *)wait->lock;
+    uint64_t depth = 0;
+    STATUS(SHMKIT_OK, shmkit_rlock_acquire(lock, SHMKIT_FOREVER, 0, NULL));
+    STATUS(SHMKIT_OK, shmkit_rlock_acquire(lock, SHMKIT_FOREVER, 0, NULL));
+    STATUS(wait->expected, shmkit_condition_wait(wait->condition, lock, wait->timeout, 0, NULL));
+    STATUS(SHMKIT_OK, shmkit_rlock_depth(lock, &depth));
+    CHECK(depth == 2);
+    STATUS(SHMKIT_OK, shmkit_rlock_release(lock));
+    STATUS(SHMKIT_OK, shmkit_rlock_release(lock));
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rlock_release(lock));
+}
+
+static void *notify_without_the_rlock(void *argument)
+{
+    struct wait *wait = argument;
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_condition_notify(wait->condition, wait->lock, 1));
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_condition_wait(wait->condition, wait->lock, 1, 0, NULL));
+    return NULL;
+}
+
+static void test_recursive_lock(void)
+{
+    shmkit_condition *condition = unnamed(0);
+    shmkit_rlock *lock = NULL;
+    pthread_t thread;
+    STATUS(SHMKIT_OK, shmkit_rlock_create(NULL, NULL, &lock));
+    struct wait wait = {.condition = condition, .lock = (shmkit_lock *)lock, .timeout = SHMKIT_FOREVER};
+    struct holder waiter = holder_run(wait_holding_twice, &wait);
+    await_waiters(condition, 1);
+    STATUS(SHMKIT_OK, shmkit_rlock_acquire(lock, SHMKIT_FOREVER, 0, NULL));
+    CHECK(pthread_create(&thread, NULL, notify_without_the_rlock, &wait) == 0 && pthread_join(thread, NULL) == 0);
+    STATUS(SHMKIT_OK, shmkit_condition_notify(condition, lock, 1));
+    STATUS(SHMKIT_OK, shmkit_rlock_release(lock));
+    CHECK(holder_end(waiter) == 0);
+    wait.timeout = 1000;
+    wait.expected = SHMKIT_ERR_TIMEOUT;
+    wait_holding_twice(&wait);
+    STATUS(SHMKIT_OK, shmkit_rlock_close(lock));
+    STATUS(SHMKIT_OK, shmkit_condition_close(condition));
+}
+
+static void test_timeouts(void)
+{
+    const int64_t nonsense[] = {-2, -1000000000, INT64_MIN};
+    const int64_t long_enough[] = {SHMKIT_FOREVER, (INT64_C(1) << 53) + 1, INT64_MAX};
+    shmkit_condition *condition = unnamed(0);
+    shmkit_lock *lock = new_lock();
+    struct wait wait = {.condition = condition, .lock = lock};
+    uint32_t recovered = 7;
+    struct timespec begin, end;
+    take(lock);
+    for (size_t at = 0; at < sizeof nonsense / sizeof *nonsense; at++)
+        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_wait(condition, lock, nonsense[at], 0, &recovered));
+    for (uint32_t flag = 2; flag != 0; flag <<= 1)
+        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_wait(condition, lock, SHMKIT_NOWAIT, flag, &recovered));
+    CHECK(recovered == 7 && told(condition).waits == 0 && is_held(lock));
+    give(lock);
+    wait.expected = SHMKIT_ERR_WOULD_BLOCK;
+    do_wait(&wait);
+    wait.expected = SHMKIT_ERR_TIMEOUT;
+    wait.timeout = 1;
+    do_wait(&wait);
+    wait.timeout = 30000000;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do_wait(&wait);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    CHECK((end.tv_sec - begin.tv_sec) * INT64_C(1000000000) + end.tv_nsec - begin.tv_nsec >= wait.timeout);
+    CHECK(told(condition).waiting == 0 && told(condition).timeouts == 3);
+    wait.expected = SHMKIT_OK;
+    for (size_t at = 0; at < sizeof long_enough / sizeof *long_enough; at++) {
+        wait.timeout = long_enough[at];
+        struct holder waiter = holder_run(do_wait, &wait);
+        await_waiters(condition, 1);
+        notify(condition, lock, 1);
+        CHECK(holder_end(waiter) == 0);
+    }
+    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
+    STATUS(SHMKIT_OK, shmkit_condition_close(condition));
+}
+
+static int32_t third_time(void *calls)
+{
+    return ++*(int *)calls == 3;
+}
+
+static void ends_at_the_third_call(void *argument)
+{
+    int calls = 0;
+    struct wait *wait = argument;
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(third_time, &calls));
+    do_wait(wait);
+    CHECK(calls == (wait->flags ? 3 : 0));
+}
+
+static void test_interrupts(void)
+{
+    shmkit_condition *condition = unnamed(0);
+    shmkit_lock *lock = new_lock();
+    struct wait wait = {condition, lock, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_ERR_INTERRUPTED, 0};
+    CHECK(holder_end(holder_run(ends_at_the_third_call, &wait)) == 0);
+    CHECK(told(condition).waiting == 0);
+    wait = (struct wait){condition, lock, 100000000, 0, SHMKIT_ERR_TIMEOUT, 0};
+    CHECK(holder_end(holder_run(ends_at_the_third_call, &wait)) == 0);
+    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
+    STATUS(SHMKIT_OK, shmkit_condition_close(condition));
+}
+
+static void take_it(void *argument)
+{
+    take(((struct wait *)argument)->lock);
+}
+
+static void give_it(void *argument)
+{
+    give(((struct wait *)argument)->lock);
+}
+
+static void test_death(void)
+{
+    shmkit_condition *condition = unnamed(2);
+    shmkit_lock *lock = new_lock();
+    struct wait wait = {.condition = condition, .lock = lock, .timeout = SHMKIT_FOREVER};
+    struct holder first, second;
+    uint32_t recovered = 7;
+    /* Skipped, and the cell is used again. */
+    for (int round = 0; round < 3; round++) {
+        first = holder_run(do_wait, &wait);
+        await_waiters(condition, 1);
+        second = holder_run(do_wait, &wait);
+        await_waiters(condition, 2);
+        holder_kill(first);
+        notify(condition, lock, 1);
+        CHECK(holder_end(second) == 0 && told(condition).waiting == 0);
+    }
+    /* Killed after it was notified: the other one gets that. */
+    first = holder_run(do_wait, &wait);
+    await_waiters(condition, 1);
+    second = holder_run(do_wait, &wait);
+    await_waiters(condition, 2);
+    take(lock);
+    STATUS(SHMKIT_OK, shmkit_condition_notify(condition, lock, 1));
+    holder_kill(first);
+    give(lock);
+    CHECK(holder_end(second) == 0 && told(condition).recoveries == 1);
+    /* The lock's owner dies while somebody waits: who waits is told when it returns, or takes the lock. */
+    wait.recovered = 1;
+    first = holder_run(do_wait, &wait);
+    await_waiters(condition, 1);
+    holder_kill(holder_start(take_it, give_it, &wait));
+    STATUS(SHMKIT_OK, shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, &recovered));
+    CHECK(recovered == 1);
+    STATUS(SHMKIT_OK, shmkit_condition_notify_all(condition, lock));
+    give(lock);
+    CHECK(holder_end(first) == 0);
+    wait.timeout = 1000;
+    wait.expected = SHMKIT_ERR_TIMEOUT;
+    do_wait(&wait);
+    wait.timeout = SHMKIT_NOWAIT;
+    wait.expected = SHMKIT_ERR_WOULD_BLOCK;
+    do_wait(&wait);
+    take(lock);
+    STATUS(SHMKIT_OK, shmkit_lock_mark_consistent(lock));
+    give(lock);
+    wait.recovered = 0;
+    do_wait(&wait);
+    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
+    STATUS(SHMKIT_OK, shmkit_condition_close(condition));
+}
+
+/* Calls the function of this number with a handle; outputs are looked at afterwards. */
+static const size_t FUNCTIONS = 8;
+
+static shmkit_status call(size_t function, shmkit_condition *handle, void *lock)
+{
+    uint32_t recovered = 77;
+    int32_t fd = 77;
+    uint64_t offset = 77;
+    shmkit_condition_info info = {.struct_size = sizeof info, .waits = 77};
+    shmkit_segment *segment = NULL;
+    shmkit_status status = SHMKIT_OK;
+    switch (function) {
+    case 0: status = shmkit_condition_wait(handle, lock, SHMKIT_NOWAIT, 0, &recovered); break;
+    case 1: status = shmkit_condition_notify(handle, lock, 1); break;
+    case 2: status = shmkit_condition_notify_all(handle, lock); break;
+    case 3: status = shmkit_condition_stat(handle, &info); break;
+    case 4: status = shmkit_condition_unlink(handle); break;
+    case 5: status = shmkit_condition_fd(handle, &fd, &offset); break;
+    case 6: status = shmkit_condition_segment(handle, &segment); break;
+    case 7: status = shmkit_condition_close(handle); break;
+    }
+    CHECK(status == SHMKIT_OK ||
+          (recovered == 77 && fd == 77 && offset == 77 && info.waits == 77 && segment == NULL));
+    return status;
+}
+
+static void test_bad_pointers(void)
+{
+    _Alignas(64) char block[256] = {0};
+    void *odd = block + 1;
+    shmkit_segment *segment = full(NULL, 4096);
+    shmkit_condition *condition = unnamed(0), *none = NULL;
+    shmkit_condition_info info = {.struct_size = 4};
+    shmkit_lock *lock = new_lock(), *other = new_lock();
+    int32_t fd = 77;
+    uint64_t offset = 77;
+    take(lock);
+    for (size_t function = 0; function < FUNCTIONS; function++) {
+        STATUS(SHMKIT_ERR_INVALID, call(function, NULL, lock));
+        STATUS(SHMKIT_ERR_INVALID, call(function, odd, lock));
+        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (shmkit_condition *)block, lock));
+        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (shmkit_condition *)segment, lock));
+        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (shmkit_condition *)lock, lock));
+    }
+    for (size_t function = 0; function < 3; function++) {
+        STATUS(SHMKIT_ERR_INVALID, call(function, condition, NULL));
+        STATUS(SHMKIT_ERR_INVALID, call(function, condition, odd));
+        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, condition, block));
+        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, condition, segment));
+        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, condition, condition));
+        STATUS(SHMKIT_ERR_NOT_OWNER, call(function, condition, other));
+    }
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_wait(condition, lock, SHMKIT_NOWAIT, 0, odd));
+    CHECK(told(condition).waits == 0);
+    /* Another lock than the one that it was used with first. */
+    STATUS(SHMKIT_OK, shmkit_condition_notify(condition, lock, 1));
+    take(other);
+    for (size_t function = 0; function < 3; function++)
+        STATUS(SHMKIT_ERR_INVALID, call(function, condition, other));
+    give(other);
+    STATUS(SHMKIT_OK, shmkit_lock_close(other));
+    for (size_t function = 0; function < 3; function++)
+        STATUS(SHMKIT_ERR_CLOSED, call(function, condition, other));
+
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_condition_create_at((shmkit_segment *)condition, 0, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create_at(NULL, 0, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_open_at(NULL, 0, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create("a", NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create("a", NULL, odd));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create("a", odd, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_open("a", NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_open_or_create("a", NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_open_fd(0, 0, NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_open_fd(-1, 0, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_create_at(segment, 0, NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_open_at(segment, 0, NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_stat(condition, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_stat(condition, &info));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_fd(condition, NULL, &offset));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_fd(condition, &fd, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_condition_segment(condition, NULL));
+    CHECK(fd == 77 && offset == 77 && none == NULL && check_entries() == 0);
+    STATUS(SHMKIT_OK, shmkit_condition_close(condition));
+    for (size_t function = 0; function < FUNCTIONS; function++)
+        STATUS(SHMKIT_ERR_CLOSED, call(function, condition, lock));
+    give(lock);
+    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+    STATUS(SHMKIT_ERR_CLOSED, shmkit_condition_create_at(segment, 0, NULL, &none));
+    CHECK(none == NULL);
+}
+
+static void tests(void)
+{
+    test_sizes();
+    test_options();
+    test_named();
+    test_placed();
+    test_who_returns();
+    test_all_cells_in_threads();
+    test_recursive_lock();
+    test_timeouts();
+    test_interrupts();
+    test_death();
+    test_bad_pointers();
+}
+
+int main(void)
+{
+    return check_main(tests);
+}

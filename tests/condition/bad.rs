@@ -1,0 +1,221 @@
+//! No lock, a wrong lock, too few cells, hostile bytes.
+
+use super::common::process::alone;
+use super::*;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+#[test]
+fn without_the_lock() {
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let recursive = RLock::unnamed().unwrap();
+        let refuses = |lock: &dyn Mutex| {
+            refused!(NotOwner, condition.wait(lock, Patience::NONE));
+            refused!(NotOwner, condition.notify(lock, 1));
+            refused!(NotOwner, condition.notify_all(lock));
+        };
+        refuses(&lock);
+        refuses(&recursive);
+        // Somebody else's.
+        lock.acquire(Patience::NONE).unwrap();
+        recursive.acquire(Patience::NONE).unwrap();
+        fork(|| {
+            refuses(&lock);
+            refuses(&recursive);
+        })
+        .succeed();
+        // A lock that was not held is not yet the condition's.
+        condition.notify(&lock, 1).unwrap();
+        refused!(Invalid, condition.notify(&recursive, 1));
+        assert_eq!(condition.stat().waits, 0);
+    });
+}
+
+#[test]
+fn a_recursive_lock_of_another_thread() {
+    let (condition, lock) = (&unnamed(), &RLock::unnamed().unwrap());
+    let _guard = lock.lock().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            refused!(NotOwner, condition.wait(lock, Patience::NONE));
+            refused!(NotOwner, condition.notify(lock, 1));
+        });
+    });
+}
+
+#[test]
+fn another_lock_than_before() {
+    alone(|| {
+        let segment = full(4096);
+        let place = |offset| {
+            Lock::at(
+                &segment,
+                offset,
+                Create::IfMissing,
+                &lock::Options::default(),
+            )
+            .unwrap()
+        };
+        let (first, second) = (place(0), place(64));
+        let built_in = Lock::of(&segment).unwrap();
+        let elsewhere = a_lock();
+        let others: [&Lock; 3] = [&second, &built_in, &elsewhere];
+        let condition = unnamed();
+        first.acquire(Patience::NONE).unwrap();
+        condition.notify(&first, 1).unwrap();
+        first.release().unwrap();
+        let refuses = || {
+            for other in others {
+                other.acquire(Patience::ENDLESS).unwrap();
+                refused!(Invalid, condition.wait(other, Patience::ENDLESS));
+                refused!(Invalid, condition.notify(other, 1));
+                refused!(Invalid, condition.notify_all(other));
+                assert!(other.is_held());
+                other.release().unwrap();
+            }
+        };
+        refuses();
+        fork(refuses).succeed();
+        // By another handle, and in another process, it is the same lock.
+        fork(|| {
+            let same = place(0);
+            let _guard = same.lock().unwrap();
+            condition.notify_all(&same).unwrap();
+        })
+        .succeed();
+    });
+}
+
+#[test]
+fn more_waiters_than_cells() {
+    alone(|| {
+        let condition = Condition::unnamed(&with_cells(1)).unwrap();
+        let lock = a_lock();
+        let child = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 1);
+        lock.acquire(Patience::ENDLESS).unwrap();
+        for patience in [Patience::NONE, Patience::ENDLESS] {
+            refused!(Participants, condition.wait(&lock, patience));
+            assert!(lock.is_held());
+        }
+        condition.notify(&lock, 1).unwrap();
+        lock.release().unwrap();
+        child.succeed();
+        locked(&lock, || condition.wait(&lock, Patience::NONE).unwrap());
+    });
+}
+
+#[test]
+fn impossible_numbers_of_cells() {
+    for cells in [4097, 65_536, u32::MAX] {
+        refused!(Invalid, Condition::unnamed(&with_cells(cells)).map(drop));
+        refused!(Invalid, with_cells(cells).size());
+    }
+    for (cells, size) in [
+        (0, 64 + 128 * 16),
+        (1, 128),
+        (4, 128),
+        (5, 192),
+        (4096, 64 + 65_536),
+    ] {
+        assert_eq!(with_cells(cells).size(), Ok(size));
+    }
+}
+
+/// The words of the condition at the beginning of a segment.
+fn words(segment: &Segment) -> &[AtomicU64] {
+    // SAFETY: the data is mapped, aligned to a page, and nothing but atomics to all who use it.
+    unsafe {
+        std::slice::from_raw_parts(
+            segment.data().cast(),
+            (segment.size().unwrap() / 8) as usize,
+        )
+    }
+}
+
+#[test]
+fn hostile_bytes() {
+    const CELL: usize = 8; // the first cell's word, behind the eight of the condition
+    alone(|| {
+        let segment = full(4096);
+        let lock = a_lock();
+        let condition = Condition::at(&segment, 0, Create::Always, &with_cells(4)).unwrap();
+        let words = words(&segment);
+        lock.acquire(Patience::NONE).unwrap();
+        for lie in [
+            1,
+            u64::MAX,
+            1 << 31,
+            1 << 30,
+            1 << 29,
+            7 << 29,
+            3 << 30,
+            0x1234_5678_9abc_def0,
+        ] {
+            for word in &words[CELL..CELL + 8] {
+                word.store(lie, Relaxed);
+            }
+            // More cells in use than there are.
+            words[2].store(lie, Relaxed);
+            words[3].store(lie, Relaxed);
+            condition.notify(&lock, 1).unwrap();
+            condition.notify(&lock, u64::from(u32::MAX)).unwrap();
+            condition.stat();
+            for _ in 0..8 {
+                // What no process has is the dead's, so there are cells to be had.
+                let waited = condition.wait(&lock, within(1)).unwrap();
+                assert!(!waited.recovered);
+            }
+            condition.notify_all(&lock).unwrap();
+            assert!(lock.is_held());
+        }
+        words[1].store(1, Relaxed);
+        refused!(Invalid, condition.notify(&lock, 1));
+        lock.release().unwrap();
+    });
+}
+
+#[test]
+fn a_waiter_that_is_overwritten() {
+    const CELL: usize = 8;
+    alone(|| {
+        for lie in [0, 1 << 31, u64::MAX, 0xdead_beef] {
+            let segment = full(4096);
+            let lock = a_lock();
+            let condition =
+                Condition::at(&segment, 0, Create::Always, &Options::default()).unwrap();
+            let child = fork(|| {
+                lock.acquire(Patience::ENDLESS).unwrap();
+                refused!(Corrupt, condition.wait(&lock, Patience::ENDLESS));
+                assert!(lock.is_held());
+                lock.release().unwrap();
+            });
+            await_waiters(&condition, 1);
+            words(&segment)[CELL].store(lie, Relaxed);
+            child.succeed();
+        }
+    });
+}
+
+#[test]
+fn more_cells_than_there_is_room_for() {
+    let segment = full(4096);
+    Condition::at(&segment, 0, Create::Always, &with_cells(252)).unwrap();
+    refused!(
+        Invalid,
+        Condition::at(&segment, 64, Create::Always, &with_cells(252)).map(drop)
+    );
+    let words = words(&segment);
+    let tag = words[0].load(Relaxed);
+    words[0].store(tag + (1 << 48), Relaxed);
+    refused!(
+        Corrupt,
+        Condition::at(&segment, 0, Create::Never, &Options::default()).map(drop)
+    );
+    words[0].store(tag, Relaxed);
+    refused!(
+        Invalid,
+        Condition::at(&segment, 0, Create::IfMissing, &Options::default()).map(drop)
+    );
+    Condition::at(&segment, 0, Create::Never, &Options::default()).unwrap();
+}

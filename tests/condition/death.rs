@@ -1,0 +1,170 @@
+//! Waiters, notifiers and owners of the lock that are killed: the others go on.
+
+use super::common::process::{alone, shared_words};
+use super::*;
+use std::sync::atomic::Ordering::Relaxed;
+
+#[test]
+fn the_dead_are_skipped() {
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let dead = [1, 2, 3].map(|count| {
+            let child = waiter(&condition, &lock, NOTIFIED);
+            await_waiters(&condition, count);
+            child
+        });
+        let living = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 4);
+        dead.into_iter().for_each(Child::kill);
+        // The dead look as if they waited still.
+        assert_eq!(condition.stat().waiting, 4);
+        locked(&lock, || condition.notify(&lock, 1).unwrap());
+        living.succeed();
+        let stat = condition.stat();
+        assert_eq!((stat.waiting, stat.notified, stat.recoveries), (0, 1, 0));
+    });
+}
+
+#[test]
+fn a_killed_waiter_holds_up_no_notify_all() {
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        for round in 1..=3 {
+            let (first, second) = (
+                waiter(&condition, &lock, NOTIFIED),
+                waiter(&condition, &lock, NOTIFIED),
+            );
+            await_waiters(&condition, 2);
+            first.kill();
+            locked(&lock, || condition.notify_all(&lock).unwrap());
+            second.succeed();
+            assert_eq!(condition.stat().notified, 2 * round);
+        }
+    });
+}
+
+#[test]
+fn who_dies_between_notification_and_lock_leaves_it_to_another() {
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let victim = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 1);
+        let (second, third) = (
+            waiter(&condition, &lock, NOTIFIED),
+            waiter(&condition, &lock, NOTIFIED),
+        );
+        await_waiters(&condition, 3);
+        lock.acquire(Patience::ENDLESS).unwrap();
+        condition.notify(&lock, 1).unwrap();
+        // It cannot have the lock, and is killed where it waits for it.
+        victim.kill();
+        assert_eq!(condition.stat().waiting, 2);
+        lock.release().unwrap();
+        wait_until(|| condition.stat().recoveries == 1);
+        wait_until(|| condition.stat().waiting == 1);
+        locked(&lock, || condition.notify(&lock, 1).unwrap());
+        second.succeed();
+        third.succeed();
+        assert_eq!(condition.stat().waiting, 0);
+    });
+}
+
+#[test]
+fn nobody_who_came_later_gets_what_the_dead_was_sent() {
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let victim = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 1);
+        lock.acquire(Patience::ENDLESS).unwrap();
+        condition.notify(&lock, 1).unwrap();
+        victim.kill();
+        let waited = condition.wait(&lock, within(50_000_000)).unwrap();
+        assert_eq!(waited.end, End::Timeout);
+        lock.release().unwrap();
+        assert_eq!(condition.stat().recoveries, 0);
+    });
+}
+
+#[test]
+fn a_dead_owner_of_the_lock_is_told() {
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let told = Waited {
+            end: End::Notified,
+            recovered: true,
+        };
+        let child = waiter(&condition, &lock, told);
+        await_waiters(&condition, 1);
+        let word = &shared_words(1)[0];
+        let owner = fork(|| {
+            lock.acquire(Patience::ENDLESS).unwrap();
+            condition.notify(&lock, 1).unwrap();
+            word.store(1, Relaxed);
+            loop {
+                nix::unistd::pause();
+            }
+        });
+        wait_until(|| word.load(Relaxed) == 1);
+        owner.kill();
+        child.succeed();
+        // And whose time is over is told as well.
+        assert_eq!(lock.acquire(Patience::NONE), Ok(true));
+        let waited = condition.wait(&lock, within(1)).unwrap();
+        assert_eq!(waited.end, End::Timeout);
+        assert!(waited.recovered);
+        lock.mark_consistent().unwrap();
+        lock.release().unwrap();
+    });
+}
+
+#[test]
+fn cells_of_the_dead_are_used_again() {
+    alone(|| {
+        let condition = Condition::unnamed(&with_cells(2)).unwrap();
+        let lock = a_lock();
+        for round in 1..=10 {
+            let dead = [1, 2].map(|count| {
+                let child = waiter(&condition, &lock, NOTIFIED);
+                wait_until(|| condition.stat().waits == 3 * (round - 1) + count);
+                child
+            });
+            if round % 2 == 0 {
+                // They die with a notification that nobody can take.
+                lock.acquire(Patience::ENDLESS).unwrap();
+                condition.notify_all(&lock).unwrap();
+                dead.into_iter().for_each(Child::kill);
+                lock.release().unwrap();
+            } else {
+                dead.into_iter().for_each(Child::kill);
+            }
+            locked(&lock, || {
+                let waited = condition.wait(&lock, within(1)).unwrap();
+                assert_eq!(waited.end, End::Timeout);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_stopped_waiter_is_not_dead() {
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let stopped = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 1);
+        let other = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 2);
+        let signal = |signal| nix::sys::signal::kill(stopped.pid(), signal).unwrap();
+        signal(nix::sys::signal::Signal::SIGSTOP);
+        locked(&lock, || condition.notify(&lock, 1).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        // The notification is its own, however long it does not come for it.
+        assert_eq!(
+            (condition.stat().waiting, condition.stat().recoveries),
+            (1, 0)
+        );
+        signal(nix::sys::signal::Signal::SIGCONT);
+        stopped.succeed();
+        locked(&lock, || condition.notify(&lock, 1).unwrap());
+        other.succeed();
+    });
+}

@@ -1,0 +1,190 @@
+//! Who returns: as many as were notified, those that have waited longest, and nobody else.
+
+use super::common::Watchdog;
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::*;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Runs `count` threads that wait, each once it is its turn, and has `body` notify them; `done[n]` says which place the
+/// n-th waiter had among those that returned.
+fn with_waiters(count: usize, body: impl FnOnce(&Condition, &RLock, &[AtomicU64])) {
+    let _watchdog = Watchdog::start();
+    let (condition, lock) = (&unnamed(), &RLock::unnamed().unwrap());
+    let (done, returned) = (
+        Vec::from_iter((0..count).map(|_| AtomicU64::new(0))),
+        &AtomicU64::new(0),
+    );
+    std::thread::scope(|scope| {
+        for (place, done) in done.iter().enumerate() {
+            await_waiters(condition, place as u64);
+            scope.spawn(move || {
+                lock.acquire(Patience::ENDLESS).unwrap();
+                assert_eq!(condition.wait(lock, Patience::ENDLESS), Ok(NOTIFIED));
+                done.store(returned.fetch_add(1, Relaxed) + 1, Relaxed);
+                lock.release().unwrap();
+            });
+        }
+        await_waiters(condition, count as u64);
+        body(condition, lock, &done);
+    });
+    assert!(done.iter().all(|place| place.load(Relaxed) != 0));
+    assert_eq!(condition.stat().waiting, 0);
+}
+
+fn notify(condition: &Condition, lock: &RLock, count: u64) {
+    let guard = lock.lock().unwrap();
+    condition.notify(lock, count).unwrap();
+    drop(guard);
+}
+
+fn returned(done: &[AtomicU64]) -> usize {
+    done.iter().filter(|place| place.load(Relaxed) != 0).count()
+}
+
+#[test]
+fn one_for_each_and_the_one_that_has_waited_longest() {
+    with_waiters(5, |condition, lock, done| {
+        for expected in 1..=5 {
+            notify(condition, lock, 1);
+            wait_until(|| returned(done) == expected);
+            // Nobody else was woken: the others wait still, which their cells tell.
+            assert_eq!(condition.stat().waiting, 5 - expected as u64);
+            assert_eq!(done[expected - 1].load(Relaxed), expected as u64);
+        }
+    });
+}
+
+#[test]
+fn several_at_once_are_those_that_have_waited_longest() {
+    with_waiters(7, |condition, lock, done| {
+        notify(condition, lock, 0);
+        assert_eq!(condition.stat().waiting, 7);
+        notify(condition, lock, 3);
+        assert_eq!(condition.stat().waiting, 4);
+        wait_until(|| returned(done) == 3);
+        assert!(done[..3].iter().all(|place| place.load(Relaxed) != 0));
+        notify(condition, lock, 2);
+        wait_until(|| returned(done) == 5);
+        assert!(done[..5].iter().all(|place| place.load(Relaxed) != 0));
+        notify(condition, lock, u64::MAX);
+    });
+}
+
+#[test]
+fn all_of_as_many_as_there_are_cells() {
+    with_waiters(128, |condition, lock, _| {
+        {
+            let _guard = lock.lock().unwrap();
+            refused!(Participants, condition.wait(lock, Patience::NONE));
+            // It is held as before.
+            assert_eq!(lock.depth(), 1);
+            condition.notify_all(lock).unwrap();
+        }
+        let stat = condition.stat();
+        assert_eq!((stat.cells, stat.waits, stat.notified), (128, 128, 128));
+    });
+}
+
+#[test]
+fn nothing_is_remembered_where_nobody_waits() {
+    let (condition, lock) = (unnamed(), a_lock());
+    let _guard = lock.lock().unwrap();
+    condition.notify(&lock, 3).unwrap();
+    condition.notify_all(&lock).unwrap();
+    let waited = condition.wait(&lock, within(1_000_000)).unwrap();
+    assert_eq!(waited.end, End::Timeout);
+    let stat = condition.stat();
+    assert_eq!((stat.notified, stat.timeouts, stat.waiting), (0, 1, 0));
+}
+
+#[test]
+fn a_recursive_lock_is_given_back_wholly_and_taken_as_often() {
+    let _watchdog = Watchdog::start();
+    let (condition, lock) = (&unnamed(), &RLock::unnamed().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..3 {
+                lock.acquire(Patience::ENDLESS).unwrap();
+            }
+            assert_eq!(condition.wait(lock, Patience::ENDLESS), Ok(NOTIFIED));
+            assert_eq!(lock.depth(), 3);
+            for _ in 0..3 {
+                lock.release().unwrap();
+            }
+            refused!(NotOwner, lock.release());
+        });
+        await_waiters(condition, 1);
+        notify(condition, lock, 1);
+    });
+    assert_eq!(lock.stat().0.owner, None);
+}
+
+/// Each process hands over to the next: a notification that is lost would end the round.
+#[test]
+fn none_is_lost_between_processes() {
+    const PROCESSES: u64 = 4;
+    const ROUNDS: u64 = 500;
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let turn = &shared_words(1)[0];
+        let children: Vec<_> = (0..PROCESSES)
+            .map(|me| {
+                fork(|| {
+                    for round in 0..ROUNDS {
+                        lock.acquire(Patience::ENDLESS).unwrap();
+                        while turn.load(Relaxed) != round * PROCESSES + me {
+                            assert_eq!(condition.wait(&lock, Patience::ENDLESS), Ok(NOTIFIED));
+                        }
+                        turn.fetch_add(1, Relaxed);
+                        condition.notify_all(&lock).unwrap();
+                        lock.release().unwrap();
+                    }
+                })
+            })
+            .collect();
+        children.into_iter().for_each(Child::succeed);
+        assert_eq!(turn.load(Relaxed), PROCESSES * ROUNDS);
+        assert_eq!(condition.stat().waiting, 0);
+    });
+}
+
+/// One notification for each thing that is made, and one thing for each that returns.
+#[test]
+fn as_many_return_as_were_notified() {
+    const CONSUMERS: usize = 3;
+    const THINGS: u64 = 2000;
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let words = shared_words(2);
+        let (made, taken) = (&words[0], &words[1]);
+        let children: Vec<_> = (0..CONSUMERS)
+            .map(|_| {
+                fork(|| {
+                    lock.acquire(Patience::ENDLESS).unwrap();
+                    loop {
+                        while made.load(Relaxed) == 0 {
+                            if taken.load(Relaxed) == THINGS {
+                                lock.release().unwrap();
+                                return;
+                            }
+                            condition.wait(&lock, Patience::ENDLESS).unwrap();
+                        }
+                        made.fetch_sub(1, Relaxed);
+                        if taken.fetch_add(1, Relaxed) + 1 == THINGS {
+                            condition.notify_all(&lock).unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..THINGS {
+            locked(&lock, || {
+                made.fetch_add(1, Relaxed);
+                condition.notify(&lock, 1).unwrap();
+            });
+        }
+        children.into_iter().for_each(Child::succeed);
+        assert_eq!((made.load(Relaxed), taken.load(Relaxed)), (0, THINGS));
+    });
+}

@@ -1,0 +1,124 @@
+//! Where conditions stand: by name, at an offset of a segment, handed over; the lock stands wherever it likes.
+
+use super::common::Name;
+use super::common::process::{alone, shared_words};
+use super::*;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Has a process that has found both wait, and another one notify it.
+fn meet(condition: impl Fn() -> Condition, lock: impl Fn() -> Lock) {
+    let (ours, our_lock) = (condition(), lock());
+    let child = fork(|| {
+        let (condition, lock) = (condition(), lock());
+        lock.acquire(Patience::ENDLESS).unwrap();
+        assert_eq!(condition.wait(&lock, Patience::ENDLESS), Ok(NOTIFIED));
+        lock.release().unwrap();
+    });
+    await_waiters(&ours, 1);
+    locked(&our_lock, || ours.notify(&our_lock, 1).unwrap());
+    child.succeed();
+}
+
+#[test]
+fn by_name() {
+    alone(|| {
+        let (name, lock_name) = (Name::new(), Name::new());
+        let named = |create, cells| Condition::named(&name, create, &with_cells(cells));
+        refused!(NotFound, named(Create::Never, 0).map(drop));
+        let made = named(Create::Always, 3).unwrap();
+        refused!(Exists, named(Create::Always, 3).map(drop));
+        refused!(Invalid, named(Create::IfMissing, 4).map(drop));
+        assert_eq!(named(Create::Never, 4).unwrap().stat().cells, 3);
+        refused!(
+            WrongKind,
+            Lock::named(&name, Create::Never, &lock::Options::default()).map(drop)
+        );
+        let lock =
+            || Lock::named(&lock_name, Create::IfMissing, &lock::Options::default()).unwrap();
+        lock();
+        for create in [Create::Never, Create::IfMissing] {
+            let options = Options::default();
+            refused!(
+                WrongKind,
+                Condition::named(&lock_name, create, &options).map(drop)
+            );
+        }
+        meet(|| named(Create::IfMissing, 3).unwrap(), lock);
+        made.unlink().unwrap();
+        refused!(NotFound, made.unlink());
+        lock().unlink().unwrap();
+    });
+}
+
+#[test]
+fn at_an_offset_beside_its_lock() {
+    alone(|| {
+        let segment = full(8192);
+        let place = || Condition::at(&segment, 64, Create::IfMissing, &Options::default()).unwrap();
+        meet(place, || {
+            Lock::at(&segment, 0, Create::IfMissing, &lock::Options::default()).unwrap()
+        });
+        assert_eq!(place().offset(), 64);
+        refused!(Invalid, place().unlink());
+        refused!(Invalid, place().hand_over());
+        let other =
+            || Condition::at(&segment, 4096, Create::IfMissing, &Options::default()).unwrap();
+        meet(other, || Lock::of(&segment).unwrap());
+        for offset in [1, 8, 32, 8192, u64::MAX, 8192 - 64] {
+            refused!(
+                Invalid,
+                Condition::at(&segment, offset, Create::IfMissing, &Options::default()).map(drop)
+            );
+        }
+        let plain = Arc::new(Segment::create(None, 8192, &segment::Options::default()).unwrap());
+        refused!(
+            WrongKind,
+            Condition::at(&plain, 0, Create::IfMissing, &Options::default()).map(drop)
+        );
+    });
+}
+
+#[test]
+fn handed_over() {
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let (fd, offset) = condition.hand_over().unwrap();
+        let (lock_fd, lock_offset) = lock.hand_over().unwrap();
+        meet(
+            || Condition::open_fd(fd, offset, &Options::default()).unwrap(),
+            || Lock::open_fd(lock_fd, lock_offset, &lock::Options::default()).unwrap(),
+        );
+        refused!(
+            WrongKind,
+            Condition::open_fd(fd, lock_offset, &Options::default()).map(drop)
+        );
+        refused!(Invalid, condition.unlink());
+    });
+}
+
+/// The condition's waiters are participants of its segment, the lock's owners of its own: their ids have nothing in
+/// common.
+#[test]
+fn far_from_its_lock() {
+    alone(|| {
+        let (near, far) = (full(4096), full(4096));
+        // Others are participants of one of them first.
+        for _ in 0..3 {
+            fork(|| {
+                let lock = Lock::of(&far).unwrap();
+                lock.acquire(Patience::ENDLESS).unwrap();
+                lock.release().unwrap();
+            })
+            .succeed();
+        }
+        let words = shared_words(1);
+        meet(
+            || {
+                words[0].fetch_add(1, Relaxed);
+                Condition::at(&near, 0, Create::IfMissing, &Options::default()).unwrap()
+            },
+            || Lock::of(&far).unwrap(),
+        );
+        assert_eq!(words[0].load(Relaxed), 2);
+    });
+}
