@@ -1,8 +1,8 @@
 from collections.abc import Callable
 from types import TracebackType
-from typing import NamedTuple, ParamSpec, SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
-from typing_extensions import disjoint_base
+from typing_extensions import ParamSpec, disjoint_base
 
 from ._object import Object
 from .segment import SharedMemory, _Path
