@@ -19,8 +19,8 @@ from multiprocessing import get_context
 from typing import Optional
 import shmkit
 from shmkit import (
-    Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, OwnerDied, RLock,
-    SegmentInfo, SharedMemory, ShmkitError, VersionMismatch,
+    Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, Once, OnceInfo, OwnerDied,
+    RLock, SegmentInfo, SharedMemory, ShmkitError, VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -72,6 +72,18 @@ def condition(name: str) -> int:
         woken = owner_died
     one.lock.close()
     return info.cells + info.waiting + len(found) + woken
+
+def once(name: str) -> bool:
+    one = Once(name, create=True, mode=0o600, participants=9, trust=False)
+    with one as mine:
+        ours: bool = mine and one.recovered
+    called: bool = one.call(print, "x", sep="") or one.call(lambda: 3) or one.begin(timeout=0.5)
+    if called:
+        one.done()
+        one.abort()
+    info: OnceInfo = one.stat()
+    owner: Optional[int] = info.owner or info.owner_ticket
+    return ours and one.is_done() and info.done and info.attempts + info.recoveries > 0
 
 class Journal(RLock):
     def __init__(self) -> None:
