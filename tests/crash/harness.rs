@@ -8,6 +8,7 @@ use crate::full;
 use crate::library;
 use crate::lock;
 use crate::named;
+use crate::once;
 use crate::operation::Operation;
 use crate::participant::{self, ClaimStorm};
 use crate::place;
@@ -123,6 +124,7 @@ fn ways() -> Vec<Way> {
     ways.extend(in_all_modes(named::operations()));
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));
+    ways.extend(in_all_modes(once::operations()));
     ways.extend(in_all_modes(condition::operations()));
     for broken in Broken::ALL {
         ways.push(Way::Points(Rc::new(broken), Mode::Alone));

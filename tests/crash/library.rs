@@ -3,6 +3,7 @@
 use crate::conditions::Conditions;
 use crate::event::Events;
 use crate::locks::Locks;
+use crate::once::Onces;
 use shmkit::capi::lock::shmkit_lock;
 use shmkit::capi::segment::{shmkit_segment, shmkit_segment_options};
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -114,6 +115,7 @@ pub struct Library {
     /// Those of locks, and those of recursive locks.
     pub(crate) locks: [Locks; 2],
     pub(crate) events: Events,
+    pub(crate) onces: Onces,
     pub(crate) conditions: Conditions,
 }
 
@@ -138,6 +140,7 @@ impl Library {
                 Locks::find(handle, "shmkit_rlock_")?,
             ],
             events: Events::find(handle, "shmkit_event_")?,
+            onces: Onces::find(handle, "shmkit_once_")?,
             conditions: Conditions::find(handle, "shmkit_condition_")?,
         })
     }

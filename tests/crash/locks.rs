@@ -204,6 +204,7 @@ impl Library {
             good(self.close_lock(lock))?;
         }
         self.warm_up_events(segment)?;
+        self.warm_up_onces(segment)?;
         let lock = self.built_in_lock(segment)?;
         self.acquire(lock, NOWAIT)?;
         // Who waits looks how many processors there are.

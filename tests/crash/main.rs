@@ -9,6 +9,7 @@
 //! | what is killed                | at every instruction            | at random times         | broken on purpose |
 //! |-------------------------------|---------------------------------|-------------------------|-------------------|
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
+//! | onces                         | `once`                          |                         |                   |
 //! | events                        | `event`                         |                         |                   |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
 //! | conditions                    | `condition`                     |                         |                   |
@@ -54,6 +55,8 @@ mod lock;
 mod locks;
 #[cfg(target_arch = "x86_64")]
 mod named;
+#[cfg(target_arch = "x86_64")]
+mod once;
 #[cfg(target_arch = "x86_64")]
 mod operation;
 #[cfg(target_arch = "x86_64")]
