@@ -49,6 +49,7 @@ BENCHES = {
         *("condition running", "condition asleep", "condition notify", "condition notify_all"),
         "python condition",
     ),
+    "onces": ("once done", "python once"),
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
 }
 
