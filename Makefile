@@ -219,13 +219,15 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 	@touch $@
 
 # BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
-bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock rwlock semaphore condition event increment.stamp)
+bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock rwlock semaphore condition event barrier once increment.stamp)
 	$(SAY) 'the speed of it beside its peers'
 	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
 	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
 	$(BIN)/python benches/condition.py --program $(TARGET)/bench/condition $(BENCH)
 	$(BIN)/python benches/event.py --program $(TARGET)/bench/event $(BENCH)
 	$(BIN)/python benches/semaphore.py --program $(TARGET)/bench/semaphore $(BENCH)
+	$(BIN)/python benches/barrier.py --program $(TARGET)/bench/barrier $(BENCH)
+	$(BIN)/python benches/once.py --program $(TARGET)/bench/once $(BENCH)
 
 # --- installing, generating, cleaning ------------------------------------------------------------------------------
 

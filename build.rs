@@ -22,6 +22,7 @@ const ORDER: &[&str] = &[
     "condition",
     "event",
     "barrier",
+    "once",
 ];
 
 /// What the header says before anything else.

@@ -85,6 +85,7 @@ MODULES = cythonize(
         module("rwlock"),
         module("event"),
         module("barrier"),
+        module("once"),
         module("condition"),
     ],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),

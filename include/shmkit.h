@@ -177,6 +177,21 @@
 /** The most parties a barrier can have. */
 #define SHMKIT_BARRIER_MOST 2048
 
+/** Open what belongs to another user. */
+#define SHMKIT_ONCE_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_ONCE_EXCLUSIVE 1048576
+
+/** In shmkit_once_info: somebody is doing it, perhaps a dead process. */
+#define SHMKIT_ONCE_RUNNING 262144
+
+/** In shmkit_once_info: somebody died halfway, and it is not done yet. */
+#define SHMKIT_ONCE_OWNER_DIED 524288
+
+/** In shmkit_once_info: it is done. */
+#define SHMKIT_ONCE_DONE 2097152
+
 /**
  * A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
  * is a party, of the same process or of others.
@@ -220,6 +235,16 @@ typedef struct shmkit_event shmkit_event;
  * and by forked children.
  */
 typedef struct shmkit_lock shmkit_lock;
+
+/**
+ * A once: not done, being done by one process, or done, which stays so. Of all who begin, one has it to do; the others
+ * wait until it is done.
+ *
+ * If that one dies, however it dies, the next one has it to do within 12 ms after the kernel has torn the dead process
+ * down, and is told so: it may be half done. The owner is a process; any thread of it may say that it is done. Who
+ * begins again before that waits for itself. A handle may be used by all threads at once and by forked children.
+ */
+typedef struct shmkit_once shmkit_once;
 
 /**
  * A recursive lock: its owner is a thread, which may take it again and gives it back as often. All else is as with
@@ -629,6 +654,44 @@ typedef struct shmkit_barrier_info {
   /** Where it stands in its segment's data, or in its arena. */
   uint64_t offset;
 } shmkit_barrier_info;
+
+/** How to make or open a once. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_once_options {
+  /** sizeof(shmkit_once_options). */
+  uint32_t struct_size;
+  /** SHMKIT_ONCE_TRUST, SHMKIT_ONCE_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+} shmkit_once_options;
+
+/** What is known of a once: each figure as it was at some moment during the call. */
+typedef struct shmkit_once_info {
+  /** sizeof(shmkit_once_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_DONE, or-ed. */
+  uint32_t flags;
+  /** How often it was begun. */
+  uint64_t attempts;
+  /** How often it was taken over from the dead. */
+  uint64_t recoveries;
+  /** How often somebody had to sleep for it. */
+  uint64_t waits;
+  /** The number of who is doing it among the participants of the segment, which no other ever has. 0: nobody is. */
+  uint64_t owner_ticket;
+  /** Its PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown. */
+  uint64_t owner_namespace;
+  /** Where the once stands in its segment's data, or in its arena. */
+  uint64_t offset;
+  /** The process number of who is doing it, in that namespace. 0: nobody is, or unknown. */
+  uint32_t owner_pid;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_once_info;
 
 /** Done. */
 #define SHMKIT_OK 0
@@ -2230,6 +2293,162 @@ shmkit_status shmkit_barrier_unlink(struct shmkit_barrier *barrier);
  * Required: `barrier` must be NULL or a handle of this library that no other thread is using.
  */
 shmkit_status shmkit_barrier_close(struct shmkit_barrier *barrier);
+
+/**
+ * Tells how many bytes a once takes in a segment: 64. It stands at a multiple of 64.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_once_size(const struct shmkit_once_options *options, uint64_t *out);
+
+/**
+ * Makes a once, which is not done.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_once_fd tells. Thousands of those share
+ * one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_once_close frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_once_create(const char *name,
+                                 const struct shmkit_once_options *options,
+                                 struct shmkit_once **out);
+
+/**
+ * Opens the once of this name; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_once_create.
+ */
+shmkit_status shmkit_once_open(const char *name,
+                               const struct shmkit_once_options *options,
+                               struct shmkit_once **out);
+
+/**
+ * Opens the once of this name, or makes it if there is none; as shmkit_lock_open_or_create.
+ *
+ * Required: As for shmkit_once_create.
+ */
+shmkit_status shmkit_once_open_or_create(const char *name,
+                                         const struct shmkit_once_options *options,
+                                         struct shmkit_once **out);
+
+/**
+ * Opens the once that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * As shmkit_lock_create_at.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_once_create_at(const struct shmkit_segment *segment,
+                                    uint64_t offset,
+                                    const struct shmkit_once_options *options,
+                                    struct shmkit_once **out);
+
+/**
+ * Opens the once that stands at `offset` of the segment's data; as shmkit_lock_open_at.
+ *
+ * Required: As for shmkit_once_create_at.
+ */
+shmkit_status shmkit_once_open_at(const struct shmkit_segment *segment,
+                                  uint64_t offset,
+                                  const struct shmkit_once_options *options,
+                                  struct shmkit_once **out);
+
+/**
+ * Opens the once that was handed over: a descriptor, and the offset that shmkit_once_fd told; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_once_create.
+ */
+shmkit_status shmkit_once_open_fd(int32_t fd,
+                                  uint64_t offset,
+                                  const struct shmkit_once_options *options,
+                                  struct shmkit_once **out);
+
+/**
+ * Tells what another process needs to open a once without a name: a descriptor and an offset; as shmkit_lock_fd.
+ *
+ * Required: `once` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_once_fd(const struct shmkit_once *once,
+                             int32_t *fd,
+                             uint64_t *offset);
+
+/**
+ * Opens the segment that the once stands in; as shmkit_lock_segment.
+ *
+ * Required: `once` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_once_segment(const struct shmkit_once *once, struct shmkit_segment **out);
+
+/**
+ * Begins, unless it is done: waits up to `timeout_ns` nanoseconds for who is doing it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
+ * time.
+ *
+ * SHMKIT_OK and `mine` 1: the caller has it to do, and then calls shmkit_once_done, or shmkit_once_abort where it cannot.
+ * `recovered` (NULL: not wanted) tells 1 where somebody died halfway before: it may be half done. SHMKIT_OK and `mine` 0:
+ * it is done, and what was done before shmkit_once_done is seen. `flags`: SHMKIT_INTERRUPTIBLE.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: a living process is doing it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: a negative time, unknown flags, `mine` is NULL. SHMKIT_ERR_PARTICIPANTS: as many processes as the
+ * segment has room for are alive. SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as of
+ * shmkit_lock_acquire.
+ *
+ * Required: `once` must be NULL or a handle of this library that no other thread is closing; `mine` and `recovered` NULL or
+ * writable.
+ */
+shmkit_status shmkit_once_begin(struct shmkit_once *once,
+                                int64_t timeout_ns,
+                                uint32_t flags,
+                                uint32_t *mine,
+                                uint32_t *recovered);
+
+/**
+ * Says that it is done, which stays so: whoever waits goes on, and whoever begins finds it done.
+ *
+ * SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+ *
+ * Required: `once` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_once_done(struct shmkit_once *once);
+
+/**
+ * Gives it back undone: the next one has it to do. Where somebody had died halfway, that one is told so again.
+ *
+ * SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+ *
+ * Required: As for shmkit_once_done.
+ */
+shmkit_status shmkit_once_abort(struct shmkit_once *once);
+
+/**
+ * Tells whether it is done: 1 or 0. If it is, what was done before shmkit_once_done is seen.
+ *
+ * Required: As for shmkit_once_done; `out` must be NULL or writable.
+ */
+shmkit_status shmkit_once_is_done(const struct shmkit_once *once, uint32_t *out);
+
+/**
+ * Tells what is known of it. Nobody is asked whether who is doing it lives: only begin does that.
+ *
+ * Required: `once` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_once_stat(const struct shmkit_once *once, struct shmkit_once_info *out);
+
+/**
+ * Removes the name of a named once; who has it open keeps it. As shmkit_lock_unlink.
+ *
+ * Required: `once` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_once_unlink(struct shmkit_once *once);
+
+/**
+ * Lets go of it. Closing is neither done nor abort: when the last handle of the segment in this process goes, whoever
+ * was doing something in it counts as dead. As shmkit_segment_close.
+ *
+ * Required: `once` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_once_close(struct shmkit_once *once);
 
 #ifdef __cplusplus
 }  // extern "C"

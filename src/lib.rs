@@ -24,6 +24,7 @@
 //! | 10 | [`semaphore`] | permits; with undo the dead give theirs back |
 //! | 10 | [`rwlock`] | those that many hold to read, or one to write |
 //! | 10 | [`event`] | what has happened or has not |
+//! | 10 | [`once`] | what is done once |
 //! | 11 | [`condition`] | waiting, without a lock that one holds, to be notified |
 //! | 12 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
@@ -59,6 +60,7 @@ pub mod limits;
 pub mod lock;
 mod name;
 mod object;
+pub mod once;
 mod options;
 pub mod participant;
 mod reservation;

@@ -11,6 +11,7 @@ mod fairness;
 pub mod lock;
 #[cfg(all(loom, test))]
 mod model;
+pub mod once;
 pub mod rlock;
 pub mod rwlock;
 pub mod semaphore;

@@ -53,10 +53,16 @@ cdef extern from *:
     #define SHMKIT_BARRIER_HOLD 2
     #define SHMKIT_BARRIER_BROKEN 262144
     #define SHMKIT_BARRIER_MOST 2048
+    #define SHMKIT_ONCE_TRUST 131072
+    #define SHMKIT_ONCE_EXCLUSIVE 1048576
+    #define SHMKIT_ONCE_RUNNING 262144
+    #define SHMKIT_ONCE_OWNER_DIED 524288
+    #define SHMKIT_ONCE_DONE 2097152
     typedef struct shmkit_barrier shmkit_barrier;
     typedef struct shmkit_condition shmkit_condition;
     typedef struct shmkit_event shmkit_event;
     typedef struct shmkit_lock shmkit_lock;
+    typedef struct shmkit_once shmkit_once;
     typedef struct shmkit_rlock shmkit_rlock;
     typedef struct shmkit_rwlock shmkit_rwlock;
     typedef struct shmkit_segment shmkit_segment;
@@ -232,6 +238,25 @@ cdef extern from *:
       uint64_t deaths;
       uint64_t offset;
     } shmkit_barrier_info;
+    typedef struct shmkit_once_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+    } shmkit_once_options;
+    typedef struct shmkit_once_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint64_t attempts;
+      uint64_t recoveries;
+      uint64_t waits;
+      uint64_t owner_ticket;
+      uint64_t owner_namespace;
+      uint64_t offset;
+      uint32_t owner_pid;
+      uint32_t reserved;
+    } shmkit_once_info;
     #define SHMKIT_OK 0
     #define SHMKIT_ERR_INVALID (-1)
     #define SHMKIT_ERR_CLOSED (-2)
@@ -306,6 +331,11 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_BARRIER_HOLD # = 2
     const uint32_t SHMKIT_BARRIER_BROKEN # = 262144
     const uint32_t SHMKIT_BARRIER_MOST # = 2048
+    const uint32_t SHMKIT_ONCE_TRUST # = 131072
+    const uint32_t SHMKIT_ONCE_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_ONCE_RUNNING # = 262144
+    const uint32_t SHMKIT_ONCE_OWNER_DIED # = 524288
+    const uint32_t SHMKIT_ONCE_DONE # = 2097152
     ctypedef struct shmkit_barrier:
         pass
     ctypedef struct shmkit_condition:
@@ -313,6 +343,8 @@ cdef extern from * nogil:
     ctypedef struct shmkit_event:
         pass
     ctypedef struct shmkit_lock:
+        pass
+    ctypedef struct shmkit_once:
         pass
     ctypedef struct shmkit_rlock:
         pass
@@ -478,6 +510,23 @@ cdef extern from * nogil:
         uint64_t breaks
         uint64_t deaths
         uint64_t offset
+    ctypedef struct shmkit_once_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+    ctypedef struct shmkit_once_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t attempts
+        uint64_t recoveries
+        uint64_t waits
+        uint64_t owner_ticket
+        uint64_t owner_namespace
+        uint64_t offset
+        uint32_t owner_pid
+        uint32_t reserved
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
     const shmkit_status SHMKIT_ERR_CLOSED # = -2
@@ -649,3 +698,19 @@ cdef shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint3
 cdef shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier, shmkit_barrier_info *out) noexcept nogil
 cdef shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier) noexcept nogil
 cdef shmkit_status shmkit_barrier_close(shmkit_barrier *barrier) noexcept nogil
+cdef shmkit_status shmkit_once_size(const shmkit_once_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_once_create(const char *name, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_open(const char *name, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_open_or_create(const char *name, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_open_fd(int32_t fd, uint64_t offset, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_fd(const shmkit_once *once, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_once_segment(const shmkit_once *once, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_once_begin(shmkit_once *once, int64_t timeout_ns, uint32_t flags, uint32_t *mine, uint32_t *recovered) noexcept nogil
+cdef shmkit_status shmkit_once_done(shmkit_once *once) noexcept nogil
+cdef shmkit_status shmkit_once_abort(shmkit_once *once) noexcept nogil
+cdef shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out) noexcept nogil
+cdef shmkit_status shmkit_once_unlink(shmkit_once *once) noexcept nogil
+cdef shmkit_status shmkit_once_close(shmkit_once *once) noexcept nogil

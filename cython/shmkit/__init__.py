@@ -23,6 +23,7 @@ from .condition import Condition, ConditionInfo
 from .event import Event, EventInfo
 from .limits import Limits, limits
 from .lock import Lock
+from .once import Once, OnceInfo
 from .rlock import RLock
 from .rwlock import RWLock, RWLockInfo
 from .segment import SegmentInfo, SharedMemory
@@ -43,6 +44,8 @@ __all__ = [
     "Lock",
     "LockInfo",
     "NotOwner",
+    "Once",
+    "OnceInfo",
     "OwnerDied",
     "RLock",
     "RWLock",

@@ -13,6 +13,8 @@ from .event import EventInfo as EventInfo
 from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
+from .once import Once as Once
+from .once import OnceInfo as OnceInfo
 from .rlock import RLock as RLock
 from .rwlock import RWLock as RWLock
 from .rwlock import RWLockInfo as RWLockInfo
@@ -38,6 +40,8 @@ __all__ = [
     "Lock",
     "LockInfo",
     "NotOwner",
+    "Once",
+    "OnceInfo",
     "OwnerDied",
     "RLock",
     "RWLock",

@@ -52,7 +52,7 @@ cdef class Object:
             with nogil:
                 self._calls.close(self._handle)
 
-    cdef int begin(self, void *options, object name, object create, uint32_t flags, object mode, object directory,
+    cdef int prepare(self, void *options, object name, object create, uint32_t flags, object mode, object directory,
                    object trust, object participants) except -1:
         """Fill what the options of every kind begin with, and zeros behind it."""
         cdef shmkit_lock_options *common = <shmkit_lock_options *> options
@@ -167,9 +167,9 @@ cdef class Object:
         cdef bytes name
         kind, *rest = where
         if kind == "name":
-            self.begin(<void *> options, rest[0], None, flags, None, rest[1], False, None)
+            self.prepare(<void *> options, rest[0], None, flags, None, rest[1], False, None)
         else:
-            self.begin(<void *> options, None, None, flags, None, None, False, None)
+            self.prepare(<void *> options, None, None, flags, None, None, False, None)
         if kind == "segment":
             return self.make(None, False, rest[0], rest[1], <void *> options)
         if kind == "name":

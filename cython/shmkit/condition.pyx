@@ -83,7 +83,7 @@ cdef class Condition(Object):
             lock = RLock()
         elif not isinstance(lock, Mutex):
             raise TypeError(f"'lock' must be a shmkit.Lock or a shmkit.RLock, not {type(lock).__name__}")
-        self.begin(<void *> options, name, create, 0, mode, directory, trust, participants)
+        self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         (<shmkit_condition_options *> options).cells = number(cells, 4096, "cells")
         self._lock = lock
         self.make(name, create, segment, offset, <void *> options)

@@ -47,6 +47,11 @@ cdef extern from "shmkit.h" nogil:
     const uint32_t SHMKIT_BARRIER_HOLD # = 2
     const uint32_t SHMKIT_BARRIER_BROKEN # = 262144
     const uint32_t SHMKIT_BARRIER_MOST # = 2048
+    const uint32_t SHMKIT_ONCE_TRUST # = 131072
+    const uint32_t SHMKIT_ONCE_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_ONCE_RUNNING # = 262144
+    const uint32_t SHMKIT_ONCE_OWNER_DIED # = 524288
+    const uint32_t SHMKIT_ONCE_DONE # = 2097152
     ctypedef struct shmkit_barrier:
         pass
     ctypedef struct shmkit_condition:
@@ -54,6 +59,8 @@ cdef extern from "shmkit.h" nogil:
     ctypedef struct shmkit_event:
         pass
     ctypedef struct shmkit_lock:
+        pass
+    ctypedef struct shmkit_once:
         pass
     ctypedef struct shmkit_rlock:
         pass
@@ -219,6 +226,23 @@ cdef extern from "shmkit.h" nogil:
         uint64_t breaks
         uint64_t deaths
         uint64_t offset
+    ctypedef struct shmkit_once_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+    ctypedef struct shmkit_once_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t attempts
+        uint64_t recoveries
+        uint64_t waits
+        uint64_t owner_ticket
+        uint64_t owner_namespace
+        uint64_t offset
+        uint32_t owner_pid
+        uint32_t reserved
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
     const shmkit_status SHMKIT_ERR_CLOSED # = -2
@@ -389,3 +413,19 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier, shmkit_barrier_info *out)
     shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier)
     shmkit_status shmkit_barrier_close(shmkit_barrier *barrier)
+    shmkit_status shmkit_once_size(const shmkit_once_options *options, uint64_t *out)
+    shmkit_status shmkit_once_create(const char *name, const shmkit_once_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_open(const char *name, const shmkit_once_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_open_or_create(const char *name, const shmkit_once_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_once_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_once_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_open_fd(int32_t fd, uint64_t offset, const shmkit_once_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_fd(const shmkit_once *once, int32_t *fd, uint64_t *offset)
+    shmkit_status shmkit_once_segment(const shmkit_once *once, shmkit_segment **out)
+    shmkit_status shmkit_once_begin(shmkit_once *once, int64_t timeout_ns, uint32_t flags, uint32_t *mine, uint32_t *recovered)
+    shmkit_status shmkit_once_done(shmkit_once *once)
+    shmkit_status shmkit_once_abort(shmkit_once *once)
+    shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out)
+    shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out)
+    shmkit_status shmkit_once_unlink(shmkit_once *once)
+    shmkit_status shmkit_once_close(shmkit_once *once)

@@ -8,6 +8,7 @@ pub mod event;
 pub mod interrupt;
 pub mod limits;
 pub mod lock;
+pub mod once;
 pub mod rlock;
 pub mod rwlock;
 pub mod segment;

@@ -5,6 +5,7 @@
 mod barrier;
 mod condition;
 mod event;
+mod once;
 mod rwlock;
 mod semaphore;
 

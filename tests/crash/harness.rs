@@ -9,6 +9,7 @@ use crate::full;
 use crate::library;
 use crate::lock;
 use crate::named;
+use crate::once;
 use crate::operation::Operation;
 use crate::participant::{self, ClaimStorm};
 use crate::place;
@@ -128,6 +129,7 @@ fn ways() -> Vec<Way> {
     ways.extend(in_all_modes(event::operations()));
     ways.extend(in_all_modes(rwlock::operations()));
     ways.extend(in_all_modes(barrier::operations()));
+    ways.extend(in_all_modes(once::operations()));
     ways.extend(in_all_modes(condition::operations()));
     ways.extend(in_all_modes(semaphore::operations()));
     for broken in Broken::ALL {

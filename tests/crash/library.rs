@@ -4,6 +4,7 @@ use crate::barrier::{Barriers, Interrupts};
 use crate::conditions::Conditions;
 use crate::event::Events;
 use crate::locks::Locks;
+use crate::once::Onces;
 use crate::rwlock::RwLocks;
 use crate::semaphore::Semaphores;
 use shmkit::capi::lock::shmkit_lock;
@@ -120,6 +121,7 @@ pub struct Library {
     pub(crate) rwlocks: RwLocks,
     pub(crate) barriers: Barriers,
     pub(crate) interrupts: Interrupts,
+    pub(crate) onces: Onces,
     pub(crate) conditions: Conditions,
     pub(crate) semaphores: Semaphores,
 }
@@ -148,6 +150,7 @@ impl Library {
             rwlocks: RwLocks::find(handle, "shmkit_rwlock_")?,
             barriers: Barriers::find(handle, "shmkit_barrier_")?,
             interrupts: Interrupts::find(handle, "shmkit_")?,
+            onces: Onces::find(handle, "shmkit_once_")?,
             conditions: Conditions::find(handle, "shmkit_condition_")?,
             semaphores: Semaphores::find(handle, "shmkit_semaphore_")?,
         })

@@ -10,6 +10,7 @@
 //! |-------------------------------|---------------------------------|-------------------------|-------------------|
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
 //! | readers-writer locks          | `rwlock`                        |                         |                   |
+//! | onces                         | `once`                          |                         |                   |
 //! | events                        | `event`                         |                         |                   |
 //! | semaphores                    | `semaphore`                     |                         |                   |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
@@ -59,6 +60,8 @@ mod lock;
 mod locks;
 #[cfg(target_arch = "x86_64")]
 mod named;
+#[cfg(target_arch = "x86_64")]
+mod once;
 #[cfg(target_arch = "x86_64")]
 mod operation;
 #[cfg(target_arch = "x86_64")]

@@ -152,6 +152,25 @@ class SemaphoreInfo(ctypes.Structure):
     ]
 
 
+class OnceOptions(LockOptions):
+    """shmkit_once_options."""
+
+
+class OnceInfo(ctypes.Structure):
+    """shmkit_once_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *(
+            (name, c_uint64)
+            for name in ("attempts", "recoveries", "waits", "owner_ticket", "owner_namespace", "offset")
+        ),
+        ("owner_pid", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
 # Its figures, all of them uint64_t.
 FIGURES = [
     "largest_named",
@@ -198,6 +217,8 @@ STRUCTS = {
     "shmkit_event_info": EventInfo,
     "shmkit_barrier_options": BarrierOptions,
     "shmkit_barrier_info": BarrierInfo,
+    "shmkit_once_options": OnceOptions,
+    "shmkit_once_info": OnceInfo,
     "shmkit_condition_options": ConditionOptions,
     "shmkit_condition_info": ConditionInfo,
     "shmkit_semaphore_options": SemaphoreOptions,
@@ -287,6 +308,14 @@ EVENT_TABLE = {
     "wait": [c_void_p, c_int64, c_uint32],
 }
 TABLE |= {f"shmkit_event_{verb}": (c_int32, arguments) for verb, arguments in EVENT_TABLE.items()}
+ONCE_TABLE = {
+    **object_table(OnceOptions, OnceInfo),
+    "begin": [c_void_p, c_int64, c_uint32, POINTER(c_uint32), POINTER(c_uint32)],
+    "done": [c_void_p],
+    "abort": [c_void_p],
+    "is_done": [c_void_p, POINTER(c_uint32)],
+}
+TABLE |= {f"shmkit_once_{verb}": (c_int32, arguments) for verb, arguments in ONCE_TABLE.items()}
 
 BARRIER_TABLE = {
     **object_table(BarrierOptions, BarrierInfo),

@@ -20,8 +20,8 @@ from typing import Optional
 import shmkit
 from shmkit import (
     Barrier, BarrierInfo, BoundedSemaphore, Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock,
-    LockInfo, NotOwner, OwnerDied, RLock, RWLock, RWLockInfo, SegmentInfo, Semaphore, SemaphoreInfo, SharedMemory,
-    ShmkitError, VersionMismatch,
+    LockInfo, NotOwner, Once, OnceInfo, OwnerDied, RLock, RWLock, RWLockInfo, SegmentInfo, Semaphore, SemaphoreInfo,
+    SharedMemory, ShmkitError, VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -113,6 +113,18 @@ def semaphore(name: str) -> int:
     info: SemaphoreInfo = one.stat()
     held: Optional[int] = one.held
     return info.value + info.maximum + one.get_value() + (held or 0) + (info.holders or 0)
+
+def once(name: str) -> bool:
+    one = Once(name, create=True, mode=0o600, participants=9, trust=False)
+    with one as mine:
+        ours: bool = mine and one.recovered
+    called: bool = one.call(print, "x", sep="") or one.call(lambda: 3) or one.begin(timeout=0.5)
+    if called:
+        one.done()
+        one.abort()
+    info: OnceInfo = one.stat()
+    owner: Optional[int] = info.owner or info.owner_ticket
+    return ours and one.is_done() and info.done and info.attempts + info.recoveries > 0
 
 class Journal(RLock):
     def __init__(self) -> None:
