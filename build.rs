@@ -17,9 +17,11 @@ const ORDER: &[&str] = &[
     "segment",
     "lock",
     "rlock",
+    "rwlock",
     "semaphore",
-    "event",
     "condition",
+    "event",
+    "barrier",
 ];
 
 /// What the header says before anything else.

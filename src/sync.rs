@@ -2,6 +2,7 @@
 //!
 //! Whoever calls brings its own id and an answer to "is this one dead?".
 
+pub mod barrier;
 pub mod cell;
 pub mod condition;
 pub mod event;
@@ -11,6 +12,7 @@ pub mod lock;
 #[cfg(all(loom, test))]
 mod model;
 pub mod rlock;
+pub mod rwlock;
 pub mod semaphore;
 pub mod undo;
 pub mod wait;

@@ -4,6 +4,8 @@ from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
+from .barrier import Barrier as Barrier
+from .barrier import BarrierInfo as BarrierInfo
 from .condition import Condition as Condition
 from .condition import ConditionInfo as ConditionInfo
 from .event import Event as Event
@@ -12,6 +14,8 @@ from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
 from .rlock import RLock as RLock
+from .rwlock import RWLock as RWLock
+from .rwlock import RWLockInfo as RWLockInfo
 from .segment import SegmentInfo as SegmentInfo
 from .segment import SharedMemory as SharedMemory
 from .semaphore import BoundedSemaphore as BoundedSemaphore
@@ -22,6 +26,8 @@ __version__: str
 __pyx_capi__: dict[str, object]
 
 __all__ = [
+    "Barrier",
+    "BarrierInfo",
     "BoundedSemaphore",
     "Condition",
     "ConditionInfo",
@@ -34,6 +40,8 @@ __all__ = [
     "NotOwner",
     "OwnerDied",
     "RLock",
+    "RWLock",
+    "RWLockInfo",
     "SegmentInfo",
     "Semaphore",
     "SemaphoreInfo",

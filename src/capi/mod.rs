@@ -2,12 +2,14 @@
 //!
 //! What stands above a function is the manual of the C header; it is written for a C reader.
 
+pub mod barrier;
 pub mod condition;
 pub mod event;
 pub mod interrupt;
 pub mod limits;
 pub mod lock;
 pub mod rlock;
+pub mod rwlock;
 pub mod segment;
 pub mod semaphore;
 pub mod status;

@@ -2,8 +2,10 @@
 //!
 //! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
 
+mod barrier;
 mod condition;
 mod event;
+mod rwlock;
 mod semaphore;
 
 use super::lock::Words;

@@ -9,9 +9,11 @@
 //! | what is killed                | at every instruction            | at random times         | broken on purpose |
 //! |-------------------------------|---------------------------------|-------------------------|-------------------|
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
+//! | readers-writer locks          | `rwlock`                        |                         |                   |
 //! | events                        | `event`                         |                         |                   |
 //! | semaphores                    | `semaphore`                     |                         |                   |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
+//! | barriers                      | `barrier`                       |                         |                   |
 //! | conditions                    | `condition`                     |                         |                   |
 //!
 //! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
@@ -24,6 +26,8 @@
 //! | SHMKIT_CRASH_INT3=1   | breakpoints written into the victim, as where there are no debug registers     |
 //! | SHMKIT_LIBRARY=path   | another libshmkit.so than target/release has                                   |
 
+#[cfg(target_arch = "x86_64")]
+mod barrier;
 #[cfg(target_arch = "x86_64")]
 mod board;
 #[cfg(target_arch = "x86_64")]
@@ -69,6 +73,8 @@ mod process;
 mod random;
 #[cfg(target_arch = "x86_64")]
 mod report;
+#[cfg(target_arch = "x86_64")]
+mod rwlock;
 #[cfg(target_arch = "x86_64")]
 mod segment;
 #[cfg(target_arch = "x86_64")]
