@@ -160,7 +160,7 @@ $(TARGET)/tools/bin/cargo-fuzz:
 	$(CARGO) install --locked --root $(TARGET)/tools cargo-fuzz
 
 test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
-	@for target in segment lock event condition once; do \
+	@for target in segment lock rwlock semaphore condition event barrier once; do \
 	  printf '\n== fuzzing %s for %s s\n' $$target $(FUZZ_SECONDS); \
 	  mkdir -p $(TARGET)/fuzz/corpus/$$target; \
 	  PATH="$(abspath $(TARGET)/tools/bin):$$PATH" $(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir tests/fuzz \
@@ -219,12 +219,13 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 	@touch $@
 
 # BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
-bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock condition event once increment.stamp)
+bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock rwlock semaphore condition event once increment.stamp)
 	$(SAY) 'the speed of it beside its peers'
 	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
 	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
 	$(BIN)/python benches/condition.py --program $(TARGET)/bench/condition $(BENCH)
 	$(BIN)/python benches/event.py --program $(TARGET)/bench/event $(BENCH)
+	$(BIN)/python benches/semaphore.py --program $(TARGET)/bench/semaphore $(BENCH)
 	$(BIN)/python benches/once.py --program $(TARGET)/bench/once $(BENCH)
 
 # --- installing, generating, cleaning ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The files of the C ABI in the order in which the header has them.
-const ORDER: [&str; 11] = [
+const ORDER: &[&str] = &[
     "version",
     "status",
     "interrupt",
@@ -17,8 +17,11 @@ const ORDER: [&str; 11] = [
     "segment",
     "lock",
     "rlock",
-    "event",
+    "rwlock",
+    "semaphore",
     "condition",
+    "event",
+    "barrier",
     "once",
 ];
 

@@ -49,8 +49,10 @@ BENCHES = {
         *("condition running", "condition asleep", "condition notify", "condition notify_all"),
         "python condition",
     ),
+    "readers-writer locks": ("rwlock alone", "rwlock readers", "rwlock writer", "python rwlock"),
     "onces": ("once done", "python once"),
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
+    "semaphores": ("semaphore alone", "semaphore turns", "python semaphore", "python semaphore turns"),
 }
 
 

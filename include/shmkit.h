@@ -124,6 +124,36 @@
 #define SHMKIT_LOCK_OWNER_DIED 524288
 
 /** Open what belongs to another user. */
+#define SHMKIT_RWLOCK_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_RWLOCK_EXCLUSIVE 1048576
+
+/** In shmkit_rwlock_info: somebody writes, perhaps a dead process. */
+#define SHMKIT_RWLOCK_WRITING 262144
+
+/** In shmkit_rwlock_info: a writer died, and mark_consistent has not been called since. */
+#define SHMKIT_RWLOCK_OWNER_DIED 524288
+
+/** In shmkit_rwlock_info: somebody waits for the readers to leave, to write; perhaps a dead process. */
+#define SHMKIT_RWLOCK_WAITING 2097152
+
+/** What a process holds comes back when it ends. Only it may give it back before. */
+#define SHMKIT_SEMAPHORE_UNDO 65536
+
+/** Open what belongs to another user. */
+#define SHMKIT_SEMAPHORE_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_SEMAPHORE_EXCLUSIVE 1048576
+
+/** Open what belongs to another user. */
+#define SHMKIT_CONDITION_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_CONDITION_EXCLUSIVE 1048576
+
+/** Open what belongs to another user. */
 #define SHMKIT_EVENT_TRUST 131072
 
 /** For create_at: make it, and do not open one that stands there already. */
@@ -133,10 +163,19 @@
 #define SHMKIT_EVENT_SET 262144
 
 /** Open what belongs to another user. */
-#define SHMKIT_CONDITION_TRUST 131072
+#define SHMKIT_BARRIER_TRUST 131072
 
 /** For create_at: make it, and do not open one that stands there already. */
-#define SHMKIT_CONDITION_EXCLUSIVE 1048576
+#define SHMKIT_BARRIER_EXCLUSIVE 1048576
+
+/** For shmkit_barrier_wait: the last to come holds the others, until it calls shmkit_barrier_pass. */
+#define SHMKIT_BARRIER_HOLD 2
+
+/** In shmkit_barrier_info: it is broken. */
+#define SHMKIT_BARRIER_BROKEN 262144
+
+/** The most parties a barrier can have. */
+#define SHMKIT_BARRIER_MOST 2048
 
 /** Open what belongs to another user. */
 #define SHMKIT_ONCE_TRUST 131072
@@ -152,6 +191,16 @@
 
 /** In shmkit_once_info: it is done. */
 #define SHMKIT_ONCE_DONE 2097152
+
+/**
+ * A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
+ * is a party, of the same process or of others.
+ *
+ * If one is killed while it waits, the barrier is broken, and who waits or comes is told so, within 12 ms after the
+ * kernel has torn the dead process down. One that is killed elsewhere is missed like one that has not come yet: give
+ * waits a time. A handle may be used by all threads at once and by forked children.
+ */
+typedef struct shmkit_barrier shmkit_barrier;
 
 /**
  * A condition: who holds a lock gives it back and waits until somebody who holds it notifies; then has it again. The
@@ -203,8 +252,34 @@ typedef struct shmkit_once shmkit_once;
  */
 typedef struct shmkit_rlock shmkit_rlock;
 
+/**
+ * A readers-writer lock: many processes read at once, or one writes. Its holders are processes; any thread of a holder
+ * may give it back. A process may read several times at once; it writes once.
+ *
+ * Who reads changes nothing but a cache line of its own process. As soon as somebody wants to write, new readers wait
+ * for it: writers do not starve. So who reads must not acquire it for reading once more before it has given it back,
+ * unless nobody else ever writes: a writer that came in between waits for the first time, and the second time for that
+ * writer.
+ *
+ * If a holder dies, however it dies, whoever waits gets the lock within 12 ms after the kernel has torn the dead process
+ * down. Where it died writing, all who come later are told so: what the lock guards may be half written. A reader that
+ * dies leaves nothing to tell. A handle may be used by all threads at once and by forked children.
+ */
+typedef struct shmkit_rwlock shmkit_rwlock;
+
 /** A segment of shared memory that this process has mapped. Any thread may use it; closing it ends all use. */
 typedef struct shmkit_segment shmkit_segment;
+
+/**
+ * A semaphore: a number of permits, which are taken and given back.
+ *
+ * A plain one is for signalling, as sem_t is: anybody may give permits, any number of processes may use it, and what a
+ * process had taken when it died is gone. One with SHMKIT_SEMAPHORE_UNDO is for things that processes hold: it records
+ * who holds how many, and what a process holds comes back when it ends, however it ends, within 12 ms after the kernel
+ * has torn it down. Who waits is served in no order; who wants many may wait for long where others want few. A handle
+ * may be used by all threads at once and by forked children, which hold nothing of what their parent holds.
+ */
+typedef struct shmkit_semaphore shmkit_semaphore;
 
 /**
  * What most functions return: SHMKIT_OK, or one of the negative SHMKIT_ERR_... numbers. Outputs are written only on
@@ -369,36 +444,107 @@ typedef struct shmkit_lock_info {
   uint32_t reserved;
 } shmkit_lock_info;
 
-/** How to make or open an event. All zeros but struct_size is what most want; so is a NULL pointer to it. */
-typedef struct shmkit_event_options {
-  /** sizeof(shmkit_event_options). */
+/** How to make or open a readers-writer lock. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_rwlock_options {
+  /** sizeof(shmkit_rwlock_options). */
   uint32_t struct_size;
-  /** SHMKIT_EVENT_TRUST, SHMKIT_EVENT_EXCLUSIVE, or-ed. */
+  /** SHMKIT_RWLOCK_TRUST, SHMKIT_RWLOCK_EXCLUSIVE, or-ed. */
   uint32_t flags;
   /** Permission bits of a new named one. 0: 0600. */
   uint32_t mode;
-  /**
-   * How many participants the file of a new named one has room for, 1 to 4096. 0: 128. Whoever only uses the event is
-   * none.
-   */
+  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
   uint32_t participants;
   /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-} shmkit_event_options;
+  /** How many processes may read at a time, 1 to 4096: each has a cache line for it. 0: 128. */
+  uint32_t readers;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_rwlock_options;
 
-/** What is known of an event: each figure as it was at some moment during the call. */
-typedef struct shmkit_event_info {
-  /** sizeof(shmkit_event_info); on return how much of it was filled. */
+/** What is known of a readers-writer lock: each figure as it was at some moment during the call. */
+typedef struct shmkit_rwlock_info {
+  /** sizeof(shmkit_rwlock_info); on return how much of it was filled. */
   uint32_t struct_size;
-  /** SHMKIT_EVENT_SET, or 0. */
+  /** SHMKIT_RWLOCK_WRITING, SHMKIT_RWLOCK_WAITING, SHMKIT_RWLOCK_OWNER_DIED, or-ed. */
   uint32_t flags;
-  /** How often it was set when it was clear. */
-  uint64_t sets;
-  /** How often somebody had to sleep for it. */
-  uint64_t waits;
+  /** How often it was acquired for writing. How often for reading nobody counts. */
+  uint64_t writes;
+  /** How often somebody waited for a writer, or a writer for readers. */
+  uint64_t contended;
+  /** How many writers were found that had died writing. */
+  uint64_t recoveries;
+  /**
+   * When the first to wait for who holds it now went to sleep, in nanoseconds of CLOCK_MONOTONIC, even if it has given
+   * up since. 0: nobody has waited for that one.
+   */
+  uint64_t contended_since;
+  /** The number of who writes, or waits to, among the participants of the segment, which no other ever has. 0: nobody. */
+  uint64_t owner_ticket;
+  /** Its PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown. */
+  uint64_t owner_namespace;
   /** Where it stands in its segment's data, or in its arena. */
   uint64_t offset;
-} shmkit_event_info;
+  /** How often it is held for reading, by the dead too as long as no writer has waited for them. */
+  uint64_t readers;
+  /** The process number of who writes, or waits to, in that namespace. 0: nobody, or unknown. */
+  uint32_t owner_pid;
+  /** How many processes hold it for reading, the dead too as long as no writer has waited for them. */
+  uint32_t reading_processes;
+  /** How many processes may read at a time. */
+  uint32_t most_readers;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_rwlock_info;
+
+/**
+ * How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to
+ * it.
+ */
+typedef struct shmkit_semaphore_options {
+  /** sizeof(shmkit_semaphore_options). */
+  uint32_t struct_size;
+  /** SHMKIT_SEMAPHORE_UNDO, SHMKIT_SEMAPHORE_TRUST, SHMKIT_SEMAPHORE_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096; of a plain one any number may. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many permits a new one has, 0 to 2147483647. With undo that is how many there are, so at least 1. */
+  uint64_t value;
+  /** How many it may ever have. 0: 2147483647, or with undo `value`, and nothing else is possible then. */
+  uint64_t maximum;
+  /** With undo: how many processes may hold permits at a time, 1 to 4096. 0: 128. */
+  uint32_t processes;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_semaphore_options;
+
+/** What is known of a semaphore: each figure as it was at some moment during the call. */
+typedef struct shmkit_semaphore_info {
+  /** sizeof(shmkit_semaphore_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_SEMAPHORE_UNDO or 0. */
+  uint32_t flags;
+  /** How many permits are to be had. */
+  uint64_t value;
+  /** How many there may be; with undo: how many there are in all. */
+  uint64_t maximum;
+  /** How often an acquire had to sleep: counted when it begins to. */
+  uint64_t waits;
+  /** How often permits came back from a dead process. */
+  uint64_t recoveries;
+  /** With undo: how many processes hold permits, perhaps dead ones. */
+  uint64_t holders;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+  /** With undo: how many processes may hold permits at a time. */
+  uint32_t processes;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_semaphore_info;
 
 /** How to make or open a condition. All zeros but struct_size is what most want; so is a NULL pointer to it. */
 typedef struct shmkit_condition_options {
@@ -439,6 +585,75 @@ typedef struct shmkit_condition_info {
   /** Where it stands in its segment's data, or in its arena. */
   uint64_t offset;
 } shmkit_condition_info;
+
+/** How to make or open an event. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_event_options {
+  /** sizeof(shmkit_event_options). */
+  uint32_t struct_size;
+  /** SHMKIT_EVENT_TRUST, SHMKIT_EVENT_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /**
+   * How many participants the file of a new named one has room for, 1 to 4096. 0: 128. Whoever only uses the event is
+   * none.
+   */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+} shmkit_event_options;
+
+/** What is known of an event: each figure as it was at some moment during the call. */
+typedef struct shmkit_event_info {
+  /** sizeof(shmkit_event_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_EVENT_SET, or 0. */
+  uint32_t flags;
+  /** How often it was set when it was clear. */
+  uint64_t sets;
+  /** How often somebody had to sleep for it. */
+  uint64_t waits;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+} shmkit_event_info;
+
+/** How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does. */
+typedef struct shmkit_barrier_options {
+  /** sizeof(shmkit_barrier_options). */
+  uint32_t struct_size;
+  /** SHMKIT_BARRIER_TRUST, SHMKIT_BARRIER_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many must come, 1 to SHMKIT_BARRIER_MOST. Who only opens one need not know: 0. */
+  uint32_t parties;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_barrier_options;
+
+/** What is known of a barrier: each figure as it was at some moment during the call. */
+typedef struct shmkit_barrier_info {
+  /** sizeof(shmkit_barrier_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_BARRIER_BROKEN, or 0. */
+  uint32_t flags;
+  /** How many must come. */
+  uint32_t parties;
+  /** How many wait; 0 of a broken one. */
+  uint32_t waiting;
+  /** How often all were there and went on. */
+  uint64_t turns;
+  /** How often it was broken: by abort, by a reset while somebody waited, by a wait whose time was over, by a death. */
+  uint64_t breaks;
+  /** How often one that was killed was the reason. */
+  uint64_t deaths;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+} shmkit_barrier_info;
 
 /** How to make or open a once. All zeros but struct_size is what most want; so is a NULL pointer to it. */
 typedef struct shmkit_once_options {
@@ -1170,151 +1385,387 @@ shmkit_status shmkit_rlock_unlink(struct shmkit_rlock *lock);
 shmkit_status shmkit_rlock_close(struct shmkit_rlock *lock);
 
 /**
- * Tells how many bytes an event takes in a segment: 64. It stands at a multiple of 64.
+ * Tells how many bytes a readers-writer lock takes in a segment: 128, and 64 for each process that may read at a time.
+ * It stands at a multiple of 64. SHMKIT_ERR_INVALID: more readers than 4096.
  *
  * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
  */
-shmkit_status shmkit_event_size(const struct shmkit_event_options *options, uint64_t *out);
+shmkit_status shmkit_rwlock_size(const struct shmkit_rwlock_options *options,
+                                 uint64_t *out);
 
 /**
- * Makes an event, which is clear.
+ * Makes a readers-writer lock; as shmkit_lock_create.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rwlock_create(const char *name,
+                                   const struct shmkit_rwlock_options *options,
+                                   struct shmkit_rwlock **out);
+
+/**
+ * Opens the readers-writer lock of this name; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rwlock_open(const char *name,
+                                 const struct shmkit_rwlock_options *options,
+                                 struct shmkit_rwlock **out);
+
+/**
+ * Opens the readers-writer lock of this name, or makes it; as shmkit_lock_open_or_create.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rwlock_open_or_create(const char *name,
+                                           const struct shmkit_rwlock_options *options,
+                                           struct shmkit_rwlock **out);
+
+/**
+ * Opens the readers-writer lock at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
+ *
+ * Required: As for shmkit_lock_create_at.
+ */
+shmkit_status shmkit_rwlock_create_at(const struct shmkit_segment *segment,
+                                      uint64_t offset,
+                                      const struct shmkit_rwlock_options *options,
+                                      struct shmkit_rwlock **out);
+
+/**
+ * Opens the readers-writer lock at `offset` of the segment's data; as shmkit_lock_open_at.
+ *
+ * Required: As for shmkit_lock_create_at.
+ */
+shmkit_status shmkit_rwlock_open_at(const struct shmkit_segment *segment,
+                                    uint64_t offset,
+                                    const struct shmkit_rwlock_options *options,
+                                    struct shmkit_rwlock **out);
+
+/**
+ * Opens the readers-writer lock that was handed over; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rwlock_open_fd(int32_t fd,
+                                    uint64_t offset,
+                                    const struct shmkit_rwlock_options *options,
+                                    struct shmkit_rwlock **out);
+
+/**
+ * Tells what another process needs to open it; as shmkit_lock_fd.
+ *
+ * Required: As for shmkit_lock_fd.
+ */
+shmkit_status shmkit_rwlock_fd(const struct shmkit_rwlock *lock, int32_t *fd, uint64_t *offset);
+
+/**
+ * Opens the segment that the lock stands in; as shmkit_lock_segment.
+ *
+ * Required: As for shmkit_lock_segment.
+ */
+shmkit_status shmkit_rwlock_segment(const struct shmkit_rwlock *lock, struct shmkit_segment **out);
+
+/**
+ * Takes the lock for reading, waiting as shmkit_lock_acquire does until nobody writes or wants to.
+ *
+ * SHMKIT_OK if and only if the caller reads now. `recovered` (NULL: not wanted) then tells 1 where a writer died and
+ * shmkit_rwlock_mark_consistent has not been called since: what is read may be half written.
+ *
+ * Errors as of shmkit_lock_acquire; SHMKIT_ERR_PARTICIPANTS: also where as many processes read as may at a time.
+ * SHMKIT_ERR_OVERFLOW: this process reads 65,535 times.
+ *
+ * Required: `lock` must be NULL or a handle of this library that no other thread is closing; `recovered` NULL or writable.
+ */
+shmkit_status shmkit_rwlock_acquire_read(struct shmkit_rwlock *lock,
+                                         int64_t timeout_ns,
+                                         uint32_t flags,
+                                         uint32_t *recovered);
+
+/**
+ * Gives back what was taken for reading, once. SHMKIT_ERR_NOT_OWNER: this process does not read.
+ *
+ * Required: `lock` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_rwlock_release_read(struct shmkit_rwlock *lock);
+
+/**
+ * Takes the lock for writing, waiting as shmkit_lock_acquire does until nobody writes or reads.
+ *
+ * New readers wait as soon as it is the caller's turn. SHMKIT_OK if and only if the caller writes now. `recovered` (NULL:
+ * not wanted) then tells 1 where a writer died and shmkit_rwlock_mark_consistent has not been called since: look at what
+ * the lock guards, and make it whole.
+ *
+ * Errors as of shmkit_lock_acquire.
+ *
+ * Required: As for shmkit_rwlock_acquire_read.
+ */
+shmkit_status shmkit_rwlock_acquire_write(struct shmkit_rwlock *lock,
+                                          int64_t timeout_ns,
+                                          uint32_t flags,
+                                          uint32_t *recovered);
+
+/**
+ * Gives back what was taken for writing.
+ *
+ * SHMKIT_ERR_NOT_OWNER: this process does not write. What a dead writer left marked stays marked until
+ * shmkit_rwlock_mark_consistent.
+ *
+ * Required: As for shmkit_rwlock_release_read.
+ */
+shmkit_status shmkit_rwlock_release_write(struct shmkit_rwlock *lock);
+
+/**
+ * Goes from reading to writing, waiting as shmkit_lock_acquire does until nobody else reads; nobody writes in between.
+ *
+ * SHMKIT_OK: the caller writes now, and reads once less. Else it still reads as before. SHMKIT_ERR_DEADLOCK: somebody
+ * else waits for the readers, to write or to upgrade, and so for the caller: give it back and acquire it for writing;
+ * that one writes in between. SHMKIT_ERR_NOT_OWNER: this process does not read. Other errors as of shmkit_lock_acquire.
+ *
+ * Required: As for shmkit_rwlock_release_read.
+ */
+shmkit_status shmkit_rwlock_upgrade(struct shmkit_rwlock *lock,
+                                    int64_t timeout_ns,
+                                    uint32_t flags);
+
+/**
+ * Goes from writing to reading, without waiting; nobody writes in between.
+ *
+ * SHMKIT_ERR_NOT_OWNER: this process does not write. SHMKIT_ERR_PARTICIPANTS, SHMKIT_ERR_OVERFLOW,
+ * SHMKIT_ERR_DETACHED: as of shmkit_rwlock_acquire_read; the caller still writes.
+ *
+ * Required: As for shmkit_rwlock_release_read.
+ */
+shmkit_status shmkit_rwlock_downgrade(struct shmkit_rwlock *lock);
+
+/**
+ * Says that what the lock guards is whole again after a writer's death. SHMKIT_ERR_NOT_OWNER: this process does not
+ * write.
+ *
+ * Required: As for shmkit_rwlock_release_read.
+ */
+shmkit_status shmkit_rwlock_mark_consistent(struct shmkit_rwlock *lock);
+
+/**
+ * Tells what is known of the lock. Nobody is asked whether its holders live: only an acquire does that.
+ *
+ * Required: `lock` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_rwlock_stat(const struct shmkit_rwlock *lock,
+                                 struct shmkit_rwlock_info *out);
+
+/**
+ * Removes the name of a named one; as shmkit_lock_unlink.
+ *
+ * Required: As for shmkit_lock_unlink.
+ */
+shmkit_status shmkit_rwlock_unlink(struct shmkit_rwlock *lock);
+
+/**
+ * Lets go of the lock; as shmkit_lock_close.
+ *
+ * Required: As for shmkit_lock_close.
+ */
+shmkit_status shmkit_rwlock_close(struct shmkit_rwlock *lock);
+
+/**
+ * Tells how many bytes a semaphore takes in a segment: 128, and with undo 64 more for each of `processes`. It stands
+ * at a multiple of 64.
+ *
+ * SHMKIT_ERR_INVALID: the options contradict themselves.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_size(const struct shmkit_semaphore_options *options,
+                                    uint64_t *out);
+
+/**
+ * Makes a semaphore.
  *
  * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
- * has none; threads and forked children have it, and whoever gets what shmkit_event_fd tells. Thousands of those share
- * one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_event_close frees.
+ * has none; threads and forked children have it, and whoever gets what shmkit_semaphore_fd tells. Thousands of those
+ * share one descriptor. SHMKIT_ERR_INVALID: more than 2147483647 permits, a value above the maximum; with undo a
+ * maximum that is not the value, or no permit at all; without it any number of processes. Other errors as of
+ * shmkit_segment_create; `out` gets the handle, which shmkit_semaphore_close frees.
  *
  * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
  */
-shmkit_status shmkit_event_create(const char *name,
-                                  const struct shmkit_event_options *options,
-                                  struct shmkit_event **out);
+shmkit_status shmkit_semaphore_create(const char *name,
+                                      const struct shmkit_semaphore_options *options,
+                                      struct shmkit_semaphore **out);
 
 /**
- * Opens the event of this name; as shmkit_lock_open.
+ * Opens the semaphore of this name.
  *
- * Required: As for shmkit_event_create.
+ * Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a semaphore has this name. What the
+ * options say of value, maximum, undo and processes is not looked at.
+ *
+ * Required: As for shmkit_semaphore_create.
  */
-shmkit_status shmkit_event_open(const char *name,
-                                const struct shmkit_event_options *options,
-                                struct shmkit_event **out);
+shmkit_status shmkit_semaphore_open(const char *name,
+                                    const struct shmkit_semaphore_options *options,
+                                    struct shmkit_semaphore **out);
 
 /**
- * Opens the event of this name, or makes it if there is none; as shmkit_lock_open_or_create.
+ * Opens the semaphore of this name, or makes it if there is none: of several who race, one makes it.
  *
- * Required: As for shmkit_event_create.
+ * Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with another maximum, undo or processes, or `name`
+ * is NULL. Its value is what it is: that of the options is for a new one.
+ *
+ * Required: As for shmkit_semaphore_create.
  */
-shmkit_status shmkit_event_open_or_create(const char *name,
-                                          const struct shmkit_event_options *options,
-                                          struct shmkit_event **out);
+shmkit_status shmkit_semaphore_open_or_create(const char *name,
+                                              const struct shmkit_semaphore_options *options,
+                                              struct shmkit_semaphore **out);
 
 /**
- * Opens the event that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ * Opens the semaphore that stands at `offset` of the segment's data, or makes it where there are only zeros.
  *
- * As shmkit_lock_create_at.
+ * Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
+ * (SHMKIT_SEGMENT_FULL); the semaphore keeps it mapped, even when its handle is closed. To take a semaphore away, fill
+ * its place with zeros when nobody uses it.
+ *
+ * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the semaphore would not lie in the data, or one stands
+ * there that was made with other options; its value is what it is. SHMKIT_ERR_WRONG_KIND: a plain segment, or
+ * something else stands there. SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_SEMAPHORE_EXCLUSIVE.
+ * SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
+ * SHMKIT_ERR_PARTICIPANTS.
  *
  * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
  * or writable.
  */
-shmkit_status shmkit_event_create_at(const struct shmkit_segment *segment,
-                                     uint64_t offset,
-                                     const struct shmkit_event_options *options,
-                                     struct shmkit_event **out);
+shmkit_status shmkit_semaphore_create_at(const struct shmkit_segment *segment,
+                                         uint64_t offset,
+                                         const struct shmkit_semaphore_options *options,
+                                         struct shmkit_semaphore **out);
 
 /**
- * Opens the event that stands at `offset` of the segment's data; as shmkit_lock_open_at.
+ * Opens the semaphore that stands at `offset` of the segment's data.
  *
- * Required: As for shmkit_event_create_at.
+ * As shmkit_semaphore_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+ *
+ * Required: As for shmkit_semaphore_create_at.
  */
-shmkit_status shmkit_event_open_at(const struct shmkit_segment *segment,
-                                   uint64_t offset,
-                                   const struct shmkit_event_options *options,
-                                   struct shmkit_event **out);
+shmkit_status shmkit_semaphore_open_at(const struct shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const struct shmkit_semaphore_options *options,
+                                       struct shmkit_semaphore **out);
 
 /**
- * Opens the event that was handed over: a descriptor, and the offset that shmkit_event_fd told; as shmkit_lock_open_fd.
+ * Opens the semaphore that was handed over: a descriptor, and the offset that shmkit_semaphore_fd told where it comes
+ * from.
  *
- * Required: As for shmkit_event_create.
+ * The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
+ * no semaphore stands there.
+ *
+ * Required: As for shmkit_semaphore_create.
  */
-shmkit_status shmkit_event_open_fd(int32_t fd,
-                                   uint64_t offset,
-                                   const struct shmkit_event_options *options,
-                                   struct shmkit_event **out);
+shmkit_status shmkit_semaphore_open_fd(int32_t fd,
+                                       uint64_t offset,
+                                       const struct shmkit_semaphore_options *options,
+                                       struct shmkit_semaphore **out);
 
 /**
- * Tells what another process needs to open an event without a name: a descriptor and an offset; as shmkit_lock_fd.
+ * Tells what another process needs to open a semaphore without a name: a descriptor, to be passed on, and an offset.
  *
- * Required: `event` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ * The descriptor is the handle's: do not close it. From now on the semaphore's place is never given to another one.
+ * SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
  */
-shmkit_status shmkit_event_fd(const struct shmkit_event *event,
-                              int32_t *fd,
-                              uint64_t *offset);
+shmkit_status shmkit_semaphore_fd(const struct shmkit_semaphore *semaphore,
+                                  int32_t *fd,
+                                  uint64_t *offset);
 
 /**
- * Opens the segment that the event stands in; as shmkit_lock_segment.
+ * Opens the segment that the semaphore stands in: for a named one its file, for one without a name the arena.
  *
- * Required: `event` must be NULL or a handle of this library; `out` NULL or writable.
+ * `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
  */
-shmkit_status shmkit_event_segment(const struct shmkit_event *event, struct shmkit_segment **out);
+shmkit_status shmkit_semaphore_segment(const struct shmkit_semaphore *semaphore,
+                                       struct shmkit_segment **out);
 
 /**
- * Sets the event: all go on that wait for it, and nobody waits until it is cleared. What the caller has done before is
- * seen by whoever goes on. A signal handler may call it.
+ * Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
+ * time.
  *
- * Required: `event` must be NULL or a handle of this library that no other thread is closing.
+ * SHMKIT_OK if and only if they are taken. `flags`: SHMKIT_INTERRUPTIBLE. Memory written before a release is seen
+ * after the acquire that takes what it gave.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: not as many are there, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: `n` is 0, or more than there may ever be; a negative time, unknown flags. With undo also
+ * SHMKIT_ERR_PARTICIPANTS: as many living processes hold permits as the options said, or use the segment as it has
+ * room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_DETACHED: they are held, and this process
+ * has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
+ * SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_event_set(struct shmkit_event *event);
+shmkit_status shmkit_semaphore_acquire(struct shmkit_semaphore *semaphore,
+                                       uint32_t n,
+                                       int64_t timeout_ns,
+                                       uint32_t flags);
 
 /**
- * Clears the event: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on
- * all the same. A signal handler may call it.
+ * Gives `n` permits back; of a plain one anybody may, whether or not they were taken before.
  *
- * Required: As for shmkit_event_set.
+ * Of a plain one a signal handler may call it, as it may sem_post, as long as it does not fail: then nothing is
+ * allocated and nothing is waited for. With undo it waits for whoever is just taking or giving, which takes less than
+ * a microsecond.
+ *
+ * SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
+ * With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
+ * seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_DETACHED. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_event_clear(struct shmkit_event *event);
+shmkit_status shmkit_semaphore_release(struct shmkit_semaphore *semaphore,
+                                       uint32_t n);
 
 /**
- * Tells whether the event is set: 1 or 0. A signal handler may call it.
+ * Tells how many permits are to be had. What the dead hold is not looked for: only an acquire does that.
  *
- * Required: As for shmkit_event_set; `out` must be NULL or writable.
+ * SHMKIT_ERR_CORRUPT: more than there may be.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
  */
-shmkit_status shmkit_event_is_set(const struct shmkit_event *event, uint32_t *out);
+shmkit_status shmkit_semaphore_value(const struct shmkit_semaphore *semaphore,
+                                     uint64_t *out);
 
 /**
- * Waits up to `timeout_ns` nanoseconds until the event is set: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ * Tells how many permits this process holds. SHMKIT_ERR_INVALID: without undo nobody knows.
  *
- * SHMKIT_OK if it is set, or was at some moment since the call began: shmkit_event_set and then shmkit_event_clear lets
- * all go on that had begun to wait. `flags`: SHMKIT_INTERRUPTIBLE.
- *
- * SHMKIT_ERR_WOULD_BLOCK: it is not set, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
- * SHMKIT_ERR_INVALID: a negative time, unknown flags.
- *
- * Required: As for shmkit_event_set.
+ * Required: As for shmkit_semaphore_value.
  */
-shmkit_status shmkit_event_wait(struct shmkit_event *event,
-                                int64_t timeout_ns,
-                                uint32_t flags);
+shmkit_status shmkit_semaphore_held(const struct shmkit_semaphore *semaphore, uint64_t *out);
 
 /**
- * Tells what is known of the event.
+ * Tells what is known of the semaphore. Nobody is asked whether the holders live: only an acquire does that.
  *
- * Required: `event` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ * SHMKIT_ERR_CORRUPT: it says that it has more permits than there may be.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
  */
-shmkit_status shmkit_event_stat(const struct shmkit_event *event,
-                                struct shmkit_event_info *out);
+shmkit_status shmkit_semaphore_stat(const struct shmkit_semaphore *semaphore,
+                                    struct shmkit_semaphore_info *out);
 
 /**
- * Removes the name of a named event; who has it open keeps it. As shmkit_lock_unlink.
+ * Removes the name of a named semaphore; who has it open keeps it. As shmkit_segment_unlink.
  *
- * Required: `event` must be NULL or a handle of this library.
+ * SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library.
  */
-shmkit_status shmkit_event_unlink(struct shmkit_event *event);
+shmkit_status shmkit_semaphore_unlink(struct shmkit_semaphore *semaphore);
 
 /**
- * Lets go of the event, which stays as it is. As shmkit_segment_close.
+ * Lets go of the semaphore. Closing gives nothing back: when the last handle of the segment in this process goes,
+ * whatever this process still holds in it counts as held by the dead, and with undo comes back. As
+ * shmkit_segment_close.
  *
- * Required: `event` must be NULL or a handle of this library that no other thread is using.
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is using.
  */
-shmkit_status shmkit_event_close(struct shmkit_event *event);
+shmkit_status shmkit_semaphore_close(struct shmkit_semaphore *semaphore);
 
 /**
  * Tells how many bytes a condition takes in a segment: 64, and 16 for each cell. It stands at a multiple of 64.
@@ -1477,6 +1928,370 @@ shmkit_status shmkit_condition_unlink(struct shmkit_condition *condition);
  * Required: `condition` must be NULL or a handle of this library that no other thread is using.
  */
 shmkit_status shmkit_condition_close(struct shmkit_condition *condition);
+
+/**
+ * Tells how many bytes an event takes in a segment: 64. It stands at a multiple of 64.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_size(const struct shmkit_event_options *options, uint64_t *out);
+
+/**
+ * Makes an event, which is clear.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_event_fd tells. Thousands of those share
+ * one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_event_close frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_create(const char *name,
+                                  const struct shmkit_event_options *options,
+                                  struct shmkit_event **out);
+
+/**
+ * Opens the event of this name; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open(const char *name,
+                                const struct shmkit_event_options *options,
+                                struct shmkit_event **out);
+
+/**
+ * Opens the event of this name, or makes it if there is none; as shmkit_lock_open_or_create.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open_or_create(const char *name,
+                                          const struct shmkit_event_options *options,
+                                          struct shmkit_event **out);
+
+/**
+ * Opens the event that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * As shmkit_lock_create_at.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_event_create_at(const struct shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const struct shmkit_event_options *options,
+                                     struct shmkit_event **out);
+
+/**
+ * Opens the event that stands at `offset` of the segment's data; as shmkit_lock_open_at.
+ *
+ * Required: As for shmkit_event_create_at.
+ */
+shmkit_status shmkit_event_open_at(const struct shmkit_segment *segment,
+                                   uint64_t offset,
+                                   const struct shmkit_event_options *options,
+                                   struct shmkit_event **out);
+
+/**
+ * Opens the event that was handed over: a descriptor, and the offset that shmkit_event_fd told; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open_fd(int32_t fd,
+                                   uint64_t offset,
+                                   const struct shmkit_event_options *options,
+                                   struct shmkit_event **out);
+
+/**
+ * Tells what another process needs to open an event without a name: a descriptor and an offset; as shmkit_lock_fd.
+ *
+ * Required: `event` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_event_fd(const struct shmkit_event *event,
+                              int32_t *fd,
+                              uint64_t *offset);
+
+/**
+ * Opens the segment that the event stands in; as shmkit_lock_segment.
+ *
+ * Required: `event` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_segment(const struct shmkit_event *event, struct shmkit_segment **out);
+
+/**
+ * Sets the event: all go on that wait for it, and nobody waits until it is cleared. What the caller has done before is
+ * seen by whoever goes on. A signal handler may call it.
+ *
+ * Required: `event` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_event_set(struct shmkit_event *event);
+
+/**
+ * Clears the event: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on
+ * all the same. A signal handler may call it.
+ *
+ * Required: As for shmkit_event_set.
+ */
+shmkit_status shmkit_event_clear(struct shmkit_event *event);
+
+/**
+ * Tells whether the event is set: 1 or 0. A signal handler may call it.
+ *
+ * Required: As for shmkit_event_set; `out` must be NULL or writable.
+ */
+shmkit_status shmkit_event_is_set(const struct shmkit_event *event, uint32_t *out);
+
+/**
+ * Waits up to `timeout_ns` nanoseconds until the event is set: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ *
+ * SHMKIT_OK if it is set, or was at some moment since the call began: shmkit_event_set and then shmkit_event_clear lets
+ * all go on that had begun to wait. `flags`: SHMKIT_INTERRUPTIBLE.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: it is not set, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: a negative time, unknown flags.
+ *
+ * Required: As for shmkit_event_set.
+ */
+shmkit_status shmkit_event_wait(struct shmkit_event *event,
+                                int64_t timeout_ns,
+                                uint32_t flags);
+
+/**
+ * Tells what is known of the event.
+ *
+ * Required: `event` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_event_stat(const struct shmkit_event *event,
+                                struct shmkit_event_info *out);
+
+/**
+ * Removes the name of a named event; who has it open keeps it. As shmkit_lock_unlink.
+ *
+ * Required: `event` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_event_unlink(struct shmkit_event *event);
+
+/**
+ * Lets go of the event, which stays as it is. As shmkit_segment_close.
+ *
+ * Required: `event` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_event_close(struct shmkit_event *event);
+
+/**
+ * Tells how many bytes a barrier of so many parties takes in a segment: 128 and 32 for each party, up to a multiple of
+ * 64, where it stands.
+ *
+ * SHMKIT_ERR_INVALID: 0 parties, or more than SHMKIT_BARRIER_MOST.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_barrier_size(const struct shmkit_barrier_options *options,
+                                  uint64_t *out);
+
+/**
+ * Makes a barrier. `options` says for how many parties.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_barrier_fd tells. Thousands of those
+ * share one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_barrier_close
+ * frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_barrier_create(const char *name,
+                                    const struct shmkit_barrier_options *options,
+                                    struct shmkit_barrier **out);
+
+/**
+ * Opens the barrier of this name.
+ *
+ * Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a barrier has this name.
+ *
+ * Required: As for shmkit_barrier_create.
+ */
+shmkit_status shmkit_barrier_open(const char *name,
+                                  const struct shmkit_barrier_options *options,
+                                  struct shmkit_barrier **out);
+
+/**
+ * Opens the barrier of this name, or makes it if there is none: of several who race, one makes it.
+ *
+ * Errors as of both. `name` NULL is SHMKIT_ERR_INVALID.
+ *
+ * Required: As for shmkit_barrier_create.
+ */
+shmkit_status shmkit_barrier_open_or_create(const char *name,
+                                            const struct shmkit_barrier_options *options,
+                                            struct shmkit_barrier **out);
+
+/**
+ * Opens the barrier that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
+ * (SHMKIT_SEGMENT_FULL); the barrier keeps it mapped, even when its handle is closed. To take a barrier away, fill its
+ * place with zeros when nobody uses it.
+ *
+ * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the barrier would not lie in the data, or one stands there
+ * for another number of parties. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there.
+ * SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_BARRIER_EXCLUSIVE. SHMKIT_ERR_PERMISSION: a read-only handle.
+ * SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it. SHMKIT_ERR_PARTICIPANTS. SHMKIT_ERR_CORRUPT:
+ * one stands there that says it has more parties than can be.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_barrier_create_at(const struct shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const struct shmkit_barrier_options *options,
+                                       struct shmkit_barrier **out);
+
+/**
+ * Opens the barrier that stands at `offset` of the segment's data.
+ *
+ * As shmkit_barrier_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+ *
+ * Required: As for shmkit_barrier_create_at.
+ */
+shmkit_status shmkit_barrier_open_at(const struct shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const struct shmkit_barrier_options *options,
+                                     struct shmkit_barrier **out);
+
+/**
+ * Opens the barrier that was handed over: a descriptor, and the offset that shmkit_barrier_fd told where it comes
+ * from.
+ *
+ * The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
+ * no barrier stands there.
+ *
+ * Required: As for shmkit_barrier_create.
+ */
+shmkit_status shmkit_barrier_open_fd(int32_t fd,
+                                     uint64_t offset,
+                                     const struct shmkit_barrier_options *options,
+                                     struct shmkit_barrier **out);
+
+/**
+ * Tells what another process needs to open a barrier without a name: a descriptor, to be passed on, and an offset.
+ *
+ * The descriptor is the handle's: do not close it. From now on the barrier's place is never given to another one.
+ * SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
+ *
+ * Required: `barrier` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_barrier_fd(const struct shmkit_barrier *barrier,
+                                int32_t *fd,
+                                uint64_t *offset);
+
+/**
+ * Opens the segment that the barrier stands in: for a named one its file, for one without a name the arena.
+ *
+ * `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+ *
+ * Required: `barrier` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_barrier_segment(const struct shmkit_barrier *barrier,
+                                     struct shmkit_segment **out);
+
+/**
+ * Waits until all parties are there, up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ *
+ * `place` (NULL: not wanted) gets the caller's place among them, from 0 on: no two are alike, and the last to come has
+ * the highest, parties - 1. What each party has done before it came is seen by all behind the barrier.
+ *
+ * `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_BARRIER_HOLD: the last to come, which is told so by its place, returns while
+ * all others still wait, and has something to itself to do. Then it calls shmkit_barrier_pass, or shmkit_barrier_abort
+ * if it has failed. If it dies in between, the barrier is broken.
+ *
+ * SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time;
+ * without waiting, as long as nobody has called shmkit_barrier_reset. SHMKIT_ERR_TIMEOUT: the barrier is broken now;
+ * it is as it was if the caller was not let in in that time, because the last one held the others, or was stopped
+ * while it came. SHMKIT_ERR_WOULD_BLOCK: others are missing, and SHMKIT_NOWAIT: the caller has not come.
+ * SHMKIT_ERR_INTERRUPTED: the caller has come and gone, and the others wait for as many as before; if they have passed
+ * meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as many
+ * processes as the segment has room for are alive. SHMKIT_ERR_DETACHED: this process has lost all descriptors of the
+ * segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
+ * SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `barrier` must be NULL or a handle of this library that no other thread is closing; `place` NULL or writable.
+ */
+shmkit_status shmkit_barrier_wait(struct shmkit_barrier *barrier,
+                                  int64_t timeout_ns,
+                                  uint32_t flags,
+                                  uint32_t *place);
+
+/**
+ * Lets those go on whom the last to come has held (SHMKIT_BARRIER_HOLD). Any thread of its process may call it.
+ *
+ * SHMKIT_ERR_BROKEN: somebody has broken the barrier meanwhile. SHMKIT_ERR_NOT_OWNER: this process holds nobody, or
+ * somebody has called shmkit_barrier_reset meanwhile.
+ *
+ * Required: `barrier` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_barrier_pass(struct shmkit_barrier *barrier);
+
+/**
+ * Has the barrier be as new: whole, and nobody waits. Who waits gets SHMKIT_ERR_BROKEN; what the dead have left goes.
+ *
+ * SHMKIT_ERR_PARTICIPANTS, SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait;
+ * then nothing has been done.
+ *
+ * Required: As for shmkit_barrier_pass.
+ */
+shmkit_status shmkit_barrier_reset(struct shmkit_barrier *barrier);
+
+/**
+ * Breaks the barrier: who waits, or comes before somebody calls shmkit_barrier_reset, gets SHMKIT_ERR_BROKEN.
+ *
+ * Required: As for shmkit_barrier_pass.
+ */
+shmkit_status shmkit_barrier_abort(struct shmkit_barrier *barrier);
+
+/**
+ * Tells how many must come.
+ *
+ * Required: `barrier` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
+ */
+shmkit_status shmkit_barrier_parties(const struct shmkit_barrier *barrier,
+                                     uint32_t *out);
+
+/**
+ * Tells how many wait; 0 of a broken barrier.
+ *
+ * Required: As for shmkit_barrier_parties.
+ */
+shmkit_status shmkit_barrier_waiting(const struct shmkit_barrier *barrier, uint32_t *out);
+
+/**
+ * Tells 1 where the barrier is broken, else 0. Nobody is asked who lives: only a wait does that.
+ *
+ * Required: As for shmkit_barrier_parties.
+ */
+shmkit_status shmkit_barrier_is_broken(const struct shmkit_barrier *barrier, uint32_t *out);
+
+/**
+ * Tells what is known of the barrier. Nobody is asked who lives: only a wait does that.
+ *
+ * Required: `barrier` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_barrier_stat(const struct shmkit_barrier *barrier,
+                                  struct shmkit_barrier_info *out);
+
+/**
+ * Removes the name of a named barrier; who has it open keeps it. As shmkit_segment_unlink.
+ *
+ * SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
+ *
+ * Required: `barrier` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_barrier_unlink(struct shmkit_barrier *barrier);
+
+/**
+ * Lets go of the barrier. When the last handle of the segment in this process goes while it holds the others
+ * (SHMKIT_BARRIER_HOLD), it counts as dead. As shmkit_segment_close.
+ *
+ * Required: `barrier` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_barrier_close(struct shmkit_barrier *barrier);
 
 /**
  * Tells how many bytes a once takes in a segment: 64. It stands at a multiple of 64.

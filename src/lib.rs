@@ -20,6 +20,9 @@
 //! | 8 | `object` | the place of an object: in a segment, in a file of its own, in an arena |
 //! | 9 | [`lock`] | the locks that callers hold |
 //! | 10 | [`rlock`] | those that a thread may take again |
+//! | 10 | [`barrier`] | where so many wait for each other |
+//! | 10 | [`semaphore`] | permits; with undo the dead give theirs back |
+//! | 10 | [`rwlock`] | those that many hold to read, or one to write |
 //! | 10 | [`event`] | what has happened or has not |
 //! | 10 | [`once`] | what is done once |
 //! | 11 | [`condition`] | waiting, without a lock that one holds, to be notified |
@@ -44,6 +47,7 @@
 //! ```
 
 mod arena;
+pub mod barrier;
 pub mod capi;
 pub mod condition;
 mod control;
@@ -61,6 +65,8 @@ mod options;
 pub mod participant;
 mod reservation;
 pub mod rlock;
+pub mod rwlock;
 pub mod segment;
+pub mod semaphore;
 pub mod sync;
 mod sys;

@@ -2,6 +2,7 @@
 //!
 //! Whoever calls brings its own id and an answer to "is this one dead?".
 
+pub mod barrier;
 pub mod cell;
 pub mod condition;
 pub mod event;
@@ -12,6 +13,9 @@ pub mod lock;
 mod model;
 pub mod once;
 pub mod rlock;
+pub mod rwlock;
+pub mod semaphore;
+pub mod undo;
 pub mod wait;
 
 use crate::error::Result;

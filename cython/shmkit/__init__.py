@@ -18,17 +18,23 @@ __pyx_capi__ = _capsules.table()
 
 from ._mutex import LockInfo
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
-from .event import Event, EventInfo
+from .barrier import Barrier, BarrierInfo
 from .condition import Condition, ConditionInfo
+from .event import Event, EventInfo
 from .limits import Limits, limits
 from .lock import Lock
 from .once import Once, OnceInfo
 from .rlock import RLock
+from .rwlock import RWLock, RWLockInfo
 from .segment import SegmentInfo, SharedMemory
+from .semaphore import BoundedSemaphore, Semaphore, SemaphoreInfo
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Barrier",
+    "BarrierInfo",
+    "BoundedSemaphore",
     "Condition",
     "ConditionInfo",
     "Corrupt",
@@ -42,7 +48,11 @@ __all__ = [
     "OnceInfo",
     "OwnerDied",
     "RLock",
+    "RWLock",
+    "RWLockInfo",
     "SegmentInfo",
+    "Semaphore",
+    "SemaphoreInfo",
     "SharedMemory",
     "ShmkitError",
     "VersionMismatch",

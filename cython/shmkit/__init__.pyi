@@ -4,23 +4,33 @@ from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
 from ._status import VersionMismatch as VersionMismatch
-from .event import Event as Event
-from .event import EventInfo as EventInfo
+from .barrier import Barrier as Barrier
+from .barrier import BarrierInfo as BarrierInfo
 from .condition import Condition as Condition
 from .condition import ConditionInfo as ConditionInfo
+from .event import Event as Event
+from .event import EventInfo as EventInfo
 from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
 from .once import Once as Once
 from .once import OnceInfo as OnceInfo
 from .rlock import RLock as RLock
+from .rwlock import RWLock as RWLock
+from .rwlock import RWLockInfo as RWLockInfo
 from .segment import SegmentInfo as SegmentInfo
 from .segment import SharedMemory as SharedMemory
+from .semaphore import BoundedSemaphore as BoundedSemaphore
+from .semaphore import Semaphore as Semaphore
+from .semaphore import SemaphoreInfo as SemaphoreInfo
 
 __version__: str
 __pyx_capi__: dict[str, object]
 
 __all__ = [
+    "Barrier",
+    "BarrierInfo",
+    "BoundedSemaphore",
     "Condition",
     "ConditionInfo",
     "Corrupt",
@@ -34,7 +44,11 @@ __all__ = [
     "OnceInfo",
     "OwnerDied",
     "RLock",
+    "RWLock",
+    "RWLockInfo",
     "SegmentInfo",
+    "Semaphore",
+    "SemaphoreInfo",
     "SharedMemory",
     "ShmkitError",
     "VersionMismatch",

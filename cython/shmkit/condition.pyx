@@ -127,7 +127,7 @@ cdef class Condition(Object):
         return self._lock
 
     def acquire(self, block=True, timeout=None):
-        """Take the lock; as its own acquire."""
+        """Take the lock; `block`, `timeout` and all else are as of its own acquire."""
         return self._own().acquire(block, timeout)
 
     def release(self):
@@ -135,7 +135,7 @@ cdef class Condition(Object):
         self._own().release()
 
     def recover(self, timeout=None):
-        """Take the lock whatever a dead owner has left; as its own recover."""
+        """Take the lock whatever a dead owner has left, within `timeout` seconds; as its own recover."""
         return self._own().recover(timeout)
 
     def __enter__(self):
@@ -197,7 +197,7 @@ cdef class Condition(Object):
         return self._wait(nanoseconds(timeout))
 
     def wait_for(self, predicate, timeout=None):
-        """Wait until `predicate()` is true, and return what it has returned last."""
+        """Wait until `predicate()` is true, `timeout` seconds at the most; return what it has returned last."""
         nanoseconds(timeout)  # refuses nonsense
         end = None if timeout is None else monotonic() + timeout
         result = predicate()

@@ -2,6 +2,7 @@
 //!
 //! What stands above a function is the manual of the C header; it is written for a C reader.
 
+pub mod barrier;
 pub mod condition;
 pub mod event;
 pub mod interrupt;
@@ -9,7 +10,9 @@ pub mod limits;
 pub mod lock;
 pub mod once;
 pub mod rlock;
+pub mod rwlock;
 pub mod segment;
+pub mod semaphore;
 pub mod status;
 pub mod version;
 pub mod wait;

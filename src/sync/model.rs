@@ -2,9 +2,12 @@
 //!
 //! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
 
+mod barrier;
 mod condition;
 mod event;
 mod once;
+mod rwlock;
+mod semaphore;
 
 use super::lock::Words;
 use super::wait::Spins;
@@ -17,7 +20,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
-pub(super) fn id(slot: usize) -> Id {
+fn id(slot: usize) -> Id {
     Id::of(slot as u64 + 1 | (slot as u64 + 1) << 13).expect("an owner")
 }
 
@@ -27,6 +30,12 @@ struct World {
 }
 
 impl World {
+    fn new() -> World {
+        World {
+            mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
+        }
+    }
+
     /// Says that the mortal of this number has died.
     fn dies(&self, number: usize) {
         // PAIRS model.death
@@ -36,7 +45,9 @@ impl World {
 
 impl Life for World {
     fn is_dead(&self, id: Id) -> Result<bool> {
-        let mortal = self.mortals.iter().find(|mortal| mortal.0 == id);
+        // Cells know the ticket alone.
+        let mut mortals = self.mortals.iter();
+        let mortal = mortals.find(|mortal| mortal.0.ticket() == id.ticket());
         // PAIRS model.death, as the kernel's unlocking does: what the dead did is seen by who finds it dead.
         Ok(mortal.is_some_and(|mortal| mortal.1.load(Ordering::Acquire)))
     }
@@ -56,9 +67,7 @@ impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
             words: Words::default(),
-            world: World {
-                mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
-            },
+            world: World::new(),
             guarded: UnsafeCell::new(0),
             recoveries: AtomicUsize::new(0),
         })

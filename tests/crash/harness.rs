@@ -1,5 +1,6 @@
 //! The harness itself: prepares the ground, and has the series run, a few at a time.
 
+use crate::barrier;
 use crate::broken::Broken;
 use crate::broken_lock::BrokenLock;
 use crate::condition;
@@ -15,7 +16,9 @@ use crate::place;
 use crate::process;
 use crate::random::{self, Storm};
 use crate::report::Report;
+use crate::rwlock;
 use crate::segment;
+use crate::semaphore;
 use crate::series::{Mode, Plan, Series};
 use crate::soak::{self, Soak};
 use crate::trace::{self, Trouble};
@@ -124,8 +127,11 @@ fn ways() -> Vec<Way> {
     ways.extend(in_all_modes(named::operations()));
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));
+    ways.extend(in_all_modes(rwlock::operations()));
+    ways.extend(in_all_modes(barrier::operations()));
     ways.extend(in_all_modes(once::operations()));
     ways.extend(in_all_modes(condition::operations()));
+    ways.extend(in_all_modes(semaphore::operations()));
     for broken in Broken::ALL {
         ways.push(Way::Points(Rc::new(broken), Mode::Alone));
     }

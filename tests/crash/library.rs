@@ -1,9 +1,12 @@
 //! Loads the release-built libshmkit.so as a C program would, and calls it through its C ABI.
 
+use crate::barrier::{Barriers, Interrupts};
 use crate::conditions::Conditions;
 use crate::event::Events;
 use crate::locks::Locks;
 use crate::once::Onces;
+use crate::rwlock::RwLocks;
+use crate::semaphore::Semaphores;
 use shmkit::capi::lock::shmkit_lock;
 use shmkit::capi::segment::{shmkit_segment, shmkit_segment_options};
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -115,8 +118,12 @@ pub struct Library {
     /// Those of locks, and those of recursive locks.
     pub(crate) locks: [Locks; 2],
     pub(crate) events: Events,
+    pub(crate) rwlocks: RwLocks,
+    pub(crate) barriers: Barriers,
+    pub(crate) interrupts: Interrupts,
     pub(crate) onces: Onces,
     pub(crate) conditions: Conditions,
+    pub(crate) semaphores: Semaphores,
 }
 
 impl Library {
@@ -140,8 +147,12 @@ impl Library {
                 Locks::find(handle, "shmkit_rlock_")?,
             ],
             events: Events::find(handle, "shmkit_event_")?,
+            rwlocks: RwLocks::find(handle, "shmkit_rwlock_")?,
+            barriers: Barriers::find(handle, "shmkit_barrier_")?,
+            interrupts: Interrupts::find(handle, "shmkit_")?,
             onces: Onces::find(handle, "shmkit_once_")?,
             conditions: Conditions::find(handle, "shmkit_condition_")?,
+            semaphores: Semaphores::find(handle, "shmkit_semaphore_")?,
         })
     }
 

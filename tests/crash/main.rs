@@ -9,9 +9,12 @@
 //! | what is killed                | at every instruction            | at random times         | broken on purpose |
 //! |-------------------------------|---------------------------------|-------------------------|-------------------|
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
+//! | readers-writer locks          | `rwlock`                        |                         |                   |
 //! | onces                         | `once`                          |                         |                   |
 //! | events                        | `event`                         |                         |                   |
+//! | semaphores                    | `semaphore`                     |                         |                   |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
+//! | barriers                      | `barrier`                       |                         |                   |
 //! | conditions                    | `condition`                     |                         |                   |
 //!
 //! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
@@ -24,6 +27,8 @@
 //! | SHMKIT_CRASH_INT3=1   | breakpoints written into the victim, as where there are no debug registers     |
 //! | SHMKIT_LIBRARY=path   | another libshmkit.so than target/release has                                   |
 
+#[cfg(target_arch = "x86_64")]
+mod barrier;
 #[cfg(target_arch = "x86_64")]
 mod board;
 #[cfg(target_arch = "x86_64")]
@@ -72,7 +77,11 @@ mod random;
 #[cfg(target_arch = "x86_64")]
 mod report;
 #[cfg(target_arch = "x86_64")]
+mod rwlock;
+#[cfg(target_arch = "x86_64")]
 mod segment;
+#[cfg(target_arch = "x86_64")]
+mod semaphore;
 #[cfg(target_arch = "x86_64")]
 mod series;
 #[cfg(target_arch = "x86_64")]

@@ -79,6 +79,39 @@ class EventInfo(ctypes.Structure):
     ]
 
 
+class RWLockOptions(ctypes.Structure):
+    """shmkit_rwlock_options."""
+
+    _fields_ = [*LockOptions._fields_, ("readers", c_uint32), ("reserved", c_uint32)]
+
+
+class RWLockInfo(ctypes.Structure):
+    """shmkit_rwlock_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("writes", "contended", "recoveries", "contended_since", "owner_ticket")),
+        *((name, c_uint64) for name in ("owner_namespace", "offset", "readers")),
+        *((name, c_uint32) for name in ("owner_pid", "reading_processes", "most_readers", "reserved")),
+    ]
+
+
+class BarrierOptions(ctypes.Structure):
+    """shmkit_barrier_options."""
+
+    _fields_ = [*LockOptions._fields_, ("parties", c_uint32), ("reserved", c_uint32)]
+
+
+class BarrierInfo(ctypes.Structure):
+    """shmkit_barrier_info."""
+
+    _fields_ = [
+        *((name, c_uint32) for name in ("struct_size", "flags", "parties", "waiting")),
+        *((name, c_uint64) for name in ("turns", "breaks", "deaths", "offset")),
+    ]
+
+
 class ConditionOptions(ctypes.Structure):
     """shmkit_condition_options."""
 
@@ -92,6 +125,30 @@ class ConditionInfo(ctypes.Structure):
         ("struct_size", c_uint32),
         ("flags", c_uint32),
         *((name, c_uint64) for name in ("cells", "waiting", "waits", "notified", "timeouts", "recoveries", "offset")),
+    ]
+
+
+class SemaphoreOptions(ctypes.Structure):
+    """shmkit_semaphore_options."""
+
+    _fields_ = [
+        *LockOptions._fields_,
+        ("value", c_uint64),
+        ("maximum", c_uint64),
+        ("processes", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+class SemaphoreInfo(ctypes.Structure):
+    """shmkit_semaphore_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("value", "maximum", "waits", "recoveries", "holders", "offset")),
+        ("processes", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
@@ -154,12 +211,18 @@ STRUCTS = {
     "shmkit_limits_info": Limits,
     "shmkit_lock_options": LockOptions,
     "shmkit_lock_info": LockInfo,
+    "shmkit_rwlock_options": RWLockOptions,
+    "shmkit_rwlock_info": RWLockInfo,
     "shmkit_event_options": EventOptions,
     "shmkit_event_info": EventInfo,
+    "shmkit_barrier_options": BarrierOptions,
+    "shmkit_barrier_info": BarrierInfo,
     "shmkit_once_options": OnceOptions,
     "shmkit_once_info": OnceInfo,
     "shmkit_condition_options": ConditionOptions,
     "shmkit_condition_info": ConditionInfo,
+    "shmkit_semaphore_options": SemaphoreOptions,
+    "shmkit_semaphore_info": SemaphoreInfo,
 }
 MAKE = [c_char_p, c_uint64, POINTER(Options), POINTER(c_void_p)]
 
@@ -254,6 +317,48 @@ ONCE_TABLE = {
 }
 TABLE |= {f"shmkit_once_{verb}": (c_int32, arguments) for verb, arguments in ONCE_TABLE.items()}
 
+BARRIER_TABLE = {
+    **object_table(BarrierOptions, BarrierInfo),
+    "wait": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "pass": [c_void_p],
+    "reset": [c_void_p],
+    "abort": [c_void_p],
+    "parties": [c_void_p, POINTER(c_uint32)],
+    "waiting": [c_void_p, POINTER(c_uint32)],
+    "is_broken": [c_void_p, POINTER(c_uint32)],
+}
+TABLE |= {f"shmkit_barrier_{verb}": (c_int32, arguments) for verb, arguments in BARRIER_TABLE.items()}
+
+SEMAPHORE_TABLE = {
+    **object_table(SemaphoreOptions, SemaphoreInfo),
+    "acquire": [c_void_p, c_uint32, c_int64, c_uint32],
+    "release": [c_void_p, c_uint32],
+    "value": [c_void_p, POINTER(c_uint64)],
+    "held": [c_void_p, POINTER(c_uint64)],
+}
+TABLE |= {f"shmkit_semaphore_{verb}": (c_int32, arguments) for verb, arguments in SEMAPHORE_TABLE.items()}
+
+CONDITION_TABLE = {
+    **object_table(ConditionOptions, ConditionInfo),
+    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "notify": [c_void_p, c_void_p, c_uint32],
+    "notify_all": [c_void_p, c_void_p],
+}
+TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}
+
+
+RWLOCK_TABLE = {
+    **object_table(RWLockOptions, RWLockInfo),
+    "acquire_read": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "release_read": [c_void_p],
+    "acquire_write": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "release_write": [c_void_p],
+    "upgrade": [c_void_p, c_int64, c_uint32],
+    "downgrade": [c_void_p],
+    "mark_consistent": [c_void_p],
+}
+TABLE |= {f"shmkit_rwlock_{verb}": (c_int32, arguments) for verb, arguments in RWLOCK_TABLE.items()}
+
 
 def load():
     """Return the package's library with the types of each function set."""
@@ -286,12 +391,3 @@ def got(function, handle, kind):
     out = kind()
     assert function(handle, byref(out)) == OK
     return out.value
-
-
-CONDITION_TABLE = {
-    **object_table(ConditionOptions, ConditionInfo),
-    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
-    "notify": [c_void_p, c_void_p, c_uint32],
-    "notify_all": [c_void_p, c_void_p],
-}
-TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}

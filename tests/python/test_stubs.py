@@ -19,8 +19,9 @@ from multiprocessing import get_context
 from typing import Optional
 import shmkit
 from shmkit import (
-    Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock, LockInfo, NotOwner, Once, OnceInfo, OwnerDied,
-    RLock, SegmentInfo, SharedMemory, ShmkitError, VersionMismatch,
+    Barrier, BarrierInfo, BoundedSemaphore, Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock,
+    LockInfo, NotOwner, Once, OnceInfo, OwnerDied, RLock, RWLock, RWLockInfo, SegmentInfo, Semaphore, SemaphoreInfo,
+    SharedMemory, ShmkitError, VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -57,6 +58,34 @@ def event(name: str) -> bool:
         Event(segment=shm, offset=0, create=None).close()
     return happened and info.set and info.sets + info.waits > 0
 
+def table(name: str) -> int:
+    one = RWLock(name, create=None, on_owner_death="recover", readers=9, mode=0o600, participants=9, trust=False)
+    with one.reader() as held, one.reader(timeout=0.5):
+        held.upgrade(timeout=None)
+        held.downgrade()
+    with one.writer():
+        one.mark_consistent()
+    with one.recover(5) as died:
+        recovered: bool = died or one.recovered
+    taken: bool = one.acquire_read(block=False) and one.acquire_write(True, timeout=1.5)
+    one.upgrade(0)
+    one.downgrade()
+    one.release_read()
+    one.release_write()
+    info: RWLockInfo = one.stat()
+    return info.readers if taken or recovered else info.writes + (info.owner or 0)
+
+def barrier(name: str) -> int:
+    one = Barrier(2, name=name, create=True, mode=0o600, participants=9, trust=False)
+    two = Barrier(2, print, 0.5)
+    place: int = one.wait() + two.wait(0.5) + two.wait(timeout=None)
+    one.abort()
+    one.reset()
+    info: BarrierInfo = one.stat()
+    with SharedMemory(create=True, size=192, full=True) as shm:
+        Barrier(None, segment=shm, offset=0, create=False).close()
+    return place + one.parties + one.n_waiting + info.turns + int(one.broken or info.broken)
+
 def condition(name: str) -> int:
     one = Condition(RLock(name + ".lock"), name=name, create=True, cells=9, mode=0o600, participants=9, trust=False)
     with one as entered:
@@ -72,6 +101,18 @@ def condition(name: str) -> int:
         woken = owner_died
     one.lock.close()
     return info.cells + info.waiting + len(found) + woken
+
+def semaphore(name: str) -> int:
+    one = Semaphore(3, undo=True, name=name, create=True, processes=4, mode=0o600, trust=False)
+    pool: Semaphore = BoundedSemaphore(value=2, undo=False)
+    got: bool = one.acquire(False) or one.acquire(timeout=0.5) or one.acquire(n=2) or one.locked()
+    one.release(2)
+    pool.release(n=1)
+    with pool as inside:
+        assert inside
+    info: SemaphoreInfo = one.stat()
+    held: Optional[int] = one.held
+    return info.value + info.maximum + one.get_value() + (held or 0) + (info.holders or 0)
 
 def once(name: str) -> bool:
     one = Once(name, create=True, mode=0o600, participants=9, trust=False)

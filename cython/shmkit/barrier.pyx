@@ -1,0 +1,245 @@
+"""Barriers between processes and between threads, with the interface of multiprocessing.Barrier."""
+
+from collections import namedtuple
+from threading import BrokenBarrierError
+
+cimport cython
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memset
+from shmkit cimport (
+    SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_HOLD, SHMKIT_BARRIER_MOST, SHMKIT_ERR_CLOSED, SHMKIT_ERR_NOT_OWNER,
+    SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_barrier,
+    shmkit_barrier_abort, shmkit_barrier_close, shmkit_barrier_create, shmkit_barrier_create_at, shmkit_barrier_fd,
+    shmkit_barrier_info, shmkit_barrier_open, shmkit_barrier_open_at, shmkit_barrier_open_fd,
+    shmkit_barrier_open_or_create, shmkit_barrier_options, shmkit_barrier_pass, shmkit_barrier_reset,
+    shmkit_barrier_segment, shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
+)
+from shmkit._object cimport (
+    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,
+)
+from shmkit._status cimport check
+
+BarrierInfo = namedtuple("BarrierInfo", "parties waiting broken turns breaks deaths", module="shmkit")
+BarrierInfo.__doc__ = """What is known of a barrier, each figure as it was at some moment during the call.
+
+parties: how many must come. waiting: how many wait; 0 of a broken one. broken: whether it is broken.
+turns: how often all were there and went on. breaks: how often it was broken. deaths: how often one that was killed was
+the reason.
+"""
+
+cdef Calls _CALLS
+_CALLS.create = <name_call> shmkit_barrier_create
+_CALLS.open = <name_call> shmkit_barrier_open
+_CALLS.open_or_create = <name_call> shmkit_barrier_open_or_create
+_CALLS.create_at = <at_call> shmkit_barrier_create_at
+_CALLS.open_at = <at_call> shmkit_barrier_open_at
+_CALLS.open_fd = <open_fd_call> shmkit_barrier_open_fd
+_CALLS.fd = <fd_call> shmkit_barrier_fd
+_CALLS.segment = <segment_call> shmkit_barrier_segment
+_CALLS.close = <handle_call> shmkit_barrier_close
+_CALLS.built_in = NULL
+_CALLS.options_size = sizeof(shmkit_barrier_options)
+
+
+# How it is pickled Object says.
+@cython.auto_pickle(False)
+cdef class Barrier(Object):
+    """Where so many processes and threads wait until all of them are there, and then all go on.
+
+    One that is killed while it waits breaks the barrier, so that nobody waits for it for ever: who waits or comes gets a
+    BrokenBarrierError until somebody calls reset(). One that is killed elsewhere is missed like one that has not come
+    yet: give a timeout. Without a name it travels by fork and by pickle; thousands of those share one descriptor.
+
+    parties: how many must come, 1 to 2048. None: as many as it was made for (create=False).
+    action: a callable that the last one to come calls before all go on. It is pickled with the barrier.
+    timeout: how long wait() waits that is not told otherwise, in seconds; None: for ever.
+    name: it has a file of that name, which holds nothing else.
+    create: None opens it or makes it (ValueError: it was made for another number of parties); True makes it
+        (FileExistsError); False opens it as it was made (FileNotFoundError).
+    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 128 bytes and 32 for each
+        party, up to a multiple of 64.
+    mode, directory, participants: as for SharedMemory, where it has a name.
+    trust: open what belongs to another user.
+
+    >>> barrier = Barrier(2)
+    >>> barrier.wait(timeout=0.001)
+    Traceback (most recent call last):
+    threading.BrokenBarrierError: all parties of the barrier: not in that time
+    >>> barrier.broken
+    True
+    >>> barrier.reset()
+    >>> barrier
+    <Barrier() waiters=0/2>
+    """
+
+    def __cinit__(self):
+        self._calls = &_CALLS
+
+    def __init__(self, parties, action=None, timeout=None, *, name=None, create=None, segment=None, offset=None,
+                 mode=None, directory=None, trust=False, participants=None):
+        cdef char options[OPTIONS]
+        cdef int64_t timeout_ns = nanoseconds(timeout)
+        if action is not None and not callable(action):
+            raise TypeError(f"'action' must be callable, not {type(action).__name__}")
+        self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
+        (<shmkit_barrier_options *> options).parties = number(parties, SHMKIT_BARRIER_MOST, "parties")
+        self.make(name, create, segment, offset, <void *> options)
+        self._action = action
+        self._timeout_ns = timeout_ns
+
+    cdef shmkit_barrier *handle(self) noexcept nogil:
+        return <shmkit_barrier *> self._handle
+
+    cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t flags, uint32_t *place) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_barrier_wait(self.handle(), timeout_ns, flags, place)
+
+    cdef shmkit_status pass_nogil(self) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_barrier_pass(self.handle())
+
+    cdef shmkit_status reset_nogil(self) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_barrier_reset(self.handle())
+
+    cdef shmkit_status abort_nogil(self) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_barrier_abort(self.handle())
+
+    cdef int _check(self, shmkit_status status) except -1:
+        """Raise what `status` says; every way in which a barrier fails is a BrokenBarrierError."""
+        try:
+            return check(status)
+        except Exception as error:
+            if status != SHMKIT_ERR_TIMEOUT and status != SHMKIT_ERR_NOT_OWNER:
+                raise
+            broken = BrokenBarrierError(*error.args)
+        broken.status = status
+        raise broken
+
+    cdef uint32_t _wait(self, int64_t timeout_ns, uint32_t flags) except? 0:
+        """Wait without the interpreter; returns the place."""
+        cdef uint32_t place = 0
+        cdef shmkit_status status
+        handle = self.handle()
+        self._busy += 1
+        try:
+            with nogil:
+                status = shmkit_barrier_wait(handle, timeout_ns, flags | SHMKIT_INTERRUPTIBLE, &place)
+            if self.handle() is not handle:
+                if status == SHMKIT_OK and flags:
+                    # Whom the last one holds nobody would let pass.
+                    shmkit_barrier_abort(handle)
+                raise self._closed()
+            self._check(status)
+        finally:
+            self.leave()
+        return place
+
+    cdef int _act(self) except -1:
+        """Call the action while all others wait, and let them pass."""
+        handle = self.handle()
+        self._busy += 1
+        try:
+            try:
+                self._action()
+            except BaseException:
+                shmkit_barrier_abort(handle)
+                raise
+            self._check(shmkit_barrier_pass(handle))
+        finally:
+            self.leave()
+        return 0
+
+    cdef shmkit_barrier_info _info(self) except *:
+        cdef shmkit_barrier_info info
+        memset(&info, 0, sizeof(info))
+        info.struct_size = sizeof(info)
+        if self._handle is NULL:
+            raise self._closed()
+        check(shmkit_barrier_stat(self.handle(), &info))
+        return info
+
+    def wait(self, timeout=None):
+        """Wait until all parties are there; return our place: from 0 on, no two alike, the last to come has the highest.
+
+        BrokenBarrierError: it is broken, was broken or reset meanwhile, or one that waited was killed; or not all were
+        there within `timeout` seconds, which breaks it. Whatever the last one's action raises it raises too, and the
+        barrier is broken. A signal handler that raises ends the wait, as if we had not come.
+        """
+        cdef int64_t timeout_ns = self._timeout_ns if timeout is None else nanoseconds(timeout)
+        cdef uint32_t flags = SHMKIT_BARRIER_HOLD if self._action is not None else 0
+        cdef uint32_t place = 0
+        cdef shmkit_status status
+        if self._handle is NULL:
+            raise self._closed()
+        status = shmkit_barrier_wait(self.handle(), SHMKIT_NOWAIT, flags, &place)
+        if status == SHMKIT_ERR_WOULD_BLOCK:
+            # Who does not want to wait has come all the same, and breaks it: as with threading.Barrier.
+            place = self._wait(max(timeout_ns, 1) if timeout_ns == SHMKIT_NOWAIT else timeout_ns, flags)
+        else:
+            self._check(status)
+        if flags and place + 1 == self._info().parties:
+            self._act()
+        return place
+
+    def reset(self):
+        """Make it as new: who waits gets a BrokenBarrierError, and what the dead have left goes."""
+        cdef shmkit_status status
+        handle = self.handle()
+        if handle is NULL:
+            raise self._closed()
+        self._busy += 1
+        try:
+            with nogil:
+                status = shmkit_barrier_reset(handle)
+        finally:
+            self.leave()
+        check(status)
+
+    def abort(self):
+        """Break it: who waits, or comes before a reset(), gets a BrokenBarrierError."""
+        if self._handle is NULL:
+            raise self._closed()
+        check(shmkit_barrier_abort(self.handle()))
+
+    @property
+    def parties(self):
+        """How many must come before all go on."""
+        return self._info().parties
+
+    @property
+    def n_waiting(self):
+        """How many wait; 0 of a broken one."""
+        return self._info().waiting
+
+    @property
+    def broken(self):
+        """Whether it is broken. That somebody has died only a wait finds out."""
+        return (self._info().flags & SHMKIT_BARRIER_BROKEN) != 0
+
+    def stat(self):
+        """Return a BarrierInfo: what is known of it."""
+        cdef shmkit_barrier_info info = self._info()
+        return BarrierInfo(
+            info.parties, info.waiting, (info.flags & SHMKIT_BARRIER_BROKEN) != 0, info.turns, info.breaks, info.deaths)
+
+    cdef object state(self):
+        return self._action, self._timeout_ns
+
+    cdef int take_state(self, object state) except -1:
+        self._action, self._timeout_ns = state
+        return 0
+
+    def __repr__(self):
+        cdef shmkit_barrier_info info
+        if self._handle is NULL:
+            state = "closed"
+        else:
+            info = self._info()
+            state = "broken" if info.flags & SHMKIT_BARRIER_BROKEN else f"waiters={info.waiting}/{info.parties}"
+        return f"<{Object.__repr__(self)} {state}>"

@@ -1,0 +1,536 @@
+//! Barriers: so many processes and threads wait for each other; one that dies waiting breaks the barrier.
+
+use super::interrupt::SHMKIT_INTERRUPTIBLE;
+use super::object::{self, Common, object, with};
+use super::segment::{named, shmkit_segment};
+use super::status::shmkit_status;
+use super::structure::{self, Sized32};
+use super::{check_flags, output, run, text, wait};
+use crate::barrier::{Barrier, Create, Last, MOST, Options};
+use crate::error::Result;
+use std::ffi::c_char;
+
+/// A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
+/// is a party, of the same process or of others.
+///
+/// If one is killed while it waits, the barrier is broken, and who waits or comes is told so, within 12 ms after the
+/// kernel has torn the dead process down. One that is killed elsewhere is missed like one that has not come yet: give
+/// waits a time. A handle may be used by all threads at once and by forked children.
+#[allow(non_camel_case_types)]
+pub struct shmkit_barrier {
+    _opaque: (),
+}
+
+object!(Barrier, Barrier);
+
+/// Open what belongs to another user.
+pub const SHMKIT_BARRIER_TRUST: u32 = 0x20000;
+/// For create_at: make it, and do not open one that stands there already.
+pub const SHMKIT_BARRIER_EXCLUSIVE: u32 = 0x100000;
+/// For shmkit_barrier_wait: the last to come holds the others, until it calls shmkit_barrier_pass.
+pub const SHMKIT_BARRIER_HOLD: u32 = 0x2;
+/// In shmkit_barrier_info: it is broken.
+pub const SHMKIT_BARRIER_BROKEN: u32 = 0x40000;
+/// The most parties a barrier can have.
+pub const SHMKIT_BARRIER_MOST: u32 = 2048;
+const _: () = assert!(SHMKIT_BARRIER_MOST == MOST);
+const _: () = assert!(SHMKIT_BARRIER_HOLD & SHMKIT_INTERRUPTIBLE == 0);
+
+/// How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_barrier_options {
+    /// sizeof(shmkit_barrier_options).
+    pub struct_size: u32,
+    /// SHMKIT_BARRIER_TRUST, SHMKIT_BARRIER_EXCLUSIVE, or-ed.
+    pub flags: u32,
+    /// Permission bits of a new named one. 0: 0600.
+    pub mode: u32,
+    /// How many processes may use a new named one at a time, 1 to 4096. 0: 128.
+    pub participants: u32,
+    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
+    pub directory: *const c_char,
+    /// How many must come, 1 to SHMKIT_BARRIER_MOST. Who only opens one need not know: 0.
+    pub parties: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
+// pointer is followed only as the caller of the exported function promises).
+unsafe impl Sized32 for shmkit_barrier_options {
+    const FIRST: usize = size_of::<shmkit_barrier_options>();
+}
+const _: () = assert!(size_of::<shmkit_barrier_options>() == 32);
+const _: () = assert!(SHMKIT_BARRIER_TRUST == object::TRUST);
+const _: () = assert!(SHMKIT_BARRIER_EXCLUSIVE == object::EXCLUSIVE);
+
+/// What is known of a barrier: each figure as it was at some moment during the call.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_barrier_info {
+    /// sizeof(shmkit_barrier_info); on return how much of it was filled.
+    pub struct_size: u32,
+    /// SHMKIT_BARRIER_BROKEN, or 0.
+    pub flags: u32,
+    /// How many must come.
+    pub parties: u32,
+    /// How many wait; 0 of a broken one.
+    pub waiting: u32,
+    /// How often all were there and went on.
+    pub turns: u64,
+    /// How often it was broken: by abort, by a reset while somebody waited, by a wait whose time was over, by a death.
+    pub breaks: u64,
+    /// How often one that was killed was the reason.
+    pub deaths: u64,
+    /// Where it stands in its segment's data, or in its arena.
+    pub offset: u64,
+}
+
+// SAFETY: repr(C), nothing but integers, each at a multiple of its size: no padding, and any bytes are a value.
+unsafe impl Sized32 for shmkit_barrier_info {
+    const FIRST: usize = size_of::<shmkit_barrier_info>();
+}
+const _: () = assert!(size_of::<shmkit_barrier_info>() == 48);
+
+/// Reads the options of a caller, and whether create_at may open what stands there.
+///
+/// # Safety
+/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
+unsafe fn options(options: *const shmkit_barrier_options) -> Result<(Options, Create)> {
+    // SAFETY: the caller's promise.
+    let given = unsafe { structure::read(options, "options") }?;
+    check_flags(given.reserved, 0)?;
+    let common = Common {
+        flags: given.flags,
+        mode: given.mode,
+        participants: given.participants,
+        directory: given.directory,
+    };
+    // SAFETY: the caller's promise.
+    let (named, create) = unsafe { common.read(0) }?;
+    let options = Options {
+        parties: given.parties,
+        named,
+    };
+    Ok((options, create))
+}
+
+/// Makes a handle with `make` and stores it.
+///
+/// # Safety
+/// `given` as for `options`; `out` must be NULL or writable.
+unsafe fn store(
+    given: *const shmkit_barrier_options,
+    out: *mut *mut shmkit_barrier,
+    make: impl FnOnce(&Options, Create) -> Result<Barrier>,
+) -> shmkit_status {
+    let make = || {
+        // SAFETY: the caller's promise.
+        let (options, create) = unsafe { options(given) }?;
+        make(&options, create)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { object::store(out, make) }
+}
+
+/// Tells how many bytes a barrier of so many parties takes in a segment: 128 and 32 for each party, up to a multiple of
+/// 64, where it stands.
+///
+/// SHMKIT_ERR_INVALID: 0 parties, or more than SHMKIT_BARRIER_MOST.
+///
+/// # Safety
+/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_size(
+    options: *const shmkit_barrier_options,
+    out: *mut u64,
+) -> shmkit_status {
+    run(|| {
+        // SAFETY: the caller's promise.
+        let (options, _) = unsafe { self::options(options) }?;
+        // SAFETY: the caller's promise.
+        let out = unsafe { output(out, "out") }?;
+        out.write(options.size()?);
+        Ok(())
+    })
+}
+
+/// Makes a barrier. `options` says for how many parties.
+///
+/// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+/// has none; threads and forked children have it, and whoever gets what shmkit_barrier_fd tells. Thousands of those
+/// share one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_barrier_close
+/// frees.
+///
+/// # Safety
+/// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_create(
+    name: *const c_char,
+    options: *const shmkit_barrier_options,
+    out: *mut *mut shmkit_barrier,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| match name {
+            Some(name) => Barrier::named(name, Create::Always, options),
+            None => Barrier::unnamed(options),
+        })
+    }
+}
+
+/// Opens the barrier of this name.
+///
+/// Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a barrier has this name.
+///
+/// # Safety
+/// As for shmkit_barrier_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_open(
+    name: *const c_char,
+    options: *const shmkit_barrier_options,
+    out: *mut *mut shmkit_barrier,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| {
+            Barrier::named(named(name)?, Create::Never, options)
+        })
+    }
+}
+
+/// Opens the barrier of this name, or makes it if there is none: of several who race, one makes it.
+///
+/// Errors as of both. `name` NULL is SHMKIT_ERR_INVALID.
+///
+/// # Safety
+/// As for shmkit_barrier_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_open_or_create(
+    name: *const c_char,
+    options: *const shmkit_barrier_options,
+    out: *mut *mut shmkit_barrier,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| {
+            Barrier::named(named(name)?, Create::IfMissing, options)
+        })
+    }
+}
+
+/// Opens the barrier that stands at `offset` of the segment's data, or makes it where there are only zeros.
+///
+/// Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
+/// (SHMKIT_SEGMENT_FULL); the barrier keeps it mapped, even when its handle is closed. To take a barrier away, fill its
+/// place with zeros when nobody uses it.
+///
+/// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the barrier would not lie in the data, or one stands there
+/// for another number of parties. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there.
+/// SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_BARRIER_EXCLUSIVE. SHMKIT_ERR_PERMISSION: a read-only handle.
+/// SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it. SHMKIT_ERR_PARTICIPANTS. SHMKIT_ERR_CORRUPT:
+/// one stands there that says it has more parties than can be.
+///
+/// # Safety
+/// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+/// or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_create_at(
+    segment: *const shmkit_segment,
+    offset: u64,
+    options: *const shmkit_barrier_options,
+    out: *mut *mut shmkit_barrier,
+) -> shmkit_status {
+    let body = |options: &Options, create| {
+        // SAFETY: the caller's promise.
+        let segment = unsafe { object::segment_of(segment) }?;
+        Barrier::at(segment, offset, create, options)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store(options, out, body) }
+}
+
+/// Opens the barrier that stands at `offset` of the segment's data.
+///
+/// As shmkit_barrier_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+///
+/// # Safety
+/// As for shmkit_barrier_create_at.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_open_at(
+    segment: *const shmkit_segment,
+    offset: u64,
+    options: *const shmkit_barrier_options,
+    out: *mut *mut shmkit_barrier,
+) -> shmkit_status {
+    let body = |options: &Options, _| {
+        // SAFETY: the caller's promise.
+        let segment = unsafe { object::segment_of(segment) }?;
+        Barrier::at(segment, offset, Create::Never, options)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store(options, out, body) }
+}
+
+/// Opens the barrier that was handed over: a descriptor, and the offset that shmkit_barrier_fd told where it comes
+/// from.
+///
+/// The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
+/// no barrier stands there.
+///
+/// # Safety
+/// As for shmkit_barrier_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_open_fd(
+    fd: i32,
+    offset: u64,
+    options: *const shmkit_barrier_options,
+    out: *mut *mut shmkit_barrier,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| {
+            Barrier::open_fd(fd, offset, options)
+        })
+    }
+}
+
+/// Tells what another process needs to open a barrier without a name: a descriptor, to be passed on, and an offset.
+///
+/// The descriptor is the handle's: do not close it. From now on the barrier's place is never given to another one.
+/// SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
+///
+/// # Safety
+/// `barrier` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_fd(
+    barrier: *const shmkit_barrier,
+    fd: *mut i32,
+    offset: *mut u64,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::fd::<Barrier, _>(barrier, fd, offset) }
+}
+
+/// Opens the segment that the barrier stands in: for a named one its file, for one without a name the arena.
+///
+/// `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+///
+/// # Safety
+/// `barrier` must be NULL or a handle of this library; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_segment(
+    barrier: *const shmkit_barrier,
+    out: *mut *mut shmkit_segment,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::segment::<Barrier, _>(barrier, out) }
+}
+
+/// Waits until all parties are there, up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+///
+/// `place` (NULL: not wanted) gets the caller's place among them, from 0 on: no two are alike, and the last to come has
+/// the highest, parties - 1. What each party has done before it came is seen by all behind the barrier.
+///
+/// `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_BARRIER_HOLD: the last to come, which is told so by its place, returns while
+/// all others still wait, and has something to itself to do. Then it calls shmkit_barrier_pass, or shmkit_barrier_abort
+/// if it has failed. If it dies in between, the barrier is broken.
+///
+/// SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time;
+/// without waiting, as long as nobody has called shmkit_barrier_reset. SHMKIT_ERR_TIMEOUT: the barrier is broken now;
+/// it is as it was if the caller was not let in in that time, because the last one held the others, or was stopped
+/// while it came. SHMKIT_ERR_WOULD_BLOCK: others are missing, and SHMKIT_NOWAIT: the caller has not come.
+/// SHMKIT_ERR_INTERRUPTED: the caller has come and gone, and the others wait for as many as before; if they have passed
+/// meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as many
+/// processes as the segment has room for are alive. SHMKIT_ERR_DETACHED: this process has lost all descriptors of the
+/// segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
+/// SHMKIT_ERR_CORRUPT.
+///
+/// # Safety
+/// `barrier` must be NULL or a handle of this library that no other thread is closing; `place` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_wait(
+    barrier: *mut shmkit_barrier,
+    timeout_ns: i64,
+    flags: u32,
+    place: *mut u32,
+) -> shmkit_status {
+    let body = |barrier: &Barrier| {
+        // SAFETY: the caller's promise.
+        let place = unsafe { super::optional(place, "place") }?;
+        let patience = wait::patience(timeout_ns, flags & !SHMKIT_BARRIER_HOLD)?;
+        let last = match flags & SHMKIT_BARRIER_HOLD {
+            0 => Last::Passes,
+            _ => Last::Holds,
+        };
+        let mine = barrier.wait(patience, last)?;
+        place.map(|place| place.write(mine));
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(barrier, body) }
+}
+
+/// Lets those go on whom the last to come has held (SHMKIT_BARRIER_HOLD). Any thread of its process may call it.
+///
+/// SHMKIT_ERR_BROKEN: somebody has broken the barrier meanwhile. SHMKIT_ERR_NOT_OWNER: this process holds nobody, or
+/// somebody has called shmkit_barrier_reset meanwhile.
+///
+/// # Safety
+/// `barrier` must be NULL or a handle of this library that no other thread is closing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_pass(barrier: *mut shmkit_barrier) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(barrier, Barrier::pass) }
+}
+
+/// Has the barrier be as new: whole, and nobody waits. Who waits gets SHMKIT_ERR_BROKEN; what the dead have left goes.
+///
+/// SHMKIT_ERR_PARTICIPANTS, SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait;
+/// then nothing has been done.
+///
+/// # Safety
+/// As for shmkit_barrier_pass.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_reset(barrier: *mut shmkit_barrier) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(barrier, Barrier::reset) }
+}
+
+/// Breaks the barrier: who waits, or comes before somebody calls shmkit_barrier_reset, gets SHMKIT_ERR_BROKEN.
+///
+/// # Safety
+/// As for shmkit_barrier_pass.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_abort(barrier: *mut shmkit_barrier) -> shmkit_status {
+    let body = |barrier: &Barrier| {
+        barrier.abort();
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(barrier, body) }
+}
+
+/// Tells how many must come.
+///
+/// # Safety
+/// `barrier` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_parties(
+    barrier: *const shmkit_barrier,
+    out: *mut u32,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { number(barrier, out, Barrier::parties) }
+}
+
+/// Tells how many wait; 0 of a broken barrier.
+///
+/// # Safety
+/// As for shmkit_barrier_parties.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_waiting(
+    barrier: *const shmkit_barrier,
+    out: *mut u32,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { number(barrier, out, |barrier| barrier.stat().waiting) }
+}
+
+/// Tells 1 where the barrier is broken, else 0. Nobody is asked who lives: only a wait does that.
+///
+/// # Safety
+/// As for shmkit_barrier_parties.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_is_broken(
+    barrier: *const shmkit_barrier,
+    out: *mut u32,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { number(barrier, out, |barrier| barrier.stat().broken.into()) }
+}
+
+/// Stores one number.
+///
+/// # Safety
+/// As for shmkit_barrier_parties.
+unsafe fn number(
+    barrier: *const shmkit_barrier,
+    out: *mut u32,
+    tell: impl FnOnce(&Barrier) -> u32,
+) -> shmkit_status {
+    let body = |barrier: &Barrier| {
+        // SAFETY: the caller's promise.
+        unsafe { output(out, "out") }?.write(tell(barrier));
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(barrier, body) }
+}
+
+/// Tells what is known of the barrier. Nobody is asked who lives: only a wait does that.
+///
+/// # Safety
+/// `barrier` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_stat(
+    barrier: *const shmkit_barrier,
+    out: *mut shmkit_barrier_info,
+) -> shmkit_status {
+    let body = |barrier: &Barrier| {
+        // SAFETY: the caller's promise.
+        unsafe { structure::check(out, "out") }?;
+        let stat = barrier.stat();
+        let info = shmkit_barrier_info {
+            struct_size: 0,
+            flags: if stat.broken {
+                SHMKIT_BARRIER_BROKEN
+            } else {
+                0
+            },
+            parties: barrier.parties(),
+            waiting: stat.waiting,
+            turns: stat.turns,
+            breaks: stat.breaks,
+            deaths: stat.deaths,
+            offset: barrier.offset(),
+        };
+        // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+        unsafe { structure::write(out, info) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(barrier, body) }
+}
+
+/// Removes the name of a named barrier; who has it open keeps it. As shmkit_segment_unlink.
+///
+/// SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
+///
+/// # Safety
+/// `barrier` must be NULL or a handle of this library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_unlink(barrier: *mut shmkit_barrier) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::unlink::<Barrier, _>(barrier) }
+}
+
+/// Lets go of the barrier. When the last handle of the segment in this process goes while it holds the others
+/// (SHMKIT_BARRIER_HOLD), it counts as dead. As shmkit_segment_close.
+///
+/// # Safety
+/// `barrier` must be NULL or a handle of this library that no other thread is using.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_barrier_close(barrier: *mut shmkit_barrier) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::close::<Barrier, _>(barrier) }
+}

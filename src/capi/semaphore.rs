@@ -1,0 +1,567 @@
+//! Semaphores: permits that processes and threads take and give back; with undo the dead give back theirs.
+
+use super::handle::Handle;
+use super::object::{self, Common, object, with};
+use super::segment::{named, shmkit_segment};
+use super::status::{SHMKIT_OK, shmkit_status};
+use super::structure::{self, Sized32};
+use super::{output, run, text, wait};
+use crate::error::{Error, Result};
+use crate::lock::Create;
+use crate::semaphore::{Options, Semaphore};
+use std::ffi::c_char;
+
+/// A semaphore: a number of permits, which are taken and given back.
+///
+/// A plain one is for signalling, as sem_t is: anybody may give permits, any number of processes may use it, and what a
+/// process had taken when it died is gone. One with SHMKIT_SEMAPHORE_UNDO is for things that processes hold: it records
+/// who holds how many, and what a process holds comes back when it ends, however it ends, within 12 ms after the kernel
+/// has torn it down. Who waits is served in no order; who wants many may wait for long where others want few. A handle
+/// may be used by all threads at once and by forked children, which hold nothing of what their parent holds.
+#[allow(non_camel_case_types)]
+pub struct shmkit_semaphore {
+    _opaque: (),
+}
+
+object!(Semaphore, Semaphore);
+
+/// What a process holds comes back when it ends. Only it may give it back before.
+pub const SHMKIT_SEMAPHORE_UNDO: u32 = 0x10000;
+/// Open what belongs to another user.
+pub const SHMKIT_SEMAPHORE_TRUST: u32 = 0x20000;
+/// For create_at: make it, and do not open one that stands there already.
+pub const SHMKIT_SEMAPHORE_EXCLUSIVE: u32 = 0x100000;
+
+/// How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to
+/// it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_semaphore_options {
+    /// sizeof(shmkit_semaphore_options).
+    pub struct_size: u32,
+    /// SHMKIT_SEMAPHORE_UNDO, SHMKIT_SEMAPHORE_TRUST, SHMKIT_SEMAPHORE_EXCLUSIVE, or-ed.
+    pub flags: u32,
+    /// Permission bits of a new named one. 0: 0600.
+    pub mode: u32,
+    /// How many processes may use a new named one at a time, 1 to 4096; of a plain one any number may. 0: 128.
+    pub participants: u32,
+    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
+    pub directory: *const c_char,
+    /// How many permits a new one has, 0 to 2147483647. With undo that is how many there are, so at least 1.
+    pub value: u64,
+    /// How many it may ever have. 0: 2147483647, or with undo `value`, and nothing else is possible then.
+    pub maximum: u64,
+    /// With undo: how many processes may hold permits at a time, 1 to 4096. 0: 128.
+    pub processes: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
+// pointer is followed only as the caller of the exported function promises).
+unsafe impl Sized32 for shmkit_semaphore_options {
+    const FIRST: usize = size_of::<shmkit_semaphore_options>();
+}
+const _: () = assert!(size_of::<shmkit_semaphore_options>() == 48);
+const _: () = assert!(SHMKIT_SEMAPHORE_TRUST == object::TRUST);
+const _: () = assert!(SHMKIT_SEMAPHORE_EXCLUSIVE == object::EXCLUSIVE);
+
+/// What is known of a semaphore: each figure as it was at some moment during the call.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_semaphore_info {
+    /// sizeof(shmkit_semaphore_info); on return how much of it was filled.
+    pub struct_size: u32,
+    /// SHMKIT_SEMAPHORE_UNDO or 0.
+    pub flags: u32,
+    /// How many permits are to be had.
+    pub value: u64,
+    /// How many there may be; with undo: how many there are in all.
+    pub maximum: u64,
+    /// How often an acquire had to sleep: counted when it begins to.
+    pub waits: u64,
+    /// How often permits came back from a dead process.
+    pub recoveries: u64,
+    /// With undo: how many processes hold permits, perhaps dead ones.
+    pub holders: u64,
+    /// Where it stands in its segment's data, or in its arena.
+    pub offset: u64,
+    /// With undo: how many processes may hold permits at a time.
+    pub processes: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), nothing but integers, each at a multiple of its size: no padding, and any bytes are a value.
+unsafe impl Sized32 for shmkit_semaphore_info {
+    const FIRST: usize = size_of::<shmkit_semaphore_info>();
+}
+const _: () = assert!(size_of::<shmkit_semaphore_info>() == 64);
+
+/// Reads the options of a caller, and whether create_at may open what stands there.
+///
+/// # Safety
+/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
+unsafe fn options(options: *const shmkit_semaphore_options) -> Result<(Options, Create)> {
+    // SAFETY: the caller's promise.
+    let given = unsafe { structure::read(options, "options") }?;
+    let common = Common {
+        flags: given.flags,
+        mode: given.mode,
+        participants: given.participants,
+        directory: given.directory,
+    };
+    // SAFETY: the caller's promise.
+    let (named, create) = unsafe { common.read(SHMKIT_SEMAPHORE_UNDO) }?;
+    if given.reserved != 0 {
+        return Err(Error::Invalid("options: reserved is not 0".into()));
+    }
+    let options = Options {
+        value: given.value,
+        maximum: given.maximum,
+        undo: given.flags & SHMKIT_SEMAPHORE_UNDO != 0,
+        processes: given.processes,
+        named,
+    };
+    Ok((options, create))
+}
+
+/// Makes a handle with `make` and stores it.
+///
+/// # Safety
+/// `given` as for `options`; `out` must be NULL or writable.
+unsafe fn store(
+    given: *const shmkit_semaphore_options,
+    out: *mut *mut shmkit_semaphore,
+    make: impl FnOnce(&Options, Create) -> Result<Semaphore>,
+) -> shmkit_status {
+    let make = || {
+        // SAFETY: the caller's promise.
+        let (options, create) = unsafe { options(given) }?;
+        make(&options, create)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { object::store(out, make) }
+}
+
+/// Tells how many bytes a semaphore takes in a segment: 128, and with undo 64 more for each of `processes`. It stands
+/// at a multiple of 64.
+///
+/// SHMKIT_ERR_INVALID: the options contradict themselves.
+///
+/// # Safety
+/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_size(
+    options: *const shmkit_semaphore_options,
+    out: *mut u64,
+) -> shmkit_status {
+    run(|| {
+        // SAFETY: the caller's promise.
+        let (options, _) = unsafe { self::options(options) }?;
+        let size = Semaphore::size(&options)?;
+        // SAFETY: the caller's promise.
+        unsafe { output(out, "out") }?.write(size);
+        Ok(())
+    })
+}
+
+/// Makes a semaphore.
+///
+/// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+/// has none; threads and forked children have it, and whoever gets what shmkit_semaphore_fd tells. Thousands of those
+/// share one descriptor. SHMKIT_ERR_INVALID: more than 2147483647 permits, a value above the maximum; with undo a
+/// maximum that is not the value, or no permit at all; without it any number of processes. Other errors as of
+/// shmkit_segment_create; `out` gets the handle, which shmkit_semaphore_close frees.
+///
+/// # Safety
+/// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_create(
+    name: *const c_char,
+    options: *const shmkit_semaphore_options,
+    out: *mut *mut shmkit_semaphore,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| match name {
+            Some(name) => Semaphore::named(name, Create::Always, options),
+            None => Semaphore::unnamed(options),
+        })
+    }
+}
+
+/// Opens the semaphore of this name.
+///
+/// Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a semaphore has this name. What the
+/// options say of value, maximum, undo and processes is not looked at.
+///
+/// # Safety
+/// As for shmkit_semaphore_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_open(
+    name: *const c_char,
+    options: *const shmkit_semaphore_options,
+    out: *mut *mut shmkit_semaphore,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| {
+            Semaphore::named(named(name)?, Create::Never, options)
+        })
+    }
+}
+
+/// Opens the semaphore of this name, or makes it if there is none: of several who race, one makes it.
+///
+/// Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with another maximum, undo or processes, or `name`
+/// is NULL. Its value is what it is: that of the options is for a new one.
+///
+/// # Safety
+/// As for shmkit_semaphore_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_open_or_create(
+    name: *const c_char,
+    options: *const shmkit_semaphore_options,
+    out: *mut *mut shmkit_semaphore,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| {
+            Semaphore::named(named(name)?, Create::IfMissing, options)
+        })
+    }
+}
+
+/// Opens the semaphore that stands at `offset` of the segment's data, or makes it where there are only zeros.
+///
+/// Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
+/// (SHMKIT_SEGMENT_FULL); the semaphore keeps it mapped, even when its handle is closed. To take a semaphore away, fill
+/// its place with zeros when nobody uses it.
+///
+/// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the semaphore would not lie in the data, or one stands
+/// there that was made with other options; its value is what it is. SHMKIT_ERR_WRONG_KIND: a plain segment, or
+/// something else stands there. SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_SEMAPHORE_EXCLUSIVE.
+/// SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
+/// SHMKIT_ERR_PARTICIPANTS.
+///
+/// # Safety
+/// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+/// or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_create_at(
+    segment: *const shmkit_segment,
+    offset: u64,
+    options: *const shmkit_semaphore_options,
+    out: *mut *mut shmkit_semaphore,
+) -> shmkit_status {
+    let body = |options: &Options, create| {
+        // SAFETY: the caller's promise.
+        let segment = unsafe { object::segment_of(segment) }?;
+        Semaphore::at(segment, offset, create, options)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store(options, out, body) }
+}
+
+/// Opens the semaphore that stands at `offset` of the segment's data.
+///
+/// As shmkit_semaphore_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+///
+/// # Safety
+/// As for shmkit_semaphore_create_at.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_open_at(
+    segment: *const shmkit_segment,
+    offset: u64,
+    options: *const shmkit_semaphore_options,
+    out: *mut *mut shmkit_semaphore,
+) -> shmkit_status {
+    let body = |options: &Options, _| {
+        // SAFETY: the caller's promise.
+        let segment = unsafe { object::segment_of(segment) }?;
+        Semaphore::at(segment, offset, Create::Never, options)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store(options, out, body) }
+}
+
+/// Opens the semaphore that was handed over: a descriptor, and the offset that shmkit_semaphore_fd told where it comes
+/// from.
+///
+/// The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
+/// no semaphore stands there.
+///
+/// # Safety
+/// As for shmkit_semaphore_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_open_fd(
+    fd: i32,
+    offset: u64,
+    options: *const shmkit_semaphore_options,
+    out: *mut *mut shmkit_semaphore,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| {
+            Semaphore::open_fd(fd, offset, options)
+        })
+    }
+}
+
+/// Tells what another process needs to open a semaphore without a name: a descriptor, to be passed on, and an offset.
+///
+/// The descriptor is the handle's: do not close it. From now on the semaphore's place is never given to another one.
+/// SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
+///
+/// # Safety
+/// `semaphore` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_fd(
+    semaphore: *const shmkit_semaphore,
+    fd: *mut i32,
+    offset: *mut u64,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::fd::<Semaphore, _>(semaphore, fd, offset) }
+}
+
+/// Opens the segment that the semaphore stands in: for a named one its file, for one without a name the arena.
+///
+/// `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+///
+/// # Safety
+/// `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_segment(
+    semaphore: *const shmkit_semaphore,
+    out: *mut *mut shmkit_segment,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::segment::<Semaphore, _>(semaphore, out) }
+}
+
+/// Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
+/// time.
+///
+/// SHMKIT_OK if and only if they are taken. `flags`: SHMKIT_INTERRUPTIBLE. Memory written before a release is seen
+/// after the acquire that takes what it gave.
+///
+/// SHMKIT_ERR_WOULD_BLOCK: not as many are there, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+/// SHMKIT_ERR_INVALID: `n` is 0, or more than there may ever be; a negative time, unknown flags. With undo also
+/// SHMKIT_ERR_PARTICIPANTS: as many living processes hold permits as the options said, or use the segment as it has
+/// room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_DETACHED: they are held, and this process
+/// has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
+/// SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT.
+///
+/// # Safety
+/// `semaphore` must be NULL or a handle of this library that no other thread is closing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_acquire(
+    semaphore: *mut shmkit_semaphore,
+    n: u32,
+    timeout_ns: i64,
+    flags: u32,
+) -> shmkit_status {
+    // What cannot panic goes ahead of what could: a permit that is there costs one exchange.
+    if wait::is_valid(timeout_ns, flags) {
+        // SAFETY: the caller's promise.
+        if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
+            && semaphore.acquire_fast(n.into())
+        {
+            return SHMKIT_OK;
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { acquire_slowly(semaphore, n, timeout_ns, flags) }
+}
+
+/// As the exported function, by its own convention: a jump leads here.
+///
+/// # Safety
+/// As for shmkit_semaphore_acquire.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn acquire_slowly(
+    semaphore: *mut shmkit_semaphore,
+    n: u32,
+    timeout_ns: i64,
+    flags: u32,
+) -> shmkit_status {
+    // With undo a few steps do, if nobody else is there.
+    if wait::is_valid(timeout_ns, flags) {
+        // SAFETY: the caller's promise.
+        if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
+            && semaphore.acquire_recorded(n.into())
+        {
+            return SHMKIT_OK;
+        }
+    }
+    let body = |semaphore: &Semaphore| {
+        let patience = wait::patience(timeout_ns, flags)?;
+        semaphore.acquire(n.into(), patience)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(semaphore, body) }
+}
+
+/// Gives `n` permits back; of a plain one anybody may, whether or not they were taken before.
+///
+/// Of a plain one a signal handler may call it, as it may sem_post, as long as it does not fail: then nothing is
+/// allocated and nothing is waited for. With undo it waits for whoever is just taking or giving, which takes less than
+/// a microsecond.
+///
+/// SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
+/// With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
+/// seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_DETACHED. SHMKIT_ERR_CORRUPT.
+///
+/// # Safety
+/// `semaphore` must be NULL or a handle of this library that no other thread is closing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_release(
+    semaphore: *mut shmkit_semaphore,
+    n: u32,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
+        && semaphore.release_fast(n.into())
+    {
+        return SHMKIT_OK;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { release_slowly(semaphore, n) }
+}
+
+/// As the exported function, by its own convention: a jump leads here.
+///
+/// # Safety
+/// As for shmkit_semaphore_release.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn release_slowly(semaphore: *mut shmkit_semaphore, n: u32) -> shmkit_status {
+    // As in acquire_slowly.
+    // SAFETY: the caller's promise.
+    if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
+        && semaphore.release_recorded(n.into())
+    {
+        return SHMKIT_OK;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        with(semaphore, |semaphore: &Semaphore| {
+            semaphore.release(n.into())
+        })
+    }
+}
+
+/// Tells how many permits are to be had. What the dead hold is not looked for: only an acquire does that.
+///
+/// SHMKIT_ERR_CORRUPT: more than there may be.
+///
+/// # Safety
+/// `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_value(
+    semaphore: *const shmkit_semaphore,
+    out: *mut u64,
+) -> shmkit_status {
+    let body = |semaphore: &Semaphore| {
+        // SAFETY: the caller's promise.
+        let out = unsafe { output(out, "out") }?;
+        out.write(semaphore.value()?);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(semaphore, body) }
+}
+
+/// Tells how many permits this process holds. SHMKIT_ERR_INVALID: without undo nobody knows.
+///
+/// # Safety
+/// As for shmkit_semaphore_value.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_held(
+    semaphore: *const shmkit_semaphore,
+    out: *mut u64,
+) -> shmkit_status {
+    let body = |semaphore: &Semaphore| {
+        // SAFETY: the caller's promise.
+        let out = unsafe { output(out, "out") }?;
+        out.write(semaphore.held()?);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(semaphore, body) }
+}
+
+/// Tells what is known of the semaphore. Nobody is asked whether the holders live: only an acquire does that.
+///
+/// SHMKIT_ERR_CORRUPT: it says that it has more permits than there may be.
+///
+/// # Safety
+/// `semaphore` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_stat(
+    semaphore: *const shmkit_semaphore,
+    out: *mut shmkit_semaphore_info,
+) -> shmkit_status {
+    let body = |semaphore: &Semaphore| {
+        // SAFETY: the caller's promise.
+        unsafe { structure::check(out, "out") }?;
+        let stat = semaphore.stat()?;
+        let info = shmkit_semaphore_info {
+            struct_size: 0,
+            flags: match semaphore.has_undo() {
+                true => SHMKIT_SEMAPHORE_UNDO,
+                false => 0,
+            },
+            value: stat.value,
+            maximum: stat.maximum,
+            waits: stat.waits,
+            recoveries: stat.recoveries,
+            holders: stat.holders,
+            offset: semaphore.offset(),
+            processes: semaphore.processes(),
+            reserved: 0,
+        };
+        // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+        unsafe { structure::write(out, info) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(semaphore, body) }
+}
+
+/// Removes the name of a named semaphore; who has it open keeps it. As shmkit_segment_unlink.
+///
+/// SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
+///
+/// # Safety
+/// `semaphore` must be NULL or a handle of this library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_unlink(
+    semaphore: *mut shmkit_semaphore,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::unlink::<Semaphore, _>(semaphore) }
+}
+
+/// Lets go of the semaphore. Closing gives nothing back: when the last handle of the segment in this process goes,
+/// whatever this process still holds in it counts as held by the dead, and with undo comes back. As
+/// shmkit_segment_close.
+///
+/// # Safety
+/// `semaphore` must be NULL or a handle of this library that no other thread is using.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_semaphore_close(semaphore: *mut shmkit_semaphore) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::close::<Semaphore, _>(semaphore) }
+}

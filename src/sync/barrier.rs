@@ -1,0 +1,767 @@
+//! The barrier: so many wait until all of them are there, and then all go on; one that dies among them breaks it.
+//!
+//! ```text
+//! words:  | lock, which has the tag | turn | turns | breaks | deaths |      two cells for each party:  | state | seat |
+//! turn:   | arrived (16 bits) | generation (46 bits) | SLEEPERS | BROKEN |
+//! seat:   | place (16 bits) | generation (46 bits) | 00 |
+//! ```
+//!
+//! | turn          | means                                       | goes to                                               |
+//! |---------------|---------------------------------------------|-------------------------------------------------------|
+//! | k, g          | of the parties of turn g, k wait            | k + 1, g: one comes; k - 1, g: one goes again         |
+//! | all - 1, g    | one is missing                              | 0, g + 1: the last comes; all, g: it holds the others |
+//! | all, g        | all are there; the last one holds the others | 0, g + 1: it lets them pass                          |
+//! | k, g + BROKEN | who waits in turn g, or comes, is told so   | 0, g + 1: reset                                       |
+//!
+//! Any of them gets SLEEPERS by who goes to sleep first, and BROKEN by whoever finds a dead one, is out of time, or
+//! wants it so. Each arrow is one compare-and-swap. Who comes, goes again or resets has the lock; who breaks the turn, or
+//! lets those pass whom it holds, has not.
+//!
+//! | state        | means                                    | goes to                                                    |
+//! |--------------|------------------------------------------|------------------------------------------------------------|
+//! | 0            | nobody's                                 | me + WAITING, me + HOLDING: who comes, with the lock       |
+//! | me + WAITING | I wait in the turn of my seat, or leave it | 0: I leave; me + TOLD: a reset of that turn, with the lock |
+//! | me + HOLDING | I am the last, and hold the others       | 0: I let them pass; or a reset, with the lock              |
+//! | me + TOLD    | my turn was broken, and is over          | 0: I leave                                                 |
+//! | dead …       | its process has died in a wait           | 0: a reset, with the lock                                  |
+//!
+//! The lower half of `turn` is what sleepers sleep on: it does not change when one comes or goes.
+//!
+//! If a process dies
+//!   before its state is there: nobody has heard of it;
+//!   from then on until it leaves: whoever waits beside it finds its cell, and breaks the turn; so does the last to come.
+//!     If its turn had ended by then it is the next one that breaks: the dead one will not come to that either;
+//!   with the lock: the next who comes breaks the turn; a reset goes on as if nothing had been begun;
+//!   in a reset: the turn stays broken until its last step;
+//!   behind its last step and before the wake: sleepers look again within 12 ms.
+
+use super::wait::{Spins, Wait};
+use super::{Life, Limit, Patience, lock};
+use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::futex::{self, Bed};
+
+/// The most parties a barrier can have: two cells for each of them are counted in 16 bits.
+pub const MOST: u32 = 2048;
+
+/// In `turn`: who waits is told so, and nobody is let in.
+const BROKEN: u64 = 1;
+/// In `turn`: somebody may sleep on it. It lies in the half that the futex compares, as a lock's WAITERS does.
+const SLEEPERS: u64 = 1 << 1;
+/// The next generation, in `turn` and in seats.
+const GENERATION: u64 = 1 << 2;
+/// One more that has arrived, in `turn`; the next place, in seats.
+const ARRIVED: u64 = 1 << 48;
+const GENERATIONS: u64 = (ARRIVED - 1) & !(SLEEPERS | BROKEN);
+
+/// In a state, beside an id.
+const WAITING: u64 = 1 << 29;
+const HOLDING: u64 = 2 << 29;
+const TOLD: u64 = 3 << 29;
+
+/// A barrier in shared memory. All zeros but the lock's tag is one for which nobody waits.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Words {
+    /// Who has it lets parties in, and out before their time.
+    pub lock: lock::Words,
+    turn: AtomicU64,
+    turns: AtomicU64,
+    breaks: AtomicU64,
+    deaths: AtomicU64,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Words>() == 128);
+
+// SAFETY: nothing but atomics, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
+unsafe impl crate::layout::Words for Words {}
+
+/// One that waits. All zeros is nobody's.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Cell {
+    state: AtomicU64,
+    seat: AtomicU64,
+}
+
+// SAFETY: nothing but atomics.
+unsafe impl crate::layout::Words for Cell {}
+
+impl Words {
+    /// Makes all as it is in a new barrier, but for the tag.
+    pub fn clear(&self, cells: &[Cell]) {
+        self.lock.clear();
+        for field in [&self.turn, &self.turns, &self.breaks, &self.deaths] {
+            field.store(0, Ordering::Relaxed);
+        }
+        for cell in cells {
+            cell.state.store(0, Ordering::Relaxed);
+            cell.seat.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is known of a barrier, each figure as it was at some moment during the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// How many wait.
+    pub waiting: u32,
+    /// Whether it is broken.
+    pub broken: bool,
+    /// How often all were there and were let pass.
+    pub turns: u64,
+    /// How often it was broken.
+    pub breaks: u64,
+    /// How often that was because one was found dead.
+    pub deaths: u64,
+}
+
+/// How often waiting threads of this process have lately looked: for one barrier, not shared.
+#[derive(Debug, Default)]
+pub struct Looks {
+    turn: Spins,
+    lock: Spins,
+}
+
+/// What the last to come does with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    /// It goes on with them.
+    Passes,
+    /// It holds them until it calls `pass`.
+    Holds,
+}
+
+/// What stands in `turn`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Turn(u64);
+
+impl Turn {
+    fn arrived(self) -> usize {
+        (self.0 / ARRIVED) as usize
+    }
+
+    fn generation(self) -> u64 {
+        self.0 & GENERATIONS
+    }
+
+    fn is_broken(self) -> bool {
+        self.0 & BROKEN != 0
+    }
+
+    fn has_sleepers(self) -> bool {
+        self.0 & SLEEPERS != 0
+    }
+
+    /// The next turn, for which nobody waits yet.
+    fn next(self) -> Turn {
+        Turn((self.generation() + GENERATION) & GENERATIONS)
+    }
+}
+
+/// What came of coming.
+enum Arrival {
+    /// All are there, and we were the last.
+    Last,
+    /// We wait, in this cell, in the turn of this generation.
+    Waits(usize, u64),
+    /// There is no room before the present turn is over, or somebody has left.
+    NoRoom(Turn),
+}
+
+/// One that waits.
+#[derive(Clone, Copy)]
+pub(super) struct Waiter {
+    me: Id,
+    /// Its cell.
+    index: usize,
+    generation: u64,
+}
+
+/// A barrier as it stands in shared memory.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// Its words.
+    pub words: &'a Words,
+    /// Its cells: two for each party, because some of the last turn may not have left yet.
+    pub cells: &'a [Cell],
+}
+
+impl View<'_> {
+    /// Returns how many must come.
+    pub fn parties(self) -> usize {
+        self.cells.len() / 2
+    }
+
+    fn turn(self) -> Turn {
+        // PAIRS barrier.turn: what was done before the turn ended is seen by who finds it over; the marks of a reset
+        // too.
+        Turn(self.words.turn.load(Ordering::Acquire))
+    }
+
+    /// Goes from `old` to `new`; else returns what stands there now.
+    fn swap(self, old: Turn, new: Turn) -> std::result::Result<(), Turn> {
+        // PAIRS barrier.turn: each who comes passes on what those before it have done; the last one receives it all.
+        self.words
+            .turn
+            .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
+            .map(drop)
+            .map_err(Turn)
+    }
+
+    /// Wakes those that slept in a turn that is over or broken.
+    fn wake(self, turn: Turn) {
+        if turn.has_sleepers() {
+            futex::wake(&self.words.turn, i32::MAX, Bed::Any);
+        }
+    }
+
+    /// Waits until all parties are there; returns our place among them: from 0 on, no two alike, the last to come has
+    /// the highest.
+    ///
+    /// `Broken`: somebody has broken the barrier, or died in it. `Timeout`: the barrier is broken now, if we were
+    /// waiting in it. `WouldBlock`: others are missing. `Interrupted`, and what `life` says: we wait no longer, and the
+    /// barrier is as if we had not come; if the others have passed meanwhile, they have passed. `Corrupt`.
+    pub fn wait(
+        self,
+        me: Id,
+        patience: Patience,
+        last: Last,
+        looks: &Looks,
+        life: &impl Life,
+    ) -> Result<usize> {
+        let mut wait = Wait::new(patience, &looks.turn);
+        let nowait = patience.limit == Limit::Now;
+        loop {
+            let turn = self.turn();
+            if nowait && !turn.is_broken() && turn.arrived() + 1 < self.parties() {
+                return Err(missing());
+            }
+            match self.arrive(me, &mut wait, last, looks, life)? {
+                Arrival::Last => return Ok(self.parties() - 1),
+                Arrival::Waits(..) if nowait => {
+                    return Err(Error::Internal("it waits, and must not".into()));
+                }
+                Arrival::Waits(index, generation) => {
+                    let waiter = Waiter {
+                        me,
+                        index,
+                        generation,
+                    };
+                    return self.stay(&waiter, wait, looks, life);
+                }
+                Arrival::NoRoom(turn) => {
+                    // Who holds the others may be dead, and nobody but us there to find out.
+                    self.watch(me, 0, turn.generation(), 0, life)?;
+                    self.doze(&mut wait, turn)?;
+                }
+            }
+        }
+    }
+
+    /// Takes the lock, as long as our patience lasts; returns whether its last owner died.
+    fn enter(self, me: Id, wait: &mut Wait<'_>, looks: &Looks, life: &impl Life) -> Result<bool> {
+        let lock = &self.words.lock;
+        if lock.try_acquire(me) {
+            return Ok(false);
+        }
+        wait.look();
+        let entered = lock.acquire(me, wait.rest(), &looks.lock, life);
+        entered.map_err(|error| match error {
+            Error::WouldBlock(_) => Error::WouldBlock("others are just coming or going".into()),
+            Error::Timeout(_) => Error::Timeout("nobody was let in in that time".into()),
+            other => other,
+        })
+    }
+
+    fn exit(self, me: Id) {
+        // It fails where somebody has overwritten the lock: then there is nothing to give back.
+        let _ = self.words.lock.release(me);
+    }
+
+    /// Comes, and waits at most for who is just doing the same.
+    fn arrive(
+        self,
+        me: Id,
+        wait: &mut Wait<'_>,
+        last: Last,
+        looks: &Looks,
+        life: &impl Life,
+    ) -> Result<Arrival> {
+        let died = self.enter(me, wait, looks, life)?;
+        if died {
+            self.mend(me);
+        }
+        let arrived = self.arrive_inside(me, wait, last, life);
+        self.exit(me);
+        let (arrival, over) = arrived?;
+        self.wake(over);
+        Ok(arrival)
+    }
+
+    /// After the death of who had the lock: the turn is broken, so what that one has left half done counts no more.
+    fn mend(self, me: Id) {
+        self.break_off(self.turn().generation(), true);
+        // It fails as `exit` may.
+        let _ = self.words.lock.mark_consistent(me);
+    }
+
+    /// Comes, with the lock; returns also the turn that is over, or one in which nobody slept.
+    fn arrive_inside(
+        self,
+        me: Id,
+        wait: &mut Wait<'_>,
+        last: Last,
+        life: &impl Life,
+    ) -> Result<(Arrival, Turn)> {
+        const NOBODY: Turn = Turn(0);
+        let parties = self.parties();
+        let mut turn = self.turn();
+        if turn.is_broken() {
+            return Err(broken());
+        }
+        let arrived = turn.arrived();
+        if arrived > parties {
+            return Err(Error::Corrupt(
+                format!("{arrived} wait at a barrier of {parties}").into(),
+            ));
+        }
+        if arrived == parties {
+            return Ok((Arrival::NoRoom(turn), NOBODY));
+        }
+        let is_last = arrived + 1 == parties;
+        if !is_last && wait.rest().limit == Limit::Now {
+            return Err(missing());
+        }
+        // 1. A cell. Nobody else takes one now.
+        let Some(index) = self.free_cell(turn) else {
+            return Ok((Arrival::NoRoom(turn), NOBODY));
+        };
+        let cell = &self.cells[index];
+        let generation = turn.generation();
+        cell.seat
+            .store(generation | (arrived as u64 * ARRIVED), Ordering::Relaxed);
+        let holds = is_last && last == Last::Holds;
+        let state = me.bits() | if holds { HOLDING } else { WAITING };
+        // PAIRS barrier.cell: who finds us here finds our seat. From here on we are missed if we die.
+        cell.state.store(state, Ordering::Release);
+        // 2. All go on together, or nobody does: the dead do not.
+        if is_last {
+            match self.find_dead(me, life) {
+                Ok(false) => {}
+                Ok(true) => drop(self.break_off(generation, true)),
+                Err(error) => {
+                    self.leave(index);
+                    return Err(error);
+                }
+            }
+        }
+        // 3. Arrived. Others may break the turn meanwhile, or go to sleep in it: nothing else.
+        loop {
+            if turn.is_broken() {
+                self.leave(index);
+                return Err(broken());
+            }
+            let new = match is_last && !holds {
+                true => turn.next(),
+                false => Turn(turn.0 + ARRIVED),
+            };
+            match self.swap(turn, new) {
+                Ok(()) => break,
+                Err(now) if now.generation() == generation && now.arrived() == arrived => {
+                    turn = now;
+                }
+                Err(_) => {
+                    self.leave(index);
+                    return Err(Error::Corrupt(
+                        "the barrier was changed by somebody without its lock".into(),
+                    ));
+                }
+            }
+        }
+        if !is_last {
+            return Ok((Arrival::Waits(index, generation), NOBODY));
+        }
+        if holds {
+            return Ok((Arrival::Last, NOBODY));
+        }
+        self.words.turns.fetch_add(1, Ordering::Relaxed);
+        self.leave(index);
+        Ok((Arrival::Last, turn))
+    }
+
+    /// Finds a cell that is nobody's: each turn begins where the one before has not been.
+    fn free_cell(self, turn: Turn) -> Option<usize> {
+        let count = self.cells.len();
+        let half = (turn.generation() / GENERATION) as usize % 2 * self.parties();
+        let begin = half + turn.arrived();
+        (0..count).map(|step| (begin + step) % count).find(|&at| {
+            // PAIRS barrier.left: who was here does not look at the seat any more.
+            self.cells[at].state.load(Ordering::Acquire) == 0
+        })
+    }
+
+    /// Gives a cell back that is ours; returns its last state.
+    fn leave(self, index: usize) -> u64 {
+        // PAIRS barrier.left: our last look at the seat comes before whatever the next one stores there.
+        self.cells[index].state.swap(0, Ordering::Release)
+    }
+
+    /// Waits until the turn is over or broken.
+    fn stay(
+        self,
+        waiter: &Waiter,
+        mut wait: Wait<'_>,
+        looks: &Looks,
+        life: &impl Life,
+    ) -> Result<usize> {
+        let Waiter {
+            me,
+            index,
+            generation,
+        } = *waiter;
+        let mut sleeps = 0;
+        loop {
+            let turn = self.turn();
+            if turn.generation() != generation || turn.is_broken() {
+                wait.learn();
+                return self.outcome(waiter, turn);
+            }
+            if wait.spin() {
+                continue;
+            }
+            let mut more = Ok(());
+            // Most are woken from their first sleep by the last to come.
+            if sleeps > 0 {
+                more = self.watch(me, index, generation, sleeps, life);
+            }
+            sleeps += 1;
+            if let Err(error) = more.and_then(|()| self.doze(&mut wait, turn)) {
+                return match error {
+                    Error::Timeout(_) => self.give_up(waiter, error),
+                    other => self.withdraw(waiter, looks, life, other),
+                };
+            }
+        }
+    }
+
+    /// Sleeps while the turn is as it was seen.
+    fn doze(self, wait: &mut Wait<'_>, seen: Turn) -> Result<()> {
+        wait.check("all parties of the barrier")?;
+        let expected = Turn(seen.0 | SLEEPERS);
+        if seen != expected && self.swap(seen, expected).is_err() {
+            return Ok(());
+        }
+        wait.sleep(&self.words.turn, expected.0, Bed::Other)
+            .map(drop)
+    }
+
+    /// Returns what came of our wait, and leaves; `turn` is over or broken.
+    fn outcome(self, waiter: &Waiter, turn: Turn) -> Result<usize> {
+        let cell = &self.cells[waiter.index];
+        let place = (cell.seat.load(Ordering::Relaxed) / ARRIVED) as usize;
+        let state = self.leave(waiter.index);
+        if turn.generation() == waiter.generation || state == waiter.me.bits() | TOLD {
+            return Err(broken());
+        }
+        if place >= self.parties() {
+            return Err(Error::Corrupt(
+                format!("a place {place} among the {} of a barrier", self.parties()).into(),
+            ));
+        }
+        Ok(place)
+    }
+
+    /// Our time is over: so is everybody's, unless it was over before.
+    fn give_up(self, waiter: &Waiter, error: Error) -> Result<usize> {
+        let turn = self.turn();
+        if turn.generation() != waiter.generation || turn.is_broken() {
+            return self.outcome(waiter, turn);
+        }
+        if !self.break_off(waiter.generation, false) {
+            return self.outcome(waiter, self.turn());
+        }
+        self.leave(waiter.index);
+        Err(error)
+    }
+
+    /// Waits no longer, and has the barrier be as if we had not come.
+    fn withdraw(
+        self,
+        waiter: &Waiter,
+        looks: &Looks,
+        life: &impl Life,
+        error: Error,
+    ) -> Result<usize> {
+        let me = waiter.me;
+        match (self.words.lock).acquire(me, Patience::ENDLESS, &looks.lock, life) {
+            Ok(died) => {
+                if died {
+                    self.mend(me);
+                }
+                self.withdraw_inside(waiter);
+                self.exit(me);
+            }
+            // We cannot take ourselves out, and must not be waited for.
+            Err(_) => {
+                self.break_off(waiter.generation, false);
+                self.leave(waiter.index);
+            }
+        }
+        Err(error)
+    }
+
+    fn withdraw_inside(self, waiter: &Waiter) {
+        let Waiter {
+            index, generation, ..
+        } = *waiter;
+        let mut turn = self.turn();
+        // Where all are there they pass, and we have been one of them.
+        let waits = |turn: Turn| {
+            let some = 1..self.parties();
+            turn.generation() == generation && !turn.is_broken() && some.contains(&turn.arrived())
+        };
+        if waits(turn) {
+            // 1. Whoever has the highest place gets ours: the next to come gets that one.
+            let highest = generation | ((turn.arrived() - 1) as u64 * ARRIVED);
+            let ours = self.cells[index].seat.load(Ordering::Relaxed);
+            let other = self.cells.iter().enumerate().find(|&(at, cell)| {
+                at != index
+                    && cell.state.load(Ordering::Relaxed) != 0
+                    && cell.seat.load(Ordering::Relaxed) == highest
+            });
+            if let Some((_, other)) = other {
+                other.seat.store(ours, Ordering::Relaxed);
+            }
+        }
+        // 2. One less, before our cell goes: whoever is counted can be found.
+        while waits(turn) {
+            match self.swap(turn, Turn(turn.0 - ARRIVED)) {
+                Ok(()) => break,
+                Err(now) => turn = now,
+            }
+        }
+        self.leave(index);
+    }
+
+    /// Breaks the turn of this generation; false: it was broken before, or is over.
+    fn break_off(self, generation: u64, died: bool) -> bool {
+        let mut turn = self.turn();
+        loop {
+            if turn.generation() != generation || turn.is_broken() {
+                return false;
+            }
+            match self.swap(turn, Turn(turn.0 | BROKEN)) {
+                Ok(()) => break,
+                Err(now) => turn = now,
+            }
+        }
+        self.words.breaks.fetch_add(1, Ordering::Relaxed);
+        if died {
+            self.words.deaths.fetch_add(1, Ordering::Relaxed);
+        }
+        self.wake(turn);
+        true
+    }
+
+    /// Says whether this cell is that of a process that has died in a wait.
+    fn is_deads(self, cell: &Cell, me: Id, life: &impl Life) -> Result<bool> {
+        let seen = cell.state.load(Ordering::Relaxed);
+        let dead = match Id::of(seen) {
+            None => seen != 0,
+            Some(id) if id == me => false,
+            Some(id) => life.is_dead(id)?,
+        };
+        // Whoever has left may have ended since.
+        Ok(dead && cell.state.load(Ordering::Relaxed) == seen)
+    }
+
+    /// Says whether any process has died in a wait.
+    fn find_dead(self, me: Id, life: &impl Life) -> Result<bool> {
+        for cell in self.cells {
+            if self.is_deads(cell, me, life)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks after those whose cells come behind ours, up to the next one that does the same: so each of the dead is
+    /// found by somebody. And after one more, each time another one, because the next one may be stopped. Breaks the
+    /// turn if one is dead.
+    fn watch(
+        self,
+        me: Id,
+        from: usize,
+        generation: u64,
+        round: usize,
+        life: &impl Life,
+    ) -> Result<()> {
+        let count = self.cells.len();
+        let behind = |step: usize| &self.cells[(from + step) % count];
+        let mut dead = self.is_deads(behind(round), me, life)?;
+        for step in 1..count {
+            let cell = behind(step);
+            dead = dead || self.is_deads(cell, me, life)?;
+            // PAIRS barrier.cell
+            let state = cell.state.load(Ordering::Acquire);
+            let watches = state & !Id::BITS == WAITING
+                && cell.seat.load(Ordering::Relaxed) & GENERATIONS == generation;
+            if dead || watches {
+                break;
+            }
+        }
+        if dead {
+            self.break_off(generation, true);
+        }
+        Ok(())
+    }
+
+    /// Lets those pass that `Last::Holds` has held. `NotOwner`: this process holds nobody, or a reset came between.
+    /// `Broken`: they have been told so meanwhile.
+    pub fn pass(self, me: Id) -> Result<()> {
+        let state = me.bits() | HOLDING;
+        // PAIRS barrier.cell
+        let held = |cell: &&Cell| cell.state.load(Ordering::Acquire) == state;
+        let cell = self.cells.iter().find(held).ok_or_else(holds_nobody)?;
+        let generation = cell.seat.load(Ordering::Relaxed) & GENERATIONS;
+        let mut turn = self.turn();
+        let over = loop {
+            if turn.generation() != generation || turn.is_broken() {
+                break None;
+            }
+            match self.swap(turn, turn.next()) {
+                Ok(()) => break Some(turn),
+                Err(now) => turn = now,
+            }
+        };
+        if let Some(over) = over {
+            self.words.turns.fetch_add(1, Ordering::Relaxed);
+            self.wake(over);
+        }
+        // PAIRS barrier.left. Another thread of ours may have been here, or a reset.
+        let _ = cell
+            .state
+            .compare_exchange(state, 0, Ordering::Release, Ordering::Relaxed);
+        over.map(drop).ok_or_else(broken)
+    }
+
+    /// Breaks the barrier: who waits, or comes, is told so, until a reset.
+    pub fn abort(self) {
+        self.break_off(self.turn().generation(), false);
+    }
+
+    /// Has the barrier be as new: who waits is told that it was broken, and cells of the dead are nobody's again.
+    ///
+    /// What the lock says of `life`: then nothing has been done.
+    pub fn reset(self, me: Id, looks: &Looks, life: &impl Life) -> Result<()> {
+        let lock = &self.words.lock;
+        if lock.acquire(me, Patience::ENDLESS, &looks.lock, life)? {
+            // It fails as `exit` may.
+            let _ = lock.mark_consistent(me);
+        }
+        let mut turn = self.turn();
+        let needed = turn.is_broken() || turn.arrived() != 0;
+        if needed {
+            // 1. Nobody comes, passes or goes any more but to leave.
+            self.break_off(turn.generation(), false);
+            turn = self.turn();
+        }
+        for cell in self.cells {
+            let state = cell.state.load(Ordering::Relaxed);
+            let is_of_turn = cell.seat.load(Ordering::Relaxed) & GENERATIONS == turn.generation();
+            // 2. The dead have no cells. Where nobody can be asked, nobody is dead.
+            let new = if self.is_deads(cell, me, life).unwrap_or(false) {
+                0
+            } else if !needed || !is_of_turn {
+                continue;
+            } else {
+                // 3. Whoever has not looked yet finds it here, after the turn is over.
+                match state & !Id::BITS {
+                    WAITING => state & Id::BITS | TOLD,
+                    HOLDING => 0,
+                    _ => continue,
+                }
+            };
+            // It fails where the owner leaves just now. PAIRS barrier.left
+            let _ = cell
+                .state
+                .compare_exchange(state, new, Ordering::AcqRel, Ordering::Relaxed);
+        }
+        if needed {
+            // 4. Over. Others may still go to sleep in it: nothing else.
+            while let Err(now) = self.swap(turn, turn.next()) {
+                if now.generation() != turn.generation() {
+                    break;
+                }
+                turn = now;
+            }
+            self.wake(turn);
+        }
+        self.exit(me);
+        Ok(())
+    }
+
+    /// Returns what is known of it; nobody is asked who lives.
+    pub fn stat(self) -> Stat {
+        let turn = self.turn();
+        let broken = turn.is_broken();
+        let arrived = if broken { 0 } else { turn.arrived() };
+        Stat {
+            waiting: arrived.min(self.parties()) as u32,
+            broken,
+            turns: self.words.turns.load(Ordering::Relaxed),
+            breaks: self.words.breaks.load(Ordering::Relaxed),
+            deaths: self.words.deaths.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cold]
+fn broken() -> Error {
+    Error::Broken("somebody has broken the barrier, or has died waiting at it".into())
+}
+
+#[cold]
+fn missing() -> Error {
+    Error::WouldBlock("other parties of the barrier are missing".into())
+}
+
+#[cold]
+fn holds_nobody() -> Error {
+    Error::NotOwner("this process holds nobody at the barrier, or it was reset meanwhile".into())
+}
+
+#[cfg(all(loom, test))]
+impl View<'_> {
+    /// Comes, and waits, without waiting.
+    pub(super) fn come(self, me: Id, looks: &Looks, life: &impl Life) -> Result<Waiter> {
+        let mut wait = Wait::new(Patience::ENDLESS, &looks.turn);
+        match self.arrive(me, &mut wait, Last::Passes, looks, life)? {
+            Arrival::Waits(index, generation) => Ok(Waiter {
+                me,
+                index,
+                generation,
+            }),
+            _ => Err(missing()),
+        }
+    }
+
+    /// Waits no longer.
+    pub(super) fn go(self, waiter: &Waiter, looks: &Looks, life: &impl Life) {
+        let _ = self.withdraw(waiter, looks, life, missing());
+    }
+
+    /// Returns what sleepers sleep on.
+    pub(super) fn word(&self) -> &AtomicU64 {
+        &self.words.turn
+    }
+
+    /// Says whether no cell is anybody's.
+    pub(super) fn is_empty(self) -> bool {
+        let mut cells = self.cells.iter();
+        cells.all(|cell| cell.state.load(Ordering::Relaxed) == 0)
+    }
+}

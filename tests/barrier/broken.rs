@@ -1,0 +1,183 @@
+//! What breaks a barrier, and what makes it whole; who goes without breaking it.
+
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::{LONG, await_waiting, one_to_be_told, unnamed, use_once, wait, within};
+use shmkit::barrier::{Last, Limit, Patience};
+use shmkit::capi::interrupt::shmkit_set_interrupt;
+use std::ffi::c_void;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+#[test]
+fn abort_tells_who_waits_and_who_comes_until_a_reset() {
+    alone(|| {
+        let barrier = unnamed(3);
+        let told = [0, 1].map(|others| one_to_be_told(&barrier, others));
+        barrier.abort();
+        told.into_iter().for_each(|child| child.succeed());
+        for _ in 0..3 {
+            refused!(Broken, wait(&barrier));
+            refused!(Broken, barrier.wait(Patience::NONE, Last::Passes));
+        }
+        let stat = barrier.stat();
+        assert_eq!((stat.broken, stat.waiting), (true, 0));
+        assert_eq!((stat.turns, stat.breaks, stat.deaths), (0, 1, 0));
+        // Broken is broken.
+        barrier.abort();
+        assert_eq!(barrier.stat().breaks, 1);
+        barrier.reset().unwrap();
+        assert!(!barrier.stat().broken);
+        use_once(&barrier);
+    });
+}
+
+#[test]
+fn reset_tells_who_waits_and_nobody_who_comes_later() {
+    alone(|| {
+        let barrier = unnamed(3);
+        for round in 1..=20 {
+            let told = [0, 1].map(|others| one_to_be_told(&barrier, others));
+            barrier.reset().unwrap();
+            // Those who are told may not have left yet.
+            use_once(&barrier);
+            told.into_iter().for_each(|child| child.succeed());
+            let stat = barrier.stat();
+            assert_eq!((stat.turns, stat.breaks, stat.deaths), (round, round, 0));
+        }
+        // Where nobody waits there is nothing to tell.
+        barrier.reset().unwrap();
+        assert_eq!(barrier.stat().breaks, 20);
+        use_once(&barrier);
+    });
+}
+
+#[test]
+fn who_is_told_late_is_told() {
+    alone(|| {
+        let barrier = unnamed(2);
+        let told = one_to_be_told(&barrier, 0);
+        let stop = |signal| nix::sys::signal::kill(told.pid(), signal).unwrap();
+        stop(nix::sys::signal::Signal::SIGSTOP);
+        let stat = format!("/proc/{}/stat", told.pid());
+        wait_until(|| std::fs::read_to_string(&stat).unwrap().contains(") T "));
+        barrier.reset().unwrap();
+        for _ in 0..5 {
+            use_once(&barrier);
+        }
+        stop(nix::sys::signal::Signal::SIGCONT);
+        told.succeed();
+        use_once(&barrier);
+    });
+}
+
+#[test]
+fn who_is_out_of_time_breaks_it() {
+    alone(|| {
+        let barrier = unnamed(3);
+        let told = one_to_be_told(&barrier, 0);
+        refused!(Timeout, barrier.wait(within(1), Last::Passes));
+        refused!(Broken, wait(&barrier));
+        told.succeed();
+        let stat = barrier.stat();
+        assert_eq!((stat.broken, stat.breaks, stat.deaths), (true, 1, 0));
+        barrier.reset().unwrap();
+        let begin = std::time::Instant::now();
+        refused!(Timeout, barrier.wait(within(30_000_000), Last::Passes));
+        assert!(begin.elapsed().as_millis() >= 30);
+        barrier.reset().unwrap();
+        use_once(&barrier);
+    });
+}
+
+#[test]
+fn times_without_end_are_times() {
+    alone(|| {
+        let barrier = unnamed(2);
+        for time in [1 << 53, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
+            let other = fork(|| assert_eq!(barrier.wait(within(time), Last::Passes), Ok(0)));
+            await_waiting(&barrier, 1);
+            assert_eq!(barrier.wait(within(time), Last::Passes), Ok(1));
+            other.succeed();
+        }
+    });
+}
+
+/// What the hook shares with the test: how often it was called, and from which call on it ends what asks; 0: never.
+extern "C" fn hook(answer: *mut c_void) -> i32 {
+    // SAFETY: `install` was given two words that live as long as the process.
+    let words = unsafe { std::slice::from_raw_parts(answer.cast::<AtomicU64>(), 2) };
+    let (call, last) = (words[0].fetch_add(1, Relaxed) + 1, words[1].load(Relaxed));
+    i32::from(last != 0 && call >= last)
+}
+
+fn install(answer: &'static [AtomicU64]) {
+    assert!(answer.len() >= 2);
+    // SAFETY: the hook may be called from any thread, and its words live as long as the process.
+    let status = unsafe { shmkit_set_interrupt(Some(hook), answer.as_ptr().cast_mut().cast()) };
+    assert_eq!(status, 0);
+}
+
+const UNTIL_INTERRUPTED: Patience = Patience {
+    limit: Limit::Forever,
+    interruptible: true,
+};
+
+#[test]
+fn who_is_interrupted_is_as_if_it_had_not_come() {
+    alone(|| {
+        let barrier = unnamed(4);
+        let (words, places) = (shared_words(2), shared_words(1));
+        // The first place becomes free, then whoever comes next must not get one that somebody has.
+        let quitter = fork(|| {
+            install(words);
+            refused!(Interrupted, barrier.wait(UNTIL_INTERRUPTED, Last::Passes));
+        });
+        await_waiting(&barrier, 1);
+        let come = || {
+            let place = barrier.wait(LONG, Last::Passes).unwrap();
+            places[0].fetch_add(1 << (8 * place), Relaxed);
+        };
+        let mut others = Vec::new();
+        for count in 2..=3 {
+            others.push(fork(come));
+            await_waiting(&barrier, count);
+        }
+        words[1].store(1, Relaxed);
+        quitter.succeed();
+        assert_eq!(barrier.stat().waiting, 2);
+        assert!(!barrier.stat().broken);
+        others.push(fork(come));
+        await_waiting(&barrier, 3);
+        come();
+        others.into_iter().for_each(|child| child.succeed());
+        assert_eq!(places[0].load(Relaxed), 0x01_01_01_01);
+        let stat = barrier.stat();
+        assert_eq!((stat.turns, stat.breaks), (1, 0));
+        use_once(&barrier);
+    });
+}
+
+#[test]
+fn signals_alone_end_nothing() {
+    alone(|| {
+        let barrier = unnamed(2);
+        let (words, ready) = (shared_words(2), shared_words(1));
+        extern "C" fn nothing(_: i32) {}
+        let other = fork(|| {
+            let handler = nix::sys::signal::SigHandler::Handler(nothing);
+            // SAFETY: a handler that does nothing.
+            unsafe { nix::sys::signal::signal(nix::sys::signal::SIGUSR1, handler) }.unwrap();
+            install(words);
+            ready[0].store(1, Relaxed);
+            assert_eq!(wait(&barrier), Ok(0));
+            assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
+        });
+        await_waiting(&barrier, 1);
+        for _ in 0..30 {
+            nix::sys::signal::kill(other.pid(), nix::sys::signal::SIGUSR1).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert_eq!(wait(&barrier), Ok(1));
+        other.succeed();
+    });
+}

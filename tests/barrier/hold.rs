@@ -1,0 +1,134 @@
+//! The last to come holds the others, does something by itself, and lets them pass.
+
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::{LONG, await_waiting, one_to_be_told, stay, unnamed, use_once, wait, within};
+use shmkit::barrier::{Last, Patience};
+use std::sync::atomic::Ordering::Relaxed;
+
+#[test]
+fn what_the_last_one_does_is_seen_by_all() {
+    alone(|| {
+        const TURNS: u64 = 500;
+        let barrier = unnamed(3);
+        let words = shared_words(1);
+        let run = || {
+            for turn in 0..TURNS {
+                let place = barrier.wait(LONG, Last::Holds).unwrap();
+                if place == 2 {
+                    assert_eq!(words[0].load(Relaxed), turn);
+                    words[0].store(turn + 1, Relaxed);
+                    barrier.pass().unwrap();
+                }
+                assert_eq!(words[0].load(Relaxed), turn + 1);
+                // Nobody is held here, so that nobody changes it before all have looked.
+                wait(&barrier).unwrap();
+            }
+        };
+        let others = [fork(run), fork(run)];
+        run();
+        others.into_iter().for_each(|other| other.succeed());
+        assert_eq!(barrier.stat().turns, 2 * TURNS);
+    });
+}
+
+#[test]
+fn all_wait_until_it_lets_them_pass() {
+    alone(|| {
+        let barrier = unnamed(2);
+        let other = fork(|| assert_eq!(wait(&barrier), Ok(0)));
+        await_waiting(&barrier, 1);
+        assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(1));
+        assert_eq!(barrier.stat().waiting, 2);
+        assert_eq!(barrier.stat().turns, 0);
+        // Who comes now belongs to the next turn, and may not get in.
+        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
+        fork(|| {
+            drop(refused!(
+                Timeout,
+                barrier.wait(within(5_000_000), Last::Passes)
+            ))
+        })
+        .succeed();
+        assert!(!barrier.stat().broken);
+        let next = fork(|| assert_eq!(wait(&barrier), Ok(0)));
+        // Another process holds nobody.
+        fork(|| drop(refused!(NotOwner, barrier.pass()))).succeed();
+        barrier.pass().unwrap();
+        other.succeed();
+        refused!(NotOwner, barrier.pass());
+        await_waiting(&barrier, 1);
+        assert_eq!(wait(&barrier), Ok(1));
+        next.succeed();
+    });
+}
+
+#[test]
+fn one_that_is_alone_holds_itself() {
+    let barrier = unnamed(1);
+    for _ in 0..100 {
+        assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(0));
+        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Holds));
+        barrier.pass().unwrap();
+    }
+    refused!(NotOwner, barrier.pass());
+}
+
+#[test]
+fn who_is_held_is_told_of_an_abort_a_reset_and_a_time_that_is_over() {
+    alone(|| {
+        let barrier = unnamed(2);
+        for way in 0..4 {
+            let told = one_to_be_told(&barrier, 0);
+            assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(1));
+            match way {
+                0 => barrier.abort(),
+                1 => fork(|| barrier.abort()).succeed(),
+                2 => barrier.reset().unwrap(),
+                _ => fork(|| barrier.reset().unwrap()).succeed(),
+            }
+            told.succeed();
+            if way < 2 {
+                refused!(Broken, barrier.pass());
+                barrier.reset().unwrap();
+            } else {
+                refused!(NotOwner, barrier.pass());
+            }
+            use_once(&barrier);
+        }
+        let short = fork(|| {
+            refused!(Timeout, barrier.wait(within(20_000_000), Last::Passes));
+        });
+        await_waiting(&barrier, 1);
+        assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(1));
+        short.succeed();
+        refused!(Broken, barrier.pass());
+        barrier.reset().unwrap();
+        use_once(&barrier);
+    });
+}
+
+#[test]
+fn who_dies_holding_the_others_breaks_it() {
+    alone(|| {
+        for parties in [1, 2, 4] {
+            let barrier = unnamed(parties);
+            let told: Vec<_> = (1..parties)
+                .map(|number| one_to_be_told(&barrier, number - 1))
+                .collect();
+            let words = shared_words(1);
+            let holder = fork(|| {
+                let place = barrier.wait(LONG, Last::Holds);
+                assert_eq!(place, Ok(parties - 1));
+                words[0].store(1, Relaxed);
+                stay();
+            });
+            wait_until(|| words[0].load(Relaxed) == 1);
+            let late = fork(|| drop(refused!(Broken, wait(&barrier))));
+            holder.kill();
+            told.into_iter().for_each(|child| child.succeed());
+            late.succeed();
+            barrier.reset().unwrap();
+            use_once(&barrier);
+        }
+    });
+}

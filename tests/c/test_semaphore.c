@@ -1,0 +1,495 @@
+/* Semaphores, as C has them: permits, whose they are, waits, deaths, signal handlers, and every bad input. */
+#include "check.h"
+#include "holder.h"
+
+#include <pthread.h>
+
+typedef shmkit_semaphore SEMAPHORE;
+
+static const shmkit_semaphore_options PLAIN = {.struct_size = sizeof(shmkit_semaphore_options), .value = 1};
+
+static shmkit_semaphore_options with(uint64_t value, uint32_t flags)
+{
+    shmkit_semaphore_options options = PLAIN;
+    options.value = value;
+    options.flags = flags;
+    return options;
+}
+
+static SEMAPHORE *unnamed(uint64_t value, uint32_t flags)
+{
+    shmkit_semaphore_options options = with(value, flags);
+    SEMAPHORE *semaphore = NULL;
+    STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &options, &semaphore));
+    return semaphore;
+}
+
+static shmkit_segment *full(const char *name, uint64_t size)
+{
+    shmkit_segment_options options = {.struct_size = sizeof options, .flags = SHMKIT_SEGMENT_FULL};
+    shmkit_segment *segment = NULL;
+    STATUS(SHMKIT_OK, shmkit_segment_create(name, size, &options, &segment));
+    return segment;
+}
+
+static shmkit_semaphore_info told(const SEMAPHORE *semaphore)
+{
+    shmkit_semaphore_info info = {.struct_size = sizeof info};
+    STATUS(SHMKIT_OK, shmkit_semaphore_stat(semaphore, &info));
+    CHECK(info.struct_size == sizeof info && info.reserved == 0);
+    return info;
+}
+
+static uint64_t value(const SEMAPHORE *semaphore)
+{
+    uint64_t out = UINT64_MAX;
+    STATUS(SHMKIT_OK, shmkit_semaphore_value(semaphore, &out));
+    return out;
+}
+
+static uint64_t held(const SEMAPHORE *semaphore)
+{
+    uint64_t out = UINT64_MAX;
+    STATUS(SHMKIT_OK, shmkit_semaphore_held(semaphore, &out));
+    return out;
+}
+
+static void take(void *semaphore)
+{
+    STATUS(SHMKIT_OK, shmkit_semaphore_acquire(semaphore, 1, SHMKIT_FOREVER, 0));
+}
+
+static void give(void *semaphore)
+{
+    STATUS(SHMKIT_OK, shmkit_semaphore_release(semaphore, 1));
+}
+
+static void take_two(void *semaphore)
+{
+    STATUS(SHMKIT_OK, shmkit_semaphore_acquire(semaphore, 2, SHMKIT_FOREVER, 0));
+}
+
+static shmkit_status attempt(SEMAPHORE *semaphore, uint32_t n)
+{
+    return shmkit_semaphore_acquire(semaphore, n, SHMKIT_NOWAIT, 0);
+}
+
+static void done(SEMAPHORE *semaphore)
+{
+    STATUS(SHMKIT_OK, shmkit_semaphore_close(semaphore));
+}
+
+static void test_permits(void)
+{
+    shmkit_semaphore_options options = with(2, 0);
+    SEMAPHORE *semaphore = NULL;
+    uint64_t out = 7;
+    options.maximum = 3;
+    STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &options, &semaphore));
+    take_two(semaphore);
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(semaphore, 1));
+    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_semaphore_acquire(semaphore, 1, 2000000, 0));
+    STATUS(SHMKIT_OK, shmkit_semaphore_release(semaphore, 3));
+    STATUS(SHMKIT_ERR_OVERFLOW, shmkit_semaphore_release(semaphore, 1));
+    STATUS(SHMKIT_ERR_OVERFLOW, shmkit_semaphore_release(semaphore, UINT32_MAX));
+    STATUS(SHMKIT_OK, attempt(semaphore, 2));
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(semaphore, 2));
+    /* None but what could ever be had. */
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_acquire(semaphore, 0, SHMKIT_FOREVER, 0));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_acquire(semaphore, 4, SHMKIT_FOREVER, 0));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_release(semaphore, 0));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_acquire(semaphore, 1, -2, 0));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_acquire(semaphore, 1, SHMKIT_NOWAIT, 2));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_held(semaphore, &out));
+    CHECK(value(semaphore) == 1 && told(semaphore).maximum == 3 && out == 7);
+    CHECK(told(semaphore).flags == 0 && told(semaphore).processes == 0 && told(semaphore).holders == 0);
+    done(semaphore);
+    /* NULL options: none at first, for signalling. */
+    STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, NULL, &semaphore));
+    CHECK(value(semaphore) == 0 && told(semaphore).maximum == 2147483647);
+    CHECK(check_fork(give, semaphore) == 0);
+    take(semaphore);
+    done(semaphore);
+}
+
+static void release_as_stranger(void *semaphore)
+{
+    CHECK(held(semaphore) == 0);
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_semaphore_release(semaphore, 1));
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(semaphore, 1));
+}
+
+static void *release_elsewhere(void *semaphore)
+{
+    give(semaphore);
+    return NULL;
+}
+
+static void test_undo(void)
+{
+    SEMAPHORE *two = unnamed(2, SHMKIT_SEMAPHORE_UNDO);
+    pthread_t thread;
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_semaphore_release(two, 1));
+    take_two(two);
+    CHECK(held(two) == 2 && value(two) == 0);
+    CHECK(check_fork(release_as_stranger, two) == 0);
+    CHECK(pthread_create(&thread, NULL, release_elsewhere, two) == 0 && pthread_join(thread, NULL) == 0);
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_semaphore_release(two, 2));
+    give(two);
+    /* What ends holding gives back: by exit, and by a kill. */
+    CHECK(check_fork(take_two, two) == 0);
+    take_two(two);
+    STATUS(SHMKIT_OK, shmkit_semaphore_release(two, 2));
+    struct holder owner = holder_start(take_two, give, two);
+    CHECK(told(two).holders == 1 && told(two).flags == SHMKIT_SEMAPHORE_UNDO && told(two).processes == 128);
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(two, 1));
+    holder_kill(owner);
+    take_two(two);
+    CHECK(told(two).recoveries == 2 && held(two) == 2);
+    done(two);
+}
+
+static void test_cells(void)
+{
+    shmkit_semaphore_options options = with(3, SHMKIT_SEMAPHORE_UNDO);
+    SEMAPHORE *pool = NULL;
+    options.processes = 1;
+    STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &options, &pool));
+    struct holder owner = holder_start(take, give, pool);
+    STATUS(SHMKIT_ERR_PARTICIPANTS, attempt(pool, 1));
+    holder_kill(owner);
+    STATUS(SHMKIT_OK, attempt(pool, 3));
+    done(pool);
+    pool = unnamed(70000, SHMKIT_SEMAPHORE_UNDO);
+    STATUS(SHMKIT_ERR_OVERFLOW, attempt(pool, 65536));
+    CHECK(value(pool) == 70000);
+    done(pool);
+}
+
+static void test_waits(void)
+{
+    SEMAPHORE *semaphore = unnamed(0, 0);
+    struct holder waiters[3];
+    for (size_t at = 0; at < 3; at++)
+        waiters[at] = holder_run(take, semaphore);
+    usleep(20000);
+    STATUS(SHMKIT_OK, shmkit_semaphore_release(semaphore, 3));
+    for (size_t at = 0; at < 3; at++)
+        CHECK(holder_end(waiters[at]) == 0);
+    CHECK(value(semaphore) == 0);
+    done(semaphore);
+}
+
+static int32_t third_time(void *calls)
+{
+    return ++*(int *)calls == 3;
+}
+
+static void ends_at_the_third_call(void *semaphore)
+{
+    int calls = 0;
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(third_time, &calls));
+    STATUS(SHMKIT_ERR_INTERRUPTED, shmkit_semaphore_acquire(semaphore, 1, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE));
+    CHECK(calls == 3);
+}
+
+/* What the handler below gives permits to. */
+static SEMAPHORE *signalled;
+static volatile sig_atomic_t refused;
+
+static void give_in_handler(int number)
+{
+    (void)number;
+    refused += shmkit_semaphore_release(signalled, 1) != SHMKIT_OK;
+}
+
+/* A signal comes in the middle of everything that this process does with the semaphore, the heap included. */
+static void test_signal_handler(void)
+{
+    struct sigaction action = {.sa_handler = give_in_handler, .sa_flags = SA_RESTART};
+    enum { SIGNALS = 2000 };
+    signalled = unnamed(0, 0);
+    CHECK(sigaction(SIGUSR2, &action, NULL) == 0);
+    pid_t parent = getpid(), child = fork();
+    if (child == 0) {
+        for (int at = 0; at < SIGNALS; at++) {
+            kill(parent, SIGUSR2);
+            /* Each is to be taken before the next: signals that are pending are one. */
+            while (shmkit_semaphore_acquire(signalled, 1, SHMKIT_NOWAIT, 0) != SHMKIT_OK)
+                usleep(10);
+        }
+        _exit(0);
+    }
+    int status = -1;
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        SEMAPHORE *other = unnamed(1, 0);
+        take(other);
+        give(other);
+        done(other);
+        /* Fails, so that a text is made and freed. */
+        shmkit_semaphore_release(NULL, 1);
+    }
+    CHECK(status == 0 && refused == 0 && value(signalled) == 0);
+    CHECK(signal(SIGUSR2, SIG_DFL) != SIG_ERR);
+    done(signalled);
+}
+
+static void hold_and_close(void *argument)
+{
+    SEMAPHORE *semaphore = NULL;
+    (void)argument;
+    STATUS(SHMKIT_OK, shmkit_semaphore_open("closed", NULL, &semaphore));
+    take(semaphore);
+    done(semaphore);
+}
+
+static void nothing(void *unused)
+{
+    (void)unused;
+}
+
+static void test_closed_while_held(void)
+{
+    shmkit_semaphore_options options = with(1, SHMKIT_SEMAPHORE_UNDO);
+    SEMAPHORE *semaphore = NULL;
+    STATUS(SHMKIT_OK, shmkit_semaphore_create("closed", &options, &semaphore));
+    done(semaphore);
+    struct holder closer = holder_start(hold_and_close, nothing, NULL);
+    STATUS(SHMKIT_OK, shmkit_semaphore_open("closed", NULL, &semaphore));
+    STATUS(SHMKIT_OK, attempt(semaphore, 1));
+    holder_leave(closer);
+    STATUS(SHMKIT_OK, shmkit_semaphore_unlink(semaphore));
+    done(semaphore);
+}
+
+static void open_and_take(void *name)
+{
+    SEMAPHORE *semaphore = NULL;
+    STATUS(SHMKIT_OK, shmkit_semaphore_open(name, NULL, &semaphore));
+    take(semaphore);
+}
+
+static void test_named(void)
+{
+    shmkit_semaphore_options options = with(2, 0), other = with(2, SHMKIT_SEMAPHORE_UNDO);
+    SEMAPHORE *semaphore = NULL, *same = NULL, *none = NULL;
+    char name[] = "semaphore";
+    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_semaphore_open(name, NULL, &none));
+    STATUS(SHMKIT_OK, shmkit_semaphore_open_or_create(name, &options, &semaphore));
+    STATUS(SHMKIT_ERR_EXISTS, shmkit_semaphore_create(name, &options, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open_or_create(name, &other, &none));
+    other = options;
+    other.maximum = 5;
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open_or_create(name, &other, &none));
+    other = options;
+    other.value = 1;
+    STATUS(SHMKIT_OK, shmkit_semaphore_open_or_create(name, &other, &same));
+    CHECK(check_fork(open_and_take, name) == 0);
+    CHECK(value(same) == 1 && none == NULL);
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open(NULL, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open_or_create(NULL, NULL, &none));
+    shmkit_segment *segment = NULL;
+    const char *text = NULL;
+    STATUS(SHMKIT_OK, shmkit_semaphore_segment(same, &segment));
+    STATUS(SHMKIT_OK, shmkit_segment_name(segment, &text));
+    CHECK(text && strcmp(text, name) == 0);
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+    shmkit_lock *lock = NULL;
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open(name, NULL, &lock));
+    STATUS(SHMKIT_OK, shmkit_semaphore_unlink(same));
+    done(same);
+    done(semaphore);
+}
+
+static void test_placed(void)
+{
+    shmkit_semaphore_options options = with(2, SHMKIT_SEMAPHORE_UNDO);
+    shmkit_segment *segment = full(NULL, 4096);
+    SEMAPHORE *semaphore = NULL, *same = NULL, *none = NULL;
+    uint64_t size = 0, offset = 7;
+    int32_t fd = -7;
+    options.processes = 2;
+    STATUS(SHMKIT_OK, shmkit_semaphore_size(NULL, &size));
+    CHECK(size == 128);
+    STATUS(SHMKIT_OK, shmkit_semaphore_size(&options, &size));
+    CHECK(size == 128 + 2 * 64);
+    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_semaphore_open_at(segment, 64, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create_at(segment, 32, &options, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create_at(segment, 4096 - size + 64, &options, &none));
+    STATUS(SHMKIT_OK, shmkit_semaphore_create_at(segment, 64, &options, &semaphore));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create_at(segment, 64, NULL, &none));
+    options.flags |= SHMKIT_SEMAPHORE_EXCLUSIVE;
+    STATUS(SHMKIT_ERR_EXISTS, shmkit_semaphore_create_at(segment, 64, &options, &none));
+    STATUS(SHMKIT_OK, shmkit_semaphore_open_at(segment, 64, NULL, &same));
+    take_two(same);
+    CHECK(held(semaphore) == 2 && told(same).offset == 64 && told(same).processes == 2);
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_fd(same, &fd, &offset));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_unlink(same));
+    shmkit_lock *lock = NULL;
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_create_at(segment, 64, NULL, &lock));
+    CHECK(fd == -7 && offset == 7 && none == NULL);
+    /* It keeps the segment. */
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+    STATUS(SHMKIT_OK, shmkit_semaphore_release(semaphore, 2));
+    done(same);
+    done(semaphore);
+}
+
+static void open_through_proc(void *argument)
+{
+    char path[64];
+    int32_t fd = -1;
+    uint64_t offset = 7;
+    SEMAPHORE *opened = NULL;
+    STATUS(SHMKIT_OK, shmkit_semaphore_fd(argument, &fd, &offset));
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", getppid(), fd);
+    int own = open(path, O_RDWR | O_CLOEXEC);
+    STATUS(SHMKIT_OK, shmkit_semaphore_open_fd(own, offset, NULL, &opened));
+    close(own);
+    take(opened);
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(opened, 1));
+}
+
+static void test_handed_over(void)
+{
+    SEMAPHORE *one = unnamed(1, 0), *other = unnamed(1, SHMKIT_SEMAPHORE_UNDO), *none = NULL;
+    CHECK(check_fork(open_through_proc, one) == 0);
+    CHECK(value(one) == 0);
+    CHECK(check_fork(open_through_proc, other) == 0);
+    take(other);
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open_fd(-1, 0, NULL, &none));
+    CHECK(none == NULL);
+    done(one);
+    done(other);
+}
+
+static void test_options(void)
+{
+    SEMAPHORE *none = NULL;
+    shmkit_semaphore_options bad[] = {
+        with(2147483648u, 0),
+        with(UINT64_MAX, 0),
+        with(0, SHMKIT_SEMAPHORE_UNDO),
+        with(1, 1),
+        with(1, 1u << 31),
+        {.struct_size = sizeof *bad, .value = 3, .maximum = 2},
+        {.struct_size = sizeof *bad, .maximum = 2147483648u},
+        {.struct_size = sizeof *bad, .value = 1, .maximum = 2, .flags = SHMKIT_SEMAPHORE_UNDO},
+        {.struct_size = sizeof *bad, .value = 1, .processes = 1},
+        {.struct_size = sizeof *bad, .value = 1, .processes = 4097, .flags = SHMKIT_SEMAPHORE_UNDO},
+        {.struct_size = sizeof *bad, .value = 1, .reserved = 1},
+        {.struct_size = sizeof *bad, .mode = 01000},
+        {.struct_size = sizeof *bad - 1},
+        {.struct_size = 0},
+    };
+    for (size_t at = 0; at < sizeof bad / sizeof *bad; at++) {
+        STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create(NULL, &bad[at], &none));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create("bad", &bad[at], &none));
+    }
+    CHECK(none == NULL);
+    shmkit_semaphore_options most = with(2147483647, SHMKIT_SEMAPHORE_TRUST);
+    STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &most, &none));
+    STATUS(SHMKIT_ERR_OVERFLOW, shmkit_semaphore_release(none, 1));
+    STATUS(SHMKIT_OK, attempt(none, 2147483647));
+    done(none);
+}
+
+/* Calls the function of this number with a handle; outputs are looked at afterwards. */
+static const size_t FUNCTIONS = 8;
+
+static shmkit_status call(size_t function, SEMAPHORE *handle)
+{
+    int32_t fd = -7;
+    uint64_t out = 7;
+    shmkit_segment *segment = NULL;
+    shmkit_semaphore_info info = {.struct_size = sizeof info};
+    shmkit_status status = SHMKIT_OK;
+    switch (function) {
+    case 0: status = shmkit_semaphore_acquire(handle, 1, SHMKIT_NOWAIT, 0); break;
+    case 1: status = shmkit_semaphore_release(handle, 1); break;
+    case 2: status = shmkit_semaphore_value(handle, &out); break;
+    case 3: status = shmkit_semaphore_held(handle, &out); break;
+    case 4: status = shmkit_semaphore_stat(handle, &info); break;
+    case 5: status = shmkit_semaphore_fd(handle, &fd, &out); break;
+    case 6: status = shmkit_semaphore_segment(handle, &segment); break;
+    default: status = shmkit_semaphore_unlink(handle); break;
+    }
+    CHECK(fd == -7 && out == 7 && segment == NULL && info.maximum == 0);
+    return status;
+}
+
+static void test_bad_handles(void)
+{
+    SEMAPHORE *semaphore = unnamed(1, SHMKIT_SEMAPHORE_UNDO);
+    shmkit_segment *segment = full(NULL, 4096);
+    for (size_t function = 0; function < FUNCTIONS; function++) {
+        STATUS(SHMKIT_ERR_INVALID, call(function, NULL));
+        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (SEMAPHORE *)segment));
+    }
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_close(NULL));
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_semaphore_close((SEMAPHORE *)segment));
+    done(semaphore);
+    for (size_t function = 0; function < FUNCTIONS; function++)
+        STATUS(SHMKIT_ERR_CLOSED, call(function, semaphore));
+    STATUS(SHMKIT_ERR_CLOSED, shmkit_semaphore_close(semaphore));
+    semaphore = unnamed(1, 0);
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_value(semaphore, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_held(semaphore, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_stat(semaphore, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_fd(semaphore, NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_segment(semaphore, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create(NULL, NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create_at(NULL, 0, NULL, &semaphore));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open_at(NULL, 0, NULL, &semaphore));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_size(NULL, NULL));
+    done(semaphore);
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+}
+
+/* Bytes that somebody has written over. */
+static void test_hostile(void)
+{
+    shmkit_segment *segment = full(NULL, 4096);
+    SEMAPHORE *semaphore = NULL, *none = NULL;
+    void *data = NULL;
+    uint64_t out = 7;
+    shmkit_semaphore_options options = with(1, 0);
+    options.maximum = 2;
+    STATUS(SHMKIT_OK, shmkit_semaphore_create_at(segment, 0, &options, &semaphore));
+    STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
+    uint64_t *words = data;
+    words[8] = 3ull << 32;
+    STATUS(SHMKIT_ERR_CORRUPT, shmkit_semaphore_value(semaphore, &out));
+    STATUS(SHMKIT_ERR_CORRUPT, shmkit_semaphore_release(semaphore, 1));
+    shmkit_semaphore_info info = {.struct_size = sizeof info};
+    STATUS(SHMKIT_ERR_CORRUPT, shmkit_semaphore_stat(semaphore, &info));
+    words[9] = 0;
+    STATUS(SHMKIT_ERR_CORRUPT, shmkit_semaphore_open_at(segment, 0, NULL, &none));
+    CHECK(out == 7 && none == NULL);
+    done(semaphore);
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+}
+
+static void tests(void)
+{
+    test_permits();
+    test_undo();
+    test_cells();
+    test_waits();
+    SEMAPHORE *none = unnamed(0, 0);
+    CHECK(check_fork(ends_at_the_third_call, none) == 0);
+    done(none);
+    test_signal_handler();
+    test_closed_while_held();
+    test_named();
+    test_placed();
+    test_handed_over();
+    test_options();
+    test_bad_handles();
+    test_hostile();
+}
+
+int main(void)
+{
+    return check_main(tests);
+}

@@ -1,0 +1,556 @@
+"""Barriers: who passes and who is told, and where they stand. Other processes: test_barrier_processes.py."""
+
+import gc
+import math
+import os
+import pickle
+import struct
+import threading
+import time
+import weakref
+from contextlib import closing
+from threading import BrokenBarrierError
+
+import pytest
+import shmkit
+from child import wait_until
+from conftest import refused
+from shmkit import Barrier, BarrierInfo, Lock, SharedMemory
+
+INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS, PERMISSION, UNTRUSTED = range(-1, -8, -1)
+TIMEOUT, NOT_OWNER, BROKEN, CORRUPT = -10, -13, -15, -21
+PLACES = ["unnamed", "named", "placed"]
+
+
+@pytest.fixture
+def make_barrier(make):
+    """Return a function that makes a barrier in a place."""
+
+    def make_barrier(place="unnamed", parties=2, action=None, timeout=None):
+        return make(lambda name, **how: Barrier(parties, action, timeout, name=name, **how), place)
+
+    return make_barrier
+
+
+@pytest.fixture(params=PLACES)
+def barrier(request, make_barrier):
+    """Return a barrier for two in each place."""
+    return make_barrier(request.param)
+
+
+def say_wait(barrier, child, timeout=None):
+    """Say the place that wait() returns, or the status of its error."""
+    try:
+        child.say(barrier.wait(timeout))
+    except BrokenBarrierError as error:
+        child.say(error.status)
+
+
+def waiting(barrier, fork, timeout=None):
+    """Return a child that waits, and then says what has come of it."""
+    before = barrier.n_waiting
+    child = fork(lambda child: say_wait(barrier, child, timeout))
+    wait_until(lambda: barrier.n_waiting > before)
+    return child
+
+
+# --- wait -------------------------------------------------------------------------------------------------------------
+
+
+def test_turn_after_turn(barrier, fork):
+    def work(child):
+        for turn in range(1000):
+            assert barrier.wait() + 2 * turn >= 2 * turn
+        child.say(barrier.parties)
+
+    child = fork(work)
+    places = [barrier.wait() for _ in range(1000)]
+    assert set(places) <= {0, 1}
+    assert child.said() == 2
+    child.end()
+    assert barrier.stat() == (2, 0, False, 1000, 0, 0)
+
+
+def test_the_places_are_all_there_are(make_barrier, fork):
+    barrier = make_barrier(parties=4)
+    for _ in range(20):
+        children = [waiting(barrier, fork) for _ in range(3)]
+        places = [barrier.wait()] + [child.said() for child in children]
+        assert sorted(places) == [0, 1, 2, 3]
+        assert places[0] == 3  # the last to come
+        for child in children:
+            child.end()
+
+
+def test_threads_are_parties(make_barrier):
+    barrier, came, places = make_barrier(parties=5), [0] * 5, []
+
+    def work(number):
+        for turn in range(1, 101):
+            came[number] = turn
+            places.append(barrier.wait())
+            assert min(came) >= turn
+            barrier.wait()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(places) == sorted(list(range(5)) * 100)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -1, -math.inf, 1e-12, 1e-9, 0.01, False])
+def test_a_time_that_is_over_breaks_it(barrier, fork, timeout):
+    """As threading.Barrier: who waits no time has come all the same."""
+    with pytest.raises(BrokenBarrierError) as told:
+        barrier.wait(timeout)
+    assert told.value.status == TIMEOUT
+    assert barrier.broken
+    refused(BrokenBarrierError, BROKEN, barrier.wait)
+    barrier.reset()
+    assert not barrier.broken
+    # The last to come waits for nobody.
+    child = waiting(barrier, fork)
+    assert barrier.wait(timeout) == 1
+    assert child.said() == 0
+
+
+@pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 9.3e9, 2**63, 2**64, 30, 30.5])
+def test_timeouts_that_are_never_over(make_barrier, fork, timeout):
+    barrier = make_barrier()
+    child = waiting(barrier, fork, timeout)
+    assert barrier.wait(timeout) == 1
+    assert child.said() == 0
+
+
+def test_timeouts_that_are_none():
+    barrier = Barrier(2)
+    for bad in ("1", b"1", [1], (), 1j, object()):
+        with pytest.raises(TypeError):
+            barrier.wait(bad)
+        with pytest.raises(TypeError):
+            Barrier(2, None, bad)
+    refused(ValueError, INVALID, barrier.wait, math.nan, match="not a number")
+    refused(ValueError, INVALID, Barrier, 2, None, math.nan, match="not a number")
+    with pytest.raises(OverflowError):
+        barrier.wait(10**400)
+    assert (barrier.n_waiting, barrier.broken) == (0, False)
+    barrier.close()
+
+
+def test_the_timeout_of_the_constructor(make_barrier, fork):
+    barrier = make_barrier(timeout=0.05)
+    begun = time.monotonic()
+    refused(BrokenBarrierError, TIMEOUT, barrier.wait)
+    assert time.monotonic() - begun >= 0.05
+    same = pickle.loads(pickle.dumps(barrier))
+    same.reset()
+    refused(BrokenBarrierError, TIMEOUT, same.wait)
+    barrier.reset()
+    # What a call is told goes before.
+    child = waiting(barrier, fork, 60)
+    assert barrier.wait(60) == 1
+    assert child.said() == 0
+    same.close()
+
+
+def test_abort_and_reset(barrier, fork):
+    child = waiting(barrier, fork)
+    barrier.abort()
+    assert child.said() == BROKEN
+    assert (barrier.broken, barrier.n_waiting) == (True, 0)
+    refused(BrokenBarrierError, BROKEN, barrier.wait)
+    barrier.reset()
+    child = waiting(barrier, fork)
+    barrier.reset()
+    assert child.said() == BROKEN
+    assert not barrier.broken
+    child = waiting(barrier, fork)
+    assert barrier.wait() == 1
+    assert child.said() == 0
+    assert barrier.stat() == (2, 0, False, 1, 2, 0)
+
+
+def test_it_is_as_that_of_threading():
+    for mine, theirs in ((Barrier(1), threading.Barrier(1)), (Barrier(3), threading.Barrier(3))):
+        for call in (
+            lambda one: one.parties,
+            lambda one: one.n_waiting,
+            lambda one: one.broken,
+            lambda one: one.reset(),
+            lambda one: one.wait(timeout=0.001) if one.parties == 1 else None,
+            lambda one: one.wait(0) if one.parties == 1 else None,
+            lambda one: one.abort(),
+            lambda one: one.broken,
+            lambda one: one.n_waiting,
+            lambda one: one.reset(),
+            lambda one: one.broken,
+        ):
+            assert call(mine) == call(theirs)
+        mine.close()
+
+
+# --- death ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_waiter_breaks_it(make_barrier, fork):
+    """With multiprocessing.Barrier the living of this test wait for ever."""
+    barrier = make_barrier(parties=3)
+    for first in (True, False):
+        if first:
+            dying, living = waiting(barrier, fork), waiting(barrier, fork)
+        else:
+            living, dying = waiting(barrier, fork), waiting(barrier, fork)
+        dying.kill()
+        assert living.said() == BROKEN
+        refused(BrokenBarrierError, BROKEN, barrier.wait)
+        barrier.reset()
+    children = [waiting(barrier, fork) for _ in range(2)]
+    assert barrier.wait() == 2
+    assert sorted(child.said() for child in children) == [0, 1]
+    assert barrier.stat() == (3, 0, False, 1, 2, 2)
+
+
+def test_the_last_to_come_is_told_of_the_dead(barrier, fork):
+    waiting(barrier, fork).kill()
+    refused(BrokenBarrierError, BROKEN, barrier.wait, 0)
+    barrier.reset()
+    child = waiting(barrier, fork)
+    assert barrier.wait() == 1
+    assert child.said() == 0
+
+
+# --- the action -------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_one_acts_before_all_go_on(fork):
+    with SharedMemory(create=True, size=4096, full=True) as shm:
+        shm.unlink()
+
+        def action():
+            shm.buf[2048] += 1
+            # Nobody has passed.
+            assert barrier.n_waiting == 3
+
+        barrier = Barrier(3, action, segment=shm, offset=0)
+
+        def work(child=None):
+            for turn in range(1, 101):
+                barrier.wait()
+                assert shm.buf[2048] == turn
+                same.wait()
+            if child:
+                child.say("done")
+
+        same = Barrier(3, segment=shm, offset=256)
+        children = [fork(work) for _ in range(2)]
+        work()
+        assert [child.said() for child in children] == ["done"] * 2
+        for each in (barrier, same):
+            each.close()
+
+
+def test_what_the_action_raises_breaks_it(make_barrier, fork):
+    def action():
+        raise LookupError("no")
+
+    barrier = make_barrier(action=action)
+    child = waiting(barrier, fork)
+    with pytest.raises(LookupError, match="no"):
+        barrier.wait()
+    assert child.said() == BROKEN
+    assert barrier.broken
+    barrier.reset()
+    child = waiting(barrier, fork)
+    with pytest.raises(LookupError, match="no"):
+        barrier.wait(0)
+    assert child.said() == BROKEN
+
+
+def test_what_an_action_may_do_to_its_barrier(make_barrier, fork):
+    acts = []
+
+    def act():
+        acts.pop()()
+
+    for what, status in (("abort", BROKEN), ("reset", NOT_OWNER)):
+        barrier = make_barrier(action=act)
+        acts.append(getattr(barrier, what))
+        child = waiting(barrier, fork)
+        refused(BrokenBarrierError, status, barrier.wait)
+        assert child.said() == BROKEN
+    barrier = make_barrier(parties=1, action=act)
+    acts.append(barrier.close)
+    assert barrier.wait() == 0
+    refused(ValueError, CLOSED, barrier.wait)
+
+
+def test_who_dies_in_the_action_breaks_it(make_barrier, fork):
+    barrier = make_barrier(action=lambda: os.kill(os.getpid(), 9))
+    child = waiting(barrier, fork)
+    dying = fork(lambda child: barrier.wait())
+    assert child.said() == BROKEN
+    dying.end(-9)
+
+
+def test_actions_are_pickled_where_they_can_be(make_barrier):
+    barrier = make_barrier(parties=1, action=gc.collect)
+    same = pickle.loads(pickle.dumps(barrier))
+    assert same.wait() == 0
+    same.close()
+    barrier = make_barrier(parties=1, action=lambda: None)
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(barrier)
+    for bad in (1, "print", [print]):
+        with pytest.raises(TypeError, match="callable"):
+            Barrier(2, bad)
+
+
+# --- what is told of it -----------------------------------------------------------------------------------------------
+
+
+def test_stat(barrier):
+    assert type(barrier.stat()) is BarrierInfo
+    assert barrier.stat() == BarrierInfo(parties=2, waiting=0, broken=False, turns=0, breaks=0, deaths=0)
+    for field in BarrierInfo._fields:
+        assert f"{field}:" in BarrierInfo.__doc__
+
+
+def test_repr(full, name, make_barrier):
+    barrier, named = make_barrier(), make_barrier("named", parties=3)
+    placed = Barrier(2, segment=full, offset=64)
+    assert repr(barrier) == "<Barrier() waiters=0/2>"
+    barrier.abort()
+    assert repr(barrier) == "<Barrier() broken>"
+    assert repr(named) == f"<Barrier({name!r}) waiters=0/3>"
+    assert repr(placed) == f"<Barrier(segment={full!r}, offset=64) waiters=0/2>"
+    placed.close()
+    barrier.close()
+    assert repr(barrier) == "<Barrier() closed>"
+
+
+# --- where it stands --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parties", [0, -1, 2049, 1 << 15, 1 << 16, 1 << 32, -(1 << 70)])
+def test_parties_that_cannot_be(parties, name, full):
+    for how in ({}, {"name": name}, {"segment": full, "offset": 0}):
+        refused(ValueError, INVALID, Barrier, parties, **how, match="'parties'")
+    assert SharedMemory.names() == []
+    assert not any(full.buf)
+
+
+def test_parties_that_are_no_number(name):
+    for parties in (2.0, "2", b"2", [2], object()):
+        with pytest.raises(TypeError):
+            Barrier(parties)
+    with pytest.raises(TypeError):
+        Barrier()
+    # Who opens one need not know; who makes one must say.
+    refused(ValueError, INVALID, Barrier, None, match="1 to 2048")
+    refused(ValueError, INVALID, Barrier, None, name=name, match="1 to 2048")
+
+
+def test_by_name(name, path):
+    refused(FileNotFoundError, NOT_FOUND, Barrier, 2, name=name, create=False)
+    with closing(Barrier(2, name=name, create=True, mode=0o640, participants=3)) as made:
+        assert (made.name, made.offset, made.parties) == (name, None, 2)
+        assert path.stat().st_mode & 0o777 == 0o640
+        refused(FileExistsError, EXISTS, Barrier, 2, name=name, create=True)
+        refused(ValueError, INVALID, Barrier, 3, name=name, match="other options")
+        refused(ValueError, WRONG_KIND, Lock, name)
+        with (
+            closing(Barrier(2, name="/" + name)) as one,
+            closing(Barrier(None, name=name, create=False)) as other,
+            closing(Barrier(9, name=name, create=False)) as third,
+        ):
+            assert [same.parties for same in (one, other, third)] == [2] * 3
+            one.abort()
+            assert other.broken
+        made.unlink()
+        refused(FileNotFoundError, NOT_FOUND, made.unlink)
+    assert SharedMemory.names() == []
+
+
+def test_at_a_place(full):
+    barrier = Barrier(3, segment=full, offset=192)
+    assert (barrier.name, barrier.offset) == (None, 192)
+    assert bytes(full.buf[192:200]) == bytes([8, 0, 0, 0, 0, 0, 6, 0])
+    assert not any(full.buf[:192])
+    assert not any(full.buf[192 + 256 :])
+    refused(FileExistsError, EXISTS, Barrier, 3, segment=full, offset=192, create=True)
+    refused(ValueError, INVALID, Barrier, 2, segment=full, offset=192)
+    refused(FileNotFoundError, NOT_FOUND, Barrier, 3, segment=full, offset=448, create=False)
+    refused(ValueError, WRONG_KIND, Lock, segment=full, offset=192)
+    same = Barrier(None, segment=full, offset=192, create=False)
+    assert same.parties == 3
+    barrier.unlink()
+    full.close()
+    same.abort()
+    assert barrier.broken
+    for each in (barrier, same):
+        each.close()
+
+
+def test_places_that_cannot_be(full):
+    Barrier(2, segment=full, offset=4096 - 192).close()
+    for offset in (4096 - 128, 4096, 1 << 40, (1 << 64) - 64, -1, -64, 1 << 64):
+        refused(ValueError, INVALID, Barrier, 2, segment=full, offset=offset, match="inside the segment")
+    for offset in (1, 8, 63, 65, 1000):
+        refused(ValueError, INVALID, Barrier, 2, segment=full, offset=offset, match="multiple of 64")
+    with pytest.raises(TypeError):
+        Barrier(2, segment=full, offset=0.0)
+    refused(ValueError, INVALID, Barrier, 2, segment=full, match="'offset'")
+    with SharedMemory(create=True, size=4096, anonymous=True) as plain:
+        refused(ValueError, WRONG_KIND, Barrier, 2, segment=plain, offset=0)
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"offset": 64}, "name the segment too"),
+        ({"create": False}, "nothing to open"),
+        ({"mode": 0o600}, "name it"),
+        ({"directory": "/dev/shm"}, "name it"),
+        ({"participants": 2}, "name it"),
+        ({"segment": True, "name": True, "offset": 0}, "not both"),
+        ({"name": True, "mode": 0o1000}, "'mode'"),
+        ({"name": True, "participants": 4097}, "'participants'"),
+        ({"name": "a/b"}, "name"),
+        ({"name": "a\0b"}, "NUL"),
+    ],
+)
+def test_contradictions(full, name, how, told):
+    if how.get("segment"):
+        how = dict(how, segment=full)
+    if how.get("name") is True:
+        how = dict(how, name=name)
+    refused(ValueError, INVALID, Barrier, 2, **how, match=told)
+
+
+def test_bytes_that_lie(full, fork):
+    barrier = Barrier(2, segment=full, offset=0)
+    for word in (3 << 48, 2**64 - 4):
+        struct.pack_into("=Q", full.buf, 64, word)
+        refused(shmkit.Corrupt, CORRUPT, barrier.wait)
+        assert barrier.n_waiting == 2
+        barrier.reset()
+    # A cell of somebody who never was.
+    struct.pack_into("=Q", full.buf, 128, 0x7FFF << 13 | 5 | 1 << 29)
+    refused(BrokenBarrierError, BROKEN, barrier.wait, 60)
+    barrier.reset()
+    child = waiting(barrier, fork)
+    assert barrier.wait() == 1
+    assert child.said() == 0
+    for cells in (0, 1, 3, 4098, 65535):
+        struct.pack_into("=H", full.buf, 6, cells)
+        refused(shmkit.Corrupt, CORRUPT, Barrier, None, segment=full, offset=0, create=False)
+    barrier.close()
+
+
+def test_a_file_that_was_truncated(name, path):
+    Barrier(2, name=name).close()
+    os.truncate(path, 4096)
+    refused(shmkit.Corrupt, CORRUPT, Barrier, 2, name=name)
+    path.unlink()
+
+
+def test_what_belongs_to_another_user(name, as_nobody):
+    with closing(Barrier(2, name=name, mode=0o666)) as barrier:
+        out = as_nobody(
+            """
+            import sys
+            from shmkit import Barrier
+            become_nobody()
+            try:
+                Barrier(2, name=sys.argv[1], create=False)
+            except PermissionError as error:
+                print(error.status)
+            Barrier(2, name=sys.argv[1], create=False, trust=True).abort()
+            """,
+            name,
+        ).out
+        assert (out, barrier.broken) == (f"{UNTRUSTED}\n", True)
+        barrier.unlink()
+
+
+# --- close ------------------------------------------------------------------------------------------------------------
+
+
+def test_closed(barrier):
+    barrier.close()
+    barrier.close()
+    for call in (
+        barrier.wait,
+        barrier.reset,
+        barrier.abort,
+        barrier.stat,
+        barrier.__reduce__,
+        lambda: barrier.wait(0),
+        lambda: barrier.parties,
+        lambda: barrier.n_waiting,
+        lambda: barrier.broken,
+    ):
+        refused(ValueError, CLOSED, call, match="closed Barrier")
+
+
+def test_never_initialised():
+    barrier = Barrier.__new__(Barrier, 2)
+    for call in (barrier.wait, barrier.reset, barrier.abort, barrier.stat):
+        refused(ValueError, CLOSED, call)
+    assert (barrier.name, barrier.offset, repr(barrier)) == (None, None, "<Barrier() closed>")
+    barrier.close()
+    barrier.unlink()
+
+
+@pytest.mark.parametrize("action", [None, print])
+def test_closed_while_a_thread_waits(make_barrier, action):
+    barrier = make_barrier(action=action)
+    same, told = pickle.loads(pickle.dumps(barrier)), []
+
+    def work():
+        with pytest.raises(ValueError, match="closed Barrier"):
+            barrier.wait()
+        told.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: same.n_waiting == 1)
+    barrier.close()
+    assert same.wait() == 1
+    thread.join()
+    assert told == [True]
+    same.close()
+
+
+def test_initialised_again(name):
+    barrier = Barrier(2)
+    barrier.abort()
+    barrier.__init__(3, name=name)
+    assert (barrier.name, barrier.broken, barrier.parties) == (name, False, 3)
+    barrier.unlink()
+    barrier.close()
+
+
+def test_weak_references_and_subclasses():
+    class Pair(Barrier):
+        """Has a constructor that takes something else."""
+
+        def __init__(self):
+            super().__init__(2)
+
+    barrier = Pair()
+    seen = weakref.ref(barrier)
+    assert barrier.parties == 2
+    del barrier
+    gc.collect()
+    assert seen() is None
+
+
+def test_hundreds_share_one_descriptor():
+    before = len(os.listdir("/proc/self/fd"))
+    barriers = [Barrier(1 + number % 8) for number in range(500)]
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    barriers[77].abort()
+    assert [barrier.broken for barrier in barriers].index(True) == 77

@@ -1,0 +1,517 @@
+"""Semaphores: permits, what is told of them, and where they stand. Other processes: test_semaphore_processes.py."""
+
+import contextlib
+import gc
+import math
+import multiprocessing
+import os
+import pickle
+import struct
+import threading
+import time
+import weakref
+from contextlib import closing
+
+import pytest
+import shmkit
+from child import wait_until
+from conftest import refused
+from shmkit import BoundedSemaphore, Lock, NotOwner, Semaphore, SemaphoreInfo, SharedMemory
+
+INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS, PERMISSION, UNTRUSTED = range(-1, -8, -1)
+NOT_OWNER, OVERFLOW, PARTICIPANTS, CORRUPT = -13, -14, -19, -21
+MOST = 2**31 - 1
+KINDS = {
+    "Semaphore": lambda value=1, **how: Semaphore(value, **how),
+    "Semaphore-undo": lambda value=1, **how: Semaphore(value, undo=True, processes=5, **how),
+    "BoundedSemaphore": lambda value=1, **how: BoundedSemaphore(value, processes=5, **how),
+    "BoundedSemaphore-plain": lambda value=1, **how: BoundedSemaphore(value, undo=False, **how),
+}
+
+
+@pytest.fixture(params=["unnamed", "named", "placed"])
+def where(request, name):
+    """Return the arguments that make a semaphore in each place."""
+    if request.param == "placed":
+        with SharedMemory(name, create=True, size=4096, full=True) as shm:
+            yield {"segment": shm, "offset": 128}
+            shm.unlink()
+    elif request.param == "named":
+        yield {"name": name}
+        with contextlib.suppress(FileNotFoundError):
+            SharedMemory.unlink_name(name)
+    else:
+        yield {}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """Return what makes each kind of semaphore."""
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def semaphore(kind, where):
+    """Return a semaphore of two permits, of each kind in each place."""
+    with closing(kind(2, **where)) as semaphore:
+        yield semaphore
+
+
+def waiting(semaphore, fork, *arguments, **how):
+    """Return a child that sleeps for a permit, and then says what acquire() has returned."""
+    before = semaphore.stat().waits
+    child = fork(lambda child: child.say(semaphore.acquire(*arguments, **how)))
+    wait_until(lambda: semaphore.stat().waits > before)
+    return child
+
+
+# --- acquire, release -------------------------------------------------------------------------------------------------
+
+
+def test_acquire_and_release(semaphore):
+    assert (semaphore.get_value(), semaphore.locked()) == (2, False)
+    assert semaphore.acquire() is True
+    assert semaphore.acquire(block=False) is True
+    assert (semaphore.get_value(), semaphore.locked()) == (0, True)
+    assert semaphore.acquire(False) is False
+    assert semaphore.acquire(True, 0) is False
+    assert semaphore.acquire(timeout=0.001) is False
+    assert semaphore.acquire(False, 1000) is False
+    assert semaphore.release() is None
+    assert semaphore.acquire(timeout=10) is True
+    semaphore.release()
+    semaphore.release()
+    with semaphore as got:
+        assert (got, semaphore.get_value()) == (True, 1)
+        with semaphore:
+            assert semaphore.locked()
+    assert semaphore.get_value() == 2
+
+
+def test_several_at_once(semaphore):
+    assert semaphore.acquire(n=2)
+    assert semaphore.acquire(False, n=2) is False
+    semaphore.release(1)
+    assert semaphore.acquire(False, n=2) is False
+    assert semaphore.acquire(timeout=0.001, n=2) is False
+    assert semaphore.get_value() == 1
+    semaphore.release()
+    assert semaphore.acquire(False, n=2) is True
+    semaphore.release(n=2)
+
+
+def test_an_exception_gives_it_back(semaphore):
+    with pytest.raises(KeyError), semaphore:
+        raise KeyError
+    assert semaphore.get_value() == 2
+
+
+def test_whose_it_is(where):
+    with closing(Semaphore(2, undo=True, processes=5, **where)) as two:
+        assert two.undo is True
+        assert two.held == 0
+        refused(NotOwner, NOT_OWNER, two.release)
+        two.acquire(n=2)
+        refused(NotOwner, NOT_OWNER, two.release, 3)
+        assert two.held == 2
+        with pytest.raises((RuntimeError, AssertionError)):
+            two.release(3)
+        thread = threading.Thread(target=two.release)
+        thread.start()
+        thread.join()
+        assert (two.held, two.get_value()) == (1, 1)
+        two.release()
+
+
+def test_without_undo_anybody_gives(fork):
+    with closing(Semaphore(0)) as semaphore:
+        assert (semaphore.undo, semaphore.held) == (False, None)
+        child = waiting(semaphore, fork, timeout=60)
+        semaphore.release()
+        assert child.said() is True
+        child = waiting(semaphore, fork, n=2)
+        fork(lambda _: semaphore.release(2)).end()
+        assert child.said() is True
+        assert semaphore.get_value() == 0
+
+
+def test_released_too_often():
+    bounded, mine = multiprocessing.BoundedSemaphore(2), BoundedSemaphore(2, undo=False)
+    with pytest.raises(ValueError, match="released too many times"):
+        bounded.release()
+    refused(ValueError, OVERFLOW, mine.release, match="released too many times")
+    mine.acquire()
+    refused(ValueError, OVERFLOW, mine.release, 2)
+    assert mine.get_value() == 1
+    mine.release()
+    few = Semaphore(1, maximum=3)
+    few.release(2)
+    refused(ValueError, OVERFLOW, few.release)
+    assert (few.get_value(), few.maximum) == (3, 3)
+    most = Semaphore(MOST)
+    refused(ValueError, OVERFLOW, most.release)
+    refused(ValueError, OVERFLOW, most.release, MOST)
+    assert most.acquire(n=MOST)
+    assert most.maximum == MOST
+    for each in (mine, few, most):
+        each.close()
+
+
+@pytest.mark.parametrize("n", [0, -1, MOST + 1, 2**32, 2**32 + 1, 2**64, -(2**70)])
+def test_numbers_that_cannot_be(semaphore, n):
+    refused(ValueError, INVALID, semaphore.acquire, n=n, match="'n'")
+    refused(ValueError, INVALID, semaphore.release, n, match="'n'")
+    assert semaphore.get_value() == 2
+
+
+def test_more_than_there_will_ever_be(kind):
+    semaphore = kind(2)
+    if semaphore.maximum == 2:
+        refused(ValueError, INVALID, semaphore.acquire, n=3)
+        refused(ValueError, INVALID, semaphore.acquire, False, n=MOST)
+    else:
+        assert not semaphore.acquire(False, n=MOST)
+    semaphore.close()
+
+
+@pytest.mark.parametrize("n", [1.0, "1", b"1", [1], 1j])
+def test_numbers_that_are_none(semaphore, n):
+    with pytest.raises(TypeError):
+        semaphore.acquire(n=n)
+    with pytest.raises(TypeError):
+        semaphore.release(n)
+    assert semaphore.get_value() == 2
+
+
+def test_arguments_as_those_of_multiprocessing():
+    theirs, ours = multiprocessing.Semaphore(1), Semaphore(1)
+    for call in (
+        lambda one: one.acquire(),
+        lambda one: one.acquire(False),
+        lambda one: one.acquire(block=False),
+        lambda one: one.acquire(True, 0.001),
+        lambda one: one.acquire(timeout=0),
+        lambda one: one.acquire(True, -1),
+        lambda one: one.acquire(block=0, timeout=7),
+        lambda one: one.release(),
+        lambda one: one.acquire(1, 7.5),
+        lambda one: one.release(),
+        lambda one: one.__enter__(),
+        lambda one: one.__exit__(None, None, None),
+        lambda one: one.get_value(),
+    ):
+        assert call(ours) is call(theirs) or call(ours) == call(theirs)
+    for wrong in (lambda one: one.acquire(1, 2, 3, 4), lambda one: one.acquire(timeout="1"), lambda one: one.nothing()):
+        for one in (theirs, ours):
+            with pytest.raises((TypeError, AttributeError)):
+                wrong(one)
+    ours.close()
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -0.0, -1, -1e300, -math.inf, 5e-324, 1e-9, False, -(1 << 62)])
+def test_timeouts_that_are_over_at_once(semaphore, timeout):
+    assert semaphore.acquire(timeout=timeout) is True
+    semaphore.acquire()
+    assert semaphore.acquire(timeout=timeout) is False
+    semaphore.release(2)
+
+
+@pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 9.2e9, 9.3e9, 2**53, 2**63, 1e18, 30, 30.5])
+def test_timeouts_that_are_never_over(fork, timeout):
+    with closing(Semaphore(0)) as semaphore:
+        child = waiting(semaphore, fork, timeout=timeout)
+        semaphore.release()
+        assert child.said() is True
+
+
+def test_timeouts_that_are_none(semaphore):
+    for bad in ("1", b"1", [1], (), 1j, object(), {}):
+        for block in (True, False):
+            with pytest.raises(TypeError):
+                semaphore.acquire(block, bad)
+    refused(ValueError, INVALID, semaphore.acquire, True, math.nan, match="not a number")
+    with pytest.raises(OverflowError):
+        semaphore.acquire(timeout=10**400)
+    assert semaphore.get_value() == 2
+
+
+def test_a_timeout_waits_that_long(semaphore):
+    semaphore.acquire(n=2)
+    for timeout in (0.03, 0.1):
+        begun = time.monotonic()
+        assert semaphore.acquire(timeout=timeout) is False
+        assert time.monotonic() - begun >= timeout
+    semaphore.release(2)
+
+
+def test_threads(semaphore):
+    inside, most, lock = [0], [0], threading.Lock()
+
+    def work():
+        for _ in range(200):
+            with semaphore:
+                with lock:
+                    inside[0] += 1
+                    most[0] = max(most[0], inside[0])
+                with lock:
+                    inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert inside == [0]
+    assert 0 < most[0] <= 2
+    assert semaphore.get_value() == 2
+
+
+def test_a_wait_lets_other_threads_run(semaphore):
+    got = []
+    semaphore.acquire(n=2)
+    thread = threading.Thread(target=lambda: got.append(semaphore.acquire()))
+    thread.start()
+    wait_until(lambda: semaphore.stat().waits == 1)
+    assert got == []
+    semaphore.release()
+    thread.join()
+    assert got == [True]
+    semaphore.release(2)
+
+
+# --- how it is made ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("made", "how", "told"),
+    [
+        ([Semaphore, -1], {}, "'value'"),
+        ([Semaphore, MOST + 1], {}, "'value'"),
+        ([Semaphore, 2**64], {}, "'value'"),
+        ([BoundedSemaphore, -1], {}, "'value'"),
+        ([BoundedSemaphore, 0], {}, "1 to|at least one"),
+        ([BoundedSemaphore, 0], {"undo": False}, "1 to"),
+        ([Semaphore, 0], {"undo": True}, "at least one"),
+        ([Semaphore, 3], {"maximum": 2}, "more than the maximum"),
+        ([Semaphore, 3], {"maximum": 0}, "'maximum'"),
+        ([Semaphore, 3], {"maximum": MOST + 1}, "'maximum'"),
+        ([Semaphore, 3], {"maximum": 4, "undo": True}, "maximum is the value"),
+        ([Semaphore, 3], {"processes": 4}, "undo"),
+        ([Semaphore, 3], {"processes": 0, "undo": True}, "'processes'"),
+        ([BoundedSemaphore, 3], {"processes": 4097}, "'processes'"),
+        ([BoundedSemaphore, 3], {"processes": 4, "undo": False}, "undo"),
+        ([Semaphore], {"offset": 64}, "name the segment too"),
+        ([Semaphore], {"segment": True}, "'offset'"),
+        ([Semaphore], {"create": False}, "nothing to open"),
+        ([Semaphore], {"mode": 0o600}, "name it"),
+        ([Semaphore], {"participants": 2}, "name it"),
+        ([Semaphore], {"segment": True, "name": True, "offset": 0}, "not both"),
+        ([Semaphore], {"name": True, "mode": 0o1000}, "'mode'"),
+        ([Semaphore], {"name": "a/b"}, "name"),
+    ],
+)
+def test_contradictions(full, name, made, how, told):
+    kind, *arguments = made
+    if how.get("segment"):
+        how = dict(how, segment=full)
+    if how.get("name") is True:
+        how = dict(how, name=name)
+    refused(ValueError, INVALID, kind, *arguments, **how, match=told)
+    assert not any(full.buf)
+
+
+def test_arguments_of_wrong_types():
+    for value in (1.5, "1", None, [1]):
+        for kind in (Semaphore, BoundedSemaphore):
+            with pytest.raises(TypeError):
+                kind(value)
+    for how in ({"name": 1}, {"maximum": "1"}, {"undo": True, "processes": 1.5}, {"nonsense": 1}):
+        with pytest.raises(TypeError):
+            Semaphore(1, **how)
+    with pytest.raises(TypeError):
+        Semaphore(1, True)
+    with pytest.raises(TypeError):
+        BoundedSemaphore(1, maximum=1)
+
+
+def test_found_as_it_was_made(kind, name):
+    with closing(kind(2, name=name, create=True)) as made:
+        made.acquire()
+        refused(FileExistsError, EXISTS, kind, 2, name=name, create=True)
+        with closing(kind(2, name=name)) as same, closing(Semaphore(name=name, create=False)) as found:
+            assert same.stat() == found.stat() == made.stat()
+            assert found.held == made.held
+        for other in ({"maximum": 77}, {"undo": True}, {"undo": True, "processes": 3}):
+            refused(ValueError, INVALID, Semaphore, 2, name=name, match="other options|another maximum", **other)
+        refused(ValueError, WRONG_KIND, Lock, name)
+        assert made.name == name
+        made.unlink()
+    refused(FileNotFoundError, NOT_FOUND, kind, 2, name=name, create=False)
+
+
+def test_at_a_place(full):
+    semaphore = BoundedSemaphore(2, processes=3, segment=full, offset=192)
+    assert (semaphore.name, semaphore.offset) == (None, 192)
+    assert bytes(full.buf[192:196]) == bytes([5, 0, 0, 0])
+    assert not any(full.buf[:192])
+    assert not any(full.buf[192 + 128 + 3 * 64 :])
+    refused(FileExistsError, EXISTS, BoundedSemaphore, 2, processes=3, segment=full, offset=192, create=True)
+    refused(FileNotFoundError, NOT_FOUND, Semaphore, segment=full, offset=64, create=False)
+    refused(ValueError, WRONG_KIND, Lock, segment=full, offset=192)
+    for offset in (4096, 4096 - 64, 1 << 40, (1 << 64) - 64, -64, 1 << 64):
+        refused(ValueError, INVALID, Semaphore, segment=full, offset=offset, match="inside the segment")
+    for offset in (1, 8, 63, 65):
+        refused(ValueError, INVALID, Semaphore, segment=full, offset=offset, match="multiple of 64")
+    refused(ValueError, INVALID, BoundedSemaphore, segment=full, offset=0, match="inside the segment")
+    full.close()
+    with semaphore:
+        assert semaphore.get_value() == 1
+    semaphore.close()
+
+
+def test_bytes_that_lie(full):
+    semaphore = Semaphore(1, maximum=2, segment=full, offset=0)
+    struct.pack_into("=Q", full.buf, 64, 3 << 32)
+    refused(shmkit.Corrupt, CORRUPT, semaphore.get_value)
+    refused(shmkit.Corrupt, CORRUPT, semaphore.stat)
+    refused(shmkit.Corrupt, CORRUPT, semaphore.release)
+    assert repr(semaphore).endswith("corrupt>")
+    struct.pack_into("=Q", full.buf, 72, 0)
+    refused(shmkit.Corrupt, CORRUPT, Semaphore, segment=full, offset=0, create=False)
+    semaphore.close()
+
+
+def test_what_belongs_to_another_user(name, as_nobody):
+    with closing(Semaphore(2, name=name, mode=0o666)) as semaphore:
+        out = as_nobody(
+            """
+            import sys
+            from shmkit import Semaphore
+            become_nobody()
+            try:
+                Semaphore(name=sys.argv[1], create=False)
+            except PermissionError as error:
+                print(error.status)
+            print(Semaphore(name=sys.argv[1], create=False, trust=True).acquire())
+            """,
+            name,
+        ).out
+        assert (out, semaphore.get_value()) == (f"{UNTRUSTED}\nTrue\n", 1)
+        semaphore.unlink()
+
+
+# --- what is told of it -----------------------------------------------------------------------------------------------
+
+
+def test_stat():
+    plain, bounded = Semaphore(3), BoundedSemaphore(2)
+    assert type(plain.stat()) is SemaphoreInfo
+    assert plain.stat() == (3, MOST, False, None, None, 0, 0)
+    with bounded:
+        assert bounded.stat() == SemaphoreInfo(
+            value=1, maximum=2, undo=True, processes=128, holders=1, waits=0, recoveries=0
+        )
+    assert not plain.acquire(timeout=0.001, n=4)
+    assert plain.stat().waits == 1
+    for field in SemaphoreInfo._fields:
+        assert f"{field}:" in SemaphoreInfo.__doc__
+    for each in (plain, bounded):
+        each.close()
+
+
+def test_repr(full, name):
+    semaphore, named = Semaphore(3), BoundedSemaphore(name=name)
+    placed = Semaphore(segment=full, offset=64)
+    assert repr(semaphore) == "<Semaphore() value=3>"
+    assert repr(named) == f"<BoundedSemaphore({name!r}) value=1>"
+    assert repr(placed) == f"<Semaphore(segment={full!r}, offset=64) value=1>"
+    named.unlink()
+    for each in (semaphore, named, placed):
+        each.close()
+    assert repr(semaphore) == "<Semaphore() closed>"
+
+
+# --- close ------------------------------------------------------------------------------------------------------------
+
+
+def test_closed(semaphore):
+    semaphore.close()
+    semaphore.close()
+    for call in (
+        semaphore.acquire,
+        semaphore.release,
+        semaphore.get_value,
+        semaphore.locked,
+        semaphore.stat,
+        semaphore.__enter__,
+        semaphore.__reduce__,
+        lambda: semaphore.__exit__(None, None, None),
+        lambda: semaphore.acquire(False),
+        lambda: semaphore.acquire(timeout=1),
+        lambda: semaphore.held,
+        lambda: semaphore.maximum,
+    ):
+        refused(ValueError, CLOSED, call, match="closed (Bounded)?Semaphore")
+
+
+def test_never_initialised():
+    for kind in (Semaphore, BoundedSemaphore):
+        semaphore = kind.__new__(kind)
+        for call in (semaphore.acquire, semaphore.release, semaphore.get_value, semaphore.stat):
+            refused(ValueError, CLOSED, call)
+        assert (semaphore.name, semaphore.offset) == (None, None)
+        assert repr(semaphore) == f"<{kind.__name__}() closed>"
+        semaphore.close()
+        semaphore.unlink()
+
+
+def test_closed_while_a_thread_waits(semaphore):
+    same, told = pickle.loads(pickle.dumps(semaphore)), []
+    same.acquire(n=2)
+
+    def work():
+        with pytest.raises(ValueError, match="closed"):
+            semaphore.acquire()
+        told.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: same.stat().waits == 1)
+    semaphore.close()
+    same.release(2)
+    thread.join()
+    assert told == [True]
+    assert same.get_value() == 2, "it has given back what it got"
+    same.close()
+
+
+def test_initialised_again(name):
+    semaphore = Semaphore(3)
+    semaphore.__init__(4, name=name, undo=True)
+    assert (semaphore.name, semaphore.get_value(), semaphore.undo) == (name, 4, True)
+    semaphore.unlink()
+    semaphore.close()
+
+
+def test_weak_references_and_subclasses():
+    class Rooms(BoundedSemaphore):
+        """Has a constructor that takes something else."""
+
+        def __init__(self, hotel):
+            super().__init__(3)
+            self.hotel = hotel
+
+    rooms = Rooms("Ritz")
+    seen = weakref.ref(rooms)
+    with rooms:
+        assert (rooms.hotel, rooms.get_value()) == ("Ritz", 2)
+    del rooms
+    gc.collect()
+    assert seen() is None
+
+
+def test_thousands_share_one_descriptor():
+    before = len(os.listdir("/proc/self/fd"))
+    semaphores = [Semaphore(number) for number in range(2000)]
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    assert [semaphore.get_value() for semaphore in semaphores] == list(range(2000))

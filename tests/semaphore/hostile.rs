@@ -1,0 +1,141 @@
+//! Words and cells that somebody has written over: a lie is `Corrupt`, and never a crash, a loop or a wait for ever.
+
+use super::common::Watchdog;
+use super::{MOST, WORD, full, options, set_word, told, with_undo, within, word};
+use shmkit::semaphore::{Create, Options, Patience, Semaphore};
+
+/// Where the other words stand, in bytes.
+const LOCK: u64 = 8;
+const MAXIMUM: u64 = 72;
+const USED: u64 = 80;
+const CELLS: u64 = 128;
+
+/// Makes one in a segment of its own.
+fn make(options: &Options) -> Semaphore {
+    Semaphore::at(&full(16384), 0, Create::Always, options).unwrap()
+}
+
+fn open(semaphore: &Semaphore) -> shmkit::error::Result<Semaphore> {
+    Semaphore::at(semaphore.segment(), 0, Create::Never, &Options::default())
+}
+
+#[test]
+fn more_permits_than_there_may_be() {
+    let _watchdog = Watchdog::start();
+    let bounded = make(&Options {
+        maximum: 3,
+        ..options(3)
+    });
+    for value in [4, 1 << 20, u64::from(u32::MAX)] {
+        set_word(&bounded, WORD, value << 32);
+        refused!(Corrupt, bounded.value());
+        refused!(Corrupt, bounded.stat());
+        refused!(Corrupt, bounded.release(1));
+        assert_eq!(word(&bounded, WORD), value << 32);
+    }
+    set_word(&bounded, WORD, u64::MAX);
+    refused!(Corrupt, bounded.release(1));
+    // The marks alone are no lie.
+    set_word(&bounded, WORD, 2 << 32 | u64::from(u32::MAX));
+    assert_eq!(bounded.release(1), Ok(()));
+    assert_eq!(bounded.value(), Ok(3));
+}
+
+#[test]
+fn a_maximum_that_cannot_be() {
+    let plain = make(&options(1));
+    for maximum in [0, MOST + 1, u64::MAX] {
+        set_word(&plain, MAXIMUM, maximum);
+        refused!(Corrupt, told(open(&plain)));
+        // Who has it open goes by what it was.
+        assert_eq!(plain.release(1), Ok(()));
+    }
+    set_word(&plain, MAXIMUM, 9);
+    assert_eq!(open(&plain).unwrap().stat().unwrap().maximum, 9);
+}
+
+#[test]
+fn a_tag_that_cannot_be() {
+    let undo = make(&with_undo(1));
+    let tag = word(&undo, 0);
+    // With undo, and nobody can hold it; or more cells than there is room for.
+    set_word(&undo, 0, tag & u64::MAX >> 16);
+    refused!(Corrupt, told(open(&undo)));
+    set_word(&undo, 0, tag | 0xffff << 48);
+    refused!(Corrupt, told(open(&undo)));
+    set_word(&undo, 0, tag);
+    assert_eq!(open(&undo).unwrap().acquire(1, Patience::NONE), Ok(()));
+}
+
+#[test]
+fn cells_that_lie_lead_to_what_they_say() {
+    let _watchdog = Watchdog::start();
+    let tickets = [0, 1, 2, 1 << 40, (1 << 48) - 1];
+    for cell in tickets
+        .map(|ticket| ticket << 16 | 7)
+        .into_iter()
+        .chain([7, u64::MAX])
+    {
+        for used in [0, 1, 2, u64::MAX] {
+            let undo = make(&with_undo(3));
+            set_word(&undo, CELLS, cell);
+            set_word(&undo, CELLS + 64, !cell);
+            set_word(&undo, USED, used);
+            // Nobody has these numbers, so whoever has them is dead; but one of them may be ours.
+            let taken = undo.acquire(3, within(50_000_000));
+            assert!(matches!(
+                taken,
+                Ok(()) | Err(shmkit::error::Error::Timeout(_) | shmkit::error::Error::Overflow(_))
+            ));
+            let _ = undo.release(1);
+            let _ = undo.held();
+            let _ = undo.stat();
+        }
+    }
+}
+
+#[test]
+fn a_value_that_lies_is_counted_anew() {
+    let _watchdog = Watchdog::start();
+    let undo = make(&with_undo(3));
+    undo.acquire(1, Patience::NONE).unwrap();
+    for value in [3, 4, 1000] {
+        set_word(&undo, WORD, value << 32);
+        // One that we hold is given back: there would be more than there are.
+        undo.release(1).unwrap();
+        assert_eq!(undo.value(), Ok(3));
+        undo.acquire(1, Patience::NONE).unwrap();
+        assert_eq!(undo.value(), Ok(2));
+    }
+}
+
+#[test]
+fn an_owner_inside_that_never_was_is_taken_over() {
+    let _watchdog = Watchdog::start();
+    let undo = make(&with_undo(2));
+    undo.acquire(1, Patience::NONE).unwrap();
+    for owner in [1u64 << 40 | 5, !(7 << 29)] {
+        set_word(&undo, LOCK, owner);
+        assert_eq!(undo.acquire(1, Patience::NONE), Ok(()));
+        undo.release(1).unwrap();
+        assert_eq!((undo.value(), undo.held()), (Ok(1), Ok(1)));
+    }
+}
+
+#[test]
+fn an_owner_inside_that_does_not_get_on_is_not_waited_for_for_ever() {
+    let _watchdog = Watchdog::start();
+    let undo = make(&with_undo(2));
+    undo.acquire(1, Patience::NONE).unwrap();
+    let lock = shmkit::lock::Lock::of(undo.segment()).unwrap();
+    lock.acquire(Patience::NONE).unwrap();
+    // Ours, who live.
+    set_word(&undo, LOCK, lock.stat().0.owner.unwrap().bits());
+    refused!(WouldBlock, undo.acquire(1, Patience::NONE));
+    refused!(Timeout, undo.acquire(1, within(1)));
+    refused!(Timeout, undo.release(1));
+    assert_eq!((undo.value(), undo.held()), (Ok(1), Ok(1)));
+    set_word(&undo, LOCK, 0);
+    undo.release(1).unwrap();
+    lock.release().unwrap();
+}

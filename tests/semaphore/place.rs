@@ -1,0 +1,228 @@
+//! Where it stands, and how it was made: at an offset, by name, handed over.
+
+use super::common::Name;
+use super::common::pass::{receive, send};
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::{MOST, all_are_there, full, holder, options, plain, stay, told, undo, with_undo};
+use shmkit::error::Result;
+use shmkit::lock::Lock;
+use shmkit::segment::Segment;
+use shmkit::semaphore::{Create, Options, Patience, Semaphore};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+fn at(segment: &Arc<Segment>, offset: u64, create: Create, options: &Options) -> Result<Semaphore> {
+    Semaphore::at(segment, offset, create, options)
+}
+
+#[test]
+fn made_and_found_at_an_offset() {
+    let segment = full(65536);
+    let few = Options {
+        processes: 3,
+        ..with_undo(2)
+    };
+    refused!(NotFound, told(at(&segment, 0, Create::Never, &few)));
+    let made = at(&segment, 0, Create::Always, &few).unwrap();
+    refused!(Exists, told(at(&segment, 0, Create::Always, &few)));
+    // Who opens it as it is need not know how it was made.
+    let found = at(&segment, 0, Create::Never, &Options::default()).unwrap();
+    assert!(found.has_undo());
+    assert_eq!((found.processes(), found.stat()), (3, made.stat()));
+    made.acquire(1, Patience::NONE).unwrap();
+    let same = at(&segment, 0, Create::IfMissing, &few).unwrap();
+    assert_eq!((same.value(), same.held()), (Ok(1), Ok(1)));
+    made.release(1).unwrap();
+    // Its cells end where the next object may stand.
+    let end = Semaphore::size(&few).unwrap();
+    assert_eq!(end, 320);
+    let next = at(&segment, end, Create::Always, &options(1)).unwrap();
+    next.acquire(1, Patience::NONE).unwrap();
+    all_are_there(&made, 2);
+    refused!(Invalid, next.unlink());
+    refused!(Invalid, next.hand_over());
+    refused!(
+        WrongKind,
+        told(Lock::at(&segment, 0, Create::Never, &Default::default()))
+    );
+}
+
+#[test]
+fn found_with_other_options() {
+    let segment = full(65536);
+    let all = [
+        options(2),
+        Options {
+            maximum: 7,
+            ..options(2)
+        },
+        with_undo(2),
+        with_undo(3),
+        Options {
+            processes: 3,
+            ..with_undo(2)
+        },
+    ];
+    for (place, made) in all.iter().enumerate() {
+        let place = place as u64 * 8448;
+        drop(at(&segment, place, Create::IfMissing, made).unwrap());
+        for (other, options) in all.iter().enumerate() {
+            let found = told(at(&segment, place, Create::IfMissing, options));
+            match other as u64 * 8448 == place {
+                true => assert_eq!(found, Ok(())),
+                false => drop(refused!(Invalid, found)),
+            }
+        }
+    }
+    // The value is that of its maker.
+    let first = at(&segment, 0, Create::IfMissing, &options(9)).unwrap();
+    assert_eq!(first.value(), Ok(2));
+    assert_eq!(first.stat().unwrap().maximum, MOST);
+}
+
+#[test]
+fn offsets_that_cannot_be() {
+    let segment = full(16384);
+    let size = Semaphore::size(&with_undo(1)).unwrap();
+    for offset in [1, 8, 32, 16384 - size + 64, 16384, 1 << 63, u64::MAX - 63] {
+        for create in [Create::Always, Create::IfMissing] {
+            refused!(Invalid, told(at(&segment, offset, create, &with_undo(1))));
+        }
+    }
+    // One whose cells do not fit is not begun.
+    let last = at(&segment, 16384 - 128, Create::Always, &options(1)).unwrap();
+    assert_eq!(last.acquire(1, Patience::NONE), Ok(()));
+}
+
+#[test]
+fn a_new_one_forgets_what_was_there_before() {
+    let segment = full(16384);
+    for byte in &segment.bytes().unwrap()[8..] {
+        byte.store(0xff, Relaxed);
+    }
+    let two = at(&segment, 0, Create::Always, &with_undo(2)).unwrap();
+    assert_eq!((two.value(), two.held()), (Ok(2), Ok(0)));
+    let stat = two.stat().unwrap();
+    assert_eq!((stat.waits, stat.recoveries, stat.holders), (0, 0, 0));
+    all_are_there(&two, 2);
+}
+
+#[test]
+fn by_name() {
+    alone(|| {
+        let name = Name::new();
+        let three = Options {
+            maximum: 5,
+            ..options(3)
+        };
+        refused!(
+            NotFound,
+            told(Semaphore::named(&name, Create::Never, &three))
+        );
+        let made = Semaphore::named(&name, Create::IfMissing, &three).unwrap();
+        refused!(
+            Exists,
+            told(Semaphore::named(&name, Create::Always, &three))
+        );
+        refused!(
+            Invalid,
+            told(Semaphore::named(&name, Create::IfMissing, &options(3)))
+        );
+        fork(|| {
+            let found = Semaphore::named(&name, Create::Never, &Options::default()).unwrap();
+            found.acquire(2, Patience::NONE).unwrap();
+        })
+        .succeed();
+        assert_eq!(made.value(), Ok(1));
+        refused!(
+            WrongKind,
+            told(Lock::named(&name, Create::Never, &Default::default()))
+        );
+        made.unlink().unwrap();
+        refused!(
+            NotFound,
+            told(Semaphore::named(&name, Create::Never, &three))
+        );
+        // With undo, between processes that have nothing else in common.
+        let made = Semaphore::named(&name, Create::Always, &with_undo(2)).unwrap();
+        fork(|| {
+            let found = Semaphore::named(&name, Create::Never, &Options::default()).unwrap();
+            found.acquire(2, Patience::NONE).unwrap();
+        })
+        .succeed();
+        all_are_there(&made, 2);
+        made.unlink().unwrap();
+    });
+}
+
+#[test]
+fn over_a_socket_to_a_process_that_has_nothing() {
+    alone(|| {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let words = shared_words(2);
+        let child = fork(|| {
+            let file = receive(&theirs);
+            wait_until(|| words[0].load(Relaxed) == 1);
+            let offset = words[1].load(Relaxed);
+            let found = Semaphore::open_fd(file.as_raw_fd(), offset, &Options::default()).unwrap();
+            drop(file);
+            assert!(found.has_undo());
+            assert_eq!(found.acquire(1, Patience::NONE), Ok(()));
+            words[0].store(2, Relaxed);
+            stay();
+        });
+        let two = undo(2);
+        two.acquire(1, Patience::NONE).unwrap();
+        let (fd, offset) = two.hand_over().unwrap();
+        send(&ours, fd);
+        words[1].store(offset, Relaxed);
+        words[0].store(1, Relaxed);
+        wait_until(|| words[0].load(Relaxed) == 2);
+        refused!(WouldBlock, two.acquire(1, Patience::NONE));
+        child.kill();
+        two.release(1).unwrap();
+        all_are_there(&two, 2);
+    });
+}
+
+#[test]
+fn a_plain_one_claims_no_place_among_the_participants() {
+    alone(|| {
+        let segment = {
+            let options = shmkit::segment::Options {
+                form: shmkit::segment::Form::Full,
+                participants: 1,
+                ..shmkit::segment::Options::default()
+            };
+            Arc::new(Segment::create(None, 16384, &options).unwrap())
+        };
+        // Making one takes the only place, so it is made in a process that ends.
+        fork(|| drop(at(&segment, 0, Create::Always, &options(3)).unwrap())).succeed();
+        let plain = at(&segment, 0, Create::Never, &Options::default()).unwrap();
+        let taken = holder(&plain, 1);
+        let other = holder(&plain, 1);
+        assert_eq!(plain.acquire(1, Patience::NONE), Ok(()));
+        plain.release(1).unwrap();
+        fork(|| drop(at(&segment, 128, Create::Always, &with_undo(1)).unwrap())).succeed();
+        // With undo each user has one.
+        let recorded = at(&segment, 128, Create::Never, &Options::default()).unwrap();
+        assert_eq!(recorded.acquire(1, Patience::NONE), Ok(()));
+        fork(|| drop(refused!(Participants, recorded.acquire(1, Patience::NONE)))).succeed();
+        taken.kill();
+        other.kill();
+    });
+}
+
+#[test]
+fn places_of_an_arena_are_used_again() {
+    let first = plain(1);
+    let place = first.offset();
+    drop(first);
+    let (second, third) = (undo(1), plain(4));
+    // Whatever stood there before, each begins anew.
+    assert_eq!((third.value(), second.value()), (Ok(4), Ok(1)));
+    assert_ne!(second.offset(), third.offset());
+    let _ = place;
+}

@@ -1,0 +1,299 @@
+//! Without undo: permits that anybody gives and takes.
+
+use super::common::Watchdog;
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::{MOST, WAITERS, WORD, await_sleeper, holder, options, plain, told, within, word};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
+use shmkit::capi::interrupt::shmkit_set_interrupt;
+use shmkit::semaphore::{Limit, Options, Patience, Semaphore, Stat};
+use std::ffi::c_void;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+fn bounded(value: u64, maximum: u64) -> Semaphore {
+    Semaphore::unnamed(&Options {
+        maximum,
+        ..options(value)
+    })
+    .unwrap()
+}
+
+#[test]
+fn permits_are_taken_and_given_back() {
+    let three = plain(3);
+    for left in (0..3).rev() {
+        assert_eq!(three.acquire(1, Patience::NONE), Ok(()));
+        assert_eq!(three.value(), Ok(left));
+    }
+    refused!(WouldBlock, three.acquire(1, Patience::NONE));
+    three.release(2).unwrap();
+    refused!(WouldBlock, three.acquire(3, Patience::NONE));
+    assert_eq!(three.value(), Ok(2), "all of them or none");
+    assert_eq!(three.acquire(2, Patience::NONE), Ok(()));
+    {
+        three.release(5).unwrap();
+        let _four = three.permits(4).unwrap();
+        assert_eq!(three.value(), Ok(1));
+    }
+    assert_eq!(three.value(), Ok(5));
+    assert!(!three.has_undo());
+    refused!(Invalid, three.held());
+    let stat = Stat {
+        value: 5,
+        maximum: MOST,
+        waits: 0,
+        recoveries: 0,
+        holders: 0,
+    };
+    assert_eq!(three.stat(), Ok(stat), "nobody had to sleep");
+}
+
+#[test]
+fn without_a_permit_at_first_it_is_for_signalling() {
+    alone(|| {
+        let semaphore = plain(0);
+        refused!(WouldBlock, semaphore.acquire(1, Patience::NONE));
+        let waiter = fork(|| assert_eq!(semaphore.acquire(1, Patience::ENDLESS), Ok(())));
+        await_sleeper(&semaphore);
+        fork(|| semaphore.release(1).unwrap()).succeed();
+        waiter.succeed();
+        assert_eq!(semaphore.value(), Ok(0));
+        assert_eq!(semaphore.stat().unwrap().waits, 1);
+    });
+}
+
+#[test]
+fn more_than_there_may_be_is_refused_and_changes_nothing() {
+    let one = bounded(1, 1);
+    refused!(Overflow, one.release(1));
+    assert_eq!(one.acquire(1, Patience::NONE), Ok(()));
+    refused!(Overflow, one.release(2));
+    assert_eq!(one.value(), Ok(0));
+    one.release(1).unwrap();
+    let few = bounded(2, 5);
+    refused!(Overflow, few.release(4));
+    few.release(3).unwrap();
+    refused!(Overflow, few.release(1));
+    let most = plain(MOST);
+    refused!(Overflow, most.release(1));
+    refused!(Overflow, most.release(MOST));
+    refused!(Overflow, most.release(u64::from(u32::MAX)));
+    assert_eq!(most.acquire(MOST, Patience::NONE), Ok(()));
+    most.release(MOST).unwrap();
+    assert_eq!(most.value(), Ok(MOST));
+}
+
+#[test]
+fn numbers_that_cannot_be() {
+    let two = bounded(2, 2);
+    for patience in [Patience::NONE, Patience::ENDLESS, within(1)] {
+        refused!(Invalid, two.acquire(0, patience));
+        // It would wait for ever.
+        refused!(Invalid, two.acquire(3, patience));
+    }
+    refused!(Invalid, plain(1).acquire(MOST + 1, Patience::ENDLESS));
+    refused!(Invalid, two.release(0));
+    assert_eq!(two.value(), Ok(2));
+}
+
+#[test]
+fn options_that_contradict_themselves() {
+    let make = |options: Options| told(Semaphore::unnamed(&options));
+    refused!(Invalid, make(options(MOST + 1)));
+    refused!(Invalid, make(options(u64::MAX)));
+    let maximum = |value, maximum, undo| Options {
+        maximum,
+        undo,
+        ..options(value)
+    };
+    refused!(Invalid, make(maximum(3, 2, false)));
+    refused!(Invalid, make(maximum(0, MOST + 1, false)));
+    refused!(Invalid, make(maximum(2, 3, true)));
+    refused!(Invalid, make(maximum(0, 0, true)));
+    make(maximum(2, 2, true)).unwrap();
+    let processes = |processes, undo| Options {
+        processes,
+        undo,
+        ..options(1)
+    };
+    refused!(Invalid, make(processes(4097, true)));
+    refused!(Invalid, make(processes(u32::MAX, true)));
+    refused!(Invalid, make(processes(1, false)));
+    refused!(Invalid, Semaphore::size(&processes(4097, true)));
+    assert_eq!(Semaphore::size(&Options::default()), Ok(128));
+    assert_eq!(Semaphore::size(&processes(0, true)), Ok(128 + 64 * 128));
+    assert_eq!(Semaphore::size(&processes(4096, true)), Ok(128 + 64 * 4096));
+}
+
+#[test]
+fn as_long_as_was_asked_for_at_least() {
+    let semaphore = plain(0);
+    for milliseconds in [0, 1, 30] {
+        let time = Duration::from_millis(milliseconds);
+        let begin = Instant::now();
+        refused!(
+            Timeout,
+            semaphore.acquire(1, within(time.as_nanos() as u64))
+        );
+        assert!(begin.elapsed() >= time);
+    }
+}
+
+#[test]
+fn one_release_of_many_wakes_many() {
+    let _watchdog = Watchdog::start();
+    let semaphore = plain(0);
+    std::thread::scope(|scope| {
+        let waiters: Vec<_> = (0..5)
+            .map(|_| scope.spawn(|| semaphore.acquire(1, Patience::ENDLESS)))
+            .collect();
+        await_sleeper(&semaphore);
+        semaphore.release(5).unwrap();
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Ok(()));
+        }
+    });
+    assert_eq!(semaphore.value(), Ok(0));
+}
+
+#[test]
+fn who_wants_many_and_who_wants_few_get_them() {
+    let _watchdog = Watchdog::start();
+    let semaphore = plain(0);
+    std::thread::scope(|scope| {
+        let waiters: Vec<_> = (1..=4)
+            .map(|count| {
+                let semaphore = &semaphore;
+                scope.spawn(move || semaphore.acquire(count, Patience::ENDLESS))
+            })
+            .collect();
+        await_sleeper(&semaphore);
+        for _ in 0..10 {
+            semaphore.release(1).unwrap();
+        }
+        for waiter in waiters {
+            assert_eq!(waiter.join().unwrap(), Ok(()));
+        }
+    });
+    assert_eq!(semaphore.value(), Ok(0));
+}
+
+#[test]
+fn no_permit_is_lost_or_made_by_many() {
+    const PERMITS: u64 = 3;
+    let _watchdog = Watchdog::start();
+    let (semaphore, inside) = (bounded(PERMITS, PERMITS), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..6u64 {
+            let (semaphore, inside) = (&semaphore, &inside);
+            scope.spawn(move || {
+                for round in 0..2000 {
+                    let count = 1 + (thread + round) % PERMITS;
+                    semaphore.acquire(count, Patience::ENDLESS).unwrap();
+                    let before = inside.fetch_add(count, Relaxed);
+                    assert!(before + count <= PERMITS);
+                    inside.fetch_sub(count, Relaxed);
+                    semaphore.release(count).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(semaphore.value(), Ok(PERMITS));
+}
+
+#[test]
+fn the_mark_of_sleepers_goes_when_nobody_sleeps() {
+    let _watchdog = Watchdog::start();
+    let semaphore = plain(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| semaphore.acquire(2, Patience::ENDLESS).unwrap());
+        await_sleeper(&semaphore);
+        semaphore.release(2).unwrap();
+    });
+    // This one finds nobody.
+    semaphore.release(1).unwrap();
+    assert_eq!(word(&semaphore, WORD) & WAITERS, 0);
+    assert_eq!(semaphore.value(), Ok(1));
+}
+
+#[test]
+fn what_the_dead_had_taken_is_gone_and_nobody_is_stuck() {
+    alone(|| {
+        let semaphore = plain(2);
+        holder(&semaphore, 1).kill();
+        assert_eq!(semaphore.value(), Ok(1));
+        let waiter = fork(|| assert_eq!(semaphore.acquire(2, Patience::ENDLESS), Ok(())));
+        await_sleeper(&semaphore);
+        let killed = fork(|| semaphore.acquire(2, Patience::ENDLESS).unwrap());
+        killed.kill();
+        semaphore.release(1).unwrap();
+        waiter.succeed();
+        assert_eq!(semaphore.value(), Ok(0));
+    });
+}
+
+/// How many signals have come.
+static SIGNALS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn count(_: i32) {
+    SIGNALS.fetch_add(1, Relaxed);
+}
+
+/// Has SIGUSR1 interrupt system calls.
+fn catch_signals() {
+    let action = SigAction::new(
+        SigHandler::Handler(count),
+        SaFlags::empty(),
+        SigSet::empty(),
+    );
+    // SAFETY: the handler only adds to an atomic word.
+    unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
+}
+
+extern "C" fn hook(answer: *mut c_void) -> i32 {
+    // SAFETY: `install` was given two words that live as long as the process.
+    let words = unsafe { std::slice::from_raw_parts(answer.cast::<AtomicU64>(), 2) };
+    words[0].fetch_add(1, Relaxed);
+    i32::from(words[1].load(Relaxed) != 0)
+}
+
+/// Installs a hook that counts in the first word, and ends what asks once the second is not 0.
+fn install(answer: &'static [AtomicU64]) {
+    assert!(answer.len() >= 2);
+    // SAFETY: the hook may be called from any thread, and its words live as long as the process.
+    let status = unsafe { shmkit_set_interrupt(Some(hook), answer.as_ptr().cast_mut().cast()) };
+    assert_eq!(status, 0);
+}
+
+#[test]
+fn signals_do_not_end_it_and_the_hook_does() {
+    alone(|| {
+        let (semaphore, words) = (plain(0), shared_words(3));
+        let waiter = fork(|| {
+            catch_signals();
+            install(words);
+            words[2].store(1, Relaxed);
+            assert_eq!(semaphore.acquire(1, Patience::ENDLESS), Ok(()));
+            assert!(SIGNALS.load(Relaxed) > 0);
+            assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
+            let patience = Patience {
+                limit: Limit::Forever,
+                interruptible: true,
+            };
+            refused!(Interrupted, semaphore.acquire(1, patience));
+        });
+        await_sleeper(&semaphore);
+        for _ in 0..5 {
+            kill(waiter.pid(), Signal::SIGUSR1).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        semaphore.release(1).unwrap();
+        wait_until(|| words[0].load(Relaxed) > 2);
+        words[1].store(1, Relaxed);
+        waiter.succeed();
+        assert_eq!(semaphore.value(), Ok(0));
+        semaphore.release(1).unwrap();
+        assert_eq!(semaphore.acquire(1, Patience::NONE), Ok(()));
+    });
+}

@@ -1,0 +1,274 @@
+//! With undo: what a process holds is recorded, and comes back when it ends.
+
+use super::common::process::{alone, fork, shared_words, wait_until};
+use super::common::{Name, Watchdog};
+use super::{all_are_there, await_sleeper, holder, stay, told, undo, with_undo, within};
+use shmkit::semaphore::{Create, Options, Patience, Semaphore};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+#[test]
+fn what_this_process_holds_is_counted() {
+    let three = undo(3);
+    assert_eq!((three.held(), three.value()), (Ok(0), Ok(3)));
+    refused!(NotOwner, three.release(1));
+    three.acquire(2, Patience::NONE).unwrap();
+    assert_eq!((three.held(), three.value()), (Ok(2), Ok(1)));
+    refused!(WouldBlock, three.acquire(2, Patience::NONE));
+    refused!(Timeout, three.acquire(2, within(1)));
+    // Any thread may give back what the process holds.
+    std::thread::scope(|scope| {
+        scope.spawn(|| three.release(1).unwrap());
+    });
+    refused!(NotOwner, three.release(2));
+    three.release(1).unwrap();
+    refused!(NotOwner, three.release(1));
+    assert_eq!((three.held(), three.value()), (Ok(0), Ok(3)));
+    let stat = three.stat().unwrap();
+    assert_eq!((stat.maximum, stat.holders, stat.recoveries), (3, 0, 0));
+    assert!(three.has_undo());
+    assert_eq!(three.processes(), 128);
+    refused!(Invalid, three.acquire(0, Patience::NONE));
+    refused!(Invalid, three.acquire(4, Patience::ENDLESS));
+    refused!(Invalid, three.release(0));
+    {
+        let _two = three.permits(2).unwrap();
+        assert_eq!(three.held(), Ok(2));
+    }
+    all_are_there(&three, 3);
+}
+
+#[test]
+fn another_process_gives_nothing_of_ours_back() {
+    alone(|| {
+        let two = undo(2);
+        two.acquire(2, Patience::NONE).unwrap();
+        fork(|| {
+            // A child holds nothing of what its parent holds.
+            assert_eq!(two.held(), Ok(0));
+            refused!(NotOwner, two.release(1));
+            refused!(WouldBlock, two.acquire(1, Patience::NONE));
+        })
+        .succeed();
+        assert_eq!((two.held(), two.value()), (Ok(2), Ok(0)));
+        two.release(2).unwrap();
+    });
+}
+
+#[test]
+fn what_the_dead_held_comes_back() {
+    alone(|| {
+        let three = undo(3);
+        let killed = holder(&three, 2);
+        let living = holder(&three, 1);
+        assert_eq!(three.stat().unwrap().holders, 2);
+        killed.kill();
+        // Telling asks nobody.
+        assert_eq!(three.value(), Ok(0));
+        assert_eq!(three.acquire(2, Patience::NONE), Ok(()));
+        refused!(WouldBlock, three.acquire(1, Patience::NONE));
+        living.kill();
+        assert_eq!(three.acquire(1, Patience::ENDLESS), Ok(()));
+        assert_eq!(three.stat().unwrap().recoveries, 2);
+        three.release(3).unwrap();
+        // Who ends without a word leaves as much.
+        fork(|| three.acquire(3, Patience::NONE).unwrap()).succeed();
+        all_are_there(&three, 3);
+        assert_eq!(three.stat().unwrap().recoveries, 3);
+    });
+}
+
+#[test]
+fn who_waits_for_the_dead_gets_theirs_and_no_more() {
+    alone(|| {
+        let two = undo(2);
+        let killed = holder(&two, 2);
+        let words = shared_words(1);
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                fork(|| {
+                    assert_eq!(two.acquire(1, Patience::ENDLESS), Ok(()));
+                    words[0].fetch_add(1, Relaxed);
+                    wait_until(|| words[0].load(Relaxed) >= 2);
+                    two.release(1).unwrap();
+                })
+            })
+            .collect();
+        await_sleeper(&two);
+        killed.kill();
+        for waiter in waiters {
+            waiter.succeed();
+        }
+        all_are_there(&two, 2);
+    });
+}
+
+#[test]
+fn a_dead_holder_is_found_before_the_time_is_up_whatever_the_time() {
+    alone(|| {
+        for patience in [Patience::NONE, within(0), within(1)] {
+            let one = undo(1);
+            holder(&one, 1).kill();
+            assert_eq!(one.acquire(1, patience), Ok(()));
+        }
+    });
+}
+
+#[test]
+fn closing_is_dying() {
+    alone(|| {
+        let (name, words) = (Name::new(), shared_words(1));
+        let reach = |step| wait_until(|| words[0].load(Relaxed) == step);
+        let child = fork(|| {
+            reach(1);
+            let two = Semaphore::named(&name, Create::Never, &Options::default()).unwrap();
+            two.acquire(2, Patience::NONE).unwrap();
+            words[0].store(2, Relaxed);
+            reach(3);
+            drop(two);
+            words[0].store(4, Relaxed);
+            stay();
+        });
+        let two = Semaphore::named(&name, Create::Always, &with_undo(2)).unwrap();
+        words[0].store(1, Relaxed);
+        reach(2);
+        refused!(WouldBlock, two.acquire(1, Patience::NONE));
+        words[0].store(3, Relaxed);
+        reach(4);
+        all_are_there(&two, 2);
+        child.kill();
+    });
+}
+
+#[test]
+fn more_processes_than_cells() {
+    alone(|| {
+        let pool = Semaphore::unnamed(&Options {
+            processes: 2,
+            ..with_undo(5)
+        })
+        .unwrap();
+        let (one, other) = (holder(&pool, 1), holder(&pool, 1));
+        refused!(Participants, pool.acquire(1, Patience::NONE));
+        refused!(Participants, pool.acquire(1, Patience::ENDLESS));
+        assert_eq!(pool.value(), Ok(3), "nothing is taken");
+        assert_eq!(pool.held(), Ok(0));
+        // The cell of a dead one is to be had, and what it held is not lost.
+        one.kill();
+        assert_eq!(pool.acquire(2, Patience::NONE), Ok(()));
+        assert_eq!((pool.held(), pool.value()), (Ok(2), Ok(2)));
+        // A process that holds nothing at present leaves its cell to another.
+        pool.release(2).unwrap();
+        let third = holder(&pool, 2);
+        refused!(Participants, pool.acquire(1, Patience::NONE));
+        third.kill();
+        other.kill();
+        all_are_there(&pool, 5);
+        assert_eq!(pool.processes(), 2);
+    });
+}
+
+#[test]
+fn one_process_holds_no_more_than_a_cell_counts() {
+    let many = undo(70_000);
+    assert_eq!(many.acquire(65_535, Patience::NONE), Ok(()));
+    refused!(Overflow, many.acquire(1, Patience::NONE));
+    assert_eq!((many.held(), many.value()), (Ok(65_535), Ok(4465)));
+    many.release(65_535).unwrap();
+    refused!(Overflow, many.acquire(65_536, Patience::NONE));
+    assert_eq!((many.held(), many.value()), (Ok(0), Ok(70_000)));
+}
+
+#[test]
+fn no_permit_is_lost_or_made_by_many() {
+    const PERMITS: u64 = 3;
+    let _watchdog = Watchdog::start();
+    let (semaphore, inside) = (undo(PERMITS), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (semaphore, inside) = (&semaphore, &inside);
+            scope.spawn(move || {
+                for round in 0..1000 {
+                    let count = 1 + (thread + round) % PERMITS;
+                    semaphore.acquire(count, Patience::ENDLESS).unwrap();
+                    let before = inside.fetch_add(count, Relaxed);
+                    assert!(before + count <= PERMITS);
+                    inside.fetch_sub(count, Relaxed);
+                    semaphore.release(count).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!((semaphore.value(), semaphore.held()), (Ok(PERMITS), Ok(0)));
+}
+
+#[test]
+fn who_only_tries_gets_a_permit_that_is_there() {
+    const THREADS: u64 = 4;
+    let _watchdog = Watchdog::start();
+    let semaphore = undo(THREADS);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..2000 {
+                    // The others change the cells at the same moment: that is no reason to refuse.
+                    assert_eq!(semaphore.acquire(1, Patience::NONE), Ok(()));
+                    semaphore.release(1).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(semaphore.value(), Ok(THREADS));
+}
+
+#[test]
+fn killed_at_random_nothing_is_lost() {
+    const PERMITS: u64 = 3;
+    alone(|| {
+        let semaphore = undo(PERMITS);
+        for round in 0..60 {
+            let words = shared_words(1);
+            let users: Vec<_> = (0..3)
+                .map(|number| {
+                    fork(|| {
+                        for count in 0u64.. {
+                            let count = 1 + (number + count) % PERMITS;
+                            semaphore.acquire(count, Patience::ENDLESS).unwrap();
+                            words[0].fetch_add(1, Relaxed);
+                            semaphore.release(count).unwrap();
+                        }
+                    })
+                })
+                .collect();
+            wait_until(|| words[0].load(Relaxed) > 20 + round);
+            users.into_iter().for_each(|user| user.kill());
+            all_are_there(&semaphore, PERMITS);
+        }
+    });
+}
+
+#[test]
+fn a_process_that_holds_nothing_can_be_gone_for_good() {
+    alone(|| {
+        // More processes than cells, one after the other.
+        let pool = Semaphore::unnamed(&Options {
+            processes: 3,
+            ..with_undo(2)
+        })
+        .unwrap();
+        for _ in 0..10 {
+            fork(|| {
+                pool.acquire(2, Patience::NONE).unwrap();
+                pool.release(2).unwrap();
+            })
+            .succeed();
+        }
+        all_are_there(&pool, 2);
+        assert_eq!(pool.stat().unwrap().recoveries, 0);
+        let absent = Options {
+            processes: 3,
+            ..Options::default()
+        };
+        refused!(Invalid, told(Semaphore::unnamed(&absent)));
+    });
+}
