@@ -81,7 +81,7 @@ cdef class Barrier(Object):
         cdef int64_t timeout_ns = nanoseconds(timeout)
         if action is not None and not callable(action):
             raise TypeError(f"'action' must be callable, not {type(action).__name__}")
-        self.begin(<void *> options, name, create, 0, mode, directory, trust, participants)
+        self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         (<shmkit_barrier_options *> options).parties = number(parties, SHMKIT_BARRIER_MOST, "parties")
         self.make(name, create, segment, offset, <void *> options)
         self._action = action

@@ -94,7 +94,7 @@ cdef class Semaphore(Object):
         value = PyNumber_Index(value)
         if not 0 <= value <= MOST:
             raise refusal(SHMKIT_ERR_INVALID, f"'value' is a number from 0 to {MOST}")
-        self.begin(<void *> options, name, create, SHMKIT_SEMAPHORE_UNDO if undo else 0, mode, directory, trust,
+        self.prepare(<void *> options, name, create, SHMKIT_SEMAPHORE_UNDO if undo else 0, mode, directory, trust,
                    participants)
         own.value = value
         own.maximum = number(maximum, MOST, "maximum")
