@@ -47,7 +47,6 @@ const WARM_UP: u64 = 512;
 /// A once that this process has open, and what is to be done.
 struct Once<'a> {
     who: Who,
-    shmkit: &'a Library,
     functions: &'a Onces,
     handle: *mut c_void,
     words: [&'a AtomicU64; 2],
@@ -89,7 +88,6 @@ impl<'a> Once<'a> {
         });
         Once {
             who,
-            shmkit,
             functions,
             handle,
             words,
