@@ -218,15 +218,17 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 	cd $(@D) && $(abspath $(BIN))/cythonize -q -3 -f -i increment.pyx
 	@touch $@
 
+# The objects whose benches are one program and one script each.
+BENCHED := rwlock semaphore condition event barrier once
+
 # BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
-bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock rwlock semaphore condition event once increment.stamp)
+bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock $(BENCHED) increment.stamp)
 	$(SAY) 'the speed of it beside its peers'
 	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
 	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
-	$(BIN)/python benches/condition.py --program $(TARGET)/bench/condition $(BENCH)
-	$(BIN)/python benches/event.py --program $(TARGET)/bench/event $(BENCH)
-	$(BIN)/python benches/semaphore.py --program $(TARGET)/bench/semaphore $(BENCH)
-	$(BIN)/python benches/once.py --program $(TARGET)/bench/once $(BENCH)
+	@for noun in $(BENCHED); do \
+	  $(BIN)/python benches/$$noun.py --program $(TARGET)/bench/$$noun $(BENCH) || exit; \
+	done
 
 # --- installing, generating, cleaning ------------------------------------------------------------------------------
 

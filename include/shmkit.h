@@ -2232,8 +2232,9 @@ shmkit_status shmkit_barrier_pass(struct shmkit_barrier *barrier);
 /**
  * Has the barrier be as new: whole, and nobody waits. Who waits gets SHMKIT_ERR_BROKEN; what the dead have left goes.
  *
- * SHMKIT_ERR_PARTICIPANTS, SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait;
- * then nothing has been done.
+ * SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while it came or went. SHMKIT_ERR_PARTICIPANTS,
+ * SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait. Then nothing has been
+ * done.
  *
  * Required: As for shmkit_barrier_pass.
  */

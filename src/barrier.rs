@@ -168,6 +168,9 @@ impl Barrier {
     }
 
     /// Has the barrier be as new: who waits gets `Broken`, and who comes from now on waits for a full number again.
+    ///
+    /// `Timeout`: somebody was stopped a second ago while it came or went. `Participants`, `Detached`, `Permission`,
+    /// `Corrupt`: as for `wait`. Then nothing has been done.
     pub fn reset(&self) -> Result<()> {
         let me = self.placed.id()?;
         self.view().reset(me, &self.looks, &**self.segment())

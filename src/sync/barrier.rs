@@ -31,7 +31,7 @@
 //!   before its state is there: nobody has heard of it;
 //!   from then on until it leaves: whoever waits beside it finds its cell, and breaks the turn; so does the last to come.
 //!     If its turn had ended by then it is the next one that breaks: the dead one will not come to that either;
-//!   with the lock: the next who comes breaks the turn; a reset goes on as if nothing had been begun;
+//!   with the lock: the next one has it; each who is counted has a cell, until it is counted no more;
 //!   in a reset: the turn stays broken until its last step;
 //!   behind its last step and before the wake: sleepers look again within 12 ms.
 
@@ -54,6 +54,12 @@ const GENERATION: u64 = 1 << 2;
 /// One more that has arrived, in `turn`; the next place, in seats.
 const ARRIVED: u64 = 1 << 48;
 const GENERATIONS: u64 = (ARRIVED - 1) & !(SLEEPERS | BROKEN);
+
+/// Who comes, goes or resets has the lock for less than a millisecond. Who has it for so long is stopped.
+const A_SECOND: Patience = Patience {
+    limit: Limit::Within(1_000_000_000),
+    interruptible: false,
+};
 
 /// In a state, beside an id.
 const WAITING: u64 = 1 << 29;
@@ -261,19 +267,28 @@ impl View<'_> {
         }
     }
 
-    /// Takes the lock, as long as our patience lasts; returns whether its last owner died.
-    fn enter(self, me: Id, wait: &mut Wait<'_>, looks: &Looks, life: &impl Life) -> Result<bool> {
-        let lock = &self.words.lock;
-        if lock.try_acquire(me) {
-            return Ok(false);
+    /// Takes the lock, as long as our patience lasts.
+    fn enter(self, me: Id, wait: &mut Wait<'_>, looks: &Looks, life: &impl Life) -> Result<()> {
+        if self.words.lock.try_acquire(me) {
+            return Ok(());
         }
         wait.look();
-        let entered = lock.acquire(me, wait.rest(), &looks.lock, life);
+        let entered = self.take_lock(me, wait.rest(), looks, life);
         entered.map_err(|error| match error {
             Error::WouldBlock(_) => Error::WouldBlock("others are just coming or going".into()),
             Error::Timeout(_) => Error::Timeout("nobody was let in in that time".into()),
             other => other,
         })
+    }
+
+    /// Takes the lock. Who has died with it has left all as it must be, but for its cell, which is found.
+    fn take_lock(self, me: Id, patience: Patience, looks: &Looks, life: &impl Life) -> Result<()> {
+        let lock = &self.words.lock;
+        if lock.acquire(me, patience, &looks.lock, life)? {
+            // It fails as `exit` may.
+            let _ = lock.mark_consistent(me);
+        }
+        Ok(())
     }
 
     fn exit(self, me: Id) {
@@ -290,22 +305,12 @@ impl View<'_> {
         looks: &Looks,
         life: &impl Life,
     ) -> Result<Arrival> {
-        let died = self.enter(me, wait, looks, life)?;
-        if died {
-            self.mend(me);
-        }
+        self.enter(me, wait, looks, life)?;
         let arrived = self.arrive_inside(me, wait, last, life);
         self.exit(me);
         let (arrival, over) = arrived?;
         self.wake(over);
         Ok(arrival)
-    }
-
-    /// After the death of who had the lock: the turn is broken, so what that one has left half done counts no more.
-    fn mend(self, me: Id) {
-        self.break_off(self.turn().generation(), true);
-        // It fails as `exit` may.
-        let _ = self.words.lock.mark_consistent(me);
     }
 
     /// Comes, with the lock; returns also the turn that is over, or one in which nobody slept.
@@ -496,11 +501,8 @@ impl View<'_> {
         error: Error,
     ) -> Result<usize> {
         let me = waiter.me;
-        match (self.words.lock).acquire(me, Patience::ENDLESS, &looks.lock, life) {
-            Ok(died) => {
-                if died {
-                    self.mend(me);
-                }
+        match self.take_lock(me, A_SECOND, looks, life) {
+            Ok(()) => {
                 self.withdraw_inside(waiter);
                 self.exit(me);
             }
@@ -655,13 +657,9 @@ impl View<'_> {
 
     /// Has the barrier be as new: who waits is told that it was broken, and cells of the dead are nobody's again.
     ///
-    /// What the lock says of `life`: then nothing has been done.
+    /// `Timeout`: somebody was stopped a second ago while it came or went. Errors of `life`. Then nothing has been done.
     pub fn reset(self, me: Id, looks: &Looks, life: &impl Life) -> Result<()> {
-        let lock = &self.words.lock;
-        if lock.acquire(me, Patience::ENDLESS, &looks.lock, life)? {
-            // It fails as `exit` may.
-            let _ = lock.mark_consistent(me);
-        }
+        self.take_lock(me, A_SECOND, looks, life)?;
         let mut turn = self.turn();
         let needed = turn.is_broken() || turn.arrived() != 0;
         if needed {

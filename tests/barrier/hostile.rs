@@ -3,6 +3,7 @@
 use super::common::process::{alone, fork};
 use super::{at, full, told, use_once, wait, within};
 use shmkit::barrier::{Barrier, Create, Last, Options, Patience};
+use shmkit::lock::Lock;
 use shmkit::segment::Segment;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,6 +32,15 @@ fn read(segment: &Segment, at: u64) -> u64 {
 /// Ids that nobody has.
 fn nobodies() -> Vec<u64> {
     vec![4095 | 0xffff << 13, !(0b111 << 29), 1 << 62, 5]
+}
+
+/// Returns our own id, as words have it.
+fn mine(segment: &Arc<Segment>) -> u64 {
+    let lock = Lock::of(segment).unwrap();
+    lock.acquire(Patience::NONE).unwrap();
+    let me = lock.stat().0.owner.unwrap().bits();
+    lock.release().unwrap();
+    me
 }
 
 /// Uses it in every way that ends by itself, and has it be whole.
@@ -131,13 +141,7 @@ fn cells_that_we_have_not_taken() {
         let segment = full(4096);
         let barrier = at(&segment, 0, 2);
         use_once(&barrier);
-        // Our own id, as a cell has it: seen in one of a wait.
-        let probe = fork(|| {});
-        probe.succeed();
-        let held = shmkit::lock::Lock::of(&segment).unwrap();
-        held.acquire(Patience::NONE).unwrap();
-        let me = held.stat().0.owner.unwrap().bits();
-        held.release().unwrap();
+        let me = mine(&segment);
         for bits in 0..8 {
             for cell in 0..4 {
                 write(&segment, CELLS + 16 * cell, me | (bits * WAITING));
@@ -162,14 +166,21 @@ fn a_lock_that_nobody_has() {
         let barrier = at(&segment, 0, 2);
         use_once(&barrier);
         for id in nobodies() {
+            // Whoever had it has died with it.
             write(&segment, LOCK, id);
-            // Whoever had it has died inside.
-            refused!(Broken, wait(&barrier));
-            barrier.reset().unwrap();
+            use_once(&barrier);
             write(&segment, LOCK, id);
             barrier.reset().unwrap();
             use_once(&barrier);
         }
+        // We have it ourselves, for ever: nobody is let in, and nobody waits longer than he wanted.
+        write(&segment, LOCK, mine(&segment));
+        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
+        refused!(Timeout, barrier.wait(within(3_000_000), Last::Passes));
+        refused!(Timeout, barrier.reset());
+        assert!(!barrier.stat().broken);
+        write(&segment, LOCK, 0);
+        use_once(&barrier);
     });
 }
 

@@ -68,7 +68,7 @@ def test_options(handle):
     out, size = c_void_p(), c_uint64()
     assert LIB.shmkit_rwlock_size(options(readers=3), byref(size)) == OK
     assert size.value == 128 + 3 * 64
-    for wrong in ({"readers": 4097}, {"flags": 1}, {"mode": 0o1000}, {"participants": 4097}, {"reserved": 1}):
+    for wrong in ({"readers": 4097}, {"flags": 1}, {"mode": 0o1000}, {"reserved": 1}):
         assert LIB.shmkit_rwlock_create(None, options(**wrong), byref(out)) == INVALID
     assert LIB.shmkit_rwlock_open(b"shmkit-test-none", None, byref(out)) == NOT_FOUND
     fd, offset = c_int32(), c_uint64()
@@ -86,8 +86,8 @@ def test_options(handle):
 
 @pytest.mark.parametrize("verb", RWLOCK_TABLE)
 def test_null_is_a_status(verb):
-    nothing = [{c_int32: 0, c_uint32: 0, c_uint64: 0}.get(kind) for kind in RWLOCK_TABLE[verb]]
-    nothing = [0 if kind is ctypes.c_int64 else value for kind, value in zip(RWLOCK_TABLE[verb], nothing)]
+    numbers = (c_int32, c_uint32, c_uint64, ctypes.c_int64)
+    nothing = [0 if kind in numbers else None for kind in RWLOCK_TABLE[verb]]
     assert getattr(LIB, f"shmkit_rwlock_{verb}")(*nothing) == INVALID
     code, _, text = last_error()
     assert code == INVALID

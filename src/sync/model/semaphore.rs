@@ -277,7 +277,7 @@ fn who_brings_back_wakes_who_slept_for_the_dead() {
 
 #[test]
 fn who_finds_no_cell_passes_its_wake_on() {
-    model(1, || {
+    model(2, || {
         let shared = Shared::new(3);
         assert!(shared.acquire_undo(3, id(0), 2, Patience::NONE));
         assert!(shared.acquire_undo(3, id(1), 1, Patience::NONE));
