@@ -73,6 +73,8 @@ cdef class Object:
         """Open or make it where the arguments of a constructor say."""
         cdef void *handle = NULL
         cdef bytes c_name
+        if self._doomed is not NULL:
+            raise refusal(SHMKIT_ERR_INVALID, f"threads still use what this {type(self).__name__} was before")
         cdef const char *pointer
         cdef shmkit_status status
         if segment is None and offset is not None:
@@ -154,9 +156,14 @@ cdef class Object:
             return ("segment", segment, self._offset)
         if self._segment is not None:
             raise refusal(SHMKIT_ERR_CLOSED, f"the SharedMemory of this {type(self).__name__} has gone: pickle that too")
-        check(self._calls.fd(self._handle, &fd, &offset))
-        facts = os.fstat(fd)
-        return ("descriptor", _handover.give(fd, facts.st_dev, facts.st_ino), offset)
+        # The descriptor is the handle's, which nobody may close meanwhile.
+        self._busy += 1
+        try:
+            check(self._calls.fd(self._handle, &fd, &offset))
+            facts = os.fstat(fd)
+            return ("descriptor", _handover.give(fd, facts.st_dev, facts.st_ino), offset)
+        finally:
+            self.leave()
 
     cdef int find(self, tuple where, uint32_t flags) except -1:
         """Open it where a pickle says, with the flags that its maker has opened it with."""
@@ -234,7 +241,9 @@ cdef class Object:
         return self._offset
 
     def __reduce__(self):
-        return again, (type(self), self.where(), self._flags, self.state())
+        # What a subclass written in Python has in addition.
+        own = getattr(self, "__dict__", None) or None
+        return again, (type(self), self.where(), self._flags, self.state()), own
 
     cdef object state(self):
         """Return what a pickle carries besides its place."""

@@ -31,7 +31,7 @@ cdef extern from "Python.h":
 class ShmkitError(Exception):
     """What no built-in exception says.
 
-    Every exception that shmkit raises has an attribute ``status``, the number of the C status.
+    Every exception that stands for a status of C has an attribute ``status``, its number.
     """
 
 
@@ -111,8 +111,8 @@ cdef int check(shmkit_status status) except -1:
     """Raise the exception that belongs to a status, unless it is SHMKIT_OK."""
     if status == 0:
         return 0
-    if status == SHMKIT_ERR_INTERRUPTED and PyErr_Occurred():
-        return -1  # what the signal handler raised, KeyboardInterrupt for one
+    if PyErr_Occurred():
+        return -1  # what a signal handler raised that ended the wait, KeyboardInterrupt for one
     raise _exception(status)
 
 

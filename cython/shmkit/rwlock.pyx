@@ -333,11 +333,18 @@ cdef class _Hold:
         self._recovers = recovers
 
     def __enter__(self):
+        cdef bint taken = False
         if self._held:
             raise refusal(SHMKIT_ERR_INVALID, "its block has been entered already")
-        if not self._lock._take(self._verb, self._timeout, self._recovers or self._lock._goes_on):
-            raise refusal(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
+        # At once: another thread may come while this one waits.
         self._held = self._verb
+        try:
+            taken = self._lock._take(self._verb, self._timeout, self._recovers or self._lock._goes_on)
+        finally:
+            if not taken:
+                self._held = 0
+        if not taken:
+            raise refusal(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
         return self._lock.recovered if self._recovers else self
 
     def __exit__(self, kind, value, traceback, /):
@@ -350,10 +357,14 @@ cdef class _Hold:
 
     def upgrade(self, timeout=None):
         """As RWLock.upgrade; leaving the block then ends the writing."""
+        if not self._held:
+            raise refusal(SHMKIT_ERR_INVALID, "its block has not been entered")
         self._lock.upgrade(timeout)
         self._held = WRITE
 
     def downgrade(self):
         """As RWLock.downgrade; leaving the block then ends the reading."""
+        if not self._held:
+            raise refusal(SHMKIT_ERR_INVALID, "its block has not been entered")
         self._lock._lower(self._recovers or self._lock._goes_on)
         self._held = READ
