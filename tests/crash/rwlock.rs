@@ -39,7 +39,7 @@ functions! {
 }
 
 /// Where one stands that is only there for the first calls, beside the locks and the event that are.
-const WARM_UP: u64 = 1024;
+const WARM_UP: u64 = 2048;
 
 const FOREVER: i64 = -1;
 const NOWAIT: i64 = 0;
