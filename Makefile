@@ -160,7 +160,7 @@ $(TARGET)/tools/bin/cargo-fuzz:
 	$(CARGO) install --locked --root $(TARGET)/tools cargo-fuzz
 
 test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
-	@for target in segment lock semaphore condition event barrier; do \
+	@for target in segment lock rwlock semaphore condition event barrier once; do \
 	  printf '\n== fuzzing %s for %s s\n' $$target $(FUZZ_SECONDS); \
 	  mkdir -p $(TARGET)/fuzz/corpus/$$target; \
 	  PATH="$(abspath $(TARGET)/tools/bin):$$PATH" $(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir tests/fuzz \
@@ -180,8 +180,8 @@ TSAN := -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer
 test-sanitizers:
 	$(SAY) 'AddressSanitizer'
 	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +$(NIGHTLY) test --locked \
-	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib --test segment --test limits --test capi \
-	  --test participant --test lock -- $(addprefix --skip ,$(ASAN_SKIPS))
+	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib --test segment --test limits --test capi --test participant \
+	  --test lock $(addprefix --test ,$(BENCHED)) -- $(addprefix --skip ,$(ASAN_SKIPS))
 	$(SAY) 'ThreadSanitizer'
 	TSAN_OPTIONS='suppressions=$(CURDIR)/tests/tsan.supp' \
 	  RUSTFLAGS='$(TSAN)' CARGO_TARGET_DIR=$(TARGET)/tsan $(CARGO) +$(NIGHTLY) test --locked \
@@ -218,14 +218,17 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 	cd $(@D) && $(abspath $(BIN))/cythonize -q -3 -f -i increment.pyx
 	@touch $@
 
+# The objects whose benches are one program and one script each.
+BENCHED := rwlock semaphore condition event barrier once
+
 # BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
-bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock condition event barrier increment.stamp)
+bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock $(BENCHED) increment.stamp)
 	$(SAY) 'the speed of it beside its peers'
 	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
 	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
-	$(BIN)/python benches/condition.py --program $(TARGET)/bench/condition $(BENCH)
-	$(BIN)/python benches/event.py --program $(TARGET)/bench/event $(BENCH)
-	$(BIN)/python benches/barrier.py --program $(TARGET)/bench/barrier $(BENCH)
+	@for noun in $(BENCHED); do \
+	  $(BIN)/python benches/$$noun.py --program $(TARGET)/bench/$$noun $(BENCH) || exit; \
+	done
 
 # --- installing, generating, cleaning ------------------------------------------------------------------------------
 

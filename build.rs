@@ -17,10 +17,12 @@ const ORDER: &[&str] = &[
     "segment",
     "lock",
     "rlock",
-    "barrier",
+    "rwlock",
     "semaphore",
-    "event",
     "condition",
+    "event",
+    "barrier",
+    "once",
 ];
 
 /// What the header says before anything else.

@@ -49,8 +49,11 @@ BENCHES = {
         *("condition running", "condition asleep", "condition notify", "condition notify_all"),
         "python condition",
     ),
+    "readers-writer locks": ("rwlock alone", "rwlock readers", "rwlock writer", "python rwlock"),
+    "onces": ("once done", "python once"),
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
     "barriers": ("barrier of 1", "barrier of 2", "barrier of 8", "python barrier of 2", "python barrier of 8"),
+    "semaphores": ("semaphore alone", "semaphore turns", "python semaphore", "python semaphore turns"),
 }
 
 

@@ -13,7 +13,7 @@
  *   shmkit_segment_close(segment);             this process lets go; the name stays
  *
  * Results     Functions return a shmkit_status: SHMKIT_OK or a negative number. Outputs come last and are written only
- *             on SHMKIT_OK. shmkit_last_error has a sentence with names and figures about the last failure on a thread.
+ *             on SHMKIT_OK, unless the function says otherwise. shmkit_last_error has a sentence with names and figures about the last failure on a thread.
  * Handles     Types such as shmkit_segment are used by pointer alone. Who opens a handle closes it. A NULL, closed or
  *             wrong handle is a status, not a crash; any other pointer is undefined.
  * Threads     Any thread may use any handle. Closing one while another thread uses it is undefined.
@@ -124,6 +124,45 @@
 #define SHMKIT_LOCK_OWNER_DIED 524288
 
 /** Open what belongs to another user. */
+#define SHMKIT_RWLOCK_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_RWLOCK_EXCLUSIVE 1048576
+
+/** In shmkit_rwlock_info: somebody writes, perhaps a dead process. */
+#define SHMKIT_RWLOCK_WRITING 262144
+
+/** In shmkit_rwlock_info: a writer died, and mark_consistent has not been called since. */
+#define SHMKIT_RWLOCK_OWNER_DIED 524288
+
+/** In shmkit_rwlock_info: somebody waits for the readers to leave, to write; perhaps a dead process. */
+#define SHMKIT_RWLOCK_WAITING 2097152
+
+/** What a process holds comes back when it ends. Only it may give it back before. */
+#define SHMKIT_SEMAPHORE_UNDO 65536
+
+/** Open what belongs to another user. */
+#define SHMKIT_SEMAPHORE_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_SEMAPHORE_EXCLUSIVE 1048576
+
+/** Open what belongs to another user. */
+#define SHMKIT_CONDITION_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_CONDITION_EXCLUSIVE 1048576
+
+/** Open what belongs to another user. */
+#define SHMKIT_EVENT_TRUST 131072
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_EVENT_EXCLUSIVE 1048576
+
+/** In shmkit_event_info: it is set. */
+#define SHMKIT_EVENT_SET 262144
+
+/** Open what belongs to another user. */
 #define SHMKIT_BARRIER_TRUST 131072
 
 /** For create_at: make it, and do not open one that stands there already. */
@@ -138,36 +177,27 @@
 /** The most parties a barrier can have. */
 #define SHMKIT_BARRIER_MOST 2048
 
-/** What a process holds comes back when it ends. Only it may give it back before. */
-#define SHMKIT_SEMAPHORE_UNDO 65536
-
 /** Open what belongs to another user. */
-#define SHMKIT_SEMAPHORE_TRUST 131072
+#define SHMKIT_ONCE_TRUST 131072
 
 /** For create_at: make it, and do not open one that stands there already. */
-#define SHMKIT_SEMAPHORE_EXCLUSIVE 1048576
+#define SHMKIT_ONCE_EXCLUSIVE 1048576
 
-/** Open what belongs to another user. */
-#define SHMKIT_EVENT_TRUST 131072
+/** In shmkit_once_info: somebody is doing it, perhaps a dead process. */
+#define SHMKIT_ONCE_RUNNING 262144
 
-/** For create_at: make it, and do not open one that stands there already. */
-#define SHMKIT_EVENT_EXCLUSIVE 1048576
+/** In shmkit_once_info: somebody died halfway, and it is not done yet. */
+#define SHMKIT_ONCE_OWNER_DIED 524288
 
-/** In shmkit_event_info: it is set. */
-#define SHMKIT_EVENT_SET 262144
-
-/** Open what belongs to another user. */
-#define SHMKIT_CONDITION_TRUST 131072
-
-/** For create_at: make it, and do not open one that stands there already. */
-#define SHMKIT_CONDITION_EXCLUSIVE 1048576
+/** In shmkit_once_info: it is done. */
+#define SHMKIT_ONCE_DONE 2097152
 
 /**
  * A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
  * is a party, of the same process or of others.
  *
- * If one is killed while it waits, the barrier is broken, and who waits or comes is told so, within 12 ms after the
- * kernel has torn the dead process down. One that is killed elsewhere is missed like one that has not come yet: give
+ * If one dies while it waits, however it dies, the barrier is broken, and who waits or comes is told so, within 12 ms
+ * after the kernel has torn the dead process down. One that dies elsewhere is missed like one that has not come yet: give
  * waits a time. A handle may be used by all threads at once and by forked children.
  */
 typedef struct shmkit_barrier shmkit_barrier;
@@ -207,10 +237,35 @@ typedef struct shmkit_event shmkit_event;
 typedef struct shmkit_lock shmkit_lock;
 
 /**
+ * A once: not done, being done by one process, or done, which stays so. Of all who begin, one has it to do; the others
+ * wait until it is done.
+ *
+ * If that one dies, however it dies, the next one has it to do within 12 ms after the kernel has torn the dead process
+ * down, and is told so: it may be half done. The owner is a process; any thread of it may say that it is done. Who
+ * begins again before that waits for itself. A handle may be used by all threads at once and by forked children.
+ */
+typedef struct shmkit_once shmkit_once;
+
+/**
  * A recursive lock: its owner is a thread, which may take it again and gives it back as often. All else is as with
  * shmkit_lock: it survives the death of its owner's process. A thread that ends frees nothing.
  */
 typedef struct shmkit_rlock shmkit_rlock;
+
+/**
+ * A readers-writer lock: many processes read at once, or one writes. Its holders are processes; any thread of a holder
+ * may give it back. A process may read several times at once; it writes once.
+ *
+ * Who reads changes nothing but a cache line of its own process. As soon as somebody wants to write, new readers wait
+ * for it: writers do not starve. So who reads must not acquire it for reading once more before it has given it back,
+ * unless nobody else ever writes: a writer that came in between waits for the first time, and the second time for that
+ * writer.
+ *
+ * If a holder dies, however it dies, whoever waits gets the lock within 12 ms after the kernel has torn the dead process
+ * down. Where it died writing, all who come later are told so: what the lock guards may be half written. A reader that
+ * dies leaves nothing to tell. A handle may be used by all threads at once and by forked children.
+ */
+typedef struct shmkit_rwlock shmkit_rwlock;
 
 /** A segment of shared memory that this process has mapped. Any thread may use it; closing it ends all use. */
 typedef struct shmkit_segment shmkit_segment;
@@ -228,7 +283,7 @@ typedef struct shmkit_semaphore shmkit_semaphore;
 
 /**
  * What most functions return: SHMKIT_OK, or one of the negative SHMKIT_ERR_... numbers. Outputs are written only on
- * SHMKIT_OK. The numbers never change.
+ * SHMKIT_OK, unless the function says otherwise. The numbers never change.
  */
 typedef int32_t shmkit_status;
 
@@ -389,11 +444,11 @@ typedef struct shmkit_lock_info {
   uint32_t reserved;
 } shmkit_lock_info;
 
-/** How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does. */
-typedef struct shmkit_barrier_options {
-  /** sizeof(shmkit_barrier_options). */
+/** How to make or open a readers-writer lock. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_rwlock_options {
+  /** sizeof(shmkit_rwlock_options). */
   uint32_t struct_size;
-  /** SHMKIT_BARRIER_TRUST, SHMKIT_BARRIER_EXCLUSIVE, or-ed. */
+  /** SHMKIT_RWLOCK_TRUST, SHMKIT_RWLOCK_EXCLUSIVE, or-ed. */
   uint32_t flags;
   /** Permission bits of a new named one. 0: 0600. */
   uint32_t mode;
@@ -401,31 +456,46 @@ typedef struct shmkit_barrier_options {
   uint32_t participants;
   /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-  /** How many must come, 1 to SHMKIT_BARRIER_MOST. Who only opens one need not know: 0. */
-  uint32_t parties;
+  /** How many processes may read at a time, 1 to 4096: each has a cache line for it. 0: 128. */
+  uint32_t readers;
   /** 0. */
   uint32_t reserved;
-} shmkit_barrier_options;
+} shmkit_rwlock_options;
 
-/** What is known of a barrier: each figure as it was at some moment during the call. */
-typedef struct shmkit_barrier_info {
-  /** sizeof(shmkit_barrier_info); on return how much of it was filled. */
+/** What is known of a readers-writer lock: each figure as it was at some moment during the call. */
+typedef struct shmkit_rwlock_info {
+  /** sizeof(shmkit_rwlock_info); on return how much of it was filled. */
   uint32_t struct_size;
-  /** SHMKIT_BARRIER_BROKEN, or 0. */
+  /** SHMKIT_RWLOCK_WRITING, SHMKIT_RWLOCK_WAITING, SHMKIT_RWLOCK_OWNER_DIED, or-ed. */
   uint32_t flags;
-  /** How many must come. */
-  uint32_t parties;
-  /** How many wait; 0 of a broken one. */
-  uint32_t waiting;
-  /** How often all were there and went on. */
-  uint64_t turns;
-  /** How often it was broken: by abort, by a reset while somebody waited, by a wait whose time was over, by a death. */
-  uint64_t breaks;
-  /** How often one that was killed was the reason. */
-  uint64_t deaths;
+  /** How often it was acquired for writing. How often for reading nobody counts. */
+  uint64_t writes;
+  /** How often somebody waited for a writer, or a writer for readers. */
+  uint64_t contended;
+  /** How many writers were found that had died writing. */
+  uint64_t recoveries;
+  /**
+   * When the first to wait for who holds it now went to sleep, in nanoseconds of CLOCK_MONOTONIC, even if it has given
+   * up since. 0: nobody has waited for that one.
+   */
+  uint64_t contended_since;
+  /** The number of who writes, or waits to, among the participants of the segment, which no other ever has. 0: nobody. */
+  uint64_t owner_ticket;
+  /** Its PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown. */
+  uint64_t owner_namespace;
   /** Where it stands in its segment's data, or in its arena. */
   uint64_t offset;
-} shmkit_barrier_info;
+  /** How often it is held for reading, by the dead too as long as no writer has waited for them. */
+  uint64_t readers;
+  /** The process number of who writes, or waits to, in that namespace. 0: nobody, or unknown. */
+  uint32_t owner_pid;
+  /** How many processes hold it for reading, the dead too as long as no writer has waited for them. */
+  uint32_t reading_processes;
+  /** How many processes may read at a time. */
+  uint32_t most_readers;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_rwlock_info;
 
 /**
  * How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to
@@ -476,37 +546,6 @@ typedef struct shmkit_semaphore_info {
   uint32_t reserved;
 } shmkit_semaphore_info;
 
-/** How to make or open an event. All zeros but struct_size is what most want; so is a NULL pointer to it. */
-typedef struct shmkit_event_options {
-  /** sizeof(shmkit_event_options). */
-  uint32_t struct_size;
-  /** SHMKIT_EVENT_TRUST, SHMKIT_EVENT_EXCLUSIVE, or-ed. */
-  uint32_t flags;
-  /** Permission bits of a new named one. 0: 0600. */
-  uint32_t mode;
-  /**
-   * How many participants the file of a new named one has room for, 1 to 4096. 0: 128. Whoever only uses the event is
-   * none.
-   */
-  uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
-  const char *directory;
-} shmkit_event_options;
-
-/** What is known of an event: each figure as it was at some moment during the call. */
-typedef struct shmkit_event_info {
-  /** sizeof(shmkit_event_info); on return how much of it was filled. */
-  uint32_t struct_size;
-  /** SHMKIT_EVENT_SET, or 0. */
-  uint32_t flags;
-  /** How often it was set when it was clear. */
-  uint64_t sets;
-  /** How often somebody had to sleep for it. */
-  uint64_t waits;
-  /** Where it stands in its segment's data, or in its arena. */
-  uint64_t offset;
-} shmkit_event_info;
-
 /** How to make or open a condition. All zeros but struct_size is what most want; so is a NULL pointer to it. */
 typedef struct shmkit_condition_options {
   /** sizeof(shmkit_condition_options). */
@@ -546,6 +585,113 @@ typedef struct shmkit_condition_info {
   /** Where it stands in its segment's data, or in its arena. */
   uint64_t offset;
 } shmkit_condition_info;
+
+/** How to make or open an event. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_event_options {
+  /** sizeof(shmkit_event_options). */
+  uint32_t struct_size;
+  /** SHMKIT_EVENT_TRUST, SHMKIT_EVENT_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /**
+   * How many participants the file of a new named one has room for, 1 to 4096. 0: 128. Whoever only uses the event is
+   * none.
+   */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+} shmkit_event_options;
+
+/** What is known of an event: each figure as it was at some moment during the call. */
+typedef struct shmkit_event_info {
+  /** sizeof(shmkit_event_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_EVENT_SET, or 0. */
+  uint32_t flags;
+  /** How often it was set when it was clear. */
+  uint64_t sets;
+  /** How often somebody had to sleep for it. */
+  uint64_t waits;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+} shmkit_event_info;
+
+/** How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does. */
+typedef struct shmkit_barrier_options {
+  /** sizeof(shmkit_barrier_options). */
+  uint32_t struct_size;
+  /** SHMKIT_BARRIER_TRUST, SHMKIT_BARRIER_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many must come, 1 to SHMKIT_BARRIER_MOST. Who only opens one need not know: 0. */
+  uint32_t parties;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_barrier_options;
+
+/** What is known of a barrier: each figure as it was at some moment during the call. */
+typedef struct shmkit_barrier_info {
+  /** sizeof(shmkit_barrier_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_BARRIER_BROKEN, or 0. */
+  uint32_t flags;
+  /** How many must come. */
+  uint32_t parties;
+  /** How many wait; 0 of a broken one. */
+  uint32_t waiting;
+  /** How often all were there and went on. */
+  uint64_t turns;
+  /** How often it was broken: by abort, by a reset while somebody waited, by a wait whose time was over, by a death. */
+  uint64_t breaks;
+  /** How often one that had died was the reason. */
+  uint64_t deaths;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+} shmkit_barrier_info;
+
+/** How to make or open a once. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_once_options {
+  /** sizeof(shmkit_once_options). */
+  uint32_t struct_size;
+  /** SHMKIT_ONCE_TRUST, SHMKIT_ONCE_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+} shmkit_once_options;
+
+/** What is known of a once: each figure as it was at some moment during the call. */
+typedef struct shmkit_once_info {
+  /** sizeof(shmkit_once_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_DONE, or-ed. */
+  uint32_t flags;
+  /** How often it was begun. */
+  uint64_t attempts;
+  /** How often it was taken over from the dead. */
+  uint64_t recoveries;
+  /** How often somebody had to sleep for it. */
+  uint64_t waits;
+  /** The number of who is doing it among the participants of the segment, which no other ever has. 0: nobody is. */
+  uint64_t owner_ticket;
+  /** Its PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown. */
+  uint64_t owner_namespace;
+  /** Where the once stands in its segment's data, or in its arena. */
+  uint64_t offset;
+  /** The process number of who is doing it, in that namespace. 0: nobody is, or unknown. */
+  uint32_t owner_pid;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_once_info;
 
 /** Done. */
 #define SHMKIT_OK 0
@@ -604,7 +750,10 @@ typedef struct shmkit_condition_info {
 /** Larger than what this object can ever hold. */
 #define SHMKIT_ERR_TOO_LARGE (-18)
 
-/** The table of participants is full of living processes. */
+/**
+ * The table of participants is full of living processes; or so are all places of one object: as many read, hold or wait
+ * as it was made for.
+ */
 #define SHMKIT_ERR_PARTICIPANTS (-19)
 
 /** This process can no longer ask who is alive. */
@@ -673,7 +822,7 @@ shmkit_status shmkit_last_error(shmkit_status *code,
  * Installs the one interrupt hook of this process; NULL takes it away.
  *
  * Calls that were given SHMKIT_INTERRUPTIBLE call it, on their own thread, when a signal has come and after each
- * step: at most 64 MiB of memory set aside. If it returns nonzero, they undo what they had begun and return
+ * step: at most 64 MiB of memory set aside, or 12 ms of sleep. If it returns nonzero, they undo what they had begun and return
  * SHMKIT_ERR_INTERRUPTED. It may call any function of this library. Whoever replaces a hook makes sure that calls
  * begun before have ended before its `argument` goes.
  *
@@ -1239,6 +1388,699 @@ shmkit_status shmkit_rlock_unlink(struct shmkit_rlock *lock);
 shmkit_status shmkit_rlock_close(struct shmkit_rlock *lock);
 
 /**
+ * Tells how many bytes a readers-writer lock takes in a segment: 128, and 64 for each process that may read at a time.
+ * It stands at a multiple of 64. SHMKIT_ERR_INVALID: more readers than 4096.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_rwlock_size(const struct shmkit_rwlock_options *options,
+                                 uint64_t *out);
+
+/**
+ * Makes a readers-writer lock; as shmkit_lock_create.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rwlock_create(const char *name,
+                                   const struct shmkit_rwlock_options *options,
+                                   struct shmkit_rwlock **out);
+
+/**
+ * Opens the readers-writer lock of this name; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rwlock_open(const char *name,
+                                 const struct shmkit_rwlock_options *options,
+                                 struct shmkit_rwlock **out);
+
+/**
+ * Opens the readers-writer lock of this name, or makes it; as shmkit_lock_open_or_create.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rwlock_open_or_create(const char *name,
+                                           const struct shmkit_rwlock_options *options,
+                                           struct shmkit_rwlock **out);
+
+/**
+ * Opens the readers-writer lock at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
+ *
+ * Required: As for shmkit_lock_create_at.
+ */
+shmkit_status shmkit_rwlock_create_at(const struct shmkit_segment *segment,
+                                      uint64_t offset,
+                                      const struct shmkit_rwlock_options *options,
+                                      struct shmkit_rwlock **out);
+
+/**
+ * Opens the readers-writer lock at `offset` of the segment's data; as shmkit_lock_open_at.
+ *
+ * Required: As for shmkit_lock_create_at.
+ */
+shmkit_status shmkit_rwlock_open_at(const struct shmkit_segment *segment,
+                                    uint64_t offset,
+                                    const struct shmkit_rwlock_options *options,
+                                    struct shmkit_rwlock **out);
+
+/**
+ * Opens the readers-writer lock that was handed over; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_lock_create.
+ */
+shmkit_status shmkit_rwlock_open_fd(int32_t fd,
+                                    uint64_t offset,
+                                    const struct shmkit_rwlock_options *options,
+                                    struct shmkit_rwlock **out);
+
+/**
+ * Tells what another process needs to open it; as shmkit_lock_fd.
+ *
+ * Required: As for shmkit_lock_fd.
+ */
+shmkit_status shmkit_rwlock_fd(const struct shmkit_rwlock *lock, int32_t *fd, uint64_t *offset);
+
+/**
+ * Opens the segment that the lock stands in; as shmkit_lock_segment.
+ *
+ * Required: As for shmkit_lock_segment.
+ */
+shmkit_status shmkit_rwlock_segment(const struct shmkit_rwlock *lock, struct shmkit_segment **out);
+
+/**
+ * Takes the lock for reading, waiting as shmkit_lock_acquire does until nobody writes or wants to.
+ *
+ * SHMKIT_OK if and only if the caller reads now. `recovered` (NULL: not wanted) then tells 1 where a writer died and
+ * shmkit_rwlock_mark_consistent has not been called since: what is read may be half written.
+ *
+ * Errors as of shmkit_lock_acquire; SHMKIT_ERR_PARTICIPANTS: also where as many processes read as may at a time.
+ * SHMKIT_ERR_OVERFLOW: this process reads 65,535 times.
+ *
+ * Required: `lock` must be NULL or a handle of this library that no other thread is closing; `recovered` NULL or writable.
+ */
+shmkit_status shmkit_rwlock_acquire_read(struct shmkit_rwlock *lock,
+                                         int64_t timeout_ns,
+                                         uint32_t flags,
+                                         uint32_t *recovered);
+
+/**
+ * Gives back what was taken for reading, once. SHMKIT_ERR_NOT_OWNER: this process does not read.
+ *
+ * Required: `lock` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_rwlock_release_read(struct shmkit_rwlock *lock);
+
+/**
+ * Takes the lock for writing, waiting as shmkit_lock_acquire does until nobody writes or reads.
+ *
+ * New readers wait as soon as it is the caller's turn. SHMKIT_OK if and only if the caller writes now. `recovered` (NULL:
+ * not wanted) then tells 1 where a writer died and shmkit_rwlock_mark_consistent has not been called since: look at what
+ * the lock guards, and make it whole.
+ *
+ * Errors as of shmkit_lock_acquire.
+ *
+ * Required: As for shmkit_rwlock_acquire_read.
+ */
+shmkit_status shmkit_rwlock_acquire_write(struct shmkit_rwlock *lock,
+                                          int64_t timeout_ns,
+                                          uint32_t flags,
+                                          uint32_t *recovered);
+
+/**
+ * Gives back what was taken for writing.
+ *
+ * SHMKIT_ERR_NOT_OWNER: this process does not write. What a dead writer left marked stays marked until
+ * shmkit_rwlock_mark_consistent.
+ *
+ * Required: As for shmkit_rwlock_release_read.
+ */
+shmkit_status shmkit_rwlock_release_write(struct shmkit_rwlock *lock);
+
+/**
+ * Goes from reading to writing, waiting as shmkit_lock_acquire does until nobody else reads; nobody writes in between.
+ *
+ * SHMKIT_OK: the caller writes now, and reads once less. Else it still reads as before. SHMKIT_ERR_DEADLOCK: somebody
+ * else waits for the readers, to write or to upgrade, and so for the caller: give it back and acquire it for writing;
+ * that one writes in between. SHMKIT_ERR_NOT_OWNER: this process does not read. Other errors as of shmkit_lock_acquire.
+ *
+ * Required: As for shmkit_rwlock_release_read.
+ */
+shmkit_status shmkit_rwlock_upgrade(struct shmkit_rwlock *lock,
+                                    int64_t timeout_ns,
+                                    uint32_t flags);
+
+/**
+ * Goes from writing to reading, without waiting; nobody writes in between.
+ *
+ * SHMKIT_ERR_NOT_OWNER: this process does not write. SHMKIT_ERR_PARTICIPANTS, SHMKIT_ERR_OVERFLOW,
+ * SHMKIT_ERR_DETACHED: as of shmkit_rwlock_acquire_read; the caller still writes.
+ *
+ * Required: As for shmkit_rwlock_release_read.
+ */
+shmkit_status shmkit_rwlock_downgrade(struct shmkit_rwlock *lock);
+
+/**
+ * Says that what the lock guards is whole again after a writer's death. SHMKIT_ERR_NOT_OWNER: this process does not
+ * write.
+ *
+ * Required: As for shmkit_rwlock_release_read.
+ */
+shmkit_status shmkit_rwlock_mark_consistent(struct shmkit_rwlock *lock);
+
+/**
+ * Tells what is known of the lock. Nobody is asked whether its holders live: only an acquire does that.
+ *
+ * Required: `lock` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_rwlock_stat(const struct shmkit_rwlock *lock,
+                                 struct shmkit_rwlock_info *out);
+
+/**
+ * Removes the name of a named one; as shmkit_lock_unlink.
+ *
+ * Required: As for shmkit_lock_unlink.
+ */
+shmkit_status shmkit_rwlock_unlink(struct shmkit_rwlock *lock);
+
+/**
+ * Lets go of the lock; as shmkit_lock_close.
+ *
+ * Required: As for shmkit_lock_close.
+ */
+shmkit_status shmkit_rwlock_close(struct shmkit_rwlock *lock);
+
+/**
+ * Tells how many bytes a semaphore takes in a segment: 128, and with undo 64 more for each of `processes`. It stands
+ * at a multiple of 64.
+ *
+ * SHMKIT_ERR_INVALID: the options contradict themselves.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_size(const struct shmkit_semaphore_options *options,
+                                    uint64_t *out);
+
+/**
+ * Makes a semaphore.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_semaphore_fd tells. Thousands of those
+ * share one descriptor. SHMKIT_ERR_INVALID: more than 2147483647 permits, a value above the maximum; with undo a
+ * maximum that is not the value, or no permit at all; without it any number of processes. Other errors as of
+ * shmkit_segment_create; `out` gets the handle, which shmkit_semaphore_close frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_create(const char *name,
+                                      const struct shmkit_semaphore_options *options,
+                                      struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore of this name.
+ *
+ * Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a semaphore has this name. What the
+ * options say of value, maximum, undo and processes is not looked at.
+ *
+ * Required: As for shmkit_semaphore_create.
+ */
+shmkit_status shmkit_semaphore_open(const char *name,
+                                    const struct shmkit_semaphore_options *options,
+                                    struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore of this name, or makes it if there is none: of several who race, one makes it.
+ *
+ * Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with another maximum, undo or processes, or `name`
+ * is NULL. Its value is what it is: that of the options is for a new one.
+ *
+ * Required: As for shmkit_semaphore_create.
+ */
+shmkit_status shmkit_semaphore_open_or_create(const char *name,
+                                              const struct shmkit_semaphore_options *options,
+                                              struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
+ * (SHMKIT_SEGMENT_FULL); the semaphore keeps it mapped, even when its handle is closed. To take a semaphore away, fill
+ * its place with zeros when nobody uses it.
+ *
+ * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the semaphore would not lie in the data, or one stands
+ * there that was made with other options; its value is what it is. SHMKIT_ERR_WRONG_KIND: a plain segment, or
+ * something else stands there. SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_SEMAPHORE_EXCLUSIVE.
+ * SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
+ * SHMKIT_ERR_PARTICIPANTS.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_semaphore_create_at(const struct shmkit_segment *segment,
+                                         uint64_t offset,
+                                         const struct shmkit_semaphore_options *options,
+                                         struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore that stands at `offset` of the segment's data.
+ *
+ * As shmkit_semaphore_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+ *
+ * Required: As for shmkit_semaphore_create_at.
+ */
+shmkit_status shmkit_semaphore_open_at(const struct shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const struct shmkit_semaphore_options *options,
+                                       struct shmkit_semaphore **out);
+
+/**
+ * Opens the semaphore that was handed over: a descriptor, and the offset that shmkit_semaphore_fd told where it comes
+ * from.
+ *
+ * The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
+ * no semaphore stands there.
+ *
+ * Required: As for shmkit_semaphore_create.
+ */
+shmkit_status shmkit_semaphore_open_fd(int32_t fd,
+                                       uint64_t offset,
+                                       const struct shmkit_semaphore_options *options,
+                                       struct shmkit_semaphore **out);
+
+/**
+ * Tells what another process needs to open a semaphore without a name: a descriptor, to be passed on, and an offset.
+ *
+ * The descriptor is the handle's: do not close it. From now on the semaphore's place is never given to another one.
+ * SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_fd(const struct shmkit_semaphore *semaphore,
+                                  int32_t *fd,
+                                  uint64_t *offset);
+
+/**
+ * Opens the segment that the semaphore stands in: for a named one its file, for one without a name the arena.
+ *
+ * `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_segment(const struct shmkit_semaphore *semaphore,
+                                       struct shmkit_segment **out);
+
+/**
+ * Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
+ * time.
+ *
+ * SHMKIT_OK if and only if they are taken. `flags`: SHMKIT_INTERRUPTIBLE. Memory written before a release is seen
+ * after the acquire that takes what it gave.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: not as many are there, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: `n` is 0, or more than there may ever be; a negative time, unknown flags. With undo also
+ * SHMKIT_ERR_PARTICIPANTS: as many living processes hold permits as the options said, or use the segment as it has
+ * room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_DETACHED: they are held, and this process
+ * has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
+ * SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_semaphore_acquire(struct shmkit_semaphore *semaphore,
+                                       uint32_t n,
+                                       int64_t timeout_ns,
+                                       uint32_t flags);
+
+/**
+ * Gives `n` permits back; of a plain one anybody may, whether or not they were taken before.
+ *
+ * Of a plain one a signal handler may call it, as it may sem_post, as long as it does not fail: then nothing is
+ * allocated and nothing is waited for. With undo it waits for whoever is just taking or giving, which takes less than
+ * a microsecond.
+ *
+ * SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
+ * With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
+ * seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_DETACHED. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_semaphore_release(struct shmkit_semaphore *semaphore,
+                                       uint32_t n);
+
+/**
+ * Tells how many permits are to be had. What the dead hold is not looked for: only an acquire does that.
+ *
+ * SHMKIT_ERR_CORRUPT: more than there may be.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_semaphore_value(const struct shmkit_semaphore *semaphore,
+                                     uint64_t *out);
+
+/**
+ * Tells how many permits this process holds. SHMKIT_ERR_INVALID: without undo nobody knows.
+ *
+ * Required: As for shmkit_semaphore_value.
+ */
+shmkit_status shmkit_semaphore_held(const struct shmkit_semaphore *semaphore, uint64_t *out);
+
+/**
+ * Tells what is known of the semaphore. Nobody is asked whether the holders live: only an acquire does that.
+ *
+ * SHMKIT_ERR_CORRUPT: it says that it has more permits than there may be.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_semaphore_stat(const struct shmkit_semaphore *semaphore,
+                                    struct shmkit_semaphore_info *out);
+
+/**
+ * Removes the name of a named semaphore; who has it open keeps it. As shmkit_segment_unlink.
+ *
+ * SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_semaphore_unlink(struct shmkit_semaphore *semaphore);
+
+/**
+ * Lets go of the semaphore. Closing gives nothing back: when the last handle of the segment in this process goes,
+ * whatever this process still holds in it counts as held by the dead, and with undo comes back. As
+ * shmkit_segment_close.
+ *
+ * Required: `semaphore` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_semaphore_close(struct shmkit_semaphore *semaphore);
+
+/**
+ * Tells how many bytes a condition takes in a segment: 64, and 16 for each cell, up to a multiple of
+ * 64. It stands at a multiple of 64.
+ *
+ * SHMKIT_ERR_INVALID: more than 4096 cells.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_condition_size(const struct shmkit_condition_options *options,
+                                    uint64_t *out);
+
+/**
+ * Makes a condition; as shmkit_lock_create. SHMKIT_ERR_INVALID: more than 4096 cells.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_condition_create(const char *name,
+                                      const struct shmkit_condition_options *options,
+                                      struct shmkit_condition **out);
+
+/**
+ * Opens the condition of this name, with the cells it has; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_condition_create.
+ */
+shmkit_status shmkit_condition_open(const char *name,
+                                    const struct shmkit_condition_options *options,
+                                    struct shmkit_condition **out);
+
+/**
+ * Opens the condition of this name, or makes it; as shmkit_lock_open_or_create. SHMKIT_ERR_INVALID: it is there, with
+ * another number of cells.
+ *
+ * Required: As for shmkit_condition_create.
+ */
+shmkit_status shmkit_condition_open_or_create(const char *name,
+                                              const struct shmkit_condition_options *options,
+                                              struct shmkit_condition **out);
+
+/**
+ * Opens the condition at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
+ *
+ * SHMKIT_ERR_CORRUPT: it says that it has more cells than there is room for.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_condition_create_at(const struct shmkit_segment *segment,
+                                         uint64_t offset,
+                                         const struct shmkit_condition_options *options,
+                                         struct shmkit_condition **out);
+
+/**
+ * Opens the condition at `offset` of the segment's data, with the cells it has; as shmkit_lock_open_at.
+ *
+ * SHMKIT_ERR_CORRUPT: it says that it has more cells than there is room for.
+ *
+ * Required: As for shmkit_condition_create_at.
+ */
+shmkit_status shmkit_condition_open_at(const struct shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const struct shmkit_condition_options *options,
+                                       struct shmkit_condition **out);
+
+/**
+ * Opens the condition that was handed over; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_condition_create.
+ */
+shmkit_status shmkit_condition_open_fd(int32_t fd,
+                                       uint64_t offset,
+                                       const struct shmkit_condition_options *options,
+                                       struct shmkit_condition **out);
+
+/**
+ * Tells what another process needs to open it; as shmkit_lock_fd. Its lock must be handed over too.
+ *
+ * Required: `condition` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_condition_fd(const struct shmkit_condition *condition,
+                                  int32_t *fd,
+                                  uint64_t *offset);
+
+/**
+ * Opens the segment that the condition stands in; as shmkit_lock_segment.
+ *
+ * Required: `condition` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_condition_segment(const struct shmkit_condition *condition,
+                                       struct shmkit_segment **out);
+
+/**
+ * Gives the lock back, waits up to `timeout_ns` nanoseconds for a notification, and takes the lock again.
+ *
+ * `mutex`: a handle of a shmkit_lock or of a shmkit_rlock, which the caller holds; a recursive one is given back wholly,
+ * and held as often as before afterwards. `timeout_ns`: SHMKIT_FOREVER, SHMKIT_NOWAIT (others get a chance at the lock),
+ * or a time. `flags`: SHMKIT_INTERRUPTIBLE. Taking the lock again is bounded by no time, and nothing interrupts it.
+ *
+ * SHMKIT_OK: notified. SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK (after SHMKIT_NOWAIT): not notified in that time.
+ * SHMKIT_ERR_INTERRUPTED: the hook has ended it; a notification that came at the same moment goes to another waiter.
+ * With these four `recovered` (NULL: not wanted) tells 1 where an owner of the lock died and mark_consistent has not been
+ * called since: look at what the lock guards, and make it whole.
+ *
+ * The lock is held again whatever this returns, but for SHMKIT_ERR_NOT_OWNER: the caller did not hold it; or it is not to
+ * be had again, because this process has lost all descriptors of its segment while somebody else holds it (closefrom).
+ * SHMKIT_ERR_INVALID: NULL, a negative time, unknown flags; or another lock than the one with which the condition was used
+ * first, in any process. SHMKIT_ERR_WRONG_KIND: `mutex` is no lock. SHMKIT_ERR_PARTICIPANTS: as many threads as the
+ * condition has cells wait already, or as many processes as its segment has room for are alive. SHMKIT_ERR_DETACHED,
+ * SHMKIT_ERR_PERMISSION: this process cannot wait in its segment. SHMKIT_ERR_CORRUPT.
+ *
+ * Ask in a loop for what you wait for: between a notification and the lock others may have had it.
+ *
+ * Required: `condition` and `mutex` must be NULL or handles of this library that no other thread is closing; `recovered` NULL or
+ * writable.
+ */
+shmkit_status shmkit_condition_wait(struct shmkit_condition *condition,
+                                    void *mutex,
+                                    int64_t timeout_ns,
+                                    uint32_t flags,
+                                    uint32_t *recovered);
+
+/**
+ * Notifies the `count` threads that have waited longest, or as many as wait: those return, and no others, once they have
+ * the lock that the caller holds. The dead are skipped. Nobody waits: nothing happens, and nothing is remembered.
+ *
+ * SHMKIT_ERR_NOT_OWNER: the caller does not hold `mutex`. SHMKIT_ERR_INVALID, SHMKIT_ERR_WRONG_KIND: as of
+ * shmkit_condition_wait.
+ *
+ * Required: `condition` and `mutex` must be NULL or handles of this library that no other thread is closing.
+ */
+shmkit_status shmkit_condition_notify(struct shmkit_condition *condition,
+                                      void *mutex,
+                                      uint32_t count);
+
+/**
+ * Notifies all threads that wait; otherwise as shmkit_condition_notify.
+ *
+ * Required: As for shmkit_condition_notify.
+ */
+shmkit_status shmkit_condition_notify_all(struct shmkit_condition *condition, void *mutex);
+
+/**
+ * Tells what is known of the condition. Nobody is asked who lives: only a notification does that.
+ *
+ * Required: `condition` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_condition_stat(const struct shmkit_condition *condition,
+                                    struct shmkit_condition_info *out);
+
+/**
+ * Removes the name of a named one; as shmkit_lock_unlink. Its lock keeps its own.
+ *
+ * Required: As for shmkit_condition_segment.
+ */
+shmkit_status shmkit_condition_unlink(struct shmkit_condition *condition);
+
+/**
+ * Lets go of the condition; as shmkit_lock_close. Its lock stays open.
+ *
+ * Required: `condition` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_condition_close(struct shmkit_condition *condition);
+
+/**
+ * Tells how many bytes an event takes in a segment: 64. It stands at a multiple of 64.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_size(const struct shmkit_event_options *options, uint64_t *out);
+
+/**
+ * Makes an event, which is clear.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+ * has none; threads and forked children have it, and whoever gets what shmkit_event_fd tells. Thousands of those share
+ * one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_event_close frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_create(const char *name,
+                                  const struct shmkit_event_options *options,
+                                  struct shmkit_event **out);
+
+/**
+ * Opens the event of this name; as shmkit_lock_open.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open(const char *name,
+                                const struct shmkit_event_options *options,
+                                struct shmkit_event **out);
+
+/**
+ * Opens the event of this name, or makes it if there is none; as shmkit_lock_open_or_create.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open_or_create(const char *name,
+                                          const struct shmkit_event_options *options,
+                                          struct shmkit_event **out);
+
+/**
+ * Opens the event that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * As shmkit_lock_create_at.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+ * or writable.
+ */
+shmkit_status shmkit_event_create_at(const struct shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const struct shmkit_event_options *options,
+                                     struct shmkit_event **out);
+
+/**
+ * Opens the event that stands at `offset` of the segment's data; as shmkit_lock_open_at.
+ *
+ * Required: As for shmkit_event_create_at.
+ */
+shmkit_status shmkit_event_open_at(const struct shmkit_segment *segment,
+                                   uint64_t offset,
+                                   const struct shmkit_event_options *options,
+                                   struct shmkit_event **out);
+
+/**
+ * Opens the event that was handed over: a descriptor, and the offset that shmkit_event_fd told; as shmkit_lock_open_fd.
+ *
+ * Required: As for shmkit_event_create.
+ */
+shmkit_status shmkit_event_open_fd(int32_t fd,
+                                   uint64_t offset,
+                                   const struct shmkit_event_options *options,
+                                   struct shmkit_event **out);
+
+/**
+ * Tells what another process needs to open an event without a name: a descriptor and an offset; as shmkit_lock_fd.
+ *
+ * Required: `event` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_event_fd(const struct shmkit_event *event,
+                              int32_t *fd,
+                              uint64_t *offset);
+
+/**
+ * Opens the segment that the event stands in; as shmkit_lock_segment.
+ *
+ * Required: `event` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_event_segment(const struct shmkit_event *event, struct shmkit_segment **out);
+
+/**
+ * Sets the event: all go on that wait for it, and nobody waits until it is cleared. What the caller has done before is
+ * seen by whoever goes on. A signal handler may call it.
+ *
+ * Required: `event` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_event_set(struct shmkit_event *event);
+
+/**
+ * Clears the event: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on
+ * all the same. A signal handler may call it.
+ *
+ * Required: As for shmkit_event_set.
+ */
+shmkit_status shmkit_event_clear(struct shmkit_event *event);
+
+/**
+ * Tells whether the event is set: 1 or 0. A signal handler may call it.
+ *
+ * Required: As for shmkit_event_set; `out` must be NULL or writable.
+ */
+shmkit_status shmkit_event_is_set(const struct shmkit_event *event, uint32_t *out);
+
+/**
+ * Waits up to `timeout_ns` nanoseconds until the event is set: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ *
+ * SHMKIT_OK if it is set, or was at some moment since the call began: shmkit_event_set and then shmkit_event_clear lets
+ * all go on that had begun to wait. `flags`: SHMKIT_INTERRUPTIBLE.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: it is not set, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: a negative time, unknown flags.
+ *
+ * Required: As for shmkit_event_set.
+ */
+shmkit_status shmkit_event_wait(struct shmkit_event *event,
+                                int64_t timeout_ns,
+                                uint32_t flags);
+
+/**
+ * Tells what is known of the event.
+ *
+ * Required: `event` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_event_stat(const struct shmkit_event *event,
+                                struct shmkit_event_info *out);
+
+/**
+ * Removes the name of a named event; who has it open keeps it. As shmkit_lock_unlink.
+ *
+ * Required: `event` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_event_unlink(struct shmkit_event *event);
+
+/**
+ * Lets go of the event, which stays as it is. As shmkit_segment_close.
+ *
+ * Required: `event` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_event_close(struct shmkit_event *event);
+
+/**
  * Tells how many bytes a barrier of so many parties takes in a segment: 128 and 32 for each party, up to a multiple of
  * 64, where it stands.
  *
@@ -1457,514 +2299,160 @@ shmkit_status shmkit_barrier_unlink(struct shmkit_barrier *barrier);
 shmkit_status shmkit_barrier_close(struct shmkit_barrier *barrier);
 
 /**
- * Tells how many bytes a semaphore takes in a segment: 128, and with undo 64 more for each of `processes`. It stands
- * at a multiple of 64.
- *
- * SHMKIT_ERR_INVALID: the options contradict themselves.
+ * Tells how many bytes a once takes in a segment: 64. It stands at a multiple of 64.
  *
  * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
  */
-shmkit_status shmkit_semaphore_size(const struct shmkit_semaphore_options *options,
-                                    uint64_t *out);
+shmkit_status shmkit_once_size(const struct shmkit_once_options *options, uint64_t *out);
 
 /**
- * Makes a semaphore.
+ * Makes a once, which is not done.
  *
  * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
- * has none; threads and forked children have it, and whoever gets what shmkit_semaphore_fd tells. Thousands of those
- * share one descriptor. SHMKIT_ERR_INVALID: more than 2147483647 permits, a value above the maximum; with undo a
- * maximum that is not the value, or no permit at all; without it any number of processes. Other errors as of
- * shmkit_segment_create; `out` gets the handle, which shmkit_semaphore_close frees.
+ * has none; threads and forked children have it, and whoever gets what shmkit_once_fd tells. Thousands of those share
+ * one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_once_close frees.
  *
  * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
  */
-shmkit_status shmkit_semaphore_create(const char *name,
-                                      const struct shmkit_semaphore_options *options,
-                                      struct shmkit_semaphore **out);
+shmkit_status shmkit_once_create(const char *name,
+                                 const struct shmkit_once_options *options,
+                                 struct shmkit_once **out);
 
 /**
- * Opens the semaphore of this name.
+ * Opens the once of this name; as shmkit_lock_open.
  *
- * Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a semaphore has this name. What the
- * options say of value, maximum, undo and processes is not looked at.
- *
- * Required: As for shmkit_semaphore_create.
+ * Required: As for shmkit_once_create.
  */
-shmkit_status shmkit_semaphore_open(const char *name,
-                                    const struct shmkit_semaphore_options *options,
-                                    struct shmkit_semaphore **out);
+shmkit_status shmkit_once_open(const char *name,
+                               const struct shmkit_once_options *options,
+                               struct shmkit_once **out);
 
 /**
- * Opens the semaphore of this name, or makes it if there is none: of several who race, one makes it.
+ * Opens the once of this name, or makes it if there is none; as shmkit_lock_open_or_create.
  *
- * Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with another maximum, undo or processes, or `name`
- * is NULL. Its value is what it is: that of the options is for a new one.
- *
- * Required: As for shmkit_semaphore_create.
+ * Required: As for shmkit_once_create.
  */
-shmkit_status shmkit_semaphore_open_or_create(const char *name,
-                                              const struct shmkit_semaphore_options *options,
-                                              struct shmkit_semaphore **out);
+shmkit_status shmkit_once_open_or_create(const char *name,
+                                         const struct shmkit_once_options *options,
+                                         struct shmkit_once **out);
 
 /**
- * Opens the semaphore that stands at `offset` of the segment's data, or makes it where there are only zeros.
- *
- * Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
- * (SHMKIT_SEGMENT_FULL); the semaphore keeps it mapped, even when its handle is closed. To take a semaphore away, fill
- * its place with zeros when nobody uses it.
- *
- * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the semaphore would not lie in the data, or one stands
- * there that was made with other options; its value is what it is. SHMKIT_ERR_WRONG_KIND: a plain segment, or
- * something else stands there. SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_SEMAPHORE_EXCLUSIVE.
- * SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
- * SHMKIT_ERR_PARTICIPANTS.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_semaphore_create_at(const struct shmkit_segment *segment,
-                                         uint64_t offset,
-                                         const struct shmkit_semaphore_options *options,
-                                         struct shmkit_semaphore **out);
-
-/**
- * Opens the semaphore that stands at `offset` of the segment's data.
- *
- * As shmkit_semaphore_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
- *
- * Required: As for shmkit_semaphore_create_at.
- */
-shmkit_status shmkit_semaphore_open_at(const struct shmkit_segment *segment,
-                                       uint64_t offset,
-                                       const struct shmkit_semaphore_options *options,
-                                       struct shmkit_semaphore **out);
-
-/**
- * Opens the semaphore that was handed over: a descriptor, and the offset that shmkit_semaphore_fd told where it comes
- * from.
- *
- * The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
- * no semaphore stands there.
- *
- * Required: As for shmkit_semaphore_create.
- */
-shmkit_status shmkit_semaphore_open_fd(int32_t fd,
-                                       uint64_t offset,
-                                       const struct shmkit_semaphore_options *options,
-                                       struct shmkit_semaphore **out);
-
-/**
- * Tells what another process needs to open a semaphore without a name: a descriptor, to be passed on, and an offset.
- *
- * The descriptor is the handle's: do not close it. From now on the semaphore's place is never given to another one.
- * SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
- *
- * Required: `semaphore` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_semaphore_fd(const struct shmkit_semaphore *semaphore,
-                                  int32_t *fd,
-                                  uint64_t *offset);
-
-/**
- * Opens the segment that the semaphore stands in: for a named one its file, for one without a name the arena.
- *
- * `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
- *
- * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_semaphore_segment(const struct shmkit_semaphore *semaphore,
-                                       struct shmkit_segment **out);
-
-/**
- * Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
- * time.
- *
- * SHMKIT_OK if and only if they are taken. `flags`: SHMKIT_INTERRUPTIBLE. Memory written before a release is seen
- * after the acquire that takes what it gave.
- *
- * SHMKIT_ERR_WOULD_BLOCK: not as many are there, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
- * SHMKIT_ERR_INVALID: `n` is 0, or more than there may ever be; a negative time, unknown flags. With undo also
- * SHMKIT_ERR_PARTICIPANTS: as many living processes hold permits as the options said, or use the segment as it has
- * room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_DETACHED: they are held, and this process
- * has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
- * SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT.
- *
- * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
- */
-shmkit_status shmkit_semaphore_acquire(struct shmkit_semaphore *semaphore,
-                                       uint32_t n,
-                                       int64_t timeout_ns,
-                                       uint32_t flags);
-
-/**
- * Gives `n` permits back; of a plain one anybody may, whether or not they were taken before.
- *
- * Of a plain one a signal handler may call it, as it may sem_post, as long as it does not fail: then nothing is
- * allocated and nothing is waited for. With undo it waits for whoever is just taking or giving, which takes less than
- * a microsecond.
- *
- * SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
- * With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
- * seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_DETACHED. SHMKIT_ERR_CORRUPT.
- *
- * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
- */
-shmkit_status shmkit_semaphore_release(struct shmkit_semaphore *semaphore,
-                                       uint32_t n);
-
-/**
- * Tells how many permits are to be had. What the dead hold is not looked for: only an acquire does that.
- *
- * SHMKIT_ERR_CORRUPT: more than there may be.
- *
- * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_semaphore_value(const struct shmkit_semaphore *semaphore,
-                                     uint64_t *out);
-
-/**
- * Tells how many permits this process holds. SHMKIT_ERR_INVALID: without undo nobody knows.
- *
- * Required: As for shmkit_semaphore_value.
- */
-shmkit_status shmkit_semaphore_held(const struct shmkit_semaphore *semaphore, uint64_t *out);
-
-/**
- * Tells what is known of the semaphore. Nobody is asked whether the holders live: only an acquire does that.
- *
- * SHMKIT_ERR_CORRUPT: it says that it has more permits than there may be.
- *
- * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
- */
-shmkit_status shmkit_semaphore_stat(const struct shmkit_semaphore *semaphore,
-                                    struct shmkit_semaphore_info *out);
-
-/**
- * Removes the name of a named semaphore; who has it open keeps it. As shmkit_segment_unlink.
- *
- * SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
- *
- * Required: `semaphore` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_semaphore_unlink(struct shmkit_semaphore *semaphore);
-
-/**
- * Lets go of the semaphore. Closing gives nothing back: when the last handle of the segment in this process goes,
- * whatever this process still holds in it counts as held by the dead, and with undo comes back. As
- * shmkit_segment_close.
- *
- * Required: `semaphore` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_semaphore_close(struct shmkit_semaphore *semaphore);
-
-/**
- * Tells how many bytes an event takes in a segment: 64. It stands at a multiple of 64.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_event_size(const struct shmkit_event_options *options, uint64_t *out);
-
-/**
- * Makes an event, which is clear.
- *
- * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
- * has none; threads and forked children have it, and whoever gets what shmkit_event_fd tells. Thousands of those share
- * one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_event_close frees.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_event_create(const char *name,
-                                  const struct shmkit_event_options *options,
-                                  struct shmkit_event **out);
-
-/**
- * Opens the event of this name; as shmkit_lock_open.
- *
- * Required: As for shmkit_event_create.
- */
-shmkit_status shmkit_event_open(const char *name,
-                                const struct shmkit_event_options *options,
-                                struct shmkit_event **out);
-
-/**
- * Opens the event of this name, or makes it if there is none; as shmkit_lock_open_or_create.
- *
- * Required: As for shmkit_event_create.
- */
-shmkit_status shmkit_event_open_or_create(const char *name,
-                                          const struct shmkit_event_options *options,
-                                          struct shmkit_event **out);
-
-/**
- * Opens the event that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ * Opens the once that stands at `offset` of the segment's data, or makes it where there are only zeros.
  *
  * As shmkit_lock_create_at.
  *
  * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
  * or writable.
  */
-shmkit_status shmkit_event_create_at(const struct shmkit_segment *segment,
-                                     uint64_t offset,
-                                     const struct shmkit_event_options *options,
-                                     struct shmkit_event **out);
+shmkit_status shmkit_once_create_at(const struct shmkit_segment *segment,
+                                    uint64_t offset,
+                                    const struct shmkit_once_options *options,
+                                    struct shmkit_once **out);
 
 /**
- * Opens the event that stands at `offset` of the segment's data; as shmkit_lock_open_at.
+ * Opens the once that stands at `offset` of the segment's data; as shmkit_lock_open_at.
  *
- * Required: As for shmkit_event_create_at.
+ * Required: As for shmkit_once_create_at.
  */
-shmkit_status shmkit_event_open_at(const struct shmkit_segment *segment,
-                                   uint64_t offset,
-                                   const struct shmkit_event_options *options,
-                                   struct shmkit_event **out);
+shmkit_status shmkit_once_open_at(const struct shmkit_segment *segment,
+                                  uint64_t offset,
+                                  const struct shmkit_once_options *options,
+                                  struct shmkit_once **out);
 
 /**
- * Opens the event that was handed over: a descriptor, and the offset that shmkit_event_fd told; as shmkit_lock_open_fd.
+ * Opens the once that was handed over: a descriptor, and the offset that shmkit_once_fd told; as shmkit_lock_open_fd.
  *
- * Required: As for shmkit_event_create.
+ * Required: As for shmkit_once_create.
  */
-shmkit_status shmkit_event_open_fd(int32_t fd,
-                                   uint64_t offset,
-                                   const struct shmkit_event_options *options,
-                                   struct shmkit_event **out);
+shmkit_status shmkit_once_open_fd(int32_t fd,
+                                  uint64_t offset,
+                                  const struct shmkit_once_options *options,
+                                  struct shmkit_once **out);
 
 /**
- * Tells what another process needs to open an event without a name: a descriptor and an offset; as shmkit_lock_fd.
+ * Tells what another process needs to open a once without a name: a descriptor and an offset; as shmkit_lock_fd.
  *
- * Required: `event` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ * Required: `once` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
  */
-shmkit_status shmkit_event_fd(const struct shmkit_event *event,
-                              int32_t *fd,
-                              uint64_t *offset);
+shmkit_status shmkit_once_fd(const struct shmkit_once *once,
+                             int32_t *fd,
+                             uint64_t *offset);
 
 /**
- * Opens the segment that the event stands in; as shmkit_lock_segment.
+ * Opens the segment that the once stands in; as shmkit_lock_segment.
  *
- * Required: `event` must be NULL or a handle of this library; `out` NULL or writable.
+ * Required: `once` must be NULL or a handle of this library; `out` NULL or writable.
  */
-shmkit_status shmkit_event_segment(const struct shmkit_event *event, struct shmkit_segment **out);
+shmkit_status shmkit_once_segment(const struct shmkit_once *once, struct shmkit_segment **out);
 
 /**
- * Sets the event: all go on that wait for it, and nobody waits until it is cleared. What the caller has done before is
- * seen by whoever goes on. A signal handler may call it.
+ * Begins, unless it is done: waits up to `timeout_ns` nanoseconds for who is doing it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
+ * time.
  *
- * Required: `event` must be NULL or a handle of this library that no other thread is closing.
- */
-shmkit_status shmkit_event_set(struct shmkit_event *event);
-
-/**
- * Clears the event: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on
- * all the same. A signal handler may call it.
+ * SHMKIT_OK and `mine` 1: the caller has it to do, and then calls shmkit_once_done, or shmkit_once_abort where it cannot.
+ * `recovered` (NULL: not wanted) tells 1 where somebody died halfway before: it may be half done. SHMKIT_OK and `mine` 0:
+ * it is done, and what was done before shmkit_once_done is seen. `flags`: SHMKIT_INTERRUPTIBLE.
  *
- * Required: As for shmkit_event_set.
- */
-shmkit_status shmkit_event_clear(struct shmkit_event *event);
-
-/**
- * Tells whether the event is set: 1 or 0. A signal handler may call it.
+ * SHMKIT_ERR_WOULD_BLOCK: a living process is doing it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+ * SHMKIT_ERR_INVALID: a negative time, unknown flags, `mine` is NULL. SHMKIT_ERR_PARTICIPANTS: as many processes as the
+ * segment has room for are alive. SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as of
+ * shmkit_lock_acquire.
  *
- * Required: As for shmkit_event_set; `out` must be NULL or writable.
- */
-shmkit_status shmkit_event_is_set(const struct shmkit_event *event, uint32_t *out);
-
-/**
- * Waits up to `timeout_ns` nanoseconds until the event is set: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
- *
- * SHMKIT_OK if it is set, or was at some moment since the call began: shmkit_event_set and then shmkit_event_clear lets
- * all go on that had begun to wait. `flags`: SHMKIT_INTERRUPTIBLE.
- *
- * SHMKIT_ERR_WOULD_BLOCK: it is not set, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
- * SHMKIT_ERR_INVALID: a negative time, unknown flags.
- *
- * Required: As for shmkit_event_set.
- */
-shmkit_status shmkit_event_wait(struct shmkit_event *event,
-                                int64_t timeout_ns,
-                                uint32_t flags);
-
-/**
- * Tells what is known of the event.
- *
- * Required: `event` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
- */
-shmkit_status shmkit_event_stat(const struct shmkit_event *event,
-                                struct shmkit_event_info *out);
-
-/**
- * Removes the name of a named event; who has it open keeps it. As shmkit_lock_unlink.
- *
- * Required: `event` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_event_unlink(struct shmkit_event *event);
-
-/**
- * Lets go of the event, which stays as it is. As shmkit_segment_close.
- *
- * Required: `event` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_event_close(struct shmkit_event *event);
-
-/**
- * Tells how many bytes a condition takes in a segment: 64, and 16 for each cell. It stands at a multiple of 64.
- *
- * SHMKIT_ERR_INVALID: more than 4096 cells.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_condition_size(const struct shmkit_condition_options *options,
-                                    uint64_t *out);
-
-/**
- * Makes a condition; as shmkit_lock_create. SHMKIT_ERR_INVALID: more than 4096 cells.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_condition_create(const char *name,
-                                      const struct shmkit_condition_options *options,
-                                      struct shmkit_condition **out);
-
-/**
- * Opens the condition of this name, with the cells it has; as shmkit_lock_open.
- *
- * Required: As for shmkit_condition_create.
- */
-shmkit_status shmkit_condition_open(const char *name,
-                                    const struct shmkit_condition_options *options,
-                                    struct shmkit_condition **out);
-
-/**
- * Opens the condition of this name, or makes it; as shmkit_lock_open_or_create. SHMKIT_ERR_INVALID: it is there, with
- * another number of cells.
- *
- * Required: As for shmkit_condition_create.
- */
-shmkit_status shmkit_condition_open_or_create(const char *name,
-                                              const struct shmkit_condition_options *options,
-                                              struct shmkit_condition **out);
-
-/**
- * Opens the condition at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
- *
- * SHMKIT_ERR_CORRUPT: it says that it has more cells than there is room for.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_condition_create_at(const struct shmkit_segment *segment,
-                                         uint64_t offset,
-                                         const struct shmkit_condition_options *options,
-                                         struct shmkit_condition **out);
-
-/**
- * Opens the condition at `offset` of the segment's data, with the cells it has; as shmkit_lock_open_at.
- *
- * SHMKIT_ERR_CORRUPT: it says that it has more cells than there is room for.
- *
- * Required: As for shmkit_condition_create_at.
- */
-shmkit_status shmkit_condition_open_at(const struct shmkit_segment *segment,
-                                       uint64_t offset,
-                                       const struct shmkit_condition_options *options,
-                                       struct shmkit_condition **out);
-
-/**
- * Opens the condition that was handed over; as shmkit_lock_open_fd.
- *
- * Required: As for shmkit_condition_create.
- */
-shmkit_status shmkit_condition_open_fd(int32_t fd,
-                                       uint64_t offset,
-                                       const struct shmkit_condition_options *options,
-                                       struct shmkit_condition **out);
-
-/**
- * Tells what another process needs to open it; as shmkit_lock_fd. Its lock must be handed over too.
- *
- * Required: `condition` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_condition_fd(const struct shmkit_condition *condition,
-                                  int32_t *fd,
-                                  uint64_t *offset);
-
-/**
- * Opens the segment that the condition stands in; as shmkit_lock_segment.
- *
- * Required: `condition` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_condition_segment(const struct shmkit_condition *condition,
-                                       struct shmkit_segment **out);
-
-/**
- * Gives the lock back, waits up to `timeout_ns` nanoseconds for a notification, and takes the lock again.
- *
- * `mutex`: a handle of a shmkit_lock or of a shmkit_rlock, which the caller holds; a recursive one is given back wholly,
- * and held as often as before afterwards. `timeout_ns`: SHMKIT_FOREVER, SHMKIT_NOWAIT (others get a chance at the lock),
- * or a time. `flags`: SHMKIT_INTERRUPTIBLE. Taking the lock again is bounded by no time, and nothing interrupts it.
- *
- * SHMKIT_OK: notified. SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK (after SHMKIT_NOWAIT): not notified in that time.
- * SHMKIT_ERR_INTERRUPTED: the hook has ended it; a notification that came at the same moment goes to another waiter.
- * With these four `recovered` (NULL: not wanted) tells 1 where an owner of the lock died and mark_consistent has not been
- * called since: look at what the lock guards, and make it whole.
- *
- * The lock is held again whatever this returns, but for SHMKIT_ERR_NOT_OWNER: the caller did not hold it; or it is not to
- * be had again, because this process has lost all descriptors of its segment while somebody else holds it (closefrom).
- * SHMKIT_ERR_INVALID: NULL, a negative time, unknown flags; or another lock than the one with which the condition was used
- * first, in any process. SHMKIT_ERR_WRONG_KIND: `mutex` is no lock. SHMKIT_ERR_PARTICIPANTS: as many threads as the
- * condition has cells wait already, or as many processes as its segment has room for are alive. SHMKIT_ERR_DETACHED,
- * SHMKIT_ERR_PERMISSION: this process cannot wait in its segment. SHMKIT_ERR_CORRUPT.
- *
- * Ask in a loop for what you wait for: between a notification and the lock others may have had it.
- *
- * Required: `condition` and `mutex` must be NULL or handles of this library that no other thread is closing; `recovered` NULL or
+ * Required: `once` must be NULL or a handle of this library that no other thread is closing; `mine` and `recovered` NULL or
  * writable.
  */
-shmkit_status shmkit_condition_wait(struct shmkit_condition *condition,
-                                    void *mutex,
-                                    int64_t timeout_ns,
-                                    uint32_t flags,
-                                    uint32_t *recovered);
+shmkit_status shmkit_once_begin(struct shmkit_once *once,
+                                int64_t timeout_ns,
+                                uint32_t flags,
+                                uint32_t *mine,
+                                uint32_t *recovered);
 
 /**
- * Notifies the `count` threads that have waited longest, or as many as wait: those return, and no others, once they have
- * the lock that the caller holds. The dead are skipped. Nobody waits: nothing happens, and nothing is remembered.
+ * Says that it is done, which stays so: whoever waits goes on, and whoever begins finds it done.
  *
- * SHMKIT_ERR_NOT_OWNER: the caller does not hold `mutex`. SHMKIT_ERR_INVALID, SHMKIT_ERR_WRONG_KIND: as of
- * shmkit_condition_wait.
+ * SHMKIT_ERR_NOT_OWNER: this process is not doing it.
  *
- * Required: `condition` and `mutex` must be NULL or handles of this library that no other thread is closing.
+ * Required: `once` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_condition_notify(struct shmkit_condition *condition,
-                                      void *mutex,
-                                      uint32_t count);
+shmkit_status shmkit_once_done(struct shmkit_once *once);
 
 /**
- * Notifies all threads that wait; otherwise as shmkit_condition_notify.
+ * Gives it back undone: the next one has it to do. Where somebody had died halfway, that one is told so again.
  *
- * Required: As for shmkit_condition_notify.
+ * SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+ *
+ * Required: As for shmkit_once_done.
  */
-shmkit_status shmkit_condition_notify_all(struct shmkit_condition *condition, void *mutex);
+shmkit_status shmkit_once_abort(struct shmkit_once *once);
 
 /**
- * Tells what is known of the condition. Nobody is asked who lives: only a notification does that.
+ * Tells whether it is done: 1 or 0. If it is, what was done before shmkit_once_done is seen.
  *
- * Required: `condition` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ * Required: As for shmkit_once_done; `out` must be NULL or writable.
  */
-shmkit_status shmkit_condition_stat(const struct shmkit_condition *condition,
-                                    struct shmkit_condition_info *out);
+shmkit_status shmkit_once_is_done(const struct shmkit_once *once, uint32_t *out);
 
 /**
- * Removes the name of a named one; as shmkit_lock_unlink. Its lock keeps its own.
+ * Tells what is known of it. Nobody is asked whether who is doing it lives: only begin does that.
  *
- * Required: As for shmkit_condition_segment.
+ * Required: `once` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
  */
-shmkit_status shmkit_condition_unlink(struct shmkit_condition *condition);
+shmkit_status shmkit_once_stat(const struct shmkit_once *once, struct shmkit_once_info *out);
 
 /**
- * Lets go of the condition; as shmkit_lock_close. Its lock stays open.
+ * Removes the name of a named once; who has it open keeps it. As shmkit_lock_unlink.
  *
- * Required: `condition` must be NULL or a handle of this library that no other thread is using.
+ * Required: `once` must be NULL or a handle of this library.
  */
-shmkit_status shmkit_condition_close(struct shmkit_condition *condition);
+shmkit_status shmkit_once_unlink(struct shmkit_once *once);
+
+/**
+ * Lets go of it. Closing is neither done nor abort: when the last handle of the segment in this process goes, whoever
+ * was doing something in it counts as dead. As shmkit_segment_close.
+ *
+ * Required: `once` must be NULL or a handle of this library that no other thread is using.
+ */
+shmkit_status shmkit_once_close(struct shmkit_once *once);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -102,7 +102,7 @@ reasons! {
     Full = -17, c"the queue is full";
     /// It is larger than what this object can ever hold.
     TooLarge = -18, c"larger than this object can ever hold";
-    /// The table of participants is full of living processes.
+    /// The table of participants, or all places of one object, are full of living processes.
     Participants = -19, c"the table of participants is full";
     /// This process can no longer ask who is alive.
     Detached = -20, c"this process is detached and cannot ask who is alive";

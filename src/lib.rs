@@ -13,16 +13,18 @@
 //! | 3 | `draft`, `reservation` | files without a name yet; memory before anyone can touch it |
 //! | 3 | [`participant`] | who is attached, who is alive |
 //! | 4 | `directory` | segments found by name, removed, listed, collected |
-//! | 4 | [`sync`] | locks: words, and what changes them; they know no segment |
+//! | 4 | [`sync`] | waiting for each other: words, and what changes them; they know no segment |
 //! | 5 | `control` | what stands before the data of a full segment |
 //! | 6 | [`segment`] | create, open, resize, close, unlink |
 //! | 7 | `arena` | where small objects without a name live |
 //! | 8 | `object` | the place of an object: in a segment, in a file of its own, in an arena |
 //! | 9 | [`lock`] | the locks that callers hold |
 //! | 10 | [`rlock`] | those that a thread may take again |
-//! | 10 | [`barrier`] | where so many wait for each other |
+//! | 10 | [`rwlock`] | those that many hold to read, or one to write |
 //! | 10 | [`semaphore`] | permits; with undo the dead give theirs back |
 //! | 10 | [`event`] | what has happened or has not |
+//! | 10 | [`barrier`] | where so many wait for each other |
+//! | 10 | [`once`] | what is done once |
 //! | 11 | [`condition`] | waiting, without a lock that one holds, to be notified |
 //! | 12 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
@@ -58,10 +60,12 @@ pub mod limits;
 pub mod lock;
 mod name;
 mod object;
+pub mod once;
 mod options;
 pub mod participant;
 mod reservation;
 pub mod rlock;
+pub mod rwlock;
 pub mod segment;
 pub mod semaphore;
 pub mod sync;

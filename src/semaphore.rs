@@ -225,8 +225,26 @@ impl Semaphore {
         !self.undo && count != 0 && self.placed.words().try_take(count)
     }
 
+    /// Takes a permit with undo if that is a few steps.
+    pub(crate) fn acquire_recorded(&self, count: u64) -> bool {
+        count == 1 && self.undo_fast(|undo| undo.try_acquire())
+    }
+
+    /// Gives a permit with undo back if that is a few steps.
+    pub(crate) fn release_recorded(&self, count: u64) -> bool {
+        count == 1 && self.undo_fast(|undo| undo.try_release())
+    }
+
+    fn undo_fast(&self, steps: impl Fn(Undo<'_, Segment>) -> bool) -> bool {
+        let me = self.placed.known_id().filter(|_| self.undo);
+        me.is_some_and(|me| steps(self.by(me)))
+    }
+
     #[cold]
     fn acquire_slowly(&self, count: u64, patience: Patience) -> Result<()> {
+        if self.acquire_recorded(count) {
+            return Ok(());
+        }
         if !(1..=self.maximum).contains(&count) {
             return Err(Error::Invalid(
                 format!(
@@ -255,8 +273,8 @@ impl Semaphore {
 
     /// Gives `count` permits back, or adds them: without undo whoever likes may do so.
     ///
-    /// `Invalid`: 0. `Overflow`: there would be more than the maximum. With undo `NotOwner`: this process does not hold as
-    /// many; `Timeout`: somebody was stopped seconds ago while just taking or giving; `Detached`.
+    /// `Invalid`: 0. `Overflow`: there would be more than the maximum. With undo `NotOwner`: this process does not hold
+    /// as many; `Timeout`: somebody was stopped seconds ago while just taking or giving; `Detached`.
     #[inline(always)]
     pub fn release(&self, count: u64) -> Result<()> {
         match self.release_fast(count) {
@@ -274,6 +292,9 @@ impl Semaphore {
 
     #[cold]
     fn release_slowly(&self, count: u64) -> Result<()> {
+        if self.release_recorded(count) {
+            return Ok(());
+        }
         if count == 0 {
             return Err(Error::Invalid("0 permits are nothing to give back".into()));
         }

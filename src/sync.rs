@@ -1,4 +1,5 @@
-//! Synchronisation: the words of locks in shared memory and what changes them. They know no segment and no handle.
+//! Synchronisation: words in shared memory by which processes wait for each other, and what changes them. They know no
+//! segment and no handle.
 //!
 //! Whoever calls brings its own id and an answer to "is this one dead?".
 
@@ -11,7 +12,9 @@ mod fairness;
 pub mod lock;
 #[cfg(all(loom, test))]
 mod model;
+pub mod once;
 pub mod rlock;
+pub mod rwlock;
 pub mod semaphore;
 pub mod undo;
 pub mod wait;

@@ -5,6 +5,7 @@
 //! | `pointer`   | NULL and misaligned pointers everywhere; outputs are untouched on failure    |
 //! | `lock`      | the same for locks of either kind                                           |
 //! | `semaphore` | the same for semaphores                                                     |
+//! | `rwlock`    | structs of readers-writer locks                                             |
 //! | `handle`    | closed handles, and memory that is no handle                                 |
 //! | `structure` | structs of older and newer callers, flags and fields that mean nothing       |
 //! | `status`    | every status is provoked; sentences; the last error of each thread; versions |
@@ -21,6 +22,8 @@ mod handle;
 mod lock;
 #[path = "capi/pointer.rs"]
 mod pointer;
+#[path = "capi/rwlock.rs"]
+mod rwlock;
 #[path = "capi/semaphore.rs"]
 mod semaphore;
 #[path = "capi/status.rs"]

@@ -13,6 +13,8 @@ use shmkit::capi::condition::{shmkit_condition_info, shmkit_condition_options};
 use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
 use shmkit::capi::limits::shmkit_limits_info;
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
+use shmkit::capi::once::{shmkit_once_info, shmkit_once_options};
+use shmkit::capi::rwlock::{shmkit_rwlock_info, shmkit_rwlock_options};
 use shmkit::capi::segment::{shmkit_segment_info, shmkit_segment_options};
 use shmkit::capi::semaphore::{shmkit_semaphore_info, shmkit_semaphore_options};
 use std::fmt::Write;
@@ -164,6 +166,10 @@ fn shared_structs_lie_as_they_always_have() {
         struct_size flags mode participants directory value maximum processes reserved);
     layout!(text, shmkit_semaphore_info:
         struct_size flags value maximum waits recoveries holders offset processes reserved);
+    layout!(text, shmkit_rwlock_options: struct_size flags mode participants directory readers reserved);
+    layout!(text, shmkit_rwlock_info:
+        struct_size flags writes contended recoveries contended_since owner_ticket owner_namespace offset readers owner_pid
+        reading_processes most_readers reserved);
     layout!(text, shmkit_event_options: struct_size flags mode participants directory);
     layout!(text, shmkit_event_info: struct_size flags sets waits offset);
     layout!(text, shmkit_barrier_options: struct_size flags mode participants directory parties reserved);
@@ -171,6 +177,9 @@ fn shared_structs_lie_as_they_always_have() {
     layout!(text, shmkit_condition_options: struct_size flags mode participants directory cells reserved);
     layout!(text, shmkit_condition_info:
         struct_size flags cells waiting waits notified timeouts recoveries offset);
+    layout!(text, shmkit_once_options: struct_size flags mode participants directory);
+    layout!(text, shmkit_once_info:
+        struct_size flags attempts recoveries waits owner_ticket owner_namespace offset owner_pid reserved);
     compare("tests/abi/layout.txt", &text);
     let header = read(&root().join("include/shmkit.h"));
     let structs = header

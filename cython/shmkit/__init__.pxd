@@ -35,24 +35,36 @@ cdef extern from *:
     #define SHMKIT_LOCK_EXCLUSIVE 1048576
     #define SHMKIT_LOCK_HELD 262144
     #define SHMKIT_LOCK_OWNER_DIED 524288
+    #define SHMKIT_RWLOCK_TRUST 131072
+    #define SHMKIT_RWLOCK_EXCLUSIVE 1048576
+    #define SHMKIT_RWLOCK_WRITING 262144
+    #define SHMKIT_RWLOCK_OWNER_DIED 524288
+    #define SHMKIT_RWLOCK_WAITING 2097152
+    #define SHMKIT_SEMAPHORE_UNDO 65536
+    #define SHMKIT_SEMAPHORE_TRUST 131072
+    #define SHMKIT_SEMAPHORE_EXCLUSIVE 1048576
+    #define SHMKIT_CONDITION_TRUST 131072
+    #define SHMKIT_CONDITION_EXCLUSIVE 1048576
+    #define SHMKIT_EVENT_TRUST 131072
+    #define SHMKIT_EVENT_EXCLUSIVE 1048576
+    #define SHMKIT_EVENT_SET 262144
     #define SHMKIT_BARRIER_TRUST 131072
     #define SHMKIT_BARRIER_EXCLUSIVE 1048576
     #define SHMKIT_BARRIER_HOLD 2
     #define SHMKIT_BARRIER_BROKEN 262144
     #define SHMKIT_BARRIER_MOST 2048
-    #define SHMKIT_SEMAPHORE_UNDO 65536
-    #define SHMKIT_SEMAPHORE_TRUST 131072
-    #define SHMKIT_SEMAPHORE_EXCLUSIVE 1048576
-    #define SHMKIT_EVENT_TRUST 131072
-    #define SHMKIT_EVENT_EXCLUSIVE 1048576
-    #define SHMKIT_EVENT_SET 262144
-    #define SHMKIT_CONDITION_TRUST 131072
-    #define SHMKIT_CONDITION_EXCLUSIVE 1048576
+    #define SHMKIT_ONCE_TRUST 131072
+    #define SHMKIT_ONCE_EXCLUSIVE 1048576
+    #define SHMKIT_ONCE_RUNNING 262144
+    #define SHMKIT_ONCE_OWNER_DIED 524288
+    #define SHMKIT_ONCE_DONE 2097152
     typedef struct shmkit_barrier shmkit_barrier;
     typedef struct shmkit_condition shmkit_condition;
     typedef struct shmkit_event shmkit_event;
     typedef struct shmkit_lock shmkit_lock;
+    typedef struct shmkit_once shmkit_once;
     typedef struct shmkit_rlock shmkit_rlock;
+    typedef struct shmkit_rwlock shmkit_rwlock;
     typedef struct shmkit_segment shmkit_segment;
     typedef struct shmkit_semaphore shmkit_semaphore;
     typedef int32_t shmkit_status;
@@ -125,25 +137,31 @@ cdef extern from *:
       uint32_t owner_pid;
       uint32_t reserved;
     } shmkit_lock_info;
-    typedef struct shmkit_barrier_options {
+    typedef struct shmkit_rwlock_options {
       uint32_t struct_size;
       uint32_t flags;
       uint32_t mode;
       uint32_t participants;
       const char *directory;
-      uint32_t parties;
+      uint32_t readers;
       uint32_t reserved;
-    } shmkit_barrier_options;
-    typedef struct shmkit_barrier_info {
+    } shmkit_rwlock_options;
+    typedef struct shmkit_rwlock_info {
       uint32_t struct_size;
       uint32_t flags;
-      uint32_t parties;
-      uint32_t waiting;
-      uint64_t turns;
-      uint64_t breaks;
-      uint64_t deaths;
+      uint64_t writes;
+      uint64_t contended;
+      uint64_t recoveries;
+      uint64_t contended_since;
+      uint64_t owner_ticket;
+      uint64_t owner_namespace;
       uint64_t offset;
-    } shmkit_barrier_info;
+      uint64_t readers;
+      uint32_t owner_pid;
+      uint32_t reading_processes;
+      uint32_t most_readers;
+      uint32_t reserved;
+    } shmkit_rwlock_info;
     typedef struct shmkit_semaphore_options {
       uint32_t struct_size;
       uint32_t flags;
@@ -167,20 +185,6 @@ cdef extern from *:
       uint32_t processes;
       uint32_t reserved;
     } shmkit_semaphore_info;
-    typedef struct shmkit_event_options {
-      uint32_t struct_size;
-      uint32_t flags;
-      uint32_t mode;
-      uint32_t participants;
-      const char *directory;
-    } shmkit_event_options;
-    typedef struct shmkit_event_info {
-      uint32_t struct_size;
-      uint32_t flags;
-      uint64_t sets;
-      uint64_t waits;
-      uint64_t offset;
-    } shmkit_event_info;
     typedef struct shmkit_condition_options {
       uint32_t struct_size;
       uint32_t flags;
@@ -201,6 +205,58 @@ cdef extern from *:
       uint64_t recoveries;
       uint64_t offset;
     } shmkit_condition_info;
+    typedef struct shmkit_event_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+    } shmkit_event_options;
+    typedef struct shmkit_event_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint64_t sets;
+      uint64_t waits;
+      uint64_t offset;
+    } shmkit_event_info;
+    typedef struct shmkit_barrier_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+      uint32_t parties;
+      uint32_t reserved;
+    } shmkit_barrier_options;
+    typedef struct shmkit_barrier_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t parties;
+      uint32_t waiting;
+      uint64_t turns;
+      uint64_t breaks;
+      uint64_t deaths;
+      uint64_t offset;
+    } shmkit_barrier_info;
+    typedef struct shmkit_once_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+    } shmkit_once_options;
+    typedef struct shmkit_once_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint64_t attempts;
+      uint64_t recoveries;
+      uint64_t waits;
+      uint64_t owner_ticket;
+      uint64_t owner_namespace;
+      uint64_t offset;
+      uint32_t owner_pid;
+      uint32_t reserved;
+    } shmkit_once_info;
     #define SHMKIT_OK 0
     #define SHMKIT_ERR_INVALID (-1)
     #define SHMKIT_ERR_CLOSED (-2)
@@ -257,19 +313,29 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_LOCK_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_LOCK_HELD # = 262144
     const uint32_t SHMKIT_LOCK_OWNER_DIED # = 524288
+    const uint32_t SHMKIT_RWLOCK_TRUST # = 131072
+    const uint32_t SHMKIT_RWLOCK_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_RWLOCK_WRITING # = 262144
+    const uint32_t SHMKIT_RWLOCK_OWNER_DIED # = 524288
+    const uint32_t SHMKIT_RWLOCK_WAITING # = 2097152
+    const uint32_t SHMKIT_SEMAPHORE_UNDO # = 65536
+    const uint32_t SHMKIT_SEMAPHORE_TRUST # = 131072
+    const uint32_t SHMKIT_SEMAPHORE_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_CONDITION_TRUST # = 131072
+    const uint32_t SHMKIT_CONDITION_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_EVENT_TRUST # = 131072
+    const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_EVENT_SET # = 262144
     const uint32_t SHMKIT_BARRIER_TRUST # = 131072
     const uint32_t SHMKIT_BARRIER_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_BARRIER_HOLD # = 2
     const uint32_t SHMKIT_BARRIER_BROKEN # = 262144
     const uint32_t SHMKIT_BARRIER_MOST # = 2048
-    const uint32_t SHMKIT_SEMAPHORE_UNDO # = 65536
-    const uint32_t SHMKIT_SEMAPHORE_TRUST # = 131072
-    const uint32_t SHMKIT_SEMAPHORE_EXCLUSIVE # = 1048576
-    const uint32_t SHMKIT_EVENT_TRUST # = 131072
-    const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
-    const uint32_t SHMKIT_EVENT_SET # = 262144
-    const uint32_t SHMKIT_CONDITION_TRUST # = 131072
-    const uint32_t SHMKIT_CONDITION_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_ONCE_TRUST # = 131072
+    const uint32_t SHMKIT_ONCE_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_ONCE_RUNNING # = 262144
+    const uint32_t SHMKIT_ONCE_OWNER_DIED # = 524288
+    const uint32_t SHMKIT_ONCE_DONE # = 2097152
     ctypedef struct shmkit_barrier:
         pass
     ctypedef struct shmkit_condition:
@@ -278,7 +344,11 @@ cdef extern from * nogil:
         pass
     ctypedef struct shmkit_lock:
         pass
+    ctypedef struct shmkit_once:
+        pass
     ctypedef struct shmkit_rlock:
+        pass
+    ctypedef struct shmkit_rwlock:
         pass
     ctypedef struct shmkit_segment:
         pass
@@ -349,23 +419,29 @@ cdef extern from * nogil:
         uint64_t offset
         uint32_t owner_pid
         uint32_t reserved
-    ctypedef struct shmkit_barrier_options:
+    ctypedef struct shmkit_rwlock_options:
         uint32_t struct_size
         uint32_t flags
         uint32_t mode
         uint32_t participants
         const char *directory
-        uint32_t parties
+        uint32_t readers
         uint32_t reserved
-    ctypedef struct shmkit_barrier_info:
+    ctypedef struct shmkit_rwlock_info:
         uint32_t struct_size
         uint32_t flags
-        uint32_t parties
-        uint32_t waiting
-        uint64_t turns
-        uint64_t breaks
-        uint64_t deaths
+        uint64_t writes
+        uint64_t contended
+        uint64_t recoveries
+        uint64_t contended_since
+        uint64_t owner_ticket
+        uint64_t owner_namespace
         uint64_t offset
+        uint64_t readers
+        uint32_t owner_pid
+        uint32_t reading_processes
+        uint32_t most_readers
+        uint32_t reserved
     ctypedef struct shmkit_semaphore_options:
         uint32_t struct_size
         uint32_t flags
@@ -387,18 +463,6 @@ cdef extern from * nogil:
         uint64_t offset
         uint32_t processes
         uint32_t reserved
-    ctypedef struct shmkit_event_options:
-        uint32_t struct_size
-        uint32_t flags
-        uint32_t mode
-        uint32_t participants
-        const char *directory
-    ctypedef struct shmkit_event_info:
-        uint32_t struct_size
-        uint32_t flags
-        uint64_t sets
-        uint64_t waits
-        uint64_t offset
     ctypedef struct shmkit_condition_options:
         uint32_t struct_size
         uint32_t flags
@@ -417,6 +481,52 @@ cdef extern from * nogil:
         uint64_t timeouts
         uint64_t recoveries
         uint64_t offset
+    ctypedef struct shmkit_event_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+    ctypedef struct shmkit_event_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t sets
+        uint64_t waits
+        uint64_t offset
+    ctypedef struct shmkit_barrier_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint32_t parties
+        uint32_t reserved
+    ctypedef struct shmkit_barrier_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t parties
+        uint32_t waiting
+        uint64_t turns
+        uint64_t breaks
+        uint64_t deaths
+        uint64_t offset
+    ctypedef struct shmkit_once_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+    ctypedef struct shmkit_once_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t attempts
+        uint64_t recoveries
+        uint64_t waits
+        uint64_t owner_ticket
+        uint64_t owner_namespace
+        uint64_t offset
+        uint32_t owner_pid
+        uint32_t reserved
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
     const shmkit_status SHMKIT_ERR_CLOSED # = -2
@@ -503,6 +613,72 @@ cdef shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock) noexcept nog
 cdef shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out) noexcept nogil
 cdef shmkit_status shmkit_rlock_unlink(shmkit_rlock *lock) noexcept nogil
 cdef shmkit_status shmkit_rlock_close(shmkit_rlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rwlock_size(const shmkit_rwlock_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_rwlock_create(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out) noexcept nogil
+cdef shmkit_status shmkit_rwlock_open(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out) noexcept nogil
+cdef shmkit_status shmkit_rwlock_open_or_create(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out) noexcept nogil
+cdef shmkit_status shmkit_rwlock_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_rwlock_options *options, shmkit_rwlock **out) noexcept nogil
+cdef shmkit_status shmkit_rwlock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_rwlock_options *options, shmkit_rwlock **out) noexcept nogil
+cdef shmkit_status shmkit_rwlock_open_fd(int32_t fd, uint64_t offset, const shmkit_rwlock_options *options, shmkit_rwlock **out) noexcept nogil
+cdef shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *lock, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_rwlock_segment(const shmkit_rwlock *lock, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
+cdef shmkit_status shmkit_rwlock_release_read(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
+cdef shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags) noexcept nogil
+cdef shmkit_status shmkit_rwlock_downgrade(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out) noexcept nogil
+cdef shmkit_status shmkit_rwlock_unlink(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rwlock_close(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open_or_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_open_fd(int32_t fd, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_semaphore_segment(const shmkit_semaphore *semaphore, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore, uint32_t n, int64_t timeout_ns, uint32_t flags) noexcept nogil
+cdef shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n) noexcept nogil
+cdef shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore, shmkit_semaphore_info *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore) noexcept nogil
+cdef shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore) noexcept nogil
+cdef shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_condition_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open_or_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_open_fd(int32_t fd, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
+cdef shmkit_status shmkit_condition_fd(const shmkit_condition *condition, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_condition_segment(const shmkit_condition *condition, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *mutex, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
+cdef shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *mutex, uint32_t count) noexcept nogil
+cdef shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *mutex) noexcept nogil
+cdef shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out) noexcept nogil
+cdef shmkit_status shmkit_condition_unlink(shmkit_condition *condition) noexcept nogil
+cdef shmkit_status shmkit_condition_close(shmkit_condition *condition) noexcept nogil
+cdef shmkit_status shmkit_event_size(const shmkit_event_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_event_create(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_open(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_open_or_create(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_open_fd(int32_t fd, uint64_t offset, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
+cdef shmkit_status shmkit_event_fd(const shmkit_event *event, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_event_set(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_event_clear(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags) noexcept nogil
+cdef shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out) noexcept nogil
+cdef shmkit_status shmkit_event_unlink(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_event_close(shmkit_event *event) noexcept nogil
 cdef shmkit_status shmkit_barrier_size(const shmkit_barrier_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_barrier_create(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out) noexcept nogil
 cdef shmkit_status shmkit_barrier_open(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out) noexcept nogil
@@ -522,50 +698,19 @@ cdef shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint3
 cdef shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier, shmkit_barrier_info *out) noexcept nogil
 cdef shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier) noexcept nogil
 cdef shmkit_status shmkit_barrier_close(shmkit_barrier *barrier) noexcept nogil
-cdef shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_open(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_open_or_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_open_fd(int32_t fd, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore, int32_t *fd, uint64_t *offset) noexcept nogil
-cdef shmkit_status shmkit_semaphore_segment(const shmkit_semaphore *semaphore, shmkit_segment **out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore, uint32_t n, int64_t timeout_ns, uint32_t flags) noexcept nogil
-cdef shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n) noexcept nogil
-cdef shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore, shmkit_semaphore_info *out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore) noexcept nogil
-cdef shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore) noexcept nogil
-cdef shmkit_status shmkit_event_size(const shmkit_event_options *options, uint64_t *out) noexcept nogil
-cdef shmkit_status shmkit_event_create(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
-cdef shmkit_status shmkit_event_open(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
-cdef shmkit_status shmkit_event_open_or_create(const char *name, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
-cdef shmkit_status shmkit_event_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
-cdef shmkit_status shmkit_event_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
-cdef shmkit_status shmkit_event_open_fd(int32_t fd, uint64_t offset, const shmkit_event_options *options, shmkit_event **out) noexcept nogil
-cdef shmkit_status shmkit_event_fd(const shmkit_event *event, int32_t *fd, uint64_t *offset) noexcept nogil
-cdef shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out) noexcept nogil
-cdef shmkit_status shmkit_event_set(shmkit_event *event) noexcept nogil
-cdef shmkit_status shmkit_event_clear(shmkit_event *event) noexcept nogil
-cdef shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out) noexcept nogil
-cdef shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags) noexcept nogil
-cdef shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out) noexcept nogil
-cdef shmkit_status shmkit_event_unlink(shmkit_event *event) noexcept nogil
-cdef shmkit_status shmkit_event_close(shmkit_event *event) noexcept nogil
-cdef shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out) noexcept nogil
-cdef shmkit_status shmkit_condition_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
-cdef shmkit_status shmkit_condition_open(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
-cdef shmkit_status shmkit_condition_open_or_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
-cdef shmkit_status shmkit_condition_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
-cdef shmkit_status shmkit_condition_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
-cdef shmkit_status shmkit_condition_open_fd(int32_t fd, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
-cdef shmkit_status shmkit_condition_fd(const shmkit_condition *condition, int32_t *fd, uint64_t *offset) noexcept nogil
-cdef shmkit_status shmkit_condition_segment(const shmkit_condition *condition, shmkit_segment **out) noexcept nogil
-cdef shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *mutex, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
-cdef shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *mutex, uint32_t count) noexcept nogil
-cdef shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *mutex) noexcept nogil
-cdef shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out) noexcept nogil
-cdef shmkit_status shmkit_condition_unlink(shmkit_condition *condition) noexcept nogil
-cdef shmkit_status shmkit_condition_close(shmkit_condition *condition) noexcept nogil
+cdef shmkit_status shmkit_once_size(const shmkit_once_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_once_create(const char *name, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_open(const char *name, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_open_or_create(const char *name, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_open_fd(int32_t fd, uint64_t offset, const shmkit_once_options *options, shmkit_once **out) noexcept nogil
+cdef shmkit_status shmkit_once_fd(const shmkit_once *once, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_once_segment(const shmkit_once *once, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_once_begin(shmkit_once *once, int64_t timeout_ns, uint32_t flags, uint32_t *mine, uint32_t *recovered) noexcept nogil
+cdef shmkit_status shmkit_once_done(shmkit_once *once) noexcept nogil
+cdef shmkit_status shmkit_once_abort(shmkit_once *once) noexcept nogil
+cdef shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out) noexcept nogil
+cdef shmkit_status shmkit_once_unlink(shmkit_once *once) noexcept nogil
+cdef shmkit_status shmkit_once_close(shmkit_once *once) noexcept nogil

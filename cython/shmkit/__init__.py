@@ -23,7 +23,9 @@ from .condition import Condition, ConditionInfo
 from .event import Event, EventInfo
 from .limits import Limits, limits
 from .lock import Lock
+from .once import Once, OnceInfo
 from .rlock import RLock
+from .rwlock import RWLock, RWLockInfo
 from .segment import SegmentInfo, SharedMemory
 from .semaphore import BoundedSemaphore, Semaphore, SemaphoreInfo
 
@@ -42,8 +44,12 @@ __all__ = [
     "Lock",
     "LockInfo",
     "NotOwner",
+    "Once",
+    "OnceInfo",
     "OwnerDied",
     "RLock",
+    "RWLock",
+    "RWLockInfo",
     "SegmentInfo",
     "Semaphore",
     "SemaphoreInfo",

@@ -13,7 +13,11 @@ from .event import EventInfo as EventInfo
 from .limits import Limits as Limits
 from .limits import limits as limits
 from .lock import Lock as Lock
+from .once import Once as Once
+from .once import OnceInfo as OnceInfo
 from .rlock import RLock as RLock
+from .rwlock import RWLock as RWLock
+from .rwlock import RWLockInfo as RWLockInfo
 from .segment import SegmentInfo as SegmentInfo
 from .segment import SharedMemory as SharedMemory
 from .semaphore import BoundedSemaphore as BoundedSemaphore
@@ -36,8 +40,12 @@ __all__ = [
     "Lock",
     "LockInfo",
     "NotOwner",
+    "Once",
+    "OnceInfo",
     "OwnerDied",
     "RLock",
+    "RWLock",
+    "RWLockInfo",
     "SegmentInfo",
     "Semaphore",
     "SemaphoreInfo",

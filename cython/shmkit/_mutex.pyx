@@ -71,7 +71,7 @@ cdef class Mutex(Object):
         cdef char options[OPTIONS]
         if on_owner_death not in ("raise", "recover"):
             raise refusal(SHMKIT_ERR_INVALID, f"'on_owner_death' is \"raise\" or \"recover\", not {on_owner_death!r}")
-        self.begin(<void *> options, name, create, flags, mode, directory, trust, participants)
+        self.prepare(<void *> options, name, create, flags, mode, directory, trust, participants)
         self.make(name, create, segment, offset, <void *> options)
         self._goes_on = on_owner_death == "recover"
         self._marked = 0

@@ -52,7 +52,7 @@ cdef class Object:
     cdef void *_reserved[3]
 
     # In `options` of this kind, OPTIONS bytes, fills what all kinds have.
-    cdef int begin(self, void *options, object name, object create, uint32_t flags, object mode, object directory,
+    cdef int prepare(self, void *options, object name, object create, uint32_t flags, object mode, object directory,
                    object trust, object participants) except -1
     cdef int make(self, object name, object create, object segment, object offset, const void *options) except -1
     cdef int find(self, tuple where, uint32_t flags) except -1

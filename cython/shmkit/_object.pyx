@@ -52,7 +52,7 @@ cdef class Object:
             with nogil:
                 self._calls.close(self._handle)
 
-    cdef int begin(self, void *options, object name, object create, uint32_t flags, object mode, object directory,
+    cdef int prepare(self, void *options, object name, object create, uint32_t flags, object mode, object directory,
                    object trust, object participants) except -1:
         """Fill what the options of every kind begin with, and zeros behind it."""
         cdef shmkit_lock_options *common = <shmkit_lock_options *> options
@@ -73,6 +73,8 @@ cdef class Object:
         """Open or make it where the arguments of a constructor say."""
         cdef void *handle = NULL
         cdef bytes c_name
+        if self._doomed is not NULL:
+            raise refusal(SHMKIT_ERR_INVALID, f"threads still use what this {type(self).__name__} was before")
         cdef const char *pointer
         cdef shmkit_status status
         if segment is None and offset is not None:
@@ -154,9 +156,14 @@ cdef class Object:
             return ("segment", segment, self._offset)
         if self._segment is not None:
             raise refusal(SHMKIT_ERR_CLOSED, f"the SharedMemory of this {type(self).__name__} has gone: pickle that too")
-        check(self._calls.fd(self._handle, &fd, &offset))
-        facts = os.fstat(fd)
-        return ("descriptor", _handover.give(fd, facts.st_dev, facts.st_ino), offset)
+        # The descriptor is the handle's, which nobody may close meanwhile.
+        self._busy += 1
+        try:
+            check(self._calls.fd(self._handle, &fd, &offset))
+            facts = os.fstat(fd)
+            return ("descriptor", _handover.give(fd, facts.st_dev, facts.st_ino), offset)
+        finally:
+            self.leave()
 
     cdef int find(self, tuple where, uint32_t flags) except -1:
         """Open it where a pickle says, with the flags that its maker has opened it with."""
@@ -167,9 +174,9 @@ cdef class Object:
         cdef bytes name
         kind, *rest = where
         if kind == "name":
-            self.begin(<void *> options, rest[0], None, flags, None, rest[1], False, None)
+            self.prepare(<void *> options, rest[0], None, flags, None, rest[1], False, None)
         else:
-            self.begin(<void *> options, None, None, flags, None, None, False, None)
+            self.prepare(<void *> options, None, None, flags, None, None, False, None)
         if kind == "segment":
             return self.make(None, False, rest[0], rest[1], <void *> options)
         if kind == "name":
@@ -234,7 +241,9 @@ cdef class Object:
         return self._offset
 
     def __reduce__(self):
-        return again, (type(self), self.where(), self._flags, self.state())
+        # What a subclass written in Python has in addition.
+        own = getattr(self, "__dict__", None) or None
+        return again, (type(self), self.where(), self._flags, self.state()), own
 
     cdef object state(self):
         """Return what a pickle carries besides its place."""

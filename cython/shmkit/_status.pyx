@@ -7,9 +7,10 @@ import threading
 from cpython.exc cimport PyErr_Occurred
 from libc.stdint cimport int32_t
 from shmkit cimport (
-    SHMKIT_ERR_BROKEN, SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INTERRUPTED,
-    SHMKIT_ERR_INVALID, SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_NOT_OWNER, SHMKIT_ERR_OVERFLOW,
-    SHMKIT_ERR_PERMISSION, SHMKIT_ERR_SYSTEM, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_UNSUPPORTED, SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_VERSION_MISMATCH,
+    SHMKIT_ERR_BROKEN, SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_DEADLOCK, SHMKIT_ERR_EXISTS,
+    SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_NOT_OWNER, SHMKIT_ERR_NO_MEMORY,
+    SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_OVERFLOW, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_SYSTEM, SHMKIT_ERR_TIMEOUT,
+    SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_UNSUPPORTED, SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_VERSION_MISMATCH,
     SHMKIT_ERR_WRONG_KIND, SHMKIT_VERSION, shmkit_check_version, shmkit_last_error, shmkit_set_interrupt,
     shmkit_status,
 )
@@ -30,7 +31,7 @@ cdef extern from "Python.h":
 class ShmkitError(Exception):
     """What no built-in exception says.
 
-    Every exception that shmkit raises has an attribute ``status``, the number of the C status.
+    Every exception that stands for a status of C has an attribute ``status``, its number.
     """
 
 
@@ -63,6 +64,7 @@ cdef dict _PLAIN = {
     SHMKIT_ERR_NOT_OWNER: NotOwner,
     SHMKIT_ERR_OVERFLOW: OverflowError,
     SHMKIT_ERR_TIMEOUT: TimeoutError,
+    SHMKIT_ERR_DEADLOCK: RuntimeError,
     SHMKIT_ERR_BROKEN: threading.BrokenBarrierError,
 }
 
@@ -109,8 +111,8 @@ cdef int check(shmkit_status status) except -1:
     """Raise the exception that belongs to a status, unless it is SHMKIT_OK."""
     if status == 0:
         return 0
-    if status == SHMKIT_ERR_INTERRUPTED and PyErr_Occurred():
-        return -1  # what the signal handler raised, KeyboardInterrupt for one
+    if PyErr_Occurred():
+        return -1  # what a signal handler raised that ended the wait, KeyboardInterrupt for one
     raise _exception(status)
 
 

@@ -81,7 +81,7 @@ cdef class Barrier(Object):
         cdef int64_t timeout_ns = nanoseconds(timeout)
         if action is not None and not callable(action):
             raise TypeError(f"'action' must be callable, not {type(action).__name__}")
-        self.begin(<void *> options, name, create, 0, mode, directory, trust, participants)
+        self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         (<shmkit_barrier_options *> options).parties = number(parties, SHMKIT_BARRIER_MOST, "parties")
         self.make(name, create, segment, offset, <void *> options)
         self._action = action
@@ -111,7 +111,7 @@ cdef class Barrier(Object):
         return shmkit_barrier_abort(self.handle())
 
     cdef int _check(self, shmkit_status status) except -1:
-        """Raise what `status` says; every way in which a barrier fails is a BrokenBarrierError."""
+        """Raise what `status` says: a BrokenBarrierError where it is broken, by us too."""
         try:
             return check(status)
         except Exception as error:
@@ -123,7 +123,7 @@ cdef class Barrier(Object):
 
     cdef uint32_t _wait(self, int64_t timeout_ns, uint32_t flags) except? 0:
         """Wait without the interpreter; returns the place."""
-        cdef uint32_t place = 0
+        cdef uint32_t place = 0, parties = 0
         cdef shmkit_status status
         handle = self.handle()
         self._busy += 1
@@ -131,7 +131,8 @@ cdef class Barrier(Object):
             with nogil:
                 status = shmkit_barrier_wait(handle, timeout_ns, flags | SHMKIT_INTERRUPTIBLE, &place)
             if self.handle() is not handle:
-                if status == SHMKIT_OK and flags:
+                shmkit_barrier_parties(handle, &parties)
+                if status == SHMKIT_OK and flags and place + 1 == parties:
                     # Whom the last one holds nobody would let pass.
                     shmkit_barrier_abort(handle)
                 raise self._closed()
@@ -167,7 +168,7 @@ cdef class Barrier(Object):
     def wait(self, timeout=None):
         """Wait until all parties are there; return our place: from 0 on, no two alike, the last to come has the highest.
 
-        BrokenBarrierError: it is broken, was broken or reset meanwhile, or one that waited was killed; or not all were
+        BrokenBarrierError: it is broken, was broken or reset meanwhile, or one that waited died; or not all were
         there within `timeout` seconds, which breaks it. Whatever the last one's action raises it raises too, and the
         barrier is broken. A signal handler that raises ends the wait, as if we had not come.
         """

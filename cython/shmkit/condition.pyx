@@ -58,7 +58,7 @@ cdef class Condition(Object):
     lock: a Lock or RLock; None: a new RLock without a name, where the condition has none either. A condition goes with
         one lock, in all processes: with the one it is used with first.
     cells: how many threads may wait at a time, 1 to 4096; 128 unless asked otherwise.
-    name, create, segment, offset: where it stands, as of Lock; it takes 64 bytes and 16 for each cell. Its lock stands
+    name, create, segment, offset: where it stands, as of Lock; it takes 64 bytes and 16 for each cell, up to a multiple of 64. Its lock stands
         elsewhere: whoever opens one by name, or in a segment, says which lock it goes with.
     mode, directory, participants: as for SharedMemory, where it has a name.
     trust: open what belongs to another user.
@@ -83,10 +83,10 @@ cdef class Condition(Object):
             lock = RLock()
         elif not isinstance(lock, Mutex):
             raise TypeError(f"'lock' must be a shmkit.Lock or a shmkit.RLock, not {type(lock).__name__}")
-        self.begin(<void *> options, name, create, 0, mode, directory, trust, participants)
+        self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         (<shmkit_condition_options *> options).cells = number(cells, 4096, "cells")
-        self._lock = lock
         self.make(name, create, segment, offset, <void *> options)
+        self._lock = lock
 
     cdef shmkit_condition *handle(self) noexcept nogil:
         return <shmkit_condition *> self._handle
@@ -127,7 +127,7 @@ cdef class Condition(Object):
         return self._lock
 
     def acquire(self, block=True, timeout=None):
-        """Take the lock; as its own acquire."""
+        """Take the lock; `block`, `timeout` and all else are as of its own acquire."""
         return self._own().acquire(block, timeout)
 
     def release(self):
@@ -135,7 +135,7 @@ cdef class Condition(Object):
         self._own().release()
 
     def recover(self, timeout=None):
-        """Take the lock whatever a dead owner has left; as its own recover."""
+        """Take the lock whatever a dead owner has left, within `timeout` seconds; as its own recover."""
         return self._own().recover(timeout)
 
     def __enter__(self):
@@ -160,8 +160,9 @@ cdef class Condition(Object):
             with nogil:
                 status = shmkit_condition_wait(handle, mutex, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)
             if lock._handle is not mutex:
-                # Closed meanwhile: nobody could give it back any more.
-                while lock._mutex.release(mutex) == SHMKIT_OK:
+                # Closed meanwhile: nobody could give it back any more. A recursive one as often as it is held; any other
+                # one once, or somebody else would lose it.
+                while lock._mutex.release(mutex) == SHMKIT_OK and lock._mutex.depth is not NULL:
                     pass
         finally:
             lock.leave()
@@ -197,7 +198,7 @@ cdef class Condition(Object):
         return self._wait(nanoseconds(timeout))
 
     def wait_for(self, predicate, timeout=None):
-        """Wait until `predicate()` is true, and return what it has returned last."""
+        """Wait until `predicate()` is true, `timeout` seconds at the most; return what it has returned last."""
         nanoseconds(timeout)  # refuses nonsense
         end = None if timeout is None else monotonic() + timeout
         result = predicate()
@@ -211,8 +212,8 @@ cdef class Condition(Object):
 
     def notify(self, n=1):
         """Notify the `n` threads that have waited longest, or as many as wait. NotOwner: the lock is not held."""
-        mutex = self._mutex()
         n = PyNumber_Index(n)
+        mutex = self._mutex()
         if n < 0:
             raise refusal(SHMKIT_ERR_INVALID, f"'n' is how many threads to notify, not {n}")
         check(shmkit_condition_notify(self.handle(), mutex, min(n, 0xffffffff)))

@@ -65,7 +65,7 @@ cdef class Event(Object):
     def __init__(self, name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
                  participants=None):
         cdef char options[OPTIONS]
-        self.begin(<void *> options, name, create, 0, mode, directory, trust, participants)
+        self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         self.make(name, create, segment, offset, <void *> options)
 
     cdef shmkit_event *handle(self) noexcept nogil:

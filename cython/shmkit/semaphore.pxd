@@ -25,6 +25,7 @@ cdef class Semaphore(Object):
                    object segment, object offset, object mode, object directory, object trust,
                    object participants) except -1
     cdef bint _wait(self, shmkit_status status, uint32_t count, int64_t timeout_ns) except -1
+    cdef shmkit_status _try(self, uint32_t count) noexcept
     cdef int _give_back(self, uint32_t count) except -1
     cdef shmkit_semaphore_info _info(self) except *
 

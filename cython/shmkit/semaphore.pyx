@@ -94,7 +94,7 @@ cdef class Semaphore(Object):
         value = PyNumber_Index(value)
         if not 0 <= value <= MOST:
             raise refusal(SHMKIT_ERR_INVALID, f"'value' is a number from 0 to {MOST}")
-        self.begin(<void *> options, name, create, SHMKIT_SEMAPHORE_UNDO if undo else 0, mode, directory, trust,
+        self.prepare(<void *> options, name, create, SHMKIT_SEMAPHORE_UNDO if undo else 0, mode, directory, trust,
                    participants)
         own.value = value
         own.maximum = number(maximum, MOST, "maximum")
@@ -129,7 +129,7 @@ cdef class Semaphore(Object):
         handle = <shmkit_semaphore *> self._handle
         if handle is NULL:
             raise self._closed()
-        if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
+        if status == SHMKIT_ERR_WOULD_BLOCK and (timeout_ns != SHMKIT_NOWAIT or self._undo):
             # Only what must sleep lets others have the interpreter: dropping it costs more than a permit that is there.
             self._busy += 1
             try:
@@ -145,17 +145,24 @@ cdef class Semaphore(Object):
         check(status)
         return True
 
+    cdef shmkit_status _try(self, uint32_t count) noexcept:
+        """Take permits that are there, if nobody can have to sleep for that: with undo there is a lock inside."""
+        if self._undo:
+            return SHMKIT_ERR_WOULD_BLOCK
+        return shmkit_semaphore_acquire(<shmkit_semaphore *> self._handle, count, SHMKIT_NOWAIT, 0)
+
     cdef int _give_back(self, uint32_t count) except -1:
         cdef shmkit_status status
         handle = <shmkit_semaphore *> self._handle
         if handle is NULL:
             raise self._closed()
         if self._undo:
-            # It may have to wait for another process, which may need the interpreter.
             self._busy += 1
-            with nogil:
-                status = shmkit_semaphore_release(handle, count)
-            self.leave()
+            try:
+                with nogil:
+                    status = shmkit_semaphore_release(handle, count)
+            finally:
+                self.leave()
         else:
             status = shmkit_semaphore_release(handle, count)
         if status == SHMKIT_ERR_OVERFLOW:
@@ -177,19 +184,20 @@ cdef class Semaphore(Object):
         """Take `n` permits, all or none; False if they are not to be had without waiting (block=False) or in `timeout` s.
 
         A signal handler that raises ends the wait, and nothing is taken. ValueError: `n` is 0, or more than there may be.
-        With undo OSError: more processes hold permits than `processes` says.
+        With undo ShmkitError: as many processes hold permits as `processes` says; OverflowError: this one would hold more
+        than 65,535.
         """
         cdef uint32_t count = 1 if n is ONE else number(n, MOST, "n")
         cdef shmkit_status status
         cdef int64_t timeout_ns
         if timeout is None:
             # A permit that is there is one exchange, too short to let others have the interpreter.
-            status = shmkit_semaphore_acquire(<shmkit_semaphore *> self._handle, count, SHMKIT_NOWAIT, 0)
+            status = self._try(count)
             if status == SHMKIT_OK:
                 return True
             return self._wait(status, count, SHMKIT_FOREVER if block else SHMKIT_NOWAIT)
         timeout_ns = nanoseconds(timeout)
-        status = shmkit_semaphore_acquire(<shmkit_semaphore *> self._handle, count, SHMKIT_NOWAIT, 0)
+        status = self._try(count)
         if status == SHMKIT_OK:
             return True
         return self._wait(status, count, timeout_ns if block else SHMKIT_NOWAIT)
@@ -204,8 +212,7 @@ cdef class Semaphore(Object):
         self._give_back(count)
 
     def __enter__(self):
-        cdef shmkit_status status = shmkit_semaphore_acquire(
-            <shmkit_semaphore *> self._handle, 1, SHMKIT_NOWAIT, 0)
+        cdef shmkit_status status = self._try(1)
         if status == SHMKIT_OK:
             return True
         return self._wait(status, 1, SHMKIT_FOREVER)
@@ -284,4 +291,6 @@ cdef class BoundedSemaphore(Semaphore):
 
     def __init__(self, value=1, *, undo=True, processes=None, name=None, create=None, segment=None, offset=None,
                  mode=None, directory=None, trust=False, participants=None):
+        value = PyNumber_Index(value)
+        number(value, MOST, "value")
         self.start(value, value, processes, undo, name, create, segment, offset, mode, directory, trust, participants)

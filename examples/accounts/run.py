@@ -64,9 +64,11 @@ def run(folder, transfers):
         ]
         doomed = SPAWN.Process(target=work, args=(folder, shm, lock, (transfers, WORKERS, transfers // 2)))
         try:
-            for worker in [doomed, *workers]:
-                worker.start()
+            doomed.start()
             wait_until(lambda: lock.owner == doomed.pid and accounts.is_half_done(table), "the doomed one is inside")
+            # The others come now: started at the same time they might be done before it gets there.
+            for worker in workers:
+                worker.start()
             wait_until(lambda: lock.stat().contended_since is not None, "somebody waits for it")
             os.kill(doomed.pid, signal.SIGKILL)
             print(f"process {doomed.pid}: killed between taking the money and giving it", flush=True)

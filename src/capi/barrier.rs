@@ -13,8 +13,8 @@ use std::ffi::c_char;
 /// A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
 /// is a party, of the same process or of others.
 ///
-/// If one is killed while it waits, the barrier is broken, and who waits or comes is told so, within 12 ms after the
-/// kernel has torn the dead process down. One that is killed elsewhere is missed like one that has not come yet: give
+/// If one dies while it waits, however it dies, the barrier is broken, and who waits or comes is told so, within 12 ms
+/// after the kernel has torn the dead process down. One that dies elsewhere is missed like one that has not come yet: give
 /// waits a time. A handle may be used by all threads at once and by forked children.
 #[allow(non_camel_case_types)]
 pub struct shmkit_barrier {
@@ -83,7 +83,7 @@ pub struct shmkit_barrier_info {
     pub turns: u64,
     /// How often it was broken: by abort, by a reset while somebody waited, by a wait whose time was over, by a death.
     pub breaks: u64,
-    /// How often one that was killed was the reason.
+    /// How often one that had died was the reason.
     pub deaths: u64,
     /// Where it stands in its segment's data, or in its arena.
     pub offset: u64,

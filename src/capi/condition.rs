@@ -158,7 +158,8 @@ unsafe fn lock_of<'a>(mutex: *mut c_void) -> Result<&'a dyn Mutex> {
     }
 }
 
-/// Tells how many bytes a condition takes in a segment: 64, and 16 for each cell. It stands at a multiple of 64.
+/// Tells how many bytes a condition takes in a segment: 64, and 16 for each cell, up to a multiple of
+/// 64. It stands at a multiple of 64.
 ///
 /// SHMKIT_ERR_INVALID: more than 4096 cells.
 ///

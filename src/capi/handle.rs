@@ -27,7 +27,7 @@ pub struct Handle<T> {
 }
 
 /// Names the kind of a handle, which its tag tells from the others.
-pub trait Opaque: Send + 'static {
+pub trait Opaque: Send + Sync + 'static {
     /// What it is.
     const KIND: Kind;
 }

@@ -15,7 +15,7 @@ pub const SHMKIT_INTERRUPTIBLE: u32 = 1;
 /// Installs the one interrupt hook of this process; NULL takes it away.
 ///
 /// Calls that were given SHMKIT_INTERRUPTIBLE call it, on their own thread, when a signal has come and after each
-/// step: at most 64 MiB of memory set aside. If it returns nonzero, they undo what they had begun and return
+/// step: at most 64 MiB of memory set aside, or 12 ms of sleep. If it returns nonzero, they undo what they had begun and return
 /// SHMKIT_ERR_INTERRUPTED. It may call any function of this library. Whoever replaces a hook makes sure that calls
 /// begun before have ended before its `argument` goes.
 ///

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 
 /// What most functions return: SHMKIT_OK, or one of the negative SHMKIT_ERR_... numbers. Outputs are written only on
-/// SHMKIT_OK. The numbers never change.
+/// SHMKIT_OK, unless the function says otherwise. The numbers never change.
 #[allow(non_camel_case_types)]
 pub type shmkit_status = i32;
 
@@ -47,7 +47,8 @@ pub const SHMKIT_ERR_EMPTY: shmkit_status = -16;
 pub const SHMKIT_ERR_FULL: shmkit_status = -17;
 /// Larger than what this object can ever hold.
 pub const SHMKIT_ERR_TOO_LARGE: shmkit_status = -18;
-/// The table of participants is full of living processes.
+/// The table of participants is full of living processes; or so are all places of one object: as many read, hold or wait
+/// as it was made for.
 pub const SHMKIT_ERR_PARTICIPANTS: shmkit_status = -19;
 /// This process can no longer ask who is alive.
 pub const SHMKIT_ERR_DETACHED: shmkit_status = -20;

@@ -281,15 +281,22 @@ impl View<'_> {
         }
     }
 
-    /// Takes the lock, as long as our patience lasts.
+    /// Takes the lock, as long as our patience lasts. Who may not wait waits for who is inside, but not if that one is
+    /// stopped.
     fn enter(self, me: Id, wait: &mut Wait<'_>, looks: &Looks, life: &impl Life) -> Result<()> {
         if self.words.lock.try_acquire(me) {
             return Ok(());
         }
         wait.look();
-        let entered = self.take_lock(me, wait.rest(), looks, life);
+        let (rest, nowait) = match wait.rest() {
+            rest if rest.limit == Limit::Now => (A_SECOND, true),
+            rest => (rest, false),
+        };
+        let entered = self.take_lock(me, rest, looks, life);
         entered.map_err(|error| match error {
-            Error::WouldBlock(_) => Error::WouldBlock("others are just coming or going".into()),
+            Error::Timeout(_) if nowait => {
+                Error::WouldBlock("somebody was stopped while it came or went".into())
+            }
             Error::Timeout(_) => Error::Timeout("nobody was let in in that time".into()),
             other => other,
         })

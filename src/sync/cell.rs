@@ -149,9 +149,9 @@ impl<'a> Cells<'a> {
                 continue;
             }
             // 2. Any that is to be had. Others may want it too: one swaps, the rest look again.
-            let (index, seen) = self.vacant(life)?;
-            // Before it is taken, so that whoever looks at the used ones does not miss it.
-            self.used.fetch_max(index as u64 + 1, Ordering::SeqCst);
+            let Some((index, seen)) = self.vacant(life)? else {
+                continue;
+            };
             if count <= COUNT && self.all[index].swap(seen, Holding::of(me, count)) {
                 return Ok(index);
             }
@@ -164,15 +164,18 @@ impl<'a> Cells<'a> {
     }
 
     /// Finds a cell that nobody needs: nobody's, or a dead process', or, as long as all others are in use, that of one
-    /// which holds nothing.
-    fn vacant(&self, life: &impl Life) -> Result<(usize, Holding)> {
+    /// which holds nothing. `None`: others were faster.
+    fn vacant(&self, life: &impl Life) -> Result<Option<(usize, Holding)>> {
         let used = self.used();
         let seen = |index: usize| (index, self.all[index].load());
         if let Some(free) = (0..used.len()).map(seen).find(|(_, seen)| seen.0 == 0) {
-            return Ok(free);
+            return Ok(Some(free));
         }
         if used.len() < self.all.len() {
-            return Ok(seen(used.len()));
+            // In use before it is taken, so that whoever looks at the used ones does not miss it.
+            self.used.fetch_max(used.len() as u64 + 1, Ordering::SeqCst);
+            // It may have come into use since we looked how many are, and then it is somebody's.
+            return Ok(Some(seen(used.len())).filter(|(_, seen)| seen.0 == 0));
         }
         let mut idle = None;
         for (index, seen) in (0..used.len()).map(seen) {
@@ -181,13 +184,13 @@ impl<'a> Cells<'a> {
                 None => true,
             };
             if dead {
-                return Ok((index, seen));
+                return Ok(Some((index, seen)));
             }
             if seen.count() == 0 && idle.is_none() {
                 idle = Some((index, seen));
             }
         }
-        idle.ok_or_else(|| {
+        idle.map(Some).ok_or_else(|| {
             Error::Participants(
                 format!(
                     "{} living processes hold it, and there are no more cells",

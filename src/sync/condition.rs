@@ -11,7 +11,7 @@
 //! | me + NOTIFIED         | it was notified, and is about to take the lock    | 0: it has the lock; NOTIFIED: it was interrupted |
 //! | NOTIFIED              | a notification is left for another waiter         | me + NOTIFIED: one that waited when it was sent |
 //! | dead + NOTIFIED       | likewise: its process died before it had the lock | likewise; 0: notify, which sends it to the next one |
-//! | dead + WAITING …      | its process is dead                               | dead + NOTIFIED: notify                    |
+//! | dead + WAITING …      | its process is dead                               | dead + NOTIFIED, or 0: notify              |
 //!
 //! Cells that are left or the dead's become me + WAITING where there are no others; a notification that is left only
 //! when nobody waits any more who waited when it was sent. Cells are taken, notified and given back by who holds the
@@ -422,14 +422,10 @@ impl<'a> Condition<'a> {
         }
         // PAIRS condition.look: who said that it sleeps before this is seen here; who says so later sees what was left.
         fence(Ordering::SeqCst);
-        let old_enough = |cell: &&Cell| is_waiting(cell.load()) && cell.age() <= sent;
-        let heirs = || self.used().iter().filter(old_enough);
-        let oldest = heirs().min_by_key(|cell| cell.age());
-        if !oldest.is_none_or(Cell::rouse) {
-            // It looks anyway, or is dead. Where there is none the cell waits for who needs one.
-            for heir in heirs() {
-                heir.rouse();
-            }
+        // All of them: one alone may just be notified itself, and not look. Where there is none the cell waits for who
+        // needs one.
+        for heir in self.used().iter().filter(|cell| cell.age() <= sent) {
+            heir.rouse();
         }
     }
 
@@ -452,8 +448,8 @@ impl<'a> Condition<'a> {
             return Ok(());
         }
         let mut left = count;
-        // Each cell is sent one at the most; hostile bytes may say something else every time.
-        for _ in 0..used.len() {
+        // Each cell is sent one or freed, once it may have gone to sleep; hostile bytes may say something new every time.
+        for _ in 0..2 * used.len() {
             if left == 0 {
                 break;
             }
@@ -461,12 +457,19 @@ impl<'a> Condition<'a> {
             let Some(oldest) = waiting.min_by_key(|cell| cell.age()) else {
                 break;
             };
-            // 1. Whoever it is wakes up while we ask whether it lives.
+            // 1. Who looks would wait for the lock while we ask whether it lives, so that is asked first.
+            let seen = oldest.load();
+            let asleep = seen & ASLEEP != 0;
+            if !asleep && is_waiting(seen) && is_gone(seen, life) {
+                oldest.swap(seen, 0);
+                continue;
+            }
             let Some(sent) = self.send(oldest) else {
                 continue;
             };
-            // 2. What the dead were sent goes to the next, unless another waiter has taken it meanwhile.
-            if is_gone(sent, life) && oldest.swap(sent, 0) {
+            // 2. Who sleeps wakes up while we ask. What the dead were sent goes to the next, unless another waiter has
+            //    taken it meanwhile.
+            if asleep && is_gone(sent, life) && oldest.swap(sent, 0) {
                 continue;
             }
             Words::count(&self.words.notified);
@@ -511,13 +514,12 @@ impl<'a> Condition<'a> {
 }
 
 impl Cell {
-    /// Has its thread look at the other cells; false: it does so anyway, or is not there.
-    fn rouse(&self) -> bool {
+    /// Has a thread that sleeps here look at the other cells.
+    fn rouse(&self) {
         let seen = self.load();
-        is_waiting(seen)
-            && seen & ASLEEP != 0
-            && self.swap(seen, seen & !ASLEEP)
-            && futex::wake(&self.state, 1, Bed::Any)
+        if is_waiting(seen) && seen & ASLEEP != 0 && self.swap(seen, seen & !ASLEEP) {
+            futex::wake(&self.state, 1, Bed::Any);
+        }
     }
 
     #[cfg(all(loom, test))]

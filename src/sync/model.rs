@@ -5,6 +5,8 @@
 mod barrier;
 mod condition;
 mod event;
+mod once;
+mod rwlock;
 mod semaphore;
 
 use super::lock::Words;

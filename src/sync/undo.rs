@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
 
-/// How long an acquire that may not wait for permits waits for the lock inside, in nanoseconds: it is held for less than
-/// a microsecond, unless its owner is not running just then. Whoever holds it for so long is stopped.
+/// How long an acquire that may not wait for permits waits for the lock inside, in nanoseconds: it is held for less
+/// than a microsecond, unless its owner is not running just then. Whoever holds it for so long is stopped.
 const BRIEFLY: u64 = 1_000_000_000;
 
 /// How long a release waits for it: nobody likes to hear that it has failed.
@@ -36,6 +36,8 @@ pub struct Memory {
     spins: Spins,
     /// When all holders were last found alive (CLOCK_MONOTONIC).
     alive: std::sync::atomic::AtomicU64,
+    /// Which cell was ours when we last looked.
+    cell: std::sync::atomic::AtomicUsize,
 }
 
 /// A semaphore with undo, as one process sees it.
@@ -63,6 +65,37 @@ pub fn cells<'a>(words: &'a Words, all: &'a [Cell]) -> Cells<'a> {
 }
 
 impl<L: Life> Undo<'_, L> {
+    /// Takes a permit if nobody else is inside, this process has a cell, and nobody has died.
+    pub fn try_acquire(&self) -> bool {
+        let (lock, cells) = (&self.words.lock, self.cells());
+        if self.words.value() == 0 || !lock.try_acquire(self.me) {
+            return false;
+        }
+        let cell = self.memory.cell.load(Ordering::Relaxed);
+        let taken = self.words.value() > 0 && cells.try_hold(self.me, cell);
+        // Inside the lock the value stays as it is, unless somebody lies; marks may come.
+        if taken && !self.words.take(1) {
+            let _ = self.count();
+        }
+        self.leave();
+        taken
+    }
+
+    /// Gives a permit back if nobody else is inside, this process has a cell, and nobody has died.
+    pub fn try_release(&self) -> bool {
+        if !self.words.lock.try_acquire(self.me) {
+            return false;
+        }
+        let cell = self.memory.cell.load(Ordering::Relaxed);
+        let held = self.cells().try_let_go(self.me, cell, 1);
+        let given = if held { self.give(1) } else { None };
+        self.leave();
+        if let Some(now) = given {
+            self.words.wake(1, now);
+        }
+        held
+    }
+
     /// Takes `count` permits, waiting for them; what the dead held is to be had too.
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`; `Participants`: as many living processes hold permits as there are
@@ -81,19 +114,23 @@ impl<L: Life> Undo<'_, L> {
             },
             interruptible: false,
         })?;
-        let released = self.cells().let_go(self.me, count).map(|_| {
-            let given = self.words.give(count, self.total);
-            if given.is_err() {
-                // Somebody has written another value: the cells say what is true.
-                let _ = self.count();
-            }
-            given
-        });
+        let released = self.cells().let_go(self.me, count);
+        let given = released.map(|_| self.give(count));
         self.leave();
-        if let Ok(now) = released? {
+        if let Some(now) = given? {
             self.words.wake(count, now);
         }
         Ok(())
+    }
+
+    /// Inside the lock: raises the value by what a cell has let go of; who calls has to wake that many, with that word.
+    fn give(&self, count: u64) -> Option<u64> {
+        let given = self.words.give(count, self.total);
+        if given.is_err() {
+            // Somebody has written another value: the cells say what is true.
+            let _ = self.count();
+        }
+        given.ok()
     }
 
     fn cells(&self) -> Cells<'_> {
@@ -226,7 +263,8 @@ impl<L: Life> Undo<'_, L> {
         let has_room = |seen: Holding| seen.bits() == 0 || self.is_mine(seen);
         // Then the cell that we get may be a dead one's, and what it held comes back.
         let crowded = full && !self.all.iter().any(|cell| has_room(cell.load()));
-        cells.hold(self.me, count, self.life)?;
+        let cell = cells.hold(self.me, count, self.life)?;
+        self.memory.cell.store(cell, Ordering::Relaxed);
         if crowded {
             let _ = self.count();
             return Ok(true);

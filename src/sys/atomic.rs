@@ -8,3 +8,10 @@ pub use loom::{
 pub use std::{
     hint::spin_loop, sync::atomic::AtomicU64, sync::atomic::Ordering, sync::atomic::fence,
 };
+
+/// Has loom see the one order of all SeqCst accesses: it knows only that of fences. On the machine it is nothing.
+#[inline(always)]
+pub fn one_order() {
+    #[cfg(loom)]
+    fence(Ordering::SeqCst);
+}

@@ -8,6 +8,7 @@ use super::common::process::{alone, end_after_one_step, fork, shared_words, wait
 use super::common::{Folder, Watchdog, is_root, skip};
 use super::*;
 use nix::sys::resource::Resource;
+use shmkit::capi::barrier::*;
 use shmkit::capi::interrupt::{SHMKIT_INTERRUPTIBLE, shmkit_set_interrupt};
 use shmkit::capi::lock::*;
 use shmkit::capi::rlock::*;
@@ -16,12 +17,7 @@ use shmkit::capi::wait::{SHMKIT_FOREVER, SHMKIT_NOWAIT};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What a status that has no call of its own yet belongs to.
-const NOT_YET: [shmkit_status; 4] = [
-    SHMKIT_ERR_BROKEN,
-    SHMKIT_ERR_EMPTY,
-    SHMKIT_ERR_FULL,
-    SHMKIT_ERR_DEADLOCK,
-];
+const NOT_YET: [shmkit_status; 2] = [SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL];
 
 /// Acquires a lock that has been taken by another process in `fork`, which stays; `lost`: once it was
 /// known there, this process has lost all descriptors.
@@ -184,6 +180,21 @@ fn provoke(
             unsafe { shmkit_lock_release(super::lock::LOCK.unnamed()) }
         }
         SHMKIT_ERR_OVERFLOW => acquire_once_too_often(),
+        SHMKIT_ERR_BROKEN => {
+            // SAFETY: integers and one pointer: zeros are what most want.
+            let mut two: shmkit_barrier_options = unsafe { std::mem::zeroed() };
+            two.struct_size = size_of::<shmkit_barrier_options>() as u32;
+            two.parties = 2;
+            let mut barrier = null_mut();
+            // SAFETY: no name, options, and an output that can be written.
+            let made = unsafe { shmkit_barrier_create(null(), &raw const two, &raw mut barrier) };
+            assert_eq!(made, SHMKIT_OK);
+            // SAFETY: a handle that is open.
+            assert_eq!(unsafe { shmkit_barrier_abort(barrier) }, SHMKIT_OK);
+            // SAFETY: as above; the place is not wanted.
+            unsafe { shmkit_barrier_wait(barrier, SHMKIT_FOREVER, 0, null_mut()) }
+        }
+        SHMKIT_ERR_DEADLOCK => super::rwlock::upgrade_as_second(),
         SHMKIT_ERR_CORRUPT => {
             std::fs::write(folder.path().join("empty"), "").unwrap();
             open(c"empty", given)

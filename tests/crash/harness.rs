@@ -9,12 +9,14 @@ use crate::full;
 use crate::library;
 use crate::lock;
 use crate::named;
+use crate::once;
 use crate::operation::Operation;
 use crate::participant::{self, ClaimStorm};
 use crate::place;
 use crate::process;
 use crate::random::{self, Storm};
 use crate::report::Report;
+use crate::rwlock;
 use crate::segment;
 use crate::semaphore;
 use crate::series::{Mode, Plan, Series};
@@ -125,7 +127,9 @@ fn ways() -> Vec<Way> {
     ways.extend(in_all_modes(named::operations()));
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));
+    ways.extend(in_all_modes(rwlock::operations()));
     ways.extend(in_all_modes(barrier::operations()));
+    ways.extend(in_all_modes(once::operations()));
     ways.extend(in_all_modes(condition::operations()));
     ways.extend(in_all_modes(semaphore::operations()));
     for broken in Broken::ALL {

@@ -4,6 +4,8 @@ use crate::barrier::{Barriers, Interrupts};
 use crate::conditions::Conditions;
 use crate::event::Events;
 use crate::locks::Locks;
+use crate::once::Onces;
+use crate::rwlock::RwLocks;
 use crate::semaphore::Semaphores;
 use shmkit::capi::lock::shmkit_lock;
 use shmkit::capi::segment::{shmkit_segment, shmkit_segment_options};
@@ -116,8 +118,10 @@ pub struct Library {
     /// Those of locks, and those of recursive locks.
     pub(crate) locks: [Locks; 2],
     pub(crate) events: Events,
+    pub(crate) rwlocks: RwLocks,
     pub(crate) barriers: Barriers,
     pub(crate) interrupts: Interrupts,
+    pub(crate) onces: Onces,
     pub(crate) conditions: Conditions,
     pub(crate) semaphores: Semaphores,
 }
@@ -143,8 +147,10 @@ impl Library {
                 Locks::find(handle, "shmkit_rlock_")?,
             ],
             events: Events::find(handle, "shmkit_event_")?,
+            rwlocks: RwLocks::find(handle, "shmkit_rwlock_")?,
             barriers: Barriers::find(handle, "shmkit_barrier_")?,
             interrupts: Interrupts::find(handle, "shmkit_")?,
+            onces: Onces::find(handle, "shmkit_once_")?,
             conditions: Conditions::find(handle, "shmkit_condition_")?,
             semaphores: Semaphores::find(handle, "shmkit_semaphore_")?,
         })

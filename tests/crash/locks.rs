@@ -205,7 +205,9 @@ impl Library {
         }
         self.warm_up_events(segment)?;
         self.warm_up_semaphores(segment)?;
+        self.warm_up_rwlocks(segment)?;
         self.warm_up_barriers(segment)?;
+        self.warm_up_onces(segment)?;
         let lock = self.built_in_lock(segment)?;
         self.acquire(lock, NOWAIT)?;
         // Who waits looks how many processors there are.

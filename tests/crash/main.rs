@@ -9,6 +9,8 @@
 //! | what is killed                | at every instruction            | at random times         | broken on purpose |
 //! |-------------------------------|---------------------------------|-------------------------|-------------------|
 //! | segments                      | `segment`, `full`               | `random`                | `broken`          |
+//! | readers-writer locks          | `rwlock`                        |                         |                   |
+//! | onces                         | `once`                          |                         |                   |
 //! | events                        | `event`                         |                         |                   |
 //! | semaphores                    | `semaphore`                     |                         |                   |
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
@@ -59,6 +61,8 @@ mod locks;
 #[cfg(target_arch = "x86_64")]
 mod named;
 #[cfg(target_arch = "x86_64")]
+mod once;
+#[cfg(target_arch = "x86_64")]
 mod operation;
 #[cfg(target_arch = "x86_64")]
 mod participant;
@@ -72,6 +76,8 @@ mod process;
 mod random;
 #[cfg(target_arch = "x86_64")]
 mod report;
+#[cfg(target_arch = "x86_64")]
+mod rwlock;
 #[cfg(target_arch = "x86_64")]
 mod segment;
 #[cfg(target_arch = "x86_64")]

@@ -359,6 +359,13 @@ impl SemaphoreOperation {
         semaphore: &Semaphore,
     ) -> Result<(), Finding> {
         let total = self.total();
+        // Who finds a permit does not look for the dead; if one has died inside the lock, all is counted nevertheless.
+        if semaphore.value().map_err(refused("value"))? > 0 {
+            semaphore
+                .acquire(1, FOREVER)
+                .map_err(refused("first acquire"))?;
+            semaphore.release(1).map_err(refused("first release"))?;
+        }
         semaphore
             .acquire(total, FOREVER)
             .map_err(refused("acquire"))?;

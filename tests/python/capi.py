@@ -79,6 +79,24 @@ class EventInfo(ctypes.Structure):
     ]
 
 
+class RWLockOptions(ctypes.Structure):
+    """shmkit_rwlock_options."""
+
+    _fields_ = [*LockOptions._fields_, ("readers", c_uint32), ("reserved", c_uint32)]
+
+
+class RWLockInfo(ctypes.Structure):
+    """shmkit_rwlock_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in ("writes", "contended", "recoveries", "contended_since", "owner_ticket")),
+        *((name, c_uint64) for name in ("owner_namespace", "offset", "readers")),
+        *((name, c_uint32) for name in ("owner_pid", "reading_processes", "most_readers", "reserved")),
+    ]
+
+
 class BarrierOptions(ctypes.Structure):
     """shmkit_barrier_options."""
 
@@ -134,6 +152,25 @@ class SemaphoreInfo(ctypes.Structure):
     ]
 
 
+class OnceOptions(LockOptions):
+    """shmkit_once_options."""
+
+
+class OnceInfo(ctypes.Structure):
+    """shmkit_once_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *(
+            (name, c_uint64)
+            for name in ("attempts", "recoveries", "waits", "owner_ticket", "owner_namespace", "offset")
+        ),
+        ("owner_pid", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
 # Its figures, all of them uint64_t.
 FIGURES = [
     "largest_named",
@@ -174,10 +211,14 @@ STRUCTS = {
     "shmkit_limits_info": Limits,
     "shmkit_lock_options": LockOptions,
     "shmkit_lock_info": LockInfo,
+    "shmkit_rwlock_options": RWLockOptions,
+    "shmkit_rwlock_info": RWLockInfo,
     "shmkit_event_options": EventOptions,
     "shmkit_event_info": EventInfo,
     "shmkit_barrier_options": BarrierOptions,
     "shmkit_barrier_info": BarrierInfo,
+    "shmkit_once_options": OnceOptions,
+    "shmkit_once_info": OnceInfo,
     "shmkit_condition_options": ConditionOptions,
     "shmkit_condition_info": ConditionInfo,
     "shmkit_semaphore_options": SemaphoreOptions,
@@ -267,6 +308,14 @@ EVENT_TABLE = {
     "wait": [c_void_p, c_int64, c_uint32],
 }
 TABLE |= {f"shmkit_event_{verb}": (c_int32, arguments) for verb, arguments in EVENT_TABLE.items()}
+ONCE_TABLE = {
+    **object_table(OnceOptions, OnceInfo),
+    "begin": [c_void_p, c_int64, c_uint32, POINTER(c_uint32), POINTER(c_uint32)],
+    "done": [c_void_p],
+    "abort": [c_void_p],
+    "is_done": [c_void_p, POINTER(c_uint32)],
+}
+TABLE |= {f"shmkit_once_{verb}": (c_int32, arguments) for verb, arguments in ONCE_TABLE.items()}
 
 BARRIER_TABLE = {
     **object_table(BarrierOptions, BarrierInfo),
@@ -288,6 +337,27 @@ SEMAPHORE_TABLE = {
     "held": [c_void_p, POINTER(c_uint64)],
 }
 TABLE |= {f"shmkit_semaphore_{verb}": (c_int32, arguments) for verb, arguments in SEMAPHORE_TABLE.items()}
+
+CONDITION_TABLE = {
+    **object_table(ConditionOptions, ConditionInfo),
+    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "notify": [c_void_p, c_void_p, c_uint32],
+    "notify_all": [c_void_p, c_void_p],
+}
+TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}
+
+
+RWLOCK_TABLE = {
+    **object_table(RWLockOptions, RWLockInfo),
+    "acquire_read": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "release_read": [c_void_p],
+    "acquire_write": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
+    "release_write": [c_void_p],
+    "upgrade": [c_void_p, c_int64, c_uint32],
+    "downgrade": [c_void_p],
+    "mark_consistent": [c_void_p],
+}
+TABLE |= {f"shmkit_rwlock_{verb}": (c_int32, arguments) for verb, arguments in RWLOCK_TABLE.items()}
 
 
 def load():
@@ -321,12 +391,3 @@ def got(function, handle, kind):
     out = kind()
     assert function(handle, byref(out)) == OK
     return out.value
-
-
-CONDITION_TABLE = {
-    **object_table(ConditionOptions, ConditionInfo),
-    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
-    "notify": [c_void_p, c_void_p, c_uint32],
-    "notify_all": [c_void_p, c_void_p],
-}
-TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}

@@ -87,9 +87,14 @@ def wait_inside(condition):
 
 
 def notify(condition):
-    """Wake one."""
-    with condition:
-        condition.notify()
+    """Wake one, whatever the lock's last owner has left."""
+    try:
+        with condition:
+            condition.notify()
+    except shmkit.OwnerDied:
+        with condition.recover():
+            condition.notify()
+        return "told, and notified"
     return "notified"
 
 

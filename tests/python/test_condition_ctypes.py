@@ -22,10 +22,11 @@ from capi import (
     ConditionOptions,
     last_error,
 )
+from capi import options as segment_options
 
 TIMEOUT, WOULD_BLOCK, NOT_OWNER, PARTICIPANTS = -10, -11, -13, -19
 FOREVER, NOWAIT, INTERRUPTIBLE = -1, 0, 1
-TRUST, EXCLUSIVE = 0x20000, 0x100000
+TRUST, EXCLUSIVE, FULL = 0x20000, 0x100000, 8192
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_one_cell(lock):
     assert LIB.shmkit_condition_close(handle) == OK
 
 
-def test_places(name, full):
+def test_places(name):
     made, same, segment = c_void_p(), c_void_p(), c_void_p()
     c_name = name.encode() + b"-condition"
     assert LIB.shmkit_condition_open(c_name, None, byref(made)) == NOT_FOUND
@@ -165,7 +166,7 @@ def test_places(name, full):
     assert LIB.shmkit_condition_unlink(same) == OK
     for handle in (made, same, third):
         assert LIB.shmkit_condition_close(handle) == OK
-    assert LIB.shmkit_segment_open_fd(full.fileno(), 0, None, byref(segment)) == OK
+    assert LIB.shmkit_segment_create(None, 4096, segment_options(flags=FULL), byref(segment)) == OK
     assert LIB.shmkit_condition_open_at(segment, 64, None, byref(made)) == NOT_FOUND
     assert LIB.shmkit_condition_create_at(segment, 64, None, byref(made)) == OK
     assert LIB.shmkit_condition_open_at(segment, 64, None, byref(same)) == OK

@@ -22,38 +22,42 @@ def waited(condition):
         return condition.wait()
 
 
-def wait_and_tell(condition, told):
-    """Do so and tell, in a process of multiprocessing."""
-    told.send(waited(condition))
-
-
 @pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_every_way_to_start_a_process(kind, method, place, name):
-    context = multiprocessing.get_context(method)
-    shm = SharedMemory(name, create=True, size=4096, full=True)
-    if place == "unnamed":
-        condition = Condition(kind())
-    elif place == "named":
-        condition = Condition(kind(), name=name + "-condition")
-    else:
-        condition = Condition(kind(segment=shm, offset=0), segment=shm, offset=64)
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=wait_and_tell, args=(condition, there))
-    process.start()
-    wait_until(lambda: condition.stat().waiting)
+@pytest.mark.parametrize("kind_name", ["Lock", "RLock"])
+def test_every_way_to_start_a_process(run, kind_name, method, place, name):
+    code = """
+import multiprocessing, sys, time
+import shmkit
+
+def work(condition, told):
     with condition:
-        condition.notify()
-    assert here.recv() is True
-    process.join()
-    assert process.exitcode == 0
-    for end in (here, there):
-        end.close()
-    process.close()
-    condition.unlink()
-    condition.close()
-    shm.unlink()
-    shm.close()
+        told.send(condition.wait())
+
+if __name__ == "__main__":
+    kind_name, method, place, name = sys.argv[1:]
+    kind, context = getattr(shmkit, kind_name), multiprocessing.get_context(method)
+    with shmkit.SharedMemory(name, create=True, size=4096, full=True) as shm:
+        if place == "unnamed":
+            condition = shmkit.Condition(kind())
+        elif place == "named":
+            condition = shmkit.Condition(kind(), name=name + "-condition")
+        else:
+            condition = shmkit.Condition(kind(segment=shm, offset=0), segment=shm, offset=64)
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=work, args=(condition, there))
+        process.start()
+        while not condition.stat().waiting:
+            time.sleep(0.001)
+        with condition:
+            condition.notify()
+        print(here.recv())
+        process.join()
+        print(process.exitcode)
+        condition.unlink()
+        shm.unlink()
+"""
+    assert run(code, kind_name, method, place, name).out == "True\n0\n"
 
 
 def test_to_a_process_that_runs_already(kind, fork):

@@ -30,7 +30,7 @@ def public_objects():
 
 
 PUBLIC = public_objects()
-TUPLES = (shmkit.Limits, shmkit.LockInfo, shmkit.SegmentInfo)
+TUPLES = [kind for kind in vars(shmkit).values() if inspect.isclass(kind) and hasattr(kind, "_fields")]
 FIELDS = {f"shmkit.{kind.__name__}.{field}" for kind in TUPLES for field in kind._fields}
 
 

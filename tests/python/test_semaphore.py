@@ -283,34 +283,35 @@ def test_a_wait_lets_other_threads_run(semaphore):
 
 
 @pytest.mark.parametrize(
-    ("kind", "arguments", "how", "told"),
+    ("made", "how", "told"),
     [
-        (Semaphore, (-1,), {}, "'value'"),
-        (Semaphore, (MOST + 1,), {}, "'value'"),
-        (Semaphore, (2**64,), {}, "'value'"),
-        (BoundedSemaphore, (-1,), {}, "'value'"),
-        (BoundedSemaphore, (0,), {}, "1 to|at least one"),
-        (BoundedSemaphore, (0,), {"undo": False}, "1 to"),
-        (Semaphore, (0,), {"undo": True}, "at least one"),
-        (Semaphore, (3,), {"maximum": 2}, "more than the maximum"),
-        (Semaphore, (3,), {"maximum": 0}, "'maximum'"),
-        (Semaphore, (3,), {"maximum": MOST + 1}, "'maximum'"),
-        (Semaphore, (3,), {"maximum": 4, "undo": True}, "maximum is the value"),
-        (Semaphore, (3,), {"processes": 4}, "undo"),
-        (Semaphore, (3,), {"processes": 0, "undo": True}, "'processes'"),
-        (BoundedSemaphore, (3,), {"processes": 4097}, "'processes'"),
-        (BoundedSemaphore, (3,), {"processes": 4, "undo": False}, "undo"),
-        (Semaphore, (), {"offset": 64}, "name the segment too"),
-        (Semaphore, (), {"segment": True}, "'offset'"),
-        (Semaphore, (), {"create": False}, "nothing to open"),
-        (Semaphore, (), {"mode": 0o600}, "name it"),
-        (Semaphore, (), {"participants": 2}, "name it"),
-        (Semaphore, (), {"segment": True, "name": True, "offset": 0}, "not both"),
-        (Semaphore, (), {"name": True, "mode": 0o1000}, "'mode'"),
-        (Semaphore, (), {"name": "a/b"}, "name"),
+        ([Semaphore, -1], {}, "'value'"),
+        ([Semaphore, MOST + 1], {}, "'value'"),
+        ([Semaphore, 2**64], {}, "'value'"),
+        ([BoundedSemaphore, -1], {}, "'value'"),
+        ([BoundedSemaphore, 0], {}, "1 to|at least one"),
+        ([BoundedSemaphore, 0], {"undo": False}, "1 to"),
+        ([Semaphore, 0], {"undo": True}, "at least one"),
+        ([Semaphore, 3], {"maximum": 2}, "more than the maximum"),
+        ([Semaphore, 3], {"maximum": 0}, "'maximum'"),
+        ([Semaphore, 3], {"maximum": MOST + 1}, "'maximum'"),
+        ([Semaphore, 3], {"maximum": 4, "undo": True}, "maximum is the value"),
+        ([Semaphore, 3], {"processes": 4}, "undo"),
+        ([Semaphore, 3], {"processes": 0, "undo": True}, "'processes'"),
+        ([BoundedSemaphore, 3], {"processes": 4097}, "'processes'"),
+        ([BoundedSemaphore, 3], {"processes": 4, "undo": False}, "undo"),
+        ([Semaphore], {"offset": 64}, "name the segment too"),
+        ([Semaphore], {"segment": True}, "'offset'"),
+        ([Semaphore], {"create": False}, "nothing to open"),
+        ([Semaphore], {"mode": 0o600}, "name it"),
+        ([Semaphore], {"participants": 2}, "name it"),
+        ([Semaphore], {"segment": True, "name": True, "offset": 0}, "not both"),
+        ([Semaphore], {"name": True, "mode": 0o1000}, "'mode'"),
+        ([Semaphore], {"name": "a/b"}, "name"),
     ],
 )
-def test_contradictions(full, name, *, kind, arguments, how, told):
+def test_contradictions(full, name, made, how, told):
+    kind, *arguments = made
     if how.get("segment"):
         how = dict(how, segment=full)
     if how.get("name") is True:

@@ -20,8 +20,8 @@ from typing import Optional
 import shmkit
 from shmkit import (
     Barrier, BarrierInfo, BoundedSemaphore, Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock,
-    LockInfo, NotOwner, OwnerDied, RLock, SegmentInfo, Semaphore, SemaphoreInfo, SharedMemory, ShmkitError,
-    VersionMismatch,
+    LockInfo, NotOwner, Once, OnceInfo, OwnerDied, RLock, RWLock, RWLockInfo, SegmentInfo, Semaphore, SemaphoreInfo,
+    SharedMemory, ShmkitError, VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -57,6 +57,23 @@ def event(name: str) -> bool:
     with SharedMemory(create=True, size=64, full=True) as shm:
         Event(segment=shm, offset=0, create=None).close()
     return happened and info.set and info.sets + info.waits > 0
+
+def table(name: str) -> int:
+    one = RWLock(name, create=None, on_owner_death="recover", readers=9, mode=0o600, participants=9, trust=False)
+    with one.reader() as held, one.reader(timeout=0.5):
+        held.upgrade(timeout=None)
+        held.downgrade()
+    with one.writer():
+        one.mark_consistent()
+    with one.recover(5) as died:
+        recovered: bool = died or one.recovered
+    taken: bool = one.acquire_read(block=False) and one.acquire_write(True, timeout=1.5)
+    one.upgrade(0)
+    one.downgrade()
+    one.release_read()
+    one.release_write()
+    info: RWLockInfo = one.stat()
+    return info.readers if taken or recovered else info.writes + (info.owner or 0)
 
 def barrier(name: str) -> int:
     one = Barrier(2, name=name, create=True, mode=0o600, participants=9, trust=False)
@@ -96,6 +113,18 @@ def semaphore(name: str) -> int:
     info: SemaphoreInfo = one.stat()
     held: Optional[int] = one.held
     return info.value + info.maximum + one.get_value() + (held or 0) + (info.holders or 0)
+
+def once(name: str) -> bool:
+    one = Once(name, create=True, mode=0o600, participants=9, trust=False)
+    with one as mine:
+        ours: bool = mine and one.recovered
+    called: bool = one.call(print, "x", sep="") or one.call(lambda: 3) or one.begin(timeout=0.5)
+    if called:
+        one.done()
+        one.abort()
+    info: OnceInfo = one.stat()
+    owner: Optional[int] = info.owner or info.owner_ticket
+    return ours and one.is_done() and info.done and info.attempts + info.recoveries > 0
 
 class Journal(RLock):
     def __init__(self) -> None:

@@ -1,0 +1,86 @@
+"""Readers-writer locks beside a Lock, pthread's from C, and a lock of multiprocessing from Python."""
+
+import itertools
+import multiprocessing
+import time
+
+import pairs
+import shmkit
+
+ALONE = "C: acquire and release, nobody else wants it"
+READERS = "C: one reading, by two processes at once and by one"
+WRITER = "C: from asking to writing, two processes read without end"
+PYTHON = "Python: with rwlock.reader()"
+PY_CALLS = "Python: acquire_read(); release_read()"
+
+COMPARISONS = [
+    pairs.Comparison("rwlock alone", "reader", "Lock", 2.5, ALONE),
+    pairs.Comparison("rwlock alone", "reader", "pthread reader", None, ALONE),
+    pairs.Comparison("rwlock alone", "writer", "Lock", None, ALONE),
+    pairs.Comparison("rwlock alone", "writer", "pthread writer", None, ALONE),
+    pairs.Comparison("rwlock alone", "reader, upgrade, downgrade", "reader", None, ALONE),
+    pairs.Comparison("rwlock readers", "two processes", "one process", 1 / 1.8, READERS),
+    pairs.Comparison("rwlock readers", "pthread, two processes", "pthread, one process", None, READERS),
+    pairs.Comparison("rwlock readers", "two processes", "pthread, two processes", None, READERS),
+    pairs.Comparison("python rwlock", "reader", "multiprocessing Lock", None, PYTHON),
+    pairs.Comparison("python rwlock", "reader", "Lock", None, PYTHON),
+    pairs.Comparison("python rwlock", "writer", "Lock", None, PYTHON),
+    pairs.Comparison("python rwlock", "calls", "multiprocessing Lock", None, PY_CALLS),
+]
+FIGURES = [
+    pairs.Figure("rwlock writer", "shmkit", "s", 0.01, WRITER, worst=True),
+    pairs.Figure("rwlock writer", "pthread, writers first", "s", None, WRITER, worst=True),
+]
+
+
+def within(enter):
+    """Make a contender that enters a block and leaves it."""
+
+    def turn(rounds):
+        each = itertools.repeat(None, rounds)
+        begin = time.perf_counter()
+        for _ in each:
+            with enter():
+                pass
+        return time.perf_counter() - begin
+
+    return turn
+
+
+def calls(lock):
+    """Make a contender that reads by two calls."""
+
+    def turn(rounds):
+        each = itertools.repeat(None, rounds)
+        begin = time.perf_counter()
+        for _ in each:
+            lock.acquire_read()
+            lock.release_read()
+        return time.perf_counter() - begin
+
+    return turn
+
+
+def bench_python(count, samples):
+    """Measure locks that nobody else wants."""
+    rwlock, lock = shmkit.RWLock(), shmkit.Lock()
+    standard = multiprocessing.get_context("fork").Lock()
+    contenders = {
+        "reader": within(rwlock.reader),
+        "writer": within(rwlock.writer),
+        "calls": calls(rwlock),
+        "Lock": within(lambda: lock),
+        "multiprocessing Lock": within(lambda: standard),
+    }
+    for sample in pairs.measure(contenders, count):
+        samples.add("python rwlock", sample)
+
+
+if __name__ == "__main__":
+    pairs.main(
+        __doc__,
+        "readers-writer locks",
+        from_python={"python rwlock": bench_python},
+        comparisons=COMPARISONS,
+        wanted=FIGURES,
+    )

@@ -1,0 +1,481 @@
+//! Once: something that is done exactly once among all processes.
+
+use super::handle::Handle;
+use super::object::{self, Common, object, with};
+use super::segment::{named, shmkit_segment};
+use super::status::{SHMKIT_OK, shmkit_status};
+use super::structure::{self, Sized32};
+use super::{optional, output, run, text, wait};
+use crate::error::Result;
+use crate::once::{Begun, Create, Named, Once};
+use std::ffi::c_char;
+
+/// A once: not done, being done by one process, or done, which stays so. Of all who begin, one has it to do; the others
+/// wait until it is done.
+///
+/// If that one dies, however it dies, the next one has it to do within 12 ms after the kernel has torn the dead process
+/// down, and is told so: it may be half done. The owner is a process; any thread of it may say that it is done. Who
+/// begins again before that waits for itself. A handle may be used by all threads at once and by forked children.
+#[allow(non_camel_case_types)]
+pub struct shmkit_once {
+    _opaque: (),
+}
+
+object!(Once, Once);
+
+/// Open what belongs to another user.
+pub const SHMKIT_ONCE_TRUST: u32 = 0x20000;
+/// For create_at: make it, and do not open one that stands there already.
+pub const SHMKIT_ONCE_EXCLUSIVE: u32 = 0x100000;
+/// In shmkit_once_info: somebody is doing it, perhaps a dead process.
+pub const SHMKIT_ONCE_RUNNING: u32 = 0x40000;
+/// In shmkit_once_info: somebody died halfway, and it is not done yet.
+pub const SHMKIT_ONCE_OWNER_DIED: u32 = 0x80000;
+/// In shmkit_once_info: it is done.
+pub const SHMKIT_ONCE_DONE: u32 = 0x200000;
+
+/// How to make or open a once. All zeros but struct_size is what most want; so is a NULL pointer to it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_once_options {
+    /// sizeof(shmkit_once_options).
+    pub struct_size: u32,
+    /// SHMKIT_ONCE_TRUST, SHMKIT_ONCE_EXCLUSIVE, or-ed.
+    pub flags: u32,
+    /// Permission bits of a new named one. 0: 0600.
+    pub mode: u32,
+    /// How many processes may use a new named one at a time, 1 to 4096. 0: 128.
+    pub participants: u32,
+    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
+    pub directory: *const c_char,
+}
+
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
+// pointer is followed only as the caller of the exported function promises).
+unsafe impl Sized32 for shmkit_once_options {
+    const FIRST: usize = size_of::<shmkit_once_options>();
+}
+const _: () = assert!(size_of::<shmkit_once_options>() == 24);
+const _: () = assert!(SHMKIT_ONCE_TRUST == object::TRUST);
+const _: () = assert!(SHMKIT_ONCE_EXCLUSIVE == object::EXCLUSIVE);
+
+/// What is known of a once: each figure as it was at some moment during the call.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_once_info {
+    /// sizeof(shmkit_once_info); on return how much of it was filled.
+    pub struct_size: u32,
+    /// SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_DONE, or-ed.
+    pub flags: u32,
+    /// How often it was begun.
+    pub attempts: u64,
+    /// How often it was taken over from the dead.
+    pub recoveries: u64,
+    /// How often somebody had to sleep for it.
+    pub waits: u64,
+    /// The number of who is doing it among the participants of the segment, which no other ever has. 0: nobody is.
+    pub owner_ticket: u64,
+    /// Its PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown.
+    pub owner_namespace: u64,
+    /// Where the once stands in its segment's data, or in its arena.
+    pub offset: u64,
+    /// The process number of who is doing it, in that namespace. 0: nobody is, or unknown.
+    pub owner_pid: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), nothing but integers, each at a multiple of its size: no padding, and any bytes are a value.
+unsafe impl Sized32 for shmkit_once_info {
+    const FIRST: usize = size_of::<shmkit_once_info>();
+}
+const _: () = assert!(size_of::<shmkit_once_info>() == 64);
+
+/// Reads the options of a caller, and whether create_at may open what stands there.
+///
+/// # Safety
+/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
+unsafe fn options(options: *const shmkit_once_options) -> Result<(Named, Create)> {
+    // SAFETY: the caller's promise.
+    let given = unsafe { structure::read(options, "options") }?;
+    let common = Common {
+        flags: given.flags,
+        mode: given.mode,
+        participants: given.participants,
+        directory: given.directory,
+    };
+    // SAFETY: the caller's promise.
+    unsafe { common.read(0) }
+}
+
+/// Makes a handle with `make` and stores it.
+///
+/// # Safety
+/// `given` as for `options`; `out` must be NULL or writable.
+unsafe fn store(
+    given: *const shmkit_once_options,
+    out: *mut *mut shmkit_once,
+    make: impl FnOnce(&Named, Create) -> Result<Once>,
+) -> shmkit_status {
+    let make = || {
+        // SAFETY: the caller's promise.
+        let (named, create) = unsafe { options(given) }?;
+        make(&named, create)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { object::store(out, make) }
+}
+
+/// Tells how many bytes a once takes in a segment: 64. It stands at a multiple of 64.
+///
+/// # Safety
+/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_size(
+    options: *const shmkit_once_options,
+    out: *mut u64,
+) -> shmkit_status {
+    run(|| {
+        // SAFETY: the caller's promise.
+        unsafe { self::options(options) }?;
+        // SAFETY: the caller's promise.
+        unsafe { output(out, "out") }?.write(Once::SIZE);
+        Ok(())
+    })
+}
+
+/// Makes a once, which is not done.
+///
+/// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
+/// has none; threads and forked children have it, and whoever gets what shmkit_once_fd tells. Thousands of those share
+/// one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_once_close frees.
+///
+/// # Safety
+/// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_create(
+    name: *const c_char,
+    options: *const shmkit_once_options,
+    out: *mut *mut shmkit_once,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| match name {
+            Some(name) => Once::named(name, Create::Always, options),
+            None => Once::unnamed(),
+        })
+    }
+}
+
+/// Opens the once of this name; as shmkit_lock_open.
+///
+/// # Safety
+/// As for shmkit_once_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_open(
+    name: *const c_char,
+    options: *const shmkit_once_options,
+    out: *mut *mut shmkit_once,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| {
+            Once::named(named(name)?, Create::Never, options)
+        })
+    }
+}
+
+/// Opens the once of this name, or makes it if there is none; as shmkit_lock_open_or_create.
+///
+/// # Safety
+/// As for shmkit_once_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_open_or_create(
+    name: *const c_char,
+    options: *const shmkit_once_options,
+    out: *mut *mut shmkit_once,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| {
+            Once::named(named(name)?, Create::IfMissing, options)
+        })
+    }
+}
+
+/// Opens the once that stands at `offset` of the segment's data, or makes it where there are only zeros.
+///
+/// As shmkit_lock_create_at.
+///
+/// # Safety
+/// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
+/// or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_create_at(
+    segment: *const shmkit_segment,
+    offset: u64,
+    options: *const shmkit_once_options,
+    out: *mut *mut shmkit_once,
+) -> shmkit_status {
+    let body = |_: &Named, create| {
+        // SAFETY: the caller's promise.
+        let segment = unsafe { object::segment_of(segment) }?;
+        Once::at(segment, offset, create)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store(options, out, body) }
+}
+
+/// Opens the once that stands at `offset` of the segment's data; as shmkit_lock_open_at.
+///
+/// # Safety
+/// As for shmkit_once_create_at.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_open_at(
+    segment: *const shmkit_segment,
+    offset: u64,
+    options: *const shmkit_once_options,
+    out: *mut *mut shmkit_once,
+) -> shmkit_status {
+    let body = |_: &Named, _| {
+        // SAFETY: the caller's promise.
+        let segment = unsafe { object::segment_of(segment) }?;
+        Once::at(segment, offset, Create::Never)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store(options, out, body) }
+}
+
+/// Opens the once that was handed over: a descriptor, and the offset that shmkit_once_fd told; as shmkit_lock_open_fd.
+///
+/// # Safety
+/// As for shmkit_once_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_open_fd(
+    fd: i32,
+    offset: u64,
+    options: *const shmkit_once_options,
+    out: *mut *mut shmkit_once,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        store(options, out, |options, _| {
+            Once::open_fd(fd, offset, options)
+        })
+    }
+}
+
+/// Tells what another process needs to open a once without a name: a descriptor and an offset; as shmkit_lock_fd.
+///
+/// # Safety
+/// `once` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_fd(
+    once: *const shmkit_once,
+    fd: *mut i32,
+    offset: *mut u64,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::fd::<Once, _>(once, fd, offset) }
+}
+
+/// Opens the segment that the once stands in; as shmkit_lock_segment.
+///
+/// # Safety
+/// `once` must be NULL or a handle of this library; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_segment(
+    once: *const shmkit_once,
+    out: *mut *mut shmkit_segment,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::segment::<Once, _>(once, out) }
+}
+
+/// Begins, unless it is done: waits up to `timeout_ns` nanoseconds for who is doing it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
+/// time.
+///
+/// SHMKIT_OK and `mine` 1: the caller has it to do, and then calls shmkit_once_done, or shmkit_once_abort where it cannot.
+/// `recovered` (NULL: not wanted) tells 1 where somebody died halfway before: it may be half done. SHMKIT_OK and `mine` 0:
+/// it is done, and what was done before shmkit_once_done is seen. `flags`: SHMKIT_INTERRUPTIBLE.
+///
+/// SHMKIT_ERR_WOULD_BLOCK: a living process is doing it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
+/// SHMKIT_ERR_INVALID: a negative time, unknown flags, `mine` is NULL. SHMKIT_ERR_PARTICIPANTS: as many processes as the
+/// segment has room for are alive. SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as of
+/// shmkit_lock_acquire.
+///
+/// # Safety
+/// `once` must be NULL or a handle of this library that no other thread is closing; `mine` and `recovered` NULL or
+/// writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_begin(
+    once: *mut shmkit_once,
+    timeout_ns: i64,
+    flags: u32,
+    mine: *mut u32,
+    recovered: *mut u32,
+) -> shmkit_status {
+    // What cannot panic goes ahead of what could: what is done costs one look.
+    let writable = !mine.is_null() && mine.is_aligned() && recovered.is_aligned();
+    if writable && wait::is_valid(timeout_ns, flags) {
+        // SAFETY: the caller's promise.
+        if let Some(once) = unsafe { Handle::<Once>::peek(once.cast()) }
+            && once.is_done()
+        {
+            // SAFETY: not NULL and aligned; the caller promises that it is writable.
+            unsafe { mine.write(0) };
+            if !recovered.is_null() {
+                // SAFETY: as above.
+                unsafe { recovered.write(0) };
+            }
+            return SHMKIT_OK;
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { begin_slowly(once, timeout_ns, flags, mine, recovered) }
+}
+
+/// As the exported function, by its own convention: a jump leads here.
+///
+/// # Safety
+/// As for shmkit_once_begin.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn begin_slowly(
+    once: *mut shmkit_once,
+    timeout_ns: i64,
+    flags: u32,
+    mine: *mut u32,
+    recovered: *mut u32,
+) -> shmkit_status {
+    let body = |once: &Once| {
+        // SAFETY: the caller's promise.
+        let mine = unsafe { output(mine, "mine") }?;
+        // SAFETY: the caller's promise.
+        let died = unsafe { optional(recovered, "recovered") }?;
+        let (is_mine, mark) = match once.begin(wait::patience(timeout_ns, flags)?)? {
+            Begun::Done => (false, false),
+            Begun::Mine { recovered } => (true, recovered),
+        };
+        mine.write(is_mine.into());
+        died.map(|died| died.write(mark.into()));
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(once, body) }
+}
+
+/// Says that it is done, which stays so: whoever waits goes on, and whoever begins finds it done.
+///
+/// SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+///
+/// # Safety
+/// `once` must be NULL or a handle of this library that no other thread is closing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_done(once: *mut shmkit_once) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(once, Once::done) }
+}
+
+/// Gives it back undone: the next one has it to do. Where somebody had died halfway, that one is told so again.
+///
+/// SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+///
+/// # Safety
+/// As for shmkit_once_done.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_abort(once: *mut shmkit_once) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(once, Once::abort) }
+}
+
+/// Tells whether it is done: 1 or 0. If it is, what was done before shmkit_once_done is seen.
+///
+/// # Safety
+/// As for shmkit_once_done; `out` must be NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_is_done(
+    once: *const shmkit_once,
+    out: *mut u32,
+) -> shmkit_status {
+    if !out.is_null() && out.is_aligned() {
+        // SAFETY: the caller's promise.
+        if let Some(once) = unsafe { Handle::<Once>::peek(once.cast()) } {
+            // SAFETY: not NULL and aligned; the caller promises that it is writable.
+            unsafe { out.write(once.is_done().into()) };
+            return SHMKIT_OK;
+        }
+    }
+    let body = |once: &Once| {
+        // SAFETY: the caller's promise.
+        unsafe { output(out, "out") }?.write(once.is_done().into());
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(once, body) }
+}
+
+/// Tells what is known of it. Nobody is asked whether who is doing it lives: only begin does that.
+///
+/// # Safety
+/// `once` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_stat(
+    once: *const shmkit_once,
+    out: *mut shmkit_once_info,
+) -> shmkit_status {
+    let body = |once: &Once| {
+        // SAFETY: the caller's promise.
+        unsafe { structure::check(out, "out") }?;
+        let (stat, owner) = once.stat();
+        let flag = |set, flag| if set { flag } else { 0 };
+        let info = shmkit_once_info {
+            struct_size: 0,
+            flags: flag(stat.owner.is_some(), SHMKIT_ONCE_RUNNING)
+                | flag(stat.owner_died, SHMKIT_ONCE_OWNER_DIED)
+                | flag(stat.done, SHMKIT_ONCE_DONE),
+            attempts: stat.attempts,
+            recoveries: stat.recoveries,
+            waits: stat.waits,
+            owner_ticket: stat.owner.map_or(0, |owner| owner.ticket()),
+            owner_namespace: owner.map_or(0, |owner| owner.namespace),
+            offset: once.offset(),
+            owner_pid: owner.map_or(0, |owner| owner.pid),
+            reserved: 0,
+        };
+        // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+        unsafe { structure::write(out, info) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(once, body) }
+}
+
+/// Removes the name of a named once; who has it open keeps it. As shmkit_lock_unlink.
+///
+/// # Safety
+/// `once` must be NULL or a handle of this library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_unlink(once: *mut shmkit_once) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::unlink::<Once, _>(once) }
+}
+
+/// Lets go of it. Closing is neither done nor abort: when the last handle of the segment in this process goes, whoever
+/// was doing something in it counts as dead. As shmkit_segment_close.
+///
+/// # Safety
+/// `once` must be NULL or a handle of this library that no other thread is using.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_once_close(once: *mut shmkit_once) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::close::<Once, _>(once) }
+}

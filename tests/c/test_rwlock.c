@@ -1,0 +1,603 @@
+/* Readers-writer locks, as C has them: who reads, who writes, who is told of a death, and every bad input. */
+#include "holder.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+typedef shmkit_rwlock LOCK;
+
+static const shmkit_rwlock_options PLAIN = {.struct_size = sizeof(shmkit_rwlock_options)};
+
+static LOCK *unnamed(void)
+{
+    LOCK *lock = NULL;
+    STATUS(SHMKIT_OK, shmkit_rwlock_create(NULL, NULL, &lock));
+    return lock;
+}
+
+static LOCK *with_readers(uint32_t readers)
+{
+    LOCK *lock = NULL;
+    shmkit_rwlock_options options = PLAIN;
+    options.readers = readers;
+    STATUS(SHMKIT_OK, shmkit_rwlock_create(NULL, &options, &lock));
+    return lock;
+}
+
+static shmkit_segment *full(uint64_t size)
+{
+    shmkit_segment *segment = NULL;
+    shmkit_segment_options options = {.struct_size = sizeof options, .flags = SHMKIT_SEGMENT_FULL};
+    STATUS(SHMKIT_OK, shmkit_segment_create(NULL, size, &options, &segment));
+    return segment;
+}
+
+static shmkit_rwlock_info told(const LOCK *lock)
+{
+    shmkit_rwlock_info info = {.struct_size = sizeof info};
+    STATUS(SHMKIT_OK, shmkit_rwlock_stat(lock, &info));
+    CHECK(info.struct_size == sizeof info && info.reserved == 0);
+    return info;
+}
+
+static void start_reading(void *lock)
+{
+    uint32_t recovered = 7;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, &recovered));
+    CHECK(recovered == 0);
+}
+
+static void stop_reading(void *lock)
+{
+    STATUS(SHMKIT_OK, shmkit_rwlock_release_read(lock));
+}
+
+static void start_writing(void *lock)
+{
+    uint32_t recovered = 7;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &recovered));
+    CHECK(recovered == 0);
+}
+
+static void stop_writing(void *lock)
+{
+    STATUS(SHMKIT_OK, shmkit_rwlock_release_write(lock));
+}
+
+static void read_once(void *lock)
+{
+    start_reading(lock);
+    stop_reading(lock);
+}
+
+static void write_once(void *lock)
+{
+    start_writing(lock);
+    stop_writing(lock);
+}
+
+static void use_once(void *lock)
+{
+    write_once(lock);
+    read_once(lock);
+}
+
+/* Waits until somebody sleeps who wants it. */
+static void await_sleeper(const LOCK *lock)
+{
+    while (told(lock).contended_since == 0)
+        sched_yield();
+}
+
+/* Waits until a writer, or who upgrades, sleeps until the readers have left. */
+static void await_waiting_writer(const LOCK *lock)
+{
+    for (;;) {
+        shmkit_rwlock_info info = told(lock);
+        if ((info.flags & SHMKIT_RWLOCK_WAITING) && info.contended_since != 0)
+            return;
+        sched_yield();
+    }
+}
+
+static void test_many_read_or_one_writes(void)
+{
+    LOCK *lock = unnamed();
+    struct holder reader[3];
+    for (size_t at = 0; at < 3; at++)
+        reader[at] = holder_start(start_reading, stop_reading, lock);
+    shmkit_rwlock_info info = told(lock);
+    CHECK(info.readers == 3 && info.reading_processes == 3 && info.most_readers == 128 && info.flags == 0);
+    start_reading(lock);
+    start_reading(lock);
+    info = told(lock);
+    CHECK(info.readers == 5 && info.reading_processes == 4);
+    uint32_t recovered = 7;
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, 0, &recovered));
+    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_acquire_write(lock, 2000000, 0, &recovered));
+    CHECK(recovered == 7);
+    for (size_t at = 0; at < 3; at++)
+        holder_leave(reader[at]);
+    stop_reading(lock);
+    stop_reading(lock);
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_release_read(lock));
+    struct holder writer = holder_start(start_writing, stop_writing, lock);
+    info = told(lock);
+    CHECK(info.flags == SHMKIT_RWLOCK_WRITING && info.owner_pid == (uint32_t)writer.pid && info.owner_ticket != 0);
+    CHECK(info.owner_namespace != 0);
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, &recovered));
+    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_acquire_read(lock, 2000000, 0, &recovered));
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, 0, &recovered));
+    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_acquire_write(lock, 1, 0, &recovered));
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_release_write(lock));
+    CHECK(recovered == 7);
+    /* Who waits gets it: readers and a writer. */
+    struct holder waiting[3] = {holder_run(read_once, lock), holder_run(write_once, lock), holder_run(read_once, lock)};
+    await_sleeper(lock);
+    holder_leave(writer);
+    for (size_t at = 0; at < 3; at++)
+        CHECK(holder_end(waiting[at]) == 0);
+    use_once(lock);
+    CHECK(told(lock).flags == 0 && told(lock).recoveries == 0);
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+}
+
+static void test_not_owner(void)
+{
+    LOCK *lock = unnamed();
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_release_read(lock));
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_release_write(lock));
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_mark_consistent(lock));
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0));
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_downgrade(lock));
+    start_reading(lock);
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_release_write(lock));
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_mark_consistent(lock));
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_downgrade(lock));
+    stop_reading(lock);
+    start_writing(lock);
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_release_read(lock));
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_upgrade(lock, SHMKIT_NOWAIT, 0));
+    STATUS(SHMKIT_OK, shmkit_rwlock_mark_consistent(lock));
+    stop_writing(lock);
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_release_write(lock));
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+}
+
+static void upgrade_and_write(void *lock)
+{
+    start_reading(lock);
+    STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0));
+    stop_writing(lock);
+}
+
+static void test_upgrade_and_downgrade(void)
+{
+    LOCK *lock = unnamed();
+    start_reading(lock);
+    STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, SHMKIT_NOWAIT, 0));
+    CHECK(told(lock).flags == SHMKIT_RWLOCK_WRITING && told(lock).readers == 0);
+    STATUS(SHMKIT_OK, shmkit_rwlock_downgrade(lock));
+    CHECK(told(lock).flags == 0 && told(lock).readers == 1);
+    STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_downgrade(lock));
+    struct holder reader = holder_start(start_reading, stop_reading, lock);
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_upgrade(lock, SHMKIT_NOWAIT, 0));
+    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_upgrade(lock, 2000000, 0));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_upgrade(lock, -2, 0));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_upgrade(lock, SHMKIT_NOWAIT, 2));
+    CHECK(told(lock).readers == 2);
+    holder_leave(reader);
+    /* Two that upgrade: the second is told, and still reads. */
+    struct holder first = holder_run(upgrade_and_write, lock);
+    await_waiting_writer(lock);
+    STATUS(SHMKIT_ERR_DEADLOCK, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0));
+    STATUS(SHMKIT_ERR_DEADLOCK, shmkit_rwlock_upgrade(lock, SHMKIT_NOWAIT, 0));
+    stop_reading(lock);
+    CHECK(holder_end(first) == 0);
+    use_once(lock);
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+}
+
+static void upgrade(void *lock)
+{
+    start_reading(lock);
+    STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0));
+}
+
+static void downgrade(void *lock)
+{
+    start_writing(lock);
+    STATUS(SHMKIT_OK, shmkit_rwlock_downgrade(lock));
+}
+
+static void never(void *unused)
+{
+    (void)unused;
+}
+
+static void recover(LOCK *lock)
+{
+    uint32_t recovered = 7;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, &recovered));
+    CHECK(recovered == 1 && (told(lock).flags & SHMKIT_RWLOCK_OWNER_DIED));
+    STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0));
+    stop_writing(lock);
+    recovered = 7;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &recovered));
+    CHECK(recovered == 1);
+    STATUS(SHMKIT_OK, shmkit_rwlock_mark_consistent(lock));
+    stop_writing(lock);
+    use_once(lock);
+}
+
+static void wait_and_read(void *lock)
+{
+    uint32_t recovered = 7;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, &recovered));
+    CHECK(recovered == 1);
+    stop_reading(lock);
+}
+
+static void test_deaths(void)
+{
+    LOCK *lock = unnamed();
+    holder_kill(holder_start(start_reading, never, lock));
+    use_once(lock);
+    holder_kill(holder_start(downgrade, never, lock));
+    use_once(lock);
+    CHECK(told(lock).recoveries == 0);
+    holder_kill(holder_start(start_writing, never, lock));
+    recover(lock);
+    holder_kill(holder_start(upgrade, never, lock));
+    recover(lock);
+    CHECK(told(lock).recoveries == 2);
+    struct holder writer = holder_start(start_writing, never, lock);
+    struct holder waiting = holder_run(wait_and_read, lock);
+    await_sleeper(lock);
+    holder_kill(writer);
+    CHECK(holder_end(waiting) == 0);
+    recover(lock);
+    struct holder reader = holder_start(start_reading, never, lock);
+    waiting = holder_run(write_once, lock);
+    await_waiting_writer(lock);
+    holder_kill(reader);
+    CHECK(holder_end(waiting) == 0);
+    use_once(lock);
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+}
+
+static int32_t at_once(void *unused)
+{
+    (void)unused;
+    return 1;
+}
+
+static void test_waits(void)
+{
+    const int64_t nonsense[] = {-2, -1000000000, INT64_MIN};
+    const int64_t good[] = {SHMKIT_NOWAIT, SHMKIT_FOREVER, 1, (INT64_C(1) << 53) + 1, INT64_MAX};
+    LOCK *lock = unnamed();
+    uint32_t recovered = 7;
+    for (size_t at = 0; at < sizeof nonsense / sizeof *nonsense; at++) {
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_read(lock, nonsense[at], 0, &recovered));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_write(lock, nonsense[at], 0, &recovered));
+    }
+    for (uint32_t flag = 2; flag != 0; flag <<= 1) {
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, flag, &recovered));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, flag, &recovered));
+    }
+    CHECK(recovered == 7 && told(lock).readers == 0 && told(lock).flags == 0);
+    for (size_t at = 0; at < sizeof good / sizeof *good; at++) {
+        STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, good[at], SHMKIT_INTERRUPTIBLE, &recovered));
+        CHECK(recovered == 0);
+        STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, good[at], SHMKIT_INTERRUPTIBLE));
+        stop_writing(lock);
+        STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, good[at], SHMKIT_INTERRUPTIBLE, NULL));
+        stop_writing(lock);
+        STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, good[at], 0, NULL));
+        stop_reading(lock);
+    }
+    recovered = 7;
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(at_once, NULL));
+    struct holder reader = holder_start(start_reading, stop_reading, lock);
+    start_reading(lock);
+    STATUS(SHMKIT_ERR_INTERRUPTED,
+           shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, &recovered));
+    STATUS(SHMKIT_ERR_INTERRUPTED, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE));
+    CHECK(told(lock).readers == 2 && told(lock).flags == 0);
+    stop_reading(lock);
+    holder_leave(reader);
+    struct holder writer = holder_start(start_writing, stop_writing, lock);
+    STATUS(SHMKIT_ERR_INTERRUPTED, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, &recovered));
+    CHECK(recovered == 7);
+    holder_leave(writer);
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(NULL, NULL));
+    use_once(lock);
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+}
+
+static void test_limits(void)
+{
+    LOCK *lock = with_readers(2);
+    struct holder one = holder_start(start_reading, stop_reading, lock);
+    struct holder two = holder_start(start_reading, stop_reading, lock);
+    STATUS(SHMKIT_ERR_PARTICIPANTS, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, NULL));
+    holder_leave(one);
+    read_once(lock);
+    holder_leave(two);
+    for (int times = 0; times < 65535; times++)
+        if (shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, NULL) != SHMKIT_OK)
+            CHECK(!"it is held less than 65,535 times");
+    STATUS(SHMKIT_ERR_OVERFLOW, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, NULL));
+    CHECK(told(lock).readers == 65535 && told(lock).reading_processes == 1 && told(lock).most_readers == 2);
+    for (int times = 0; times < 65535; times++)
+        if (shmkit_rwlock_release_read(lock) != SHMKIT_OK)
+            CHECK(!"it was held 65,535 times");
+    use_once(lock);
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+}
+
+static void test_options(void)
+{
+    LOCK *lock = NULL, *other = NULL;
+    shmkit_rwlock_options options = PLAIN;
+    uint64_t size = 7;
+    const uint32_t wrong[] = {1, SHMKIT_RWLOCK_WRITING, SHMKIT_RWLOCK_WAITING, SHMKIT_RWLOCK_OWNER_DIED,
+                              SHMKIT_LOCK_TRANSFERABLE, UINT32_C(1) << 31};
+    STATUS(SHMKIT_OK, shmkit_rwlock_size(NULL, &size));
+    CHECK(size == 128 + 128 * 64);
+    options.readers = 3;
+    STATUS(SHMKIT_OK, shmkit_rwlock_size(&options, &size));
+    CHECK(size == 128 + 3 * 64);
+    const uint32_t many[] = {4097, 65536, 65537, UINT32_MAX};
+    for (size_t at = 0; at < sizeof many / sizeof *many; at++) {
+        options.readers = many[at];
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_size(&options, &size));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create("a", &options, &lock));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create(NULL, &options, &lock));
+    }
+    CHECK(size == 128 + 3 * 64);
+    options = PLAIN;
+    for (size_t at = 0; at < sizeof wrong / sizeof *wrong; at++) {
+        options.flags = wrong[at];
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create("a", &options, &lock));
+    }
+    options = PLAIN;
+    options.reserved = 1;
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create("a", &options, &lock));
+    options = PLAIN;
+    options.mode = 04755;
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create("a", &options, &lock));
+    options = PLAIN;
+    options.participants = 4097;
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create("a", &options, &lock));
+    options = PLAIN;
+    options.struct_size = sizeof(shmkit_lock_options);
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create("a", &options, &lock));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_open(NULL, NULL, &lock));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_open_or_create(NULL, NULL, &lock));
+    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_rwlock_open("a", NULL, &lock));
+    CHECK(lock == NULL && check_entries() == 0);
+    options = PLAIN;
+    options.readers = 5;
+    options.flags = SHMKIT_RWLOCK_TRUST;
+    STATUS(SHMKIT_OK, shmkit_rwlock_create("a", &options, &lock));
+    STATUS(SHMKIT_ERR_EXISTS, shmkit_rwlock_create("a", &options, &other));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_open_or_create("a", NULL, &other));
+    CHECK(other == NULL);
+    STATUS(SHMKIT_OK, shmkit_rwlock_open("a", NULL, &other));
+    CHECK(told(other).most_readers == 5);
+    start_reading(lock);
+    stop_reading(other);
+    STATUS(SHMKIT_OK, shmkit_rwlock_unlink(other));
+    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_rwlock_unlink(lock));
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(other));
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+}
+
+static void test_places(void)
+{
+    shmkit_segment *segment = full(16384), *same = NULL;
+    shmkit_rwlock_options options = PLAIN;
+    LOCK *lock = NULL, *opened = NULL, *none = NULL;
+    shmkit_lock *other = NULL;
+    int32_t fd = -1;
+    uint64_t offset = 7;
+    void *data = NULL, *seen = NULL;
+    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_rwlock_open_at(segment, 64, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create_at(segment, 8, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create_at(segment, 16384 - 8320 + 64, NULL, &none));
+    STATUS(SHMKIT_OK, shmkit_rwlock_create_at(segment, 16384 - 8320, NULL, &lock));
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+    options.flags = SHMKIT_RWLOCK_EXCLUSIVE;
+    options.readers = 2;
+    STATUS(SHMKIT_OK, shmkit_rwlock_create_at(segment, 64, &options, &lock));
+    STATUS(SHMKIT_ERR_EXISTS, shmkit_rwlock_create_at(segment, 64, &options, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create_at(segment, 64, NULL, &none));
+    STATUS(SHMKIT_OK, shmkit_rwlock_open_at(segment, 64, NULL, &opened));
+    CHECK(told(opened).offset == 64 && told(opened).most_readers == 2);
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open_at(segment, 64, NULL, &other));
+    STATUS(SHMKIT_OK, shmkit_lock_create_at(segment, 0, NULL, &other));
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_rwlock_open_at(segment, 0, NULL, &none));
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_rwlock_create_at(segment, 0, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_fd(lock, &fd, &offset));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_unlink(lock));
+    CHECK(fd == -1 && offset == 7 && none == NULL);
+    STATUS(SHMKIT_OK, shmkit_rwlock_segment(lock, &same));
+    STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
+    STATUS(SHMKIT_OK, shmkit_segment_data(same, &seen));
+    CHECK(data == seen);
+    STATUS(SHMKIT_OK, shmkit_segment_close(same));
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+    start_writing(lock);
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_acquire_read(opened, SHMKIT_NOWAIT, 0, NULL));
+    stop_writing(opened);
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(opened));
+    /* What lies before the cells may say anything: it names nobody who lives. */
+    for (size_t at = 0; at < 128 - 8; at++) {
+        memset((char *)data + 64 + 8 + at, 0xa5, 1);
+        uint32_t recovered;
+        STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &recovered));
+        STATUS(SHMKIT_OK, shmkit_rwlock_mark_consistent(lock));
+        STATUS(SHMKIT_OK, shmkit_rwlock_downgrade(lock));
+        STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0));
+        stop_writing(lock);
+    }
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+    STATUS(SHMKIT_OK, shmkit_lock_close(other));
+
+    lock = unnamed();
+    STATUS(SHMKIT_OK, shmkit_rwlock_fd(lock, &fd, &offset));
+    STATUS(SHMKIT_OK, shmkit_rwlock_open_fd(fd, offset, NULL, &opened));
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open_fd(fd, offset, NULL, &other));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_open_fd(fd, offset + 8, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_open_fd(-1, 0, NULL, &none));
+    start_reading(lock);
+    stop_reading(opened);
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(opened));
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+}
+
+/* Calls the function of this number with a handle; outputs are looked at afterwards. */
+static const size_t FUNCTIONS = 12;
+
+static shmkit_status call(size_t function, LOCK *handle)
+{
+    uint32_t recovered = 77;
+    int32_t fd = 77;
+    uint64_t offset = 77;
+    shmkit_segment *segment = NULL;
+    shmkit_rwlock_info info = {.struct_size = sizeof info, .writes = 77};
+    shmkit_status status = SHMKIT_OK;
+    switch (function) {
+    case 0: status = shmkit_rwlock_acquire_read(handle, SHMKIT_NOWAIT, 0, &recovered); break;
+    case 1: status = shmkit_rwlock_release_read(handle); break;
+    case 2: status = shmkit_rwlock_acquire_write(handle, SHMKIT_NOWAIT, 0, &recovered); break;
+    case 3: status = shmkit_rwlock_release_write(handle); break;
+    case 4: status = shmkit_rwlock_upgrade(handle, SHMKIT_NOWAIT, 0); break;
+    case 5: status = shmkit_rwlock_downgrade(handle); break;
+    case 6: status = shmkit_rwlock_mark_consistent(handle); break;
+    case 7: status = shmkit_rwlock_stat(handle, &info); break;
+    case 8: status = shmkit_rwlock_unlink(handle); break;
+    case 9: status = shmkit_rwlock_fd(handle, &fd, &offset); break;
+    case 10: status = shmkit_rwlock_segment(handle, &segment); break;
+    case 11: status = shmkit_rwlock_close(handle); break;
+    }
+    CHECK(recovered == 77 && fd == 77 && offset == 77 && segment == NULL && info.writes == 77);
+    return status;
+}
+
+static void *close_it(void *lock)
+{
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
+    return NULL;
+}
+
+static void test_bad_pointers(void)
+{
+    _Alignas(64) char block[256] = {0};
+    void *odd = block + 1;
+    LOCK *lock = unnamed(), *none = NULL;
+    shmkit_segment *segment = full(16384);
+    shmkit_lock *other = NULL;
+    shmkit_rwlock_info info = {.struct_size = 4};
+    int32_t fd = 77;
+    uint64_t offset = 77;
+    pthread_t thread;
+    STATUS(SHMKIT_OK, shmkit_lock_create(NULL, NULL, &other));
+    for (size_t function = 0; function < FUNCTIONS; function++) {
+        STATUS(SHMKIT_ERR_INVALID, call(function, NULL));
+        STATUS(SHMKIT_ERR_INVALID, call(function, odd));
+        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (LOCK *)block));
+        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (LOCK *)segment));
+        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (LOCK *)other));
+    }
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_acquire((shmkit_lock *)lock, SHMKIT_NOWAIT, 0, NULL));
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_rwlock_create_at((shmkit_segment *)lock, 0, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create_at(NULL, 0, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_open_at(NULL, 0, NULL, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create("a", NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create("a", NULL, odd));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create("a", odd, &none));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_open("a", NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_open_or_create("a", NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_open_fd(0, 0, NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create_at(segment, 0, NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_open_at(segment, 0, NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_size(NULL, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_size(odd, &offset));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_stat(lock, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_stat(lock, odd));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_stat(lock, &info));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_fd(lock, NULL, &offset));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_fd(lock, &fd, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_segment(lock, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, odd));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, 0, odd));
+    CHECK(fd == 77 && offset == 77 && none == NULL && check_entries() == 0);
+    CHECK(told(lock).flags == 0 && told(lock).readers == 0 && told(lock).writes == 0);
+    CHECK(pthread_create(&thread, NULL, close_it, lock) == 0 && pthread_join(thread, NULL) == 0);
+    for (size_t function = 0; function < FUNCTIONS; function++)
+        STATUS(SHMKIT_ERR_CLOSED, call(function, lock));
+    STATUS(SHMKIT_OK, shmkit_lock_close(other));
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+}
+
+enum { THREADS = 4, ROUNDS = 2000 };
+
+/* Two numbers that are equal whenever nobody writes. */
+static struct {
+    LOCK *lock;
+    uint64_t numbers[2];
+} guarded;
+
+static void *read_and_write(void *unused)
+{
+    bool same = true;
+    for (int round = 0; round < ROUNDS; round++) {
+        if (round % 4 == 0) {
+            same &= shmkit_rwlock_acquire_write(guarded.lock, SHMKIT_FOREVER, 0, NULL) == SHMKIT_OK;
+            guarded.numbers[0]++;
+            guarded.numbers[1]++;
+            same &= shmkit_rwlock_release_write(guarded.lock) == SHMKIT_OK;
+        } else {
+            same &= shmkit_rwlock_acquire_read(guarded.lock, SHMKIT_FOREVER, 0, NULL) == SHMKIT_OK;
+            same &= guarded.numbers[0] == guarded.numbers[1];
+            same &= shmkit_rwlock_release_read(guarded.lock) == SHMKIT_OK;
+        }
+    }
+    CHECK(same);
+    return unused;
+}
+
+static void test_threads(void)
+{
+    pthread_t threads[THREADS];
+    guarded.lock = unnamed();
+    for (size_t at = 0; at < THREADS; at++)
+        CHECK(pthread_create(&threads[at], NULL, read_and_write, NULL) == 0);
+    for (size_t at = 0; at < THREADS; at++)
+        CHECK(pthread_join(threads[at], NULL) == 0);
+    CHECK(guarded.numbers[0] == THREADS * ROUNDS / 4 && guarded.numbers[1] == guarded.numbers[0]);
+    CHECK(told(guarded.lock).writes == THREADS * ROUNDS / 4 && told(guarded.lock).readers == 0);
+    STATUS(SHMKIT_OK, shmkit_rwlock_close(guarded.lock));
+}
+
+static void tests(void)
+{
+    test_many_read_or_one_writes();
+    test_not_owner();
+    test_upgrade_and_downgrade();
+    test_deaths();
+    test_waits();
+    test_limits();
+    test_options();
+    test_places();
+    test_bad_pointers();
+    test_threads();
+}
+
+int main(void)
+{
+    return check_main(tests);
+}

@@ -1,0 +1,520 @@
+//! Once, as the Rust API has it: who has it to do, who waits, and what a death does.
+
+#[macro_use]
+mod common;
+
+use common::process::{Child, alone, fork, shared_words, wait_until};
+use common::{Folder, Name, Watchdog};
+use shmkit::capi::interrupt::shmkit_set_interrupt;
+use shmkit::error::Result;
+use shmkit::event::Event;
+use shmkit::layout::Kind;
+use shmkit::once::{Begun, Create, Limit, Named, Once, Patience};
+use shmkit::segment::{self, Form, Segment};
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// In a once's word (src/sync/once.rs).
+const DONE: u64 = 1 << 29;
+const DIED: u64 = 1 << 30;
+const WAITERS: u64 = 1 << 31;
+/// Where the word stands in a once.
+const WORD: u64 = 8;
+
+/// The caller has it to do, and nobody died halfway.
+const MINE: Result<Begun> = Ok(Begun::Mine { recovered: false });
+/// The caller has it to do after somebody died.
+const RECOVERED: Result<Begun> = Ok(Begun::Mine { recovered: true });
+
+fn within(ns: u64) -> Patience {
+    Patience {
+        limit: Limit::Within(ns),
+        interruptible: false,
+    }
+}
+
+fn unnamed() -> Once {
+    Once::unnamed().unwrap()
+}
+
+fn full(size: u64) -> Arc<Segment> {
+    let options = segment::Options {
+        form: Form::Full,
+        ..segment::Options::default()
+    };
+    Arc::new(Segment::create(None, size, &options).unwrap())
+}
+
+fn told<T>(result: Result<T>) -> Result<()> {
+    result.map(drop)
+}
+
+fn set_word(segment: &Segment, offset: u64, word: u64) {
+    let bytes = &segment.bytes().unwrap()[offset as usize..][..8];
+    for (byte, value) in bytes.iter().zip(word.to_ne_bytes()) {
+        byte.store(value, Relaxed);
+    }
+}
+
+/// Forks a process that begins and stays.
+fn holder(once: &Once) -> Child {
+    let words = shared_words(1);
+    let child = fork(|| {
+        assert!(matches!(once.begin(Patience::NONE), Ok(Begun::Mine { .. })));
+        words[0].store(1, Relaxed);
+        loop {
+            nix::unistd::pause();
+        }
+    });
+    wait_until(|| words[0].load(Relaxed) == 1);
+    child
+}
+
+/// Forks a process that begins, waiting, checks what it is told, and says that it is done where it is its own to do.
+fn waiter(once: &Once, expected: Result<Begun>) -> Child {
+    let before = once.stat().0.waits;
+    let child = fork(|| {
+        let begun = once.begin(Patience::ENDLESS);
+        assert_eq!(begun, expected);
+        if begun != Ok(Begun::Done) {
+            once.done().unwrap();
+        }
+    });
+    wait_until(|| once.stat().0.waits > before);
+    child
+}
+
+#[test]
+fn begun_and_done() {
+    let once = unnamed();
+    refused!(NotOwner, once.done());
+    refused!(NotOwner, once.abort());
+    assert!(!once.is_done());
+    assert_eq!(once.begin(Patience::NONE), MINE);
+    // Whoever begins again, in this process too, waits.
+    refused!(WouldBlock, once.begin(Patience::NONE));
+    refused!(Timeout, once.begin(within(1_000_000)));
+    let (stat, owner) = once.stat();
+    assert_eq!(
+        (stat.done, stat.attempts, stat.owner_died),
+        (false, 1, false)
+    );
+    assert_eq!(owner.unwrap().pid, std::process::id());
+    once.done().unwrap();
+    for patience in [Patience::NONE, within(0), Patience::ENDLESS] {
+        assert_eq!(once.begin(patience), Ok(Begun::Done));
+    }
+    assert!(once.is_done());
+    refused!(NotOwner, once.done());
+    refused!(NotOwner, once.abort());
+    let (stat, owner) = once.stat();
+    assert_eq!((stat.done, stat.owner, owner), (true, None, None));
+    assert_eq!((stat.attempts, stat.recoveries), (1, 0));
+}
+
+#[test]
+fn given_back_undone() {
+    let once = unnamed();
+    for attempts in 1..=3 {
+        assert_eq!(once.begin(Patience::NONE), MINE);
+        once.abort().unwrap();
+        refused!(NotOwner, once.done());
+        assert!(!once.is_done());
+        assert_eq!(once.stat().0.attempts, attempts);
+    }
+}
+
+#[test]
+fn of_many_threads_one_calls() {
+    let _watchdog = Watchdog::start();
+    for _ in 0..50 {
+        let (once, work) = (&unnamed(), &AtomicU64::new(0));
+        let did: usize = std::thread::scope(|scope| {
+            let threads = [(); 8].map(|()| {
+                scope.spawn(|| {
+                    let mine = once.call(|recovered| {
+                        assert!(!recovered);
+                        std::thread::yield_now();
+                        work.store(work.load(Relaxed) + 1, Relaxed);
+                    });
+                    assert_eq!(work.load(Relaxed), 1);
+                    usize::from(mine.unwrap())
+                })
+            });
+            threads.map(|thread| thread.join().unwrap()).iter().sum()
+        });
+        assert_eq!((did, work.load(Relaxed)), (1, 1));
+    }
+}
+
+#[test]
+fn of_many_processes_one_calls() {
+    alone(|| {
+        for _ in 0..20 {
+            let (once, words) = (unnamed(), shared_words(2));
+            let children = [(); 4].map(|()| {
+                fork(|| {
+                    words[1].fetch_add(1, Relaxed);
+                    wait_until(|| words[1].load(Relaxed) == 4);
+                    once.call(|_| words[0].store(words[0].load(Relaxed) + 1, Relaxed))
+                        .unwrap();
+                    assert_eq!(words[0].load(Relaxed), 1);
+                })
+            });
+            children.into_iter().for_each(Child::succeed);
+            assert!(once.is_done());
+        }
+    });
+}
+
+#[test]
+fn who_waits_goes_on_when_it_is_done_or_given_back() {
+    alone(|| {
+        let once = unnamed();
+        assert_eq!(once.begin(Patience::NONE), MINE);
+        let next = waiter(&once, MINE);
+        once.abort().unwrap();
+        next.succeed();
+        assert!(once.is_done());
+
+        let once = unnamed();
+        assert_eq!(once.begin(Patience::NONE), MINE);
+        let others = [(); 3].map(|()| waiter(&once, Ok(Begun::Done)));
+        once.done().unwrap();
+        others.into_iter().for_each(Child::succeed);
+        assert_eq!(once.stat().0.waits, 3);
+    });
+}
+
+#[test]
+fn a_dead_one_is_followed_by_the_next_who_is_told() {
+    alone(|| {
+        let once = unnamed();
+        for deaths in 1..=3 {
+            let child = holder(&once);
+            refused!(WouldBlock, once.begin(Patience::NONE));
+            refused!(NotOwner, once.done());
+            refused!(NotOwner, once.abort());
+            assert_eq!(once.stat().1.unwrap().pid, child.pid().as_raw() as u32);
+            child.kill();
+            assert!(!once.is_done());
+            assert_eq!(once.begin(Patience::ENDLESS), RECOVERED);
+            let stat = once.stat().0;
+            assert_eq!((stat.recoveries, stat.owner_died), (deaths, true));
+            once.abort().unwrap();
+            // It is told until it is done.
+            assert_eq!(once.begin(Patience::NONE), RECOVERED);
+            once.abort().unwrap();
+            assert!(once.stat().0.owner_died);
+        }
+        assert_eq!(once.begin(Patience::NONE), RECOVERED);
+        once.done().unwrap();
+        assert!(once.is_done() && !once.stat().0.owner_died);
+    });
+}
+
+#[test]
+fn who_sleeps_when_it_dies_takes_over() {
+    alone(|| {
+        let once = unnamed();
+        let child = holder(&once);
+        let next = waiter(&once, RECOVERED);
+        child.kill();
+        next.succeed();
+        assert!(once.is_done());
+        // A waiter that dies holds up nobody.
+        let once = unnamed();
+        assert_eq!(once.begin(Patience::NONE), MINE);
+        let (dying, living) = (waiter(&once, MINE), waiter(&once, Ok(Begun::Done)));
+        dying.kill();
+        once.done().unwrap();
+        living.succeed();
+    });
+}
+
+#[test]
+fn a_forked_child_does_nothing_for_its_parent() {
+    alone(|| {
+        let once = unnamed();
+        assert_eq!(once.begin(Patience::NONE), MINE);
+        fork(|| {
+            refused!(NotOwner, once.done());
+            refused!(NotOwner, once.abort());
+            refused!(WouldBlock, once.begin(Patience::NONE));
+            refused!(NotOwner, once.done());
+        })
+        .succeed();
+        once.done().unwrap();
+    });
+}
+
+#[test]
+fn any_thread_of_the_owner_may_end_it() {
+    let once = unnamed();
+    assert_eq!(once.begin(Patience::NONE), MINE);
+    std::thread::scope(|scope| scope.spawn(|| once.done().unwrap()).join().unwrap());
+    assert!(once.is_done());
+}
+
+#[test]
+fn a_panic_gives_it_back() {
+    let once = unnamed();
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _ = once.call(|_| panic!("halfway"));
+    }));
+    assert!(unwound.is_err() && !once.is_done());
+    assert_eq!(once.call(|recovered| assert!(!recovered)), Ok(true));
+    assert_eq!(once.call(|_| unreachable!()), Ok(false));
+    // Ended inside.
+    let once = unnamed();
+    refused!(NotOwner, once.call(|_| once.abort().unwrap()));
+    assert!(!once.is_done());
+}
+
+#[test]
+fn closing_halfway_is_dying() {
+    alone(|| {
+        let (name, words) = (Name::new(), shared_words(1));
+        let named = Named::default();
+        let child = fork(|| {
+            let once = Once::named(&name, Create::Always, &named).unwrap();
+            assert_eq!(once.begin(Patience::NONE), MINE);
+            drop(once);
+            words[0].store(1, Relaxed);
+            loop {
+                nix::unistd::pause();
+            }
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        let once = Once::named(&name, Create::Never, &named).unwrap();
+        // At once, whatever the patience: nobody has asked about it yet.
+        assert_eq!(once.begin(Patience::NONE), RECOVERED);
+        once.done().unwrap();
+        once.unlink().unwrap();
+        child.kill();
+    });
+}
+
+#[test]
+fn as_long_as_was_asked_for_at_least() {
+    alone(|| {
+        let once = unnamed();
+        let child = holder(&once);
+        for milliseconds in [0, 1, 30] {
+            let time = Duration::from_millis(milliseconds);
+            let begin = Instant::now();
+            refused!(Timeout, once.begin(within(time.as_nanos() as u64)));
+            assert!(begin.elapsed() >= time);
+        }
+        child.kill();
+    });
+}
+
+extern "C" fn hook(words: *mut c_void) -> i32 {
+    // SAFETY: the test gives it two words that live as long as the process.
+    let words = unsafe { std::slice::from_raw_parts(words.cast::<AtomicU64>(), 2) };
+    words[0].fetch_add(1, Relaxed);
+    words[1].load(Relaxed) as i32
+}
+
+#[test]
+fn the_hook_ends_a_wait() {
+    alone(|| {
+        let (once, words) = (unnamed(), shared_words(2));
+        let child = holder(&once);
+        let waiting = fork(|| {
+            let argument = words.as_ptr().cast_mut().cast();
+            // SAFETY: the hook may be called from any thread, and its words live as long as the process.
+            assert_eq!(unsafe { shmkit_set_interrupt(Some(hook), argument) }, 0);
+            let patience = Patience {
+                limit: Limit::Forever,
+                interruptible: true,
+            };
+            refused!(Interrupted, once.begin(patience));
+            refused!(NotOwner, once.done());
+        });
+        wait_until(|| words[0].load(Relaxed) > 3);
+        words[1].store(1, Relaxed);
+        waiting.succeed();
+        child.kill();
+        assert_eq!(once.begin(Patience::NONE), RECOVERED);
+    });
+}
+
+#[test]
+fn more_participants_than_there_is_room_for() {
+    alone(|| {
+        let folder = Folder::new();
+        let named = Named {
+            participants: 1,
+            directory: folder.directory(),
+            ..Named::default()
+        };
+        let once = Once::named(c"a", Create::Always, &named).unwrap();
+        assert_eq!(once.begin(Patience::NONE), MINE);
+        fork(|| {
+            let _ = refused!(Participants, once.begin(Patience::NONE));
+        })
+        .succeed();
+        once.done().unwrap();
+        // What is done is seen by anybody.
+        fork(|| assert_eq!(once.begin(Patience::NONE), Ok(Begun::Done))).succeed();
+        once.unlink().unwrap();
+    });
+}
+
+#[test]
+fn whatever_bytes_stand_there() {
+    let segment = full(4096);
+    let once = Once::at(&segment, 0, Create::Always).unwrap();
+    // Nobody has any of these.
+    let strangers = [
+        1,
+        8191,
+        77 << 13,
+        1 << 32,
+        1 << 63,
+        !(DONE | DIED | WAITERS),
+    ];
+    for word in strangers
+        .into_iter()
+        .chain([0, DIED, WAITERS, DIED | WAITERS])
+    {
+        for marks in [0, DIED, WAITERS, DIED | WAITERS] {
+            set_word(&segment, WORD, word | marks);
+            for at in (WORD + 8..64).step_by(8) {
+                set_word(&segment, at, u64::MAX);
+            }
+            refused!(NotOwner, once.done());
+            refused!(NotOwner, once.abort());
+            let told = word & !(DIED | WAITERS) != 0 || (word | marks) & DIED != 0;
+            assert_eq!(
+                once.begin(within(1_000_000)),
+                Ok(Begun::Mine { recovered: told }),
+                "{word:#x}"
+            );
+            once.abort().unwrap();
+            assert_eq!(
+                once.begin(Patience::NONE),
+                Ok(Begun::Mine { recovered: told })
+            );
+            once.done().unwrap();
+            let stat = once.stat().0;
+            assert_eq!(
+                (stat.done, stat.owner, stat.owner_died),
+                (true, None, false)
+            );
+            set_word(&segment, WORD, word | marks | DONE);
+            assert!(once.is_done() && once.stat().0.done && once.stat().1.is_none());
+            assert_eq!(once.begin(Patience::ENDLESS), Ok(Begun::Done));
+            refused!(NotOwner, once.abort());
+        }
+    }
+}
+
+#[test]
+fn by_name() {
+    let (name, folder) = (Name::new(), Folder::new());
+    let options = Named {
+        mode: Some(0o640),
+        participants: 3,
+        directory: folder.directory(),
+        ..Named::default()
+    };
+    refused!(NotFound, told(Once::named(&name, Create::Never, &options)));
+    let made = Once::named(&name, Create::IfMissing, &options).unwrap();
+    refused!(Exists, told(Once::named(&name, Create::Always, &options)));
+    let found = Once::named(&name, Create::Never, &options).unwrap();
+    let stat = found.segment().stat().unwrap();
+    assert_eq!(
+        (stat.file.mode, stat.header.unwrap().participants, stat.size),
+        (0o640, 3, Once::SIZE)
+    );
+    assert_eq!(made.begin(Patience::NONE), MINE);
+    found.done().unwrap();
+    assert!(made.is_done());
+    refused!(
+        WrongKind,
+        told(Event::named(&name, Create::Never, &options))
+    );
+    made.unlink().unwrap();
+    refused!(NotFound, found.unlink());
+    assert!(folder.entries().is_empty());
+    for (participants, name) in [(4097, c"a"), (0, c"a/b")] {
+        let wrong = Named {
+            participants,
+            ..options.clone()
+        };
+        refused!(Invalid, told(Once::named(name, Create::Always, &wrong)));
+    }
+}
+
+#[test]
+fn at_an_offset() {
+    let segment = full(4096);
+    refused!(NotFound, told(Once::at(&segment, 128, Create::Never)));
+    let made = Once::at(&segment, 128, Create::IfMissing).unwrap();
+    refused!(Exists, told(Once::at(&segment, 128, Create::Always)));
+    let found = Once::at(&segment, 128, Create::Never).unwrap();
+    assert_eq!(made.call(|_| ()), Ok(true));
+    assert!(found.is_done() && found.offset() == 128 && Once::SIZE == 64);
+    refused!(Invalid, made.unlink());
+    refused!(Invalid, made.hand_over());
+    for offset in [1, 8, 63, 96, 4033, 4096, 1 << 63, u64::MAX, u64::MAX - 63] {
+        refused!(Invalid, told(Once::at(&segment, offset, Create::IfMissing)));
+        refused!(Invalid, told(Once::at(&segment, offset, Create::Never)));
+    }
+    for kind in (1..=16).filter(|kind| *kind != Kind::Once as u64) {
+        set_word(&segment, 256, kind);
+        for create in [Create::Never, Create::IfMissing] {
+            refused!(WrongKind, told(Once::at(&segment, 256, create)));
+        }
+    }
+    // A new one forgets what was there before.
+    for byte in &segment.bytes().unwrap()[520..576] {
+        byte.store(0xff, Relaxed);
+    }
+    let new = Once::at(&segment, 512, Create::Always).unwrap();
+    let stat = new.stat().0;
+    assert_eq!(
+        (stat.done, stat.attempts, stat.recoveries, stat.waits),
+        (false, 0, 0, 0)
+    );
+    let plain = Arc::new(Segment::create(None, 4096, &segment::Options::default()).unwrap());
+    refused!(WrongKind, told(Once::at(&plain, 0, Create::IfMissing)));
+    let reading = segment::Options {
+        readonly: true,
+        ..segment::Options::default()
+    };
+    let reader = Arc::new(Segment::open_fd(segment.fd(), 0, &reading).unwrap());
+    refused!(Permission, told(Once::at(&reader, 128, Create::Never)));
+    drop((segment, made));
+    assert!(found.is_done());
+}
+
+#[test]
+fn handed_over_and_without_a_name() {
+    alone(|| {
+        let once = unnamed();
+        let (fd, offset) = once.hand_over().unwrap();
+        fork(|| {
+            let found = Once::open_fd(fd, offset, &Named::default()).unwrap();
+            refused!(Invalid, found.unlink());
+            assert_eq!(found.call(|_| ()), Ok(true));
+        })
+        .succeed();
+        assert!(once.is_done());
+        for wrong in [offset + 8, u64::MAX - 63] {
+            refused!(Invalid, told(Once::open_fd(fd, wrong, &Named::default())));
+        }
+        refused!(Invalid, told(Once::open_fd(-1, 0, &Named::default())));
+        refused!(
+            WrongKind,
+            told(Event::open_fd(fd, offset, &Named::default()))
+        );
+        drop(once);
+        assert_ne!(unnamed().offset(), offset, "somebody may have it");
+    });
+}

@@ -1,0 +1,110 @@
+"""RWLock as a cdef class: used without the GIL, and a class that extends it."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from shmkit cimport (
+    SHMKIT_ERR_CLOSED, SHMKIT_FOREVER, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_rwlock_acquire_read, shmkit_rwlock_release_read,
+    shmkit_status,
+)
+from shmkit.rwlock cimport RWLock
+
+# Equal whenever nobody writes.
+cdef uint64_t[2] NUMBERS = [0, 0]
+
+
+def acquire_read(RWLock lock, int64_t timeout_ns):
+    """Return the status, and what is told."""
+    cdef uint32_t recovered = 77
+    with nogil:
+        status = lock.acquire_read_nogil(timeout_ns, &recovered)
+    return status, recovered
+
+
+def acquire_write(RWLock lock, int64_t timeout_ns):
+    """Return the status, and what is told."""
+    cdef uint32_t recovered = 77
+    with nogil:
+        status = lock.acquire_write_nogil(timeout_ns, &recovered)
+    return status, recovered
+
+
+def release_read(RWLock lock):
+    """Return the status."""
+    with nogil:
+        status = lock.release_read_nogil()
+    return status
+
+
+def release_write(RWLock lock):
+    """Return the status."""
+    with nogil:
+        status = lock.release_write_nogil()
+    return status
+
+
+def upgrade(RWLock lock, int64_t timeout_ns):
+    """Return the status."""
+    with nogil:
+        status = lock.upgrade_nogil(timeout_ns)
+    return status
+
+
+def downgrade(RWLock lock):
+    """Return the status."""
+    with nogil:
+        status = lock.downgrade_nogil()
+    return status
+
+
+def mark_consistent(RWLock lock):
+    """Return the status."""
+    with nogil:
+        status = lock.mark_consistent_nogil()
+    return status
+
+
+def work(RWLock lock, int rounds):
+    """Read, and write every fourth time. Returns the first status that is not 0, or 1 where the numbers differ."""
+    cdef shmkit_status status = SHMKIT_OK
+    cdef int i
+    with nogil:
+        for i in range(rounds):
+            if i % 4 == 0:
+                status = lock.acquire_write_nogil(SHMKIT_FOREVER, NULL)
+                if status == SHMKIT_OK:
+                    NUMBERS[0] += 1
+                    NUMBERS[1] += 1
+                    status = lock.release_write_nogil()
+            else:
+                status = shmkit_rwlock_acquire_read(lock.handle(), SHMKIT_FOREVER, 0, NULL)
+                if status == SHMKIT_OK:
+                    if NUMBERS[0] != NUMBERS[1]:
+                        status = 1
+                        break
+                    status = shmkit_rwlock_release_read(lock.handle())
+            if status != SHMKIT_OK:
+                break
+    return status
+
+
+def is_closed(RWLock lock):
+    """Say whether all C methods tell that it is closed."""
+    cdef uint32_t told = 77
+    return lock.handle() is NULL and (
+        lock.acquire_read_nogil(SHMKIT_NOWAIT, &told) == lock.acquire_write_nogil(SHMKIT_NOWAIT, &told)
+        == lock.release_read_nogil() == lock.release_write_nogil() == lock.upgrade_nogil(SHMKIT_NOWAIT)
+        == lock.downgrade_nogil() == lock.mark_consistent_nogil() == SHMKIT_ERR_CLOSED
+    ) and told == 77
+
+
+cdef class Table(RWLock):
+    """A lock that counts how often somebody has looked."""
+
+    cdef readonly int64_t lookups
+
+    def look(self):
+        """Read once; return how often that was."""
+        with nogil:
+            if self.acquire_read_nogil(SHMKIT_FOREVER, NULL) == SHMKIT_OK:
+                self.lookups += 1
+                self.release_read_nogil()
+        return self.lookups

@@ -1,0 +1,388 @@
+"""Readers-writer locks: who reads and who writes, what the arguments mean, what is told. Deaths, pickles, signals and
+Cython: test_rwlock_processes.py.
+"""
+
+import math
+import os
+import pickle
+import threading
+
+import pytest
+import shmkit
+from child import wait_until
+from conftest import refused
+from shmkit import Lock, NotOwner, RWLock, SharedMemory
+
+INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS, TIMEOUT = -1, -2, -3, -4, -5, -10
+NOT_OWNER, OVERFLOW, PARTICIPANTS, DEADLOCK = -13, -14, -19, -26
+
+
+@pytest.fixture
+def lock(make, name):
+    """Return a lock without a name."""
+    del name
+    return make(RWLock)
+
+
+@pytest.fixture
+def busy(fork):
+    """Return a function that has a child hold a lock as `verb` says, until go(), and returns the child."""
+
+    def busy(lock, verb):
+        def work(child):
+            getattr(lock, f"acquire_{verb}")()
+            child.say("held")
+            child.pause()
+            getattr(lock, f"release_{verb}")()
+
+        child = fork(work)
+        assert child.said() == "held"
+        return child
+
+    return busy
+
+
+def use_once(lock):
+    """Read and write once."""
+    with lock.writer():
+        pass
+    with lock.reader():
+        pass
+
+
+# --- many read or one writes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
+def test_many_read_or_one_writes(name, busy, place):
+    shm = SharedMemory(name, create=True, size=16384, full=True) if place == "placed" else None
+    how = {"segment": shm, "offset": 64} if shm else {}
+    lock = RWLock(name if place == "named" else None, **how)
+    readers = [busy(lock, "read") for _ in range(2)]
+    with lock.reader():
+        assert lock.stat()[:1] + lock.stat()[6:9] == (False, 3, 3, 128)
+        assert lock.acquire_read(False) is True
+        lock.release_read()
+        assert lock.acquire_write(False) is False
+        assert lock.acquire_write(True, 0.01) is False
+    for child in readers:
+        child.go()
+        child.end()
+    writer = busy(lock, "write")
+    assert lock.acquire_read(block=False) is False
+    assert lock.acquire_read(timeout=0.01) is False
+    assert lock.acquire_write(False) is False
+    stat = lock.stat()
+    assert (stat.writing, stat.waiting, stat.owner) == (True, False, writer.pid)
+    writer.go()
+    writer.end()
+    use_once(lock)
+    assert (lock.stat().writing, lock.stat().owner, lock.stat().owner_ticket) == (False, None, None)
+    if place == "named":
+        lock.unlink()
+    lock.close()
+    if shm:
+        shm.unlink()
+        shm.close()
+
+
+def test_blocks_have_an_end(lock):
+    with lock.reader() as held:
+        assert type(held).__name__ == "_Hold"
+        assert lock.stat().readers == 1
+        with lock.reader():
+            assert lock.stat().readers == 2
+    with pytest.raises(KeyError), lock.writer():
+        assert lock.stat().writing
+        raise KeyError
+    assert not lock.stat().writing
+    with lock.writer(timeout=5), pytest.raises(TimeoutError), lock.reader(timeout=0.01):
+        pass
+    use_once(lock)
+
+
+def test_a_block_is_entered_once_at_a_time(lock):
+    held = lock.reader()
+    with held:
+        refused(ValueError, INVALID, held.__enter__, match="entered already")
+    with held:
+        pass
+    assert lock.stat().readers == 0
+
+
+def test_upgrade_and_downgrade(lock, busy):
+    with lock.reader() as held:
+        held.upgrade()
+        assert lock.stat().writing
+        refused(NotOwner, NOT_OWNER, held.upgrade)
+        held.downgrade()
+        assert (lock.stat().writing, lock.stat().readers) == (False, 1)
+        refused(NotOwner, NOT_OWNER, held.downgrade)
+        held.upgrade(timeout=1)
+    assert (lock.stat().writing, lock.stat().readers) == (False, 0)
+    with lock.writer() as held:
+        held.downgrade()
+        assert lock.stat().readers == 1
+    use_once(lock)
+    other = busy(lock, "read")
+    with lock.reader() as held:
+        refused(TimeoutError, TIMEOUT, held.upgrade, 0)
+        refused(TimeoutError, TIMEOUT, held.upgrade, 0.01)
+        refused(TimeoutError, TIMEOUT, lock.upgrade, timeout=0.01)
+        assert lock.stat().readers == 2
+    assert lock.stat().readers == 1
+    other.go()
+    other.end()
+    assert lock.acquire_read()
+    lock.upgrade()
+    lock.downgrade()
+    lock.release_read()
+    use_once(lock)
+
+
+def test_of_two_who_upgrade_the_second_is_told(lock, fork):
+    def work(child):
+        with lock.reader() as held:
+            child.say()
+            held.upgrade()
+
+    with lock.reader() as held:
+        child = fork(work)
+        child.said()
+        wait_until(lambda: lock.stat().waiting)
+        refused(RuntimeError, DEADLOCK, held.upgrade, match="acquire it for writing")
+        refused(RuntimeError, DEADLOCK, held.upgrade, 0)
+        refused(RuntimeError, DEADLOCK, lock.upgrade)
+        assert lock.stat().readers == 2
+    child.end()
+    use_once(lock)
+
+
+def test_readers_wait_for_a_writer_that_waits(lock, busy, fork):
+    reader = busy(lock, "read")
+    writer = fork(lambda child: (lock.acquire_write(), child.say("written"), lock.release_write()))
+    wait_until(lambda: lock.stat().waiting and lock.stat().contended_since)
+    assert lock.acquire_read(False) is False
+    assert lock.acquire_read(timeout=0.01) is False
+    reader.go()
+    reader.end()
+    assert writer.said() == "written"
+    writer.end()
+    use_once(lock)
+
+
+def test_what_is_not_held(lock, fork):
+    calls = (lock.release_read, lock.release_write, lock.upgrade, lock.downgrade, lock.mark_consistent)
+    for call in calls:
+        refused(NotOwner, NOT_OWNER, call)
+    with lock.writer():
+        refused(NotOwner, NOT_OWNER, lock.release_read)
+        child = fork(lambda child: [refused(NotOwner, NOT_OWNER, call) for call in calls])
+        child.end()
+        lock.mark_consistent()
+    with lock.reader():
+        refused(NotOwner, NOT_OWNER, lock.release_write)
+        refused(NotOwner, NOT_OWNER, lock.downgrade)
+        child = fork(lambda child: [refused(NotOwner, NOT_OWNER, call) for call in calls])
+        child.end()
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+def test_threads(lock):
+    numbers, wrong = [0, 0], []
+
+    def work(number):
+        for turn in range(300):
+            if (turn + number) % 3 == 0:
+                with lock.writer() as held:
+                    numbers[0] += 1
+                    numbers[1] += 1
+                    held.downgrade()
+                    if numbers[0] != numbers[1]:
+                        wrong.append(turn)
+            else:
+                with lock.reader():
+                    if numbers[0] != numbers[1]:
+                        wrong.append(turn)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (numbers, wrong) == ([300, 300], [])
+    assert (lock.stat().writes, lock.stat().readers) == (300, 0)
+
+
+@pytest.mark.parametrize("verb", ["read", "write", "upgrade"])
+def test_who_waits_lets_other_threads_run(lock, busy, verb):
+    child = busy(lock, "write" if verb == "read" else "read")
+    told = []
+
+    def work():
+        if verb == "upgrade":
+            lock.acquire_read()
+            lock.upgrade()
+            lock.release_write()
+        else:
+            told.append(getattr(lock, f"acquire_{verb}")())
+            getattr(lock, f"release_{verb}")()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: lock.stat().contended_since)
+    child.go()
+    child.end()
+    thread.join()
+    assert told in ([True], [])
+    use_once(lock)
+
+
+@pytest.mark.parametrize("verb", ["read", "write"])
+def test_closed_while_a_thread_waits_in_it(lock, busy, verb):
+    child = busy(lock, "write")
+    told = []
+
+    def work():
+        try:
+            getattr(lock, f"acquire_{verb}")()
+        except ValueError as error:
+            told.append(error.status)
+
+    other = pickle.loads(pickle.dumps(lock))
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: other.stat().contended_since)
+    lock.close()
+    child.go()
+    child.end()
+    thread.join()
+    assert told == [CLOSED]
+    use_once(other)
+    other.close()
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+def test_timeouts(lock):
+    for timeout in (None, 0, -1, 1e-9, 5, 1e300, math.inf, True):
+        assert lock.acquire_read(True, timeout)
+        lock.upgrade(timeout)
+        lock.release_write()
+        assert lock.acquire_write(timeout=timeout)
+        lock.release_write()
+        with lock.reader(timeout), lock.reader(timeout=timeout):
+            pass
+    for wrong, kind in ((math.nan, ValueError), ("1", TypeError), ([], TypeError)):
+        for call in (lock.reader, lock.writer, lock.recover, lock.upgrade):
+            with pytest.raises(kind):
+                call(wrong)
+        for call in (lock.acquire_read, lock.acquire_write):
+            for block in (True, False):
+                with pytest.raises(kind):
+                    call(block, wrong)
+    assert lock.stat().readers == 0
+
+
+def test_as_many_read_as_there_is_room_for(make, busy):
+    lock = make(RWLock, readers=1)
+    child = busy(lock, "read")
+    refused(shmkit.ShmkitError, PARTICIPANTS, lock.acquire_read)
+    refused(shmkit.ShmkitError, PARTICIPANTS, lock.reader().__enter__)
+    child.go()
+    child.end()
+    for _ in range(65535):
+        lock.acquire_read()
+    refused(OverflowError, OVERFLOW, lock.acquire_read)
+    assert lock.stat().readers == 65535
+    for _ in range(65535):
+        lock.release_read()
+    use_once(lock)
+
+
+def test_options_that_cannot_be(name, full):
+    for readers in (0, -1, 4097, 2**16, 2**32 + 1, 2**70):
+        refused(ValueError, INVALID, RWLock, readers=readers, match="readers")
+    for readers in (1.5, "1"):
+        with pytest.raises(TypeError):
+            RWLock(readers=readers)
+    for policy in ("ignore", None, True):
+        refused(ValueError, INVALID, RWLock, on_owner_death=policy, match="on_owner_death")
+    refused(ValueError, INVALID, RWLock, create=False)
+    refused(ValueError, INVALID, RWLock, mode=0o600)
+    refused(ValueError, INVALID, RWLock, name, segment=full, offset=0)
+    refused(ValueError, INVALID, RWLock, segment=full)
+    refused(ValueError, INVALID, RWLock, offset=0)
+    refused(ValueError, INVALID, RWLock, segment=full, offset=8)
+    refused(ValueError, INVALID, RWLock, segment=full, offset=0)  # 128 readers want more than a page
+    for offset in (-1, 2**64):
+        refused(ValueError, INVALID, RWLock, segment=full, offset=offset)
+    with pytest.raises(TypeError):
+        RWLock(None, True)
+    with pytest.raises(TypeError):
+        RWLock(segment=Lock())
+
+
+def test_places_and_names(name, full):
+    placed = RWLock(segment=full, offset=64, readers=4)
+    assert (placed.name, placed.offset, placed.stat().most_readers) == (None, 64, 4)
+    refused(ValueError, INVALID, RWLock, segment=full, offset=64, readers=5)
+    refused(FileExistsError, EXISTS, RWLock, segment=full, offset=64, readers=4, create=True)
+    refused(ValueError, WRONG_KIND, Lock, segment=full, offset=64)
+    same = RWLock(segment=full, offset=64, create=False)
+    with placed.writer():
+        assert same.stat().writing
+    refused(FileNotFoundError, NOT_FOUND, RWLock, segment=full, offset=1024, create=False)
+    Lock(segment=full, offset=1024).close()
+    refused(ValueError, WRONG_KIND, RWLock, segment=full, offset=1024, readers=1)
+    refused(FileNotFoundError, NOT_FOUND, RWLock, name, create=False)
+    named = RWLock(name, mode=0o640, readers=9)
+    refused(FileExistsError, EXISTS, RWLock, name, create=True)
+    refused(ValueError, INVALID, RWLock, name, readers=8)
+    refused(ValueError, WRONG_KIND, Lock, name)
+    refused(ValueError, WRONG_KIND, SharedMemory, name)
+    assert os.stat(os.path.join(os.environ["SHMKIT_DIR"], name)).st_mode & 0o777 == 0o640
+    assert repr(named) == f"RWLock({name!r})"
+    named.unlink()
+    refused(FileNotFoundError, NOT_FOUND, named.unlink)
+    for each in (placed, same, named):
+        use_once(each)
+        each.close()
+
+
+def test_closed(lock):
+    lock.close()
+    lock.close()
+    calls = [lock.acquire_read, lock.acquire_write, lock.release_read, lock.release_write, lock.upgrade, lock.downgrade]
+    calls += [lock.mark_consistent, lock.stat, lock.reader().__enter__, lock.writer().__enter__]
+    calls += [lock.recover().__enter__, lambda: lock.recovered, lambda: lock.acquire_read(False)]
+    calls += [lambda: lock.acquire_write(timeout=1)]
+    for call in calls:
+        refused(ValueError, CLOSED, call)
+        refused(ValueError, CLOSED, RWLock.__new__(RWLock).acquire_read)
+
+
+def test_what_is_told(lock, busy):
+    use_once(lock)
+    info = lock.stat()
+    assert type(info) is shmkit.RWLockInfo
+    assert info == (False, False, None, None, None, False, 0, 0, 128, 1, 0, 0, None)
+    child = busy(lock, "read")
+    assert lock.acquire_write(timeout=0.02) is False
+    assert (lock.stat().readers, lock.stat().reading_processes, lock.stat().contended_since) == (1, 1, None)
+    child.go()
+    child.end()
+    assert not hasattr(lock, "__dict__")
+
+
+def test_thousands_share_a_descriptor():
+    before = len(os.listdir("/proc/self/fd"))
+    locks = [RWLock(readers=2) for _ in range(1000)]
+    assert len(os.listdir("/proc/self/fd")) == before
+    with locks[7].writer():
+        assert [lock.stat().writing for lock in locks].index(True) == 7
+    for each in locks:
+        each.close()

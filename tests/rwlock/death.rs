@@ -1,0 +1,243 @@
+//! Who dies: a reader is forgotten, a writer is told of, whoever waits goes on.
+
+use super::common::process::{Child, alone, fork, shared_words, wait_until};
+use super::{
+    await_sleeper, await_waiting_writer, full, reader, readers, recover, stay, staying, unnamed,
+    use_once, within, writer,
+};
+use shmkit::rwlock::{Create, Options, Patience, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+#[test]
+fn a_dead_reader_is_no_reader_and_nothing_to_tell() {
+    alone(|| {
+        let lock = unnamed();
+        for patience in [Patience::NONE, within(1), Patience::ENDLESS] {
+            reader(&lock).kill();
+            assert_eq!(lock.stat().0.readers, 1, "only who waits for it looks");
+            assert_eq!(lock.acquire_write(patience), Ok(false));
+            assert_eq!(lock.stat().0.readers, 0);
+            lock.release_write().unwrap();
+        }
+        // Who upgrades does not wait for it either.
+        for patience in [Patience::NONE, within(1), Patience::ENDLESS] {
+            reader(&lock).kill();
+            assert_eq!(lock.acquire_read(patience), Ok(false));
+            lock.upgrade(patience).unwrap();
+            lock.release_write().unwrap();
+        }
+        assert_eq!(lock.stat().0.recoveries, 0);
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn a_dead_writer_is_told_until_somebody_has_mended() {
+    alone(|| {
+        let lock = unnamed();
+        for round in 0..20 {
+            let child = writer(&lock);
+            let (stat, who) = lock.stat();
+            assert_eq!(who.unwrap().pid, child.pid().as_raw() as u32);
+            assert!(!stat.waits && !stat.writer_died);
+            child.kill();
+            for _ in 0..2 {
+                // A reader finds it first, or a writer; either is told, every time.
+                if round % 2 == 0 {
+                    assert_eq!(lock.acquire_read(Patience::NONE), Ok(true));
+                    fork(|| assert_eq!(lock.acquire_read(Patience::NONE), Ok(true))).succeed();
+                    lock.release_read().unwrap();
+                } else {
+                    assert_eq!(lock.acquire_write(Patience::NONE), Ok(true));
+                    lock.release_write().unwrap();
+                }
+                assert_eq!(lock.stat().0.recoveries, round + 1);
+                assert!(lock.stat().0.writer_died);
+            }
+            assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(true));
+            lock.downgrade().unwrap();
+            refused!(NotOwner, lock.mark_consistent());
+            lock.upgrade(Patience::NONE).unwrap();
+            lock.mark_consistent().unwrap();
+            lock.mark_consistent().unwrap();
+            assert!(!lock.stat().0.writer_died);
+            lock.release_write().unwrap();
+            use_once(&lock);
+        }
+    });
+}
+
+#[test]
+fn one_that_died_waiting_has_written_nothing() {
+    alone(|| {
+        let lock = unnamed();
+        lock.acquire_read(Patience::NONE).unwrap();
+        let waiting = fork(|| drop(lock.acquire_write(Patience::ENDLESS)));
+        await_waiting_writer(&lock);
+        waiting.kill();
+        // Whoever comes next finds that out, and reads beside us.
+        fork(|| {
+            assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+            lock.release_read().unwrap();
+        })
+        .succeed();
+        assert_eq!(lock.stat().0.contended_since, 0, "nobody waits any more");
+        // The same with one that upgrades; and its reading ends with it.
+        let waiting = fork(|| {
+            lock.acquire_read(Patience::NONE).unwrap();
+            drop(lock.upgrade(Patience::ENDLESS));
+        });
+        await_waiting_writer(&lock);
+        waiting.kill();
+        wait_until(|| lock.upgrade(Patience::NONE).is_ok());
+        assert_eq!(lock.stat().0.recoveries, 0);
+        lock.release_write().unwrap();
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn one_that_died_waiting_leaves_the_mark_of_an_earlier_death() {
+    alone(|| {
+        let lock = unnamed();
+        writer(&lock).kill();
+        let reading = staying(|| assert_eq!(lock.acquire_read(Patience::NONE), Ok(true)));
+        let waiting = fork(|| drop(lock.acquire_write(Patience::ENDLESS)));
+        await_waiting_writer(&lock);
+        assert!(lock.stat().0.writer_died);
+        waiting.kill();
+        assert_eq!(lock.acquire_read(Patience::NONE), Ok(true));
+        lock.release_read().unwrap();
+        reading.kill();
+        assert_eq!(lock.stat().0.recoveries, 1);
+        recover(&lock);
+    });
+}
+
+#[test]
+fn one_that_mends_and_dies_leaves_the_mark() {
+    alone(|| {
+        let lock = unnamed();
+        writer(&lock).kill();
+        staying(|| {
+            assert_eq!(lock.acquire_write(Patience::NONE), Ok(true));
+            lock.mark_consistent().unwrap();
+        })
+        .kill();
+        recover(&lock);
+        // Who only reads of it and dies leaves it as it was.
+        writer(&lock).kill();
+        staying(|| assert_eq!(lock.acquire_read(Patience::NONE), Ok(true))).kill();
+        recover(&lock);
+        // One that has come down from writing writes no more.
+        staying(|| {
+            assert_eq!(lock.acquire_write(Patience::NONE), Ok(false));
+            lock.downgrade().unwrap();
+        })
+        .kill();
+        use_once(&lock);
+        // One that has come up from reading does.
+        staying(|| {
+            assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+            lock.upgrade(Patience::NONE).unwrap();
+        })
+        .kill();
+        recover(&lock);
+    });
+}
+
+#[test]
+fn all_who_wait_go_on_after_the_writers_death() {
+    const WAITERS: u64 = 6;
+    alone(|| {
+        let lock = unnamed();
+        let words = shared_words(1);
+        let owner = writer(&lock);
+        let waiting: Vec<_> = (0..WAITERS)
+            .map(|number| {
+                fork(|| {
+                    words[0].fetch_add(1, Relaxed);
+                    // Each of them dies holding it.
+                    let told = match number % 2 {
+                        0 => lock.acquire_read(Patience::ENDLESS),
+                        _ => lock.acquire_write(Patience::ENDLESS),
+                    };
+                    assert_eq!(told, Ok(true));
+                })
+            })
+            .collect();
+        wait_until(|| words[0].load(Relaxed) == WAITERS);
+        await_sleeper(&lock);
+        owner.kill();
+        for child in waiting {
+            child.succeed();
+        }
+        assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(true));
+        assert_eq!(lock.stat().0.recoveries, 1 + WAITERS / 2);
+        lock.release_write().unwrap();
+        recover(&lock);
+    });
+}
+
+#[test]
+fn a_writer_that_waits_for_readers_goes_on_after_their_death() {
+    alone(|| {
+        let lock = unnamed();
+        let reading: [_; 3] = std::array::from_fn(|_| reader(&lock));
+        let waiting = fork(|| {
+            assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+            lock.release_write().unwrap();
+        });
+        await_waiting_writer(&lock);
+        reading.into_iter().for_each(Child::kill);
+        waiting.succeed();
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn the_cells_of_the_dead_are_used_again() {
+    alone(|| {
+        let lock = RwLock::unnamed(&readers(3)).unwrap();
+        for _ in 0..20 {
+            reader(&lock).kill();
+        }
+        assert_eq!(lock.stat().0.reading, 3);
+        use_once(&lock);
+        assert_eq!(lock.stat().0.reading, 0);
+    });
+}
+
+#[test]
+fn closing_is_no_release_but_the_end() {
+    alone(|| {
+        let segment = full(16640);
+        let at = |segment: &Arc<_>, offset| {
+            RwLock::at(segment, offset, Create::IfMissing, &Options::default()).unwrap()
+        };
+        let (read, written) = (at(&segment, 0), at(&segment, 8320));
+        let (fd, words) = (segment.fd(), shared_words(1));
+        let mut inherited = Some((segment, read, written));
+        let child = fork(|| {
+            let options = shmkit::segment::Options {
+                form: shmkit::segment::Form::Full,
+                ..Default::default()
+            };
+            let own = Arc::new(shmkit::segment::Segment::open_fd(fd, 0, &options).unwrap());
+            drop(inherited.take());
+            let (read, written) = (at(&own, 0), at(&own, 8320));
+            assert_eq!(read.acquire_read(Patience::NONE), Ok(false));
+            assert_eq!(written.acquire_write(Patience::NONE), Ok(false));
+            drop((read, written, own));
+            words[0].store(1, Relaxed);
+            stay();
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        let (_segment, read, written) = inherited.unwrap();
+        assert_eq!(read.acquire_write(Patience::NONE), Ok(false));
+        read.release_write().unwrap();
+        recover(&written);
+        drop(child);
+    });
+}

@@ -1,0 +1,313 @@
+//! Who reads and who writes: many or one; and how one becomes the other.
+
+use super::common::process::{Child, alone, fork, wait_until};
+use super::{
+    await_sleeper, await_waiting_writer, reader, readers, recover, staying, unnamed, use_once,
+    within, writer,
+};
+use shmkit::rwlock::{Patience, RwLock};
+
+#[test]
+fn many_read_or_one_writes() {
+    alone(|| {
+        let lock = unnamed();
+        assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+        let others = [reader(&lock), reader(&lock)];
+        let stat = lock.stat().0;
+        assert_eq!((stat.readers, stat.reading, stat.writer), (3, 3, None));
+        refused!(WouldBlock, lock.acquire_write(Patience::NONE));
+        refused!(Timeout, lock.acquire_write(within(2_000_000)));
+        lock.release_read().unwrap();
+        refused!(WouldBlock, lock.acquire_write(Patience::NONE));
+        others.into_iter().for_each(Child::kill);
+        assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+        fork(|| {
+            refused!(WouldBlock, lock.acquire_read(Patience::NONE));
+            refused!(Timeout, lock.acquire_read(within(2_000_000)));
+            refused!(WouldBlock, lock.acquire_write(Patience::NONE));
+            refused!(Timeout, lock.acquire_write(within(1)));
+        })
+        .succeed();
+        lock.release_write().unwrap();
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn what_is_not_held_is_not_given_back() {
+    // Nothing has been claimed in this process yet: it has no id to compare.
+    alone(|| {
+        let lock = unnamed();
+        let nothing = || {
+            refused!(NotOwner, lock.release_read());
+            refused!(NotOwner, lock.release_write());
+            refused!(NotOwner, lock.mark_consistent());
+            refused!(NotOwner, lock.upgrade(Patience::NONE));
+            refused!(NotOwner, lock.upgrade(Patience::ENDLESS));
+            refused!(NotOwner, lock.downgrade());
+        };
+        nothing();
+        use_once(&lock);
+        nothing();
+        lock.acquire_read(Patience::NONE).unwrap();
+        refused!(NotOwner, lock.release_write());
+        refused!(NotOwner, lock.mark_consistent());
+        refused!(NotOwner, lock.downgrade());
+        fork(nothing).succeed();
+        lock.release_read().unwrap();
+        lock.acquire_write(Patience::NONE).unwrap();
+        refused!(NotOwner, lock.release_read());
+        refused!(NotOwner, lock.upgrade(Patience::NONE));
+        fork(|| {
+            nothing();
+            refused!(WouldBlock, lock.acquire_read(Patience::NONE));
+            nothing();
+        })
+        .succeed();
+        lock.release_write().unwrap();
+        let child = reader(&lock);
+        nothing();
+        child.kill();
+        let child = writer(&lock);
+        nothing();
+        child.kill();
+        nothing();
+        recover(&lock);
+        nothing();
+    });
+}
+
+#[test]
+fn a_process_reads_as_often_as_it_likes() {
+    alone(|| {
+        let lock = unnamed();
+        for _ in 0..65_535 {
+            assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+        }
+        refused!(Overflow, lock.acquire_read(Patience::NONE));
+        refused!(Overflow, lock.acquire_read(Patience::ENDLESS));
+        let stat = lock.stat().0;
+        assert_eq!((stat.readers, stat.reading), (65_535, 1));
+        let child = reader(&lock);
+        assert_eq!(lock.stat().0.readers, 65_536);
+        child.kill();
+        for _ in 0..65_535 {
+            lock.release_read().unwrap();
+        }
+        refused!(NotOwner, lock.release_read());
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn as_many_processes_read_as_there_are_cells_for() {
+    alone(|| {
+        let lock = RwLock::unnamed(&readers(2)).unwrap();
+        assert_eq!(lock.readers(), 2);
+        let first = reader(&lock);
+        let second = reader(&lock);
+        refused!(Participants, lock.acquire_read(Patience::NONE));
+        refused!(Participants, lock.acquire_read(Patience::ENDLESS));
+        // A dead one's is to be had.
+        first.kill();
+        assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+        lock.release_read().unwrap();
+        // So is that of one who lives and does not read.
+        let third = reader(&lock);
+        refused!(Participants, lock.acquire_read(Patience::NONE));
+        // Who writes cannot become a reader without a cell, and still writes.
+        second.kill();
+        third.kill();
+        let one = RwLock::unnamed(&readers(1)).unwrap();
+        use_once(&one);
+        assert_eq!(one.acquire_write(Patience::NONE), Ok(false));
+        one.downgrade().unwrap();
+        fork(|| drop(refused!(Participants, one.acquire_read(Patience::NONE)))).succeed();
+        one.release_read().unwrap();
+        use_once(&one);
+    });
+}
+
+#[test]
+fn who_upgrades_waits_for_the_others_and_new_ones_for_it() {
+    alone(|| {
+        let lock = unnamed();
+        lock.acquire_read(Patience::NONE).unwrap();
+        lock.upgrade(Patience::NONE).unwrap();
+        refused!(NotOwner, lock.release_read());
+        let waiting = fork(|| assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(false)));
+        await_sleeper(&lock);
+        lock.release_write().unwrap();
+        waiting.succeed();
+        // Another one reads: it still reads when it gives up.
+        let other = reader(&lock);
+        lock.acquire_read(Patience::NONE).unwrap();
+        refused!(WouldBlock, lock.upgrade(Patience::NONE));
+        refused!(Timeout, lock.upgrade(within(2_000_000)));
+        assert_eq!(lock.stat().0.readers, 2);
+        fork(|| use_reading(&lock)).succeed();
+        other.kill();
+        lock.upgrade(Patience::ENDLESS).unwrap();
+        lock.release_write().unwrap();
+        use_once(&lock);
+    });
+}
+
+/// Reads once, whoever else does.
+fn use_reading(lock: &RwLock) {
+    assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(false));
+    lock.release_read().unwrap();
+}
+
+#[test]
+fn who_upgrades_has_read_once_less() {
+    alone(|| {
+        let lock = unnamed();
+        for _ in 0..2 {
+            lock.acquire_read(Patience::NONE).unwrap();
+        }
+        // It waits for all readings but one, those of this process too.
+        refused!(WouldBlock, lock.upgrade(Patience::NONE));
+        refused!(Timeout, lock.upgrade(within(1_000_000)));
+        lock.release_read().unwrap();
+        lock.upgrade(Patience::NONE).unwrap();
+        assert_eq!(lock.stat().0.readers, 0);
+        lock.release_write().unwrap();
+    });
+}
+
+#[test]
+fn of_two_who_upgrade_the_second_is_told_at_once() {
+    alone(|| {
+        let lock = unnamed();
+        lock.acquire_read(Patience::NONE).unwrap();
+        let first = fork(|| {
+            assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+            lock.upgrade(Patience::ENDLESS).unwrap();
+            lock.release_write().unwrap();
+        });
+        await_waiting_writer(&lock);
+        for patience in [Patience::NONE, within(1), Patience::ENDLESS] {
+            let cause = refused!(Deadlock, lock.upgrade(patience));
+            assert!(cause.text.contains("acquire it for writing"), "{cause}");
+        }
+        lock.release_read().unwrap();
+        first.succeed();
+        use_once(&lock);
+        assert_eq!(lock.stat().0.readers, 0);
+    });
+}
+
+#[test]
+fn who_upgrades_while_a_writer_waits_is_told_at_once() {
+    alone(|| {
+        let lock = unnamed();
+        lock.acquire_read(Patience::NONE).unwrap();
+        let waiting = fork(|| {
+            assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+            lock.release_write().unwrap();
+        });
+        await_waiting_writer(&lock);
+        refused!(Deadlock, lock.upgrade(Patience::ENDLESS));
+        // It dies instead of writing: then nothing is in the way, as soon as nobody remembers it alive.
+        waiting.kill();
+        wait_until(|| match lock.upgrade(Patience::ENDLESS) {
+            Ok(()) => true,
+            refused => refused!(Deadlock, refused).errno != 0,
+        });
+        lock.release_write().unwrap();
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn who_downgrades_lets_readers_in_and_no_writer() {
+    alone(|| {
+        let lock = unnamed();
+        lock.acquire_write(Patience::NONE).unwrap();
+        let waiting = fork(|| {
+            assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(false));
+            lock.release_read().unwrap();
+        });
+        await_sleeper(&lock);
+        lock.downgrade().unwrap();
+        refused!(NotOwner, lock.release_write());
+        refused!(NotOwner, lock.downgrade());
+        waiting.succeed();
+        fork(|| drop(refused!(WouldBlock, lock.acquire_write(Patience::NONE)))).succeed();
+        // Round and round.
+        for _ in 0..100 {
+            lock.upgrade(Patience::NONE).unwrap();
+            lock.downgrade().unwrap();
+        }
+        lock.release_read().unwrap();
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn a_child_holds_nothing_of_its_parents() {
+    alone(|| {
+        let lock = unnamed();
+        lock.acquire_read(Patience::NONE).unwrap();
+        fork(|| {
+            refused!(NotOwner, lock.release_read());
+            assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+            assert_eq!(lock.stat().0.reading, 2);
+            lock.release_read().unwrap();
+            refused!(NotOwner, lock.release_read());
+        })
+        .succeed();
+        lock.release_read().unwrap();
+        use_once(&lock);
+    });
+}
+
+#[test]
+fn guards_give_back_what_they_hold() {
+    alone(|| {
+        let lock = unnamed();
+        {
+            let (first, _second) = (lock.read().unwrap(), lock.read().unwrap());
+            assert!(!first.recovered());
+            assert_eq!(lock.stat().0.readers, 2);
+            let (first, error) = first.upgrade(Patience::NONE).err().unwrap();
+            refused!(WouldBlock, Err::<(), _>(error));
+            drop(first);
+            assert_eq!(lock.stat().0.readers, 1);
+        }
+        let writer = lock.read().unwrap().upgrade(Patience::NONE).ok().unwrap();
+        refused!(WouldBlock, lock.acquire_read(Patience::NONE));
+        let reader = writer.downgrade().ok().unwrap();
+        drop(lock.read().unwrap());
+        drop(reader);
+        drop(lock.write().unwrap());
+        use_once(&lock);
+        super::writer(&lock).kill();
+        assert!(lock.read().unwrap().recovered());
+        {
+            let writer = lock.write().unwrap();
+            assert!(writer.recovered());
+            let reader = writer.downgrade().ok().unwrap();
+            assert!(reader.recovered(), "nobody has said that all is whole");
+            let writer = reader.upgrade(Patience::NONE).ok().unwrap();
+            assert!(writer.recovered());
+            writer.mark_consistent().unwrap();
+            assert!(!writer.downgrade().ok().unwrap().recovered());
+        }
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _guard = lock.write().unwrap();
+            panic!("inside");
+        }));
+        assert!(unwound.is_err());
+        use_once(&lock);
+        // Given back behind the guard's back, and taken by somebody else: the guard takes it from nobody.
+        let guard = lock.write().unwrap();
+        lock.release_write().unwrap();
+        let child = staying(|| assert_eq!(lock.acquire_write(Patience::NONE), Ok(false)));
+        drop(guard);
+        refused!(WouldBlock, lock.acquire_read(Patience::NONE));
+        child.kill();
+        recover(&lock);
+    });
+}

@@ -1,0 +1,161 @@
+//! Threads of one process: they read at once or one of them writes, and what is written is seen.
+
+use super::common::Watchdog;
+use super::{Patience, unnamed, use_once};
+use shmkit::rwlock::RwLock;
+use std::cell::UnsafeCell;
+use std::sync::Barrier;
+
+/// Two numbers that are equal whenever nobody writes.
+struct Guarded {
+    lock: RwLock,
+    numbers: UnsafeCell<[u64; 2]>,
+}
+
+// SAFETY: the numbers are reached under the lock alone, which is what is on trial.
+unsafe impl Sync for Guarded {}
+
+impl Guarded {
+    fn read(&self) -> u64 {
+        // SAFETY: the caller reads, so nobody writes.
+        let numbers = unsafe { *self.numbers.get() };
+        assert_eq!(numbers[0], numbers[1]);
+        numbers[0]
+    }
+
+    fn write(&self) {
+        // SAFETY: the caller writes, so nobody else is here.
+        let numbers = unsafe { &mut *self.numbers.get() };
+        assert_eq!(numbers[0], numbers[1]);
+        numbers[0] += 1;
+        std::hint::spin_loop();
+        numbers[1] += 1;
+    }
+}
+
+#[test]
+fn threads_read_at_once_or_one_writes() {
+    const THREADS: u64 = 4;
+    const ROUNDS: u64 = 3000;
+    let _watchdog = Watchdog::start();
+    let guarded = &Guarded {
+        lock: unnamed(),
+        numbers: UnsafeCell::new([0; 2]),
+    };
+    let barrier = &Barrier::new(THREADS as usize);
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || {
+                barrier.wait();
+                let mut last = 0;
+                for round in 0..ROUNDS {
+                    if (round + thread) % 3 == 0 {
+                        let writer = guarded.lock.write().unwrap();
+                        guarded.write();
+                        let now = guarded.read();
+                        if round % 2 == 0 {
+                            let reader = writer.downgrade().ok().unwrap();
+                            assert_eq!(guarded.read(), now, "nobody writes in between");
+                            drop(reader);
+                        }
+                    } else {
+                        let reader = guarded.lock.read().unwrap();
+                        let now = guarded.read();
+                        assert!(now >= last);
+                        last = now;
+                        drop(reader);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(guarded.read(), THREADS * ROUNDS / 3);
+    assert_eq!(guarded.lock.stat().0.writes, THREADS * ROUNDS / 3);
+    use_once(&guarded.lock);
+}
+
+#[test]
+fn of_threads_that_upgrade_some_do_and_the_others_are_told() {
+    const THREADS: u64 = 3;
+    const ROUNDS: u64 = 1000;
+    let _watchdog = Watchdog::start();
+    let guarded = &Guarded {
+        lock: unnamed(),
+        numbers: UnsafeCell::new([0; 2]),
+    };
+    let barrier = &Barrier::new(THREADS as usize);
+    let written: u64 = std::thread::scope(|scope| {
+        let threads: [_; THREADS as usize] = std::array::from_fn(|_| {
+            scope.spawn(move || {
+                barrier.wait();
+                let mut written = 0;
+                for _ in 0..ROUNDS {
+                    let reader = guarded.lock.read().unwrap();
+                    let before = guarded.read();
+                    match reader.upgrade(Patience::ENDLESS) {
+                        Ok(_writer) => {
+                            assert_eq!(guarded.read(), before, "nobody writes in between");
+                            guarded.write();
+                            written += 1;
+                        }
+                        Err((_reader, error)) => {
+                            refused!(Deadlock, Err::<(), _>(error));
+                            assert_eq!(guarded.read(), before, "it still reads");
+                        }
+                    }
+                }
+                written
+            })
+        });
+        threads.map(|thread| thread.join().unwrap()).iter().sum()
+    });
+    assert!(written > 0);
+    assert_eq!(guarded.read(), written);
+    use_once(&guarded.lock);
+}
+
+#[test]
+fn any_thread_of_the_holder_may_give_it_back() {
+    let _watchdog = Watchdog::start();
+    let lock = &unnamed();
+    lock.acquire_write(Patience::ENDLESS).unwrap();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            lock.downgrade().unwrap();
+            lock.upgrade(Patience::NONE).unwrap();
+            lock.release_write().unwrap();
+            lock.acquire_read(Patience::ENDLESS).unwrap();
+        });
+        other.join().unwrap();
+    });
+    lock.release_read().unwrap();
+    use_once(lock);
+}
+
+#[test]
+fn of_threads_that_give_it_back_twice_one_does() {
+    const ROUNDS: usize = 2000;
+    let _watchdog = Watchdog::start();
+    let (lock, barrier) = (&unnamed(), &Barrier::new(2));
+    for _ in 0..ROUNDS / 100 {
+        std::thread::scope(|scope| {
+            let threads: [_; 2] = std::array::from_fn(|thread| {
+                scope.spawn(move || {
+                    let mut given = 0;
+                    for _ in 0..100 {
+                        if thread == 0 {
+                            lock.acquire_write(Patience::ENDLESS).unwrap();
+                        }
+                        barrier.wait();
+                        given += u32::from(lock.release_write().is_ok());
+                        barrier.wait();
+                    }
+                    given
+                })
+            });
+            let given: u32 = threads.map(|thread| thread.join().unwrap()).iter().sum();
+            assert_eq!(given, 100);
+        });
+    }
+    use_once(lock);
+}
