@@ -2206,14 +2206,14 @@ shmkit_status shmkit_barrier_segment(const struct shmkit_barrier *barrier,
  * all others still wait, and has something to itself to do. Then it calls shmkit_barrier_pass, or shmkit_barrier_abort
  * if it has failed. If it dies in between, the barrier is broken.
  *
- * SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time;
- * without waiting, as long as nobody has called shmkit_barrier_reset. SHMKIT_ERR_TIMEOUT: the barrier is broken now;
- * it is as it was if the caller was not let in in that time, because the last one held the others, or was stopped
- * while it came. SHMKIT_ERR_WOULD_BLOCK: others are missing, and SHMKIT_NOWAIT: the caller has not come.
- * SHMKIT_ERR_INTERRUPTED: the caller has come and gone, and the others wait for as many as before; if they have passed
- * meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as many
- * processes as the segment has room for are alive. SHMKIT_ERR_DETACHED: this process has lost all descriptors of the
- * segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
+ * SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time; it
+ * comes without waiting as long as nobody has called shmkit_barrier_reset. SHMKIT_ERR_TIMEOUT: the barrier is broken
+ * now; not so if the caller was not let in in that time, because the last one held the others, or somebody was stopped
+ * while it came. SHMKIT_ERR_WOULD_BLOCK: others are missing, or one of those two, and SHMKIT_NOWAIT: the caller has not
+ * come. SHMKIT_ERR_INTERRUPTED: the caller has come and gone, and the others wait for as many as before; if they have
+ * passed meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as
+ * many processes as the segment has room for are alive. SHMKIT_ERR_DETACHED: this process has lost all descriptors of
+ * the segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
  * SHMKIT_ERR_CORRUPT.
  *
  * Required: `barrier` must be NULL or a handle of this library that no other thread is closing; `place` NULL or writable.
