@@ -53,6 +53,7 @@ BENCHES = {
     "onces": ("once done", "python once"),
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
     "semaphores": ("semaphore alone", "semaphore turns", "python semaphore", "python semaphore turns"),
+    "barriers": ("barrier of 1", "barrier of 2", "barrier of 8", "python barrier of 2", "python barrier of 8"),
 }
 
 

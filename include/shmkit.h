@@ -13,7 +13,8 @@
  *   shmkit_segment_close(segment);             this process lets go; the name stays
  *
  * Results     Functions return a shmkit_status: SHMKIT_OK or a negative number. Outputs come last and are written only
- *             on SHMKIT_OK. shmkit_last_error has a sentence with names and figures about the last failure on a thread.
+ *             on SHMKIT_OK, unless the function says otherwise. shmkit_last_error has a sentence with names and figures
+ *             about the last failure on a thread.
  * Handles     Types such as shmkit_segment are used by pointer alone. Who opens a handle closes it. A NULL, closed or
  *             wrong handle is a status, not a crash; any other pointer is undefined.
  * Threads     Any thread may use any handle. Closing one while another thread uses it is undefined.
@@ -196,8 +197,8 @@
  * A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
  * is a party, of the same process or of others.
  *
- * If one is killed while it waits, the barrier is broken, and who waits or comes is told so, within 12 ms after the
- * kernel has torn the dead process down. One that is killed elsewhere is missed like one that has not come yet: give
+ * If one dies while it waits, however it dies, the barrier is broken, and who waits or comes is told so, within 12 ms
+ * after the kernel has torn the dead process down. One that dies elsewhere is missed like one that has not come yet: give
  * waits a time. A handle may be used by all threads at once and by forked children.
  */
 typedef struct shmkit_barrier shmkit_barrier;
@@ -283,7 +284,7 @@ typedef struct shmkit_semaphore shmkit_semaphore;
 
 /**
  * What most functions return: SHMKIT_OK, or one of the negative SHMKIT_ERR_... numbers. Outputs are written only on
- * SHMKIT_OK. The numbers never change.
+ * SHMKIT_OK, unless the function says otherwise. The numbers never change.
  */
 typedef int32_t shmkit_status;
 
@@ -649,7 +650,7 @@ typedef struct shmkit_barrier_info {
   uint64_t turns;
   /** How often it was broken: by abort, by a reset while somebody waited, by a wait whose time was over, by a death. */
   uint64_t breaks;
-  /** How often one that was killed was the reason. */
+  /** How often one that had died was the reason. */
   uint64_t deaths;
   /** Where it stands in its segment's data, or in its arena. */
   uint64_t offset;
@@ -750,7 +751,10 @@ typedef struct shmkit_once_info {
 /** Larger than what this object can ever hold. */
 #define SHMKIT_ERR_TOO_LARGE (-18)
 
-/** The table of participants is full of living processes. */
+/**
+ * The table of participants is full of living processes; or so are all places of one object: as many read, hold or wait
+ * as it was made for.
+ */
 #define SHMKIT_ERR_PARTICIPANTS (-19)
 
 /** This process can no longer ask who is alive. */
@@ -819,7 +823,7 @@ shmkit_status shmkit_last_error(shmkit_status *code,
  * Installs the one interrupt hook of this process; NULL takes it away.
  *
  * Calls that were given SHMKIT_INTERRUPTIBLE call it, on their own thread, when a signal has come and after each
- * step: at most 64 MiB of memory set aside. If it returns nonzero, they undo what they had begun and return
+ * step: at most 64 MiB of memory set aside, or 12 ms of sleep. If it returns nonzero, they undo what they had begun and return
  * SHMKIT_ERR_INTERRUPTED. It may call any function of this library. Whoever replaces a hook makes sure that calls
  * begun before have ended before its `argument` goes.
  *
@@ -1768,7 +1772,8 @@ shmkit_status shmkit_semaphore_unlink(struct shmkit_semaphore *semaphore);
 shmkit_status shmkit_semaphore_close(struct shmkit_semaphore *semaphore);
 
 /**
- * Tells how many bytes a condition takes in a segment: 64, and 16 for each cell. It stands at a multiple of 64.
+ * Tells how many bytes a condition takes in a segment: 64, and 16 for each cell, up to a multiple of
+ * 64. It stands at a multiple of 64.
  *
  * SHMKIT_ERR_INVALID: more than 4096 cells.
  *

@@ -11,8 +11,8 @@ from shmkit cimport (
     SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_barrier,
     shmkit_barrier_abort, shmkit_barrier_close, shmkit_barrier_create, shmkit_barrier_create_at, shmkit_barrier_fd,
     shmkit_barrier_info, shmkit_barrier_open, shmkit_barrier_open_at, shmkit_barrier_open_fd,
-    shmkit_barrier_open_or_create, shmkit_barrier_options, shmkit_barrier_pass, shmkit_barrier_reset,
-    shmkit_barrier_segment, shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
+    shmkit_barrier_open_or_create, shmkit_barrier_options, shmkit_barrier_parties, shmkit_barrier_pass,
+    shmkit_barrier_reset, shmkit_barrier_segment, shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
 )
 from shmkit._object cimport (
     OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,

@@ -1,7 +1,7 @@
 //! The barrier: so many wait until all of them are there, and then all go on; one that dies among them breaks it.
 //!
 //! ```text
-//! words:  | lock, which has the tag | turn | turns | breaks | deaths |      two cells for each party:  | state | seat |
+//! words:  | lock, which has the tag | turn | began | turns | breaks | deaths |   two cells for each party: | state | seat |
 //! turn:   | arrived (16 bits) | generation (46 bits) | SLEEPERS | BROKEN |
 //! seat:   | place (16 bits) | generation (46 bits) | 00 |
 //! ```
@@ -14,8 +14,8 @@
 //! | k, g + BROKEN | who waits in turn g, or comes, is told so   | 0, g + 1: reset                                       |
 //!
 //! Any of them gets SLEEPERS by who goes to sleep first, and BROKEN by whoever finds a dead one, is out of time, or
-//! wants it so. Each arrow is one compare-and-swap. Who comes, goes again or resets has the lock; who breaks the turn, or
-//! lets those pass whom it holds, has not.
+//! wants it so. Each arrow is one compare-and-swap. Who comes, goes again or resets has the lock; who breaks the turn,
+//! or lets those pass whom it holds, has not.
 //!
 //! | state        | means                                    | goes to                                                    |
 //! |--------------|------------------------------------------|------------------------------------------------------------|
@@ -29,8 +29,8 @@
 //!
 //! If a process dies
 //!   before its state is there: nobody has heard of it;
-//!   from then on until it leaves: whoever waits beside it finds its cell, and breaks the turn; so does the last to come.
-//!     If its turn had ended by then it is the next one that breaks: the dead one will not come to that either;
+//!   from then on until it leaves: whoever waits beside it finds its cell and breaks the turn, as does the last to come;
+//!     if its turn had ended by then it is the next one that breaks: the dead one will not come to that either;
 //!   with the lock: the next one has it; each who is counted has a cell, until it is counted no more;
 //!   in a reset: the turn stays broken until its last step;
 //!   behind its last step and before the wake: sleepers look again within 12 ms.
@@ -41,6 +41,7 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, Bed};
+use crate::sys::{clock, process};
 
 /// The most parties a barrier can have: two cells for each of them are counted in 16 bits.
 pub const MOST: u32 = 2048;
@@ -54,6 +55,10 @@ const GENERATION: u64 = 1 << 2;
 /// One more that has arrived, in `turn`; the next place, in seats.
 const ARRIVED: u64 = 1 << 48;
 const GENERATIONS: u64 = (ARRIVED - 1) & !(SLEEPERS | BROKEN);
+
+/// Who has come since so many nanoseconds cannot be seen dead yet: the kernel takes longer to tear a process down. So it
+/// is not asked after, which takes longer than all else between parties that look for each other.
+const JUST_NOW: u64 = if cfg!(loom) { 0 } else { 50_000 };
 
 /// Who comes, goes or resets has the lock for less than a millisecond. Who has it for so long is stopped.
 const A_SECOND: Patience = Patience {
@@ -73,6 +78,8 @@ pub struct Words {
     /// Who has it lets parties in, and out before their time.
     pub lock: lock::Words,
     turn: AtomicU64,
+    /// When the first party of this turn came (CLOCK_MONOTONIC).
+    began: AtomicU64,
     turns: AtomicU64,
     breaks: AtomicU64,
     deaths: AtomicU64,
@@ -99,8 +106,15 @@ impl Words {
     /// Makes all as it is in a new barrier, but for the tag.
     pub fn clear(&self, cells: &[Cell]) {
         self.lock.clear();
-        for field in [&self.turn, &self.turns, &self.breaks, &self.deaths] {
-            field.store(0, Ordering::Relaxed);
+        let words = [
+            &self.turn,
+            &self.began,
+            &self.turns,
+            &self.breaks,
+            &self.deaths,
+        ];
+        for word in words {
+            word.store(0, Ordering::Relaxed);
         }
         for cell in cells {
             cell.state.store(0, Ordering::Relaxed);
@@ -353,8 +367,13 @@ impl View<'_> {
         // PAIRS barrier.cell: who finds us here finds our seat. From here on we are missed if we die.
         cell.state.store(state, Ordering::Release);
         // 2. All go on together, or nobody does: the dead do not.
+        if arrived == 0 && !is_last {
+            let now = clock::monotonic();
+            self.words.began.store(now, Ordering::Relaxed);
+        }
         if is_last {
-            match self.find_dead(me, life) {
+            let others = (arrived != 0).then_some(generation);
+            match self.find_dead(me, others, life) {
                 Ok(false) => {}
                 Ok(true) => drop(self.break_off(generation, true)),
                 Err(error) => {
@@ -427,6 +446,8 @@ impl View<'_> {
             index,
             generation,
         } = *waiter;
+        // Where there are more parties than processors, who looks for the others keeps them from coming.
+        let looks_first = self.parties() <= process::processors();
         let mut sleeps = 0;
         loop {
             let turn = self.turn();
@@ -434,7 +455,7 @@ impl View<'_> {
                 wait.learn();
                 return self.outcome(waiter, turn);
             }
-            if wait.spin() {
+            if looks_first && wait.spin() {
                 continue;
             }
             let mut more = Ok(());
@@ -580,10 +601,17 @@ impl View<'_> {
         Ok(dead && cell.state.load(Ordering::Relaxed) == seen)
     }
 
-    /// Says whether any process has died in a wait.
-    fn find_dead(self, me: Id, life: &impl Life) -> Result<bool> {
+    /// Says whether any process has died in a wait: in an earlier turn, or in that of this generation, if others wait in it.
+    fn find_dead(self, me: Id, others: Option<u64>, life: &impl Life) -> Result<bool> {
+        let is_old = others.is_some_and(|_| {
+            let began = self.words.began.load(Ordering::Relaxed);
+            clock::monotonic().saturating_sub(began) >= JUST_NOW
+        });
         for cell in self.cells {
-            if self.is_deads(cell, me, life)? {
+            // Nobody takes a cell meanwhile, so the seat is that of the state.
+            let generation = cell.seat.load(Ordering::Relaxed) & GENERATIONS;
+            let may_be_dead = is_old || Some(generation) != others;
+            if may_be_dead && self.is_deads(cell, me, life)? {
                 return Ok(true);
             }
         }

@@ -16,13 +16,23 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Arbitrary, Debug)]
 enum Call {
-    Wait { long: bool, hold: bool },
+    Wait {
+        long: bool,
+        hold: bool,
+    },
     Pass,
     Reset,
     Abort,
     Stat,
-    Open { create: bool, place: u8, parties: u16 },
-    Word { place: u8, value: Value },
+    Open {
+        create: bool,
+        place: u8,
+        parties: u16,
+    },
+    Word {
+        place: u8,
+        value: Value,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
