@@ -52,8 +52,8 @@ BENCHES = {
     "readers-writer locks": ("rwlock alone", "rwlock readers", "rwlock writer", "python rwlock"),
     "onces": ("once done", "python once"),
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
-    "barriers": ("barrier of 1", "barrier of 2", "barrier of 8", "python barrier of 2", "python barrier of 8"),
     "semaphores": ("semaphore alone", "semaphore turns", "python semaphore", "python semaphore turns"),
+    "barriers": ("barrier of 1", "barrier of 2", "barrier of 8", "python barrier of 2", "python barrier of 8"),
 }
 
 

@@ -13,7 +13,8 @@
  *   shmkit_segment_close(segment);             this process lets go; the name stays
  *
  * Results     Functions return a shmkit_status: SHMKIT_OK or a negative number. Outputs come last and are written only
- *             on SHMKIT_OK, unless the function says otherwise. shmkit_last_error has a sentence with names and figures about the last failure on a thread.
+ *             on SHMKIT_OK, unless the function says otherwise. shmkit_last_error has a sentence with names and figures
+ *             about the last failure on a thread.
  * Handles     Types such as shmkit_segment are used by pointer alone. Who opens a handle closes it. A NULL, closed or
  *             wrong handle is a status, not a crash; any other pointer is undefined.
  * Threads     Any thread may use any handle. Closing one while another thread uses it is undefined.

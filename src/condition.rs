@@ -131,21 +131,27 @@ pub struct Condition {
 }
 
 impl Condition {
-    fn new(placed: Placed<Words>) -> Condition {
-        Condition {
+    fn new(placed: Placed<Words>) -> Result<Condition> {
+        let cells = placed.cells().len();
+        if cells > MOST_CELLS as usize {
+            return Err(Error::Corrupt(
+                format!("a condition that says it has {cells} cells").into(),
+            ));
+        }
+        Ok(Condition {
             placed,
             spins: Spins::default(),
-        }
+        })
     }
 
     /// As `Lock::unnamed`.
     pub fn unnamed(options: &Options) -> Result<Condition> {
-        Placed::unnamed(&options.recipe()?).map(Condition::new)
+        Placed::unnamed(&options.recipe()?).and_then(Condition::new)
     }
 
     /// As `Lock::named`: the file holds the condition alone, its lock stands elsewhere.
     pub fn named(name: &CStr, create: Create, options: &Options) -> Result<Condition> {
-        Placed::in_file(name, &options.recipe()?, create, &options.named).map(Condition::new)
+        Placed::in_file(name, &options.recipe()?, create, &options.named).and_then(Condition::new)
     }
 
     /// As `Lock::at`.
@@ -155,12 +161,12 @@ impl Condition {
         create: Create,
         options: &Options,
     ) -> Result<Condition> {
-        Placed::at(segment, offset, &options.recipe()?, create).map(Condition::new)
+        Placed::at(segment, offset, &options.recipe()?, create).and_then(Condition::new)
     }
 
     /// As `Lock::open_fd`.
     pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<Condition> {
-        Placed::open_fd(fd, offset, &options.recipe()?, &options.named).map(Condition::new)
+        Placed::open_fd(fd, offset, &options.recipe()?, &options.named).and_then(Condition::new)
     }
 
     fn core(&self) -> core::Condition<'_> {

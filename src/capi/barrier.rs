@@ -5,7 +5,7 @@ use super::object::{self, Common, object, with};
 use super::segment::{named, shmkit_segment};
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
-use super::{check_flags, output, run, text, wait};
+use super::{output, run, text, wait};
 use crate::barrier::{Barrier, Create, Last, MOST, Options};
 use crate::error::Result;
 use std::ffi::c_char;
@@ -102,7 +102,7 @@ const _: () = assert!(size_of::<shmkit_barrier_info>() == 48);
 unsafe fn options(options: *const shmkit_barrier_options) -> Result<(Options, Create)> {
     // SAFETY: the caller's promise.
     let given = unsafe { structure::read(options, "options") }?;
-    check_flags(given.reserved, 0)?;
+    object::check_reserved(given.reserved)?;
     let common = Common {
         flags: given.flags,
         mode: given.mode,

@@ -100,11 +100,7 @@ const _: () = assert!(size_of::<shmkit_condition_info>() == 64);
 unsafe fn options(options: *const shmkit_condition_options) -> Result<(Options, Create)> {
     // SAFETY: the caller's promise.
     let given = unsafe { structure::read(options, "options") }?;
-    if given.reserved != 0 {
-        return Err(Error::Unsupported(
-            "options: what is reserved is not 0".into(),
-        ));
-    }
+    object::check_reserved(given.reserved)?;
     let common = Common {
         flags: given.flags,
         mode: given.mode,

@@ -4,7 +4,7 @@ use super::handle::{Handle, Opaque};
 use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use super::{output, run, text};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::object::{Create, Named};
 use crate::segment::Segment;
 use std::ffi::{CStr, c_char};
@@ -76,6 +76,14 @@ impl Common {
             participants: self.participants,
         };
         Ok((named, create))
+    }
+}
+
+/// Refuses options that say something where nothing is to be said yet.
+pub(super) fn check_reserved(reserved: u32) -> Result<()> {
+    match reserved {
+        0 => Ok(()),
+        _ => Err(Error::Invalid("options: reserved is not 0".into())),
     }
 }
 

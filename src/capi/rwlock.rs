@@ -6,7 +6,7 @@ use super::segment::{named, shmkit_segment};
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{output, run, text, wait};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lock::Create;
 use crate::rwlock::{Options, RwLock};
 use std::ffi::c_char;
@@ -127,9 +127,7 @@ unsafe fn options(options: *const shmkit_rwlock_options) -> Result<(Options, Cre
     };
     // SAFETY: the caller's promise.
     let (named, create) = unsafe { common.read(0) }?;
-    if given.reserved != 0 {
-        return Err(Error::Invalid("options: reserved is not 0".into()));
-    }
+    object::check_reserved(given.reserved)?;
     let options = Options {
         // What is too much for 16 bits is too much in any case.
         readers: given.readers.try_into().unwrap_or(u16::MAX),

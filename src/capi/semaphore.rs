@@ -6,7 +6,7 @@ use super::segment::{named, shmkit_segment};
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{output, run, text, wait};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lock::Create;
 use crate::semaphore::{Options, Semaphore};
 use std::ffi::c_char;
@@ -115,9 +115,7 @@ unsafe fn options(options: *const shmkit_semaphore_options) -> Result<(Options, 
     };
     // SAFETY: the caller's promise.
     let (named, create) = unsafe { common.read(SHMKIT_SEMAPHORE_UNDO) }?;
-    if given.reserved != 0 {
-        return Err(Error::Invalid("options: reserved is not 0".into()));
-    }
+    object::check_reserved(given.reserved)?;
     let options = Options {
         value: given.value,
         maximum: given.maximum,

@@ -288,11 +288,12 @@ impl View<'_> {
             return Ok(());
         }
         wait.look();
-        let (rest, nowait) = match wait.rest() {
-            rest if rest.limit == Limit::Now => (A_SECOND, true),
-            rest => (rest, false),
-        };
-        let entered = self.take_lock(me, rest, looks, life);
+        let rest = wait.rest();
+        let nowait = rest.limit == Limit::Now;
+        let mut entered = self.take_lock(me, rest, looks, life);
+        if nowait && matches!(entered, Err(Error::WouldBlock(_))) {
+            entered = self.take_lock(me, A_SECOND, looks, life);
+        }
         entered.map_err(|error| match error {
             Error::Timeout(_) if nowait => {
                 Error::WouldBlock("somebody was stopped while it came or went".into())
@@ -662,9 +663,14 @@ impl View<'_> {
         let state = me.bits() | HOLDING;
         // PAIRS barrier.cell
         let held = |cell: &&Cell| cell.state.load(Ordering::Acquire) == state;
-        let cell = self.cells.iter().find(held).ok_or_else(holds_nobody)?;
-        let generation = cell.seat.load(Ordering::Relaxed) & GENERATIONS;
+        let of = |cell: &Cell| cell.seat.load(Ordering::Relaxed) & GENERATIONS;
         let mut turn = self.turn();
+        // Another thread of ours may just be leaving that has held an earlier turn.
+        let present = |cell: &&Cell| of(cell) == turn.generation();
+        let mut all = self.cells.iter().filter(held);
+        let cell = all.clone().find(present).or_else(|| all.next());
+        let cell = cell.ok_or_else(holds_nobody)?;
+        let generation = of(cell);
         let over = loop {
             if turn.generation() != generation || turn.is_broken() {
                 break None;
@@ -687,7 +693,10 @@ impl View<'_> {
 
     /// Breaks the barrier: who waits, or comes, is told so, until a reset.
     pub fn abort(self) {
-        self.break_off(self.turn().generation(), false);
+        // The last may come meanwhile: then the turn that begins is broken.
+        while !self.turn().is_broken() {
+            self.break_off(self.turn().generation(), false);
+        }
     }
 
     /// Has the barrier be as new: who waits is told that it was broken, and cells of the dead are nobody's again.

@@ -211,10 +211,27 @@ impl<'a> Cells<'a> {
         seen.is_of(me) && seen.count() >= count && cell.swap(seen, Holding(seen.0 - count))
     }
 
+    /// As `try_let_go`, whatever other threads of this process change in that cell meanwhile.
+    ///
+    /// A count is taken out of the first cell that has it: one that another thread was just about to take back must not be
+    /// taken out of a later cell instead, where it belongs to somebody who stays.
+    pub fn let_go_in(&self, me: Id, index: usize, count: u64) -> bool {
+        let holds = |cell: &Cell| {
+            let seen = cell.load();
+            seen.is_of(me) && seen.count() >= count
+        };
+        while self.all.get(index).is_some_and(holds) {
+            if self.try_let_go(me, index, count) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Holds it `count` times less; returns in which cell. `NotOwner`: this process does not hold it so often.
     pub fn let_go(&self, me: Id, count: u64) -> Result<usize> {
         while self.held(me) >= count {
-            let found = (0..self.used().len()).find(|&index| self.try_let_go(me, index, count));
+            let found = (0..self.used().len()).find(|&index| self.let_go_in(me, index, count));
             if let Some(index) = found {
                 return Ok(index);
             }

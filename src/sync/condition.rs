@@ -19,6 +19,8 @@
 //!
 //! Beside the word stands an age: when the wait began, in the order of all waits; from just before it is notified on the
 //! age of the youngest that waited then. Who is younger has no right to that notification. An age never becomes less.
+//! Where an earlier notification has not been come back with, and who is notified now has a right to it too, the two change
+//! their ages: whichever of them is left, it is the younger's too.
 //!
 //! Each arrow is one compare-and-swap, so whoever dies is before it or behind it:
 //!   wait: its cell says dead + WAITING or dead + NOTIFIED, and the lock is taken over as any;
@@ -399,19 +401,24 @@ impl<'a> Condition<'a> {
 
     /// Takes a notification that was sent when this one waited already, and left by the dead or the interrupted.
     pub(super) fn adopt(&self, me: Id, age: u64, life: &impl Life) -> Option<&'a Cell> {
-        self.used().iter().find(|cell| {
-            let seen = cell.load();
-            if !is_notified(seen) || cell.age() < age {
-                return false;
-            }
-            // Others may want it as well: one of us swaps.
-            let left = Id::of(seen) != Some(me) && is_gone(seen, life);
-            let mine = left && cell.swap(seen, me.bits() | NOTIFIED);
-            if mine {
+        let is_left =
+            |seen: u64| is_notified(seen) && Id::of(seen) != Some(me) && is_gone(seen, life);
+        // Others may want it as well: one of us swaps, the rest look for the next.
+        for _ in self.used() {
+            // The one that was sent first: those who came later have no right to it, but perhaps to the others.
+            let ours = |cell: &&Cell| cell.age() >= age && is_left(cell.load());
+            let left = self
+                .used()
+                .iter()
+                .filter(ours)
+                .min_by_key(|cell| cell.age())?;
+            let seen = left.load();
+            if is_left(seen) && left.swap(seen, me.bits() | NOTIFIED) {
                 self.words.recoveries.fetch_add(1, Ordering::Relaxed);
+                return Some(left);
             }
-            mine
-        })
+        }
+        None
     }
 
     /// Leaves our notification to another waiter.
@@ -438,10 +445,11 @@ impl<'a> Condition<'a> {
     ) -> Result<()> {
         self.check(mutex)?;
         let used = self.used();
+        let now = self.words.age.load(Ordering::Relaxed);
         if count >= used.len() as u64 {
             // All that live are meant, so nobody needs to know who does: what the dead get they leave.
             for cell in used {
-                if self.send(cell).is_some() {
+                if self.send(cell, now).is_some() {
                     Words::count(&self.words.notified);
                 }
             }
@@ -464,7 +472,14 @@ impl<'a> Condition<'a> {
                 oldest.swap(seen, 0);
                 continue;
             }
-            let Some(sent) = self.send(oldest) else {
+            // An earlier notification with which nobody has come back yet may have to go to this one. If so, others will
+            // have a right to it from now on as well, and this one gets the age that the earlier has.
+            let began = oldest.age();
+            let is_earlier = |cell: &&Cell| {
+                !std::ptr::eq(*cell, oldest) && is_notified(cell.load()) && cell.age() >= began
+            };
+            let earlier = used.iter().filter(is_earlier).min_by_key(|cell| cell.age());
+            let Some(sent) = self.send(oldest, earlier.map_or(now, Cell::age)) else {
                 continue;
             };
             // 2. Who sleeps wakes up while we ask. What the dead were sent goes to the next, unless another waiter has
@@ -472,21 +487,24 @@ impl<'a> Condition<'a> {
             if asleep && is_gone(sent, life) && oldest.swap(sent, 0) {
                 continue;
             }
+            if let Some(earlier) = earlier {
+                earlier.set_age(now);
+            }
             Words::count(&self.words.notified);
             left -= 1;
         }
         Ok(())
     }
 
-    /// Notifies who waits in `cell`; returns the word that stands there then, or `None` where nobody waits any more. The
-    /// caller holds the lock.
-    fn send(&self, cell: &Cell) -> Option<u64> {
+    /// Notifies who waits in `cell`, for those whose waits had begun by `age`; returns the word that stands there then, or
+    /// `None` where nobody waits any more. The caller holds the lock.
+    fn send(&self, cell: &Cell, age: u64) -> Option<u64> {
         loop {
             let seen = cell.load();
             if !is_waiting(seen) {
                 return None;
             }
-            cell.set_age(self.words.age.load(Ordering::Relaxed));
+            cell.set_age(age);
             // It may leave, or go to sleep, meanwhile.
             let sent = seen & Id::BITS | NOTIFIED;
             if cell.swap(seen, sent) {

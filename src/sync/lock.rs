@@ -7,7 +7,7 @@
 //! | me                  | held                                   | 0: release; me + WAITERS: somebody begins to wait      |
 //! | me + WAITERS        | held, somebody may sleep               | 0 and one is woken: release                            |
 //! | me + HUNGRY …       | held, somebody has waited for long     | HUNGRY: release                                        |
-//! | HUNGRY              | free, but who comes now lets others go first | me: who has waited long, or waited here in vain, or only tries |
+//! | HUNGRY …            | free, but who comes now lets others go first | me: who has waited long, or waited here in vain, or only tries |
 //! | me + DIED …         | held, what it guards may be half done  | me …: mark_consistent; DIED …: release                 |
 //! | dead …              | its owner is dead                      | me + DIED + WAITERS: whoever waits, or tries           |
 //!

@@ -187,14 +187,18 @@ impl<'a> Whole<'a> {
         if self.words.writer.load(Ordering::SeqCst) == 0 {
             return true;
         }
-        self.back_off(me);
+        self.back_off(me, index);
         false
     }
 
-    /// Takes back a count that was not to be had.
+    /// Takes back a count that was not to be had, out of the cell where it was added.
     #[cold]
-    fn back_off(&self, me: Id) {
-        // It fails where another thread of ours has given back what it did not hold.
+    fn back_off(&self, me: Id, index: usize) {
+        if self.readers().let_go_in(me, index, 1) {
+            return self.left(index);
+        }
+        // Another thread of ours has given that one back instead of its own. It fails where one has given back what it did
+        // not hold.
         if let Ok(index) = self.readers().let_go(me, 1) {
             self.left(index);
         }
@@ -262,7 +266,7 @@ impl<'a> Whole<'a> {
         // PAIRS rwlock.announce; PAIRS rwlock.written
         let seen = self.words.writer.load(Ordering::SeqCst);
         if Id::of(seen).is_some() {
-            self.back_off(me);
+            self.back_off(me, index);
             return Ok(None);
         }
         self.remember(index);
@@ -433,7 +437,8 @@ impl<'a> Whole<'a> {
         // Cells that come into use from now on are those of readers who see our word.
         for cell in cells.used() {
             loop {
-                // 1. Once it has been 0, or ours, nobody else can read in it: whoever adds to it takes that back.
+                // 1. Once it has been 0, or ours, nobody else can read in it: whoever adds to it takes that back, out of
+                //    this cell, or, where who read in a later one has given back this one's, out of that.
                 let seen = cell.load();
                 let ours = keep > 0 && seen.owner() == mine;
                 if seen.count() == 0 || ours && cells.held(me) <= keep {
@@ -590,7 +595,7 @@ impl<'a> Whole<'a> {
         let index = self.readers().hold(me, 1, life)?;
         if let Err(error) = self.end(me) {
             // Another thread of ours has given it back.
-            self.back_off(me);
+            self.back_off(me, index);
             return Err(error);
         }
         self.remember(index);

@@ -239,7 +239,8 @@ impl Words {
     pub fn try_release(&self, count: u64, maximum: u64) -> bool {
         let seen = self.word.load(Ordering::Relaxed);
         // PAIRS semaphore.hand-over
-        value(seen) + count <= maximum
+        count <= maximum
+            && value(seen) <= maximum - count
             && seen & WAITERS == 0
             && self
                 .word

@@ -168,3 +168,28 @@ fn a_stopped_waiter_is_not_dead() {
         other.succeed();
     });
 }
+
+#[test]
+fn two_notifications_and_one_death_before_the_second_wake_two() {
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let victim = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 1);
+        let older = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 2);
+        // It cannot take what the victim is about to leave before somebody younger waits.
+        let signal = |signal| nix::sys::signal::kill(older.pid(), signal).unwrap();
+        signal(nix::sys::signal::Signal::SIGSTOP);
+        locked(&lock, || {
+            condition.notify(&lock, 1).unwrap();
+            victim.kill();
+        });
+        let younger = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 2);
+        locked(&lock, || condition.notify(&lock, 1).unwrap());
+        signal(nix::sys::signal::Signal::SIGCONT);
+        // The older one had a right to both, the younger one only to the second.
+        older.succeed();
+        younger.succeed();
+    });
+}

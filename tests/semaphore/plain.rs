@@ -79,6 +79,7 @@ fn more_than_there_may_be_is_refused_and_changes_nothing() {
     refused!(Overflow, most.release(1));
     refused!(Overflow, most.release(MOST));
     refused!(Overflow, most.release(u64::from(u32::MAX)));
+    refused!(Overflow, most.release(u64::MAX));
     assert_eq!(most.acquire(MOST, Patience::NONE), Ok(()));
     most.release(MOST).unwrap();
     assert_eq!(most.value(), Ok(MOST));
