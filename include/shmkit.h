@@ -1701,7 +1701,8 @@ shmkit_status shmkit_semaphore_segment(const struct shmkit_semaphore *semaphore,
  * SHMKIT_ERR_PARTICIPANTS: as many living processes hold permits as the options said, or use the segment as it has
  * room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_DETACHED: they are held, and this process
  * has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
- * SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT.
+ * SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT. Where a process is stopped just while it takes
+ * or gives, one with undo keeps even SHMKIT_NOWAIT waiting, for a second at the most.
  *
  * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
  */

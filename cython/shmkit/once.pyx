@@ -179,8 +179,8 @@ cdef class Once(Object):
         """Whether this process is doing it after another one died halfway."""
         return self._handle is not NULL and self._marked != 0 and self._marked == getpid()
 
-    def call(self, function, /, *arguments, **how):
-        """Call the function with these arguments unless it is done; return whether this call has done it.
+    def call(self, function, /, *arguments, **keywords):
+        """Call function(*arguments, **keywords) unless it is done; return whether this call has done it.
 
         If the function raises, it is not done: the exception comes out, and the next one calls its own function. A function
         that calls this itself waits for itself.
@@ -188,7 +188,7 @@ cdef class Once(Object):
         if not self._begin(SHMKIT_FOREVER):
             return False
         try:
-            function(*arguments, **how)
+            function(*arguments, **keywords)
         except BaseException:
             self._give_up()
             raise

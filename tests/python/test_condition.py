@@ -462,6 +462,6 @@ def test_uninitialised():
     refused(ValueError, CLOSED, condition.__exit__, None, None, None)
     condition.close()
     assert condition.lock is None
-    again, (kind, where, flags, _) = Condition().__reduce__()
+    again, (kind, where, flags, _), _ = Condition().__reduce__()
     with pytest.raises(TypeError, match="lock"):
         again(kind, where, flags, None)

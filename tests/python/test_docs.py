@@ -69,7 +69,7 @@ def signature(text):
     first = re.match(r"[\w.]+\((.*)\)", text.splitlines()[0])
     assert first, f"no signature: {text.splitlines()[0]}"
     names = [part.split("=")[0].split(":")[0].strip() for part in first.group(1).split(",")]
-    return [name for name in names if name not in ("self", "*", "/", "")]
+    return [name.lstrip("*") for name in names if name not in ("self", "*", "/", "")]
 
 
 CALLS = {

@@ -411,3 +411,20 @@ def test_thousands_share_one_descriptor():
     assert len(os.listdir("/proc/self/fd")) <= before + 2
     events[77].set()
     assert [event.is_set() for event in events].index(True) == 77
+
+
+class Named(Event):
+    """A subclass that remembers something of its own."""
+
+
+def test_a_subclass_keeps_what_it_has_in_addition():
+    event = Named()
+    event.label = "ready"
+    again, (kind, *rest), own = event.__reduce__()
+    assert kind is Named and own == {"label": "ready"}
+    assert Event().__reduce__()[2] is None
+    same = pickle.loads(pickle.dumps(event))
+    assert type(same) is Named and same.label == "ready"
+    event.set()
+    assert same.is_set()
+    del again, rest
