@@ -71,14 +71,14 @@ impl Options {
                 format!("a barrier is made for 1 to {MOST} parties, not for {parties}").into(),
             ));
         }
-        Ok(Recipe {
-            tag: Tag {
+        Ok(Recipe::new(
+            Tag {
                 kind: Kind::Barrier,
                 flags: 0,
                 cells: 2 * parties as u16,
             },
-            prepare: &Words::clear,
-        })
+            &Words::clear,
+        ))
     }
 }
 

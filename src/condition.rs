@@ -108,14 +108,14 @@ impl Options {
                 ));
             }
         };
-        Ok(Recipe {
-            tag: Tag {
+        Ok(Recipe::new(
+            Tag {
                 kind: Kind::Condition,
                 flags: 0,
                 cells: cells as u16,
             },
-            prepare: &|words, cells| words.clear(cells),
-        })
+            &|words, cells| words.clear(cells),
+        ))
     }
 
     /// Returns how many bytes such a condition takes in a segment.

@@ -39,14 +39,14 @@ impl Object for Words {
     }
 }
 
-const RECIPE: Recipe<'static, Words> = Recipe {
-    tag: Tag {
+const RECIPE: Recipe<'static, Words> = Recipe::new(
+    Tag {
         kind: Kind::Event,
         flags: 0,
         cells: 0,
     },
-    prepare: &|words, _| words.reset(),
-};
+    &|words, _| words.reset(),
+);
 
 /// An event of which this process has a handle.
 pub struct Event {

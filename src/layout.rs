@@ -232,6 +232,16 @@ impl<'a> Bytes<'a> {
         self.array(offset, 1)?.first()
     }
 
+    /// Returns the address of `count` bytes at `offset`, for what no word of this library is made of; `None` where they would
+    /// not lie in the bytes.
+    pub fn raw(self, offset: u64, count: u64) -> Option<NonNull<u8>> {
+        if offset.checked_add(count)? > self.length {
+            return None;
+        }
+        // SAFETY: offset <= length, all of which is mapped (`new`).
+        Some(unsafe { self.base.add(usize::try_from(offset).ok()?) })
+    }
+
     /// Returns `count` words from `offset` on; `None` as for `at`.
     pub fn array<T: Words>(self, offset: u64, count: usize) -> Option<&'a [T]> {
         let bytes = u64::try_from(size_of::<T>().checked_mul(count)?).ok()?;

@@ -25,6 +25,7 @@
 //! | 10 | [`event`] | what has happened or has not |
 //! | 10 | [`barrier`] | where so many wait for each other |
 //! | 10 | [`once`] | what is done once |
+//! | 10 | [`queue`] | messages from many to many |
 //! | 11 | [`condition`] | waiting, without a lock that one holds, to be notified |
 //! | 12 | [`capi`] | the C ABI: one file per noun, no algorithm |
 //!
@@ -63,6 +64,7 @@ mod object;
 pub mod once;
 mod options;
 pub mod participant;
+pub mod queue;
 mod reservation;
 pub mod rlock;
 pub mod rwlock;

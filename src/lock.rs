@@ -43,10 +43,7 @@ impl Object for Words {
 
 /// Makes a new lock of either kind.
 pub(crate) const fn recipe(tag: Tag) -> Recipe<'static, Words> {
-    Recipe {
-        tag,
-        prepare: &|words, _| words.clear(),
-    }
+    Recipe::new(tag, &|words, _| words.clear())
 }
 
 /// How a lock is made. `Options::default()` is what most want.

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Kind, Words};
 pub use crate::options::Named;
 use crate::participant::Id;
-use crate::segment::{Content, Segment};
+use crate::segment::{Content, Options, Segment};
 use crate::sync::Life;
 use crate::sys::clock;
 use crate::sys::fork::Cell;
@@ -85,8 +85,29 @@ impl Tag {
 pub struct Recipe<'a, T: Object> {
     /// What it is.
     pub tag: Tag,
+    /// How many bytes it has behind words and cells.
+    pub behind: u64,
+    /// In a file of its own: how many more they may become.
+    pub growth: u64,
     /// Makes all but the tag as it is in a new object, whatever stands there.
     pub prepare: &'a dyn Fn(&T, &[T::Cell]),
+}
+
+impl<'a, T: Object> Recipe<'a, T> {
+    /// Describes an object that is words and cells alone.
+    pub const fn new(tag: Tag, prepare: &'a dyn Fn(&T, &[T::Cell])) -> Recipe<'a, T> {
+        Recipe {
+            tag,
+            behind: 0,
+            growth: 0,
+            prepare,
+        }
+    }
+
+    /// Returns how many bytes a new one takes.
+    pub const fn size(&self) -> u64 {
+        self.tag.size::<T>() + self.behind
+    }
 }
 
 /// Whether something is made or found.
@@ -140,7 +161,7 @@ impl<T: Object> Placed<T> {
             let text = format!(
                 "offset {offset}: a {:?} stands at a multiple of {ALIGNMENT} and wholly inside the segment, in {} bytes",
                 recipe.tag.kind,
-                recipe.tag.size::<T>()
+                recipe.size()
             );
             Error::Invalid(text.into())
         };
@@ -150,8 +171,10 @@ impl<T: Object> Placed<T> {
             .ok_or_else(invalid)?;
         let behind = offset + size_of::<T>() as u64;
         let room = bytes.array(behind, recipe.tag.cells.into());
+        let end = offset.checked_add(recipe.size());
+        let whole = end.is_some_and(|end| bytes.raw(0, end).is_some());
         let make = || {
-            let cells = room.ok_or_else(invalid)?;
+            let cells = room.filter(|_| whole).ok_or_else(invalid)?;
             (recipe.prepare)(words, cells);
             Ok(())
         };
@@ -195,8 +218,29 @@ impl<T: Object> Placed<T> {
         create: Create,
         named: &Named,
     ) -> Result<Placed<T>> {
+        Placed::in_any_file(Some(name), recipe, create, named)
+    }
+
+    /// Makes a file without a name that holds just this object.
+    pub fn in_unnamed_file(recipe: &Recipe<'_, T>, named: &Named) -> Result<Placed<T>> {
+        Placed::in_any_file(None, recipe, Create::Always, named)
+    }
+
+    fn in_any_file(
+        name: Option<&CStr>,
+        recipe: &Recipe<'_, T>,
+        create: Create,
+        named: &Named,
+    ) -> Result<Placed<T>> {
         let options = named.for_file();
-        let size = recipe.tag.size::<T>();
+        let size = recipe.size();
+        let new = Options {
+            capacity: match recipe.growth {
+                0 => 0,
+                growth => size.saturating_add(growth),
+            },
+            ..options.clone()
+        };
         let least = size_of::<T>() as u64;
         let content = Content {
             kind: recipe.tag.kind,
@@ -209,10 +253,17 @@ impl<T: Object> Placed<T> {
                 }
             },
         };
-        let segment = match create {
-            Create::Always => Segment::create_with(Some(name), size, &options, &content),
-            Create::Never => Segment::open_with(name, least, &options, recipe.tag.kind),
-            Create::IfMissing => Segment::open_or_create_with(Some(name), size, &options, &content),
+        let segment = match (create, name) {
+            (Create::Always, name) => Segment::create_with(name, size, &new, &content),
+            (_, None) => {
+                return Err(Error::Invalid(
+                    "only what has a name can be opened by it".into(),
+                ));
+            }
+            (Create::Never, Some(name)) => {
+                Segment::open_with(name, least, &options, recipe.tag.kind)
+            }
+            (Create::IfMissing, name) => Segment::open_or_create_with(name, size, &new, &content),
         }?;
         Placed::alone(segment, recipe, create)
     }

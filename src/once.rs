@@ -43,14 +43,14 @@ impl Object for Words {
     }
 }
 
-const RECIPE: Recipe<'static, Words> = Recipe {
-    tag: Tag {
+const RECIPE: Recipe<'static, Words> = Recipe::new(
+    Tag {
         kind: Kind::Once,
         flags: 0,
         cells: 0,
     },
-    prepare: &|words, _| words.reset(),
-};
+    &|words, _| words.reset(),
+);
 
 /// A once of which this process has a handle.
 pub struct Once {

@@ -71,17 +71,17 @@ impl Options {
             0 => READERS,
             readers => readers,
         };
-        Ok(Recipe {
-            tag: Tag {
+        Ok(Recipe::new(
+            Tag {
                 kind: Kind::RwLock,
                 flags: 0,
                 cells,
             },
-            prepare: &|words, cells| {
+            &|words, cells| {
                 words.clear();
                 cells.iter().for_each(Cell::clear);
             },
-        })
+        ))
     }
 
     /// Returns how many bytes such a lock takes in a segment. `Invalid`: more readers than can be.

@@ -570,6 +570,51 @@ impl Segment {
         settle(&self.map, old, new, &options)
     }
 
+    /// Has the data bytes `[from, to)` have memory, whether or not they had before, and the segment be that long at the least;
+    /// what lies between them and its end is the caller's to look after.
+    ///
+    /// `TooLarge`: beyond the capacity; `NoSpace`, `Interrupted`: the segment is as long as it was.
+    pub(crate) fn set_aside(&self, from: u64, to: u64, interruptible: bool) -> Result<()> {
+        if to > self.capacity() {
+            let text = format!(
+                "{to} bytes are more than this mapping's capacity, {}",
+                self.capacity()
+            );
+            return Err(Error::TooLarge(text.into()));
+        }
+        let control = self.control()?;
+        self.file.facts()?;
+        let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
+        let have = self.file.facts()?.size;
+        let (from, end) = (self.before() + from, self.before() + to);
+        limits::check_file_size(end)?;
+        let place = place(self.name.as_ref());
+        limits::check_room(&self.file, end - from, &place)?;
+        reservation::reserve(&self.file, from, end, true, interruptible, &place)?;
+        if end > have {
+            shm::set_size(&self.file, end)?;
+        }
+        if to > control.size() {
+            control.set_size(to);
+        }
+        self.map.put_into_dumps(from, end);
+        self.seen.fetch_max(to, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives the memory of the whole pages in the data bytes `[from, to)` back, which nobody uses: until they are set aside
+    /// again, touching them is what it is in a sparse segment.
+    pub(crate) fn give_back(&self, from: u64, to: u64) -> Result<()> {
+        let page = process::page_size();
+        let from = (self.before() + from).next_multiple_of(page);
+        let to = (self.before() + to) / page * page;
+        self.file.facts()?;
+        match from < to {
+            true => shm::give_back(&self.file, from, to - from),
+            false => Ok(()),
+        }
+    }
+
     /// Removes the segment's name; who has it mapped keeps it. An anonymous one has no name: nothing happens.
     ///
     /// `NotFound`: the name is gone, or stands for another segment by now, which is left alone.

@@ -131,10 +131,7 @@ impl Options {
             words.prepare(self.value, self.maximum());
             cells.iter().for_each(Cell::clear);
         };
-        let placed = place(&Recipe {
-            tag: self.tag(),
-            prepare: &prepare,
-        })?;
+        let placed = place(&Recipe::new(self.tag(), &prepare))?;
         let semaphore = Semaphore::new(placed)?;
         if create == Create::IfMissing && semaphore.maximum != self.maximum() {
             return Err(Error::Invalid(

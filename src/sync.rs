@@ -13,6 +13,7 @@ pub mod lock;
 #[cfg(all(loom, test))]
 mod model;
 pub mod once;
+pub mod queue;
 pub mod rlock;
 pub mod rwlock;
 pub mod semaphore;

@@ -4,6 +4,7 @@
 
 pub mod atomic;
 pub mod clock;
+pub mod eventfd;
 pub mod fork;
 pub mod futex;
 pub mod interrupt;
@@ -12,6 +13,7 @@ pub mod map;
 pub mod memory;
 pub mod process;
 pub mod shm;
+pub mod thread;
 
 use crate::error::{Cause, Error};
 use nix::errno::Errno;

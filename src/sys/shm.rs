@@ -443,6 +443,18 @@ pub fn reserve(file: &OwnedFd, from: u64, length: u64, keep: bool) -> Result<Res
     }
 }
 
+/// Gives the memory of `length` bytes of the file from `from` back; they read as zeros, and its length stays what it is.
+///
+/// Where the file system cannot do that they keep their memory.
+pub fn give_back(file: &OwnedFd, from: u64, length: u64) -> Result<()> {
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    match nix::fcntl::fallocate(file, flags, offset(from)?, offset(length)?) {
+        // A signal came first: some of it may have gone, and the rest goes some other time.
+        Ok(()) | Err(Errno::EINTR | Errno::EOPNOTSUPP) => Ok(()),
+        Err(errno) => Err(refused(errno, "cannot give memory back")),
+    }
+}
+
 fn offset(bytes: u64) -> Result<i64> {
     i64::try_from(bytes)
         .map_err(|_| Error::TooLarge(format!("{bytes} bytes are more than a file can have").into()))

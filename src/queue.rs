@@ -1,0 +1,662 @@
+//! Queues: messages of any length from many producers to many consumers, of whom any may be killed at any instruction.
+//!
+//! `sync::queue` has the states and what changes them; here a queue gets its place, its memory, which grows with what is in
+//! it, and its users' identity.
+//!
+//! ```
+//! use shmkit::queue::{Options, Patience, Queue};
+//!
+//! # fn main() -> shmkit::error::Result<()> {
+//! let queue = Queue::unnamed(&Options::default())?;
+//! queue.put(b"copied in", Patience::ENDLESS)?;
+//! assert_eq!(queue.get(Patience::ENDLESS)?, b"copied in");
+//!
+//! let slot = queue.reserve(4, Patience::ENDLESS)?;
+//! // SAFETY: the four bytes are ours until they are committed.
+//! unsafe { slot.bytes().cast::<[u8; 4]>().write(*b"fill") };
+//! slot.commit(4)?;
+//! let lease = queue.lease(Patience::ENDLESS)?;
+//! // SAFETY: nobody writes them as long as the lease lasts.
+//! assert_eq!(unsafe { lease.bytes().cast::<[u8; 4]>().read() }, *b"fill");
+//! lease.ack()?; // had this process been killed, another one would get it
+//! # Ok(())
+//! # }
+//! ```
+
+mod notice;
+
+use crate::error::{Error, Result};
+use crate::layout::{Bytes, Kind};
+pub use crate::lock::{Create, Limit, Named, Patience};
+use crate::object::{NoCell, Object, Placed, Recipe, Tag};
+use crate::participant::Person;
+use crate::segment::Segment;
+pub use crate::sync::queue::record::GRAIN;
+use crate::sync::queue::record::{Record, Ring};
+pub use crate::sync::queue::{Batch, Lease, Overflow, Reservation, Stat, Taken};
+use crate::sync::queue::{Bounds, Habits, LEAST, MOST, Words};
+use notice::Notices;
+pub use notice::What;
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many bytes a queue with a file of its own may hold, where nothing is said: that much address space, and no memory.
+pub const CAPACITY: u64 = 64 << 30;
+/// How many bytes one in a segment holds, where nothing is said.
+pub const CAPACITY_AT: u64 = 64 << 10;
+
+/// How much of a file of its own has memory from the beginning.
+const FIRST: u64 = 64 << 10;
+
+/// In the tag: what becomes of messages for which there is no room.
+const OVERWRITE: u16 = 1;
+const FAIL: u16 = 2;
+
+impl Object for Words {
+    type Cell = NoCell;
+
+    fn tag(&self) -> &AtomicU64 {
+        &self.tag
+    }
+}
+
+/// How a queue is made. `Options::default()` never blocks who puts: its memory follows what is in it.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How many bytes it may hold, 32 and more for each message included, 1 KiB to 64 TiB, a multiple of 32; a message may
+    /// have half of it. 0: 64 GiB, of which only what is used gets memory; in a segment 64 KiB.
+    pub capacity: u64,
+    /// How many messages it may hold; 0: any number.
+    pub messages: u64,
+    /// How many bytes those may have together; 0: any number.
+    pub bytes: u64,
+    /// What becomes of a message for which there is no room.
+    pub overflow: Overflow,
+    /// How one with a file of its own is made and opened.
+    pub named: Named,
+}
+
+impl Options {
+    fn bounds(&self, capacity: u64) -> Result<Bounds> {
+        let bounds = Bounds {
+            capacity: match self.capacity {
+                0 => capacity,
+                capacity => capacity,
+            },
+            messages: self.messages,
+            bytes: self.bytes,
+        };
+        bounds.checked().ok_or_else(|| {
+            let text = format!(
+                "options: a capacity of {} bytes; a queue has {LEAST} to {MOST}, in multiples of {GRAIN}",
+                bounds.capacity
+            );
+            Error::Invalid(text.into())
+        })
+    }
+
+    /// Returns how many bytes such a queue takes in a segment.
+    pub fn size(&self) -> Result<u64> {
+        Ok(Words::SIZE + self.bounds(CAPACITY_AT)?.ring())
+    }
+
+    /// Makes or finds one by `place`; of its ring a new one has `usable` bytes at first.
+    fn place(
+        &self,
+        bounds: &Bounds,
+        usable: u64,
+        create: Create,
+        place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
+    ) -> Result<Queue> {
+        let tag = Tag {
+            kind: Kind::Queue,
+            flags: match self.overflow {
+                Overflow::Block => 0,
+                Overflow::Fail => FAIL,
+                Overflow::Overwrite => OVERWRITE,
+            },
+            cells: 0,
+        };
+        let prepare = |words: &Words, _: &[NoCell]| words.prepare(bounds, usable);
+        let queue = Queue::new(place(&Recipe {
+            behind: usable,
+            growth: bounds.ring() - usable,
+            ..Recipe::new(tag, &prepare)
+        })?)?;
+        if create == Create::IfMissing && queue.core.bounds != *bounds {
+            return Err(Error::Invalid(
+                format!(
+                    "the Queue is there, but was made for {:?}",
+                    queue.core.bounds
+                )
+                .into(),
+            ));
+        }
+        Ok(queue)
+    }
+
+    fn in_file(
+        &self,
+        create: Create,
+        place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
+    ) -> Result<Queue> {
+        let bounds = self.bounds(CAPACITY)?;
+        let usable = bounds.ring().min(FIRST - Words::SIZE);
+        self.place(&bounds, usable, create, place)
+    }
+
+    fn in_segment(
+        &self,
+        create: Create,
+        place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
+    ) -> Result<Queue> {
+        let bounds = self.bounds(CAPACITY_AT)?;
+        self.place(&bounds, bounds.ring(), create, place)
+    }
+}
+
+impl Words {
+    const SIZE: u64 = size_of::<Words>() as u64;
+}
+
+/// The bytes behind the words, as this process has them mapped.
+struct Memory {
+    segment: Arc<Segment>,
+    /// Where they begin in the data, and here.
+    offset: u64,
+    base: NonNull<u8>,
+    capacity: u64,
+    /// So many of them are known to be in the file.
+    known: AtomicU64,
+}
+
+// SAFETY: a mapping belongs to the process, and lives as long as `segment`.
+unsafe impl Send for Memory {}
+// SAFETY: as for Send; all that is done with the bytes any process may do at any time.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    #[inline(always)]
+    fn bytes(&self, end: u64) -> Result<Bytes<'_>> {
+        if end > self.known.load(Ordering::Relaxed) {
+            self.look(end)?;
+        }
+        // SAFETY: the first `end` bytes from `base` on are in the file (known, or just looked at) and in the mapping
+        // (`capacity`, which `Queue::new` has compared with it), which lives as long as self.
+        Ok(unsafe { Bytes::new(self.base, end) })
+    }
+
+    /// Looks whether there are `end` bytes by now.
+    #[cold]
+    fn look(&self, end: u64) -> Result<()> {
+        let size = self
+            .segment
+            .size()?
+            .saturating_sub(self.offset)
+            .min(self.capacity);
+        self.known.fetch_max(size, Ordering::Relaxed);
+        match end <= size {
+            true => Ok(()),
+            false => Err(Error::Corrupt(
+                format!("a message of the queue ends at {end} of {size} bytes").into(),
+            )),
+        }
+    }
+
+    #[inline(always)]
+    fn address(&self, offset: u64, length: usize) -> Result<NonNull<u8>> {
+        let end = offset.saturating_add(length as u64);
+        let address = self.bytes(end)?.raw(offset, length as u64);
+        address.ok_or(Error::Internal("bytes outside themselves".into()))
+    }
+}
+
+impl Ring for Memory {
+    fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    #[inline(always)]
+    fn record(&self, offset: u64) -> Result<&Record> {
+        let end = offset.saturating_add(size_of::<Record>() as u64);
+        let record = self.bytes(end)?.at(offset);
+        record.ok_or_else(|| Error::Corrupt("a message of the queue stands at an odd place".into()))
+    }
+
+    #[inline(always)]
+    fn reach(&self, end: u64) -> Result<()> {
+        self.bytes(end).map(drop)
+    }
+
+    #[inline(always)]
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let to = self.address(offset, bytes.len())?;
+        // SAFETY: `to` has room for them (`address`); they do not overlap, because nobody is given a slice of the ring. Until
+        // the record is committed they are ours; who breaks that rule sees, or leaves, other bytes, and no more than that.
+        unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn read(&self, offset: u64, bytes: &mut [MaybeUninit<u8>]) -> Result<()> {
+        let from = self.address(offset, bytes.len())?;
+        let length = bytes.len();
+        // SAFETY: as in `write`: as long as the record is ours nobody writes there, or we read other bytes.
+        unsafe { from.copy_to_nonoverlapping(NonNull::from(bytes).cast(), length) };
+        Ok(())
+    }
+
+    fn grow(&self, from: u64, to: u64, interruptible: bool) -> Result<()> {
+        let (from, to) = (self.offset + from, self.offset + to);
+        self.segment.set_aside(from, to, interruptible)
+    }
+
+    fn give_back(&self, from: u64, to: u64) -> Result<()> {
+        self.segment.give_back(self.offset + from, self.offset + to)
+    }
+}
+
+/// A queue of which this process has a handle.
+pub struct Queue {
+    core: Arc<Core>,
+    notices: Notices,
+}
+
+/// What its helper threads share with it.
+struct Core {
+    placed: Placed<Words>,
+    ring: Memory,
+    bounds: Bounds,
+    overflow: Overflow,
+    habits: Habits,
+}
+
+impl Core {
+    /// Calls `body` with the queue as this process has it.
+    #[inline(always)]
+    fn with<T>(
+        &self,
+        body: impl FnOnce(&crate::sync::queue::Queue<'_, Memory, Segment>) -> Result<T>,
+    ) -> Result<T> {
+        body(&crate::sync::queue::Queue {
+            words: self.placed.words(),
+            ring: &self.ring,
+            bounds: &self.bounds,
+            overflow: self.overflow,
+            habits: &self.habits,
+            me: self.placed.id()?,
+            life: self.placed.segment(),
+        })
+    }
+}
+
+impl Queue {
+    fn new(placed: Placed<Words>) -> Result<Queue> {
+        let bounds = placed.words().bounds()?;
+        let segment = placed.segment().clone();
+        let offset = placed.offset() + Words::SIZE;
+        let room = segment.capacity().saturating_sub(offset);
+        if room < bounds.ring() {
+            let text = format!(
+                "a queue for {} bytes where there is room for {room}",
+                bounds.ring()
+            );
+            return Err(Error::Corrupt(text.into()));
+        }
+        let base = segment.data().wrapping_add(offset as usize);
+        let ring = Memory {
+            offset,
+            base: NonNull::new(base).ok_or(Error::Internal("a mapping at NULL".into()))?,
+            capacity: bounds.ring(),
+            known: AtomicU64::new(0),
+            segment,
+        };
+        ring.look(0)?;
+        let overflow = match placed.flags() {
+            OVERWRITE => Overflow::Overwrite,
+            FAIL => Overflow::Fail,
+            _ => Overflow::Block,
+        };
+        Ok(Queue {
+            core: Arc::new(Core {
+                placed,
+                ring,
+                bounds,
+                overflow,
+                habits: Habits::default(),
+            }),
+            notices: Notices::default(),
+        })
+    }
+
+    /// Makes one without a name, in a memory file of its own: children have it, and whoever is handed its descriptor.
+    pub fn unnamed(options: &Options) -> Result<Queue> {
+        options.in_file(Create::Always, |recipe| {
+            Placed::in_unnamed_file(recipe, &options.named)
+        })
+    }
+
+    /// Makes or finds the queue of this name: a file that holds it alone.
+    ///
+    /// `Invalid`: it is there, but was made with other bounds.
+    pub fn named(name: &CStr, create: Create, options: &Options) -> Result<Queue> {
+        options.in_file(create, |recipe| {
+            Placed::in_file(name, recipe, create, &options.named)
+        })
+    }
+
+    /// Makes or finds the queue at `offset` of the data of a full segment; it takes `Options::size` bytes there, and never
+    /// more.
+    ///
+    /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside, or it
+    /// was made with other bounds.
+    pub fn at(
+        segment: &Arc<Segment>,
+        offset: u64,
+        create: Create,
+        options: &Options,
+    ) -> Result<Queue> {
+        options.in_segment(create, |recipe| Placed::at(segment, offset, recipe, create))
+    }
+
+    /// Finds the queue that was handed over: a descriptor, and the place that `offset` said where it comes from.
+    pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<Queue> {
+        options.in_file(Create::Never, |recipe| {
+            Placed::open_fd(fd, offset, recipe, &options.named)
+        })
+    }
+
+    /// Puts a message at the end; when this returns it is in the queue, whatever becomes of us.
+    ///
+    /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it was not put; nor where `NoSpace` says that there is
+    /// no memory to grow into. `Closed`: the queue is shut down. `Corrupt`; as of `Lock::acquire`.
+    #[inline]
+    pub fn put(&self, bytes: &[u8], patience: Patience) -> Result<()> {
+        let put = self.core.with(|queue| queue.put(bytes, patience));
+        self.notices.look_after(What::Room, &put);
+        put
+    }
+
+    /// Puts several messages, one after the other and nothing between them; returns how many.
+    ///
+    /// As `put`; `TooLarge`: `Batch::All`, and together they are more than half the capacity, or than the bounds.
+    pub fn put_many<'m, M>(&self, messages: M, batch: Batch, patience: Patience) -> Result<u64>
+    where
+        M: Iterator<Item = &'m [u8]> + Clone,
+    {
+        let put = self
+            .core
+            .with(|queue| queue.put_many(messages, batch, patience));
+        self.notices.look_after(What::Room, &put);
+        put
+    }
+
+    /// Takes the first message; when this returns nobody else gets it.
+    ///
+    /// `Empty`, `Timeout`, `Interrupted`: there is none. `Closed`: the queue is shut down, and nothing is left. `Corrupt`; as of
+    /// `Lock::acquire`.
+    pub fn get(&self, patience: Patience) -> Result<Vec<u8>> {
+        const USUAL: usize = 256;
+        let mut message = Vec::<u8>::with_capacity(USUAL);
+        loop {
+            let length = match self.get_into(message.spare_capacity_mut(), patience) {
+                Ok(taken) => {
+                    // SAFETY: so many bytes have been written.
+                    unsafe { message.set_len(taken.length as usize) };
+                    return Ok(message);
+                }
+                // Another may take it first; then the next may be larger still.
+                Err(Error::TooLarge(_)) => self.peek_into(&mut [], patience)?.length,
+                Err(error) => return Err(error),
+            };
+            message.reserve(length as usize);
+        }
+    }
+
+    /// As `get`, into memory of the caller's. `TooLarge`: the message is larger than that, and still there.
+    #[inline]
+    pub fn get_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+        let taken = self.core.with(|queue| queue.get(buffer, patience));
+        self.notices.look_after(What::Messages, &taken);
+        taken
+    }
+
+    /// Copies the beginning of the first message and leaves it there; tells its whole length. As `get`.
+    pub fn peek_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+        self.core.with(|queue| queue.peek(buffer, patience))
+    }
+
+    /// Takes the first messages, as many as there are lengths and the buffer has room for, one behind the other in it; waits
+    /// for the first of them. Returns how many.
+    ///
+    /// As `get_into`.
+    pub fn get_many_into(
+        &self,
+        buffer: &mut [MaybeUninit<u8>],
+        lengths: &mut [MaybeUninit<u64>],
+        patience: Patience,
+    ) -> Result<u64> {
+        let count = self
+            .core
+            .with(|queue| queue.get_many(buffer, lengths, patience));
+        self.notices.look_after(What::Messages, &count);
+        count
+    }
+
+    /// Reserves room for a message of up to `room` bytes, at the end, to fill it in place; dropped, it is given up.
+    ///
+    /// As `put`. Until it is committed nobody gets what is put behind it; if this process dies before, it is skipped.
+    pub fn reserve(&self, room: u64, patience: Patience) -> Result<Slot<'_>> {
+        let place = self.reserve_token(room, patience)?;
+        Ok(Slot { queue: self, place })
+    }
+
+    /// As `reserve`; the caller commits or aborts it by its token.
+    pub fn reserve_token(&self, room: u64, patience: Patience) -> Result<Reservation> {
+        let place = self.core.with(|queue| queue.reserve(room, patience));
+        self.notices.look_after(What::Room, &place);
+        place
+    }
+
+    /// Puts what was reserved into the queue, with the first `length` bytes of its room.
+    ///
+    /// `NotOwner`: committed or aborted already, or another process' own. `Invalid`: more than was reserved.
+    pub fn commit(&self, token: u64, length: u64) -> Result<()> {
+        self.core.with(|queue| queue.commit(token, length))
+    }
+
+    /// Gives up what was reserved. `NotOwner`: as of `commit`.
+    pub fn abort(&self, token: u64) -> Result<()> {
+        self.core.with(|queue| queue.abort(token))
+    }
+
+    /// Takes the first message to read it in place; dropped, it is given back.
+    ///
+    /// As `get`. Until it is acknowledged nobody else gets it; if this process dies before, the next one does.
+    pub fn lease(&self, patience: Patience) -> Result<Loan<'_>> {
+        let lease = self.lease_token(patience)?;
+        Ok(Loan { queue: self, lease })
+    }
+
+    /// As `lease`; the caller acknowledges it or gives it back by its token.
+    pub fn lease_token(&self, patience: Patience) -> Result<Lease> {
+        let lease = self.core.with(|queue| queue.lease(patience));
+        self.notices.look_after(What::Messages, &lease);
+        lease
+    }
+
+    /// Says that a lease is done with. `NotOwner`: acknowledged or given back already, or another process' own.
+    pub fn ack(&self, token: u64) -> Result<()> {
+        self.core.with(|queue| queue.ack(token))
+    }
+
+    /// Gives a lease back: the next who gets something gets it. `NotOwner`: as of `ack`.
+    pub fn nack(&self, token: u64) -> Result<()> {
+        self.core.with(|queue| queue.nack(token))
+    }
+
+    /// Returns the address of `length` bytes at `offset`, as a `Reservation` or a `Lease` tells them.
+    ///
+    /// They stay where they are as long as this handle lives; whose they are says the token. `Corrupt`: there are none.
+    pub fn address(&self, offset: u64, length: u64) -> Result<NonNull<u8>> {
+        self.core
+            .ring
+            .address(offset, usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    /// Waits until every message has been taken, and none is being filled or read in place. As `Event::wait`.
+    pub fn join(&self, patience: Patience) -> Result<()> {
+        self.core.with(|queue| queue.join(patience))
+    }
+
+    /// Says that nothing more is put: who waits for room gets `Closed`, who waits for a message gets what is left, and then
+    /// `Closed`.
+    pub fn shut_down(&self) -> Result<()> {
+        self.core.with(|queue| {
+            queue.shut();
+            Ok(())
+        })
+    }
+
+    /// Returns a descriptor that poll(2) says can be read from while there may be a message, or room for one; it is this
+    /// handle's, and one helper thread of this process keeps it so.
+    ///
+    /// `Unsupported`: no thread or descriptor is to be had. Whoever is told so tries without waiting, and waits again if
+    /// another was faster.
+    pub fn notice(&self, what: What) -> Result<i32> {
+        self.notices.open(&self.core, what)
+    }
+
+    /// Returns what is in it and what has happened to it, and who holds it up.
+    ///
+    /// `Corrupt`; `WouldBlock`: something is being filled or read in place, and who holds the consumers' lock was stopped.
+    pub fn stat(&self) -> Result<Stat> {
+        self.core.with(|queue| queue.stat())
+    }
+
+    /// Says whether an empty message would have to wait. `WouldBlock`: as of `stat`, of the producers' lock.
+    pub fn is_full(&self) -> Result<bool> {
+        self.core.with(|queue| queue.is_full())
+    }
+
+    /// Returns how much it may hold: bytes in all, messages, bytes of messages; 0: any number.
+    pub fn bounds(&self) -> (u64, u64, u64) {
+        let Bounds {
+            capacity,
+            messages,
+            bytes,
+        } = self.core.bounds;
+        (capacity, messages, bytes)
+    }
+
+    /// Returns how many bytes the largest message may have.
+    pub fn largest(&self) -> u64 {
+        self.core.bounds.largest()
+    }
+
+    /// Returns what becomes of messages for which there is no room.
+    pub fn overflow(&self) -> Overflow {
+        self.core.overflow
+    }
+
+    /// Returns what is known of a participant that `stat` tells of.
+    pub fn person(&self, id: crate::participant::Id) -> Option<Person> {
+        self.segment().person(id)
+    }
+
+    /// Removes the name of a named one. `Invalid`: it has no name of its own.
+    pub fn unlink(&self) -> Result<()> {
+        self.core.placed.unlink()
+    }
+
+    /// Returns the segment in which it stands: that of one with a file of its own holds nothing else.
+    pub fn segment(&self) -> &Arc<Segment> {
+        self.core.placed.segment()
+    }
+
+    /// Returns its place in that segment's data.
+    pub fn offset(&self) -> u64 {
+        self.core.placed.offset()
+    }
+
+    /// Returns what `open_fd` needs in another process: a descriptor, which stays ours, and an offset.
+    ///
+    /// `Invalid`: it stands in a segment, which is what must be handed over.
+    pub fn hand_over(&self) -> Result<(i32, u64)> {
+        self.core.placed.hand_over()
+    }
+}
+
+/// Room for a message that is filled in place.
+pub struct Slot<'a> {
+    queue: &'a Queue,
+    place: Reservation,
+}
+
+impl Slot<'_> {
+    /// Returns the address of its bytes, at a multiple of `GRAIN`: whatever an earlier message has left there.
+    pub fn bytes(&self) -> *mut u8 {
+        let address = self.queue.address(self.place.offset, self.place.room);
+        address.map_or(std::ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    /// Returns how many bytes it has.
+    pub fn room(&self) -> u64 {
+        self.place.room
+    }
+
+    /// Puts its first `length` bytes into the queue. As `Queue::commit`.
+    pub fn commit(self, length: u64) -> Result<()> {
+        self.queue.commit(self.place.token, length)?;
+        std::mem::forget(self);
+        Ok(())
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        // It fails in a forked child, whose it is not.
+        let _ = self.queue.abort(self.place.token);
+    }
+}
+
+/// A message that is read in place.
+pub struct Loan<'a> {
+    queue: &'a Queue,
+    lease: Lease,
+}
+
+impl Loan<'_> {
+    /// Returns the address of its bytes, at a multiple of `GRAIN`; whoever can write the queue can change them.
+    pub fn bytes(&self) -> *const u8 {
+        let address = self.queue.address(self.lease.offset, self.lease.length);
+        address.map_or(std::ptr::null(), |address| address.as_ptr())
+    }
+
+    /// Returns how many bytes it has.
+    pub fn length(&self) -> u64 {
+        self.lease.length
+    }
+
+    /// Returns how often it was leased, this time included.
+    pub fn attempts(&self) -> u32 {
+        self.lease.attempts
+    }
+
+    /// Says that it is done with. As `Queue::ack`.
+    pub fn ack(self) -> Result<()> {
+        self.queue.ack(self.lease.token)?;
+        std::mem::forget(self);
+        Ok(())
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        // As for `Slot`.
+        let _ = self.queue.nack(self.lease.token);
+    }
+}

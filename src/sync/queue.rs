@@ -1,0 +1,516 @@
+//! The queue: messages of any length in a ring, put by many and got by many.
+//!
+//! ```text
+//! words: | kind, capacity, bounds | P, tail | C, claim, head | bells |      ring: | record | record | PAD | … | free … |
+//!
+//!        head            claim                         tail
+//!  | free | LEASED DONE … | READY READY RESERVED READY … | free |
+//! ```
+//!
+//! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/ledger.rs` how a
+//! position and the number of messages before it change in one step, `queue/bell.rs` how one waits for the other.
+//!
+//! Lock P is for those who put, lock C for those who get. If a process dies in
+//!   put:     before the store of tail nothing has happened; behind it the message is in the queue;
+//!   reserve: likewise; behind it the record is skipped, because whoever fills it is dead;
+//!   commit:  before its exchange the record is skipped; behind it the message is in the queue;
+//!   get:     before the store of claim (with leases about: of DONE) the message is in the queue; behind it, it is taken;
+//!   lease:   before the record says LEASED it is in the queue; behind that it is READY again, because its reader is dead;
+//!   ack:     before its exchange as in lease; behind it the message is taken;
+//!   nack:    in the queue either way;
+//!   growth:  P's next owner sets the same memory aside once more.
+//! Whoever dies holding P or C leaves nothing half done that anybody would see: the next one just goes on.
+
+mod bell;
+mod get;
+mod ledger;
+mod place;
+mod put;
+pub mod record;
+
+use super::wait::{Spins, Wait};
+use super::{Life, Limit, Patience, lock};
+use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::sys::atomic::{AtomicU64, Ordering};
+use bell::Bell;
+pub use get::{Lease, Taken};
+use ledger::Ledger;
+pub use put::{Batch, Reservation};
+use record::{HEAD, Laps, Record, Ring, State};
+
+/// The least bytes that messages may have together.
+pub const LEAST: u64 = 1 << 10;
+/// So many more bytes the ring has than its capacity says, so that a message may have half of that.
+pub const EXTRA: u64 = 4 * HEAD;
+/// The most bytes a queue can have room for: 64 TiB.
+pub const MOST: u64 = 1 << 46;
+
+/// In `Words::head`: nothing is leased, and claim is the first record that somebody needs. No position has this bit.
+const AS_CLAIM: u64 = 1;
+
+/// A message this large is copied without holding a lock: reserved and committed, leased and acknowledged.
+pub const LARGE: u64 = 64 << 10;
+
+/// A queue in shared memory.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Words {
+    /// What it is and how it was made: `object` says how.
+    pub tag: std::sync::atomic::AtomicU64,
+    capacity: AtomicU64,
+    most_messages: AtomicU64,
+    most_bytes: AtomicU64,
+    /// Nonzero: nothing more is put.
+    shut: AtomicU64,
+    overwritten: AtomicU64,
+    skipped: AtomicU64,
+    redelivered: AtomicU64,
+
+    /// P.
+    putting: lock::Words,
+    tail: Ledger,
+    /// Where head was when a producer last looked.
+    known_head: AtomicU64,
+    /// The PAD that ended the last lap.
+    edge: AtomicU64,
+    /// So many bytes of the ring have memory,
+    usable: AtomicU64,
+    /// and so many may have some.
+    touched: AtomicU64,
+    /// Behind the last record that was reserved.
+    reserved: AtomicU64,
+    /// How many messages and bytes were taken when a producer last looked.
+    known_messages: AtomicU64,
+    known_bytes: AtomicU64,
+    /// Before tail gets there no producer looks at head just to end the lap early.
+    next_look: AtomicU64,
+    unused: AtomicU64,
+
+    /// C.
+    getting: lock::Words,
+    claim: Ledger,
+    /// The first record that somebody needs, or AS_CLAIM.
+    head: AtomicU64,
+    /// Where tail was when a consumer last looked.
+    known_tail: AtomicU64,
+    /// Where the next look for what the dead had leased begins.
+    search: AtomicU64,
+    /// Nonzero: somebody has given a lease back.
+    returned: AtomicU64,
+    unused_too: [AtomicU64; 5],
+
+    /// Rung when there may be a message to be had.
+    messages: Bell,
+    /// Rung when there may be room.
+    room: Bell,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Words>() == 576);
+
+// SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
+unsafe impl crate::layout::Words for Words {}
+
+/// How much a queue may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// How many bytes there may be in all, counting 32 and more for each message; a message may have half of it.
+    pub capacity: u64,
+    /// How many messages; 0: any number.
+    pub messages: u64,
+    /// How many bytes they may have together; 0: any number.
+    pub bytes: u64,
+}
+
+impl Bounds {
+    /// Returns how many bytes the ring has.
+    pub fn ring(&self) -> u64 {
+        self.capacity + EXTRA
+    }
+
+    /// Returns how many bytes the largest message may have.
+    pub fn largest(&self) -> u64 {
+        match self.bytes {
+            0 => self.capacity / 2,
+            bytes => bytes.min(self.capacity / 2),
+        }
+    }
+
+    /// Returns these bounds if a queue can have them. `None`: it cannot.
+    pub fn checked(self) -> Option<Bounds> {
+        let fits =
+            (LEAST..=MOST).contains(&self.capacity) && self.capacity.is_multiple_of(record::GRAIN);
+        fits.then_some(self)
+    }
+}
+
+/// What is known of a queue, each figure as it was at some moment during the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// How many messages can be had.
+    pub messages: u64,
+    /// How many bytes those have.
+    pub bytes: u64,
+    /// How many are being filled in place.
+    pub reserved: u64,
+    /// How many are being read in place.
+    pub leased: u64,
+    /// How many were ever put, those included that were skipped.
+    pub puts: u64,
+    /// How many were ever taken.
+    pub gets: u64,
+    /// How many were overwritten by newer ones before anybody had them.
+    pub overwritten: u64,
+    /// How many were skipped because whoever filled them died or gave up.
+    pub skipped: u64,
+    /// How often a message was given again.
+    pub redelivered: u64,
+    /// How often a consumer had to sleep, and a producer.
+    pub waits: (u64, u64),
+    /// How many bytes of the ring have memory.
+    pub memory: u64,
+    /// Whether nothing more is put.
+    pub shut: bool,
+    /// Who holds P and C; perhaps dead.
+    pub holders: (Option<Id>, Option<Id>),
+    /// Who fills the first record that nobody can have yet, where that is the next one; perhaps dead.
+    pub held_up_by: Option<Id>,
+}
+
+impl Words {
+    /// Makes all as it is in a new queue, but for the tag; the first `usable` bytes of the ring have memory.
+    pub fn prepare(&self, bounds: &Bounds, usable: u64) {
+        let first = Laps::new(bounds.ring()).first();
+        self.putting.clear();
+        self.getting.clear();
+        self.tail.prepare(first);
+        self.claim.prepare(first);
+        self.messages.prepare();
+        self.room.prepare();
+        let set = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
+        set(&self.capacity, bounds.capacity);
+        set(&self.most_messages, bounds.messages);
+        set(&self.most_bytes, bounds.bytes);
+        for word in [
+            &self.known_head,
+            &self.edge,
+            &self.reserved,
+            &self.known_tail,
+            &self.search,
+            &self.next_look,
+        ] {
+            set(word, first);
+        }
+        set(&self.head, AS_CLAIM);
+        set(&self.usable, usable);
+        set(&self.touched, usable);
+        for word in [
+            &self.shut,
+            &self.overwritten,
+            &self.skipped,
+            &self.redelivered,
+        ] {
+            set(word, 0);
+        }
+        for word in [
+            &self.known_messages,
+            &self.known_bytes,
+            &self.returned,
+            &self.unused,
+        ] {
+            set(word, 0);
+        }
+        self.unused_too.iter().for_each(|word| set(word, 0));
+    }
+
+    /// Returns how much it may hold. `Corrupt`: no queue is made so.
+    pub fn bounds(&self) -> Result<Bounds> {
+        let bounds = Bounds {
+            capacity: self.capacity.load(Ordering::Relaxed),
+            messages: self.most_messages.load(Ordering::Relaxed),
+            bytes: self.most_bytes.load(Ordering::Relaxed),
+        };
+        bounds.checked().ok_or(Error::Corrupt(
+            "a queue that can hold nothing, or too much".into(),
+        ))
+    }
+
+    /// Says whether nothing more is put.
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::SeqCst) != 0
+    }
+}
+
+/// How long those who wait for what have lately looked: for one handle, not shared.
+#[derive(Debug, Default)]
+pub struct Habits {
+    putting: Spins,
+    getting: Spins,
+    messages: Spins,
+    room: Spins,
+}
+
+/// What happens to a message for which there is no room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// Its producer waits, as long as it likes.
+    #[default]
+    Block,
+    /// It is refused at once.
+    Fail,
+    /// The oldest ones go.
+    Overwrite,
+}
+
+/// A queue as one process has it.
+pub struct Queue<'a, R: Ring, L: Life> {
+    /// The words.
+    pub words: &'a Words,
+    /// The memory of its messages.
+    pub ring: &'a R,
+    /// How much it may hold.
+    pub bounds: &'a Bounds,
+    /// What becomes of a message for which there is no room.
+    pub overflow: Overflow,
+    /// How this process waits.
+    pub habits: &'a Habits,
+    /// Who we are.
+    pub me: Id,
+    /// Who is dead.
+    pub life: &'a L,
+}
+
+/// P or C, held until it is dropped.
+struct Held<'a> {
+    lock: &'a lock::Words,
+    me: Id,
+}
+
+impl Drop for Held<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.lock.try_release(self.me) {
+            // It fails only where somebody has written lies: then there is nothing to do.
+            let _ = self.lock.release(self.me);
+        }
+    }
+}
+
+/// For so long even who may not wait waits for P and C: their holders are about to let go, or have been stopped. Growing
+/// is the longest that P is held.
+const SHORTLY: u64 = 250_000_000;
+
+impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
+    #[inline(always)]
+    fn laps(&self) -> Laps {
+        Laps::new(self.bounds.ring())
+    }
+
+    /// Takes P or C for a moment. `WouldBlock`, `Timeout`: its holder lives and does not get on; `Interrupted`.
+    #[inline(always)]
+    fn hold(&self, lock: &'a lock::Words, spins: &Spins, patience: Patience) -> Result<Held<'a>> {
+        if !lock.try_acquire(self.me) {
+            self.hold_slowly(lock, spins, patience)?;
+        }
+        Ok(Held { lock, me: self.me })
+    }
+
+    #[cold]
+    fn hold_slowly(&self, lock: &lock::Words, spins: &Spins, patience: Patience) -> Result<()> {
+        let limit = match patience.limit {
+            Limit::Forever => Limit::Forever,
+            Limit::Within(time) => Limit::Within(time.max(SHORTLY)),
+            Limit::Now => Limit::Within(SHORTLY),
+        };
+        let brief = Patience { limit, ..patience };
+        match lock.acquire(self.me, brief, spins, self.life) {
+            // Whoever died has left nothing half done.
+            Ok(true) => lock.mark_consistent(self.me),
+            Ok(false) => Ok(()),
+            Err(Error::Timeout(_)) if patience.limit == Limit::Now => Err(Error::WouldBlock(
+                "somebody who lives is changing the queue, and does not get on".into(),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn hold_putting(&self, patience: Patience) -> Result<Held<'a>> {
+        self.hold(&self.words.putting, &self.habits.putting, patience)
+    }
+
+    fn hold_getting(&self, patience: Patience) -> Result<Held<'a>> {
+        self.hold(&self.words.getting, &self.habits.getting, patience)
+    }
+
+    /// Takes C if nobody who lives holds it.
+    fn try_hold_getting(&self) -> Result<Option<Held<'a>>> {
+        let lock = &self.words.getting;
+        let recovered = match lock.acquire(self.me, Patience::NONE, &self.habits.getting, self.life)
+        {
+            Ok(recovered) => recovered,
+            Err(Error::WouldBlock(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if recovered {
+            lock.mark_consistent(self.me)?;
+        }
+        Ok(Some(Held { lock, me: self.me }))
+    }
+
+    /// Returns the first record that somebody needs, to who does not hold C.
+    fn head(&self) -> u64 {
+        // In this order: if nothing is leased now, whatever was before claim a moment ago is free.
+        let claim = self.words.claim.position();
+        // PAIRS queue.head: who reads it sees that the records before it are done with.
+        match self.words.head.load(Ordering::Acquire) {
+            AS_CLAIM => claim,
+            head => head,
+        }
+    }
+
+    /// Says whether every message that was put has been taken, and none is being filled or read in place.
+    pub fn is_finished(&self) -> bool {
+        let tail = self.words.tail.position();
+        self.head() == tail
+    }
+
+    /// Says that nothing more is put, and has all who wait look.
+    ///
+    /// What is in the queue can still be taken, and what has been reserved can still be committed.
+    pub fn shut(&self) {
+        // SeqCst, as the bells' fences: who listens now finds it.
+        self.words.shut.store(1, Ordering::SeqCst);
+        self.words.messages.ring(u64::MAX);
+        self.words.room.ring(u64::MAX);
+    }
+
+    /// Waits until every message has been taken, and none is being filled or read in place.
+    ///
+    /// What somebody died over can be had again, so it is not finished before somebody else has taken it.
+    /// `WouldBlock`, `Timeout`, `Interrupted`.
+    pub fn join(&self, patience: Patience) -> Result<()> {
+        let mut wait = Wait::new(patience, &self.habits.room);
+        loop {
+            if self.is_finished() {
+                wait.learn();
+                return Ok(());
+            }
+            if wait.spin() {
+                continue;
+            }
+            let heard = self.words.room.listen();
+            // Who has taken the last may have died before it could say so.
+            if let Some(held) = self.try_hold_getting()? {
+                self.reap(&held)?;
+            }
+            if self.is_finished() {
+                return Ok(());
+            }
+            wait.check("the queue is not finished")?;
+            self.words.room.sleep(heard, &mut wait)?;
+        }
+    }
+
+    /// Returns what is in it.
+    ///
+    /// It takes C where something is being filled or read in place, and then looks at each of those. `WouldBlock`: who
+    /// holds C lives and does not get on. `Corrupt`.
+    pub fn stat(&self) -> Result<Stat> {
+        let words = self.words;
+        let mut claim = words.claim.read()?;
+        let mut tail = words.tail.read()?;
+        let mut stat = Stat {
+            messages: 0,
+            bytes: 0,
+            reserved: 0,
+            leased: 0,
+            puts: tail.messages,
+            gets: claim.messages,
+            overwritten: words.overwritten.load(Ordering::Relaxed),
+            skipped: words.skipped.load(Ordering::Relaxed),
+            redelivered: words.redelivered.load(Ordering::Relaxed),
+            waits: (words.messages.waits(), words.room.waits()),
+            memory: words.usable.load(Ordering::Relaxed),
+            shut: words.is_shut(),
+            holders: (words.putting.stat().owner, words.getting.stat().owner),
+            held_up_by: None,
+        };
+        let simple =
+            words.head.load(Ordering::Acquire) == AS_CLAIM && self.reserved_before(claim.position);
+        let (mut more, mut fewer) = ((0, 0), (0, 0));
+        if !simple {
+            let held = self.hold_getting(Patience::NONE)?;
+            claim = words.claim.current()?;
+            tail = words.tail.read()?;
+            let head = self.reap(&held)?;
+            for seen in self.walk(head, claim.position, tail.position) {
+                let seen = seen?;
+                match seen.state {
+                    State::Ready => more = (more.0 + 1, more.1 + seen.length),
+                    State::Leased(_) => stat.leased += 1,
+                    State::Reserved(_) | State::Done | State::Pad => {}
+                }
+            }
+            let end = self.reserved_end(claim.position, tail.position);
+            for seen in self.walk(claim.position, end, tail.position) {
+                let seen = seen?;
+                if let State::Reserved(id) = seen.state {
+                    stat.reserved += 1;
+                    if seen.position == claim.position {
+                        stat.held_up_by = Some(id);
+                    }
+                }
+                let (count, bytes) = not_there(&seen);
+                fewer = (fewer.0 + count, fewer.1 + bytes);
+            }
+        }
+        // What others do meanwhile can only make it look less than nothing.
+        let left = |tail: u64, claim: u64, fewer| {
+            (tail.wrapping_sub(claim) as i64)
+                .saturating_sub(fewer as i64)
+                .max(0) as u64
+        };
+        stat.messages = left(tail.messages, claim.messages, fewer.0) + more.0;
+        stat.bytes = left(tail.bytes, claim.bytes, fewer.1) + more.1;
+        Ok(stat)
+    }
+
+    /// Says whether all that was ever reserved lies before claim.
+    fn reserved_before(&self, claim: u64) -> bool {
+        let reserved = self.words.reserved.load(Ordering::Acquire);
+        claim.wrapping_sub(reserved) as i64 >= 0
+    }
+
+    /// Returns where the last record that was reserved ends, between claim and tail.
+    fn reserved_end(&self, claim: u64, tail: u64) -> u64 {
+        let reserved = self.words.reserved.load(Ordering::Acquire);
+        match self.reserved_before(claim) {
+            true => claim,
+            // A reserver who died has said so before tail got there.
+            false if tail.wrapping_sub(reserved) as i64 >= 0 => reserved,
+            false => tail,
+        }
+    }
+
+    /// Goes through the records from `from` to `to`, by who holds a lock that keeps them there.
+    fn walk(&self, from: u64, to: u64, tail: u64) -> impl Iterator<Item = Result<record::Seen>> {
+        let mut at = Some(from);
+        std::iter::from_fn(move || {
+            let position = at.filter(|&position| (to.wrapping_sub(position) as i64) > 0)?;
+            let seen = Record::find(self.ring, self.laps(), position, tail).map(|(_, seen)| seen);
+            // After a lie there is nothing to go on from.
+            at = seen.as_ref().ok().map(|seen| seen.next);
+            Some(seen)
+        })
+    }
+}
+
+/// Returns how many messages, and bytes, a record between claim and tail has that cannot be had, though they are counted.
+fn not_there(seen: &record::Seen) -> (u64, u64) {
+    match seen.state {
+        State::Pad => (0, 0),
+        State::Ready => (0, seen.room - seen.length),
+        State::Reserved(_) | State::Done | State::Leased(_) => (1, seen.room),
+    }
+}

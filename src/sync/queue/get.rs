@@ -1,0 +1,662 @@
+//! Those who get: under C the first record that is READY is found, and claim goes over it.
+
+use super::ledger::Totals;
+use super::put::{not_held, shut};
+use super::record::{HEAD, Record, Ring, Seen, State};
+use super::{AS_CLAIM, Held, LARGE, Queue};
+use crate::error::{Error, Result};
+use crate::sync::wait::Wait;
+use crate::sync::{Life, Limit, Patience};
+use crate::sys::atomic::{Ordering, fence};
+use std::mem::MaybeUninit;
+
+/// While something is leased, at every so manieth message …
+const OFTEN: u64 = 64;
+/// … so many records are looked at, whether the dead have leased them.
+const SOME: u64 = 512;
+
+/// What was got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// How many bytes the message has.
+    pub length: u64,
+    /// How often it was leased before: whoever had it died, or gave it back.
+    pub attempts: u32,
+}
+
+/// A message that its consumer reads in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// By this it is acknowledged.
+    pub token: u64,
+    /// Where in the ring its bytes stand.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: u64,
+    /// How often it was leased, this time included.
+    pub attempts: u32,
+}
+
+/// A message that can be had.
+struct Found<'a> {
+    record: &'a Record,
+    seen: Seen,
+    /// What claim says, if the message stands there and not before it.
+    claim: Option<Totals>,
+}
+
+/// Why there is none.
+#[derive(Clone, Copy)]
+struct Nothing {
+    claim: Totals,
+    /// Who fills the record at claim has not committed it.
+    held_up: bool,
+    /// Something before claim is still leased by another process.
+    leased: bool,
+}
+
+type Search<'a> = std::result::Result<Found<'a>, Nothing>;
+
+impl<R: Ring, L: Life> Queue<'_, R, L> {
+    /// Takes the first message; when this returns nobody else gets it.
+    ///
+    /// `TooLarge`: it is larger than the buffer, and still there. `Empty`, `Timeout`, `Interrupted`: there is none.
+    /// `Closed`: nor will there ever be one. `Corrupt`; what `life` says.
+    #[inline]
+    pub fn get(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+        let mut large = None;
+        let taken = self.fetch(patience, |queue, found| {
+            let seen = found.seen;
+            let taken = Taken {
+                length: seen.length,
+                attempts: seen.attempts,
+            };
+            let room = buffer.len() as u64;
+            let Some(place) = buffer.get_mut(..seen.length as usize) else {
+                return Err(Error::TooLarge(
+                    format!("the message has {} bytes, the buffer {room}", seen.length).into(),
+                ));
+            };
+            if seen.length >= LARGE {
+                large = Some(queue.lend(&found)?);
+                return Ok(taken);
+            }
+            queue
+                .ring
+                .read(queue.laps().offset(seen.position) + HEAD, place)?;
+            // From here on it is taken, and nothing slow follows.
+            queue.take(&found)?;
+            Ok(taken)
+        })?;
+        if let Some(lease) = large {
+            self.read_large(&lease, buffer)?;
+        }
+        Ok(taken)
+    }
+
+    /// Copies without holding C: others go on meanwhile.
+    #[cold]
+    fn read_large(&self, lease: &Lease, buffer: &mut [MaybeUninit<u8>]) -> Result<()> {
+        match self
+            .ring
+            .read(lease.offset, &mut buffer[..lease.length as usize])
+        {
+            Ok(()) => self.ack(lease.token),
+            Err(error) => self.nack(lease.token).and(Err(error)),
+        }
+    }
+
+    /// Copies the beginning of the first message, as much as the buffer has room for, and leaves it there.
+    ///
+    /// As `get`, but for `TooLarge`.
+    pub fn peek(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+        self.fetch(patience, |queue, found| {
+            let seen = found.seen;
+            let length = buffer.len().min(seen.length as usize);
+            let place = &mut buffer[..length];
+            queue
+                .ring
+                .read(queue.laps().offset(seen.position) + HEAD, place)?;
+            Ok(Taken {
+                length: seen.length,
+                attempts: seen.attempts,
+            })
+        })
+    }
+
+    /// Takes the first messages, as many as there are lengths and the buffer has room for, one behind the other; waits for
+    /// the first of them. Returns how many.
+    ///
+    /// As `get`; `TooLarge`: the first is larger than the buffer.
+    pub fn get_many(
+        &self,
+        buffer: &mut [MaybeUninit<u8>],
+        lengths: &mut [MaybeUninit<u64>],
+        patience: Patience,
+    ) -> Result<u64> {
+        if lengths.is_empty() {
+            return Ok(0);
+        }
+        self.fetch(patience, |queue, found| {
+            let mut filled = 0;
+            let mut next = Some(found);
+            let mut behind = None;
+            let mut count = 0;
+            while let Some(found) = next.take() {
+                let length = found.seen.length as usize;
+                let end = filled + length;
+                let Some(place) = buffer.get_mut(filled..end) else {
+                    if count > 0 {
+                        break;
+                    }
+                    let text = format!(
+                        "the message has {length} bytes, the buffer {}",
+                        buffer.len()
+                    );
+                    return Err(Error::TooLarge(text.into()));
+                };
+                queue
+                    .ring
+                    .read(queue.laps().offset(found.seen.position) + HEAD, place)?;
+                lengths[count].write(length as u64);
+                (filled, count) = (end, count + 1);
+                match found.claim {
+                    // While nothing is leased, one commit does for all of them.
+                    Some(claim) if queue.words.head.load(Ordering::Relaxed) == AS_CLAIM => {
+                        behind = Some(claim.and(found.seen.next, found.seen.room));
+                    }
+                    _ => queue.take(&found)?,
+                }
+                if count == lengths.len() {
+                    break;
+                }
+                next = match behind {
+                    Some(claim) => queue.next_ready(claim)?,
+                    None => queue.find()?.ok(),
+                };
+            }
+            if let Some(claim) = behind {
+                queue.words.claim.commit(claim);
+            }
+            Ok(count as u64)
+        })
+    }
+
+    /// Returns the record behind `claim`, which has not got there yet, if it can be had.
+    fn next_ready(&self, mut claim: Totals) -> Result<Option<Found<'_>>> {
+        loop {
+            if self.known_tail(claim.position) == claim.position {
+                return Ok(None);
+            }
+            let (record, seen) = self.record(claim.position)?;
+            match seen.state {
+                State::Ready => {
+                    let claim = Some(claim);
+                    return Ok(Some(Found {
+                        record,
+                        seen,
+                        claim,
+                    }));
+                }
+                State::Pad => claim = claim.at(seen.next),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// Takes the first message to read it in place: until it is acknowledged nobody else gets it, and if this process dies
+    /// before, the next one does.
+    ///
+    /// As `get`.
+    pub fn lease(&self, patience: Patience) -> Result<Lease> {
+        self.fetch(patience, |queue, found| queue.lend(&found))
+    }
+
+    /// Says that a lease is done with: nobody gets the message any more.
+    ///
+    /// `NotOwner`: it has been acknowledged or given back, or another process has it.
+    pub fn ack(&self, token: u64) -> Result<()> {
+        let mine = State::Leased(self.me);
+        let (record, _) = self.held(token, mine)?;
+        // From here on it is taken.
+        if !record.change(mine, State::Done) {
+            return Err(not_held());
+        }
+        // PAIRS queue.done: either who moves head to this record sees that it is done, or we see head there.
+        fence(Ordering::SeqCst);
+        if self.words.head.load(Ordering::Acquire) == token {
+            self.let_reap()?;
+        }
+        Ok(())
+    }
+
+    /// Gives a lease back: the message is the first that somebody gets. `NotOwner`: as of `ack`.
+    pub fn nack(&self, token: u64) -> Result<()> {
+        let mine = State::Leased(self.me);
+        let (record, _) = self.held(token, mine)?;
+        if !record.change(mine, State::Ready) {
+            return Err(not_held());
+        }
+        // PAIRS queue.returned
+        self.words.returned.store(1, Ordering::Release);
+        self.words.messages.ring(1);
+        Ok(())
+    }
+
+    /// Waits until there is a message; another may be faster. As `get`.
+    pub fn wait_for_message(&self, patience: Patience) -> Result<()> {
+        self.fetch(patience, |_, _| Ok(()))
+    }
+
+    /// Has `body` do something with the first message, under C, as soon as there is one.
+    #[inline(always)]
+    fn fetch<T>(
+        &self,
+        patience: Patience,
+        mut body: impl FnMut(&Self, Found<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let held = self.hold_getting(patience)?;
+        let nothing = match self.find()? {
+            Ok(found) => {
+                let done = body(self, found)?;
+                drop(held);
+                self.say_taken();
+                return Ok(done);
+            }
+            Err(nothing) => nothing,
+        };
+        self.await_message(held, nothing, patience, &mut |queue, found| {
+            body(queue, found).map(Some)
+        })?
+        .ok_or(Error::Internal("a message that came and was none".into()))
+    }
+
+    #[inline(always)]
+    fn say_taken(&self) {
+        // Who waits for the queue to be finished waits here as well.
+        let claim = self.words.claim.position();
+        let last = claim == self.words.known_tail.load(Ordering::Relaxed);
+        self.words.room.ring(if last { u64::MAX } else { 1 });
+    }
+
+    #[cold]
+    fn await_message<'a, T>(
+        &'a self,
+        mut held: Held<'a>,
+        mut nothing: Nothing,
+        patience: Patience,
+        body: &mut dyn FnMut(&Self, Found<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let words = self.words;
+        let mut wait = Wait::new(patience, &self.habits.messages).eager();
+        let mut slept = false;
+        let result = loop {
+            // 1. Nothing is to be had. It may never be.
+            if words.is_shut()
+                && !nothing.held_up
+                && !nothing.leased
+                && self.is_drained(nothing.claim)
+            {
+                break Err(shut());
+            }
+            // 2. Somebody may be just about to put something.
+            if wait.spin() {
+                drop(held);
+                while !self.has_news(&nothing) && wait.spin() {}
+            } else {
+                // 3. We sleep until somebody has.
+                if let Err(error) = self.settle(nothing.claim) {
+                    break Err(error);
+                }
+                let heard = words.messages.listen();
+                drop(held);
+                if !self.has_news(&nothing) {
+                    if patience.limit == Limit::Now {
+                        return Err(Error::Empty("the queue is empty".into()));
+                    }
+                    slept = true;
+                    if let Err(error) = wait
+                        .check("the queue is empty")
+                        .and_then(|()| words.messages.sleep(heard, &mut wait))
+                    {
+                        return self.leave(error);
+                    }
+                }
+            }
+            // 4. Others may have been faster.
+            held = match self.hold_getting(wait.rest()) {
+                Ok(held) => held,
+                Err(error) => return self.leave(error),
+            };
+            match self.find() {
+                Ok(Ok(found)) => break body(self, found),
+                Ok(Err(now)) => nothing = now,
+                Err(error) => break Err(error),
+            }
+        };
+        let more = words.tail.position() != words.claim.position();
+        drop(held);
+        match result {
+            Ok(done) => {
+                wait.learn();
+                self.say_taken();
+                if slept && more {
+                    words.messages.ring(1);
+                }
+                Ok(done)
+            }
+            Err(error) => self.leave(error),
+        }
+    }
+
+    /// Goes without a message. A wake may have been ours: it is somebody else's now.
+    fn leave<T>(&self, error: Error) -> Result<T> {
+        self.words.messages.ring(1);
+        Err(error)
+    }
+
+    /// Says whether something may be to be had by now where there was `nothing`.
+    fn has_news(&self, nothing: &Nothing) -> bool {
+        let words = self.words;
+        if words.returned.load(Ordering::Relaxed) != 0
+            || words.is_shut() && !nothing.leased && !nothing.held_up
+        {
+            return true;
+        }
+        match nothing.held_up {
+            true => !self
+                .record(nothing.claim.position)
+                .is_ok_and(|(_, seen)| matches!(seen.state, State::Reserved(_) | State::Leased(_))),
+            false => words.tail.position() != nothing.claim.position,
+        }
+    }
+
+    /// Says whether nothing was put behind claim.
+    fn is_drained(&self, claim: Totals) -> bool {
+        self.words.tail.position() == claim.position
+    }
+
+    /// Returns tail as far as it is known, and looks where it is now if nothing is known beyond claim.
+    #[inline(always)]
+    fn known_tail(&self, claim: u64) -> u64 {
+        let known = self.words.known_tail.load(Ordering::Relaxed);
+        if known != claim {
+            return known;
+        }
+        let tail = self.words.tail.position();
+        self.words.known_tail.store(tail, Ordering::Relaxed);
+        tail
+    }
+
+    #[inline(always)]
+    fn record(&self, position: u64) -> Result<(&Record, Seen)> {
+        let tail = self.words.known_tail.load(Ordering::Relaxed);
+        Record::find(self.ring, self.laps(), position, tail)
+    }
+
+    /// Finds the first message that can be had, by who holds C.
+    #[inline(always)]
+    fn find(&self) -> Result<Search<'_>> {
+        let claim = self.words.claim.current()?;
+        let simple = self.words.head.load(Ordering::Relaxed) == AS_CLAIM;
+        if simple && self.known_tail(claim.position) != claim.position {
+            let (record, seen) = self.record(claim.position)?;
+            if seen.state == State::Ready {
+                let claim = Some(claim);
+                return Ok(Ok(Found {
+                    record,
+                    seen,
+                    claim,
+                }));
+            }
+        }
+        self.find_slowly()
+    }
+
+    #[cold]
+    fn find_slowly(&self) -> Result<Search<'_>> {
+        let words = self.words;
+        let claim = words.claim.current()?;
+        if words.head.load(Ordering::Relaxed) != AS_CLAIM {
+            self.advance_head(claim.position)?;
+            // PAIRS queue.returned: what was given back before is READY now.
+            let returned = words.returned.load(Ordering::Relaxed) != 0
+                && words.returned.swap(0, Ordering::AcqRel) != 0;
+            let most = match returned {
+                true => u64::MAX,
+                false if claim.messages.is_multiple_of(OFTEN) => SOME,
+                false => 0,
+            };
+            if let Some((record, seen)) = self.search(claim.position, most)?.0 {
+                if returned {
+                    words.returned.store(1, Ordering::Relaxed); // there may be more
+                }
+                return Ok(Ok(Found {
+                    record,
+                    seen,
+                    claim: None,
+                }));
+            }
+        }
+        let (claim, next) = self.skip()?;
+        match next {
+            Some((record, seen)) if seen.state == State::Ready => {
+                let claim = Some(claim);
+                Ok(Ok(Found {
+                    record,
+                    seen,
+                    claim,
+                }))
+            }
+            other => {
+                // Before anybody waits all is looked at.
+                let (found, leased) = self.search(claim.position, u64::MAX)?;
+                if let Some((record, seen)) = found {
+                    return Ok(Ok(Found {
+                        record,
+                        seen,
+                        claim: None,
+                    }));
+                }
+                let held_up = other.is_some();
+                Ok(Err(Nothing {
+                    claim,
+                    held_up,
+                    leased,
+                }))
+            }
+        }
+    }
+
+    /// Has claim go over what nobody can ever have, by who holds C; returns it, and the record that stands there then.
+    fn skip(&self) -> Result<(Totals, Option<(&Record, Seen)>)> {
+        let words = self.words;
+        let mut claim = words.claim.current()?;
+        loop {
+            if self.known_tail(claim.position) == claim.position {
+                return Ok((claim, None));
+            }
+            let (record, seen) = self.record(claim.position)?;
+            match seen.state {
+                State::Ready => return Ok((claim, Some((record, seen)))),
+                State::Pad => claim = claim.at(seen.next),
+                State::Done => {
+                    words.skipped.fetch_add(1, Ordering::Relaxed);
+                    claim = claim.and(seen.next, seen.room);
+                }
+                State::Reserved(id) if self.life.is_dead(id)? => {
+                    record.change(seen.state, State::Done);
+                    continue;
+                }
+                // Its lessee died before claim had got over it.
+                State::Leased(id) if self.life.is_dead(id)? => {
+                    record.change(seen.state, State::Ready);
+                    continue;
+                }
+                State::Reserved(_) | State::Leased(_) => return Ok((claim, Some((record, seen)))),
+            }
+            words.claim.commit(claim);
+        }
+    }
+
+    /// Looks at up to `most` of the records between head and claim, by who holds C: for one that was given back, or whose
+    /// lessee is dead. Says too whether some are leased by other processes.
+    fn search(&self, claim: u64, most: u64) -> Result<(Option<(&Record, Seen)>, bool)> {
+        let words = self.words;
+        let head = words.head.load(Ordering::Relaxed);
+        let mut leased = false;
+        if head == AS_CLAIM || most == 0 {
+            return Ok((None, leased));
+        }
+        // A part of them begins where the last one ended, which is a hint.
+        let begin = words.search.load(Ordering::Relaxed);
+        let inside =
+            (begin.wrapping_sub(head) as i64) >= 0 && (claim.wrapping_sub(begin) as i64) > 0;
+        let mut position = if most < u64::MAX && inside {
+            begin
+        } else {
+            head
+        };
+        for _ in 0..most {
+            if position == claim {
+                position = head;
+                break;
+            }
+            let (record, seen) = self.record(position)?;
+            match seen.state {
+                State::Ready => return Ok((Some((record, seen)), leased)),
+                State::Leased(id) if id == self.me => {}
+                State::Leased(id) if self.life.is_dead(id)? => {
+                    record.change(seen.state, State::Ready);
+                    return Ok((Some(self.record(position)?), leased));
+                }
+                State::Leased(_) => leased = true,
+                State::Reserved(_) | State::Done | State::Pad => {}
+            }
+            position = seen.next;
+        }
+        words.search.store(position, Ordering::Relaxed);
+        Ok((None, leased))
+    }
+
+    /// Has head go over what is done with, by who holds C; returns where it is.
+    fn advance_head(&self, claim: u64) -> Result<u64> {
+        let words = self.words;
+        let mut head = words.head.load(Ordering::Relaxed);
+        if head == AS_CLAIM {
+            return Ok(claim);
+        }
+        let before = head;
+        loop {
+            let stop = loop {
+                if head == claim {
+                    break true;
+                }
+                let (_, seen) = self.record(head)?;
+                match seen.state {
+                    State::Done | State::Pad => head = seen.next,
+                    _ => break false,
+                }
+            };
+            if stop {
+                // PAIRS queue.head
+                words.head.store(AS_CLAIM, Ordering::Release);
+                break;
+            }
+            if words.head.load(Ordering::Relaxed) == head {
+                break;
+            }
+            // PAIRS queue.head
+            words.head.store(head, Ordering::Release);
+            // PAIRS queue.done: once more, because who has done with it meanwhile may have seen the old head.
+            fence(Ordering::SeqCst);
+        }
+        if head != before {
+            words.room.ring(u64::MAX);
+        }
+        Ok(head)
+    }
+
+    /// Does for the dead what they had still to do, by who holds C; returns the first record that somebody needs.
+    pub(super) fn reap(&self, _held: &Held<'_>) -> Result<u64> {
+        let (claim, _) = self.skip()?;
+        self.advance_head(claim.position)
+    }
+
+    /// As `reap`, if nobody else is there to do it.
+    pub(super) fn let_reap(&self) -> Result<()> {
+        if let Some(held) = self.try_hold_getting()? {
+            self.reap(&held)?;
+            drop(held);
+            self.words.room.ring(u64::MAX);
+        }
+        Ok(())
+    }
+
+    /// Takes what was found, by who holds C.
+    #[inline(always)]
+    fn take(&self, found: &Found<'_>) -> Result<()> {
+        let words = self.words;
+        let simple = words.head.load(Ordering::Relaxed) == AS_CLAIM;
+        if found.seen.attempts > 0 {
+            words.redelivered.fetch_add(1, Ordering::Relaxed);
+        }
+        if !simple {
+            found.record.finish();
+        }
+        match found.claim {
+            Some(claim) => words
+                .claim
+                .commit(claim.and(found.seen.next, found.seen.room)),
+            None => drop(self.advance_head(words.claim.position())?),
+        }
+        Ok(())
+    }
+
+    /// Lends what was found, by who holds C.
+    fn lend(&self, found: &Found<'_>) -> Result<Lease> {
+        let (words, seen) = (self.words, found.seen);
+        // 1. Head stays here. Whoever sees claim go over the record sees that before.
+        if let Some(claim) = found.claim
+            && words.head.load(Ordering::Relaxed) == AS_CLAIM
+        {
+            words.head.store(claim.position, Ordering::Release);
+        }
+        let attempts = found.record.count_attempt(&seen);
+        if attempts > 1 {
+            words.redelivered.fetch_add(1, Ordering::Relaxed);
+        }
+        // 2. It is ours, and READY again if we die.
+        if !found.record.change(State::Ready, State::Leased(self.me)) {
+            return Err(Error::Corrupt(
+                "somebody took a message without asking".into(),
+            ));
+        }
+        if let Some(claim) = found.claim {
+            words.claim.commit(claim.and(seen.next, seen.room));
+        }
+        Ok(Lease {
+            token: seen.position,
+            offset: self.laps().offset(seen.position) + HEAD,
+            length: seen.length,
+            attempts,
+        })
+    }
+
+    /// Throws the oldest message away that can be had, by who holds P and C; false: there is none.
+    pub(super) fn throw_oldest_away(&self, _held: &Held<'_>) -> Result<bool> {
+        match self.skip()? {
+            (claim, Some((record, seen))) if seen.state == State::Ready => {
+                self.words.overwritten.fetch_add(1, Ordering::Relaxed);
+                let claim = Some(claim);
+                self.take(&Found {
+                    record,
+                    seen,
+                    claim,
+                })?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+}

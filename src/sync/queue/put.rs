@@ -1,0 +1,627 @@
+//! Those who put: under P a record is written behind tail, and then tail goes over it.
+
+use super::ledger::Totals;
+use super::place::Used;
+use super::record::{HEAD, Record, Ring, State, extent};
+use super::{AS_CLAIM, Held, LARGE, Overflow, Queue, not_there};
+use crate::error::{Error, Result};
+use crate::sync::wait::Wait;
+use crate::sync::{Life, Limit, Patience};
+use crate::sys::atomic::Ordering;
+
+/// The least and the most memory that is set aside at a time, and the part of what is there that is added.
+const LEAST_GROWTH: u64 = 64 << 10;
+const MOST_GROWTH: u64 = 64 << 20;
+const GROWTH: u64 = 4;
+const PAGE: u64 = 4096;
+/// So much memory an idle queue keeps, and so much is given back at a time: some 5 ms of work for the kernel.
+const KEPT: u64 = 1 << 20;
+const GIVEN_BACK: u64 = 64 << 20;
+
+/// Room for a message that its producer fills in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reservation {
+    /// By this it is committed.
+    pub token: u64,
+    /// Where in the ring its bytes stand.
+    pub offset: u64,
+    /// How many bytes it was given.
+    pub room: u64,
+}
+
+/// How many of several messages must be put at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batch {
+    /// All of them, or none.
+    All,
+    /// As many as there is room for, but one at the least.
+    Some,
+}
+
+/// What there is too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    /// There may not be so many messages, or bytes.
+    Bounds,
+    /// Bytes of the ring.
+    Space,
+}
+
+type Attempt<T> = std::result::Result<T, Lack>;
+
+impl<R: Ring, L: Life> Queue<'_, R, L> {
+    /// Puts a message at the end; when this returns it is in the queue.
+    ///
+    /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it has not been put, nor where `NoSpace` or
+    /// `NoMemory` says that the ring cannot grow. `Closed`: nothing more is put. `Corrupt`; what `life` says.
+    #[inline]
+    pub fn put(&self, bytes: &[u8], patience: Patience) -> Result<()> {
+        let room = bytes.len() as u64;
+        if room >= LARGE {
+            return self.put_large(bytes, patience);
+        }
+        self.check_size(room)?;
+        self.insert(patience, 1, |queue| {
+            let now = queue.words.tail.current()?;
+            Ok(match queue.append(now, room, State::Ready, patience)? {
+                Err(lack) => Err(lack),
+                Ok((at, new)) => {
+                    queue.ring.write(queue.laps().offset(at) + HEAD, bytes)?;
+                    // From here on it is in the queue.
+                    queue.words.tail.commit(new);
+                    Ok(((), 1))
+                }
+            })
+        })
+    }
+
+    /// Copies without holding P: others go on meanwhile.
+    #[cold]
+    fn put_large(&self, bytes: &[u8], patience: Patience) -> Result<()> {
+        let place = self.reserve(bytes.len() as u64, patience)?;
+        match self.ring.write(place.offset, bytes) {
+            Ok(()) => self.commit(place.token, bytes.len() as u64),
+            Err(error) => self.abort(place.token).and(Err(error)),
+        }
+    }
+
+    /// Puts several messages, one after the other and nothing between them; returns how many.
+    ///
+    /// As `put`. `TooLarge`: one of them is, or all together are more than can ever be put at once: more than half of the
+    /// ring, or than the bounds.
+    pub fn put_many<'m, M>(&self, messages: M, batch: Batch, patience: Patience) -> Result<u64>
+    where
+        M: Iterator<Item = &'m [u8]> + Clone,
+    {
+        let (mut count, mut bytes, mut whole) = (0, 0u64, 0u64);
+        for message in messages.clone() {
+            let length = message.len() as u64;
+            self.check_size(length)?;
+            count += 1;
+            bytes = bytes.saturating_add(length);
+            whole = whole.saturating_add(extent(length));
+        }
+        let bounds = self.bounds;
+        let beyond = |most: u64, given: u64| most > 0 && given > most;
+        if batch == Batch::All
+            && (beyond(bounds.messages, count)
+                || beyond(bounds.bytes, bytes)
+                || whole > bounds.capacity / 2)
+        {
+            return Err(Error::TooLarge(
+                format!("{count} messages of {bytes} bytes can never be put at once").into(),
+            ));
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        self.insert(patience, count, |queue| {
+            let mut now = queue.words.tail.current()?;
+            let mut put = 0;
+            for message in messages.clone() {
+                let room = message.len() as u64;
+                match queue.append(now, room, State::Ready, patience)? {
+                    Err(lack) if put == 0 || batch == Batch::All => return Ok(Err(lack)),
+                    Err(_) => break,
+                    Ok((at, new)) => {
+                        queue.ring.write(queue.laps().offset(at) + HEAD, message)?;
+                        (now, put) = (new, put + 1);
+                    }
+                }
+            }
+            queue.words.tail.commit(now);
+            Ok(Ok((put, put)))
+        })
+    }
+
+    /// Reserves room for a message of `room` bytes, at the end; nobody can have it before it is committed, nor what is put
+    /// behind it.
+    ///
+    /// As `put`.
+    pub fn reserve(&self, room: u64, patience: Patience) -> Result<Reservation> {
+        self.check_size(room)?;
+        self.insert(patience, 1, |queue| {
+            let now = queue.words.tail.current()?;
+            Ok(
+                match queue.append(now, room, State::Reserved(queue.me), patience)? {
+                    Err(lack) => Err(lack),
+                    Ok((token, new)) => {
+                        // PAIRS queue.reserved: before tail gets there, so whoever finds the record finds this.
+                        queue.words.reserved.store(new.position, Ordering::Release);
+                        queue.words.tail.commit(new);
+                        let offset = queue.laps().offset(token) + HEAD;
+                        Ok((
+                            Reservation {
+                                token,
+                                offset,
+                                room,
+                            },
+                            0,
+                        ))
+                    }
+                },
+            )
+        })
+    }
+
+    /// Puts what was reserved into the queue, with the first `length` bytes of its room.
+    ///
+    /// `NotOwner`: it has been committed or aborted, or another process has reserved it. `Invalid`: more bytes than it has.
+    pub fn commit(&self, token: u64, length: u64) -> Result<()> {
+        let mine = State::Reserved(self.me);
+        let (record, seen) = self.held(token, mine)?;
+        if length > seen.room {
+            let text = format!(
+                "{length} bytes are more than the {} that were reserved",
+                seen.room
+            );
+            return Err(Error::Invalid(text.into()));
+        }
+        record.set_length(length);
+        // From here on it is in the queue.
+        if !record.change(mine, State::Ready) {
+            return Err(not_held());
+        }
+        self.words.messages.ring(1);
+        Ok(())
+    }
+
+    /// Gives up what was reserved. `NotOwner`: as of `commit`.
+    pub fn abort(&self, token: u64) -> Result<()> {
+        let mine = State::Reserved(self.me);
+        let (record, _) = self.held(token, mine)?;
+        if !record.change(mine, State::Done) {
+            return Err(not_held());
+        }
+        self.words.messages.ring(1);
+        self.let_reap()
+    }
+
+    /// Says whether an empty message would have to wait.
+    pub fn is_full(&self) -> Result<bool> {
+        let _held = self.hold_putting(Patience::NONE)?;
+        let now = self.words.tail.current()?;
+        if !self.admits(now, 0)? {
+            return Ok(true);
+        }
+        let head = self.look_at_head();
+        Ok(self
+            .used(head, now)
+            .place(self.laps(), extent(0))?
+            .is_none())
+    }
+
+    /// Waits until an empty message would find room; another may be faster. As `put`.
+    pub fn wait_for_room(&self, patience: Patience) -> Result<()> {
+        self.insert(patience, 1, |queue| {
+            let now = queue.words.tail.current()?;
+            if !queue.admits(now, 0)? {
+                return Ok(Err(Lack::Bounds));
+            }
+            let head = queue.look_at_head();
+            let place = queue.used(head, now).place(queue.laps(), extent(0))?;
+            Ok(place.map(|_| ((), 0)).ok_or(Lack::Space))
+        })
+    }
+
+    #[inline(always)]
+    fn check_size(&self, room: u64) -> Result<()> {
+        match room <= self.bounds.largest() {
+            true => Ok(()),
+            false => Err(Error::TooLarge(
+                format!(
+                    "a message of {room} bytes: the largest this queue can ever hold has {}",
+                    self.bounds.largest()
+                )
+                .into(),
+            )),
+        }
+    }
+
+    /// Has `attempt` put something, under P, as soon as there is room; it returns that and how many messages it has put.
+    /// Of several that it would put `count` are the most.
+    #[inline(always)]
+    fn insert<T>(
+        &self,
+        patience: Patience,
+        count: u64,
+        attempt: impl Fn(&Self) -> Result<Attempt<(T, u64)>>,
+    ) -> Result<T> {
+        let held = self.hold_putting(patience)?;
+        if self.words.is_shut() {
+            return Err(shut());
+        }
+        match attempt(self)? {
+            Ok((done, put)) => {
+                drop(held);
+                if put > 0 {
+                    self.words.messages.ring(put);
+                }
+                Ok(done)
+            }
+            Err(lack) => self.insert_slowly(patience, count, held, lack, &attempt),
+        }
+    }
+
+    #[cold]
+    fn insert_slowly<'a, T>(
+        &'a self,
+        patience: Patience,
+        count: u64,
+        mut held: Held<'a>,
+        mut lack: Lack,
+        attempt: &dyn Fn(&Self) -> Result<Attempt<(T, u64)>>,
+    ) -> Result<T> {
+        let words = self.words;
+        let mut wait = Wait::new(patience, &self.habits.room).eager();
+        let mut slept = false;
+        let result = loop {
+            // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go.
+            match self.make_room(lack, patience, attempt) {
+                Ok(Ok((done, put))) => break Ok((done, put)),
+                Ok(Err(_)) => {}
+                Err(error) => break Err(error),
+            }
+            let taken = self.taken();
+            drop(held);
+            if self.overflow != Overflow::Block || patience.limit == Limit::Now {
+                return Err(self.full());
+            }
+            // 2. Somebody may be just about to take something; or we sleep until somebody has.
+            let mut news = false;
+            while !news && wait.spin() {
+                news = self.taken() != taken;
+            }
+            if !news {
+                let heard = words.room.listen();
+                if self.taken() == taken && !words.is_shut() {
+                    slept = true;
+                    if let Err(error) = wait
+                        .check("the queue is full")
+                        .and_then(|()| words.room.sleep(heard, &mut wait))
+                    {
+                        words.room.ring(count);
+                        return Err(error);
+                    }
+                }
+            }
+            // 3. Others may have been faster.
+            held = match self.hold_putting(wait.rest()) {
+                Ok(held) => held,
+                Err(error) => {
+                    words.room.ring(count);
+                    return Err(error);
+                }
+            };
+            if words.is_shut() {
+                drop(held);
+                return Err(shut());
+            }
+            match attempt(self) {
+                Ok(Ok((done, put))) => break Ok((done, put)),
+                Ok(Err(now)) => lack = now,
+                Err(error) => break Err(error),
+            }
+        };
+        drop(held);
+        match result {
+            Ok((done, put)) => {
+                wait.learn();
+                if put > 0 {
+                    words.messages.ring(put);
+                }
+                if slept {
+                    // What was taken may be room for more than us.
+                    words.room.ring(1);
+                }
+                Ok(done)
+            }
+            Err(error) => {
+                words.room.ring(count);
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells whether something was taken since it told the same.
+    fn taken(&self) -> (u64, u64) {
+        (
+            self.words.claim.position(),
+            self.words.head.load(Ordering::Acquire),
+        )
+    }
+
+    /// Tries once more after the dead have been looked for, and, where a queue is made so, the oldest messages thrown away.
+    fn make_room<T>(
+        &self,
+        mut lack: Lack,
+        patience: Patience,
+        attempt: &dyn Fn(&Self) -> Result<Attempt<(T, u64)>>,
+    ) -> Result<Attempt<(T, u64)>> {
+        if self.overflow != Overflow::Overwrite {
+            let Some(held) = self.try_hold_getting()? else {
+                // Who holds it lives, and will say so when it has taken something.
+                return Ok(Err(lack));
+            };
+            self.reap(&held)?;
+            drop(held);
+            return attempt(self);
+        }
+        let held = self.hold_getting(patience)?;
+        loop {
+            self.reap(&held)?;
+            match attempt(self)? {
+                Ok(done) => return Ok(Ok(done)),
+                Err(now) => lack = now,
+            }
+            // Behind a lease nothing becomes free, however much is thrown away.
+            let held_up =
+                lack == Lack::Space && self.words.head.load(Ordering::Relaxed) != AS_CLAIM;
+            if held_up || !self.throw_oldest_away(&held)? {
+                return Ok(Err(lack));
+            }
+        }
+    }
+
+    #[cold]
+    fn full(&self) -> Error {
+        Error::Full("the queue is full".into())
+    }
+
+    /// Says whether there may be one more message, of `room` bytes, behind those of `now`.
+    #[inline(always)]
+    fn admits(&self, now: Totals, room: u64) -> Result<bool> {
+        let bounds = self.bounds;
+        if bounds.messages == 0 && bounds.bytes == 0 {
+            return Ok(true);
+        }
+        let words = self.words;
+        let taken = words.known_messages.load(Ordering::Relaxed);
+        let bytes = words.known_bytes.load(Ordering::Relaxed);
+        match self.within(now, room, taken, bytes) {
+            true => Ok(true),
+            false => self.admits_after_all(now, room),
+        }
+    }
+
+    #[inline(always)]
+    fn within(&self, now: Totals, room: u64, taken: u64, bytes: u64) -> bool {
+        let bounds = self.bounds;
+        let fits = |most: u64, there: u64| most == 0 || there <= most;
+        fits(
+            bounds.messages,
+            now.messages.wrapping_sub(taken).saturating_add(1),
+        ) && fits(
+            bounds.bytes,
+            now.bytes.wrapping_sub(bytes).saturating_add(room),
+        )
+    }
+
+    #[cold]
+    fn admits_after_all(&self, now: Totals, room: u64) -> Result<bool> {
+        let words = self.words;
+        // 1. What has been taken since we last looked.
+        let claim = words.claim.read()?;
+        words
+            .known_messages
+            .store(claim.messages, Ordering::Relaxed);
+        words.known_bytes.store(claim.bytes, Ordering::Relaxed);
+        if self.within(now, room, claim.messages, claim.bytes) {
+            return Ok(true);
+        }
+        // 2. What is counted and not there: nobody overwrites it while we hold P.
+        let tail = words.tail.position();
+        let end = self.reserved_end(claim.position, tail);
+        let (mut messages, mut bytes) = (claim.messages, claim.bytes);
+        for seen in self.walk(claim.position, end, tail) {
+            let seen = seen?;
+            let (count, less) = match seen.state {
+                // It may be committed, and then it is there.
+                State::Reserved(id) if !self.life.is_dead(id)? => (0, 0),
+                _ => not_there(&seen),
+            };
+            messages = messages.wrapping_add(count);
+            bytes = bytes.wrapping_add(less);
+        }
+        Ok(self.within(now, room, messages, bytes))
+    }
+
+    fn used(&self, head: u64, now: Totals) -> Used {
+        Used {
+            head,
+            tail: now.position,
+            edge: self.words.edge.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Looks where head is now, by who holds P.
+    fn look_at_head(&self) -> u64 {
+        let head = self.head();
+        self.words.known_head.store(head, Ordering::Relaxed);
+        head
+    }
+
+    /// Writes the head of a record of `room` bytes behind `now`, by who holds P; returns where, and what the tail is to say
+    /// when it goes over it.
+    #[inline(always)]
+    fn append(
+        &self,
+        now: Totals,
+        room: u64,
+        state: State,
+        patience: Patience,
+    ) -> Result<Attempt<(u64, Totals)>> {
+        if !self.admits(now, room)? {
+            return Ok(Err(Lack::Bounds));
+        }
+        let (words, laps, extent) = (self.words, self.laps(), extent(room));
+        let used = self.used(words.known_head.load(Ordering::Relaxed), now);
+        let usable = words.usable.load(Ordering::Relaxed);
+        let looked = used.is_early(laps, extent)
+            || (now
+                .position
+                .wrapping_sub(words.next_look.load(Ordering::Relaxed)) as i64)
+                < 0;
+        let end = laps.offset(now.position) + extent + HEAD;
+        let at = match used.place(laps, extent)? {
+            Some(at) if at == now.position && looked && end <= usable => at,
+            _ => match self.place_elsewhere(now, extent, usable, patience)? {
+                Some(at) => at,
+                None => return Ok(Err(Lack::Space)),
+            },
+        };
+        self.ring.record(laps.offset(at))?.write(at, state, room);
+        Ok(Ok((at, now.and(at.wrapping_add(extent), room))))
+    }
+
+    /// Finds a place for a record where it is not plain that it goes to `now`.
+    #[cold]
+    fn place_elsewhere(
+        &self,
+        now: Totals,
+        extent: u64,
+        usable: u64,
+        patience: Patience,
+    ) -> Result<Option<u64>> {
+        let (words, laps, tail) = (self.words, self.laps(), now.position);
+        let used = self.used(self.look_at_head(), now);
+        let Some(at) = used.place(laps, extent)? else {
+            return Ok(None);
+        };
+        let end = laps.offset(at) + extent + HEAD;
+        if end > usable {
+            self.grow(usable, end, patience)?;
+        }
+        if at == tail {
+            // Not at every record: head's line is the consumers'.
+            let next = tail.wrapping_add((laps.offset(tail) / 8).max(PAGE));
+            words.next_look.store(next, Ordering::Relaxed);
+            return Ok(Some(at));
+        }
+        self.ring.record(laps.offset(tail))?.write_pad(tail, at);
+        if laps.between(tail, at) == 1 {
+            // If we die before tail gets there, it stands in tail's own lap and says nothing.
+            words.edge.store(tail, Ordering::Relaxed);
+            self.trim(2 * (laps.offset(tail) + extent + HEAD))?;
+        }
+        Ok(Some(at))
+    }
+
+    /// Gets memory for the first `end` bytes of the ring and some more, by who holds P.
+    fn grow(&self, usable: u64, end: u64, patience: Patience) -> Result<()> {
+        let words = self.words;
+        let most = self.ring.capacity();
+        let more = (usable / GROWTH).clamp(LEAST_GROWTH, MOST_GROWTH);
+        let generous = (end + more).next_multiple_of(PAGE).min(most);
+        let set_aside = |to: u64| {
+            // Before the memory is there, so that what we die over is given back.
+            words.touched.fetch_max(to, Ordering::Relaxed);
+            self.ring.grow(usable, to, patience.interruptible)?;
+            words.usable.store(to, Ordering::Relaxed);
+            Ok(())
+        };
+        match set_aside(generous) {
+            Err(Error::NoSpace(_)) => set_aside(end.next_multiple_of(PAGE).min(most)),
+            other => other,
+        }
+    }
+
+    /// Gives back some of the memory beyond `needed`, by who holds P while nothing beyond is in use.
+    fn trim(&self, needed: u64) -> Result<()> {
+        let words = self.words;
+        let needed = needed.max(KEPT).next_multiple_of(PAGE);
+        let touched = words.touched.load(Ordering::Relaxed);
+        if touched <= needed.saturating_mul(2) {
+            return Ok(());
+        }
+        // First nobody uses it any more, then it goes: whoever dies in between leaves too much memory, never too little.
+        let usable = words.usable.load(Ordering::Relaxed).min(needed);
+        words.usable.store(usable, Ordering::Relaxed);
+        let from = touched.saturating_sub(GIVEN_BACK).max(needed);
+        self.ring.give_back(from, touched)?;
+        words.touched.store(from, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives memory back if the queue is empty and has much, by who holds C and finds nothing to take.
+    pub(super) fn settle(&self, claim: Totals) -> Result<()> {
+        let words = self.words;
+        let idle = words.touched.load(Ordering::Relaxed) > 2 * KEPT
+            && words.head.load(Ordering::Relaxed) == AS_CLAIM
+            && words.tail.position() == claim.position;
+        // A producer never waits for C's holder here, who only tries to take P.
+        if !idle || !words.putting.try_acquire(self.me) {
+            return Ok(());
+        }
+        let _held = Held {
+            lock: &words.putting,
+            me: self.me,
+        };
+        let (laps, now) = (self.laps(), words.tail.current()?);
+        if now.position != claim.position {
+            return Ok(());
+        }
+        // 1. The lap ends here, so that the next message goes to the beginning. 2. Nobody needs the PAD. 3. Nothing is in use.
+        if laps.offset(now.position) + HEAD > KEPT / 2 {
+            let next = laps.next(now.position);
+            self.ring
+                .record(laps.offset(now.position))?
+                .write_pad(now.position, next);
+            words.edge.store(now.position, Ordering::Relaxed);
+            words.tail.commit(now.at(next));
+            words.claim.commit(claim.at(next));
+            words.known_tail.store(next, Ordering::Relaxed);
+            words.known_head.store(next, Ordering::Relaxed);
+        }
+        self.trim(KEPT)
+    }
+
+    /// Returns the record that this process has in the state `mine`. `NotOwner`.
+    pub(super) fn held(&self, token: u64, mine: State) -> Result<(&Record, super::record::Seen)> {
+        let laps = self.laps();
+        let (head, tail) = (self.head(), self.words.tail.position());
+        let inside = laps.in_order(head, token)
+            && (tail.wrapping_sub(token) as i64) > 0
+            && token.is_multiple_of(super::record::GRAIN)
+            && laps.offset(token) + HEAD <= laps.capacity();
+        if !inside {
+            return Err(not_held());
+        }
+        match Record::find(self.ring, laps, token, tail) {
+            Ok((record, seen)) if seen.state == mine => Ok((record, seen)),
+            // What is no record now may have been one.
+            Ok(_) | Err(Error::Corrupt(_)) => Err(not_held()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cold]
+pub(super) fn not_held() -> Error {
+    Error::NotOwner("this process does not hold that message, or no more".into())
+}
+
+#[cold]
+pub(super) fn shut() -> Error {
+    Error::Closed("the queue is shut down".into())
+}

@@ -1,0 +1,107 @@
+//! Many at once: nothing is lost, nothing comes twice, and each producer's messages come in its order.
+
+use super::{LONG, unnamed};
+use crate::common::Watchdog;
+use shmkit::error::Error;
+use shmkit::queue::{Options, Queue};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+const PRODUCERS: u64 = 3;
+const EACH: u64 = 20_000;
+
+fn message(producer: u64, number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(producer.to_ne_bytes());
+    bytes.extend(number.to_ne_bytes());
+    bytes.resize(16 + (number * 13 + producer) as usize % 200, number as u8);
+    bytes
+}
+
+fn crowd(queue: &Queue) {
+    let _watchdog = Watchdog::start();
+    let sum = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for producer in 0..PRODUCERS {
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let bytes = message(producer, number);
+                    match number % 3 {
+                        0 => {
+                            let place = queue.reserve_token(bytes.len() as u64 + 5, LONG).unwrap();
+                            let to = queue.address(place.offset, place.room).unwrap();
+                            // SAFETY: the bytes are ours until they are committed.
+                            unsafe { to.as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
+                            queue.commit(place.token, bytes.len() as u64).unwrap();
+                        }
+                        _ => queue.put(&bytes, LONG).unwrap(),
+                    }
+                }
+            });
+        }
+        for consumer in 0..3 {
+            let sum = &sum;
+            scope.spawn(move || {
+                let mut last = [None; PRODUCERS as usize];
+                for turn in 0.. {
+                    let bytes = match turn % 3 == consumer {
+                        true => match queue.lease(LONG) {
+                            Ok(lease) => {
+                                // SAFETY: nobody writes them as long as the lease lasts.
+                                let bytes = unsafe {
+                                    std::slice::from_raw_parts(
+                                        lease.bytes(),
+                                        lease.length() as usize,
+                                    )
+                                }
+                                .to_vec();
+                                lease.ack().unwrap();
+                                bytes
+                            }
+                            Err(Error::Closed(_)) => return,
+                            Err(error) => panic!("{error}"),
+                        },
+                        false => match queue.get(LONG) {
+                            Ok(bytes) => bytes,
+                            Err(Error::Closed(_)) => return,
+                            Err(error) => panic!("{error}"),
+                        },
+                    };
+                    let word =
+                        |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
+                    let (producer, number) = (word(0), word(8));
+                    assert_eq!(bytes, message(producer, number));
+                    let before = &mut last[producer as usize];
+                    assert!(*before < Some(number), "{before:?} {number}");
+                    *before = Some(number);
+                    if sum.fetch_add(1, Relaxed) + 1 == PRODUCERS * EACH {
+                        queue.shut_down().unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(sum.load(Relaxed), PRODUCERS * EACH);
+    assert_eq!(queue.stat().unwrap().messages, 0);
+}
+
+#[test]
+fn through_a_small_ring() {
+    crowd(&unnamed(Options {
+        capacity: 2048,
+        ..Options::default()
+    }));
+}
+
+#[test]
+fn with_few_messages_at_a_time() {
+    crowd(&unnamed(Options {
+        messages: 5,
+        ..Options::default()
+    }));
+}
+
+#[test]
+fn without_bounds() {
+    crowd(&unnamed(Options::default()));
+}

@@ -1,0 +1,245 @@
+//! What one puts comes out, in the order in which it was put.
+
+use super::{LONG, unnamed};
+use shmkit::error::Error;
+use shmkit::queue::{Batch, Options, Overflow, Patience, Queue};
+use std::mem::MaybeUninit;
+
+const NOW: Patience = Patience::NONE;
+
+fn fill(seed: usize, length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 7 + seed) as u8).collect()
+}
+
+#[test]
+fn messages_of_any_length_come_out_as_they_went_in() {
+    let queue = unnamed(Options::default());
+    let lengths = [
+        0,
+        1,
+        31,
+        32,
+        33,
+        64,
+        1000,
+        65_535,
+        65_536,
+        200_000,
+        3 << 20,
+        5,
+    ];
+    for (seed, length) in lengths.into_iter().enumerate() {
+        queue.put(&fill(seed, length), LONG).unwrap();
+    }
+    let stat = queue.stat().unwrap();
+    assert_eq!(stat.messages, lengths.len() as u64);
+    assert_eq!(stat.bytes, lengths.iter().sum::<usize>() as u64);
+    for (seed, length) in lengths.into_iter().enumerate() {
+        let got = queue.get(LONG).unwrap();
+        assert!(got == fill(seed, length), "{seed}: {length} bytes");
+    }
+    assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
+    let stat = queue.stat().unwrap();
+    assert_eq!(
+        (stat.messages, stat.bytes, stat.reserved, stat.leased),
+        (0, 0, 0, 0)
+    );
+}
+
+#[test]
+fn a_small_ring_goes_round_for_ever() {
+    let queue = unnamed(Options {
+        capacity: 4096,
+        ..Options::default()
+    });
+    let (mut put, mut got) = (0usize, 0usize);
+    while got < 20_000 {
+        while put < 20_000 && queue.put(&fill(put, put * 37 % 1500), NOW).is_ok() {
+            put += 1;
+        }
+        for _ in 0..1 + got % 3 {
+            if got < put {
+                assert_eq!(queue.get(NOW).unwrap(), fill(got, got * 37 % 1500), "{got}");
+                got += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn bounds_hold() {
+    let three = unnamed(Options {
+        messages: 3,
+        bytes: 100,
+        ..Options::default()
+    });
+    for _ in 0..3 {
+        three.put(&[1; 30], NOW).unwrap();
+    }
+    assert!(three.is_full().unwrap());
+    assert!(matches!(three.put(&[], NOW), Err(Error::Full(_))));
+    three.get(NOW).unwrap();
+    assert!(matches!(three.put(&[1; 41], NOW), Err(Error::Full(_))));
+    assert!(matches!(three.put(&[1; 101], NOW), Err(Error::TooLarge(_))));
+    three.put(&[1; 40], NOW).unwrap();
+    // What is given up does not count.
+    three.get(NOW).unwrap();
+    drop(three.reserve(10, NOW).unwrap());
+    three.put(&[1; 30], NOW).unwrap();
+    assert_eq!(three.stat().unwrap().messages, 3);
+    assert!(matches!(three.put(&[], NOW), Err(Error::Full(_))));
+}
+
+#[test]
+fn the_oldest_go() {
+    let queue = unnamed(Options {
+        messages: 4,
+        overflow: Overflow::Overwrite,
+        ..Options::default()
+    });
+    for number in 0..100u8 {
+        queue.put(&[number], NOW).unwrap();
+    }
+    for number in 96..100 {
+        assert_eq!(queue.get(NOW).unwrap(), [number]);
+    }
+    assert_eq!(queue.stat().unwrap().overwritten, 96);
+}
+
+fn get_many(queue: &Queue, room: usize, most: usize) -> Vec<Vec<u8>> {
+    let mut buffer = vec![MaybeUninit::uninit(); room];
+    let mut lengths = vec![MaybeUninit::uninit(); most];
+    let count = queue.get_many_into(&mut buffer, &mut lengths, NOW).unwrap();
+    let mut bytes = buffer.into_iter();
+    lengths[..count as usize]
+        .iter()
+        .map(|length| {
+            // SAFETY: so many lengths were written.
+            let length = unsafe { length.assume_init() } as usize;
+            // SAFETY: so many bytes were written.
+            bytes
+                .by_ref()
+                .take(length)
+                .map(|byte| unsafe { byte.assume_init() })
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn several_at_once() {
+    let queue = unnamed(Options {
+        capacity: 64 << 10,
+        messages: 10,
+        ..Options::default()
+    });
+    let messages: Vec<Vec<u8>> = (0..10).map(|number| fill(number, number * 10)).collect();
+    let slices = || messages.iter().map(Vec::as_slice);
+    assert_eq!(queue.put_many(slices().take(7), Batch::All, NOW), Ok(7));
+    assert!(matches!(
+        queue.put_many(slices().take(4), Batch::All, NOW),
+        Err(Error::Full(_))
+    ));
+    assert_eq!(
+        queue.put_many(slices().skip(7).chain(slices()), Batch::Some, NOW),
+        Ok(3)
+    );
+    assert!(matches!(
+        queue.put_many(slices().chain(slices()), Batch::All, NOW),
+        Err(Error::TooLarge(_))
+    ));
+    assert_eq!(get_many(&queue, 1000, 4), messages[..4]);
+    assert_eq!(get_many(&queue, 110, 100), messages[4..6]);
+    assert_eq!(get_many(&queue, 1000, 100), messages[6..]);
+    assert_eq!(queue.stat().unwrap().messages, 0);
+}
+
+#[test]
+fn a_lease_is_given_again_and_acknowledged_once() {
+    let queue = unnamed(Options::default());
+    for number in 0..5u8 {
+        queue.put(&[number], NOW).unwrap();
+    }
+    let first = queue.lease_token(NOW).unwrap();
+    let second = queue.lease_token(NOW).unwrap();
+    assert_eq!(queue.get(NOW).unwrap(), [2]);
+    assert_eq!(queue.stat().unwrap().leased, 2);
+    queue.nack(first.token).unwrap();
+    assert!(matches!(queue.nack(first.token), Err(Error::NotOwner(_))));
+    // What was given back comes first.
+    let again = queue.lease(NOW).unwrap();
+    assert_eq!((again.attempts(), again.length()), (2, 1));
+    again.ack().unwrap();
+    assert!(matches!(queue.ack(first.token), Err(Error::NotOwner(_))));
+    queue.ack(second.token).unwrap();
+    assert!(matches!(queue.ack(second.token), Err(Error::NotOwner(_))));
+    assert_eq!(queue.get(NOW).unwrap(), [3]);
+    assert!(matches!(queue.join(NOW), Err(Error::WouldBlock(_))));
+    assert_eq!(queue.get(NOW).unwrap(), [4]);
+    queue.join(NOW).unwrap();
+}
+
+#[test]
+fn what_is_reserved_holds_up_what_lies_behind_it() {
+    let queue = unnamed(Options::default());
+    queue.put(b"a", NOW).unwrap();
+    let slot = queue.reserve_token(10, NOW).unwrap();
+    queue.put(b"c", NOW).unwrap();
+    assert_eq!(queue.get(NOW).unwrap(), b"a");
+    assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
+    let stat = queue.stat().unwrap();
+    assert_eq!((stat.messages, stat.bytes, stat.reserved), (1, 1, 1));
+    assert!(stat.held_up_by.is_some());
+    assert!(matches!(
+        queue.commit(slot.token, 11),
+        Err(Error::Invalid(_))
+    ));
+    queue.commit(slot.token, 0).unwrap();
+    assert!(matches!(
+        queue.commit(slot.token, 0),
+        Err(Error::NotOwner(_))
+    ));
+    assert_eq!(queue.stat().unwrap().bytes, 1);
+    assert_eq!(queue.get(NOW).unwrap(), b"");
+    assert_eq!(queue.get(NOW).unwrap(), b"c");
+    let slot = queue.reserve(10, NOW).unwrap();
+    queue.put(b"e", NOW).unwrap();
+    drop(slot);
+    assert_eq!(queue.get(NOW).unwrap(), b"e");
+    assert_eq!(queue.stat().unwrap().skipped, 1);
+}
+
+#[test]
+fn memory_follows_what_is_queued() {
+    let queue = unnamed(Options::default());
+    let allocated = || queue.segment().stat().unwrap().file.allocated;
+    for _ in 0..100_000 {
+        queue.put(&[1; 64], NOW).unwrap();
+        queue.get(NOW).unwrap();
+    }
+    assert!(allocated() <= 128 << 10, "{}", allocated());
+    for _ in 0..300 {
+        queue.put(&[2; 1 << 20], NOW).unwrap();
+    }
+    assert!(allocated() >= 300 << 20);
+    for _ in 0..300 {
+        assert_eq!(queue.get(NOW).unwrap().len(), 1 << 20);
+    }
+    for _ in 0..10 {
+        assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
+    }
+    assert!(allocated() <= 4 << 20, "{}", allocated());
+    queue.put(&[3; 1 << 20], NOW).unwrap();
+    assert_eq!(queue.get(NOW).unwrap(), [3; 1 << 20]);
+}
+
+#[test]
+fn nothing_is_put_after_it_is_shut_down() {
+    let queue = unnamed(Options::default());
+    queue.put(b"left", NOW).unwrap();
+    queue.shut_down().unwrap();
+    assert!(matches!(queue.put(b"late", LONG), Err(Error::Closed(_))));
+    assert_eq!(queue.get(LONG).unwrap(), b"left");
+    assert!(matches!(queue.get(LONG), Err(Error::Closed(_))));
+    queue.join(LONG).unwrap();
+}
