@@ -16,7 +16,7 @@
 
 use crate::error::Result;
 use crate::sync::wait::Wait;
-use crate::sys::atomic::{AtomicU64, Ordering, fence};
+use crate::sys::atomic::{AtomicU64, Ordering, fence, fence_behind_exchange};
 use crate::sys::futex::{self, Bed};
 
 const WAITERS: u64 = 1;
@@ -52,10 +52,22 @@ impl Bell {
     }
 
     /// Has up to `count` of those who sleep look again: what they look for has been stored before.
-    #[inline(always)]
     pub fn ring(&self, count: u64) {
         // PAIRS bell.ring
         fence(Ordering::SeqCst);
+        self.ring_at_once(count);
+    }
+
+    /// As `ring`, by who has exchanged a word last: released a lock, or said what becomes of a record.
+    #[inline(always)]
+    pub fn ring_behind_exchange(&self, count: u64) {
+        // PAIRS bell.ring
+        fence_behind_exchange();
+        self.ring_at_once(count);
+    }
+
+    #[inline(always)]
+    fn ring_at_once(&self, count: u64) {
         if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
             self.wake(count);
         }

@@ -276,7 +276,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         // Who waits for the queue to be finished waits here as well.
         let claim = self.words.claim.position();
         let last = claim == self.words.known_tail.load(Ordering::Relaxed);
-        self.words.room.ring(if last { u64::MAX } else { 1 });
+        let count = if last { u64::MAX } else { 1 };
+        self.words.room.ring_behind_exchange(count);
     }
 
     #[cold]

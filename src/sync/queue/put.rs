@@ -48,6 +48,8 @@ enum Lack {
 }
 
 type Attempt<T> = std::result::Result<T, Lack>;
+/// What came of it, and how many messages have been put.
+type Attempted<T> = Result<Attempt<(T, u64)>>;
 
 impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Puts a message at the end; when this returns it is in the queue.
@@ -182,7 +184,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if !record.change(mine, State::Ready) {
             return Err(not_held());
         }
-        self.words.messages.ring(1);
+        self.words.messages.ring_behind_exchange(1);
         Ok(())
     }
 
@@ -245,7 +247,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         &self,
         patience: Patience,
         count: u64,
-        attempt: impl Fn(&Self) -> Result<Attempt<(T, u64)>>,
+        attempt: impl Fn(&Self) -> Attempted<T>,
     ) -> Result<T> {
         let held = self.hold_putting(patience)?;
         if self.words.is_shut() {
@@ -255,7 +257,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             Ok((done, put)) => {
                 drop(held);
                 if put > 0 {
-                    self.words.messages.ring(put);
+                    self.words.messages.ring_behind_exchange(put);
                 }
                 Ok(done)
             }
@@ -270,7 +272,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         count: u64,
         mut held: Held<'a>,
         mut lack: Lack,
-        attempt: &dyn Fn(&Self) -> Result<Attempt<(T, u64)>>,
+        attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Result<T> {
         let words = self.words;
         let mut wait = Wait::new(patience, &self.habits.room).eager();
@@ -356,8 +358,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         &self,
         mut lack: Lack,
         patience: Patience,
-        attempt: &dyn Fn(&Self) -> Result<Attempt<(T, u64)>>,
-    ) -> Result<Attempt<(T, u64)>> {
+        attempt: &dyn Fn(&Self) -> Attempted<T>,
+    ) -> Attempted<T> {
         if self.overflow != Overflow::Overwrite {
             let Some(held) = self.try_hold_getting()? else {
                 // Who holds it lives, and will say so when it has taken something.
