@@ -133,14 +133,6 @@ impl Words {
             field.store(0, Ordering::Relaxed);
         }
     }
-
-    /// Counts without an atomic step: only who holds the door does it.
-    fn count(field: &AtomicU64) {
-        field.store(
-            field.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
-    }
 }
 
 /// The door is ours.
@@ -322,7 +314,7 @@ impl<'a> Whole<'a> {
         let wrote = Id::of(seen).is_some() && seen & WAITS == 0;
         let left = if wrote { DIED } else { seen & DIED };
         if wrote {
-            Words::count(&self.words.recoveries);
+            super::count(&self.words.recoveries);
         }
         if seen != left {
             self.words.waiting_since.store(0, Ordering::Relaxed);
@@ -401,7 +393,7 @@ impl<'a> Whole<'a> {
         self.announce(me, left);
         let alone = self.until_alone(me, keep, rest, life);
         match &alone {
-            Ok(true) => Words::count(&self.words.contended),
+            Ok(true) => super::count(&self.words.contended),
             Ok(false) => {}
             Err(_) => self.retract(me, left)?,
         }
@@ -421,7 +413,7 @@ impl<'a> Whole<'a> {
         if self.words.waiting_since.load(Ordering::Relaxed) != 0 {
             self.words.waiting_since.store(0, Ordering::Relaxed);
         }
-        Words::count(&self.words.writes);
+        super::count(&self.words.writes);
         self.words.writer.store(me.bits() | left, Ordering::Relaxed);
         // Nothing is written before that stands there; a kill comes between two instructions, so their order will do.
         compiler_fence(std::sync::atomic::Ordering::SeqCst);
