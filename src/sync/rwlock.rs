@@ -203,13 +203,14 @@ impl<'a> Whole<'a> {
         one_order();
         // PAIRS rwlock.announce
         if self.words.writer.load(Ordering::SeqCst) & WAITS != 0 {
-            self.wake(index);
+            Self::wake(self.cells, index);
         }
     }
 
+    /// Takes the cells, not `self`, which whoever wakes nobody would have to store as well.
     #[cold]
-    fn wake(&self, index: usize) {
-        if let Some(cell) = self.cells.get(index) {
+    fn wake(cells: &[Cell], index: usize) {
+        if let Some(cell) = cells.get(index) {
             futex::wake(cell.word(), 1, Bed::Any);
         }
     }
