@@ -21,7 +21,7 @@
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 pub use crate::object::{Create, Named};
-use crate::object::{Object, Placed, Recipe, Tag};
+use crate::object::{Object, Placed, Recipe, Tag, place};
 use crate::segment::Segment;
 use crate::sync::barrier::{Cell, Looks, View, Words};
 pub use crate::sync::barrier::{Last, MOST, Stat};
@@ -190,26 +190,6 @@ impl Barrier {
     pub fn stat(&self) -> Stat {
         self.view().stat()
     }
-
-    /// Removes the name of a named one. `Invalid`: it has no name of its own.
-    pub fn unlink(&self) -> Result<()> {
-        self.placed.unlink()
-    }
-
-    /// Returns the segment in which it stands: that of a named one holds nothing else.
-    pub fn segment(&self) -> &Arc<Segment> {
-        self.placed.segment()
-    }
-
-    /// Returns its place in that segment's data.
-    pub fn offset(&self) -> u64 {
-        self.placed.offset()
-    }
-
-    /// Returns what `open_fd` needs in another process: a descriptor, which stays ours, and an offset.
-    ///
-    /// `Invalid`: it stands in a segment, which is what must be handed over.
-    pub fn hand_over(&self) -> Result<(i32, u64)> {
-        self.placed.hand_over()
-    }
 }
+
+place!(Barrier);

@@ -28,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::lock::Lock;
 pub use crate::lock::{Create, Limit, Named, Patience};
-use crate::object::{Object, Placed, Recipe, Tag};
+use crate::object::{Object, Placed, Recipe, Tag, place};
 use crate::rlock::RLock;
 use crate::segment::Segment;
 use crate::sync::condition as core;
@@ -149,7 +149,7 @@ impl Condition {
         Placed::unnamed(&options.recipe()?).and_then(Condition::new)
     }
 
-    /// As `Lock::named`: the file holds the condition alone, its lock stands elsewhere.
+    /// As `Lock::named`: the file holds the condition alone. Its lock stands elsewhere; `unlink` leaves it its name.
     pub fn named(name: &CStr, create: Create, options: &Options) -> Result<Condition> {
         Placed::in_file(name, &options.recipe()?, create, &options.named).and_then(Condition::new)
     }
@@ -206,24 +206,6 @@ impl Condition {
     pub fn stat(&self) -> Stat {
         self.core().stat()
     }
-
-    /// As `Lock::unlink`; the lock it goes with keeps its name.
-    pub fn unlink(&self) -> Result<()> {
-        self.placed.unlink()
-    }
-
-    /// As `Lock::segment`.
-    pub fn segment(&self) -> &Arc<Segment> {
-        self.placed.segment()
-    }
-
-    /// As `Lock::offset`.
-    pub fn offset(&self) -> u64 {
-        self.placed.offset()
-    }
-
-    /// As `Lock::hand_over`.
-    pub fn hand_over(&self) -> Result<(i32, u64)> {
-        self.placed.hand_over()
-    }
 }
+
+place!(Condition);

@@ -21,7 +21,7 @@
 use crate::error::Result;
 use crate::layout::Kind;
 pub use crate::object::{Create, Named};
-use crate::object::{NoCell, Object, Placed, Recipe, Tag};
+use crate::object::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::segment::Segment;
 pub use crate::sync::event::Stat;
 use crate::sync::event::Words;
@@ -115,24 +115,6 @@ impl Event {
     pub fn stat(&self) -> Stat {
         self.placed.words().stat()
     }
-
-    /// As `Lock::unlink`.
-    pub fn unlink(&self) -> Result<()> {
-        self.placed.unlink()
-    }
-
-    /// As `Lock::segment`.
-    pub fn segment(&self) -> &Arc<Segment> {
-        self.placed.segment()
-    }
-
-    /// As `Lock::offset`.
-    pub fn offset(&self) -> u64 {
-        self.placed.offset()
-    }
-
-    /// As `Lock::hand_over`.
-    pub fn hand_over(&self) -> Result<(i32, u64)> {
-        self.placed.hand_over()
-    }
 }
+
+place!(Event);

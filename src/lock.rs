@@ -21,7 +21,7 @@
 use crate::error::Result;
 use crate::layout::Kind;
 pub use crate::object::{Create, Named};
-use crate::object::{NoCell, Object, Placed, Recipe, Tag};
+use crate::object::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::participant::Person;
 use crate::segment::Segment;
 pub use crate::sync::lock::Stat;
@@ -200,33 +200,13 @@ impl Lock {
         (stat, owner)
     }
 
-    /// Removes the name of a named one. `Invalid`: it has no name of its own.
-    pub fn unlink(&self) -> Result<()> {
-        self.placed.unlink()
-    }
-
     /// Whether any process may release it.
     pub fn is_transferable(&self) -> bool {
         self.transferable
     }
-
-    /// Returns the segment in which it stands: that of a named one holds nothing else.
-    pub fn segment(&self) -> &Arc<Segment> {
-        self.placed.segment()
-    }
-
-    /// Returns its place in that segment's data.
-    pub fn offset(&self) -> u64 {
-        self.placed.offset()
-    }
-
-    /// Returns what `open_fd` needs in another process: a descriptor, which stays ours, and an offset.
-    ///
-    /// `Invalid`: it stands in a segment, which is what must be handed over.
-    pub fn hand_over(&self) -> Result<(i32, u64)> {
-        self.placed.hand_over()
-    }
 }
+
+place!(Lock);
 
 #[cold]
 pub(crate) fn nobody() -> crate::error::Error {

@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::layout::Kind;
 use crate::lock::nobody;
 pub use crate::object::{Create, Named};
-use crate::object::{NoCell, Object, Placed, Recipe, Tag};
+use crate::object::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::participant::Person;
 use crate::segment::Segment;
 use crate::sync::once::Words;
@@ -151,27 +151,9 @@ impl Once {
         let owner = stat.owner.and_then(|id| self.segment().person(id));
         (stat, owner)
     }
-
-    /// As `Lock::unlink`.
-    pub fn unlink(&self) -> Result<()> {
-        self.placed.unlink()
-    }
-
-    /// As `Lock::segment`.
-    pub fn segment(&self) -> &Arc<Segment> {
-        self.placed.segment()
-    }
-
-    /// As `Lock::offset`.
-    pub fn offset(&self) -> u64 {
-        self.placed.offset()
-    }
-
-    /// As `Lock::hand_over`.
-    pub fn hand_over(&self) -> Result<(i32, u64)> {
-        self.placed.hand_over()
-    }
 }
+
+place!(Once);
 
 /// What is being done; dropped, it is given back undone.
 struct Undone<'a>(&'a Once);

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::layout::Kind;
 pub use crate::lock::{Create, Limit, Named, Patience, Stat};
 use crate::lock::{nobody, recipe};
-use crate::object::{Placed, Recipe, Tag};
+use crate::object::{Placed, Recipe, Tag, place};
 use crate::participant::Person;
 use crate::segment::Segment;
 use crate::sync::lock::Words;
@@ -147,27 +147,9 @@ impl RLock {
         let owner = stat.owner.and_then(|id| self.segment().person(id));
         (stat, owner)
     }
-
-    /// As `Lock::unlink`.
-    pub fn unlink(&self) -> Result<()> {
-        self.placed.unlink()
-    }
-
-    /// As `Lock::segment`.
-    pub fn segment(&self) -> &Arc<Segment> {
-        self.placed.segment()
-    }
-
-    /// As `Lock::offset`.
-    pub fn offset(&self) -> u64 {
-        self.placed.offset()
-    }
-
-    /// As `Lock::hand_over`.
-    pub fn hand_over(&self) -> Result<(i32, u64)> {
-        self.placed.hand_over()
-    }
 }
+
+place!(RLock);
 
 /// A recursive lock that is held; dropped, it is released once. It stays with the thread that holds the lock:
 ///

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::lock::nobody;
 pub use crate::lock::{Create, Limit, Named, Patience};
-use crate::object::{Object, Placed, Recipe, Tag};
+use crate::object::{Object, Placed, Recipe, Tag, place};
 use crate::participant::{Id, Person};
 use crate::segment::Segment;
 use crate::sync::cell::Cell;
@@ -271,27 +271,9 @@ impl RwLock {
     pub fn readers(&self) -> usize {
         self.placed.cells().len()
     }
-
-    /// As `Lock::unlink`.
-    pub fn unlink(&self) -> Result<()> {
-        self.placed.unlink()
-    }
-
-    /// As `Lock::segment`.
-    pub fn segment(&self) -> &Arc<Segment> {
-        self.placed.segment()
-    }
-
-    /// As `Lock::offset`.
-    pub fn offset(&self) -> u64 {
-        self.placed.offset()
-    }
-
-    /// As `Lock::hand_over`.
-    pub fn hand_over(&self) -> Result<(i32, u64)> {
-        self.placed.hand_over()
-    }
 }
+
+place!(RwLock);
 
 /// A readers-writer lock that is held for reading; dropped, it is released.
 pub struct Reader<'a> {

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::lock::nobody;
 pub use crate::lock::{Create, Limit, Named, Patience};
-use crate::object::{Object, Placed, Recipe, Tag};
+use crate::object::{Object, Placed, Recipe, Tag, place};
 use crate::participant::Id;
 use crate::segment::Segment;
 use crate::sync::cell::Cell;
@@ -346,27 +346,9 @@ impl Semaphore {
     pub fn processes(&self) -> u32 {
         self.placed.cells().len() as u32
     }
-
-    /// Removes the name of a named one. `Invalid`: it has no name of its own.
-    pub fn unlink(&self) -> Result<()> {
-        self.placed.unlink()
-    }
-
-    /// Returns the segment in which it stands: that of a named one holds nothing else.
-    pub fn segment(&self) -> &Arc<Segment> {
-        self.placed.segment()
-    }
-
-    /// Returns its place in that segment's data.
-    pub fn offset(&self) -> u64 {
-        self.placed.offset()
-    }
-
-    /// As `Lock::hand_over`.
-    pub fn hand_over(&self) -> Result<(i32, u64)> {
-        self.placed.hand_over()
-    }
 }
+
+place!(Semaphore);
 
 /// Permits that are held; dropped, they are given back.
 pub struct Permits<'a> {

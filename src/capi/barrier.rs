@@ -1,13 +1,15 @@
 //! Barriers: so many processes and threads wait for each other; one that dies waiting breaks the barrier.
 
+use super::handle::Opaque;
 use super::interrupt::SHMKIT_INTERRUPTIBLE;
-use super::object::{self, Common, object, with};
-use super::segment::{named, shmkit_segment};
+use super::object::{self, Object, with};
+use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
-use super::{output, run, text, wait};
-use crate::barrier::{Barrier, Create, Last, MOST, Options};
+use super::{output, wait};
+use crate::barrier::{Barrier, Last, MOST, Named, Options};
 use crate::error::Result;
+use crate::layout::Kind;
 use std::ffi::c_char;
 
 /// A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
@@ -21,7 +23,9 @@ pub struct shmkit_barrier {
     _opaque: (),
 }
 
-object!(Barrier, Barrier);
+impl Opaque for Barrier {
+    const KIND: Kind = Kind::Barrier;
+}
 
 /// Open what belongs to another user.
 pub const SHMKIT_BARRIER_TRUST: u32 = 0x20000;
@@ -95,45 +99,23 @@ unsafe impl Sized32 for shmkit_barrier_info {
 }
 const _: () = assert!(size_of::<shmkit_barrier_info>() == 48);
 
-/// Reads the options of a caller, and whether create_at may open what stands there.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
-unsafe fn options(options: *const shmkit_barrier_options) -> Result<(Options, Create)> {
-    // SAFETY: the caller's promise.
-    let given = unsafe { structure::read(options, "options") }?;
-    object::check_reserved(given.reserved)?;
-    let common = Common {
-        flags: given.flags,
-        mode: given.mode,
-        participants: given.participants,
-        directory: given.directory,
-    };
-    // SAFETY: the caller's promise.
-    let (named, create) = unsafe { common.read(0) }?;
-    let options = Options {
-        parties: given.parties,
-        named,
-    };
-    Ok((options, create))
-}
+impl Object for Barrier {
+    type Given = shmkit_barrier_options;
+    type Options = Options;
 
-/// Makes a handle with `make` and stores it.
-///
-/// # Safety
-/// `given` as for `options`; `out` must be NULL or writable.
-unsafe fn store(
-    given: *const shmkit_barrier_options,
-    out: *mut *mut shmkit_barrier,
-    make: impl FnOnce(&Options, Create) -> Result<Barrier>,
-) -> shmkit_status {
-    let make = || {
-        // SAFETY: the caller's promise.
-        let (options, create) = unsafe { options(given) }?;
-        make(&options, create)
-    };
-    // SAFETY: the caller's promise.
-    unsafe { object::store(out, make) }
+    fn options(given: &shmkit_barrier_options, named: Named) -> Result<Options> {
+        object::check_reserved(given.reserved)?;
+        Ok(Options {
+            parties: given.parties,
+            named,
+        })
+    }
+
+    fn size(options: &Options) -> Result<u64> {
+        options.size()
+    }
+
+    object::forward!();
 }
 
 /// Tells how many bytes a barrier of so many parties takes in a segment: 128 and 32 for each party, up to a multiple of
@@ -148,14 +130,8 @@ pub unsafe extern "C" fn shmkit_barrier_size(
     options: *const shmkit_barrier_options,
     out: *mut u64,
 ) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        let (options, _) = unsafe { self::options(options) }?;
-        // SAFETY: the caller's promise.
-        let out = unsafe { output(out, "out") }?;
-        out.write(options.size()?);
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe { object::size::<Barrier>(options, out) }
 }
 
 /// Makes a barrier. `options` says for how many parties.
@@ -174,14 +150,7 @@ pub unsafe extern "C" fn shmkit_barrier_create(
     out: *mut *mut shmkit_barrier,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| match name {
-            Some(name) => Barrier::named(name, Create::Always, options),
-            None => Barrier::unnamed(options),
-        })
-    }
+    unsafe { object::create::<Barrier, _>(name, options, out) }
 }
 
 /// Opens the barrier of this name.
@@ -197,13 +166,7 @@ pub unsafe extern "C" fn shmkit_barrier_open(
     out: *mut *mut shmkit_barrier,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Barrier::named(named(name)?, Create::Never, options)
-        })
-    }
+    unsafe { object::open::<Barrier, _>(name, options, out) }
 }
 
 /// Opens the barrier of this name, or makes it if there is none: of several who race, one makes it.
@@ -219,13 +182,7 @@ pub unsafe extern "C" fn shmkit_barrier_open_or_create(
     out: *mut *mut shmkit_barrier,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Barrier::named(named(name)?, Create::IfMissing, options)
-        })
-    }
+    unsafe { object::open_or_create::<Barrier, _>(name, options, out) }
 }
 
 /// Opens the barrier that stands at `offset` of the segment's data, or makes it where there are only zeros.
@@ -250,13 +207,8 @@ pub unsafe extern "C" fn shmkit_barrier_create_at(
     options: *const shmkit_barrier_options,
     out: *mut *mut shmkit_barrier,
 ) -> shmkit_status {
-    let body = |options: &Options, create| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Barrier::at(segment, offset, create, options)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::create_at::<Barrier, _>(segment, offset, options, out) }
 }
 
 /// Opens the barrier that stands at `offset` of the segment's data.
@@ -272,13 +224,8 @@ pub unsafe extern "C" fn shmkit_barrier_open_at(
     options: *const shmkit_barrier_options,
     out: *mut *mut shmkit_barrier,
 ) -> shmkit_status {
-    let body = |options: &Options, _| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Barrier::at(segment, offset, Create::Never, options)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::open_at::<Barrier, _>(segment, offset, options, out) }
 }
 
 /// Opens the barrier that was handed over: a descriptor, and the offset that shmkit_barrier_fd told where it comes
@@ -297,11 +244,7 @@ pub unsafe extern "C" fn shmkit_barrier_open_fd(
     out: *mut *mut shmkit_barrier,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Barrier::open_fd(fd, offset, options)
-        })
-    }
+    unsafe { object::open_fd::<Barrier, _>(fd, offset, options, out) }
 }
 
 /// Tells what another process needs to open a barrier without a name: a descriptor, to be passed on, and an offset.

@@ -1,14 +1,15 @@
 //! Conditions: a thread that holds a lock waits, without it, until another one that holds it notifies.
 
-use super::handle::Handle;
-use super::object::{self, Common, object, with};
-use super::segment::{named, shmkit_segment};
+use super::handle::{Handle, Opaque};
+use super::object::{self, Object, with};
+use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use super::wait::{SHMKIT_NOWAIT, patience};
-use super::{check_pointer, optional, output, run, text};
-use crate::condition::{Condition, Create, End, Mutex, Options};
+use super::{check_pointer, optional};
+use crate::condition::{Condition, End, Mutex, Named, Options};
 use crate::error::{Error, Result};
+use crate::layout::Kind;
 use crate::lock::Lock;
 use crate::rlock::RLock;
 use std::ffi::{c_char, c_void};
@@ -25,7 +26,9 @@ pub struct shmkit_condition {
     _opaque: (),
 }
 
-object!(Condition, Condition);
+impl Opaque for Condition {
+    const KIND: Kind = Kind::Condition;
+}
 
 /// Open what belongs to another user.
 pub const SHMKIT_CONDITION_TRUST: u32 = 0x20000;
@@ -93,45 +96,23 @@ unsafe impl Sized32 for shmkit_condition_info {
 }
 const _: () = assert!(size_of::<shmkit_condition_info>() == 64);
 
-/// Reads the options of a caller, and whether create_at may open what stands there.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
-unsafe fn options(options: *const shmkit_condition_options) -> Result<(Options, Create)> {
-    // SAFETY: the caller's promise.
-    let given = unsafe { structure::read(options, "options") }?;
-    object::check_reserved(given.reserved)?;
-    let common = Common {
-        flags: given.flags,
-        mode: given.mode,
-        participants: given.participants,
-        directory: given.directory,
-    };
-    // SAFETY: the caller's promise.
-    let (named, create) = unsafe { common.read(0) }?;
-    let options = Options {
-        cells: given.cells,
-        named,
-    };
-    Ok((options, create))
-}
+impl Object for Condition {
+    type Given = shmkit_condition_options;
+    type Options = Options;
 
-/// Makes a handle with `make` and stores it.
-///
-/// # Safety
-/// `given` as for `options`; `out` must be NULL or writable.
-unsafe fn store(
-    given: *const shmkit_condition_options,
-    out: *mut *mut shmkit_condition,
-    make: impl FnOnce(&Options, Create) -> Result<Condition>,
-) -> shmkit_status {
-    let make = || {
-        // SAFETY: the caller's promise.
-        let (options, create) = unsafe { options(given) }?;
-        make(&options, create)
-    };
-    // SAFETY: the caller's promise.
-    unsafe { object::store(out, make) }
+    fn options(given: &shmkit_condition_options, named: Named) -> Result<Options> {
+        object::check_reserved(given.reserved)?;
+        Ok(Options {
+            cells: given.cells,
+            named,
+        })
+    }
+
+    fn size(options: &Options) -> Result<u64> {
+        options.size()
+    }
+
+    object::forward!();
 }
 
 /// Returns the lock behind a handle of either kind.
@@ -166,13 +147,8 @@ pub unsafe extern "C" fn shmkit_condition_size(
     options: *const shmkit_condition_options,
     out: *mut u64,
 ) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        let (options, _) = unsafe { self::options(options) }?;
-        // SAFETY: the caller's promise.
-        unsafe { output(out, "out") }?.write(options.size()?);
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe { object::size::<Condition>(options, out) }
 }
 
 /// Makes a condition; as shmkit_lock_create. SHMKIT_ERR_INVALID: more than 4096 cells.
@@ -186,14 +162,7 @@ pub unsafe extern "C" fn shmkit_condition_create(
     out: *mut *mut shmkit_condition,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| match name {
-            Some(name) => Condition::named(name, Create::Always, options),
-            None => Condition::unnamed(options),
-        })
-    }
+    unsafe { object::create::<Condition, _>(name, options, out) }
 }
 
 /// Opens the condition of this name, with the cells it has; as shmkit_lock_open.
@@ -207,13 +176,7 @@ pub unsafe extern "C" fn shmkit_condition_open(
     out: *mut *mut shmkit_condition,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Condition::named(named(name)?, Create::Never, options)
-        })
-    }
+    unsafe { object::open::<Condition, _>(name, options, out) }
 }
 
 /// Opens the condition of this name, or makes it; as shmkit_lock_open_or_create. SHMKIT_ERR_INVALID: it is there, with
@@ -228,13 +191,7 @@ pub unsafe extern "C" fn shmkit_condition_open_or_create(
     out: *mut *mut shmkit_condition,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Condition::named(named(name)?, Create::IfMissing, options)
-        })
-    }
+    unsafe { object::open_or_create::<Condition, _>(name, options, out) }
 }
 
 /// Opens the condition at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
@@ -251,13 +208,8 @@ pub unsafe extern "C" fn shmkit_condition_create_at(
     options: *const shmkit_condition_options,
     out: *mut *mut shmkit_condition,
 ) -> shmkit_status {
-    let body = |options: &Options, create| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Condition::at(segment, offset, create, options)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::create_at::<Condition, _>(segment, offset, options, out) }
 }
 
 /// Opens the condition at `offset` of the segment's data, with the cells it has; as shmkit_lock_open_at.
@@ -273,13 +225,8 @@ pub unsafe extern "C" fn shmkit_condition_open_at(
     options: *const shmkit_condition_options,
     out: *mut *mut shmkit_condition,
 ) -> shmkit_status {
-    let body = |options: &Options, _| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Condition::at(segment, offset, Create::Never, options)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::open_at::<Condition, _>(segment, offset, options, out) }
 }
 
 /// Opens the condition that was handed over; as shmkit_lock_open_fd.
@@ -294,11 +241,7 @@ pub unsafe extern "C" fn shmkit_condition_open_fd(
     out: *mut *mut shmkit_condition,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Condition::open_fd(fd, offset, options)
-        })
-    }
+    unsafe { object::open_fd::<Condition, _>(fd, offset, options, out) }
 }
 
 /// Tells what another process needs to open it; as shmkit_lock_fd. Its lock must be handed over too.

@@ -1,13 +1,13 @@
 //! Events: something that has happened or has not, for which processes and threads can wait.
 
-use super::handle::Handle;
-use super::object::{self, Common, object, with};
-use super::segment::{named, shmkit_segment};
+use super::handle::{Handle, Opaque};
+use super::object::{self, Object, with};
+use super::segment::shmkit_segment;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
-use super::{output, run, text, wait};
-use crate::error::Result;
-use crate::event::{Create, Event, Named};
+use super::{output, wait};
+use crate::event::Event;
+use crate::layout::Kind;
 use std::ffi::c_char;
 
 /// An event: set, or clear. Nobody owns it, and any number of processes and threads may set it, clear it and wait for it;
@@ -24,7 +24,9 @@ pub struct shmkit_event {
     _opaque: (),
 }
 
-object!(Event, Event);
+impl Opaque for Event {
+    const KIND: Kind = Kind::Event;
+}
 
 /// Open what belongs to another user.
 pub const SHMKIT_EVENT_TRUST: u32 = 0x20000;
@@ -83,39 +85,10 @@ unsafe impl Sized32 for shmkit_event_info {
 }
 const _: () = assert!(size_of::<shmkit_event_info>() == 32);
 
-/// Reads the options of a caller, and whether create_at may open what stands there.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
-unsafe fn options(options: *const shmkit_event_options) -> Result<(Named, Create)> {
-    // SAFETY: the caller's promise.
-    let given = unsafe { structure::read(options, "options") }?;
-    let common = Common {
-        flags: given.flags,
-        mode: given.mode,
-        participants: given.participants,
-        directory: given.directory,
-    };
-    // SAFETY: the caller's promise.
-    unsafe { common.read(0) }
-}
+impl Object for Event {
+    type Given = shmkit_event_options;
 
-/// Makes a handle with `make` and stores it.
-///
-/// # Safety
-/// `given` as for `options`; `out` must be NULL or writable.
-unsafe fn store(
-    given: *const shmkit_event_options,
-    out: *mut *mut shmkit_event,
-    make: impl FnOnce(&Named, Create) -> Result<Event>,
-) -> shmkit_status {
-    let make = || {
-        // SAFETY: the caller's promise.
-        let (named, create) = unsafe { options(given) }?;
-        make(&named, create)
-    };
-    // SAFETY: the caller's promise.
-    unsafe { object::store(out, make) }
+    object::forward!(plain);
 }
 
 /// Tells how many bytes an event takes in a segment: 64. It stands at a multiple of 64.
@@ -127,13 +100,8 @@ pub unsafe extern "C" fn shmkit_event_size(
     options: *const shmkit_event_options,
     out: *mut u64,
 ) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        unsafe { self::options(options) }?;
-        // SAFETY: the caller's promise.
-        unsafe { output(out, "out") }?.write(Event::SIZE);
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe { object::size::<Event>(options, out) }
 }
 
 /// Makes an event, which is clear.
@@ -151,14 +119,7 @@ pub unsafe extern "C" fn shmkit_event_create(
     out: *mut *mut shmkit_event,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| match name {
-            Some(name) => Event::named(name, Create::Always, options),
-            None => Event::unnamed(),
-        })
-    }
+    unsafe { object::create::<Event, _>(name, options, out) }
 }
 
 /// Opens the event of this name; as shmkit_lock_open.
@@ -172,13 +133,7 @@ pub unsafe extern "C" fn shmkit_event_open(
     out: *mut *mut shmkit_event,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Event::named(named(name)?, Create::Never, options)
-        })
-    }
+    unsafe { object::open::<Event, _>(name, options, out) }
 }
 
 /// Opens the event of this name, or makes it if there is none; as shmkit_lock_open_or_create.
@@ -192,13 +147,7 @@ pub unsafe extern "C" fn shmkit_event_open_or_create(
     out: *mut *mut shmkit_event,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Event::named(named(name)?, Create::IfMissing, options)
-        })
-    }
+    unsafe { object::open_or_create::<Event, _>(name, options, out) }
 }
 
 /// Opens the event that stands at `offset` of the segment's data, or makes it where there are only zeros.
@@ -215,13 +164,8 @@ pub unsafe extern "C" fn shmkit_event_create_at(
     options: *const shmkit_event_options,
     out: *mut *mut shmkit_event,
 ) -> shmkit_status {
-    let body = |_: &Named, create| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Event::at(segment, offset, create)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::create_at::<Event, _>(segment, offset, options, out) }
 }
 
 /// Opens the event that stands at `offset` of the segment's data; as shmkit_lock_open_at.
@@ -235,13 +179,8 @@ pub unsafe extern "C" fn shmkit_event_open_at(
     options: *const shmkit_event_options,
     out: *mut *mut shmkit_event,
 ) -> shmkit_status {
-    let body = |_: &Named, _| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Event::at(segment, offset, Create::Never)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::open_at::<Event, _>(segment, offset, options, out) }
 }
 
 /// Opens the event that was handed over: a descriptor, and the offset that shmkit_event_fd told; as shmkit_lock_open_fd.
@@ -256,11 +195,7 @@ pub unsafe extern "C" fn shmkit_event_open_fd(
     out: *mut *mut shmkit_event,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Event::open_fd(fd, offset, options)
-        })
-    }
+    unsafe { object::open_fd::<Event, _>(fd, offset, options, out) }
 }
 
 /// Tells what another process needs to open an event without a name: a descriptor and an offset; as shmkit_lock_fd.

@@ -1,13 +1,14 @@
 //! Locks: mutual exclusion between processes and threads that survives the death of its owner.
 
+use super::handle::Opaque;
 use super::mutex;
-use super::object::{self, Common, object, with};
-use super::segment::{named, shmkit_segment};
+use super::object::{self, Object, with};
+use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
-use super::{output, run, text};
 use crate::error::Result;
-use crate::lock::{Create, Lock, Options, Stat};
+use crate::layout::Kind;
+use crate::lock::{Lock, Named, Options, Stat};
 use crate::participant::Person;
 use std::ffi::c_char;
 
@@ -22,7 +23,9 @@ pub struct shmkit_lock {
     _opaque: (),
 }
 
-object!(Lock, Lock);
+impl Opaque for Lock {
+    const KIND: Kind = Kind::Lock;
+}
 
 /// Any process may release it, not its owner alone, as multiprocessing.Lock allows. Whoever releases one of a dead owner
 /// has taken the matter into its own hands: the next owner is not told of that death.
@@ -98,29 +101,23 @@ unsafe impl Sized32 for shmkit_lock_info {
 }
 const _: () = assert!(size_of::<shmkit_lock_info>() == 72);
 
-/// Reads the options of a caller, and whether create_at may open what stands there; `known`: the flags of its kind.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
-pub(super) unsafe fn options(
-    options: *const shmkit_lock_options,
-    known: u32,
-) -> Result<(Options, Create)> {
-    // SAFETY: the caller's promise.
-    let given = unsafe { structure::read(options, "options") }?;
-    let common = Common {
-        flags: given.flags,
-        mode: given.mode,
-        participants: given.participants,
-        directory: given.directory,
-    };
-    // SAFETY: the caller's promise.
-    let (named, create) = unsafe { common.read(known) }?;
-    let options = Options {
-        transferable: given.flags & SHMKIT_LOCK_TRANSFERABLE != 0,
-        named,
-    };
-    Ok((options, create))
+impl Object for Lock {
+    type Given = shmkit_lock_options;
+    type Options = Options;
+    const FLAGS: u32 = SHMKIT_LOCK_TRANSFERABLE;
+
+    fn options(given: &shmkit_lock_options, named: Named) -> Result<Options> {
+        Ok(Options {
+            transferable: given.flags & SHMKIT_LOCK_TRANSFERABLE != 0,
+            named,
+        })
+    }
+
+    fn size(_: &Options) -> Result<u64> {
+        Ok(Lock::SIZE)
+    }
+
+    object::forward!();
 }
 
 /// Fills what `stat` tells of a lock of either kind.
@@ -157,24 +154,6 @@ pub(super) unsafe fn tell(
     Ok(())
 }
 
-/// Makes a handle with `make` and stores it.
-///
-/// # Safety
-/// `given` as for `options`; `out` must be NULL or writable.
-unsafe fn store(
-    given: *const shmkit_lock_options,
-    out: *mut *mut shmkit_lock,
-    make: impl FnOnce(&Options, Create) -> Result<Lock>,
-) -> shmkit_status {
-    let make = || {
-        // SAFETY: the caller's promise.
-        let (options, create) = unsafe { options(given, SHMKIT_LOCK_TRANSFERABLE) }?;
-        make(&options, create)
-    };
-    // SAFETY: the caller's promise.
-    unsafe { object::store(out, make) }
-}
-
 /// Tells how many bytes a lock takes in a segment: 64. It stands at a multiple of 64.
 ///
 /// # Safety
@@ -184,13 +163,8 @@ pub unsafe extern "C" fn shmkit_lock_size(
     options: *const shmkit_lock_options,
     out: *mut u64,
 ) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        unsafe { self::options(options, SHMKIT_LOCK_TRANSFERABLE) }?;
-        // SAFETY: the caller's promise.
-        unsafe { output(out, "out") }?.write(Lock::SIZE);
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe { object::size::<Lock>(options, out) }
 }
 
 /// Makes a lock.
@@ -208,14 +182,7 @@ pub unsafe extern "C" fn shmkit_lock_create(
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| match name {
-            Some(name) => Lock::named(name, Create::Always, options),
-            None => Lock::unnamed(options),
-        })
-    }
+    unsafe { object::create::<Lock, _>(name, options, out) }
 }
 
 /// Opens the lock of this name.
@@ -231,13 +198,7 @@ pub unsafe extern "C" fn shmkit_lock_open(
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Lock::named(named(name)?, Create::Never, options)
-        })
-    }
+    unsafe { object::open::<Lock, _>(name, options, out) }
 }
 
 /// Opens the lock of this name, or makes it if there is none: of several who race, one makes it.
@@ -253,13 +214,7 @@ pub unsafe extern "C" fn shmkit_lock_open_or_create(
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Lock::named(named(name)?, Create::IfMissing, options)
-        })
-    }
+    unsafe { object::open_or_create::<Lock, _>(name, options, out) }
 }
 
 /// Opens the lock that stands at `offset` of the segment's data, or makes it where there are only zeros.
@@ -284,13 +239,8 @@ pub unsafe extern "C" fn shmkit_lock_create_at(
     options: *const shmkit_lock_options,
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
-    let body = |options: &Options, create| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Lock::at(segment, offset, create, options)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::create_at::<Lock, _>(segment, offset, options, out) }
 }
 
 /// Opens the lock that stands at `offset` of the segment's data.
@@ -306,13 +256,8 @@ pub unsafe extern "C" fn shmkit_lock_open_at(
     options: *const shmkit_lock_options,
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
-    let body = |options: &Options, _| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Lock::at(segment, offset, Create::Never, options)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::open_at::<Lock, _>(segment, offset, options, out) }
 }
 
 /// Opens the lock that was handed over: a descriptor, and the offset that shmkit_lock_fd told where it comes from.
@@ -330,11 +275,7 @@ pub unsafe extern "C" fn shmkit_lock_open_fd(
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Lock::open_fd(fd, offset, options)
-        })
-    }
+    unsafe { object::open_fd::<Lock, _>(fd, offset, options, out) }
 }
 
 /// Opens the lock that every full segment has. SHMKIT_ERR_WRONG_KIND: a plain one. SHMKIT_ERR_PERMISSION: read-only.
@@ -346,12 +287,12 @@ pub unsafe extern "C" fn shmkit_segment_lock(
     segment: *const shmkit_segment,
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
-    let body = |_: &Options, _| {
+    let make = || {
         // SAFETY: the caller's promise.
         Lock::of(unsafe { object::segment_of(segment) }?)
     };
     // SAFETY: the caller's promise.
-    unsafe { store(std::ptr::null(), out, body) }
+    unsafe { object::store(out, make) }
 }
 
 /// Tells what another process needs to open a lock without a name: a descriptor, to be passed on, and an offset.

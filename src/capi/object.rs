@@ -1,8 +1,9 @@
 //! What the C functions of every object do: they differ in the type of the handle and of the options.
 
 use super::handle::{Handle, Opaque};
-use super::segment::shmkit_segment;
+use super::segment::{named, shmkit_segment};
 use super::status::shmkit_status;
+use super::structure::{self, Sized32};
 use super::{output, run, text};
 use crate::error::{Error, Result};
 use crate::object::{Create, Named};
@@ -16,7 +17,33 @@ pub(super) const TRUST: u32 = 0x20000;
 pub(super) const EXCLUSIVE: u32 = 0x100000;
 
 /// An object that has a place in shared memory.
-pub(super) trait Object: Opaque {
+pub(super) trait Object: Opaque + Sized {
+    /// The options as C gives them.
+    type Given: Sized32;
+    /// The options as the core takes them.
+    type Options;
+    /// Flags that mean something in its options, besides those of every kind.
+    const FLAGS: u32 = 0;
+
+    /// Returns with what its options begin.
+    fn common(given: &Self::Given) -> Common;
+    /// Reads the rest of its options.
+    fn options(given: &Self::Given, named: Named) -> Result<Self::Options>;
+    /// Returns how many bytes it takes.
+    fn size(options: &Self::Options) -> Result<u64>;
+    /// Makes one without a name.
+    fn unnamed(options: &Self::Options) -> Result<Self>;
+    /// Makes or finds the one of this name.
+    fn named(name: &CStr, create: Create, options: &Self::Options) -> Result<Self>;
+    /// Makes or finds the one at this place.
+    fn at(
+        segment: &Arc<Segment>,
+        offset: u64,
+        create: Create,
+        options: &Self::Options,
+    ) -> Result<Self>;
+    /// Finds the one that was handed over.
+    fn open_fd(fd: i32, offset: u64, options: &Self::Options) -> Result<Self>;
     /// Returns a descriptor and an offset, by which it is found elsewhere.
     fn hand_over(&self) -> Result<(i32, u64)>;
     /// Returns what it stands in.
@@ -25,29 +52,90 @@ pub(super) trait Object: Opaque {
     fn unlink(&self) -> Result<()>;
 }
 
-/// Says of a kind that it is an `Object`, by the methods it has under these names.
-macro_rules! object {
-    ($type:ident, $kind:ident) => {
-        impl super::handle::Opaque for $type {
-            const KIND: crate::layout::Kind = crate::layout::Kind::$kind;
+/// In an `impl Object`: what the type does by its own methods of the same names, `options` given to each that makes one.
+macro_rules! forward {
+    () => {
+        crate::capi::object::forward!(common);
+
+        fn unnamed(options: &Self::Options) -> crate::error::Result<Self> {
+            Self::unnamed(options)
         }
 
-        impl super::object::Object for $type {
-            fn hand_over(&self) -> crate::error::Result<(i32, u64)> {
-                $type::hand_over(self)
-            }
+        fn at(
+            segment: &std::sync::Arc<crate::segment::Segment>,
+            offset: u64,
+            create: crate::object::Create,
+            options: &Self::Options,
+        ) -> crate::error::Result<Self> {
+            Self::at(segment, offset, create, options)
+        }
+    };
+    // Of a size that is always the same; the options tell of its file alone.
+    (plain) => {
+        crate::capi::object::forward!(common);
 
-            fn segment(&self) -> &std::sync::Arc<crate::segment::Segment> {
-                $type::segment(self)
-            }
+        type Options = crate::object::Named;
 
-            fn unlink(&self) -> crate::error::Result<()> {
-                $type::unlink(self)
+        fn options(
+            _: &Self::Given,
+            named: crate::object::Named,
+        ) -> crate::error::Result<crate::object::Named> {
+            Ok(named)
+        }
+
+        fn size(_: &crate::object::Named) -> crate::error::Result<u64> {
+            Ok(Self::SIZE)
+        }
+
+        fn unnamed(_: &crate::object::Named) -> crate::error::Result<Self> {
+            Self::unnamed()
+        }
+
+        fn at(
+            segment: &std::sync::Arc<crate::segment::Segment>,
+            offset: u64,
+            create: crate::object::Create,
+            _: &crate::object::Named,
+        ) -> crate::error::Result<Self> {
+            Self::at(segment, offset, create)
+        }
+    };
+    (common) => {
+        fn common(given: &Self::Given) -> crate::capi::object::Common {
+            crate::capi::object::Common {
+                flags: given.flags,
+                mode: given.mode,
+                participants: given.participants,
+                directory: given.directory,
             }
+        }
+
+        fn named(
+            name: &std::ffi::CStr,
+            create: crate::object::Create,
+            options: &Self::Options,
+        ) -> crate::error::Result<Self> {
+            Self::named(name, create, options)
+        }
+
+        fn open_fd(fd: i32, offset: u64, options: &Self::Options) -> crate::error::Result<Self> {
+            Self::open_fd(fd, offset, options)
+        }
+
+        fn hand_over(&self) -> crate::error::Result<(i32, u64)> {
+            Self::hand_over(self)
+        }
+
+        fn segment(&self) -> &std::sync::Arc<crate::segment::Segment> {
+            Self::segment(self)
+        }
+
+        fn unlink(&self) -> crate::error::Result<()> {
+            Self::unlink(self)
         }
     };
 }
-pub(super) use object;
+pub(super) use forward;
 
 /// With what the options of every kind begin, after their size.
 pub(super) struct Common {
@@ -62,7 +150,7 @@ impl Common {
     ///
     /// # Safety
     /// The directory must be NULL or a C string.
-    pub unsafe fn read(self, known: u32) -> Result<(Named, Create)> {
+    unsafe fn read(self, known: u32) -> Result<(Named, Create)> {
         super::check_flags(self.flags, known | TRUST | EXCLUSIVE)?;
         let create = match self.flags & EXCLUSIVE {
             0 => Create::IfMissing,
@@ -85,6 +173,18 @@ pub(super) fn check_reserved(reserved: u32) -> Result<()> {
         0 => Ok(()),
         _ => Err(Error::Invalid("options: reserved is not 0".into())),
     }
+}
+
+/// Reads the options of a caller, and whether create_at may open what stands there.
+///
+/// # Safety
+/// `given` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
+unsafe fn read<T: Object>(given: *const T::Given) -> Result<(T::Options, Create)> {
+    // SAFETY: the caller's promise.
+    let given = unsafe { structure::read(given, "options") }?;
+    // SAFETY: the caller's promise.
+    let (named, create) = unsafe { T::common(&given).read(T::FLAGS) }?;
+    Ok((T::options(&given, named)?, create))
 }
 
 /// Runs `body` with the object behind a handle.
@@ -124,6 +224,143 @@ pub(super) unsafe fn store<T: Opaque, H>(
 pub(super) unsafe fn segment_of<'a>(segment: *const shmkit_segment) -> Result<&'a Arc<Segment>> {
     // SAFETY: the caller's promise.
     unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }
+}
+
+/// Stores how many bytes it takes.
+///
+/// # Safety
+/// As for shmkit_lock_size.
+pub(super) unsafe fn size<T: Object>(given: *const T::Given, out: *mut u64) -> shmkit_status {
+    run(|| {
+        // SAFETY: the caller's promise.
+        let (options, _) = unsafe { read::<T>(given) }?;
+        let size = T::size(&options)?;
+        // SAFETY: the caller's promise.
+        unsafe { output(out, "out") }?.write(size);
+        Ok(())
+    })
+}
+
+/// Stores a new handle of what `make` makes by the options of a caller.
+///
+/// # Safety
+/// `given` as for `read`; `out` must be NULL or writable.
+unsafe fn store_by<T: Object, H>(
+    given: *const T::Given,
+    out: *mut *mut H,
+    make: impl FnOnce(&T::Options, Create) -> Result<T>,
+) -> shmkit_status {
+    let make = || {
+        // SAFETY: the caller's promise.
+        let (options, create) = unsafe { read::<T>(given) }?;
+        make(&options, create)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store(out, make) }
+}
+
+/// Makes one, with a name or without.
+///
+/// # Safety
+/// As for shmkit_lock_create.
+pub(super) unsafe fn create<T: Object, H>(
+    name: *const c_char,
+    given: *const T::Given,
+    out: *mut *mut H,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    let make = |options: &T::Options, _| match name {
+        Some(name) => T::named(name, Create::Always, options),
+        None => T::unnamed(options),
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store_by(given, out, make) }
+}
+
+/// Opens the one of this name.
+///
+/// # Safety
+/// As for shmkit_lock_create.
+pub(super) unsafe fn open<T: Object, H>(
+    name: *const c_char,
+    given: *const T::Given,
+    out: *mut *mut H,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    let make = |options: &T::Options, _| T::named(named(name)?, Create::Never, options);
+    // SAFETY: the caller's promise.
+    unsafe { store_by(given, out, make) }
+}
+
+/// Opens the one of this name, or makes it.
+///
+/// # Safety
+/// As for shmkit_lock_create.
+pub(super) unsafe fn open_or_create<T: Object, H>(
+    name: *const c_char,
+    given: *const T::Given,
+    out: *mut *mut H,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    let name = unsafe { text(name) };
+    let make = |options: &T::Options, _| T::named(named(name)?, Create::IfMissing, options);
+    // SAFETY: the caller's promise.
+    unsafe { store_by(given, out, make) }
+}
+
+/// Makes one in a segment, or opens what stands there.
+///
+/// # Safety
+/// As for shmkit_lock_create_at.
+pub(super) unsafe fn create_at<T: Object, H>(
+    segment: *const shmkit_segment,
+    offset: u64,
+    given: *const T::Given,
+    out: *mut *mut H,
+) -> shmkit_status {
+    let make = |options: &T::Options, create| {
+        // SAFETY: the caller's promise.
+        let segment = unsafe { segment_of(segment) }?;
+        T::at(segment, offset, create, options)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store_by(given, out, make) }
+}
+
+/// Opens the one in a segment.
+///
+/// # Safety
+/// As for shmkit_lock_create_at.
+pub(super) unsafe fn open_at<T: Object, H>(
+    segment: *const shmkit_segment,
+    offset: u64,
+    given: *const T::Given,
+    out: *mut *mut H,
+) -> shmkit_status {
+    let make = |options: &T::Options, _| {
+        // SAFETY: the caller's promise.
+        let segment = unsafe { segment_of(segment) }?;
+        T::at(segment, offset, Create::Never, options)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { store_by(given, out, make) }
+}
+
+/// Opens the one that was handed over.
+///
+/// # Safety
+/// As for shmkit_lock_create.
+pub(super) unsafe fn open_fd<T: Object, H>(
+    fd: i32,
+    offset: u64,
+    given: *const T::Given,
+    out: *mut *mut H,
+) -> shmkit_status {
+    let make = |options: &T::Options, _| T::open_fd(fd, offset, options);
+    // SAFETY: the caller's promise.
+    unsafe { store_by(given, out, make) }
 }
 
 /// Stores by what it is found elsewhere.

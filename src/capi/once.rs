@@ -1,13 +1,13 @@
 //! Once: something that is done exactly once among all processes.
 
-use super::handle::Handle;
-use super::object::{self, Common, object, with};
-use super::segment::{named, shmkit_segment};
+use super::handle::{Handle, Opaque};
+use super::object::{self, Object, with};
+use super::segment::shmkit_segment;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
-use super::{optional, output, run, text, wait};
-use crate::error::Result;
-use crate::once::{Begun, Create, Named, Once};
+use super::{optional, output, wait};
+use crate::layout::Kind;
+use crate::once::{Begun, Once};
 use std::ffi::c_char;
 
 /// A once: not done, being done by one process, or done, which stays so. Of all who begin, one has it to do; the others
@@ -21,7 +21,9 @@ pub struct shmkit_once {
     _opaque: (),
 }
 
-object!(Once, Once);
+impl Opaque for Once {
+    const KIND: Kind = Kind::Once;
+}
 
 /// Open what belongs to another user.
 pub const SHMKIT_ONCE_TRUST: u32 = 0x20000;
@@ -93,39 +95,10 @@ unsafe impl Sized32 for shmkit_once_info {
 }
 const _: () = assert!(size_of::<shmkit_once_info>() == 64);
 
-/// Reads the options of a caller, and whether create_at may open what stands there.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
-unsafe fn options(options: *const shmkit_once_options) -> Result<(Named, Create)> {
-    // SAFETY: the caller's promise.
-    let given = unsafe { structure::read(options, "options") }?;
-    let common = Common {
-        flags: given.flags,
-        mode: given.mode,
-        participants: given.participants,
-        directory: given.directory,
-    };
-    // SAFETY: the caller's promise.
-    unsafe { common.read(0) }
-}
+impl Object for Once {
+    type Given = shmkit_once_options;
 
-/// Makes a handle with `make` and stores it.
-///
-/// # Safety
-/// `given` as for `options`; `out` must be NULL or writable.
-unsafe fn store(
-    given: *const shmkit_once_options,
-    out: *mut *mut shmkit_once,
-    make: impl FnOnce(&Named, Create) -> Result<Once>,
-) -> shmkit_status {
-    let make = || {
-        // SAFETY: the caller's promise.
-        let (named, create) = unsafe { options(given) }?;
-        make(&named, create)
-    };
-    // SAFETY: the caller's promise.
-    unsafe { object::store(out, make) }
+    object::forward!(plain);
 }
 
 /// Tells how many bytes a once takes in a segment: 64. It stands at a multiple of 64.
@@ -137,13 +110,8 @@ pub unsafe extern "C" fn shmkit_once_size(
     options: *const shmkit_once_options,
     out: *mut u64,
 ) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        unsafe { self::options(options) }?;
-        // SAFETY: the caller's promise.
-        unsafe { output(out, "out") }?.write(Once::SIZE);
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe { object::size::<Once>(options, out) }
 }
 
 /// Makes a once, which is not done.
@@ -161,14 +129,7 @@ pub unsafe extern "C" fn shmkit_once_create(
     out: *mut *mut shmkit_once,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| match name {
-            Some(name) => Once::named(name, Create::Always, options),
-            None => Once::unnamed(),
-        })
-    }
+    unsafe { object::create::<Once, _>(name, options, out) }
 }
 
 /// Opens the once of this name; as shmkit_lock_open.
@@ -182,13 +143,7 @@ pub unsafe extern "C" fn shmkit_once_open(
     out: *mut *mut shmkit_once,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Once::named(named(name)?, Create::Never, options)
-        })
-    }
+    unsafe { object::open::<Once, _>(name, options, out) }
 }
 
 /// Opens the once of this name, or makes it if there is none; as shmkit_lock_open_or_create.
@@ -202,13 +157,7 @@ pub unsafe extern "C" fn shmkit_once_open_or_create(
     out: *mut *mut shmkit_once,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Once::named(named(name)?, Create::IfMissing, options)
-        })
-    }
+    unsafe { object::open_or_create::<Once, _>(name, options, out) }
 }
 
 /// Opens the once that stands at `offset` of the segment's data, or makes it where there are only zeros.
@@ -225,13 +174,8 @@ pub unsafe extern "C" fn shmkit_once_create_at(
     options: *const shmkit_once_options,
     out: *mut *mut shmkit_once,
 ) -> shmkit_status {
-    let body = |_: &Named, create| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Once::at(segment, offset, create)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::create_at::<Once, _>(segment, offset, options, out) }
 }
 
 /// Opens the once that stands at `offset` of the segment's data; as shmkit_lock_open_at.
@@ -245,13 +189,8 @@ pub unsafe extern "C" fn shmkit_once_open_at(
     options: *const shmkit_once_options,
     out: *mut *mut shmkit_once,
 ) -> shmkit_status {
-    let body = |_: &Named, _| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Once::at(segment, offset, Create::Never)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::open_at::<Once, _>(segment, offset, options, out) }
 }
 
 /// Opens the once that was handed over: a descriptor, and the offset that shmkit_once_fd told; as shmkit_lock_open_fd.
@@ -266,11 +205,7 @@ pub unsafe extern "C" fn shmkit_once_open_fd(
     out: *mut *mut shmkit_once,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Once::open_fd(fd, offset, options)
-        })
-    }
+    unsafe { object::open_fd::<Once, _>(fd, offset, options, out) }
 }
 
 /// Tells what another process needs to open a once without a name: a descriptor and an offset; as shmkit_lock_fd.

@@ -1,13 +1,13 @@
 //! Recursive locks: a thread that holds one may take it again.
 
-use super::lock::{options, shmkit_lock_info, shmkit_lock_options, tell};
+use super::handle::Opaque;
+use super::lock::{shmkit_lock_info, shmkit_lock_options, tell};
 use super::mutex;
-use super::object::{self, object, with};
-use super::segment::{named, shmkit_segment};
+use super::object::{self, Object, with};
+use super::output;
+use super::segment::shmkit_segment;
 use super::status::shmkit_status;
-use super::{output, run, text};
-use crate::error::Result;
-use crate::lock::{Create, Named};
+use crate::layout::Kind;
 use crate::rlock::RLock;
 use std::ffi::c_char;
 
@@ -18,24 +18,14 @@ pub struct shmkit_rlock {
     _opaque: (),
 }
 
-object!(RLock, RLock);
+impl Opaque for RLock {
+    const KIND: Kind = Kind::RLock;
+}
 
-/// Makes a handle with `make` and stores it.
-///
-/// # Safety
-/// `given` as for `options`; `out` must be NULL or writable.
-unsafe fn store(
-    given: *const shmkit_lock_options,
-    out: *mut *mut shmkit_rlock,
-    make: impl FnOnce(&Named, Create) -> Result<RLock>,
-) -> shmkit_status {
-    let make = || {
-        // SAFETY: the caller's promise.
-        let (options, create) = unsafe { options(given, 0) }?;
-        make(&options.named, create)
-    };
-    // SAFETY: the caller's promise.
-    unsafe { object::store(out, make) }
+impl Object for RLock {
+    type Given = shmkit_lock_options;
+
+    object::forward!(plain);
 }
 
 /// Tells how many bytes a recursive lock takes in a segment: 64. It stands at a multiple of 64.
@@ -47,13 +37,8 @@ pub unsafe extern "C" fn shmkit_rlock_size(
     options: *const shmkit_lock_options,
     out: *mut u64,
 ) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        unsafe { self::options(options, 0) }?;
-        // SAFETY: the caller's promise.
-        unsafe { output(out, "out") }?.write(RLock::SIZE);
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe { object::size::<RLock>(options, out) }
 }
 
 /// Makes a recursive lock; as shmkit_lock_create.
@@ -67,14 +52,7 @@ pub unsafe extern "C" fn shmkit_rlock_create(
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| match name {
-            Some(name) => RLock::named(name, Create::Always, options),
-            None => RLock::unnamed(),
-        })
-    }
+    unsafe { object::create::<RLock, _>(name, options, out) }
 }
 
 /// Opens the recursive lock of this name; as shmkit_lock_open.
@@ -88,13 +66,7 @@ pub unsafe extern "C" fn shmkit_rlock_open(
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            RLock::named(named(name)?, Create::Never, options)
-        })
-    }
+    unsafe { object::open::<RLock, _>(name, options, out) }
 }
 
 /// Opens the recursive lock of this name, or makes it; as shmkit_lock_open_or_create.
@@ -108,13 +80,7 @@ pub unsafe extern "C" fn shmkit_rlock_open_or_create(
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            RLock::named(named(name)?, Create::IfMissing, options)
-        })
-    }
+    unsafe { object::open_or_create::<RLock, _>(name, options, out) }
 }
 
 /// Opens the recursive lock at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
@@ -128,13 +94,8 @@ pub unsafe extern "C" fn shmkit_rlock_create_at(
     options: *const shmkit_lock_options,
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
-    let body = |_: &Named, create| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        RLock::at(segment, offset, create)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::create_at::<RLock, _>(segment, offset, options, out) }
 }
 
 /// Opens the recursive lock at `offset` of the segment's data; as shmkit_lock_open_at.
@@ -148,13 +109,8 @@ pub unsafe extern "C" fn shmkit_rlock_open_at(
     options: *const shmkit_lock_options,
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
-    let body = |_: &Named, _| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        RLock::at(segment, offset, Create::Never)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::open_at::<RLock, _>(segment, offset, options, out) }
 }
 
 /// Opens the recursive lock that was handed over; as shmkit_lock_open_fd.
@@ -169,11 +125,7 @@ pub unsafe extern "C" fn shmkit_rlock_open_fd(
     out: *mut *mut shmkit_rlock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            RLock::open_fd(fd, offset, options)
-        })
-    }
+    unsafe { object::open_fd::<RLock, _>(fd, offset, options, out) }
 }
 
 /// Tells what another process needs to open it; as shmkit_lock_fd.

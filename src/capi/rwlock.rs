@@ -1,14 +1,14 @@
 //! Readers-writer locks: many processes read at once, or one writes.
 
-use super::handle::Handle;
-use super::object::{self, Common, object, with};
-use super::segment::{named, shmkit_segment};
+use super::handle::{Handle, Opaque};
+use super::object::{self, Object, with};
+use super::segment::shmkit_segment;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
-use super::{output, run, text, wait};
+use super::wait;
 use crate::error::Result;
-use crate::lock::Create;
-use crate::rwlock::{Options, RwLock};
+use crate::layout::Kind;
+use crate::rwlock::{Named, Options, RwLock};
 use std::ffi::c_char;
 
 /// A readers-writer lock: many processes read at once, or one writes. Its holders are processes; any thread of a holder
@@ -27,7 +27,9 @@ pub struct shmkit_rwlock {
     _opaque: (),
 }
 
-object!(RwLock, RwLock);
+impl Opaque for RwLock {
+    const KIND: Kind = Kind::RwLock;
+}
 
 /// Open what belongs to another user.
 pub const SHMKIT_RWLOCK_TRUST: u32 = 0x20000;
@@ -112,46 +114,24 @@ unsafe impl Sized32 for shmkit_rwlock_info {
 }
 const _: () = assert!(size_of::<shmkit_rwlock_info>() == 88);
 
-/// Reads the options of a caller, and whether create_at may open what stands there.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
-unsafe fn options(options: *const shmkit_rwlock_options) -> Result<(Options, Create)> {
-    // SAFETY: the caller's promise.
-    let given = unsafe { structure::read(options, "options") }?;
-    let common = Common {
-        flags: given.flags,
-        mode: given.mode,
-        participants: given.participants,
-        directory: given.directory,
-    };
-    // SAFETY: the caller's promise.
-    let (named, create) = unsafe { common.read(0) }?;
-    object::check_reserved(given.reserved)?;
-    let options = Options {
-        // What is too much for 16 bits is too much in any case.
-        readers: given.readers.try_into().unwrap_or(u16::MAX),
-        named,
-    };
-    Ok((options, create))
-}
+impl Object for RwLock {
+    type Given = shmkit_rwlock_options;
+    type Options = Options;
 
-/// Makes a handle with `make` and stores it.
-///
-/// # Safety
-/// `given` as for `options`; `out` must be NULL or writable.
-unsafe fn store(
-    given: *const shmkit_rwlock_options,
-    out: *mut *mut shmkit_rwlock,
-    make: impl FnOnce(&Options, Create) -> Result<RwLock>,
-) -> shmkit_status {
-    let make = || {
-        // SAFETY: the caller's promise.
-        let (options, create) = unsafe { options(given) }?;
-        make(&options, create)
-    };
-    // SAFETY: the caller's promise.
-    unsafe { object::store(out, make) }
+    fn options(given: &shmkit_rwlock_options, named: Named) -> Result<Options> {
+        object::check_reserved(given.reserved)?;
+        Ok(Options {
+            // What is too much for 16 bits is too much in any case.
+            readers: given.readers.try_into().unwrap_or(u16::MAX),
+            named,
+        })
+    }
+
+    fn size(options: &Options) -> Result<u64> {
+        options.size()
+    }
+
+    object::forward!();
 }
 
 /// Tells how many bytes a readers-writer lock takes in a segment: 128, and 64 for each process that may read at a time.
@@ -164,14 +144,8 @@ pub unsafe extern "C" fn shmkit_rwlock_size(
     options: *const shmkit_rwlock_options,
     out: *mut u64,
 ) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        let (options, _) = unsafe { self::options(options) }?;
-        let size = options.size()?;
-        // SAFETY: the caller's promise.
-        unsafe { output(out, "out") }?.write(size);
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe { object::size::<RwLock>(options, out) }
 }
 
 /// Makes a readers-writer lock; as shmkit_lock_create.
@@ -185,14 +159,7 @@ pub unsafe extern "C" fn shmkit_rwlock_create(
     out: *mut *mut shmkit_rwlock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| match name {
-            Some(name) => RwLock::named(name, Create::Always, options),
-            None => RwLock::unnamed(options),
-        })
-    }
+    unsafe { object::create::<RwLock, _>(name, options, out) }
 }
 
 /// Opens the readers-writer lock of this name; as shmkit_lock_open.
@@ -206,13 +173,7 @@ pub unsafe extern "C" fn shmkit_rwlock_open(
     out: *mut *mut shmkit_rwlock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            RwLock::named(named(name)?, Create::Never, options)
-        })
-    }
+    unsafe { object::open::<RwLock, _>(name, options, out) }
 }
 
 /// Opens the readers-writer lock of this name, or makes it; as shmkit_lock_open_or_create.
@@ -226,13 +187,7 @@ pub unsafe extern "C" fn shmkit_rwlock_open_or_create(
     out: *mut *mut shmkit_rwlock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            RwLock::named(named(name)?, Create::IfMissing, options)
-        })
-    }
+    unsafe { object::open_or_create::<RwLock, _>(name, options, out) }
 }
 
 /// Opens the readers-writer lock at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
@@ -246,13 +201,8 @@ pub unsafe extern "C" fn shmkit_rwlock_create_at(
     options: *const shmkit_rwlock_options,
     out: *mut *mut shmkit_rwlock,
 ) -> shmkit_status {
-    let body = |options: &Options, create| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        RwLock::at(segment, offset, create, options)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::create_at::<RwLock, _>(segment, offset, options, out) }
 }
 
 /// Opens the readers-writer lock at `offset` of the segment's data; as shmkit_lock_open_at.
@@ -266,13 +216,8 @@ pub unsafe extern "C" fn shmkit_rwlock_open_at(
     options: *const shmkit_rwlock_options,
     out: *mut *mut shmkit_rwlock,
 ) -> shmkit_status {
-    let body = |options: &Options, _| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        RwLock::at(segment, offset, Create::Never, options)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::open_at::<RwLock, _>(segment, offset, options, out) }
 }
 
 /// Opens the readers-writer lock that was handed over; as shmkit_lock_open_fd.
@@ -287,11 +232,7 @@ pub unsafe extern "C" fn shmkit_rwlock_open_fd(
     out: *mut *mut shmkit_rwlock,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            RwLock::open_fd(fd, offset, options)
-        })
-    }
+    unsafe { object::open_fd::<RwLock, _>(fd, offset, options, out) }
 }
 
 /// Tells what another process needs to open it; as shmkit_lock_fd.

@@ -1,14 +1,14 @@
 //! Semaphores: permits that processes and threads take and give back; with undo the dead give back theirs.
 
-use super::handle::Handle;
-use super::object::{self, Common, object, with};
-use super::segment::{named, shmkit_segment};
+use super::handle::{Handle, Opaque};
+use super::object::{self, Object, with};
+use super::segment::shmkit_segment;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
-use super::{output, run, text, wait};
+use super::{output, wait};
 use crate::error::Result;
-use crate::lock::Create;
-use crate::semaphore::{Options, Semaphore};
+use crate::layout::Kind;
+use crate::semaphore::{Named, Options, Semaphore};
 use std::ffi::c_char;
 
 /// A semaphore: a number of permits, which are taken and given back.
@@ -23,7 +23,9 @@ pub struct shmkit_semaphore {
     _opaque: (),
 }
 
-object!(Semaphore, Semaphore);
+impl Opaque for Semaphore {
+    const KIND: Kind = Kind::Semaphore;
+}
 
 /// What a process holds comes back when it ends. Only it may give it back before.
 pub const SHMKIT_SEMAPHORE_UNDO: u32 = 0x10000;
@@ -100,48 +102,27 @@ unsafe impl Sized32 for shmkit_semaphore_info {
 }
 const _: () = assert!(size_of::<shmkit_semaphore_info>() == 64);
 
-/// Reads the options of a caller, and whether create_at may open what stands there.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
-unsafe fn options(options: *const shmkit_semaphore_options) -> Result<(Options, Create)> {
-    // SAFETY: the caller's promise.
-    let given = unsafe { structure::read(options, "options") }?;
-    let common = Common {
-        flags: given.flags,
-        mode: given.mode,
-        participants: given.participants,
-        directory: given.directory,
-    };
-    // SAFETY: the caller's promise.
-    let (named, create) = unsafe { common.read(SHMKIT_SEMAPHORE_UNDO) }?;
-    object::check_reserved(given.reserved)?;
-    let options = Options {
-        value: given.value,
-        maximum: given.maximum,
-        undo: given.flags & SHMKIT_SEMAPHORE_UNDO != 0,
-        processes: given.processes,
-        named,
-    };
-    Ok((options, create))
-}
+impl Object for Semaphore {
+    type Given = shmkit_semaphore_options;
+    type Options = Options;
+    const FLAGS: u32 = SHMKIT_SEMAPHORE_UNDO;
 
-/// Makes a handle with `make` and stores it.
-///
-/// # Safety
-/// `given` as for `options`; `out` must be NULL or writable.
-unsafe fn store(
-    given: *const shmkit_semaphore_options,
-    out: *mut *mut shmkit_semaphore,
-    make: impl FnOnce(&Options, Create) -> Result<Semaphore>,
-) -> shmkit_status {
-    let make = || {
-        // SAFETY: the caller's promise.
-        let (options, create) = unsafe { options(given) }?;
-        make(&options, create)
-    };
-    // SAFETY: the caller's promise.
-    unsafe { object::store(out, make) }
+    fn options(given: &shmkit_semaphore_options, named: Named) -> Result<Options> {
+        object::check_reserved(given.reserved)?;
+        Ok(Options {
+            value: given.value,
+            maximum: given.maximum,
+            undo: given.flags & SHMKIT_SEMAPHORE_UNDO != 0,
+            processes: given.processes,
+            named,
+        })
+    }
+
+    fn size(options: &Options) -> Result<u64> {
+        Semaphore::size(options)
+    }
+
+    object::forward!();
 }
 
 /// Tells how many bytes a semaphore takes in a segment: 128, and with undo 64 more for each of `processes`. It stands
@@ -156,14 +137,8 @@ pub unsafe extern "C" fn shmkit_semaphore_size(
     options: *const shmkit_semaphore_options,
     out: *mut u64,
 ) -> shmkit_status {
-    run(|| {
-        // SAFETY: the caller's promise.
-        let (options, _) = unsafe { self::options(options) }?;
-        let size = Semaphore::size(&options)?;
-        // SAFETY: the caller's promise.
-        unsafe { output(out, "out") }?.write(size);
-        Ok(())
-    })
+    // SAFETY: the caller's promise.
+    unsafe { object::size::<Semaphore>(options, out) }
 }
 
 /// Makes a semaphore.
@@ -183,14 +158,7 @@ pub unsafe extern "C" fn shmkit_semaphore_create(
     out: *mut *mut shmkit_semaphore,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| match name {
-            Some(name) => Semaphore::named(name, Create::Always, options),
-            None => Semaphore::unnamed(options),
-        })
-    }
+    unsafe { object::create::<Semaphore, _>(name, options, out) }
 }
 
 /// Opens the semaphore of this name.
@@ -207,13 +175,7 @@ pub unsafe extern "C" fn shmkit_semaphore_open(
     out: *mut *mut shmkit_semaphore,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Semaphore::named(named(name)?, Create::Never, options)
-        })
-    }
+    unsafe { object::open::<Semaphore, _>(name, options, out) }
 }
 
 /// Opens the semaphore of this name, or makes it if there is none: of several who race, one makes it.
@@ -230,13 +192,7 @@ pub unsafe extern "C" fn shmkit_semaphore_open_or_create(
     out: *mut *mut shmkit_semaphore,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Semaphore::named(named(name)?, Create::IfMissing, options)
-        })
-    }
+    unsafe { object::open_or_create::<Semaphore, _>(name, options, out) }
 }
 
 /// Opens the semaphore that stands at `offset` of the segment's data, or makes it where there are only zeros.
@@ -261,13 +217,8 @@ pub unsafe extern "C" fn shmkit_semaphore_create_at(
     options: *const shmkit_semaphore_options,
     out: *mut *mut shmkit_semaphore,
 ) -> shmkit_status {
-    let body = |options: &Options, create| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Semaphore::at(segment, offset, create, options)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::create_at::<Semaphore, _>(segment, offset, options, out) }
 }
 
 /// Opens the semaphore that stands at `offset` of the segment's data.
@@ -283,13 +234,8 @@ pub unsafe extern "C" fn shmkit_semaphore_open_at(
     options: *const shmkit_semaphore_options,
     out: *mut *mut shmkit_semaphore,
 ) -> shmkit_status {
-    let body = |options: &Options, _| {
-        // SAFETY: the caller's promise.
-        let segment = unsafe { object::segment_of(segment) }?;
-        Semaphore::at(segment, offset, Create::Never, options)
-    };
     // SAFETY: the caller's promise.
-    unsafe { store(options, out, body) }
+    unsafe { object::open_at::<Semaphore, _>(segment, offset, options, out) }
 }
 
 /// Opens the semaphore that was handed over: a descriptor, and the offset that shmkit_semaphore_fd told where it comes
@@ -308,11 +254,7 @@ pub unsafe extern "C" fn shmkit_semaphore_open_fd(
     out: *mut *mut shmkit_semaphore,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe {
-        store(options, out, |options, _| {
-            Semaphore::open_fd(fd, offset, options)
-        })
-    }
+    unsafe { object::open_fd::<Semaphore, _>(fd, offset, options, out) }
 }
 
 /// Tells what another process needs to open a semaphore without a name: a descriptor, to be passed on, and an offset.

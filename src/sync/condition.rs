@@ -145,14 +145,6 @@ impl Words {
             cell.age.store(0, Ordering::Relaxed);
         }
     }
-
-    /// Counts without an atomic step: only who holds the lock does it.
-    fn count(field: &AtomicU64) {
-        field.store(
-            field.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
-    }
 }
 
 impl Cell {
@@ -276,7 +268,7 @@ impl<'a> Condition<'a> {
         match notified {
             // Whoever dies before this leaves the notification to another.
             Some(cell) => drop(cell.swap(me.bits() | NOTIFIED, 0)),
-            None => Words::count(&self.words.timeouts),
+            None => super::count(&self.words.timeouts),
         }
         Ok(Waited { end, recovered })
     }
@@ -297,7 +289,7 @@ impl<'a> Condition<'a> {
         let age = self.words.age.load(Ordering::Relaxed).wrapping_add(1);
         self.words.age.store(age, Ordering::Relaxed);
         cell.set_age(age);
-        Words::count(&self.words.waits);
+        super::count(&self.words.waits);
         Ok((cell, age))
     }
 
@@ -450,7 +442,7 @@ impl<'a> Condition<'a> {
             // All that live are meant, so nobody needs to know who does: what the dead get they leave.
             for cell in used {
                 if self.send(cell, now).is_some() {
-                    Words::count(&self.words.notified);
+                    super::count(&self.words.notified);
                 }
             }
             return Ok(());
@@ -490,7 +482,7 @@ impl<'a> Condition<'a> {
             if let Some(earlier) = earlier {
                 earlier.set_age(now);
             }
-            Words::count(&self.words.notified);
+            super::count(&self.words.notified);
             left -= 1;
         }
         Ok(())

@@ -92,15 +92,6 @@ impl Words {
         }
     }
 
-    /// Counts without an atomic step: only the owner does it.
-    #[inline(always)]
-    fn count(field: &AtomicU64) {
-        field.store(
-            field.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
-    }
-
     /// Takes the lock if it is free and no owner died.
     #[inline(always)]
     pub fn try_acquire(&self, me: Id) -> bool {
@@ -110,7 +101,7 @@ impl Words {
             .compare_exchange(0, me.bits(), Ordering::Acquire, Ordering::Relaxed)
             .is_ok();
         if taken {
-            Words::count(&self.acquisitions);
+            super::count(&self.acquisitions);
         }
         taken
     }
@@ -183,7 +174,7 @@ impl Words {
                     if self.swap(seen, me | WAITERS | DIED) {
                         // Whoever still sleeps says so anew, at the latest after this slice.
                         self.contended_since.store(0, Ordering::Relaxed);
-                        Words::count(&self.recoveries);
+                        super::count(&self.recoveries);
                         self.granted(waited);
                         return Ok(true);
                     }
@@ -243,9 +234,9 @@ impl Words {
     }
 
     fn granted(&self, waited: bool) {
-        Words::count(&self.acquisitions);
+        super::count(&self.acquisitions);
         if waited {
-            Words::count(&self.contended);
+            super::count(&self.contended);
         }
     }
 

@@ -92,14 +92,6 @@ impl Words {
         self.word.load(Ordering::Acquire) & DONE != 0
     }
 
-    /// Counts without an atomic step: only who is doing it does so.
-    fn count(field: &AtomicU64) {
-        field.store(
-            field.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
-    }
-
     /// Begins, if it is neither done nor being done by somebody who lives; waits for who does it.
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`; what `life` says.
@@ -141,9 +133,9 @@ impl Words {
                     .compare_exchange(seen, mine, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
                 {
-                    Words::count(&self.attempts);
+                    super::count(&self.attempts);
                     if Id::of(seen).is_some() {
-                        Words::count(&self.recoveries);
+                        super::count(&self.recoveries);
                     }
                     return Ok(Begun::Mine {
                         recovered: died != 0,

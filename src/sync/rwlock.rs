@@ -133,14 +133,6 @@ impl Words {
             field.store(0, Ordering::Relaxed);
         }
     }
-
-    /// Counts without an atomic step: only who holds the door does it.
-    fn count(field: &AtomicU64) {
-        field.store(
-            field.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
-    }
 }
 
 /// The door is ours.
@@ -211,13 +203,14 @@ impl<'a> Whole<'a> {
         one_order();
         // PAIRS rwlock.announce
         if self.words.writer.load(Ordering::SeqCst) & WAITS != 0 {
-            self.wake(index);
+            Self::wake(self.cells, index);
         }
     }
 
+    /// Takes the cells, not `self`, which whoever wakes nobody would have to store as well.
     #[cold]
-    fn wake(&self, index: usize) {
-        if let Some(cell) = self.cells.get(index) {
+    fn wake(cells: &[Cell], index: usize) {
+        if let Some(cell) = cells.get(index) {
             futex::wake(cell.word(), 1, Bed::Any);
         }
     }
@@ -322,7 +315,7 @@ impl<'a> Whole<'a> {
         let wrote = Id::of(seen).is_some() && seen & WAITS == 0;
         let left = if wrote { DIED } else { seen & DIED };
         if wrote {
-            Words::count(&self.words.recoveries);
+            super::count(&self.words.recoveries);
         }
         if seen != left {
             self.words.waiting_since.store(0, Ordering::Relaxed);
@@ -401,7 +394,7 @@ impl<'a> Whole<'a> {
         self.announce(me, left);
         let alone = self.until_alone(me, keep, rest, life);
         match &alone {
-            Ok(true) => Words::count(&self.words.contended),
+            Ok(true) => super::count(&self.words.contended),
             Ok(false) => {}
             Err(_) => self.retract(me, left)?,
         }
@@ -421,7 +414,7 @@ impl<'a> Whole<'a> {
         if self.words.waiting_since.load(Ordering::Relaxed) != 0 {
             self.words.waiting_since.store(0, Ordering::Relaxed);
         }
-        Words::count(&self.words.writes);
+        super::count(&self.words.writes);
         self.words.writer.store(me.bits() | left, Ordering::Relaxed);
         // Nothing is written before that stands there; a kill comes between two instructions, so their order will do.
         compiler_fence(std::sync::atomic::Ordering::SeqCst);

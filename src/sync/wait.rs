@@ -25,31 +25,36 @@ const MOST_BETWEEN_LOOKS: u64 = 16;
 /// go on sleeping, because a wake takes longer than they spin; where one of them spins they find back.
 const TRY_AGAIN: u64 = 8;
 
-/// How often waiting threads of this process have lately looked before what they waited for came, and how many eager
-/// waits have ended in a sleep since one did not: for one object, not shared.
+/// What waiting threads of this process have learnt: for one object, not shared.
 #[derive(Debug, Default)]
-pub struct Spins(std::sync::atomic::AtomicU64, std::sync::atomic::AtomicU64);
+pub struct Spins {
+    /// How often they have lately looked before what they waited for came.
+    usual: std::sync::atomic::AtomicU64,
+    /// How many eager waits have ended in a sleep.
+    sleeps: std::sync::atomic::AtomicU64,
+}
 
 impl Spins {
     fn limit(&self) -> u64 {
         if process::processors() < 2 || cfg!(loom) {
             return 0;
         }
-        (2 * self.0.load(std::sync::atomic::Ordering::Relaxed) + 100).min(MOST_SPINS)
+        (2 * self.usual.load(std::sync::atomic::Ordering::Relaxed) + 100).min(MOST_SPINS)
     }
 
     fn learn(&self, spins: u64) {
-        let old = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        let old = self.usual.load(std::sync::atomic::Ordering::Relaxed);
         let new = (old * 7 + spins) / 8;
-        self.0.store(new, std::sync::atomic::Ordering::Relaxed);
+        self.usual.store(new, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn note_sleep(&self) {
-        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.sleeps
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn tries_again(&self) -> bool {
-        self.1.load(std::sync::atomic::Ordering::Relaxed) % TRY_AGAIN == TRY_AGAIN - 1
+        self.sleeps.load(std::sync::atomic::Ordering::Relaxed) % TRY_AGAIN == TRY_AGAIN - 1
     }
 }
 
@@ -198,23 +203,13 @@ impl<'a> Wait<'a> {
         Ok(awake)
     }
 
-    /// Waits once more for `what`: spins, or else sleeps as `sleep` does. Then the caller looks again.
-    ///
-    /// `WouldBlock`: it may not wait at all. `Timeout`: the time was over before. `Interrupted`.
-    pub fn pause(&mut self, word: &AtomicU64, expected: u64, what: &str) -> Result<()> {
-        if self.spin() {
-            return Ok(());
-        }
-        self.doze(word, expected, what)
-    }
-
-    /// As `pause`, without spinning.
+    /// Waits once more for `what`: sleeps as `sleep` does. Then the caller looks again. Errors as of `check` and `sleep`.
     pub fn doze(&mut self, word: &AtomicU64, expected: u64, what: &str) -> Result<()> {
         self.check(what)?;
         self.sleep(word, expected, Bed::Other).map(drop)
     }
 
-    /// Refuses to wait any longer for `what` where that is not allowed: errors as of `pause`.
+    /// Refuses to wait any longer for `what`. `WouldBlock`: it may not wait at all. `Timeout`: the time is over.
     pub fn check(&mut self, what: &str) -> Result<()> {
         if self.patience.limit == Limit::Now {
             return Err(Error::WouldBlock(format!("{what}: not at once").into()));
