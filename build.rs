@@ -23,6 +23,7 @@ const ORDER: &[&str] = &[
     "event",
     "barrier",
     "once",
+    "queue",
 ];
 
 /// What the header says before anything else.

@@ -55,7 +55,10 @@
 /** As a timeout: wait as long as it takes. */
 #define SHMKIT_FOREVER (-1)
 
-/** As a timeout: do not wait; SHMKIT_ERR_WOULD_BLOCK where that would be needed. */
+/**
+ * As a timeout: do not wait; SHMKIT_ERR_WOULD_BLOCK where that would be needed, of a queue SHMKIT_ERR_EMPTY or
+ * SHMKIT_ERR_FULL.
+ */
 #define SHMKIT_NOWAIT 0
 
 /** The file system of the directory keeps what it holds in memory (tmpfs). */
@@ -193,6 +196,30 @@
 /** In shmkit_once_info: it is done. */
 #define SHMKIT_ONCE_DONE 2097152
 
+/** A put for which there is no room fails with SHMKIT_ERR_FULL, however long it would wait. */
+#define SHMKIT_QUEUE_FAIL 65536
+
+/** Open what belongs to another user. */
+#define SHMKIT_QUEUE_TRUST 131072
+
+/** A put for which there is no room throws the oldest messages away that can be had, until there is. */
+#define SHMKIT_QUEUE_OVERWRITE 262144
+
+/** In shmkit_queue_info: nothing more is put. */
+#define SHMKIT_QUEUE_SHUT 524288
+
+/** For create_at: make it, and do not open one that stands there already. */
+#define SHMKIT_QUEUE_EXCLUSIVE 1048576
+
+/** For shmkit_queue_put_many: all messages or none. */
+#define SHMKIT_QUEUE_ALL 2097152
+
+/** For shmkit_queue_fileno: readable while there may be a message. */
+#define SHMKIT_QUEUE_MESSAGES 0
+
+/** For shmkit_queue_fileno: readable while there may be room for a message. */
+#define SHMKIT_QUEUE_ROOM 1
+
 /**
  * A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
  * is a party, of the same process or of others.
@@ -246,6 +273,35 @@ typedef struct shmkit_lock shmkit_lock;
  * begins again before that waits for itself. A handle may be used by all threads at once and by forked children.
  */
 typedef struct shmkit_once shmkit_once;
+
+/**
+ * A queue: messages of any length, put by any number of processes and threads and got by any number of others.
+ *
+ * What is promised, and to whom, whoever is killed at whatever instruction:
+ *
+ *   Producers     A message that was put (the call returned SHMKIT_OK) is in the queue, whatever becomes of its producer;
+ *                 it can be got at once. Who is killed inside the call has put the whole message or nothing. Of
+ *                 shmkit_queue_put_many all messages appear at once, with nothing between them.
+ *   Consumers     A message is got once. Who is killed inside shmkit_queue_get before the message was taken leaves it to
+ *                 the others; behind that it is gone with its consumer, as it would be one instruction after the call.
+ *                 Who must not lose it leases it (shmkit_queue_lease): if the process ends before it says
+ *                 shmkit_queue_ack, the next one gets the message, and its attempts say so.
+ *   Order         Messages come in the order of put and reserve, those of one producer in its own. One that is given a
+ *                 second time, after a lease, comes later than those that were got in between.
+ *   Waiting       Nothing waits for the dead: a call that waits looks every 12 ms at the latest whether whom it waits for
+ *                 lives. It does wait for who is alive and stopped (SIGSTOP) inside a call, and a message that somebody who
+ *                 lives has reserved and not committed holds up what was put behind it; shmkit_queue_stat tells who that is.
+ *   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed, and gives most of that
+ *                 back when it is empty. Nothing is ever a hole: where no memory is left a put fails with
+ *                 SHMKIT_ERR_NO_SPACE, and nothing is lost.
+ *   Readers in place   The bytes of a lease stay as they are until it is acknowledged or given back, unless somebody who
+ *                 can write the queue breaks the rules. What the queue keeps for itself is checked at each step: a lie is
+ *                 SHMKIT_ERR_CORRUPT, never a crash.
+ *
+ * A handle may be used by all threads at once, and by forked children, which have not reserved or leased what their parent
+ * has.
+ */
+typedef struct shmkit_queue shmkit_queue;
 
 /**
  * A recursive lock: its owner is a thread, which may take it again and gives it back as often. All else is as with
@@ -693,6 +749,94 @@ typedef struct shmkit_once_info {
   /** 0. */
   uint32_t reserved;
 } shmkit_once_info;
+
+/**
+ * How to make or open a queue. All zeros but struct_size is one without bounds, which never blocks who puts; so is a NULL
+ * pointer to it.
+ */
+typedef struct shmkit_queue_options {
+  /** sizeof(shmkit_queue_options). */
+  uint32_t struct_size;
+  /** SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_TRUST, SHMKIT_QUEUE_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new one with a file of its own. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new one with a file of its own at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /**
+   * How many bytes it may hold, a multiple of 32 from 1024 to 2^46. A message takes its own bytes and 32, rounded up to
+   * a multiple of 32, and may have half the capacity. 0: 64 GiB of address space, of which only what is in use has
+   * memory; in a segment, where all of it has memory, 65536.
+   */
+  uint64_t capacity;
+  /** How many messages it may hold, not counting leased ones. 0: any number. */
+  uint64_t maxsize;
+  /** How many bytes those may have together. 0: any number. */
+  uint64_t max_bytes;
+} shmkit_queue_options;
+
+/** One of several messages to be put. */
+typedef struct shmkit_queue_message {
+  /** Its bytes. NULL where it has none. */
+  const void *data;
+  /** How many. */
+  uint64_t size;
+} shmkit_queue_message;
+
+/** What is known of a queue: each figure as it was at some moment during the call; exact where nobody changes it meanwhile. */
+typedef struct shmkit_queue_info {
+  /** sizeof(shmkit_queue_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_SHUT, or-ed. */
+  uint32_t flags;
+  /** How many messages can be got. */
+  uint64_t messages;
+  /** How many bytes those have. */
+  uint64_t bytes;
+  /** How many messages are reserved and not committed yet, perhaps by dead processes. */
+  uint64_t reserved;
+  /** How many are leased, perhaps by dead processes. */
+  uint64_t leased;
+  /** How many were ever put or reserved. */
+  uint64_t puts;
+  /** How many were ever got, leased, overwritten or skipped. */
+  uint64_t gets;
+  /** How many were overwritten. */
+  uint64_t overwritten;
+  /** How many were skipped, because who had reserved them died or aborted them. */
+  uint64_t skipped;
+  /** How often a message was given again after a lease. */
+  uint64_t redelivered;
+  /** How often a consumer had to sleep. */
+  uint64_t get_waits;
+  /** How often a producer had to sleep. */
+  uint64_t put_waits;
+  /** How many bytes of memory the messages have at their disposal now. */
+  uint64_t memory;
+  /** How many bytes it may hold, as shmkit_queue_options says. */
+  uint64_t capacity;
+  /** How many messages it may hold. 0: any number. */
+  uint64_t maxsize;
+  /** How many bytes those may have together. 0: any number. */
+  uint64_t max_bytes;
+  /** How many bytes the largest message may have. */
+  uint64_t largest;
+  /** Where it stands in its segment's data. 0 of one with a file of its own. */
+  uint64_t offset;
+  /**
+   * Who has reserved the message that is next and has not committed it: its number among the participants of the
+   * segment. 0: the next message can be got, or there is none.
+   */
+  uint64_t held_up_by_ticket;
+  /** That one's PID namespace, as the inode of /proc/PID/ns/pid. 0: nobody, or unknown. */
+  uint64_t held_up_by_namespace;
+  /** That one's process number in that namespace. 0: nobody, or unknown. */
+  uint32_t held_up_by_pid;
+  /** 0. */
+  uint32_t unused;
+} shmkit_queue_info;
 
 /** Done. */
 #define SHMKIT_OK 0
@@ -2455,6 +2599,371 @@ shmkit_status shmkit_once_unlink(struct shmkit_once *once);
  * Required: `once` must be NULL or a handle of this library that no other thread is using.
  */
 shmkit_status shmkit_once_close(struct shmkit_once *once);
+
+/**
+ * Tells how many bytes a queue takes in a segment: 704 more than its capacity. It stands at a multiple of 64.
+ *
+ * SHMKIT_ERR_INVALID: no queue has such a capacity.
+ *
+ * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_queue_size(const struct shmkit_queue_options *options,
+                                uint64_t *out);
+
+/**
+ * Makes a queue.
+ *
+ * `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it has a
+ * memory file of its own without a name; threads and forked children have it, and whoever gets what shmkit_queue_fd tells.
+ * SHMKIT_ERR_INVALID: a capacity that no queue can have, SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE together.
+ * SHMKIT_ERR_NO_MEMORY: the address space is not to be had (RLIMIT_AS): say a smaller capacity. Other errors as of
+ * shmkit_segment_create; `out` gets the handle, which shmkit_queue_close frees.
+ *
+ * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+ */
+shmkit_status shmkit_queue_create(const char *name,
+                                  const struct shmkit_queue_options *options,
+                                  struct shmkit_queue **out);
+
+/**
+ * Opens the queue of this name.
+ *
+ * Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a queue has this name. What the options say of
+ * bounds and of what happens when they are reached is not looked at.
+ *
+ * Required: As for shmkit_queue_create.
+ */
+shmkit_status shmkit_queue_open(const char *name,
+                                const struct shmkit_queue_options *options,
+                                struct shmkit_queue **out);
+
+/**
+ * Opens the queue of this name, or makes it if there is none: of several who race, one makes it.
+ *
+ * Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with other bounds or flags, or `name` is NULL.
+ *
+ * Required: As for shmkit_queue_create.
+ */
+shmkit_status shmkit_queue_open_or_create(const char *name,
+                                          const struct shmkit_queue_options *options,
+                                          struct shmkit_queue **out);
+
+/**
+ * Opens the queue that stands at `offset` of the segment's data, or makes it where there are only zeros.
+ *
+ * It takes as many bytes there as shmkit_queue_size tells, and never more. Of several who race one makes it; if that one dies,
+ * the next one does. The segment must be a full one (SHMKIT_SEGMENT_FULL); the queue keeps it mapped, even when its handle is
+ * closed. To take a queue away, fill its place with zeros when nobody uses it.
+ *
+ * SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the queue would not lie in the data, or one stands there that was
+ * made with other bounds or flags. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there. SHMKIT_ERR_EXISTS:
+ * one stands there, and SHMKIT_QUEUE_EXCLUSIVE. SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was
+ * stopped a second ago while making it. SHMKIT_ERR_PARTICIPANTS.
+ *
+ * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL or
+ * writable.
+ */
+shmkit_status shmkit_queue_create_at(const struct shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const struct shmkit_queue_options *options,
+                                     struct shmkit_queue **out);
+
+/**
+ * Opens the queue that stands at `offset` of the segment's data.
+ *
+ * As shmkit_queue_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+ *
+ * Required: As for shmkit_queue_create_at.
+ */
+shmkit_status shmkit_queue_open_at(const struct shmkit_segment *segment,
+                                   uint64_t offset,
+                                   const struct shmkit_queue_options *options,
+                                   struct shmkit_queue **out);
+
+/**
+ * Opens the queue that was handed over: a descriptor, and the offset that shmkit_queue_fd told where it comes from.
+ *
+ * The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND: no queue
+ * stands there.
+ *
+ * Required: As for shmkit_queue_create.
+ */
+shmkit_status shmkit_queue_open_fd(int32_t fd,
+                                   uint64_t offset,
+                                   const struct shmkit_queue_options *options,
+                                   struct shmkit_queue **out);
+
+/**
+ * Tells what another process needs to open a queue without a name: a descriptor, to be passed on, and an offset.
+ *
+ * The descriptor is the handle's: do not close it. SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in
+ * it.
+ *
+ * Required: `queue` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+ */
+shmkit_status shmkit_queue_fd(const struct shmkit_queue *queue,
+                              int32_t *fd,
+                              uint64_t *offset);
+
+/**
+ * Opens the segment that the queue stands in: of one with a file of its own, that file.
+ *
+ * `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+ *
+ * Required: `queue` must be NULL or a handle of this library; `out` NULL or writable.
+ */
+shmkit_status shmkit_queue_segment(const struct shmkit_queue *queue,
+                                   struct shmkit_segment **out);
+
+/**
+ * Puts a message of `size` bytes at the end, waiting up to `timeout_ns` nanoseconds for room: SHMKIT_FOREVER, SHMKIT_NOWAIT,
+ * or a time.
+ *
+ * SHMKIT_OK if and only if it is in the queue. `flags`: SHMKIT_INTERRUPTIBLE. What was written to memory before is seen by who
+ * gets the message.
+ *
+ * SHMKIT_ERR_FULL: there is no room, and SHMKIT_NOWAIT or SHMKIT_QUEUE_FAIL; or SHMKIT_QUEUE_OVERWRITE, and nothing that can be
+ * thrown away makes room. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: larger than half the capacity, or
+ * than max_bytes. SHMKIT_ERR_NO_SPACE: the queue would have to grow, and there is no memory; what is in it stays, and others can
+ * take it. SHMKIT_ERR_CLOSED: shut down. SHMKIT_ERR_WOULD_BLOCK: somebody who lives was stopped inside a call a quarter of a
+ * second ago, and SHMKIT_NOWAIT. SHMKIT_ERR_INVALID: a negative time, unknown flags, NULL. SHMKIT_ERR_PARTICIPANTS,
+ * SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION: as of shmkit_lock_acquire. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `data` NULL with a size of 0, or readable.
+ */
+shmkit_status shmkit_queue_put(struct shmkit_queue *queue,
+                               int64_t timeout_ns,
+                               uint32_t flags,
+                               const void *data,
+                               uint64_t size);
+
+/**
+ * Gets the first message: copies it to `buffer`, which has room for `capacity` bytes, and tells its size; waits up to
+ * `timeout_ns` nanoseconds for one.
+ *
+ * SHMKIT_OK if and only if it was taken: then nobody else gets it. `flags`: SHMKIT_INTERRUPTIBLE.
+ *
+ * SHMKIT_ERR_EMPTY: there is none, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: it has more
+ * than `capacity` bytes and is still there; shmkit_queue_peek tells its size. SHMKIT_ERR_CLOSED: shut down, and nothing is
+ * left, nor leased by another process that may give it back. SHMKIT_ERR_WOULD_BLOCK and others as of shmkit_queue_put.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or
+ * writable; `size` NULL or writable.
+ */
+shmkit_status shmkit_queue_get(struct shmkit_queue *queue,
+                               int64_t timeout_ns,
+                               uint32_t flags,
+                               void *buffer,
+                               uint64_t capacity,
+                               uint64_t *size);
+
+/**
+ * Copies the beginning of the first message to `buffer`, as much as there is room for, tells its whole size, and leaves it
+ * where it is.
+ *
+ * As shmkit_queue_get, but for SHMKIT_ERR_TOO_LARGE. Another may have taken it before it can be got.
+ *
+ * Required: As for shmkit_queue_get.
+ */
+shmkit_status shmkit_queue_peek(struct shmkit_queue *queue,
+                                int64_t timeout_ns,
+                                uint32_t flags,
+                                void *buffer,
+                                uint64_t capacity,
+                                uint64_t *size);
+
+/**
+ * Puts `count` messages, one behind the other and nothing between them, and tells how many were put.
+ *
+ * `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_QUEUE_ALL: all of them or none, waiting until there is room for all; without it as many
+ * as there is room for, waiting for the first. A `count` of 0 puts nothing.
+ *
+ * As shmkit_queue_put. SHMKIT_ERR_TOO_LARGE: one of them is; or, with SHMKIT_QUEUE_ALL, together they are more than half the
+ * capacity, counted as there, or than maxsize or max_bytes.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `messages` NULL with a count of 0,
+ * or an array whose data are readable; `put` NULL or writable.
+ */
+shmkit_status shmkit_queue_put_many(struct shmkit_queue *queue,
+                                    int64_t timeout_ns,
+                                    uint32_t flags,
+                                    const struct shmkit_queue_message *messages,
+                                    uint64_t count,
+                                    uint64_t *put);
+
+/**
+ * Gets the first messages, `most` at the most and as many as there are and `buffer` has room for: one behind the other in it,
+ * their sizes in `sizes`. Waits for the first of them, and tells how many it got.
+ *
+ * As shmkit_queue_get; SHMKIT_ERR_TOO_LARGE: the first alone has more than `capacity` bytes. A `most` of 0 gets nothing.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or writable;
+ * `sizes` NULL with a `most` of 0, or room for as many; `count` NULL or writable.
+ */
+shmkit_status shmkit_queue_get_many(struct shmkit_queue *queue,
+                                    int64_t timeout_ns,
+                                    uint32_t flags,
+                                    void *buffer,
+                                    uint64_t capacity,
+                                    uint64_t *sizes,
+                                    uint64_t most,
+                                    uint64_t *count);
+
+/**
+ * Reserves room for a message of up to `size` bytes, at the end, to be filled in place: tells where, at a multiple of 32, and a
+ * token by which it is committed or aborted.
+ *
+ * Its place in the order is the one it has now: until it is committed or aborted nobody gets what is put behind it. If the
+ * process ends before, it is skipped. The bytes are what an earlier message has left there. The memory may be written until the
+ * commit, and no longer than the handle is open.
+ *
+ * As shmkit_queue_put.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `data` and `token` NULL or writable.
+ */
+shmkit_status shmkit_queue_reserve(struct shmkit_queue *queue,
+                                   int64_t timeout_ns,
+                                   uint32_t flags,
+                                   uint64_t size,
+                                   void **data,
+                                   uint64_t *token);
+
+/**
+ * Puts what was reserved into the queue, with the first `size` bytes of its room; what was written there is seen by who gets
+ * it.
+ *
+ * SHMKIT_ERR_NOT_OWNER: the token is none, was committed or aborted already, or is another process' own.
+ * SHMKIT_ERR_INVALID: more bytes than were reserved; it stays reserved.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_queue_commit(struct shmkit_queue *queue,
+                                  uint64_t token,
+                                  uint64_t size);
+
+/**
+ * Gives up what was reserved: nobody gets it. Errors as of shmkit_queue_commit.
+ *
+ * Required: As for shmkit_queue_commit.
+ */
+shmkit_status shmkit_queue_abort(struct shmkit_queue *queue, uint64_t token);
+
+/**
+ * Takes the first message to read it in place: tells where its bytes are, at a multiple of 32, how many, a token by which it is
+ * acknowledged or given back, and how often it was leased, this time included (65535: so often or more).
+ *
+ * Until then nobody else gets it; others get what lies behind it. If the process ends before, however it ends, the next one gets
+ * it, within 12 ms after the kernel has torn the process down. Its memory is not used for anything else while it is leased: one
+ * that is kept for long keeps what lies behind it in memory too. The bytes may be read until then, and no longer than the handle
+ * is open. A lease belongs to the process: closing the handle does not end it as long as another handle of this queue is open.
+ *
+ * As shmkit_queue_get.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `data`, `size` and `token` NULL or
+ * writable; `attempts` NULL where it is not wanted, or writable.
+ */
+shmkit_status shmkit_queue_lease(struct shmkit_queue *queue,
+                                 int64_t timeout_ns,
+                                 uint32_t flags,
+                                 const void **data,
+                                 uint64_t *size,
+                                 uint64_t *token,
+                                 uint32_t *attempts);
+
+/**
+ * Acknowledges a lease: the message is done with, and nobody gets it any more.
+ *
+ * SHMKIT_ERR_NOT_OWNER: the token is none, was acknowledged or given back already, or is another process' own.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_queue_ack(struct shmkit_queue *queue,
+                               uint64_t token);
+
+/**
+ * Gives a lease back: whoever gets something next gets this message. Errors as of shmkit_queue_ack.
+ *
+ * Required: As for shmkit_queue_ack.
+ */
+shmkit_status shmkit_queue_nack(struct shmkit_queue *queue, uint64_t token);
+
+/**
+ * Waits until every message has been taken, and none is reserved or leased: until all work is done, where consumers acknowledge
+ * what they have done.
+ *
+ * A message that somebody died over is not done: it waits for the next consumer. SHMKIT_ERR_WOULD_BLOCK, SHMKIT_ERR_TIMEOUT,
+ * SHMKIT_ERR_INTERRUPTED; others as of shmkit_queue_put.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_queue_join(struct shmkit_queue *queue,
+                                int64_t timeout_ns,
+                                uint32_t flags);
+
+/**
+ * Says that nothing more is put, for all processes and for good.
+ *
+ * Whoever waits for room gets SHMKIT_ERR_CLOSED; whoever waits for a message gets what is left, and then SHMKIT_ERR_CLOSED. What
+ * was reserved before can still be committed, what was leased can be acknowledged. To do it twice changes nothing.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing.
+ */
+shmkit_status shmkit_queue_shutdown(struct shmkit_queue *queue);
+
+/**
+ * Tells a descriptor for poll, select and event loops: readable while there may be a message (`what` is SHMKIT_QUEUE_MESSAGES) or
+ * room for one (SHMKIT_QUEUE_ROOM), whichever process put or took it.
+ *
+ * It is the handle's: only poll it, neither read nor close it. When it is readable, try with SHMKIT_NOWAIT; who finds nothing, because
+ * another was faster, has it unreadable again. A thread of this process, which takes no signals, waits for the queue and
+ * looks every 12 ms; it is started at the first call and ends with the handle. A forked child calls this once more.
+ *
+ * SHMKIT_ERR_UNSUPPORTED: no thread or no descriptor is to be had. SHMKIT_ERR_INVALID: another `what`.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `fd` NULL or writable.
+ */
+shmkit_status shmkit_queue_fileno(struct shmkit_queue *queue,
+                                  uint32_t what,
+                                  int32_t *fd);
+
+/**
+ * Tells whether an empty message would have to wait for room: 1, or 0.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: somebody was stopped inside a put. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
+ */
+shmkit_status shmkit_queue_is_full(const struct shmkit_queue *queue,
+                                   uint32_t *out);
+
+/**
+ * Tells what is in the queue and what has happened to it.
+ *
+ * SHMKIT_ERR_WOULD_BLOCK: something is reserved or leased, and who is just getting something was stopped. SHMKIT_ERR_CORRUPT.
+ *
+ * Required: `queue` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+ */
+shmkit_status shmkit_queue_stat(const struct shmkit_queue *queue,
+                                struct shmkit_queue_info *out);
+
+/**
+ * Removes the name of a named queue: it lives as long as somebody has it open.
+ *
+ * SHMKIT_ERR_INVALID: it stands in a segment. Others as of shmkit_segment_unlink.
+ *
+ * Required: `queue` must be NULL or a handle of this library.
+ */
+shmkit_status shmkit_queue_unlink(const struct shmkit_queue *queue);
+
+/**
+ * Closes a handle: this process lets go of the queue. What it has reserved is then skipped, and what it has leased is given to
+ * others, as if the process had ended, unless it has another handle of this queue or of its segment.
+ *
+ * NULL does nothing.
+ *
+ * Required: `queue` must be NULL or a handle of this library that no other thread uses or closes.
+ */
+shmkit_status shmkit_queue_close(struct shmkit_queue *queue);
 
 #ifdef __cplusplus
 }  // extern "C"

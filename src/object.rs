@@ -492,30 +492,33 @@ fn compare(seen: u64, tag: Tag, create: Create) -> Result<()> {
     Ok(())
 }
 
-/// Gives a noun what its field `placed` tells of its place.
+/// Gives a noun what its field `placed`, or the one that is named, tells of its place.
 macro_rules! place {
     ($noun:ident) => {
+        crate::object::place!($noun, placed);
+    };
+    ($noun:ident, $($placed:ident).+) => {
         impl $noun {
             /// Removes the name of a named one. `Invalid`: it has no name of its own.
             pub fn unlink(&self) -> crate::error::Result<()> {
-                self.placed.unlink()
+                self.$($placed).+.unlink()
             }
 
             /// Returns the segment in which it stands: that of a named one holds nothing else.
             pub fn segment(&self) -> &std::sync::Arc<crate::segment::Segment> {
-                self.placed.segment()
+                self.$($placed).+.segment()
             }
 
             /// Returns its place in that segment's data.
             pub fn offset(&self) -> u64 {
-                self.placed.offset()
+                self.$($placed).+.offset()
             }
 
             /// Returns what `open_fd` needs in another process: a descriptor, which stays ours, and an offset.
             ///
             /// `Invalid`: it stands in a segment, which is what must be handed over.
             pub fn hand_over(&self) -> crate::error::Result<(i32, u64)> {
-                self.placed.hand_over()
+                self.$($placed).+.hand_over()
             }
         }
     };

@@ -28,7 +28,7 @@ mod notice;
 use crate::error::{Error, Result};
 use crate::layout::{Bytes, Kind};
 pub use crate::lock::{Create, Limit, Named, Patience};
-use crate::object::{NoCell, Object, Placed, Recipe, Tag};
+use crate::object::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::participant::Person;
 use crate::segment::Segment;
 pub use crate::sync::queue::record::GRAIN;
@@ -566,29 +566,9 @@ impl Queue {
     pub fn person(&self, id: crate::participant::Id) -> Option<Person> {
         self.segment().person(id)
     }
-
-    /// Removes the name of a named one. `Invalid`: it has no name of its own.
-    pub fn unlink(&self) -> Result<()> {
-        self.core.placed.unlink()
-    }
-
-    /// Returns the segment in which it stands: that of one with a file of its own holds nothing else.
-    pub fn segment(&self) -> &Arc<Segment> {
-        self.core.placed.segment()
-    }
-
-    /// Returns its place in that segment's data.
-    pub fn offset(&self) -> u64 {
-        self.core.placed.offset()
-    }
-
-    /// Returns what `open_fd` needs in another process: a descriptor, which stays ours, and an offset.
-    ///
-    /// `Invalid`: it stands in a segment, which is what must be handed over.
-    pub fn hand_over(&self) -> Result<(i32, u64)> {
-        self.core.placed.hand_over()
-    }
 }
+
+place!(Queue, core.placed);
 
 /// Room for a message that is filled in place.
 pub struct Slot<'a> {

@@ -14,6 +14,7 @@ use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
 use shmkit::capi::limits::shmkit_limits_info;
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
 use shmkit::capi::once::{shmkit_once_info, shmkit_once_options};
+use shmkit::capi::queue::{shmkit_queue_info, shmkit_queue_message, shmkit_queue_options};
 use shmkit::capi::rwlock::{shmkit_rwlock_info, shmkit_rwlock_options};
 use shmkit::capi::segment::{shmkit_segment_info, shmkit_segment_options};
 use shmkit::capi::semaphore::{shmkit_semaphore_info, shmkit_semaphore_options};
@@ -180,6 +181,12 @@ fn shared_structs_lie_as_they_always_have() {
     layout!(text, shmkit_once_options: struct_size flags mode participants directory);
     layout!(text, shmkit_once_info:
         struct_size flags attempts recoveries waits owner_ticket owner_namespace offset owner_pid reserved);
+    layout!(text, shmkit_queue_options:
+        struct_size flags mode participants directory capacity maxsize max_bytes);
+    layout!(text, shmkit_queue_message: data size);
+    layout!(text, shmkit_queue_info:
+        struct_size flags messages bytes reserved leased puts gets overwritten skipped redelivered get_waits put_waits
+        memory capacity maxsize max_bytes largest offset held_up_by_ticket held_up_by_namespace held_up_by_pid unused);
     compare("tests/abi/layout.txt", &text);
     let header = read(&root().join("include/shmkit.h"));
     let structs = header

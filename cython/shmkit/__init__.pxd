@@ -58,11 +58,20 @@ cdef extern from *:
     #define SHMKIT_ONCE_RUNNING 262144
     #define SHMKIT_ONCE_OWNER_DIED 524288
     #define SHMKIT_ONCE_DONE 2097152
+    #define SHMKIT_QUEUE_FAIL 65536
+    #define SHMKIT_QUEUE_TRUST 131072
+    #define SHMKIT_QUEUE_OVERWRITE 262144
+    #define SHMKIT_QUEUE_SHUT 524288
+    #define SHMKIT_QUEUE_EXCLUSIVE 1048576
+    #define SHMKIT_QUEUE_ALL 2097152
+    #define SHMKIT_QUEUE_MESSAGES 0
+    #define SHMKIT_QUEUE_ROOM 1
     typedef struct shmkit_barrier shmkit_barrier;
     typedef struct shmkit_condition shmkit_condition;
     typedef struct shmkit_event shmkit_event;
     typedef struct shmkit_lock shmkit_lock;
     typedef struct shmkit_once shmkit_once;
+    typedef struct shmkit_queue shmkit_queue;
     typedef struct shmkit_rlock shmkit_rlock;
     typedef struct shmkit_rwlock shmkit_rwlock;
     typedef struct shmkit_segment shmkit_segment;
@@ -257,6 +266,45 @@ cdef extern from *:
       uint32_t owner_pid;
       uint32_t reserved;
     } shmkit_once_info;
+    typedef struct shmkit_queue_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+      uint64_t capacity;
+      uint64_t maxsize;
+      uint64_t max_bytes;
+    } shmkit_queue_options;
+    typedef struct shmkit_queue_message {
+      const void *data;
+      uint64_t size;
+    } shmkit_queue_message;
+    typedef struct shmkit_queue_info {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint64_t messages;
+      uint64_t bytes;
+      uint64_t reserved;
+      uint64_t leased;
+      uint64_t puts;
+      uint64_t gets;
+      uint64_t overwritten;
+      uint64_t skipped;
+      uint64_t redelivered;
+      uint64_t get_waits;
+      uint64_t put_waits;
+      uint64_t memory;
+      uint64_t capacity;
+      uint64_t maxsize;
+      uint64_t max_bytes;
+      uint64_t largest;
+      uint64_t offset;
+      uint64_t held_up_by_ticket;
+      uint64_t held_up_by_namespace;
+      uint32_t held_up_by_pid;
+      uint32_t unused;
+    } shmkit_queue_info;
     #define SHMKIT_OK 0
     #define SHMKIT_ERR_INVALID (-1)
     #define SHMKIT_ERR_CLOSED (-2)
@@ -336,6 +384,14 @@ cdef extern from * nogil:
     const uint32_t SHMKIT_ONCE_RUNNING # = 262144
     const uint32_t SHMKIT_ONCE_OWNER_DIED # = 524288
     const uint32_t SHMKIT_ONCE_DONE # = 2097152
+    const uint32_t SHMKIT_QUEUE_FAIL # = 65536
+    const uint32_t SHMKIT_QUEUE_TRUST # = 131072
+    const uint32_t SHMKIT_QUEUE_OVERWRITE # = 262144
+    const uint32_t SHMKIT_QUEUE_SHUT # = 524288
+    const uint32_t SHMKIT_QUEUE_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_QUEUE_ALL # = 2097152
+    const uint32_t SHMKIT_QUEUE_MESSAGES # = 0
+    const uint32_t SHMKIT_QUEUE_ROOM # = 1
     ctypedef struct shmkit_barrier:
         pass
     ctypedef struct shmkit_condition:
@@ -345,6 +401,8 @@ cdef extern from * nogil:
     ctypedef struct shmkit_lock:
         pass
     ctypedef struct shmkit_once:
+        pass
+    ctypedef struct shmkit_queue:
         pass
     ctypedef struct shmkit_rlock:
         pass
@@ -527,6 +585,42 @@ cdef extern from * nogil:
         uint64_t offset
         uint32_t owner_pid
         uint32_t reserved
+    ctypedef struct shmkit_queue_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint64_t capacity
+        uint64_t maxsize
+        uint64_t max_bytes
+    ctypedef struct shmkit_queue_message:
+        const void *data
+        uint64_t size
+    ctypedef struct shmkit_queue_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint64_t messages
+        uint64_t bytes
+        uint64_t reserved
+        uint64_t leased
+        uint64_t puts
+        uint64_t gets
+        uint64_t overwritten
+        uint64_t skipped
+        uint64_t redelivered
+        uint64_t get_waits
+        uint64_t put_waits
+        uint64_t memory
+        uint64_t capacity
+        uint64_t maxsize
+        uint64_t max_bytes
+        uint64_t largest
+        uint64_t offset
+        uint64_t held_up_by_ticket
+        uint64_t held_up_by_namespace
+        uint32_t held_up_by_pid
+        uint32_t unused
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
     const shmkit_status SHMKIT_ERR_CLOSED # = -2
@@ -714,3 +808,30 @@ cdef shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out) n
 cdef shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out) noexcept nogil
 cdef shmkit_status shmkit_once_unlink(shmkit_once *once) noexcept nogil
 cdef shmkit_status shmkit_once_close(shmkit_once *once) noexcept nogil
+cdef shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_queue_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_open(const char *name, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_open_or_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_open_fd(int32_t fd, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_fd(const shmkit_queue *queue, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_queue_segment(const shmkit_queue *queue, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_queue_put(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, const void *data, uint64_t size) noexcept nogil
+cdef shmkit_status shmkit_queue_get(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, void *buffer, uint64_t capacity, uint64_t *size) noexcept nogil
+cdef shmkit_status shmkit_queue_peek(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, void *buffer, uint64_t capacity, uint64_t *size) noexcept nogil
+cdef shmkit_status shmkit_queue_put_many(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, const shmkit_queue_message *messages, uint64_t count, uint64_t *put) noexcept nogil
+cdef shmkit_status shmkit_queue_get_many(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, void *buffer, uint64_t capacity, uint64_t *sizes, uint64_t most, uint64_t *count) noexcept nogil
+cdef shmkit_status shmkit_queue_reserve(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, uint64_t size, void **data, uint64_t *token) noexcept nogil
+cdef shmkit_status shmkit_queue_commit(shmkit_queue *queue, uint64_t token, uint64_t size) noexcept nogil
+cdef shmkit_status shmkit_queue_abort(shmkit_queue *queue, uint64_t token) noexcept nogil
+cdef shmkit_status shmkit_queue_lease(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, const void **data, uint64_t *size, uint64_t *token, uint32_t *attempts) noexcept nogil
+cdef shmkit_status shmkit_queue_ack(shmkit_queue *queue, uint64_t token) noexcept nogil
+cdef shmkit_status shmkit_queue_nack(shmkit_queue *queue, uint64_t token) noexcept nogil
+cdef shmkit_status shmkit_queue_join(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags) noexcept nogil
+cdef shmkit_status shmkit_queue_shutdown(shmkit_queue *queue) noexcept nogil
+cdef shmkit_status shmkit_queue_fileno(shmkit_queue *queue, uint32_t what, int32_t *fd) noexcept nogil
+cdef shmkit_status shmkit_queue_is_full(const shmkit_queue *queue, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_queue_stat(const shmkit_queue *queue, shmkit_queue_info *out) noexcept nogil
+cdef shmkit_status shmkit_queue_unlink(const shmkit_queue *queue) noexcept nogil
+cdef shmkit_status shmkit_queue_close(shmkit_queue *queue) noexcept nogil

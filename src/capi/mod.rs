@@ -9,6 +9,7 @@ pub mod interrupt;
 pub mod limits;
 pub mod lock;
 pub mod once;
+pub mod queue;
 pub mod rlock;
 pub mod rwlock;
 pub mod segment;

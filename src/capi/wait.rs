@@ -6,7 +6,8 @@ use crate::sync::{Limit, Patience};
 
 /// As a timeout: wait as long as it takes.
 pub const SHMKIT_FOREVER: i64 = -1;
-/// As a timeout: do not wait; SHMKIT_ERR_WOULD_BLOCK where that would be needed.
+/// As a timeout: do not wait; SHMKIT_ERR_WOULD_BLOCK where that would be needed, of a queue SHMKIT_ERR_EMPTY or
+/// SHMKIT_ERR_FULL.
 pub const SHMKIT_NOWAIT: i64 = 0;
 
 /// Says whether timeout and flags mean something.

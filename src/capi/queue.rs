@@ -1,0 +1,893 @@
+//! Queues: messages from many producers to many consumers.
+
+use super::handle::Opaque;
+use super::object::{self, Object, with};
+use super::segment::shmkit_segment;
+use super::status::shmkit_status;
+use super::structure::{self, Sized32};
+use super::{check_pointer, optional, output, wait};
+use crate::error::{Error, Result};
+use crate::layout::Kind;
+use crate::object::Named;
+use crate::queue::{Batch, Options, Overflow, Queue, What};
+use std::ffi::{c_char, c_void};
+use std::mem::MaybeUninit;
+
+/// A queue: messages of any length, put by any number of processes and threads and got by any number of others.
+///
+/// What is promised, and to whom, whoever is killed at whatever instruction:
+///
+///   Producers     A message that was put (the call returned SHMKIT_OK) is in the queue, whatever becomes of its producer;
+///                 it can be got at once. Who is killed inside the call has put the whole message or nothing. Of
+///                 shmkit_queue_put_many all messages appear at once, with nothing between them.
+///   Consumers     A message is got once. Who is killed inside shmkit_queue_get before the message was taken leaves it to
+///                 the others; behind that it is gone with its consumer, as it would be one instruction after the call.
+///                 Who must not lose it leases it (shmkit_queue_lease): if the process ends before it says
+///                 shmkit_queue_ack, the next one gets the message, and its attempts say so.
+///   Order         Messages come in the order of put and reserve, those of one producer in its own. One that is given a
+///                 second time, after a lease, comes later than those that were got in between.
+///   Waiting       Nothing waits for the dead: a call that waits looks every 12 ms at the latest whether whom it waits for
+///                 lives. It does wait for who is alive and stopped (SIGSTOP) inside a call, and a message that somebody who
+///                 lives has reserved and not committed holds up what was put behind it; shmkit_queue_stat tells who that is.
+///   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed, and gives most of that
+///                 back when it is empty. Nothing is ever a hole: where no memory is left a put fails with
+///                 SHMKIT_ERR_NO_SPACE, and nothing is lost.
+///   Readers in place   The bytes of a lease stay as they are until it is acknowledged or given back, unless somebody who
+///                 can write the queue breaks the rules. What the queue keeps for itself is checked at each step: a lie is
+///                 SHMKIT_ERR_CORRUPT, never a crash.
+///
+/// A handle may be used by all threads at once, and by forked children, which have not reserved or leased what their parent
+/// has.
+#[allow(non_camel_case_types)]
+pub struct shmkit_queue {
+    _opaque: (),
+}
+
+impl Opaque for Queue {
+    const KIND: Kind = Kind::Queue;
+}
+
+/// A put for which there is no room fails with SHMKIT_ERR_FULL, however long it would wait.
+pub const SHMKIT_QUEUE_FAIL: u32 = 0x10000;
+/// Open what belongs to another user.
+pub const SHMKIT_QUEUE_TRUST: u32 = 0x20000;
+/// A put for which there is no room throws the oldest messages away that can be had, until there is.
+pub const SHMKIT_QUEUE_OVERWRITE: u32 = 0x40000;
+/// In shmkit_queue_info: nothing more is put.
+pub const SHMKIT_QUEUE_SHUT: u32 = 0x80000;
+/// For create_at: make it, and do not open one that stands there already.
+pub const SHMKIT_QUEUE_EXCLUSIVE: u32 = 0x100000;
+/// For shmkit_queue_put_many: all messages or none.
+pub const SHMKIT_QUEUE_ALL: u32 = 0x200000;
+
+/// For shmkit_queue_fileno: readable while there may be a message.
+pub const SHMKIT_QUEUE_MESSAGES: u32 = 0;
+/// For shmkit_queue_fileno: readable while there may be room for a message.
+pub const SHMKIT_QUEUE_ROOM: u32 = 1;
+
+/// How to make or open a queue. All zeros but struct_size is one without bounds, which never blocks who puts; so is a NULL
+/// pointer to it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_queue_options {
+    /// sizeof(shmkit_queue_options).
+    pub struct_size: u32,
+    /// SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_TRUST, SHMKIT_QUEUE_EXCLUSIVE, or-ed.
+    pub flags: u32,
+    /// Permission bits of a new one with a file of its own. 0: 0600.
+    pub mode: u32,
+    /// How many processes may use a new one with a file of its own at a time, 1 to 4096. 0: 128.
+    pub participants: u32,
+    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
+    pub directory: *const c_char,
+    /// How many bytes it may hold, a multiple of 32 from 1024 to 2^46. A message takes its own bytes and 32, rounded up to
+    /// a multiple of 32, and may have half the capacity. 0: 64 GiB of address space, of which only what is in use has
+    /// memory; in a segment, where all of it has memory, 65536.
+    pub capacity: u64,
+    /// How many messages it may hold, not counting leased ones. 0: any number.
+    pub maxsize: u64,
+    /// How many bytes those may have together. 0: any number.
+    pub max_bytes: u64,
+}
+
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
+// pointer is followed only as the caller of the exported function promises).
+unsafe impl Sized32 for shmkit_queue_options {
+    const FIRST: usize = size_of::<shmkit_queue_options>();
+}
+const _: () = assert!(size_of::<shmkit_queue_options>() == 48);
+const _: () = assert!(SHMKIT_QUEUE_TRUST == object::TRUST);
+const _: () = assert!(SHMKIT_QUEUE_EXCLUSIVE == object::EXCLUSIVE);
+
+/// One of several messages to be put.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_queue_message {
+    /// Its bytes. NULL where it has none.
+    pub data: *const c_void,
+    /// How many.
+    pub size: u64,
+}
+
+/// What is known of a queue: each figure as it was at some moment during the call; exact where nobody changes it meanwhile.
+#[derive(Clone, Copy)]
+#[repr(C)]
+#[allow(non_camel_case_types)]
+pub struct shmkit_queue_info {
+    /// sizeof(shmkit_queue_info); on return how much of it was filled.
+    pub struct_size: u32,
+    /// SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_SHUT, or-ed.
+    pub flags: u32,
+    /// How many messages can be got.
+    pub messages: u64,
+    /// How many bytes those have.
+    pub bytes: u64,
+    /// How many messages are reserved and not committed yet, perhaps by dead processes.
+    pub reserved: u64,
+    /// How many are leased, perhaps by dead processes.
+    pub leased: u64,
+    /// How many were ever put or reserved.
+    pub puts: u64,
+    /// How many were ever got, leased, overwritten or skipped.
+    pub gets: u64,
+    /// How many were overwritten.
+    pub overwritten: u64,
+    /// How many were skipped, because who had reserved them died or aborted them.
+    pub skipped: u64,
+    /// How often a message was given again after a lease.
+    pub redelivered: u64,
+    /// How often a consumer had to sleep.
+    pub get_waits: u64,
+    /// How often a producer had to sleep.
+    pub put_waits: u64,
+    /// How many bytes of memory the messages have at their disposal now.
+    pub memory: u64,
+    /// How many bytes it may hold, as shmkit_queue_options says.
+    pub capacity: u64,
+    /// How many messages it may hold. 0: any number.
+    pub maxsize: u64,
+    /// How many bytes those may have together. 0: any number.
+    pub max_bytes: u64,
+    /// How many bytes the largest message may have.
+    pub largest: u64,
+    /// Where it stands in its segment's data. 0 of one with a file of its own.
+    pub offset: u64,
+    /// Who has reserved the message that is next and has not committed it: its number among the participants of the
+    /// segment. 0: the next message can be got, or there is none.
+    pub held_up_by_ticket: u64,
+    /// That one's PID namespace, as the inode of /proc/PID/ns/pid. 0: nobody, or unknown.
+    pub held_up_by_namespace: u64,
+    /// That one's process number in that namespace. 0: nobody, or unknown.
+    pub held_up_by_pid: u32,
+    /// 0.
+    pub unused: u32,
+}
+
+// SAFETY: repr(C), nothing but integers, each at a multiple of its size: no padding, and any bytes are a value.
+unsafe impl Sized32 for shmkit_queue_info {
+    const FIRST: usize = size_of::<shmkit_queue_info>();
+}
+const _: () = assert!(size_of::<shmkit_queue_info>() == 168);
+
+impl Object for Queue {
+    type Given = shmkit_queue_options;
+    type Options = Options;
+    const FLAGS: u32 = SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE;
+
+    fn options(given: &shmkit_queue_options, named: Named) -> Result<Options> {
+        let overflow = match given.flags & (SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE) {
+            0 => Overflow::Block,
+            SHMKIT_QUEUE_FAIL => Overflow::Fail,
+            SHMKIT_QUEUE_OVERWRITE => Overflow::Overwrite,
+            _ => {
+                return Err(Error::Invalid(
+                    "options: a queue fails or overwrites, not both".into(),
+                ));
+            }
+        };
+        Ok(Options {
+            capacity: given.capacity,
+            messages: given.maxsize,
+            bytes: given.max_bytes,
+            overflow,
+            named,
+        })
+    }
+
+    fn size(options: &Options) -> Result<u64> {
+        options.size()
+    }
+
+    object::forward!();
+}
+
+/// Refuses a NULL where there are bytes, and more bytes than an address space has.
+fn check_bytes<T>(data: *const T, size: u64, what: &'static str) -> Result<usize> {
+    if size > 0 {
+        check_pointer(data, what)?;
+    }
+    let length = usize::try_from(size).ok();
+    length
+        .filter(|&length| isize::try_from(length).is_ok())
+        .ok_or_else(|| {
+            Error::TooLarge(
+                format!("{what}: {size} bytes are more than an address space has").into(),
+            )
+        })
+}
+
+/// Returns the bytes of a caller's message.
+///
+/// # Safety
+/// `data` must be NULL, or `size` bytes of it be readable that nobody writes during the call.
+#[inline(always)]
+unsafe fn message<'a>(data: *const c_void, size: u64) -> Result<&'a [u8]> {
+    let length = check_bytes(data, size, "data")?;
+    let data = if size == 0 {
+        std::ptr::dangling()
+    } else {
+        data.cast::<u8>()
+    };
+    // SAFETY: not NULL, and no longer than an address space (checked above); the caller promises the rest.
+    Ok(unsafe { std::slice::from_raw_parts(data, length) })
+}
+
+/// Returns the memory of a caller for `count` values; none where it is NULL and `count` is 0.
+///
+/// # Safety
+/// `buffer` must be NULL, or have room for `count` values that nobody else uses during the call.
+#[inline(always)]
+unsafe fn room<'a, T>(
+    buffer: *mut T,
+    count: u64,
+    what: &'static str,
+) -> Result<&'a mut [MaybeUninit<T>]> {
+    let bytes = count.saturating_mul(size_of::<T>() as u64);
+    let length = check_bytes(buffer, bytes, what)? / size_of::<T>();
+    let buffer = if length == 0 {
+        std::ptr::dangling_mut()
+    } else {
+        buffer
+    };
+    // SAFETY: not NULL, aligned, and no longer than an address space (checked above); the caller promises the rest.
+    Ok(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), length) })
+}
+
+/// Tells how many bytes a queue takes in a segment: 704 more than its capacity. It stands at a multiple of 64.
+///
+/// SHMKIT_ERR_INVALID: no queue has such a capacity.
+///
+/// # Safety
+/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_size(
+    options: *const shmkit_queue_options,
+    out: *mut u64,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::size::<Queue>(options, out) }
+}
+
+/// Makes a queue.
+///
+/// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it has a
+/// memory file of its own without a name; threads and forked children have it, and whoever gets what shmkit_queue_fd tells.
+/// SHMKIT_ERR_INVALID: a capacity that no queue can have, SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE together.
+/// SHMKIT_ERR_NO_MEMORY: the address space is not to be had (RLIMIT_AS): say a smaller capacity. Other errors as of
+/// shmkit_segment_create; `out` gets the handle, which shmkit_queue_close frees.
+///
+/// # Safety
+/// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_create(
+    name: *const c_char,
+    options: *const shmkit_queue_options,
+    out: *mut *mut shmkit_queue,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::create::<Queue, _>(name, options, out) }
+}
+
+/// Opens the queue of this name.
+///
+/// Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a queue has this name. What the options say of
+/// bounds and of what happens when they are reached is not looked at.
+///
+/// # Safety
+/// As for shmkit_queue_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_open(
+    name: *const c_char,
+    options: *const shmkit_queue_options,
+    out: *mut *mut shmkit_queue,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::open::<Queue, _>(name, options, out) }
+}
+
+/// Opens the queue of this name, or makes it if there is none: of several who race, one makes it.
+///
+/// Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with other bounds or flags, or `name` is NULL.
+///
+/// # Safety
+/// As for shmkit_queue_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_open_or_create(
+    name: *const c_char,
+    options: *const shmkit_queue_options,
+    out: *mut *mut shmkit_queue,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::open_or_create::<Queue, _>(name, options, out) }
+}
+
+/// Opens the queue that stands at `offset` of the segment's data, or makes it where there are only zeros.
+///
+/// It takes as many bytes there as shmkit_queue_size tells, and never more. Of several who race one makes it; if that one dies,
+/// the next one does. The segment must be a full one (SHMKIT_SEGMENT_FULL); the queue keeps it mapped, even when its handle is
+/// closed. To take a queue away, fill its place with zeros when nobody uses it.
+///
+/// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the queue would not lie in the data, or one stands there that was
+/// made with other bounds or flags. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there. SHMKIT_ERR_EXISTS:
+/// one stands there, and SHMKIT_QUEUE_EXCLUSIVE. SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was
+/// stopped a second ago while making it. SHMKIT_ERR_PARTICIPANTS.
+///
+/// # Safety
+/// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL or
+/// writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_create_at(
+    segment: *const shmkit_segment,
+    offset: u64,
+    options: *const shmkit_queue_options,
+    out: *mut *mut shmkit_queue,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::create_at::<Queue, _>(segment, offset, options, out) }
+}
+
+/// Opens the queue that stands at `offset` of the segment's data.
+///
+/// As shmkit_queue_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
+///
+/// # Safety
+/// As for shmkit_queue_create_at.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_open_at(
+    segment: *const shmkit_segment,
+    offset: u64,
+    options: *const shmkit_queue_options,
+    out: *mut *mut shmkit_queue,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::open_at::<Queue, _>(segment, offset, options, out) }
+}
+
+/// Opens the queue that was handed over: a descriptor, and the offset that shmkit_queue_fd told where it comes from.
+///
+/// The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND: no queue
+/// stands there.
+///
+/// # Safety
+/// As for shmkit_queue_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_open_fd(
+    fd: i32,
+    offset: u64,
+    options: *const shmkit_queue_options,
+    out: *mut *mut shmkit_queue,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::open_fd::<Queue, _>(fd, offset, options, out) }
+}
+
+/// Tells what another process needs to open a queue without a name: a descriptor, to be passed on, and an offset.
+///
+/// The descriptor is the handle's: do not close it. SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in
+/// it.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_fd(
+    queue: *const shmkit_queue,
+    fd: *mut i32,
+    offset: *mut u64,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::fd::<Queue, _>(queue, fd, offset) }
+}
+
+/// Opens the segment that the queue stands in: of one with a file of its own, that file.
+///
+/// `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_segment(
+    queue: *const shmkit_queue,
+    out: *mut *mut shmkit_segment,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::segment::<Queue, _>(queue, out) }
+}
+
+/// Puts a message of `size` bytes at the end, waiting up to `timeout_ns` nanoseconds for room: SHMKIT_FOREVER, SHMKIT_NOWAIT,
+/// or a time.
+///
+/// SHMKIT_OK if and only if it is in the queue. `flags`: SHMKIT_INTERRUPTIBLE. What was written to memory before is seen by who
+/// gets the message.
+///
+/// SHMKIT_ERR_FULL: there is no room, and SHMKIT_NOWAIT or SHMKIT_QUEUE_FAIL; or SHMKIT_QUEUE_OVERWRITE, and nothing that can be
+/// thrown away makes room. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: larger than half the capacity, or
+/// than max_bytes. SHMKIT_ERR_NO_SPACE: the queue would have to grow, and there is no memory; what is in it stays, and others can
+/// take it. SHMKIT_ERR_CLOSED: shut down. SHMKIT_ERR_WOULD_BLOCK: somebody who lives was stopped inside a call a quarter of a
+/// second ago, and SHMKIT_NOWAIT. SHMKIT_ERR_INVALID: a negative time, unknown flags, NULL. SHMKIT_ERR_PARTICIPANTS,
+/// SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION: as of shmkit_lock_acquire. SHMKIT_ERR_CORRUPT.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `data` NULL with a size of 0, or readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_put(
+    queue: *mut shmkit_queue,
+    timeout_ns: i64,
+    flags: u32,
+    data: *const c_void,
+    size: u64,
+) -> shmkit_status {
+    let body = |queue: &Queue| {
+        // SAFETY: the caller's promise.
+        let message = unsafe { message(data, size) }?;
+        queue.put(message, wait::patience(timeout_ns, flags)?)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Gets the first message: copies it to `buffer`, which has room for `capacity` bytes, and tells its size; waits up to
+/// `timeout_ns` nanoseconds for one.
+///
+/// SHMKIT_OK if and only if it was taken: then nobody else gets it. `flags`: SHMKIT_INTERRUPTIBLE.
+///
+/// SHMKIT_ERR_EMPTY: there is none, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: it has more
+/// than `capacity` bytes and is still there; shmkit_queue_peek tells its size. SHMKIT_ERR_CLOSED: shut down, and nothing is
+/// left, nor leased by another process that may give it back. SHMKIT_ERR_WOULD_BLOCK and others as of shmkit_queue_put.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or
+/// writable; `size` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_get(
+    queue: *mut shmkit_queue,
+    timeout_ns: i64,
+    flags: u32,
+    buffer: *mut c_void,
+    capacity: u64,
+    size: *mut u64,
+) -> shmkit_status {
+    let body = |queue: &Queue| {
+        // SAFETY: the caller's promise.
+        let size = unsafe { output(size, "size") }?;
+        // SAFETY: the caller's promise.
+        let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
+        let taken = queue.get_into(buffer, wait::patience(timeout_ns, flags)?)?;
+        size.write(taken.length);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Copies the beginning of the first message to `buffer`, as much as there is room for, tells its whole size, and leaves it
+/// where it is.
+///
+/// As shmkit_queue_get, but for SHMKIT_ERR_TOO_LARGE. Another may have taken it before it can be got.
+///
+/// # Safety
+/// As for shmkit_queue_get.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_peek(
+    queue: *mut shmkit_queue,
+    timeout_ns: i64,
+    flags: u32,
+    buffer: *mut c_void,
+    capacity: u64,
+    size: *mut u64,
+) -> shmkit_status {
+    let body = |queue: &Queue| {
+        // SAFETY: the caller's promise.
+        let size = unsafe { output(size, "size") }?;
+        // SAFETY: the caller's promise.
+        let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
+        let seen = queue.peek_into(buffer, wait::patience(timeout_ns, flags)?)?;
+        size.write(seen.length);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Puts `count` messages, one behind the other and nothing between them, and tells how many were put.
+///
+/// `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_QUEUE_ALL: all of them or none, waiting until there is room for all; without it as many
+/// as there is room for, waiting for the first. A `count` of 0 puts nothing.
+///
+/// As shmkit_queue_put. SHMKIT_ERR_TOO_LARGE: one of them is; or, with SHMKIT_QUEUE_ALL, together they are more than half the
+/// capacity, counted as there, or than maxsize or max_bytes.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `messages` NULL with a count of 0,
+/// or an array whose data are readable; `put` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_put_many(
+    queue: *mut shmkit_queue,
+    timeout_ns: i64,
+    flags: u32,
+    messages: *const shmkit_queue_message,
+    count: u64,
+    put: *mut u64,
+) -> shmkit_status {
+    let body = |queue: &Queue| {
+        // SAFETY: the caller's promise.
+        let put = unsafe { output(put, "put") }?;
+        // SAFETY: the caller's promise; nobody writes them, and they are read alone.
+        let given = unsafe { room(messages.cast_mut(), count, "messages") }?;
+        for message in given.iter() {
+            // SAFETY: the caller has filled them.
+            let message = unsafe { message.assume_init_ref() };
+            check_bytes(message.data, message.size, "data of a message")?;
+        }
+        let batch = match flags & SHMKIT_QUEUE_ALL {
+            0 => Batch::Some,
+            _ => Batch::All,
+        };
+        let patience = wait::patience(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
+        let messages = given.iter().map(|given| {
+            // SAFETY: the caller has filled them.
+            let given = unsafe { given.assume_init_ref() };
+            // SAFETY: the caller's promise; what is NULL where there are bytes was refused above.
+            unsafe { message(given.data, given.size) }.unwrap_or_default()
+        });
+        put.write(queue.put_many(messages, batch, patience)?);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Gets the first messages, `most` at the most and as many as there are and `buffer` has room for: one behind the other in it,
+/// their sizes in `sizes`. Waits for the first of them, and tells how many it got.
+///
+/// As shmkit_queue_get; SHMKIT_ERR_TOO_LARGE: the first alone has more than `capacity` bytes. A `most` of 0 gets nothing.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or writable;
+/// `sizes` NULL with a `most` of 0, or room for as many; `count` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_get_many(
+    queue: *mut shmkit_queue,
+    timeout_ns: i64,
+    flags: u32,
+    buffer: *mut c_void,
+    capacity: u64,
+    sizes: *mut u64,
+    most: u64,
+    count: *mut u64,
+) -> shmkit_status {
+    let body = |queue: &Queue| {
+        // SAFETY: the caller's promise.
+        let count = unsafe { output(count, "count") }?;
+        // SAFETY: the caller's promise.
+        let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
+        // SAFETY: the caller's promise.
+        let sizes = unsafe { room(sizes, most, "sizes") }?;
+        let patience = wait::patience(timeout_ns, flags)?;
+        count.write(queue.get_many_into(buffer, sizes, patience)?);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Reserves room for a message of up to `size` bytes, at the end, to be filled in place: tells where, at a multiple of 32, and a
+/// token by which it is committed or aborted.
+///
+/// Its place in the order is the one it has now: until it is committed or aborted nobody gets what is put behind it. If the
+/// process ends before, it is skipped. The bytes are what an earlier message has left there. The memory may be written until the
+/// commit, and no longer than the handle is open.
+///
+/// As shmkit_queue_put.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `data` and `token` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_reserve(
+    queue: *mut shmkit_queue,
+    timeout_ns: i64,
+    flags: u32,
+    size: u64,
+    data: *mut *mut c_void,
+    token: *mut u64,
+) -> shmkit_status {
+    let body = |queue: &Queue| {
+        // SAFETY: the caller's promise.
+        let data = unsafe { output(data, "data") }?;
+        // SAFETY: the caller's promise.
+        let token = unsafe { output(token, "token") }?;
+        let place = queue.reserve_token(size, wait::patience(timeout_ns, flags)?)?;
+        let address = queue.address(place.offset, place.room)?;
+        data.write(address.as_ptr().cast());
+        token.write(place.token);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Puts what was reserved into the queue, with the first `size` bytes of its room; what was written there is seen by who gets
+/// it.
+///
+/// SHMKIT_ERR_NOT_OWNER: the token is none, was committed or aborted already, or is another process' own.
+/// SHMKIT_ERR_INVALID: more bytes than were reserved; it stays reserved.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_commit(
+    queue: *mut shmkit_queue,
+    token: u64,
+    size: u64,
+) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, |queue: &Queue| queue.commit(token, size)) }
+}
+
+/// Gives up what was reserved: nobody gets it. Errors as of shmkit_queue_commit.
+///
+/// # Safety
+/// As for shmkit_queue_commit.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_abort(queue: *mut shmkit_queue, token: u64) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, |queue: &Queue| queue.abort(token)) }
+}
+
+/// Takes the first message to read it in place: tells where its bytes are, at a multiple of 32, how many, a token by which it is
+/// acknowledged or given back, and how often it was leased, this time included (65535: so often or more).
+///
+/// Until then nobody else gets it; others get what lies behind it. If the process ends before, however it ends, the next one gets
+/// it, within 12 ms after the kernel has torn the process down. Its memory is not used for anything else while it is leased: one
+/// that is kept for long keeps what lies behind it in memory too. The bytes may be read until then, and no longer than the handle
+/// is open. A lease belongs to the process: closing the handle does not end it as long as another handle of this queue is open.
+///
+/// As shmkit_queue_get.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `data`, `size` and `token` NULL or
+/// writable; `attempts` NULL where it is not wanted, or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_lease(
+    queue: *mut shmkit_queue,
+    timeout_ns: i64,
+    flags: u32,
+    data: *mut *const c_void,
+    size: *mut u64,
+    token: *mut u64,
+    attempts: *mut u32,
+) -> shmkit_status {
+    let body = |queue: &Queue| {
+        // SAFETY: the caller's promise.
+        let data = unsafe { output(data, "data") }?;
+        // SAFETY: the caller's promise.
+        let size = unsafe { output(size, "size") }?;
+        // SAFETY: the caller's promise.
+        let token = unsafe { output(token, "token") }?;
+        // SAFETY: the caller's promise.
+        let attempts = unsafe { optional(attempts, "attempts") }?;
+        let lease = queue.lease_token(wait::patience(timeout_ns, flags)?)?;
+        let address = queue.address(lease.offset, lease.length)?;
+        data.write(address.as_ptr().cast_const().cast());
+        size.write(lease.length);
+        token.write(lease.token);
+        if let Some(attempts) = attempts {
+            attempts.write(lease.attempts);
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Acknowledges a lease: the message is done with, and nobody gets it any more.
+///
+/// SHMKIT_ERR_NOT_OWNER: the token is none, was acknowledged or given back already, or is another process' own.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_ack(queue: *mut shmkit_queue, token: u64) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, |queue: &Queue| queue.ack(token)) }
+}
+
+/// Gives a lease back: whoever gets something next gets this message. Errors as of shmkit_queue_ack.
+///
+/// # Safety
+/// As for shmkit_queue_ack.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_nack(queue: *mut shmkit_queue, token: u64) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, |queue: &Queue| queue.nack(token)) }
+}
+
+/// Waits until every message has been taken, and none is reserved or leased: until all work is done, where consumers acknowledge
+/// what they have done.
+///
+/// A message that somebody died over is not done: it waits for the next consumer. SHMKIT_ERR_WOULD_BLOCK, SHMKIT_ERR_TIMEOUT,
+/// SHMKIT_ERR_INTERRUPTED; others as of shmkit_queue_put.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_join(
+    queue: *mut shmkit_queue,
+    timeout_ns: i64,
+    flags: u32,
+) -> shmkit_status {
+    let body = |queue: &Queue| queue.join(wait::patience(timeout_ns, flags)?);
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Says that nothing more is put, for all processes and for good.
+///
+/// Whoever waits for room gets SHMKIT_ERR_CLOSED; whoever waits for a message gets what is left, and then SHMKIT_ERR_CLOSED. What
+/// was reserved before can still be committed, what was leased can be acknowledged. To do it twice changes nothing.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_shutdown(queue: *mut shmkit_queue) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, Queue::shut_down) }
+}
+
+/// Tells a descriptor for poll, select and event loops: readable while there may be a message (`what` is SHMKIT_QUEUE_MESSAGES) or
+/// room for one (SHMKIT_QUEUE_ROOM), whichever process put or took it.
+///
+/// It is the handle's: only poll it, neither read nor close it. When it is readable, try with SHMKIT_NOWAIT; who finds nothing, because
+/// another was faster, has it unreadable again. A thread of this process, which takes no signals, waits for the queue and
+/// looks every 12 ms; it is started at the first call and ends with the handle. A forked child calls this once more.
+///
+/// SHMKIT_ERR_UNSUPPORTED: no thread or no descriptor is to be had. SHMKIT_ERR_INVALID: another `what`.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `fd` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_fileno(
+    queue: *mut shmkit_queue,
+    what: u32,
+    fd: *mut i32,
+) -> shmkit_status {
+    let body = |queue: &Queue| {
+        // SAFETY: the caller's promise.
+        let fd = unsafe { output(fd, "fd") }?;
+        let what = match what {
+            SHMKIT_QUEUE_MESSAGES => What::Messages,
+            SHMKIT_QUEUE_ROOM => What::Room,
+            _ => {
+                return Err(Error::Invalid(
+                    format!("{what}: neither messages nor room").into(),
+                ));
+            }
+        };
+        fd.write(queue.notice(what)?);
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Tells whether an empty message would have to wait for room: 1, or 0.
+///
+/// SHMKIT_ERR_WOULD_BLOCK: somebody was stopped inside a put. SHMKIT_ERR_CORRUPT.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_is_full(
+    queue: *const shmkit_queue,
+    out: *mut u32,
+) -> shmkit_status {
+    let body = |queue: &Queue| {
+        // SAFETY: the caller's promise.
+        let out = unsafe { output(out, "out") }?;
+        out.write(queue.is_full()?.into());
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Tells what is in the queue and what has happened to it.
+///
+/// SHMKIT_ERR_WOULD_BLOCK: something is reserved or leased, and who is just getting something was stopped. SHMKIT_ERR_CORRUPT.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_stat(
+    queue: *const shmkit_queue,
+    out: *mut shmkit_queue_info,
+) -> shmkit_status {
+    let body = |queue: &Queue| {
+        // SAFETY: the caller's promise.
+        unsafe { structure::check(out, "out") }?;
+        let stat = queue.stat()?;
+        let (capacity, maxsize, max_bytes) = queue.bounds();
+        let overflow = match queue.overflow() {
+            Overflow::Block => 0,
+            Overflow::Fail => SHMKIT_QUEUE_FAIL,
+            Overflow::Overwrite => SHMKIT_QUEUE_OVERWRITE,
+        };
+        let person = stat.held_up_by.and_then(|id| queue.person(id));
+        let info = shmkit_queue_info {
+            struct_size: 0,
+            flags: overflow | if stat.shut { SHMKIT_QUEUE_SHUT } else { 0 },
+            messages: stat.messages,
+            bytes: stat.bytes,
+            reserved: stat.reserved,
+            leased: stat.leased,
+            puts: stat.puts,
+            gets: stat.gets,
+            overwritten: stat.overwritten,
+            skipped: stat.skipped,
+            redelivered: stat.redelivered,
+            get_waits: stat.waits.0,
+            put_waits: stat.waits.1,
+            memory: stat.memory,
+            capacity,
+            maxsize,
+            max_bytes,
+            largest: queue.largest(),
+            offset: queue.offset(),
+            held_up_by_ticket: stat.held_up_by.map_or(0, |id| id.ticket()),
+            held_up_by_namespace: person.map_or(0, |person| person.namespace),
+            held_up_by_pid: person.map_or(0, |person| person.pid),
+            unused: 0,
+        };
+        // SAFETY: checked above; the caller promises that it is writable.
+        unsafe { structure::write(out, info) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { with(queue, body) }
+}
+
+/// Removes the name of a named queue: it lives as long as somebody has it open.
+///
+/// SHMKIT_ERR_INVALID: it stands in a segment. Others as of shmkit_segment_unlink.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_unlink(queue: *const shmkit_queue) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::unlink::<Queue, _>(queue) }
+}
+
+/// Closes a handle: this process lets go of the queue. What it has reserved is then skipped, and what it has leased is given to
+/// others, as if the process had ended, unless it has another handle of this queue or of its segment.
+///
+/// NULL does nothing.
+///
+/// # Safety
+/// `queue` must be NULL or a handle of this library that no other thread uses or closes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shmkit_queue_close(queue: *mut shmkit_queue) -> shmkit_status {
+    // SAFETY: the caller's promise.
+    unsafe { object::close::<Queue, _>(queue) }
+}
