@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 
 /// A lap is not ended before this offset: it stays in the fastest cache.
 pub const WARM: u64 = 32 << 10;
+const PAGE: u64 = 4096;
 
 /// What is in use.
 #[derive(Debug, Clone, Copy)]
@@ -63,11 +64,18 @@ impl Used {
         }
     }
 
-    /// Says whether all but an early beginning of the next lap would find this place as well: then there is no need to
-    /// know head any better.
-    #[inline(always)]
-    pub fn is_early(self, laps: Laps, extent: u64) -> bool {
-        laps.offset(self.tail) + extent + HEAD <= WARM
+    /// Returns the position up to which tail can go with nobody looking at head, of a ring of which the first `usable` bytes
+    /// have memory; where tail is in the lap of head not farther than a look whether the lap can end.
+    pub fn clear(self, laps: Laps, usable: u64) -> u64 {
+        let (from, to) = (laps.offset(self.head), laps.offset(self.tail));
+        let end = match laps.between(self.head, self.tail) {
+            0 if to < WARM => WARM,
+            // Not at every record: head's line is the consumers'.
+            0 => to + (to / 8).max(PAGE),
+            _ if to <= from => from,
+            _ => laps.capacity(),
+        };
+        laps.at(self.tail, end.min(usable))
     }
 }
 

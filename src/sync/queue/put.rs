@@ -52,6 +52,49 @@ type Attempt<T> = std::result::Result<T, Lack>;
 type Attempted<T> = Result<Attempt<(T, u64)>>;
 
 impl<R: Ring, L: Life> Queue<'_, R, L> {
+    /// Puts a message if that is a few steps: nobody is in the way, and there is room right here.
+    #[inline(always)]
+    pub fn put_easily(&self, bytes: &[u8]) -> bool {
+        let room = bytes.len() as u64;
+        if room >= LARGE || room > self.bounds.largest || !self.words.putting.try_acquire(self.me) {
+            return false;
+        }
+        let put = self.append_easily(room, bytes);
+        let lock = &self.words.putting;
+        drop(Held { lock, me: self.me });
+        if put {
+            self.words.messages.ring_behind_exchange(1);
+        }
+        put
+    }
+
+    #[inline(always)]
+    fn append_easily(&self, room: u64, bytes: &[u8]) -> bool {
+        let (words, extent) = (self.words, extent(room));
+        let Some(now) = words.tail.look() else {
+            return false;
+        };
+        let offset = self.laps.offset(now.position);
+        if words.is_shut()
+            || !self.is_plain(now, room)
+            || !self.is_clear(now.position, extent)
+            || !self.ring.has(offset + extent)
+        {
+            return false;
+        }
+        let Ok(record) = self.ring.record(offset) else {
+            return false;
+        };
+        record.write(now.position, State::Ready, room);
+        if self.ring.write(offset + HEAD, bytes).is_err() {
+            return false;
+        }
+        // From here on it is in the queue.
+        let next = now.position.wrapping_add(extent);
+        words.tail.commit(now.and(next, room));
+        true
+    }
+
     /// Puts a message at the end; when this returns it is in the queue.
     ///
     /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it has not been put, nor where `NoSpace` or
@@ -68,7 +111,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             Ok(match queue.append(now, room, State::Ready, patience)? {
                 Err(lack) => Err(lack),
                 Ok((at, new)) => {
-                    queue.ring.write(queue.laps().offset(at) + HEAD, bytes)?;
+                    queue.ring.write(queue.laps.offset(at) + HEAD, bytes)?;
                     // From here on it is in the queue.
                     queue.words.tail.commit(new);
                     Ok(((), 1))
@@ -126,7 +169,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     Err(lack) if put == 0 || batch == Batch::All => return Ok(Err(lack)),
                     Err(_) => break,
                     Ok((at, new)) => {
-                        queue.ring.write(queue.laps().offset(at) + HEAD, message)?;
+                        queue.ring.write(queue.laps.offset(at) + HEAD, message)?;
                         (now, put) = (new, put + 1);
                     }
                 }
@@ -151,7 +194,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                         // PAIRS queue.reserved: before tail gets there, so whoever finds the record finds this.
                         queue.words.reserved.store(new.position, Ordering::Release);
                         queue.words.tail.commit(new);
-                        let offset = queue.laps().offset(token) + HEAD;
+                        let offset = queue.laps.offset(token) + HEAD;
                         Ok((
                             Reservation {
                                 token,
@@ -206,11 +249,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if !self.admits(now, 0)? {
             return Ok(true);
         }
-        let head = self.look_at_head();
-        Ok(self
-            .used(head, now)
-            .place(self.laps(), extent(0))?
-            .is_none())
+        Ok(self.used(now).place(self.laps, extent(0))?.is_none())
     }
 
     /// Waits until an empty message would find room; another may be faster. As `put`.
@@ -220,20 +259,19 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             if !queue.admits(now, 0)? {
                 return Ok(Err(Lack::Bounds));
             }
-            let head = queue.look_at_head();
-            let place = queue.used(head, now).place(queue.laps(), extent(0))?;
+            let place = queue.used(now).place(queue.laps, extent(0))?;
             Ok(place.map(|_| ((), 0)).ok_or(Lack::Space))
         })
     }
 
     #[inline(always)]
     fn check_size(&self, room: u64) -> Result<()> {
-        match room <= self.bounds.largest() {
+        match room <= self.bounds.largest {
             true => Ok(()),
             false => Err(Error::TooLarge(
                 format!(
                     "a message of {room} bytes: the largest this queue can ever hold has {}",
-                    self.bounds.largest()
+                    self.bounds.largest
                 )
                 .into(),
             )),
@@ -393,17 +431,22 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Says whether there may be one more message, of `room` bytes, behind those of `now`.
     #[inline(always)]
     fn admits(&self, now: Totals, room: u64) -> Result<bool> {
-        let bounds = self.bounds;
-        if bounds.messages == 0 && bounds.bytes == 0 {
-            return Ok(true);
-        }
-        let words = self.words;
-        let taken = words.known_messages.load(Ordering::Relaxed);
-        let bytes = words.known_bytes.load(Ordering::Relaxed);
-        match self.within(now, room, taken, bytes) {
+        match self.is_plain(now, room) {
             true => Ok(true),
             false => self.admits_after_all(now, room),
         }
+    }
+
+    /// As `admits`, as far as it is plain without a look at what has been taken.
+    #[inline(always)]
+    fn is_plain(&self, now: Totals, room: u64) -> bool {
+        let (bounds, words) = (self.bounds, self.words);
+        if bounds.messages == 0 && bounds.bytes == 0 {
+            return true;
+        }
+        let taken = words.known_messages.load(Ordering::Relaxed);
+        let bytes = words.known_bytes.load(Ordering::Relaxed);
+        self.within(now, room, taken, bytes)
     }
 
     #[inline(always)]
@@ -448,19 +491,13 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         Ok(self.within(now, room, messages, bytes))
     }
 
-    fn used(&self, head: u64, now: Totals) -> Used {
+    /// Returns what is in use behind which something is put, by who holds P.
+    fn used(&self, now: Totals) -> Used {
         Used {
-            head,
+            head: self.head(),
             tail: now.position,
             edge: self.words.edge.load(Ordering::Relaxed),
         }
-    }
-
-    /// Looks where head is now, by who holds P.
-    fn look_at_head(&self) -> u64 {
-        let head = self.head();
-        self.words.known_head.store(head, Ordering::Relaxed);
-        head
     }
 
     /// Writes the head of a record of `room` bytes behind `now`, by who holds P; returns where, and what the tail is to say
@@ -476,51 +513,47 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if !self.admits(now, room)? {
             return Ok(Err(Lack::Bounds));
         }
-        let (words, laps, extent) = (self.words, self.laps(), extent(room));
-        let used = self.used(words.known_head.load(Ordering::Relaxed), now);
-        let usable = words.usable.load(Ordering::Relaxed);
-        let looked = used.is_early(laps, extent)
-            || (now
-                .position
-                .wrapping_sub(words.next_look.load(Ordering::Relaxed)) as i64)
-                < 0;
-        let end = laps.offset(now.position) + extent + HEAD;
-        let at = match used.place(laps, extent)? {
-            Some(at) if at == now.position && looked && end <= usable => at,
-            _ => match self.place_elsewhere(now, extent, usable, patience)? {
+        let extent = extent(room);
+        let at = match self.is_clear(now.position, extent) {
+            true => now.position,
+            false => match self.place(now, extent, patience)? {
                 Some(at) => at,
                 None => return Ok(Err(Lack::Space)),
             },
         };
-        self.ring.record(laps.offset(at))?.write(at, state, room);
+        let offset = self.laps.offset(at);
+        self.ring.record(offset)?.write(at, state, room);
         Ok(Ok((at, now.and(at.wrapping_add(extent), room))))
     }
 
-    /// Finds a place for a record where it is not plain that it goes to `now`.
+    /// Says whether a record of `extent` bytes can stand at `tail`, without a look.
+    #[inline(always)]
+    fn is_clear(&self, tail: u64, extent: u64) -> bool {
+        let clear = self.words.clear.load(Ordering::Relaxed);
+        clear.wrapping_sub(tail.wrapping_add(extent + HEAD)) as i64 >= 0
+    }
+
+    /// Finds a place for a record of `extent` bytes behind `now`, and memory.
     #[cold]
-    fn place_elsewhere(
-        &self,
-        now: Totals,
-        extent: u64,
-        usable: u64,
-        patience: Patience,
-    ) -> Result<Option<u64>> {
-        let (words, laps, tail) = (self.words, self.laps(), now.position);
-        let used = self.used(self.look_at_head(), now);
+    fn place(&self, now: Totals, extent: u64, patience: Patience) -> Result<Option<u64>> {
+        let (words, laps, tail) = (self.words, self.laps, now.position);
+        let used = self.used(now);
         let Some(at) = used.place(laps, extent)? else {
             return Ok(None);
         };
         let end = laps.offset(at) + extent + HEAD;
-        if end > usable {
-            self.grow(usable, end, patience)?;
+        if end > words.usable.load(Ordering::Relaxed) {
+            self.grow(end, patience)?;
         }
         if at == tail {
-            // Not at every record: head's line is the consumers'.
-            let next = tail.wrapping_add((laps.offset(tail) / 8).max(PAGE));
-            words.next_look.store(next, Ordering::Relaxed);
+            let usable = words.usable.load(Ordering::Relaxed);
+            let clear = used.clear(laps, usable);
+            words.clear.store(clear, Ordering::Relaxed);
             return Ok(Some(at));
         }
         self.ring.record(laps.offset(tail))?.write_pad(tail, at);
+        // Whether or not tail gets there, whoever is next looks.
+        words.clear.store(tail, Ordering::Relaxed);
         if laps.between(tail, at) == 1 {
             // If we die before tail gets there, it stands in tail's own lap and says nothing.
             words.edge.store(tail, Ordering::Relaxed);
@@ -530,8 +563,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     /// Gets memory for the first `end` bytes of the ring and some more, by who holds P.
-    fn grow(&self, usable: u64, end: u64, patience: Patience) -> Result<()> {
+    fn grow(&self, end: u64, patience: Patience) -> Result<()> {
         let words = self.words;
+        let usable = words.usable.load(Ordering::Relaxed);
         let most = self.ring.capacity();
         let more = (usable / GROWTH).clamp(LEAST_GROWTH, MOST_GROWTH);
         let generous = (end + more).next_multiple_of(PAGE).min(most);
@@ -559,6 +593,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         // First nobody uses it any more, then it goes: whoever dies in between leaves too much memory, never too little.
         let usable = words.usable.load(Ordering::Relaxed).min(needed);
         words.usable.store(usable, Ordering::Relaxed);
+        words.clear.store(words.tail.position(), Ordering::Relaxed);
         let from = touched.saturating_sub(GIVEN_BACK).max(needed);
         self.ring.give_back(from, touched)?;
         words.touched.store(from, Ordering::Relaxed);
@@ -579,7 +614,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             lock: &words.putting,
             me: self.me,
         };
-        let (laps, now) = (self.laps(), words.tail.current()?);
+        let (laps, now) = (self.laps, words.tail.current()?);
         if now.position != claim.position {
             return Ok(());
         }
@@ -589,18 +624,18 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             self.ring
                 .record(laps.offset(now.position))?
                 .write_pad(now.position, next);
+            words.clear.store(now.position, Ordering::Relaxed);
             words.edge.store(now.position, Ordering::Relaxed);
             words.tail.commit(now.at(next));
             words.claim.commit(claim.at(next));
             words.known_tail.store(next, Ordering::Relaxed);
-            words.known_head.store(next, Ordering::Relaxed);
         }
         self.trim(KEPT)
     }
 
     /// Returns the record that this process has in the state `mine`. `NotOwner`.
     pub(super) fn held(&self, token: u64, mine: State) -> Result<(&Record, super::record::Seen)> {
-        let laps = self.laps();
+        let laps = self.laps;
         let (head, tail) = (self.head(), self.words.tail.position());
         let inside = laps.in_order(head, token)
             && (tail.wrapping_sub(token) as i64) > 0
