@@ -442,11 +442,11 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn find(&self) -> Result<Search<'_>> {
         let words = self.words;
         let claim = words.claim.current()?;
+        // PAIRS queue.returned: what was given back before is READY now, or has been taken since.
+        let returned = words.returned.load(Ordering::Relaxed) != 0
+            && words.returned.swap(0, Ordering::AcqRel) != 0;
         if words.head.load(Ordering::Relaxed) != AS_CLAIM {
             self.advance_head(claim.position)?;
-            // PAIRS queue.returned: what was given back before is READY now.
-            let returned = words.returned.load(Ordering::Relaxed) != 0
-                && words.returned.swap(0, Ordering::AcqRel) != 0;
             let most = match returned {
                 true => u64::MAX,
                 false if claim.messages.is_multiple_of(OFTEN) => SOME,
