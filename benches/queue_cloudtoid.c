@@ -21,7 +21,7 @@
 
 enum { MOST_PUBLISHERS = 2048, UNFINISHED = 0, CLAIMED = 1, READY = 2 };
 
-/* How often one who finds nothing to do tries before the processor goes to somebody else. */
+/* How often one who finds nothing to do looks before the processor goes to somebody else. */
 static const int TRIES = 100;
 /* How long a reader sleeps at most, and when it asks again whether another one lives. */
 static const long SLICE_NS = 5000000;
@@ -51,6 +51,18 @@ struct endpoint {
 		int64_t started, read, tail;
 	} pending;
 };
+
+/* What one who finds nothing to do does before the next try. */
+static void rest_after(int tries)
+{
+	if (tries % TRIES == 0)
+		sched_yield();
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
 
 static int64_t now_ms(void)
 {
@@ -188,8 +200,8 @@ static int put_many(void *it, const char *data, size_t size, int count)
 {
 	for (int sent = 0, tries = 1; sent < count; tries++) {
 		sent += try_send_many(it, data + (size_t)sent * size, size, count - sent);
-		if (sent < count && tries % TRIES == 0)
-			sched_yield();
+		if (sent < count)
+			rest_after(tries);
 	}
 	return 0;
 }
@@ -276,8 +288,7 @@ static int get(void *it, void *buffer, size_t size)
 	ssize_t got;
 
 	for (int tries = 1; (got = try_receive(it, buffer, size)) == -1; tries++)
-		if (tries % TRIES == 0)
-			sched_yield();
+		rest_after(tries);
 	return got != (ssize_t)size;
 }
 
