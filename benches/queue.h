@@ -242,6 +242,8 @@ struct stage {
 	/* What a helper does, and what this process does meanwhile. */
 	int (*help)(const struct stage *stage, int which);
 	int (*act)(const struct stage *stage);
+	/* How many ns a round took when there was one. */
+	int64_t round;
 	struct crew *crew;
 	pid_t pids[HELPERS];
 };
