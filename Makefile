@@ -229,10 +229,11 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 BENCHED := rwlock semaphore condition event barrier once
 
 # BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
-bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock $(BENCHED) increment.stamp)
+bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock queue $(BENCHED) increment.stamp)
 	$(SAY) 'the speed of it beside its peers'
 	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
 	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
+	$(BIN)/python benches/queues.py --program $(TARGET)/bench/queue $(BENCH)
 	@for noun in $(BENCHED); do \
 	  $(BIN)/python benches/$$noun.py --program $(TARGET)/bench/$$noun $(BENCH) || exit; \
 	done

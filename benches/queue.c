@@ -9,7 +9,7 @@
 
 #include "queue.h"
 
-#include <shmkit.h>
+#include <sched.h>
 #include <sys/resource.h>
 
 enum { THERE, BACK, MOST_CONTENDERS = 10 };
@@ -20,9 +20,9 @@ static const int64_t ASLEEP = 300000;
 static const int64_t PATIENT = 4;
 /* A turn of so many ns is told as if there had been so many messages in it. */
 enum { TOLD = 1000000 };
-/* How many messages lie in the queue when page faults are counted, and how many go through it. */
-static const long DEPTH = 100;
-static const long MILLION = 1000000;
+/* How many messages lie in the queue when page faults are counted, how many more at times, and how many are counted. */
+static const long DEPTH = 100, SLACK = 28;
+static const long COUNTED = 250000;
 
 /* What is done with each contender of a bench. */
 struct plan {
@@ -162,7 +162,7 @@ static int bench_single(int pairs)
 {
 	static const struct plan single = {"queue single", SMALL, ROOM_FOR_SMALL, help_single, act_single, .helpers = 1};
 
-	return RUN(&single, pairs, &RING_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
+	return RUN(&single, pairs, &OURS_WORK, &RING_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
 }
 
 static int help_batch(const struct stage *stage, int which)
@@ -183,7 +183,7 @@ static int bench_batch(int pairs)
 {
 	static const struct plan batch = {"queue batch", SMALL, ROOM_FOR_SMALL, help_batch, act_batch, .helpers = 1};
 
-	return RUN(&batch, pairs, &RING_WORK, &RING_IN_BATCHES_WORK, &CLOUDTOID_WORK, &PIPE_WORK);
+	return RUN(&batch, pairs, &OURS_WORK, &RING_WORK, &RING_IN_BATCHES_WORK, &CLOUDTOID_WORK, &PIPE_WORK);
 }
 
 static int act_copy(const struct stage *stage)
@@ -198,7 +198,7 @@ static int bench_large(int pairs)
 {
 	static const struct plan large = {"queue large", LARGE, ROOM_FOR_LARGE, help_single, act_copy, .helpers = 1};
 
-	return RUN(&large, pairs, &RING_WORK, &COPY_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &PIPE_WORK);
+	return RUN(&large, pairs, &OURS_WORK, &RING_WORK, &COPY_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &PIPE_WORK);
 }
 
 static int act_add_up(const struct stage *stage)
@@ -216,7 +216,7 @@ static int bench_read(int pairs)
 {
 	static const struct plan reading = {"queue read", LARGE, ROOM_FOR_LARGE, help_single, act_add_up, .helpers = 1};
 
-	return RUN(&reading, pairs, &RING_WORK, &RING_IN_PLACE_WORK);
+	return RUN(&reading, pairs, &OURS_WORK, &OURS_LEASED_WORK, &RING_WORK, &RING_IN_PLACE_WORK);
 }
 
 /* --- many to many ------------------------------------------------------------------------------------------------ */
@@ -292,7 +292,7 @@ static int bench_two(int pairs)
 	static const struct plan two = {
 		"queue two to two", SMALL, ROOM_FOR_SMALL, help_share, act_share, .helpers = 4, .rounds = TOLD, .time = 50000000};
 
-	return RUN(&two, pairs, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
+	return RUN(&two, pairs, &OURS_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
 }
 
 /* 64 bytes: sixteen put, sixteen get, for so long that each must have had a processor. */
@@ -301,7 +301,7 @@ static int bench_crowd(int pairs)
 	static const struct plan crowd = {
 		"queue crowd", SMALL, ROOM_FOR_SMALL, help_share, act_share, .helpers = HELPERS, .rounds = TOLD, .time = 500000000};
 
-	return RUN(&crowd, pairs, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
+	return RUN(&crowd, pairs, &OURS_WORK, &OURS_OF_FOUR_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
 }
 
 /* --- there and back ---------------------------------------------------------------------------------------------- */
@@ -334,7 +334,7 @@ static int bench_running(int pairs)
 					    .rounds = 2000,
 					    .tell = 1};
 
-	return RUN(&running, pairs, &RING_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
+	return RUN(&running, pairs, &OURS_WORK, &RING_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
 }
 
 static int help_asleep(const struct stage *stage, int which)
@@ -363,7 +363,7 @@ static int bench_asleep(int pairs)
 					   .asleep = 1,
 					   .rounds = 20};
 
-	return RUN(&asleep, pairs, &FUTEX_RING_WITH_DEADLINE_WORK, &FUTEX_RING_WORK, &CLOUDTOID_ASLEEP_WORK, &BOOST_WORK,
+	return RUN(&asleep, pairs, &OURS_WORK, &FUTEX_RING_WITH_DEADLINE_WORK, &FUTEX_RING_WORK, &CLOUDTOID_ASLEEP_WORK, &BOOST_WORK,
 		   &MQ_WORK, &PIPE_WORK);
 }
 
@@ -383,8 +383,8 @@ static int help_deep(const struct stage *stage, int which)
 	long before = faults();
 
 	for (long i = 0; i < crew->rounds; i++) {
-		while (i - atomic_load_explicit(&crew->got, memory_order_relaxed) >= DEPTH)
-			;
+		while (i - atomic_load_explicit(&crew->got, memory_order_relaxed) >= DEPTH + SLACK)
+			sched_yield();
 		if (stage->work->produce(stage->queues[THERE], i, 1))
 			return -1;
 		atomic_store_explicit(&crew->put, i + 1, memory_order_release);
@@ -403,7 +403,7 @@ static int act_deep(const struct stage *stage)
 		long wanted = i + DEPTH < crew->rounds ? i + DEPTH : crew->rounds;
 
 		while (atomic_load_explicit(&crew->put, memory_order_acquire) < wanted)
-			;
+			sched_yield();
 		if (stage->work->consume(stage->queues[THERE], 1, &sum))
 			return -1;
 		atomic_store_explicit(&crew->got, i + 1, memory_order_relaxed);
@@ -412,11 +412,12 @@ static int act_deep(const struct stage *stage)
 	return expect_sum(stage, sum);
 }
 
-/* Page faults of both sides while a million messages of 64 bytes go through a queue that holds 100. */
+/* Page faults of both sides by a million messages of 64 bytes that go through a queue which holds 100. */
 static int bench_faults(int pairs)
 {
 	static const struct plan deep = {"queue faults", SMALL, ROOM_FOR_SMALL, help_deep, act_deep, .helpers = 1};
-	static const struct work *const them[] = {&RING_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &PIPE_WORK};
+	static const struct work *const them[] = {
+		&OURS_UNBOUNDED_WORK, &RING_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &PIPE_WORK};
 
 	(void)pairs;
 	plan = &deep;
@@ -427,13 +428,14 @@ static int bench_faults(int pairs)
 
 		if (!make_stage(stage, them[i]))
 			continue;
-		/* The first of them warm up. */
-		failed = start_crew(stage) || take_turn(stage, MILLION / 10) < 0;
+		/* The first turn warms up. */
+		failed = start_crew(stage) || take_turn(stage, COUNTED) < 0;
 		for (int time = 0; time < 3 && !failed; time++) {
-			failed = take_turn(stage, MILLION) < 0 || stopped();
+			failed = take_turn(stage, COUNTED) < 0 || stopped();
 			if (!failed)
 				tell_figure(plan->bench, them[i]->rival->name,
-					    (double)(stage->crew->each[0].faults + stage->crew->each[1].faults));
+					    (double)(stage->crew->each[0].faults + stage->crew->each[1].faults) * 1e6 /
+						    (double)COUNTED);
 		}
 		finish_crew(stage);
 		if (failed)

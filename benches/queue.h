@@ -4,6 +4,7 @@
  *   queue.c            the benches
  *   queue_content.c    much content: what a message costs then, and whether the memory comes back
  *   queue_crew.c       the processes
+ *   queue_ours.c       our queue
  *   queue_limits.c     what the hardware and the kernel allow: a ring that spins, one that sleeps, a copy
  *   queue_rivals.c     Boost.Interprocess (boost.cpp), POSIX message queues, pipes
  *   queue_cloudtoid.c  cloudtoid's algorithm
@@ -60,6 +61,7 @@ struct work {
 	int (*answer)(void *there, void *back, long rounds, int64_t pause, int64_t *took);
 };
 
+extern const struct work OURS_WORK, OURS_UNBOUNDED_WORK, OURS_LEASED_WORK, OURS_OF_FOUR_WORK;
 extern const struct work RING_WORK, RING_IN_BATCHES_WORK, RING_IN_PLACE_WORK, FUTEX_RING_WORK,
 	FUTEX_RING_WITH_DEADLINE_WORK, COPY_WORK;
 extern const struct work BOOST_WORK, MQ_WORK, PIPE_WORK, CLOUDTOID_WORK, CLOUDTOID_ASLEEP_WORK;
@@ -269,6 +271,9 @@ void *shared_memory(size_t size);
 
 /* The name that this run may give to something in /dev/shm, for as long as it takes to remove it. */
 const char *own_name(void);
+
+/* How much memory our queue has, in bytes; -1 where that cannot be told. */
+int64_t memory_of_ours(void *queue);
 
 int bench_content(int pairs);
 

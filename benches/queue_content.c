@@ -5,21 +5,20 @@
 
 #include "queue.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
-enum { LEVELS = 4, QUEUES = LEVELS };
+enum { LEVELS = 4, QUEUES = 2 * LEVELS };
 
 /* Room for what rings need beside the message, and some to spare. */
 static const size_t RECORD = 72, SPARE = 1 << 20;
 
 static const struct {
-	const char *ring;
+	const char *ours, *ring;
 	size_t bytes;
-} LEVEL[LEVELS] = {{"ring, 1 message", SMALL},
-		   {"ring, 1 MiB", 1 << 20},
-		   {"ring, 64 MiB", 64 << 20},
-		   {"ring, full", 0}};
+} LEVEL[LEVELS] = {{"shmkit, 1 message", "ring, 1 message", SMALL},
+		   {"shmkit, 1 MiB", "ring, 1 MiB", 1 << 20},
+		   {"shmkit, 64 MiB", "ring, 64 MiB", 64 << 20},
+		   {"shmkit, full", "ring, full", 0}};
 
 static struct filled {
 	const struct work *work;
@@ -57,8 +56,12 @@ TURN(0)
 TURN(1)
 TURN(2)
 TURN(3)
+TURN(4)
+TURN(5)
+TURN(6)
+TURN(7)
 
-static turn_function *const TURNS[QUEUES] = {turn_0, turn_1, turn_2, turn_3};
+static turn_function *const TURNS[QUEUES] = {turn_0, turn_1, turn_2, turn_3, turn_4, turn_5, turn_6, turn_7};
 
 static int fill(struct filled *it, const struct work *work, size_t bytes)
 {
@@ -81,6 +84,21 @@ static void empty(struct filled *it)
 	it->queue = NULL;
 }
 
+/* Gets all that is in ours, and tells what memory is left of what it had. */
+static int drain(const struct filled *it)
+{
+	int64_t full = memory_of_ours(it->queue), left;
+	uint64_t sum = 0;
+
+	if (it->work->consume(it->queue, (long)it->messages, &sum))
+		return -1;
+	left = memory_of_ours(it->queue);
+	if (full <= 0 || left < 0)
+		return -1;
+	tell_figure("queue content, left", it->work->rival->name, (double)left / (double)full);
+	return 0;
+}
+
 int bench_content(int pairs)
 {
 	struct contender them[QUEUES];
@@ -89,12 +107,16 @@ int bench_content(int pairs)
 	message_size = SMALL;
 	for (int i = 0; i < LEVELS && !failed; i++) {
 		size_t bytes = LEVEL[i].bytes ? LEVEL[i].bytes : most_bytes();
+		int ours = 2 * i, ring = 2 * i + 1;
 
-		them[i] = (struct contender){LEVEL[i].ring, TURNS[i]};
-		failed = fill(&filled[i], &RING_WORK, bytes);
+		them[ours] = (struct contender){LEVEL[i].ours, TURNS[ours]};
+		them[ring] = (struct contender){LEVEL[i].ring, TURNS[ring]};
+		failed = fill(&filled[ours], &OURS_UNBOUNDED_WORK, bytes) || fill(&filled[ring], &RING_WORK, bytes);
 	}
 	if (!failed)
 		failed = measure("queue content", them, QUEUES, pairs, 0);
+	if (!failed)
+		failed = drain(&filled[2 * (LEVELS - 1)]);
 	for (int i = 0; i < QUEUES; i++)
 		empty(&filled[i]);
 	return failed;
