@@ -393,7 +393,10 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             if wait.spin() {
                 continue;
             }
-            let heard = self.words.room.listen();
+            let heard = match patience.limit {
+                Limit::Now => 0,
+                _ => self.words.room.listen(),
+            };
             // Who has taken the last may have died before it could say so.
             if let Some(held) = self.try_hold_getting()? {
                 self.reap(&held)?;

@@ -352,12 +352,12 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 if let Err(error) = self.settle(nothing.claim) {
                     break Err(error);
                 }
+                if patience.limit == Limit::Now {
+                    return Err(Error::Empty("the queue is empty".into()));
+                }
                 let heard = words.messages.listen();
                 drop(held);
                 if !self.has_news(&nothing) {
-                    if patience.limit == Limit::Now {
-                        return Err(Error::Empty("the queue is empty".into()));
-                    }
                     slept = true;
                     if let Err(error) = wait
                         .check("the queue is empty")

@@ -252,9 +252,16 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         Ok(self.used(now).place(self.laps, extent(0))?.is_none())
     }
 
-    /// Waits until an empty message would find room; another may be faster. As `put`.
+    /// Waits until an empty message would find room; another may be faster. As `put`, but for `Full`.
     pub fn wait_for_room(&self, patience: Patience) -> Result<()> {
-        self.insert(patience, 1, |queue| {
+        if self.overflow == Overflow::Overwrite {
+            return Ok(());
+        }
+        let patient = Queue {
+            overflow: Overflow::Block,
+            ..*self
+        };
+        patient.insert(patience, 1, |queue| {
             let now = queue.words.tail.current()?;
             if !queue.admits(now, 0)? {
                 return Ok(Err(Lack::Bounds));
@@ -316,13 +323,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         let mut wait = Wait::new(patience, &self.habits.room).eager();
         let mut slept = false;
         let result = loop {
-            // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go.
+            // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go. What is taken
+            //    after this look is news.
+            let taken = self.taken();
             match self.make_room(lack, patience, attempt) {
                 Ok(Ok((done, put))) => break Ok((done, put)),
                 Ok(Err(_)) => {}
                 Err(error) => break Err(error),
             }
-            let taken = self.taken();
             drop(held);
             if self.overflow != Overflow::Block || patience.limit == Limit::Now {
                 return Err(self.full());
@@ -399,12 +407,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Attempted<T> {
         if self.overflow != Overflow::Overwrite {
-            let Some(held) = self.try_hold_getting()? else {
-                // Who holds it lives, and will say so when it has taken something.
-                return Ok(Err(lack));
-            };
-            self.reap(&held)?;
-            drop(held);
+            // Where another holds it, who lives, that one will say so when it has taken something.
+            if let Some(held) = self.try_hold_getting()? {
+                self.reap(&held)?;
+            }
             return attempt(self);
         }
         let held = self.hold_getting(patience)?;
@@ -557,7 +563,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if laps.between(tail, at) == 1 {
             // If we die before tail gets there, it stands in tail's own lap and says nothing.
             words.edge.store(tail, Ordering::Relaxed);
-            self.trim(2 * (laps.offset(tail) + extent + HEAD))?;
+            self.trim(2 * (laps.offset(tail) + extent + HEAD));
         }
         Ok(Some(at))
     }
@@ -583,21 +589,22 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     /// Gives back some of the memory beyond `needed`, by who holds P while nothing beyond is in use.
-    fn trim(&self, needed: u64) -> Result<()> {
+    fn trim(&self, needed: u64) {
         let words = self.words;
         let needed = needed.max(KEPT).next_multiple_of(PAGE);
         let touched = words.touched.load(Ordering::Relaxed);
         if touched <= needed.saturating_mul(2) {
-            return Ok(());
+            return;
         }
         // First nobody uses it any more, then it goes: whoever dies in between leaves too much memory, never too little.
         let usable = words.usable.load(Ordering::Relaxed).min(needed);
         words.usable.store(usable, Ordering::Relaxed);
         words.clear.store(words.tail.position(), Ordering::Relaxed);
         let from = touched.saturating_sub(GIVEN_BACK).max(needed);
-        self.ring.give_back(from, touched)?;
-        words.touched.store(from, Ordering::Relaxed);
-        Ok(())
+        // What cannot be given back now may go some other time.
+        if self.ring.give_back(from, touched).is_ok() {
+            words.touched.store(from, Ordering::Relaxed);
+        }
     }
 
     /// Gives memory back if the queue is empty and has much, by who holds C and finds nothing to take.
@@ -630,7 +637,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.claim.commit(claim.at(next));
             words.known_tail.store(next, Ordering::Relaxed);
         }
-        self.trim(KEPT)
+        self.trim(KEPT);
+        Ok(())
     }
 
     /// Returns the record that this process has in the state `mine`. `NotOwner`.
