@@ -84,17 +84,18 @@ static void empty(struct filled *it)
 	it->queue = NULL;
 }
 
-/* Gets all that is in ours, and tells what memory is left of what it had. */
+/* Gets all that is in ours, lets some more go through, and tells what memory is left of what it had. */
 static int drain(const struct filled *it)
 {
+	static const long more = 1000000;
 	int64_t full = memory_of_ours(it->queue), left;
 	uint64_t sum = 0;
 
-	if (it->work->consume(it->queue, (long)it->messages, &sum))
+	if (it->work->consume(it->queue, (long)it->messages, &sum) || exchange(it, more) < 0 || full <= 0 ||
+	    (left = memory_of_ours(it->queue)) < 0) {
+		complain(it->work->rival->name, "it cannot be emptied, or does not tell its memory");
 		return -1;
-	left = memory_of_ours(it->queue);
-	if (full <= 0 || left < 0)
-		return -1;
+	}
 	tell_figure("queue content, left", it->work->rival->name, (double)left / (double)full);
 	return 0;
 }

@@ -47,11 +47,14 @@ static int get(void *it, void *buffer, size_t size)
 static int put_many(void *it, const char *data, size_t size, int count)
 {
 	shmkit_queue_message messages[BATCH];
-	uint64_t done = 0;
+	uint64_t put = 0;
 
 	for (int i = 0; i < count; i++)
 		messages[i] = (shmkit_queue_message){data + (size_t)i * size, size};
-	return shmkit_queue_put_many(it, SHMKIT_FOREVER, 0, messages, (uint64_t)count, &done) || done != (uint64_t)count;
+	for (uint64_t done = 0; done < (uint64_t)count; done += put)
+		if (shmkit_queue_put_many(it, SHMKIT_FOREVER, 0, messages + done, (uint64_t)count - done, &put))
+			return -1;
+	return 0;
 }
 
 static int get_many(void *it, char *buffer, size_t size, int most)
@@ -89,9 +92,10 @@ static int add_up_leased(void *it, void *buffer, size_t size, uint64_t *sum)
 int64_t memory_of_ours(void *it)
 {
 	struct stat file;
+	uint64_t offset;
 	int32_t fd;
 
-	if (shmkit_queue_fd(it, &fd, NULL) || fstat(fd, &file))
+	if (shmkit_queue_fd(it, &fd, &offset) || fstat(fd, &file))
 		return -1;
 	return (int64_t)file.st_blocks * 512;
 }
