@@ -106,7 +106,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             return self.put_large(bytes, patience);
         }
         self.check_size(room)?;
-        self.insert(patience, 1, |queue| {
+        self.insert(patience, |queue| {
             let now = queue.words.tail.current()?;
             Ok(match queue.append(now, room, State::Ready, patience)? {
                 Err(lack) => Err(lack),
@@ -160,7 +160,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if count == 0 {
             return Ok(0);
         }
-        self.insert(patience, count, |queue| {
+        self.insert(patience, |queue| {
             let mut now = queue.words.tail.current()?;
             let mut put = 0;
             for message in messages.clone() {
@@ -185,7 +185,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// As `put`.
     pub fn reserve(&self, room: u64, patience: Patience) -> Result<Reservation> {
         self.check_size(room)?;
-        self.insert(patience, 1, |queue| {
+        self.insert(patience, |queue| {
             let now = queue.words.tail.current()?;
             Ok(
                 match queue.append(now, room, State::Reserved(queue.me), patience)? {
@@ -249,7 +249,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if !self.admits(now, 0)? {
             return Ok(true);
         }
-        Ok(self.used(now).place(self.laps, extent(0))?.is_none())
+        Ok(self.place_for_empty(now)?.is_none())
     }
 
     /// Waits until an empty message would find room; another may be faster. As `put`, but for `Full`.
@@ -261,12 +261,12 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             overflow: Overflow::Block,
             ..*self
         };
-        patient.insert(patience, 1, |queue| {
+        patient.insert(patience, |queue| {
             let now = queue.words.tail.current()?;
             if !queue.admits(now, 0)? {
                 return Ok(Err(Lack::Bounds));
             }
-            let place = queue.used(now).place(queue.laps, extent(0))?;
+            let place = queue.place_for_empty(now)?;
             Ok(place.map(|_| ((), 0)).ok_or(Lack::Space))
         })
     }
@@ -286,14 +286,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     /// Has `attempt` put something, under P, as soon as there is room; it returns that and how many messages it has put.
-    /// Of several that it would put `count` are the most.
     #[inline(always)]
-    fn insert<T>(
-        &self,
-        patience: Patience,
-        count: u64,
-        attempt: impl Fn(&Self) -> Attempted<T>,
-    ) -> Result<T> {
+    fn insert<T>(&self, patience: Patience, attempt: impl Fn(&Self) -> Attempted<T>) -> Result<T> {
         let held = self.hold_putting(patience)?;
         if self.words.is_shut() {
             return Err(shut());
@@ -306,7 +300,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 }
                 Ok(done)
             }
-            Err(lack) => self.insert_slowly(patience, count, held, lack, &attempt),
+            Err(_) => self.insert_slowly(patience, held, &attempt),
         }
     }
 
@@ -314,26 +308,40 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn insert_slowly<'a, T>(
         &'a self,
         patience: Patience,
-        count: u64,
-        mut held: Held<'a>,
-        mut lack: Lack,
+        held: Held<'a>,
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Result<T> {
-        let words = self.words;
         let mut wait = Wait::new(patience, &self.habits.room).eager();
-        let mut slept = false;
-        let result = loop {
+        let result = self.insert_by(&mut wait, held, patience.limit == Limit::Now, attempt);
+        // What was taken may be room for more than us; and where we go without, a wake may have been ours.
+        self.words.room.ring(1);
+        let (done, put) = result?;
+        wait.learn();
+        if put > 0 {
+            self.words.messages.ring(put);
+        }
+        Ok(done)
+    }
+
+    /// Tries until there is room, as long as `wait` allows, or but once.
+    fn insert_by<'a, T>(
+        &'a self,
+        wait: &mut Wait<'_>,
+        mut held: Held<'a>,
+        once: bool,
+        attempt: &dyn Fn(&Self) -> Attempted<T>,
+    ) -> Result<(T, u64)> {
+        let words = self.words;
+        loop {
             // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go. What is taken
             //    after this look is news.
             let taken = self.taken();
-            match self.make_room(lack, patience, attempt) {
-                Ok(Ok((done, put))) => break Ok((done, put)),
-                Ok(Err(_)) => {}
-                Err(error) => break Err(error),
+            if let Ok(done) = self.make_room(wait.rest(), attempt)? {
+                return Ok(done);
             }
             drop(held);
-            if self.overflow != Overflow::Block || patience.limit == Limit::Now {
-                return Err(self.full());
+            if once || self.overflow != Overflow::Block {
+                return Err(Error::Full("the queue is full".into()));
             }
             // 2. Somebody may be just about to take something; or we sleep until somebody has.
             let mut news = false;
@@ -343,50 +351,17 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             if !news {
                 let heard = words.room.listen();
                 if self.taken() == taken && !words.is_shut() {
-                    slept = true;
-                    if let Err(error) = wait
-                        .check("the queue is full")
-                        .and_then(|()| words.room.sleep(heard, &mut wait))
-                    {
-                        words.room.ring(count);
-                        return Err(error);
-                    }
+                    wait.check("the queue is full")?;
+                    words.room.sleep(heard, wait)?;
                 }
             }
             // 3. Others may have been faster.
-            held = match self.hold_putting(wait.rest()) {
-                Ok(held) => held,
-                Err(error) => {
-                    words.room.ring(count);
-                    return Err(error);
-                }
-            };
+            held = self.hold_putting(wait.rest())?;
             if words.is_shut() {
-                drop(held);
                 return Err(shut());
             }
-            match attempt(self) {
-                Ok(Ok((done, put))) => break Ok((done, put)),
-                Ok(Err(now)) => lack = now,
-                Err(error) => break Err(error),
-            }
-        };
-        drop(held);
-        match result {
-            Ok((done, put)) => {
-                wait.learn();
-                if put > 0 {
-                    words.messages.ring(put);
-                }
-                if slept {
-                    // What was taken may be room for more than us.
-                    words.room.ring(1);
-                }
-                Ok(done)
-            }
-            Err(error) => {
-                words.room.ring(count);
-                Err(error)
+            if let Ok(done) = attempt(self)? {
+                return Ok(done);
             }
         }
     }
@@ -402,7 +377,6 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Tries once more after the dead have been looked for, and, where a queue is made so, the oldest messages thrown away.
     fn make_room<T>(
         &self,
-        mut lack: Lack,
         patience: Patience,
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Attempted<T> {
@@ -416,10 +390,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         let held = self.hold_getting(patience)?;
         loop {
             self.reap(&held)?;
-            match attempt(self)? {
+            let lack = match attempt(self)? {
                 Ok(done) => return Ok(Ok(done)),
-                Err(now) => lack = now,
-            }
+                Err(lack) => lack,
+            };
             // Behind a lease nothing becomes free, however much is thrown away.
             let held_up =
                 lack == Lack::Space && self.words.head.load(Ordering::Relaxed) != AS_CLAIM;
@@ -427,11 +401,6 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 return Ok(Err(lack));
             }
         }
-    }
-
-    #[cold]
-    fn full(&self) -> Error {
-        Error::Full("the queue is full".into())
     }
 
     /// Says whether there may be one more message, of `room` bytes, behind those of `now`.
@@ -497,6 +466,11 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         Ok(self.within(now, room, messages, bytes))
     }
 
+    /// Returns where an empty message could go behind `now`, by who holds P.
+    fn place_for_empty(&self, now: Totals) -> Result<Option<u64>> {
+        self.used(now).place(self.laps, u64::MAX, extent(0))
+    }
+
     /// Returns what is in use behind which something is put, by who holds P.
     fn used(&self, now: Totals) -> Used {
         Used {
@@ -544,11 +518,12 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn place(&self, now: Totals, extent: u64, patience: Patience) -> Result<Option<u64>> {
         let (words, laps, tail) = (self.words, self.laps, now.position);
         let used = self.used(now);
-        let Some(at) = used.place(laps, extent)? else {
+        let usable = words.usable.load(Ordering::Relaxed);
+        let Some(at) = used.place(laps, usable, extent)? else {
             return Ok(None);
         };
         let end = laps.offset(at) + extent + HEAD;
-        if end > words.usable.load(Ordering::Relaxed) {
+        if end > usable {
             self.grow(end, patience)?;
         }
         if at == tail {
