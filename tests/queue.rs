@@ -9,6 +9,7 @@
 //! | `hand`   | handed over                                                                       |
 //! | `wait`   | how long, what ends it, who wakes whom, who is stopped                            |
 //! | `death`  | processes that end holding something                                              |
+//! | `growth` | memory that comes and goes, or is not to be had; where the ring and positions end |
 
 #[macro_use]
 mod common;
@@ -17,6 +18,8 @@ mod common;
 mod crowd;
 #[path = "queue/death.rs"]
 mod death;
+#[path = "queue/growth.rs"]
+mod growth;
 #[path = "queue/hand.rs"]
 mod hand;
 #[path = "queue/name.rs"]

@@ -63,6 +63,13 @@ impl Used {
         }
     }
 
+    /// Returns where the next lap begins if a record of `extent` bytes finds room there: where there is no memory at tail.
+    pub fn below(self, laps: Laps, extent: u64) -> Option<u64> {
+        let fits =
+            laps.between(self.head, self.tail) == 0 && extent + HEAD <= laps.offset(self.head);
+        fits.then(|| laps.next(self.tail))
+    }
+
     /// Says whether all but an early beginning of the next lap would find this place as well: then there is no need to
     /// know head any better.
     #[inline(always)]

@@ -507,12 +507,18 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     ) -> Result<Option<u64>> {
         let (words, laps, tail) = (self.words, self.laps(), now.position);
         let used = self.used(self.look_at_head(), now);
-        let Some(at) = used.place(laps, extent)? else {
+        let Some(mut at) = used.place(laps, extent)? else {
             return Ok(None);
         };
         let end = laps.offset(at) + extent + HEAD;
-        if end > usable {
-            self.grow(usable, end, patience)?;
+        if end > usable
+            && let Err(error) = self.grow(usable, end, patience)
+        {
+            // What is free before head has memory.
+            at = match (&error, used.below(laps, extent)) {
+                (Error::NoSpace(_) | Error::NoMemory(_), Some(at)) => at,
+                _ => return Err(error),
+            };
         }
         if at == tail {
             // Not at every record: head's line is the consumers'.
