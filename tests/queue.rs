@@ -10,6 +10,7 @@
 //! | `wait`   | how long, what ends it, who wakes whom, who is stopped                            |
 //! | `death`  | processes that end holding something                                              |
 //! | `growth` | memory that comes and goes, or is not to be had; where the ring and positions end |
+//! | `notice` | descriptors that tell of messages and of room                                     |
 
 #[macro_use]
 mod common;
@@ -24,6 +25,8 @@ mod growth;
 mod hand;
 #[path = "queue/name.rs"]
 mod name;
+#[path = "queue/notice.rs"]
+mod notice;
 #[path = "queue/order.rs"]
 mod order;
 #[path = "queue/place.rs"]

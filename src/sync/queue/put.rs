@@ -213,9 +213,17 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             .is_none())
     }
 
-    /// Waits until an empty message would find room; another may be faster. As `put`.
+    /// Waits until an empty message would find room; another may be faster. As `put`, but that nothing is thrown away for it,
+    /// and that it waits where a put is refused at once.
     pub fn wait_for_room(&self, patience: Patience) -> Result<()> {
-        self.insert(patience, 1, |queue| {
+        if self.overflow == Overflow::Overwrite {
+            return Ok(());
+        }
+        let waiting = Queue {
+            overflow: Overflow::Block,
+            ..*self
+        };
+        waiting.insert(patience, 1, |queue| {
             let now = queue.words.tail.current()?;
             if !queue.admits(now, 0)? {
                 return Ok(Err(Lack::Bounds));
