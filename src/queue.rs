@@ -467,7 +467,9 @@ impl Queue {
 
     /// Copies the beginning of the first message and leaves it there; tells its whole length. As `get`.
     pub fn peek_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
-        self.core.with(|queue| queue.peek(buffer, patience))
+        let seen = self.core.with(|queue| queue.peek(buffer, patience));
+        self.notices.look_after(What::Messages, &seen);
+        seen
     }
 
     /// Takes the first messages, as many as there are lengths and the buffer has room for, one behind the other in it; waits

@@ -252,7 +252,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         Ok(self.place_for_empty(now)?.is_none())
     }
 
-    /// Waits until an empty message would find room; another may be faster. As `put`, but for `Full`.
+    /// Waits until an empty message would find room; another may be faster. As `put`, but that nothing is thrown away for it,
+    /// and that it waits where a put is refused at once.
     pub fn wait_for_room(&self, patience: Patience) -> Result<()> {
         if self.overflow == Overflow::Overwrite {
             return Ok(());
