@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::sync::wait::Wait;
 use crate::sync::{Life, Limit, Patience};
 use crate::sys::atomic::Ordering;
+use crate::sys::futex::Bed;
 
 /// The least and the most memory that is set aside at a time, and the part of what is there that is added.
 const LEAST_GROWTH: u64 = 64 << 10;
@@ -183,6 +184,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             return Err(not_held());
         }
         self.words.messages.ring(1);
+        if length < seen.room && self.bounds.bytes > 0 {
+            // Fewer bytes than who waits for room has counted.
+            self.words.room.ring(1);
+        }
         Ok(())
     }
 
@@ -275,37 +280,39 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         let words = self.words;
         let mut wait = Wait::new(patience, &self.habits.room).eager();
         let mut slept = false;
+        let mut heard = None;
         let result = loop {
             // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go.
+            let taken = self.taken();
             match self.make_room(lack, patience, attempt) {
                 Ok(Ok((done, put))) => break Ok((done, put)),
                 Ok(Err(_)) => {}
                 Err(error) => break Err(error),
             }
-            let taken = self.taken();
             drop(held);
             if self.overflow != Overflow::Block || patience.limit == Limit::Now {
                 return Err(self.full());
             }
-            // 2. Somebody may be just about to take something; or we sleep until somebody has.
+            // 2. Somebody may be just about to take something.
             let mut news = false;
-            while !news && wait.spin() {
+            while !news && heard.is_none() && wait.spin() {
                 news = self.taken() != taken;
             }
             if !news {
-                let heard = words.room.listen();
-                if self.taken() == taken && !words.is_shut() {
+                // 3. We sleep until somebody has, if there was no room either after we began to listen.
+                if let Some(heard) = heard {
                     slept = true;
                     if let Err(error) = wait
                         .check("the queue is full")
-                        .and_then(|()| words.room.sleep(heard, &mut wait))
+                        .and_then(|()| words.room.sleep(heard, &mut wait, Bed::Other))
                     {
                         words.room.ring(count);
                         return Err(error);
                     }
                 }
+                heard = Some(words.room.listen());
             }
-            // 3. Others may have been faster.
+            // 4. Others may have been faster.
             held = match self.hold_putting(wait.rest()) {
                 Ok(held) => held,
                 Err(error) => {
@@ -550,7 +557,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn trim(&self, needed: u64) -> Result<()> {
         let words = self.words;
         let needed = needed.max(KEPT).next_multiple_of(PAGE);
+        // Behind the ring stands what is somebody else's.
         let touched = words.touched.load(Ordering::Relaxed);
+        let touched = touched.min(self.ring.capacity());
         if touched <= needed.saturating_mul(2) {
             return Ok(());
         }
