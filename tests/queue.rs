@@ -7,6 +7,8 @@ mod common;
 mod crowd;
 #[path = "queue/order.rs"]
 mod order;
+#[path = "queue/property.rs"]
+mod property;
 
 use shmkit::queue::{Limit, Options, Patience, Queue};
 
