@@ -461,7 +461,7 @@ fn written(bytes: &[MaybeUninit<u8>]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_queue_is_a_list(options in options(), calls in proptest::collection::vec(call(), 1..120)) {

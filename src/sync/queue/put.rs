@@ -49,6 +49,8 @@ enum Lack {
 }
 
 type Attempt<T> = std::result::Result<T, Lack>;
+/// Puts something, if there is room: returns that, and how many messages it has put.
+type Try<'f, Queue, T> = dyn Fn(&Queue) -> Result<Attempt<(T, u64)>> + 'f;
 
 impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Puts a message at the end; when this returns it is in the queue.
@@ -107,7 +109,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if batch == Batch::All
             && (beyond(bounds.messages, count)
                 || beyond(bounds.bytes, bytes)
-                || whole > bounds.capacity / 2)
+                || count > 1 && whole > bounds.capacity / 2)
         {
             return Err(Error::TooLarge(
                 format!("{count} messages of {bytes} bytes can never be put at once").into(),
@@ -275,7 +277,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         count: u64,
         mut held: Held<'a>,
         mut lack: Lack,
-        attempt: &dyn Fn(&Self) -> Result<Attempt<(T, u64)>>,
+        attempt: &Try<'_, Self, T>,
     ) -> Result<T> {
         let words = self.words;
         let mut wait = Wait::new(patience, &self.habits.room).eager();
@@ -363,7 +365,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         &self,
         mut lack: Lack,
         patience: Patience,
-        attempt: &dyn Fn(&Self) -> Result<Attempt<(T, u64)>>,
+        attempt: &Try<'_, Self, T>,
     ) -> Result<Attempt<(T, u64)>> {
         if self.overflow != Overflow::Overwrite {
             let Some(held) = self.try_hold_getting()? else {
