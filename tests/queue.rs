@@ -5,6 +5,8 @@ mod common;
 
 #[path = "queue/crowd.rs"]
 mod crowd;
+#[path = "queue/hostile.rs"]
+mod hostile;
 #[path = "queue/order.rs"]
 mod order;
 #[path = "queue/property.rs"]
