@@ -137,6 +137,8 @@ fn a_file_system_that_is_full_in_the_middle_of_growth() {
             };
             assert!(cause.text.contains("bytes"), "{cause}");
             assert!(count >= 250, "round {round}: {count}");
+            // The last page that helps has been asked for.
+            assert!(small.free() < 8192, "{}", small.free());
             // Whoever else tries is told the same; what is smaller may still fit.
             refused!(NoSpace, queue.reserve_token(3000, NOW));
             let several = [&[0; 2000][..]; 2];
