@@ -179,7 +179,8 @@ fn room_that_the_dead_had_reserved_is_had_by_who_waits_for_it() {
             await_sleepers(&queue, 0, before + 1);
             reserver.kill();
             producer.succeed();
-            assert_eq!(drain(&queue), [[2; 1900]]);
+            // That it lived was seen here just now, so who only tries may not look again.
+            assert_eq!(queue.get(LONG).unwrap(), [2; 1900]);
         }
     });
 }

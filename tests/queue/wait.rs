@@ -262,6 +262,24 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
         // What was reserved before can still be committed.
         queue.commit(slot.token, 1).unwrap();
         consumer.succeed();
+        // Nothing is left but what another has leased: it comes back, or it does not.
+        for comes in [true, false] {
+            let queue = filled();
+            let lease = queue.lease_token(NOW).unwrap();
+            queue.shut_down().unwrap();
+            let consumer = fork(|| {
+                if comes {
+                    assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"first");
+                }
+                refused!(Closed, queue.get(Patience::ENDLESS));
+            });
+            await_sleepers(&queue, 1, 0);
+            match comes {
+                true => queue.nack(lease.token).unwrap(),
+                false => queue.ack(lease.token).unwrap(),
+            }
+            consumer.succeed();
+        }
     });
 }
 
