@@ -14,6 +14,7 @@ use crate::operation::Operation;
 use crate::participant::{self, ClaimStorm};
 use crate::place;
 use crate::process;
+use crate::queue;
 use crate::random::{self, Storm};
 use crate::report::Report;
 use crate::rwlock;
@@ -124,6 +125,7 @@ fn ways() -> Vec<Way> {
     );
     ways.extend(in_all_modes(segment::operations()));
     ways.extend(in_all_modes(full::operations()));
+    ways.extend(in_all_modes(queue::operations()));
     ways.extend(in_all_modes(named::operations()));
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));

@@ -1,0 +1,362 @@
+//! A process that uses the queue under test, step by step, and notes in the post what it was told.
+
+use crate::library::{Library, Status};
+use crate::party::id_of_somebody;
+use crate::post::{BATCH, BEGUN, INSIDE, Mailbox, NEVER, PUT, Post, message};
+use crate::process;
+use crate::queues::{CLOSED, EMPTY, FOREVER, FULL, NOWAIT, Queue, Shape, TIMEOUT, WOULD_BLOCK};
+use nix::unistd::Pid;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+/// What a process does next.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Puts a message of so many bytes.
+    Put(usize),
+    /// As `Put`, so often.
+    Puts(usize, usize),
+    /// Puts messages until there is no room.
+    Fill(usize),
+    /// Finds no room, at once.
+    PutFull(usize),
+    /// Finds no room, in some time.
+    PutInVain(usize),
+    /// Puts so many at once.
+    PutMany(usize, usize),
+    /// Gets one.
+    Get,
+    /// Gets so many, one after the other.
+    Gets(usize),
+    /// Gets up to so many at once.
+    GetMany(usize),
+    /// Finds none, at once.
+    GetEmpty,
+    /// As `GetEmpty`; who stands still may hold it up.
+    GetNothing,
+    /// Finds none, in some time.
+    GetInVain,
+    /// Looks at the first.
+    Peek,
+    /// Reserves so many bytes.
+    Reserve(usize),
+    /// Commits what it has reserved first.
+    Commit,
+    /// Gives up what it has reserved first.
+    Abort,
+    /// Leases one.
+    Lease,
+    /// Acknowledges its lease of this number.
+    Ack(usize),
+    /// Gives its lease of this number back.
+    Nack(usize),
+    /// Waits until all is taken.
+    Join,
+    /// Waits for that, and it is not.
+    JoinInVain,
+    /// Says that nothing more is put.
+    Shut,
+    /// Looks how much is in it.
+    Stat,
+    /// Has somebody die who holds P.
+    HeldP,
+    /// Has somebody die who holds C.
+    HeldC,
+    /// Takes a message, leased or for good, and has claim where it was, as who dies in between.
+    Halfway(&'static Step),
+}
+
+/// How long somebody waits in vain: for two sleeps and what is left of a third, in nanoseconds.
+const SHORTLY: i64 = 4_000_000;
+
+/// Where the words of a queue stand in it, in bytes.
+const P: usize = 64;
+const C: usize = 256;
+const CLAIM: usize = 320;
+const CLAIM_WORDS: usize = 7;
+
+/// A message that is being filled in place.
+struct Reserved {
+    id: u64,
+    token: u64,
+    length: usize,
+}
+
+/// A process that has the queue open.
+pub struct Hand<'a> {
+    shmkit: &'a Library,
+    /// The queue.
+    pub queue: Queue<'a>,
+    post: &'a Post,
+    mailbox: Mailbox<'a>,
+    reserved: VecDeque<Reserved>,
+    /// Token and number of what it has leased.
+    leased: Vec<(u64, u64)>,
+}
+
+/// Returns `Ok` where a call was refused as it should be.
+fn refused<T>(result: Result<T, Status>, expected: &[Status]) -> Result<(), Status> {
+    match result {
+        Err(status) if expected.contains(&status) => Ok(()),
+        Err(status) => Err(status),
+        // What should not have been possible, as if somebody were in the way.
+        Ok(_) => Err(WOULD_BLOCK),
+    }
+}
+
+impl<'a> Hand<'a> {
+    /// Takes what is open already.
+    pub fn of(shmkit: &'a Library, queue: Queue<'a>, post: &'a Post, who: usize) -> Hand<'a> {
+        Hand {
+            shmkit,
+            queue,
+            post,
+            mailbox: post.place(who),
+            reserved: VecDeque::new(),
+            leased: Vec::new(),
+        }
+    }
+
+    /// Opens the queue, and becomes a participant.
+    pub fn open(shmkit: &'a Library, shape: Shape, post: &'a Post, who: usize) -> Hand<'a> {
+        let queue = Queue::find(shmkit, shape).expect("it can be opened");
+        // By the producers' lock: `stat` asks nobody who lives where nothing is lent.
+        queue.is_full().expect("it can be asked");
+        Hand::of(shmkit, queue, post, who)
+    }
+
+    /// Does all of it.
+    pub fn perform_all(&mut self, steps: &[Step]) -> Result<(), Status> {
+        steps.iter().try_for_each(|step| self.perform(step))
+    }
+
+    /// Does it.
+    pub fn perform(&mut self, step: &Step) -> Result<(), Status> {
+        match *step {
+            Step::Put(length) => self.unless_shut(self.put(FOREVER, length)),
+            Step::Puts(count, length) => (0..count).try_for_each(|_| self.put(FOREVER, length)),
+            Step::Fill(length) => loop {
+                match self.put(NOWAIT, length) {
+                    Ok(()) => {}
+                    Err(FULL) => return Ok(()),
+                    Err(status) => return Err(status),
+                }
+            },
+            Step::PutFull(length) => refused(self.put(NOWAIT, length), &[FULL]),
+            Step::PutInVain(length) => refused(self.put(SHORTLY, length), &[TIMEOUT]),
+            Step::PutMany(count, length) => self.put_many(FOREVER, count, length),
+            Step::Get => self.get(FOREVER),
+            Step::Gets(count) => (0..count).try_for_each(|_| self.get(FOREVER)),
+            Step::GetMany(most) => self.get_many(FOREVER, most).map(drop),
+            Step::GetEmpty => refused(self.get(NOWAIT), &[EMPTY]),
+            Step::GetNothing => match self.get(NOWAIT) {
+                Ok(()) | Err(EMPTY | WOULD_BLOCK) => Ok(()),
+                Err(status) => Err(status),
+            },
+            Step::GetInVain => refused(self.get(SHORTLY), &[TIMEOUT]),
+            Step::Peek => self.peek(FOREVER),
+            Step::Reserve(length) => self.reserve(FOREVER, length),
+            Step::Commit => self.commit(),
+            Step::Abort => self.abort(),
+            Step::Lease => self.lease(FOREVER),
+            Step::Ack(number) => self.ack(number),
+            Step::Nack(number) => self.nack(number),
+            Step::Join => self.queue.join(FOREVER),
+            Step::JoinInVain => refused(self.queue.join(SHORTLY), &[TIMEOUT]),
+            Step::Shut => self.shut(),
+            Step::Stat => self.queue.stat().map(drop),
+            Step::HeldP => self.have_somebody_die(P),
+            Step::HeldC => self.have_somebody_die(C),
+            Step::Halfway(step) => self.halfway(step),
+        }
+    }
+
+    /// Puts a message.
+    pub fn put(&self, timeout: i64, length: usize) -> Result<(), Status> {
+        let id = self.begin()?;
+        let put = self.queue.put(timeout, &message(id, length));
+        self.note_put(id, put)
+    }
+
+    fn begin(&self) -> Result<u64, Status> {
+        self.post.begin().ok_or(EMPTY)
+    }
+
+    fn note_put(&self, id: u64, put: Result<(), Status>) -> Result<(), Status> {
+        self.post
+            .mark(id, if put.is_ok() { INSIDE | PUT } else { NEVER });
+        put
+    }
+
+    /// Puts so many messages at once.
+    pub fn put_many(&self, timeout: i64, count: usize, length: usize) -> Result<(), Status> {
+        let ids: Vec<_> = (0..count).map_while(|_| self.post.begin()).collect();
+        let messages: Vec<_> = ids.iter().map(|&id| message(id, length)).collect();
+        let put = self.queue.put_many(timeout, &messages);
+        for (number, &id) in ids.iter().enumerate() {
+            let inside = put.is_ok_and(|put| (number as u64) < put);
+            self.post
+                .mark(id, if inside { INSIDE | PUT } else { NEVER });
+        }
+        put.map(drop)
+    }
+
+    /// Gets one.
+    fn get(&self, timeout: i64) -> Result<(), Status> {
+        self.unless_shut(self.take(timeout))
+    }
+
+    /// That it is closed is as good as a message, where somebody has said so.
+    fn unless_shut(&self, result: Result<(), Status>) -> Result<(), Status> {
+        match result {
+            Err(CLOSED) if self.post.shut().load(SeqCst) != 0 => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Takes one.
+    pub fn take(&self, timeout: i64) -> Result<(), Status> {
+        let buffer = self.mailbox.buffer();
+        self.mailbox.expect_one();
+        let got = self.queue.get(timeout, buffer);
+        if let Ok(length) = got
+            && let Some(id) = self.mailbox.read(&buffer[..length])
+        {
+            self.mailbox.got(id);
+        }
+        self.mailbox.expect_nothing();
+        got.map(drop)
+    }
+
+    /// Gets up to so many at once; returns how many.
+    pub fn get_many(&self, timeout: i64, most: usize) -> Result<usize, Status> {
+        let (buffer, sizes) = (self.mailbox.buffer(), self.mailbox.sizes());
+        self.mailbox.expect_many();
+        let got = self
+            .queue
+            .get_many(timeout, buffer, &mut sizes[..most.min(BATCH)]);
+        let mut at = 0;
+        for &size in &sizes[..got.unwrap_or(0)] {
+            let bytes = &buffer[at..at + size as usize];
+            if let Some(id) = self.mailbox.read(bytes) {
+                self.mailbox.got(id);
+            }
+            at += size as usize;
+        }
+        self.mailbox.expect_nothing();
+        got
+    }
+
+    /// Looks at the first.
+    pub fn peek(&self, timeout: i64) -> Result<(), Status> {
+        let mut buffer = [0; 4096];
+        let length = self.queue.peek(timeout, &mut buffer)?;
+        if let Some(seen) = buffer.get(..length) {
+            self.mailbox.read(seen);
+        }
+        Ok(())
+    }
+
+    /// Reserves room for a message, and fills it.
+    pub fn reserve(&mut self, timeout: i64, length: usize) -> Result<(), Status> {
+        let id = self.begin()?;
+        let (data, token) = self
+            .queue
+            .reserve(timeout, length as u64)
+            .inspect_err(|_| {
+                self.post.mark(id, NEVER);
+            })?;
+        self.post.mark(id, INSIDE);
+        let bytes = message(id, length);
+        // SAFETY: so many bytes are ours until they are committed.
+        unsafe { data.copy_from_nonoverlapping(bytes.as_ptr(), length) };
+        self.reserved.push_back(Reserved { id, token, length });
+        Ok(())
+    }
+
+    /// Commits what it has reserved first.
+    pub fn commit(&mut self) -> Result<(), Status> {
+        let it = self.reserved.pop_front().expect("it has reserved");
+        self.queue.commit(it.token, it.length as u64)?;
+        self.post.mark(it.id, PUT);
+        Ok(())
+    }
+
+    /// Gives up what it has reserved first.
+    pub fn abort(&mut self) -> Result<(), Status> {
+        let it = self.reserved.pop_front().expect("it has reserved");
+        self.post.mark(it.id, NEVER);
+        self.queue.abort(it.token)
+    }
+
+    /// Leases one.
+    pub fn lease(&mut self, timeout: i64) -> Result<(), Status> {
+        let lease = self.queue.lease(timeout)?;
+        // SAFETY: so many bytes are there, which nobody writes as long as it is leased.
+        let bytes = unsafe { std::slice::from_raw_parts(lease.data, lease.size as usize) };
+        let id = self.mailbox.read(bytes).unwrap_or(0);
+        if id > 0 {
+            self.mailbox.was_lent(id, lease.attempts);
+        }
+        self.leased.push((lease.token, id));
+        Ok(())
+    }
+
+    /// Acknowledges its lease of this number.
+    pub fn ack(&mut self, number: usize) -> Result<(), Status> {
+        let (token, id) = self.leased.remove(number);
+        self.mailbox.acknowledges(id);
+        self.queue.ack(token)?;
+        if id > 0 {
+            self.mailbox.got(id);
+        }
+        self.mailbox.acknowledges(0);
+        Ok(())
+    }
+
+    /// Gives its lease of this number back.
+    pub fn nack(&mut self, number: usize) -> Result<(), Status> {
+        let (token, _) = self.leased.remove(number);
+        self.queue.nack(token)
+    }
+
+    fn shut(&self) -> Result<(), Status> {
+        self.post.shut().store(1, SeqCst);
+        self.queue.shutdown()
+    }
+
+    /// Returns the words of the queue.
+    fn words(&self, at: usize, count: usize) -> &'static [AtomicU64] {
+        let segment = self.queue.segment().expect("it can be opened");
+        let base = self.shmkit.data(segment).expect("it has an address");
+        let place = base.wrapping_add(at).cast::<AtomicU64>();
+        // SAFETY: they lie in the words of the queue, at whose beginning the data begin; the segment stays open, and all
+        // use them as atomics.
+        unsafe { std::slice::from_raw_parts(place, count) }
+    }
+
+    fn have_somebody_die(&self, lock: usize) -> Result<(), Status> {
+        let place = self.words(lock, 1);
+        place[0].store(id_of_somebody(), SeqCst);
+        Ok(())
+    }
+
+    fn halfway(&mut self, step: &Step) -> Result<(), Status> {
+        let words = self.words(CLAIM, CLAIM_WORDS);
+        let before: Vec<_> = words.iter().map(|word| word.load(SeqCst)).collect();
+        self.perform(step)?;
+        for (word, value) in words.iter().zip(before) {
+            word.store(value, SeqCst);
+        }
+        self.have_somebody_die(C)
+    }
+
+    /// Starts a process that does it, and returns when it sleeps or has ended.
+    pub fn start(&mut self, step: &Step) -> Pid {
+        let child = process::spawn(|| -self.perform(step).err().unwrap_or(0));
+        while !process::waits(child) && !process::has_ended(child) {
+            std::thread::yield_now();
+        }
+        child
+    }
+}

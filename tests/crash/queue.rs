@@ -1,0 +1,564 @@
+//! The operations of queues: each a row of steps for whoever comes before the victim, for the victim, and for its company.
+//!
+//! | company | what it does                                                          | and must                         |
+//! |---------|-----------------------------------------------------------------------|----------------------------------|
+//! | comes   | its steps, when the victim stands at its point                        | do them all once the victim dies |
+//! | waits   | one step, in which it sleeps before the victim begins; if need be another helps it when the victim is dead | end |
+
+use crate::audit::{self, Expected};
+use crate::hand::{Hand, Step};
+use crate::library::{Library, Status};
+use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
+use crate::place::Place;
+use crate::post::Post;
+use crate::process::{self, ended_well};
+use crate::queues::{CLOSED, EMPTY, FULL, Queue, Shape, Way};
+use crate::verify::NAME;
+use nix::sys::signal::kill;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+/// Who has a mailbox.
+const VICTIM: usize = 0;
+const BYSTANDER: usize = 1;
+const WAITER: usize = 2;
+const GROUND: usize = 3;
+const SURVIVOR: usize = 4;
+const PEOPLE: usize = 5;
+
+/// More messages than any series has.
+const MESSAGES: usize = 4096;
+
+type Steps = &'static [Step];
+
+/// An operation of queues.
+pub struct QueueOperation {
+    name: &'static str,
+    every: usize,
+    shape: Shape,
+    /// What somebody does who dies before the victim comes.
+    ground: Steps,
+    /// What the victim does before its marker.
+    before: Steps,
+    victim: Steps,
+    comes: Steps,
+    /// Whether who comes must wait somewhere.
+    blocks: bool,
+    /// Whether who comes gets something only when the victim is dead.
+    only_then: bool,
+    waits: Option<Step>,
+    /// What helps who waits when the victim is dead; nothing: it needs no help.
+    helps: Steps,
+    post: OnceLock<Post>,
+}
+
+impl QueueOperation {
+    fn post(&self) -> &Post {
+        self.post.get_or_init(|| Post::new(MESSAGES, PEOPLE))
+    }
+
+    fn wait_and_help(&self, hand: &mut Hand, waiter: Pid) -> Result<(), Status> {
+        const LOOK_AGAIN: Duration = Duration::from_micros(200);
+        let victim = Pid::from_raw(self.post().victim().load(SeqCst) as i32);
+        while kill(victim, None).is_ok() {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        for step in self.helps {
+            match hand.perform(step) {
+                // Whom it should have helped was faster.
+                Ok(()) | Err(EMPTY | FULL | CLOSED) => {}
+                Err(status) => return Err(status),
+            }
+        }
+        let end = waitpid(waiter, None);
+        assert!(ended_well(end), "one who waits: {end:?}");
+        Ok(())
+    }
+}
+
+impl Operation for QueueOperation {
+    fn name(&self) -> String {
+        format!("queue: {}", self.name)
+    }
+
+    fn every(&self) -> usize {
+        self.every
+    }
+
+    fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
+        // Here, so that all that are forked share it.
+        let post = self.post();
+        post.clear();
+        Some(Box::new(move || {
+            let made = Queue::named(shmkit, Some(NAME), Way::Create, self.shape);
+            made.expect("a queue can be made")
+                .close()
+                .expect("it is open");
+            process::run_and_die(|| {
+                let mut hand = Hand::open(shmkit, self.shape, post, GROUND);
+                hand.perform_all(self.ground).expect("nobody is in the way");
+            });
+        }))
+    }
+
+    fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
+        let post = self.post();
+        post.victim().store(std::process::id().into(), SeqCst);
+        let mut hand = Hand::open(shmkit, self.shape, post, VICTIM);
+        hand.perform_all(self.before).expect("nobody is in the way");
+        Box::new(move || hand.perform_all(self.victim).err().unwrap_or(0))
+    }
+
+    fn makes_others_wait(&self) -> bool {
+        self.blocks
+    }
+
+    fn has_company(&self) -> bool {
+        !self.comes.is_empty()
+    }
+
+    fn holds_at_marker(&self) -> bool {
+        self.waits.is_some()
+    }
+
+    fn bystander<'a>(&'a self, shmkit: &'a Library) -> Option<Run<'a>> {
+        let post = self.post();
+        let mut hand = Hand::open(shmkit, self.shape, post, BYSTANDER);
+        let Some(step) = &self.waits else {
+            return Some(Box::new(move || {
+                hand.perform_all(self.comes).err().unwrap_or(0)
+            }));
+        };
+        let waiter = Hand::of(shmkit, hand.queue, post, WAITER).start(step);
+        Some(Box::new(move || {
+            self.wait_and_help(&mut hand, waiter).err().unwrap_or(0)
+        }))
+    }
+
+    fn look_at(&self, _victim: Pid, passed: bool, _place: &Place) -> Result<(), Finding> {
+        match self.only_then && passed && self.post().received() > 0 {
+            true => Err(Crime::Shared.found("what somebody has leased who lives was given away")),
+            false => Ok(()),
+        }
+    }
+
+    fn verify(&self, look: &Look, _done: bool) -> Result<(), Finding> {
+        let post = self.post();
+        post.place(VICTIM).bury();
+        audit::audit(
+            look,
+            self.shape,
+            post,
+            SURVIVOR,
+            &Expected {
+                // The victim, and somebody before it.
+                deaths: 2,
+                ordered: self.comes.is_empty() && self.waits.is_none(),
+            },
+        )
+    }
+}
+
+/// Small enough that a lap has an end: a dozen messages of `MESSAGE` bytes.
+const TINY: Shape = Shape {
+    capacity: 1024,
+    maxsize: 0,
+    overwrites: false,
+};
+/// With room for large messages; all of it soon has memory.
+const ROOMY: Shape = Shape {
+    capacity: 1 << 20,
+    ..TINY
+};
+/// As who asks for nothing gets it.
+const USUAL: Shape = Shape {
+    capacity: 0,
+    ..TINY
+};
+/// Bounded by messages.
+const PAIR: Shape = Shape { maxsize: 2, ..TINY };
+/// Where the oldest messages go.
+const NEWEST: Shape = Shape {
+    overwrites: true,
+    ..TINY
+};
+/// The same, bounded by messages.
+const NEWEST_PAIR: Shape = Shape {
+    overwrites: true,
+    ..PAIR
+};
+
+/// Of these eleven fill a lap of a `TINY` one, and a twelfth does not fit behind them.
+const MESSAGE: usize = 64;
+const LAP: usize = 11;
+/// Large: copied without holding a lock.
+const LARGE: usize = 64 << 10;
+/// Two of these are more than what a queue has memory for at first.
+const HALF: usize = 40_000;
+/// Three of these are more than what an idle queue keeps.
+const BULK: usize = 1 << 20;
+
+/// Alone, at every k-th point.
+fn row(name: &'static str, every: usize, ground: Steps, victim: Steps) -> QueueOperation {
+    QueueOperation {
+        name,
+        every,
+        shape: TINY,
+        ground,
+        before: &[],
+        victim,
+        comes: &[],
+        blocks: false,
+        only_then: false,
+        waits: None,
+        helps: &[],
+        post: OnceLock::new(),
+    }
+}
+
+impl QueueOperation {
+    fn of(self, shape: Shape) -> Self {
+        QueueOperation { shape, ..self }
+    }
+
+    fn after(self, before: Steps) -> Self {
+        QueueOperation { before, ..self }
+    }
+
+    /// Somebody comes, and has to wait at some of the points.
+    fn held_up(self, comes: Steps) -> Self {
+        QueueOperation {
+            comes,
+            blocks: true,
+            ..self
+        }
+    }
+
+    /// Somebody comes, and never has to wait.
+    fn met_by(self, comes: Steps) -> Self {
+        QueueOperation { comes, ..self }
+    }
+
+    /// Somebody waits from the start.
+    fn awaited(self, step: Step, helps: Steps) -> Self {
+        QueueOperation {
+            waits: Some(step),
+            helps,
+            ..self
+        }
+    }
+
+    /// Whom the victim lives in the way of gets nothing.
+    fn only_then(self) -> Self {
+        QueueOperation {
+            only_then: true,
+            ..self
+        }
+    }
+}
+
+use Step::{
+    Abort, Ack, Commit, Fill, Get, GetEmpty, GetInVain, GetMany, GetNothing, Gets, Halfway, HeldC,
+    HeldP, Join, JoinInVain, Lease, Nack, Peek, Put, PutFull, PutInVain, PutMany, Puts, Reserve,
+    Shut, Stat,
+};
+
+const ONE: Step = Put(MESSAGE);
+const PASS: Steps = &[ONE, Get];
+
+/// Those that put.
+fn puts() -> Vec<QueueOperation> {
+    const VICTIM: Steps = &[ONE];
+    const EMPTIED: Steps = &[Puts(LAP, MESSAGE), Gets(LAP)];
+    vec![
+        row("put", 2, &[ONE], VICTIM).held_up(PASS),
+        row("put, a consumer sleeps", 4, &[], VICTIM).awaited(Get, PASS_HELP),
+        row("put, at the lap's end", 4, EMPTIED, VICTIM).held_up(PASS),
+        row("put, large", 8, &[ONE], &[Put(LARGE)])
+            .of(ROOMY)
+            .held_up(PASS),
+        row("put, large, a consumer sleeps", 16, &[], &[Put(LARGE)])
+            .of(ROOMY)
+            .awaited(Get, PASS_HELP),
+        row(
+            "put, there is no room",
+            8,
+            &[Fill(MESSAGE)],
+            &[PutFull(MESSAGE)],
+        )
+        .held_up(&[Get, ONE]),
+        row(
+            "put, waits in vain",
+            16,
+            &[Fill(MESSAGE)],
+            &[PutInVain(MESSAGE)],
+        )
+        .held_up(&[Get, Get, ONE]),
+        row("put, two at the most", 8, &[Puts(2, MESSAGE), Get], VICTIM)
+            .of(PAIR)
+            .held_up(&[Get, ONE]),
+        row(
+            "put, two at the most, of whom one is dead",
+            8,
+            &[ONE, Reserve(MESSAGE)],
+            VICTIM,
+        )
+        .of(PAIR)
+        .held_up(&[Get, ONE]),
+        row("put, overwrites", 8, ROUND, VICTIM)
+            .of(NEWEST)
+            .held_up(PASS),
+        row("put, overwrites one of two", 8, &[Puts(2, MESSAGE)], VICTIM)
+            .of(NEWEST_PAIR)
+            .held_up(PASS),
+        row("put_many", 8, &[ONE], &[PutMany(3, MESSAGE)]).held_up(PASS),
+        row(
+            "put_many, over the lap's end",
+            8,
+            &[Puts(9, MESSAGE), Gets(9)],
+            &[PutMany(5, MESSAGE)],
+        )
+        .held_up(PASS),
+        row(
+            "put_many, a consumer sleeps",
+            16,
+            &[],
+            &[PutMany(3, MESSAGE)],
+        )
+        .awaited(Get, PASS_HELP),
+        row("reserve", 4, &[ONE], &[Reserve(MESSAGE)]).held_up(PASS),
+        row("reserve, at the lap's end", 8, EMPTIED, &[Reserve(MESSAGE)]).held_up(PASS),
+        row("commit", 1, &[ONE], &[Commit])
+            .after(&[Reserve(MESSAGE)])
+            .met_by(PASS),
+        row("commit, a consumer sleeps", 2, &[], &[Commit])
+            .after(&[Reserve(MESSAGE)])
+            .awaited(Get, PASS_HELP),
+        row(
+            "commit, with one behind, a consumer sleeps",
+            2,
+            &[],
+            &[Commit],
+        )
+        .after(&[Reserve(MESSAGE), ONE])
+        .awaited(Get, &[]),
+        row("abort", 4, &[ONE], &[Abort])
+            .after(&[Reserve(MESSAGE)])
+            .held_up(PASS),
+        row(
+            "abort, with one behind, a consumer sleeps",
+            8,
+            &[],
+            &[Abort],
+        )
+        .after(&[Reserve(MESSAGE), ONE])
+        .awaited(Get, &[]),
+        row("abort, a producer sleeps", 8, &[ONE], &[Abort])
+            .of(PAIR)
+            .after(&[Reserve(MESSAGE)])
+            .awaited(ONE, &[]),
+    ]
+}
+
+/// What helps a consumer that sleeps.
+const PASS_HELP: Steps = &[ONE];
+/// What helps a producer that sleeps.
+const ROOM: Steps = &[Step::GetNothing];
+
+/// Those that get.
+fn gets() -> Vec<QueueOperation> {
+    const TWO: Steps = &[Puts(2, MESSAGE)];
+    const THREE: Steps = &[Puts(3, MESSAGE)];
+    const PADDED: Steps = &[Puts(LAP, MESSAGE), Gets(LAP), ONE];
+    const LENT: Steps = &[ONE, Lease, ONE];
+    vec![
+        row("get", 2, TWO, &[Get]).held_up(&[ONE, Get]),
+        row("get, a producer sleeps", 4, &[Fill(MESSAGE)], &[Get]).awaited(ONE, ROOM),
+        row("get, behind the lap's end", 4, PADDED, &[Get]).held_up(&[ONE, Get]),
+        row("get, large", 8, &[Put(LARGE), ONE], &[Get])
+            .of(ROOMY)
+            .held_up(PASS),
+        row("get, with leases about", 4, THREE, &[Get])
+            .after(&[Lease])
+            .held_up(PASS),
+        row(
+            "get, at the lap's end, with leases about",
+            8,
+            PADDED,
+            &[Get],
+        )
+        .after(&[Lease, ONE])
+        .held_up(PASS),
+        row("get, again", 8, LENT, &[Gets(2)]).held_up(PASS),
+        row("get, large, again", 16, &[Put(LARGE), Lease], &[Get])
+            .of(ROOMY)
+            .held_up(PASS),
+        row("get, in vain", 16, &[], &[GetInVain]).held_up(PASS),
+        row("get, nothing", 8, &[], &[GetEmpty]).held_up(PASS),
+        row("peek", 4, TWO, &[Peek]).held_up(PASS),
+        row("get_many", 4, &[Puts(4, MESSAGE)], &[GetMany(3)]).held_up(PASS),
+        row(
+            "get_many, over the lap's end",
+            8,
+            &[Puts(9, MESSAGE), Gets(9), Puts(4, MESSAGE)],
+            &[GetMany(4)],
+        )
+        .held_up(PASS),
+        row(
+            "get_many, with leases about",
+            8,
+            &[Puts(4, MESSAGE)],
+            &[GetMany(3)],
+        )
+        .after(&[Lease])
+        .held_up(PASS),
+        row(
+            "get_many, a producer sleeps",
+            16,
+            &[Fill(MESSAGE)],
+            &[GetMany(3)],
+        )
+        .awaited(ONE, ROOM),
+        row("lease", 4, TWO, &[Lease]).held_up(PASS),
+        row("lease, again", 8, &[ONE, Lease], &[Lease]).held_up(PASS),
+        row("ack", 4, THREE, &[Ack(0)])
+            .after(&[Lease, Lease])
+            .held_up(PASS),
+        row("ack, not the oldest", 2, THREE, &[Ack(1)])
+            .after(&[Lease, Lease])
+            .met_by(PASS),
+        row("ack, a consumer comes", 4, &[ONE], &[Ack(0)])
+            .after(&[Lease])
+            .met_by(&[GetNothing])
+            .only_then(),
+        row("ack, a producer sleeps", 8, &[Fill(MESSAGE)], &[Ack(0)])
+            .after(&[Lease])
+            .awaited(ONE, ROOM),
+        row("ack, somebody joins", 8, &[ONE], &[Ack(0)])
+            .after(&[Lease])
+            .awaited(Join, ROOM),
+        row("ack, a consumer sleeps", 8, &[ONE], &[Ack(0)])
+            .after(&[Lease])
+            .awaited(Get, PASS_HELP),
+        row("nack", 4, TWO, &[Nack(0)]).after(&[Lease]).met_by(PASS),
+        row("nack, a consumer sleeps", 8, &[ONE], &[Nack(0)])
+            .after(&[Lease])
+            .awaited(Get, &[]),
+    ]
+}
+
+/// The others, and those that find what the dead have left.
+fn others() -> Vec<QueueOperation> {
+    const GROWN: Steps = &[Put(HALF)];
+    const BURST: Steps = &[Puts(4, BULK), Gets(4)];
+    /// The next message begins a lap while the last one still has messages, and what is left is then taken.
+    const TWO_LAPS: Steps = &[Puts(3, BULK), Gets(2), Put(BULK), Gets(2)];
+    /// A short lap after a long one.
+    const SHORT_LAP: Steps = &[Puts(4, BULK), Gets(4), Put(HALF), Get];
+    const DEAD_FIRST: Steps = &[Reserve(MESSAGE), ONE];
+    const ALL_DEAD: Steps = &[Reserve(MESSAGE), Fill(MESSAGE)];
+    vec![
+        row("join", 4, &[], &[Join]).met_by(PASS),
+        row("join, in vain", 16, &[ONE], &[JoinInVain]).held_up(PASS),
+        row("shutdown", 1, &[ONE], &[Shut]).met_by(&[Get]),
+        row("shutdown, a consumer sleeps", 2, &[], &[Shut]).awaited(Get, &[Shut]),
+        row("shutdown, a producer sleeps", 2, &[Fill(MESSAGE)], &[Shut]).awaited(ONE, &[Shut, Get]),
+        row("stat", 8, &[Puts(2, MESSAGE)], &[Stat])
+            .after(&[Lease])
+            .held_up(PASS),
+        row("growth: put", 16, GROWN, &[Put(HALF)])
+            .of(USUAL)
+            .held_up(PASS),
+        row("growth: put_many", 32, GROWN, &[PutMany(2, HALF)])
+            .of(USUAL)
+            .held_up(PASS),
+        row("growth: reserve", 32, GROWN, &[Reserve(5 * HALF)])
+            .of(USUAL)
+            .held_up(PASS),
+        row("memory back: after a burst", 16, BURST, &[GetEmpty])
+            .of(USUAL)
+            .held_up(PASS),
+        row("memory back: over two laps", 16, TWO_LAPS, &[GetEmpty])
+            .of(USUAL)
+            .held_up(PASS),
+        row("memory back: a short lap", 16, SHORT_LAP, &[ONE])
+            .of(USUAL)
+            .held_up(PASS),
+        row("recovery: reserved, get", 8, DEAD_FIRST, &[Get]).held_up(PASS),
+        row("recovery: reserved, put", 16, ALL_DEAD, &[ONE]).held_up(&[Get, ONE]),
+        row(
+            "recovery: reserved, get nothing",
+            16,
+            &[Reserve(MESSAGE)],
+            &[GetEmpty],
+        )
+        .held_up(PASS),
+        row(
+            "recovery: leased, put",
+            16,
+            &[Fill(MESSAGE), Lease],
+            &[PutFull(MESSAGE)],
+        )
+        .held_up(&[Get, ONE]),
+        row(
+            "recovery: leased, shut, get",
+            8,
+            &[ONE, Lease, Shut],
+            &[Get],
+        )
+        .met_by(&[Get]),
+        row(
+            "recovery: leased halfway, get",
+            8,
+            &[Puts(2, MESSAGE), Halfway(&Lease)],
+            &[Get],
+        )
+        .held_up(PASS),
+        row(
+            "recovery: leased halfway, stat",
+            8,
+            &[Puts(2, MESSAGE), Halfway(&Lease)],
+            &[Stat],
+        )
+        .held_up(PASS),
+        row(
+            "recovery: got halfway, get",
+            8,
+            &[Puts(3, MESSAGE), Lease, Halfway(&Get)],
+            &[Get],
+        )
+        .held_up(PASS),
+        row(
+            "recovery: got halfway, put",
+            16,
+            &[Fill(MESSAGE), Lease, Halfway(&Get)],
+            &[PutFull(MESSAGE)],
+        )
+        .held_up(&[Get, ONE]),
+        row("recovery: P, put", 8, &[ONE, HeldP], &[ONE]).held_up(PASS),
+        row("recovery: C, get", 8, &[ONE, HeldC], &[Get]).held_up(PASS),
+        row(
+            "recovery: P and C, put",
+            16,
+            &[Fill(MESSAGE), Get, HeldP, HeldC],
+            &[Puts(1, MESSAGE), Get],
+        )
+        .held_up(&[Get, ONE]),
+        row(
+            "recovery: P and C, put, overwrites",
+            16,
+            &[Fill(MESSAGE), HeldP, HeldC],
+            &[ONE],
+        )
+        .of(NEWEST)
+        .held_up(PASS),
+    ]
+}
+
+/// The operations of queues, those that take longest first.
+pub fn operations() -> Vec<QueueOperation> {
+    others().into_iter().chain(gets()).chain(puts()).collect()
+}
