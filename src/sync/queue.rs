@@ -37,7 +37,8 @@ use bell::Bell;
 pub use get::{Lease, Taken};
 use ledger::Ledger;
 pub use put::{Batch, Reservation};
-use record::{HEAD, Laps, Record, Ring, State};
+pub use record::Laps;
+use record::{HEAD, Record, Ring, State};
 
 /// The least bytes that messages may have together.
 pub const LEAST: u64 = 1 << 10;
@@ -70,8 +71,8 @@ pub struct Words {
     /// P.
     putting: lock::Words,
     tail: Ledger,
-    /// Where head was when a producer last looked.
-    known_head: AtomicU64,
+    /// Up to here tail can go without a look: it is free, has memory, and the lap need not end before.
+    clear: AtomicU64,
     /// The PAD that ended the last lap.
     edge: AtomicU64,
     /// So many bytes of the ring have memory,
@@ -83,9 +84,7 @@ pub struct Words {
     /// How many messages and bytes were taken when a producer last looked.
     known_messages: AtomicU64,
     known_bytes: AtomicU64,
-    /// Before tail gets there no producer looks at head just to end the lap early.
-    next_look: AtomicU64,
-    unused: AtomicU64,
+    unused: [AtomicU64; 2],
 
     /// C.
     getting: lock::Words,
@@ -121,27 +120,29 @@ pub struct Bounds {
     pub messages: u64,
     /// How many bytes they may have together; 0: any number.
     pub bytes: u64,
+    /// How many bytes the largest message may have: follows from the others.
+    pub largest: u64,
 }
 
 impl Bounds {
+    /// Returns these bounds. `None`: no queue can have them.
+    pub fn new(capacity: u64, messages: u64, bytes: u64) -> Option<Bounds> {
+        let fits = (LEAST..=MOST).contains(&capacity) && capacity.is_multiple_of(record::GRAIN);
+        let bounds = Bounds {
+            capacity,
+            messages,
+            bytes,
+            largest: match bytes {
+                0 => capacity / 2,
+                bytes => bytes.min(capacity / 2),
+            },
+        };
+        fits.then_some(bounds)
+    }
+
     /// Returns how many bytes the ring has.
     pub fn ring(&self) -> u64 {
         self.capacity + EXTRA
-    }
-
-    /// Returns how many bytes the largest message may have.
-    pub fn largest(&self) -> u64 {
-        match self.bytes {
-            0 => self.capacity / 2,
-            bytes => bytes.min(self.capacity / 2),
-        }
-    }
-
-    /// Returns these bounds if a queue can have them. `None`: it cannot.
-    pub fn checked(self) -> Option<Bounds> {
-        let fits =
-            (LEAST..=MOST).contains(&self.capacity) && self.capacity.is_multiple_of(record::GRAIN);
-        fits.then_some(self)
     }
 }
 
@@ -193,12 +194,11 @@ impl Words {
         set(&self.most_messages, bounds.messages);
         set(&self.most_bytes, bounds.bytes);
         for word in [
-            &self.known_head,
+            &self.clear,
             &self.edge,
             &self.reserved,
             &self.known_tail,
             &self.search,
-            &self.next_look,
         ] {
             set(word, first);
         }
@@ -213,25 +213,22 @@ impl Words {
         ] {
             set(word, 0);
         }
-        for word in [
-            &self.known_messages,
-            &self.known_bytes,
-            &self.returned,
-            &self.unused,
-        ] {
+        for word in [&self.known_messages, &self.known_bytes, &self.returned] {
             set(word, 0);
         }
-        self.unused_too.iter().for_each(|word| set(word, 0));
+        for word in self.unused.iter().chain(&self.unused_too) {
+            set(word, 0);
+        }
     }
 
     /// Returns how much it may hold. `Corrupt`: no queue is made so.
     pub fn bounds(&self) -> Result<Bounds> {
-        let bounds = Bounds {
-            capacity: self.capacity.load(Ordering::Relaxed),
-            messages: self.most_messages.load(Ordering::Relaxed),
-            bytes: self.most_bytes.load(Ordering::Relaxed),
-        };
-        bounds.checked().ok_or(Error::Corrupt(
+        let bounds = Bounds::new(
+            self.capacity.load(Ordering::Relaxed),
+            self.most_messages.load(Ordering::Relaxed),
+            self.most_bytes.load(Ordering::Relaxed),
+        );
+        bounds.ok_or(Error::Corrupt(
             "a queue that can hold nothing, or too much".into(),
         ))
     }
@@ -271,6 +268,8 @@ pub struct Queue<'a, R: Ring, L: Life> {
     pub ring: &'a R,
     /// How much it may hold.
     pub bounds: &'a Bounds,
+    /// How its positions go round.
+    pub laps: Laps,
     /// What becomes of a message for which there is no room.
     pub overflow: Overflow,
     /// How this process waits.
@@ -302,11 +301,6 @@ impl Drop for Held<'_> {
 const SHORTLY: u64 = 250_000_000;
 
 impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
-    #[inline(always)]
-    fn laps(&self) -> Laps {
-        Laps::new(self.bounds.ring())
-    }
-
     /// Takes P or C for a moment. `WouldBlock`, `Timeout`: its holder lives and does not get on; `Interrupted`.
     #[inline(always)]
     fn hold(&self, lock: &'a lock::Words, spins: &Spins, patience: Patience) -> Result<Held<'a>> {
@@ -399,7 +393,10 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             if wait.spin() {
                 continue;
             }
-            let heard = self.words.room.listen();
+            let heard = match patience.limit {
+                Limit::Now => 0,
+                _ => self.words.room.listen(),
+            };
             // Who has taken the last may have died before it could say so.
             if let Some(held) = self.try_hold_getting()? {
                 self.reap(&held)?;
@@ -498,7 +495,7 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         let mut at = Some(from);
         std::iter::from_fn(move || {
             let position = at.filter(|&position| (to.wrapping_sub(position) as i64) > 0)?;
-            let seen = Record::find(self.ring, self.laps(), position, tail).map(|(_, seen)| seen);
+            let seen = Record::find(self.ring, self.laps, position, tail).map(|(_, seen)| seen);
             // After a lie there is nothing to go on from.
             at = seen.as_ref().ok().map(|seen| seen.next);
             Some(seen)

@@ -1,6 +1,7 @@
 //! What one puts comes out, in the order in which it was put.
 
 use super::{LONG, unnamed};
+use crate::common::Watchdog;
 use shmkit::error::Error;
 use shmkit::queue::{Batch, Options, Overflow, Patience, Queue};
 use std::mem::MaybeUninit;
@@ -242,4 +243,15 @@ fn nothing_is_put_after_it_is_shut_down() {
     assert_eq!(queue.get(LONG).unwrap(), b"left");
     assert!(matches!(queue.get(LONG), Err(Error::Closed(_))));
     queue.join(LONG).unwrap();
+}
+
+#[test]
+fn what_was_given_back_and_taken_is_no_news_any_more() {
+    let _watchdog = Watchdog::start();
+    let queue = unnamed(Options::default());
+    queue.put(b"a", NOW).unwrap();
+    let lease = queue.lease_token(NOW).unwrap();
+    queue.nack(lease.token).unwrap();
+    assert_eq!(queue.get(NOW).unwrap(), b"a");
+    assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
 }
