@@ -4,15 +4,16 @@
 use crate::hand::{Hand, Step};
 use crate::library::Status;
 use crate::operation::{Crime, Finding, Look};
-use crate::post::{BEGUN, GONE, INSIDE, LEAST, NEVER, Post};
+use crate::post::{BEGUN, GONE, INSIDE, LEAST, NEVER, PUT, Post};
 use crate::queues::{CLOSED, EMPTY, FULL, NOT_OWNER, NOWAIT, PARTICIPANTS, Queue, Shape};
 use crate::survivor::refused;
 use crate::verify::PAGE;
-use nix::unistd::{Whence, lseek};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use shmkit::capi::queue::{SHMKIT_QUEUE_SHUT, shmkit_queue_info};
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// What is known before.
 pub struct Expected {
@@ -36,6 +37,30 @@ struct Audit<'a, 'b> {
     post: &'a Post,
     shape: Shape,
     expected: &'a Expected,
+}
+
+/// Returns how many bytes of memory a file has.
+fn memory(file: &File) -> u64 {
+    /// What st_blocks counts in (stat(2)).
+    const BLOCK: u64 = 512;
+    file.metadata().expect("it can be asked").blocks() * BLOCK
+}
+
+/// Looks at each page of a file's first `length` bytes: those get memory then that had none. (What was set aside and never
+/// touched is a hole for lseek and mincore.)
+fn touch(file: &File, length: u64) {
+    let length = NonZeroUsize::new(length as usize).expect("it has a header");
+    let (access, flags) = (ProtFlags::PROT_READ, MapFlags::MAP_SHARED);
+    // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+    let base = unsafe { mmap(None, length, access, flags, file, 0) }.expect("it can be mapped");
+    let words = base.cast::<AtomicU64>().as_ptr();
+    for page in (0..length.get()).step_by(PAGE as usize) {
+        let word = words.wrapping_add(page / size_of::<AtomicU64>());
+        // SAFETY: the page is mapped, and lies in the file.
+        unsafe { &*word }.load(SeqCst);
+    }
+    // SAFETY: nobody else knows of the mapping.
+    unsafe { munmap(base, length.get()) }.expect("it was mapped");
 }
 
 fn lost(text: String) -> Finding {
@@ -107,9 +132,10 @@ impl Audit<'_, '_> {
             );
             return Err(lost(text));
         }
-        if info.reserved > 0 {
-            // To stat is to skip what the dead have reserved.
-            return Err(lost(format!("{} are reserved by the dead", info.reserved)));
+        let filled = self.post.how_many(BEGUN, PUT | NEVER);
+        if info.reserved > filled {
+            let text = format!("{} are said to be reserved, of {filled}", info.reserved);
+            return Err(lost(text));
         }
         Ok(())
     }
@@ -127,12 +153,11 @@ impl Audit<'_, '_> {
     /// Checks that what the queue believes to have memory has it.
     fn has_memory(&self, info: &shmkit_queue_info) -> Result<(), Finding> {
         let (file, ring) = self.file();
-        let hole = lseek(&file, 0, Whence::SeekHole).expect("it can be asked") as u64;
-        if hole < ring + info.memory {
-            let text = format!(
-                "{} bytes are said to have memory, and there is a hole at {hole}",
-                ring + info.memory
-            );
+        let (length, before) = (ring + info.memory, memory(&file));
+        touch(&file, length);
+        let missing = memory(&file).saturating_sub(before);
+        if missing > 0 {
+            let text = format!("of {length} bytes that should have memory {missing} have none");
             return Err(Crime::Sparse.found(text));
         }
         Ok(())
@@ -291,8 +316,6 @@ impl Audit<'_, '_> {
 
     /// Checks that an idle queue keeps little.
     fn memory_is_given_back(&self, shut: bool) -> Result<(), Finding> {
-        /// What st_blocks counts in (stat(2)).
-        const BLOCK: u64 = 512;
         let nothing = if shut { CLOSED } else { EMPTY };
         let end = self.hand.take(NOWAIT);
         if end != Err(nothing) {
@@ -301,7 +324,7 @@ impl Audit<'_, '_> {
             )));
         }
         let (file, ring) = self.file();
-        let memory = file.metadata().expect("it can be asked").blocks() * BLOCK;
+        let memory = memory(&file);
         if !shut && memory > ring + KEPT + 2 * PAGE {
             let text = format!("an idle queue keeps {memory} bytes");
             return Err(Crime::LeftBehind.found(text));

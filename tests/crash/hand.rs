@@ -2,9 +2,10 @@
 
 use crate::library::{Library, Status};
 use crate::party::id_of_somebody;
-use crate::post::{BATCH, BEGUN, INSIDE, Mailbox, NEVER, PUT, Post, message};
+use crate::post::{BATCH, INSIDE, Mailbox, NEVER, PUT, Post, message};
 use crate::process;
 use crate::queues::{CLOSED, EMPTY, FOREVER, FULL, NOWAIT, Queue, Shape, TIMEOUT, WOULD_BLOCK};
+use crate::verify::NAME;
 use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -18,9 +19,9 @@ pub enum Step {
     Puts(usize, usize),
     /// Puts messages until there is no room.
     Fill(usize),
-    /// Finds no room, at once.
+    /// Puts one, if there is room at once.
     PutFull(usize),
-    /// Finds no room, in some time.
+    /// Puts one, if there is room in some time.
     PutInVain(usize),
     /// Puts so many at once.
     PutMany(usize, usize),
@@ -30,12 +31,12 @@ pub enum Step {
     Gets(usize),
     /// Gets up to so many at once.
     GetMany(usize),
-    /// Finds none, at once.
-    GetEmpty,
-    /// As `GetEmpty`; who stands still may hold it up.
+    /// Gets one, if there is one at once.
     GetNothing,
-    /// Finds none, in some time.
+    /// Gets one, if there is one in some time.
     GetInVain,
+    /// Gets all that there are.
+    Drain,
     /// Looks at the first.
     Peek,
     /// Reserves so many bytes.
@@ -44,6 +45,8 @@ pub enum Step {
     Commit,
     /// Gives up what it has reserved first.
     Abort,
+    /// Reserves so many bytes, and gives them up: that takes memory.
+    Stretch(usize),
     /// Leases one.
     Lease,
     /// Acknowledges its lease of this number.
@@ -52,7 +55,7 @@ pub enum Step {
     Nack(usize),
     /// Waits until all is taken.
     Join,
-    /// Waits for that, and it is not.
+    /// Waits for that, for some time.
     JoinInVain,
     /// Says that nothing more is put.
     Shut,
@@ -94,13 +97,11 @@ pub struct Hand<'a> {
     leased: Vec<(u64, u64)>,
 }
 
-/// Returns `Ok` where a call was refused as it should be.
-fn refused<T>(result: Result<T, Status>, expected: &[Status]) -> Result<(), Status> {
+/// Takes one of these refusals as good: who else is there may be why, or why not.
+fn or_not(result: Result<(), Status>, expected: &[Status]) -> Result<(), Status> {
     match result {
         Err(status) if expected.contains(&status) => Ok(()),
-        Err(status) => Err(status),
-        // What should not have been possible, as if somebody were in the way.
-        Ok(_) => Err(WOULD_BLOCK),
+        other => other,
     }
 }
 
@@ -142,27 +143,32 @@ impl<'a> Hand<'a> {
                     Err(status) => return Err(status),
                 }
             },
-            Step::PutFull(length) => refused(self.put(NOWAIT, length), &[FULL]),
-            Step::PutInVain(length) => refused(self.put(SHORTLY, length), &[TIMEOUT]),
+            Step::PutFull(length) => or_not(self.put(NOWAIT, length), &[FULL]),
+            Step::PutInVain(length) => or_not(self.put(SHORTLY, length), &[TIMEOUT]),
             Step::PutMany(count, length) => self.put_many(FOREVER, count, length),
             Step::Get => self.get(FOREVER),
             Step::Gets(count) => (0..count).try_for_each(|_| self.get(FOREVER)),
             Step::GetMany(most) => self.get_many(FOREVER, most).map(drop),
-            Step::GetEmpty => refused(self.get(NOWAIT), &[EMPTY]),
-            Step::GetNothing => match self.get(NOWAIT) {
-                Ok(()) | Err(EMPTY | WOULD_BLOCK) => Ok(()),
-                Err(status) => Err(status),
+            Step::GetNothing => or_not(self.get(NOWAIT), &[EMPTY, WOULD_BLOCK]),
+            Step::Drain => loop {
+                match self.take(NOWAIT) {
+                    Ok(()) => {}
+                    // Who stands still holds it up.
+                    Err(WOULD_BLOCK) => self.get(FOREVER)?,
+                    Err(status) => return or_not(Err(status), &[EMPTY, CLOSED]),
+                }
             },
-            Step::GetInVain => refused(self.get(SHORTLY), &[TIMEOUT]),
+            Step::GetInVain => or_not(self.get(SHORTLY), &[TIMEOUT]),
             Step::Peek => self.peek(FOREVER),
             Step::Reserve(length) => self.reserve(FOREVER, length),
             Step::Commit => self.commit(),
             Step::Abort => self.abort(),
+            Step::Stretch(length) => self.stretch(length),
             Step::Lease => self.lease(FOREVER),
             Step::Ack(number) => self.ack(number),
             Step::Nack(number) => self.nack(number),
             Step::Join => self.queue.join(FOREVER),
-            Step::JoinInVain => refused(self.queue.join(SHORTLY), &[TIMEOUT]),
+            Step::JoinInVain => or_not(self.queue.join(SHORTLY), &[TIMEOUT]),
             Step::Shut => self.shut(),
             Step::Stat => self.queue.stat().map(drop),
             Step::HeldP => self.have_somebody_die(P),
@@ -289,6 +295,13 @@ impl<'a> Hand<'a> {
         self.queue.abort(it.token)
     }
 
+    fn stretch(&self, length: usize) -> Result<(), Status> {
+        let id = self.begin()?;
+        self.post.mark(id, INSIDE | NEVER);
+        let (_, token) = self.queue.reserve(NOWAIT, length as u64)?;
+        self.queue.abort(token)
+    }
+
     /// Leases one.
     pub fn lease(&mut self, timeout: i64) -> Result<(), Status> {
         let lease = self.queue.lease(timeout)?;
@@ -300,6 +313,23 @@ impl<'a> Hand<'a> {
         }
         self.leased.push((lease.token, id));
         Ok(())
+    }
+
+    /// Says how many it has leased.
+    pub fn leases(&self) -> usize {
+        self.leased.len()
+    }
+
+    /// Says that it has got what it only looks at, as nobody should.
+    pub fn get_without_taking(&self) {
+        let mut buffer = [0; 4096];
+        if let Ok(length) = self.queue.peek(NOWAIT, &mut buffer)
+            && let Some(id) = buffer
+                .get(..length)
+                .and_then(|seen| self.mailbox.read(seen))
+        {
+            self.mailbox.got(id);
+        }
     }
 
     /// Acknowledges its lease of this number.
@@ -336,8 +366,10 @@ impl<'a> Hand<'a> {
     }
 
     fn have_somebody_die(&self, lock: usize) -> Result<(), Status> {
-        let place = self.words(lock, 1);
-        place[0].store(id_of_somebody(), SeqCst);
+        use shmkit::queue::{Create, Options, Queue};
+        let queue = Queue::named(NAME, Create::Never, &Options::default());
+        let id = id_of_somebody(queue.expect("it can be opened").segment());
+        self.words(lock, 1)[0].store(id, SeqCst);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::participant::{self, ClaimStorm};
 use crate::place;
 use crate::process;
 use crate::queue;
+use crate::queue_soak::{self, QueueSoak};
 use crate::random::{self, Storm};
 use crate::report::Report;
 use crate::rwlock;
@@ -38,6 +39,7 @@ enum Way {
     Long(Box<dyn Operation>),
     Storm(Box<dyn Operation>),
     Soak(Soak),
+    QueueSoak(QueueSoak),
 }
 
 impl Way {
@@ -47,6 +49,7 @@ impl Way {
             Way::Long(operation) => operation.as_ref(),
             Way::Storm(storm) => storm.as_ref(),
             Way::Soak(soak) => soak,
+            Way::QueueSoak(soak) => soak,
         }
     }
 
@@ -70,6 +73,7 @@ impl Way {
             Way::Long(_) => random::run_long(&series, plan),
             Way::Storm(storm) => random::run_storm(&series, storm.guilty_of().is_some(), plan),
             Way::Soak(soak) => soak.run(&series, plan),
+            Way::QueueSoak(soak) => soak.run(&series, plan),
         }
     }
 
@@ -115,6 +119,7 @@ fn in_all_modes(operations: Vec<impl Operation + 'static>) -> Vec<Way> {
 fn ways() -> Vec<Way> {
     let mut ways: Vec<_> = vec![
         Way::Soak(Soak::new(None)),
+        Way::QueueSoak(QueueSoak::new(None)),
         Way::Storm(Box::new(Storm { leaky: false })),
         Way::Storm(Box::new(ClaimStorm { flaw: None })),
     ];
@@ -147,6 +152,9 @@ fn ways() -> Vec<Way> {
     }
     for flaw in soak::Flaw::ALL {
         ways.push(Way::Soak(Soak::new(Some(flaw))));
+    }
+    for flaw in queue_soak::Flaw::ALL {
+        ways.push(Way::QueueSoak(QueueSoak::new(Some(flaw))));
     }
     ways
 }

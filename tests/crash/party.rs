@@ -177,14 +177,10 @@ impl<'a> Party<'a> {
     }
 }
 
-/// Returns the bits of a participant of the segment under test, or of what stands in a file of its own: one who ends with
-/// this process, or before.
-pub fn id_of_somebody() -> u64 {
+/// Returns the bits of a participant of this segment, who ends with this process, or before.
+pub fn id_of_somebody(segment: &Arc<shmkit::segment::Segment>) -> u64 {
     use shmkit::lock::{Lock, Patience};
-    let options = shmkit::segment::Options::default();
-    let segment = shmkit::segment::Segment::open(NAME, 0, &options);
-    let segment = Arc::new(segment.expect("the segment can be opened"));
-    let lock = Lock::of(&segment).expect("every one has it");
+    let lock = Lock::of(segment).expect("every one has it");
     assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
     let id = lock.stat().0.owner.expect("we hold it").bits();
     lock.release().expect("we hold it");

@@ -141,6 +141,16 @@ impl Post {
         &self.general[4]
     }
 
+    /// Whether all are to come to an end.
+    pub fn stop(&self) -> &AtomicU64 {
+        &self.general[5]
+    }
+
+    /// How often somebody has done something.
+    pub fn moves(&self) -> &AtomicU64 {
+        &self.general[6]
+    }
+
     /// How many messages there are.
     pub fn count(&self) -> u64 {
         self.last().load(SeqCst).min(self.most as u64 - 1)

@@ -198,8 +198,8 @@ const LAP: usize = 11;
 const LARGE: usize = 64 << 10;
 /// Two of these are more than what a queue has memory for at first.
 const HALF: usize = 40_000;
-/// Three of these are more than what an idle queue keeps.
-const BULK: usize = 1 << 20;
+/// More than what an idle queue keeps.
+const BULK: usize = 3 << 20;
 
 /// Alone, at every k-th point.
 fn row(name: &'static str, every: usize, ground: Steps, victim: Steps) -> QueueOperation {
@@ -261,9 +261,9 @@ impl QueueOperation {
 }
 
 use Step::{
-    Abort, Ack, Commit, Fill, Get, GetEmpty, GetInVain, GetMany, GetNothing, Gets, Halfway, HeldC,
+    Abort, Ack, Commit, Drain, Fill, Get, GetInVain, GetMany, GetNothing, Gets, Halfway, HeldC,
     HeldP, Join, JoinInVain, Lease, Nack, Peek, Put, PutFull, PutInVain, PutMany, Puts, Reserve,
-    Shut, Stat,
+    Shut, Stat, Stretch,
 };
 
 const ONE: Step = Put(MESSAGE);
@@ -271,294 +271,261 @@ const PASS: Steps = &[ONE, Get];
 
 /// Those that put.
 fn puts() -> Vec<QueueOperation> {
-    const VICTIM: Steps = &[ONE];
     const EMPTIED: Steps = &[Puts(LAP, MESSAGE), Gets(LAP)];
+    const FULL: Steps = &[Fill(MESSAGE)];
+    const SLOT: Steps = &[Reserve(MESSAGE)];
+    const SLOT_AND_ONE: Steps = &[Reserve(MESSAGE), ONE];
+    const DRAIN_AND_PASS: Steps = &[Drain, ONE, Get];
     vec![
-        row("put", 2, &[ONE], VICTIM).held_up(PASS),
-        row("put, a consumer sleeps", 4, &[], VICTIM).awaited(Get, PASS_HELP),
-        row("put, at the lap's end", 4, EMPTIED, VICTIM).held_up(PASS),
-        row("put, large", 8, &[ONE], &[Put(LARGE)])
+        row("put", 8, &[ONE], &[ONE]).held_up(PASS),
+        row("put, a consumer sleeps", 8, &[], &[ONE]).awaited(Get, &[ONE]),
+        row("put, at the lap's end", 16, EMPTIED, &[ONE]).held_up(PASS),
+        row("put, large", 32, &[ONE], &[Put(LARGE)])
             .of(ROOMY)
             .held_up(PASS),
-        row("put, large, a consumer sleeps", 16, &[], &[Put(LARGE)])
+        row("put, large, a consumer sleeps", 64, &[], &[Put(LARGE)])
             .of(ROOMY)
-            .awaited(Get, PASS_HELP),
-        row(
-            "put, there is no room",
-            8,
-            &[Fill(MESSAGE)],
-            &[PutFull(MESSAGE)],
-        )
-        .held_up(&[Get, ONE]),
-        row(
-            "put, waits in vain",
-            16,
-            &[Fill(MESSAGE)],
-            &[PutInVain(MESSAGE)],
-        )
-        .held_up(&[Get, Get, ONE]),
-        row("put, two at the most", 8, &[Puts(2, MESSAGE), Get], VICTIM)
+            .awaited(Get, &[ONE]),
+        row("put, there is no room", 64, FULL, &[PutFull(MESSAGE)]).met_by(DRAIN_AND_PASS),
+        row("put, waits in vain", 64, FULL, &[PutInVain(MESSAGE)]).met_by(DRAIN_AND_PASS),
+        row("put, two at the most", 32, &[Puts(2, MESSAGE), Get], &[ONE])
             .of(PAIR)
-            .held_up(&[Get, ONE]),
+            .met_by(DRAIN_AND_PASS),
         row(
-            "put, two at the most, of whom one is dead",
-            8,
+            "put, one of two is dead",
+            32,
             &[ONE, Reserve(MESSAGE)],
-            VICTIM,
+            &[ONE],
         )
         .of(PAIR)
-        .held_up(&[Get, ONE]),
-        row("put, overwrites", 8, ROUND, VICTIM)
+        .met_by(DRAIN_AND_PASS),
+        row("put, overwrites", 32, &[Puts(LAP + 1, MESSAGE)], &[ONE])
             .of(NEWEST)
             .held_up(PASS),
-        row("put, overwrites one of two", 8, &[Puts(2, MESSAGE)], VICTIM)
-            .of(NEWEST_PAIR)
-            .held_up(PASS),
-        row("put_many", 8, &[ONE], &[PutMany(3, MESSAGE)]).held_up(PASS),
+        row(
+            "put, overwrites one of two",
+            32,
+            &[Puts(2, MESSAGE)],
+            &[ONE],
+        )
+        .of(NEWEST_PAIR)
+        .met_by(PASS),
+        row("put_many", 32, &[ONE], &[PutMany(3, MESSAGE)]).held_up(PASS),
         row(
             "put_many, over the lap's end",
-            8,
+            32,
             &[Puts(9, MESSAGE), Gets(9)],
             &[PutMany(5, MESSAGE)],
         )
-        .held_up(PASS),
+        .met_by(PASS),
         row(
             "put_many, a consumer sleeps",
-            16,
+            64,
             &[],
             &[PutMany(3, MESSAGE)],
         )
-        .awaited(Get, PASS_HELP),
-        row("reserve", 4, &[ONE], &[Reserve(MESSAGE)]).held_up(PASS),
-        row("reserve, at the lap's end", 8, EMPTIED, &[Reserve(MESSAGE)]).held_up(PASS),
-        row("commit", 1, &[ONE], &[Commit])
-            .after(&[Reserve(MESSAGE)])
-            .met_by(PASS),
-        row("commit, a consumer sleeps", 2, &[], &[Commit])
-            .after(&[Reserve(MESSAGE)])
-            .awaited(Get, PASS_HELP),
+        .awaited(Get, &[ONE]),
+        row("reserve", 16, &[ONE], SLOT).met_by(PASS),
+        row("reserve, at the lap's end", 32, EMPTIED, SLOT).met_by(PASS),
+        row("commit", 4, &[ONE], &[Commit]).after(SLOT).met_by(PASS),
+        row("commit, a consumer sleeps", 4, &[], &[Commit])
+            .after(SLOT)
+            .awaited(Get, &[ONE]),
         row(
             "commit, with one behind, a consumer sleeps",
-            2,
+            4,
             &[],
             &[Commit],
         )
-        .after(&[Reserve(MESSAGE), ONE])
+        .after(SLOT_AND_ONE)
         .awaited(Get, &[]),
-        row("abort", 4, &[ONE], &[Abort])
-            .after(&[Reserve(MESSAGE)])
-            .held_up(PASS),
+        row("abort", 16, &[ONE], &[Abort]).after(SLOT).met_by(PASS),
         row(
             "abort, with one behind, a consumer sleeps",
-            8,
+            32,
             &[],
             &[Abort],
         )
-        .after(&[Reserve(MESSAGE), ONE])
+        .after(SLOT_AND_ONE)
         .awaited(Get, &[]),
-        row("abort, a producer sleeps", 8, &[ONE], &[Abort])
+        row("abort, a producer sleeps", 32, &[ONE], &[Abort])
             .of(PAIR)
-            .after(&[Reserve(MESSAGE)])
+            .after(SLOT)
             .awaited(ONE, &[]),
     ]
 }
-
-/// What helps a consumer that sleeps.
-const PASS_HELP: Steps = &[ONE];
-/// What helps a producer that sleeps.
-const ROOM: Steps = &[Step::GetNothing];
 
 /// Those that get.
 fn gets() -> Vec<QueueOperation> {
     const TWO: Steps = &[Puts(2, MESSAGE)];
     const THREE: Steps = &[Puts(3, MESSAGE)];
+    const FOUR: Steps = &[Puts(4, MESSAGE)];
+    const FULL: Steps = &[Fill(MESSAGE)];
     const PADDED: Steps = &[Puts(LAP, MESSAGE), Gets(LAP), ONE];
-    const LENT: Steps = &[ONE, Lease, ONE];
+    const SPLIT: Steps = &[Puts(9, MESSAGE), Gets(9), Puts(4, MESSAGE)];
+    const BOTH: Steps = &[Lease, Lease];
     vec![
-        row("get", 2, TWO, &[Get]).held_up(&[ONE, Get]),
-        row("get, a producer sleeps", 4, &[Fill(MESSAGE)], &[Get]).awaited(ONE, ROOM),
-        row("get, behind the lap's end", 4, PADDED, &[Get]).held_up(&[ONE, Get]),
-        row("get, large", 8, &[Put(LARGE), ONE], &[Get])
+        row("get", 16, TWO, &[Get]).held_up(PASS),
+        row("get, a producer sleeps", 32, FULL, &[Gets(2)]).awaited(ONE, &[Drain]),
+        row("get, behind the lap's end", 16, PADDED, &[Get]).met_by(PASS),
+        row("get, large", 32, &[Put(LARGE), ONE], &[Get])
             .of(ROOMY)
             .held_up(PASS),
-        row("get, with leases about", 4, THREE, &[Get])
+        row("get, with leases about", 16, THREE, &[Get])
             .after(&[Lease])
-            .held_up(PASS),
+            .met_by(PASS),
         row(
             "get, at the lap's end, with leases about",
-            8,
+            32,
             PADDED,
             &[Get],
         )
         .after(&[Lease, ONE])
-        .held_up(PASS),
-        row("get, again", 8, LENT, &[Gets(2)]).held_up(PASS),
-        row("get, large, again", 16, &[Put(LARGE), Lease], &[Get])
+        .met_by(PASS),
+        row("get, again", 64, &[ONE, Lease, ONE], &[Gets(2)]).held_up(PASS),
+        row("get, large, again", 64, &[Put(LARGE), Lease], &[Get])
             .of(ROOMY)
-            .held_up(PASS),
-        row("get, in vain", 16, &[], &[GetInVain]).held_up(PASS),
-        row("get, nothing", 8, &[], &[GetEmpty]).held_up(PASS),
-        row("peek", 4, TWO, &[Peek]).held_up(PASS),
-        row("get_many", 4, &[Puts(4, MESSAGE)], &[GetMany(3)]).held_up(PASS),
-        row(
-            "get_many, over the lap's end",
-            8,
-            &[Puts(9, MESSAGE), Gets(9), Puts(4, MESSAGE)],
-            &[GetMany(4)],
-        )
-        .held_up(PASS),
-        row(
-            "get_many, with leases about",
-            8,
-            &[Puts(4, MESSAGE)],
-            &[GetMany(3)],
-        )
-        .after(&[Lease])
-        .held_up(PASS),
-        row(
-            "get_many, a producer sleeps",
-            16,
-            &[Fill(MESSAGE)],
-            &[GetMany(3)],
-        )
-        .awaited(ONE, ROOM),
-        row("lease", 4, TWO, &[Lease]).held_up(PASS),
-        row("lease, again", 8, &[ONE, Lease], &[Lease]).held_up(PASS),
-        row("ack", 4, THREE, &[Ack(0)])
-            .after(&[Lease, Lease])
-            .held_up(PASS),
-        row("ack, not the oldest", 2, THREE, &[Ack(1)])
-            .after(&[Lease, Lease])
             .met_by(PASS),
-        row("ack, a consumer comes", 4, &[ONE], &[Ack(0)])
+        row("get, in vain", 64, &[], &[GetInVain]).met_by(PASS),
+        row("get, nothing", 64, &[], &[GetNothing]).met_by(PASS),
+        row("peek", 16, TWO, &[Peek]).met_by(PASS),
+        row("get_many", 32, FOUR, &[GetMany(3)]).held_up(PASS),
+        row("get_many, over the lap's end", 32, SPLIT, &[GetMany(4)]).met_by(PASS),
+        row("get_many, with leases about", 32, FOUR, &[GetMany(3)])
+            .after(&[Lease])
+            .met_by(PASS),
+        row("get_many, a producer sleeps", 64, FULL, &[GetMany(3)]).awaited(ONE, &[Drain]),
+        row("lease", 16, TWO, &[Lease]).met_by(PASS),
+        row("lease, again", 64, &[ONE, Lease], &[Lease]).met_by(PASS),
+        row("ack", 32, THREE, &[Ack(0)]).after(BOTH).met_by(PASS),
+        row("ack, not the oldest", 8, THREE, &[Ack(1)])
+            .after(BOTH)
+            .met_by(PASS),
+        row("ack, a consumer comes", 16, &[ONE], &[Ack(0)])
             .after(&[Lease])
             .met_by(&[GetNothing])
             .only_then(),
-        row("ack, a producer sleeps", 8, &[Fill(MESSAGE)], &[Ack(0)])
+        row("ack, a producer sleeps", 32, FULL, &[Ack(0), Ack(0)])
+            .after(BOTH)
+            .awaited(ONE, &[Drain]),
+        row("ack, somebody joins", 32, &[ONE], &[Ack(0)])
             .after(&[Lease])
-            .awaited(ONE, ROOM),
-        row("ack, somebody joins", 8, &[ONE], &[Ack(0)])
+            .awaited(Join, &[Drain]),
+        row("ack, a consumer sleeps", 32, &[ONE], &[Ack(0)])
             .after(&[Lease])
-            .awaited(Join, ROOM),
-        row("ack, a consumer sleeps", 8, &[ONE], &[Ack(0)])
-            .after(&[Lease])
-            .awaited(Get, PASS_HELP),
-        row("nack", 4, TWO, &[Nack(0)]).after(&[Lease]).met_by(PASS),
+            .awaited(Get, &[ONE]),
+        row("nack", 8, TWO, &[Nack(0)]).after(&[Lease]).met_by(PASS),
         row("nack, a consumer sleeps", 8, &[ONE], &[Nack(0)])
             .after(&[Lease])
             .awaited(Get, &[]),
     ]
 }
 
-/// The others, and those that find what the dead have left.
+/// Those that change what is around the messages.
 fn others() -> Vec<QueueOperation> {
     const GROWN: Steps = &[Put(HALF)];
-    const BURST: Steps = &[Puts(4, BULK), Gets(4)];
-    /// The next message begins a lap while the last one still has messages, and what is left is then taken.
-    const TWO_LAPS: Steps = &[Puts(3, BULK), Gets(2), Put(BULK), Gets(2)];
+    const BURST: Steps = &[Stretch(BULK)];
+    /// The second lap ends late enough to be ended before its time.
+    const TWO_LAPS: Steps = &[Stretch(BULK), Stretch(BULK / 4)];
     /// A short lap after a long one.
-    const SHORT_LAP: Steps = &[Puts(4, BULK), Gets(4), Put(HALF), Get];
-    const DEAD_FIRST: Steps = &[Reserve(MESSAGE), ONE];
-    const ALL_DEAD: Steps = &[Reserve(MESSAGE), Fill(MESSAGE)];
+    const SHORT_LAP: Steps = &[Stretch(BULK), Put(HALF), Get];
     vec![
-        row("join", 4, &[], &[Join]).met_by(PASS),
-        row("join, in vain", 16, &[ONE], &[JoinInVain]).held_up(PASS),
-        row("shutdown", 1, &[ONE], &[Shut]).met_by(&[Get]),
-        row("shutdown, a consumer sleeps", 2, &[], &[Shut]).awaited(Get, &[Shut]),
-        row("shutdown, a producer sleeps", 2, &[Fill(MESSAGE)], &[Shut]).awaited(ONE, &[Shut, Get]),
-        row("stat", 8, &[Puts(2, MESSAGE)], &[Stat])
+        row("join", 16, &[], &[Join]).met_by(PASS),
+        row("join, in vain", 64, &[ONE], &[JoinInVain]).met_by(PASS),
+        row("shutdown", 4, &[ONE], &[Shut]).met_by(&[Get]),
+        row("shutdown, a consumer sleeps", 4, &[], &[Shut]).awaited(Get, &[Shut]),
+        row("shutdown, a producer sleeps", 4, &[Fill(MESSAGE)], &[Shut]).awaited(ONE, &[Shut]),
+        row("stat", 32, &[Puts(2, MESSAGE)], &[Stat])
             .after(&[Lease])
-            .held_up(PASS),
-        row("growth: put", 16, GROWN, &[Put(HALF)])
+            .met_by(PASS),
+        row("growth: put", 64, GROWN, &[Put(HALF)])
             .of(USUAL)
             .held_up(PASS),
-        row("growth: put_many", 32, GROWN, &[PutMany(2, HALF)])
+        row("growth: put_many", 96, GROWN, &[PutMany(2, HALF)])
+            .of(USUAL)
+            .met_by(PASS),
+        row("growth: reserve", 96, GROWN, &[Reserve(5 * HALF)])
+            .of(USUAL)
+            .met_by(PASS),
+        row("memory back: after a burst", 96, BURST, &[GetNothing])
             .of(USUAL)
             .held_up(PASS),
-        row("growth: reserve", 32, GROWN, &[Reserve(5 * HALF)])
+        row("memory back: over two laps", 96, TWO_LAPS, &[GetNothing])
             .of(USUAL)
-            .held_up(PASS),
-        row("memory back: after a burst", 16, BURST, &[GetEmpty])
+            .met_by(PASS),
+        row("memory back: a short lap", 96, SHORT_LAP, &[ONE])
             .of(USUAL)
-            .held_up(PASS),
-        row("memory back: over two laps", 16, TWO_LAPS, &[GetEmpty])
-            .of(USUAL)
-            .held_up(PASS),
-        row("memory back: a short lap", 16, SHORT_LAP, &[ONE])
-            .of(USUAL)
-            .held_up(PASS),
-        row("recovery: reserved, get", 8, DEAD_FIRST, &[Get]).held_up(PASS),
-        row("recovery: reserved, put", 16, ALL_DEAD, &[ONE]).held_up(&[Get, ONE]),
+            .met_by(PASS),
+    ]
+}
+
+/// Those that find what the dead have left.
+fn recoveries() -> Vec<QueueOperation> {
+    const DEAD_FIRST: Steps = &[Reserve(MESSAGE), ONE];
+    const ALL_BUT_DEAD: Steps = &[Reserve(MESSAGE), Reserve(MESSAGE), Fill(MESSAGE)];
+    const LENT_HALFWAY: Steps = &[Puts(2, MESSAGE), Halfway(&Lease)];
+    vec![
+        row("recovery: reserved, get", 32, DEAD_FIRST, &[Get]).held_up(PASS),
+        row("recovery: reserved, put", 64, ALL_BUT_DEAD, &[ONE]).met_by(&[Drain, ONE]),
         row(
             "recovery: reserved, get nothing",
-            16,
+            64,
             &[Reserve(MESSAGE)],
-            &[GetEmpty],
+            &[GetNothing],
         )
-        .held_up(PASS),
+        .met_by(PASS),
         row(
             "recovery: leased, put",
-            16,
+            64,
             &[Fill(MESSAGE), Lease],
             &[PutFull(MESSAGE)],
         )
-        .held_up(&[Get, ONE]),
+        .met_by(&[Drain, ONE]),
         row(
             "recovery: leased, shut, get",
-            8,
+            64,
             &[ONE, Lease, Shut],
             &[Get],
         )
         .met_by(&[Get]),
-        row(
-            "recovery: leased halfway, get",
-            8,
-            &[Puts(2, MESSAGE), Halfway(&Lease)],
-            &[Get],
-        )
-        .held_up(PASS),
-        row(
-            "recovery: leased halfway, stat",
-            8,
-            &[Puts(2, MESSAGE), Halfway(&Lease)],
-            &[Stat],
-        )
-        .held_up(PASS),
+        row("recovery: leased halfway, get", 64, LENT_HALFWAY, &[Get]).held_up(PASS),
+        row("recovery: leased halfway, stat", 64, LENT_HALFWAY, &[Stat]).met_by(PASS),
         row(
             "recovery: got halfway, get",
-            8,
+            64,
             &[Puts(3, MESSAGE), Lease, Halfway(&Get)],
             &[Get],
         )
-        .held_up(PASS),
+        .met_by(PASS),
         row(
             "recovery: got halfway, put",
-            16,
+            64,
             &[Fill(MESSAGE), Lease, Halfway(&Get)],
             &[PutFull(MESSAGE)],
         )
-        .held_up(&[Get, ONE]),
-        row("recovery: P, put", 8, &[ONE, HeldP], &[ONE]).held_up(PASS),
-        row("recovery: C, get", 8, &[ONE, HeldC], &[Get]).held_up(PASS),
+        .met_by(&[Drain, ONE]),
+        row("recovery: P, put", 32, &[ONE, HeldP], &[ONE]).held_up(PASS),
+        row("recovery: C, get", 32, &[ONE, HeldC], &[Get]).held_up(PASS),
         row(
             "recovery: P and C, put",
-            16,
-            &[Fill(MESSAGE), Get, HeldP, HeldC],
-            &[Puts(1, MESSAGE), Get],
+            64,
+            &[Fill(MESSAGE), Drain, HeldP, HeldC],
+            &[ONE, Get],
         )
-        .held_up(&[Get, ONE]),
+        .met_by(PASS),
         row(
             "recovery: P and C, put, overwrites",
-            16,
-            &[Fill(MESSAGE), HeldP, HeldC],
+            64,
+            &[Puts(LAP + 1, MESSAGE), HeldP, HeldC],
             &[ONE],
         )
         .of(NEWEST)
-        .held_up(PASS),
+        .met_by(PASS),
     ]
 }
 
 /// The operations of queues, those that take longest first.
 pub fn operations() -> Vec<QueueOperation> {
-    others().into_iter().chain(gets()).chain(puts()).collect()
+    let all = [others(), recoveries(), gets(), puts()];
+    all.into_iter().flatten().collect()
 }

@@ -78,8 +78,8 @@ pub enum Way {
     OpenOrCreate,
 }
 
-/// How many processes may use it: victim, bystander, one who waits for it, survivor.
-pub const PARTICIPANTS: u32 = 4;
+/// How many processes may use it: victim, bystander, one who waits, survivor; or workers and their audit.
+pub const PARTICIPANTS: u32 = 5;
 
 impl Shape {
     fn options(self) -> shmkit_queue_options {

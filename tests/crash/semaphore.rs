@@ -25,6 +25,7 @@ use shmkit::capi::semaphore::{
     SHMKIT_SEMAPHORE_UNDO, shmkit_semaphore_info, shmkit_semaphore_options,
 };
 use std::ffi::c_void;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -249,8 +250,11 @@ fn word(shmkit: &Library, segment: Segment, at: u64) -> &'static AtomicU64 {
 
 /// Dies inside the lock, on its way out: its cell says that it holds nothing more, and the value not yet.
 fn die_inside(shmkit: &Library) {
+    let options = shmkit::segment::Options::default();
+    let segment = shmkit::segment::Segment::open(NAME, 0, &options);
+    let id = id_of_somebody(&Arc::new(segment.expect("the segment can be opened")));
     let opened = open(shmkit);
-    word(shmkit, opened, PLACE + LOCK).store(id_of_somebody(), SeqCst);
+    word(shmkit, opened, PLACE + LOCK).store(id, SeqCst);
     word(shmkit, opened, PLACE + WORD).fetch_sub(1 << 32, SeqCst);
 }
 
