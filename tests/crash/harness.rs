@@ -15,6 +15,7 @@ use crate::participant::{self, ClaimStorm};
 use crate::place;
 use crate::process;
 use crate::queue;
+use crate::queue_place;
 use crate::queue_soak::{self, QueueSoak};
 use crate::random::{self, Storm};
 use crate::report::Report;
@@ -128,8 +129,10 @@ fn ways() -> Vec<Way> {
             .into_iter()
             .map(|operation| Way::Long(Box::new(operation))),
     );
+    ways.push(Way::Long(Box::new(queue::long_one())));
     ways.extend(in_all_modes(segment::operations()));
     ways.extend(in_all_modes(full::operations()));
+    ways.extend(in_all_modes(queue_place::operations()));
     ways.extend(in_all_modes(queue::operations()));
     ways.extend(in_all_modes(named::operations()));
     ways.extend(in_all_modes(lock::operations()));

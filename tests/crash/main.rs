@@ -16,7 +16,7 @@
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
 //! | barriers                      | `barrier`                       |                         |                   |
 //! | conditions                    | `condition`                     |                         |                   |
-//! | queues                        | `queue`                         | `queue_soak`            |                   |
+//! | queues                        | `queue`, `queue_place`          | `queue_soak`            |                   |
 //!
 //! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
 //!
@@ -81,6 +81,8 @@ mod post;
 mod process;
 #[cfg(target_arch = "x86_64")]
 mod queue;
+#[cfg(target_arch = "x86_64")]
+mod queue_place;
 #[cfg(target_arch = "x86_64")]
 mod queue_soak;
 #[cfg(target_arch = "x86_64")]

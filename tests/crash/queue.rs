@@ -524,6 +524,18 @@ fn recoveries() -> Vec<QueueOperation> {
     ]
 }
 
+/// One that spends its time in long system calls: two steps of the library.
+pub fn long_one() -> QueueOperation {
+    const HUGE: usize = 128 << 20;
+    row(
+        "growth, large, at random times",
+        1,
+        &[ONE],
+        &[Stretch(HUGE)],
+    )
+    .of(USUAL)
+}
+
 /// The operations of queues, those that take longest first.
 pub fn operations() -> Vec<QueueOperation> {
     let all = [others(), recoveries(), gets(), puts()];

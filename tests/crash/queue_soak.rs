@@ -97,8 +97,8 @@ impl QueueSoak {
         const RARELY: u64 = 64;
         const LARGE: usize = 64 << 10;
         /// So long they wait, in nanoseconds: mostly for nothing, and sometimes for a wake.
-        const WAITS: [i64; 4] = [0, 0, 1_000_000, 20_000_000];
-        let wait = WAITS[dice.number(4) as usize];
+        const WAITS: [i64; 8] = [0, 0, 0, 0, 0, 0, 1_000_000, 20_000_000];
+        let wait = WAITS[dice.number(8) as usize];
         let length = match dice.number(RARELY) {
             0 => LARGE + 8 * dice.number(64) as usize,
             _ => LEAST + 8 * dice.number(48) as usize,

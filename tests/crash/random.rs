@@ -77,13 +77,16 @@ pub fn long_ones() -> Vec<SegmentOperation> {
 /// Kills an operation at random times in all the time that it takes.
 pub fn run_long(series: &Series, plan: &Plan) -> Result<Report, Trouble> {
     const FEW: usize = 12;
-    let start = || process::spawn(|| -series.victim(process::stop_here));
+    let start = || -> Result<Pid, Trouble> {
+        series.prepare_ground()?;
+        Ok(process::spawn(|| -series.victim(process::stop_here)))
+    };
     let prepared = |victim| match process::wait(victim, WATCHDOG) {
         Ok(WaitStatus::Stopped(..)) => nix::sys::signal::kill(victim, Signal::SIGCONT)
             .map_err(|errno| format!("a victim cannot be let go on: {errno}")),
         other => Err(format!("a victim did not come to its marker: {other:?}")),
     };
-    let unharmed = start();
+    let unharmed = start()?;
     prepared(unharmed)?;
     let begin = Instant::now();
     match process::wait(unharmed, WATCHDOG) {
@@ -95,7 +98,7 @@ pub fn run_long(series: &Series, plan: &Plan) -> Result<Report, Trouble> {
     let (mut dice, mut report) = (dice(plan), Report::new(victims(plan, FEW), 0, 1));
     let begin = Instant::now();
     for _ in 0..report.points {
-        let victim = start();
+        let victim = start()?;
         prepared(victim)?;
         std::thread::sleep(dice.below(whole));
         let late = process::has_ended(victim);
