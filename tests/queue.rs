@@ -31,6 +31,8 @@ mod notice;
 mod order;
 #[path = "queue/place.rs"]
 mod place;
+#[path = "queue/property.rs"]
+mod property;
 #[path = "queue/wait.rs"]
 mod wait;
 

@@ -17,13 +17,15 @@ from . import _capsules
 __pyx_capi__ = _capsules.table()
 
 from ._mutex import LockInfo
-from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, VersionMismatch
+from ._place import Lease, Reservation
+from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, ShutDown, VersionMismatch
 from .barrier import Barrier, BarrierInfo
 from .condition import Condition, ConditionInfo
 from .event import Event, EventInfo
 from .limits import Limits, limits
 from .lock import Lock
 from .once import Once, OnceInfo
+from .queue import JoinableQueue, Queue, QueueInfo, SimpleQueue
 from .rlock import RLock
 from .rwlock import RWLock, RWLockInfo
 from .segment import SegmentInfo, SharedMemory
@@ -40,6 +42,8 @@ __all__ = [
     "Corrupt",
     "Event",
     "EventInfo",
+    "JoinableQueue",
+    "Lease",
     "Limits",
     "Lock",
     "LockInfo",
@@ -47,14 +51,19 @@ __all__ = [
     "Once",
     "OnceInfo",
     "OwnerDied",
+    "Queue",
+    "QueueInfo",
     "RLock",
     "RWLock",
     "RWLockInfo",
+    "Reservation",
     "SegmentInfo",
     "Semaphore",
     "SemaphoreInfo",
     "SharedMemory",
     "ShmkitError",
+    "ShutDown",
+    "SimpleQueue",
     "VersionMismatch",
     "get_include",
     "get_library_dir",

@@ -1,8 +1,11 @@
 from ._mutex import LockInfo as LockInfo
+from ._place import Lease as Lease
+from ._place import Reservation as Reservation
 from ._status import Corrupt as Corrupt
 from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
+from ._status import ShutDown as ShutDown
 from ._status import VersionMismatch as VersionMismatch
 from .barrier import Barrier as Barrier
 from .barrier import BarrierInfo as BarrierInfo
@@ -15,6 +18,10 @@ from .limits import limits as limits
 from .lock import Lock as Lock
 from .once import Once as Once
 from .once import OnceInfo as OnceInfo
+from .queue import JoinableQueue as JoinableQueue
+from .queue import Queue as Queue
+from .queue import QueueInfo as QueueInfo
+from .queue import SimpleQueue as SimpleQueue
 from .rlock import RLock as RLock
 from .rwlock import RWLock as RWLock
 from .rwlock import RWLockInfo as RWLockInfo
@@ -36,6 +43,8 @@ __all__ = [
     "Corrupt",
     "Event",
     "EventInfo",
+    "JoinableQueue",
+    "Lease",
     "Limits",
     "Lock",
     "LockInfo",
@@ -43,14 +52,19 @@ __all__ = [
     "Once",
     "OnceInfo",
     "OwnerDied",
+    "Queue",
+    "QueueInfo",
     "RLock",
     "RWLock",
     "RWLockInfo",
+    "Reservation",
     "SegmentInfo",
     "Semaphore",
     "SemaphoreInfo",
     "SharedMemory",
     "ShmkitError",
+    "ShutDown",
+    "SimpleQueue",
     "VersionMismatch",
     "get_include",
     "get_library_dir",

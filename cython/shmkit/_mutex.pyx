@@ -11,7 +11,7 @@ from shmkit cimport (
     SHMKIT_INTERRUPTIBLE, SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE, SHMKIT_NOWAIT, SHMKIT_OK,
     shmkit_lock_info, shmkit_status,
 )
-from shmkit._object cimport OPTIONS, Object, nanoseconds
+from shmkit._object cimport OPTIONS, Object, nanoseconds, patience
 from shmkit._status cimport check, refusal
 
 from shmkit._status import OwnerDied
@@ -32,14 +32,6 @@ took waiting, how often it was taken over from the dead.
 contended_since: when the first waiter for the present owner went to sleep, as time.monotonic_ns(), even if it has given
 up since; None: nobody has waited for this owner.
 """
-
-
-cdef int64_t _nanoseconds(object block, object timeout) except? -2:
-    """Turn the arguments of acquire into what C takes."""
-    if block:
-        return nanoseconds(timeout)
-    nanoseconds(timeout)  # refuses nonsense
-    return SHMKIT_NOWAIT
 
 
 cdef shmkit_status _acquire_nothing(
@@ -174,11 +166,11 @@ cdef class Mutex(Object):
         cdef uint32_t died = 0
         cdef shmkit_status status
         if timeout is not None:
-            return self.take(_nanoseconds(block, timeout), self._goes_on)
+            return self.take(patience(block, timeout), self._goes_on)
         # A free lock is one exchange, too short to let others have the interpreter.
         status = self._mutex.acquire(self._handle, SHMKIT_NOWAIT, 0, &died)
         if status != SHMKIT_OK:
-            return self._wait(status, _nanoseconds(block, None), self._goes_on)
+            return self._wait(status, patience(block, None), self._goes_on)
         if died or self._marked:
             return self._granted(died, self._goes_on)
         return True
@@ -216,7 +208,7 @@ cdef class Mutex(Object):
         ...     if owner_died:
         ...         pass  # make whole what the lock guards
         """
-        return _Recovery(self, _nanoseconds(True, timeout))
+        return _Recovery(self, nanoseconds(timeout))
 
     @property
     def recovered(self):

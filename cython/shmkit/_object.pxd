@@ -33,6 +33,8 @@ cdef enum:
 
 # What a timeout in seconds is in nanoseconds; None is for ever, 0 and less not at all.
 cdef int64_t nanoseconds(object timeout) except? -2
+# The same for who need not wait at all.
+cdef int64_t patience(object block, object timeout) except? -2
 # A number from 1 to `most`, or 0 for None.
 cdef uint32_t number(object number, uint32_t most, str what) except? 0
 

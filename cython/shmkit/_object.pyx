@@ -34,6 +34,11 @@ cdef int64_t nanoseconds(object timeout) except? -2:
     return SHMKIT_FOREVER if seconds >= 9.2e9 else max(<int64_t> (seconds * 1e9), 1)
 
 
+cdef int64_t patience(object block, object timeout) except? -2:
+    cdef int64_t timeout_ns = nanoseconds(timeout)
+    return timeout_ns if block else SHMKIT_NOWAIT
+
+
 cdef uint32_t number(object number, uint32_t most, str what) except? 0:
     if number is None:
         return 0

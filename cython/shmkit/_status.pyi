@@ -1,3 +1,5 @@
+import sys
+
 class ShmkitError(Exception):
     status: int
 
@@ -7,3 +9,9 @@ class VersionMismatch(ShmkitError): ...  # noqa: N818
 
 class NotOwner(RuntimeError, AssertionError):  # noqa: N818
     status: int
+
+if sys.version_info >= (3, 13):
+    from queue import ShutDown as ShutDown
+else:
+    class ShutDown(Exception):  # noqa: N818
+        status: int

@@ -2,17 +2,17 @@
 
 import errno
 import os
+import queue
 import threading
 
 from cpython.exc cimport PyErr_Occurred
 from libc.stdint cimport int32_t
 from shmkit cimport (
-    SHMKIT_ERR_BROKEN, SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_DEADLOCK, SHMKIT_ERR_EXISTS,
-    SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_NOT_OWNER, SHMKIT_ERR_NO_MEMORY,
-    SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_OVERFLOW, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_SYSTEM, SHMKIT_ERR_TIMEOUT,
-    SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_UNSUPPORTED, SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_VERSION_MISMATCH,
-    SHMKIT_ERR_WRONG_KIND, SHMKIT_VERSION, shmkit_check_version, shmkit_last_error, shmkit_set_interrupt,
-    shmkit_status,
+    SHMKIT_ERR_BROKEN, SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_DEADLOCK, SHMKIT_ERR_EMPTY, SHMKIT_ERR_EXISTS,
+    SHMKIT_ERR_FULL, SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_NOT_OWNER,
+    SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_OVERFLOW, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_SYSTEM,
+    SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_UNSUPPORTED, SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_VERSION_MISMATCH,
+    SHMKIT_ERR_WRONG_KIND, SHMKIT_VERSION, shmkit_check_version, shmkit_last_error, shmkit_set_interrupt, shmkit_status,
 )
 
 
@@ -51,6 +51,14 @@ class VersionMismatch(ShmkitError):
     """Another, incompatible version of the library or of a segment's layout."""
 
 
+# Python has one since 3.13.
+if hasattr(queue, "ShutDown"):
+    ShutDown = queue.ShutDown
+else:
+    class ShutDown(Exception):
+        """Nothing more is put into the queue, or nothing is left in it."""
+
+
 # Statuses whose exception is a plain one with the text as its only argument.
 cdef dict _PLAIN = {
     SHMKIT_ERR_INVALID: ValueError,
@@ -66,6 +74,8 @@ cdef dict _PLAIN = {
     SHMKIT_ERR_TIMEOUT: TimeoutError,
     SHMKIT_ERR_DEADLOCK: RuntimeError,
     SHMKIT_ERR_BROKEN: threading.BrokenBarrierError,
+    SHMKIT_ERR_EMPTY: queue.Empty,
+    SHMKIT_ERR_FULL: queue.Full,
 }
 
 # Statuses whose exception is an OSError: its errno chooses the subclass. Here where the kernel gave none.

@@ -33,6 +33,7 @@ use super::{Life, Limit, Patience, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::futex::Bed;
 use bell::Bell;
 pub use get::{Lease, Taken};
 use ledger::Ledger;
@@ -69,7 +70,7 @@ pub struct Words {
     redelivered: AtomicU64,
 
     /// P.
-    putting: lock::Words,
+    pub(super) putting: lock::Words,
     tail: Ledger,
     /// Up to here tail can go without a look: it is free, has memory, and the lap need not end before.
     clear: AtomicU64,
@@ -87,7 +88,7 @@ pub struct Words {
     unused: [AtomicU64; 2],
 
     /// C.
-    getting: lock::Words,
+    pub(super) getting: lock::Words,
     claim: Ledger,
     /// The first record that somebody needs, or AS_CLAIM.
     head: AtomicU64,
@@ -298,7 +299,7 @@ impl Drop for Held<'_> {
 
 /// For so long even who may not wait waits for P and C: their holders are about to let go, or have been stopped. Growing
 /// is the longest that P is held.
-const SHORTLY: u64 = 250_000_000;
+const SHORTLY: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
 
 impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
     /// Takes P or C for a moment. `WouldBlock`, `Timeout`: its holder lives and does not get on; `Interrupted`.
@@ -373,8 +374,11 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
     ///
     /// What is in the queue can still be taken, and what has been reserved can still be committed.
     pub fn shut(&self) {
+        // Under P, so that nobody is told so while somebody still puts. Who was stopped in there keeps nothing open.
+        let held = self.hold_putting(Patience::NONE);
         // SeqCst, as the bells' fences: who listens now finds it.
         self.words.shut.store(1, Ordering::SeqCst);
+        drop(held);
         self.words.messages.ring(u64::MAX);
         self.words.room.ring(u64::MAX);
     }
@@ -405,18 +409,23 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
                 return Ok(());
             }
             wait.check("the queue is not finished")?;
-            self.words.room.sleep(heard, &mut wait)?;
+            // Not in the way of those who sleep for room: what makes one of them wake is not enough for us.
+            self.words.room.sleep(heard, &mut wait, Bed::First)?;
         }
     }
 
     /// Returns what is in it.
     ///
-    /// It takes C where something is being filled or read in place, and then looks at each of those. `WouldBlock`: who
-    /// holds C lives and does not get on. `Corrupt`.
+    /// It takes C where something is being filled or read in place, and then looks at each of those; or where others take
+    /// something all the time. `WouldBlock`: who holds C lives and does not get on. `Corrupt`.
     pub fn stat(&self) -> Result<Stat> {
         let words = self.words;
         let mut claim = words.claim.read()?;
         let mut tail = words.tail.read()?;
+        let simple =
+            words.head.load(Ordering::Acquire) == AS_CLAIM && self.reserved_before(claim.position);
+        // What both say belongs to one moment if claim has not moved on meanwhile.
+        let simple = simple && words.claim.position() == claim.position;
         let mut stat = Stat {
             messages: 0,
             bytes: 0,
@@ -433,8 +442,6 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             holders: (words.putting.stat().owner, words.getting.stat().owner),
             held_up_by: None,
         };
-        let simple =
-            words.head.load(Ordering::Acquire) == AS_CLAIM && self.reserved_before(claim.position);
         let (mut more, mut fewer) = ((0, 0), (0, 0));
         if !simple {
             let held = self.hold_getting(Patience::NONE)?;

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::sync::wait::Wait;
 use crate::sync::{Life, Limit, Patience};
 use crate::sys::atomic::{Ordering, fence};
+use crate::sys::futex::Bed;
 use std::mem::MaybeUninit;
 
 /// While something is leased, at every so manieth message …
@@ -213,9 +214,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 if count == lengths.len() {
                     break;
                 }
+                // What has been copied is the caller's, whatever is wrong with the next: the next call says so.
                 next = match behind {
-                    Some(claim) => queue.next_ready(claim)?,
-                    None => queue.find()?.ok(),
+                    Some(claim) => queue.next_ready(claim).ok().flatten(),
+                    None => queue.find().ok().and_then(std::result::Result::ok),
                 };
             }
             if let Some(claim) = behind {
@@ -361,7 +363,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     slept = true;
                     if let Err(error) = wait
                         .check("the queue is empty")
-                        .and_then(|()| words.messages.sleep(heard, &mut wait))
+                        .and_then(|()| words.messages.sleep(heard, &mut wait, Bed::Other))
                     {
                         return self.leave(error);
                     }
@@ -407,11 +409,15 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         {
             return true;
         }
+        let claim = nothing.claim.position;
         match nothing.held_up {
-            true => !self
-                .record(nothing.claim.position)
-                .is_ok_and(|(_, seen)| matches!(seen.state, State::Reserved(_) | State::Leased(_))),
-            false => words.tail.position() != nothing.claim.position,
+            true => {
+                let still = |(_, seen): (&Record, Seen)| {
+                    matches!(seen.state, State::Reserved(_) | State::Leased(_))
+                };
+                words.claim.position() != claim || !self.record(claim).is_ok_and(still)
+            }
+            false => words.tail.position() != claim,
         }
     }
 
@@ -521,6 +527,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 State::Reserved(_) | State::Leased(_) => return Ok((claim, Some((record, seen)))),
             }
             words.claim.commit(claim);
+            if seen.state == State::Done {
+                words.room.ring(u64::MAX);
+            }
         }
     }
 
@@ -598,6 +607,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
         if head != before {
             words.room.ring(u64::MAX);
+            if words.is_shut() {
+                // Who waits for what was still leased: nothing comes any more.
+                words.messages.ring(u64::MAX);
+            }
         }
         Ok(head)
     }
@@ -608,13 +621,17 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         self.advance_head(claim.position)
     }
 
-    /// As `reap`, if nobody else is there to do it.
+    /// As `reap`, by who holds nothing. Who holds C just now may have looked already, and would tell nobody.
     pub(super) fn let_reap(&self) -> Result<()> {
-        if let Some(held) = self.try_hold_getting()? {
-            self.reap(&held)?;
-            drop(held);
-            self.words.room.ring(u64::MAX);
-        }
+        let held = match self.hold_getting(Patience::NONE) {
+            Ok(held) => held,
+            // It was stopped, and who takes C from it, or after it, does this.
+            Err(Error::WouldBlock(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        self.reap(&held)?;
+        drop(held);
+        self.words.room.ring(u64::MAX);
         Ok(())
     }
 

@@ -66,17 +66,19 @@ impl Used {
     }
 
     /// Returns the position up to which tail can go with nobody looking at head, of a ring of which the first `usable` bytes
-    /// have memory; where tail is in the lap of head not farther than a look whether the lap can end.
+    /// have memory.
     pub fn clear(self, laps: Laps, usable: u64) -> u64 {
         let (from, to) = (laps.offset(self.head), laps.offset(self.tail));
-        let end = match laps.between(self.head, self.tail) {
-            0 if to < WARM => WARM,
-            // Not at every record: head's line is the consumers'.
-            0 => to + (to / 8).clamp(PAGE, MOST_BLIND),
-            _ if to <= from => from,
+        let free = match laps.between(self.head, self.tail) {
+            1 if to <= from => from,
             _ => laps.capacity(),
         };
-        laps.at(self.tail, end.min(usable))
+        // Whether the lap can end is asked now and then, and not at every record: head's line is the consumers'.
+        let look = match to < WARM {
+            true => WARM,
+            false => to + (to / 8).clamp(PAGE, MOST_BLIND),
+        };
+        laps.at(self.tail, free.min(usable).min(look))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::sync::wait::Wait;
 use crate::sync::{Life, Limit, Patience};
 use crate::sys::atomic::Ordering;
+use crate::sys::futex::Bed;
 
 /// The least and the most memory that is set aside at a time, and the part of what is there that is added.
 const LEAST_GROWTH: u64 = 64 << 10;
@@ -151,7 +152,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if batch == Batch::All
             && (beyond(bounds.messages, count)
                 || beyond(bounds.bytes, bytes)
-                || whole > bounds.capacity / 2)
+                || count > 1 && whole > bounds.capacity / 2)
         {
             return Err(Error::TooLarge(
                 format!("{count} messages of {bytes} bytes can never be put at once").into(),
@@ -228,6 +229,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             return Err(not_held());
         }
         self.words.messages.ring_behind_exchange(1);
+        if length < seen.room && self.bounds.bytes > 0 {
+            // Fewer bytes than who waits for room has counted.
+            self.words.room.ring(1);
+        }
         Ok(())
     }
 
@@ -333,6 +338,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Result<(T, u64)> {
         let words = self.words;
+        let mut heard = None;
         loop {
             // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go. What is taken
             //    after this look is news.
@@ -344,19 +350,20 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             if once || self.overflow != Overflow::Block {
                 return Err(Error::Full("the queue is full".into()));
             }
-            // 2. Somebody may be just about to take something; or we sleep until somebody has.
+            // 2. Somebody may be just about to take something.
             let mut news = false;
-            while !news && wait.spin() {
+            while !news && heard.is_none() && wait.spin() {
                 news = self.taken() != taken;
             }
             if !news {
-                let heard = words.room.listen();
-                if self.taken() == taken && !words.is_shut() {
+                // 3. We sleep until somebody has, if there was no room either after we began to listen.
+                if let Some(heard) = heard {
                     wait.check("the queue is full")?;
-                    words.room.sleep(heard, wait)?;
+                    words.room.sleep(heard, wait, Bed::Other)?;
                 }
+                heard = Some(words.room.listen());
             }
-            // 3. Others may have been faster.
+            // 4. Others may have been faster.
             held = self.hold_putting(wait.rest())?;
             if words.is_shut() {
                 return Err(shut());
@@ -527,15 +534,20 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if end > usable {
             self.grow(end, patience)?;
         }
+        // Of what several puts at once have written nothing may be true in the end: tail may stay where it is.
+        let committed = words.tail.position();
         if at == tail {
-            let usable = words.usable.load(Ordering::Relaxed);
-            let clear = used.clear(laps, usable);
-            words.clear.store(clear, Ordering::Relaxed);
+            let jumped = words.clear.load(Ordering::Relaxed) == committed;
+            if tail == committed || !jumped {
+                let usable = words.usable.load(Ordering::Relaxed);
+                let clear = used.clear(laps, usable);
+                words.clear.store(clear, Ordering::Relaxed);
+            }
             return Ok(Some(at));
         }
         self.ring.record(laps.offset(tail))?.write_pad(tail, at);
         // Whether or not tail gets there, whoever is next looks.
-        words.clear.store(tail, Ordering::Relaxed);
+        words.clear.store(committed, Ordering::Relaxed);
         if laps.between(tail, at) == 1 {
             // If we die before tail gets there, it stands in tail's own lap and says nothing.
             words.edge.store(tail, Ordering::Relaxed);
@@ -568,7 +580,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn trim(&self, needed: u64) {
         let words = self.words;
         let needed = needed.max(KEPT).next_multiple_of(PAGE);
+        // Behind the ring stands what is somebody else's.
         let touched = words.touched.load(Ordering::Relaxed);
+        let touched = touched.min(self.ring.capacity());
         if touched <= needed.saturating_mul(2) {
             return;
         }

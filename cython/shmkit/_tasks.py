@@ -1,0 +1,73 @@
+"""Lets the tasks of asyncio's event loops wait for what a descriptor gives notice of."""
+
+import asyncio
+import contextlib
+
+
+def _wake(futures):
+    """Let the one that has waited longest try; when that one has gone, and there is more, the next."""
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+            return
+
+
+def _settle(future):
+    if not future.done():
+        future.set_result(None)
+
+
+def _wake_all(futures):
+    for future in futures:
+        _settle(future)
+
+
+class Tasks:
+    """The tasks that wait for one queue."""
+
+    def __init__(self):
+        # For each loop and descriptor that some wait in and for: a future of each, who came first is first.
+        self._waiting = {}
+
+    async def attempt(self, use, what, attempt, nothing, timeout):
+        """Return what `attempt()` returns as soon as it does not raise `nothing`; within `timeout` seconds.
+
+        It is tried where nothing can be cancelled behind it: who is cancelled has tried in vain, or not at all. `use`
+        has the descriptor that gives notice of `what`, and keeps it open.
+        """
+        loop = asyncio.get_running_loop()
+        end = None if timeout is None else loop.time() + timeout
+        again = False
+        while True:
+            try:
+                return attempt()
+            except nothing:
+                if end is not None and loop.time() >= end:
+                    raise
+            await self._readable(loop, use.fileno(what), end, again)
+            again = True
+
+    async def _readable(self, loop, fd, end, again):
+        """Wait until the descriptor is readable, or the loop's time is `end`."""
+        futures = self._waiting.setdefault((loop, fd), [])
+        if not futures:
+            loop.add_reader(fd, _wake, futures)
+        future = loop.create_future()
+        futures.insert(0 if again else len(futures), future)
+        timer = None if end is None else loop.call_at(end, _settle, future)
+        try:
+            await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            futures.remove(future)
+            if not futures:
+                del self._waiting[loop, fd]
+                if not loop.is_closed():
+                    loop.remove_reader(fd)
+
+    def wake(self):
+        """Let all of them try, in whatever thread their loop runs: the queue is closed."""
+        for (loop, _), futures in list(self._waiting.items()):
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_wake_all, futures)

@@ -1,0 +1,886 @@
+"""Queues between processes and between threads, with the interface of multiprocessing.Queue."""
+
+import importlib
+import queue as standard
+from collections import namedtuple
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.number cimport PyNumber_Index
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from shmkit cimport (
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL, SHMKIT_ERR_INVALID, SHMKIT_ERR_TIMEOUT,
+    SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK,
+    SHMKIT_QUEUE_ALL, SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_MESSAGES, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_ROOM,
+    SHMKIT_QUEUE_SHUT, shmkit_queue, shmkit_queue_abort, shmkit_queue_ack, shmkit_queue_close, shmkit_queue_commit,
+    shmkit_queue_create, shmkit_queue_create_at, shmkit_queue_fd, shmkit_queue_get,
+    shmkit_queue_get_many, shmkit_queue_info, shmkit_queue_is_full, shmkit_queue_join, shmkit_queue_lease,
+    shmkit_queue_message, shmkit_queue_nack, shmkit_queue_open, shmkit_queue_open_at, shmkit_queue_open_fd,
+    shmkit_queue_open_or_create, shmkit_queue_options, shmkit_queue_peek, shmkit_queue_put, shmkit_queue_put_many,
+    shmkit_queue_reserve, shmkit_queue_segment, shmkit_queue_shutdown, shmkit_queue_stat, shmkit_status,
+)
+from shmkit._message cimport LARGE, Parts, bytes_of, copy, load, pack, take_apart, unpack
+from shmkit._object cimport (
+    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, patience,
+    segment_call,
+)
+from shmkit._place cimport Lease, Reservation, Use, amount
+from shmkit._status cimport check, refusal
+
+from shmkit._status import Corrupt, ShutDown
+
+
+cdef extern from "<unistd.h>" nogil:
+    int getpid()
+
+
+QueueInfo = namedtuple(
+    "QueueInfo",
+    "messages bytes reserved leased puts gets overwritten skipped redelivered get_waits put_waits memory capacity maxsize "
+    "max_bytes largest overflow shut held_up_by held_up_by_namespace held_up_by_ticket",
+    module="shmkit",
+)
+QueueInfo.__doc__ = """What is known of a queue, each figure as it was at some moment during the call.
+
+messages, bytes: how many messages can be got, and how many bytes they have. reserved, leased: how many are being filled
+and read in place, perhaps by dead processes: who gets something next finds that out.
+puts: how many were ever put or reserved. gets: how many were ever got, leased, overwritten or skipped. overwritten: how many
+were thrown away to make room. skipped: how many were given up by who had reserved them, or whose maker died. redelivered:
+how often a message was given again after a lease. get_waits, put_waits: how often somebody had to sleep.
+memory: how many bytes of memory the messages have at their disposal now.
+capacity, maxsize, max_bytes, overflow: as it was made. largest: how many bytes one message may have. shut: nothing more is
+put.
+held_up_by: the process number of who has reserved the message that is next, and has not committed it, in its PID namespace
+held_up_by_namespace, with its number among the participants held_up_by_ticket; None: nobody, or unknown.
+"""
+
+cdef enum:
+    # A message of so many bytes is copied once more, because it is got before memory for it is.
+    FEW = 1024
+    # So many messages, and so many bytes of them, are got in one go.
+    MANY = 4096
+    MANY_BYTES = 1 << 18
+
+# The memory that get_many uses, while nobody does.
+cdef bytearray _scratch = None
+
+cdef Calls _CALLS
+_CALLS.create = <name_call> shmkit_queue_create
+_CALLS.open = <name_call> shmkit_queue_open
+_CALLS.open_or_create = <name_call> shmkit_queue_open_or_create
+_CALLS.create_at = <at_call> shmkit_queue_create_at
+_CALLS.open_at = <at_call> shmkit_queue_open_at
+_CALLS.open_fd = <open_fd_call> shmkit_queue_open_fd
+_CALLS.fd = <fd_call> shmkit_queue_fd
+_CALLS.segment = <segment_call> shmkit_queue_segment
+_CALLS.close = <handle_call> shmkit_queue_close
+_CALLS.built_in = NULL
+_CALLS.options_size = sizeof(shmkit_queue_options)
+
+
+cdef bint _waits(shmkit_status status, int64_t timeout_ns) noexcept:
+    """Say whether what was tried without waiting is to be tried once more."""
+    return timeout_ns != SHMKIT_NOWAIT and (
+        status == SHMKIT_ERR_EMPTY or status == SHMKIT_ERR_FULL or status == SHMKIT_ERR_WOULD_BLOCK
+    )
+
+
+cdef int _refuse(shmkit_status status, bint putting) except -1:
+    """Raise what a call that puts or gets something raises."""
+    if status in (SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK):
+        error = standard.Full("there is no room in the queue") if putting else standard.Empty("the queue is empty")
+    elif status == SHMKIT_ERR_CLOSED:
+        error = ShutDown("the queue is shut down")
+    else:
+        return check(status)
+    error.status = status
+    raise error
+
+
+cdef int64_t _now() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+# How it is pickled Object says.
+@cython.auto_pickle(False)
+cdef class Queue(Object):
+    """Messages of any length from many processes and threads to many others: Python objects, or plain bytes.
+
+    A message is in the queue when put() returns, whatever becomes of its maker, and no process that is killed at any
+    instruction loses what others have put or keeps them waiting. No thread runs in the background. Without a name and a
+    segment it travels by fork and by pickle, as an argument of a Process too.
+
+    Getting an object unpickles it, which can run any code: share a queue of objects with processes that you trust.
+
+    maxsize: how many messages it may hold; 0 or less: any number, and a put never waits.
+    max_bytes: how many bytes those may have together; 0: any number.
+    capacity: how many bytes of address space it has; a message may have half of it. 0: 64 GiB, of which what is in use has
+        memory; in a segment 64 KiB.
+    overflow: what a put does that finds no room: "block" waits, "fail" raises Full however long it would wait, "overwrite"
+        throws the oldest messages away.
+    name: it has a file of that name, which holds nothing else.
+    create: None opens it or makes it (ValueError: it was made with other bounds); True makes it (FileExistsError); False
+        opens it as it was made (FileNotFoundError).
+    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 704 bytes and its capacity.
+    mode, directory: as for SharedMemory, where it has a name.
+    participants: how many processes may use it at a time; 128.
+    trust: open what belongs to another user.
+
+    >>> queue = Queue()
+    >>> queue.put({"answer": 42})
+    >>> queue.get()
+    {'answer': 42}
+    """
+
+    def __cinit__(self):
+        self._calls = &_CALLS
+        self._usual = FEW
+
+    def __init__(self, maxsize=0, *, max_bytes=0, capacity=0, overflow="block", name=None, create=None, segment=None,
+                 offset=None, mode=None, directory=None, trust=False, participants=None):
+        self.start(maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust,
+                   participants)
+
+    cdef int start(self, object maxsize, object max_bytes, object capacity, object overflow, object name, object create,
+                   object segment, object offset, object mode, object directory, object trust,
+                   object participants) except -1:
+        """Open or make it as the arguments of a constructor say."""
+        cdef char options[OPTIONS]
+        cdef shmkit_queue_options *own = <shmkit_queue_options *> options
+        cdef uint32_t flags = 0
+        if overflow == "fail":
+            flags = SHMKIT_QUEUE_FAIL
+        elif overflow == "overwrite":
+            flags = SHMKIT_QUEUE_OVERWRITE
+        elif overflow != "block":
+            text = f"'overflow' is \"block\", \"fail\" or \"overwrite\", not {overflow!r}"
+            raise refusal(SHMKIT_ERR_INVALID, text)
+        if segment is not None and participants is not None:
+            raise refusal(SHMKIT_ERR_INVALID, "how many participants there may be its segment says")
+        self.prepare(<void *> options, name, create, flags, mode, directory, trust, None)
+        own.participants = number(participants, 4096, "participants")
+        own.maxsize = amount(max(PyNumber_Index(maxsize), 0), "maxsize")
+        own.max_bytes = amount(max_bytes, "max_bytes")
+        own.capacity = amount(capacity, "capacity")
+        return self.make(name, create, segment, offset, <void *> options)
+
+    cdef shmkit_queue *handle(self) noexcept nogil:
+        return <shmkit_queue *> self._handle
+
+    cdef shmkit_status put_nogil(self, const void *data, uint64_t size, int64_t timeout_ns) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_queue_put(self.handle(), timeout_ns, 0, data, size)
+
+    cdef shmkit_status get_nogil(
+            self, void *buffer, uint64_t capacity, uint64_t *size, int64_t timeout_ns) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_queue_get(self.handle(), timeout_ns, 0, buffer, capacity, size)
+
+    cdef shmkit_status reserve_nogil(
+            self, uint64_t size, void **data, uint64_t *token, int64_t timeout_ns) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_queue_reserve(self.handle(), timeout_ns, 0, size, data, token)
+
+    cdef shmkit_status commit_nogil(self, uint64_t token, uint64_t size) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_queue_commit(self.handle(), token, size)
+
+    cdef shmkit_status abort_nogil(self, uint64_t token) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_queue_abort(self.handle(), token)
+
+    cdef shmkit_status lease_nogil(
+            self, const void **data, uint64_t *size, uint64_t *token, uint32_t *attempts,
+            int64_t timeout_ns) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_queue_lease(self.handle(), timeout_ns, 0, data, size, token, attempts)
+
+    cdef shmkit_status ack_nogil(self, uint64_t token) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_queue_ack(self.handle(), token)
+
+    cdef shmkit_status nack_nogil(self, uint64_t token) noexcept nogil:
+        if self._handle is NULL:
+            return SHMKIT_ERR_CLOSED
+        return shmkit_queue_nack(self.handle(), token)
+
+    cdef shmkit_queue *_open(self) except NULL:
+        """Return the handle, where there is one."""
+        if self._handle is NULL:
+            raise self._closed()
+        return self.handle()
+
+    # --- putting ------------------------------------------------------------------------------------------------------
+
+    cdef int _put(self, const char *data, uint64_t size, int64_t timeout_ns) except -1:
+        """Put bytes that stay where they are."""
+        cdef shmkit_status status = SHMKIT_ERR_WOULD_BLOCK
+        handle = self._open()
+        if size <= LARGE:
+            # What has room is copied in a moment, too short to let others have the interpreter.
+            status = shmkit_queue_put(handle, SHMKIT_NOWAIT, 0, data, size)
+            if status == SHMKIT_OK:
+                return 0
+        if size > LARGE or _waits(status, timeout_ns):
+            self._busy += 1
+            try:
+                with nogil:
+                    status = shmkit_queue_put(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, data, size)
+            finally:
+                self.leave()
+        return 0 if status == SHMKIT_OK else _refuse(status, True)
+
+    cdef int _reserve(self, uint64_t size, int64_t timeout_ns, void **data, uint64_t *token) except -1:
+        """Reserve room. The caller sees to it that the handle stays open."""
+        handle = self._open()
+        cdef shmkit_status status = shmkit_queue_reserve(handle, SHMKIT_NOWAIT, 0, size, data, token)
+        if _waits(status, timeout_ns):
+            with nogil:
+                status = shmkit_queue_reserve(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, size, data, token)
+        return 0 if status == SHMKIT_OK else _refuse(status, True)
+
+    cdef int _put_parts(self, Parts parts, int64_t timeout_ns) except -1:
+        """Put an object whose buffers are copied straight into the queue."""
+        cdef void *data = NULL
+        cdef uint64_t token = 0
+        handle = self._open()
+        self._busy += 1
+        try:
+            self._reserve(parts.room(), timeout_ns, &data, &token)
+            check(shmkit_queue_commit(handle, token, parts.write(<char *> data)))
+        finally:
+            self.leave()
+        return 0
+
+    cdef int _send(self, object message, int64_t timeout_ns) except -1:
+        """Put what `pack` has made."""
+        if type(message) is Parts:
+            return self._put_parts(<Parts> message, timeout_ns)
+        return self._put(PyBytes_AS_STRING(message), <uint64_t> PyBytes_GET_SIZE(message), timeout_ns)
+
+    def put(self, obj, block=True, timeout=None):
+        """Put an object at the end; it is in the queue when this returns.
+
+        queue.Full: there is no room, and none without waiting (block=False) or within `timeout` seconds. A signal handler
+        that raises ends the wait, and nothing is put. What cannot be pickled raises here, with nothing put. The buffers of
+        large arrays, and of whatever offers them to pickle protocol 5, are copied once, into the queue.
+
+        ValueError: closed; larger than the queue may ever hold. ShutDown: nothing more is put. OSError(ENOSPC): no memory.
+        """
+        self._open()
+        self._send(pack(obj, False), patience(block, timeout))
+
+    def put_nowait(self, obj):
+        """As put(obj, block=False)."""
+        self._open()
+        self._send(pack(obj, False), SHMKIT_NOWAIT)
+
+    def put_bytes(self, data, block=True, timeout=None):
+        """Put a message that consists of these bytes: anything whose memory is in one piece. As put()."""
+        cdef Py_buffer view
+        cdef int64_t timeout_ns = patience(block, timeout)
+        if type(data) is bytes:
+            self._put(PyBytes_AS_STRING(data), <uint64_t> PyBytes_GET_SIZE(data), timeout_ns)
+            return
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self._put(<const char *> view.buf, <uint64_t> view.len, timeout_ns)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef object _put_all(self, list messages, object block, object timeout, object partial):
+        """Put messages, each of them bytes."""
+        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef uint32_t flags = 0 if partial else SHMKIT_QUEUE_ALL
+        cdef uint64_t count = <uint64_t> len(messages)
+        cdef uint64_t put = 0
+        cdef uint64_t size = 0
+        cdef uint64_t i
+        cdef shmkit_status status = SHMKIT_ERR_WOULD_BLOCK
+        handle = self._open()
+        cdef shmkit_queue_message *table = <shmkit_queue_message *> PyMem_Malloc(
+            (count + 1) * sizeof(shmkit_queue_message))
+        if table is NULL:
+            raise MemoryError
+        self._busy += 1
+        try:
+            for i in range(count):
+                message = messages[i]
+                table[i].data = PyBytes_AS_STRING(message)
+                table[i].size = <uint64_t> PyBytes_GET_SIZE(message)
+                size += table[i].size
+            if size <= LARGE:
+                status = shmkit_queue_put_many(handle, SHMKIT_NOWAIT, flags, table, count, &put)
+            if size > LARGE or _waits(status, timeout_ns):
+                flags |= SHMKIT_INTERRUPTIBLE
+                with nogil:
+                    status = shmkit_queue_put_many(handle, timeout_ns, flags, table, count, &put)
+        finally:
+            PyMem_Free(table)
+            self.leave()
+        if status != SHMKIT_OK:
+            _refuse(status, True)
+        return put
+
+    def put_many(self, objs, block=True, timeout=None, *, partial=False):
+        """Put objects one behind the other, with nothing between them, and return how many.
+
+        All of them or none, when there is room for all; with `partial` as many as there is room for, when there is room for
+        one. They appear all at once. ValueError: all of them are more than half the capacity, or than may ever be in the
+        queue. Large buffers are copied once more than by put(). Else as put().
+        """
+        return self._put_all([pack(each, True) for each in objs], block, timeout, partial)
+
+    def put_bytes_many(self, messages, block=True, timeout=None, *, partial=False):
+        """Put messages that consist of bytes; as put_many()."""
+        return self._put_all([each if type(each) is bytes else bytes(memoryview(each)) for each in messages], block,
+                             timeout, partial)
+
+    def reserve(self, size, block=True, timeout=None):
+        """Reserve room for a message of up to `size` bytes at the end, to fill it in place; return a Reservation.
+
+        Nobody gets what is put behind it before it is committed or aborted; if this process ends before, it is skipped. It
+        begins at a multiple of 32 bytes, with what an earlier message has left there. As put().
+
+        >>> queue = Queue()
+        >>> with queue.reserve(5) as buffer:
+        ...     buffer[:] = b"howdy"
+        >>> queue.get_bytes()
+        b'howdy'
+        """
+        cdef Reservation made = Reservation.__new__(Reservation)
+        cdef int64_t timeout_ns = patience(block, timeout)
+        made._size = amount(size, "size")
+        self._open()
+        cdef Use use = Use.__new__(Use, self)
+        self._reserve(made._size, timeout_ns, &made._data, &made._token)
+        made._use = use
+        return made
+
+    # --- getting ------------------------------------------------------------------------------------------------------
+
+    cdef int _lease(self, int64_t timeout_ns, const void **data, uint64_t *size, uint64_t *token,
+                    uint32_t *attempts) except -1:
+        """Lease the first message. The caller sees to it that the handle stays open."""
+        handle = self._open()
+        cdef shmkit_status status = shmkit_queue_lease(handle, SHMKIT_NOWAIT, 0, data, size, token, attempts)
+        if _waits(status, timeout_ns):
+            with nogil:
+                status = shmkit_queue_lease(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, data, size, token, attempts)
+        return 0 if status == SHMKIT_OK else _refuse(status, False)
+
+    cdef object _lease_out(self, int64_t timeout_ns, bint raw):
+        """Get a message of any size by a lease that lasts as long as copying it takes."""
+        cdef const void *data = NULL
+        cdef uint64_t size = 0
+        cdef uint64_t token = 0
+        cdef uint32_t attempts = 0
+        handle = self._open()
+        self._busy += 1
+        try:
+            self._lease(timeout_ns, &data, &size, &token, &attempts)
+            try:
+                message = _copied(<const char *> data, size, raw)
+            except Corrupt:
+                shmkit_queue_ack(handle, token)
+                raise
+            except BaseException:
+                shmkit_queue_nack(handle, token)  # there is no memory for it
+                raise
+            check(shmkit_queue_ack(handle, token))
+        finally:
+            self.leave()
+        self._usual = size
+        return message if raw else load(message)
+
+    cdef object _receive(self, int64_t timeout_ns, bint raw):
+        """Get a message: bytes, or the object that they are."""
+        cdef char few[FEW]
+        cdef char *to = few
+        cdef bytes message = None
+        cdef uint64_t room = self._usual
+        cdef uint64_t size = 0
+        cdef int64_t end = SHMKIT_FOREVER
+        cdef shmkit_status status
+        handle = self._open()
+        if room > LARGE:
+            return self._lease_out(timeout_ns, raw)
+        if room > FEW:
+            message = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> room)
+            to = PyBytes_AS_STRING(message)
+        else:
+            room = FEW
+        # What is there is copied in a moment, too short to let others have the interpreter.
+        status = shmkit_queue_get(handle, SHMKIT_NOWAIT, 0, to, room, &size)
+        if _waits(status, timeout_ns):
+            if timeout_ns != SHMKIT_FOREVER:
+                end = _now() + timeout_ns
+            self._busy += 1
+            try:
+                with nogil:
+                    status = shmkit_queue_get(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, to, room, &size)
+            finally:
+                self.leave()
+            if end != SHMKIT_FOREVER:
+                timeout_ns = max(end - _now(), 0)
+        if status == SHMKIT_ERR_TOO_LARGE:
+            return self._lease_out(timeout_ns, raw)
+        if status != SHMKIT_OK:
+            _refuse(status, False)
+        self._usual = size
+        if message is None or size != room:
+            message = PyBytes_FromStringAndSize(to, <Py_ssize_t> size)
+        return message if raw else unpack(message)
+
+    cdef list _receive_many(self, object most, int64_t timeout_ns, bint raw):
+        """Get messages: as many as are there, and go into the memory that is kept for them."""
+        global _scratch
+        cdef uint64_t[MANY] sizes
+        cdef uint64_t count = 0
+        cdef uint64_t i
+        cdef uint64_t wanted = number(most, 0xffffffff, "most")
+        cdef char *at
+        cdef shmkit_status status
+        cdef bytearray scratch = _scratch
+        handle = self._open()
+        _scratch = None
+        if scratch is None:
+            scratch = bytearray(MANY_BYTES)
+        at = PyByteArray_AS_STRING(scratch)
+        if wanted == 0 or wanted > MANY:
+            wanted = MANY
+        status = shmkit_queue_get_many(handle, SHMKIT_NOWAIT, 0, at, MANY_BYTES, sizes, wanted, &count)
+        if _waits(status, timeout_ns):
+            self._busy += 1
+            try:
+                with nogil:
+                    status = shmkit_queue_get_many(
+                        handle, timeout_ns, SHMKIT_INTERRUPTIBLE, at, MANY_BYTES, sizes, wanted, &count)
+            finally:
+                self.leave()
+        if status == SHMKIT_ERR_TOO_LARGE:
+            _scratch = scratch
+            return [self._lease_out(timeout_ns, raw)]
+        if status != SHMKIT_OK:
+            _refuse(status, False)
+        got = []
+        for i in range(count):
+            got.append(PyBytes_FromStringAndSize(at, <Py_ssize_t> sizes[i]))
+            at += sizes[i]
+        _scratch = scratch
+        return got if raw else _unpacked(got)
+
+    cdef uint64_t _receive_into(self, Py_buffer *view, int64_t timeout_ns) except? 0:
+        """Get a message into a buffer; return its size."""
+        cdef uint64_t size = 0
+        cdef shmkit_status status = SHMKIT_ERR_WOULD_BLOCK
+        handle = self._open()
+        if view.len <= LARGE:
+            status = shmkit_queue_get(handle, SHMKIT_NOWAIT, 0, view.buf, <uint64_t> view.len, &size)
+        if view.len > LARGE or _waits(status, timeout_ns):
+            self._busy += 1
+            try:
+                with nogil:
+                    status = shmkit_queue_get(
+                        handle, timeout_ns, SHMKIT_INTERRUPTIBLE, view.buf, <uint64_t> view.len, &size)
+            finally:
+                self.leave()
+        if status != SHMKIT_OK:
+            _refuse(status, False)
+        return size
+
+    def get(self, block=True, timeout=None):
+        """Take the first message, and return the object that it is.
+
+        queue.Empty: there is none, and none without waiting (block=False) or within `timeout` seconds. A signal handler that
+        raises ends the wait, and nothing is taken. Unpickling may raise anything, and run anything: the message is gone then.
+        Writable arrays come out writable, in memory of their own.
+
+        ValueError: closed. ShutDown: nothing more is put, and nothing is left. Corrupt: it is no object: get_bytes() is for
+        what put_bytes() has put.
+        """
+        return self._receive(patience(block, timeout), False)
+
+    def get_nowait(self):
+        """As get(block=False)."""
+        return self._receive(SHMKIT_NOWAIT, False)
+
+    def get_bytes(self, block=True, timeout=None):
+        """Take the first message, and return its bytes. As get()."""
+        return self._receive(patience(block, timeout), True)
+
+    def get_bytes_into(self, buffer, block=True, timeout=None):
+        """Take the first message, copy its bytes to the beginning of `buffer`, and return how many.
+
+        ValueError: it has more than there is room for, and stays where it is. Else as get().
+        """
+        cdef Py_buffer view
+        cdef int64_t timeout_ns = patience(block, timeout)
+        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        try:
+            return self._receive_into(&view, timeout_ns)
+        finally:
+            PyBuffer_Release(&view)
+
+    def peek_bytes(self, block=True, timeout=None):
+        """Return the bytes of the first message, and leave it there: another may take it at any time. As get()."""
+        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t end = SHMKIT_FOREVER if timeout_ns == SHMKIT_FOREVER else _now() + timeout_ns
+        cdef uint64_t room = FEW
+        cdef uint64_t size = 0
+        cdef char *to
+        cdef shmkit_status status
+        handle = self._open()
+        self._busy += 1
+        try:
+            while True:
+                message = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> room)
+                to = PyBytes_AS_STRING(message)
+                with nogil:
+                    status = shmkit_queue_peek(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, to, room, &size)
+                if status != SHMKIT_OK:
+                    _refuse(status, False)
+                if size <= room:
+                    return message[:size]
+                room = size
+                if end != SHMKIT_FOREVER:
+                    timeout_ns = max(end - _now(), 0)
+        finally:
+            self.leave()
+
+    def get_many(self, most=None, block=True, timeout=None):
+        """Take the first messages, as many as there are, `most` at the most, and return a list of the objects.
+
+        It waits for the first of them. It takes no more than 4096, or 256 KiB of them, in one call; of what is larger one at a
+        time. What cannot be unpickled raises; the exception has the others of this call in its attribute `objects`. Else as
+        get().
+        """
+        return self._receive_many(most, patience(block, timeout), False)
+
+    def get_bytes_many(self, most=None, block=True, timeout=None):
+        """Take the first messages, and return a list of their bytes; as get_many()."""
+        return self._receive_many(most, patience(block, timeout), True)
+
+    def lease(self, block=True, timeout=None):
+        """Take the first message to read it in place; return a Lease.
+
+        Until it is acknowledged or given back nobody else gets it; if this process ends before, the next one does. As get().
+
+        >>> queue = Queue()
+        >>> queue.put_bytes(b"howdy")
+        >>> with queue.lease() as message:
+        ...     bytes(message.data), message.attempts
+        (b'howdy', 1)
+        """
+        cdef Lease made = Lease.__new__(Lease)
+        cdef int64_t timeout_ns = patience(block, timeout)
+        self._open()
+        cdef Use use = Use.__new__(Use, self)
+        made._readonly = True
+        self._lease(timeout_ns, <const void **> &made._data, &made._size, &made._token, &made._attempts)
+        made._use = use
+        return made
+
+    # --- the rest -----------------------------------------------------------------------------------------------------
+
+    cdef shmkit_queue_info _info(self) except *:
+        cdef shmkit_queue_info info
+        cdef shmkit_status status
+        memset(&info, 0, sizeof(info))
+        info.struct_size = sizeof(info)
+        handle = self._open()
+        self._busy += 1
+        try:
+            with nogil:
+                status = shmkit_queue_stat(handle, &info)
+        finally:
+            self.leave()
+        check(status)
+        return info
+
+    def qsize(self):
+        """Return how many messages can be got."""
+        return self._info().messages
+
+    def empty(self):
+        """Say whether no message can be got."""
+        return self._info().messages == 0
+
+    def full(self):
+        """Say whether a put would have to wait."""
+        cdef uint32_t full = 0
+        check(shmkit_queue_is_full(self._open(), &full))
+        return full != 0
+
+    @property
+    def maxsize(self):
+        """How many messages it may hold; 0: any number."""
+        return self._info().maxsize
+
+    @property
+    def max_bytes(self):
+        """How many bytes those may have together; 0: any number."""
+        return self._info().max_bytes
+
+    @property
+    def capacity(self):
+        """How many bytes it may hold, 32 and more for each message included."""
+        return self._info().capacity
+
+    @property
+    def overflow(self):
+        """What a put does that finds no room: "block", "fail" or "overwrite"."""
+        return _overflow(self._info().flags)
+
+    def stat(self):
+        """Return a QueueInfo: what is known of it."""
+        cdef shmkit_queue_info info = self._info()
+        return QueueInfo(
+            info.messages, info.bytes, info.reserved, info.leased, info.puts, info.gets, info.overwritten, info.skipped,
+            info.redelivered, info.get_waits, info.put_waits, info.memory, info.capacity, info.maxsize, info.max_bytes,
+            info.largest, _overflow(info.flags), (info.flags & SHMKIT_QUEUE_SHUT) != 0, info.held_up_by_pid or None,
+            info.held_up_by_namespace or None, info.held_up_by_ticket or None,
+        )
+
+    def join(self, timeout=None):
+        """Wait until all messages have been taken, and none is being filled or read in place; False: not in `timeout` s.
+
+        What somebody has died over is not done: it waits for the next one who gets something.
+        """
+        cdef int64_t timeout_ns = nanoseconds(timeout)
+        cdef shmkit_status status
+        handle = self._open()
+        self._busy += 1
+        try:
+            with nogil:
+                status = shmkit_queue_join(handle, timeout_ns, SHMKIT_INTERRUPTIBLE)
+        finally:
+            self.leave()
+        if status == SHMKIT_ERR_WOULD_BLOCK or status == SHMKIT_ERR_TIMEOUT:
+            return False
+        check(status)
+        return True
+
+    def shutdown(self):
+        """Say that nothing more is put, for all processes and for good.
+
+        Whoever puts gets ShutDown; whoever gets, what is left, and then ShutDown, which is queue.ShutDown where Python has it.
+        """
+        check(shmkit_queue_shutdown(self._open()))
+
+    def close(self):
+        """Let go of it: in this process nothing is put or got any more. What this process has leased goes to others.
+
+        A thread that waits in it goes on until its wait ends. As long as there is a Lease or a Reservation of it, or a view of
+        one, that stays as it is.
+        """
+        Object.close(self)
+        if self._tasks is not None:
+            self._tasks.wake()
+
+    def join_thread(self):
+        """Do nothing: no thread puts what put() was given, which is in the queue when that returns."""
+
+    def cancel_join_thread(self):
+        """Do nothing; as join_thread()."""
+
+    def fileno(self):
+        """Return a descriptor for select, selectors and event loops: it can be read from while there may be a message.
+
+        It is this object's: neither read nor close it. When it is readable, get without waiting; who finds the queue empty,
+        because another was faster, has it unreadable again.
+        """
+        self._open()
+        return Use.__new__(Use, self).fileno(SHMKIT_QUEUE_MESSAGES)
+
+    cdef object _attempt(self, object attempt, uint32_t what, object nothing, object timeout):
+        """Return a coroutine that tries until it does not raise `nothing`."""
+        nanoseconds(timeout)  # refuses nonsense
+        self._open()
+        use = Use.__new__(Use, self)
+        if self._tasks is None:
+            self._tasks = importlib.import_module("shmkit._tasks").Tasks()
+        return self._tasks.attempt(use, what, attempt, nothing, timeout)
+
+    def aget(self, timeout=None):
+        """As get(), to be awaited. Who is cancelled has taken nothing.
+
+        Give it `timeout` instead of asyncio.wait_for, which before Python 3.12 can lose what comes just in time.
+        """
+        return self._attempt(lambda: self._receive(SHMKIT_NOWAIT, False), SHMKIT_QUEUE_MESSAGES, standard.Empty, timeout)
+
+    def aput(self, obj, timeout=None):
+        """As put(), to be awaited. Who is cancelled has put nothing."""
+        self._open()
+        message = pack(obj, False)
+        return self._attempt(lambda: self._send(message, SHMKIT_NOWAIT), SHMKIT_QUEUE_ROOM, standard.Full, timeout)
+
+    def __repr__(self):
+        cdef shmkit_queue_info info
+        info.struct_size = sizeof(info)
+        if self._handle is NULL:
+            state = "closed"
+        elif shmkit_queue_stat(self.handle(), &info) == SHMKIT_OK:
+            state = f"messages={info.messages}" + (" shut" if info.flags & SHMKIT_QUEUE_SHUT else "")
+        else:
+            state = "unknown"
+        return f"<{Object.__repr__(self)} {state}>"
+
+
+cdef str _overflow(uint32_t flags):
+    if flags & SHMKIT_QUEUE_FAIL:
+        return "fail"
+    return "overwrite" if flags & SHMKIT_QUEUE_OVERWRITE else "block"
+
+
+cdef object _copied(const char *data, uint64_t size, bint raw):
+    """Copy a message out: its bytes, or what `load` takes."""
+    return bytes_of(data, size) if raw else take_apart(data, size, None)
+
+
+cdef list _unpacked(list messages):
+    """Turn bytes into objects; the first exception carries the others."""
+    cdef list objects = []
+    first = None
+    for message in messages:
+        try:
+            objects.append(unpack(message))
+        except BaseException as error:
+            first = first or error
+    if first is None:
+        return objects
+    first.objects = objects
+    raise first
+
+
+# As Queue.
+@cython.auto_pickle(False)
+cdef class JoinableQueue(Queue):
+    """A queue whose messages are done with when task_done() has been called for them, so that join() can wait for that.
+
+    Until then what a process has got is leased to it: if it dies, another one gets it, and join() goes on waiting for that
+    one. So task_done() is called by the process that has got the message; it stands for the oldest that it has. What cannot
+    be unpickled is done with. Arguments as for Queue.
+
+    >>> queue = JoinableQueue()
+    >>> queue.put("work")
+    >>> queue.get()
+    'work'
+    >>> queue.join(timeout=0)
+    False
+    >>> queue.task_done()
+    >>> queue.join()
+    True
+    """
+
+    cdef int _adopt(self, void *handle, bytes name) except -1:
+        self._pid = 0
+        return Object._adopt(self, handle, name)
+
+    cdef list _own(self):
+        """Return the tokens of this process; what its parent has got is not its."""
+        cdef int64_t pid = getpid()
+        if self._pid != pid:
+            self._pid, self._unfinished = pid, []
+        return self._unfinished
+
+    cdef object _lease_out(self, int64_t timeout_ns, bint raw):
+        cdef const void *data = NULL
+        cdef uint64_t size = 0
+        cdef uint64_t token = 0
+        cdef uint32_t attempts = 0
+        handle = self._open()
+        self._busy += 1
+        try:
+            self._lease(timeout_ns, &data, &size, &token, &attempts)
+            if self.handle() is not handle:
+                shmkit_queue_nack(handle, token)
+                raise self._closed()
+            try:
+                message = _copied(<const char *> data, size, raw)
+                if not raw:
+                    message = load(message)
+            except (MemoryError, KeyboardInterrupt):
+                shmkit_queue_nack(handle, token)
+                raise
+            except BaseException:
+                shmkit_queue_ack(handle, token)
+                raise
+            self._own().append(token)
+        finally:
+            self.leave()
+        return message
+
+    cdef object _receive(self, int64_t timeout_ns, bint raw):
+        return self._lease_out(timeout_ns, raw)
+
+    cdef uint64_t _receive_into(self, Py_buffer *view, int64_t timeout_ns) except? 0:
+        cdef const void *data = NULL
+        cdef uint64_t size = 0
+        cdef uint64_t token = 0
+        cdef uint32_t attempts = 0
+        handle = self._open()
+        self._busy += 1
+        try:
+            self._lease(timeout_ns, &data, &size, &token, &attempts)
+            if size > <uint64_t> view.len:
+                shmkit_queue_nack(handle, token)
+                text = f"the message has {size} bytes, and there is room for {view.len}"
+                raise refusal(SHMKIT_ERR_TOO_LARGE, text)
+            copy(<char *> view.buf, <const char *> data, size)
+            self._own().append(token)
+        finally:
+            self.leave()
+        return size
+    cdef list _receive_many(self, object most, int64_t timeout_ns, bint raw):
+        cdef uint64_t wanted = number(most, 0xffffffff, "most")
+        if wanted == 0 or wanted > MANY:
+            wanted = MANY
+        got = [self._lease_out(timeout_ns, raw)]
+        while len(got) < wanted:
+            try:
+                got.append(self._lease_out(SHMKIT_NOWAIT, raw))
+            except (standard.Empty, ShutDown):
+                break
+        return got
+
+    def task_done(self):
+        """Say that the oldest message that this process has got and not yet done with is done.
+
+        ValueError: it has none.
+        """
+        handle = self._open()
+        own = self._own()
+        if not own:
+            raise refusal(SHMKIT_ERR_INVALID, "task_done() called too many times")
+        check(shmkit_queue_ack(handle, own.pop(0)))
+
+
+# As Queue.
+@cython.auto_pickle(False)
+cdef class SimpleQueue(Queue):
+    """A queue without bounds. Arguments as for Queue.
+
+    >>> queue = SimpleQueue()
+    >>> queue.put(1)
+    >>> queue.empty(), queue.get(), queue.empty()
+    (False, 1, True)
+    """
+
+    def __init__(self, *, name=None, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
+                 participants=None):
+        self.start(0, 0, 0, "block", name, create, segment, offset, mode, directory, trust, participants)
