@@ -135,7 +135,7 @@ impl Audit<'_, '_> {
             );
             return Err(lost(text));
         }
-        let filled = self.post.how_many(BEGUN, PUT | NEVER);
+        let filled = self.post.how_many(BEGUN, PUT);
         if info.reserved > filled {
             let text = format!("{} are said to be reserved, of {filled}", info.reserved);
             return Err(lost(text));

@@ -222,11 +222,12 @@ impl<'a> Hand<'a> {
 
     /// Takes one.
     pub fn take(&self, timeout: i64) -> Result<(), Status> {
-        let buffer = self.mailbox.buffer();
         self.mailbox.expect_one();
-        let got = self.queue.get(timeout, buffer);
+        let got = self
+            .mailbox
+            .fill(|buffer, _| self.queue.get(timeout, buffer));
         if let Ok(length) = got
-            && let Some(id) = self.mailbox.read(&buffer[..length])
+            && let Some(id) = self.mailbox.read(self.mailbox.bytes(0, length))
         {
             self.mailbox.got(id);
         }
@@ -236,18 +237,18 @@ impl<'a> Hand<'a> {
 
     /// Gets up to so many at once; returns how many.
     pub fn get_many(&self, timeout: i64, most: usize) -> Result<usize, Status> {
-        let (buffer, sizes) = (self.mailbox.buffer(), self.mailbox.sizes());
         self.mailbox.expect_many();
-        let got = self
-            .queue
-            .get_many(timeout, buffer, &mut sizes[..most.min(BATCH)]);
+        let got = self.mailbox.fill(|buffer, sizes| {
+            let most = most.min(BATCH);
+            self.queue.get_many(timeout, buffer, &mut sizes[..most])
+        });
         let mut at = 0;
-        for &size in &sizes[..got.unwrap_or(0)] {
-            let bytes = &buffer[at..at + size as usize];
-            if let Some(id) = self.mailbox.read(bytes) {
+        for number in 0..got.unwrap_or(0) {
+            let length = self.mailbox.size(number);
+            if let Some(id) = self.mailbox.read(self.mailbox.bytes(at, length)) {
                 self.mailbox.got(id);
             }
-            at += size as usize;
+            at += length;
         }
         self.mailbox.expect_nothing();
         got
@@ -297,8 +298,8 @@ impl<'a> Hand<'a> {
 
     fn stretch(&self, length: usize) -> Result<(), Status> {
         let id = self.begin()?;
-        self.post.mark(id, INSIDE | NEVER);
         let (_, token) = self.queue.reserve(NOWAIT, length as u64)?;
+        self.post.mark(id, INSIDE | NEVER);
         self.queue.abort(token)
     }
 

@@ -241,18 +241,29 @@ pub struct Mailbox<'a> {
 }
 
 impl Mailbox<'_> {
-    /// Returns the memory that messages are copied to.
-    pub fn buffer(&self) -> &mut [u8] {
+    /// Has `body` copy messages to the memory for that, and their sizes.
+    pub fn fill<T>(&self, body: impl FnOnce(&mut [u8], &mut [u64]) -> T) -> T {
         let base = self.buffer.as_ptr().cast_mut().cast::<u8>();
-        // SAFETY: so many bytes are mapped and never unmapped; only this process, which has one thread, uses them now.
-        unsafe { std::slice::from_raw_parts_mut(base, BUFFER) }
+        // SAFETY: so many bytes are mapped and never unmapped; this process has one thread, and no other one looks at them
+        // while it lives.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(base, BUFFER) };
+        let base = self.notes[NOTES - BATCH..].as_ptr().cast_mut().cast();
+        // SAFETY: as of the buffer.
+        let sizes = unsafe { std::slice::from_raw_parts_mut(base, BATCH) };
+        body(buffer, sizes)
     }
 
-    /// Returns the memory for the sizes of a batch.
-    pub fn sizes(&self) -> &mut [u64] {
-        let base = self.notes[NOTES - BATCH..].as_ptr().cast_mut().cast();
-        // SAFETY: as in `buffer`.
-        unsafe { std::slice::from_raw_parts_mut(base, BATCH) }
+    /// Returns bytes that were copied.
+    pub fn bytes(&self, at: usize, length: usize) -> &[u8] {
+        let base = self.buffer.as_ptr().cast::<u8>();
+        // SAFETY: as in `fill`, which is over.
+        let buffer = unsafe { std::slice::from_raw_parts(base, BUFFER) };
+        &buffer[at..at + length]
+    }
+
+    /// Returns one of the sizes.
+    pub fn size(&self, number: usize) -> usize {
+        self.notes[NOTES - BATCH + number].load(SeqCst) as usize
     }
 
     /// Says that one message is about to be copied.
@@ -263,7 +274,9 @@ impl Mailbox<'_> {
 
     /// Says that several are.
     pub fn expect_many(&self) {
-        self.sizes().fill(0);
+        for size in &self.notes[NOTES - BATCH..] {
+            size.store(0, SeqCst);
+        }
         self.notes[0].store(MANY, SeqCst);
     }
 
@@ -336,11 +349,12 @@ impl Mailbox<'_> {
             ONE => gone(self.buffer[0].load(SeqCst)),
             MANY => {
                 let mut at = 0;
-                for size in self.sizes().iter().take_while(|&&size| size > 0) {
+                let sizes = (0..BATCH).map(|number| self.size(number));
+                for size in sizes.take_while(|&size| size > 0) {
                     if let Some(word) = self.buffer.get(at / 8) {
                         gone(word.load(SeqCst));
                     }
-                    at += *size as usize;
+                    at += size;
                 }
             }
             _ => {}
