@@ -624,8 +624,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.clear.store(now.position, Ordering::Relaxed);
             words.edge.store(now.position, Ordering::Relaxed);
             words.tail.commit(now.at(next));
-            words.claim.commit(claim.at(next));
+            // Claim never goes beyond what is known of tail: if we die behind this, the next one goes over the PAD.
             words.known_tail.store(next, Ordering::Relaxed);
+            words.claim.commit(claim.at(next));
         }
         self.trim(KEPT);
         Ok(())
