@@ -197,20 +197,27 @@ $(TARGET)/bench/%: benches/%.c $(wildcard benches/*.h) $(RELEASE)/libshmkit.so
 	$(CC) -std=c11 $(WARN) -D_GNU_SOURCE -O2 -Iinclude -o $@ $< -L$(RELEASE) -Wl,-rpath,'$(abspath $(RELEASE))' \
 	  -lshmkit -lpthread
 
-# What the benches of locks are compared with: a library of their own, and Boost.Interprocess where it is installed.
+# What the benches of locks are compared with: a library of their own, and Boost.Interprocess where it is installed, or
+# unpacked there: `apt-get download libboost1.74-dev` and `dpkg-deb -x` need no root.
+BOOST := $(TARGET)/boost/usr/include
+
 $(TARGET)/bench/libbare.so: benches/bare.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARN) -O2 -shared -fPIC -o $@ $<
 
 $(TARGET)/bench/boost.o: benches/boost.cpp
 	@mkdir -p $(@D)
-	$(CXX) -std=c++17 $(WARN) -O2 -c -o $@ $<
+	$(CXX) -std=c++17 $(WARN) -O2 -isystem $(BOOST) -c -o $@ $<
 
 $(TARGET)/bench/lock: $(wildcard benches/lock*.c benches/*.h) $(TARGET)/bench/libbare.so $(TARGET)/bench/boost.o \
                       $(RELEASE)/libshmkit.so
 	$(CC) -std=c11 $(WARN) -D_GNU_SOURCE -O2 -Iinclude -o $@ $(wildcard benches/lock*.c) $(TARGET)/bench/boost.o \
 	  -L$(RELEASE) -L$(@D) -Wl,-rpath,'$(abspath $(RELEASE))' -Wl,-rpath,'$(abspath $(@D))' \
 	  -lshmkit -lbare -lpthread -lstdc++
+
+$(TARGET)/bench/queue: $(wildcard benches/queue*.c benches/*.h) $(TARGET)/bench/boost.o $(RELEASE)/libshmkit.so
+	$(CC) -std=c11 $(WARN) -D_GNU_SOURCE -O2 -Iinclude -o $@ $(wildcard benches/queue*.c) $(TARGET)/bench/boost.o \
+	  -L$(RELEASE) -Wl,-rpath,'$(abspath $(RELEASE))' -lshmkit -lpthread -lrt -lstdc++
 
 $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 	@mkdir -p $(@D)
@@ -222,10 +229,11 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 BENCHED := rwlock semaphore condition event barrier once
 
 # BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
-bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock $(BENCHED) increment.stamp)
+bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock queue $(BENCHED) increment.stamp)
 	$(SAY) 'the speed of it beside its peers'
 	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
 	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
+	$(BIN)/python benches/queues.py --program $(TARGET)/bench/queue $(BENCH)
 	@for noun in $(BENCHED); do \
 	  $(BIN)/python benches/$$noun.py --program $(TARGET)/bench/$$noun $(BENCH) || exit; \
 	done

@@ -53,6 +53,12 @@ BENCHES = {
     "onces": ("once done", "python once"),
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
     "semaphores": ("semaphore alone", "semaphore turns", "python semaphore", "python semaphore turns"),
+    "queues": (
+        *("queue single", "queue batch", "queue large", "queue read", "queue two to two", "queue crowd"),
+        *("queue running", "queue asleep", "queue faults", "queue content"),
+        *("python queue bytes", "python queue batch", "python queue object", "python queue objects"),
+        *("python queue array", "python queue trip"),
+    ),
     "barriers": ("barrier of 1", "barrier of 2", "barrier of 8", "python barrier of 2", "python barrier of 8"),
 }
 

@@ -291,9 +291,9 @@ typedef struct shmkit_once shmkit_once;
  *   Waiting       Nothing waits for the dead: a call that waits looks every 12 ms at the latest whether whom it waits for
  *                 lives. It does wait for who is alive and stopped (SIGSTOP) inside a call, and a message that somebody who
  *                 lives has reserved and not committed holds up what was put behind it; shmkit_queue_stat tells who that is.
- *   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed, and gives most of that
- *                 back when it is empty. Nothing is ever a hole: where no memory is left a put fails with
- *                 SHMKIT_ERR_NO_SPACE, and nothing is lost.
+ *   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed, and gives all but 1 MiB
+ *                 back when somebody finds it empty, or goes on putting little. Nothing is ever a hole: where no memory
+ *                 is left a put fails with SHMKIT_ERR_NO_SPACE, and nothing is lost.
  *   Readers in place   The bytes of a lease stay as they are until it is acknowledged or given back, unless somebody who
  *                 can write the queue breaks the rules. What the queue keeps for itself is checked at each step: a lie is
  *                 SHMKIT_ERR_CORRUPT, never a crash.

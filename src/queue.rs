@@ -29,12 +29,12 @@ use crate::error::{Error, Result};
 use crate::layout::{Bytes, Kind};
 pub use crate::lock::{Create, Limit, Named, Patience};
 use crate::object::{NoCell, Object, Placed, Recipe, Tag, place};
-use crate::participant::Person;
+use crate::participant::{Id, Person};
 use crate::segment::Segment;
 pub use crate::sync::queue::record::GRAIN;
 use crate::sync::queue::record::{Record, Ring};
-pub use crate::sync::queue::{Batch, Lease, Overflow, Reservation, Stat, Taken};
-use crate::sync::queue::{Bounds, Habits, LEAST, MOST, Words};
+pub use crate::sync::queue::{Batch, LARGE, Lease, Overflow, Reservation, Stat, Taken};
+use crate::sync::queue::{Bounds, Habits, LEAST, Laps, MOST, Words};
 use notice::Notices;
 pub use notice::What;
 use std::ffi::CStr;
@@ -81,18 +81,13 @@ pub struct Options {
 
 impl Options {
     fn bounds(&self, capacity: u64) -> Result<Bounds> {
-        let bounds = Bounds {
-            capacity: match self.capacity {
-                0 => capacity,
-                capacity => capacity,
-            },
-            messages: self.messages,
-            bytes: self.bytes,
+        let capacity = match self.capacity {
+            0 => capacity,
+            capacity => capacity,
         };
-        bounds.checked().ok_or_else(|| {
+        Bounds::new(capacity, self.messages, self.bytes).ok_or_else(|| {
             let text = format!(
-                "options: a capacity of {} bytes; a queue has {LEAST} to {MOST}, in multiples of {GRAIN}",
-                bounds.capacity
+                "options: a capacity of {capacity} bytes; a queue has {LEAST} to {MOST}, in multiples of {GRAIN}"
             );
             Error::Invalid(text.into())
         })
@@ -220,6 +215,11 @@ impl Ring for Memory {
     }
 
     #[inline(always)]
+    fn has(&self, end: u64) -> bool {
+        end <= self.known.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
     fn record(&self, offset: u64) -> Result<&Record> {
         let end = offset.saturating_add(size_of::<Record>() as u64);
         let record = self.bytes(end)?.at(offset);
@@ -270,6 +270,7 @@ struct Core {
     placed: Placed<Words>,
     ring: Memory,
     bounds: Bounds,
+    laps: Laps,
     overflow: Overflow,
     habits: Habits,
 }
@@ -281,15 +282,21 @@ impl Core {
         &self,
         body: impl FnOnce(&crate::sync::queue::Queue<'_, Memory, Segment>) -> Result<T>,
     ) -> Result<T> {
-        body(&crate::sync::queue::Queue {
+        body(&self.queue(self.placed.id()?))
+    }
+
+    #[inline(always)]
+    fn queue(&self, me: Id) -> crate::sync::queue::Queue<'_, Memory, Segment> {
+        crate::sync::queue::Queue {
             words: self.placed.words(),
             ring: &self.ring,
             bounds: &self.bounds,
+            laps: self.laps,
             overflow: self.overflow,
             habits: &self.habits,
-            me: self.placed.id()?,
+            me,
             life: self.placed.segment(),
-        })
+        }
     }
 }
 
@@ -324,6 +331,7 @@ impl Queue {
             core: Arc::new(Core {
                 placed,
                 ring,
+                laps: Laps::new(bounds.ring()),
                 bounds,
                 overflow,
                 habits: Habits::default(),
@@ -375,6 +383,21 @@ impl Queue {
     /// no memory to grow into. `Closed`: the queue is shut down. `Corrupt`; as of `Lock::acquire`.
     #[inline]
     pub fn put(&self, bytes: &[u8], patience: Patience) -> Result<()> {
+        match self.put_fast(bytes) {
+            true => Ok(()),
+            false => self.put_slowly(bytes, patience),
+        }
+    }
+
+    /// As `put`, if that is a few steps; it cannot panic.
+    #[inline(always)]
+    pub(crate) fn put_fast(&self, bytes: &[u8]) -> bool {
+        let me = self.core.placed.known_id();
+        me.is_some_and(|me| self.core.queue(me).put_easily(bytes))
+    }
+
+    #[cold]
+    fn put_slowly(&self, bytes: &[u8], patience: Patience) -> Result<()> {
         let put = self.core.with(|queue| queue.put(bytes, patience));
         self.notices.look_after(What::Room, &put);
         put
@@ -419,6 +442,24 @@ impl Queue {
     /// As `get`, into memory of the caller's. `TooLarge`: the message is larger than that, and still there.
     #[inline]
     pub fn get_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+        match self.get_fast(buffer) {
+            Some(length) => Ok(Taken {
+                length,
+                attempts: 0,
+            }),
+            None => self.get_slowly(buffer, patience),
+        }
+    }
+
+    /// As `get_into`, if that is a few steps; it cannot panic.
+    #[inline(always)]
+    pub(crate) fn get_fast(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+        let me = self.core.placed.known_id()?;
+        self.core.queue(me).get_easily(buffer)
+    }
+
+    #[cold]
+    fn get_slowly(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
         let taken = self.core.with(|queue| queue.get(buffer, patience));
         self.notices.look_after(What::Messages, &taken);
         taken
@@ -426,7 +467,9 @@ impl Queue {
 
     /// Copies the beginning of the first message and leaves it there; tells its whole length. As `get`.
     pub fn peek_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
-        self.core.with(|queue| queue.peek(buffer, patience))
+        let seen = self.core.with(|queue| queue.peek(buffer, patience));
+        self.notices.look_after(What::Messages, &seen);
+        seen
     }
 
     /// Takes the first messages, as many as there are lengths and the buffer has room for, one behind the other in it; waits
@@ -548,13 +591,14 @@ impl Queue {
             capacity,
             messages,
             bytes,
+            ..
         } = self.core.bounds;
         (capacity, messages, bytes)
     }
 
     /// Returns how many bytes the largest message may have.
     pub fn largest(&self) -> u64 {
-        self.core.bounds.largest()
+        self.core.bounds.largest
     }
 
     /// Returns what becomes of messages for which there is no room.

@@ -1,14 +1,46 @@
 //! The queue, as the Rust API has it: many put and get, wait, fill and read in place, and die.
+//!
+//! | module   | what is tested                                                                    |
+//! |----------|-----------------------------------------------------------------------------------|
+//! | `order`  | what one puts comes out, in its order; bounds; in place; several at once           |
+//! | `crowd`  | many at once                                                                      |
+//! | `place`  | in a segment                                                                      |
+//! | `name`   | by name                                                                           |
+//! | `hand`   | handed over                                                                       |
+//! | `wait`   | how long, what ends it, who wakes whom, who is stopped                            |
+//! | `death`  | processes that end holding something                                              |
+//! | `growth` | memory that comes and goes, or is not to be had; where the ring and positions end |
+//! | `notice` | descriptors that tell of messages and of room                                     |
 
 #[macro_use]
 mod common;
 
 #[path = "queue/crowd.rs"]
 mod crowd;
+#[path = "queue/death.rs"]
+mod death;
+#[path = "queue/growth.rs"]
+mod growth;
+#[path = "queue/hand.rs"]
+mod hand;
+#[path = "queue/name.rs"]
+mod name;
+#[path = "queue/notice.rs"]
+mod notice;
 #[path = "queue/order.rs"]
 mod order;
+#[path = "queue/place.rs"]
+mod place;
+#[path = "queue/property.rs"]
+mod property;
+#[path = "queue/wait.rs"]
+mod wait;
 
+use common::process::{Child, fork, shared_words, wait_until};
 use shmkit::queue::{Limit, Options, Patience, Queue};
+use shmkit::segment::{self, Form, Segment};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Whoever waits so long has lost: a watchdog, not a measure.
 const LONG: Patience = Patience {
@@ -16,6 +48,75 @@ const LONG: Patience = Patience {
     interruptible: false,
 };
 
+const NOW: Patience = Patience::NONE;
+
+fn within(ns: u64) -> Patience {
+    Patience {
+        limit: Limit::Within(ns),
+        interruptible: false,
+    }
+}
+
 fn unnamed(options: Options) -> Queue {
     Queue::unnamed(&options).unwrap()
+}
+
+/// Makes a full segment without a name.
+fn full(size: u64) -> Arc<Segment> {
+    let options = segment::Options {
+        form: Form::Full,
+        ..segment::Options::default()
+    };
+    Arc::new(Segment::create(None, size, &options).unwrap())
+}
+
+/// `Queue` has no Debug, which `refused` wants.
+fn told<T>(result: shmkit::error::Result<T>) -> shmkit::error::Result<()> {
+    result.map(drop)
+}
+
+/// Takes all that is in it.
+fn drain(queue: &Queue) -> Vec<Vec<u8>> {
+    let mut had = Vec::new();
+    loop {
+        match queue.get(NOW) {
+            Ok(message) => had.push(message),
+            Err(shmkit::error::Error::Empty(_)) => return had,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Forks a process that does this and stays; returns when it has done it.
+fn holder(act: impl FnOnce()) -> Child {
+    let words = shared_words(1);
+    let child = fork(|| {
+        act();
+        words[0].store(1, Relaxed);
+        stay();
+    });
+    wait_until(|| words[0].load(Relaxed) == 1);
+    child
+}
+
+/// Forks a process that leases the first message and stays.
+fn lessee(queue: &Queue) -> Child {
+    holder(|| {
+        queue.lease_token(NOW).unwrap();
+    })
+}
+
+/// Waits until so many consumers, and producers, have begun to sleep.
+fn await_sleepers(queue: &Queue, consumers: u64, producers: u64) {
+    wait_until(|| {
+        let (gets, puts) = queue.stat().unwrap().waits;
+        gets >= consumers && puts >= producers
+    });
+}
+
+/// Stays until it is killed.
+fn stay() -> ! {
+    loop {
+        nix::unistd::pause();
+    }
 }

@@ -1,15 +1,15 @@
 //! Queues: messages from many producers to many consumers.
 
-use super::handle::Opaque;
+use super::handle::{Handle, Opaque};
 use super::object::{self, Object, with};
 use super::segment::shmkit_segment;
-use super::status::shmkit_status;
+use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{check_pointer, optional, output, wait};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::object::Named;
-use crate::queue::{Batch, Options, Overflow, Queue, What};
+use crate::queue::{Batch, LARGE, Options, Overflow, Queue, What};
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
 
@@ -29,9 +29,9 @@ use std::mem::MaybeUninit;
 ///   Waiting       Nothing waits for the dead: a call that waits looks every 12 ms at the latest whether whom it waits for
 ///                 lives. It does wait for who is alive and stopped (SIGSTOP) inside a call, and a message that somebody who
 ///                 lives has reserved and not committed holds up what was put behind it; shmkit_queue_stat tells who that is.
-///   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed, and gives most of that
-///                 back when it is empty. Nothing is ever a hole: where no memory is left a put fails with
-///                 SHMKIT_ERR_NO_SPACE, and nothing is lost.
+///   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed, and gives all but 1 MiB
+///                 back when somebody finds it empty, or goes on putting little. Nothing is ever a hole: where no memory
+///                 is left a put fails with SHMKIT_ERR_NO_SPACE, and nothing is lost.
 ///   Readers in place   The bytes of a lease stay as they are until it is acknowledged or given back, unless somebody who
 ///                 can write the queue breaks the rules. What the queue keeps for itself is checked at each step: a lie is
 ///                 SHMKIT_ERR_CORRUPT, never a crash.
@@ -255,6 +255,33 @@ unsafe fn room<'a, T>(
     Ok(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), length) })
 }
 
+/// As `message`, where that is plain.
+///
+/// # Safety
+/// As `message`.
+#[inline(always)]
+unsafe fn easy_message<'a>(data: *const c_void, size: u64) -> Option<&'a [u8]> {
+    if data.is_null() || size >= LARGE {
+        return None;
+    }
+    // SAFETY: not NULL, and short (checked above); the caller promises the rest.
+    Some(unsafe { std::slice::from_raw_parts(data.cast(), size as usize) })
+}
+
+/// As `room`, where that is plain: of a larger buffer the beginning will do.
+///
+/// # Safety
+/// As `room`.
+#[inline(always)]
+unsafe fn easy_room<'a>(buffer: *mut c_void, capacity: u64) -> Option<&'a mut [MaybeUninit<u8>]> {
+    if buffer.is_null() {
+        return None;
+    }
+    let length = capacity.min(LARGE) as usize;
+    // SAFETY: not NULL, and short (checked above); the caller promises the rest.
+    Some(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), length) })
+}
+
 /// Tells how many bytes a queue takes in a segment: 704 more than its capacity. It stands at a multiple of 64.
 ///
 /// SHMKIT_ERR_INVALID: no queue has such a capacity.
@@ -438,6 +465,33 @@ pub unsafe extern "C" fn shmkit_queue_put(
     data: *const c_void,
     size: u64,
 ) -> shmkit_status {
+    // What cannot panic goes ahead of what could: where nothing is in the way, a put is a copy and two exchanges.
+    if wait::is_valid(timeout_ns, flags)
+        // SAFETY: the caller's promise.
+        && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
+        // SAFETY: the caller's promise.
+        && let Some(message) = unsafe { easy_message(data, size) }
+        && queue.put_fast(message)
+    {
+        return SHMKIT_OK;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { put_slowly(queue, timeout_ns, flags, data, size) }
+}
+
+/// As the exported function, by its own convention: a jump leads here.
+///
+/// # Safety
+/// As for shmkit_queue_put.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn put_slowly(
+    queue: *mut shmkit_queue,
+    timeout_ns: i64,
+    flags: u32,
+    data: *const c_void,
+    size: u64,
+) -> shmkit_status {
     let body = |queue: &Queue| {
         // SAFETY: the caller's promise.
         let message = unsafe { message(data, size) }?;
@@ -461,6 +515,37 @@ pub unsafe extern "C" fn shmkit_queue_put(
 /// writable; `size` NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_get(
+    queue: *mut shmkit_queue,
+    timeout_ns: i64,
+    flags: u32,
+    buffer: *mut c_void,
+    capacity: u64,
+    size: *mut u64,
+) -> shmkit_status {
+    // As in shmkit_queue_put.
+    if wait::is_valid(timeout_ns, flags)
+        && check_pointer(size, "size").is_ok()
+        // SAFETY: the caller's promise.
+        && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
+        // SAFETY: the caller's promise.
+        && let Some(buffer) = unsafe { easy_room(buffer, capacity) }
+        && let Some(length) = queue.get_fast(buffer)
+    {
+        // SAFETY: neither NULL nor unaligned (checked above); the caller promises that it is writable.
+        unsafe { size.write(length) };
+        return SHMKIT_OK;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { get_slowly(queue, timeout_ns, flags, buffer, capacity, size) }
+}
+
+/// As the exported function, by its own convention: a jump leads here.
+///
+/// # Safety
+/// As for shmkit_queue_get.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn get_slowly(
     queue: *mut shmkit_queue,
     timeout_ns: i64,
     flags: u32,

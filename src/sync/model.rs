@@ -6,6 +6,7 @@ mod barrier;
 mod condition;
 mod event;
 mod once;
+mod queue;
 mod rwlock;
 mod semaphore;
 

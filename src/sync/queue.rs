@@ -33,11 +33,13 @@ use super::{Life, Limit, Patience, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::futex::Bed;
 use bell::Bell;
 pub use get::{Lease, Taken};
 use ledger::Ledger;
 pub use put::{Batch, Reservation};
-use record::{HEAD, Laps, Record, Ring, State};
+pub use record::Laps;
+use record::{HEAD, Record, Ring, State};
 
 /// The least bytes that messages may have together.
 pub const LEAST: u64 = 1 << 10;
@@ -68,10 +70,10 @@ pub struct Words {
     redelivered: AtomicU64,
 
     /// P.
-    putting: lock::Words,
+    pub(super) putting: lock::Words,
     tail: Ledger,
-    /// Where head was when a producer last looked.
-    known_head: AtomicU64,
+    /// Up to here tail can go without a look: it is free, has memory, and the lap need not end before.
+    clear: AtomicU64,
     /// The PAD that ended the last lap.
     edge: AtomicU64,
     /// So many bytes of the ring have memory,
@@ -83,12 +85,10 @@ pub struct Words {
     /// How many messages and bytes were taken when a producer last looked.
     known_messages: AtomicU64,
     known_bytes: AtomicU64,
-    /// Before tail gets there no producer looks at head just to end the lap early.
-    next_look: AtomicU64,
-    unused: AtomicU64,
+    unused: [AtomicU64; 2],
 
     /// C.
-    getting: lock::Words,
+    pub(super) getting: lock::Words,
     claim: Ledger,
     /// The first record that somebody needs, or AS_CLAIM.
     head: AtomicU64,
@@ -121,27 +121,29 @@ pub struct Bounds {
     pub messages: u64,
     /// How many bytes they may have together; 0: any number.
     pub bytes: u64,
+    /// How many bytes the largest message may have: follows from the others.
+    pub largest: u64,
 }
 
 impl Bounds {
+    /// Returns these bounds. `None`: no queue can have them.
+    pub fn new(capacity: u64, messages: u64, bytes: u64) -> Option<Bounds> {
+        let fits = (LEAST..=MOST).contains(&capacity) && capacity.is_multiple_of(record::GRAIN);
+        let bounds = Bounds {
+            capacity,
+            messages,
+            bytes,
+            largest: match bytes {
+                0 => capacity / 2,
+                bytes => bytes.min(capacity / 2),
+            },
+        };
+        fits.then_some(bounds)
+    }
+
     /// Returns how many bytes the ring has.
     pub fn ring(&self) -> u64 {
         self.capacity + EXTRA
-    }
-
-    /// Returns how many bytes the largest message may have.
-    pub fn largest(&self) -> u64 {
-        match self.bytes {
-            0 => self.capacity / 2,
-            bytes => bytes.min(self.capacity / 2),
-        }
-    }
-
-    /// Returns these bounds if a queue can have them. `None`: it cannot.
-    pub fn checked(self) -> Option<Bounds> {
-        let fits =
-            (LEAST..=MOST).contains(&self.capacity) && self.capacity.is_multiple_of(record::GRAIN);
-        fits.then_some(self)
     }
 }
 
@@ -193,12 +195,11 @@ impl Words {
         set(&self.most_messages, bounds.messages);
         set(&self.most_bytes, bounds.bytes);
         for word in [
-            &self.known_head,
+            &self.clear,
             &self.edge,
             &self.reserved,
             &self.known_tail,
             &self.search,
-            &self.next_look,
         ] {
             set(word, first);
         }
@@ -213,25 +214,22 @@ impl Words {
         ] {
             set(word, 0);
         }
-        for word in [
-            &self.known_messages,
-            &self.known_bytes,
-            &self.returned,
-            &self.unused,
-        ] {
+        for word in [&self.known_messages, &self.known_bytes, &self.returned] {
             set(word, 0);
         }
-        self.unused_too.iter().for_each(|word| set(word, 0));
+        for word in self.unused.iter().chain(&self.unused_too) {
+            set(word, 0);
+        }
     }
 
     /// Returns how much it may hold. `Corrupt`: no queue is made so.
     pub fn bounds(&self) -> Result<Bounds> {
-        let bounds = Bounds {
-            capacity: self.capacity.load(Ordering::Relaxed),
-            messages: self.most_messages.load(Ordering::Relaxed),
-            bytes: self.most_bytes.load(Ordering::Relaxed),
-        };
-        bounds.checked().ok_or(Error::Corrupt(
+        let bounds = Bounds::new(
+            self.capacity.load(Ordering::Relaxed),
+            self.most_messages.load(Ordering::Relaxed),
+            self.most_bytes.load(Ordering::Relaxed),
+        );
+        bounds.ok_or(Error::Corrupt(
             "a queue that can hold nothing, or too much".into(),
         ))
     }
@@ -271,6 +269,8 @@ pub struct Queue<'a, R: Ring, L: Life> {
     pub ring: &'a R,
     /// How much it may hold.
     pub bounds: &'a Bounds,
+    /// How its positions go round.
+    pub laps: Laps,
     /// What becomes of a message for which there is no room.
     pub overflow: Overflow,
     /// How this process waits.
@@ -299,14 +299,9 @@ impl Drop for Held<'_> {
 
 /// For so long even who may not wait waits for P and C: their holders are about to let go, or have been stopped. Growing
 /// is the longest that P is held.
-const SHORTLY: u64 = 250_000_000;
+const SHORTLY: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
 
 impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
-    #[inline(always)]
-    fn laps(&self) -> Laps {
-        Laps::new(self.bounds.ring())
-    }
-
     /// Takes P or C for a moment. `WouldBlock`, `Timeout`: its holder lives and does not get on; `Interrupted`.
     #[inline(always)]
     fn hold(&self, lock: &'a lock::Words, spins: &Spins, patience: Patience) -> Result<Held<'a>> {
@@ -379,8 +374,11 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
     ///
     /// What is in the queue can still be taken, and what has been reserved can still be committed.
     pub fn shut(&self) {
+        // Under P, so that nobody is told so while somebody still puts. Who was stopped in there keeps nothing open.
+        let held = self.hold_putting(Patience::NONE);
         // SeqCst, as the bells' fences: who listens now finds it.
         self.words.shut.store(1, Ordering::SeqCst);
+        drop(held);
         self.words.messages.ring(u64::MAX);
         self.words.room.ring(u64::MAX);
     }
@@ -399,7 +397,10 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             if wait.spin() {
                 continue;
             }
-            let heard = self.words.room.listen();
+            let heard = match patience.limit {
+                Limit::Now => 0,
+                _ => self.words.room.listen(),
+            };
             // Who has taken the last may have died before it could say so.
             if let Some(held) = self.try_hold_getting()? {
                 self.reap(&held)?;
@@ -408,18 +409,23 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
                 return Ok(());
             }
             wait.check("the queue is not finished")?;
-            self.words.room.sleep(heard, &mut wait)?;
+            // Not in the way of those who sleep for room: what makes one of them wake is not enough for us.
+            self.words.room.sleep(heard, &mut wait, Bed::First)?;
         }
     }
 
     /// Returns what is in it.
     ///
-    /// It takes C where something is being filled or read in place, and then looks at each of those. `WouldBlock`: who
-    /// holds C lives and does not get on. `Corrupt`.
+    /// It takes C where something is being filled or read in place, and then looks at each of those; or where others take
+    /// something all the time. `WouldBlock`: who holds C lives and does not get on. `Corrupt`.
     pub fn stat(&self) -> Result<Stat> {
         let words = self.words;
         let mut claim = words.claim.read()?;
         let mut tail = words.tail.read()?;
+        let simple =
+            words.head.load(Ordering::Acquire) == AS_CLAIM && self.reserved_before(claim.position);
+        // What both say belongs to one moment if claim has not moved on meanwhile.
+        let simple = simple && words.claim.position() == claim.position;
         let mut stat = Stat {
             messages: 0,
             bytes: 0,
@@ -436,8 +442,6 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             holders: (words.putting.stat().owner, words.getting.stat().owner),
             held_up_by: None,
         };
-        let simple =
-            words.head.load(Ordering::Acquire) == AS_CLAIM && self.reserved_before(claim.position);
         let (mut more, mut fewer) = ((0, 0), (0, 0));
         if !simple {
             let held = self.hold_getting(Patience::NONE)?;
@@ -498,7 +502,7 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         let mut at = Some(from);
         std::iter::from_fn(move || {
             let position = at.filter(|&position| (to.wrapping_sub(position) as i64) > 0)?;
-            let seen = Record::find(self.ring, self.laps(), position, tail).map(|(_, seen)| seen);
+            let seen = Record::find(self.ring, self.laps, position, tail).map(|(_, seen)| seen);
             // After a lie there is nothing to go on from.
             at = seen.as_ref().ok().map(|seen| seen.next);
             Some(seen)

@@ -1,8 +1,9 @@
 //! What one puts comes out, in the order in which it was put.
 
 use super::{LONG, unnamed};
+use crate::common::Watchdog;
 use shmkit::error::Error;
-use shmkit::queue::{Batch, Options, Overflow, Patience, Queue};
+use shmkit::queue::{Batch, Limit, Options, Overflow, Patience, Queue};
 use std::mem::MaybeUninit;
 
 const NOW: Patience = Patience::NONE;
@@ -242,4 +243,20 @@ fn nothing_is_put_after_it_is_shut_down() {
     assert_eq!(queue.get(LONG).unwrap(), b"left");
     assert!(matches!(queue.get(LONG), Err(Error::Closed(_))));
     queue.join(LONG).unwrap();
+}
+
+#[test]
+fn what_was_given_back_and_taken_is_looked_for_no_more() {
+    let queue = unnamed(Options::default());
+    queue.put(b"once more", NOW).unwrap();
+    let lease = queue.lease_token(NOW).unwrap();
+    queue.nack(lease.token).unwrap();
+    assert_eq!(queue.get(NOW).unwrap(), b"once more");
+    let _watchdog = Watchdog::start();
+    assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
+    let short = Patience {
+        limit: Limit::Within(1_000_000),
+        ..LONG
+    };
+    assert!(matches!(queue.get(short), Err(Error::Timeout(_))));
 }

@@ -45,13 +45,14 @@ impl Bell {
         heard
     }
 
-    /// Sleeps until it is rung, for one slice, or until the time is over. `Interrupted`.
-    pub fn sleep(&self, heard: u64, wait: &mut Wait<'_>) -> Result<()> {
+    /// Sleeps until it is rung, for one slice, or until the time is over: in `Bed::First`, until it is rung for all.
+    /// `Interrupted`.
+    pub fn sleep(&self, heard: u64, wait: &mut Wait<'_>, bed: Bed) -> Result<()> {
         self.waits.fetch_add(1, Ordering::Relaxed);
-        wait.sleep(&self.word, heard, Bed::Other).map(drop)
+        wait.sleep(&self.word, heard, bed).map(drop)
     }
 
-    /// Has up to `count` of those who sleep look again: what they look for has been stored before.
+    /// Has up to `count` of those who sleep look again, `u64::MAX`: all: what they look for has been stored before.
     pub fn ring(&self, count: u64) {
         // PAIRS bell.ring
         fence(Ordering::SeqCst);
@@ -79,15 +80,19 @@ impl Bell {
             .word
             .fetch_add(ONE, Ordering::Relaxed)
             .wrapping_add(ONE);
-        if futex::wake(&self.word, count.min(i32::MAX as u64) as i32, Bed::Any) {
+        let bed = match count {
+            u64::MAX => Bed::Any,
+            _ => Bed::Other,
+        };
+        if futex::wake(&self.word, count.min(i32::MAX as u64) as i32, bed) {
             return;
         }
-        // 1. Nobody sleeps. If the word has changed since, somebody else will see to it.
+        // 1. Nobody who is meant sleeps. If the word has changed since, somebody else will see to it.
         let quiet = now & !WAITERS;
         let cleared = self
             .word
             .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);
-        // 2. But who has fallen asleep in between is not announced any more.
+        // 2. But who has fallen asleep in between, or is not meant, is not announced any more.
         if cleared.is_ok() {
             futex::wake(&self.word, i32::MAX, Bed::Any);
         }

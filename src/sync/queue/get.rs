@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::sync::wait::Wait;
 use crate::sync::{Life, Limit, Patience};
 use crate::sys::atomic::{Ordering, fence};
+use crate::sys::futex::Bed;
 use std::mem::MaybeUninit;
 
 /// While something is leased, at every so manieth message …
@@ -58,6 +59,49 @@ struct Nothing {
 type Search<'a> = std::result::Result<Found<'a>, Nothing>;
 
 impl<R: Ring, L: Life> Queue<'_, R, L> {
+    /// Takes the first message if that is a few steps: nobody is in the way, nothing is leased, and it fits.
+    #[inline(always)]
+    pub fn get_easily(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+        if !self.words.getting.try_acquire(self.me) {
+            return None;
+        }
+        let taken = self.take_easily(buffer);
+        let lock = &self.words.getting;
+        drop(Held { lock, me: self.me });
+        if taken.is_some() {
+            self.say_taken();
+        }
+        taken
+    }
+
+    #[inline(always)]
+    fn take_easily(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+        let (words, laps) = (self.words, self.laps);
+        let claim = words.claim.look()?;
+        let tail = words.known_tail.load(Ordering::Relaxed);
+        let offset = laps.offset(claim.position);
+        if words.head.load(Ordering::Relaxed) != AS_CLAIM
+            || tail == claim.position
+            || !self.ring.has(offset + HEAD)
+        {
+            return None;
+        }
+        let seen = self
+            .ring
+            .record(offset)
+            .ok()?
+            .look(laps, claim.position, tail)?;
+        let simple = seen.state == State::Ready && seen.attempts == 0 && seen.length < LARGE;
+        if !simple || !self.ring.has(offset + HEAD + seen.length) {
+            return None;
+        }
+        let place = buffer.get_mut(..seen.length as usize)?;
+        self.ring.read(offset + HEAD, place).ok()?;
+        // From here on it is taken, and nothing slow follows.
+        words.claim.commit(claim.and(seen.next, seen.room));
+        Some(seen.length)
+    }
+
     /// Takes the first message; when this returns nobody else gets it.
     ///
     /// `TooLarge`: it is larger than the buffer, and still there. `Empty`, `Timeout`, `Interrupted`: there is none.
@@ -83,7 +127,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             }
             queue
                 .ring
-                .read(queue.laps().offset(seen.position) + HEAD, place)?;
+                .read(queue.laps.offset(seen.position) + HEAD, place)?;
             // From here on it is taken, and nothing slow follows.
             queue.take(&found)?;
             Ok(taken)
@@ -116,7 +160,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             let place = &mut buffer[..length];
             queue
                 .ring
-                .read(queue.laps().offset(seen.position) + HEAD, place)?;
+                .read(queue.laps.offset(seen.position) + HEAD, place)?;
             Ok(Taken {
                 length: seen.length,
                 attempts: seen.attempts,
@@ -157,7 +201,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 };
                 queue
                     .ring
-                    .read(queue.laps().offset(found.seen.position) + HEAD, place)?;
+                    .read(queue.laps.offset(found.seen.position) + HEAD, place)?;
                 lengths[count].write(length as u64);
                 (filled, count) = (end, count + 1);
                 match found.claim {
@@ -170,9 +214,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 if count == lengths.len() {
                     break;
                 }
+                // What has been copied is the caller's, whatever is wrong with the next: the next call says so.
                 next = match behind {
-                    Some(claim) => queue.next_ready(claim)?,
-                    None => queue.find()?.ok(),
+                    Some(claim) => queue.next_ready(claim).ok().flatten(),
+                    None => queue.find().ok().and_then(std::result::Result::ok),
                 };
             }
             if let Some(claim) = behind {
@@ -309,16 +354,16 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 if let Err(error) = self.settle(nothing.claim) {
                     break Err(error);
                 }
+                if patience.limit == Limit::Now {
+                    return Err(Error::Empty("the queue is empty".into()));
+                }
                 let heard = words.messages.listen();
                 drop(held);
                 if !self.has_news(&nothing) {
-                    if patience.limit == Limit::Now {
-                        return Err(Error::Empty("the queue is empty".into()));
-                    }
                     slept = true;
                     if let Err(error) = wait
                         .check("the queue is empty")
-                        .and_then(|()| words.messages.sleep(heard, &mut wait))
+                        .and_then(|()| words.messages.sleep(heard, &mut wait, Bed::Other))
                     {
                         return self.leave(error);
                     }
@@ -364,11 +409,15 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         {
             return true;
         }
+        let claim = nothing.claim.position;
         match nothing.held_up {
-            true => !self
-                .record(nothing.claim.position)
-                .is_ok_and(|(_, seen)| matches!(seen.state, State::Reserved(_) | State::Leased(_))),
-            false => words.tail.position() != nothing.claim.position,
+            true => {
+                let still = |(_, seen): (&Record, Seen)| {
+                    matches!(seen.state, State::Reserved(_) | State::Leased(_))
+                };
+                words.claim.position() != claim || !self.record(claim).is_ok_and(still)
+            }
+            false => words.tail.position() != claim,
         }
     }
 
@@ -392,37 +441,18 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     #[inline(always)]
     fn record(&self, position: u64) -> Result<(&Record, Seen)> {
         let tail = self.words.known_tail.load(Ordering::Relaxed);
-        Record::find(self.ring, self.laps(), position, tail)
+        Record::find(self.ring, self.laps, position, tail)
     }
 
     /// Finds the first message that can be had, by who holds C.
-    #[inline(always)]
     fn find(&self) -> Result<Search<'_>> {
-        let claim = self.words.claim.current()?;
-        let simple = self.words.head.load(Ordering::Relaxed) == AS_CLAIM;
-        if simple && self.known_tail(claim.position) != claim.position {
-            let (record, seen) = self.record(claim.position)?;
-            if seen.state == State::Ready {
-                let claim = Some(claim);
-                return Ok(Ok(Found {
-                    record,
-                    seen,
-                    claim,
-                }));
-            }
-        }
-        self.find_slowly()
-    }
-
-    #[cold]
-    fn find_slowly(&self) -> Result<Search<'_>> {
         let words = self.words;
         let claim = words.claim.current()?;
+        // PAIRS queue.returned: what was given back before is READY now, or has been taken since.
+        let returned = words.returned.load(Ordering::Relaxed) != 0
+            && words.returned.swap(0, Ordering::AcqRel) != 0;
         if words.head.load(Ordering::Relaxed) != AS_CLAIM {
             self.advance_head(claim.position)?;
-            // PAIRS queue.returned: what was given back before is READY now.
-            let returned = words.returned.load(Ordering::Relaxed) != 0
-                && words.returned.swap(0, Ordering::AcqRel) != 0;
             let most = match returned {
                 true => u64::MAX,
                 false if claim.messages.is_multiple_of(OFTEN) => SOME,
@@ -497,6 +527,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 State::Reserved(_) | State::Leased(_) => return Ok((claim, Some((record, seen)))),
             }
             words.claim.commit(claim);
+            if seen.state == State::Done {
+                words.room.ring(u64::MAX);
+            }
         }
     }
 
@@ -574,6 +607,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
         if head != before {
             words.room.ring(u64::MAX);
+            if words.is_shut() {
+                // Who waits for what was still leased: nothing comes any more.
+                words.messages.ring(u64::MAX);
+            }
         }
         Ok(head)
     }
@@ -584,13 +621,17 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         self.advance_head(claim.position)
     }
 
-    /// As `reap`, if nobody else is there to do it.
+    /// As `reap`, by who holds nothing. Who holds C just now may have looked already, and would tell nobody.
     pub(super) fn let_reap(&self) -> Result<()> {
-        if let Some(held) = self.try_hold_getting()? {
-            self.reap(&held)?;
-            drop(held);
-            self.words.room.ring(u64::MAX);
-        }
+        let held = match self.hold_getting(Patience::NONE) {
+            Ok(held) => held,
+            // It was stopped, and who takes C from it, or after it, does this.
+            Err(Error::WouldBlock(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        self.reap(&held)?;
+        drop(held);
+        self.words.room.ring(u64::MAX);
         Ok(())
     }
 
@@ -638,7 +679,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
         Ok(Lease {
             token: seen.position,
-            offset: self.laps().offset(seen.position) + HEAD,
+            offset: self.laps.offset(seen.position) + HEAD,
             length: seen.length,
             attempts,
         })

@@ -75,17 +75,23 @@ impl Ledger {
         self.position.load(Ordering::Acquire)
     }
 
-    /// Returns what it says, to who holds the lock. `Corrupt`: neither entry belongs to the position.
+    /// Returns what it says, to who holds the lock. `None`: neither entry belongs to the position.
+    #[inline(always)]
+    pub fn look(&self) -> Option<Totals> {
+        self.entry(self.position.load(Ordering::Relaxed))
+    }
+
+    /// As `look`. `Corrupt` instead of `None`.
     #[inline(always)]
     pub fn current(&self) -> Result<Totals> {
-        let position = self.position.load(Ordering::Relaxed);
-        self.entry(position).ok_or_else(corrupt)
+        self.look().ok_or_else(corrupt)
     }
 
     #[inline(always)]
     fn entry(&self, position: u64) -> Option<Totals> {
-        let mut entries = self.entries.iter();
-        let entry = entries.find(|entry| entry.position.load(Ordering::Relaxed) == position)?;
+        let [first, second] = &self.entries;
+        let says = |entry: &&Entry| entry.position.load(Ordering::Relaxed) == position;
+        let entry = Some(first).filter(says).or(Some(second).filter(says))?;
         Some(Totals {
             position,
             messages: entry.messages.load(Ordering::Relaxed),

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 
 /// A lap is not ended before this offset: it stays in the fastest cache.
 pub const WARM: u64 = 32 << 10;
+const PAGE: u64 = 4096;
+/// Nor does tail go farther than this, in bytes, without a look whether the lap can end.
+const MOST_BLIND: u64 = 1 << 20;
 
 /// What is in use.
 #[derive(Debug, Clone, Copy)]
@@ -28,10 +31,9 @@ pub struct Used {
 }
 
 impl Used {
-    /// Returns where a record of `extent` bytes goes: at tail, or else a PAD from tail leads there. `None`: no room.
-    /// `Corrupt`: the three do not belong to one queue.
-    #[inline(always)]
-    pub fn place(self, laps: Laps, extent: u64) -> Result<Option<u64>> {
+    /// Returns where a record of `extent` bytes goes in a ring of which the first `usable` bytes have memory: at tail, or else a
+    /// PAD from tail leads there. `None`: no room. `Corrupt`: the three do not belong to one queue.
+    pub fn place(self, laps: Laps, usable: u64, extent: u64) -> Result<Option<u64>> {
         let Used { head, tail, edge } = self;
         let (from, to) = (laps.offset(head), laps.offset(tail));
         let need = extent + HEAD;
@@ -39,8 +41,8 @@ impl Used {
         match laps.between(head, tail) {
             0 if from <= to => {
                 let below = need <= from;
-                // Of what this lap has used no more than half is still needed.
-                let early = to + need > WARM && from >= to - from;
+                // Of what this lap has used no more than half is still needed; or else there would have to be more memory.
+                let early = to + need > WARM && from >= to - from || to + need > usable;
                 if below && (early || !above(to)) {
                     return Ok(Some(laps.next(tail)));
                 }
@@ -63,11 +65,20 @@ impl Used {
         }
     }
 
-    /// Says whether all but an early beginning of the next lap would find this place as well: then there is no need to
-    /// know head any better.
-    #[inline(always)]
-    pub fn is_early(self, laps: Laps, extent: u64) -> bool {
-        laps.offset(self.tail) + extent + HEAD <= WARM
+    /// Returns the position up to which tail can go with nobody looking at head, of a ring of which the first `usable` bytes
+    /// have memory.
+    pub fn clear(self, laps: Laps, usable: u64) -> u64 {
+        let (from, to) = (laps.offset(self.head), laps.offset(self.tail));
+        let free = match laps.between(self.head, self.tail) {
+            1 if to <= from => from,
+            _ => laps.capacity(),
+        };
+        // Whether the lap can end is asked now and then, and not at every record: head's line is the consumers'.
+        let look = match to < WARM {
+            true => WARM,
+            false => to + (to / 8).clamp(PAGE, MOST_BLIND),
+        };
+        laps.at(self.tail, free.min(usable).min(look))
     }
 }
 
@@ -124,7 +135,7 @@ mod tests {
         fn put(&mut self, extent: u64) -> bool {
             let Some(at) = self
                 .used
-                .place(self.laps, extent)
+                .place(self.laps, u64::MAX, extent)
                 .expect("they belong together")
             else {
                 return false;
@@ -226,10 +237,24 @@ mod tests {
     }
 
     #[test]
+    fn what_has_memory_is_used_before_there_must_be_more() {
+        let laps = Laps::new(1 << 20);
+        let first = laps.first();
+        let deep = Used {
+            head: laps.at(first, 200),
+            tail: laps.at(first, 500 << 10),
+            edge: first,
+        };
+        // More than half of the lap is still needed: it goes on, but not into memory that it would first have to get.
+        assert_eq!(deep.place(laps, 600 << 10, 64), Ok(Some(deep.tail)));
+        assert_eq!(deep.place(laps, 500 << 10, 64), Ok(Some(laps.next(first))));
+    }
+
+    #[test]
     fn lies_are_told_apart() {
         let laps = Laps::new(1 << 16);
         let first = laps.first();
-        let used = |head, tail, edge| Used { head, tail, edge }.place(laps, 64);
+        let used = |head, tail, edge| Used { head, tail, edge }.place(laps, u64::MAX, 64);
         assert!(matches!(
             used(first + 64, first, first),
             Err(Error::Corrupt(_))

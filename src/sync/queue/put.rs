@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::sync::wait::Wait;
 use crate::sync::{Life, Limit, Patience};
 use crate::sys::atomic::Ordering;
+use crate::sys::futex::Bed;
 
 /// The least and the most memory that is set aside at a time, and the part of what is there that is added.
 const LEAST_GROWTH: u64 = 64 << 10;
@@ -52,6 +53,49 @@ type Attempt<T> = std::result::Result<T, Lack>;
 type Attempted<T> = Result<Attempt<(T, u64)>>;
 
 impl<R: Ring, L: Life> Queue<'_, R, L> {
+    /// Puts a message if that is a few steps: nobody is in the way, and there is room right here.
+    #[inline(always)]
+    pub fn put_easily(&self, bytes: &[u8]) -> bool {
+        let room = bytes.len() as u64;
+        if room >= LARGE || room > self.bounds.largest || !self.words.putting.try_acquire(self.me) {
+            return false;
+        }
+        let put = self.append_easily(room, bytes);
+        let lock = &self.words.putting;
+        drop(Held { lock, me: self.me });
+        if put {
+            self.words.messages.ring_behind_exchange(1);
+        }
+        put
+    }
+
+    #[inline(always)]
+    fn append_easily(&self, room: u64, bytes: &[u8]) -> bool {
+        let (words, extent) = (self.words, extent(room));
+        let Some(now) = words.tail.look() else {
+            return false;
+        };
+        let offset = self.laps.offset(now.position);
+        if words.is_shut()
+            || !self.is_plain(now, room)
+            || !self.is_clear(now.position, extent)
+            || !self.ring.has(offset + extent)
+        {
+            return false;
+        }
+        let Ok(record) = self.ring.record(offset) else {
+            return false;
+        };
+        record.write(now.position, State::Ready, room);
+        if self.ring.write(offset + HEAD, bytes).is_err() {
+            return false;
+        }
+        // From here on it is in the queue.
+        let next = now.position.wrapping_add(extent);
+        words.tail.commit(now.and(next, room));
+        true
+    }
+
     /// Puts a message at the end; when this returns it is in the queue.
     ///
     /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it has not been put, nor where `NoSpace` or
@@ -63,12 +107,12 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             return self.put_large(bytes, patience);
         }
         self.check_size(room)?;
-        self.insert(patience, 1, |queue| {
+        self.insert(patience, |queue| {
             let now = queue.words.tail.current()?;
             Ok(match queue.append(now, room, State::Ready, patience)? {
                 Err(lack) => Err(lack),
                 Ok((at, new)) => {
-                    queue.ring.write(queue.laps().offset(at) + HEAD, bytes)?;
+                    queue.ring.write(queue.laps.offset(at) + HEAD, bytes)?;
                     // From here on it is in the queue.
                     queue.words.tail.commit(new);
                     Ok(((), 1))
@@ -108,7 +152,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if batch == Batch::All
             && (beyond(bounds.messages, count)
                 || beyond(bounds.bytes, bytes)
-                || whole > bounds.capacity / 2)
+                || count > 1 && whole > bounds.capacity / 2)
         {
             return Err(Error::TooLarge(
                 format!("{count} messages of {bytes} bytes can never be put at once").into(),
@@ -117,7 +161,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if count == 0 {
             return Ok(0);
         }
-        self.insert(patience, count, |queue| {
+        self.insert(patience, |queue| {
             let mut now = queue.words.tail.current()?;
             let mut put = 0;
             for message in messages.clone() {
@@ -126,7 +170,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     Err(lack) if put == 0 || batch == Batch::All => return Ok(Err(lack)),
                     Err(_) => break,
                     Ok((at, new)) => {
-                        queue.ring.write(queue.laps().offset(at) + HEAD, message)?;
+                        queue.ring.write(queue.laps.offset(at) + HEAD, message)?;
                         (now, put) = (new, put + 1);
                     }
                 }
@@ -142,7 +186,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// As `put`.
     pub fn reserve(&self, room: u64, patience: Patience) -> Result<Reservation> {
         self.check_size(room)?;
-        self.insert(patience, 1, |queue| {
+        self.insert(patience, |queue| {
             let now = queue.words.tail.current()?;
             Ok(
                 match queue.append(now, room, State::Reserved(queue.me), patience)? {
@@ -151,7 +195,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                         // PAIRS queue.reserved: before tail gets there, so whoever finds the record finds this.
                         queue.words.reserved.store(new.position, Ordering::Release);
                         queue.words.tail.commit(new);
-                        let offset = queue.laps().offset(token) + HEAD;
+                        let offset = queue.laps.offset(token) + HEAD;
                         Ok((
                             Reservation {
                                 token,
@@ -185,6 +229,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             return Err(not_held());
         }
         self.words.messages.ring_behind_exchange(1);
+        if length < seen.room && self.bounds.bytes > 0 {
+            // Fewer bytes than who waits for room has counted.
+            self.words.room.ring(1);
+        }
         Ok(())
     }
 
@@ -206,34 +254,37 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if !self.admits(now, 0)? {
             return Ok(true);
         }
-        let head = self.look_at_head();
-        Ok(self
-            .used(head, now)
-            .place(self.laps(), extent(0))?
-            .is_none())
+        Ok(self.place_for_empty(now)?.is_none())
     }
 
-    /// Waits until an empty message would find room; another may be faster. As `put`.
+    /// Waits until an empty message would find room; another may be faster. As `put`, but that nothing is thrown away for it,
+    /// and that it waits where a put is refused at once.
     pub fn wait_for_room(&self, patience: Patience) -> Result<()> {
-        self.insert(patience, 1, |queue| {
+        if self.overflow == Overflow::Overwrite {
+            return Ok(());
+        }
+        let patient = Queue {
+            overflow: Overflow::Block,
+            ..*self
+        };
+        patient.insert(patience, |queue| {
             let now = queue.words.tail.current()?;
             if !queue.admits(now, 0)? {
                 return Ok(Err(Lack::Bounds));
             }
-            let head = queue.look_at_head();
-            let place = queue.used(head, now).place(queue.laps(), extent(0))?;
+            let place = queue.place_for_empty(now)?;
             Ok(place.map(|_| ((), 0)).ok_or(Lack::Space))
         })
     }
 
     #[inline(always)]
     fn check_size(&self, room: u64) -> Result<()> {
-        match room <= self.bounds.largest() {
+        match room <= self.bounds.largest {
             true => Ok(()),
             false => Err(Error::TooLarge(
                 format!(
                     "a message of {room} bytes: the largest this queue can ever hold has {}",
-                    self.bounds.largest()
+                    self.bounds.largest
                 )
                 .into(),
             )),
@@ -241,14 +292,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     /// Has `attempt` put something, under P, as soon as there is room; it returns that and how many messages it has put.
-    /// Of several that it would put `count` are the most.
     #[inline(always)]
-    fn insert<T>(
-        &self,
-        patience: Patience,
-        count: u64,
-        attempt: impl Fn(&Self) -> Attempted<T>,
-    ) -> Result<T> {
+    fn insert<T>(&self, patience: Patience, attempt: impl Fn(&Self) -> Attempted<T>) -> Result<T> {
         let held = self.hold_putting(patience)?;
         if self.words.is_shut() {
             return Err(shut());
@@ -261,7 +306,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 }
                 Ok(done)
             }
-            Err(lack) => self.insert_slowly(patience, count, held, lack, &attempt),
+            Err(_) => self.insert_slowly(patience, held, &attempt),
         }
     }
 
@@ -269,78 +314,62 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn insert_slowly<'a, T>(
         &'a self,
         patience: Patience,
-        count: u64,
-        mut held: Held<'a>,
-        mut lack: Lack,
+        held: Held<'a>,
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Result<T> {
-        let words = self.words;
         let mut wait = Wait::new(patience, &self.habits.room).eager();
-        let mut slept = false;
-        let result = loop {
-            // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go.
-            match self.make_room(lack, patience, attempt) {
-                Ok(Ok((done, put))) => break Ok((done, put)),
-                Ok(Err(_)) => {}
-                Err(error) => break Err(error),
-            }
+        let result = self.insert_by(&mut wait, held, patience.limit == Limit::Now, attempt);
+        // What was taken may be room for more than us; and where we go without, a wake may have been ours.
+        self.words.room.ring(1);
+        let (done, put) = result?;
+        wait.learn();
+        if put > 0 {
+            self.words.messages.ring(put);
+        }
+        Ok(done)
+    }
+
+    /// Tries until there is room, as long as `wait` allows, or but once.
+    fn insert_by<'a, T>(
+        &'a self,
+        wait: &mut Wait<'_>,
+        mut held: Held<'a>,
+        once: bool,
+        attempt: &dyn Fn(&Self) -> Attempted<T>,
+    ) -> Result<(T, u64)> {
+        let words = self.words;
+        let mut heard = None;
+        loop {
+            // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go. What is taken
+            //    after this look is news.
             let taken = self.taken();
-            drop(held);
-            if self.overflow != Overflow::Block || patience.limit == Limit::Now {
-                return Err(self.full());
+            if let Ok(done) = self.make_room(wait.rest(), attempt)? {
+                return Ok(done);
             }
-            // 2. Somebody may be just about to take something; or we sleep until somebody has.
+            drop(held);
+            if once || self.overflow != Overflow::Block {
+                return Err(Error::Full("the queue is full".into()));
+            }
+            // 2. Somebody may be just about to take something.
             let mut news = false;
-            while !news && wait.spin() {
+            while !news && heard.is_none() && wait.spin() {
                 news = self.taken() != taken;
             }
             if !news {
-                let heard = words.room.listen();
-                if self.taken() == taken && !words.is_shut() {
-                    slept = true;
-                    if let Err(error) = wait
-                        .check("the queue is full")
-                        .and_then(|()| words.room.sleep(heard, &mut wait))
-                    {
-                        words.room.ring(count);
-                        return Err(error);
-                    }
+                // 3. We sleep until somebody has, if there was no room either after we began to listen.
+                if let Some(heard) = heard {
+                    wait.check("the queue is full")?;
+                    words.room.sleep(heard, wait, Bed::Other)?;
                 }
+                heard = Some(words.room.listen());
             }
-            // 3. Others may have been faster.
-            held = match self.hold_putting(wait.rest()) {
-                Ok(held) => held,
-                Err(error) => {
-                    words.room.ring(count);
-                    return Err(error);
-                }
-            };
+            // 4. Others may have been faster.
+            held = self.hold_putting(wait.rest())?;
             if words.is_shut() {
-                drop(held);
                 return Err(shut());
             }
-            match attempt(self) {
-                Ok(Ok((done, put))) => break Ok((done, put)),
-                Ok(Err(now)) => lack = now,
-                Err(error) => break Err(error),
-            }
-        };
-        drop(held);
-        match result {
-            Ok((done, put)) => {
-                wait.learn();
-                if put > 0 {
-                    words.messages.ring(put);
-                }
-                if slept {
-                    // What was taken may be room for more than us.
-                    words.room.ring(1);
-                }
-                Ok(done)
-            }
-            Err(error) => {
-                words.room.ring(count);
-                Err(error)
+            if let Ok(done) = attempt(self)? {
+                return Ok(done);
             }
         }
     }
@@ -356,26 +385,23 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Tries once more after the dead have been looked for, and, where a queue is made so, the oldest messages thrown away.
     fn make_room<T>(
         &self,
-        mut lack: Lack,
         patience: Patience,
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Attempted<T> {
         if self.overflow != Overflow::Overwrite {
-            let Some(held) = self.try_hold_getting()? else {
-                // Who holds it lives, and will say so when it has taken something.
-                return Ok(Err(lack));
-            };
-            self.reap(&held)?;
-            drop(held);
+            // Where another holds it, who lives, that one will say so when it has taken something.
+            if let Some(held) = self.try_hold_getting()? {
+                self.reap(&held)?;
+            }
             return attempt(self);
         }
         let held = self.hold_getting(patience)?;
         loop {
             self.reap(&held)?;
-            match attempt(self)? {
+            let lack = match attempt(self)? {
                 Ok(done) => return Ok(Ok(done)),
-                Err(now) => lack = now,
-            }
+                Err(lack) => lack,
+            };
             // Behind a lease nothing becomes free, however much is thrown away.
             let held_up =
                 lack == Lack::Space && self.words.head.load(Ordering::Relaxed) != AS_CLAIM;
@@ -385,25 +411,25 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
     }
 
-    #[cold]
-    fn full(&self) -> Error {
-        Error::Full("the queue is full".into())
-    }
-
     /// Says whether there may be one more message, of `room` bytes, behind those of `now`.
     #[inline(always)]
     fn admits(&self, now: Totals, room: u64) -> Result<bool> {
-        let bounds = self.bounds;
-        if bounds.messages == 0 && bounds.bytes == 0 {
-            return Ok(true);
-        }
-        let words = self.words;
-        let taken = words.known_messages.load(Ordering::Relaxed);
-        let bytes = words.known_bytes.load(Ordering::Relaxed);
-        match self.within(now, room, taken, bytes) {
+        match self.is_plain(now, room) {
             true => Ok(true),
             false => self.admits_after_all(now, room),
         }
+    }
+
+    /// As `admits`, as far as it is plain without a look at what has been taken.
+    #[inline(always)]
+    fn is_plain(&self, now: Totals, room: u64) -> bool {
+        let (bounds, words) = (self.bounds, self.words);
+        if bounds.messages == 0 && bounds.bytes == 0 {
+            return true;
+        }
+        let taken = words.known_messages.load(Ordering::Relaxed);
+        let bytes = words.known_bytes.load(Ordering::Relaxed);
+        self.within(now, room, taken, bytes)
     }
 
     #[inline(always)]
@@ -448,19 +474,18 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         Ok(self.within(now, room, messages, bytes))
     }
 
-    fn used(&self, head: u64, now: Totals) -> Used {
+    /// Returns where an empty message could go behind `now`, by who holds P.
+    fn place_for_empty(&self, now: Totals) -> Result<Option<u64>> {
+        self.used(now).place(self.laps, u64::MAX, extent(0))
+    }
+
+    /// Returns what is in use behind which something is put, by who holds P.
+    fn used(&self, now: Totals) -> Used {
         Used {
-            head,
+            head: self.head(),
             tail: now.position,
             edge: self.words.edge.load(Ordering::Relaxed),
         }
-    }
-
-    /// Looks where head is now, by who holds P.
-    fn look_at_head(&self) -> u64 {
-        let head = self.head();
-        self.words.known_head.store(head, Ordering::Relaxed);
-        head
     }
 
     /// Writes the head of a record of `room` bytes behind `now`, by who holds P; returns where, and what the tail is to say
@@ -476,62 +501,65 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if !self.admits(now, room)? {
             return Ok(Err(Lack::Bounds));
         }
-        let (words, laps, extent) = (self.words, self.laps(), extent(room));
-        let used = self.used(words.known_head.load(Ordering::Relaxed), now);
-        let usable = words.usable.load(Ordering::Relaxed);
-        let looked = used.is_early(laps, extent)
-            || (now
-                .position
-                .wrapping_sub(words.next_look.load(Ordering::Relaxed)) as i64)
-                < 0;
-        let end = laps.offset(now.position) + extent + HEAD;
-        let at = match used.place(laps, extent)? {
-            Some(at) if at == now.position && looked && end <= usable => at,
-            _ => match self.place_elsewhere(now, extent, usable, patience)? {
+        let extent = extent(room);
+        let at = match self.is_clear(now.position, extent) {
+            true => now.position,
+            false => match self.place(now, extent, patience)? {
                 Some(at) => at,
                 None => return Ok(Err(Lack::Space)),
             },
         };
-        self.ring.record(laps.offset(at))?.write(at, state, room);
+        let offset = self.laps.offset(at);
+        self.ring.record(offset)?.write(at, state, room);
         Ok(Ok((at, now.and(at.wrapping_add(extent), room))))
     }
 
-    /// Finds a place for a record where it is not plain that it goes to `now`.
+    /// Says whether a record of `extent` bytes can stand at `tail`, without a look.
+    #[inline(always)]
+    fn is_clear(&self, tail: u64, extent: u64) -> bool {
+        let clear = self.words.clear.load(Ordering::Relaxed);
+        clear.wrapping_sub(tail.wrapping_add(extent + HEAD)) as i64 >= 0
+    }
+
+    /// Finds a place for a record of `extent` bytes behind `now`, and memory.
     #[cold]
-    fn place_elsewhere(
-        &self,
-        now: Totals,
-        extent: u64,
-        usable: u64,
-        patience: Patience,
-    ) -> Result<Option<u64>> {
-        let (words, laps, tail) = (self.words, self.laps(), now.position);
-        let used = self.used(self.look_at_head(), now);
-        let Some(at) = used.place(laps, extent)? else {
+    fn place(&self, now: Totals, extent: u64, patience: Patience) -> Result<Option<u64>> {
+        let (words, laps, tail) = (self.words, self.laps, now.position);
+        let used = self.used(now);
+        let usable = words.usable.load(Ordering::Relaxed);
+        let Some(at) = used.place(laps, usable, extent)? else {
             return Ok(None);
         };
         let end = laps.offset(at) + extent + HEAD;
         if end > usable {
-            self.grow(usable, end, patience)?;
+            self.grow(end, patience)?;
         }
+        // Of what several puts at once have written nothing may be true in the end: tail may stay where it is.
+        let committed = words.tail.position();
         if at == tail {
-            // Not at every record: head's line is the consumers'.
-            let next = tail.wrapping_add((laps.offset(tail) / 8).max(PAGE));
-            words.next_look.store(next, Ordering::Relaxed);
+            let jumped = words.clear.load(Ordering::Relaxed) == committed;
+            if tail == committed || !jumped {
+                let usable = words.usable.load(Ordering::Relaxed);
+                let clear = used.clear(laps, usable);
+                words.clear.store(clear, Ordering::Relaxed);
+            }
             return Ok(Some(at));
         }
         self.ring.record(laps.offset(tail))?.write_pad(tail, at);
+        // Whether or not tail gets there, whoever is next looks.
+        words.clear.store(committed, Ordering::Relaxed);
         if laps.between(tail, at) == 1 {
             // If we die before tail gets there, it stands in tail's own lap and says nothing.
             words.edge.store(tail, Ordering::Relaxed);
-            self.trim(2 * (laps.offset(tail) + extent + HEAD))?;
+            self.trim(2 * (laps.offset(tail) + extent + HEAD));
         }
         Ok(Some(at))
     }
 
     /// Gets memory for the first `end` bytes of the ring and some more, by who holds P.
-    fn grow(&self, usable: u64, end: u64, patience: Patience) -> Result<()> {
+    fn grow(&self, end: u64, patience: Patience) -> Result<()> {
         let words = self.words;
+        let usable = words.usable.load(Ordering::Relaxed);
         let most = self.ring.capacity();
         let more = (usable / GROWTH).clamp(LEAST_GROWTH, MOST_GROWTH);
         let generous = (end + more).next_multiple_of(PAGE).min(most);
@@ -549,20 +577,24 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     /// Gives back some of the memory beyond `needed`, by who holds P while nothing beyond is in use.
-    fn trim(&self, needed: u64) -> Result<()> {
+    fn trim(&self, needed: u64) {
         let words = self.words;
         let needed = needed.max(KEPT).next_multiple_of(PAGE);
+        // Behind the ring stands what is somebody else's.
         let touched = words.touched.load(Ordering::Relaxed);
+        let touched = touched.min(self.ring.capacity());
         if touched <= needed.saturating_mul(2) {
-            return Ok(());
+            return;
         }
         // First nobody uses it any more, then it goes: whoever dies in between leaves too much memory, never too little.
         let usable = words.usable.load(Ordering::Relaxed).min(needed);
         words.usable.store(usable, Ordering::Relaxed);
+        words.clear.store(words.tail.position(), Ordering::Relaxed);
         let from = touched.saturating_sub(GIVEN_BACK).max(needed);
-        self.ring.give_back(from, touched)?;
-        words.touched.store(from, Ordering::Relaxed);
-        Ok(())
+        // What cannot be given back now may go some other time.
+        if self.ring.give_back(from, touched).is_ok() {
+            words.touched.store(from, Ordering::Relaxed);
+        }
     }
 
     /// Gives memory back if the queue is empty and has much, by who holds C and finds nothing to take.
@@ -579,7 +611,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             lock: &words.putting,
             me: self.me,
         };
-        let (laps, now) = (self.laps(), words.tail.current()?);
+        let (laps, now) = (self.laps, words.tail.current()?);
         if now.position != claim.position {
             return Ok(());
         }
@@ -589,18 +621,19 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             self.ring
                 .record(laps.offset(now.position))?
                 .write_pad(now.position, next);
+            words.clear.store(now.position, Ordering::Relaxed);
             words.edge.store(now.position, Ordering::Relaxed);
             words.tail.commit(now.at(next));
             words.claim.commit(claim.at(next));
             words.known_tail.store(next, Ordering::Relaxed);
-            words.known_head.store(next, Ordering::Relaxed);
         }
-        self.trim(KEPT)
+        self.trim(KEPT);
+        Ok(())
     }
 
     /// Returns the record that this process has in the state `mine`. `NotOwner`.
     pub(super) fn held(&self, token: u64, mine: State) -> Result<(&Record, super::record::Seen)> {
-        let laps = self.laps();
+        let laps = self.laps;
         let (head, tail) = (self.head(), self.words.tail.position());
         let inside = laps.in_order(head, token)
             && (tail.wrapping_sub(token) as i64) > 0

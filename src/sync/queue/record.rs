@@ -111,6 +111,8 @@ pub struct Seen {
 pub trait Ring {
     /// Returns how many bytes it may have.
     fn capacity(&self) -> u64;
+    /// Says whether the first `end` bytes are known to be there, without a look.
+    fn has(&self, end: u64) -> bool;
     /// Returns the record at `offset`. `Corrupt`: there is no memory there.
     fn record(&self, offset: u64) -> Result<&Record>;
     /// Says whether the first `end` bytes can be touched. `Corrupt`: they cannot.
@@ -220,8 +222,9 @@ impl Record {
         }
     }
 
+    /// Reads it as the record at `position`. `None`: it is none.
     #[inline(always)]
-    fn look(&self, laps: Laps, position: u64, tail: u64) -> Option<Seen> {
+    pub fn look(&self, laps: Laps, position: u64, tail: u64) -> Option<Seen> {
         // PAIRS record.ready: who reads READY sees what its maker has filled in, and the length it has said.
         let state = State::of(self.state.load(Ordering::Acquire))?;
         let length = self.length.load(Ordering::Relaxed);

@@ -1,0 +1,486 @@
+/*
+ * Queues from C, beside their peers and the limits of the machine.
+ *
+ *   queue PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
+ *
+ * A round is a message, or a message there and one back. What is got is checked: the numbers that messages bear add up
+ * to what they must. All have the same room, so that what is queued stays warm: see queue.h.
+ */
+
+#include "queue.h"
+
+#include <sched.h>
+#include <sys/resource.h>
+
+enum { THERE, BACK, MOST_CONTENDERS = 10 };
+
+/* How long one waits before it wakes the other, in ns. */
+static const int64_t ASLEEP = 300000;
+/* So many times the length of a turn is one that is long. */
+static const int64_t PATIENT = 4;
+/* A turn of so many ns is told as if there had been so many messages in it. */
+enum { TOLD = 1000000 };
+/* How many messages lie in the queue when page faults are counted, how many more at times, and how many are counted. */
+static const long DEPTH = 100, SLACK = 28;
+static const long COUNTED = 250000;
+
+/* What is done with each contender of a bench. */
+struct plan {
+	const char *bench;
+	size_t size, room;
+	int (*help)(const struct stage *stage, int which);
+	int (*act)(const struct stage *stage);
+	int helpers;
+	/* Messages come back; what counts is what the processes themselves tell. */
+	int both_ways, asleep;
+	/* 0: as many as fill a turn. */
+	long rounds;
+	/* How long those who share work, in ns: what counts then is how much they have done. */
+	long time;
+	/* Each turn is told as a figure too. */
+	int tell;
+};
+
+static const struct plan *plan;
+static struct stage stages[MOST_CONTENDERS];
+
+static int64_t told(const struct stage *stage, int64_t took);
+
+/* Who is slow has fewer rounds in a turn: what is told is what all of them would have taken. */
+static int64_t perform(struct stage *stage, long rounds)
+{
+	long fill = stage->round ? (long)(PATIENT * TURN / stage->round) + 1 : rounds;
+	long done = plan->time || fill > rounds ? rounds : fill;
+	int64_t took = take_turn(stage, done);
+
+	if (took < 0)
+		return -1;
+	stage->round = took / done + 1;
+	if (plan->asleep)
+		took = stage->crew->each[0].took + stage->crew->each[1].took;
+	if (plan->time)
+		return told(stage, took);
+	if (plan->tell)
+		tell_figure(plan->bench, stage->work->rival->name, (double)took / 1e9 / (double)done);
+	return (int64_t)((double)took * (double)rounds / (double)done);
+}
+
+#define TURN(N)                                                                                                        \
+	static int64_t turn_##N(long rounds)                                                                               \
+	{                                                                                                                  \
+		return perform(&stages[N], rounds);                                                                            \
+	}
+
+TURN(0)
+TURN(1)
+TURN(2)
+TURN(3)
+TURN(4)
+TURN(5)
+TURN(6)
+TURN(7)
+TURN(8)
+TURN(9)
+
+static turn_function *const TURNS[MOST_CONTENDERS] = {turn_0, turn_1, turn_2, turn_3, turn_4,
+						      turn_5, turn_6, turn_7, turn_8, turn_9};
+
+/* Makes what a contender needs; says 0 where it cannot be had here. */
+static int make_stage(struct stage *stage, const struct work *work)
+{
+	const char *why = "";
+	char what[128];
+
+	*stage = (struct stage){.work = work, .helpers = plan->helpers, .help = plan->help, .act = plan->act};
+	if (plan->time && work->rival->helpers)
+		stage->helpers = work->rival->helpers;
+	for (int i = THERE; i <= (plan->both_ways ? BACK : THERE); i++) {
+		stage->queues[i] = work->rival->make(plan->size, plan->room, &why);
+		if (!stage->queues[i]) {
+			snprintf(what, sizeof(what), "%s: %s", plan->bench, work->rival->name);
+			skip(what, why);
+			finish_crew(stage);
+			return 0;
+		}
+	}
+	return 1;
+}
+
+/* Measures these contenders as planned. */
+static int run(const struct plan *planned, const struct work *const *who, int count, int pairs)
+{
+	struct contender them[MOST_CONTENDERS];
+	int made = 0, failed = 0;
+
+	plan = planned;
+	message_size = plan->size;
+	for (int i = 0; i < count && !failed; i++)
+		if (make_stage(&stages[made], who[i])) {
+			failed = start_crew(&stages[made]);
+			them[made] = (struct contender){who[i]->rival->name, TURNS[made]};
+			made++;
+		}
+	if (!failed)
+		failed = measure(plan->bench, them, made, pairs, plan->rounds);
+	while (made > 0)
+		finish_crew(&stages[--made]);
+	bind_to(-1);
+	return failed;
+}
+
+#define RUN(PLANNED, PAIRS, ...)                                                                                       \
+	run(PLANNED, (const struct work *const[]){__VA_ARGS__},                                                            \
+	    sizeof((const struct work *const[]){__VA_ARGS__}) / sizeof(const struct work *), PAIRS)
+
+static int expect_sum(const struct stage *stage, uint64_t sum)
+{
+	uint64_t rounds = (uint64_t)stage->crew->rounds;
+
+	if (sum == rounds * (rounds - 1) / 2)
+		return 0;
+	complain(stage->work->rival->name, "what was got is not what was put");
+	return -1;
+}
+
+/* --- one to one -------------------------------------------------------------------------------------------------- */
+
+static int help_single(const struct stage *stage, int which)
+{
+	(void)which;
+	return stage->work->produce(stage->queues[THERE], 0, stage->crew->rounds);
+}
+
+static int act_single(const struct stage *stage)
+{
+	uint64_t sum = 0;
+
+	return stage->work->consume(stage->queues[THERE], stage->crew->rounds, &sum) || expect_sum(stage, sum);
+}
+
+/* 64 bytes, put and got one by one. */
+static int bench_single(int pairs)
+{
+	static const struct plan single = {"queue single", SMALL, ROOM_FOR_SMALL, help_single, act_single, .helpers = 1};
+
+	return RUN(&single, pairs, &OURS_WORK, &RING_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
+}
+
+static int help_batch(const struct stage *stage, int which)
+{
+	(void)which;
+	return stage->work->produce_many(stage->queues[THERE], 0, stage->crew->rounds);
+}
+
+static int act_batch(const struct stage *stage)
+{
+	uint64_t sum = 0;
+
+	return stage->work->consume_many(stage->queues[THERE], stage->crew->rounds, &sum) || expect_sum(stage, sum);
+}
+
+/* The same in batches of 64; the ring has none, and one that has. */
+static int bench_batch(int pairs)
+{
+	static const struct plan batch = {"queue batch", SMALL, ROOM_FOR_SMALL, help_batch, act_batch, .helpers = 1};
+
+	return RUN(&batch, pairs, &OURS_WORK, &RING_WORK, &RING_IN_BATCHES_WORK, &CLOUDTOID_WORK, &PIPE_WORK);
+}
+
+static int act_copy(const struct stage *stage)
+{
+	uint64_t sum = 0;
+
+	return stage->work->consume(stage->queues[THERE], stage->crew->rounds, &sum);
+}
+
+/* 1 MiB, copied in and out. */
+static int bench_large(int pairs)
+{
+	static const struct plan large = {"queue large", LARGE, ROOM_FOR_LARGE, help_single, act_copy, .helpers = 1};
+
+	return RUN(&large, pairs, &OURS_WORK, &RING_WORK, &COPY_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &PIPE_WORK);
+}
+
+static int act_add_up(const struct stage *stage)
+{
+	uint64_t sum = 0;
+	int failed = stage->work->add_up(stage->queues[THERE], stage->crew->rounds, &sum);
+
+	/* All words but the number stay what they are. */
+	sum -= (sum_of(source, LARGE) - *(uint64_t *)(void *)source) * (uint64_t)stage->crew->rounds;
+	return failed || expect_sum(stage, sum);
+}
+
+/* 1 MiB, of which the consumer adds up the words: in place, or in its copy. */
+static int bench_read(int pairs)
+{
+	static const struct plan reading = {"queue read", LARGE, ROOM_FOR_LARGE, help_single, act_add_up, .helpers = 1};
+
+	return RUN(&reading, pairs, &OURS_WORK, &OURS_LEASED_WORK, &RING_WORK, &RING_IN_PLACE_WORK);
+}
+
+/* --- many to many ------------------------------------------------------------------------------------------------ */
+
+/* What is put when the time is over, once for each who gets. */
+static const uint64_t END = (uint64_t)1 << 62;
+
+/* The first half of the helpers puts until the time is over, the other half gets until it gets an end. */
+static int help_share(const struct stage *stage, int which)
+{
+	struct crew *crew = stage->crew;
+	void *queue = stage->queues[THERE];
+	uint64_t sum = 0, before;
+	long count = 0;
+
+	if (which < stage->helpers / 2) {
+		for (; !atomic_load_explicit(&crew->stop, memory_order_relaxed); count++)
+			if (stage->work->produce(queue, count, 1))
+				return -1;
+		sum = (uint64_t)count * (uint64_t)(count - 1) / 2 + END;
+		if (stage->work->produce(queue, (long)END, 1))
+			return -1;
+	} else {
+		do {
+			before = sum;
+			if (stage->work->consume(queue, 1, &sum))
+				return -1;
+		} while (sum - before != END && ++count);
+	}
+	crew->each[which].sum = sum;
+	crew->each[which].count = count;
+	return 0;
+}
+
+static int act_share(const struct stage *stage)
+{
+	struct timespec time = {.tv_nsec = plan->time};
+
+	nanosleep(&time, NULL);
+	atomic_store(&stage->crew->stop, 1);
+	return 0;
+}
+
+/* Tells how long TOLD messages took, and what share the least busy of those who get had of an even one. */
+static int64_t told(const struct stage *stage, int64_t took)
+{
+	uint64_t put = 0, got = 0;
+	long total = 0, least = INT32_MAX;
+	char share[64];
+
+	for (int i = 0; i < stage->helpers; i++) {
+		if (i < stage->helpers / 2) {
+			put += stage->crew->each[i].sum;
+			continue;
+		}
+		got += stage->crew->each[i].sum;
+		total += stage->crew->each[i].count;
+		if (stage->crew->each[i].count < least)
+			least = stage->crew->each[i].count;
+	}
+	if (put != got || total == 0) {
+		complain(stage->work->rival->name, "what was got is not what was put");
+		return -1;
+	}
+	snprintf(share, sizeof(share), "%s, share", plan->bench);
+	tell_figure(share, stage->work->rival->name, (double)least * (stage->helpers / 2) / (double)total);
+	return (int64_t)((double)took * (double)TOLD / (double)total);
+}
+
+/* 64 bytes: two put, two get, on whatever processors they are given. */
+static int bench_two(int pairs)
+{
+	static const struct plan two = {
+		"queue two to two", SMALL, ROOM_FOR_SMALL, help_share, act_share, .helpers = 4, .rounds = TOLD, .time = 50000000};
+
+	return RUN(&two, pairs, &OURS_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
+}
+
+/* 64 bytes: sixteen put, sixteen get, for so long that each must have had a processor. */
+static int bench_crowd(int pairs)
+{
+	static const struct plan crowd = {
+		"queue crowd", SMALL, ROOM_FOR_SMALL, help_share, act_share, .helpers = HELPERS, .rounds = TOLD, .time = 500000000};
+
+	return RUN(&crowd, pairs, &OURS_WORK, &OURS_OF_FOUR_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
+}
+
+/* --- there and back ---------------------------------------------------------------------------------------------- */
+
+static int help_running(const struct stage *stage, int which)
+{
+	int64_t took = 0;
+
+	(void)which;
+	return stage->work->answer(stage->queues[THERE], stage->queues[BACK], stage->crew->rounds, 0, &took);
+}
+
+static int act_running(const struct stage *stage)
+{
+	int64_t took = 0;
+
+	return stage->work->ask(stage->queues[THERE], stage->queues[BACK], stage->crew->rounds, 0, &took);
+}
+
+/* 64 bytes there and back, at once: both look for what the other one puts. */
+static int bench_running(int pairs)
+{
+	static const struct plan running = {"queue running",
+					    SMALL,
+					    ROOM_FOR_SMALL,
+					    help_running,
+					    act_running,
+					    .helpers = 1,
+					    .both_ways = 1,
+					    .rounds = 2000,
+					    .tell = 1};
+
+	return RUN(&running, pairs, &OURS_WORK, &RING_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &MQ_WORK, &PIPE_WORK);
+}
+
+static int help_asleep(const struct stage *stage, int which)
+{
+	return stage->work->answer(stage->queues[THERE], stage->queues[BACK], stage->crew->rounds, ASLEEP,
+				   &stage->crew->each[which].took);
+}
+
+static int act_asleep(const struct stage *stage)
+{
+	/* A helper is alone: this place is free. */
+	return stage->work->ask(stage->queues[THERE], stage->queues[BACK], stage->crew->rounds, ASLEEP,
+				&stage->crew->each[1].took);
+}
+
+/* 64 bytes there and back; each waits before it puts, so that the other one sleeps, and the wait does not count. */
+static int bench_asleep(int pairs)
+{
+	static const struct plan asleep = {"queue asleep",
+					   SMALL,
+					   ROOM_FOR_SMALL,
+					   help_asleep,
+					   act_asleep,
+					   .helpers = 1,
+					   .both_ways = 1,
+					   .asleep = 1,
+					   .rounds = 20};
+
+	return RUN(&asleep, pairs, &OURS_WORK, &FUTEX_RING_WITH_DEADLINE_WORK, &FUTEX_RING_WORK, &CLOUDTOID_ASLEEP_WORK, &BOOST_WORK,
+		   &MQ_WORK, &PIPE_WORK);
+}
+
+/* --- page faults ------------------------------------------------------------------------------------------------- */
+
+static long faults(void)
+{
+	struct rusage used;
+
+	getrusage(RUSAGE_SELF, &used);
+	return used.ru_minflt + used.ru_majflt;
+}
+
+static int help_deep(const struct stage *stage, int which)
+{
+	struct crew *crew = stage->crew;
+	long before = faults();
+
+	for (long i = 0; i < crew->rounds; i++) {
+		while (i - atomic_load_explicit(&crew->got, memory_order_relaxed) >= DEPTH + SLACK)
+			sched_yield();
+		if (stage->work->produce(stage->queues[THERE], i, 1))
+			return -1;
+		atomic_store_explicit(&crew->put, i + 1, memory_order_release);
+	}
+	crew->each[which].faults = faults() - before;
+	return 0;
+}
+
+static int act_deep(const struct stage *stage)
+{
+	struct crew *crew = stage->crew;
+	long before = faults();
+	uint64_t sum = 0;
+
+	for (long i = 0; i < crew->rounds; i++) {
+		long wanted = i + DEPTH < crew->rounds ? i + DEPTH : crew->rounds;
+
+		while (atomic_load_explicit(&crew->put, memory_order_acquire) < wanted)
+			sched_yield();
+		if (stage->work->consume(stage->queues[THERE], 1, &sum))
+			return -1;
+		atomic_store_explicit(&crew->got, i + 1, memory_order_relaxed);
+	}
+	crew->each[1].faults = faults() - before;
+	return expect_sum(stage, sum);
+}
+
+/* Page faults of both sides by a million messages of 64 bytes that go through a queue which holds 100. */
+static int bench_faults(int pairs)
+{
+	static const struct plan deep = {"queue faults", SMALL, ROOM_FOR_SMALL, help_deep, act_deep, .helpers = 1};
+	static const struct work *const them[] = {
+		&OURS_UNBOUNDED_WORK, &RING_WORK, &CLOUDTOID_WORK, &BOOST_WORK, &PIPE_WORK};
+
+	(void)pairs;
+	plan = &deep;
+	message_size = plan->size;
+	for (size_t i = 0; i < sizeof(them) / sizeof(*them); i++) {
+		struct stage *stage = &stages[0];
+		int failed;
+
+		if (!make_stage(stage, them[i]))
+			continue;
+		/* The first turn warms up. */
+		failed = start_crew(stage) || take_turn(stage, COUNTED) < 0;
+		for (int time = 0; time < 3 && !failed; time++) {
+			failed = take_turn(stage, COUNTED) < 0 || stopped();
+			if (!failed)
+				tell_figure(plan->bench, them[i]->rival->name,
+					    (double)(stage->crew->each[0].faults + stage->crew->each[1].faults) * 1e6 /
+						    (double)COUNTED);
+		}
+		finish_crew(stage);
+		if (failed)
+			return -1;
+	}
+	bind_to(-1);
+	return 0;
+}
+
+/* ----------------------------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	int (*run)(int pairs);
+} BENCHES[] = {{"queue single", bench_single},   {"queue batch", bench_batch},     {"queue large", bench_large},
+	       {"queue read", bench_read},       {"queue two to two", bench_two},  {"queue crowd", bench_crowd},
+	       {"queue running", bench_running}, {"queue asleep", bench_asleep},   {"queue faults", bench_faults},
+	       {"queue content", bench_content}};
+
+static int wants(int argc, char **argv, const char *bench)
+{
+	for (int i = 2; i < argc; i++)
+		if (strcmp(argv[i], bench) == 0)
+			return 1;
+	return argc == 2;
+}
+
+int main(int argc, char **argv)
+{
+	int pairs = argc > 1 ? atoi(argv[1]) : 0, possible;
+
+	hold_signals();
+	unsetenv("SHMKIT_DIR");
+	if (pairs < 1) {
+		fprintf(stderr, "usage: %s PAIRS [BENCH...]\n", argv[0]);
+		return EXIT_FAILURE;
+	}
+	possible = prepare_crews() == 0;
+	for (size_t i = 0; i < sizeof(BENCHES) / sizeof(*BENCHES); i++) {
+		if (!wants(argc, argv, BENCHES[i].name))
+			continue;
+		if (!possible)
+			skip(BENCHES[i].name, "there is one processor");
+		else if (BENCHES[i].run(pairs))
+			return stopped() ? 128 + SIGINT : EXIT_FAILURE;
+	}
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,420 @@
+//! Processes that end while they hold something of the queue's: killed, by themselves, or by closing their last handle.
+
+use super::common::Name;
+use super::common::process::{Ended, alone, fork, shared_words, wait_until};
+use super::{LONG, NOW, await_sleepers, drain, holder, lessee, stay, told, unnamed};
+use shmkit::queue::{Batch, Create, Options, Overflow, Patience, Queue};
+use std::sync::atomic::Ordering::Relaxed;
+
+fn of(messages: u64) -> Options {
+    Options {
+        messages,
+        ..Options::default()
+    }
+}
+
+/// Makes one with these messages in it.
+fn with(messages: &[&[u8]]) -> Queue {
+    let queue = unnamed(Options::default());
+    for message in messages {
+        queue.put(message, NOW).unwrap();
+    }
+    queue
+}
+
+/// Takes so many, which must come, in whatever order: what is given again comes later than what was got in between.
+fn sorted(queue: &Queue, count: usize) -> Vec<Vec<u8>> {
+    let mut had: Vec<_> = (0..count).map(|_| queue.get(LONG).unwrap()).collect();
+    had.sort();
+    had
+}
+
+#[test]
+fn who_sleeps_takes_nothing_along() {
+    alone(|| {
+        let queue = unnamed(of(2));
+        let idle: Vec<_> = (0..3)
+            .map(|_| fork(|| drop(queue.get(Patience::ENDLESS))))
+            .collect();
+        await_sleepers(&queue, 3, 0);
+        idle.into_iter().for_each(|child| child.kill());
+        queue.put(b"a", NOW).unwrap();
+        queue.put(b"b", NOW).unwrap();
+        let idle = fork(|| drop(queue.put(b"never", Patience::ENDLESS)));
+        let next = fork(|| queue.put(b"c", Patience::ENDLESS).unwrap());
+        await_sleepers(&queue, 3, 2);
+        idle.kill();
+        assert_eq!(queue.get(LONG).unwrap(), b"a");
+        next.succeed();
+        assert_eq!(drain(&queue), [b"b", b"c"]);
+    });
+}
+
+#[test]
+fn a_lease_is_given_again_and_says_so() {
+    alone(|| {
+        let queue = with(&[b"a"]);
+        for attempts in 1..=4 {
+            let lessee = holder(|| {
+                let lease = queue.lease_token(NOW).unwrap();
+                assert_eq!((lease.length, lease.attempts), (1, attempts));
+            });
+            assert_eq!(queue.stat().unwrap().leased, 1);
+            lessee.kill();
+        }
+        let lease = queue.lease(LONG).unwrap();
+        assert_eq!((lease.length(), lease.attempts()), (1, 5));
+        lease.ack().unwrap();
+        let stat = queue.stat().unwrap();
+        assert_eq!((stat.redelivered, stat.messages, stat.leased), (4, 0, 0));
+    });
+}
+
+#[test]
+fn a_lease_comes_back_to_whoever_gets_and_however() {
+    alone(|| {
+        let queue = with(&[b"a", b"b", b"c", b"d"]);
+        let lessee = holder(|| {
+            for _ in 0..3 {
+                queue.lease_token(NOW).unwrap();
+            }
+        });
+        assert_eq!(drain(&queue), [b"d"]);
+        refused!(WouldBlock, queue.join(NOW));
+        // Somebody sleeps when it happens.
+        let sleeper = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"a"));
+        let before = queue.stat().unwrap().waits.0;
+        await_sleepers(&queue, before + 1, 0);
+        lessee.kill();
+        sleeper.succeed();
+        let peeked = queue.peek_into(&mut [], LONG).unwrap();
+        assert_eq!((peeked.length, peeked.attempts), (1, 1));
+        let (mut bytes, mut lengths) = (
+            [std::mem::MaybeUninit::uninit(); 8],
+            [std::mem::MaybeUninit::uninit(); 8],
+        );
+        assert_eq!(queue.get_many_into(&mut bytes, &mut lengths, LONG), Ok(2));
+        queue.join(NOW).unwrap();
+    });
+}
+
+#[test]
+fn leases_of_the_dead_come_back_under_a_steady_load() {
+    alone(|| {
+        let queue = with(&[b"lost"]);
+        lessee(&queue).kill();
+        // There is always something else to be had.
+        queue.put(b"load", NOW).unwrap();
+        let mut gets = 0;
+        loop {
+            queue.put(b"load", NOW).unwrap();
+            gets += 1;
+            if queue.get(NOW).unwrap() == b"lost" {
+                break;
+            }
+            assert!(gets < 10_000, "nobody has looked");
+        }
+    });
+}
+
+#[test]
+fn what_was_reserved_is_skipped() {
+    alone(|| {
+        for sleeping in [false, true] {
+            let queue = with(&[b"a"]);
+            let reserver = holder(|| {
+                for _ in 0..3 {
+                    queue.reserve_token(100, NOW).unwrap();
+                }
+            });
+            queue.put(b"b", NOW).unwrap();
+            assert_eq!(queue.get(NOW).unwrap(), b"a");
+            refused!(Empty, queue.get(NOW));
+            let stat = queue.stat().unwrap();
+            assert_eq!((stat.messages, stat.reserved), (1, 3));
+            let who = queue.person(stat.held_up_by.unwrap()).unwrap();
+            assert_eq!(who.pid, reserver.pid().as_raw() as u32);
+            if sleeping {
+                let consumer = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"b"));
+                let before = queue.stat().unwrap().waits.0;
+                await_sleepers(&queue, before + 1, 0);
+                reserver.kill();
+                consumer.succeed();
+            } else {
+                reserver.kill();
+                assert_eq!(queue.get(LONG).unwrap(), b"b");
+            }
+            let stat = queue.stat().unwrap();
+            assert_eq!((stat.skipped, stat.reserved, stat.messages), (3, 0, 0));
+            queue.join(NOW).unwrap();
+        }
+    });
+}
+
+#[test]
+fn room_that_the_dead_had_reserved_is_had_by_who_waits_for_it() {
+    alone(|| {
+        // By messages, by bytes, by the ring.
+        for options in [
+            of(1),
+            Options {
+                bytes: 2000,
+                ..Options::default()
+            },
+            Options {
+                capacity: 4096,
+                ..Options::default()
+            },
+        ] {
+            let queue = unnamed(options);
+            let fill = || holder(|| while queue.reserve_token(1900, NOW).is_ok() {});
+            let reserver = fill();
+            refused!(Full, queue.put(&[1; 1900], NOW));
+            reserver.kill();
+            queue.put(&[1; 1900], LONG).unwrap();
+            assert_eq!(drain(&queue), [[1; 1900]]);
+            let reserver = fill();
+            let producer = fork(|| queue.put(&[2; 1900], Patience::ENDLESS).unwrap());
+            let before = queue.stat().unwrap().waits.1;
+            await_sleepers(&queue, 0, before + 1);
+            reserver.kill();
+            producer.succeed();
+            assert_eq!(drain(&queue), [[2; 1900]]);
+        }
+    });
+}
+
+#[test]
+fn an_acker_that_dies_leaves_nobody_asleep() {
+    alone(|| {
+        let queue = unnamed(Options {
+            capacity: 4096,
+            ..Options::default()
+        });
+        let lessees: Vec<_> = (0..2)
+            .map(|_| {
+                queue.put(&[1; 1800], NOW).unwrap();
+                lessee(&queue)
+            })
+            .collect();
+        let producer = fork(|| {
+            for _ in 0..2 {
+                queue.put(&[2; 1800], Patience::ENDLESS).unwrap();
+            }
+        });
+        await_sleepers(&queue, 0, 1);
+        lessees.into_iter().for_each(|child| child.kill());
+        // They are to be had again, each once.
+        let mut had = [0; 4].map(|_: i32| queue.get(LONG).unwrap()[0]);
+        producer.succeed();
+        had.sort_unstable();
+        assert_eq!(had, [1, 1, 2, 2]);
+        assert_eq!(queue.stat().unwrap().messages, 0);
+    });
+}
+
+#[test]
+fn who_ends_by_itself_is_as_dead() {
+    alone(|| {
+        let queue = with(&[b"a"]);
+        fork(|| {
+            queue.lease_token(NOW).unwrap();
+            queue.reserve_token(10, NOW).unwrap();
+        })
+        .succeed();
+        queue.put(b"b", NOW).unwrap();
+        assert_eq!(sorted(&queue, 2), [b"a", b"b"]);
+        let aborted = fork(|| {
+            queue.reserve_token(10, NOW).unwrap();
+            std::process::abort();
+        });
+        assert_eq!(
+            aborted.wait(),
+            Ended::Signal(nix::sys::signal::Signal::SIGABRT)
+        );
+        queue.put(b"c", NOW).unwrap();
+        assert_eq!(queue.get(LONG).unwrap(), b"c");
+    });
+}
+
+#[test]
+fn closing_the_last_handle_is_dying() {
+    alone(|| {
+        let name = Name::new();
+        let queue = Queue::named(&name, Create::Always, &Options::default()).unwrap();
+        queue.put(b"a", NOW).unwrap();
+        queue.put(b"b", NOW).unwrap();
+        drop(queue);
+        let words = shared_words(1);
+        let open = || Queue::named(&name, Create::Never, &Options::default()).unwrap();
+        let closer = fork(|| {
+            let (queue, second) = (open(), open());
+            queue.lease_token(NOW).unwrap();
+            second.reserve_token(10, NOW).unwrap();
+            drop(queue);
+            words[0].store(1, Relaxed);
+            // As long as another handle is open it lives.
+            wait_until(|| words[0].load(Relaxed) == 2);
+            drop(second);
+            words[0].store(3, Relaxed);
+            stay();
+        });
+        wait_until(|| words[0].load(Relaxed) == 1);
+        let queue = open();
+        queue.put(b"c", NOW).unwrap();
+        assert_eq!(drain(&queue), [b"b"]);
+        words[0].store(2, Relaxed);
+        wait_until(|| words[0].load(Relaxed) == 3);
+        assert_eq!(sorted(&queue, 2), [b"a", b"c"]);
+        closer.kill();
+    });
+}
+
+#[test]
+fn a_forked_child_holds_nothing_of_its_parents() {
+    alone(|| {
+        let queue = with(&[b"a", b"b"]);
+        let lease = queue.lease(NOW).unwrap();
+        let slot = queue.reserve(10, NOW).unwrap();
+        let (token, reserved) = (
+            queue.lease_token(NOW).unwrap(),
+            queue.reserve_token(9, NOW).unwrap(),
+        );
+        fork(|| {
+            refused!(NotOwner, queue.ack(token.token));
+            refused!(NotOwner, queue.nack(token.token));
+            refused!(NotOwner, queue.commit(reserved.token, 1));
+            refused!(NotOwner, queue.abort(reserved.token));
+            refused!(Empty, queue.get(NOW));
+            // And its own is its own.
+            queue.put(b"c", NOW).unwrap();
+        })
+        .succeed();
+        // Its end was no end of its parent's.
+        let stat = queue.stat().unwrap();
+        assert_eq!((stat.leased, stat.reserved), (2, 2));
+        queue.ack(token.token).unwrap();
+        queue.commit(reserved.token, 0).unwrap();
+        lease.ack().unwrap();
+        drop(slot);
+        assert_eq!(drain(&queue), [&b""[..], b"c"]);
+    });
+}
+
+#[test]
+fn what_a_child_has_is_given_again_when_its_parent_lives_on() {
+    alone(|| {
+        let queue = with(&[b"a", b"b"]);
+        let own = queue.lease_token(NOW).unwrap();
+        lessee(&queue).kill();
+        assert_eq!(queue.get(LONG).unwrap(), b"b");
+        queue.ack(own.token).unwrap();
+        queue.join(NOW).unwrap();
+    });
+}
+
+#[test]
+fn the_oldest_cannot_go_while_the_living_lease_them() {
+    alone(|| {
+        let queue = unnamed(Options {
+            capacity: 4096,
+            overflow: Overflow::Overwrite,
+            ..Options::default()
+        });
+        queue.put(&[1; 1800], NOW).unwrap();
+        let lessee = lessee(&queue);
+        queue.put(&[2; 1800], NOW).unwrap();
+        refused!(Full, queue.put(&[3; 1800], Patience::ENDLESS));
+        // What cannot make room is not thrown away.
+        assert_eq!(queue.stat().unwrap().messages, 1);
+        lessee.kill();
+        assert_eq!(sorted(&queue, 2), [[1; 1800], [2; 1800]]);
+        queue.put(&[3; 1800], NOW).unwrap();
+    });
+}
+
+#[test]
+fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
+    alone(|| {
+        const EACH: u64 = 300;
+        let queue = unnamed(Options {
+            capacity: 8192,
+            ..Options::default()
+        });
+        let words = shared_words(2 + EACH as usize * 8);
+        let (put, done) = words[2..].split_at(EACH as usize * 4);
+        // Producers say what they have put, consumers what they have done, before they acknowledge it.
+        let producer = |number: u64| {
+            for message in 0..EACH {
+                let at = (number * EACH + message) as usize;
+                queue
+                    .put(&(at as u64).to_ne_bytes().repeat(12), LONG)
+                    .unwrap();
+                put[at].store(1, Relaxed);
+            }
+        };
+        let consumer = || {
+            loop {
+                let lease = queue.lease(Patience::ENDLESS).unwrap();
+                // SAFETY: nobody writes them as long as the lease lasts, and they are aligned.
+                let at = unsafe { lease.bytes().cast::<u64>().read() };
+                done[at as usize].fetch_add(1, Relaxed);
+                lease.ack().unwrap();
+            }
+        };
+        let count = || put.iter().filter(|word| word.load(Relaxed) == 1).count() as u64;
+        for round in 0..4 {
+            let (before, consumers) = (count(), [fork(consumer), fork(consumer)]);
+            let worker = fork(|| producer(round));
+            wait_until(|| count() >= before + EACH / 2);
+            // Killed, unless it is done by now.
+            drop(worker);
+            consumers.into_iter().for_each(|child| child.kill());
+        }
+        let rest = fork(consumer);
+        queue.join(LONG).unwrap();
+        rest.kill();
+        for (at, (put, done)) in put.iter().zip(done).enumerate() {
+            let (put, done) = (put.load(Relaxed), done.load(Relaxed));
+            assert!(done >= put, "{at} was put and never done");
+        }
+        let stat = queue.stat().unwrap();
+        assert_eq!((stat.messages, stat.leased, stat.reserved), (0, 0, 0));
+    });
+}
+
+#[test]
+fn a_batch_of_who_dies_asleep_is_put_as_a_whole_or_not_at_all() {
+    alone(|| {
+        let queue = unnamed(of(4));
+        queue.put(b"a", NOW).unwrap();
+        let five = [&b"b"[..]; 4];
+        let producer = fork(|| {
+            let _ = queue.put_many(five.into_iter(), Batch::All, Patience::ENDLESS);
+        });
+        await_sleepers(&queue, 0, 1);
+        producer.kill();
+        queue.put(b"c", NOW).unwrap();
+        assert_eq!(drain(&queue), [b"a", b"c"]);
+    });
+}
+
+#[test]
+fn more_processes_than_it_has_places_for() {
+    alone(|| {
+        let name = Name::new();
+        let mut options = Options::default();
+        options.named.participants = 1;
+        fork(|| drop(Queue::named(&name, Create::Always, &options).unwrap())).succeed();
+        let open = || Queue::named(&name, Create::Never, &Options::default());
+        let only = holder(|| {
+            let queue = open().unwrap();
+            queue.put(b"a", NOW).unwrap();
+            std::mem::forget(queue);
+        });
+        let queue = open().unwrap();
+        refused!(Participants, told(queue.get(NOW)));
+        only.kill();
+        assert_eq!(queue.get(LONG).unwrap(), b"a");
+    });
+}

@@ -1,0 +1,337 @@
+//! Memory that comes and goes, memory that is not to be had, and the ends of the ring and of the positions.
+
+use super::common::kernel::{SmallFileSystem, limit};
+use super::common::process::{alone, fork};
+use super::{LONG, NOW, await_sleepers, drain, full, unnamed};
+use nix::sys::resource::Resource;
+use shmkit::queue::{Batch, Create, Named, Options, Patience, Queue};
+
+fn fill(seed: u64, length: u64) -> Vec<u8> {
+    (0..length).map(|at| (at * 7 + seed) as u8).collect()
+}
+
+fn allocated(queue: &Queue) -> u64 {
+    queue.segment().stat().unwrap().file.allocated
+}
+
+#[test]
+fn a_burst_gets_memory_and_gives_it_back() {
+    const BURST: u64 = 20_000;
+    let queue = unnamed(Options::default());
+    let at_first = allocated(&queue);
+    assert!(at_first <= 128 << 10, "{at_first}");
+    for number in 0..BURST {
+        queue.put(&fill(number, number % 2000), NOW).unwrap();
+    }
+    let stat = queue.stat().unwrap();
+    assert_eq!(stat.messages, BURST);
+    assert!(stat.bytes <= stat.memory && stat.memory <= allocated(&queue));
+    assert!(stat.memory <= 2 * (stat.bytes + 64 * BURST), "{stat:?}");
+    for number in 0..BURST {
+        assert!(
+            queue.get(NOW).unwrap() == fill(number, number % 2000),
+            "{number}"
+        );
+    }
+    // Who finds nothing gives something back.
+    for _ in 0..3 {
+        refused!(Empty, queue.get(NOW));
+    }
+    assert!(allocated(&queue) <= 4 << 20, "{}", allocated(&queue));
+    // And it goes on in what is left, and beyond.
+    for number in 0..5000 {
+        queue.put(&fill(number, 1000), NOW).unwrap();
+    }
+    for number in 0..5000 {
+        assert!(queue.get(NOW).unwrap() == fill(number, 1000), "{number}");
+    }
+}
+
+#[test]
+fn memory_is_given_back_by_a_queue_that_is_never_empty() {
+    let queue = unnamed(Options::default());
+    let mut next = (0, 0);
+    let mut put = |count| {
+        for number in next.0..next.0 + count {
+            queue.put(&fill(number, 1000), NOW).unwrap();
+        }
+        next.0 += count;
+    };
+    let mut get = |count| {
+        for number in next.1..next.1 + count {
+            assert!(queue.get(NOW).unwrap() == fill(number, 1000), "{number}");
+        }
+        next.1 += count;
+    };
+    put(50_000);
+    let most = allocated(&queue);
+    assert!(most >= 50_000 * 1000);
+    get(49_990);
+    // Ten stay in it all the time.
+    for _ in 0..20_000 {
+        put(1);
+        get(1);
+    }
+    assert!(
+        allocated(&queue) < most / 2,
+        "{} of {most}",
+        allocated(&queue)
+    );
+}
+
+#[test]
+fn one_in_a_segment_neither_grows_nor_gives_back() {
+    let segment = full(1 << 20);
+    let options = Options {
+        capacity: 512 << 10,
+        ..Options::default()
+    };
+    let queue = Queue::at(&segment, 64, Create::Always, &options).unwrap();
+    let before = (
+        segment.size(),
+        allocated(&queue),
+        queue.stat().unwrap().memory,
+    );
+    for round in 0..5 {
+        let mut count = 0;
+        while queue.put(&fill(round, 10_000), NOW).is_ok() {
+            count += 1;
+        }
+        assert!(count >= 50, "{count}");
+        assert_eq!(drain(&queue).len(), count);
+    }
+    let after = (
+        segment.size(),
+        allocated(&queue),
+        queue.stat().unwrap().memory,
+    );
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_file_system_that_is_full_in_the_middle_of_growth() {
+    alone(|| {
+        let Some(small) = SmallFileSystem::mount(1 << 20) else {
+            return;
+        };
+        let options = Options {
+            named: Named {
+                directory: small.folder().directory(),
+                ..Named::default()
+            },
+            ..Options::default()
+        };
+        let queue = Queue::named(c"queue", Create::Always, &options).unwrap();
+        for round in 0..3 {
+            let mut count = 0;
+            let cause = loop {
+                match queue.put(&fill(count, 3000), LONG) {
+                    Ok(()) => count += 1,
+                    error => break refused!(NoSpace, error),
+                }
+            };
+            assert!(cause.text.contains("bytes"), "{cause}");
+            assert!(count >= 250, "round {round}: {count}");
+            // Whoever else tries is told the same; what is smaller may still fit.
+            refused!(NoSpace, queue.reserve_token(3000, NOW));
+            let several = [&[0; 2000][..]; 2];
+            refused!(
+                NoSpace,
+                queue.put_many(several.into_iter(), Batch::All, NOW)
+            );
+            assert_eq!(queue.stat().unwrap().messages, count);
+            // After a get there is room again, from the beginning of the ring.
+            for number in 0..20 {
+                assert!(queue.get(NOW).unwrap() == fill(number, 3000), "{number}");
+            }
+            for number in count..count + 10 {
+                queue.put(&fill(number, 3000), NOW).unwrap();
+            }
+            for number in 20..count + 10 {
+                assert!(queue.get(NOW).unwrap() == fill(number, 3000), "{number}");
+            }
+            refused!(Empty, queue.get(NOW));
+        }
+        queue.unlink().unwrap();
+        drop(queue);
+        assert!(small.free() >= (1 << 20) - 8192);
+    });
+}
+
+#[test]
+fn who_waits_for_room_is_told_that_there_is_no_memory() {
+    alone(|| {
+        let Some(small) = SmallFileSystem::mount(1 << 20) else {
+            return;
+        };
+        let options = Options {
+            capacity: 4 << 20,
+            messages: 2,
+            named: Named {
+                directory: small.folder().directory(),
+                ..Named::default()
+            },
+            ..Options::default()
+        };
+        let queue = Queue::named(c"queue", Create::Always, &options).unwrap();
+        queue.put(b"a", NOW).unwrap();
+        queue.put(b"b", NOW).unwrap();
+        let producer = fork(|| {
+            drop(refused!(
+                NoSpace,
+                queue.put(&[1; 2 << 20], Patience::ENDLESS)
+            ))
+        });
+        await_sleepers(&queue, 0, 1);
+        assert_eq!(queue.get(NOW).unwrap(), b"a");
+        producer.succeed();
+        assert_eq!(drain(&queue), [b"b"]);
+    });
+}
+
+#[test]
+fn a_limit_on_files_is_an_error_and_no_signal() {
+    alone(|| {
+        let queue = unnamed(Options::default());
+        queue.put(b"before", NOW).unwrap();
+        limit(Resource::RLIMIT_FSIZE, 256 << 10);
+        refused!(NoSpace, queue.put(&[1; 1 << 20], NOW));
+        let mut count = 1;
+        while queue.put(&fill(count, 1000), NOW).is_ok() {
+            count += 1;
+        }
+        assert!(count > 100, "{count}");
+        let large = fill(0, 1 << 20);
+        // Another process has no such limit.
+        limit(Resource::RLIMIT_FSIZE, u64::MAX);
+        fork(|| queue.put(&large, NOW).unwrap()).succeed();
+        limit(Resource::RLIMIT_FSIZE, 256 << 10);
+        assert_eq!(queue.get(NOW).unwrap(), b"before");
+        for number in 1..count {
+            assert!(queue.get(NOW).unwrap() == fill(number, 1000), "{number}");
+        }
+        assert!(queue.get(NOW).unwrap() == large);
+        queue.put(b"after", NOW).unwrap();
+        assert_eq!(drain(&queue), [b"after"]);
+    });
+}
+
+#[test]
+fn memory_that_another_process_has_added_is_there() {
+    alone(|| {
+        let queue = unnamed(Options::default());
+        queue.put(b"small", NOW).unwrap();
+        for round in 1..5 {
+            fork(|| queue.put(&fill(round, round << 20), NOW).unwrap()).succeed();
+        }
+        assert_eq!(queue.get(NOW).unwrap(), b"small");
+        for round in 1..5 {
+            assert!(queue.get(NOW).unwrap() == fill(round, round << 20));
+        }
+    });
+}
+
+#[test]
+fn positions_wrap_around() {
+    // A new queue begins a few laps before they do, and each of these goes round many times.
+    for capacity in [1024, 1056, 4096, 5000 / 32 * 32, 64 << 10] {
+        let queue = unnamed(Options {
+            capacity,
+            ..Options::default()
+        });
+        let (mut put, mut got) = (0, 0);
+        let length = |number: u64| number * 31 % (capacity / 3);
+        while got < 3000 {
+            while queue.put(&fill(put, length(put)), NOW).is_ok() {
+                put += 1;
+            }
+            assert_eq!(queue.stat().unwrap().messages, put - got);
+            for _ in 0..1 + got % 5 {
+                if got < put {
+                    assert!(queue.get(NOW).unwrap() == fill(got, length(got)), "{got}");
+                    got += 1;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn leases_and_reservations_keep_when_positions_wrap_around() {
+    let queue = unnamed(Options {
+        capacity: 4096,
+        ..Options::default()
+    });
+    for round in 0..200 {
+        let slots: Vec<_> = (0..3)
+            .map(|_| queue.reserve_token(300, NOW).unwrap())
+            .collect();
+        queue.commit(slots[1].token, 100).unwrap();
+        queue.abort(slots[0].token).unwrap();
+        let first = queue.lease_token(NOW).unwrap();
+        assert_eq!(first.length, 100, "{round}");
+        queue.commit(slots[2].token, 200).unwrap();
+        let second = queue.lease_token(NOW).unwrap();
+        queue.ack(second.token).unwrap();
+        queue.nack(first.token).unwrap();
+        assert_eq!(queue.get(NOW).unwrap().len(), 100, "{round}");
+        for stale in [first.token, second.token, slots[0].token] {
+            refused!(NotOwner, queue.ack(stale));
+            refused!(NotOwner, queue.commit(stale, 0));
+        }
+        queue.join(NOW).unwrap();
+    }
+}
+
+#[test]
+fn half_of_the_capacity_at_every_offset() {
+    for capacity in [1024, 4096] {
+        for before in 0..capacity / 32 {
+            let queue = unnamed(Options {
+                capacity,
+                ..Options::default()
+            });
+            assert_eq!(queue.largest(), capacity / 2);
+            // So far up that the next one begins there.
+            for _ in 0..before {
+                queue.put(b"", NOW).unwrap();
+                queue.get(NOW).unwrap();
+            }
+            let most = fill(before, capacity / 2);
+            for _ in 0..3 {
+                queue.put(&most, NOW).unwrap();
+                assert!(queue.get(NOW).unwrap() == most, "{before}");
+            }
+            let place = queue.reserve_token(capacity / 2, NOW).unwrap();
+            queue.commit(place.token, capacity / 2).unwrap();
+            assert_eq!(queue.get(NOW).unwrap().len() as u64, capacity / 2);
+            let too_large = vec![0; most.len() + 1];
+            refused!(TooLarge, queue.put(&too_large, LONG));
+            refused!(TooLarge, queue.reserve_token(capacity / 2 + 1, LONG));
+            refused!(TooLarge, queue.reserve_token(u64::MAX, LONG));
+        }
+    }
+}
+
+#[test]
+fn all_at_once_up_to_half_of_the_capacity_at_every_offset() {
+    let capacity = 1024;
+    for before in 0..capacity / 32 {
+        let queue = unnamed(Options {
+            capacity,
+            ..Options::default()
+        });
+        for _ in 0..before {
+            queue.put(b"", NOW).unwrap();
+            queue.get(NOW).unwrap();
+        }
+        for _ in 0..3 {
+            // 32 bytes and more for each: half the capacity as they stand there.
+            let most = [&[7; 32][..]; 8];
+            assert_eq!(queue.put_many(most.into_iter(), Batch::All, NOW), Ok(8));
+            assert_eq!(drain(&queue), most);
+        }
+        let more = [&[7; 32][..]; 9];
+        refused!(TooLarge, queue.put_many(more.into_iter(), Batch::All, LONG));
+    }
+}

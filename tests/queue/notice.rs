@@ -1,0 +1,305 @@
+//! Descriptors that can be read from while there may be a message, or room for one.
+
+use super::common::Watchdog;
+use super::common::kernel::limit;
+use super::common::process::{alone, fork, shared_words, threads, wait_until};
+use super::{NOW, drain, full, holder, unnamed};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::Resource;
+use shmkit::queue::{Create, Options, Overflow, Queue, What};
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::Ordering::Relaxed;
+
+fn of_one() -> Options {
+    Options {
+        messages: 1,
+        ..Options::default()
+    }
+}
+
+/// Says whether it can be read from; with `wait` as soon as it can.
+fn is_readable(fd: i32, wait: bool) -> bool {
+    // SAFETY: the queue keeps it open.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let mut polled = [PollFd::new(fd, PollFlags::POLLIN)];
+    let timeout = if wait {
+        PollTimeout::NONE
+    } else {
+        PollTimeout::ZERO
+    };
+    poll(&mut polled, timeout).unwrap() == 1
+}
+
+#[test]
+fn readable_while_there_is_a_message() {
+    let _watchdog = Watchdog::start();
+    let queue = unnamed(Options::default());
+    let fd = queue.notice(What::Messages).unwrap();
+    assert_eq!(queue.notice(What::Messages), Ok(fd));
+    assert!(!is_readable(fd, false));
+    for round in 0..20 {
+        queue.put(b"a", NOW).unwrap();
+        assert!(is_readable(fd, true), "{round}");
+        queue.get(NOW).unwrap();
+        // Who finds nothing after all takes the flag down, and it stays down.
+        while is_readable(fd, false) {
+            refused!(Empty, queue.get(NOW));
+        }
+    }
+    // What was there before it was asked for is told as well.
+    let full = unnamed(Options::default());
+    full.put(b"a", NOW).unwrap();
+    assert!(is_readable(full.notice(What::Messages).unwrap(), true));
+}
+
+#[test]
+fn readable_while_there_is_room() {
+    let _watchdog = Watchdog::start();
+    let queue = unnamed(of_one());
+    let fd = queue.notice(What::Room).unwrap();
+    assert!(is_readable(fd, true));
+    for round in 0..20 {
+        queue.put(b"a", NOW).unwrap();
+        while is_readable(fd, false) {
+            refused!(Full, queue.put(b"b", NOW));
+        }
+        queue.get(NOW).unwrap();
+        assert!(is_readable(fd, true), "{round}");
+    }
+    assert_ne!(queue.notice(What::Messages).unwrap(), fd);
+}
+
+#[test]
+fn down_it_stays_down_until_there_is_something() {
+    let _watchdog = Watchdog::start();
+    let queue = unnamed(of_one());
+    let (messages, room) = (
+        queue.notice(What::Messages).unwrap(),
+        queue.notice(What::Room).unwrap(),
+    );
+    type Try = fn(&Queue);
+    let tries: [Try; 4] = [
+        |queue| drop(refused!(Empty, queue.get(NOW))),
+        |queue| drop(refused!(Empty, queue.lease_token(NOW))),
+        |queue| drop(refused!(Empty, queue.peek_into(&mut [], NOW))),
+        |queue| {
+            let mut lengths = [std::mem::MaybeUninit::uninit()];
+            refused!(Empty, queue.get_many_into(&mut [], &mut lengths, NOW));
+        },
+    ];
+    for take_down in tries {
+        queue.put(b"a", NOW).unwrap();
+        assert!(is_readable(messages, true));
+        queue.get(NOW).unwrap();
+        take_down(&queue);
+        take_down(&queue);
+        while is_readable(messages, false) {
+            take_down(&queue);
+        }
+    }
+    queue.put(b"a", NOW).unwrap();
+    let tries: [Try; 2] = [
+        |queue| drop(refused!(Full, queue.put(b"", NOW))),
+        |queue| drop(refused!(Full, queue.reserve_token(0, NOW))),
+    ];
+    for take_down in tries {
+        while is_readable(room, false) {
+            take_down(&queue);
+        }
+    }
+}
+
+#[test]
+fn another_process_puts_and_gets() {
+    alone(|| {
+        let queue = unnamed(of_one());
+        let words = shared_words(1);
+        // Forked before this process has a thread.
+        let other = fork(|| {
+            for round in 0..10 {
+                wait_until(|| words[0].load(Relaxed) == 2 * round + 1);
+                queue.put(b"a", NOW).unwrap();
+                wait_until(|| words[0].load(Relaxed) == 2 * round + 2);
+                queue.get(NOW).unwrap();
+            }
+        });
+        let (messages, room) = (
+            queue.notice(What::Messages).unwrap(),
+            queue.notice(What::Room).unwrap(),
+        );
+        for round in 0..10 {
+            while is_readable(messages, false) {
+                refused!(Empty, queue.get(NOW));
+            }
+            words[0].store(2 * round + 1, Relaxed);
+            assert!(is_readable(messages, true));
+            while is_readable(room, false) {
+                let _ = queue.put(b"b", NOW).unwrap_err();
+            }
+            words[0].store(2 * round + 2, Relaxed);
+            assert!(is_readable(room, true));
+        }
+        other.succeed();
+    });
+}
+
+#[test]
+fn what_the_dead_had_leased_is_told() {
+    alone(|| {
+        let queue = unnamed(Options::default());
+        queue.put(b"a", NOW).unwrap();
+        let lessee = holder(|| {
+            queue.lease_token(NOW).unwrap();
+        });
+        let fd = queue.notice(What::Messages).unwrap();
+        assert!(!is_readable(fd, false));
+        lessee.kill();
+        assert!(is_readable(fd, true));
+        assert_eq!(drain(&queue), [b"a"]);
+    });
+}
+
+#[test]
+fn each_handle_has_its_own() {
+    let _watchdog = Watchdog::start();
+    let segment = full(1 << 20);
+    let open = || Queue::at(&segment, 0, Create::IfMissing, &Options::default()).unwrap();
+    let (one, other) = (open(), open());
+    let (first, second) = (
+        one.notice(What::Messages).unwrap(),
+        other.notice(What::Messages).unwrap(),
+    );
+    assert_ne!(first, second);
+    one.put(b"a", NOW).unwrap();
+    assert!(is_readable(first, true) && is_readable(second, true));
+    assert_eq!(drain(&one), [b"a"]);
+    // The other one is up until it is looked at.
+    assert!(is_readable(second, false));
+    drop(one);
+    while is_readable(second, false) {
+        refused!(Empty, other.get(NOW));
+    }
+    other.put(b"b", NOW).unwrap();
+    assert!(is_readable(second, true));
+}
+
+#[test]
+fn a_queue_that_is_shut_down_is_told_of() {
+    let _watchdog = Watchdog::start();
+    let queue = unnamed(of_one());
+    let messages = queue.notice(What::Messages).unwrap();
+    queue.put(b"a", NOW).unwrap();
+    let room = queue.notice(What::Room).unwrap();
+    while is_readable(room, false) {
+        refused!(Full, queue.put(b"b", NOW));
+    }
+    queue.shut_down().unwrap();
+    assert!(is_readable(room, true));
+    refused!(Closed, queue.put(b"b", NOW));
+    queue.get(NOW).unwrap();
+    assert!(is_readable(messages, true));
+    refused!(Closed, queue.get(NOW));
+    // Nothing will ever change that.
+    assert!(is_readable(messages, false) && is_readable(room, false));
+}
+
+#[test]
+fn a_queue_that_refuses_at_once_tells_of_room_when_there_is() {
+    let _watchdog = Watchdog::start();
+    let queue = unnamed(Options {
+        overflow: Overflow::Fail,
+        ..of_one()
+    });
+    let fd = queue.notice(What::Room).unwrap();
+    queue.put(b"a", NOW).unwrap();
+    while is_readable(fd, false) {
+        refused!(Full, queue.put(b"b", NOW));
+    }
+    // It is not just down for a moment.
+    std::thread::sleep(std::time::Duration::from_millis(40));
+    assert!(!is_readable(fd, false));
+    queue.get(NOW).unwrap();
+    assert!(is_readable(fd, true));
+}
+
+#[test]
+fn looking_for_room_throws_nothing_away() {
+    let _watchdog = Watchdog::start();
+    let queue = unnamed(Options {
+        overflow: Overflow::Overwrite,
+        ..of_one()
+    });
+    queue.put(b"a", NOW).unwrap();
+    assert!(is_readable(queue.notice(What::Room).unwrap(), true));
+    assert_eq!(queue.stat().unwrap().overwritten, 0);
+    assert_eq!(drain(&queue), [b"a"]);
+}
+
+#[test]
+fn a_forked_child_asks_for_its_own() {
+    alone(|| {
+        let queue = unnamed(Options::default());
+        let fd = queue.notice(What::Messages).unwrap();
+        assert_eq!(threads(), 2);
+        // SAFETY: the other thread waits inside the library, which is made for that.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                assert_eq!(threads(), 1);
+                // What its parent has is not told here.
+                refused!(Empty, queue.get(NOW));
+                let own = queue.notice(What::Messages).unwrap();
+                queue.put(b"a", NOW).unwrap();
+                assert!(is_readable(own, true));
+                assert_eq!(queue.get(NOW).unwrap(), b"a");
+                while is_readable(own, false) {
+                    refused!(Empty, queue.get(NOW));
+                }
+                queue.put(b"b", NOW).unwrap();
+                drop(queue);
+            }));
+            // SAFETY: _exit takes any number.
+            unsafe { libc::_exit(ended.is_err().into()) }
+        }
+        let mut status = -1;
+        // SAFETY: a child of ours, and an output that can be written.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert!(is_readable(fd, true));
+        assert_eq!(drain(&queue), [b"b"]);
+        while is_readable(fd, false) {
+            refused!(Empty, queue.get(NOW));
+        }
+        queue.put(b"c", NOW).unwrap();
+        assert!(is_readable(fd, true));
+    });
+}
+
+#[test]
+fn its_thread_and_descriptor_end_with_the_handle() {
+    alone(|| {
+        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = descriptors();
+        for _ in 0..20 {
+            let queue = unnamed(of_one());
+            queue.notice(What::Messages).unwrap();
+            queue.notice(What::Room).unwrap();
+            assert!(threads() >= 3);
+        }
+        wait_until(|| threads() == 1);
+        assert_eq!(descriptors(), before);
+    });
+}
+
+#[test]
+fn without_a_descriptor_to_be_had() {
+    alone(|| {
+        let queue = unnamed(Options::default());
+        queue.put(b"a", NOW).unwrap();
+        limit(Resource::RLIMIT_NOFILE, 0);
+        refused!(Unsupported, queue.notice(What::Messages));
+        limit(Resource::RLIMIT_NOFILE, 100);
+        assert_eq!(threads(), 1);
+        assert_eq!(drain(&queue), [b"a"]);
+    });
+}

@@ -1,0 +1,439 @@
+//! Waiting: how long, what ends it, who wakes whom, and who is stopped.
+
+use super::common::Watchdog;
+use super::common::process::{Child, alone, fork, shared_words, wait_until};
+use super::{LONG, NOW, await_sleepers, drain, lessee, unnamed, within};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use shmkit::capi::interrupt::shmkit_set_interrupt;
+use shmkit::queue::{Batch, Limit, Options, Overflow, Patience, Queue};
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Waits for ever, unless the hook ends it.
+const UNTIL_INTERRUPTED: Patience = Patience {
+    limit: Limit::Forever,
+    interruptible: true,
+};
+
+fn of_one() -> Options {
+    Options {
+        messages: 1,
+        ..Options::default()
+    }
+}
+
+/// Makes one with room for one message, which is in it.
+fn filled() -> Queue {
+    let queue = unnamed(of_one());
+    queue.put(b"first", NOW).unwrap();
+    queue
+}
+
+#[test]
+fn as_long_as_was_asked_for_at_least() {
+    let _watchdog = Watchdog::start();
+    let (empty, full) = (unnamed(of_one()), filled());
+    for milliseconds in [0, 1, 30] {
+        let time = Duration::from_millis(milliseconds);
+        let patience = within(time.as_nanos() as u64);
+        let lasts = |call: &dyn Fn()| {
+            let begin = Instant::now();
+            call();
+            assert!(begin.elapsed() >= time);
+        };
+        lasts(&|| drop(refused!(Timeout, empty.get(patience))));
+        lasts(&|| drop(refused!(Timeout, empty.lease_token(patience))));
+        lasts(&|| drop(refused!(Timeout, empty.peek_into(&mut [], patience))));
+        lasts(&|| {
+            let (mut bytes, mut lengths) = ([], [MaybeUninit::uninit()]);
+            refused!(
+                Timeout,
+                empty.get_many_into(&mut bytes, &mut lengths, patience)
+            );
+        });
+        lasts(&|| drop(refused!(Timeout, full.put(b"", patience))));
+        lasts(&|| drop(refused!(Timeout, full.reserve_token(1, patience))));
+        lasts(&|| {
+            let two = [&b"a"[..], b"b"].into_iter();
+            refused!(Timeout, full.put_many(two, Batch::Some, patience));
+        });
+        lasts(&|| drop(refused!(Timeout, full.join(patience))));
+    }
+    assert_eq!(drain(&full), [b"first"]);
+}
+
+#[test]
+fn who_may_not_wait_is_told_at_once() {
+    let _watchdog = Watchdog::start();
+    let (empty, full) = (unnamed(of_one()), filled());
+    refused!(Empty, empty.get(NOW));
+    refused!(Empty, empty.lease_token(NOW));
+    refused!(Empty, empty.peek_into(&mut [], NOW));
+    refused!(Full, full.put(b"", NOW));
+    refused!(Full, full.reserve_token(0, NOW));
+    refused!(Full, full.put_many([&b""[..]].into_iter(), Batch::All, NOW));
+    refused!(WouldBlock, full.join(NOW));
+    empty.join(NOW).unwrap();
+    // Nobody waits for room in a queue that refuses at once.
+    let fails = unnamed(Options {
+        overflow: Overflow::Fail,
+        ..of_one()
+    });
+    fails.put(b"first", LONG).unwrap();
+    refused!(Full, fails.put(b"", Patience::ENDLESS));
+    refused!(Full, fails.reserve_token(0, Patience::ENDLESS));
+}
+
+#[test]
+fn times_without_end_are_times() {
+    alone(|| {
+        let queue = unnamed(of_one());
+        for time in [(1 << 53) + 1, i64::MAX as u64, u64::MAX] {
+            let sleepers = queue.stat().unwrap().waits.0;
+            let consumer = fork(|| drop(queue.get(within(time)).unwrap()));
+            await_sleepers(&queue, sleepers + 1, 0);
+            queue.put(b"", within(time)).unwrap();
+            consumer.succeed();
+        }
+    });
+}
+
+#[test]
+fn who_sleeps_is_woken_by_whatever_it_waits_for() {
+    alone(|| {
+        type Act = fn(&Queue);
+        let gets: [Act; 4] = [
+            |queue| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"come"),
+            |queue| queue.lease(Patience::ENDLESS).unwrap().ack().unwrap(),
+            |queue| {
+                let (mut bytes, mut lengths) =
+                    ([MaybeUninit::uninit(); 9], [MaybeUninit::uninit()]);
+                let count = queue.get_many_into(&mut bytes, &mut lengths, Patience::ENDLESS);
+                assert_eq!(count, Ok(1));
+            },
+            |queue| {
+                let seen = queue.peek_into(&mut [], Patience::ENDLESS).unwrap();
+                assert_eq!((seen.length, queue.get(NOW).unwrap().len()), (4, 4));
+            },
+        ];
+        let puts: [Act; 3] = [
+            |queue| queue.put(b"come", NOW).unwrap(),
+            |queue| {
+                let slot = queue.reserve_token(4, NOW).unwrap();
+                let at = queue.address(slot.offset, 4).unwrap();
+                // SAFETY: four bytes that are ours until they are committed.
+                unsafe { at.cast::<[u8; 4]>().write(*b"come") };
+                queue.commit(slot.token, 4).unwrap();
+            },
+            |queue| {
+                let one = [&b"come"[..]].into_iter();
+                assert_eq!(queue.put_many(one, Batch::All, NOW), Ok(1));
+            },
+        ];
+        for get in gets {
+            for put in puts {
+                let queue = unnamed(of_one());
+                let consumer = fork(|| get(&queue));
+                await_sleepers(&queue, 1, 0);
+                put(&queue);
+                consumer.succeed();
+                // And who waits for room.
+                put(&queue);
+                let producer = fork(|| queue.put(b"second", Patience::ENDLESS).unwrap());
+                await_sleepers(&queue, 1, 1);
+                get(&queue);
+                producer.succeed();
+                assert_eq!(drain(&queue), [b"second"]);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_given_back_or_given_up_wakes() {
+    alone(|| {
+        let queue = filled();
+        let lease = queue.lease_token(NOW).unwrap();
+        let consumer = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"first"));
+        await_sleepers(&queue, 1, 0);
+        queue.nack(lease.token).unwrap();
+        consumer.succeed();
+        // A consumer behind a reservation that comes to nothing.
+        let queue = unnamed(Options::default());
+        let slot = queue.reserve_token(8, NOW).unwrap();
+        queue.put(b"behind", NOW).unwrap();
+        let consumer = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"behind"));
+        await_sleepers(&queue, 1, 0);
+        queue.abort(slot.token).unwrap();
+        consumer.succeed();
+        // A producer for whom it makes room.
+        let queue = unnamed(of_one());
+        let slot = queue.reserve_token(8, NOW).unwrap();
+        let producer = fork(|| queue.put(b"instead", Patience::ENDLESS).unwrap());
+        await_sleepers(&queue, 0, 1);
+        queue.abort(slot.token).unwrap();
+        producer.succeed();
+        assert_eq!(drain(&queue), [b"instead"]);
+        // And one for whom a message turns out shorter than its room.
+        let queue = unnamed(Options {
+            bytes: 100,
+            ..Options::default()
+        });
+        let slot = queue.reserve_token(100, NOW).unwrap();
+        let producer = fork(|| queue.put(&[1; 40], Patience::ENDLESS).unwrap());
+        await_sleepers(&queue, 0, 1);
+        queue.commit(slot.token, 60).unwrap();
+        producer.succeed();
+        assert_eq!(queue.stat().unwrap().bytes, 100);
+    });
+}
+
+#[test]
+fn who_joins_is_woken_by_the_last_acknowledgement() {
+    alone(|| {
+        for by_get in [true, false] {
+            let queue = filled();
+            let words = shared_words(1);
+            let joiner = fork(|| {
+                queue.join(Patience::ENDLESS).unwrap();
+                assert_eq!(words[0].load(Relaxed), 1);
+            });
+            await_sleepers(&queue, 0, 1);
+            let lease = queue.lease_token(NOW);
+            words[0].store(1, Relaxed);
+            match by_get {
+                true => {
+                    queue.nack(lease.unwrap().token).unwrap();
+                    queue.get(NOW).unwrap();
+                }
+                false => queue.ack(lease.unwrap().token).unwrap(),
+            }
+            joiner.succeed();
+        }
+    });
+}
+
+#[test]
+fn who_sleeps_is_told_that_it_is_shut_down() {
+    alone(|| {
+        let (empty, full) = (unnamed(of_one()), filled());
+        let children = [
+            fork(|| drop(refused!(Closed, empty.get(Patience::ENDLESS)))),
+            fork(|| drop(refused!(Closed, empty.lease_token(Patience::ENDLESS)))),
+            fork(|| drop(refused!(Closed, full.put(b"", Patience::ENDLESS)))),
+            fork(|| drop(refused!(Closed, full.reserve_token(1, Patience::ENDLESS)))),
+        ];
+        await_sleepers(&empty, 2, 0);
+        await_sleepers(&full, 0, 2);
+        empty.shut_down().unwrap();
+        full.shut_down().unwrap();
+        for child in children {
+            child.succeed();
+        }
+        // What is left can be had, once.
+        assert_eq!(full.get(Patience::ENDLESS).unwrap(), b"first");
+        refused!(Closed, full.get(NOW));
+    });
+}
+
+#[test]
+fn shut_down_it_is_not_over_while_another_may_give_something_back() {
+    alone(|| {
+        let queue = unnamed(Options::default());
+        for message in [b"a", b"b"] {
+            queue.put(message, NOW).unwrap();
+        }
+        let slot = queue.reserve_token(1, NOW).unwrap();
+        let lease = queue.lease_token(NOW).unwrap();
+        queue.shut_down().unwrap();
+        let consumer = fork(|| {
+            assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"b");
+            assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"a");
+            assert_eq!(queue.get(Patience::ENDLESS).unwrap().len(), 1);
+            refused!(Closed, queue.get(Patience::ENDLESS));
+        });
+        await_sleepers(&queue, 1, 0);
+        queue.nack(lease.token).unwrap();
+        wait_until(|| queue.stat().unwrap().messages == 0);
+        // What was reserved before can still be committed.
+        queue.commit(slot.token, 1).unwrap();
+        consumer.succeed();
+    });
+}
+
+/// What the hook shares with the test: how often it was called, and whether it ends what asks.
+extern "C" fn hook(answer: *mut c_void) -> i32 {
+    // SAFETY: `install` was given two words that live as long as the process.
+    let words = unsafe { std::slice::from_raw_parts(answer.cast::<AtomicU64>(), 2) };
+    words[0].fetch_add(1, Relaxed);
+    (words[1].load(Relaxed) != 0).into()
+}
+
+fn install(words: &'static [AtomicU64]) {
+    // SAFETY: the hook may be called from any thread, and its words live as long as the process.
+    let status = unsafe { shmkit_set_interrupt(Some(hook), words.as_ptr().cast_mut().cast()) };
+    assert_eq!(status, 0);
+}
+
+#[test]
+fn interrupted_by_the_hook_and_by_nothing_else() {
+    alone(|| {
+        type Act = fn(&Queue, Patience) -> shmkit::error::Result<()>;
+        let acts: [Act; 5] = [
+            |queue, patience| queue.get(patience).map(drop),
+            |queue, patience| queue.lease_token(patience).map(drop),
+            |queue, patience| queue.put(&[0; 60], patience),
+            |queue, patience| queue.reserve_token(60, patience).map(drop),
+            |queue, patience| queue.join(patience),
+        ];
+        for act in acts {
+            // Nothing can be had, nothing put, and nothing is finished.
+            let queue = unnamed(Options {
+                bytes: 100,
+                ..Options::default()
+            });
+            let slot = queue.reserve_token(100, NOW).unwrap();
+            let words = shared_words(2);
+            let waiter = fork(|| {
+                install(words);
+                refused!(Interrupted, act(&queue, UNTIL_INTERRUPTED));
+            });
+            wait_until(|| words[0].load(Relaxed) > 2);
+            let patient = fork(|| {
+                install(words);
+                refused!(Timeout, act(&queue, within(30_000_000)));
+            });
+            words[1].store(1, Relaxed);
+            waiter.succeed();
+            patient.succeed();
+            queue.commit(slot.token, 5).unwrap();
+            assert_eq!(queue.get(NOW).unwrap().len(), 5);
+        }
+    });
+}
+
+#[test]
+fn who_is_interrupted_takes_no_wake_from_the_others() {
+    alone(|| {
+        let queue = unnamed(Options::default());
+        let words = shared_words(2);
+        let quitters: Vec<_> = (0..3)
+            .map(|_| {
+                fork(|| {
+                    install(words);
+                    refused!(Interrupted, queue.get(UNTIL_INTERRUPTED));
+                })
+            })
+            .collect();
+        let consumer = fork(|| drop(queue.get(Patience::ENDLESS).unwrap()));
+        wait_until(|| words[0].load(Relaxed) >= 3);
+        words[1].store(1, Relaxed);
+        queue.put(b"", NOW).unwrap();
+        queue.put(b"", NOW).unwrap();
+        queue.put(b"", NOW).unwrap();
+        queue.put(b"", NOW).unwrap();
+        consumer.succeed();
+        // Some may have got theirs before they were asked.
+        drop(quitters);
+    });
+}
+
+/// Stops a process, and returns when it has stopped.
+fn stop(child: &Child) {
+    kill(child.pid(), Signal::SIGSTOP).unwrap();
+    let stopped = waitpid(child.pid(), Some(WaitPidFlag::WUNTRACED)).unwrap();
+    assert!(matches!(stopped, WaitStatus::Stopped(..)));
+}
+
+/// Forks a process that does nothing but this, stopped at a moment at which `holds` says so.
+fn stopped_while(act: impl Fn(), holds: impl Fn(&Child) -> bool) -> Child {
+    let child = fork(|| {
+        loop {
+            act();
+        }
+    });
+    loop {
+        stop(&child);
+        if holds(&child) {
+            return child;
+        }
+        kill(child.pid(), Signal::SIGCONT).unwrap();
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+#[test]
+fn who_is_stopped_inside_a_put_holds_up_nobody_who_may_not_wait() {
+    alone(|| {
+        let queue = unnamed(Options::default());
+        let words = shared_words(1);
+        // What is put is overwritten before it is large, so that a put takes long and the queue stays short.
+        let large = vec![1; 60_000];
+        let producer = stopped_while(
+            || {
+                queue.put(&large, LONG).unwrap();
+                queue.get(LONG).unwrap();
+            },
+            |_| queue.stat().unwrap().holders.0.is_some(),
+        );
+        let cause = refused!(WouldBlock, queue.put(b"mine", NOW));
+        assert!(cause.text.contains("does not get on"), "{cause}");
+        refused!(Timeout, queue.put(b"mine", within(1)));
+        refused!(WouldBlock, queue.is_full());
+        // Stopped is not dead: what it does is done when it goes on.
+        let waiter = fork(|| {
+            queue.put(b"mine", Patience::ENDLESS).unwrap();
+            words[0].store(1, Relaxed);
+        });
+        assert_eq!(words[0].load(Relaxed), 0);
+        kill(producer.pid(), Signal::SIGCONT).unwrap();
+        waiter.succeed();
+        // Dead it holds up nobody.
+        stop(&producer);
+        producer.kill();
+        queue.put(b"mine", NOW).unwrap();
+    });
+}
+
+#[test]
+fn who_is_stopped_inside_a_get_holds_up_nobody_who_may_not_wait() {
+    alone(|| {
+        let queue = unnamed(of_one());
+        let large = vec![1; 60_000];
+        let consumer = stopped_while(
+            || {
+                let _ = queue.put(&large, NOW);
+                let _ = queue.get(NOW);
+            },
+            |_| queue.stat().unwrap().holders.1.is_some(),
+        );
+        refused!(WouldBlock, queue.get(NOW));
+        refused!(Timeout, queue.get(within(1)));
+        // Who puts needs it only where there is no room.
+        while queue.put(b"mine", NOW).is_ok() {}
+        refused!(Full, queue.put(b"mine", NOW));
+        refused!(Timeout, queue.put(b"mine", within(1)));
+        kill(consumer.pid(), Signal::SIGCONT).unwrap();
+        stop(&consumer);
+        consumer.kill();
+        drain(&queue);
+        queue.put(b"mine", NOW).unwrap();
+    });
+}
+
+#[test]
+fn a_lease_of_who_is_stopped_stays_his() {
+    alone(|| {
+        let queue = filled();
+        let lessee = lessee(&queue);
+        stop(&lessee);
+        refused!(Timeout, queue.get(within(50_000_000)));
+        assert_eq!(queue.stat().unwrap().leased, 1);
+        lessee.kill();
+        assert_eq!(queue.get(LONG).unwrap(), b"first");
+    });
+}
