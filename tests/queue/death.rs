@@ -284,6 +284,7 @@ fn a_forked_child_holds_nothing_of_its_parents() {
         fork(|| {
             refused!(NotOwner, queue.ack(token.token));
             refused!(NotOwner, queue.nack(token.token));
+            refused!(NotOwner, queue.commit(token.token, 0));
             refused!(NotOwner, queue.commit(reserved.token, 1));
             refused!(NotOwner, queue.abort(reserved.token));
             refused!(Empty, queue.get(NOW));
@@ -294,11 +295,11 @@ fn a_forked_child_holds_nothing_of_its_parents() {
         // Its end was no end of its parent's.
         let stat = queue.stat().unwrap();
         assert_eq!((stat.leased, stat.reserved), (2, 2));
-        queue.ack(token.token).unwrap();
+        queue.nack(token.token).unwrap();
         queue.commit(reserved.token, 0).unwrap();
         lease.ack().unwrap();
         drop(slot);
-        assert_eq!(drain(&queue), [&b""[..], b"c"]);
+        assert_eq!(drain(&queue), [&b"b"[..], b"", b"c"]);
     });
 }
 
