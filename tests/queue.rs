@@ -24,6 +24,8 @@ mod death;
 mod growth;
 #[path = "queue/hand.rs"]
 mod hand;
+#[path = "queue/hostile.rs"]
+mod hostile;
 #[path = "queue/name.rs"]
 mod name;
 #[path = "queue/notice.rs"]

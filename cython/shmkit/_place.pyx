@@ -87,6 +87,7 @@ cdef class Place:
     def data(self):
         """A memoryview of the bytes, valid until it is over: keep nothing that lies in them."""
         view = memoryview(self)
+        self._views = [other for other in self._views if other() is not None]
         self._views.append(weakref.ref(view))
         return view
 
@@ -103,6 +104,9 @@ cdef class Reservation(Place):
     The block gets a writable memoryview; at its end the message is put into the queue, or after an exception given up. Without
     a block: data, commit(), abort(). One that is dropped is given up.
     """
+
+    def __init__(self):
+        raise TypeError("a Reservation is made by Queue.reserve()")
 
     def commit(self, size=None):
         """Put the first `size` bytes into the queue; None: all that was reserved.
@@ -138,6 +142,9 @@ cdef class Lease(Place):
     At the end of the block it is acknowledged: nobody gets it any more. After an exception, or where it is dropped, it is given
     back: whoever gets something next gets it, with one more in `attempts`.
     """
+
+    def __init__(self):
+        raise TypeError("a Lease is made by Queue.lease()")
 
     @property
     def attempts(self):

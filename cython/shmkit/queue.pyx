@@ -102,10 +102,21 @@ cdef int _refuse(shmkit_status status, bint putting) except -1:
     raise error
 
 
-cdef int64_t _now() noexcept nogil:
+cdef int64_t _now() noexcept:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef int64_t _end(int64_t timeout_ns) noexcept:
+    """Return when that time is over."""
+    # The sum of the two must be a number of 63 bits.
+    return SHMKIT_FOREVER if timeout_ns == SHMKIT_FOREVER else _now() + min(timeout_ns, <int64_t> 1 << 62)
+
+
+cdef int64_t _left(int64_t end) noexcept:
+    """Return how much is left of the time that ends then."""
+    return SHMKIT_FOREVER if end == SHMKIT_FOREVER else max(end - _now(), 0)
 
 
 # How it is pickled Object says.
@@ -246,9 +257,11 @@ cdef class Queue(Object):
 
     cdef int _reserve(self, uint64_t size, int64_t timeout_ns, void **data, uint64_t *token) except -1:
         """Reserve room. The caller sees to it that the handle stays open."""
+        cdef shmkit_status status = SHMKIT_ERR_WOULD_BLOCK
         handle = self._open()
-        cdef shmkit_status status = shmkit_queue_reserve(handle, SHMKIT_NOWAIT, 0, size, data, token)
-        if _waits(status, timeout_ns):
+        if size <= LARGE:
+            status = shmkit_queue_reserve(handle, SHMKIT_NOWAIT, 0, size, data, token)
+        if size > LARGE or _waits(status, timeout_ns):
             with nogil:
                 status = shmkit_queue_reserve(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, size, data, token)
         return 0 if status == SHMKIT_OK else _refuse(status, True)
@@ -273,7 +286,7 @@ cdef class Queue(Object):
         return self._put(PyBytes_AS_STRING(message), <uint64_t> PyBytes_GET_SIZE(message), timeout_ns)
 
     def put(self, obj, block=True, timeout=None):
-        """Put an object at the end; it is in the queue when this returns.
+        """Put the object `obj` at the end; it is in the queue when this returns.
 
         queue.Full: there is no room, and none without waiting (block=False) or within `timeout` seconds. A signal handler
         that raises ends the wait, and nothing is put. What cannot be pickled raises here, with nothing put. The buffers of
@@ -285,12 +298,12 @@ cdef class Queue(Object):
         self._send(pack(obj, False), patience(block, timeout))
 
     def put_nowait(self, obj):
-        """As put(obj, block=False)."""
+        """Put the object if there is room for it; as put(obj, block=False)."""
         self._open()
         self._send(pack(obj, False), SHMKIT_NOWAIT)
 
     def put_bytes(self, data, block=True, timeout=None):
-        """Put a message that consists of these bytes: anything whose memory is in one piece. As put()."""
+        """Put the bytes of `data`, anything whose memory is in one piece. `block`, `timeout` and all else as of put()."""
         cdef Py_buffer view
         cdef int64_t timeout_ns = patience(block, timeout)
         if type(data) is bytes:
@@ -337,16 +350,16 @@ cdef class Queue(Object):
         return put
 
     def put_many(self, objs, block=True, timeout=None, *, partial=False):
-        """Put objects one behind the other, with nothing between them, and return how many.
+        """Put the objects `objs` one behind the other, with nothing between them, and return how many.
 
         All of them or none, when there is room for all; with `partial` as many as there is room for, when there is room for
         one. They appear all at once. ValueError: all of them are more than half the capacity, or than may ever be in the
-        queue. Large buffers are copied once more than by put(). Else as put().
+        queue. Large buffers are copied once more than by put(). `block`, `timeout` and all else as of put().
         """
         return self._put_all([pack(each, True) for each in objs], block, timeout, partial)
 
     def put_bytes_many(self, messages, block=True, timeout=None, *, partial=False):
-        """Put messages that consist of bytes; as put_many()."""
+        """Put the bytes of each of `messages`; `block`, `timeout`, `partial` and all else as of put_many()."""
         return self._put_all([each if type(each) is bytes else bytes(memoryview(each)) for each in messages], block,
                              timeout, partial)
 
@@ -354,7 +367,8 @@ cdef class Queue(Object):
         """Reserve room for a message of up to `size` bytes at the end, to fill it in place; return a Reservation.
 
         Nobody gets what is put behind it before it is committed or aborted; if this process ends before, it is skipped. It
-        begins at a multiple of 32 bytes, with what an earlier message has left there. As put().
+        begins at a multiple of 32 bytes, with what an earlier message has left there. `block`, `timeout` and all else as of
+        put().
 
         >>> queue = Queue()
         >>> with queue.reserve(5) as buffer:
@@ -414,7 +428,7 @@ cdef class Queue(Object):
         cdef bytes message = None
         cdef uint64_t room = self._usual
         cdef uint64_t size = 0
-        cdef int64_t end = SHMKIT_FOREVER
+        cdef int64_t end
         cdef shmkit_status status
         handle = self._open()
         if room > LARGE:
@@ -427,16 +441,14 @@ cdef class Queue(Object):
         # What is there is copied in a moment, too short to let others have the interpreter.
         status = shmkit_queue_get(handle, SHMKIT_NOWAIT, 0, to, room, &size)
         if _waits(status, timeout_ns):
-            if timeout_ns != SHMKIT_FOREVER:
-                end = _now() + timeout_ns
+            end = _end(timeout_ns)
             self._busy += 1
             try:
                 with nogil:
                     status = shmkit_queue_get(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, to, room, &size)
             finally:
                 self.leave()
-            if end != SHMKIT_FOREVER:
-                timeout_ns = max(end - _now(), 0)
+            timeout_ns = _left(end)
         if status == SHMKIT_ERR_TOO_LARGE:
             return self._lease_out(timeout_ns, raw)
         if status != SHMKIT_OK:
@@ -516,17 +528,18 @@ cdef class Queue(Object):
         return self._receive(patience(block, timeout), False)
 
     def get_nowait(self):
-        """As get(block=False)."""
+        """Take the first message if there is one; as get(block=False)."""
         return self._receive(SHMKIT_NOWAIT, False)
 
     def get_bytes(self, block=True, timeout=None):
-        """Take the first message, and return its bytes. As get()."""
+        """Take the first message, and return its bytes. `block`, `timeout` and all else as of get()."""
         return self._receive(patience(block, timeout), True)
 
     def get_bytes_into(self, buffer, block=True, timeout=None):
         """Take the first message, copy its bytes to the beginning of `buffer`, and return how many.
 
-        ValueError: it has more than there is room for, and stays where it is. Else as get().
+        ValueError: it has more than there is room for, and stays where it is. `block`, `timeout` and all else as of
+        get().
         """
         cdef Py_buffer view
         cdef int64_t timeout_ns = patience(block, timeout)
@@ -537,9 +550,12 @@ cdef class Queue(Object):
             PyBuffer_Release(&view)
 
     def peek_bytes(self, block=True, timeout=None):
-        """Return the bytes of the first message, and leave it there: another may take it at any time. As get()."""
+        """Return the bytes of the first message, and leave it there: another may take it at any time.
+
+        `block`, `timeout` and all else as of get().
+        """
         cdef int64_t timeout_ns = patience(block, timeout)
-        cdef int64_t end = SHMKIT_FOREVER if timeout_ns == SHMKIT_FOREVER else _now() + timeout_ns
+        cdef int64_t end = _end(timeout_ns)
         cdef uint64_t room = FEW
         cdef uint64_t size = 0
         cdef char *to
@@ -557,8 +573,7 @@ cdef class Queue(Object):
                 if size <= room:
                     return message[:size]
                 room = size
-                if end != SHMKIT_FOREVER:
-                    timeout_ns = max(end - _now(), 0)
+                timeout_ns = _left(end)
         finally:
             self.leave()
 
@@ -566,19 +581,20 @@ cdef class Queue(Object):
         """Take the first messages, as many as there are, `most` at the most, and return a list of the objects.
 
         It waits for the first of them. It takes no more than 4096, or 256 KiB of them, in one call; of what is larger one at a
-        time. What cannot be unpickled raises; the exception has the others of this call in its attribute `objects`. Else as
-        get().
+        time. What cannot be unpickled raises; the exception has the others of this call in its attribute `objects`.
+        `block`, `timeout` and all else as of get().
         """
         return self._receive_many(most, patience(block, timeout), False)
 
     def get_bytes_many(self, most=None, block=True, timeout=None):
-        """Take the first messages, and return a list of their bytes; as get_many()."""
+        """Take the first messages, and return a list of their bytes; `most`, `block`, `timeout` as of get_many()."""
         return self._receive_many(most, patience(block, timeout), True)
 
     def lease(self, block=True, timeout=None):
         """Take the first message to read it in place; return a Lease.
 
-        Until it is acknowledged or given back nobody else gets it; if this process ends before, the next one does. As get().
+        Until it is acknowledged or given back nobody else gets it; if this process ends before, the next one does. `block`,
+        `timeout` and all else as of get().
 
         >>> queue = Queue()
         >>> queue.put_bytes(b"howdy")
@@ -686,7 +702,7 @@ cdef class Queue(Object):
         """Let go of it: in this process nothing is put or got any more. What this process has leased goes to others.
 
         A thread that waits in it goes on until its wait ends. As long as there is a Lease or a Reservation of it, or a view of
-        one, that stays as it is.
+        one, that one stays as it is.
         """
         Object.close(self)
         if self._tasks is not None:
@@ -717,17 +733,21 @@ cdef class Queue(Object):
         return self._tasks.attempt(use, what, attempt, nothing, timeout)
 
     def aget(self, timeout=None):
-        """As get(), to be awaited. Who is cancelled has taken nothing.
+        """As get(), to be awaited, `timeout` seconds at the most. Who is cancelled has taken nothing.
 
-        Give it `timeout` instead of asyncio.wait_for, which before Python 3.12 can lose what comes just in time.
+        Give it that instead of asyncio.wait_for, which before Python 3.12 can lose what comes just in time.
         """
         return self._attempt(lambda: self._receive(SHMKIT_NOWAIT, False), SHMKIT_QUEUE_MESSAGES, standard.Empty, timeout)
 
     def aput(self, obj, timeout=None):
-        """As put(), to be awaited. Who is cancelled has put nothing."""
+        """As put(obj), to be awaited, `timeout` seconds at the most. Who is cancelled has put nothing."""
         self._open()
         message = pack(obj, False)
-        return self._attempt(lambda: self._send(message, SHMKIT_NOWAIT), SHMKIT_QUEUE_ROOM, standard.Full, timeout)
+
+        def attempt():
+            self._send(message, SHMKIT_NOWAIT)
+
+        return self._attempt(attempt, SHMKIT_QUEUE_ROOM, standard.Full, timeout)
 
     def __repr__(self):
         cdef shmkit_queue_info info
@@ -760,7 +780,8 @@ cdef list _unpacked(list messages):
         try:
             objects.append(unpack(message))
         except BaseException as error:
-            first = first or error
+            if first is None:
+                first = error
     if first is None:
         return objects
     first.objects = objects
@@ -774,7 +795,9 @@ cdef class JoinableQueue(Queue):
 
     Until then what a process has got is leased to it: if it dies, another one gets it, and join() goes on waiting for that
     one. So task_done() is called by the process that has got the message; it stands for the oldest that it has. What cannot
-    be unpickled is done with. Arguments as for Queue.
+    be unpickled is done with.
+
+    maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust, participants: as there.
 
     >>> queue = JoinableQueue()
     >>> queue.put("work")
@@ -856,6 +879,9 @@ cdef class JoinableQueue(Queue):
                 got.append(self._lease_out(SHMKIT_NOWAIT, raw))
             except (standard.Empty, ShutDown):
                 break
+            except BaseException as error:
+                error.objects = got
+                raise
         return got
 
     def task_done(self):
@@ -873,7 +899,9 @@ cdef class JoinableQueue(Queue):
 # As Queue.
 @cython.auto_pickle(False)
 cdef class SimpleQueue(Queue):
-    """A queue without bounds. Arguments as for Queue.
+    """A queue without bounds.
+
+    name, create, segment, offset, mode, directory, trust, participants: as for Queue.
 
     >>> queue = SimpleQueue()
     >>> queue.put(1)

@@ -431,8 +431,8 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             bytes: 0,
             reserved: 0,
             leased: 0,
-            puts: tail.messages,
-            gets: claim.messages,
+            puts: 0,
+            gets: 0,
             overwritten: words.overwritten.load(Ordering::Relaxed),
             skipped: words.skipped.load(Ordering::Relaxed),
             redelivered: words.redelivered.load(Ordering::Relaxed),
@@ -445,9 +445,9 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         let (mut more, mut fewer) = ((0, 0), (0, 0));
         if !simple {
             let held = self.hold_getting(Patience::NONE)?;
+            let head = self.reap(&held)?;
             claim = words.claim.current()?;
             tail = words.tail.read()?;
-            let head = self.reap(&held)?;
             for seen in self.walk(head, claim.position, tail.position) {
                 let seen = seen?;
                 match seen.state {
@@ -475,6 +475,7 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
                 .saturating_sub(fewer as i64)
                 .max(0) as u64
         };
+        (stat.puts, stat.gets) = (tail.messages, claim.messages);
         stat.messages = left(tail.messages, claim.messages, fewer.0) + more.0;
         stat.bytes = left(tail.bytes, claim.bytes, fewer.1) + more.1;
         Ok(stat)

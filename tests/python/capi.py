@@ -171,6 +171,56 @@ class OnceInfo(ctypes.Structure):
     ]
 
 
+class QueueOptions(ctypes.Structure):
+    """shmkit_queue_options."""
+
+    _fields_ = [
+        *LockOptions._fields_,
+        *((name, c_uint64) for name in ("capacity", "maxsize", "max_bytes")),
+    ]
+
+
+class QueueMessage(ctypes.Structure):
+    """shmkit_queue_message."""
+
+    _fields_ = [("data", c_void_p), ("size", c_uint64)]
+
+
+QUEUE_FIGURES = [
+    "messages",
+    "bytes",
+    "reserved",
+    "leased",
+    "puts",
+    "gets",
+    "overwritten",
+    "skipped",
+    "redelivered",
+    "get_waits",
+    "put_waits",
+    "memory",
+    "capacity",
+    "maxsize",
+    "max_bytes",
+    "largest",
+    "offset",
+    "held_up_by_ticket",
+    "held_up_by_namespace",
+]
+
+
+class QueueInfo(ctypes.Structure):
+    """shmkit_queue_info."""
+
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("flags", c_uint32),
+        *((name, c_uint64) for name in QUEUE_FIGURES),
+        ("held_up_by_pid", c_uint32),
+        ("unused", c_uint32),
+    ]
+
+
 # Its figures, all of them uint64_t.
 FIGURES = [
     "largest_named",
@@ -223,6 +273,9 @@ STRUCTS = {
     "shmkit_condition_info": ConditionInfo,
     "shmkit_semaphore_options": SemaphoreOptions,
     "shmkit_semaphore_info": SemaphoreInfo,
+    "shmkit_queue_options": QueueOptions,
+    "shmkit_queue_message": QueueMessage,
+    "shmkit_queue_info": QueueInfo,
 }
 MAKE = [c_char_p, c_uint64, POINTER(Options), POINTER(c_void_p)]
 
@@ -358,6 +411,32 @@ RWLOCK_TABLE = {
     "mark_consistent": [c_void_p],
 }
 TABLE |= {f"shmkit_rwlock_{verb}": (c_int32, arguments) for verb, arguments in RWLOCK_TABLE.items()}
+
+QUEUE_TABLE = {
+    **object_table(QueueOptions, QueueInfo),
+    "put": [c_void_p, c_int64, c_uint32, c_void_p, c_uint64],
+    "get": [c_void_p, c_int64, c_uint32, c_void_p, c_uint64, POINTER(c_uint64)],
+    "peek": [c_void_p, c_int64, c_uint32, c_void_p, c_uint64, POINTER(c_uint64)],
+    "put_many": [c_void_p, c_int64, c_uint32, POINTER(QueueMessage), c_uint64, POINTER(c_uint64)],
+    "get_many": [
+        *(c_void_p, c_int64, c_uint32, c_void_p, c_uint64),
+        *(POINTER(c_uint64), c_uint64, POINTER(c_uint64)),
+    ],
+    "reserve": [c_void_p, c_int64, c_uint32, c_uint64, POINTER(c_void_p), POINTER(c_uint64)],
+    "commit": [c_void_p, c_uint64, c_uint64],
+    "abort": [c_void_p, c_uint64],
+    "lease": [
+        *(c_void_p, c_int64, c_uint32),
+        *(POINTER(c_void_p), POINTER(c_uint64), POINTER(c_uint64), POINTER(c_uint32)),
+    ],
+    "ack": [c_void_p, c_uint64],
+    "nack": [c_void_p, c_uint64],
+    "join": [c_void_p, c_int64, c_uint32],
+    "shutdown": [c_void_p],
+    "fileno": [c_void_p, c_uint32, POINTER(c_int32)],
+    "is_full": [c_void_p, POINTER(c_uint32)],
+}
+TABLE |= {f"shmkit_queue_{verb}": (c_int32, arguments) for verb, arguments in QUEUE_TABLE.items()}
 
 
 def load():

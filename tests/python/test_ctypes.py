@@ -59,7 +59,7 @@ def test_the_table_has_every_function_of_the_header():
 def test_structs_are_those_of_the_header(name):
     body = re.search(rf"typedef struct {name} {{(.*?)}}", HEADER, re.DOTALL).group(1)
     body = re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)
-    kinds = {"uint32_t": c_uint32, "uint64_t": c_uint64, "const char *": c_char_p}
+    kinds = {"uint32_t": c_uint32, "uint64_t": c_uint64, "const char *": c_char_p, "const void *": c_void_p}
     declared = [(field, kinds[kind.strip()]) for kind, field in re.findall(r"([\w ]+ \*?)(\w+);", body)]
     assert declared == list(STRUCTS[name]._fields_)
 

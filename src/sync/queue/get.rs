@@ -1,7 +1,7 @@
 //! Those who get: under C the first record that is READY is found, and claim goes over it.
 
 use super::ledger::Totals;
-use super::put::{not_held, shut};
+use super::put::{ATTEMPTS, not_held, shut};
 use super::record::{HEAD, Record, Ring, Seen, State};
 use super::{AS_CLAIM, Held, LARGE, Queue};
 use crate::error::{Error, Result};
@@ -262,14 +262,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// `NotOwner`: it has been acknowledged or given back, or another process has it.
     pub fn ack(&self, token: u64) -> Result<()> {
         let mine = State::Leased(self.me);
-        let (record, _) = self.held(token, mine)?;
+        let (record, seen) = self.held(token, mine)?;
         // From here on it is taken.
         if !record.change(mine, State::Done) {
             return Err(not_held());
         }
         // PAIRS queue.done: either who moves head to this record sees that it is done, or we see head there.
         fence(Ordering::SeqCst);
-        if self.words.head.load(Ordering::Acquire) == token {
+        if self.words.head.load(Ordering::Acquire) == seen.position {
             self.let_reap()?;
         }
         Ok(())
@@ -678,7 +678,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.claim.commit(claim.and(seen.next, seen.room));
         }
         Ok(Lease {
-            token: seen.position,
+            token: seen.position | u64::from(attempts) & ATTEMPTS,
             offset: self.laps.offset(seen.position) + HEAD,
             length: seen.length,
             attempts,

@@ -628,8 +628,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.clear.store(now.position, Ordering::Relaxed);
             words.edge.store(now.position, Ordering::Relaxed);
             words.tail.commit(now.at(next));
-            words.claim.commit(claim.at(next));
+            // Claim never goes beyond what is known of tail: if we die behind this, the next one goes over the PAD.
             words.known_tail.store(next, Ordering::Relaxed);
+            words.claim.commit(claim.at(next));
         }
         self.trim(KEPT);
         Ok(())
@@ -638,22 +639,29 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Returns the record that this process has in the state `mine`. `NotOwner`.
     pub(super) fn held(&self, token: u64, mine: State) -> Result<(&Record, super::record::Seen)> {
         let laps = self.laps;
+        let (position, attempts) = (token & !ATTEMPTS, token & ATTEMPTS);
         let (head, tail) = (self.head(), self.words.tail.position());
-        let inside = laps.in_order(head, token)
-            && (tail.wrapping_sub(token) as i64) > 0
-            && token.is_multiple_of(super::record::GRAIN)
-            && laps.offset(token) + HEAD <= laps.capacity();
+        let inside = laps.in_order(head, position)
+            && (tail.wrapping_sub(position) as i64) > 0
+            && laps.offset(position) + HEAD <= laps.capacity();
         if !inside {
             return Err(not_held());
         }
-        match Record::find(self.ring, laps, token, tail) {
-            Ok((record, seen)) if seen.state == mine => Ok((record, seen)),
+        match Record::find(self.ring, laps, position, tail) {
+            Ok((record, seen))
+                if seen.state == mine && u64::from(seen.attempts) & ATTEMPTS == attempts =>
+            {
+                Ok((record, seen))
+            }
             // What is no record now may have been one.
             Ok(_) | Err(Error::Corrupt(_)) => Err(not_held()),
             Err(error) => Err(error),
         }
     }
 }
+
+/// The bits of a token that no position has: they say at which attempt it was leased, so that it is not taken for the next.
+pub(super) const ATTEMPTS: u64 = super::record::GRAIN - 1;
 
 #[cold]
 pub(super) fn not_held() -> Error {

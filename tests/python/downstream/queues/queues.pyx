@@ -1,0 +1,177 @@
+"""Queue as a cdef class: used without the GIL, its messages as typed memoryviews, and a class that extends it."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from shmkit cimport (
+    SHMKIT_ERR_CLOSED, SHMKIT_FOREVER, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_queue_get, shmkit_queue_put, shmkit_status,
+)
+from shmkit.queue cimport Lease, Queue
+
+
+def put(Queue queue, bytes data, int64_t timeout_ns):
+    """Return the status."""
+    cdef const char *bytes_ = data
+    cdef uint64_t size = len(data)
+    with nogil:
+        status = queue.put_nogil(bytes_, size, timeout_ns)
+    return status
+
+
+def get(Queue queue, uint64_t capacity, int64_t timeout_ns):
+    """Return the status and the message, of 10 bytes at the most."""
+    cdef char[10] buffer
+    cdef uint64_t size = 0
+    with nogil:
+        status = queue.get_nogil(buffer, min(capacity, 10), &size, timeout_ns)
+    return status, buffer[:size]
+
+
+def fill(Queue queue, int count):
+    """Put the numbers below `count`, written where they will be read."""
+    cdef double *numbers = NULL
+    cdef uint64_t token = 0
+    cdef int i
+    with nogil:
+        status = queue.reserve_nogil(count * sizeof(double), <void **> &numbers, &token, SHMKIT_FOREVER)
+        if status == SHMKIT_OK:
+            for i in range(count):
+                numbers[i] = i
+            status = queue.commit_nogil(token, count * sizeof(double))
+    return status
+
+
+def total(Queue queue, bint give_back):
+    """Return the status, the sum of the numbers of a message, read where they are, and how often it was leased."""
+    cdef const double *numbers = NULL
+    cdef uint64_t size = 0
+    cdef uint64_t token = 0
+    cdef uint32_t attempts = 0
+    cdef uint64_t i
+    cdef double sum_ = 0
+    with nogil:
+        status = queue.lease_nogil(<const void **> &numbers, &size, &token, &attempts, SHMKIT_NOWAIT)
+        if status == SHMKIT_OK:
+            for i in range(size // sizeof(double)):
+                sum_ += numbers[i]
+            status = queue.nack_nogil(token) if give_back else queue.ack_nogil(token)
+    return status, sum_, attempts
+
+
+def twice(Queue queue):
+    """Return what a second abort and a second ack say."""
+    cdef void *data = NULL
+    cdef const void *read = NULL
+    cdef uint64_t token = 0
+    cdef uint64_t size = 0
+    cdef uint32_t attempts = 0
+    with nogil:
+        queue.reserve_nogil(5, &data, &token, SHMKIT_FOREVER)
+        queue.abort_nogil(token)
+        aborted = queue.abort_nogil(token)
+        queue.put_nogil(b"x", 1, SHMKIT_FOREVER)
+        queue.lease_nogil(&read, &size, &token, &attempts, SHMKIT_FOREVER)
+        queue.ack_nogil(token)
+        acked = queue.ack_nogil(token)
+    return aborted, acked
+
+
+def count_up(double[::1] numbers):
+    """Fill them from 0 on."""
+    cdef Py_ssize_t i
+    for i in range(numbers.shape[0]):
+        numbers[i] = i
+
+
+def sum_of(const double[::1] numbers):
+    """Return their sum."""
+    cdef double sum_ = 0
+    cdef Py_ssize_t i
+    for i in range(numbers.shape[0]):
+        sum_ += numbers[i]
+    return sum_
+
+
+def sum_of_bytes(const unsigned char[::1] message):
+    """Return their sum."""
+    cdef uint64_t sum_ = 0
+    cdef Py_ssize_t i
+    for i in range(message.shape[0]):
+        sum_ += message[i]
+    return sum_
+
+
+def set_bytes(unsigned char[::1] place, unsigned char value):
+    """Fill them."""
+    place[:] = value
+
+
+def lease_total(Lease lease):
+    """Return the sum of its bytes by its C methods; None where it is over."""
+    cdef const unsigned char *data = <const unsigned char *> lease.pointer()
+    cdef uint64_t i
+    cdef uint64_t sum_ = 0
+    if data is NULL:
+        return None
+    for i in range(lease.length()):
+        sum_ += data[i]
+    return sum_
+
+
+def ask(Queue there, Queue back, int rounds):
+    """Put one for the other side and get one from it, so often. Returns the first status that is not 0."""
+    cdef shmkit_status status = SHMKIT_OK
+    cdef uint64_t number
+    cdef uint64_t size = 0
+    cdef int i
+    with nogil:
+        for i in range(rounds):
+            number = i
+            status = there.put_nogil(&number, 8, SHMKIT_FOREVER)
+            if status == SHMKIT_OK:
+                status = back.get_nogil(&number, 8, &size, SHMKIT_FOREVER)
+            if status != SHMKIT_OK or number != <uint64_t> i + 1:
+                break
+    return status
+
+
+def answer(Queue there, Queue back, int rounds):
+    """The other side, by the C functions themselves."""
+    cdef shmkit_status status = SHMKIT_OK
+    cdef uint64_t number = 0
+    cdef uint64_t size = 0
+    cdef int i
+    with nogil:
+        for i in range(rounds):
+            status = shmkit_queue_get(there.handle(), SHMKIT_FOREVER, 0, &number, 8, &size)
+            if status == SHMKIT_OK:
+                number += 1
+                status = shmkit_queue_put(back.handle(), SHMKIT_FOREVER, 0, &number, 8)
+            if status != SHMKIT_OK:
+                break
+    return status
+
+
+def is_closed(Queue queue):
+    """Say whether all C methods tell that it is closed."""
+    cdef void *data = NULL
+    cdef const void *read = NULL
+    cdef uint64_t size = 77
+    cdef uint64_t token = 77
+    return queue.handle() is NULL and (
+        queue.put_nogil(b"x", 1, SHMKIT_NOWAIT) == queue.get_nogil(NULL, 0, &size, SHMKIT_NOWAIT)
+        == queue.reserve_nogil(1, &data, &token, SHMKIT_NOWAIT) == queue.commit_nogil(1, 1) == queue.abort_nogil(1)
+        == queue.lease_nogil(&read, &size, &token, NULL, SHMKIT_NOWAIT) == queue.ack_nogil(1) == queue.nack_nogil(1)
+        == SHMKIT_ERR_CLOSED
+    ) and size == token == 77
+
+
+cdef class Counted(Queue):
+    """A queue that counts what is put here."""
+
+    cdef readonly int64_t count
+
+    def put_one(self):
+        """Put a message and count it."""
+        with nogil:
+            status = self.put_nogil(b"one", 3, SHMKIT_FOREVER)
+        self.count += 1
+        return status

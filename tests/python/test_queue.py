@@ -1,0 +1,748 @@
+"""Queues of objects: what is put and got, bounds, what is told of them, where they stand. Other processes:
+test_queue_processes.py; bytes: test_queue_bytes.py; in place: test_queue_places.py.
+"""
+
+import contextlib
+import gc
+import math
+import os
+import pickle
+import queue as standard
+import struct
+import threading
+import time
+import weakref
+from contextlib import closing
+
+import pytest
+import shmkit
+from child import wait_until
+from conftest import refused
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from shmkit import Corrupt, JoinableQueue, Lock, Queue, QueueInfo, SharedMemory, ShutDown, SimpleQueue
+
+INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS = range(-1, -6, -1)
+TIMEOUT, WOULD_BLOCK, NOT_OWNER, EMPTY, FULL, TOO_LARGE, CORRUPT = -10, -11, -13, -16, -17, -18, -21
+HEAD = 704
+
+
+@pytest.fixture(params=["unnamed", "named", "placed"])
+def where(request, name):
+    """Return the arguments that make a queue in each place."""
+    if request.param == "placed":
+        with SharedMemory(name, create=True, size=1 << 20, full=True) as shm:
+            yield {"segment": shm, "offset": 128}
+            shm.unlink()
+    elif request.param == "named":
+        yield {"name": name}
+        with contextlib.suppress(FileNotFoundError):
+            SharedMemory.unlink_name(name)
+    else:
+        yield {}
+
+
+@pytest.fixture(params=[Queue, JoinableQueue], ids=["Queue", "JoinableQueue"])
+def queue(request, where):
+    """Return a queue of each kind in each place."""
+    with closing(request.param(**where)) as queue:
+        yield queue
+
+
+# --- put, get ---------------------------------------------------------------------------------------------------------
+
+OBJECTS = [None, True, 0, -(2**70), 1.5, "text", b"bytes", [1, [2]], {"a": (1, 2)}, {3}, range(4), complex(1, 2), print]
+
+
+def test_objects(queue):
+    for each in OBJECTS:
+        assert queue.put(each) is None
+    assert (queue.qsize(), queue.empty(), queue.full()) == (len(OBJECTS), False, False)
+    assert [queue.get() for _ in OBJECTS] == OBJECTS
+    assert (queue.qsize(), queue.empty()) == (0, True)
+
+
+def test_without_waiting(queue):
+    queue.put_nowait("one")
+    queue.put("two", False)
+    queue.put("three", True, None)
+    queue.put(obj="four", block=False, timeout=5)
+    assert queue.get_nowait() == "one"
+    assert queue.get(False) == "two"
+    assert queue.get(True, 10) == "three"
+    assert queue.get(block=True, timeout=0) == "four"
+    for call in (queue.get_nowait, lambda: queue.get(False), lambda: queue.get(False, 1000)):
+        refused(standard.Empty, EMPTY, call)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -1, -math.inf, 1e-10, 0.01])
+def test_timeouts_end_in_empty_and_full(timeout):
+    with closing(Queue(1)) as one:
+        begun = time.monotonic()
+        with pytest.raises(standard.Empty) as empty:
+            one.get(timeout=timeout)
+        one.put(1)
+        with pytest.raises(standard.Full) as full:
+            one.put(2, timeout=timeout)
+        assert time.monotonic() - begun >= 2 * max(timeout, 0)
+        told = {empty.value.status, full.value.status}
+        assert told == ({TIMEOUT} if timeout > 0 else {EMPTY, FULL})
+        assert (one.get(), one.qsize()) == (1, 0)
+
+
+def test_timeouts_that_mean_nothing(queue):
+    for call in (queue.get, queue.lease, queue.get_many, queue.peek_bytes, lambda **how: queue.put(1, **how)):
+        refused(ValueError, INVALID, call, timeout=math.nan)
+        with pytest.raises(TypeError):
+            call(timeout="1")
+    assert queue.empty()
+
+
+def test_a_wait_ends_when_something_comes(where):
+    with closing(Queue(1, **where)) as one:
+        got = []
+        getter = threading.Thread(target=lambda: got.extend([one.get(), one.get(timeout=60)]))
+        getter.start()
+        wait_until(lambda: one.stat().get_waits)
+        one.put("first")
+        one.put("second", timeout=60)
+        getter.join()
+        assert got == ["first", "second"]
+        one.put("third")
+        putter = threading.Thread(target=lambda: one.put("fourth"))
+        putter.start()
+        wait_until(lambda: one.stat().put_waits)
+        assert [one.get(), one.get()] == ["third", "fourth"]
+        putter.join()
+
+
+def test_many_threads(where):
+    """Each message comes once, those of one thread in its order, though others hold the interpreter all the time."""
+    each, threads = 300, 4
+    with closing(Queue(7, **where)) as narrow:
+
+        def produce(number):
+            for i in range(each):
+                narrow.put((number, i))
+
+        def consume():
+            for _ in range(each):
+                got.append(narrow.get())
+
+        got = []
+        workers = [threading.Thread(target=produce, args=(n,)) for n in range(threads)]
+        workers += [threading.Thread(target=consume) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert sorted(got) == [(n, i) for n in range(threads) for i in range(each)]
+
+
+def test_what_cannot_be_pickled_raises_at_put(queue):
+    for wrong in (lambda: 1, threading.Lock(), (i for i in "x")):
+        for call in (queue.put, queue.put_nowait, queue.aput, lambda each: queue.put_many([1, each])):
+            with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+                call(wrong)
+    assert queue.empty()
+    queue.put("fine")
+    assert queue.get() == "fine"
+
+
+class Reentrant:
+    """Puts something into the same queue while it is pickled."""
+
+    def __init__(self, queue):
+        self.queue = queue
+
+    def __reduce__(self):
+        self.queue.put("from inside")
+        return str, ("outside",)
+
+
+def test_pickling_that_puts_itself(queue):
+    queue.put(Reentrant(queue))
+    assert [queue.get(), queue.get()] == ["from inside", "outside"]
+
+
+def test_nothing_is_kept_of_what_was_put(queue):
+    class Thing:
+        def __reduce__(self):
+            return str, ("thing",)
+
+    thing = Thing()
+    gone = weakref.ref(thing)
+    queue.put([thing, thing])
+    del thing
+    gc.collect()
+    assert gone() is None
+    one, two = queue.get()
+    assert one == two == "thing"
+
+
+def failing():
+    """Fail to be unpickled."""
+    raise KeyError("while unpickling")
+
+
+class Failing:
+    """Can be pickled, and not unpickled."""
+
+    def __reduce__(self):
+        return failing, ()
+
+
+def test_what_cannot_be_unpickled_has_been_taken(queue):
+    queue.put(Failing())
+    queue.put("next")
+    with pytest.raises(KeyError, match="while unpickling"):
+        queue.get()
+    assert (queue.get(), queue.empty()) == ("next", True)
+    assert queue.stat().leased == isinstance(queue, JoinableQueue)
+
+
+def test_put_many_and_get_many(queue):
+    assert queue.put_many(OBJECTS) == len(OBJECTS)
+    assert queue.put_many([]) == 0
+    assert queue.put_many(iter("ab"), block=False, timeout=None, partial=True) == 2
+    assert queue.get_many(3) == OBJECTS[:3]
+    assert queue.get_many(most=None) == [*OBJECTS[3:], "a", "b"]
+    refused(standard.Empty, EMPTY, queue.get_many, block=False)
+    refused(standard.Empty, TIMEOUT, queue.get_many, 5, timeout=0.001)
+    for wrong in (0, -1, 2**32):
+        refused(ValueError, INVALID, queue.get_many, wrong)
+
+
+def test_all_or_nothing(where):
+    with closing(Queue(3, **where)) as three:
+        three.put(0)
+        refused(standard.Full, FULL, three.put_many, [1, 2, 3], False)
+        refused(standard.Full, TIMEOUT, three.put_many, [1, 2, 3], timeout=0.001)
+        assert three.qsize() == 1
+        assert three.put_many([1, 2, 3], partial=True) == 2
+        refused(standard.Full, FULL, three.put_many, [4], False, partial=True)
+        refused(ValueError, TOO_LARGE, three.put_many, [1, 2, 3, 4])
+        assert three.get_many() == [0, 1, 2]
+
+
+def test_get_many_of_what_cannot_be_unpickled():
+    with closing(Queue()) as queue:
+        queue.put_many([1, Failing(), 2, Failing(), 3])
+        with pytest.raises(KeyError) as caught:
+            queue.get_many()
+        assert caught.value.objects == [1, 2, 3]
+        assert queue.empty()
+
+
+def test_get_many_of_large_ones(queue):
+    large = [bytes([i]) * 300_000 for i in range(3)]
+    if queue.offset is not None:
+        large = [each[:20_000] for each in large]
+    queue.put_many(large, partial=True)
+    got = []
+    while not queue.empty():
+        got += queue.get_many()
+    assert got == large
+
+
+def test_messages_of_all_sizes(queue):
+    """Larger and smaller than the last one, and than what is copied at once."""
+    sizes = [0, 2000, 100, 70_000, 5, 65_536, 65_537, 3000, 300_000, 1, 1023, 1024, 1025]
+    if queue.offset is not None:
+        sizes = [size for size in sizes if size < 20_000]
+    for i, size in enumerate(sizes * 2):
+        made = bytes([i]) * size
+        queue.put(made)
+        assert queue.get(timeout=60) == made
+        queue.put_bytes(made)
+        assert queue.get_bytes(timeout=60) == made
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+def test_bounds(where):
+    with closing(Queue(2, max_bytes=100, capacity=4096, **where)) as queue:
+        assert (queue.maxsize, queue.max_bytes, queue.capacity, queue.overflow) == (2, 100, 4096, "block")
+        queue.put_bytes(b"x" * 60)
+        refused(standard.Full, FULL, queue.put_bytes, b"x" * 60, False)
+        refused(ValueError, TOO_LARGE, queue.put_bytes, b"x" * 101)
+        queue.put_bytes(b"")
+        assert queue.full()
+        refused(standard.Full, FULL, queue.put_nowait, None)
+        assert (queue.qsize(), queue.stat().bytes) == (2, 60)
+
+
+@pytest.mark.parametrize("maxsize", [0, -1, -(2**70)])
+def test_without_a_bound_nothing_blocks(maxsize):
+    with closing(Queue(maxsize)) as queue:
+        for i in range(2000):
+            queue.put(i)
+        assert (queue.maxsize, queue.qsize(), queue.full()) == (0, 2000, False)
+        assert queue.get_many() == list(range(2000))
+
+
+def test_larger_than_it_may_ever_be(where):
+    with closing(Queue(capacity=1 << 12, **where)) as small:
+        for call in (small.put, small.put_bytes, lambda each: small.put_many([each])):
+            refused(ValueError, TOO_LARGE, call, b"x" * 2049)
+        refused(ValueError, TOO_LARGE, small.reserve, 2049)
+        assert small.empty()
+        small.put_bytes(b"x" * (small.stat().largest))
+        assert len(small.get_bytes()) == small.stat().largest
+
+
+def test_fail(where):
+    with closing(Queue(1, overflow="fail", **where)) as queue:
+        queue.put(1)
+        refused(standard.Full, FULL, queue.put, 2)
+        refused(standard.Full, FULL, queue.put, 2, timeout=1000)
+        assert (queue.overflow, queue.get()) == ("fail", 1)
+
+
+def test_overwrite(where):
+    with closing(Queue(3, overflow="overwrite", **where)) as queue:
+        for i in range(10):
+            queue.put(i)
+        assert (queue.overflow, queue.stat().overwritten) == ("overwrite", 7)
+        assert queue.get_many() == [7, 8, 9]
+
+
+WRONG = [
+    {"max_bytes": -1},
+    {"max_bytes": 2**64},
+    {"capacity": -1},
+    {"capacity": 2**63},
+    {"capacity": 1000},
+    {"capacity": 992},
+    {"capacity": 2**46 + 32},
+    {"maxsize": 2**63},
+    {"overflow": "drop"},
+    {"overflow": None},
+    {"participants": 0},
+    {"participants": 4097},
+    {"mode": 0o600},
+    {"directory": "/dev/shm"},
+    {"create": False},
+    {"offset": 0},
+    {"name": ""},
+    {"name": "a/b"},
+    {"name": "a\0b"},
+]
+
+
+@pytest.mark.parametrize("how", WRONG, ids=str)
+def test_arguments_that_mean_nothing(how):
+    refused(ValueError, INVALID, Queue, **how)
+
+
+@pytest.mark.parametrize(
+    "how", [{"maxsize": "1"}, {"maxsize": 1.0}, {"capacity": None}, {"max_bytes": "1"}, {"name": 5}]
+)
+def test_arguments_of_the_wrong_type(how):
+    with pytest.raises(TypeError):
+        Queue(**how)
+
+
+def test_participants(fork):
+    with closing(Queue(participants=2)) as queue:
+        queue.put(1)
+
+        def work(child):
+            child.say(queue.get())
+            child.pause()
+
+        child = fork(work)
+        assert child.said() == 1
+        other = fork(lambda child: queue.put(1))
+        with pytest.raises(AssertionError, match="ShmkitError"):
+            other.end()
+        child.go()
+        child.end()
+
+
+# --- what is told of it, and its end ----------------------------------------------------------------------------------
+
+
+def test_stat_and_repr(where, name):
+    with closing(Queue(5, **where)) as queue:
+        queue.put_bytes(b"12345")
+        queue.put_bytes(b"123")
+        queue.get_bytes()
+        info = queue.stat()
+        assert isinstance(info, QueueInfo)
+        assert (info.messages, info.bytes, info.puts, info.gets, info.maxsize) == (1, 3, 2, 1, 5)
+        assert (info.reserved, info.leased, info.overwritten, info.skipped, info.redelivered) == (0, 0, 0, 0, 0)
+        assert (info.overflow, info.shut, info.held_up_by) == ("block", False, None)
+        assert info.memory > 0
+        assert info.largest <= info.capacity // 2
+        assert repr(queue).endswith("messages=1>")
+        if queue.name:
+            assert repr(queue) == f"<Queue({name!r}) messages=1>"
+        queue.shutdown()
+        assert repr(queue).endswith("messages=1 shut>")
+        assert queue.stat().shut
+    assert "closed" in repr(queue)
+
+
+def test_who_holds_it_up():
+    with closing(Queue()) as queue, queue.reserve(5):
+        queue.put_bytes(b"behind")
+        info = queue.stat()
+        assert (info.held_up_by, info.held_up_by_namespace) == (os.getpid(), os.stat("/proc/self/ns/pid").st_ino)
+        assert (info.reserved, info.held_up_by_ticket > 0) == (1, True)
+
+
+def calls(queue):
+    """Return calls of everything that needs an open queue."""
+    buffer = bytearray(10)
+    getters = [queue.get, queue.get_nowait, queue.get_bytes, queue.get_many, queue.get_bytes_many, queue.lease]
+    getters += [queue.peek_bytes, lambda: queue.get_bytes_into(buffer), queue.aget]
+    putters = [lambda: queue.put(1), lambda: queue.put_nowait(1), lambda: queue.put_bytes(b"x" * 100_000)]
+    putters += [lambda: queue.put_many([1]), lambda: queue.put_bytes_many([b""]), lambda: queue.reserve(1)]
+    putters += [lambda: queue.put(bytearray(70_000)), lambda: queue.aput(1)]
+    return getters, putters
+
+
+@pytest.mark.parametrize("kind", [Queue, JoinableQueue, SimpleQueue])
+def test_closed(kind):
+    queue = kind()
+    queue.put(1)
+    queue.close()
+    queue.close()
+    getters, putters = calls(queue)
+    others = [queue.qsize, queue.empty, queue.full, queue.join, queue.shutdown, queue.stat, queue.fileno]
+    others += [lambda: queue.maxsize, lambda: queue.capacity, lambda: pickle.dumps(queue)]
+    others += [queue.task_done] if kind is JoinableQueue else []
+    for call in getters + putters + others:
+        refused(ValueError, CLOSED, call, match=f"closed {kind.__name__}")
+    assert queue.join_thread() is None
+    assert queue.cancel_join_thread() is None
+    assert kind.__new__(kind).close() is None
+    refused(ValueError, CLOSED, kind.__new__(kind).get)
+
+
+@pytest.mark.parametrize("kind", [Queue, JoinableQueue, SimpleQueue])
+def test_shut_down(kind):
+    with closing(kind()) as queue:
+        queue.put("left")
+        queue.shutdown()
+        queue.shutdown()
+        getters, putters = calls(queue)
+        for call in putters[:-1]:
+            refused(ShutDown, CLOSED, call)
+        assert queue.get() == "left"
+        if kind is JoinableQueue:
+            queue.task_done()
+        for call in getters[:-1]:
+            refused(ShutDown, CLOSED, call)
+    assert getattr(standard, "ShutDown", ShutDown) is shmkit.ShutDown
+
+
+def test_shutting_down_wakes_who_waits():
+    with closing(Queue(1)) as queue:
+        told = []
+
+        def wait(call):
+            try:
+                call()
+            except ShutDown as error:
+                told.append(error.status)
+
+        threads = [threading.Thread(target=wait, args=(queue.get,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: queue.stat().get_waits >= 3)
+        queue.shutdown()
+        for thread in threads:
+            thread.join()
+        assert told == [CLOSED] * 3
+
+
+def test_closing_while_a_thread_waits():
+    queue, got = Queue(), []
+    other = pickle.loads(pickle.dumps(queue))
+    thread = threading.Thread(target=lambda: got.append(queue.get()))
+    thread.start()
+    wait_until(lambda: other.stat().get_waits)
+    queue.close()
+    refused(ValueError, INVALID, queue.__init__)
+    other.put("late")
+    thread.join()
+    assert got == ["late"]
+    other.close()
+
+
+def test_join(queue):
+    assert queue.join() is True
+    queue.put(1)
+    assert queue.join(0) is False
+    assert queue.join(timeout=0.001) is False
+    thread = threading.Thread(target=queue.join)
+    thread.start()
+    queue.get()
+    if isinstance(queue, JoinableQueue):
+        assert queue.join(0.001) is False
+        queue.task_done()
+    thread.join()
+    assert queue.join() is True
+
+
+def test_task_done():
+    with closing(JoinableQueue()) as queue:
+        refused(ValueError, INVALID, queue.task_done, match="too many times")
+        queue.put_many([1, 2])
+        queue.put_bytes_many([b"3", b"4", b"5"])
+        assert queue.get() == 1
+        assert queue.get_many(1) == [2]
+        assert queue.get_bytes() == b"3"
+        assert queue.get_bytes_into(bytearray(1)) == 1
+        refused(ValueError, TOO_LARGE, queue.get_bytes_into, bytearray(0))
+        assert queue.get_bytes_many() == [b"5"]
+        for left in range(5, 0, -1):
+            assert queue.stat().leased == left
+            assert not queue.join(0)
+            queue.task_done()
+        assert queue.join()
+        refused(ValueError, INVALID, queue.task_done)
+
+
+def test_a_joinable_queue_that_is_closed_gives_back_what_is_not_done(fork):
+    queue = JoinableQueue()
+    queue.put("again")
+
+    def work(child):
+        child.pause()
+        child.say(queue.get(timeout=60))
+
+    child = fork(work)
+    assert queue.get() == "again"
+    queue.close()
+    child.go()
+    assert child.said() == "again"
+    child.end()
+
+
+def test_simple_queue(where):
+    with closing(SimpleQueue(**where)) as queue:
+        assert queue.empty()
+        queue.put(1)
+        queue.put(2)
+        assert (queue.empty(), queue.get(), queue.get(), queue.maxsize) == (False, 1, 2, 0)
+    with pytest.raises(TypeError):
+        SimpleQueue(5)
+
+
+# --- where it stands --------------------------------------------------------------------------------------------------
+
+
+def test_by_name(name, path):
+    refused(FileNotFoundError, NOT_FOUND, Queue, name=name, create=False)
+    first = Queue(5, name=name, create=True, mode=0o640, participants=9)
+    assert (first.name, path.stat().st_mode & 0o777) == (name, 0o640)
+    refused(FileExistsError, EXISTS, Queue, name=name, create=True)
+    refused(ValueError, INVALID, Queue, 6, name=name)
+    second, third = Queue(5, name=name), Queue(name=name, create=False)
+    second.put("hello")
+    assert (third.get(), third.maxsize) == ("hello", 5)
+    refused(ValueError, WRONG_KIND, Lock, name)
+    first.unlink()
+    refused(FileNotFoundError, NOT_FOUND, second.unlink)
+    third.put("still there")
+    assert first.get() == "still there"
+    for each in (first, second, third):
+        each.close()
+
+
+def test_in_a_segment(full):
+    refused(ValueError, INVALID, Queue, segment=full)
+    refused(ValueError, INVALID, Queue, segment=full, offset=0, capacity=8192)
+    refused(FileNotFoundError, NOT_FOUND, Queue, segment=full, offset=0, create=False)
+    for offset in (8, -64, 4096, 2**64, 4096 - HEAD):
+        refused(ValueError, INVALID, Queue, segment=full, offset=offset, capacity=1024)
+    refused(ValueError, INVALID, Queue, segment=full, offset=0, participants=5)
+    queue = Queue(segment=full, offset=64, capacity=1024)
+    assert (queue.offset, queue.name, queue.capacity) == (64, None, 1024)
+    lock = Lock(segment=full, offset=64 + HEAD + 1024)
+    lock.close()
+    refused(FileExistsError, EXISTS, Queue, segment=full, offset=64, create=True, capacity=1024)
+    same = Queue(segment=full, offset=64, create=False)
+    for i in range(1000):
+        queue.put(i)
+        assert same.get() == i
+    refused(ValueError, WRONG_KIND, Lock, segment=full, offset=64)
+    same.close()
+    queue.close()
+
+
+def test_a_plain_segment(name):
+    with SharedMemory(name, create=True, size=1 << 17) as plain:
+        plain.unlink()
+        refused(ValueError, WRONG_KIND, Queue, segment=plain, offset=0)
+    refused(ValueError, CLOSED, Queue, segment=plain, offset=0)
+
+
+def test_lies_are_told(full):
+    """Whatever stands in the memory of a queue: an exception, or a message, but no crash."""
+    offset, size = 64, HEAD + 1024
+    with closing(Queue(segment=full, offset=offset, capacity=1024)) as queue:
+        for i in range(3):
+            queue.put(i)
+        queue.lease()
+        whole = bytes(full.buf[offset : offset + size])
+        for position in range(8, size, 8):
+            for lie in (0, 1, 2**31, 2**63, 2**64 - 1):
+                full.buf[offset : offset + size] = whole
+                struct.pack_into("<Q", full.buf, offset + position, lie)
+                for call in (queue.get_nowait, lambda: queue.put_nowait(1), queue.stat):
+                    with contextlib.suppress(Exception):
+                        call()
+        full.buf[offset : offset + size] = whole
+        assert queue.get_nowait() is not None
+
+
+def test_bytes_that_are_no_object(queue):
+    for wrong in (b"", b"x", b"hello world", b"\xffshmkit", b"\xff" * 100):
+        queue.put_bytes(wrong)
+        refused(Corrupt, CORRUPT, queue.get, match="no object")
+    queue.put_bytes(b"\x80\x05nonsense")
+    with pytest.raises(pickle.UnpicklingError):
+        queue.get()
+    queue.put_bytes(pickle.dumps("an older pickle", 2))
+    assert queue.get() == "an older pickle"
+
+
+def test_weak_references_and_subclasses():
+    class Own(Queue):
+        pass
+
+    queue = Own()
+    queue.extra = 5
+    gone = weakref.ref(queue)
+    globals()["Own"], Own.__qualname__ = Own, "Own"
+    same = pickle.loads(pickle.dumps(queue))
+    assert (type(same), same.extra) == (Own, 5)
+    same.close()
+    del queue, same
+    gc.collect()
+    assert gone() is None
+
+
+def test_initialised_a_second_time():
+    queue = Queue(3)
+    queue.put(1)
+    queue.__init__(4)
+    assert (queue.maxsize, queue.empty()) == (4, True)
+    queue.close()
+
+
+# --- a model ----------------------------------------------------------------------------------------------------------
+
+
+class Model(RuleBasedStateMachine):
+    """A queue beside a list of what must be in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.queue, self.bound = Queue(6, capacity=4096), 6
+        self.there, self.leases, self.slots = [], [], []
+
+    @property
+    def taken(self):
+        return len(self.there) + len(self.slots)
+
+    @rule(data=st.binary(max_size=200))
+    def put(self, data):
+        # What is reserved holds up what is behind it, and counts.
+        self.attempt(lambda: self.queue.put_bytes(data, False), [data])
+
+    @rule(data=st.lists(st.binary(max_size=50), max_size=4))
+    def put_many(self, data):
+        self.attempt(lambda: self.queue.put_bytes_many(data, False), data)
+
+    def attempt(self, put, data):
+        try:
+            put()
+        except standard.Full:
+            assert self.taken + len(data) > self.bound or self.leases
+        else:
+            self.there += data
+            assert self.taken <= self.bound
+
+    @precondition(lambda self: not self.slots)
+    @rule()
+    def reserve(self):
+        with contextlib.suppress(standard.Full):
+            self.slots.append((self.queue.reserve(20, False), len(self.there)))
+
+    @precondition(lambda self: self.slots)
+    @rule(data=st.binary(max_size=20), keep=st.booleans())
+    def commit(self, data, keep):
+        slot, place = self.slots.pop()
+        slot.data[: len(data)] = data
+        if keep:
+            slot.commit(len(data))
+            self.there.insert(place, data)
+        else:
+            slot.abort()
+
+    def reachable(self):
+        """Return how many messages are before what is reserved."""
+        return self.slots[0][1] if self.slots else len(self.there)
+
+    def shift(self, count):
+        """Take so many from the front."""
+        taken, self.there = self.there[:count], self.there[count:]
+        self.slots = [(slot, place - count) for slot, place in self.slots]
+        return taken
+
+    @rule()
+    def get(self):
+        try:
+            got = self.queue.get_bytes(False)
+        except standard.Empty:
+            assert self.reachable() == 0
+        else:
+            assert [got] == self.shift(1)
+
+    @rule(most=st.integers(1, 5))
+    def get_many(self, most):
+        try:
+            got = self.queue.get_bytes_many(most, False)
+        except standard.Empty:
+            assert self.reachable() == 0
+        else:
+            assert got == self.shift(min(most, self.reachable()))
+
+    @rule()
+    def lease(self):
+        try:
+            lease = self.queue.lease(False)
+        except standard.Empty:
+            assert self.reachable() == 0
+        else:
+            assert [bytes(lease.data)] == self.shift(1)
+            self.leases.append(lease)
+
+    @precondition(lambda self: self.leases)
+    @rule(which=st.integers(0, 10))
+    def ack(self, which):
+        self.leases.pop(which % len(self.leases)).ack()
+
+    @invariant()
+    def figures(self):
+        info = self.queue.stat()
+        assert (info.leased, info.reserved) == (len(self.leases), len(self.slots))
+        if not self.slots:
+            assert (info.messages, info.bytes) == (len(self.there), sum(map(len, self.there)))
+
+    def teardown(self):
+        self.leases.clear()
+        self.slots.clear()
+        self.queue.close()
+
+
+def test_it_is_as_a_list():
+    how = settings(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+    run_state_machine_as_test(Model, settings=how)

@@ -1,0 +1,251 @@
+"""Queues through ctypes: every function, and what each refuses."""
+
+import ctypes
+import select
+from ctypes import byref, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+
+import pytest
+
+from capi import (
+    CLOSED,
+    EXISTS,
+    INVALID,
+    LIB,
+    NOT_FOUND,
+    OK,
+    QUEUE_TABLE,
+    TOO_LARGE,
+    WRONG_KIND,
+    QueueInfo,
+    QueueMessage,
+    QueueOptions,
+    last_error,
+)
+
+TIMEOUT, WOULD_BLOCK, NOT_OWNER, EMPTY, FULL = -10, -11, -13, -16, -17
+FOREVER, NOWAIT, INTERRUPTIBLE = -1, 0, 1
+FAIL, TRUST, OVERWRITE, SHUT, EXCLUSIVE, ALL = (0x10000 << bit for bit in range(6))
+MESSAGES, ROOM = 0, 1
+
+
+def options(**fields):
+    """Return options with struct_size set."""
+    return byref(QueueOptions(struct_size=ctypes.sizeof(QueueOptions), **fields))
+
+
+@pytest.fixture
+def handle():
+    """Return the handle of an unnamed queue of two messages."""
+    handle = c_void_p()
+    assert LIB.shmkit_queue_create(None, options(maxsize=2), byref(handle)) == OK
+    yield handle
+    assert LIB.shmkit_queue_close(handle) in (OK, CLOSED)
+
+
+def info(handle):
+    """Return the shmkit_queue_info of a queue."""
+    info = QueueInfo(struct_size=ctypes.sizeof(QueueInfo))
+    assert LIB.shmkit_queue_stat(handle, byref(info)) == OK
+    assert info.struct_size == ctypes.sizeof(QueueInfo)
+    return info
+
+
+def put(handle, data, timeout=NOWAIT, flags=0):
+    """Return the status of a put."""
+    return LIB.shmkit_queue_put(handle, timeout, flags, data, len(data))
+
+
+def get(handle, room=100, timeout=NOWAIT, flags=0, verb="get"):
+    """Return the status of a get, or the message."""
+    buffer, size = ctypes.create_string_buffer(room or 1), c_uint64(77)
+    status = getattr(LIB, f"shmkit_queue_{verb}")(handle, timeout, flags, buffer, room, byref(size))
+    if status != OK:
+        assert size.value == 77
+        return status
+    return buffer.raw[: min(room, size.value)]
+
+
+def test_put_and_get(handle):
+    full = c_uint32(77)
+    assert get(handle) == EMPTY
+    assert get(handle, timeout=1_000_000, flags=INTERRUPTIBLE) == TIMEOUT
+    assert put(handle, b"one") == OK
+    assert put(handle, b"", FOREVER) == OK
+    assert put(handle, b"three") == FULL
+    assert put(handle, b"three", 1_000_000, INTERRUPTIBLE) == TIMEOUT
+    assert last_error()[0] == TIMEOUT
+    assert LIB.shmkit_queue_is_full(handle, byref(full)) == OK
+    told = info(handle)
+    assert (full.value, told.messages, told.bytes, told.maxsize, told.puts) == (1, 2, 3, 2, 2)
+    assert get(handle, 2) == TOO_LARGE
+    assert get(handle, 2, verb="peek") == b"on"
+    assert get(handle, 3) == b"one"
+    assert LIB.shmkit_queue_get(handle, NOWAIT, 0, None, 0, byref(c_uint64())) == OK
+    assert LIB.shmkit_queue_put(handle, NOWAIT, 0, None, 0) == OK
+    assert get(handle, 0) == b""
+
+
+def test_several_at_once(handle):
+    texts = (b"one", b"", b"three")
+    keep = [ctypes.create_string_buffer(text, len(text) or 1) for text in texts]
+    table = (QueueMessage * 3)(
+        *(QueueMessage(ctypes.addressof(each), len(text)) for each, text in zip(keep, texts)),
+    )
+    count, sizes, buffer = c_uint64(77), (c_uint64 * 3)(), ctypes.create_string_buffer(20)
+    assert LIB.shmkit_queue_put_many(handle, NOWAIT, ALL, table, 3, byref(count)) == TOO_LARGE
+    assert count.value == 77
+    assert LIB.shmkit_queue_put_many(handle, NOWAIT, 0, table, 3, byref(count)) == OK
+    assert count.value == 2
+    assert LIB.shmkit_queue_put_many(handle, NOWAIT, 0, table, 3, byref(count)) == FULL
+    assert LIB.shmkit_queue_put_many(handle, NOWAIT, 0, None, 0, byref(count)) == OK
+    assert count.value == 0
+    assert LIB.shmkit_queue_get_many(handle, NOWAIT, 0, buffer, 2, sizes, 3, byref(count)) == TOO_LARGE
+    assert LIB.shmkit_queue_get_many(handle, NOWAIT, 0, buffer, 20, sizes, 3, byref(count)) == OK
+    assert (count.value, list(sizes)[:2], buffer.raw[:3]) == (2, [3, 0], b"one")
+    assert LIB.shmkit_queue_get_many(handle, NOWAIT, 0, buffer, 20, sizes, 3, byref(count)) == EMPTY
+
+
+def test_in_place(handle):
+    data, token, size, attempts = c_void_p(), c_uint64(), c_uint64(), c_uint32()
+    assert LIB.shmkit_queue_reserve(handle, NOWAIT, 0, 10, byref(data), byref(token)) == OK
+    assert data.value % 32 == 0
+    ctypes.memmove(data, b"0123456789", 10)
+    assert LIB.shmkit_queue_commit(handle, token, 11) == INVALID
+    assert LIB.shmkit_queue_commit(handle, token, 4) == OK
+    assert LIB.shmkit_queue_commit(handle, token, 4) == NOT_OWNER
+    for attempt in (1, 2):
+        outputs = byref(data), byref(size), byref(token), byref(attempts)
+        assert LIB.shmkit_queue_lease(handle, NOWAIT, 0, *outputs) == OK
+        assert (ctypes.string_at(data.value, size.value), attempts.value) == (b"0123", attempt)
+        assert LIB.shmkit_queue_join(handle, NOWAIT, 0) == WOULD_BLOCK
+        assert LIB.shmkit_queue_join(handle, 1_000_000, 0) == TIMEOUT
+        assert LIB.shmkit_queue_nack(handle, token) == OK if attempt == 1 else True
+    assert LIB.shmkit_queue_ack(handle, token) == OK
+    for verb in ("ack", "nack", "abort"):
+        assert getattr(LIB, f"shmkit_queue_{verb}")(handle, token) == NOT_OWNER
+    assert LIB.shmkit_queue_reserve(handle, NOWAIT, 0, 10, byref(data), byref(token)) == OK
+    assert LIB.shmkit_queue_abort(handle, token) == OK
+    assert LIB.shmkit_queue_lease(handle, NOWAIT, 0, byref(data), byref(size), byref(token), None) == EMPTY
+    assert LIB.shmkit_queue_join(handle, FOREVER, 0) == OK
+    assert info(handle).skipped == 1
+
+
+def test_shut_down(handle):
+    assert put(handle, b"left") == OK
+    assert LIB.shmkit_queue_shutdown(handle) == OK
+    assert info(handle).flags == SHUT
+    assert put(handle, b"more") == CLOSED
+    assert get(handle) == b"left"
+    assert get(handle, timeout=FOREVER) == CLOSED
+
+
+def test_overflow():
+    handle = c_void_p()
+    assert LIB.shmkit_queue_create(None, options(maxsize=1, flags=OVERWRITE), byref(handle)) == OK
+    assert [put(handle, each) for each in (b"1", b"2", b"3")] == [OK] * 3
+    assert (get(handle), info(handle).overwritten, info(handle).flags) == (b"3", 2, OVERWRITE)
+    assert LIB.shmkit_queue_close(handle) == OK
+    assert LIB.shmkit_queue_create(None, options(maxsize=1, flags=FAIL), byref(handle)) == OK
+    assert [put(handle, b"1"), put(handle, b"2", FOREVER), info(handle).flags] == [OK, FULL, FAIL]
+    assert LIB.shmkit_queue_close(handle) == OK
+
+
+def test_descriptors(handle):
+    messages, room = c_int32(), c_int32()
+    assert LIB.shmkit_queue_fileno(handle, MESSAGES, byref(messages)) == OK
+    assert LIB.shmkit_queue_fileno(handle, ROOM, byref(room)) == OK
+    assert LIB.shmkit_queue_fileno(handle, 2, byref(room)) == INVALID
+    assert select.select([room.value], [], [], 60)[0] == [room.value]
+    assert select.select([messages.value], [], [], 0)[0] == []
+    assert put(handle, b"x") == OK
+    assert select.select([messages.value], [], [], 60)[0] == [messages.value]
+
+
+def test_between_processes(handle, fork):
+    child = fork(lambda child: child.say((get(handle, timeout=FOREVER), put(handle, b"back"))))
+    while not info(handle).get_waits:
+        pass
+    assert put(handle, b"there") == OK
+    assert child.said() == (b"there", OK)
+    child.end()
+    assert get(handle) == b"back"
+
+
+def test_where_it_stands(name):
+    c_name, first, second = name.encode(), c_void_p(), c_void_p()
+    assert LIB.shmkit_queue_open(c_name, None, byref(first)) == NOT_FOUND
+    assert LIB.shmkit_queue_create(c_name, options(mode=0o640, maxsize=3), byref(first)) == OK
+    assert LIB.shmkit_queue_create(c_name, None, byref(second)) == EXISTS
+    assert LIB.shmkit_lock_open(c_name, None, byref(second)) == WRONG_KIND
+    assert LIB.shmkit_queue_open_or_create(c_name, None, byref(second)) == INVALID
+    assert LIB.shmkit_queue_open_or_create(c_name, options(maxsize=3), byref(second)) == OK
+    assert put(second, b"x") == OK
+    segment, fd, offset = c_void_p(), c_int32(), c_uint64()
+    assert LIB.shmkit_queue_close(first) == OK
+    assert LIB.shmkit_queue_fd(second, byref(fd), byref(offset)) == OK
+    assert LIB.shmkit_queue_open_fd(fd, offset, None, byref(first)) == OK
+    assert LIB.shmkit_queue_segment(second, byref(segment)) == OK
+    assert LIB.shmkit_segment_close(segment) == OK
+    assert LIB.shmkit_queue_unlink(first) == INVALID  # it does not know the name
+    assert LIB.shmkit_queue_unlink(second) == OK
+    assert get(first) == b"x"
+    for handle in (first, second):
+        assert LIB.shmkit_queue_close(handle) == OK
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"flags": 1}, {"mode": 0o1777}, {"flags": FAIL | OVERWRITE}, {"capacity": 1000}, {"capacity": 1 << 47}],
+)
+def test_options_that_mean_nothing(fields, name):
+    handle, size = c_void_p(77), c_uint64(77)
+    assert LIB.shmkit_queue_create(name.encode(), options(**fields), byref(handle)) == INVALID
+    assert LIB.shmkit_queue_size(options(**fields), byref(size)) == INVALID
+    assert (handle.value, size.value) == (77, 77)
+    assert LIB.shmkit_queue_size(options(flags=TRUST | EXCLUSIVE, capacity=1024), byref(size)) == OK
+    assert size.value == 704 + 1024
+
+
+@pytest.mark.parametrize("verb", QUEUE_TABLE)
+def test_null_and_closed(verb, handle):
+    function, takes = getattr(LIB, f"shmkit_queue_{verb}"), QUEUE_TABLE[verb]
+    numbers = (c_int32, c_uint32, c_uint64, c_int64)
+    if verb != "close":
+        assert function(*(0 if kind in numbers else None for kind in takes)) == INVALID
+        assert "NULL" in last_error()[2]
+    if takes[0] is c_void_p and not verb.endswith("_at"):
+        assert LIB.shmkit_queue_close(handle) == OK
+        outputs = [kind._type_() if isinstance(kind, type(ctypes.POINTER(c_int32))) else 0 for kind in takes[1:]]
+        assert function(handle, *(byref(out) if out != 0 else 0 for out in outputs)) == CLOSED
+        segment = c_void_p()
+        assert LIB.shmkit_segment_create(None, 64, None, byref(segment)) == OK
+        assert function(segment, *(byref(out) if out != 0 else 0 for out in outputs)) == WRONG_KIND
+        assert LIB.shmkit_segment_close(segment) == OK
+
+
+def test_null_where_there_are_bytes(handle):
+    out, data = c_uint64(77), c_void_p(77)
+    table = (QueueMessage * 1)(QueueMessage(None, 5))
+    assert LIB.shmkit_queue_put(handle, NOWAIT, 0, None, 5) == INVALID
+    assert LIB.shmkit_queue_put(handle, NOWAIT, 0, b"x", 2**63) == TOO_LARGE
+    assert LIB.shmkit_queue_put_many(handle, NOWAIT, 0, table, 1, byref(out)) == INVALID
+    assert LIB.shmkit_queue_put_many(handle, NOWAIT, 0, None, 1, byref(out)) == INVALID
+    assert put(handle, b"x") == OK
+    assert LIB.shmkit_queue_get(handle, NOWAIT, 0, None, 5, byref(out)) == INVALID
+    assert LIB.shmkit_queue_get_many(handle, NOWAIT, 0, None, 5, byref(out), 1, byref(out)) == INVALID
+    assert LIB.shmkit_queue_get_many(handle, NOWAIT, 0, None, 0, None, 1, byref(out)) == INVALID
+    assert LIB.shmkit_queue_lease(handle, NOWAIT, 0, byref(data), None, byref(out), None) == INVALID
+    assert LIB.shmkit_queue_reserve(handle, NOWAIT, 0, 5, None, byref(out)) == INVALID
+    assert (out.value, data.value) == (77, 77)
+    assert get(handle) == b"x"
+
+
+def test_timeouts_and_flags_that_mean_nothing(handle):
+    for timeout in (-2, -(1 << 63)):
+        assert put(handle, b"x", timeout) == INVALID
+        assert get(handle, timeout=timeout) == INVALID
+        assert LIB.shmkit_queue_join(handle, timeout, 0) == INVALID
+    for bit in range(1, 32):
+        assert put(handle, b"x", NOWAIT, 1 << bit) == INVALID
+        assert get(handle, flags=1 << bit) == INVALID
+    assert info(handle).messages == 0
