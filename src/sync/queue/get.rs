@@ -685,6 +685,21 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         })
     }
 
+    /// Throws away what head waits for if it was given back, or who leased it is dead, by who holds P and C after `reap`;
+    /// false: somebody who lives reads it.
+    pub(super) fn throw_head_away(&self, _held: &Held<'_>) -> Result<bool> {
+        let (record, seen) = self.record(self.words.head.load(Ordering::Relaxed))?;
+        match seen.state {
+            State::Ready => {}
+            State::Leased(id) if self.life.is_dead(id)? => {}
+            _ => return Ok(false),
+        }
+        self.words.overwritten.fetch_add(1, Ordering::Relaxed);
+        record.finish();
+        self.advance_head(self.words.claim.position())?;
+        Ok(true)
+    }
+
     /// Throws the oldest message away that can be had, by who holds P and C; false: there is none.
     pub(super) fn throw_oldest_away(&self, _held: &Held<'_>) -> Result<bool> {
         match self.skip()? {

@@ -402,10 +402,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 Ok(done) => return Ok(Ok(done)),
                 Err(lack) => lack,
             };
-            // Behind a lease nothing becomes free, however much is thrown away.
+            // Before a record that somebody needs nothing becomes free, however much is thrown away behind it.
             let held_up =
                 lack == Lack::Space && self.words.head.load(Ordering::Relaxed) != AS_CLAIM;
-            if held_up || !self.throw_oldest_away(&held)? {
+            let thrown = match held_up {
+                true => self.throw_head_away(&held)?,
+                false => self.throw_oldest_away(&held)?,
+            };
+            if !thrown {
                 return Ok(Err(lack));
             }
         }
