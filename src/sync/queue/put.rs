@@ -531,6 +531,11 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         let (words, laps, tail) = (self.words, self.laps, now.position);
         let used = self.used(now);
         let usable = words.usable.load(Ordering::Relaxed);
+        let claim = words.claim.position();
+        if self.reserved_before(claim) {
+            // So that it never lies so far behind that it would seem to lie ahead.
+            words.reserved.store(claim, Ordering::Relaxed);
+        }
         let Some(at) = used.place(laps, usable, extent)? else {
             return Ok(None);
         };
