@@ -331,7 +331,7 @@ pub unsafe extern "C" fn shmkit_queue_create(
 /// Opens the queue of this name.
 ///
 /// Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a queue has this name. What the options say of
-/// bounds and of what happens when they are reached is not looked at.
+/// bounds, and of what happens when they are reached, must be possible, and is not compared with what is there.
 ///
 /// # Safety
 /// As for shmkit_queue_create.
