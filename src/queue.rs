@@ -80,9 +80,11 @@ pub struct Options {
 }
 
 impl Options {
-    fn bounds(&self, capacity: u64) -> Result<Bounds> {
+    /// Returns how much one may hold that is to be made, or is perhaps to be made; of one that must be there it is not asked.
+    fn bounds(&self, create: Create, capacity: u64) -> Result<Bounds> {
         let capacity = match self.capacity {
             0 => capacity,
+            _ if create == Create::Never => capacity,
             capacity => capacity,
         };
         Bounds::new(capacity, self.messages, self.bytes).ok_or_else(|| {
@@ -95,7 +97,7 @@ impl Options {
 
     /// Returns how many bytes such a queue takes in a segment.
     pub fn size(&self) -> Result<u64> {
-        Ok(Words::SIZE + self.bounds(CAPACITY_AT)?.ring())
+        Ok(Words::SIZE + self.bounds(Create::Always, CAPACITY_AT)?.ring())
     }
 
     /// Makes or finds one by `place`; of its ring a new one has `usable` bytes at first.
@@ -138,7 +140,7 @@ impl Options {
         create: Create,
         place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
     ) -> Result<Queue> {
-        let bounds = self.bounds(CAPACITY)?;
+        let bounds = self.bounds(create, CAPACITY)?;
         let usable = bounds.ring().min(FIRST - Words::SIZE);
         self.place(&bounds, usable, create, place)
     }
@@ -148,7 +150,7 @@ impl Options {
         create: Create,
         place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
     ) -> Result<Queue> {
-        let bounds = self.bounds(CAPACITY_AT)?;
+        let bounds = self.bounds(create, CAPACITY_AT)?;
         self.place(&bounds, bounds.ring(), create, place)
     }
 }

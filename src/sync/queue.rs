@@ -338,11 +338,9 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         self.hold(&self.words.getting, &self.habits.getting, patience)
     }
 
-    /// Takes C if nobody who lives holds it.
-    fn try_hold_getting(&self) -> Result<Option<Held<'a>>> {
-        let lock = &self.words.getting;
-        let recovered = match lock.acquire(self.me, Patience::NONE, &self.habits.getting, self.life)
-        {
+    /// Takes P or C if nobody who lives holds it.
+    fn try_hold(&self, lock: &'a lock::Words) -> Result<Option<Held<'a>>> {
+        let recovered = match lock.acquire(self.me, Patience::NONE, &Spins::default(), self.life) {
             Ok(recovered) => recovered,
             Err(Error::WouldBlock(_)) => return Ok(None),
             Err(error) => return Err(error),
@@ -351,6 +349,10 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             lock.mark_consistent(self.me)?;
         }
         Ok(Some(Held { lock, me: self.me }))
+    }
+
+    fn try_hold_getting(&self) -> Result<Option<Held<'a>>> {
+        self.try_hold(&self.words.getting)
     }
 
     /// Returns the first record that somebody needs, to who does not hold C.
@@ -374,11 +376,8 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
     ///
     /// What is in the queue can still be taken, and what has been reserved can still be committed.
     pub fn shut(&self) {
-        // Under P, so that nobody is told so while somebody still puts. Who was stopped in there keeps nothing open.
-        let held = self.hold_putting(Patience::NONE);
-        // SeqCst, as the bells' fences: who listens now finds it.
+        // SeqCst, as the bells' fences: who listens now finds it. Who is just putting goes on, and consumers wait for it.
         self.words.shut.store(1, Ordering::SeqCst);
-        drop(held);
         self.words.messages.ring(u64::MAX);
         self.words.room.ring(u64::MAX);
     }

@@ -413,10 +413,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 Ok(done) => return Ok(Ok(done)),
                 Err(lack) => lack,
             };
-            // Behind a lease nothing becomes free, however much is thrown away.
+            // Before a record that somebody needs nothing becomes free, however much is thrown away behind it.
             let held_up =
                 lack == Lack::Space && self.words.head.load(Ordering::Relaxed) != AS_CLAIM;
-            if held_up || !self.throw_oldest_away(&held)? {
+            let thrown = match held_up {
+                true => self.throw_head_away(&held)?,
+                false => self.throw_oldest_away(&held)?,
+            };
+            if !thrown {
                 return Ok(Err(lack));
             }
         }
@@ -533,6 +537,11 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         let (words, laps, tail) = (self.words, self.laps, now.position);
         let used = self.used(now);
         let usable = words.usable.load(Ordering::Relaxed);
+        let claim = words.claim.position();
+        if self.reserved_before(claim) {
+            // So that it never lies so far behind that it would seem to lie ahead.
+            words.reserved.store(claim, Ordering::Relaxed);
+        }
         let Some(at) = used.place(laps, usable, extent)? else {
             return Ok(None);
         };
