@@ -102,11 +102,13 @@ impl Audit<'_, '_> {
     }
 
     fn run(mut self) -> Result<(), Finding> {
+        // Before anything else is looked at, which would see to what the dead have left.
+        let full = self.queue().is_full().map_err(refused("is_full"))?;
         let first = self.stat()?;
         let shut = first.flags & SHMKIT_QUEUE_SHUT != 0;
         self.figures_are_right(&first)?;
         self.has_memory(&first)?;
-        let empties = u64::from(self.put_an_empty_one(&first, shut)?);
+        let empties = u64::from(self.put_an_empty_one(&first, full, shut)?);
         self.drain(shut, empties)?;
         self.nothing_is_missing()?;
         self.use_it(shut)?;
@@ -167,8 +169,12 @@ impl Audit<'_, '_> {
     }
 
     /// Puts an empty message, if and only if there is room.
-    fn put_an_empty_one(&self, before: &shmkit_queue_info, shut: bool) -> Result<bool, Finding> {
-        let full = self.queue().is_full().map_err(refused("is_full"))?;
+    fn put_an_empty_one(
+        &self,
+        before: &shmkit_queue_info,
+        full: bool,
+        shut: bool,
+    ) -> Result<bool, Finding> {
         let put = self.queue().put(NOWAIT, &[]);
         let expected = match (shut, full && !self.shape.overwrites) {
             (true, _) => Err(CLOSED),

@@ -463,6 +463,7 @@ fn others() -> Vec<QueueOperation> {
 fn recoveries() -> Vec<QueueOperation> {
     const DEAD_FIRST: Steps = &[Reserve(MESSAGE), ONE];
     const ALL_BUT_DEAD: Steps = &[Reserve(MESSAGE), Reserve(MESSAGE), Fill(MESSAGE)];
+    const PAIR_HALFWAY: Steps = &[Puts(2, MESSAGE), Lease, ONE, Halfway(&Get)];
     const LENT_HALFWAY: Steps = &[Puts(2, MESSAGE), Halfway(&Lease)];
     vec![
         row("recovery: reserved, get", 32, DEAD_FIRST, &[Get]).held_up(PASS),
@@ -503,6 +504,14 @@ fn recoveries() -> Vec<QueueOperation> {
             &[Fill(MESSAGE), Lease, Halfway(&Get)],
             &[PutFull(MESSAGE)],
         )
+        .met_by(&[Drain, ONE]),
+        row(
+            "recovery: got halfway, put, two at the most",
+            64,
+            PAIR_HALFWAY,
+            &[ONE],
+        )
+        .of(PAIR)
         .met_by(&[Drain, ONE]),
         row("recovery: P, put", 32, &[ONE, HeldP], &[ONE]).held_up(PASS),
         row("recovery: C, get", 32, &[ONE, HeldC], &[Get]).held_up(PASS),

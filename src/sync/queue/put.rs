@@ -250,11 +250,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Says whether an empty message would have to wait.
     pub fn is_full(&self) -> Result<bool> {
         let _held = self.hold_putting(Patience::NONE)?;
-        let now = self.words.tail.current()?;
-        if !self.admits(now, 0)? {
-            return Ok(true);
+        if self.find_room()?.is_ok() {
+            return Ok(false);
         }
-        Ok(self.place_for_empty(now)?.is_none())
+        // What the dead have left undone is room for who puts.
+        let found = self
+            .patient()
+            .make_room(Patience::NONE, &|queue| queue.find_room())?;
+        Ok(found.is_err())
     }
 
     /// Waits until an empty message would find room; another may be faster. As `put`, but that nothing is thrown away for it,
@@ -263,18 +266,26 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if self.overflow == Overflow::Overwrite {
             return Ok(());
         }
-        let patient = Queue {
+        self.patient().insert(patience, |queue| queue.find_room())
+    }
+
+    /// Returns this queue as one of which nothing is thrown away, and that refuses nothing.
+    fn patient(&self) -> Self {
+        Queue {
             overflow: Overflow::Block,
             ..*self
-        };
-        patient.insert(patience, |queue| {
-            let now = queue.words.tail.current()?;
-            if !queue.admits(now, 0)? {
-                return Ok(Err(Lack::Bounds));
-            }
-            let place = queue.place_for_empty(now)?;
-            Ok(place.map(|_| ((), 0)).ok_or(Lack::Space))
-        })
+        }
+    }
+
+    /// Looks whether there is room for an empty message, by who holds P.
+    fn find_room(&self) -> Attempted<()> {
+        let now = self.words.tail.current()?;
+        if !self.admits(now, 0)? {
+            return Ok(Err(Lack::Bounds));
+        }
+        let used = self.used(now);
+        let place = used.place(self.laps, u64::MAX, extent(0))?;
+        Ok(place.map(|_| ((), 0)).ok_or(Lack::Space))
     }
 
     #[inline(always)]
@@ -476,11 +487,6 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             bytes = bytes.wrapping_add(less);
         }
         Ok(self.within(now, room, messages, bytes))
-    }
-
-    /// Returns where an empty message could go behind `now`, by who holds P.
-    fn place_for_empty(&self, now: Totals) -> Result<Option<u64>> {
-        self.used(now).place(self.laps, u64::MAX, extent(0))
     }
 
     /// Returns what is in use behind which something is put, by who holds P.
