@@ -12,10 +12,11 @@ import copyreg
 import pickle
 from multiprocessing.reduction import ForkingPickler
 
+cimport cython
+from cpython.buffer cimport PyBuffer_IsContiguous
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
-from cpython.buffer cimport PyBuffer_IsContiguous
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy
 from shmkit cimport SHMKIT_ERR_CORRUPT
@@ -34,7 +35,7 @@ cdef enum:
     ALIGNED = 64
     # Buffers from this size on stay out of the pickle: below it they are copied once more in less time than it takes to make
     # an entry, a view and a bytearray for them.
-    APART = 4096
+    APART = 1 << 14
     # A pickler that has written more than this has grown: it is not kept for the next object.
     KEPT = 1 << 14
 
@@ -69,6 +70,10 @@ cdef class _Packer:
         self.dump, self.clear = pickler.dump, pickler.clear_memo
         self.written, self.buffers = [], []
 
+    cdef void forget(self) noexcept:
+        """Let go of the pickler, which has us, and of everything else: we are not used again."""
+        self.dump = self.clear = self.written = self.buffers = None
+
     def write(self, written):
         """Take what is pickled."""
         self.written.append(written)
@@ -92,21 +97,30 @@ cdef list _idle = []
 
 cdef object pack(object given, bint whole):
     cdef _Packer packer = _idle.pop() if _idle else _Packer()
+    cdef list written = packer.written
+    cdef list buffers = packer.buffers
     cdef bytes message
     packer.whole = whole
-    # One that has failed is not used again.
-    packer.dump(given)
-    packer.clear()
-    if len(packer.written) == 1 and not packer.buffers:
-        message = packer.written.pop()
+    try:
+        packer.dump(given)
+        packer.clear()
+    except BaseException:
+        packer.forget()
+        raise
+    if len(written) == 1 and not buffers:
+        message = written.pop()
         if PyBytes_GET_SIZE(message) <= KEPT:
             _idle.append(packer)
+        else:
+            packer.forget()
         return message
-    if whole:
-        return b"".join(packer.written)
-    return Parts.__new__(Parts, packer.written, packer.buffers)
+    packer.forget()
+    return b"".join(written) if whole else Parts.__new__(Parts, written, buffers)
 
 
+# What it has are views, perhaps of views, which the cycle collector of Python 3.11 cannot take apart without a crash: it
+# must not look inside. No view leads back to it.
+@cython.no_gc
 cdef class Parts:
     def __cinit__(self, list written, list buffers):
         self.written = [PyMemoryView_FromObject(each) for each in written]

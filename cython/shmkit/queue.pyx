@@ -810,6 +810,11 @@ cdef class JoinableQueue(Queue):
     True
     """
 
+    def __init__(self, maxsize=0, *, max_bytes=0, capacity=0, overflow="block", name=None, create=None, segment=None,
+                 offset=None, mode=None, directory=None, trust=False, participants=None):
+        self.start(maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust,
+                   participants)
+
     cdef int _adopt(self, void *handle, bytes name) except -1:
         self._pid = 0
         return Object._adopt(self, handle, name)

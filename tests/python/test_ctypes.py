@@ -272,7 +272,7 @@ def test_null_is_tried_wherever_it_may_stand():
         "shmkit_strerror",
         "shmkit_segment_gc",
     }
-    others = r"shmkit_(r?lock|rwlock|semaphore|condition|event|barrier|once)_"
+    others = r"shmkit_(r?lock|rwlock|semaphore|condition|event|barrier|once|queue)_"
     segments = {function for function in TABLE if not re.match(others, function)}
     assert set(NULLS) | allowed | {"shmkit_last_error", "shmkit_set_interrupt"} == segments
     assert LIB.shmkit_last_error(None, None, None) == OK

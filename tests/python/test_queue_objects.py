@@ -25,7 +25,7 @@ from shmkit import Corrupt, JoinableQueue, Lock, Queue, SharedMemory
 CORRUPT, TOO_LARGE = -21, -18
 MAGIC = b"\xffshmkit\x05"
 # Buffers of so many bytes, and of more, are not a part of the pickle.
-APART = 4096
+APART = 1 << 14
 
 
 @pytest.fixture(params=[Queue, JoinableQueue], ids=["Queue", "JoinableQueue"])
@@ -78,10 +78,10 @@ def test_readonly_stays_readonly(queue):
     given.flags.writeable = False
     queue.put(given)
     assert not queue.get().flags.writeable
-    queue.put([pickle.PickleBuffer(b"r" * 5000), pickle.PickleBuffer(bytearray(b"w" * 5000))])
+    queue.put([pickle.PickleBuffer(b"r" * 50_000), pickle.PickleBuffer(bytearray(b"w" * 50_000))])
     readonly, writable = queue.get()
-    assert (type(readonly), bytes(readonly)) == (bytes, b"r" * 5000)
-    assert (type(writable), bytes(writable)) == (bytearray, b"w" * 5000)
+    assert (type(readonly), bytes(readonly)) == (bytes, b"r" * 50_000)
+    assert (type(writable), bytes(writable)) == (bytearray, b"w" * 50_000)
 
 
 def test_without_numpy(queue):
@@ -95,7 +95,7 @@ def test_without_numpy(queue):
             return Block, (pickle.PickleBuffer(self.memory),)
 
     globals()["Block"], Block.__qualname__ = Block, "Block"
-    for memory in (array.array("d", range(5000)), bytearray(50_000), memoryview(bytes(5000))):
+    for memory in (array.array("d", range(5000)), bytearray(50_000), memoryview(bytes(50_000))):
         queue.put(Block(memory))
         assert bytes(queue.get().memory) == bytes(memory)
     with pytest.raises(pickle.PicklingError):
@@ -154,7 +154,7 @@ def test_a_lease_copies_nothing(queue):
 def test_arrays_are_aligned_wherever_the_message_begins(queue):
     for size in range(0, 320, 16):
         queue.put_bytes(b"x" * size)
-        queue.put([np.arange(1000.0), np.arange(5000, dtype=np.uint8)])
+        queue.put([np.arange(3000.0), np.arange(APART + 1, dtype=np.uint8)])
         queue.get_bytes()
         with queue.lease() as message:
             assert [each.ctypes.data % 64 for each in message.get()] == [0, 0]
@@ -274,7 +274,7 @@ def test_nothing_is_kept_of_an_array(queue):
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(max_size=5000)
 OBJECTS = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 BUFFERS = st.lists(
-    st.integers(0, 20_000).map(lambda size: np.frombuffer(os.urandom(size), np.uint8).copy()), max_size=4
+    st.integers(0, 2 * APART).map(lambda size: np.frombuffer(os.urandom(size), np.uint8).copy()), max_size=4
 )
 
 
@@ -356,7 +356,7 @@ def test_a_lie_in_a_batch():
 def test_any_changed_byte_is_an_exception_or_an_object():
     """A byte of the head, and of the table, changed in every way that matters."""
     with closing(Queue()) as queue:
-        queue.put([pickle.PickleBuffer(bytearray(5000)), pickle.PickleBuffer(bytearray(6000))])
+        queue.put([pickle.PickleBuffer(bytearray(APART)), pickle.PickleBuffer(bytearray(APART + 100))])
         whole = queue.get_bytes()
         for place in range(24 + 2 * 16):
             for lie in (0, 1, 0x7F, 0x80, 0xFF):
@@ -364,3 +364,34 @@ def test_any_changed_byte_is_an_exception_or_an_object():
                 with contextlib.suppress(Corrupt, pickle.UnpicklingError, EOFError, ValueError, KeyError):
                     queue.get()
         assert queue.empty()
+
+
+def test_views_of_views_are_not_left_to_the_cycle_collector(run):
+    """CPython 3.11 crashes where memoryview(PickleBuffer(memoryview)) is a part of a cycle that it collects."""
+    code = """
+import gc, pickle
+from shmkit import Queue
+queue = Queue()
+class Block:
+    def __init__(self, *memory):
+        self.memory = memory
+    def __reduce_ex__(self, protocol):
+        return Block, tuple(map(pickle.PickleBuffer, self.memory))
+def view():
+    return memoryview(bytes(50_000))
+for _ in range(10):
+    queue.put(Block(view()))
+    print(len(queue.get().memory[0]), end=" ")
+    try:
+        queue.put([Block(view()), lambda: 1])
+    except Exception as error:
+        print(type(error).__name__, end=" ")
+    waiting = [queue.aput(Block(view()))]
+    waiting[0].close()
+    waiting.append(waiting)
+    del waiting
+    gc.collect()
+print("end")
+"""
+    out = run(code).out.split()
+    assert (out[0], out[-1], len(out)) == ("50000", "end", 21)
