@@ -100,6 +100,15 @@ fn fill(seed: u64, length: u64) -> Vec<u8> {
     (0..length).map(|at| (at * 7 + seed * 31) as u8).collect()
 }
 
+fn first_of(there: &VecDeque<Message>) -> Option<usize> {
+    let given_back = |message: &Message| message.claimed && message.state == State::Ready;
+    if let Some(index) = there.iter().position(given_back) {
+        return Some(index);
+    }
+    let index = there.iter().position(|message| !message.claimed)?;
+    (there[index].state == State::Ready).then_some(index)
+}
+
 impl Model {
     fn new(options: Options) -> Model {
         Model {
@@ -126,12 +135,7 @@ impl Model {
 
     /// Returns the place of the first that can be had: nothing is, behind what is still reserved.
     fn first(&self) -> Option<usize> {
-        let given_back = |message: &Message| message.claimed && message.state == State::Ready;
-        if let Some(index) = self.there.iter().position(given_back) {
-            return Some(index);
-        }
-        let index = self.there.iter().position(|message| !message.claimed)?;
-        (self.there[index].state == State::Ready).then_some(index)
+        first_of(&self.there)
     }
 
     fn find(&self, state: State, which: u8) -> Option<usize> {
@@ -152,24 +156,50 @@ impl Model {
         ) && fits(self.options.bytes, bytes + lengths.iter().sum::<u64>())
     }
 
-    /// Throws as many of the oldest away as the queue says that it has.
-    fn follow_overwriting(&mut self) {
-        let overwritten = self.queue.stat().unwrap().overwritten;
-        while self.overwritten < overwritten {
-            self.overwritten += 1;
-            let index = self
-                .there
-                .iter()
-                .position(|message| !message.claimed)
-                .expect("something to throw away");
-            let gone = self.there.remove(index).unwrap();
-            assert_eq!(gone.state, State::Ready, "nobody loses what is not there");
-        }
+    /// Throws as many away as the queue says that it has, of which `added` bytes are new and not in the model yet.
+    ///
+    /// Where bytes of the ring lacked, what was given back went, as long as it stood before all else; else the oldest went that
+    /// had not been leased. How many of each, the queue tells by what is left.
+    fn follow_overwriting(&mut self, added: u64) {
+        let stat = self.queue.stat().unwrap();
+        let gone = stat.overwritten - self.overwritten;
+        self.overwritten = stat.overwritten;
+        let left = |heads: u64| {
+            let mut there = self.there.clone();
+            for _ in 0..heads {
+                let head = there.pop_front()?;
+                (head.claimed && head.state == State::Ready).then_some(())?;
+            }
+            for _ in heads..gone {
+                let index = there.iter().position(|message| !message.claimed)?;
+                let oldest = there.remove(index)?;
+                (oldest.state == State::Ready).then_some(())?;
+            }
+            let ready = there.iter().filter(|message| message.state == State::Ready);
+            let bytes: u64 = ready.map(|message| message.length).sum();
+            (bytes + added == stat.bytes).then_some(there)
+        };
+        let first = |there: &VecDeque<Message>| match first_of(there) {
+            Some(index) => {
+                let message = &there[index];
+                let mut bytes = vec![MaybeUninit::uninit(); message.length as usize];
+                let seen = self.queue.peek_into(&mut bytes, NOW).unwrap();
+                // SAFETY: as many as the message has have been written.
+                let bytes: Vec<u8> = bytes[..seen.length.min(message.length) as usize]
+                    .iter()
+                    .map(|byte| unsafe { byte.assume_init() })
+                    .collect();
+                seen.length == message.length && bytes == fill(message.seed, message.length)
+            }
+            None => true,
+        };
+        let found = (0..=gone).filter_map(left).find(first);
+        self.there = found.expect("nobody loses what is not there");
     }
 
     /// Compares what was refused with what the model can say of it.
     fn refused(&mut self, lengths: &[u64], error: &Error) {
-        self.follow_overwriting();
+        self.follow_overwriting(0);
         let largest = self.queue.largest();
         match error {
             Error::TooLarge(_) => {
@@ -210,7 +240,7 @@ impl Model {
         let bytes = fill(self.next + 1, length);
         match self.queue.put(&bytes, NOW) {
             Ok(()) => {
-                self.follow_overwriting();
+                self.follow_overwriting(length);
                 assert!(self.admits(&[length]), "more than there may be");
                 let message = self.message(length, State::Ready, 0);
                 self.there.push_back(message);
@@ -232,8 +262,8 @@ impl Model {
         match put {
             Ok(count) => {
                 assert!(count == lengths.len() as u64 || !all && count > 0);
-                self.follow_overwriting();
                 let lengths = &lengths[..count as usize];
+                self.follow_overwriting(lengths.iter().sum());
                 assert!(self.admits(lengths), "more than there may be");
                 for &length in lengths {
                     let message = self.message(length, State::Ready, 0);
@@ -252,7 +282,7 @@ impl Model {
                 room: given,
             }) => {
                 assert_eq!(given, room);
-                self.follow_overwriting();
+                self.follow_overwriting(0);
                 assert!(self.admits(&[room]), "more than there may be");
                 let message = self.message(room, State::Reserved, token);
                 // At once, so that a record that overlaps would be seen.

@@ -173,10 +173,10 @@ impl Laps {
         (later >> self.shift).wrapping_sub(earlier >> self.shift) & (u64::MAX >> self.shift)
     }
 
-    /// Returns the position at `offset` of the same lap.
+    /// Returns the position at `offset` of the same lap, or where the next one begins if the ring ends there.
     #[inline(always)]
     pub fn at(self, position: u64, offset: u64) -> u64 {
-        position - self.offset(position) + offset
+        (position - self.offset(position)).wrapping_add(offset)
     }
 
     /// Returns where the next lap begins.
