@@ -160,7 +160,7 @@ $(TARGET)/tools/bin/cargo-fuzz:
 	$(CARGO) install --locked --root $(TARGET)/tools cargo-fuzz
 
 test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
-	@for target in segment lock rwlock semaphore condition event barrier once; do \
+	@for target in segment lock rwlock semaphore condition event barrier once queue; do \
 	  printf '\n== fuzzing %s for %s s\n' $$target $(FUZZ_SECONDS); \
 	  mkdir -p $(TARGET)/fuzz/corpus/$$target; \
 	  PATH="$(abspath $(TARGET)/tools/bin):$$PATH" $(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir tests/fuzz \

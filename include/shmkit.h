@@ -2629,7 +2629,7 @@ shmkit_status shmkit_queue_create(const char *name,
  * Opens the queue of this name.
  *
  * Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a queue has this name. What the options say of
- * bounds and of what happens when they are reached is not looked at.
+ * bounds, and of what happens when they are reached, must be possible, and is not compared with what is there.
  *
  * Required: As for shmkit_queue_create.
  */

@@ -5,6 +5,7 @@
 //! | `pointer`   | NULL and misaligned pointers everywhere; outputs are untouched on failure    |
 //! | `lock`      | the same for locks of either kind                                           |
 //! | `semaphore` | the same for semaphores                                                     |
+//! | `queue`     | the same for queues                                                         |
 //! | `rwlock`    | structs of readers-writer locks                                             |
 //! | `handle`    | closed handles, and memory that is no handle                                 |
 //! | `structure` | structs of older and newer callers, flags and fields that mean nothing       |
@@ -22,6 +23,8 @@ mod handle;
 mod lock;
 #[path = "capi/pointer.rs"]
 mod pointer;
+#[path = "capi/queue.rs"]
+mod queue;
 #[path = "capi/rwlock.rs"]
 mod rwlock;
 #[path = "capi/semaphore.rs"]

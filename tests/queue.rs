@@ -1,16 +1,17 @@
 //! The queue, as the Rust API has it: many put and get, wait, fill and read in place, and die.
 //!
-//! | module   | what is tested                                                                    |
-//! |----------|-----------------------------------------------------------------------------------|
-//! | `order`  | what one puts comes out, in its order; bounds; in place; several at once           |
-//! | `crowd`  | many at once                                                                      |
-//! | `place`  | in a segment                                                                      |
-//! | `name`   | by name                                                                           |
-//! | `hand`   | handed over                                                                       |
-//! | `wait`   | how long, what ends it, who wakes whom, who is stopped                            |
-//! | `death`  | processes that end holding something                                              |
-//! | `growth` | memory that comes and goes, or is not to be had; where the ring and positions end |
-//! | `notice` | descriptors that tell of messages and of room                                     |
+//! | module     | what is tested                                                                    |
+//! |------------|-----------------------------------------------------------------------------------|
+//! | `order`    | what one puts comes out, in its order; bounds; in place; several at once          |
+//! | `crowd`    | many at once                                                                      |
+//! | `property` | random sequences of calls beside a list                                           |
+//! | `place`    | in a segment                                                                      |
+//! | `name`     | by name                                                                           |
+//! | `hand`     | handed over                                                                       |
+//! | `wait`     | how long, what ends it, who wakes whom, who is stopped                            |
+//! | `death`    | processes that end holding something                                              |
+//! | `growth`   | memory that comes and goes, or is not to be had; where the ring and positions end |
+//! | `notice`   | descriptors that tell of messages and of room                                     |
 
 #[macro_use]
 mod common;
@@ -23,6 +24,8 @@ mod death;
 mod growth;
 #[path = "queue/hand.rs"]
 mod hand;
+#[path = "queue/hostile.rs"]
+mod hostile;
 #[path = "queue/name.rs"]
 mod name;
 #[path = "queue/notice.rs"]
@@ -37,6 +40,7 @@ mod property;
 mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use shmkit::queue::{Limit, Options, Patience, Queue};
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
@@ -95,7 +99,12 @@ fn holder(act: impl FnOnce()) -> Child {
         words[0].store(1, Relaxed);
         stay();
     });
-    wait_until(|| words[0].load(Relaxed) == 1);
+    wait_until(|| {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let ended = waitid(Id::Pid(child.pid()), flags).unwrap();
+        assert_eq!(ended, WaitStatus::StillAlive);
+        words[0].load(Relaxed) == 1
+    });
     child
 }
 

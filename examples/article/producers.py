@@ -1,47 +1,41 @@
-"""Producers and consumers: a ring of numbers in a segment, and two Conditions that say when to look again.
+"""Producers and consumers: a Queue between them, and a consumer that is killed with a number in its hands.
 
     python examples/article/producers.py [--numbers N]
 
-This is what a bounded queue does inside. shmkit's own Queue will stand here in its place once there is one; until then,
-and for whoever has another order in mind than a queue's, this is the pattern.
+What articles write with a lock, a list and two Conditions is put and get. Who leases a number, instead of getting it, may
+die: another consumer gets it, and is told that this is the second time.
 """
 
 import argparse
+import contextlib
 import multiprocessing
+import os
+import signal
 
 import shmkit
 
-ROOM = 16
 PRODUCERS = 3
 CONSUMERS = 2
-# Where things stand in the segment, in words of eight bytes: the ring comes behind them.
-TAKEN, PUT, SUM, RING = range(4)
-END = 2**64 - 1
+ROOM = 16
 
 
-def produce(shm, not_full, not_empty, numbers):
-    """Put the numbers from 1 on into the ring."""
-    words = shm.view("Q")
+def produce(queue, numbers):
+    """Put the numbers into the queue."""
     for number in numbers:
-        with not_full:
-            not_full.wait_for(lambda: words[PUT] - words[TAKEN] < ROOM)
-            words[RING + words[PUT] % ROOM] = number
-            words[PUT] += 1
-            not_empty.notify()
+        queue.put(number)
 
 
-def consume(shm, not_full, not_empty):
-    """Take numbers out of the ring and add them up, until the end comes."""
-    words = shm.view("Q")
-    while True:
-        with not_empty:
-            not_empty.wait_for(lambda: words[PUT] > words[TAKEN])
-            number = words[RING + words[TAKEN] % ROOM]
-            words[TAKEN] += 1
-            not_full.notify()
-            if number == END:
-                return
-            words[SUM] += number
+def consume(queue, sums, dies):
+    """Take numbers out of the queue and add them up, until no more come; perhaps be killed over the first."""
+    total = again = 0
+    with contextlib.suppress(shmkit.ShutDown):
+        while True:
+            with queue.lease() as message:
+                if dies:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                total += message.get()
+                again += message.attempts > 1
+    sums.put((total, again))
 
 
 def main():
@@ -49,23 +43,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--numbers", type=int, default=5_000, help="how many each producer makes (%(default)s)")
     numbers = range(1, parser.parse_args().numbers + 1)
-    # Both share one lock, which guards the words.
-    lock = shmkit.Lock()
-    not_full, not_empty = shmkit.Condition(lock), shmkit.Condition(lock)
-    with shmkit.SharedMemory(create=True, size=8 * (RING + ROOM), anonymous=True) as shm:
-        consumers = [multiprocessing.Process(target=consume, args=(shm, not_full, not_empty)) for _ in range(CONSUMERS)]
-        producers = [
-            multiprocessing.Process(target=produce, args=(shm, not_full, not_empty, numbers)) for _ in range(PRODUCERS)
-        ]
-        for process in [*consumers, *producers]:
-            process.start()
-        for process in producers:
-            process.join()
-        produce(shm, not_full, not_empty, [END] * CONSUMERS)
-        for process in consumers:
-            process.join()
-        total = shm.view("Q")[SUM]
-    print(f"{total} taken out, {PRODUCERS * sum(numbers)} put in")
+    queue, sums = shmkit.Queue(maxsize=ROOM), shmkit.Queue()
+    doomed = multiprocessing.Process(target=consume, args=(queue, sums, True))
+    consumers = [multiprocessing.Process(target=consume, args=(queue, sums, False)) for _ in range(CONSUMERS)]
+    producers = [multiprocessing.Process(target=produce, args=(queue, numbers)) for _ in range(PRODUCERS)]
+    for process in [doomed, *producers]:
+        process.start()
+    doomed.join()
+    for process in consumers:
+        process.start()
+    for process in producers:
+        process.join()
+    queue.shutdown()
+    found = [sums.get() for _ in consumers]
+    for process in consumers:
+        process.join()
+    total, again = map(sum, zip(*found))
+    print(f"{total} taken out, {PRODUCERS * sum(numbers)} put in; {again} for the second time")
 
 
 if __name__ == "__main__":

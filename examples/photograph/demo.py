@@ -27,6 +27,7 @@ from ending import DemoError, Stopped
 from recovery import survive_a_death
 from sheet import MOST_WORKERS, Sheet, read_counter
 from story import MB, SPAWN, Plan, processes_in_words, progress, require, say, show
+from tiles import tiles_through_a_queue
 from transport import time_transport
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -222,6 +223,7 @@ def tell(plan):
     write_png(plan, before, after, sheet)
     time_transport(plan, shm, sheet, before)
     survive_a_death(plan, shm, sheet, before)
+    tiles_through_a_queue(plan, sheet, before)
 
 
 def tell_to_the_end(plan):

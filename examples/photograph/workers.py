@@ -1,5 +1,6 @@
 """What the worker processes run. They are given a name and a number; everything else they find in the segment."""
 
+import contextlib
 import multiprocessing
 import time
 
@@ -7,6 +8,7 @@ import filter  # filter.pyx
 import shmkit
 from ledger import Ledger
 from sheet import Sheet, counter_offset
+from tiles import pixels_in, read, size_of, write_head
 
 # Rows between two steps of the progress bar, and between two chances for a signal to be handled.
 STEP = 16
@@ -82,3 +84,18 @@ def tone_by_ledger(name, ledger_name, bands, doomed):
             filter.tone(source, result, *sheet.band(band, bands))
             ledger.done(band)
             count += 1
+
+
+def tone_tiles(tasks, answers, doomed):
+    """Tone tiles until no more come; the doomed worker gets no further than its first."""
+    filter.end_with_parent(multiprocessing.parent_process().pid)
+    with contextlib.suppress(shmkit.ShutDown):
+        while True:
+            with tasks.lease() as task:
+                leased = time.monotonic_ns()
+                tile, _, _, pixels = read(task.data)
+                with answers.reserve(size_of(tile)) as answer:
+                    while doomed:
+                        time.sleep(1)
+                    write_head(answer, tile, task.attempts, leased)
+                    filter.tone(pixels, pixels_in(answer, tile), 0, tile[2])

@@ -218,20 +218,31 @@ fn check_bytes<T>(data: *const T, size: u64, what: &'static str) -> Result<usize
         })
 }
 
+/// Returns `count` values of a caller; none where that is 0.
+///
+/// # Safety
+/// `data` must be NULL, or `count` values of it be readable that nobody writes during the call.
+#[inline(always)]
+unsafe fn values<'a, T>(data: *const T, count: u64, what: &'static str) -> Result<&'a [T]> {
+    let bytes = count.saturating_mul(size_of::<T>() as u64);
+    let length = check_bytes(data, bytes, what)? / size_of::<T>();
+    let data = if length == 0 {
+        std::ptr::dangling()
+    } else {
+        data
+    };
+    // SAFETY: not NULL, aligned, and no longer than an address space (checked above); the caller promises the rest.
+    Ok(unsafe { std::slice::from_raw_parts(data, length) })
+}
+
 /// Returns the bytes of a caller's message.
 ///
 /// # Safety
-/// `data` must be NULL, or `size` bytes of it be readable that nobody writes during the call.
+/// As `values`.
 #[inline(always)]
 unsafe fn message<'a>(data: *const c_void, size: u64) -> Result<&'a [u8]> {
-    let length = check_bytes(data, size, "data")?;
-    let data = if size == 0 {
-        std::ptr::dangling()
-    } else {
-        data.cast::<u8>()
-    };
-    // SAFETY: not NULL, and no longer than an address space (checked above); the caller promises the rest.
-    Ok(unsafe { std::slice::from_raw_parts(data, length) })
+    // SAFETY: the caller's promise.
+    unsafe { values(data.cast(), size, "data") }
 }
 
 /// Returns the memory of a caller for `count` values; none where it is NULL and `count` is 0.
@@ -320,7 +331,7 @@ pub unsafe extern "C" fn shmkit_queue_create(
 /// Opens the queue of this name.
 ///
 /// Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a queue has this name. What the options say of
-/// bounds and of what happens when they are reached is not looked at.
+/// bounds, and of what happens when they are reached, must be possible, and is not compared with what is there.
 ///
 /// # Safety
 /// As for shmkit_queue_create.
@@ -618,11 +629,9 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
     let body = |queue: &Queue| {
         // SAFETY: the caller's promise.
         let put = unsafe { output(put, "put") }?;
-        // SAFETY: the caller's promise; nobody writes them, and they are read alone.
-        let given = unsafe { room(messages.cast_mut(), count, "messages") }?;
-        for message in given.iter() {
-            // SAFETY: the caller has filled them.
-            let message = unsafe { message.assume_init_ref() };
+        // SAFETY: the caller's promise.
+        let given = unsafe { values(messages, count, "messages") }?;
+        for message in given {
             check_bytes(message.data, message.size, "data of a message")?;
         }
         let batch = match flags & SHMKIT_QUEUE_ALL {
@@ -631,8 +640,6 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
         };
         let patience = wait::patience(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
         let messages = given.iter().map(|given| {
-            // SAFETY: the caller has filled them.
-            let given = unsafe { given.assume_init_ref() };
             // SAFETY: the caller's promise; what is NULL where there are bytes was refused above.
             unsafe { message(given.data, given.size) }.unwrap_or_default()
         });

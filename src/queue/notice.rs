@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::sys::eventfd::Flag;
 use crate::sys::fork::{Cell, Fence, Fenced, free_cell, new_cell};
 use crate::sys::thread;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::Thread;
 
 /// What a descriptor gives notice of.
@@ -68,6 +68,8 @@ impl Watch {
 /// A watch that this process has begun.
 struct Notice {
     watch: Arc<Watch>,
+    /// The thread has a share of this and of the watch.
+    core: Weak<Core>,
     thread: Thread,
     /// 1 in the process that has the thread, 0 in its children, whose flag it is not.
     mine: Cell,
@@ -76,6 +78,14 @@ struct Notice {
 impl Notice {
     fn is_mine(&self) -> bool {
         self.mine.load(Ordering::Relaxed) == 1
+    }
+
+    /// Drops what the thread has, in a child that is without the thread.
+    fn drop_in_its_stead(&self) {
+        // SAFETY: `open` gave the thread a share, which a thread that does not exist never drops.
+        unsafe { Arc::decrement_strong_count(Arc::as_ptr(&self.watch)) };
+        // SAFETY: as above.
+        unsafe { Arc::decrement_strong_count(self.core.as_ptr()) };
     }
 
     fn set(&self, state: u64) {
@@ -128,6 +138,7 @@ impl Notices {
         mine.store(1, Ordering::Relaxed);
         let notice = Notice {
             watch,
+            core: Arc::downgrade(core),
             thread,
             mine,
         };
@@ -135,6 +146,7 @@ impl Notices {
         let parents = self.open.get(&mut inside)[what as usize].replace(notice);
         if let Some(parents) = &parents {
             free_cell(&mut inside, parents.mine);
+            parents.drop_in_its_stead();
         }
         self.any.store(true, Ordering::Release);
         Ok(fd)
@@ -172,14 +184,20 @@ impl Drop for Notices {
             return;
         }
         let mut inside = Fence::enter();
-        for place in 0..2 {
-            let notice = self.open.get(&mut inside)[place].take();
+        let mut parents = [None, None];
+        let open = std::mem::take(self.open.get(&mut inside));
+        for (notice, parents) in open.into_iter().zip(&mut parents) {
             if let Some(notice) = notice {
-                if notice.is_mine() {
-                    notice.set(ENDED);
-                }
+                let mine = notice.is_mine();
                 free_cell(&mut inside, notice.mine);
+                match mine {
+                    true => notice.set(ENDED),
+                    false => *parents = Some(notice),
+                }
             }
         }
+        // What is closed with it goes through the fence as well.
+        drop(inside);
+        parents.iter().flatten().for_each(Notice::drop_in_its_stead);
     }
 }

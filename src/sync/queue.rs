@@ -338,11 +338,9 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         self.hold(&self.words.getting, &self.habits.getting, patience)
     }
 
-    /// Takes C if nobody who lives holds it.
-    fn try_hold_getting(&self) -> Result<Option<Held<'a>>> {
-        let lock = &self.words.getting;
-        let recovered = match lock.acquire(self.me, Patience::NONE, &self.habits.getting, self.life)
-        {
+    /// Takes P or C if nobody who lives holds it.
+    fn try_hold(&self, lock: &'a lock::Words) -> Result<Option<Held<'a>>> {
+        let recovered = match lock.acquire(self.me, Patience::NONE, &Spins::default(), self.life) {
             Ok(recovered) => recovered,
             Err(Error::WouldBlock(_)) => return Ok(None),
             Err(error) => return Err(error),
@@ -351,6 +349,10 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             lock.mark_consistent(self.me)?;
         }
         Ok(Some(Held { lock, me: self.me }))
+    }
+
+    fn try_hold_getting(&self) -> Result<Option<Held<'a>>> {
+        self.try_hold(&self.words.getting)
     }
 
     /// Returns the first record that somebody needs, to who does not hold C.
@@ -374,11 +376,8 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
     ///
     /// What is in the queue can still be taken, and what has been reserved can still be committed.
     pub fn shut(&self) {
-        // Under P, so that nobody is told so while somebody still puts. Who was stopped in there keeps nothing open.
-        let held = self.hold_putting(Patience::NONE);
-        // SeqCst, as the bells' fences: who listens now finds it.
+        // SeqCst, as the bells' fences: who listens now finds it. Who is just putting goes on, and consumers wait for it.
         self.words.shut.store(1, Ordering::SeqCst);
-        drop(held);
         self.words.messages.ring(u64::MAX);
         self.words.room.ring(u64::MAX);
     }
@@ -431,8 +430,8 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             bytes: 0,
             reserved: 0,
             leased: 0,
-            puts: tail.messages,
-            gets: claim.messages,
+            puts: 0,
+            gets: 0,
             overwritten: words.overwritten.load(Ordering::Relaxed),
             skipped: words.skipped.load(Ordering::Relaxed),
             redelivered: words.redelivered.load(Ordering::Relaxed),
@@ -445,9 +444,9 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         let (mut more, mut fewer) = ((0, 0), (0, 0));
         if !simple {
             let held = self.hold_getting(Patience::NONE)?;
+            let head = self.reap(&held)?;
             claim = words.claim.current()?;
             tail = words.tail.read()?;
-            let head = self.reap(&held)?;
             for seen in self.walk(head, claim.position, tail.position) {
                 let seen = seen?;
                 match seen.state {
@@ -475,6 +474,7 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
                 .saturating_sub(fewer as i64)
                 .max(0) as u64
         };
+        (stat.puts, stat.gets) = (tail.messages, claim.messages);
         stat.messages = left(tail.messages, claim.messages, fewer.0) + more.0;
         stat.bytes = left(tail.bytes, claim.bytes, fewer.1) + more.1;
         Ok(stat)

@@ -16,9 +16,6 @@ use shmkit::capi::version::*;
 use shmkit::capi::wait::{SHMKIT_FOREVER, SHMKIT_NOWAIT};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What a status that has no call of its own yet belongs to.
-const NOT_YET: [shmkit_status; 2] = [SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL];
-
 /// Acquires a lock that has been taken by another process in `fork`, which stays; `lost`: once it was
 /// known there, this process has lost all descriptors.
 fn acquire_taken(participants: u32, timeout: i64, lost: bool) -> shmkit_status {
@@ -195,6 +192,12 @@ fn provoke(
             unsafe { shmkit_barrier_wait(barrier, SHMKIT_FOREVER, 0, null_mut()) }
         }
         SHMKIT_ERR_DEADLOCK => super::rwlock::upgrade_as_second(),
+        SHMKIT_ERR_EMPTY => super::queue::get(super::queue::of_one()).unwrap_err(),
+        SHMKIT_ERR_FULL => {
+            let queue = super::queue::of_one();
+            assert_eq!(super::queue::put(queue, b""), SHMKIT_OK);
+            super::queue::put(queue, b"")
+        }
         SHMKIT_ERR_CORRUPT => {
             std::fs::write(folder.path().join("empty"), "").unwrap();
             open(c"empty", given)
@@ -219,7 +222,7 @@ fn provoke(
 fn every_status_is_provoked() {
     alone(|| {
         for status in SHMKIT_ERR_DEADLOCK..=SHMKIT_OK {
-            if status == SHMKIT_ERR_INTERNAL || NOT_YET.contains(&status) {
+            if status == SHMKIT_ERR_INTERNAL {
                 continue;
             }
             // The folder is this process', which can remove it whatever the child becomes.

@@ -14,6 +14,9 @@ use crate::operation::Operation;
 use crate::participant::{self, ClaimStorm};
 use crate::place;
 use crate::process;
+use crate::queue;
+use crate::queue_place;
+use crate::queue_soak::{self, QueueSoak};
 use crate::random::{self, Storm};
 use crate::report::Report;
 use crate::rwlock;
@@ -37,6 +40,7 @@ enum Way {
     Long(Box<dyn Operation>),
     Storm(Box<dyn Operation>),
     Soak(Soak),
+    QueueSoak(QueueSoak),
 }
 
 impl Way {
@@ -46,6 +50,7 @@ impl Way {
             Way::Long(operation) => operation.as_ref(),
             Way::Storm(storm) => storm.as_ref(),
             Way::Soak(soak) => soak,
+            Way::QueueSoak(soak) => soak,
         }
     }
 
@@ -69,6 +74,7 @@ impl Way {
             Way::Long(_) => random::run_long(&series, plan),
             Way::Storm(storm) => random::run_storm(&series, storm.guilty_of().is_some(), plan),
             Way::Soak(soak) => soak.run(&series, plan),
+            Way::QueueSoak(soak) => soak.run(&series, plan),
         }
     }
 
@@ -114,6 +120,7 @@ fn in_all_modes(operations: Vec<impl Operation + 'static>) -> Vec<Way> {
 fn ways() -> Vec<Way> {
     let mut ways: Vec<_> = vec![
         Way::Soak(Soak::new(None)),
+        Way::QueueSoak(QueueSoak::new(None)),
         Way::Storm(Box::new(Storm { leaky: false })),
         Way::Storm(Box::new(ClaimStorm { flaw: None })),
     ];
@@ -122,8 +129,11 @@ fn ways() -> Vec<Way> {
             .into_iter()
             .map(|operation| Way::Long(Box::new(operation))),
     );
+    ways.push(Way::Long(Box::new(queue::long_one())));
     ways.extend(in_all_modes(segment::operations()));
     ways.extend(in_all_modes(full::operations()));
+    ways.extend(in_all_modes(queue_place::operations()));
+    ways.extend(in_all_modes(queue::operations()));
     ways.extend(in_all_modes(named::operations()));
     ways.extend(in_all_modes(lock::operations()));
     ways.extend(in_all_modes(event::operations()));
@@ -145,6 +155,9 @@ fn ways() -> Vec<Way> {
     }
     for flaw in soak::Flaw::ALL {
         ways.push(Way::Soak(Soak::new(Some(flaw))));
+    }
+    for flaw in queue_soak::Flaw::ALL {
+        ways.push(Way::QueueSoak(QueueSoak::new(Some(flaw))));
     }
     ways
 }

@@ -5,6 +5,7 @@ use crate::conditions::Conditions;
 use crate::event::Events;
 use crate::locks::Locks;
 use crate::once::Onces;
+use crate::queues::Queues;
 use crate::rwlock::RwLocks;
 use crate::semaphore::Semaphores;
 use shmkit::capi::lock::shmkit_lock;
@@ -124,6 +125,7 @@ pub struct Library {
     pub(crate) onces: Onces,
     pub(crate) conditions: Conditions,
     pub(crate) semaphores: Semaphores,
+    pub(crate) queues: Queues,
 }
 
 impl Library {
@@ -153,6 +155,7 @@ impl Library {
             onces: Onces::find(handle, "shmkit_once_")?,
             conditions: Conditions::find(handle, "shmkit_condition_")?,
             semaphores: Semaphores::find(handle, "shmkit_semaphore_")?,
+            queues: Queues::find(handle, "shmkit_queue_")?,
         })
     }
 

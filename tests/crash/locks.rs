@@ -192,7 +192,7 @@ impl Library {
             participants: 1,
             ..Options::default()
         };
-        let segment = self.create(Some(name), 4096, full)?;
+        let segment = self.create(Some(name), 8192, full)?;
         for kind in [Kind::Lock, Kind::RLock] {
             let offset = 64 * kind as u64;
             good(self.close_lock(self.create_lock_at(kind, segment, offset)?))?;
@@ -208,6 +208,7 @@ impl Library {
         self.warm_up_rwlocks(segment)?;
         self.warm_up_barriers(segment)?;
         self.warm_up_onces(segment)?;
+        self.warm_up_queues(segment)?;
         let lock = self.built_in_lock(segment)?;
         self.acquire(lock, NOWAIT)?;
         // Who waits looks how many processors there are.

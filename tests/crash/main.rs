@@ -16,6 +16,7 @@
 //! | participants and their locks  | `lock`, `named`                 | `participant`, `soak`   | `broken_lock`     |
 //! | barriers                      | `barrier`                       |                         |                   |
 //! | conditions                    | `condition`                     |                         |                   |
+//! | queues                        | `queue`, `queue_place`          | `queue_soak`            |                   |
 //!
 //! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
 //!
@@ -27,6 +28,8 @@
 //! | SHMKIT_CRASH_INT3=1   | breakpoints written into the victim, as where there are no debug registers     |
 //! | SHMKIT_LIBRARY=path   | another libshmkit.so than target/release has                                   |
 
+#[cfg(target_arch = "x86_64")]
+mod audit;
 #[cfg(target_arch = "x86_64")]
 mod barrier;
 #[cfg(target_arch = "x86_64")]
@@ -51,6 +54,8 @@ mod filter;
 #[cfg(target_arch = "x86_64")]
 mod full;
 #[cfg(target_arch = "x86_64")]
+mod hand;
+#[cfg(target_arch = "x86_64")]
 mod harness;
 #[cfg(target_arch = "x86_64")]
 mod library;
@@ -71,7 +76,17 @@ mod party;
 #[cfg(target_arch = "x86_64")]
 mod place;
 #[cfg(target_arch = "x86_64")]
+mod post;
+#[cfg(target_arch = "x86_64")]
 mod process;
+#[cfg(target_arch = "x86_64")]
+mod queue;
+#[cfg(target_arch = "x86_64")]
+mod queue_place;
+#[cfg(target_arch = "x86_64")]
+mod queue_soak;
+#[cfg(target_arch = "x86_64")]
+mod queues;
 #[cfg(target_arch = "x86_64")]
 mod random;
 #[cfg(target_arch = "x86_64")]

@@ -118,3 +118,8 @@ pub fn run_and_die(body: impl FnOnce()) {
     let end = wait(child, WATCHDOG);
     assert!(matches!(end, Ok(WaitStatus::Exited(_, 0))), "{end:?}");
 }
+
+/// Says whether a child's end is one that it should have.
+pub fn ended_well(end: nix::Result<WaitStatus>) -> bool {
+    matches!(end, Ok(WaitStatus::Exited(_, 0)))
+}

@@ -22,19 +22,29 @@ use std::time::{Duration, Instant};
 pub struct Dice(u64);
 
 impl Dice {
-    /// Returns the next duration below `limit` (xorshift64, <https://en.wikipedia.org/wiki/Xorshift>).
-    pub fn below(&mut self, limit: Duration) -> Duration {
+    /// Begins one.
+    pub fn new(seed: usize) -> Dice {
+        // Never 0, which would stay 0.
+        Dice((seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Returns the next number below `limit` (xorshift64, <https://en.wikipedia.org/wiki/Xorshift>).
+    pub fn number(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        Duration::from_nanos(self.0 % (limit.as_nanos() as u64).max(1))
+        self.0 % limit.max(1)
+    }
+
+    /// Returns the next duration below `limit`.
+    pub fn below(&mut self, limit: Duration) -> Duration {
+        Duration::from_nanos(self.number(limit.as_nanos() as u64))
     }
 }
 
 /// Returns the numbers of this run.
 pub fn dice(plan: &Plan) -> Dice {
-    // Never 0, which would stay 0.
-    Dice((plan.offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    Dice::new(plan.offset)
 }
 
 /// How many victims: the default run takes a few, a whole one many.
@@ -67,13 +77,16 @@ pub fn long_ones() -> Vec<SegmentOperation> {
 /// Kills an operation at random times in all the time that it takes.
 pub fn run_long(series: &Series, plan: &Plan) -> Result<Report, Trouble> {
     const FEW: usize = 12;
-    let start = || process::spawn(|| -series.victim(process::stop_here));
+    let start = || -> Result<Pid, Trouble> {
+        series.prepare_ground()?;
+        Ok(process::spawn(|| -series.victim(process::stop_here)))
+    };
     let prepared = |victim| match process::wait(victim, WATCHDOG) {
         Ok(WaitStatus::Stopped(..)) => nix::sys::signal::kill(victim, Signal::SIGCONT)
             .map_err(|errno| format!("a victim cannot be let go on: {errno}")),
         other => Err(format!("a victim did not come to its marker: {other:?}")),
     };
-    let unharmed = start();
+    let unharmed = start()?;
     prepared(unharmed)?;
     let begin = Instant::now();
     match process::wait(unharmed, WATCHDOG) {
@@ -85,7 +98,7 @@ pub fn run_long(series: &Series, plan: &Plan) -> Result<Report, Trouble> {
     let (mut dice, mut report) = (dice(plan), Report::new(victims(plan, FEW), 0, 1));
     let begin = Instant::now();
     for _ in 0..report.points {
-        let victim = start();
+        let victim = start()?;
         prepared(victim)?;
         std::thread::sleep(dice.below(whole));
         let late = process::has_ended(victim);

@@ -12,13 +12,13 @@
 use crate::board::{Said, Who, board};
 use crate::library::{Library, Segment, Status, functions};
 use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
-use crate::party::{PLACE, full, introduce, make, open, status};
+use crate::party::{PLACE, full, id_of_somebody, introduce, make, open, status};
 use crate::place::Place;
-use crate::process::{self, run_and_die};
+use crate::process::{self, ended_well, run_and_die};
 use crate::survivor::refused;
 use crate::verify::NAME;
 use nix::sys::signal::kill;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use shmkit::capi::segment::shmkit_segment;
 use shmkit::capi::semaphore::{
@@ -250,22 +250,12 @@ fn word(shmkit: &Library, segment: Segment, at: u64) -> &'static AtomicU64 {
 
 /// Dies inside the lock, on its way out: its cell says that it holds nothing more, and the value not yet.
 fn die_inside(shmkit: &Library) {
-    use shmkit::lock::{Lock, Patience};
     let options = shmkit::segment::Options::default();
     let segment = shmkit::segment::Segment::open(NAME, 0, &options);
-    let segment = Arc::new(segment.expect("the segment can be opened"));
-    let lock = Lock::of(&segment).expect("every one has it");
-    assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
-    let id = lock.stat().0.owner.expect("we hold it").bits();
-    lock.release().expect("we hold it");
+    let id = id_of_somebody(&Arc::new(segment.expect("the segment can be opened")));
     let opened = open(shmkit);
     word(shmkit, opened, PLACE + LOCK).store(id, SeqCst);
     word(shmkit, opened, PLACE + WORD).fetch_sub(1 << 32, SeqCst);
-    std::mem::forget((lock, segment));
-}
-
-fn ended_well(end: nix::Result<WaitStatus>) -> bool {
-    matches!(end, Ok(WaitStatus::Exited(_, 0)))
 }
 
 impl SemaphoreOperation {

@@ -154,6 +154,32 @@ def write_after(lock):
     return "written"
 
 
+def pass_on(queue):
+    """Put something and get it."""
+    queue.put("passed on")
+    return queue.get()
+
+
+def full_of_work(queue):
+    """Return the queue with a task in it."""
+    queue.put("done")
+    return queue
+
+
+def take_on(queue):
+    """Take the task and never say that it is done."""
+    queue.get()
+    signal.pause()
+
+
+def finish(queue):
+    """Do the task, and wait until all of them are done."""
+    task = queue.get()
+    queue.task_done()
+    queue.join()
+    return task
+
+
 CASES = [
     Case("holder of a Lock", FORK.Lock, shmkit.Lock, hold, take),
     Case("holder of an RLock", FORK.RLock, shmkit.RLock, hold, take),
@@ -167,6 +193,15 @@ CASES = [
     Case("reader, then a writer", ReadersAndWriter, shmkit.RWLock, read, write_after),
     Case("writer, then a reader", ReadersAndWriter, shmkit.RWLock, write, read_after),
     Case("writer, then a writer", ReadersAndWriter, shmkit.RWLock, write, write_after),
+    Case("waiter of a Queue", FORK.Queue, shmkit.Queue, lambda queue: queue.get(), pass_on),
+    Case("waiter of a SimpleQueue", FORK.SimpleQueue, shmkit.SimpleQueue, lambda queue: queue.get(), pass_on),
+    Case(
+        "worker of a JoinableQueue",
+        lambda: full_of_work(FORK.JoinableQueue()),
+        lambda: full_of_work(shmkit.JoinableQueue()),
+        take_on,
+        finish,
+    ),
 ]
 
 

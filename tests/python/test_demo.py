@@ -133,6 +133,7 @@ def test_any_number_of_workers_gives_the_same_picture(build, workers):
         (7, signal.SIGHUP),
         (9, signal.SIGINT),
         (10, signal.SIGTERM),
+        (11, signal.SIGINT),
     ],
 )
 def test_a_signal_in_any_step_leaves_nothing(build, step, number):

@@ -59,7 +59,8 @@ def test_article_semaphore():
 
 
 def test_article_producers():
-    assert article("producers.py", "--numbers", "300") == "135450 taken out, 135450 put in\n"
+    printed = article("producers.py", "--numbers", "300")
+    assert printed == "135450 taken out, 135450 put in; 1 for the second time\n"
 
 
 def test_article_memory():

@@ -6,8 +6,13 @@ use super::{LONG, NOW, await_sleepers, drain, full, unnamed};
 use nix::sys::resource::Resource;
 use shmkit::queue::{Batch, Create, Named, Options, Patience, Queue};
 
-fn fill(seed: u64, length: u64) -> Vec<u8> {
-    (0..length).map(|at| (at * 7 + seed) as u8).collect()
+/// Makes a message that tells its number, as far as there is room.
+fn fill(number: u64, length: u64) -> Vec<u8> {
+    let mut bytes = vec![number as u8; length as usize];
+    for (byte, part) in bytes.iter_mut().zip(number.to_ne_bytes()) {
+        *byte = part;
+    }
+    bytes
 }
 
 fn allocated(queue: &Queue) -> u64 {
@@ -132,6 +137,8 @@ fn a_file_system_that_is_full_in_the_middle_of_growth() {
             };
             assert!(cause.text.contains("bytes"), "{cause}");
             assert!(count >= 250, "round {round}: {count}");
+            // The last page that helps has been asked for.
+            assert!(small.free() < 8192, "{}", small.free());
             // Whoever else tries is told the same; what is smaller may still fit.
             refused!(NoSpace, queue.reserve_token(3000, NOW));
             let several = [&[0; 2000][..]; 2];

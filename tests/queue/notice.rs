@@ -276,6 +276,34 @@ fn a_forked_child_asks_for_its_own() {
 }
 
 #[test]
+fn a_childs_end_of_it_is_its_own_although_its_parent_asked_for_one() {
+    alone(|| {
+        for asks in [false, true] {
+            let queue = unnamed(Options::default());
+            queue.put(b"a", NOW).unwrap();
+            queue.notice(What::Messages).unwrap();
+            let words = shared_words(1);
+            // SAFETY: as above.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                queue.lease_token(NOW).unwrap();
+                if asks {
+                    queue.notice(What::Messages).unwrap();
+                }
+                drop(queue);
+                words[0].store(1, Relaxed);
+                super::stay();
+            }
+            wait_until(|| words[0].load(Relaxed) == 1);
+            let got = queue.get(super::within(5_000_000_000));
+            // SAFETY: a child of ours.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            assert_eq!(got.unwrap(), b"a");
+        }
+    });
+}
+
+#[test]
 fn its_thread_and_descriptor_end_with_the_handle() {
     alone(|| {
         let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();

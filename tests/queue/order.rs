@@ -167,9 +167,10 @@ fn a_lease_is_given_again_and_acknowledged_once() {
     assert_eq!(queue.stat().unwrap().leased, 2);
     queue.nack(first.token).unwrap();
     assert!(matches!(queue.nack(first.token), Err(Error::NotOwner(_))));
-    // What was given back comes first.
+    // What was given back comes first, and an old token is not taken for the new one.
     let again = queue.lease(NOW).unwrap();
     assert_eq!((again.attempts(), again.length()), (2, 1));
+    assert!(matches!(queue.ack(first.token), Err(Error::NotOwner(_))));
     again.ack().unwrap();
     assert!(matches!(queue.ack(first.token), Err(Error::NotOwner(_))));
     queue.ack(second.token).unwrap();

@@ -430,7 +430,8 @@ impl Model {
     fn offset(&self, token: u64) -> u64 {
         const HEAD: u64 = 32;
         let ring = self.options.capacity + 4 * HEAD;
-        (token & (ring.next_power_of_two() - 1)) + HEAD
+        // The lowest bits say at which attempt it was leased.
+        (token & (ring.next_power_of_two() - HEAD)) + HEAD
     }
 
     fn call(&mut self, call: &Call) {

@@ -6,6 +6,7 @@ use super::{LONG, NOW, await_sleepers, drain, lessee, unnamed, within};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
+use shmkit::error::Error;
 use shmkit::queue::{Batch, Limit, Options, Overflow, Patience, Queue};
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -262,6 +263,24 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
         // What was reserved before can still be committed.
         queue.commit(slot.token, 1).unwrap();
         consumer.succeed();
+        // Nothing is left but what another has leased: it comes back, or it does not.
+        for comes in [true, false] {
+            let queue = filled();
+            let lease = queue.lease_token(NOW).unwrap();
+            queue.shut_down().unwrap();
+            let consumer = fork(|| {
+                if comes {
+                    assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"first");
+                }
+                refused!(Closed, queue.get(Patience::ENDLESS));
+            });
+            await_sleepers(&queue, 1, 0);
+            match comes {
+                true => queue.nack(lease.token).unwrap(),
+                false => queue.ack(lease.token).unwrap(),
+            }
+            consumer.succeed();
+        }
     });
 }
 
@@ -435,5 +454,49 @@ fn a_lease_of_who_is_stopped_stays_his() {
         assert_eq!(queue.stat().unwrap().leased, 1);
         lessee.kill();
         assert_eq!(queue.get(LONG).unwrap(), b"first");
+    });
+}
+
+#[test]
+fn what_is_put_while_it_is_shut_down_is_refused_or_had() {
+    alone(|| {
+        for _ in 0..20 {
+            let queue = unnamed(Options::default());
+            let words = shared_words(2);
+            let large = vec![1; 60_000];
+            let producer = stopped_while(
+                || match words[1].load(Relaxed) {
+                    0 => match queue.put(&large, LONG) {
+                        Ok(()) => {
+                            words[0].fetch_add(1, Relaxed);
+                        }
+                        Err(_) => words[1].store(1, Relaxed),
+                    },
+                    _ => std::thread::yield_now(),
+                },
+                |_| {
+                    let held = queue.stat().unwrap().holders.0.is_some();
+                    if !held {
+                        drain(&queue).iter().for_each(|_| {
+                            words[0].fetch_sub(1, Relaxed);
+                        });
+                    }
+                    held
+                },
+            );
+            queue.shut_down().unwrap();
+            let mut had = 0;
+            // Who is inside may still put something: nobody is told that nothing comes any more.
+            while !matches!(queue.get(NOW), Err(Error::Empty(_))) {
+                had += 1;
+                assert!(had < 1000, "it is said to be closed");
+            }
+            kill(producer.pid(), Signal::SIGCONT).unwrap();
+            while queue.get(LONG).is_ok() {
+                had += 1;
+            }
+            wait_until(|| words[1].load(Relaxed) == 1);
+            assert_eq!(words[0].load(Relaxed), had, "acknowledged, and not had");
+        }
     });
 }

@@ -1,7 +1,7 @@
 //! Those who get: under C the first record that is READY is found, and claim goes over it.
 
 use super::ledger::Totals;
-use super::put::{not_held, shut};
+use super::put::{ATTEMPTS, not_held, shut};
 use super::record::{HEAD, Record, Ring, Seen, State};
 use super::{AS_CLAIM, Held, LARGE, Queue};
 use crate::error::{Error, Result};
@@ -52,8 +52,8 @@ struct Nothing {
     claim: Totals,
     /// Who fills the record at claim has not committed it.
     held_up: bool,
-    /// Something before claim is still leased by another process.
-    leased: bool,
+    /// Although the queue is shut there may be something: another process has a lease that may come back, or is putting.
+    awaited: bool,
 }
 
 type Search<'a> = std::result::Result<Found<'a>, Nothing>;
@@ -262,14 +262,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// `NotOwner`: it has been acknowledged or given back, or another process has it.
     pub fn ack(&self, token: u64) -> Result<()> {
         let mine = State::Leased(self.me);
-        let (record, _) = self.held(token, mine)?;
+        let (record, seen) = self.held(token, mine)?;
         // From here on it is taken.
         if !record.change(mine, State::Done) {
             return Err(not_held());
         }
         // PAIRS queue.done: either who moves head to this record sees that it is done, or we see head there.
         fence(Ordering::SeqCst);
-        if self.words.head.load(Ordering::Acquire) == token {
+        if self.words.head.load(Ordering::Acquire) == seen.position {
             self.let_reap()?;
         }
         Ok(())
@@ -338,12 +338,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         let mut slept = false;
         let result = loop {
             // 1. Nothing is to be had. It may never be.
-            if words.is_shut()
-                && !nothing.held_up
-                && !nothing.leased
-                && self.is_drained(nothing.claim)
-            {
-                break Err(shut());
+            match self.is_over(&mut nothing) {
+                Ok(false) => {}
+                Ok(true) => break Err(shut()),
+                Err(error) => break Err(error),
             }
             // 2. Somebody may be just about to put something.
             if wait.spin() {
@@ -405,7 +403,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn has_news(&self, nothing: &Nothing) -> bool {
         let words = self.words;
         if words.returned.load(Ordering::Relaxed) != 0
-            || words.is_shut() && !nothing.leased && !nothing.held_up
+            || words.is_shut() && !nothing.awaited && !nothing.held_up
         {
             return true;
         }
@@ -421,9 +419,20 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
     }
 
-    /// Says whether nothing was put behind claim.
-    fn is_drained(&self, claim: Totals) -> bool {
-        self.words.tail.position() == claim.position
+    /// Says whether nothing will ever be to be had any more, by who holds C.
+    fn is_over(&self, nothing: &mut Nothing) -> Result<bool> {
+        let words = self.words;
+        if !words.is_shut() || nothing.held_up || nothing.awaited {
+            return Ok(false);
+        }
+        // Who takes P after us finds the queue shut. Who has it now may not have, and is waited for, as for a lease.
+        match self.try_hold(&words.putting)? {
+            Some(_held) => Ok(words.tail.position() == nothing.claim.position),
+            None => {
+                nothing.awaited = true;
+                Ok(false)
+            }
+        }
     }
 
     /// Returns tail as far as it is known, and looks where it is now if nothing is known beyond claim.
@@ -493,7 +502,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 Ok(Err(Nothing {
                     claim,
                     held_up,
-                    leased,
+                    awaited: leased,
                 }))
             }
         }
@@ -678,11 +687,26 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.claim.commit(claim.and(seen.next, seen.room));
         }
         Ok(Lease {
-            token: seen.position,
+            token: seen.position | u64::from(attempts) & ATTEMPTS,
             offset: self.laps.offset(seen.position) + HEAD,
             length: seen.length,
             attempts,
         })
+    }
+
+    /// Throws away what head waits for if it was given back, or who leased it is dead, by who holds P and C after `reap`;
+    /// false: somebody who lives reads it.
+    pub(super) fn throw_head_away(&self, _held: &Held<'_>) -> Result<bool> {
+        let (record, seen) = self.record(self.words.head.load(Ordering::Relaxed))?;
+        match seen.state {
+            State::Ready => {}
+            State::Leased(id) if self.life.is_dead(id)? => {}
+            _ => return Ok(false),
+        }
+        self.words.overwritten.fetch_add(1, Ordering::Relaxed);
+        record.finish();
+        self.advance_head(self.words.claim.position())?;
+        Ok(true)
     }
 
     /// Throws the oldest message away that can be had, by who holds P and C; false: there is none.

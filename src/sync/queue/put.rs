@@ -250,11 +250,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Says whether an empty message would have to wait.
     pub fn is_full(&self) -> Result<bool> {
         let _held = self.hold_putting(Patience::NONE)?;
-        let now = self.words.tail.current()?;
-        if !self.admits(now, 0)? {
-            return Ok(true);
+        if self.find_room()?.is_ok() {
+            return Ok(false);
         }
-        Ok(self.place_for_empty(now)?.is_none())
+        // What the dead have left undone is room for who puts.
+        let found = self
+            .patient()
+            .make_room(Patience::NONE, &|queue| queue.find_room())?;
+        Ok(found.is_err())
     }
 
     /// Waits until an empty message would find room; another may be faster. As `put`, but that nothing is thrown away for it,
@@ -263,18 +266,26 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if self.overflow == Overflow::Overwrite {
             return Ok(());
         }
-        let patient = Queue {
+        self.patient().insert(patience, |queue| queue.find_room())
+    }
+
+    /// Returns this queue as one of which nothing is thrown away, and that refuses nothing.
+    fn patient(&self) -> Self {
+        Queue {
             overflow: Overflow::Block,
             ..*self
-        };
-        patient.insert(patience, |queue| {
-            let now = queue.words.tail.current()?;
-            if !queue.admits(now, 0)? {
-                return Ok(Err(Lack::Bounds));
-            }
-            let place = queue.place_for_empty(now)?;
-            Ok(place.map(|_| ((), 0)).ok_or(Lack::Space))
-        })
+        }
+    }
+
+    /// Looks whether there is room for an empty message, by who holds P.
+    fn find_room(&self) -> Attempted<()> {
+        let now = self.words.tail.current()?;
+        if !self.admits(now, 0)? {
+            return Ok(Err(Lack::Bounds));
+        }
+        let used = self.used(now);
+        let place = used.place(self.laps, u64::MAX, extent(0))?;
+        Ok(place.map(|_| ((), 0)).ok_or(Lack::Space))
     }
 
     #[inline(always)]
@@ -402,10 +413,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 Ok(done) => return Ok(Ok(done)),
                 Err(lack) => lack,
             };
-            // Behind a lease nothing becomes free, however much is thrown away.
+            // Before a record that somebody needs nothing becomes free, however much is thrown away behind it.
             let held_up =
                 lack == Lack::Space && self.words.head.load(Ordering::Relaxed) != AS_CLAIM;
-            if held_up || !self.throw_oldest_away(&held)? {
+            let thrown = match held_up {
+                true => self.throw_head_away(&held)?,
+                false => self.throw_oldest_away(&held)?,
+            };
+            if !thrown {
                 return Ok(Err(lack));
             }
         }
@@ -474,11 +489,6 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         Ok(self.within(now, room, messages, bytes))
     }
 
-    /// Returns where an empty message could go behind `now`, by who holds P.
-    fn place_for_empty(&self, now: Totals) -> Result<Option<u64>> {
-        self.used(now).place(self.laps, u64::MAX, extent(0))
-    }
-
     /// Returns what is in use behind which something is put, by who holds P.
     fn used(&self, now: Totals) -> Used {
         Used {
@@ -527,6 +537,11 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         let (words, laps, tail) = (self.words, self.laps, now.position);
         let used = self.used(now);
         let usable = words.usable.load(Ordering::Relaxed);
+        let claim = words.claim.position();
+        if self.reserved_before(claim) {
+            // So that it never lies so far behind that it would seem to lie ahead.
+            words.reserved.store(claim, Ordering::Relaxed);
+        }
         let Some(at) = used.place(laps, usable, extent)? else {
             return Ok(None);
         };
@@ -624,8 +639,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.clear.store(now.position, Ordering::Relaxed);
             words.edge.store(now.position, Ordering::Relaxed);
             words.tail.commit(now.at(next));
-            words.claim.commit(claim.at(next));
+            // Claim never goes beyond what is known of tail: if we die behind this, the next one goes over the PAD.
             words.known_tail.store(next, Ordering::Relaxed);
+            words.claim.commit(claim.at(next));
         }
         self.trim(KEPT);
         Ok(())
@@ -634,22 +650,29 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Returns the record that this process has in the state `mine`. `NotOwner`.
     pub(super) fn held(&self, token: u64, mine: State) -> Result<(&Record, super::record::Seen)> {
         let laps = self.laps;
+        let (position, attempts) = (token & !ATTEMPTS, token & ATTEMPTS);
         let (head, tail) = (self.head(), self.words.tail.position());
-        let inside = laps.in_order(head, token)
-            && (tail.wrapping_sub(token) as i64) > 0
-            && token.is_multiple_of(super::record::GRAIN)
-            && laps.offset(token) + HEAD <= laps.capacity();
+        let inside = laps.in_order(head, position)
+            && (tail.wrapping_sub(position) as i64) > 0
+            && laps.offset(position) + HEAD <= laps.capacity();
         if !inside {
             return Err(not_held());
         }
-        match Record::find(self.ring, laps, token, tail) {
-            Ok((record, seen)) if seen.state == mine => Ok((record, seen)),
+        match Record::find(self.ring, laps, position, tail) {
+            Ok((record, seen))
+                if seen.state == mine && u64::from(seen.attempts) & ATTEMPTS == attempts =>
+            {
+                Ok((record, seen))
+            }
             // What is no record now may have been one.
             Ok(_) | Err(Error::Corrupt(_)) => Err(not_held()),
             Err(error) => Err(error),
         }
     }
 }
+
+/// The bits of a token that no position has: they say at which attempt it was leased, so that it is not taken for the next.
+pub(super) const ATTEMPTS: u64 = super::record::GRAIN - 1;
 
 #[cold]
 pub(super) fn not_held() -> Error {

@@ -1,0 +1,216 @@
+//! Sets the words and records of a queue to any bytes, and uses what stands there.
+//!
+//! Whatever they are: an answer, never a crash, an access out of bounds or a wait beyond the timeout. libFuzzer's own timeout
+//! ends what loops.
+
+#![no_main]
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use shmkit::error::{Error, Result};
+use shmkit::queue::{Batch, Create, Limit, Options, Overflow, Patience, Queue};
+use shmkit::segment::{self, Form, Segment};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+#[derive(Arbitrary, Debug)]
+enum Call {
+    Put { length: u16, long: bool },
+    PutMany { lengths: [u8; 3], all: bool },
+    Get { room: u8, long: bool },
+    GetMany { room: u16, most: u8 },
+    Peek,
+    Reserve { room: u16 },
+    Commit { length: u16 },
+    Abort,
+    Lease,
+    Ack,
+    Nack,
+    Stat,
+    Join,
+    ShutDown,
+    Open { create: bool, capacity: u8 },
+    Word { place: u8, value: Value },
+}
+
+#[derive(Arbitrary, Debug)]
+enum Value {
+    Any(u64),
+    Small(u8),
+    Large(u8),
+    /// A lock, or the state of a record: slot, ticket and marks.
+    Owner {
+        slot: u8,
+        ticket: u8,
+        marks: u8,
+    },
+    /// A position, so many grains and laps from where the first queue begins.
+    Position {
+        laps: u8,
+        grains: u8,
+    },
+    /// What stands there, and so much more.
+    More(i8),
+}
+
+const CAPACITY: u64 = 1024;
+const RING: u64 = CAPACITY + 128;
+const WORDS: u64 = 576;
+/// What stands behind the queue, and stays so.
+const BEHIND: u64 = 4096;
+const CANARY: u8 = 0xa5;
+
+fn may<T>(result: Result<T>) -> Option<T> {
+    match result {
+        Ok(done) => Some(done),
+        Err(Error::Internal(cause)) => panic!("{cause:?}"),
+        Err(_) => None,
+    }
+}
+
+fn patience(long: bool) -> Patience {
+    Patience {
+        limit: if long {
+            Limit::Within(50_000)
+        } else {
+            Limit::Now
+        },
+        interruptible: false,
+    }
+}
+
+fn word(segment: &Segment, place: u64, value: &Value) {
+    let bytes = &segment.bytes().expect("it is open")[place as usize * 8..][..8];
+    let old = u64::from_ne_bytes(std::array::from_fn(|at| bytes[at].load(Relaxed)));
+    let value = match value {
+        Value::Any(value) => *value,
+        Value::Small(value) => (*value).into(),
+        Value::Large(value) => u64::MAX - u64::from(*value),
+        Value::Owner {
+            slot,
+            ticket,
+            marks,
+        } => u64::from(*slot) | u64::from(*ticket) << 13 | u64::from(marks & 7) << 29,
+        Value::Position { laps, grains } => {
+            let lap = RING.next_power_of_two();
+            (3 * lap)
+                .wrapping_neg()
+                .wrapping_add(u64::from(laps % 8) * lap)
+                + u64::from(*grains % 40) * 32
+        }
+        Value::More(more) => old.wrapping_add_signed((*more).into()),
+    };
+    for (byte, value) in bytes.iter().zip(value.to_ne_bytes()) {
+        byte.store(value, Relaxed);
+    }
+}
+
+fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[Call]) {
+    let begin = Instant::now();
+    let (mut reserved, mut leased) = (0, 0);
+    let mut bytes = [MaybeUninit::uninit(); 1024];
+    for call in calls.iter().take(64) {
+        // Where a lock says that we hold it, each call waits a quarter of a second for us.
+        if begin.elapsed() > Duration::from_secs(2) {
+            return;
+        }
+        match call {
+            Call::Put { length, long } => {
+                may(queue.put(&[1; 1024][..*length as usize % 1024], patience(*long)));
+            }
+            Call::PutMany { lengths, all } => {
+                let batch = if *all { Batch::All } else { Batch::Some };
+                let messages = lengths.iter().map(|&length| &[2; 256][..length.into()]);
+                may(queue.put_many(messages, batch, Patience::NONE));
+            }
+            Call::Get { room, long } => {
+                let bytes = &mut bytes[..usize::from(*room) * 4];
+                may(queue.get_into(bytes, patience(*long)));
+            }
+            Call::GetMany { room, most } => {
+                let mut lengths = [MaybeUninit::uninit(); 8];
+                let bytes = &mut bytes[..*room as usize % 1024];
+                let count =
+                    queue.get_many_into(bytes, &mut lengths[..*most as usize % 8], Patience::NONE);
+                assert!(may(count).is_none_or(|count| count <= 8));
+            }
+            Call::Peek => drop(may(queue.peek_into(&mut bytes, Patience::NONE))),
+            Call::Reserve { room } => {
+                let room = u64::from(*room % 1024);
+                if let Some(place) = may(queue.reserve_token(room, Patience::NONE)) {
+                    reserved = place.token;
+                    if let Some(to) = may(queue.address(place.offset, place.room)) {
+                        // SAFETY: so many bytes are mapped there; nobody uses them as anything but bytes.
+                        unsafe { to.as_ptr().write_bytes(3, room as usize) };
+                    }
+                }
+            }
+            Call::Commit { length } => drop(may(queue.commit(reserved, (*length % 1024).into()))),
+            Call::Abort => drop(may(queue.abort(reserved))),
+            Call::Lease => {
+                if let Some(lease) = may(queue.lease_token(Patience::NONE)) {
+                    leased = lease.token;
+                    may(queue.address(lease.offset, lease.length));
+                }
+            }
+            Call::Ack => drop(may(queue.ack(leased))),
+            Call::Nack => drop(may(queue.nack(leased))),
+            Call::Stat => {
+                may(queue.stat());
+                may(queue.is_full());
+            }
+            Call::Join => drop(may(queue.join(Patience::NONE))),
+            Call::ShutDown => drop(may(queue.shut_down())),
+            Call::Open { create, capacity } => {
+                let create = if *create {
+                    Create::IfMissing
+                } else {
+                    Create::Never
+                };
+                let options = Options {
+                    capacity: 1024 + u64::from(*capacity) * 32,
+                    ..options.clone()
+                };
+                match Queue::at(segment, 0, create, &options) {
+                    // A tag that says that we are making it: a second for each is enough.
+                    Err(Error::Timeout(_)) => return,
+                    another => drop(may(another)),
+                }
+            }
+            Call::Word { place, value } => {
+                // What it says of its capacity is believed by who opens it: then others' bytes are the queue's.
+                let place = u64::from(*place) % ((WORDS + RING) / 8);
+                if place > 1 {
+                    word(segment, place, value);
+                }
+            }
+        }
+    }
+}
+
+fuzz_target!(|input: (u8, u8, Vec<Call>)| {
+    let (bound, overflow, calls) = input;
+    let full = segment::Options {
+        form: Form::Full,
+        participants: 1,
+        ..segment::Options::default()
+    };
+    let segment = Segment::create(None, WORDS + RING + BEHIND, &full);
+    let segment = Arc::new(segment.expect("there is memory"));
+    let behind = || &segment.bytes().expect("it is open")[(WORDS + RING) as usize..];
+    behind().iter().for_each(|byte| byte.store(CANARY, Relaxed));
+    let options = Options {
+        capacity: CAPACITY,
+        messages: (bound % 8).into(),
+        overflow: [Overflow::Block, Overflow::Fail, Overflow::Overwrite][usize::from(overflow) % 3],
+        ..Options::default()
+    };
+    let queue = Queue::at(&segment, 0, Create::Always, &options).expect("there is room");
+    use_queue(&segment, &queue, &options, &calls);
+    assert!(
+        behind().iter().all(|byte| byte.load(Relaxed) == CANARY),
+        "something was written beside the queue"
+    );
+});

@@ -1,0 +1,290 @@
+//! Words and records that somebody has written over: an error or the right thing, never a crash, a loop, a wait beyond the
+//! timeout, or a byte beside the queue.
+
+use super::LONG;
+use crate::common::process::{Ended, alone, fork};
+use crate::common::{Name, Watchdog};
+use nix::sys::signal::Signal;
+use shmkit::error::{Error, Result};
+use shmkit::lock::Lock;
+use shmkit::queue::{Batch, Create, Limit, Options, Overflow, Patience, Queue};
+use shmkit::segment::{self, Form, Segment};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+const NOW: Patience = Patience::NONE;
+const SHORT: Patience = Patience {
+    limit: Limit::Within(50_000),
+    interruptible: false,
+};
+
+/// Where the words stand, as the layout fixes it.
+const WORDS: u64 = 576;
+const WORD: u64 = 8;
+const TAIL: u64 = 128;
+/// The words of P and C; the next of each says who holds it.
+const LOCKS: [u64; 2] = [64 + WORD, 256 + WORD];
+
+const CAPACITY: u64 = 1024;
+const RING: u64 = CAPACITY + 4 * 32;
+/// What stands behind the queue.
+const BEHIND: u64 = 4096;
+const CANARY: u8 = 0xa5;
+
+fn write(segment: &Segment, at: u64, value: u64) {
+    let bytes = &segment.bytes().unwrap()[at as usize..][..8];
+    for (byte, value) in bytes.iter().zip(value.to_ne_bytes()) {
+        byte.store(value, Relaxed);
+    }
+}
+
+fn read(segment: &Segment, at: u64) -> u64 {
+    let bytes = &segment.bytes().unwrap()[at as usize..][..8];
+    u64::from_ne_bytes(std::array::from_fn(|at| bytes[at].load(Relaxed)))
+}
+
+fn options(overflow: Overflow) -> Options {
+    Options {
+        capacity: CAPACITY,
+        messages: 9,
+        overflow,
+        ..Options::default()
+    }
+}
+
+/// Makes a queue with something in every state, and behind it what must stay as it is.
+fn make(overflow: Overflow) -> (Arc<Segment>, Queue) {
+    let full = segment::Options {
+        form: Form::Full,
+        ..segment::Options::default()
+    };
+    let segment = Arc::new(Segment::create(None, WORDS + RING + BEHIND, &full).unwrap());
+    for byte in &segment.bytes().unwrap()[(WORDS + RING) as usize..] {
+        byte.store(CANARY, Relaxed);
+    }
+    let queue = Queue::at(&segment, 0, Create::Always, &options(overflow)).unwrap();
+    for number in 0..6u8 {
+        queue.put(&[number; 40], NOW).unwrap();
+    }
+    let first = queue.lease_token(NOW).unwrap();
+    let second = queue.lease_token(NOW).unwrap();
+    queue.get(NOW).unwrap();
+    queue.nack(first.token).unwrap();
+    queue.lease_token(NOW).unwrap();
+    queue.ack(second.token).unwrap();
+    queue.reserve_token(40, NOW).unwrap();
+    queue.put(&[6; 40], NOW).unwrap();
+    (segment, queue)
+}
+
+fn check<T>(result: Result<T>) -> Option<T> {
+    match result {
+        Ok(done) => Some(done),
+        Err(
+            Error::Corrupt(_)
+            | Error::Empty(_)
+            | Error::Full(_)
+            | Error::TooLarge(_)
+            | Error::NotOwner(_)
+            | Error::Timeout(_)
+            | Error::WouldBlock(_)
+            | Error::Closed(_)
+            | Error::NoSpace(_),
+        ) => None,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// Uses it in every way that ends by itself.
+fn survive(segment: &Segment, queue: &Queue) {
+    for patience in [NOW, SHORT] {
+        check(queue.put(&[7; 40], patience));
+        check(queue.put_many([&[8; 10][..], &[9; 300]].into_iter(), Batch::Some, patience));
+        if let Some(place) = check(queue.reserve_token(64, patience)) {
+            if let Some(to) = check(queue.address(place.offset, place.room)) {
+                // SAFETY: so many bytes are mapped there; whose they are, nobody can tell any more.
+                unsafe { to.as_ptr().write_bytes(1, place.room as usize) };
+            }
+            check(queue.commit(place.token, 60));
+            check(queue.abort(place.token));
+        }
+        if let Some(lease) = check(queue.lease_token(patience)) {
+            check(queue.address(lease.offset, lease.length));
+            check(queue.nack(lease.token));
+            check(queue.ack(lease.token));
+        }
+        let mut bytes = [MaybeUninit::uninit(); 600];
+        check(queue.peek_into(&mut bytes, patience));
+        if let Some(taken) = check(queue.get_into(&mut bytes, patience)) {
+            assert!(taken.length <= 600);
+        }
+        let mut lengths = [MaybeUninit::uninit(); 4];
+        check(queue.get_many_into(&mut bytes, &mut lengths, patience));
+        check(queue.join(patience));
+        check(queue.stat());
+        check(queue.is_full());
+    }
+    check(queue.get(NOW));
+    let behind = &segment.bytes().unwrap()[(WORDS + RING) as usize..];
+    let whole = behind.iter().all(|byte| byte.load(Relaxed) == CANARY);
+    assert!(whole, "something was written beside the queue");
+}
+
+/// Ids that nobody has, as words have them.
+const NOBODIES: [u64; 3] = [4095 | 0xffff << 13, 1 << 62, 5 | 99 << 13];
+
+fn lies(truth: u64) -> Vec<u64> {
+    const LAP: u64 = RING.next_power_of_two();
+    let mut lies = vec![0, 1, !0, !0 >> 1, 1 << 63, 31, 32, RING, LAP, 1 << 46, !31];
+    for off in [1, 8, 32, 64, RING, LAP, 2 * LAP, 3 * LAP, 1 << 40] {
+        lies.extend([truth.wrapping_add(off), truth.wrapping_sub(off)]);
+    }
+    // Other states, of others and of nobody.
+    for state in 0..8 {
+        lies.push(state << 29);
+        lies.push(NOBODIES[0] | state << 29);
+        lies.push(truth & !(7 << 29) | state << 29);
+    }
+    lies
+}
+
+fn each_word(overflow: Overflow, places: impl Iterator<Item = u64>) {
+    for at in places {
+        let (segment, _queue) = make(overflow);
+        for lie in lies(read(&segment, at)) {
+            let (segment, queue) = make(overflow);
+            write(&segment, at, lie);
+            survive(&segment, &queue);
+        }
+    }
+}
+
+#[test]
+fn words_that_lie() {
+    // Those of the tag and the bounds are read when it is opened.
+    let words = || (32..WORDS).step_by(8);
+    alone(|| {
+        each_word(Overflow::Block, words());
+        each_word(Overflow::Overwrite, words());
+    });
+}
+
+#[test]
+fn records_that_lie() {
+    // A head of four words and 40 bytes.
+    const EXTENT: usize = 96;
+    alone(|| {
+        let heads = (WORDS..WORDS + RING).step_by(EXTENT);
+        let words = heads.flat_map(|head| (head..head + 32).step_by(8));
+        each_word(Overflow::Block, words);
+    });
+}
+
+#[test]
+fn bounds_that_cannot_be() {
+    alone(|| {
+        for at in [8, 16, 24] {
+            for lie in lies(CAPACITY) {
+                let (segment, _queue) = make(Overflow::Block);
+                write(&segment, at, lie);
+                match Queue::at(&segment, 0, Create::Never, &Options::default()) {
+                    // More room than it was made for, but no more than is mapped.
+                    Ok(_) if at == 8 => {}
+                    Ok(found) => survive(&segment, &found),
+                    Err(error) => assert!(matches!(error, Error::Corrupt(_)), "{error:?}"),
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn holders_that_never_were_are_followed() {
+    let _watchdog = Watchdog::start();
+    for lock in LOCKS {
+        for nobody in NOBODIES {
+            let (segment, queue) = make(Overflow::Block);
+            write(&segment, lock, nobody);
+            assert_eq!(queue.get(LONG).unwrap(), [3; 40]);
+            queue.put(&[7; 40], LONG).unwrap();
+        }
+    }
+}
+
+#[test]
+fn holders_that_do_not_get_on_are_not_waited_for_for_ever() {
+    let _watchdog = Watchdog::start();
+    let (segment, queue) = make(Overflow::Block);
+    let lock = Lock::of(&segment).unwrap();
+    lock.acquire(NOW).unwrap();
+    // We who live.
+    let me = lock.stat().0.owner.unwrap().bits();
+    write(&segment, LOCKS[0], me);
+    refused!(WouldBlock, queue.put(&[], NOW));
+    refused!(Timeout, queue.put(&[], SHORT));
+    assert_eq!(queue.get(NOW).unwrap(), [3; 40]);
+    queue.shut_down().unwrap();
+    write(&segment, LOCKS[0], 0);
+    write(&segment, LOCKS[1], me);
+    refused!(WouldBlock, queue.get(NOW));
+    refused!(Timeout, queue.get(SHORT));
+    write(&segment, LOCKS[1], 0);
+    assert_eq!(queue.get(NOW).unwrap(), [4; 40]);
+}
+
+#[test]
+fn random_words_under_those_who_use_it() {
+    alone(|| {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for _ in 0..20 {
+            let (segment, queue) = make(Overflow::Block);
+            let children: Vec<_> = (0..2)
+                .map(|_| fork(|| (0..20).for_each(|_| survive(&segment, &queue))))
+                .collect();
+            for _ in 0..2000 {
+                // Not those who hold P and C: a living one of them is waited for.
+                let at = random() % ((WORDS - TAIL + RING) / 8) * 8 + TAIL;
+                if !LOCKS.contains(&at) {
+                    write(&segment, at, random() & random());
+                }
+            }
+            for child in children {
+                child.succeed();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_named_file_that_is_cut_ends_who_touches_it() {
+    alone(|| {
+        let name = Name::new();
+        let child = fork(|| {
+            let queue = Queue::named(&name, Create::Always, &Options::default()).unwrap();
+            queue.put(&[1; 100_000], NOW).unwrap();
+            let file = std::fs::File::options().write(true).open(name.path());
+            file.unwrap().set_len(0).unwrap();
+            let _ = queue.get(NOW);
+        });
+        assert_eq!(child.wait(), Ended::Signal(Signal::SIGBUS));
+    });
+}
+
+#[test]
+fn an_unnamed_file_cannot_be_cut() {
+    let queue = Queue::unnamed(&Options::default()).unwrap();
+    queue.put(&[1; 100_000], NOW).unwrap();
+    let (fd, _) = queue.hand_over().unwrap();
+    // SAFETY: the descriptor is open, and the kernel checks it.
+    let cut = unsafe { libc::ftruncate(fd, 0) };
+    assert_eq!(cut, -1);
+    assert_eq!(nix::errno::Errno::last(), nix::errno::Errno::EPERM);
+    assert_eq!(queue.get(NOW).unwrap(), [1; 100_000]);
+}
