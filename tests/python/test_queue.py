@@ -635,6 +635,12 @@ def test_initialised_a_second_time():
     queue.__init__(4)
     assert (queue.maxsize, queue.empty()) == (4, True)
     queue.close()
+    queue = JoinableQueue()
+    queue.put(1)
+    queue.get()
+    queue.__init__()
+    refused(ValueError, INVALID, queue.task_done)
+    queue.close()
 
 
 # --- a model ----------------------------------------------------------------------------------------------------------
