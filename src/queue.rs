@@ -98,11 +98,12 @@ impl Options {
         Ok(Words::SIZE + self.bounds(CAPACITY_AT)?.ring())
     }
 
-    /// Makes or finds one by `place`; of its ring a new one has `usable` bytes at first.
+    /// Makes or finds one by `place`; of its ring a new one has `usable` bytes at first, of which `touched` are to be given back.
     fn place(
         &self,
         bounds: &Bounds,
         usable: u64,
+        touched: u64,
         create: Create,
         place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
     ) -> Result<Queue> {
@@ -115,7 +116,7 @@ impl Options {
             },
             cells: 0,
         };
-        let prepare = |words: &Words, _: &[NoCell]| words.prepare(bounds, usable);
+        let prepare = |words: &Words, _: &[NoCell]| words.prepare(bounds, usable, touched);
         let queue = Queue::new(place(&Recipe {
             behind: usable,
             growth: bounds.ring() - usable,
@@ -140,7 +141,7 @@ impl Options {
     ) -> Result<Queue> {
         let bounds = self.bounds(CAPACITY)?;
         let usable = bounds.ring().min(FIRST - Words::SIZE);
-        self.place(&bounds, usable, create, place)
+        self.place(&bounds, usable, usable, create, place)
     }
 
     fn in_segment(
@@ -149,7 +150,8 @@ impl Options {
         place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
     ) -> Result<Queue> {
         let bounds = self.bounds(CAPACITY_AT)?;
-        self.place(&bounds, bounds.ring(), create, place)
+        // Its memory is the segment's.
+        self.place(&bounds, bounds.ring(), 0, create, place)
     }
 }
 
@@ -249,9 +251,10 @@ impl Ring for Memory {
         Ok(())
     }
 
-    fn grow(&self, from: u64, to: u64, interruptible: bool) -> Result<()> {
-        let (from, to) = (self.offset + from, self.offset + to);
-        self.segment.set_aside(from, to, interruptible)
+    fn grow(&self, from: u64, had: u64, to: u64) -> Result<()> {
+        let at = |offset: u64| self.offset + offset;
+        self.segment
+            .set_aside(at(from), at(had.max(from).min(to)), at(to))
     }
 
     fn give_back(&self, from: u64, to: u64) -> Result<()> {
@@ -435,7 +438,13 @@ impl Queue {
                 Err(Error::TooLarge(_)) => self.peek_into(&mut [], patience)?.length,
                 Err(error) => return Err(error),
             };
-            message.reserve(length as usize);
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            if message.try_reserve_exact(length).is_err() {
+                let text = format!(
+                    "no memory for the {length} bytes of the message, which is still there"
+                );
+                return Err(Error::NoMemory(text.into()));
+            }
         }
     }
 

@@ -571,10 +571,11 @@ impl Segment {
     }
 
     /// Has the data bytes `[from, to)` have memory, whether or not they had before, and the segment be that long at the least;
-    /// what lies between them and its end is the caller's to look after.
+    /// what lies between them and its end is the caller's to look after. Those before `had` may have some already, and are not
+    /// compared with what is free. No hook is asked.
     ///
-    /// `TooLarge`: beyond the capacity; `NoSpace`, `Interrupted`: the segment is as long as it was.
-    pub(crate) fn set_aside(&self, from: u64, to: u64, interruptible: bool) -> Result<()> {
+    /// `TooLarge`: beyond the capacity; `NoSpace`: the segment is as long as it was.
+    pub(crate) fn set_aside(&self, from: u64, had: u64, to: u64) -> Result<()> {
         if to > self.capacity() {
             let text = format!(
                 "{to} bytes are more than this mapping's capacity, {}",
@@ -584,13 +585,14 @@ impl Segment {
         }
         let control = self.control()?;
         self.file.facts()?;
-        let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
+        let _lock = ByteLock::of(self.file.as_fd(), RESIZE, false)?;
         let have = self.file.facts()?.size;
-        let (from, end) = (self.before() + from, self.before() + to);
+        let before = self.before();
+        let (from, end) = (before + from, before + to);
         limits::check_file_size(end)?;
         let place = place(self.name.as_ref());
-        limits::check_room(&self.file, end - from, &place)?;
-        reservation::reserve(&self.file, from, end, true, interruptible, &place)?;
+        limits::check_room(&self.file, to - had, &place)?;
+        reservation::reserve(&self.file, from, end, true, false, &place)?;
         if end > have {
             shm::set_size(&self.file, end)?;
         }

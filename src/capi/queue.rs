@@ -17,21 +17,25 @@ use std::mem::MaybeUninit;
 ///
 /// What is promised, and to whom, whoever is killed at whatever instruction:
 ///
-///   Producers     A message that was put (the call returned SHMKIT_OK) is in the queue, whatever becomes of its producer;
-///                 it can be got at once. Who is killed inside the call has put the whole message or nothing. Of
-///                 shmkit_queue_put_many all messages appear at once, with nothing between them.
-///   Consumers     A message is got once. Who is killed inside shmkit_queue_get before the message was taken leaves it to
-///                 the others; behind that it is gone with its consumer, as it would be one instruction after the call.
-///                 Who must not lose it leases it (shmkit_queue_lease): if the process ends before it says
-///                 shmkit_queue_ack, the next one gets the message, and its attempts say so.
+///   Producers     A message that was put (the call returned SHMKIT_OK) is in the queue, whatever becomes of its producer.
+///                 Who is killed inside the call has put the whole message or nothing. Of shmkit_queue_put_many all messages
+///                 appear at once, with nothing between them.
+///   Consumers     A message is got once, and at once, unless something before it is still reserved. Who is killed inside
+///                 shmkit_queue_get before the message was taken leaves it to the others; behind that it is gone with its
+///                 consumer, as it would be one instruction after the call. Who must not lose it leases it
+///                 (shmkit_queue_lease): if the process ends before it says shmkit_queue_ack, the next one gets the
+///                 message, and its attempts say so.
 ///   Order         Messages come in the order of put and reserve, those of one producer in its own. One that is given a
 ///                 second time, after a lease, comes later than those that were got in between.
 ///   Waiting       Nothing waits for the dead: a call that waits looks every 12 ms at the latest whether whom it waits for
-///                 lives. It does wait for who is alive and stopped (SIGSTOP) inside a call, and a message that somebody who
-///                 lives has reserved and not committed holds up what was put behind it; shmkit_queue_stat tells who that is.
-///   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed, and gives all but 1 MiB
-///                 back when somebody finds it empty, or goes on putting little. Nothing is ever a hole: where no memory
-///                 is left a put fails with SHMKIT_ERR_NO_SPACE, and nothing is lost.
+///                 lives. It does wait for who is alive and stopped (SIGSTOP) inside a call, for a quarter of a second even
+///                 where less was asked for; and a message that somebody who lives has reserved and not committed, or is
+///                 just putting if it has 64 KiB or more, holds up what was put behind it: shmkit_queue_stat tells who that
+///                 is.
+///   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed, and gives what is
+///                 beyond 2 MiB back, 64 MiB at a time, as often as somebody finds it empty or begins anew at its beginning.
+///                 What it uses is never a hole: where no memory is left a put fails with SHMKIT_ERR_NO_SPACE, and nothing
+///                 is lost.
 ///   Readers in place   The bytes of a lease stay as they are until it is acknowledged or given back, unless somebody who
 ///                 can write the queue breaks the rules. What the queue keeps for itself is checked at each step: a lie is
 ///                 SHMKIT_ERR_CORRUPT, never a crash.
@@ -120,7 +124,7 @@ pub struct shmkit_queue_info {
     pub struct_size: u32,
     /// SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_SHUT, or-ed.
     pub flags: u32,
-    /// How many messages can be got.
+    /// How many messages there are to be got, those included that something reserved before them holds up.
     pub messages: u64,
     /// How many bytes those have.
     pub bytes: u64,
@@ -834,7 +838,8 @@ pub unsafe extern "C" fn shmkit_queue_join(
     unsafe { with(queue, body) }
 }
 
-/// Says that nothing more is put, for all processes and for good.
+/// Says that nothing more is put, for all processes and for good: a put that begins after this fails. One that was in progress
+/// may still succeed, and as long as it may, nobody is told SHMKIT_ERR_CLOSED by shmkit_queue_get.
 ///
 /// Whoever waits for room gets SHMKIT_ERR_CLOSED; whoever waits for a message gets what is left, and then SHMKIT_ERR_CLOSED. What
 /// was reserved before can still be committed, what was leased can be acknowledged. To do it twice changes nothing.
@@ -852,7 +857,8 @@ pub unsafe extern "C" fn shmkit_queue_shutdown(queue: *mut shmkit_queue) -> shmk
 ///
 /// It is the handle's: only poll it, neither read nor close it. When it is readable, try with SHMKIT_NOWAIT; who finds nothing, because
 /// another was faster, has it unreadable again. A thread of this process, which takes no signals, waits for the queue and
-/// looks every 12 ms; it is started at the first call and ends with the handle. A forked child calls this once more.
+/// looks every 12 ms; it is started at the first call and ends, as if it were closed, within 25 ms after the handle. A forked
+/// child calls this once more.
 ///
 /// SHMKIT_ERR_UNSUPPORTED: no thread or no descriptor is to be had. SHMKIT_ERR_INVALID: another `what`.
 ///

@@ -85,7 +85,9 @@ pub struct Words {
     /// How many messages and bytes were taken when a producer last looked.
     known_messages: AtomicU64,
     known_bytes: AtomicU64,
-    unused: [AtomicU64; 2],
+    /// How many reservations were committed or given up: at the least.
+    settled: AtomicU64,
+    unused: AtomicU64,
 
     /// C.
     pub(super) getting: lock::Words,
@@ -181,8 +183,9 @@ pub struct Stat {
 }
 
 impl Words {
-    /// Makes all as it is in a new queue, but for the tag; the first `usable` bytes of the ring have memory.
-    pub fn prepare(&self, bounds: &Bounds, usable: u64) {
+    /// Makes all as it is in a new queue, but for the tag; the first `usable` bytes of the ring have memory, of which as many as
+    /// `touched` says are the queue's own, to be given back.
+    pub fn prepare(&self, bounds: &Bounds, usable: u64, touched: u64) {
         let first = Laps::new(bounds.ring()).first();
         self.putting.clear();
         self.getting.clear();
@@ -205,7 +208,7 @@ impl Words {
         }
         set(&self.head, AS_CLAIM);
         set(&self.usable, usable);
-        set(&self.touched, usable);
+        set(&self.touched, touched);
         for word in [
             &self.shut,
             &self.overwritten,
@@ -214,12 +217,16 @@ impl Words {
         ] {
             set(word, 0);
         }
-        for word in [&self.known_messages, &self.known_bytes, &self.returned] {
+        for word in [
+            &self.known_messages,
+            &self.known_bytes,
+            &self.settled,
+            &self.unused,
+        ] {
             set(word, 0);
         }
-        for word in self.unused.iter().chain(&self.unused_too) {
-            set(word, 0);
-        }
+        set(&self.returned, 0);
+        self.unused_too.iter().for_each(|word| set(word, 0));
     }
 
     /// Returns how much it may hold. `Corrupt`: no queue is made so.

@@ -209,6 +209,11 @@ impl<'a> Wait<'a> {
         self.sleep(word, expected, Bed::Other).map(drop)
     }
 
+    /// Asks the hook, where there was no sleep that did. `Interrupted`: it says so.
+    pub fn ask(&self) -> Result<()> {
+        interrupt::ask(self.patience.interruptible)
+    }
+
     /// Refuses to wait any longer for `what`. `WouldBlock`: it may not wait at all. `Timeout`: the time is over.
     pub fn check(&mut self, what: &str) -> Result<()> {
         if self.patience.limit == Limit::Now {

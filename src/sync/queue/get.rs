@@ -52,6 +52,8 @@ struct Nothing {
     claim: Totals,
     /// Who fills the record at claim has not committed it.
     held_up: bool,
+    /// How many reservations had been committed or given up before that was found.
+    settled: u64,
     /// Although the queue is shut there may be something: another process has a lease that may come back, or is putting.
     awaited: bool,
 }
@@ -129,7 +131,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 .ring
                 .read(queue.laps.offset(seen.position) + HEAD, place)?;
             // From here on it is taken, and nothing slow follows.
-            queue.take(&found)?;
+            queue.take(&found);
             Ok(taken)
         })?;
         if let Some(lease) = large {
@@ -207,9 +209,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 match found.claim {
                     // While nothing is leased, one commit does for all of them.
                     Some(claim) if queue.words.head.load(Ordering::Relaxed) == AS_CLAIM => {
+                        queue.count_again(&found);
                         behind = Some(claim.and(found.seen.next, found.seen.room));
                     }
-                    _ => queue.take(&found)?,
+                    _ => queue.take(&found),
                 }
                 if count == lengths.len() {
                     break;
@@ -270,7 +273,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         // PAIRS queue.done: either who moves head to this record sees that it is done, or we see head there.
         fence(Ordering::SeqCst);
         if self.words.head.load(Ordering::Acquire) == seen.position {
-            self.let_reap()?;
+            self.let_reap();
         }
         Ok(())
     }
@@ -409,11 +412,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
         let claim = nothing.claim.position;
         match nothing.held_up {
+            // The record itself may be gone by now: only who holds C looks at it.
             true => {
-                let still = |(_, seen): (&Record, Seen)| {
-                    matches!(seen.state, State::Reserved(_) | State::Leased(_))
-                };
-                words.claim.position() != claim || !self.record(claim).is_ok_and(still)
+                words.claim.position() != claim
+                    || words.settled.load(Ordering::Relaxed) != nothing.settled
             }
             false => words.tail.position() != claim,
         }
@@ -456,6 +458,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Finds the first message that can be had, by who holds C.
     fn find(&self) -> Result<Search<'_>> {
         let words = self.words;
+        let settled = words.settled.load(Ordering::Acquire);
         let claim = words.claim.current()?;
         // PAIRS queue.returned: what was given back before is READY now, or has been taken since.
         let returned = words.returned.load(Ordering::Relaxed) != 0
@@ -502,6 +505,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 Ok(Err(Nothing {
                     claim,
                     held_up,
+                    settled,
                     awaited: leased,
                 }))
             }
@@ -630,28 +634,21 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         self.advance_head(claim.position)
     }
 
-    /// As `reap`, by who holds nothing. Who holds C just now may have looked already, and would tell nobody.
-    pub(super) fn let_reap(&self) -> Result<()> {
-        let held = match self.hold_getting(Patience::NONE) {
-            Ok(held) => held,
-            // It was stopped, and who takes C from it, or after it, does this.
-            Err(Error::WouldBlock(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        self.reap(&held)?;
-        drop(held);
-        self.words.room.ring(u64::MAX);
-        Ok(())
+    /// As `reap`, by who holds nothing, and as well as can be: what is left to do the next one does who holds C. Who holds it
+    /// just now may have looked already, and would tell nobody.
+    pub(super) fn let_reap(&self) {
+        let held = self.hold_getting(Patience::NONE);
+        if held.is_ok_and(|held| self.reap(&held).is_ok()) {
+            self.words.room.ring(u64::MAX);
+        }
     }
 
     /// Takes what was found, by who holds C.
     #[inline(always)]
-    fn take(&self, found: &Found<'_>) -> Result<()> {
+    fn take(&self, found: &Found<'_>) {
         let words = self.words;
         let simple = words.head.load(Ordering::Relaxed) == AS_CLAIM;
-        if found.seen.attempts > 0 {
-            words.redelivered.fetch_add(1, Ordering::Relaxed);
-        }
+        self.count_again(found);
         if !simple {
             found.record.finish();
         }
@@ -659,9 +656,15 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             Some(claim) => words
                 .claim
                 .commit(claim.and(found.seen.next, found.seen.room)),
-            None => drop(self.advance_head(words.claim.position())?),
+            // It is taken, whatever is wrong with what head meets: who looks next says so.
+            None => drop(self.advance_head(words.claim.position())),
         }
-        Ok(())
+    }
+
+    fn count_again(&self, found: &Found<'_>) {
+        if found.seen.attempts > 0 {
+            self.words.redelivered.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Lends what was found, by who holds C.
@@ -719,7 +722,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     record,
                     seen,
                     claim,
-                })?;
+                });
                 Ok(true)
             }
             _ => Ok(false),

@@ -46,6 +46,8 @@ enum Lack {
     Bounds,
     /// Bytes of the ring.
     Space,
+    /// Memory for them: some has been set aside, and more must be.
+    Memory,
 }
 
 type Attempt<T> = std::result::Result<T, Lack>;
@@ -109,7 +111,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         self.check_size(room)?;
         self.insert(patience, |queue| {
             let now = queue.words.tail.current()?;
-            Ok(match queue.append(now, room, State::Ready, patience)? {
+            Ok(match queue.append(now, room, State::Ready)? {
                 Err(lack) => Err(lack),
                 Ok((at, new)) => {
                     queue.ring.write(queue.laps.offset(at) + HEAD, bytes)?;
@@ -166,7 +168,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             let mut put = 0;
             for message in messages.clone() {
                 let room = message.len() as u64;
-                match queue.append(now, room, State::Ready, patience)? {
+                match queue.append(now, room, State::Ready)? {
                     Err(lack) if put == 0 || batch == Batch::All => return Ok(Err(lack)),
                     Err(_) => break,
                     Ok((at, new)) => {
@@ -188,25 +190,23 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         self.check_size(room)?;
         self.insert(patience, |queue| {
             let now = queue.words.tail.current()?;
-            Ok(
-                match queue.append(now, room, State::Reserved(queue.me), patience)? {
-                    Err(lack) => Err(lack),
-                    Ok((token, new)) => {
-                        // PAIRS queue.reserved: before tail gets there, so whoever finds the record finds this.
-                        queue.words.reserved.store(new.position, Ordering::Release);
-                        queue.words.tail.commit(new);
-                        let offset = queue.laps.offset(token) + HEAD;
-                        Ok((
-                            Reservation {
-                                token,
-                                offset,
-                                room,
-                            },
-                            0,
-                        ))
-                    }
-                },
-            )
+            Ok(match queue.append(now, room, State::Reserved(queue.me))? {
+                Err(lack) => Err(lack),
+                Ok((token, new)) => {
+                    // PAIRS queue.reserved: before tail gets there, so whoever finds the record finds this.
+                    queue.words.reserved.store(new.position, Ordering::Release);
+                    queue.words.tail.commit(new);
+                    let offset = queue.laps.offset(token) + HEAD;
+                    Ok((
+                        Reservation {
+                            token,
+                            offset,
+                            room,
+                        },
+                        0,
+                    ))
+                }
+            })
         })
     }
 
@@ -223,11 +223,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             );
             return Err(Error::Invalid(text.into()));
         }
-        record.set_length(length);
+        if length < seen.room {
+            record.set_length(length);
+        }
         // From here on it is in the queue.
         if !record.change(mine, State::Ready) {
             return Err(not_held());
         }
+        self.words.settled.fetch_add(1, Ordering::Relaxed);
         self.words.messages.ring_behind_exchange(1);
         if length < seen.room && self.bounds.bytes > 0 {
             // Fewer bytes than who waits for room has counted.
@@ -243,8 +246,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if !record.change(mine, State::Done) {
             return Err(not_held());
         }
+        self.words.settled.fetch_add(1, Ordering::Relaxed);
         self.words.messages.ring(1);
-        self.let_reap()
+        self.let_reap();
+        Ok(())
     }
 
     /// Says whether an empty message would have to wait.
@@ -256,7 +261,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         // What the dead have left undone is room for who puts.
         let found = self
             .patient()
-            .make_room(Patience::NONE, &|queue| queue.find_room())?;
+            .make_room(&|queue: &Self| queue.find_room())?;
         Ok(found.is_err())
     }
 
@@ -354,10 +359,20 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go. What is taken
             //    after this look is news.
             let taken = self.taken();
-            if let Ok(done) = self.make_room(wait.rest(), attempt)? {
-                return Ok(done);
+            match self.make_room(attempt)? {
+                Ok(done) => return Ok(done),
+                Err(Lack::Memory) => {
+                    // Much is set aside in parts, and P is let go of in between: the hook may put something itself.
+                    drop(held);
+                    wait.ask()?;
+                    held = self.hold_putting(wait.rest())?;
+                    if words.is_shut() {
+                        return Err(shut());
+                    }
+                    continue;
+                }
+                Err(Lack::Bounds | Lack::Space) => drop(held),
             }
-            drop(held);
             if once || self.overflow != Overflow::Block {
                 return Err(Error::Full("the queue is full".into()));
             }
@@ -394,11 +409,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     /// Tries once more after the dead have been looked for, and, where a queue is made so, the oldest messages thrown away.
-    fn make_room<T>(
-        &self,
-        patience: Patience,
-        attempt: &dyn Fn(&Self) -> Attempted<T>,
-    ) -> Attempted<T> {
+    fn make_room<T>(&self, attempt: &dyn Fn(&Self) -> Attempted<T>) -> Attempted<T> {
         if self.overflow != Overflow::Overwrite {
             // Where another holds it, who lives, that one will say so when it has taken something.
             if let Some(held) = self.try_hold_getting()? {
@@ -406,11 +417,17 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             }
             return attempt(self);
         }
-        let held = self.hold_getting(patience)?;
+        let held = match self.hold_getting(Patience::NONE) {
+            Ok(held) => held,
+            // Who holds it was stopped: nothing can be thrown away.
+            Err(Error::WouldBlock(_)) => return attempt(self),
+            Err(error) => return Err(error),
+        };
         loop {
             self.reap(&held)?;
             let lack = match attempt(self)? {
                 Ok(done) => return Ok(Ok(done)),
+                Err(Lack::Memory) => return Ok(Err(Lack::Memory)),
                 Err(lack) => lack,
             };
             // Before a record that somebody needs nothing becomes free, however much is thrown away behind it.
@@ -501,22 +518,16 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Writes the head of a record of `room` bytes behind `now`, by who holds P; returns where, and what the tail is to say
     /// when it goes over it.
     #[inline(always)]
-    fn append(
-        &self,
-        now: Totals,
-        room: u64,
-        state: State,
-        patience: Patience,
-    ) -> Result<Attempt<(u64, Totals)>> {
+    fn append(&self, now: Totals, room: u64, state: State) -> Result<Attempt<(u64, Totals)>> {
         if !self.admits(now, room)? {
             return Ok(Err(Lack::Bounds));
         }
         let extent = extent(room);
         let at = match self.is_clear(now.position, extent) {
             true => now.position,
-            false => match self.place(now, extent, patience)? {
-                Some(at) => at,
-                None => return Ok(Err(Lack::Space)),
+            false => match self.place(now, extent)? {
+                Ok(at) => at,
+                Err(lack) => return Ok(Err(lack)),
             },
         };
         let offset = self.laps.offset(at);
@@ -533,7 +544,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
 
     /// Finds a place for a record of `extent` bytes behind `now`, and memory.
     #[cold]
-    fn place(&self, now: Totals, extent: u64, patience: Patience) -> Result<Option<u64>> {
+    fn place(&self, now: Totals, extent: u64) -> Result<Attempt<u64>> {
         let (words, laps, tail) = (self.words, self.laps, now.position);
         let used = self.used(now);
         let usable = words.usable.load(Ordering::Relaxed);
@@ -543,11 +554,13 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.reserved.store(claim, Ordering::Relaxed);
         }
         let Some(at) = used.place(laps, usable, extent)? else {
-            return Ok(None);
+            return Ok(Err(Lack::Space));
         };
         let end = laps.offset(at) + extent + HEAD;
         if end > usable {
-            self.grow(end, patience)?;
+            if !self.grow(end)? {
+                return Ok(Err(Lack::Memory));
+            }
         }
         // Of what several puts at once have written nothing may be true in the end: tail may stay where it is.
         let committed = words.tail.position();
@@ -558,7 +571,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 let clear = used.clear(laps, usable);
                 words.clear.store(clear, Ordering::Relaxed);
             }
-            return Ok(Some(at));
+            return Ok(Ok(at));
         }
         self.ring.record(laps.offset(tail))?.write_pad(tail, at);
         // Whether or not tail gets there, whoever is next looks.
@@ -568,25 +581,30 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.edge.store(tail, Ordering::Relaxed);
             self.trim(2 * (laps.offset(tail) + extent + HEAD));
         }
-        Ok(Some(at))
+        Ok(Ok(at))
     }
 
-    /// Gets memory for the first `end` bytes of the ring and some more, by who holds P.
-    fn grow(&self, end: u64, patience: Patience) -> Result<()> {
+    /// Gets memory for the first `end` bytes of the ring and some more, by who holds P; false: for a part of them, because that
+    /// takes its time.
+    fn grow(&self, end: u64) -> Result<bool> {
         let words = self.words;
         let usable = words.usable.load(Ordering::Relaxed);
         let most = self.ring.capacity();
         let more = (usable / GROWTH).clamp(LEAST_GROWTH, MOST_GROWTH);
-        let generous = (end + more).next_multiple_of(PAGE).min(most);
+        let part = |to: u64| {
+            to.next_multiple_of(PAGE)
+                .min(usable + MOST_GROWTH)
+                .min(most)
+        };
         let set_aside = |to: u64| {
             // Before the memory is there, so that what we die over is given back.
-            words.touched.fetch_max(to, Ordering::Relaxed);
-            self.ring.grow(usable, to, patience.interruptible)?;
+            let touched = words.touched.fetch_max(to, Ordering::Relaxed);
+            self.ring.grow(usable, touched, to)?;
             words.usable.store(to, Ordering::Relaxed);
-            Ok(())
+            Ok(to >= end)
         };
-        match set_aside(generous) {
-            Err(Error::NoSpace(_)) => set_aside(end.next_multiple_of(PAGE).min(most)),
+        match set_aside(part(end + more)) {
+            Err(Error::NoSpace(_)) => set_aside(part(end)),
             other => other,
         }
     }

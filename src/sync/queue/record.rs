@@ -121,8 +121,8 @@ pub trait Ring {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()>;
     /// Reads bytes from `offset`, which must be within reach.
     fn read(&self, offset: u64, bytes: &mut [MaybeUninit<u8>]) -> Result<()>;
-    /// Gets memory for the bytes `[from, to)`. `NoSpace`, `Interrupted`: nothing has changed.
-    fn grow(&self, from: u64, to: u64, interruptible: bool) -> Result<()>;
+    /// Gets memory for the bytes `[from, to)`, of which those before `had` may have some. `NoSpace`: nothing has changed.
+    fn grow(&self, from: u64, had: u64, to: u64) -> Result<()>;
     /// Gives the memory of the bytes `[from, to)` back.
     fn give_back(&self, from: u64, to: u64) -> Result<()>;
 }
