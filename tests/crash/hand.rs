@@ -7,6 +7,7 @@ use crate::process;
 use crate::queues::{CLOSED, EMPTY, FOREVER, FULL, NOWAIT, Queue, Shape, TIMEOUT, WOULD_BLOCK};
 use crate::verify::NAME;
 use nix::unistd::Pid;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -92,6 +93,8 @@ pub struct Hand<'a> {
     pub queue: Queue<'a>,
     post: &'a Post,
     mailbox: Mailbox<'a>,
+    /// Messages that it is going to put.
+    ready: RefCell<VecDeque<(u64, Vec<u8>)>>,
     reserved: VecDeque<Reserved>,
     /// Token and number of what it has leased.
     leased: Vec<(u64, u64)>,
@@ -113,6 +116,7 @@ impl<'a> Hand<'a> {
             queue,
             post,
             mailbox: post.place(who),
+            ready: RefCell::default(),
             reserved: VecDeque::new(),
             leased: Vec::new(),
         }
@@ -177,18 +181,37 @@ impl<'a> Hand<'a> {
         }
     }
 
+    /// Writes the messages that these steps put, so that nobody has to step through that.
+    pub fn make_ready(&self, steps: &[Step]) {
+        for step in steps {
+            let (count, length) = match *step {
+                Step::Put(length) | Step::Reserve(length) => (1, length),
+                Step::PutFull(length) | Step::PutInVain(length) => (1, length),
+                Step::Puts(count, length) | Step::PutMany(count, length) => (count, length),
+                _ => continue,
+            };
+            for _ in 0..count {
+                let next = self.write(length).expect("there is room for it");
+                self.ready.borrow_mut().push_back(next);
+            }
+        }
+    }
+
+    fn write(&self, length: usize) -> Result<(u64, Vec<u8>), Status> {
+        let id = self.post.begin().ok_or(EMPTY)?;
+        Ok((id, message(id, length)))
+    }
+
+    /// Returns the next message to be put: one that is ready, or else a new one.
+    fn next(&self, length: usize) -> Result<(u64, Vec<u8>), Status> {
+        let ready = self.ready.borrow_mut().pop_front();
+        ready.map_or_else(|| self.write(length), Ok)
+    }
+
     /// Puts a message.
     pub fn put(&self, timeout: i64, length: usize) -> Result<(), Status> {
-        let id = self.begin()?;
-        let put = self.queue.put(timeout, &message(id, length));
-        self.note_put(id, put)
-    }
-
-    fn begin(&self) -> Result<u64, Status> {
-        self.post.begin().ok_or(EMPTY)
-    }
-
-    fn note_put(&self, id: u64, put: Result<(), Status>) -> Result<(), Status> {
+        let (id, bytes) = self.next(length)?;
+        let put = self.queue.put(timeout, &bytes);
         self.post
             .mark(id, if put.is_ok() { INSIDE | PUT } else { NEVER });
         put
@@ -196,8 +219,8 @@ impl<'a> Hand<'a> {
 
     /// Puts so many messages at once.
     pub fn put_many(&self, timeout: i64, count: usize, length: usize) -> Result<(), Status> {
-        let ids: Vec<_> = (0..count).map_while(|_| self.post.begin()).collect();
-        let messages: Vec<_> = ids.iter().map(|&id| message(id, length)).collect();
+        let next = (0..count).map_while(|_| self.next(length).ok());
+        let (ids, messages): (Vec<_>, Vec<_>) = next.unzip();
         let put = self.queue.put_many(timeout, &messages);
         for (number, &id) in ids.iter().enumerate() {
             let inside = put.is_ok_and(|put| (number as u64) < put);
@@ -266,7 +289,7 @@ impl<'a> Hand<'a> {
 
     /// Reserves room for a message, and fills it.
     pub fn reserve(&mut self, timeout: i64, length: usize) -> Result<(), Status> {
-        let id = self.begin()?;
+        let (id, bytes) = self.next(length)?;
         let (data, token) = self
             .queue
             .reserve(timeout, length as u64)
@@ -274,7 +297,6 @@ impl<'a> Hand<'a> {
                 self.post.mark(id, NEVER);
             })?;
         self.post.mark(id, INSIDE);
-        let bytes = message(id, length);
         // SAFETY: so many bytes are ours until they are committed.
         unsafe { data.copy_from_nonoverlapping(bytes.as_ptr(), length) };
         self.reserved.push_back(Reserved { id, token, length });
@@ -297,7 +319,7 @@ impl<'a> Hand<'a> {
     }
 
     fn stretch(&self, length: usize) -> Result<(), Status> {
-        let id = self.begin()?;
+        let id = self.post.begin().ok_or(EMPTY)?;
         let (_, token) = self.queue.reserve(NOWAIT, length as u64)?;
         self.post.mark(id, INSIDE | NEVER);
         self.queue.abort(token)

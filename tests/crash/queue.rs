@@ -109,6 +109,7 @@ impl Operation for QueueOperation {
         post.victim().store(std::process::id().into(), SeqCst);
         let mut hand = Hand::open(shmkit, self.shape, post, VICTIM);
         hand.perform_all(self.before).expect("nobody is in the way");
+        hand.make_ready(self.victim);
         Box::new(move || hand.perform_all(self.victim).err().unwrap_or(0))
     }
 
@@ -157,6 +158,7 @@ impl Operation for QueueOperation {
                 // The victim, and somebody before it.
                 deaths: 2,
                 ordered: self.comes.is_empty() && self.waits.is_none(),
+                table: false,
             },
         )
     }
@@ -196,8 +198,10 @@ const MESSAGE: usize = 64;
 const LAP: usize = 11;
 /// Large: copied without holding a lock.
 const LARGE: usize = 64 << 10;
-/// Two of these are more than what a queue has memory for at first.
+/// These two are nearly all that a queue has memory for at first, and one of the third kind is more.
 const HALF: usize = 40_000;
+const REST: usize = 24_000;
+const BEYOND: usize = 1000;
 /// More than what an idle queue keeps.
 const BULK: usize = 3 << 20;
 
@@ -282,7 +286,7 @@ fn puts() -> Vec<QueueOperation> {
         row("put, at the lap's end", 16, EMPTIED, &[ONE]).held_up(PASS),
         row("put, large", 32, &[ONE], &[Put(LARGE)])
             .of(ROOMY)
-            .held_up(PASS),
+            .met_by(PASS),
         row("put, large, a consumer sleeps", 64, &[], &[Put(LARGE)])
             .of(ROOMY)
             .awaited(Get, &[ONE]),
@@ -370,7 +374,7 @@ fn gets() -> Vec<QueueOperation> {
         row("get, behind the lap's end", 16, PADDED, &[Get]).met_by(PASS),
         row("get, large", 32, &[Put(LARGE), ONE], &[Get])
             .of(ROOMY)
-            .held_up(PASS),
+            .met_by(PASS),
         row("get, with leases about", 16, THREE, &[Get])
             .after(&[Lease])
             .met_by(PASS),
@@ -383,9 +387,7 @@ fn gets() -> Vec<QueueOperation> {
         .after(&[Lease, ONE])
         .met_by(PASS),
         row("get, again", 64, &[ONE, Lease, ONE], &[Gets(2)]).held_up(PASS),
-        row("get, large, again", 64, &[Put(LARGE), Lease], &[Get])
-            .of(ROOMY)
-            .met_by(PASS),
+        row("get, large, again", 64, &[Put(LARGE), Lease], &[Get]).of(ROOMY),
         row("get, in vain", 64, &[], &[GetInVain]).met_by(PASS),
         row("get, nothing", 64, &[], &[GetNothing]).met_by(PASS),
         row("peek", 16, TWO, &[Peek]).met_by(PASS),
@@ -423,7 +425,7 @@ fn gets() -> Vec<QueueOperation> {
 
 /// Those that change what is around the messages.
 fn others() -> Vec<QueueOperation> {
-    const GROWN: Steps = &[Put(HALF)];
+    const FILLED: Steps = &[Put(HALF), Put(REST)];
     const BURST: Steps = &[Stretch(BULK)];
     /// The second lap ends late enough to be ended before its time.
     const TWO_LAPS: Steps = &[Stretch(BULK), Stretch(BULK / 4)];
@@ -438,13 +440,13 @@ fn others() -> Vec<QueueOperation> {
         row("stat", 32, &[Puts(2, MESSAGE)], &[Stat])
             .after(&[Lease])
             .met_by(PASS),
-        row("growth: put", 64, GROWN, &[Put(HALF)])
+        row("growth: put", 64, FILLED, &[Put(BEYOND)])
             .of(USUAL)
             .held_up(PASS),
-        row("growth: put_many", 96, GROWN, &[PutMany(2, HALF)])
+        row("growth: put_many", 96, FILLED, &[PutMany(2, BEYOND)])
             .of(USUAL)
             .met_by(PASS),
-        row("growth: reserve", 96, GROWN, &[Reserve(5 * HALF)])
+        row("growth: reserve", 96, FILLED, &[Reserve(BEYOND)])
             .of(USUAL)
             .met_by(PASS),
         row("memory back: after a burst", 96, BURST, &[GetNothing])

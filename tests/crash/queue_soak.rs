@@ -309,6 +309,7 @@ impl Operation for QueueSoak {
         let expected = Expected {
             deaths: ROUND as u64,
             ordered: false,
+            table: true,
         };
         audit::audit(look, self.shape.get(), self.post(), SURVIVOR, &expected)
     }
