@@ -19,9 +19,10 @@ from multiprocessing import get_context
 from typing import Optional
 import shmkit
 from shmkit import (
-    Barrier, BarrierInfo, BoundedSemaphore, Condition, ConditionInfo, Corrupt, Event, EventInfo, Limits, Lock,
-    LockInfo, NotOwner, Once, OnceInfo, OwnerDied, RLock, RWLock, RWLockInfo, SegmentInfo, Semaphore, SemaphoreInfo,
-    SharedMemory, ShmkitError, VersionMismatch,
+    Barrier, BarrierInfo, BoundedSemaphore, Condition, ConditionInfo, Corrupt, Event, EventInfo, JoinableQueue, Lease,
+    Limits, Lock, LockInfo, NotOwner, Once, OnceInfo, OwnerDied, Queue, QueueInfo, RLock, RWLock, RWLockInfo,
+    Reservation, SegmentInfo, Semaphore, SemaphoreInfo, SharedMemory, ShmkitError, ShutDown, SimpleQueue,
+    VersionMismatch,
 )
 
 class Frames(SharedMemory):
@@ -114,6 +115,36 @@ def semaphore(name: str) -> int:
     held: Optional[int] = one.held
     return info.value + info.maximum + one.get_value() + (held or 0) + (info.holders or 0)
 
+async def queue(name: str) -> int:
+    one = Queue(5, name=name, create=True, max_bytes=100, capacity=4096, overflow="fail", mode=0o600, participants=9)
+    one.put([1], False)
+    one.put({}, block=True, timeout=0.5)
+    one.put_nowait(None)
+    count: int = one.put_many(range(5), partial=True) + one.put_bytes_many([b"x", bytearray(5)], timeout=1)
+    one.put_bytes(memoryview(b"x"))
+    got: list[bytes] = one.get_bytes_many(5) + [one.get_bytes(), one.peek_bytes(False)]
+    count += one.get_bytes_into(bytearray(5)) + one.fileno() + one.qsize() + len(one.get_many(most=None))
+    with one.reserve(8) as buffer, one.lease(timeout=1) as message:
+        buffer[:] = message.data
+        count += message.attempts + message.get()
+        bytes(message)
+    slot: Reservation = one.reserve(5, block=False)
+    slot.commit(size=3)
+    lease: Lease = one.lease()
+    lease.nack()
+    await one.aput(1, timeout=None)
+    count += await one.aget(0.5)
+    info: QueueInfo = one.stat()
+    work = JoinableQueue(name=name)
+    work.task_done()
+    done: bool = work.join(timeout=5) and one.empty() and one.full()
+    try:
+        SimpleQueue(create=True).get()
+    except ShutDown:
+        one.shutdown()
+    one.join_thread()
+    return count + info.messages + len(got) + (info.held_up_by or 0) + done + one.maxsize
+
 def once(name: str) -> bool:
     one = Once(name, create=True, mode=0o600, participants=9, trust=False)
     with one as mine:
@@ -183,6 +214,11 @@ WRONG = {
     "RLock().owner + 1": "operator",
     "SharedMemory('n').lock.depth": "attr-defined",
     "SharedMemory('n', participants='5')": "arg-type",
+    "shmkit.Queue(overflow='drop')": "arg-type",
+    "shmkit.Queue('5')": "arg-type",
+    "shmkit.Queue().put_bytes('text')": "arg-type",
+    "shmkit.Queue().task_done()": "attr-defined",
+    "shmkit.SimpleQueue(5)": "misc|call-arg",
     "shmkit.limits(7)": "arg-type",
     "shmkit.limits().nothing": "attr-defined",
 }
