@@ -557,10 +557,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             return Ok(Err(Lack::Space));
         };
         let end = laps.offset(at) + extent + HEAD;
-        if end > usable {
-            if !self.grow(end)? {
-                return Ok(Err(Lack::Memory));
-            }
+        if end > usable && !self.grow(end)? {
+            return Ok(Err(Lack::Memory));
         }
         // Of what several puts at once have written nothing may be true in the end: tail may stay where it is.
         let committed = words.tail.position();
