@@ -2,8 +2,8 @@
 
     python examples/article/producers.py [--numbers N]
 
-What articles write with a lock, a list and two Conditions is put and get. Who leases a number, instead of getting it, may
-die: another consumer gets it, and is told that this is the second time.
+What articles write with a lock, a list and two Conditions is put and get. Who leases a number, instead of getting it,
+may die: another consumer gets it, and is told that this is the second time.
 """
 
 import argparse

@@ -60,10 +60,10 @@ def tiles_through_a_queue(plan, sheet, picture):
         tasks, answers = shmkit.Queue(), shmkit.Queue()
         plan.removals.callback(answers.close)
         plan.removals.callback(tasks.close)
-    say(f"""{len(tiles)} tiles are written straight into a shmkit.Queue: reserve, fill in place, commit. A worker leases one,
-        reads it where it lies, and writes what it makes of it straight into the room that it has reserved in another
-        queue; only then is the lease acknowledged. One of {processes_in_words(plan)} and one more gets SIGKILL in
-        between, with a tile leased and its answer half made. Answers behind that wait until it is dead.""")
+    say(f"""{len(tiles)} tiles are written straight into a shmkit.Queue: reserve, fill in place, commit. A worker leases
+        one, reads it where it lies, and writes what it makes of it straight into the room that it has reserved in
+        another queue; only then is the lease acknowledged. One of {processes_in_words(plan)} and one more gets SIGKILL
+        in between, with a tile leased and its answer half made. Answers behind that wait until it is dead.""")
     for tile in tiles:
         row, column, height, width = tile
         with tasks.reserve(size_of(tile)) as message:
@@ -98,13 +98,14 @@ def tiles_through_a_queue(plan, sheet, picture):
     expected = numpy.empty_like(picture)
     importlib.import_module("filter").tone(picture, expected, 0, sheet.height)
     require(numpy.array_equal(toned, expected), "the tiles do not give what one process gives")
-    say(f"""Process {doomed.pid} was killed; {(again[0] - killed) / MILLISECOND:.1f} ms later another worker had its tile, and was
-        told that this was the second time. All {len(tiles)} tiles have come back, once each, and the picture is what one
-        process makes. With multiprocessing.Queue the tile would be gone, or the queue locked for ever.""")
+    delay = (again[0] - killed) / MILLISECOND
+    say(f"""Process {doomed.pid} was killed; {delay:.1f} ms later another worker had its tile, and was told that this was
+        the second time. All {len(tiles)} tiles have come back, once each, and the picture is what one process makes.
+        With multiprocessing.Queue the tile would be gone, or the queue locked for ever.""")
 
 
 def collect(plan, answers, count, picture):
-    """Put the tiles together; return the picture, and when each tile was leased that was not leased for the first time."""
+    """Put the tiles together; return the picture, and when each tile was leased that was leased once more."""
     toned, again = numpy.full_like(picture, numpy.nan), []
     done = set()
     while len(done) < count:
