@@ -99,9 +99,9 @@ def tiles_through_a_queue(plan, sheet, picture):
     importlib.import_module("filter").tone(picture, expected, 0, sheet.height)
     require(numpy.array_equal(toned, expected), "the tiles do not give what one process gives")
     delay = (again[0] - killed) / MILLISECOND
-    say(f"""Process {doomed.pid} was killed; {delay:.1f} ms later another worker had its tile, and was told that this was
-        the second time. All {len(tiles)} tiles have come back, once each, and the picture is what one process makes.
-        With multiprocessing.Queue the tile would be gone, or the queue locked for ever.""")
+    say(f"""Process {doomed.pid} was killed; {delay:.1f} ms later another worker had its tile, and was told that this
+        was the second time. All {len(tiles)} tiles have come back, once each, and the picture is what one process
+        makes. With multiprocessing.Queue the tile would be gone, or the queue locked for ever.""")
 
 
 def collect(plan, answers, count, picture):
