@@ -443,3 +443,26 @@ fn more_processes_than_it_has_places_for() {
         assert_eq!(queue.get(LONG).unwrap(), b"a");
     });
 }
+
+#[test]
+fn what_is_taken_is_taken_whatever_can_still_be_asked() {
+    alone(|| {
+        let queue = unnamed(Options::default());
+        let large = vec![7; 100_000];
+        queue.put(&large, NOW).unwrap();
+        // What head meets next is somebody's of whom it would have to be asked whether it lives.
+        let reserver = holder(|| {
+            queue.reserve_token(10, NOW).unwrap();
+        });
+        let consumer = fork(|| {
+            queue.stat().unwrap(); // it takes part before it can ask no more
+            // SAFETY: what this process needs it has mapped.
+            let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+            assert_eq!(closed, 0);
+            assert!(queue.get(NOW).unwrap() == large);
+        });
+        consumer.succeed();
+        assert_eq!(queue.stat().unwrap().messages, 0);
+        reserver.kill();
+    });
+}

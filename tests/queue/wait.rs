@@ -10,6 +10,7 @@ use shmkit::error::Error;
 use shmkit::queue::{Batch, Limit, Options, Overflow, Patience, Queue};
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -498,5 +499,29 @@ fn what_is_put_while_it_is_shut_down_is_refused_or_had() {
             wait_until(|| words[1].load(Relaxed) == 1);
             assert_eq!(words[0].load(Relaxed), had, "acknowledged, and not had");
         }
+    });
+}
+
+/// What a hook puts something into: each test that has one is alone in its process.
+static PUT_BY_THE_HOOK: OnceLock<Queue> = OnceLock::new();
+
+extern "C" fn putting_hook(_: *mut c_void) -> i32 {
+    let queue = PUT_BY_THE_HOOK.get().expect("it is there before the hook");
+    queue.put(b"by the hook", LONG).unwrap();
+    0
+}
+
+#[test]
+fn a_hook_may_put_something_while_a_queue_grows() {
+    alone(|| {
+        const MUCH: u64 = 200 << 20;
+        let queue = PUT_BY_THE_HOOK.get_or_init(|| unnamed(Options::default()));
+        // SAFETY: the hook may be called from any thread, and needs no argument.
+        let status = unsafe { shmkit_set_interrupt(Some(putting_hook), std::ptr::null_mut()) };
+        assert_eq!(status, 0);
+        let slot = queue.reserve_token(MUCH, UNTIL_INTERRUPTED).unwrap();
+        queue.abort(slot.token).unwrap();
+        let put = drain(queue).len();
+        assert!(put >= 2, "asked {put} times");
     });
 }
