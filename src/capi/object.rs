@@ -233,10 +233,10 @@ pub(super) unsafe fn segment_of<'a>(segment: *const shmkit_segment) -> Result<&'
 pub(super) unsafe fn size<T: Object>(given: *const T::Given, out: *mut u64) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
-        let (options, _) = unsafe { read::<T>(given) }?;
-        let size = T::size(&options)?;
+        let out = unsafe { output(out, "out") }?;
         // SAFETY: the caller's promise.
-        unsafe { output(out, "out") }?.write(size);
+        let (options, _) = unsafe { read::<T>(given) }?;
+        out.write(T::size(&options)?);
         Ok(())
     })
 }
