@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sync::queue::record::{GRAIN, Record, Ring};
 use crate::sync::queue::{
-    Batch, Bounds, EXTRA, Habits, Lease, Overflow, Queue, Reservation, Words,
+    Batch, Bounds, EXTRA, Habits, Laps, Lease, Overflow, Queue, Reservation, Words,
 };
 use crate::sync::{Limit, Patience};
 use loom::cell::UnsafeCell;
@@ -87,7 +87,11 @@ impl Ring for Memory {
         Ok(())
     }
 
-    fn grow(&self, _: u64, _: u64, _: bool) -> Result<()> {
+    fn has(&self, end: u64) -> bool {
+        end <= self.capacity()
+    }
+
+    fn grow(&self, _: u64, _: u64, _: u64) -> Result<()> {
         unreachable!("all has memory")
     }
 
@@ -114,10 +118,11 @@ impl Shared {
             capacity: CAPACITY,
             messages,
             bytes: 0,
+            largest: CAPACITY / 2,
         };
         let words = Words::default();
         let ring = Memory::default();
-        words.prepare(&bounds, ring.capacity());
+        words.prepare(&bounds, ring.capacity(), 0);
         Arc::new(Shared {
             words,
             ring,
@@ -132,6 +137,7 @@ impl Shared {
             words: &self.words,
             ring: &self.ring,
             bounds: &self.bounds,
+            laps: Laps::new(self.bounds.ring()),
             overflow: Overflow::Block,
             habits: &Habits::default(),
             me,
@@ -140,7 +146,11 @@ impl Shared {
     }
 
     fn try_put(&self, me: Id, value: u64, patience: Patience) -> Result<()> {
-        self.queue(me, |queue| queue.put(&value.to_ne_bytes(), patience))
+        let bytes = value.to_ne_bytes();
+        self.queue(me, |queue| match queue.put_easily(&bytes) {
+            true => Ok(()),
+            false => queue.put(&bytes, patience),
+        })
     }
 
     fn put(&self, me: Id, value: u64) {
@@ -150,8 +160,11 @@ impl Shared {
 
     fn try_get(&self, me: Id, patience: Patience) -> Result<u64> {
         let mut bytes = [MaybeUninit::uninit(); LENGTH as usize];
-        let taken = self.queue(me, |queue| queue.get(&mut bytes, patience))?;
-        assert_eq!(taken.length, LENGTH);
+        let length = self.queue(me, |queue| match queue.get_easily(&mut bytes) {
+            Some(length) => Ok(length),
+            None => queue.get(&mut bytes, patience).map(|taken| taken.length),
+        })?;
+        assert_eq!(length, LENGTH);
         // SAFETY: all of them have been written.
         Ok(u64::from_ne_bytes(
             bytes.map(|byte| unsafe { byte.assume_init() }),

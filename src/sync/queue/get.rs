@@ -54,8 +54,10 @@ struct Nothing {
     held_up: bool,
     /// How many reservations had been committed or given up before that was found.
     settled: u64,
-    /// Although the queue is shut there may be something: another process has a lease that may come back, or is putting.
-    awaited: bool,
+    /// Something before claim is still leased by another process, and may come back.
+    leased: bool,
+    /// The queue was shut while somebody held P, who may still put something.
+    putting: bool,
 }
 
 type Search<'a> = std::result::Result<Found<'a>, Nothing>;
@@ -405,9 +407,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Says whether something may be to be had by now where there was `nothing`.
     fn has_news(&self, nothing: &Nothing) -> bool {
         let words = self.words;
-        if words.returned.load(Ordering::Relaxed) != 0
-            || words.is_shut() && !nothing.awaited && !nothing.held_up
-        {
+        let waits = nothing.held_up
+            || nothing.leased
+            || nothing.putting && words.putting.stat().owner.is_some();
+        if words.returned.load(Ordering::Relaxed) != 0 || words.is_shut() && !waits {
             return true;
         }
         let claim = nothing.claim.position;
@@ -424,14 +427,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Says whether nothing will ever be to be had any more, by who holds C.
     fn is_over(&self, nothing: &mut Nothing) -> Result<bool> {
         let words = self.words;
-        if !words.is_shut() || nothing.held_up || nothing.awaited {
+        if !words.is_shut() || nothing.held_up || nothing.leased {
             return Ok(false);
         }
         // Who takes P after us finds the queue shut. Who has it now may not have, and is waited for, as for a lease.
         match self.try_hold(&words.putting)? {
             Some(_held) => Ok(words.tail.position() == nothing.claim.position),
             None => {
-                nothing.awaited = true;
+                nothing.putting = true;
                 Ok(false)
             }
         }
@@ -458,6 +461,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Finds the first message that can be had, by who holds C.
     fn find(&self) -> Result<Search<'_>> {
         let words = self.words;
+        // PAIRS queue.settled: who has counted it sees what has become of the record.
         let settled = words.settled.load(Ordering::Acquire);
         let claim = words.claim.current()?;
         // PAIRS queue.returned: what was given back before is READY now, or has been taken since.
@@ -506,7 +510,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     claim,
                     held_up,
                     settled,
-                    awaited: leased,
+                    leased,
+                    putting: false,
                 }))
             }
         }

@@ -230,7 +230,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if !record.change(mine, State::Ready) {
             return Err(not_held());
         }
-        self.words.settled.fetch_add(1, Ordering::Relaxed);
+        // PAIRS queue.settled
+        self.words.settled.fetch_add(1, Ordering::Release);
         self.words.messages.ring_behind_exchange(1);
         if length < seen.room && self.bounds.bytes > 0 {
             // Fewer bytes than who waits for room has counted.
@@ -246,7 +247,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if !record.change(mine, State::Done) {
             return Err(not_held());
         }
-        self.words.settled.fetch_add(1, Ordering::Relaxed);
+        // PAIRS queue.settled
+        self.words.settled.fetch_add(1, Ordering::Release);
         self.words.messages.ring(1);
         self.let_reap();
         Ok(())
@@ -312,6 +314,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn insert<T>(&self, patience: Patience, attempt: impl Fn(&Self) -> Attempted<T>) -> Result<T> {
         let held = self.hold_putting(patience)?;
         if self.words.is_shut() {
+            drop(held);
+            // Who waits to be told that it is over may have waited for us.
+            self.words.messages.ring(u64::MAX);
             return Err(shut());
         }
         match attempt(self)? {
