@@ -306,19 +306,15 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         mut body: impl FnMut(&Self, Found<'_>) -> Result<T>,
     ) -> Result<T> {
         let held = self.hold_getting(patience)?;
-        let nothing = match self.find()? {
+        match self.find()? {
             Ok(found) => {
                 let done = body(self, found)?;
                 drop(held);
                 self.say_taken();
-                return Ok(done);
+                Ok(done)
             }
-            Err(nothing) => nothing,
-        };
-        self.await_message(held, nothing, patience, &mut |queue, found| {
-            body(queue, found).map(Some)
-        })?
-        .ok_or(Error::Internal("a message that came and was none".into()))
+            Err(nothing) => self.await_message(held, nothing, patience, &mut body),
+        }
     }
 
     #[inline(always)]
