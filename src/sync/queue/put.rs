@@ -62,7 +62,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if room >= LARGE || room > self.bounds.largest || !self.words.putting.try_acquire(self.me) {
             return false;
         }
-        let put = self.append_easily(room, bytes);
+        let put = self.append_easily(bytes);
         let lock = &self.words.putting;
         drop(Held { lock, me: self.me });
         if put {
@@ -72,30 +72,35 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     #[inline(always)]
-    fn append_easily(&self, room: u64, bytes: &[u8]) -> bool {
-        let (words, extent) = (self.words, extent(room));
-        let Some(now) = words.tail.look() else {
+    fn append_easily(&self, bytes: &[u8]) -> bool {
+        let words = self.words;
+        let Some(now) = words.tail.look().filter(|_| !words.is_shut()) else {
             return false;
         };
-        let offset = self.laps.offset(now.position);
-        if words.is_shut()
-            || !self.is_plain(now, room)
-            || !self.is_clear(now.position, extent)
-            || !self.ring.has(offset + extent)
-        {
-            return false;
-        }
-        let Ok(record) = self.ring.record(offset) else {
+        let Some(new) = self.write_easily(now, bytes) else {
             return false;
         };
-        record.write(now.position, State::Ready, room);
-        if self.ring.write(offset + HEAD, bytes).is_err() {
-            return false;
-        }
         // From here on it is in the queue.
-        let next = now.position.wrapping_add(extent);
-        words.tail.commit(now.and(next, room));
+        words.tail.commit(new);
         true
+    }
+
+    /// Writes a message right behind `now`, by who holds P; returns what the tail is to say when it goes over it. `None`: that
+    /// is not a few steps.
+    #[inline(always)]
+    fn write_easily(&self, now: Totals, bytes: &[u8]) -> Option<Totals> {
+        let room = bytes.len() as u64;
+        let (extent, offset) = (extent(room), self.laps.offset(now.position));
+        let easy = self.is_plain(now, room)
+            && self.is_clear(now.position, extent)
+            && self.ring.has(offset + extent);
+        if !easy {
+            return None;
+        }
+        let record = self.ring.record(offset).ok()?;
+        record.write(now.position, State::Ready, room);
+        self.ring.write(offset + HEAD, bytes).ok()?;
+        Some(now.and(now.position.wrapping_add(extent), room))
     }
 
     /// Puts a message at the end; when this returns it is in the queue.
@@ -167,6 +172,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             let mut now = queue.words.tail.current()?;
             let mut put = 0;
             for message in messages.clone() {
+                if let Some(new) = queue.write_easily(now, message) {
+                    (now, put) = (new, put + 1);
+                    continue;
+                }
                 let room = message.len() as u64;
                 match queue.append(now, room, State::Ready)? {
                     Err(lack) if put == 0 || batch == Batch::All => return Ok(Err(lack)),
