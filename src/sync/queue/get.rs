@@ -203,9 +203,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     );
                     return Err(Error::TooLarge(text.into()));
                 };
-                queue
+                let read = queue
                     .ring
-                    .read(queue.laps.offset(found.seen.position) + HEAD, place)?;
+                    .read(queue.laps.offset(found.seen.position) + HEAD, place);
+                match read {
+                    // As below.
+                    Err(_) if count > 0 => break,
+                    other => other?,
+                }
                 lengths[count].write(length as u64);
                 (filled, count) = (end, count + 1);
                 match found.claim {

@@ -609,9 +609,13 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 .min(most)
         };
         let set_aside = |to: u64| {
-            // Before the memory is there, so that what we die over is given back.
+            // Before the memory is there, so that what we die over is given back; and compared with what is free only once.
             let touched = words.touched.fetch_max(to, Ordering::Relaxed);
-            self.ring.grow(usable, touched, to)?;
+            if let Err(error) = self.ring.grow(usable, touched, to) {
+                // It is not there: the next attempt is compared anew.
+                words.touched.store(touched, Ordering::Relaxed);
+                return Err(error);
+            }
             words.usable.store(to, Ordering::Relaxed);
             Ok(to >= end)
         };
