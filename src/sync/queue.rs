@@ -309,32 +309,62 @@ impl Drop for Held<'_> {
 const SHORTLY: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
 
 impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
+    /// Returns where the bytes of the message at `position` stand in the ring.
+    #[inline(always)]
+    fn payload(&self, position: u64) -> u64 {
+        self.laps.offset(position) + HEAD
+    }
+
+    /// Takes P or C if that is one step: it is free, and its last owner let go of it.
+    #[inline(always)]
+    fn hold_easily(&self, lock: &'a lock::Words) -> Option<Held<'a>> {
+        // Not `then_some`: what is not held must not be let go of.
+        lock.try_acquire(self.me)
+            .then(|| Held { lock, me: self.me })
+    }
+
     /// Takes P or C for a moment. `WouldBlock`, `Timeout`: its holder lives and does not get on; `Interrupted`.
     #[inline(always)]
     fn hold(&self, lock: &'a lock::Words, spins: &Spins, patience: Patience) -> Result<Held<'a>> {
-        if !lock.try_acquire(self.me) {
-            self.hold_slowly(lock, spins, patience)?;
+        match self.hold_easily(lock) {
+            Some(held) => Ok(held),
+            None => self.hold_slowly(lock, spins, patience),
         }
-        Ok(Held { lock, me: self.me })
     }
 
     #[cold]
-    fn hold_slowly(&self, lock: &lock::Words, spins: &Spins, patience: Patience) -> Result<()> {
+    fn hold_slowly(
+        &self,
+        lock: &'a lock::Words,
+        spins: &Spins,
+        patience: Patience,
+    ) -> Result<Held<'a>> {
         let limit = match patience.limit {
             Limit::Forever => Limit::Forever,
             Limit::Within(time) => Limit::Within(time.max(SHORTLY)),
             Limit::Now => Limit::Within(SHORTLY),
         };
         let brief = Patience { limit, ..patience };
-        match lock.acquire(self.me, brief, spins, self.life) {
-            // Whoever died has left nothing half done.
-            Ok(true) => lock.mark_consistent(self.me),
-            Ok(false) => Ok(()),
-            Err(Error::Timeout(_)) if patience.limit == Limit::Now => Err(Error::WouldBlock(
-                "somebody who lives is changing the queue, and does not get on".into(),
-            )),
-            Err(error) => Err(error),
+        self.acquire(lock, spins, brief)
+            .map_err(|error| match error {
+                Error::Timeout(_) if patience.limit == Limit::Now => Error::WouldBlock(
+                    "somebody who lives is changing the queue, and does not get on".into(),
+                ),
+                error => error,
+            })
+    }
+
+    /// As `lock::Words::acquire`; whoever died has left nothing half done.
+    fn acquire(
+        &self,
+        lock: &'a lock::Words,
+        spins: &Spins,
+        patience: Patience,
+    ) -> Result<Held<'a>> {
+        if lock.acquire(self.me, patience, spins, self.life)? {
+            lock.mark_consistent(self.me)?;
         }
+        Ok(Held { lock, me: self.me })
     }
 
     fn hold_putting(&self, patience: Patience) -> Result<Held<'a>> {
@@ -347,15 +377,11 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
 
     /// Takes P or C if nobody who lives holds it.
     fn try_hold(&self, lock: &'a lock::Words) -> Result<Option<Held<'a>>> {
-        let recovered = match lock.acquire(self.me, Patience::NONE, &Spins::default(), self.life) {
-            Ok(recovered) => recovered,
-            Err(Error::WouldBlock(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if recovered {
-            lock.mark_consistent(self.me)?;
+        match self.acquire(lock, &Spins::default(), Patience::NONE) {
+            Ok(held) => Ok(Some(held)),
+            Err(Error::WouldBlock(_)) => Ok(None),
+            Err(error) => Err(error),
         }
-        Ok(Some(Held { lock, me: self.me }))
     }
 
     fn try_hold_getting(&self) -> Result<Option<Held<'a>>> {
@@ -428,6 +454,7 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         let words = self.words;
         let mut claim = words.claim.read()?;
         let mut tail = words.tail.read()?;
+        // PAIRS queue.head
         let simple =
             words.head.load(Ordering::Acquire) == AS_CLAIM && self.reserved_before(claim.position);
         // What both say belongs to one moment if claim has not moved on meanwhile.
@@ -489,12 +516,14 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
 
     /// Says whether all that was ever reserved lies before claim.
     fn reserved_before(&self, claim: u64) -> bool {
+        // PAIRS queue.reserved
         let reserved = self.words.reserved.load(Ordering::Acquire);
         claim.wrapping_sub(reserved) as i64 >= 0
     }
 
     /// Returns where the last record that was reserved ends, between claim and tail.
     fn reserved_end(&self, claim: u64, tail: u64) -> u64 {
+        // PAIRS queue.reserved
         let reserved = self.words.reserved.load(Ordering::Acquire);
         match self.reserved_before(claim) {
             true => claim,

@@ -90,7 +90,7 @@ fn map_first_page() -> &'static Page {
     }
 }
 
-/// Sleeps while `word` is `expected`, among the threads of this process.
+/// Sleeps while `word` is `expected`: among the threads of this process, whose own page it stands in, so the futex is private.
 fn sleep(word: &AtomicU32, expected: u32) {
     let (operation, forever) = (
         libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,

@@ -60,18 +60,35 @@ struct Nothing {
     putting: bool,
 }
 
+impl<'a> Found<'a> {
+    /// At claim.
+    fn at(claim: Totals, (record, seen): (&'a Record, Seen)) -> Found<'a> {
+        Found {
+            record,
+            seen,
+            claim: Some(claim),
+        }
+    }
+
+    /// Before claim: it was leased, and is to be had once more.
+    fn again((record, seen): (&'a Record, Seen)) -> Found<'a> {
+        Found {
+            record,
+            seen,
+            claim: None,
+        }
+    }
+}
+
 type Search<'a> = std::result::Result<Found<'a>, Nothing>;
 
 impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Takes the first message if that is a few steps: nobody is in the way, nothing is leased, and it fits.
     #[inline(always)]
     pub fn get_easily(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
-        if !self.words.getting.try_acquire(self.me) {
-            return None;
-        }
+        let held = self.hold_easily(&self.words.getting)?;
         let taken = self.take_easily(buffer);
-        let lock = &self.words.getting;
-        drop(Held { lock, me: self.me });
+        drop(held);
         if taken.is_some() {
             self.say_taken();
         }
@@ -129,9 +146,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 large = Some(queue.lend(&found)?);
                 return Ok(taken);
             }
-            queue
-                .ring
-                .read(queue.laps.offset(seen.position) + HEAD, place)?;
+            queue.ring.read(queue.payload(seen.position), place)?;
             // From here on it is taken, and nothing slow follows.
             queue.take(&found);
             Ok(taken)
@@ -162,9 +177,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             let seen = found.seen;
             let length = buffer.len().min(seen.length as usize);
             let place = &mut buffer[..length];
-            queue
-                .ring
-                .read(queue.laps.offset(seen.position) + HEAD, place)?;
+            queue.ring.read(queue.payload(seen.position), place)?;
             Ok(Taken {
                 length: seen.length,
                 attempts: seen.attempts,
@@ -203,10 +216,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     );
                     return Err(Error::TooLarge(text.into()));
                 };
-                let read = queue
-                    .ring
-                    .read(queue.laps.offset(found.seen.position) + HEAD, place);
-                match read {
+                match queue.ring.read(queue.payload(found.seen.position), place) {
                     // As below.
                     Err(_) if count > 0 => break,
                     other => other?,
@@ -243,17 +253,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             if self.known_tail(claim.position) == claim.position {
                 return Ok(None);
             }
-            let (record, seen) = self.record(claim.position)?;
-            match seen.state {
-                State::Ready => {
-                    let claim = Some(claim);
-                    return Ok(Some(Found {
-                        record,
-                        seen,
-                        claim,
-                    }));
-                }
-                State::Pad => claim = claim.at(seen.next),
+            let there = self.record(claim.position)?;
+            match there.1.state {
+                State::Ready => return Ok(Some(Found::at(claim, there))),
+                State::Pad => claim = claim.at(there.1.next),
                 _ => return Ok(None),
             }
         }
@@ -475,47 +478,31 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 false if claim.messages.is_multiple_of(OFTEN) => SOME,
                 false => 0,
             };
-            if let Some((record, seen)) = self.search(claim.position, most)?.0 {
+            if let Some(there) = self.search(claim.position, most)?.0 {
                 if returned {
                     words.returned.store(1, Ordering::Relaxed); // there may be more
                 }
-                return Ok(Ok(Found {
-                    record,
-                    seen,
-                    claim: None,
-                }));
+                return Ok(Ok(Found::again(there)));
             }
         }
         let (claim, next) = self.skip()?;
-        match next {
-            Some((record, seen)) if seen.state == State::Ready => {
-                let claim = Some(claim);
-                Ok(Ok(Found {
-                    record,
-                    seen,
-                    claim,
-                }))
-            }
-            other => {
-                // Before anybody waits all is looked at.
-                let (found, leased) = self.search(claim.position, u64::MAX)?;
-                if let Some((record, seen)) = found {
-                    return Ok(Ok(Found {
-                        record,
-                        seen,
-                        claim: None,
-                    }));
-                }
-                let held_up = other.is_some();
-                Ok(Err(Nothing {
-                    claim,
-                    held_up,
-                    settled,
-                    leased,
-                    putting: false,
-                }))
-            }
+        if let Some(there) = next
+            && there.1.state == State::Ready
+        {
+            return Ok(Ok(Found::at(claim, there)));
         }
+        // Before anybody waits all is looked at.
+        let (found, leased) = self.search(claim.position, u64::MAX)?;
+        Ok(match found {
+            Some(there) => Ok(Found::again(there)),
+            None => Err(Nothing {
+                claim,
+                held_up: next.is_some(),
+                settled,
+                leased,
+                putting: false,
+            }),
+        })
     }
 
     /// Has claim go over what nobody can ever have, by who holds C; returns it, and the record that stands there then.
@@ -697,7 +684,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
         Ok(Lease {
             token: seen.position | u64::from(attempts) & ATTEMPTS,
-            offset: self.laps.offset(seen.position) + HEAD,
+            offset: self.payload(seen.position),
             length: seen.length,
             attempts,
         })
@@ -721,14 +708,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Throws the oldest message away that can be had, by who holds P and C; false: there is none.
     pub(super) fn throw_oldest_away(&self, _held: &Held<'_>) -> Result<bool> {
         match self.skip()? {
-            (claim, Some((record, seen))) if seen.state == State::Ready => {
+            (claim, Some(there)) if there.1.state == State::Ready => {
                 self.words.overwritten.fetch_add(1, Ordering::Relaxed);
-                let claim = Some(claim);
-                self.take(&Found {
-                    record,
-                    seen,
-                    claim,
-                });
+                self.take(&Found::at(claim, there));
                 Ok(true)
             }
             _ => Ok(false),

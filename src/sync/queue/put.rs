@@ -59,12 +59,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     #[inline(always)]
     pub fn put_easily(&self, bytes: &[u8]) -> bool {
         let room = bytes.len() as u64;
-        if room >= LARGE || room > self.bounds.largest || !self.words.putting.try_acquire(self.me) {
+        if room >= LARGE || room > self.bounds.largest {
             return false;
         }
+        let Some(held) = self.hold_easily(&self.words.putting) else {
+            return false;
+        };
         let put = self.append_easily(bytes);
-        let lock = &self.words.putting;
-        drop(Held { lock, me: self.me });
+        drop(held);
         if put {
             self.words.messages.ring_behind_exchange(1);
         }
@@ -119,7 +121,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             Ok(match queue.append(now, room, State::Ready)? {
                 Err(lack) => Err(lack),
                 Ok((at, new)) => {
-                    queue.ring.write(queue.laps.offset(at) + HEAD, bytes)?;
+                    queue.ring.write(queue.payload(at), bytes)?;
                     // From here on it is in the queue.
                     queue.words.tail.commit(new);
                     Ok(((), 1))
@@ -181,7 +183,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     Err(lack) if put == 0 || batch == Batch::All => return Ok(Err(lack)),
                     Err(_) => break,
                     Ok((at, new)) => {
-                        queue.ring.write(queue.laps.offset(at) + HEAD, message)?;
+                        queue.ring.write(queue.payload(at), message)?;
                         (now, put) = (new, put + 1);
                     }
                 }
@@ -205,7 +207,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     // PAIRS queue.reserved: before tail gets there, so whoever finds the record finds this.
                     queue.words.reserved.store(new.position, Ordering::Release);
                     queue.words.tail.commit(new);
-                    let offset = queue.laps.offset(token) + HEAD;
+                    let offset = queue.payload(token);
                     Ok((
                         Reservation {
                             token,
@@ -418,7 +420,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn taken(&self) -> (u64, u64) {
         (
             self.words.claim.position(),
-            self.words.head.load(Ordering::Acquire),
+            self.words.head.load(Ordering::Relaxed),
         )
     }
 
@@ -653,12 +655,11 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             && words.head.load(Ordering::Relaxed) == AS_CLAIM
             && words.tail.position() == claim.position;
         // A producer never waits for C's holder here, who only tries to take P.
-        if !idle || !words.putting.try_acquire(self.me) {
+        if !idle {
             return Ok(());
         }
-        let _held = Held {
-            lock: &words.putting,
-            me: self.me,
+        let Some(_held) = self.hold_easily(&words.putting) else {
+            return Ok(());
         };
         let (laps, now) = (self.laps, words.tail.current()?);
         if now.position != claim.position {
