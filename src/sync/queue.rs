@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/ledger.rs` how a
-//! position and the number of messages before it change in one step, `queue/bell.rs` how one waits for the other.
+//! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, `queue/bell.rs` how
+//! one waits for the other.
 //!
 //! Lock P is for those who put, lock C for those who get. If a process dies in
 //!   put:     before the store of tail nothing has happened; behind it the message is in the queue;
@@ -22,11 +23,14 @@
 //! Whoever dies holding P or C leaves nothing half done that anybody would see: the next one just goes on.
 
 mod bell;
+mod find;
 mod get;
 mod ledger;
+mod memory;
 mod place;
 mod put;
 pub mod record;
+mod token;
 
 use super::wait::{Spins, Wait};
 use super::{Life, Limit, Patience, lock};

@@ -1,20 +1,17 @@
 //! Those who get: under C the first record that is READY is found, and claim goes over it.
 
+use super::find::{Found, Nothing};
 use super::ledger::Totals;
-use super::put::{ATTEMPTS, not_held, shut};
-use super::record::{HEAD, Record, Ring, Seen, State};
+use super::put::shut;
+use super::record::{HEAD, Ring, State};
+use super::token;
 use super::{AS_CLAIM, Held, LARGE, Queue};
 use crate::error::{Error, Result};
 use crate::sync::wait::Wait;
 use crate::sync::{Life, Limit, Patience};
-use crate::sys::atomic::{Ordering, fence};
+use crate::sys::atomic::Ordering;
 use crate::sys::futex::Bed;
 use std::mem::MaybeUninit;
-
-/// While something is leased, at every so manieth message …
-const OFTEN: u64 = 64;
-/// … so many records are looked at, whether the dead have leased them.
-const SOME: u64 = 512;
 
 /// What was got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,50 +34,6 @@ pub struct Lease {
     /// How often it was leased, this time included.
     pub attempts: u32,
 }
-
-/// A message that can be had.
-struct Found<'a> {
-    record: &'a Record,
-    seen: Seen,
-    /// What claim says, if the message stands there and not before it.
-    claim: Option<Totals>,
-}
-
-/// Why there is none.
-#[derive(Clone, Copy)]
-struct Nothing {
-    claim: Totals,
-    /// Who fills the record at claim has not committed it.
-    held_up: bool,
-    /// How many reservations had been committed or given up before that was found.
-    settled: u64,
-    /// Something before claim is still leased by another process, and may come back.
-    leased: bool,
-    /// The queue was shut while somebody held P, who may still put something.
-    putting: bool,
-}
-
-impl<'a> Found<'a> {
-    /// At claim.
-    fn at(claim: Totals, (record, seen): (&'a Record, Seen)) -> Found<'a> {
-        Found {
-            record,
-            seen,
-            claim: Some(claim),
-        }
-    }
-
-    /// Before claim: it was leased, and is to be had once more.
-    fn again((record, seen): (&'a Record, Seen)) -> Found<'a> {
-        Found {
-            record,
-            seen,
-            claim: None,
-        }
-    }
-}
-
-type Search<'a> = std::result::Result<Found<'a>, Nothing>;
 
 impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Takes the first message if that is a few steps: nobody is in the way, nothing is leased, and it fits.
@@ -270,37 +223,6 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         self.fetch(patience, |queue, found| queue.lend(&found))
     }
 
-    /// Says that a lease is done with: nobody gets the message any more.
-    ///
-    /// `NotOwner`: it has been acknowledged or given back, or another process has it.
-    pub fn ack(&self, token: u64) -> Result<()> {
-        let mine = State::Leased(self.me);
-        let (record, seen) = self.held(token, mine)?;
-        // From here on it is taken.
-        if !record.change(mine, State::Done) {
-            return Err(not_held());
-        }
-        // PAIRS queue.done: either who moves head to this record sees that it is done, or we see head there.
-        fence(Ordering::SeqCst);
-        if self.words.head.load(Ordering::Acquire) == seen.position {
-            self.let_reap();
-        }
-        Ok(())
-    }
-
-    /// Gives a lease back: the message is the first that somebody gets. `NotOwner`: as of `ack`.
-    pub fn nack(&self, token: u64) -> Result<()> {
-        let mine = State::Leased(self.me);
-        let (record, _) = self.held(token, mine)?;
-        if !record.change(mine, State::Ready) {
-            return Err(not_held());
-        }
-        // PAIRS queue.returned
-        self.words.returned.store(1, Ordering::Release);
-        self.words.messages.ring(1);
-        Ok(())
-    }
-
     /// Waits until there is a message; another may be faster. As `get`.
     pub fn wait_for_message(&self, patience: Patience) -> Result<()> {
         self.fetch(patience, |_, _| Ok(()))
@@ -444,198 +366,6 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
     }
 
-    /// Returns tail as far as it is known, and looks where it is now if nothing is known beyond claim.
-    #[inline(always)]
-    fn known_tail(&self, claim: u64) -> u64 {
-        let known = self.words.known_tail.load(Ordering::Relaxed);
-        if known != claim {
-            return known;
-        }
-        let tail = self.words.tail.position();
-        self.words.known_tail.store(tail, Ordering::Relaxed);
-        tail
-    }
-
-    #[inline(always)]
-    fn record(&self, position: u64) -> Result<(&Record, Seen)> {
-        let tail = self.words.known_tail.load(Ordering::Relaxed);
-        Record::find(self.ring, self.laps, position, tail)
-    }
-
-    /// Finds the first message that can be had, by who holds C.
-    fn find(&self) -> Result<Search<'_>> {
-        let words = self.words;
-        // PAIRS queue.settled: who has counted it sees what has become of the record.
-        let settled = words.settled.load(Ordering::Acquire);
-        let claim = words.claim.current()?;
-        // PAIRS queue.returned: what was given back before is READY now, or has been taken since.
-        let returned = words.returned.load(Ordering::Relaxed) != 0
-            && words.returned.swap(0, Ordering::AcqRel) != 0;
-        if words.head.load(Ordering::Relaxed) != AS_CLAIM {
-            self.advance_head(claim.position)?;
-            let most = match returned {
-                true => u64::MAX,
-                false if claim.messages.is_multiple_of(OFTEN) => SOME,
-                false => 0,
-            };
-            if let Some(there) = self.search(claim.position, most)?.0 {
-                if returned {
-                    words.returned.store(1, Ordering::Relaxed); // there may be more
-                }
-                return Ok(Ok(Found::again(there)));
-            }
-        }
-        let (claim, next) = self.skip()?;
-        if let Some(there) = next
-            && there.1.state == State::Ready
-        {
-            return Ok(Ok(Found::at(claim, there)));
-        }
-        // Before anybody waits all is looked at.
-        let (found, leased) = self.search(claim.position, u64::MAX)?;
-        Ok(match found {
-            Some(there) => Ok(Found::again(there)),
-            None => Err(Nothing {
-                claim,
-                held_up: next.is_some(),
-                settled,
-                leased,
-                putting: false,
-            }),
-        })
-    }
-
-    /// Has claim go over what nobody can ever have, by who holds C; returns it, and the record that stands there then.
-    fn skip(&self) -> Result<(Totals, Option<(&Record, Seen)>)> {
-        let words = self.words;
-        let mut claim = words.claim.current()?;
-        loop {
-            if self.known_tail(claim.position) == claim.position {
-                return Ok((claim, None));
-            }
-            let (record, seen) = self.record(claim.position)?;
-            match seen.state {
-                State::Ready => return Ok((claim, Some((record, seen)))),
-                State::Pad => claim = claim.at(seen.next),
-                State::Done => {
-                    words.skipped.fetch_add(1, Ordering::Relaxed);
-                    claim = claim.and(seen.next, seen.room);
-                }
-                State::Reserved(id) if self.life.is_dead(id)? => {
-                    record.change(seen.state, State::Done);
-                    continue;
-                }
-                // Its lessee died before claim had got over it.
-                State::Leased(id) if self.life.is_dead(id)? => {
-                    record.change(seen.state, State::Ready);
-                    continue;
-                }
-                State::Reserved(_) | State::Leased(_) => return Ok((claim, Some((record, seen)))),
-            }
-            words.claim.commit(claim);
-            if seen.state == State::Done {
-                words.room.ring(u64::MAX);
-            }
-        }
-    }
-
-    /// Looks at up to `most` of the records between head and claim, by who holds C: for one that was given back, or whose
-    /// lessee is dead. Says too whether some are leased by other processes.
-    fn search(&self, claim: u64, most: u64) -> Result<(Option<(&Record, Seen)>, bool)> {
-        let words = self.words;
-        let head = words.head.load(Ordering::Relaxed);
-        let mut leased = false;
-        if head == AS_CLAIM || most == 0 {
-            return Ok((None, leased));
-        }
-        // A part of them begins where the last one ended, which is a hint.
-        let begin = words.search.load(Ordering::Relaxed);
-        let inside =
-            (begin.wrapping_sub(head) as i64) >= 0 && (claim.wrapping_sub(begin) as i64) > 0;
-        let mut position = if most < u64::MAX && inside {
-            begin
-        } else {
-            head
-        };
-        for _ in 0..most {
-            if position == claim {
-                position = head;
-                break;
-            }
-            let (record, seen) = self.record(position)?;
-            match seen.state {
-                State::Ready => return Ok((Some((record, seen)), leased)),
-                State::Leased(id) if id == self.me => {}
-                State::Leased(id) if self.life.is_dead(id)? => {
-                    record.change(seen.state, State::Ready);
-                    return Ok((Some(self.record(position)?), leased));
-                }
-                State::Leased(_) => leased = true,
-                State::Reserved(_) | State::Done | State::Pad => {}
-            }
-            position = seen.next;
-        }
-        words.search.store(position, Ordering::Relaxed);
-        Ok((None, leased))
-    }
-
-    /// Has head go over what is done with, by who holds C; returns where it is.
-    fn advance_head(&self, claim: u64) -> Result<u64> {
-        let words = self.words;
-        let mut head = words.head.load(Ordering::Relaxed);
-        if head == AS_CLAIM {
-            return Ok(claim);
-        }
-        let before = head;
-        loop {
-            let stop = loop {
-                if head == claim {
-                    break true;
-                }
-                let (_, seen) = self.record(head)?;
-                match seen.state {
-                    State::Done | State::Pad => head = seen.next,
-                    _ => break false,
-                }
-            };
-            if stop {
-                // PAIRS queue.head
-                words.head.store(AS_CLAIM, Ordering::Release);
-                break;
-            }
-            if words.head.load(Ordering::Relaxed) == head {
-                break;
-            }
-            // PAIRS queue.head
-            words.head.store(head, Ordering::Release);
-            // PAIRS queue.done: once more, because who has done with it meanwhile may have seen the old head.
-            fence(Ordering::SeqCst);
-        }
-        if head != before {
-            words.room.ring(u64::MAX);
-            if words.is_shut() {
-                // Who waits for what was still leased: nothing comes any more.
-                words.messages.ring(u64::MAX);
-            }
-        }
-        Ok(head)
-    }
-
-    /// Does for the dead what they had still to do, by who holds C; returns the first record that somebody needs.
-    pub(super) fn reap(&self, _held: &Held<'_>) -> Result<u64> {
-        let (claim, _) = self.skip()?;
-        self.advance_head(claim.position)
-    }
-
-    /// As `reap`, by who holds nothing, and as well as can be: what is left to do the next one does who holds C. Who holds it
-    /// just now may have looked already, and would tell nobody.
-    pub(super) fn let_reap(&self) {
-        let held = self.hold_getting(Patience::NONE);
-        if held.is_ok_and(|held| self.reap(&held).is_ok()) {
-            self.words.room.ring(u64::MAX);
-        }
-    }
-
     /// Takes what was found, by who holds C.
     #[inline(always)]
     fn take(&self, found: &Found<'_>) {
@@ -683,7 +413,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.claim.commit(claim.and(seen.next, seen.room));
         }
         Ok(Lease {
-            token: seen.position | u64::from(attempts) & ATTEMPTS,
+            token: token::of(seen.position, attempts),
             offset: self.payload(seen.position),
             length: seen.length,
             attempts,

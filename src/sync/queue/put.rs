@@ -2,22 +2,13 @@
 
 use super::ledger::Totals;
 use super::place::Used;
-use super::record::{HEAD, Record, Ring, State, extent};
+use super::record::{HEAD, Ring, State, extent};
 use super::{AS_CLAIM, Held, LARGE, Overflow, Queue, not_there};
 use crate::error::{Error, Result};
 use crate::sync::wait::Wait;
 use crate::sync::{Life, Limit, Patience};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::Bed;
-
-/// The least and the most memory that is set aside at a time, and the part of what is there that is added.
-const LEAST_GROWTH: u64 = 64 << 10;
-const MOST_GROWTH: u64 = 64 << 20;
-const GROWTH: u64 = 4;
-const PAGE: u64 = 4096;
-/// So much memory an idle queue keeps, and so much is given back at a time: some 5 ms of work for the kernel.
-const KEPT: u64 = 1 << 20;
-const GIVEN_BACK: u64 = 64 << 20;
 
 /// Room for a message that its producer fills in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,50 +210,6 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 }
             })
         })
-    }
-
-    /// Puts what was reserved into the queue, with the first `length` bytes of its room.
-    ///
-    /// `NotOwner`: it has been committed or aborted, or another process has reserved it. `Invalid`: more bytes than it has.
-    pub fn commit(&self, token: u64, length: u64) -> Result<()> {
-        let mine = State::Reserved(self.me);
-        let (record, seen) = self.held(token, mine)?;
-        if length > seen.room {
-            let text = format!(
-                "{length} bytes are more than the {} that were reserved",
-                seen.room
-            );
-            return Err(Error::Invalid(text.into()));
-        }
-        if length < seen.room {
-            record.set_length(length);
-        }
-        // From here on it is in the queue.
-        if !record.change(mine, State::Ready) {
-            return Err(not_held());
-        }
-        // PAIRS queue.settled
-        self.words.settled.fetch_add(1, Ordering::Release);
-        self.words.messages.ring_behind_exchange(1);
-        if length < seen.room && self.bounds.bytes > 0 {
-            // Fewer bytes than who waits for room has counted.
-            self.words.room.ring(1);
-        }
-        Ok(())
-    }
-
-    /// Gives up what was reserved. `NotOwner`: as of `commit`.
-    pub fn abort(&self, token: u64) -> Result<()> {
-        let mine = State::Reserved(self.me);
-        let (record, _) = self.held(token, mine)?;
-        if !record.change(mine, State::Done) {
-            return Err(not_held());
-        }
-        // PAIRS queue.settled
-        self.words.settled.fetch_add(1, Ordering::Release);
-        self.words.messages.ring(1);
-        self.let_reap();
-        Ok(())
     }
 
     /// Says whether an empty message would have to wait.
@@ -597,121 +544,6 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
         Ok(Ok(at))
     }
-
-    /// Gets memory for the first `end` bytes of the ring and some more, by who holds P; false: for a part of them, because that
-    /// takes its time.
-    fn grow(&self, end: u64) -> Result<bool> {
-        let words = self.words;
-        let usable = words.usable.load(Ordering::Relaxed);
-        let most = self.ring.capacity();
-        let more = (usable / GROWTH).clamp(LEAST_GROWTH, MOST_GROWTH);
-        let part = |to: u64| {
-            to.next_multiple_of(PAGE)
-                .min(usable + MOST_GROWTH)
-                .min(most)
-        };
-        let set_aside = |to: u64| {
-            // Before the memory is there, so that what we die over is given back; and compared with what is free only once.
-            let touched = words.touched.fetch_max(to, Ordering::Relaxed);
-            if let Err(error) = self.ring.grow(usable, touched, to) {
-                // It is not there: the next attempt is compared anew.
-                words.touched.store(touched, Ordering::Relaxed);
-                return Err(error);
-            }
-            words.usable.store(to, Ordering::Relaxed);
-            Ok(to >= end)
-        };
-        match set_aside(part(end + more)) {
-            Err(Error::NoSpace(_)) => set_aside(part(end)),
-            other => other,
-        }
-    }
-
-    /// Gives back some of the memory beyond `needed`, by who holds P while nothing beyond is in use.
-    fn trim(&self, needed: u64) {
-        let words = self.words;
-        let needed = needed.max(KEPT).next_multiple_of(PAGE);
-        // Behind the ring stands what is somebody else's.
-        let touched = words.touched.load(Ordering::Relaxed);
-        let touched = touched.min(self.ring.capacity());
-        if touched <= needed.saturating_mul(2) {
-            return;
-        }
-        // First nobody uses it any more, then it goes: whoever dies in between leaves too much memory, never too little.
-        let usable = words.usable.load(Ordering::Relaxed).min(needed);
-        words.usable.store(usable, Ordering::Relaxed);
-        words.clear.store(words.tail.position(), Ordering::Relaxed);
-        let from = touched.saturating_sub(GIVEN_BACK).max(needed);
-        // What cannot be given back now may go some other time.
-        if self.ring.give_back(from, touched).is_ok() {
-            words.touched.store(from, Ordering::Relaxed);
-        }
-    }
-
-    /// Gives memory back if the queue is empty and has much, by who holds C and finds nothing to take.
-    pub(super) fn settle(&self, claim: Totals) -> Result<()> {
-        let words = self.words;
-        let idle = words.touched.load(Ordering::Relaxed) > 2 * KEPT
-            && words.head.load(Ordering::Relaxed) == AS_CLAIM
-            && words.tail.position() == claim.position;
-        // A producer never waits for C's holder here, who only tries to take P.
-        if !idle {
-            return Ok(());
-        }
-        let Some(_held) = self.hold_easily(&words.putting) else {
-            return Ok(());
-        };
-        let (laps, now) = (self.laps, words.tail.current()?);
-        if now.position != claim.position {
-            return Ok(());
-        }
-        // 1. The lap ends here, so that the next message goes to the beginning. 2. Nobody needs the PAD. 3. Nothing is in use.
-        if laps.offset(now.position) + HEAD > KEPT / 2 {
-            let next = laps.next(now.position);
-            self.ring
-                .record(laps.offset(now.position))?
-                .write_pad(now.position, next);
-            words.clear.store(now.position, Ordering::Relaxed);
-            words.edge.store(now.position, Ordering::Relaxed);
-            words.tail.commit(now.at(next));
-            // Claim never goes beyond what is known of tail: if we die behind this, the next one goes over the PAD.
-            words.known_tail.store(next, Ordering::Relaxed);
-            words.claim.commit(claim.at(next));
-        }
-        self.trim(KEPT);
-        Ok(())
-    }
-
-    /// Returns the record that this process has in the state `mine`. `NotOwner`.
-    pub(super) fn held(&self, token: u64, mine: State) -> Result<(&Record, super::record::Seen)> {
-        let laps = self.laps;
-        let (position, attempts) = (token & !ATTEMPTS, token & ATTEMPTS);
-        let (head, tail) = (self.head(), self.words.tail.position());
-        let inside = laps.in_order(head, position)
-            && (tail.wrapping_sub(position) as i64) > 0
-            && laps.offset(position) + HEAD <= laps.capacity();
-        if !inside {
-            return Err(not_held());
-        }
-        match Record::find(self.ring, laps, position, tail) {
-            Ok((record, seen))
-                if seen.state == mine && u64::from(seen.attempts) & ATTEMPTS == attempts =>
-            {
-                Ok((record, seen))
-            }
-            // What is no record now may have been one.
-            Ok(_) | Err(Error::Corrupt(_)) => Err(not_held()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// The bits of a token that no position has: they say at which attempt it was leased, so that it is not taken for the next.
-pub(super) const ATTEMPTS: u64 = super::record::GRAIN - 1;
-
-#[cold]
-pub(super) fn not_held() -> Error {
-    Error::NotOwner("this process does not hold that message, or no more".into())
 }
 
 #[cold]
