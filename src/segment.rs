@@ -16,7 +16,10 @@
 //!   unlink: the name is still there, or it is gone;
 //!   close:  whoever closes is dying: the mapping goes before the word of its death (`participant`).
 
-use crate::control::{self, Control, Plan};
+mod fill;
+mod growth;
+
+use crate::control::{self, Control};
 use crate::directory::{self, Found};
 pub use crate::directory::{gc, list, unlink};
 use crate::draft::Draft;
@@ -24,19 +27,18 @@ use crate::error::{Error, Result};
 use crate::layout::{Bytes, EPHEMERAL, Header, Kind};
 use crate::limits;
 use crate::name::Name;
-use crate::options::{DEFAULT_MODE, check_capacity, check_options, check_size, check_sparse};
+use crate::options::{DEFAULT_MODE, check_capacity, check_options, check_size};
 pub use crate::options::{Form, Growth, Options};
-use crate::participant::{self, Id, Leaving, Participant, Person, Probe};
+use crate::participant::{Id, Leaving, Participant, Person, Probe};
 use crate::reservation;
 use crate::sync::Life;
-use crate::sys::lockfile::{self, ATTACH, ByteLock, RESIZE, UNLINK};
+use crate::sys::lockfile::{ByteLock, UNLINK};
 use crate::sys::map::Map;
-use crate::sys::process;
 use crate::sys::shm::{self, Facts, Kept};
-use std::borrow::Cow;
+pub(crate) use fill::Content;
+use fill::{Filled, fill, map, place, settle, words};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// What is known of a segment.
@@ -118,133 +120,6 @@ impl std::fmt::Debug for Segment {
             .field("capacity", &self.capacity())
             .finish_non_exhaustive()
     }
-}
-
-/// What a new segment is to hold, and how that is put there before anybody can find it.
-pub(crate) struct Content<'a> {
-    pub kind: Kind,
-    /// How many bytes an older one has at the least that is opened instead; `None`: as many as a new one.
-    pub least: Option<u64>,
-    pub prepare: &'a dyn Fn(Bytes<'_>),
-}
-
-impl Content<'_> {
-    /// Nothing.
-    const NOTHING: Content<'static> = Content {
-        kind: Kind::Segment,
-        least: None,
-        prepare: &|_| {},
-    };
-}
-
-/// Maps the first `size` bytes of a file and room for `capacity`.
-fn map(file: &OwnedFd, size: u64, capacity: u64, options: &Options) -> Result<Map> {
-    let page = process::page_size();
-    let wanted = capacity.max(size);
-    let capacity = wanted.checked_next_multiple_of(page).ok_or_else(|| {
-        Error::TooLarge(format!("{wanted} bytes are more than an address space can have").into())
-    })?;
-    let map = Map::new(file, capacity, options.readonly)?;
-    map.leave_out_of_dumps(size);
-    Ok(map)
-}
-
-/// Returns the mapped bytes, in which words are found.
-fn words(map: &Map, size: u64) -> Bytes<'_> {
-    let base = NonNull::new(map.base()).unwrap_or(NonNull::dangling());
-    // SAFETY: as many bytes as the file has and the mapping has room for are mapped as long as the map lives; who
-    // shares them uses the control area, and objects placed in the data, as atomics. A mapping for reading is only read:
-    // those who store ask for a participant first, and there is none.
-    unsafe { Bytes::new(base, size.min(map.capacity())) }
-}
-
-/// A file that nobody can find yet, filled and mapped.
-struct Filled {
-    map: Map,
-    header: Option<Header>,
-}
-
-/// Gives a file that nobody else knows its bytes, and its control area where it has one.
-fn fill(
-    file: &OwnedFd,
-    size: u64,
-    options: &Options,
-    content: &Content<'_>,
-    place: &str,
-) -> Result<Filled> {
-    let plan = Plan {
-        kind: content.kind,
-        participants: options.participants,
-        ephemeral: options.ephemeral,
-    };
-    let header = match options.form {
-        Form::Full => Some(plan.header(size, options.capacity)?),
-        Form::Plain | Form::Either => None,
-    };
-    let before = header.map_or(0, |header| header.control_bytes);
-    let total = before.checked_add(size).ok_or_else(|| {
-        Error::TooLarge(format!("{size} bytes are more than a file can have").into())
-    })?;
-    let capacity = header.map_or(options.capacity, |header| header.capacity);
-    let map = fill_bytes(file, total, capacity, options, place)?;
-    if let Some(header) = &header {
-        participant::check_support()?;
-        // A sparse segment's control area is not: everybody touches it.
-        reservation::reserve(file, 0, before, true, options.interruptible, place)?;
-        // A draft may have a private name. Collectors leave it alone before it has a header, and then we are attached.
-        lockfile::share(file.as_fd(), ATTACH)?;
-        shm::write_start(file, &header.to_bytes())?;
-        let bytes = words(&map, total);
-        let control = Control::find(bytes, header.participants)?;
-        control.lock.tag.store(Kind::Lock as u64, Ordering::Relaxed);
-        (content.prepare)(bytes.from(before));
-    }
-    settle(&map, 0, total, options)?;
-    Ok(Filled { map, header })
-}
-
-fn fill_bytes(
-    file: &OwnedFd,
-    size: u64,
-    capacity: u64,
-    options: &Options,
-    place: &str,
-) -> Result<Map> {
-    limits::check_file_size(size)?;
-    if !options.force && !options.sparse {
-        limits::check_room(file, size, place)?;
-    }
-    let reserve = || reservation::reserve(file, 0, size, false, options.interruptible, place);
-    if options.huge || options.sparse {
-        shm::set_size(file, size)?;
-        let map = map(file, size, capacity, options)?;
-        if options.huge {
-            reservation::collapse(file, &map, 0, size, options.interruptible)?;
-        }
-        if !options.sparse {
-            reserve()?;
-        }
-        Ok(map)
-    } else {
-        reserve()?;
-        map(file, size, capacity, options)
-    }
-}
-
-/// Does to the bytes `[from, to)`, which have memory, what the options ask for.
-fn settle(map: &Map, from: u64, to: u64, options: &Options) -> Result<()> {
-    if options.prefault {
-        reservation::populate(map, from, to, options.interruptible)?;
-    }
-    if options.lock {
-        map.lock(from, to)?;
-    }
-    Ok(())
-}
-
-/// Names the file system of a segment for people.
-fn place(name: Option<&Name>) -> Cow<'_, str> {
-    name.map_or("memory".into(), |name| name.directory().to_string_lossy())
 }
 
 impl Segment {
@@ -495,126 +370,6 @@ impl Segment {
             full,
             ending: Ending::default(),
         })
-    }
-
-    /// Makes the segment `size` bytes long, for everybody who has it mapped; no address moves.
-    ///
-    /// `TooLarge`: beyond the capacity of this mapping; `Invalid`: it would shrink; `NoSpace`: nothing has changed.
-    /// Where the new bytes cannot be locked as the options ask (`NoMemory`), it has grown all the same.
-    pub fn resize(&self, size: u64, options: &Growth) -> Result<()> {
-        let Growth {
-            force,
-            sparse,
-            interruptible,
-        } = *options;
-        if self.options.readonly {
-            return Err(Error::Permission("this handle is read-only".into()));
-        }
-        if size > self.capacity() {
-            let text = format!(
-                "{size} bytes are more than this mapping's capacity, {}",
-                self.capacity()
-            );
-            return Err(Error::TooLarge(text.into()));
-        }
-        check_sparse(sparse, &self.options)?;
-        // Asked before anything is done through a number that may stand for another file by now.
-        self.file.facts()?;
-        let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
-        let file = self.file.facts()?;
-        let (before, have, control) = (self.before(), file.size, self.control().ok());
-        if control.is_some() && self.have(&file) == 0 {
-            return Err(Error::Corrupt(
-                "somebody truncated the segment's file".into(),
-            ));
-        }
-        // A grower who was killed may have left a full segment's file longer than its size says.
-        let old = have.min(before.saturating_add(self.told(self.have(&file))));
-        let new = before + size;
-        if new < old {
-            let old = old - before;
-            return Err(Error::Invalid(
-                format!("a segment of {old} bytes cannot shrink to {size}").into(),
-            ));
-        }
-        limits::check_file_size(new)?;
-        // The same length again gives back what a grower who was killed had set aside beyond it.
-        shm::set_size(&self.file, have)?;
-        if !sparse {
-            let place = place(self.name.as_ref());
-            if !force {
-                limits::check_room(&self.file, new - old, &place)?;
-            }
-            reservation::reserve(&self.file, old, new, true, interruptible, &place).or_else(
-                |error| {
-                    shm::set_size(&self.file, have)?;
-                    Err(error)
-                },
-            )?;
-        }
-        if new > have {
-            shm::set_size(&self.file, new)?;
-        }
-        if let Some(control) = control {
-            control.set_size(size);
-        }
-        self.map.put_into_dumps(old, new);
-        self.seen.fetch_max(size, Ordering::Relaxed);
-        let options = Options {
-            interruptible,
-            ..self.options.clone()
-        };
-        if options.huge {
-            reservation::collapse(&self.file, &self.map, old, new, interruptible)?;
-        }
-        settle(&self.map, old, new, &options)
-    }
-
-    /// Has the data bytes `[from, to)` have memory, whether or not they had before, and the segment be that long at the least;
-    /// what lies between them and its end is the caller's to look after. Those before `had` may have some already, and are not
-    /// compared with what is free. No hook is asked.
-    ///
-    /// `TooLarge`: beyond the capacity; `NoSpace`: the segment is as long as it was.
-    pub(crate) fn set_aside(&self, from: u64, had: u64, to: u64) -> Result<()> {
-        if to > self.capacity() {
-            let text = format!(
-                "{to} bytes are more than this mapping's capacity, {}",
-                self.capacity()
-            );
-            return Err(Error::TooLarge(text.into()));
-        }
-        let control = self.control()?;
-        self.file.facts()?;
-        let _lock = ByteLock::of(self.file.as_fd(), RESIZE, false)?;
-        let have = self.file.facts()?.size;
-        let before = self.before();
-        let (from, end) = (before + from, before + to);
-        limits::check_file_size(end)?;
-        let place = place(self.name.as_ref());
-        limits::check_room(&self.file, to - had, &place)?;
-        reservation::reserve(&self.file, from, end, true, false, &place)?;
-        if end > have {
-            shm::set_size(&self.file, end)?;
-        }
-        if to > control.size() {
-            control.set_size(to);
-        }
-        self.map.put_into_dumps(from, end);
-        self.seen.fetch_max(to, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Gives the memory of the whole pages in the data bytes `[from, to)` back, which nobody uses: until they are set aside
-    /// again, touching them is what it is in a sparse segment.
-    pub(crate) fn give_back(&self, from: u64, to: u64) -> Result<()> {
-        let page = process::page_size();
-        let from = (self.before() + from).next_multiple_of(page);
-        let to = (self.before() + to) / page * page;
-        self.file.facts()?;
-        match from < to {
-            true => shm::give_back(&self.file, from, to - from),
-            false => Ok(()),
-        }
     }
 
     /// Removes the segment's name; who has it mapped keeps it. An anonymous one has no name: nothing happens.
