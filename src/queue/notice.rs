@@ -42,6 +42,7 @@ impl Watch {
             limit: Limit::Within(LOOK),
             interruptible: false,
         };
+        // PAIRS notice.state
         while self.state.load(Ordering::Acquire) != ENDED {
             let come = core.with(|queue| match what {
                 What::Messages => queue.wait_for_message(patience),
@@ -50,7 +51,7 @@ impl Watch {
             if let Err(Error::Timeout(_)) = come {
                 continue;
             }
-            // What else goes wrong, whoever is told to look finds out.
+            // What else goes wrong, whoever is told to look finds out. PAIRS notice.state
             let raised =
                 self.state
                     .compare_exchange(WAITING, RAISED, Ordering::AcqRel, Ordering::Acquire);
@@ -89,6 +90,7 @@ impl Notice {
     }
 
     fn set(&self, state: u64) {
+        // PAIRS notice.state: the thread finds what made us set it, or that the flag is down.
         self.watch.state.store(state, Ordering::Release);
         self.thread.unpark();
     }
@@ -148,7 +150,7 @@ impl Notices {
             free_cell(&mut inside, parents.mine);
             parents.drop_in_its_stead();
         }
-        self.any.store(true, Ordering::Release);
+        self.any.store(true, Ordering::Relaxed);
         Ok(fd)
     }
 
