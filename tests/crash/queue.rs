@@ -365,6 +365,7 @@ fn gets() -> Vec<QueueOperation> {
     const THREE: Steps = &[Puts(3, MESSAGE)];
     const FOUR: Steps = &[Puts(4, MESSAGE)];
     const FULL: Steps = &[Fill(MESSAGE)];
+    const HOLE: Steps = &[ONE, Reserve(MESSAGE), Puts(2, MESSAGE)];
     const PADDED: Steps = &[Puts(LAP, MESSAGE), Gets(LAP), ONE];
     const SPLIT: Steps = &[Puts(9, MESSAGE), Gets(9), Puts(4, MESSAGE)];
     const BOTH: Steps = &[Lease, Lease];
@@ -392,6 +393,13 @@ fn gets() -> Vec<QueueOperation> {
         row("get, nothing", 64, &[], &[GetNothing]).met_by(PASS),
         row("peek", 16, TWO, &[Peek]).met_by(PASS),
         row("get_many", 32, FOUR, &[GetMany(3)]).held_up(PASS),
+        row(
+            "get_many, over what the dead had reserved",
+            32,
+            HOLE,
+            &[GetMany(3)],
+        )
+        .met_by(PASS),
         row("get_many, over the lap's end", 32, SPLIT, &[GetMany(4)]).met_by(PASS),
         row("get_many, with leases about", 32, FOUR, &[GetMany(3)])
             .after(&[Lease])

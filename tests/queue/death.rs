@@ -152,6 +152,21 @@ fn what_was_reserved_is_skipped() {
 }
 
 #[test]
+fn a_batch_goes_over_what_was_reserved() {
+    alone(|| {
+        let queue = with(&[b"a"]);
+        let reserver = holder(|| drop(queue.reserve_token(100, NOW).unwrap()));
+        queue.put(b"b", NOW).unwrap();
+        reserver.kill();
+        let mut bytes = [std::mem::MaybeUninit::uninit(); 8];
+        let mut lengths = [std::mem::MaybeUninit::uninit(); 8];
+        assert_eq!(queue.get_many_into(&mut bytes, &mut lengths, NOW), Ok(2));
+        let stat = queue.stat().unwrap();
+        assert_eq!((stat.skipped, stat.reserved, stat.messages), (1, 0, 0));
+    });
+}
+
+#[test]
 fn room_that_the_dead_had_reserved_is_had_by_who_waits_for_it() {
     alone(|| {
         // By messages, by bytes, by the ring.

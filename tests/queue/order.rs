@@ -153,6 +153,20 @@ fn several_at_once() {
     assert_eq!(get_many(&queue, 110, 100), messages[4..6]);
     assert_eq!(get_many(&queue, 1000, 100), messages[6..]);
     assert_eq!(queue.stat().unwrap().messages, 0);
+    // What was given up is gone over, as often as need be; what is reserved is not.
+    let mut slots = Vec::new();
+    for number in 0..4 {
+        queue.put(&[number], NOW).unwrap();
+        slots.push(queue.reserve_token(10, NOW).unwrap());
+    }
+    for slot in &slots[..3] {
+        queue.abort(slot.token).unwrap();
+    }
+    queue.put(b"behind", NOW).unwrap();
+    assert_eq!(get_many(&queue, 1000, 100), [[0], [1], [2], [3]]);
+    assert_eq!(queue.stat().unwrap().skipped, 3);
+    queue.abort(slots[3].token).unwrap();
+    assert_eq!(get_many(&queue, 1000, 100), [b"behind"]);
 }
 
 #[test]

@@ -188,10 +188,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     break;
                 }
                 // What has been copied is the caller's, whatever is wrong with the next: the next call says so.
-                next = match behind {
-                    Some(claim) => queue.next_ready(claim).ok().flatten(),
-                    None => queue.find().ok().and_then(std::result::Result::ok),
-                };
+                next = queue.next_of(&mut behind).ok().flatten();
             }
             if let Some(claim) = behind {
                 queue.words.claim.commit(claim);
@@ -200,19 +197,23 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         })
     }
 
-    /// Returns the record behind `claim`, which has not got there yet, if it can be had.
-    fn next_ready(&self, mut claim: Totals) -> Result<Option<Found<'_>>> {
-        loop {
-            if self.known_tail(claim.position) == claim.position {
-                return Ok(None);
+    /// Returns the next message of a batch that goes as far as `behind`, where claim has not got yet; `None`: claim is where
+    /// it belongs.
+    fn next_of(&self, behind: &mut Option<Totals>) -> Result<Option<Found<'_>>> {
+        if let Some(mut claim) = *behind {
+            while self.known_tail(claim.position) != claim.position {
+                let there = self.record(claim.position)?;
+                match there.1.state {
+                    State::Ready => return Ok(Some(Found::at(claim, there))),
+                    State::Pad => claim = claim.at(there.1.next),
+                    // It may be gone over, which is not for a batch to do.
+                    _ => break,
+                }
             }
-            let there = self.record(claim.position)?;
-            match there.1.state {
-                State::Ready => return Ok(Some(Found::at(claim, there))),
-                State::Pad => claim = claim.at(there.1.next),
-                _ => return Ok(None),
-            }
+            self.words.claim.commit(claim);
+            *behind = None;
         }
+        Ok(self.find()?.ok())
     }
 
     /// Takes the first message to read it in place: until it is acknowledged nobody else gets it, and if this process dies
