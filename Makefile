@@ -106,9 +106,12 @@ test-c: $(addprefix $(TARGET)/c/,$(C_TESTS) $(addsuffix -static,$(C_TESTS)))
 	$(CXX) -std=c++17 $(WARN) -Iinclude -fsyntax-only tests/c/header.cpp
 	@for program in $^; do echo $$program; $$program || exit 1; done
 
+# Three at a time, because some wait: a file's tests one after the other. `pytest` alone runs all so.
+SIDE_BY_SIDE := -n 3 --dist loadfile
+
 test-python: $(VENV)/.test $(VENV)/.demo
 	$(SAY) 'Python, Cython and ctypes'
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # What `make install` has put somewhere is moved, found by pkg-config, linked to and run.
 INSTALLED := $(abspath $(TARGET)/installed)

@@ -22,6 +22,10 @@ from libc.string cimport memcmp, memcpy
 from shmkit cimport SHMKIT_ERR_CORRUPT
 from shmkit._status cimport refusal
 
+cdef extern from "<sys/mman.h>" nogil:
+    int madvise(void *address, size_t length, int advice)
+    int MADV_HUGEPAGE
+
 # No pickle begins like this: that would be an operation that there is none of.
 cdef const char *MAGIC = b"\xffshmkit\x05"
 
@@ -38,6 +42,9 @@ cdef enum:
     APART = 1 << 14
     # A pickler that has written more than this has grown: it is not kept for the next object.
     KEPT = 1 << 14
+    # What malloc maps each time anew, whatever was freed before; and the size of a huge page.
+    MAPPED = 32 << 20
+    HUGE_PAGE = 2 << 20
 
 # As the one of multiprocessing, which has functions for connections, sockets and the like, and as users have it.
 cdef dict _special = ForkingPickler._extra_reducers
@@ -225,14 +232,26 @@ cdef tuple take_apart(const char *message, uint64_t size, object view):
 
 cdef bytes bytes_of(const char *data, uint64_t size):
     cdef bytes made = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> size)
-    copy(PyBytes_AS_STRING(made), data, size)
+    _fill(PyBytes_AS_STRING(made), data, size)
     return made
 
 
 cdef bytearray _bytearray_of(const char *data, uint64_t size):
     cdef bytearray made = PyByteArray_FromStringAndSize(NULL, <Py_ssize_t> size)
-    copy(PyByteArray_AS_STRING(made), data, size)
+    _fill(PyByteArray_AS_STRING(made), data, size)
     return made
+
+
+cdef void _fill(char *to, const char *data, uint64_t size) noexcept:
+    """Copy bytes into memory that was just allocated: page by page the kernel would take longer than the copy."""
+    cdef uintptr_t begin
+    cdef uintptr_t end
+    if size >= MAPPED:
+        begin = (<uintptr_t> to + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
+        end = (<uintptr_t> to + size) // HUGE_PAGE * HUGE_PAGE
+        # Where that cannot be had there are small pages.
+        madvise(<void *> begin, end - begin, MADV_HUGEPAGE)
+    copy(to, data, size)
 
 
 cdef object load(tuple parts):

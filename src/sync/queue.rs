@@ -91,7 +91,8 @@ pub struct Words {
     known_bytes: AtomicU64,
     /// How many reservations were committed or given up: at the least.
     settled: AtomicU64,
-    unused: AtomicU64,
+    /// So often in a row little of the memory was used.
+    lulls: AtomicU64,
 
     /// C.
     pub(super) getting: lock::Words,
@@ -104,7 +105,7 @@ pub struct Words {
     search: AtomicU64,
     /// Nonzero: somebody has given a lease back.
     returned: AtomicU64,
-    unused_too: [AtomicU64; 5],
+    unused: [AtomicU64; 5],
 
     /// Rung when there may be a message to be had.
     messages: Bell,
@@ -225,12 +226,12 @@ impl Words {
             &self.known_messages,
             &self.known_bytes,
             &self.settled,
-            &self.unused,
+            &self.lulls,
         ] {
             set(word, 0);
         }
         set(&self.returned, 0);
-        self.unused_too.iter().for_each(|word| set(word, 0));
+        self.unused.iter().for_each(|word| set(word, 0));
     }
 
     /// Returns how much it may hold. `Corrupt`: no queue is made so.

@@ -34,6 +34,8 @@ pub enum Step {
     GetMany(usize),
     /// Gets one, if there is one at once.
     GetNothing,
+    /// The same, so many times.
+    GetNothings(usize),
     /// Gets one, if there is one in some time.
     GetInVain,
     /// Gets all that there are.
@@ -154,6 +156,9 @@ impl<'a> Hand<'a> {
             Step::Gets(count) => (0..count).try_for_each(|_| self.get(FOREVER)),
             Step::GetMany(most) => self.get_many(FOREVER, most).map(drop),
             Step::GetNothing => or_not(self.get(NOWAIT), &[EMPTY, WOULD_BLOCK]),
+            Step::GetNothings(count) => {
+                (0..count).try_for_each(|_| self.perform(&Step::GetNothing))
+            }
             Step::Drain => loop {
                 match self.take(NOWAIT) {
                     Ok(()) => {}

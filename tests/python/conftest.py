@@ -37,6 +37,20 @@ def pytest_configure(config):
     shmkit.Lock()
 
 
+def pytest_collection_modifyitems(items):
+    """Mark the tests that build Cython modules."""
+    for item in items:
+        if "build" in item.fixturenames:
+            item.add_marker("cython")
+
+
+def pytest_collection_finish(session):
+    """Spare the tests' garbage collections the many objects that are there before the first test."""
+    del session
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure(config):
     """Remove it."""
     del config

@@ -1,7 +1,7 @@
 """Tests shmkit with every CPython from 3.9 to 3.13 and every Cython from 3.0 to 3.3: `python tests/python/matrix.py`.
 
-Each interpreter gets a virtual environment, the newest Cython, the package and pytest. Each Cython
-then builds the downstream packages against a shmkit that the newest one has built, and against one of its own. What
+Each interpreter gets a virtual environment, the newest Cython, the package and pytest. Each Cython then runs the tests
+that build modules (`pytest -m cython`), against a shmkit that the newest one has built, and against one of its own. What
 cannot be tested is named in the table. Everything is made below target/matrix. Options: --python 3.9 --cython 3.0
 choose one of each (repeatable; `none` for no one), --keep uses the virtual environments that are there.
 """
@@ -24,9 +24,11 @@ SOURCES = ["Cargo.toml", "Cargo.lock", "build.rs", "src", "include", "cython", "
 BESIDE = ["README.md", "examples", "tests/python", "tests/assets"]
 PYTHONS = ["3.9", "3.10", "3.11", "3.12", "3.13"]
 CYTHONS = ["3.0", "3.1", "3.2", "3.3"]
-# Tests that need packages which an interpreter lacks skip and say so; these two alone are needed.
-NEEDED = ["pytest", "pytest-timeout", "psutil"]
+# Tests that need packages which an interpreter lacks skip and say so; these alone are needed.
+NEEDED = ["pytest", "pytest-timeout", "pytest-xdist", "psutil"]
 WANTED = ["numpy", "hypothesis", "mypy"]
+# As in the Makefile.
+SIDE_BY_SIDE = ["-n", "3", "--dist", "loadfile"]
 
 
 class Row(NamedTuple):
@@ -148,7 +150,7 @@ class Environment:
     def pytest(self, source, *arguments):
         """Run tests of the copied sources, show their progress, and return the last line."""
         environment = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "cargo"))
-        line = [self.python, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+        line = [self.python, "-m", "pytest", "-p", "no:cacheprovider", *SIDE_BY_SIDE, *arguments]
         return run(line, self.log, cwd=source, env=environment, show=True).strip().splitlines()[-1]
 
 
@@ -167,7 +169,7 @@ def try_python(environment, source):
 
 
 def try_cython(environment, source, version, newest):
-    """Test the downstream packages with one Cython: shmkit built by the newest one, then by the same."""
+    """Run the tests that build modules with one Cython: shmkit built by the newest one, then by the same."""
     environment.pip(*NEEDED, "numpy")
     told = []
     for builder in ("newest", "same"):
@@ -177,7 +179,7 @@ def try_cython(environment, source, version, newest):
         environment.install_shmkit(source)
         environment.pip("--upgrade", f"Cython=={version}.*")
         used = environment.version("Cython")
-        last = environment.pytest(source, "tests/python/test_downstream.py")
+        last = environment.pytest(source, "-m", "cython", "tests/python")
         told.append(f"{used} on a shmkit by {built_by}: {last}")
     return "; ".join(told)
 

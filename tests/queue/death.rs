@@ -155,7 +155,9 @@ fn what_was_reserved_is_skipped() {
 fn a_batch_goes_over_what_was_reserved() {
     alone(|| {
         let queue = with(&[b"a"]);
-        let reserver = holder(|| drop(queue.reserve_token(100, NOW).unwrap()));
+        let reserver = holder(|| {
+            queue.reserve_token(100, NOW).unwrap();
+        });
         queue.put(b"b", NOW).unwrap();
         reserver.kill();
         let mut bytes = [std::mem::MaybeUninit::uninit(); 8];

@@ -1,7 +1,7 @@
 //! Memory that comes and goes, memory that is not to be had, and the ends of the ring and of the positions.
 
 use super::common::kernel::{SmallFileSystem, limit};
-use super::common::process::{alone, fork};
+use super::common::process::{alone, fork, wait_until};
 use super::{LONG, NOW, await_sleepers, drain, full, unnamed};
 use nix::sys::resource::Resource;
 use shmkit::queue::{Batch, Create, Named, Options, Patience, Queue};
@@ -39,8 +39,11 @@ fn a_burst_gets_memory_and_gives_it_back() {
             "{number}"
         );
     }
-    // Who finds nothing gives something back.
-    for _ in 0..3 {
+    // Who finds nothing gives something back, unless that has just been used.
+    let most = allocated(&queue);
+    refused!(Empty, queue.get(NOW));
+    assert_eq!(allocated(&queue), most);
+    for _ in 0..100 {
         refused!(Empty, queue.get(NOW));
     }
     assert!(allocated(&queue) <= 4 << 20, "{}", allocated(&queue));
@@ -83,6 +86,38 @@ fn memory_is_given_back_by_a_queue_that_is_never_empty() {
         "{} of {most}",
         allocated(&queue)
     );
+}
+
+#[test]
+fn memory_of_large_messages_stays_from_one_to_the_next() {
+    let queue = unnamed(Options::default());
+    let large = vec![1; 8 << 20];
+    let mut before = 0;
+    for round in 0..200 {
+        // Each finds it empty, and memory there.
+        queue.put(&large, NOW).unwrap();
+        if round > 0 {
+            assert_eq!(allocated(&queue), before);
+        }
+        before = allocated(&queue);
+        assert_eq!(queue.get(NOW).unwrap().len(), large.len());
+        for _ in 0..3 {
+            refused!(Empty, queue.get(NOW));
+        }
+        assert_eq!(allocated(&queue), before);
+    }
+}
+
+#[test]
+fn a_consumer_that_sleeps_gives_memory_back() {
+    alone(|| {
+        let queue = unnamed(Options::default());
+        queue.put(&vec![1; 32 << 20], NOW).unwrap();
+        queue.get(NOW).unwrap();
+        let sleeper = fork(|| drop(queue.get(Patience::ENDLESS)));
+        wait_until(|| allocated(&queue) <= 4 << 20);
+        sleeper.kill();
+    });
 }
 
 #[test]

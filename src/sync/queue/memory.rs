@@ -4,6 +4,7 @@
 //! |-----------|---------------------------------------------------|------------------------------------------------------|
 //! | `usable`  | so many bytes, from the first, can be touched     | more, once they have memory; less, before it goes    |
 //! | `touched` | so many may have memory                           | more, before they have it; less, once it is gone     |
+//! | `lulls`   | so often in a row little of it was used           | one more, or 0, where a lap ends or nothing is there |
 //!
 //! All hold P. Who dies in between leaves `touched` beyond what is usable: too much memory, never a hole that is used.
 
@@ -22,6 +23,9 @@ const PAGE: u64 = 4096;
 /// So much memory an idle queue keeps, and so much is given back at a time: some 5 ms of work for the kernel.
 const KEPT: u64 = 1 << 20;
 const GIVEN_BACK: u64 = 64 << 20;
+/// So often in a row little is used before any goes: a consumer that sleeps has looked so often in a second, and memory that
+/// went between one large message and the next would cost more than the messages.
+const LULLS: u64 = 64;
 
 impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Gets memory for the first `end` bytes of the ring and some more, by who holds P; false: for a part of them, because that
@@ -53,14 +57,19 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
     }
 
-    /// Gives back some of the memory beyond `needed`, by who holds P while nothing beyond is in use.
-    pub(super) fn trim(&self, needed: u64) {
+    /// Gives some memory back if a lap has lately used little of it, by who holds P while nothing beyond `used` is in use.
+    pub(super) fn trim(&self, used: u64) {
         let words = self.words;
-        let needed = needed.max(KEPT).next_multiple_of(PAGE);
+        let needed = (2 * used).max(KEPT).next_multiple_of(PAGE);
         // Behind the ring stands what is somebody else's.
         let touched = words.touched.load(Ordering::Relaxed);
         let touched = touched.min(self.ring.capacity());
-        if touched <= needed.saturating_mul(2) {
+        let lulls = match touched <= needed.saturating_mul(2) {
+            true => 0,
+            false => words.lulls.load(Ordering::Relaxed).saturating_add(1),
+        };
+        words.lulls.store(lulls, Ordering::Relaxed);
+        if lulls < LULLS {
             return;
         }
         // First nobody uses it any more, then it goes: whoever dies in between leaves too much memory, never too little.
@@ -74,7 +83,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
     }
 
-    /// Gives memory back if the queue is empty and has much, by who holds C and finds nothing to take.
+    /// Ends the lap if the queue is empty and has much memory, and gives some back, by who holds C and finds nothing to take.
     pub(super) fn settle(&self, claim: Totals) -> Result<()> {
         let words = self.words;
         let idle = words.touched.load(Ordering::Relaxed) > 2 * KEPT
@@ -91,8 +100,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if now.position != claim.position {
             return Ok(());
         }
+        let used = laps.offset(now.position) + HEAD;
         // 1. The lap ends here, so that the next message goes to the beginning. 2. Nobody needs the PAD. 3. Nothing is in use.
-        if laps.offset(now.position) + HEAD > KEPT / 2 {
+        if used > KEPT / 2 {
             let next = laps.next(now.position);
             self.ring
                 .record(laps.offset(now.position))?
@@ -104,7 +114,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.known_tail.store(next, Ordering::Relaxed);
             words.claim.commit(claim.at(next));
         }
-        self.trim(KEPT);
+        self.trim(used);
         Ok(())
     }
 }

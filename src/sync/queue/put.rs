@@ -540,7 +540,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if laps.between(tail, at) == 1 {
             // If we die before tail gets there, it stands in tail's own lap and says nothing.
             words.edge.store(tail, Ordering::Relaxed);
-            self.trim(2 * (laps.offset(tail) + extent + HEAD));
+            self.trim(laps.offset(tail) + extent + HEAD);
         }
         Ok(Ok(at))
     }
