@@ -38,6 +38,7 @@ PY_TRIP = "Python: round trip of 64 bytes"
 
 QUEUE, SIMPLE, PIPE, FIFO = "multiprocessing Queue", "SimpleQueue", "Pipe", "faster-fifo"
 CLOUDTOID = "cloudtoid's algorithm"
+IN_PLACE = "shmkit, lease"
 
 COMPARISONS = [
     pairs.Comparison("queue single", "shmkit", "ring", 1 / 0.4, SINGLE),
@@ -93,6 +94,7 @@ COMPARISONS = [
     pairs.Comparison("python queue object", "shmkit", FIFO, None, PY_OBJECT),
     pairs.Comparison("python queue objects", "shmkit", QUEUE, None, PY_OBJECTS),
     pairs.Comparison("python queue objects", "shmkit", FIFO, None, PY_OBJECTS),
+    pairs.Comparison("python queue array", IN_PLACE, QUEUE, 1 / 10, PY_ARRAY),
     pairs.Comparison("python queue array", "shmkit", QUEUE, 1 / 10, PY_ARRAY),
     pairs.Comparison("python queue array", "shmkit", SIMPLE, None, PY_ARRAY),
     pairs.Comparison("python queue array", "shmkit", PIPE, None, PY_ARRAY),
@@ -225,10 +227,10 @@ def consume_arrays(get, orders):
         begin = time.perf_counter()
         orders.send(rounds)
         for _ in range(rounds):
-            got = get()
+            last = get()[-1]
         took = time.perf_counter() - begin
         signal.alarm(0)
-        if got[-1] != ARRAY[-1]:
+        if last != ARRAY[-1]:
             raise ValueError("another array came than was put")
         return took
 
@@ -313,9 +315,21 @@ def bench_objects(count, samples):
     bench("python queue objects", count, samples, plays)
 
 
+def leased(queue):
+    """Return how an array is got in place: what is returned is its end."""
+
+    def get():
+        with queue.lease() as message:
+            return message.get()[-1:].copy()
+
+    return get
+
+
 def bench_array(count, samples):
     """Measure large arrays, of which two have room."""
     made = single_objects(ARRAYS, ARRAYS * ARRAY.nbytes + (1 << 20))
+    in_place = shmkit.Queue(ARRAYS)
+    made[IN_PLACE] = (in_place.put, leased(in_place))
     plays = [(who, consume_arrays, get, put, ARRAY) for who, (put, get) in made.items()]
     bench("python queue array", count, samples, plays, ARRAYS)
 

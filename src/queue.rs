@@ -35,6 +35,7 @@ pub use crate::sync::queue::record::GRAIN;
 use crate::sync::queue::record::{Record, Ring};
 pub use crate::sync::queue::{Batch, LARGE, Lease, Overflow, Reservation, Stat, Taken};
 use crate::sync::queue::{Bounds, Habits, LEAST, Laps, MOST, Words};
+use crate::sys::atomic::prefetch_to_write;
 use notice::Notices;
 pub use notice::What;
 use std::ffi::CStr;
@@ -249,6 +250,11 @@ impl Ring for Memory {
         // SAFETY: as in `write`: as long as the record is ours nobody writes there, or we read other bytes.
         unsafe { from.copy_to_nonoverlapping(NonNull::from(bytes).cast(), length) };
         Ok(())
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, offset: u64) {
+        prefetch_to_write(self.base.as_ptr().wrapping_add(offset as usize));
     }
 
     fn grow(&self, from: u64, had: u64, to: u64) -> Result<()> {

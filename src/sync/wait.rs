@@ -17,6 +17,8 @@ const LONGEST: u64 = 12_000_000;
 
 /// How many pauses of the processor a waiter makes before it sleeps, at the most: about what a wake across cores costs.
 const MOST_SPINS: u64 = 1000;
+/// How many it makes where it sees somebody at work on what it waits for: about what a copy of 2 MiB takes.
+const SPINS_AT_WORK: u64 = 4 * MOST_SPINS;
 /// How many it makes between two looks, at the most. Each look takes the word's line away from the owner: with few of
 /// them an owner that comes again finds everything in its own cache; more would make hand-overs late.
 const MOST_BETWEEN_LOOKS: u64 = 16;
@@ -113,6 +115,13 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// Looks longer before it sleeps: the caller sees somebody at work on what it waits for.
+    pub fn expect_soon(&mut self) {
+        if self.limit > 0 {
+            self.limit = SPINS_AT_WORK;
+        }
+    }
+
     /// Lets a moment pass without sleeping; false, at once, when there have been enough of them.
     pub fn spin(&mut self) -> bool {
         if self.spun >= self.limit {
@@ -131,7 +140,7 @@ impl<'a> Wait<'a> {
     /// Remembers, when what we waited for has come, how long that took; what took a sleep says nothing.
     pub fn learn(&self) {
         if self.limit > 0 && !self.slept {
-            self.spins.learn(self.spun);
+            self.spins.learn(self.spun.min(MOST_SPINS));
         }
         if self.eager && self.slept {
             self.spins.note_sleep();

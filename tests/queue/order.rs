@@ -241,7 +241,8 @@ fn memory_follows_what_is_queued() {
     for _ in 0..300 {
         assert_eq!(queue.get(NOW).unwrap().len(), 1 << 20);
     }
-    for _ in 0..10 {
+    // Much is given back, and only after it was not used for a while.
+    for _ in 0..100 {
         assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
     }
     assert!(allocated() <= 4 << 20, "{}", allocated());

@@ -91,6 +91,8 @@ impl Ring for Memory {
         end <= self.capacity()
     }
 
+    fn prefetch(&self, _: u64) {}
+
     fn grow(&self, _: u64, _: u64, _: u64) -> Result<()> {
         unreachable!("all has memory")
     }

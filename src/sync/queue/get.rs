@@ -276,6 +276,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 Err(error) => break Err(error),
             }
             // 2. Somebody may be just about to put something.
+            if nothing.held_up {
+                wait.expect_soon();
+            }
             if wait.spin() {
                 drop(held);
                 while !self.has_news(&nothing) && wait.spin() {}

@@ -30,6 +30,10 @@ pub enum Batch {
     Some,
 }
 
+/// So far ahead the next lines of the ring are fetched, and so large they are: consumers have read them in the last lap.
+const AHEAD: u64 = 1024;
+const LINE: u64 = 64;
+
 /// What there is too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lack {
@@ -90,6 +94,8 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         if !easy {
             return None;
         }
+        self.ring.prefetch(offset + AHEAD);
+        self.ring.prefetch(offset + AHEAD + LINE);
         let record = self.ring.record(offset).ok()?;
         record.write(now.position, State::Ready, room);
         self.ring.write(offset + HEAD, bytes).ok()?;

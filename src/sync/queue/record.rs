@@ -121,6 +121,8 @@ pub trait Ring {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()>;
     /// Reads bytes from `offset`, which must be within reach.
     fn read(&self, offset: u64, bytes: &mut [MaybeUninit<u8>]) -> Result<()>;
+    /// Has the cache line at `offset` fetched, to be written soon: a hint, wherever that is.
+    fn prefetch(&self, offset: u64);
     /// Gets memory for the bytes `[from, to)`, of which those before `had` may have some. `NoSpace`: nothing has changed.
     fn grow(&self, from: u64, had: u64, to: u64) -> Result<()>;
     /// Gives the memory of the bytes `[from, to)` back.
