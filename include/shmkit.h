@@ -294,10 +294,11 @@ typedef struct shmkit_once shmkit_once;
  *                 where less was asked for; and a message that somebody who lives has reserved and not committed, or is
  *                 just putting if it has 64 KiB or more, holds up what was put behind it: shmkit_queue_stat tells who that
  *                 is.
- *   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed, and gives what is
- *                 beyond 2 MiB back, 64 MiB at a time, as often as somebody finds it empty or begins anew at its beginning.
- *                 What it uses is never a hole: where no memory is left a put fails with SHMKIT_ERR_NO_SPACE, and nothing
- *                 is lost.
+ *   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed. When little of that was
+ *                 used 64 times in a row (somebody found the queue empty, or it began anew at its beginning), what is
+ *                 beyond 2 MiB goes, 64 MiB each time from then on: within seconds where a consumer waits, and not at all
+ *                 while nobody uses the queue. What it uses is never a hole: where no memory is left a put fails with
+ *                 SHMKIT_ERR_NO_SPACE, and nothing is lost.
  *   Readers in place   The bytes of a lease stay as they are until it is acknowledged or given back, unless somebody who
  *                 can write the queue breaks the rules. What the queue keeps for itself is checked at each step: a lie is
  *                 SHMKIT_ERR_CORRUPT, never a crash.

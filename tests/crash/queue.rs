@@ -439,6 +439,8 @@ fn others() -> Vec<QueueOperation> {
     const BURST: Steps = &[Stretch(BULK), NEARLY];
     /// The second lap ends late enough to be ended before its time.
     const TWO_LAPS: Steps = &[Stretch(BULK), Stretch(BULK / 4)];
+    /// The lap is long enough to be ended, and used little of what is there.
+    const LITTLE: Steps = &[Stretch(BULK), NEARLY, Stretch(BULK / 5)];
     /// A short lap after a long one.
     const SHORT_LAP: Steps = &[Stretch(BULK), NEARLY, Put(HALF), Get];
     vec![
@@ -470,6 +472,9 @@ fn others() -> Vec<QueueOperation> {
         )
         .of(USUAL)
         .met_by(PASS),
+        row("memory back: and the lap ends", 96, LITTLE, &[GetNothing])
+            .of(USUAL)
+            .met_by(PASS),
         row("memory back: a short lap", 96, SHORT_LAP, &[ONE])
             .of(USUAL)
             .met_by(PASS),

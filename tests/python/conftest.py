@@ -38,7 +38,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that build Cython modules."""
+    """Mark the tests of what stands in downstream/."""
     for item in items:
         if "build" in item.fixturenames:
             item.add_marker("cython")

@@ -1,9 +1,10 @@
 """Tests shmkit with every CPython from 3.9 to 3.13 and every Cython from 3.0 to 3.3: `python tests/python/matrix.py`.
 
-Each interpreter gets a virtual environment, the newest Cython, the package and pytest. Each Cython then runs the tests
-that build modules (`pytest -m cython`), against a shmkit that the newest one has built, and against one of its own. What
-cannot be tested is named in the table. Everything is made below target/matrix. Options: --python 3.9 --cython 3.0
-choose one of each (repeatable; `none` for no one), --keep uses the virtual environments that are there.
+Each interpreter gets a virtual environment, the newest Cython, the package and pytest. Each Cython then builds the
+packages in downstream/ and runs their tests (`pytest -m cython`), against a shmkit that the newest one has built, and
+against one of its own. What cannot be tested is named in the table. Everything is made below target/matrix. Options:
+--python 3.9 --cython 3.0 choose one of each (repeatable; `none` for no one), --keep uses the virtual environments that
+are there.
 """
 
 import argparse
@@ -169,7 +170,7 @@ def try_python(environment, source):
 
 
 def try_cython(environment, source, version, newest):
-    """Run the tests that build modules with one Cython: shmkit built by the newest one, then by the same."""
+    """Build and test the downstream packages with one Cython: shmkit built by the newest one, then by the same."""
     environment.pip(*NEEDED, "numpy")
     told = []
     for builder in ("newest", "same"):

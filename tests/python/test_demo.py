@@ -21,22 +21,22 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory):
+def compiled(tmp_path_factory):
     """Return a directory for what the demo compiles, shared by the tests so that it compiles once."""
     return tmp_path_factory.mktemp("demo")
 
 
-def command(build, *options):
+def command(compiled, *options):
     """Return the command line of a quick run."""
-    return [sys.executable, "-B", "-u", str(FOLDER / "demo.py"), "--quick", "--build", str(build), *options]
+    return [sys.executable, "-B", "-u", str(FOLDER / "demo.py"), "--quick", "--build", str(compiled), *options]
 
 
 class Run:
     """A demo that is running, with what it has printed so far."""
 
-    def __init__(self, build, *options):
+    def __init__(self, compiled, *options):
         self.process = subprocess.Popen(
-            command(build, *options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            command(compiled, *options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
         self.printed = b""
 
@@ -104,9 +104,9 @@ def check_tidy(run, printed):
     assert run.leftovers() == []
 
 
-def test_it_runs_to_its_end(build, tmp_path):
+def test_it_runs_to_its_end(compiled, tmp_path):
     output = tmp_path / "deep" / "before and after.png"
-    run = Run(build, "--output", str(output))
+    run = Run(compiled, "--output", str(output))
     status, printed = run.finish()
     assert status == 0, printed
     check_tidy(run, printed)
@@ -116,8 +116,8 @@ def test_it_runs_to_its_end(build, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 7])
-def test_any_number_of_workers_gives_the_same_picture(build, workers):
-    run = Run(build, "--workers", str(workers))
+def test_any_number_of_workers_gives_the_same_picture(compiled, workers):
+    run = Run(compiled, "--workers", str(workers))
     status, printed = run.finish()
     assert status == 0, printed
     check_tidy(run, printed)
@@ -136,8 +136,8 @@ def test_any_number_of_workers_gives_the_same_picture(build, workers):
         (11, signal.SIGINT),
     ],
 )
-def test_a_signal_in_any_step_leaves_nothing(build, step, number):
-    run = Run(build)
+def test_a_signal_in_any_step_leaves_nothing(compiled, step, number):
+    run = Run(compiled)
     run.read_until(f"\n{step}. ".encode())
     run.process.send_signal(number)
     status, printed = run.finish()
@@ -147,8 +147,8 @@ def test_a_signal_in_any_step_leaves_nothing(build, step, number):
 
 
 @pytest.mark.parametrize("moment", [0.5, 1, 2, 3])
-def test_ctrl_c_at_any_time_leaves_nothing(build, moment):
-    run = Run(build)
+def test_ctrl_c_at_any_time_leaves_nothing(compiled, moment):
+    run = Run(compiled)
     time.sleep(moment)
     os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     _, printed = run.finish()
@@ -158,8 +158,8 @@ def test_ctrl_c_at_any_time_leaves_nothing(build, moment):
 
 
 @pytest.mark.parametrize("moment", [b"filtering: ", b"Median of"], ids=["filtering", "queues"])
-def test_a_killed_worker_ends_the_demo(build, moment):
-    run = Run(build)
+def test_a_killed_worker_ends_the_demo(compiled, moment):
+    run = Run(compiled)
     run.read_until(moment)
     os.kill(a_worker_of(run.process.pid), signal.SIGKILL)
     status, printed = run.finish()
@@ -168,8 +168,8 @@ def test_a_killed_worker_ends_the_demo(build, moment):
     check_tidy(run, printed)
 
 
-def test_killed_itself_it_leaves_no_process_and_no_segment(build):
-    run = Run(build)
+def test_killed_itself_it_leaves_no_process_and_no_segment(compiled):
+    run = Run(compiled)
     run.read_until(b"filtering: ")
     assert segments(run.process.pid)
     run.process.kill()
@@ -178,7 +178,7 @@ def test_killed_itself_it_leaves_no_process_and_no_segment(build):
 
 
 @pytest.mark.parametrize("options", [["--workers", "0"], ["--workers", "64"], ["--workers", "four"], ["--no-such"]])
-def test_bad_options_are_refused(build, options):
-    done = subprocess.run(command(build, *options), capture_output=True, text=True, timeout=WATCHDOG, check=False)
+def test_bad_options_are_refused(compiled, options):
+    done = subprocess.run(command(compiled, *options), capture_output=True, text=True, timeout=WATCHDOG, check=False)
     assert done.returncode == 2
     assert "usage:" in done.stderr

@@ -41,6 +41,8 @@ ARRAYS = {
     "just apart": lambda: np.zeros(APART, np.uint8),
     "large": lambda: np.arange(100_000.0),
     "very large": lambda: np.arange(3_000_000, dtype=np.int16),
+    # From 32 MiB on a copy of it is made of huge pages.
+    "huge": lambda: np.arange((32 << 20) // 4 + 7, dtype=np.int32),
     "rows": lambda: np.arange(60_000).reshape(200, 300),
     "columns": lambda: np.asfortranarray(np.arange(60_000).reshape(200, 300)),
     "with gaps": lambda: np.arange(60_000)[::2],

@@ -54,6 +54,18 @@ impl<'a> Found<'a> {
     }
 }
 
+/// What stands at a position of claim.
+pub(super) enum There<'a> {
+    /// The end of what was put.
+    Nothing,
+    /// What can be had.
+    Message((&'a Record, Seen)),
+    /// What nobody can ever have: claim may go over it, to there.
+    Gap(Totals),
+    /// What somebody who lives fills, or reads.
+    Obstacle,
+}
+
 pub(super) type Search<'a> = std::result::Result<Found<'a>, Nothing>;
 
 impl<R: Ring, L: Life> Queue<'_, R, L> {
@@ -98,11 +110,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 return Ok(Ok(Found::again(there)));
             }
         }
-        let (claim, next) = self.skip()?;
-        if let Some(there) = next
-            && there.1.state == State::Ready
-        {
-            return Ok(Ok(Found::at(claim, there)));
+        let (claim, there) = self.skip()?;
+        if let There::Message(message) = there {
+            return Ok(Ok(Found::at(claim, message)));
         }
         // Before anybody waits all is looked at.
         let (found, leased) = self.search(claim.position, u64::MAX)?;
@@ -110,7 +120,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             Some(there) => Ok(Found::again(there)),
             None => Err(Nothing {
                 claim,
-                held_up: next.is_some(),
+                held_up: matches!(there, There::Obstacle),
                 settled,
                 leased,
                 putting: false,
@@ -118,37 +128,46 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         })
     }
 
-    /// Has claim go over what nobody can ever have, by who holds C; returns it, and the record that stands there then.
-    pub(super) fn skip(&self) -> Result<(Totals, Option<(&Record, Seen)>)> {
-        let words = self.words;
-        let mut claim = words.claim.current()?;
+    /// Looks at what stands at `claim`, by who holds C, and does for the dead what they had still to do there.
+    #[inline(always)]
+    pub(super) fn look_at(&self, claim: Totals) -> Result<There<'_>> {
+        if self.known_tail(claim.position) == claim.position {
+            return Ok(There::Nothing);
+        }
         loop {
-            if self.known_tail(claim.position) == claim.position {
-                return Ok((claim, None));
-            }
             let (record, seen) = self.record(claim.position)?;
             match seen.state {
-                State::Ready => return Ok((claim, Some((record, seen)))),
-                State::Pad => claim = claim.at(seen.next),
+                State::Ready => return Ok(There::Message((record, seen))),
+                State::Pad => return Ok(There::Gap(claim.at(seen.next))),
                 State::Done => {
-                    words.skipped.fetch_add(1, Ordering::Relaxed);
-                    claim = claim.and(seen.next, seen.room);
+                    self.words.skipped.fetch_add(1, Ordering::Relaxed);
+                    return Ok(There::Gap(claim.and(seen.next, seen.room)));
                 }
                 State::Reserved(id) if self.life.is_dead(id)? => {
                     record.change(seen.state, State::Done);
-                    continue;
                 }
                 // Its lessee died before claim had got over it.
                 State::Leased(id) if self.life.is_dead(id)? => {
                     record.change(seen.state, State::Ready);
-                    continue;
                 }
-                State::Reserved(_) | State::Leased(_) => return Ok((claim, Some((record, seen)))),
+                State::Reserved(_) | State::Leased(_) => return Ok(There::Obstacle),
             }
-            words.claim.commit(claim);
-            if seen.state == State::Done {
-                words.room.ring(u64::MAX);
+        }
+    }
+
+    /// Has claim go over what nobody can ever have, by who holds C; returns it, and what stands there then.
+    pub(super) fn skip(&self) -> Result<(Totals, There<'_>)> {
+        let mut claim = self.words.claim.current()?;
+        loop {
+            let next = match self.look_at(claim)? {
+                There::Gap(next) => next,
+                there => return Ok((claim, there)),
+            };
+            self.words.claim.commit(next);
+            if next.messages != claim.messages {
+                self.words.room.ring(u64::MAX);
             }
+            claim = next;
         }
     }
 

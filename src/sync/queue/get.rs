@@ -1,6 +1,6 @@
 //! Those who get: under C the first record that is READY is found, and claim goes over it.
 
-use super::find::{Found, Nothing};
+use super::find::{Found, Nothing, There};
 use super::ledger::Totals;
 use super::put::shut;
 use super::record::{HEAD, Ring, State};
@@ -197,23 +197,18 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         })
     }
 
-    /// Returns the next message of a batch that goes as far as `behind`, where claim has not got yet; `None`: claim is where
-    /// it belongs.
+    /// Returns the next message of a batch; `behind`: where claim goes at its end, if it does not go with each message.
     fn next_of(&self, behind: &mut Option<Totals>) -> Result<Option<Found<'_>>> {
-        if let Some(mut claim) = *behind {
-            while self.known_tail(claim.position) != claim.position {
-                let there = self.record(claim.position)?;
-                match there.1.state {
-                    State::Ready => return Ok(Some(Found::at(claim, there))),
-                    State::Pad => claim = claim.at(there.1.next),
-                    // It may be gone over, which is not for a batch to do.
-                    _ => break,
-                }
+        let Some(claim) = behind else {
+            return Ok(self.find()?.ok());
+        };
+        loop {
+            match self.look_at(*claim)? {
+                There::Message(message) => return Ok(Some(Found::at(*claim, message))),
+                There::Gap(next) => *claim = next,
+                There::Nothing | There::Obstacle => return Ok(None),
             }
-            self.words.claim.commit(claim);
-            *behind = None;
         }
-        Ok(self.find()?.ok())
     }
 
     /// Takes the first message to read it in place: until it is acknowledged nobody else gets it, and if this process dies
@@ -442,9 +437,9 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Throws the oldest message away that can be had, by who holds P and C; false: there is none.
     pub(super) fn throw_oldest_away(&self, _held: &Held<'_>) -> Result<bool> {
         match self.skip()? {
-            (claim, Some(there)) if there.1.state == State::Ready => {
+            (claim, There::Message(message)) => {
                 self.words.overwritten.fetch_add(1, Ordering::Relaxed);
-                self.take(&Found::at(claim, there));
+                self.take(&Found::at(claim, message));
                 Ok(true)
             }
             _ => Ok(false),

@@ -23,8 +23,8 @@ const PAGE: u64 = 4096;
 /// So much memory an idle queue keeps, and so much is given back at a time: some 5 ms of work for the kernel.
 const KEPT: u64 = 1 << 20;
 const GIVEN_BACK: u64 = 64 << 20;
-/// So often in a row little is used before any goes: a consumer that sleeps has looked so often in a second, and memory that
-/// went between one large message and the next would cost more than the messages.
+/// So often in a row little is used before any goes: one consumer that sleeps has looked so often within a second. Memory
+/// that went between one large message and the next would cost more than the messages.
 const LULLS: u64 = 64;
 
 impl<R: Ring, L: Life> Queue<'_, R, L> {
@@ -57,7 +57,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
     }
 
-    /// Gives some memory back if a lap has lately used little of it, by who holds P while nothing beyond `used` is in use.
+    /// Gives some memory back if little of it was used for a while, by who holds P while nothing beyond `used` is in use.
     pub(super) fn trim(&self, used: u64) {
         let words = self.words;
         let needed = (2 * used).max(KEPT).next_multiple_of(PAGE);
@@ -83,7 +83,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
     }
 
-    /// Ends the lap if the queue is empty and has much memory, and gives some back, by who holds C and finds nothing to take.
+    /// Ends the lap if the queue is empty and has much memory, which may go then, by who holds C and finds nothing to take.
     pub(super) fn settle(&self, claim: Totals) -> Result<()> {
         let words = self.words;
         let idle = words.touched.load(Ordering::Relaxed) > 2 * KEPT
