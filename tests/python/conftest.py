@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import textwrap
+import time
 from typing import NamedTuple
 
 import pytest
@@ -26,6 +27,8 @@ PREFIX = f"shmkit-test-{os.getpid()}-"
 NOBODY = 65534
 # How many seconds a compiler may take before it is taken for hung.
 HUNG_COMPILER = 140
+# How many seconds threads have to end after the test they were started by.
+SOON = 5
 
 
 def pytest_configure(config):
@@ -120,15 +123,24 @@ def standing():
     return own + [entry.path for entry in os.scandir("/dev/shm") if entry.name.startswith(PREFIX) and entry.is_file()]
 
 
+def threads():
+    """Return how many threads this process has, those included of which Python knows nothing."""
+    return len(os.listdir("/proc/self/task"))
+
+
 @pytest.fixture(autouse=True)
 def nothing_left(request):
     """Fail a test that leaves a name, a descriptor or a mapping behind."""
     directory = os.environ["SHMKIT_DIR"]
-    before, mapped = descriptors(), mappings()
+    before, mapped, running = descriptors(), mappings(), threads()
     yield
     os.environ["SHMKIT_DIR"] = directory
     request.node.funcargs.clear()  # pytest would keep the test's arguments until later
     gc.collect()
+    # A thread that gives notice of messages has its queue's memory until it ends, soon after the queue is closed.
+    patience = time.monotonic() + SOON
+    while threads() > running and time.monotonic() < patience:
+        time.sleep(0.001)
     names, maps = standing(), mappings()
     leaked = {fd: target for fd, target in descriptors().items() if before.get(fd) != target}
     for path in names:
