@@ -8,13 +8,12 @@ import os, signal, sys, threading, time
 from shmkit import Lock, RLock
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 lock = {"Lock": Lock, "RLock": RLock}[sys.argv[1]]()
-may_release, released = threading.Event(), threading.Event()
+may_release = threading.Event()
 
 def hold():
     with lock:
         held.set()
         may_release.wait()
-    released.set()
 
 held = threading.Event()
 holder = threading.Thread(target=hold)
@@ -48,7 +47,7 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 may_release.set()
-released.wait()
+holder.join()
 info = lock.stat()
 print(info.held, info.contended_since, info.owner_died, info.acquisitions)
 print(lock.acquire(False), lock.stat().acquisitions)
@@ -60,7 +59,7 @@ print(lock.acquire(False), lock.stat().acquisitions)
 def test_ctrl_c_while_another_process_holds_it(run, kind_name):
     code = """
 may_release.set()
-released.wait()
+holder.join()
 read, write = os.pipe()
 child = os.fork()
 if child == 0:
@@ -98,7 +97,7 @@ for _ in range(3):
         print(error)
     thread.join()
 may_release.set()
-released.wait()
+holder.join()
 print(lock.locked(), lock.acquire())
 """
     assert run(PREFACE + code, kind_name).out == "now\nnow\nnow\nFalse True\n"
@@ -120,7 +119,7 @@ def pester():
         time.sleep(0.001)
     may_release.set()
 when_blocked(pester)
-print(lock.acquire(), len(ran) >= 20, released.is_set())
+print(lock.acquire(), len(ran) >= 20, may_release.is_set())
 """
     assert run(PREFACE + code, kind_name).out == "True True True\n"
 
@@ -200,7 +199,7 @@ lock.acquire()
 def test_ctrl_c_in_a_forked_child(run, kind_name):
     code = """
 may_release.set()
-released.wait()
+holder.join()
 lock.acquire()
 child = os.fork()
 if child == 0:
