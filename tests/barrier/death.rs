@@ -103,11 +103,15 @@ fn who_dies_elsewhere_is_missed_and_can_be_replaced() {
         let barrier = unnamed(2);
         fork(|| drop(refused!(Timeout, barrier.wait(within(1), Last::Passes)))).succeed();
         barrier.reset().unwrap();
+        let passed = &shared_words(1)[0];
         let other = fork(|| {
             assert!(wait(&barrier).is_ok());
+            passed.store(1, Relaxed);
             stay();
         });
         assert!(wait(&barrier).is_ok());
+        // Killed on its way out it would break the next turn.
+        wait_until(|| passed.load(Relaxed) == 1);
         other.kill();
         assert_eq!(barrier.stat().waiting, 0);
         use_once(&barrier);
