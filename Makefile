@@ -184,7 +184,7 @@ test-sanitizers:
 	$(SAY) 'AddressSanitizer'
 	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +$(NIGHTLY) test --locked \
 	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib --test segment --test limits --test capi --test participant \
-	  --test lock $(addprefix --test ,$(BENCHED)) -- $(addprefix --skip ,$(ASAN_SKIPS))
+	  --test lock --test queue $(addprefix --test ,$(BENCHED)) -- $(addprefix --skip ,$(ASAN_SKIPS))
 	$(SAY) 'ThreadSanitizer'
 	TSAN_OPTIONS='suppressions=$(CURDIR)/tests/tsan.supp' \
 	  RUSTFLAGS='$(TSAN)' CARGO_TARGET_DIR=$(TARGET)/tsan $(CARGO) +$(NIGHTLY) test --locked \
