@@ -7,6 +7,7 @@
 //! | forks, or changes what belongs to the whole process | [`process::alone`]: a process with this test alone   |
 //! | wants another process                              | [`process::fork`], inside `alone`                    |
 //! | wants another user, a full file system, a cgroup   | [`kernel`], inside `alone`; skips loudly             |
+//! | wants a container                                  | [`container`], inside `alone`; skips loudly          |
 //! | hands a descriptor to another process              | [`pass`]                                             |
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
@@ -23,6 +24,7 @@ macro_rules! refused {
 }
 
 pub mod byte;
+pub mod container;
 pub mod kernel;
 pub mod pass;
 pub mod process;

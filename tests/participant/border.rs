@@ -1,12 +1,10 @@
 //! Across borders: PID namespaces in which both sides have the same numbers, and other users.
 
+use super::common::Folder;
+use super::common::container::{can_contain, contained, kill_first};
 use super::common::kernel::{become_nobody, can_change_user};
-use super::common::process::{Child, Ended, alone, fork, shared_words, wait_until};
-use super::common::{Folder, skip};
+use super::common::process::{Ended, alone, fork, shared_words, wait_until};
 use super::{full, holder, lock, recover, stay, unnamed};
-use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use shmkit::lock::{Create, Patience};
 use shmkit::rlock::RLock;
 use shmkit::segment::{Options, Segment};
@@ -14,49 +12,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Runs `body` as process 1 of a PID namespace of its own; the child that is returned ends when that one has.
-fn contained(body: impl FnOnce()) -> Child {
-    fork(|| {
-        unshare(CloneFlags::CLONE_NEWPID).expect("asked before");
-        // SAFETY: this process has one thread.
-        match unsafe { libc::fork() } {
-            0 => {
-                assert_eq!(std::process::id(), 1);
-                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
-                // SAFETY: _exit takes any number; nothing of the parent's is flushed or dropped.
-                unsafe { libc::_exit(i32::from(ended.is_err())) };
-            }
-            first => {
-                let ended = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(first), None);
-                let status = ended.expect("it can be waited for");
-                assert!(
-                    matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
-                    "{status:?}"
-                );
-            }
-        }
-    })
-}
-
-fn can_unshare() -> bool {
-    let can = fork(|| {
-        if unshare(CloneFlags::CLONE_NEWPID).is_err() {
-            // SAFETY: _exit takes any number.
-            unsafe { libc::_exit(1) };
-        }
-    })
-    .wait()
-        == Ended::Exit(0);
-    if !can {
-        skip("no PID namespaces: equal numbers in two containers");
-    }
-    can
-}
-
 #[test]
 fn two_containers_with_equal_numbers() {
     alone(|| {
-        if !can_unshare() {
+        if !can_contain() {
             return;
         }
         let segment = unnamed(0);
@@ -88,18 +47,10 @@ fn two_containers_with_equal_numbers() {
     });
 }
 
-/// Kills process 1 of the namespace that a `contained` child has made, from outside.
-fn kill_first(outer: &Child) {
-    let path = format!("/proc/{0}/task/{0}/children", outer.pid());
-    let children = std::fs::read_to_string(path).unwrap();
-    let first = children.trim().parse().unwrap();
-    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
-}
-
 #[test]
 fn equal_threads_in_two_containers_share_no_recursive_lock() {
     alone(|| {
-        if !can_unshare() {
+        if !can_contain() {
             return;
         }
         let segment = unnamed(0);

@@ -1,6 +1,7 @@
 //! Processes that end while they hold something of the queue's: killed, by themselves, or by closing their last handle.
 
 use super::common::Name;
+use super::common::container::{can_contain, contained, kill_first};
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
 use super::{LONG, NOW, await_sleepers, drain, holder, lessee, stay, told, unnamed};
 use shmkit::queue::{Batch, Create, Options, Overflow, Patience, Queue};
@@ -481,5 +482,47 @@ fn what_is_taken_is_taken_whatever_can_still_be_asked() {
         consumer.succeed();
         assert_eq!(queue.stat().unwrap().messages, 0);
         reserver.kill();
+    });
+}
+
+#[test]
+fn who_dies_in_a_container_where_another_has_its_number() {
+    alone(|| {
+        if !can_contain() {
+            return;
+        }
+        let queue = with(&[b"leased", b"put"]);
+        let words = shared_words(3);
+        let lessee = contained(|| {
+            let lease = queue.lease_token(NOW).unwrap();
+            queue.reserve_token(10, NOW).unwrap();
+            queue.put(b"later", NOW).unwrap();
+            words[0].store(lease.token, Relaxed);
+            wait_until(|| false);
+        });
+        wait_until(|| words[0].load(Relaxed) != 0);
+        let other = contained(|| {
+            refused!(NotOwner, queue.ack(words[0].load(Relaxed)));
+            assert_eq!(queue.get(NOW).unwrap(), b"put");
+            refused!(Empty, queue.get(NOW));
+            words[1].store(1, Relaxed);
+            // It sleeps when the other one dies.
+            let mut had = [(); 2].map(|()| {
+                let lease = queue.lease(LONG).unwrap();
+                let told = (lease.length(), lease.attempts());
+                lease.ack().unwrap();
+                told
+            });
+            had.sort();
+            assert_eq!(had, [(5, 1), (6, 2)]);
+        });
+        wait_until(|| words[1].load(Relaxed) == 1);
+        let told = queue.stat().unwrap();
+        assert_eq!((told.leased, told.reserved), (1, 1));
+        assert_eq!(queue.person(told.held_up_by.unwrap()).unwrap().pid, 1);
+        kill_first(&lessee);
+        other.succeed();
+        assert_eq!(lessee.wait(), Ended::Exit(101));
+        queue.join(NOW).unwrap();
     });
 }
