@@ -20,6 +20,12 @@ holder = threading.Thread(target=hold)
 holder.start()
 held.wait()
 
+def let_go():
+    may_release.set()
+    holder.join()
+    while len(os.listdir("/proc/self/task")) > 1:
+        time.sleep(0.001)  # a thread that was joined may still be about to end
+
 def blocked():
     while not lock.stat().contended_since:
         time.sleep(0.001)
@@ -58,8 +64,7 @@ print(lock.acquire(False), lock.stat().acquisitions)
 @pytest.mark.parametrize("kind_name", ["Lock", "RLock"])
 def test_ctrl_c_while_another_process_holds_it(run, kind_name):
     code = """
-may_release.set()
-holder.join()
+let_go()
 read, write = os.pipe()
 child = os.fork()
 if child == 0:
@@ -198,8 +203,7 @@ lock.acquire()
 @pytest.mark.parametrize("kind_name", ["Lock", "RLock"])
 def test_ctrl_c_in_a_forked_child(run, kind_name):
     code = """
-may_release.set()
-holder.join()
+let_go()
 lock.acquire()
 child = os.fork()
 if child == 0:
