@@ -171,7 +171,7 @@ def try_python(environment, source):
 
 def try_cython(environment, source, version, newest):
     """Build and test the downstream packages with one Cython: shmkit built by the newest one, then by the same."""
-    environment.pip(*NEEDED, "numpy")
+    environment.pip(*NEEDED, "numpy", "hypothesis")
     told = []
     for builder in ("newest", "same"):
         wanted = newest if builder == "newest" else f"Cython=={version}.*"

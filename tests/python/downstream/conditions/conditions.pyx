@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False
 """Condition as a cdef class: waited for and notified without the GIL, and a class that extends it."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

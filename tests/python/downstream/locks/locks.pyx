@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False
 """Lock and RLock as cdef classes: taken and released without the GIL, and a class that extends one."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
