@@ -24,25 +24,25 @@
 //! ```
 
 mod notice;
+mod ring;
 
 use crate::error::{Error, Result};
-use crate::layout::{Bytes, Kind};
+use crate::layout::Kind;
 pub use crate::lock::{Create, Limit, Named, Patience};
 use crate::object::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::participant::{Id, Person};
 use crate::segment::Segment;
 pub use crate::sync::queue::record::GRAIN;
-use crate::sync::queue::record::{Record, Ring};
 pub use crate::sync::queue::{Batch, LARGE, Lease, Overflow, Reservation, Stat, Taken};
 use crate::sync::queue::{Bounds, Habits, LEAST, Laps, MOST, Words};
-use crate::sys::atomic::prefetch_to_write;
 use notice::Notices;
 pub use notice::What;
+use ring::Memory;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// How many bytes a queue with a file of its own may hold, where nothing is said: that much address space, and no memory.
 pub const CAPACITY: u64 = 64 << 30;
@@ -160,114 +160,6 @@ impl Words {
     const SIZE: u64 = size_of::<Words>() as u64;
 }
 
-/// The bytes behind the words, as this process has them mapped.
-struct Memory {
-    segment: Arc<Segment>,
-    /// Where they begin in the data, and here.
-    offset: u64,
-    base: NonNull<u8>,
-    capacity: u64,
-    /// So many of them are known to be in the file.
-    known: AtomicU64,
-}
-
-// SAFETY: a mapping belongs to the process, and lives as long as `segment`.
-unsafe impl Send for Memory {}
-// SAFETY: as for Send; all that is done with the bytes any process may do at any time.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    #[inline(always)]
-    fn bytes(&self, end: u64) -> Result<Bytes<'_>> {
-        if end > self.known.load(Ordering::Relaxed) {
-            self.look(end)?;
-        }
-        // SAFETY: the first `end` bytes from `base` on are in the file (known, or just looked at) and in the mapping
-        // (`capacity`, which `Queue::new` has compared with it), which lives as long as self.
-        Ok(unsafe { Bytes::new(self.base, end) })
-    }
-
-    /// Looks whether there are `end` bytes by now.
-    #[cold]
-    fn look(&self, end: u64) -> Result<()> {
-        let size = self
-            .segment
-            .size()?
-            .saturating_sub(self.offset)
-            .min(self.capacity);
-        self.known.fetch_max(size, Ordering::Relaxed);
-        match end <= size {
-            true => Ok(()),
-            false => Err(Error::Corrupt(
-                format!("a message of the queue ends at {end} of {size} bytes").into(),
-            )),
-        }
-    }
-
-    #[inline(always)]
-    fn address(&self, offset: u64, length: usize) -> Result<NonNull<u8>> {
-        let end = offset.saturating_add(length as u64);
-        let address = self.bytes(end)?.raw(offset, length as u64);
-        address.ok_or(Error::Internal("bytes outside themselves".into()))
-    }
-}
-
-impl Ring for Memory {
-    fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
-    #[inline(always)]
-    fn has(&self, end: u64) -> bool {
-        end <= self.known.load(Ordering::Relaxed)
-    }
-
-    #[inline(always)]
-    fn record(&self, offset: u64) -> Result<&Record> {
-        let end = offset.saturating_add(size_of::<Record>() as u64);
-        let record = self.bytes(end)?.at(offset);
-        record.ok_or_else(|| Error::Corrupt("a message of the queue stands at an odd place".into()))
-    }
-
-    #[inline(always)]
-    fn reach(&self, end: u64) -> Result<()> {
-        self.bytes(end).map(drop)
-    }
-
-    #[inline(always)]
-    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let to = self.address(offset, bytes.len())?;
-        // SAFETY: `to` has room for them (`address`); they do not overlap, because nobody is given a slice of the ring. Until
-        // the record is committed they are ours; who breaks that rule sees, or leaves, other bytes, and no more than that.
-        unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn read(&self, offset: u64, bytes: &mut [MaybeUninit<u8>]) -> Result<()> {
-        let from = self.address(offset, bytes.len())?;
-        let length = bytes.len();
-        // SAFETY: as in `write`: as long as the record is ours nobody writes there, or we read other bytes.
-        unsafe { from.copy_to_nonoverlapping(NonNull::from(bytes).cast(), length) };
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn prefetch(&self, offset: u64) {
-        prefetch_to_write(self.base.as_ptr().wrapping_add(offset as usize));
-    }
-
-    fn grow(&self, from: u64, had: u64, to: u64) -> Result<()> {
-        let at = |offset: u64| self.offset + offset;
-        self.segment
-            .set_aside(at(from), at(had.max(from).min(to)), at(to))
-    }
-
-    fn give_back(&self, from: u64, to: u64) -> Result<()> {
-        self.segment.give_back(self.offset + from, self.offset + to)
-    }
-}
-
 /// A queue of which this process has a handle.
 pub struct Queue {
     core: Arc<Core>,
@@ -314,23 +206,7 @@ impl Queue {
         let bounds = placed.words().bounds()?;
         let segment = placed.segment().clone();
         let offset = placed.offset() + Words::SIZE;
-        let room = segment.capacity().saturating_sub(offset);
-        if room < bounds.ring() {
-            let text = format!(
-                "a queue for {} bytes where there is room for {room}",
-                bounds.ring()
-            );
-            return Err(Error::Corrupt(text.into()));
-        }
-        let base = segment.data().wrapping_add(offset as usize);
-        let ring = Memory {
-            offset,
-            base: NonNull::new(base).ok_or(Error::Internal("a mapping at NULL".into()))?,
-            capacity: bounds.ring(),
-            known: AtomicU64::new(0),
-            segment,
-        };
-        ring.look(0)?;
+        let ring = Memory::new(segment, offset, bounds.ring())?;
         let overflow = match placed.flags() {
             OVERWRITE => Overflow::Overwrite,
             FAIL => Overflow::Fail,

@@ -43,6 +43,7 @@ use common::process::{Child, fork, shared_words, wait_until};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use shmkit::queue::{Limit, Options, Patience, Queue};
 use shmkit::segment::{self, Form, Segment};
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -89,6 +90,27 @@ fn drain(queue: &Queue) -> Vec<Vec<u8>> {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// Takes the first ones, up to so many, that have room in so many bytes.
+fn get_many(queue: &Queue, room: usize, most: usize) -> Vec<Vec<u8>> {
+    let mut buffer = vec![MaybeUninit::uninit(); room];
+    let mut lengths = vec![MaybeUninit::uninit(); most];
+    let count = queue.get_many_into(&mut buffer, &mut lengths, NOW).unwrap();
+    let mut bytes = buffer.into_iter();
+    lengths[..count as usize]
+        .iter()
+        .map(|length| {
+            // SAFETY: so many lengths were written.
+            let length = unsafe { length.assume_init() } as usize;
+            // SAFETY: so many bytes were written.
+            bytes
+                .by_ref()
+                .take(length)
+                .map(|byte| unsafe { byte.assume_init() })
+                .collect()
+        })
+        .collect()
 }
 
 /// Forks a process that does this and stays; returns when it has done it.

@@ -4,6 +4,7 @@ use super::process::{Child, Ended, fork};
 use super::skip;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// Runs `body` as process 1 of a PID namespace of its own; the child that is returned ends when that one has.
@@ -19,12 +20,9 @@ pub fn contained(body: impl FnOnce()) -> Child {
                 unsafe { libc::_exit(i32::from(ended.is_err())) };
             }
             first => {
-                let ended = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(first), None);
+                let ended = waitpid(Pid::from_raw(first), None);
                 let status = ended.expect("it can be waited for");
-                assert!(
-                    matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
-                    "{status:?}"
-                );
+                assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
             }
         }
     })

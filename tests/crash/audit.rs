@@ -5,7 +5,7 @@ use crate::hand::{Hand, Step};
 use crate::library::Status;
 use crate::operation::{Crime, Finding, Look};
 use crate::post::{BEGUN, GONE, INSIDE, LEAST, NEVER, PUT, Post};
-use crate::queues::{CLOSED, EMPTY, FULL, NOT_OWNER, NOWAIT, PARTICIPANTS, Queue, Shape};
+use crate::queues::{CLOSED, EMPTY, FULL, LULLS, NOT_OWNER, NOWAIT, PARTICIPANTS, Queue, Shape};
 use crate::survivor::refused;
 use crate::verify::PAGE;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -32,8 +32,8 @@ const CONTROL_BYTES: u64 = 16;
 /// The most that an idle queue has memory for.
 const KEPT: u64 = 2 << 20;
 
-/// An idle queue has given back what it does not keep after so many looks.
-const LOOKS: usize = 70;
+/// An idle queue has given back what it does not keep after so many looks: each but the first of them gives some back.
+const LOOKS: usize = LULLS + 6;
 
 /// What a survivor has found.
 struct Audit<'a, 'b> {
@@ -330,7 +330,6 @@ impl Audit<'_, '_> {
     /// Checks that an idle queue keeps little.
     fn memory_is_given_back(&self, shut: bool) -> Result<(), Finding> {
         let nothing = if shut { CLOSED } else { EMPTY };
-        // It has to be found so 64 times in a row (src/sync/queue/memory.rs); after that each look gives some back.
         for _ in 0..LOOKS {
             let end = self.hand.take(NOWAIT);
             if end != Err(nothing) {

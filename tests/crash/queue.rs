@@ -12,7 +12,7 @@ use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
 use crate::place::Place;
 use crate::post::Post;
 use crate::process::{self, ended_well};
-use crate::queues::{CLOSED, EMPTY, FULL, Queue, Shape, Way};
+use crate::queues::{CLOSED, EMPTY, FULL, LULLS, Queue, Shape, Way};
 use crate::verify::NAME;
 use nix::sys::signal::kill;
 use nix::sys::wait::waitpid;
@@ -434,8 +434,8 @@ fn gets() -> Vec<QueueOperation> {
 /// Those that change what is around the messages.
 fn others() -> Vec<QueueOperation> {
     const FILLED: Steps = &[Put(HALF), Put(REST)];
-    /// As often as it takes but once: the first of them has used much (src/sync/queue/memory.rs).
-    const NEARLY: Step = GetNothings(64);
+    /// As often as it takes but once: the first of them has used much.
+    const NEARLY: Step = GetNothings(LULLS);
     const BURST: Steps = &[Stretch(BULK), NEARLY];
     /// The second lap ends late enough to be ended before its time.
     const TWO_LAPS: Steps = &[Stretch(BULK), Stretch(BULK / 4)];

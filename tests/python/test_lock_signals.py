@@ -52,8 +52,7 @@ try:
     lock.{how}
 except KeyboardInterrupt:
     print("interrupted")
-may_release.set()
-holder.join()
+let_go()
 info = lock.stat()
 print(info.held, info.contended_since, info.owner_died, info.acquisitions)
 print(lock.acquire(False), lock.stat().acquisitions)
@@ -101,8 +100,7 @@ for _ in range(3):
     except Alarm as error:
         print(error)
     thread.join()
-may_release.set()
-holder.join()
+let_go()
 print(lock.locked(), lock.acquire())
 """
     assert run(PREFACE + code, kind_name).out == "now\nnow\nnow\nFalse True\n"

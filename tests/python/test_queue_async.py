@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import multiprocessing.connection
-import os
 import queue as standard
 import select
 import selectors
@@ -13,7 +12,7 @@ from contextlib import closing
 
 import pytest
 from child import wait_until
-from conftest import refused
+from conftest import refused, threads
 from shmkit import JoinableQueue, Queue, ShutDown
 
 CLOSED, TIMEOUT, EMPTY, FULL = -2, -10, -16, -17
@@ -98,12 +97,12 @@ def test_a_child_has_a_descriptor_of_its_own(queue, fork):
 
 
 def test_the_thread_goes_with_the_queue():
-    before = len(os.listdir("/proc/self/task"))
+    before = threads()
     queue = Queue()
     queue.fileno()
-    assert len(os.listdir("/proc/self/task")) == before + 1
+    assert threads() == before + 1
     queue.close()
-    wait_until(lambda: len(os.listdir("/proc/self/task")) == before)
+    wait_until(lambda: threads() == before)
 
 
 def test_a_reader_of_a_loop(queue):

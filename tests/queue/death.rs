@@ -3,7 +3,7 @@
 use super::common::Name;
 use super::common::container::{can_contain, contained, kill_first};
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
-use super::{LONG, NOW, await_sleepers, drain, holder, lessee, stay, told, unnamed};
+use super::{LONG, NOW, await_sleepers, drain, get_many, holder, lessee, stay, told, unnamed};
 use shmkit::queue::{Batch, Create, Options, Overflow, Patience, Queue};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -161,9 +161,7 @@ fn a_batch_goes_over_what_was_reserved() {
         });
         queue.put(b"b", NOW).unwrap();
         reserver.kill();
-        let mut bytes = [std::mem::MaybeUninit::uninit(); 8];
-        let mut lengths = [std::mem::MaybeUninit::uninit(); 8];
-        assert_eq!(queue.get_many_into(&mut bytes, &mut lengths, NOW), Ok(2));
+        assert_eq!(get_many(&queue, 8, 8), [b"a", b"b"]);
         let stat = queue.stat().unwrap();
         assert_eq!((stat.skipped, stat.reserved, stat.messages), (1, 0, 0));
     });
@@ -492,7 +490,7 @@ fn who_dies_in_a_container_where_another_has_its_number() {
             return;
         }
         let queue = with(&[b"leased", b"put"]);
-        let words = shared_words(3);
+        let words = shared_words(2);
         let lessee = contained(|| {
             let lease = queue.lease_token(NOW).unwrap();
             queue.reserve_token(10, NOW).unwrap();

@@ -1,10 +1,9 @@
 //! What one puts comes out, in the order in which it was put.
 
-use super::{LONG, unnamed};
+use super::{LONG, get_many, unnamed};
 use crate::common::Watchdog;
 use shmkit::error::Error;
-use shmkit::queue::{Batch, Limit, Options, Overflow, Patience, Queue};
-use std::mem::MaybeUninit;
+use shmkit::queue::{Batch, Limit, Options, Overflow, Patience};
 
 const NOW: Patience = Patience::NONE;
 
@@ -105,26 +104,6 @@ fn the_oldest_go() {
         assert_eq!(queue.get(NOW).unwrap(), [number]);
     }
     assert_eq!(queue.stat().unwrap().overwritten, 96);
-}
-
-fn get_many(queue: &Queue, room: usize, most: usize) -> Vec<Vec<u8>> {
-    let mut buffer = vec![MaybeUninit::uninit(); room];
-    let mut lengths = vec![MaybeUninit::uninit(); most];
-    let count = queue.get_many_into(&mut buffer, &mut lengths, NOW).unwrap();
-    let mut bytes = buffer.into_iter();
-    lengths[..count as usize]
-        .iter()
-        .map(|length| {
-            // SAFETY: so many lengths were written.
-            let length = unsafe { length.assume_init() } as usize;
-            // SAFETY: so many bytes were written.
-            bytes
-                .by_ref()
-                .take(length)
-                .map(|byte| unsafe { byte.assume_init() })
-                .collect()
-        })
-        .collect()
 }
 
 #[test]
