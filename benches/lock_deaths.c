@@ -13,7 +13,7 @@ enum { LINE = 64, TRIALS = 10, BATCHES = 2, WAITERS = 5, DEAD_LOCKS = 512 };
 
 /* Between the deaths of two holders, in ns, so that none is measured while another one is torn down. */
 static const int64_t APART = 40000000;
-/* No sleep of a waiter is longer (src/sync/lock.rs). */
+/* No sleep of a waiter is longer (src/raw/lock.rs). */
 static const int64_t LONGEST_SLEEP = 12000000;
 static const size_t LARGE = (size_t)256 << 20;
 static const int64_t TWO_SECONDS = 2000000000;

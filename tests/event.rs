@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// In an event's word (src/sync/event.rs).
+/// In an event's word (src/raw/event.rs).
 const SET: u64 = 1;
 const WAITERS: u64 = 2;
 /// Where the word stands in an event.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// In a once's word (src/sync/once.rs).
+/// In a once's word (src/raw/once.rs).
 const DONE: u64 = 1 << 29;
 const DIED: u64 = 1 << 30;
 const WAITERS: u64 = 1 << 31;

@@ -7,9 +7,9 @@ use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use super::{output, wait};
-use crate::barrier::{Barrier, Last, MOST, Named, Options};
 use crate::error::Result;
 use crate::layout::Kind;
+use crate::object::barrier::{Barrier, Last, MOST, Named, Options};
 use std::ffi::c_char;
 
 /// A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits

@@ -7,11 +7,11 @@ use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use super::wait::{SHMKIT_NOWAIT, patience};
 use super::{check_pointer, optional};
-use crate::condition::{Condition, End, Mutex, Named, Options};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::lock::Lock;
-use crate::rlock::RLock;
+use crate::object::condition::{Condition, End, Mutex, Named, Options};
+use crate::object::lock::Lock;
+use crate::object::rlock::RLock;
 use std::ffi::{c_char, c_void};
 
 /// A condition: who holds a lock gives it back and waits until somebody who holds it notifies; then has it again. The

@@ -6,8 +6,8 @@ use super::segment::shmkit_segment;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{output, wait};
-use crate::event::Event;
 use crate::layout::Kind;
+use crate::object::event::Event;
 use std::ffi::c_char;
 
 /// An event: set, or clear. Nobody owns it, and any number of processes and threads may set it, clear it and wait for it;

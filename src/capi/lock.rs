@@ -8,7 +8,7 @@ use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::lock::{Lock, Named, Options, Stat};
+use crate::object::lock::{Lock, Named, Options, Stat};
 use crate::participant::Person;
 use std::ffi::c_char;
 

@@ -5,8 +5,8 @@ use super::object::with;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::wait;
 use crate::error::Result;
-use crate::lock::{Lock, Patience};
-use crate::rlock::RLock;
+use crate::object::lock::{Lock, Patience};
+use crate::object::rlock::RLock;
 
 /// A lock of either kind.
 pub(super) trait Mutex: Opaque {

@@ -7,7 +7,7 @@ use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{optional, output, wait};
 use crate::layout::Kind;
-use crate::once::{Begun, Once};
+use crate::object::once::{Begun, Once};
 use std::ffi::c_char;
 
 /// A once: not done, being done by one process, or done, which stays so. Of all who begin, one has it to do; the others

@@ -9,7 +9,7 @@ use super::{check_pointer, optional, output, wait};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::object::Named;
-use crate::queue::{Batch, LARGE, Options, Overflow, Queue, What};
+use crate::object::queue::{Batch, LARGE, Options, Overflow, Queue, What};
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
 

@@ -8,7 +8,7 @@ use super::output;
 use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use crate::layout::Kind;
-use crate::rlock::RLock;
+use crate::object::rlock::RLock;
 use std::ffi::c_char;
 
 /// A recursive lock: its owner is a thread, which may take it again and gives it back as often. All else is as with

@@ -8,7 +8,7 @@ use super::structure::{self, Sized32};
 use super::wait;
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::rwlock::{Named, Options, RwLock};
+use crate::object::rwlock::{Named, Options, RwLock};
 use std::ffi::c_char;
 
 /// A readers-writer lock: many processes read at once, or one writes. Its holders are processes; any thread of a holder

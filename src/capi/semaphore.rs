@@ -8,7 +8,7 @@ use super::structure::{self, Sized32};
 use super::{output, wait};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::semaphore::{Named, Options, Semaphore};
+use crate::object::semaphore::{Named, Options, Semaphore};
 use std::ffi::c_char;
 
 /// A semaphore: a number of permits, which are taken and given back.

@@ -1,13 +1,13 @@
 //! Fills a file that nobody can find yet: memory, control area, and what is to stand in it.
 
-use crate::control::{Control, Plan};
+use super::control::{Control, Plan};
+use super::limits;
+use super::name::Name;
+use super::options::{Form, Options};
+use super::reservation;
 use crate::error::{Error, Result};
 use crate::layout::{Bytes, Header, Kind};
-use crate::limits;
-use crate::name::Name;
-use crate::options::{Form, Options};
 use crate::participant;
-use crate::reservation;
 use crate::sys::lockfile::{self, ATTACH};
 use crate::sys::map::Map;
 use crate::sys::process;

@@ -2,10 +2,10 @@
 
 use super::Segment;
 use super::fill::{place, settle};
+use super::limits;
+use super::options::{Growth, Options, check_sparse};
+use super::reservation;
 use crate::error::{Error, Result};
-use crate::limits;
-use crate::options::{Growth, Options, check_sparse};
-use crate::reservation;
 use crate::sys::lockfile::{ByteLock, RESIZE};
 use crate::sys::process;
 use crate::sys::shm;

@@ -61,7 +61,7 @@ pub struct LockOperation {
     participants: u32,
 }
 
-/// In a tag: the object is being made (src/object.rs).
+/// In a tag: the object is being made (src/object/mod.rs).
 const MAKING: u64 = 1 << 29;
 
 /// Dies while it makes the lock: with its id in the tag, as between the two steps of making one.

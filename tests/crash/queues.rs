@@ -7,7 +7,7 @@ use shmkit::capi::queue::{SHMKIT_QUEUE_OVERWRITE, shmkit_queue_options};
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::{CStr, c_char, c_void};
 
-/// So often in a row must little of a queue's memory be used before any goes (src/sync/queue/memory.rs).
+/// So often in a row must little of a queue's memory be used before any goes (src/raw/queue/memory.rs).
 pub const LULLS: usize = 64;
 /// Wait as long as it takes.
 pub const FOREVER: i64 = -1;

@@ -150,7 +150,7 @@ fn one_in_a_segment_neither_grows_nor_gives_back() {
     assert_eq!(before, after);
 }
 
-/// Returns the word that says how much of the ring may have memory (src/sync/queue.rs).
+/// Returns the word that says how much of the ring may have memory (src/raw/queue.rs).
 fn touched(queue: &Queue) -> u64 {
     const TOUCHED: usize = 208;
     let bytes = &queue.segment().bytes().unwrap()[TOUCHED..][..8];
