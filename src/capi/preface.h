@@ -26,5 +26,9 @@
  *             Flags and reserved fields that mean nothing are refused.
  * Close       This process lets go.     Unlink      The name goes; the memory stays until the last user lets go.
  *
+ * Contents
+ *
+ * @contents@
+ *
  * This file is generated from src/capi of the Rust sources: do not edit it.
  */

@@ -2,9 +2,9 @@
 #define NOUN lock
 #include "locks.h"
 
-static const shmkit_segment_options FULL = {.struct_size = sizeof(shmkit_segment_options), .flags = SHMKIT_SEGMENT_FULL};
+static const shmkit_segment_options FULL = {.struct_size = sizeof(shmkit_segment_options), .flags = SHMKIT_SEGMENT_MANAGED};
 static const shmkit_segment_options EPHEMERAL = {.struct_size = sizeof(shmkit_segment_options),
-                                                 .flags = SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL};
+                                                 .flags = SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_EPHEMERAL};
 
 static void test_control_area(void)
 {
@@ -20,7 +20,7 @@ static void test_control_area(void)
     STATUS(SHMKIT_OK, shmkit_segment_open("full", 5000, NULL, &opened));
     STATUS(SHMKIT_OK, shmkit_segment_stat(made, &info));
     STATUS(SHMKIT_OK, shmkit_segment_stat(opened, &other));
-    CHECK(info.flags == (SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_CREATED) && other.flags == SHMKIT_SEGMENT_FULL);
+    CHECK(info.flags == (SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_CREATED) && other.flags == SHMKIT_SEGMENT_MANAGED);
     CHECK(info.participants == 200 && info.control_bytes % 4096 == 0 && info.control_bytes >= 200 * 64);
     CHECK(info.id != 0 && info.id == other.id && info.size == 5000 && other.capacity == info.capacity);
     CHECK(stat(check_path("full"), &file) == 0 && (uint64_t)file.st_size == info.control_bytes + 5000);
@@ -56,7 +56,7 @@ static void test_either_form(void)
     STATUS(SHMKIT_OK, shmkit_segment_stat(bare, &info));
     STATUS(SHMKIT_OK, shmkit_segment_data(bare, &data));
     CHECK(info.flags == 0 && info.participants == 0 && memcmp(data, "shmkit\r\x1a", 8) == 0);
-    options.flags = SHMKIT_SEGMENT_PLAIN | SHMKIT_SEGMENT_FULL;
+    options.flags = SHMKIT_SEGMENT_PLAIN | SHMKIT_SEGMENT_MANAGED;
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_create("a", 1, &options, &none));
     options.flags = SHMKIT_SEGMENT_EPHEMERAL;
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_create("a", 1, &options, &none));
@@ -144,7 +144,7 @@ static void test_ephemeral(void)
     STATUS(SHMKIT_OK, shmkit_segment_create("brief", 64, &EPHEMERAL, &made));
     STATUS(SHMKIT_OK, shmkit_segment_open("brief", 0, NULL, &opened));
     STATUS(SHMKIT_OK, shmkit_segment_stat(opened, &info));
-    CHECK(info.flags == (SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL));
+    CHECK(info.flags == (SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_EPHEMERAL));
     STATUS(SHMKIT_OK, shmkit_segment_open("brief", 0, &reading, &reader));
     CHECK(collect() == 0);
     STATUS(SHMKIT_OK, shmkit_segment_close(made));

@@ -44,7 +44,7 @@ static void test_owner_is_a_process(void)
 
 static void test_transferable(void)
 {
-    shmkit_lock_options options = PLAIN;
+    shmkit_object_options options = PLAIN;
     shmkit_segment *segment = full(NULL, 4096);
     LOCK *lock = NULL, *same = NULL, *none = NULL;
     options.flags = SHMKIT_LOCK_TRANSFERABLE;

@@ -135,7 +135,7 @@ static void test_overflow(void)
 static void test_other_kind(void)
 {
     shmkit_segment *segment = full(NULL, 4096);
-    shmkit_lock_options options = PLAIN;
+    shmkit_object_options options = PLAIN;
     shmkit_lock *plain = NULL;
     LOCK *lock = NULL;
     uint64_t unwritten = 77;

@@ -195,10 +195,10 @@ fn a_queue_that_is_shut_down_is_told_of() {
     }
     queue.shut_down().unwrap();
     assert!(is_readable(room, true));
-    refused!(Closed, queue.put(b"b", NOW));
+    refused!(ShutDown, queue.put(b"b", NOW));
     queue.get(NOW).unwrap();
     assert!(is_readable(messages, true));
-    refused!(Closed, queue.get(NOW));
+    refused!(ShutDown, queue.get(NOW));
     // Nothing will ever change that.
     assert!(is_readable(messages, false) && is_readable(room, false));
 }

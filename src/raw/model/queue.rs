@@ -418,7 +418,7 @@ fn who_waits_for_the_last_lease_is_told_that_nothing_comes() {
             0 => assert_eq!(shared.ack(id(me), lease), 1),
             _ => {
                 let nothing = shared.try_get(id(me), Patience::ENDLESS);
-                assert!(matches!(nothing, Err(Error::Closed(_))));
+                assert!(matches!(nothing, Err(Error::ShutDown(_))));
             }
         });
     });
@@ -434,7 +434,7 @@ fn what_was_put_before_it_was_shut_is_had_before_anybody_is_told_so() {
         each(3, move |me| match me {
             0 => match in_thread.try_put(id(me), 1, Patience::ENDLESS) {
                 Ok(()) => putting.store(true, Ordering::Relaxed),
-                Err(error) => assert!(matches!(error, Error::Closed(_))),
+                Err(error) => assert!(matches!(error, Error::ShutDown(_))),
             },
             1 => in_thread.queue(id(me), |queue| queue.shut()),
             _ => {

@@ -554,5 +554,5 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
 
 #[cold]
 pub(super) fn shut() -> Error {
-    Error::Closed("the queue is shut down".into())
+    Error::ShutDown("the queue is shut down".into())
 }
