@@ -68,13 +68,12 @@ fn life_cycle(out: &Path, noun: &str) -> PathBuf {
 
 /// Adds what a section of the C ABI declares.
 fn with_section(builder: Builder, root: &Path, out: &Path, section: &str) -> Builder {
-    let builder = builder.with_src(root.join("src/capi").join(section).with_extension("rs"));
     let expanded = life_cycle(out, section);
-    if expanded.exists() {
-        builder.with_src(expanded)
-    } else {
-        builder
-    }
+    let builder = match expanded.exists() {
+        true => builder.with_src(expanded),
+        false => builder,
+    };
+    builder.with_src(root.join("src/capi").join(section).with_extension("rs"))
 }
 
 fn generate(builder: Builder) -> String {
@@ -108,9 +107,8 @@ fn header(root: &Path, out: &Path, sections: &[&str]) -> String {
         };
         let builder = Builder::new().with_config(config);
         let text = generate(with_section(builder, root, out, section));
-        // rustdoc wants the heading; a C reader wants the sentence.
-        let text = text.replace(" * # Safety\n * ", " * Required: ");
-        let text = in_hexadecimal(&parenthesised(&short_comments(&text)), &source);
+        let text = short_comments(&without_safety(&text));
+        let text = in_hexadecimal(&parenthesised(&text), &source);
         contents.push_str(&format!(" *   {title}\n"));
         body.push_str(&banner(&intro));
         body.push_str(&guarded(&text));
@@ -155,7 +153,8 @@ fn guarded(text: &str) -> String {
         guarded += &format!("#ifndef SHMKIT_TYPES\n\n{types}\n\n#endif /* SHMKIT_TYPES */\n\n");
     }
     for function in functions {
-        guarded += &format!("{function}\n\n");
+        // The typedefs are what a C programmer writes.
+        guarded += &format!("{}\n\n", function.replace("struct shmkit_", "shmkit_"));
     }
     guarded
 }
@@ -178,6 +177,24 @@ fn in_hexadecimal(text: &str, source: &str) -> String {
         }
     });
     lines.collect()
+}
+
+/// Leaves out what Rust asks of each unsafe function: the preface says it once for all of them.
+fn without_safety(text: &str) -> String {
+    let mut safety = false;
+    let mut kept = Vec::new();
+    for line in text.lines() {
+        if line == " * # Safety" {
+            safety = true;
+            // The empty line before it goes too.
+            kept.pop_if(|line| *line == " *");
+        }
+        safety &= line != " */" && line != " *";
+        if !safety {
+            kept.push(line);
+        }
+    }
+    kept.join("\n") + "\n"
 }
 
 /// Puts negative constants into parentheses, as a macro should have them.

@@ -1,30 +1,17 @@
 /*
- * shmkit: shared memory, locks and queues that survive the death of any process that uses them.
+ * shmkit: shared memory, locks and queues for Linux that survive the death of any process.
  *
- * Any process may be killed at any instruction, and the others go on. Linux, 64 bits.
+ * Any process may be killed at any instruction, and the others continue: no lock stays held, no
+ * acknowledged message is lost, nothing leaks.
  *
- *   #include <shmkit.h>                        cc frames.c $(pkg-config --cflags --libs shmkit)
+ *   #include <shmkit.h>                     cc frames.c $(pkg-config --cflags --libs shmkit)
  *
  *   shmkit_segment *segment;
  *   void *data;
  *   if (shmkit_segment_create("frames", 1 << 20, NULL, &segment) == SHMKIT_OK
  *       && shmkit_segment_data(segment, &data) == SHMKIT_OK)
  *       memset(data, 42, 1 << 20);
- *   shmkit_segment_close(segment);             this process lets go; the name stays
- *
- * Results     Functions return a shmkit_status: SHMKIT_OK or a negative number. Outputs come last and are written only
- *             on SHMKIT_OK, unless the function says otherwise. shmkit_last_error has a sentence with names and figures
- *             about the last failure on a thread.
- * Handles     Types such as shmkit_segment are used by pointer alone. Who opens a handle closes it. A NULL, closed or
- *             wrong handle is a status, not a crash; any other pointer is undefined.
- * Threads     Any thread may use any handle. Closing one while another thread uses it is undefined.
- * Fork        A child has its parent's mappings and may go on using and closing its handles.
- * Signals     Calls go on through signals unless they are told otherwise: SHMKIT_INTERRUPTIBLE.
- * Names       A segment is a file of its name in /dev/shm, in the directory that the variable SHMKIT_DIR names, or in
- *             the one that a call is given. Files begin as 0600 and are never opened through a symbolic link.
- * Structs     Option and result structs begin with uint32_t struct_size, which the caller sets to sizeof the struct.
- *             Flags and reserved fields that mean nothing are refused.
- * Close       This process lets go.     Unlink      The name goes; the memory stays until the last user lets go.
+ *   shmkit_segment_close(segment);          unmaps the segment; its name stays
  *
  * Contents
  *
@@ -44,6 +31,34 @@
  *   Barriers
  *   Once flags
  *   Queues
+ *
+ * Rules that hold for every function
+ *
+ * Results     A function returns a shmkit_status: SHMKIT_OK, or a negative SHMKIT_ERR_ number. It
+ *             writes its outputs, which come last, only on SHMKIT_OK, unless it says otherwise.
+ *             shmkit_last_error describes the last failure on a thread, with names and figures.
+ * Arguments   The order is: handle, inputs, timeout, flags, outputs.
+ * Pointers    Each pointer must be NULL or valid for what the function reads or writes there: a C
+ *             string, an output, a struct whose struct_size is set, a buffer of the given size.
+ *             NULL where a value is needed is SHMKIT_ERR_INVALID.
+ * Handles     Types such as shmkit_segment are used by pointer only. The program closes each handle
+ *             that it opens. A NULL, closed or wrong handle is an error, not a crash, until 1024
+ *             more handles have been closed; any other pointer is undefined. Closing NULL is
+ *             SHMKIT_OK.
+ * Threads     Any thread may use any handle. To close a handle while another thread uses it is
+ *             undefined.
+ * Fork        A child inherits its parent's mappings and may use and close its handles. It owns
+ *             none of what its parent holds.
+ * Signals     A call continues after a signal handler returns, unless SHMKIT_INTERRUPTIBLE was
+ *             given.
+ * Names       A name is a file in /dev/shm, in the directory of the variable SHMKIT_DIR, or in the
+ *             directory that the options give. New files have mode 0600. A symbolic link is never
+ *             followed.
+ * Structs     Option and info structs begin with uint32_t struct_size, which the caller sets to
+ *             sizeof the struct. Unknown flags and nonzero reserved fields are refused.
+ * Death       If a process dies, a waiter learns of it at most 12 ms after the kernel has torn the
+ *             process down.
+ * Times       Timeouts are in nanoseconds, sizes in bytes.
  *
  * This file is generated from src/capi of the Rust sources: do not edit it.
  */
@@ -172,8 +187,6 @@ const char *shmkit_strerror(shmkit_status status);
  * 0 where none did; `text` a sentence with names and figures. Each may be NULL if it is not wanted. The text belongs
  * to the library and lives until the next call that fails on this thread, or the thread's end. Calls that succeed
  * change nothing here. SHMKIT_ERR_INVALID: a pointer is not aligned.
- *
- * Required: Each pointer must be NULL or writable.
  */
 shmkit_status shmkit_last_error(shmkit_status *code,
                                 int32_t *system_errno,
@@ -234,8 +247,6 @@ typedef int32_t (*shmkit_interrupt_hook)(void *argument);
  * step: at most 64 MiB of memory set aside, or 12 ms of sleep. If it returns nonzero, they undo what they had begun and return
  * SHMKIT_ERR_INTERRUPTED. It may call any function of this library. Whoever replaces a hook makes sure that calls
  * begun before have ended before its `argument` goes.
- *
- * Required: Any thread may call `hook` with `argument`.
  */
 shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook,
                                    void *argument);
@@ -323,18 +334,14 @@ typedef struct shmkit_limits_info {
  * Tells how large a segment may be: what file system, machine, cgroup and this process' own limits leave.
  *
  * `directory` NULL: SHMKIT_DIR, else /dev/shm. SHMKIT_ERR_NOT_FOUND: no such directory.
- *
- * Required: `directory` must be NULL or a C string, `out` NULL or a struct whose struct_size is set.
  */
 shmkit_status shmkit_limits(const char *directory,
-                            struct shmkit_limits_info *out);
+                            shmkit_limits_info *out);
 
 /**
  * Writes the answer of shmkit_limits as one line for people, NUL-terminated, without a newline.
  *
  * `size` is the room in `buffer` in bytes: 1024 are enough. SHMKIT_ERR_TOO_LARGE: they are not, and nothing is written.
- *
- * Required: `directory` must be NULL or a C string, `buffer` NULL or `size` writable bytes.
  */
 shmkit_status shmkit_limits_line(const char *directory,
                                  char *buffer,
@@ -474,13 +481,11 @@ typedef int32_t (*shmkit_segment_visit)(const char *name, void *argument);
  * SHMKIT_ERR_NO_MEMORY: no address space, or not lockable. SHMKIT_ERR_NOT_FOUND: no such directory.
  * SHMKIT_ERR_PERMISSION. SHMKIT_ERR_INVALID: size 0, capacity below size, a name that cannot be.
  * SHMKIT_ERR_TOO_LARGE: more than a file can have. SHMKIT_ERR_INTERRUPTED.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
  */
 shmkit_status shmkit_segment_create(const char *name,
                                     uint64_t size,
-                                    const struct shmkit_segment_options *options,
-                                    struct shmkit_segment **out);
+                                    const shmkit_segment_options *options,
+                                    shmkit_segment **out);
 
 /**
  * Opens the segment of this name and maps it, whoever made it: this library, shm_open, Python.
@@ -495,13 +500,11 @@ shmkit_status shmkit_segment_create(const char *name,
  *
  * Whoever may write to a named file may also truncate it (ftruncate), and the next touch is then SIGBUS. Anonymous
  * segments cannot be truncated.
- *
- * Required: As for shmkit_segment_create.
  */
 shmkit_status shmkit_segment_open(const char *name,
                                   uint64_t size,
-                                  const struct shmkit_segment_options *options,
-                                  struct shmkit_segment **out);
+                                  const shmkit_segment_options *options,
+                                  shmkit_segment **out);
 
 /**
  * Opens the segment of this name, or makes it with `size` bytes if there is none.
@@ -509,13 +512,11 @@ shmkit_status shmkit_segment_open(const char *name,
  * Of several processes that race exactly one makes it: SHMKIT_SEGMENT_CREATED in shmkit_segment_stat tells which.
  * `name` NULL: as shmkit_segment_create. Errors as of both; SHMKIT_ERR_CORRUPT: it exists with fewer than `size`
  * bytes.
- *
- * Required: As for shmkit_segment_create.
  */
 shmkit_status shmkit_segment_open_or_create(const char *name,
                                             uint64_t size,
-                                            const struct shmkit_segment_options *options,
-                                            struct shmkit_segment **out);
+                                            const shmkit_segment_options *options,
+                                            shmkit_segment **out);
 
 /**
  * Opens the segment behind a file descriptor: inherited, received over a socket, or opened through /proc/PID/fd.
@@ -524,13 +525,11 @@ shmkit_status shmkit_segment_open_or_create(const char *name,
  * SHMKIT_ERR_INVALID: not an open descriptor. SHMKIT_ERR_PERMISSION: not open for reading, or not for writing and
  * SHMKIT_SEGMENT_READONLY was not asked for. SHMKIT_ERR_UNTRUSTED: a file without a name that is not sealed against
  * shrinking, unless SHMKIT_TRUST: who sent it could make touching it SIGBUS.
- *
- * Required: As for shmkit_segment_create.
  */
 shmkit_status shmkit_segment_open_fd(int32_t fd,
                                      uint64_t size,
-                                     const struct shmkit_segment_options *options,
-                                     struct shmkit_segment **out);
+                                     const shmkit_segment_options *options,
+                                     shmkit_segment **out);
 
 /**
  * Makes the segment `size` bytes long, for every process that has it mapped.
@@ -544,19 +543,13 @@ shmkit_status shmkit_segment_open_fd(int32_t fd,
  * SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_INTERRUPTED: nothing has changed.
  * But where its options ask for prefault, huge pages or locking, that is done once it has grown: then
  * SHMKIT_ERR_NO_MEMORY and SHMKIT_ERR_INTERRUPTED leave it grown, as shmkit_segment_size tells.
- *
- * Required: `segment` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_segment_resize(struct shmkit_segment *segment,
+shmkit_status shmkit_segment_resize(shmkit_segment *segment,
                                     uint64_t size,
                                     uint32_t flags);
 
-/**
- * Tells the address of byte 0, which stays the same until the handle is closed.
- *
- * Required: `segment` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
- */
-shmkit_status shmkit_segment_data(const struct shmkit_segment *segment,
+/** Tells the address of byte 0, which stays the same until the handle is closed. */
+shmkit_status shmkit_segment_data(const shmkit_segment *segment,
                                   void **out);
 
 /**
@@ -564,60 +557,40 @@ shmkit_status shmkit_segment_data(const struct shmkit_segment *segment,
  *
  * It grows when any process resizes the segment; it asks the kernel (about 0.2 microseconds). SHMKIT_ERR_CORRUPT: it
  * is shorter than it has been, so somebody has truncated its file, and touching what is gone is SIGBUS.
- *
- * Required: As for shmkit_segment_data.
  */
-shmkit_status shmkit_segment_size(const struct shmkit_segment *segment,
+shmkit_status shmkit_segment_size(const shmkit_segment *segment,
                                   uint64_t *out);
 
-/**
- * Tells how many bytes of address space are mapped: how far the segment can grow in this process.
- *
- * Required: As for shmkit_segment_data.
- */
-shmkit_status shmkit_segment_capacity(const struct shmkit_segment *segment, uint64_t *out);
+/** Tells how many bytes of address space are mapped: how far the segment can grow in this process. */
+shmkit_status shmkit_segment_capacity(const shmkit_segment *segment, uint64_t *out);
 
-/**
- * Tells the descriptor of the segment's file, to be passed on. It is the handle's: do not close it.
- *
- * Required: As for shmkit_segment_data.
- */
-shmkit_status shmkit_segment_fd(const struct shmkit_segment *segment, int32_t *out);
+/** Tells the descriptor of the segment's file, to be passed on. It is the handle's: do not close it. */
+shmkit_status shmkit_segment_fd(const shmkit_segment *segment, int32_t *out);
 
 /**
  * Tells the name of the segment, without directory or slash; it lives until the handle is closed.
  *
  * NULL where it is anonymous or was opened by its descriptor.
- *
- * Required: As for shmkit_segment_data.
  */
-shmkit_status shmkit_segment_name(const struct shmkit_segment *segment, const char **out);
+shmkit_status shmkit_segment_name(const shmkit_segment *segment, const char **out);
 
 /**
  * Tells the directory in which the segment was found or made; it lives until the handle is closed.
  *
  * NULL where it is anonymous or was opened by its descriptor.
- *
- * Required: As for shmkit_segment_data.
  */
-shmkit_status shmkit_segment_directory(const struct shmkit_segment *segment, const char **out);
+shmkit_status shmkit_segment_directory(const shmkit_segment *segment, const char **out);
 
 /**
  * Tells how many bytes of the segment this process reaches through huge pages just now.
  *
  * It reads /proc/self/smaps, which takes the longer the more is mapped: 0.1 ms and up.
- *
- * Required: As for shmkit_segment_data.
  */
-shmkit_status shmkit_segment_huge(const struct shmkit_segment *segment, uint64_t *out);
+shmkit_status shmkit_segment_huge(const shmkit_segment *segment, uint64_t *out);
 
-/**
- * Tells what is known of the segment: sizes, owner, device and inode.
- *
- * Required: `segment` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
- */
-shmkit_status shmkit_segment_stat(const struct shmkit_segment *segment,
-                                  struct shmkit_segment_info *out);
+/** Tells what is known of the segment: sizes, owner, device and inode. */
+shmkit_status shmkit_segment_stat(const shmkit_segment *segment,
+                                  shmkit_segment_info *out);
 
 /**
  * Removes the name of the segment. Whoever has it mapped keeps it, and its memory goes with the last of them.
@@ -625,10 +598,8 @@ shmkit_status shmkit_segment_stat(const struct shmkit_segment *segment,
  * Only if the name still stands for this segment: a new one that has come under the old name is left alone, and that
  * is SHMKIT_ERR_NOT_FOUND. An anonymous segment has no name: SHMKIT_OK. SHMKIT_ERR_INVALID: a named one that was
  * opened by its descriptor, so that its name is not known here.
- *
- * Required: `segment` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_segment_unlink(struct shmkit_segment *segment);
+shmkit_status shmkit_segment_unlink(shmkit_segment *segment);
 
 /**
  * Removes a name without opening the segment: what a clean-up needs.
@@ -636,8 +607,6 @@ shmkit_status shmkit_segment_unlink(struct shmkit_segment *segment);
  * `directory` NULL: SHMKIT_DIR, else /dev/shm. With `device` and `inode` of shmkit_segment_stat only that segment is
  * meant; 0 and 0: whatever stands there. `flags`: SHMKIT_INTERRUPTIBLE. SHMKIT_ERR_NOT_FOUND: nothing stands there, or
  * another segment. SHMKIT_ERR_WRONG_KIND: not a regular file; it is left alone. SHMKIT_ERR_PERMISSION.
- *
- * Required: `name` and `directory` must be NULL or C strings.
  */
 shmkit_status shmkit_segment_unlink_name(const char *name,
                                          const char *directory,
@@ -651,8 +620,6 @@ shmkit_status shmkit_segment_unlink_name(const char *name,
  * They are what shmkit_segment_open might open, whoever made them. A nonzero answer of `visit` ends the list, which is
  * SHMKIT_OK too. The name lives until `visit` returns. `directory` NULL: SHMKIT_DIR, else /dev/shm.
  * SHMKIT_ERR_NOT_FOUND: no such directory.
- *
- * Required: `directory` must be NULL or a C string; `visit` must take the argument.
  */
 shmkit_status shmkit_segment_list(const char *directory,
                                   shmkit_segment_visit visit,
@@ -665,8 +632,6 @@ shmkit_status shmkit_segment_list(const char *directory,
  * It never takes one from under somebody: who is opening one meanwhile finds it, or finds that the name is gone. Only
  * this user's own are looked at. `directory` NULL: SHMKIT_DIR, else /dev/shm. `flags`: SHMKIT_INTERRUPTIBLE.
  * SHMKIT_ERR_NOT_FOUND: no such directory. SHMKIT_ERR_INTERRUPTED: the rest is left.
- *
- * Required: `directory` must be NULL or a C string; `removed` NULL or writable.
  */
 shmkit_status shmkit_segment_gc(const char *directory,
                                 uint32_t flags,
@@ -677,10 +642,8 @@ shmkit_status shmkit_segment_gc(const char *directory,
  *
  * All pointers into it end here. A second close is SHMKIT_ERR_CLOSED, as is any other use of the handle, until 1024
  * more handles have been closed; after that it is undefined, as after free.
- *
- * Required: `segment` must be NULL or a handle of this library that no other thread is using.
  */
-shmkit_status shmkit_segment_close(struct shmkit_segment *segment);
+shmkit_status shmkit_segment_close(shmkit_segment *segment);
 
 /* =================================================================================================
  * Objects: what can be placed in shared memory, and the life cycle that all of it shares.
@@ -869,13 +832,59 @@ typedef struct shmkit_lock_info {
 
 #endif /* SHMKIT_TYPES */
 
-/**
- * Opens the lock that every full segment has. SHMKIT_ERR_WRONG_KIND: a plain one. SHMKIT_ERR_PERMISSION: read-only.
- *
- * Required: `segment` must be NULL or a handle of this library; `out` NULL or writable.
- */
+/** Returns how many bytes a lock occupies in a segment: a multiple of 64. */
+shmkit_status shmkit_lock_size(const shmkit_object_options *options, uint64_t *out);
+
+/** Creates a lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+shmkit_status shmkit_lock_create(const char *name,
+                                 const shmkit_object_options *options,
+                                 shmkit_lock **out);
+
+/** Opens a lock by its name. */
+shmkit_status shmkit_lock_open(const char *name,
+                               const shmkit_object_options *options,
+                               shmkit_lock **out);
+
+/** Opens a lock by its name, or creates it if there is none. */
+shmkit_status shmkit_lock_open_or_create(const char *name,
+                                         const shmkit_object_options *options,
+                                         shmkit_lock **out);
+
+/** Opens a lock at `offset` of a managed segment's data, or creates it there. */
+shmkit_status shmkit_lock_create_at(const shmkit_segment *segment,
+                                    uint64_t offset,
+                                    const shmkit_object_options *options,
+                                    shmkit_lock **out);
+
+/** Opens a lock at `offset` of a managed segment's data. */
+shmkit_status shmkit_lock_open_at(const shmkit_segment *segment,
+                                  uint64_t offset,
+                                  const shmkit_object_options *options,
+                                  shmkit_lock **out);
+
+/** Opens a lock that another process exported: `offset` is what shmkit_lock_fd returned there. */
+shmkit_status shmkit_lock_open_fd(int32_t fd,
+                                  uint64_t offset,
+                                  const shmkit_object_options *options,
+                                  shmkit_lock **out);
+
+/** Exports a lock: returns the descriptor and the offset that shmkit_lock_open_fd needs in another process. */
+shmkit_status shmkit_lock_fd(const shmkit_lock *lock,
+                             int32_t *fd,
+                             uint64_t *offset);
+
+/** Opens the segment that holds a lock. */
+shmkit_status shmkit_lock_segment(const shmkit_lock *lock, shmkit_segment **out);
+
+/** Removes the name of a lock. Handles that are open stay valid. */
+shmkit_status shmkit_lock_unlink(shmkit_lock *lock);
+
+/** Closes a handle of a lock and frees it. NULL is SHMKIT_OK. */
+shmkit_status shmkit_lock_close(shmkit_lock *lock);
+
+/** Opens the lock that every full segment has. SHMKIT_ERR_WRONG_KIND: a plain one. SHMKIT_ERR_PERMISSION: read-only. */
 shmkit_status shmkit_segment_lock(const shmkit_segment *segment,
-                                  struct shmkit_lock **out);
+                                  shmkit_lock **out);
 
 /**
  * Takes the lock, waiting up to `timeout_ns` nanoseconds for it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
@@ -889,10 +898,8 @@ shmkit_status shmkit_segment_lock(const shmkit_segment *segment,
  * room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN: somebody holds it, and this process has lost all descriptors of the segment
  * (closefrom), so it cannot ask whether that one lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
  * SHMKIT_ERR_CORRUPT.
- *
- * Required: `lock` must be NULL or a handle of this library that no other thread is closing; `owner_died` NULL or writable.
  */
-shmkit_status shmkit_lock_acquire(struct shmkit_lock *lock,
+shmkit_status shmkit_lock_acquire(shmkit_lock *lock,
                                   int64_t timeout_ns,
                                   uint32_t flags,
                                   uint32_t *owner_died);
@@ -902,121 +909,15 @@ shmkit_status shmkit_lock_acquire(struct shmkit_lock *lock,
  *
  * SHMKIT_ERR_NOT_OWNER: this process does not hold it; of a transferable lock: nobody does. What a dead owner left
  * marked stays marked until shmkit_lock_mark_consistent.
- *
- * Required: `lock` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_lock_release(struct shmkit_lock *lock);
+shmkit_status shmkit_lock_release(shmkit_lock *lock);
 
-/**
- * Says that what the lock guards is whole again after an owner's death. SHMKIT_ERR_NOT_OWNER.
- *
- * Required: As for shmkit_lock_release.
- */
-shmkit_status shmkit_lock_mark_consistent(struct shmkit_lock *lock);
+/** Says that what the lock guards is whole again after an owner's death. SHMKIT_ERR_NOT_OWNER. */
+shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock);
 
-/**
- * Tells what is known of the lock. Nobody is asked whether the owner lives: only an acquire does that.
- *
- * Required: `lock` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
- */
-shmkit_status shmkit_lock_stat(const struct shmkit_lock *lock,
-                               struct shmkit_lock_info *out);
-
-/**
- * Returns how many bytes a lock occupies in a segment: a multiple of 64.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_lock_size(const shmkit_object_options *options, uint64_t *out);
-
-/**
- * Creates a lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_lock_create(const char *name,
-                                 const shmkit_object_options *options,
-                                 struct shmkit_lock **out);
-
-/**
- * Opens a lock by its name.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_lock_open(const char *name,
-                               const shmkit_object_options *options,
-                               struct shmkit_lock **out);
-
-/**
- * Opens a lock by its name, or creates it if there is none.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_lock_open_or_create(const char *name,
-                                         const shmkit_object_options *options,
-                                         struct shmkit_lock **out);
-
-/**
- * Opens a lock at `offset` of a managed segment's data, or creates it there.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_lock_create_at(const shmkit_segment *segment,
-                                    uint64_t offset,
-                                    const shmkit_object_options *options,
-                                    struct shmkit_lock **out);
-
-/**
- * Opens a lock at `offset` of a managed segment's data.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_lock_open_at(const shmkit_segment *segment,
-                                  uint64_t offset,
-                                  const shmkit_object_options *options,
-                                  struct shmkit_lock **out);
-
-/**
- * Opens a lock that another process exported: `offset` is what shmkit_lock_fd returned there.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_lock_open_fd(int32_t fd,
-                                  uint64_t offset,
-                                  const shmkit_object_options *options,
-                                  struct shmkit_lock **out);
-
-/**
- * Exports a lock: returns the descriptor and the offset that shmkit_lock_open_fd needs in another process.
- *
- * Required: `lock` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_lock_fd(const struct shmkit_lock *lock,
-                             int32_t *fd,
-                             uint64_t *offset);
-
-/**
- * Opens the segment that holds a lock.
- *
- * Required: `lock` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_lock_segment(const struct shmkit_lock *lock, shmkit_segment **out);
-
-/**
- * Removes the name of a lock. Handles that are open stay valid.
- *
- * Required: `lock` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_lock_unlink(struct shmkit_lock *lock);
-
-/**
- * Closes a handle of a lock and frees it. NULL is SHMKIT_OK.
- *
- * Required: `lock` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_lock_close(struct shmkit_lock *lock);
+/** Tells what is known of the lock. Nobody is asked whether the owner lives: only an acquire does that. */
+shmkit_status shmkit_lock_stat(const shmkit_lock *lock,
+                               shmkit_lock_info *out);
 
 /* =================================================================================================
  * Recursive locks: a thread that holds one may take it again.
@@ -1032,141 +933,77 @@ typedef struct shmkit_rlock shmkit_rlock;
 
 #endif /* SHMKIT_TYPES */
 
+/** Returns how many bytes a recursive lock occupies in a segment: a multiple of 64. */
+shmkit_status shmkit_rlock_size(const shmkit_object_options *options, uint64_t *out);
+
+/** Creates a recursive lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+shmkit_status shmkit_rlock_create(const char *name,
+                                  const shmkit_object_options *options,
+                                  shmkit_rlock **out);
+
+/** Opens a recursive lock by its name. */
+shmkit_status shmkit_rlock_open(const char *name,
+                                const shmkit_object_options *options,
+                                shmkit_rlock **out);
+
+/** Opens a recursive lock by its name, or creates it if there is none. */
+shmkit_status shmkit_rlock_open_or_create(const char *name,
+                                          const shmkit_object_options *options,
+                                          shmkit_rlock **out);
+
+/** Opens a recursive lock at `offset` of a managed segment's data, or creates it there. */
+shmkit_status shmkit_rlock_create_at(const shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const shmkit_object_options *options,
+                                     shmkit_rlock **out);
+
+/** Opens a recursive lock at `offset` of a managed segment's data. */
+shmkit_status shmkit_rlock_open_at(const shmkit_segment *segment,
+                                   uint64_t offset,
+                                   const shmkit_object_options *options,
+                                   shmkit_rlock **out);
+
+/** Opens a recursive lock that another process exported: `offset` is what shmkit_rlock_fd returned there. */
+shmkit_status shmkit_rlock_open_fd(int32_t fd,
+                                   uint64_t offset,
+                                   const shmkit_object_options *options,
+                                   shmkit_rlock **out);
+
+/** Exports a recursive lock: returns the descriptor and the offset that shmkit_rlock_open_fd needs in another process. */
+shmkit_status shmkit_rlock_fd(const shmkit_rlock *rlock,
+                              int32_t *fd,
+                              uint64_t *offset);
+
+/** Opens the segment that holds a recursive lock. */
+shmkit_status shmkit_rlock_segment(const shmkit_rlock *rlock, shmkit_segment **out);
+
+/** Removes the name of a recursive lock. Handles that are open stay valid. */
+shmkit_status shmkit_rlock_unlink(shmkit_rlock *rlock);
+
+/** Closes a handle of a recursive lock and frees it. NULL is SHMKIT_OK. */
+shmkit_status shmkit_rlock_close(shmkit_rlock *rlock);
+
 /**
  * Takes the lock, or takes it once more where this thread has it, waiting as shmkit_lock_acquire does.
  *
  * Errors and `owner_died` as there; SHMKIT_ERR_OVERFLOW: held 2^64 - 1 times.
- *
- * Required: As for shmkit_lock_acquire.
  */
-shmkit_status shmkit_rlock_acquire(struct shmkit_rlock *lock,
+shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock,
                                    int64_t timeout_ns,
                                    uint32_t flags,
                                    uint32_t *owner_died);
 
-/**
- * Gives the lock back once. SHMKIT_ERR_NOT_OWNER: this thread does not hold it.
- *
- * Required: As for shmkit_lock_release.
- */
-shmkit_status shmkit_rlock_release(struct shmkit_rlock *lock);
+/** Gives the lock back once. SHMKIT_ERR_NOT_OWNER: this thread does not hold it. */
+shmkit_status shmkit_rlock_release(shmkit_rlock *lock);
 
-/**
- * Tells how often this thread holds the lock; 0: not at all.
- *
- * Required: `lock` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_rlock_depth(const struct shmkit_rlock *lock, uint64_t *out);
+/** Tells how often this thread holds the lock; 0: not at all. */
+shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out);
 
-/**
- * Says that what the lock guards is whole again. SHMKIT_ERR_NOT_OWNER: this thread does not hold it.
- *
- * Required: As for shmkit_lock_release.
- */
-shmkit_status shmkit_rlock_mark_consistent(struct shmkit_rlock *lock);
+/** Says that what the lock guards is whole again. SHMKIT_ERR_NOT_OWNER: this thread does not hold it. */
+shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock);
 
-/**
- * Tells what is known of the lock; as shmkit_lock_stat.
- *
- * Required: As for shmkit_lock_stat.
- */
-shmkit_status shmkit_rlock_stat(const struct shmkit_rlock *lock, shmkit_lock_info *out);
-
-/**
- * Returns how many bytes a recursive lock occupies in a segment: a multiple of 64.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_rlock_size(const shmkit_object_options *options, uint64_t *out);
-
-/**
- * Creates a recursive lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_rlock_create(const char *name,
-                                  const shmkit_object_options *options,
-                                  struct shmkit_rlock **out);
-
-/**
- * Opens a recursive lock by its name.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_rlock_open(const char *name,
-                                const shmkit_object_options *options,
-                                struct shmkit_rlock **out);
-
-/**
- * Opens a recursive lock by its name, or creates it if there is none.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_rlock_open_or_create(const char *name,
-                                          const shmkit_object_options *options,
-                                          struct shmkit_rlock **out);
-
-/**
- * Opens a recursive lock at `offset` of a managed segment's data, or creates it there.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_rlock_create_at(const shmkit_segment *segment,
-                                     uint64_t offset,
-                                     const shmkit_object_options *options,
-                                     struct shmkit_rlock **out);
-
-/**
- * Opens a recursive lock at `offset` of a managed segment's data.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_rlock_open_at(const shmkit_segment *segment,
-                                   uint64_t offset,
-                                   const shmkit_object_options *options,
-                                   struct shmkit_rlock **out);
-
-/**
- * Opens a recursive lock that another process exported: `offset` is what shmkit_rlock_fd returned there.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_rlock_open_fd(int32_t fd,
-                                   uint64_t offset,
-                                   const shmkit_object_options *options,
-                                   struct shmkit_rlock **out);
-
-/**
- * Exports a recursive lock: returns the descriptor and the offset that shmkit_rlock_open_fd needs in another process.
- *
- * Required: `rlock` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_rlock_fd(const struct shmkit_rlock *rlock,
-                              int32_t *fd,
-                              uint64_t *offset);
-
-/**
- * Opens the segment that holds a recursive lock.
- *
- * Required: `rlock` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_rlock_segment(const struct shmkit_rlock *rlock, shmkit_segment **out);
-
-/**
- * Removes the name of a recursive lock. Handles that are open stay valid.
- *
- * Required: `rlock` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_rlock_unlink(struct shmkit_rlock *rlock);
-
-/**
- * Closes a handle of a recursive lock and frees it. NULL is SHMKIT_OK.
- *
- * Required: `rlock` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_rlock_close(struct shmkit_rlock *rlock);
+/** Tells what is known of the lock; as shmkit_lock_stat. */
+shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out);
 
 /* =================================================================================================
  * Readers-writer locks: many processes read at once, or one writes.
@@ -1197,6 +1034,24 @@ shmkit_status shmkit_rlock_close(struct shmkit_rlock *rlock);
  * dies leaves nothing to tell. A handle may be used by all threads at once and by forked children.
  */
 typedef struct shmkit_rwlock shmkit_rwlock;
+
+/** How to make or open a readers-writer lock. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_rwlock_options {
+  /** sizeof(shmkit_rwlock_options). */
+  uint32_t struct_size;
+  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many processes may read at a time, 1 to 4096: each has a cache line for it. 0: 128. */
+  uint32_t readers;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_rwlock_options;
 
 /** What is known of a readers-writer lock: each figure as it was at some moment during the call. */
 typedef struct shmkit_rwlock_info {
@@ -1233,25 +1088,57 @@ typedef struct shmkit_rwlock_info {
   uint32_t reserved;
 } shmkit_rwlock_info;
 
-/** How to make or open a readers-writer lock. All zeros but struct_size is what most want; so is a NULL pointer to it. */
-typedef struct shmkit_rwlock_options {
-  /** sizeof(shmkit_rwlock_options). */
-  uint32_t struct_size;
-  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
-  uint32_t flags;
-  /** Permission bits of a new named one. 0: 0600. */
-  uint32_t mode;
-  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
-  uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
-  const char *directory;
-  /** How many processes may read at a time, 1 to 4096: each has a cache line for it. 0: 128. */
-  uint32_t readers;
-  /** 0. */
-  uint32_t reserved;
-} shmkit_rwlock_options;
-
 #endif /* SHMKIT_TYPES */
+
+/** Returns how many bytes a readers-writer lock occupies in a segment: a multiple of 64. */
+shmkit_status shmkit_rwlock_size(const shmkit_rwlock_options *options, uint64_t *out);
+
+/** Creates a readers-writer lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+shmkit_status shmkit_rwlock_create(const char *name,
+                                   const shmkit_rwlock_options *options,
+                                   shmkit_rwlock **out);
+
+/** Opens a readers-writer lock by its name. */
+shmkit_status shmkit_rwlock_open(const char *name,
+                                 const shmkit_rwlock_options *options,
+                                 shmkit_rwlock **out);
+
+/** Opens a readers-writer lock by its name, or creates it if there is none. */
+shmkit_status shmkit_rwlock_open_or_create(const char *name,
+                                           const shmkit_rwlock_options *options,
+                                           shmkit_rwlock **out);
+
+/** Opens a readers-writer lock at `offset` of a managed segment's data, or creates it there. */
+shmkit_status shmkit_rwlock_create_at(const shmkit_segment *segment,
+                                      uint64_t offset,
+                                      const shmkit_rwlock_options *options,
+                                      shmkit_rwlock **out);
+
+/** Opens a readers-writer lock at `offset` of a managed segment's data. */
+shmkit_status shmkit_rwlock_open_at(const shmkit_segment *segment,
+                                    uint64_t offset,
+                                    const shmkit_rwlock_options *options,
+                                    shmkit_rwlock **out);
+
+/** Opens a readers-writer lock that another process exported: `offset` is what shmkit_rwlock_fd returned there. */
+shmkit_status shmkit_rwlock_open_fd(int32_t fd,
+                                    uint64_t offset,
+                                    const shmkit_rwlock_options *options,
+                                    shmkit_rwlock **out);
+
+/** Exports a readers-writer lock: returns the descriptor and the offset that shmkit_rwlock_open_fd needs in another process. */
+shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *rwlock,
+                               int32_t *fd,
+                               uint64_t *offset);
+
+/** Opens the segment that holds a readers-writer lock. */
+shmkit_status shmkit_rwlock_segment(const shmkit_rwlock *rwlock, shmkit_segment **out);
+
+/** Removes the name of a readers-writer lock. Handles that are open stay valid. */
+shmkit_status shmkit_rwlock_unlink(shmkit_rwlock *rwlock);
+
+/** Closes a handle of a readers-writer lock and frees it. NULL is SHMKIT_OK. */
+shmkit_status shmkit_rwlock_close(shmkit_rwlock *rwlock);
 
 /**
  * Takes the lock for reading, waiting as shmkit_lock_acquire does until nobody writes or wants to.
@@ -1261,20 +1148,14 @@ typedef struct shmkit_rwlock_options {
  *
  * Errors as of shmkit_lock_acquire; SHMKIT_ERR_TOO_MANY_PROCESSES: also where as many processes read as may at a time.
  * SHMKIT_ERR_OVERFLOW: this process reads 65,535 times.
- *
- * Required: `lock` must be NULL or a handle of this library that no other thread is closing; `owner_died` NULL or writable.
  */
-shmkit_status shmkit_rwlock_acquire_read(struct shmkit_rwlock *lock,
+shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock,
                                          int64_t timeout_ns,
                                          uint32_t flags,
                                          uint32_t *owner_died);
 
-/**
- * Gives back what was taken for reading, once. SHMKIT_ERR_NOT_OWNER: this process does not read.
- *
- * Required: `lock` must be NULL or a handle of this library that no other thread is closing.
- */
-shmkit_status shmkit_rwlock_release_read(struct shmkit_rwlock *lock);
+/** Gives back what was taken for reading, once. SHMKIT_ERR_NOT_OWNER: this process does not read. */
+shmkit_status shmkit_rwlock_release_read(shmkit_rwlock *lock);
 
 /**
  * Takes the lock for writing, waiting as shmkit_lock_acquire does until nobody writes or reads.
@@ -1284,10 +1165,8 @@ shmkit_status shmkit_rwlock_release_read(struct shmkit_rwlock *lock);
  * the lock guards, and make it whole.
  *
  * Errors as of shmkit_lock_acquire.
- *
- * Required: As for shmkit_rwlock_acquire_read.
  */
-shmkit_status shmkit_rwlock_acquire_write(struct shmkit_rwlock *lock,
+shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock,
                                           int64_t timeout_ns,
                                           uint32_t flags,
                                           uint32_t *owner_died);
@@ -1297,10 +1176,8 @@ shmkit_status shmkit_rwlock_acquire_write(struct shmkit_rwlock *lock,
  *
  * SHMKIT_ERR_NOT_OWNER: this process does not write. What a dead writer left marked stays marked until
  * shmkit_rwlock_mark_consistent.
- *
- * Required: As for shmkit_rwlock_release_read.
  */
-shmkit_status shmkit_rwlock_release_write(struct shmkit_rwlock *lock);
+shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock);
 
 /**
  * Goes from reading to writing, waiting as shmkit_lock_acquire does until nobody else reads; nobody writes in between.
@@ -1308,10 +1185,8 @@ shmkit_status shmkit_rwlock_release_write(struct shmkit_rwlock *lock);
  * SHMKIT_OK: the caller writes now, and reads once less. Else it still reads as before. SHMKIT_ERR_DEADLOCK: somebody
  * else waits for the readers, to write or to upgrade, and so for the caller: give it back and acquire it for writing;
  * that one writes in between. SHMKIT_ERR_NOT_OWNER: this process does not read. Other errors as of shmkit_lock_acquire.
- *
- * Required: As for shmkit_rwlock_release_read.
  */
-shmkit_status shmkit_rwlock_upgrade(struct shmkit_rwlock *lock,
+shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock,
                                     int64_t timeout_ns,
                                     uint32_t flags);
 
@@ -1320,122 +1195,18 @@ shmkit_status shmkit_rwlock_upgrade(struct shmkit_rwlock *lock,
  *
  * SHMKIT_ERR_NOT_OWNER: this process does not write. SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_OVERFLOW,
  * SHMKIT_ERR_LIVENESS_UNKNOWN: as of shmkit_rwlock_acquire_read; the caller still writes.
- *
- * Required: As for shmkit_rwlock_release_read.
  */
-shmkit_status shmkit_rwlock_downgrade(struct shmkit_rwlock *lock);
+shmkit_status shmkit_rwlock_downgrade(shmkit_rwlock *lock);
 
 /**
  * Says that what the lock guards is whole again after a writer's death. SHMKIT_ERR_NOT_OWNER: this process does not
  * write.
- *
- * Required: As for shmkit_rwlock_release_read.
  */
-shmkit_status shmkit_rwlock_mark_consistent(struct shmkit_rwlock *lock);
+shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock);
 
-/**
- * Tells what is known of the lock. Nobody is asked whether its holders live: only an acquire does that.
- *
- * Required: `lock` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
- */
-shmkit_status shmkit_rwlock_stat(const struct shmkit_rwlock *lock,
-                                 struct shmkit_rwlock_info *out);
-
-/**
- * Returns how many bytes a readers-writer lock occupies in a segment: a multiple of 64.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_rwlock_size(const struct shmkit_rwlock_options *options, uint64_t *out);
-
-/**
- * Creates a readers-writer lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_rwlock_create(const char *name,
-                                   const struct shmkit_rwlock_options *options,
-                                   struct shmkit_rwlock **out);
-
-/**
- * Opens a readers-writer lock by its name.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_rwlock_open(const char *name,
-                                 const struct shmkit_rwlock_options *options,
-                                 struct shmkit_rwlock **out);
-
-/**
- * Opens a readers-writer lock by its name, or creates it if there is none.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_rwlock_open_or_create(const char *name,
-                                           const struct shmkit_rwlock_options *options,
-                                           struct shmkit_rwlock **out);
-
-/**
- * Opens a readers-writer lock at `offset` of a managed segment's data, or creates it there.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_rwlock_create_at(const shmkit_segment *segment,
-                                      uint64_t offset,
-                                      const struct shmkit_rwlock_options *options,
-                                      struct shmkit_rwlock **out);
-
-/**
- * Opens a readers-writer lock at `offset` of a managed segment's data.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_rwlock_open_at(const shmkit_segment *segment,
-                                    uint64_t offset,
-                                    const struct shmkit_rwlock_options *options,
-                                    struct shmkit_rwlock **out);
-
-/**
- * Opens a readers-writer lock that another process exported: `offset` is what shmkit_rwlock_fd returned there.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_rwlock_open_fd(int32_t fd,
-                                    uint64_t offset,
-                                    const struct shmkit_rwlock_options *options,
-                                    struct shmkit_rwlock **out);
-
-/**
- * Exports a readers-writer lock: returns the descriptor and the offset that shmkit_rwlock_open_fd needs in another process.
- *
- * Required: `rwlock` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_rwlock_fd(const struct shmkit_rwlock *rwlock,
-                               int32_t *fd,
-                               uint64_t *offset);
-
-/**
- * Opens the segment that holds a readers-writer lock.
- *
- * Required: `rwlock` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_rwlock_segment(const struct shmkit_rwlock *rwlock, shmkit_segment **out);
-
-/**
- * Removes the name of a readers-writer lock. Handles that are open stay valid.
- *
- * Required: `rwlock` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_rwlock_unlink(struct shmkit_rwlock *rwlock);
-
-/**
- * Closes a handle of a readers-writer lock and frees it. NULL is SHMKIT_OK.
- *
- * Required: `rwlock` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_rwlock_close(struct shmkit_rwlock *rwlock);
+/** Tells what is known of the lock. Nobody is asked whether its holders live: only an acquire does that. */
+shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock,
+                                 shmkit_rwlock_info *out);
 
 /* =================================================================================================
  * Semaphores: permits that processes and threads take and give back; with undo the dead give back theirs.
@@ -1456,30 +1227,6 @@ shmkit_status shmkit_rwlock_close(struct shmkit_rwlock *rwlock);
  * may be used by all threads at once and by forked children, which hold nothing of what their parent holds.
  */
 typedef struct shmkit_semaphore shmkit_semaphore;
-
-/** What is known of a semaphore: each figure as it was at some moment during the call. */
-typedef struct shmkit_semaphore_info {
-  /** sizeof(shmkit_semaphore_info); on return how much of it was filled. */
-  uint32_t struct_size;
-  /** SHMKIT_SEMAPHORE_UNDO or 0. */
-  uint32_t flags;
-  /** How many permits are to be had. */
-  uint64_t value;
-  /** How many there may be; with undo: how many there are in all. */
-  uint64_t maximum;
-  /** How often an acquire had to sleep: counted when it begins to. */
-  uint64_t waits;
-  /** How often permits came back from a dead process. */
-  uint64_t recoveries;
-  /** With undo: how many processes hold permits, perhaps dead ones. */
-  uint64_t holders;
-  /** Where it stands in its segment's data, or in its arena. */
-  uint64_t offset;
-  /** With undo: how many processes may hold permits at a time. */
-  uint32_t processes;
-  /** 0. */
-  uint32_t reserved;
-} shmkit_semaphore_info;
 
 /**
  * How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to
@@ -1506,7 +1253,82 @@ typedef struct shmkit_semaphore_options {
   uint32_t reserved;
 } shmkit_semaphore_options;
 
+/** What is known of a semaphore: each figure as it was at some moment during the call. */
+typedef struct shmkit_semaphore_info {
+  /** sizeof(shmkit_semaphore_info); on return how much of it was filled. */
+  uint32_t struct_size;
+  /** SHMKIT_SEMAPHORE_UNDO or 0. */
+  uint32_t flags;
+  /** How many permits are to be had. */
+  uint64_t value;
+  /** How many there may be; with undo: how many there are in all. */
+  uint64_t maximum;
+  /** How often an acquire had to sleep: counted when it begins to. */
+  uint64_t waits;
+  /** How often permits came back from a dead process. */
+  uint64_t recoveries;
+  /** With undo: how many processes hold permits, perhaps dead ones. */
+  uint64_t holders;
+  /** Where it stands in its segment's data, or in its arena. */
+  uint64_t offset;
+  /** With undo: how many processes may hold permits at a time. */
+  uint32_t processes;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_semaphore_info;
+
 #endif /* SHMKIT_TYPES */
+
+/** Returns how many bytes a semaphore occupies in a segment: a multiple of 64. */
+shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out);
+
+/** Creates a semaphore: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+shmkit_status shmkit_semaphore_create(const char *name,
+                                      const shmkit_semaphore_options *options,
+                                      shmkit_semaphore **out);
+
+/** Opens a semaphore by its name. */
+shmkit_status shmkit_semaphore_open(const char *name,
+                                    const shmkit_semaphore_options *options,
+                                    shmkit_semaphore **out);
+
+/** Opens a semaphore by its name, or creates it if there is none. */
+shmkit_status shmkit_semaphore_open_or_create(const char *name,
+                                              const shmkit_semaphore_options *options,
+                                              shmkit_semaphore **out);
+
+/** Opens a semaphore at `offset` of a managed segment's data, or creates it there. */
+shmkit_status shmkit_semaphore_create_at(const shmkit_segment *segment,
+                                         uint64_t offset,
+                                         const shmkit_semaphore_options *options,
+                                         shmkit_semaphore **out);
+
+/** Opens a semaphore at `offset` of a managed segment's data. */
+shmkit_status shmkit_semaphore_open_at(const shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const shmkit_semaphore_options *options,
+                                       shmkit_semaphore **out);
+
+/** Opens a semaphore that another process exported: `offset` is what shmkit_semaphore_fd returned there. */
+shmkit_status shmkit_semaphore_open_fd(int32_t fd,
+                                       uint64_t offset,
+                                       const shmkit_semaphore_options *options,
+                                       shmkit_semaphore **out);
+
+/** Exports a semaphore: returns the descriptor and the offset that shmkit_semaphore_open_fd needs in another process. */
+shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore,
+                                  int32_t *fd,
+                                  uint64_t *offset);
+
+/** Opens the segment that holds a semaphore. */
+shmkit_status shmkit_semaphore_segment(const shmkit_semaphore *semaphore,
+                                       shmkit_segment **out);
+
+/** Removes the name of a semaphore. Handles that are open stay valid. */
+shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore);
+
+/** Closes a handle of a semaphore and frees it. NULL is SHMKIT_OK. */
+shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore);
 
 /**
  * Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
@@ -1522,10 +1344,8 @@ typedef struct shmkit_semaphore_options {
  * has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
  * SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT. Where a process is stopped just while it takes
  * or gives, one with undo keeps even SHMKIT_NOWAIT waiting, for a second at the most.
- *
- * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_semaphore_acquire(struct shmkit_semaphore *semaphore,
+shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore,
                                        uint32_t n,
                                        int64_t timeout_ns,
                                        uint32_t flags);
@@ -1540,135 +1360,28 @@ shmkit_status shmkit_semaphore_acquire(struct shmkit_semaphore *semaphore,
  * SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
  * With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
  * seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_LIVENESS_UNKNOWN. SHMKIT_ERR_CORRUPT.
- *
- * Required: `semaphore` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_semaphore_release(struct shmkit_semaphore *semaphore,
+shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore,
                                        uint32_t n);
 
 /**
  * Tells how many permits are to be had. What the dead hold is not looked for: only an acquire does that.
  *
  * SHMKIT_ERR_CORRUPT: more than there may be.
- *
- * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
  */
-shmkit_status shmkit_semaphore_value(const struct shmkit_semaphore *semaphore,
+shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore,
                                      uint64_t *out);
 
-/**
- * Tells how many permits this process holds. SHMKIT_ERR_INVALID: without undo nobody knows.
- *
- * Required: As for shmkit_semaphore_value.
- */
-shmkit_status shmkit_semaphore_held(const struct shmkit_semaphore *semaphore, uint64_t *out);
+/** Tells how many permits this process holds. SHMKIT_ERR_INVALID: without undo nobody knows. */
+shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out);
 
 /**
  * Tells what is known of the semaphore. Nobody is asked whether the holders live: only an acquire does that.
  *
  * SHMKIT_ERR_CORRUPT: it says that it has more permits than there may be.
- *
- * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
  */
-shmkit_status shmkit_semaphore_stat(const struct shmkit_semaphore *semaphore,
-                                    struct shmkit_semaphore_info *out);
-
-/**
- * Returns how many bytes a semaphore occupies in a segment: a multiple of 64.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_semaphore_size(const struct shmkit_semaphore_options *options, uint64_t *out);
-
-/**
- * Creates a semaphore: a named one in a file of its own, or, if `name` is NULL, an unnamed one.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_semaphore_create(const char *name,
-                                      const struct shmkit_semaphore_options *options,
-                                      struct shmkit_semaphore **out);
-
-/**
- * Opens a semaphore by its name.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_semaphore_open(const char *name,
-                                    const struct shmkit_semaphore_options *options,
-                                    struct shmkit_semaphore **out);
-
-/**
- * Opens a semaphore by its name, or creates it if there is none.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_semaphore_open_or_create(const char *name,
-                                              const struct shmkit_semaphore_options *options,
-                                              struct shmkit_semaphore **out);
-
-/**
- * Opens a semaphore at `offset` of a managed segment's data, or creates it there.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_semaphore_create_at(const shmkit_segment *segment,
-                                         uint64_t offset,
-                                         const struct shmkit_semaphore_options *options,
-                                         struct shmkit_semaphore **out);
-
-/**
- * Opens a semaphore at `offset` of a managed segment's data.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_semaphore_open_at(const shmkit_segment *segment,
-                                       uint64_t offset,
-                                       const struct shmkit_semaphore_options *options,
-                                       struct shmkit_semaphore **out);
-
-/**
- * Opens a semaphore that another process exported: `offset` is what shmkit_semaphore_fd returned there.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_semaphore_open_fd(int32_t fd,
-                                       uint64_t offset,
-                                       const struct shmkit_semaphore_options *options,
-                                       struct shmkit_semaphore **out);
-
-/**
- * Exports a semaphore: returns the descriptor and the offset that shmkit_semaphore_open_fd needs in another process.
- *
- * Required: `semaphore` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_semaphore_fd(const struct shmkit_semaphore *semaphore,
-                                  int32_t *fd,
-                                  uint64_t *offset);
-
-/**
- * Opens the segment that holds a semaphore.
- *
- * Required: `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_semaphore_segment(const struct shmkit_semaphore *semaphore,
-                                       shmkit_segment **out);
-
-/**
- * Removes the name of a semaphore. Handles that are open stay valid.
- *
- * Required: `semaphore` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_semaphore_unlink(struct shmkit_semaphore *semaphore);
-
-/**
- * Closes a handle of a semaphore and frees it. NULL is SHMKIT_OK.
- *
- * Required: `semaphore` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_semaphore_close(struct shmkit_semaphore *semaphore);
+shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore,
+                                    shmkit_semaphore_info *out);
 
 /* =================================================================================================
  * Conditions: a thread that holds a lock waits, without it, until another one that holds it notifies.
@@ -1686,6 +1399,24 @@ shmkit_status shmkit_semaphore_close(struct shmkit_semaphore *semaphore);
  * forked children.
  */
 typedef struct shmkit_condition shmkit_condition;
+
+/** How to make or open a condition. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+typedef struct shmkit_condition_options {
+  /** sizeof(shmkit_condition_options). */
+  uint32_t struct_size;
+  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may wait at a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many threads may wait at a time, 1 to 4096; of all processes together. 0: 128. */
+  uint32_t cells;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_condition_options;
 
 /** What is known of a condition: each figure as it was at some moment during the call. */
 typedef struct shmkit_condition_info {
@@ -1709,25 +1440,58 @@ typedef struct shmkit_condition_info {
   uint64_t offset;
 } shmkit_condition_info;
 
-/** How to make or open a condition. All zeros but struct_size is what most want; so is a NULL pointer to it. */
-typedef struct shmkit_condition_options {
-  /** sizeof(shmkit_condition_options). */
-  uint32_t struct_size;
-  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
-  uint32_t flags;
-  /** Permission bits of a new named one. 0: 0600. */
-  uint32_t mode;
-  /** How many processes may wait at a new named one at a time, 1 to 4096. 0: 128. */
-  uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
-  const char *directory;
-  /** How many threads may wait at a time, 1 to 4096; of all processes together. 0: 128. */
-  uint32_t cells;
-  /** 0. */
-  uint32_t reserved;
-} shmkit_condition_options;
-
 #endif /* SHMKIT_TYPES */
+
+/** Returns how many bytes a condition occupies in a segment: a multiple of 64. */
+shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out);
+
+/** Creates a condition: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+shmkit_status shmkit_condition_create(const char *name,
+                                      const shmkit_condition_options *options,
+                                      shmkit_condition **out);
+
+/** Opens a condition by its name. */
+shmkit_status shmkit_condition_open(const char *name,
+                                    const shmkit_condition_options *options,
+                                    shmkit_condition **out);
+
+/** Opens a condition by its name, or creates it if there is none. */
+shmkit_status shmkit_condition_open_or_create(const char *name,
+                                              const shmkit_condition_options *options,
+                                              shmkit_condition **out);
+
+/** Opens a condition at `offset` of a managed segment's data, or creates it there. */
+shmkit_status shmkit_condition_create_at(const shmkit_segment *segment,
+                                         uint64_t offset,
+                                         const shmkit_condition_options *options,
+                                         shmkit_condition **out);
+
+/** Opens a condition at `offset` of a managed segment's data. */
+shmkit_status shmkit_condition_open_at(const shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const shmkit_condition_options *options,
+                                       shmkit_condition **out);
+
+/** Opens a condition that another process exported: `offset` is what shmkit_condition_fd returned there. */
+shmkit_status shmkit_condition_open_fd(int32_t fd,
+                                       uint64_t offset,
+                                       const shmkit_condition_options *options,
+                                       shmkit_condition **out);
+
+/** Exports a condition: returns the descriptor and the offset that shmkit_condition_open_fd needs in another process. */
+shmkit_status shmkit_condition_fd(const shmkit_condition *condition,
+                                  int32_t *fd,
+                                  uint64_t *offset);
+
+/** Opens the segment that holds a condition. */
+shmkit_status shmkit_condition_segment(const shmkit_condition *condition,
+                                       shmkit_segment **out);
+
+/** Removes the name of a condition. Handles that are open stay valid. */
+shmkit_status shmkit_condition_unlink(shmkit_condition *condition);
+
+/** Closes a handle of a condition and frees it. NULL is SHMKIT_OK. */
+shmkit_status shmkit_condition_close(shmkit_condition *condition);
 
 /**
  * Gives the lock back, waits up to `timeout_ns` nanoseconds for a notification, and takes the lock again.
@@ -1749,11 +1513,8 @@ typedef struct shmkit_condition_options {
  * SHMKIT_ERR_PERMISSION: this process cannot wait in its segment. SHMKIT_ERR_CORRUPT.
  *
  * Ask in a loop for what you wait for: between a notification and the lock others may have had it.
- *
- * Required: `condition` and `lock_or_rlock` must be NULL or handles of this library that no other thread is closing; `owner_died` NULL or
- * writable.
  */
-shmkit_status shmkit_condition_wait(struct shmkit_condition *condition,
+shmkit_status shmkit_condition_wait(shmkit_condition *condition,
                                     void *lock_or_rlock,
                                     int64_t timeout_ns,
                                     uint32_t flags,
@@ -1765,124 +1526,17 @@ shmkit_status shmkit_condition_wait(struct shmkit_condition *condition,
  *
  * SHMKIT_ERR_NOT_OWNER: the caller does not hold `lock_or_rlock`. SHMKIT_ERR_INVALID, SHMKIT_ERR_WRONG_KIND: as of
  * shmkit_condition_wait.
- *
- * Required: `condition` and `lock_or_rlock` must be NULL or handles of this library that no other thread is closing.
  */
-shmkit_status shmkit_condition_notify(struct shmkit_condition *condition,
+shmkit_status shmkit_condition_notify(shmkit_condition *condition,
                                       void *lock_or_rlock,
                                       uint32_t count);
 
-/**
- * Notifies all threads that wait; otherwise as shmkit_condition_notify.
- *
- * Required: As for shmkit_condition_notify.
- */
-shmkit_status shmkit_condition_notify_all(struct shmkit_condition *condition, void *lock_or_rlock);
+/** Notifies all threads that wait; otherwise as shmkit_condition_notify. */
+shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *lock_or_rlock);
 
-/**
- * Tells what is known of the condition. Nobody is asked who lives: only a notification does that.
- *
- * Required: `condition` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
- */
-shmkit_status shmkit_condition_stat(const struct shmkit_condition *condition,
-                                    struct shmkit_condition_info *out);
-
-/**
- * Returns how many bytes a condition occupies in a segment: a multiple of 64.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_condition_size(const struct shmkit_condition_options *options, uint64_t *out);
-
-/**
- * Creates a condition: a named one in a file of its own, or, if `name` is NULL, an unnamed one.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_condition_create(const char *name,
-                                      const struct shmkit_condition_options *options,
-                                      struct shmkit_condition **out);
-
-/**
- * Opens a condition by its name.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_condition_open(const char *name,
-                                    const struct shmkit_condition_options *options,
-                                    struct shmkit_condition **out);
-
-/**
- * Opens a condition by its name, or creates it if there is none.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_condition_open_or_create(const char *name,
-                                              const struct shmkit_condition_options *options,
-                                              struct shmkit_condition **out);
-
-/**
- * Opens a condition at `offset` of a managed segment's data, or creates it there.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_condition_create_at(const shmkit_segment *segment,
-                                         uint64_t offset,
-                                         const struct shmkit_condition_options *options,
-                                         struct shmkit_condition **out);
-
-/**
- * Opens a condition at `offset` of a managed segment's data.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_condition_open_at(const shmkit_segment *segment,
-                                       uint64_t offset,
-                                       const struct shmkit_condition_options *options,
-                                       struct shmkit_condition **out);
-
-/**
- * Opens a condition that another process exported: `offset` is what shmkit_condition_fd returned there.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_condition_open_fd(int32_t fd,
-                                       uint64_t offset,
-                                       const struct shmkit_condition_options *options,
-                                       struct shmkit_condition **out);
-
-/**
- * Exports a condition: returns the descriptor and the offset that shmkit_condition_open_fd needs in another process.
- *
- * Required: `condition` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_condition_fd(const struct shmkit_condition *condition,
-                                  int32_t *fd,
-                                  uint64_t *offset);
-
-/**
- * Opens the segment that holds a condition.
- *
- * Required: `condition` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_condition_segment(const struct shmkit_condition *condition,
-                                       shmkit_segment **out);
-
-/**
- * Removes the name of a condition. Handles that are open stay valid.
- *
- * Required: `condition` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_condition_unlink(struct shmkit_condition *condition);
-
-/**
- * Closes a handle of a condition and frees it. NULL is SHMKIT_OK.
- *
- * Required: `condition` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_condition_close(struct shmkit_condition *condition);
+/** Tells what is known of the condition. Nobody is asked who lives: only a notification does that. */
+shmkit_status shmkit_condition_stat(const shmkit_condition *condition,
+                                    shmkit_condition_info *out);
 
 /* =================================================================================================
  * Events: something that has happened or has not, for which processes and threads can wait.
@@ -1922,28 +1576,70 @@ typedef struct shmkit_event_info {
 
 #endif /* SHMKIT_TYPES */
 
+/** Returns how many bytes an event occupies in a segment: a multiple of 64. */
+shmkit_status shmkit_event_size(const shmkit_object_options *options, uint64_t *out);
+
+/** Creates an event: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+shmkit_status shmkit_event_create(const char *name,
+                                  const shmkit_object_options *options,
+                                  shmkit_event **out);
+
+/** Opens an event by its name. */
+shmkit_status shmkit_event_open(const char *name,
+                                const shmkit_object_options *options,
+                                shmkit_event **out);
+
+/** Opens an event by its name, or creates it if there is none. */
+shmkit_status shmkit_event_open_or_create(const char *name,
+                                          const shmkit_object_options *options,
+                                          shmkit_event **out);
+
+/** Opens an event at `offset` of a managed segment's data, or creates it there. */
+shmkit_status shmkit_event_create_at(const shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const shmkit_object_options *options,
+                                     shmkit_event **out);
+
+/** Opens an event at `offset` of a managed segment's data. */
+shmkit_status shmkit_event_open_at(const shmkit_segment *segment,
+                                   uint64_t offset,
+                                   const shmkit_object_options *options,
+                                   shmkit_event **out);
+
+/** Opens an event that another process exported: `offset` is what shmkit_event_fd returned there. */
+shmkit_status shmkit_event_open_fd(int32_t fd,
+                                   uint64_t offset,
+                                   const shmkit_object_options *options,
+                                   shmkit_event **out);
+
+/** Exports an event: returns the descriptor and the offset that shmkit_event_open_fd needs in another process. */
+shmkit_status shmkit_event_fd(const shmkit_event *event,
+                              int32_t *fd,
+                              uint64_t *offset);
+
+/** Opens the segment that holds an event. */
+shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out);
+
+/** Removes the name of an event. Handles that are open stay valid. */
+shmkit_status shmkit_event_unlink(shmkit_event *event);
+
+/** Closes a handle of an event and frees it. NULL is SHMKIT_OK. */
+shmkit_status shmkit_event_close(shmkit_event *event);
+
 /**
  * Sets the event: all go on that wait for it, and nobody waits until it is cleared. What the caller has done before is
  * seen by whoever goes on. A signal handler may call it.
- *
- * Required: `event` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_event_set(struct shmkit_event *event);
+shmkit_status shmkit_event_set(shmkit_event *event);
 
 /**
  * Clears the event: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on
  * all the same. A signal handler may call it.
- *
- * Required: As for shmkit_event_set.
  */
-shmkit_status shmkit_event_clear(struct shmkit_event *event);
+shmkit_status shmkit_event_clear(shmkit_event *event);
 
-/**
- * Tells whether the event is set: 1 or 0. A signal handler may call it.
- *
- * Required: As for shmkit_event_set; `out` must be NULL or writable.
- */
-shmkit_status shmkit_event_is_set(const struct shmkit_event *event, uint32_t *out);
+/** Tells whether the event is set: 1 or 0. A signal handler may call it. */
+shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out);
 
 /**
  * Waits up to `timeout_ns` nanoseconds until the event is set: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
@@ -1953,116 +1649,14 @@ shmkit_status shmkit_event_is_set(const struct shmkit_event *event, uint32_t *ou
  *
  * SHMKIT_ERR_WOULD_BLOCK: it is not set, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
  * SHMKIT_ERR_INVALID: a negative time, unknown flags.
- *
- * Required: As for shmkit_event_set.
  */
-shmkit_status shmkit_event_wait(struct shmkit_event *event,
+shmkit_status shmkit_event_wait(shmkit_event *event,
                                 int64_t timeout_ns,
                                 uint32_t flags);
 
-/**
- * Tells what is known of the event.
- *
- * Required: `event` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
- */
-shmkit_status shmkit_event_stat(const struct shmkit_event *event,
-                                struct shmkit_event_info *out);
-
-/**
- * Returns how many bytes an event occupies in a segment: a multiple of 64.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_event_size(const shmkit_object_options *options, uint64_t *out);
-
-/**
- * Creates an event: a named one in a file of its own, or, if `name` is NULL, an unnamed one.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_event_create(const char *name,
-                                  const shmkit_object_options *options,
-                                  struct shmkit_event **out);
-
-/**
- * Opens an event by its name.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_event_open(const char *name,
-                                const shmkit_object_options *options,
-                                struct shmkit_event **out);
-
-/**
- * Opens an event by its name, or creates it if there is none.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_event_open_or_create(const char *name,
-                                          const shmkit_object_options *options,
-                                          struct shmkit_event **out);
-
-/**
- * Opens an event at `offset` of a managed segment's data, or creates it there.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_event_create_at(const shmkit_segment *segment,
-                                     uint64_t offset,
-                                     const shmkit_object_options *options,
-                                     struct shmkit_event **out);
-
-/**
- * Opens an event at `offset` of a managed segment's data.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_event_open_at(const shmkit_segment *segment,
-                                   uint64_t offset,
-                                   const shmkit_object_options *options,
-                                   struct shmkit_event **out);
-
-/**
- * Opens an event that another process exported: `offset` is what shmkit_event_fd returned there.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_event_open_fd(int32_t fd,
-                                   uint64_t offset,
-                                   const shmkit_object_options *options,
-                                   struct shmkit_event **out);
-
-/**
- * Exports an event: returns the descriptor and the offset that shmkit_event_open_fd needs in another process.
- *
- * Required: `event` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_event_fd(const struct shmkit_event *event,
-                              int32_t *fd,
-                              uint64_t *offset);
-
-/**
- * Opens the segment that holds an event.
- *
- * Required: `event` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_event_segment(const struct shmkit_event *event, shmkit_segment **out);
-
-/**
- * Removes the name of an event. Handles that are open stay valid.
- *
- * Required: `event` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_event_unlink(struct shmkit_event *event);
-
-/**
- * Closes a handle of an event and frees it. NULL is SHMKIT_OK.
- *
- * Required: `event` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_event_close(struct shmkit_event *event);
+/** Tells what is known of the event. */
+shmkit_status shmkit_event_stat(const shmkit_event *event,
+                                shmkit_event_info *out);
 
 /* =================================================================================================
  * Barriers: so many processes and threads wait for each other; one that dies waiting breaks the barrier.
@@ -2089,6 +1683,24 @@ shmkit_status shmkit_event_close(struct shmkit_event *event);
  */
 typedef struct shmkit_barrier shmkit_barrier;
 
+/** How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does. */
+typedef struct shmkit_barrier_options {
+  /** sizeof(shmkit_barrier_options). */
+  uint32_t struct_size;
+  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new named one. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /** How many must come, 1 to SHMKIT_BARRIER_MAX_PARTIES. Who only opens one need not know: 0. */
+  uint32_t parties;
+  /** 0. */
+  uint32_t reserved;
+} shmkit_barrier_options;
+
 /** What is known of a barrier: each figure as it was at some moment during the call. */
 typedef struct shmkit_barrier_info {
   /** sizeof(shmkit_barrier_info); on return how much of it was filled. */
@@ -2109,25 +1721,57 @@ typedef struct shmkit_barrier_info {
   uint64_t offset;
 } shmkit_barrier_info;
 
-/** How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does. */
-typedef struct shmkit_barrier_options {
-  /** sizeof(shmkit_barrier_options). */
-  uint32_t struct_size;
-  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
-  uint32_t flags;
-  /** Permission bits of a new named one. 0: 0600. */
-  uint32_t mode;
-  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
-  uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
-  const char *directory;
-  /** How many must come, 1 to SHMKIT_BARRIER_MAX_PARTIES. Who only opens one need not know: 0. */
-  uint32_t parties;
-  /** 0. */
-  uint32_t reserved;
-} shmkit_barrier_options;
-
 #endif /* SHMKIT_TYPES */
+
+/** Returns how many bytes a barrier occupies in a segment: a multiple of 64. */
+shmkit_status shmkit_barrier_size(const shmkit_barrier_options *options, uint64_t *out);
+
+/** Creates a barrier: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+shmkit_status shmkit_barrier_create(const char *name,
+                                    const shmkit_barrier_options *options,
+                                    shmkit_barrier **out);
+
+/** Opens a barrier by its name. */
+shmkit_status shmkit_barrier_open(const char *name,
+                                  const shmkit_barrier_options *options,
+                                  shmkit_barrier **out);
+
+/** Opens a barrier by its name, or creates it if there is none. */
+shmkit_status shmkit_barrier_open_or_create(const char *name,
+                                            const shmkit_barrier_options *options,
+                                            shmkit_barrier **out);
+
+/** Opens a barrier at `offset` of a managed segment's data, or creates it there. */
+shmkit_status shmkit_barrier_create_at(const shmkit_segment *segment,
+                                       uint64_t offset,
+                                       const shmkit_barrier_options *options,
+                                       shmkit_barrier **out);
+
+/** Opens a barrier at `offset` of a managed segment's data. */
+shmkit_status shmkit_barrier_open_at(const shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const shmkit_barrier_options *options,
+                                     shmkit_barrier **out);
+
+/** Opens a barrier that another process exported: `offset` is what shmkit_barrier_fd returned there. */
+shmkit_status shmkit_barrier_open_fd(int32_t fd,
+                                     uint64_t offset,
+                                     const shmkit_barrier_options *options,
+                                     shmkit_barrier **out);
+
+/** Exports a barrier: returns the descriptor and the offset that shmkit_barrier_open_fd needs in another process. */
+shmkit_status shmkit_barrier_fd(const shmkit_barrier *barrier,
+                                int32_t *fd,
+                                uint64_t *offset);
+
+/** Opens the segment that holds a barrier. */
+shmkit_status shmkit_barrier_segment(const shmkit_barrier *barrier, shmkit_segment **out);
+
+/** Removes the name of a barrier. Handles that are open stay valid. */
+shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier);
+
+/** Closes a handle of a barrier and frees it. NULL is SHMKIT_OK. */
+shmkit_status shmkit_barrier_close(shmkit_barrier *barrier);
 
 /**
  * Waits until all parties are there, up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
@@ -2148,10 +1792,8 @@ typedef struct shmkit_barrier_options {
  * many processes as the segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN: this process has lost all descriptors of
  * the segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
  * SHMKIT_ERR_CORRUPT.
- *
- * Required: `barrier` must be NULL or a handle of this library that no other thread is closing; `place` NULL or writable.
  */
-shmkit_status shmkit_barrier_wait(struct shmkit_barrier *barrier,
+shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier,
                                   int64_t timeout_ns,
                                   uint32_t flags,
                                   uint32_t *place);
@@ -2161,10 +1803,8 @@ shmkit_status shmkit_barrier_wait(struct shmkit_barrier *barrier,
  *
  * SHMKIT_ERR_BROKEN: somebody has broken the barrier meanwhile. SHMKIT_ERR_NOT_OWNER: this process holds nobody, or
  * somebody has called shmkit_barrier_reset meanwhile.
- *
- * Required: `barrier` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_barrier_release(struct shmkit_barrier *barrier);
+shmkit_status shmkit_barrier_release(shmkit_barrier *barrier);
 
 /**
  * Has the barrier be as new: whole, and nobody waits. Who waits gets SHMKIT_ERR_BROKEN; what the dead have left goes.
@@ -2172,143 +1812,25 @@ shmkit_status shmkit_barrier_release(struct shmkit_barrier *barrier);
  * SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while it came or went. SHMKIT_ERR_TOO_MANY_PROCESSES,
  * SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait. Then nothing has been
  * done.
- *
- * Required: As for shmkit_barrier_release.
  */
-shmkit_status shmkit_barrier_reset(struct shmkit_barrier *barrier);
+shmkit_status shmkit_barrier_reset(shmkit_barrier *barrier);
 
-/**
- * Breaks the barrier: who waits, or comes before somebody calls shmkit_barrier_reset, gets SHMKIT_ERR_BROKEN.
- *
- * Required: As for shmkit_barrier_release.
- */
-shmkit_status shmkit_barrier_abort(struct shmkit_barrier *barrier);
+/** Breaks the barrier: who waits, or comes before somebody calls shmkit_barrier_reset, gets SHMKIT_ERR_BROKEN. */
+shmkit_status shmkit_barrier_abort(shmkit_barrier *barrier);
 
-/**
- * Tells how many must come.
- *
- * Required: `barrier` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
- */
-shmkit_status shmkit_barrier_parties(const struct shmkit_barrier *barrier,
+/** Tells how many must come. */
+shmkit_status shmkit_barrier_parties(const shmkit_barrier *barrier,
                                      uint32_t *out);
 
-/**
- * Tells how many wait; 0 of a broken barrier.
- *
- * Required: As for shmkit_barrier_parties.
- */
-shmkit_status shmkit_barrier_waiting(const struct shmkit_barrier *barrier, uint32_t *out);
+/** Tells how many wait; 0 of a broken barrier. */
+shmkit_status shmkit_barrier_waiting(const shmkit_barrier *barrier, uint32_t *out);
 
-/**
- * Tells 1 where the barrier is broken, else 0. Nobody is asked who lives: only a wait does that.
- *
- * Required: As for shmkit_barrier_parties.
- */
-shmkit_status shmkit_barrier_is_broken(const struct shmkit_barrier *barrier, uint32_t *out);
+/** Tells 1 where the barrier is broken, else 0. Nobody is asked who lives: only a wait does that. */
+shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint32_t *out);
 
-/**
- * Tells what is known of the barrier. Nobody is asked who lives: only a wait does that.
- *
- * Required: `barrier` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
- */
-shmkit_status shmkit_barrier_stat(const struct shmkit_barrier *barrier,
-                                  struct shmkit_barrier_info *out);
-
-/**
- * Returns how many bytes a barrier occupies in a segment: a multiple of 64.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_barrier_size(const struct shmkit_barrier_options *options, uint64_t *out);
-
-/**
- * Creates a barrier: a named one in a file of its own, or, if `name` is NULL, an unnamed one.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_barrier_create(const char *name,
-                                    const struct shmkit_barrier_options *options,
-                                    struct shmkit_barrier **out);
-
-/**
- * Opens a barrier by its name.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_barrier_open(const char *name,
-                                  const struct shmkit_barrier_options *options,
-                                  struct shmkit_barrier **out);
-
-/**
- * Opens a barrier by its name, or creates it if there is none.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_barrier_open_or_create(const char *name,
-                                            const struct shmkit_barrier_options *options,
-                                            struct shmkit_barrier **out);
-
-/**
- * Opens a barrier at `offset` of a managed segment's data, or creates it there.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_barrier_create_at(const shmkit_segment *segment,
-                                       uint64_t offset,
-                                       const struct shmkit_barrier_options *options,
-                                       struct shmkit_barrier **out);
-
-/**
- * Opens a barrier at `offset` of a managed segment's data.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_barrier_open_at(const shmkit_segment *segment,
-                                     uint64_t offset,
-                                     const struct shmkit_barrier_options *options,
-                                     struct shmkit_barrier **out);
-
-/**
- * Opens a barrier that another process exported: `offset` is what shmkit_barrier_fd returned there.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_barrier_open_fd(int32_t fd,
-                                     uint64_t offset,
-                                     const struct shmkit_barrier_options *options,
-                                     struct shmkit_barrier **out);
-
-/**
- * Exports a barrier: returns the descriptor and the offset that shmkit_barrier_open_fd needs in another process.
- *
- * Required: `barrier` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_barrier_fd(const struct shmkit_barrier *barrier,
-                                int32_t *fd,
-                                uint64_t *offset);
-
-/**
- * Opens the segment that holds a barrier.
- *
- * Required: `barrier` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_barrier_segment(const struct shmkit_barrier *barrier, shmkit_segment **out);
-
-/**
- * Removes the name of a barrier. Handles that are open stay valid.
- *
- * Required: `barrier` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_barrier_unlink(struct shmkit_barrier *barrier);
-
-/**
- * Closes a handle of a barrier and frees it. NULL is SHMKIT_OK.
- *
- * Required: `barrier` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_barrier_close(struct shmkit_barrier *barrier);
+/** Tells what is known of the barrier. Nobody is asked who lives: only a wait does that. */
+shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier,
+                                  shmkit_barrier_info *out);
 
 /* =================================================================================================
  * Once flags: something that is done exactly once among all processes.
@@ -2361,6 +1883,56 @@ typedef struct shmkit_once_info {
 
 #endif /* SHMKIT_TYPES */
 
+/** Returns how many bytes a once flag occupies in a segment: a multiple of 64. */
+shmkit_status shmkit_once_size(const shmkit_object_options *options, uint64_t *out);
+
+/** Creates a once flag: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+shmkit_status shmkit_once_create(const char *name,
+                                 const shmkit_object_options *options,
+                                 shmkit_once **out);
+
+/** Opens a once flag by its name. */
+shmkit_status shmkit_once_open(const char *name,
+                               const shmkit_object_options *options,
+                               shmkit_once **out);
+
+/** Opens a once flag by its name, or creates it if there is none. */
+shmkit_status shmkit_once_open_or_create(const char *name,
+                                         const shmkit_object_options *options,
+                                         shmkit_once **out);
+
+/** Opens a once flag at `offset` of a managed segment's data, or creates it there. */
+shmkit_status shmkit_once_create_at(const shmkit_segment *segment,
+                                    uint64_t offset,
+                                    const shmkit_object_options *options,
+                                    shmkit_once **out);
+
+/** Opens a once flag at `offset` of a managed segment's data. */
+shmkit_status shmkit_once_open_at(const shmkit_segment *segment,
+                                  uint64_t offset,
+                                  const shmkit_object_options *options,
+                                  shmkit_once **out);
+
+/** Opens a once flag that another process exported: `offset` is what shmkit_once_fd returned there. */
+shmkit_status shmkit_once_open_fd(int32_t fd,
+                                  uint64_t offset,
+                                  const shmkit_object_options *options,
+                                  shmkit_once **out);
+
+/** Exports a once flag: returns the descriptor and the offset that shmkit_once_open_fd needs in another process. */
+shmkit_status shmkit_once_fd(const shmkit_once *once,
+                             int32_t *fd,
+                             uint64_t *offset);
+
+/** Opens the segment that holds a once flag. */
+shmkit_status shmkit_once_segment(const shmkit_once *once, shmkit_segment **out);
+
+/** Removes the name of a once flag. Handles that are open stay valid. */
+shmkit_status shmkit_once_unlink(shmkit_once *once);
+
+/** Closes a handle of a once flag and frees it. NULL is SHMKIT_OK. */
+shmkit_status shmkit_once_close(shmkit_once *once);
+
 /**
  * Begins, unless it is done: waits up to `timeout_ns` nanoseconds for who is doing it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
  * time.
@@ -2373,11 +1945,8 @@ typedef struct shmkit_once_info {
  * SHMKIT_ERR_INVALID: a negative time, unknown flags, `mine` is NULL. SHMKIT_ERR_TOO_MANY_PROCESSES: as many processes as the
  * segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as of
  * shmkit_lock_acquire.
- *
- * Required: `once` must be NULL or a handle of this library that no other thread is closing; `mine` and `owner_died` NULL or
- * writable.
  */
-shmkit_status shmkit_once_begin(struct shmkit_once *once,
+shmkit_status shmkit_once_begin(shmkit_once *once,
                                 int64_t timeout_ns,
                                 uint32_t flags,
                                 uint32_t *mine,
@@ -2387,129 +1956,21 @@ shmkit_status shmkit_once_begin(struct shmkit_once *once,
  * Says that it is done, which stays so: whoever waits goes on, and whoever begins finds it done.
  *
  * SHMKIT_ERR_NOT_OWNER: this process is not doing it.
- *
- * Required: `once` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_once_done(struct shmkit_once *once);
+shmkit_status shmkit_once_done(shmkit_once *once);
 
 /**
  * Gives it back undone: the next one has it to do. Where somebody had died halfway, that one is told so again.
  *
  * SHMKIT_ERR_NOT_OWNER: this process is not doing it.
- *
- * Required: As for shmkit_once_done.
  */
-shmkit_status shmkit_once_abort(struct shmkit_once *once);
+shmkit_status shmkit_once_abort(shmkit_once *once);
 
-/**
- * Tells whether it is done: 1 or 0. If it is, what was done before shmkit_once_done is seen.
- *
- * Required: As for shmkit_once_done; `out` must be NULL or writable.
- */
-shmkit_status shmkit_once_is_done(const struct shmkit_once *once, uint32_t *out);
+/** Tells whether it is done: 1 or 0. If it is, what was done before shmkit_once_done is seen. */
+shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out);
 
-/**
- * Tells what is known of it. Nobody is asked whether who is doing it lives: only begin does that.
- *
- * Required: `once` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
- */
-shmkit_status shmkit_once_stat(const struct shmkit_once *once, struct shmkit_once_info *out);
-
-/**
- * Returns how many bytes a once flag occupies in a segment: a multiple of 64.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_once_size(const shmkit_object_options *options, uint64_t *out);
-
-/**
- * Creates a once flag: a named one in a file of its own, or, if `name` is NULL, an unnamed one.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_once_create(const char *name,
-                                 const shmkit_object_options *options,
-                                 struct shmkit_once **out);
-
-/**
- * Opens a once flag by its name.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_once_open(const char *name,
-                               const shmkit_object_options *options,
-                               struct shmkit_once **out);
-
-/**
- * Opens a once flag by its name, or creates it if there is none.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_once_open_or_create(const char *name,
-                                         const shmkit_object_options *options,
-                                         struct shmkit_once **out);
-
-/**
- * Opens a once flag at `offset` of a managed segment's data, or creates it there.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_once_create_at(const shmkit_segment *segment,
-                                    uint64_t offset,
-                                    const shmkit_object_options *options,
-                                    struct shmkit_once **out);
-
-/**
- * Opens a once flag at `offset` of a managed segment's data.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_once_open_at(const shmkit_segment *segment,
-                                  uint64_t offset,
-                                  const shmkit_object_options *options,
-                                  struct shmkit_once **out);
-
-/**
- * Opens a once flag that another process exported: `offset` is what shmkit_once_fd returned there.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_once_open_fd(int32_t fd,
-                                  uint64_t offset,
-                                  const shmkit_object_options *options,
-                                  struct shmkit_once **out);
-
-/**
- * Exports a once flag: returns the descriptor and the offset that shmkit_once_open_fd needs in another process.
- *
- * Required: `once` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_once_fd(const struct shmkit_once *once,
-                             int32_t *fd,
-                             uint64_t *offset);
-
-/**
- * Opens the segment that holds a once flag.
- *
- * Required: `once` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_once_segment(const struct shmkit_once *once, shmkit_segment **out);
-
-/**
- * Removes the name of a once flag. Handles that are open stay valid.
- *
- * Required: `once` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_once_unlink(struct shmkit_once *once);
-
-/**
- * Closes a handle of a once flag and frees it. NULL is SHMKIT_OK.
- *
- * Required: `once` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_once_close(struct shmkit_once *once);
+/** Tells what is known of it. Nobody is asked whether who is doing it lives: only begin does that. */
+shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out);
 
 /* =================================================================================================
  * Queues: messages from many producers to many consumers.
@@ -2568,6 +2029,33 @@ shmkit_status shmkit_once_close(struct shmkit_once *once);
  * has.
  */
 typedef struct shmkit_queue shmkit_queue;
+
+/**
+ * How to make or open a queue. All zeros but struct_size is one without bounds, which never blocks who puts; so is a NULL
+ * pointer to it.
+ */
+typedef struct shmkit_queue_options {
+  /** sizeof(shmkit_queue_options). */
+  uint32_t struct_size;
+  /** SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  uint32_t flags;
+  /** Permission bits of a new one with a file of its own. 0: 0600. */
+  uint32_t mode;
+  /** How many processes may use a new one with a file of its own at a time, 1 to 4096. 0: 128. */
+  uint32_t participants;
+  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  const char *directory;
+  /**
+   * How many bytes it may hold, a multiple of 32 from 1024 to 2^46. A message takes its own bytes and 32, rounded up to
+   * a multiple of 32, and may have half the capacity. 0: 64 GiB of address space, of which only what is in use has
+   * memory; in a segment, where all of it has memory, 65536.
+   */
+  uint64_t capacity;
+  /** How many messages it may hold, not counting leased ones. 0: any number. */
+  uint64_t maxsize;
+  /** How many bytes those may have together. 0: any number. */
+  uint64_t max_bytes;
+} shmkit_queue_options;
 
 /** One of several messages to be put. */
 typedef struct shmkit_queue_message {
@@ -2630,34 +2118,57 @@ typedef struct shmkit_queue_info {
   uint32_t unused;
 } shmkit_queue_info;
 
-/**
- * How to make or open a queue. All zeros but struct_size is one without bounds, which never blocks who puts; so is a NULL
- * pointer to it.
- */
-typedef struct shmkit_queue_options {
-  /** sizeof(shmkit_queue_options). */
-  uint32_t struct_size;
-  /** SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
-  uint32_t flags;
-  /** Permission bits of a new one with a file of its own. 0: 0600. */
-  uint32_t mode;
-  /** How many processes may use a new one with a file of its own at a time, 1 to 4096. 0: 128. */
-  uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
-  const char *directory;
-  /**
-   * How many bytes it may hold, a multiple of 32 from 1024 to 2^46. A message takes its own bytes and 32, rounded up to
-   * a multiple of 32, and may have half the capacity. 0: 64 GiB of address space, of which only what is in use has
-   * memory; in a segment, where all of it has memory, 65536.
-   */
-  uint64_t capacity;
-  /** How many messages it may hold, not counting leased ones. 0: any number. */
-  uint64_t maxsize;
-  /** How many bytes those may have together. 0: any number. */
-  uint64_t max_bytes;
-} shmkit_queue_options;
-
 #endif /* SHMKIT_TYPES */
+
+/** Returns how many bytes a queue occupies in a segment: a multiple of 64. */
+shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out);
+
+/** Creates a queue: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+shmkit_status shmkit_queue_create(const char *name,
+                                  const shmkit_queue_options *options,
+                                  shmkit_queue **out);
+
+/** Opens a queue by its name. */
+shmkit_status shmkit_queue_open(const char *name,
+                                const shmkit_queue_options *options,
+                                shmkit_queue **out);
+
+/** Opens a queue by its name, or creates it if there is none. */
+shmkit_status shmkit_queue_open_or_create(const char *name,
+                                          const shmkit_queue_options *options,
+                                          shmkit_queue **out);
+
+/** Opens a queue at `offset` of a managed segment's data, or creates it there. */
+shmkit_status shmkit_queue_create_at(const shmkit_segment *segment,
+                                     uint64_t offset,
+                                     const shmkit_queue_options *options,
+                                     shmkit_queue **out);
+
+/** Opens a queue at `offset` of a managed segment's data. */
+shmkit_status shmkit_queue_open_at(const shmkit_segment *segment,
+                                   uint64_t offset,
+                                   const shmkit_queue_options *options,
+                                   shmkit_queue **out);
+
+/** Opens a queue that another process exported: `offset` is what shmkit_queue_fd returned there. */
+shmkit_status shmkit_queue_open_fd(int32_t fd,
+                                   uint64_t offset,
+                                   const shmkit_queue_options *options,
+                                   shmkit_queue **out);
+
+/** Exports a queue: returns the descriptor and the offset that shmkit_queue_open_fd needs in another process. */
+shmkit_status shmkit_queue_fd(const shmkit_queue *queue,
+                              int32_t *fd,
+                              uint64_t *offset);
+
+/** Opens the segment that holds a queue. */
+shmkit_status shmkit_queue_segment(const shmkit_queue *queue, shmkit_segment **out);
+
+/** Removes the name of a queue. Handles that are open stay valid. */
+shmkit_status shmkit_queue_unlink(shmkit_queue *queue);
+
+/** Closes a handle of a queue and frees it. NULL is SHMKIT_OK. */
+shmkit_status shmkit_queue_close(shmkit_queue *queue);
 
 /**
  * Puts a message of `size` bytes at the end, waiting up to `timeout_ns` nanoseconds for room: SHMKIT_FOREVER, SHMKIT_NOWAIT,
@@ -2672,10 +2183,8 @@ typedef struct shmkit_queue_options {
  * take it. SHMKIT_ERR_SHUT_DOWN: shut down. SHMKIT_ERR_WOULD_BLOCK: somebody who lives was stopped inside a call a quarter of a
  * second ago, and SHMKIT_NOWAIT. SHMKIT_ERR_INVALID: a negative time, unknown flags, NULL. SHMKIT_ERR_TOO_MANY_PROCESSES,
  * SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION: as of shmkit_lock_acquire. SHMKIT_ERR_CORRUPT.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `data` NULL with a size of 0, or readable.
  */
-shmkit_status shmkit_queue_put(struct shmkit_queue *queue,
+shmkit_status shmkit_queue_put(shmkit_queue *queue,
                                const void *data,
                                uint64_t size,
                                int64_t timeout_ns,
@@ -2690,11 +2199,8 @@ shmkit_status shmkit_queue_put(struct shmkit_queue *queue,
  * SHMKIT_ERR_EMPTY: there is none, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: it has more
  * than `capacity` bytes and is still there; shmkit_queue_peek tells its size. SHMKIT_ERR_SHUT_DOWN: shut down, and nothing is
  * left, nor leased by another process that may give it back. SHMKIT_ERR_WOULD_BLOCK and others as of shmkit_queue_put.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or
- * writable; `size` NULL or writable.
  */
-shmkit_status shmkit_queue_get(struct shmkit_queue *queue,
+shmkit_status shmkit_queue_get(shmkit_queue *queue,
                                void *buffer,
                                uint64_t capacity,
                                int64_t timeout_ns,
@@ -2706,10 +2212,8 @@ shmkit_status shmkit_queue_get(struct shmkit_queue *queue,
  * where it is.
  *
  * As shmkit_queue_get, but for SHMKIT_ERR_TOO_LARGE. Another may have taken it before it can be got.
- *
- * Required: As for shmkit_queue_get.
  */
-shmkit_status shmkit_queue_peek(struct shmkit_queue *queue,
+shmkit_status shmkit_queue_peek(shmkit_queue *queue,
                                 void *buffer,
                                 uint64_t capacity,
                                 int64_t timeout_ns,
@@ -2724,12 +2228,9 @@ shmkit_status shmkit_queue_peek(struct shmkit_queue *queue,
  *
  * As shmkit_queue_put. SHMKIT_ERR_TOO_LARGE: one of them is; or, with SHMKIT_QUEUE_ALL, together they are more than half the
  * capacity, counted as there, or than maxsize or max_bytes.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `messages` NULL with a count of 0,
- * or an array whose data are readable; `put` NULL or writable.
  */
-shmkit_status shmkit_queue_put_many(struct shmkit_queue *queue,
-                                    const struct shmkit_queue_message *messages,
+shmkit_status shmkit_queue_put_many(shmkit_queue *queue,
+                                    const shmkit_queue_message *messages,
                                     uint64_t count,
                                     int64_t timeout_ns,
                                     uint32_t flags,
@@ -2740,11 +2241,8 @@ shmkit_status shmkit_queue_put_many(struct shmkit_queue *queue,
  * their sizes in `sizes`. Waits for the first of them, and tells how many it got.
  *
  * As shmkit_queue_get; SHMKIT_ERR_TOO_LARGE: the first alone has more than `capacity` bytes. A `max_items` of 0 gets nothing.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or writable;
- * `sizes` NULL with a `max_items` of 0, or room for as many; `count` NULL or writable.
  */
-shmkit_status shmkit_queue_get_many(struct shmkit_queue *queue,
+shmkit_status shmkit_queue_get_many(shmkit_queue *queue,
                                     void *buffer,
                                     uint64_t capacity,
                                     uint64_t *sizes,
@@ -2762,10 +2260,8 @@ shmkit_status shmkit_queue_get_many(struct shmkit_queue *queue,
  * commit, and no longer than the handle is open.
  *
  * As shmkit_queue_put.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `data` and `token` NULL or writable.
  */
-shmkit_status shmkit_queue_reserve(struct shmkit_queue *queue,
+shmkit_status shmkit_queue_reserve(shmkit_queue *queue,
                                    uint64_t size,
                                    int64_t timeout_ns,
                                    uint32_t flags,
@@ -2778,19 +2274,13 @@ shmkit_status shmkit_queue_reserve(struct shmkit_queue *queue,
  *
  * SHMKIT_ERR_NOT_OWNER: the token is none, was committed or aborted already, or is another process' own.
  * SHMKIT_ERR_INVALID: more bytes than were reserved; it stays reserved.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_queue_commit(struct shmkit_queue *queue,
+shmkit_status shmkit_queue_commit(shmkit_queue *queue,
                                   uint64_t token,
                                   uint64_t size);
 
-/**
- * Gives up what was reserved: nobody gets it. Errors as of shmkit_queue_commit.
- *
- * Required: As for shmkit_queue_commit.
- */
-shmkit_status shmkit_queue_abort(struct shmkit_queue *queue, uint64_t token);
+/** Gives up what was reserved: nobody gets it. Errors as of shmkit_queue_commit. */
+shmkit_status shmkit_queue_abort(shmkit_queue *queue, uint64_t token);
 
 /**
  * Takes the first message to read it in place: tells where its bytes are, at a multiple of 32, how many, a token by which it is
@@ -2802,11 +2292,8 @@ shmkit_status shmkit_queue_abort(struct shmkit_queue *queue, uint64_t token);
  * is open. A lease belongs to the process: closing the handle does not end it as long as another handle of this queue is open.
  *
  * As shmkit_queue_get.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `data`, `size` and `token` NULL or
- * writable; `attempts` NULL where it is not wanted, or writable.
  */
-shmkit_status shmkit_queue_lease(struct shmkit_queue *queue,
+shmkit_status shmkit_queue_lease(shmkit_queue *queue,
                                  int64_t timeout_ns,
                                  uint32_t flags,
                                  const void **data,
@@ -2818,18 +2305,12 @@ shmkit_status shmkit_queue_lease(struct shmkit_queue *queue,
  * Acknowledges a lease: the message is done with, and nobody gets it any more.
  *
  * SHMKIT_ERR_NOT_OWNER: the token is none, was acknowledged or given back already, or is another process' own.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_queue_ack(struct shmkit_queue *queue,
+shmkit_status shmkit_queue_ack(shmkit_queue *queue,
                                uint64_t token);
 
-/**
- * Gives a lease back: whoever gets something next gets this message. Errors as of shmkit_queue_ack.
- *
- * Required: As for shmkit_queue_ack.
- */
-shmkit_status shmkit_queue_nack(struct shmkit_queue *queue, uint64_t token);
+/** Gives a lease back: whoever gets something next gets this message. Errors as of shmkit_queue_ack. */
+shmkit_status shmkit_queue_nack(shmkit_queue *queue, uint64_t token);
 
 /**
  * Waits until every message has been taken, and none is reserved or leased: until all work is done, where consumers acknowledge
@@ -2837,10 +2318,8 @@ shmkit_status shmkit_queue_nack(struct shmkit_queue *queue, uint64_t token);
  *
  * A message that somebody died over is not done: it waits for the next consumer. SHMKIT_ERR_WOULD_BLOCK, SHMKIT_ERR_TIMEOUT,
  * SHMKIT_ERR_INTERRUPTED; others as of shmkit_queue_put.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_queue_join(struct shmkit_queue *queue,
+shmkit_status shmkit_queue_join(shmkit_queue *queue,
                                 int64_t timeout_ns,
                                 uint32_t flags);
 
@@ -2850,10 +2329,8 @@ shmkit_status shmkit_queue_join(struct shmkit_queue *queue,
  *
  * Whoever waits for room gets SHMKIT_ERR_SHUT_DOWN; whoever waits for a message gets what is left, and then SHMKIT_ERR_SHUT_DOWN. What
  * was reserved before can still be committed, what was leased can be acknowledged. To do it twice changes nothing.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing.
  */
-shmkit_status shmkit_queue_shutdown(struct shmkit_queue *queue);
+shmkit_status shmkit_queue_shutdown(shmkit_queue *queue);
 
 /**
  * Tells a descriptor for poll, select and event loops: readable while there may be a message (`what` is SHMKIT_QUEUE_MESSAGES) or
@@ -2865,10 +2342,8 @@ shmkit_status shmkit_queue_shutdown(struct shmkit_queue *queue);
  * child calls this once more.
  *
  * SHMKIT_ERR_UNSUPPORTED: no thread or no descriptor is to be had. SHMKIT_ERR_INVALID: another `what`.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `fd` NULL or writable.
  */
-shmkit_status shmkit_queue_fileno(struct shmkit_queue *queue,
+shmkit_status shmkit_queue_fileno(shmkit_queue *queue,
                                   uint32_t what,
                                   int32_t *fd);
 
@@ -2876,117 +2351,17 @@ shmkit_status shmkit_queue_fileno(struct shmkit_queue *queue,
  * Tells whether an empty message would have to wait for room: 1, or 0.
  *
  * SHMKIT_ERR_WOULD_BLOCK: somebody was stopped inside a put. SHMKIT_ERR_CORRUPT.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
  */
-shmkit_status shmkit_queue_is_full(const struct shmkit_queue *queue,
+shmkit_status shmkit_queue_is_full(const shmkit_queue *queue,
                                    uint32_t *out);
 
 /**
  * Tells what is in the queue and what has happened to it.
  *
  * SHMKIT_ERR_WOULD_BLOCK: something is reserved or leased, and who is just getting something was stopped. SHMKIT_ERR_CORRUPT.
- *
- * Required: `queue` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
  */
-shmkit_status shmkit_queue_stat(const struct shmkit_queue *queue,
-                                struct shmkit_queue_info *out);
-
-/**
- * Returns how many bytes a queue occupies in a segment: a multiple of 64.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_queue_size(const struct shmkit_queue_options *options, uint64_t *out);
-
-/**
- * Creates a queue: a named one in a file of its own, or, if `name` is NULL, an unnamed one.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_queue_create(const char *name,
-                                  const struct shmkit_queue_options *options,
-                                  struct shmkit_queue **out);
-
-/**
- * Opens a queue by its name.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_queue_open(const char *name,
-                                const struct shmkit_queue_options *options,
-                                struct shmkit_queue **out);
-
-/**
- * Opens a queue by its name, or creates it if there is none.
- *
- * Required: `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_queue_open_or_create(const char *name,
-                                          const struct shmkit_queue_options *options,
-                                          struct shmkit_queue **out);
-
-/**
- * Opens a queue at `offset` of a managed segment's data, or creates it there.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_queue_create_at(const shmkit_segment *segment,
-                                     uint64_t offset,
-                                     const struct shmkit_queue_options *options,
-                                     struct shmkit_queue **out);
-
-/**
- * Opens a queue at `offset` of a managed segment's data.
- *
- * Required: `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
- * or writable.
- */
-shmkit_status shmkit_queue_open_at(const shmkit_segment *segment,
-                                   uint64_t offset,
-                                   const struct shmkit_queue_options *options,
-                                   struct shmkit_queue **out);
-
-/**
- * Opens a queue that another process exported: `offset` is what shmkit_queue_fd returned there.
- *
- * Required: `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
- */
-shmkit_status shmkit_queue_open_fd(int32_t fd,
-                                   uint64_t offset,
-                                   const struct shmkit_queue_options *options,
-                                   struct shmkit_queue **out);
-
-/**
- * Exports a queue: returns the descriptor and the offset that shmkit_queue_open_fd needs in another process.
- *
- * Required: `queue` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
- */
-shmkit_status shmkit_queue_fd(const struct shmkit_queue *queue,
-                              int32_t *fd,
-                              uint64_t *offset);
-
-/**
- * Opens the segment that holds a queue.
- *
- * Required: `queue` must be NULL or a handle of this library; `out` NULL or writable.
- */
-shmkit_status shmkit_queue_segment(const struct shmkit_queue *queue, shmkit_segment **out);
-
-/**
- * Removes the name of a queue. Handles that are open stay valid.
- *
- * Required: `queue` must be NULL or a handle of this library.
- */
-shmkit_status shmkit_queue_unlink(struct shmkit_queue *queue);
-
-/**
- * Closes a handle of a queue and frees it. NULL is SHMKIT_OK.
- *
- * Required: `queue` must be NULL or a handle of this library that no other thread is using.
- */
-shmkit_status shmkit_queue_close(struct shmkit_queue *queue);
+shmkit_status shmkit_queue_stat(const shmkit_queue *queue,
+                                shmkit_queue_info *out);
 
 /* shmkit/__init__.pxd declares the types too: the second of the two is skipped. */
 #define SHMKIT_TYPES

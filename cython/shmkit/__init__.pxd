@@ -139,6 +139,15 @@ cdef extern from *:
     #define SHMKIT_RWLOCK_OWNER_DIED 0x80000
     #define SHMKIT_RWLOCK_WAITING 0x200000
     typedef struct shmkit_rwlock shmkit_rwlock;
+    typedef struct shmkit_rwlock_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+      uint32_t readers;
+      uint32_t reserved;
+    } shmkit_rwlock_options;
     typedef struct shmkit_rwlock_info {
       uint32_t struct_size;
       uint32_t flags;
@@ -155,17 +164,19 @@ cdef extern from *:
       uint32_t max_readers;
       uint32_t reserved;
     } shmkit_rwlock_info;
-    typedef struct shmkit_rwlock_options {
+    #define SHMKIT_SEMAPHORE_UNDO 0x10000
+    typedef struct shmkit_semaphore shmkit_semaphore;
+    typedef struct shmkit_semaphore_options {
       uint32_t struct_size;
       uint32_t flags;
       uint32_t mode;
       uint32_t participants;
       const char *directory;
-      uint32_t readers;
+      uint64_t value;
+      uint64_t maximum;
+      uint32_t processes;
       uint32_t reserved;
-    } shmkit_rwlock_options;
-    #define SHMKIT_SEMAPHORE_UNDO 0x10000
-    typedef struct shmkit_semaphore shmkit_semaphore;
+    } shmkit_semaphore_options;
     typedef struct shmkit_semaphore_info {
       uint32_t struct_size;
       uint32_t flags;
@@ -178,18 +189,16 @@ cdef extern from *:
       uint32_t processes;
       uint32_t reserved;
     } shmkit_semaphore_info;
-    typedef struct shmkit_semaphore_options {
+    typedef struct shmkit_condition shmkit_condition;
+    typedef struct shmkit_condition_options {
       uint32_t struct_size;
       uint32_t flags;
       uint32_t mode;
       uint32_t participants;
       const char *directory;
-      uint64_t value;
-      uint64_t maximum;
-      uint32_t processes;
+      uint32_t cells;
       uint32_t reserved;
-    } shmkit_semaphore_options;
-    typedef struct shmkit_condition shmkit_condition;
+    } shmkit_condition_options;
     typedef struct shmkit_condition_info {
       uint32_t struct_size;
       uint32_t flags;
@@ -201,15 +210,6 @@ cdef extern from *:
       uint64_t recoveries;
       uint64_t offset;
     } shmkit_condition_info;
-    typedef struct shmkit_condition_options {
-      uint32_t struct_size;
-      uint32_t flags;
-      uint32_t mode;
-      uint32_t participants;
-      const char *directory;
-      uint32_t cells;
-      uint32_t reserved;
-    } shmkit_condition_options;
     #define SHMKIT_EVENT_SET 0x40000
     typedef struct shmkit_event shmkit_event;
     typedef struct shmkit_event_info {
@@ -223,6 +223,15 @@ cdef extern from *:
     #define SHMKIT_BARRIER_BROKEN 0x40000
     #define SHMKIT_BARRIER_MAX_PARTIES 2048
     typedef struct shmkit_barrier shmkit_barrier;
+    typedef struct shmkit_barrier_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+      uint32_t parties;
+      uint32_t reserved;
+    } shmkit_barrier_options;
     typedef struct shmkit_barrier_info {
       uint32_t struct_size;
       uint32_t flags;
@@ -233,15 +242,6 @@ cdef extern from *:
       uint64_t deaths;
       uint64_t offset;
     } shmkit_barrier_info;
-    typedef struct shmkit_barrier_options {
-      uint32_t struct_size;
-      uint32_t flags;
-      uint32_t mode;
-      uint32_t participants;
-      const char *directory;
-      uint32_t parties;
-      uint32_t reserved;
-    } shmkit_barrier_options;
     #define SHMKIT_ONCE_RUNNING 0x40000
     #define SHMKIT_ONCE_OWNER_DIED 0x80000
     #define SHMKIT_ONCE_DONE 0x200000
@@ -265,6 +265,16 @@ cdef extern from *:
     #define SHMKIT_QUEUE_MESSAGES 0
     #define SHMKIT_QUEUE_ROOM 1
     typedef struct shmkit_queue shmkit_queue;
+    typedef struct shmkit_queue_options {
+      uint32_t struct_size;
+      uint32_t flags;
+      uint32_t mode;
+      uint32_t participants;
+      const char *directory;
+      uint64_t capacity;
+      uint64_t maxsize;
+      uint64_t max_bytes;
+    } shmkit_queue_options;
     typedef struct shmkit_queue_message {
       const void *data;
       uint64_t size;
@@ -294,16 +304,6 @@ cdef extern from *:
       uint32_t held_up_by_pid;
       uint32_t unused;
     } shmkit_queue_info;
-    typedef struct shmkit_queue_options {
-      uint32_t struct_size;
-      uint32_t flags;
-      uint32_t mode;
-      uint32_t participants;
-      const char *directory;
-      uint64_t capacity;
-      uint64_t maxsize;
-      uint64_t max_bytes;
-    } shmkit_queue_options;
     #endif
     """
 
@@ -416,6 +416,12 @@ cdef extern from * nogil:
         uint32_t participants
         uint32_t reserved
     ctypedef int32_t (*shmkit_segment_visit)(const char *name, void *argument)
+    ctypedef struct shmkit_object_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
     ctypedef struct shmkit_lock_info:
         uint32_t struct_size
         uint32_t flags
@@ -428,12 +434,14 @@ cdef extern from * nogil:
         uint64_t offset
         uint32_t owner_pid
         uint32_t reserved
-    ctypedef struct shmkit_object_options:
+    ctypedef struct shmkit_rwlock_options:
         uint32_t struct_size
         uint32_t flags
         uint32_t mode
         uint32_t participants
         const char *directory
+        uint32_t readers
+        uint32_t reserved
     ctypedef struct shmkit_rwlock_info:
         uint32_t struct_size
         uint32_t flags
@@ -449,13 +457,15 @@ cdef extern from * nogil:
         uint32_t reading_processes
         uint32_t max_readers
         uint32_t reserved
-    ctypedef struct shmkit_rwlock_options:
+    ctypedef struct shmkit_semaphore_options:
         uint32_t struct_size
         uint32_t flags
         uint32_t mode
         uint32_t participants
         const char *directory
-        uint32_t readers
+        uint64_t value
+        uint64_t maximum
+        uint32_t processes
         uint32_t reserved
     ctypedef struct shmkit_semaphore_info:
         uint32_t struct_size
@@ -468,15 +478,13 @@ cdef extern from * nogil:
         uint64_t offset
         uint32_t processes
         uint32_t reserved
-    ctypedef struct shmkit_semaphore_options:
+    ctypedef struct shmkit_condition_options:
         uint32_t struct_size
         uint32_t flags
         uint32_t mode
         uint32_t participants
         const char *directory
-        uint64_t value
-        uint64_t maximum
-        uint32_t processes
+        uint32_t cells
         uint32_t reserved
     ctypedef struct shmkit_condition_info:
         uint32_t struct_size
@@ -488,28 +496,11 @@ cdef extern from * nogil:
         uint64_t timeouts
         uint64_t recoveries
         uint64_t offset
-    ctypedef struct shmkit_condition_options:
-        uint32_t struct_size
-        uint32_t flags
-        uint32_t mode
-        uint32_t participants
-        const char *directory
-        uint32_t cells
-        uint32_t reserved
     ctypedef struct shmkit_event_info:
         uint32_t struct_size
         uint32_t flags
         uint64_t sets
         uint64_t waits
-        uint64_t offset
-    ctypedef struct shmkit_barrier_info:
-        uint32_t struct_size
-        uint32_t flags
-        uint32_t parties
-        uint32_t waiting
-        uint64_t turns
-        uint64_t breaks
-        uint64_t deaths
         uint64_t offset
     ctypedef struct shmkit_barrier_options:
         uint32_t struct_size
@@ -519,6 +510,15 @@ cdef extern from * nogil:
         const char *directory
         uint32_t parties
         uint32_t reserved
+    ctypedef struct shmkit_barrier_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t parties
+        uint32_t waiting
+        uint64_t turns
+        uint64_t breaks
+        uint64_t deaths
+        uint64_t offset
     ctypedef struct shmkit_once_info:
         uint32_t struct_size
         uint32_t flags
@@ -530,6 +530,15 @@ cdef extern from * nogil:
         uint64_t offset
         uint32_t owner_pid
         uint32_t reserved
+    ctypedef struct shmkit_queue_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint64_t capacity
+        uint64_t maxsize
+        uint64_t max_bytes
     ctypedef struct shmkit_queue_message:
         const void *data
         uint64_t size
@@ -557,15 +566,6 @@ cdef extern from * nogil:
         uint64_t held_up_by_namespace
         uint32_t held_up_by_pid
         uint32_t unused
-    ctypedef struct shmkit_queue_options:
-        uint32_t struct_size
-        uint32_t flags
-        uint32_t mode
-        uint32_t participants
-        const char *directory
-        uint64_t capacity
-        uint64_t maxsize
-        uint64_t max_bytes
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
     const shmkit_status SHMKIT_ERR_CLOSED # = -2
@@ -621,11 +621,6 @@ cdef shmkit_status shmkit_segment_unlink_name(const char *name, const char *dire
 cdef shmkit_status shmkit_segment_list(const char *directory, shmkit_segment_visit visit, void *argument) noexcept nogil
 cdef shmkit_status shmkit_segment_gc(const char *directory, uint32_t flags, uint64_t *removed) noexcept nogil
 cdef shmkit_status shmkit_segment_close(shmkit_segment *segment) noexcept nogil
-cdef shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **out) noexcept nogil
-cdef shmkit_status shmkit_lock_acquire(shmkit_lock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
-cdef shmkit_status shmkit_lock_release(shmkit_lock *lock) noexcept nogil
-cdef shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock) noexcept nogil
-cdef shmkit_status shmkit_lock_stat(const shmkit_lock *lock, shmkit_lock_info *out) noexcept nogil
 cdef shmkit_status shmkit_lock_size(const shmkit_object_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_lock_create(const char *name, const shmkit_object_options *options, shmkit_lock **out) noexcept nogil
 cdef shmkit_status shmkit_lock_open(const char *name, const shmkit_object_options *options, shmkit_lock **out) noexcept nogil
@@ -637,11 +632,11 @@ cdef shmkit_status shmkit_lock_fd(const shmkit_lock *lock, int32_t *fd, uint64_t
 cdef shmkit_status shmkit_lock_segment(const shmkit_lock *lock, shmkit_segment **out) noexcept nogil
 cdef shmkit_status shmkit_lock_unlink(shmkit_lock *lock) noexcept nogil
 cdef shmkit_status shmkit_lock_close(shmkit_lock *lock) noexcept nogil
-cdef shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
-cdef shmkit_status shmkit_rlock_release(shmkit_rlock *lock) noexcept nogil
-cdef shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out) noexcept nogil
-cdef shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock) noexcept nogil
-cdef shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out) noexcept nogil
+cdef shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **out) noexcept nogil
+cdef shmkit_status shmkit_lock_acquire(shmkit_lock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
+cdef shmkit_status shmkit_lock_release(shmkit_lock *lock) noexcept nogil
+cdef shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock) noexcept nogil
+cdef shmkit_status shmkit_lock_stat(const shmkit_lock *lock, shmkit_lock_info *out) noexcept nogil
 cdef shmkit_status shmkit_rlock_size(const shmkit_object_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_rlock_create(const char *name, const shmkit_object_options *options, shmkit_rlock **out) noexcept nogil
 cdef shmkit_status shmkit_rlock_open(const char *name, const shmkit_object_options *options, shmkit_rlock **out) noexcept nogil
@@ -653,14 +648,11 @@ cdef shmkit_status shmkit_rlock_fd(const shmkit_rlock *rlock, int32_t *fd, uint6
 cdef shmkit_status shmkit_rlock_segment(const shmkit_rlock *rlock, shmkit_segment **out) noexcept nogil
 cdef shmkit_status shmkit_rlock_unlink(shmkit_rlock *rlock) noexcept nogil
 cdef shmkit_status shmkit_rlock_close(shmkit_rlock *rlock) noexcept nogil
-cdef shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
-cdef shmkit_status shmkit_rwlock_release_read(shmkit_rwlock *lock) noexcept nogil
-cdef shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
-cdef shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock) noexcept nogil
-cdef shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags) noexcept nogil
-cdef shmkit_status shmkit_rwlock_downgrade(shmkit_rwlock *lock) noexcept nogil
-cdef shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock) noexcept nogil
-cdef shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out) noexcept nogil
+cdef shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
+cdef shmkit_status shmkit_rlock_release(shmkit_rlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out) noexcept nogil
 cdef shmkit_status shmkit_rwlock_size(const shmkit_rwlock_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_rwlock_create(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out) noexcept nogil
 cdef shmkit_status shmkit_rwlock_open(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out) noexcept nogil
@@ -672,11 +664,14 @@ cdef shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *rwlock, int32_t *fd, ui
 cdef shmkit_status shmkit_rwlock_segment(const shmkit_rwlock *rwlock, shmkit_segment **out) noexcept nogil
 cdef shmkit_status shmkit_rwlock_unlink(shmkit_rwlock *rwlock) noexcept nogil
 cdef shmkit_status shmkit_rwlock_close(shmkit_rwlock *rwlock) noexcept nogil
-cdef shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore, uint32_t n, int64_t timeout_ns, uint32_t flags) noexcept nogil
-cdef shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n) noexcept nogil
-cdef shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
-cdef shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore, shmkit_semaphore_info *out) noexcept nogil
+cdef shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
+cdef shmkit_status shmkit_rwlock_release_read(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
+cdef shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags) noexcept nogil
+cdef shmkit_status shmkit_rwlock_downgrade(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock) noexcept nogil
+cdef shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out) noexcept nogil
 cdef shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_semaphore_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
 cdef shmkit_status shmkit_semaphore_open(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out) noexcept nogil
@@ -688,10 +683,11 @@ cdef shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore, int32_
 cdef shmkit_status shmkit_semaphore_segment(const shmkit_semaphore *semaphore, shmkit_segment **out) noexcept nogil
 cdef shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore) noexcept nogil
 cdef shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore) noexcept nogil
-cdef shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *lock_or_rlock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
-cdef shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *lock_or_rlock, uint32_t count) noexcept nogil
-cdef shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *lock_or_rlock) noexcept nogil
-cdef shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore, uint32_t n, int64_t timeout_ns, uint32_t flags) noexcept nogil
+cdef shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n) noexcept nogil
+cdef shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore, shmkit_semaphore_info *out) noexcept nogil
 cdef shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_condition_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
 cdef shmkit_status shmkit_condition_open(const char *name, const shmkit_condition_options *options, shmkit_condition **out) noexcept nogil
@@ -703,11 +699,10 @@ cdef shmkit_status shmkit_condition_fd(const shmkit_condition *condition, int32_
 cdef shmkit_status shmkit_condition_segment(const shmkit_condition *condition, shmkit_segment **out) noexcept nogil
 cdef shmkit_status shmkit_condition_unlink(shmkit_condition *condition) noexcept nogil
 cdef shmkit_status shmkit_condition_close(shmkit_condition *condition) noexcept nogil
-cdef shmkit_status shmkit_event_set(shmkit_event *event) noexcept nogil
-cdef shmkit_status shmkit_event_clear(shmkit_event *event) noexcept nogil
-cdef shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out) noexcept nogil
-cdef shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags) noexcept nogil
-cdef shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out) noexcept nogil
+cdef shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *lock_or_rlock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
+cdef shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *lock_or_rlock, uint32_t count) noexcept nogil
+cdef shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *lock_or_rlock) noexcept nogil
+cdef shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out) noexcept nogil
 cdef shmkit_status shmkit_event_size(const shmkit_object_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_event_create(const char *name, const shmkit_object_options *options, shmkit_event **out) noexcept nogil
 cdef shmkit_status shmkit_event_open(const char *name, const shmkit_object_options *options, shmkit_event **out) noexcept nogil
@@ -719,14 +714,11 @@ cdef shmkit_status shmkit_event_fd(const shmkit_event *event, int32_t *fd, uint6
 cdef shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out) noexcept nogil
 cdef shmkit_status shmkit_event_unlink(shmkit_event *event) noexcept nogil
 cdef shmkit_status shmkit_event_close(shmkit_event *event) noexcept nogil
-cdef shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier, int64_t timeout_ns, uint32_t flags, uint32_t *place) noexcept nogil
-cdef shmkit_status shmkit_barrier_release(shmkit_barrier *barrier) noexcept nogil
-cdef shmkit_status shmkit_barrier_reset(shmkit_barrier *barrier) noexcept nogil
-cdef shmkit_status shmkit_barrier_abort(shmkit_barrier *barrier) noexcept nogil
-cdef shmkit_status shmkit_barrier_parties(const shmkit_barrier *barrier, uint32_t *out) noexcept nogil
-cdef shmkit_status shmkit_barrier_waiting(const shmkit_barrier *barrier, uint32_t *out) noexcept nogil
-cdef shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint32_t *out) noexcept nogil
-cdef shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier, shmkit_barrier_info *out) noexcept nogil
+cdef shmkit_status shmkit_event_set(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_event_clear(shmkit_event *event) noexcept nogil
+cdef shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags) noexcept nogil
+cdef shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out) noexcept nogil
 cdef shmkit_status shmkit_barrier_size(const shmkit_barrier_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_barrier_create(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out) noexcept nogil
 cdef shmkit_status shmkit_barrier_open(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out) noexcept nogil
@@ -738,11 +730,14 @@ cdef shmkit_status shmkit_barrier_fd(const shmkit_barrier *barrier, int32_t *fd,
 cdef shmkit_status shmkit_barrier_segment(const shmkit_barrier *barrier, shmkit_segment **out) noexcept nogil
 cdef shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier) noexcept nogil
 cdef shmkit_status shmkit_barrier_close(shmkit_barrier *barrier) noexcept nogil
-cdef shmkit_status shmkit_once_begin(shmkit_once *once, int64_t timeout_ns, uint32_t flags, uint32_t *mine, uint32_t *owner_died) noexcept nogil
-cdef shmkit_status shmkit_once_done(shmkit_once *once) noexcept nogil
-cdef shmkit_status shmkit_once_abort(shmkit_once *once) noexcept nogil
-cdef shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out) noexcept nogil
-cdef shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out) noexcept nogil
+cdef shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier, int64_t timeout_ns, uint32_t flags, uint32_t *place) noexcept nogil
+cdef shmkit_status shmkit_barrier_release(shmkit_barrier *barrier) noexcept nogil
+cdef shmkit_status shmkit_barrier_reset(shmkit_barrier *barrier) noexcept nogil
+cdef shmkit_status shmkit_barrier_abort(shmkit_barrier *barrier) noexcept nogil
+cdef shmkit_status shmkit_barrier_parties(const shmkit_barrier *barrier, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_barrier_waiting(const shmkit_barrier *barrier, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier, shmkit_barrier_info *out) noexcept nogil
 cdef shmkit_status shmkit_once_size(const shmkit_object_options *options, uint64_t *out) noexcept nogil
 cdef shmkit_status shmkit_once_create(const char *name, const shmkit_object_options *options, shmkit_once **out) noexcept nogil
 cdef shmkit_status shmkit_once_open(const char *name, const shmkit_object_options *options, shmkit_once **out) noexcept nogil
@@ -754,6 +749,22 @@ cdef shmkit_status shmkit_once_fd(const shmkit_once *once, int32_t *fd, uint64_t
 cdef shmkit_status shmkit_once_segment(const shmkit_once *once, shmkit_segment **out) noexcept nogil
 cdef shmkit_status shmkit_once_unlink(shmkit_once *once) noexcept nogil
 cdef shmkit_status shmkit_once_close(shmkit_once *once) noexcept nogil
+cdef shmkit_status shmkit_once_begin(shmkit_once *once, int64_t timeout_ns, uint32_t flags, uint32_t *mine, uint32_t *owner_died) noexcept nogil
+cdef shmkit_status shmkit_once_done(shmkit_once *once) noexcept nogil
+cdef shmkit_status shmkit_once_abort(shmkit_once *once) noexcept nogil
+cdef shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out) noexcept nogil
+cdef shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out) noexcept nogil
+cdef shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out) noexcept nogil
+cdef shmkit_status shmkit_queue_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_open(const char *name, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_open_or_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_open_fd(int32_t fd, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
+cdef shmkit_status shmkit_queue_fd(const shmkit_queue *queue, int32_t *fd, uint64_t *offset) noexcept nogil
+cdef shmkit_status shmkit_queue_segment(const shmkit_queue *queue, shmkit_segment **out) noexcept nogil
+cdef shmkit_status shmkit_queue_unlink(shmkit_queue *queue) noexcept nogil
+cdef shmkit_status shmkit_queue_close(shmkit_queue *queue) noexcept nogil
 cdef shmkit_status shmkit_queue_put(shmkit_queue *queue, const void *data, uint64_t size, int64_t timeout_ns, uint32_t flags) noexcept nogil
 cdef shmkit_status shmkit_queue_get(shmkit_queue *queue, void *buffer, uint64_t capacity, int64_t timeout_ns, uint32_t flags, uint64_t *size) noexcept nogil
 cdef shmkit_status shmkit_queue_peek(shmkit_queue *queue, void *buffer, uint64_t capacity, int64_t timeout_ns, uint32_t flags, uint64_t *size) noexcept nogil
@@ -770,14 +781,3 @@ cdef shmkit_status shmkit_queue_shutdown(shmkit_queue *queue) noexcept nogil
 cdef shmkit_status shmkit_queue_fileno(shmkit_queue *queue, uint32_t what, int32_t *fd) noexcept nogil
 cdef shmkit_status shmkit_queue_is_full(const shmkit_queue *queue, uint32_t *out) noexcept nogil
 cdef shmkit_status shmkit_queue_stat(const shmkit_queue *queue, shmkit_queue_info *out) noexcept nogil
-cdef shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out) noexcept nogil
-cdef shmkit_status shmkit_queue_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
-cdef shmkit_status shmkit_queue_open(const char *name, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
-cdef shmkit_status shmkit_queue_open_or_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
-cdef shmkit_status shmkit_queue_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
-cdef shmkit_status shmkit_queue_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
-cdef shmkit_status shmkit_queue_open_fd(int32_t fd, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out) noexcept nogil
-cdef shmkit_status shmkit_queue_fd(const shmkit_queue *queue, int32_t *fd, uint64_t *offset) noexcept nogil
-cdef shmkit_status shmkit_queue_segment(const shmkit_queue *queue, shmkit_segment **out) noexcept nogil
-cdef shmkit_status shmkit_queue_unlink(shmkit_queue *queue) noexcept nogil
-cdef shmkit_status shmkit_queue_close(shmkit_queue *queue) noexcept nogil

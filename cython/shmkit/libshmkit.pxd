@@ -112,6 +112,12 @@ cdef extern from "shmkit.h" nogil:
         uint32_t participants
         uint32_t reserved
     ctypedef int32_t (*shmkit_segment_visit)(const char *name, void *argument)
+    ctypedef struct shmkit_object_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
     ctypedef struct shmkit_lock_info:
         uint32_t struct_size
         uint32_t flags
@@ -124,12 +130,14 @@ cdef extern from "shmkit.h" nogil:
         uint64_t offset
         uint32_t owner_pid
         uint32_t reserved
-    ctypedef struct shmkit_object_options:
+    ctypedef struct shmkit_rwlock_options:
         uint32_t struct_size
         uint32_t flags
         uint32_t mode
         uint32_t participants
         const char *directory
+        uint32_t readers
+        uint32_t reserved
     ctypedef struct shmkit_rwlock_info:
         uint32_t struct_size
         uint32_t flags
@@ -145,13 +153,15 @@ cdef extern from "shmkit.h" nogil:
         uint32_t reading_processes
         uint32_t max_readers
         uint32_t reserved
-    ctypedef struct shmkit_rwlock_options:
+    ctypedef struct shmkit_semaphore_options:
         uint32_t struct_size
         uint32_t flags
         uint32_t mode
         uint32_t participants
         const char *directory
-        uint32_t readers
+        uint64_t value
+        uint64_t maximum
+        uint32_t processes
         uint32_t reserved
     ctypedef struct shmkit_semaphore_info:
         uint32_t struct_size
@@ -164,15 +174,13 @@ cdef extern from "shmkit.h" nogil:
         uint64_t offset
         uint32_t processes
         uint32_t reserved
-    ctypedef struct shmkit_semaphore_options:
+    ctypedef struct shmkit_condition_options:
         uint32_t struct_size
         uint32_t flags
         uint32_t mode
         uint32_t participants
         const char *directory
-        uint64_t value
-        uint64_t maximum
-        uint32_t processes
+        uint32_t cells
         uint32_t reserved
     ctypedef struct shmkit_condition_info:
         uint32_t struct_size
@@ -184,28 +192,11 @@ cdef extern from "shmkit.h" nogil:
         uint64_t timeouts
         uint64_t recoveries
         uint64_t offset
-    ctypedef struct shmkit_condition_options:
-        uint32_t struct_size
-        uint32_t flags
-        uint32_t mode
-        uint32_t participants
-        const char *directory
-        uint32_t cells
-        uint32_t reserved
     ctypedef struct shmkit_event_info:
         uint32_t struct_size
         uint32_t flags
         uint64_t sets
         uint64_t waits
-        uint64_t offset
-    ctypedef struct shmkit_barrier_info:
-        uint32_t struct_size
-        uint32_t flags
-        uint32_t parties
-        uint32_t waiting
-        uint64_t turns
-        uint64_t breaks
-        uint64_t deaths
         uint64_t offset
     ctypedef struct shmkit_barrier_options:
         uint32_t struct_size
@@ -215,6 +206,15 @@ cdef extern from "shmkit.h" nogil:
         const char *directory
         uint32_t parties
         uint32_t reserved
+    ctypedef struct shmkit_barrier_info:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t parties
+        uint32_t waiting
+        uint64_t turns
+        uint64_t breaks
+        uint64_t deaths
+        uint64_t offset
     ctypedef struct shmkit_once_info:
         uint32_t struct_size
         uint32_t flags
@@ -226,6 +226,15 @@ cdef extern from "shmkit.h" nogil:
         uint64_t offset
         uint32_t owner_pid
         uint32_t reserved
+    ctypedef struct shmkit_queue_options:
+        uint32_t struct_size
+        uint32_t flags
+        uint32_t mode
+        uint32_t participants
+        const char *directory
+        uint64_t capacity
+        uint64_t maxsize
+        uint64_t max_bytes
     ctypedef struct shmkit_queue_message:
         const void *data
         uint64_t size
@@ -253,15 +262,6 @@ cdef extern from "shmkit.h" nogil:
         uint64_t held_up_by_namespace
         uint32_t held_up_by_pid
         uint32_t unused
-    ctypedef struct shmkit_queue_options:
-        uint32_t struct_size
-        uint32_t flags
-        uint32_t mode
-        uint32_t participants
-        const char *directory
-        uint64_t capacity
-        uint64_t maxsize
-        uint64_t max_bytes
     const shmkit_status SHMKIT_OK # = 0
     const shmkit_status SHMKIT_ERR_INVALID # = -1
     const shmkit_status SHMKIT_ERR_CLOSED # = -2
@@ -316,11 +316,6 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_segment_list(const char *directory, shmkit_segment_visit visit, void *argument)
     shmkit_status shmkit_segment_gc(const char *directory, uint32_t flags, uint64_t *removed)
     shmkit_status shmkit_segment_close(shmkit_segment *segment)
-    shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **out)
-    shmkit_status shmkit_lock_acquire(shmkit_lock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
-    shmkit_status shmkit_lock_release(shmkit_lock *lock)
-    shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock)
-    shmkit_status shmkit_lock_stat(const shmkit_lock *lock, shmkit_lock_info *out)
     shmkit_status shmkit_lock_size(const shmkit_object_options *options, uint64_t *out)
     shmkit_status shmkit_lock_create(const char *name, const shmkit_object_options *options, shmkit_lock **out)
     shmkit_status shmkit_lock_open(const char *name, const shmkit_object_options *options, shmkit_lock **out)
@@ -332,11 +327,11 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_lock_segment(const shmkit_lock *lock, shmkit_segment **out)
     shmkit_status shmkit_lock_unlink(shmkit_lock *lock)
     shmkit_status shmkit_lock_close(shmkit_lock *lock)
-    shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
-    shmkit_status shmkit_rlock_release(shmkit_rlock *lock)
-    shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out)
-    shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock)
-    shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out)
+    shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **out)
+    shmkit_status shmkit_lock_acquire(shmkit_lock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
+    shmkit_status shmkit_lock_release(shmkit_lock *lock)
+    shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock)
+    shmkit_status shmkit_lock_stat(const shmkit_lock *lock, shmkit_lock_info *out)
     shmkit_status shmkit_rlock_size(const shmkit_object_options *options, uint64_t *out)
     shmkit_status shmkit_rlock_create(const char *name, const shmkit_object_options *options, shmkit_rlock **out)
     shmkit_status shmkit_rlock_open(const char *name, const shmkit_object_options *options, shmkit_rlock **out)
@@ -348,14 +343,11 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_rlock_segment(const shmkit_rlock *rlock, shmkit_segment **out)
     shmkit_status shmkit_rlock_unlink(shmkit_rlock *rlock)
     shmkit_status shmkit_rlock_close(shmkit_rlock *rlock)
-    shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
-    shmkit_status shmkit_rwlock_release_read(shmkit_rwlock *lock)
-    shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
-    shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock)
-    shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags)
-    shmkit_status shmkit_rwlock_downgrade(shmkit_rwlock *lock)
-    shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock)
-    shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out)
+    shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
+    shmkit_status shmkit_rlock_release(shmkit_rlock *lock)
+    shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out)
+    shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock)
+    shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out)
     shmkit_status shmkit_rwlock_size(const shmkit_rwlock_options *options, uint64_t *out)
     shmkit_status shmkit_rwlock_create(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out)
     shmkit_status shmkit_rwlock_open(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out)
@@ -367,11 +359,14 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_rwlock_segment(const shmkit_rwlock *rwlock, shmkit_segment **out)
     shmkit_status shmkit_rwlock_unlink(shmkit_rwlock *rwlock)
     shmkit_status shmkit_rwlock_close(shmkit_rwlock *rwlock)
-    shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore, uint32_t n, int64_t timeout_ns, uint32_t flags)
-    shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n)
-    shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out)
-    shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out)
-    shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore, shmkit_semaphore_info *out)
+    shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
+    shmkit_status shmkit_rwlock_release_read(shmkit_rwlock *lock)
+    shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
+    shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock)
+    shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags)
+    shmkit_status shmkit_rwlock_downgrade(shmkit_rwlock *lock)
+    shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock)
+    shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out)
     shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out)
     shmkit_status shmkit_semaphore_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out)
     shmkit_status shmkit_semaphore_open(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out)
@@ -383,10 +378,11 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_semaphore_segment(const shmkit_semaphore *semaphore, shmkit_segment **out)
     shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore)
     shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore)
-    shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *lock_or_rlock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
-    shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *lock_or_rlock, uint32_t count)
-    shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *lock_or_rlock)
-    shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out)
+    shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore, uint32_t n, int64_t timeout_ns, uint32_t flags)
+    shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n)
+    shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out)
+    shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out)
+    shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore, shmkit_semaphore_info *out)
     shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out)
     shmkit_status shmkit_condition_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out)
     shmkit_status shmkit_condition_open(const char *name, const shmkit_condition_options *options, shmkit_condition **out)
@@ -398,11 +394,10 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_condition_segment(const shmkit_condition *condition, shmkit_segment **out)
     shmkit_status shmkit_condition_unlink(shmkit_condition *condition)
     shmkit_status shmkit_condition_close(shmkit_condition *condition)
-    shmkit_status shmkit_event_set(shmkit_event *event)
-    shmkit_status shmkit_event_clear(shmkit_event *event)
-    shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out)
-    shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags)
-    shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out)
+    shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *lock_or_rlock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
+    shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *lock_or_rlock, uint32_t count)
+    shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *lock_or_rlock)
+    shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out)
     shmkit_status shmkit_event_size(const shmkit_object_options *options, uint64_t *out)
     shmkit_status shmkit_event_create(const char *name, const shmkit_object_options *options, shmkit_event **out)
     shmkit_status shmkit_event_open(const char *name, const shmkit_object_options *options, shmkit_event **out)
@@ -414,14 +409,11 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out)
     shmkit_status shmkit_event_unlink(shmkit_event *event)
     shmkit_status shmkit_event_close(shmkit_event *event)
-    shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier, int64_t timeout_ns, uint32_t flags, uint32_t *place)
-    shmkit_status shmkit_barrier_release(shmkit_barrier *barrier)
-    shmkit_status shmkit_barrier_reset(shmkit_barrier *barrier)
-    shmkit_status shmkit_barrier_abort(shmkit_barrier *barrier)
-    shmkit_status shmkit_barrier_parties(const shmkit_barrier *barrier, uint32_t *out)
-    shmkit_status shmkit_barrier_waiting(const shmkit_barrier *barrier, uint32_t *out)
-    shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint32_t *out)
-    shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier, shmkit_barrier_info *out)
+    shmkit_status shmkit_event_set(shmkit_event *event)
+    shmkit_status shmkit_event_clear(shmkit_event *event)
+    shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out)
+    shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags)
+    shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out)
     shmkit_status shmkit_barrier_size(const shmkit_barrier_options *options, uint64_t *out)
     shmkit_status shmkit_barrier_create(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out)
     shmkit_status shmkit_barrier_open(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out)
@@ -433,11 +425,14 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_barrier_segment(const shmkit_barrier *barrier, shmkit_segment **out)
     shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier)
     shmkit_status shmkit_barrier_close(shmkit_barrier *barrier)
-    shmkit_status shmkit_once_begin(shmkit_once *once, int64_t timeout_ns, uint32_t flags, uint32_t *mine, uint32_t *owner_died)
-    shmkit_status shmkit_once_done(shmkit_once *once)
-    shmkit_status shmkit_once_abort(shmkit_once *once)
-    shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out)
-    shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out)
+    shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier, int64_t timeout_ns, uint32_t flags, uint32_t *place)
+    shmkit_status shmkit_barrier_release(shmkit_barrier *barrier)
+    shmkit_status shmkit_barrier_reset(shmkit_barrier *barrier)
+    shmkit_status shmkit_barrier_abort(shmkit_barrier *barrier)
+    shmkit_status shmkit_barrier_parties(const shmkit_barrier *barrier, uint32_t *out)
+    shmkit_status shmkit_barrier_waiting(const shmkit_barrier *barrier, uint32_t *out)
+    shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint32_t *out)
+    shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier, shmkit_barrier_info *out)
     shmkit_status shmkit_once_size(const shmkit_object_options *options, uint64_t *out)
     shmkit_status shmkit_once_create(const char *name, const shmkit_object_options *options, shmkit_once **out)
     shmkit_status shmkit_once_open(const char *name, const shmkit_object_options *options, shmkit_once **out)
@@ -449,6 +444,22 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_once_segment(const shmkit_once *once, shmkit_segment **out)
     shmkit_status shmkit_once_unlink(shmkit_once *once)
     shmkit_status shmkit_once_close(shmkit_once *once)
+    shmkit_status shmkit_once_begin(shmkit_once *once, int64_t timeout_ns, uint32_t flags, uint32_t *mine, uint32_t *owner_died)
+    shmkit_status shmkit_once_done(shmkit_once *once)
+    shmkit_status shmkit_once_abort(shmkit_once *once)
+    shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out)
+    shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out)
+    shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out)
+    shmkit_status shmkit_queue_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out)
+    shmkit_status shmkit_queue_open(const char *name, const shmkit_queue_options *options, shmkit_queue **out)
+    shmkit_status shmkit_queue_open_or_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out)
+    shmkit_status shmkit_queue_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out)
+    shmkit_status shmkit_queue_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out)
+    shmkit_status shmkit_queue_open_fd(int32_t fd, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out)
+    shmkit_status shmkit_queue_fd(const shmkit_queue *queue, int32_t *fd, uint64_t *offset)
+    shmkit_status shmkit_queue_segment(const shmkit_queue *queue, shmkit_segment **out)
+    shmkit_status shmkit_queue_unlink(shmkit_queue *queue)
+    shmkit_status shmkit_queue_close(shmkit_queue *queue)
     shmkit_status shmkit_queue_put(shmkit_queue *queue, const void *data, uint64_t size, int64_t timeout_ns, uint32_t flags)
     shmkit_status shmkit_queue_get(shmkit_queue *queue, void *buffer, uint64_t capacity, int64_t timeout_ns, uint32_t flags, uint64_t *size)
     shmkit_status shmkit_queue_peek(shmkit_queue *queue, void *buffer, uint64_t capacity, int64_t timeout_ns, uint32_t flags, uint64_t *size)
@@ -465,14 +476,3 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_queue_fileno(shmkit_queue *queue, uint32_t what, int32_t *fd)
     shmkit_status shmkit_queue_is_full(const shmkit_queue *queue, uint32_t *out)
     shmkit_status shmkit_queue_stat(const shmkit_queue *queue, shmkit_queue_info *out)
-    shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out)
-    shmkit_status shmkit_queue_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out)
-    shmkit_status shmkit_queue_open(const char *name, const shmkit_queue_options *options, shmkit_queue **out)
-    shmkit_status shmkit_queue_open_or_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out)
-    shmkit_status shmkit_queue_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out)
-    shmkit_status shmkit_queue_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out)
-    shmkit_status shmkit_queue_open_fd(int32_t fd, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out)
-    shmkit_status shmkit_queue_fd(const shmkit_queue *queue, int32_t *fd, uint64_t *offset)
-    shmkit_status shmkit_queue_segment(const shmkit_queue *queue, shmkit_segment **out)
-    shmkit_status shmkit_queue_unlink(shmkit_queue *queue)
-    shmkit_status shmkit_queue_close(shmkit_queue *queue)
