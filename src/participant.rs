@@ -238,7 +238,7 @@ impl Probe {
 
     /// Says whether the process that drew `ticket` has ended; `mine` is a ticket of this process, which lives.
     ///
-    /// `Detached` where nobody can be asked: then nobody is dead.
+    /// `LivenessUnknown` where nobody can be asked: then nobody is dead.
     pub fn is_dead(&self, ticket: u64, mine: u64) -> Result<bool> {
         let numbers = self.numbers();
         for fd in numbers {
@@ -248,7 +248,7 @@ impl Probe {
         }
         let spare = self.open()?;
         let verdict = self.ask(spare.as_raw_fd(), ticket, mine).ok_or_else(|| {
-            Error::Detached("the segment's file does not know this process any more".into())
+            Error::LivenessUnknown("the segment's file does not know this process any more".into())
         })?;
         // What stood here before is not ours to close: it does not lead to the file. If another thread has put one here
         // meanwhile, that one stays.
@@ -346,7 +346,7 @@ impl Participant {
 
     /// Becomes a participant.
     ///
-    /// `Participants`: as many processes as there are slots are alive. `Detached`, `Permission`: the file cannot be
+    /// `TooManyProcesses`: as many processes as there are slots are alive. `LivenessUnknown`, `Permission`: the file cannot be
     /// opened for writing once more. `Corrupt`: the tickets have run out, or somebody has turned them back.
     #[cold]
     fn claim(&self, table: Table<'_>, probe: &Probe) -> Result<Id> {
@@ -452,7 +452,7 @@ fn take_slot(slots: &[Slot], ticket: u64, is_dead: impl Fn(u64) -> Result<bool>)
             return Ok(slot);
         }
     }
-    Err(Error::Participants(
+    Err(Error::TooManyProcesses(
         format!("all {} participants of the segment are alive", slots.len()).into(),
     ))
 }

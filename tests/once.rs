@@ -355,7 +355,7 @@ fn more_participants_than_there_is_room_for() {
         let once = Once::named(c"a", Create::Always, &named).unwrap();
         assert_eq!(once.begin(Patience::NONE), MINE);
         fork(|| {
-            let _ = refused!(Participants, once.begin(Patience::NONE));
+            let _ = refused!(TooManyProcesses, once.begin(Patience::NONE));
         })
         .succeed();
         once.done().unwrap();

@@ -148,7 +148,7 @@ impl Barrier {
     ///
     /// `Broken`: somebody has broken the barrier, or died waiting at it. `Timeout`: the barrier is broken now, if we
     /// had come to it. `WouldBlock`: others are missing. `Interrupted`: the others wait on without us, or have passed
-    /// meanwhile. `Participants`, `Detached`, `Permission`: this process cannot be a party, or nobody can tell who
+    /// meanwhile. `TooManyProcesses`, `LivenessUnknown`, `Permission`: this process cannot be a party, or nobody can tell who
     /// lives. `Corrupt`.
     pub fn wait(&self, patience: Patience, last: Last) -> Result<u32> {
         let me = self.placed.id()?;
@@ -169,7 +169,7 @@ impl Barrier {
 
     /// Has the barrier be as new: who waits gets `Broken`, and who comes from now on waits for a full number again.
     ///
-    /// `Timeout`: somebody was stopped a second ago while it came or went. `Participants`, `Detached`, `Permission`,
+    /// `Timeout`: somebody was stopped a second ago while it came or went. `TooManyProcesses`, `LivenessUnknown`, `Permission`,
     /// `Corrupt`: as for `wait`. Then nothing has been done.
     pub fn reset(&self) -> Result<()> {
         let me = self.placed.id()?;

@@ -145,8 +145,8 @@ impl RwLock {
     /// Takes it for reading, waiting for it; returns whether a writer died and `mark_consistent` has not been called
     /// since: what is read may be half written.
     ///
-    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `Participants`: as many
-    /// processes read as may, or use the segment. `Overflow`: this process holds it 65,535 times. `Detached`,
+    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `TooManyProcesses`: as many
+    /// processes read as may, or use the segment. `Overflow`: this process holds it 65,535 times. `LivenessUnknown`,
     /// `Permission`, `Corrupt`: as of `Lock::acquire`.
     ///
     /// Who reads already must not read once more as long as others want to write: a writer that came in between waits
@@ -231,7 +231,7 @@ impl RwLock {
 
     /// Goes from writing to reading, so that nobody writes in between. Where that fails this process still writes.
     ///
-    /// `NotOwner`: it does not write. `Participants`, `Overflow`, `Detached`: as of `acquire_read`.
+    /// `NotOwner`: it does not write. `TooManyProcesses`, `Overflow`, `LivenessUnknown`: as of `acquire_read`.
     pub fn downgrade(&self) -> Result<()> {
         let me = self.known_id()?;
         self.whole().downgrade(me, &**self.segment())

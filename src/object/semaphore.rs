@@ -206,7 +206,7 @@ impl Semaphore {
     /// Takes `count` permits, waiting for them: all of them or none.
     ///
     /// They are taken if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: they are not. `Invalid`: 0,
-    /// or more than there can be. With undo also `Participants`, `Detached`, `Permission`, `Corrupt`: nothing can be
+    /// or more than there can be. With undo also `TooManyProcesses`, `LivenessUnknown`, `Permission`, `Corrupt`: nothing can be
     /// recorded for this process, or nobody can tell whether the holders live; `Overflow`: one process holds 65,535.
     #[inline(always)]
     pub fn acquire(&self, count: u64, patience: Patience) -> Result<()> {
@@ -271,7 +271,7 @@ impl Semaphore {
     /// Gives `count` permits back, or adds them: without undo whoever likes may do so.
     ///
     /// `Invalid`: 0. `Overflow`: there would be more than the maximum. With undo `NotOwner`: this process does not hold
-    /// as many; `Timeout`: somebody was stopped seconds ago while just taking or giving; `Detached`.
+    /// as many; `Timeout`: somebody was stopped seconds ago while just taking or giving; `LivenessUnknown`.
     #[inline(always)]
     pub fn release(&self, count: u64) -> Result<()> {
         match self.release_fast(count) {

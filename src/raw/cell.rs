@@ -127,7 +127,7 @@ impl<'a> Cells<'a> {
 
     /// Holds it `count` times more; returns in which cell.
     ///
-    /// `Participants`: as many processes as there are cells hold it. `Overflow`: this one holds it 65,535 times. Errors of
+    /// `TooManyProcesses`: as many processes as there are cells hold it. `Overflow`: this one holds it 65,535 times. Errors of
     /// `life`.
     pub fn hold(&self, me: Id, count: u64, life: &impl Life) -> Result<usize> {
         loop {
@@ -191,7 +191,7 @@ impl<'a> Cells<'a> {
             }
         }
         idle.map(Some).ok_or_else(|| {
-            Error::Participants(
+            Error::TooManyProcesses(
                 format!(
                     "{} living processes hold it, and there are no more cells",
                     used.len()

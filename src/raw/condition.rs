@@ -235,7 +235,7 @@ impl<'a> Condition<'a> {
     /// Waits, without the lock that the caller holds, until somebody notifies this thread.
     ///
     /// The lock is held again, as often as before, whatever this returns but `NotOwner`: the caller did not hold it, or it
-    /// is not to be had again. `Invalid`: it is another one than the condition's. `Participants`: as many as there are
+    /// is not to be had again. `Invalid`: it is another one than the condition's. `TooManyProcesses`: as many as there are
     /// cells wait already. `Corrupt`: somebody has overwritten the cell.
     pub fn wait(
         &self,
@@ -307,7 +307,7 @@ impl<'a> Condition<'a> {
                 return Ok(cell);
             }
         }
-        Err(Error::Participants(
+        Err(Error::TooManyProcesses(
             format!(
                 "{} threads wait already, and the condition has no more cells",
                 self.cells.len()

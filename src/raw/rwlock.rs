@@ -217,7 +217,7 @@ impl<'a> Whole<'a> {
 
     /// Takes it for reading, waiting for it; returns whether a writer died and nobody has said since that all is whole.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; `Participants`, `Overflow`; what `life` says. It is held if and only if
+    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `Overflow`; what `life` says. It is held if and only if
     /// this is `Ok`.
     pub fn acquire_read(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
         if self.try_acquire_read(me) {
@@ -368,7 +368,7 @@ impl<'a> Whole<'a> {
         one_order();
     }
 
-    /// Takes it for writing, waiting for it; returns as `acquire_read`, without `Participants` and `Overflow`.
+    /// Takes it for writing, waiting for it; returns as `acquire_read`, without `TooManyProcesses` and `Overflow`.
     pub fn acquire_write(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
         if self.try_acquire_write(me) {
             return Ok(false);
@@ -580,7 +580,7 @@ impl<'a> Whole<'a> {
 
     /// Goes from writing to reading, so that nobody writes in between; where that fails, this process still writes.
     ///
-    /// `NotOwner`: it does not write. `Participants`, `Overflow`; what `life` says.
+    /// `NotOwner`: it does not write. `TooManyProcesses`, `Overflow`; what `life` says.
     pub fn downgrade(&self, me: Id, life: &impl Life) -> Result<()> {
         if self.words.writer.load(Ordering::Relaxed) & !DIED != me.bits() {
             return Err(not_writing());

@@ -98,7 +98,7 @@ impl<L: Life> Undo<'_, L> {
 
     /// Takes `count` permits, waiting for them; what the dead held is to be had too.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; `Participants`: as many living processes hold permits as there are
+    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`: as many living processes hold permits as there are
     /// cells. `Overflow`: one process holds 65,535 at most. Errors of `life`.
     pub fn acquire(&self, count: u64, patience: Patience, spins: &Spins) -> Result<()> {
         self.words.acquire_from(self, count, patience, spins)

@@ -254,13 +254,15 @@ impl Kept {
         }
     }
 
-    /// Returns what the kernel says of the file. `Detached`: the number stands for another one by now, or for none.
+    /// Returns what the kernel says of the file. `LivenessUnknown`: the number stands for another one by now, or for none.
     pub fn facts(&self) -> Result<Facts> {
         facts(&*self.file)
             .ok()
             .filter(|facts| facts.is(self.device, self.inode))
             .ok_or_else(|| {
-                Error::Detached("the segment's descriptor has been closed by somebody else".into())
+                Error::LivenessUnknown(
+                    "the segment's descriptor has been closed by somebody else".into(),
+                )
             })
     }
 }
@@ -289,7 +291,7 @@ pub fn close_if(fd: i32, device: u64, inode: u64) {
 
 /// Opens the file `(device, inode)` afresh for reading and writing, through one of these numbers or at `path`.
 ///
-/// `Detached` where none of them leads to it any more.
+/// `LivenessUnknown` where none of them leads to it any more.
 pub fn find_again(
     numbers: &[i32],
     path: Option<&CStr>,
@@ -315,7 +317,7 @@ pub fn find_again(
     }
     match why {
         Some(Errno::ENOENT | Errno::EBADF | Errno::ENXIO | Errno::ELOOP) | None => {
-            Err(Error::Detached(
+            Err(Error::LivenessUnknown(
                 "no descriptor and no name leads to the segment's file any more".into(),
             ))
         }

@@ -226,7 +226,7 @@ fn room_for_fewer_processes_than_parties() {
         };
         let barrier = Barrier::named(&name, Create::Always, &options).unwrap();
         let others = [waiter(&barrier, 0), waiter(&barrier, 1)];
-        refused!(Participants, wait(&barrier));
+        refused!(TooManyProcesses, wait(&barrier));
         assert_eq!(barrier.stat().waiting, 2);
         others.into_iter().for_each(|other| other.kill());
         // The dead make room, and then they are found.

@@ -95,7 +95,7 @@ fn more_waiters_than_cells() {
         await_waiters(&condition, 1);
         lock.acquire(Patience::ENDLESS).unwrap();
         for patience in [Patience::NONE, Patience::ENDLESS] {
-            refused!(Participants, condition.wait(&lock, patience));
+            refused!(TooManyProcesses, condition.wait(&lock, patience));
             assert!(lock.is_held());
         }
         condition.notify(&lock, 1).unwrap();

@@ -180,16 +180,16 @@ fn room_for_one() {
         });
         let lock = Lock::named(&name, Create::Always, &options).unwrap();
         let child = holder(&lock);
-        refused!(Participants, lock.acquire(Patience::ENDLESS));
+        refused!(TooManyProcesses, lock.acquire(Patience::ENDLESS));
         refused!(NotOwner, lock.release());
         // Gets in once the first has died.
         child.kill();
         recover(&lock);
-        fork(|| drop(refused!(Participants, lock.acquire(Patience::ENDLESS)))).succeed();
+        fork(|| drop(refused!(TooManyProcesses, lock.acquire(Patience::ENDLESS)))).succeed();
         // And once it has let go, which it does with its last handle.
         let again = Lock::named(&name, Create::Never, &options).unwrap();
         drop(lock);
-        fork(|| drop(refused!(Participants, again.acquire(Patience::NONE)))).succeed();
+        fork(|| drop(refused!(TooManyProcesses, again.acquire(Patience::NONE)))).succeed();
         let words = shared_words(1);
         let waiter = fork(|| {
             wait_until(|| words[0].load(Relaxed) == 1);

@@ -165,7 +165,7 @@ fn a_table_of_one_living_ticket_is_full() {
         for slot in 0..3 {
             write(&segment, SLOTS + SLOT * slot, ticket(&held));
         }
-        fork(|| drop(refused!(Participants, held.acquire(Patience::ENDLESS)))).succeed();
+        fork(|| drop(refused!(TooManyProcesses, held.acquire(Patience::ENDLESS)))).succeed();
         owner.kill();
         fork(|| recover(&held)).succeed();
     });

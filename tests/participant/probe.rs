@@ -148,11 +148,11 @@ fn with_nobody_to_ask_nobody_is_dead() {
             close_all();
             let _files = reuse_numbers();
             // Held by one who lives, and then by one who is dead: there is no telling.
-            refused!(Detached, held.acquire(Patience::NONE));
-            refused!(Detached, held.acquire(Patience::ENDLESS));
+            refused!(LivenessUnknown, held.acquire(Patience::NONE));
+            refused!(LivenessUnknown, held.acquire(Patience::ENDLESS));
             words[0].store(3, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 4);
-            refused!(Detached, held.acquire(Patience::ENDLESS));
+            refused!(LivenessUnknown, held.acquire(Patience::ENDLESS));
             // What is free can be taken and given back.
             assert_eq!(free.acquire(Patience::NONE), Ok(false));
             free.release().unwrap();
@@ -201,7 +201,7 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
         let lock = super::lock(&unnamed, 0);
         fork(|| {
             close_all();
-            refused!(Detached, lock.acquire(Patience::NONE));
+            refused!(LivenessUnknown, lock.acquire(Patience::NONE));
         })
         .succeed();
         // It has not claimed anything that would be left.
@@ -270,7 +270,7 @@ fn numbers_that_stand_for_folders_lead_nowhere() {
             close_all();
             // They cannot be opened for writing: the reason is not the segment's.
             let _folders: Vec<_> = (0..32).map(|_| File::open("/").unwrap()).collect();
-            refused!(Detached, held.acquire(Patience::NONE));
+            refused!(LivenessUnknown, held.acquire(Patience::NONE));
         })
         .succeed();
         owner.kill();

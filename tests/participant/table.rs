@@ -39,7 +39,7 @@ fn a_full_table_is_said_and_the_dead_make_room() {
                 .map(|place| holder(&locks[place], || {}))
                 .collect();
             fork(|| {
-                let cause = refused!(Participants, locks[2].acquire(Patience::NONE));
+                let cause = refused!(TooManyProcesses, locks[2].acquire(Patience::NONE));
                 assert!(cause.text.contains(&participants.to_string()), "{cause}");
             })
             .succeed();

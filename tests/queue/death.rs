@@ -454,7 +454,7 @@ fn more_processes_than_it_has_places_for() {
             std::mem::forget(queue);
         });
         let queue = open().unwrap();
-        refused!(Participants, told(queue.get(NOW)));
+        refused!(TooManyProcesses, told(queue.get(NOW)));
         only.kill();
         assert_eq!(queue.get(LONG).unwrap(), b"a");
     });

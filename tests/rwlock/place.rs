@@ -199,9 +199,9 @@ fn more_cells_than_there_is_room_for_are_a_lie() {
     // None at all can only be written.
     store(&segment, 0, Kind::RwLock as u64);
     let lock = RwLock::at(&segment, 0, Create::Never, &readers(4)).unwrap();
-    refused!(Participants, lock.acquire_read(Patience::NONE));
+    refused!(TooManyProcesses, lock.acquire_read(Patience::NONE));
     assert_eq!(lock.acquire_write(Patience::NONE), Ok(false));
-    refused!(Participants, lock.downgrade());
+    refused!(TooManyProcesses, lock.downgrade());
     lock.release_write().unwrap();
 }
 

@@ -209,7 +209,13 @@ fn a_plain_one_claims_no_place_among_the_participants() {
         // With undo each user has one.
         let recorded = at(&segment, 128, Create::Never, &Options::default()).unwrap();
         assert_eq!(recorded.acquire(1, Patience::NONE), Ok(()));
-        fork(|| drop(refused!(Participants, recorded.acquire(1, Patience::NONE)))).succeed();
+        fork(|| {
+            drop(refused!(
+                TooManyProcesses,
+                recorded.acquire(1, Patience::NONE)
+            ))
+        })
+        .succeed();
         taken.kill();
         other.kill();
     });

@@ -294,7 +294,7 @@ fn who_finds_no_cell_passes_its_wake_on() {
                 let acquire =
                     |undo: Undo<'_, World>| undo.acquire(1, Patience::ENDLESS, &Spins::default());
                 let acquired = in_thread.undo(3, id(2), acquire);
-                assert!(matches!(acquired, Err(Error::Participants(_))));
+                assert!(matches!(acquired, Err(Error::TooManyProcesses(_))));
             }
         });
         assert_eq!(shared.words.value(), 1);
