@@ -20,9 +20,9 @@
 
 use crate::error::{Error, Result};
 use crate::layout::{CacheLine, Words};
-use crate::sys::fork::{Cell, Fence, Fenced, free_cell, new_cell};
+use crate::sys::fork::{ForkLocal, ForkLock, ForkLocked, free_fork_local, new_fork_local};
 use crate::sys::lockfile::{byte_of, hold, is_held};
-use crate::sys::map::Pin;
+use crate::sys::map::LockMapping;
 use crate::sys::{clock, process, shm};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -283,31 +283,31 @@ impl Drop for Probe {
 
 /// What this process is in one file: there is one of them for each, however often the file is mapped.
 struct Entry {
-    cell: Cell,
-    pin: Option<Pin>,
+    id_word: ForkLocal,
+    pin: Option<LockMapping>,
     users: usize,
 }
 
-static KNOWN: Fenced<BTreeMap<(u64, u64), Entry>> = Fenced::new(BTreeMap::new());
+static KNOWN: ForkLocked<BTreeMap<(u64, u64), Entry>> = ForkLocked::new(BTreeMap::new());
 
 /// This process as a participant of one segment; its id is claimed at the first use, anew in each forked child.
 pub struct Participant {
     file: (u64, u64),
-    cell: Cell,
+    id_word: ForkLocal,
 }
 
 /// What keeps a participant alive when the last user of its segment has let go: to be dropped after the mapping.
 pub struct Leaving {
-    _pin: Option<Pin>,
+    _pin: Option<LockMapping>,
 }
 
 /// Refuses where this process cannot take part in anything: asked before a segment gets its name.
 ///
 /// `Unsupported` where the kernel wipes no pages at fork.
 pub fn check_support() -> Result<()> {
-    let mut inside = Fence::enter();
-    let cell = new_cell(&mut inside)?;
-    free_cell(&mut inside, cell);
+    let mut inside = ForkLock::enter();
+    let id_word = new_fork_local(&mut inside)?;
+    free_fork_local(&mut inside, id_word);
     Ok(())
 }
 
@@ -315,30 +315,30 @@ impl Participant {
     /// Prepares to take part in the segment whose file is `(device, inode)`; no kernel object is made yet.
     pub fn new(device: u64, inode: u64) -> Result<Participant> {
         let file = (device, inode);
-        let mut inside = Fence::enter();
+        let mut inside = ForkLock::enter();
         if let Some(entry) = KNOWN.get(&mut inside).get_mut(&file) {
             entry.users += 1;
-            let cell = entry.cell;
-            return Ok(Participant { file, cell });
+            let id_word = entry.id_word;
+            return Ok(Participant { file, id_word });
         }
-        let cell = new_cell(&mut inside)?;
+        let id_word = new_fork_local(&mut inside)?;
         let entry = Entry {
-            cell,
+            id_word,
             pin: None,
             users: 1,
         };
         KNOWN.get(&mut inside).insert(file, entry);
-        Ok(Participant { file, cell })
+        Ok(Participant { file, id_word })
     }
 
     /// Returns the word that holds our id, 0 before it is claimed and in a forked child.
-    pub fn cell(&self) -> Cell {
-        self.cell
+    pub fn id_word(&self) -> ForkLocal {
+        self.id_word
     }
 
     /// Returns our id, claiming one where there is none.
     pub fn id(&self, table: Table<'_>, probe: &Probe) -> Result<Id> {
-        match Id::of(self.cell.load(Ordering::Relaxed)) {
+        match Id::of(self.id_word.load(Ordering::Relaxed)) {
             Some(id) => Ok(id),
             None => self.claim(table, probe),
         }
@@ -352,8 +352,8 @@ impl Participant {
     fn claim(&self, table: Table<'_>, probe: &Probe) -> Result<Id> {
         // The fence keeps forks out from here to the end: a child that had a copy of the file opened below would keep
         // our byte locked when we are dead.
-        let mut inside = Fence::enter();
-        if let Some(id) = Id::of(self.cell.load(Ordering::Relaxed)) {
+        let mut inside = ForkLock::enter();
+        if let Some(id) = Id::of(self.id_word.load(Ordering::Relaxed)) {
             return Ok(id); // another thread was first
         }
         let entry = KNOWN.get(&mut inside).get_mut(&self.file);
@@ -362,7 +362,7 @@ impl Participant {
         std::mem::forget(entry.pin.take());
 
         let file = probe.open()?;
-        let pin = Pin::new(&file)?;
+        let pin = LockMapping::new(&file)?;
         let ticket = draw(table.tickets, &file)?;
         drop(file); // the pin alone keeps the lock
 
@@ -370,7 +370,7 @@ impl Participant {
         let id = Id::new(slot, ticket);
         table.slots[slot].describe(ticket);
         entry.pin = Some(pin);
-        self.cell.store(id.bits(), Ordering::Relaxed);
+        self.id_word.store(id.bits(), Ordering::Relaxed);
         Ok(id)
     }
 
@@ -378,7 +378,7 @@ impl Participant {
     ///
     /// In that order nobody who is judged dead can still write. Call it once.
     pub fn leave(&self, table: Table<'_>) -> Leaving {
-        let mut inside = Fence::enter();
+        let mut inside = ForkLock::enter();
         let known = KNOWN.get(&mut inside);
         let last = known.get_mut(&self.file).is_none_or(|entry| {
             entry.users -= 1;
@@ -390,8 +390,8 @@ impl Participant {
         let Some(mut entry) = known.remove(&self.file) else {
             return Leaving { _pin: None };
         };
-        let id = Id::of(entry.cell.load(Ordering::Relaxed));
-        free_cell(&mut inside, entry.cell);
+        let id = Id::of(entry.id_word.load(Ordering::Relaxed));
+        free_fork_local(&mut inside, entry.id_word);
         let Some(id) = id else {
             std::mem::forget(entry.pin.take()); // the parent's
             return Leaving { _pin: None };

@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::sys::fork::{Fence, Fenced};
+use crate::sys::fork::{ForkLock, ForkLocked};
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,7 +33,7 @@ pub trait Opaque: Send + Sync + 'static {
 }
 
 /// Inside the fence, or a child forked meanwhile could never close anything.
-static CLOSED_HANDLES: Fenced<VecDeque<Box<dyn Send>>> = Fenced::new(VecDeque::new());
+static CLOSED_HANDLES: ForkLocked<VecDeque<Box<dyn Send>>> = ForkLocked::new(VecDeque::new());
 
 // SAFETY: the value is only reached through `borrow` and `close`; it is Send, and shared only as far as it is Sync.
 unsafe impl<T: Send> Send for Handle<T> {}
@@ -117,7 +117,7 @@ impl<T: Opaque> Handle<T> {
         // SAFETY: the exchange above succeeded, so this is a Handle<T> that `open` made and no other close has.
         let mut shell = unsafe { Box::from_raw(handle) };
         drop(shell.value.get_mut().take());
-        let mut inside = Fence::enter();
+        let mut inside = ForkLock::enter();
         let kept = CLOSED_HANDLES.get(&mut inside);
         kept.push_back(shell);
         if kept.len() > KEPT {

@@ -32,7 +32,7 @@ use crate::raw::Life;
 pub use crate::segment::options::Named;
 use crate::segment::{Content, Options, Segment};
 use crate::sys::clock;
-use crate::sys::fork::Cell;
+use crate::sys::fork::ForkLocal;
 use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -137,7 +137,7 @@ pub struct Placed<T: Object> {
     cells: NonNull<[T::Cell]>,
     flags: u16,
     /// Where our id stands.
-    cell: Cell,
+    id_word: ForkLocal,
     offset: u64,
     /// Where it is one of many in an arena.
     place: Option<arena::Place>,
@@ -165,7 +165,7 @@ impl<T: Object> Placed<T> {
     ) -> Result<Placed<T>> {
         const { assert!((size_of::<T>() as u64).is_multiple_of(ALIGNMENT)) };
         // What cannot hold anything is refused first, whatever its bytes happen to say.
-        let cell = segment.identity_cell()?;
+        let id_word = segment.identity_word()?;
         let bytes = segment.words()?;
         let invalid = || {
             let text = format!(
@@ -197,7 +197,7 @@ impl<T: Object> Placed<T> {
             words: NonNull::from(words),
             cells: NonNull::from(cells),
             flags: Tag::flags_of(tag),
-            cell,
+            id_word,
             offset,
             place: None,
             has_own_file: false,
@@ -211,7 +211,7 @@ impl<T: Object> Placed<T> {
             words,
             cells: NonNull::from(&[]),
             flags: 0,
-            cell: segment.identity_cell()?,
+            id_word: segment.identity_word()?,
             offset: 0,
             place: None,
             has_own_file: false,
@@ -350,7 +350,7 @@ impl<T: Object> Placed<T> {
     /// Returns our id if it has been claimed in this process.
     #[inline(always)]
     pub fn known_id(&self) -> Option<Id> {
-        Id::of(self.cell.load(Ordering::Relaxed))
+        Id::of(self.id_word.load(Ordering::Relaxed))
     }
 
     /// Returns our id, claiming one where there is none.

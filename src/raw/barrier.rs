@@ -42,7 +42,7 @@ use super::{Life, Limit, Patience, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 use crate::sys::{clock, process};
 
 /// The most parties a barrier can have: two cells for each of them are counted in 16 bits.
@@ -232,7 +232,7 @@ impl View<'_> {
     /// Wakes those that slept in a turn that is over or broken.
     fn wake(self, turn: Turn) {
         if turn.has_sleepers() {
-            futex::wake(&self.words.turn, i32::MAX, Bed::Any);
+            futex::wake(&self.words.turn, i32::MAX, WaitSet::All);
         }
     }
 
@@ -486,7 +486,7 @@ impl View<'_> {
         if seen != expected && self.swap(seen, expected).is_err() {
             return Ok(());
         }
-        wait.sleep(&self.words.turn, expected.0, Bed::Other)
+        wait.sleep(&self.words.turn, expected.0, WaitSet::Normal)
             .map(drop)
     }
 

@@ -33,7 +33,7 @@ use super::{Life, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 
 /// In a cell: its thread waits.
 const WAITING: u64 = 1 << 31;
@@ -501,7 +501,7 @@ impl<'a> Condition<'a> {
             let sent = seen & Id::BITS | NOTIFIED;
             if cell.swap(seen, sent) {
                 if seen & ASLEEP != 0 {
-                    futex::wake(&cell.state, 1, Bed::Any);
+                    futex::wake(&cell.state, 1, WaitSet::All);
                 }
                 return Some(sent);
             }
@@ -528,7 +528,7 @@ impl Cell {
     fn rouse(&self) {
         let seen = self.load();
         if is_waiting(seen) && seen & ASLEEP != 0 && self.swap(seen, seen & !ASLEEP) {
-            futex::wake(&self.state, 1, Bed::Any);
+            futex::wake(&self.state, 1, WaitSet::All);
         }
     }
 

@@ -23,7 +23,7 @@ use super::Patience;
 use super::wait::{Spins, Wait};
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 
 /// In the word: it is set.
 const SET: u64 = 1;
@@ -104,7 +104,7 @@ impl Words {
 
     #[cold]
     fn wake(&self) {
-        futex::wake(&self.word, i32::MAX, Bed::Any);
+        futex::wake(&self.word, i32::MAX, WaitSet::All);
     }
 
     /// Makes it clear; who has begun to wait before and found it set goes on.
@@ -154,7 +154,7 @@ impl Words {
                 sleeps = true;
                 self.waits.fetch_add(1, Ordering::Relaxed);
             }
-            wait.sleep(&self.word, expected, Bed::Other)?;
+            wait.sleep(&self.word, expected, WaitSet::Normal)?;
         }
     }
 

@@ -22,7 +22,7 @@ use super::{Life, Limit, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::{self, Awake, Bed};
+use crate::sys::futex::{self, WaitSet, WakeReason};
 
 /// In the word: somebody may sleep on it. It lies in the half that the futex compares: a lower half that comes round
 /// again shows it, so whoever releases then wakes.
@@ -214,12 +214,16 @@ impl Words {
                 self.contended_since.store(now, Ordering::Relaxed);
             }
             keep = WAITERS;
-            let bed = if hungry == 0 { Bed::Other } else { Bed::First };
-            let awake = wait.sleep(&self.word, expected, bed);
-            if owner.is_none() && awake != Ok(Awake::Changed) {
+            let set = if hungry == 0 {
+                WaitSet::Normal
+            } else {
+                WaitSet::Priority
+            };
+            let reason = wait.sleep(&self.word, expected, set);
+            if owner.is_none() && reason != Ok(WakeReason::Changed) {
                 polite = false;
             }
-            if let Err(error) = awake {
+            if let Err(error) = reason {
                 return self.give_up(keep | hungry, error);
             }
         }
@@ -247,7 +251,7 @@ impl Words {
             self.word.fetch_and(!HUNGRY, Ordering::Relaxed);
         }
         if marks != 0 {
-            futex::wake(&self.word, 1, Bed::Any);
+            futex::wake(&self.word, 1, WaitSet::All);
         }
         Err(error)
     }
@@ -291,11 +295,11 @@ impl Words {
                 Err(now) => seen = now,
             }
         }
-        if seen & HUNGRY != 0 && futex::wake(&self.word, 1, Bed::First) {
+        if seen & HUNGRY != 0 && futex::wake(&self.word, 1, WaitSet::Priority) {
             return Ok(());
         }
         if seen & (WAITERS | HUNGRY) != 0 {
-            futex::wake(&self.word, 1, Bed::Any);
+            futex::wake(&self.word, 1, WaitSet::All);
         }
         Ok(())
     }

@@ -337,7 +337,7 @@ fn who_is_out_of_time_leaves_the_others_their_wakes() {
             let limit = match me {
                 // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
                 3 => {
-                    futex::wake(&in_thread.words.word, i32::MAX, futex::Bed::Any);
+                    futex::wake(&in_thread.words.word, i32::MAX, futex::WaitSet::All);
                     return;
                 }
                 2 => Limit::Within(1),

@@ -21,7 +21,7 @@ use super::{Life, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 
 /// In the word: somebody may sleep on it. It lies in the half that the futex compares.
 const WAITERS: u64 = 1 << 31;
@@ -158,7 +158,7 @@ impl Words {
                 sleeps = true;
                 self.waits.fetch_add(1, Ordering::Relaxed);
             }
-            wait.sleep(&self.word, expected, Bed::Other)?;
+            wait.sleep(&self.word, expected, WaitSet::Normal)?;
         }
     }
 
@@ -188,7 +188,7 @@ impl Words {
             }
         }
         if seen & WAITERS != 0 {
-            futex::wake(&self.word, i32::MAX, Bed::Any);
+            futex::wake(&self.word, i32::MAX, WaitSet::All);
         }
         Ok(())
     }

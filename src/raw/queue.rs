@@ -37,7 +37,7 @@ use super::{Life, Limit, Patience, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::Bed;
+use crate::sys::futex::WaitSet;
 use bell::Bell;
 pub use get::{Lease, Taken};
 use ledger::Ledger;
@@ -447,7 +447,7 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             }
             wait.check("the queue is not finished")?;
             // Not in the way of those who sleep for room: what makes one of them wake is not enough for us.
-            self.words.room.sleep(heard, &mut wait, Bed::First)?;
+            self.words.room.sleep(heard, &mut wait, WaitSet::Priority)?;
         }
     }
 

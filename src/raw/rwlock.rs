@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, one_order};
 use crate::sys::clock;
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 use std::sync::atomic::{AtomicUsize, compiler_fence};
 
 /// In the writer's word: it has not written yet.
@@ -211,7 +211,7 @@ impl<'a> Whole<'a> {
     #[cold]
     fn wake(cells: &[Cell], index: usize) {
         if let Some(cell) = cells.get(index) {
-            futex::wake(cell.word(), 1, Bed::Any);
+            futex::wake(cell.word(), 1, WaitSet::All);
         }
     }
 
@@ -458,7 +458,7 @@ impl<'a> Whole<'a> {
                 if since.load(Ordering::Relaxed) == 0 {
                     since.store(wait.look(), Ordering::Relaxed);
                 }
-                wait.sleep(cell.word(), seen.bits(), Bed::Other)?;
+                wait.sleep(cell.word(), seen.bits(), WaitSet::Normal)?;
             }
         }
         if waited {

@@ -25,7 +25,7 @@ use super::wait::{Spins, Wait};
 use super::{Patience, lock};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 
 /// In the word: somebody may sleep on it.
 pub(super) const WAITERS: u64 = 1 << 31;
@@ -219,7 +219,7 @@ impl Words {
                 self.waits.fetch_add(1, Ordering::Relaxed);
             }
             slept = true;
-            if let Err(error) = wait.sleep(&self.word, expected, Bed::Other) {
+            if let Err(error) = wait.sleep(&self.word, expected, WaitSet::Normal) {
                 break Err(error);
             }
         };
@@ -227,7 +227,7 @@ impl Words {
             Ok(()) => wait.learn(),
             // A wake may have been ours: it is somebody else's now.
             Err(_) if slept && self.value() > 0 => {
-                futex::wake(&self.word, 1, Bed::Any);
+                futex::wake(&self.word, 1, WaitSet::All);
             }
             Err(_) => {}
         }
@@ -314,7 +314,7 @@ impl Words {
             0 => count as i32, // at most MOST
             _ => i32::MAX,
         };
-        if futex::wake(&self.word, sleepers, Bed::Any) {
+        if futex::wake(&self.word, sleepers, WaitSet::All) {
             return;
         }
         // 1. Nobody sleeps. If the word has changed since, somebody else will see to it.
@@ -324,7 +324,7 @@ impl Words {
             .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);
         // 2. But who has fallen asleep in between is not announced any more.
         if cleared.is_ok() {
-            futex::wake(&self.word, i32::MAX, Bed::Any);
+            futex::wake(&self.word, i32::MAX, WaitSet::All);
         }
     }
 

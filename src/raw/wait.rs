@@ -6,7 +6,7 @@
 use super::{Limit, Patience};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, spin_loop};
-use crate::sys::futex::{self, Awake, Bed};
+use crate::sys::futex::{self, WaitSet, WakeReason};
 use crate::sys::{clock, interrupt, process};
 
 /// The first sleep, in nanoseconds; each is twice as long as the one before, up to `LONGEST`. After each the word and
@@ -197,25 +197,25 @@ impl<'a> Wait<'a> {
 
     /// Sleeps while the lower half of `word` is that of `expected`, until a wake, for one slice, or until the time is
     /// over. `Interrupted`: the hook says so.
-    pub fn sleep(&mut self, word: &AtomicU64, expected: u64, bed: Bed) -> Result<Awake> {
+    pub fn sleep(&mut self, word: &AtomicU64, expected: u64, set: WaitSet) -> Result<WakeReason> {
         let times = match self.times {
             Some(times) => times,
             None => self.times(),
         };
         let until = times.deadline.min(times.now.saturating_add(self.slice));
-        let awake = futex::wait(word, expected, until, bed);
+        let reason = futex::wait(word, expected, until, set);
         self.slept = true;
         self.slice = (2 * self.slice).min(LONGEST);
-        if awake != Awake::Changed {
+        if reason != WakeReason::Changed {
             interrupt::ask(self.patience.interruptible)?;
         }
-        Ok(awake)
+        Ok(reason)
     }
 
     /// Waits once more for `what`: sleeps as `sleep` does. Then the caller looks again. Errors as of `check` and `sleep`.
     pub fn doze(&mut self, word: &AtomicU64, expected: u64, what: &str) -> Result<()> {
         self.check(what)?;
-        self.sleep(word, expected, Bed::Other).map(drop)
+        self.sleep(word, expected, WaitSet::Normal).map(drop)
     }
 
     /// Asks the hook, where there was no sleep that did. `Interrupted`: it says so.

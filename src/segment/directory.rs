@@ -11,7 +11,7 @@ use super::name::{self, Name};
 use super::options::{Form, Options, check_options};
 use crate::error::{Error, Result};
 use crate::layout::{EPHEMERAL, HEADER, Header};
-use crate::sys::fork::Fleeting;
+use crate::sys::fork::CloseOnForkFd;
 use crate::sys::lockfile::{self, ATTACH, ByteLock, UNLINK};
 use crate::sys::shm::{self, Facts};
 use crate::sys::{interrupt, process};
@@ -95,7 +95,7 @@ fn header_of(file: &OwnedFd) -> Result<Option<Header>> {
 ///
 /// What is not such a segment, or not this user's to write, is left alone.
 pub fn collect(name: &Name) -> Result<bool> {
-    let Ok(file) = Fleeting::open(|| shm::open(name.path(), false)) else {
+    let Ok(file) = CloseOnForkFd::open(|| shm::open(name.path(), false)) else {
         return Ok(false);
     };
     let (fd, facts) = (file.borrow(), shm::facts(file.borrow())?);

@@ -32,7 +32,7 @@ use crate::participant::{Id, Leaving, Participant, Person, Probe};
 use crate::raw::Life;
 use crate::sys::lockfile::{ByteLock, UNLINK};
 use crate::sys::map::Map;
-use crate::sys::shm::{self, Facts, Kept};
+use crate::sys::shm::{self, CheckedFd, Facts};
 use control::Control;
 use directory::Found;
 pub use directory::{gc, list, unlink};
@@ -68,7 +68,7 @@ pub struct Stat {
 /// A segment mapped into this process; dropped, this process lets go of it.
 pub struct Segment {
     map: Map,
-    file: Kept,
+    file: CheckedFd,
     name: Option<Name>,
     options: Options,
     /// The largest size seen through this handle: a smaller one later says that somebody truncated the file.
@@ -367,7 +367,7 @@ impl Segment {
         };
         Ok(Segment {
             map,
-            file: Kept::new(file, facts),
+            file: CheckedFd::new(file, facts),
             name,
             options: options.clone(),
             seen: AtomicU64::new(size),
@@ -458,8 +458,8 @@ impl Segment {
     }
 
     /// Returns the word that holds our id, as `identify` found it; 0 before that and in a forked child.
-    pub(crate) fn identity_cell(&self) -> Result<crate::sys::fork::Cell> {
-        Ok(self.full()?.participant()?.cell())
+    pub(crate) fn identity_word(&self) -> Result<crate::sys::fork::ForkLocal> {
+        Ok(self.full()?.participant()?.id_word())
     }
 
     /// Returns what is known of a participant; `None` where its place has gone to somebody else.

@@ -236,7 +236,7 @@ pub fn is_file(fd: i32, device: u64, inode: u64) -> bool {
 /// A descriptor that is closed when it is dropped, but only if its number still stands for the same file.
 ///
 /// A process may close all descriptors from some number on (`closefrom`), and that number may be another file's by now.
-pub struct Kept {
+pub struct CheckedFd {
     file: ManuallyDrop<OwnedFd>,
     /// The file system it lies in.
     pub device: u64,
@@ -244,10 +244,10 @@ pub struct Kept {
     pub inode: u64,
 }
 
-impl Kept {
+impl CheckedFd {
     /// Keeps the descriptor of the file that these facts are of.
-    pub fn new(file: OwnedFd, facts: &Facts) -> Kept {
-        Kept {
+    pub fn new(file: OwnedFd, facts: &Facts) -> CheckedFd {
+        CheckedFd {
             file: ManuallyDrop::new(file),
             device: facts.device,
             inode: facts.inode,
@@ -267,7 +267,7 @@ impl Kept {
     }
 }
 
-impl std::ops::Deref for Kept {
+impl std::ops::Deref for CheckedFd {
     type Target = OwnedFd;
 
     fn deref(&self) -> &OwnedFd {
@@ -275,7 +275,7 @@ impl std::ops::Deref for Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for CheckedFd {
     fn drop(&mut self) {
         close_if(self.file.as_raw_fd(), self.device, self.inode);
     }

@@ -89,7 +89,7 @@ impl Shared {
 
     /// The clock: all sleepers look again once.
     fn time_passes(&self) {
-        futex::wake(self.view().word(), i32::MAX, futex::Bed::Any);
+        futex::wake(self.view().word(), i32::MAX, futex::WaitSet::All);
     }
 }
 

@@ -160,7 +160,7 @@ fn who_gives_up_passes_its_wake_on() {
             let patience = match me {
                 // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
                 3 => {
-                    futex::wake(&in_thread.words.word, i32::MAX, futex::Bed::Any);
+                    futex::wake(&in_thread.words.word, i32::MAX, futex::WaitSet::All);
                     return;
                 }
                 2 => SHORT,

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::raw::wait::Wait;
 use crate::raw::{Life, Limit, Patience};
 use crate::sys::atomic::Ordering;
-use crate::sys::futex::Bed;
+use crate::sys::futex::WaitSet;
 use std::mem::MaybeUninit;
 
 /// What was got.
@@ -291,7 +291,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     slept = true;
                     if let Err(error) = wait
                         .check("the queue is empty")
-                        .and_then(|()| words.messages.sleep(heard, &mut wait, Bed::Other))
+                        .and_then(|()| words.messages.sleep(heard, &mut wait, WaitSet::Normal))
                     {
                         return self.leave(error);
                     }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::raw::wait::Wait;
 use crate::raw::{Life, Limit, Patience};
 use crate::sys::atomic::Ordering;
-use crate::sys::futex::Bed;
+use crate::sys::futex::WaitSet;
 
 /// Room for a message that its producer fills in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -354,7 +354,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 // 3. We sleep until somebody has, if there was no room either after we began to listen.
                 if let Some(heard) = heard {
                     wait.check("the queue is full")?;
-                    words.room.sleep(heard, wait, Bed::Other)?;
+                    words.room.sleep(heard, wait, WaitSet::Normal)?;
                 }
                 heard = Some(words.room.listen());
             }
