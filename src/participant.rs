@@ -30,9 +30,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering, fence};
 
 /// How many slots a table may have.
-pub const MOST: u32 = 4096;
+pub const MAX_PARTICIPANTS: u32 = 4096;
 /// How many it has unless asked otherwise.
-pub const DEFAULT: u32 = 128;
+pub const DEFAULT_PARTICIPANTS: u32 = 128;
 
 /// Tickets have so many bits: at a million a second they last nine years.
 const TICKET_BITS: u32 = 48;
@@ -130,7 +130,7 @@ pub struct Table<'a> {
 
 /// What is known of a participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Person {
+pub struct ProcessInfo {
     /// Its ticket.
     pub ticket: u64,
     /// Its process, numbered in that process' own PID namespace.
@@ -167,7 +167,7 @@ impl Slot {
         self.described.store(ticket, Ordering::Release);
     }
 
-    fn person(&self, ticket: u64) -> Option<Person> {
+    fn process_info(&self, ticket: u64) -> Option<ProcessInfo> {
         // PAIRS participant.described
         if self.described.load(Ordering::Acquire) != ticket {
             return None;
@@ -177,7 +177,7 @@ impl Slot {
             *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
         }
         comm[15] = 0;
-        let person = Person {
+        let process_info = ProcessInfo {
             ticket,
             pid: self.pid.load(Ordering::Relaxed) as u32,
             start: self.start.load(Ordering::Relaxed),
@@ -187,14 +187,14 @@ impl Slot {
         };
         // PAIRS participant.undescribed
         fence(Ordering::Acquire);
-        (self.described.load(Ordering::Relaxed) == ticket).then_some(person)
+        (self.described.load(Ordering::Relaxed) == ticket).then_some(process_info)
     }
 }
 
 impl Table<'_> {
     /// Returns what is known of who has this id; `None` where its slot has gone to somebody else.
-    pub fn person(&self, id: Id) -> Option<Person> {
-        self.slots.get(id.slot()?)?.person(id.ticket())
+    pub fn process_info(&self, id: Id) -> Option<ProcessInfo> {
+        self.slots.get(id.slot()?)?.process_info(id.ticket())
     }
 
     /// Says whether anybody can have had this id: there is such a place, and such a ticket was drawn.
@@ -205,7 +205,7 @@ impl Table<'_> {
 }
 
 /// Whom to ask: the descriptors and the name by which this process knows the file of a segment.
-pub struct Probe {
+pub struct LivenessProbe {
     device: u64,
     inode: u64,
     /// The number of the segment's own descriptor. It may have been closed, and stand for anything by now.
@@ -215,10 +215,10 @@ pub struct Probe {
     path: Option<CString>,
 }
 
-impl Probe {
+impl LivenessProbe {
     /// Asks through `fd`, or through what stands at `path`, as long as it is the file `(device, inode)`.
-    pub fn new(fd: i32, path: Option<&CStr>, device: u64, inode: u64) -> Probe {
-        Probe {
+    pub fn new(fd: i32, path: Option<&CStr>, device: u64, inode: u64) -> LivenessProbe {
+        LivenessProbe {
             device,
             inode,
             fd,
@@ -275,7 +275,7 @@ impl Probe {
     }
 }
 
-impl Drop for Probe {
+impl Drop for LivenessProbe {
     fn drop(&mut self) {
         shm::close_if(*self.spare.get_mut(), self.device, self.inode);
     }
@@ -284,7 +284,7 @@ impl Drop for Probe {
 /// What this process is in one file: there is one of them for each, however often the file is mapped.
 struct Entry {
     id_word: ForkLocal,
-    pin: Option<LockMapping>,
+    lock_mapping: Option<LockMapping>,
     users: usize,
 }
 
@@ -297,8 +297,8 @@ pub struct Participant {
 }
 
 /// What keeps a participant alive when the last user of its segment has let go: to be dropped after the mapping.
-pub struct Leaving {
-    _pin: Option<LockMapping>,
+pub struct DeferredDetach {
+    _lock_mapping: Option<LockMapping>,
 }
 
 /// Refuses where this process cannot take part in anything: asked before a segment gets its name.
@@ -324,7 +324,7 @@ impl Participant {
         let id_word = new_fork_local(&mut inside)?;
         let entry = Entry {
             id_word,
-            pin: None,
+            lock_mapping: None,
             users: 1,
         };
         KNOWN.get(&mut inside).insert(file, entry);
@@ -337,7 +337,7 @@ impl Participant {
     }
 
     /// Returns our id, claiming one where there is none.
-    pub fn id(&self, table: Table<'_>, probe: &Probe) -> Result<Id> {
+    pub fn id(&self, table: Table<'_>, probe: &LivenessProbe) -> Result<Id> {
         match Id::of(self.id_word.load(Ordering::Relaxed)) {
             Some(id) => Ok(id),
             None => self.claim(table, probe),
@@ -349,7 +349,7 @@ impl Participant {
     /// `TooManyProcesses`: as many processes as there are slots are alive. `LivenessUnknown`, `Permission`: the file cannot be
     /// opened for writing once more. `Corrupt`: the tickets have run out, or somebody has turned them back.
     #[cold]
-    fn claim(&self, table: Table<'_>, probe: &Probe) -> Result<Id> {
+    fn claim(&self, table: Table<'_>, probe: &LivenessProbe) -> Result<Id> {
         // The fence keeps forks out from here to the end: a child that had a copy of the file opened below would keep
         // our byte locked when we are dead.
         let mut inside = ForkLock::enter();
@@ -359,17 +359,17 @@ impl Participant {
         let entry = KNOWN.get(&mut inside).get_mut(&self.file);
         let entry = entry.ok_or(Error::Internal("a participant that nobody knows".into()))?;
         // Without an id a pin can only be the parent's, whose address is somebody else's here.
-        std::mem::forget(entry.pin.take());
+        std::mem::forget(entry.lock_mapping.take());
 
         let file = probe.open()?;
-        let pin = LockMapping::new(&file)?;
+        let lock_mapping = LockMapping::new(&file)?;
         let ticket = draw(table.tickets, &file)?;
-        drop(file); // the pin alone keeps the lock
+        drop(file); // the lock_mapping alone keeps the lock
 
         let slot = take_slot(table.slots, ticket, |other| probe.is_dead(other, ticket))?;
         let id = Id::new(slot, ticket);
         table.slots[slot].describe(ticket);
-        entry.pin = Some(pin);
+        entry.lock_mapping = Some(lock_mapping);
         self.id_word.store(id.bits(), Ordering::Relaxed);
         Ok(id)
     }
@@ -377,7 +377,7 @@ impl Participant {
     /// Lets go; what is returned must be dropped after the segment's data is unmapped.
     ///
     /// In that order nobody who is judged dead can still write. Call it once.
-    pub fn leave(&self, table: Table<'_>) -> Leaving {
+    pub fn detach(&self, table: Table<'_>) -> DeferredDetach {
         let mut inside = ForkLock::enter();
         let known = KNOWN.get(&mut inside);
         let last = known.get_mut(&self.file).is_none_or(|entry| {
@@ -385,16 +385,22 @@ impl Participant {
             entry.users == 0
         });
         if !last {
-            return Leaving { _pin: None };
+            return DeferredDetach {
+                _lock_mapping: None,
+            };
         }
         let Some(mut entry) = known.remove(&self.file) else {
-            return Leaving { _pin: None };
+            return DeferredDetach {
+                _lock_mapping: None,
+            };
         };
         let id = Id::of(entry.id_word.load(Ordering::Relaxed));
         free_fork_local(&mut inside, entry.id_word);
         let Some(id) = id else {
-            std::mem::forget(entry.pin.take()); // the parent's
-            return Leaving { _pin: None };
+            std::mem::forget(entry.lock_mapping.take()); // the parent's
+            return DeferredDetach {
+                _lock_mapping: None,
+            };
         };
         if let Some(slot) = id.slot().and_then(|slot| table.slots.get(slot)) {
             // It fails where somebody has overwritten it: then it is not ours to free.
@@ -404,14 +410,16 @@ impl Participant {
                 .ticket
                 .compare_exchange(mine, free, Ordering::Release, Ordering::Relaxed);
         }
-        Leaving { _pin: entry.pin }
+        DeferredDetach {
+            _lock_mapping: entry.lock_mapping,
+        }
     }
 }
 
 /// Draws a ticket and locks its byte through `file`.
 fn draw(tickets: &Tickets, file: &OwnedFd) -> Result<u64> {
     /// Whoever turns the counter back makes us meet tickets of the living; there are no more of them than slots.
-    const DRAWS: u32 = 2 * MOST;
+    const DRAWS: u32 = 2 * MAX_PARTICIPANTS;
     for _ in 0..DRAWS {
         let ticket = tickets.0.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if ticket == 0 || ticket > LAST_TICKET {
@@ -463,7 +471,7 @@ mod tests {
 
     #[test]
     fn an_id_holds_slot_and_ticket() {
-        for slot in [0, 1, 127, MOST as usize - 1] {
+        for slot in [0, 1, 127, MAX_PARTICIPANTS as usize - 1] {
             for ticket in [1, 0xffff, 0x1_0000, 0xabcd_1234_5678, LAST_TICKET] {
                 let id = Id::new(slot, ticket);
                 assert_eq!((id.slot(), id.ticket()), (Some(slot), ticket));

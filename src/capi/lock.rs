@@ -9,7 +9,7 @@ use super::structure::{self, Sized32};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::object::lock::{Lock, Named, Options, Stat};
-use crate::participant::Person;
+use crate::participant::ProcessInfo;
 use std::ffi::c_char;
 
 /// A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
@@ -127,7 +127,7 @@ impl Object for Lock {
 pub(super) unsafe fn tell(
     out: *mut shmkit_lock_info,
     stat: Stat,
-    owner: Option<Person>,
+    owner: Option<ProcessInfo>,
     offset: u64,
     transferable: bool,
 ) -> Result<()> {

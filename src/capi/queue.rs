@@ -932,7 +932,7 @@ pub unsafe extern "C" fn shmkit_queue_stat(
             Overflow::Fail => SHMKIT_QUEUE_FAIL,
             Overflow::Overwrite => SHMKIT_QUEUE_OVERWRITE,
         };
-        let person = stat.held_up_by.and_then(|id| queue.person(id));
+        let process_info = stat.held_up_by.and_then(|id| queue.process_info(id));
         let info = shmkit_queue_info {
             struct_size: 0,
             flags: overflow | if stat.shut { SHMKIT_QUEUE_SHUT } else { 0 },
@@ -954,8 +954,8 @@ pub unsafe extern "C" fn shmkit_queue_stat(
             largest: queue.largest(),
             offset: queue.offset(),
             held_up_by_ticket: stat.held_up_by.map_or(0, |id| id.ticket()),
-            held_up_by_namespace: person.map_or(0, |person| person.namespace),
-            held_up_by_pid: person.map_or(0, |person| person.pid),
+            held_up_by_namespace: process_info.map_or(0, |process_info| process_info.namespace),
+            held_up_by_pid: process_info.map_or(0, |process_info| process_info.pid),
             unused: 0,
         };
         // SAFETY: checked above; the caller promises that it is writable.

@@ -186,8 +186,8 @@ impl Condition {
         // Who does not hold the lock is told so first.
         self.core().check(mutex)?;
         let me = self.placed.id()?;
-        let life = &**self.placed.segment();
-        self.core().wait(me, mutex, patience, &self.spins, life)
+        let liveness = &**self.placed.segment();
+        self.core().wait(me, mutex, patience, &self.spins, liveness)
     }
 
     /// Notifies the `count` threads that have waited longest, or as many as wait; the dead are skipped.

@@ -22,7 +22,7 @@ pub use super::{Create, Named};
 use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::participant::Person;
+use crate::participant::ProcessInfo;
 pub use crate::raw::lock::Stat;
 use crate::raw::lock::Words;
 use crate::raw::wait::Spins;
@@ -194,9 +194,9 @@ impl Lock {
     }
 
     /// Returns what is known of it and of who holds it; nobody is asked whether the owner lives.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
         let stat = self.placed.words().stat();
-        let owner = stat.owner.and_then(|id| self.segment().person(id));
+        let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 

@@ -28,7 +28,7 @@ pub mod semaphore;
 use crate::error::{Error, Result};
 use crate::layout::{Kind, Words};
 use crate::participant::Id;
-use crate::raw::Life;
+use crate::raw::Liveness;
 pub use crate::segment::options::Named;
 use crate::segment::{Content, Options, Segment};
 use crate::sys::clock;

@@ -25,7 +25,7 @@ pub use super::{Create, Named};
 use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::participant::Person;
+use crate::participant::ProcessInfo;
 use crate::raw::once::Words;
 pub use crate::raw::once::{Begun, Stat};
 use crate::raw::wait::Spins;
@@ -146,9 +146,9 @@ impl Once {
     }
 
     /// Returns what is known of it and of who is doing it; nobody is asked whether that one lives.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
         let stat = self.placed.words().stat();
-        let owner = stat.owner.and_then(|id| self.segment().person(id));
+        let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 }

@@ -30,7 +30,7 @@ pub use super::lock::{Create, Limit, Named, Patience};
 use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::participant::{Id, Person};
+use crate::participant::{Id, ProcessInfo};
 pub use crate::raw::queue::record::GRAIN;
 pub use crate::raw::queue::{Batch, LARGE, Lease, Overflow, Reservation, Stat, Taken};
 use crate::raw::queue::{Bounds, Habits, LEAST, Laps, MOST, Words};
@@ -196,7 +196,7 @@ impl Core {
             overflow: self.overflow,
             habits: &self.habits,
             me,
-            life: self.placed.segment(),
+            liveness: self.placed.segment(),
         }
     }
 }
@@ -498,8 +498,8 @@ impl Queue {
     }
 
     /// Returns what is known of a participant that `stat` tells of.
-    pub fn person(&self, id: crate::participant::Id) -> Option<Person> {
-        self.segment().person(id)
+    pub fn process_info(&self, id: crate::participant::Id) -> Option<ProcessInfo> {
+        self.segment().process_info(id)
     }
 }
 

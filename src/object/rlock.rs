@@ -7,7 +7,7 @@ use super::lock::{nobody, recipe};
 use super::{Placed, Recipe, Tag, place};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::participant::Person;
+use crate::participant::ProcessInfo;
 use crate::raw::lock::Words;
 use crate::raw::rlock;
 use crate::raw::wait::Spins;
@@ -78,8 +78,8 @@ impl RLock {
     #[cold]
     fn acquire_slowly(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
-        let (words, life) = (self.placed.words(), &**self.placed.segment());
-        rlock::acquire(words, me, patience, &self.spins, life)
+        let (words, liveness) = (self.placed.words(), &**self.placed.segment());
+        rlock::acquire(words, me, patience, &self.spins, liveness)
     }
 
     /// Takes the lock, however long that takes, until the guard is dropped.
@@ -118,8 +118,8 @@ impl RLock {
     /// Takes the lock, which this thread does not hold, so often, however long that takes; returns as `acquire`.
     pub(crate) fn acquire_all(&self, depth: u64) -> Result<bool> {
         let me = self.placed.id()?;
-        let (words, life) = (self.placed.words(), &**self.placed.segment());
-        rlock::acquire_all(words, me, depth, Patience::ENDLESS, &self.spins, life)
+        let (words, liveness) = (self.placed.words(), &**self.placed.segment());
+        rlock::acquire_all(words, me, depth, Patience::ENDLESS, &self.spins, liveness)
     }
 
     /// As `Lock::number`.
@@ -142,9 +142,9 @@ impl RLock {
     }
 
     /// As `Lock::stat`.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
         let stat = self.placed.words().stat();
-        let owner = stat.owner.and_then(|id| self.segment().person(id));
+        let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 }

@@ -24,7 +24,7 @@ pub use super::lock::{Create, Limit, Named, Patience};
 use super::{Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::participant::{Id, Person};
+use crate::participant::{Id, ProcessInfo};
 use crate::raw::cell::Cell;
 pub use crate::raw::rwlock::Stat;
 use crate::raw::rwlock::{Local, Whole, Words};
@@ -261,9 +261,9 @@ impl RwLock {
     }
 
     /// Returns what is known of it and of who writes; nobody is asked whether anybody lives.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
         let stat = self.whole().stat();
-        let writer = stat.writer.and_then(|id| self.segment().person(id));
+        let writer = stat.writer.and_then(|id| self.segment().process_info(id));
         (stat, writer)
     }
 

@@ -312,7 +312,7 @@ impl Semaphore {
             total: self.maximum,
             memory: &self.memory,
             me,
-            life: self.placed.segment(),
+            liveness: self.placed.segment(),
         }
     }
 

@@ -38,7 +38,7 @@
 mod broken;
 
 use super::wait::{Spins, Wait};
-use super::{Life, Limit, Patience, lock};
+use super::{Limit, Liveness, Patience, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -240,7 +240,7 @@ impl View<'_> {
     /// the highest.
     ///
     /// `Broken`: somebody has broken the barrier, or died in it. `Timeout`: the barrier is broken now, if we were
-    /// waiting in it. `WouldBlock`: others are missing. `Interrupted`, and what `life` says: we wait no longer, and the
+    /// waiting in it. `WouldBlock`: others are missing. `Interrupted`, and what `liveness` says: we wait no longer, and the
     /// barrier is as if we had not come; if the others have passed meanwhile, they have passed. `Corrupt`.
     pub fn wait(
         self,
@@ -248,7 +248,7 @@ impl View<'_> {
         patience: Patience,
         last: Last,
         looks: &Looks,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<usize> {
         let mut wait = Wait::new(patience, &looks.turn);
         let nowait = patience.limit == Limit::Now;
@@ -257,7 +257,7 @@ impl View<'_> {
             if nowait && !turn.is_broken() && turn.arrived() + 1 < self.parties() {
                 return Err(missing());
             }
-            match self.arrive(me, &mut wait, last, looks, life)? {
+            match self.arrive(me, &mut wait, last, looks, liveness)? {
                 Arrival::Last => return Ok(self.parties() - 1),
                 Arrival::Waits(..) if nowait => {
                     return Err(Error::Internal("it waits, and must not".into()));
@@ -268,11 +268,11 @@ impl View<'_> {
                         index,
                         generation,
                     };
-                    return self.stay(&waiter, wait, looks, life);
+                    return self.stay(&waiter, wait, looks, liveness);
                 }
                 Arrival::NoRoom(turn) => {
                     // Who holds the others may be dead, and nobody but us there to find out.
-                    self.watch(me, 0, turn.generation(), 0, life)?;
+                    self.watch(me, 0, turn.generation(), 0, liveness)?;
                     self.doze(&mut wait, turn)?;
                 }
             }
@@ -281,16 +281,22 @@ impl View<'_> {
 
     /// Takes the lock, as long as our patience lasts. Who may not wait waits for who is inside, but not if that one is
     /// stopped.
-    fn enter(self, me: Id, wait: &mut Wait<'_>, looks: &Looks, life: &impl Life) -> Result<()> {
+    fn enter(
+        self,
+        me: Id,
+        wait: &mut Wait<'_>,
+        looks: &Looks,
+        liveness: &impl Liveness,
+    ) -> Result<()> {
         if self.words.lock.try_acquire(me) {
             return Ok(());
         }
         wait.look();
         let rest = wait.rest();
         let nowait = rest.limit == Limit::Now;
-        let mut entered = self.take_lock(me, rest, looks, life);
+        let mut entered = self.take_lock(me, rest, looks, liveness);
         if nowait && matches!(entered, Err(Error::WouldBlock(_))) {
-            entered = self.take_lock(me, A_SECOND, looks, life);
+            entered = self.take_lock(me, A_SECOND, looks, liveness);
         }
         entered.map_err(|error| match error {
             Error::Timeout(_) if nowait => {
@@ -302,9 +308,15 @@ impl View<'_> {
     }
 
     /// Takes the lock. Who has died with it has left all as it must be, but for its cell, which is found.
-    fn take_lock(self, me: Id, patience: Patience, looks: &Looks, life: &impl Life) -> Result<()> {
+    fn take_lock(
+        self,
+        me: Id,
+        patience: Patience,
+        looks: &Looks,
+        liveness: &impl Liveness,
+    ) -> Result<()> {
         let lock = &self.words.lock;
-        if lock.acquire(me, patience, &looks.lock, life)? {
+        if lock.acquire(me, patience, &looks.lock, liveness)? {
             // It fails as `exit` may.
             let _ = lock.mark_consistent(me);
         }
@@ -323,10 +335,10 @@ impl View<'_> {
         wait: &mut Wait<'_>,
         last: Last,
         looks: &Looks,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<Arrival> {
-        self.enter(me, wait, looks, life)?;
-        let arrived = self.arrive_inside(me, wait, last, life);
+        self.enter(me, wait, looks, liveness)?;
+        let arrived = self.arrive_inside(me, wait, last, liveness);
         self.exit(me);
         let (arrival, over) = arrived?;
         self.wake(over);
@@ -339,7 +351,7 @@ impl View<'_> {
         me: Id,
         wait: &mut Wait<'_>,
         last: Last,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<(Arrival, Turn)> {
         const NOBODY: Turn = Turn(0);
         let parties = self.parties();
@@ -379,7 +391,7 @@ impl View<'_> {
         }
         if is_last {
             let others = (arrived != 0).then_some(generation);
-            match self.find_dead(me, others, life) {
+            match self.find_dead(me, others, liveness) {
                 Ok(false) => {}
                 Ok(true) => drop(self.break_off(generation, true)),
                 Err(error) => {
@@ -445,7 +457,7 @@ impl View<'_> {
         waiter: &Waiter,
         mut wait: Wait<'_>,
         looks: &Looks,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<usize> {
         let Waiter {
             me,
@@ -467,13 +479,13 @@ impl View<'_> {
             let mut more = Ok(());
             // Most are woken from their first sleep by the last to come.
             if sleeps > 0 {
-                more = self.watch(me, index, generation, sleeps, life);
+                more = self.watch(me, index, generation, sleeps, liveness);
             }
             sleeps += 1;
             if let Err(error) = more.and_then(|()| self.doze(&mut wait, turn)) {
                 return match error {
                     Error::Timeout(_) => self.give_up(waiter, error),
-                    other => self.withdraw(waiter, looks, life, other),
+                    other => self.withdraw(waiter, looks, liveness, other),
                 };
             }
         }
@@ -524,11 +536,11 @@ impl View<'_> {
         self,
         waiter: &Waiter,
         looks: &Looks,
-        life: &impl Life,
+        liveness: &impl Liveness,
         error: Error,
     ) -> Result<usize> {
         let me = waiter.me;
-        match self.take_lock(me, A_SECOND, looks, life) {
+        match self.take_lock(me, A_SECOND, looks, liveness) {
             Ok(()) => {
                 self.withdraw_inside(waiter);
                 self.exit(me);
@@ -642,9 +654,9 @@ fn holds_nobody() -> Error {
 #[cfg(all(loom, test))]
 impl View<'_> {
     /// Comes, and waits, without waiting.
-    pub(super) fn come(self, me: Id, looks: &Looks, life: &impl Life) -> Result<Waiter> {
+    pub(super) fn come(self, me: Id, looks: &Looks, liveness: &impl Liveness) -> Result<Waiter> {
         let mut wait = Wait::new(Patience::ENDLESS, &looks.turn);
-        match self.arrive(me, &mut wait, Last::Passes, looks, life)? {
+        match self.arrive(me, &mut wait, Last::Passes, looks, liveness)? {
             Arrival::Waits(index, generation) => Ok(Waiter {
                 me,
                 index,
@@ -655,8 +667,8 @@ impl View<'_> {
     }
 
     /// Waits no longer.
-    pub(super) fn go(self, waiter: &Waiter, looks: &Looks, life: &impl Life) {
-        let _ = self.withdraw(waiter, looks, life, missing());
+    pub(super) fn go(self, waiter: &Waiter, looks: &Looks, liveness: &impl Liveness) {
+        let _ = self.withdraw(waiter, looks, liveness, missing());
     }
 
     /// Returns what sleepers sleep on.

@@ -17,7 +17,7 @@
 //!
 //! Cells are taken from the first on, and `used` says how many ever were, so that nobody looks at all of them.
 
-use super::Life;
+use super::Liveness;
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -128,8 +128,8 @@ impl<'a> Cells<'a> {
     /// Holds it `count` times more; returns in which cell.
     ///
     /// `TooManyProcesses`: as many processes as there are cells hold it. `Overflow`: this one holds it 65,535 times. Errors of
-    /// `life`.
-    pub fn hold(&self, me: Id, count: u64, life: &impl Life) -> Result<usize> {
+    /// `liveness`.
+    pub fn hold(&self, me: Id, count: u64, liveness: &impl Liveness) -> Result<usize> {
         loop {
             // 1. A cell of our own. Other threads of ours may change it as well.
             let own = self
@@ -149,7 +149,7 @@ impl<'a> Cells<'a> {
                 continue;
             }
             // 2. Any that is to be had. Others may want it too: one swaps, the rest look again.
-            let Some((index, seen)) = self.vacant(life)? else {
+            let Some((index, seen)) = self.vacant(liveness)? else {
                 continue;
             };
             if count <= COUNT && self.all[index].swap(seen, Holding::of(me, count)) {
@@ -165,7 +165,7 @@ impl<'a> Cells<'a> {
 
     /// Finds a cell that nobody needs: nobody's, or a dead process', or, as long as all others are in use, that of one
     /// which holds nothing. `None`: others were faster.
-    fn vacant(&self, life: &impl Life) -> Result<Option<(usize, Holding)>> {
+    fn vacant(&self, liveness: &impl Liveness) -> Result<Option<(usize, Holding)>> {
         let used = self.used();
         let seen = |index: usize| (index, self.all[index].load());
         if let Some(free) = (0..used.len()).map(seen).find(|(_, seen)| seen.0 == 0) {
@@ -180,7 +180,7 @@ impl<'a> Cells<'a> {
         let mut idle = None;
         for (index, seen) in (0..used.len()).map(seen) {
             let dead = match seen.owner() {
-                Some(owner) => life.is_dead(owner)?,
+                Some(owner) => liveness.is_dead(owner)?,
                 None => true,
             };
             if dead {

@@ -29,7 +29,7 @@
 //!   taking what is left: the taker's own cell says WAITING, what it has taken dead + NOTIFIED: the next takes that.
 
 use super::wait::{Spins, Wait};
-use super::{Life, Patience};
+use super::{Liveness, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
@@ -182,8 +182,8 @@ fn is_notified(state: u64) -> bool {
 }
 
 /// Says whether what the cell says is a dead process', or nobody's. Where nobody can be asked, nobody is dead.
-fn is_gone(state: u64, life: &impl Life) -> bool {
-    Id::of(state).is_none_or(|owner| life.is_dead(owner).unwrap_or(false))
+fn is_gone(state: u64, liveness: &impl Liveness) -> bool {
+    Id::of(state).is_none_or(|owner| liveness.is_dead(owner).unwrap_or(false))
 }
 
 /// A condition and its cells.
@@ -243,11 +243,11 @@ impl<'a> Condition<'a> {
         mutex: &(impl Mutex + ?Sized),
         patience: Patience,
         spins: &Spins,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<Waited> {
         self.check(mutex)?;
         // 1. From here on we are notified.
-        let (own, age) = self.take(me, life)?;
+        let (own, age) = self.take(me, liveness)?;
         let depth = match mutex.release_all() {
             Ok(depth) => depth,
             Err(error) => {
@@ -256,7 +256,7 @@ impl<'a> Condition<'a> {
             }
         };
         // 2. Without the lock.
-        let slept = self.sleep(me, own, age, patience, spins, life);
+        let slept = self.sleep(me, own, age, patience, spins, liveness);
         // 3. With it.
         let recovered = mutex.acquire_all(depth).map_err(|error| {
             if let Ok((_, Some(notified))) = slept {
@@ -274,7 +274,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a cell; returns it and the age of this wait. The caller holds the lock.
-    pub(super) fn take(&self, me: Id, life: &impl Life) -> Result<(&'a Cell, u64)> {
+    pub(super) fn take(&self, me: Id, liveness: &impl Liveness) -> Result<(&'a Cell, u64)> {
         let waiting = me.bits() | WAITING;
         let free = |cell: &Cell| cell.load() == 0 && cell.swap(0, waiting);
         let cell = match self.cells.iter().position(free) {
@@ -284,7 +284,7 @@ impl<'a> Condition<'a> {
                     .fetch_max(index as u64 + 1, Ordering::Relaxed);
                 &self.cells[index]
             }
-            None => self.inherit(waiting, life)?,
+            None => self.inherit(waiting, liveness)?,
         };
         let age = self.words.age.load(Ordering::Relaxed).wrapping_add(1);
         self.words.age.store(age, Ordering::Relaxed);
@@ -294,7 +294,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a cell that a dead process has, or a notification that nobody can take any more.
-    fn inherit(&self, waiting: u64, life: &impl Life) -> Result<&'a Cell> {
+    fn inherit(&self, waiting: u64, liveness: &impl Liveness) -> Result<&'a Cell> {
         let ages = self.cells.iter().filter(|cell| is_waiting(cell.load()));
         let oldest = ages.map(Cell::age).min();
         for cell in self.cells {
@@ -303,7 +303,7 @@ impl<'a> Condition<'a> {
             if is_notified(seen) && oldest.is_some_and(|oldest| oldest <= cell.age()) {
                 continue;
             }
-            if is_gone(seen, life) && cell.swap(seen, waiting) {
+            if is_gone(seen, liveness) && cell.swap(seen, waiting) {
                 return Ok(cell);
             }
         }
@@ -324,7 +324,7 @@ impl<'a> Condition<'a> {
         age: u64,
         patience: Patience,
         spins: &Spins,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<(End, Option<&'a Cell>)> {
         let waiting = me.bits() | WAITING;
         let mut wait = Wait::new(patience, spins);
@@ -349,7 +349,7 @@ impl<'a> Condition<'a> {
             // 2. Somebody who was notified may be dead, or have left it to others. PAIRS condition.look: of who has left
             //    it and us, at least one sees the other.
             fence(Ordering::SeqCst);
-            if let Some(left) = self.adopt(me, age, life) {
+            if let Some(left) = self.adopt(me, age, liveness) {
                 if !self.withdraw(me, own) {
                     // Meanwhile we were notified ourselves.
                     self.leave(me, left);
@@ -392,9 +392,9 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a notification that was sent when this one waited already, and left by the dead or the interrupted.
-    pub(super) fn adopt(&self, me: Id, age: u64, life: &impl Life) -> Option<&'a Cell> {
+    pub(super) fn adopt(&self, me: Id, age: u64, liveness: &impl Liveness) -> Option<&'a Cell> {
         let is_left =
-            |seen: u64| is_notified(seen) && Id::of(seen) != Some(me) && is_gone(seen, life);
+            |seen: u64| is_notified(seen) && Id::of(seen) != Some(me) && is_gone(seen, liveness);
         // Others may want it as well: one of us swaps, the rest look for the next.
         for _ in self.used() {
             // The one that was sent first: those who came later have no right to it, but perhaps to the others.
@@ -433,7 +433,7 @@ impl<'a> Condition<'a> {
         &self,
         count: u64,
         mutex: &(impl Mutex + ?Sized),
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<()> {
         self.check(mutex)?;
         let used = self.used();
@@ -460,7 +460,7 @@ impl<'a> Condition<'a> {
             // 1. Who looks would wait for the lock while we ask whether it lives, so that is asked first.
             let seen = oldest.load();
             let asleep = seen & ASLEEP != 0;
-            if !asleep && is_waiting(seen) && is_gone(seen, life) {
+            if !asleep && is_waiting(seen) && is_gone(seen, liveness) {
                 oldest.swap(seen, 0);
                 continue;
             }
@@ -476,7 +476,7 @@ impl<'a> Condition<'a> {
             };
             // 2. Who sleeps wakes up while we ask. What the dead were sent goes to the next, unless another waiter has
             //    taken it meanwhile.
-            if asleep && is_gone(sent, life) && oldest.swap(sent, 0) {
+            if asleep && is_gone(sent, liveness) && oldest.swap(sent, 0) {
                 continue;
             }
             if let Some(earlier) = earlier {

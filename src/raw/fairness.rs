@@ -2,7 +2,7 @@
 
 use super::lock::{HUNGRY, Words};
 use super::wait::Spins;
-use super::{Life, Patience};
+use super::{Liveness, Patience};
 use crate::error::Result;
 use crate::participant::Id;
 use crate::sys::atomic::Ordering::Relaxed;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Everybody lives.
 struct Peace;
 
-impl Life for Peace {
+impl Liveness for Peace {
     fn is_dead(&self, _id: Id) -> Result<bool> {
         Ok(false)
     }

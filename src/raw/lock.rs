@@ -18,7 +18,7 @@
 //!   waiting: HUNGRY stays, and who comes next waits once in vain.
 
 use super::wait::{Spins, Wait};
-use super::{Life, Limit, Patience};
+use super::{Limit, Liveness, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -108,18 +108,18 @@ impl Words {
 
     /// Takes the lock, waiting for it; returns whether an owner died and nobody has said since that all is whole.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; what `life` says. The lock is held if and only if this is `Ok`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`; what `liveness` says. The lock is held if and only if this is `Ok`.
     pub fn acquire(
         &self,
         me: Id,
         patience: Patience,
         spins: &Spins,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<bool> {
         if self.try_acquire(me) {
             return Ok(false);
         }
-        self.acquire_slowly(me, patience, spins, life)
+        self.acquire_slowly(me, patience, spins, liveness)
     }
 
     #[cold]
@@ -128,7 +128,7 @@ impl Words {
         me: Id,
         patience: Patience,
         spins: &Spins,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<bool> {
         let me = me.bits();
         let nowait = patience.limit == Limit::Now;
@@ -166,7 +166,7 @@ impl Words {
             }
             // 3. Its owner may be dead. Of several who see it one swaps; WAITERS, because somebody may sleep.
             if let Some(owner) = owner {
-                let dead = match life.is_dead(owner) {
+                let dead = match liveness.is_dead(owner) {
                     Ok(dead) => dead,
                     Err(error) => return self.give_up(keep | hungry, error),
                 };

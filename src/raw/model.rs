@@ -12,7 +12,7 @@ mod semaphore;
 
 use super::lock::Words;
 use super::wait::Spins;
-use super::{Life, Limit, Patience, rlock};
+use super::{Limit, Liveness, Patience, rlock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::futex;
@@ -44,7 +44,7 @@ impl World {
     }
 }
 
-impl Life for World {
+impl Liveness for World {
     fn is_dead(&self, id: Id) -> Result<bool> {
         // Cells know the ticket alone.
         let mut mortals = self.mortals.iter();
@@ -223,10 +223,10 @@ fn a_recursive_lock_is_a_threads() {
         let in_thread = shared.clone();
         // Two threads of one process: the same id.
         each(2, move |_| {
-            let (words, life) = (&in_thread.words, &in_thread.world);
+            let (words, liveness) = (&in_thread.words, &in_thread.world);
             for _ in 0..2 {
                 let spins = Spins::default();
-                rlock::acquire(words, id(0), Patience::ENDLESS, &spins, life).expect("no end");
+                rlock::acquire(words, id(0), Patience::ENDLESS, &spins, liveness).expect("no end");
             }
             in_thread.touch();
             rlock::release(words, id(0)).expect("held twice");
@@ -363,8 +363,8 @@ fn a_recursive_lock_taken_over_is_that_threads_which_took_it() {
     model(3, || {
         let shared = Shared::new();
         let take = |shared: &Shared, me| {
-            let (words, life) = (&shared.words, &shared.world);
-            rlock::acquire(words, me, Patience::NONE, &Spins::default(), life)
+            let (words, liveness) = (&shared.words, &shared.world);
+            rlock::acquire(words, me, Patience::NONE, &Spins::default(), liveness)
         };
         let in_thread = shared.clone();
         // Two threads of one process, which has no other id but 0.

@@ -17,7 +17,7 @@
 //!   wait: WAITERS stays, and done or abort wakes in vain.
 
 use super::wait::{Spins, Wait};
-use super::{Life, Patience};
+use super::{Liveness, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -94,13 +94,13 @@ impl Words {
 
     /// Begins, if it is neither done nor being done by somebody who lives; waits for who does it.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; what `life` says.
+    /// `WouldBlock`, `Timeout`, `Interrupted`; what `liveness` says.
     pub fn begin(
         &self,
         me: Id,
         patience: Patience,
         spins: &Spins,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<Begun> {
         let mut wait = Wait::new(patience, spins);
         let mut sleeps = false;
@@ -118,7 +118,7 @@ impl Words {
                     if wait.spin() {
                         continue;
                     }
-                    match life.is_dead(owner)? {
+                    match liveness.is_dead(owner)? {
                         true => DIED,
                         false => 0,
                     }

@@ -33,7 +33,7 @@ pub mod record;
 mod token;
 
 use super::wait::{Spins, Wait};
-use super::{Life, Limit, Patience, lock};
+use super::{Limit, Liveness, Patience, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -274,7 +274,7 @@ pub enum Overflow {
 }
 
 /// A queue as one process has it.
-pub struct Queue<'a, R: Ring, L: Life> {
+pub struct Queue<'a, R: Ring, L: Liveness> {
     /// The words.
     pub words: &'a Words,
     /// The memory of its messages.
@@ -290,7 +290,7 @@ pub struct Queue<'a, R: Ring, L: Life> {
     /// Who we are.
     pub me: Id,
     /// Who is dead.
-    pub life: &'a L,
+    pub liveness: &'a L,
 }
 
 /// P or C, held until it is dropped.
@@ -313,7 +313,7 @@ impl Drop for Held<'_> {
 /// is the longest that P is held.
 const SHORTLY: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
 
-impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
+impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
     /// Returns where the bytes of the message at `position` stand in the ring.
     #[inline(always)]
     fn payload(&self, position: u64) -> u64 {
@@ -366,7 +366,7 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         spins: &Spins,
         patience: Patience,
     ) -> Result<Held<'a>> {
-        if lock.acquire(self.me, patience, spins, self.life)? {
+        if lock.acquire(self.me, patience, spins, self.liveness)? {
             lock.mark_consistent(self.me)?;
         }
         Ok(Held { lock, me: self.me })

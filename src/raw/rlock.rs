@@ -12,7 +12,7 @@
 
 use super::lock::Words;
 use super::wait::Spins;
-use super::{Life, Patience};
+use super::{Liveness, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
@@ -73,7 +73,7 @@ pub fn acquire(
     me: Id,
     patience: Patience,
     spins: &Spins,
-    life: &impl Life,
+    liveness: &impl Liveness,
 ) -> Result<bool> {
     if try_acquire(words, me) {
         return Ok(false);
@@ -86,7 +86,7 @@ pub fn acquire(
         words.depth.store(deeper, Ordering::Relaxed);
         return Ok(words.owner_died());
     }
-    acquire_all(words, me, 1, patience, spins, life)
+    acquire_all(words, me, 1, patience, spins, liveness)
 }
 
 /// Gives the lock back once. `NotOwner`: another thread holds it, or nobody.
@@ -123,9 +123,9 @@ pub fn acquire_all(
     depth: u64,
     patience: Patience,
     spins: &Spins,
-    life: &impl Life,
+    liveness: &impl Liveness,
 ) -> Result<bool> {
-    let recovered = words.acquire(me, patience, spins, life)?;
+    let recovered = words.acquire(me, patience, spins, liveness)?;
     words.depth.store(depth, Ordering::Relaxed);
     words.token.store(token(me), Ordering::Relaxed);
     Ok(recovered)

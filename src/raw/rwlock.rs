@@ -33,7 +33,7 @@
 
 use super::cell::{Cell, Cells};
 use super::wait::{Spins, Wait};
-use super::{Life, Limit, Patience, lock};
+use super::{Limit, Liveness, Patience, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, one_order};
@@ -217,43 +217,53 @@ impl<'a> Whole<'a> {
 
     /// Takes it for reading, waiting for it; returns whether a writer died and nobody has said since that all is whole.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `Overflow`; what `life` says. It is held if and only if
+    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `Overflow`; what `liveness` says. It is held if and only if
     /// this is `Ok`.
-    pub fn acquire_read(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
+    pub fn acquire_read(
+        &self,
+        me: Id,
+        patience: Patience,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         if self.try_acquire_read(me) {
             return Ok(false);
         }
-        self.acquire_read_slowly(me, patience, life)
+        self.acquire_read_slowly(me, patience, liveness)
     }
 
     #[cold]
-    fn acquire_read_slowly(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
+    fn acquire_read_slowly(
+        &self,
+        me: Id,
+        patience: Patience,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         // 1. Nobody writes: only a cell was missing, or one died writing.
-        if let Some(died) = self.read_at_once(me, life)? {
+        if let Some(died) = self.read_at_once(me, liveness)? {
             return Ok(died);
         }
         // 2. Whoever writes, or wants to, holds the door; or it is dead, and who comes to the door says so.
-        let entered = match self.enter(me, patience, life) {
+        let entered = match self.enter(me, patience, liveness) {
             Ok(entered) => entered,
             Err(error @ (Error::WouldBlock(_) | Error::Timeout(_))) => {
                 // It was perhaps another slow reader that held the door last.
-                return self.read_at_once(me, life)?.ok_or(error);
+                return self.read_at_once(me, liveness)?.ok_or(error);
             }
             Err(error) => return Err(error),
         };
         // 3. No writer can come now. Other readers do.
-        let held = self.readers().hold(me, 1, life);
+        let held = self.readers().hold(me, 1, liveness);
         self.words.door.release(me)?;
         self.remember(held?);
         Ok(entered.left & DIED != 0)
     }
 
     /// Takes it for reading if nobody writes or wants to; returns as `acquire_read`. `None`: somebody does.
-    fn read_at_once(&self, me: Id, life: &impl Life) -> Result<Option<bool>> {
+    fn read_at_once(&self, me: Id, liveness: &impl Liveness) -> Result<Option<bool>> {
         if Id::of(self.words.writer.load(Ordering::Relaxed)).is_some() {
             return Ok(None);
         }
-        let index = self.readers().hold(me, 1, life)?;
+        let index = self.readers().hold(me, 1, liveness)?;
         // As in `try_acquire_read`.
         one_order();
         // PAIRS rwlock.announce; PAIRS rwlock.written
@@ -285,7 +295,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Takes the door, and finds out what the last writer has left.
-    fn enter(&self, me: Id, patience: Patience, life: &impl Life) -> Result<Entered> {
+    fn enter(&self, me: Id, patience: Patience, liveness: &impl Liveness) -> Result<Entered> {
         let door = &self.words.door;
         let mut rest = patience;
         if !door.try_acquire(me) {
@@ -293,7 +303,7 @@ impl<'a> Whole<'a> {
                 Limit::Within(_) => clock::monotonic(),
                 Limit::Now | Limit::Forever => 0,
             };
-            let died = door.acquire(me, patience, &self.local.door, life)?;
+            let died = door.acquire(me, patience, &self.local.door, liveness)?;
             if died {
                 // The writer's word says what that means; the door is in order.
                 door.mark_consistent(me)?;
@@ -369,30 +379,47 @@ impl<'a> Whole<'a> {
     }
 
     /// Takes it for writing, waiting for it; returns as `acquire_read`, without `TooManyProcesses` and `Overflow`.
-    pub fn acquire_write(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
+    pub fn acquire_write(
+        &self,
+        me: Id,
+        patience: Patience,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         if self.try_acquire_write(me) {
             return Ok(false);
         }
-        self.acquire_write_slowly(me, patience, life)
+        self.acquire_write_slowly(me, patience, liveness)
     }
 
     #[cold]
-    fn acquire_write_slowly(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
+    fn acquire_write_slowly(
+        &self,
+        me: Id,
+        patience: Patience,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         if patience.limit == Limit::Now {
             // Readers are not sent to the door for one who will not wait for them.
-            self.until_alone(me, 0, patience, life)?;
+            self.until_alone(me, 0, patience, liveness)?;
         }
-        let Entered { left, rest } = self.enter(me, patience, life)?;
-        self.expel(me, 0, left, rest, life)?;
+        let Entered { left, rest } = self.enter(me, patience, liveness)?;
+        self.expel(me, 0, left, rest, liveness)?;
         self.begin(me, left);
         Ok(left & DIED != 0)
     }
 
     /// With the door in our hands: keeps new readers out and waits until only `keep` counts are left, which are ours.
     /// Where that fails the door is given back.
-    fn expel(&self, me: Id, keep: u64, left: u64, rest: Patience, life: &impl Life) -> Result<()> {
+    fn expel(
+        &self,
+        me: Id,
+        keep: u64,
+        left: u64,
+        rest: Patience,
+        liveness: &impl Liveness,
+    ) -> Result<()> {
         self.announce(me, left);
-        let alone = self.until_alone(me, keep, rest, life);
+        let alone = self.until_alone(me, keep, rest, liveness);
         match &alone {
             Ok(true) => super::count(&self.words.contended),
             Ok(false) => {}
@@ -422,7 +449,13 @@ impl<'a> Whole<'a> {
 
     /// Waits until this process holds it `keep` times for reading, or less, and nobody else does; returns whether that
     /// took waiting. The dead are cleared away.
-    fn until_alone(&self, me: Id, keep: u64, patience: Patience, life: &impl Life) -> Result<bool> {
+    fn until_alone(
+        &self,
+        me: Id,
+        keep: u64,
+        patience: Patience,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         let cells = self.readers();
         let mine = Id::of_ticket(me.ticket());
         let mut wait = Wait::new(patience, &self.local.readers);
@@ -444,7 +477,7 @@ impl<'a> Whole<'a> {
                 }
                 // 3. It may be dead. If the cell has changed meanwhile, we look again.
                 let dead = match seen.owner() {
-                    Some(owner) => life.is_dead(owner)?,
+                    Some(owner) => liveness.is_dead(owner)?,
                     None => true,
                 };
                 if dead {
@@ -516,21 +549,21 @@ impl<'a> Whole<'a> {
     ///
     /// `NotOwner`: it does not read. `Deadlock`: somebody who wants to write waits for the readers, and so for this one.
     /// Else as `acquire_write`.
-    pub fn upgrade(&self, me: Id, patience: Patience, life: &impl Life) -> Result<()> {
+    pub fn upgrade(&self, me: Id, patience: Patience, liveness: &impl Liveness) -> Result<()> {
         if self.readers().held(me) == 0 {
             return Err(Error::NotOwner(
                 "this process does not hold it for reading".into(),
             ));
         }
-        let Entered { left, rest } = self.enter_reading(me, patience, life)?;
+        let Entered { left, rest } = self.enter_reading(me, patience, liveness)?;
         if patience.limit == Limit::Now
-            && let Err(error) = self.until_alone(me, 1, patience, life)
+            && let Err(error) = self.until_alone(me, 1, patience, liveness)
         {
             // As in `acquire_write`: nobody has heard of us.
             self.words.door.release(me)?;
             return Err(error);
         }
-        self.expel(me, 1, left, rest, life)?;
+        self.expel(me, 1, left, rest, liveness)?;
         if let Err(error) = self.readers().let_go(me, 1) {
             // Another thread of ours has given it back.
             self.retract(me, left)?;
@@ -541,11 +574,16 @@ impl<'a> Whole<'a> {
     }
 
     /// Takes the door as `enter`, while we read. `Deadlock`: who holds it waits for us.
-    fn enter_reading(&self, me: Id, patience: Patience, life: &impl Life) -> Result<Entered> {
+    fn enter_reading(
+        &self,
+        me: Id,
+        patience: Patience,
+        liveness: &impl Liveness,
+    ) -> Result<Entered> {
         let mut wait = Wait::new(patience, &self.local.door);
         let mut slice = Patience::NONE;
         loop {
-            match self.enter(me, slice, life) {
+            match self.enter(me, slice, liveness) {
                 Ok(entered) => {
                     return Ok(Entered {
                         rest: wait.rest(),
@@ -580,12 +618,12 @@ impl<'a> Whole<'a> {
 
     /// Goes from writing to reading, so that nobody writes in between; where that fails, this process still writes.
     ///
-    /// `NotOwner`: it does not write. `TooManyProcesses`, `Overflow`; what `life` says.
-    pub fn downgrade(&self, me: Id, life: &impl Life) -> Result<()> {
+    /// `NotOwner`: it does not write. `TooManyProcesses`, `Overflow`; what `liveness` says.
+    pub fn downgrade(&self, me: Id, liveness: &impl Liveness) -> Result<()> {
         if self.words.writer.load(Ordering::Relaxed) & !DIED != me.bits() {
             return Err(not_writing());
         }
-        let index = self.readers().hold(me, 1, life)?;
+        let index = self.readers().hold(me, 1, liveness)?;
         if let Err(error) = self.end(me) {
             // Another thread of ours has given it back.
             self.back_off(me, index);

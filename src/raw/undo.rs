@@ -14,7 +14,7 @@
 use super::cell::{Cell, Cells, Holding};
 use super::semaphore::{Record, Words};
 use super::wait::{Spins, Wait};
-use super::{Life, Limit, Patience};
+use super::{Limit, Liveness, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
@@ -53,7 +53,7 @@ pub struct Undo<'a, L> {
     /// This process.
     pub me: Id,
     /// Who is dead.
-    pub life: &'a L,
+    pub liveness: &'a L,
 }
 
 /// Returns the cells of a semaphore.
@@ -64,7 +64,7 @@ pub fn cells<'a>(words: &'a Words, all: &'a [Cell]) -> Cells<'a> {
     }
 }
 
-impl<L: Life> Undo<'_, L> {
+impl<L: Liveness> Undo<'_, L> {
     /// Takes a permit if nobody else is inside, this process has a cell, and nobody has died.
     pub fn try_acquire(&self) -> bool {
         let (lock, cells) = (&self.words.lock, self.cells());
@@ -99,13 +99,13 @@ impl<L: Life> Undo<'_, L> {
     /// Takes `count` permits, waiting for them; what the dead held is to be had too.
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`: as many living processes hold permits as there are
-    /// cells. `Overflow`: one process holds 65,535 at most. Errors of `life`.
+    /// cells. `Overflow`: one process holds 65,535 at most. Errors of `liveness`.
     pub fn acquire(&self, count: u64, patience: Patience, spins: &Spins) -> Result<()> {
         self.words.acquire_from(self, count, patience, spins)
     }
 
     /// Gives `count` permits back. `NotOwner`: this process does not hold as many. `Timeout`: somebody was stopped
-    /// inside the lock. Errors of `life`.
+    /// inside the lock. Errors of `liveness`.
     pub fn release(&self, count: u64) -> Result<()> {
         self.enter(Patience {
             limit: match cfg!(loom) {
@@ -140,7 +140,7 @@ impl<L: Life> Undo<'_, L> {
     /// Takes the lock inside. If its owner has died, all is made whole first.
     fn enter(&self, patience: Patience) -> Result<()> {
         let lock = &self.words.lock;
-        if lock.acquire(self.me, patience, &self.memory.spins, self.life)? {
+        if lock.acquire(self.me, patience, &self.memory.spins, self.liveness)? {
             // Whoever cannot be asked counts as alive: the value follows from the cells in any case.
             let _ = self.count();
             let _ = lock.mark_consistent(self.me);
@@ -156,7 +156,7 @@ impl<L: Life> Undo<'_, L> {
 
     /// Inside the lock: takes their cells from the dead, and has the value be what follows from the cells.
     ///
-    /// Errors of `life`: some who may be dead count as alive.
+    /// Errors of `liveness`: some who may be dead count as alive.
     fn count(&self) -> Result<()> {
         let (mut held, mut dead, mut failure) = (0, 0, None);
         for cell in self.cells().used() {
@@ -181,7 +181,7 @@ impl<L: Life> Undo<'_, L> {
         match seen.owner() {
             _ if seen.count() == 0 => Ok(false),
             Some(owner) if owner.ticket() == self.me.ticket() => Ok(false),
-            Some(owner) => self.life.is_dead(owner),
+            Some(owner) => self.liveness.is_dead(owner),
             None => Ok(true),
         }
     }
@@ -193,7 +193,7 @@ impl<L: Life> Undo<'_, L> {
             return Ok(true);
         }
         match lock.owner {
-            Some(owner) if owner != self.me && self.life.is_dead(owner)? => return Ok(true),
+            Some(owner) if owner != self.me && self.liveness.is_dead(owner)? => return Ok(true),
             _ => {}
         }
         for cell in self.cells().used() {
@@ -227,7 +227,7 @@ impl<L: Life> Undo<'_, L> {
     }
 }
 
-impl<L: Life> Record for Undo<'_, L> {
+impl<L: Liveness> Record for Undo<'_, L> {
     fn grant(&self, count: u64, wait: &Wait<'_>) -> Result<bool> {
         self.enter_briefly(wait)?;
         let taken = match self.words.value() < count {
@@ -255,7 +255,7 @@ impl<L: Life> Record for Undo<'_, L> {
     }
 }
 
-impl<L: Life> Undo<'_, L> {
+impl<L: Liveness> Undo<'_, L> {
     /// Inside the lock: takes `count` permits that are there.
     fn record(&self, count: u64) -> Result<bool> {
         let cells = self.cells();
@@ -263,7 +263,7 @@ impl<L: Life> Undo<'_, L> {
         let has_room = |seen: Holding| seen.bits() == 0 || self.is_mine(seen);
         // Then the cell that we get may be a dead one's, and what it held comes back.
         let crowded = full && !self.all.iter().any(|cell| has_room(cell.load()));
-        let cell = cells.hold(self.me, count, self.life)?;
+        let cell = cells.hold(self.me, count, self.liveness)?;
         self.memory.cell.store(cell, Ordering::Relaxed);
         if crowded {
             let _ = self.count();

@@ -24,7 +24,7 @@ const SLOTS: u64 = LOCK + size_of::<lock::Words>() as u64;
 pub struct Plan {
     /// What the segment holds.
     pub kind: Kind,
-    /// How many slots; 0: `participant::DEFAULT`.
+    /// How many slots; 0: `participant::DEFAULT_PARTICIPANTS`.
     pub participants: u32,
     /// Whether the name goes when nobody is attached any more.
     pub ephemeral: bool,
@@ -34,13 +34,13 @@ impl Plan {
     /// Lays out the header for `size` bytes of data of which `capacity` are wanted as address space.
     pub fn header(&self, size: u64, capacity: u64) -> Result<Header> {
         let participants = match self.participants {
-            0 => participant::DEFAULT,
-            count @ 1..=participant::MOST => count,
+            0 => participant::DEFAULT_PARTICIPANTS,
+            count @ 1..=participant::MAX_PARTICIPANTS => count,
             count => {
                 return Err(Error::Invalid(
                     format!(
                         "{count} participants: a segment has 1 to {}",
-                        participant::MOST
+                        participant::MAX_PARTICIPANTS
                     )
                     .into(),
                 ));
@@ -86,7 +86,7 @@ pub fn check(header: &Header, file_size: u64, wanted: Kind) -> Result<()> {
             format!("the segment's header {what}").into(),
         ))
     };
-    if !(1..=participant::MOST).contains(&header.participants) {
+    if !(1..=participant::MAX_PARTICIPANTS).contains(&header.participants) {
         return corrupt("has an impossible number of participants");
     }
     if !header.control_bytes.is_multiple_of(process::page_size())

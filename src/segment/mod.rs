@@ -28,8 +28,8 @@ mod reservation;
 
 use crate::error::{Error, Result};
 use crate::layout::{Bytes, EPHEMERAL, Header, Kind};
-use crate::participant::{Id, Leaving, Participant, Person, Probe};
-use crate::raw::Life;
+use crate::participant::{DeferredDetach, Id, LivenessProbe, Participant, ProcessInfo};
+use crate::raw::Liveness;
 use crate::sys::lockfile::{ByteLock, UNLINK};
 use crate::sys::map::Map;
 use crate::sys::shm::{self, CheckedFd, Facts};
@@ -82,7 +82,7 @@ pub struct Segment {
 /// What a full segment has more.
 struct Full {
     header: Header,
-    probe: Probe,
+    probe: LivenessProbe,
     /// None where it may only be read: who cannot hold anything need not be known.
     participant: Option<Participant>,
     /// The id that lived when we last asked, and when that was, in nanoseconds.
@@ -91,13 +91,13 @@ struct Full {
 
 #[derive(Default)]
 struct Ending {
-    leaving: Option<Leaving>,
+    deferred_detach: Option<DeferredDetach>,
     collect: Option<Name>,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        drop(self.leaving.take());
+        drop(self.deferred_detach.take());
         // Ours was perhaps the last attachment; whoever is attached still keeps it.
         if let Some(name) = self.collect.take() {
             let _ = directory::collect(&name);
@@ -109,7 +109,7 @@ impl Drop for Segment {
     fn drop(&mut self) {
         let Some(full) = &self.full else { return };
         if let (Some(participant), Ok(control)) = (&full.participant, self.control()) {
-            self.ending.leaving = Some(participant.leave(control.table));
+            self.ending.deferred_detach = Some(participant.detach(control.table));
         }
         if full.header.flags & EPHEMERAL != 0 {
             self.ending.collect = self.name.clone();
@@ -359,7 +359,7 @@ impl Segment {
                 };
                 Some(Full {
                     header,
-                    probe: Probe::new(file.as_raw_fd(), path, device, inode),
+                    probe: LivenessProbe::new(file.as_raw_fd(), path, device, inode),
                     participant,
                     alive: (AtomicU64::new(0), AtomicU64::new(0)),
                 })
@@ -463,8 +463,8 @@ impl Segment {
     }
 
     /// Returns what is known of a participant; `None` where its place has gone to somebody else.
-    pub fn person(&self, id: Id) -> Option<Person> {
-        self.control().ok()?.table.person(id)
+    pub fn process_info(&self, id: Id) -> Option<ProcessInfo> {
+        self.control().ok()?.table.process_info(id)
     }
 
     /// Returns the number that this segment has and no other one. `WrongKind`: a plain segment.
@@ -561,7 +561,7 @@ impl Full {
     }
 }
 
-impl Life for Segment {
+impl Liveness for Segment {
     fn is_dead(&self, id: Id) -> Result<bool> {
         /// Who is asked again so soon is not asked: for callers that poll.
         const JUST_NOW: u64 = 1_000_000;

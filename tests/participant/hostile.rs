@@ -190,8 +190,11 @@ fn words_that_nobody_can_have_stored_are_those_of_the_dead() {
         for owner in owners {
             for marks in [0, WAITERS, DIED, WAITERS | DIED, 1 << 29, !Id::BITS] {
                 write(&segment, at, owner | marks);
-                let (stat, person) = lock.stat();
-                assert_eq!((stat.owner.map(Id::bits), person), (Some(owner), None));
+                let (stat, process_info) = lock.stat();
+                assert_eq!(
+                    (stat.owner.map(Id::bits), process_info),
+                    (Some(owner), None)
+                );
                 refused!(NotOwner, lock.release());
                 refused!(NotOwner, lock.mark_consistent());
                 assert_eq!(

@@ -174,8 +174,11 @@ fn a_new_one_forgets_what_was_there_before() {
         told(RwLock::at(&segment, 0, Create::Always, &readers(4096)))
     );
     let lock = RwLock::at(&segment, 0, Create::Always, &readers(4)).unwrap();
-    let (stat, person) = lock.stat();
-    assert_eq!((stat.writer, person, stat.writer_died), (None, None, false));
+    let (stat, process_info) = lock.stat();
+    assert_eq!(
+        (stat.writer, process_info, stat.writer_died),
+        (None, None, false)
+    );
     assert_eq!((stat.readers, stat.writes, stat.contended_since), (0, 0, 0));
     use_once(&lock);
 }

@@ -143,7 +143,7 @@ impl Shared {
             overflow: Overflow::Block,
             habits: &Habits::default(),
             me,
-            life: &self.world,
+            liveness: &self.world,
         })
     }
 

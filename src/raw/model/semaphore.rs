@@ -67,7 +67,7 @@ impl Shared {
             total,
             memory: &Memory::default(),
             me,
-            life: &self.world,
+            liveness: &self.world,
         })
     }
 

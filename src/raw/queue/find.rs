@@ -4,7 +4,7 @@ use super::ledger::Totals;
 use super::record::{Record, Ring, Seen, State};
 use super::{AS_CLAIM, Held, Queue};
 use crate::error::Result;
-use crate::raw::{Life, Patience};
+use crate::raw::{Liveness, Patience};
 use crate::sys::atomic::{Ordering, fence};
 
 /// While something is leased, at every so manieth message …
@@ -68,7 +68,7 @@ pub(super) enum There<'a> {
 
 pub(super) type Search<'a> = std::result::Result<Found<'a>, Nothing>;
 
-impl<R: Ring, L: Life> Queue<'_, R, L> {
+impl<R: Ring, L: Liveness> Queue<'_, R, L> {
     /// Returns tail as far as it is known, and looks where it is now if nothing is known beyond claim.
     #[inline(always)]
     pub(super) fn known_tail(&self, claim: u64) -> u64 {
@@ -143,11 +143,11 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     self.words.skipped.fetch_add(1, Ordering::Relaxed);
                     return Ok(There::Gap(claim.and(seen.next, seen.room)));
                 }
-                State::Reserved(id) if self.life.is_dead(id)? => {
+                State::Reserved(id) if self.liveness.is_dead(id)? => {
                     record.change(seen.state, State::Done);
                 }
                 // Its lessee died before claim had got over it.
-                State::Leased(id) if self.life.is_dead(id)? => {
+                State::Leased(id) if self.liveness.is_dead(id)? => {
                     record.change(seen.state, State::Ready);
                 }
                 State::Reserved(_) | State::Leased(_) => return Ok(There::Obstacle),
@@ -198,7 +198,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             match seen.state {
                 State::Ready => return Ok((Some((record, seen)), leased)),
                 State::Leased(id) if id == self.me => {}
-                State::Leased(id) if self.life.is_dead(id)? => {
+                State::Leased(id) if self.liveness.is_dead(id)? => {
                     record.change(seen.state, State::Ready);
                     return Ok((Some(self.record(position)?), leased));
                 }

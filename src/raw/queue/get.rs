@@ -8,7 +8,7 @@ use super::token;
 use super::{AS_CLAIM, Held, LARGE, Queue};
 use crate::error::{Error, Result};
 use crate::raw::wait::Wait;
-use crate::raw::{Life, Limit, Patience};
+use crate::raw::{Limit, Liveness, Patience};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::WaitSet;
 use std::mem::MaybeUninit;
@@ -35,7 +35,7 @@ pub struct Lease {
     pub attempts: u32,
 }
 
-impl<R: Ring, L: Life> Queue<'_, R, L> {
+impl<R: Ring, L: Liveness> Queue<'_, R, L> {
     /// Takes the first message if that is a few steps: nobody is in the way, nothing is leased, and it fits.
     #[inline(always)]
     pub fn get_easily(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
@@ -79,7 +79,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Takes the first message; when this returns nobody else gets it.
     ///
     /// `TooLarge`: it is larger than the buffer, and still there. `Empty`, `Timeout`, `Interrupted`: there is none.
-    /// `Closed`: nor will there ever be one. `Corrupt`; what `life` says.
+    /// `Closed`: nor will there ever be one. `Corrupt`; what `liveness` says.
     #[inline]
     pub fn get(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
         let mut large = None;
@@ -425,7 +425,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         let (record, seen) = self.record(self.words.head.load(Ordering::Relaxed))?;
         match seen.state {
             State::Ready => {}
-            State::Leased(id) if self.life.is_dead(id)? => {}
+            State::Leased(id) if self.liveness.is_dead(id)? => {}
             _ => return Ok(false),
         }
         self.words.overwritten.fetch_add(1, Ordering::Relaxed);

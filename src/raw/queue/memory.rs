@@ -12,7 +12,7 @@ use super::ledger::Totals;
 use super::record::{HEAD, Ring};
 use super::{AS_CLAIM, Queue};
 use crate::error::{Error, Result};
-use crate::raw::Life;
+use crate::raw::Liveness;
 use crate::sys::atomic::Ordering;
 
 /// The least and the most memory that is set aside at a time, and the part of what is there that is added.
@@ -27,7 +27,7 @@ const GIVEN_BACK: u64 = 64 << 20;
 /// that went between one large message and the next would cost more than the messages.
 const LULLS: u64 = 64;
 
-impl<R: Ring, L: Life> Queue<'_, R, L> {
+impl<R: Ring, L: Liveness> Queue<'_, R, L> {
     /// Gets memory for the first `end` bytes of the ring and some more, by who holds P; false: for a part of them, because that
     /// takes its time.
     pub(super) fn grow(&self, end: u64) -> Result<bool> {

@@ -6,7 +6,7 @@ use super::record::{HEAD, Ring, State, extent};
 use super::{AS_CLAIM, Held, LARGE, Overflow, Queue, not_there};
 use crate::error::{Error, Result};
 use crate::raw::wait::Wait;
-use crate::raw::{Life, Limit, Patience};
+use crate::raw::{Limit, Liveness, Patience};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::WaitSet;
 
@@ -49,7 +49,7 @@ type Attempt<T> = std::result::Result<T, Lack>;
 /// What came of it, and how many messages have been put.
 type Attempted<T> = Result<Attempt<(T, u64)>>;
 
-impl<R: Ring, L: Life> Queue<'_, R, L> {
+impl<R: Ring, L: Liveness> Queue<'_, R, L> {
     /// Puts a message if that is a few steps: nobody is in the way, and there is room right here.
     #[inline(always)]
     pub fn put_easily(&self, bytes: &[u8]) -> bool {
@@ -105,7 +105,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Puts a message at the end; when this returns it is in the queue.
     ///
     /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it has not been put, nor where `NoSpace` or
-    /// `NoMemory` says that the ring cannot grow. `Closed`: nothing more is put. `Corrupt`; what `life` says.
+    /// `NoMemory` says that the ring cannot grow. `Closed`: nothing more is put. `Corrupt`; what `liveness` says.
     #[inline]
     pub fn put(&self, bytes: &[u8], patience: Patience) -> Result<()> {
         let room = bytes.len() as u64;
@@ -466,7 +466,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             let seen = seen?;
             let (count, less) = match seen.state {
                 // It may be committed, and then it is there.
-                State::Reserved(id) if !self.life.is_dead(id)? => (0, 0),
+                State::Reserved(id) if !self.liveness.is_dead(id)? => (0, 0),
                 _ => not_there(&seen),
             };
             messages = messages.wrapping_add(count);

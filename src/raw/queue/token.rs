@@ -9,7 +9,7 @@
 use super::Queue;
 use super::record::{GRAIN, HEAD, Record, Ring, Seen, State};
 use crate::error::{Error, Result};
-use crate::raw::Life;
+use crate::raw::Liveness;
 use crate::sys::atomic::{Ordering, fence};
 
 /// The bits of a token that no position has: they say at which attempt it was leased, so that it is not taken for the next.
@@ -20,7 +20,7 @@ pub(super) fn of(position: u64, attempts: u32) -> u64 {
     position | u64::from(attempts) & ATTEMPTS
 }
 
-impl<R: Ring, L: Life> Queue<'_, R, L> {
+impl<R: Ring, L: Liveness> Queue<'_, R, L> {
     /// Puts what was reserved into the queue, with the first `length` bytes of its room.
     ///
     /// `NotOwner`: it has been committed or aborted, or another process has reserved it. `Invalid`: more bytes than it has.
