@@ -69,7 +69,7 @@ pub const MAJOR: u16 = 1;
 /// A greater minor version can be read.
 pub const MINOR: u16 = 0;
 
-/// Tells a full segment from anything else; the last byte cannot stand in a text file.
+/// Tells a managed segment from anything else; the last byte cannot stand in a text file.
 pub const MAGIC: [u8; 8] = *b"shmkit\r\x1a";
 
 /// How many bytes the header has.
@@ -79,7 +79,7 @@ const CRC: usize = 48;
 /// Where the size of the data stands, which changes.
 pub const SIZE: u64 = 64;
 
-/// Stands at offset 0 of a full segment, in the byte order of the machine.
+/// Stands at offset 0 of a managed segment, in the byte order of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// `MAJOR` of who wrote it.
@@ -135,7 +135,7 @@ impl Header {
         bytes
     }
 
-    /// Reads the first bytes of a file; `None` where no full segment begins so.
+    /// Reads the first bytes of a file; `None` where no managed segment begins so.
     ///
     /// `VersionMismatch`: another major version. `Corrupt`: the checksum does not fit, or the file is too short.
     pub fn parse(bytes: &[u8]) -> Result<Option<Header>> {
@@ -145,7 +145,7 @@ impl Header {
         let Some(bytes) = bytes.first_chunk::<HEADER>() else {
             return Err(Error::Corrupt(
                 format!(
-                    "a full segment begins here, but ends after {} bytes",
+                    "a managed segment begins here, but ends after {} bytes",
                     bytes.len()
                 )
                 .into(),

@@ -1,4 +1,4 @@
-//! Participants: who is attached to a full segment, and who of them is alive.
+//! Participants: who is attached to a managed segment, and who of them is alive.
 //!
 //! ```text
 //! table:  | next ticket | slot 0 | slot 1 | …          slot: | ticket | described | pid | start | namespace | since | comm |

@@ -150,7 +150,7 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
     let has = |flag| given.flags & flag != 0;
     let form = match (has(SHMKIT_SEGMENT_FULL), has(SHMKIT_SEGMENT_PLAIN)) {
         (false, false) => Form::Either,
-        (true, false) => Form::Full,
+        (true, false) => Form::Managed,
         (false, true) => Form::Plain,
         (true, true) => {
             return Err(Error::Invalid(
@@ -165,7 +165,7 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
         directory: unsafe { text(given.directory) }.map(CStr::to_owned),
         readonly: has(SHMKIT_SEGMENT_READONLY),
         trust: has(SHMKIT_SEGMENT_TRUST),
-        force: has(SHMKIT_SEGMENT_FORCE),
+        no_space_check: has(SHMKIT_SEGMENT_FORCE),
         sparse: has(SHMKIT_SEGMENT_SPARSE),
         prefault: has(SHMKIT_SEGMENT_PREFAULT),
         huge: has(SHMKIT_SEGMENT_HUGE),
@@ -350,7 +350,7 @@ pub unsafe extern "C" fn shmkit_segment_resize(
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
         check_flags(flags, RESIZE_FLAGS)?;
         let growth = Growth {
-            force: flags & SHMKIT_SEGMENT_FORCE != 0,
+            no_space_check: flags & SHMKIT_SEGMENT_FORCE != 0,
             sparse: flags & SHMKIT_SEGMENT_SPARSE != 0,
             interruptible: flags & SHMKIT_INTERRUPTIBLE != 0,
         };

@@ -143,7 +143,7 @@ impl Drop for Place {
 fn make_arena() -> Result<()> {
     let options = Options {
         capacity: CAPACITY,
-        form: Form::Full,
+        form: Form::Managed,
         participants: PARTICIPANTS,
         ..Options::default()
     };

@@ -113,7 +113,7 @@ impl Barrier {
         Barrier::new(Placed::in_file(name, &recipe, create, &options.named)?)
     }
 
-    /// Makes or finds the barrier at `offset` of the data of a full segment.
+    /// Makes or finds the barrier at `offset` of the data of a managed segment.
     ///
     /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside,
     /// or it was made for another number of parties.

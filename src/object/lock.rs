@@ -97,7 +97,7 @@ impl Lock {
         Placed::in_file(name, &options.recipe(), create, &options.named).map(Lock::new)
     }
 
-    /// Makes or finds the lock at `offset` of the data of a full segment.
+    /// Makes or finds the lock at `offset` of the data of a managed segment.
     ///
     /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside,
     /// or it was made with other options.
@@ -110,7 +110,7 @@ impl Lock {
         Placed::at(segment, offset, &options.recipe(), create).map(Lock::new)
     }
 
-    /// Returns the lock that every full segment has. `WrongKind`: a plain one.
+    /// Returns the lock that every managed segment has. `WrongKind`: a plain one.
     pub fn of(segment: &Arc<Segment>) -> Result<Lock> {
         let words = NonNull::from(segment.built_in_lock()?);
         Placed::known(segment.clone(), words).map(Lock::new)

@@ -152,7 +152,7 @@ unsafe impl<T: Object> Send for Placed<T> {}
 unsafe impl<T: Object> Sync for Placed<T> {}
 
 impl<T: Object> Placed<T> {
-    /// Finds or makes an object at `offset` of the data of a full segment.
+    /// Finds or makes an object at `offset` of the data of a managed segment.
     ///
     /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, or not
     /// inside; or it is there, but was made in another way. `NotFound`, `Exists`: as `create` says. `Permission`: the
@@ -378,7 +378,7 @@ impl<T: Object> Placed<T> {
         // What is built in stands before the data.
         let built_in = self.words.as_ptr().cast::<u8>() < self.segment.data();
         let place = if built_in { 1 } else { ALIGNMENT + self.offset };
-        // Only a full segment holds objects. Its own number is random: two sums hardly ever meet.
+        // Only a managed segment holds objects. Its own number is random: two sums hardly ever meet.
         self.segment
             .number()
             .unwrap_or(0)

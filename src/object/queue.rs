@@ -241,7 +241,7 @@ impl Queue {
         })
     }
 
-    /// Makes or finds the queue at `offset` of the data of a full segment; it takes `Options::size` bytes there, and never
+    /// Makes or finds the queue at `offset` of the data of a managed segment; it takes `Options::size` bytes there, and never
     /// more.
     ///
     /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside, or it

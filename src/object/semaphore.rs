@@ -186,7 +186,7 @@ impl Semaphore {
         })
     }
 
-    /// Makes or finds the semaphore at `offset` of the data of a full segment; errors as of `Lock::at`.
+    /// Makes or finds the semaphore at `offset` of the data of a managed segment; errors as of `Lock::at`.
     pub fn at(
         segment: &Arc<Segment>,
         offset: u64,

@@ -1,4 +1,4 @@
-//! The control area: what stands at the beginning of a full segment, in whole pages, and is not the user's.
+//! The control area: what stands at the beginning of a managed segment, in whole pages, and is not the user's.
 //!
 //! ```text
 //! 0         64     128       192             256
@@ -109,7 +109,7 @@ pub struct Control<'a> {
     size: &'a AtomicU64,
     /// The participants.
     pub table: Table<'a>,
-    /// The lock that every full segment has.
+    /// The lock that every managed segment has.
     pub lock: &'a lock::Words,
 }
 

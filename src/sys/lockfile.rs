@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-/// Shared by everybody who is attached to a full segment.
+/// Shared by everybody who is attached to a managed segment.
 pub const ATTACH: i64 = 1 << 61;
 /// Taken by whoever removes the name of a file.
 pub const UNLINK: i64 = (1 << 61) + 1;

@@ -2,7 +2,7 @@
 
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words};
-use super::{full, unnamed, wait};
+use super::{managed, unnamed, wait};
 use shmkit::barrier::{Barrier, Create, Last, MOST, Options, Patience};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -126,7 +126,7 @@ fn who_must_not_wait_is_at_most_the_last() {
 fn as_many_as_can_be() {
     let _watchdog = Watchdog::start();
     let options = Options::of(MOST);
-    let segment = full(options.size().unwrap());
+    let segment = managed(options.size().unwrap());
     let barrier = Barrier::at(&segment, 0, Create::Always, &options).unwrap();
     let places: Vec<_> = (0..MOST).map(|_| AtomicU64::new(0)).collect();
     std::thread::scope(|scope| {

@@ -53,7 +53,7 @@ fn tickets_at_their_end() {
             write(&segment, TICKETS, last);
             let fd = segment.fd();
             fork(|| {
-                let own = Arc::new(Segment::open_fd(fd, 0, &super::full(0)).unwrap());
+                let own = Arc::new(Segment::open_fd(fd, 0, &super::managed(0)).unwrap());
                 let made = shmkit::lock::Lock::of(&own).unwrap();
                 for _ in 0..3 {
                     let cause = refused!(Corrupt, made.acquire(Patience::ENDLESS));

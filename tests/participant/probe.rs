@@ -2,7 +2,7 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name, byte};
-use super::{close_all, full, holder, lock, recover, unnamed, within};
+use super::{close_all, holder, lock, managed, recover, unnamed, within};
 use shmkit::lock::{Lock, Patience};
 use shmkit::segment::Segment;
 use std::fs::File;
@@ -69,7 +69,7 @@ fn who_may_write_the_file_may_keep_the_dead_alive() {
 fn a_number_that_stands_for_another_file_never_says_dead() {
     alone(|| {
         let name = Name::new();
-        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
         let (held, other) = (lock(&segment, 0), lock(&segment, 1));
         let words = shared_words(2);
         let asker = fork(|| {
@@ -100,7 +100,7 @@ fn a_number_that_stands_for_another_file_never_says_dead() {
 fn a_number_that_stands_for_another_segment_keeps_nobody_alive() {
     alone(|| {
         let (name, folder) = (Name::new(), Folder::new());
-        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
         let (held, other) = (lock(&segment, 0), lock(&segment, 1));
         let words = shared_words(1);
         let asker = fork(|| {
@@ -189,7 +189,7 @@ fn closing_leaves_numbers_alone_that_are_others_by_now() {
 fn a_claim_after_all_is_closed_goes_by_the_name() {
     alone(|| {
         let name = Name::new();
-        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
         let lock = lock(&segment, 0);
         fork(|| {
             close_all();
@@ -215,7 +215,7 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
 fn a_number_that_stands_for_another_segment_that_knows_us_never_says_dead() {
     alone(|| {
         let name = Name::new();
-        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
         let held = lock(&segment, 0);
         let words = shared_words(2);
         let asker = fork(|| {

@@ -279,7 +279,7 @@ fn opened_through_proc_of_another_process() {
 fn a_number_that_stands_for_another_file_is_not_taken_for_the_segments() {
     alone(|| {
         let folder = Folder::new();
-        for form in [Form::Plain, Form::Full] {
+        for form in [Form::Plain, Form::Managed] {
             let options = Options {
                 form,
                 capacity: 1 << 20,
