@@ -189,10 +189,10 @@ impl Header {
 ///
 /// # Safety
 /// `repr(C)`, nothing but atomics and arrays of them: any bytes are a value, and none is read but atomically.
-pub unsafe trait Words {}
+pub unsafe trait Shared {}
 
 // SAFETY: an atomic takes any bytes.
-unsafe impl Words for std::sync::atomic::AtomicU64 {}
+unsafe impl Shared for std::sync::atomic::AtomicU64 {}
 
 /// Mapped bytes in which words are found: the only way from bytes to words.
 #[derive(Clone, Copy)]
@@ -228,7 +228,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// Returns the words at `offset`; `None` where they would not lie in the bytes or not be aligned.
-    pub fn at<T: Words>(self, offset: u64) -> Option<&'a T> {
+    pub fn at<T: Shared>(self, offset: u64) -> Option<&'a T> {
         self.array(offset, 1)?.first()
     }
 
@@ -243,7 +243,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// Returns `count` words from `offset` on; `None` as for `at`.
-    pub fn array<T: Words>(self, offset: u64, count: usize) -> Option<&'a [T]> {
+    pub fn array<T: Shared>(self, offset: u64, count: usize) -> Option<&'a [T]> {
         let bytes = u64::try_from(size_of::<T>().checked_mul(count)?).ok()?;
         let end = offset.checked_add(bytes)?;
         if end > self.length {
@@ -254,7 +254,7 @@ impl<'a> Bytes<'a> {
         if !at.is_aligned() {
             return None;
         }
-        // SAFETY: `count` words from `at` lie in the mapped bytes and are aligned (checked above); T is Words, so any
+        // SAFETY: `count` words from `at` lie in the mapped bytes and are aligned (checked above); T is Shared, so any
         // bytes are a value and whoever else changes them does it atomically (`new`).
         Some(unsafe { std::slice::from_raw_parts(at.as_ptr(), count) })
     }

@@ -19,7 +19,7 @@
 //!   leave: the slot says a dead ticket, or 0.
 
 use crate::error::{Error, Result};
-use crate::layout::{CacheLine, Words};
+use crate::layout::{CacheLine, Shared};
 use crate::sys::fork::{ForkLocal, ForkLock, ForkLocked, free_fork_local, new_fork_local};
 use crate::sys::lockfile::{byte_of, hold, is_held};
 use crate::sys::map::LockMapping;
@@ -109,7 +109,7 @@ pub struct Slot {
 const _: () = assert!(size_of::<Slot>() == 64);
 
 // SAFETY: nothing but atomics.
-unsafe impl Words for Slot {}
+unsafe impl Shared for Slot {}
 
 /// The last ticket that was drawn, in a line of its own.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ unsafe impl Words for Slot {}
 pub struct Tickets(CacheLine<AtomicU64>);
 
 // SAFETY: one atomic, and padding that nobody looks at.
-unsafe impl Words for Tickets {}
+unsafe impl Shared for Tickets {}
 
 /// The table of participants of a segment.
 #[derive(Clone, Copy)]

@@ -23,9 +23,9 @@ use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::participant::ProcessInfo;
+use crate::raw::lock::RawLock;
 pub use crate::raw::lock::Stat;
-use crate::raw::lock::Words;
-use crate::raw::wait::Spins;
+use crate::raw::wait::SpinState;
 pub use crate::raw::{Limit, Patience};
 use crate::segment::Segment;
 use std::ffi::CStr;
@@ -33,7 +33,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-impl Object for Words {
+impl Object for RawLock {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -42,7 +42,7 @@ impl Object for Words {
 }
 
 /// Makes a new lock of either kind.
-pub(crate) const fn recipe(tag: Tag) -> Recipe<'static, Words> {
+pub(crate) const fn recipe(tag: Tag) -> Recipe<'static, RawLock> {
     Recipe::new(tag, &|words, _| words.clear())
 }
 
@@ -56,7 +56,7 @@ pub struct Options {
 }
 
 impl Options {
-    fn recipe(&self) -> Recipe<'static, Words> {
+    fn recipe(&self) -> Recipe<'static, RawLock> {
         recipe(Tag {
             kind: Kind::Lock,
             flags: if self.transferable { TRANSFERABLE } else { 0 },
@@ -70,20 +70,20 @@ const TRANSFERABLE: u16 = 1;
 
 /// A lock of which this process has a handle.
 pub struct Lock {
-    placed: Placed<Words>,
-    spins: Spins,
+    placed: Placed<RawLock>,
+    spins: SpinState,
     transferable: bool,
 }
 
 impl Lock {
     /// How many bytes one takes in a segment.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawLock>() as u64;
 
-    fn new(placed: Placed<Words>) -> Lock {
+    fn new(placed: Placed<RawLock>) -> Lock {
         Lock {
             transferable: placed.flags() & TRANSFERABLE != 0,
             placed,
-            spins: Spins::default(),
+            spins: SpinState::default(),
         }
     }
 

@@ -26,7 +26,7 @@ pub mod rwlock;
 pub mod semaphore;
 
 use crate::error::{Error, Result};
-use crate::layout::{Kind, Words};
+use crate::layout::{Kind, Shared};
 use crate::participant::Id;
 use crate::raw::Liveness;
 pub use crate::segment::options::Named;
@@ -45,9 +45,9 @@ const MAKING: u64 = 1 << 29;
 pub const ALIGNMENT: u64 = 64;
 
 /// Words that say what they are; their size is a multiple of `ALIGNMENT`.
-pub trait Object: Words + Sized {
+pub trait Object: Shared + Sized {
     /// What stands behind them, as often as the tag says.
-    type Cell: Words;
+    type Cell: Shared;
     /// The first word.
     fn tag(&self) -> &AtomicU64;
 }
@@ -58,7 +58,7 @@ pub trait Object: Words + Sized {
 pub struct NoCell([AtomicU64; 0]);
 
 // SAFETY: no bytes at all.
-unsafe impl Words for NoCell {}
+unsafe impl Shared for NoCell {}
 
 /// What an object is and how it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,16 +26,16 @@ use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::participant::ProcessInfo;
-use crate::raw::once::Words;
+use crate::raw::once::RawOnce;
 pub use crate::raw::once::{Begun, Stat};
-use crate::raw::wait::Spins;
+use crate::raw::wait::SpinState;
 pub use crate::raw::{Limit, Patience};
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-impl Object for Words {
+impl Object for RawOnce {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -43,7 +43,7 @@ impl Object for Words {
     }
 }
 
-const RECIPE: Recipe<'static, Words> = Recipe::new(
+const RECIPE: Recipe<'static, RawOnce> = Recipe::new(
     Tag {
         kind: Kind::Once,
         flags: 0,
@@ -54,18 +54,18 @@ const RECIPE: Recipe<'static, Words> = Recipe::new(
 
 /// A once of which this process has a handle.
 pub struct Once {
-    placed: Placed<Words>,
-    spins: Spins,
+    placed: Placed<RawOnce>,
+    spins: SpinState,
 }
 
 impl Once {
     /// How many bytes one takes in a segment.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawOnce>() as u64;
 
-    fn new(placed: Placed<Words>) -> Once {
+    fn new(placed: Placed<RawOnce>) -> Once {
         Once {
             placed,
-            spins: Spins::default(),
+            spins: SpinState::default(),
         }
     }
 

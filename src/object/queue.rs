@@ -33,7 +33,7 @@ use crate::layout::Kind;
 use crate::participant::{Id, ProcessInfo};
 pub use crate::raw::queue::record::GRAIN;
 pub use crate::raw::queue::{Batch, LARGE, Lease, Overflow, Reservation, Stat, Taken};
-use crate::raw::queue::{Bounds, Habits, LEAST, Laps, MOST, Words};
+use crate::raw::queue::{Bounds, Habits, LEAST, Laps, MOST, RawQueue};
 use crate::segment::Segment;
 use notice::Notices;
 pub use notice::What;
@@ -56,7 +56,7 @@ const FIRST: u64 = 64 << 10;
 const OVERWRITE: u16 = 1;
 const FAIL: u16 = 2;
 
-impl Object for Words {
+impl Object for RawQueue {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -96,7 +96,7 @@ impl Options {
 
     /// Returns how many bytes such a queue takes in a segment.
     pub fn size(&self) -> Result<u64> {
-        Ok(Words::SIZE + self.bounds(CAPACITY_AT)?.ring())
+        Ok(RawQueue::SIZE + self.bounds(CAPACITY_AT)?.ring())
     }
 
     /// Makes or finds one by `place`; of its ring a new one has `usable` bytes at first, of which `touched` are to be given back.
@@ -106,7 +106,7 @@ impl Options {
         usable: u64,
         touched: u64,
         create: Create,
-        place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
+        place: impl FnOnce(&Recipe<'_, RawQueue>) -> Result<Placed<RawQueue>>,
     ) -> Result<Queue> {
         let tag = Tag {
             kind: Kind::Queue,
@@ -117,7 +117,7 @@ impl Options {
             },
             cells: 0,
         };
-        let prepare = |words: &Words, _: &[NoCell]| words.prepare(bounds, usable, touched);
+        let prepare = |words: &RawQueue, _: &[NoCell]| words.prepare(bounds, usable, touched);
         let queue = Queue::new(place(&Recipe {
             behind: usable,
             growth: bounds.ring() - usable,
@@ -138,17 +138,17 @@ impl Options {
     fn in_file(
         &self,
         create: Create,
-        place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
+        place: impl FnOnce(&Recipe<'_, RawQueue>) -> Result<Placed<RawQueue>>,
     ) -> Result<Queue> {
         let bounds = self.bounds(CAPACITY)?;
-        let usable = bounds.ring().min(FIRST - Words::SIZE);
+        let usable = bounds.ring().min(FIRST - RawQueue::SIZE);
         self.place(&bounds, usable, usable, create, place)
     }
 
     fn in_segment(
         &self,
         create: Create,
-        place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
+        place: impl FnOnce(&Recipe<'_, RawQueue>) -> Result<Placed<RawQueue>>,
     ) -> Result<Queue> {
         let bounds = self.bounds(CAPACITY_AT)?;
         // Its memory is the segment's.
@@ -156,8 +156,8 @@ impl Options {
     }
 }
 
-impl Words {
-    const SIZE: u64 = size_of::<Words>() as u64;
+impl RawQueue {
+    const SIZE: u64 = size_of::<RawQueue>() as u64;
 }
 
 /// A queue of which this process has a handle.
@@ -168,7 +168,7 @@ pub struct Queue {
 
 /// What its helper threads share with it.
 struct Core {
-    placed: Placed<Words>,
+    placed: Placed<RawQueue>,
     ring: Memory,
     bounds: Bounds,
     laps: Laps,
@@ -202,10 +202,10 @@ impl Core {
 }
 
 impl Queue {
-    fn new(placed: Placed<Words>) -> Result<Queue> {
+    fn new(placed: Placed<RawQueue>) -> Result<Queue> {
         let bounds = placed.words().bounds()?;
         let segment = placed.segment().clone();
-        let offset = placed.offset() + Words::SIZE;
+        let offset = placed.offset() + RawQueue::SIZE;
         let ring = Memory::new(segment, offset, bounds.ring())?;
         let overflow = match placed.flags() {
             OVERWRITE => Overflow::Overwrite,

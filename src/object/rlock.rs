@@ -8,15 +8,15 @@ use super::{Placed, Recipe, Tag, place};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::participant::ProcessInfo;
-use crate::raw::lock::Words;
+use crate::raw::lock::RawLock;
 use crate::raw::rlock;
-use crate::raw::wait::Spins;
+use crate::raw::wait::SpinState;
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-const RECIPE: Recipe<'static, Words> = recipe(Tag {
+const RECIPE: Recipe<'static, RawLock> = recipe(Tag {
     kind: Kind::RLock,
     flags: 0,
     cells: 0,
@@ -24,18 +24,18 @@ const RECIPE: Recipe<'static, Words> = recipe(Tag {
 
 /// A recursive lock of which this process has a handle.
 pub struct RLock {
-    placed: Placed<Words>,
-    spins: Spins,
+    placed: Placed<RawLock>,
+    spins: SpinState,
 }
 
 impl RLock {
     /// How many bytes one takes in a segment.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawLock>() as u64;
 
-    fn new(placed: Placed<Words>) -> RLock {
+    fn new(placed: Placed<RawLock>) -> RLock {
         RLock {
             placed,
-            spins: Spins::default(),
+            spins: SpinState::default(),
         }
     }
 

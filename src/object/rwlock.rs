@@ -25,27 +25,27 @@ use super::{Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::participant::{Id, ProcessInfo};
-use crate::raw::cell::Cell;
+use crate::raw::count_slot::CountSlot;
 pub use crate::raw::rwlock::Stat;
-use crate::raw::rwlock::{Local, Whole, Words};
+use crate::raw::rwlock::{RawRwLock, RwLockHandleState, RwLockRef};
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-impl Object for Words {
-    type Cell = Cell;
+impl Object for RawRwLock {
+    type Cell = CountSlot;
 
     fn tag(&self) -> &AtomicU64 {
-        &self.door.tag
+        &self.turnstile.tag
     }
 }
 
 /// How many processes may read at a time unless asked otherwise.
 pub const READERS: u16 = 128;
 /// How many may at the most: as many as a segment can have participants.
-pub const MOST_READERS: u16 = 4096;
+pub const MAX_READERS: u16 = 4096;
 
 /// How a readers-writer lock is made. `Options::default()` is what most want.
 #[derive(Debug, Clone, Default)]
@@ -57,11 +57,11 @@ pub struct Options {
 }
 
 impl Options {
-    fn recipe(&self) -> Result<Recipe<'static, Words>> {
-        if self.readers > MOST_READERS {
+    fn recipe(&self) -> Result<Recipe<'static, RawRwLock>> {
+        if self.readers > MAX_READERS {
             return Err(Error::Invalid(
                 format!(
-                    "{} processes that read at a time: 1 to {MOST_READERS} may",
+                    "{} processes that read at a time: 1 to {MAX_READERS} may",
                     self.readers
                 )
                 .into(),
@@ -79,28 +79,28 @@ impl Options {
             },
             &|words, cells| {
                 words.clear();
-                cells.iter().for_each(Cell::clear);
+                cells.iter().for_each(CountSlot::clear);
             },
         ))
     }
 
     /// Returns how many bytes such a lock takes in a segment. `Invalid`: more readers than can be.
     pub fn size(&self) -> Result<u64> {
-        Ok(self.recipe()?.tag.size::<Words>())
+        Ok(self.recipe()?.tag.size::<RawRwLock>())
     }
 }
 
 /// A readers-writer lock of which this process has a handle.
 pub struct RwLock {
-    placed: Placed<Words>,
-    local: Local,
+    placed: Placed<RawRwLock>,
+    handle: RwLockHandleState,
 }
 
 impl RwLock {
-    fn new(placed: Placed<Words>) -> RwLock {
+    fn new(placed: Placed<RawRwLock>) -> RwLock {
         RwLock {
             placed,
-            local: Local::default(),
+            handle: RwLockHandleState::default(),
         }
     }
 
@@ -130,11 +130,11 @@ impl RwLock {
     }
 
     #[inline(always)]
-    fn whole(&self) -> Whole<'_> {
-        Whole {
+    fn whole(&self) -> RwLockRef<'_> {
+        RwLockRef {
             words: self.placed.words(),
             cells: self.placed.cells(),
-            local: &self.local,
+            handle: &self.handle,
         }
     }
 

@@ -28,7 +28,7 @@
 //!     was just to be notified may count as the youngest;
 //!   taking what is left: the taker's own cell says WAITING, what it has taken dead + NOTIFIED: the next takes that.
 
-use super::wait::{Spins, Wait};
+use super::wait::{SpinState, Wait};
 use super::{Liveness, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
@@ -45,7 +45,7 @@ const ASLEEP: u64 = 1 << 29;
 /// A condition in shared memory; cells stand behind it. All zeros but `tag` is a new one.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
+pub struct RawCondition {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
     /// The number of the lock that it goes with; 0: it has not been used yet.
@@ -63,18 +63,18 @@ pub struct Words {
 /// Where one thread waits. All zeros is nobody's.
 #[derive(Debug, Default)]
 #[repr(C, align(16))]
-pub struct Cell {
+pub struct WaiterCell {
     state: AtomicU64,
     age: AtomicU64,
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 64 && size_of::<Cell>() == 16);
+const _: () = assert!(size_of::<RawCondition>() == 64 && size_of::<WaiterCell>() == 16);
 
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
-// SAFETY: as for Words.
-unsafe impl crate::layout::Words for Cell {}
+unsafe impl crate::layout::Shared for RawCondition {}
+// SAFETY: as for RawCondition.
+unsafe impl crate::layout::Shared for WaiterCell {}
 
 /// The lock that a condition goes with.
 pub trait Mutex {
@@ -126,9 +126,9 @@ pub struct Stat {
     pub recoveries: u64,
 }
 
-impl Words {
+impl RawCondition {
     /// Makes all as it is in a new condition, but for the tag.
-    pub fn clear(&self, cells: &[Cell]) {
+    pub fn clear(&self, cells: &[WaiterCell]) {
         for field in [
             &self.mutex,
             &self.used,
@@ -147,7 +147,7 @@ impl Words {
     }
 }
 
-impl Cell {
+impl WaiterCell {
     fn load(&self) -> u64 {
         // PAIRS condition.left: who finds a notification sees what its last holder did before.
         self.state.load(Ordering::Acquire)
@@ -188,16 +188,16 @@ fn is_gone(state: u64, liveness: &impl Liveness) -> bool {
 
 /// A condition and its cells.
 #[derive(Clone, Copy)]
-pub struct Condition<'a> {
+pub struct ConditionRef<'a> {
     /// The words.
-    pub words: &'a Words,
+    pub words: &'a RawCondition,
     /// All cells.
-    pub cells: &'a [Cell],
+    pub cells: &'a [WaiterCell],
 }
 
-impl<'a> Condition<'a> {
+impl<'a> ConditionRef<'a> {
     /// Returns the cells that have ever been used.
-    fn used(&self) -> &'a [Cell] {
+    fn used(&self) -> &'a [WaiterCell] {
         // The word is anybody's to write: more than there are means all.
         let used = self.words.used.load(Ordering::Relaxed);
         &self.cells[..used.min(self.cells.len() as u64) as usize]
@@ -242,7 +242,7 @@ impl<'a> Condition<'a> {
         me: Id,
         mutex: &(impl Mutex + ?Sized),
         patience: Patience,
-        spins: &Spins,
+        spins: &SpinState,
         liveness: &impl Liveness,
     ) -> Result<Waited> {
         self.check(mutex)?;
@@ -274,9 +274,9 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a cell; returns it and the age of this wait. The caller holds the lock.
-    pub(super) fn take(&self, me: Id, liveness: &impl Liveness) -> Result<(&'a Cell, u64)> {
+    pub(super) fn take(&self, me: Id, liveness: &impl Liveness) -> Result<(&'a WaiterCell, u64)> {
         let waiting = me.bits() | WAITING;
-        let free = |cell: &Cell| cell.load() == 0 && cell.swap(0, waiting);
+        let free = |cell: &WaiterCell| cell.load() == 0 && cell.swap(0, waiting);
         let cell = match self.cells.iter().position(free) {
             Some(index) => {
                 self.words
@@ -294,9 +294,9 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a cell that a dead process has, or a notification that nobody can take any more.
-    fn inherit(&self, waiting: u64, liveness: &impl Liveness) -> Result<&'a Cell> {
+    fn inherit(&self, waiting: u64, liveness: &impl Liveness) -> Result<&'a WaiterCell> {
         let ages = self.cells.iter().filter(|cell| is_waiting(cell.load()));
-        let oldest = ages.map(Cell::age).min();
+        let oldest = ages.map(WaiterCell::age).min();
         for cell in self.cells {
             let seen = cell.load();
             // It can be taken, but not be given to somebody new.
@@ -320,18 +320,18 @@ impl<'a> Condition<'a> {
     pub(super) fn sleep(
         &self,
         me: Id,
-        own: &'a Cell,
+        own: &'a WaiterCell,
         age: u64,
         patience: Patience,
-        spins: &Spins,
+        spins: &SpinState,
         liveness: &impl Liveness,
-    ) -> Result<(End, Option<&'a Cell>)> {
+    ) -> Result<(End, Option<&'a WaiterCell>)> {
         let waiting = me.bits() | WAITING;
         let mut wait = Wait::new(patience, spins);
         loop {
             let seen = own.load();
             if seen == me.bits() | NOTIFIED {
-                wait.learn();
+                wait.record_success();
                 return Ok((End::Notified, Some(own)));
             }
             if seen & !ASLEEP != waiting {
@@ -358,7 +358,7 @@ impl<'a> Condition<'a> {
                 return Ok((End::Notified, Some(left)));
             }
             // 3. Until the word changes, or the time is over.
-            let Err(ended) = wait.doze(&own.state, waiting | ASLEEP, "a notification") else {
+            let Err(ended) = wait.wait_slice(&own.state, waiting | ASLEEP, "a notification") else {
                 continue;
             };
             let interrupted = matches!(ended, Error::Interrupted(_));
@@ -379,7 +379,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Stops waiting in the cell `own`; false: it was notified before.
-    fn withdraw(&self, me: Id, own: &Cell) -> bool {
+    fn withdraw(&self, me: Id, own: &WaiterCell) -> bool {
         loop {
             let seen = own.load();
             if seen & !ASLEEP != me.bits() | WAITING {
@@ -392,13 +392,18 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a notification that was sent when this one waited already, and left by the dead or the interrupted.
-    pub(super) fn adopt(&self, me: Id, age: u64, liveness: &impl Liveness) -> Option<&'a Cell> {
+    pub(super) fn adopt(
+        &self,
+        me: Id,
+        age: u64,
+        liveness: &impl Liveness,
+    ) -> Option<&'a WaiterCell> {
         let is_left =
             |seen: u64| is_notified(seen) && Id::of(seen) != Some(me) && is_gone(seen, liveness);
         // Others may want it as well: one of us swaps, the rest look for the next.
         for _ in self.used() {
             // The one that was sent first: those who came later have no right to it, but perhaps to the others.
-            let ours = |cell: &&Cell| cell.age() >= age && is_left(cell.load());
+            let ours = |cell: &&WaiterCell| cell.age() >= age && is_left(cell.load());
             let left = self
                 .used()
                 .iter()
@@ -414,7 +419,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Leaves our notification to another waiter.
-    pub(super) fn leave(&self, me: Id, cell: &Cell) {
+    pub(super) fn leave(&self, me: Id, cell: &WaiterCell) {
         let sent = cell.age();
         if !cell.swap(me.bits() | NOTIFIED, NOTIFIED) {
             return;
@@ -424,7 +429,7 @@ impl<'a> Condition<'a> {
         // All of them: one alone may just be notified itself, and not look. Where there is none the cell waits for who
         // needs one.
         for heir in self.used().iter().filter(|cell| cell.age() <= sent) {
-            heir.rouse();
+            heir.wake();
         }
     }
 
@@ -467,11 +472,11 @@ impl<'a> Condition<'a> {
             // An earlier notification with which nobody has come back yet may have to go to this one. If so, others will
             // have a right to it from now on as well, and this one gets the age that the earlier has.
             let began = oldest.age();
-            let is_earlier = |cell: &&Cell| {
+            let is_earlier = |cell: &&WaiterCell| {
                 !std::ptr::eq(*cell, oldest) && is_notified(cell.load()) && cell.age() >= began
             };
             let earlier = used.iter().filter(is_earlier).min_by_key(|cell| cell.age());
-            let Some(sent) = self.send(oldest, earlier.map_or(now, Cell::age)) else {
+            let Some(sent) = self.send(oldest, earlier.map_or(now, WaiterCell::age)) else {
                 continue;
             };
             // 2. Who sleeps wakes up while we ask. What the dead were sent goes to the next, unless another waiter has
@@ -490,7 +495,7 @@ impl<'a> Condition<'a> {
 
     /// Notifies who waits in `cell`, for those whose waits had begun by `age`; returns the word that stands there then, or
     /// `None` where nobody waits any more. The caller holds the lock.
-    fn send(&self, cell: &Cell, age: u64) -> Option<u64> {
+    fn send(&self, cell: &WaiterCell, age: u64) -> Option<u64> {
         loop {
             let seen = cell.load();
             if !is_waiting(seen) {
@@ -523,9 +528,9 @@ impl<'a> Condition<'a> {
     }
 }
 
-impl Cell {
+impl WaiterCell {
     /// Has a thread that sleeps here look at the other cells.
-    fn rouse(&self) {
+    fn wake(&self) {
         let seen = self.load();
         if is_waiting(seen) && seen & ASLEEP != 0 && self.swap(seen, seen & !ASLEEP) {
             futex::wake(&self.state, 1, WaitSet::All);

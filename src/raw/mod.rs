@@ -4,8 +4,8 @@
 //! Whoever calls brings its own id and an answer to "is this one dead?".
 
 pub mod barrier;
-pub mod cell;
 pub mod condition;
+pub mod count_slot;
 pub mod event;
 #[cfg(all(test, not(loom)))]
 mod fairness;

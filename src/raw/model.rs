@@ -10,8 +10,8 @@ mod queue;
 mod rwlock;
 mod semaphore;
 
-use super::lock::Words;
-use super::wait::Spins;
+use super::lock::RawLock;
+use super::wait::SpinState;
 use super::{Limit, Liveness, Patience, rlock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
@@ -55,7 +55,7 @@ impl Liveness for World {
 }
 
 struct Shared {
-    words: Words,
+    words: RawLock,
     world: World,
     guarded: UnsafeCell<u64>,
     recoveries: AtomicUsize,
@@ -67,7 +67,7 @@ unsafe impl Sync for Shared {}
 impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
-            words: Words::default(),
+            words: RawLock::default(),
             world: World::new(),
             guarded: UnsafeCell::new(0),
             recoveries: AtomicUsize::new(0),
@@ -76,7 +76,7 @@ impl Shared {
 
     fn acquire(&self, me: Id, patience: Patience) -> Result<bool> {
         self.words
-            .acquire(me, patience, &Spins::default(), &self.world)
+            .acquire(me, patience, &SpinState::default(), &self.world)
     }
 
     /// Adds one; loom fails where another thread is in here as well.
@@ -225,7 +225,7 @@ fn a_recursive_lock_is_a_threads() {
         each(2, move |_| {
             let (words, liveness) = (&in_thread.words, &in_thread.world);
             for _ in 0..2 {
-                let spins = Spins::default();
+                let spins = SpinState::default();
                 rlock::acquire(words, id(0), Patience::ENDLESS, &spins, liveness).expect("no end");
             }
             in_thread.touch();
@@ -364,7 +364,7 @@ fn a_recursive_lock_taken_over_is_that_threads_which_took_it() {
         let shared = Shared::new();
         let take = |shared: &Shared, me| {
             let (words, liveness) = (&shared.words, &shared.world);
-            rlock::acquire(words, me, Patience::NONE, &Spins::default(), liveness)
+            rlock::acquire(words, me, Patience::NONE, &SpinState::default(), liveness)
         };
         let in_thread = shared.clone();
         // Two threads of one process, which has no other id but 0.

@@ -16,7 +16,7 @@
 //!   abort: likewise;
 //!   wait: WAITERS stays, and done or abort wakes in vain.
 
-use super::wait::{Spins, Wait};
+use super::wait::{SpinState, Wait};
 use super::{Liveness, Patience};
 use crate::error::{Error, Result};
 use crate::participant::Id;
@@ -33,7 +33,7 @@ const DONE: u64 = 1 << 29;
 /// A once in shared memory. All zeros but `tag` is one that is not done.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
+pub struct RawOnce {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
     pub(super) word: AtomicU64,
@@ -43,10 +43,10 @@ pub struct Words {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 64);
+const _: () = assert!(size_of::<RawOnce>() == 64);
 
 // SAFETY: atomics, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
+unsafe impl crate::layout::Shared for RawOnce {}
 
 /// What came of `begin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub struct Stat {
     pub waits: u64,
 }
 
-impl Words {
+impl RawOnce {
     /// Makes all as it is in a new once, but for the tag.
     pub fn reset(&self) {
         for field in [&self.word, &self.attempts, &self.recoveries, &self.waits] {
@@ -99,7 +99,7 @@ impl Words {
         &self,
         me: Id,
         patience: Patience,
-        spins: &Spins,
+        spins: &SpinState,
         liveness: &impl Liveness,
     ) -> Result<Begun> {
         let mut wait = Wait::new(patience, spins);
@@ -108,7 +108,7 @@ impl Words {
             // PAIRS once.done
             let seen = self.word.load(Ordering::Acquire);
             if seen & DONE != 0 {
-                wait.learn();
+                wait.record_success();
                 return Ok(Begun::Done);
             }
             // 1. Nobody is doing it, or somebody who may be dead. Of several who see it one swaps.

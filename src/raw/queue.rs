@@ -32,7 +32,7 @@ mod put;
 pub mod record;
 mod token;
 
-use super::wait::{Spins, Wait};
+use super::wait::{SpinState, Wait};
 use super::{Limit, Liveness, Patience, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
@@ -52,7 +52,7 @@ pub const EXTRA: u64 = 4 * HEAD;
 /// The most bytes a queue can have room for: 64 TiB.
 pub const MOST: u64 = 1 << 46;
 
-/// In `Words::head`: nothing is leased, and claim is the first record that somebody needs. No position has this bit.
+/// In `RawQueue::head`: nothing is leased, and claim is the first record that somebody needs. No position has this bit.
 const AS_CLAIM: u64 = 1;
 
 /// A message this large is copied without holding a lock: reserved and committed, leased and acknowledged.
@@ -61,7 +61,7 @@ pub const LARGE: u64 = 64 << 10;
 /// A queue in shared memory.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
+pub struct RawQueue {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
     capacity: AtomicU64,
@@ -74,7 +74,7 @@ pub struct Words {
     redelivered: AtomicU64,
 
     /// P.
-    pub(super) putting: lock::Words,
+    pub(super) putting: lock::RawLock,
     tail: Ledger,
     /// Up to here tail can go without a look: it is free, has memory, and the lap need not end before.
     clear: AtomicU64,
@@ -95,7 +95,7 @@ pub struct Words {
     lulls: AtomicU64,
 
     /// C.
-    pub(super) getting: lock::Words,
+    pub(super) getting: lock::RawLock,
     claim: Ledger,
     /// The first record that somebody needs, or AS_CLAIM.
     head: AtomicU64,
@@ -114,10 +114,10 @@ pub struct Words {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 576);
+const _: () = assert!(size_of::<RawQueue>() == 576);
 
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
+unsafe impl crate::layout::Shared for RawQueue {}
 
 /// How much a queue may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +187,7 @@ pub struct Stat {
     pub held_up_by: Option<Id>,
 }
 
-impl Words {
+impl RawQueue {
     /// Makes all as it is in a new queue, but for the tag; the first `usable` bytes of the ring have memory, of which as many as
     /// `touched` says are the queue's own, to be given back.
     pub fn prepare(&self, bounds: &Bounds, usable: u64, touched: u64) {
@@ -255,10 +255,10 @@ impl Words {
 /// How long those who wait for what have lately looked: for one handle, not shared.
 #[derive(Debug, Default)]
 pub struct Habits {
-    putting: Spins,
-    getting: Spins,
-    messages: Spins,
-    room: Spins,
+    putting: SpinState,
+    getting: SpinState,
+    messages: SpinState,
+    room: SpinState,
 }
 
 /// What happens to a message for which there is no room.
@@ -276,7 +276,7 @@ pub enum Overflow {
 /// A queue as one process has it.
 pub struct Queue<'a, R: Ring, L: Liveness> {
     /// The words.
-    pub words: &'a Words,
+    pub words: &'a RawQueue,
     /// The memory of its messages.
     pub ring: &'a R,
     /// How much it may hold.
@@ -295,7 +295,7 @@ pub struct Queue<'a, R: Ring, L: Liveness> {
 
 /// P or C, held until it is dropped.
 struct Held<'a> {
-    lock: &'a lock::Words,
+    lock: &'a lock::RawLock,
     me: Id,
 }
 
@@ -322,7 +322,7 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
 
     /// Takes P or C if that is one step: it is free, and its last owner let go of it.
     #[inline(always)]
-    fn hold_easily(&self, lock: &'a lock::Words) -> Option<Held<'a>> {
+    fn hold_easily(&self, lock: &'a lock::RawLock) -> Option<Held<'a>> {
         // Not `then_some`: what is not held must not be let go of.
         lock.try_acquire(self.me)
             .then(|| Held { lock, me: self.me })
@@ -330,7 +330,12 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
 
     /// Takes P or C for a moment. `WouldBlock`, `Timeout`: its holder lives and does not get on; `Interrupted`.
     #[inline(always)]
-    fn hold(&self, lock: &'a lock::Words, spins: &Spins, patience: Patience) -> Result<Held<'a>> {
+    fn hold(
+        &self,
+        lock: &'a lock::RawLock,
+        spins: &SpinState,
+        patience: Patience,
+    ) -> Result<Held<'a>> {
         match self.hold_easily(lock) {
             Some(held) => Ok(held),
             None => self.hold_slowly(lock, spins, patience),
@@ -340,8 +345,8 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
     #[cold]
     fn hold_slowly(
         &self,
-        lock: &'a lock::Words,
-        spins: &Spins,
+        lock: &'a lock::RawLock,
+        spins: &SpinState,
         patience: Patience,
     ) -> Result<Held<'a>> {
         let limit = match patience.limit {
@@ -359,11 +364,11 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
             })
     }
 
-    /// As `lock::Words::acquire`; whoever died has left nothing half done.
+    /// As `lock::RawLock::acquire`; whoever died has left nothing half done.
     fn acquire(
         &self,
-        lock: &'a lock::Words,
-        spins: &Spins,
+        lock: &'a lock::RawLock,
+        spins: &SpinState,
         patience: Patience,
     ) -> Result<Held<'a>> {
         if lock.acquire(self.me, patience, spins, self.liveness)? {
@@ -381,8 +386,8 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
     }
 
     /// Takes P or C if nobody who lives holds it.
-    fn try_hold(&self, lock: &'a lock::Words) -> Result<Option<Held<'a>>> {
-        match self.acquire(lock, &Spins::default(), Patience::NONE) {
+    fn try_hold(&self, lock: &'a lock::RawLock) -> Result<Option<Held<'a>>> {
+        match self.acquire(lock, &SpinState::default(), Patience::NONE) {
             Ok(held) => Ok(Some(held)),
             Err(Error::WouldBlock(_)) => Ok(None),
             Err(error) => Err(error),
@@ -428,7 +433,7 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
         let mut wait = Wait::new(patience, &self.habits.room);
         loop {
             if self.is_finished() {
-                wait.learn();
+                wait.record_success();
                 return Ok(());
             }
             if wait.spin() {

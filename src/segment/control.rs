@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const TICKETS: u64 = HEADER as u64;
 const LOCK: u64 = TICKETS + size_of::<CacheLine<AtomicU64>>() as u64;
-const SLOTS: u64 = LOCK + size_of::<lock::Words>() as u64;
+const SLOTS: u64 = LOCK + size_of::<lock::RawLock>() as u64;
 
 /// What a new control area is to be.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +110,7 @@ pub struct Control<'a> {
     /// The participants.
     pub table: Table<'a>,
     /// The lock that every managed segment has.
-    pub lock: &'a lock::Words,
+    pub lock: &'a lock::RawLock,
 }
 
 impl<'a> Control<'a> {

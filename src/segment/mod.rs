@@ -445,7 +445,7 @@ impl Segment {
     }
 
     /// Returns the words of the lock that every managed segment has. `WrongKind`: a plain one.
-    pub(crate) fn built_in_lock(&self) -> Result<&crate::raw::lock::Words> {
+    pub(crate) fn built_in_lock(&self) -> Result<&crate::raw::lock::RawLock> {
         Ok(self.control()?.lock)
     }
 

@@ -4,7 +4,7 @@ use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
 use super::{at, await_waiting, managed, told, unnamed, use_once, wait, waiter};
-use shmkit::barrier::{Barrier, Create, Last, MOST, Named, Options, Patience};
+use shmkit::barrier::{Barrier, Create, Last, MAX_PARTIES, Named, Options, Patience};
 use shmkit::error::Result;
 use shmkit::lock::Lock;
 use shmkit::segment::{self, Segment};
@@ -20,7 +20,14 @@ fn open_fd(fd: i32, offset: u64) -> Result<Barrier> {
 fn parties_that_cannot_be() {
     let segment = managed(4096);
     let name = Name::new();
-    for parties in [0, MOST + 1, 1 << 15, (1 << 15) + 1, 1 << 16, u32::MAX] {
+    for parties in [
+        0,
+        MAX_PARTIES + 1,
+        1 << 15,
+        (1 << 15) + 1,
+        1 << 16,
+        u32::MAX,
+    ] {
         let options = Options::of(parties);
         refused!(Invalid, options.size());
         refused!(Invalid, told(Barrier::unnamed(&options)));
@@ -41,7 +48,13 @@ fn parties_that_cannot_be() {
 
 #[test]
 fn its_size_is_that_of_its_parties() {
-    for (parties, size) in [(1, 192), (2, 192), (3, 256), (8, 384), (MOST, 128 + 65536)] {
+    for (parties, size) in [
+        (1, 192),
+        (2, 192),
+        (3, 256),
+        (8, 384),
+        (MAX_PARTIES, 128 + 65536),
+    ] {
         let options = Options::of(parties);
         assert_eq!(options.size(), Ok(size));
         let segment = managed(size + 64);

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::raw::queue::record::{GRAIN, Record, Ring};
 use crate::raw::queue::{
-    Batch, Bounds, EXTRA, Habits, Laps, Lease, Overflow, Queue, Reservation, Words,
+    Batch, Bounds, EXTRA, Habits, Laps, Lease, Overflow, Queue, RawQueue, Reservation,
 };
 use crate::raw::{Limit, Patience};
 use loom::cell::UnsafeCell;
@@ -103,7 +103,7 @@ impl Ring for Memory {
 }
 
 struct Shared {
-    words: Words,
+    words: RawQueue,
     ring: Memory,
     bounds: Bounds,
     world: World,
@@ -122,7 +122,7 @@ impl Shared {
             bytes: 0,
             largest: CAPACITY / 2,
         };
-        let words = Words::default();
+        let words = RawQueue::default();
         let ring = Memory::default();
         words.prepare(&bounds, ring.capacity(), 0);
         Arc::new(Shared {

@@ -312,7 +312,7 @@ impl<R: Ring, L: Liveness> Queue<'_, R, L> {
         drop(held);
         match result {
             Ok(done) => {
-                wait.learn();
+                wait.record_success();
                 self.say_taken();
                 if slept && more {
                     words.messages.ring(1);

@@ -307,7 +307,7 @@ impl<R: Ring, L: Liveness> Queue<'_, R, L> {
         // What was taken may be room for more than us; and where we go without, a wake may have been ours.
         self.words.room.ring(1);
         let (done, put) = result?;
-        wait.learn();
+        wait.record_success();
         if put > 0 {
             self.words.messages.ring(put);
         }

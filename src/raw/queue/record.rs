@@ -50,7 +50,7 @@ pub struct Record {
 }
 
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Record {}
+unsafe impl crate::layout::Shared for Record {}
 
 /// What becomes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
