@@ -9,7 +9,7 @@ use super::{check_pointer, optional, output, wait};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::object::Named;
-use crate::object::queue::{Batch, LARGE, Options, Overflow, Queue, What};
+use crate::object::queue::{Batch, LARGE_MESSAGE, Options, Overflow, Queue, What};
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
 
@@ -277,7 +277,7 @@ unsafe fn room<'a, T>(
 /// As `message`.
 #[inline(always)]
 unsafe fn easy_message<'a>(data: *const c_void, size: u64) -> Option<&'a [u8]> {
-    if data.is_null() || size >= LARGE {
+    if data.is_null() || size >= LARGE_MESSAGE {
         return None;
     }
     // SAFETY: not NULL, and short (checked above); the caller promises the rest.
@@ -293,7 +293,7 @@ unsafe fn easy_room<'a>(buffer: *mut c_void, capacity: u64) -> Option<&'a mut [M
     if buffer.is_null() {
         return None;
     }
-    let length = capacity.min(LARGE) as usize;
+    let length = capacity.min(LARGE_MESSAGE) as usize;
     // SAFETY: not NULL, and short (checked above); the caller promises the rest.
     Some(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), length) })
 }

@@ -31,9 +31,9 @@ use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::participant::{Id, ProcessInfo};
-pub use crate::raw::queue::record::GRAIN;
-pub use crate::raw::queue::{Batch, LARGE, Lease, Overflow, Reservation, Stat, Taken};
-use crate::raw::queue::{Bounds, Habits, LEAST, Laps, MOST, RawQueue};
+pub use crate::raw::queue::record::RECORD_ALIGN;
+pub use crate::raw::queue::{Batch, LARGE_MESSAGE, Lease, Overflow, Reservation, Stat, Taken};
+use crate::raw::queue::{Bounds, Laps, MAX_CAPACITY, MIN_CAPACITY, QueueHandleState, RawQueue};
 use crate::segment::Segment;
 use notice::Notices;
 pub use notice::What;
@@ -88,7 +88,7 @@ impl Options {
         };
         Bounds::new(capacity, self.messages, self.bytes).ok_or_else(|| {
             let text = format!(
-                "options: a capacity of {capacity} bytes; a queue has {LEAST} to {MOST}, in multiples of {GRAIN}"
+                "options: a capacity of {capacity} bytes; a queue has {MIN_CAPACITY} to {MAX_CAPACITY}, in multiples of {RECORD_ALIGN}"
             );
             Error::Invalid(text.into())
         })
@@ -104,7 +104,7 @@ impl Options {
         &self,
         bounds: &Bounds,
         usable: u64,
-        touched: u64,
+        committed_bytes: u64,
         create: Create,
         place: impl FnOnce(&Recipe<'_, RawQueue>) -> Result<Placed<RawQueue>>,
     ) -> Result<Queue> {
@@ -117,7 +117,8 @@ impl Options {
             },
             cells: 0,
         };
-        let prepare = |words: &RawQueue, _: &[NoCell]| words.prepare(bounds, usable, touched);
+        let prepare =
+            |words: &RawQueue, _: &[NoCell]| words.prepare(bounds, usable, committed_bytes);
         let queue = Queue::new(place(&Recipe {
             behind: usable,
             growth: bounds.ring() - usable,
@@ -173,7 +174,7 @@ struct Core {
     bounds: Bounds,
     laps: Laps,
     overflow: Overflow,
-    habits: Habits,
+    handle: QueueHandleState,
 }
 
 impl Core {
@@ -181,20 +182,20 @@ impl Core {
     #[inline(always)]
     fn with<T>(
         &self,
-        body: impl FnOnce(&crate::raw::queue::Queue<'_, Memory, Segment>) -> Result<T>,
+        body: impl FnOnce(&crate::raw::queue::QueueRef<'_, Memory, Segment>) -> Result<T>,
     ) -> Result<T> {
         body(&self.queue(self.placed.id()?))
     }
 
     #[inline(always)]
-    fn queue(&self, me: Id) -> crate::raw::queue::Queue<'_, Memory, Segment> {
-        crate::raw::queue::Queue {
+    fn queue(&self, me: Id) -> crate::raw::queue::QueueRef<'_, Memory, Segment> {
+        crate::raw::queue::QueueRef {
             words: self.placed.words(),
             ring: &self.ring,
             bounds: &self.bounds,
             laps: self.laps,
             overflow: self.overflow,
-            habits: &self.habits,
+            handle: &self.handle,
             me,
             liveness: self.placed.segment(),
         }
@@ -219,7 +220,7 @@ impl Queue {
                 laps: Laps::new(bounds.ring()),
                 bounds,
                 overflow,
-                habits: Habits::default(),
+                handle: QueueHandleState::default(),
             }),
             notices: Notices::default(),
         })
@@ -278,7 +279,7 @@ impl Queue {
     #[inline(always)]
     pub(crate) fn put_fast(&self, bytes: &[u8]) -> bool {
         let me = self.core.placed.known_id();
-        me.is_some_and(|me| self.core.queue(me).put_easily(bytes))
+        me.is_some_and(|me| self.core.queue(me).try_put(bytes))
     }
 
     #[cold]
@@ -346,7 +347,7 @@ impl Queue {
     #[inline(always)]
     pub(crate) fn get_fast(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
         let me = self.core.placed.known_id()?;
-        self.core.queue(me).get_easily(buffer)
+        self.core.queue(me).try_get(buffer)
     }
 
     #[cold]

@@ -7,8 +7,8 @@
 //!  | free | LEASED DONE … | READY READY RESERVED READY … | free |
 //! ```
 //!
-//! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/ledger.rs` how a
-//! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, `queue/bell.rs` how
+//! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/cursor.rs` how a
+//! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, `queue/event_count.rs` how
 //! one waits for the other.
 //!
 //! Lock P is for those who put, lock C for those who get. If a process dies in
@@ -22,10 +22,10 @@
 //!   growth:  P's next owner sets the same memory aside once more.
 //! Whoever dies holding P or C leaves nothing half done that anybody would see: the next one just goes on.
 
-mod bell;
+mod cursor;
+mod event_count;
 mod find;
 mod get;
-mod ledger;
 mod memory;
 mod place;
 mod put;
@@ -38,25 +38,25 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::WaitSet;
-use bell::Bell;
+use cursor::Cursor;
+use event_count::EventCount;
 pub use get::{Lease, Taken};
-use ledger::Ledger;
 pub use put::{Batch, Reservation};
 pub use record::Laps;
-use record::{HEAD, Record, Ring, State};
+use record::{RECORD_HEADER, Record, Ring, State};
 
 /// The least bytes that messages may have together.
-pub const LEAST: u64 = 1 << 10;
+pub const MIN_CAPACITY: u64 = 1 << 10;
 /// So many more bytes the ring has than its capacity says, so that a message may have half of that.
-pub const EXTRA: u64 = 4 * HEAD;
+pub const RING_SLACK: u64 = 4 * RECORD_HEADER;
 /// The most bytes a queue can have room for: 64 TiB.
-pub const MOST: u64 = 1 << 46;
+pub const MAX_CAPACITY: u64 = 1 << 46;
 
 /// In `RawQueue::head`: nothing is leased, and claim is the first record that somebody needs. No position has this bit.
 const AS_CLAIM: u64 = 1;
 
 /// A message this large is copied without holding a lock: reserved and committed, leased and acknowledged.
-pub const LARGE: u64 = 64 << 10;
+pub const LARGE_MESSAGE: u64 = 64 << 10;
 
 /// A queue in shared memory.
 #[derive(Debug, Default)]
@@ -65,8 +65,8 @@ pub struct RawQueue {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
     capacity: AtomicU64,
-    most_messages: AtomicU64,
-    most_bytes: AtomicU64,
+    max_messages: AtomicU64,
+    max_bytes: AtomicU64,
     /// Nonzero: nothing more is put.
     shut: AtomicU64,
     overwritten: AtomicU64,
@@ -74,29 +74,29 @@ pub struct RawQueue {
     redelivered: AtomicU64,
 
     /// P.
-    pub(super) putting: lock::RawLock,
-    tail: Ledger,
+    pub(super) producer_lock: lock::RawLock,
+    tail: Cursor,
     /// Up to here tail can go without a look: it is free, has memory, and the lap need not end before.
-    clear: AtomicU64,
+    checked_until: AtomicU64,
     /// The PAD that ended the last lap.
-    edge: AtomicU64,
+    wrap_position: AtomicU64,
     /// So many bytes of the ring have memory,
     usable: AtomicU64,
     /// and so many may have some.
-    touched: AtomicU64,
+    committed_bytes: AtomicU64,
     /// Behind the last record that was reserved.
     reserved: AtomicU64,
     /// How many messages and bytes were taken when a producer last looked.
     known_messages: AtomicU64,
     known_bytes: AtomicU64,
     /// How many reservations were committed or given up: at the least.
-    settled: AtomicU64,
+    resolved_reservations: AtomicU64,
     /// So often in a row little of the memory was used.
-    lulls: AtomicU64,
+    idle_laps: AtomicU64,
 
     /// C.
-    pub(super) getting: lock::RawLock,
-    claim: Ledger,
+    pub(super) consumer_lock: lock::RawLock,
+    claim: Cursor,
     /// The first record that somebody needs, or AS_CLAIM.
     head: AtomicU64,
     /// Where tail was when a consumer last looked.
@@ -108,9 +108,9 @@ pub struct RawQueue {
     unused: [AtomicU64; 5],
 
     /// Rung when there may be a message to be had.
-    messages: Bell,
+    messages: EventCount,
     /// Rung when there may be room.
-    room: Bell,
+    room: EventCount,
 }
 
 #[cfg(not(loom))]
@@ -135,7 +135,8 @@ pub struct Bounds {
 impl Bounds {
     /// Returns these bounds. `None`: no queue can have them.
     pub fn new(capacity: u64, messages: u64, bytes: u64) -> Option<Bounds> {
-        let fits = (LEAST..=MOST).contains(&capacity) && capacity.is_multiple_of(record::GRAIN);
+        let fits = (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity)
+            && capacity.is_multiple_of(record::RECORD_ALIGN);
         let bounds = Bounds {
             capacity,
             messages,
@@ -150,7 +151,7 @@ impl Bounds {
 
     /// Returns how many bytes the ring has.
     pub fn ring(&self) -> u64 {
-        self.capacity + EXTRA
+        self.capacity + RING_SLACK
     }
 }
 
@@ -190,21 +191,21 @@ pub struct Stat {
 impl RawQueue {
     /// Makes all as it is in a new queue, but for the tag; the first `usable` bytes of the ring have memory, of which as many as
     /// `touched` says are the queue's own, to be given back.
-    pub fn prepare(&self, bounds: &Bounds, usable: u64, touched: u64) {
+    pub fn prepare(&self, bounds: &Bounds, usable: u64, committed_bytes: u64) {
         let first = Laps::new(bounds.ring()).first();
-        self.putting.clear();
-        self.getting.clear();
+        self.producer_lock.clear();
+        self.consumer_lock.clear();
         self.tail.prepare(first);
         self.claim.prepare(first);
         self.messages.prepare();
         self.room.prepare();
         let set = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
         set(&self.capacity, bounds.capacity);
-        set(&self.most_messages, bounds.messages);
-        set(&self.most_bytes, bounds.bytes);
+        set(&self.max_messages, bounds.messages);
+        set(&self.max_bytes, bounds.bytes);
         for word in [
-            &self.clear,
-            &self.edge,
+            &self.checked_until,
+            &self.wrap_position,
             &self.reserved,
             &self.known_tail,
             &self.search,
@@ -213,7 +214,7 @@ impl RawQueue {
         }
         set(&self.head, AS_CLAIM);
         set(&self.usable, usable);
-        set(&self.touched, touched);
+        set(&self.committed_bytes, committed_bytes);
         for word in [
             &self.shut,
             &self.overwritten,
@@ -225,8 +226,8 @@ impl RawQueue {
         for word in [
             &self.known_messages,
             &self.known_bytes,
-            &self.settled,
-            &self.lulls,
+            &self.resolved_reservations,
+            &self.idle_laps,
         ] {
             set(word, 0);
         }
@@ -238,8 +239,8 @@ impl RawQueue {
     pub fn bounds(&self) -> Result<Bounds> {
         let bounds = Bounds::new(
             self.capacity.load(Ordering::Relaxed),
-            self.most_messages.load(Ordering::Relaxed),
-            self.most_bytes.load(Ordering::Relaxed),
+            self.max_messages.load(Ordering::Relaxed),
+            self.max_bytes.load(Ordering::Relaxed),
         );
         bounds.ok_or(Error::Corrupt(
             "a queue that can hold nothing, or too much".into(),
@@ -254,9 +255,9 @@ impl RawQueue {
 
 /// How long those who wait for what have lately looked: for one handle, not shared.
 #[derive(Debug, Default)]
-pub struct Habits {
-    putting: SpinState,
-    getting: SpinState,
+pub struct QueueHandleState {
+    producer_lock: SpinState,
+    consumer_lock: SpinState,
     messages: SpinState,
     room: SpinState,
 }
@@ -274,7 +275,7 @@ pub enum Overflow {
 }
 
 /// A queue as one process has it.
-pub struct Queue<'a, R: Ring, L: Liveness> {
+pub struct QueueRef<'a, R: Ring, L: Liveness> {
     /// The words.
     pub words: &'a RawQueue,
     /// The memory of its messages.
@@ -286,7 +287,7 @@ pub struct Queue<'a, R: Ring, L: Liveness> {
     /// What becomes of a message for which there is no room.
     pub overflow: Overflow,
     /// How this process waits.
-    pub habits: &'a Habits,
+    pub handle: &'a QueueHandleState,
     /// Who we are.
     pub me: Id,
     /// Who is dead.
@@ -311,18 +312,18 @@ impl Drop for Held<'_> {
 
 /// For so long even who may not wait waits for P and C: their holders are about to let go, or have been stopped. Growing
 /// is the longest that P is held.
-const SHORTLY: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
+const MIN_LOCK_TIMEOUT_NS: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
 
-impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
+impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
     /// Returns where the bytes of the message at `position` stand in the ring.
     #[inline(always)]
     fn payload(&self, position: u64) -> u64 {
-        self.laps.offset(position) + HEAD
+        self.laps.offset(position) + RECORD_HEADER
     }
 
     /// Takes P or C if that is one step: it is free, and its last owner let go of it.
     #[inline(always)]
-    fn hold_easily(&self, lock: &'a lock::RawLock) -> Option<Held<'a>> {
+    fn hold_uncontended(&self, lock: &'a lock::RawLock) -> Option<Held<'a>> {
         // Not `then_some`: what is not held must not be let go of.
         lock.try_acquire(self.me)
             .then(|| Held { lock, me: self.me })
@@ -336,14 +337,14 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
         spins: &SpinState,
         patience: Patience,
     ) -> Result<Held<'a>> {
-        match self.hold_easily(lock) {
+        match self.hold_uncontended(lock) {
             Some(held) => Ok(held),
-            None => self.hold_slowly(lock, spins, patience),
+            None => self.hold_contended(lock, spins, patience),
         }
     }
 
     #[cold]
-    fn hold_slowly(
+    fn hold_contended(
         &self,
         lock: &'a lock::RawLock,
         spins: &SpinState,
@@ -351,8 +352,8 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
     ) -> Result<Held<'a>> {
         let limit = match patience.limit {
             Limit::Forever => Limit::Forever,
-            Limit::Within(time) => Limit::Within(time.max(SHORTLY)),
-            Limit::Now => Limit::Within(SHORTLY),
+            Limit::Within(time) => Limit::Within(time.max(MIN_LOCK_TIMEOUT_NS)),
+            Limit::Now => Limit::Within(MIN_LOCK_TIMEOUT_NS),
         };
         let brief = Patience { limit, ..patience };
         self.acquire(lock, spins, brief)
@@ -377,12 +378,20 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
         Ok(Held { lock, me: self.me })
     }
 
-    fn hold_putting(&self, patience: Patience) -> Result<Held<'a>> {
-        self.hold(&self.words.putting, &self.habits.putting, patience)
+    fn hold_producer_lock(&self, patience: Patience) -> Result<Held<'a>> {
+        self.hold(
+            &self.words.producer_lock,
+            &self.handle.producer_lock,
+            patience,
+        )
     }
 
-    fn hold_getting(&self, patience: Patience) -> Result<Held<'a>> {
-        self.hold(&self.words.getting, &self.habits.getting, patience)
+    fn hold_consumer_lock(&self, patience: Patience) -> Result<Held<'a>> {
+        self.hold(
+            &self.words.consumer_lock,
+            &self.handle.consumer_lock,
+            patience,
+        )
     }
 
     /// Takes P or C if nobody who lives holds it.
@@ -394,8 +403,8 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
         }
     }
 
-    fn try_hold_getting(&self) -> Result<Option<Held<'a>>> {
-        self.try_hold(&self.words.getting)
+    fn try_hold_consumer_lock(&self) -> Result<Option<Held<'a>>> {
+        self.try_hold(&self.words.consumer_lock)
     }
 
     /// Returns the first record that somebody needs, to who does not hold C.
@@ -421,8 +430,8 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
     pub fn shut(&self) {
         // SeqCst, as the bells' fences: who listens now finds it. Who is just putting goes on, and consumers wait for it.
         self.words.shut.store(1, Ordering::SeqCst);
-        self.words.messages.ring(u64::MAX);
-        self.words.room.ring(u64::MAX);
+        self.words.messages.notify(u64::MAX);
+        self.words.room.notify(u64::MAX);
     }
 
     /// Waits until every message has been taken, and none is being filled or read in place.
@@ -430,7 +439,7 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
     /// What somebody died over can be had again, so it is not finished before somebody else has taken it.
     /// `WouldBlock`, `Timeout`, `Interrupted`.
     pub fn join(&self, patience: Patience) -> Result<()> {
-        let mut wait = Wait::new(patience, &self.habits.room);
+        let mut wait = Wait::new(patience, &self.handle.room);
         loop {
             if self.is_finished() {
                 wait.record_success();
@@ -439,20 +448,22 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
             if wait.spin() {
                 continue;
             }
-            let heard = match patience.limit {
+            let key = match patience.limit {
                 Limit::Now => 0,
-                _ => self.words.room.listen(),
+                _ => self.words.room.prepare_wait(),
             };
             // Who has taken the last may have died before it could say so.
-            if let Some(held) = self.try_hold_getting()? {
-                self.reap(&held)?;
+            if let Some(held) = self.try_hold_consumer_lock()? {
+                self.reclaim(&held)?;
             }
             if self.is_finished() {
                 return Ok(());
             }
             wait.check("the queue is not finished")?;
             // Not in the way of those who sleep for room: what makes one of them wake is not enough for us.
-            self.words.room.sleep(heard, &mut wait, WaitSet::Priority)?;
+            self.words
+                .room
+                .commit_wait(key, &mut wait, WaitSet::Priority)?;
         }
     }
 
@@ -482,13 +493,16 @@ impl<'a, R: Ring, L: Liveness> Queue<'a, R, L> {
             waits: (words.messages.waits(), words.room.waits()),
             memory: words.usable.load(Ordering::Relaxed),
             shut: words.is_shut(),
-            holders: (words.putting.stat().owner, words.getting.stat().owner),
+            holders: (
+                words.producer_lock.stat().owner,
+                words.consumer_lock.stat().owner,
+            ),
             held_up_by: None,
         };
         let (mut more, mut fewer) = ((0, 0), (0, 0));
         if !simple {
-            let held = self.hold_getting(Patience::NONE)?;
-            let head = self.reap(&held)?;
+            let held = self.hold_consumer_lock(Patience::NONE)?;
+            let head = self.reclaim(&held)?;
             claim = words.claim.current()?;
             tail = words.tail.read()?;
             for seen in self.walk(head, claim.position, tail.position) {

@@ -82,7 +82,7 @@ impl Notice {
     }
 
     /// Drops what the thread has, in a child that is without the thread.
-    fn drop_in_its_stead(&self) {
+    fn drop_for_parent(&self) {
         // SAFETY: `open` gave the thread a share, which a thread that does not exist never drops.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(&self.watch)) };
         // SAFETY: as above.
@@ -148,7 +148,7 @@ impl Notices {
         let parents = self.open.get(&mut inside)[what as usize].replace(notice);
         if let Some(parents) = &parents {
             free_fork_local(&mut inside, parents.mine);
-            parents.drop_in_its_stead();
+            parents.drop_for_parent();
         }
         self.any.store(true, Ordering::Relaxed);
         Ok(fd)
@@ -200,6 +200,6 @@ impl Drop for Notices {
         }
         // What is closed with it goes through the fence as well.
         drop(inside);
-        parents.iter().flatten().for_each(Notice::drop_in_its_stead);
+        parents.iter().flatten().for_each(Notice::drop_for_parent);
     }
 }

@@ -25,12 +25,12 @@ const ONE: u64 = 2;
 /// A bell in shared memory, in a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Bell {
+pub struct EventCount {
     word: AtomicU64,
     waits: AtomicU64,
 }
 
-impl Bell {
+impl EventCount {
     /// Makes it a new one: before anyone uses it.
     pub fn prepare(&self) {
         self.word.store(0, Ordering::Relaxed);
@@ -38,37 +38,37 @@ impl Bell {
     }
 
     /// Says that somebody is about to sleep, and returns what is to be given to `sleep`: after one more look.
-    pub fn listen(&self) -> u64 {
-        let heard = self.word.fetch_or(WAITERS, Ordering::Relaxed) | WAITERS;
+    pub fn prepare_wait(&self) -> u64 {
+        let key = self.word.fetch_or(WAITERS, Ordering::Relaxed) | WAITERS;
         // PAIRS bell.ring: either who rings sees WAITERS, or the look after this sees what it has stored.
         fence(Ordering::SeqCst);
-        heard
+        key
     }
 
     /// Sleeps until it is rung, for one slice, or until the time is over: in `WaitSet::Priority`, until it is rung for all.
     /// `Interrupted`.
-    pub fn sleep(&self, heard: u64, wait: &mut Wait<'_>, set: WaitSet) -> Result<()> {
+    pub fn commit_wait(&self, key: u64, wait: &mut Wait<'_>, set: WaitSet) -> Result<()> {
         self.waits.fetch_add(1, Ordering::Relaxed);
-        wait.sleep(&self.word, heard, set).map(drop)
+        wait.sleep(&self.word, key, set).map(drop)
     }
 
     /// Has up to `count` of those who sleep look again, `u64::MAX`: all: what they look for has been stored before.
-    pub fn ring(&self, count: u64) {
+    pub fn notify(&self, count: u64) {
         // PAIRS bell.ring
         fence(Ordering::SeqCst);
-        self.ring_at_once(count);
+        self.notify_unfenced(count);
     }
 
     /// As `ring`, by who has exchanged a word last: released a lock, or said what becomes of a record.
     #[inline(always)]
-    pub fn ring_behind_exchange(&self, count: u64) {
+    pub fn notify_after_exchange(&self, count: u64) {
         // PAIRS bell.ring
         fence_after_exchange();
-        self.ring_at_once(count);
+        self.notify_unfenced(count);
     }
 
     #[inline(always)]
-    fn ring_at_once(&self, count: u64) {
+    fn notify_unfenced(&self, count: u64) {
         if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
             self.wake(count);
         }
