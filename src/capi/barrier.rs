@@ -100,13 +100,13 @@ unsafe impl Sized32 for shmkit_barrier_info {
 const _: () = assert!(size_of::<shmkit_barrier_info>() == 48);
 
 impl Object for Barrier {
-    type Given = shmkit_barrier_options;
+    type CSpec = shmkit_barrier_options;
     type Options = Options;
 
-    fn options(given: &shmkit_barrier_options, named: Named) -> Result<Options> {
-        object::check_reserved(given.reserved)?;
+    fn options(spec: &shmkit_barrier_options, named: Named) -> Result<Options> {
+        object::check_reserved(spec.reserved)?;
         Ok(Options {
-            parties: given.parties,
+            parties: spec.parties,
             named,
         })
     }

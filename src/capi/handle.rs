@@ -3,7 +3,7 @@
 //! | tag          | means                    | goes to       |
 //! |--------------|--------------------------|---------------|
 //! | `OPEN \| kind` | the value may be used    | CLOSED, by the one close that wins |
-//! | `CLOSED`     | the value has been dropped | freed once `KEPT` more handles have been closed |
+//! | `CLOSED`     | the value has been dropped | freed once `CLOSED_HANDLE_CACHE` more handles have been closed |
 
 use crate::error::{Error, Result};
 use crate::layout::Kind;
@@ -17,7 +17,7 @@ const OPEN: u32 = 0x5ea1_ab00;
 const CLOSED: u32 = 0xdead_5ea1;
 
 /// How many closed handles are still recognised as such.
-const KEPT: usize = 1024;
+const CLOSED_HANDLE_CACHE: usize = 1024;
 
 /// A value behind a pointer that C holds; the tag comes first in every kind of handle.
 #[repr(C)]
@@ -62,7 +62,7 @@ impl<T: Opaque> Handle<T> {
     /// Returns the value behind a handle.
     ///
     /// # Safety
-    /// Not NULL and aligned, `handle` must have come from `open` of any `T`, no more than `KEPT` handles may have been
+    /// Not NULL and aligned, `handle` must have come from `open` of any `T`, no more than `CLOSED_HANDLE_CACHE` handles may have been
     /// closed since it was, and no other thread may close it meanwhile.
     pub unsafe fn borrow<'a>(handle: *const Handle<T>) -> Result<&'a T> {
         super::check_pointer(handle, "the handle")?;
@@ -120,7 +120,7 @@ impl<T: Opaque> Handle<T> {
         let mut inside = ForkLock::enter();
         let kept = CLOSED_HANDLES.get(&mut inside);
         kept.push_back(shell);
-        if kept.len() > KEPT {
+        if kept.len() > CLOSED_HANDLE_CACHE {
             kept.pop_front();
         }
         Ok(())

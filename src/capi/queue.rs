@@ -177,12 +177,12 @@ unsafe impl Sized32 for shmkit_queue_info {
 const _: () = assert!(size_of::<shmkit_queue_info>() == 168);
 
 impl Object for Queue {
-    type Given = shmkit_queue_options;
+    type CSpec = shmkit_queue_options;
     type Options = Options;
     const FLAGS: u32 = SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE;
 
-    fn options(given: &shmkit_queue_options, named: Named) -> Result<Options> {
-        let overflow = match given.flags & (SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE) {
+    fn options(spec: &shmkit_queue_options, named: Named) -> Result<Options> {
+        let overflow = match spec.flags & (SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE) {
             0 => Overflow::Block,
             SHMKIT_QUEUE_FAIL => Overflow::Fail,
             SHMKIT_QUEUE_OVERWRITE => Overflow::Overwrite,
@@ -193,9 +193,9 @@ impl Object for Queue {
             }
         };
         Ok(Options {
-            capacity: given.capacity,
-            messages: given.maxsize,
-            bytes: given.max_bytes,
+            capacity: spec.capacity,
+            messages: spec.maxsize,
+            bytes: spec.max_bytes,
             overflow,
             named,
         })
@@ -487,12 +487,12 @@ pub unsafe extern "C" fn shmkit_queue_put(
         && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
         // SAFETY: the caller's promise.
         && let Some(message) = unsafe { easy_message(data, size) }
-        && queue.put_fast(message)
+        && queue.try_put(message)
     {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { put_slowly(queue, timeout_ns, flags, data, size) }
+    unsafe { put_slow(queue, timeout_ns, flags, data, size) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -501,7 +501,7 @@ pub unsafe extern "C" fn shmkit_queue_put(
 /// As for shmkit_queue_put.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn put_slowly(
+unsafe extern "C" fn put_slow(
     queue: *mut shmkit_queue,
     timeout_ns: i64,
     flags: u32,
@@ -545,14 +545,14 @@ pub unsafe extern "C" fn shmkit_queue_get(
         && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
         // SAFETY: the caller's promise.
         && let Some(buffer) = unsafe { easy_room(buffer, capacity) }
-        && let Some(length) = queue.get_fast(buffer)
+        && let Some(length) = queue.try_get(buffer)
     {
         // SAFETY: neither NULL nor unaligned (checked above); the caller promises that it is writable.
         unsafe { size.write(length) };
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { get_slowly(queue, timeout_ns, flags, buffer, capacity, size) }
+    unsafe { get_slow(queue, timeout_ns, flags, buffer, capacity, size) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -561,7 +561,7 @@ pub unsafe extern "C" fn shmkit_queue_get(
 /// As for shmkit_queue_get.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn get_slowly(
+unsafe extern "C" fn get_slow(
     queue: *mut shmkit_queue,
     timeout_ns: i64,
     flags: u32,
@@ -635,8 +635,8 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
         // SAFETY: the caller's promise.
         let put = unsafe { output(put, "put") }?;
         // SAFETY: the caller's promise.
-        let given = unsafe { values(messages, count, "messages") }?;
-        for message in given {
+        let spec = unsafe { values(messages, count, "messages") }?;
+        for message in spec {
             check_bytes(message.data, message.size, "data of a message")?;
         }
         let batch = match flags & SHMKIT_QUEUE_ALL {
@@ -644,9 +644,9 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
             _ => Batch::All,
         };
         let patience = wait::patience(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
-        let messages = given.iter().map(|given| {
+        let messages = spec.iter().map(|spec| {
             // SAFETY: the caller's promise; what is NULL where there are bytes was refused above.
-            unsafe { message(given.data, given.size) }.unwrap_or_default()
+            unsafe { message(spec.data, spec.size) }.unwrap_or_default()
         });
         put.write(queue.put_many(messages, batch, patience)?);
         Ok(())

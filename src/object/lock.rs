@@ -127,21 +127,21 @@ impl Lock {
     /// `LivenessUnknown`, `Permission`, `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
     #[inline(always)]
     pub fn acquire(&self, patience: Patience) -> Result<bool> {
-        match self.acquire_fast() {
+        match self.try_acquire() {
             true => Ok(false),
-            false => self.acquire_slowly(patience),
+            false => self.acquire_slow(patience),
         }
     }
 
     /// Takes the lock if that is one step: it is free, no owner died, and this process has used the segment before.
     #[inline(always)]
-    pub(crate) fn acquire_fast(&self) -> bool {
+    pub(crate) fn try_acquire(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.placed.words().try_acquire(me))
     }
 
     #[cold]
-    fn acquire_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_slow(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
         let words = self.placed.words();
         words.acquire(me, patience, &self.spins, &**self.placed.segment())
@@ -158,7 +158,7 @@ impl Lock {
 
     /// Gives the lock back if that is one step: it is ours, nobody waits, and no owner died.
     #[inline(always)]
-    pub(crate) fn release_fast(&self) -> bool {
+    pub(crate) fn try_release(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.placed.words().try_release(me))
     }

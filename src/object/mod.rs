@@ -331,7 +331,7 @@ impl<T: Object> Placed<T> {
     #[inline(always)]
     pub fn words(&self) -> &T {
         // SAFETY: they lie in the mapping of `segment` (each constructor has found them there), which lives as long as
-        // self; they are Words, which any process may change at any time.
+        // self; they are Shared, which any process may change at any time.
         unsafe { self.words.as_ref() }
     }
 
@@ -423,9 +423,9 @@ fn establish(
     segment: &Segment,
 ) -> Result<u64> {
     /// How long to leave somebody alone who is just making it.
-    const SHORTLY: std::time::Duration = std::time::Duration::from_micros(100);
+    const CREATE_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_micros(100);
     /// Making takes less than a microsecond. Who has not done it after so long is stopped, or is a lie.
-    const LONG: u64 = 1_000_000_000;
+    const CREATE_TIMEOUT_NS: u64 = 1_000_000_000;
     let mut deadline = None;
     loop {
         // PAIRS object.made: who reads the kind, or the maker, sees what its maker stored before.
@@ -441,12 +441,12 @@ fn establish(
             // 1. Somebody is making it: alive, we wait; dead, nobody has used it.
             if !segment.is_dead(maker)? {
                 let now = clock::monotonic();
-                if now > *deadline.get_or_insert(now.saturating_add(LONG)) {
+                if now > *deadline.get_or_insert(now.saturating_add(CREATE_TIMEOUT_NS)) {
                     return Err(Error::Timeout(
                         "somebody who lives is making the object, and does not get on".into(),
                     ));
                 }
-                std::thread::sleep(SHORTLY);
+                std::thread::sleep(CREATE_POLL_INTERVAL);
                 continue;
             }
         }

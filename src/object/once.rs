@@ -104,12 +104,12 @@ impl Once {
     pub fn begin(&self, patience: Patience) -> Result<Begun> {
         match self.is_done() {
             true => Ok(Begun::Done),
-            false => self.begin_slowly(patience),
+            false => self.begin_slow(patience),
         }
     }
 
     #[cold]
-    fn begin_slowly(&self, patience: Patience) -> Result<Begun> {
+    fn begin_slow(&self, patience: Patience) -> Result<Begun> {
         let me = self.placed.id()?;
         let words = self.placed.words();
         words.begin(me, patience, &self.spins, &**self.placed.segment())

@@ -269,21 +269,21 @@ impl Queue {
     /// no memory to grow into. `Closed`: the queue is shut down. `Corrupt`; as of `Lock::acquire`.
     #[inline]
     pub fn put(&self, bytes: &[u8], patience: Patience) -> Result<()> {
-        match self.put_fast(bytes) {
+        match self.try_put(bytes) {
             true => Ok(()),
-            false => self.put_slowly(bytes, patience),
+            false => self.put_slow(bytes, patience),
         }
     }
 
     /// As `put`, if that is a few steps; it cannot panic.
     #[inline(always)]
-    pub(crate) fn put_fast(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn try_put(&self, bytes: &[u8]) -> bool {
         let me = self.core.placed.known_id();
         me.is_some_and(|me| self.core.queue(me).try_put(bytes))
     }
 
     #[cold]
-    fn put_slowly(&self, bytes: &[u8], patience: Patience) -> Result<()> {
+    fn put_slow(&self, bytes: &[u8], patience: Patience) -> Result<()> {
         let put = self.core.with(|queue| queue.put(bytes, patience));
         self.notices.look_after(What::Room, &put);
         put
@@ -334,24 +334,24 @@ impl Queue {
     /// As `get`, into memory of the caller's. `TooLarge`: the message is larger than that, and still there.
     #[inline]
     pub fn get_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
-        match self.get_fast(buffer) {
+        match self.try_get(buffer) {
             Some(length) => Ok(Taken {
                 length,
                 attempts: 0,
             }),
-            None => self.get_slowly(buffer, patience),
+            None => self.get_slow(buffer, patience),
         }
     }
 
     /// As `get_into`, if that is a few steps; it cannot panic.
     #[inline(always)]
-    pub(crate) fn get_fast(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+    pub(crate) fn try_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
         let me = self.core.placed.known_id()?;
         self.core.queue(me).try_get(buffer)
     }
 
     #[cold]
-    fn get_slowly(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+    fn get_slow(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
         let taken = self.core.with(|queue| queue.get(buffer, patience));
         self.notices.look_after(What::Messages, &taken);
         taken
@@ -513,7 +513,7 @@ pub struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// Returns the address of its bytes, at a multiple of `GRAIN`: whatever an earlier message has left there.
+    /// Returns the address of its bytes, at a multiple of `RECORD_ALIGN`: whatever an earlier message has left there.
     pub fn bytes(&self) -> *mut u8 {
         let address = self.queue.address(self.place.offset, self.place.room);
         address.map_or(std::ptr::null_mut(), NonNull::as_ptr)
@@ -546,7 +546,7 @@ pub struct Loan<'a> {
 }
 
 impl Loan<'_> {
-    /// Returns the address of its bytes, at a multiple of `GRAIN`; whoever can write the queue can change them.
+    /// Returns the address of its bytes, at a multiple of `RECORD_ALIGN`; whoever can write the queue can change them.
     pub fn bytes(&self) -> *const u8 {
         let address = self.queue.address(self.lease.offset, self.lease.length);
         address.map_or(std::ptr::null(), |address| address.as_ptr())

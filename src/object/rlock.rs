@@ -62,21 +62,21 @@ impl RLock {
     /// Takes the lock, or takes it once more; as `Lock::acquire`. `Overflow`: held 2^64 - 1 times.
     #[inline(always)]
     pub fn acquire(&self, patience: Patience) -> Result<bool> {
-        match self.acquire_fast() {
+        match self.try_acquire() {
             true => Ok(false),
-            false => self.acquire_slowly(patience),
+            false => self.acquire_slow(patience),
         }
     }
 
-    /// As `Lock::acquire_fast`.
+    /// As `Lock::try_acquire`.
     #[inline(always)]
-    pub(crate) fn acquire_fast(&self) -> bool {
+    pub(crate) fn try_acquire(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| rlock::try_acquire(self.placed.words(), me))
     }
 
     #[cold]
-    fn acquire_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_slow(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
         let (words, liveness) = (self.placed.words(), &**self.placed.segment());
         rlock::acquire(words, me, patience, &self.spins, liveness)
@@ -94,7 +94,7 @@ impl RLock {
 
     /// Gives the lock back if that is one step: this thread holds it once, nobody waits, and no owner died.
     #[inline(always)]
-    pub(crate) fn release_fast(&self) -> bool {
+    pub(crate) fn try_release(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| rlock::try_release(self.placed.words(), me))
     }

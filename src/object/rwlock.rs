@@ -153,28 +153,28 @@ impl RwLock {
     /// for the first time, and the second time for that writer.
     #[inline(always)]
     pub fn acquire_read(&self, patience: Patience) -> Result<bool> {
-        match self.acquire_read_fast() {
+        match self.try_acquire_read() {
             true => Ok(false),
-            false => self.acquire_read_slowly(patience),
+            false => self.acquire_read_slow(patience),
         }
     }
 
     /// Takes it for reading if that is one step: nobody writes, no writer died, and this process has read before.
     #[inline(always)]
-    pub(crate) fn acquire_read_fast(&self) -> bool {
+    pub(crate) fn try_acquire_read(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.whole().try_acquire_read(me))
     }
 
     #[cold]
-    fn acquire_read_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_read_slow(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
         self.whole().acquire_read(me, patience, &**self.segment())
     }
 
     /// Gives back what was taken for reading if that is one step.
     #[inline(always)]
-    pub(crate) fn release_read_fast(&self) -> bool {
+    pub(crate) fn try_release_read(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.whole().try_release_read(me))
     }
@@ -189,28 +189,28 @@ impl RwLock {
     /// As soon as the writer before it has gone, who wants to read waits for it. Errors as of `Lock::acquire`.
     #[inline(always)]
     pub fn acquire_write(&self, patience: Patience) -> Result<bool> {
-        match self.acquire_write_fast() {
+        match self.try_acquire_write() {
             true => Ok(false),
-            false => self.acquire_write_slowly(patience),
+            false => self.acquire_write_slow(patience),
         }
     }
 
     /// Takes it for writing if nobody has it or waits for it, no writer died, and this process has used the segment.
     #[inline(always)]
-    pub(crate) fn acquire_write_fast(&self) -> bool {
+    pub(crate) fn try_acquire_write(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.whole().try_acquire_write(me))
     }
 
     #[cold]
-    fn acquire_write_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_write_slow(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
         self.whole().acquire_write(me, patience, &**self.segment())
     }
 
     /// Gives back what was taken for writing if no writer died.
     #[inline(always)]
-    pub(crate) fn release_write_fast(&self) -> bool {
+    pub(crate) fn try_release_write(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.whole().try_release_write(me))
     }

@@ -212,36 +212,36 @@ impl Semaphore {
     /// recorded for this process, or nobody can tell whether the holders live; `Overflow`: one process holds 65,535.
     #[inline(always)]
     pub fn acquire(&self, count: u64, patience: Patience) -> Result<()> {
-        match self.acquire_fast(count) {
+        match self.try_acquire(count) {
             true => Ok(()),
-            false => self.acquire_slowly(count, patience),
+            false => self.acquire_slow(count, patience),
         }
     }
 
     /// Takes `count` permits if that is one step.
     #[inline(always)]
-    pub(crate) fn acquire_fast(&self, count: u64) -> bool {
+    pub(crate) fn try_acquire(&self, count: u64) -> bool {
         !self.undo && count != 0 && self.placed.words().try_take(count)
     }
 
     /// Takes a permit with undo if that is a few steps.
-    pub(crate) fn acquire_recorded(&self, count: u64) -> bool {
-        count == 1 && self.undo_fast(|undo| undo.try_acquire())
+    pub(crate) fn try_acquire_recorded(&self, count: u64) -> bool {
+        count == 1 && self.try_undo(|undo| undo.try_acquire())
     }
 
     /// Gives a permit with undo back if that is a few steps.
-    pub(crate) fn release_recorded(&self, count: u64) -> bool {
-        count == 1 && self.undo_fast(|undo| undo.try_release())
+    pub(crate) fn try_release_recorded(&self, count: u64) -> bool {
+        count == 1 && self.try_undo(|undo| undo.try_release())
     }
 
-    fn undo_fast(&self, steps: impl Fn(UndoRef<'_, Segment>) -> bool) -> bool {
+    fn try_undo(&self, steps: impl Fn(UndoRef<'_, Segment>) -> bool) -> bool {
         let me = self.placed.known_id().filter(|_| self.undo);
         me.is_some_and(|me| steps(self.by(me)))
     }
 
     #[cold]
-    fn acquire_slowly(&self, count: u64, patience: Patience) -> Result<()> {
-        if self.acquire_recorded(count) {
+    fn acquire_slow(&self, count: u64, patience: Patience) -> Result<()> {
+        if self.try_acquire_recorded(count) {
             return Ok(());
         }
         if !(1..=self.maximum).contains(&count) {
@@ -276,22 +276,22 @@ impl Semaphore {
     /// as many; `Timeout`: somebody was stopped seconds ago while just taking or giving; `LivenessUnknown`.
     #[inline(always)]
     pub fn release(&self, count: u64) -> Result<()> {
-        match self.release_fast(count) {
+        match self.try_release(count) {
             true => Ok(()),
-            false => self.release_slowly(count),
+            false => self.release_slow(count),
         }
     }
 
     /// Gives `count` permits back if that is one step.
     #[inline(always)]
-    pub(crate) fn release_fast(&self, count: u64) -> bool {
+    pub(crate) fn try_release(&self, count: u64) -> bool {
         let words = self.placed.words();
         !self.undo && count != 0 && words.try_release(count, self.maximum)
     }
 
     #[cold]
-    fn release_slowly(&self, count: u64) -> Result<()> {
-        if self.release_recorded(count) {
+    fn release_slow(&self, count: u64) -> Result<()> {
+        if self.try_release_recorded(count) {
             return Ok(());
         }
         if count == 0 {

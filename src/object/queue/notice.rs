@@ -28,7 +28,7 @@ const RAISED: u64 = 1;
 const ENDED: u64 = 2;
 
 /// So often the thread looks whether it is to end, in nanoseconds: hardly more often than it wakes anyway.
-const LOOK: u64 = 25_000_000;
+const CHECK_INTERVAL_NS: u64 = 25_000_000;
 
 struct Watch {
     flag: Flag,
@@ -39,7 +39,7 @@ impl Watch {
     /// Waits for `what` and raises the flag, until it is to end.
     fn run(&self, core: &Core, what: What) {
         let patience = Patience {
-            limit: Limit::Within(LOOK),
+            limit: Limit::Within(CHECK_INTERVAL_NS),
             interruptible: false,
         };
         // PAIRS notice.state
