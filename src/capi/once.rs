@@ -59,7 +59,7 @@ unsafe impl Sized32 for shmkit_once_info {
 const _: () = assert!(size_of::<shmkit_once_info>() == 64);
 
 impl Object for Once {
-    type Given = shmkit_object_options;
+    type CSpec = shmkit_object_options;
 
     object::forward!(plain);
 }
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn shmkit_once_begin(
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { begin_slowly(once, timeout_ns, flags, mine, owner_died) }
+    unsafe { begin_slow(once, timeout_ns, flags, mine, owner_died) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn shmkit_once_begin(
 /// As for shmkit_once_begin.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn begin_slowly(
+unsafe extern "C" fn begin_slow(
     once: *mut shmkit_once,
     timeout_ns: i64,
     flags: u32,

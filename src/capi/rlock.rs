@@ -1,6 +1,6 @@
 //! Recursive locks: a thread that holds one may take it again.
 
-use super::lock::{shmkit_lock_info, tell};
+use super::lock::{fill_info, shmkit_lock_info};
 use super::mutex;
 use super::object::{self, Object, shmkit_object_options, with};
 use super::output;
@@ -15,7 +15,7 @@ pub struct shmkit_rlock {
 }
 
 impl Object for RLock {
-    type Given = shmkit_object_options;
+    type CSpec = shmkit_object_options;
 
     object::forward!(plain);
 }
@@ -87,7 +87,7 @@ pub unsafe extern "C" fn shmkit_rlock_stat(
     let body = |lock: &RLock| {
         let (stat, owner) = lock.stat();
         // SAFETY: the caller's promise.
-        unsafe { tell(out, stat, owner, lock.offset(), false) }
+        unsafe { fill_info(out, stat, owner, lock.offset(), false) }
     };
     // SAFETY: the caller's promise.
     unsafe { with(lock, body) }

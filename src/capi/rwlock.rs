@@ -103,14 +103,14 @@ unsafe impl Sized32 for shmkit_rwlock_info {
 const _: () = assert!(size_of::<shmkit_rwlock_info>() == 88);
 
 impl Object for RwLock {
-    type Given = shmkit_rwlock_options;
+    type CSpec = shmkit_rwlock_options;
     type Options = Options;
 
-    fn options(given: &shmkit_rwlock_options, named: Named) -> Result<Options> {
-        object::check_reserved(given.reserved)?;
+    fn options(spec: &shmkit_rwlock_options, named: Named) -> Result<Options> {
+        object::check_reserved(spec.reserved)?;
         Ok(Options {
             // What is too much for 16 bits is too much in any case.
-            readers: given.readers.try_into().unwrap_or(u16::MAX),
+            readers: spec.readers.try_into().unwrap_or(u16::MAX),
             named,
         })
     }
@@ -170,13 +170,13 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_read(
             timeout_ns,
             flags,
             owner_died,
-            RwLock::acquire_read_fast,
+            RwLock::try_acquire_read,
         )
     } {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { acquire_read_slowly(lock, timeout_ns, flags, owner_died) }
+    unsafe { acquire_read_slow(lock, timeout_ns, flags, owner_died) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_read(
 /// As for shmkit_rwlock_acquire_read.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn acquire_read_slowly(
+unsafe extern "C" fn acquire_read_slow(
     lock: *mut shmkit_rwlock,
     timeout_ns: i64,
     flags: u32,
@@ -210,12 +210,12 @@ unsafe extern "C" fn acquire_read_slowly(
 pub unsafe extern "C" fn shmkit_rwlock_release_read(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(lock) = unsafe { Handle::<RwLock>::peek(lock.cast()) }
-        && lock.release_read_fast()
+        && lock.try_release_read()
     {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { release_read_slowly(lock) }
+    unsafe { release_read_slow(lock) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -224,7 +224,7 @@ pub unsafe extern "C" fn shmkit_rwlock_release_read(lock: *mut shmkit_rwlock) ->
 /// As for shmkit_rwlock_release_read.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn release_read_slowly(lock: *mut shmkit_rwlock) -> shmkit_status {
+unsafe extern "C" fn release_read_slow(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(lock, RwLock::release_read) }
 }
@@ -253,13 +253,13 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
             timeout_ns,
             flags,
             owner_died,
-            RwLock::acquire_write_fast,
+            RwLock::try_acquire_write,
         )
     } {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { acquire_write_slowly(lock, timeout_ns, flags, owner_died) }
+    unsafe { acquire_write_slow(lock, timeout_ns, flags, owner_died) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
 /// As for shmkit_rwlock_acquire_read.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn acquire_write_slowly(
+unsafe extern "C" fn acquire_write_slow(
     lock: *mut shmkit_rwlock,
     timeout_ns: i64,
     flags: u32,
@@ -296,12 +296,12 @@ unsafe extern "C" fn acquire_write_slowly(
 pub unsafe extern "C" fn shmkit_rwlock_release_write(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(lock) = unsafe { Handle::<RwLock>::peek(lock.cast()) }
-        && lock.release_write_fast()
+        && lock.try_release_write()
     {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { release_write_slowly(lock) }
+    unsafe { release_write_slow(lock) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -310,7 +310,7 @@ pub unsafe extern "C" fn shmkit_rwlock_release_write(lock: *mut shmkit_rwlock) -
 /// As for shmkit_rwlock_release_read.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn release_write_slowly(lock: *mut shmkit_rwlock) -> shmkit_status {
+unsafe extern "C" fn release_write_slow(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(lock, RwLock::release_write) }
 }

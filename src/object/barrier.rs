@@ -22,16 +22,16 @@ pub use super::{Create, Named};
 use super::{Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::raw::barrier::{Cell, Looks, View, Words};
-pub use crate::raw::barrier::{Last, MOST, Stat};
+use crate::raw::barrier::{BarrierHandleState, BarrierRef, PartyCell, RawBarrier};
+pub use crate::raw::barrier::{Last, MAX_PARTIES, Stat};
 pub use crate::raw::{Limit, Patience};
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-impl Object for Words {
-    type Cell = Cell;
+impl Object for RawBarrier {
+    type Cell = PartyCell;
 
     fn tag(&self) -> &AtomicU64 {
         &self.lock.tag
@@ -41,7 +41,7 @@ impl Object for Words {
 /// How a barrier is made.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many must come, 1 to `MOST`. Who only opens one need not know: 0.
+    /// How many must come, 1 to `MAX_PARTIES`. Who only opens one need not know: 0.
     pub parties: u32,
     /// How a named one is made and opened.
     pub named: Named,
@@ -56,19 +56,20 @@ impl Options {
         }
     }
 
-    /// Returns how many bytes such a barrier takes in a segment. `Invalid`: 0 parties, or more than `MOST`.
+    /// Returns how many bytes such a barrier takes in a segment. `Invalid`: 0 parties, or more than `MAX_PARTIES`.
     pub fn size(&self) -> Result<u64> {
         let recipe = self.recipe(Create::Always)?;
-        Ok(recipe.tag.size::<Words>())
+        Ok(recipe.tag.size::<RawBarrier>())
     }
 
-    fn recipe(&self, create: Create) -> Result<Recipe<'static, Words>> {
+    fn recipe(&self, create: Create) -> Result<Recipe<'static, RawBarrier>> {
         let parties = self.parties;
         // Who opens it takes it as it is.
         let least = u32::from(create != Create::Never);
-        if !(least..=MOST).contains(&parties) {
+        if !(least..=MAX_PARTIES).contains(&parties) {
             return Err(Error::Invalid(
-                format!("a barrier is made for 1 to {MOST} parties, not for {parties}").into(),
+                format!("a barrier is made for 1 to {MAX_PARTIES} parties, not for {parties}")
+                    .into(),
             ));
         }
         Ok(Recipe::new(
@@ -77,28 +78,28 @@ impl Options {
                 flags: 0,
                 cells: 2 * parties as u16,
             },
-            &Words::clear,
+            &RawBarrier::clear,
         ))
     }
 }
 
 /// A barrier of which this process has a handle.
 pub struct Barrier {
-    placed: Placed<Words>,
-    looks: Looks,
+    placed: Placed<RawBarrier>,
+    handle: BarrierHandleState,
 }
 
 impl Barrier {
-    fn new(placed: Placed<Words>) -> Result<Barrier> {
+    fn new(placed: Placed<RawBarrier>) -> Result<Barrier> {
         let cells = placed.cells().len();
-        if !cells.is_multiple_of(2) || !(2..=2 * MOST as usize).contains(&cells) {
+        if !cells.is_multiple_of(2) || !(2..=2 * MAX_PARTIES as usize).contains(&cells) {
             return Err(Error::Corrupt(
                 format!("the barrier says that it has {cells} cells, two for each party").into(),
             ));
         }
         Ok(Barrier {
             placed,
-            looks: Looks::default(),
+            handle: BarrierHandleState::default(),
         })
     }
 
@@ -113,7 +114,7 @@ impl Barrier {
         Barrier::new(Placed::in_file(name, &recipe, create, &options.named)?)
     }
 
-    /// Makes or finds the barrier at `offset` of the data of a full segment.
+    /// Makes or finds the barrier at `offset` of the data of a managed segment.
     ///
     /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside,
     /// or it was made for another number of parties.
@@ -133,8 +134,8 @@ impl Barrier {
         Barrier::new(Placed::open_fd(fd, offset, &recipe, &options.named)?)
     }
 
-    fn view(&self) -> View<'_> {
-        View {
+    fn view(&self) -> BarrierRef<'_> {
+        BarrierRef {
             words: self.placed.words(),
             cells: self.placed.cells(),
         }
@@ -148,13 +149,13 @@ impl Barrier {
     ///
     /// `Broken`: somebody has broken the barrier, or died waiting at it. `Timeout`: the barrier is broken now, if we
     /// had come to it. `WouldBlock`: others are missing. `Interrupted`: the others wait on without us, or have passed
-    /// meanwhile. `Participants`, `Detached`, `Permission`: this process cannot be a party, or nobody can tell who
+    /// meanwhile. `TooManyProcesses`, `LivenessUnknown`, `Permission`: this process cannot be a party, or nobody can tell who
     /// lives. `Corrupt`.
     pub fn wait(&self, patience: Patience, last: Last) -> Result<u32> {
         let me = self.placed.id()?;
         let place = self
             .view()
-            .wait(me, patience, last, &self.looks, &**self.segment())?;
+            .wait(me, patience, last, &self.handle, &**self.segment())?;
         Ok(place as u32)
     }
 
@@ -169,11 +170,11 @@ impl Barrier {
 
     /// Has the barrier be as new: who waits gets `Broken`, and who comes from now on waits for a full number again.
     ///
-    /// `Timeout`: somebody was stopped a second ago while it came or went. `Participants`, `Detached`, `Permission`,
+    /// `Timeout`: somebody was stopped a second ago while it came or went. `TooManyProcesses`, `LivenessUnknown`, `Permission`,
     /// `Corrupt`: as for `wait`. Then nothing has been done.
     pub fn reset(&self) -> Result<()> {
         let me = self.placed.id()?;
-        self.view().reset(me, &self.looks, &**self.segment())
+        self.view().reset(me, &self.handle, &**self.segment())
     }
 
     /// Breaks the barrier: who waits, or comes before a reset, gets `Broken`.

@@ -31,9 +31,9 @@ use super::{Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::raw::condition as core;
-use crate::raw::condition::{Cell, Words};
 pub use crate::raw::condition::{End, Mutex, Stat, Waited};
-use crate::raw::wait::Spins;
+use crate::raw::condition::{RawCondition, WaiterCell};
+use crate::raw::wait::SpinState;
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -42,10 +42,10 @@ use std::sync::atomic::AtomicU64;
 /// How many threads may wait at a time, unless asked otherwise.
 pub const DEFAULT_CELLS: u32 = 128;
 /// How many may at the most.
-pub const MOST_CELLS: u32 = 4096;
+pub const MAX_CELLS: u32 = 4096;
 
-impl Object for Words {
-    type Cell = Cell;
+impl Object for RawCondition {
+    type Cell = WaiterCell;
 
     fn tag(&self) -> &AtomicU64 {
         &self.tag
@@ -98,13 +98,13 @@ pub struct Options {
 }
 
 impl Options {
-    fn recipe(&self) -> Result<Recipe<'static, Words>> {
+    fn recipe(&self) -> Result<Recipe<'static, RawCondition>> {
         let cells = match self.cells {
             0 => DEFAULT_CELLS,
-            count @ 1..=MOST_CELLS => count,
+            count @ 1..=MAX_CELLS => count,
             count => {
                 return Err(Error::Invalid(
-                    format!("{count} cells: a condition has 1 to {MOST_CELLS}").into(),
+                    format!("{count} cells: a condition has 1 to {MAX_CELLS}").into(),
                 ));
             }
         };
@@ -120,27 +120,27 @@ impl Options {
 
     /// Returns how many bytes such a condition takes in a segment.
     pub fn size(&self) -> Result<u64> {
-        Ok(self.recipe()?.tag.size::<Words>())
+        Ok(self.recipe()?.tag.size::<RawCondition>())
     }
 }
 
 /// A condition of which this process has a handle.
 pub struct Condition {
-    placed: Placed<Words>,
-    spins: Spins,
+    placed: Placed<RawCondition>,
+    spins: SpinState,
 }
 
 impl Condition {
-    fn new(placed: Placed<Words>) -> Result<Condition> {
+    fn new(placed: Placed<RawCondition>) -> Result<Condition> {
         let cells = placed.cells().len();
-        if cells > MOST_CELLS as usize {
+        if cells > MAX_CELLS as usize {
             return Err(Error::Corrupt(
                 format!("a condition that says it has {cells} cells").into(),
             ));
         }
         Ok(Condition {
             placed,
-            spins: Spins::default(),
+            spins: SpinState::default(),
         })
     }
 
@@ -169,8 +169,8 @@ impl Condition {
         Placed::open_fd(fd, offset, &options.recipe()?, &options.named).and_then(Condition::new)
     }
 
-    fn core(&self) -> core::Condition<'_> {
-        core::Condition {
+    fn core(&self) -> core::ConditionRef<'_> {
+        core::ConditionRef {
             words: self.placed.words(),
             cells: self.placed.cells(),
         }
@@ -179,15 +179,15 @@ impl Condition {
     /// Gives `mutex` back, which the caller holds, waits until it is notified, and takes it again, as often as before.
     ///
     /// The lock is held again whatever this returns but `NotOwner`: the caller did not hold it, or it is not to be had
-    /// again (`Detached`). `Invalid`: another lock than the one with which the condition was used first. `Participants`:
+    /// again (`LivenessUnknown`). `Invalid`: another lock than the one with which the condition was used first. `TooManyProcesses`:
     /// as many threads as it has cells wait already, or this process cannot become a participant of its segment.
     /// `Corrupt`: its bytes contradict themselves. Taking the lock again is bounded by no time, and nothing interrupts it.
     pub fn wait(&self, mutex: &(impl Mutex + ?Sized), patience: Patience) -> Result<Waited> {
         // Who does not hold the lock is told so first.
         self.core().check(mutex)?;
         let me = self.placed.id()?;
-        let life = &**self.placed.segment();
-        self.core().wait(me, mutex, patience, &self.spins, life)
+        let liveness = &**self.placed.segment();
+        self.core().wait(me, mutex, patience, &self.spins, liveness)
     }
 
     /// Notifies the `count` threads that have waited longest, or as many as wait; the dead are skipped.

@@ -22,16 +22,16 @@ pub use super::{Create, Named};
 use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::Result;
 use crate::layout::Kind;
+use crate::raw::event::RawEvent;
 pub use crate::raw::event::Stat;
-use crate::raw::event::Words;
-use crate::raw::wait::Spins;
+use crate::raw::wait::SpinState;
 pub use crate::raw::{Limit, Patience};
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-impl Object for Words {
+impl Object for RawEvent {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -39,7 +39,7 @@ impl Object for Words {
     }
 }
 
-const RECIPE: Recipe<'static, Words> = Recipe::new(
+const RECIPE: Recipe<'static, RawEvent> = Recipe::new(
     Tag {
         kind: Kind::Event,
         flags: 0,
@@ -50,18 +50,18 @@ const RECIPE: Recipe<'static, Words> = Recipe::new(
 
 /// An event of which this process has a handle.
 pub struct Event {
-    placed: Placed<Words>,
-    spins: Spins,
+    placed: Placed<RawEvent>,
+    spins: SpinState,
 }
 
 impl Event {
     /// How many bytes one takes in a segment.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawEvent>() as u64;
 
-    fn new(placed: Placed<Words>) -> Event {
+    fn new(placed: Placed<RawEvent>) -> Event {
         Event {
             placed,
-            spins: Spins::default(),
+            spins: SpinState::default(),
         }
     }
 

@@ -22,10 +22,10 @@ pub use super::{Create, Named};
 use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::participant::Person;
+use crate::participant::ProcessInfo;
+use crate::raw::lock::RawLock;
 pub use crate::raw::lock::Stat;
-use crate::raw::lock::Words;
-use crate::raw::wait::Spins;
+use crate::raw::wait::SpinState;
 pub use crate::raw::{Limit, Patience};
 use crate::segment::Segment;
 use std::ffi::CStr;
@@ -33,7 +33,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-impl Object for Words {
+impl Object for RawLock {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -42,7 +42,7 @@ impl Object for Words {
 }
 
 /// Makes a new lock of either kind.
-pub(crate) const fn recipe(tag: Tag) -> Recipe<'static, Words> {
+pub(crate) const fn recipe(tag: Tag) -> Recipe<'static, RawLock> {
     Recipe::new(tag, &|words, _| words.clear())
 }
 
@@ -56,7 +56,7 @@ pub struct Options {
 }
 
 impl Options {
-    fn recipe(&self) -> Recipe<'static, Words> {
+    fn recipe(&self) -> Recipe<'static, RawLock> {
         recipe(Tag {
             kind: Kind::Lock,
             flags: if self.transferable { TRANSFERABLE } else { 0 },
@@ -70,20 +70,20 @@ const TRANSFERABLE: u16 = 1;
 
 /// A lock of which this process has a handle.
 pub struct Lock {
-    placed: Placed<Words>,
-    spins: Spins,
+    placed: Placed<RawLock>,
+    spins: SpinState,
     transferable: bool,
 }
 
 impl Lock {
     /// How many bytes one takes in a segment.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawLock>() as u64;
 
-    fn new(placed: Placed<Words>) -> Lock {
+    fn new(placed: Placed<RawLock>) -> Lock {
         Lock {
             transferable: placed.flags() & TRANSFERABLE != 0,
             placed,
-            spins: Spins::default(),
+            spins: SpinState::default(),
         }
     }
 
@@ -97,7 +97,7 @@ impl Lock {
         Placed::in_file(name, &options.recipe(), create, &options.named).map(Lock::new)
     }
 
-    /// Makes or finds the lock at `offset` of the data of a full segment.
+    /// Makes or finds the lock at `offset` of the data of a managed segment.
     ///
     /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside,
     /// or it was made with other options.
@@ -110,7 +110,7 @@ impl Lock {
         Placed::at(segment, offset, &options.recipe(), create).map(Lock::new)
     }
 
-    /// Returns the lock that every full segment has. `WrongKind`: a plain one.
+    /// Returns the lock that every managed segment has. `WrongKind`: a plain one.
     pub fn of(segment: &Arc<Segment>) -> Result<Lock> {
         let words = NonNull::from(segment.built_in_lock()?);
         Placed::known(segment.clone(), words).map(Lock::new)
@@ -123,25 +123,25 @@ impl Lock {
 
     /// Takes the lock, waiting for it; returns whether an owner died and `mark_consistent` has not been called since.
     ///
-    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `Participants`,
-    /// `Detached`, `Permission`, `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
+    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `TooManyProcesses`,
+    /// `LivenessUnknown`, `Permission`, `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
     #[inline(always)]
     pub fn acquire(&self, patience: Patience) -> Result<bool> {
-        match self.acquire_fast() {
+        match self.try_acquire() {
             true => Ok(false),
-            false => self.acquire_slowly(patience),
+            false => self.acquire_slow(patience),
         }
     }
 
     /// Takes the lock if that is one step: it is free, no owner died, and this process has used the segment before.
     #[inline(always)]
-    pub(crate) fn acquire_fast(&self) -> bool {
+    pub(crate) fn try_acquire(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.placed.words().try_acquire(me))
     }
 
     #[cold]
-    fn acquire_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_slow(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
         let words = self.placed.words();
         words.acquire(me, patience, &self.spins, &**self.placed.segment())
@@ -158,7 +158,7 @@ impl Lock {
 
     /// Gives the lock back if that is one step: it is ours, nobody waits, and no owner died.
     #[inline(always)]
-    pub(crate) fn release_fast(&self) -> bool {
+    pub(crate) fn try_release(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.placed.words().try_release(me))
     }
@@ -194,9 +194,9 @@ impl Lock {
     }
 
     /// Returns what is known of it and of who holds it; nobody is asked whether the owner lives.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
         let stat = self.placed.words().stat();
-        let owner = stat.owner.and_then(|id| self.segment().person(id));
+        let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 

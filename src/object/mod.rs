@@ -26,13 +26,13 @@ pub mod rwlock;
 pub mod semaphore;
 
 use crate::error::{Error, Result};
-use crate::layout::{Kind, Words};
+use crate::layout::{Kind, Shared};
 use crate::participant::Id;
-use crate::raw::Life;
+use crate::raw::Liveness;
 pub use crate::segment::options::Named;
 use crate::segment::{Content, Options, Segment};
 use crate::sys::clock;
-use crate::sys::fork::Cell;
+use crate::sys::fork::ForkLocal;
 use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -45,9 +45,9 @@ const MAKING: u64 = 1 << 29;
 pub const ALIGNMENT: u64 = 64;
 
 /// Words that say what they are; their size is a multiple of `ALIGNMENT`.
-pub trait Object: Words + Sized {
+pub trait Object: Shared + Sized {
     /// What stands behind them, as often as the tag says.
-    type Cell: Words;
+    type Cell: Shared;
     /// The first word.
     fn tag(&self) -> &AtomicU64;
 }
@@ -58,7 +58,7 @@ pub trait Object: Words + Sized {
 pub struct NoCell([AtomicU64; 0]);
 
 // SAFETY: no bytes at all.
-unsafe impl Words for NoCell {}
+unsafe impl Shared for NoCell {}
 
 /// What an object is and how it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +137,7 @@ pub struct Placed<T: Object> {
     cells: NonNull<[T::Cell]>,
     flags: u16,
     /// Where our id stands.
-    cell: Cell,
+    id_word: ForkLocal,
     offset: u64,
     /// Where it is one of many in an arena.
     place: Option<arena::Place>,
@@ -152,7 +152,7 @@ unsafe impl<T: Object> Send for Placed<T> {}
 unsafe impl<T: Object> Sync for Placed<T> {}
 
 impl<T: Object> Placed<T> {
-    /// Finds or makes an object at `offset` of the data of a full segment.
+    /// Finds or makes an object at `offset` of the data of a managed segment.
     ///
     /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, or not
     /// inside; or it is there, but was made in another way. `NotFound`, `Exists`: as `create` says. `Permission`: the
@@ -165,7 +165,7 @@ impl<T: Object> Placed<T> {
     ) -> Result<Placed<T>> {
         const { assert!((size_of::<T>() as u64).is_multiple_of(ALIGNMENT)) };
         // What cannot hold anything is refused first, whatever its bytes happen to say.
-        let cell = segment.identity_cell()?;
+        let id_word = segment.identity_word()?;
         let bytes = segment.words()?;
         let invalid = || {
             let text = format!(
@@ -197,7 +197,7 @@ impl<T: Object> Placed<T> {
             words: NonNull::from(words),
             cells: NonNull::from(cells),
             flags: Tag::flags_of(tag),
-            cell,
+            id_word,
             offset,
             place: None,
             has_own_file: false,
@@ -211,7 +211,7 @@ impl<T: Object> Placed<T> {
             words,
             cells: NonNull::from(&[]),
             flags: 0,
-            cell: segment.identity_cell()?,
+            id_word: segment.identity_word()?,
             offset: 0,
             place: None,
             has_own_file: false,
@@ -331,7 +331,7 @@ impl<T: Object> Placed<T> {
     #[inline(always)]
     pub fn words(&self) -> &T {
         // SAFETY: they lie in the mapping of `segment` (each constructor has found them there), which lives as long as
-        // self; they are Words, which any process may change at any time.
+        // self; they are Shared, which any process may change at any time.
         unsafe { self.words.as_ref() }
     }
 
@@ -350,7 +350,7 @@ impl<T: Object> Placed<T> {
     /// Returns our id if it has been claimed in this process.
     #[inline(always)]
     pub fn known_id(&self) -> Option<Id> {
-        Id::of(self.cell.load(Ordering::Relaxed))
+        Id::of(self.id_word.load(Ordering::Relaxed))
     }
 
     /// Returns our id, claiming one where there is none.
@@ -378,7 +378,7 @@ impl<T: Object> Placed<T> {
         // What is built in stands before the data.
         let built_in = self.words.as_ptr().cast::<u8>() < self.segment.data();
         let place = if built_in { 1 } else { ALIGNMENT + self.offset };
-        // Only a full segment holds objects. Its own number is random: two sums hardly ever meet.
+        // Only a managed segment holds objects. Its own number is random: two sums hardly ever meet.
         self.segment
             .number()
             .unwrap_or(0)
@@ -423,9 +423,9 @@ fn establish(
     segment: &Segment,
 ) -> Result<u64> {
     /// How long to leave somebody alone who is just making it.
-    const SHORTLY: std::time::Duration = std::time::Duration::from_micros(100);
+    const CREATE_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_micros(100);
     /// Making takes less than a microsecond. Who has not done it after so long is stopped, or is a lie.
-    const LONG: u64 = 1_000_000_000;
+    const CREATE_TIMEOUT_NS: u64 = 1_000_000_000;
     let mut deadline = None;
     loop {
         // PAIRS object.made: who reads the kind, or the maker, sees what its maker stored before.
@@ -441,12 +441,12 @@ fn establish(
             // 1. Somebody is making it: alive, we wait; dead, nobody has used it.
             if !segment.is_dead(maker)? {
                 let now = clock::monotonic();
-                if now > *deadline.get_or_insert(now.saturating_add(LONG)) {
+                if now > *deadline.get_or_insert(now.saturating_add(CREATE_TIMEOUT_NS)) {
                     return Err(Error::Timeout(
                         "somebody who lives is making the object, and does not get on".into(),
                     ));
                 }
-                std::thread::sleep(SHORTLY);
+                std::thread::sleep(CREATE_POLL_INTERVAL);
                 continue;
             }
         }

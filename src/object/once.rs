@@ -25,17 +25,17 @@ pub use super::{Create, Named};
 use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::participant::Person;
-use crate::raw::once::Words;
+use crate::participant::ProcessInfo;
+use crate::raw::once::RawOnce;
 pub use crate::raw::once::{Begun, Stat};
-use crate::raw::wait::Spins;
+use crate::raw::wait::SpinState;
 pub use crate::raw::{Limit, Patience};
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-impl Object for Words {
+impl Object for RawOnce {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -43,7 +43,7 @@ impl Object for Words {
     }
 }
 
-const RECIPE: Recipe<'static, Words> = Recipe::new(
+const RECIPE: Recipe<'static, RawOnce> = Recipe::new(
     Tag {
         kind: Kind::Once,
         flags: 0,
@@ -54,18 +54,18 @@ const RECIPE: Recipe<'static, Words> = Recipe::new(
 
 /// A once of which this process has a handle.
 pub struct Once {
-    placed: Placed<Words>,
-    spins: Spins,
+    placed: Placed<RawOnce>,
+    spins: SpinState,
 }
 
 impl Once {
     /// How many bytes one takes in a segment.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawOnce>() as u64;
 
-    fn new(placed: Placed<Words>) -> Once {
+    fn new(placed: Placed<RawOnce>) -> Once {
         Once {
             placed,
-            spins: Spins::default(),
+            spins: SpinState::default(),
         }
     }
 
@@ -98,18 +98,18 @@ impl Once {
     /// Begins, if it is neither done nor being done by somebody who lives; waits for who does it.
     ///
     /// Of all who call this one has it to do, and must say `done` or `abort`; the process is its owner, whose other
-    /// threads wait like everybody. `WouldBlock`, `Timeout`, `Interrupted`; `Participants`, `Detached`, `Permission`,
+    /// threads wait like everybody. `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `LivenessUnknown`, `Permission`,
     /// `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
     #[inline(always)]
     pub fn begin(&self, patience: Patience) -> Result<Begun> {
         match self.is_done() {
             true => Ok(Begun::Done),
-            false => self.begin_slowly(patience),
+            false => self.begin_slow(patience),
         }
     }
 
     #[cold]
-    fn begin_slowly(&self, patience: Patience) -> Result<Begun> {
+    fn begin_slow(&self, patience: Patience) -> Result<Begun> {
         let me = self.placed.id()?;
         let words = self.placed.words();
         words.begin(me, patience, &self.spins, &**self.placed.segment())
@@ -146,9 +146,9 @@ impl Once {
     }
 
     /// Returns what is known of it and of who is doing it; nobody is asked whether that one lives.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
         let stat = self.placed.words().stat();
-        let owner = stat.owner.and_then(|id| self.segment().person(id));
+        let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 }

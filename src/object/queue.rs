@@ -30,10 +30,10 @@ pub use super::lock::{Create, Limit, Named, Patience};
 use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::participant::{Id, Person};
-pub use crate::raw::queue::record::GRAIN;
-pub use crate::raw::queue::{Batch, LARGE, Lease, Overflow, Reservation, Stat, Taken};
-use crate::raw::queue::{Bounds, Habits, LEAST, Laps, MOST, Words};
+use crate::participant::{Id, ProcessInfo};
+pub use crate::raw::queue::record::RECORD_ALIGN;
+pub use crate::raw::queue::{Batch, LARGE_MESSAGE, Lease, Overflow, Reservation, Stat, Taken};
+use crate::raw::queue::{Bounds, Laps, MAX_CAPACITY, MIN_CAPACITY, QueueHandleState, RawQueue};
 use crate::segment::Segment;
 use notice::Notices;
 pub use notice::What;
@@ -56,7 +56,7 @@ const FIRST: u64 = 64 << 10;
 const OVERWRITE: u16 = 1;
 const FAIL: u16 = 2;
 
-impl Object for Words {
+impl Object for RawQueue {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -88,7 +88,7 @@ impl Options {
         };
         Bounds::new(capacity, self.messages, self.bytes).ok_or_else(|| {
             let text = format!(
-                "options: a capacity of {capacity} bytes; a queue has {LEAST} to {MOST}, in multiples of {GRAIN}"
+                "options: a capacity of {capacity} bytes; a queue has {MIN_CAPACITY} to {MAX_CAPACITY}, in multiples of {RECORD_ALIGN}"
             );
             Error::Invalid(text.into())
         })
@@ -96,7 +96,7 @@ impl Options {
 
     /// Returns how many bytes such a queue takes in a segment.
     pub fn size(&self) -> Result<u64> {
-        Ok(Words::SIZE + self.bounds(CAPACITY_AT)?.ring())
+        Ok(RawQueue::SIZE + self.bounds(CAPACITY_AT)?.ring())
     }
 
     /// Makes or finds one by `place`; of its ring a new one has `usable` bytes at first, of which `touched` are to be given back.
@@ -104,9 +104,9 @@ impl Options {
         &self,
         bounds: &Bounds,
         usable: u64,
-        touched: u64,
+        committed_bytes: u64,
         create: Create,
-        place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
+        place: impl FnOnce(&Recipe<'_, RawQueue>) -> Result<Placed<RawQueue>>,
     ) -> Result<Queue> {
         let tag = Tag {
             kind: Kind::Queue,
@@ -117,7 +117,8 @@ impl Options {
             },
             cells: 0,
         };
-        let prepare = |words: &Words, _: &[NoCell]| words.prepare(bounds, usable, touched);
+        let prepare =
+            |words: &RawQueue, _: &[NoCell]| words.prepare(bounds, usable, committed_bytes);
         let queue = Queue::new(place(&Recipe {
             behind: usable,
             growth: bounds.ring() - usable,
@@ -138,17 +139,17 @@ impl Options {
     fn in_file(
         &self,
         create: Create,
-        place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
+        place: impl FnOnce(&Recipe<'_, RawQueue>) -> Result<Placed<RawQueue>>,
     ) -> Result<Queue> {
         let bounds = self.bounds(CAPACITY)?;
-        let usable = bounds.ring().min(FIRST - Words::SIZE);
+        let usable = bounds.ring().min(FIRST - RawQueue::SIZE);
         self.place(&bounds, usable, usable, create, place)
     }
 
     fn in_segment(
         &self,
         create: Create,
-        place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
+        place: impl FnOnce(&Recipe<'_, RawQueue>) -> Result<Placed<RawQueue>>,
     ) -> Result<Queue> {
         let bounds = self.bounds(CAPACITY_AT)?;
         // Its memory is the segment's.
@@ -156,8 +157,8 @@ impl Options {
     }
 }
 
-impl Words {
-    const SIZE: u64 = size_of::<Words>() as u64;
+impl RawQueue {
+    const SIZE: u64 = size_of::<RawQueue>() as u64;
 }
 
 /// A queue of which this process has a handle.
@@ -168,12 +169,12 @@ pub struct Queue {
 
 /// What its helper threads share with it.
 struct Core {
-    placed: Placed<Words>,
+    placed: Placed<RawQueue>,
     ring: Memory,
     bounds: Bounds,
     laps: Laps,
     overflow: Overflow,
-    habits: Habits,
+    handle: QueueHandleState,
 }
 
 impl Core {
@@ -181,31 +182,31 @@ impl Core {
     #[inline(always)]
     fn with<T>(
         &self,
-        body: impl FnOnce(&crate::raw::queue::Queue<'_, Memory, Segment>) -> Result<T>,
+        body: impl FnOnce(&crate::raw::queue::QueueRef<'_, Memory, Segment>) -> Result<T>,
     ) -> Result<T> {
         body(&self.queue(self.placed.id()?))
     }
 
     #[inline(always)]
-    fn queue(&self, me: Id) -> crate::raw::queue::Queue<'_, Memory, Segment> {
-        crate::raw::queue::Queue {
+    fn queue(&self, me: Id) -> crate::raw::queue::QueueRef<'_, Memory, Segment> {
+        crate::raw::queue::QueueRef {
             words: self.placed.words(),
             ring: &self.ring,
             bounds: &self.bounds,
             laps: self.laps,
             overflow: self.overflow,
-            habits: &self.habits,
+            handle: &self.handle,
             me,
-            life: self.placed.segment(),
+            liveness: self.placed.segment(),
         }
     }
 }
 
 impl Queue {
-    fn new(placed: Placed<Words>) -> Result<Queue> {
+    fn new(placed: Placed<RawQueue>) -> Result<Queue> {
         let bounds = placed.words().bounds()?;
         let segment = placed.segment().clone();
-        let offset = placed.offset() + Words::SIZE;
+        let offset = placed.offset() + RawQueue::SIZE;
         let ring = Memory::new(segment, offset, bounds.ring())?;
         let overflow = match placed.flags() {
             OVERWRITE => Overflow::Overwrite,
@@ -219,7 +220,7 @@ impl Queue {
                 laps: Laps::new(bounds.ring()),
                 bounds,
                 overflow,
-                habits: Habits::default(),
+                handle: QueueHandleState::default(),
             }),
             notices: Notices::default(),
         })
@@ -241,7 +242,7 @@ impl Queue {
         })
     }
 
-    /// Makes or finds the queue at `offset` of the data of a full segment; it takes `Options::size` bytes there, and never
+    /// Makes or finds the queue at `offset` of the data of a managed segment; it takes `Options::size` bytes there, and never
     /// more.
     ///
     /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside, or it
@@ -268,21 +269,21 @@ impl Queue {
     /// no memory to grow into. `Closed`: the queue is shut down. `Corrupt`; as of `Lock::acquire`.
     #[inline]
     pub fn put(&self, bytes: &[u8], patience: Patience) -> Result<()> {
-        match self.put_fast(bytes) {
+        match self.try_put(bytes) {
             true => Ok(()),
-            false => self.put_slowly(bytes, patience),
+            false => self.put_slow(bytes, patience),
         }
     }
 
     /// As `put`, if that is a few steps; it cannot panic.
     #[inline(always)]
-    pub(crate) fn put_fast(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn try_put(&self, bytes: &[u8]) -> bool {
         let me = self.core.placed.known_id();
-        me.is_some_and(|me| self.core.queue(me).put_easily(bytes))
+        me.is_some_and(|me| self.core.queue(me).try_put(bytes))
     }
 
     #[cold]
-    fn put_slowly(&self, bytes: &[u8], patience: Patience) -> Result<()> {
+    fn put_slow(&self, bytes: &[u8], patience: Patience) -> Result<()> {
         let put = self.core.with(|queue| queue.put(bytes, patience));
         self.notices.look_after(What::Room, &put);
         put
@@ -333,24 +334,24 @@ impl Queue {
     /// As `get`, into memory of the caller's. `TooLarge`: the message is larger than that, and still there.
     #[inline]
     pub fn get_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
-        match self.get_fast(buffer) {
+        match self.try_get(buffer) {
             Some(length) => Ok(Taken {
                 length,
                 attempts: 0,
             }),
-            None => self.get_slowly(buffer, patience),
+            None => self.get_slow(buffer, patience),
         }
     }
 
     /// As `get_into`, if that is a few steps; it cannot panic.
     #[inline(always)]
-    pub(crate) fn get_fast(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+    pub(crate) fn try_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
         let me = self.core.placed.known_id()?;
-        self.core.queue(me).get_easily(buffer)
+        self.core.queue(me).try_get(buffer)
     }
 
     #[cold]
-    fn get_slowly(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+    fn get_slow(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
         let taken = self.core.with(|queue| queue.get(buffer, patience));
         self.notices.look_after(What::Messages, &taken);
         taken
@@ -498,8 +499,8 @@ impl Queue {
     }
 
     /// Returns what is known of a participant that `stat` tells of.
-    pub fn person(&self, id: crate::participant::Id) -> Option<Person> {
-        self.segment().person(id)
+    pub fn process_info(&self, id: crate::participant::Id) -> Option<ProcessInfo> {
+        self.segment().process_info(id)
     }
 }
 
@@ -512,7 +513,7 @@ pub struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// Returns the address of its bytes, at a multiple of `GRAIN`: whatever an earlier message has left there.
+    /// Returns the address of its bytes, at a multiple of `RECORD_ALIGN`: whatever an earlier message has left there.
     pub fn bytes(&self) -> *mut u8 {
         let address = self.queue.address(self.place.offset, self.place.room);
         address.map_or(std::ptr::null_mut(), NonNull::as_ptr)
@@ -545,7 +546,7 @@ pub struct Loan<'a> {
 }
 
 impl Loan<'_> {
-    /// Returns the address of its bytes, at a multiple of `GRAIN`; whoever can write the queue can change them.
+    /// Returns the address of its bytes, at a multiple of `RECORD_ALIGN`; whoever can write the queue can change them.
     pub fn bytes(&self) -> *const u8 {
         let address = self.queue.address(self.lease.offset, self.lease.length);
         address.map_or(std::ptr::null(), |address| address.as_ptr())

@@ -7,16 +7,16 @@ use super::lock::{nobody, recipe};
 use super::{Placed, Recipe, Tag, place};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::participant::Person;
-use crate::raw::lock::Words;
+use crate::participant::ProcessInfo;
+use crate::raw::lock::RawLock;
 use crate::raw::rlock;
-use crate::raw::wait::Spins;
+use crate::raw::wait::SpinState;
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-const RECIPE: Recipe<'static, Words> = recipe(Tag {
+const RECIPE: Recipe<'static, RawLock> = recipe(Tag {
     kind: Kind::RLock,
     flags: 0,
     cells: 0,
@@ -24,18 +24,18 @@ const RECIPE: Recipe<'static, Words> = recipe(Tag {
 
 /// A recursive lock of which this process has a handle.
 pub struct RLock {
-    placed: Placed<Words>,
-    spins: Spins,
+    placed: Placed<RawLock>,
+    spins: SpinState,
 }
 
 impl RLock {
     /// How many bytes one takes in a segment.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawLock>() as u64;
 
-    fn new(placed: Placed<Words>) -> RLock {
+    fn new(placed: Placed<RawLock>) -> RLock {
         RLock {
             placed,
-            spins: Spins::default(),
+            spins: SpinState::default(),
         }
     }
 
@@ -62,24 +62,24 @@ impl RLock {
     /// Takes the lock, or takes it once more; as `Lock::acquire`. `Overflow`: held 2^64 - 1 times.
     #[inline(always)]
     pub fn acquire(&self, patience: Patience) -> Result<bool> {
-        match self.acquire_fast() {
+        match self.try_acquire() {
             true => Ok(false),
-            false => self.acquire_slowly(patience),
+            false => self.acquire_slow(patience),
         }
     }
 
-    /// As `Lock::acquire_fast`.
+    /// As `Lock::try_acquire`.
     #[inline(always)]
-    pub(crate) fn acquire_fast(&self) -> bool {
+    pub(crate) fn try_acquire(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| rlock::try_acquire(self.placed.words(), me))
     }
 
     #[cold]
-    fn acquire_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_slow(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
-        let (words, life) = (self.placed.words(), &**self.placed.segment());
-        rlock::acquire(words, me, patience, &self.spins, life)
+        let (words, liveness) = (self.placed.words(), &**self.placed.segment());
+        rlock::acquire(words, me, patience, &self.spins, liveness)
     }
 
     /// Takes the lock, however long that takes, until the guard is dropped.
@@ -94,7 +94,7 @@ impl RLock {
 
     /// Gives the lock back if that is one step: this thread holds it once, nobody waits, and no owner died.
     #[inline(always)]
-    pub(crate) fn release_fast(&self) -> bool {
+    pub(crate) fn try_release(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| rlock::try_release(self.placed.words(), me))
     }
@@ -118,8 +118,8 @@ impl RLock {
     /// Takes the lock, which this thread does not hold, so often, however long that takes; returns as `acquire`.
     pub(crate) fn acquire_all(&self, depth: u64) -> Result<bool> {
         let me = self.placed.id()?;
-        let (words, life) = (self.placed.words(), &**self.placed.segment());
-        rlock::acquire_all(words, me, depth, Patience::ENDLESS, &self.spins, life)
+        let (words, liveness) = (self.placed.words(), &**self.placed.segment());
+        rlock::acquire_all(words, me, depth, Patience::ENDLESS, &self.spins, liveness)
     }
 
     /// As `Lock::number`.
@@ -142,9 +142,9 @@ impl RLock {
     }
 
     /// As `Lock::stat`.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
         let stat = self.placed.words().stat();
-        let owner = stat.owner.and_then(|id| self.segment().person(id));
+        let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 }

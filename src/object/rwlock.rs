@@ -24,28 +24,28 @@ pub use super::lock::{Create, Limit, Named, Patience};
 use super::{Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::participant::{Id, Person};
-use crate::raw::cell::Cell;
+use crate::participant::{Id, ProcessInfo};
+use crate::raw::count_slot::CountSlot;
 pub use crate::raw::rwlock::Stat;
-use crate::raw::rwlock::{Local, Whole, Words};
+use crate::raw::rwlock::{RawRwLock, RwLockHandleState, RwLockRef};
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-impl Object for Words {
-    type Cell = Cell;
+impl Object for RawRwLock {
+    type Cell = CountSlot;
 
     fn tag(&self) -> &AtomicU64 {
-        &self.door.tag
+        &self.turnstile.tag
     }
 }
 
 /// How many processes may read at a time unless asked otherwise.
 pub const READERS: u16 = 128;
 /// How many may at the most: as many as a segment can have participants.
-pub const MOST_READERS: u16 = 4096;
+pub const MAX_READERS: u16 = 4096;
 
 /// How a readers-writer lock is made. `Options::default()` is what most want.
 #[derive(Debug, Clone, Default)]
@@ -57,11 +57,11 @@ pub struct Options {
 }
 
 impl Options {
-    fn recipe(&self) -> Result<Recipe<'static, Words>> {
-        if self.readers > MOST_READERS {
+    fn recipe(&self) -> Result<Recipe<'static, RawRwLock>> {
+        if self.readers > MAX_READERS {
             return Err(Error::Invalid(
                 format!(
-                    "{} processes that read at a time: 1 to {MOST_READERS} may",
+                    "{} processes that read at a time: 1 to {MAX_READERS} may",
                     self.readers
                 )
                 .into(),
@@ -79,28 +79,28 @@ impl Options {
             },
             &|words, cells| {
                 words.clear();
-                cells.iter().for_each(Cell::clear);
+                cells.iter().for_each(CountSlot::clear);
             },
         ))
     }
 
     /// Returns how many bytes such a lock takes in a segment. `Invalid`: more readers than can be.
     pub fn size(&self) -> Result<u64> {
-        Ok(self.recipe()?.tag.size::<Words>())
+        Ok(self.recipe()?.tag.size::<RawRwLock>())
     }
 }
 
 /// A readers-writer lock of which this process has a handle.
 pub struct RwLock {
-    placed: Placed<Words>,
-    local: Local,
+    placed: Placed<RawRwLock>,
+    handle: RwLockHandleState,
 }
 
 impl RwLock {
-    fn new(placed: Placed<Words>) -> RwLock {
+    fn new(placed: Placed<RawRwLock>) -> RwLock {
         RwLock {
             placed,
-            local: Local::default(),
+            handle: RwLockHandleState::default(),
         }
     }
 
@@ -130,11 +130,11 @@ impl RwLock {
     }
 
     #[inline(always)]
-    fn whole(&self) -> Whole<'_> {
-        Whole {
+    fn whole(&self) -> RwLockRef<'_> {
+        RwLockRef {
             words: self.placed.words(),
             cells: self.placed.cells(),
-            local: &self.local,
+            handle: &self.handle,
         }
     }
 
@@ -145,36 +145,36 @@ impl RwLock {
     /// Takes it for reading, waiting for it; returns whether a writer died and `mark_consistent` has not been called
     /// since: what is read may be half written.
     ///
-    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `Participants`: as many
-    /// processes read as may, or use the segment. `Overflow`: this process holds it 65,535 times. `Detached`,
+    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `TooManyProcesses`: as many
+    /// processes read as may, or use the segment. `Overflow`: this process holds it 65,535 times. `LivenessUnknown`,
     /// `Permission`, `Corrupt`: as of `Lock::acquire`.
     ///
     /// Who reads already must not read once more as long as others want to write: a writer that came in between waits
     /// for the first time, and the second time for that writer.
     #[inline(always)]
     pub fn acquire_read(&self, patience: Patience) -> Result<bool> {
-        match self.acquire_read_fast() {
+        match self.try_acquire_read() {
             true => Ok(false),
-            false => self.acquire_read_slowly(patience),
+            false => self.acquire_read_slow(patience),
         }
     }
 
     /// Takes it for reading if that is one step: nobody writes, no writer died, and this process has read before.
     #[inline(always)]
-    pub(crate) fn acquire_read_fast(&self) -> bool {
+    pub(crate) fn try_acquire_read(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.whole().try_acquire_read(me))
     }
 
     #[cold]
-    fn acquire_read_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_read_slow(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
         self.whole().acquire_read(me, patience, &**self.segment())
     }
 
     /// Gives back what was taken for reading if that is one step.
     #[inline(always)]
-    pub(crate) fn release_read_fast(&self) -> bool {
+    pub(crate) fn try_release_read(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.whole().try_release_read(me))
     }
@@ -189,28 +189,28 @@ impl RwLock {
     /// As soon as the writer before it has gone, who wants to read waits for it. Errors as of `Lock::acquire`.
     #[inline(always)]
     pub fn acquire_write(&self, patience: Patience) -> Result<bool> {
-        match self.acquire_write_fast() {
+        match self.try_acquire_write() {
             true => Ok(false),
-            false => self.acquire_write_slowly(patience),
+            false => self.acquire_write_slow(patience),
         }
     }
 
     /// Takes it for writing if nobody has it or waits for it, no writer died, and this process has used the segment.
     #[inline(always)]
-    pub(crate) fn acquire_write_fast(&self) -> bool {
+    pub(crate) fn try_acquire_write(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.whole().try_acquire_write(me))
     }
 
     #[cold]
-    fn acquire_write_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_write_slow(&self, patience: Patience) -> Result<bool> {
         let me = self.placed.id()?;
         self.whole().acquire_write(me, patience, &**self.segment())
     }
 
     /// Gives back what was taken for writing if no writer died.
     #[inline(always)]
-    pub(crate) fn release_write_fast(&self) -> bool {
+    pub(crate) fn try_release_write(&self) -> bool {
         let me = self.placed.known_id();
         me.is_some_and(|me| self.whole().try_release_write(me))
     }
@@ -231,7 +231,7 @@ impl RwLock {
 
     /// Goes from writing to reading, so that nobody writes in between. Where that fails this process still writes.
     ///
-    /// `NotOwner`: it does not write. `Participants`, `Overflow`, `Detached`: as of `acquire_read`.
+    /// `NotOwner`: it does not write. `TooManyProcesses`, `Overflow`, `LivenessUnknown`: as of `acquire_read`.
     pub fn downgrade(&self) -> Result<()> {
         let me = self.known_id()?;
         self.whole().downgrade(me, &**self.segment())
@@ -261,9 +261,9 @@ impl RwLock {
     }
 
     /// Returns what is known of it and of who writes; nobody is asked whether anybody lives.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
         let stat = self.whole().stat();
-        let writer = stat.writer.and_then(|id| self.segment().person(id));
+        let writer = stat.writer.and_then(|id| self.segment().process_info(id));
         (stat, writer)
     }
 

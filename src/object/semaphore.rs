@@ -26,11 +26,11 @@ use super::{Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::participant::Id;
-use crate::raw::cell::Cell;
+use crate::raw::count_slot::CountSlot;
 pub use crate::raw::semaphore::Stat;
-use crate::raw::semaphore::{MOST, Words};
-use crate::raw::undo::{self, Memory, Undo};
-use crate::raw::wait::Spins;
+use crate::raw::semaphore::{MAX_PERMITS, RawSemaphore};
+use crate::raw::undo::{self, UndoHandleState, UndoRef};
+use crate::raw::wait::SpinState;
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -42,10 +42,10 @@ const UNDO: u16 = 1;
 /// How many processes may hold permits of a semaphore with undo, where nothing is said.
 const PROCESSES: u32 = 128;
 /// As many as a segment has participants at the most.
-const MOST_PROCESSES: u32 = 4096;
+const MAX_PROCESSES: u32 = 4096;
 
-impl Object for Words {
-    type Cell = Cell;
+impl Object for RawSemaphore {
+    type Cell = CountSlot;
 
     fn tag(&self) -> &AtomicU64 {
         &self.lock.tag
@@ -72,8 +72,10 @@ impl Options {
     fn check(&self) -> Result<()> {
         let invalid = |text: String| Err(Error::Invalid(text.into()));
         let (value, maximum) = (self.value, self.maximum);
-        if value > MOST || maximum > MOST {
-            return invalid(format!("options: a semaphore has at most {MOST} permits"));
+        if value > MAX_PERMITS || maximum > MAX_PERMITS {
+            return invalid(format!(
+                "options: a semaphore has at most {MAX_PERMITS} permits"
+            ));
         }
         if maximum != 0 && value > maximum {
             return invalid(format!(
@@ -83,9 +85,9 @@ impl Options {
         if self.undo && maximum != 0 && maximum != value {
             return invalid("options: with undo the maximum is the value".into());
         }
-        if self.processes > MOST_PROCESSES {
+        if self.processes > MAX_PROCESSES {
             return invalid(format!(
-                "options: at most {MOST_PROCESSES} processes hold permits"
+                "options: at most {MAX_PROCESSES} processes hold permits"
             ));
         }
         if !self.undo && self.processes != 0 {
@@ -97,7 +99,7 @@ impl Options {
     fn maximum(&self) -> u64 {
         match (self.undo, self.maximum) {
             (true, _) => self.value,
-            (false, 0) => MOST,
+            (false, 0) => MAX_PERMITS,
             (false, maximum) => maximum,
         }
     }
@@ -111,7 +113,7 @@ impl Options {
         Tag {
             kind: Kind::Semaphore,
             flags: if self.undo { UNDO } else { 0 },
-            cells: cells as u16, // at most MOST_PROCESSES
+            cells: cells as u16, // at most MAX_PROCESSES
         }
     }
 
@@ -119,7 +121,7 @@ impl Options {
     fn place(
         &self,
         create: Create,
-        place: impl FnOnce(&Recipe<'_, Words>) -> Result<Placed<Words>>,
+        place: impl FnOnce(&Recipe<'_, RawSemaphore>) -> Result<Placed<RawSemaphore>>,
     ) -> Result<Semaphore> {
         self.check()?;
         if create != Create::Never && self.maximum() == 0 {
@@ -127,9 +129,9 @@ impl Options {
                 "options: with undo there are as many permits as at first, so at least one".into(),
             ));
         }
-        let prepare = |words: &Words, cells: &[Cell]| {
+        let prepare = |words: &RawSemaphore, cells: &[CountSlot]| {
             words.prepare(self.value, self.maximum());
-            cells.iter().for_each(Cell::clear);
+            cells.iter().for_each(CountSlot::clear);
         };
         let placed = place(&Recipe::new(self.tag(), &prepare))?;
         let semaphore = Semaphore::new(placed)?;
@@ -144,27 +146,27 @@ impl Options {
 
 /// A semaphore of which this process has a handle.
 pub struct Semaphore {
-    placed: Placed<Words>,
-    spins: Spins,
+    placed: Placed<RawSemaphore>,
+    spins: SpinState,
     undo: bool,
     maximum: u64,
-    memory: Memory,
+    handle: UndoHandleState,
 }
 
 impl Semaphore {
     /// Returns how many bytes one takes in a segment that is made so. `Invalid`: the options contradict themselves.
     pub fn size(options: &Options) -> Result<u64> {
         options.check()?;
-        Ok(options.tag().size::<Words>())
+        Ok(options.tag().size::<RawSemaphore>())
     }
 
-    fn new(placed: Placed<Words>) -> Result<Semaphore> {
+    fn new(placed: Placed<RawSemaphore>) -> Result<Semaphore> {
         let semaphore = Semaphore {
             undo: placed.flags() & UNDO != 0,
             maximum: placed.words().maximum()?,
             placed,
-            spins: Spins::default(),
-            memory: Memory::default(),
+            spins: SpinState::default(),
+            handle: UndoHandleState::default(),
         };
         match semaphore.undo && semaphore.placed.cells().is_empty() {
             true => Err(Error::Corrupt(
@@ -186,7 +188,7 @@ impl Semaphore {
         })
     }
 
-    /// Makes or finds the semaphore at `offset` of the data of a full segment; errors as of `Lock::at`.
+    /// Makes or finds the semaphore at `offset` of the data of a managed segment; errors as of `Lock::at`.
     pub fn at(
         segment: &Arc<Segment>,
         offset: u64,
@@ -206,40 +208,40 @@ impl Semaphore {
     /// Takes `count` permits, waiting for them: all of them or none.
     ///
     /// They are taken if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: they are not. `Invalid`: 0,
-    /// or more than there can be. With undo also `Participants`, `Detached`, `Permission`, `Corrupt`: nothing can be
+    /// or more than there can be. With undo also `TooManyProcesses`, `LivenessUnknown`, `Permission`, `Corrupt`: nothing can be
     /// recorded for this process, or nobody can tell whether the holders live; `Overflow`: one process holds 65,535.
     #[inline(always)]
     pub fn acquire(&self, count: u64, patience: Patience) -> Result<()> {
-        match self.acquire_fast(count) {
+        match self.try_acquire(count) {
             true => Ok(()),
-            false => self.acquire_slowly(count, patience),
+            false => self.acquire_slow(count, patience),
         }
     }
 
     /// Takes `count` permits if that is one step.
     #[inline(always)]
-    pub(crate) fn acquire_fast(&self, count: u64) -> bool {
+    pub(crate) fn try_acquire(&self, count: u64) -> bool {
         !self.undo && count != 0 && self.placed.words().try_take(count)
     }
 
     /// Takes a permit with undo if that is a few steps.
-    pub(crate) fn acquire_recorded(&self, count: u64) -> bool {
-        count == 1 && self.undo_fast(|undo| undo.try_acquire())
+    pub(crate) fn try_acquire_recorded(&self, count: u64) -> bool {
+        count == 1 && self.try_undo(|undo| undo.try_acquire())
     }
 
     /// Gives a permit with undo back if that is a few steps.
-    pub(crate) fn release_recorded(&self, count: u64) -> bool {
-        count == 1 && self.undo_fast(|undo| undo.try_release())
+    pub(crate) fn try_release_recorded(&self, count: u64) -> bool {
+        count == 1 && self.try_undo(|undo| undo.try_release())
     }
 
-    fn undo_fast(&self, steps: impl Fn(Undo<'_, Segment>) -> bool) -> bool {
+    fn try_undo(&self, steps: impl Fn(UndoRef<'_, Segment>) -> bool) -> bool {
         let me = self.placed.known_id().filter(|_| self.undo);
         me.is_some_and(|me| steps(self.by(me)))
     }
 
     #[cold]
-    fn acquire_slowly(&self, count: u64, patience: Patience) -> Result<()> {
-        if self.acquire_recorded(count) {
+    fn acquire_slow(&self, count: u64, patience: Patience) -> Result<()> {
+        if self.try_acquire_recorded(count) {
             return Ok(());
         }
         if !(1..=self.maximum).contains(&count) {
@@ -271,25 +273,25 @@ impl Semaphore {
     /// Gives `count` permits back, or adds them: without undo whoever likes may do so.
     ///
     /// `Invalid`: 0. `Overflow`: there would be more than the maximum. With undo `NotOwner`: this process does not hold
-    /// as many; `Timeout`: somebody was stopped seconds ago while just taking or giving; `Detached`.
+    /// as many; `Timeout`: somebody was stopped seconds ago while just taking or giving; `LivenessUnknown`.
     #[inline(always)]
     pub fn release(&self, count: u64) -> Result<()> {
-        match self.release_fast(count) {
+        match self.try_release(count) {
             true => Ok(()),
-            false => self.release_slowly(count),
+            false => self.release_slow(count),
         }
     }
 
     /// Gives `count` permits back if that is one step.
     #[inline(always)]
-    pub(crate) fn release_fast(&self, count: u64) -> bool {
+    pub(crate) fn try_release(&self, count: u64) -> bool {
         let words = self.placed.words();
         !self.undo && count != 0 && words.try_release(count, self.maximum)
     }
 
     #[cold]
-    fn release_slowly(&self, count: u64) -> Result<()> {
-        if self.release_recorded(count) {
+    fn release_slow(&self, count: u64) -> Result<()> {
+        if self.try_release_recorded(count) {
             return Ok(());
         }
         if count == 0 {
@@ -305,14 +307,14 @@ impl Semaphore {
     }
 
     /// Returns the semaphore as a process sees it whose permits are recorded.
-    fn by(&self, me: Id) -> Undo<'_, Segment> {
-        Undo {
+    fn by(&self, me: Id) -> UndoRef<'_, Segment> {
+        UndoRef {
             words: self.placed.words(),
             all: self.placed.cells(),
             total: self.maximum,
-            memory: &self.memory,
+            handle: &self.handle,
             me,
-            life: self.placed.segment(),
+            liveness: self.placed.segment(),
         }
     }
 

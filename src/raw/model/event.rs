@@ -1,8 +1,8 @@
 //! Models of the event.
 
 use super::{each, model};
-use crate::raw::event::Words;
-use crate::raw::wait::Spins;
+use crate::raw::event::RawEvent;
+use crate::raw::wait::SpinState;
 use crate::raw::{Limit, Patience};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -11,7 +11,7 @@ use loom::thread;
 
 #[derive(Default)]
 struct Shared {
-    words: Words,
+    words: RawEvent,
     message: UnsafeCell<u64>,
 }
 
@@ -31,7 +31,7 @@ impl Shared {
     }
 
     fn wait(&self, patience: Patience) -> crate::error::Result<()> {
-        self.words.wait(patience, &Spins::default())
+        self.words.wait(patience, &SpinState::default())
     }
 }
 
@@ -62,7 +62,7 @@ fn set_and_clear_wakes_all_who_had_begun_to_wait() {
                 in_thread.words.clear();
             }
             _ => {
-                let spins = Spins::default();
+                let spins = SpinState::default();
                 let told = in_thread.words.wait_since(begun, Patience::ENDLESS, &spins);
                 assert_eq!(told, Ok(()));
                 assert_eq!(in_thread.read(), 1);
@@ -76,14 +76,14 @@ fn set_and_clear_wakes_all_who_had_begun_to_wait() {
 #[test]
 fn who_clears_it_and_then_looks_misses_no_work() {
     model(4, || {
-        let words = Arc::new(Words::default());
+        let words = Arc::new(RawEvent::default());
         words.set();
         let work = Arc::new(AtomicBool::new(false));
         let (in_thread, word) = (words.clone(), work.clone());
         let worker = thread::spawn(move || {
             in_thread.clear();
             if !word.load(Ordering::Relaxed) {
-                let told = in_thread.wait(Patience::ENDLESS, &Spins::default());
+                let told = in_thread.wait(Patience::ENDLESS, &SpinState::default());
                 assert_eq!(told, Ok(()));
                 assert!(word.load(Ordering::Relaxed), "it was set after the work");
             }
@@ -97,15 +97,15 @@ fn who_clears_it_and_then_looks_misses_no_work() {
 #[test]
 fn two_set_it_and_nobody_is_forgotten() {
     model(3, || {
-        let words = Arc::new(Words::default());
+        let words = Arc::new(RawEvent::default());
         let in_thread = words.clone();
         each(3, move |me| match me {
             // The second wait begins whenever the first has ended: set or not.
             2 => {
-                let told = in_thread.wait(Patience::ENDLESS, &Spins::default());
+                let told = in_thread.wait(Patience::ENDLESS, &SpinState::default());
                 assert_eq!(told, Ok(()));
                 in_thread.clear();
-                let _ = in_thread.wait(Patience::NONE, &Spins::default());
+                let _ = in_thread.wait(Patience::NONE, &SpinState::default());
             }
             _ => in_thread.set(),
         });
@@ -116,11 +116,11 @@ fn two_set_it_and_nobody_is_forgotten() {
 #[test]
 fn who_gives_up_takes_nothing_from_the_others() {
     model(3, || {
-        let words = Arc::new(Words::default());
+        let words = Arc::new(RawEvent::default());
         each(3, move |me| match me {
             0 => words.set(),
             1 => {
-                let told = words.wait(Patience::ENDLESS, &Spins::default());
+                let told = words.wait(Patience::ENDLESS, &SpinState::default());
                 assert_eq!(told, Ok(()));
             }
             _ => {
@@ -128,7 +128,7 @@ fn who_gives_up_takes_nothing_from_the_others() {
                     limit: Limit::Within(1),
                     interruptible: false,
                 };
-                let _ = words.wait(patience, &Spins::default());
+                let _ = words.wait(patience, &SpinState::default());
             }
         });
     });

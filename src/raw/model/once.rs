@@ -3,8 +3,8 @@
 use super::{World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
-use crate::raw::once::{Begun, Words};
-use crate::raw::wait::Spins;
+use crate::raw::once::{Begun, RawOnce};
+use crate::raw::wait::SpinState;
 use crate::raw::{Limit, Patience};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -12,7 +12,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 
 struct Shared {
-    words: Words,
+    words: RawOnce,
     world: World,
     /// What is to be done: 1.
     result: UnsafeCell<u64>,
@@ -25,7 +25,7 @@ unsafe impl Sync for Shared {}
 impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
-            words: Words::default(),
+            words: RawOnce::default(),
             world: World {
                 mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
             },
@@ -36,7 +36,7 @@ impl Shared {
 
     fn begin(&self, me: Id, patience: Patience) -> Result<Begun> {
         self.words
-            .begin(me, patience, &Spins::default(), &self.world)
+            .begin(me, patience, &SpinState::default(), &self.world)
     }
 
     fn write(&self, value: u64) {
