@@ -256,7 +256,7 @@ pub unsafe extern "C" fn shmkit_segment_create(
 /// SHMKIT_SEGMENT_READONLY read permission is enough. Nothing that fails here removes or changes anything.
 ///
 /// SHMKIT_ERR_NOT_FOUND. SHMKIT_ERR_PERMISSION. SHMKIT_ERR_UNTRUSTED: a symbolic link, always; another user's, unless
-/// SHMKIT_TRUST. SHMKIT_ERR_WRONG_KIND: a directory, a FIFO, a device. SHMKIT_ERR_CORRUPT: no bytes, or fewer
+/// SHMKIT_TRUST. SHMKIT_ERR_WRONG_KIND: a directory, a FIFO, a device. SHMKIT_ERR_CORRUPT: no bytes. SHMKIT_ERR_INVALID: fewer
 /// than `size`. SHMKIT_ERR_INVALID: capacity below its size, a name that cannot be. SHMKIT_ERR_NO_MEMORY: no address
 /// space, or not lockable.
 ///
@@ -285,7 +285,7 @@ pub unsafe extern "C" fn shmkit_segment_open(
 /// Opens the segment of this name, or makes it with `size` bytes if there is none.
 ///
 /// Of several processes that race exactly one makes it: SHMKIT_SEGMENT_CREATED in shmkit_segment_stat tells which.
-/// `name` NULL: as shmkit_segment_create. Errors as of both; SHMKIT_ERR_CORRUPT: it exists with fewer than `size`
+/// `name` NULL: as shmkit_segment_create. Errors as of both; SHMKIT_ERR_INVALID: it exists with fewer than `size`
 /// bytes.
 ///
 /// # Safety

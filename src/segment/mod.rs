@@ -215,7 +215,7 @@ impl Segment {
     }
 
     fn open_named(name: Name, size: u64, options: &Options, kind: Kind) -> Result<Segment> {
-        let found = directory::find(&name, size, options)?;
+        let found = directory::find(&name, options)?;
         Segment::open_found(found, size, Some(name), options, kind)
     }
 
@@ -239,8 +239,17 @@ impl Segment {
             }
         };
         if size < least {
-            let text = format!("the segment has {size} bytes, at least {least} were expected");
-            return Err(Error::Corrupt(text.into()));
+            // The caller's figure; of an object its header says too little.
+            let error = match kind {
+                Kind::Segment => Error::Invalid,
+                _ => Error::Corrupt,
+            };
+            let what = match &name {
+                Some(name) => name.path().to_string_lossy(),
+                None => "the segment".into(),
+            };
+            let text = format!("{what} has {size} bytes, not the {least} that `size` asks for");
+            return Err(error(text.into()));
         }
         check_capacity(size, options)?;
         let capacity = match &header {
@@ -316,7 +325,7 @@ impl Segment {
         let (file, writable) = shm::duplicate(fd)?;
         let facts = shm::facts(&file)?;
         let place = || format!("file descriptor {fd}");
-        directory::check(&facts, size, options, place)?;
+        directory::check(&facts, options, place)?;
         if !writable && !options.readonly {
             return Err(Error::Permission(
                 format!("{} is open for reading only: open it read-only", place()).into(),

@@ -228,7 +228,7 @@ static void test_what_cannot_be_opened(void)
     STATUS(SHMKIT_ERR_UNTRUSTED, shmkit_segment_open("link", 0, NULL, &segment));
     STATUS(SHMKIT_ERR_UNTRUSTED, shmkit_segment_open_or_create("dangling", 1, NULL, &segment));
     STATUS(SHMKIT_ERR_CORRUPT, shmkit_segment_open("empty", 0, NULL, &segment));
-    STATUS(SHMKIT_ERR_CORRUPT, shmkit_segment_open("short", 101, NULL, &segment));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_segment_open("short", 101, NULL, &segment));
     STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_unlink_name("link", NULL, 0, 0, 0));
     CHECK(segment == NULL && check_entries() == 6);
     check_empty();
@@ -254,7 +254,7 @@ static void test_descriptors(void)
     options.flags = SHMKIT_TRUST;
     STATUS(SHMKIT_OK, shmkit_segment_open_fd(unsealed, 0, &options, &opened));
     STATUS(SHMKIT_OK, shmkit_segment_close(opened));
-    STATUS(SHMKIT_ERR_CORRUPT, shmkit_segment_open_fd(fd, 5001, NULL, &opened));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_segment_open_fd(fd, 5001, NULL, &opened));
     STATUS(SHMKIT_OK, shmkit_segment_open_fd(fd, 5000, NULL, &opened));
     STATUS(SHMKIT_OK, shmkit_segment_stat(opened, &info));
     CHECK(info.flags == SHMKIT_SEGMENT_SEALED && info.links == 0);
