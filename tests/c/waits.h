@@ -4,6 +4,20 @@
 
 #include "locks.h"
 
+/* Makes a lock without a name. */
+static LOCK *unnamed(void)
+{
+    LOCK *lock = NULL;
+    STATUS(SHMKIT_OK, CALL(create)(NULL, NULL, &lock));
+    return lock;
+}
+
+static void take_and_give(void *lock)
+{
+    take(lock);
+    give(lock);
+}
+
 /* A wait that a child does: how long, and what must come of it. */
 struct wait {
     LOCK *lock;
@@ -61,6 +75,14 @@ static void test_timeouts(void)
         CHECK(holder_end(waiter) == 0);
         CHECK(told(lock).contended == at + 1 && told(lock).contended_since == 0);
     }
+    STATUS(SHMKIT_OK, CALL(close)(lock));
+}
+
+static void test_bad_outputs(void)
+{
+    LOCK *lock = unnamed();
+    STATUS(SHMKIT_ERR_INVALID, CALL(acquire)(lock, SHMKIT_NOWAIT, 0, check_misaligned()));
+    CHECK(told(lock).flags == 0 && told(lock).acquisitions == 0);
     STATUS(SHMKIT_OK, CALL(close)(lock));
 }
 
@@ -236,7 +258,7 @@ static void *add_in_a_thread(void *argument)
 
 static void test_exclusion(void)
 {
-    shmkit_segment *segment = full(NULL, 4096);
+    shmkit_segment *segment = managed_segment(NULL, 4096);
     struct account account = {NULL, NULL};
     struct holder workers[WORKERS];
     pthread_t threads[WORKERS];
@@ -288,6 +310,7 @@ static void test_closed_while_held(void)
 static void test_waits(void)
 {
     test_timeouts();
+    test_bad_outputs();
     test_interrupts();
     test_death();
     test_exclusion();
