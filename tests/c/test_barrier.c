@@ -231,11 +231,6 @@ static void hold_and_close(void *barrier)
     STATUS(SHMKIT_OK, shmkit_barrier_close(barrier));
 }
 
-static void nothing(void *unused)
-{
-    (void)unused;
-}
-
 static void test_hold(void)
 {
     shmkit_barrier *barrier = NULL;
@@ -280,11 +275,6 @@ static void test_hold(void)
 }
 
 /* --- interrupts --------------------------------------------------------------------------------------------------- */
-
-static int32_t third_time(void *calls)
-{
-    return ++*(int *)calls == 3;
-}
 
 static void ends_at_the_third_call(void *barrier)
 {

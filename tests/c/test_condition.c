@@ -252,11 +252,6 @@ static void test_timeouts(void)
     STATUS(SHMKIT_OK, shmkit_condition_close(condition));
 }
 
-static int32_t third_time(void *calls)
-{
-    return ++*(int *)calls == 3;
-}
-
 static void ends_at_the_third_call(void *argument)
 {
     int calls = 0;
@@ -356,7 +351,7 @@ static void test_placed_beside_its_lock(void)
     await_waiters(made, 1);
     notify(made, lock, 1);
     CHECK(holder_end(waiter) == 0 && told(opened).waits == 1 && told(opened).cells == 128);
-    /* It says that it has more cells than there is room for. */
+    /* More cells than there is room for. */
     STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
     ((volatile uint16_t *)data)[64 / 2 + 3] = 4096;
     STATUS(SHMKIT_ERR_CORRUPT, shmkit_condition_open_at(segment, 64, NULL, &none));
@@ -393,7 +388,7 @@ static void test_bad_locks(void)
     refuses_lock(SHMKIT_ERR_NOT_OWNER, condition, other);
     STATUS(SHMKIT_ERR_INVALID, shmkit_condition_wait(condition, lock, SHMKIT_NOWAIT, 0, odd));
     CHECK(told(condition).waits == 0);
-    /* Another lock than the one that it was used with first. */
+    /* A condition keeps the lock that it was used with first. */
     STATUS(SHMKIT_OK, shmkit_condition_notify(condition, lock, 1));
     take(other);
     refuses_lock(SHMKIT_ERR_INVALID, condition, other);

@@ -196,11 +196,6 @@ static void test_signal_handlers(void)
 
 /* --- interrupts --------------------------------------------------------------------------------------------------- */
 
-static int32_t third_time(void *calls)
-{
-    return ++*(int *)calls == 3;
-}
-
 static void ends_at_the_third_call(void *event)
 {
     int calls = 0;

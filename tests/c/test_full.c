@@ -122,11 +122,6 @@ static void hold_it(void *name)
     use(segment);
 }
 
-static void nothing(void *unused)
-{
-    (void)unused;
-}
-
 /* Collects, and returns how many segments that removed. */
 static uint64_t collect(void)
 {

@@ -206,11 +206,6 @@ static void begin_and_close(void *once)
     STATUS(SHMKIT_OK, shmkit_once_close(once));
 }
 
-static void nothing(void *unused)
-{
-    (void)unused;
-}
-
 /* Closing is neither done nor abort: who has let go of all handles meanwhile counts as dead. */
 static void test_closed_halfway(void)
 {
@@ -272,11 +267,6 @@ static void test_races(void)
 }
 
 /* --- interrupts --------------------------------------------------------------------------------------------------- */
-
-static int32_t third_time(void *calls)
-{
-    return ++*(int *)calls == 3;
-}
 
 static void ends_at_the_third_call(void *once)
 {

@@ -343,11 +343,6 @@ static void wait_for_the_end(void *queue)
     STATUS(SHMKIT_OK, shmkit_queue_join((QUEUE *)queue, SHMKIT_FOREVER, 0));
 }
 
-static void nothing(void *unused)
-{
-    (void)unused;
-}
-
 static void await_sleepers(const QUEUE *queue, uint64_t gets, uint64_t puts)
 {
     while (told(queue).get_waits < gets || told(queue).put_waits < puts)
@@ -407,11 +402,6 @@ static void test_death(void)
     CHECK(told(queue).skipped == 1);
     STATUS(SHMKIT_OK, shmkit_queue_join(queue, SHMKIT_NOWAIT, 0));
     done(queue);
-}
-
-static int32_t third_time(void *calls)
-{
-    return ++*(int *)calls == 3;
 }
 
 static void ends_at_the_third_call(void *queue)
@@ -601,13 +591,13 @@ static void test_placed(void)
     void *data = NULL;
     STATUS(SHMKIT_OK, shmkit_queue_size(&options, &size));
     CHECK(size == 2048 + 704);
-    /* It does not fit with what it has where nothing is said. */
+    /* A queue with the default capacity does not fit. */
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_create_at(segment, 64, NULL, &none));
     CHECK(none == NULL);
     STATUS(SHMKIT_OK, shmkit_queue_create_at(segment, 64, &options, &queue));
     STATUS(SHMKIT_OK, shmkit_queue_open_at(segment, 64, NULL, &same));
     CHECK(told(same).maxsize == 0 && told(same).offset == 64);
-    /* It is all in there: neither grows, nor goes beyond. */
+    /* The queue neither grows nor writes beyond its place. */
     while (attempt(queue, "a message that fills it") == SHMKIT_OK) {
     }
     STATUS(SHMKIT_ERR_FULL, attempt(queue, "a message that fills it"));

@@ -202,11 +202,6 @@ static void downgrade(void *lock)
     STATUS(SHMKIT_OK, shmkit_rwlock_downgrade(lock));
 }
 
-static void never(void *unused)
-{
-    (void)unused;
-}
-
 static void recover(LOCK *lock)
 {
     uint32_t recovered = 7;
@@ -233,23 +228,23 @@ static void wait_and_read(void *lock)
 static void test_deaths(void)
 {
     LOCK *lock = unnamed();
-    holder_kill(holder_start(start_reading, never, lock));
+    holder_kill(holder_start(start_reading, nothing, lock));
     use_once(lock);
-    holder_kill(holder_start(downgrade, never, lock));
+    holder_kill(holder_start(downgrade, nothing, lock));
     use_once(lock);
     CHECK(told(lock).recoveries == 0);
-    holder_kill(holder_start(start_writing, never, lock));
+    holder_kill(holder_start(start_writing, nothing, lock));
     recover(lock);
-    holder_kill(holder_start(upgrade, never, lock));
+    holder_kill(holder_start(upgrade, nothing, lock));
     recover(lock);
     CHECK(told(lock).recoveries == 2);
-    struct holder writer = holder_start(start_writing, never, lock);
+    struct holder writer = holder_start(start_writing, nothing, lock);
     struct holder waiting = holder_run(wait_and_read, lock);
     await_sleeper(lock);
     holder_kill(writer);
     CHECK(holder_end(waiting) == 0);
     recover(lock);
-    struct holder reader = holder_start(start_reading, never, lock);
+    struct holder reader = holder_start(start_reading, nothing, lock);
     waiting = holder_run(write_once, lock);
     await_waiting_writer(lock);
     holder_kill(reader);
@@ -368,7 +363,7 @@ static void test_hostile_bytes(void)
     void *data = NULL;
     STATUS(SHMKIT_OK, shmkit_rwlock_create_at(segment, 64, NULL, &lock));
     STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
-    /* What lies before the cells may say anything: it names nobody who lives. */
+    /* Any bytes before the cells: they name no living process. */
     for (size_t at = 0; at < 128 - 8; at++) {
         memset((char *)data + 64 + 8 + at, 0xa5, 1);
         uint32_t recovered;

@@ -174,11 +174,6 @@ static void test_waits(void)
     done(semaphore);
 }
 
-static int32_t third_time(void *calls)
-{
-    return ++*(int *)calls == 3;
-}
-
 static void ends_at_the_third_call(void *semaphore)
 {
     int calls = 0;
@@ -235,11 +230,6 @@ static void hold_and_close(void *argument)
     STATUS(SHMKIT_OK, shmkit_semaphore_open("closed", NULL, &semaphore));
     take(semaphore);
     done(semaphore);
-}
-
-static void nothing(void *unused)
-{
-    (void)unused;
 }
 
 static void test_closed_while_held(void)

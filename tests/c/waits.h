@@ -100,11 +100,6 @@ static void catch_signals(void)
     CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
 }
 
-static int32_t third_time(void *calls)
-{
-    return ++*(int *)calls == 3;
-}
-
 static int32_t once_signalled(void *unused)
 {
     (void)unused;
@@ -285,11 +280,6 @@ static void hold_and_close(void *lock)
 {
     take(lock);
     STATUS(SHMKIT_OK, CALL(close)(lock));
-}
-
-static void nothing(void *unused)
-{
-    (void)unused;
 }
 
 /* Closing is no release: who has let go of all handles while holding counts as dead. */
