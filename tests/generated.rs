@@ -198,3 +198,29 @@ fn shared_structs_lie_as_they_always_have() {
         );
     }
 }
+
+#[test]
+fn the_c_suite_has_a_row_for_each_noun_that_is_placed() {
+    let header = read(&root().join("include/shmkit.h"));
+    let rows = read(&root().join("tests/c/nouns.h"));
+    let mut placed: Vec<_> = header
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("shmkit_status shmkit_")?
+                .split_once("_create_at(")
+        })
+        .map(|(noun, _)| noun)
+        .collect();
+    let mut tested: Vec<_> = rows
+        .lines()
+        .filter_map(|line| line.strip_prefix("OBJECT(")?.split_once(','))
+        .map(|(noun, _)| noun)
+        .collect();
+    placed.sort_unstable();
+    tested.sort_unstable();
+    assert!(placed.contains(&"lock"), "{placed:?}");
+    assert_eq!(
+        tested, placed,
+        "the rows of tests/c/nouns.h and the nouns of include/shmkit.h"
+    );
+}

@@ -50,7 +50,7 @@ static void test_either_form(void)
     STATUS(SHMKIT_OK, shmkit_segment_create("plain", 4096, NULL, &plain));
     STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_open("plain", 0, &FULL, &none));
     STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_open_or_create("plain", 1, &FULL, &none));
-    made = full("full", 64);
+    made = managed_segment("full", 64);
     options.flags = SHMKIT_SEGMENT_PLAIN;
     STATUS(SHMKIT_OK, shmkit_segment_open("full", 0, &options, &bare));
     STATUS(SHMKIT_OK, shmkit_segment_stat(bare, &info));
@@ -75,7 +75,7 @@ static void test_either_form(void)
 
 static void test_built_in_lock(void)
 {
-    shmkit_segment *made = full("full", 64), *plain = NULL, *reader = NULL;
+    shmkit_segment *made = managed_segment("full", 64), *plain = NULL, *reader = NULL;
     shmkit_segment_options reading = {.struct_size = sizeof reading, .flags = SHMKIT_SEGMENT_READONLY};
     LOCK *lock = NULL, *same = NULL, *none = NULL;
     uint32_t recovered = 7;
@@ -120,11 +120,6 @@ static void hold_it(void *name)
     static shmkit_segment *segment;
     STATUS(SHMKIT_OK, shmkit_segment_open_or_create(name, 64, &EPHEMERAL, &segment));
     use(segment);
-}
-
-static void nothing(void *unused)
-{
-    (void)unused;
 }
 
 /* Collects, and returns how many segments that removed. */
@@ -177,7 +172,7 @@ static void test_ephemeral(void)
 
 static void test_gc_leaves_the_rest(void)
 {
-    shmkit_segment *segment = full("lasting", 64);
+    shmkit_segment *segment = managed_segment("lasting", 64);
     uint64_t removed = 77;
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
     STATUS(SHMKIT_OK, shmkit_segment_create("plain", 64, NULL, &segment));
