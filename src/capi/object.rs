@@ -325,7 +325,7 @@ pub(super) fn check_reserved(reserved: u32) -> Result<()> {
 /// Reads the options of a caller, and whether create_at may open what stands there.
 ///
 /// # Safety
-/// `given` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
+/// `spec` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
 unsafe fn read<T: Object>(spec: *const T::CSpec) -> Result<(T::Options, Create)> {
     // SAFETY: the caller's promise.
     let spec = unsafe { structure::read(spec, "options") }?;
@@ -391,7 +391,7 @@ pub(super) unsafe fn size<T: Object>(spec: *const T::CSpec, out: *mut u64) -> sh
 /// Stores a new handle of what `make` makes by the options of a caller.
 ///
 /// # Safety
-/// `given` as for `read`; `out` must be NULL or writable.
+/// `spec` as for `read`; `out` must be NULL or writable.
 unsafe fn store_by<T: Object, H>(
     spec: *const T::CSpec,
     out: *mut *mut H,

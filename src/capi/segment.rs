@@ -182,7 +182,7 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
 /// Makes a handle with `make` and stores it.
 ///
 /// # Safety
-/// `given` as for `options`; `out` must be NULL or writable.
+/// `spec` as for `options`; `out` must be NULL or writable.
 unsafe fn store(
     spec: *const shmkit_segment_options,
     out: *mut *mut shmkit_segment,

@@ -1,7 +1,7 @@
 //! Barriers: so many processes and threads wait until all of them are there, and then all go on; one that is killed
 //! while it waits breaks the barrier, so that nobody waits for it.
 //!
-//! `sync::barrier` has the states and what changes them; here a barrier gets its place and its parties their identity.
+//! `raw::barrier` has the states and what changes them; here a barrier gets its place and its parties their identity.
 //!
 //! ```
 //! use shmkit::barrier::{Barrier, Last, Options, Patience};

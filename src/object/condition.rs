@@ -1,6 +1,6 @@
 //! Conditions: a thread that holds a lock waits, without it, until another one that holds it notifies.
 //!
-//! `sync::condition` has the states and what changes them; here a condition gets its place and its waiters' identity. The
+//! `raw::condition` has the states and what changes them; here a condition gets its place and its waiters' identity. The
 //! lock is any `Lock` or `RLock`, in the same segment or in another one, but always the same one.
 //!
 //! ```

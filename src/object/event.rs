@@ -1,6 +1,6 @@
 //! Events: something that has happened or has not, for which any number of processes and threads can wait.
 //!
-//! `sync::event` has the states and what changes them; here an event gets its place. Nobody owns it, so whoever uses it
+//! `raw::event` has the states and what changes them; here an event gets its place. Nobody owns it, so whoever uses it
 //! need not be a participant.
 //!
 //! ```

@@ -1,6 +1,6 @@
 //! Locks: mutual exclusion between processes, and between threads of one, that survives the death of its owner.
 //!
-//! `sync::lock` has the states and what changes them; here a lock gets its place and its owner's identity.
+//! `raw::lock` has the states and what changes them; here a lock gets its place and its owner's identity.
 //!
 //! ```
 //! use shmkit::lock::{Lock, Options};

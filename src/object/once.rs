@@ -1,6 +1,6 @@
 //! Once: something that is done exactly once among all processes, and again only where who was doing it died.
 //!
-//! `sync::once` has the states and what changes them; here a once gets its place and its owner's identity.
+//! `raw::once` has the states and what changes them; here a once gets its place and its owner's identity.
 //!
 //! ```
 //! use shmkit::once::Once;

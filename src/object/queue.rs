@@ -1,6 +1,6 @@
 //! Queues: messages of any length from many producers to many consumers, of whom any may be killed at any instruction.
 //!
-//! `sync::queue` has the states and what changes them; here a queue gets its place, its memory, which grows with what is in
+//! `raw::queue` has the states and what changes them; here a queue gets its place, its memory, which grows with what is in
 //! it, and its users' identity.
 //!
 //! ```

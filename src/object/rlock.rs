@@ -1,6 +1,6 @@
 //! Recursive locks: a thread that holds one may take it again, and gives it back as often.
 //!
-//! `sync::rlock` has the states; the place and the owner's identity are those of any lock.
+//! `raw::rlock` has the states; the place and the owner's identity are those of any lock.
 
 pub use super::lock::{Create, Limit, Named, Patience, Stat};
 use super::lock::{nobody, recipe};

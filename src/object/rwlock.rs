@@ -1,6 +1,6 @@
 //! Readers-writer locks: many processes read at once, or one writes; each may die at any moment.
 //!
-//! `sync::rwlock` has the states and what changes them; here a lock gets its place and its holders' identity.
+//! `raw::rwlock` has the states and what changes them; here a lock gets its place and its holders' identity.
 //!
 //! ```
 //! use shmkit::rwlock::{Options, RwLock};

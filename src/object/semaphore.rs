@@ -1,6 +1,6 @@
 //! Semaphores: permits that processes and threads take and give back; with undo the dead give back theirs.
 //!
-//! `sync::semaphore` and `sync::undo` have the states and what changes them; here a semaphore gets its place, and its
+//! `raw::semaphore` and `raw::undo` have the states and what changes them; here a semaphore gets its place, and its
 //! users' identity where what they hold is recorded.
 //!
 //! ```

@@ -1,4 +1,4 @@
-//! The atomics of `sync`: the machine's, or those of the loom model checker, which runs the same code.
+//! The atomics of `raw`: the machine's, or those of the loom model checker, which runs the same code.
 
 #[cfg(loom)]
 pub use loom::{
