@@ -88,7 +88,8 @@ impl Options {
         };
         Bounds::new(capacity, self.messages, self.bytes).ok_or_else(|| {
             let text = format!(
-                "options: a capacity of {capacity} bytes; a queue has {MIN_CAPACITY} to {MAX_CAPACITY}, in multiples of {RECORD_ALIGN}"
+                "options: a capacity of {capacity} bytes; a queue has {MIN_CAPACITY} to {MAX_CAPACITY}, \
+                 in multiples of {RECORD_ALIGN}"
             );
             Error::Invalid(text.into())
         })
@@ -99,7 +100,8 @@ impl Options {
         Ok(RawQueue::SIZE + self.bounds(CAPACITY_AT)?.ring())
     }
 
-    /// Makes or finds one by `place`; of its ring a new one has `usable` bytes at first, of which `touched` are to be given back.
+    /// Makes or finds one by `place`; of its ring a new one has `usable` bytes at first, of which `committed_bytes` are
+    /// its own.
     fn place(
         &self,
         bounds: &Bounds,
@@ -242,8 +244,8 @@ impl Queue {
         })
     }
 
-    /// Makes or finds the queue at `offset` of the data of a managed segment; it takes `Options::size` bytes there, and never
-    /// more.
+    /// Makes or finds the queue at `offset` of the data of a managed segment; it takes `Options::size` bytes there, and
+    /// never more.
     ///
     /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside, or it
     /// was made with other bounds.

@@ -612,7 +612,7 @@ fn who_skips_the_dead_wakes_who_waits_for_their_room() {
     });
 }
 
-/// Dies holding P (0), or C (1).
+/// Dies holding the producer lock (0), or the consumer lock (1).
 fn die_holding(shared: &Shared, lock: usize) {
     let mortal = shared.mortal(0);
     let lock = [&shared.words.producer_lock, &shared.words.consumer_lock][lock];
