@@ -149,8 +149,8 @@ impl Barrier {
     ///
     /// `Broken`: somebody has broken the barrier, or died waiting at it. `Timeout`: the barrier is broken now, if we
     /// had come to it. `WouldBlock`: others are missing. `Interrupted`: the others wait on without us, or have passed
-    /// meanwhile. `TooManyProcesses`, `LivenessUnknown`, `Permission`: this process cannot be a party, or nobody can tell who
-    /// lives. `Corrupt`.
+    /// meanwhile. `TooManyProcesses`, `LivenessUnknown`, `Permission`: this process cannot be a party, or nobody can
+    /// tell who lives. `Corrupt`.
     pub fn wait(&self, patience: Patience, last: Last) -> Result<u32> {
         let me = self.placed.id()?;
         let place = self
@@ -170,8 +170,8 @@ impl Barrier {
 
     /// Has the barrier be as new: who waits gets `Broken`, and who comes from now on waits for a full number again.
     ///
-    /// `Timeout`: somebody was stopped a second ago while it came or went. `TooManyProcesses`, `LivenessUnknown`, `Permission`,
-    /// `Corrupt`: as for `wait`. Then nothing has been done.
+    /// `Timeout`: somebody was stopped a second ago while it came or went. `TooManyProcesses`, `LivenessUnknown`,
+    /// `Permission`, `Corrupt`: as for `wait`. Then nothing has been done.
     pub fn reset(&self) -> Result<()> {
         let me = self.placed.id()?;
         self.view().reset(me, &self.handle, &**self.segment())

@@ -179,9 +179,10 @@ impl Condition {
     /// Gives `mutex` back, which the caller holds, waits until it is notified, and takes it again, as often as before.
     ///
     /// The lock is held again whatever this returns but `NotOwner`: the caller did not hold it, or it is not to be had
-    /// again (`LivenessUnknown`). `Invalid`: another lock than the one with which the condition was used first. `TooManyProcesses`:
-    /// as many threads as it has cells wait already, or this process cannot become a participant of its segment.
-    /// `Corrupt`: its bytes contradict themselves. Taking the lock again is bounded by no time, and nothing interrupts it.
+    /// again (`LivenessUnknown`). `Invalid`: another lock than the one with which the condition was used first.
+    /// `TooManyProcesses`: as many threads as it has cells wait already, or this process cannot become a participant of
+    /// its segment. `Corrupt`: its bytes contradict themselves. Taking the lock again is bounded by no time, and
+    /// nothing interrupts it.
     pub fn wait(&self, mutex: &(impl Mutex + ?Sized), patience: Patience) -> Result<Waited> {
         // Who does not hold the lock is told so first.
         self.core().check(mutex)?;

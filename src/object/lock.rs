@@ -124,7 +124,8 @@ impl Lock {
     /// Takes the lock, waiting for it; returns whether an owner died and `mark_consistent` has not been called since.
     ///
     /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `TooManyProcesses`,
-    /// `LivenessUnknown`, `Permission`, `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
+    /// `LivenessUnknown`, `Permission`, `Corrupt`: this process cannot be an owner, or nobody can tell whether the
+    /// owner lives.
     #[inline(always)]
     pub fn acquire(&self, patience: Patience) -> Result<bool> {
         match self.try_acquire() {

@@ -44,7 +44,7 @@ const MAKING: u64 = 1 << 29;
 /// Where an object stands must be a multiple of this.
 pub const ALIGNMENT: u64 = 64;
 
-/// Words that say what they are; their size is a multiple of `ALIGNMENT`.
+/// Shared words that say what they are; their size is a multiple of `ALIGNMENT`.
 pub trait Object: Shared + Sized {
     /// What stands behind them, as often as the tag says.
     type Cell: Shared;

@@ -98,8 +98,8 @@ impl Once {
     /// Begins, if it is neither done nor being done by somebody who lives; waits for who does it.
     ///
     /// Of all who call this one has it to do, and must say `done` or `abort`; the process is its owner, whose other
-    /// threads wait like everybody. `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `LivenessUnknown`, `Permission`,
-    /// `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
+    /// threads wait like everybody. `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `LivenessUnknown`,
+    /// `Permission`, `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
     #[inline(always)]
     pub fn begin(&self, patience: Patience) -> Result<Begun> {
         match self.is_done() {

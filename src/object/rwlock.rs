@@ -145,9 +145,9 @@ impl RwLock {
     /// Takes it for reading, waiting for it; returns whether a writer died and `mark_consistent` has not been called
     /// since: what is read may be half written.
     ///
-    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `TooManyProcesses`: as many
-    /// processes read as may, or use the segment. `Overflow`: this process holds it 65,535 times. `LivenessUnknown`,
-    /// `Permission`, `Corrupt`: as of `Lock::acquire`.
+    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `TooManyProcesses`:
+    /// as many processes read as may, or use the segment. `Overflow`: this process holds it 65,535 times.
+    /// `LivenessUnknown`, `Permission`, `Corrupt`: as of `Lock::acquire`.
     ///
     /// Who reads already must not read once more as long as others want to write: a writer that came in between waits
     /// for the first time, and the second time for that writer.

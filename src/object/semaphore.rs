@@ -208,8 +208,9 @@ impl Semaphore {
     /// Takes `count` permits, waiting for them: all of them or none.
     ///
     /// They are taken if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: they are not. `Invalid`: 0,
-    /// or more than there can be. With undo also `TooManyProcesses`, `LivenessUnknown`, `Permission`, `Corrupt`: nothing can be
-    /// recorded for this process, or nobody can tell whether the holders live; `Overflow`: one process holds 65,535.
+    /// or more than there can be. With undo also `TooManyProcesses`, `LivenessUnknown`, `Permission`, `Corrupt`:
+    /// nothing can be recorded for this process, or nobody can tell whether the holders live; `Overflow`: one process
+    /// holds 65,535.
     #[inline(always)]
     pub fn acquire(&self, count: u64, patience: Patience) -> Result<()> {
         match self.try_acquire(count) {

@@ -1,5 +1,5 @@
-//! The operations of managed segments: create, open, resize, close; and of ephemeral ones, whose name goes with the last
-//! who has them mapped, or with the next collector.
+//! The operations of managed segments: create, open, resize, close; and of ephemeral ones, whose name goes with the
+//! last who has them mapped, or with the next collector.
 
 use crate::board::{Said, Who, Wrong, board};
 use crate::library::{Library, Options, Segment, Status};
