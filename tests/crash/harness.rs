@@ -232,8 +232,23 @@ fn run_all(ways: &[Way], plan: &Plan, jobs: usize) -> Vec<String> {
     }
 }
 
+/// Returns the series whose names contain one of the words on the command line, or all if there are none.
+fn selected() -> Vec<Way> {
+    let parts: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let wanted = |way: &Way| parts.is_empty() || parts.iter().any(|part| way.name().contains(part));
+    ways().into_iter().filter(wanted).collect()
+}
+
 /// What `cargo test --test crash` runs.
 pub fn main() -> ExitCode {
+    let ways = selected();
+    if std::env::args().any(|word| word == "--list") {
+        ways.iter().for_each(|way| println!("{}", way.name()));
+        return ExitCode::SUCCESS;
+    }
     fix_addresses();
     let plan = match plan() {
         Ok(plan) => plan,
@@ -242,12 +257,6 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let parts: Vec<_> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    let wanted = |way: &Way| parts.is_empty() || parts.iter().any(|part| way.name().contains(part));
-    let ways: Vec<_> = ways().into_iter().filter(wanted).collect();
     let every = plan
         .every
         .map_or("what each thinks fit".to_owned(), |every| every.to_string());

@@ -18,7 +18,8 @@
 //! | conditions                    | `condition`                     |                         |                   |
 //! | queues                        | `queue`, `queue_place`          | `queue_soak`            |                   |
 //!
-//! `cargo test --test crash [-- part of a name]`, after `make build`. In the environment:
+//! `cargo test --test crash [-- part of a name]`, after `make build`; with `--list` it prints the names of the series
+//! and runs none. In the environment:
 //!
 //! | variable              | means                                                                        |
 //! |-----------------------|------------------------------------------------------------------------------|
