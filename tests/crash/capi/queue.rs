@@ -1,0 +1,414 @@
+//! The functions of queues, called through the C ABI.
+
+use crate::suite::harness::library::{Library, Segment, Status, functions, pointer};
+use crate::suite::harness::verify::NAME;
+use shmkit::capi::queue::{SHMKIT_QUEUE_ALL, shmkit_queue_info, shmkit_queue_message};
+use shmkit::capi::queue::{SHMKIT_QUEUE_OVERWRITE, shmkit_queue_options};
+use shmkit::capi::segment::shmkit_segment;
+use std::ffi::{CStr, c_char, c_void};
+
+/// So often in a row must little of a queue's memory be used before any goes (src/sync/queue/memory.rs).
+pub const LULLS: usize = 64;
+/// Wait as long as it takes.
+pub const FOREVER: i64 = -1;
+/// Do not wait.
+pub const NOWAIT: i64 = 0;
+
+/// What queues refuse.
+pub const CLOSED: Status = -2;
+/// No queue of that name.
+pub const NOT_FOUND: Status = -4;
+/// There is one already.
+pub const EXISTS: Status = -5;
+/// The time is over.
+pub const TIMEOUT: Status = -10;
+/// Whoever is in the way lives.
+pub const WOULD_BLOCK: Status = -11;
+/// Another process' own.
+pub const NOT_OWNER: Status = -13;
+/// No message.
+pub const EMPTY: Status = -16;
+/// No room.
+pub const FULL: Status = -17;
+
+functions! {
+    Queues:
+    create(*const c_char, *const shmkit_queue_options, *mut *mut c_void);
+    open(*const c_char, *const shmkit_queue_options, *mut *mut c_void);
+    open_or_create(*const c_char, *const shmkit_queue_options, *mut *mut c_void);
+    create_at(*const shmkit_segment, u64, *const shmkit_queue_options, *mut *mut c_void);
+    open_at(*const shmkit_segment, u64, *const shmkit_queue_options, *mut *mut c_void);
+    segment(*const c_void, *mut *mut shmkit_segment);
+    put(*mut c_void, i64, u32, *const c_void, u64);
+    get(*mut c_void, i64, u32, *mut c_void, u64, *mut u64);
+    peek(*mut c_void, i64, u32, *mut c_void, u64, *mut u64);
+    put_many(*mut c_void, i64, u32, *const shmkit_queue_message, u64, *mut u64);
+    get_many(*mut c_void, i64, u32, *mut c_void, u64, *mut u64, u64, *mut u64);
+    reserve(*mut c_void, i64, u32, u64, *mut *mut c_void, *mut u64);
+    commit(*mut c_void, u64, u64);
+    abort(*mut c_void, u64);
+    lease(*mut c_void, i64, u32, *mut *const c_void, *mut u64, *mut u64, *mut u32);
+    ack(*mut c_void, u64);
+    nack(*mut c_void, u64);
+    join(*mut c_void, i64, u32);
+    shutdown(*mut c_void);
+    is_full(*const c_void, *mut u32);
+    stat(*const c_void, *mut shmkit_queue_info);
+    unlink(*const c_void);
+    close(*mut c_void);
+}
+
+/// How a queue is made.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// As in shmkit_queue_options.
+    pub capacity: u64,
+    /// As in shmkit_queue_options.
+    pub maxsize: u64,
+    /// Whether the oldest messages go where there is no room.
+    pub overwrites: bool,
+}
+
+/// How a queue with a name is come by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It must not be there.
+    Create,
+    /// It must be there.
+    Open,
+    /// Either.
+    OpenOrCreate,
+}
+
+/// How many processes may use it: victim, bystander, one who waits, survivor; or workers and their audit.
+pub const PARTICIPANTS: u32 = 5;
+
+impl Shape {
+    fn options(self) -> shmkit_queue_options {
+        shmkit_queue_options {
+            struct_size: size_of::<shmkit_queue_options>() as u32,
+            flags: match self.overwrites {
+                true => SHMKIT_QUEUE_OVERWRITE,
+                false => 0,
+            },
+            mode: 0,
+            participants: PARTICIPANTS,
+            // SHMKIT_DIR says where.
+            directory: std::ptr::null(),
+            capacity: self.capacity,
+            maxsize: self.maxsize,
+            max_bytes: 0,
+        }
+    }
+}
+
+/// A queue that this process has open.
+#[derive(Clone, Copy)]
+pub struct Queue<'a> {
+    functions: &'a Queues,
+    handle: *mut c_void,
+}
+
+/// A message that is read in place.
+pub struct Lease {
+    /// Where its bytes are.
+    pub data: *const u8,
+    /// How many.
+    pub size: u64,
+    /// By this it is acknowledged.
+    pub token: u64,
+    /// How often it was leased.
+    pub attempts: u32,
+}
+
+fn good(status: Status) -> Result<(), Status> {
+    match status {
+        0 => Ok(()),
+        _ => Err(status),
+    }
+}
+
+impl<'a> Queue<'a> {
+    /// Comes by the one of this name.
+    pub fn named(
+        shmkit: &'a Library,
+        name: Option<&CStr>,
+        way: Way,
+        shape: Shape,
+    ) -> Result<Queue<'a>, Status> {
+        let (functions, mut handle) = (&shmkit.queues, std::ptr::null_mut());
+        let function = match way {
+            Way::Create => functions.create,
+            Way::Open => functions.open,
+            Way::OpenOrCreate => functions.open_or_create,
+        };
+        // SAFETY: the name is NULL or ends with a NUL byte; options and out live through the call.
+        good(unsafe { function(pointer(name), &shape.options(), &raw mut handle) })?;
+        Ok(Queue { functions, handle })
+    }
+
+    /// Finds the one under test.
+    pub fn find(shmkit: &'a Library, shape: Shape) -> Result<Queue<'a>, Status> {
+        Queue::named(shmkit, Some(NAME), Way::Open, shape)
+    }
+
+    /// Makes or finds one in a segment.
+    pub fn at(
+        shmkit: &'a Library,
+        segment: Segment,
+        offset: u64,
+        shape: Shape,
+        make: bool,
+    ) -> Result<Queue<'a>, Status> {
+        let (functions, mut handle) = (&shmkit.queues, std::ptr::null_mut());
+        let function = match make {
+            true => functions.create_at,
+            false => functions.open_at,
+        };
+        // SAFETY: a Segment is an open handle; options and out live through the call.
+        good(unsafe { function(segment.0, offset, &shape.options(), &raw mut handle) })?;
+        Ok(Queue { functions, handle })
+    }
+
+    /// Opens the segment in which it stands.
+    pub fn segment(&self) -> Result<Segment, Status> {
+        let mut out = std::ptr::null_mut();
+        // SAFETY: a Queue is an open handle; out lives through the call.
+        good(unsafe { (self.functions.segment)(self.handle, &raw mut out) })?;
+        Ok(Segment(out))
+    }
+
+    /// Puts a message.
+    pub fn put(&self, timeout: i64, bytes: &[u8]) -> Result<(), Status> {
+        // SAFETY: a Queue is an open handle; the bytes live through the call.
+        good(unsafe {
+            (self.functions.put)(
+                self.handle,
+                timeout,
+                0,
+                bytes.as_ptr().cast(),
+                bytes.len() as u64,
+            )
+        })
+    }
+
+    /// Gets one; returns its length.
+    pub fn get(&self, timeout: i64, buffer: &mut [u8]) -> Result<usize, Status> {
+        self.copy(self.functions.get, timeout, buffer)
+    }
+
+    /// Looks at one; returns its length.
+    pub fn peek(&self, timeout: i64, buffer: &mut [u8]) -> Result<usize, Status> {
+        self.copy(self.functions.peek, timeout, buffer)
+    }
+
+    fn copy(
+        &self,
+        function: unsafe extern "C" fn(*mut c_void, i64, u32, *mut c_void, u64, *mut u64) -> Status,
+        timeout: i64,
+        buffer: &mut [u8],
+    ) -> Result<usize, Status> {
+        let mut size = 0;
+        let (place, room) = (buffer.as_mut_ptr().cast(), buffer.len() as u64);
+        // SAFETY: as in `put`; the buffer has so much room.
+        good(unsafe { function(self.handle, timeout, 0, place, room, &raw mut size) })?;
+        Ok(size as usize)
+    }
+
+    /// Puts all of several messages.
+    pub fn put_many(&self, timeout: i64, messages: &[Vec<u8>]) -> Result<u64, Status> {
+        let given: Vec<_> = messages
+            .iter()
+            .map(|bytes| shmkit_queue_message {
+                data: bytes.as_ptr().cast(),
+                size: bytes.len() as u64,
+            })
+            .collect();
+        let (all, count, mut put) = (SHMKIT_QUEUE_ALL, given.len() as u64, 0);
+        // SAFETY: as in `put`.
+        good(unsafe {
+            (self.functions.put_many)(
+                self.handle,
+                timeout,
+                all,
+                given.as_ptr(),
+                count,
+                &raw mut put,
+            )
+        })?;
+        Ok(put)
+    }
+
+    /// Gets several; returns how many.
+    pub fn get_many(
+        &self,
+        timeout: i64,
+        buffer: &mut [u8],
+        sizes: &mut [u64],
+    ) -> Result<usize, Status> {
+        let mut count = 0;
+        // SAFETY: as in `get`; there is room for so many sizes.
+        good(unsafe {
+            (self.functions.get_many)(
+                self.handle,
+                timeout,
+                0,
+                buffer.as_mut_ptr().cast(),
+                buffer.len() as u64,
+                sizes.as_mut_ptr(),
+                sizes.len() as u64,
+                &raw mut count,
+            )
+        })?;
+        Ok(count as usize)
+    }
+
+    /// Reserves room; returns where, and the token.
+    pub fn reserve(&self, timeout: i64, size: u64) -> Result<(*mut u8, u64), Status> {
+        let (mut data, mut token) = (std::ptr::null_mut(), 0);
+        // SAFETY: as in `put`; the outputs live through the call.
+        good(unsafe {
+            (self.functions.reserve)(self.handle, timeout, 0, size, &raw mut data, &raw mut token)
+        })?;
+        Ok((data.cast(), token))
+    }
+
+    /// Commits what was reserved.
+    pub fn commit(&self, token: u64, size: u64) -> Result<(), Status> {
+        // SAFETY: a Queue is an open handle.
+        good(unsafe { (self.functions.commit)(self.handle, token, size) })
+    }
+
+    /// Gives up what was reserved.
+    pub fn abort(&self, token: u64) -> Result<(), Status> {
+        // SAFETY: as in `commit`.
+        good(unsafe { (self.functions.abort)(self.handle, token) })
+    }
+
+    /// Leases one.
+    pub fn lease(&self, timeout: i64) -> Result<Lease, Status> {
+        let (mut data, mut size, mut token, mut attempts) = (std::ptr::null(), 0, 0, 0);
+        // SAFETY: as in `reserve`.
+        good(unsafe {
+            (self.functions.lease)(
+                self.handle,
+                timeout,
+                0,
+                &raw mut data,
+                &raw mut size,
+                &raw mut token,
+                &raw mut attempts,
+            )
+        })?;
+        Ok(Lease {
+            data: data.cast(),
+            size,
+            token,
+            attempts,
+        })
+    }
+
+    /// Acknowledges a lease.
+    pub fn ack(&self, token: u64) -> Result<(), Status> {
+        // SAFETY: as in `commit`.
+        good(unsafe { (self.functions.ack)(self.handle, token) })
+    }
+
+    /// Gives a lease back.
+    pub fn nack(&self, token: u64) -> Result<(), Status> {
+        // SAFETY: as in `commit`.
+        good(unsafe { (self.functions.nack)(self.handle, token) })
+    }
+
+    /// Waits until all is taken.
+    pub fn join(&self, timeout: i64) -> Result<(), Status> {
+        // SAFETY: as in `commit`.
+        good(unsafe { (self.functions.join)(self.handle, timeout, 0) })
+    }
+
+    /// Says that nothing more is put.
+    pub fn shutdown(&self) -> Result<(), Status> {
+        // SAFETY: as in `commit`.
+        good(unsafe { (self.functions.shutdown)(self.handle) })
+    }
+
+    /// Says whether an empty message would have to wait.
+    pub fn is_full(&self) -> Result<bool, Status> {
+        let mut out = 7;
+        // SAFETY: as in `commit`; out lives through the call.
+        good(unsafe { (self.functions.is_full)(self.handle, &raw mut out) })?;
+        Ok(out != 0)
+    }
+
+    /// Tells what is in it.
+    pub fn stat(&self) -> Result<shmkit_queue_info, Status> {
+        // SAFETY: integers alone, for which zeros are a value.
+        let mut out: shmkit_queue_info = unsafe { std::mem::zeroed() };
+        out.struct_size = size_of::<shmkit_queue_info>() as u32;
+        // SAFETY: as in `is_full`; out has its size set.
+        good(unsafe { (self.functions.stat)(self.handle, &raw mut out) })?;
+        Ok(out)
+    }
+
+    /// Removes its name.
+    pub fn unlink(&self) -> Result<(), Status> {
+        // SAFETY: as in `commit`.
+        good(unsafe { (self.functions.unlink)(self.handle) })
+    }
+
+    /// Lets go of it.
+    pub fn close(&self) -> Result<(), Status> {
+        // SAFETY: as in `commit`; each handle is closed once.
+        good(unsafe { (self.functions.close)(self.handle) })
+    }
+}
+
+/// Where one stands that is only there for the first calls, beside what else is.
+const WARM_UP: u64 = 4096;
+/// The least there is.
+const LEAST: Shape = Shape {
+    capacity: 1024,
+    maxsize: 2,
+    overwrites: false,
+};
+
+impl Library {
+    /// As `warm_up`, for queues.
+    pub fn warm_up_queues(&self, segment: Segment) -> Result<(), Status> {
+        Queue::at(self, segment, WARM_UP, LEAST, true)?.close()?;
+        Queue::at(self, segment, WARM_UP, LEAST, false)?.warm_up()?;
+        for way in [Way::Create, Way::Open, Way::OpenOrCreate] {
+            let queue = Queue::named(self, Some(c"warm-up-queue"), way, LEAST)?;
+            self.close(queue.segment()?);
+            if way == Way::OpenOrCreate {
+                queue.unlink()?;
+            }
+            queue.close()?;
+        }
+        Ok(())
+    }
+}
+
+impl Queue<'_> {
+    /// Calls each function once.
+    fn warm_up(&self) -> Result<(), Status> {
+        let (mut buffer, mut sizes) = ([0; 64], [0; 2]);
+        assert_eq!(self.get(1, &mut buffer), Err(TIMEOUT), "it is empty");
+        self.put(FOREVER, b"first")?;
+        self.put_many(FOREVER, &[b"second".to_vec()])?;
+        assert_eq!(self.put(1, b"third"), Err(TIMEOUT), "it is full");
+        assert_eq!(self.join(1), Err(TIMEOUT), "it is not finished");
+        self.peek(FOREVER, &mut buffer)?;
+        self.nack(self.lease(FOREVER)?.token)?;
+        self.ack(self.lease(FOREVER)?.token)?;
+        self.get_many(FOREVER, &mut buffer, &mut sizes)?;
+        self.abort(self.reserve(FOREVER, 8)?.1)?;
+        self.commit(self.reserve(FOREVER, 8)?.1, 8)?;
+        self.get(FOREVER, &mut buffer)?;
+        self.is_full()?;
+        self.join(NOWAIT)?;
+        self.stat()?;
+        self.shutdown()?;
+        self.close()
+    }
+}
