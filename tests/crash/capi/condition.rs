@@ -1,15 +1,12 @@
-//! The functions of conditions, called through the C ABI.
+//! The functions of conditions.
 
-use crate::suite::capi::lock::{Kind, Lock, NOWAIT};
-use crate::suite::harness::library::{Library, Options, Segment, Status, functions};
+use crate::suite::capi::lock::{Kind, Lock};
+use crate::suite::capi::segment::{Options, Segment};
+use crate::suite::capi::{NOWAIT, Status, TIMEOUT, WOULD_BLOCK, check};
+use crate::suite::harness::library::{Library, functions};
 use shmkit::capi::condition::{shmkit_condition_info, shmkit_condition_options};
 use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FULL, shmkit_segment};
 use std::ffi::c_void;
-
-/// SHMKIT_ERR_TIMEOUT.
-pub const TIMEOUT: Status = -10;
-/// SHMKIT_ERR_WOULD_BLOCK.
-pub const WOULD_BLOCK: Status = -11;
 
 functions! {
     Conditions:
@@ -22,22 +19,15 @@ functions! {
     close(*mut c_void);
 }
 
-/// A condition that this process has open, and the lock it goes with.
+/// An open condition, and the lock that it is used with.
 #[derive(Clone, Copy)]
 pub struct Condition {
     handle: *mut c_void,
     lock: Lock,
 }
 
-fn good(status: Status) -> Result<(), Status> {
-    match status {
-        0 => Ok(()),
-        _ => Err(status),
-    }
-}
-
 impl Library {
-    /// Makes the condition at `offset` of the data, with so many cells, or finds it.
+    /// Creates the condition at `offset` of the data, with `cells` cells, or opens it.
     pub fn create_condition_at(
         &self,
         segment: Segment,
@@ -55,12 +45,14 @@ impl Library {
             cells,
             reserved: 0,
         };
-        // SAFETY: a Segment is an open handle; options and out live through the call.
-        good(unsafe { (self.conditions.create_at)(segment.0, offset, &options, &raw mut handle) })?;
+        // SAFETY: a Segment is an open handle; options and output live through the call.
+        check(unsafe {
+            (self.conditions.create_at)(segment.0, offset, &options, &raw mut handle)
+        })?;
         Ok(Condition { handle, lock })
     }
 
-    /// Finds the condition at `offset` of the data.
+    /// Opens the condition at `offset` of the data.
     pub fn open_condition_at(
         &self,
         segment: Segment,
@@ -70,19 +62,19 @@ impl Library {
         let mut handle = std::ptr::null_mut();
         let open = self.conditions.open_at;
         // SAFETY: as in `create_condition_at`; there are no options.
-        good(unsafe { open(segment.0, offset, std::ptr::null(), &raw mut handle) })?;
+        check(unsafe { open(segment.0, offset, std::ptr::null(), &raw mut handle) })?;
         Ok(Condition { handle, lock })
     }
 
-    /// Waits, holding its lock before and after.
+    /// Waits; the lock is held before and after.
     pub fn wait(&self, condition: Condition, timeout: i64) -> Status {
         let (handle, mutex) = (condition.handle, condition.lock.handle);
-        let mut recovered = 0;
-        // SAFETY: both are open handles; recovered lives through the call.
-        unsafe { (self.conditions.wait)(handle, mutex, timeout, 0, &raw mut recovered) }
+        let mut owner_died = 0;
+        // SAFETY: both are open handles; owner_died lives through the call.
+        unsafe { (self.conditions.wait)(handle, mutex, timeout, 0, &raw mut owner_died) }
     }
 
-    /// Notifies so many; `None`: all.
+    /// Notifies `count` waiters; `None`: all.
     pub fn notify(&self, condition: Condition, count: Option<u32>) -> Status {
         let (handle, mutex) = (condition.handle, condition.lock.handle);
         match count {
@@ -93,7 +85,7 @@ impl Library {
         }
     }
 
-    /// Returns what is known of it.
+    /// Returns its counters.
     pub fn condition_stat(&self, condition: Condition) -> Result<shmkit_condition_info, Status> {
         let mut out = shmkit_condition_info {
             struct_size: size_of::<shmkit_condition_info>() as u32,
@@ -107,38 +99,38 @@ impl Library {
             offset: 0,
         };
         // SAFETY: an open handle; out has its size set.
-        good(unsafe { (self.conditions.stat)(condition.handle, &raw mut out) })?;
+        check(unsafe { (self.conditions.stat)(condition.handle, &raw mut out) })?;
         Ok(out)
     }
 
-    /// Lets go of it, not of its lock.
+    /// Closes the condition, not its lock.
     pub fn close_condition(&self, condition: Condition) -> Status {
-        // SAFETY: an open handle; each is closed once.
+        // SAFETY: an open handle, which is closed once.
         unsafe { (self.conditions.close)(condition.handle) }
     }
 
-    /// As `warm_up`, for conditions.
+    /// Calls each function of conditions once.
     pub fn warm_up_conditions(&self) -> Result<(), Status> {
-        let full = Options {
+        let ephemeral = Options {
             flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL,
             participants: 1,
             ..Options::default()
         };
-        let segment = self.create(Some(c"warm-up"), 4096, full)?;
+        let segment = self.create(Some(c"warm-up"), 4096, ephemeral)?;
         let lock = self.create_lock_at(Kind::Lock, segment, 0)?;
         let condition = self.create_condition_at(segment, 64, 1, lock)?;
-        good(self.close_condition(condition))?;
+        check(self.close_condition(condition))?;
         let condition = self.open_condition_at(segment, 64, lock)?;
         self.acquire(lock, NOWAIT)?;
         assert_eq!(self.wait(condition, 1), TIMEOUT);
         assert_eq!(self.wait(condition, NOWAIT), WOULD_BLOCK);
-        good(self.notify(condition, Some(1)))?;
-        good(self.notify(condition, None))?;
+        check(self.notify(condition, Some(1)))?;
+        check(self.notify(condition, None))?;
         self.condition_stat(condition)?;
-        good(self.release(lock))?;
-        good(self.close_condition(condition))?;
-        good(self.close_lock(lock))?;
-        good(self.close(segment))?;
+        check(self.release(lock))?;
+        check(self.close_condition(condition))?;
+        check(self.close_lock(lock))?;
+        check(self.close(segment))?;
         self.gc().map(drop)
     }
 }

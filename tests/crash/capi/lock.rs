@@ -1,16 +1,11 @@
-//! The functions of locks and recursive locks, called through the C ABI: the same for both, under two names.
+//! The functions of locks and recursive locks: the same, with two prefixes.
 
-use crate::suite::harness::library::{Library, Options, Segment, Status, functions, pointer};
+use crate::suite::capi::segment::Segment;
+use crate::suite::capi::{NOWAIT, Status, TIMEOUT, Way, check};
+use crate::suite::harness::library::{Library, functions, pointer};
 use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
-use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FULL, shmkit_segment};
+use shmkit::capi::segment::shmkit_segment;
 use std::ffi::{CStr, c_char, c_void};
-
-/// Wait as long as it takes.
-pub const FOREVER: i64 = -1;
-/// Do not wait.
-pub const NOWAIT: i64 = 0;
-
-const TIMEOUT: Status = -10;
 
 functions! {
     Locks:
@@ -27,7 +22,7 @@ functions! {
     close(*mut c_void);
 }
 
-/// Which of the two.
+/// The kind of a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A lock.
@@ -36,40 +31,22 @@ pub enum Kind {
     RLock,
 }
 
-/// A lock of either kind that this process has open.
+/// An open lock of either kind.
 #[derive(Clone, Copy)]
 pub struct Lock {
     kind: Kind,
     pub(crate) handle: *mut c_void,
 }
 
-/// How a lock with a name is come by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Made.
-    Create,
-    /// Found.
-    Open,
-    /// Found, or made.
-    OpenOrCreate,
-}
-
-/// Options of a lock with a file of its own, for so many processes.
+/// Options of a lock with a file of its own.
 fn options(participants: u32) -> shmkit_lock_options {
     shmkit_lock_options {
         struct_size: size_of::<shmkit_lock_options>() as u32,
         flags: 0,
         mode: 0,
         participants,
-        // SHMKIT_DIR says where.
+        // From SHMKIT_DIR.
         directory: std::ptr::null(),
-    }
-}
-
-fn good(status: Status) -> Result<(), Status> {
-    match status {
-        0 => Ok(()),
-        _ => Err(status),
     }
 }
 
@@ -78,7 +55,7 @@ impl Library {
         &self.locks[kind as usize]
     }
 
-    /// Makes or finds the lock of this name; without a name it is made in the arena of this process.
+    /// Creates or opens the lock of this name; without a name it is created in the arena of this process.
     pub fn named_lock(
         &self,
         kind: Kind,
@@ -93,11 +70,11 @@ impl Library {
         };
         let mut handle = std::ptr::null_mut();
         // SAFETY: the name is NULL or ends with a NUL byte; options and out live through the call.
-        good(unsafe { function(pointer(name), &options(participants), &raw mut handle) })?;
+        check(unsafe { function(pointer(name), &options(participants), &raw mut handle) })?;
         Ok(Lock { kind, handle })
     }
 
-    /// Makes or finds the lock at `offset` of the data.
+    /// Creates the lock at `offset` of the data, or opens it.
     pub fn create_lock_at(
         &self,
         kind: Kind,
@@ -106,53 +83,53 @@ impl Library {
     ) -> Result<Lock, Status> {
         let mut handle = std::ptr::null_mut();
         let function = self.of(kind).create_at;
-        // SAFETY: a Segment is an open handle; options and out live through the call.
-        good(unsafe { function(segment.0, offset, &options(0), &raw mut handle) })?;
+        // SAFETY: a Segment is an open handle; options and output live through the call.
+        check(unsafe { function(segment.0, offset, &options(0), &raw mut handle) })?;
         Ok(Lock { kind, handle })
     }
 
-    /// Finds the lock at `offset` of the data.
+    /// Opens the lock at `offset` of the data.
     pub fn open_lock_at(&self, kind: Kind, segment: Segment, offset: u64) -> Result<Lock, Status> {
         let mut handle = std::ptr::null_mut();
         let function = self.of(kind).open_at;
         // SAFETY: as in `create_lock_at`.
-        good(unsafe { function(segment.0, offset, &options(0), &raw mut handle) })?;
+        check(unsafe { function(segment.0, offset, &options(0), &raw mut handle) })?;
         Ok(Lock { kind, handle })
     }
 
-    /// Finds the lock that every full segment has.
+    /// Opens the lock that every managed segment has.
     pub fn built_in_lock(&self, segment: Segment) -> Result<Lock, Status> {
         let mut handle = std::ptr::null_mut();
         // SAFETY: as in `create_lock_at`.
-        good(unsafe { (self.functions.lock)(segment.0, &raw mut handle) })?;
+        check(unsafe { (self.segments.lock)(segment.0, &raw mut handle) })?;
         Ok(Lock {
             kind: Kind::Lock,
             handle: handle.cast(),
         })
     }
 
-    /// Takes the lock; returns whether it was told that an owner died.
+    /// Acquires the lock; returns whether an owner has died.
     pub fn acquire(&self, lock: Lock, timeout: i64) -> Result<bool, Status> {
-        let mut recovered = 0;
+        let mut owner_died = 0;
         let function = self.of(lock.kind).acquire;
-        // SAFETY: a Lock is an open handle of its kind; recovered lives through the call.
-        good(unsafe { function(lock.handle, timeout, 0, &raw mut recovered) })?;
-        Ok(recovered != 0)
+        // SAFETY: a Lock is an open handle of its kind; owner_died lives through the call.
+        check(unsafe { function(lock.handle, timeout, 0, &raw mut owner_died) })?;
+        Ok(owner_died != 0)
     }
 
-    /// Gives the lock back.
+    /// Releases the lock.
     pub fn release(&self, lock: Lock) -> Status {
         // SAFETY: as in `acquire`.
         unsafe { (self.of(lock.kind).release)(lock.handle) }
     }
 
-    /// Says that what the lock guards is whole.
+    /// Marks the guarded data as consistent.
     pub fn mark_consistent(&self, lock: Lock) -> Status {
         // SAFETY: as in `acquire`.
         unsafe { (self.of(lock.kind).mark_consistent)(lock.handle) }
     }
 
-    /// Returns what is known of the lock.
+    /// Returns the counters and the owner of the lock.
     pub fn lock_stat(&self, lock: Lock) -> Result<shmkit_lock_info, Status> {
         let mut out = shmkit_lock_info {
             struct_size: size_of::<shmkit_lock_info>() as u32,
@@ -168,7 +145,7 @@ impl Library {
             reserved: 0,
         };
         // SAFETY: as in `acquire`; out has its size set.
-        good(unsafe { (self.of(lock.kind).stat)(lock.handle, &raw mut out) })?;
+        check(unsafe { (self.of(lock.kind).stat)(lock.handle, &raw mut out) })?;
         Ok(out)
     }
 
@@ -178,50 +155,39 @@ impl Library {
         unsafe { (self.of(lock.kind).unlink)(lock.handle) }
     }
 
-    /// Lets go of the lock.
+    /// Closes the lock.
     pub fn close_lock(&self, lock: Lock) -> Status {
-        // SAFETY: as in `acquire`; each handle is closed once.
+        // SAFETY: as in `acquire`; a handle is closed once.
         unsafe { (self.of(lock.kind).close)(lock.handle) }
     }
 
-    /// As `warm_up`, for full segments and locks.
-    pub fn warm_up_locks(&self) -> Result<(), Status> {
-        let name = c"warm-up";
-        let full = Options {
-            flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL,
-            participants: 1,
-            ..Options::default()
-        };
-        let segment = self.create(Some(name), 8192, full)?;
+    /// Calls each function of locks in a segment once.
+    pub fn warm_up_locks(&self, segment: Segment) -> Result<(), Status> {
         for kind in [Kind::Lock, Kind::RLock] {
             let offset = 64 * kind as u64;
-            good(self.close_lock(self.create_lock_at(kind, segment, offset)?))?;
+            check(self.close_lock(self.create_lock_at(kind, segment, offset)?))?;
             let lock = self.open_lock_at(kind, segment, offset)?;
             self.acquire(lock, NOWAIT)?;
             self.lock_stat(lock)?;
-            good(self.mark_consistent(lock))?;
-            good(self.release(lock))?;
-            good(self.close_lock(lock))?;
+            check(self.mark_consistent(lock))?;
+            check(self.release(lock))?;
+            check(self.close_lock(lock))?;
         }
-        self.warm_up_events(segment)?;
-        self.warm_up_semaphores(segment)?;
-        self.warm_up_rwlocks(segment)?;
-        self.warm_up_barriers(segment)?;
-        self.warm_up_onces(segment)?;
-        self.warm_up_queues(segment)?;
         let lock = self.built_in_lock(segment)?;
         self.acquire(lock, NOWAIT)?;
-        // Who waits looks how many processors there are.
+        // The first wait counts the processors.
         let again = self.acquire(lock, 1);
-        assert_eq!(again, Err(TIMEOUT), "it is not recursive");
-        good(self.release(lock))?;
-        good(self.close_lock(lock))?;
-        good(self.close(segment))?;
-        self.gc()?;
+        assert_eq!(again, Err(TIMEOUT), "the lock is not recursive");
+        check(self.release(lock))?;
+        check(self.close_lock(lock))
+    }
+
+    /// Calls each function of named locks once.
+    pub fn warm_up_named_locks(&self, name: &CStr) -> Result<(), Status> {
         for kind in [Kind::Lock, Kind::RLock] {
             let lock = self.named_lock(kind, Some(name), Way::OpenOrCreate, 1)?;
-            good(self.unlink_lock(lock))?;
-            good(self.close_lock(lock))?;
+            check(self.unlink_lock(lock))?;
+            check(self.close_lock(lock))?;
         }
         Ok(())
     }

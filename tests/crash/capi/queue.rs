@@ -1,35 +1,16 @@
-//! The functions of queues, called through the C ABI.
+//! The functions of queues.
 
-use crate::suite::harness::library::{Library, Segment, Status, functions, pointer};
-use crate::suite::harness::verify::NAME;
+use crate::suite::capi::segment::Segment;
+use crate::suite::capi::{FOREVER, NOWAIT, Status, TIMEOUT, Way, check};
+use crate::suite::harness::fixture::NAME;
+use crate::suite::harness::library::{Library, functions, pointer};
 use shmkit::capi::queue::{SHMKIT_QUEUE_ALL, shmkit_queue_info, shmkit_queue_message};
 use shmkit::capi::queue::{SHMKIT_QUEUE_OVERWRITE, shmkit_queue_options};
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::{CStr, c_char, c_void};
 
-/// So often in a row must little of a queue's memory be used before any goes (src/sync/queue/memory.rs).
-pub const LULLS: usize = 64;
-/// Wait as long as it takes.
-pub const FOREVER: i64 = -1;
-/// Do not wait.
-pub const NOWAIT: i64 = 0;
-
-/// What queues refuse.
-pub const CLOSED: Status = -2;
-/// No queue of that name.
-pub const NOT_FOUND: Status = -4;
-/// There is one already.
-pub const EXISTS: Status = -5;
-/// The time is over.
-pub const TIMEOUT: Status = -10;
-/// Whoever is in the way lives.
-pub const WOULD_BLOCK: Status = -11;
-/// Another process' own.
-pub const NOT_OWNER: Status = -13;
-/// No message.
-pub const EMPTY: Status = -16;
-/// No room.
-pub const FULL: Status = -17;
+/// The number of idle laps in a row before a queue releases memory (src/sync/queue/memory.rs).
+pub const IDLE_LAPS: usize = 64;
 
 functions! {
     Queues:
@@ -58,29 +39,18 @@ functions! {
     close(*mut c_void);
 }
 
-/// How a queue is made.
+/// The options of a queue.
 #[derive(Clone, Copy)]
 pub struct Shape {
     /// As in shmkit_queue_options.
     pub capacity: u64,
     /// As in shmkit_queue_options.
     pub maxsize: u64,
-    /// Whether the oldest messages go where there is no room.
+    /// Whether a put without room overwrites the oldest messages.
     pub overwrites: bool,
 }
 
-/// How a queue with a name is come by.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// It must not be there.
-    Create,
-    /// It must be there.
-    Open,
-    /// Either.
-    OpenOrCreate,
-}
-
-/// How many processes may use it: victim, bystander, one who waits, survivor; or workers and their audit.
+/// The number of processes that may use it: victim, bystander, waiter, survivor; or workers and their auditor.
 pub const PARTICIPANTS: u32 = 5;
 
 impl Shape {
@@ -93,7 +63,7 @@ impl Shape {
             },
             mode: 0,
             participants: PARTICIPANTS,
-            // SHMKIT_DIR says where.
+            // From SHMKIT_DIR.
             directory: std::ptr::null(),
             capacity: self.capacity,
             maxsize: self.maxsize,
@@ -102,7 +72,7 @@ impl Shape {
     }
 }
 
-/// A queue that this process has open.
+/// An open queue.
 #[derive(Clone, Copy)]
 pub struct Queue<'a> {
     functions: &'a Queues,
@@ -113,23 +83,16 @@ pub struct Queue<'a> {
 pub struct Lease {
     /// Where its bytes are.
     pub data: *const u8,
-    /// How many.
+    /// Their number.
     pub size: u64,
-    /// By this it is acknowledged.
+    /// The token for ack and nack.
     pub token: u64,
-    /// How often it was leased.
+    /// The number of times that it was leased.
     pub attempts: u32,
 }
 
-fn good(status: Status) -> Result<(), Status> {
-    match status {
-        0 => Ok(()),
-        _ => Err(status),
-    }
-}
-
 impl<'a> Queue<'a> {
-    /// Comes by the one of this name.
+    /// Creates or opens the queue of this name; without a name it is created in the arena of this process.
     pub fn named(
         shmkit: &'a Library,
         name: Option<&CStr>,
@@ -142,46 +105,46 @@ impl<'a> Queue<'a> {
             Way::Open => functions.open,
             Way::OpenOrCreate => functions.open_or_create,
         };
-        // SAFETY: the name is NULL or ends with a NUL byte; options and out live through the call.
-        good(unsafe { function(pointer(name), &shape.options(), &raw mut handle) })?;
+        // SAFETY: the name is NULL or ends with a NUL byte; options and output live through the call.
+        check(unsafe { function(pointer(name), &shape.options(), &raw mut handle) })?;
         Ok(Queue { functions, handle })
     }
 
-    /// Finds the one under test.
-    pub fn find(shmkit: &'a Library, shape: Shape) -> Result<Queue<'a>, Status> {
+    /// Opens the queue under test.
+    pub fn open(shmkit: &'a Library, shape: Shape) -> Result<Queue<'a>, Status> {
         Queue::named(shmkit, Some(NAME), Way::Open, shape)
     }
 
-    /// Makes or finds one in a segment.
+    /// Opens a queue at `offset` of the data, and creates it if `create`.
     pub fn at(
         shmkit: &'a Library,
         segment: Segment,
         offset: u64,
         shape: Shape,
-        make: bool,
+        create: bool,
     ) -> Result<Queue<'a>, Status> {
         let (functions, mut handle) = (&shmkit.queues, std::ptr::null_mut());
-        let function = match make {
+        let function = match create {
             true => functions.create_at,
             false => functions.open_at,
         };
-        // SAFETY: a Segment is an open handle; options and out live through the call.
-        good(unsafe { function(segment.0, offset, &shape.options(), &raw mut handle) })?;
+        // SAFETY: a Segment is an open handle; options and output live through the call.
+        check(unsafe { function(segment.0, offset, &shape.options(), &raw mut handle) })?;
         Ok(Queue { functions, handle })
     }
 
-    /// Opens the segment in which it stands.
+    /// Opens its segment.
     pub fn segment(&self) -> Result<Segment, Status> {
         let mut out = std::ptr::null_mut();
-        // SAFETY: a Queue is an open handle; out lives through the call.
-        good(unsafe { (self.functions.segment)(self.handle, &raw mut out) })?;
+        // SAFETY: a Queue is an open handle; the output lives through the call.
+        check(unsafe { (self.functions.segment)(self.handle, &raw mut out) })?;
         Ok(Segment(out))
     }
 
     /// Puts a message.
     pub fn put(&self, timeout: i64, bytes: &[u8]) -> Result<(), Status> {
         // SAFETY: a Queue is an open handle; the bytes live through the call.
-        good(unsafe {
+        check(unsafe {
             (self.functions.put)(
                 self.handle,
                 timeout,
@@ -192,12 +155,12 @@ impl<'a> Queue<'a> {
         })
     }
 
-    /// Gets one; returns its length.
+    /// Gets a message; returns its length.
     pub fn get(&self, timeout: i64, buffer: &mut [u8]) -> Result<usize, Status> {
         self.copy(self.functions.get, timeout, buffer)
     }
 
-    /// Looks at one; returns its length.
+    /// Copies the next message without taking it; returns its length.
     pub fn peek(&self, timeout: i64, buffer: &mut [u8]) -> Result<usize, Status> {
         self.copy(self.functions.peek, timeout, buffer)
     }
@@ -210,12 +173,12 @@ impl<'a> Queue<'a> {
     ) -> Result<usize, Status> {
         let mut size = 0;
         let (place, room) = (buffer.as_mut_ptr().cast(), buffer.len() as u64);
-        // SAFETY: as in `put`; the buffer has so much room.
-        good(unsafe { function(self.handle, timeout, 0, place, room, &raw mut size) })?;
+        // SAFETY: as in `put`; the buffer has `room` bytes.
+        check(unsafe { function(self.handle, timeout, 0, place, room, &raw mut size) })?;
         Ok(size as usize)
     }
 
-    /// Puts all of several messages.
+    /// Puts several messages, all or none.
     pub fn put_many(&self, timeout: i64, messages: &[Vec<u8>]) -> Result<u64, Status> {
         let given: Vec<_> = messages
             .iter()
@@ -226,7 +189,7 @@ impl<'a> Queue<'a> {
             .collect();
         let (all, count, mut put) = (SHMKIT_QUEUE_ALL, given.len() as u64, 0);
         // SAFETY: as in `put`.
-        good(unsafe {
+        check(unsafe {
             (self.functions.put_many)(
                 self.handle,
                 timeout,
@@ -239,7 +202,7 @@ impl<'a> Queue<'a> {
         Ok(put)
     }
 
-    /// Gets several; returns how many.
+    /// Gets several messages; returns their number.
     pub fn get_many(
         &self,
         timeout: i64,
@@ -247,8 +210,8 @@ impl<'a> Queue<'a> {
         sizes: &mut [u64],
     ) -> Result<usize, Status> {
         let mut count = 0;
-        // SAFETY: as in `get`; there is room for so many sizes.
-        good(unsafe {
+        // SAFETY: as in `get`; there is room for `sizes.len()` sizes.
+        check(unsafe {
             (self.functions.get_many)(
                 self.handle,
                 timeout,
@@ -263,33 +226,33 @@ impl<'a> Queue<'a> {
         Ok(count as usize)
     }
 
-    /// Reserves room; returns where, and the token.
+    /// Reserves room; returns its address, and the token.
     pub fn reserve(&self, timeout: i64, size: u64) -> Result<(*mut u8, u64), Status> {
         let (mut data, mut token) = (std::ptr::null_mut(), 0);
         // SAFETY: as in `put`; the outputs live through the call.
-        good(unsafe {
+        check(unsafe {
             (self.functions.reserve)(self.handle, timeout, 0, size, &raw mut data, &raw mut token)
         })?;
         Ok((data.cast(), token))
     }
 
-    /// Commits what was reserved.
+    /// Commits a reservation.
     pub fn commit(&self, token: u64, size: u64) -> Result<(), Status> {
         // SAFETY: a Queue is an open handle.
-        good(unsafe { (self.functions.commit)(self.handle, token, size) })
+        check(unsafe { (self.functions.commit)(self.handle, token, size) })
     }
 
-    /// Gives up what was reserved.
+    /// Gives a reservation up.
     pub fn abort(&self, token: u64) -> Result<(), Status> {
         // SAFETY: as in `commit`.
-        good(unsafe { (self.functions.abort)(self.handle, token) })
+        check(unsafe { (self.functions.abort)(self.handle, token) })
     }
 
-    /// Leases one.
+    /// Leases a message.
     pub fn lease(&self, timeout: i64) -> Result<Lease, Status> {
         let (mut data, mut size, mut token, mut attempts) = (std::ptr::null(), 0, 0, 0);
         // SAFETY: as in `reserve`.
-        good(unsafe {
+        check(unsafe {
             (self.functions.lease)(
                 self.handle,
                 timeout,
@@ -311,61 +274,61 @@ impl<'a> Queue<'a> {
     /// Acknowledges a lease.
     pub fn ack(&self, token: u64) -> Result<(), Status> {
         // SAFETY: as in `commit`.
-        good(unsafe { (self.functions.ack)(self.handle, token) })
+        check(unsafe { (self.functions.ack)(self.handle, token) })
     }
 
-    /// Gives a lease back.
+    /// Returns a lease.
     pub fn nack(&self, token: u64) -> Result<(), Status> {
         // SAFETY: as in `commit`.
-        good(unsafe { (self.functions.nack)(self.handle, token) })
+        check(unsafe { (self.functions.nack)(self.handle, token) })
     }
 
-    /// Waits until all is taken.
+    /// Waits until all messages are taken.
     pub fn join(&self, timeout: i64) -> Result<(), Status> {
         // SAFETY: as in `commit`.
-        good(unsafe { (self.functions.join)(self.handle, timeout, 0) })
+        check(unsafe { (self.functions.join)(self.handle, timeout, 0) })
     }
 
-    /// Says that nothing more is put.
+    /// Shuts the queue down.
     pub fn shutdown(&self) -> Result<(), Status> {
         // SAFETY: as in `commit`.
-        good(unsafe { (self.functions.shutdown)(self.handle) })
+        check(unsafe { (self.functions.shutdown)(self.handle) })
     }
 
-    /// Says whether an empty message would have to wait.
+    /// Returns whether a put of an empty message would wait.
     pub fn is_full(&self) -> Result<bool, Status> {
         let mut out = 7;
-        // SAFETY: as in `commit`; out lives through the call.
-        good(unsafe { (self.functions.is_full)(self.handle, &raw mut out) })?;
+        // SAFETY: as in `commit`; the output lives through the call.
+        check(unsafe { (self.functions.is_full)(self.handle, &raw mut out) })?;
         Ok(out != 0)
     }
 
-    /// Tells what is in it.
+    /// Returns its counters.
     pub fn stat(&self) -> Result<shmkit_queue_info, Status> {
-        // SAFETY: integers alone, for which zeros are a value.
+        // SAFETY: it consists of integers, for which zero is a value.
         let mut out: shmkit_queue_info = unsafe { std::mem::zeroed() };
         out.struct_size = size_of::<shmkit_queue_info>() as u32;
         // SAFETY: as in `is_full`; out has its size set.
-        good(unsafe { (self.functions.stat)(self.handle, &raw mut out) })?;
+        check(unsafe { (self.functions.stat)(self.handle, &raw mut out) })?;
         Ok(out)
     }
 
     /// Removes its name.
     pub fn unlink(&self) -> Result<(), Status> {
         // SAFETY: as in `commit`.
-        good(unsafe { (self.functions.unlink)(self.handle) })
+        check(unsafe { (self.functions.unlink)(self.handle) })
     }
 
-    /// Lets go of it.
+    /// Closes the handle.
     pub fn close(&self) -> Result<(), Status> {
-        // SAFETY: as in `commit`; each handle is closed once.
-        good(unsafe { (self.functions.close)(self.handle) })
+        // SAFETY: as in `commit`; a handle is closed once.
+        check(unsafe { (self.functions.close)(self.handle) })
     }
 }
 
-/// Where one stands that is only there for the first calls, beside what else is.
+/// The place of the queue that is there for the first calls, beside those of other objects.
 const WARM_UP: u64 = 4096;
-/// The least there is.
+/// The smallest queue.
 const LEAST: Shape = Shape {
     capacity: 1024,
     maxsize: 2,
@@ -373,7 +336,7 @@ const LEAST: Shape = Shape {
 };
 
 impl Library {
-    /// As `warm_up`, for queues.
+    /// Calls each function of queues once.
     pub fn warm_up_queues(&self, segment: Segment) -> Result<(), Status> {
         Queue::at(self, segment, WARM_UP, LEAST, true)?.close()?;
         Queue::at(self, segment, WARM_UP, LEAST, false)?.warm_up()?;
@@ -390,7 +353,7 @@ impl Library {
 }
 
 impl Queue<'_> {
-    /// Calls each function once.
+    /// Calls each function of an open queue once.
     fn warm_up(&self) -> Result<(), Status> {
         let (mut buffer, mut sizes) = ([0; 64], [0; 2]);
         assert_eq!(self.get(1, &mut buffer), Err(TIMEOUT), "it is empty");

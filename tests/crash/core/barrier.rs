@@ -1,172 +1,46 @@
-//! The operations of barriers: wait, hold and pass, withdraw, abort, reset, make at a place; and those who wait meanwhile.
+//! Barriers: wait, hold and release, withdraw, abort, reset, create_at; and the processes that wait meanwhile.
 //!
 //! ```text
-//! data:  | the victim's process | two that wait early | …     64: the barrier
+//! data:  | the two early waiters | …     64: the barrier
 //! ```
 //!
-//! | who waits | from when on                   | what comes of it                                               |
-//! |-----------|--------------------------------|----------------------------------------------------------------|
-//! | the early | before the victim does anything | all pass, or all are told: when the victim is dead and enough others have come |
-//! | the late  | when the victim is dead        | pass, or are told                                              |
+//! | waiter | starts to wait           | outcome                                                                    |
+//! |--------|--------------------------|----------------------------------------------------------------------------|
+//! | early  | before the victim begins | all pass or all get BROKEN, once the victim is dead and enough others wait |
+//! | late   | when the victim is dead  | passes or gets BROKEN                                                      |
 //!
-//! After a reset all is as new, whatever the dead have left.
+//! A reset makes the barrier as new, whatever dead processes have left.
 
-use crate::suite::harness::library::{Library, Segment, Status, functions};
-use crate::suite::harness::lock_worker::{PLACE, full, introduce, make, open, status};
-use crate::suite::harness::operation::{Crime, Finding, Ground, Look, Operation, Run};
-use crate::suite::harness::process::{self, run_and_die};
-use crate::suite::harness::shared_state::{Said, Who, board};
-use crate::suite::harness::survivor::refused;
-use crate::suite::harness::verify::NAME;
-use nix::sys::signal::kill;
+use crate::suite::capi::barrier::Barrier;
+use crate::suite::capi::{BROKEN, FOREVER, INTERRUPTED, Status, TIMEOUT, check, status};
+use crate::suite::harness::fixture::{
+    PLACE, VICTIM_TIMEOUT_NS, create, open, open_attached, words,
+};
+use crate::suite::harness::library::Library;
+use crate::suite::harness::operation::{Failure, Operation, Run, Setup, Verifier, Violation};
+use crate::suite::harness::process::{self, run_and_die, spawn_waiter};
+use crate::suite::harness::shared_state::{Phase, Role, shared_state};
+use crate::suite::harness::survivor::{refused, reopen};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use shmkit::capi::barrier::{SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_HOLD};
-use shmkit::capi::barrier::{shmkit_barrier_info, shmkit_barrier_options};
 use shmkit::capi::interrupt::SHMKIT_INTERRUPTIBLE;
-use shmkit::capi::segment::shmkit_segment;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-functions! {
-    Barriers:
-    create_at(*const shmkit_segment, u64, *const shmkit_barrier_options, *mut *mut c_void);
-    open_at(*const shmkit_segment, u64, *const shmkit_barrier_options, *mut *mut c_void);
-    wait(*mut c_void, i64, u32, *mut u32);
-    pass(*mut c_void);
-    reset(*mut c_void);
-    abort(*mut c_void);
-    stat(*const c_void, *mut shmkit_barrier_info);
-    close(*mut c_void);
-}
-
-functions! {
-    Interrupts:
-    set_interrupt(extern "C" fn(*mut c_void) -> i32, *mut c_void);
-}
-
-/// Where those stand that are only there for the first calls, beside the objects that are.
-const WARM_UP: u64 = 3072;
-
-const FOREVER: i64 = -1;
-const NOWAIT: i64 = 0;
-const NOT_FOUND: Status = -4;
-const TIMEOUT: Status = -10;
-const WOULD_BLOCK: Status = -11;
-const INTERRUPTED: Status = -12;
-const NOT_OWNER: Status = -13;
-const BROKEN: Status = -15;
-
-/// How long a victim waits in vain: for two sleeps and what is left of a third, in nanoseconds.
-const SHORTLY: i64 = 4_000_000;
-
-/// A barrier that this process has open.
-#[derive(Clone, Copy)]
-struct Barrier<'a> {
-    functions: &'a Barriers,
-    handle: *mut c_void,
-}
-
-fn good(status: Status) -> Result<(), Status> {
-    match status {
-        0 => Ok(()),
-        _ => Err(status),
-    }
-}
-
-impl<'a> Barrier<'a> {
-    /// Makes or finds it.
-    fn make(
-        shmkit: &'a Library,
-        segment: Segment,
-        offset: u64,
-        parties: u32,
-    ) -> Result<Barrier<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.barriers, std::ptr::null_mut());
-        let options = shmkit_barrier_options {
-            struct_size: size_of::<shmkit_barrier_options>() as u32,
-            flags: 0,
-            mode: 0,
-            participants: 0,
-            directory: std::ptr::null(),
-            parties,
-            reserved: 0,
-        };
-        // SAFETY: a Segment is an open handle; options and out live through the call.
-        good(unsafe { (functions.create_at)(segment.0, offset, &options, &raw mut handle) })?;
-        Ok(Barrier { functions, handle })
-    }
-
-    /// Finds it.
-    fn find(shmkit: &'a Library, segment: Segment, offset: u64) -> Result<Barrier<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.barriers, std::ptr::null_mut());
-        // SAFETY: as in `make`.
-        let found =
-            unsafe { (functions.open_at)(segment.0, offset, std::ptr::null(), &raw mut handle) };
-        good(found).map(|()| Barrier { functions, handle })
-    }
-
-    fn wait(&self, timeout: i64, flags: u32) -> Result<u32, Status> {
-        let mut place = 0;
-        // SAFETY: a Barrier is an open handle; place lives through the call.
-        good(unsafe { (self.functions.wait)(self.handle, timeout, flags, &raw mut place) })?;
-        Ok(place)
-    }
-
-    fn pass(&self) -> Result<(), Status> {
-        // SAFETY: as in `wait`.
-        good(unsafe { (self.functions.pass)(self.handle) })
-    }
-
-    fn reset(&self) -> Result<(), Status> {
-        // SAFETY: as in `wait`.
-        good(unsafe { (self.functions.reset)(self.handle) })
-    }
-
-    fn abort(&self) -> Result<(), Status> {
-        // SAFETY: as in `wait`.
-        good(unsafe { (self.functions.abort)(self.handle) })
-    }
-
-    fn stat(&self) -> Result<shmkit_barrier_info, Status> {
-        let mut out = shmkit_barrier_info {
-            struct_size: size_of::<shmkit_barrier_info>() as u32,
-            flags: 0,
-            parties: 0,
-            waiting: 0,
-            turns: 0,
-            breaks: 0,
-            deaths: 0,
-            offset: 0,
-        };
-        // SAFETY: as in `wait`; out has its size set.
-        good(unsafe { (self.functions.stat)(self.handle, &raw mut out) })?;
-        Ok(out)
-    }
-
-    fn close(&self) -> Result<(), Status> {
-        // SAFETY: as in `wait`; each handle is closed once.
-        good(unsafe { (self.functions.close)(self.handle) })
-    }
-
-    /// Starts a process that waits, and returns when it sleeps or has ended. It exits with its place, or with the status.
-    fn waiter(&self) -> Pid {
-        let waiter = process::spawn(|| match self.wait(FOREVER, 0) {
-            Ok(place) => place as i32,
-            Err(status) => REFUSED - status,
-        });
-        while !process::waits(waiter) && !process::has_ended(waiter) {
-            std::thread::yield_now();
-        }
-        waiter
-    }
-}
-
-/// What a waiter exits with: its place, or above this a status.
+/// The exit status of a waiter is its place in the turn, or this plus a negated status.
 const REFUSED: i32 = 64;
 
-/// Waits for the end of a waiter, and returns what came of its wait.
+/// Starts a process that waits for the other parties.
+fn start_waiter(barrier: &Barrier) -> Pid {
+    spawn_waiter(|| match barrier.wait(FOREVER, 0) {
+        Ok(place) => place as i32,
+        Err(status) => REFUSED - status,
+    })
+}
+
+/// Returns the place of a waiter that has ended, or its status.
 fn outcome(end: WaitStatus) -> Result<u32, Status> {
     match end {
         WaitStatus::Exited(_, code) if code >= REFUSED => Err(REFUSED - code),
@@ -175,58 +49,35 @@ fn outcome(end: WaitStatus) -> Result<u32, Status> {
     }
 }
 
-impl Library {
-    /// As `warm_up`, for barriers.
-    pub fn warm_up_barriers(&self, segment: Segment) -> Result<(), Status> {
-        Barrier::make(self, segment, WARM_UP, 1)?.close()?;
-        let barrier = Barrier::find(self, segment, WARM_UP)?;
-        assert_eq!(barrier.wait(FOREVER, 0), Ok(0), "it waits for nobody");
-        assert_eq!(barrier.wait(FOREVER, SHMKIT_BARRIER_HOLD), Ok(0));
-        assert_eq!(barrier.wait(1, 0), Err(TIMEOUT), "all are held");
-        barrier.pass()?;
-        assert_eq!(barrier.pass(), Err(NOT_OWNER));
-        barrier.abort()?;
-        assert_eq!(barrier.wait(FOREVER, 0), Err(BROKEN));
-        barrier.reset()?;
-        barrier.stat()?;
-        barrier.close()?;
-        let pair = Barrier::make(self, segment, WARM_UP + 256, 2)?;
-        assert_eq!(pair.wait(NOWAIT, 0), Err(WOULD_BLOCK));
-        assert_eq!(pair.wait(1_500_000, 0), Err(TIMEOUT), "nobody comes");
-        pair.reset()?;
-        pair.close()
-    }
-}
-
 extern "C" fn at_once(_: *mut c_void) -> i32 {
     1
 }
 
-/// Has the first sleep of this process end its wait.
+/// Has the hook interrupt this process at its first sleep.
 fn interrupt_at_once(shmkit: &Library) {
-    // SAFETY: the hook takes anything.
-    let status = unsafe { (shmkit.interrupts.set_interrupt)(at_once, std::ptr::null_mut()) };
-    assert_eq!(status, 0);
+    // SAFETY: the hook ignores its argument.
+    let set = unsafe { (shmkit.interrupts.set_interrupt)(at_once, std::ptr::null_mut()) };
+    assert_eq!(check(set), Ok(()));
 }
 
 /// What the victim does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
-    /// Waits in vain for somebody who does not come.
+    /// Waits until its timeout, for a party that never arrives.
     Wait,
-    /// As `Wait`, beside one that has died in a wait.
+    /// As `Wait`, beside a party that has died in its wait.
     WaitBesideDead,
-    /// Waits, as the last one where the early wait; else in vain.
+    /// Waits as the last party if the early waiters take part, else until its timeout.
     Last,
-    /// As `Last`, and holds the others; then it lets them pass.
+    /// As `Last`, and holds the other parties; then releases them.
     Hold,
-    /// Lets itself pass, which it has held.
-    Pass,
-    /// Waits, is interrupted, and goes.
+    /// Releases the only party, which it holds.
+    Release,
+    /// Waits, is interrupted, and withdraws.
     Withdraw,
     Abort,
     Reset,
-    /// Makes whole what a death has broken.
+    /// Resets a barrier that a death has broken.
     ResetBroken,
     CreateAt,
 }
@@ -239,17 +90,10 @@ pub struct BarrierOperation {
     every: usize,
 }
 
-/// How many wait before the victim does anything.
-const EARLY: u32 = 2;
+/// The number of early waiters.
+const EARLY: usize = 2;
 
-/// Where the victim says which process it is, and behind it those who wait before it does anything.
-fn numbers(shmkit: &Library, segment: Segment) -> &'static [AtomicU64] {
-    let base = shmkit.data(segment).expect("it has an address");
-    // SAFETY: the data has a page; whoever looks does so while the segment is open, and all use it as atomics.
-    unsafe { std::slice::from_raw_parts(base.cast::<AtomicU64>(), 1 + EARLY as usize) }
-}
-
-/// Waits until a process has ended, whoever its parent is.
+/// Waits until a process has ended, which need not be a child of this one.
 fn await_end(process: u64) {
     let stat = format!("/proc/{process}/stat");
     // proc(5): the number, the name in parentheses, the state.
@@ -262,11 +106,11 @@ fn await_end(process: u64) {
     }
 }
 
-/// Waits, and dies.
+/// Has a process die while it waits.
 fn die_waiting(barrier: &Barrier) {
-    let before = barrier.stat().expect("it is open").waiting;
+    let before = barrier.stat().expect("the barrier is open").waiting;
     let dying = process::spawn(|| status(barrier.wait(FOREVER, 0)));
-    while barrier.stat().expect("it is open").waiting == before {
+    while barrier.stat().expect("the barrier is open").waiting == before {
         std::thread::yield_now();
     }
     process::kill(dying);
@@ -274,18 +118,20 @@ fn die_waiting(barrier: &Barrier) {
 
 impl BarrierOperation {
     fn run(&self, barrier: &Barrier) -> Result<(), Status> {
-        let waited = |told| match told {
-            // Those beside it may have died.
+        let waited = |result| match result {
+            // Other parties may have died.
             Ok(_) | Err(TIMEOUT | BROKEN) => Ok(()),
             Err(status) => Err(status),
         };
         match self.verb {
-            Verb::Wait | Verb::WaitBesideDead | Verb::Last => waited(barrier.wait(SHORTLY, 0)),
-            Verb::Hold => match barrier.wait(SHORTLY, SHMKIT_BARRIER_HOLD) {
-                Ok(place) if place + 1 == self.parties => waited(barrier.pass().map(|()| place)),
+            Verb::Wait | Verb::WaitBesideDead | Verb::Last => {
+                waited(barrier.wait(VICTIM_TIMEOUT_NS, 0))
+            }
+            Verb::Hold => match barrier.wait(VICTIM_TIMEOUT_NS, SHMKIT_BARRIER_HOLD) {
+                Ok(place) if place + 1 == self.parties => waited(barrier.release().map(|()| place)),
                 other => waited(other),
             },
-            Verb::Pass => barrier.pass(),
+            Verb::Release => barrier.release(),
             Verb::Withdraw => match barrier.wait(FOREVER, SHMKIT_INTERRUPTIBLE) {
                 Err(INTERRUPTED) => Ok(()),
                 other => waited(other),
@@ -296,30 +142,31 @@ impl BarrierOperation {
         }
     }
 
-    /// Waits until the victim is gone, has enough others come, and sees to it that all go on who must.
-    fn stand_by(&self, barrier: &Barrier, victim: Pid, early: &[Pid]) -> Result<(), Status> {
-        while kill(victim, None).is_ok() {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        let late: Vec<_> = (EARLY..self.parties).map(|_| barrier.waiter()).collect();
-        // Should they wait for ever, so do we, and the harness tells.
-        let end = |waiter: &Pid| outcome(waitpid(*waiter, None).expect("it is ours"));
-        let told: Vec<_> = early.iter().map(end).collect();
-        // The late ones may wait for the next turn.
+    /// Waits until the victim is dead, starts the missing parties, and checks that all early waiters fare alike.
+    fn await_waiters(&self, barrier: &Barrier, early: &[Pid]) -> Result<(), Status> {
+        shared_state().await_end_of_victim();
+        let late = (EARLY..self.parties as usize).map(|_| start_waiter(barrier));
+        let late: Vec<_> = late.collect();
+        // If a waiter were to wait forever, so would this process, and the harness would report it.
+        let end = |waiter: &Pid| outcome(waitpid(*waiter, None).expect("it is a child"));
+        let early: Vec<_> = early.iter().map(end).collect();
+        // The late waiters may wait for the next turn.
         barrier.abort()?;
-        let last: Vec<_> = late.iter().map(end).collect();
-        let all_pass = told.iter().all(Result::is_ok);
-        let all_told = told.iter().all(|told| *told == Err(BROKEN));
-        assert!(all_pass || all_told, "some of the early: {told:?}");
-        let known = last.iter().all(|told| matches!(told, Ok(_) | Err(BROKEN)));
-        assert!(known, "the late: {last:?}");
-        let passed = last.iter().any(Result::is_ok);
-        assert!(all_pass || !passed, "the early {told:?}, the late {last:?}");
-        let mut places: Vec<_> = told.iter().chain(&last).flatten().collect();
+        let late: Vec<_> = late.iter().map(end).collect();
+        let all_pass = early.iter().all(Result::is_ok);
+        let all_broken = early.iter().all(|result| *result == Err(BROKEN));
+        assert!(all_pass || all_broken, "the early waiters got {early:?}");
+        let known = late
+            .iter()
+            .all(|result| matches!(result, Ok(_) | Err(BROKEN)));
+        assert!(known, "the late waiters got {late:?}");
+        let late_pass = late.iter().any(Result::is_ok);
+        assert!(all_pass || !late_pass, "early {early:?}, late {late:?}");
+        let mut places: Vec<_> = early.iter().chain(&late).flatten().collect();
+        let count = places.len();
         places.sort();
         places.dedup();
-        let count = told.iter().chain(&last).flatten().count();
-        assert_eq!(places.len(), count, "the early {told:?}, the late {last:?}");
+        assert_eq!(places.len(), count, "early {early:?}, late {late:?}");
         Ok(())
     }
 }
@@ -333,33 +180,31 @@ impl Operation for BarrierOperation {
         self.every
     }
 
-    fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
+    fn setup<'a>(&'a self, shmkit: &'a Library) -> Option<Setup<'a>> {
         Some(Box::new(move || {
-            make(shmkit, 16, None);
+            create(shmkit, 16, None);
             if self.verb == Verb::CreateAt {
                 return;
             }
-            let made = Barrier::make(shmkit, open(shmkit), PLACE, self.parties);
-            let barrier = made.expect("a barrier can be made");
+            let barrier = Barrier::create(shmkit, open(shmkit), PLACE, self.parties);
+            let barrier = barrier.expect("the barrier is created");
             if matches!(self.verb, Verb::WaitBesideDead | Verb::ResetBroken) {
                 run_and_die(|| die_waiting(&barrier));
             }
             if self.verb == Verb::ResetBroken {
-                run_and_die(|| barrier.abort().expect("it is open"));
+                run_and_die(|| barrier.abort().expect("the barrier is open"));
             }
         }))
     }
 
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
-        let segment = open(shmkit);
-        introduce(shmkit, segment);
+        let segment = open_attached(shmkit);
         if self.verb == Verb::CreateAt {
-            return Box::new(move || status(Barrier::make(shmkit, segment, PLACE, self.parties)));
+            return Box::new(move || status(Barrier::create(shmkit, segment, PLACE, self.parties)));
         }
-        let barrier = Barrier::find(shmkit, segment, PLACE).expect("it was made");
-        numbers(shmkit, segment)[0].store(std::process::id().into(), SeqCst);
+        let barrier = Barrier::open(shmkit, segment, PLACE).expect("the barrier exists");
         match self.verb {
-            Verb::Pass => {
+            Verb::Release => {
                 let held = barrier.wait(FOREVER, SHMKIT_BARRIER_HOLD);
                 assert_eq!(held, Ok(0));
             }
@@ -367,115 +212,112 @@ impl Operation for BarrierOperation {
             _ => {}
         }
         Box::new(move || {
-            board().say(Who::Victim, Said::Asks);
+            shared_state().set_phase(Role::Victim, Phase::Acquiring);
             let done = status(self.run(&barrier));
-            board().say(Who::Victim, Said::Holds);
+            shared_state().set_phase(Role::Victim, Phase::Holding);
             done
         })
     }
 
-    fn makes_others_wait(&self) -> bool {
-        use Verb::{Abort, Pass, Reset, Wait, Withdraw};
-        matches!(self.verb, Wait | Pass | Withdraw | Abort | Reset)
+    fn blocks_bystander(&self) -> bool {
+        use Verb::{Abort, Release, Reset, Wait, Withdraw};
+        matches!(self.verb, Wait | Release | Withdraw | Abort | Reset)
     }
 
-    fn holds_at_marker(&self) -> bool {
-        self.makes_others_wait() || matches!(self.verb, Verb::Last | Verb::Hold)
+    fn bystander_waits_first(&self) -> bool {
+        self.blocks_bystander() || matches!(self.verb, Verb::Last | Verb::Hold)
     }
 
     fn bystander<'a>(&'a self, shmkit: &'a Library) -> Option<Run<'a>> {
-        let segment = open(shmkit);
-        let barrier = Barrier::find(shmkit, segment, PLACE).expect("it was made");
-        if self.verb == Verb::Pass {
-            introduce(shmkit, segment);
-            // It comes to the next turn, and waits until there is one.
+        if self.verb == Verb::Release {
+            let segment = open_attached(shmkit);
+            let barrier = Barrier::open(shmkit, segment, PLACE).expect("the barrier exists");
+            // It belongs to the next turn, and waits until that begins.
             return Some(Box::new(move || status(barrier.wait(FOREVER, 0))));
         }
-        let numbers = numbers(shmkit, segment);
-        let victim = numbers[0].load(SeqCst);
-        let early: Vec<_> = (0..EARLY).map(|_| barrier.waiter()).collect();
-        for (number, early) in numbers[1..].iter().zip(&early) {
-            number.store(early.as_raw() as u64, SeqCst);
+        let segment = open(shmkit);
+        let barrier = Barrier::open(shmkit, segment, PLACE).expect("the barrier exists");
+        let early = [(); EARLY].map(|()| start_waiter(&barrier));
+        for (pid, early) in words::<EARLY>(shmkit, segment, 0).iter().zip(early) {
+            pid.store(early.as_raw() as u64, SeqCst);
         }
         Some(Box::new(move || {
-            status(self.stand_by(&barrier, Pid::from_raw(victim as i32), &early))
+            status(self.await_waiters(&barrier, &early))
         }))
     }
 
-    fn bystander_may(&self, status: Status) -> bool {
-        status == 0 || (self.verb == Verb::Pass && status == BROKEN)
+    fn accepts_from_bystander(&self, status: Status) -> bool {
+        status == 0 || (self.verb == Verb::Release && status == BROKEN)
     }
 
-    fn verify(&self, look: &Look, done: bool) -> Result<(), Finding> {
-        if !look.name_is_there(0)? {
-            return Err(Crime::Lost.found("the name is gone"));
-        }
-        let segment = look.shmkit.open(NAME, 0, full(0));
-        let segment = segment.map_err(refused("open"))?;
-        // Who was killed with the bystander may live a moment longer.
-        let early = numbers(look.shmkit, segment)[1..].iter();
-        let early = early.map(|number| number.load(SeqCst));
-        early.filter(|number| *number != 0).for_each(await_end);
-        match Barrier::find(look.shmkit, segment, PLACE) {
-            Ok(barrier) => barrier.close().map_err(refused("close of a barrier"))?,
-            Err(NOT_FOUND) if self.verb == Verb::CreateAt && !done => {}
-            Err(NOT_FOUND) => return Err(Crime::Lost.found("the barrier is not there")),
-            Err(status) => return Err(refused("open_at")(status)),
-        }
-        let barrier = Barrier::make(look.shmkit, segment, PLACE, self.parties);
-        let barrier = barrier.map_err(refused("create_at"))?;
+    fn verify(&self, verifier: &Verifier, done: bool) -> Result<(), Failure> {
+        let segment = verifier.open_managed()?;
+        // The children of a killed bystander may live a moment longer.
+        let early = words::<EARLY>(verifier.shmkit, segment, 0).iter();
+        let early = early.map(|pid| pid.load(SeqCst));
+        early.filter(|pid| *pid != 0).for_each(await_end);
+        let barrier = reopen(
+            done || self.verb != Verb::CreateAt,
+            Barrier::open(verifier.shmkit, segment, PLACE),
+            |barrier| barrier.close(),
+            || Barrier::create(verifier.shmkit, segment, PLACE, self.parties),
+        )?;
         let broken = barrier.stat().map_err(refused("stat"))?.flags & SHMKIT_BARRIER_BROKEN != 0;
-        let returned = board().said() == Said::Holds;
+        let returned = shared_state().phase() == Phase::Holding;
         if returned && self.verb == Verb::Abort && !broken {
-            return Err(Crime::Lost.found("abort has returned, and it is not broken"));
+            return Err(
+                Violation::Lost.failure("abort has returned, and the barrier is not broken")
+            );
         }
-        // Whatever the dead have left, nobody who comes waits for ever, and all are told the same.
-        let told = self.all_come(&barrier)?;
-        let all_pass = told.iter().all(Result::is_ok);
-        if !all_pass && !told.iter().all(|told| *told == Err(BROKEN)) {
-            return Err(Crime::Untold.found(format!("all have come, and are told {told:?}")));
+        // Whatever the victim has left, no party waits forever, and all get the same.
+        let results = self.all_wait(&barrier)?;
+        let all_pass = results.iter().all(Result::is_ok);
+        if !all_pass && !results.iter().all(|result| *result == Err(BROKEN)) {
+            let text = format!("all parties wait, and get {results:?}");
+            return Err(Violation::Misreported.failure(text));
         }
         if broken && all_pass {
-            return Err(Crime::Untold.found("it was broken, and all have passed"));
+            let text = "the barrier was broken, and all parties have passed";
+            return Err(Violation::Misreported.failure(text));
         }
-        // After a reset all is as new.
+        // A reset makes it as new.
         barrier.reset().map_err(refused("reset"))?;
         for _ in 0..2 {
-            let mut told = self.all_come(&barrier)?;
-            told.sort();
-            if !told.iter().copied().eq((0..self.parties).map(Ok)) {
-                let text = format!("after a reset all have come, and are told {told:?}");
-                return Err(Crime::Untold.found(text));
+            let mut results = self.all_wait(&barrier)?;
+            results.sort();
+            if !results.iter().copied().eq((0..self.parties).map(Ok)) {
+                let text = format!("after a reset all parties wait, and get {results:?}");
+                return Err(Violation::Misreported.failure(text));
             }
         }
         let after = barrier.stat().map_err(refused("stat"))?;
         if (after.flags, after.waiting) != (0, 0) {
-            let text = format!("{} wait, flags {:#x}", after.waiting, after.flags);
-            return Err(Crime::Untold.found(text));
+            let text = format!("{} processes wait, flags {:#x}", after.waiting, after.flags);
+            return Err(Violation::Misreported.failure(text));
         }
-        board().verdict()?;
+        shared_state().verdict()?;
         barrier.close().map_err(refused("close of a barrier"))?;
-        look.remove(segment)?;
-        look.nothing_is_left()
+        verifier.remove_last(segment)
     }
 }
 
 impl BarrierOperation {
-    /// Has as many come as there are parties, none of which has been here before; returns what they are told.
-    fn all_come(&self, barrier: &Barrier) -> Result<Vec<Result<u32, Status>>, Finding> {
-        let waiters: Vec<_> = (0..self.parties).map(|_| barrier.waiter()).collect();
+    /// Has as many new processes wait as there are parties; returns their results.
+    fn all_wait(&self, barrier: &Barrier) -> Result<Vec<Result<u32, Status>>, Failure> {
+        let waiters = (0..self.parties).map(|_| start_waiter(barrier));
+        let waiters: Vec<_> = waiters.collect();
         let ends = waiters.iter().map(|waiter| {
             let end = process::wait(*waiter, process::WATCHDOG / 4);
             end.map(outcome).map_err(|_| {
                 waiters.iter().copied().for_each(process::kill);
-                Crime::Stuck.found("all have come, and a survivor still waits")
+                Violation::Stuck.failure("all parties wait, and one does not return")
             })
         });
         ends.collect()
     }
 }
 
-/// The operations of barriers, those that take longest first.
+/// The operations of barriers, slowest first.
 pub fn operations() -> Vec<BarrierOperation> {
     let operation = |name, every, verb, parties| BarrierOperation {
         name,
@@ -484,19 +326,19 @@ pub fn operations() -> Vec<BarrierOperation> {
         every,
     };
     vec![
-        operation("barrier: wait", 12, Verb::Wait, 4),
-        operation("barrier: wait, as the last", 12, Verb::Last, 3),
+        operation("barrier: wait, times out", 12, Verb::Wait, 4),
+        operation("barrier: wait, last party", 12, Verb::Last, 3),
         operation(
-            "barrier: wait beside a dead one",
+            "barrier: wait, a party is dead",
             24,
             Verb::WaitBesideDead,
             4,
         ),
-        operation("barrier: hold, pass", 24, Verb::Hold, 3),
-        operation("barrier: withdraw", 24, Verb::Withdraw, 4),
+        operation("barrier: hold, release", 24, Verb::Hold, 3),
+        operation("barrier: wait, interrupted", 24, Verb::Withdraw, 4),
         operation("barrier: reset", 8, Verb::Reset, 3),
         operation("barrier: reset after a death", 12, Verb::ResetBroken, 3),
-        operation("barrier: pass", 4, Verb::Pass, 1),
+        operation("barrier: release", 4, Verb::Release, 1),
         operation("barrier: abort", 4, Verb::Abort, 3),
         operation("barrier: create_at", 8, Verb::CreateAt, 3),
     ]

@@ -1,47 +1,49 @@
-//! The operations of conditions in a full segment: wait, take what the dead were sent, notify, notify all.
+//! Conditions in a managed segment: wait, inherit the notification of a dead process, notify, notify_all, create_at.
 //!
 //! ```text
-//! data:  | taken | sent | ended | victim | …     64: the lock     128: the condition
+//! data:  | taken | sent | ended | …     64: the lock     128: the condition
 //! ```
 //!
-//! Whoever returns notified adds one to `taken`, and who has notified adds to `sent` how many living that was; both while
-//! it holds the lock. Who waits for the victim to notify waits as long as that one lives.
+//! A waiter that returns notified increments `taken`; a notifier adds the number of notified live waiters to `sent`.
+//! Both hold the lock. A bystander that waits for a notification of the victim waits as long as the victim lives.
 
-use crate::suite::capi::condition::{Condition, TIMEOUT, WOULD_BLOCK};
-use crate::suite::capi::lock::{FOREVER, Kind, Lock, NOWAIT};
-use crate::suite::harness::library::{Library, Segment, Status};
-use crate::suite::harness::lock_worker::{PLACE, full, introduce};
-use crate::suite::harness::operation::{Crime, Finding, Ground, Look, Operation, Run};
+use crate::suite::capi::condition::Condition;
+use crate::suite::capi::lock::{Kind, Lock};
+use crate::suite::capi::segment::Segment;
+use crate::suite::capi::{FOREVER, NOWAIT, Status, TIMEOUT, WOULD_BLOCK, check};
+use crate::suite::harness::fixture::{self, NAME, PAGE, PLACE, managed, open_attached};
+use crate::suite::harness::library::Library;
+use crate::suite::harness::operation::{Failure, Operation, Run, Setup, Verifier, Violation};
 use crate::suite::harness::process::{self, WATCHDOG};
+use crate::suite::harness::shared_state::shared_state;
 use crate::suite::harness::survivor::refused;
-use crate::suite::harness::verify::{NAME, PAGE};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-/// Where the condition stands.
+/// The offset of the condition.
 const CONDITION: u64 = 128;
-/// How many cells it has: those of the dead are needed.
+/// The number of its cells: those of dead waiters are needed again.
 const CELLS: u32 = 3;
-/// How many have died waiting before the victim begins.
+/// The number of processes that have died waiting before the victim begins.
 const DEAD: usize = 2;
-/// More than there ever are.
+/// More than there are processes.
 const PARTICIPANTS: u32 = 16;
-/// What is over before anybody comes, in nanoseconds.
-const SHORT: i64 = 1;
-/// After so long who waits looks whether the victim lives.
-const A_WHILE: i64 = 20_000_000;
+/// A timeout that is over at once, in nanoseconds.
+const SHORT_NS: i64 = 1;
+/// The interval at which a waiter checks whether the victim lives, in nanoseconds.
+const CHECK_INTERVAL_NS: i64 = 20_000_000;
 
 /// What the victim does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
-    /// Waits until its time is over.
+    /// Waits until its timeout.
     Wait,
-    /// Waits where a dead process has left a notification.
+    /// Waits after a process has died that had been notified.
     Inherit,
-    /// Notifies one; this many have died waiting.
+    /// Notifies this number of waiters, `None`: all; this number of processes have died waiting.
     Notify(Option<u32>, usize),
-    /// Makes it where there are only zeros.
+    /// Creates it where there are zeros.
     CreateAt,
 }
 
@@ -52,31 +54,24 @@ pub struct ConditionOperation {
     every: usize,
 }
 
-/// One process and what it has open.
+/// One process, and what it has open.
 struct User<'a> {
     shmkit: &'a Library,
     lock: Lock,
     condition: Condition,
-    words: &'static [AtomicU64],
+    words: &'static [AtomicU64; WORDS],
 }
 
 const TAKEN: usize = 0;
 const SENT: usize = 1;
 const ENDED: usize = 2;
-const VICTIM: usize = 3;
-
-fn words(shmkit: &Library, segment: Segment) -> &'static [AtomicU64] {
-    let base = shmkit.data(segment).expect("it has an address");
-    // SAFETY: a page is mapped there as long as this process lives, and all use it as atomics.
-    unsafe { std::slice::from_raw_parts(base.cast(), (PAGE / 8) as usize) }
-}
+/// All words of the page.
+const WORDS: usize = PAGE as usize / 8;
 
 fn open(shmkit: &Library) -> (Segment, Lock) {
-    let segment = shmkit.open(NAME, PAGE, full(0));
-    let segment = segment.expect("the segment can be opened");
-    introduce(shmkit, segment);
+    let segment = open_attached(shmkit);
     let lock = shmkit.open_lock_at(Kind::Lock, segment, PLACE);
-    (segment, lock.expect("it was made"))
+    (segment, lock.expect("the lock exists"))
 }
 
 impl<'a> User<'a> {
@@ -86,8 +81,8 @@ impl<'a> User<'a> {
         User {
             shmkit,
             lock,
-            condition: condition.expect("it was made"),
-            words: words(shmkit, segment),
+            condition: condition.expect("it exists"),
+            words: fixture::words(shmkit, segment, 0),
         }
     }
 
@@ -98,7 +93,7 @@ impl<'a> User<'a> {
             .waits
     }
 
-    /// Runs `body` while holding the lock, whatever the dead have left.
+    /// Runs `body` under the lock, whatever a dead owner has left.
     fn locked(&self, body: impl FnOnce() -> Status) -> Status {
         if let Err(status) = self.shmkit.acquire(self.lock, FOREVER) {
             return status;
@@ -106,16 +101,16 @@ impl<'a> User<'a> {
         let status = body();
         match self.shmkit.release(self.lock) {
             0 => status,
-            wrong => wrong,
+            failed => failed,
         }
     }
 
-    /// Waits once; returns 0 for whatever ends that.
+    /// Waits once; returns 0 whether it was notified or not.
     fn wait(&self, timeout: i64) -> Status {
         self.locked(|| self.wait_holding(timeout).err().unwrap_or(0))
     }
 
-    /// Waits, holding the lock; says whether it was notified.
+    /// Waits under the lock; returns whether it was notified.
     fn wait_holding(&self, timeout: i64) -> Result<bool, Status> {
         match self.shmkit.wait(self.condition, timeout) {
             0 => {
@@ -129,11 +124,10 @@ impl<'a> User<'a> {
 
     /// Waits until it is notified or the victim has ended.
     fn wait_for_victim(&self) -> Status {
-        let victim = Pid::from_raw(self.words[VICTIM].load(SeqCst) as i32);
         self.locked(|| {
             loop {
-                let over = nix::sys::signal::kill(victim, None).is_err();
-                match self.wait_holding(A_WHILE) {
+                let over = shared_state().victim_is_gone();
+                match self.wait_holding(CHECK_INTERVAL_NS) {
                     Ok(notified) if notified || over => return 0,
                     Ok(_) => {}
                     Err(status) => return status,
@@ -142,7 +136,7 @@ impl<'a> User<'a> {
         })
     }
 
-    /// Notifies, beside so many that have died waiting.
+    /// Notifies; `dead` processes have died waiting.
     fn notify(&self, count: Option<u32>, dead: usize) -> Status {
         self.locked(|| {
             let notified = || {
@@ -150,17 +144,17 @@ impl<'a> User<'a> {
                     .condition_stat(self.condition)
                     .map(|info| info.notified)
             };
-            let before = notified().expect("it is open");
+            let before = notified().expect("the condition is open");
             let status = self.shmkit.notify(self.condition, count);
-            let sent = notified().expect("it is open") - before;
-            // All are notified without asking who lives.
+            let sent = notified().expect("the condition is open") - before;
+            // notify_all also counts dead waiters.
             let dead = if count.is_none() { dead as u64 } else { 0 };
             self.words[SENT].fetch_add(sent - dead, SeqCst);
             status
         })
     }
 
-    /// Starts a process that waits for ever, and returns once it does; it ends well when it is notified.
+    /// Starts a process that waits without a timeout, and returns once it waits. It ends well when it is notified.
     fn start_waiter(&self) -> Result<Pid, Status> {
         let before = self.waits();
         let waiter = process::spawn(|| -self.locked(|| self.shmkit.wait(self.condition, FOREVER)));
@@ -177,21 +171,20 @@ impl<'a> User<'a> {
     }
 }
 
-/// Leaves a notification of somebody who died: sent so late that everybody who comes has a right to it.
+/// Leaves the notification of a process that has died, sent so late that any later waiter may inherit it.
 fn leave_one(user: &User) {
     const STATE: usize = (CONDITION as usize + 64) / 8;
-    let waiter = user.start_waiter().expect("there are cells");
+    let waiter = user.start_waiter().expect("a cell is free");
     assert_eq!(user.locked(|| user.shmkit.notify(user.condition, None)), 0);
     process::kill(waiter);
-    // It was quick, or not. Its cell is the first one.
+    // The waiter may have returned before it was killed. Its cell is the first one.
     let owner = user
         .shmkit
         .acquire(user.lock, FOREVER)
         .map(|_| user.words[PLACE as usize / 8 + 1].load(SeqCst));
-    let owner = owner.expect("nobody lives who holds it") & !(7 << 29);
+    let owner = owner.expect("no live process holds the lock") & !(7 << 29);
     user.words[STATE].store(owner | 1 << 30, SeqCst);
     user.words[STATE + 1].store(u64::MAX, SeqCst);
-    // And dies, holding nothing.
     assert_eq!(user.shmkit.mark_consistent(user.lock), 0);
     assert_eq!(user.shmkit.release(user.lock), 0);
 }
@@ -205,24 +198,25 @@ impl Operation for ConditionOperation {
         self.every
     }
 
-    fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
+    fn setup<'a>(&'a self, shmkit: &'a Library) -> Option<Setup<'a>> {
         Some(Box::new(move || {
-            let made = shmkit.create(Some(NAME), PAGE, full(PARTICIPANTS));
-            let made = made.expect("a segment can be made");
-            let lock = shmkit.create_lock_at(Kind::Lock, made, PLACE);
-            let lock = lock.expect("a lock can be made");
+            let segment = shmkit.create(Some(NAME), PAGE, managed(PARTICIPANTS));
+            let segment = segment.expect("the segment is created");
+            let lock = shmkit.create_lock_at(Kind::Lock, segment, PLACE);
+            let lock = lock.expect("the lock is created");
             if self.verb != Verb::CreateAt {
-                let made = shmkit.create_condition_at(made, CONDITION, CELLS, lock);
-                assert_eq!(shmkit.close_condition(made.expect("it can be made")), 0);
+                let condition = shmkit.create_condition_at(segment, CONDITION, CELLS, lock);
+                let condition = condition.expect("the condition is created");
+                assert_eq!(shmkit.close_condition(condition), 0);
                 let user = User::open(shmkit);
                 match self.verb {
                     Verb::Inherit => leave_one(&user),
                     Verb::Notify(_, dead) => {
                         let dying: Vec<_> = (0..dead).map(|_| user.start_waiter()).collect();
-                        // Each has given the lock back when somebody else has had it.
+                        // Each waits, and has released the lock, once this process has acquired it.
                         assert_eq!(user.locked(|| 0), 0);
                         for waiter in dying {
-                            process::kill(waiter.expect("there are cells"));
+                            process::kill(waiter.expect("a cell is free"));
                         }
                     }
                     Verb::Wait | Verb::CreateAt => {}
@@ -235,28 +229,25 @@ impl Operation for ConditionOperation {
         if self.verb == Verb::CreateAt {
             let (segment, lock) = open(shmkit);
             return Box::new(move || {
-                let made = shmkit.create_condition_at(segment, CONDITION, CELLS, lock);
-                made.err().unwrap_or(0)
+                let condition = shmkit.create_condition_at(segment, CONDITION, CELLS, lock);
+                condition.err().unwrap_or(0)
             });
         }
         let user = User::open(shmkit);
         match self.verb {
-            Verb::Wait => Box::new(move || user.wait(SHORT)),
+            Verb::Wait => Box::new(move || user.wait(SHORT_NS)),
             Verb::Inherit => Box::new(move || user.wait(NOWAIT)),
-            Verb::Notify(count, dead) => {
-                user.words[VICTIM].store(std::process::id().into(), SeqCst);
-                Box::new(move || user.notify(count, dead))
-            }
-            Verb::CreateAt => unreachable!("it is above"),
+            Verb::Notify(count, dead) => Box::new(move || user.notify(count, dead)),
+            Verb::CreateAt => unreachable!("it is handled above"),
         }
     }
 
-    fn makes_others_wait(&self) -> bool {
+    fn blocks_bystander(&self) -> bool {
         true
     }
 
-    fn holds_at_marker(&self) -> bool {
-        // Nothing; but who wants to be notified waits from the start.
+    fn bystander_waits_first(&self) -> bool {
+        // It holds nothing, but a waiter can wait for its notification.
         matches!(self.verb, Verb::Notify(..))
     }
 
@@ -272,27 +263,25 @@ impl Operation for ConditionOperation {
                 user.words[ENDED].store(1, SeqCst);
                 status
             }),
-            _ => Box::new(move || user.wait(A_WHILE)),
+            _ => Box::new(move || user.wait(CHECK_INTERVAL_NS)),
         })
     }
 
-    fn verify(&self, look: &Look, _done: bool) -> Result<(), Finding> {
-        let shmkit = look.shmkit;
-        if !look.name_is_there(0)? {
-            return Err(Crime::Lost.found("the name is gone"));
-        }
+    fn verify(&self, verifier: &Verifier, _done: bool) -> Result<(), Failure> {
+        let shmkit = verifier.shmkit;
+        verifier.expect_name()?;
         let (segment, lock) = open(shmkit);
         let condition = shmkit.create_condition_at(segment, CONDITION, CELLS, lock);
         let user = User {
             shmkit,
             lock,
             condition: condition.map_err(refused("create_at"))?,
-            words: words(shmkit, segment),
+            words: fixture::words(shmkit, segment, 0),
         };
-        // 1. The lock is to be had, and whoever died with it is told.
-        let told = shmkit.acquire(lock, FOREVER).map_err(refused("acquire"))?;
+        // 1. The lock can be acquired; a death of its owner is reported.
+        let owner_died = shmkit.acquire(lock, FOREVER).map_err(refused("acquire"))?;
         let count = |word: usize| user.words[word].load(SeqCst);
-        // 2. What one had who died goes to one other.
+        // 2. The notification of a dead waiter goes to one other waiter.
         let waited = shmkit.wait(user.condition, NOWAIT);
         let left = match waited {
             0 => 1,
@@ -302,61 +291,54 @@ impl Operation for ConditionOperation {
         if self.verb == Verb::Inherit {
             let took = count(TAKEN) + left;
             if took > 1 {
-                return Err(Crime::Shared.found(format!("{took} returned for one notification")));
+                return Err(Violation::NotExclusive
+                    .failure(format!("{took} waits returned for one notification")));
             }
-            // Whoever had it back and died with the lock had it.
-            if took == 0 && !told {
-                return Err(Crime::Lost.found("a notification is lost"));
+            // A waiter that died with the lock had the notification.
+            if took == 0 && !owner_died {
+                return Err(Violation::Lost.failure("a notification is lost"));
             }
         } else if left != 0 {
-            return Err(Crime::Shared.found("somebody returned who came later"));
+            return Err(Violation::NotExclusive
+                .failure("a wait returned that began after the notification"));
         }
-        // 3. Who was sent one has returned.
+        // 3. Each notified waiter has returned.
         if matches!(self.verb, Verb::Notify(..)) && count(ENDED) != 0 && count(TAKEN) < count(SENT)
         {
-            let text = format!("{} were sent, {} returned", count(SENT), count(TAKEN));
-            return Err(Crime::Lost.found(text));
+            let text = format!("{} were notified, {} returned", count(SENT), count(TAKEN));
+            return Err(Violation::Lost.failure(text));
         }
         shmkit.mark_consistent(lock);
-        let released = shmkit.release(lock);
-        if released != 0 {
-            return Err(refused("release")(released));
-        }
-        self.goes_on(&user)?;
-        let closed = (
-            shmkit.close_condition(user.condition),
-            shmkit.close_lock(lock),
-        );
-        if closed != (0, 0) {
-            return Err(Crime::Refused.found(format!("close returned {closed:?}")));
-        }
-        look.remove(segment)?;
-        look.nothing_is_left()
+        check(shmkit.release(lock)).map_err(refused("release"))?;
+        self.works(&user)?;
+        check(shmkit.close_condition(user.condition)).map_err(refused("close of a condition"))?;
+        check(shmkit.close_lock(lock)).map_err(refused("close of a lock"))?;
+        verifier.remove_last(segment)
     }
 }
 
 impl ConditionOperation {
-    /// Whatever the dead have left: one that lives is notified, and all cells are to be had.
-    fn goes_on(&self, user: &User) -> Result<(), Finding> {
+    /// Checks that a live waiter is notified, and that all cells are free.
+    fn works(&self, user: &User) -> Result<(), Failure> {
         for count in [1, CELLS] {
             let waiters: Result<Vec<_>, _> = (0..count).map(|_| user.start_waiter()).collect();
             let waiters = waiters.map_err(|status| {
-                Crime::Lost.found(format!("of {CELLS} cells one is lost: {status}"))
+                Violation::Lost.failure(format!("one of {CELLS} cells is lost: {status}"))
             })?;
             let how = (count == 1).then_some(1);
             let status = user.locked(|| user.shmkit.notify(user.condition, how));
-            if status != 0 {
-                return Err(refused("notify")(status));
-            }
+            check(status).map_err(refused("notify"))?;
             for waiter in waiters {
                 match process::wait(waiter, WATCHDOG) {
                     Ok(WaitStatus::Exited(_, 0)) => {}
                     Ok(other) => {
-                        return Err(Crime::Refused.found(format!("a waiter's end: {other:?}")));
+                        return Err(
+                            Violation::Refused.failure(format!("a waiter's end: {other:?}"))
+                        );
                     }
                     Err(_) => {
                         process::kill(waiter);
-                        return Err(Crime::Stuck.found("a notification reaches nobody"));
+                        return Err(Violation::Stuck.failure("a notification wakes no waiter"));
                     }
                 }
             }
@@ -364,24 +346,33 @@ impl ConditionOperation {
         let left = user.shmkit.condition_stat(user.condition);
         match left.map_err(refused("stat"))?.waiting {
             0 => Ok(()),
-            left => Err(Crime::LeftBehind.found(format!("{left} wait who have returned"))),
+            left => Err(Violation::Leaked
+                .failure(format!("{left} waiters are counted, and all have returned"))),
         }
     }
 }
 
-/// The operations of conditions, those that take longest first.
+/// The operations of conditions, slowest first.
 pub fn operations() -> Vec<ConditionOperation> {
     let operation = |name, every, verb| ConditionOperation { name, verb, every };
     vec![
-        operation("condition: wait", 16, Verb::Wait),
-        operation("condition: wait, left by the dead", 4, Verb::Inherit),
+        operation("condition: wait, times out", 16, Verb::Wait),
+        operation(
+            "condition: wait, after a notified waiter died",
+            4,
+            Verb::Inherit,
+        ),
         operation("condition: notify", 16, Verb::Notify(Some(1), 0)),
         operation(
-            "condition: notify beside the dead",
+            "condition: notify, beside dead waiters",
             16,
             Verb::Notify(Some(1), DEAD),
         ),
-        operation("condition: notify_all", 16, Verb::Notify(None, DEAD)),
+        operation(
+            "condition: notify_all, beside dead waiters",
+            16,
+            Verb::Notify(None, DEAD),
+        ),
         operation("condition: create_at", 4, Verb::CreateAt),
     ]
 }

@@ -1,57 +1,59 @@
-//! The operations of locks in a full segment, and of the participants that own them: claim, acquire, take over, release,
-//! mark consistent, close while holding, make at a place.
+//! Locks in a managed segment, and the participants that own them: claim, acquire, take over, release, mark_consistent,
+//! close while holding, create_at.
 
 pub mod life_cycle;
 
-use crate::suite::capi::lock::{FOREVER, Kind};
+use crate::suite::capi::lock::Kind;
+use crate::suite::capi::{FOREVER, Status, status};
 use crate::suite::harness::byte;
-use crate::suite::harness::library::{Library, Status};
-use crate::suite::harness::lock_worker::{PLACE, Party, introduce, make, open, status};
-use crate::suite::harness::operation::{Crime, Finding, Ground, Look, Operation, Run};
+use crate::suite::harness::fixture::{
+    PLACE, create, name, open, open_attached, own_id, path, words,
+};
+use crate::suite::harness::library::Library;
+use crate::suite::harness::lock_worker::LockWorker;
+use crate::suite::harness::operation::{Failure, Operation, Run, Setup, Verifier, Violation};
 use crate::suite::harness::place::Place;
 use crate::suite::harness::process::run_and_die;
-use crate::suite::harness::shared_state::{Mark, Who, board};
-use crate::suite::harness::survivor::{Traces, byte_of};
-use crate::suite::harness::verify::{NAME, path};
+use crate::suite::harness::shared_state::{Mark, Role, shared_state};
+use crate::suite::harness::survivor::{LockExpectation, liveness_byte};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// What the victim does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Takes the lock as the first thing in the segment, after so many participants have died there.
+    /// Acquires the lock as its first operation in the segment, after this number of participants have died there.
     Claim(u32),
-    /// As `Claim(0)`, from the opening of the segment on, in a process that has never used the library.
+    /// As `Claim(0)`, in a process that has never used the library, and from the open of the segment on.
     First,
-    /// As `TakeOver`, from the opening of the segment on, in a process that has never used the library.
+    /// As `TakeOver`, in a process that has never used the library, and from the open of the segment on.
     FirstTakeOver,
-    /// Takes the lock, counts, gives it back.
+    /// Acquires the lock, counts, and releases it.
     Pass,
-    /// As `Pass`; the number by which the bystander knows the segment stands for another file by then.
-    PassEstranged,
-    /// As `Pass`, from an owner who has died half way.
+    /// As `Pass`, beside a bystander whose descriptors of the segment refer to another file.
+    PassBesideDetachedObserver,
+    /// As `Pass`, after an owner has died halfway.
     TakeOver,
-    /// Gives it back.
+    /// Releases it.
     Release,
-    /// Gives it back with the mark of an earlier death.
+    /// Releases it with the mark of an earlier death.
     ReleaseMarked,
-    /// Says that what an earlier death has left is whole.
+    /// Marks as consistent what a dead owner has left.
     Mark,
-    /// Lets go of lock and segment while it holds the lock: that is dying.
+    /// Closes lock and segment while it holds the lock, which counts as a death.
     CloseHolding,
-    /// Lets go of lock and segment.
+    /// Closes lock and segment.
     Close,
-    /// Makes the lock where there are only zeros.
+    /// Creates the lock where there are zeros.
     CreateAt,
-    /// Makes it where another one has died while making it.
+    /// Creates it where another process has died while creating it.
     CreateAtDead,
-    /// Makes it where it is already.
-    CreateAtMade,
+    /// Creates it where it exists.
+    CreateAtExisting,
 }
 
 /// An operation of locks.
@@ -63,70 +65,60 @@ pub struct LockOperation {
     participants: u32,
 }
 
-/// In a tag: the object is being made (src/object.rs).
-const MAKING: u64 = 1 << 29;
+/// The flag of a tag whose object is being created (src/object.rs).
+const CREATING: u64 = 1 << 29;
 
-/// Dies while it makes the lock: with its id in the tag, as between the two steps of making one.
-fn die_making() {
-    use shmkit::lock::{Lock, Patience};
-    use shmkit::segment::{Options, Segment};
-    let segment = Segment::open(NAME, 0, &Options::default());
-    let segment = Arc::new(segment.expect("the segment can be opened"));
-    let lock = Lock::of(&segment).expect("every one has it");
-    let told = lock.acquire(Patience::ENDLESS);
-    assert_eq!(told, Ok(false));
-    let id = lock.stat().0.owner.expect("we hold it").bits();
-    lock.release().expect("we hold it");
-    let place = segment.data().wrapping_add(PLACE as usize);
-    // SAFETY: the place lies in the data, is aligned, and all use it as an atomic.
-    let tag = unsafe { &*place.cast::<AtomicU64>() };
-    tag.store(id | MAKING, Ordering::SeqCst);
-    std::mem::forget((lock, segment));
+/// Dies while it creates the lock: its identity is in the tag, as between the two steps of create_at.
+fn die_creating(shmkit: &Library) {
+    let [tag] = words(shmkit, open(shmkit), PLACE);
+    tag.store(own_id() | CREATING, Ordering::SeqCst);
 }
 
-/// Has every number that stands for the segment here stand for a file without locks, as after closefrom(3).
-fn estrange() {
-    let other =
-        memfd_create(c"another file", MFdFlags::empty()).expect("a memory file can be made");
-    let numbers = std::fs::read_dir("/proc/self/fd").expect("there is /proc");
+/// Redirects the descriptors of the segment in this process to a file without locks, as after closefrom(3).
+fn detach_descriptors() {
+    let other = memfd_create(c"another file", MFdFlags::empty());
+    let other = other.expect("a memory file is created");
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("/proc is mounted");
     let ours = |link: &PathBuf| std::fs::read_link(link).is_ok_and(|file| file == path());
-    let links: Vec<_> = numbers.flatten().map(|entry| entry.path()).collect();
-    let mut lost = 0;
+    let links: Vec<_> = descriptors.flatten().map(|entry| entry.path()).collect();
+    let mut redirected = 0;
     for link in links.iter().filter(|link| ours(link)) {
         let number = link
             .file_name()
             .and_then(|name| name.to_str()?.parse().ok());
-        // SAFETY: the number is open, and whoever owns it is on trial.
-        let done = unsafe { libc::dup2(other.as_raw_fd(), number.expect("it is a number")) };
+        // SAFETY: the number is an open descriptor of the library, which must cope with this.
+        let done = unsafe { libc::dup2(other.as_raw_fd(), number.expect("a number")) };
         assert!(done >= 0);
-        lost += 1;
+        redirected += 1;
     }
-    assert!(lost > 0, "the segment's descriptor was not found");
+    assert!(redirected > 0, "the segment's descriptor was not found");
 }
 
 impl LockOperation {
-    /// Takes the lock and dies half way.
-    fn die_inside(&self, shmkit: &Library) {
-        let owner = Party::open(shmkit, Who::Survivor, self.kind);
+    /// Acquires the lock, and dies halfway.
+    fn die_holding(&self, shmkit: &Library) {
+        let owner = LockWorker::open(shmkit, Role::Survivor, self.kind);
         assert_eq!(shmkit.acquire(owner.lock, FOREVER), Ok(false));
-        owner.count_half();
+        owner.count_first();
     }
 
-    fn close(&self, shmkit: &Library, party: &Party) -> Status {
-        match shmkit.close_lock(party.lock) {
-            0 => shmkit.close(party.segment),
+    fn close(&self, shmkit: &Library, worker: &LockWorker) -> Status {
+        match shmkit.close_lock(worker.lock) {
+            0 => shmkit.close(worker.segment),
             status => status,
         }
     }
 
-    /// A victim that has the lock at its marker.
-    fn holder<'a>(&self, shmkit: &'a Library) -> Party<'a> {
-        let party = Party::known(shmkit, Who::Victim, self.kind);
-        let told = party.take().expect("nobody else is there");
-        party.count(told).expect("it is open");
-        let known = shmkit.lock_stat(party.lock).expect("it is open");
-        board().ticket.store(known.owner_ticket, Ordering::SeqCst);
-        party
+    /// Returns a victim that holds the lock at its marker.
+    fn holder<'a>(&self, shmkit: &'a Library) -> LockWorker<'a> {
+        let worker = LockWorker::open_attached(shmkit, Role::Victim, self.kind);
+        let owner_died = worker.acquire().expect("the victim is alone");
+        worker.count(owner_died).expect("the lock is open");
+        let stat = shmkit.lock_stat(worker.lock).expect("the lock is open");
+        shared_state()
+            .ticket
+            .store(stat.owner_ticket, Ordering::SeqCst);
+        worker
     }
 
     fn has_marked(&self) -> bool {
@@ -136,7 +128,7 @@ impl LockOperation {
         )
     }
 
-    fn makes_one(&self) -> bool {
+    fn creates(&self) -> bool {
         matches!(self.verb, Verb::CreateAt | Verb::CreateAtDead)
     }
 }
@@ -154,21 +146,23 @@ impl Operation for LockOperation {
         !matches!(self.verb, Verb::First | Verb::FirstTakeOver)
     }
 
-    fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
+    fn setup<'a>(&'a self, shmkit: &'a Library) -> Option<Setup<'a>> {
         Some(Box::new(move || {
-            let kind = Some(self.kind).filter(|_| !self.makes_one());
-            make(shmkit, self.participants, kind);
+            let kind = Some(self.kind).filter(|_| !self.creates());
+            create(shmkit, self.participants, kind);
             match self.verb {
                 Verb::Claim(dead) => {
-                    // Together they have the whole table, and each dies as somebody who holds nothing.
+                    // Together they fill the table; each dies holding nothing.
                     for _ in 0..dead {
-                        run_and_die(|| introduce(shmkit, open(shmkit)));
+                        run_and_die(|| {
+                            open_attached(shmkit);
+                        });
                     }
                 }
-                Verb::CreateAtDead => run_and_die(die_making),
+                Verb::CreateAtDead => run_and_die(|| die_creating(shmkit)),
                 _ if self.has_marked() => {
-                    run_and_die(|| self.die_inside(shmkit));
-                    board().set_mark(Mark::There);
+                    run_and_die(|| self.die_holding(shmkit));
+                    shared_state().set_mark(Mark::Set);
                 }
                 _ => {}
             }
@@ -176,51 +170,50 @@ impl Operation for LockOperation {
     }
 
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
-        let (kind, who) = (self.kind, Who::Victim);
+        let (kind, role) = (self.kind, Role::Victim);
         match self.verb {
             Verb::First | Verb::FirstTakeOver => {
-                Box::new(move || status(Party::open(shmkit, who, kind).pass()))
+                Box::new(move || status(LockWorker::open(shmkit, role, kind).run()))
             }
             Verb::Claim(_) => {
-                let party = Party::open(shmkit, who, kind);
-                Box::new(move || status(party.pass()))
+                let worker = LockWorker::open(shmkit, role, kind);
+                Box::new(move || status(worker.run()))
             }
-            Verb::Pass | Verb::PassEstranged | Verb::TakeOver => {
-                let party = Party::known(shmkit, who, kind);
-                Box::new(move || status(party.pass()))
+            Verb::Pass | Verb::PassBesideDetachedObserver | Verb::TakeOver => {
+                let worker = LockWorker::open_attached(shmkit, role, kind);
+                Box::new(move || status(worker.run()))
             }
             Verb::Release | Verb::ReleaseMarked => {
-                let party = self.holder(shmkit);
-                Box::new(move || status(party.give()))
+                let worker = self.holder(shmkit);
+                Box::new(move || status(worker.release()))
             }
             Verb::Mark => {
-                let party = self.holder(shmkit);
-                Box::new(move || status(party.mark_consistent()))
+                let worker = self.holder(shmkit);
+                Box::new(move || status(worker.mark_consistent()))
             }
             Verb::CloseHolding => {
-                let party = self.holder(shmkit);
-                Box::new(move || self.close(shmkit, &party))
+                let worker = self.holder(shmkit);
+                Box::new(move || self.close(shmkit, &worker))
             }
             Verb::Close => {
-                let party = self.holder(shmkit);
-                party.give().expect("it holds it");
-                Box::new(move || self.close(shmkit, &party))
+                let worker = self.holder(shmkit);
+                worker.release().expect("it holds the lock");
+                Box::new(move || self.close(shmkit, &worker))
             }
-            Verb::CreateAt | Verb::CreateAtDead | Verb::CreateAtMade => {
-                let segment = open(shmkit);
-                introduce(shmkit, segment);
+            Verb::CreateAt | Verb::CreateAtDead | Verb::CreateAtExisting => {
+                let segment = open_attached(shmkit);
                 Box::new(move || status(shmkit.create_lock_at(kind, segment, PLACE)))
             }
         }
     }
 
-    fn makes_others_wait(&self) -> bool {
-        // Who comes as well needs a place; and nobody waits for who gives nothing back.
-        let waited_for = !matches!(self.verb, Verb::Close | Verb::CreateAtMade);
+    fn blocks_bystander(&self) -> bool {
+        // A bystander needs a place in the table, and waits only for what is released.
+        let waited_for = !matches!(self.verb, Verb::Close | Verb::CreateAtExisting);
         self.participants > 1 && self.is_warm() && waited_for
     }
 
-    fn holds_at_marker(&self) -> bool {
+    fn bystander_waits_first(&self) -> bool {
         matches!(
             self.verb,
             Verb::Release | Verb::ReleaseMarked | Verb::Mark | Verb::CloseHolding
@@ -228,56 +221,61 @@ impl Operation for LockOperation {
     }
 
     fn bystander<'a>(&'a self, shmkit: &'a Library) -> Option<Run<'a>> {
-        let (kind, who) = (self.kind, Who::Bystander);
-        if !self.makes_one() {
-            let party = Party::known(shmkit, who, kind);
-            if self.verb == Verb::PassEstranged {
-                estrange();
+        let (kind, role) = (self.kind, Role::Bystander);
+        if !self.creates() {
+            let worker = LockWorker::open_attached(shmkit, role, kind);
+            if self.verb == Verb::PassBesideDetachedObserver {
+                detach_descriptors();
             }
-            return Some(Box::new(move || status(party.pass())));
+            return Some(Box::new(move || status(worker.run())));
         }
-        let segment = open(shmkit);
-        introduce(shmkit, segment);
+        let segment = open_attached(shmkit);
         Some(Box::new(move || {
-            let made = shmkit.create_lock_at(kind, segment, PLACE);
-            status(made.and_then(|lock| Party::of(shmkit, who, kind, segment, lock).pass()))
+            let created = shmkit.create_lock_at(kind, segment, PLACE);
+            status(created.and_then(|lock| LockWorker::of(shmkit, role, kind, segment, lock).run()))
         }))
     }
 
-    fn look_at(&self, victim: Pid, passed: bool, place: &Place) -> Result<(), Finding> {
+    fn inspect_live(&self, victim: Pid, passed: bool, place: &Place) -> Result<(), Failure> {
         if self.verb != Verb::CloseHolding {
-            return board().nobody_came_between(passed);
+            return shared_state().check_not_overtaken(passed);
         }
-        let path = place.path("victim");
+        let path = place.path(name());
         let file = File::options().read(true).write(true).open(&path);
-        let file = file.expect("the segment is there");
-        let alive = byte::is_locked(&file, byte_of(board().ticket.load(Ordering::SeqCst)));
+        let file = file.expect("the segment exists");
+        let alive = byte::is_locked(
+            &file,
+            liveness_byte(shared_state().ticket.load(Ordering::SeqCst)),
+        );
         let maps = std::fs::read_to_string(format!("/proc/{victim}/maps")).unwrap_or_default();
         let path = path.to_string_lossy();
         let writes = maps
             .lines()
             .any(|line| line.ends_with(&*path) && line.contains(" rw-s "));
         match (alive, writes) {
-            (false, true) => Err(Crime::Shared.found("taken for dead, it can still write")),
-            (true, _) => board().nobody_came_between(passed),
+            (false, true) => {
+                Err(Violation::NotExclusive
+                    .failure("the victim counts as dead and can still write"))
+            }
+            (true, _) => shared_state().check_not_overtaken(passed),
             (false, false) => Ok(()),
         }
     }
 
-    fn verify(&self, look: &Look, done: bool) -> Result<(), Finding> {
+    fn verify(&self, verifier: &Verifier, done: bool) -> Result<(), Failure> {
         let took_over = matches!(self.verb, Verb::TakeOver | Verb::FirstTakeOver);
-        look.lock_survives(&Traces {
+        verifier.lock_survives(&LockExpectation {
             kind: self.kind,
             participants: self.participants,
-            made: done || !self.makes_one(),
-            // One may have died before the victim, which may have died as well.
+            exists: done || !self.creates(),
+            // The victim, and an owner before it.
             deaths: u64::from(self.has_marked()) + 1,
-            recovered: u64::from(took_over && (done || board().has_passed())),
+            recovered: u64::from(took_over && (done || shared_state().has_passed())),
         })
     }
 }
 
-/// The operations of locks, those that take longest first.
+/// The operations of locks, slowest first.
 pub fn operations() -> Vec<LockOperation> {
     use Kind::{Lock, RLock};
     let operation = |name, every, verb, kind, participants| LockOperation {
@@ -287,61 +285,85 @@ pub fn operations() -> Vec<LockOperation> {
         every,
         participants,
     };
-    // Two participants: the dead and the living have no room to spare.
+    // Two participants: the dead and the live ones have no place to spare.
     vec![
         operation(
-            "lock: take over, first call",
+            "lock: first call, after a dead owner",
             256,
             Verb::FirstTakeOver,
             Lock,
             2,
         ),
-        operation("lock: claim, first call", 128, Verb::First, Lock, 2),
+        operation("lock: first call", 128, Verb::First, Lock, 2),
         operation("lock: claim", 48, Verb::Claim(0), Lock, 2),
-        operation("lock: claim of a dead slot", 48, Verb::Claim(2), Lock, 2),
-        operation("lock: claim, table of one", 48, Verb::Claim(1), Lock, 1),
-        operation("lock: close, holding", 16, Verb::CloseHolding, Lock, 2),
+        operation("lock: claim, all places dead", 48, Verb::Claim(2), Lock, 2),
+        operation("lock: claim, one place, dead", 48, Verb::Claim(1), Lock, 1),
+        operation("lock: close while holding", 16, Verb::CloseHolding, Lock, 2),
         operation("lock: close", 16, Verb::Close, Lock, 2),
         operation("lock: acquire, release", 4, Verb::Pass, Lock, 2),
         operation(
-            "lock: beside an estranged one",
+            "lock: acquire, release, beside a detached observer",
             4,
-            Verb::PassEstranged,
+            Verb::PassBesideDetachedObserver,
             Lock,
             2,
         ),
-        operation("lock: take over", 8, Verb::TakeOver, Lock, 2),
+        operation(
+            "lock: acquire, release, after a dead owner",
+            8,
+            Verb::TakeOver,
+            Lock,
+            2,
+        ),
         operation("lock: release", 1, Verb::Release, Lock, 2),
-        operation("lock: release, marked", 2, Verb::ReleaseMarked, Lock, 2),
+        operation(
+            "lock: release, after a dead owner",
+            2,
+            Verb::ReleaseMarked,
+            Lock,
+            2,
+        ),
         operation("lock: mark_consistent", 2, Verb::Mark, Lock, 2),
         operation("lock: create_at", 2, Verb::CreateAt, Lock, 2),
         operation(
-            "lock: create_at after a death",
+            "lock: create_at, after a dead creator",
             2,
             Verb::CreateAtDead,
             Lock,
             2,
         ),
         operation(
-            "lock: create_at of what is there",
+            "lock: create_at, exists",
             16,
-            Verb::CreateAtMade,
+            Verb::CreateAtExisting,
             Lock,
             2,
         ),
         operation("rlock: claim", 96, Verb::Claim(0), RLock, 2),
         operation("rlock: acquire, release, twice", 8, Verb::Pass, RLock, 2),
-        operation("rlock: take over", 16, Verb::TakeOver, RLock, 2),
+        operation(
+            "rlock: acquire, release, after a dead owner",
+            16,
+            Verb::TakeOver,
+            RLock,
+            2,
+        ),
         operation("rlock: release twice", 4, Verb::Release, RLock, 2),
         operation(
-            "rlock: release twice, marked",
+            "rlock: release twice, after a dead owner",
             8,
             Verb::ReleaseMarked,
             RLock,
             2,
         ),
         operation("rlock: mark_consistent", 4, Verb::Mark, RLock, 2),
-        operation("rlock: close, holding", 32, Verb::CloseHolding, RLock, 2),
+        operation(
+            "rlock: close while holding",
+            32,
+            Verb::CloseHolding,
+            RLock,
+            2,
+        ),
         operation("rlock: create_at", 2, Verb::CreateAt, RLock, 2),
     ]
 }

@@ -1,37 +1,35 @@
-//! The operations of queues: each a row of steps for whoever comes before the victim, for the victim, and for its company.
+//! Queues: each series is a row of steps for a process before the victim, for the victim, and for its bystander.
 //!
-//! | company | what it does                                                          | and must                         |
-//! |---------|-----------------------------------------------------------------------|----------------------------------|
-//! | comes   | its steps, when the victim stands at its point                        | do them all once the victim dies |
-//! | waits   | one step, in which it sleeps before the victim begins; if need be another helps it when the victim is dead | end |
+//! | bystander | what it does                                         | what it must do                               |
+//! |-----------|------------------------------------------------------|-----------------------------------------------|
+//! | runs      | its steps, while the victim is stopped               | complete them all once the victim is dead     |
+//! | waits     | one step, in which it waits before the victim begins | end, at the latest after the steps in `helps` |
 
 pub mod life_cycle;
 
-use crate::suite::capi::queue::{CLOSED, EMPTY, FULL, LULLS, Queue, Shape, Way};
-use crate::suite::harness::library::{Library, Status};
-use crate::suite::harness::message_log::Post;
-use crate::suite::harness::operation::{Crime, Finding, Ground, Look, Operation, Run};
+use crate::suite::capi::queue::{IDLE_LAPS, Queue, Shape};
+use crate::suite::capi::{EMPTY, FULL, SHUT_DOWN, Status, Way, status};
+use crate::suite::harness::fixture::NAME;
+use crate::suite::harness::library::Library;
+use crate::suite::harness::message_log::MessageLog;
+use crate::suite::harness::operation::{Failure, Operation, Run, Setup, Verifier, Violation};
 use crate::suite::harness::place::Place;
-use crate::suite::harness::process::{self, ended_well};
+use crate::suite::harness::process::{self, expect_good_end};
 use crate::suite::harness::queue_audit::{self, Expected};
-use crate::suite::harness::queue_worker::{Hand, Step};
-use crate::suite::harness::verify::NAME;
-use nix::sys::signal::kill;
-use nix::sys::wait::waitpid;
+use crate::suite::harness::queue_worker::{QueueWorker, Step};
+use crate::suite::harness::shared_state::shared_state;
 use nix::unistd::Pid;
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
 
-/// Who has a mailbox.
+/// The processes that have an inbox.
 const VICTIM: usize = 0;
 const BYSTANDER: usize = 1;
 const WAITER: usize = 2;
-const GROUND: usize = 3;
+const SETUP: usize = 3;
 const SURVIVOR: usize = 4;
-const PEOPLE: usize = 5;
+const PROCESSES: usize = 5;
 
-/// More messages than any series has.
+/// More messages than any series puts.
 const MESSAGES: usize = 4096;
 
 type Steps = &'static [Step];
@@ -41,42 +39,40 @@ pub struct QueueOperation {
     name: &'static str,
     every: usize,
     shape: Shape,
-    /// What somebody does who dies before the victim comes.
-    ground: Steps,
-    /// What the victim does before its marker.
+    /// The steps of a process that dies before the victim starts.
+    setup: Steps,
+    /// The steps of the victim before its marker.
     before: Steps,
     victim: Steps,
-    comes: Steps,
-    /// Whether who comes must wait somewhere.
+    /// The steps of a bystander that runs.
+    bystander: Steps,
+    /// Whether that bystander must wait at some of the points.
     blocks: bool,
-    /// Whether who comes gets something only when the victim is dead.
+    /// Whether that bystander may get messages only when the victim is dead.
     only_then: bool,
+    /// The step of a bystander that waits.
     waits: Option<Step>,
-    /// What helps who waits when the victim is dead; nothing: it needs no help.
+    /// The steps that help it once the victim is dead.
     helps: Steps,
-    post: OnceLock<Post>,
+    log: OnceLock<MessageLog>,
 }
 
 impl QueueOperation {
-    fn post(&self) -> &Post {
-        self.post.get_or_init(|| Post::new(MESSAGES, PEOPLE))
+    fn log(&self) -> &MessageLog {
+        self.log
+            .get_or_init(|| MessageLog::new(MESSAGES, PROCESSES))
     }
 
-    fn wait_and_help(&self, hand: &mut Hand, waiter: Pid) -> Result<(), Status> {
-        const LOOK_AGAIN: Duration = Duration::from_micros(200);
-        let victim = Pid::from_raw(self.post().victim().load(SeqCst) as i32);
-        while kill(victim, None).is_ok() {
-            std::thread::sleep(LOOK_AGAIN);
-        }
+    fn help_waiter(&self, worker: &mut QueueWorker, waiter: Pid) -> Result<(), Status> {
+        shared_state().await_end_of_victim();
         for step in self.helps {
-            match hand.perform(step) {
-                // Whom it should have helped was faster.
-                Ok(()) | Err(EMPTY | FULL | CLOSED) => {}
+            match worker.perform(step) {
+                // The waiter may have been faster.
+                Ok(()) | Err(EMPTY | FULL | SHUT_DOWN) => {}
                 Err(status) => return Err(status),
             }
         }
-        let end = waitpid(waiter, None);
-        assert!(ended_well(end), "one who waits: {end:?}");
+        expect_good_end(waiter);
         Ok(())
     }
 }
@@ -90,138 +86,139 @@ impl Operation for QueueOperation {
         self.every
     }
 
-    fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
-        // Here, so that all that are forked share it.
-        let post = self.post();
-        post.clear();
+    fn setup<'a>(&'a self, shmkit: &'a Library) -> Option<Setup<'a>> {
+        // Before the forks, so that all processes share it.
+        let log = self.log();
+        log.clear();
         Some(Box::new(move || {
-            let made = Queue::named(shmkit, Some(NAME), Way::Create, self.shape);
-            made.expect("a queue can be made")
-                .close()
-                .expect("it is open");
+            let queue = Queue::named(shmkit, Some(NAME), Way::Create, self.shape);
+            let queue = queue.expect("the queue is created");
+            queue.close().expect("the queue is open");
             process::run_and_die(|| {
-                let mut hand = Hand::open(shmkit, self.shape, post, GROUND);
-                hand.perform_all(self.ground).expect("nobody is in the way");
+                let mut worker = QueueWorker::open(shmkit, self.shape, log, SETUP);
+                worker
+                    .perform_all(self.setup)
+                    .expect("the process is alone");
             });
         }))
     }
 
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
-        let post = self.post();
-        post.victim().store(std::process::id().into(), SeqCst);
-        let mut hand = Hand::open(shmkit, self.shape, post, VICTIM);
-        hand.perform_all(self.before).expect("nobody is in the way");
-        hand.make_ready(self.victim);
-        Box::new(move || hand.perform_all(self.victim).err().unwrap_or(0))
+        let log = self.log();
+        let mut worker = QueueWorker::open(shmkit, self.shape, log, VICTIM);
+        worker
+            .perform_all(self.before)
+            .expect("the process is alone");
+        worker.build_messages(self.victim);
+        Box::new(move || status(worker.perform_all(self.victim)))
     }
 
-    fn makes_others_wait(&self) -> bool {
+    fn blocks_bystander(&self) -> bool {
         self.blocks
     }
 
-    fn has_company(&self) -> bool {
-        !self.comes.is_empty()
+    fn has_bystander(&self) -> bool {
+        !self.bystander.is_empty()
     }
 
-    fn holds_at_marker(&self) -> bool {
+    fn bystander_waits_first(&self) -> bool {
         self.waits.is_some()
     }
 
     fn bystander<'a>(&'a self, shmkit: &'a Library) -> Option<Run<'a>> {
-        let post = self.post();
-        let mut hand = Hand::open(shmkit, self.shape, post, BYSTANDER);
+        let log = self.log();
+        let mut worker = QueueWorker::open(shmkit, self.shape, log, BYSTANDER);
         let Some(step) = &self.waits else {
-            return Some(Box::new(move || {
-                hand.perform_all(self.comes).err().unwrap_or(0)
-            }));
+            return Some(Box::new(move || status(worker.perform_all(self.bystander))));
         };
-        let waiter = Hand::of(shmkit, hand.queue, post, WAITER).start(step);
+        let waiter = QueueWorker::of(shmkit, worker.queue, log, WAITER).start(step);
         Some(Box::new(move || {
-            self.wait_and_help(&mut hand, waiter).err().unwrap_or(0)
+            status(self.help_waiter(&mut worker, waiter))
         }))
     }
 
-    fn look_at(&self, _victim: Pid, passed: bool, _place: &Place) -> Result<(), Finding> {
-        match self.only_then && passed && self.post().received() > 0 {
-            true => Err(Crime::Shared.found("what somebody has leased who lives was given away")),
+    fn inspect_live(&self, _victim: Pid, passed: bool, _place: &Place) -> Result<(), Failure> {
+        match self.only_then && passed && self.log().received() > 0 {
+            true => Err(Violation::NotExclusive
+                .failure("the bystander got a message that the live victim has leased")),
             false => Ok(()),
         }
     }
 
-    fn verify(&self, look: &Look, _done: bool) -> Result<(), Finding> {
-        let post = self.post();
-        post.place(VICTIM).bury();
+    fn verify(&self, verifier: &Verifier, _done: bool) -> Result<(), Failure> {
+        let log = self.log();
+        log.inbox(VICTIM).write_off();
         queue_audit::audit(
-            look,
+            verifier,
             self.shape,
-            post,
+            log,
             SURVIVOR,
             &Expected {
-                // The victim, and somebody before it.
+                // The victim, and a process before it.
                 deaths: 2,
-                ordered: self.comes.is_empty() && self.waits.is_none(),
+                ordered: self.bystander.is_empty() && self.waits.is_none(),
                 table: false,
             },
         )
     }
 }
 
-/// Small enough that a lap has an end: a dozen messages of `MESSAGE` bytes.
+/// Small enough that the steps reach the end of a lap: a dozen messages of `MESSAGE` bytes.
 const TINY: Shape = Shape {
     capacity: 1024,
     maxsize: 0,
     overwrites: false,
 };
-/// With room for large messages; all of it soon has memory.
+/// With room for large messages, and memory for all of it.
 const ROOMY: Shape = Shape {
     capacity: 1 << 20,
     ..TINY
 };
-/// As who asks for nothing gets it.
-const USUAL: Shape = Shape {
+/// Without options.
+const DEFAULT: Shape = Shape {
     capacity: 0,
     ..TINY
 };
 /// Bounded by messages.
 const PAIR: Shape = Shape { maxsize: 2, ..TINY };
-/// Where the oldest messages go.
-const NEWEST: Shape = Shape {
+/// Overwrites the oldest messages.
+const OVERWRITING: Shape = Shape {
     overwrites: true,
     ..TINY
 };
-/// The same, bounded by messages.
-const NEWEST_PAIR: Shape = Shape {
+/// As `OVERWRITING`, bounded by messages.
+const OVERWRITING_PAIR: Shape = Shape {
     overwrites: true,
     ..PAIR
 };
 
-/// Of these eleven fill a lap of a `TINY` one, and a twelfth does not fit behind them.
+/// Eleven of these fill a lap of a `TINY` queue; a twelfth does not fit behind them.
 const MESSAGE: usize = 64;
 const LAP: usize = 11;
-/// Large: copied without holding a lock.
+/// Large enough to be copied without a lock.
 const LARGE: usize = 64 << 10;
-/// These two are nearly all that a queue has memory for at first, and one of the third kind is more.
+/// The first two nearly fill the memory that a queue has at first; the third exceeds it.
 const HALF: usize = 40_000;
 const REST: usize = 24_000;
 const BEYOND: usize = 1000;
-/// More than what an idle queue keeps.
+/// More than the memory that an idle queue keeps.
 const BULK: usize = 3 << 20;
 
-/// Alone, at every k-th point.
-fn row(name: &'static str, every: usize, ground: Steps, victim: Steps) -> QueueOperation {
+/// A series without a bystander.
+fn row(name: &'static str, every: usize, setup: Steps, victim: Steps) -> QueueOperation {
     QueueOperation {
         name,
         every,
         shape: TINY,
-        ground,
+        setup,
         before: &[],
         victim,
-        comes: &[],
+        bystander: &[],
         blocks: false,
         only_then: false,
         waits: None,
         helps: &[],
-        post: OnceLock::new(),
+        log: OnceLock::new(),
     }
 }
 
@@ -234,22 +231,22 @@ impl QueueOperation {
         QueueOperation { before, ..self }
     }
 
-    /// Somebody comes, and has to wait at some of the points.
-    fn held_up(self, comes: Steps) -> Self {
+    /// With a bystander that must wait at some of the points.
+    fn blocks(self, bystander: Steps) -> Self {
         QueueOperation {
-            comes,
+            bystander,
             blocks: true,
             ..self
         }
     }
 
-    /// Somebody comes, and never has to wait.
-    fn met_by(self, comes: Steps) -> Self {
-        QueueOperation { comes, ..self }
+    /// With a bystander that need not wait.
+    fn beside(self, bystander: Steps) -> Self {
+        QueueOperation { bystander, ..self }
     }
 
-    /// Somebody waits from the start.
-    fn awaited(self, step: Step, helps: Steps) -> Self {
+    /// With a bystander that waits before the victim begins.
+    fn wakes(self, step: Step, helps: Steps) -> Self {
         QueueOperation {
             waits: Some(step),
             helps,
@@ -257,7 +254,7 @@ impl QueueOperation {
         }
     }
 
-    /// Whom the victim lives in the way of gets nothing.
+    /// The bystander may get messages only when the victim is dead.
     fn only_then(self) -> Self {
         QueueOperation {
             only_then: true,
@@ -267,15 +264,15 @@ impl QueueOperation {
 }
 
 use Step::{
-    Abort, Ack, Commit, Drain, Fill, Get, GetInVain, GetMany, GetNothing, GetNothings, Gets,
-    Halfway, HeldC, HeldP, Join, JoinInVain, Lease, Nack, Peek, Put, PutFull, PutInVain, PutMany,
-    Puts, Reserve, Shut, Stat, Stretch,
+    Abort, Ack, Commit, DiedHoldingC, DiedHoldingP, Drain, Fill, Get, GetMany, GetTimesOut, Gets,
+    Halfway, Join, JoinTimesOut, Lease, Nack, Peek, Put, PutMany, PutTimesOut, Puts, Reserve,
+    ReserveAndAbort, Shutdown, Stat, TryGet, TryGets, TryPut,
 };
 
 const ONE: Step = Put(MESSAGE);
 const PASS: Steps = &[ONE, Get];
 
-/// Those that put.
+/// Producers.
 fn puts() -> Vec<QueueOperation> {
     const EMPTIED: Steps = &[Puts(LAP, MESSAGE), Gets(LAP)];
     const FULL: Steps = &[Fill(MESSAGE)];
@@ -283,85 +280,85 @@ fn puts() -> Vec<QueueOperation> {
     const SLOT_AND_ONE: Steps = &[Reserve(MESSAGE), ONE];
     const DRAIN_AND_PASS: Steps = &[Drain, ONE, Get];
     vec![
-        row("put", 8, &[ONE], &[ONE]).held_up(PASS),
-        row("put, a consumer sleeps", 8, &[], &[ONE]).awaited(Get, &[ONE]),
-        row("put, at the lap's end", 16, EMPTIED, &[ONE]).held_up(PASS),
+        row("put", 8, &[ONE], &[ONE]).blocks(PASS),
+        row("put, a consumer waits", 8, &[], &[ONE]).wakes(Get, &[ONE]),
+        row("put, at the lap's end", 16, EMPTIED, &[ONE]).blocks(PASS),
         row("put, large", 32, &[ONE], &[Put(LARGE)])
             .of(ROOMY)
-            .met_by(PASS),
-        row("put, large, a consumer sleeps", 64, &[], &[Put(LARGE)])
+            .beside(PASS),
+        row("put, large, a consumer waits", 64, &[], &[Put(LARGE)])
             .of(ROOMY)
-            .awaited(Get, &[ONE]),
-        row("put, there is no room", 64, FULL, &[PutFull(MESSAGE)]).met_by(DRAIN_AND_PASS),
-        row("put, waits in vain", 64, FULL, &[PutInVain(MESSAGE)]).met_by(DRAIN_AND_PASS),
-        row("put, two at the most", 32, &[Puts(2, MESSAGE), Get], &[ONE])
+            .wakes(Get, &[ONE]),
+        row("put, full", 64, FULL, &[TryPut(MESSAGE)]).beside(DRAIN_AND_PASS),
+        row("put, times out", 64, FULL, &[PutTimesOut(MESSAGE)]).beside(DRAIN_AND_PASS),
+        row("put, maxsize 2", 32, &[Puts(2, MESSAGE), Get], &[ONE])
             .of(PAIR)
-            .met_by(DRAIN_AND_PASS),
+            .beside(DRAIN_AND_PASS),
         row(
-            "put, one of two is dead",
+            "put, maxsize 2, a reservation is dead",
             32,
             &[ONE, Reserve(MESSAGE)],
             &[ONE],
         )
         .of(PAIR)
-        .met_by(DRAIN_AND_PASS),
+        .beside(DRAIN_AND_PASS),
         row("put, overwrites", 32, &[Puts(LAP + 1, MESSAGE)], &[ONE])
-            .of(NEWEST)
-            .held_up(PASS),
+            .of(OVERWRITING)
+            .blocks(PASS),
         row(
-            "put, overwrites one of two",
+            "put, overwrites, maxsize 2",
             32,
             &[Puts(2, MESSAGE)],
             &[ONE],
         )
-        .of(NEWEST_PAIR)
-        .met_by(PASS),
-        row("put_many", 32, &[ONE], &[PutMany(3, MESSAGE)]).held_up(PASS),
+        .of(OVERWRITING_PAIR)
+        .beside(PASS),
+        row("put_many", 32, &[ONE], &[PutMany(3, MESSAGE)]).blocks(PASS),
         row(
             "put_many, over the lap's end",
             32,
             &[Puts(9, MESSAGE), Gets(9)],
             &[PutMany(5, MESSAGE)],
         )
-        .met_by(PASS),
+        .beside(PASS),
         row(
-            "put_many, a consumer sleeps",
+            "put_many, a consumer waits",
             64,
             &[],
             &[PutMany(3, MESSAGE)],
         )
-        .awaited(Get, &[ONE]),
-        row("reserve", 16, &[ONE], SLOT).met_by(PASS),
-        row("reserve, at the lap's end", 32, EMPTIED, SLOT).met_by(PASS),
-        row("commit", 4, &[ONE], &[Commit]).after(SLOT).met_by(PASS),
-        row("commit, a consumer sleeps", 4, &[], &[Commit])
+        .wakes(Get, &[ONE]),
+        row("reserve", 16, &[ONE], SLOT).beside(PASS),
+        row("reserve, at the lap's end", 32, EMPTIED, SLOT).beside(PASS),
+        row("commit", 4, &[ONE], &[Commit]).after(SLOT).beside(PASS),
+        row("commit, a consumer waits", 4, &[], &[Commit])
             .after(SLOT)
-            .awaited(Get, &[ONE]),
+            .wakes(Get, &[ONE]),
         row(
-            "commit, with one behind, a consumer sleeps",
+            "commit, a message behind, a consumer waits",
             4,
             &[],
             &[Commit],
         )
         .after(SLOT_AND_ONE)
-        .awaited(Get, &[]),
-        row("abort", 16, &[ONE], &[Abort]).after(SLOT).met_by(PASS),
+        .wakes(Get, &[]),
+        row("abort", 16, &[ONE], &[Abort]).after(SLOT).beside(PASS),
         row(
-            "abort, with one behind, a consumer sleeps",
+            "abort, a message behind, a consumer waits",
             32,
             &[],
             &[Abort],
         )
         .after(SLOT_AND_ONE)
-        .awaited(Get, &[]),
-        row("abort, a producer sleeps", 32, &[ONE], &[Abort])
+        .wakes(Get, &[]),
+        row("abort, a producer waits", 32, &[ONE], &[Abort])
             .of(PAIR)
             .after(SLOT)
-            .awaited(ONE, &[]),
+            .wakes(ONE, &[]),
     ]
 }
 
-/// Those that get.
+/// Consumers.
 fn gets() -> Vec<QueueOperation> {
     const TWO: Steps = &[Puts(2, MESSAGE)];
     const THREE: Steps = &[Puts(3, MESSAGE)];
@@ -372,204 +369,216 @@ fn gets() -> Vec<QueueOperation> {
     const SPLIT: Steps = &[Puts(9, MESSAGE), Gets(9), Puts(4, MESSAGE)];
     const BOTH: Steps = &[Lease, Lease];
     vec![
-        row("get", 16, TWO, &[Get]).held_up(PASS),
-        row("get, a producer sleeps", 32, FULL, &[Gets(2)]).awaited(ONE, &[Drain]),
-        row("get, behind the lap's end", 16, PADDED, &[Get]).met_by(PASS),
+        row("get", 16, TWO, &[Get]).blocks(PASS),
+        row("get, a producer waits", 32, FULL, &[Gets(2)]).wakes(ONE, &[Drain]),
+        row("get, behind the lap's end", 16, PADDED, &[Get]).beside(PASS),
         row("get, large", 32, &[Put(LARGE), ONE], &[Get])
             .of(ROOMY)
-            .met_by(PASS),
-        row("get, with leases about", 16, THREE, &[Get])
+            .beside(PASS),
+        row("get, beside leases", 16, THREE, &[Get])
             .after(&[Lease])
-            .met_by(PASS),
-        row(
-            "get, at the lap's end, with leases about",
-            32,
-            PADDED,
-            &[Get],
-        )
-        .after(&[Lease, ONE])
-        .met_by(PASS),
-        row("get, again", 64, &[ONE, Lease, ONE], &[Gets(2)]).held_up(PASS),
-        row("get, large, again", 64, &[Put(LARGE), Lease], &[Get]).of(ROOMY),
-        row("get, in vain", 64, &[], &[GetInVain]).met_by(PASS),
-        row("get, nothing", 64, &[], &[GetNothing]).met_by(PASS),
-        row("peek", 16, TWO, &[Peek]).met_by(PASS),
-        row("get_many", 32, FOUR, &[GetMany(3)]).held_up(PASS),
-        row(
-            "get_many, over what the dead had reserved",
-            32,
-            HOLE,
-            &[GetMany(3)],
-        )
-        .met_by(PASS),
-        row("get_many, over the lap's end", 32, SPLIT, &[GetMany(4)]).met_by(PASS),
-        row("get_many, with leases about", 32, FOUR, &[GetMany(3)])
+            .beside(PASS),
+        row("get, at the lap's end, beside leases", 32, PADDED, &[Get])
+            .after(&[Lease, ONE])
+            .beside(PASS),
+        row("get, redelivered", 64, &[ONE, Lease, ONE], &[Gets(2)]).blocks(PASS),
+        row("get, large, redelivered", 64, &[Put(LARGE), Lease], &[Get]).of(ROOMY),
+        row("get, times out", 64, &[], &[GetTimesOut]).beside(PASS),
+        row("get, empty", 64, &[], &[TryGet]).beside(PASS),
+        row("peek", 16, TWO, &[Peek]).beside(PASS),
+        row("get_many", 32, FOUR, &[GetMany(3)]).blocks(PASS),
+        row("get_many, over a dead reservation", 32, HOLE, &[GetMany(3)]).beside(PASS),
+        row("get_many, over the lap's end", 32, SPLIT, &[GetMany(4)]).beside(PASS),
+        row("get_many, beside leases", 32, FOUR, &[GetMany(3)])
             .after(&[Lease])
-            .met_by(PASS),
-        row("get_many, a producer sleeps", 64, FULL, &[GetMany(3)]).awaited(ONE, &[Drain]),
-        row("lease", 16, TWO, &[Lease]).met_by(PASS),
-        row("lease, again", 64, &[ONE, Lease], &[Lease]).met_by(PASS),
-        row("ack", 32, THREE, &[Ack(0)]).after(BOTH).met_by(PASS),
+            .beside(PASS),
+        row("get_many, a producer waits", 64, FULL, &[GetMany(3)]).wakes(ONE, &[Drain]),
+        row("lease", 16, TWO, &[Lease]).beside(PASS),
+        row("lease, redelivered", 64, &[ONE, Lease], &[Lease]).beside(PASS),
+        row("ack", 32, THREE, &[Ack(0)]).after(BOTH).beside(PASS),
         row("ack, not the oldest", 8, THREE, &[Ack(1)])
             .after(BOTH)
-            .met_by(PASS),
-        row("ack, a consumer comes", 16, &[ONE], &[Ack(0)])
+            .beside(PASS),
+        row("ack, beside a consumer", 16, &[ONE], &[Ack(0)])
             .after(&[Lease])
-            .met_by(&[GetNothing])
+            .beside(&[TryGet])
             .only_then(),
-        row("ack, a producer sleeps", 32, FULL, &[Ack(0), Ack(0)])
+        row("ack, a producer waits", 32, FULL, &[Ack(0), Ack(0)])
             .after(BOTH)
-            .awaited(ONE, &[Drain]),
-        row("ack, somebody joins", 32, &[ONE], &[Ack(0)])
+            .wakes(ONE, &[Drain]),
+        row("ack, a join waits", 32, &[ONE], &[Ack(0)])
             .after(&[Lease])
-            .awaited(Join, &[Drain]),
-        row("ack, a consumer sleeps", 32, &[ONE], &[Ack(0)])
+            .wakes(Join, &[Drain]),
+        row("ack, a consumer waits", 32, &[ONE], &[Ack(0)])
             .after(&[Lease])
-            .awaited(Get, &[ONE]),
-        row("nack", 8, TWO, &[Nack(0)]).after(&[Lease]).met_by(PASS),
-        row("nack, a consumer sleeps", 8, &[ONE], &[Nack(0)])
+            .wakes(Get, &[ONE]),
+        row("nack", 8, TWO, &[Nack(0)]).after(&[Lease]).beside(PASS),
+        row("nack, a consumer waits", 8, &[ONE], &[Nack(0)])
             .after(&[Lease])
-            .awaited(Get, &[]),
+            .wakes(Get, &[]),
     ]
 }
 
-/// Those that change what is around the messages.
+/// Other operations, and changes of the memory.
 fn others() -> Vec<QueueOperation> {
     const FILLED: Steps = &[Put(HALF), Put(REST)];
-    /// As often as it takes but once: the first of them has used much.
-    const NEARLY: Step = GetNothings(LULLS);
-    const BURST: Steps = &[Stretch(BULK), NEARLY];
-    /// The second lap ends late enough to be ended before its time.
-    const TWO_LAPS: Steps = &[Stretch(BULK), Stretch(BULK / 4)];
-    /// The lap is long enough to be ended, and used little of what is there.
-    const LITTLE: Steps = &[Stretch(BULK), NEARLY, Stretch(BULK / 5)];
+    /// One get less than what releases memory: the first of them ends a lap that used much.
+    const NEARLY: Step = TryGets(IDLE_LAPS);
+    const BURST: Steps = &[ReserveAndAbort(BULK), NEARLY];
+    /// The second lap is long enough to be ended early.
+    const TWO_LAPS: Steps = &[ReserveAndAbort(BULK), ReserveAndAbort(BULK / 4)];
+    /// The lap is long enough to be ended, and used little of the memory.
+    const LITTLE: Steps = &[ReserveAndAbort(BULK), NEARLY, ReserveAndAbort(BULK / 5)];
     /// A short lap after a long one.
-    const SHORT_LAP: Steps = &[Stretch(BULK), NEARLY, Put(HALF), Get];
+    const SHORT_LAP: Steps = &[ReserveAndAbort(BULK), NEARLY, Put(HALF), Get];
     vec![
-        row("join", 16, &[], &[Join]).met_by(PASS),
-        row("join, in vain", 64, &[ONE], &[JoinInVain]).met_by(PASS),
-        row("shutdown", 4, &[ONE], &[Shut]).met_by(&[Get]),
-        row("shutdown, a consumer sleeps", 4, &[], &[Shut]).awaited(Get, &[Shut]),
-        row("shutdown, a producer sleeps", 4, &[Fill(MESSAGE)], &[Shut]).awaited(ONE, &[Shut]),
+        row("join", 16, &[], &[Join]).beside(PASS),
+        row("join, times out", 64, &[ONE], &[JoinTimesOut]).beside(PASS),
+        row("shutdown", 4, &[ONE], &[Shutdown]).beside(&[Get]),
+        row("shutdown, a consumer waits", 4, &[], &[Shutdown]).wakes(Get, &[Shutdown]),
+        row(
+            "shutdown, a producer waits",
+            4,
+            &[Fill(MESSAGE)],
+            &[Shutdown],
+        )
+        .wakes(ONE, &[Shutdown]),
         row("stat", 32, &[Puts(2, MESSAGE)], &[Stat])
             .after(&[Lease])
-            .met_by(PASS),
+            .beside(PASS),
         row("growth: put", 64, FILLED, &[Put(BEYOND)])
-            .of(USUAL)
-            .held_up(PASS),
+            .of(DEFAULT)
+            .blocks(PASS),
         row("growth: put_many", 96, FILLED, &[PutMany(2, BEYOND)])
-            .of(USUAL)
-            .met_by(PASS),
+            .of(DEFAULT)
+            .beside(PASS),
         row("growth: reserve", 96, FILLED, &[Reserve(BEYOND)])
-            .of(USUAL)
-            .met_by(PASS),
-        row("memory back: after a burst", 96, BURST, &[GetNothing])
-            .of(USUAL)
-            .held_up(PASS),
+            .of(DEFAULT)
+            .beside(PASS),
+        row("memory release: after a burst", 96, BURST, &[TryGet])
+            .of(DEFAULT)
+            .blocks(PASS),
         row(
-            "memory back: the lap ends first",
+            "memory release: the lap ends first",
             96,
             TWO_LAPS,
-            &[GetNothing],
+            &[TryGet],
         )
-        .of(USUAL)
-        .met_by(PASS),
-        row("memory back: and the lap ends", 96, LITTLE, &[GetNothing])
-            .of(USUAL)
-            .met_by(PASS),
-        row("memory back: a short lap", 96, SHORT_LAP, &[ONE])
-            .of(USUAL)
-            .met_by(PASS),
+        .of(DEFAULT)
+        .beside(PASS),
+        row(
+            "memory release: with the end of the lap",
+            96,
+            LITTLE,
+            &[TryGet],
+        )
+        .of(DEFAULT)
+        .beside(PASS),
+        row("memory release: a short lap", 96, SHORT_LAP, &[ONE])
+            .of(DEFAULT)
+            .beside(PASS),
     ]
 }
 
-/// Those that find what the dead have left.
+/// Recovery of what dead processes have left.
 fn recoveries() -> Vec<QueueOperation> {
     const DEAD_FIRST: Steps = &[Reserve(MESSAGE), ONE];
     const ALL_BUT_DEAD: Steps = &[Reserve(MESSAGE), Reserve(MESSAGE), Fill(MESSAGE)];
     const PAIR_HALFWAY: Steps = &[Puts(2, MESSAGE), Lease, ONE, Halfway(&Get)];
     const LENT_HALFWAY: Steps = &[Puts(2, MESSAGE), Halfway(&Lease)];
     vec![
-        row("recovery: reserved, get", 32, DEAD_FIRST, &[Get]).held_up(PASS),
-        row("recovery: reserved, put", 64, ALL_BUT_DEAD, &[ONE]).met_by(&[Drain, ONE]),
+        row("recovery: reserved, get", 32, DEAD_FIRST, &[Get]).blocks(PASS),
+        row("recovery: reserved, put", 64, ALL_BUT_DEAD, &[ONE]).beside(&[Drain, ONE]),
         row(
-            "recovery: reserved, get nothing",
+            "recovery: reserved, get, empty",
             64,
             &[Reserve(MESSAGE)],
-            &[GetNothing],
+            &[TryGet],
         )
-        .met_by(PASS),
+        .beside(PASS),
         row(
             "recovery: leased, put",
             64,
             &[Fill(MESSAGE), Lease],
-            &[PutFull(MESSAGE)],
+            &[TryPut(MESSAGE)],
         )
-        .met_by(&[Drain, ONE]),
+        .beside(&[Drain, ONE]),
         row(
-            "recovery: leased, shut, get",
+            "recovery: leased, shut down, get",
             64,
-            &[ONE, Lease, Shut],
+            &[ONE, Lease, Shutdown],
             &[Get],
         )
-        .met_by(&[Get]),
-        row("recovery: leased halfway, get", 64, LENT_HALFWAY, &[Get]).held_up(PASS),
-        row("recovery: leased halfway, stat", 64, LENT_HALFWAY, &[Stat]).met_by(PASS),
+        .beside(&[Get]),
+        row("recovery: leased halfway, get", 64, LENT_HALFWAY, &[Get]).blocks(PASS),
+        row("recovery: leased halfway, stat", 64, LENT_HALFWAY, &[Stat]).beside(PASS),
         row(
             "recovery: got halfway, get",
             64,
             &[Puts(3, MESSAGE), Lease, Halfway(&Get)],
             &[Get],
         )
-        .met_by(PASS),
+        .beside(PASS),
         row(
             "recovery: got halfway, put",
             64,
             &[Fill(MESSAGE), Lease, Halfway(&Get)],
-            &[PutFull(MESSAGE)],
+            &[TryPut(MESSAGE)],
         )
-        .met_by(&[Drain, ONE]),
+        .beside(&[Drain, ONE]),
         row(
-            "recovery: got halfway, put, two at the most",
+            "recovery: got halfway, put, maxsize 2",
             64,
             PAIR_HALFWAY,
             &[ONE],
         )
         .of(PAIR)
-        .met_by(&[Drain, ONE]),
-        row("recovery: P, put", 32, &[ONE, HeldP], &[ONE]).held_up(PASS),
-        row("recovery: C, get", 32, &[ONE, HeldC], &[Get]).held_up(PASS),
+        .beside(&[Drain, ONE]),
         row(
-            "recovery: P and C, put",
-            64,
-            &[Fill(MESSAGE), Drain, HeldP, HeldC],
-            &[ONE, Get],
-        )
-        .met_by(PASS),
-        row(
-            "recovery: P and C, put, overwrites",
-            64,
-            &[Puts(LAP + 1, MESSAGE), HeldP, HeldC],
+            "recovery: producer lock, put",
+            32,
+            &[ONE, DiedHoldingP],
             &[ONE],
         )
-        .of(NEWEST)
-        .met_by(PASS),
+        .blocks(PASS),
+        row(
+            "recovery: consumer lock, get",
+            32,
+            &[ONE, DiedHoldingC],
+            &[Get],
+        )
+        .blocks(PASS),
+        row(
+            "recovery: both locks, put",
+            64,
+            &[Fill(MESSAGE), Drain, DiedHoldingP, DiedHoldingC],
+            &[ONE, Get],
+        )
+        .beside(PASS),
+        row(
+            "recovery: both locks, put, overwrites",
+            64,
+            &[Puts(LAP + 1, MESSAGE), DiedHoldingP, DiedHoldingC],
+            &[ONE],
+        )
+        .of(OVERWRITING)
+        .beside(PASS),
     ]
 }
 
-/// One that spends its time in long system calls: two steps of the library.
-pub fn long_one() -> QueueOperation {
+/// Returns an operation that spends its time in long system calls: two steps of a reservation.
+pub fn long_operation() -> QueueOperation {
     const HUGE: usize = 128 << 20;
     row(
         "growth, large, at random times",
         1,
         &[ONE],
-        &[Stretch(HUGE)],
+        &[ReserveAndAbort(HUGE)],
     )
-    .of(USUAL)
+    .of(DEFAULT)
 }
 
-/// The operations of queues, those that take longest first.
+/// The operations of queues, slowest first.
 pub fn operations() -> Vec<QueueOperation> {
     let all = [others(), recoveries(), gets(), puts()];
     all.into_iter().flatten().collect()

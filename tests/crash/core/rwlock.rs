@@ -1,296 +1,163 @@
-//! The operations of readers-writer locks: read, write, upgrade, downgrade, give back, mark consistent, make at a place,
-//! beside a reader or a writer that waits, and after deaths of both.
+//! Readers-writer locks: read, write, upgrade, downgrade, release, mark_consistent, create_at; beside a reader or a
+//! writer that waits, and after deaths of both.
 //!
 //! ```text
 //! data:  | first | second | …     64: the lock, with two cells
 //! ```
 //!
-//! Both counters are raised by who writes, with a call of the library between them: who dies in it leaves them unlike.
-//! What the victim says of itself on the board is whether it writes; `there` is 1 while it reads.
+//! The writer increments both counters, with a call of the library in between. If it dies in that call, they are
+//! unequal. The phase of the victim is that of a writer; `victim_reads` is 1 while it reads.
 
-use crate::suite::harness::library::{Library, Segment, Status, functions};
-use crate::suite::harness::lock_worker::{PLACE, full, introduce, make, open, status};
-use crate::suite::harness::operation::{Crime, Finding, Ground, Look, Operation, Run};
+use crate::suite::capi::rwlock::RwLock;
+use crate::suite::capi::segment::Segment;
+use crate::suite::capi::{DEADLOCK, FOREVER, NOWAIT, Status, status};
+use crate::suite::harness::fixture::{PLACE, create, open, open_attached, words};
+use crate::suite::harness::library::Library;
+use crate::suite::harness::operation::{Failure, Operation, Run, Setup, Verifier, Violation};
 use crate::suite::harness::place::Place;
 use crate::suite::harness::process::run_and_die;
-use crate::suite::harness::shared_state::{Mark, Said, Who, board};
-use crate::suite::harness::survivor::refused;
-use crate::suite::harness::verify::NAME;
+use crate::suite::harness::shared_state::{Mark, Phase, Role, shared_state};
+use crate::suite::harness::survivor::{refused, reopen};
 use nix::unistd::Pid;
-use shmkit::capi::rwlock::{shmkit_rwlock_info, shmkit_rwlock_options};
-use shmkit::capi::segment::shmkit_segment;
 use std::cell::Cell;
-use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
-functions! {
-    RwLocks:
-    create_at(*const shmkit_segment, u64, *const shmkit_rwlock_options, *mut *mut c_void);
-    open_at(*const shmkit_segment, u64, *const shmkit_rwlock_options, *mut *mut c_void);
-    acquire_read(*mut c_void, i64, u32, *mut u32);
-    release_read(*mut c_void);
-    acquire_write(*mut c_void, i64, u32, *mut u32);
-    release_write(*mut c_void);
-    upgrade(*mut c_void, i64, u32);
-    downgrade(*mut c_void);
-    mark_consistent(*mut c_void);
-    stat(*const c_void, *mut shmkit_rwlock_info);
-    close(*mut c_void);
+/// The number of processes that may read: the dead and the live ones have no cell to spare.
+const READERS: u32 = 2;
+
+/// A process that has the lock open, and the counters that it guards.
+struct RwLockWorker<'a> {
+    role: Role,
+    lock: RwLock<'a>,
+    counters: &'static [AtomicU64; 2],
 }
 
-/// Where one stands that is only there for the first calls, beside the locks and the event that are.
-const WARM_UP: u64 = 2048;
-
-const FOREVER: i64 = -1;
-const NOWAIT: i64 = 0;
-const NOT_FOUND: Status = -4;
-const TIMEOUT: Status = -10;
-const DEADLOCK: Status = -26;
-
-fn good(status: Status) -> Result<(), Status> {
-    match status {
-        0 => Ok(()),
-        _ => Err(status),
-    }
-}
-
-/// A process and the lock that it has open.
-#[derive(Clone, Copy)]
-struct Party<'a> {
-    functions: &'a RwLocks,
-    handle: *mut c_void,
-    who: Who,
-    counters: [&'a AtomicU64; 2],
-}
-
-impl<'a> Party<'a> {
-    fn of(shmkit: &'a Library, who: Who, segment: Segment, handle: *mut c_void) -> Party<'a> {
-        let base = shmkit.data(segment).expect("it has an address");
-        let words = base.cast::<AtomicU64>();
-        let counters = [0, 1].map(|number| {
-            // SAFETY: the data has a page, and more than two words.
-            let word = unsafe { words.add(number) };
-            // SAFETY: it is aligned, mapped until the handle is closed, after which nobody counts, and all processes
-            // use it as an atomic.
-            unsafe { &*word }
-        });
-        Party {
-            functions: &shmkit.rwlocks,
-            handle,
-            who,
-            counters,
+impl<'a> RwLockWorker<'a> {
+    fn of(shmkit: &'a Library, role: Role, segment: Segment, lock: RwLock<'a>) -> RwLockWorker<'a> {
+        RwLockWorker {
+            role,
+            lock,
+            counters: words(shmkit, segment, 0),
         }
     }
 
-    /// Makes or finds it.
-    fn make(
-        shmkit: &'a Library,
-        who: Who,
-        segment: Segment,
-        offset: u64,
-    ) -> Result<Party<'a>, Status> {
-        let options = shmkit_rwlock_options {
-            struct_size: size_of::<shmkit_rwlock_options>() as u32,
-            flags: 0,
-            mode: 0,
-            participants: 0,
-            directory: std::ptr::null(),
-            // The dead and the living have none to spare.
-            readers: 2,
-            reserved: 0,
-        };
-        let mut handle = std::ptr::null_mut();
-        // SAFETY: a Segment is an open handle; options and out live through the call.
-        let made = unsafe {
-            (shmkit.rwlocks.create_at)(segment.0, offset, &raw const options, &raw mut handle)
-        };
-        good(made).map(|()| Party::of(shmkit, who, segment, handle))
-    }
-
-    /// Finds it.
-    fn find(
-        shmkit: &'a Library,
-        who: Who,
-        segment: Segment,
-        offset: u64,
-    ) -> Result<Party<'a>, Status> {
-        let mut handle = std::ptr::null_mut();
-        // SAFETY: as in `make`.
-        let found = unsafe {
-            (shmkit.rwlocks.open_at)(segment.0, offset, std::ptr::null(), &raw mut handle)
-        };
-        good(found).map(|()| Party::of(shmkit, who, segment, handle))
-    }
-
-    /// As `find`, by one who is a participant already.
-    fn known(shmkit: &'a Library, who: Who) -> Party<'a> {
-        let segment = open(shmkit);
-        introduce(shmkit, segment);
-        Party::find(shmkit, who, segment, PLACE).expect("it was made")
-    }
-
-    fn acquire_read(&self, timeout: i64) -> Result<bool, Status> {
-        let mut told = 0;
-        // SAFETY: a Party has an open handle; out lives through the call.
-        good(unsafe { (self.functions.acquire_read)(self.handle, timeout, 0, &raw mut told) })?;
-        Ok(told != 0)
-    }
-
-    fn release_read(&self) -> Result<(), Status> {
-        // SAFETY: as in `acquire_read`.
-        good(unsafe { (self.functions.release_read)(self.handle) })
-    }
-
-    fn acquire_write(&self, timeout: i64) -> Result<bool, Status> {
-        let mut told = 0;
-        // SAFETY: as in `acquire_read`.
-        good(unsafe { (self.functions.acquire_write)(self.handle, timeout, 0, &raw mut told) })?;
-        Ok(told != 0)
-    }
-
-    fn release_write(&self) -> Result<(), Status> {
-        // SAFETY: as in `acquire_read`.
-        good(unsafe { (self.functions.release_write)(self.handle) })
-    }
-
-    fn upgrade(&self, timeout: i64) -> Result<(), Status> {
-        // SAFETY: as in `acquire_read`.
-        good(unsafe { (self.functions.upgrade)(self.handle, timeout, 0) })
-    }
-
-    fn downgrade(&self) -> Result<(), Status> {
-        // SAFETY: as in `acquire_read`.
-        good(unsafe { (self.functions.downgrade)(self.handle) })
-    }
-
-    fn mark_consistent(&self) -> Result<(), Status> {
-        // SAFETY: as in `acquire_read`.
-        good(unsafe { (self.functions.mark_consistent)(self.handle) })
-    }
-
-    fn stat(&self) -> Result<shmkit_rwlock_info, Status> {
-        // SAFETY: it holds nothing but integers.
-        let mut out: shmkit_rwlock_info = unsafe { std::mem::zeroed() };
-        out.struct_size = size_of::<shmkit_rwlock_info>() as u32;
-        // SAFETY: as in `acquire_read`; out has its size set.
-        good(unsafe { (self.functions.stat)(self.handle, &raw mut out) })?;
-        Ok(out)
-    }
-
-    fn close(&self) -> Result<(), Status> {
-        // SAFETY: as in `acquire_read`; each handle is closed once.
-        good(unsafe { (self.functions.close)(self.handle) })
+    /// Opens the lock; the process is a participant.
+    fn open_attached(shmkit: &'a Library, role: Role) -> RwLockWorker<'a> {
+        let segment = open_attached(shmkit);
+        let lock = RwLock::open(shmkit, segment, PLACE).expect("the lock exists");
+        RwLockWorker::of(shmkit, role, segment, lock)
     }
 
     /// Notes whether the victim reads.
-    fn say_reading(&self, reads: bool) {
-        if self.who == Who::Victim {
-            board().there.store(reads.into(), SeqCst);
+    fn set_reading(&self, reads: bool) {
+        if self.role == Role::Victim {
+            shared_state().victim_reads.store(reads.into(), SeqCst);
         }
     }
 
-    /// Begins to read; returns what it was told.
+    /// Acquires the lock for reading; returns whether a writer has died.
     fn start_reading(&self) -> Result<bool, Status> {
-        let told = self.acquire_read(FOREVER)?;
-        self.say_reading(true);
-        board().judge(self.who, told);
-        Ok(told)
+        let owner_died = self.lock.acquire_read(FOREVER)?;
+        self.set_reading(true);
+        shared_state().check_notice(self.role, owner_died);
+        Ok(owner_died)
     }
 
-    /// Looks at what others write.
-    fn look(&self, told: bool) -> Result<(), Status> {
+    /// Reads both counters, with a call of the library in between.
+    fn read_counters(&self, owner_died: bool) -> Result<(), Status> {
         let first = self.counters[0].load(Relaxed);
-        self.stat()?;
-        board().see(first == self.counters[1].load(Relaxed), told);
+        self.lock.stat()?;
+        shared_state().check_whole(first == self.counters[1].load(Relaxed), owner_died);
         Ok(())
     }
 
     fn stop_reading(&self) -> Result<(), Status> {
-        self.say_reading(false);
-        self.release_read()
+        self.set_reading(false);
+        self.lock.release_read()
     }
 
     fn read_once(&self) -> Result<(), Status> {
-        let told = self.start_reading()?;
-        self.look(told)?;
+        let owner_died = self.start_reading()?;
+        self.read_counters(owner_died)?;
         self.stop_reading()
     }
 
-    /// Begins to write; returns what it was told.
+    /// Acquires the lock for writing; returns whether a writer has died.
     fn start_writing(&self) -> Result<bool, Status> {
-        board().say(self.who, Said::Asks);
-        let told = self.acquire_write(FOREVER)?;
-        self.writes(told);
-        Ok(told)
+        shared_state().set_phase(self.role, Phase::Acquiring);
+        let owner_died = self.lock.acquire_write(FOREVER)?;
+        self.enter(owner_died);
+        Ok(owner_died)
     }
 
-    fn writes(&self, told: bool) {
-        board().say(self.who, Said::Holds);
-        board().enter(self.who, told);
-        board().judge(self.who, told);
+    /// Notes that it is the writer now.
+    fn enter(&self, owner_died: bool) {
+        shared_state().set_phase(self.role, Phase::Holding);
+        shared_state().enter(self.role, owner_died);
+        shared_state().check_notice(self.role, owner_died);
     }
 
-    /// Makes whole what was left half done, and counts; says so where `told`.
-    fn count(&self, told: bool) -> Result<(), Status> {
+    /// Repairs the counters if a dead writer has left them unequal, and increments both.
+    fn count(&self, owner_died: bool) -> Result<(), Status> {
         let [first, second] = self.counters;
-        board().see(first.load(Relaxed) == second.load(Relaxed), told);
+        shared_state().check_whole(first.load(Relaxed) == second.load(Relaxed), owner_died);
         second.store(first.load(Relaxed), Relaxed);
         first.fetch_add(1, Relaxed);
-        self.stat()?;
+        self.lock.stat()?;
         second.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    /// Says that all is whole.
-    fn mend(&self) -> Result<(), Status> {
-        if self.who == Who::Victim {
-            board().set_mark(Mark::Going);
+    /// Marks the counters as consistent.
+    fn mark_consistent(&self) -> Result<(), Status> {
+        if self.role == Role::Victim {
+            shared_state().set_mark(Mark::Clearing);
         }
-        self.mark_consistent()?;
-        if self.who == Who::Victim {
-            board().set_mark(Mark::None);
+        self.lock.mark_consistent()?;
+        if self.role == Role::Victim {
+            shared_state().set_mark(Mark::None);
         }
         Ok(())
     }
 
-    /// Notes that it is about to write no more.
-    fn stops_writing(&self) {
-        board().leave();
-        board().say(self.who, Said::Gives);
+    /// Notes that it is about to release the lock as the writer.
+    fn leave(&self) {
+        shared_state().leave();
+        shared_state().set_phase(self.role, Phase::Releasing);
     }
 
     fn stop_writing(&self) -> Result<(), Status> {
-        self.stops_writing();
-        self.release_write()?;
-        board().say(self.who, Said::Idle);
+        self.leave();
+        self.lock.release_write()?;
+        shared_state().set_phase(self.role, Phase::Idle);
         Ok(())
     }
 
-    /// From the moment on at which it writes.
-    fn write_to_the_end(&self, told: bool) -> Result<(), Status> {
-        self.count(told)?;
-        if told {
-            self.mend()?;
+    /// As the writer, counts and releases the lock.
+    fn write(&self, owner_died: bool) -> Result<(), Status> {
+        self.count(owner_died)?;
+        if owner_died {
+            self.mark_consistent()?;
         }
         self.stop_writing()
     }
 
     fn write_once(&self) -> Result<(), Status> {
-        let told = self.start_writing()?;
-        self.write_to_the_end(told)
+        let owner_died = self.start_writing()?;
+        self.write(owner_died)
     }
 
-    /// Reads, and writes what it has read; where another one waits to write it leaves it at that.
+    /// Upgrades and writes, or releases the lock as a reader if another process waits to upgrade or write.
     fn upgrade_and_write(&self) -> Result<(), Status> {
-        board().say(self.who, Said::Asks);
-        match self.upgrade(FOREVER) {
+        shared_state().set_phase(self.role, Phase::Acquiring);
+        match self.lock.upgrade(FOREVER) {
             Ok(()) => {
-                self.say_reading(false);
-                self.writes(false);
-                self.write_to_the_end(false)
+                self.set_reading(false);
+                self.enter(false);
+                self.write(false)
             }
             Err(DEADLOCK) => {
-                board().say(self.who, Said::Idle);
+                shared_state().set_phase(self.role, Phase::Idle);
                 self.stop_reading()
             }
             Err(status) => Err(status),
@@ -298,73 +165,50 @@ impl<'a> Party<'a> {
     }
 
     fn downgrade_and_read(&self) -> Result<(), Status> {
-        self.stops_writing();
-        self.downgrade()?;
-        board().say(self.who, Said::Idle);
-        self.say_reading(true);
-        self.look(false)?;
+        self.leave();
+        self.lock.downgrade()?;
+        shared_state().set_phase(self.role, Phase::Idle);
+        self.set_reading(true);
+        self.read_counters(false)?;
         self.stop_reading()
-    }
-}
-
-impl Library {
-    /// As `warm_up`, for readers-writer locks.
-    pub fn warm_up_rwlocks(&self, segment: Segment) -> Result<(), Status> {
-        Party::make(self, Who::Survivor, segment, WARM_UP)?.close()?;
-        let party = Party::find(self, Who::Survivor, segment, WARM_UP)?;
-        for _ in 0..2 {
-            party.acquire_read(FOREVER)?;
-            party.release_read()?;
-        }
-        party.acquire_read(FOREVER)?;
-        assert_eq!(party.acquire_write(1), Err(TIMEOUT), "it is read");
-        party.upgrade(FOREVER)?;
-        assert_eq!(party.acquire_read(1), Err(TIMEOUT), "it is written");
-        party.downgrade()?;
-        party.release_read()?;
-        party.acquire_write(NOWAIT)?;
-        party.mark_consistent()?;
-        party.stat()?;
-        party.release_write()?;
-        party.close()
     }
 }
 
 /// What the victim does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
-    /// Reads, as it has before.
+    /// Reads, not for the first time.
     Read,
     /// Reads for the first time.
     ReadFirst,
-    /// Reads after somebody has died writing.
+    /// Reads after a writer has died.
     ReadMarked,
     /// Writes.
     Write,
-    /// Writes after somebody has died writing, and mends.
+    /// Writes after a writer has died, and marks the counters as consistent.
     TakeOver,
-    /// Writes after both who may read have died reading.
+    /// Writes after as many readers have died as there are cells.
     WriteAfterReaders,
-    /// Reads already, and writes.
+    /// Upgrades.
     Upgrade,
-    /// The same, after somebody has died reading.
+    /// Upgrades after another reader has died.
     UpgradeAfterReader,
-    /// Writes already, and reads.
+    /// Downgrades.
     Downgrade,
-    /// Reads already.
+    /// Releases the lock as a reader.
     ReleaseRead,
-    /// Writes already.
+    /// Releases the lock as the writer.
     ReleaseWrite,
-    /// Writes already, with the mark of an earlier death.
+    /// Marks the counters as consistent after a writer has died.
     MarkConsistent,
-    /// Makes the lock.
+    /// Creates the lock.
     CreateAt,
 }
 
-/// Who comes as well.
+/// The bystander.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beside {
-    Nobody,
+    Alone,
     Reader,
     Writer,
 }
@@ -374,7 +218,7 @@ pub struct RwLockOperation {
     verb: Verb,
     beside: Beside,
     every: usize,
-    /// Whether the survivor writes before it reads: every other time.
+    /// Whether the survivor writes before it reads; it alternates.
     writes_first: Cell<bool>,
 }
 
@@ -391,13 +235,13 @@ impl Operation for RwLockOperation {
     fn name(&self) -> String {
         let verb = match self.verb {
             Verb::Read => "read",
-            Verb::ReadFirst => "read, first time",
-            Verb::ReadMarked => "read, marked",
+            Verb::ReadFirst => "read, for the first time",
+            Verb::ReadMarked => "read, after a dead writer",
             Verb::Write => "write",
-            Verb::TakeOver => "take over",
-            Verb::WriteAfterReaders => "write after dead readers",
+            Verb::TakeOver => "write, after a dead writer",
+            Verb::WriteAfterReaders => "write, after dead readers",
             Verb::Upgrade => "upgrade",
-            Verb::UpgradeAfterReader => "upgrade after a dead reader",
+            Verb::UpgradeAfterReader => "upgrade, after a dead reader",
             Verb::Downgrade => "downgrade",
             Verb::ReleaseRead => "release_read",
             Verb::ReleaseWrite => "release_write",
@@ -405,7 +249,7 @@ impl Operation for RwLockOperation {
             Verb::CreateAt => "create_at",
         };
         let beside = match self.beside {
-            Beside::Nobody => "",
+            Beside::Alone => "",
             Beside::Reader => ", beside a reader",
             Beside::Writer => ", beside a writer",
         };
@@ -416,26 +260,27 @@ impl Operation for RwLockOperation {
         self.every
     }
 
-    fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
+    fn setup<'a>(&'a self, shmkit: &'a Library) -> Option<Setup<'a>> {
         self.writes_first.set(!self.writes_first.get());
         Some(Box::new(move || {
-            make(shmkit, 2, None);
+            create(shmkit, 2, None);
             if self.verb == Verb::CreateAt {
                 return;
             }
-            let made = Party::make(shmkit, Who::Survivor, open(shmkit), PLACE);
-            made.expect("it can be made").close().expect("it is open");
+            let lock = RwLock::create(shmkit, open(shmkit), PLACE, READERS);
+            let lock = lock.expect("the lock is created");
+            lock.close().expect("the lock is open");
             let read = || {
-                let party = Party::known(shmkit, Who::Survivor);
-                assert_eq!(party.acquire_read(FOREVER), Ok(false));
+                let worker = RwLockWorker::open_attached(shmkit, Role::Survivor);
+                assert_eq!(worker.lock.acquire_read(FOREVER), Ok(false));
             };
             if self.has_marked() {
                 run_and_die(|| {
-                    let party = Party::known(shmkit, Who::Survivor);
-                    assert_eq!(party.acquire_write(FOREVER), Ok(false));
-                    party.counters[0].fetch_add(1, Relaxed);
+                    let worker = RwLockWorker::open_attached(shmkit, Role::Survivor);
+                    assert_eq!(worker.lock.acquire_write(FOREVER), Ok(false));
+                    worker.counters[0].fetch_add(1, Relaxed);
                 });
-                board().set_mark(Mark::There);
+                shared_state().set_mark(Mark::Set);
             }
             match self.verb {
                 Verb::WriteAfterReaders => (0..2).for_each(|_| run_and_die(read)),
@@ -447,143 +292,143 @@ impl Operation for RwLockOperation {
 
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
         if self.verb == Verb::CreateAt {
-            let segment = open(shmkit);
-            introduce(shmkit, segment);
-            return Box::new(move || status(Party::make(shmkit, Who::Victim, segment, PLACE)));
+            let segment = open_attached(shmkit);
+            return Box::new(move || status(RwLock::create(shmkit, segment, PLACE, READERS)));
         }
-        let party = Party::known(shmkit, Who::Victim);
-        let free = "nobody else is there";
+        let worker = RwLockWorker::open_attached(shmkit, Role::Victim);
+        let free = "the victim is alone";
         match self.verb {
-            Verb::Read => party.read_once().expect(free),
+            Verb::Read => worker.read_once().expect(free),
             Verb::Upgrade | Verb::UpgradeAfterReader | Verb::ReleaseRead => {
-                assert_eq!(party.start_reading(), Ok(false));
+                assert_eq!(worker.start_reading(), Ok(false));
             }
             Verb::Downgrade | Verb::ReleaseWrite | Verb::MarkConsistent => {
-                let told = party.start_writing().expect(free);
-                party.count(told).expect("it is open");
+                let owner_died = worker.start_writing().expect(free);
+                worker.count(owner_died).expect("the lock is open");
             }
             _ => {}
         }
         Box::new(move || {
             status(match self.verb {
-                Verb::Read | Verb::ReadFirst | Verb::ReadMarked => party.read_once(),
-                Verb::Write | Verb::TakeOver | Verb::WriteAfterReaders => party.write_once(),
-                Verb::Upgrade | Verb::UpgradeAfterReader => party.upgrade_and_write(),
-                Verb::Downgrade => party.downgrade_and_read(),
-                Verb::ReleaseRead => party.stop_reading(),
-                Verb::ReleaseWrite => party.stop_writing(),
-                Verb::MarkConsistent => party.mend(),
-                Verb::CreateAt => unreachable!("it has left above"),
+                Verb::Read | Verb::ReadFirst | Verb::ReadMarked => worker.read_once(),
+                Verb::Write | Verb::TakeOver | Verb::WriteAfterReaders => worker.write_once(),
+                Verb::Upgrade | Verb::UpgradeAfterReader => worker.upgrade_and_write(),
+                Verb::Downgrade => worker.downgrade_and_read(),
+                Verb::ReleaseRead => worker.stop_reading(),
+                Verb::ReleaseWrite => worker.stop_writing(),
+                Verb::MarkConsistent => worker.mark_consistent(),
+                Verb::CreateAt => unreachable!("it is handled above"),
             })
         })
     }
 
-    fn makes_others_wait(&self) -> bool {
-        self.beside != Beside::Nobody
+    fn blocks_bystander(&self) -> bool {
+        self.beside != Beside::Alone
     }
 
-    fn holds_at_marker(&self) -> bool {
+    fn bystander_waits_first(&self) -> bool {
         match self.verb {
-            // Who writes after who only reads is told of the deadlock, and who reads passes both.
+            // A waiting writer makes the upgrade fail with DEADLOCK; a reader passes a reader.
             Verb::Upgrade | Verb::UpgradeAfterReader | Verb::ReleaseRead => {
                 self.beside == Beside::Writer
             }
-            Verb::Downgrade | Verb::ReleaseWrite | Verb::MarkConsistent => self.makes_others_wait(),
+            Verb::Downgrade | Verb::ReleaseWrite | Verb::MarkConsistent => self.blocks_bystander(),
             _ => false,
         }
     }
 
     fn bystander<'a>(&'a self, shmkit: &'a Library) -> Option<Run<'a>> {
-        let party = Party::known(shmkit, Who::Bystander);
+        let worker = RwLockWorker::open_attached(shmkit, Role::Bystander);
         Some(Box::new(move || {
             status(match self.beside {
-                Beside::Reader => party.read_once(),
-                Beside::Writer | Beside::Nobody => party.write_once().map(|()| board().pass()),
+                Beside::Reader => worker.read_once(),
+                Beside::Writer | Beside::Alone => {
+                    worker.write_once().map(|()| shared_state().set_passed())
+                }
             })
         }))
     }
 
-    fn look_at(&self, _victim: Pid, passed: bool, _place: &Place) -> Result<(), Finding> {
-        if passed && self.beside == Beside::Writer && board().there.load(SeqCst) == 1 {
-            return Err(Crime::Shared.found("another one writes while somebody who lives reads"));
+    fn inspect_live(&self, _victim: Pid, passed: bool, _place: &Place) -> Result<(), Failure> {
+        if passed && self.beside == Beside::Writer && shared_state().victim_reads.load(SeqCst) == 1
+        {
+            return Err(Violation::NotExclusive
+                .failure("the bystander wrote while the victim was alive and reading"));
         }
-        board().nobody_came_between(passed)
+        shared_state().check_not_overtaken(passed)
     }
 
-    fn verify(&self, look: &Look, done: bool) -> Result<(), Finding> {
-        if !look.name_is_there(0)? {
-            return Err(Crime::Lost.found("the name is gone"));
-        }
-        let segment = look.shmkit.open(NAME, 0, full(0));
-        let segment = segment.map_err(refused("open"))?;
-        let who = Who::Survivor;
-        match Party::find(look.shmkit, who, segment, PLACE) {
-            Ok(party) => party.close().map_err(refused("close of the lock"))?,
-            Err(NOT_FOUND) if self.verb == Verb::CreateAt && !done => {}
-            Err(NOT_FOUND) => return Err(Crime::Lost.found("the lock is not there")),
-            Err(status) => return Err(refused("open_at")(status)),
-        }
-        let party = Party::make(look.shmkit, who, segment, PLACE).map_err(refused("create_at"))?;
-        let read = || -> Result<bool, Finding> {
-            let told = party.start_reading().map_err(refused("acquire_read"))?;
-            party.look(told).map_err(refused("stat"))?;
-            party.stop_reading().map_err(refused("release_read"))?;
-            Ok(told)
+    fn verify(&self, verifier: &Verifier, done: bool) -> Result<(), Failure> {
+        let segment = verifier.open_managed()?;
+        let lock = reopen(
+            done || self.verb != Verb::CreateAt,
+            RwLock::open(verifier.shmkit, segment, PLACE),
+            |lock| lock.close(),
+            || RwLock::create(verifier.shmkit, segment, PLACE, READERS),
+        )?;
+        let worker = RwLockWorker::of(verifier.shmkit, Role::Survivor, segment, lock);
+        let read = || -> Result<bool, Failure> {
+            let owner_died = worker.start_reading().map_err(refused("acquire_read"))?;
+            worker.read_counters(owner_died).map_err(refused("stat"))?;
+            worker.stop_reading().map_err(refused("release_read"))?;
+            Ok(owner_died)
         };
-        let write = || -> Result<bool, Finding> {
-            let told = party.start_writing().map_err(refused("acquire_write"))?;
-            let mine = party.stat().map_err(refused("stat"))?.owner_ticket;
-            look.nobody_is_undead(mine)?;
-            party.count(told).map_err(refused("stat"))?;
-            party.stop_writing().map_err(refused("release_write"))?;
-            Ok(told)
+        let write = || -> Result<bool, Failure> {
+            let owner_died = worker.start_writing().map_err(refused("acquire_write"))?;
+            let mine = lock.stat().map_err(refused("stat"))?.owner_ticket;
+            verifier.check_dead_are_dead(mine)?;
+            worker.count(owner_died).map_err(refused("stat"))?;
+            worker.stop_writing().map_err(refused("release_write"))?;
+            Ok(owner_died)
         };
-        // 1. Whoever comes first, all are told the same until one of them says that all is whole.
-        let told = match self.writes_first.get() {
+        // 1. All owners get the same report until one of them marks the counters as consistent.
+        let reports = match self.writes_first.get() {
             true => [write()?, read()?, write()?],
             false => [read()?, write()?, read()?],
         };
-        board().verdict()?;
-        if told != [told[0]; 3] {
-            return Err(Crime::Untold.found(format!("survivors were told {told:?}")));
+        shared_state().verdict()?;
+        if reports != [reports[0]; 3] {
+            let text = format!("reports of a death: {reports:?}");
+            return Err(Violation::Misreported.failure(text));
         }
-        let stat = party.stat().map_err(refused("stat"))?;
-        if stat.recoveries > u64::from(self.has_marked()) + 1 || (told[0] && stat.recoveries == 0) {
+        let stat = lock.stat().map_err(refused("stat"))?;
+        if stat.recoveries > u64::from(self.has_marked()) + 1
+            || (reports[0] && stat.recoveries == 0)
+        {
             let text = format!(
-                "{} recoveries, and a survivor was told: {}",
-                stat.recoveries, told[0]
+                "{} recoveries, and a death was reported: {}",
+                stat.recoveries, reports[0]
             );
-            return Err(Crime::Untold.found(text));
+            return Err(Violation::Misreported.failure(text));
         }
-        // 2. It does all that such a lock does, and nothing stands in the way of it.
-        party
-            .acquire_write(NOWAIT)
-            .map_err(refused("second write"))?;
-        party
-            .mark_consistent()
-            .map_err(refused("mark_consistent"))?;
-        party.downgrade().map_err(refused("downgrade"))?;
-        let again = party.acquire_read(NOWAIT).map_err(refused("second read"))?;
+        // 2. Each function works, and without waiting.
+        lock.acquire_write(NOWAIT)
+            .map_err(refused("second acquire_write"))?;
+        lock.mark_consistent().map_err(refused("mark_consistent"))?;
+        lock.downgrade().map_err(refused("downgrade"))?;
+        let again = lock
+            .acquire_read(NOWAIT)
+            .map_err(refused("second acquire_read"))?;
         if again {
-            return Err(Crime::Untold.found("a death is told that was mended"));
+            let text = "a death is reported after mark_consistent";
+            return Err(Violation::Misreported.failure(text));
         }
-        party.release_read().map_err(refused("release_read"))?;
-        party.upgrade(NOWAIT).map_err(refused("upgrade"))?;
-        party.release_write().map_err(refused("release_write"))?;
-        let stat = party.stat().map_err(refused("stat"))?;
+        lock.release_read().map_err(refused("release_read"))?;
+        lock.upgrade(NOWAIT).map_err(refused("upgrade"))?;
+        lock.release_write().map_err(refused("release_write"))?;
+        let stat = lock.stat().map_err(refused("stat"))?;
         if (stat.readers, stat.flags) != (0, 0) {
             let text = format!("{} readers, flags {:#x} are left", stat.readers, stat.flags);
-            return Err(Crime::Stuck.found(text));
+            return Err(Violation::Stuck.failure(text));
         }
-        party.close().map_err(refused("close of the lock"))?;
-        look.remove(segment)?;
-        look.nothing_is_left()
+        lock.close().map_err(refused("close of the lock"))?;
+        verifier.remove_last(segment)
     }
 }
 
-/// The operations of readers-writer locks, those that take longest first.
+/// The operations of readers-writer locks, slowest first.
 pub fn operations() -> Vec<RwLockOperation> {
-    use Beside::{Nobody, Reader, Writer};
+    use Beside::{Alone, Reader, Writer};
     let operation = |every, verb, beside| RwLockOperation {
         verb,
         beside,
@@ -609,6 +454,6 @@ pub fn operations() -> Vec<RwLockOperation> {
         operation(2, Verb::ReleaseWrite, Writer),
         operation(2, Verb::ReleaseWrite, Reader),
         operation(1, Verb::ReleaseRead, Writer),
-        operation(16, Verb::CreateAt, Nobody),
+        operation(16, Verb::CreateAt, Alone),
     ]
 }

@@ -1,44 +1,46 @@
-//! The operations of segments: create, open, open_or_create, resize, unlink, close.
+//! Plain segments: create, open, open_or_create, resize, unlink, close.
 
 pub mod managed;
 
-use crate::suite::harness::library::{Library, Options, Segment, Status};
-use crate::suite::harness::operation::{Finding, Look, Operation, Run, Shape};
-use crate::suite::harness::verify::{NAME, PAGE, WRITTEN, path};
+use crate::suite::capi::segment::{Options, Segment};
+use crate::suite::capi::{NOT_FOUND, Status, status};
+use crate::suite::harness::fixture::{NAME, PAGE, path};
+use crate::suite::harness::library::Library;
+use crate::suite::harness::operation::{Failure, Operation, Run, Verifier};
+use crate::suite::harness::verify::{Shape, WRITTEN};
 use nix::fcntl::{FallocateFlags, fallocate};
 use shmkit::capi::segment::{SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_HUGE, SHMKIT_SEGMENT_PREFAULT};
 use std::fs::File;
 
-/// A size that is not whole pages.
+/// A size that is not a multiple of the page size.
 const SMALL: u64 = 2 * PAGE + 777;
-/// More than the library sets aside in one step, so that it may die between two.
+/// More than the library reserves in one step, so that a victim may die between two steps.
 const STEPS: u64 = (66 << 20) + 777;
-/// What a segment may grow to, in all that grow.
+/// The capacity of segments that grow.
 const ROOM: u64 = 4 << 30;
-const NOT_FOUND: Status = -4;
 
 /// What the victim does to the segment.
 #[derive(Clone, Copy)]
 pub enum Verb {
-    /// Makes it, under its name.
+    /// Creates it with its name.
     Create,
-    /// Makes one without a name.
+    /// Creates one without a name.
     CreateAnonymous,
     /// Opens it.
     Open,
-    /// Opens one that another library has made, without memory, and asks for all of it.
+    /// Opens a sparse file, and reserves all of its memory.
     OpenSparse,
-    /// Makes it, as nobody has.
+    /// Creates it, because it does not exist.
     OpenOrCreate,
-    /// Opens it, as somebody has made it.
+    /// Opens it, because it exists.
     OpenOrCreateExisting,
-    /// Lets it grow to this size.
+    /// Grows it to this size.
     Resize(u64),
     /// Removes its name through a handle.
     Unlink,
     /// Removes its name without one.
     UnlinkName,
-    /// Lets go of it.
+    /// Closes it.
     Close,
 }
 
@@ -50,7 +52,7 @@ pub struct SegmentOperation {
     every: usize,
     warm: bool,
     tmpfile: bool,
-    /// What another victim has left is there already, so that this one dies while it clears up.
+    /// Whether another victim has died before, so that this one dies while it cleans up.
     remains: bool,
 }
 
@@ -88,7 +90,7 @@ impl SegmentOperation {
         }
     }
 
-    /// Leaves what a victim may leave: a draft that nobody makes any more, or memory beyond the end of a segment.
+    /// Leaves what a victim may leave: an unfinished file, or memory beyond the end of a segment.
     fn leave_remains(&self) {
         const BYTES: i64 = 5 * PAGE as i64;
         let path = match self.verb {
@@ -97,25 +99,25 @@ impl SegmentOperation {
         };
         let mut options = File::options();
         let file = options.create(true).truncate(false).write(true).open(path);
-        let file = file.expect("a file can be made");
+        let file = file.expect("the file is created");
         let keep = FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let end = file.metadata().expect("it is open").len() as i64;
+        let end = file.metadata().expect("the file is open").len() as i64;
         fallocate(&file, keep, end, BYTES).expect("there is memory");
     }
 
-    /// Makes what the victim finds, filled, and lets go of it.
-    fn make(&self, shmkit: &Library) {
-        // Who wants to see the very first call of the library must not make one here.
+    /// Creates the segment that the victim finds, filled, and closes it.
+    fn create(&self, shmkit: &Library) {
+        // The first call of the library must be that of the victim.
         if !self.warm {
             let bytes = vec![WRITTEN; self.shape.size as usize];
-            return std::fs::write(path(), bytes).expect("a file can be made");
+            return std::fs::write(path(), bytes).expect("the file is created");
         }
-        let made = shmkit.create(Some(NAME), self.shape.size, self.shape.options);
-        let made = made.expect("a segment can be made");
-        let base = shmkit.data(made).expect("it has an address");
-        // SAFETY: the segment has that many bytes, and nobody else knows of it.
+        let created = shmkit.create(Some(NAME), self.shape.size, self.shape.options);
+        let segment = created.expect("the segment is created");
+        let base = shmkit.data(segment).expect("the segment has data");
+        // SAFETY: the segment has that many bytes, and no other process uses it.
         unsafe { base.write_bytes(WRITTEN, self.shape.size as usize) };
-        assert_eq!(shmkit.close(made), 0);
+        assert_eq!(shmkit.close(segment), 0);
         if self.remains {
             self.leave_remains();
         }
@@ -123,12 +125,8 @@ impl SegmentOperation {
 
     fn open(&self, shmkit: &Library) -> Segment {
         let opened = shmkit.open(NAME, self.shape.size, self.shape.options);
-        opened.expect("the segment can be opened")
+        opened.expect("the segment is opened")
     }
-}
-
-fn status(made: Result<Segment, Status>) -> Status {
-    made.err().unwrap_or(0)
 }
 
 impl Operation for SegmentOperation {
@@ -160,43 +158,43 @@ impl Operation for SegmentOperation {
                 Box::new(move || status(shmkit.open_or_create(NAME, size, options)))
             }
             Verb::Open => {
-                self.make(shmkit);
+                self.create(shmkit);
                 Box::new(move || status(shmkit.open(NAME, size, options)))
             }
             Verb::OpenSparse => {
-                let made = File::create_new(path()).expect("a file can be made");
-                made.set_len(size).expect("a file can be sized");
+                let file = File::create_new(path()).expect("the file is created");
+                file.set_len(size).expect("the file is extended");
                 Box::new(move || status(shmkit.open(NAME, size, options)))
             }
             Verb::OpenOrCreateExisting => {
-                self.make(shmkit);
+                self.create(shmkit);
                 Box::new(move || status(shmkit.open_or_create(NAME, size, options)))
             }
             Verb::UnlinkName => {
-                self.make(shmkit);
+                self.create(shmkit);
                 Box::new(move || shmkit.unlink_name(NAME))
             }
             Verb::Resize(new) => {
-                self.make(shmkit);
+                self.create(shmkit);
                 let segment = self.open(shmkit);
                 Box::new(move || shmkit.resize(segment, new, options.flags & SHMKIT_SEGMENT_FORCE))
             }
             Verb::Unlink => {
-                self.make(shmkit);
+                self.create(shmkit);
                 let segment = self.open(shmkit);
                 Box::new(move || shmkit.unlink(segment))
             }
             Verb::Close => {
-                self.make(shmkit);
+                self.create(shmkit);
                 let segment = self.open(shmkit);
                 Box::new(move || shmkit.close(segment))
             }
         }
     }
 
-    fn makes_others_wait(&self) -> bool {
+    fn blocks_bystander(&self) -> bool {
         match self.verb {
-            // What is large takes its time; once will do.
+            // Large segments are slow, so one of them suffices.
             Verb::Resize(new) => new < STEPS || self.shape.options.flags == SHMKIT_SEGMENT_FORCE,
             Verb::Unlink | Verb::UnlinkName => self.warm,
             _ => false,
@@ -220,26 +218,28 @@ impl Operation for SegmentOperation {
         }
     }
 
-    fn bystander_may(&self, status: Status) -> bool {
+    fn accepts_from_bystander(&self, status: Status) -> bool {
         match self.verb {
-            // Whoever was first.
+            // Either process may be first.
             Verb::Unlink | Verb::UnlinkName => [0, NOT_FOUND].contains(&status),
             _ => status == 0,
         }
     }
 
-    fn verify(&self, look: &Look, done: bool) -> Result<(), Finding> {
+    fn verify(&self, verifier: &Verifier, done: bool) -> Result<(), Failure> {
         match self.verb {
             Verb::Create | Verb::OpenOrCreate => {
                 let drafts = usize::from(!self.tmpfile) + usize::from(self.remains);
-                look.created(self.shape, drafts, done)
+                verifier.created(self.shape, drafts, done)
             }
-            // The kernel takes a memory file back when nobody has it open; here nothing of it was ever to be seen.
-            Verb::CreateAnonymous => look.nothing_is_left().and_then(|()| look.use_and_leave()),
-            Verb::Open | Verb::OpenOrCreateExisting | Verb::Close => look.unchanged(self.shape),
-            Verb::OpenSparse => look.as_long_as_ever(self.shape),
-            Verb::Resize(new) => look.resized(self.shape, new, done),
-            Verb::Unlink | Verb::UnlinkName => look.unlinked(self.shape, done),
+            // The kernel removes a memory file with the last process that has it open; the directory never shows it.
+            Verb::CreateAnonymous => verifier
+                .check_nothing_left()
+                .and_then(|()| verifier.use_and_leave()),
+            Verb::Open | Verb::OpenOrCreateExisting | Verb::Close => verifier.unchanged(self.shape),
+            Verb::OpenSparse => verifier.still_sparse(self.shape),
+            Verb::Resize(new) => verifier.resized(self.shape, new, done),
+            Verb::Unlink | Verb::UnlinkName => verifier.unlinked(self.shape, done),
         }
     }
 }
@@ -256,15 +256,15 @@ fn shape(size: u64, flags: u32, capacity: u64, mode: u32) -> Shape {
     }
 }
 
-/// Returns an operation that spends its time in a few long system calls.
+/// Returns an operation that spends its time in few long system calls.
 pub fn large(name: &'static str, verb: Verb, size: u64) -> SegmentOperation {
     SegmentOperation::new(name, 1, verb, shape(size, 0, ROOM, 0))
 }
 
-/// The operations of segments, those that take longest first.
+/// The operations of plain segments, slowest first.
 ///
-/// What is large is asked for with FORCE but once: the figures that the library reads otherwise, line by line, are
-/// twenty thousand points.
+/// All but one of the large segments use FORCE. Without it the library reads figures of the machine line by line, which
+/// takes twenty thousand points.
 pub fn operations() -> Vec<SegmentOperation> {
     use Verb::*;
     let small = shape(SMALL, 0, 0, 0);
@@ -278,35 +278,77 @@ pub fn operations() -> Vec<SegmentOperation> {
     let grows_huge = forced(SMALL, SHMKIT_SEGMENT_HUGE);
     let operation = SegmentOperation::new;
     vec![
-        operation("create, steps, compared", 32, Create, compared),
-        operation("resize, steps, compared", 32, Resize(STEPS), growing),
-        operation("create, steps", 8, Create, steps),
-        operation("create, huge pages", 8, Create, huge),
-        operation("create, steps, no O_TMPFILE", 16, Create, steps).without_tmpfile(),
-        operation("create anonymous, steps", 8, CreateAnonymous, steps),
-        operation("resize, steps", 8, Resize(STEPS), grows),
-        operation("resize, huge pages", 16, Resize(STEPS), grows_huge),
-        operation("create", 4, Create, small),
-        operation("create, first call", 4, Create, small).cold(),
-        operation("create, prefault", 8, Create, prefault),
-        operation("create, no O_TMPFILE", 4, Create, small).without_tmpfile(),
-        operation("create, no O_TMPFILE, first call", 8, Create, small)
-            .without_tmpfile()
-            .cold(),
-        operation("create, no O_TMPFILE, after a death", 8, Create, small)
-            .without_tmpfile()
-            .after_a_death(),
-        operation("create anonymous", 4, CreateAnonymous, small),
-        operation("open", 4, Open, growing),
-        operation("open, prefault, of a sparse file", 8, OpenSparse, prefault),
-        operation("open, first call", 8, Open, growing).cold(),
-        operation("open_or_create, makes", 8, OpenOrCreate, growing),
-        operation("open_or_create, opens", 8, OpenOrCreateExisting, growing),
-        operation("resize", 2, Resize(3 * SMALL), growing),
-        operation("resize, after a death", 2, Resize(3 * SMALL), growing).after_a_death(),
-        operation("unlink", 2, Unlink, growing),
-        operation("unlink_name", 2, UnlinkName, growing),
-        operation("unlink_name, first call", 4, UnlinkName, growing).cold(),
-        operation("close", 1, Close, growing),
+        operation("segment: create, two steps, compared", 32, Create, compared),
+        operation(
+            "segment: resize, two steps, compared",
+            32,
+            Resize(STEPS),
+            growing,
+        ),
+        operation("segment: create, two steps", 8, Create, steps),
+        operation("segment: create, huge pages", 8, Create, huge),
+        operation(
+            "segment: create, two steps, no O_TMPFILE",
+            16,
+            Create,
+            steps,
+        )
+        .without_tmpfile(),
+        operation(
+            "segment: create anonymous, two steps",
+            8,
+            CreateAnonymous,
+            steps,
+        ),
+        operation("segment: resize, two steps", 8, Resize(STEPS), grows),
+        operation("segment: resize, huge pages", 16, Resize(STEPS), grows_huge),
+        operation("segment: create", 4, Create, small),
+        operation("segment: create, first call", 4, Create, small).cold(),
+        operation("segment: create, prefault", 8, Create, prefault),
+        operation("segment: create, no O_TMPFILE", 4, Create, small).without_tmpfile(),
+        operation(
+            "segment: create, no O_TMPFILE, first call",
+            8,
+            Create,
+            small,
+        )
+        .without_tmpfile()
+        .cold(),
+        operation(
+            "segment: create, no O_TMPFILE, after a death",
+            8,
+            Create,
+            small,
+        )
+        .without_tmpfile()
+        .after_a_death(),
+        operation("segment: create anonymous", 4, CreateAnonymous, small),
+        operation("segment: open", 4, Open, growing),
+        operation(
+            "segment: open, prefault, of a sparse file",
+            8,
+            OpenSparse,
+            prefault,
+        ),
+        operation("segment: open, first call", 8, Open, growing).cold(),
+        operation("segment: open_or_create, creates", 8, OpenOrCreate, growing),
+        operation(
+            "segment: open_or_create, opens",
+            8,
+            OpenOrCreateExisting,
+            growing,
+        ),
+        operation("segment: resize", 2, Resize(3 * SMALL), growing),
+        operation(
+            "segment: resize, after a death",
+            2,
+            Resize(3 * SMALL),
+            growing,
+        )
+        .after_a_death(),
+        operation("segment: unlink", 2, Unlink, growing),
+        operation("segment: unlink_name", 2, UnlinkName, growing),
+        operation("segment: unlink_name, first call", 4, UnlinkName, growing).cold(),
+        operation("segment: close", 1, Close, growing),
     ]
 }

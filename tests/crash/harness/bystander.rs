@@ -1,6 +1,6 @@
-//! A process that does what the victim does, at the same time, and has to wait for it.
+//! A process that uses the object under test while the victim does, and may have to wait for it.
 
-use crate::suite::harness::operation::{Crime, Finding};
+use crate::suite::harness::operation::{Failure, Violation};
 use crate::suite::harness::process::{self, WATCHDOG};
 use nix::sys::signal::{self, Signal};
 use nix::sys::wait::WaitStatus;
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// It is stopped first, until `go`; dropped, it is killed.
+/// The process is stopped until `go`; dropping it kills it.
 pub struct Bystander {
     process: Pid,
     over: Cell<bool>,
@@ -16,7 +16,7 @@ pub struct Bystander {
 
 impl Bystander {
     /// Starts it: `body` prepares, calls `process::stop_here`, and runs.
-    pub fn start(body: impl FnOnce() -> i32) -> Result<Bystander, Finding> {
+    pub fn start(body: impl FnOnce() -> i32) -> Result<Bystander, Failure> {
         let bystander = Bystander {
             process: process::spawn(|| -body()),
             over: Cell::new(false),
@@ -25,12 +25,12 @@ impl Bystander {
             Some(WaitStatus::Stopped(_, Signal::SIGSTOP)) => Ok(bystander),
             other => {
                 let text = format!("a bystander cannot prepare: {other:?}");
-                Err(Crime::Misbehaved.found(text))
+                Err(Violation::Misbehaved.failure(text))
             }
         }
     }
 
-    /// Waits for it; `None` when the time is up.
+    /// Waits for it; `None` if the time limit is exceeded.
     fn wait(&self, seconds: u32) -> Option<WaitStatus> {
         let now = process::wait(self.process, seconds).ok()?;
         let over = matches!(now, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
@@ -38,30 +38,34 @@ impl Bystander {
         Some(now)
     }
 
-    /// Lets it run until it sleeps for somebody else, which is true, or has ended, which is false.
-    pub fn go(&self) -> Result<bool, Finding> {
+    /// Continues it until it waits for another process (true) or has ended (false).
+    pub fn go(&self) -> Result<bool, Failure> {
         const LOOK_AGAIN: Duration = Duration::from_micros(50);
         let _ = signal::kill(self.process, Signal::SIGCONT);
-        let patience = Instant::now() + Duration::from_secs(u64::from(WATCHDOG));
-        while Instant::now() < patience {
+        let deadline = Instant::now() + Duration::from_secs(u64::from(WATCHDOG));
+        while Instant::now() < deadline {
             let ended = process::has_ended(self.process);
             if ended || process::waits(self.process) {
                 return Ok(!ended);
             }
             std::thread::sleep(LOOK_AGAIN);
         }
-        Err(Crime::Stuck.found("a bystander neither waits nor ends"))
+        Err(Violation::Stuck.failure("a bystander neither waits nor ends"))
     }
 
-    /// Waits until it has ended, as it must now that nobody lives who holds anything; returns its status.
-    pub fn end(&self, patience: u32) -> Result<i32, Finding> {
-        match self.wait(patience) {
+    /// Waits until it has ended, as it must, because no live process holds anything; returns its status.
+    pub fn end(&self, limit: u32) -> Result<i32, Failure> {
+        match self.wait(limit) {
             Some(WaitStatus::Exited(_, process::PANICKED)) => {
-                Err(Crime::Misbehaved.found("a bystander panicked"))
+                Err(Violation::Misbehaved.failure("a bystander panicked"))
             }
             Some(WaitStatus::Exited(_, code)) => Ok(-code),
-            Some(other) => Err(Crime::Refused.found(format!("a bystander's end: {other:?}"))),
-            None => Err(Crime::Stuck.found(format!("a bystander still waits after {patience} s"))),
+            Some(other) => {
+                Err(Violation::Refused.failure(format!("a bystander has ended: {other:?}")))
+            }
+            None => {
+                Err(Violation::Stuck.failure(format!("a bystander still waits after {limit} s")))
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Takes O_TMPFILE away from this process, as a file system without it would (seccomp(2)).
+//! Disables O_TMPFILE in this process with seccomp(2), as on a file system without it.
 
 use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter, sock_fprog};
 use nix::sys::prctl;
 use std::mem::offset_of;
 
-/// AUDIT_ARCH_X86_64 (linux/audit.h): another architecture numbers its calls otherwise.
+/// AUDIT_ARCH_X86_64 (linux/audit.h).
 const ARCHITECTURE: u32 = 0xc000_003e;
 /// The bit of O_TMPFILE that is not O_DIRECTORY.
 const TMPFILE: u32 = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
@@ -26,7 +26,7 @@ fn skip_unless(value: u32, skipped: u8) -> sock_filter {
     instruction(BPF_JMP | BPF_JEQ | BPF_K, value, 0, skipped)
 }
 
-/// Makes openat with O_TMPFILE fail with EOPNOTSUPP here and in all children, for good.
+/// Makes openat with O_TMPFILE fail with EOPNOTSUPP in this process and its children.
 pub fn forbid_tmpfile() {
     let flags = offset_of!(libc::seccomp_data, args) + 2 * size_of::<u64>();
     let mut program = [

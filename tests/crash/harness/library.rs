@@ -1,15 +1,16 @@
-//! Loads the release-built libshmkit.so as a C program would, and calls it through its C ABI.
+//! Loads the release build of libshmkit.so, and finds its functions and its instructions.
 
+use crate::suite::capi::barrier::{Barriers, Interrupts};
 use crate::suite::capi::condition::Conditions;
+use crate::suite::capi::event::Events;
 use crate::suite::capi::lock::Locks;
+use crate::suite::capi::once::Onces;
 use crate::suite::capi::queue::Queues;
-use crate::suite::core::barrier::{Barriers, Interrupts};
-use crate::suite::core::event::Events;
-use crate::suite::core::once::Onces;
-use crate::suite::core::rwlock::RwLocks;
-use crate::suite::core::semaphore::Semaphores;
-use shmkit::capi::lock::shmkit_lock;
-use shmkit::capi::segment::{shmkit_segment, shmkit_segment_options};
+use crate::suite::capi::rwlock::RwLocks;
+use crate::suite::capi::segment::{Options, Segments};
+use crate::suite::capi::semaphore::Semaphores;
+use crate::suite::capi::{Status, check};
+use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FULL};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fs;
 use std::ops::Range;
@@ -17,41 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// A `shmkit_status`.
-pub type Status = i32;
-
-/// What the harness asks for when it makes or opens a segment.
-#[derive(Clone, Copy, Default)]
-pub struct Options {
-    /// SHMKIT_SEGMENT_..., or-ed.
-    pub flags: u32,
-    /// As in shmkit_segment_options.
-    pub capacity: u64,
-    /// As in shmkit_segment_options.
-    pub mode: u32,
-    /// As in shmkit_segment_options.
-    pub participants: u32,
-}
-
-impl Options {
-    fn c(self) -> shmkit_segment_options {
-        shmkit_segment_options {
-            struct_size: size_of::<shmkit_segment_options>() as u32,
-            flags: self.flags,
-            capacity: self.capacity,
-            mode: self.mode,
-            participants: self.participants,
-            // SHMKIT_DIR says where.
-            directory: std::ptr::null(),
-        }
-    }
-}
-
-/// An open segment of the library.
-#[derive(Clone, Copy)]
-pub struct Segment(pub(crate) *mut shmkit_segment);
-
-/// Declares functions whose names begin alike, and how they are found.
+/// Declares a table of functions whose names have a common prefix.
 macro_rules! functions {
     ($table:ident: $($name:ident($($argument:ty),*);)*) => {
         /// Functions of the library.
@@ -60,12 +27,12 @@ macro_rules! functions {
         }
 
         impl $table {
-            /// Finds them under names that begin with `prefix`.
+            /// Finds the functions whose names begin with `prefix`.
             pub fn find(handle: *mut c_void, prefix: &str) -> Result<$table, String> {
                 Ok($table {
                     $($name: {
                         let name = format!("{prefix}{}", stringify!($name));
-                        let address = crate::suite::harness::library::symbol(handle, &name)?;
+                        let address = $crate::suite::harness::library::symbol(handle, &name)?;
                         // SAFETY: the symbol is a C function of these arguments, as include/shmkit.h declares it.
                         unsafe {
                             std::mem::transmute::<
@@ -82,25 +49,10 @@ macro_rules! functions {
 
 pub(crate) use functions;
 
-functions! {
-    Functions:
-    create(*const c_char, u64, *const shmkit_segment_options, *mut *mut shmkit_segment);
-    open(*const c_char, u64, *const shmkit_segment_options, *mut *mut shmkit_segment);
-    open_or_create(*const c_char, u64, *const shmkit_segment_options, *mut *mut shmkit_segment);
-    resize(*mut shmkit_segment, u64, u32);
-    data(*const shmkit_segment, *mut *mut c_void);
-    size(*const shmkit_segment, *mut u64);
-    unlink(*mut shmkit_segment);
-    unlink_name(*const c_char, *const c_char, u64, u64, u32);
-    close(*mut shmkit_segment);
-    gc(*const c_char, u32, *mut u64);
-    lock(*const shmkit_segment, *mut *mut shmkit_lock);
-}
-
-/// Finds one function.
+/// Returns the address of a function.
 pub fn symbol(handle: *mut c_void, name: &str) -> Result<*mut c_void, String> {
     let text = CString::new(name).map_err(|error| error.to_string())?;
-    // SAFETY: the handle came from dlopen and is never closed; the name ends with a NUL byte.
+    // SAFETY: the handle is from dlopen and is never closed; the name ends with a NUL byte.
     let address = unsafe { libc::dlsym(handle, text.as_ptr()) };
     if address.is_null() {
         return Err(format!("the library has no function {name}"));
@@ -108,15 +60,15 @@ pub fn symbol(handle: *mut c_void, name: &str) -> Result<*mut c_void, String> {
     Ok(address)
 }
 
-/// Returns the name as C has it.
+/// Returns the name as a C string, or NULL.
 pub fn pointer(name: Option<&CStr>) -> *const c_char {
     name.map_or(std::ptr::null(), CStr::as_ptr)
 }
 
 /// The library, loaded; it is never unloaded.
 pub struct Library {
-    pub(crate) functions: Functions,
-    /// Those of locks, and those of recursive locks.
+    pub(crate) segments: Segments,
+    /// The functions of locks, and those of recursive locks.
     pub(crate) locks: [Locks; 2],
     pub(crate) events: Events,
     pub(crate) rwlocks: RwLocks,
@@ -129,7 +81,7 @@ pub struct Library {
 }
 
 impl Library {
-    /// Loads it. `lazily`: the functions that it imports are found when they are first called.
+    /// Loads it. `lazily`: its imports are resolved at their first call.
     pub fn load(path: &Path, lazily: bool) -> Result<Library, String> {
         let text = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
         let mode = if lazily {
@@ -137,13 +89,13 @@ impl Library {
         } else {
             libc::RTLD_NOW
         };
-        // SAFETY: the path ends with a NUL byte; what the library does when it is loaded is ours.
+        // SAFETY: the path ends with a NUL byte; loading the library runs no code but its own.
         let handle = unsafe { libc::dlopen(text.as_ptr(), mode) };
         if handle.is_null() {
             return Err(format!("cannot load {}", path.display()));
         }
         Ok(Library {
-            functions: Functions::find(handle, "shmkit_segment_")?,
+            segments: Segments::find(handle, "shmkit_segment_")?,
             locks: [
                 Locks::find(handle, "shmkit_lock_")?,
                 Locks::find(handle, "shmkit_rlock_")?,
@@ -159,129 +111,35 @@ impl Library {
         })
     }
 
-    /// Makes a segment.
-    pub fn create(&self, name: Option<&CStr>, size: u64, with: Options) -> Result<Segment, Status> {
-        let mut out = std::ptr::null_mut();
-        // SAFETY: the name is NULL or ends with a NUL byte, options and out live through the call.
-        let status =
-            unsafe { (self.functions.create)(pointer(name), size, &with.c(), &raw mut out) };
-        self.made(status, out)
-    }
-
-    /// Opens a segment of at least `size` bytes.
-    pub fn open(&self, name: &CStr, size: u64, with: Options) -> Result<Segment, Status> {
-        let mut out = std::ptr::null_mut();
-        // SAFETY: as in `create`.
-        let status = unsafe { (self.functions.open)(name.as_ptr(), size, &with.c(), &raw mut out) };
-        self.made(status, out)
-    }
-
-    /// Opens a segment, or makes it.
-    pub fn open_or_create(&self, name: &CStr, size: u64, with: Options) -> Result<Segment, Status> {
-        let mut out = std::ptr::null_mut();
-        // SAFETY: as in `create`.
-        let status = unsafe {
-            (self.functions.open_or_create)(name.as_ptr(), size, &with.c(), &raw mut out)
-        };
-        self.made(status, out)
-    }
-
-    fn made(&self, status: Status, out: *mut shmkit_segment) -> Result<Segment, Status> {
-        match status {
-            0 => Ok(Segment(out)),
-            _ => Err(status),
-        }
-    }
-
-    /// Lets a segment grow.
-    pub fn resize(&self, segment: Segment, size: u64, flags: u32) -> Status {
-        // SAFETY: a Segment is a handle of the library, and nobody closes it meanwhile: there is one thread, or (where
-        // there are more) they only resize.
-        unsafe { (self.functions.resize)(segment.0, size, flags) }
-    }
-
-    /// Returns the address of byte 0.
-    pub fn data(&self, segment: Segment) -> Result<*mut u8, Status> {
-        let mut out = std::ptr::null_mut();
-        // SAFETY: as in `resize`; out lives through the call.
-        match unsafe { (self.functions.data)(segment.0, &raw mut out) } {
-            0 => Ok(out.cast()),
-            status => Err(status),
-        }
-    }
-
-    /// Returns how many bytes have memory.
-    pub fn size(&self, segment: Segment) -> Result<u64, Status> {
-        let mut out = 0;
-        // SAFETY: as in `data`.
-        match unsafe { (self.functions.size)(segment.0, &raw mut out) } {
-            0 => Ok(out),
-            status => Err(status),
-        }
-    }
-
-    /// Removes the name of an open segment.
-    pub fn unlink(&self, segment: Segment) -> Status {
-        // SAFETY: as in `resize`.
-        unsafe { (self.functions.unlink)(segment.0) }
-    }
-
-    /// Removes a name.
-    pub fn unlink_name(&self, name: &CStr) -> Status {
-        // SAFETY: the name ends with a NUL byte; the directory is NULL.
-        unsafe { (self.functions.unlink_name)(name.as_ptr(), std::ptr::null(), 0, 0, 0) }
-    }
-
-    /// Removes the ephemeral segments that nobody has mapped; returns how many it were.
-    pub fn gc(&self) -> Result<u64, Status> {
-        let mut out = 0;
-        // SAFETY: the directory is NULL; out lives through the call.
-        match unsafe { (self.functions.gc)(std::ptr::null(), 0, &raw mut out) } {
-            0 => Ok(out),
-            status => Err(status),
-        }
-    }
-
-    /// Lets go of a segment.
-    pub fn close(&self, segment: Segment) -> Status {
-        // SAFETY: as in `resize`; each handle is closed once.
-        unsafe { (self.functions.close)(segment.0) }
-    }
-
-    /// Calls everything once, so that what happens only at the first call has happened.
+    /// Calls each function once, so that nothing is left to be done in a first call.
     pub fn warm_up(&self) -> Result<(), Status> {
-        // Above 1 MiB the library compares with what the machine has.
-        const SIZE: u64 = (1 << 20) + 1;
-        let growing = Options {
-            capacity: 4 * SIZE,
+        let name = c"warm-up";
+        self.warm_up_segments(name)?;
+        let ephemeral = Options {
+            flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL,
+            participants: 1,
             ..Options::default()
         };
-        let good = |status| if status == 0 { Ok(()) } else { Err(status) };
-        let name = c"warm-up";
-        let _ = self.open(name, 0, growing);
-        for by_handle in [true, false] {
-            let made = self.open_or_create(name, SIZE, growing)?;
-            let found = self.open_or_create(name, SIZE, growing)?;
-            good(self.resize(found, 3 * SIZE, 0))?;
-            good(if by_handle {
-                self.unlink(found)
-            } else {
-                self.unlink_name(name)
-            })?;
-            good(self.close(found))?;
-            good(self.close(made))?;
-        }
-        good(self.close(self.create(None, SIZE, Options::default())?))?;
-        self.warm_up_locks()?;
+        let segment = self.create(Some(name), 8192, ephemeral)?;
+        self.warm_up_locks(segment)?;
+        self.warm_up_events(segment)?;
+        self.warm_up_semaphores(segment)?;
+        self.warm_up_rwlocks(segment)?;
+        self.warm_up_barriers(segment)?;
+        self.warm_up_onces(segment)?;
+        self.warm_up_queues(segment)?;
+        check(self.close(segment))?;
+        self.gc()?;
+        self.warm_up_named_locks(name)?;
         self.warm_up_conditions()
     }
 }
 
-/// Returns where the library is, or why it is not.
+/// Returns the path of the library, or why it cannot be used.
 pub fn path() -> Result<PathBuf, String> {
     let path = match std::env::var_os("SHMKIT_LIBRARY") {
         Some(path) => PathBuf::from(path),
-        // cargo's tmp stands in the target directory, wherever that is.
+        // CARGO_TARGET_TMPDIR is a folder of the target directory.
         None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release/libshmkit.so"),
     };
     fs::canonicalize(&path).map_err(|error| {
@@ -293,7 +151,7 @@ pub fn path() -> Result<PathBuf, String> {
     })
 }
 
-/// Says whether a source of the library is younger than the library.
+/// Returns whether a source file is newer than the library.
 pub fn is_stale(library: &Path) -> bool {
     fn newest(folder: &Path) -> Option<SystemTime> {
         let entries = fs::read_dir(folder).ok()?;
@@ -314,19 +172,19 @@ pub fn is_stale(library: &Path) -> bool {
     sources > built
 }
 
-/// Where the instructions of a file lie in this process, and what is to be taken off to find them in the file.
+/// The address range of a file's instructions in this process.
 #[derive(Clone, Debug)]
 pub struct Text {
     /// The file.
     pub path: PathBuf,
-    /// Addresses of instructions.
+    /// The addresses.
     pub range: Range<u64>,
     /// The address at which the file's own address 0 is mapped.
     pub base: u64,
 }
 
 impl Text {
-    /// Finds a file that is loaded here.
+    /// Finds a file that this process has loaded.
     pub fn of(path: &Path) -> Result<Text, String> {
         let maps = fs::read_to_string("/proc/self/maps").map_err(|error| error.to_string())?;
         let (mut base, mut range) = (None, None);

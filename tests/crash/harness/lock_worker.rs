@@ -1,193 +1,126 @@
-//! A process that takes the lock under test, counts under it, and gives it back.
+//! A process that acquires the lock under test, counts under it, and releases it.
 //!
 //! ```text
 //! data:  | first | second | …     64: the lock
 //! ```
 //!
-//! Both counters are raised under the lock, with a call of the library between them: who dies in it leaves them unlike.
+//! Both counters are incremented under the lock, with a call of the library in between. If a process dies in that call,
+//! the next owner finds them unequal.
 
-use crate::suite::capi::lock::{FOREVER, Kind, Lock};
-use crate::suite::harness::library::{Library, Options, Segment, Status};
-use crate::suite::harness::shared_state::{Mark, Said, Who, board};
-use crate::suite::harness::verify::{NAME, PAGE};
-use shmkit::capi::segment::SHMKIT_SEGMENT_FULL;
-use std::sync::Arc;
+use crate::suite::capi::lock::{Kind, Lock};
+use crate::suite::capi::segment::Segment;
+use crate::suite::capi::{FOREVER, Status, check};
+use crate::suite::harness::fixture::{PLACE, attach, open, words};
+use crate::suite::harness::library::Library;
+use crate::suite::harness::shared_state::{Mark, Phase, Role, shared_state};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Where the lock stands.
-pub const PLACE: u64 = 64;
-
-/// How the segment is made and opened.
-pub fn full(participants: u32) -> Options {
-    Options {
-        flags: SHMKIT_SEGMENT_FULL,
-        participants,
-        ..Options::default()
-    }
-}
-
-/// Makes the segment for so many participants, with a lock where a kind is given, and lets go of it.
-pub fn make(shmkit: &Library, participants: u32, kind: Option<Kind>) {
-    let made = shmkit.create(Some(NAME), PAGE, full(participants));
-    let made = made.expect("a segment can be made");
-    if let Some(kind) = kind {
-        let lock = shmkit.create_lock_at(kind, made, PLACE);
-        let lock = lock.expect("a lock can be made");
-        assert_eq!(shmkit.close_lock(lock), 0);
-    }
-    assert_eq!(shmkit.close(made), 0);
-}
-
-/// Opens the segment.
-pub fn open(shmkit: &Library) -> Segment {
-    let opened = shmkit.open(NAME, PAGE, full(0));
-    opened.expect("the segment can be opened")
-}
-
-/// Becomes a participant without touching the lock under test.
-pub fn introduce(shmkit: &Library, segment: Segment) {
-    let lock = shmkit.built_in_lock(segment).expect("every one has it");
-    assert_eq!(shmkit.acquire(lock, FOREVER), Ok(false));
-    assert_eq!(shmkit.release(lock), 0);
-    assert_eq!(shmkit.close_lock(lock), 0);
-}
-
-/// One process and what it has open.
-pub struct Party<'a> {
+/// One process, and what it has open.
+pub struct LockWorker<'a> {
     shmkit: &'a Library,
-    who: Who,
+    role: Role,
     kind: Kind,
     /// The segment.
     pub segment: Segment,
     /// The lock under test.
     pub lock: Lock,
-    counters: [&'a AtomicU64; 2],
+    counters: &'static [AtomicU64; 2],
 }
 
-impl<'a> Party<'a> {
-    /// Takes what is open already.
-    pub fn of(shmkit: &'a Library, who: Who, kind: Kind, segment: Segment, lock: Lock) -> Self {
-        let base = shmkit.data(segment).expect("it has an address");
-        let words = base.cast::<AtomicU64>();
-        let counters = [0, 1].map(|number| {
-            // SAFETY: the data has a page, and more than two words.
-            let word = unsafe { words.add(number) };
-            // SAFETY: it is aligned, mapped until the handle is closed, after which nobody counts, and all processes
-            // use it as an atomic.
-            unsafe { &*word }
-        });
-        Party {
+impl<'a> LockWorker<'a> {
+    /// Uses a lock that is open.
+    pub fn of(shmkit: &'a Library, role: Role, kind: Kind, segment: Segment, lock: Lock) -> Self {
+        LockWorker {
             shmkit,
-            who,
+            role,
             kind,
             segment,
             lock,
-            counters,
+            counters: words(shmkit, segment, 0),
         }
     }
 
     /// Opens segment and lock.
-    pub fn open(shmkit: &'a Library, who: Who, kind: Kind) -> Self {
+    pub fn open(shmkit: &'a Library, role: Role, kind: Kind) -> Self {
         let segment = open(shmkit);
         let lock = shmkit.open_lock_at(kind, segment, PLACE);
-        Party::of(shmkit, who, kind, segment, lock.expect("it was made"))
+        LockWorker::of(shmkit, role, kind, segment, lock.expect("the lock exists"))
     }
 
-    /// As `open`, by one who is a participant already.
-    pub fn known(shmkit: &'a Library, who: Who, kind: Kind) -> Self {
-        let party = Party::open(shmkit, who, kind);
-        introduce(shmkit, party.segment);
-        party
+    /// As `open`; the process is a participant afterwards.
+    pub fn open_attached(shmkit: &'a Library, role: Role, kind: Kind) -> Self {
+        let worker = LockWorker::open(shmkit, role, kind);
+        attach(shmkit, worker.segment);
+        worker
     }
 
-    /// Takes the lock, a recursive one twice; returns what it was told.
-    pub fn take(&self) -> Result<bool, Status> {
-        board().say(self.who, Said::Asks);
-        let told = self.shmkit.acquire(self.lock, FOREVER)?;
-        board().say(self.who, Said::Holds);
-        board().enter(self.who, told);
-        board().judge(self.who, told);
+    /// Acquires the lock, a recursive one twice; returns whether an owner has died.
+    pub fn acquire(&self) -> Result<bool, Status> {
+        shared_state().set_phase(self.role, Phase::Acquiring);
+        let owner_died = self.shmkit.acquire(self.lock, FOREVER)?;
+        shared_state().set_phase(self.role, Phase::Holding);
+        shared_state().enter(self.role, owner_died);
+        shared_state().check_notice(self.role, owner_died);
         if self.kind == Kind::RLock {
             self.shmkit.acquire(self.lock, FOREVER)?;
         }
-        Ok(told)
+        Ok(owner_died)
     }
 
-    /// Counts the first half, as one does who dies before the second.
-    pub fn count_half(&self) {
+    /// Increments the first counter alone, as a process that dies before the second.
+    pub fn count_first(&self) {
         self.counters[0].fetch_add(1, Relaxed);
     }
 
-    /// Makes whole what was left half done, and counts.
-    pub fn count(&self, told: bool) -> Result<(), Status> {
+    /// Repairs the counters if a dead owner has left them unequal, and increments both.
+    pub fn count(&self, owner_died: bool) -> Result<(), Status> {
         let [first, second] = self.counters;
         let whole = first.load(Relaxed) == second.load(Relaxed);
-        board().see(whole, told);
+        shared_state().check_whole(whole, owner_died);
         second.store(first.load(Relaxed), Relaxed);
-        self.count_half();
+        self.count_first();
         self.shmkit.lock_stat(self.lock)?;
         second.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    /// Says that all is whole.
+    /// Marks the guarded data as consistent.
     pub fn mark_consistent(&self) -> Result<(), Status> {
-        if self.who == Who::Victim {
-            board().set_mark(Mark::Going);
+        if self.role == Role::Victim {
+            shared_state().set_mark(Mark::Clearing);
         }
-        match self.shmkit.mark_consistent(self.lock) {
-            0 => {}
-            status => return Err(status),
-        }
-        if self.who == Who::Victim {
-            board().set_mark(Mark::None);
+        check(self.shmkit.mark_consistent(self.lock))?;
+        if self.role == Role::Victim {
+            shared_state().set_mark(Mark::None);
         }
         Ok(())
     }
 
-    /// Gives the lock back, as often as it was taken.
-    pub fn give(&self) -> Result<(), Status> {
+    /// Releases the lock as often as it was acquired.
+    pub fn release(&self) -> Result<(), Status> {
         let times = 1 + usize::from(self.kind == Kind::RLock);
         for left in (0..times).rev() {
             if left == 0 {
-                board().leave();
-                board().say(self.who, Said::Gives);
+                shared_state().leave();
+                shared_state().set_phase(self.role, Phase::Releasing);
             }
-            match self.shmkit.release(self.lock) {
-                0 => {}
-                status => return Err(status),
-            }
+            check(self.shmkit.release(self.lock))?;
         }
-        board().say(self.who, Said::Idle);
+        shared_state().set_phase(self.role, Phase::Idle);
         Ok(())
     }
 
-    /// Does all of it once.
-    pub fn pass(&self) -> Result<bool, Status> {
-        let told = self.take()?;
-        self.count(told)?;
-        if told {
+    /// Acquires, counts, marks as consistent if an owner has died, and releases.
+    pub fn run(&self) -> Result<bool, Status> {
+        let owner_died = self.acquire()?;
+        self.count(owner_died)?;
+        if owner_died {
             self.mark_consistent()?;
         }
-        self.give()?;
-        if self.who == Who::Bystander {
-            board().pass();
+        self.release()?;
+        if self.role == Role::Bystander {
+            shared_state().set_passed();
         }
-        Ok(told)
+        Ok(owner_died)
     }
-}
-
-/// Returns the bits of a participant of this segment, who ends with this process, or before.
-pub fn id_of_somebody(segment: &Arc<shmkit::segment::Segment>) -> u64 {
-    use shmkit::lock::{Lock, Patience};
-    let lock = Lock::of(segment).expect("every one has it");
-    assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
-    let id = lock.stat().0.owner.expect("we hold it").bits();
-    lock.release().expect("we hold it");
-    id
-}
-
-/// Returns the status that stands for a result.
-pub fn status<T>(result: Result<T, Status>) -> Status {
-    result.err().unwrap_or(0)
 }

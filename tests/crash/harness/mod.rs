@@ -4,6 +4,7 @@ pub mod bystander;
 #[path = "../../common/byte.rs"]
 pub mod byte;
 pub mod filter;
+pub mod fixture;
 pub mod library;
 pub mod lock_worker;
 pub mod message_log;

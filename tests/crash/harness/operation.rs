@@ -1,6 +1,7 @@
-//! What the harness needs to know of an operation: how it is prepared, run between the markers, and verified.
+//! What the harness needs of an operation: how it is set up, prepared, run and verified; and how it may fail.
 
-use crate::suite::harness::library::{Library, Options, Status};
+use crate::suite::capi::Status;
+use crate::suite::harness::library::Library;
 use crate::suite::harness::place::Place;
 use nix::unistd::Pid;
 use std::fmt;
@@ -8,170 +9,161 @@ use std::fmt;
 /// What runs between the markers; it returns the status of the operation.
 pub type Run<'a> = Box<dyn FnOnce() -> Status + 'a>;
 
-/// What runs, and ends, before the victim begins.
-pub type Ground<'a> = Box<dyn FnOnce() + 'a>;
+/// What runs, and ends, before the victim starts.
+pub type Setup<'a> = Box<dyn FnOnce() + 'a>;
 
-/// One operation, of which every instruction is a point at which the process may die.
+/// One operation. The victim may die at each of its instructions.
 pub trait Operation {
-    /// Names it for people.
+    /// The name of the series.
     fn name(&self) -> String;
 
-    /// Every how many points the default run takes; 1 where nobody minds the time.
+    /// The step between two kill points in the default run; 1: all points.
     fn every(&self) -> usize;
 
-    /// Whether every function of the library has been called before; else this is the very first call.
+    /// Whether each function of the library has been called before. If not, this is the first call in its process.
     fn is_warm(&self) -> bool {
         true
     }
 
-    /// Whether the file system knows O_TMPFILE.
+    /// Whether the file system supports O_TMPFILE.
     fn has_tmpfile(&self) -> bool {
         true
     }
 
-    /// What the victim must be found guilty of; only for those that are broken on purpose.
+    /// The violation that must be detected, for victims that are broken on purpose.
     ///
-    /// Their instructions are those of the harness, not of the library.
-    fn guilty_of(&self) -> Option<Crime> {
+    /// The kill points of those are instructions of the harness, not of the library.
+    fn expect_violation(&self) -> Option<Violation> {
         None
     }
 
-    /// How many seconds a survivor may wait.
-    fn patience(&self) -> u32 {
+    /// The time that a survivor may take, in seconds.
+    fn time_limit(&self) -> u32 {
         crate::suite::harness::process::WATCHDOG
     }
 
-    /// As `prepare`, in a process that is gone before the victim begins: it may close what it made, or just die.
-    fn ground<'a>(&'a self, _shmkit: &'a Library) -> Option<Ground<'a>> {
+    /// Returns what runs in a process that ends before the victim starts. It may close what it has opened, or just die.
+    fn setup<'a>(&'a self, _shmkit: &'a Library) -> Option<Setup<'a>> {
         None
     }
 
-    /// Prepares in the victim what the operation needs, and returns the operation.
+    /// Prepares the victim, and returns the operation.
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a>;
 
-    /// Whether others wait for the victim while it does it; then it has a bystander.
-    fn makes_others_wait(&self) -> bool {
+    /// Whether a bystander must wait for the victim at some of the points.
+    fn blocks_bystander(&self) -> bool {
         false
     }
 
-    /// Whether it has a bystander: one may come meanwhile without having to wait.
-    fn has_company(&self) -> bool {
-        self.makes_others_wait()
+    /// Whether there is a bystander, which need not have to wait.
+    fn has_bystander(&self) -> bool {
+        self.blocks_bystander()
     }
 
-    /// Whether the victim has, when it comes to its marker, what a bystander wants: then one may wait from the start.
-    fn holds_at_marker(&self) -> bool {
+    /// Whether a bystander can wait before the victim begins its operation.
+    fn bystander_waits_first(&self) -> bool {
         false
     }
 
-    /// As `prepare`, in a process that does the same at the same time to what the victim has prepared.
+    /// As `prepare`, in the bystander, after the victim has been prepared.
     fn bystander<'a>(&'a self, _shmkit: &'a Library) -> Option<Run<'a>> {
         None
     }
 
-    /// Whether this status of the bystander is one that a caller expects.
-    fn bystander_may(&self, status: Status) -> bool {
+    /// Whether the bystander may return this status.
+    fn accepts_from_bystander(&self, status: Status) -> bool {
         status == 0
     }
 
-    /// Looks while the victim stands at its point, alive; `passed`: a bystander has had all it wanted meanwhile.
-    fn look_at(&self, _victim: Pid, _passed: bool, _place: &Place) -> Result<(), Finding> {
+    /// Checks the victim while it is stopped at its point; `passed`: the bystander has completed its operation.
+    fn inspect_live(&self, _victim: Pid, _passed: bool, _place: &Place) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Looks at what the victim has left, in a process that survives, and then uses and removes it.
+    /// Checks what the victim has left, from a surviving process, then uses and removes it.
     ///
-    /// `done`: the victim or the bystander was told that its operation has succeeded.
-    fn verify(&self, look: &Look, done: bool) -> Result<(), Finding>;
+    /// `done`: the operation of the victim or of the bystander has returned success.
+    fn verify(&self, verifier: &Verifier, done: bool) -> Result<(), Failure>;
 }
 
-/// What a verifier looks with.
-pub struct Look<'a> {
-    /// The library, of its own.
+/// What a surviving process verifies with.
+pub struct Verifier<'a> {
+    /// The library, loaded before the fork.
     pub shmkit: &'a Library,
-    /// Where the victim was.
+    /// Where the victim worked.
     pub place: &'a Place,
 }
 
-/// What can be wrong after a death.
+/// What may be wrong after a death.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crime {
-    /// A name stands for something that is not whole.
+pub enum Violation {
+    /// A name refers to something incomplete.
     HalfMade,
     /// Part of a segment has no memory.
     Sparse,
-    /// A file, memory or an inode is left.
-    LeftBehind,
-    /// What was there, or was acknowledged, is not there.
+    /// A file, memory or an inode is left behind.
+    Leaked,
+    /// Something that existed, or that was acknowledged, is gone.
     Lost,
-    /// A survivor waits for the dead.
+    /// A survivor waits for a dead process.
     Stuck,
-    /// Two have what is for one alone.
-    Shared,
-    /// A death is not told to who must know of it, or told although nobody died.
-    Untold,
-    /// A dead process is still taken for alive.
-    Undead,
-    /// A survivor cannot do what it should be able to do.
+    /// Two processes have something that is exclusive to one.
+    NotExclusive,
+    /// What a process is told contradicts what has happened, such as a death that is not reported.
+    Misreported,
+    /// A dead process is taken for alive.
+    TakenForAlive,
+    /// An operation of a survivor fails.
     Refused,
-    /// The victim itself did what it should not.
+    /// The victim or the harness itself fails.
     Misbehaved,
 }
 
-impl Crime {
-    const ALL: [Crime; 10] = [
-        Crime::HalfMade,
-        Crime::Sparse,
-        Crime::LeftBehind,
-        Crime::Lost,
-        Crime::Stuck,
-        Crime::Shared,
-        Crime::Untold,
-        Crime::Undead,
-        Crime::Refused,
-        Crime::Misbehaved,
+impl Violation {
+    const ALL: [Violation; 10] = [
+        Violation::HalfMade,
+        Violation::Sparse,
+        Violation::Leaked,
+        Violation::Lost,
+        Violation::Stuck,
+        Violation::NotExclusive,
+        Violation::Misreported,
+        Violation::TakenForAlive,
+        Violation::Refused,
+        Violation::Misbehaved,
     ];
 
-    /// Makes a finding of it.
-    pub fn found(self, text: impl Into<String>) -> Finding {
-        Finding {
-            crime: self,
+    /// Returns a failure of this kind.
+    pub fn failure(self, text: impl Into<String>) -> Failure {
+        Failure {
+            violation: self,
             text: text.into(),
         }
     }
 }
 
-/// Something that is wrong.
+/// A violation, and how it was observed.
 #[derive(Clone, Debug)]
-pub struct Finding {
-    /// What kind of wrong.
-    pub crime: Crime,
-    /// What was seen.
+pub struct Failure {
+    /// The kind.
+    pub violation: Violation,
+    /// The observation.
     pub text: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.crime, self.text)
+        write!(f, "{:?}: {}", self.violation, self.text)
     }
 }
 
-impl Finding {
-    /// Reads what `Display` has written, in another process.
-    pub fn parse(text: &str) -> Option<Finding> {
-        let (crime, text) = text.split_once(": ")?;
-        let crime = Crime::ALL
+impl Failure {
+    /// Parses what `Display` has written in another process.
+    pub fn parse(text: &str) -> Option<Failure> {
+        let (violation, text) = text.split_once(": ")?;
+        let violation = Violation::ALL
             .into_iter()
-            .find(|known| format!("{known:?}") == crime)?;
-        Some(crime.found(text))
+            .find(|known| format!("{known:?}") == violation)?;
+        Some(violation.failure(text))
     }
-}
-
-/// How a kind of segment is asked for, so that one operation stands for several.
-#[derive(Clone, Copy, Default)]
-pub struct Shape {
-    /// Its size.
-    pub size: u64,
-    /// What else is asked of it.
-    pub options: Options,
 }

@@ -1,4 +1,4 @@
-//! Where the victims work: a tmpfs of their own, so that every byte can be accounted for and nothing can be left.
+//! Where the victims work: a tmpfs of their own, so that every byte is accounted for.
 
 use crate::suite::harness::process;
 use nix::mount::{MsFlags, mount};
@@ -9,25 +9,26 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// It is there wherever shmkit is; in a mount namespace of our own another tmpfs lies over it.
+/// In a mount namespace of the harness, a tmpfs of its own is mounted over it.
 const SHM: &str = "/dev/shm";
 
-/// A directory that belongs to one series of victims.
+/// The directory of one series.
 pub struct Place {
     directory: PathBuf,
-    /// Its file system belongs to it alone.
+    /// Whether the file system belongs to the series alone.
     private: bool,
+    /// Free blocks and inodes of the empty file system.
     empty: (u64, u64),
 }
 
-/// Enters a mount namespace in which this process may mount; false where that is not permitted.
+/// Enters a mount namespace in which this process may mount; returns whether that is permitted.
 pub fn enter_namespace() -> bool {
     let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
     if unshare(CloneFlags::CLONE_NEWNS).is_err() {
         if unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).is_err() {
             return false;
         }
-        // Inside everybody is who they were outside.
+        // User and group keep their numbers.
         let _ = fs::write("/proc/self/setgroups", "deny");
         let mapped = fs::write("/proc/self/uid_map", format!("{user} {user} 1"))
             .and_then(|()| fs::write("/proc/self/gid_map", format!("{group} {group} 1")));
@@ -35,10 +36,10 @@ pub fn enter_namespace() -> bool {
             return false;
         }
     }
-    // What is mounted in here is not seen outside, and goes with the last process in here.
+    // Mounts are not visible outside, and vanish with the last process of the namespace.
     let flags = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     let hidden = mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).is_ok();
-    // Tried in a child, so that this process still sees the common one.
+    // In a child, so that this process keeps the common /dev/shm.
     let tried = process::spawn(|| i32::from(!(hidden && mount_tmpfs())));
     matches!(
         process::wait(tried, process::WATCHDOG),
@@ -46,9 +47,9 @@ pub fn enter_namespace() -> bool {
     )
 }
 
-/// Lays a new tmpfs over /dev/shm, for this process and its children alone.
+/// Mounts a new tmpfs over /dev/shm, for this process and its children.
 fn mount_tmpfs() -> bool {
-    // Larger than what any test needs: nothing is taken before it is used.
+    // Larger than any series needs; memory is allocated on use.
     let options = Some("size=64g,mode=0700");
     unshare(CloneFlags::CLONE_NEWNS).is_ok()
         && mount(
@@ -62,20 +63,20 @@ fn mount_tmpfs() -> bool {
 }
 
 impl Place {
-    /// Makes an empty place and has SHMKIT_DIR name it. `private`: `enter_namespace` has succeeded.
+    /// Creates an empty place, and sets SHMKIT_DIR. `private`: `enter_namespace` has succeeded.
     ///
-    /// Without that it is a directory whose name `run` and `series` make unique.
-    pub fn make(private: bool, run: u32, series: usize) -> Result<Place, String> {
+    /// Otherwise it is a directory whose name contains `run` and `series`.
+    pub fn create(private: bool, run: u32, series: usize) -> Result<Place, String> {
         let directory = if private {
             if !mount_tmpfs() {
-                return Err("cannot mount a tmpfs in a namespace of our own".to_owned());
+                return Err("cannot mount a tmpfs in the namespace of the harness".to_owned());
             }
             PathBuf::from(SHM)
         } else {
             let parent = if Path::new(SHM).is_dir() { SHM } else { "/tmp" };
             let directory = Path::new(parent).join(format!("{}{series}", prefix(run)));
             fs::create_dir(&directory)
-                .map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
+                .map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
             directory
         };
         // SAFETY: there is one thread.
@@ -94,10 +95,10 @@ impl Place {
         self.directory.join(name.as_ref())
     }
 
-    /// Returns the names of everything in it.
+    /// Returns the names of its files.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.directory).expect("the directory can be read");
-        let names = entries.map(|entry| entry.expect("it can be read to its end").file_name());
+        let names = entries.map(|entry| entry.expect("the directory can be read").file_name());
         names
             .map(|name| name.to_string_lossy().into_owned())
             .collect()
@@ -105,20 +106,20 @@ impl Place {
 
     /// Returns free blocks and free inodes.
     fn free(&self) -> (u64, u64) {
-        let what = statfs(&self.directory).expect("the file system can be asked");
-        (what.blocks_free(), what.files_free())
+        let status = statfs(&self.directory).expect("the file system exists");
+        (status.blocks_free(), status.files_free())
     }
 
-    /// Says what is missing from what was free when nothing was here; `None` where all of it is back.
+    /// Returns what is still allocated, after some time to release it; `None`: nothing.
     ///
-    /// Where others use the file system too it is not known, and nothing is said to be missing.
+    /// If other processes use the file system too, that is unknown, and the result is `None`.
     pub fn missing(&self) -> Option<String> {
-        let patience = Instant::now() + Duration::from_secs(u64::from(process::WATCHDOG) / 2);
+        let deadline = Instant::now() + Duration::from_secs(u64::from(process::WATCHDOG) / 2);
         while self.private && self.free() != self.empty {
-            if Instant::now() > patience {
+            if Instant::now() > deadline {
                 let (free, empty) = (self.free(), self.empty);
                 return Some(format!(
-                    "{} pages and {} inodes are not given back",
+                    "{} pages and {} inodes are not released",
                     empty.0.wrapping_sub(free.0) as i64,
                     empty.1.wrapping_sub(free.1) as i64
                 ));
@@ -128,7 +129,7 @@ impl Place {
         None
     }
 
-    /// Removes everything in it, after a run that has left something.
+    /// Removes all files, after a failure.
     pub fn clear(&self) {
         for name in self.names() {
             let _ = fs::remove_file(self.path(name));
@@ -144,12 +145,12 @@ impl Drop for Place {
     }
 }
 
-/// How the directories begin that stand in the common /dev/shm, where there is no namespace of our own.
+/// The prefix of directories in the common /dev/shm, without a namespace of the harness.
 fn prefix(run: u32) -> String {
     format!("shmkit-crash-{run}-")
 }
 
-/// Removes what the series of this run have left, where they had no namespace of their own.
+/// Removes what the series of this run have left, without a namespace of the harness.
 pub fn remove_all(run: u32) {
     for parent in [SHM, "/tmp"] {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! Forks children, and waits for them under a watchdog. The harness has one thread, so a child may do anything.
+//! Forks children, and waits for them under a watchdog. The harness has one thread, so its children may run any code.
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -7,29 +7,29 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, alarm, fork};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How many seconds anything may take that should take none: a verdict of "stuck".
+/// The time limit of everything that should take no time, in seconds. Beyond it the verdict is "stuck".
 pub const WATCHDOG: u32 = 10;
 /// The exit code of a child that panicked; its message has gone to stderr.
 pub const PANICKED: i32 = 101;
 
-/// Nothing came in time.
+/// The time limit was exceeded.
 #[derive(Debug)]
 pub struct Stuck;
 
 extern "C" fn ring_again(_: i32) {
-    // A signal that comes just before the wait is lost: the next one is not.
+    // A signal that arrives just before the wait is lost; the next one is not.
     // SAFETY: alarm is async-signal-safe and touches no memory.
     unsafe { libc::alarm(1) };
 }
 
-/// Ends waits of this process when the time is up; dropped, it is disarmed.
+/// Interrupts waits of this process after a time limit; dropping it disarms it.
 pub struct Watchdog;
 
 impl Watchdog {
-    /// Arms it. There is one per process at a time.
+    /// Arms it. A process has at most one at a time.
     pub fn arm(seconds: u32) -> Watchdog {
         let handler = SigHandler::Handler(ring_again);
-        // No SA_RESTART: the signal is there to end a wait.
+        // Without SA_RESTART, because the signal must interrupt the wait.
         let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
         // SAFETY: the handler is a static function that only calls alarm.
         unsafe { signal::sigaction(Signal::SIGALRM, &action) }.expect("SIGALRM can be caught");
@@ -72,7 +72,7 @@ pub fn spawn(body: impl FnOnce() -> i32) -> Pid {
     }
 }
 
-/// Kills a child and takes it from the list of processes: what it had is given back then.
+/// Kills a child and reaps it: the kernel has then released all that it held.
 pub fn kill(child: Pid) {
     let _ = signal::kill(child, Signal::SIGKILL);
     loop {
@@ -83,19 +83,19 @@ pub fn kill(child: Pid) {
     }
 }
 
-/// Says whether a child has ended; it stays in the list of processes.
+/// Returns whether a child has ended, without reaping it.
 pub fn has_ended(child: Pid) -> bool {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     !matches!(waitid(Id::Pid(child), flags), Ok(WaitStatus::StillAlive))
 }
 
-/// Stops this process until somebody lets it go on: the marker before an operation.
+/// Stops this process until it is continued: the marker before an operation.
 pub fn stop_here() {
     signal::raise(Signal::SIGSTOP).expect("a process can stop itself");
 }
 
-/// Says whether a process sleeps for somebody else: in fcntl(F_OFD_SETLKW) for a byte, in futex(FUTEX_WAIT_BITSET) for
-/// a lock, or in clock_nanosleep until it looks again.
+/// Returns whether a process waits for another one: in fcntl(F_OFD_SETLKW) for a byte lock, in futex(FUTEX_WAIT_BITSET)
+/// for a word, or in clock_nanosleep between two looks.
 pub fn waits(process: Pid) -> bool {
     let call = std::fs::read_to_string(format!("/proc/{process}/syscall")).unwrap_or_default();
     let mut words = call.split(' ');
@@ -109,7 +109,16 @@ pub fn waits(process: Pid) -> bool {
     }
 }
 
-/// Runs `body` in a child and waits for its end, which must be a good one; what it had open is not closed first.
+/// Forks a child as `spawn` does, and returns when it waits for another process or has ended.
+pub fn spawn_waiter(body: impl FnOnce() -> i32) -> Pid {
+    let child = spawn(body);
+    while !waits(child) && !has_ended(child) {
+        std::thread::yield_now();
+    }
+    child
+}
+
+/// Runs `body` in a child, which must end well. The child closes nothing.
 pub fn run_and_die(body: impl FnOnce()) {
     let child = spawn(|| {
         body();
@@ -119,7 +128,8 @@ pub fn run_and_die(body: impl FnOnce()) {
     assert!(matches!(end, Ok(WaitStatus::Exited(_, 0))), "{end:?}");
 }
 
-/// Says whether a child's end is one that it should have.
-pub fn ended_well(end: nix::Result<WaitStatus>) -> bool {
-    matches!(end, Ok(WaitStatus::Exited(_, 0)))
+/// Waits for a child, which must end well.
+pub fn expect_good_end(child: Pid) {
+    let end = waitpid(child, None);
+    assert!(matches!(end, Ok(WaitStatus::Exited(_, 0))), "{end:?}");
 }

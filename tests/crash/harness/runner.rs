@@ -1,4 +1,4 @@
-//! The harness itself: prepares the ground, and has the series run, a few at a time.
+//! Runs the series, a few at a time, and reports the result.
 
 use crate::suite::core::{
     barrier, condition, event, lock, once, queue, rwlock, segment, semaphore,
@@ -9,12 +9,12 @@ use crate::suite::harness::series::{Mode, Plan, Series};
 use crate::suite::harness::trace::{self, Trouble};
 use crate::suite::harness::{library, place, process};
 use crate::suite::selftest::lock::BrokenLock;
-use crate::suite::selftest::segment::Broken;
+use crate::suite::selftest::segment::BrokenSegment;
 use crate::suite::soak;
-use crate::suite::soak::lock::Soak;
+use crate::suite::soak::lock::LockSoak;
 use crate::suite::soak::participant::ClaimStorm;
 use crate::suite::soak::queue::QueueSoak;
-use crate::suite::soak::random::{self, Storm};
+use crate::suite::soak::segment::ForkStorm;
 use nix::sys::personality::{self, Persona};
 use nix::sys::wait::{WaitStatus, wait};
 use std::collections::HashMap;
@@ -24,35 +24,35 @@ use std::process::{Command, ExitCode};
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-/// How an operation is killed.
-enum Way {
+/// An operation, and how it is killed.
+enum Job {
     Points(Rc<dyn Operation>, Mode),
     Long(Box<dyn Operation>),
     Storm(Box<dyn Operation>),
-    Soak(Soak),
+    LockSoak(LockSoak),
     QueueSoak(QueueSoak),
 }
 
-impl Way {
+impl Job {
     fn operation(&self) -> &dyn Operation {
         match self {
-            Way::Points(operation, _) => operation.as_ref(),
-            Way::Long(operation) => operation.as_ref(),
-            Way::Storm(storm) => storm.as_ref(),
-            Way::Soak(soak) => soak,
-            Way::QueueSoak(soak) => soak,
+            Job::Points(operation, _) => operation.as_ref(),
+            Job::Long(operation) => operation.as_ref(),
+            Job::Storm(storm) => storm.as_ref(),
+            Job::LockSoak(soak) => soak,
+            Job::QueueSoak(soak) => soak,
         }
     }
 
     fn name(&self) -> String {
         let name = self.operation().name();
         match self {
-            Way::Points(operation, Mode::Bystander) if operation.makes_others_wait() => {
-                format!("{name}; a bystander waits")
+            Job::Points(operation, Mode::Bystander) if operation.blocks_bystander() => {
+                format!("{name}; bystander waits")
             }
-            Way::Points(_, Mode::Bystander) => format!("{name}; a bystander comes"),
-            Way::Points(_, Mode::Early) => format!("{name}; one waits from the start"),
-            Way::Points(_, Mode::Waiter) => format!("{name}; the waiter dies"),
+            Job::Points(_, Mode::Bystander) => format!("{name}; bystander runs"),
+            Job::Points(_, Mode::BystanderFirst) => format!("{name}; bystander waits first"),
+            Job::Points(_, Mode::BystanderDies) => format!("{name}; bystander dies"),
             _ => name,
         }
     }
@@ -60,117 +60,125 @@ impl Way {
     fn run(&self, plan: &Plan, number: usize) -> Result<Report, Trouble> {
         let series = Series::new(self.operation(), plan, number)?;
         match self {
-            Way::Points(_, mode) => series.run(*mode, plan),
-            Way::Long(_) => random::run_long(&series, plan),
-            Way::Storm(storm) => random::run_storm(&series, storm.guilty_of().is_some(), plan),
-            Way::Soak(soak) => soak.run(&series, plan),
-            Way::QueueSoak(soak) => soak.run(&series, plan),
+            Job::Points(_, mode) => series.run(*mode, plan),
+            Job::Long(_) => soak::random::run_long(&series, plan),
+            Job::Storm(storm) => {
+                soak::random::run_storm(&series, storm.expect_violation().is_some(), plan)
+            }
+            Job::LockSoak(soak) => soak.run(&series, plan),
+            Job::QueueSoak(soak) => soak.run(&series, plan),
         }
     }
 
-    /// Runs it in this process, tells about it, and says whether all is well.
-    fn run_and_tell(&self, plan: &Plan, number: usize) -> bool {
-        let (name, guilty_of) = (self.name(), self.operation().guilty_of());
-        let company = matches!(self, Way::Points(_, mode) if *mode != Mode::Alone);
-        let waiters = company && self.operation().makes_others_wait();
-        let (text, good) = match self.run(plan, number) {
-            Ok(report) => report.tell(&name, guilty_of, waiters),
-            Err(trouble) => (format!("{name:<56} FAILED: {trouble}\n"), false),
+    /// Runs the series in this process, and prints its report; returns whether it has passed.
+    fn run_and_report(&self, plan: &Plan, number: usize) -> bool {
+        let (name, expected) = (self.name(), self.operation().expect_violation());
+        let beside_bystander = matches!(self, Job::Points(_, mode) if *mode != Mode::Alone);
+        let waits = beside_bystander && self.operation().blocks_bystander();
+        let (text, passed) = match self.run(plan, number) {
+            Ok(report) => report.describe(&name, expected, waits),
+            Err(trouble) => (format!("{name:<64} FAILED: {trouble}\n"), false),
         };
-        // In one piece: others tell at the same time.
+        // In one call, because other series print at the same time.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
-        good
+        passed
     }
 }
 
-/// Each operation alone, and in each company that it can have.
-fn in_all_modes(operations: Vec<impl Operation + 'static>) -> Vec<Way> {
-    let mut ways = Vec::new();
+/// Returns the series of each operation: alone, and in each mode with a bystander that it supports.
+fn in_all_modes(operations: Vec<impl Operation + 'static>) -> Vec<Job> {
+    let mut jobs = Vec::new();
     for operation in operations.into_iter().map(Rc::new) {
         let mut modes = vec![Mode::Alone];
-        if operation.has_company() {
+        if operation.has_bystander() {
             modes.push(Mode::Bystander);
         }
-        if operation.makes_others_wait() {
-            modes.push(Mode::Waiter);
+        if operation.blocks_bystander() {
+            modes.push(Mode::BystanderDies);
         }
-        if operation.holds_at_marker() {
-            modes.push(Mode::Early);
+        if operation.bystander_waits_first() {
+            modes.push(Mode::BystanderFirst);
         }
-        ways.extend(
-            modes
-                .into_iter()
-                .map(|mode| Way::Points(operation.clone(), mode)),
-        );
+        let in_mode = |mode| Job::Points(operation.clone(), mode);
+        jobs.extend(modes.into_iter().map(in_mode));
     }
-    ways
+    jobs
 }
 
-/// Everything there is, what takes longest first.
-fn ways() -> Vec<Way> {
-    let mut ways: Vec<_> = vec![
-        Way::Soak(Soak::new(None)),
-        Way::QueueSoak(QueueSoak::new(None)),
-        Way::Storm(Box::new(Storm { leaky: false })),
-        Way::Storm(Box::new(ClaimStorm { flaw: None })),
+/// Returns all series, slowest first.
+fn all_jobs() -> Vec<Job> {
+    let mut jobs: Vec<_> = vec![
+        Job::LockSoak(LockSoak::new(None)),
+        Job::QueueSoak(QueueSoak::new(None)),
+        Job::Storm(Box::new(ForkStorm { leaky: false })),
+        Job::Storm(Box::new(ClaimStorm { flaw: None })),
     ];
-    ways.extend(
-        random::long_ones()
-            .into_iter()
-            .map(|operation| Way::Long(Box::new(operation))),
-    );
-    ways.push(Way::Long(Box::new(queue::long_one())));
-    ways.extend(in_all_modes(segment::operations()));
-    ways.extend(in_all_modes(segment::managed::operations()));
-    ways.extend(in_all_modes(queue::life_cycle::operations()));
-    ways.extend(in_all_modes(queue::operations()));
-    ways.extend(in_all_modes(lock::life_cycle::operations()));
-    ways.extend(in_all_modes(lock::operations()));
-    ways.extend(in_all_modes(event::operations()));
-    ways.extend(in_all_modes(rwlock::operations()));
-    ways.extend(in_all_modes(barrier::operations()));
-    ways.extend(in_all_modes(once::operations()));
-    ways.extend(in_all_modes(condition::operations()));
-    ways.extend(in_all_modes(semaphore::operations()));
-    for broken in Broken::ALL {
-        ways.push(Way::Points(Rc::new(broken), Mode::Alone));
+    for operation in soak::segment::long_operations() {
+        jobs.push(Job::Long(Box::new(operation)));
     }
-    ways.push(Way::Storm(Box::new(Storm { leaky: true })));
+    jobs.push(Job::Long(Box::new(queue::long_operation())));
+    jobs.extend(in_all_modes(segment::operations()));
+    jobs.extend(in_all_modes(segment::managed::operations()));
+    jobs.extend(in_all_modes(queue::life_cycle::operations()));
+    jobs.extend(in_all_modes(queue::operations()));
+    jobs.extend(in_all_modes(lock::life_cycle::operations()));
+    jobs.extend(in_all_modes(lock::operations()));
+    jobs.extend(in_all_modes(event::operations()));
+    jobs.extend(in_all_modes(rwlock::operations()));
+    jobs.extend(in_all_modes(barrier::operations()));
+    jobs.extend(in_all_modes(once::operations()));
+    jobs.extend(in_all_modes(condition::operations()));
+    jobs.extend(in_all_modes(semaphore::operations()));
+    for broken in BrokenSegment::ALL {
+        jobs.push(Job::Points(Rc::new(broken), Mode::Alone));
+    }
+    jobs.push(Job::Storm(Box::new(ForkStorm { leaky: true })));
     for broken in BrokenLock::ALL {
         let mode = broken.mode();
-        ways.push(Way::Points(Rc::new(broken), mode));
+        jobs.push(Job::Points(Rc::new(broken), mode));
     }
     for flaw in soak::participant::Flaw::ALL {
-        ways.push(Way::Storm(Box::new(ClaimStorm { flaw: Some(flaw) })));
+        jobs.push(Job::Storm(Box::new(ClaimStorm { flaw: Some(flaw) })));
     }
     for flaw in soak::lock::Flaw::ALL {
-        ways.push(Way::Soak(Soak::new(Some(flaw))));
+        jobs.push(Job::LockSoak(LockSoak::new(Some(flaw))));
     }
     for flaw in soak::queue::Flaw::ALL {
-        ways.push(Way::QueueSoak(QueueSoak::new(Some(flaw))));
+        jobs.push(Job::QueueSoak(QueueSoak::new(Some(flaw))));
     }
-    ways
+    jobs
+}
+
+/// Returns the series whose names contain one of the words on the command line, or all if there are none.
+fn selected_jobs() -> Vec<Job> {
+    let parts: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    let selected =
+        |job: &Job| parts.is_empty() || parts.iter().any(|part| job.name().contains(part));
+    all_jobs().into_iter().filter(selected).collect()
 }
 
 fn number(variable: &str) -> Option<usize> {
     let text = std::env::var(variable).ok()?;
     let number = text.parse();
-    Some(number.unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+    Some(number.unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
 }
 
-/// Starts this program once more with its addresses where they always are, so that reports of two runs are alike.
+/// Restarts this program without address space randomization, so that the reports of two runs are comparable.
 fn fix_addresses() {
     let now = personality::get().unwrap_or(Persona::empty());
     if now.contains(Persona::ADDR_NO_RANDOMIZE)
         || personality::set(now | Persona::ADDR_NO_RANDOMIZE).is_err()
     {
-        // Not permitted in some containers: victims are forked from one process, so a run agrees with itself.
+        // Some containers forbid it. The victims of a run are forked from one process, so it agrees with itself.
         return;
     }
     let error = Command::new("/proc/self/exe")
         .args(std::env::args_os().skip(1))
         .exec();
-    panic!("this program cannot be started again: {error}");
+    panic!("this program cannot be restarted: {error}");
 }
 
 fn plan() -> Result<Plan, Trouble> {
@@ -183,7 +191,7 @@ fn plan() -> Result<Plan, Trouble> {
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let random = now.map_or(0, |now| now.subsec_micros() as usize);
-    // Whoever may not trace gets to know it here, once, and not from each series.
+    // If tracing is not permitted, this reports it once, and not each series.
     trace::probe()?;
     Ok(Plan {
         library,
@@ -194,17 +202,17 @@ fn plan() -> Result<Plan, Trouble> {
     })
 }
 
-/// Runs them all, `jobs` at a time; returns the names of those that failed.
-fn run_all(ways: &[Way], plan: &Plan, jobs: usize) -> Vec<String> {
+/// Runs the series, `limit` at a time; returns the names of those that have failed.
+fn run_all(jobs: &[Job], plan: &Plan, limit: usize) -> Vec<String> {
     let (mut running, mut failed) = (HashMap::new(), Vec::new());
-    let mut next = ways.iter().enumerate();
+    let mut next = jobs.iter().enumerate();
     loop {
-        while running.len() < jobs {
-            let Some((number, way)) = next.next() else {
+        while running.len() < limit {
+            let Some((number, job)) = next.next() else {
                 break;
             };
-            let series = process::spawn(|| i32::from(!way.run_and_tell(plan, number)));
-            running.insert(series, way.name());
+            let series = process::spawn(|| i32::from(!job.run_and_report(plan, number)));
+            running.insert(series, job.name());
         }
         if running.is_empty() {
             return failed;
@@ -214,7 +222,7 @@ fn run_all(ways: &[Way], plan: &Plan, jobs: usize) -> Vec<String> {
             WaitStatus::Exited(series, _) => failed.extend(running.remove(&series)),
             WaitStatus::Signaled(series, signal, _) => {
                 let name = running.remove(&series).unwrap_or_default();
-                println!("{name:<56} FAILED: {signal} killed the harness itself");
+                println!("{name:<64} FAILED: {signal} killed the harness itself");
                 failed.push(name);
             }
             _ => {}
@@ -222,21 +230,11 @@ fn run_all(ways: &[Way], plan: &Plan, jobs: usize) -> Vec<String> {
     }
 }
 
-/// Returns the series whose names contain one of the words on the command line, or all if there are none.
-fn selected() -> Vec<Way> {
-    let parts: Vec<_> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    let wanted = |way: &Way| parts.is_empty() || parts.iter().any(|part| way.name().contains(part));
-    ways().into_iter().filter(wanted).collect()
-}
-
-/// What `cargo test --test crash` runs.
+/// Runs `cargo test --test crash`.
 pub fn main() -> ExitCode {
-    let ways = selected();
+    let jobs = selected_jobs();
     if std::env::args().any(|word| word == "--list") {
-        ways.iter().for_each(|way| println!("{}", way.name()));
+        jobs.iter().for_each(|job| println!("{}", job.name()));
         return ExitCode::SUCCESS;
     }
     fix_addresses();
@@ -249,10 +247,12 @@ pub fn main() -> ExitCode {
     };
     let every = plan
         .every
-        .map_or("what each thinks fit".to_owned(), |every| every.to_string());
+        .map_or("as each operation sets".to_owned(), |every| {
+            every.to_string()
+        });
     let breakpoints = match trace::uses_debug_registers() {
         true => "debug registers",
-        false => "written into the victim",
+        false => "instructions",
     };
     println!(
         "crash: {}\ncrash: every {every}, SHMKIT_CRASH_OFFSET={}, breakpoints: {breakpoints}",
@@ -260,21 +260,18 @@ pub fn main() -> ExitCode {
         plan.offset
     );
     if !plan.private {
-        println!("crash: no namespace of our own here: memory in /dev/shm is not accounted for");
+        println!("crash: no mount namespace: memory in /dev/shm is not accounted for");
     }
     let begin = Instant::now();
-    let failed = run_all(
-        &ways,
-        &plan,
-        number("SHMKIT_CRASH_JOBS").unwrap_or(2).max(1),
-    );
+    let limit = number("SHMKIT_CRASH_JOBS").unwrap_or(2).max(1);
+    let failed = run_all(&jobs, &plan, limit);
     if !plan.private {
         place::remove_all(plan.run);
     }
     let seconds = begin.elapsed().as_secs_f64();
     println!(
         "crash: {} series, {} failed, {seconds:.1} s",
-        ways.len(),
+        jobs.len(),
         failed.len()
     );
     for name in &failed {

@@ -1,121 +1,129 @@
-//! Words that victim, bystander and verifier share beside the memory under test: what each was told, and when.
+//! Words that the processes of a series share outside the memory under test: what calls have reported, and when.
 //!
-//! | said     | means                                            | a survivor is told of a death |
-//! |----------|--------------------------------------------------|-------------------------------|
-//! | `Idle`   | the victim does not hold the lock                | no                            |
-//! | `Asks`   | it has called acquire, which has not returned    | perhaps                       |
-//! | `Holds`  | acquire has returned, release was not called     | yes                           |
-//! | `Gives`  | it has called release, which has not returned    | perhaps                       |
+//! | phase       | meaning                                     | the next owner learns that the victim died |
+//! |-------------|---------------------------------------------|--------------------------------------------|
+//! | `Idle`      | the victim does not hold the lock           | no                                         |
+//! | `Acquiring` | acquire was called and has not returned     | perhaps                                    |
+//! | `Holding`   | acquire has returned, release is not called | yes                                        |
+//! | `Releasing` | release was called and has not returned     | perhaps                                    |
 //!
-//! If an earlier owner has died as well, a survivor is told of that one, unless it was marked consistent since.
+//! If an earlier owner has died as well, the next owner gets the report of that death until mark_consistent.
 
-use crate::suite::harness::operation::{Crime, Finding};
+use crate::suite::harness::operation::{Failure, Violation};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
-/// What the victim says of itself.
+/// What the victim does with the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Phase {
     /// It does not hold the lock.
     Idle,
     /// It has called acquire.
-    Asks,
+    Acquiring,
     /// Acquire has returned.
-    Holds,
+    Holding,
     /// It has called release.
-    Gives,
+    Releasing,
 }
 
-/// Whether a death before the victim's is still to be told.
+/// Whether the lock carries the mark of an owner that died before the victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// There was none, or mark_consistent has returned.
+    /// No owner has died, or mark_consistent has returned.
     None,
-    /// There was one.
-    There,
-    /// mark_consistent was called, and has not returned.
-    Going,
+    /// An owner has died.
+    Set,
+    /// mark_consistent was called and has not returned.
+    Clearing,
 }
 
-/// Who takes the lock.
+/// The part of a process in a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// The process that is to die.
+pub enum Role {
+    /// It is killed.
     Victim = 1,
-    /// The process that waits for it.
+    /// It uses the object while the victim does.
     Bystander = 2,
-    /// The process that looks afterwards.
+    /// It verifies what the others have left.
     Survivor = 3,
 }
 
-/// The words; all zeros is how each victim finds them.
-pub struct Board {
-    said: AtomicU64,
+/// The words; they are zero when a victim begins.
+pub struct SharedState {
+    phase: AtomicU64,
     mark: AtomicU64,
-    /// Who is between acquire and release; one who died there stays until the next one comes.
+    /// The role that is between acquire and release; a dead owner stays until the next owner enters.
     inside: AtomicU64,
-    /// Whether the bystander has had the lock and has given it back.
+    /// Whether the bystander has held the lock and released it.
     passed: AtomicU64,
+    /// The PID of the victim.
+    victim: AtomicU64,
+    /// Whether the victim holds a lock for reading.
+    pub victim_reads: AtomicU64,
+    /// Whether a bystander takes part.
+    pub has_bystander: AtomicU64,
     /// The ticket under which the victim holds something.
     pub ticket: AtomicU64,
-    /// How many processes have what they wanted.
-    pub there: AtomicU64,
-    /// The first thing that somebody found wrong; 0: nothing.
-    wrong: AtomicU64,
+    /// The number of processes that have attached.
+    pub attached: AtomicU64,
+    /// The first fault that a process has reported; 0: none.
+    fault: AtomicU64,
 }
 
-/// What can go wrong between two who are told something.
+/// What a process may find wrong while it uses the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wrong {
-    /// Two are inside.
+pub enum Fault {
+    /// Two processes are inside.
     TwoInside,
-    /// Half of the work of a dead one is there, untold.
+    /// The guarded data are half changed, and no death was reported.
     HalfDone,
-    /// A death is told that was none.
-    NoDeath,
-    /// A death is not told.
-    NotTold,
-    /// A name has gone that somebody relied on.
-    PulledAway,
-    /// What somebody wrote is not there.
+    /// A death is reported, and no owner has died.
+    FalseDeath,
+    /// A death is not reported.
+    MissedDeath,
+    /// A name is gone while a process relies on it.
+    NameRemoved,
+    /// Written data are missing.
     NotWritten,
 }
 
-impl Wrong {
-    const ALL: [Wrong; 6] = [
-        Wrong::TwoInside,
-        Wrong::HalfDone,
-        Wrong::NoDeath,
-        Wrong::NotTold,
-        Wrong::PulledAway,
-        Wrong::NotWritten,
+impl Fault {
+    const ALL: [Fault; 6] = [
+        Fault::TwoInside,
+        Fault::HalfDone,
+        Fault::FalseDeath,
+        Fault::MissedDeath,
+        Fault::NameRemoved,
+        Fault::NotWritten,
     ];
 
-    fn found(self) -> Finding {
+    fn failure(self) -> Failure {
         match self {
-            Wrong::TwoInside => Crime::Shared.found(
-                "somebody got the lock while another one was inside, and was told of no death",
-            ),
-            Wrong::HalfDone => Crime::Untold.found(
-                "what the lock guards was half done, and whoever got it was told of no death",
-            ),
-            Wrong::NoDeath => {
-                Crime::Untold.found("somebody was told of a death where nobody had died")
+            Fault::TwoInside => Violation::NotExclusive
+                .failure("a process acquired the lock while its owner was alive and inside"),
+            Fault::HalfDone => Violation::Misreported
+                .failure("the guarded data are half changed, and no death was reported"),
+            Fault::FalseDeath => Violation::Misreported
+                .failure("an owner's death was reported, and no owner has died"),
+            Fault::MissedDeath => {
+                Violation::Misreported.failure("an owner has died, and no death was reported")
             }
-            Wrong::NotTold => {
-                Crime::Untold.found("an owner had died, and the next one was not told")
+            Fault::NameRemoved => {
+                Violation::Lost.failure("the name was removed while a process used it")
             }
-            Wrong::PulledAway => Crime::Lost.found("the name was taken from under somebody"),
-            Wrong::NotWritten => Crime::Lost.found("what was written is not there"),
+            Fault::NotWritten => Violation::Lost.failure("written data are missing"),
         }
     }
 }
 
-static BOARD: OnceLock<&'static Board> = OnceLock::new();
+static SHARED_STATE: OnceLock<&'static SharedState> = OnceLock::new();
 
-/// Returns words that are zero and that children forked later share; they live as long as the process.
+/// Returns words that are zero and shared with children forked later; they live as long as the process.
 pub fn shared_words(count: usize) -> &'static [AtomicU64] {
     let length = NonZeroUsize::new(count * size_of::<AtomicU64>()).expect("at least one word");
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
@@ -126,121 +134,151 @@ pub fn shared_words(count: usize) -> &'static [AtomicU64] {
     unsafe { std::slice::from_raw_parts(base.as_ptr(), count) }
 }
 
-/// Returns the board of this series: the first call makes it, before anybody is forked who is to share it.
-pub fn board() -> &'static Board {
-    BOARD.get_or_init(|| {
-        let words = shared_words(size_of::<Board>() / size_of::<AtomicU64>());
-        // SAFETY: a Board is nothing but that many atomic words, and these are never unmapped.
-        unsafe { &*words.as_ptr().cast::<Board>() }
+/// Returns the words of this series. The first call makes them; it must precede the forks that share them.
+pub fn shared_state() -> &'static SharedState {
+    SHARED_STATE.get_or_init(|| {
+        let words = shared_words(size_of::<SharedState>() / size_of::<AtomicU64>());
+        // SAFETY: a SharedState consists of that many atomic words, and these are never unmapped.
+        unsafe { &*words.as_ptr().cast::<SharedState>() }
     })
 }
 
-impl Board {
-    /// Wipes it.
+impl SharedState {
+    /// Sets all words to zero.
     pub fn clear(&self) {
         for word in [
-            &self.said,
+            &self.phase,
             &self.mark,
             &self.inside,
             &self.passed,
+            &self.victim,
+            &self.victim_reads,
+            &self.has_bystander,
             &self.ticket,
-            &self.there,
-            &self.wrong,
+            &self.attached,
+            &self.fault,
         ] {
             word.store(0, SeqCst);
         }
     }
 
-    /// Has the victim say where it is; of others nothing is noted.
-    pub fn say(&self, who: Who, said: Said) {
-        if who == Who::Victim {
-            self.said.store(said as u64, SeqCst);
+    /// Makes this process the victim.
+    pub fn become_victim(&self) {
+        self.victim.store(std::process::id().into(), SeqCst);
+    }
+
+    /// Returns whether the victim has ended.
+    pub fn victim_is_gone(&self) -> bool {
+        kill(Pid::from_raw(self.victim.load(SeqCst) as i32), None).is_err()
+    }
+
+    /// Waits until the victim has ended.
+    pub fn await_end_of_victim(&self) {
+        while !self.victim_is_gone() {
+            std::thread::sleep(Duration::from_micros(200));
         }
     }
 
-    /// Returns what the victim said last.
-    pub fn said(&self) -> Said {
-        [Said::Idle, Said::Asks, Said::Holds, Said::Gives][self.said.load(SeqCst) as usize]
+    /// Notes the phase of the victim; the other roles have none.
+    pub fn set_phase(&self, role: Role, phase: Phase) {
+        if role == Role::Victim {
+            self.phase.store(phase as u64, SeqCst);
+        }
     }
 
-    /// Notes what is to be told of earlier deaths.
+    /// Returns the phase of the victim.
+    pub fn phase(&self) -> Phase {
+        [
+            Phase::Idle,
+            Phase::Acquiring,
+            Phase::Holding,
+            Phase::Releasing,
+        ][self.phase.load(SeqCst) as usize]
+    }
+
+    /// Notes whether an earlier owner has died.
     pub fn set_mark(&self, mark: Mark) {
         self.mark.store(mark as u64, SeqCst);
     }
 
     fn mark(&self) -> Mark {
-        [Mark::None, Mark::There, Mark::Going][self.mark.load(SeqCst) as usize]
+        [Mark::None, Mark::Set, Mark::Clearing][self.mark.load(SeqCst) as usize]
     }
 
-    /// Notes that the bystander has given the lock back, with nothing left to be told.
-    pub fn pass(&self) {
+    /// Notes that the bystander has released the lock, which carries no mark now.
+    pub fn set_passed(&self) {
         self.passed.store(1, SeqCst);
     }
 
-    /// Says whether it has.
+    /// Returns whether the bystander has released the lock.
     pub fn has_passed(&self) -> bool {
         self.passed.load(SeqCst) == 1
     }
 
-    /// Notes what is wrong, unless something was before.
-    pub fn accuse(&self, wrong: Wrong) {
-        let number = wrong as u64 + 1;
-        let _ = self.wrong.compare_exchange(0, number, SeqCst, SeqCst);
+    /// Notes a fault, unless one was noted before.
+    pub fn report_fault(&self, fault: Fault) {
+        let number = fault as u64 + 1;
+        let _ = self.fault.compare_exchange(0, number, SeqCst, SeqCst);
     }
 
-    /// Notes that `who` got the lock, and what it was told.
-    pub fn enter(&self, who: Who, told: bool) {
-        if self.inside.swap(who as u64, SeqCst) != 0 && !told {
-            // When a survivor comes all others are dead.
-            self.accuse(match who {
-                Who::Survivor => Wrong::NotTold,
-                Who::Victim | Who::Bystander => Wrong::TwoInside,
+    /// Notes that a process has acquired the lock, and whether acquire reported a death.
+    pub fn enter(&self, role: Role, owner_died: bool) {
+        if self.inside.swap(role as u64, SeqCst) != 0 && !owner_died {
+            self.report_fault(match role {
+                // All others are dead when the survivor enters.
+                Role::Survivor => Fault::MissedDeath,
+                Role::Victim | Role::Bystander => Fault::TwoInside,
             });
         }
     }
 
-    /// Notes that whoever is inside is about to give the lock back.
+    /// Notes that the process inside is about to release the lock.
     pub fn leave(&self) {
         self.inside.store(0, SeqCst);
     }
 
-    /// Notes whether what the lock guards was whole.
-    pub fn see(&self, whole: bool, told: bool) {
-        if !whole && !told {
-            self.accuse(Wrong::HalfDone);
+    /// Checks that half-changed data come with the report of a death.
+    pub fn check_whole(&self, whole: bool, owner_died: bool) {
+        if !whole && !owner_died {
+            self.report_fault(Fault::HalfDone);
         }
     }
 
-    /// Judges what was told to `who`, who comes when the victim does not move.
-    pub fn judge(&self, who: Who, told: bool) {
+    /// Checks what acquire has reported to a process that called it while the victim was stopped or dead.
+    pub fn check_notice(&self, role: Role, owner_died: bool) {
         let passed = self.has_passed();
-        // The victim is not told of itself.
-        let said = if who == Who::Victim || passed {
-            Said::Idle
+        // The own death of the victim is not reported to it.
+        let phase = if role == Role::Victim || passed {
+            Phase::Idle
         } else {
-            self.said()
+            self.phase()
         };
         let mark = if passed { Mark::None } else { self.mark() };
-        match (said, mark) {
-            (Said::Idle, Mark::None) if told => self.accuse(Wrong::NoDeath),
-            (Said::Holds, _) | (_, Mark::There) if !told => self.accuse(Wrong::NotTold),
+        match (phase, mark) {
+            (Phase::Idle, Mark::None) if owner_died => self.report_fault(Fault::FalseDeath),
+            (Phase::Holding, _) | (_, Mark::Set) if !owner_died => {
+                self.report_fault(Fault::MissedDeath)
+            }
             _ => {}
         }
     }
 
-    /// Checks, while the victim stands still and lives, that nobody has had the lock whom it stands in the way of.
-    pub fn nobody_came_between(&self, passed: bool) -> Result<(), Finding> {
-        match passed && self.said() == Said::Holds {
-            true => Err(Crime::Shared.found("another one got the lock from who lives")),
+    /// Checks, while the victim is stopped and alive, that the bystander has not acquired what the victim holds.
+    pub fn check_not_overtaken(&self, passed: bool) -> Result<(), Failure> {
+        match passed && self.phase() == Phase::Holding {
+            true => {
+                Err(Violation::NotExclusive
+                    .failure("the bystander acquired the lock of a live owner"))
+            }
             false => Ok(()),
         }
     }
 
-    /// Returns what somebody found wrong.
-    pub fn verdict(&self) -> Result<(), Finding> {
-        match self.wrong.load(SeqCst).checked_sub(1) {
+    /// Returns the fault that was noted.
+    pub fn verdict(&self) -> Result<(), Failure> {
+        match self.fault.load(SeqCst).checked_sub(1) {
             None => Ok(()),
-            Some(number) => Err(Wrong::ALL[number as usize].found()),
+            Some(number) => Err(Fault::ALL[number as usize].failure()),
         }
     }
 }

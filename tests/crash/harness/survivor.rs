@@ -1,195 +1,198 @@
-//! Looks at what the dead have left of locks and participants, and has a survivor use both.
+//! Checks what the dead processes have left of locks and participants, and uses both from a surviving process.
 
-use crate::suite::capi::lock::{FOREVER, Kind, NOWAIT};
+use crate::suite::capi::lock::Kind;
+use crate::suite::capi::segment::Segment;
+use crate::suite::capi::{FOREVER, NOT_FOUND, NOWAIT, Status, TOO_MANY_PROCESSES, check};
 use crate::suite::harness::byte;
-use crate::suite::harness::library::{Segment, Status};
-use crate::suite::harness::lock_worker::{PLACE, Party, full};
-use crate::suite::harness::operation::{Crime, Finding, Look};
+use crate::suite::harness::fixture::{NAME, PLACE, managed, name};
+use crate::suite::harness::lock_worker::LockWorker;
+use crate::suite::harness::operation::{Failure, Verifier, Violation};
 use crate::suite::harness::process;
-use crate::suite::harness::shared_state::{Who, board};
-use crate::suite::harness::verify::NAME;
+use crate::suite::harness::shared_state::{Role, shared_state};
+use nix::sys::wait::WaitStatus;
 use shmkit::capi::lock::{SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED};
 use std::fs::File;
 use std::sync::atomic::Ordering::SeqCst;
 
-const NOT_FOUND: Status = -4;
-/// SHMKIT_ERR_PARTICIPANTS.
-const PARTICIPANTS: Status = -19;
-
-/// Returns the byte that the participant with this ticket holds while it lives (docs/liveness.md).
-pub fn byte_of(ticket: u64) -> i64 {
+/// Returns the byte that the participant with this ticket keeps locked while it lives (docs/liveness.md).
+pub fn liveness_byte(ticket: u64) -> i64 {
     (1 << 62) + ticket as i64
 }
 
-/// What a victim may have left.
-pub struct Traces {
-    /// What kind of lock it was.
+/// What a victim may have left of a lock.
+pub struct LockExpectation {
+    /// The kind of the lock.
     pub kind: Kind,
-    /// How many participants the segment has room for.
+    /// The number of participants that the segment has room for.
     pub participants: u32,
-    /// Whether the lock must be there; else it may be.
-    pub made: bool,
-    /// How often the lock may have been taken over from the dead, at the most.
+    /// Whether the lock must exist; else it may.
+    pub exists: bool,
+    /// The number of processes that may have died as its owner.
     pub deaths: u64,
-    /// How often somebody was told that he has done that.
+    /// The number of processes that got the report of such a death.
     pub recovered: u64,
 }
 
-/// Makes a finding of a status.
-pub fn refused(what: &'static str) -> impl FnOnce(Status) -> Finding {
-    move |status| Crime::Refused.found(format!("a survivor's {what} returned {status}"))
+/// Returns what turns the status of a survivor's call into a failure.
+pub fn refused(what: &'static str) -> impl FnOnce(Status) -> Failure {
+    move |status| Violation::Refused.failure(format!("a survivor's {what} returned {status}"))
 }
 
-impl Look<'_> {
-    /// After whatever was done to a lock in a segment: a survivor gets it, and is told the truth; nobody dead is taken
-    /// for alive; the table has room for as many as it should; nothing is left.
-    pub fn lock_survives(&self, traces: &Traces) -> Result<(), Finding> {
-        if !self.name_is_there(0)? {
-            return Err(Crime::Lost.found("the name is gone"));
-        }
-        let segment = self.shmkit.open(NAME, 0, full(0));
-        let segment = segment.map_err(refused("open"))?;
-        let party = self.find_lock(segment, traces)?;
-        self.take_lock(&party, traces)?;
-        board().verdict()?;
-        self.table_has_room(segment, traces.participants)?;
-        let closed = self.shmkit.close_lock(party.lock);
-        if closed != 0 {
-            return Err(refused("close of a lock")(closed));
-        }
-        self.remove(segment)?;
-        self.nothing_is_left()
+/// Opens and closes the object at its place, which must exist if `required`; then opens or creates it with `create`.
+pub fn reopen<T>(
+    required: bool,
+    open: Result<T, Status>,
+    close: impl FnOnce(T) -> Result<(), Status>,
+    create: impl FnOnce() -> Result<T, Status>,
+) -> Result<T, Failure> {
+    match open {
+        Ok(object) => close(object).map_err(refused("close of the object"))?,
+        Err(NOT_FOUND) if !required => {}
+        Err(NOT_FOUND) => return Err(Violation::Lost.failure("the object does not exist")),
+        Err(status) => return Err(refused("open_at")(status)),
+    }
+    create().map_err(refused("create_at"))
+}
+
+impl Verifier<'_> {
+    /// Opens the managed segment under test, which must still have its name.
+    pub fn open_managed(&self) -> Result<Segment, Failure> {
+        self.expect_name()?;
+        self.shmkit
+            .open(NAME, 0, managed(0))
+            .map_err(refused("open"))
     }
 
-    fn find_lock(&self, segment: Segment, traces: &Traces) -> Result<Party<'_>, Finding> {
-        match self.shmkit.open_lock_at(traces.kind, segment, PLACE) {
-            Ok(lock) => assert_eq!(self.shmkit.close_lock(lock), 0, "it is open"),
-            Err(NOT_FOUND) if traces.made => {
-                return Err(Crime::Lost.found("the lock is not there"));
-            }
-            Err(NOT_FOUND) => {}
-            Err(status) => return Err(refused("open_at")(status)),
-        }
-        let lock = self.shmkit.create_lock_at(traces.kind, segment, PLACE);
-        let lock = lock.map_err(refused("create_at"))?;
-        let (shmkit, who) = (self.shmkit, Who::Survivor);
-        Ok(Party::of(shmkit, who, traces.kind, segment, lock))
+    /// After an operation on a lock in a segment: the next owner acquires it and gets the right report, no dead
+    /// process is taken for alive, the table of participants has all its places, and nothing is left behind.
+    pub fn lock_survives(&self, expected: &LockExpectation) -> Result<(), Failure> {
+        let segment = self.open_managed()?;
+        let worker = self.reopen_lock(segment, expected)?;
+        self.use_lock(&worker, expected)?;
+        shared_state().verdict()?;
+        self.table_has_room(segment, expected.participants)?;
+        check(self.shmkit.close_lock(worker.lock)).map_err(refused("close of a lock"))?;
+        self.remove_last(segment)
     }
 
-    /// Takes the lock three times: from the dead, marked, and whole.
-    fn take_lock(&self, party: &Party, traces: &Traces) -> Result<(), Finding> {
-        let stat = || self.shmkit.lock_stat(party.lock).map_err(refused("stat"));
+    fn reopen_lock(
+        &self,
+        segment: Segment,
+        expected: &LockExpectation,
+    ) -> Result<LockWorker<'_>, Failure> {
+        let lock = reopen(
+            expected.exists,
+            self.shmkit.open_lock_at(expected.kind, segment, PLACE),
+            |lock| check(self.shmkit.close_lock(lock)),
+            || self.shmkit.create_lock_at(expected.kind, segment, PLACE),
+        )?;
+        let (shmkit, role) = (self.shmkit, Role::Survivor);
+        Ok(LockWorker::of(shmkit, role, expected.kind, segment, lock))
+    }
+
+    /// Acquires the lock three times: from a dead owner, with its mark, and consistent.
+    fn use_lock(&self, worker: &LockWorker, expected: &LockExpectation) -> Result<(), Failure> {
+        let stat = || self.shmkit.lock_stat(worker.lock).map_err(refused("stat"));
         let before = stat()?;
         let held = before.flags & SHMKIT_LOCK_HELD != 0;
         let marked = before.flags & SHMKIT_LOCK_OWNER_DIED != 0;
-        let told = party.take().map_err(refused("acquire"))?;
+        let owner_died = worker.acquire().map_err(refused("acquire"))?;
         let after = stat()?;
-        if told != (held || marked) {
-            let text = format!("held: {held}, marked: {marked}; a survivor was told: {told}");
-            return Err(Crime::Untold.found(text));
+        if owner_died != (held || marked) {
+            let text =
+                format!("held: {held}, marked: {marked}; acquire reported a death: {owner_died}");
+            return Err(Violation::Misreported.failure(text));
         }
-        let recoveries = before.recoveries..=before.recoveries + u64::from(held);
-        if after.recoveries != *recoveries.end() {
+        let recoveries = before.recoveries + u64::from(held);
+        if after.recoveries != recoveries {
+            let text = format!("{} recoveries, expected {recoveries}", after.recoveries);
+            return Err(Violation::Misreported.failure(text));
+        }
+        if before.recoveries < expected.recovered || after.recoveries > expected.deaths {
             let text = format!(
-                "recoveries were {} and are {}",
-                before.recoveries, after.recoveries
+                "{} recoveries were acknowledged, at most {} owners have died, and the lock counts {}",
+                expected.recovered, expected.deaths, after.recoveries
             );
-            return Err(Crime::Untold.found(text));
+            return Err(Violation::Misreported.failure(text));
         }
-        if before.recoveries < traces.recovered || after.recoveries > traces.deaths {
-            let text = format!(
-                "{} recoveries were acknowledged, {} may have died, and the lock tells of {}",
-                traces.recovered, traces.deaths, after.recoveries
-            );
-            return Err(Crime::Untold.found(text));
-        }
-        self.nobody_is_undead(after.owner_ticket)?;
-        party.count(told).map_err(refused("count"))?;
-        party.give().map_err(refused("release"))?;
-        for marked in [told, false] {
-            let again = self.shmkit.acquire(party.lock, NOWAIT);
+        self.check_dead_are_dead(after.owner_ticket)?;
+        worker.count(owner_died).map_err(refused("count"))?;
+        worker.release().map_err(refused("release"))?;
+        for marked in [owner_died, false] {
+            let again = self.shmkit.acquire(worker.lock, NOWAIT);
             let again = again.map_err(refused("second acquire"))?;
             if again != marked {
-                let text = format!("marked: {marked}; a second acquire was told: {again}");
-                return Err(Crime::Untold.found(text));
+                let text = format!("marked: {marked}; a second acquire reported a death: {again}");
+                return Err(Violation::Misreported.failure(text));
             }
-            let whole = self.shmkit.mark_consistent(party.lock);
-            let given = self.shmkit.release(party.lock);
-            if (whole, given) != (0, 0) {
-                let text = format!("mark_consistent returned {whole}, release {given}");
-                return Err(Crime::Refused.found(text));
-            }
+            check(self.shmkit.mark_consistent(worker.lock)).map_err(refused("mark_consistent"))?;
+            check(self.shmkit.release(worker.lock)).map_err(refused("release"))?;
         }
         Ok(())
     }
 
-    /// Checks that the kernel keeps no identity alive that is older than `mine`, which is ours.
-    pub fn nobody_is_undead(&self, mine: u64) -> Result<(), Finding> {
-        let path = self.place.path("victim");
+    /// Checks that the kernel keeps no participant alive that is older than this process, whose ticket is `mine`.
+    pub fn check_dead_are_dead(&self, mine: u64) -> Result<(), Failure> {
+        let path = self.place.path(name());
         let file = File::options().read(true).write(true).open(path);
-        let file = file.expect("the segment is there");
-        match (1..mine).find(|ticket| byte::is_locked(&file, byte_of(*ticket))) {
+        let file = file.expect("the segment exists");
+        match (1..mine).find(|ticket| byte::is_locked(&file, liveness_byte(*ticket))) {
             None => Ok(()),
             Some(ticket) => {
                 let text =
-                    format!("all but participant {mine} are dead, and {ticket} is kept alive");
-                Err(Crime::Undead.found(text))
+                    format!("only participant {mine} is alive, and the byte of {ticket} is locked");
+                Err(Violation::TakenForAlive.failure(text))
             }
         }
     }
 
-    /// Checks that with us, who are a participant, as many find room as there are places, and no more.
-    pub fn table_has_room(&self, segment: Segment, participants: u32) -> Result<(), Finding> {
+    /// Checks that, with this process, exactly so many participants can attach.
+    pub fn table_has_room(&self, segment: Segment, participants: u32) -> Result<(), Failure> {
         let lock = self
             .shmkit
             .built_in_lock(segment)
             .map_err(refused("lock"))?;
-        let come = || {
-            let taken = self.shmkit.acquire(lock, FOREVER);
-            taken.map_or_else(|status| status, |_| self.shmkit.release(lock))
+        let attach = || {
+            let acquired = self.shmkit.acquire(lock, FOREVER);
+            acquired.map_or_else(|status| status, |_| self.shmkit.release(lock))
         };
-        // We may not have come in yet.
-        let mine = come();
-        if mine != 0 {
-            return Err(refused("claim")(mine));
-        }
-        let there = &board().there;
-        there.store(0, SeqCst);
-        let mut living = Vec::new();
-        let mut found = Ok(());
+        // This process may not have attached yet.
+        check(attach()).map_err(refused("claim"))?;
+        let attached = &shared_state().attached;
+        attached.store(0, SeqCst);
+        let mut children = Vec::new();
+        let mut result = Ok(());
         for number in 1..participants {
             let child = process::spawn(|| {
-                let status = come();
+                let status = attach();
                 if status != 0 {
                     return -status;
                 }
-                there.fetch_add(1, SeqCst);
+                attached.fetch_add(1, SeqCst);
                 loop {
                     nix::unistd::pause();
                 }
             });
-            living.push(child);
-            while there.load(SeqCst) < u64::from(number) && !process::has_ended(child) {
+            children.push(child);
+            while attached.load(SeqCst) < u64::from(number) && !process::has_ended(child) {
                 std::thread::yield_now();
             }
             if process::has_ended(child) {
-                let text = format!("of {participants} places only {number} can be taken");
-                found = Err(Crime::Undead.found(text));
+                let text = format!("of {participants} places only {number} are free");
+                result = Err(Violation::TakenForAlive.failure(text));
                 break;
             }
         }
-        if found.is_ok() {
-            let one_too_many = process::spawn(|| -come());
+        if result.is_ok() {
+            let one_too_many = process::spawn(|| -attach());
             let end = process::wait(one_too_many, process::WATCHDOG);
-            if !matches!(end, Ok(nix::sys::wait::WaitStatus::Exited(_, code)) if -code == PARTICIPANTS)
-            {
+            if !matches!(end, Ok(WaitStatus::Exited(_, code)) if -code == TOO_MANY_PROCESSES) {
                 let text = format!("one more than {participants} participants: {end:?}");
-                found = Err(Crime::Shared.found(text));
+                result = Err(Violation::NotExclusive.failure(text));
             }
         }
-        living.into_iter().for_each(process::kill);
-        let closed = self.shmkit.close_lock(lock);
-        assert_eq!(closed, 0, "it is open");
-        found
+        children.into_iter().for_each(process::kill);
+        assert_eq!(self.shmkit.close_lock(lock), 0, "the lock is open");
+        result
     }
 }

@@ -1,13 +1,13 @@
-//! Drives a victim with ptrace: records the instructions on its way, runs it to one of them, kills it there.
+//! Traces a victim with ptrace: records its instructions, runs it to one of them, and kills it there.
 //!
 //! ```text
 //! start                     marker                    point                     end
 //!   |  prepare                |  run, natively          |  SIGKILL here           |  _exit(status)
 //! ```
 //!
-//! A point is an instruction and how often it is reached: it has not been executed yet.
+//! A point is an instruction that is about to be executed, and how often it has been reached.
 
-use crate::suite::harness::library::Status;
+use crate::suite::capi::Status;
 use crate::suite::harness::process::{self, WATCHDOG, Watchdog};
 use nix::errno::Errno;
 use nix::sys::ptrace;
@@ -21,14 +21,14 @@ use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How long single steps may take altogether: a path of a million takes seconds.
-const RECORDING: u32 = 60;
-/// Exit code of a victim that may not be traced.
+/// The time limit of a recording, in seconds. A path of a million steps takes seconds.
+const RECORDING_LIMIT: u32 = 60;
+/// The exit code of a victim that may not be traced.
 const NOT_TRACED: i32 = 102;
 
-/// The breakpoint instruction, which traps behind itself.
+/// The breakpoint instruction. It traps with the address behind it.
 const INT3: i64 = 0xcc;
-/// Local enable of breakpoint 0; its length and kind are 0: one byte, executed.
+/// Enables breakpoint 0 for this process, for the execution of one byte.
 const ENABLE: i64 = 1;
 
 const RIP: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rip);
@@ -42,26 +42,26 @@ fn debug_register(number: usize) -> usize {
 pub struct Point {
     /// Its address.
     pub address: u64,
-    /// The how many-th time the victim comes to it, from 1.
+    /// The number of times that the victim has reached it, from 1.
     pub time: usize,
 }
 
-/// What became of a victim that was to run to a point.
+/// The result of running a victim to a point.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// It stands there.
+    /// It is stopped there.
     Point,
-    /// It never came there, and has ended.
+    /// It has ended without reaching the point.
     Ended(Status),
 }
 
-/// A process that runs one operation, stopped; dropped, it is killed.
+/// A stopped process that runs one operation; dropping it kills it.
 pub struct Victim {
     process: Pid,
     over: Cell<bool>,
 }
 
-/// A sentence about what was wrong with a victim that has not been killed by us.
+/// Describes a failure of the harness, or of a victim that was not killed.
 pub type Trouble = String;
 
 fn status(end: WaitStatus) -> Result<Status, Trouble> {
@@ -69,12 +69,12 @@ fn status(end: WaitStatus) -> Result<Status, Trouble> {
         WaitStatus::Exited(_, process::PANICKED) => Err("the victim has panicked".into()),
         WaitStatus::Exited(_, code) => Ok(-code),
         WaitStatus::Signaled(_, signal, _) => Err(format!("{signal} killed the victim")),
-        other => Err(format!("the victim did what it should not: {other:?}")),
+        other => Err(format!("unexpected wait status of the victim: {other:?}")),
     }
 }
 
 impl Victim {
-    /// Starts a victim and lets it come to its marker: `body` prepares, calls `process::stop_here`, and runs.
+    /// Starts a victim and runs it to its marker: `body` prepares, calls `process::stop_here`, and runs.
     pub fn start(body: impl FnOnce() -> Status) -> Result<Victim, Trouble> {
         let process = process::spawn(|| match ptrace::traceme() {
             Ok(()) => -body(),
@@ -95,31 +95,31 @@ impl Victim {
             }
             other => {
                 let end = status(other);
-                return Err(format!("a victim did not come to its marker: {end:?}"));
+                return Err(format!("a victim did not reach its marker: {end:?}"));
             }
         }
-        // Should the harness die, so does the victim.
+        // The victim dies with the harness.
         ptrace::setoptions(victim.process, ptrace::Options::PTRACE_O_EXITKILL)
             .map_err(|errno| format!("PTRACE_SETOPTIONS: {errno}"))?;
         Ok(victim)
     }
 
-    /// Returns its number.
+    /// Returns its PID.
     pub fn process(&self) -> Pid {
         self.process
     }
 
     fn wait(&self, watchdog: &Watchdog) -> Result<WaitStatus, Trouble> {
         let now = watchdog.wait(self.process);
-        let now = now.map_err(|_| "the victim hangs, and nobody holds anything".to_owned())?;
+        let now = now.map_err(|_| "the victim hangs, and no process holds anything".to_owned())?;
         let over = matches!(now, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
         self.over.set(over);
         Ok(now)
     }
 
-    /// Runs it to its end one instruction at a time; returns the addresses in `text` in the order in which they came.
+    /// Single-steps it to its end; returns the executed addresses in `text`, in order.
     pub fn record(self, text: &Range<u64>) -> Result<(Vec<u64>, Status), Trouble> {
-        let watchdog = Watchdog::arm(RECORDING);
+        let watchdog = Watchdog::arm(RECORDING_LIMIT);
         let (mut path, mut last) = (Vec::new(), 0);
         loop {
             let stepped = ptrace::step(self.process, None);
@@ -129,7 +129,7 @@ impl Victim {
                 end => return Ok((path, status(end)?)),
             }
             let address = self.address()?;
-            // The same once more is one instruction with a repeat prefix, which a breakpoint sees once.
+            // A repeated address is an instruction with a repeat prefix, which hits a breakpoint once.
             if text.contains(&address) && address != last {
                 path.push(address);
             }
@@ -142,7 +142,7 @@ impl Victim {
         Ok(address.map_err(|errno| format!("PTRACE_PEEKUSER: {errno}"))? as u64)
     }
 
-    /// Runs it until it comes to `point`.
+    /// Runs it to `point`.
     pub fn run_to(&self, point: Point) -> Result<Reached, Trouble> {
         let watchdog = Watchdog::arm(WATCHDOG);
         if uses_debug_registers() {
@@ -167,7 +167,7 @@ impl Victim {
         match self.address()? {
             address if address == point.address => Ok(Reached::Point),
             address => Err(format!(
-                "the victim stopped at {address:#x}, not where it should"
+                "the victim stopped at {address:#x}, not at its point"
             )),
         }
     }
@@ -181,7 +181,7 @@ impl Victim {
         ptrace::write_user(self.process, debug_register(7) as *mut c_void, ENABLE)
     }
 
-    /// Continues to the next trap; the status if it has ended instead.
+    /// Continues to the next trap; returns the status if the victim has ended instead.
     fn go(&self, watchdog: &Watchdog) -> Result<Option<Status>, Trouble> {
         ptrace::cont(self.process, None).map_err(|errno| format!("PTRACE_CONT: {errno}"))?;
         self.trapped(watchdog)
@@ -195,21 +195,21 @@ impl Victim {
         }
     }
 
-    /// Where debug registers are not to be had: as `go`, with an instruction written over the one at `address`.
+    /// As `go`, without debug registers: a breakpoint instruction is written to `address`.
     fn go_to_patched(&self, address: u64, watchdog: &Watchdog) -> Result<Option<Status>, Trouble> {
-        let said = |errno: Errno| format!("PTRACE_POKETEXT: {errno}");
+        let trouble = |errno: Errno| format!("PTRACE_POKETEXT: {errno}");
         let place = address as *mut c_void;
-        let word = ptrace::read(self.process, place).map_err(said)?;
-        ptrace::write(self.process, place, word & !0xff | INT3).map_err(said)?;
+        let word = ptrace::read(self.process, place).map_err(trouble)?;
+        ptrace::write(self.process, place, word & !0xff | INT3).map_err(trouble)?;
         if let Some(status) = self.go(watchdog)? {
             return Ok(Some(status));
         }
-        ptrace::write(self.process, place, word).map_err(said)?;
-        ptrace::write_user(self.process, RIP as *mut c_void, address as i64).map_err(said)?;
+        ptrace::write(self.process, place, word).map_err(trouble)?;
+        ptrace::write_user(self.process, RIP as *mut c_void, address as i64).map_err(trouble)?;
         Ok(None)
     }
 
-    /// Lets it go on to its end.
+    /// Continues it to its end.
     pub fn finish(self) -> Result<Status, Trouble> {
         if uses_debug_registers() {
             let off = ptrace::write_user(self.process, debug_register(7) as *mut c_void, 0);
@@ -221,7 +221,7 @@ impl Victim {
 }
 
 impl Drop for Victim {
-    /// Kills it where it stands; afterwards the kernel has taken back what it had.
+    /// Kills it where it is stopped; the kernel has then released all that it held.
     fn drop(&mut self) {
         if !self.over.get() {
             process::kill(self.process);
@@ -232,26 +232,26 @@ impl Drop for Victim {
 /// Whether breakpoints are debug registers.
 static HARDWARE: AtomicBool = AtomicBool::new(true);
 
-/// Says whether breakpoints are debug registers, which leave the victim's instructions alone.
+/// Returns whether breakpoints are debug registers, which do not change the victim's instructions.
 pub fn uses_debug_registers() -> bool {
     HARDWARE.load(Ordering::Relaxed)
 }
 
-/// A place that every probe comes to.
+/// A function that a probe reaches.
 #[inline(never)]
 extern "C" fn landmark() {
     std::hint::black_box(());
 }
 
-/// Finds out what breakpoints can be made of here, or why victims cannot be traced at all.
+/// Determines which breakpoints work here, or why victims cannot be traced.
 ///
-/// For this process and what it forks. Some virtual machines take a debug register and never trap.
+/// Some virtual machines accept a debug register and never trap.
 pub fn probe() -> Result<(), Trouble> {
     let point = Point {
         address: landmark as *const () as u64,
         time: 2,
     };
-    let asked_for_none = std::env::var_os("SHMKIT_CRASH_INT3").is_some();
+    let unwanted = std::env::var_os("SHMKIT_CRASH_INT3").is_some();
     for hardware in [true, false] {
         HARDWARE.store(hardware, Ordering::Relaxed);
         let probe = Victim::start(|| {
@@ -259,17 +259,17 @@ pub fn probe() -> Result<(), Trouble> {
             (0..point.time).for_each(|_| landmark());
             0
         })?;
-        if !(hardware && asked_for_none) && probe.run_to(point) == Ok(Reached::Point) {
+        if !(hardware && unwanted) && probe.run_to(point) == Ok(Reached::Point) {
             return Ok(());
         }
     }
-    Err("neither debug registers nor written breakpoints stop a victim here".into())
+    Err("neither debug registers nor breakpoint instructions stop a victim here".into())
 }
 
-/// The points of a path that are worth a victim, and how many repeats of loops were left out.
+/// Returns the points of a path, and how many repeats in loops are left out.
 pub fn points(path: &[u64]) -> (Vec<Point>, usize) {
-    /// So often an instruction is taken each time it comes; later only at powers of two, and the last time.
-    const ALWAYS: usize = 4;
+    /// The first repeats of an instruction are all points; later ones only at powers of two, and the last one.
+    const FIRST_REPEATS: usize = 4;
     let (mut times, mut totals) = (HashMap::new(), HashMap::new());
     for address in path {
         *totals.entry(*address).or_insert(0) += 1;
@@ -278,7 +278,7 @@ pub fn points(path: &[u64]) -> (Vec<Point>, usize) {
     for &address in path {
         let time = times.entry(address).or_insert(0);
         *time += 1;
-        if *time <= ALWAYS || time.is_power_of_two() || *time == totals[&address] {
+        if *time <= FIRST_REPEATS || time.is_power_of_two() || *time == totals[&address] {
             points.push(Point {
                 address,
                 time: *time,

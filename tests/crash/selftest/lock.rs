@@ -1,81 +1,79 @@
-//! Locks that are broken on purpose, made here of a word in a plain file: what each does wrong must be found.
+//! Locks that are broken on purpose, made of a word in a plain segment: each violation must be detected.
 //!
 //! ```text
-//! file:  | first | second | …     64: the owner's number, or 0     72: the last in the queue     80: whose turn it is
+//! data:  | first | second | …     64: the PID of the owner, or 0     72: the last turn     80: the current turn
 //! ```
 
-use crate::suite::harness::library::{Library, Options, Segment};
-use crate::suite::harness::operation::{Crime, Finding, Ground, Look, Operation, Run};
+use crate::suite::capi::segment::{Options, Segment};
+use crate::suite::harness::fixture::{NAME, PAGE, words};
+use crate::suite::harness::library::Library;
+use crate::suite::harness::operation::{Failure, Operation, Run, Setup, Verifier, Violation};
 use crate::suite::harness::place::Place;
 use crate::suite::harness::series::Mode;
-use crate::suite::harness::shared_state::{Said, Who, board};
-use crate::suite::harness::verify::{NAME, PAGE};
+use crate::suite::harness::shared_state::{Phase, Role, shared_state};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-/// What is wrong with a lock.
+/// The flaw of a lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum BrokenLock {
-    /// Nobody takes it from the dead.
+    /// It is never taken over from a dead owner.
     NeverRecovers,
-    /// It asks for the process number of its owner, which is another one in another container.
-    BelievesNumbers,
-    /// It is taken from the dead, and nobody is told.
-    TellsNobody,
-    /// Who waits sleeps until it is woken, and looks at the owner's life before that alone.
-    SleepsForEver,
-    /// Who waits has a place in a queue, and it is its turn when it is dead, too.
-    Queues,
+    /// It checks the PID of its owner, which another container does not know.
+    TrustsPids,
+    /// It is taken over from a dead owner without a report.
+    HidesDeath,
+    /// A waiter checks once whether the owner lives, and then sleeps until it is woken.
+    SleepsForever,
+    /// A waiter has a turn, even when it is dead.
+    KeepsTurns,
 }
 
-/// What a process in another PID namespace is here: nobody. Above what numbers can be (PID_MAX_LIMIT).
-const ELSEWHERE: i32 = 1 << 23;
+/// A PID that no process here has, like that of a process in another PID namespace; above PID_MAX_LIMIT.
+const FOREIGN_PID: i32 = 1 << 23;
 
 /// One process that uses such a lock.
 struct User {
     flaw: BrokenLock,
-    who: Who,
+    role: Role,
     segment: Segment,
-    words: &'static [AtomicU64],
+    words: &'static [AtomicU64; WORDS],
 }
 
 const WORD: usize = 8;
 const LAST: usize = 9;
 const TURN: usize = 10;
+const WORDS: usize = 11;
 
 impl User {
-    fn new(flaw: BrokenLock, who: Who, shmkit: &Library) -> User {
+    fn new(flaw: BrokenLock, role: Role, shmkit: &Library) -> User {
         let segment = shmkit.open(NAME, PAGE, Options::default());
-        let segment = segment.expect("it is there");
-        let base = shmkit.data(segment);
-        let base = base.expect("it has an address").cast::<AtomicU64>();
-        // SAFETY: a page is mapped there as long as this process lives, and all use it as atomics.
-        let words = unsafe { std::slice::from_raw_parts(base, TURN + 1) };
+        let segment = segment.expect("the segment exists");
         User {
             flaw,
-            who,
+            role,
             segment,
-            words,
+            words: words(shmkit, segment, 0),
         }
     }
 
-    fn number(&self) -> u64 {
-        match (self.flaw, self.who) {
-            (BrokenLock::BelievesNumbers, Who::Victim) => ELSEWHERE as u64,
+    fn pid(&self) -> u64 {
+        match (self.flaw, self.role) {
+            (BrokenLock::TrustsPids, Role::Victim) => FOREIGN_PID as u64,
             _ => u64::from(std::process::id()),
         }
     }
 
     fn is_dead(&self, owner: u64) -> bool {
-        let nobody = Err(nix::errno::Errno::ESRCH);
-        self.flaw != BrokenLock::NeverRecovers && kill(Pid::from_raw(owner as i32), None) == nobody
+        let gone = Err(nix::errno::Errno::ESRCH);
+        self.flaw != BrokenLock::NeverRecovers && kill(Pid::from_raw(owner as i32), None) == gone
     }
 
-    /// Waits while the word is what was seen.
+    /// Waits while the word has the value `seen`.
     fn wait(&self, seen: u64) {
-        if self.flaw != BrokenLock::SleepsForEver {
+        if self.flaw != BrokenLock::SleepsForever {
             return std::thread::sleep(Duration::from_micros(100));
         }
         // SAFETY: the kernel reads the four bytes at the word, which is mapped as long as this process lives.
@@ -99,65 +97,65 @@ impl User {
         }
     }
 
-    /// Takes it, and says whether somebody died.
-    fn take(&self) -> bool {
+    /// Acquires the lock; returns whether the owner has died.
+    fn acquire(&self) -> bool {
         let word = &self.words[WORD];
-        board().say(self.who, Said::Asks);
-        if self.flaw == BrokenLock::Queues {
+        shared_state().set_phase(self.role, Phase::Acquiring);
+        if self.flaw == BrokenLock::KeepsTurns {
             self.wait_for_turn();
         }
-        let told = loop {
+        let owner_died = loop {
             let seen = word.load(SeqCst);
             if (seen == 0 || self.is_dead(seen))
                 && word
-                    .compare_exchange(seen, self.number(), SeqCst, SeqCst)
+                    .compare_exchange(seen, self.pid(), SeqCst, SeqCst)
                     .is_ok()
             {
-                break seen != 0 && self.flaw != BrokenLock::TellsNobody;
+                break seen != 0 && self.flaw != BrokenLock::HidesDeath;
             }
             self.wait(seen);
         };
-        board().say(self.who, Said::Holds);
-        board().enter(self.who, told);
-        board().judge(self.who, told);
-        told
+        shared_state().set_phase(self.role, Phase::Holding);
+        shared_state().enter(self.role, owner_died);
+        shared_state().check_notice(self.role, owner_died);
+        owner_died
     }
 
-    fn pass(&self) {
-        let told = self.take();
+    fn run(&self) {
+        let owner_died = self.acquire();
         let [first, second] = [0, 1].map(|number| &self.words[number]);
-        board().see(first.load(SeqCst) == second.load(SeqCst), told);
+        shared_state().check_whole(first.load(SeqCst) == second.load(SeqCst), owner_died);
         second.store(first.fetch_add(1, SeqCst), SeqCst);
         second.fetch_add(1, SeqCst);
-        board().leave();
-        board().say(self.who, Said::Gives);
+        shared_state().leave();
+        shared_state().set_phase(self.role, Phase::Releasing);
         self.words[WORD].store(0, SeqCst);
-        if self.flaw == BrokenLock::Queues {
+        if self.flaw == BrokenLock::KeepsTurns {
             self.words[TURN].fetch_add(1, SeqCst);
         }
-        board().say(self.who, Said::Idle);
-        if self.who == Who::Bystander {
-            board().pass();
+        shared_state().set_phase(self.role, Phase::Idle);
+        if self.role == Role::Bystander {
+            shared_state().set_passed();
         }
     }
 }
 
 impl BrokenLock {
-    /// Each of them.
+    /// All flaws.
     pub const ALL: [BrokenLock; 5] = [
         BrokenLock::NeverRecovers,
-        BrokenLock::BelievesNumbers,
-        BrokenLock::TellsNobody,
-        BrokenLock::SleepsForEver,
-        BrokenLock::Queues,
+        BrokenLock::TrustsPids,
+        BrokenLock::HidesDeath,
+        BrokenLock::SleepsForever,
+        BrokenLock::KeepsTurns,
     ];
 
-    /// Who must be there for it to be found.
+    /// The mode in which the violation shows.
     pub fn mode(self) -> Mode {
         match self {
-            BrokenLock::BelievesNumbers | BrokenLock::SleepsForEver => Mode::Bystander,
-            BrokenLock::Queues => Mode::Waiter,
-            BrokenLock::NeverRecovers | BrokenLock::TellsNobody => Mode::Alone,
+            BrokenLock::TrustsPids | BrokenLock::SleepsForever => Mode::Bystander,
+            BrokenLock::KeepsTurns => Mode::BystanderDies,
+            BrokenLock::NeverRecovers | BrokenLock::HidesDeath => Mode::Alone,
         }
     }
 }
@@ -165,70 +163,69 @@ impl BrokenLock {
 impl Operation for BrokenLock {
     fn name(&self) -> String {
         let name = match self {
-            BrokenLock::NeverRecovers => "a lock that is never recovered",
-            BrokenLock::BelievesNumbers => "a lock that believes in process numbers",
-            BrokenLock::TellsNobody => "a lock that tells nobody of a death",
-            BrokenLock::SleepsForEver => "a lock that sleeps until it is woken",
-            BrokenLock::Queues => "a lock that keeps a place for the dead",
+            BrokenLock::NeverRecovers => "never recovered",
+            BrokenLock::TrustsPids => "trusts PIDs",
+            BrokenLock::HidesDeath => "hides deaths",
+            BrokenLock::SleepsForever => "sleeps until woken",
+            BrokenLock::KeepsTurns => "keeps turns of dead waiters",
         };
-        format!("broken: {name}")
+        format!("selftest: lock: {name}")
     }
 
     fn every(&self) -> usize {
         8
     }
 
-    fn guilty_of(&self) -> Option<Crime> {
+    fn expect_violation(&self) -> Option<Violation> {
         Some(match self {
-            BrokenLock::NeverRecovers | BrokenLock::SleepsForEver | BrokenLock::Queues => {
-                Crime::Stuck
+            BrokenLock::NeverRecovers | BrokenLock::SleepsForever | BrokenLock::KeepsTurns => {
+                Violation::Stuck
             }
-            BrokenLock::BelievesNumbers => Crime::Shared,
-            BrokenLock::TellsNobody => Crime::Untold,
+            BrokenLock::TrustsPids => Violation::NotExclusive,
+            BrokenLock::HidesDeath => Violation::Misreported,
         })
     }
 
-    fn patience(&self) -> u32 {
+    fn time_limit(&self) -> u32 {
         1
     }
 
-    fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
+    fn setup<'a>(&'a self, shmkit: &'a Library) -> Option<Setup<'a>> {
         Some(Box::new(move || {
-            let made = shmkit.create(Some(NAME), PAGE, Options::default());
-            made.expect("a segment can be made");
+            let created = shmkit.create(Some(NAME), PAGE, Options::default());
+            created.expect("the segment is created");
         }))
     }
 
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
-        let user = User::new(*self, Who::Victim, shmkit);
+        let user = User::new(*self, Role::Victim, shmkit);
         Box::new(move || {
-            user.pass();
+            user.run();
             0
         })
     }
 
-    fn makes_others_wait(&self) -> bool {
-        // Who takes the living for dead does not wait for them.
-        *self != BrokenLock::BelievesNumbers
+    fn blocks_bystander(&self) -> bool {
+        // A bystander that takes the owner for dead does not wait.
+        *self != BrokenLock::TrustsPids
     }
 
     fn bystander<'a>(&'a self, shmkit: &'a Library) -> Option<Run<'a>> {
-        let user = User::new(*self, Who::Bystander, shmkit);
+        let user = User::new(*self, Role::Bystander, shmkit);
         Some(Box::new(move || {
-            user.pass();
+            user.run();
             0
         }))
     }
 
-    fn look_at(&self, _victim: Pid, passed: bool, _place: &Place) -> Result<(), Finding> {
-        board().nobody_came_between(passed)
+    fn inspect_live(&self, _victim: Pid, passed: bool, _place: &Place) -> Result<(), Failure> {
+        shared_state().check_not_overtaken(passed)
     }
 
-    fn verify(&self, look: &Look, _done: bool) -> Result<(), Finding> {
-        let user = User::new(*self, Who::Survivor, look.shmkit);
-        user.pass();
-        board().verdict()?;
-        look.remove(user.segment)?;
-        look.nothing_is_left()
+    fn verify(&self, verifier: &Verifier, _done: bool) -> Result<(), Failure> {
+        let user = User::new(*self, Role::Survivor, verifier.shmkit);
+        user.run();
+        shared_state().verdict()?;
+        verifier.remove_last(user.segment)
     }
 }

@@ -1,21 +1,24 @@
-//! Victims that are broken on purpose: a harness that does not find them guilty proves nothing.
+//! Segments that a victim creates, grows or removes in the wrong way: each violation must be detected.
 
-use crate::suite::harness::library::{Library, Options, Status};
-use crate::suite::harness::operation::{Crime, Finding, Look, Operation, Run, Shape};
-use crate::suite::harness::verify::{NAME, PAGE, WRITTEN};
+use crate::suite::capi::segment::Options;
+use crate::suite::capi::{SYSTEM, Status};
+use crate::suite::harness::fixture::{NAME, PAGE};
+use crate::suite::harness::library::Library;
+use crate::suite::harness::operation::{Failure, Operation, Run, Verifier, Violation};
+use crate::suite::harness::verify::{Shape, WRITTEN};
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStringExt;
 
-/// What is wrong with a victim.
+/// The flaw of a victim.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Broken {
-    /// It makes a segment under its name, and then gives it size and memory: shm_open, ftruncate, fallocate.
+pub enum BrokenSegment {
+    /// It creates a segment with its name, and then gives it size and memory: shm_open, ftruncate, fallocate.
     PublishesFirst,
-    /// It makes a file longer before it has memory for that.
+    /// It extends a file before it has reserved the memory.
     ExtendsFirst,
-    /// It makes a segment under another name of its own, which nobody will ever look for.
+    /// It creates a segment with a temporary name, which no other process cleans up.
     LeavesDraft,
-    /// It moves a segment out of the way before it removes it.
+    /// It renames a segment before it removes it.
     LeavesRemains,
 }
 
@@ -31,27 +34,27 @@ const SHAPE: Shape = Shape {
     },
 };
 
-impl Broken {
-    /// Each of them.
-    pub const ALL: [Broken; 4] = [
-        Broken::PublishesFirst,
-        Broken::ExtendsFirst,
-        Broken::LeavesDraft,
-        Broken::LeavesRemains,
+impl BrokenSegment {
+    /// All flaws.
+    pub const ALL: [BrokenSegment; 4] = [
+        BrokenSegment::PublishesFirst,
+        BrokenSegment::ExtendsFirst,
+        BrokenSegment::LeavesDraft,
+        BrokenSegment::LeavesRemains,
     ];
 }
 
 fn path(name: &CStr) -> CString {
-    let directory = std::env::var_os("SHMKIT_DIR").expect("the harness sets it");
+    let directory = std::env::var_os("SHMKIT_DIR").expect("the harness sets SHMKIT_DIR");
     let bytes = [&directory.into_vec(), b"/".as_slice(), name.to_bytes()].concat();
     CString::new(bytes).expect("no NUL byte")
 }
 
-/// Says 0, or SHMKIT_ERR_SYSTEM.
+/// Returns 0 if all calls have succeeded.
 fn all_good(results: &[i32]) -> Status {
     match results.iter().all(|&result| result >= 0) {
         true => 0,
-        false => -24,
+        false => SYSTEM,
     }
 }
 
@@ -67,7 +70,7 @@ fn create(path: &CStr) -> i32 {
 }
 
 fn set_size(file: i32, size: u64) -> i32 {
-    // SAFETY: any number may be asked of the kernel.
+    // SAFETY: the kernel checks the descriptor.
     unsafe { libc::ftruncate(file, size as i64) }
 }
 
@@ -86,63 +89,68 @@ fn unlink(path: &CStr) -> i32 {
     unsafe { libc::unlink(path.as_ptr()) }
 }
 
-impl Operation for Broken {
+impl Operation for BrokenSegment {
     fn name(&self) -> String {
         let name = match self {
-            Broken::PublishesFirst => "a create that publishes first",
-            Broken::ExtendsFirst => "a resize that extends first",
-            Broken::LeavesDraft => "a create that leaves its draft",
-            Broken::LeavesRemains => "an unlink that leaves remains",
+            BrokenSegment::PublishesFirst => "create, name before memory",
+            BrokenSegment::ExtendsFirst => "resize, length before memory",
+            BrokenSegment::LeavesDraft => "create, temporary name",
+            BrokenSegment::LeavesRemains => "unlink, temporary name",
         };
-        format!("broken: {name}")
+        format!("selftest: segment: {name}")
     }
 
     fn every(&self) -> usize {
         1
     }
 
-    fn guilty_of(&self) -> Option<Crime> {
+    fn expect_violation(&self) -> Option<Violation> {
         Some(match self {
-            Broken::PublishesFirst => Crime::HalfMade,
-            Broken::ExtendsFirst => Crime::Sparse,
-            Broken::LeavesDraft | Broken::LeavesRemains => Crime::LeftBehind,
+            BrokenSegment::PublishesFirst => Violation::HalfMade,
+            BrokenSegment::ExtendsFirst => Violation::Sparse,
+            BrokenSegment::LeavesDraft | BrokenSegment::LeavesRemains => Violation::Leaked,
         })
     }
 
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
         let (here, elsewhere) = (path(NAME), path(c"elsewhere"));
-        if matches!(self, Broken::ExtendsFirst | Broken::LeavesRemains) {
-            let made = shmkit.create(Some(NAME), SIZE, Options::default());
-            let base = shmkit.data(made.expect("it can be made"));
-            let base = base.expect("it has an address");
-            // SAFETY: the segment has SIZE bytes, and nobody else knows of it.
+        if matches!(
+            self,
+            BrokenSegment::ExtendsFirst | BrokenSegment::LeavesRemains
+        ) {
+            let created = shmkit.create(Some(NAME), SIZE, Options::default());
+            let base = shmkit.data(created.expect("the segment is created"));
+            let base = base.expect("the segment has data");
+            // SAFETY: the segment has SIZE bytes, and no other process uses it.
             unsafe { base.write_bytes(WRITTEN, SIZE as usize) };
         }
         match self {
-            Broken::PublishesFirst => Box::new(move || {
+            BrokenSegment::PublishesFirst => Box::new(move || {
                 let file = create(&here);
                 all_good(&[file, set_size(file, SIZE), reserve(file, 0, SIZE)])
             }),
-            Broken::ExtendsFirst => {
+            BrokenSegment::ExtendsFirst => {
                 // SAFETY: the path ends with a NUL byte.
                 let file = unsafe { libc::open(here.as_ptr(), libc::O_RDWR) };
                 Box::new(move || all_good(&[set_size(file, NEW), reserve(file, SIZE, NEW)]))
             }
-            Broken::LeavesDraft => Box::new(move || {
+            BrokenSegment::LeavesDraft => Box::new(move || {
                 let file = create(&elsewhere);
                 all_good(&[file, reserve(file, 0, SIZE), rename(&elsewhere, &here)])
             }),
-            Broken::LeavesRemains => {
+            BrokenSegment::LeavesRemains => {
                 Box::new(move || all_good(&[rename(&here, &elsewhere), unlink(&elsewhere)]))
             }
         }
     }
 
-    fn verify(&self, look: &Look, done: bool) -> Result<(), Finding> {
+    fn verify(&self, verifier: &Verifier, done: bool) -> Result<(), Failure> {
         match self {
-            Broken::PublishesFirst | Broken::LeavesDraft => look.created(SHAPE, 0, done),
-            Broken::ExtendsFirst => look.resized(SHAPE, NEW, done),
-            Broken::LeavesRemains => look.unlinked(SHAPE, done),
+            BrokenSegment::PublishesFirst | BrokenSegment::LeavesDraft => {
+                verifier.created(SHAPE, 0, done)
+            }
+            BrokenSegment::ExtendsFirst => verifier.resized(SHAPE, NEW, done),
+            BrokenSegment::LeavesRemains => verifier.unlinked(SHAPE, done),
         }
     }
 }

@@ -4,3 +4,5 @@ pub mod lock;
 pub mod participant;
 pub mod queue;
 pub mod random;
+pub mod segment;
+pub mod workers;

@@ -1,18 +1,20 @@
-//! Workers that share a queue, put and get in every way there is, and are killed at random times and replaced: now and then
-//! those that live come to an end, and every message must be accounted for.
+//! Workers that share a queue, put and get in all ways, and are killed and replaced at random times. After each round
+//! the live workers end, and every message must be accounted for.
 
-use crate::suite::capi::queue::{EMPTY, FULL, Queue, Shape, TIMEOUT, WOULD_BLOCK, Way};
-use crate::suite::harness::library::{Library, Status};
-use crate::suite::harness::message_log::{INSIDE, LEAST, PUT, Post};
-use crate::suite::harness::operation::{Crime, Finding, Look, Operation, Run};
+use crate::suite::capi::queue::{Queue, Shape};
+use crate::suite::capi::{EMPTY, FULL, Status, TIMEOUT, WOULD_BLOCK, Way};
+use crate::suite::harness::fixture::NAME;
+use crate::suite::harness::library::Library;
+use crate::suite::harness::message_log::{INSIDE, MIN_LENGTH, MessageLog, PUT};
+use crate::suite::harness::operation::{Failure, Operation, Run, Verifier, Violation};
 use crate::suite::harness::process::{self, WATCHDOG};
 use crate::suite::harness::queue_audit::{self, Expected};
-use crate::suite::harness::queue_worker::{Hand, Step};
+use crate::suite::harness::queue_worker::{QueueWorker, Step};
 use crate::suite::harness::report::Report;
-use crate::suite::harness::series::{ENOUGH, Plan, Series};
+use crate::suite::harness::series::{MAX_FAILURES, Plan, Series};
 use crate::suite::harness::trace::Trouble;
-use crate::suite::harness::verify::NAME;
-use crate::suite::soak::random::{Dice, dice};
+use crate::suite::soak::random::{Rng, rng, sleep};
+use crate::suite::soak::workers::{Progress, expect_ends, kill_live};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use std::cell::Cell;
@@ -20,38 +22,38 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-/// What is wrong with workers that are broken on purpose.
+/// The flaw of workers that are broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// They say that they have put what they have not.
-    Boasts,
-    /// They say that they have got what they have only seen.
-    Repeats,
-    /// One that is told to end does not.
-    Stays,
+    /// They note messages as put that they have not put.
+    ClaimsPuts,
+    /// They note messages as got that they have only copied.
+    ClaimsGets,
+    /// A worker that must end does not.
+    NeverEnds,
 }
 
 impl Flaw {
-    /// Each of them.
-    pub const ALL: [Flaw; 3] = [Flaw::Boasts, Flaw::Repeats, Flaw::Stays];
+    /// All flaws.
+    pub const ALL: [Flaw; 3] = [Flaw::ClaimsPuts, Flaw::ClaimsGets, Flaw::NeverEnds];
 }
 
-/// The workers, and who kills them.
+/// The workers, and the process that kills them.
 pub struct QueueSoak {
     flaw: Option<Flaw>,
-    post: OnceLock<Post>,
+    log: OnceLock<MessageLog>,
     /// The queue of this round.
     shape: Cell<Shape>,
 }
 
 const WORKERS: usize = 4;
 const SURVIVOR: usize = WORKERS;
-/// More than workers put in one round; when there are no more they only get.
+/// More than the workers put in one round; beyond that they only get.
 const MESSAGES: usize = 1 << 20;
-/// After so many deaths all is counted.
+/// The number of deaths in a round.
 const ROUND: usize = 100;
 
-/// Small, so that it is full and empty all the time; bounded by messages; and one that grows.
+/// Small, so that it is often full and often empty; bounded by messages; growing.
 const SHAPES: [Shape; 3] = [
     Shape {
         capacity: 256 << 10,
@@ -70,68 +72,71 @@ const SHAPES: [Shape; 3] = [
     },
 ];
 
-/// What makes a series of numbers of one worker: no two have the same.
-fn own_dice() -> Dice {
+/// Returns the random numbers of one worker; no two workers have the same.
+fn worker_rng() -> Rng {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let seed = now.map_or(0, |now| now.as_nanos() as usize) ^ std::process::id() as usize;
-    Dice::new(seed)
+    Rng::new(seed)
 }
 
 impl QueueSoak {
-    /// Makes one, without a flaw or with one.
+    /// Creates the series, with or without a flaw.
     pub fn new(flaw: Option<Flaw>) -> QueueSoak {
         QueueSoak {
             flaw,
-            post: OnceLock::new(),
+            log: OnceLock::new(),
             shape: Cell::new(SHAPES[0]),
         }
     }
 
-    fn post(&self) -> &Post {
-        self.post.get_or_init(|| Post::new(MESSAGES, WORKERS + 1))
+    fn log(&self) -> &MessageLog {
+        self.log
+            .get_or_init(|| MessageLog::new(MESSAGES, WORKERS + 1))
     }
 
-    /// Does one thing or another.
-    fn turn(&self, hand: &mut Hand, dice: &mut Dice) -> Result<(), Status> {
-        /// One message in so many is copied without holding a lock.
-        const RARELY: u64 = 64;
+    /// Performs a random operation.
+    fn act(&self, worker: &mut QueueWorker, rng: &mut Rng) -> Result<(), Status> {
+        /// One message in this number is copied without a lock.
+        const LARGE_INTERVAL: u64 = 64;
         const LARGE: usize = 64 << 10;
-        /// So long they wait, in nanoseconds: mostly for nothing, and sometimes for a wake.
-        const WAITS: [i64; 8] = [0, 0, 0, 0, 0, 0, 1_000_000, 20_000_000];
-        let wait = WAITS[dice.number(8) as usize];
-        let length = match dice.number(RARELY) {
-            0 => LARGE + 8 * dice.number(64) as usize,
-            _ => LEAST + 8 * dice.number(48) as usize,
+        /// Timeouts in nanoseconds: mostly none, and sometimes long enough for a wake.
+        const TIMEOUTS_NS: [i64; 8] = [0, 0, 0, 0, 0, 0, 1_000_000, 20_000_000];
+        let timeout = TIMEOUTS_NS[rng.number(8) as usize];
+        let length = match rng.number(LARGE_INTERVAL) {
+            0 => LARGE + 8 * rng.number(64) as usize,
+            _ => MIN_LENGTH + 8 * rng.number(48) as usize,
         };
-        match dice.number(12) {
-            0..3 => hand.put(wait, length),
-            3 => hand.put_many(wait, 1 + dice.number(4) as usize, LEAST + 8),
+        match rng.number(12) {
+            0..3 => worker.put(timeout, length),
+            3 => worker.put_many(timeout, 1 + rng.number(4) as usize, MIN_LENGTH + 8),
             4 => {
-                hand.reserve(wait, length)?;
-                // Others go on meanwhile, and wait for it.
-                hand.perform(&Step::Stat)?;
-                match dice.number(4) {
-                    0 => hand.abort(),
-                    _ => hand.commit(),
+                worker.reserve(timeout, length)?;
+                // Other workers continue meanwhile, and wait for it.
+                worker.perform(&Step::Stat)?;
+                match rng.number(4) {
+                    0 => worker.abort(),
+                    _ => worker.commit(),
                 }
             }
-            5..8 => hand.take(wait),
-            8 => hand.get_many(wait, 1 + dice.number(4) as usize).map(drop),
-            9 => hand.peek(wait),
+            5..8 => worker.take(timeout),
+            8 => worker
+                .get_many(timeout, 1 + rng.number(4) as usize)
+                .map(drop),
+            9 => worker.peek(timeout),
             _ => {
-                hand.lease(wait)?;
-                if dice.number(2) == 0 {
-                    // Two at a time, given back in either order.
-                    match hand.lease(0) {
+                worker.lease(timeout)?;
+                if rng.number(2) == 0 {
+                    // Two leases, returned in either order.
+                    match worker.lease(0) {
                         Ok(()) | Err(EMPTY | WOULD_BLOCK) => {}
                         Err(status) => return Err(status),
                     }
                 }
-                while hand.leases() > 0 {
-                    let which = dice.number(hand.leases() as u64) as usize;
-                    match dice.number(4) {
-                        0 => hand.nack(which)?,
-                        _ => hand.ack(which)?,
+                while worker.leases() > 0 {
+                    let which = rng.number(worker.leases() as u64) as usize;
+                    match rng.number(4) {
+                        0 => worker.nack(which)?,
+                        _ => worker.ack(which)?,
                     }
                 }
                 Ok(())
@@ -139,28 +144,28 @@ impl QueueSoak {
         }
     }
 
-    fn work(&self, shmkit: &Library, worker: usize) -> Status {
-        let post = self.post();
-        let mut hand = Hand::open(shmkit, self.shape.get(), post, worker);
-        let mut dice = own_dice();
-        while post.stop().load(SeqCst) == 0 {
-            match self.turn(&mut hand, &mut dice) {
+    fn work(&self, shmkit: &Library, number: usize) -> Status {
+        let log = self.log();
+        let mut worker = QueueWorker::open(shmkit, self.shape.get(), log, number);
+        let mut rng = worker_rng();
+        while log.stop().load(SeqCst) == 0 {
+            match self.act(&mut worker, &mut rng) {
                 Ok(()) | Err(EMPTY | FULL | TIMEOUT | WOULD_BLOCK) => {}
                 Err(status) => return status,
             }
-            post.moves().fetch_add(1, SeqCst);
+            log.operations().fetch_add(1, SeqCst);
             match self.flaw {
-                Some(Flaw::Boasts) if worker == 0 => {
-                    if let Some(id) = post.begin() {
-                        post.mark(id, INSIDE | PUT);
+                Some(Flaw::ClaimsPuts) if number == 0 => {
+                    if let Some(id) = log.begin() {
+                        log.mark(id, INSIDE | PUT);
                     }
                 }
-                Some(Flaw::Repeats) if worker == 0 => hand.get_without_taking(),
+                Some(Flaw::ClaimsGets) if number == 0 => worker.get_without_taking(),
                 _ => {}
             }
         }
-        if self.flaw == Some(Flaw::Stays) {
-            crate::suite::soak::random::sleep();
+        if self.flaw == Some(Flaw::NeverEnds) {
+            sleep();
         }
         0
     }
@@ -170,96 +175,74 @@ impl QueueSoak {
     }
 
     /// Kills and replaces workers.
-    fn kill_them(
+    fn kill_workers(
         &self,
         shmkit: &Library,
-        dice: &mut Dice,
+        rng: &mut Rng,
         workers: &mut [Pid],
-    ) -> Result<(), Finding> {
+    ) -> Result<(), Failure> {
         const PAUSE: Duration = Duration::from_millis(3);
-        let post = self.post();
-        let (mut last, mut since) = (0, Instant::now());
+        let log = self.log();
+        let mut progress = Progress::new();
         for _ in 0..ROUND {
-            std::thread::sleep(dice.below(PAUSE));
-            let worker = dice.number(WORKERS as u64) as usize;
-            if process::has_ended(workers[worker]) {
-                let end = process::wait(workers[worker], WATCHDOG);
-                return Err(Crime::Refused.found(format!("a worker has ended: {end:?}")));
-            }
-            process::kill(workers[worker]);
-            post.place(worker).bury();
+            std::thread::sleep(rng.below(PAUSE));
+            let worker = rng.number(WORKERS as u64) as usize;
+            kill_live(workers[worker])?;
+            log.inbox(worker).write_off();
             workers[worker] = self.start(shmkit, worker);
-            let now = post.moves().load(SeqCst);
-            if now != last {
-                (last, since) = (now, Instant::now());
-            } else if since.elapsed() > Duration::from_secs(u64::from(WATCHDOG)) {
-                return Err(Crime::Stuck.found("nobody gets on any more"));
-            }
+            progress.check(log.operations().load(SeqCst))?;
         }
         Ok(())
     }
 
-    /// Has those that live come to an end.
-    fn end_them(&self, workers: &[Pid]) -> Result<(), Finding> {
-        self.post().stop().store(1, SeqCst);
-        let mut found = Ok(());
-        for &worker in workers {
-            match process::wait(worker, self.patience()) {
-                Ok(WaitStatus::Exited(_, 0)) => {}
-                Ok(other) => {
-                    found = Err(Crime::Refused.found(format!("a worker has ended: {other:?}")));
-                }
-                Err(_) => {
-                    process::kill(worker);
-                    found = Err(Crime::Stuck.found("a worker does not come to its end"));
-                }
-            }
-        }
-        found
+    /// Has the live workers end.
+    fn end_workers(&self, workers: &[Pid]) -> Result<(), Failure> {
+        self.log().stop().store(1, SeqCst);
+        expect_ends(workers, self.time_limit())
     }
 
-    /// Runs one round of it.
-    fn round(&self, series: &Series, dice: &mut Dice) -> Result<Vec<Finding>, Trouble> {
+    /// Runs one round.
+    fn round(&self, series: &Series, rng: &mut Rng) -> Result<Vec<Failure>, Trouble> {
         let shmkit = series.shmkit();
-        self.post().clear();
-        let maker = process::spawn(|| {
-            let made = Queue::named(shmkit, Some(NAME), Way::Create, self.shape.get());
-            made.map_or_else(|status| -status, |_| 0)
+        self.log().clear();
+        let creator = process::spawn(|| {
+            let queue = Queue::named(shmkit, Some(NAME), Way::Create, self.shape.get());
+            queue.map_or_else(|status| -status, |_| 0)
         });
-        let made = process::wait(maker, WATCHDOG);
-        if !matches!(made, Ok(WaitStatus::Exited(_, 0))) {
-            return Err(format!("the queue cannot be made: {made:?}"));
+        let created = process::wait(creator, WATCHDOG);
+        if !matches!(created, Ok(WaitStatus::Exited(_, 0))) {
+            return Err(format!("the queue cannot be created: {created:?}"));
         }
         let mut workers: Vec<_> = (0..WORKERS)
             .map(|worker| self.start(shmkit, worker))
             .collect();
-        let killed = self.kill_them(shmkit, dice, &mut workers);
-        let ended = self.end_them(&workers);
+        let killed = self.kill_workers(shmkit, rng, &mut workers);
+        let ended = self.end_workers(&workers);
         let verified = series.verify(true);
-        let findings = [killed, ended, verified].into_iter();
-        Ok(findings.filter_map(Result::err).collect())
+        let failures = [killed, ended, verified].into_iter();
+        Ok(failures.filter_map(Result::err).collect())
     }
 
-    /// Runs all of it.
+    /// Runs the series.
     pub fn run(&self, series: &Series, plan: &Plan) -> Result<Report, Trouble> {
         let rounds = match (self.flaw, plan.every) {
             (Some(_), _) => 1,
             (None, Some(1)) => 100,
             (None, _) => 6,
         };
-        let (mut report, mut dice) = (Report::new(0, 0, 1), dice(plan));
+        let (mut report, mut rng) = (Report::new(0, 0, 1), rng(plan));
         let begin = Instant::now();
         let (mut messages, mut received) = (0, 0);
         for round in 0..rounds {
             self.shape.set(SHAPES[round % SHAPES.len()]);
-            let findings = self.round(series, &mut dice)?;
-            messages += self.post().how_many(PUT, 0);
-            received += self.post().received();
+            let failures = self.round(series, &mut rng)?;
+            messages += self.log().count_marked(PUT, 0);
+            received += self.log().received();
             report.killed += ROUND;
             report
-                .findings
-                .extend(findings.into_iter().map(|it| (None, it)));
-            if report.findings.len() >= ENOUGH {
+                .failures
+                .extend(failures.into_iter().map(|it| (None, it)));
+            if report.failures.len() >= MAX_FAILURES {
                 break;
             }
         }
@@ -273,10 +256,10 @@ impl QueueSoak {
 impl Operation for QueueSoak {
     fn name(&self) -> String {
         match self.flaw {
-            None => "queue: workers are killed at random times",
-            Some(Flaw::Boasts) => "broken: workers that boast of messages",
-            Some(Flaw::Repeats) => "broken: workers that repeat messages",
-            Some(Flaw::Stays) => "broken: workers that stay",
+            None => "queue: workers, killed at random times",
+            Some(Flaw::ClaimsPuts) => "selftest: queue: workers that note too many puts",
+            Some(Flaw::ClaimsGets) => "selftest: queue: workers that note too many gets",
+            Some(Flaw::NeverEnds) => "selftest: queue: workers that do not end",
         }
         .to_owned()
     }
@@ -285,32 +268,32 @@ impl Operation for QueueSoak {
         1
     }
 
-    fn guilty_of(&self) -> Option<Crime> {
+    fn expect_violation(&self) -> Option<Violation> {
         self.flaw.map(|flaw| match flaw {
-            Flaw::Boasts => Crime::Lost,
-            Flaw::Repeats => Crime::Shared,
-            Flaw::Stays => Crime::Stuck,
+            Flaw::ClaimsPuts => Violation::Lost,
+            Flaw::ClaimsGets => Violation::NotExclusive,
+            Flaw::NeverEnds => Violation::Stuck,
         })
     }
 
-    fn patience(&self) -> u32 {
+    fn time_limit(&self) -> u32 {
         match self.flaw {
-            Some(Flaw::Stays) => 1,
-            // All that is left of an unbounded one is counted.
+            Some(Flaw::NeverEnds) => 1,
+            // All messages that are left in an unbounded queue are counted.
             _ => 3 * WATCHDOG,
         }
     }
 
     fn prepare<'a>(&'a self, _shmkit: &'a Library) -> Run<'a> {
-        unreachable!("it brings its own victims")
+        unreachable!("the workers are the victims")
     }
 
-    fn verify(&self, look: &Look, _done: bool) -> Result<(), Finding> {
+    fn verify(&self, verifier: &Verifier, _done: bool) -> Result<(), Failure> {
         let expected = Expected {
             deaths: ROUND as u64,
             ordered: false,
             table: true,
         };
-        queue_audit::audit(look, self.shape.get(), self.post(), SURVIVOR, &expected)
+        queue_audit::audit(verifier, self.shape.get(), self.log(), SURVIVOR, &expected)
     }
 }

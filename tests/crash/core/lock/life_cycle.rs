@@ -1,30 +1,31 @@
-//! The operations of locks that stand in no segment: in a file of their own under a name, or in the arena of a process.
+//! Locks outside of a segment: in a file of their own, with a name; or in the arena of a process, without one.
 
-use crate::suite::capi::lock::{Kind, NOWAIT, Way};
-use crate::suite::harness::library::{Library, Options, Status};
-use crate::suite::harness::lock_worker::status;
-use crate::suite::harness::operation::{Crime, Finding, Ground, Look, Operation, Run};
+use crate::suite::capi::lock::Kind;
+use crate::suite::capi::segment::Options;
+use crate::suite::capi::{EXISTS, NOT_FOUND, NOWAIT, Status, Way, check, status};
+use crate::suite::harness::fixture::NAME;
+use crate::suite::harness::library::Library;
+use crate::suite::harness::operation::{Failure, Operation, Run, Setup, Verifier, Violation};
 use crate::suite::harness::survivor::refused;
-use crate::suite::harness::verify::NAME;
 
 /// What the victim does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Comes by a lock with a name; `there`: somebody has made it.
+    /// Creates or opens a lock with a name.
     Named {
         /// How.
         way: Way,
-        /// Whether it has been made before.
-        there: bool,
+        /// Whether it exists.
+        exists: bool,
     },
-    /// Makes one without a name, as its first: the arena comes with it.
+    /// Creates its first lock without a name, and the arena with it.
     FirstUnnamed,
-    /// Makes another one.
+    /// Creates another lock without a name.
     Unnamed,
 }
 
-/// An operation of such locks; the victim also takes the lock and gives it back.
-pub struct NamedOperation {
+/// An operation of such locks. The victim also acquires and releases the lock.
+pub struct LifeCycleOperation {
     name: &'static str,
     verb: Verb,
     kind: Kind,
@@ -32,16 +33,13 @@ pub struct NamedOperation {
     tmpfile: bool,
 }
 
-/// How many may use it: the victim and a survivor.
+/// The victim and a survivor.
 const PARTICIPANTS: u32 = 2;
-const NOT_FOUND: Status = -4;
-const EXISTS: Status = -5;
 
-impl NamedOperation {
-    fn make(&self, shmkit: &Library) {
-        let made = shmkit.named_lock(self.kind, Some(NAME), Way::Create, PARTICIPANTS);
-        let made = made.expect("a lock can be made");
-        assert_eq!(shmkit.close_lock(made), 0);
+impl LifeCycleOperation {
+    fn create(&self, shmkit: &Library) {
+        let created = shmkit.named_lock(self.kind, Some(NAME), Way::Create, PARTICIPANTS);
+        assert_eq!(shmkit.close_lock(created.expect("the lock is created")), 0);
     }
 
     fn run(&self, shmkit: &Library) -> Result<(), Status> {
@@ -51,14 +49,11 @@ impl NamedOperation {
         };
         let lock = shmkit.named_lock(self.kind, name, way, PARTICIPANTS)?;
         shmkit.acquire(lock, NOWAIT)?;
-        match shmkit.release(lock) {
-            0 => Ok(()),
-            status => Err(status),
-        }
+        check(shmkit.release(lock))
     }
 }
 
-impl Operation for NamedOperation {
+impl Operation for LifeCycleOperation {
     fn name(&self) -> String {
         self.name.to_owned()
     }
@@ -71,9 +66,9 @@ impl Operation for NamedOperation {
         self.tmpfile
     }
 
-    fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
+    fn setup<'a>(&'a self, shmkit: &'a Library) -> Option<Setup<'a>> {
         match self.verb {
-            Verb::Named { there: true, .. } => Some(Box::new(move || self.make(shmkit))),
+            Verb::Named { exists: true, .. } => Some(Box::new(move || self.create(shmkit))),
             _ => None,
         }
     }
@@ -81,74 +76,67 @@ impl Operation for NamedOperation {
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
         if self.verb == Verb::Unnamed {
             let first = shmkit.named_lock(self.kind, None, Way::Create, PARTICIPANTS);
-            first.expect("a lock can be made");
+            first.expect("the lock is created");
         }
         Box::new(move || status(self.run(shmkit)))
     }
 
-    fn verify(&self, look: &Look, done: bool) -> Result<(), Finding> {
-        let shmkit = look.shmkit;
-        let Verb::Named { there, .. } = self.verb else {
-            // The kernel takes an arena back when nobody has it open; nobody else has heard of the place in it.
-            look.nothing_is_left()?;
+    fn verify(&self, verifier: &Verifier, done: bool) -> Result<(), Failure> {
+        let shmkit = verifier.shmkit;
+        let Verb::Named { exists, .. } = self.verb else {
+            // The kernel removes the arena with the last process that has it open, and no other process knows it.
+            verifier.check_nothing_left()?;
             return self.run(shmkit).map_err(refused("use of a lock"));
         };
-        if look.name_is_there(usize::from(!self.tmpfile))? {
-            let found = shmkit.named_lock(self.kind, Some(NAME), Way::Open, 0);
-            let found = found.map_err(|status| {
-                Crime::HalfMade.found(format!("a survivor's open returned {status}"))
+        if verifier.name_exists(usize::from(!self.tmpfile))? {
+            let opened = shmkit.named_lock(self.kind, Some(NAME), Way::Open, 0);
+            let lock = opened.map_err(|status| {
+                Violation::HalfMade.failure(format!("a survivor's open returned {status}"))
             })?;
-            let stat = shmkit.lock_stat(found).map_err(refused("stat"))?;
+            let stat = shmkit.lock_stat(lock).map_err(refused("stat"))?;
             let held = stat.owner_ticket != 0;
-            let told = shmkit.acquire(found, NOWAIT).map_err(refused("acquire"))?;
-            if told != held {
-                let text = format!("held: {held}; a survivor was told: {told}");
-                return Err(Crime::Untold.found(text));
+            let owner_died = shmkit.acquire(lock, NOWAIT).map_err(refused("acquire"))?;
+            if owner_died != held {
+                let text = format!("held: {held}; acquire reported a death: {owner_died}");
+                return Err(Violation::Misreported.failure(text));
             }
-            let given = (shmkit.mark_consistent(found), shmkit.release(found));
-            if given != (0, 0) {
-                let text = format!("mark_consistent and release returned {given:?}");
-                return Err(Crime::Refused.found(text));
-            }
+            check(shmkit.mark_consistent(lock)).map_err(refused("mark_consistent"))?;
+            check(shmkit.release(lock)).map_err(refused("release"))?;
             let again = shmkit.named_lock(self.kind, Some(NAME), Way::Create, 0);
             if again.err() != Some(EXISTS) {
-                return Err(Crime::Refused.found("what is there was made once more"));
+                return Err(Violation::Refused.failure("create of an existing name has succeeded"));
             }
-            let gone = (shmkit.unlink_lock(found), shmkit.close_lock(found));
-            if gone != (0, 0) {
-                let text = format!("unlink and close returned {gone:?}");
-                return Err(Crime::Refused.found(text));
-            }
-        } else if done || there {
-            return Err(Crime::Lost.found("the name is not there"));
+            check(shmkit.unlink_lock(lock)).map_err(refused("unlink"))?;
+            check(shmkit.close_lock(lock)).map_err(refused("close"))?;
+        } else if done || exists {
+            return Err(Violation::Lost.failure("the name does not exist"));
         } else {
             let opened = shmkit.named_lock(self.kind, Some(NAME), Way::Open, 0);
             if opened.err() != Some(NOT_FOUND) {
-                return Err(Crime::Refused.found("what is not there was opened"));
+                return Err(Violation::Refused.failure("open of a missing name has succeeded"));
             }
         }
-        // Whatever makers have left goes with the next one.
-        let made = shmkit.create(Some(NAME), 1, Options::default());
-        look.remove(made.map_err(refused("create"))?)?;
-        look.nothing_is_left()
+        // The next create removes what dead creators have left.
+        let created = shmkit.create(Some(NAME), 1, Options::default());
+        verifier.remove_last(created.map_err(refused("create"))?)
     }
 }
 
-/// The operations of locks that stand in no segment, those that take longest first.
-pub fn operations() -> Vec<NamedOperation> {
+/// The operations of locks outside of a segment, slowest first.
+pub fn operations() -> Vec<LifeCycleOperation> {
     use Kind::{Lock, RLock};
-    let operation = |name, every, verb, kind| NamedOperation {
+    let operation = |name, every, verb, kind| LifeCycleOperation {
         name,
         verb,
         kind,
         every,
         tmpfile: true,
     };
-    let named = |way, there| Verb::Named { way, there };
+    let named = |way, exists| Verb::Named { way, exists };
     vec![
-        operation("lock: unnamed, the first", 64, Verb::FirstUnnamed, Lock),
+        operation("lock: unnamed, first", 64, Verb::FirstUnnamed, Lock),
         operation("lock: named, create", 64, named(Way::Create, false), Lock),
-        NamedOperation {
+        LifeCycleOperation {
             tmpfile: false,
             ..operation(
                 "lock: named, create, no O_TMPFILE",
@@ -158,7 +146,7 @@ pub fn operations() -> Vec<NamedOperation> {
             )
         },
         operation(
-            "lock: named, open_or_create, makes",
+            "lock: named, open_or_create, creates",
             96,
             named(Way::OpenOrCreate, false),
             Lock,
@@ -171,9 +159,9 @@ pub fn operations() -> Vec<NamedOperation> {
         ),
         operation("lock: named, open", 64, named(Way::Open, true), Lock),
         operation("lock: unnamed, another", 32, Verb::Unnamed, Lock),
-        operation("rlock: unnamed, the first", 128, Verb::FirstUnnamed, RLock),
+        operation("rlock: unnamed, first", 128, Verb::FirstUnnamed, RLock),
         operation(
-            "rlock: named, open_or_create, makes",
+            "rlock: named, open_or_create, creates",
             128,
             named(Way::OpenOrCreate, false),
             RLock,

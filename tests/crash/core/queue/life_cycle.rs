@@ -1,25 +1,26 @@
-//! How queues are come by: under a name, without one, in a segment. The victim also puts a message, and says so.
+//! Queues that are created and opened: with a name, without one, and in a segment. The victim also puts a message.
 
-use crate::suite::capi::queue::{EMPTY, EXISTS, NOT_FOUND, NOWAIT, Queue, Shape, Way};
-use crate::suite::harness::library::{Library, Options, Status};
-use crate::suite::harness::lock_worker::{full, introduce, status};
-use crate::suite::harness::operation::{Crime, Finding, Ground, Look, Operation, Run};
-use crate::suite::harness::survivor::refused;
-use crate::suite::harness::verify::{NAME, PAGE};
+use crate::suite::capi::queue::{Queue, Shape};
+use crate::suite::capi::segment::Options;
+use crate::suite::capi::{EMPTY, EXISTS, NOT_FOUND, NOWAIT, Status, Way, status};
+use crate::suite::harness::fixture::{NAME, PAGE, PLACE, managed, open_attached};
+use crate::suite::harness::library::Library;
+use crate::suite::harness::operation::{Failure, Operation, Run, Setup, Verifier, Violation};
+use crate::suite::harness::survivor::{refused, reopen};
 
 /// What the victim does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
-    /// Comes by one with a name; `there`: somebody has made it.
-    Named { way: Way, there: bool },
-    /// Makes one without a name.
+    /// Creates or opens a queue with a name.
+    Named { way: Way, exists: bool },
+    /// Creates one without a name.
     Unnamed,
-    /// Comes by one in a segment.
-    At { there: bool },
+    /// Creates or opens one in a segment.
+    At { exists: bool },
 }
 
 /// An operation of such queues.
-pub struct QueuePlaceOperation {
+pub struct LifeCycleOperation {
     name: &'static str,
     verb: Verb,
     every: usize,
@@ -31,16 +32,14 @@ const SHAPE: Shape = Shape {
     maxsize: 0,
     overwrites: false,
 };
-/// Where one stands in a segment.
-const PLACE: u64 = 64;
 const PARTICIPANTS: u32 = 2;
 const MESSAGE: &[u8] = b"a message of thirty-two bytes ...";
 
-impl QueuePlaceOperation {
-    fn is_there(&self) -> bool {
+impl LifeCycleOperation {
+    fn exists(&self) -> bool {
         matches!(
             self.verb,
-            Verb::Named { there: true, .. } | Verb::At { there: true }
+            Verb::Named { exists: true, .. } | Verb::At { exists: true }
         )
     }
 
@@ -51,87 +50,90 @@ impl QueuePlaceOperation {
         }
     }
 
-    /// Makes what there is before the victim; whoever does that may die of it.
-    fn make(&self, shmkit: &Library) -> Result<(), Status> {
-        let Verb::At { there } = self.verb else {
+    /// Creates what exists before the victim starts.
+    fn create(&self, shmkit: &Library) -> Result<(), Status> {
+        let Verb::At { exists } = self.verb else {
             return Queue::named(shmkit, Some(NAME), Way::Create, SHAPE).map(drop);
         };
-        let segment = shmkit.create(Some(NAME), PAGE, full(PARTICIPANTS))?;
-        match there {
+        let segment = shmkit.create(Some(NAME), PAGE, managed(PARTICIPANTS))?;
+        match exists {
             true => Queue::at(shmkit, segment, PLACE, SHAPE, true).map(drop),
             false => Ok(()),
         }
     }
 
-    /// Checks that a survivor can use it: nothing is in it but what the victim may have put.
-    fn works(&self, queue: &Queue, done: bool) -> Result<(), Finding> {
+    /// Checks that the queue works; it contains at most what the victim has put.
+    fn works(&self, queue: &Queue, done: bool) -> Result<(), Failure> {
         let mut buffer = [0; 64];
         let got = queue.get(NOWAIT, &mut buffer);
         match got {
             Ok(length) if buffer[..length] == *MESSAGE => {}
             Err(EMPTY) if !done => {}
-            other => return Err(Crime::Lost.found(format!("a survivor's get returned {other:?}"))),
+            other => {
+                return Err(Violation::Lost.failure(format!("a survivor's get returned {other:?}")));
+            }
         }
         queue.put(NOWAIT, MESSAGE).map_err(refused("put"))?;
         let again = queue.get(NOWAIT, &mut buffer).map_err(refused("get"))?;
         let end = queue.get(NOWAIT, &mut buffer);
         if (again, end) != (MESSAGE.len(), Err(EMPTY)) {
-            let text = format!("one was put, and a survivor got {again} bytes, and then {end:?}");
-            return Err(Crime::Lost.found(text));
+            let text =
+                format!("one message was put, and get returned {again} bytes, and then {end:?}");
+            return Err(Violation::Lost.failure(text));
         }
         let stat = queue.stat().map_err(refused("stat"))?;
         let expected = 1 + u64::from(got.is_ok());
         if (stat.puts, stat.gets) != (expected, expected) {
-            let text = format!("{expected} were put, and it tells of {}", stat.puts);
-            return Err(Crime::Lost.found(text));
+            let text = format!(
+                "{expected} messages were put, and {} are counted",
+                stat.puts
+            );
+            return Err(Violation::Lost.failure(text));
         }
         Ok(())
     }
 
-    fn named_survives(&self, look: &Look, done: bool) -> Result<(), Finding> {
-        let shmkit = look.shmkit;
+    fn named_survives(&self, verifier: &Verifier, done: bool) -> Result<(), Failure> {
+        let shmkit = verifier.shmkit;
         let open = || Queue::named(shmkit, Some(NAME), Way::Open, SHAPE);
-        if look.name_is_there(usize::from(!self.tmpfile))? {
+        if verifier.name_exists(usize::from(!self.tmpfile))? {
             let queue = open().map_err(|status| {
-                Crime::HalfMade.found(format!("a survivor's open returned {status}"))
+                Violation::HalfMade.failure(format!("a survivor's open returned {status}"))
             })?;
             self.works(&queue, done)?;
             let again = Queue::named(shmkit, Some(NAME), Way::Create, SHAPE);
             if again.err() != Some(EXISTS) {
-                return Err(Crime::Refused.found("what is there was made once more"));
+                return Err(Violation::Refused.failure("create of an existing name has succeeded"));
             }
             queue.unlink().map_err(refused("unlink"))?;
             queue.close().map_err(refused("close"))?;
-        } else if done || self.is_there() {
-            return Err(Crime::Lost.found("the name is not there"));
+        } else if done || self.exists() {
+            return Err(Violation::Lost.failure("the name does not exist"));
         } else if open().err() != Some(NOT_FOUND) {
-            return Err(Crime::Refused.found("what is not there was opened"));
+            return Err(Violation::Refused.failure("open of a missing name has succeeded"));
         }
-        // Whatever makers have left goes with the next one.
-        let made = shmkit.create(Some(NAME), 1, Options::default());
-        look.remove(made.map_err(refused("create"))?)
+        // The next create removes what dead creators have left.
+        let created = shmkit.create(Some(NAME), 1, Options::default());
+        verifier.remove(created.map_err(refused("create"))?)
     }
 
-    fn placed_survives(&self, look: &Look, done: bool) -> Result<(), Finding> {
-        let shmkit = look.shmkit;
-        let segment = shmkit.open(NAME, 0, full(0)).map_err(refused("open"))?;
-        let found = Queue::at(shmkit, segment, PLACE, SHAPE, false);
-        match found {
-            Ok(queue) => queue.close().map_err(refused("close"))?,
-            Err(NOT_FOUND) if !done && !self.is_there() => {}
-            Err(NOT_FOUND) => return Err(Crime::Lost.found("the queue is not there")),
-            Err(status) => return Err(refused("open_at")(status)),
-        }
-        let queue = Queue::at(shmkit, segment, PLACE, SHAPE, true);
-        let queue = queue.map_err(refused("create_at"))?;
+    fn placed_survives(&self, verifier: &Verifier, done: bool) -> Result<(), Failure> {
+        let shmkit = verifier.shmkit;
+        let segment = verifier.open_managed()?;
+        let queue = reopen(
+            done || self.exists(),
+            Queue::at(shmkit, segment, PLACE, SHAPE, false),
+            |queue| queue.close(),
+            || Queue::at(shmkit, segment, PLACE, SHAPE, true),
+        )?;
         self.works(&queue, done)?;
-        look.table_has_room(segment, PARTICIPANTS)?;
+        verifier.table_has_room(segment, PARTICIPANTS)?;
         queue.close().map_err(refused("close"))?;
-        look.remove(segment)
+        verifier.remove(segment)
     }
 }
 
-impl Operation for QueuePlaceOperation {
+impl Operation for LifeCycleOperation {
     fn name(&self) -> String {
         format!("queue: {}", self.name)
     }
@@ -144,64 +146,62 @@ impl Operation for QueuePlaceOperation {
         self.tmpfile
     }
 
-    fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
-        let prepared = self.is_there() || matches!(self.verb, Verb::At { .. });
+    fn setup<'a>(&'a self, shmkit: &'a Library) -> Option<Setup<'a>> {
+        let prepared = self.exists() || matches!(self.verb, Verb::At { .. });
         prepared
-            .then(|| -> Ground<'a> { Box::new(move || self.make(shmkit).expect("it can be made")) })
+            .then(|| -> Setup<'a> { Box::new(move || self.create(shmkit).expect("it is created")) })
     }
 
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
         let put = |queue: Result<Queue, Status>| queue?.put(NOWAIT, MESSAGE);
         if let Verb::At { .. } = self.verb {
-            let opened = shmkit.open(NAME, 0, full(0));
-            let segment = opened.expect("the segment can be opened");
-            introduce(shmkit, segment);
+            let segment = open_attached(shmkit);
             return Box::new(move || status(put(Queue::at(shmkit, segment, PLACE, SHAPE, true))));
         }
         let name = (self.verb != Verb::Unnamed).then_some(NAME);
         Box::new(move || status(put(Queue::named(shmkit, name, self.way(), SHAPE))))
     }
 
-    fn verify(&self, look: &Look, done: bool) -> Result<(), Finding> {
+    fn verify(&self, verifier: &Verifier, done: bool) -> Result<(), Failure> {
         match self.verb {
-            Verb::Named { .. } => self.named_survives(look, done)?,
-            Verb::At { .. } => self.placed_survives(look, done)?,
-            // The kernel takes it back when nobody has it open.
+            Verb::Named { .. } => self.named_survives(verifier, done)?,
+            Verb::At { .. } => self.placed_survives(verifier, done)?,
+            // The kernel removes it with the last process that has it open.
             Verb::Unnamed => {
-                let queue = Queue::named(look.shmkit, None, Way::Create, SHAPE);
+                let queue = Queue::named(verifier.shmkit, None, Way::Create, SHAPE);
                 let queue = queue.map_err(refused("create"))?;
                 self.works(&queue, false)?;
                 queue.close().map_err(refused("close"))?;
             }
         }
-        look.nothing_is_left()
+        verifier.check_nothing_left()
     }
 }
 
-/// The ways to come by a queue, those that take longest first.
-pub fn operations() -> Vec<QueuePlaceOperation> {
-    let operation = |name, every, verb| QueuePlaceOperation {
+/// The operations that create or open a queue, slowest first.
+pub fn operations() -> Vec<LifeCycleOperation> {
+    let operation = |name, every, verb| LifeCycleOperation {
         name,
         verb,
         every,
         tmpfile: true,
     };
-    let named = |way, there| Verb::Named { way, there };
+    let named = |way, exists| Verb::Named { way, exists };
     vec![
         operation("create", 128, named(Way::Create, false)),
-        QueuePlaceOperation {
+        LifeCycleOperation {
             tmpfile: false,
             ..operation("create, no O_TMPFILE", 192, named(Way::Create, false))
         },
         operation(
-            "open_or_create, makes",
+            "open_or_create, creates",
             192,
             named(Way::OpenOrCreate, false),
         ),
         operation("open_or_create, opens", 128, named(Way::OpenOrCreate, true)),
         operation("open", 128, named(Way::Open, true)),
         operation("create without a name", 128, Verb::Unnamed),
-        operation("create_at", 32, Verb::At { there: false }),
-        operation("create_at, opens", 32, Verb::At { there: true }),
+        operation("create_at", 32, Verb::At { exists: false }),
+        operation("create_at, opens", 32, Verb::At { exists: true }),
     ]
 }

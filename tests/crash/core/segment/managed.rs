@@ -1,40 +1,40 @@
-//! The operations of full segments: create, open, resize, close; and of ephemeral ones, whose name goes with the last
-//! who has them mapped, or with the next collector.
+//! Managed segments: create, open, resize, close. Ephemeral ones: the last close removes the name, or else the next gc.
 
-use crate::suite::capi::lock::NOWAIT;
-use crate::suite::harness::library::{Library, Options, Segment, Status};
-use crate::suite::harness::lock_worker::status;
-use crate::suite::harness::operation::{Crime, Finding, Ground, Look, Operation, Run};
+use crate::suite::capi::segment::{Options, Segment};
+use crate::suite::capi::{NOT_FOUND, NOWAIT, Status, check, status};
+use crate::suite::harness::fixture::{NAME, PAGE, name, path};
+use crate::suite::harness::library::Library;
+use crate::suite::harness::operation::{Failure, Operation, Run, Setup, Verifier, Violation};
 use crate::suite::harness::place::Place;
-use crate::suite::harness::shared_state::{Said, Who, Wrong, board};
+use crate::suite::harness::shared_state::{Fault, Phase, Role, shared_state};
 use crate::suite::harness::survivor::refused;
-use crate::suite::harness::verify::{NAME, PAGE, WRITTEN, path};
+use crate::suite::harness::verify::WRITTEN;
 use nix::unistd::Pid;
 use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_FULL};
 
 /// What the victim does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Makes one under its name.
+    /// Creates one with its name.
     Create,
-    /// Makes one without a name.
+    /// Creates one without a name.
     CreateAnonymous,
     /// Opens one.
     Open,
-    /// Makes it, as nobody has.
+    /// Creates it, because it does not exist.
     OpenOrCreate,
-    /// Lets it grow to this size.
+    /// Grows it to this size.
     Resize(u64),
-    /// Lets go of it.
+    /// Closes it.
     Close,
-    /// Removes all ephemeral ones that nobody has mapped; one is there.
+    /// Removes the ephemeral segments that no process has mapped; there is one.
     Collect,
-    /// As `Collect`; there is also what a maker has left who died where there is no O_TMPFILE.
+    /// As `Collect`; there is also the unfinished file of a creator that died without O_TMPFILE.
     CollectDraft,
 }
 
-/// An operation of full segments.
-pub struct FullOperation {
+/// An operation of managed segments.
+pub struct ManagedOperation {
     name: &'static str,
     verb: Verb,
     every: usize,
@@ -42,13 +42,12 @@ pub struct FullOperation {
 }
 
 const SIZE: u64 = 2 * PAGE;
-/// What it may grow to.
+/// The capacity.
 const ROOM: u64 = 1 << 30;
 /// The control area of a segment for two participants.
 const CONTROL: u64 = PAGE;
-const NOT_FOUND: Status = -4;
 
-impl FullOperation {
+impl ManagedOperation {
     fn options(&self) -> Options {
         let ephemeral = match self.ephemeral {
             true => SHMKIT_SEGMENT_EPHEMERAL,
@@ -71,18 +70,17 @@ impl FullOperation {
         shmkit.open(NAME, SIZE, options)
     }
 
-    /// Makes the segment, filled; whoever does that may die of it.
-    fn make(&self, shmkit: &Library) -> Segment {
-        let made = shmkit.create(Some(NAME), SIZE, self.options());
-        let made = made.expect("a segment can be made");
-        let base = shmkit.data(made).expect("it has an address");
-        // SAFETY: the data has that many bytes, and nobody else knows of it.
+    /// Creates the segment, filled, and leaves it open.
+    fn create(&self, shmkit: &Library) {
+        let created = shmkit.create(Some(NAME), SIZE, self.options());
+        let segment = created.expect("the segment is created");
+        let base = shmkit.data(segment).expect("the segment has data");
+        // SAFETY: the data has that many bytes, and no other process uses it.
         unsafe { base.write_bytes(WRITTEN, SIZE as usize) };
-        made
     }
 
-    /// Whether the victim finds one.
-    fn finds_one(&self) -> bool {
+    /// Whether the segment exists before the victim begins.
+    fn exists(&self) -> bool {
         !matches!(
             self.verb,
             Verb::Create | Verb::CreateAnonymous | Verb::OpenOrCreate
@@ -90,78 +88,71 @@ impl FullOperation {
     }
 
     fn is_written(&self, shmkit: &Library, segment: Segment) -> bool {
-        let base = shmkit.data(segment).expect("it has an address");
-        // SAFETY: the data has at least that many bytes, and nobody changes them.
+        let base = shmkit.data(segment).expect("the segment has data");
+        // SAFETY: the data has at least that many bytes, and they are constant.
         let bytes = unsafe { std::slice::from_raw_parts(base, SIZE as usize) };
         bytes.iter().all(|&byte| byte == WRITTEN)
     }
 
-    /// Is attached for a while to what a collector would take.
-    fn attend(&self, shmkit: &Library, segment: Segment) -> Status {
+    /// Checks, while this process has the segment open, that the name and the contents exist; then closes it.
+    fn use_open(&self, shmkit: &Library, segment: Segment) -> Status {
         if path().symlink_metadata().is_err() {
-            board().accuse(Wrong::PulledAway);
+            shared_state().report_fault(Fault::NameRemoved);
         }
         if !self.is_written(shmkit, segment) {
-            board().accuse(Wrong::NotWritten);
+            shared_state().report_fault(Fault::NotWritten);
         }
-        board().pass();
+        shared_state().set_passed();
         shmkit.close(segment)
     }
 
-    /// Opens the segment, uses all of it, and lets go of it.
-    fn use_it(&self, look: &Look, sizes: &[u64], byte: u8) -> Result<(), Finding> {
-        let shmkit = look.shmkit;
+    /// Opens the segment, uses all of it, and closes it.
+    fn use_it(&self, verifier: &Verifier, sizes: &[u64], byte: u8) -> Result<(), Failure> {
+        let shmkit = verifier.shmkit;
         let segment = self.open(shmkit).map_err(|status| {
-            Crime::HalfMade.found(format!("a survivor's open returned {status}"))
+            Violation::HalfMade.failure(format!("a survivor's open returned {status}"))
         })?;
         let size = shmkit.size(segment).map_err(refused("size"))?;
         if !sizes.contains(&size) {
             let text = format!("it has {size} bytes, expected {sizes:?}");
-            return Err(Crime::HalfMade.found(text));
+            return Err(Violation::HalfMade.failure(text));
         }
-        look.has_memory(CONTROL + size)?;
-        look.check_bytes(segment, 0, SIZE, byte)?;
-        look.check_bytes(segment, SIZE, size, 0)?;
+        verifier.has_memory(CONTROL + size)?;
+        verifier.check_bytes(segment, 0, SIZE, byte)?;
+        verifier.check_bytes(segment, SIZE, size, 0)?;
         let lock = shmkit.built_in_lock(segment).map_err(refused("lock"))?;
-        let told = shmkit.acquire(lock, NOWAIT).map_err(refused("acquire"))?;
-        if told {
-            return Err(Crime::Untold.found("told of a death where nobody held the lock"));
+        let owner_died = shmkit.acquire(lock, NOWAIT).map_err(refused("acquire"))?;
+        if owner_died {
+            let text = "a death is reported, and no process has held the lock";
+            return Err(Violation::Misreported.failure(text));
         }
-        let given = (shmkit.release(lock), shmkit.close_lock(lock));
-        if given != (0, 0) {
-            return Err(Crime::Refused.found(format!("release and close returned {given:?}")));
-        }
-        // Less than what the dead may have set aside, and then more than that.
+        check(shmkit.release(lock)).map_err(refused("release"))?;
+        check(shmkit.close_lock(lock)).map_err(refused("close of a lock"))?;
+        // Less than the victim may have reserved, and then more.
         let most = sizes.iter().max().expect("there is one") + PAGE;
         for new in [size + PAGE, most] {
-            let grown = shmkit.resize(segment, new, 0);
-            if grown != 0 {
-                return Err(refused("resize")(grown));
-            }
-            look.has_memory(CONTROL + new)?;
+            check(shmkit.resize(segment, new, 0)).map_err(refused("resize"))?;
+            verifier.has_memory(CONTROL + new)?;
         }
-        look.has_exactly(CONTROL + most)?;
-        look.check_bytes(segment, 0, SIZE, byte)?;
-        look.check_bytes(segment, SIZE, most, 0)?;
-        match shmkit.close(segment) {
-            0 => Ok(()),
-            status => Err(refused("close")(status)),
-        }
+        verifier.has_exactly(CONTROL + most)?;
+        verifier.check_bytes(segment, 0, SIZE, byte)?;
+        verifier.check_bytes(segment, SIZE, most, 0)?;
+        check(shmkit.close(segment)).map_err(refused("close"))
     }
 
-    /// Has a collector come: it takes what nobody has mapped, and only that.
-    fn collect(&self, look: &Look, expected: u64) -> Result<(), Finding> {
-        match look.shmkit.gc() {
+    /// Calls gc, which must remove what no process has mapped, and only that.
+    fn collect(&self, verifier: &Verifier, expected: u64) -> Result<(), Failure> {
+        match verifier.shmkit.gc() {
             Ok(count) if count == expected => Ok(()),
             other => {
-                let text = format!("gc returned {other:?}, expected {expected} to be removed");
-                Err(Crime::LeftBehind.found(text))
+                let text = format!("gc returned {other:?}, expected {expected}");
+                Err(Violation::Leaked.failure(text))
             }
         }
     }
 }
 
-impl Operation for FullOperation {
+impl Operation for ManagedOperation {
     fn name(&self) -> String {
         self.name.to_owned()
     }
@@ -170,27 +161,27 @@ impl Operation for FullOperation {
         self.every
     }
 
-    fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
-        self.finds_one().then(|| -> Ground<'a> {
+    fn setup<'a>(&'a self, shmkit: &'a Library) -> Option<Setup<'a>> {
+        self.exists().then(|| -> Setup<'a> {
             Box::new(move || {
                 if self.verb == Verb::CollectDraft {
                     let draft = path().with_file_name(".shmkit-0123456789abcdef");
-                    std::fs::write(draft, [WRITTEN]).expect("a file can be made");
+                    std::fs::write(draft, [WRITTEN]).expect("the file is created");
                 }
-                // Not closed: an ephemeral one stays as its dead maker has left it.
-                self.make(shmkit);
+                // The process dies with it open, so that the name of an ephemeral segment stays.
+                self.create(shmkit);
             })
         })
     }
 
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
-        let attached = move |made: Result<Segment, Status>| {
-            // Whoever is told that it has the segment must not lose its name to a collector.
-            let segment = match made {
+        let attached = move |opened: Result<Segment, Status>| {
+            // Once the call has returned, gc must not remove the name.
+            let segment = match opened {
                 Ok(segment) => segment,
                 Err(status) => return status,
             };
-            board().say(Who::Victim, Said::Holds);
+            shared_state().set_phase(Role::Victim, Phase::Holding);
             status(shmkit.size(segment))
         };
         match self.verb {
@@ -205,129 +196,140 @@ impl Operation for FullOperation {
             }
             Verb::Open => Box::new(move || attached(self.open(shmkit))),
             Verb::Resize(size) => {
-                let segment = self.open(shmkit).expect("it can be opened");
+                let segment = self.open(shmkit).expect("the segment is opened");
                 Box::new(move || shmkit.resize(segment, size, SHMKIT_SEGMENT_FORCE))
             }
             Verb::Close => {
-                let segment = self.open(shmkit).expect("it can be opened");
+                let segment = self.open(shmkit).expect("the segment is opened");
                 Box::new(move || shmkit.close(segment))
             }
             Verb::Collect | Verb::CollectDraft => Box::new(move || status(shmkit.gc())),
         }
     }
 
-    fn makes_others_wait(&self) -> bool {
+    fn blocks_bystander(&self) -> bool {
         matches!(self.verb, Verb::Resize(_) | Verb::Collect)
     }
 
-    fn has_company(&self) -> bool {
-        self.makes_others_wait() || self.ephemeral && self.verb != Verb::CollectDraft
+    fn has_bystander(&self) -> bool {
+        self.blocks_bystander() || self.ephemeral && self.verb != Verb::CollectDraft
     }
 
     fn bystander<'a>(&'a self, shmkit: &'a Library) -> Option<Run<'a>> {
         match self.verb {
             Verb::Resize(size) => {
-                let segment = self.open(shmkit).expect("it can be opened");
+                let segment = self.open(shmkit).expect("the segment is opened");
                 Some(Box::new(move || {
                     shmkit.resize(segment, size, SHMKIT_SEGMENT_FORCE)
                 }))
             }
-            // Somebody comes while it is collected,
+            // Opens while the victim collects.
             Verb::Collect => Some(Box::new(move || match self.open(shmkit) {
-                Ok(segment) => self.attend(shmkit, segment),
+                Ok(segment) => self.use_open(shmkit, segment),
                 Err(status) => status,
             })),
-            // somebody has it when another one goes,
+            // Has it open while the victim closes it.
             Verb::Close => {
-                let segment = self.open(shmkit).expect("it can be opened");
-                Some(Box::new(move || self.attend(shmkit, segment)))
+                let segment = self.open(shmkit).expect("the segment is opened");
+                Some(Box::new(move || self.use_open(shmkit, segment)))
             }
-            // and it is collected while somebody comes.
+            // Collects while the victim creates or opens.
             _ => Some(Box::new(move || status(shmkit.gc()))),
         }
     }
 
-    fn bystander_may(&self, status: Status) -> bool {
+    fn accepts_from_bystander(&self, status: Status) -> bool {
         status == 0 || self.verb == Verb::Collect && status == NOT_FOUND
     }
 
-    fn look_at(&self, _victim: Pid, passed: bool, place: &Place) -> Result<(), Finding> {
-        let there = place.path("victim").symlink_metadata().is_ok();
-        match passed && !there && board().said() == Said::Holds {
-            true => Err(Crime::Lost.found("the name was taken from under somebody")),
+    fn inspect_live(&self, _victim: Pid, passed: bool, place: &Place) -> Result<(), Failure> {
+        let exists = place.path(name()).symlink_metadata().is_ok();
+        match passed && !exists && shared_state().phase() == Phase::Holding {
+            true => {
+                Err(Violation::Lost.failure("the name was removed while the victim had it open"))
+            }
             false => Ok(()),
         }
     }
 
-    fn verify(&self, look: &Look, done: bool) -> Result<(), Finding> {
+    fn verify(&self, verifier: &Verifier, done: bool) -> Result<(), Failure> {
         if self.verb == Verb::CreateAnonymous {
-            look.nothing_is_left()?;
-            return look.use_and_leave();
+            verifier.check_nothing_left()?;
+            return verifier.use_and_leave();
         }
-        board().verdict()?;
+        shared_state().verdict()?;
         let draft = self.verb == Verb::CollectDraft && !done;
-        let there = look.name_is_there(usize::from(draft))?;
-        let byte = if self.finds_one() { WRITTEN } else { 0 };
+        let exists = verifier.name_exists(usize::from(draft))?;
+        let byte = if self.exists() { WRITTEN } else { 0 };
         let sizes = match self.verb {
             Verb::Resize(new) if done => vec![new],
             Verb::Resize(new) => vec![SIZE, new],
             _ => vec![SIZE],
         };
         if self.ephemeral {
-            // Where another one has let go as well it was perhaps not the last.
-            let last = self.verb == Verb::Close && !board().has_passed();
+            // If the bystander has closed it as well, the victim may not be the last.
+            let last = self.verb == Verb::Close && !shared_state().has_passed();
             let removed = last || matches!(self.verb, Verb::Collect | Verb::CollectDraft);
-            // Whoever had it is dead, or has let go.
-            if there && done && removed {
-                return Err(Crime::LeftBehind.found("the name of an ephemeral segment is there"));
+            // All that had it open are dead, or have closed it.
+            if exists && done && removed {
+                return Err(Violation::Leaked.failure("the name of an ephemeral segment exists"));
             }
-            if self.verb == Verb::Create && there {
-                // Its last user takes it along.
-                self.use_it(look, &sizes, byte)?;
-                self.collect(look, 0)?;
+            if self.verb == Verb::Create && exists {
+                // The last close removes the name.
+                self.use_it(verifier, &sizes, byte)?;
+                self.collect(verifier, 0)?;
             } else {
-                self.collect(look, u64::from(there))?;
+                self.collect(verifier, u64::from(exists))?;
             }
-            look.nothing_is_left()?;
-            return look.use_and_leave();
+            verifier.check_nothing_left()?;
+            return verifier.use_and_leave();
         }
-        if there {
-            self.collect(look, 0)?;
-            self.use_it(look, &sizes, byte)?;
-            let gone = look.shmkit.unlink_name(NAME);
-            if gone != 0 {
-                return Err(refused("unlink")(gone));
-            }
-        } else if done || self.finds_one() {
-            return Err(Crime::Lost.found("the name is not there"));
+        if exists {
+            self.collect(verifier, 0)?;
+            self.use_it(verifier, &sizes, byte)?;
+            check(verifier.shmkit.unlink_name(NAME)).map_err(refused("unlink"))?;
+        } else if done || self.exists() {
+            return Err(Violation::Lost.failure("the name does not exist"));
         }
-        look.use_and_leave()
+        verifier.use_and_leave()
     }
 }
 
-/// The operations of full segments, those that take longest first.
-pub fn operations() -> Vec<FullOperation> {
-    let operation = |name, every, verb| FullOperation {
+/// The operations of managed segments, slowest first.
+pub fn operations() -> Vec<ManagedOperation> {
+    let operation = |name, every, verb| ManagedOperation {
         name,
         verb,
         every,
         ephemeral: false,
     };
-    let ephemeral = |name, every, verb| FullOperation {
+    let ephemeral = |name, every, verb| ManagedOperation {
         ephemeral: true,
         ..operation(name, every, verb)
     };
     vec![
-        operation("full: create", 16, Verb::Create),
-        operation("full: create anonymous", 32, Verb::CreateAnonymous),
-        operation("full: open", 16, Verb::Open),
-        operation("full: open_or_create, makes", 32, Verb::OpenOrCreate),
-        operation("full: resize", 8, Verb::Resize(6 * PAGE)),
-        operation("full: close", 8, Verb::Close),
-        ephemeral("ephemeral: create", 16, Verb::Create),
-        ephemeral("ephemeral: open", 16, Verb::Open),
-        ephemeral("ephemeral: last close", 8, Verb::Close),
-        ephemeral("ephemeral: gc", 8, Verb::Collect),
-        ephemeral("ephemeral: gc, and of a draft", 16, Verb::CollectDraft),
+        operation("segment: managed: create", 16, Verb::Create),
+        operation(
+            "segment: managed: create anonymous",
+            32,
+            Verb::CreateAnonymous,
+        ),
+        operation("segment: managed: open", 16, Verb::Open),
+        operation(
+            "segment: managed: open_or_create, creates",
+            32,
+            Verb::OpenOrCreate,
+        ),
+        operation("segment: managed: resize", 8, Verb::Resize(6 * PAGE)),
+        operation("segment: managed: close", 8, Verb::Close),
+        ephemeral("segment: ephemeral: create", 16, Verb::Create),
+        ephemeral("segment: ephemeral: open", 16, Verb::Open),
+        ephemeral("segment: ephemeral: close, last", 8, Verb::Close),
+        ephemeral("segment: ephemeral: gc", 8, Verb::Collect),
+        ephemeral(
+            "segment: ephemeral: gc, unfinished file",
+            16,
+            Verb::CollectDraft,
+        ),
     ]
 }
