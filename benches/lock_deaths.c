@@ -13,7 +13,7 @@ enum { LINE = 64, TRIALS = 10, BATCHES = 2, WAITERS = 5, DEAD_LOCKS = 512 };
 
 /* Between the deaths of two holders, in ns, so that none is measured while another one is torn down. */
 static const int64_t APART = 40000000;
-/* No sleep of a waiter is longer (src/sync/lock.rs). */
+/* No sleep of a waiter is longer (src/raw/lock.rs). */
 static const int64_t LONGEST_SLEEP = 12000000;
 static const size_t LARGE = (size_t)256 << 20;
 static const int64_t TWO_SECONDS = 2000000000;
@@ -373,7 +373,7 @@ BY_CROWD(ask_dead)
 static int gather(struct crowd *crowd)
 {
 	shmkit_segment_options how = {
-		.struct_size = sizeof(how), .flags = SHMKIT_SEGMENT_FULL, .participants = MOST_PARTICIPANTS};
+		.struct_size = sizeof(how), .flags = SHMKIT_SEGMENT_MANAGED, .participants = MOST_PARTICIPANTS};
 	shmkit_segment *made;
 
 	snprintf(crowd->name, sizeof(crowd->name), "%.40s-%d", name, crowd->size);

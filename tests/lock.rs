@@ -5,7 +5,7 @@
 //! | `hold`    | who holds a lock, who may release it, guards, death                              |
 //! | `wait`    | timeouts, signals and the hook                                                   |
 //! | `place`   | at an offset of a segment: what may stand there, and who is just making it       |
-//! | `name`    | by name: a file that holds nothing else; the lock of each full segment           |
+//! | `name`    | by name: a file that holds nothing else; the lock of each managed segment           |
 //! | `hand`    | handed over to another process                                                   |
 //! | `arena`   | thousands without a name, and when a place is used again                         |
 //! | `stat`    | what is told of a lock                                                           |
@@ -62,9 +62,9 @@ fn form(form: Form) -> segment::Options {
     }
 }
 
-/// Makes a full segment without a name.
-fn full(size: u64) -> Arc<Segment> {
-    Arc::new(Segment::create(None, size, &form(Form::Full)).unwrap())
+/// Makes a managed segment without a name.
+fn managed(size: u64) -> Arc<Segment> {
+    Arc::new(Segment::create(None, size, &form(Form::Managed)).unwrap())
 }
 
 /// Makes or finds the lock at this offset.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// In a once's word (src/sync/once.rs).
+/// In a once's word (src/raw/once.rs).
 const DONE: u64 = 1 << 29;
 const DIED: u64 = 1 << 30;
 const WAITERS: u64 = 1 << 31;
@@ -39,9 +39,9 @@ fn unnamed() -> Once {
     Once::unnamed().unwrap()
 }
 
-fn full(size: u64) -> Arc<Segment> {
+fn managed(size: u64) -> Arc<Segment> {
     let options = segment::Options {
-        form: Form::Full,
+        form: Form::Managed,
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())
@@ -355,7 +355,7 @@ fn more_participants_than_there_is_room_for() {
         let once = Once::named(c"a", Create::Always, &named).unwrap();
         assert_eq!(once.begin(Patience::NONE), MINE);
         fork(|| {
-            let _ = refused!(Participants, once.begin(Patience::NONE));
+            let _ = refused!(TooManyProcesses, once.begin(Patience::NONE));
         })
         .succeed();
         once.done().unwrap();
@@ -367,7 +367,7 @@ fn more_participants_than_there_is_room_for() {
 
 #[test]
 fn whatever_bytes_stand_there() {
-    let segment = full(4096);
+    let segment = managed(4096);
     let once = Once::at(&segment, 0, Create::Always).unwrap();
     // Nobody has any of these.
     let strangers = [
@@ -453,7 +453,7 @@ fn by_name() {
 
 #[test]
 fn at_an_offset() {
-    let segment = full(4096);
+    let segment = managed(4096);
     refused!(NotFound, told(Once::at(&segment, 128, Create::Never)));
     let made = Once::at(&segment, 128, Create::IfMissing).unwrap();
     refused!(Exists, told(Once::at(&segment, 128, Create::Always)));

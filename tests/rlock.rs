@@ -19,9 +19,9 @@ fn within(ns: u64) -> Patience {
     }
 }
 
-fn full(size: u64) -> Arc<Segment> {
+fn managed(size: u64) -> Arc<Segment> {
     let options = segment::Options {
-        form: Form::Full,
+        form: Form::Managed,
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())
@@ -178,7 +178,7 @@ fn the_token_of_the_dead_is_nobodys() {
     const WORD: usize = 8;
     const TOKEN: usize = 16;
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let lock = RLock::at(&segment, 0, Create::Always).unwrap();
         let other = RLock::at(&segment, 64, Create::Always).unwrap();
         take(&other, 1);
@@ -234,7 +234,7 @@ fn guards_nest() {
 fn a_counter_at_its_end() {
     /// Where the depth stands in the lock.
     const DEPTH: usize = 24;
-    let segment = full(4096);
+    let segment = managed(4096);
     let lock = RLock::at(&segment, 0, Create::Always).unwrap();
     take(&lock, 2);
     let bytes = &segment.bytes().unwrap()[DEPTH..DEPTH + 8];
@@ -339,7 +339,7 @@ fn by_name() {
 
 #[test]
 fn at_an_offset() {
-    let segment = full(4096);
+    let segment = managed(4096);
     refused!(NotFound, told(RLock::at(&segment, 128, Create::Never)));
     let made = RLock::at(&segment, 128, Create::IfMissing).unwrap();
     refused!(Exists, told(RLock::at(&segment, 128, Create::Always)));

@@ -1,10 +1,10 @@
-//! How large a segment may be.
+//! Limits: how large a segment may be.
 
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use super::{check_pointer, run, text};
 use crate::error::{Error, Result};
-use crate::{limits, name};
+use crate::segment::{limits, name};
 use std::ffi::c_char;
 
 /// The file system of the directory keeps what it holds in memory (tmpfs).

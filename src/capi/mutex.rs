@@ -5,17 +5,17 @@ use super::object::with;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::wait;
 use crate::error::Result;
-use crate::lock::{Lock, Patience};
-use crate::rlock::RLock;
+use crate::object::lock::{Lock, Patience};
+use crate::object::rlock::RLock;
 
 /// A lock of either kind.
 pub(super) trait Mutex: Opaque {
     /// Takes it if that is one step.
-    fn acquire_fast(&self) -> bool;
+    fn try_acquire(&self) -> bool;
     /// Takes it, waiting; returns whether an owner died.
     fn acquire(&self, patience: Patience) -> Result<bool>;
     /// Gives it back if that is one step.
-    fn release_fast(&self) -> bool;
+    fn try_release(&self) -> bool;
     /// Gives it back.
     fn release(&self) -> Result<()>;
 }
@@ -24,8 +24,8 @@ macro_rules! mutex {
     ($($kind:ident),*) => {$(
         impl Mutex for $kind {
             #[inline(always)]
-            fn acquire_fast(&self) -> bool {
-                $kind::acquire_fast(self)
+            fn try_acquire(&self) -> bool {
+                $kind::try_acquire(self)
             }
 
             fn acquire(&self, patience: Patience) -> Result<bool> {
@@ -33,8 +33,8 @@ macro_rules! mutex {
             }
 
             #[inline(always)]
-            fn release_fast(&self) -> bool {
-                $kind::release_fast(self)
+            fn try_release(&self) -> bool {
+                $kind::try_release(self)
             }
 
             fn release(&self) -> Result<()> {
@@ -55,23 +55,23 @@ pub(super) unsafe fn acquire<L: Mutex, H>(
     lock: *mut H,
     timeout_ns: i64,
     flags: u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     // What cannot panic goes ahead of what could: a free lock of a process that is known costs one exchange.
-    if wait::is_valid(timeout_ns, flags) && recovered.is_aligned() {
+    if wait::is_valid(timeout_ns, flags) && owner_died.is_aligned() {
         // SAFETY: the caller's promise.
         if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
-            && lock.acquire_fast()
+            && lock.try_acquire()
         {
-            if !recovered.is_null() {
+            if !owner_died.is_null() {
                 // SAFETY: not NULL and aligned; the caller promises that it is writable.
-                unsafe { recovered.write(0) };
+                unsafe { owner_died.write(0) };
             }
             return SHMKIT_OK;
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { acquire_slowly::<L, H>(lock, timeout_ns, flags, recovered) }
+    unsafe { acquire_slow::<L, H>(lock, timeout_ns, flags, owner_died) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -80,15 +80,15 @@ pub(super) unsafe fn acquire<L: Mutex, H>(
 /// As for shmkit_lock_acquire.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn acquire_slowly<L: Mutex, H>(
+unsafe extern "C" fn acquire_slow<L: Mutex, H>(
     lock: *mut H,
     timeout_ns: i64,
     flags: u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     let body = |lock: &L| {
         // SAFETY: the caller's promise.
-        let died = unsafe { super::optional(recovered, "recovered") }?;
+        let died = unsafe { super::optional(owner_died, "owner_died") }?;
         let mark = lock.acquire(wait::patience(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
@@ -105,12 +105,12 @@ unsafe extern "C" fn acquire_slowly<L: Mutex, H>(
 pub(super) unsafe fn release<L: Mutex, H>(lock: *mut H) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
-        && lock.release_fast()
+        && lock.try_release()
     {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { release_slowly::<L, H>(lock) }
+    unsafe { release_slow::<L, H>(lock) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -119,7 +119,7 @@ pub(super) unsafe fn release<L: Mutex, H>(lock: *mut H) -> shmkit_status {
 /// As for shmkit_lock_release.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn release_slowly<L: Mutex, H>(lock: *mut H) -> shmkit_status {
+unsafe extern "C" fn release_slow<L: Mutex, H>(lock: *mut H) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(lock, L::release) }
 }

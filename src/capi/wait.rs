@@ -1,8 +1,8 @@
-//! How long calls wait, and what may end them.
+//! Timeouts: how long a call waits.
 
 use super::interrupt::SHMKIT_INTERRUPTIBLE;
 use crate::error::{Error, Result};
-use crate::sync::{Limit, Patience};
+use crate::raw::{Limit, Patience};
 
 /// As a timeout: wait as long as it takes.
 pub const SHMKIT_FOREVER: i64 = -1;

@@ -1,13 +1,13 @@
 //! Fills a file that nobody can find yet: memory, control area, and what is to stand in it.
 
-use crate::control::{Control, Plan};
+use super::control::{Control, Plan};
+use super::limits;
+use super::name::Name;
+use super::options::{Form, Options};
+use super::reservation;
 use crate::error::{Error, Result};
 use crate::layout::{Bytes, Header, Kind};
-use crate::limits;
-use crate::name::Name;
-use crate::options::{Form, Options};
 use crate::participant;
-use crate::reservation;
 use crate::sys::lockfile::{self, ATTACH};
 use crate::sys::map::Map;
 use crate::sys::process;
@@ -75,7 +75,7 @@ pub(super) fn fill(
         ephemeral: options.ephemeral,
     };
     let header = match options.form {
-        Form::Full => Some(plan.header(size, options.capacity)?),
+        Form::Managed => Some(plan.header(size, options.capacity)?),
         Form::Plain | Form::Either => None,
     };
     let before = header.map_or(0, |header| header.control_bytes);
@@ -108,7 +108,7 @@ fn fill_bytes(
     place: &str,
 ) -> Result<Map> {
     limits::check_file_size(size)?;
-    if !options.force && !options.sparse {
+    if !options.no_space_check && !options.sparse {
         limits::check_room(file, size, place)?;
     }
     let reserve = || reservation::reserve(file, 0, size, false, options.interruptible, place);

@@ -1,7 +1,7 @@
 //! Words and cells that make no sense: an error or the right thing, and no wait beyond the timeout.
 
 use super::common::process::{alone, fork};
-use super::{at, full, told, use_once, wait, within};
+use super::{at, managed, told, use_once, wait, within};
 use shmkit::barrier::{Barrier, Create, Last, Options, Patience};
 use shmkit::lock::Lock;
 use shmkit::segment::Segment;
@@ -57,7 +57,7 @@ fn survive(barrier: &Barrier) {
 
 #[test]
 fn numbers_of_parties_that_cannot_be() {
-    let segment = full(1 << 20);
+    let segment = managed(1 << 20);
     at(&segment, 0, 2);
     for cells in [0_u64, 1, 3, 5, 4097, 4098, 65535] {
         write(&segment, 0, BARRIER | cells << 48);
@@ -65,7 +65,7 @@ fn numbers_of_parties_that_cannot_be() {
         refused!(Corrupt, told(found));
     }
     // More than there is room for.
-    let small = full(192);
+    let small = managed(192);
     at(&small, 0, 2);
     write(&small, 0, BARRIER | 6 << 48);
     refused!(
@@ -77,7 +77,7 @@ fn numbers_of_parties_that_cannot_be() {
 #[test]
 fn turns_that_cannot_be() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         for arrived in [3, 4, 1000, 65535_u64] {
             write(&segment, TURN, arrived << 48);
@@ -110,7 +110,7 @@ fn turns_that_cannot_be() {
 #[test]
 fn cells_that_nobody_has() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         use_once(&barrier);
         for state in nobodies()
@@ -138,7 +138,7 @@ fn cells_that_nobody_has() {
 #[test]
 fn cells_that_we_have_not_taken() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         use_once(&barrier);
         let me = mine(&segment);
@@ -162,7 +162,7 @@ fn cells_that_we_have_not_taken() {
 #[test]
 fn a_lock_that_nobody_has() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         use_once(&barrier);
         for id in nobodies() {
@@ -187,7 +187,7 @@ fn a_lock_that_nobody_has() {
 #[test]
 fn a_place_that_cannot_be() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         let child = fork(|| drop(refused!(Corrupt, wait(&barrier))));
         super::await_waiting(&barrier, 1);
@@ -211,7 +211,7 @@ fn random_words_under_who_waits() {
             state
         };
         for _ in 0..30 {
-            let segment: Arc<Segment> = full(4096);
+            let segment: Arc<Segment> = managed(4096);
             let barrier = at(&segment, 0, 3);
             let children: Vec<_> = (0..3)
                 .map(|_| fork(|| drop(barrier.wait(within(20_000_000), Last::Passes))))

@@ -3,8 +3,8 @@
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
-use super::{at, await_waiting, full, told, unnamed, use_once, wait, waiter};
-use shmkit::barrier::{Barrier, Create, Last, MOST, Named, Options, Patience};
+use super::{at, await_waiting, managed, told, unnamed, use_once, wait, waiter};
+use shmkit::barrier::{Barrier, Create, Last, MAX_PARTIES, Named, Options, Patience};
 use shmkit::error::Result;
 use shmkit::lock::Lock;
 use shmkit::segment::{self, Segment};
@@ -18,9 +18,16 @@ fn open_fd(fd: i32, offset: u64) -> Result<Barrier> {
 
 #[test]
 fn parties_that_cannot_be() {
-    let segment = full(4096);
+    let segment = managed(4096);
     let name = Name::new();
-    for parties in [0, MOST + 1, 1 << 15, (1 << 15) + 1, 1 << 16, u32::MAX] {
+    for parties in [
+        0,
+        MAX_PARTIES + 1,
+        1 << 15,
+        (1 << 15) + 1,
+        1 << 16,
+        u32::MAX,
+    ] {
         let options = Options::of(parties);
         refused!(Invalid, options.size());
         refused!(Invalid, told(Barrier::unnamed(&options)));
@@ -41,10 +48,16 @@ fn parties_that_cannot_be() {
 
 #[test]
 fn its_size_is_that_of_its_parties() {
-    for (parties, size) in [(1, 192), (2, 192), (3, 256), (8, 384), (MOST, 128 + 65536)] {
+    for (parties, size) in [
+        (1, 192),
+        (2, 192),
+        (3, 256),
+        (8, 384),
+        (MAX_PARTIES, 128 + 65536),
+    ] {
         let options = Options::of(parties);
         assert_eq!(options.size(), Ok(size));
-        let segment = full(size + 64);
+        let segment = managed(size + 64);
         let barrier = Barrier::at(&segment, 64, Create::Always, &options).unwrap();
         assert_eq!((barrier.parties(), barrier.offset()), (parties, 64));
         let cause = refused!(
@@ -58,7 +71,7 @@ fn its_size_is_that_of_its_parties() {
 #[test]
 fn at_an_offset_it_is_made_and_found() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let made = at(&segment, 256, 3);
         let found = Barrier::at(&segment, 256, Create::Never, &Options::default()).unwrap();
         assert_eq!(found.parties(), 3);
@@ -104,7 +117,7 @@ fn at_an_offset_it_is_made_and_found() {
 #[test]
 fn made_where_others_have_been_it_is_new() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         waiter(&barrier, 0).kill();
         refused!(Broken, wait(&barrier));
@@ -226,7 +239,7 @@ fn room_for_fewer_processes_than_parties() {
         };
         let barrier = Barrier::named(&name, Create::Always, &options).unwrap();
         let others = [waiter(&barrier, 0), waiter(&barrier, 1)];
-        refused!(Participants, wait(&barrier));
+        refused!(TooManyProcesses, wait(&barrier));
         assert_eq!(barrier.stat().waiting, 2);
         others.into_iter().for_each(|other| other.kill());
         // The dead make room, and then they are found.

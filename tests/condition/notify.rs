@@ -76,7 +76,7 @@ fn all_of_as_many_as_there_are_cells() {
     with_waiters(128, |condition, lock, _| {
         {
             let _guard = lock.lock().unwrap();
-            refused!(Participants, condition.wait(lock, Patience::NONE));
+            refused!(TooManyProcesses, condition.wait(lock, Patience::NONE));
             // It is held as before.
             assert_eq!(lock.depth(), 1);
             condition.notify_all(lock).unwrap();

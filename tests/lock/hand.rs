@@ -4,7 +4,7 @@ use super::common::kernel::{become_nobody, can_change_user};
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, byte};
-use super::{at, full, holder, recover, stay, transferable, unnamed, use_once};
+use super::{at, holder, managed, recover, stay, transferable, unnamed, use_once};
 use shmkit::error::Result;
 use shmkit::lock::{Create, Lock, Named, Options, Patience};
 use shmkit::rlock::RLock;
@@ -174,7 +174,7 @@ fn places_where_no_lock_is() {
 
 #[test]
 fn descriptors_of_other_things() {
-    let segment = full(4096);
+    let segment = managed(4096);
     use_once(&at(&segment, 0));
     refused!(WrongKind, told(open_fd(segment.fd(), 0)));
     let plain = Segment::create(None, 4096, &shmkit::segment::Options::default()).unwrap();

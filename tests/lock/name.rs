@@ -100,10 +100,10 @@ fn each_file_holds_what_it_holds() {
     };
     Lock::named(c"lock", Create::Always, &options).unwrap();
     RLock::named(c"rlock", Create::Always, &options.named).unwrap();
-    Segment::create(Some(c"full"), 4096, &segments(Form::Full)).unwrap();
+    Segment::create(Some(c"managed"), 4096, &segments(Form::Managed)).unwrap();
     Segment::create(Some(c"plain"), 4096, &segments(Form::Plain)).unwrap();
     std::fs::write(folder.path().join("garbage"), [0x2a; 500]).unwrap();
-    for name in [c"lock", c"rlock", c"full", c"plain", c"garbage"] {
+    for name in [c"lock", c"rlock", c"managed", c"plain", c"garbage"] {
         for create in [Create::Never, Create::IfMissing] {
             let lock = told(Lock::named(name, create, &options));
             let rlock = told(RLock::named(name, create, &options.named));
@@ -119,7 +119,7 @@ fn each_file_holds_what_it_holds() {
         refused!(Exists, told(Lock::named(name, Create::Always, &options)));
     }
     for name in [c"lock", c"rlock"] {
-        for form in [Form::Either, Form::Full] {
+        for form in [Form::Either, Form::Managed] {
             let cause = refused!(WrongKind, Segment::open(name, 0, &segments(form)));
             assert!(cause.text.contains("Lock"), "{cause}");
             refused!(
@@ -180,16 +180,16 @@ fn room_for_one() {
         });
         let lock = Lock::named(&name, Create::Always, &options).unwrap();
         let child = holder(&lock);
-        refused!(Participants, lock.acquire(Patience::ENDLESS));
+        refused!(TooManyProcesses, lock.acquire(Patience::ENDLESS));
         refused!(NotOwner, lock.release());
         // Gets in once the first has died.
         child.kill();
         recover(&lock);
-        fork(|| drop(refused!(Participants, lock.acquire(Patience::ENDLESS)))).succeed();
+        fork(|| drop(refused!(TooManyProcesses, lock.acquire(Patience::ENDLESS)))).succeed();
         // And once it has let go, which it does with its last handle.
         let again = Lock::named(&name, Create::Never, &options).unwrap();
         drop(lock);
-        fork(|| drop(refused!(Participants, again.acquire(Patience::NONE)))).succeed();
+        fork(|| drop(refused!(TooManyProcesses, again.acquire(Patience::NONE)))).succeed();
         let words = shared_words(1);
         let waiter = fork(|| {
             wait_until(|| words[0].load(Relaxed) == 1);

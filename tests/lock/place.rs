@@ -2,7 +2,7 @@
 
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{Form, at, form, full, recover, stay, transferable, use_once};
+use super::{Form, at, form, managed, recover, stay, transferable, use_once};
 use shmkit::layout::Kind;
 use shmkit::lock::{Create, Lock, Options, Patience};
 use shmkit::rlock::RLock;
@@ -40,7 +40,7 @@ fn told<T>(result: shmkit::error::Result<T>) -> shmkit::error::Result<()> {
 
 #[test]
 fn made_and_found() {
-    let segment = full(4096);
+    let segment = managed(4096);
     refused!(NotFound, told(lock_at(&segment, 0, Create::Never)));
     let made = lock_at(&segment, 0, Create::Always).unwrap();
     refused!(Exists, told(lock_at(&segment, 0, Create::Always)));
@@ -61,7 +61,7 @@ fn made_and_found() {
 
 #[test]
 fn zeros_make_room_for_another() {
-    let segment = full(4096);
+    let segment = managed(4096);
     use_once(&at(&segment, 0));
     for byte in &segment.bytes().unwrap()[..64] {
         byte.store(0, Relaxed);
@@ -72,7 +72,7 @@ fn zeros_make_room_for_another() {
 
 #[test]
 fn a_new_one_forgets_what_was_there_before() {
-    let segment = full(4096);
+    let segment = managed(4096);
     for byte in &segment.bytes().unwrap()[8..64] {
         byte.store(0xff, Relaxed);
     }
@@ -89,7 +89,7 @@ fn a_new_one_forgets_what_was_there_before() {
 #[test]
 fn offsets_that_cannot_be() {
     for size in [64, 5000] {
-        let segment = full(size);
+        let segment = managed(size);
         let end = size.next_multiple_of(64);
         let wrong = [
             1,
@@ -111,7 +111,7 @@ fn offsets_that_cannot_be() {
     // The last place is there once the segment has grown to hold all of it.
     let options = shmkit::segment::Options {
         capacity: 1 << 20,
-        ..form(Form::Full)
+        ..form(Form::Managed)
     };
     let segment = Arc::new(Segment::create(None, 127, &options).unwrap());
     refused!(Invalid, told(lock_at(&segment, 64, Create::IfMissing)));
@@ -121,14 +121,14 @@ fn offsets_that_cannot_be() {
 
 #[test]
 fn segments_that_hold_no_locks() {
-    let full = full(4096);
-    use_once(&at(&full, 0));
+    let managed = managed(4096);
+    use_once(&at(&managed, 0));
     let reading = shmkit::segment::Options {
         readonly: true,
         ..form(Form::Either)
     };
-    let reader = Arc::new(Segment::open_fd(full.fd(), 0, &reading).unwrap());
-    let bare = Arc::new(Segment::open_fd(full.fd(), 0, &form(Form::Plain)).unwrap());
+    let reader = Arc::new(Segment::open_fd(managed.fd(), 0, &reading).unwrap());
+    let bare = Arc::new(Segment::open_fd(managed.fd(), 0, &form(Form::Plain)).unwrap());
     let plain = Arc::new(Segment::create(None, 4096, &form(Form::Plain)).unwrap());
     for offset in [0, 64] {
         for create in EACH {
@@ -149,7 +149,7 @@ fn segments_that_hold_no_locks() {
 
 #[test]
 fn another_kind_stands_there() {
-    let segment = full(4096);
+    let segment = managed(4096);
     let (lock, rlock) = (Kind::Lock as u64, Kind::RLock as u64);
     let kinds = (1..=16u64).chain([31, 1 << 16, 1 << 28, (1 << 28) + 2, u64::MAX]);
     // What the user has put there: some of it looks as if somebody were making something.
@@ -176,7 +176,7 @@ fn another_kind_stands_there() {
 
 #[test]
 fn made_with_other_options() {
-    let segment = full(4096);
+    let segment = managed(4096);
     let made = Lock::at(&segment, 0, Create::Always, &transferable()).unwrap();
     refused!(Invalid, told(lock_at(&segment, 0, Create::IfMissing)));
     let found = lock_at(&segment, 0, Create::Never).unwrap();
@@ -192,7 +192,7 @@ fn made_with_other_options() {
 fn of_many_who_make_it_one_does() {
     const THREADS: usize = 4;
     let _watchdog = Watchdog::start();
-    let segment = &full(64 * 1000);
+    let segment = &managed(64 * 1000);
     let barrier = &std::sync::Barrier::new(THREADS);
     let made = &std::sync::atomic::AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -222,7 +222,7 @@ fn of_many_who_make_it_one_does() {
 #[test]
 fn somebody_who_lives_and_does_not_get_on_is_waited_for_a_second() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let words = shared_words(1);
         let maker = fork(|| {
             let lock = at(&segment, 0);
@@ -249,7 +249,7 @@ fn somebody_who_lives_and_does_not_get_on_is_waited_for_a_second() {
 #[test]
 fn somebody_who_died_making_it_is_followed() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let words = shared_words(1);
         for offset in [64, 128] {
             words[0].store(0, Relaxed);
@@ -281,7 +281,7 @@ fn somebody_who_died_making_it_is_followed() {
 
 #[test]
 fn a_lock_keeps_its_segment() {
-    let segment = full(4096);
+    let segment = managed(4096);
     let lock = at(&segment, 0);
     let data = segment.data();
     drop(segment);
@@ -293,7 +293,7 @@ fn a_lock_keeps_its_segment() {
 #[test]
 fn each_segment_has_a_lock_of_its_own() {
     alone(|| {
-        let segment = full(1);
+        let segment = managed(1);
         let (one, same) = (Lock::of(&segment).unwrap(), Lock::of(&segment).unwrap());
         drop(segment);
         one.acquire(Patience::NONE).unwrap();

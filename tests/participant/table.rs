@@ -2,7 +2,7 @@
 
 use super::common::byte;
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{claim, descriptor_alone, full, holder, lock, recover, stay, unnamed, within};
+use super::{claim, descriptor_alone, holder, lock, managed, recover, stay, unnamed, within};
 use nix::sys::signal::{Signal, kill};
 use shmkit::lock::Patience;
 use shmkit::segment::Segment;
@@ -15,11 +15,11 @@ use std::sync::atomic::Ordering::Relaxed;
 fn a_full_table_is_said_and_the_dead_make_room() {
     alone(|| {
         for participants in [1, 2] {
-            let segment = Arc::new(Segment::create(None, 4096, &full(participants)).unwrap());
+            let segment = Arc::new(Segment::create(None, 4096, &managed(participants)).unwrap());
             // Made by one who lets go again: a table of one must not be full of its maker.
             let fd = segment.fd();
             fork(|| {
-                let own = Arc::new(Segment::open_fd(fd, 0, &full(0)).unwrap());
+                let own = Arc::new(Segment::open_fd(fd, 0, &managed(0)).unwrap());
                 lock(&own, 0);
                 lock(&own, 1);
                 lock(&own, 2);
@@ -39,7 +39,7 @@ fn a_full_table_is_said_and_the_dead_make_room() {
                 .map(|place| holder(&locks[place], || {}))
                 .collect();
             fork(|| {
-                let cause = refused!(Participants, locks[2].acquire(Patience::NONE));
+                let cause = refused!(TooManyProcesses, locks[2].acquire(Patience::NONE));
                 assert!(cause.text.contains(&participants.to_string()), "{cause}");
             })
             .succeed();
@@ -64,7 +64,7 @@ fn many_claim_at_once_and_each_is_somebody_else() {
         let children: Vec<_> = (0..COUNT)
             .map(|number| {
                 fork(|| {
-                    let own = Arc::new(Segment::open_fd(fd, 0, &full(0)).unwrap());
+                    let own = Arc::new(Segment::open_fd(fd, 0, &managed(0)).unwrap());
                     wait_until(|| tickets[COUNT].load(Relaxed) == 1);
                     let lock = lock(&own, 1 + number as u64 % 32);
                     lock.acquire(Patience::ENDLESS).unwrap();

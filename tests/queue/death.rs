@@ -133,7 +133,7 @@ fn what_was_reserved_is_skipped() {
             refused!(Empty, queue.get(NOW));
             let stat = queue.stat().unwrap();
             assert_eq!((stat.messages, stat.reserved), (1, 3));
-            let who = queue.person(stat.held_up_by.unwrap()).unwrap();
+            let who = queue.process_info(stat.held_up_by.unwrap()).unwrap();
             assert_eq!(who.pid, reserver.pid().as_raw() as u32);
             if sleeping {
                 let consumer = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"b"));
@@ -454,7 +454,7 @@ fn more_processes_than_it_has_places_for() {
             std::mem::forget(queue);
         });
         let queue = open().unwrap();
-        refused!(Participants, told(queue.get(NOW)));
+        refused!(TooManyProcesses, told(queue.get(NOW)));
         only.kill();
         assert_eq!(queue.get(LONG).unwrap(), b"a");
     });
@@ -517,7 +517,7 @@ fn who_dies_in_a_container_where_another_has_its_number() {
         wait_until(|| words[1].load(Relaxed) == 1);
         let told = queue.stat().unwrap();
         assert_eq!((told.leased, told.reserved), (1, 1));
-        assert_eq!(queue.person(told.held_up_by.unwrap()).unwrap().pid, 1);
+        assert_eq!(queue.process_info(told.held_up_by.unwrap()).unwrap().pid, 1);
         kill_first(&lessee);
         other.succeed();
         assert_eq!(lessee.wait(), Ended::Exit(101));

@@ -2,7 +2,7 @@
 
 use super::common::kernel::{SmallFileSystem, limit};
 use super::common::process::{alone, fork, wait_until};
-use super::{LONG, NOW, await_sleepers, drain, full, unnamed};
+use super::{LONG, NOW, await_sleepers, drain, managed, unnamed};
 use nix::sys::resource::Resource;
 use shmkit::queue::{Batch, Create, Named, Options, Patience, Queue};
 use std::sync::atomic::Ordering::Relaxed;
@@ -122,7 +122,7 @@ fn a_consumer_that_sleeps_gives_memory_back() {
 
 #[test]
 fn one_in_a_segment_neither_grows_nor_gives_back() {
-    let segment = full(8 << 20);
+    let segment = managed(8 << 20);
     // More than an idle queue would keep of memory that is its own.
     let options = Options {
         capacity: 6 << 20,
@@ -150,7 +150,7 @@ fn one_in_a_segment_neither_grows_nor_gives_back() {
     assert_eq!(before, after);
 }
 
-/// Returns the word that says how much of the ring may have memory (src/sync/queue.rs).
+/// Returns the word that says how much of the ring may have memory (src/raw/queue.rs).
 fn touched(queue: &Queue) -> u64 {
     const TOUCHED: usize = 208;
     let bytes = &queue.segment().bytes().unwrap()[TOUCHED..][..8];

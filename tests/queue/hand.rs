@@ -3,7 +3,7 @@
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, byte};
-use super::{LONG, NOW, drain, full, told, unnamed};
+use super::{LONG, NOW, drain, managed, told, unnamed};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use shmkit::error::Result;
@@ -107,7 +107,7 @@ fn a_strangers_file_that_could_be_cut_is_refused() {
 
 #[test]
 fn descriptors_of_other_things() {
-    let segment = full(65536);
+    let segment = managed(65536);
     let lock = Lock::unnamed(&Default::default()).unwrap();
     let (arena, place) = lock.hand_over().unwrap();
     refused!(WrongKind, told(open_fd(segment.fd(), 0)));

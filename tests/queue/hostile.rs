@@ -56,7 +56,7 @@ fn options(overflow: Overflow) -> Options {
 /// Makes a queue with something in every state, and behind it what must stay as it is.
 fn make(overflow: Overflow) -> (Arc<Segment>, Queue) {
     let full = segment::Options {
-        form: Form::Full,
+        form: Form::Managed,
         ..segment::Options::default()
     };
     let segment = Arc::new(Segment::create(None, WORDS + RING + BEHIND, &full).unwrap());
@@ -89,7 +89,7 @@ fn check<T>(result: Result<T>) -> Option<T> {
             | Error::NotOwner(_)
             | Error::Timeout(_)
             | Error::WouldBlock(_)
-            | Error::Closed(_)
+            | Error::ShutDown(_)
             | Error::NoSpace(_),
         ) => None,
         Err(error) => panic!("{error:?}"),

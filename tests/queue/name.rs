@@ -142,7 +142,7 @@ fn each_file_holds_what_it_holds() {
         ..Default::default()
     };
     Lock::named(c"lock", Create::Always, &locks).unwrap();
-    Segment::create(Some(c"full"), 1 << 20, &segments(Form::Full)).unwrap();
+    Segment::create(Some(c"full"), 1 << 20, &segments(Form::Managed)).unwrap();
     Segment::create(Some(c"plain"), 1 << 20, &segments(Form::Plain)).unwrap();
     std::fs::write(folder.path().join("garbage"), [0x2a; 5000]).unwrap();
     for name in [c"lock", c"full", c"plain", c"garbage"] {
@@ -158,7 +158,7 @@ fn each_file_holds_what_it_holds() {
     );
     refused!(
         WrongKind,
-        Segment::open(c"queue", 0, &segments(Form::Full)).map(drop)
+        Segment::open(c"queue", 0, &segments(Form::Managed)).map(drop)
     );
     assert_eq!(folder.entries().len(), 5);
 }

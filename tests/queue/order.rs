@@ -234,9 +234,9 @@ fn nothing_is_put_after_it_is_shut_down() {
     let queue = unnamed(Options::default());
     queue.put(b"left", NOW).unwrap();
     queue.shut_down().unwrap();
-    assert!(matches!(queue.put(b"late", LONG), Err(Error::Closed(_))));
+    assert!(matches!(queue.put(b"late", LONG), Err(Error::ShutDown(_))));
     assert_eq!(queue.get(LONG).unwrap(), b"left");
-    assert!(matches!(queue.get(LONG), Err(Error::Closed(_))));
+    assert!(matches!(queue.get(LONG), Err(Error::ShutDown(_))));
     queue.join(LONG).unwrap();
 }
 

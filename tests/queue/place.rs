@@ -1,7 +1,7 @@
 //! In a segment: where a queue stands, how it was made, what stands there otherwise.
 
 use super::common::process::{alone, fork};
-use super::{NOW, drain, full, told};
+use super::{NOW, drain, managed, told};
 use shmkit::error::Result;
 use shmkit::lock::Lock;
 use shmkit::queue::{Create, Options, Overflow, Queue};
@@ -22,7 +22,7 @@ fn small() -> Options {
 
 #[test]
 fn made_and_found_at_an_offset() {
-    let segment = full(65536);
+    let segment = managed(65536);
     refused!(NotFound, told(at(&segment, 64, Create::Never, &small())));
     let made = at(&segment, 64, Create::Always, &small()).unwrap();
     refused!(Exists, told(at(&segment, 64, Create::Always, &small())));
@@ -44,7 +44,7 @@ fn made_and_found_at_an_offset() {
 
 #[test]
 fn found_with_other_options() {
-    let segment = full(65536);
+    let segment = managed(65536);
     let all = [
         small(),
         Options {
@@ -88,7 +88,7 @@ fn found_with_other_options() {
 
 #[test]
 fn capacities_that_cannot_be() {
-    let segment = full(65536);
+    let segment = managed(65536);
     for capacity in [1, 32, 992, 1025, 4097, (1 << 46) + 32, u64::MAX] {
         let options = Options {
             capacity,
@@ -104,7 +104,7 @@ fn capacities_that_cannot_be() {
 
 #[test]
 fn offsets_that_cannot_be() {
-    let segment = full(16384);
+    let segment = managed(16384);
     let size = small().size().unwrap();
     for offset in [
         1,
@@ -131,7 +131,7 @@ fn offsets_that_cannot_be() {
 fn a_segment_that_is_too_small_or_plain() {
     refused!(
         Invalid,
-        told(at(&full(65536), 0, Create::Always, &Options::default()))
+        told(at(&managed(65536), 0, Create::Always, &Options::default()))
     );
     let plain = Segment::create(None, 65536, &segment::Options::default());
     let plain = Arc::new(plain.unwrap());
@@ -142,7 +142,7 @@ fn a_segment_that_is_too_small_or_plain() {
 
 #[test]
 fn what_stands_there_and_is_no_queue() {
-    let segment = full(65536);
+    let segment = managed(65536);
     let lock = Lock::at(&segment, 0, Create::Always, &Default::default()).unwrap();
     let bytes = segment.bytes().unwrap();
     bytes[8192..8256]
@@ -167,7 +167,7 @@ fn what_stands_there_and_is_no_queue() {
 fn one_that_says_more_than_there_is_room_for() {
     /// Where its capacity stands.
     const CAPACITY: usize = 8;
-    let segment = full(65536);
+    let segment = managed(65536);
     let last = 65536 - small().size().unwrap().next_multiple_of(64);
     drop(at(&segment, last, Create::Always, &small()).unwrap());
     let bytes = segment.bytes().unwrap();
@@ -184,7 +184,7 @@ fn one_that_says_more_than_there_is_room_for() {
 
 #[test]
 fn two_in_one_segment_know_nothing_of_each_other() {
-    let segment = full(65536);
+    let segment = managed(65536);
     let size = small().size().unwrap().next_multiple_of(64);
     let first = at(&segment, 0, Create::Always, &small()).unwrap();
     let second = at(&segment, size, Create::Always, &small()).unwrap();
@@ -213,7 +213,7 @@ fn two_in_one_segment_know_nothing_of_each_other() {
 
 #[test]
 fn filled_with_zeros_it_is_gone_and_can_be_made_anew() {
-    let segment = full(65536);
+    let segment = managed(65536);
     let old = at(&segment, 0, Create::Always, &small()).unwrap();
     old.put(b"lost", NOW).unwrap();
     drop(old);
@@ -235,7 +235,7 @@ fn filled_with_zeros_it_is_gone_and_can_be_made_anew() {
 
 #[test]
 fn a_new_one_forgets_what_was_there_before() {
-    let segment = full(65536);
+    let segment = managed(65536);
     for byte in &segment.bytes().unwrap()[8..] {
         byte.store(0xff, Relaxed);
     }
@@ -253,7 +253,7 @@ fn a_new_one_forgets_what_was_there_before() {
 
 #[test]
 fn it_keeps_the_segment() {
-    let segment = full(65536);
+    let segment = managed(65536);
     let queue = at(&segment, 0, Create::Always, &small()).unwrap();
     drop(segment);
     queue.put(b"kept", NOW).unwrap();
@@ -263,7 +263,7 @@ fn it_keeps_the_segment() {
 #[test]
 fn of_several_that_race_one_makes_it() {
     alone(|| {
-        let segment = full(65536);
+        let segment = managed(65536);
         let children: Vec<_> = (0..6u8)
             .map(|number| {
                 let segment = &segment;

@@ -224,10 +224,10 @@ fn who_sleeps_is_told_that_it_is_shut_down() {
     alone(|| {
         let (empty, full) = (unnamed(of_one()), filled());
         let children = [
-            fork(|| drop(refused!(Closed, empty.get(Patience::ENDLESS)))),
-            fork(|| drop(refused!(Closed, empty.lease_token(Patience::ENDLESS)))),
-            fork(|| drop(refused!(Closed, full.put(b"", Patience::ENDLESS)))),
-            fork(|| drop(refused!(Closed, full.reserve_token(1, Patience::ENDLESS)))),
+            fork(|| drop(refused!(ShutDown, empty.get(Patience::ENDLESS)))),
+            fork(|| drop(refused!(ShutDown, empty.lease_token(Patience::ENDLESS)))),
+            fork(|| drop(refused!(ShutDown, full.put(b"", Patience::ENDLESS)))),
+            fork(|| drop(refused!(ShutDown, full.reserve_token(1, Patience::ENDLESS)))),
         ];
         await_sleepers(&empty, 2, 0);
         await_sleepers(&full, 0, 2);
@@ -238,7 +238,7 @@ fn who_sleeps_is_told_that_it_is_shut_down() {
         }
         // What is left can be had, once.
         assert_eq!(full.get(Patience::ENDLESS).unwrap(), b"first");
-        refused!(Closed, full.get(NOW));
+        refused!(ShutDown, full.get(NOW));
     });
 }
 
@@ -256,7 +256,7 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
             assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"b");
             assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"a");
             assert_eq!(queue.get(Patience::ENDLESS).unwrap().len(), 1);
-            refused!(Closed, queue.get(Patience::ENDLESS));
+            refused!(ShutDown, queue.get(Patience::ENDLESS));
         });
         await_sleepers(&queue, 1, 0);
         queue.nack(lease.token).unwrap();
@@ -273,7 +273,7 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
                 if comes {
                     assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"first");
                 }
-                refused!(Closed, queue.get(Patience::ENDLESS));
+                refused!(ShutDown, queue.get(Patience::ENDLESS));
             });
             await_sleepers(&queue, 1, 0);
             match comes {

@@ -106,15 +106,15 @@ fn as_many_processes_read_as_there_are_cells_for() {
         assert_eq!(lock.readers(), 2);
         let first = reader(&lock);
         let second = reader(&lock);
-        refused!(Participants, lock.acquire_read(Patience::NONE));
-        refused!(Participants, lock.acquire_read(Patience::ENDLESS));
+        refused!(TooManyProcesses, lock.acquire_read(Patience::NONE));
+        refused!(TooManyProcesses, lock.acquire_read(Patience::ENDLESS));
         // A dead one's is to be had.
         first.kill();
         assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
         lock.release_read().unwrap();
         // So is that of one who lives and does not read.
         let third = reader(&lock);
-        refused!(Participants, lock.acquire_read(Patience::NONE));
+        refused!(TooManyProcesses, lock.acquire_read(Patience::NONE));
         // Who writes cannot become a reader without a cell, and still writes.
         second.kill();
         third.kill();
@@ -122,7 +122,7 @@ fn as_many_processes_read_as_there_are_cells_for() {
         use_once(&one);
         assert_eq!(one.acquire_write(Patience::NONE), Ok(false));
         one.downgrade().unwrap();
-        fork(|| drop(refused!(Participants, one.acquire_read(Patience::NONE)))).succeed();
+        fork(|| drop(refused!(TooManyProcesses, one.acquire_read(Patience::NONE)))).succeed();
         one.release_read().unwrap();
         use_once(&one);
     });

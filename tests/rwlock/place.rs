@@ -2,7 +2,7 @@
 
 use super::common::Name;
 use super::common::process::{alone, fork};
-use super::{full, reader, readers, recover, unnamed, use_once, within, writer};
+use super::{managed, reader, readers, recover, unnamed, use_once, within, writer};
 use shmkit::layout::Kind;
 use shmkit::lock::Lock;
 use shmkit::rwlock::{Create, Options, Patience, RwLock};
@@ -39,14 +39,19 @@ fn its_size_goes_by_its_readers() {
         refused!(Invalid, told(RwLock::unnamed(&readers(count))));
         refused!(
             Invalid,
-            told(RwLock::at(&full(4096), 0, Create::Always, &readers(count)))
+            told(RwLock::at(
+                &managed(4096),
+                0,
+                Create::Always,
+                &readers(count)
+            ))
         );
     }
 }
 
 #[test]
 fn made_and_found() {
-    let segment = full(4096);
+    let segment = managed(4096);
     let open = |create, count| RwLock::at(&segment, 64, create, &readers(count));
     refused!(NotFound, told(open(Create::Never, 2)));
     let made = open(Create::Always, 2).unwrap();
@@ -164,7 +169,7 @@ fn thousands_without_a_name_share_a_file() {
 
 #[test]
 fn a_new_one_forgets_what_was_there_before() {
-    let segment = full(4096);
+    let segment = managed(4096);
     for byte in &segment.bytes().unwrap()[8..] {
         byte.store(0xff, Relaxed);
     }
@@ -174,15 +179,18 @@ fn a_new_one_forgets_what_was_there_before() {
         told(RwLock::at(&segment, 0, Create::Always, &readers(4096)))
     );
     let lock = RwLock::at(&segment, 0, Create::Always, &readers(4)).unwrap();
-    let (stat, person) = lock.stat();
-    assert_eq!((stat.writer, person, stat.writer_died), (None, None, false));
+    let (stat, process_info) = lock.stat();
+    assert_eq!(
+        (stat.writer, process_info, stat.writer_died),
+        (None, None, false)
+    );
     assert_eq!((stat.readers, stat.writes, stat.contended_since), (0, 0, 0));
     use_once(&lock);
 }
 
 #[test]
 fn more_cells_than_there_is_room_for_are_a_lie() {
-    let segment = full(4096);
+    let segment = managed(4096);
     at(&segment, 0, 4);
     for cells in [63u64, 4096, 65535] {
         store(&segment, 0, cells << 48 | Kind::RwLock as u64);
@@ -199,9 +207,9 @@ fn more_cells_than_there_is_room_for_are_a_lie() {
     // None at all can only be written.
     store(&segment, 0, Kind::RwLock as u64);
     let lock = RwLock::at(&segment, 0, Create::Never, &readers(4)).unwrap();
-    refused!(Participants, lock.acquire_read(Patience::NONE));
+    refused!(TooManyProcesses, lock.acquire_read(Patience::NONE));
     assert_eq!(lock.acquire_write(Patience::NONE), Ok(false));
-    refused!(Participants, lock.downgrade());
+    refused!(TooManyProcesses, lock.downgrade());
     lock.release_write().unwrap();
 }
 
@@ -224,7 +232,7 @@ const LIES: [u64; 12] = [
 #[test]
 fn words_that_lie_end_no_process_and_hold_up_nobody_for_ever() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         // The door's word, the writer's, the number of used cells, what is counted; the first cells.
         for offset in (8..128).step_by(8).chain([128, 192, 384]) {
             for lie in LIES {
@@ -256,7 +264,7 @@ fn words_that_lie_end_no_process_and_hold_up_nobody_for_ever() {
 #[test]
 fn a_lie_in_the_middle_of_it_is_survived() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         for offset in (8..128).step_by(8).chain([128, 192]) {
             for lie in LIES {
                 for byte in &segment.bytes().unwrap()[..448] {

@@ -3,7 +3,7 @@
 use super::common::Name;
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{MOST, all_are_there, full, holder, options, plain, stay, told, undo, with_undo};
+use super::{MOST, all_are_there, holder, managed, options, plain, stay, told, undo, with_undo};
 use shmkit::error::Result;
 use shmkit::lock::Lock;
 use shmkit::segment::Segment;
@@ -19,7 +19,7 @@ fn at(segment: &Arc<Segment>, offset: u64, create: Create, options: &Options) ->
 
 #[test]
 fn made_and_found_at_an_offset() {
-    let segment = full(65536);
+    let segment = managed(65536);
     let few = Options {
         processes: 3,
         ..with_undo(2)
@@ -51,7 +51,7 @@ fn made_and_found_at_an_offset() {
 
 #[test]
 fn found_with_other_options() {
-    let segment = full(65536);
+    let segment = managed(65536);
     let all = [
         options(2),
         Options {
@@ -84,7 +84,7 @@ fn found_with_other_options() {
 
 #[test]
 fn offsets_that_cannot_be() {
-    let segment = full(16384);
+    let segment = managed(16384);
     let size = Semaphore::size(&with_undo(1)).unwrap();
     for offset in [1, 8, 32, 16384 - size + 64, 16384, 1 << 63, u64::MAX - 63] {
         for create in [Create::Always, Create::IfMissing] {
@@ -98,7 +98,7 @@ fn offsets_that_cannot_be() {
 
 #[test]
 fn a_new_one_forgets_what_was_there_before() {
-    let segment = full(16384);
+    let segment = managed(16384);
     for byte in &segment.bytes().unwrap()[8..] {
         byte.store(0xff, Relaxed);
     }
@@ -192,7 +192,7 @@ fn a_plain_one_claims_no_place_among_the_participants() {
     alone(|| {
         let segment = {
             let options = shmkit::segment::Options {
-                form: shmkit::segment::Form::Full,
+                form: shmkit::segment::Form::Managed,
                 participants: 1,
                 ..shmkit::segment::Options::default()
             };
@@ -209,7 +209,13 @@ fn a_plain_one_claims_no_place_among_the_participants() {
         // With undo each user has one.
         let recorded = at(&segment, 128, Create::Never, &Options::default()).unwrap();
         assert_eq!(recorded.acquire(1, Patience::NONE), Ok(()));
-        fork(|| drop(refused!(Participants, recorded.acquire(1, Patience::NONE)))).succeed();
+        fork(|| {
+            drop(refused!(
+                TooManyProcesses,
+                recorded.acquire(1, Patience::NONE)
+            ))
+        })
+        .succeed();
         taken.kill();
         other.kill();
     });

@@ -3,7 +3,7 @@
 use crate::suite::capi::segment::Segment;
 use crate::suite::capi::{BROKEN, FOREVER, NOT_OWNER, NOWAIT, Status, TIMEOUT, WOULD_BLOCK, check};
 use crate::suite::harness::library::{Library, functions};
-use shmkit::capi::barrier::{SHMKIT_BARRIER_HOLD, shmkit_barrier_info, shmkit_barrier_options};
+use shmkit::capi::barrier::{SHMKIT_BARRIER_SERIAL, shmkit_barrier_info, shmkit_barrier_options};
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::c_void;
 
@@ -15,7 +15,7 @@ functions! {
     create_at(*const shmkit_segment, u64, *const shmkit_barrier_options, *mut *mut c_void);
     open_at(*const shmkit_segment, u64, *const shmkit_barrier_options, *mut *mut c_void);
     wait(*mut c_void, i64, u32, *mut u32);
-    pass(*mut c_void);
+    release(*mut c_void);
     reset(*mut c_void);
     abort(*mut c_void);
     stat(*const c_void, *mut shmkit_barrier_info);
@@ -77,7 +77,7 @@ impl<'a> Barrier<'a> {
     /// Releases the held parties.
     pub fn release(&self) -> Result<(), Status> {
         // SAFETY: as in `wait`.
-        check(unsafe { (self.functions.pass)(self.handle) })
+        check(unsafe { (self.functions.release)(self.handle) })
     }
 
     /// Resets it.
@@ -122,7 +122,7 @@ impl Library {
         Barrier::create(self, segment, WARM_UP, 1)?.close()?;
         let barrier = Barrier::open(self, segment, WARM_UP)?;
         assert_eq!(barrier.wait(FOREVER, 0), Ok(0), "one party is all");
-        assert_eq!(barrier.wait(FOREVER, SHMKIT_BARRIER_HOLD), Ok(0));
+        assert_eq!(barrier.wait(FOREVER, SHMKIT_BARRIER_SERIAL), Ok(0));
         assert_eq!(barrier.wait(1, 0), Err(TIMEOUT), "all are held");
         barrier.release()?;
         assert_eq!(barrier.release(), Err(NOT_OWNER));

@@ -5,7 +5,7 @@ use crate::suite::capi::segment::{Options, Segment};
 use crate::suite::capi::{NOWAIT, Status, TIMEOUT, WOULD_BLOCK, check};
 use crate::suite::harness::library::{Library, functions};
 use shmkit::capi::condition::{shmkit_condition_info, shmkit_condition_options};
-use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FULL, shmkit_segment};
+use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_MANAGED, shmkit_segment};
 use std::ffi::c_void;
 
 functions! {
@@ -112,7 +112,7 @@ impl Library {
     /// Calls each function of conditions once.
     pub fn warm_up_conditions(&self) -> Result<(), Status> {
         let ephemeral = Options {
-            flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL,
+            flags: SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_EPHEMERAL,
             participants: 1,
             ..Options::default()
         };

@@ -3,7 +3,8 @@
 use crate::suite::capi::segment::Segment;
 use crate::suite::capi::{FOREVER, Status, TIMEOUT, check};
 use crate::suite::harness::library::{Library, functions};
-use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
+use shmkit::capi::event::shmkit_event_info;
+use shmkit::capi::object::shmkit_object_options;
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::c_void;
 
@@ -12,8 +13,8 @@ const WARM_UP: u64 = 256;
 
 functions! {
     Events:
-    create_at(*const shmkit_segment, u64, *const shmkit_event_options, *mut *mut c_void);
-    open_at(*const shmkit_segment, u64, *const shmkit_event_options, *mut *mut c_void);
+    create_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
+    open_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
     set(*mut c_void);
     clear(*mut c_void);
     is_set(*const c_void, *mut u32);

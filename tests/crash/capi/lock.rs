@@ -3,17 +3,18 @@
 use crate::suite::capi::segment::Segment;
 use crate::suite::capi::{NOWAIT, Status, TIMEOUT, Way, check};
 use crate::suite::harness::library::{Library, functions, pointer};
-use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
+use shmkit::capi::lock::shmkit_lock_info;
+use shmkit::capi::object::shmkit_object_options;
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::{CStr, c_char, c_void};
 
 functions! {
     Locks:
-    create(*const c_char, *const shmkit_lock_options, *mut *mut c_void);
-    open(*const c_char, *const shmkit_lock_options, *mut *mut c_void);
-    open_or_create(*const c_char, *const shmkit_lock_options, *mut *mut c_void);
-    create_at(*const shmkit_segment, u64, *const shmkit_lock_options, *mut *mut c_void);
-    open_at(*const shmkit_segment, u64, *const shmkit_lock_options, *mut *mut c_void);
+    create(*const c_char, *const shmkit_object_options, *mut *mut c_void);
+    open(*const c_char, *const shmkit_object_options, *mut *mut c_void);
+    open_or_create(*const c_char, *const shmkit_object_options, *mut *mut c_void);
+    create_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
+    open_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
     acquire(*mut c_void, i64, u32, *mut u32);
     release(*mut c_void);
     mark_consistent(*mut c_void);
@@ -39,9 +40,9 @@ pub struct Lock {
 }
 
 /// Options of a lock with a file of its own.
-fn options(participants: u32) -> shmkit_lock_options {
-    shmkit_lock_options {
-        struct_size: size_of::<shmkit_lock_options>() as u32,
+fn options(participants: u32) -> shmkit_object_options {
+    shmkit_object_options {
+        struct_size: size_of::<shmkit_object_options>() as u32,
         flags: 0,
         mode: 0,
         participants,

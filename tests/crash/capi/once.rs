@@ -3,14 +3,15 @@
 use crate::suite::capi::segment::Segment;
 use crate::suite::capi::{FOREVER, NOWAIT, Status, TIMEOUT, check};
 use crate::suite::harness::library::{Library, functions};
-use shmkit::capi::once::{shmkit_once_info, shmkit_once_options};
+use shmkit::capi::object::shmkit_object_options;
+use shmkit::capi::once::shmkit_once_info;
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::c_void;
 
 functions! {
     Onces:
-    create_at(*const shmkit_segment, u64, *const shmkit_once_options, *mut *mut c_void);
-    open_at(*const shmkit_segment, u64, *const shmkit_once_options, *mut *mut c_void);
+    create_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
+    open_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
     begin(*mut c_void, i64, u32, *mut u32, *mut u32);
     done(*mut c_void);
     abort(*mut c_void);

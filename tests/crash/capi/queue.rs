@@ -9,7 +9,7 @@ use shmkit::capi::queue::{SHMKIT_QUEUE_OVERWRITE, shmkit_queue_options};
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::{CStr, c_char, c_void};
 
-/// The number of idle laps in a row before a queue releases memory (src/sync/queue/memory.rs).
+/// The number of idle laps in a row before a queue releases memory (src/raw/queue/memory.rs).
 pub const IDLE_LAPS: usize = 64;
 
 functions! {

@@ -23,7 +23,7 @@ use crate::suite::harness::shared_state::{Phase, Role, shared_state};
 use crate::suite::harness::survivor::{refused, reopen};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use shmkit::capi::barrier::{SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_HOLD};
+use shmkit::capi::barrier::{SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_SERIAL};
 use shmkit::capi::interrupt::SHMKIT_INTERRUPTIBLE;
 use std::ffi::c_void;
 use std::sync::atomic::Ordering::SeqCst;
@@ -127,7 +127,7 @@ impl BarrierOperation {
             Verb::Wait | Verb::WaitBesideDead | Verb::Last => {
                 waited(barrier.wait(VICTIM_TIMEOUT_NS, 0))
             }
-            Verb::Hold => match barrier.wait(VICTIM_TIMEOUT_NS, SHMKIT_BARRIER_HOLD) {
+            Verb::Hold => match barrier.wait(VICTIM_TIMEOUT_NS, SHMKIT_BARRIER_SERIAL) {
                 Ok(place) if place + 1 == self.parties => waited(barrier.release().map(|()| place)),
                 other => waited(other),
             },
@@ -205,7 +205,7 @@ impl Operation for BarrierOperation {
         let barrier = Barrier::open(shmkit, segment, PLACE).expect("the barrier exists");
         match self.verb {
             Verb::Release => {
-                let held = barrier.wait(FOREVER, SHMKIT_BARRIER_HOLD);
+                let held = barrier.wait(FOREVER, SHMKIT_BARRIER_SERIAL);
                 assert_eq!(held, Ok(0));
             }
             Verb::Withdraw => interrupt_at_once(shmkit),

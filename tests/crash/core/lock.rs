@@ -65,7 +65,7 @@ pub struct LockOperation {
     participants: u32,
 }
 
-/// The flag of a tag whose object is being created (src/object.rs).
+/// The flag of a tag whose object is being created (src/object/mod.rs).
 const CREATING: u64 = 1 << 29;
 
 /// Dies while it creates the lock: its identity is in the tag, as between the two steps of create_at.

@@ -9,7 +9,9 @@ use crate::suite::harness::library::Library;
 use crate::suite::harness::operation::{Failure, Operation, Run, Verifier};
 use crate::suite::harness::verify::{Shape, WRITTEN};
 use nix::fcntl::{FallocateFlags, fallocate};
-use shmkit::capi::segment::{SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_HUGE, SHMKIT_SEGMENT_PREFAULT};
+use shmkit::capi::segment::{
+    SHMKIT_SEGMENT_HUGE, SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_PREFAULT,
+};
 use std::fs::File;
 
 /// A size that is not a multiple of the page size.
@@ -177,7 +179,9 @@ impl Operation for SegmentOperation {
             Verb::Resize(new) => {
                 self.create(shmkit);
                 let segment = self.open(shmkit);
-                Box::new(move || shmkit.resize(segment, new, options.flags & SHMKIT_SEGMENT_FORCE))
+                Box::new(move || {
+                    shmkit.resize(segment, new, options.flags & SHMKIT_SEGMENT_NO_SPACE_CHECK)
+                })
             }
             Verb::Unlink => {
                 self.create(shmkit);
@@ -195,7 +199,9 @@ impl Operation for SegmentOperation {
     fn blocks_bystander(&self) -> bool {
         match self.verb {
             // Large segments are slow, so one of them suffices.
-            Verb::Resize(new) => new < STEPS || self.shape.options.flags == SHMKIT_SEGMENT_FORCE,
+            Verb::Resize(new) => {
+                new < STEPS || self.shape.options.flags == SHMKIT_SEGMENT_NO_SPACE_CHECK
+            }
             Verb::Unlink | Verb::UnlinkName => self.warm,
             _ => false,
         }
@@ -207,7 +213,7 @@ impl Operation for SegmentOperation {
                 let options = self.shape.options;
                 let segment = self.open(shmkit);
                 Some(Box::new(move || {
-                    shmkit.resize(segment, new, options.flags & SHMKIT_SEGMENT_FORCE)
+                    shmkit.resize(segment, new, options.flags & SHMKIT_SEGMENT_NO_SPACE_CHECK)
                 }))
             }
             Verb::Unlink | Verb::UnlinkName => {
@@ -263,14 +269,14 @@ pub fn large(name: &'static str, verb: Verb, size: u64) -> SegmentOperation {
 
 /// The operations of plain segments, slowest first.
 ///
-/// All but one of the large segments use FORCE. Without it the library reads figures of the machine line by line, which
-/// takes twenty thousand points.
+/// All but one of the large segments use NO_SPACE_CHECK. Without it the library reads figures of the machine line by
+/// line, which takes twenty thousand points.
 pub fn operations() -> Vec<SegmentOperation> {
     use Verb::*;
     let small = shape(SMALL, 0, 0, 0);
     let growing = shape(SMALL, 0, ROOM, 0);
     let compared = shape(STEPS, 0, ROOM, 0o640);
-    let forced = |size, flags| shape(size, SHMKIT_SEGMENT_FORCE | flags, ROOM, 0);
+    let forced = |size, flags| shape(size, SHMKIT_SEGMENT_NO_SPACE_CHECK | flags, ROOM, 0);
     let steps = forced(STEPS, 0);
     let huge = forced(STEPS, SHMKIT_SEGMENT_HUGE);
     let prefault = shape(SMALL, SHMKIT_SEGMENT_PREFAULT, ROOM, 0);

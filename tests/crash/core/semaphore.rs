@@ -61,7 +61,7 @@ pub struct SemaphoreOperation {
 /// The dead and the live processes have no place to spare.
 const PARTICIPANTS: u32 = 2;
 
-/// Offsets of the words of a semaphore, in bytes (src/sync/semaphore.rs).
+/// Offsets of the words of a semaphore, in bytes (src/raw/semaphore.rs).
 const LOCK: u64 = 8;
 const WORD: u64 = 64;
 const CELLS: u64 = 128;

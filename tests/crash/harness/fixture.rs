@@ -8,7 +8,7 @@ use crate::suite::capi::lock::Kind;
 use crate::suite::capi::segment::{Options, Segment};
 use crate::suite::capi::{FOREVER, Status};
 use crate::suite::harness::library::Library;
-use shmkit::capi::segment::SHMKIT_SEGMENT_FULL;
+use shmkit::capi::segment::SHMKIT_SEGMENT_MANAGED;
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub fn path() -> PathBuf {
 /// Returns the options of a managed segment.
 pub fn managed(participants: u32) -> Options {
     Options {
-        flags: SHMKIT_SEGMENT_FULL,
+        flags: SHMKIT_SEGMENT_MANAGED,
         participants,
         ..Options::default()
     }

@@ -10,7 +10,7 @@ use crate::suite::capi::rwlock::RwLocks;
 use crate::suite::capi::segment::{Options, Segments};
 use crate::suite::capi::semaphore::Semaphores;
 use crate::suite::capi::{Status, check};
-use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FULL};
+use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_MANAGED};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fs;
 use std::ops::Range;
@@ -116,7 +116,7 @@ impl Library {
         let name = c"warm-up";
         self.warm_up_segments(name)?;
         let ephemeral = Options {
-            flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL,
+            flags: SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_EPHEMERAL,
             participants: 1,
             ..Options::default()
         };

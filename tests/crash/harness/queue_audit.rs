@@ -9,7 +9,7 @@ use crate::suite::harness::operation::{Failure, Verifier, Violation};
 use crate::suite::harness::queue_worker::{QueueWorker, Step};
 use crate::suite::harness::survivor::refused;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use shmkit::capi::queue::{SHMKIT_QUEUE_SHUT, shmkit_queue_info};
+use shmkit::capi::queue::{SHMKIT_QUEUE_SHUTDOWN, shmkit_queue_info};
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -105,7 +105,7 @@ impl Audit<'_, '_> {
         // First, because the other calls clean up after dead processes.
         let full = self.queue().is_full().map_err(refused("is_full"))?;
         let first = self.stat()?;
-        let is_shut = first.flags & SHMKIT_QUEUE_SHUT != 0;
+        let is_shut = first.flags & SHMKIT_QUEUE_SHUTDOWN != 0;
         self.counters_are_right(&first)?;
         self.has_memory(&first)?;
         let empties = u64::from(self.put_an_empty_one(&first, full, is_shut)?);

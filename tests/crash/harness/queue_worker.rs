@@ -72,7 +72,7 @@ pub enum Step {
     Halfway(&'static Step),
 }
 
-/// Offsets of the words of a queue, in bytes (src/sync/queue.rs).
+/// Offsets of the words of a queue, in bytes (src/raw/queue.rs).
 const P: u64 = 64;
 const C: u64 = 256;
 const CLAIM: u64 = 320;

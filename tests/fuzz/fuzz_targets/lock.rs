@@ -134,7 +134,7 @@ fn change_header(file: &File, changes: &[(u8, u64)]) {
     file.read_exact_at(&mut bytes, 0).expect("a header");
     let mut header = Header::parse(&bytes)
         .expect("a good one")
-        .expect("a full segment");
+        .expect("a managed segment");
     for (field, value) in changes {
         match field % 8 {
             0 => header.kind = *value as u32,
@@ -233,7 +233,7 @@ fuzz_target!(|input: Input| {
     let participants = u32::from(input.participants % 8) + 1;
     let (mut made, mut segment) = (ptr::null_mut(), ptr::null_mut());
     let (mut lock, mut rlock) = (ptr::null_mut(), ptr::null_mut());
-    let how = options(SHMKIT_SEGMENT_FULL, participants);
+    let how = options(SHMKIT_SEGMENT_MANAGED, participants);
     // SAFETY: no name, a struct with its size set, writable outputs, handles that are open.
     unsafe {
         assert_eq!(

@@ -10,7 +10,9 @@ use crate::suite::harness::shared_state::{Fault, Phase, Role, shared_state};
 use crate::suite::harness::survivor::refused;
 use crate::suite::harness::verify::WRITTEN;
 use nix::unistd::Pid;
-use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_FULL};
+use shmkit::capi::segment::{
+    SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_MANAGED, SHMKIT_SEGMENT_NO_SPACE_CHECK,
+};
 
 /// What the victim does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl ManagedOperation {
             false => 0,
         };
         Options {
-            flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_FORCE | ephemeral,
+            flags: SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_NO_SPACE_CHECK | ephemeral,
             capacity: ROOM,
             participants: 2,
             ..Options::default()
@@ -63,7 +65,7 @@ impl ManagedOperation {
 
     fn open(&self, shmkit: &Library) -> Result<Segment, Status> {
         let options = Options {
-            flags: SHMKIT_SEGMENT_FULL,
+            flags: SHMKIT_SEGMENT_MANAGED,
             participants: 0,
             ..self.options()
         };
@@ -197,7 +199,7 @@ impl Operation for ManagedOperation {
             Verb::Open => Box::new(move || attached(self.open(shmkit))),
             Verb::Resize(size) => {
                 let segment = self.open(shmkit).expect("the segment is opened");
-                Box::new(move || shmkit.resize(segment, size, SHMKIT_SEGMENT_FORCE))
+                Box::new(move || shmkit.resize(segment, size, SHMKIT_SEGMENT_NO_SPACE_CHECK))
             }
             Verb::Close => {
                 let segment = self.open(shmkit).expect("the segment is opened");
@@ -220,7 +222,7 @@ impl Operation for ManagedOperation {
             Verb::Resize(size) => {
                 let segment = self.open(shmkit).expect("the segment is opened");
                 Some(Box::new(move || {
-                    shmkit.resize(segment, size, SHMKIT_SEGMENT_FORCE)
+                    shmkit.resize(segment, size, SHMKIT_SEGMENT_NO_SPACE_CHECK)
                 }))
             }
             // Opens while the victim collects.

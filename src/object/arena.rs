@@ -1,0 +1,197 @@
+//! Arenas: a memory file of each process in which its small objects without a name live.
+//!
+//! ```text
+//! | control area, 1024 participants | place 0 | place 1 | place 2 | …      places of 64 bytes, or of some multiple
+//! ```
+//!
+//! One descriptor and one table serve all of them. A place is used again only if nobody else can have heard of it:
+//! not handed over, and no fork since it was given out. If the process dies, the file lives as long as somebody has it
+//! mapped, and nobody gives out places in it any more.
+
+use crate::error::{Error, Result};
+use crate::layout::Kind;
+use crate::segment::options::{Form, Growth, Options};
+use crate::segment::{Content, Segment};
+use crate::sys::fork::{ForkLocal, ForkLock, ForkLocked, forks, free_fork_local, new_fork_local};
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+/// How many processes may use one arena at a time.
+const PARTICIPANTS: u32 = 1024;
+/// How much memory is set aside at a time.
+const STEP: u64 = 64 << 10;
+/// How much address space an arena has: four million places of 64 bytes.
+const CAPACITY: u64 = 256 << 20;
+
+struct Arena {
+    segment: Arc<Segment>,
+    /// The first byte that was never given out.
+    next: u64,
+    /// What was given back, by size.
+    unused: BTreeMap<u64, Vec<u64>>,
+    /// 1 in the process whose arena it is, 0 in its children: theirs are their own.
+    mine: ForkLocal,
+}
+
+impl Arena {
+    fn is_mine(&self) -> bool {
+        self.mine.load(Ordering::Relaxed) == 1
+    }
+}
+
+/// The arena of this process, once it needs one.
+static MINE: ForkLocked<Option<Arena>> = ForkLocked::new(None);
+
+/// All arenas that are mapped here, by device and inode, so that none is mapped twice.
+static MAPPED: ForkLocked<BTreeMap<(u64, u64), Weak<Segment>>> = ForkLocked::new(BTreeMap::new());
+
+/// More forks than there will ever be.
+const SHOWN: u64 = u64::MAX;
+
+/// A place that was given out.
+pub struct Place {
+    /// The arena.
+    pub segment: Arc<Segment>,
+    /// Where in its data.
+    pub offset: u64,
+    size: u64,
+    /// How many forks there had been when it was given out; `SHOWN` where others have heard of it.
+    alone: AtomicU64,
+}
+
+impl Place {
+    /// Gives out a place of `size` bytes, a multiple of 64, in our own arena.
+    pub fn new(size: u64) -> Result<Place> {
+        loop {
+            let taken = {
+                let mut inside = ForkLock::enter();
+                MINE.get(&mut inside)
+                    .as_mut()
+                    .filter(|arena| arena.is_mine())
+                    .map(|arena| {
+                        let unused = arena.unused.get_mut(&size).and_then(Vec::pop);
+                        let offset = unused.unwrap_or_else(|| {
+                            arena.next += size;
+                            arena.next - size
+                        });
+                        (arena.segment.clone(), offset)
+                    })
+            };
+            // Nothing below happens inside the fence, which is entered again further down.
+            let Some((segment, offset)) = taken else {
+                make_arena()?;
+                continue;
+            };
+            let place = Place {
+                segment,
+                offset,
+                size,
+                alone: AtomicU64::new(forks()),
+            };
+            make_room(&place.segment, offset + size)?;
+            return Ok(place);
+        }
+    }
+
+    /// Finds a place in an arena that another process has handed over, or that this one has.
+    pub fn open(fd: RawFd, offset: u64, options: &Options) -> Result<Place> {
+        let opened = Arc::new(Segment::open_fd_with(fd, 0, options, Kind::Arena)?);
+        let facts = opened.stat()?.file;
+        let key = (facts.device, facts.inode);
+        let segment = {
+            let mut inside = ForkLock::enter();
+            let mapped = MAPPED.get(&mut inside);
+            match mapped.get(&key).and_then(Weak::upgrade) {
+                Some(known) => known,
+                None => {
+                    mapped.retain(|_, segment| segment.strong_count() > 0);
+                    mapped.insert(key, Arc::downgrade(&opened));
+                    opened.clone()
+                }
+            }
+        };
+        Ok(Place {
+            segment,
+            offset,
+            size: 0, // not ours to give out
+            alone: AtomicU64::new(SHOWN),
+        })
+    }
+
+    /// Says that others will hear of the place: it is never used again.
+    pub fn expose(&self) {
+        self.alone.store(SHOWN, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inside = ForkLock::enter();
+        if *self.alone.get_mut() == forks()
+            && let Some(arena) = MINE.get(&mut inside)
+            && arena.is_mine()
+            // After a raw clone, which counts as no fork, it may be the parent's.
+            && Arc::ptr_eq(&arena.segment, &self.segment)
+        {
+            arena.unused.entry(self.size).or_default().push(self.offset);
+        }
+    }
+}
+
+fn make_arena() -> Result<()> {
+    let options = Options {
+        capacity: CAPACITY,
+        form: Form::Managed,
+        participants: PARTICIPANTS,
+        ..Options::default()
+    };
+    let content = Content {
+        kind: Kind::Arena,
+        least: None,
+        prepare: &|_| {},
+    };
+    let segment = Segment::create_with(None, STEP, &options, &content)?;
+    let facts = segment.stat()?.file;
+    let segment = Arc::new(segment);
+    let mut inside = ForkLock::enter();
+    let mine = new_fork_local(&mut inside)?;
+    let arena = MINE.get(&mut inside);
+    if arena.as_ref().is_some_and(Arena::is_mine) {
+        free_fork_local(&mut inside, mine);
+        drop(inside); // another thread was first; ours goes, outside the fence
+        return Ok(());
+    }
+    mine.store(1, Ordering::Relaxed);
+    let new = Arena {
+        segment: segment.clone(),
+        next: 0,
+        unused: BTreeMap::new(),
+        mine,
+    };
+    let parents = arena.replace(new);
+    if let Some(parents) = &parents {
+        free_fork_local(&mut inside, parents.mine);
+    }
+    let key = (facts.device, facts.inode);
+    MAPPED
+        .get(&mut inside)
+        .insert(key, Arc::downgrade(&segment));
+    drop(inside);
+    drop(parents); // dropping a segment enters the fence
+    Ok(())
+}
+
+/// Has the arena grow until it has `end` bytes.
+fn make_room(segment: &Segment, end: u64) -> Result<()> {
+    while segment.size()? < end {
+        let wanted = end.next_multiple_of(STEP);
+        match segment.resize(wanted, &Growth::default()) {
+            // Another thread made it larger still.
+            Ok(()) | Err(Error::Invalid(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! The ring, as one process has it mapped.
+
+use crate::error::{Error, Result};
+use crate::layout::Bytes;
+use crate::raw::queue::record::{Record, Ring};
+use crate::segment::Segment;
+use crate::sys::atomic::prefetch_to_write;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The bytes behind the words, as this process has them mapped.
+pub(super) struct Memory {
+    segment: Arc<Segment>,
+    /// Where they begin in the data, and here.
+    offset: u64,
+    base: NonNull<u8>,
+    capacity: u64,
+    /// So many of them are known to be in the file.
+    known: AtomicU64,
+}
+
+// SAFETY: a mapping belongs to the process, and lives as long as `segment`.
+unsafe impl Send for Memory {}
+// SAFETY: as for Send; all that is done with the bytes any process may do at any time.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Takes `capacity` bytes that begin at `offset` in the data of a segment. `Corrupt`: it is not as large.
+    pub(super) fn new(segment: Arc<Segment>, offset: u64, capacity: u64) -> Result<Memory> {
+        let room = segment.capacity().saturating_sub(offset);
+        if room < capacity {
+            let text = format!("a queue for {capacity} bytes where there is room for {room}");
+            return Err(Error::Corrupt(text.into()));
+        }
+        let base = segment.data().wrapping_add(offset as usize);
+        let ring = Memory {
+            offset,
+            base: NonNull::new(base).ok_or(Error::Internal("a mapping at NULL".into()))?,
+            capacity,
+            known: AtomicU64::new(0),
+            segment,
+        };
+        ring.look(0)?;
+        Ok(ring)
+    }
+
+    #[inline(always)]
+    fn bytes(&self, end: u64) -> Result<Bytes<'_>> {
+        if end > self.known.load(Ordering::Relaxed) {
+            self.look(end)?;
+        }
+        // SAFETY: the first `end` bytes from `base` on are in the file (known, or just looked at) and in the mapping
+        // (`capacity`, which `new` has compared with it), which lives as long as self.
+        Ok(unsafe { Bytes::new(self.base, end) })
+    }
+
+    /// Looks whether there are `end` bytes by now.
+    #[cold]
+    fn look(&self, end: u64) -> Result<()> {
+        let size = self
+            .segment
+            .size()?
+            .saturating_sub(self.offset)
+            .min(self.capacity);
+        self.known.fetch_max(size, Ordering::Relaxed);
+        match end <= size {
+            true => Ok(()),
+            false => Err(Error::Corrupt(
+                format!("a message of the queue ends at {end} of {size} bytes").into(),
+            )),
+        }
+    }
+
+    /// Returns the address of `length` bytes at `offset`. `Corrupt`: there are none.
+    #[inline(always)]
+    pub(super) fn address(&self, offset: u64, length: usize) -> Result<NonNull<u8>> {
+        let end = offset.saturating_add(length as u64);
+        let address = self.bytes(end)?.raw(offset, length as u64);
+        address.ok_or(Error::Internal("bytes outside themselves".into()))
+    }
+}
+
+impl Ring for Memory {
+    fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    #[inline(always)]
+    fn has(&self, end: u64) -> bool {
+        end <= self.known.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn record(&self, offset: u64) -> Result<&Record> {
+        let end = offset.saturating_add(size_of::<Record>() as u64);
+        let record = self.bytes(end)?.at(offset);
+        record.ok_or_else(|| Error::Corrupt("a message of the queue stands at an odd place".into()))
+    }
+
+    #[inline(always)]
+    fn reach(&self, end: u64) -> Result<()> {
+        self.bytes(end).map(drop)
+    }
+
+    #[inline(always)]
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let to = self.address(offset, bytes.len())?;
+        // SAFETY: `to` has room for them (`address`); they do not overlap, because nobody is given a slice of the ring. Until
+        // the record is committed they are ours; who breaks that rule sees, or leaves, other bytes, and no more than that.
+        unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn read(&self, offset: u64, bytes: &mut [MaybeUninit<u8>]) -> Result<()> {
+        let from = self.address(offset, bytes.len())?;
+        let length = bytes.len();
+        // SAFETY: as in `write`: as long as the record is ours nobody writes there, or we read other bytes.
+        unsafe { from.copy_to_nonoverlapping(NonNull::from(bytes).cast(), length) };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, offset: u64) {
+        prefetch_to_write(self.base.as_ptr().wrapping_add(offset as usize));
+    }
+
+    fn grow(&self, from: u64, had: u64, to: u64) -> Result<()> {
+        let at = |offset: u64| self.offset + offset;
+        self.segment
+            .set_aside(at(from), at(had.max(from).min(to)), at(to))
+    }
+
+    fn give_back(&self, from: u64, to: u64) -> Result<()> {
+        self.segment.give_back(self.offset + from, self.offset + to)
+    }
+}

@@ -1,0 +1,89 @@
+//! Who has waited for long goes before who has not, and nobody waits for long for somebody who is not there.
+
+use super::lock::{RawLock, STARVING};
+use super::wait::SpinState;
+use super::{Liveness, Patience};
+use crate::error::Result;
+use crate::participant::Id;
+use crate::sys::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Everybody lives.
+struct Peace;
+
+impl Liveness for Peace {
+    fn is_dead(&self, _id: Id) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+fn id(slot: u64) -> Id {
+    Id::of((slot + 1) | ((slot + 1) << 13)).expect("an owner")
+}
+
+fn acquire(words: &RawLock, me: Id, patience: Patience) -> Result<bool> {
+    words.acquire(me, patience, &SpinState::default(), &Peace)
+}
+
+/// Waits until somebody has waited for long.
+fn until_starving(words: &RawLock) {
+    let watchdog = Instant::now() + Duration::from_secs(60);
+    while words.word.load(Relaxed) & STARVING == 0 {
+        assert!(Instant::now() < watchdog, "nobody has waited for long");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn who_has_waited_for_long_goes_first() {
+    let words = RawLock::default();
+    let (first, second) = (id(1), id(2));
+    acquire(&words, first, Patience::ENDLESS).expect("free");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            acquire(&words, second, Patience::ENDLESS).expect("it is given back");
+            assert_eq!(words.word.load(Relaxed) & STARVING, 0);
+        });
+        until_starving(&words);
+        words.release(first).expect("ours");
+        if words.try_acquire(first) {
+            words.release(first).expect("ours");
+            panic!("it was snatched back");
+        }
+    });
+    assert!(words.is_held_by(second));
+}
+
+#[test]
+fn a_free_lock_is_not_left_for_ever_to_one_that_is_gone() {
+    let words = RawLock::default();
+    words.word.store(STARVING, Relaxed);
+    assert_eq!(acquire(&words, id(1), Patience::ENDLESS), Ok(false));
+    assert_eq!(words.word.load(Relaxed) & STARVING, 0);
+    words.release(id(1)).expect("ours");
+    assert!(words.try_acquire(id(1)));
+}
+
+#[test]
+fn who_does_not_wait_takes_what_is_free_and_changes_nothing_for_others() {
+    let words = RawLock::default();
+    words.word.store(STARVING, Relaxed);
+    assert_eq!(acquire(&words, id(1), Patience::NONE), Ok(false));
+    words.release(id(1)).expect("ours");
+    assert_eq!(words.word.load(Relaxed), STARVING);
+}
+
+#[test]
+fn who_gives_up_does_not_go_first() {
+    let words = RawLock::default();
+    acquire(&words, id(1), Patience::ENDLESS).expect("free");
+    let patience = Patience {
+        limit: super::Limit::Within(50_000_000),
+        interruptible: false,
+    };
+    acquire(&words, id(2), patience).expect_err("it is held");
+    assert_eq!(words.word.load(Relaxed) & STARVING, 0);
+    words.release(id(1)).expect("ours");
+    assert!(words.try_acquire(id(1)));
+}

@@ -1,0 +1,392 @@
+//! Models of the locks for loom, which runs every interleaving that the memory model allows.
+//!
+//! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
+
+mod barrier;
+mod condition;
+mod event;
+mod once;
+mod queue;
+mod rwlock;
+mod semaphore;
+
+use super::lock::RawLock;
+use super::wait::SpinState;
+use super::{Limit, Liveness, Patience, rlock};
+use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::sys::futex;
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::thread;
+
+fn id(slot: usize) -> Id {
+    Id::of(slot as u64 + 1 | (slot as u64 + 1) << 13).expect("an owner")
+}
+
+/// Everybody lives but these, once they have died.
+struct World {
+    mortals: [(Id, AtomicBool); 2],
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
+        }
+    }
+
+    /// Says that the mortal of this number has died.
+    fn dies(&self, number: usize) {
+        // PAIRS model.death
+        self.mortals[number].1.store(true, Ordering::Release);
+    }
+}
+
+impl Liveness for World {
+    fn is_dead(&self, id: Id) -> Result<bool> {
+        // Cells know the ticket alone.
+        let mut mortals = self.mortals.iter();
+        let mortal = mortals.find(|mortal| mortal.0.ticket() == id.ticket());
+        // PAIRS model.death, as the kernel's unlocking does: what the dead did is seen by who finds it dead.
+        Ok(mortal.is_some_and(|mortal| mortal.1.load(Ordering::Acquire)))
+    }
+}
+
+struct Shared {
+    words: RawLock,
+    world: World,
+    guarded: UnsafeCell<u64>,
+    recoveries: AtomicUsize,
+}
+
+// SAFETY: `guarded` is reached under the lock alone, which is what is on trial: loom checks it.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new() -> Arc<Shared> {
+        Arc::new(Shared {
+            words: RawLock::default(),
+            world: World::new(),
+            guarded: UnsafeCell::new(0),
+            recoveries: AtomicUsize::new(0),
+        })
+    }
+
+    fn acquire(&self, me: Id, patience: Patience) -> Result<bool> {
+        self.words
+            .acquire(me, patience, &SpinState::default(), &self.world)
+    }
+
+    /// Adds one; loom fails where another thread is in here as well.
+    fn touch(&self) {
+        // SAFETY: the caller holds the lock, which is what is on trial: loom checks it.
+        self.guarded.with_mut(|guarded| unsafe { *guarded += 1 });
+    }
+
+    /// Dies, holding the lock if it is to be had: what the dead one wrote is seen by the next.
+    fn try_and_die(&self, number: usize) {
+        match self.acquire(self.world.mortals[number].0, Patience::NONE) {
+            Ok(_) => self.touch(),
+            Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
+        }
+        self.world.dies(number);
+    }
+
+    /// What who has taken the lock does: writes, says that all is whole, releases.
+    fn recover(&self, me: Id, recovered: bool) {
+        self.touch();
+        if recovered {
+            assert!(self.words.owner_died(), "nobody has said otherwise");
+            self.recoveries.fetch_add(1, Ordering::Relaxed);
+            self.words.mark_consistent(me).expect("we hold it");
+        }
+        self.words.release(me).expect("we hold it");
+    }
+
+    fn guarded(&self) -> u64 {
+        // SAFETY: as in `touch`.
+        self.guarded.with(|guarded| unsafe { *guarded })
+    }
+}
+
+fn each(count: usize, body: impl Fn(usize) + Clone + Send + 'static) {
+    let threads: Vec<_> = (1..count)
+        .map(|number| {
+            let body = body.clone();
+            thread::spawn(move || body(number))
+        })
+        .collect();
+    body(0);
+    for thread in threads {
+        thread.join().expect("no thread panics");
+    }
+}
+
+fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    // Steps of one execution: loom's own 1,000 are too few where three wait for each other.
+    builder.max_branches = 5_000;
+    builder.check(body);
+}
+
+#[test]
+fn two_exclude_each_other_and_nobody_sleeps_for_ever() {
+    model(4, || {
+        let shared = Shared::new();
+        let in_thread = shared.clone();
+        each(2, move |me| {
+            assert_eq!(in_thread.acquire(id(me), Patience::ENDLESS), Ok(false));
+            in_thread.touch();
+            in_thread.words.release(id(me)).expect("we hold it");
+        });
+        assert_eq!(shared.guarded(), 2);
+    });
+}
+
+#[test]
+fn three_exclude_each_other_and_nobody_sleeps_for_ever() {
+    model(2, || {
+        let shared = Shared::new();
+        let in_thread = shared.clone();
+        each(3, move |me| {
+            assert_eq!(in_thread.acquire(id(me), Patience::ENDLESS), Ok(false));
+            in_thread.touch();
+            in_thread.words.release(id(me)).expect("we hold it");
+        });
+        assert_eq!(shared.guarded(), 3);
+    });
+}
+
+#[test]
+fn of_two_who_find_the_dead_one_takes_over() {
+    model(3, || {
+        let shared = Shared::new();
+        let in_thread = shared.clone();
+        each(3, move |me| {
+            if me == 0 {
+                return in_thread.try_and_die(0);
+            }
+            // Nobody is woken by a death, and the model has no deadlines: so these only try.
+            for _ in 0..2 {
+                if let Ok(recovered) = in_thread.acquire(id(me), Patience::NONE) {
+                    in_thread.recover(id(me), recovered);
+                    break;
+                }
+                thread::yield_now();
+            }
+        });
+        let last = shared
+            .acquire(id(5), Patience::NONE)
+            .expect("who holds it is dead");
+        shared.recover(id(5), last);
+        assert!(
+            shared.recoveries.load(Ordering::Relaxed) <= 1,
+            "the dead one died once"
+        );
+        assert!(!shared.words.owner_died());
+    });
+}
+
+#[test]
+fn who_gives_up_passes_its_wake_on() {
+    model(2, || {
+        let shared = Shared::new();
+        let in_thread = shared.clone();
+        each(3, move |me| {
+            let limit = match me {
+                // It gives up at its first look after its sleep.
+                2 => Limit::Within(1),
+                _ => Limit::Forever,
+            };
+            let patience = Patience {
+                limit,
+                interruptible: false,
+            };
+            // The first comes twice: it may take the lock from under the nose of one who has just been woken.
+            for _ in 0..if me == 0 { 2 } else { 1 } {
+                if in_thread.acquire(id(me), patience).is_ok() {
+                    in_thread.touch();
+                    in_thread.words.release(id(me)).expect("we hold it");
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn a_recursive_lock_is_a_threads() {
+    model(3, || {
+        let shared = Shared::new();
+        let in_thread = shared.clone();
+        // Two threads of one process: the same id.
+        each(2, move |_| {
+            let (words, liveness) = (&in_thread.words, &in_thread.world);
+            for _ in 0..2 {
+                let spins = SpinState::default();
+                rlock::acquire(words, id(0), Patience::ENDLESS, &spins, liveness).expect("no end");
+            }
+            in_thread.touch();
+            rlock::release(words, id(0)).expect("held twice");
+            in_thread.touch();
+            rlock::release(words, id(0)).expect("held once");
+            assert!(rlock::depth(words, id(0)) == 0);
+        });
+        assert_eq!(shared.guarded(), 4);
+    });
+}
+
+#[test]
+fn who_takes_over_wakes_those_that_slept_for_the_dead() {
+    model(4, || {
+        let shared = Shared::new();
+        let mortal = shared.world.mortals[0].0;
+        shared.acquire(mortal, Patience::NONE).expect("it is free");
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => {
+                in_thread.world.dies(0);
+                match in_thread.acquire(id(me), Patience::NONE) {
+                    Ok(recovered) => in_thread.recover(id(me), recovered),
+                    // The other one has not slept, and was faster.
+                    Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
+                }
+            }
+            _ => {
+                let recovered = in_thread.acquire(id(me), Patience::ENDLESS);
+                in_thread.recover(id(me), recovered.expect("no end"));
+            }
+        });
+        assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn who_recovers_and_dies_leaves_the_mark() {
+    model(3, || {
+        let shared = Shared::new();
+        shared.try_and_die(0);
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => in_thread.try_and_die(1),
+            _ => {
+                // Taken over from the first or from the second, or from nobody yet to be judged.
+                if let Ok(recovered) = in_thread.acquire(id(me), Patience::NONE) {
+                    assert!(recovered, "nobody has said that all is whole");
+                    in_thread.touch();
+                    in_thread.words.release(id(me)).expect("we hold it");
+                }
+            }
+        });
+        let recovered = shared.acquire(id(5), Patience::NONE);
+        assert_eq!(recovered, Ok(true), "the mark stays");
+        shared.recover(id(5), true);
+        assert_eq!(shared.acquire(id(5), Patience::NONE), Ok(false));
+    });
+}
+
+#[test]
+fn saying_that_all_is_whole_forgets_no_sleeper() {
+    model(4, || {
+        let shared = Shared::new();
+        shared.try_and_die(0);
+        // Taken over and given back as it is: the next owner finds the mark, and nobody waits yet.
+        assert_eq!(shared.acquire(id(5), Patience::NONE), Ok(true));
+        shared.words.release(id(5)).expect("we hold it");
+        let in_thread = shared.clone();
+        each(2, move |me| {
+            let recovered = in_thread.acquire(id(me), Patience::ENDLESS);
+            in_thread.recover(id(me), recovered.expect("no end"));
+        });
+        assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
+        assert_eq!(shared.guarded(), 3);
+    });
+}
+
+#[test]
+fn another_than_the_owner_may_release_a_transferable_one() {
+    model(3, || {
+        let shared = Shared::new();
+        shared.acquire(id(0), Patience::NONE).expect("it is free");
+        let in_thread = shared.clone();
+        each(3, move |me| match me {
+            // Releases what the main thread has taken before it was started.
+            0 => {
+                in_thread.touch();
+                in_thread.words.release_any().expect("it is held");
+            }
+            _ => {
+                assert_eq!(in_thread.acquire(id(me), Patience::ENDLESS), Ok(false));
+                in_thread.touch();
+                in_thread.words.release_any().expect("it is held");
+            }
+        });
+        assert_eq!(shared.guarded(), 3);
+        assert!(shared.words.release_any().is_err(), "nobody holds it");
+    });
+}
+
+#[test]
+fn who_is_out_of_time_leaves_the_others_their_wakes() {
+    model(2, || {
+        let shared = Shared::new();
+        let in_thread = shared.clone();
+        each(4, move |me| {
+            let limit = match me {
+                // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
+                3 => {
+                    futex::wake(&in_thread.words.word, i32::MAX, futex::WaitSet::All);
+                    return;
+                }
+                2 => Limit::Within(1),
+                _ => Limit::Forever,
+            };
+            let patience = Patience {
+                limit,
+                interruptible: false,
+            };
+            match in_thread.acquire(id(me), patience) {
+                Ok(_) => {
+                    in_thread.touch();
+                    in_thread.words.release(id(me)).expect("we hold it");
+                }
+                Err(error) => assert!(me == 2 && matches!(error, Error::Timeout(_))),
+            }
+        });
+    });
+}
+
+#[test]
+fn a_recursive_lock_taken_over_is_that_threads_which_took_it() {
+    model(3, || {
+        let shared = Shared::new();
+        let take = |shared: &Shared, me| {
+            let (words, liveness) = (&shared.words, &shared.world);
+            rlock::acquire(words, me, Patience::NONE, &SpinState::default(), liveness)
+        };
+        let in_thread = shared.clone();
+        // Two threads of one process, which has no other id but 0.
+        each(2, move |me| {
+            if me == 0 {
+                if let Ok(recovered) = take(&in_thread, id(0)) {
+                    in_thread.touch();
+                    assert_eq!(take(&in_thread, id(0)), Ok(recovered), "once more");
+                    assert_eq!(rlock::depth(&in_thread.words, id(0)), 2);
+                    rlock::release(&in_thread.words, id(0)).expect("held twice");
+                    in_thread.touch();
+                    rlock::release(&in_thread.words, id(0)).expect("held once");
+                }
+            } else {
+                // The dead process had a thread of the same number as this one.
+                let _ = take(&in_thread, in_thread.world.mortals[0].0);
+                in_thread.world.dies(0);
+                let others = rlock::release(&in_thread.words, id(0));
+                assert!(matches!(others, Err(Error::NotOwner(_))), "not ours");
+                assert_eq!(rlock::depth(&in_thread.words, id(0)), 0);
+            }
+        });
+        assert!(take(&shared, id(3)).is_ok(), "its owner is dead, or nobody");
+    });
+}

@@ -1,0 +1,361 @@
+//! Models of the condition.
+
+use super::{World, each, id, model};
+use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::raw::condition::{ConditionRef, End, Mutex, RawCondition, Waited, WaiterCell};
+use crate::raw::wait::SpinState;
+use crate::raw::{Patience, lock};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+struct Shared {
+    lock: lock::RawLock,
+    words: RawCondition,
+    cells: [WaiterCell; 3],
+    world: World,
+    guarded: UnsafeCell<u64>,
+    returned: AtomicUsize,
+}
+
+// SAFETY: `guarded` is reached under the lock alone: loom checks it.
+unsafe impl Sync for Shared {}
+
+/// The lock in the hands of one process.
+struct Held<'a>(&'a Shared, Id);
+
+impl Mutex for Held<'_> {
+    fn is_held(&self) -> bool {
+        self.0.lock.is_held_by(self.1)
+    }
+
+    fn number(&self) -> u64 {
+        1
+    }
+
+    fn release_all(&self) -> Result<u64> {
+        self.0.lock.release(self.1).map(|()| 1)
+    }
+
+    fn acquire_all(&self, _depth: u64) -> Result<bool> {
+        let Held(shared, me) = self;
+        let spins = SpinState::default();
+        shared
+            .lock
+            .acquire(*me, Patience::ENDLESS, &spins, &shared.world)
+    }
+}
+
+impl Shared {
+    fn new() -> Arc<Shared> {
+        Arc::new(Shared {
+            lock: lock::RawLock::default(),
+            words: RawCondition::default(),
+            cells: [(); 3].map(|()| WaiterCell::default()),
+            world: World {
+                mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
+            },
+            guarded: UnsafeCell::new(0),
+            returned: AtomicUsize::new(0),
+        })
+    }
+
+    fn condition(&self) -> ConditionRef<'_> {
+        ConditionRef {
+            words: &self.words,
+            cells: &self.cells,
+        }
+    }
+
+    /// Does something while holding the lock.
+    fn locked<T>(&self, me: Id, body: impl FnOnce(&Held<'_>) -> T) -> T {
+        let held = Held(self, me);
+        held.acquire_all(1).expect("no end");
+        let result = body(&held);
+        self.lock.release(me).expect("we hold it");
+        result
+    }
+
+    fn wait(&self, held: &Held<'_>, patience: Patience) -> Waited {
+        let condition = self.condition();
+        let waited = condition.wait(held.1, held, patience, &SpinState::default(), &self.world);
+        assert!(held.is_held());
+        waited.expect("there are cells enough")
+    }
+
+    /// Does what `wait` does once it has given the lock back; returns what ended that.
+    fn go_on(&self, me: Id, (index, age): (usize, u64), patience: Patience) -> End {
+        let (condition, spins) = (self.condition(), SpinState::default());
+        let own = &self.cells[index];
+        let slept = condition.sleep(me, own, age, patience, &spins, &self.world);
+        let (end, notified) = slept.expect("nobody overwrites it");
+        assert_eq!(end == End::Notified, notified.is_some());
+        if let Some(cell) = notified {
+            self.returned.fetch_add(1, Ordering::Relaxed);
+            self.locked(me, |_| assert!(cell.is_notified_and_let_go(me)));
+        }
+        end
+    }
+
+    /// Sends so many notifications.
+    fn notify(&self, count: u64) {
+        self.locked(id(0), |held| {
+            let sent = self.condition().notify(count, held, &self.world);
+            sent.expect("we hold the lock");
+        });
+    }
+
+    fn guarded(&self) -> u64 {
+        // SAFETY: the caller holds the lock: loom checks it.
+        self.guarded.with(|guarded| unsafe { *guarded })
+    }
+
+    fn set(&self, value: u64) {
+        // SAFETY: as in `guarded`.
+        self.guarded.with_mut(|guarded| unsafe { *guarded = value });
+    }
+
+    fn all_cells_are_free(&self) -> bool {
+        self.cells.iter().all(|cell| cell.is_free())
+    }
+}
+
+#[test]
+fn who_looks_and_then_waits_misses_nothing() {
+    model(3, || {
+        let shared = Shared::new();
+        let in_thread = shared.clone();
+        each(2, move |me| {
+            in_thread.locked(id(me), |held| match me {
+                0 => {
+                    in_thread.set(1);
+                    let sent = in_thread.condition().notify(1, held, &in_thread.world);
+                    sent.expect("we hold the lock");
+                }
+                _ => {
+                    while in_thread.guarded() == 0 {
+                        let waited = in_thread.wait(held, Patience::ENDLESS);
+                        assert_eq!(waited.end, End::Notified);
+                        assert_eq!(in_thread.guarded(), 1, "one returns for one");
+                    }
+                }
+            });
+        });
+        assert!(shared.all_cells_are_free());
+    });
+}
+
+#[test]
+fn of_two_who_wait_one_returns_for_each_notification() {
+    model(2, || {
+        let shared = Shared::new();
+        let places = [1, 2].map(|me| begins(&shared, id(me)));
+        let in_thread = shared.clone();
+        each(3, move |me| match me {
+            0 => {
+                in_thread.notify(1);
+                in_thread.notify(1);
+            }
+            _ => {
+                in_thread.go_on(id(me), places[me - 1], Patience::ENDLESS);
+            }
+        });
+        assert!(shared.all_cells_are_free());
+    });
+}
+
+#[test]
+fn one_returns_for_one() {
+    model(3, || {
+        let shared = Shared::new();
+        let places = [1, 2].map(|me| begins(&shared, id(me)));
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => in_thread.notify(1),
+            _ => {
+                let end = in_thread.go_on(id(1), places[0], Patience::ENDLESS);
+                assert_eq!(end, End::Notified);
+            }
+        });
+        let end = shared.go_on(id(2), places[1], Patience::NONE);
+        assert_eq!(end, End::Timeout);
+        assert!(shared.all_cells_are_free());
+    });
+}
+
+#[test]
+fn all_return_when_all_are_notified() {
+    model(2, || {
+        let shared = Shared::new();
+        let places = [1, 2].map(|me| begins(&shared, id(me)));
+        let in_thread = shared.clone();
+        each(3, move |me| match me {
+            0 => in_thread.notify(u64::MAX),
+            _ => {
+                in_thread.go_on(id(me), places[me - 1], Patience::ENDLESS);
+            }
+        });
+        assert!(shared.all_cells_are_free());
+    });
+}
+
+/// Does what `wait` does before it gives the lock back; returns the place of its cell, and the age of the wait.
+fn begins(shared: &Shared, me: Id) -> (usize, u64) {
+    let condition = shared.condition();
+    shared.locked(me, |_| {
+        let (cell, age) = condition.take(me, &shared.world).expect("a cell");
+        let mut cells = shared.cells.iter();
+        let index = cells.position(|other| std::ptr::eq(other, cell));
+        (index.expect("it is one of them"), age)
+    })
+}
+
+#[test]
+fn who_is_out_of_time_leaves_the_notification_to_another() {
+    model(4, || {
+        let shared = Shared::new();
+        let places = [1, 2].map(|me| begins(&shared, id(me)));
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => in_thread.notify(1),
+            _ => {
+                in_thread.go_on(id(1), places[0], Patience::NONE);
+            }
+        });
+        shared.go_on(id(2), places[1], Patience::NONE);
+        assert_eq!(shared.returned.load(Ordering::Relaxed), 1);
+        assert!(shared.all_cells_are_free());
+    });
+}
+
+#[test]
+fn what_is_left_is_found_by_who_is_about_to_sleep() {
+    model(4, || {
+        let shared = Shared::new();
+        let places = [4, 1].map(|me| begins(&shared, id(me)));
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => {
+                in_thread.notify(1);
+                // It is interrupted.
+                let condition = in_thread.condition();
+                condition.leave(id(4), &in_thread.cells[places[0].0]);
+            }
+            _ => {
+                let end = in_thread.go_on(id(1), places[1], Patience::ENDLESS);
+                assert_eq!(end, End::Notified);
+            }
+        });
+        assert!(shared.all_cells_are_free());
+    });
+}
+
+#[test]
+fn one_takes_what_a_dead_one_was_sent() {
+    model(3, || {
+        let shared = Shared::new();
+        begins(&shared, shared.world.mortals[0].0);
+        let ages = [1, 2].map(|me| begins(&shared, id(me)).1);
+        shared.notify(1);
+        let in_thread = shared.clone();
+        let adopt = move |shared: &Shared, me: usize| {
+            let condition = shared.condition();
+            let taken = condition.adopt(id(me), ages[me - 1], &shared.world);
+            if taken.is_some() {
+                shared.returned.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        // Nobody is woken by a death, and the model has no deadlines: so these only look.
+        each(3, move |me| match me {
+            0 => in_thread.world.dies(0),
+            _ => adopt(&in_thread, me),
+        });
+        adopt(&shared, 1);
+        assert_eq!(shared.returned.load(Ordering::Relaxed), 1);
+    });
+}
+
+#[test]
+fn who_takes_it_and_dies_leaves_it_to_the_next() {
+    model(3, || {
+        let shared = Shared::new();
+        let (first, second) = (shared.world.mortals[0].0, shared.world.mortals[1].0);
+        begins(&shared, first);
+        let (_, age) = begins(&shared, second);
+        let (_, ours) = begins(&shared, id(1));
+        shared.notify(1);
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => {
+                in_thread.world.dies(0);
+                // It dies before its own cell says that it does not wait any more.
+                let condition = in_thread.condition();
+                condition.adopt(second, age, &in_thread.world);
+                in_thread.world.dies(1);
+            }
+            _ => {
+                let condition = in_thread.condition();
+                if let Some(taken) = condition.adopt(id(1), ours, &in_thread.world) {
+                    condition.leave(id(1), taken);
+                }
+            }
+        });
+        let taken = shared.condition().adopt(id(1), ours, &shared.world);
+        assert!(taken.is_some(), "it is there, whoever died with it");
+    });
+}
+
+/// It has taken what was left when it is notified itself: one of the two is another's.
+#[test]
+fn who_has_two_leaves_one() {
+    model(2, || {
+        let shared = Shared::new();
+        let places = [4, 1, 2].map(|me| begins(&shared, id(me)));
+        shared.notify(1);
+        let in_thread = shared.clone();
+        each(3, move |me| match me {
+            0 => {
+                let condition = in_thread.condition();
+                condition.leave(id(4), &in_thread.cells[places[0].0]);
+                in_thread.notify(1);
+            }
+            _ => {
+                let end = in_thread.go_on(id(me), places[me], Patience::ENDLESS);
+                assert_eq!(end, End::Notified);
+            }
+        });
+        assert!(shared.all_cells_are_free());
+    });
+}
+
+#[test]
+fn the_young_have_no_right_to_what_was_sent_before_they_came() {
+    model(3, || {
+        let shared = Shared::new();
+        begins(&shared, shared.world.mortals[0].0);
+        shared.notify(1);
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => in_thread.world.dies(0),
+            _ => {
+                let place = begins(&in_thread, id(1));
+                let end = in_thread.go_on(id(1), place, Patience::NONE);
+                assert_eq!(end, End::Timeout);
+            }
+        });
+    });
+}
+
+#[test]
+fn who_does_not_hold_the_lock_neither_waits_nor_notifies() {
+    model(1, || {
+        let shared = Shared::new();
+        let held = Held(&shared, id(0));
+        let (condition, world) = (shared.condition(), &shared.world);
+        let waited = condition.wait(id(0), &held, Patience::NONE, &SpinState::default(), world);
+        assert!(matches!(waited, Err(Error::NotOwner(_))));
+        let sent = condition.notify(1, &held, world);
+        assert!(matches!(sent, Err(Error::NotOwner(_))));
+    });
+}

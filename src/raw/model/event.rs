@@ -1,0 +1,135 @@
+//! Models of the event.
+
+use super::{each, model};
+use crate::raw::event::RawEvent;
+use crate::raw::wait::SpinState;
+use crate::raw::{Limit, Patience};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, Ordering};
+use loom::thread;
+
+#[derive(Default)]
+struct Shared {
+    words: RawEvent,
+    message: UnsafeCell<u64>,
+}
+
+// SAFETY: who writes the message sets the event afterwards, and who reads it has waited: loom checks it.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn write_and_set(&self) {
+        // SAFETY: as above.
+        self.message.with_mut(|message| unsafe { *message += 1 });
+        self.words.set();
+    }
+
+    fn read(&self) -> u64 {
+        // SAFETY: as above.
+        self.message.with(|message| unsafe { *message })
+    }
+
+    fn wait(&self, patience: Patience) -> crate::error::Result<()> {
+        self.words.wait(patience, &SpinState::default())
+    }
+}
+
+#[test]
+fn whoever_waits_sees_what_was_done_before() {
+    model(3, || {
+        let shared = Arc::new(Shared::default());
+        each(3, move |me| match me {
+            0 => shared.write_and_set(),
+            _ => {
+                shared.wait(Patience::ENDLESS).expect("no end");
+                assert_eq!(shared.read(), 1);
+            }
+        });
+    });
+}
+
+#[test]
+fn set_and_clear_wakes_all_who_had_begun_to_wait() {
+    model(3, || {
+        let shared = Arc::new(Shared::default());
+        // Both have begun before it is set.
+        let begun = shared.words.word.load(Ordering::SeqCst);
+        let in_thread = shared.clone();
+        each(3, move |me| match me {
+            0 => {
+                in_thread.write_and_set();
+                in_thread.words.clear();
+            }
+            _ => {
+                let spins = SpinState::default();
+                let told = in_thread.words.wait_since(begun, Patience::ENDLESS, &spins);
+                assert_eq!(told, Ok(()));
+                assert_eq!(in_thread.read(), 1);
+            }
+        });
+        assert!(!shared.words.is_set());
+        assert_eq!(shared.words.stat().sets, 1);
+    });
+}
+
+#[test]
+fn who_clears_it_and_then_looks_misses_no_work() {
+    model(4, || {
+        let words = Arc::new(RawEvent::default());
+        words.set();
+        let work = Arc::new(AtomicBool::new(false));
+        let (in_thread, word) = (words.clone(), work.clone());
+        let worker = thread::spawn(move || {
+            in_thread.clear();
+            if !word.load(Ordering::Relaxed) {
+                let told = in_thread.wait(Patience::ENDLESS, &SpinState::default());
+                assert_eq!(told, Ok(()));
+                assert!(word.load(Ordering::Relaxed), "it was set after the work");
+            }
+        });
+        work.store(true, Ordering::Relaxed);
+        words.set();
+        worker.join().expect("no thread panics");
+    });
+}
+
+#[test]
+fn two_set_it_and_nobody_is_forgotten() {
+    model(3, || {
+        let words = Arc::new(RawEvent::default());
+        let in_thread = words.clone();
+        each(3, move |me| match me {
+            // The second wait begins whenever the first has ended: set or not.
+            2 => {
+                let told = in_thread.wait(Patience::ENDLESS, &SpinState::default());
+                assert_eq!(told, Ok(()));
+                in_thread.clear();
+                let _ = in_thread.wait(Patience::NONE, &SpinState::default());
+            }
+            _ => in_thread.set(),
+        });
+        assert!((1..=2).contains(&words.stat().sets));
+    });
+}
+
+#[test]
+fn who_gives_up_takes_nothing_from_the_others() {
+    model(3, || {
+        let words = Arc::new(RawEvent::default());
+        each(3, move |me| match me {
+            0 => words.set(),
+            1 => {
+                let told = words.wait(Patience::ENDLESS, &SpinState::default());
+                assert_eq!(told, Ok(()));
+            }
+            _ => {
+                let patience = Patience {
+                    limit: Limit::Within(1),
+                    interruptible: false,
+                };
+                let _ = words.wait(patience, &SpinState::default());
+            }
+        });
+    });
+}

@@ -1,0 +1,580 @@
+//! The queue: messages of any length in a ring, put by many and got by many.
+//!
+//! ```text
+//! words: | kind, capacity, bounds | P, tail | C, claim, head | bells |      ring: | record | record | PAD | … | free … |
+//!
+//!        head            claim                         tail
+//!  | free | LEASED DONE … | READY READY RESERVED READY … | free |
+//! ```
+//!
+//! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/cursor.rs` how a
+//! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, `queue/event_count.rs` how
+//! one waits for the other.
+//!
+//! Lock P is for those who put, lock C for those who get. If a process dies in
+//!   put:     before the store of tail nothing has happened; behind it the message is in the queue;
+//!   reserve: likewise; behind it the record is skipped, because whoever fills it is dead;
+//!   commit:  before its exchange the record is skipped; behind it the message is in the queue;
+//!   get:     before the store of claim (with leases about: of DONE) the message is in the queue; behind it, it is taken;
+//!   lease:   before the record says LEASED it is in the queue; behind that it is READY again, because its reader is dead;
+//!   ack:     before its exchange as in lease; behind it the message is taken;
+//!   nack:    in the queue either way;
+//!   growth:  P's next owner sets the same memory aside once more.
+//! Whoever dies holding P or C leaves nothing half done that anybody would see: the next one just goes on.
+
+mod cursor;
+mod event_count;
+mod find;
+mod get;
+mod memory;
+mod place;
+mod put;
+pub mod record;
+mod token;
+
+use super::wait::{SpinState, Wait};
+use super::{Limit, Liveness, Patience, lock};
+use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::futex::WaitSet;
+use cursor::Cursor;
+use event_count::EventCount;
+pub use get::{Lease, Taken};
+pub use put::{Batch, Reservation};
+pub use record::Laps;
+use record::{RECORD_HEADER, Record, Ring, State};
+
+/// The least bytes that messages may have together.
+pub const MIN_CAPACITY: u64 = 1 << 10;
+/// So many more bytes the ring has than its capacity says, so that a message may have half of that.
+pub const RING_SLACK: u64 = 4 * RECORD_HEADER;
+/// The most bytes a queue can have room for: 64 TiB.
+pub const MAX_CAPACITY: u64 = 1 << 46;
+
+/// In `RawQueue::head`: nothing is leased, and claim is the first record that somebody needs. No position has this bit.
+const AS_CLAIM: u64 = 1;
+
+/// A message this large is copied without holding a lock: reserved and committed, leased and acknowledged.
+pub const LARGE_MESSAGE: u64 = 64 << 10;
+
+/// A queue in shared memory.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct RawQueue {
+    /// What it is and how it was made: `object` says how.
+    pub tag: std::sync::atomic::AtomicU64,
+    capacity: AtomicU64,
+    max_messages: AtomicU64,
+    max_bytes: AtomicU64,
+    /// Nonzero: nothing more is put.
+    shut: AtomicU64,
+    overwritten: AtomicU64,
+    skipped: AtomicU64,
+    redelivered: AtomicU64,
+
+    /// P.
+    pub(super) producer_lock: lock::RawLock,
+    tail: Cursor,
+    /// Up to here tail can go without a look: it is free, has memory, and the lap need not end before.
+    checked_until: AtomicU64,
+    /// The PAD that ended the last lap.
+    wrap_position: AtomicU64,
+    /// So many bytes of the ring have memory,
+    usable: AtomicU64,
+    /// and so many may have some.
+    committed_bytes: AtomicU64,
+    /// Behind the last record that was reserved.
+    reserved: AtomicU64,
+    /// How many messages and bytes were taken when a producer last looked.
+    known_messages: AtomicU64,
+    known_bytes: AtomicU64,
+    /// How many reservations were committed or given up: at the least.
+    resolved_reservations: AtomicU64,
+    /// So often in a row little of the memory was used.
+    idle_laps: AtomicU64,
+
+    /// C.
+    pub(super) consumer_lock: lock::RawLock,
+    claim: Cursor,
+    /// The first record that somebody needs, or AS_CLAIM.
+    head: AtomicU64,
+    /// Where tail was when a consumer last looked.
+    known_tail: AtomicU64,
+    /// Where the next look for what the dead had leased begins.
+    search: AtomicU64,
+    /// Nonzero: somebody has given a lease back.
+    returned: AtomicU64,
+    unused: [AtomicU64; 5],
+
+    /// Rung when there may be a message to be had.
+    messages: EventCount,
+    /// Rung when there may be room.
+    room: EventCount,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<RawQueue>() == 576);
+
+// SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
+unsafe impl crate::layout::Shared for RawQueue {}
+
+/// How much a queue may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// How many bytes there may be in all, counting 32 and more for each message; a message may have half of it.
+    pub capacity: u64,
+    /// How many messages; 0: any number.
+    pub messages: u64,
+    /// How many bytes they may have together; 0: any number.
+    pub bytes: u64,
+    /// How many bytes the largest message may have: follows from the others.
+    pub largest: u64,
+}
+
+impl Bounds {
+    /// Returns these bounds. `None`: no queue can have them.
+    pub fn new(capacity: u64, messages: u64, bytes: u64) -> Option<Bounds> {
+        let fits = (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity)
+            && capacity.is_multiple_of(record::RECORD_ALIGN);
+        let bounds = Bounds {
+            capacity,
+            messages,
+            bytes,
+            largest: match bytes {
+                0 => capacity / 2,
+                bytes => bytes.min(capacity / 2),
+            },
+        };
+        fits.then_some(bounds)
+    }
+
+    /// Returns how many bytes the ring has.
+    pub fn ring(&self) -> u64 {
+        self.capacity + RING_SLACK
+    }
+}
+
+/// What is known of a queue, each figure as it was at some moment during the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// How many messages can be had.
+    pub messages: u64,
+    /// How many bytes those have.
+    pub bytes: u64,
+    /// How many are being filled in place.
+    pub reserved: u64,
+    /// How many are being read in place.
+    pub leased: u64,
+    /// How many were ever put, those included that were skipped.
+    pub puts: u64,
+    /// How many were ever taken.
+    pub gets: u64,
+    /// How many were overwritten by newer ones before anybody had them.
+    pub overwritten: u64,
+    /// How many were skipped because whoever filled them died or gave up.
+    pub skipped: u64,
+    /// How often a message was given again.
+    pub redelivered: u64,
+    /// How often a consumer had to sleep, and a producer.
+    pub waits: (u64, u64),
+    /// How many bytes of the ring have memory.
+    pub memory: u64,
+    /// Whether nothing more is put.
+    pub shut: bool,
+    /// Who holds P and C; perhaps dead.
+    pub holders: (Option<Id>, Option<Id>),
+    /// Who fills the first record that nobody can have yet, where that is the next one; perhaps dead.
+    pub held_up_by: Option<Id>,
+}
+
+impl RawQueue {
+    /// Makes all as it is in a new queue, but for the tag; the first `usable` bytes of the ring have memory, of which as many as
+    /// `touched` says are the queue's own, to be given back.
+    pub fn prepare(&self, bounds: &Bounds, usable: u64, committed_bytes: u64) {
+        let first = Laps::new(bounds.ring()).first();
+        self.producer_lock.clear();
+        self.consumer_lock.clear();
+        self.tail.prepare(first);
+        self.claim.prepare(first);
+        self.messages.prepare();
+        self.room.prepare();
+        let set = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
+        set(&self.capacity, bounds.capacity);
+        set(&self.max_messages, bounds.messages);
+        set(&self.max_bytes, bounds.bytes);
+        for word in [
+            &self.checked_until,
+            &self.wrap_position,
+            &self.reserved,
+            &self.known_tail,
+            &self.search,
+        ] {
+            set(word, first);
+        }
+        set(&self.head, AS_CLAIM);
+        set(&self.usable, usable);
+        set(&self.committed_bytes, committed_bytes);
+        for word in [
+            &self.shut,
+            &self.overwritten,
+            &self.skipped,
+            &self.redelivered,
+        ] {
+            set(word, 0);
+        }
+        for word in [
+            &self.known_messages,
+            &self.known_bytes,
+            &self.resolved_reservations,
+            &self.idle_laps,
+        ] {
+            set(word, 0);
+        }
+        set(&self.returned, 0);
+        self.unused.iter().for_each(|word| set(word, 0));
+    }
+
+    /// Returns how much it may hold. `Corrupt`: no queue is made so.
+    pub fn bounds(&self) -> Result<Bounds> {
+        let bounds = Bounds::new(
+            self.capacity.load(Ordering::Relaxed),
+            self.max_messages.load(Ordering::Relaxed),
+            self.max_bytes.load(Ordering::Relaxed),
+        );
+        bounds.ok_or(Error::Corrupt(
+            "a queue that can hold nothing, or too much".into(),
+        ))
+    }
+
+    /// Says whether nothing more is put.
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::SeqCst) != 0
+    }
+}
+
+/// How long those who wait for what have lately looked: for one handle, not shared.
+#[derive(Debug, Default)]
+pub struct QueueHandleState {
+    producer_lock: SpinState,
+    consumer_lock: SpinState,
+    messages: SpinState,
+    room: SpinState,
+}
+
+/// What happens to a message for which there is no room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// Its producer waits, as long as it likes.
+    #[default]
+    Block,
+    /// It is refused at once.
+    Fail,
+    /// The oldest ones go.
+    Overwrite,
+}
+
+/// A queue as one process has it.
+pub struct QueueRef<'a, R: Ring, L: Liveness> {
+    /// The words.
+    pub words: &'a RawQueue,
+    /// The memory of its messages.
+    pub ring: &'a R,
+    /// How much it may hold.
+    pub bounds: &'a Bounds,
+    /// How its positions go round.
+    pub laps: Laps,
+    /// What becomes of a message for which there is no room.
+    pub overflow: Overflow,
+    /// How this process waits.
+    pub handle: &'a QueueHandleState,
+    /// Who we are.
+    pub me: Id,
+    /// Who is dead.
+    pub liveness: &'a L,
+}
+
+/// P or C, held until it is dropped.
+struct Held<'a> {
+    lock: &'a lock::RawLock,
+    me: Id,
+}
+
+impl Drop for Held<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.lock.try_release(self.me) {
+            // It fails only where somebody has written lies: then there is nothing to do.
+            let _ = self.lock.release(self.me);
+        }
+    }
+}
+
+/// For so long even who may not wait waits for P and C: their holders are about to let go, or have been stopped. Growing
+/// is the longest that P is held.
+const MIN_LOCK_TIMEOUT_NS: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
+
+impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
+    /// Returns where the bytes of the message at `position` stand in the ring.
+    #[inline(always)]
+    fn payload(&self, position: u64) -> u64 {
+        self.laps.offset(position) + RECORD_HEADER
+    }
+
+    /// Takes P or C if that is one step: it is free, and its last owner let go of it.
+    #[inline(always)]
+    fn hold_uncontended(&self, lock: &'a lock::RawLock) -> Option<Held<'a>> {
+        // Not `then_some`: what is not held must not be let go of.
+        lock.try_acquire(self.me)
+            .then(|| Held { lock, me: self.me })
+    }
+
+    /// Takes P or C for a moment. `WouldBlock`, `Timeout`: its holder lives and does not get on; `Interrupted`.
+    #[inline(always)]
+    fn hold(
+        &self,
+        lock: &'a lock::RawLock,
+        spins: &SpinState,
+        patience: Patience,
+    ) -> Result<Held<'a>> {
+        match self.hold_uncontended(lock) {
+            Some(held) => Ok(held),
+            None => self.hold_contended(lock, spins, patience),
+        }
+    }
+
+    #[cold]
+    fn hold_contended(
+        &self,
+        lock: &'a lock::RawLock,
+        spins: &SpinState,
+        patience: Patience,
+    ) -> Result<Held<'a>> {
+        let limit = match patience.limit {
+            Limit::Forever => Limit::Forever,
+            Limit::Within(time) => Limit::Within(time.max(MIN_LOCK_TIMEOUT_NS)),
+            Limit::Now => Limit::Within(MIN_LOCK_TIMEOUT_NS),
+        };
+        let brief = Patience { limit, ..patience };
+        self.acquire(lock, spins, brief)
+            .map_err(|error| match error {
+                Error::Timeout(_) if patience.limit == Limit::Now => Error::WouldBlock(
+                    "somebody who lives is changing the queue, and does not get on".into(),
+                ),
+                error => error,
+            })
+    }
+
+    /// As `lock::RawLock::acquire`; whoever died has left nothing half done.
+    fn acquire(
+        &self,
+        lock: &'a lock::RawLock,
+        spins: &SpinState,
+        patience: Patience,
+    ) -> Result<Held<'a>> {
+        if lock.acquire(self.me, patience, spins, self.liveness)? {
+            lock.mark_consistent(self.me)?;
+        }
+        Ok(Held { lock, me: self.me })
+    }
+
+    fn hold_producer_lock(&self, patience: Patience) -> Result<Held<'a>> {
+        self.hold(
+            &self.words.producer_lock,
+            &self.handle.producer_lock,
+            patience,
+        )
+    }
+
+    fn hold_consumer_lock(&self, patience: Patience) -> Result<Held<'a>> {
+        self.hold(
+            &self.words.consumer_lock,
+            &self.handle.consumer_lock,
+            patience,
+        )
+    }
+
+    /// Takes P or C if nobody who lives holds it.
+    fn try_hold(&self, lock: &'a lock::RawLock) -> Result<Option<Held<'a>>> {
+        match self.acquire(lock, &SpinState::default(), Patience::NONE) {
+            Ok(held) => Ok(Some(held)),
+            Err(Error::WouldBlock(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn try_hold_consumer_lock(&self) -> Result<Option<Held<'a>>> {
+        self.try_hold(&self.words.consumer_lock)
+    }
+
+    /// Returns the first record that somebody needs, to who does not hold C.
+    fn head(&self) -> u64 {
+        // In this order: if nothing is leased now, whatever was before claim a moment ago is free.
+        let claim = self.words.claim.position();
+        // PAIRS queue.head: who reads it sees that the records before it are done with.
+        match self.words.head.load(Ordering::Acquire) {
+            AS_CLAIM => claim,
+            head => head,
+        }
+    }
+
+    /// Says whether every message that was put has been taken, and none is being filled or read in place.
+    pub fn is_finished(&self) -> bool {
+        let tail = self.words.tail.position();
+        self.head() == tail
+    }
+
+    /// Says that nothing more is put, and has all who wait look.
+    ///
+    /// What is in the queue can still be taken, and what has been reserved can still be committed.
+    pub fn shut(&self) {
+        // SeqCst, as the bells' fences: who listens now finds it. Who is just putting goes on, and consumers wait for it.
+        self.words.shut.store(1, Ordering::SeqCst);
+        self.words.messages.notify(u64::MAX);
+        self.words.room.notify(u64::MAX);
+    }
+
+    /// Waits until every message has been taken, and none is being filled or read in place.
+    ///
+    /// What somebody died over can be had again, so it is not finished before somebody else has taken it.
+    /// `WouldBlock`, `Timeout`, `Interrupted`.
+    pub fn join(&self, patience: Patience) -> Result<()> {
+        let mut wait = Wait::new(patience, &self.handle.room);
+        loop {
+            if self.is_finished() {
+                wait.record_success();
+                return Ok(());
+            }
+            if wait.spin() {
+                continue;
+            }
+            let key = match patience.limit {
+                Limit::Now => 0,
+                _ => self.words.room.prepare_wait(),
+            };
+            // Who has taken the last may have died before it could say so.
+            if let Some(held) = self.try_hold_consumer_lock()? {
+                self.reclaim(&held)?;
+            }
+            if self.is_finished() {
+                return Ok(());
+            }
+            wait.check("the queue is not finished")?;
+            // Not in the way of those who sleep for room: what makes one of them wake is not enough for us.
+            self.words
+                .room
+                .commit_wait(key, &mut wait, WaitSet::Priority)?;
+        }
+    }
+
+    /// Returns what is in it.
+    ///
+    /// It takes C where something is being filled or read in place, and then looks at each of those; or where others take
+    /// something all the time. `WouldBlock`: who holds C lives and does not get on. `Corrupt`.
+    pub fn stat(&self) -> Result<Stat> {
+        let words = self.words;
+        let mut claim = words.claim.read()?;
+        let mut tail = words.tail.read()?;
+        // PAIRS queue.head
+        let simple =
+            words.head.load(Ordering::Acquire) == AS_CLAIM && self.reserved_before(claim.position);
+        // What both say belongs to one moment if claim has not moved on meanwhile.
+        let simple = simple && words.claim.position() == claim.position;
+        let mut stat = Stat {
+            messages: 0,
+            bytes: 0,
+            reserved: 0,
+            leased: 0,
+            puts: 0,
+            gets: 0,
+            overwritten: words.overwritten.load(Ordering::Relaxed),
+            skipped: words.skipped.load(Ordering::Relaxed),
+            redelivered: words.redelivered.load(Ordering::Relaxed),
+            waits: (words.messages.waits(), words.room.waits()),
+            memory: words.usable.load(Ordering::Relaxed),
+            shut: words.is_shut(),
+            holders: (
+                words.producer_lock.stat().owner,
+                words.consumer_lock.stat().owner,
+            ),
+            held_up_by: None,
+        };
+        let (mut more, mut fewer) = ((0, 0), (0, 0));
+        if !simple {
+            let held = self.hold_consumer_lock(Patience::NONE)?;
+            let head = self.reclaim(&held)?;
+            claim = words.claim.current()?;
+            tail = words.tail.read()?;
+            for seen in self.walk(head, claim.position, tail.position) {
+                let seen = seen?;
+                match seen.state {
+                    State::Ready => more = (more.0 + 1, more.1 + seen.length),
+                    State::Leased(_) => stat.leased += 1,
+                    State::Reserved(_) | State::Done | State::Pad => {}
+                }
+            }
+            let end = self.reserved_end(claim.position, tail.position);
+            for seen in self.walk(claim.position, end, tail.position) {
+                let seen = seen?;
+                if let State::Reserved(id) = seen.state {
+                    stat.reserved += 1;
+                    if seen.position == claim.position {
+                        stat.held_up_by = Some(id);
+                    }
+                }
+                let (count, bytes) = not_there(&seen);
+                fewer = (fewer.0 + count, fewer.1 + bytes);
+            }
+        }
+        // What others do meanwhile can only make it look less than nothing.
+        let left = |tail: u64, claim: u64, fewer| {
+            (tail.wrapping_sub(claim) as i64)
+                .saturating_sub(fewer as i64)
+                .max(0) as u64
+        };
+        (stat.puts, stat.gets) = (tail.messages, claim.messages);
+        stat.messages = left(tail.messages, claim.messages, fewer.0) + more.0;
+        stat.bytes = left(tail.bytes, claim.bytes, fewer.1) + more.1;
+        Ok(stat)
+    }
+
+    /// Says whether all that was ever reserved lies before claim.
+    fn reserved_before(&self, claim: u64) -> bool {
+        // PAIRS queue.reserved
+        let reserved = self.words.reserved.load(Ordering::Acquire);
+        claim.wrapping_sub(reserved) as i64 >= 0
+    }
+
+    /// Returns where the last record that was reserved ends, between claim and tail.
+    fn reserved_end(&self, claim: u64, tail: u64) -> u64 {
+        // PAIRS queue.reserved
+        let reserved = self.words.reserved.load(Ordering::Acquire);
+        match self.reserved_before(claim) {
+            true => claim,
+            // A reserver who died has said so before tail got there.
+            false if tail.wrapping_sub(reserved) as i64 >= 0 => reserved,
+            false => tail,
+        }
+    }
+
+    /// Goes through the records from `from` to `to`, by who holds a lock that keeps them there.
+    fn walk(&self, from: u64, to: u64, tail: u64) -> impl Iterator<Item = Result<record::Seen>> {
+        let mut at = Some(from);
+        std::iter::from_fn(move || {
+            let position = at.filter(|&position| (to.wrapping_sub(position) as i64) > 0)?;
+            let seen = Record::find(self.ring, self.laps, position, tail).map(|(_, seen)| seen);
+            // After a lie there is nothing to go on from.
+            at = seen.as_ref().ok().map(|seen| seen.next);
+            Some(seen)
+        })
+    }
+}
+
+/// Returns how many messages, and bytes, a record between claim and tail has that cannot be had, though they are counted.
+fn not_there(seen: &record::Seen) -> (u64, u64) {
+    match seen.state {
+        State::Pad => (0, 0),
+        State::Ready => (0, seen.room - seen.length),
+        State::Reserved(_) | State::Done | State::Leased(_) => (1, seen.room),
+    }
+}

@@ -1,0 +1,270 @@
+//! Finding what can be had, and doing for the dead what they had still to do: all of it by who holds C.
+
+use super::cursor::CursorSnapshot;
+use super::record::{Record, Ring, Seen, State};
+use super::{AS_CLAIM, Held, QueueRef};
+use crate::error::Result;
+use crate::raw::{Liveness, Patience};
+use crate::sys::atomic::{Ordering, fence};
+
+/// While something is leased, at every so manieth message …
+const LEASE_SCAN_INTERVAL: u64 = 64;
+/// … so many records are looked at, whether the dead have leased them.
+const LEASE_SCAN_BATCH: u64 = 512;
+
+/// A message that can be had.
+pub(super) struct Found<'a> {
+    pub record: &'a Record,
+    pub seen: Seen,
+    /// What claim says, if the message stands there and not before it.
+    pub claim: Option<CursorSnapshot>,
+}
+
+/// Why there is none.
+#[derive(Clone, Copy)]
+pub(super) struct EmptyReason {
+    pub claim: CursorSnapshot,
+    /// Who fills the record at claim has not committed it.
+    pub held_up: bool,
+    /// How many reservations had been committed or given up before that was found.
+    pub resolved_reservations: u64,
+    /// Something before claim is still leased by another process, and may come back.
+    pub leased: bool,
+    /// The queue was shut while somebody held P, who may still put something.
+    pub putting: bool,
+}
+
+impl<'a> Found<'a> {
+    /// At claim.
+    pub fn at(claim: CursorSnapshot, (record, seen): (&'a Record, Seen)) -> Found<'a> {
+        Found {
+            record,
+            seen,
+            claim: Some(claim),
+        }
+    }
+
+    /// Before claim: it was leased, and is to be had once more.
+    fn redelivered((record, seen): (&'a Record, Seen)) -> Found<'a> {
+        Found {
+            record,
+            seen,
+            claim: None,
+        }
+    }
+}
+
+/// What stands at a position of claim.
+pub(super) enum SlotState<'a> {
+    /// The end of what was put.
+    End,
+    /// What can be had.
+    Message((&'a Record, Seen)),
+    /// What nobody can ever have: claim may go over it, to there.
+    Gap(CursorSnapshot),
+    /// What somebody who lives fills, or reads.
+    Obstacle,
+}
+
+pub(super) type Search<'a> = std::result::Result<Found<'a>, EmptyReason>;
+
+impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
+    /// Returns tail as far as it is known, and looks where it is now if nothing is known beyond claim.
+    #[inline(always)]
+    pub(super) fn known_tail(&self, claim: u64) -> u64 {
+        let known = self.words.known_tail.load(Ordering::Relaxed);
+        if known != claim {
+            return known;
+        }
+        let tail = self.words.tail.position();
+        self.words.known_tail.store(tail, Ordering::Relaxed);
+        tail
+    }
+
+    #[inline(always)]
+    pub(super) fn record(&self, position: u64) -> Result<(&Record, Seen)> {
+        let tail = self.words.known_tail.load(Ordering::Relaxed);
+        Record::find(self.ring, self.laps, position, tail)
+    }
+
+    /// Finds the first message that can be had, by who holds C.
+    pub(super) fn find(&self) -> Result<Search<'_>> {
+        let words = self.words;
+        // PAIRS queue.settled: who has counted it sees what has become of the record.
+        let resolved_reservations = words.resolved_reservations.load(Ordering::Acquire);
+        let claim = words.claim.current()?;
+        // PAIRS queue.returned: what was given back before is READY now, or has been taken since.
+        let returned = words.returned.load(Ordering::Relaxed) != 0
+            && words.returned.swap(0, Ordering::AcqRel) != 0;
+        if words.head.load(Ordering::Relaxed) != AS_CLAIM {
+            self.advance_head(claim.position)?;
+            let most = match returned {
+                true => u64::MAX,
+                false if claim.messages.is_multiple_of(LEASE_SCAN_INTERVAL) => LEASE_SCAN_BATCH,
+                false => 0,
+            };
+            if let Some(message) = self.search(claim.position, most)?.0 {
+                if returned {
+                    words.returned.store(1, Ordering::Relaxed); // there may be more
+                }
+                return Ok(Ok(Found::redelivered(message)));
+            }
+        }
+        let (claim, state) = self.skip()?;
+        if let SlotState::Message(message) = state {
+            return Ok(Ok(Found::at(claim, message)));
+        }
+        // Before anybody waits all is looked at.
+        let (found, leased) = self.search(claim.position, u64::MAX)?;
+        Ok(match found {
+            Some(message) => Ok(Found::redelivered(message)),
+            None => Err(EmptyReason {
+                claim,
+                held_up: matches!(state, SlotState::Obstacle),
+                resolved_reservations,
+                leased,
+                putting: false,
+            }),
+        })
+    }
+
+    /// Looks at what stands at `claim`, by who holds C, and does for the dead what they had still to do there.
+    #[inline(always)]
+    pub(super) fn look_at(&self, claim: CursorSnapshot) -> Result<SlotState<'_>> {
+        if self.known_tail(claim.position) == claim.position {
+            return Ok(SlotState::End);
+        }
+        loop {
+            let (record, seen) = self.record(claim.position)?;
+            match seen.state {
+                State::Ready => return Ok(SlotState::Message((record, seen))),
+                State::Pad => return Ok(SlotState::Gap(claim.at(seen.next))),
+                State::Done => {
+                    self.words.skipped.fetch_add(1, Ordering::Relaxed);
+                    return Ok(SlotState::Gap(claim.and(seen.next, seen.room)));
+                }
+                State::Reserved(id) if self.liveness.is_dead(id)? => {
+                    record.change(seen.state, State::Done);
+                }
+                // Its lessee died before claim had got over it.
+                State::Leased(id) if self.liveness.is_dead(id)? => {
+                    record.change(seen.state, State::Ready);
+                }
+                State::Reserved(_) | State::Leased(_) => return Ok(SlotState::Obstacle),
+            }
+        }
+    }
+
+    /// Has claim go over what nobody can ever have, by who holds C; returns it, and what stands there then.
+    pub(super) fn skip(&self) -> Result<(CursorSnapshot, SlotState<'_>)> {
+        let mut claim = self.words.claim.current()?;
+        loop {
+            let next = match self.look_at(claim)? {
+                SlotState::Gap(next) => next,
+                state => return Ok((claim, state)),
+            };
+            self.words.claim.commit(next);
+            if next.messages != claim.messages {
+                self.words.room.notify(u64::MAX);
+            }
+            claim = next;
+        }
+    }
+
+    /// Looks at up to `most` of the records between head and claim, by who holds C: for one that was given back, or whose
+    /// lessee is dead. Says too whether some are leased by other processes.
+    fn search(&self, claim: u64, most: u64) -> Result<(Option<(&Record, Seen)>, bool)> {
+        let words = self.words;
+        let head = words.head.load(Ordering::Relaxed);
+        let mut leased = false;
+        if head == AS_CLAIM || most == 0 {
+            return Ok((None, leased));
+        }
+        // A part of them begins where the last one ended, which is a hint.
+        let begin = words.search.load(Ordering::Relaxed);
+        let inside =
+            (begin.wrapping_sub(head) as i64) >= 0 && (claim.wrapping_sub(begin) as i64) > 0;
+        let mut position = if most < u64::MAX && inside {
+            begin
+        } else {
+            head
+        };
+        for _ in 0..most {
+            if position == claim {
+                position = head;
+                break;
+            }
+            let (record, seen) = self.record(position)?;
+            match seen.state {
+                State::Ready => return Ok((Some((record, seen)), leased)),
+                State::Leased(id) if id == self.me => {}
+                State::Leased(id) if self.liveness.is_dead(id)? => {
+                    record.change(seen.state, State::Ready);
+                    return Ok((Some(self.record(position)?), leased));
+                }
+                State::Leased(_) => leased = true,
+                State::Reserved(_) | State::Done | State::Pad => {}
+            }
+            position = seen.next;
+        }
+        words.search.store(position, Ordering::Relaxed);
+        Ok((None, leased))
+    }
+
+    /// Has head go over what is done with, by who holds C; returns where it is.
+    pub(super) fn advance_head(&self, claim: u64) -> Result<u64> {
+        let words = self.words;
+        let mut head = words.head.load(Ordering::Relaxed);
+        if head == AS_CLAIM {
+            return Ok(claim);
+        }
+        let before = head;
+        loop {
+            let stop = loop {
+                if head == claim {
+                    break true;
+                }
+                let (_, seen) = self.record(head)?;
+                match seen.state {
+                    State::Done | State::Pad => head = seen.next,
+                    _ => break false,
+                }
+            };
+            if stop {
+                // PAIRS queue.head
+                words.head.store(AS_CLAIM, Ordering::Release);
+                break;
+            }
+            if words.head.load(Ordering::Relaxed) == head {
+                break;
+            }
+            // PAIRS queue.head
+            words.head.store(head, Ordering::Release);
+            // PAIRS queue.done: once more, because who has done with it meanwhile may have seen the old head.
+            fence(Ordering::SeqCst);
+        }
+        if head != before {
+            words.room.notify(u64::MAX);
+            if words.is_shut() {
+                // Who waits for what was still leased: nothing comes any more.
+                words.messages.notify(u64::MAX);
+            }
+        }
+        Ok(head)
+    }
+
+    /// Does for the dead what they had still to do, by who holds C; returns the first record that somebody needs.
+    pub(super) fn reclaim(&self, _held: &Held<'_>) -> Result<u64> {
+        let (claim, _) = self.skip()?;
+        self.advance_head(claim.position)
+    }
+
+    /// As `reclaim`, by who holds nothing, and as well as can be: what is left to do the next one does who holds C. Who holds it
+    /// just now may have looked already, and would tell nobody.
+    pub(super) fn try_reclaim(&self) {
+        let held = self.hold_consumer_lock(Patience::NONE);
+        if held.is_ok_and(|held| self.reclaim(&held).is_ok()) {
+            self.words.room.notify(u64::MAX);
+        }
+    }
+}

@@ -1,0 +1,450 @@
+//! Those who get: under C the first record that is READY is found, and claim goes over it.
+
+use super::cursor::CursorSnapshot;
+use super::find::{EmptyReason, Found, SlotState};
+use super::put::shut;
+use super::record::{RECORD_HEADER, Ring, State};
+use super::token;
+use super::{AS_CLAIM, Held, LARGE_MESSAGE, QueueRef};
+use crate::error::{Error, Result};
+use crate::raw::wait::Wait;
+use crate::raw::{Limit, Liveness, Patience};
+use crate::sys::atomic::Ordering;
+use crate::sys::futex::WaitSet;
+use std::mem::MaybeUninit;
+
+/// What was got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// How many bytes the message has.
+    pub length: u64,
+    /// How often it was leased before: whoever had it died, or gave it back.
+    pub attempts: u32,
+}
+
+/// A message that its consumer reads in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// By this it is acknowledged.
+    pub token: u64,
+    /// Where in the ring its bytes stand.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: u64,
+    /// How often it was leased, this time included.
+    pub attempts: u32,
+}
+
+impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
+    /// Takes the first message if that is a few steps: nobody is in the way, nothing is leased, and it fits.
+    #[inline(always)]
+    pub fn try_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+        let held = self.hold_uncontended(&self.words.consumer_lock)?;
+        let taken = self.try_take(buffer);
+        drop(held);
+        if taken.is_some() {
+            self.notify_taken();
+        }
+        taken
+    }
+
+    #[inline(always)]
+    fn try_take(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+        let (words, laps) = (self.words, self.laps);
+        let claim = words.claim.look()?;
+        let tail = words.known_tail.load(Ordering::Relaxed);
+        let offset = laps.offset(claim.position);
+        if words.head.load(Ordering::Relaxed) != AS_CLAIM
+            || tail == claim.position
+            || !self.ring.has(offset + RECORD_HEADER)
+        {
+            return None;
+        }
+        let seen = self
+            .ring
+            .record(offset)
+            .ok()?
+            .look(laps, claim.position, tail)?;
+        let simple =
+            seen.state == State::Ready && seen.attempts == 0 && seen.length < LARGE_MESSAGE;
+        if !simple || !self.ring.has(offset + RECORD_HEADER + seen.length) {
+            return None;
+        }
+        let place = buffer.get_mut(..seen.length as usize)?;
+        self.ring.read(offset + RECORD_HEADER, place).ok()?;
+        // From here on it is taken, and nothing slow follows.
+        words.claim.commit(claim.and(seen.next, seen.room));
+        Some(seen.length)
+    }
+
+    /// Takes the first message; when this returns nobody else gets it.
+    ///
+    /// `TooLarge`: it is larger than the buffer, and still there. `Empty`, `Timeout`, `Interrupted`: there is none.
+    /// `Closed`: nor will there ever be one. `Corrupt`; what `liveness` says.
+    #[inline]
+    pub fn get(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+        let mut large = None;
+        let taken = self.fetch(patience, |queue, found| {
+            let seen = found.seen;
+            let taken = Taken {
+                length: seen.length,
+                attempts: seen.attempts,
+            };
+            let room = buffer.len() as u64;
+            let Some(place) = buffer.get_mut(..seen.length as usize) else {
+                return Err(Error::TooLarge(
+                    format!("the message has {} bytes, the buffer {room}", seen.length).into(),
+                ));
+            };
+            if seen.length >= LARGE_MESSAGE {
+                large = Some(queue.lend(&found)?);
+                return Ok(taken);
+            }
+            queue.ring.read(queue.payload(seen.position), place)?;
+            // From here on it is taken, and nothing slow follows.
+            queue.take(&found);
+            Ok(taken)
+        })?;
+        if let Some(lease) = large {
+            self.read_large(&lease, buffer)?;
+        }
+        Ok(taken)
+    }
+
+    /// Copies without holding C: others go on meanwhile.
+    #[cold]
+    fn read_large(&self, lease: &Lease, buffer: &mut [MaybeUninit<u8>]) -> Result<()> {
+        match self
+            .ring
+            .read(lease.offset, &mut buffer[..lease.length as usize])
+        {
+            Ok(()) => self.ack(lease.token),
+            Err(error) => self.nack(lease.token).and(Err(error)),
+        }
+    }
+
+    /// Copies the beginning of the first message, as much as the buffer has room for, and leaves it there.
+    ///
+    /// As `get`, but for `TooLarge`.
+    pub fn peek(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+        self.fetch(patience, |queue, found| {
+            let seen = found.seen;
+            let length = buffer.len().min(seen.length as usize);
+            let place = &mut buffer[..length];
+            queue.ring.read(queue.payload(seen.position), place)?;
+            Ok(Taken {
+                length: seen.length,
+                attempts: seen.attempts,
+            })
+        })
+    }
+
+    /// Takes the first messages, as many as there are lengths and the buffer has room for, one behind the other; waits for
+    /// the first of them. Returns how many.
+    ///
+    /// As `get`; `TooLarge`: the first is larger than the buffer.
+    pub fn get_many(
+        &self,
+        buffer: &mut [MaybeUninit<u8>],
+        lengths: &mut [MaybeUninit<u64>],
+        patience: Patience,
+    ) -> Result<u64> {
+        if lengths.is_empty() {
+            return Ok(0);
+        }
+        self.fetch(patience, |queue, found| {
+            let mut filled = 0;
+            let mut next = Some(found);
+            let mut behind = None;
+            let mut count = 0;
+            while let Some(found) = next.take() {
+                let length = found.seen.length as usize;
+                let end = filled + length;
+                let Some(place) = buffer.get_mut(filled..end) else {
+                    if count > 0 {
+                        break;
+                    }
+                    let text = format!(
+                        "the message has {length} bytes, the buffer {}",
+                        buffer.len()
+                    );
+                    return Err(Error::TooLarge(text.into()));
+                };
+                match queue.ring.read(queue.payload(found.seen.position), place) {
+                    // As below.
+                    Err(_) if count > 0 => break,
+                    other => other?,
+                }
+                lengths[count].write(length as u64);
+                (filled, count) = (end, count + 1);
+                match found.claim {
+                    // While nothing is leased, one commit does for all of them.
+                    Some(claim) if queue.words.head.load(Ordering::Relaxed) == AS_CLAIM => {
+                        queue.count_redelivery(&found);
+                        behind = Some(claim.and(found.seen.next, found.seen.room));
+                    }
+                    _ => queue.take(&found),
+                }
+                if count == lengths.len() {
+                    break;
+                }
+                // What has been copied is the caller's, whatever is wrong with the next: the next call says so.
+                next = queue.next_of(&mut behind).ok().flatten();
+            }
+            if let Some(claim) = behind {
+                queue.words.claim.commit(claim);
+            }
+            Ok(count as u64)
+        })
+    }
+
+    /// Returns the next message of a batch; `behind`: where claim goes at its end, if it does not go with each message.
+    fn next_of(&self, behind: &mut Option<CursorSnapshot>) -> Result<Option<Found<'_>>> {
+        let Some(claim) = behind else {
+            return Ok(self.find()?.ok());
+        };
+        loop {
+            match self.look_at(*claim)? {
+                SlotState::Message(message) => return Ok(Some(Found::at(*claim, message))),
+                SlotState::Gap(next) => *claim = next,
+                SlotState::End | SlotState::Obstacle => return Ok(None),
+            }
+        }
+    }
+
+    /// Takes the first message to read it in place: until it is acknowledged nobody else gets it, and if this process dies
+    /// before, the next one does.
+    ///
+    /// As `get`.
+    pub fn lease(&self, patience: Patience) -> Result<Lease> {
+        self.fetch(patience, |queue, found| queue.lend(&found))
+    }
+
+    /// Waits until there is a message; another may be faster. As `get`.
+    pub fn wait_for_message(&self, patience: Patience) -> Result<()> {
+        self.fetch(patience, |_, _| Ok(()))
+    }
+
+    /// Has `body` do something with the first message, under C, as soon as there is one.
+    #[inline(always)]
+    fn fetch<T>(
+        &self,
+        patience: Patience,
+        mut body: impl FnMut(&Self, Found<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let held = self.hold_consumer_lock(patience)?;
+        match self.find()? {
+            Ok(found) => {
+                let done = body(self, found)?;
+                drop(held);
+                self.notify_taken();
+                Ok(done)
+            }
+            Err(reason) => self.await_message(held, reason, patience, &mut body),
+        }
+    }
+
+    #[inline(always)]
+    fn notify_taken(&self) {
+        // Who waits for the queue to be finished waits here as well.
+        let claim = self.words.claim.position();
+        let last = claim == self.words.known_tail.load(Ordering::Relaxed);
+        let count = if last { u64::MAX } else { 1 };
+        self.words.room.notify_after_exchange(count);
+    }
+
+    #[cold]
+    fn await_message<'a, T>(
+        &'a self,
+        mut held: Held<'a>,
+        mut reason: EmptyReason,
+        patience: Patience,
+        body: &mut dyn FnMut(&Self, Found<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let words = self.words;
+        let mut wait = Wait::new(patience, &self.handle.messages).eager();
+        let mut slept = false;
+        let result = loop {
+            // 1. Nothing is to be had. It may never be.
+            match self.is_over(&mut reason) {
+                Ok(false) => {}
+                Ok(true) => break Err(shut()),
+                Err(error) => break Err(error),
+            }
+            // 2. Somebody may be just about to put something.
+            if reason.held_up {
+                wait.expect_soon();
+            }
+            if wait.spin() {
+                drop(held);
+                while !self.has_news(&reason) && wait.spin() {}
+            } else {
+                // 3. We sleep until somebody has.
+                if let Err(error) = self.end_idle_lap(reason.claim) {
+                    break Err(error);
+                }
+                if patience.limit == Limit::Now {
+                    return Err(Error::Empty("the queue is empty".into()));
+                }
+                let key = words.messages.prepare_wait();
+                drop(held);
+                if !self.has_news(&reason) {
+                    slept = true;
+                    if let Err(error) = wait
+                        .check("the queue is empty")
+                        .and_then(|()| words.messages.commit_wait(key, &mut wait, WaitSet::Normal))
+                    {
+                        return self.leave(error);
+                    }
+                }
+            }
+            // 4. Others may have been faster.
+            held = match self.hold_consumer_lock(wait.rest()) {
+                Ok(held) => held,
+                Err(error) => return self.leave(error),
+            };
+            match self.find() {
+                Ok(Ok(found)) => break body(self, found),
+                Ok(Err(now)) => reason = now,
+                Err(error) => break Err(error),
+            }
+        };
+        let more = words.tail.position() != words.claim.position();
+        drop(held);
+        match result {
+            Ok(done) => {
+                wait.record_success();
+                self.notify_taken();
+                if slept && more {
+                    words.messages.notify(1);
+                }
+                Ok(done)
+            }
+            Err(error) => self.leave(error),
+        }
+    }
+
+    /// Goes without a message. A wake may have been ours: it is somebody else's now.
+    fn leave<T>(&self, error: Error) -> Result<T> {
+        self.words.messages.notify(1);
+        Err(error)
+    }
+
+    /// Says whether something may be to be had by now where there was `nothing`.
+    fn has_news(&self, reason: &EmptyReason) -> bool {
+        let words = self.words;
+        let waits = reason.held_up
+            || reason.leased
+            || reason.putting && words.producer_lock.stat().owner.is_some();
+        if words.returned.load(Ordering::Relaxed) != 0 || words.is_shut() && !waits {
+            return true;
+        }
+        let claim = reason.claim.position;
+        match reason.held_up {
+            // The record itself may be gone by now: only who holds C looks at it.
+            true => {
+                words.claim.position() != claim
+                    || words.resolved_reservations.load(Ordering::Relaxed)
+                        != reason.resolved_reservations
+            }
+            false => words.tail.position() != claim,
+        }
+    }
+
+    /// Says whether nothing will ever be to be had any more, by who holds C.
+    fn is_over(&self, reason: &mut EmptyReason) -> Result<bool> {
+        let words = self.words;
+        if !words.is_shut() || reason.held_up || reason.leased {
+            return Ok(false);
+        }
+        // Who takes P after us finds the queue shut. Who has it now may not have, and is waited for, as for a lease.
+        match self.try_hold(&words.producer_lock)? {
+            Some(_held) => Ok(words.tail.position() == reason.claim.position),
+            None => {
+                reason.putting = true;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Takes what was found, by who holds C.
+    #[inline(always)]
+    fn take(&self, found: &Found<'_>) {
+        let words = self.words;
+        let simple = words.head.load(Ordering::Relaxed) == AS_CLAIM;
+        self.count_redelivery(found);
+        if !simple {
+            found.record.finish();
+        }
+        match found.claim {
+            Some(claim) => words
+                .claim
+                .commit(claim.and(found.seen.next, found.seen.room)),
+            // It is taken, whatever is wrong with what head meets: who looks next says so.
+            None => drop(self.advance_head(words.claim.position())),
+        }
+    }
+
+    fn count_redelivery(&self, found: &Found<'_>) {
+        if found.seen.attempts > 0 {
+            self.words.redelivered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lends what was found, by who holds C.
+    fn lend(&self, found: &Found<'_>) -> Result<Lease> {
+        let (words, seen) = (self.words, found.seen);
+        // 1. Head stays here. Whoever sees claim go over the record sees that before.
+        if let Some(claim) = found.claim
+            && words.head.load(Ordering::Relaxed) == AS_CLAIM
+        {
+            words.head.store(claim.position, Ordering::Release);
+        }
+        let attempts = found.record.count_attempt(&seen);
+        if attempts > 1 {
+            words.redelivered.fetch_add(1, Ordering::Relaxed);
+        }
+        // 2. It is ours, and READY again if we die.
+        if !found.record.change(State::Ready, State::Leased(self.me)) {
+            return Err(Error::Corrupt(
+                "somebody took a message without asking".into(),
+            ));
+        }
+        if let Some(claim) = found.claim {
+            words.claim.commit(claim.and(seen.next, seen.room));
+        }
+        Ok(Lease {
+            token: token::of(seen.position, attempts),
+            offset: self.payload(seen.position),
+            length: seen.length,
+            attempts,
+        })
+    }
+
+    /// Throws away what head waits for if it was given back, or who leased it is dead, by who holds P and C after `reclaim`;
+    /// false: somebody who lives reads it.
+    pub(super) fn throw_head_away(&self, _held: &Held<'_>) -> Result<bool> {
+        let (record, seen) = self.record(self.words.head.load(Ordering::Relaxed))?;
+        match seen.state {
+            State::Ready => {}
+            State::Leased(id) if self.liveness.is_dead(id)? => {}
+            _ => return Ok(false),
+        }
+        self.words.overwritten.fetch_add(1, Ordering::Relaxed);
+        record.finish();
+        self.advance_head(self.words.claim.position())?;
+        Ok(true)
+    }
+
+    /// Throws the oldest message away that can be had, by who holds P and C; false: there is none.
+    pub(super) fn throw_oldest_away(&self, _held: &Held<'_>) -> Result<bool> {
+        match self.skip()? {
+            (claim, SlotState::Message(message)) => {
+                self.words.overwritten.fetch_add(1, Ordering::Relaxed);
+                self.take(&Found::at(claim, message));
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,564 @@
+//! Those who put: under P a record is written behind tail, and then tail goes over it.
+
+use super::cursor::CursorSnapshot;
+use super::place::Used;
+use super::record::{RECORD_HEADER, Ring, State, extent};
+use super::{AS_CLAIM, Held, LARGE_MESSAGE, Overflow, QueueRef, not_there};
+use crate::error::{Error, Result};
+use crate::raw::wait::Wait;
+use crate::raw::{Limit, Liveness, Patience};
+use crate::sys::atomic::Ordering;
+use crate::sys::futex::WaitSet;
+
+/// Room for a message that its producer fills in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reservation {
+    /// By this it is committed.
+    pub token: u64,
+    /// Where in the ring its bytes stand.
+    pub offset: u64,
+    /// How many bytes it was given.
+    pub room: u64,
+}
+
+/// How many of several messages must be put at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batch {
+    /// All of them, or none.
+    All,
+    /// As many as there is room for, but one at the least.
+    Some,
+}
+
+/// So far ahead the next lines of the ring are fetched, and so large they are: consumers have read them in the last lap.
+const PREFETCH_DISTANCE_BYTES: u64 = 1024;
+const CACHE_LINE_BYTES: u64 = 64;
+
+/// What there is too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shortage {
+    /// There may not be so many messages, or bytes.
+    Bounds,
+    /// Bytes of the ring.
+    Space,
+    /// Memory for them: some has been set aside, and more must be.
+    Memory,
+}
+
+type Attempt<T> = std::result::Result<T, Shortage>;
+/// What came of it, and how many messages have been put.
+type Attempted<T> = Result<Attempt<(T, u64)>>;
+
+impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
+    /// Puts a message if that is a few steps: nobody is in the way, and there is room right here.
+    #[inline(always)]
+    pub fn try_put(&self, bytes: &[u8]) -> bool {
+        let room = bytes.len() as u64;
+        if room >= LARGE_MESSAGE || room > self.bounds.largest {
+            return false;
+        }
+        let Some(held) = self.hold_uncontended(&self.words.producer_lock) else {
+            return false;
+        };
+        let put = self.try_append(bytes);
+        drop(held);
+        if put {
+            self.words.messages.notify_after_exchange(1);
+        }
+        put
+    }
+
+    #[inline(always)]
+    fn try_append(&self, bytes: &[u8]) -> bool {
+        let words = self.words;
+        let Some(now) = words.tail.look().filter(|_| !words.is_shut()) else {
+            return false;
+        };
+        let Some(new) = self.try_write(now, bytes) else {
+            return false;
+        };
+        // From here on it is in the queue.
+        words.tail.commit(new);
+        true
+    }
+
+    /// Writes a message right behind `now`, by who holds P; returns what the tail is to say when it goes over it. `None`: that
+    /// is not a few steps.
+    #[inline(always)]
+    fn try_write(&self, now: CursorSnapshot, bytes: &[u8]) -> Option<CursorSnapshot> {
+        let room = bytes.len() as u64;
+        let (extent, offset) = (extent(room), self.laps.offset(now.position));
+        let easy = self.has_room_fast(now, room)
+            && self.is_checked(now.position, extent)
+            && self.ring.has(offset + extent);
+        if !easy {
+            return None;
+        }
+        self.ring.prefetch(offset + PREFETCH_DISTANCE_BYTES);
+        self.ring
+            .prefetch(offset + PREFETCH_DISTANCE_BYTES + CACHE_LINE_BYTES);
+        let record = self.ring.record(offset).ok()?;
+        record.write(now.position, State::Ready, room);
+        self.ring.write(offset + RECORD_HEADER, bytes).ok()?;
+        Some(now.and(now.position.wrapping_add(extent), room))
+    }
+
+    /// Puts a message at the end; when this returns it is in the queue.
+    ///
+    /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it has not been put, nor where `NoSpace` or
+    /// `NoMemory` says that the ring cannot grow. `Closed`: nothing more is put. `Corrupt`; what `liveness` says.
+    #[inline]
+    pub fn put(&self, bytes: &[u8], patience: Patience) -> Result<()> {
+        let room = bytes.len() as u64;
+        if room >= LARGE_MESSAGE {
+            return self.put_large(bytes, patience);
+        }
+        self.check_size(room)?;
+        self.insert(patience, |queue| {
+            let now = queue.words.tail.current()?;
+            Ok(match queue.append(now, room, State::Ready)? {
+                Err(shortage) => Err(shortage),
+                Ok((at, new)) => {
+                    queue.ring.write(queue.payload(at), bytes)?;
+                    // From here on it is in the queue.
+                    queue.words.tail.commit(new);
+                    Ok(((), 1))
+                }
+            })
+        })
+    }
+
+    /// Copies without holding P: others go on meanwhile.
+    #[cold]
+    fn put_large(&self, bytes: &[u8], patience: Patience) -> Result<()> {
+        let place = self.reserve(bytes.len() as u64, patience)?;
+        match self.ring.write(place.offset, bytes) {
+            Ok(()) => self.commit(place.token, bytes.len() as u64),
+            Err(error) => self.abort(place.token).and(Err(error)),
+        }
+    }
+
+    /// Puts several messages, one after the other and nothing between them; returns how many.
+    ///
+    /// As `put`. `TooLarge`: one of them is, or all together are more than can ever be put at once: more than half of the
+    /// ring, or than the bounds.
+    pub fn put_many<'m, M>(&self, messages: M, batch: Batch, patience: Patience) -> Result<u64>
+    where
+        M: Iterator<Item = &'m [u8]> + Clone,
+    {
+        let (mut count, mut bytes, mut whole) = (0, 0u64, 0u64);
+        for message in messages.clone() {
+            let length = message.len() as u64;
+            self.check_size(length)?;
+            count += 1;
+            bytes = bytes.saturating_add(length);
+            whole = whole.saturating_add(extent(length));
+        }
+        let bounds = self.bounds;
+        let beyond = |most: u64, given: u64| most > 0 && given > most;
+        if batch == Batch::All
+            && (beyond(bounds.messages, count)
+                || beyond(bounds.bytes, bytes)
+                || count > 1 && whole > bounds.capacity / 2)
+        {
+            return Err(Error::TooLarge(
+                format!("{count} messages of {bytes} bytes can never be put at once").into(),
+            ));
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        self.insert(patience, |queue| {
+            let mut now = queue.words.tail.current()?;
+            let mut put = 0;
+            for message in messages.clone() {
+                if let Some(new) = queue.try_write(now, message) {
+                    (now, put) = (new, put + 1);
+                    continue;
+                }
+                let room = message.len() as u64;
+                match queue.append(now, room, State::Ready)? {
+                    Err(shortage) if put == 0 || batch == Batch::All => return Ok(Err(shortage)),
+                    Err(_) => break,
+                    Ok((at, new)) => {
+                        queue.ring.write(queue.payload(at), message)?;
+                        (now, put) = (new, put + 1);
+                    }
+                }
+            }
+            queue.words.tail.commit(now);
+            Ok(Ok((put, put)))
+        })
+    }
+
+    /// Reserves room for a message of `room` bytes, at the end; nobody can have it before it is committed, nor what is put
+    /// behind it.
+    ///
+    /// As `put`.
+    pub fn reserve(&self, room: u64, patience: Patience) -> Result<Reservation> {
+        self.check_size(room)?;
+        self.insert(patience, |queue| {
+            let now = queue.words.tail.current()?;
+            Ok(match queue.append(now, room, State::Reserved(queue.me))? {
+                Err(shortage) => Err(shortage),
+                Ok((token, new)) => {
+                    // PAIRS queue.reserved: before tail gets there, so whoever finds the record finds this.
+                    queue.words.reserved.store(new.position, Ordering::Release);
+                    queue.words.tail.commit(new);
+                    let offset = queue.payload(token);
+                    Ok((
+                        Reservation {
+                            token,
+                            offset,
+                            room,
+                        },
+                        0,
+                    ))
+                }
+            })
+        })
+    }
+
+    /// Says whether an empty message would have to wait.
+    pub fn is_full(&self) -> Result<bool> {
+        let _held = self.hold_producer_lock(Patience::NONE)?;
+        if self.find_room()?.is_ok() {
+            return Ok(false);
+        }
+        // What the dead have left undone is room for who puts.
+        let found = self
+            .patient()
+            .make_room(&|queue: &Self| queue.find_room())?;
+        Ok(found.is_err())
+    }
+
+    /// Waits until an empty message would find room; another may be faster. As `put`, but that nothing is thrown away for it,
+    /// and that it waits where a put is refused at once.
+    pub fn wait_for_room(&self, patience: Patience) -> Result<()> {
+        if self.overflow == Overflow::Overwrite {
+            return Ok(());
+        }
+        self.patient().insert(patience, |queue| queue.find_room())
+    }
+
+    /// Returns this queue as one of which nothing is thrown away, and that refuses nothing.
+    fn patient(&self) -> Self {
+        QueueRef {
+            overflow: Overflow::Block,
+            ..*self
+        }
+    }
+
+    /// Looks whether there is room for an empty message, by who holds P.
+    fn find_room(&self) -> Attempted<()> {
+        let now = self.words.tail.current()?;
+        if !self.has_room(now, 0)? {
+            return Ok(Err(Shortage::Bounds));
+        }
+        let used = self.used(now);
+        let place = used.place(self.laps, u64::MAX, extent(0))?;
+        Ok(place.map(|_| ((), 0)).ok_or(Shortage::Space))
+    }
+
+    #[inline(always)]
+    fn check_size(&self, room: u64) -> Result<()> {
+        match room <= self.bounds.largest {
+            true => Ok(()),
+            false => Err(Error::TooLarge(
+                format!(
+                    "a message of {room} bytes: the largest this queue can ever hold has {}",
+                    self.bounds.largest
+                )
+                .into(),
+            )),
+        }
+    }
+
+    /// Has `attempt` put something, under P, as soon as there is room; it returns that and how many messages it has put.
+    #[inline(always)]
+    fn insert<T>(&self, patience: Patience, attempt: impl Fn(&Self) -> Attempted<T>) -> Result<T> {
+        let held = self.hold_producer_lock(patience)?;
+        if self.words.is_shut() {
+            drop(held);
+            // Who waits to be told that it is over may have waited for us.
+            self.words.messages.notify(u64::MAX);
+            return Err(shut());
+        }
+        match attempt(self)? {
+            Ok((done, put)) => {
+                drop(held);
+                if put > 0 {
+                    self.words.messages.notify_after_exchange(put);
+                }
+                Ok(done)
+            }
+            Err(_) => self.insert_slow(patience, held, &attempt),
+        }
+    }
+
+    #[cold]
+    fn insert_slow<'a, T>(
+        &'a self,
+        patience: Patience,
+        held: Held<'a>,
+        attempt: &dyn Fn(&Self) -> Attempted<T>,
+    ) -> Result<T> {
+        let mut wait = Wait::new(patience, &self.handle.room).eager();
+        let result = self.insert_by(&mut wait, held, patience.limit == Limit::Now, attempt);
+        // What was taken may be room for more than us; and where we go without, a wake may have been ours.
+        self.words.room.notify(1);
+        let (done, put) = result?;
+        wait.record_success();
+        if put > 0 {
+            self.words.messages.notify(put);
+        }
+        Ok(done)
+    }
+
+    /// Tries until there is room, as long as `wait` allows, or but once.
+    fn insert_by<'a, T>(
+        &'a self,
+        wait: &mut Wait<'_>,
+        mut held: Held<'a>,
+        once: bool,
+        attempt: &dyn Fn(&Self) -> Attempted<T>,
+    ) -> Result<(T, u64)> {
+        let words = self.words;
+        let mut key = None;
+        loop {
+            // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go. What is taken
+            //    after this look is news.
+            let taken = self.taken();
+            match self.make_room(attempt)? {
+                Ok(done) => return Ok(done),
+                Err(Shortage::Memory) => {
+                    // Much is set aside in parts, and P is let go of in between: the hook may put something itself.
+                    drop(held);
+                    wait.ask()?;
+                    held = self.hold_producer_lock(wait.rest())?;
+                    if words.is_shut() {
+                        return Err(shut());
+                    }
+                    continue;
+                }
+                Err(Shortage::Bounds | Shortage::Space) => drop(held),
+            }
+            if once || self.overflow != Overflow::Block {
+                return Err(Error::Full("the queue is full".into()));
+            }
+            // 2. Somebody may be just about to take something.
+            let mut news = false;
+            while !news && key.is_none() && wait.spin() {
+                news = self.taken() != taken;
+            }
+            if !news {
+                // 3. We sleep until somebody has, if there was no room either after we began to listen.
+                if let Some(key) = key {
+                    wait.check("the queue is full")?;
+                    words.room.commit_wait(key, wait, WaitSet::Normal)?;
+                }
+                key = Some(words.room.prepare_wait());
+            }
+            // 4. Others may have been faster.
+            held = self.hold_producer_lock(wait.rest())?;
+            if words.is_shut() {
+                return Err(shut());
+            }
+            if let Ok(done) = attempt(self)? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Tells whether something was taken since it told the same.
+    fn taken(&self) -> (u64, u64) {
+        (
+            self.words.claim.position(),
+            self.words.head.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Tries once more after the dead have been looked for, and, where a queue is made so, the oldest messages thrown away.
+    fn make_room<T>(&self, attempt: &dyn Fn(&Self) -> Attempted<T>) -> Attempted<T> {
+        if self.overflow != Overflow::Overwrite {
+            // Where another holds it, who lives, that one will say so when it has taken something.
+            if let Some(held) = self.try_hold_consumer_lock()? {
+                self.reclaim(&held)?;
+            }
+            return attempt(self);
+        }
+        let held = match self.hold_consumer_lock(Patience::NONE) {
+            Ok(held) => held,
+            // Who holds it was stopped: nothing can be thrown away.
+            Err(Error::WouldBlock(_)) => return attempt(self),
+            Err(error) => return Err(error),
+        };
+        loop {
+            self.reclaim(&held)?;
+            let shortage = match attempt(self)? {
+                Ok(done) => return Ok(Ok(done)),
+                Err(Shortage::Memory) => return Ok(Err(Shortage::Memory)),
+                Err(shortage) => shortage,
+            };
+            // Before a record that somebody needs nothing becomes free, however much is thrown away behind it.
+            let held_up =
+                shortage == Shortage::Space && self.words.head.load(Ordering::Relaxed) != AS_CLAIM;
+            let thrown = match held_up {
+                true => self.throw_head_away(&held)?,
+                false => self.throw_oldest_away(&held)?,
+            };
+            if !thrown {
+                return Ok(Err(shortage));
+            }
+        }
+    }
+
+    /// Says whether there may be one more message, of `room` bytes, behind those of `now`.
+    #[inline(always)]
+    fn has_room(&self, now: CursorSnapshot, room: u64) -> Result<bool> {
+        match self.has_room_fast(now, room) {
+            true => Ok(true),
+            false => self.has_room_exact(now, room),
+        }
+    }
+
+    /// As `has_room`, as far as it is plain without a look at what has been taken.
+    #[inline(always)]
+    fn has_room_fast(&self, now: CursorSnapshot, room: u64) -> bool {
+        let (bounds, words) = (self.bounds, self.words);
+        if bounds.messages == 0 && bounds.bytes == 0 {
+            return true;
+        }
+        let taken = words.known_messages.load(Ordering::Relaxed);
+        let bytes = words.known_bytes.load(Ordering::Relaxed);
+        self.within(now, room, taken, bytes)
+    }
+
+    #[inline(always)]
+    fn within(&self, now: CursorSnapshot, room: u64, taken: u64, bytes: u64) -> bool {
+        let bounds = self.bounds;
+        let fits = |most: u64, there: u64| most == 0 || there <= most;
+        fits(
+            bounds.messages,
+            now.messages.wrapping_sub(taken).saturating_add(1),
+        ) && fits(
+            bounds.bytes,
+            now.bytes.wrapping_sub(bytes).saturating_add(room),
+        )
+    }
+
+    #[cold]
+    fn has_room_exact(&self, now: CursorSnapshot, room: u64) -> Result<bool> {
+        let words = self.words;
+        // 1. What has been taken since we last looked.
+        let claim = words.claim.read()?;
+        words
+            .known_messages
+            .store(claim.messages, Ordering::Relaxed);
+        words.known_bytes.store(claim.bytes, Ordering::Relaxed);
+        if self.within(now, room, claim.messages, claim.bytes) {
+            return Ok(true);
+        }
+        // 2. What is counted and not there: nobody overwrites it while we hold P.
+        let tail = words.tail.position();
+        let end = self.reserved_end(claim.position, tail);
+        let (mut messages, mut bytes) = (claim.messages, claim.bytes);
+        for seen in self.walk(claim.position, end, tail) {
+            let seen = seen?;
+            let (count, less) = match seen.state {
+                // It may be committed, and then it is there.
+                State::Reserved(id) if !self.liveness.is_dead(id)? => (0, 0),
+                _ => not_there(&seen),
+            };
+            messages = messages.wrapping_add(count);
+            bytes = bytes.wrapping_add(less);
+        }
+        Ok(self.within(now, room, messages, bytes))
+    }
+
+    /// Returns what is in use behind which something is put, by who holds P.
+    fn used(&self, now: CursorSnapshot) -> Used {
+        Used {
+            head: self.head(),
+            tail: now.position,
+            wrap_position: self.words.wrap_position.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Writes the head of a record of `room` bytes behind `now`, by who holds P; returns where, and what the tail is to say
+    /// when it goes over it.
+    #[inline(always)]
+    fn append(
+        &self,
+        now: CursorSnapshot,
+        room: u64,
+        state: State,
+    ) -> Result<Attempt<(u64, CursorSnapshot)>> {
+        if !self.has_room(now, room)? {
+            return Ok(Err(Shortage::Bounds));
+        }
+        let extent = extent(room);
+        let at = match self.is_checked(now.position, extent) {
+            true => now.position,
+            false => match self.place(now, extent)? {
+                Ok(at) => at,
+                Err(shortage) => return Ok(Err(shortage)),
+            },
+        };
+        let offset = self.laps.offset(at);
+        self.ring.record(offset)?.write(at, state, room);
+        Ok(Ok((at, now.and(at.wrapping_add(extent), room))))
+    }
+
+    /// Says whether a record of `extent` bytes can stand at `tail`, without a look.
+    #[inline(always)]
+    fn is_checked(&self, tail: u64, extent: u64) -> bool {
+        let checked_until = self.words.checked_until.load(Ordering::Relaxed);
+        checked_until.wrapping_sub(tail.wrapping_add(extent + RECORD_HEADER)) as i64 >= 0
+    }
+
+    /// Finds a place for a record of `extent` bytes behind `now`, and memory.
+    #[cold]
+    fn place(&self, now: CursorSnapshot, extent: u64) -> Result<Attempt<u64>> {
+        let (words, laps, tail) = (self.words, self.laps, now.position);
+        let used = self.used(now);
+        let usable = words.usable.load(Ordering::Relaxed);
+        let claim = words.claim.position();
+        if self.reserved_before(claim) {
+            // So that it never lies so far behind that it would seem to lie ahead.
+            words.reserved.store(claim, Ordering::Relaxed);
+        }
+        let Some(at) = used.place(laps, usable, extent)? else {
+            return Ok(Err(Shortage::Space));
+        };
+        let end = laps.offset(at) + extent + RECORD_HEADER;
+        if end > usable && !self.grow(end)? {
+            return Ok(Err(Shortage::Memory));
+        }
+        // Of what several puts at once have written nothing may be true in the end: tail may stay where it is.
+        let committed = words.tail.position();
+        if at == tail {
+            let jumped = words.checked_until.load(Ordering::Relaxed) == committed;
+            if tail == committed || !jumped {
+                let usable = words.usable.load(Ordering::Relaxed);
+                let checked_until = used.checked_until(laps, usable);
+                words.checked_until.store(checked_until, Ordering::Relaxed);
+            }
+            return Ok(Ok(at));
+        }
+        self.ring.record(laps.offset(tail))?.write_pad(tail, at);
+        // Whether or not tail gets there, whoever is next looks.
+        words.checked_until.store(committed, Ordering::Relaxed);
+        if laps.between(tail, at) == 1 {
+            // If we die before tail gets there, it stands in tail's own lap and says nothing.
+            words.wrap_position.store(tail, Ordering::Relaxed);
+            self.trim(laps.offset(tail) + extent + RECORD_HEADER);
+        }
+        Ok(Ok(at))
+    }
+}
+
+#[cold]
+pub(super) fn shut() -> Error {
+    Error::ShutDown("the queue is shut down".into())
+}

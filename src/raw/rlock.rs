@@ -1,0 +1,158 @@
+//! The recursive lock: a lock whose owner is a thread, which may take it again and gives it back as often.
+//!
+//! | word  | token     | depth | means                                                      |
+//! |-------|-----------|-------|------------------------------------------------------------|
+//! | free  | 0         | any   | free                                                       |
+//! | me    | 0         | any   | just taken, or just about to be given back, by some thread |
+//! | me    | my thread | n     | held by this thread, n times                               |
+//! | dead … | any      | any   | taken over as any lock; the new owner stores both anew     |
+//!
+//! Token and depth are only stored by the owner; the token is 0 before the word is given back, so a thread that finds
+//! its own token under its own id has stored it itself. If a process dies anywhere, its lock is taken over as any.
+
+use super::lock::RawLock;
+use super::wait::SpinState;
+use super::{Liveness, Patience};
+use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::sys::atomic::Ordering;
+#[cfg(loom)]
+use loom::thread_local;
+#[cfg(not(loom))]
+use std::thread_local;
+
+/// Returns what tells this thread from all others that ever use this segment.
+///
+/// The lower half of the participant's ticket and a number that no other thread of this process ever had. A number
+/// alone would do for the threads of one process, but after a take-over the token of the dead one stands there until
+/// the new owner stores its own.
+#[inline(always)]
+fn token(me: Id) -> u64 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    thread_local! {
+        static NUMBER: u32 = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    }
+    // Nothing is dropped with a thread's number, so a thread that is just ending has it as well.
+    let number = NUMBER.with(|number| *number);
+    me.ticket() << 32 | u64::from(number)
+}
+
+/// Takes the lock if it is free and no owner died.
+#[inline(always)]
+pub fn try_acquire(words: &RawLock, me: Id) -> bool {
+    let taken = words.try_acquire(me);
+    if taken {
+        words.depth.store(1, Ordering::Relaxed);
+        words.token.store(token(me), Ordering::Relaxed);
+    }
+    taken
+}
+
+/// Gives the lock back if this thread holds it once, nobody waits and no owner died.
+#[inline(always)]
+pub fn try_release(words: &RawLock, me: Id) -> bool {
+    if !is_held_by_this_thread(words, me) || words.depth.load(Ordering::Relaxed) != 1 {
+        return false;
+    }
+    let token = words.token.load(Ordering::Relaxed);
+    words.token.store(0, Ordering::Relaxed);
+    let given = words.try_release(me);
+    if !given {
+        // It is still ours, and so is the token.
+        words.token.store(token, Ordering::Relaxed);
+    }
+    given
+}
+
+/// Takes the lock, or takes it once more; returns as `RawLock::acquire`.
+///
+/// `Overflow`: held 2^64 - 1 times.
+pub fn acquire(
+    words: &RawLock,
+    me: Id,
+    patience: Patience,
+    spins: &SpinState,
+    liveness: &impl Liveness,
+) -> Result<bool> {
+    if try_acquire(words, me) {
+        return Ok(false);
+    }
+    if is_held_by_this_thread(words, me) {
+        let depth = words.depth.load(Ordering::Relaxed);
+        let deeper = depth
+            .checked_add(1)
+            .ok_or_else(|| Error::Overflow("the recursive lock is held too often".into()))?;
+        words.depth.store(deeper, Ordering::Relaxed);
+        return Ok(words.owner_died());
+    }
+    acquire_all(words, me, 1, patience, spins, liveness)
+}
+
+/// Gives the lock back once. `NotOwner`: another thread holds it, or nobody.
+pub fn release(words: &RawLock, me: Id) -> Result<()> {
+    if try_release(words, me) {
+        return Ok(());
+    }
+    if !is_held_by_this_thread(words, me) {
+        return Err(not_this_thread());
+    }
+    let depth = words.depth.load(Ordering::Relaxed);
+    if depth > 1 {
+        words.depth.store(depth - 1, Ordering::Relaxed);
+        return Ok(());
+    }
+    words.token.store(0, Ordering::Relaxed);
+    words.release(me)
+}
+
+/// Gives the lock back wholly; returns how often this thread held it. `NotOwner`: not at all.
+pub fn release_all(words: &RawLock, me: Id) -> Result<u64> {
+    let depth = depth(words, me);
+    if depth == 0 {
+        return Err(not_this_thread());
+    }
+    words.token.store(0, Ordering::Relaxed);
+    words.release(me).map(|()| depth)
+}
+
+/// Takes the lock, which this thread does not hold, and holds it `depth` times; otherwise as `acquire`.
+pub fn acquire_all(
+    words: &RawLock,
+    me: Id,
+    depth: u64,
+    patience: Patience,
+    spins: &SpinState,
+    liveness: &impl Liveness,
+) -> Result<bool> {
+    let recovered = words.acquire(me, patience, spins, liveness)?;
+    words.depth.store(depth, Ordering::Relaxed);
+    words.token.store(token(me), Ordering::Relaxed);
+    Ok(recovered)
+}
+
+/// As `RawLock::mark_consistent`, for the thread that holds it.
+pub fn mark_consistent(words: &RawLock, me: Id) -> Result<()> {
+    if !is_held_by_this_thread(words, me) {
+        return Err(not_this_thread());
+    }
+    words.mark_consistent(me)
+}
+
+/// Returns how often this thread holds it.
+pub fn depth(words: &RawLock, me: Id) -> u64 {
+    match is_held_by_this_thread(words, me) {
+        true => words.depth.load(Ordering::Relaxed),
+        false => 0,
+    }
+}
+
+#[cold]
+fn not_this_thread() -> Error {
+    Error::NotOwner("this thread does not hold the recursive lock".into())
+}
+
+#[inline(always)]
+fn is_held_by_this_thread(words: &RawLock, me: Id) -> bool {
+    words.is_held_by(me) && words.token.load(Ordering::Relaxed) == token(me)
+}

@@ -1,0 +1,359 @@
+//! The semaphore: one word that says how many permits are to be had.
+//!
+//! ```text
+//! word: | value (32 bits) | WAITERS | MANY | sequence (30 bits) |      the futex compares the lower half
+//! ```
+//!
+//! | word              | means                                            | goes to                                       |
+//! |-------------------|--------------------------------------------------|-----------------------------------------------|
+//! | value ≥ n         | n permits are to be had                          | value - n: acquire                            |
+//! | value             | nobody sleeps                                    | value + n: release; value + WAITERS: somebody begins to wait |
+//! | value + WAITERS   | somebody may sleep                               | value + n and the next sequence: release, which then wakes n |
+//! | … + MANY          | somebody who sleeps wants more than one          | likewise, and all are woken                   |
+//! | … + WAITERS       | a release has found nobody asleep                | without both marks: that release, which then wakes all |
+//!
+//! Whoever is about to sleep has seen WAITERS and a sequence. A release that comes before it sleeps has changed the
+//! sequence, one that takes WAITERS away has changed that; who has fallen asleep just before is woken by its second wake.
+//!
+//! Each arrow is one compare-and-swap of the whole word, so whoever dies is before it or behind it:
+//!   acquire: dead before it, nothing has happened; behind it, its permits are gone: `undo` brings them back;
+//!   release: likewise; behind it wakes may be lost, and sleepers look again within 12 ms;
+//!   waiting: WAITERS stays until a release finds nobody asleep.
+
+use super::count_slot::{CountSlot, CountSlots};
+use super::wait::{SpinState, Wait};
+use super::{Patience, lock};
+use crate::error::{Error, Result};
+use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::futex::{self, WaitSet};
+
+/// In the word: somebody may sleep on it.
+pub(super) const WAITERS: u64 = 1 << 31;
+/// In the word: somebody who sleeps wants more than one permit, so that one may be too few for who is woken.
+const WANTS_SEVERAL: u64 = 1 << 30;
+const SEQUENCE: u64 = WANTS_SEVERAL - 1;
+/// One permit.
+const ONE_PERMIT: u64 = 1 << 32;
+
+/// No semaphore has more permits: as POSIX has it.
+pub const MAX_PERMITS: u64 = i32::MAX as u64;
+
+/// A semaphore in shared memory.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct RawSemaphore {
+    /// Of one with undo: who holds it changes cells and value. Its tag is the object's.
+    pub lock: lock::RawLock,
+    pub(super) word: AtomicU64,
+    /// How many permits there may be; of one with undo: how many there are.
+    maximum: AtomicU64,
+    /// How many cells have ever been used.
+    pub(super) used: AtomicU64,
+    waits: AtomicU64,
+    pub(super) recoveries: AtomicU64,
+    unused: [AtomicU64; 3],
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<RawSemaphore>() == 128);
+
+// SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
+unsafe impl crate::layout::Shared for RawSemaphore {}
+
+/// What is known of a semaphore, each figure as it was at some moment during the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// How many permits are to be had.
+    pub value: u64,
+    /// How many there may be.
+    pub maximum: u64,
+    /// How often an acquire had to sleep.
+    pub waits: u64,
+    /// How often permits came back from a dead process.
+    pub recoveries: u64,
+    /// How many processes hold permits, as far as that is recorded; perhaps dead ones.
+    pub holders: u64,
+}
+
+/// What an acquire does where permits are recorded.
+pub(super) trait PermitRecorder {
+    /// Takes `count` permits if they are there, and records it.
+    fn grant(&self, count: u64, wait: &Wait<'_>) -> Result<bool>;
+    /// Brings back what the dead hold; says whether `count` permits are there now.
+    fn recover(&self, count: u64, wait: &mut Wait<'_>) -> Result<bool>;
+}
+
+/// Nothing is recorded: permits are anybody's to release.
+impl PermitRecorder for RawSemaphore {
+    fn grant(&self, count: u64, _: &Wait<'_>) -> Result<bool> {
+        Ok(self.take(count))
+    }
+
+    fn recover(&self, _: u64, _: &mut Wait<'_>) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+fn value(word: u64) -> u64 {
+    word / ONE_PERMIT
+}
+
+/// Returns the word with the next sequence.
+fn advanced(word: u64) -> u64 {
+    word & !SEQUENCE | word.wrapping_add(1) & SEQUENCE
+}
+
+impl RawSemaphore {
+    /// Makes all as it is in a new semaphore, but for the tag.
+    pub fn prepare(&self, value: u64, maximum: u64) {
+        self.lock.clear();
+        self.word.store(value * ONE_PERMIT, Ordering::Relaxed);
+        self.maximum.store(maximum, Ordering::Relaxed);
+        for field in [&self.used, &self.waits, &self.recoveries] {
+            field.store(0, Ordering::Relaxed);
+        }
+        for field in &self.unused {
+            field.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns how many permits there may be. `Corrupt`: no semaphore is made so.
+    pub fn maximum(&self) -> Result<u64> {
+        match self.maximum.load(Ordering::Relaxed) {
+            maximum @ 1..=MAX_PERMITS => Ok(maximum),
+            _ => Err(corrupt()),
+        }
+    }
+
+    /// Returns how many permits are to be had: anybody may have written there.
+    #[inline(always)]
+    pub fn value(&self) -> u64 {
+        value(self.word.load(Ordering::Relaxed))
+    }
+
+    /// Takes `count` permits if they are there and nobody comes between.
+    #[inline(always)]
+    pub fn try_take(&self, count: u64) -> bool {
+        let seen = self.word.load(Ordering::Relaxed);
+        value(seen) >= count && self.take_from(seen, count)
+    }
+
+    #[inline(always)]
+    fn take_from(&self, seen: u64, count: u64) -> bool {
+        // PAIRS semaphore.hand-over: what was done before a permit was given back is seen by who takes it. Every change
+        // of the word reads it too, so all that have given back since stand behind this value.
+        self.word
+            .compare_exchange(
+                seen,
+                seen - count * ONE_PERMIT,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            )
+            .is_ok()
+    }
+
+    /// Takes `count` permits if they are there.
+    pub(super) fn take(&self, count: u64) -> bool {
+        loop {
+            let seen = self.word.load(Ordering::Relaxed);
+            if value(seen) < count {
+                return false;
+            }
+            if self.take_from(seen, count) {
+                return true;
+            }
+        }
+    }
+
+    /// Takes `count` permits, waiting for them. `WouldBlock`, `Timeout`, `Interrupted`.
+    pub fn acquire(&self, count: u64, patience: Patience, spins: &SpinState) -> Result<()> {
+        self.acquire_from(self, count, patience, spins)
+    }
+
+    /// As `acquire`, with errors of `record`.
+    pub(super) fn acquire_from(
+        &self,
+        record: &impl PermitRecorder,
+        count: u64,
+        patience: Patience,
+        spins: &SpinState,
+    ) -> Result<()> {
+        let mut wait = Wait::new(patience, spins);
+        let mut slept = false;
+        let result = loop {
+            let seen = self.word.load(Ordering::Relaxed);
+            // 1. Enough of them: whoever swaps first has them.
+            if value(seen) >= count {
+                match record.grant(count, &wait) {
+                    Ok(true) => break Ok(()),
+                    Ok(false) => continue,
+                    Err(error) => break Err(error),
+                }
+            }
+            // 2. Somebody may be just about to give back.
+            if wait.spin() {
+                continue;
+            }
+            // 3. Those who hold them may be dead.
+            match record.recover(count, &mut wait) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => break Err(error),
+            }
+            // 4. They live, or nobody knows who they are: we wait, as far as we may.
+            if let Err(error) = wait.check("the permits are not to be had") {
+                break Err(error);
+            }
+            // 5. Who releases must know that somebody sleeps. If the word has changed meanwhile, all begins again.
+            let many = if count > 1 { WANTS_SEVERAL } else { 0 };
+            let expected = seen | WAITERS | many;
+            if seen != expected
+                && self
+                    .word
+                    .compare_exchange(seen, expected, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_err()
+            {
+                continue;
+            }
+            if !slept {
+                self.waits.fetch_add(1, Ordering::Relaxed);
+            }
+            slept = true;
+            if let Err(error) = wait.sleep(&self.word, expected, WaitSet::Normal) {
+                break Err(error);
+            }
+        };
+        match result {
+            Ok(()) => wait.record_success(),
+            // A wake may have been ours: it is somebody else's now.
+            Err(_) if slept && self.value() > 0 => {
+                futex::wake(&self.word, 1, WaitSet::All);
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Gives `count` permits back if nobody sleeps and nobody comes between.
+    #[inline(always)]
+    pub fn try_release(&self, count: u64, maximum: u64) -> bool {
+        let seen = self.word.load(Ordering::Relaxed);
+        // PAIRS semaphore.hand-over
+        count <= maximum
+            && value(seen) <= maximum - count
+            && seen & WAITERS == 0
+            && self
+                .word
+                .compare_exchange(
+                    seen,
+                    seen + count * ONE_PERMIT,
+                    Ordering::Release,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    /// Gives `count` permits back. `Overflow`: then there would be more than `maximum`, so there are as many as before.
+    ///
+    /// Where it succeeds nothing is allocated and nothing is waited for: a signal handler may call it.
+    pub fn release(&self, count: u64, maximum: u64) -> Result<()> {
+        let now = self.give(count, maximum)?;
+        self.wake(count, now);
+        Ok(())
+    }
+
+    /// Gives `count` permits back and returns the word as it is then: who calls has to wake.
+    pub(super) fn give(&self, count: u64, maximum: u64) -> Result<u64> {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            if value(seen) > maximum {
+                return Err(corrupt());
+            }
+            if count > maximum - value(seen) {
+                return Err(Error::Overflow(
+                    "there would be more permits than there may be".into(),
+                ));
+            }
+            match self.change(seen, value(seen) + count) {
+                Ok(now) => return Ok(now),
+                Err(other) => seen = other,
+            }
+        }
+    }
+
+    /// Has the value be `new`; who calls has to wake that many, with that word.
+    pub(super) fn set(&self, new: u64) -> (u64, u64) {
+        let mut seen = self.word.load(Ordering::Relaxed);
+        loop {
+            match self.change(seen, new) {
+                Ok(now) => return (new.saturating_sub(value(seen)), now),
+                Err(other) => seen = other,
+            }
+        }
+    }
+
+    /// Takes the word from `seen` to another value, and returns it.
+    fn change(&self, seen: u64, value: u64) -> std::result::Result<u64, u64> {
+        let new = (value * ONE_PERMIT) | seen & (ONE_PERMIT - 1);
+        let new = match seen & WAITERS {
+            0 => new,
+            _ => advanced(new),
+        };
+        // PAIRS semaphore.hand-over
+        self.word
+            .compare_exchange(seen, new, Ordering::Release, Ordering::Relaxed)
+            .map(|_| new)
+    }
+
+    /// Wakes as many as there are new permits: `now` is the word that says so.
+    pub(super) fn wake(&self, count: u64, now: u64) {
+        if now & WAITERS == 0 || count == 0 {
+            return;
+        }
+        let sleepers = match now & WANTS_SEVERAL {
+            0 => count as i32, // at most MAX_PERMITS
+            _ => i32::MAX,
+        };
+        if futex::wake(&self.word, sleepers, WaitSet::All) {
+            return;
+        }
+        // 1. Nobody sleeps. If the word has changed since, somebody else will see to it.
+        let quiet = now & !(WAITERS | WANTS_SEVERAL);
+        let cleared = self
+            .word
+            .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);
+        // 2. But who has fallen asleep in between is not announced any more.
+        if cleared.is_ok() {
+            futex::wake(&self.word, i32::MAX, WaitSet::All);
+        }
+    }
+
+    /// As `value`. `Corrupt`: it is more than `maximum`.
+    pub fn checked_value(&self, maximum: u64) -> Result<u64> {
+        match self.value() {
+            value if value <= maximum => Ok(value),
+            _ => Err(corrupt()),
+        }
+    }
+
+    /// Returns what is known of it. `Corrupt`.
+    pub fn stat(&self, maximum: u64, cells: &[CountSlot]) -> Result<Stat> {
+        let used = CountSlots {
+            used: &self.used,
+            all: cells,
+        };
+        let holders = used.used().iter().filter(|cell| cell.load().count() > 0);
+        Ok(Stat {
+            value: self.checked_value(maximum)?,
+            maximum,
+            waits: self.waits.load(Ordering::Relaxed),
+            recoveries: self.recoveries.load(Ordering::Relaxed),
+            holders: holders.count() as u64,
+        })
+    }
+}
+
+#[cold]
+fn corrupt() -> Error {
+    Error::Corrupt("a semaphore that has more permits than there may be".into())
+}

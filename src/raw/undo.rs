@@ -1,0 +1,283 @@
+//! The semaphore with undo: what a process holds comes back when it ends, however it ends.
+//!
+//! | who holds the lock | cells                | value                           | goes to                              |
+//! |--------------------|----------------------|---------------------------------|--------------------------------------|
+//! | nobody             | what each one holds  | all permits but those           | me: acquire, release                 |
+//! | me                 | mine ± n             | as before                       | value ± n, then nobody               |
+//! | me                 | a dead one's: buried | as before                       | all permits but those held, then nobody |
+//! | dead               | what each one holds  | as before, or all but those     | me + DIED: whoever comes next, who counts anew before anything else |
+//!
+//! The cells say what is true; the value is what follows from them, and is counted anew after a death inside the lock.
+//! Counting stores the same whenever it is done again, so whoever counts may die too. What a process that dies outside
+//! the lock has in its cell is brought back by whoever would have to wait for it.
+
+use super::count_slot::{CountSlot, CountSlots, HeldCount};
+use super::semaphore::{PermitRecorder, RawSemaphore};
+use super::wait::{SpinState, Wait};
+use super::{Limit, Liveness, Patience};
+use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::sys::atomic::Ordering;
+
+/// How long an acquire that may not wait for permits waits for the lock inside, in nanoseconds: it is held for less
+/// than a microsecond, unless its owner is not running just then. Whoever holds it for so long is stopped.
+const MIN_LOCK_TIMEOUT_NS: u64 = 1_000_000_000;
+
+/// How long a release waits for it: nobody likes to hear that it has failed.
+const RELEASE_LOCK_TIMEOUT_NS: u64 = 5_000_000_000;
+
+/// Who has found all holders alive does not ask again so soon, in nanoseconds.
+const LIVENESS_CACHE_NS: u64 = if cfg!(loom) { 0 } else { 1_000_000 };
+
+/// What a handle remembers: not shared.
+#[derive(Debug, Default)]
+pub struct UndoHandleState {
+    /// How long waits for the lock inside have lately been.
+    spins: SpinState,
+    /// When all holders were last found alive (CLOCK_MONOTONIC).
+    alive: std::sync::atomic::AtomicU64,
+    /// Which cell was ours when we last looked.
+    cell: std::sync::atomic::AtomicUsize,
+}
+
+/// A semaphore with undo, as one process sees it.
+pub struct UndoRef<'a, L> {
+    /// Its words.
+    pub words: &'a RawSemaphore,
+    /// What stands behind them.
+    pub all: &'a [CountSlot],
+    /// How many permits there are in all.
+    pub total: u64,
+    /// What the handle remembers.
+    pub handle: &'a UndoHandleState,
+    /// This process.
+    pub me: Id,
+    /// Who is dead.
+    pub liveness: &'a L,
+}
+
+/// Returns the cells of a semaphore.
+pub fn cells<'a>(words: &'a RawSemaphore, all: &'a [CountSlot]) -> CountSlots<'a> {
+    CountSlots {
+        used: &words.used,
+        all,
+    }
+}
+
+impl<L: Liveness> UndoRef<'_, L> {
+    /// Takes a permit if nobody else is inside, this process has a cell, and nobody has died.
+    pub fn try_acquire(&self) -> bool {
+        let (lock, cells) = (&self.words.lock, self.cells());
+        if self.words.value() == 0 || !lock.try_acquire(self.me) {
+            return false;
+        }
+        let cell = self.handle.cell.load(Ordering::Relaxed);
+        let taken = self.words.value() > 0 && cells.try_hold(self.me, cell);
+        // Inside the lock the value stays as it is, unless somebody lies; marks may come.
+        if taken && !self.words.take(1) {
+            let _ = self.count();
+        }
+        self.leave();
+        taken
+    }
+
+    /// Gives a permit back if nobody else is inside, this process has a cell, and nobody has died.
+    pub fn try_release(&self) -> bool {
+        if !self.words.lock.try_acquire(self.me) {
+            return false;
+        }
+        let cell = self.handle.cell.load(Ordering::Relaxed);
+        let held = self.cells().try_release(self.me, cell, 1);
+        let given = if held { self.give(1) } else { None };
+        self.leave();
+        if let Some(now) = given {
+            self.words.wake(1, now);
+        }
+        held
+    }
+
+    /// Takes `count` permits, waiting for them; what the dead held is to be had too.
+    ///
+    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`: as many living processes hold permits as there are
+    /// cells. `Overflow`: one process holds 65,535 at most. Errors of `liveness`.
+    pub fn acquire(&self, count: u64, patience: Patience, spins: &SpinState) -> Result<()> {
+        self.words.acquire_from(self, count, patience, spins)
+    }
+
+    /// Gives `count` permits back. `NotOwner`: this process does not hold as many. `Timeout`: somebody was stopped
+    /// inside the lock. Errors of `liveness`.
+    pub fn release(&self, count: u64) -> Result<()> {
+        self.enter(Patience {
+            limit: match cfg!(loom) {
+                true => Limit::Forever,
+                false => Limit::Within(RELEASE_LOCK_TIMEOUT_NS),
+            },
+            interruptible: false,
+        })?;
+        let released = self.cells().release(self.me, count);
+        let given = released.map(|_| self.give(count));
+        self.leave();
+        if let Some(now) = given? {
+            self.words.wake(count, now);
+        }
+        Ok(())
+    }
+
+    /// Inside the lock: raises the value by what a cell has let go of; who calls has to wake that many, with that word.
+    fn give(&self, count: u64) -> Option<u64> {
+        let given = self.words.give(count, self.total);
+        if given.is_err() {
+            // Somebody has written another value: the cells say what is true.
+            let _ = self.count();
+        }
+        given.ok()
+    }
+
+    fn cells(&self) -> CountSlots<'_> {
+        cells(self.words, self.all)
+    }
+
+    /// Takes the lock inside. If its owner has died, all is made whole first.
+    fn enter(&self, patience: Patience) -> Result<()> {
+        let lock = &self.words.lock;
+        if lock.acquire(self.me, patience, &self.handle.spins, self.liveness)? {
+            // Whoever cannot be asked counts as alive: the value follows from the cells in any case.
+            let _ = self.count();
+            let _ = lock.mark_consistent(self.me);
+        }
+        Ok(())
+    }
+
+    /// Gives the lock inside back.
+    fn leave(&self) {
+        // It fails where somebody has written over it: then there is nothing to give back.
+        let _ = self.words.lock.release(self.me);
+    }
+
+    /// Inside the lock: takes their cells from the dead, and has the value be what follows from the cells.
+    ///
+    /// Errors of `liveness`: some who may be dead count as alive.
+    fn count(&self) -> Result<()> {
+        let (mut held, mut dead, mut failure) = (0, 0, None);
+        for cell in self.cells().used() {
+            let seen = cell.load();
+            let reclaimed = self.is_dead(seen).unwrap_or_else(|error| {
+                failure = Some(error);
+                false
+            }) && cell.reclaim(seen);
+            match reclaimed {
+                true => dead += 1,
+                false => held += seen.count(),
+            }
+        }
+        let (more, now) = self.words.set(self.total.saturating_sub(held));
+        self.words.recoveries.fetch_add(dead, Ordering::Relaxed);
+        self.words.wake(more, now);
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Says whether a cell is held by nobody who lives.
+    fn is_dead(&self, seen: HeldCount) -> Result<bool> {
+        match seen.owner() {
+            _ if seen.count() == 0 => Ok(false),
+            Some(owner) if owner.ticket() == self.me.ticket() => Ok(false),
+            Some(owner) => self.liveness.is_dead(owner),
+            None => Ok(true),
+        }
+    }
+
+    /// Says whether somebody died who holds permits, or held the lock inside.
+    fn has_died(&self) -> Result<bool> {
+        let lock = self.words.lock.stat();
+        if lock.owner_died {
+            return Ok(true);
+        }
+        match lock.owner {
+            Some(owner) if owner != self.me && self.liveness.is_dead(owner)? => return Ok(true),
+            _ => {}
+        }
+        for cell in self.cells().used() {
+            if self.is_dead(cell.load())? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns how long to wait for the lock inside: not as long as for permits, but never not at all.
+    fn lock_wait(&self, wait: &Wait<'_>) -> Patience {
+        let patience = wait.rest();
+        let limit = match patience.limit {
+            // In the model there is no clock.
+            Limit::Now | Limit::Within(_) if cfg!(loom) => Limit::Forever,
+            Limit::Now => Limit::Within(MIN_LOCK_TIMEOUT_NS),
+            Limit::Within(time) => Limit::Within(time.max(MIN_LOCK_TIMEOUT_NS)),
+            Limit::Forever => Limit::Forever,
+        };
+        Patience { limit, ..patience }
+    }
+
+    /// Takes the lock inside on behalf of an acquire.
+    fn enter_bounded(&self, wait: &Wait<'_>) -> Result<()> {
+        let entered = self.enter(self.lock_wait(wait));
+        entered.map_err(|error| match error {
+            Error::Timeout(cause) if wait.rest().limit == Limit::Now => Error::WouldBlock(cause),
+            other => other,
+        })
+    }
+}
+
+impl<L: Liveness> PermitRecorder for UndoRef<'_, L> {
+    fn grant(&self, count: u64, wait: &Wait<'_>) -> Result<bool> {
+        self.enter_bounded(wait)?;
+        let taken = match self.words.value() < count {
+            true => Ok(false),
+            false => self.record(count),
+        };
+        self.leave();
+        taken
+    }
+
+    fn recover(&self, count: u64, wait: &mut Wait<'_>) -> Result<bool> {
+        let now = wait.look();
+        let alive = &self.handle.alive;
+        if now.saturating_sub(alive.load(Ordering::Relaxed)) < LIVENESS_CACHE_NS {
+            return Ok(false);
+        }
+        if !self.has_died()? {
+            alive.store(now, Ordering::Relaxed);
+            return Ok(false);
+        }
+        self.enter_bounded(wait)?;
+        let counted = self.count();
+        self.leave();
+        counted.map(|()| self.words.value() >= count)
+    }
+}
+
+impl<L: Liveness> UndoRef<'_, L> {
+    /// Inside the lock: takes `count` permits that are there.
+    fn record(&self, count: u64) -> Result<bool> {
+        let cells = self.cells();
+        let full = cells.used().len() == self.all.len();
+        let has_room = |seen: HeldCount| seen.bits() == 0 || self.is_mine(seen);
+        // Then the cell that we get may be a dead one's, and what it held comes back.
+        let crowded = full && !self.all.iter().any(|cell| has_room(cell.load()));
+        let cell = cells.hold(self.me, count, self.liveness)?;
+        self.handle.cell.store(cell, Ordering::Relaxed);
+        if crowded {
+            let _ = self.count();
+            return Ok(true);
+        }
+        if !self.words.take(count) {
+            // Somebody has written another value.
+            let _ = self.count();
+        }
+        Ok(true)
+    }
+
+    fn is_mine(&self, seen: HeldCount) -> bool {
+        let owner = seen.owner();
+        owner.is_some_and(|owner| owner.ticket() == self.me.ticket())
+    }
+}

@@ -1,0 +1,116 @@
+//! Drafts: files that have no name yet, so that a name never refers to something half made.
+//!
+//! | file system            | while it is made                 | published by              | if the maker is killed |
+//! |------------------------|----------------------------------|---------------------------|------------------------|
+//! | knows O_TMPFILE        | no name at all                   | linkat                    | the kernel frees it    |
+//! | does not               | a private name, its byte locked  | renameat2(NOREPLACE)      | the next maker does    |
+
+use super::name::{self, Name};
+use super::options::DEFAULT_MODE;
+use crate::error::{Error, Result};
+use crate::sys::lockfile::{ByteLock, UNLINK};
+use crate::sys::shm;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// A file that nobody can find yet; dropped unpublished, it is gone.
+pub struct TempFile {
+    file: OwnedFd,
+    private: Option<Private>,
+}
+
+/// The private name of a draft; dropped, the name goes.
+struct Private {
+    name: Name,
+    /// Tells the makers that come after that the maker of this draft is alive.
+    _alive: ByteLock,
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // Published, the private name is gone already.
+        let _ = shm::unlink(self.name.path());
+    }
+}
+
+impl TempFile {
+    /// Makes an empty file in the directory of `name`, for its owner alone.
+    pub fn make(name: &Name, interruptible: bool) -> Result<TempFile> {
+        match shm::make_unnamed(name.directory(), DEFAULT_MODE)? {
+            Some(file) => Ok(TempFile {
+                file,
+                private: None,
+            }),
+            None => TempFile::make_private(name, interruptible),
+        }
+    }
+
+    fn make_private(name: &Name, interruptible: bool) -> Result<TempFile> {
+        sweep(name.directory())?;
+        loop {
+            let private = name.unfinished()?;
+            let file = match shm::make_named(private.path(), DEFAULT_MODE) {
+                Err(Error::Exists(_)) => continue,
+                other => other?,
+            };
+            // What the umask has taken is given back: without it the byte could not be locked.
+            let locked = shm::set_mode(&file, DEFAULT_MODE)
+                .and_then(|()| ByteLock::of(file.as_fd(), UNLINK, interruptible));
+            let alive = match locked {
+                Ok(alive) => alive,
+                Err(error) => {
+                    let _ = shm::unlink(private.path());
+                    return Err(error);
+                }
+            };
+            let temp = TempFile {
+                file,
+                private: Some(Private {
+                    name: private,
+                    _alive: alive,
+                }),
+            };
+            // A sweeper that came between making and locking has taken it for dead: then once more.
+            if shm::facts(&temp.file)?.links > 0 {
+                return Ok(temp);
+            }
+        }
+    }
+
+    /// Returns the file, to be filled.
+    pub fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
+    /// Gives the file its name, in one step, and returns it; a name that is taken is `Exists`.
+    pub fn publish(&self, name: &Name) -> Result<()> {
+        match &self.private {
+            None => shm::publish(&self.file, name.path()),
+            Some(private) => shm::rename(private.name.path(), name.path()),
+        }
+    }
+
+    /// Returns the file, which has been published or is not wanted under a name.
+    pub fn into_file(self) -> OwnedFd {
+        self.file
+    }
+}
+
+/// Removes what killed makers have left in this directory.
+pub fn sweep(directory: &CStr) -> Result<()> {
+    let mut left = Vec::new();
+    shm::list(directory, |file| {
+        if file.to_bytes().starts_with(name::UNFINISHED) {
+            left.push(Name::within(directory, file));
+        }
+        true
+    })?;
+    for old in left {
+        let old = old?;
+        // Locked, its maker lives; whatever else stands in the way is not ours to judge.
+        if let Ok(Some(_dead)) = ByteLock::attempt(old.path(), UNLINK) {
+            let _ = shm::unlink(old.path());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! Answers "how large may a segment be?", and refuses what has no chance before any memory is taken.
+//!
+//! Every figure is advice: others take and give memory meanwhile. What holds is the reservation itself.
+
+use crate::error::Result;
+use crate::sys::memory::{self, Cgroup, Machine, Space};
+use crate::sys::process::{self, UNLIMITED};
+use std::ffi::CStr;
+use std::fmt;
+use std::os::fd::OwnedFd;
+
+/// Requests up to this size are not compared with the memory of machine and cgroup: reading those figures takes as
+/// long as setting this much memory aside.
+const UNCHECKED_BYTES: u64 = 1 << 20;
+
+/// What bounds the size of a segment just now. All sizes in bytes; `u64::MAX` means "no limit".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The directory that was asked about.
+    pub directory: String,
+    /// Its file system.
+    pub space: Space,
+    /// The machine.
+    pub machine: Machine,
+    /// The cgroup with the least memory left, from this process' own up to the root.
+    pub cgroup: Option<Cgroup>,
+    /// RLIMIT_FSIZE: the largest file.
+    pub file_size: u64,
+    /// RLIMIT_MEMLOCK: how much may be locked in memory.
+    pub locked_memory: u64,
+    /// RLIMIT_AS: how much address space.
+    pub address_space: u64,
+    /// RLIMIT_NOFILE: how many descriptors.
+    pub open_files: u64,
+    /// The size of a page.
+    pub page_size: u64,
+}
+
+/// Returns what bounds the size of a segment in `directory` just now.
+pub fn limits(directory: &CStr) -> Result<Limits> {
+    Ok(Limits {
+        directory: directory.to_string_lossy().into_owned(),
+        space: memory::space_at(directory)?,
+        machine: memory::machine(),
+        cgroup: memory::cgroup(),
+        file_size: process::file_size_limit(),
+        locked_memory: process::locked_memory_limit(),
+        address_space: process::address_space_limit(),
+        open_files: process::open_files_limit(),
+        page_size: process::page_size(),
+    })
+}
+
+/// Returns what bounds memory itself: how much is free, and where.
+fn memory_bounds(machine: &Machine, cgroup: Option<&Cgroup>) -> Vec<(u64, String)> {
+    let available = machine.available.saturating_add(machine.swap_free);
+    let mut bounds = vec![
+        (available, "memory (MemAvailable and SwapFree)".to_owned()),
+        (
+            machine.commit_free,
+            "the kernel's commit limit (overcommit_memory is 2)".to_owned(),
+        ),
+    ];
+    bounds.extend(
+        cgroup.map(|cgroup| (cgroup.free, format!("the cgroup {}", cgroup.path.display()))),
+    );
+    bounds
+}
+
+impl Limits {
+    fn bounds(&self, named: bool) -> Vec<(u64, String)> {
+        let mut bounds = vec![
+            (self.file_size, "RLIMIT_FSIZE".to_owned()),
+            (self.address_space, "RLIMIT_AS".to_owned()),
+            (i64::MAX as u64, "a file's offset".to_owned()),
+        ];
+        if named {
+            bounds.push((self.space.free, self.directory.clone()));
+        }
+        if self.space.in_memory || !named {
+            bounds.extend(memory_bounds(&self.machine, self.cgroup.as_ref()));
+        }
+        bounds
+    }
+
+    /// Returns the size of the largest segment that could be made now in whole pages, and what bounds it.
+    pub fn largest(&self, named: bool) -> (u64, String) {
+        let tightest = self.bounds(named).into_iter().min_by_key(|(free, _)| *free);
+        let (free, place) = tightest.unwrap_or_default();
+        (free / self.page_size * self.page_size, place)
+    }
+}
+
+/// Shows a number of bytes with a binary prefix.
+struct Bytes(u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const PREFIXES: [&str; 7] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        if self.0 == UNLIMITED {
+            return f.write_str("unlimited");
+        }
+        let power = (self.0.max(1).ilog2() / 10) as usize;
+        match power {
+            0 => write!(f, "{} {}", self.0, PREFIXES[0]),
+            _ => write!(
+                f,
+                "{:.1} {}",
+                self.0 as f64 / (1u64 << (10 * power)) as f64,
+                PREFIXES[power]
+            ),
+        }
+    }
+}
+
+/// The one line that answers the question.
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (named, named_bound) = self.largest(true);
+        let (anonymous, anonymous_bound) = self.largest(false);
+        write!(
+            f,
+            "largest segment now: {} in {} (bounded by {named_bound})",
+            Bytes(named),
+            self.directory
+        )?;
+        write!(
+            f,
+            ", {} anonymous (bounded by {anonymous_bound})",
+            Bytes(anonymous)
+        )?;
+        write!(
+            f,
+            "; {} has {} free of {}",
+            self.directory,
+            Bytes(self.space.free),
+            Bytes(self.space.total)
+        )?;
+        write!(
+            f,
+            ", memory {} of {}",
+            Bytes(self.machine.available),
+            Bytes(self.machine.total)
+        )?;
+        match &self.cgroup {
+            Some(cgroup) => write!(
+                f,
+                ", cgroup {} of {}",
+                Bytes(cgroup.free),
+                Bytes(cgroup.limit)
+            )?,
+            None => write!(f, ", no cgroup limit")?,
+        }
+        write!(f, "; lockable {}", Bytes(self.locked_memory))?;
+        write!(
+            f,
+            "; pages of {} and {}",
+            Bytes(self.page_size),
+            Bytes(self.machine.huge_page_size)
+        )
+    }
+}
+
+/// Refuses a file of `size` bytes where the kernel would answer with SIGXFSZ.
+pub fn check_file_size(size: u64) -> Result<()> {
+    match process::file_size_limit() {
+        limit if size > limit => Err(memory::no_space(
+            size,
+            limit,
+            "RLIMIT_FSIZE, the largest file of this process",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses `bytes` more in the file system of `file` where they are not to be had: `place` is its name for people.
+pub fn check_room(file: &OwnedFd, bytes: u64, place: &str) -> Result<()> {
+    if bytes <= UNCHECKED_BYTES {
+        return Ok(());
+    }
+    let space = memory::space_of(file)?;
+    let mut bounds = vec![(space.free, place.to_owned())];
+    if space.in_memory {
+        bounds.extend(memory_bounds(&memory::machine(), memory::cgroup().as_ref()));
+    }
+    match bounds.into_iter().find(|(free, _)| bytes > *free) {
+        Some((free, place)) => Err(memory::no_space(bytes, free, &place)),
+        None => Ok(()),
+    }
+}
