@@ -20,12 +20,12 @@ functions! {
     create_at(*const shmkit_segment, u64, *const shmkit_queue_options, *mut *mut c_void);
     open_at(*const shmkit_segment, u64, *const shmkit_queue_options, *mut *mut c_void);
     segment(*const c_void, *mut *mut shmkit_segment);
-    put(*mut c_void, i64, u32, *const c_void, u64);
-    get(*mut c_void, i64, u32, *mut c_void, u64, *mut u64);
-    peek(*mut c_void, i64, u32, *mut c_void, u64, *mut u64);
-    put_many(*mut c_void, i64, u32, *const shmkit_queue_message, u64, *mut u64);
-    get_many(*mut c_void, i64, u32, *mut c_void, u64, *mut u64, u64, *mut u64);
-    reserve(*mut c_void, i64, u32, u64, *mut *mut c_void, *mut u64);
+    put(*mut c_void, *const c_void, u64, i64, u32);
+    get(*mut c_void, *mut c_void, u64, i64, u32, *mut u64);
+    peek(*mut c_void, *mut c_void, u64, i64, u32, *mut u64);
+    put_many(*mut c_void, *const shmkit_queue_message, u64, i64, u32, *mut u64);
+    get_many(*mut c_void, *mut c_void, u64, *mut u64, u64, i64, u32, *mut u64);
+    reserve(*mut c_void, u64, i64, u32, *mut *mut c_void, *mut u64);
     commit(*mut c_void, u64, u64);
     abort(*mut c_void, u64);
     lease(*mut c_void, i64, u32, *mut *const c_void, *mut u64, *mut u64, *mut u32);
@@ -147,10 +147,10 @@ impl<'a> Queue<'a> {
         check(unsafe {
             (self.functions.put)(
                 self.handle,
-                timeout,
-                0,
                 bytes.as_ptr().cast(),
                 bytes.len() as u64,
+                timeout,
+                0,
             )
         })
     }
@@ -167,14 +167,14 @@ impl<'a> Queue<'a> {
 
     fn copy(
         &self,
-        function: unsafe extern "C" fn(*mut c_void, i64, u32, *mut c_void, u64, *mut u64) -> Status,
+        function: unsafe extern "C" fn(*mut c_void, *mut c_void, u64, i64, u32, *mut u64) -> Status,
         timeout: i64,
         buffer: &mut [u8],
     ) -> Result<usize, Status> {
         let mut size = 0;
         let (place, room) = (buffer.as_mut_ptr().cast(), buffer.len() as u64);
         // SAFETY: as in `put`; the buffer has `room` bytes.
-        check(unsafe { function(self.handle, timeout, 0, place, room, &raw mut size) })?;
+        check(unsafe { function(self.handle, place, room, timeout, 0, &raw mut size) })?;
         Ok(size as usize)
     }
 
@@ -192,10 +192,10 @@ impl<'a> Queue<'a> {
         check(unsafe {
             (self.functions.put_many)(
                 self.handle,
-                timeout,
-                all,
                 given.as_ptr(),
                 count,
+                timeout,
+                all,
                 &raw mut put,
             )
         })?;
@@ -214,12 +214,12 @@ impl<'a> Queue<'a> {
         check(unsafe {
             (self.functions.get_many)(
                 self.handle,
-                timeout,
-                0,
                 buffer.as_mut_ptr().cast(),
                 buffer.len() as u64,
                 sizes.as_mut_ptr(),
                 sizes.len() as u64,
+                timeout,
+                0,
                 &raw mut count,
             )
         })?;
@@ -231,7 +231,7 @@ impl<'a> Queue<'a> {
         let (mut data, mut token) = (std::ptr::null_mut(), 0);
         // SAFETY: as in `put`; the outputs live through the call.
         check(unsafe {
-            (self.functions.reserve)(self.handle, timeout, 0, size, &raw mut data, &raw mut token)
+            (self.functions.reserve)(self.handle, size, timeout, 0, &raw mut data, &raw mut token)
         })?;
         Ok((data.cast(), token))
     }
