@@ -9,7 +9,9 @@ LIBDIR  ?= $(PREFIX)/lib
 DESTDIR ?=
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-MAJOR   := $(firstword $(subst ., ,$(VERSION)))
+# As build.rs has it: while the major version is 0, each minor version has a soname of its own.
+SERIES  := $(shell sed -nE 's/^version = "(0\.[0-9]+|[0-9]+).*/\1/p' Cargo.toml | head -n 1)
+SONAME  := libshmkit.so.$(SERIES)
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 VENV    := $(TARGET)/venv
@@ -50,7 +52,7 @@ $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a &: $(SOURCES) | tools
 	$(SAY) 'the library, in Rust'
 	$(CARGO) build --release --locked --lib
 	@touch $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a
-	@ln -sf libshmkit.so $(RELEASE)/libshmkit.so.$(MAJOR)
+	@ln -sf libshmkit.so $(RELEASE)/$(SONAME)
 
 build: $(RELEASE)/libshmkit.so
 
@@ -125,7 +127,7 @@ test-install: build
 	  pkg-config --atleast-version=$(VERSION) shmkit; \
 	  $(CC) -std=c11 $(WARN) -o $(TARGET)/c/installed tests/c/test_segment.c \
 	    $$(pkg-config --cflags --libs shmkit) -Wl,-rpath,$$(pkg-config --variable=libdir shmkit) -lpthread; \
-	  ldd $(TARGET)/c/installed | grep -q '$(INSTALLED).moved/.*/libshmkit.so.$(MAJOR) '; \
+	  ldd $(TARGET)/c/installed | grep -q '$(INSTALLED).moved/.*/$(SONAME) '; \
 	  $(TARGET)/c/installed; \
 	else echo 'SKIPPED: pkg-config is not installed (Debian: apt install pkgconf)'; fi
 	@$(MAKE) --no-print-directory -s uninstall PREFIX=$(INSTALLED).moved DESTDIR=
@@ -252,8 +254,8 @@ RELATIVE = $$(realpath -m --relative-to='$(LIBDIR)/pkgconfig' '$(PREFIX)')
 install: $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a
 	$(INSTALL) -d '$(HERE)/pkgconfig' '$(DESTDIR)$(PREFIX)/include'
 	$(INSTALL) -m 755 $(RELEASE)/libshmkit.so '$(HERE)/libshmkit.so.$(VERSION)'
-	ln -sf libshmkit.so.$(VERSION) '$(HERE)/libshmkit.so.$(MAJOR)'
-	ln -sf libshmkit.so.$(MAJOR) '$(HERE)/libshmkit.so'
+	ln -sf libshmkit.so.$(VERSION) '$(HERE)/$(SONAME)'
+	ln -sf $(SONAME) '$(HERE)/libshmkit.so'
 	$(INSTALL) -m 644 $(RELEASE)/libshmkit.a '$(HERE)/libshmkit.a'
 	$(INSTALL) -m 644 include/shmkit.h '$(DESTDIR)$(PREFIX)/include/shmkit.h'
 	@printf '%s\n' "prefix=\$${pcfiledir}/$(RELATIVE)" \
@@ -264,7 +266,7 @@ install: $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a
 	@echo 'Installed. Where $(LIBDIR) is new to the dynamic linker: ldconfig, or link with -Wl,-rpath,$(LIBDIR)'
 
 uninstall:
-	rm -f '$(HERE)/libshmkit.so' '$(HERE)/libshmkit.so.$(MAJOR)' '$(HERE)/libshmkit.so.$(VERSION)' \
+	rm -f '$(HERE)/libshmkit.so' '$(HERE)/$(SONAME)' '$(HERE)/libshmkit.so.$(VERSION)' \
 	  '$(HERE)/libshmkit.a' '$(HERE)/pkgconfig/shmkit.pc' '$(DESTDIR)$(PREFIX)/include/shmkit.h'
 
 bless:

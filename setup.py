@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from setuptools.command.sdist import sdist
 
 ROOT = pathlib.Path(__file__).resolve().parent
 PACKAGE = ROOT / "cython" / "shmkit"
-SONAME = "libshmkit.so.0"
+VERSION = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+# As build.rs has it: while the major version is 0, each minor version has a soname of its own.
+SONAME = "libshmkit.so." + re.match(r"0\.\d+|\d+", VERSION)[0]
 # What distutils and Cython make on the way goes where everything else that is made goes.
 WORK = ROOT / "target" / "python"
 
@@ -97,6 +100,7 @@ MODULES = cythonize(
     quiet=True,
 )
 setup(
+    version=VERSION,
     ext_modules=MODULES,
     cmdclass={"build_ext": Build, "sdist": Source},
     options={"build": {"build_base": str(WORK)}, "egg_info": {"egg_base": str(WORK)}},

@@ -1,5 +1,6 @@
 """What an installed package consists of, and that one copy of the library runs in a process."""
 
+import importlib.metadata
 import os
 import pathlib
 import re
@@ -9,9 +10,13 @@ import sysconfig
 
 import pytest
 import shmkit
+from conftest import ROOT
 
 PACKAGE = pathlib.Path(shmkit.__file__).parent
-SONAME = "libshmkit.so.0"
+VERSION = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+PARTS = ("MAJOR", "MINOR", "PATCH")
+MAJOR, MINOR, _ = VERSION.split(".")
+SONAME = f"libshmkit.so.0.{MINOR}" if MAJOR == "0" else f"libshmkit.so.{MAJOR}"
 MODULES = ["_capsules", "_mutex", "_object", "_status", "condition", "limits", "lock", "rlock", "segment"]
 
 
@@ -123,17 +128,19 @@ def test_one_copy_of_the_library_runs_in_a_process(run):
     assert run(code).out == f"{ {os.path.realpath(shmkit.library_path())} }\n"
 
 
-def test_the_versions_are_one(run):
-    import importlib.metadata  # noqa: PLC0415
-
-    assert shmkit.__version__ == importlib.metadata.version("shmkit")
+def test_the_version_is_that_of_cargo_toml_everywhere(run):
+    header = (PACKAGE / "include/shmkit.h").read_text()
+    parts = [re.search(rf"^#define SHMKIT_VERSION_{part} (\d+)$", header, re.MULTILINE)[1] for part in PARTS]
+    assert ".".join(parts) == VERSION
+    assert shmkit.__version__ == VERSION
+    assert importlib.metadata.version("shmkit") == VERSION
     code = """
         import ctypes, shmkit
         library = ctypes.CDLL(shmkit.library_path())
         library.shmkit_version_string.restype = ctypes.c_char_p
         print(library.shmkit_version_string().decode())
     """
-    assert run(code).out == shmkit.__version__ + "\n"
+    assert run(code).out == VERSION + "\n"
 
 
 def test_the_package_may_be_moved(run, tmp_path):
