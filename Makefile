@@ -17,7 +17,7 @@ RELEASE := $(TARGET)/release
 VENV    := $(TARGET)/venv
 BIN     := $(VENV)/bin
 SOURCES := $(shell find src include -type f) build.rs Cargo.toml Cargo.lock
-PACKAGE := $(wildcard cython/shmkit/*) setup.py pyproject.toml $(RELEASE)/libshmkit.so
+PACKAGE := $(wildcard cython/shmkit/*.p*) setup.py pyproject.toml $(RELEASE)/libshmkit.so
 
 WARN    := -Wall -Wextra -Wpedantic -Werror
 SAY     := @printf '\n== %s\n'
