@@ -135,7 +135,7 @@ fn introduction(source: &str) -> String {
 
 /// The comment that begins a section.
 fn banner(intro: &str) -> String {
-    let rule = "=".repeat(COLUMNS - 3);
+    let rule = "=".repeat(COLUMNS - 6);
     let lines: String = intro
         .lines()
         .map(|line| format!(" * {line}").trim_end().to_owned() + "\n")

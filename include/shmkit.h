@@ -72,9 +72,9 @@
 extern "C" {
 #endif
 
-/* =================================================================================================
+/* ==============================================================================================
  * Status: what a function returns, and the last failure of a thread.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -211,9 +211,9 @@ const char *shmkit_strerror(shmkit_status status);
  */
 shmkit_status shmkit_last_error(shmkit_status *code, int32_t *system_errno, const char **text);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Version: which library runs, and whether a program was built for it.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -250,9 +250,9 @@ const char *shmkit_version_string(void);
  */
 shmkit_status shmkit_check_version(uint32_t built_with);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Interrupt hook: a function of the program that can end a long call.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -282,9 +282,9 @@ typedef int32_t (*shmkit_interrupt_hook)(void *argument);
  */
 shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook, void *argument);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Timeouts: how long a call waits, in nanoseconds.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -299,9 +299,9 @@ shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook, void *argument);
 
 #endif /* SHMKIT_TYPES */
 
-/* =================================================================================================
+/* ==============================================================================================
  * Limits: how large a segment may be.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -388,9 +388,9 @@ shmkit_status shmkit_limits(const char *directory, shmkit_limits_info *out);
  */
 shmkit_status shmkit_limits_line(const char *directory, char *buffer, uint64_t size);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Segments: shared memory by name or by descriptor.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -827,7 +827,7 @@ shmkit_status shmkit_segment_gc(const char *directory, uint32_t flags, uint64_t 
  */
 shmkit_status shmkit_segment_close(shmkit_segment *segment);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Objects: what can be placed in shared memory, and the life cycle that all of it shares.
  *
  * An object has one of three places:
@@ -862,7 +862,7 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  * with it. A failed open removes and changes nothing.
  * SHMKIT_ERR_NOT_FOUND      no such name
  * SHMKIT_ERR_WRONG_KIND     the name belongs to something else
- * SHMKIT_ERR_INVALID        name is NULL
+ * SHMKIT_ERR_INVALID        name is NULL, or the options contradict each other
  * SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_NO_MEMORY
  *                           as for shmkit_segment_open
  *
@@ -927,18 +927,22 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  * SHMKIT_ERR_CLOSED         the handle was closed before
  * SHMKIT_ERR_WRONG_KIND     a handle of another noun
  *
- * Every function returns SHMKIT_ERR_INVALID for a NULL or misaligned pointer or a wrong struct_size,
- * and SHMKIT_ERR_CLOSED or SHMKIT_ERR_WRONG_KIND for a handle that is closed or of another noun.
- * ================================================================================================= */
+ * Every function returns SHMKIT_ERR_INVALID for a NULL or misaligned pointer or a wrong
+ * struct_size, and SHMKIT_ERR_CLOSED or SHMKIT_ERR_WRONG_KIND for a handle that is closed or of
+ * another noun.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** In the options of shmkit_<noun>_create_at: fail with SHMKIT_ERR_EXISTS instead of opening an object that is there. */
+/**
+ * In the options of shmkit_<noun>_create_at: fails with SHMKIT_ERR_EXISTS if the object exists,
+ * instead of opening it.
+ */
 #define SHMKIT_EXCLUSIVE 0x100000
 
 /**
- * The options of an object that needs no others. NULL, or zeros behind struct_size, give the defaults. The options of
- * every other noun begin with the same fields.
+ * The options of locks, recursive locks, events and once flags. NULL, or zeros behind struct_size,
+ * give the defaults. The options of every other noun begin with the same fields.
  */
 typedef struct shmkit_object_options {
   /** sizeof(shmkit_object_options). */
@@ -947,7 +951,10 @@ typedef struct shmkit_object_options {
   uint32_t flags;
   /** Permission bits of a new named object, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** The number of processes that the file of a new named object has room for, 1 to 4096. 0: 128. */
+  /**
+   * The number of processes that the file of a new named object has room for, 1 to 4096.
+   * 0: 128.
+   */
   uint32_t participants;
   /** The directory of a named object. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
@@ -955,9 +962,9 @@ typedef struct shmkit_object_options {
 
 #endif /* SHMKIT_TYPES */
 
-/* =================================================================================================
+/* ==============================================================================================
  * Locks: mutual exclusion between processes and threads that survives the death of the owner.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -1032,7 +1039,7 @@ typedef struct shmkit_lock_info {
 /** Returns how many bytes a lock occupies in a segment: a multiple of 64. */
 shmkit_status shmkit_lock_size(const shmkit_object_options *options, uint64_t *out);
 
-/** Creates a lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a lock: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_lock_create(const char *name,
                                  const shmkit_object_options *options,
                                  shmkit_lock **out);
@@ -1059,16 +1066,22 @@ shmkit_status shmkit_lock_open_at(const shmkit_segment *segment,
                                   const shmkit_object_options *options,
                                   shmkit_lock **out);
 
-/** Opens a lock that another process exported: `offset` is what shmkit_lock_fd returned there. */
+/**
+ * Opens a lock that another process exported.
+ *
+ * `offset` is what shmkit_lock_fd returned there.
+ */
 shmkit_status shmkit_lock_open_fd(int32_t fd,
                                   uint64_t offset,
                                   const shmkit_object_options *options,
                                   shmkit_lock **out);
 
-/** Exports a lock: returns the descriptor and the offset that shmkit_lock_open_fd needs in another process. */
-shmkit_status shmkit_lock_fd(const shmkit_lock *lock,
-                             int32_t *fd,
-                             uint64_t *offset);
+/**
+ * Exports a lock.
+ *
+ * Returns the descriptor and the offset that shmkit_lock_open_fd needs in another process.
+ */
+shmkit_status shmkit_lock_fd(const shmkit_lock *lock, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds a lock. */
 shmkit_status shmkit_lock_segment(const shmkit_lock *lock, shmkit_segment **out);
@@ -1141,9 +1154,9 @@ shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock);
  */
 shmkit_status shmkit_lock_stat(const shmkit_lock *lock, shmkit_lock_info *out);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Recursive locks: the thread that holds one may acquire it again.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -1168,7 +1181,7 @@ typedef struct shmkit_rlock shmkit_rlock;
 /** Returns how many bytes a recursive lock occupies in a segment: a multiple of 64. */
 shmkit_status shmkit_rlock_size(const shmkit_object_options *options, uint64_t *out);
 
-/** Creates a recursive lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a recursive lock: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_rlock_create(const char *name,
                                   const shmkit_object_options *options,
                                   shmkit_rlock **out);
@@ -1195,16 +1208,22 @@ shmkit_status shmkit_rlock_open_at(const shmkit_segment *segment,
                                    const shmkit_object_options *options,
                                    shmkit_rlock **out);
 
-/** Opens a recursive lock that another process exported: `offset` is what shmkit_rlock_fd returned there. */
+/**
+ * Opens a recursive lock that another process exported.
+ *
+ * `offset` is what shmkit_rlock_fd returned there.
+ */
 shmkit_status shmkit_rlock_open_fd(int32_t fd,
                                    uint64_t offset,
                                    const shmkit_object_options *options,
                                    shmkit_rlock **out);
 
-/** Exports a recursive lock: returns the descriptor and the offset that shmkit_rlock_open_fd needs in another process. */
-shmkit_status shmkit_rlock_fd(const shmkit_rlock *rlock,
-                              int32_t *fd,
-                              uint64_t *offset);
+/**
+ * Exports a recursive lock.
+ *
+ * Returns the descriptor and the offset that shmkit_rlock_open_fd needs in another process.
+ */
+shmkit_status shmkit_rlock_fd(const shmkit_rlock *rlock, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds a recursive lock. */
 shmkit_status shmkit_rlock_segment(const shmkit_rlock *rlock, shmkit_segment **out);
@@ -1259,9 +1278,9 @@ shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock);
  */
 shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Readers-writer locks: many processes read at once, or one writes.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -1374,7 +1393,7 @@ typedef struct shmkit_rwlock_info {
 /** Returns how many bytes a readers-writer lock occupies in a segment: a multiple of 64. */
 shmkit_status shmkit_rwlock_size(const shmkit_rwlock_options *options, uint64_t *out);
 
-/** Creates a readers-writer lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a readers-writer lock: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_rwlock_create(const char *name,
                                    const shmkit_rwlock_options *options,
                                    shmkit_rwlock **out);
@@ -1401,16 +1420,22 @@ shmkit_status shmkit_rwlock_open_at(const shmkit_segment *segment,
                                     const shmkit_rwlock_options *options,
                                     shmkit_rwlock **out);
 
-/** Opens a readers-writer lock that another process exported: `offset` is what shmkit_rwlock_fd returned there. */
+/**
+ * Opens a readers-writer lock that another process exported.
+ *
+ * `offset` is what shmkit_rwlock_fd returned there.
+ */
 shmkit_status shmkit_rwlock_open_fd(int32_t fd,
                                     uint64_t offset,
                                     const shmkit_rwlock_options *options,
                                     shmkit_rwlock **out);
 
-/** Exports a readers-writer lock: returns the descriptor and the offset that shmkit_rwlock_open_fd needs in another process. */
-shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *rwlock,
-                               int32_t *fd,
-                               uint64_t *offset);
+/**
+ * Exports a readers-writer lock.
+ *
+ * Returns the descriptor and the offset that shmkit_rwlock_open_fd needs in another process.
+ */
+shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *rwlock, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds a readers-writer lock. */
 shmkit_status shmkit_rwlock_segment(const shmkit_rwlock *rwlock, shmkit_segment **out);
@@ -1517,10 +1542,10 @@ shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock);
  */
 shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Semaphores: permits that processes and threads acquire and release; with undo a dead process's
  * permits return.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -1620,7 +1645,7 @@ typedef struct shmkit_semaphore_info {
 /** Returns how many bytes a semaphore occupies in a segment: a multiple of 64. */
 shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out);
 
-/** Creates a semaphore: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a semaphore: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_semaphore_create(const char *name,
                                       const shmkit_semaphore_options *options,
                                       shmkit_semaphore **out);
@@ -1647,13 +1672,21 @@ shmkit_status shmkit_semaphore_open_at(const shmkit_segment *segment,
                                        const shmkit_semaphore_options *options,
                                        shmkit_semaphore **out);
 
-/** Opens a semaphore that another process exported: `offset` is what shmkit_semaphore_fd returned there. */
+/**
+ * Opens a semaphore that another process exported.
+ *
+ * `offset` is what shmkit_semaphore_fd returned there.
+ */
 shmkit_status shmkit_semaphore_open_fd(int32_t fd,
                                        uint64_t offset,
                                        const shmkit_semaphore_options *options,
                                        shmkit_semaphore **out);
 
-/** Exports a semaphore: returns the descriptor and the offset that shmkit_semaphore_open_fd needs in another process. */
+/**
+ * Exports a semaphore.
+ *
+ * Returns the descriptor and the offset that shmkit_semaphore_open_fd needs in another process.
+ */
 shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore,
                                   int32_t *fd,
                                   uint64_t *offset);
@@ -1750,9 +1783,9 @@ shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t 
 shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore,
                                     shmkit_semaphore_info *out);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Conditions: a thread that holds a lock waits, without it, until another one that holds it notifies.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -1812,7 +1845,7 @@ typedef struct shmkit_condition_info {
 /** Returns how many bytes a condition occupies in a segment: a multiple of 64. */
 shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out);
 
-/** Creates a condition: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a condition: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_condition_create(const char *name,
                                       const shmkit_condition_options *options,
                                       shmkit_condition **out);
@@ -1839,13 +1872,21 @@ shmkit_status shmkit_condition_open_at(const shmkit_segment *segment,
                                        const shmkit_condition_options *options,
                                        shmkit_condition **out);
 
-/** Opens a condition that another process exported: `offset` is what shmkit_condition_fd returned there. */
+/**
+ * Opens a condition that another process exported.
+ *
+ * `offset` is what shmkit_condition_fd returned there.
+ */
 shmkit_status shmkit_condition_open_fd(int32_t fd,
                                        uint64_t offset,
                                        const shmkit_condition_options *options,
                                        shmkit_condition **out);
 
-/** Exports a condition: returns the descriptor and the offset that shmkit_condition_open_fd needs in another process. */
+/**
+ * Exports a condition.
+ *
+ * Returns the descriptor and the offset that shmkit_condition_open_fd needs in another process.
+ */
 shmkit_status shmkit_condition_fd(const shmkit_condition *condition,
                                   int32_t *fd,
                                   uint64_t *offset);
@@ -1905,9 +1946,9 @@ shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *loc
 shmkit_status shmkit_condition_stat(const shmkit_condition *condition,
                                     shmkit_condition_info *out);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Events: something that has happened or has not, for which processes and threads can wait.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -1946,7 +1987,7 @@ typedef struct shmkit_event_info {
 /** Returns how many bytes an event occupies in a segment: a multiple of 64. */
 shmkit_status shmkit_event_size(const shmkit_object_options *options, uint64_t *out);
 
-/** Creates an event: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates an event: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_event_create(const char *name,
                                   const shmkit_object_options *options,
                                   shmkit_event **out);
@@ -1973,16 +2014,22 @@ shmkit_status shmkit_event_open_at(const shmkit_segment *segment,
                                    const shmkit_object_options *options,
                                    shmkit_event **out);
 
-/** Opens an event that another process exported: `offset` is what shmkit_event_fd returned there. */
+/**
+ * Opens an event that another process exported.
+ *
+ * `offset` is what shmkit_event_fd returned there.
+ */
 shmkit_status shmkit_event_open_fd(int32_t fd,
                                    uint64_t offset,
                                    const shmkit_object_options *options,
                                    shmkit_event **out);
 
-/** Exports an event: returns the descriptor and the offset that shmkit_event_open_fd needs in another process. */
-shmkit_status shmkit_event_fd(const shmkit_event *event,
-                              int32_t *fd,
-                              uint64_t *offset);
+/**
+ * Exports an event.
+ *
+ * Returns the descriptor and the offset that shmkit_event_open_fd needs in another process.
+ */
+shmkit_status shmkit_event_fd(const shmkit_event *event, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds an event. */
 shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out);
@@ -2025,9 +2072,9 @@ shmkit_status shmkit_event_wait(shmkit_event *event,
 shmkit_status shmkit_event_stat(const shmkit_event *event,
                                 shmkit_event_info *out);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Barriers: so many processes and threads wait for each other; one that dies waiting breaks the barrier.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -2093,7 +2140,7 @@ typedef struct shmkit_barrier_info {
 /** Returns how many bytes a barrier occupies in a segment: a multiple of 64. */
 shmkit_status shmkit_barrier_size(const shmkit_barrier_options *options, uint64_t *out);
 
-/** Creates a barrier: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a barrier: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_barrier_create(const char *name,
                                     const shmkit_barrier_options *options,
                                     shmkit_barrier **out);
@@ -2120,13 +2167,21 @@ shmkit_status shmkit_barrier_open_at(const shmkit_segment *segment,
                                      const shmkit_barrier_options *options,
                                      shmkit_barrier **out);
 
-/** Opens a barrier that another process exported: `offset` is what shmkit_barrier_fd returned there. */
+/**
+ * Opens a barrier that another process exported.
+ *
+ * `offset` is what shmkit_barrier_fd returned there.
+ */
 shmkit_status shmkit_barrier_open_fd(int32_t fd,
                                      uint64_t offset,
                                      const shmkit_barrier_options *options,
                                      shmkit_barrier **out);
 
-/** Exports a barrier: returns the descriptor and the offset that shmkit_barrier_open_fd needs in another process. */
+/**
+ * Exports a barrier.
+ *
+ * Returns the descriptor and the offset that shmkit_barrier_open_fd needs in another process.
+ */
 shmkit_status shmkit_barrier_fd(const shmkit_barrier *barrier,
                                 int32_t *fd,
                                 uint64_t *offset);
@@ -2199,9 +2254,9 @@ shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint32_t *
 shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier,
                                   shmkit_barrier_info *out);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Once flags: something that is done exactly once among all processes.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -2253,7 +2308,7 @@ typedef struct shmkit_once_info {
 /** Returns how many bytes a once flag occupies in a segment: a multiple of 64. */
 shmkit_status shmkit_once_size(const shmkit_object_options *options, uint64_t *out);
 
-/** Creates a once flag: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a once flag: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_once_create(const char *name,
                                  const shmkit_object_options *options,
                                  shmkit_once **out);
@@ -2280,16 +2335,22 @@ shmkit_status shmkit_once_open_at(const shmkit_segment *segment,
                                   const shmkit_object_options *options,
                                   shmkit_once **out);
 
-/** Opens a once flag that another process exported: `offset` is what shmkit_once_fd returned there. */
+/**
+ * Opens a once flag that another process exported.
+ *
+ * `offset` is what shmkit_once_fd returned there.
+ */
 shmkit_status shmkit_once_open_fd(int32_t fd,
                                   uint64_t offset,
                                   const shmkit_object_options *options,
                                   shmkit_once **out);
 
-/** Exports a once flag: returns the descriptor and the offset that shmkit_once_open_fd needs in another process. */
-shmkit_status shmkit_once_fd(const shmkit_once *once,
-                             int32_t *fd,
-                             uint64_t *offset);
+/**
+ * Exports a once flag.
+ *
+ * Returns the descriptor and the offset that shmkit_once_open_fd needs in another process.
+ */
+shmkit_status shmkit_once_fd(const shmkit_once *once, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds a once flag. */
 shmkit_status shmkit_once_segment(const shmkit_once *once, shmkit_segment **out);
@@ -2339,9 +2400,9 @@ shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out);
 /** Tells what is known of it. Nobody is asked whether who is doing it lives: only begin does that. */
 shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Queues: messages from many producers to many consumers.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
@@ -2490,7 +2551,7 @@ typedef struct shmkit_queue_info {
 /** Returns how many bytes a queue occupies in a segment: a multiple of 64. */
 shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out);
 
-/** Creates a queue: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a queue: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_queue_create(const char *name,
                                   const shmkit_queue_options *options,
                                   shmkit_queue **out);
@@ -2517,16 +2578,22 @@ shmkit_status shmkit_queue_open_at(const shmkit_segment *segment,
                                    const shmkit_queue_options *options,
                                    shmkit_queue **out);
 
-/** Opens a queue that another process exported: `offset` is what shmkit_queue_fd returned there. */
+/**
+ * Opens a queue that another process exported.
+ *
+ * `offset` is what shmkit_queue_fd returned there.
+ */
 shmkit_status shmkit_queue_open_fd(int32_t fd,
                                    uint64_t offset,
                                    const shmkit_queue_options *options,
                                    shmkit_queue **out);
 
-/** Exports a queue: returns the descriptor and the offset that shmkit_queue_open_fd needs in another process. */
-shmkit_status shmkit_queue_fd(const shmkit_queue *queue,
-                              int32_t *fd,
-                              uint64_t *offset);
+/**
+ * Exports a queue.
+ *
+ * Returns the descriptor and the offset that shmkit_queue_open_fd needs in another process.
+ */
+shmkit_status shmkit_queue_fd(const shmkit_queue *queue, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds a queue. */
 shmkit_status shmkit_queue_segment(const shmkit_queue *queue, shmkit_segment **out);
