@@ -1784,59 +1784,76 @@ shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore,
                                     shmkit_semaphore_info *out);
 
 /* ==============================================================================================
- * Conditions: a thread that holds a lock waits, without it, until another one that holds it notifies.
+ * Conditions: a thread that holds a lock waits, without the lock, until another owner notifies it.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
 /**
- * A condition: who holds a lock gives it back and waits until somebody who holds it notifies; then has it again. The
- * lock is a shmkit_lock or a shmkit_rlock of the caller's, which is named in each call: always the same one.
+ * A condition (pthread_cond_t, std::sync::Condvar): owners of a lock wait for a notification.
  *
- * Each waiting thread has a cell, so that a notification reaches those that it is meant for, and nobody else returns. If
- * a waiter dies, however it dies, it is skipped, and a notification that it was sent goes to another one that waited
- * then, within 12 ms after the kernel has torn the dead process down. A handle may be used by all threads at once and by
- * forked children.
+ * The lock is a shmkit_lock or a shmkit_rlock of the program. Each call names it, and it must
+ * always be the same one.
+ *
+ *   Waiters  Each waiting thread occupies a cell. A notification reaches the threads that it is
+ *            meant for, and no other thread returns.
+ *   Death    If a waiter dies, notifications skip it. If it dies after its notification and before
+ *            it has the lock again, another thread that waited at that time gets the notification.
+ *            That takes at most 12 ms after the kernel has torn the process down.
+ *   Threads  All threads of a process may use a handle at once, and so may forked children.
+ *   Size     64 bytes and 16 for each cell, rounded up to a multiple of 64.
+ *   Options  shmkit_condition_open_or_create and shmkit_condition_create_at compare cells; 0 means
+ *            128. The other opens take the cells that the condition was created with, whatever
+ *            valid number the options have.
+ *   Export   A process that opens an exported condition needs its lock too: export both.
+ *   Unlink   The lock keeps its own name.
+ *   Close    The lock stays open.
  */
 typedef struct shmkit_condition shmkit_condition;
 
-/** How to make or open a condition. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+/** How to create or open a condition. NULL, or zeros behind struct_size, give the defaults. */
 typedef struct shmkit_condition_options {
   /** sizeof(shmkit_condition_options). */
   uint32_t struct_size;
-  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  /** SHMKIT_TRUST and SHMKIT_EXCLUSIVE, or-ed. */
   uint32_t flags;
-  /** Permission bits of a new named one. 0: 0600. */
+  /** Permission bits of a new named condition, 1 to 0777, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** How many processes may wait at a new named one at a time, 1 to 4096. 0: 128. */
+  /**
+   * The number of processes that may wait at a new named condition at a time, 1 to 4096.
+   * 0: 128.
+   */
   uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  /** The directory of a named condition. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-  /** How many threads may wait at a time, 1 to 4096; of all processes together. 0: 128. */
+  /** The number of threads of all processes that may wait at a time, 1 to 4096. 0: 128. */
   uint32_t cells;
-  /** 0. */
+  /** Must be 0. */
   uint32_t reserved;
 } shmkit_condition_options;
 
-/** What is known of a condition: each figure as it was at some moment during the call. */
+/** The state of a condition. Each figure was true at some moment during the call. */
 typedef struct shmkit_condition_info {
-  /** sizeof(shmkit_condition_info); on return how much of it was filled. */
+  /** sizeof(shmkit_condition_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** 0. */
+  /** Always 0. */
   uint32_t flags;
-  /** How many threads can wait at a time. */
+  /** The number of threads that can wait at a time. */
   uint64_t cells;
-  /** How many wait; of these some may be dead. */
+  /** The number of waiting threads, including those of processes that died. */
   uint64_t waiting;
-  /** How often somebody began to wait. */
+  /** The number of waits that have begun. */
   uint64_t waits;
-  /** How many notifications waiters were sent. */
+  /** The number of notifications that waiters were sent. */
   uint64_t notified;
-  /** How many waits ended without a notification. */
+  /** The number of waits that ended without a notification. */
   uint64_t timeouts;
-  /** How many notifications went from the dead and the interrupted to other waiters. */
+  /** The number of notifications that passed from dead or interrupted waiters to other waiters. */
   uint64_t recoveries;
-  /** Where it stands in its segment's data, or in its arena. */
+  /**
+   * The offset of the condition in the data of its segment, or in the memory file of unnamed
+   * objects.
+   */
   uint64_t offset;
 } shmkit_condition_info;
 
@@ -1902,25 +1919,41 @@ shmkit_status shmkit_condition_unlink(shmkit_condition *condition);
 shmkit_status shmkit_condition_close(shmkit_condition *condition);
 
 /**
- * Gives the lock back, waits up to `timeout_ns` nanoseconds for a notification, and takes the lock again.
+ * Releases the lock, waits for a notification, and acquires the lock again.
  *
- * `lock_or_rlock`: a handle of a shmkit_lock or of a shmkit_rlock, which the caller holds; a recursive one is given back wholly,
- * and held as often as before afterwards. `timeout_ns`: SHMKIT_FOREVER, SHMKIT_NOWAIT (others get a chance at the lock),
- * or a time. `flags`: SHMKIT_INTERRUPTIBLE. Taking the lock again is bounded by no time, and nothing interrupts it.
+ * Other callers may have held the lock between the notification and the return: check in a loop
+ * for the state that the caller waits for.
  *
- * SHMKIT_OK: notified. SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK (after SHMKIT_NOWAIT): not notified in that time.
- * SHMKIT_ERR_INTERRUPTED: the hook has ended it; a notification that came at the same moment goes to another waiter.
- * With these four `owner_died` (NULL: not wanted) tells 1 where an owner of the lock died and mark_consistent has not been
- * called since: look at what the lock guards, and make it whole.
+ *   lock_or_rlock  a shmkit_lock * or a shmkit_rlock *, held by the caller. A recursive lock is
+ *                  released completely; afterwards it is held as often as before
+ *   timeout_ns     nanoseconds to wait for a notification, SHMKIT_FOREVER, or SHMKIT_NOWAIT, which
+ *                  only lets others acquire the lock. Acquiring the lock again has no time limit,
+ *                  and the interrupt hook cannot end it
+ *   flags          SHMKIT_INTERRUPTIBLE or 0
+ *   owner_died     (may be NULL) 1 if an owner of the lock died and mark_consistent has not been
+ *                  called since, else 0. After 1, check and repair what the lock guards. Written
+ *                  on SHMKIT_OK and with the first three errors below
  *
- * The lock is held again whatever this returns, but for SHMKIT_ERR_NOT_OWNER: the caller did not hold it; or it is not to
- * be had again, because this process has lost all descriptors of its segment while somebody else holds it (closefrom).
- * SHMKIT_ERR_INVALID: NULL, a negative time, unknown flags; or another lock than the one with which the condition was used
- * first, in any process. SHMKIT_ERR_WRONG_KIND: `lock_or_rlock` is no lock. SHMKIT_ERR_TOO_MANY_PROCESSES: as many threads as the
- * condition has cells wait already, or as many processes as its segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN,
- * SHMKIT_ERR_PERMISSION: this process cannot wait in its segment. SHMKIT_ERR_CORRUPT.
+ * The caller holds the lock again whatever the call returns, except for SHMKIT_ERR_NOT_OWNER.
  *
- * Ask in a loop for what you wait for: between a notification and the lock others may have had it.
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired without a notification
+ *   SHMKIT_ERR_WOULD_BLOCK         no notification, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call. A notification that came at
+ *                                  the same moment goes to another waiter
+ *   SHMKIT_ERR_NOT_OWNER           the caller does not hold the lock. Or it cannot acquire the
+ *                                  lock again, because this process has lost all descriptors of
+ *                                  the lock's segment (closefrom) and another owner holds it
+ *   SHMKIT_ERR_INVALID             the condition was first used with another lock, in any process;
+ *                                  or a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_WRONG_KIND          lock_or_rlock is not a lock
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  as many threads wait as the condition has cells; or the
+ *                                  condition's segment has no room for another process
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the condition's
+ *                                  segment, at the first use of the segment
+ *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the condition's segment
+ *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+ *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  */
 shmkit_status shmkit_condition_wait(shmkit_condition *condition,
                                     void *lock_or_rlock,
@@ -1929,56 +1962,70 @@ shmkit_status shmkit_condition_wait(shmkit_condition *condition,
                                     uint32_t *owner_died);
 
 /**
- * Notifies the `count` threads that have waited longest, or as many as wait: those return, and no others, once they have
- * the lock that the caller holds. The dead are skipped. Nobody waits: nothing happens, and nothing is remembered.
+ * Notifies the `count` threads that have waited longest, or all if fewer wait.
  *
- * SHMKIT_ERR_NOT_OWNER: the caller does not hold `lock_or_rlock`. SHMKIT_ERR_INVALID, SHMKIT_ERR_WRONG_KIND: as of
- * shmkit_condition_wait.
+ * The caller holds the lock. The notified threads, and no others, return as soon as they have the
+ * lock. Waiters that died are skipped. If no thread waits, nothing happens, and the notification
+ * is not stored. `count` is 0 to 4294967295; 0 notifies no thread.
+ *
+ *   SHMKIT_ERR_NOT_OWNER   the caller does not hold the lock
+ *   SHMKIT_ERR_INVALID     the condition was first used with another lock, in any process
+ *   SHMKIT_ERR_WRONG_KIND  lock_or_rlock is not a lock
  */
 shmkit_status shmkit_condition_notify(shmkit_condition *condition,
                                       void *lock_or_rlock,
                                       uint32_t count);
 
-/** Notifies all threads that wait; otherwise as shmkit_condition_notify. */
+/** Notifies all threads that wait. Rules and errors are those of shmkit_condition_notify. */
 shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *lock_or_rlock);
 
-/** Tells what is known of the condition. Nobody is asked who lives: only a notification does that. */
+/**
+ * Returns the state of the condition.
+ *
+ * The call does not check which waiters are alive: only a notification does.
+ */
 shmkit_status shmkit_condition_stat(const shmkit_condition *condition,
                                     shmkit_condition_info *out);
 
 /* ==============================================================================================
- * Events: something that has happened or has not, for which processes and threads can wait.
+ * Events: a flag that processes and threads set, clear and wait for.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** In shmkit_event_info: it is set. */
+/** In shmkit_event_info: the event is set. */
 #define SHMKIT_EVENT_SET 0x40000
 
 /**
- * An event: set, or clear. Nobody owns it, and any number of processes and threads may set it, clear it and wait for it;
- * none of them takes a place among the participants of the segment. A handle may be used by all threads at once and by
- * forked children.
+ * An event: set or clear. A new event is clear.
  *
- * If one of them dies, however it dies, all others go on: a wake that was lost with it costs 12 ms at the most.
- *
- * shmkit_event_set, shmkit_event_clear and shmkit_event_is_set may be called by a signal handler, whatever it has
- * interrupted, these functions too, as long as the handle is one of an event that is open: they allocate nothing, lock
- * nothing and leave errno as it is.
+ *   Owner    None: any number of processes and threads may set, clear and wait. None of them takes
+ *            one of the places that the segment has for processes.
+ *   Death    If a process dies in any of these calls, all others continue. A wake that was lost
+ *            with it delays a waiter by at most 12 ms.
+ *   Signals  A signal handler may call shmkit_event_set, shmkit_event_clear and
+ *            shmkit_event_is_set, whatever it interrupted, these functions included, if the handle
+ *            is an open event. They allocate nothing, lock nothing and do not change errno.
+ *   Threads  All threads of a process may use a handle at once, and so may forked children.
+ *   Size     64 bytes.
+ *   Close    The event stays set or clear.
  */
 typedef struct shmkit_event shmkit_event;
 
-/** What is known of an event: each figure as it was at some moment during the call. */
+/** The state of an event. Each figure was true at some moment during the call. */
 typedef struct shmkit_event_info {
-  /** sizeof(shmkit_event_info); on return how much of it was filled. */
+  /** sizeof(shmkit_event_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** SHMKIT_EVENT_SET, or 0. */
+  /** SHMKIT_EVENT_SET or 0. */
   uint32_t flags;
-  /** How often it was set when it was clear. */
+  /** The number of times that the event went from clear to set. */
   uint64_t sets;
-  /** How often somebody had to sleep for it. */
+  /** The number of waits that had to sleep. */
   uint64_t waits;
-  /** Where it stands in its segment's data, or in its arena. */
+  /**
+   * The offset of the event in the data of its segment, or in the memory file of unnamed
+   * objects.
+   */
   uint64_t offset;
 } shmkit_event_info;
 
@@ -2041,97 +2088,128 @@ shmkit_status shmkit_event_unlink(shmkit_event *event);
 shmkit_status shmkit_event_close(shmkit_event *event);
 
 /**
- * Sets the event: all go on that wait for it, and nobody waits until it is cleared. What the caller has done before is
- * seen by whoever goes on. A signal handler may call it.
+ * Sets the event: wakes all waiters, and no wait blocks until the event is cleared.
+ *
+ * A thread that then returns from a wait sees all that the caller wrote before. A signal handler
+ * may call this function.
  */
 shmkit_status shmkit_event_set(shmkit_event *event);
 
 /**
- * Clears the event: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on
- * all the same. A signal handler may call it.
+ * Clears the event: a wait that begins afterwards blocks until the next shmkit_event_set.
+ *
+ * A thread that began to wait before the event was set returns all the same. A signal handler may
+ * call this function.
  */
 shmkit_status shmkit_event_clear(shmkit_event *event);
 
-/** Tells whether the event is set: 1 or 0. A signal handler may call it. */
+/** Returns 1 if the event is set, else 0. A signal handler may call this function. */
 shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out);
 
 /**
- * Waits up to `timeout_ns` nanoseconds until the event is set: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ * Waits until the event is set.
  *
- * SHMKIT_OK if it is set, or was at some moment since the call began: shmkit_event_set and then shmkit_event_clear lets
- * all go on that had begun to wait. `flags`: SHMKIT_INTERRUPTIBLE.
+ * Returns SHMKIT_OK if the event is set, or was set at any moment since the call began. So
+ * shmkit_event_set followed by shmkit_event_clear releases every thread that had begun to wait.
  *
- * SHMKIT_ERR_WOULD_BLOCK: it is not set, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
- * SHMKIT_ERR_INVALID: a negative time, unknown flags.
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *
+ *   SHMKIT_ERR_WOULD_BLOCK  the event is clear, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_TIMEOUT      the timeout expired
+ *   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
+ *   SHMKIT_ERR_INVALID      a negative timeout other than SHMKIT_FOREVER, or an unknown flag
  */
-shmkit_status shmkit_event_wait(shmkit_event *event,
-                                int64_t timeout_ns,
-                                uint32_t flags);
+shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags);
 
-/** Tells what is known of the event. */
+/** Returns the state of the event. */
 shmkit_status shmkit_event_stat(const shmkit_event *event,
                                 shmkit_event_info *out);
 
 /* ==============================================================================================
- * Barriers: so many processes and threads wait for each other; one that dies waiting breaks the barrier.
+ * Barriers: a fixed number of threads, of any processes, wait until all of them have arrived.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** For shmkit_barrier_wait: the last to come holds the others, until it calls shmkit_barrier_release. */
+/**
+ * For shmkit_barrier_wait: make the last party the serial party. It returns while the others still
+ * wait, until shmkit_barrier_release.
+ */
 #define SHMKIT_BARRIER_SERIAL 0x2
 
-/** In shmkit_barrier_info: it is broken. */
+/** In shmkit_barrier_info: the barrier is broken. */
 #define SHMKIT_BARRIER_BROKEN 0x40000
 
-/** The most parties a barrier can have. */
+/** The largest number of parties of a barrier. */
 #define SHMKIT_BARRIER_MAX_PARTIES 2048
 
 /**
- * A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
- * is a party, of the same process or of others.
+ * A barrier (pthread_barrier_t): its parties wait until all have arrived. Then all continue, and
+ * the next turn begins.
  *
- * If one dies while it waits, however it dies, the barrier is broken, and who waits or comes is told so, within 12 ms
- * after the kernel has torn the dead process down. One that dies elsewhere is missed like one that has not come yet: give
- * waits a time. A handle may be used by all threads at once and by forked children.
+ *   Parties  Each thread that waits is a party, of the same process or of others.
+ *   Death    If a party dies while it waits, the barrier is broken. Every party that waits or
+ *            arrives sees SHMKIT_ERR_BROKEN, at most 12 ms after the kernel has torn the process
+ *            down. A party that dies elsewhere has not arrived, and the barrier waits for it: use
+ *            timeouts.
+ *   Serial   With SHMKIT_BARRIER_SERIAL, the last party to arrive is the serial party. It returns
+ *            while the others still wait, until its process calls shmkit_barrier_release.
+ *            (pthreads has PTHREAD_BARRIER_SERIAL_THREAD, but does not hold the others.)
+ *   Threads  All threads of a process may use a handle at once, and so may forked children.
+ *   Size     128 bytes and 32 for each party, rounded up to a multiple of 64.
+ *   Options  shmkit_barrier_size and every function that may create a barrier need parties; 0 is
+ *            SHMKIT_ERR_INVALID. shmkit_barrier_open_or_create and shmkit_barrier_create_at
+ *            compare it. The other opens accept 0 or NULL options.
+ *   Close    If a process closes its last handle of the segment while its serial party holds the
+ *            others, it counts as dead: the barrier is broken.
  */
 typedef struct shmkit_barrier shmkit_barrier;
 
-/** How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does. */
+/**
+ * How to create or open a barrier. To create one, set struct_size and parties. To open one, NULL
+ * is enough.
+ */
 typedef struct shmkit_barrier_options {
   /** sizeof(shmkit_barrier_options). */
   uint32_t struct_size;
-  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  /** SHMKIT_TRUST and SHMKIT_EXCLUSIVE, or-ed. */
   uint32_t flags;
-  /** Permission bits of a new named one. 0: 0600. */
+  /** Permission bits of a new named barrier, 1 to 0777, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  /** The number of processes that may use a new named barrier at a time, 1 to 4096. 0: 128. */
   uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  /** The directory of a named barrier. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-  /** How many must come, 1 to SHMKIT_BARRIER_MAX_PARTIES. Who only opens one need not know: 0. */
+  /** The number of parties, 1 to SHMKIT_BARRIER_MAX_PARTIES. 0: only to open a barrier. */
   uint32_t parties;
-  /** 0. */
+  /** Must be 0. */
   uint32_t reserved;
 } shmkit_barrier_options;
 
-/** What is known of a barrier: each figure as it was at some moment during the call. */
+/** The state of a barrier. Each figure was true at some moment during the call. */
 typedef struct shmkit_barrier_info {
-  /** sizeof(shmkit_barrier_info); on return how much of it was filled. */
+  /** sizeof(shmkit_barrier_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** SHMKIT_BARRIER_BROKEN, or 0. */
+  /** SHMKIT_BARRIER_BROKEN or 0. */
   uint32_t flags;
-  /** How many must come. */
+  /** The number of parties that must arrive. */
   uint32_t parties;
-  /** How many wait; 0 of a broken one. */
+  /** The number of parties that wait; 0 if the barrier is broken. */
   uint32_t waiting;
-  /** How often all were there and went on. */
+  /** The number of times that all parties arrived and continued. */
   uint64_t turns;
-  /** How often it was broken: by abort, by a reset while somebody waited, by a wait whose time was over, by a death. */
+  /**
+   * The number of times that the barrier was broken: by an abort, a reset while a party waited, a
+   * timeout or a death.
+   */
   uint64_t breaks;
-  /** How often one that had died was the reason. */
+  /** The number of times that a death broke the barrier. */
   uint64_t deaths;
-  /** Where it stands in its segment's data, or in its arena. */
+  /**
+   * The offset of the barrier in the data of its segment, or in the memory file of unnamed
+   * objects.
+   */
   uint64_t offset;
 } shmkit_barrier_info;
 
@@ -2196,24 +2274,41 @@ shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier);
 shmkit_status shmkit_barrier_close(shmkit_barrier *barrier);
 
 /**
- * Waits until all parties are there, up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ * Waits until all parties have arrived.
  *
- * `place` (NULL: not wanted) gets the caller's place among them, from 0 on: no two are alike, and the last to come has
- * the highest, parties - 1. What each party has done before it came is seen by all behind the barrier.
+ * Every party that returns sees all that each party wrote before it arrived.
  *
- * `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_BARRIER_SERIAL: the last to come, which is told so by its place, returns while
- * all others still wait, and has something to itself to do. Then it calls shmkit_barrier_release, or shmkit_barrier_abort
- * if it has failed. If it dies in between, the barrier is broken.
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE and SHMKIT_BARRIER_SERIAL, or-ed, or 0
+ *   place       (may be NULL) the place of the caller among the parties, 0 to parties - 1. No two
+ *               parties of a turn have the same, and the last party to arrive has parties - 1
  *
- * SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time; it
- * comes without waiting as long as nobody has called shmkit_barrier_reset. SHMKIT_ERR_TIMEOUT: the barrier is broken
- * now; not so if the caller was not let in in that time, because the last one held the others, or somebody was stopped
- * while it came. SHMKIT_ERR_WOULD_BLOCK: others are missing, or one of those two, and SHMKIT_NOWAIT: the caller has not
- * come. SHMKIT_ERR_INTERRUPTED: the caller has come and gone, and the others wait for as many as before; if they have
- * passed meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_TOO_MANY_PROCESSES: as
- * many processes as the segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN: this process has lost all descriptors of
- * the segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
- * SHMKIT_ERR_CORRUPT.
+ * With SHMKIT_BARRIER_SERIAL the last party to arrive returns while all others still wait, and
+ * knows itself by its place. It does its work alone, then calls shmkit_barrier_release, or, if the
+ * work failed, shmkit_barrier_abort. If it dies before that, the barrier is broken.
+ *
+ *   SHMKIT_ERR_BROKEN              a waiting party died or timed out, or the barrier was aborted
+ *                                  or reset. On a broken barrier every call returns this without
+ *                                  waiting, until shmkit_barrier_reset
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired, and the barrier is now broken. It is not
+ *                                  broken if the caller could not arrive: the serial party held
+ *                                  the others, or a process was stopped while it arrived
+ *   SHMKIT_ERR_WOULD_BLOCK         SHMKIT_NOWAIT was given, and parties are missing or the caller
+ *                                  could not arrive for the same two reasons. The caller does not
+ *                                  count as arrived
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call. The caller no longer counts
+ *                                  as arrived, and the others still wait for as many parties as
+ *                                  before. If all had arrived in the meantime, the others
+ *                                  continue. If a process has been stopped for a second while it
+ *                                  arrived or left, the barrier is broken instead
+ *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+ *                                  (closefrom), and cannot find out which processes are alive
+ *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+ *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+ *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  */
 shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier,
                                   int64_t timeout_ns,
@@ -2221,85 +2316,118 @@ shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier,
                                   uint32_t *place);
 
 /**
- * Lets those go on whom the last to come has held (SHMKIT_BARRIER_SERIAL). Any thread of its process may call it.
+ * Releases the parties that the serial party holds (SHMKIT_BARRIER_SERIAL).
  *
- * SHMKIT_ERR_BROKEN: somebody has broken the barrier meanwhile. SHMKIT_ERR_NOT_OWNER: this process holds nobody, or
- * somebody has called shmkit_barrier_reset meanwhile.
+ * Any thread of the serial party's process may call this function.
+ *
+ *   SHMKIT_ERR_BROKEN     the barrier was broken in the meantime
+ *   SHMKIT_ERR_NOT_OWNER  no serial party of this process holds the others, or the barrier was
+ *                         reset in the meantime
  */
 shmkit_status shmkit_barrier_release(shmkit_barrier *barrier);
 
 /**
- * Has the barrier be as new: whole, and nobody waits. Who waits gets SHMKIT_ERR_BROKEN; what the dead have left goes.
+ * Resets the barrier: it is not broken, and no party waits.
  *
- * SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while it came or went. SHMKIT_ERR_TOO_MANY_PROCESSES,
- * SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait. Then nothing has been
- * done.
+ * Parties that wait get SHMKIT_ERR_BROKEN. What dead parties left is removed. On an error the call
+ * has changed nothing.
+ *
+ *   SHMKIT_ERR_TIMEOUT             a process has been stopped for a second while it arrived or
+ *                                  left
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_barrier_wait
  */
 shmkit_status shmkit_barrier_reset(shmkit_barrier *barrier);
 
-/** Breaks the barrier: who waits, or comes before somebody calls shmkit_barrier_reset, gets SHMKIT_ERR_BROKEN. */
+/**
+ * Breaks the barrier: parties that wait, or arrive before shmkit_barrier_reset, get
+ * SHMKIT_ERR_BROKEN.
+ */
 shmkit_status shmkit_barrier_abort(shmkit_barrier *barrier);
 
-/** Tells how many must come. */
+/** Returns the number of parties that must arrive. */
 shmkit_status shmkit_barrier_parties(const shmkit_barrier *barrier,
                                      uint32_t *out);
 
-/** Tells how many wait; 0 of a broken barrier. */
+/** Returns the number of parties that wait; 0 if the barrier is broken. */
 shmkit_status shmkit_barrier_waiting(const shmkit_barrier *barrier, uint32_t *out);
 
-/** Tells 1 where the barrier is broken, else 0. Nobody is asked who lives: only a wait does that. */
+/**
+ * Returns 1 if the barrier is broken, else 0.
+ *
+ * The call does not check which parties are alive: only a wait does.
+ */
 shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint32_t *out);
 
-/** Tells what is known of the barrier. Nobody is asked who lives: only a wait does that. */
+/**
+ * Returns the state of the barrier.
+ *
+ * The call does not check which parties are alive: only a wait does.
+ */
 shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier,
                                   shmkit_barrier_info *out);
 
 /* ==============================================================================================
- * Once flags: something that is done exactly once among all processes.
+ * Once flags: work that is done exactly once among all processes.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** In shmkit_once_info: somebody is doing it, perhaps a dead process. */
+/** In shmkit_once_info: a process, perhaps a dead one, does the work. */
 #define SHMKIT_ONCE_RUNNING 0x40000
 
-/** In shmkit_once_info: somebody died halfway, and it is not done yet. */
+/** In shmkit_once_info: an owner died during the work, and it is not done yet. */
 #define SHMKIT_ONCE_OWNER_DIED 0x80000
 
-/** In shmkit_once_info: it is done. */
+/** In shmkit_once_info: the work is done. */
 #define SHMKIT_ONCE_DONE 0x200000
 
 /**
- * A once: not done, being done by one process, or done, which stays so. Of all who begin, one has it to do; the others
- * wait until it is done.
+ * A once flag (pthread_once_t, std::sync::Once): not done, running in one process, or done for
+ * good.
  *
- * If that one dies, however it dies, the next one has it to do within 12 ms after the kernel has torn the dead process
- * down, and is told so: it may be half done. The owner is a process; any thread of it may say that it is done. Who
- * begins again before that waits for itself. A handle may be used by all threads at once and by forked children.
+ * Of all callers of shmkit_once_begin one becomes the owner and does the work. The others wait
+ * until it is done. A new once flag is not done.
+ *
+ *   Owner    A process: any of its threads may call shmkit_once_done or shmkit_once_abort. Its
+ *            other threads wait in shmkit_once_begin like those of other processes. A thread that
+ *            begins again inside its own work waits for itself.
+ *   Death    If the owner dies, the next caller becomes the owner, at most 12 ms after the kernel
+ *            has torn the process down. It sees owner_died 1: the work may be half done.
+ *   Threads  All threads of a process may use a handle at once, and so may forked children.
+ *   Size     64 bytes.
+ *   Close    A close is neither done nor abort. If a process closes its last handle of the segment
+ *            while it is the owner, it counts as dead.
  */
 typedef struct shmkit_once shmkit_once;
 
-/** What is known of a once: each figure as it was at some moment during the call. */
+/** The state of a once flag. Each figure was true at some moment during the call. */
 typedef struct shmkit_once_info {
-  /** sizeof(shmkit_once_info); on return how much of it was filled. */
+  /** sizeof(shmkit_once_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_DONE, or-ed. */
+  /** SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED and SHMKIT_ONCE_DONE, or-ed. */
   uint32_t flags;
-  /** How often it was begun. */
+  /** The number of times that a caller became the owner. */
   uint64_t attempts;
-  /** How often it was taken over from the dead. */
+  /** The number of times that a caller took over from a dead owner. */
   uint64_t recoveries;
-  /** How often somebody had to sleep for it. */
+  /** The number of waits that had to sleep. */
   uint64_t waits;
-  /** The number of who is doing it among the participants of the segment, which no other ever has. 0: nobody is. */
+  /**
+   * The number of the owner among the participants of the segment, which is never reused. 0: no
+   * owner.
+   */
   uint64_t owner_ticket;
-  /** Its PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown. */
+  /** The owner's PID namespace: the inode of /proc/PID/ns/pid. 0: unknown. */
   uint64_t owner_namespace;
-  /** Where the once stands in its segment's data, or in its arena. */
+  /**
+   * The offset of the once flag in the data of its segment, or in the memory file of unnamed
+   * objects.
+   */
   uint64_t offset;
-  /** The process number of who is doing it, in that namespace. 0: nobody is, or unknown. */
+  /** The PID of the owner in that namespace. 0: no owner, or unknown. */
   uint32_t owner_pid;
-  /** 0. */
+  /** Always 0. */
   uint32_t reserved;
 } shmkit_once_info;
 
@@ -2362,17 +2490,29 @@ shmkit_status shmkit_once_unlink(shmkit_once *once);
 shmkit_status shmkit_once_close(shmkit_once *once);
 
 /**
- * Begins, unless it is done: waits up to `timeout_ns` nanoseconds for who is doing it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
- * time.
+ * Makes the caller the owner of the work, or waits until the work is done.
  *
- * SHMKIT_OK and `mine` 1: the caller has it to do, and then calls shmkit_once_done, or shmkit_once_abort where it cannot.
- * `owner_died` (NULL: not wanted) tells 1 where somebody died halfway before: it may be half done. SHMKIT_OK and `mine` 0:
- * it is done, and what was done before shmkit_once_done is seen. `flags`: SHMKIT_INTERRUPTIBLE.
+ * If `mine` is 1, the caller does the work, then calls shmkit_once_done, or shmkit_once_abort if
+ * it cannot finish. If `mine` is 0, the work is done, and the caller sees all that was written
+ * before shmkit_once_done.
  *
- * SHMKIT_ERR_WOULD_BLOCK: a living process is doing it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
- * SHMKIT_ERR_INVALID: a negative time, unknown flags, `mine` is NULL. SHMKIT_ERR_TOO_MANY_PROCESSES: as many processes as the
- * segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as of
- * shmkit_lock_acquire.
+ *   timeout_ns  nanoseconds to wait for the owner, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   mine        gets 1 if the caller is the owner, 0 if the work is done
+ *   owner_died  (may be NULL) 1 if `mine` is 1 and an earlier owner died during the work, which
+ *               may be half done, else 0
+ *
+ *   SHMKIT_ERR_WOULD_BLOCK         a living owner does the work, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+ *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+ *                                  (closefrom), and cannot find out whether the owner is alive
+ *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+ *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+ *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  */
 shmkit_status shmkit_once_begin(shmkit_once *once,
                                 int64_t timeout_ns,
@@ -2381,168 +2521,223 @@ shmkit_status shmkit_once_begin(shmkit_once *once,
                                 uint32_t *owner_died);
 
 /**
- * Says that it is done, which stays so: whoever waits goes on, and whoever begins finds it done.
+ * Marks the work as done, for good: waiters return, and every later begin finds it done.
  *
- * SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+ *   SHMKIT_ERR_NOT_OWNER  this process is not the owner
  */
 shmkit_status shmkit_once_done(shmkit_once *once);
 
 /**
- * Gives it back undone: the next one has it to do. Where somebody had died halfway, that one is told so again.
+ * Gives up the work undone: the next caller of shmkit_once_begin becomes the owner.
  *
- * SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+ * If an earlier owner died during the work, the next owner sees owner_died 1 again.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  this process is not the owner
  */
 shmkit_status shmkit_once_abort(shmkit_once *once);
 
-/** Tells whether it is done: 1 or 0. If it is, what was done before shmkit_once_done is seen. */
+/**
+ * Returns 1 if the work is done, else 0. After 1 the caller sees all that was written before
+ * shmkit_once_done.
+ */
 shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out);
 
-/** Tells what is known of it. Nobody is asked whether who is doing it lives: only begin does that. */
+/**
+ * Returns the state of the once flag.
+ *
+ * The call does not check whether the owner is alive: only shmkit_once_begin does.
+ */
 shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out);
 
 /* ==============================================================================================
- * Queues: messages from many producers to many consumers.
+ * Queues: messages of any length from many producers to many consumers.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** A put for which there is no room fails with SHMKIT_ERR_FULL, however long it would wait. */
+/**
+ * In shmkit_queue_options: a put without room fails with SHMKIT_ERR_FULL at once, whatever its
+ * timeout.
+ */
 #define SHMKIT_QUEUE_FAIL 0x10000
 
-/** A put for which there is no room throws the oldest messages away that can be had, until there is. */
+/**
+ * In shmkit_queue_options: a put without room discards the oldest available messages until there
+ * is room.
+ */
 #define SHMKIT_QUEUE_OVERWRITE 0x40000
 
-/** In shmkit_queue_info: nothing more is put. */
+/** In shmkit_queue_info: the queue was shut down. */
 #define SHMKIT_QUEUE_SHUTDOWN 0x80000
 
-/** For shmkit_queue_put_many: all messages or none. */
+/** For shmkit_queue_put_many: put all messages or none. */
 #define SHMKIT_QUEUE_ALL 0x200000
 
-/** For shmkit_queue_fileno: readable while there may be a message. */
+/** For shmkit_queue_fileno: the descriptor is readable while there may be a message. */
 #define SHMKIT_QUEUE_MESSAGES 0
 
-/** For shmkit_queue_fileno: readable while there may be room for a message. */
+/** For shmkit_queue_fileno: the descriptor is readable while there may be room for a message. */
 #define SHMKIT_QUEUE_ROOM 1
 
 /**
- * A queue: messages of any length, put by any number of processes and threads and got by any number of others.
+ * A queue: any number of processes and threads put messages of any length, and any number get
+ * them.
  *
- * What is promised, and to whom, whoever is killed at whatever instruction:
+ * These guarantees hold at whatever instruction a process is killed:
  *
- *   Producers     A message that was put (the call returned SHMKIT_OK) is in the queue, whatever becomes of its producer.
- *                 Who is killed inside the call has put the whole message or nothing. Of shmkit_queue_put_many all messages
- *                 appear at once, with nothing between them.
- *   Consumers     A message is got once, and at once, unless something before it is still reserved. Who is killed inside
- *                 shmkit_queue_get before the message was taken leaves it to the others; behind that it is gone with its
- *                 consumer, as it would be one instruction after the call. Who must not lose it leases it
- *                 (shmkit_queue_lease): if the process ends before it says shmkit_queue_ack, the next one gets the
- *                 message, and its attempts say so.
- *   Order         Messages come in the order of put and reserve, those of one producer in its own. One that is given a
- *                 second time, after a lease, comes later than those that were got in between.
- *   Waiting       Nothing waits for the dead: a call that waits looks every 12 ms at the latest whether whom it waits for
- *                 lives. It does wait for who is alive and stopped (SIGSTOP) inside a call, for a quarter of a second even
- *                 where less was asked for; and a message that somebody who lives has reserved and not committed, or is
- *                 just putting if it has 64 KiB or more, holds up what was put behind it: shmkit_queue_stat tells who that
- *                 is.
- *   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed. When little of that was
- *                 used 64 times in a row (somebody found the queue empty, or it began anew at its beginning), what is
- *                 beyond 2 MiB goes, 64 MiB each time from then on: within seconds where a consumer waits, and not at all
- *                 while nobody uses the queue. What it uses is never a hole: where no memory is left a put fails with
- *                 SHMKIT_ERR_NO_SPACE, and nothing is lost.
- *   Readers in place   The bytes of a lease stay as they are until it is acknowledged or given back, unless somebody who
- *                 can write the queue breaks the rules. What the queue keeps for itself is checked at each step: a lie is
- *                 SHMKIT_ERR_CORRUPT, never a crash.
- *
- * A handle may be used by all threads at once, and by forked children, which have not reserved or leased what their parent
- * has.
+ *   Producers   When shmkit_queue_put returns SHMKIT_OK, the message is in the queue, and it stays
+ *               there if its producer dies. If a producer dies inside the call, the queue has the
+ *               whole message or nothing of it. The messages of one shmkit_queue_put_many appear
+ *               all at once, with nothing between them.
+ *   Consumers   A message is got once, and without delay unless a message before it is still
+ *               reserved. If a consumer dies inside shmkit_queue_get before it took the message,
+ *               other consumers get it. If it dies later, the message is gone with it, as it would
+ *               be one instruction after the call. To survive that, use shmkit_queue_lease.
+ *   Leases      If a process dies between shmkit_queue_lease and shmkit_queue_ack, another
+ *               consumer gets the message. If that one leases it, attempts is higher by 1. The
+ *               bytes of a lease do not change until ack or nack, unless a process that can write
+ *               the queue breaks the rules.
+ *   Order       Messages come in the order of put and reserve; those of one producer in its own
+ *               order. A message that is given again after a lease comes later than the messages
+ *               that were got in between.
+ *   Waiting     No call waits for a dead process: a waiting call checks at least every 12 ms
+ *               whether the process that it waits for is alive. A call does wait for a living
+ *               process that was stopped (SIGSTOP) inside a call. If the timeout is shorter than a
+ *               quarter of a second, that wait is a quarter of a second. A message that a living
+ *               producer has reserved and not committed holds up all messages behind it. So does a
+ *               message of 64 KiB or more while it is put. shmkit_queue_stat returns the process
+ *               that holds up the queue.
+ *   Memory      A queue with a file of its own occupies as much memory as its deepest backlog
+ *               needed. It looks at its use of memory each time that a consumer finds it empty, or
+ *               that it begins anew at its beginning. After 64 looks in a row at which little was
+ *               in use, it frees the memory beyond 2 MiB, 64 MiB at each look. While a consumer
+ *               waits, that takes seconds. While no process uses the queue, it frees nothing.
+ *               Memory in use is always reserved: if none is left, a put fails with
+ *               SHMKIT_ERR_NO_SPACE, and no message is lost.
+ *   Corruption  The queue checks its own bytes at each step. If another process has overwritten
+ *               them, a call fails with SHMKIT_ERR_CORRUPT; it never crashes.
+ *   Shutdown    After shmkit_queue_shutdown every put fails with SHMKIT_ERR_SHUT_DOWN, and so does
+ *               a get when no message is left. SHMKIT_ERR_CLOSED is another error: a closed
+ *               handle.
+ *   Threads     All threads of a process may use a handle at once, and so may forked children. A
+ *               child holds none of the reservations and leases of its parent.
+ *   Size        The capacity and 704 bytes, so a multiple of 64 only if the capacity is. A placed
+ *               queue never occupies more.
+ *   Options     shmkit_queue_open_or_create and shmkit_queue_create_at compare capacity, maxsize,
+ *               max_bytes, SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE; a capacity of 0 means its
+ *               default. The other opens take the queue as it was created, whatever valid values
+ *               the options have. If RLIMIT_AS leaves too little address space,
+ *               shmkit_queue_create fails with SHMKIT_ERR_NO_MEMORY: give a smaller capacity.
+ *   Close       When a process has closed its last handle of the queue and of its segment, it
+ *               counts as dead. Messages that it has reserved are skipped. Messages that it has
+ *               leased go to other consumers.
  */
 typedef struct shmkit_queue shmkit_queue;
 
 /**
- * How to make or open a queue. All zeros but struct_size is one without bounds, which never blocks who puts; so is a NULL
- * pointer to it.
+ * How to create or open a queue. NULL, or zeros behind struct_size, give a queue without bounds,
+ * on which no put blocks. A placed queue then holds 65536 bytes.
  */
 typedef struct shmkit_queue_options {
   /** sizeof(shmkit_queue_options). */
   uint32_t struct_size;
-  /** SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  /**
+   * SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, not both; SHMKIT_TRUST and SHMKIT_EXCLUSIVE;
+   * or-ed. Without the first two a put without room waits.
+   */
   uint32_t flags;
-  /** Permission bits of a new one with a file of its own. 0: 0600. */
+  /**
+   * Permission bits of a new queue with a file of its own, 1 to 0777, whatever the umask.
+   * 0: 0600.
+   */
   uint32_t mode;
-  /** How many processes may use a new one with a file of its own at a time, 1 to 4096. 0: 128. */
+  /**
+   * The number of processes that may use a new queue with a file of its own at a time, 1 to 4096.
+   * 0: 128.
+   */
   uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  /** The directory of a named queue. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
   /**
-   * How many bytes it may hold, a multiple of 32 from 1024 to 2^46. A message takes its own bytes and 32, rounded up to
-   * a multiple of 32, and may have half the capacity. 0: 64 GiB of address space, of which only what is in use has
-   * memory; in a segment, where all of it has memory, 65536.
+   * The bytes that the queue can hold, a multiple of 32 from 1024 to 2^46. A message occupies its
+   * size and 32 bytes, rounded up to a multiple of 32; its size is at most half the capacity.
+   * 0: 64 GiB of address space, of which only what is in use has memory. 0 for a placed queue:
+   * 65536, all of which has memory.
    */
   uint64_t capacity;
-  /** How many messages it may hold, not counting leased ones. 0: any number. */
+  /** The number of messages that the queue can hold, without leased ones. 0: any number. */
   uint64_t maxsize;
-  /** How many bytes those may have together. 0: any number. */
+  /** The bytes that those messages can have together. 0: any number. */
   uint64_t max_bytes;
 } shmkit_queue_options;
 
-/** One of several messages to be put. */
+/** A message for shmkit_queue_put_many. */
 typedef struct shmkit_queue_message {
-  /** Its bytes. NULL where it has none. */
+  /** The bytes of the message. May be NULL if size is 0. */
   const void *data;
-  /** How many. */
+  /** The number of bytes. */
   uint64_t size;
 } shmkit_queue_message;
 
-/** What is known of a queue: each figure as it was at some moment during the call; exact where nobody changes it meanwhile. */
+/**
+ * The state of a queue. Each figure was true at some moment during the call; all are exact if no
+ * process changes the queue meanwhile.
+ */
 typedef struct shmkit_queue_info {
-  /** sizeof(shmkit_queue_info); on return how much of it was filled. */
+  /** sizeof(shmkit_queue_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_SHUTDOWN, or-ed. */
+  /** SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE and SHMKIT_QUEUE_SHUTDOWN, or-ed. */
   uint32_t flags;
-  /** How many messages there are to be got, those included that something reserved before them holds up. */
+  /**
+   * The number of messages that wait for a consumer, including those that a reserved message
+   * before them holds up.
+   */
   uint64_t messages;
-  /** How many bytes those have. */
+  /** The bytes of those messages. */
   uint64_t bytes;
-  /** How many messages are reserved and not committed yet, perhaps by dead processes. */
+  /**
+   * The number of messages that are reserved and not committed, including those of dead
+   * processes.
+   */
   uint64_t reserved;
-  /** How many are leased, perhaps by dead processes. */
+  /** The number of messages that are leased, including those of dead processes. */
   uint64_t leased;
-  /** How many were ever put or reserved. */
+  /** The number of messages that were ever put or reserved. */
   uint64_t puts;
-  /** How many were ever got, leased, overwritten or skipped. */
+  /** The number of messages that were ever got, leased, overwritten or skipped. */
   uint64_t gets;
-  /** How many were overwritten. */
+  /** The number of messages that were overwritten. */
   uint64_t overwritten;
-  /** How many were skipped, because who had reserved them died or aborted them. */
+  /** The number of messages that were skipped, because their producer died or aborted them. */
   uint64_t skipped;
-  /** How often a message was given again after a lease. */
+  /** The number of times that a message was given again after a lease. */
   uint64_t redelivered;
-  /** How often a consumer had to sleep. */
+  /** The number of times that a consumer had to sleep. */
   uint64_t get_waits;
-  /** How often a producer had to sleep. */
+  /** The number of times that a producer had to sleep. */
   uint64_t put_waits;
-  /** How many bytes of memory the messages have at their disposal now. */
+  /** The bytes of memory that messages can use now. */
   uint64_t memory;
-  /** How many bytes it may hold, as shmkit_queue_options says. */
+  /** The bytes that the queue can hold, as in shmkit_queue_options. */
   uint64_t capacity;
-  /** How many messages it may hold. 0: any number. */
+  /** The number of messages that the queue can hold. 0: any number. */
   uint64_t maxsize;
-  /** How many bytes those may have together. 0: any number. */
+  /** The bytes that those messages can have together. 0: any number. */
   uint64_t max_bytes;
-  /** How many bytes the largest message may have. */
+  /** The bytes of the largest possible message. */
   uint64_t largest;
-  /** Where it stands in its segment's data. 0 of one with a file of its own. */
+  /** The offset in the segment's data. 0: a queue with a file of its own. */
   uint64_t offset;
   /**
-   * Who has reserved the message that is next and has not committed it: its number among the participants of the
-   * segment. 0: the next message can be got, or there is none.
+   * The process that reserved the next message and has not committed it: its number among the
+   * participants of the segment. 0: the next message is available, or there is none.
    */
   uint64_t held_up_by_ticket;
-  /** That one's PID namespace, as the inode of /proc/PID/ns/pid. 0: nobody, or unknown. */
+  /** The PID namespace of that process: the inode of /proc/PID/ns/pid. 0: none, or unknown. */
   uint64_t held_up_by_namespace;
-  /** That one's process number in that namespace. 0: nobody, or unknown. */
+  /** The PID of that process in that namespace. 0: none, or unknown. */
   uint32_t held_up_by_pid;
-  /** 0. */
+  /** Always 0. */
   uint32_t unused;
 } shmkit_queue_info;
 
@@ -2605,18 +2800,36 @@ shmkit_status shmkit_queue_unlink(shmkit_queue *queue);
 shmkit_status shmkit_queue_close(shmkit_queue *queue);
 
 /**
- * Puts a message of `size` bytes at the end, waiting up to `timeout_ns` nanoseconds for room: SHMKIT_FOREVER, SHMKIT_NOWAIT,
- * or a time.
+ * Puts a message at the end of the queue, and waits for room.
  *
- * SHMKIT_OK if and only if it is in the queue. `flags`: SHMKIT_INTERRUPTIBLE. What was written to memory before is seen by who
- * gets the message.
+ * If and only if the call returns SHMKIT_OK, the message is in the queue. The consumer that gets
+ * the message sees all that the caller wrote to memory before.
  *
- * SHMKIT_ERR_FULL: there is no room, and SHMKIT_NOWAIT or SHMKIT_QUEUE_FAIL; or SHMKIT_QUEUE_OVERWRITE, and nothing that can be
- * thrown away makes room. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: larger than half the capacity, or
- * than max_bytes. SHMKIT_ERR_NO_SPACE: the queue would have to grow, and there is no memory; what is in it stays, and others can
- * take it. SHMKIT_ERR_SHUT_DOWN: shut down. SHMKIT_ERR_WOULD_BLOCK: somebody who lives was stopped inside a call a quarter of a
- * second ago, and SHMKIT_NOWAIT. SHMKIT_ERR_INVALID: a negative time, unknown flags, NULL. SHMKIT_ERR_TOO_MANY_PROCESSES,
- * SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION: as of shmkit_lock_acquire. SHMKIT_ERR_CORRUPT.
+ *   data        the bytes of the message; may be NULL if size is 0
+ *   size        bytes, at most half the capacity, and at most max_bytes unless that is 0
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *
+ *   SHMKIT_ERR_FULL                no room, and SHMKIT_NOWAIT was given or the queue has
+ *                                  SHMKIT_QUEUE_FAIL. With SHMKIT_QUEUE_OVERWRITE: discarding all
+ *                                  that may be discarded makes no room
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired without room
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+ *   SHMKIT_ERR_TOO_LARGE           size is more than half the capacity, or than max_bytes
+ *   SHMKIT_ERR_NO_SPACE            the queue would have to grow, and no memory is left. Its
+ *                                  messages stay, and consumers can get them
+ *   SHMKIT_ERR_SHUT_DOWN           the queue was shut down
+ *   SHMKIT_ERR_WOULD_BLOCK         a living process has been stopped inside a call for a quarter
+ *                                  of a second, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+ *                                  (closefrom), and cannot find out which processes are alive
+ *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+ *   SHMKIT_ERR_NO_MEMORY           the kernel has no memory for growth, or no address space is
+ *                                  left at the first use of the segment
+ *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  */
 shmkit_status shmkit_queue_put(shmkit_queue *queue,
                                const void *data,
@@ -2625,14 +2838,29 @@ shmkit_status shmkit_queue_put(shmkit_queue *queue,
                                uint32_t flags);
 
 /**
- * Gets the first message: copies it to `buffer`, which has room for `capacity` bytes, and tells its size; waits up to
- * `timeout_ns` nanoseconds for one.
+ * Removes the first message and copies it to `buffer`; waits for a message.
  *
- * SHMKIT_OK if and only if it was taken: then nobody else gets it. `flags`: SHMKIT_INTERRUPTIBLE.
+ * If and only if the call returns SHMKIT_OK, the message was taken, and no other consumer gets it.
  *
- * SHMKIT_ERR_EMPTY: there is none, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: it has more
- * than `capacity` bytes and is still there; shmkit_queue_peek tells its size. SHMKIT_ERR_SHUT_DOWN: shut down, and nothing is
- * left, nor leased by another process that may give it back. SHMKIT_ERR_WOULD_BLOCK and others as of shmkit_queue_put.
+ *   buffer      gets the message; may be NULL if capacity is 0
+ *   capacity    the bytes that buffer has room for
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   size        gets the bytes of the message
+ *
+ *   SHMKIT_ERR_EMPTY               no message is available, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired without a message
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+ *   SHMKIT_ERR_TOO_LARGE           the message has more than `capacity` bytes, and is still in the
+ *                                  queue. shmkit_queue_peek returns its size
+ *   SHMKIT_ERR_SHUT_DOWN           the queue was shut down, no message is left, and no other
+ *                                  process has a lease that it may return
+ *   SHMKIT_ERR_WOULD_BLOCK         a living process has been stopped inside a call for a quarter
+ *                                  of a second, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
 shmkit_status shmkit_queue_get(shmkit_queue *queue,
                                void *buffer,
@@ -2642,10 +2870,13 @@ shmkit_status shmkit_queue_get(shmkit_queue *queue,
                                uint64_t *size);
 
 /**
- * Copies the beginning of the first message to `buffer`, as much as there is room for, tells its whole size, and leaves it
- * where it is.
+ * Copies the beginning of the first message to `buffer`, and leaves the message in the queue.
  *
- * As shmkit_queue_get, but for SHMKIT_ERR_TOO_LARGE. Another may have taken it before it can be got.
+ *   buffer    gets as much of the message as it has room for; may be NULL if capacity is 0
+ *   size      gets the bytes of the whole message
+ *
+ * Another consumer may take the message before the caller gets it. Other parameters and the errors
+ * are those of shmkit_queue_get, except SHMKIT_ERR_TOO_LARGE.
  */
 shmkit_status shmkit_queue_peek(shmkit_queue *queue,
                                 void *buffer,
@@ -2655,13 +2886,20 @@ shmkit_status shmkit_queue_peek(shmkit_queue *queue,
                                 uint64_t *size);
 
 /**
- * Puts `count` messages, one behind the other and nothing between them, and tells how many were put.
+ * Puts `count` messages in a row, with nothing between them.
  *
- * `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_QUEUE_ALL: all of them or none, waiting until there is room for all; without it as many
- * as there is room for, waiting for the first. A `count` of 0 puts nothing.
+ *   messages    their bytes and sizes; may be NULL if count is 0
+ *   count       the number of messages; 0 puts nothing
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE and SHMKIT_QUEUE_ALL, or-ed, or 0. With SHMKIT_QUEUE_ALL the
+ *               call puts all messages or none, and waits for room for all. Without it the call
+ *               waits for room for the first, and puts as many as there is room for
+ *   put         gets the number of messages that were put, from the first on
  *
- * As shmkit_queue_put. SHMKIT_ERR_TOO_LARGE: one of them is; or, with SHMKIT_QUEUE_ALL, together they are more than half the
- * capacity, counted as there, or than maxsize or max_bytes.
+ *   SHMKIT_ERR_TOO_LARGE  one of the messages is too large for shmkit_queue_put. Or, with
+ *                         SHMKIT_QUEUE_ALL, all together occupy more than half the capacity, have
+ *                         more than max_bytes, or are more than maxsize
+ *   and the errors of shmkit_queue_put
  */
 shmkit_status shmkit_queue_put_many(shmkit_queue *queue,
                                     const shmkit_queue_message *messages,
@@ -2671,10 +2909,20 @@ shmkit_status shmkit_queue_put_many(shmkit_queue *queue,
                                     uint64_t *put);
 
 /**
- * Gets the first messages, `max_items` at the most and as many as there are and `buffer` has room for: one behind the other in it,
- * their sizes in `sizes`. Waits for the first of them, and tells how many it got.
+ * Removes the first messages and copies them to `buffer`, one behind the other.
  *
- * As shmkit_queue_get; SHMKIT_ERR_TOO_LARGE: the first alone has more than `capacity` bytes. A `max_items` of 0 gets nothing.
+ * The call waits for the first message. It then takes as many as are available and fit.
+ *
+ *   buffer      gets the messages; may be NULL if capacity is 0
+ *   capacity    the bytes that buffer has room for
+ *   sizes       gets the bytes of each message; may be NULL if max_items is 0
+ *   max_items   the largest number of messages to take; 0 takes none
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   count       gets the number of messages that were taken
+ *
+ *   SHMKIT_ERR_TOO_LARGE  the first message alone has more than `capacity` bytes
+ *   and the errors of shmkit_queue_get
  */
 shmkit_status shmkit_queue_get_many(shmkit_queue *queue,
                                     void *buffer,
@@ -2686,14 +2934,20 @@ shmkit_status shmkit_queue_get_many(shmkit_queue *queue,
                                     uint64_t *count);
 
 /**
- * Reserves room for a message of up to `size` bytes, at the end, to be filled in place: tells where, at a multiple of 32, and a
- * token by which it is committed or aborted.
+ * Reserves room for a message at the end of the queue, which the caller then fills in place.
  *
- * Its place in the order is the one it has now: until it is committed or aborted nobody gets what is put behind it. If the
- * process ends before, it is skipped. The bytes are what an earlier message has left there. The memory may be written until the
- * commit, and no longer than the handle is open.
+ * The message already has its place in the order. Until shmkit_queue_commit or shmkit_queue_abort,
+ * no consumer gets the messages behind it. If the process ends before that, the message is
+ * skipped. The memory may be written until the commit, and only while the handle is open. It
+ * contains what earlier messages left there.
  *
- * As shmkit_queue_put.
+ *   size        the largest size of the message in bytes
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   data        gets the address of the memory, a multiple of 32
+ *   token       gets the number for shmkit_queue_commit and shmkit_queue_abort
+ *
+ * The errors are those of shmkit_queue_put.
  */
 shmkit_status shmkit_queue_reserve(shmkit_queue *queue,
                                    uint64_t size,
@@ -2703,29 +2957,46 @@ shmkit_status shmkit_queue_reserve(shmkit_queue *queue,
                                    uint64_t *token);
 
 /**
- * Puts what was reserved into the queue, with the first `size` bytes of its room; what was written there is seen by who gets
- * it.
+ * Puts a reserved message into the queue, with the first `size` bytes of its memory.
  *
- * SHMKIT_ERR_NOT_OWNER: the token is none, was committed or aborted already, or is another process' own.
- * SHMKIT_ERR_INVALID: more bytes than were reserved; it stays reserved.
+ * The consumer that gets the message sees all that was written there.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  the token is unknown, was committed or aborted before, or belongs to
+ *                         another process
+ *   SHMKIT_ERR_INVALID    size is more than was reserved; the message stays reserved
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
-shmkit_status shmkit_queue_commit(shmkit_queue *queue,
-                                  uint64_t token,
-                                  uint64_t size);
+shmkit_status shmkit_queue_commit(shmkit_queue *queue, uint64_t token, uint64_t size);
 
-/** Gives up what was reserved: nobody gets it. Errors as of shmkit_queue_commit. */
+/**
+ * Gives up a reserved message: no consumer gets it.
+ *
+ * The errors are those of shmkit_queue_commit, except SHMKIT_ERR_INVALID.
+ */
 shmkit_status shmkit_queue_abort(shmkit_queue *queue, uint64_t token);
 
 /**
- * Takes the first message to read it in place: tells where its bytes are, at a multiple of 32, how many, a token by which it is
- * acknowledged or given back, and how often it was leased, this time included (65535: so often or more).
+ * Takes the first message, which the caller then reads in place.
  *
- * Until then nobody else gets it; others get what lies behind it. If the process ends before, however it ends, the next one gets
- * it, within 12 ms after the kernel has torn the process down. Its memory is not used for anything else while it is leased: one
- * that is kept for long keeps what lies behind it in memory too. The bytes may be read until then, and no longer than the handle
- * is open. A lease belongs to the process: closing the handle does not end it as long as another handle of this queue is open.
+ * Until shmkit_queue_ack or shmkit_queue_nack no other consumer gets the message; they get the
+ * ones behind it. If the process ends before that, the next consumer gets the message, at most
+ * 12 ms after the kernel has torn the process down.
  *
- * As shmkit_queue_get.
+ * The bytes may be read until ack or nack, and only while the handle is open. Their memory is not
+ * reused during the lease: a long lease keeps the messages behind it in memory too. A lease
+ * belongs to the process. Closing the handle does not end it while another handle of the queue is
+ * open.
+ *
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   data        gets the address of the bytes, a multiple of 32
+ *   size        gets their number
+ *   token       gets the number for shmkit_queue_ack and shmkit_queue_nack
+ *   attempts    (may be NULL) the number of times that the message was leased, this time included.
+ *               65535: that often or more
+ *
+ * The errors are those of shmkit_queue_get, except SHMKIT_ERR_TOO_LARGE.
  */
 shmkit_status shmkit_queue_lease(shmkit_queue *queue,
                                  int64_t timeout_ns,
@@ -2736,63 +3007,91 @@ shmkit_status shmkit_queue_lease(shmkit_queue *queue,
                                  uint32_t *attempts);
 
 /**
- * Acknowledges a lease: the message is done with, and nobody gets it any more.
+ * Ends a lease and removes the message: no consumer gets it again.
  *
- * SHMKIT_ERR_NOT_OWNER: the token is none, was acknowledged or given back already, or is another process' own.
+ *   SHMKIT_ERR_NOT_OWNER  the token is unknown, its lease was ended before, or it belongs to
+ *                         another process
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
-shmkit_status shmkit_queue_ack(shmkit_queue *queue,
-                               uint64_t token);
+shmkit_status shmkit_queue_ack(shmkit_queue *queue, uint64_t token);
 
-/** Gives a lease back: whoever gets something next gets this message. Errors as of shmkit_queue_ack. */
+/**
+ * Ends a lease and returns the message: the next consumer gets it.
+ *
+ * The errors are those of shmkit_queue_ack.
+ */
 shmkit_status shmkit_queue_nack(shmkit_queue *queue, uint64_t token);
 
 /**
- * Waits until every message has been taken, and none is reserved or leased: until all work is done, where consumers acknowledge
- * what they have done.
+ * Waits until every message has been taken, and none is reserved or leased.
  *
- * A message that somebody died over is not done: it waits for the next consumer. SHMKIT_ERR_WOULD_BLOCK, SHMKIT_ERR_TIMEOUT,
- * SHMKIT_ERR_INTERRUPTED; others as of shmkit_queue_put.
+ * If consumers acknowledge finished work, that is the end of all work. A message whose consumer
+ * died during a lease is not finished: it waits for the next consumer.
+ *
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *
+ *   SHMKIT_ERR_WOULD_BLOCK  messages are left, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_TIMEOUT      the timeout expired, and messages are left
+ *   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
+ *   SHMKIT_ERR_INVALID      a negative timeout other than SHMKIT_FOREVER, or an unknown flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
-shmkit_status shmkit_queue_join(shmkit_queue *queue,
-                                int64_t timeout_ns,
-                                uint32_t flags);
+shmkit_status shmkit_queue_join(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags);
 
 /**
- * Says that nothing more is put, for all processes and for good: a put that begins after this fails. One that was in progress
- * may still succeed, and as long as it may, nobody is told SHMKIT_ERR_SHUT_DOWN by shmkit_queue_get.
+ * Shuts the queue down for all processes and for good: every put that begins later fails.
  *
- * Whoever waits for room gets SHMKIT_ERR_SHUT_DOWN; whoever waits for a message gets what is left, and then SHMKIT_ERR_SHUT_DOWN. What
- * was reserved before can still be committed, what was leased can be acknowledged. To do it twice changes nothing.
+ * Producers that wait for room get SHMKIT_ERR_SHUT_DOWN. Consumers get the messages that are left,
+ * and then SHMKIT_ERR_SHUT_DOWN. A put that is in progress may still succeed, and no consumer gets
+ * SHMKIT_ERR_SHUT_DOWN while it may. Messages that were reserved before can be committed, and
+ * leases can be acknowledged. A second shutdown changes nothing.
+ *
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
 shmkit_status shmkit_queue_shutdown(shmkit_queue *queue);
 
 /**
- * Tells a descriptor for poll, select and event loops: readable while there may be a message (`what` is SHMKIT_QUEUE_MESSAGES) or
- * room for one (SHMKIT_QUEUE_ROOM), whichever process put or took it.
+ * Returns a descriptor for poll, select and event loops.
  *
- * It is the handle's: only poll it, neither read nor close it. When it is readable, try with SHMKIT_NOWAIT; who finds nothing, because
- * another was faster, has it unreadable again. A thread of this process, which takes no signals, waits for the queue and
- * looks every 12 ms; it is started at the first call and ends, as if it were closed, within 25 ms after the handle. A forked
- * child calls this once more.
+ *   what  SHMKIT_QUEUE_MESSAGES: readable while there may be a message; or SHMKIT_QUEUE_ROOM:
+ *         readable while there may be room for one. Any process may have put or taken it
+ *   fd    gets the descriptor. It belongs to the handle: only poll it, do not read or close it
  *
- * SHMKIT_ERR_UNSUPPORTED: no thread or no descriptor is to be had. SHMKIT_ERR_INVALID: another `what`.
+ * When it is readable, call the queue with SHMKIT_NOWAIT. If another consumer or producer was
+ * faster, that call makes the descriptor unreadable again. A thread of this process waits for the
+ * queue, and checks it every 12 ms. It takes no signals and starts at the first call. It ends, and
+ * closes the descriptor, within 25 ms after the handle is closed. A forked child calls this
+ * function again.
+ *
+ *   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
+ *   SHMKIT_ERR_NO_MEMORY    not enough memory for them
+ *   SHMKIT_ERR_INVALID      `what` is neither of the two
  */
 shmkit_status shmkit_queue_fileno(shmkit_queue *queue,
                                   uint32_t what,
                                   int32_t *fd);
 
 /**
- * Tells whether an empty message would have to wait for room: 1, or 0.
+ * Returns 1 if an empty message would have to wait for room, else 0.
  *
- * SHMKIT_ERR_WOULD_BLOCK: somebody was stopped inside a put. SHMKIT_ERR_CORRUPT.
+ *   SHMKIT_ERR_WOULD_BLOCK  a process has been stopped inside a put for a quarter of a second
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
 shmkit_status shmkit_queue_is_full(const shmkit_queue *queue,
                                    uint32_t *out);
 
 /**
- * Tells what is in the queue and what has happened to it.
+ * Returns the state of the queue.
  *
- * SHMKIT_ERR_WOULD_BLOCK: something is reserved or leased, and who is just getting something was stopped. SHMKIT_ERR_CORRUPT.
+ *   SHMKIT_ERR_WOULD_BLOCK  a message is reserved or leased, and a process has been stopped inside
+ *                           a get for a quarter of a second
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
 shmkit_status shmkit_queue_stat(const shmkit_queue *queue,
                                 shmkit_queue_info *out);
