@@ -844,7 +844,7 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  *
  * shmkit_<noun>_size (options, out)
  *
- * Returns the bytes that a placed object occupies, a multiple of 64. Lay out a segment with it.
+ * Returns the bytes that a placed object occupies. Objects begin at multiples of 64.
  * SHMKIT_ERR_INVALID        the options contradict each other or exceed a bound
  *
  * shmkit_<noun>_create (name, options, out)
@@ -1036,7 +1036,7 @@ typedef struct shmkit_lock_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a lock occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a lock occupies in a segment. */
 shmkit_status shmkit_lock_size(const shmkit_object_options *options, uint64_t *out);
 
 /** Creates a lock: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -1178,7 +1178,7 @@ typedef struct shmkit_rlock shmkit_rlock;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a recursive lock occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a recursive lock occupies in a segment. */
 shmkit_status shmkit_rlock_size(const shmkit_object_options *options, uint64_t *out);
 
 /** Creates a recursive lock: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -1390,7 +1390,7 @@ typedef struct shmkit_rwlock_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a readers-writer lock occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a readers-writer lock occupies in a segment. */
 shmkit_status shmkit_rwlock_size(const shmkit_rwlock_options *options, uint64_t *out);
 
 /** Creates a readers-writer lock: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -1642,7 +1642,7 @@ typedef struct shmkit_semaphore_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a semaphore occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a semaphore occupies in a segment. */
 shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out);
 
 /** Creates a semaphore: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -1859,7 +1859,7 @@ typedef struct shmkit_condition_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a condition occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a condition occupies in a segment. */
 shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out);
 
 /** Creates a condition: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -2031,7 +2031,7 @@ typedef struct shmkit_event_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes an event occupies in a segment: a multiple of 64. */
+/** Returns how many bytes an event occupies in a segment. */
 shmkit_status shmkit_event_size(const shmkit_object_options *options, uint64_t *out);
 
 /** Creates an event: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -2215,7 +2215,7 @@ typedef struct shmkit_barrier_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a barrier occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a barrier occupies in a segment. */
 shmkit_status shmkit_barrier_size(const shmkit_barrier_options *options, uint64_t *out);
 
 /** Creates a barrier: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -2433,7 +2433,7 @@ typedef struct shmkit_once_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a once flag occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a once flag occupies in a segment. */
 shmkit_status shmkit_once_size(const shmkit_object_options *options, uint64_t *out);
 
 /** Creates a once flag: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -2743,7 +2743,7 @@ typedef struct shmkit_queue_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a queue occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a queue occupies in a segment. */
 shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out);
 
 /** Creates a queue: named, in a file of its own, or unnamed if `name` is NULL. */

@@ -76,6 +76,13 @@ fn the_header_and_the_pxds_are_what_the_sources_say() {
     }
 }
 
+#[test]
+fn no_line_of_the_header_is_longer_than_100_columns() {
+    let header = read(&root().join("include/shmkit.h"));
+    let long: Vec<_> = header.lines().filter(|line| line.len() > 100).collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
 /// Returns the library to look at: SHMKIT_LIBRARY, or the one that was built together with this test.
 fn library() -> PathBuf {
     if let Some(path) = std::env::var_os("SHMKIT_LIBRARY") {

@@ -17,7 +17,7 @@
 //! shmkit_<noun>_size (options, out)
 //!
 //! ```text
-//! Returns the bytes that a placed object occupies, a multiple of 64. Lay out a segment with it.
+//! Returns the bytes that a placed object occupies. Objects begin at multiples of 64.
 //! SHMKIT_ERR_INVALID        the options contradict each other or exceed a bound
 //! ```
 //!
