@@ -41,7 +41,7 @@ cdef uint64_t MOST_SLOTS = 2**32 - 1
 
 SegmentInfo = namedtuple(
     "SegmentInfo",
-    "size capacity allocated device inode links user mode readonly created sealed full ephemeral participants "
+    "size capacity allocated device inode links user mode readonly created sealed managed ephemeral participants "
     "control_bytes id",
     module="shmkit",
 )
@@ -51,7 +51,7 @@ size: its length. capacity: address space mapped here. allocated: memory that it
 device, inode: what names the file for as long as it lives.
 links: how many names it has. user, mode: its owner and permission bits. readonly: mapped for reading only.
 created: made by this object. sealed: nobody can ever shrink it.
-full: it has a control area before byte 0, and can hold locks. ephemeral: its name goes with its last user.
+managed: it has a control area before byte 0, and can hold locks. ephemeral: its name goes with its last user.
 participants: how many processes may hold something in it at a time; control_bytes: how many bytes of its file lie before
 byte 0; id: a random number, written when it was made; all three 0 where it is a plain one.
 """
@@ -119,12 +119,12 @@ cdef class SharedMemory:
     anonymous: a segment without a name, passed on by fork or pickle, that goes with its last user.
     directory: where it stands; None is SHMKIT_DIR, else /dev/shm.
     prefault, huge, lock: map all pages now; ask for huge pages (see huge_bytes); keep it in physical memory.
-    force, sparse: do not ask first whether the memory is there; do not reserve any (then SIGBUS may come).
-    full: True makes it with a control area before byte 0, so that it can hold locks, or attaches only such a one. None:
+    no_space_check, sparse: do not ask first whether the memory is there; do not reserve any (then SIGBUS may come).
+    managed: True makes it with a control area before byte 0, so that it can hold locks, or attaches only such a one. None:
         a new one is plain, and any is attached for what it is. False: byte 0 of the file is the first one, whatever it
         says; so does the standard class, which sees the control area first.
-    participants: how many processes may hold something in a new full one at a time; 128.
-    ephemeral: a new full one whose name goes with its last user; gc() removes what killed users have left.
+    participants: how many processes may hold something in a new managed one at a time; 128.
+    ephemeral: a new managed one whose name goes with its last user; gc() removes what killed users have left.
 
     >>> made = SharedMemory(create=True, size=10)
     >>> made.buf[:5] = b"howdy"
@@ -135,8 +135,8 @@ cdef class SharedMemory:
     """
 
     def __init__(self, name=None, create=False, size=0, *, track=True, capacity=None, readonly=False, mode=None,
-                 trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, force=False,
-                 sparse=False, full=None, participants=None, ephemeral=False):
+                 trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, no_space_check=False,
+                 sparse=False, managed=None, participants=None, ephemeral=False):
         cdef uint32_t flags = 0
         cdef uint64_t bytes_ = _bytes(size, "size")
         cdef uint32_t slots = 0
@@ -154,16 +154,16 @@ cdef class SharedMemory:
         flags |= SHMKIT_SEGMENT_PREFAULT if prefault else 0
         flags |= SHMKIT_SEGMENT_HUGE if huge else 0
         flags |= SHMKIT_SEGMENT_LOCK if lock else 0
-        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if force else 0
+        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if no_space_check else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         if participants is not None:
             slots = min(_bytes(participants, "participants"), MOST_SLOTS)
             if slots == 0:
                 raise refusal(SHMKIT_ERR_INVALID, "'participants' must be a positive number different from zero")
-        if full is None:
-            full = True if ephemeral or slots else None
-        if full is not None:
-            flags |= SHMKIT_SEGMENT_MANAGED if full else SHMKIT_SEGMENT_PLAIN
+        if managed is None:
+            managed = True if ephemeral or slots else None
+        if managed is not None:
+            flags |= SHMKIT_SEGMENT_MANAGED if managed else SHMKIT_SEGMENT_PLAIN
         flags |= SHMKIT_SEGMENT_EPHEMERAL if ephemeral else 0
         mode = None if mode is None else PyNumber_Index(mode)
         if mode is not None and not 0 < mode <= 0o777:
@@ -261,7 +261,7 @@ cdef class SharedMemory:
 
     @property
     def lock(self):
-        """The Lock that every full segment has, for whatever its users agree on.
+        """The Lock that every managed segment has, for whatever its users agree on.
 
         It goes with close(): who closes a segment while holding it counts as dead. ValueError: a plain one.
         """
@@ -311,7 +311,7 @@ cdef class SharedMemory:
             raise refusal(SHMKIT_ERR_INVALID, text_)
         return whole[offset:offset + size].cast(format, shape)
 
-    def resize(self, size, *, force=False, sparse=False):
+    def resize(self, size, *, no_space_check=False, sparse=False):
         """Make it `size` bytes long, for everybody who has it mapped; no view dangles, nothing moves.
 
         ValueError: more than the capacity, or less than it has. OSError(ENOSPC): no memory, and nothing has changed.
@@ -320,7 +320,7 @@ cdef class SharedMemory:
         cdef uint64_t bytes_ = _bytes(size, "size")
         cdef uint32_t flags = SHMKIT_INTERRUPTIBLE
         cdef shmkit_status status
-        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if force else 0
+        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if no_space_check else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         with nogil:
             status = shmkit_segment_resize(mapping.handle, bytes_, flags)
