@@ -75,7 +75,7 @@ MODULES = cythonize(
             depends=["include/shmkit.h", "cython/shmkit/_capsules.pxi"],
         ),
         module("_status"),
-        module("limits"),
+        module("_limits"),
         module("segment"),
         module("_object"),
         module("_mutex"),
@@ -93,7 +93,14 @@ MODULES = cythonize(
     ],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),
     include_path=["cython"],
-    compiler_directives={"language_level": 3, "binding": False, "embedsignature": True, **Options.extra_warnings},
+    compiler_directives={
+        "language_level": 3,
+        "binding": False,
+        "embedsignature": True,
+        # What inspect.signature reads. Classes begin their docstrings with their own: no format embeds those.
+        "embedsignature.format": "clinic",
+        **Options.extra_warnings,
+    },
     quiet=True,
 )
 setup(

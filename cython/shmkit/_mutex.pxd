@@ -21,7 +21,7 @@ cdef struct MutexCalls:
 cdef class Mutex(Object):
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
     cdef const MutexCalls *_mutex
-    cdef int64_t _marked        # the process that holds it while an owner's death is not mended; 0: none
+    cdef int64_t _owner_died_pid        # the process that holds it while an owner's death is not mended; 0: none
     cdef bint _goes_on          # on_owner_death="recover"
     cdef void *_reserved_mutex[3]
 

@@ -12,7 +12,7 @@ from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INVALID, SHMKIT_FOREVER, SHMKIT_LOCK_EXCLUSIVE, SHMKIT_LOCK_TRUST,
     SHMKIT_NOWAIT, shmkit_lock_options, shmkit_segment, shmkit_segment_close, shmkit_status,
 )
-from shmkit._status cimport check, refusal, text
+from shmkit._status cimport check, make_error, text
 from shmkit.segment cimport SharedMemory, place_of, unlink_place
 
 from shmkit import _handover
@@ -27,26 +27,26 @@ cdef int64_t nanoseconds(object timeout) except? -2:
         return SHMKIT_FOREVER
     seconds = timeout
     if math.isnan(seconds):
-        raise refusal(SHMKIT_ERR_INVALID, "'timeout' is not a number")
+        raise make_error(SHMKIT_ERR_INVALID, "'timeout' is not a number")
     if seconds <= 0:
         return SHMKIT_NOWAIT
     # Three hundred years, which is what 63 bits hold.
     return SHMKIT_FOREVER if seconds >= 9.2e9 else max(<int64_t> (seconds * 1e9), 1)
 
 
-cdef int64_t patience(object block, object timeout) except? -2:
+cdef int64_t as_timeout(object block, object timeout) except? -2:
     cdef int64_t timeout_ns = nanoseconds(timeout)
     return timeout_ns if block else SHMKIT_NOWAIT
 
 
-cdef uint32_t number(object number, uint32_t most, str what) except? 0:
-    if number is None:
+cdef uint32_t as_count(object given, uint32_t maximum, str what) except? 0:
+    if given is None:
         return 0
-    number = PyNumber_Index(number)
-    if not 0 < number <= most:
-        raise refusal(SHMKIT_ERR_INVALID, f"'{what}' is a number from 1 to {most:#o}" if what == "mode" else
-                      f"'{what}' is a number from 1 to {most}")
-    return number
+    given = PyNumber_Index(given)
+    if not 0 < given <= maximum:
+        shown = f"{maximum:#o}" if what == "mode" else maximum
+        raise make_error(SHMKIT_ERR_INVALID, f"'{what}' must be from 1 to {shown}, not {given}")
+    return given
 
 
 cdef class Object:
@@ -63,13 +63,13 @@ cdef class Object:
         cdef shmkit_lock_options *common = <shmkit_lock_options *> options
         if name is None and (mode is not None or directory is not None or participants is not None):
             text_ = "'mode', 'directory' and 'participants' are for what has a file of its own: name it"
-            raise refusal(SHMKIT_ERR_INVALID, text_)
+            raise make_error(SHMKIT_ERR_INVALID, text_)
         memset(options, 0, OPTIONS)
         self._flags = flags | (SHMKIT_LOCK_TRUST if trust else 0)
         common.struct_size = self._calls.options_size
         common.flags = self._flags | (SHMKIT_LOCK_EXCLUSIVE if create else 0)
-        common.mode = number(mode, 0o777, "mode")
-        common.participants = number(participants, 4096, "participants")
+        common.mode = as_count(mode, 0o777, "mode")
+        common.participants = as_count(participants, 4096, "participants")
         self._directory = None if directory is None else text(directory, "directory")
         common.directory = NULL if self._directory is None else <const char *> self._directory
         return 0
@@ -78,15 +78,15 @@ cdef class Object:
         """Open or make it where the arguments of a constructor say."""
         cdef void *handle = NULL
         cdef bytes c_name
-        if self._doomed is not NULL:
-            raise refusal(SHMKIT_ERR_INVALID, f"threads still use what this {type(self).__name__} was before")
+        if self._pending_close is not NULL:
+            raise make_error(SHMKIT_ERR_INVALID, f"threads still use what this {type(self).__name__} was before")
         cdef const char *pointer
         cdef shmkit_status status
         if segment is None and offset is not None:
-            raise refusal(SHMKIT_ERR_INVALID, "'offset' is a place in a segment: name the segment too")
+            raise make_error(SHMKIT_ERR_INVALID, "'offset' is a place in a segment: name the segment too")
         if segment is None and name is None:
             if create is not None and not create:
-                raise refusal(SHMKIT_ERR_INVALID, "without a name or a segment there is nothing to open: create=True")
+                raise make_error(SHMKIT_ERR_INVALID, "without a name or a segment there is nothing to open: create=True")
             check(self._calls.create(NULL, options, &handle))
         elif segment is None:
             if not isinstance(name, str):
@@ -99,7 +99,7 @@ cdef class Object:
             check(status)
         else:
             if name is not None:
-                raise refusal(SHMKIT_ERR_INVALID, "it has a name of its own, or stands in a segment: not both")
+                raise make_error(SHMKIT_ERR_INVALID, "it has a name of its own, or stands in a segment: not both")
             if not isinstance(segment, SharedMemory):
                 raise TypeError(f"'segment' must be a SharedMemory, not {type(segment).__name__}")
             handle = self._at(segment, offset, create, options)
@@ -112,17 +112,17 @@ cdef class Object:
         cdef uint64_t at
         cdef shmkit_segment *c_segment = segment.handle()
         if c_segment is NULL:
-            raise refusal(SHMKIT_ERR_CLOSED, "operation on a closed SharedMemory")
+            raise make_error(SHMKIT_ERR_CLOSED, "operation on a closed SharedMemory")
         if offset is None:
             if self._calls.built_in is NULL:
-                raise refusal(SHMKIT_ERR_INVALID, "'offset' says where in the segment it stands")
+                raise make_error(SHMKIT_ERR_INVALID, "'offset' says where in the segment it stands")
             if create:
-                raise refusal(SHMKIT_ERR_EXISTS, "the one that is built in exists already")
+                raise make_error(SHMKIT_ERR_EXISTS, "the one that is built in exists already")
             check(self._calls.built_in(c_segment, &handle))
             return handle
         offset = PyNumber_Index(offset)
         if not 0 <= offset <= LARGEST:
-            raise refusal(SHMKIT_ERR_INVALID, f"'offset' {offset} does not lie inside the segment")
+            raise make_error(SHMKIT_ERR_INVALID, f"'offset' {offset} does not lie inside the segment")
         at = offset
         if create is None or create:
             check(self._calls.create_at(c_segment, at, options, &handle))
@@ -160,13 +160,13 @@ cdef class Object:
         if segment is not None:
             return ("segment", segment, self._offset)
         if self._segment is not None:
-            raise refusal(SHMKIT_ERR_CLOSED, f"the SharedMemory of this {type(self).__name__} has gone: pickle that too")
+            raise make_error(SHMKIT_ERR_CLOSED, f"the SharedMemory of this {type(self).__name__} has gone: pickle that too")
         # The descriptor is the handle's, which nobody may close meanwhile.
-        self._busy += 1
+        self._in_use += 1
         try:
             check(self._calls.fd(self._handle, &fd, &offset))
             facts = os.fstat(fd)
-            return ("descriptor", _handover.give(fd, facts.st_dev, facts.st_ino), offset)
+            return ("descriptor", _handover.dump_fd(fd, facts.st_dev, facts.st_ino), offset)
         finally:
             self.leave()
 
@@ -193,7 +193,7 @@ cdef class Object:
                 raise FileNotFoundError(errno.ENOENT, text_, os.fsdecode(name))
             return 0
         token, at = rest
-        descriptor = _handover.take(token)
+        descriptor = _handover.load_fd(token)
         try:
             check(self._calls.open_fd(descriptor, at, <void *> options, &handle))
         finally:
@@ -201,13 +201,13 @@ cdef class Object:
         return self._adopt(handle, None)
 
     cdef object _closed(self):
-        return refusal(SHMKIT_ERR_CLOSED, f"operation on a closed {type(self).__name__}")
+        return make_error(SHMKIT_ERR_CLOSED, f"operation on a closed {type(self).__name__}")
 
     cdef int leave(self) except -1:
-        """End the use of the handle that began with `_busy += 1`."""
-        self._busy -= 1
-        if self._busy == 0 and self._doomed is not NULL:
-            doomed, self._doomed = self._doomed, NULL
+        """End the use of the handle that began with `_in_use += 1`."""
+        self._in_use -= 1
+        if self._in_use == 0 and self._pending_close is not NULL:
+            doomed, self._pending_close = self._pending_close, NULL
             with nogil:
                 self._calls.close(doomed)
         return 0
@@ -221,8 +221,8 @@ cdef class Object:
         self._segment = None
         if handle is NULL:
             return
-        if self._busy:
-            self._doomed = handle
+        if self._in_use:
+            self._pending_close = handle
             return
         with nogil:
             self._calls.close(handle)
@@ -248,13 +248,13 @@ cdef class Object:
     def __reduce__(self):
         # What a subclass written in Python has in addition.
         own = getattr(self, "__dict__", None) or None
-        return again, (type(self), self.where(), self._flags, self.state()), own
+        return _rebuild, (type(self), self.where(), self._flags, self._getstate()), own
 
-    cdef object state(self):
+    cdef object _getstate(self):
         """Return what a pickle carries besides its place."""
         return None
 
-    cdef int take_state(self, object state) except -1:
+    cdef int _setstate(self, object state) except -1:
         """Take what `state` has returned where it was pickled."""
         return 0
 
@@ -268,9 +268,9 @@ cdef class Object:
         return f"{name}(segment={segment!r}, offset={self._offset})"
 
 
-def again(kind, where, flags, state):
+def _rebuild(kind, where, flags, state):
     """Make an unpickled object."""
     cdef Object made = kind.__new__(kind)
-    made.take_state(state)
+    made._setstate(state)
     made.find(where, flags)
     return made

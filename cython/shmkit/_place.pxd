@@ -5,18 +5,18 @@ from shmkit cimport shmkit_queue, shmkit_status
 from shmkit._object cimport Object
 
 # A number from 0 on of which C has one too.
-cdef uint64_t amount(object given, str what) except? 0
+cdef uint64_t as_size(object given, str what) except? 0
 
 
 # What keeps the handle of a queue open as long as it lives.
-cdef class Use:
+cdef class HandleRef:
     cdef Object _queue
     cdef shmkit_queue *handle
 
 
 # Memory of a message in the queue: of one that is filled, or of one that is read.
-cdef class Place:
-    cdef Use _use               # None: over before it began
+cdef class BufferView:
+    cdef HandleRef _ref               # None: over before it began
     cdef void *_data
     cdef uint64_t _size
     cdef uint64_t _token
@@ -33,9 +33,9 @@ cdef class Place:
     cdef shmkit_queue *_ours(self) except NULL
 
 
-cdef class Reservation(Place):
+cdef class Reservation(BufferView):
     pass
 
 
-cdef class Lease(Place):
+cdef class Lease(BufferView):
     cdef uint32_t _attempts

@@ -29,10 +29,10 @@ class Tasks:
         # For each loop and descriptor that some wait in and for: a future of each, who came first is first.
         self._waiting = {}
 
-    async def attempt(self, use, what, attempt, nothing, timeout):
+    async def attempt(self, ref, what, attempt, nothing, timeout):
         """Return what `attempt()` returns as soon as it does not raise `nothing`; within `timeout` seconds.
 
-        It is tried where nothing can be cancelled behind it: who is cancelled has tried in vain, or not at all. `use`
+        It is tried where nothing can be cancelled behind it: who is cancelled has tried in vain, or not at all. `ref`
         has the descriptor that gives notice of `what`, and keeps it open.
         """
         loop = asyncio.get_running_loop()
@@ -44,7 +44,7 @@ class Tasks:
             except nothing:
                 if end is not None and loop.time() >= end:
                     raise
-            await self._readable(loop, use.fileno(what), end, again)
+            await self._readable(loop, ref.fileno(what), end, again)
             again = True
 
     async def _readable(self, loop, fd, end, again):

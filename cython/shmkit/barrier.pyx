@@ -15,7 +15,8 @@ from shmkit cimport (
     shmkit_barrier_reset, shmkit_barrier_segment, shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
 )
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,
+    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
+    segment_call,
 )
 from shmkit._status cimport check
 
@@ -82,7 +83,7 @@ cdef class Barrier(Object):
         if action is not None and not callable(action):
             raise TypeError(f"'action' must be callable, not {type(action).__name__}")
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
-        (<shmkit_barrier_options *> options).parties = number(parties, SHMKIT_BARRIER_MOST, "parties")
+        (<shmkit_barrier_options *> options).parties = as_count(parties, SHMKIT_BARRIER_MOST, "parties")
         self.make(name, create, segment, offset, <void *> options)
         self._action = action
         self._timeout_ns = timeout_ns
@@ -126,7 +127,7 @@ cdef class Barrier(Object):
         cdef uint32_t place = 0, parties = 0
         cdef shmkit_status status
         handle = self.handle()
-        self._busy += 1
+        self._in_use += 1
         try:
             with nogil:
                 status = shmkit_barrier_wait(handle, timeout_ns, flags | SHMKIT_INTERRUPTIBLE, &place)
@@ -144,7 +145,7 @@ cdef class Barrier(Object):
     cdef int _act(self) except -1:
         """Call the action while all others wait, and let them pass."""
         handle = self.handle()
-        self._busy += 1
+        self._in_use += 1
         try:
             try:
                 self._action()
@@ -194,7 +195,7 @@ cdef class Barrier(Object):
         handle = self.handle()
         if handle is NULL:
             raise self._closed()
-        self._busy += 1
+        self._in_use += 1
         try:
             with nogil:
                 status = shmkit_barrier_reset(handle)
@@ -229,10 +230,10 @@ cdef class Barrier(Object):
         return BarrierInfo(
             info.parties, info.waiting, (info.flags & SHMKIT_BARRIER_BROKEN) != 0, info.turns, info.breaks, info.deaths)
 
-    cdef object state(self):
+    cdef object _getstate(self):
         return self._action, self._timeout_ns
 
-    cdef int take_state(self, object state) except -1:
+    cdef int _setstate(self, object state) except -1:
         self._action, self._timeout_ns = state
         return 0
 

@@ -18,9 +18,10 @@ from shmkit cimport (
 )
 from shmkit._mutex cimport Mutex
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,
+    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
+    segment_call,
 )
-from shmkit._status cimport check, refusal
+from shmkit._status cimport check, make_error
 from shmkit.rlock cimport RLock
 
 from shmkit._status import OwnerDied
@@ -79,12 +80,12 @@ cdef class Condition(Object):
         if lock is None:
             if name is not None or segment is not None:
                 text = "what others find by its name or in a segment goes with a lock that they find as well: say which"
-                raise refusal(SHMKIT_ERR_INVALID, text)
+                raise make_error(SHMKIT_ERR_INVALID, text)
             lock = RLock()
         elif not isinstance(lock, Mutex):
             raise TypeError(f"'lock' must be a shmkit.Lock or a shmkit.RLock, not {type(lock).__name__}")
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
-        (<shmkit_condition_options *> options).cells = number(cells, 4096, "cells")
+        (<shmkit_condition_options *> options).cells = as_count(cells, 4096, "cells")
         self.make(name, create, segment, offset, <void *> options)
         self._lock = lock
 
@@ -153,9 +154,9 @@ cdef class Condition(Object):
         mutex = self._mutex()
         handle = self.handle()
         # Who has taken the lock by recover() need not be told again.
-        known = lock._goes_on or (lock._marked != 0 and lock._marked == getpid())
-        self._busy += 1
-        lock._busy += 1
+        known = lock._goes_on or (lock._owner_died_pid != 0 and lock._owner_died_pid == getpid())
+        self._in_use += 1
+        lock._in_use += 1
         try:
             with nogil:
                 status = shmkit_condition_wait(handle, mutex, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)
@@ -168,13 +169,13 @@ cdef class Condition(Object):
             lock.leave()
             self.leave()
         if status == SHMKIT_ERR_INTERRUPTED:
-            lock._marked = getpid() if died and known else 0
+            lock._owner_died_pid = getpid() if died and known else 0
             check(status)
         if lock._handle is not mutex:
             raise lock._closed()
         if status not in (SHMKIT_OK, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK):
             check(status)
-        lock._marked = getpid() if died and known else 0
+        lock._owner_died_pid = getpid() if died and known else 0
         if self.handle() is not handle:
             raise self._closed()
         if died and not known:
@@ -215,7 +216,7 @@ cdef class Condition(Object):
         n = PyNumber_Index(n)
         mutex = self._mutex()
         if n < 0:
-            raise refusal(SHMKIT_ERR_INVALID, f"'n' is how many threads to notify, not {n}")
+            raise make_error(SHMKIT_ERR_INVALID, f"'n' is how many threads to notify, not {n}")
         check(shmkit_condition_notify(self.handle(), mutex, min(n, 0xffffffff)))
 
     def notify_all(self):
@@ -233,10 +234,10 @@ cdef class Condition(Object):
         check(shmkit_condition_stat(self.handle(), &info))
         return ConditionInfo(info.cells, info.waiting, info.waits, info.notified, info.timeouts, info.recoveries)
 
-    cdef object state(self):
+    cdef object _getstate(self):
         return self._lock
 
-    cdef int take_state(self, object state) except -1:
+    cdef int _setstate(self, object state) except -1:
         if not isinstance(state, Mutex):
             raise TypeError("a pickled condition goes with a lock")
         self._lock = state

@@ -98,7 +98,7 @@ cdef class Event(Object):
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
             # Only what must sleep lets others have the interpreter.
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_event_wait(handle, timeout_ns, SHMKIT_INTERRUPTIBLE)

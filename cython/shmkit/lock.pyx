@@ -13,7 +13,7 @@ from shmkit cimport (
 )
 from shmkit._mutex cimport Mutex, MutexCalls, acquire_call, stat_call
 from shmkit._object cimport at_call, built_in_call, fd_call, handle_call, name_call, open_fd_call, segment_call
-from shmkit._status cimport refusal
+from shmkit._status cimport make_error
 
 from shmkit._mutex import LockInfo
 
@@ -70,7 +70,7 @@ cdef class Lock(Mutex):
         cdef uint32_t flags = 0
         flags |= SHMKIT_LOCK_TRANSFERABLE if transferable else 0
         if transferable and segment is not None and offset is None:
-            raise refusal(SHMKIT_ERR_INVALID, "the lock that is built in is its owner's: it is not transferable")
+            raise make_error(SHMKIT_ERR_INVALID, "the lock that is built in is its owner's: it is not transferable")
         self.start(name, create, segment, offset, on_owner_death, flags, mode, directory, trust, participants)
 
     cdef shmkit_lock *handle(self) noexcept nogil:

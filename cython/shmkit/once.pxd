@@ -7,7 +7,7 @@ from shmkit._object cimport Object
 
 cdef class Once(Object):
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
-    cdef int64_t _marked        # the process that is doing it after somebody died halfway; 0: none
+    cdef int64_t _owner_died_pid        # the process that is doing it after somebody died halfway; 0: none
     cdef void *_reserved_once[3]
 
     # Each is SHMKIT_ERR_CLOSED once closed. Nobody may close it meanwhile: only the Python methods keep the handle until

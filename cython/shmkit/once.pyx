@@ -16,7 +16,7 @@ from shmkit cimport (
 from shmkit._object cimport (
     OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call, segment_call,
 )
-from shmkit._status cimport check, refusal
+from shmkit._status cimport check, make_error
 
 OnceInfo = namedtuple(
     "OnceInfo", "done owner owner_namespace owner_ticket owner_died attempts recoveries waits", module="shmkit"
@@ -76,7 +76,7 @@ cdef class Once(Object):
         cdef char options[OPTIONS]
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         self.make(name, create, segment, offset, <void *> options)
-        self._marked = 0
+        self._owner_died_pid = 0
 
     cdef shmkit_once *handle(self) noexcept nogil:
         return <shmkit_once *> self._handle
@@ -111,7 +111,7 @@ cdef class Once(Object):
         status = shmkit_once_begin(handle, SHMKIT_NOWAIT, 0, &mine, &died)
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
             # Only what must sleep lets others have the interpreter.
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_once_begin(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, &mine, &died)
@@ -122,10 +122,10 @@ cdef class Once(Object):
             finally:
                 self.leave()
         if status == SHMKIT_ERR_WOULD_BLOCK:
-            raise refusal(SHMKIT_ERR_TIMEOUT, "another one is doing it")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "another one is doing it")
         check(status)
         if mine:
-            self._marked = getpid() if died else 0
+            self._owner_died_pid = getpid() if died else 0
         return mine != 0
 
     cdef int _end(self, bint whole) except -1:
@@ -133,13 +133,13 @@ cdef class Once(Object):
         if self._handle is NULL:
             raise self._closed()
         check(shmkit_once_done(self.handle()) if whole else shmkit_once_abort(self.handle()))
-        self._marked = 0
+        self._owner_died_pid = 0
         return 0
 
     cdef int _give_up(self) noexcept:
         """Give it back undone, if this process is doing it."""
         if self._handle is not NULL and shmkit_once_abort(self.handle()) == SHMKIT_OK:
-            self._marked = 0
+            self._owner_died_pid = 0
         return 0
 
     cdef shmkit_once_info _info(self) except *:
@@ -177,7 +177,7 @@ cdef class Once(Object):
     @property
     def recovered(self):
         """Whether this process is doing it after another one died halfway."""
-        return self._handle is not NULL and self._marked != 0 and self._marked == getpid()
+        return self._handle is not NULL and self._owner_died_pid != 0 and self._owner_died_pid == getpid()
 
     def call(self, function, /, *arguments, **keywords):
         """Call function(*arguments, **keywords) unless it is done; return whether this call has done it.

@@ -26,11 +26,11 @@ from shmkit cimport (
 )
 from shmkit._message cimport LARGE, Parts, bytes_of, copy, load, pack, take_apart, unpack
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, patience,
+    OPTIONS, Calls, Object, as_count, as_timeout, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
     segment_call,
 )
-from shmkit._place cimport Lease, Reservation, Use, amount
-from shmkit._status cimport check, refusal
+from shmkit._place cimport Lease, Reservation, HandleRef, as_size
+from shmkit._status cimport check, make_error
 
 from shmkit._status import Corrupt, ShutDown
 
@@ -61,10 +61,10 @@ held_up_by_namespace, with its number among the participants held_up_by_ticket; 
 
 cdef enum:
     # A message of so many bytes is copied once more, because it is got before memory for it is.
-    FEW = 1024
+    STACK_BUFFER = 1024
     # So many messages, and so many bytes of them, are got in one go.
-    MANY = 4096
-    MANY_BYTES = 1 << 18
+    BATCH_MESSAGES = 4096
+    BATCH_BYTES = 1 << 18
 
 # The memory that get_many uses, while nobody does.
 cdef bytearray _scratch = None
@@ -152,7 +152,7 @@ cdef class Queue(Object):
 
     def __cinit__(self):
         self._calls = &_CALLS
-        self._usual = FEW
+        self._usual = STACK_BUFFER
 
     def __init__(self, maxsize=0, *, max_bytes=0, capacity=0, overflow="block", name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
@@ -172,14 +172,14 @@ cdef class Queue(Object):
             flags = SHMKIT_QUEUE_OVERWRITE
         elif overflow != "block":
             text = f"'overflow' is \"block\", \"fail\" or \"overwrite\", not {overflow!r}"
-            raise refusal(SHMKIT_ERR_INVALID, text)
+            raise make_error(SHMKIT_ERR_INVALID, text)
         if segment is not None and participants is not None:
-            raise refusal(SHMKIT_ERR_INVALID, "how many participants there may be its segment says")
+            raise make_error(SHMKIT_ERR_INVALID, "how many participants there may be its segment says")
         self.prepare(<void *> options, name, create, flags, mode, directory, trust, None)
-        own.participants = number(participants, 4096, "participants")
-        own.maxsize = amount(max(PyNumber_Index(maxsize), 0), "maxsize")
-        own.max_bytes = amount(max_bytes, "max_bytes")
-        own.capacity = amount(capacity, "capacity")
+        own.participants = as_count(participants, 4096, "participants")
+        own.maxsize = as_size(max(PyNumber_Index(maxsize), 0), "maxsize")
+        own.max_bytes = as_size(max_bytes, "max_bytes")
+        own.capacity = as_size(capacity, "capacity")
         return self.make(name, create, segment, offset, <void *> options)
 
     cdef shmkit_queue *handle(self) noexcept nogil:
@@ -247,7 +247,7 @@ cdef class Queue(Object):
             if status == SHMKIT_OK:
                 return 0
         if size > LARGE or _waits(status, timeout_ns):
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_queue_put(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, data, size)
@@ -271,7 +271,7 @@ cdef class Queue(Object):
         cdef void *data = NULL
         cdef uint64_t token = 0
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             self._reserve(parts.room(), timeout_ns, &data, &token)
             check(shmkit_queue_commit(handle, token, parts.write(<char *> data)))
@@ -295,7 +295,7 @@ cdef class Queue(Object):
         ValueError: closed; larger than the queue may ever hold. ShutDown: nothing more is put. OSError(ENOSPC): no memory.
         """
         self._open()
-        self._send(pack(obj, False), patience(block, timeout))
+        self._send(pack(obj, False), as_timeout(block, timeout))
 
     def put_nowait(self, obj):
         """Put the object if there is room for it; as put(obj, block=False)."""
@@ -305,7 +305,7 @@ cdef class Queue(Object):
     def put_bytes(self, data, block=True, timeout=None):
         """Put the bytes of `data`, anything whose memory is in one piece. `block`, `timeout` and all else as of put()."""
         cdef Py_buffer view
-        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
         if type(data) is bytes:
             self._put(PyBytes_AS_STRING(data), <uint64_t> PyBytes_GET_SIZE(data), timeout_ns)
             return
@@ -317,7 +317,7 @@ cdef class Queue(Object):
 
     cdef object _put_all(self, list messages, object block, object timeout, object partial):
         """Put messages, each of them bytes."""
-        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
         cdef uint32_t flags = 0 if partial else SHMKIT_QUEUE_ALL
         cdef uint64_t count = <uint64_t> len(messages)
         cdef uint64_t put = 0
@@ -329,7 +329,7 @@ cdef class Queue(Object):
             (count + 1) * sizeof(shmkit_queue_message))
         if table is NULL:
             raise MemoryError
-        self._busy += 1
+        self._in_use += 1
         try:
             for i in range(count):
                 message = messages[i]
@@ -377,12 +377,12 @@ cdef class Queue(Object):
         b'howdy'
         """
         cdef Reservation made = Reservation.__new__(Reservation)
-        cdef int64_t timeout_ns = patience(block, timeout)
-        made._size = amount(size, "size")
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
+        made._size = as_size(size, "size")
         self._open()
-        cdef Use use = Use.__new__(Use, self)
+        cdef HandleRef ref = HandleRef.__new__(HandleRef, self)
         self._reserve(made._size, timeout_ns, &made._data, &made._token)
-        made._use = use
+        made._ref = ref
         return made
 
     # --- getting ------------------------------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ cdef class Queue(Object):
         cdef uint64_t token = 0
         cdef uint32_t attempts = 0
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             self._lease(timeout_ns, &data, &size, &token, &attempts)
             try:
@@ -423,7 +423,7 @@ cdef class Queue(Object):
 
     cdef object _receive(self, int64_t timeout_ns, bint raw):
         """Get a message: bytes, or the object that they are."""
-        cdef char few[FEW]
+        cdef char few[STACK_BUFFER]
         cdef char *to = few
         cdef bytes message = None
         cdef uint64_t room = self._usual
@@ -433,16 +433,16 @@ cdef class Queue(Object):
         handle = self._open()
         if room > LARGE:
             return self._lease_out(timeout_ns, raw)
-        if room > FEW:
+        if room > STACK_BUFFER:
             message = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> room)
             to = PyBytes_AS_STRING(message)
         else:
-            room = FEW
+            room = STACK_BUFFER
         # What is there is copied in a moment, too short to let others have the interpreter.
         status = shmkit_queue_get(handle, SHMKIT_NOWAIT, 0, to, room, &size)
         if _waits(status, timeout_ns):
             end = _end(timeout_ns)
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_queue_get(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, to, room, &size)
@@ -461,27 +461,27 @@ cdef class Queue(Object):
     cdef list _receive_many(self, object most, int64_t timeout_ns, bint raw):
         """Get messages: as many as are there, and go into the memory that is kept for them."""
         global _scratch
-        cdef uint64_t[MANY] sizes
+        cdef uint64_t[BATCH_MESSAGES] sizes
         cdef uint64_t count = 0
         cdef uint64_t i
-        cdef uint64_t wanted = number(most, 0xffffffff, "most")
+        cdef uint64_t wanted = as_count(most, 0xffffffff, "most")
         cdef char *at
         cdef shmkit_status status
         cdef bytearray scratch = _scratch
         handle = self._open()
         _scratch = None
         if scratch is None:
-            scratch = bytearray(MANY_BYTES)
+            scratch = bytearray(BATCH_BYTES)
         at = PyByteArray_AS_STRING(scratch)
-        if wanted == 0 or wanted > MANY:
-            wanted = MANY
-        status = shmkit_queue_get_many(handle, SHMKIT_NOWAIT, 0, at, MANY_BYTES, sizes, wanted, &count)
+        if wanted == 0 or wanted > BATCH_MESSAGES:
+            wanted = BATCH_MESSAGES
+        status = shmkit_queue_get_many(handle, SHMKIT_NOWAIT, 0, at, BATCH_BYTES, sizes, wanted, &count)
         if _waits(status, timeout_ns):
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_queue_get_many(
-                        handle, timeout_ns, SHMKIT_INTERRUPTIBLE, at, MANY_BYTES, sizes, wanted, &count)
+                        handle, timeout_ns, SHMKIT_INTERRUPTIBLE, at, BATCH_BYTES, sizes, wanted, &count)
             finally:
                 self.leave()
         if status == SHMKIT_ERR_TOO_LARGE:
@@ -504,7 +504,7 @@ cdef class Queue(Object):
         if view.len <= LARGE:
             status = shmkit_queue_get(handle, SHMKIT_NOWAIT, 0, view.buf, <uint64_t> view.len, &size)
         if view.len > LARGE or _waits(status, timeout_ns):
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_queue_get(
@@ -525,7 +525,7 @@ cdef class Queue(Object):
         ValueError: closed. ShutDown: nothing more is put, and nothing is left. Corrupt: it is no object: get_bytes() is for
         what put_bytes() has put.
         """
-        return self._receive(patience(block, timeout), False)
+        return self._receive(as_timeout(block, timeout), False)
 
     def get_nowait(self):
         """Take the first message if there is one; as get(block=False)."""
@@ -533,7 +533,7 @@ cdef class Queue(Object):
 
     def get_bytes(self, block=True, timeout=None):
         """Take the first message, and return its bytes. `block`, `timeout` and all else as of get()."""
-        return self._receive(patience(block, timeout), True)
+        return self._receive(as_timeout(block, timeout), True)
 
     def get_bytes_into(self, buffer, block=True, timeout=None):
         """Take the first message, copy its bytes to the beginning of `buffer`, and return how many.
@@ -542,7 +542,7 @@ cdef class Queue(Object):
         get().
         """
         cdef Py_buffer view
-        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         try:
             return self._receive_into(&view, timeout_ns)
@@ -554,14 +554,14 @@ cdef class Queue(Object):
 
         `block`, `timeout` and all else as of get().
         """
-        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
         cdef int64_t end = _end(timeout_ns)
-        cdef uint64_t room = FEW
+        cdef uint64_t room = STACK_BUFFER
         cdef uint64_t size = 0
         cdef char *to
         cdef shmkit_status status
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             while True:
                 message = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> room)
@@ -584,11 +584,11 @@ cdef class Queue(Object):
         time. What cannot be unpickled raises; the exception has the others of this call in its attribute `objects`.
         `block`, `timeout` and all else as of get().
         """
-        return self._receive_many(most, patience(block, timeout), False)
+        return self._receive_many(most, as_timeout(block, timeout), False)
 
     def get_bytes_many(self, most=None, block=True, timeout=None):
         """Take the first messages, and return a list of their bytes; `most`, `block`, `timeout` as of get_many()."""
-        return self._receive_many(most, patience(block, timeout), True)
+        return self._receive_many(most, as_timeout(block, timeout), True)
 
     def lease(self, block=True, timeout=None):
         """Take the first message to read it in place; return a Lease.
@@ -603,12 +603,12 @@ cdef class Queue(Object):
         (b'howdy', 1)
         """
         cdef Lease made = Lease.__new__(Lease)
-        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
         self._open()
-        cdef Use use = Use.__new__(Use, self)
+        cdef HandleRef ref = HandleRef.__new__(HandleRef, self)
         made._readonly = True
         self._lease(timeout_ns, <const void **> &made._data, &made._size, &made._token, &made._attempts)
-        made._use = use
+        made._ref = ref
         return made
 
     # --- the rest -----------------------------------------------------------------------------------------------------
@@ -619,7 +619,7 @@ cdef class Queue(Object):
         memset(&info, 0, sizeof(info))
         info.struct_size = sizeof(info)
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             with nogil:
                 status = shmkit_queue_stat(handle, &info)
@@ -680,7 +680,7 @@ cdef class Queue(Object):
         cdef int64_t timeout_ns = nanoseconds(timeout)
         cdef shmkit_status status
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             with nogil:
                 status = shmkit_queue_join(handle, timeout_ns, SHMKIT_INTERRUPTIBLE)
@@ -721,16 +721,16 @@ cdef class Queue(Object):
         because another was faster, has it unreadable again.
         """
         self._open()
-        return Use.__new__(Use, self).fileno(SHMKIT_QUEUE_MESSAGES)
+        return HandleRef.__new__(HandleRef, self).fileno(SHMKIT_QUEUE_MESSAGES)
 
     cdef object _attempt(self, object attempt, uint32_t what, object nothing, object timeout):
         """Return a coroutine that tries until it does not raise `nothing`."""
         nanoseconds(timeout)  # refuses nonsense
         self._open()
-        use = Use.__new__(Use, self)
+        ref = HandleRef.__new__(HandleRef, self)
         if self._tasks is None:
             self._tasks = importlib.import_module("shmkit._tasks").Tasks()
-        return self._tasks.attempt(use, what, attempt, nothing, timeout)
+        return self._tasks.attempt(ref, what, attempt, nothing, timeout)
 
     def aget(self, timeout=None):
         """As get(), to be awaited, `timeout` seconds at the most. Who is cancelled has taken nothing.
@@ -832,7 +832,7 @@ cdef class JoinableQueue(Queue):
         cdef uint64_t token = 0
         cdef uint32_t attempts = 0
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             self._lease(timeout_ns, &data, &size, &token, &attempts)
             if self.handle() is not handle:
@@ -862,22 +862,22 @@ cdef class JoinableQueue(Queue):
         cdef uint64_t token = 0
         cdef uint32_t attempts = 0
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             self._lease(timeout_ns, &data, &size, &token, &attempts)
             if size > <uint64_t> view.len:
                 shmkit_queue_nack(handle, token)
                 text = f"the message has {size} bytes, and there is room for {view.len}"
-                raise refusal(SHMKIT_ERR_TOO_LARGE, text)
+                raise make_error(SHMKIT_ERR_TOO_LARGE, text)
             copy(<char *> view.buf, <const char *> data, size)
             self._own().append(token)
         finally:
             self.leave()
         return size
     cdef list _receive_many(self, object most, int64_t timeout_ns, bint raw):
-        cdef uint64_t wanted = number(most, 0xffffffff, "most")
-        if wanted == 0 or wanted > MANY:
-            wanted = MANY
+        cdef uint64_t wanted = as_count(most, 0xffffffff, "most")
+        if wanted == 0 or wanted > BATCH_MESSAGES:
+            wanted = BATCH_MESSAGES
         got = [self._lease_out(timeout_ns, raw)]
         while len(got) < wanted:
             try:
@@ -897,7 +897,7 @@ cdef class JoinableQueue(Queue):
         handle = self._open()
         own = self._own()
         if not own:
-            raise refusal(SHMKIT_ERR_INVALID, "task_done() called too many times")
+            raise make_error(SHMKIT_ERR_INVALID, "task_done() called too many times")
         check(shmkit_queue_ack(handle, own.pop(0)))
 
 

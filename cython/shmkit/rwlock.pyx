@@ -15,9 +15,10 @@ from shmkit cimport (
     shmkit_rwlock_release_write, shmkit_rwlock_segment, shmkit_rwlock_stat, shmkit_rwlock_upgrade, shmkit_status,
 )
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,
+    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
+    segment_call,
 )
-from shmkit._status cimport check, refusal
+from shmkit._status cimport check, make_error
 
 from shmkit._status import OwnerDied
 
@@ -96,9 +97,9 @@ cdef class RWLock(Object):
                  mode=None, directory=None, trust=False, participants=None):
         cdef char options[OPTIONS]
         if on_owner_death not in ("raise", "recover"):
-            raise refusal(SHMKIT_ERR_INVALID, f"'on_owner_death' is \"raise\" or \"recover\", not {on_owner_death!r}")
+            raise make_error(SHMKIT_ERR_INVALID, f"'on_owner_death' is \"raise\" or \"recover\", not {on_owner_death!r}")
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
-        (<shmkit_rwlock_options *> options).readers = number(readers, 4096, "readers")
+        (<shmkit_rwlock_options *> options).readers = as_count(readers, 4096, "readers")
         self.make(name, create, segment, offset, <void *> options)
         self._goes_on = on_owner_death == "recover"
 
@@ -163,7 +164,7 @@ cdef class RWLock(Object):
         # What is to be had at once is too short to let others have the interpreter.
         status = self._call(handle, verb, SHMKIT_NOWAIT, 0, &died)
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = self._call(handle, verb, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)
@@ -248,7 +249,7 @@ cdef class RWLock(Object):
         one: give it back and acquire it for writing. TimeoutError: not within `timeout` seconds. NotOwner.
         """
         if not self._take(UPGRADE, nanoseconds(timeout), self._goes_on):
-            raise refusal(SHMKIT_ERR_TIMEOUT, "others read, and have not left in that time")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "others read, and have not left in that time")
 
     def downgrade(self):
         """Go from writing to reading; nobody writes in between. NotOwner: this process does not write.
@@ -308,10 +309,10 @@ cdef class RWLock(Object):
             info.writes, info.contended, info.recoveries, info.contended_since or None,
         )
 
-    cdef object state(self):
+    cdef object _getstate(self):
         return self._goes_on
 
-    cdef int take_state(self, object state) except -1:
+    cdef int _setstate(self, object state) except -1:
         self._goes_on = state
         return 0
 
@@ -335,7 +336,7 @@ cdef class _Hold:
     def __enter__(self):
         cdef bint taken = False
         if self._held:
-            raise refusal(SHMKIT_ERR_INVALID, "its block has been entered already")
+            raise make_error(SHMKIT_ERR_INVALID, "its block has been entered already")
         # At once: another thread may come while this one waits.
         self._held = self._verb
         try:
@@ -344,7 +345,7 @@ cdef class _Hold:
             if not taken:
                 self._held = 0
         if not taken:
-            raise refusal(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
         return self._lock.recovered if self._recovers else self
 
     def __exit__(self, kind, value, traceback, /):
@@ -358,13 +359,13 @@ cdef class _Hold:
     def upgrade(self, timeout=None):
         """As RWLock.upgrade; leaving the block then ends the writing."""
         if not self._held:
-            raise refusal(SHMKIT_ERR_INVALID, "its block has not been entered")
+            raise make_error(SHMKIT_ERR_INVALID, "its block has not been entered")
         self._lock.upgrade(timeout)
         self._held = WRITE
 
     def downgrade(self):
         """As RWLock.downgrade; leaving the block then ends the reading."""
         if not self._held:
-            raise refusal(SHMKIT_ERR_INVALID, "its block has not been entered")
+            raise make_error(SHMKIT_ERR_INVALID, "its block has not been entered")
         self._lock._lower(self._recovers or self._lock._goes_on)
         self._held = READ

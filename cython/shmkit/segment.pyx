@@ -23,7 +23,7 @@ from shmkit cimport (
     shmkit_segment_open_or_create, shmkit_segment_options, shmkit_segment_resize, shmkit_segment_size,
     shmkit_segment_stat, shmkit_segment_unlink_name, shmkit_status,
 )
-from shmkit._status cimport check, refusal, text
+from shmkit._status cimport check, make_error, text
 
 from shmkit import _handover
 from shmkit._status import Corrupt
@@ -37,7 +37,7 @@ os.register_at_fork(after_in_child=_names.seed)
 
 cdef uint64_t PAGE = os.sysconf("SC_PAGESIZE")
 # What an argument is cut to, so that C refuses it instead of Cython.
-cdef uint64_t MOST_SLOTS = 2**32 - 1
+cdef uint64_t MAX_PARTICIPANTS = 2**32 - 1
 
 SegmentInfo = namedtuple(
     "SegmentInfo",
@@ -94,9 +94,9 @@ cdef uint64_t _bytes(object number, str what) except? 0:
     number = PyNumber_Index(number)
     value = PyLong_AsLongLongAndOverflow(number, &overflow)
     if overflow < 0 or not overflow and value < 0:
-        raise refusal(SHMKIT_ERR_INVALID, f"'{what}' must not be negative")
+        raise make_error(SHMKIT_ERR_INVALID, f"'{what}' must not be negative")
     if overflow > 0:
-        raise refusal(SHMKIT_ERR_TOO_LARGE, f"'{what}' of {number} bytes is more than a file can have")
+        raise make_error(SHMKIT_ERR_TOO_LARGE, f"'{what}' of {number} bytes is more than a file can have")
     return <uint64_t> value
 
 
@@ -142,11 +142,11 @@ cdef class SharedMemory:
         cdef uint32_t slots = 0
         create = None if create is None else bool(create)
         if create and bytes_ == 0:
-            raise refusal(SHMKIT_ERR_INVALID, "'size' must be a positive number different from zero")
+            raise make_error(SHMKIT_ERR_INVALID, "'size' must be a positive number different from zero")
         if anonymous and (name is not None or directory is not None or create is False):
-            raise refusal(SHMKIT_ERR_INVALID, "an anonymous segment has no name or directory, and is made: create=True")
+            raise make_error(SHMKIT_ERR_INVALID, "an anonymous segment has no name or directory, and is made: create=True")
         if name is None and create is False:
-            raise refusal(SHMKIT_ERR_INVALID, "'name' can only be None if create=True")
+            raise make_error(SHMKIT_ERR_INVALID, "'name' can only be None if create=True")
         if create is False:
             bytes_ = 0
         flags |= SHMKIT_SEGMENT_READONLY if readonly else 0
@@ -157,9 +157,9 @@ cdef class SharedMemory:
         flags |= SHMKIT_SEGMENT_FORCE if force else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         if participants is not None:
-            slots = min(_bytes(participants, "participants"), MOST_SLOTS)
+            slots = min(_bytes(participants, "participants"), MAX_PARTICIPANTS)
             if slots == 0:
-                raise refusal(SHMKIT_ERR_INVALID, "'participants' must be a positive number different from zero")
+                raise make_error(SHMKIT_ERR_INVALID, "'participants' must be a positive number different from zero")
         if full is None:
             full = True if ephemeral or slots else None
         if full is not None:
@@ -167,7 +167,7 @@ cdef class SharedMemory:
         flags |= SHMKIT_SEGMENT_EPHEMERAL if ephemeral else 0
         mode = None if mode is None else PyNumber_Index(mode)
         if mode is not None and not 0 < mode <= 0o777:
-            raise refusal(SHMKIT_ERR_INVALID, "'mode' must be permission bits, from 0o001 to 0o777")
+            raise make_error(SHMKIT_ERR_INVALID, "'mode' must be permission bits, from 0o001 to 0o777")
         reach = 0 if capacity is None else _bytes(capacity, "capacity")
         if anonymous:
             _open(self, None, None, True, bytes_, flags, reach, mode or 0, slots)
@@ -296,19 +296,19 @@ cdef class SharedMemory:
         whole = memoryview(_opened(self))
         letter = format[1:] if format[:1] == "@" else format
         if len(letter) != 1 or letter not in _LETTERS:
-            raise refusal(SHMKIT_ERR_INVALID, f"a format is one letter of the struct module, not {format!r}")
+            raise make_error(SHMKIT_ERR_INVALID, f"a format is one letter of the struct module, not {format!r}")
         element = struct.calcsize("@" + letter)
         if not 0 <= offset <= whole.nbytes:
-            raise refusal(SHMKIT_ERR_INVALID, f"offset {offset} lies outside of {whole.nbytes} bytes")
+            raise make_error(SHMKIT_ERR_INVALID, f"offset {offset} lies outside of {whole.nbytes} bytes")
         if shape is None:
             shape = ((whole.nbytes - offset) // element,)
         shape = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
         if not shape or min(shape) < 1:
-            raise refusal(SHMKIT_ERR_INVALID, f"a shape has at least one extent, and each is at least 1: {shape}")
+            raise make_error(SHMKIT_ERR_INVALID, f"a shape has at least one extent, and each is at least 1: {shape}")
         size = math.prod(shape) * element
         if size > whole.nbytes - offset:
             text_ = f"{shape} of {format!r} at offset {offset} wants {size} bytes of {whole.nbytes}"
-            raise refusal(SHMKIT_ERR_INVALID, text_)
+            raise make_error(SHMKIT_ERR_INVALID, text_)
         return whole[offset:offset + size].cast(format, shape)
 
     def resize(self, size, *, force=False, sparse=False):
@@ -408,7 +408,7 @@ cdef class SharedMemory:
         if self._place is not None:
             return _attach_name, (type(self), *self._place, flags, mapping.capacity)
         info = _stat(mapping.handle)
-        token = _handover.give(self.fileno(), info.device, info.inode)
+        token = _handover.dump_fd(self.fileno(), info.device, info.inode)
         return _attach_token, (type(self), token, flags, mapping.capacity)
 
 
@@ -461,7 +461,7 @@ cdef tuple place_of(shmkit_segment *handle, bytes name):
 
 cdef _Mapping _opened(SharedMemory self):
     if self._mapping is None:
-        raise refusal(SHMKIT_ERR_CLOSED, "operation on a closed SharedMemory")
+        raise make_error(SHMKIT_ERR_CLOSED, "operation on a closed SharedMemory")
     return self._mapping
 
 
@@ -505,7 +505,7 @@ def _attach_token(kind, token, flags, capacity):
     options.struct_size = sizeof(options)
     options.flags = flags
     options.capacity = capacity
-    fd = _handover.take(token)
+    fd = _handover.load_fd(token)
     try:
         check(shmkit_segment_open_fd(fd, 0, &options, &handle))
     finally:

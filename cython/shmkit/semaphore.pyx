@@ -15,9 +15,10 @@ from shmkit cimport (
     shmkit_semaphore_segment, shmkit_semaphore_stat, shmkit_semaphore_value, shmkit_status,
 )
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,
+    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
+    segment_call,
 )
-from shmkit._status cimport check, refusal
+from shmkit._status cimport check, make_error
 
 SemaphoreInfo = namedtuple(
     "SemaphoreInfo", "value maximum undo processes holders waits recoveries", module="shmkit"
@@ -32,7 +33,7 @@ recoveries: how often permits came back from a dead process.
 
 # As many permits as any semaphore has at the most.
 cdef enum:
-    MOST = 0x7fffffff
+    MAX_VALUE = 0x7fffffff
 
 cdef object ONE = 1
 
@@ -92,13 +93,13 @@ cdef class Semaphore(Object):
         cdef char options[OPTIONS]
         cdef shmkit_semaphore_options *own = <shmkit_semaphore_options *> options
         value = PyNumber_Index(value)
-        if not 0 <= value <= MOST:
-            raise refusal(SHMKIT_ERR_INVALID, f"'value' is a number from 0 to {MOST}")
+        if not 0 <= value <= MAX_VALUE:
+            raise make_error(SHMKIT_ERR_INVALID, f"'value' is a number from 0 to {MAX_VALUE}")
         self.prepare(<void *> options, name, create, SHMKIT_SEMAPHORE_UNDO if undo else 0, mode, directory, trust,
                    participants)
         own.value = value
-        own.maximum = number(maximum, MOST, "maximum")
-        own.processes = number(processes, 4096, "processes")
+        own.maximum = as_count(maximum, MAX_VALUE, "maximum")
+        own.processes = as_count(processes, 4096, "processes")
         return self.make(name, create, segment, offset, <void *> options)
 
     cdef int _adopt(self, void *handle, bytes name) except -1:
@@ -131,7 +132,7 @@ cdef class Semaphore(Object):
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and (timeout_ns != SHMKIT_NOWAIT or self._undo):
             # Only what must sleep lets others have the interpreter: dropping it costs more than a permit that is there.
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_semaphore_acquire(handle, count, timeout_ns, SHMKIT_INTERRUPTIBLE)
@@ -157,7 +158,7 @@ cdef class Semaphore(Object):
         if handle is NULL:
             raise self._closed()
         if self._undo:
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_semaphore_release(handle, count)
@@ -187,7 +188,7 @@ cdef class Semaphore(Object):
         With undo ShmkitError: as many processes hold permits as `processes` says; OverflowError: this one would hold more
         than 65,535.
         """
-        cdef uint32_t count = 1 if n is ONE else number(n, MOST, "n")
+        cdef uint32_t count = 1 if n is ONE else as_count(n, MAX_VALUE, "n")
         cdef shmkit_status status
         cdef int64_t timeout_ns
         if timeout is None:
@@ -208,7 +209,7 @@ cdef class Semaphore(Object):
         ValueError: there would be more than there may be, or `n` is 0. With undo NotOwner: this process does not hold as
         many.
         """
-        cdef uint32_t count = 1 if n is ONE else number(n, MOST, "n")
+        cdef uint32_t count = 1 if n is ONE else as_count(n, MAX_VALUE, "n")
         self._give_back(count)
 
     def __enter__(self):
@@ -292,5 +293,5 @@ cdef class BoundedSemaphore(Semaphore):
     def __init__(self, value=1, *, undo=True, processes=None, name=None, create=None, segment=None, offset=None,
                  mode=None, directory=None, trust=False, participants=None):
         value = PyNumber_Index(value)
-        number(value, MOST, "value")
+        as_count(value, MAX_VALUE, "value")
         self.start(value, value, processes, undo, name, create, segment, offset, mode, directory, trust, participants)
