@@ -96,6 +96,7 @@ MODULES = cythonize(
     compiler_directives={
         "language_level": 3,
         "binding": False,
+        "autotestdict": False,
         "embedsignature": True,
         # What inspect.signature reads. Classes begin their docstrings with their own: no format embeds those.
         "embedsignature.format": "clinic",

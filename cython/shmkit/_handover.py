@@ -6,12 +6,12 @@ multiprocessing's resource sharer serves it. None of these keeps the memory aliv
 """
 
 import os
+import typing
 import weakref
 from multiprocessing import context, reduction
-from typing import NamedTuple
 
 
-class FdLocation(NamedTuple):
+class FdLocation(typing.NamedTuple):
     """Where a descriptor stands: in which process, which number, and which file it must be."""
 
     pid: int

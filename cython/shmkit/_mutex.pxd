@@ -18,6 +18,12 @@ cdef struct MutexCalls:
     depth_call depth            # NULL where it is not recursive
 
 
+# Whether "recover" and not "raise" was given; ValueError for anything else.
+cdef bint recovers(object on_owner_death) except -1
+# "held by pid 5" for "held by" and 5; "held" where the number is not known.
+cdef str owned(str verb, uint32_t pid)
+
+
 cdef class Mutex(Object):
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
     cdef const MutexCalls *_mutex

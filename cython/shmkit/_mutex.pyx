@@ -11,7 +11,7 @@ from shmkit cimport (
     SHMKIT_INTERRUPTIBLE, SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE, SHMKIT_NOWAIT, SHMKIT_OK,
     shmkit_lock_info, shmkit_status,
 )
-from shmkit._object cimport OPTIONS, Object, nanoseconds, as_timeout
+from shmkit._object cimport OPTIONS, Object, as_timeout, nanoseconds, open_received
 from shmkit._status cimport check, make_error
 
 from shmkit._status import OwnerDied
@@ -49,6 +49,17 @@ _NOTHING.acquire = _acquire_nothing
 _NOTHING.release = _release_nothing
 
 
+cdef bint recovers(object on_owner_death) except -1:
+    if on_owner_death not in ("raise", "recover"):
+        text = f"'on_owner_death' must be \"raise\" or \"recover\", not {on_owner_death!r}"
+        raise make_error(SHMKIT_ERR_INVALID, text)
+    return on_owner_death == "recover"
+
+
+cdef str owned(str verb, uint32_t pid):
+    return f"{verb} pid {pid}" if pid else verb.rpartition(" ")[0]
+
+
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Mutex(Object):
@@ -61,11 +72,10 @@ cdef class Mutex(Object):
                    uint32_t flags, object mode, object directory, object trust, object participants) except -1:
         """Open or make it as the arguments of a constructor say."""
         cdef char options[OPTIONS]
-        if on_owner_death not in ("raise", "recover"):
-            raise make_error(SHMKIT_ERR_INVALID, f"'on_owner_death' is \"raise\" or \"recover\", not {on_owner_death!r}")
+        goes_on = recovers(on_owner_death)
         self.prepare(<void *> options, name, create, flags, mode, directory, trust, participants)
         self.make(name, create, segment, offset, <void *> options)
-        self._goes_on = on_owner_death == "recover"
+        self._goes_on = goes_on
         self._owner_died_pid = 0
         return 0
 
@@ -245,6 +255,41 @@ cdef class Mutex(Object):
             (info.flags & SHMKIT_LOCK_TRANSFERABLE) != 0, info.acquisitions, info.contended, info.recoveries,
             info.contended_since or None,
         )
+
+    @classmethod
+    def from_fd(cls, fd, offset=0, *, on_owner_death="raise", trust=False):
+        """Open a lock of another process by what fd() has returned there.
+
+        Parameters
+        ----------
+        fd : int or object with fileno()
+            The descriptor as this process has received it. It stays the caller's, who may close it afterwards.
+        offset : int
+            The offset, as it was.
+        on_owner_death : {"raise", "recover"}
+            As of the constructor.
+        trust : bool
+            Accept a file that belongs to another user, or that its sender could truncate.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            No object of this class is stored there.
+        PermissionError
+            The file belongs to another user, without ``trust``.
+        """
+        return open_received(cls, fd, offset, trust, recovers(on_owner_death))
+
+    cdef str _describe(self):
+        cdef uint64_t depth = 0
+        cdef shmkit_lock_info info = self._info()
+        if not info.flags & SHMKIT_LOCK_HELD:
+            state = "unlocked"
+        else:
+            state = owned("held by", info.owner_pid)
+            if self._mutex.depth is not NULL and self._mutex.depth(self._handle, &depth) == SHMKIT_OK and depth:
+                state += f" depth={depth}"
+        return state + (", owner died" if info.flags & SHMKIT_LOCK_OWNER_DIED else "")
 
     cdef object _getstate(self):
         return self._goes_on

@@ -1,6 +1,11 @@
-from typing import Any
+from typing import Any, Protocol, SupportsIndex
 
-from typing_extensions import disjoint_base
+from typing_extensions import Self, TypeAlias, disjoint_base
+
+class _HasFileno(Protocol):
+    def fileno(self) -> int: ...
+
+_Fd: TypeAlias = int | _HasFileno
 
 @disjoint_base
 class Object:
@@ -9,6 +14,9 @@ class Object:
     @property
     def offset(self) -> int | None: ...
     def close(self) -> None: ...
+    def fd(self) -> tuple[int, int]: ...
+    @classmethod
+    def from_fd(cls, fd: _Fd, offset: SupportsIndex = 0, *, trust: bool = False) -> Self: ...
     def unlink(self) -> None: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
 

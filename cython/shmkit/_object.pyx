@@ -6,6 +6,7 @@ import os
 import weakref
 
 from cpython.number cimport PyNumber_Index
+from cpython.object cimport PyObject_AsFileDescriptor
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
@@ -16,9 +17,11 @@ from shmkit._status cimport check, make_error, text
 from shmkit.segment cimport SharedMemory, place_of, unlink_place
 
 from shmkit import _handover
+from shmkit._status import Corrupt
 
-# What a C offset can say.
-cdef object LARGEST = 2**64 - 1
+# What a C offset can say, and a signed integer of as many bits.
+cdef object MAX_OFFSET = 2**64 - 1
+cdef object MAX_SIZE = 2**63 - 1
 
 
 cdef int64_t nanoseconds(object timeout) except? -2:
@@ -46,6 +49,13 @@ cdef uint32_t as_count(object given, uint32_t maximum, str what) except? 0:
     if not 0 < given <= maximum:
         shown = f"{maximum:#o}" if what == "mode" else maximum
         raise make_error(SHMKIT_ERR_INVALID, f"'{what}' must be from 1 to {shown}, not {given}")
+    return given
+
+
+cdef uint64_t as_size(object given, str what) except? 0:
+    given = PyNumber_Index(given)
+    if not 0 <= given <= MAX_SIZE:
+        raise make_error(SHMKIT_ERR_INVALID, f"'{what}' must be from 0 to {MAX_SIZE}, not {given}")
     return given
 
 
@@ -121,7 +131,7 @@ cdef class Object:
             check(self._calls.built_in(c_segment, &handle))
             return handle
         offset = PyNumber_Index(offset)
-        if not 0 <= offset <= LARGEST:
+        if not 0 <= offset <= MAX_OFFSET:
             raise make_error(SHMKIT_ERR_INVALID, f"'offset' {offset} does not lie inside the segment")
         at = offset
         if create is None or create:
@@ -150,8 +160,6 @@ cdef class Object:
 
     cdef tuple where(self):
         """Return what a pickle carries of its place."""
-        cdef int32_t fd = -1
-        cdef uint64_t offset = 0
         if self._handle is NULL:
             raise self._closed()
         if self._place is not None:
@@ -164,7 +172,7 @@ cdef class Object:
         # The descriptor is the handle's, which nobody may close meanwhile.
         self._in_use += 1
         try:
-            check(self._calls.fd(self._handle, &fd, &offset))
+            fd, offset = self.fd()
             facts = os.fstat(fd)
             return ("descriptor", _handover.dump_fd(fd, facts.st_dev, facts.st_ino), offset)
         finally:
@@ -195,9 +203,13 @@ cdef class Object:
         token, at = rest
         descriptor = _handover.load_fd(token)
         try:
-            check(self._calls.open_fd(descriptor, at, <void *> options, &handle))
+            return self._open_fd(descriptor, at, <void *> options)
         finally:
             os.close(descriptor)
+
+    cdef int _open_fd(self, int32_t fd, uint64_t offset, const void *options) except -1:
+        cdef void *handle = NULL
+        check(self._calls.open_fd(fd, offset, options, &handle))
         return self._adopt(handle, None)
 
     cdef object _closed(self):
@@ -226,6 +238,50 @@ cdef class Object:
             return
         with nogil:
             self._calls.close(handle)
+
+    def fd(self):
+        """Return the descriptor and the offset by which another process opens the object: see from_fd().
+
+        The descriptor is this object's: pass it on, by inheritance or socket.send_fds, but do not close it.
+
+        Returns
+        -------
+        tuple of (int, int)
+            The descriptor and the offset.
+
+        Raises
+        ------
+        ValueError
+            The object is stored in a segment: pass on the segment, and the offset in it.
+        """
+        cdef int32_t fd = -1
+        cdef uint64_t offset = 0
+        if self._handle is NULL:
+            raise self._closed()
+        check(self._calls.fd(self._handle, &fd, &offset))
+        return fd, offset
+
+    @classmethod
+    def from_fd(cls, fd, offset=0, *, trust=False):
+        """Open an object of another process by what fd() has returned there.
+
+        Parameters
+        ----------
+        fd : int or object with fileno()
+            The descriptor as this process has received it. It stays the caller's, who may close it afterwards.
+        offset : int
+            The offset, as it was.
+        trust : bool
+            Accept a file that belongs to another user, or that its sender could truncate.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            No object of this class is stored there.
+        PermissionError
+            The file belongs to another user, without ``trust``.
+        """
+        return open_received(cls, fd, offset, trust, None)
 
     def unlink(self):
         """Remove the name; who has it open keeps it. What has no name of its own has none: nothing happens.
@@ -258,14 +314,44 @@ cdef class Object:
         """Take what `state` has returned where it was pickled."""
         return 0
 
+    cdef str _describe(self):
+        return "open"
+
     def __repr__(self):
-        name = type(self).__name__
-        if self._place is not None:
-            return f"{name}({self.name!r})"
-        segment = self._segment() if isinstance(self._segment, weakref.ref) else self._segment
-        if segment is None:
-            return f"{name}()"
-        return f"{name}(segment={segment!r}, offset={self._offset})"
+        kind = type(self).__name__
+        name = "" if self._place is None else f" {self.name!r}"
+        if self._handle is NULL:
+            return f"<{kind}{name} closed>"
+        if self._place is None:
+            name = " unnamed" if self._segment is None else _where(self._segment, self._offset)
+        try:
+            state = self._describe()
+        except Corrupt:
+            state = "corrupt"
+        except Exception:
+            state = "unknown"
+        return f"<{kind}{name} {state}>"
+
+
+cdef str _where(object segment, object offset):
+    """Return what repr shows of a place in a segment."""
+    if isinstance(segment, weakref.ref):
+        segment = segment()
+    # The segment may be closed, or gone.
+    place = None if segment is None else (<SharedMemory> segment)._place
+    name = "a segment" if place is None else repr(os.fsdecode(place[0]))
+    return f" built into {name}" if offset is None else f" in {name} at {offset}"
+
+
+cdef Object open_received(object kind, object fd, object offset, object trust, object state):
+    cdef char options[OPTIONS]
+    cdef Object made = kind.__new__(kind)
+    if made._calls is NULL:
+        raise TypeError(f"{kind.__name__} is a base class: open one of its subclasses")
+    made._setstate(state)
+    made.prepare(<void *> options, None, None, 0, None, None, trust, None)
+    made._open_fd(PyObject_AsFileDescriptor(fd), as_size(offset, "offset"), <void *> options)
+    return made
 
 
 def _rebuild(kind, where, flags, state):

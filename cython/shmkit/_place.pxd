@@ -4,9 +4,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from shmkit cimport shmkit_queue, shmkit_status
 from shmkit._object cimport Object
 
-# A number from 0 on of which C has one too.
-cdef uint64_t as_size(object given, str what) except? 0
-
 
 # What keeps the handle of a queue open as long as it lives.
 cdef class HandleRef:
@@ -16,7 +13,7 @@ cdef class HandleRef:
 
 # Memory of a message in the queue: of one that is filled, or of one that is read.
 cdef class BufferView:
-    cdef HandleRef _ref               # None: over before it began
+    cdef HandleRef _ref         # None: over before it began
     cdef void *_data
     cdef uint64_t _size
     cdef uint64_t _token

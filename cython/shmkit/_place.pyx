@@ -1,28 +1,18 @@
 """Memory of a message in a queue, while it is filled or read in place."""
 
 import weakref
+from types import GenericAlias
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from shmkit cimport (
-    SHMKIT_ERR_INVALID, SHMKIT_ERR_NOT_OWNER, shmkit_queue, shmkit_queue_abort, shmkit_queue_ack, shmkit_queue_commit,
+    SHMKIT_ERR_NOT_OWNER, shmkit_queue, shmkit_queue_abort, shmkit_queue_ack, shmkit_queue_commit,
     shmkit_queue_fileno, shmkit_queue_nack, shmkit_status,
 )
 from shmkit._message cimport load, take_apart
-from shmkit._object cimport Object
-from shmkit._status cimport check, make_error
-
-cdef object LARGEST = 2**63 - 1
-
-
-cdef uint64_t as_size(object given, str what) except? 0:
-    given = PyNumber_Index(given)
-    if not 0 <= given <= LARGEST:
-        raise make_error(SHMKIT_ERR_INVALID, f"'{what}' is a number from 0 to {LARGEST}")
-    return given
-
+from shmkit._object cimport Object, as_size
+from shmkit._status cimport check, make_error, publish
 
 @cython.no_gc_clear
 cdef class HandleRef:
@@ -95,17 +85,18 @@ cdef class BufferView:
         return self._size
 
     def __repr__(self):
-        return f"<{type(self).__name__} of {self._size} bytes{' over' if self._over else ''}>"
+        return f"<{type(self).__name__} {self._size} bytes{', ended' if self._over else ''}>"
 
 
 cdef class Reservation(BufferView):
-    """Room for a message that is filled in place: `with queue.reserve(size) as buffer` is the usual way.
+    """Room for a message that is filled in place: ``with queue.reserve(size) as buffer``.
 
-    The block gets a writable memoryview; at its end the message is put into the queue, or after an exception given up. Without
-    a block: data, commit(), abort(). One that is dropped is given up.
+    Queue.reserve() returns it. The block gets a writable memoryview; its end commits the message, an exception in it aborts
+    it. Without a block: ``data``, commit() and abort(). A Reservation that is dropped is aborted.
     """
 
     def __init__(self):
+        """Raise TypeError: Queue.reserve() makes them."""
         raise TypeError("a Reservation is made by Queue.reserve()")
 
     def commit(self, size=None):
@@ -137,13 +128,14 @@ cdef class Reservation(BufferView):
 
 
 cdef class Lease(BufferView):
-    """A message that is read in place: `with queue.lease() as message` is the usual way.
+    """A message that is read in place: ``with queue.lease() as message``.
 
-    At the end of the block it is acknowledged: nobody gets it any more. After an exception, or where it is dropped, it is given
-    back: whoever gets something next gets it, with one more in `attempts`.
+    Queue.lease() returns it. The end of the block acknowledges the message, so that it is delivered no more. After an
+    exception, or if the Lease is dropped, it is delivered again, with one more in ``attempts``. ``Lease[int]`` is a type hint.
     """
 
     def __init__(self):
+        """Raise TypeError: Queue.lease() makes them."""
         raise TypeError("a Lease is made by Queue.lease()")
 
     @property
@@ -181,3 +173,9 @@ cdef class Lease(BufferView):
     def __dealloc__(self):
         if self._ref is not None and not self._over:
             shmkit_queue_nack(self._ref.handle, self._token)
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+
+publish(Reservation, b"shmkit.Reservation")
+publish(Lease, b"shmkit.Lease")

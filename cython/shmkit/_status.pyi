@@ -11,5 +11,6 @@ class NotOwner(ShmkitError, RuntimeError, AssertionError): ...  # noqa: N818
 
 if sys.version_info >= (3, 13):
     class ShutDown(ShmkitError, queue.ShutDown): ...  # noqa: N818
+
 else:
     class ShutDown(ShmkitError): ...  # noqa: N818

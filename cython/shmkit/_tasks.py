@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 
+from ._status import ShutDown
+
 
 def _wake(futures):
     """Let the one that has waited longest try; when that one has gone, and there is more, the next."""
@@ -71,3 +73,13 @@ class Tasks:
         for (loop, _), futures in list(self._waiting.items()):
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(_wake_all, futures)
+
+
+async def iterate(queue):
+    """Yield the messages of a queue until it is shut down and empty."""
+    while True:
+        try:
+            obj = await queue.aget()
+        except ShutDown:
+            return
+        yield obj

@@ -1,7 +1,7 @@
 # Condition for Cython: `from shmkit.condition cimport Condition`.
 
 from libc.stdint cimport int64_t, uint32_t
-from shmkit cimport shmkit_condition, shmkit_status
+from shmkit cimport shmkit_condition, shmkit_condition_info, shmkit_status
 from shmkit._mutex cimport Mutex
 from shmkit._object cimport Object
 
@@ -26,3 +26,4 @@ cdef class Condition(Object):
     cdef Mutex _own(self)
     cdef void *_mutex(self) except NULL
     cdef bint _wait(self, int64_t timeout_ns) except -1
+    cdef shmkit_condition_info _info(self) except *

@@ -44,7 +44,7 @@ cdef class Queue(Object):
                     uint32_t *attempts) except -1
     cdef object _lease_out(self, int64_t timeout_ns, bint raw)
     cdef object _receive(self, int64_t timeout_ns, bint raw)
-    cdef list _receive_many(self, object most, int64_t timeout_ns, bint raw)
+    cdef list _receive_many(self, object max_items, int64_t timeout_ns, bint raw)
     cdef uint64_t _receive_into(self, Py_buffer *view, int64_t timeout_ns) except? 0
     cdef shmkit_queue_info _info(self) except *
     cdef object _attempt(self, object attempt, uint32_t what, object nothing, object timeout)

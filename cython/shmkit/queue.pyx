@@ -3,6 +3,7 @@
 import importlib
 import queue as standard
 from collections import namedtuple
+from types import GenericAlias
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -26,11 +27,11 @@ from shmkit cimport (
 )
 from shmkit._message cimport LARGE, Parts, bytes_of, copy, load, pack, take_apart, unpack
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, as_count, as_timeout, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
-    segment_call,
+    OPTIONS, Calls, Object, as_count, as_size, as_timeout, at_call, fd_call, handle_call, name_call, nanoseconds,
+    open_fd_call, segment_call,
 )
-from shmkit._place cimport Lease, Reservation, HandleRef, as_size
-from shmkit._status cimport check, make_error
+from shmkit._place cimport HandleRef, Lease, Reservation
+from shmkit._status cimport check, make_error, publish
 
 from shmkit._status import Corrupt, ShutDown
 
@@ -122,32 +123,72 @@ cdef int64_t _left(int64_t end) noexcept:
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Queue(Object):
-    """Messages of any length from many processes and threads to many others: Python objects, or plain bytes.
+    "Queue(maxsize=0, *, max_bytes=0, capacity=0, overflow='block', name=None, create=None, segment=None, " \
+    "offset=None, mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
+    """Messages from many processes and threads to many others: Python objects, or plain bytes.
 
-    A message is in the queue when put() returns, whatever becomes of its maker, and no process that is killed at any
-    instruction loses what others have put or keeps them waiting. No thread runs in the background. Without a name and a
-    segment it travels by fork and by pickle, as an argument of a Process too.
+    A message is in the queue when put() returns, and stays there if the producer dies. A process that is killed at any
+    instruction loses no message of another, and blocks no other. No thread runs in the background. Without a name and
+    a segment
+    it travels by fork and by pickle, as an argument of a Process too.
 
-    Getting an object unpickles it, which can run any code: share a queue of objects with processes that you trust.
+    ``with Queue() as queue`` closes this handle at the end of the block. ``for item in queue`` and ``async for item in
+    queue``
+    get messages until the queue is shut down and empty. ``Queue[int]`` is a type hint.
 
-    maxsize: how many messages it may hold; 0 or less: any number, and a put never waits.
-    max_bytes: how many bytes those may have together; 0: any number.
-    capacity: how many bytes of address space it has; a message may have half of it. 0: 64 GiB, of which what is in use has
-        memory; in a segment 64 KiB.
-    overflow: what a put does that finds no room: "block" waits, "fail" raises Full however long it would wait, "overwrite"
-        throws the oldest messages away.
-    name: it has a file of that name, which holds nothing else.
-    create: None opens it or makes it (ValueError: it was made with other bounds); True makes it (FileExistsError); False
-        opens it as it was made (FileNotFoundError).
-    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 704 bytes and its capacity.
-    mode, directory: as for SharedMemory, where it has a name.
-    participants: how many processes may use it at a time; 128.
-    trust: open what belongs to another user.
+    To get an object is to unpickle it, which can run any code: share a queue of objects with processes that you trust.
 
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/queue.pxd``.
+
+    Parameters
+    ----------
+    maxsize : int
+        Number of messages that it may hold; 0 or less: any number, and a put never waits.
+    max_bytes : int
+        Number of bytes that those may have together; 0: any number.
+    capacity : int
+        Bytes of address space, of which one message may have half. 0: 64 GiB, of which only what is in use takes
+        memory; in a
+        segment 64 KiB.
+    overflow : {"block", "fail", "overwrite"}
+        What a put does that finds no room: it waits, raises queue.Full however long it would wait, or drops the oldest
+        messages.
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 704 bytes and its capacity.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        ``create=None`` and it exists with other bounds.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> queue = Queue()
     >>> queue.put({"answer": 42})
     >>> queue.get()
     {'answer': 42}
+    >>> queue
+    <Queue unnamed 0 messages>
     """
 
     def __cinit__(self):
@@ -156,6 +197,7 @@ cdef class Queue(Object):
 
     def __init__(self, maxsize=0, *, max_bytes=0, capacity=0, overflow="block", name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         self.start(maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust,
                    participants)
 
@@ -458,13 +500,13 @@ cdef class Queue(Object):
             message = PyBytes_FromStringAndSize(to, <Py_ssize_t> size)
         return message if raw else unpack(message)
 
-    cdef list _receive_many(self, object most, int64_t timeout_ns, bint raw):
+    cdef list _receive_many(self, object max_items, int64_t timeout_ns, bint raw):
         """Get messages: as many as are there, and go into the memory that is kept for them."""
         global _scratch
         cdef uint64_t[BATCH_MESSAGES] sizes
         cdef uint64_t count = 0
         cdef uint64_t i
-        cdef uint64_t wanted = as_count(most, 0xffffffff, "most")
+        cdef uint64_t wanted = as_count(max_items, 0xffffffff, "max_items")
         cdef char *at
         cdef shmkit_status status
         cdef bytearray scratch = _scratch
@@ -577,18 +619,18 @@ cdef class Queue(Object):
         finally:
             self.leave()
 
-    def get_many(self, most=None, block=True, timeout=None):
-        """Take the first messages, as many as there are, `most` at the most, and return a list of the objects.
+    def get_many(self, max_items=None, block=True, timeout=None):
+        """Take the first messages, as many as there are, `max_items` at the most, and return a list of the objects.
 
         It waits for the first of them. It takes no more than 4096, or 256 KiB of them, in one call; of what is larger one at a
         time. What cannot be unpickled raises; the exception has the others of this call in its attribute `objects`.
         `block`, `timeout` and all else as of get().
         """
-        return self._receive_many(most, as_timeout(block, timeout), False)
+        return self._receive_many(max_items, as_timeout(block, timeout), False)
 
-    def get_bytes_many(self, most=None, block=True, timeout=None):
-        """Take the first messages, and return a list of their bytes; `most`, `block`, `timeout` as of get_many()."""
-        return self._receive_many(most, as_timeout(block, timeout), True)
+    def get_bytes_many(self, max_items=None, block=True, timeout=None):
+        """Take the first messages, and return a list of their bytes; `max_items`, `block`, `timeout` as of get_many()."""
+        return self._receive_many(max_items, as_timeout(block, timeout), True)
 
     def lease(self, block=True, timeout=None):
         """Take the first message to read it in place; return a Lease.
@@ -749,16 +791,32 @@ cdef class Queue(Object):
 
         return self._attempt(attempt, SHMKIT_QUEUE_ROOM, standard.Full, timeout)
 
-    def __repr__(self):
-        cdef shmkit_queue_info info
-        info.struct_size = sizeof(info)
-        if self._handle is NULL:
-            state = "closed"
-        elif shmkit_queue_stat(self.handle(), &info) == SHMKIT_OK:
-            state = f"messages={info.messages}" + (" shut" if info.flags & SHMKIT_QUEUE_SHUT else "")
-        else:
-            state = "unknown"
-        return f"<{Object.__repr__(self)} {state}>"
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback, /):
+        """Close it. That does not shut it down."""
+        self.close()
+
+    def __iter__(self):
+        """Get messages until the queue is shut down and empty."""
+        while True:
+            try:
+                obj = self.get()
+            except ShutDown:
+                return
+            yield obj
+
+    def __aiter__(self):
+        """As for iteration, awaiting each message."""
+        return importlib.import_module("shmkit._tasks").iterate(self)
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    cdef str _describe(self):
+        cdef shmkit_queue_info info = self._info()
+        messages = f"{info.messages} message" + ("" if info.messages == 1 else "s")
+        return messages + (", shut down" if info.flags & SHMKIT_QUEUE_SHUT else "")
 
 
 cdef str _overflow(uint32_t flags):
@@ -791,14 +849,25 @@ cdef list _unpacked(list messages):
 # As Queue.
 @cython.auto_pickle(False)
 cdef class JoinableQueue(Queue):
-    """A queue whose messages are done with when task_done() has been called for them, so that join() can wait for that.
+    "JoinableQueue(maxsize=0, *, max_bytes=0, capacity=0, overflow='block', name=None, create=None, " \
+    "segment=None, offset=None, mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
+    """A queue that counts a message as unfinished until task_done(), so that join() can wait for it.
 
-    Until then what a process has got is leased to it: if it dies, another one gets it, and join() goes on waiting for that
-    one. So task_done() is called by the process that has got the message; it stands for the oldest that it has. What cannot
-    be unpickled is done with.
+    Until then a message is leased to the process that has got it: if that process dies, another one gets it, and
+    join()
+    waits for that one. So the process that has got a message calls task_done(), which stands for the oldest one that
+    it has.
+    That holds for iteration too. A message that cannot be unpickled is finished.
 
-    maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust, participants: as there.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/queue.pxd``.
 
+    Parameters
+    ----------
+    maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust, participants
+        As for Queue.
+
+    Examples
+    --------
     >>> queue = JoinableQueue()
     >>> queue.put("work")
     >>> queue.get()
@@ -812,6 +881,7 @@ cdef class JoinableQueue(Queue):
 
     def __init__(self, maxsize=0, *, max_bytes=0, capacity=0, overflow="block", name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         self.start(maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust,
                    participants)
 
@@ -874,8 +944,9 @@ cdef class JoinableQueue(Queue):
         finally:
             self.leave()
         return size
-    cdef list _receive_many(self, object most, int64_t timeout_ns, bint raw):
-        cdef uint64_t wanted = as_count(most, 0xffffffff, "most")
+
+    cdef list _receive_many(self, object max_items, int64_t timeout_ns, bint raw):
+        cdef uint64_t wanted = as_count(max_items, 0xffffffff, "max_items")
         if wanted == 0 or wanted > BATCH_MESSAGES:
             wanted = BATCH_MESSAGES
         got = [self._lease_out(timeout_ns, raw)]
@@ -904,10 +975,21 @@ cdef class JoinableQueue(Queue):
 # As Queue.
 @cython.auto_pickle(False)
 cdef class SimpleQueue(Queue):
+    "SimpleQueue(*, name=None, create=None, segment=None, offset=None, mode=None, directory=None, trust=False, " \
+    "participants=None)\n--\n\n" \
     """A queue without bounds.
 
-    name, create, segment, offset, mode, directory, trust, participants: as for Queue.
+    All that is not said here is as for Queue.
 
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/queue.pxd``.
+
+    Parameters
+    ----------
+    name, create, segment, offset, mode, directory, trust, participants
+        As for Queue.
+
+    Examples
+    --------
     >>> queue = SimpleQueue()
     >>> queue.put(1)
     >>> queue.empty(), queue.get(), queue.empty()
@@ -916,4 +998,10 @@ cdef class SimpleQueue(Queue):
 
     def __init__(self, *, name=None, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
                  participants=None):
+        """Open or create it."""
         self.start(0, 0, 0, "block", name, create, segment, offset, mode, directory, trust, participants)
+
+
+publish(Queue, b"shmkit.Queue")
+publish(JoinableQueue, b"shmkit.JoinableQueue")
+publish(SimpleQueue, b"shmkit.SimpleQueue")

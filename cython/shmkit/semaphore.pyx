@@ -18,7 +18,7 @@ from shmkit._object cimport (
     OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
     segment_call,
 )
-from shmkit._status cimport check, make_error
+from shmkit._status cimport check, make_error, publish
 
 SemaphoreInfo = namedtuple(
     "SemaphoreInfo", "value maximum undo processes holders waits recoveries", module="shmkit"
@@ -54,25 +54,60 @@ _CALLS.options_size = sizeof(shmkit_semaphore_options)
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Semaphore(Object):
-    """A number of permits, which processes and threads take and give back.
+    "Semaphore(value=1, *, undo=False, maximum=None, processes=None, name=None, create=None, segment=None, " \
+    "offset=None, mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
+    """A number of permits, which processes and threads acquire and release.
 
-    Without `undo` it is for signalling, as multiprocessing.Semaphore is: anybody may give permits, and what a process had
-    taken when it died is gone. Without a name and a segment it travels by fork and by pickle; thousands of those share
+    Without ``undo`` it is for signalling, as multiprocessing.Semaphore is: any process may release permits, and those
+    of a
+    process that dies are lost. Without a name and a segment it travels by fork and by pickle; thousands of those share
     one descriptor.
 
-    value: how many permits a new one has, 0 to 2**31 - 1.
-    undo: what a process holds comes back when it ends, however it ends; nobody else may give it back. `value` is then
-        how many permits there are in all.
-    maximum: how many it may ever have; None: 2**31 - 1.
-    processes: with undo, how many processes may hold permits at a time, 1 to 4096; None: 128.
-    name: it has a file of that name, which holds nothing else.
-    create: None opens it or makes it (ValueError: it was made with another maximum, undo or processes); True makes it
-        (FileExistsError); False opens it as it was made (FileNotFoundError).
-    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 128 bytes, with undo 64 more
-        for each of `processes`.
-    mode, directory, participants: as for SharedMemory, where it has a name.
-    trust: open what belongs to another user.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/semaphore.pxd``.
 
+    Parameters
+    ----------
+    value : int
+        Permits of a new one, 0 to 2**31 - 1.
+    undo : bool
+        The permits of a process return when it ends, however it ends; no other process may release them. ``value`` is
+        then the
+        number of permits in all.
+    maximum : int, optional
+        Largest number of permits that it may ever have; 2**31 - 1.
+    processes : int, optional
+        With ``undo``: number of processes that can hold permits at a time, 1 to 4096; 128.
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 128 bytes, and with ``undo`` 64 more for each of
+        ``processes``.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        ``create=None`` and it exists with another maximum, ``undo`` or ``processes``.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> rooms = Semaphore(2, undo=True)
     >>> with rooms:
     ...     rooms.get_value(), rooms.held
@@ -84,6 +119,7 @@ cdef class Semaphore(Object):
 
     def __init__(self, value=1, *, undo=False, maximum=None, processes=None, name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         self.start(value, maximum, processes, undo, name, create, segment, offset, mode, directory, trust, participants)
 
     cdef int start(self, object value, object maximum, object processes, object undo, object name, object create,
@@ -94,7 +130,7 @@ cdef class Semaphore(Object):
         cdef shmkit_semaphore_options *own = <shmkit_semaphore_options *> options
         value = PyNumber_Index(value)
         if not 0 <= value <= MAX_VALUE:
-            raise make_error(SHMKIT_ERR_INVALID, f"'value' is a number from 0 to {MAX_VALUE}")
+            raise make_error(SHMKIT_ERR_INVALID, f"'value' must be from 0 to {MAX_VALUE}, not {value}")
         self.prepare(<void *> options, name, create, SHMKIT_SEMAPHORE_UNDO if undo else 0, mode, directory, trust,
                    participants)
         own.value = value
@@ -262,28 +298,35 @@ cdef class Semaphore(Object):
             info.holders if self._undo else None, info.waits, info.recoveries,
         )
 
-    def __repr__(self):
-        cdef uint64_t value = 0
-        if self._handle is NULL:
-            state = "closed"
-        elif shmkit_semaphore_value(<shmkit_semaphore *> self._handle, &value) == SHMKIT_OK:
-            state = f"value={value}"
-        else:
-            state = "corrupt"
-        return f"<{Object.__repr__(self)} {state}>"
+    cdef str _describe(self):
+        return f"value={self.get_value()}"
 
 
 # As Semaphore.
 @cython.auto_pickle(False)
 cdef class BoundedSemaphore(Semaphore):
+    "BoundedSemaphore(value=1, *, undo=True, processes=None, name=None, create=None, segment=None, offset=None," \
+    " mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
     """A semaphore that never has more permits than at first.
 
-    value: how many permits there are, at least 1.
-    undo: what a process holds comes back when it ends, and a release of what this process does not hold is NotOwner.
-        With undo=False it is as multiprocessing.BoundedSemaphore: anybody may release, and one release too many is
-        ValueError.
-    processes, name, create, segment, offset, mode, directory, participants, trust: as for Semaphore.
+    All that is not said here is as for Semaphore.
 
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/semaphore.pxd``.
+
+    Parameters
+    ----------
+    value : int
+        Number of permits, at least 1.
+    undo : bool
+        The permits of a process return when it ends, and a release of what this process does not hold is NotOwner.
+        With
+        ``undo=False`` it is as multiprocessing.BoundedSemaphore: any process may release, and one release too many is
+        ValueError.
+    processes, name, create, segment, offset, mode, directory, trust, participants
+        As for Semaphore.
+
+    Examples
+    --------
     >>> pool = BoundedSemaphore(3)
     >>> pool.acquire(n=2), pool.get_value()
     (True, 1)
@@ -292,6 +335,11 @@ cdef class BoundedSemaphore(Semaphore):
 
     def __init__(self, value=1, *, undo=True, processes=None, name=None, create=None, segment=None, offset=None,
                  mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         value = PyNumber_Index(value)
         as_count(value, MAX_VALUE, "value")
         self.start(value, value, processes, undo, name, create, segment, offset, mode, directory, trust, participants)
+
+
+publish(Semaphore, b"shmkit.Semaphore")
+publish(BoundedSemaphore, b"shmkit.BoundedSemaphore")

@@ -12,7 +12,7 @@ import shmkit
 
 PACKAGE = pathlib.Path(shmkit.__file__).parent
 SONAME = "libshmkit.so.0"
-MODULES = ["_capsules", "_mutex", "_object", "_status", "condition", "limits", "lock", "rlock", "segment"]
+MODULES = ["_capsules", "_mutex", "_object", "_status", "condition", "_limits", "lock", "rlock", "segment"]
 
 
 def tool(name, *arguments):
@@ -42,7 +42,7 @@ def test_the_installed_package_is_tested_and_not_the_sources():
         "_status.pyi",
         "condition.pxd",
         "condition.pyi",
-        "limits.pyi",
+        "_limits.pyi",
         "lock.pxd",
         "lock.pyi",
         "rlock.pxd",
