@@ -205,7 +205,7 @@ cdef tuple take_apart(const char *message, uint64_t size, object view):
     if size and <unsigned char> message[0] == PROTO:
         return bytes_of(message, size) if view is None else view, None
     if size < HEAD or memcmp(message, MAGIC, 8) != 0:
-        raise _foreign("neither a pickle, nor one with buffers")
+        raise _foreign("neither a pickle, nor one with buffers; get_bytes() returns what put_bytes() has put")
     length, count = _read(message + 8), _read(message + 16)
     if count > (size - HEAD) // ENTRY:
         raise _foreign(f"{count} buffers in {size} bytes")

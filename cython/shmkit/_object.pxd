@@ -60,7 +60,7 @@ cdef class Object:
                    object trust, object participants) except -1
     cdef int make(self, object name, object create, object segment, object offset, const void *options) except -1
     cdef int find(self, tuple where, uint32_t flags) except -1
-    # What repr shows of an open object besides its class and place. It may raise, but neither waits nor claims an identity.
+    # What repr shows of an open object besides its class and place. It may raise.
     cdef str _describe(self)
     # What a pickle carries besides its place.
     cdef object _getstate(self)

@@ -96,7 +96,8 @@ cdef class Object:
             raise make_error(SHMKIT_ERR_INVALID, "'offset' is a place in a segment: name the segment too")
         if segment is None and name is None:
             if create is not None and not create:
-                raise make_error(SHMKIT_ERR_INVALID, "without a name or a segment there is nothing to open: create=True")
+                text_ = "without a name or a segment there is nothing to open: create=True"
+                raise make_error(SHMKIT_ERR_INVALID, text_)
             check(self._calls.create(NULL, options, &handle))
         elif segment is None:
             if not isinstance(name, str):
@@ -168,7 +169,8 @@ cdef class Object:
         if segment is not None:
             return ("segment", segment, self._offset)
         if self._segment is not None:
-            raise make_error(SHMKIT_ERR_CLOSED, f"the SharedMemory of this {type(self).__name__} has gone: pickle that too")
+            text_ = f"the SharedMemory of this {type(self).__name__} has gone: pickle that too"
+            raise make_error(SHMKIT_ERR_CLOSED, text_)
         # The descriptor is the handle's, which nobody may close meanwhile.
         self._in_use += 1
         try:

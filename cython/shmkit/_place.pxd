@@ -22,9 +22,9 @@ cdef class BufferView:
     cdef bint _readonly
     cdef void *_reserved[3]
 
-    # Where its bytes are, at a multiple of 32; NULL where they are not ours any more.
+    # The address of its bytes, a multiple of 32; NULL once committed, aborted, acknowledged or returned. Needs no GIL.
     cdef void *pointer(self) noexcept nogil
-    # How many they are.
+    # The number of its bytes. Needs no GIL.
     cdef uint64_t length(self) noexcept nogil
     cdef int _end(self, shmkit_status status) except -1
     cdef shmkit_queue *_ours(self) except NULL

@@ -129,7 +129,7 @@ cdef class Barrier(Object):
             return SHMKIT_ERR_CLOSED
         return shmkit_barrier_wait(self.handle(), timeout_ns, flags, place)
 
-    cdef shmkit_status pass_nogil(self) noexcept nogil:
+    cdef shmkit_status release_nogil(self) noexcept nogil:
         if self._handle is NULL:
             return SHMKIT_ERR_CLOSED
         return shmkit_barrier_pass(self.handle())

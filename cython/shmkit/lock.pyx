@@ -46,7 +46,7 @@ cdef class Lock(Mutex):
     Its owner is a process; any thread of that process may release it. It is not recursive. Without a name and a
     segment it travels by fork and by pickle; thousands of those share one descriptor.
 
-    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/_mutex.pxd``.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/lock.pxd``.
 
     Parameters
     ----------

@@ -620,16 +620,33 @@ cdef class Queue(Object):
             self.leave()
 
     def get_many(self, max_items=None, block=True, timeout=None):
-        """Take the first messages, as many as there are, `max_items` at the most, and return a list of the objects.
+        """Get several messages: wait for the first one, and take as many as there are.
 
-        It waits for the first of them. It takes no more than 4096, or 256 KiB of them, in one call; of what is larger one at a
-        time. What cannot be unpickled raises; the exception has the others of this call in its attribute `objects`.
-        `block`, `timeout` and all else as of get().
+        One call takes at most 4096 messages and 256 KiB; of larger messages one at a time.
+
+        Parameters
+        ----------
+        max_items : int, optional
+            Largest number of messages to take.
+        block, timeout
+            As of get(), for the first message.
+
+        Returns
+        -------
+        list
+            The objects, at least one.
+
+        Raises
+        ------
+        queue.Empty, ShutDown, ValueError, Corrupt
+            As of get().
+        Exception
+            A message could not be unpickled. The exception has the other objects of this call in its attribute ``objects``.
         """
         return self._receive_many(max_items, as_timeout(block, timeout), False)
 
     def get_bytes_many(self, max_items=None, block=True, timeout=None):
-        """Take the first messages, and return a list of their bytes; `max_items`, `block`, `timeout` as of get_many()."""
+        """Get the bytes of several messages; ``max_items``, ``block``, ``timeout`` and all else as of get_many()."""
         return self._receive_many(max_items, as_timeout(block, timeout), True)
 
     def lease(self, block=True, timeout=None):
@@ -734,17 +751,17 @@ cdef class Queue(Object):
         return True
 
     def shutdown(self):
-        """Say that nothing more is put, for all processes and for good.
+        """End the queue for all processes and for good.
 
-        Whoever puts gets ShutDown; whoever gets, what is left, and then ShutDown, which is queue.ShutDown where Python has it.
+        Each later put raises ShutDown. Each get returns what is left, and then raises ShutDown; iteration ends there.
         """
         check(shmkit_queue_shutdown(self._open()))
 
     def close(self):
-        """Let go of it: in this process nothing is put or got any more. What this process has leased goes to others.
+        """Close this handle, for getting as well as for putting, unlike multiprocessing.Queue.close().
 
-        A thread that waits in it goes on until its wait ends. As long as there is a Lease or a Reservation of it, or a view of
-        one, that one stays as it is.
+        Messages that this process has leased are delivered to others. The queue itself stays open for other processes: see
+        shutdown(). A thread that waits in it returns when its wait ends. A Lease or a Reservation of it stays valid.
         """
         Object.close(self)
         if self._tasks is not None:

@@ -41,7 +41,7 @@ cdef class RLock(Mutex):
     Its owner is a thread of a process. It survives the death of that process; a thread that ends releases nothing.
     Without a name and a segment it travels by fork and by pickle; thousands of those share one descriptor.
 
-    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/_mutex.pxd``.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/rlock.pxd``.
 
     Parameters
     ----------

@@ -188,7 +188,8 @@ cdef class SharedMemory:
         if create and bytes_ == 0:
             raise make_error(SHMKIT_ERR_INVALID, "'size' must be a positive number different from zero")
         if anonymous and (name is not None or directory is not None or create is False):
-            raise make_error(SHMKIT_ERR_INVALID, "an anonymous segment has no name or directory, and is made: create=True")
+            text_ = "an anonymous segment has no name or directory, and is made: create=True"
+            raise make_error(SHMKIT_ERR_INVALID, text_)
         if name is None and create is False:
             raise make_error(SHMKIT_ERR_INVALID, "'name' can only be None if create=True")
         if create is False:

@@ -9,6 +9,7 @@ import pathlib
 import pickle
 import pydoc
 import queue as standard
+import re
 import socket
 import sys
 import threading
@@ -37,6 +38,7 @@ from shmkit import (
     ShutDown,
     SimpleQueue,
 )
+from test_docs import run_cython
 
 INVALID, CLOSED, UNTRUSTED = -1, -2, -7
 PACKAGE = pathlib.Path(shmkit.__file__).parent
@@ -147,7 +149,7 @@ def test_the_signature_of_a_method_is_that_of_its_stub(kind, name, base):
     assert at_run_time(value) == in_stub(node)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in {*OWN} if kind is not object])
+@pytest.mark.parametrize("kind", sorted({*OWN}, key=lambda kind: kind.__name__))
 def test_every_public_member_is_in_the_stub(kind):
     public = {name for name in vars(kind) if not name.startswith("_")}
     assert public <= set(members(kind.__name__))
@@ -199,7 +201,7 @@ def test_help_shows_the_signature_and_nothing_of_the_compiler(kind):
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in EXPORTED if not name.startswith("get_") and name != "library_path"])
+@pytest.mark.parametrize("name", EXPORTED)
 def test_public_names_belong_to_the_package(name):
     assert EXPORTED[name].__module__ == "shmkit"
     assert EXPORTED[name].__qualname__ == name
@@ -654,3 +656,47 @@ def test_descriptors_travel_over_a_socket(run):
         assert queue.get() == 42
         assert shm.buf[0] == 1
         assert not lock.locked()
+
+
+# --- Cython -----------------------------------------------------------------------------------------------------------
+
+USE_OF_EXAMPLES = """
+import array, struct
+
+counter, table = array.array("l", [0]), array.array("d", [1, 1])
+count_under_lock(Lock(), counter)
+count_under_rlock(RLock(), counter)
+assert counter[0] == 2
+event = Event()
+event.set()
+assert wait_a_second(event)
+fill_once(Once(), table)
+with_two_permits(Semaphore(2), table)
+assert read_first(RWLock(), table) == 1.5
+assert meet(Barrier(1))
+wait_for_first(Condition(), counter)
+queue = Queue()
+queue.put_bytes(struct.pack("d", 41.5))
+queue.put_bytes(struct.pack("d", 0.5))
+queue.shutdown()
+assert add_up(queue) == 42
+with SharedMemory(create=True, size=4, anonymous=True) as shm:
+    fill(shm, 7)
+    assert bytes(shm.buf) == bytes([7]) * 4
+"""
+
+
+@pytest.mark.cython
+def test_the_examples_in_the_pxds_run(tmp_path):
+    lines = [line for stub in sorted(PACKAGE.glob("[a-z]*.pxd")) for line in stub.read_text().splitlines()]
+    code = "\n".join(line.strip()[6:] for line in lines if re.match(r"    #(     |$)", line))
+    run_cython(code + USE_OF_EXAMPLES, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EXTENSIONS if kind not in MADE])
+def test_a_docstring_names_the_pxd_that_describes_the_methods_without_the_gil(kind):
+    named = re.findall(r"``shmkit/(\w+).pxd``", kind.__doc__)
+    assert len(named) == 1
+    text = (PACKAGE / f"{named[0]}.pxd").read_text()
+    assert "need no GIL" in text
+    assert f"cdef class {kind.__name__}" in text
