@@ -50,9 +50,8 @@ cdef class Barrier(Object):
     """A point where processes and threads wait until all parties have arrived.
 
     A party that is killed while it waits breaks the barrier: all others get BrokenBarrierError until reset(). A party
-    that is
-    killed elsewhere is only missing: give a timeout. Without a name and a segment it travels by fork and by pickle;
-    thousands of those share one descriptor.
+    that is killed elsewhere is only missing: give a timeout. Without a name and a segment it travels by fork and by
+    pickle; thousands of those share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/barrier.pxd``.
 
@@ -71,8 +70,8 @@ cdef class Barrier(Object):
     segment : SharedMemory, optional
         Managed segment that holds it, instead of a file of its own.
     offset : int, optional
-        Offset in the segment, a multiple of 64; it takes 128 bytes and 32 for each party, rounded up to a
-        multiple of 64.
+        Offset in the segment, a multiple of 64; it takes 128 bytes and 32 for each party, rounded up to a multiple of
+        64.
     mode : int, optional
         Permission bits of a new file, exactly these whatever the umask; 0o600.
     directory : path, optional

@@ -56,9 +56,8 @@ cdef class Condition(Object):
     """A condition variable: a thread that holds its lock waits until another one notifies it.
 
     A notification reaches exactly the waiters that it is meant for. Waiters that were killed are skipped, and what
-    they were
-    sent goes to others. Without a name and a segment it travels by fork and by pickle; thousands of those share one
-    descriptor.
+    they were sent goes to others. Without a name and a segment it travels by fork and by pickle; thousands of those
+    share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/condition.pxd``.
 
@@ -66,8 +65,7 @@ cdef class Condition(Object):
     ----------
     lock : Lock or RLock, optional
         The lock that it goes with, in all processes: the first one that it is used with. None: a new unnamed RLock,
-        where the
-        condition is unnamed too.
+        where the condition is unnamed too.
     cells : int, optional
         Number of threads that can wait at a time, 1 to 4096; 128.
     name : str, optional
@@ -77,8 +75,8 @@ cdef class Condition(Object):
     segment : SharedMemory, optional
         Managed segment that holds it, instead of a file of its own.
     offset : int, optional
-        Offset in the segment, a multiple of 64; it takes 64 bytes and 16 for each cell, rounded up to a
-        multiple of 64. Its lock is stored elsewhere.
+        Offset in the segment, a multiple of 64; it takes 64 bytes and 16 for each cell, rounded up to a multiple of
+        64. Its lock is stored elsewhere.
     mode : int, optional
         Permission bits of a new file, exactly these whatever the umask; 0o600.
     directory : path, optional

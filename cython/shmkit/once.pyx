@@ -54,9 +54,8 @@ cdef class Once(Object):
     """Something that is done exactly once among all processes that open it.
 
     The first caller of begin() has to do it; the others wait until it is done. If that process dies, the next caller
-    has to
-    do it, and ``recovered`` is True: it may be half done. Without a name and a segment it travels by fork and by
-    pickle; thousands of those share one descriptor.
+    has to do it, and ``recovered`` is True: it may be half done. Without a name and a segment it travels by fork and
+    by pickle; thousands of those share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/once.pxd``.
 

@@ -129,12 +129,10 @@ cdef class Queue(Object):
 
     A message is in the queue when put() returns, and stays there if the producer dies. A process that is killed at any
     instruction loses no message of another, and blocks no other. No thread runs in the background. Without a name and
-    a segment
-    it travels by fork and by pickle, as an argument of a Process too.
+    a segment it travels by fork and by pickle, as an argument of a Process too.
 
     ``with Queue() as queue`` closes this handle at the end of the block. ``for item in queue`` and ``async for item in
-    queue``
-    get messages until the queue is shut down and empty. ``Queue[int]`` is a type hint.
+    queue`` get messages until the queue is shut down and empty. ``Queue[int]`` is a type hint.
 
     To get an object is to unpickle it, which can run any code: share a queue of objects with processes that you trust.
 
@@ -148,8 +146,7 @@ cdef class Queue(Object):
         Number of bytes that those may have together; 0: any number.
     capacity : int
         Bytes of address space, of which one message may have half. 0: 64 GiB, of which only what is in use takes
-        memory; in a
-        segment 64 KiB.
+        memory; in a segment 64 KiB.
     overflow : {"block", "fail", "overwrite"}
         What a put does that finds no room: it waits, raises queue.Full however long it would wait, or drops the oldest
         messages.
@@ -871,10 +868,8 @@ cdef class JoinableQueue(Queue):
     """A queue that counts a message as unfinished until task_done(), so that join() can wait for it.
 
     Until then a message is leased to the process that has got it: if that process dies, another one gets it, and
-    join()
-    waits for that one. So the process that has got a message calls task_done(), which stands for the oldest one that
-    it has.
-    That holds for iteration too. A message that cannot be unpickled is finished.
+    join() waits for that one. So the process that has got a message calls task_done(), which stands for the oldest one
+    that it has. That holds for iteration too. A message that cannot be unpickled is finished.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/queue.pxd``.
 

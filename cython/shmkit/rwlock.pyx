@@ -44,7 +44,7 @@ cdef enum:
 
 RWLockInfo = namedtuple(
     "RWLockInfo",
-    "writing waiting owner owner_namespace owner_ticket owner_died readers reading_processes most_readers writes "
+    "writing waiting owner owner_namespace owner_ticket owner_died readers reading_processes max_readers writes "
     "contended recoveries contended_since",
     module="shmkit",
 )
@@ -56,7 +56,7 @@ owner: the process number of who writes, or waits to, in that process' own PID n
 owner_namespace: that namespace, as the inode of /proc/PID/ns/pid. owner_ticket: a number that no other process ever
 has in this segment. owner_died: a writer died, and nobody has said since that what the lock guards is whole.
 readers: how often it is held for reading. reading_processes: by how many processes; the dead count in both until a
-writer has waited for them. most_readers: how many processes may read at a time.
+writer has waited for them. max_readers: how many processes may read at a time.
 writes, contended, recoveries: how often it was acquired for writing, how often somebody waited, how many writers were
 found that had died writing.
 contended_since: when the first to wait for who holds it now went to sleep, as time.monotonic_ns(), even if it has given
@@ -72,9 +72,8 @@ cdef class RWLock(Object):
     """A lock that many processes hold to read, or one to write, and that survives the death of any of them.
 
     Holders are processes; any thread of them may release. Each reading process has a cache line of its own. While a
-    writer
-    waits new readers wait too, so that writers do not starve: a reader must not acquire it to read once more. Without
-    a name and a segment it travels by fork and by pickle; thousands of those share one descriptor.
+    writer waits new readers wait too, so that writers do not starve: a reader must not acquire it to read once more.
+    Without a name and a segment it travels by fork and by pickle; thousands of those share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/rwlock.pxd``.
 
@@ -91,8 +90,7 @@ cdef class RWLock(Object):
     on_owner_death : {"raise", "recover"}
         "raise": acquire raises OwnerDied after a writer was killed, until recover() has been used. "recover": acquire
         succeeds, ``recovered`` is True while the lock is held, and the end of writing marks what it guards as
-        consistent.
-        A reader that is killed leaves nothing behind.
+        consistent. A reader that is killed leaves nothing behind.
     readers : int, optional
         Number of processes that can read at a time, 1 to 4096; 128.
     mode : int, optional

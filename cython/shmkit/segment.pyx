@@ -108,10 +108,8 @@ cdef class SharedMemory:
     """Shared memory that any process can attach by name, as multiprocessing.shared_memory.SharedMemory.
 
     The first three arguments mean what they mean there, and segments of either class open with the other. But
-    attaching never
-    destroys anything, no helper process runs, memory is reserved at once (a full /dev/shm is an OSError here, not a
-    SIGBUS
-    later), and close() may be called while views live: the last view unmaps it.
+    attaching never destroys anything, no helper process runs, memory is reserved at once (a full /dev/shm is an
+    OSError here, not a SIGBUS later), and close() may be called while views live: the last view unmaps it.
 
     Cython code reads ``pointer()``, ``length()`` and ``handle()`` without the GIL: see ``shmkit/segment.pxd``.
 
@@ -145,10 +143,8 @@ cdef class SharedMemory:
         Reserve no memory: touching it can then be SIGBUS.
     full : bool, optional
         True creates a managed segment, with a control area before byte 0 so that it can hold locks, or attaches only
-        such a
-        one. None creates a plain one, and attaches either. False takes byte 0 of the file for the first one, as the
-        standard
-        class does.
+        such a one. None creates a plain one, and attaches either. False takes byte 0 of the file for the first one, as
+        the standard class does.
     participants : int, optional
         Number of processes that can hold something in a new managed segment at a time; 128.
     ephemeral : bool

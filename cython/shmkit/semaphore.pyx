@@ -59,9 +59,8 @@ cdef class Semaphore(Object):
     """A number of permits, which processes and threads acquire and release.
 
     Without ``undo`` it is for signalling, as multiprocessing.Semaphore is: any process may release permits, and those
-    of a
-    process that dies are lost. Without a name and a segment it travels by fork and by pickle; thousands of those share
-    one descriptor.
+    of a process that dies are lost. Without a name and a segment it travels by fork and by pickle; thousands of those
+    share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/semaphore.pxd``.
 
@@ -71,8 +70,7 @@ cdef class Semaphore(Object):
         Permits of a new one, 0 to 2**31 - 1.
     undo : bool
         The permits of a process return when it ends, however it ends; no other process may release them. ``value`` is
-        then the
-        number of permits in all.
+        then the number of permits in all.
     maximum : int, optional
         Largest number of permits that it may ever have; 2**31 - 1.
     processes : int, optional
@@ -319,9 +317,8 @@ cdef class BoundedSemaphore(Semaphore):
         Number of permits, at least 1.
     undo : bool
         The permits of a process return when it ends, and a release of what this process does not hold is NotOwner.
-        With
-        ``undo=False`` it is as multiprocessing.BoundedSemaphore: any process may release, and one release too many is
-        ValueError.
+        With ``undo=False`` it is as multiprocessing.BoundedSemaphore: any process may release, and one release too
+        many is ValueError.
     processes, name, create, segment, offset, mode, directory, trust, participants
         As for Semaphore.
 

@@ -25,7 +25,9 @@ def public_objects():
             own = [kind for kind in value.__mro__ if kind.__module__.startswith("shmkit")]
             for member, part in [item for kind in reversed(own) for item in vars(kind).items()]:
                 if not member.startswith("_"):
-                    found[f"shmkit.{name}.{member}"] = getattr(value, member) if callable(part) else part
+                    found[f"shmkit.{name}.{member}"] = (
+                        part if inspect.isdatadescriptor(part) else getattr(value, member)
+                    )
     return found
 
 

@@ -187,7 +187,7 @@ def test_the_lock_is_one_object(shm):
     lock = shm.lock
     assert type(lock) is Lock
     assert shm.lock is lock
-    assert repr(lock) == f"Lock(segment={shm!r}, offset=None)"
+    assert repr(lock) == f"<Lock built into {shm.name!r} unlocked>"
     with lock, pickle.loads(pickle.dumps(shm)) as same:
         assert same.lock is not lock
         assert same.lock.locked()
@@ -219,7 +219,7 @@ def test_the_lock_does_not_keep_the_object(name):
         assert seen() is None  # no cycle that only a collection would end
     finally:
         gc.enable()
-    assert repr(lock) == "Lock()"
+    assert repr(lock) == "<Lock built into a segment unlocked>"
     lock.close()
 
 
