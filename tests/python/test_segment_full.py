@@ -187,7 +187,8 @@ def test_the_lock_is_one_object(shm):
     lock = shm.lock
     assert type(lock) is Lock
     assert shm.lock is lock
-    assert repr(lock) == f"<Lock built into {shm.name!r} unlocked>"
+    place = "a segment" if shm.name is None else repr(shm.name)
+    assert repr(lock) == f"<Lock built into {place} unlocked>"
     with lock, pickle.loads(pickle.dumps(shm)) as same:
         assert same.lock is not lock
         assert same.lock.locked()
