@@ -24,11 +24,11 @@ cdef class Barrier(Object):
     #         return status == SHMKIT_OK
     #
     # Waits until all parties have arrived. `place` (may be NULL) becomes the caller's place: from 0 on, the last one to
-    # arrive has the highest. `flags`: SHMKIT_BARRIER_HOLD, SHMKIT_INTERRUPTIBLE. The action is not called.
+    # arrive has the highest. `flags`: SHMKIT_BARRIER_SERIAL, SHMKIT_INTERRUPTIBLE. The action is not called.
     # SHMKIT_ERR_BROKEN: the barrier is broken. SHMKIT_ERR_TIMEOUT: not all have arrived in that time, which breaks it.
     # SHMKIT_ERR_WOULD_BLOCK: the caller would have to wait, and SHMKIT_NOWAIT was given.
     cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t flags, uint32_t *place) noexcept nogil
-    # Releases the parties that SHMKIT_BARRIER_HOLD holds. SHMKIT_ERR_NOT_OWNER: the caller holds none.
+    # Releases the parties that SHMKIT_BARRIER_SERIAL holds. SHMKIT_ERR_NOT_OWNER: the caller holds none.
     cdef shmkit_status release_nogil(self) noexcept nogil
     # Makes it as new: each waiter returns with SHMKIT_ERR_BROKEN.
     cdef shmkit_status reset_nogil(self) noexcept nogil

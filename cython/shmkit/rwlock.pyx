@@ -339,7 +339,7 @@ cdef class RWLock(Object):
         return RWLockInfo(
             (info.flags & SHMKIT_RWLOCK_WRITING) != 0, (info.flags & SHMKIT_RWLOCK_WAITING) != 0,
             info.owner_pid or None, info.owner_namespace or None, info.owner_ticket or None,
-            (info.flags & SHMKIT_RWLOCK_OWNER_DIED) != 0, info.readers, info.reading_processes, info.most_readers,
+            (info.flags & SHMKIT_RWLOCK_OWNER_DIED) != 0, info.readers, info.reading_processes, info.max_readers,
             info.writes, info.contended, info.recoveries, info.contended_since or None,
         )
 

@@ -16,9 +16,9 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TOO_LARGE, SHMKIT_INTERRUPTIBLE, SHMKIT_OK,
-    SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_FULL, SHMKIT_SEGMENT_HUGE,
+    SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_MANAGED, SHMKIT_SEGMENT_HUGE,
     SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_PLAIN, SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_SEALED,
-    SHMKIT_SEGMENT_SPARSE, SHMKIT_SEGMENT_TRUST, shmkit_segment, shmkit_segment_close, shmkit_segment_create,
+    SHMKIT_SEGMENT_SPARSE, SHMKIT_TRUST, shmkit_segment, shmkit_segment_close, shmkit_segment_create,
     shmkit_segment_data, shmkit_segment_directory, shmkit_segment_fd, shmkit_segment_gc, shmkit_segment_huge,
     shmkit_segment_info, shmkit_segment_list, shmkit_segment_open, shmkit_segment_open_fd,
     shmkit_segment_open_or_create, shmkit_segment_options, shmkit_segment_resize, shmkit_segment_size,
@@ -42,7 +42,7 @@ cdef uint64_t MAX_PARTICIPANTS = 2**32 - 1
 
 SegmentInfo = namedtuple(
     "SegmentInfo",
-    "size capacity allocated device inode links user mode readonly created sealed full ephemeral participants "
+    "size capacity allocated device inode links user mode readonly created sealed managed ephemeral participants "
     "control_bytes id",
     module="shmkit",
 )
@@ -52,7 +52,7 @@ size: its length. capacity: address space mapped here. allocated: memory that it
 device, inode: what names the file for as long as it lives.
 links: how many names it has. user, mode: its owner and permission bits. readonly: mapped for reading only.
 created: made by this object. sealed: nobody can ever shrink it.
-full: it has a control area before byte 0, and can hold locks. ephemeral: its name goes with its last user.
+managed: it has a control area before byte 0, and can hold locks. ephemeral: its name goes with its last user.
 participants: how many processes may hold something in it at a time; control_bytes: how many bytes of its file lie before
 byte 0; id: a random number, written when it was made; all three 0 where it is a plain one.
 """
@@ -103,12 +103,12 @@ cdef uint64_t _bytes(object number, str what) except? 0:
 
 cdef class SharedMemory:
     "SharedMemory(name=None, create=False, size=0, *, track=True, capacity=None, readonly=False, mode=None, " \
-    "trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, force=False, " \
-    "sparse=False, full=None, participants=None, ephemeral=False)\n--\n\n" \
+    "trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, no_space_check=False, " \
+    "sparse=False, managed=None, participants=None, ephemeral=False)\n--\n\n" \
     """Shared memory that any process can attach by name, as multiprocessing.shared_memory.SharedMemory.
 
     The first three arguments mean what they mean there, and segments of either class open with the other. But
-    attaching never destroys anything, no helper process runs, memory is reserved at once (a full /dev/shm is an
+    attaching never destroys anything, no helper process runs, memory is reserved at once (a managed /dev/shm is an
     OSError here, not a SIGBUS later), and close() may be called while views live: the last view unmaps it.
 
     Cython code reads ``pointer()``, ``length()`` and ``handle()`` without the GIL: see ``shmkit/segment.pxd``.
@@ -137,11 +137,11 @@ cdef class SharedMemory:
         Directory of its file. None is SHMKIT_DIR, else /dev/shm.
     prefault, huge, lock : bool
         Map all pages now; ask for huge pages (see ``huge_bytes``); keep it in physical memory.
-    force : bool
+    no_space_check : bool
         Do not check first whether enough memory is free.
     sparse : bool
         Reserve no memory: touching it can then be SIGBUS.
-    full : bool, optional
+    managed : bool, optional
         True creates a managed segment, with a control area before byte 0 so that it can hold locks, or attaches only
         such a one. None creates a plain one, and attaches either. False takes byte 0 of the file for the first one, as
         the standard class does.
@@ -174,8 +174,8 @@ cdef class SharedMemory:
     """
 
     def __init__(self, name=None, create=False, size=0, *, track=True, capacity=None, readonly=False, mode=None,
-                 trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, force=False,
-                 sparse=False, full=None, participants=None, ephemeral=False):
+                 trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, no_space_check=False,
+                 sparse=False, managed=None, participants=None, ephemeral=False):
         """Open or create it."""
         cdef uint32_t flags = 0
         cdef uint64_t bytes_ = _bytes(size, "size")
@@ -194,10 +194,10 @@ cdef class SharedMemory:
             slots = min(_bytes(participants, "participants"), MAX_PARTICIPANTS)
             if slots == 0:
                 raise make_error(SHMKIT_ERR_INVALID, "'participants' must be a positive number different from zero")
-        if full is None:
-            full = True if ephemeral or slots else None
-        flags = _mapping_flags(readonly, trust, prefault, huge, lock, full)
-        flags |= SHMKIT_SEGMENT_FORCE if force else 0
+        if managed is None:
+            managed = True if ephemeral or slots else None
+        flags = _mapping_flags(readonly, trust, prefault, huge, lock, managed)
+        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if no_space_check else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         flags |= SHMKIT_SEGMENT_EPHEMERAL if ephemeral else 0
         mode = None if mode is None else PyNumber_Index(mode)
@@ -262,7 +262,7 @@ cdef class SharedMemory:
         state = "truncated" if truncated else f"{size} bytes"
         if self._mapping.flags & SHMKIT_SEGMENT_READONLY:
             state += ", read-only"
-        if self._mapping.flags & SHMKIT_SEGMENT_FULL:
+        if self._mapping.flags & SHMKIT_SEGMENT_MANAGED:
             state += ", managed"
         return f"<{kind}{name} {state}>"
 
@@ -308,7 +308,7 @@ cdef class SharedMemory:
 
     @property
     def lock(self):
-        """The Lock that every full segment has, for whatever its users agree on.
+        """The Lock that every managed segment has, for whatever its users agree on.
 
         It goes with close(): who closes a segment while holding it counts as dead. ValueError: a plain one.
         """
@@ -358,7 +358,7 @@ cdef class SharedMemory:
             raise make_error(SHMKIT_ERR_INVALID, text_)
         return whole[offset:offset + size].cast(format, shape)
 
-    def resize(self, size, *, force=False, sparse=False):
+    def resize(self, size, *, no_space_check=False, sparse=False):
         """Make it `size` bytes long, for everybody who has it mapped; no view dangles, nothing moves.
 
         ValueError: more than the capacity, or less than it has. OSError(ENOSPC): no memory, and nothing has changed.
@@ -367,7 +367,7 @@ cdef class SharedMemory:
         cdef uint64_t bytes_ = _bytes(size, "size")
         cdef uint32_t flags = SHMKIT_INTERRUPTIBLE
         cdef shmkit_status status
-        flags |= SHMKIT_SEGMENT_FORCE if force else 0
+        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if no_space_check else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         with nogil:
             status = shmkit_segment_resize(mapping.handle, bytes_, flags)
@@ -380,7 +380,7 @@ cdef class SharedMemory:
         return SegmentInfo(
             info.size, info.capacity, info.allocated, info.device, info.inode, info.links, info.user, info.mode,
             (info.flags & SHMKIT_SEGMENT_READONLY) != 0, (info.flags & SHMKIT_SEGMENT_CREATED) != 0,
-            (info.flags & SHMKIT_SEGMENT_SEALED) != 0, (info.flags & SHMKIT_SEGMENT_FULL) != 0,
+            (info.flags & SHMKIT_SEGMENT_SEALED) != 0, (info.flags & SHMKIT_SEGMENT_MANAGED) != 0,
             (info.flags & SHMKIT_SEGMENT_EPHEMERAL) != 0, info.participants, info.control_bytes, info.id,
         )
 
@@ -425,14 +425,14 @@ cdef class SharedMemory:
 
     @classmethod
     def from_fd(cls, fd, *, capacity=None, readonly=False, trust=False, prefault=False, huge=False, lock=False,
-                full=None):
+                managed=None):
         """Attach the segment behind a descriptor: inherited, or received from another process.
 
         Parameters
         ----------
         fd : int or object with fileno()
             The descriptor. It stays the caller's, who may close it afterwards.
-        capacity, readonly, prefault, huge, lock, full
+        capacity, readonly, prefault, huge, lock, managed
             As of the constructor.
         trust : bool
             Accept a file that belongs to another user, or that its sender could truncate.
@@ -445,7 +445,7 @@ cdef class SharedMemory:
             The file belongs to another user, or could be truncated, without ``trust``; or the descriptor is not open for
             writing, without ``readonly``.
         """
-        cdef uint32_t flags = _mapping_flags(readonly, trust, prefault, huge, lock, full)
+        cdef uint32_t flags = _mapping_flags(readonly, trust, prefault, huge, lock, managed)
         cdef uint64_t reach = 0 if capacity is None else _bytes(capacity, "capacity")
         return _attach_fd(cls, PyObject_AsFileDescriptor(fd), flags, reach)
 
@@ -480,7 +480,7 @@ cdef class SharedMemory:
 
     def __reduce__(self):
         cdef _Mapping mapping = _opened(self)
-        cdef uint32_t flags = mapping.flags & (SHMKIT_SEGMENT_READONLY | SHMKIT_SEGMENT_TRUST | SHMKIT_SEGMENT_PLAIN)
+        cdef uint32_t flags = mapping.flags & (SHMKIT_SEGMENT_READONLY | SHMKIT_TRUST | SHMKIT_SEGMENT_PLAIN)
         if self._place is not None:
             return _attach_name, (type(self), *self._place, flags, mapping.capacity)
         info = _stat(mapping.handle)
@@ -489,16 +489,16 @@ cdef class SharedMemory:
 
 
 cdef uint32_t _mapping_flags(object readonly, object trust, object prefault, object huge, object lock,
-                             object full) except *:
+                             object managed) except *:
     """Return the flags of what any segment can be attached with."""
     cdef uint32_t flags = 0
     flags |= SHMKIT_SEGMENT_READONLY if readonly else 0
-    flags |= SHMKIT_SEGMENT_TRUST if trust else 0
+    flags |= SHMKIT_TRUST if trust else 0
     flags |= SHMKIT_SEGMENT_PREFAULT if prefault else 0
     flags |= SHMKIT_SEGMENT_HUGE if huge else 0
     flags |= SHMKIT_SEGMENT_LOCK if lock else 0
-    if full is not None:
-        flags |= SHMKIT_SEGMENT_FULL if full else SHMKIT_SEGMENT_PLAIN
+    if managed is not None:
+        flags |= SHMKIT_SEGMENT_MANAGED if managed else SHMKIT_SEGMENT_PLAIN
     return flags
 
 
@@ -534,7 +534,7 @@ cdef int _adopt(SharedMemory self, shmkit_segment *handle, uint32_t flags, bytes
     if self._mapping is not None:
         SharedMemory.close(self)  # not what a subclass makes of it
     mapping.capacity = info.capacity
-    mapping.flags |= info.flags & SHMKIT_SEGMENT_FULL
+    mapping.flags |= info.flags & SHMKIT_SEGMENT_MANAGED
     self._mapping = mapping
     self._handle = handle
     self._data = mapping.data

@@ -312,7 +312,7 @@ def make(name):
 
     def make(kind, place="unnamed", **how):
         if place in ("placed", "built-in"):
-            shm = shmkit.SharedMemory(name, create=True, size=4096, full=True)
+            shm = shmkit.SharedMemory(name, create=True, size=4096, managed=True)
             made.append(shm)
             how.update(segment=shm, offset=None if place == "built-in" else 128)
         lock = kind(name if place == "named" else None, **how)
@@ -329,7 +329,7 @@ def make(name):
 @pytest.fixture
 def full(name):
     """Return a full segment of a page."""
-    with shmkit.SharedMemory(name, create=True, size=4096, full=True) as shm:
+    with shmkit.SharedMemory(name, create=True, size=4096, managed=True) as shm:
         shm.unlink()
         yield shm
 

@@ -31,7 +31,7 @@ def make(place, name, action=None, timeout=None):
         finally:
             barrier.unlink()
     else:
-        with SharedMemory(name, create=True, size=4096, full=True) as shm:
+        with SharedMemory(name, create=True, size=4096, managed=True) as shm:
             try:
                 yield Barrier(2, action, timeout, segment=shm, offset=64)
             finally:

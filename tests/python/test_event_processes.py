@@ -27,7 +27,7 @@ def make(place, name):
         finally:
             event.unlink()
     else:
-        with SharedMemory(name, create=True, size=4096, full=True) as shm:
+        with SharedMemory(name, create=True, size=4096, managed=True) as shm:
             try:
                 yield Event(segment=shm, offset=64)
             finally:

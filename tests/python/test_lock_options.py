@@ -100,7 +100,7 @@ def test_the_last_place_and_those_beyond(kind, full):
 
 
 def test_a_place_that_came_by_growth(kind):
-    with SharedMemory(create=True, size=64, anonymous=True, full=True, capacity=1 << 20) as shm:
+    with SharedMemory(create=True, size=64, anonymous=True, managed=True, capacity=1 << 20) as shm:
         refused(ValueError, INVALID, kind, segment=shm, offset=1 << 16)
         shm.resize(1 << 17)
         with closing(kind(segment=shm, offset=1 << 16)) as lock, lock:
@@ -231,7 +231,7 @@ def test_a_plain_segment(kind, name):
 
 
 def test_a_readonly_segment(kind, name):
-    with SharedMemory(name, create=True, size=4096, full=True) as made, SharedMemory(name, readonly=True) as reader:
+    with SharedMemory(name, create=True, size=4096, managed=True) as made, SharedMemory(name, readonly=True) as reader:
         made.unlink()
         refused(PermissionError, PERMISSION, kind, segment=reader, offset=64)
         kind(segment=made, offset=64).close()
@@ -261,7 +261,7 @@ def test_the_other_class(kind, name, full):
 
 
 def test_a_full_segment_is_no_lock(kind, name):
-    with SharedMemory(name, create=True, size=4096, full=True) as shm:
+    with SharedMemory(name, create=True, size=4096, managed=True) as shm:
         refused(ValueError, WRONG_KIND, kind, name)
         shm.unlink()
 

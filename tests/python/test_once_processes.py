@@ -25,7 +25,7 @@ def make(place, name):
         finally:
             once.unlink()
     else:
-        with SharedMemory(name, create=True, size=4096, full=True) as shm:
+        with SharedMemory(name, create=True, size=4096, managed=True) as shm:
             try:
                 yield Once(segment=shm, offset=64)
             finally:

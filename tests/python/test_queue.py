@@ -32,7 +32,7 @@ HEAD = 704
 def where(request, name):
     """Return the arguments that make a queue in each place."""
     if request.param == "placed":
-        with SharedMemory(name, create=True, size=1 << 20, full=True) as shm:
+        with SharedMemory(name, create=True, size=1 << 20, managed=True) as shm:
             yield {"segment": shm, "offset": 128}
             shm.unlink()
     elif request.param == "named":

@@ -33,7 +33,7 @@ KINDS = {
 def where(request, name):
     """Return the arguments that make a semaphore in each place."""
     if request.param == "placed":
-        with SharedMemory(name, create=True, size=4096, full=True) as shm:
+        with SharedMemory(name, create=True, size=4096, managed=True) as shm:
             yield {"segment": shm, "offset": 128}
             shm.unlink()
     elif request.param == "named":

@@ -34,7 +34,7 @@ class Frames(SharedMemory):
 def use(name: str) -> Optional[int]:
     with SharedMemory(name, create=None, size=8, directory=pathlib.Path("/x"), mode=0o600, capacity=1 << 20) as shm:
         grid: memoryview = shm.view("d", (2, 3), offset=8)
-        shm.resize(100, force=True, sparse=False)
+        shm.resize(100, no_space_check=True, sparse=False)
         info: SegmentInfo = shm.stat()
         size: int = info.size + shm.size + shm.capacity + shm.huge_bytes + shm.fileno()
         bytes(shm), memoryview(shm), os.write(1, shm)
@@ -57,7 +57,7 @@ def event(name: str) -> bool:
     one.clear()
     happened: bool = one.wait() or one.wait(0.5) or one.wait(timeout=None) or one.is_set()
     info: EventInfo = one.stat()
-    with SharedMemory(create=True, size=64, full=True) as shm:
+    with SharedMemory(create=True, size=64, managed=True) as shm:
         Event(segment=shm, offset=0, create=None).close()
     return happened and info.set and info.sets + info.waits > 0
 
@@ -85,7 +85,7 @@ def barrier(name: str) -> int:
     one.abort()
     one.reset()
     info: BarrierInfo = one.stat()
-    with SharedMemory(create=True, size=192, full=True) as shm:
+    with SharedMemory(create=True, size=192, managed=True) as shm:
         Barrier(None, segment=shm, offset=0, create=False).close()
     return place + one.parties + one.n_waiting + info.turns + int(one.broken or info.broken)
 
@@ -124,7 +124,7 @@ def handed_over(channel: socket.socket) -> int:
     meeting: Barrier = Barrier.from_fd(fd, action=print, timeout=1.5)
     condition: Condition = Condition.from_fd(fd, offset=offset, lock=lock)
     numbers: Queue[int] = Queue.from_fd(fd)
-    frames: SharedMemory = SharedMemory.from_fd(fd, readonly=True, capacity=1 << 20, trust=False, full=None)
+    frames: SharedMemory = SharedMemory.from_fd(fd, readonly=True, capacity=1 << 20, trust=False, managed=None)
     for opened in (table, meeting, condition, Event.from_fd(fd), Once.from_fd(fd)):
         opened.close()
     return Semaphore.from_fd(fd).get_value() + numbers.get() + frames.size
@@ -190,7 +190,7 @@ class Journal(RLock):
 
 def lock(name: str) -> bool:
     one = Lock(name, create=True, on_owner_death="raise", transferable=True, mode=0o600, participants=9, trust=False)
-    with SharedMemory(create=True, size=64, full=True, participants=7, ephemeral=True) as shm:
+    with SharedMemory(create=True, size=64, managed=True, participants=7, ephemeral=True) as shm:
         two: Lock = shm.lock
         three = RLock(segment=shm, offset=0, create=None)
         removed: int = SharedMemory.gc() + SharedMemory.gc(pathlib.Path("/x"))

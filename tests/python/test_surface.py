@@ -357,20 +357,20 @@ def test_the_repr_of_a_segment(name):
     shm.unlink()
     shm.close()
     assert repr(shm) == f"<SharedMemory '{name}' closed>"
-    shm = SharedMemory(create=True, size=64, anonymous=True, full=True)
+    shm = SharedMemory(create=True, size=64, anonymous=True, managed=True)
     assert repr(shm) == "<SharedMemory unnamed 64 bytes, managed>"
     shm.close()
     assert repr(shm) == "<SharedMemory closed>"
 
 
 def test_the_repr_of_what_is_stored_in_a_segment(name):
-    with SharedMemory(name, create=True, size=64, full=True) as shm:
+    with SharedMemory(name, create=True, size=64, managed=True) as shm:
         shm.unlink()
         assert repr(shm.lock) == f"<Lock built into '{name}' unlocked>"
         event = Event(segment=shm, offset=0)
         assert repr(event) == f"<Event in '{name}' at 0 unset>"
     assert repr(event) == f"<Event in '{name}' at 0 unset>"  # it stays when its segment is closed
-    with SharedMemory(create=True, size=64, anonymous=True, full=True) as shm:
+    with SharedMemory(create=True, size=64, anonymous=True, managed=True) as shm:
         assert repr(Event(segment=shm, offset=0)) == "<Event in a segment at 0 unset>"
 
 
@@ -387,7 +387,7 @@ def test_a_subclass_shows_its_own_name(kind):
 
 @pytest.mark.parametrize("kind", [kind for kind in OBJECTS if kind is not Condition])
 def test_a_repr_of_corrupt_words_does_not_raise(kind, name):
-    with SharedMemory(name, create=True, size=1 << 17, full=True) as shm:
+    with SharedMemory(name, create=True, size=1 << 17, managed=True) as shm:
         shm.unlink()
         one = new(kind, segment=shm, offset=0)
         for byte in (0xFF, 0x55, 0x80):
@@ -423,7 +423,7 @@ def test_a_repr_claims_no_identity(run, name):
             shm.lock.acquire()
             print(locks() - before)
     """
-    with SharedMemory(name, create=True, size=len(SILENT) << 17, full=True) as shm:
+    with SharedMemory(name, create=True, size=len(SILENT) << 17, managed=True) as shm:
         for number, kind in enumerate(SILENT):
             opened_in(shm, kind, number).close()
         assert run(code, name, env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent)}).out == "0\n1\n"
@@ -596,7 +596,7 @@ def test_descriptors_of_something_else_are_refused(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_what_is_stored_in_a_segment_has_no_descriptor(kind):
-    with SharedMemory(create=True, size=1 << 17, full=True, anonymous=True) as shm:
+    with SharedMemory(create=True, size=1 << 17, managed=True, anonymous=True) as shm:
         how = {"lock": RLock()} if kind is Condition else {}
         one = new(kind, segment=shm, offset=0, **how)
         refused(ValueError, INVALID, one.fd)
@@ -611,15 +611,15 @@ def test_base_classes_open_nothing():
 
 
 def test_a_descriptor_opens_a_segment(name):
-    shm = SharedMemory(name, create=True, size=4096, full=True)
+    shm = SharedMemory(name, create=True, size=4096, managed=True)
     shm.buf[0] = 7
     with SharedMemory.from_fd(shm.fileno(), capacity=1 << 20) as same, SharedMemory.from_fd(shm, readonly=True) as view:
         assert (same.buf[0], view.buf[0], view.buf.readonly, same.name, same.capacity) == (7, 7, True, None, 1 << 20)
-        assert same.stat().full
+        assert same.stat().managed
         same.lock.acquire()
         assert shm.lock.locked()
-    with SharedMemory.from_fd(shm, full=False) as plain:
-        assert not plain.stat().full
+    with SharedMemory.from_fd(shm, managed=False) as plain:
+        assert not plain.stat().managed
         assert plain.size > shm.size
     shm.unlink()
     refused(PermissionError, UNTRUSTED, SharedMemory.from_fd, shm, match="not sealed")
