@@ -95,7 +95,15 @@ MODULES = cythonize(
     [module(path.stem) for path in sorted(PACKAGE.glob("*.pyx"))],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),
     include_path=["cython"],
-    compiler_directives={"language_level": 3, "binding": False, "embedsignature": True, **Options.extra_warnings},
+    compiler_directives={
+        "language_level": 3,
+        "binding": False,
+        "autotestdict": False,
+        "embedsignature": True,
+        # What inspect.signature reads. Classes begin their docstrings with their own: no format embeds those.
+        "embedsignature.format": "clinic",
+        **Options.extra_warnings,
+    },
     quiet=True,
 )
 setup(

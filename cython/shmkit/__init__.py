@@ -16,13 +16,13 @@ from . import _capsules
 # What `cimport shmkit` in a Cython module looks up; the modules below do so too.
 __pyx_capi__ = _capsules.table()
 
+from ._limits import Limits, limits
 from ._mutex import LockInfo
 from ._place import Lease, Reservation
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, ShutDown, VersionMismatch
 from .barrier import Barrier, BarrierInfo
 from .condition import Condition, ConditionInfo
 from .event import Event, EventInfo
-from .limits import Limits, limits
 from .lock import Lock
 from .once import Once, OnceInfo
 from .queue import JoinableQueue, Queue, QueueInfo, SimpleQueue

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 from typing_extensions import Self, TypeAlias, disjoint_base
 
+from ._object import _Fd
 from .lock import Lock
 
 _Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -75,6 +76,19 @@ class SharedMemory:
     def fileno(self) -> int: ...
     def close(self) -> None: ...
     def unlink(self) -> None: ...
+    @classmethod
+    def from_fd(
+        cls,
+        fd: _Fd,
+        *,
+        capacity: SupportsIndex | None = None,
+        readonly: bool = False,
+        trust: bool = False,
+        prefault: bool = False,
+        huge: bool = False,
+        lock: bool = False,
+        managed: bool | None = None,
+    ) -> Self: ...
     @staticmethod
     def unlink_name(name: _Path, directory: _Path | None = None) -> None: ...
     @staticmethod

@@ -345,7 +345,7 @@ def test_places_and_names(name, full):
     refused(ValueError, WRONG_KIND, Lock, name)
     refused(ValueError, WRONG_KIND, SharedMemory, name)
     assert os.stat(os.path.join(os.environ["SHMKIT_DIR"], name)).st_mode & 0o777 == 0o640
-    assert repr(named) == f"RWLock({name!r})"
+    assert repr(named) == f"<RWLock {name!r} unlocked>"
     named.unlink()
     refused(FileNotFoundError, NOT_FOUND, named.unlink)
     for each in (placed, same, named):

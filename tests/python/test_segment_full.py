@@ -100,7 +100,7 @@ def test_what_full_asks_for(name):
         plain.unlink()
 
 
-def test_managed_false_shows_the_file(name):
+def test_full_false_shows_the_file(name):
     with SharedMemory(name, create=True, size=100, managed=True) as made:
         made.buf[0] = 77
         with SharedMemory(name, managed=False) as raw:
@@ -187,7 +187,8 @@ def test_the_lock_is_one_object(shm):
     lock = shm.lock
     assert type(lock) is Lock
     assert shm.lock is lock
-    assert repr(lock) == f"Lock(segment={shm!r}, offset=None)"
+    place = "a segment" if shm.name is None else repr(shm.name)
+    assert repr(lock) == f"<Lock built into {place} unlocked>"
     with lock, pickle.loads(pickle.dumps(shm)) as same:
         assert same.lock is not lock
         assert same.lock.locked()
@@ -219,7 +220,7 @@ def test_the_lock_does_not_keep_the_object(name):
         assert seen() is None  # no cycle that only a collection would end
     finally:
         gc.enable()
-    assert repr(lock) == "Lock()"
+    assert repr(lock) == "<Lock built into a segment unlocked>"
     lock.close()
 
 

@@ -448,6 +448,8 @@ def test_the_classes():
     assert issubclass(shmkit.Corrupt, shmkit.ShmkitError)
     assert issubclass(shmkit.VersionMismatch, shmkit.ShmkitError)
     assert issubclass(shmkit.OwnerDied, shmkit.ShmkitError)
+    assert issubclass(shmkit.NotOwner, shmkit.ShmkitError)
+    assert issubclass(shmkit.ShutDown, shmkit.ShmkitError)
     assert issubclass(shmkit.NotOwner, RuntimeError)
     assert issubclass(shmkit.NotOwner, AssertionError)
     assert issubclass(shmkit.ShmkitError, Exception)

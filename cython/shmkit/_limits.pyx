@@ -12,7 +12,7 @@ class Limits(namedtuple("Limits", [
     "memory_available", "swap_total", "swap_free", "cgroup_limit", "cgroup_free", "commit_free", "file_size_limit",
     "locked_memory_limit", "address_space_limit", "open_files_limit", "page_size", "huge_page_size",
     "overcommit_policy", "line",
-])):
+], module="shmkit")):
     """What bounds the size of a segment just now; sizes in bytes, None where there is no limit. str() is one line.
 
     largest_named, largest_anonymous: the largest segment of either kind that could be made now, in whole pages.
@@ -23,6 +23,7 @@ class Limits(namedtuple("Limits", [
     page_size, huge_page_size: 0 where the kernel has no huge pages. line: all of it for people.
     """
 
+    __module__ = "shmkit"
     __slots__ = ()
 
     def __str__(self):
@@ -54,3 +55,6 @@ def limits(directory=None):
         _limit(info.locked_memory_limit), _limit(info.address_space_limit), _limit(info.open_files_limit),
         info.page_size, info.huge_page_size, info.overcommit_policy, (<bytes> line).decode("utf-8", "replace"),
     )
+
+
+limits.__module__ = "shmkit"
