@@ -50,7 +50,7 @@ def test_nothing(name):
 
 
 def test_what_a_test_leaves_fails_it(tmp_path):
-    for file in ("conftest.py", "child.py"):
+    for file in ("conftest.py", "support/child.py"):
         shutil.copy(pathlib.Path(__file__).parent / file, tmp_path)
     (tmp_path / "test_leaky.py").write_text(LEAKY)
     line = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "."]

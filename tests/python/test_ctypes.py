@@ -344,5 +344,5 @@ def test_the_interrupt_hook(run):
         print(create(INTERRUPTIBLE) == OK, len(calls))
         assert LIB.shmkit_segment_close(handle) == OK
     """
-    out = run(code, os.path.dirname(__file__)).out
+    out = run(code, os.path.join(os.path.dirname(__file__), "support")).out
     assert out == "True [55, 55, 55] None\nTrue 3\nTrue 3\n"
