@@ -4,6 +4,7 @@ All segments of the tests stand in one directory of /dev/shm that is made for th
 that what others do on the machine meanwhile is not taken for a leak. pytest-timeout is the watchdog.
 """
 
+import contextlib
 import gc
 import importlib.util
 import itertools
@@ -18,11 +19,14 @@ import textwrap
 import time
 from typing import NamedTuple
 
+import nouns
 import pytest
 import shmkit
 from child import HUNG, Child
+from nouns import CASES, PLACES, ROWS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SUPPORT = os.path.dirname(nouns.__file__)
 PREFIX = f"shmkit-test-{os.getpid()}-"
 NOBODY = 65534
 # How many seconds a compiler may take before it is taken for hung.
@@ -36,6 +40,8 @@ def pytest_configure(config):
     del config
     os.environ["SHMKIT_DIR"] = tempfile.mkdtemp(prefix=PREFIX, dir="/dev/shm")
     os.environ["PYTHONFAULTHANDLER"] = "1"
+    # For the interpreters that tests start: they import what the tests do.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SUPPORT, os.environ.get("PYTHONPATH")]))
     # The arena of this process, which stays: no test has left it.
     shmkit.Lock()
 
@@ -293,10 +299,54 @@ def leave_dead(lock, held):
     return pid
 
 
-@pytest.fixture(params=["unnamed", "named", "placed"])
+@pytest.fixture(params=PLACES)
 def place(request):
-    """Return where a lock stands."""
+    """Return where an object is stored."""
     return request.param
+
+
+@pytest.fixture(params=ROWS, ids=lambda row: row.kind.__name__)
+def noun(request):
+    """Return a row of the table of classes."""
+    return request.param
+
+
+@pytest.fixture
+def shm(name):
+    """Return a full segment in which objects of any class fit."""
+    with shmkit.SharedMemory(name, create=True, size=1 << 18, full=True) as shm:
+        yield shm
+        shm.unlink()
+
+
+@contextlib.contextmanager
+def arguments_at(place, name):
+    """Yield the arguments that make or open an object at a place."""
+    if place == "unnamed":
+        yield {}
+    elif place == "named":
+        yield {"name": name}
+        with contextlib.suppress(FileNotFoundError):
+            shmkit.SharedMemory.unlink_name(name)
+    else:
+        with shmkit.SharedMemory(name, create=True, size=1 << 18, full=True) as shm:
+            yield {"segment": shm, "offset": 128 if place == "placed" else None}
+            shm.unlink()
+
+
+@pytest.fixture
+def where(place, name):
+    """Return the arguments that make or open an object at each place."""
+    with arguments_at(place, name) as how:
+        yield how
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0].kind.__name__}-{case[1]}")
+def one(request, name):
+    """Return an object of each class at each place."""
+    noun, place = request.param
+    with arguments_at(place, name) as how, contextlib.closing(noun.make(**how)) as one:
+        yield one
 
 
 @pytest.fixture(params=[shmkit.Lock, shmkit.RLock], ids=["Lock", "RLock"])

@@ -50,8 +50,9 @@ def test_nothing(name):
 
 
 def test_what_a_test_leaves_fails_it(tmp_path):
-    for file in ("conftest.py", "support/child.py"):
-        shutil.copy(pathlib.Path(__file__).parent / file, tmp_path)
+    here = pathlib.Path(__file__).parent
+    shutil.copy(here / "conftest.py", tmp_path)
+    shutil.copytree(here / "support", tmp_path, dirs_exist_ok=True)
     (tmp_path / "test_leaky.py").write_text(LEAKY)
     line = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "."]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=HUNG, check=False)
