@@ -167,7 +167,7 @@ def test_second_init_makes_another_object(noun, name):
     one.close()
 
 
-def test_object_can_be_referred_to_weakly_and_ends_with_its_last_reference(one, noun):
+def test_object_can_be_referred_to_weakly_and_ends_with_its_last_reference(noun):
     one = noun.make()
     seen = weakref.ref(one)
     assert seen() is one

@@ -58,6 +58,8 @@ class Noun(NamedTuple):
     contradictions: tuple[dict[str, Any], ...] = ()
     # The fields and flags of the C options that ask for the same as `arguments` and `options`.
     c_options: Mapping[str, int] = NOTHING
+    # C options that ask for another one.
+    c_contradiction: Mapping[str, int] = NOTHING
     # The flags that its C options take besides those that all have.
     flags: int = 0
     # How those methods are called that need arguments, or that look at the object only when what they return is used.
@@ -196,6 +198,7 @@ ROWS = [
         use=use_lock,
         waiting=LOCK_WAITING,
         contradictions=({"transferable": True},),
+        c_contradiction={"flags": 0x10000},
         flags=0x10000,
         calls=LOCK_CALLS,
         after_close={"recovered": False},
@@ -224,6 +227,7 @@ ROWS = [
         options={"readers": 2},
         contradictions=({"readers": 3}, {"readers": None}),
         c_options={"readers": 2},
+        c_contradiction={"readers": 3},
         calls={
             **LOCK_CALLS,
             "reader": lambda one: one.reader().__enter__(),
@@ -239,6 +243,7 @@ ROWS = [
         waiting=LOCK_WAITING._replace(is_blocked=lambda one: one.stat().waits),
         contradictions=({"maximum": 7}, {"undo": True}),
         c_options={"value": 1},
+        c_contradiction={"value": 1, "maximum": 9},
         flags=0x10000,
         after_close={"undo": False},
     ),
@@ -252,6 +257,7 @@ ROWS = [
         options={"processes": 2},
         contradictions=({"processes": 3}, {"processes": None}),
         c_options={"value": 1, "processes": 2, "flags": 0x10000},
+        c_contradiction={"value": 1, "processes": 3, "flags": 0x10000},
         flags=0x10000,
         after_close={"undo": True},
     ),
@@ -266,6 +272,7 @@ ROWS = [
         options={"cells": 4},
         contradictions=({"cells": 5}, {"cells": None}),
         c_options={"cells": 4},
+        c_contradiction={"cells": 5},
         calls={"wait_for": lambda one: one.wait_for(lambda: False)},
         after_close=CONDITION_AFTER_CLOSE,
     ),
@@ -295,6 +302,7 @@ ROWS = [
         arguments=lambda: (2,),
         positional=3,
         c_options={"parties": 2},
+        c_contradiction={"parties": 3},
     ),
     Noun(
         kind=Once,
@@ -321,6 +329,7 @@ ROWS = [
         options={"capacity": 1024},
         contradictions=({"maxsize": 5}, {"max_bytes": 9}, {"capacity": 2048}, {"overflow": "fail"}),
         c_options={"capacity": 1024},
+        c_contradiction={"capacity": 1024, "maxsize": 5},
         flags=0x10000 | 0x40000,
         calls=QUEUE_CALLS,
         after_close=QUEUE_AFTER_CLOSE,
@@ -349,11 +358,14 @@ ROWS = [
         use=use_queue,
         waiting=QUEUE_WAITING,
         positional=0,
+        flags=0x10000 | 0x40000,
         calls=QUEUE_CALLS,
         after_close=QUEUE_AFTER_CLOSE,
         own_file=True,
     ),
 ]
+# One row for each kind of object that the C functions make.
+C_ROWS = list({(row.noun, *row.c_options.items()): row for row in reversed(ROWS)}.values())[::-1]
 # Where one can be stored. A segment has a Lock built in, and nothing else.
 PLACES = ["unnamed", "named", "placed"]
 CASES = [*itertools.product(ROWS, PLACES), (ROWS[0], "built-in")]
