@@ -73,6 +73,8 @@ def test_closed_object_refuses_every_call(one):
             refused(ValueError, CLOSED, call, match=f"closed {noun.kind.__name__}")
         else:
             assert told is ... or call() is told
+    for call in noun.other_calls:
+        refused(ValueError, CLOSED, call, one, match=f"closed {noun.kind.__name__}")
 
 
 def test_object_that_was_never_initialised_is_closed(noun):

@@ -211,12 +211,16 @@ def test_other_options_than_it_was_made_with_are_refused(calls, row, name, named
 
 
 def test_descriptor_and_offset_open_it(calls, row, other, handle):
-    fd, offset, same, home = c_int32(), c_uint64(), c_void_p(), c_void_p()
+    fd, offset, same, home, arena = c_int32(), c_uint64(), c_void_p(), c_void_p(), c_void_p()
     assert calls.fd(handle, byref(fd), byref(offset)) == OK
     assert "memfd:shmkit" in os.readlink(f"/proc/self/fd/{fd.value}")
     assert calls.open_fd(fd, offset, None, byref(same)) == OK
     assert bytes(calls.info(same)) == bytes(calls.info(handle))
     assert calls.segment(same, byref(home)) == OK
+    if not row.own_file:
+        # What it stands in is the arena of this process.
+        assert calls.open_at(home, offset, None, byref(arena)) == OK
+        assert calls.close(arena) == OK
     # In the arena it has no name to lose; a file of its own has one that is not there.
     assert calls.unlink(same) == calls.unlink(handle) == (OK if row.own_file else INVALID)
     assert calls.close(same) == OK

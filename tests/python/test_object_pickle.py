@@ -99,6 +99,14 @@ def test_subclass_keeps_its_class_and_its_attributes(noun):
         assert_same(one, same)
 
 
+def test_subclass_with_slots_has_no_attributes(noun, monkeypatch):
+    own = type("Slotted", (noun.kind,), {"__slots__": (), "__module__": __name__})
+    monkeypatch.setitem(globals(), "Slotted", own)
+    with closing(own(*noun.arguments(), **noun.options)) as one, closing(pickle.loads(pickle.dumps(one))) as same:
+        assert type(same) is own
+        assert_same(one, same)
+
+
 def test_class_itself_has_no_attributes(one):
     assert not hasattr(one, "__dict__")
     assert one.__reduce__()[-1] is None

@@ -182,6 +182,16 @@ def test_other_classes_are_not_built_in(noun, shm):
         refused(ValueError, INVALID, noun.make, segment=shm, match="'offset'")
 
 
+def test_lock_is_built_into_open_writable_full_segments_alone(shm):
+    with SharedMemory(create=True, size=4096, anonymous=True) as plain:
+        refused(ValueError, WRONG_KIND, Lock, segment=plain)
+    with SharedMemory(shm.name, readonly=True) as reader:
+        refused(PermissionError, PERMISSION, Lock, segment=reader)
+        refused(PermissionError, PERMISSION, lambda: reader.lock)
+    refused(ValueError, CLOSED, Lock, segment=reader, match="closed")
+    refused(ValueError, CLOSED, lambda: reader.lock, match="closed")
+
+
 # --- what stands there already ----------------------------------------------------------------------------------------
 
 

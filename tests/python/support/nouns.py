@@ -64,6 +64,8 @@ class Noun(NamedTuple):
     flags: int = 0
     # How those methods are called that need arguments, or that look at the object only when what they return is used.
     calls: Mapping[str, Callable[[Any], Any]] = NOTHING
+    # Other ways to call them, which take another path to the object.
+    other_calls: tuple[Callable[[Any], Any], ...] = ()
     # Those that need no open object: what each returns of a closed one, `...` where it varies.
     after_close: Mapping[str, Any] = NOTHING
     # How many positional arguments its constructor takes at the most.
@@ -175,6 +177,7 @@ QUEUE_WAITING = Waiting(
     result="late",
 )
 LOCK_CALLS = {"recover": lambda one: one.recover().__enter__()}
+LOCK_OTHER_CALLS = (lambda one: one.acquire(False), lambda one: one.acquire(True, 0.01))
 QUEUE_CALLS = {
     "aput": lambda one: one.aput(1),
     "get_bytes_into": lambda one: one.get_bytes_into(bytearray(9)),
@@ -185,6 +188,12 @@ QUEUE_CALLS = {
     "put_nowait": lambda one: one.put_nowait(1),
     "reserve": lambda one: one.reserve(1),
 }
+# Short messages and long ones are pickled in different memory.
+QUEUE_OTHER_CALLS = (
+    lambda one: one.get(False),
+    lambda one: one.put(bytearray(70_000)),
+    lambda one: one.put_bytes(b"x" * 100_000),
+)
 QUEUE_AFTER_CLOSE = {"join_thread": None, "cancel_join_thread": None}
 # Its lock is another object, which stays open.
 CONDITION_AFTER_CLOSE = dict.fromkeys(["lock", "acquire", "release", "recover", "__enter__", "__exit__"], ...)
@@ -202,6 +211,7 @@ ROWS = [
         flags=0x10000,
         calls=LOCK_CALLS,
         after_close={"recovered": False},
+        other_calls=LOCK_OTHER_CALLS,
     ),
     Noun(
         kind=RLock,
@@ -212,6 +222,7 @@ ROWS = [
         waiting=LOCK_WAITING,
         calls=LOCK_CALLS,
         after_close={"recovered": False},
+        other_calls=LOCK_OTHER_CALLS,
     ),
     Noun(
         kind=RWLock,
@@ -233,6 +244,7 @@ ROWS = [
             "reader": lambda one: one.reader().__enter__(),
             "writer": lambda one: one.writer().__enter__(),
         },
+        other_calls=(lambda one: one.acquire_read(False), lambda one: one.acquire_write(timeout=1)),
     ),
     Noun(
         kind=Semaphore,
@@ -246,6 +258,7 @@ ROWS = [
         c_contradiction={"value": 1, "maximum": 9},
         flags=0x10000,
         after_close={"undo": False},
+        other_calls=(lambda one: one.acquire(False), lambda one: one.acquire(timeout=1)),
     ),
     Noun(
         kind=BoundedSemaphore,
@@ -260,6 +273,7 @@ ROWS = [
         c_contradiction={"value": 1, "processes": 3, "flags": 0x10000},
         flags=0x10000,
         after_close={"undo": True},
+        other_calls=(lambda one: one.acquire(False), lambda one: one.acquire(timeout=1)),
     ),
     Noun(
         kind=Condition,
@@ -287,6 +301,7 @@ ROWS = [
             is_blocked=lambda one: one.stat().waits,
             wake=lambda one: one.set(),
         ),
+        other_calls=(lambda one: one.wait(0), lambda one: one.wait(1)),
     ),
     Noun(
         kind=Barrier,
@@ -303,6 +318,7 @@ ROWS = [
         positional=3,
         c_options={"parties": 2},
         c_contradiction={"parties": 3},
+        other_calls=(lambda one: one.wait(0),),
     ),
     Noun(
         kind=Once,
@@ -318,6 +334,7 @@ ROWS = [
         ),
         calls={"call": lambda one: one.call(print)},
         after_close={"recovered": False},
+        other_calls=(lambda one: one.begin(1),),
     ),
     Noun(
         kind=Queue,
@@ -334,6 +351,7 @@ ROWS = [
         calls=QUEUE_CALLS,
         after_close=QUEUE_AFTER_CLOSE,
         own_file=True,
+        other_calls=QUEUE_OTHER_CALLS,
     ),
     Noun(
         kind=JoinableQueue,
@@ -349,6 +367,7 @@ ROWS = [
         calls=QUEUE_CALLS,
         after_close=QUEUE_AFTER_CLOSE,
         own_file=True,
+        other_calls=QUEUE_OTHER_CALLS,
     ),
     Noun(
         kind=SimpleQueue,
@@ -362,6 +381,7 @@ ROWS = [
         calls=QUEUE_CALLS,
         after_close=QUEUE_AFTER_CLOSE,
         own_file=True,
+        other_calls=QUEUE_OTHER_CALLS,
     ),
 ]
 # One row for each kind of object that the C functions make.
