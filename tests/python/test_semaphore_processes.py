@@ -1,141 +1,42 @@
 """Semaphores travel to other processes, whose death gives back what they hold; signals; Cython without the GIL."""
 
-import contextlib
 import pickle
 import threading
 from contextlib import closing
 
 import pytest
 from child import wait_until
-from conftest import refused
 from shmkit import BoundedSemaphore, Lock, Semaphore, SharedMemory
 
-METHODS = ["fork", "spawn", "forkserver"]
-NOT_FOUND, PARTICIPANTS = -4, -19
-
-# `make(place, name)` makes a semaphore of two permits; what has a name is gone at the end.
-PREFACE = """
-import contextlib, multiprocessing, os, signal, sys, threading, time
-from shmkit import BoundedSemaphore, Semaphore, SharedMemory
-
-@contextlib.contextmanager
-def make(place, name):
-    if place == "unnamed":
-        yield BoundedSemaphore(2)
-    elif place == "named":
-        semaphore = BoundedSemaphore(2, name=name)
-        try:
-            yield semaphore
-        finally:
-            semaphore.unlink()
-    else:
-        with SharedMemory(name, create=True, size=1 << 14, full=True) as shm:
-            try:
-                yield BoundedSemaphore(2, segment=shm, offset=64)
-            finally:
-                shm.unlink()
-"""
+PARTICIPANTS = -19
 
 
-@pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
-@pytest.mark.parametrize("method", METHODS)
-def test_arguments_of_a_process(run, name, method, place):
+def test_process_that_gets_it_as_an_argument_is_killed_and_its_permit_returns(run):
     code = """
+import multiprocessing, os, signal
+from shmkit import BoundedSemaphore, Semaphore
+
 def work(semaphore, held):
     semaphore.acquire()
     held.release()
     os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    method, place, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
-    with make(place, name) as semaphore:
-        held = Semaphore(0)
-        process = context.Process(target=work, args=(semaphore, held))
-        process.start()
-        print(held.acquire(timeout=60), type(semaphore).__name__)
-        process.join()
-        print(process.exitcode, semaphore.get_value())
-        print(semaphore.acquire(timeout=60, n=2), semaphore.stat().recoveries)
-"""
-    assert run(PREFACE + code, method, place, name).out == "True BoundedSemaphore\n-9 1\nTrue 1\n"
-
-
-@pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
-@pytest.mark.parametrize("method", METHODS)
-def test_to_a_process_that_runs_already(run, name, method, place):
-    code = """
-def work(connection):
-    while True:
-        semaphore = connection.recv()
-        if semaphore is None:
-            return
-        connection.send((semaphore.acquire(timeout=60), semaphore.held, semaphore.undo))
-        semaphore.release()
-        semaphore.close()
-        connection.send("released")
-
-if __name__ == "__main__":
-    method, place, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
-    mine, yours = context.Pipe()
-    process = context.Process(target=work, args=(yours,))
+    semaphore, held = BoundedSemaphore(2), Semaphore(0)
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(semaphore, held))
     process.start()
-    with make(place, name) as semaphore:
-        for _ in range(3):
-            semaphore.acquire()
-            mine.send(semaphore)
-            print(*mine.recv(), mine.recv(), semaphore.held)
-            semaphore.release()
-    mine.send(None)
+    print(held.acquire(timeout=60))
     process.join()
-    print(process.exitcode)
+    print(process.exitcode, semaphore.get_value())
+    print(semaphore.acquire(timeout=60, n=2), semaphore.stat().recoveries)
 """
-    assert run(PREFACE + code, method, place, name).out == "True 1 True released 1\n" * 3 + "0\n"
+    assert run(code).out == "True\n-9 1\nTrue 1\n"
 
 
-@pytest.fixture(params=["unnamed", "named", "placed"])
-def where(request, name):
-    """Return the arguments that make a semaphore in each place."""
-    if request.param == "placed":
-        with SharedMemory(name, create=True, size=1 << 14, full=True) as shm:
-            yield {"segment": shm, "offset": 128}
-            shm.unlink()
-    elif request.param == "named":
-        yield {"name": name}
-        with contextlib.suppress(FileNotFoundError):
-            SharedMemory.unlink_name(name)
-    else:
-        yield {}
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
-def test_every_protocol(where, kind, protocol):
-    semaphore = kind(3, **where)
-    same = pickle.loads(pickle.dumps(semaphore, protocol))
-    assert (type(same), same.name, same.offset) == (kind, semaphore.name, semaphore.offset)
-    with semaphore:
-        assert (same.get_value(), same.held, same.undo) == (2, semaphore.held, semaphore.undo)
-    for each in (same, semaphore):
-        each.close()
-
-
-def test_a_name_that_is_gone_or_anothers(name):
-    semaphore = Semaphore(name=name)
-    pickled = pickle.dumps(semaphore)
-    semaphore.unlink()
-    refused(FileNotFoundError, NOT_FOUND, pickle.loads, pickled)
-    other = Semaphore(name=name)
-    with pytest.raises(FileNotFoundError, match="another Semaphore than the pickled one"):
-        pickle.loads(pickled)
-    other.unlink()
-    lock = Lock(name)
-    with pytest.raises(ValueError, match="Lock"):
-        pickle.loads(pickled)
-    lock.unlink()
-    for each in (semaphore, other, lock):
-        each.close()
+def test_undo_travels():
+    for semaphore in (Semaphore(3), Semaphore(3, undo=True), BoundedSemaphore(3)):
+        with closing(semaphore), closing(pickle.loads(pickle.dumps(semaphore))) as same, semaphore:
+            assert (same.get_value(), same.held, same.undo) == (2, semaphore.held, semaphore.undo)
 
 
 # --- death ------------------------------------------------------------------------------------------------------------
