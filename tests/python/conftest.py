@@ -5,6 +5,7 @@ that what others do on the machine meanwhile is not taken for a leak. pytest-tim
 """
 
 import contextlib
+import fcntl
 import gc
 import importlib.util
 import itertools
@@ -455,27 +456,36 @@ DOWNSTREAM = pathlib.Path(__file__).parent / "downstream"
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
-    """Return a function that builds one of the packages in downstream/, once, and imports its module."""
-    built = {}
+    """Return a function that builds a package of downstream/, once for all workers, and imports its module."""
+    base, modules = tmp_path_factory.getbasetemp(), {}
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "downstream"
+    shared.mkdir(exist_ok=True)
+
+    def compile_(name, folder):
+        shutil.copytree(DOWNSTREAM / name, folder)
+        line = [sys.executable, "setup.py", "build_ext", "--inplace"]
+        # Quick to build; and without the variables by which it could find what is not installed.
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LD_LIBRARY_PATH", "CPATH")}
+        environment["CFLAGS"] = "-O1"
+        done = subprocess.run(
+            line, cwd=folder, env=environment, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "warning" not in done.stderr.lower(), done.stderr
 
     def build(name):
-        if name not in built:
-            folder = tmp_path_factory.mktemp("downstream") / name
-            shutil.copytree(DOWNSTREAM / name, folder)
-            line = [sys.executable, "setup.py", "build_ext", "--inplace"]
-            # Quick to build; and without the variables by which it could find what is not installed.
-            environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LD_LIBRARY_PATH", "CPATH")}
-            environment["CFLAGS"] = "-O1"
-            done = subprocess.run(
-                line, cwd=folder, env=environment, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert "warning" not in done.stderr.lower(), done.stderr
+        if name not in modules:
+            folder = shared / name
             file = folder / (name + sysconfig.get_config_var("EXT_SUFFIX"))
+            with open(shared / f"{name}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not file.exists():
+                    shutil.rmtree(folder, ignore_errors=True)
+                    compile_(name, folder)
             spec = importlib.util.spec_from_file_location(name, file)
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-            built[name] = module
-        return built[name]
+            modules[name] = module
+        return modules[name]
 
     return build

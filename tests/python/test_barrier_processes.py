@@ -1,11 +1,6 @@
-"""Barriers travel to other processes; signals end a wait where their handler raises; Cython code without the GIL."""
-
-import pickle
-import threading
+"""Barriers in other processes, and signals, which end a wait where their handler raises."""
 
 import pytest
-from child import wait_until
-from shmkit import Barrier, Event, Lock
 
 PREFACE = """
 import multiprocessing, os, signal, sys, threading, time
@@ -198,73 +193,3 @@ waiter.join()
 print(got)
 """
     assert run(SIGNALS + code).out == "main []\n[0]\n"
-
-
-# --- Cython -----------------------------------------------------------------------------------------------------------
-
-OK, CLOSED, TIMEOUT, WOULD_BLOCK, NOT_OWNER, BROKEN = 0, -2, -10, -11, -13, -15
-FOREVER, NOWAIT = -1, 0
-
-
-@pytest.fixture
-def barriers(build):
-    """Return the module that uses and extends the class."""
-    pytest.importorskip("Cython")
-    return build("barriers")
-
-
-def test_without_the_gil(barriers, make, place):
-    barrier = make(lambda name, **how: Barrier(2, name=name, **how), place)
-    assert barriers.wait(barrier, NOWAIT) == (WOULD_BLOCK, 77)
-    assert barriers.wait(barrier, 1_000_000) == (TIMEOUT, 77)
-    assert barriers.wait(barrier, FOREVER) == (BROKEN, 77)
-    assert barriers.reset(barrier) == OK
-    told = []
-    for hold in (False, True):
-        thread = threading.Thread(target=lambda: told.append(barriers.wait(barrier, FOREVER)))
-        thread.start()
-        wait_until(lambda: barrier.n_waiting == 1)
-        assert barriers.wait(barrier, NOWAIT, hold) == (OK, 1)
-        assert barriers.pass_(barrier) == (OK if hold else NOT_OWNER)
-        thread.join()
-    assert told == [(OK, 0)] * 2
-    assert barriers.abort(barrier) == OK
-    assert barrier.broken
-
-
-def test_two_processes_take_turns(barriers, fork):
-    barrier, count = Barrier(2), 2000
-    child = fork(lambda child: child.say(barriers.turns(barrier, count)))
-    status, places = barriers.turns(barrier, count)
-    others = child.said()
-    assert (status, others[0], places + others[1]) == (OK, OK, count)
-    child.end()
-    assert barrier.stat().turns == count
-    barrier.close()
-
-
-def test_closed(barriers):
-    barrier = Barrier(2)
-    assert not barriers.is_closed(barrier)
-    barrier.close()
-    assert barriers.is_closed(barrier)
-    assert barriers.is_closed(Barrier.__new__(Barrier, 2))
-
-
-def test_the_wrong_class(barriers):
-    for wrong in (Lock(), Event(), threading.Barrier(2), Barrier):
-        with pytest.raises(TypeError):
-            barriers.abort(wrong)
-
-
-def test_a_class_that_extends_it(barriers, name):
-    steps = barriers.Steps(1, name=name)
-    assert isinstance(steps, Barrier)
-    assert (steps.name, steps.taken) == (name, 0)
-    assert [steps.step(), steps.step()] == [1, 2]
-    same = pickle.loads(pickle.dumps(steps))
-    assert type(same) is barriers.Steps
-    assert same.wait() == 0
-    same.close()
-    steps.unlink()
-    steps.close()

@@ -1,15 +1,12 @@
-"""Conditions in other processes: pickled, spawned, forked, handed to one that runs; and in Cython code of others."""
+"""Conditions in other processes: as arguments, by a pipe, with their locks."""
 
 import multiprocessing
-import os
 import pickle
-import threading
 
 import pytest
-import shmkit
 from child import wait_until
 from conftest import refused
-from shmkit import Condition, Lock, RLock, SharedMemory
+from shmkit import Condition, RLock
 
 OK, CLOSED, WRONG_KIND, NOT_FOUND, TIMEOUT, WOULD_BLOCK, NOT_OWNER = 0, -2, -3, -4, -10, -11, -13
 FOREVER, NOWAIT = -1, 0
@@ -88,96 +85,3 @@ def test_condition_whose_lock_is_closed_is_not_pickled():
     condition = Condition()
     condition.lock.close()
     refused(ValueError, CLOSED, pickle.dumps, condition)
-
-
-# --- Cython code of others --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def conditions(build):
-    """Return the module that uses and extends the class."""
-    pytest.importorskip("Cython")
-    return build("conditions")
-
-
-def test_processes_take_turns_without_the_gil(conditions, kind, fork):
-    condition, times = Condition(kind()), 300
-    with SharedMemory(create=True, size=8, anonymous=True) as shm:
-
-        def work(child):
-            child.say(conditions.play(condition, condition.lock, shm.view("Q"), 1, times))
-
-        child = fork(work)
-        assert conditions.play(condition, condition.lock, shm.view("Q"), 0, times) == OK
-        assert child.said() == OK
-        child.end()
-        assert not condition.lock.locked()
-
-
-def test_statuses(conditions, kind):
-    condition = Condition(kind())
-    for call in (lambda: conditions.wait(condition, NOWAIT)[0], lambda: conditions.notify(condition, 1)):
-        assert call() == NOT_OWNER
-    assert conditions.notify_all(condition) == NOT_OWNER
-    with condition:
-        assert conditions.wait(condition, NOWAIT) == (WOULD_BLOCK, 0)
-        assert conditions.wait(condition, 1000) == (TIMEOUT, 0)
-        assert conditions.notify(condition, 5) == OK
-        assert conditions.notify_all(condition) == OK
-    assert conditions.waits(condition) == (OK, 2)
-
-
-def test_a_wait_without_the_gil_lets_others_run(conditions):
-    condition, told = Condition(), []
-
-    def work():
-        with condition:
-            told.append(conditions.wait(condition, FOREVER))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    wait_until(lambda: condition.stat().waiting)
-    with condition:
-        assert conditions.notify_all(condition) == OK
-    thread.join()
-    assert told == [(OK, 0)]
-
-
-def test_recovered(conditions, kind, held):
-    condition = Condition(kind())
-    held(condition.lock).kill()
-    with condition.recover():
-        assert conditions.wait(condition, NOWAIT) == (WOULD_BLOCK, 1)
-    with condition:
-        assert conditions.wait(condition, NOWAIT) == (WOULD_BLOCK, 0)
-
-
-def test_closed(conditions):
-    condition = Condition()
-    assert not conditions.is_closed(condition)
-    condition.close()
-    assert conditions.is_closed(condition)
-    assert conditions.is_closed(Condition.__new__(Condition))
-    condition = Condition()
-    condition.lock.close()
-    assert conditions.is_closed(condition)
-
-
-def test_a_class_that_extends_it(conditions, name):
-    signal = conditions.Signal(Lock(), name=name)
-    assert signal.raise_it() == NOT_OWNER
-    with signal:
-        assert signal.raise_it() == OK
-    assert signal.sent == 2
-    same = pickle.loads(pickle.dumps(signal))
-    assert type(same) is conditions.Signal
-    assert same.sent == 0
-    same.close()
-    signal.unlink()
-    signal.close()
-
-
-def test_the_wrong_class(conditions):
-    for wrong in (Lock(), threading.Condition(), shmkit.Condition, os):
-        with pytest.raises(TypeError):
-            conditions.notify(wrong, 1)

@@ -1,11 +1,6 @@
-"""Events travel to other processes; signals end a wait where their handler raises; Cython code without the GIL."""
-
-import pickle
-import threading
+"""Events in other processes, and signals, which end a wait where their handler raises."""
 
 import pytest
-from child import wait_until
-from shmkit import Event, Lock, SharedMemory
 
 PREFACE = """
 import multiprocessing, os, signal, threading, time
@@ -150,80 +145,3 @@ waiter.join()
 print(got)
 """
     assert run(SIGNALS + code).out == "main []\n[True]\n"
-
-
-# --- Cython -----------------------------------------------------------------------------------------------------------
-
-OK, CLOSED, TIMEOUT, WOULD_BLOCK = 0, -2, -10, -11
-FOREVER, NOWAIT = -1, 0
-
-
-@pytest.fixture
-def events(build):
-    """Return the module that uses and extends the class."""
-    pytest.importorskip("Cython")
-    return build("events")
-
-
-@pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
-def test_without_the_gil(events, make, place):
-    event = make(Event, place)
-    assert events.wait(event, NOWAIT) == WOULD_BLOCK
-    assert events.wait(event, 1_000_000) == TIMEOUT
-    assert events.is_set(event) == (OK, 0)
-    assert events.set(event) == OK
-    assert events.is_set(event) == (OK, 1)
-    assert events.wait(event, FOREVER) == OK
-    assert events.clear(event) == OK
-    assert not event.is_set()
-
-
-def test_a_wait_without_the_gil_lets_others_run(events):
-    event, told = Event(), []
-    thread = threading.Thread(target=lambda: told.append(events.wait(event, FOREVER)))
-    thread.start()
-    wait_until(lambda: event.stat().waits)
-    assert told == []
-    event.set()
-    thread.join()
-    assert told == [OK]
-    event.close()
-
-
-def test_two_processes_take_turns(events, fork):
-    there, back, rounds = Event(), Event(), 2000
-    child = fork(lambda child: child.say(events.answer(there, back, rounds)))
-    assert events.ask(there, back, rounds) == OK
-    assert child.said() == OK
-    child.end()
-    assert (there.stat().sets, back.stat().sets) == (rounds, rounds)
-    for event in (there, back):
-        event.close()
-
-
-def test_closed(events):
-    event = Event()
-    assert not events.is_closed(event)
-    event.close()
-    assert events.is_closed(event)
-    assert events.is_closed(Event.__new__(Event))
-
-
-def test_the_wrong_class(events):
-    for wrong in (Lock(), threading.Event(), SharedMemory):
-        with pytest.raises(TypeError):
-            events.set(wrong)
-
-
-def test_a_class_that_extends_it(events, name):
-    gate = events.Gate(name)
-    assert isinstance(gate, Event)
-    assert (gate.name, gate.passed) == (name, 0)
-    gate.set()
-    assert gate.through() == 1
-    same = pickle.loads(pickle.dumps(gate))
-    assert type(same) is events.Gate
-    assert same.is_set()
-    same.close()
-    gate.unlink()
-    gate.close()

@@ -1,9 +1,6 @@
-"""Once in other processes: pickled, begun at the same time; signals; and Cython code without the GIL."""
-
-import pickle
+"""Once in other processes: begun at the same time, and by processes that die; signals."""
 
 import pytest
-from shmkit import Lock, Once
 
 PREFACE = """
 import multiprocessing, os, signal, threading, time
@@ -132,54 +129,3 @@ end()
 print(once.call(print, "called"), once.is_done())
 """
     assert run(SIGNALS + code).out == "interrupted False None\ncalled\nTrue True\n"
-
-
-# --- Cython -----------------------------------------------------------------------------------------------------------
-
-OK, CLOSED, TIMEOUT, WOULD_BLOCK, NOT_OWNER = 0, -2, -10, -11, -13
-FOREVER, NOWAIT = -1, 0
-
-
-@pytest.fixture
-def onces(build):
-    """Return the module that uses and extends the class."""
-    pytest.importorskip("Cython")
-    return build("onces")
-
-
-@pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
-def test_without_the_gil(onces, make, place):
-    once = make(Once, place)
-    assert onces.done(once) == onces.abort(once) == NOT_OWNER
-    assert onces.begin(once, NOWAIT) == (OK, 1, 0)
-    assert onces.begin(once, NOWAIT) == (WOULD_BLOCK, 77, 77)
-    assert onces.begin(once, 1_000_000) == (TIMEOUT, 77, 77)
-    assert onces.abort(once) == OK
-    assert onces.begin(once, FOREVER) == (OK, 1, 0)
-    assert onces.is_done(once) == (OK, 0)
-    assert onces.done(once) == OK
-    assert onces.is_done(once) == (OK, 1)
-    assert onces.begin(once, FOREVER) == (OK, 0, 0)
-
-
-def test_closed(onces):
-    once = Once()
-    assert not onces.is_closed(once)
-    once.close()
-    assert onces.is_closed(once)
-    assert onces.is_closed(Once.__new__(Once))
-    with pytest.raises(TypeError):
-        onces.done(Lock())
-
-
-def test_a_class_that_extends_it(onces, name):
-    table = onces.Table(name)
-    assert isinstance(table, Once)
-    assert [table.filled(), table.filled()] == [7, 7]
-    assert (table.times, table.is_done()) == (1, True)
-    same = pickle.loads(pickle.dumps(table))
-    assert type(same) is onces.Table
-    assert same.is_done()
-    same.close()
-    table.unlink()
-    table.close()

@@ -1,4 +1,4 @@
-"""Queues travel to other processes, of which any may be killed; the others go on. Cython without the GIL."""
+"""Queues in other processes, of which any may be killed; the others go on."""
 
 import contextlib
 import itertools
@@ -13,7 +13,7 @@ from contextlib import closing
 
 import pytest
 from child import wait_until
-from shmkit import JoinableQueue, Lock, Queue, SharedMemory
+from shmkit import JoinableQueue, Queue
 
 PREFACE = """
 import multiprocessing
@@ -244,97 +244,3 @@ def test_stopped_is_not_dead(fork):
         child.go()
         child.end()
         assert queue.join(60)
-
-
-# --- Cython -----------------------------------------------------------------------------------------------------------
-
-OK, INVALID, CLOSED, TIMEOUT, NOT_OWNER, EMPTY, FULL, TOO_LARGE = 0, -1, -2, -10, -13, -16, -17, -18
-FOREVER, NOWAIT = -1, 0
-
-
-@pytest.fixture
-def queues(build):
-    """Return the module that uses and extends the classes."""
-    pytest.importorskip("Cython")
-    return build("queues")
-
-
-def test_without_the_gil(queues, where):
-    with closing(Queue(2, **where)) as queue:
-        assert queues.get(queue, 10, NOWAIT) == (EMPTY, b"")
-        assert queues.get(queue, 10, 1_000_000) == (TIMEOUT, b"")
-        assert queues.put(queue, b"one", NOWAIT) == OK
-        assert queues.put(queue, b"two", FOREVER) == OK
-        assert queues.put(queue, b"three", NOWAIT) == FULL
-        assert queues.put(queue, b"three", 1_000_000) == TIMEOUT
-        assert queues.put(queue, b"three", -5) == INVALID
-        assert queues.get(queue, 2, FOREVER) == (TOO_LARGE, b"")
-        assert queues.get(queue, 3, FOREVER) == (OK, b"one")
-        assert queue.get_bytes() == b"two"
-
-
-def test_in_place_without_the_gil(queues, where):
-    with closing(Queue(**where)) as queue:
-        assert queues.fill(queue, 1000) == OK
-        assert queues.total(queue, give_back=True) == (OK, 499_500.0, 1)
-        assert queues.total(queue, give_back=False) == (OK, 499_500.0, 2)
-        assert queues.total(queue, give_back=False)[0] == EMPTY
-        assert queues.twice(queue) == (NOT_OWNER, NOT_OWNER)
-
-
-def test_typed_memoryviews(queues, where):
-    with closing(Queue(**where)) as queue:
-        with queue.reserve(800) as buffer:
-            queues.count_up(buffer.cast("d"))
-        with queue.lease() as message:
-            assert queues.sum_of(message.data.cast("d")) == 4950.0
-            assert queues.sum_of_bytes(message) == sum(bytes(message))
-        place = queue.reserve(3)
-        queues.set_bytes(place, 7)
-        place.commit()
-        assert queue.get_bytes() == b"\7\7\7"
-
-
-def test_places_as_cdef_classes(queues):
-    with closing(Queue()) as queue:
-        queue.put_bytes(b"\1\2\3")
-        message = queue.lease()
-        assert queues.lease_total(message) == 6
-        message.ack()
-        assert queues.lease_total(message) is None
-
-
-def test_two_processes_take_turns(queues, fork):
-    there, back, rounds = Queue(), Queue(), 2000
-    child = fork(lambda child: child.say(queues.answer(there, back, rounds)))
-    assert queues.ask(there, back, rounds) == OK
-    assert child.said() == OK
-    child.end()
-    assert there.empty() and back.empty()
-    for queue in (there, back):
-        queue.close()
-
-
-def test_closed(queues):
-    queue = Queue()
-    assert not queues.is_closed(queue)
-    queue.close()
-    assert queues.is_closed(queue)
-    assert queues.is_closed(Queue.__new__(Queue))
-
-
-def test_the_wrong_class(queues):
-    for wrong in (Lock(), standard.Queue(), SharedMemory):
-        with pytest.raises(TypeError):
-            queues.put(wrong, b"x", NOWAIT)
-
-
-def test_a_class_that_extends_it(queues, name):
-    queue = queues.Counted(3, name=name)
-    assert isinstance(queue, Queue)
-    assert (queue.name, queue.put_one(), queue.put_one(), queue.count) == (name, OK, OK, 2)
-    same = pickle.loads(pickle.dumps(queue))
-    assert (type(same), same.count, same.qsize()) == (queues.Counted, 0, 2)
-    same.close()
-    queue.unlink()
-    queue.close()

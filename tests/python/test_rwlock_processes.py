@@ -1,13 +1,12 @@
-"""Holders of readers-writer locks die; locks travel; signals end a wait where their handler raises; Cython code."""
+"""Readers-writer locks: their holders die; other processes; signals, which end a wait where their handler raises."""
 
 import os
 import pickle
 import signal
-import threading
 
 import pytest
 from child import wait_until
-from shmkit import Lock, NotOwner, OwnerDied, RWLock, SharedMemory
+from shmkit import OwnerDied, RWLock, SharedMemory
 
 METHODS = ["fork", "spawn", "forkserver"]
 PLACES = ["unnamed", "named", "placed"]
@@ -328,86 +327,3 @@ print(lock.acquire_read(), len(ran) >= 20)
 lock.release_read()
 """
     assert run(SIGNALS + code).out == "True True\n"
-
-
-# --- Cython -----------------------------------------------------------------------------------------------------------
-
-OK, CLOSED, WOULD_BLOCK, DEADLOCK = 0, -2, -11, -26
-FOREVER, NOWAIT = -1, 0
-
-
-@pytest.fixture
-def rwlocks(build):
-    """Return the module that uses and extends the class."""
-    pytest.importorskip("Cython")
-    return build("rwlocks")
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_without_the_gil(rwlocks, make_rw, place):
-    lock = make_rw(place)
-    assert rwlocks.acquire_read(lock, NOWAIT) == (OK, 0)
-    assert rwlocks.acquire_write(lock, NOWAIT) == (WOULD_BLOCK, 77)
-    assert rwlocks.acquire_write(lock, 1_000_000) == (TIMEOUT, 77)
-    assert rwlocks.upgrade(lock, NOWAIT) == OK
-    assert lock.stat().writing
-    assert rwlocks.downgrade(lock) == OK
-    assert rwlocks.release_read(lock) == OK
-    assert rwlocks.release_read(lock) == NOT_OWNER
-    assert rwlocks.upgrade(lock, FOREVER) == NOT_OWNER
-    assert rwlocks.downgrade(lock) == NOT_OWNER
-    assert rwlocks.acquire_write(lock, FOREVER) == (OK, 0)
-    assert rwlocks.mark_consistent(lock) == OK
-    assert rwlocks.release_write(lock) == OK
-    assert rwlocks.release_write(lock) == rwlocks.mark_consistent(lock) == NOT_OWNER
-
-
-def test_a_death_is_told_without_the_gil(rwlocks, make_rw, dead):
-    lock = make_rw()
-    dead(lock.acquire_write)
-    assert rwlocks.acquire_read(lock, FOREVER) == (OK, 1)
-    assert rwlocks.release_read(lock) == OK
-    assert rwlocks.acquire_write(lock, FOREVER) == (OK, 1)
-    assert rwlocks.mark_consistent(lock) == OK
-    assert rwlocks.release_write(lock) == OK
-    assert rwlocks.acquire_read(lock, FOREVER) == (OK, 0)
-    lock.release_read()
-
-
-def test_readers_and_writers_without_the_gil(rwlocks, make_rw):
-    lock, told = make_rw(), []
-    threads = [threading.Thread(target=lambda: told.append(rwlocks.work(lock, 3000))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert told == [OK] * 3
-    assert (lock.stat().writes, lock.stat().readers) == (3 * 3000 // 4, 0)
-
-
-def test_closed(rwlocks):
-    lock = RWLock()
-    assert not rwlocks.is_closed(lock)
-    lock.close()
-    assert rwlocks.is_closed(lock)
-    assert rwlocks.is_closed(RWLock.__new__(RWLock))
-
-
-def test_the_wrong_class(rwlocks):
-    for wrong in (Lock(), threading.Lock(), SharedMemory):
-        with pytest.raises(TypeError):
-            rwlocks.release_read(wrong)
-
-
-def test_a_class_that_extends_it(rwlocks, name):
-    table = rwlocks.Table(name)
-    assert isinstance(table, RWLock)
-    assert (table.name, table.lookups) == (name, 0)
-    assert table.look() == 1
-    same = pickle.loads(pickle.dumps(table))
-    assert type(same) is rwlocks.Table
-    with pytest.raises(NotOwner):
-        same.release_read()
-    same.close()
-    table.unlink()
-    table.close()

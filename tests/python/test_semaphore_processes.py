@@ -1,12 +1,11 @@
-"""Semaphores travel to other processes, whose death gives back what they hold; signals; Cython without the GIL."""
+"""Semaphores in other processes, whose death returns what they hold; signals."""
 
 import pickle
-import threading
 from contextlib import closing
 
 import pytest
 from child import wait_until
-from shmkit import BoundedSemaphore, Lock, Semaphore, SharedMemory
+from shmkit import BoundedSemaphore, Semaphore
 
 PARTICIPANTS = -19
 
@@ -207,88 +206,3 @@ print(semaphore.acquire(timeout=0.2), time.monotonic() - begun >= 0.2)
 signal.setitimer(signal.ITIMER_REAL, 0)
 """
     assert run(SIGNALS + code, undo).out == "True True\nFalse True\n"
-
-
-# --- Cython -----------------------------------------------------------------------------------------------------------
-
-OK, INVALID, CLOSED, TIMEOUT, WOULD_BLOCK, NOT_OWNER, OVERFLOW = 0, -1, -2, -10, -11, -13, -14
-FOREVER, NOWAIT = -1, 0
-
-
-@pytest.fixture
-def semaphores(build):
-    """Return the module that uses and extends the classes."""
-    pytest.importorskip("Cython")
-    return build("semaphores")
-
-
-def test_without_the_gil(semaphores, where):
-    with closing(Semaphore(2, maximum=3, **where)) as two:
-        assert semaphores.value(two) == (OK, 2)
-        assert semaphores.acquire(two, 2, FOREVER) == OK
-        assert semaphores.acquire(two, 1, NOWAIT) == WOULD_BLOCK
-        assert semaphores.acquire(two, 1, 1_000_000) == TIMEOUT
-        assert semaphores.acquire(two, 0, FOREVER) == INVALID
-        assert semaphores.acquire(two, 4, FOREVER) == INVALID
-        assert semaphores.release(two, 3) == OK
-        assert semaphores.release(two, 1) == OVERFLOW
-        assert semaphores.release(two, 0) == INVALID
-        assert two.get_value() == 3
-
-
-def test_with_undo_without_the_gil(semaphores):
-    with closing(BoundedSemaphore(2)) as two:
-        assert semaphores.release(two, 1) == NOT_OWNER
-        assert semaphores.acquire(two, 2, NOWAIT) == OK
-        assert two.held == 2
-        assert semaphores.release(two, 2) == OK
-
-
-def test_a_wait_without_the_gil_lets_others_run(semaphores):
-    semaphore, told = Semaphore(0), []
-    thread = threading.Thread(target=lambda: told.append(semaphores.acquire(semaphore, 1, FOREVER)))
-    thread.start()
-    wait_until(lambda: semaphore.stat().waits)
-    assert told == []
-    semaphore.release()
-    thread.join()
-    assert told == [OK]
-    semaphore.close()
-
-
-def test_two_processes_take_turns(semaphores, fork):
-    there, back, rounds = Semaphore(0), Semaphore(0), 2000
-    child = fork(lambda child: child.say(semaphores.answer(there, back, rounds)))
-    assert semaphores.ask(there, back, rounds) == OK
-    assert child.said() == OK
-    child.end()
-    assert (there.get_value(), back.get_value()) == (0, 0)
-    for semaphore in (there, back):
-        semaphore.close()
-
-
-def test_closed(semaphores):
-    semaphore = Semaphore()
-    assert not semaphores.is_closed(semaphore)
-    semaphore.close()
-    assert semaphores.is_closed(semaphore)
-    assert semaphores.is_closed(Semaphore.__new__(Semaphore))
-
-
-def test_the_wrong_class(semaphores):
-    for wrong in (Lock(), threading.Semaphore(), SharedMemory):
-        with pytest.raises(TypeError):
-            semaphores.release(wrong, 1)
-
-
-def test_a_class_that_extends_it(semaphores, name):
-    pool = semaphores.Pool(3, name=name)
-    assert isinstance(pool, BoundedSemaphore)
-    assert (pool.name, pool.served, pool.undo) == (name, 0, True)
-    assert [pool.serve() for _ in range(3)] == [1, 2, 3]
-    same = pickle.loads(pickle.dumps(pool))
-    assert type(same) is semaphores.Pool
-    assert same.serve() == 1
-    same.close()
-    pool.unlink()
-    pool.close()
