@@ -1,5 +1,5 @@
 """Queues of objects: what is put and got, bounds, what is told of them. Other processes:
-test_queue_processes.py; bytes: test_queue_bytes.py; in place: test_queue_places.py.
+test_queue_processes.py; bytes: test_queue_bytes.py; in place: test_queue_in_place.py.
 """
 
 import contextlib
