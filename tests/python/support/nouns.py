@@ -80,7 +80,8 @@ class Noun(NamedTuple):
     def public(self):
         """Return the names of its methods and properties that need an open object, as far as they are public."""
         names = {name for name in dir(self.kind) if not name.startswith("_")} - {"close", "unlink", "name", "offset"}
-        return names | {name for name in ("__enter__", "__exit__") if hasattr(self.kind, name)}
+        of_the_class = {name for name in names if getattr(getattr(self.kind, name), "__self__", None) is self.kind}
+        return names - of_the_class | {name for name in ("__enter__", "__exit__") if hasattr(self.kind, name)}
 
     def calls_of(self, one):
         """Return a call of each public method and property by its name."""
