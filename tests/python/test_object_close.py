@@ -199,9 +199,6 @@ def test_subclass_has_a_constructor_of_its_own(noun):
 
 # --- repr -------------------------------------------------------------------------------------------------------------
 
-# Their repr says nothing of their state yet.
-SILENT = ("Lock", "RLock", "RWLock", "Condition", "Once")
-
 
 def test_repr_names_the_class_and_the_place(one):
     told = repr(one)
@@ -213,17 +210,13 @@ def test_repr_names_the_class_and_the_place(one):
     assert "closed" not in told
 
 
-def test_repr_of_a_closed_object_says_so(one, request):
-    if type(one).__name__ in SILENT:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="not yet"))
+def test_repr_of_a_closed_object_says_so(one):
     one.close()
     assert type(one).__name__ in repr(one)
     assert "closed" in repr(one)
 
 
-def test_repr_of_an_object_that_was_never_initialised_says_closed(noun, request):
-    if noun.kind.__name__ in SILENT:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="not yet"))
+def test_repr_of_an_object_that_was_never_initialised_says_closed(noun):
     one = noun.kind.__new__(noun.kind)
     assert noun.kind.__name__ in repr(one)
     assert "closed" in repr(one)

@@ -195,7 +195,7 @@ QUEUE_OTHER_CALLS = (
     lambda one: one.put(bytearray(70_000)),
     lambda one: one.put_bytes(b"x" * 100_000),
 )
-QUEUE_AFTER_CLOSE = {"join_thread": None, "cancel_join_thread": None}
+QUEUE_AFTER_CLOSE = {"join_thread": None, "cancel_join_thread": None, "__exit__": None}
 # Its lock is another object, which stays open.
 CONDITION_AFTER_CLOSE = dict.fromkeys(["lock", "acquire", "release", "recover", "__enter__", "__exit__"], ...)
 
