@@ -315,7 +315,7 @@ def noun(request):
 @pytest.fixture
 def shm(name):
     """Return a full segment in which objects of any class fit."""
-    with shmkit.SharedMemory(name, create=True, size=1 << 18, full=True) as shm:
+    with shmkit.SharedMemory(name, create=True, size=1 << 18, managed=True) as shm:
         yield shm
         shm.unlink()
 
@@ -330,7 +330,7 @@ def arguments_at(place, name):
         with contextlib.suppress(FileNotFoundError):
             shmkit.SharedMemory.unlink_name(name)
     else:
-        with shmkit.SharedMemory(name, create=True, size=1 << 18, full=True) as shm:
+        with shmkit.SharedMemory(name, create=True, size=1 << 18, managed=True) as shm:
             yield {"segment": shm, "offset": 128 if place == "placed" else None}
             shm.unlink()
 
@@ -363,7 +363,7 @@ def make(name):
 
     def make(kind, place="unnamed", **how):
         if place in ("placed", "built-in"):
-            shm = shmkit.SharedMemory(name, create=True, size=4096, full=True)
+            shm = shmkit.SharedMemory(name, create=True, size=4096, managed=True)
             made.append(shm)
             how.update(segment=shm, offset=None if place == "built-in" else 128)
         lock = kind(name if place == "named" else None, **how)
@@ -380,7 +380,7 @@ def make(name):
 @pytest.fixture
 def full(name):
     """Return a full segment of a page."""
-    with shmkit.SharedMemory(name, create=True, size=4096, full=True) as shm:
+    with shmkit.SharedMemory(name, create=True, size=4096, managed=True) as shm:
         shm.unlink()
         yield shm
 

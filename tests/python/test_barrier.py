@@ -224,7 +224,7 @@ def test_the_last_to_come_is_told_of_the_dead(barrier, fork):
 
 
 def test_the_last_one_acts_before_all_go_on(fork):
-    with SharedMemory(create=True, size=4096, full=True) as shm:
+    with SharedMemory(create=True, size=4096, managed=True) as shm:
         shm.unlink()
 
         def action():

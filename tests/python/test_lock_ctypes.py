@@ -101,7 +101,7 @@ def test_depth():
 
 
 def test_the_built_in_lock(name):
-    with shmkit.SharedMemory(name, create=True, size=100, full=True) as shm:
+    with shmkit.SharedMemory(name, create=True, size=100, managed=True) as shm:
         segment, lock = c_void_p(), c_void_p()
         assert LIB.shmkit_segment_open(name.encode(), 0, None, byref(segment)) == OK
         shm.unlink()

@@ -28,7 +28,7 @@ def make(which, name, **how):
         finally:
             lock.unlink()
         return
-    with SharedMemory(name, create=True, size=4096, full=True) as shm:
+    with SharedMemory(name, create=True, size=4096, managed=True) as shm:
         try:
             if place == "built-in":
                 yield shm.lock
@@ -292,7 +292,7 @@ def test_unpickled_lock_has_the_policy(make, kind, place, policy, held):
 
 
 def test_built_in_lock_whose_segment_is_gone_is_not_pickled(name):
-    shm = SharedMemory(name, create=True, size=64, full=True)
+    shm = SharedMemory(name, create=True, size=64, managed=True)
     shm.unlink()
     lock = shm.lock
     del shm

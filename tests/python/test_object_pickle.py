@@ -57,7 +57,7 @@ def test_place_that_was_pickled_is_not_used_again(noun):
 
 def test_segment_and_object_are_pickled_together(noun, name):
     for how in ({"anonymous": True}, {"name": name}):
-        with SharedMemory(create=True, size=1 << 17, full=True, **how) as shm:
+        with SharedMemory(create=True, size=1 << 17, managed=True, **how) as shm:
             one = noun.make(segment=shm, offset=64)
             same_shm, same = pickle.loads(pickle.dumps((shm, one)))
             assert_same(one, same)
@@ -165,7 +165,7 @@ def test_unnamed_object_of_another_pid_namespace_is_not_found(noun, monkeypatch)
 
 
 def test_object_of_a_closed_segment_is_not_pickled(noun, name):
-    with SharedMemory(name, create=True, size=1 << 17, full=True) as shm:
+    with SharedMemory(name, create=True, size=1 << 17, managed=True) as shm:
         one = noun.make(segment=shm, offset=0)
         shm.unlink()
     with closing(one):
@@ -227,7 +227,7 @@ if __name__ == "__main__":
     how, method, name = sys.argv[1:]
     context = multiprocessing.get_context(method)
     mine, yours = context.Pipe()
-    with SharedMemory(name, create=True, size=1 << 18, full=True) as shm:
+    with SharedMemory(name, create=True, size=1 << 18, managed=True) as shm:
         if how == "argument":
             made = objects(shm, name)
             process = context.Process(target=look_and_use, args=(made, yours))

@@ -161,7 +161,7 @@ def test_misaligned_offset_is_refused(noun, shm):
 
 
 def test_offset_that_came_by_growth_is_used(noun):
-    with SharedMemory(create=True, size=64, anonymous=True, full=True, capacity=1 << 20) as shm:
+    with SharedMemory(create=True, size=64, anonymous=True, managed=True, capacity=1 << 20) as shm:
         refused(ValueError, INVALID, noun.make, segment=shm, offset=1 << 16)
         shm.resize(1 << 18)
         with closing(noun.make(segment=shm, offset=1 << 16)) as one:
@@ -246,7 +246,7 @@ def test_readonly_segment_is_refused(noun, shm):
 
 
 def test_closed_segment_is_refused(noun, name):
-    with SharedMemory(name, create=True, size=1 << 17, full=True) as shm:
+    with SharedMemory(name, create=True, size=1 << 17, managed=True) as shm:
         shm.unlink()
     for create in (None, True, False):
         refused(ValueError, CLOSED, noun.make, segment=shm, offset=64, create=create, match="closed")

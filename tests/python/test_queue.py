@@ -192,7 +192,7 @@ def test_put_many_and_get_many(queue):
     assert queue.put_many([]) == 0
     assert queue.put_many(iter("ab"), block=False, timeout=None, partial=True) == 2
     assert queue.get_many(3) == OBJECTS[:3]
-    assert queue.get_many(most=None) == [*OBJECTS[3:], "a", "b"]
+    assert queue.get_many(max_items=None) == [*OBJECTS[3:], "a", "b"]
     refused(standard.Empty, EMPTY, queue.get_many, block=False)
     refused(standard.Empty, TIMEOUT, queue.get_many, 5, timeout=0.001)
     for wrong in (0, -1, 2**32):

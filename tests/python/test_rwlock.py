@@ -54,7 +54,7 @@ def use_once(lock):
 
 @pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
 def test_many_read_or_one_writes(name, busy, place):
-    shm = SharedMemory(name, create=True, size=16384, full=True) if place == "placed" else None
+    shm = SharedMemory(name, create=True, size=16384, managed=True) if place == "placed" else None
     how = {"segment": shm, "offset": 64} if shm else {}
     lock = RWLock(name if place == "named" else None, **how)
     readers = [busy(lock, "read") for _ in range(2)]

@@ -37,7 +37,7 @@ def some_is_gone():
 """
 
 
-@pytest.mark.parametrize("how", ["", "force=True", "prefault=True", "huge=True", "sparse=False"])
+@pytest.mark.parametrize("how", ["", "no_space_check=True", "prefault=True", "huge=True", "sparse=False"])
 def test_ctrl_c_ends_a_long_create_and_leaves_nothing(run, name, large, how):
     code = f"""
 interrupt_when(some_is_gone)

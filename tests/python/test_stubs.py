@@ -32,7 +32,7 @@ class Frames(SharedMemory):
 def use(name: str) -> Optional[int]:
     with SharedMemory(name, create=None, size=8, directory=pathlib.Path("/x"), mode=0o600, capacity=1 << 20) as shm:
         grid: memoryview = shm.view("d", (2, 3), offset=8)
-        shm.resize(100, force=True, sparse=False)
+        shm.resize(100, no_space_check=True, sparse=False)
         info: SegmentInfo = shm.stat()
         size: int = info.size + shm.size + shm.capacity + shm.huge_bytes + shm.fileno()
         bytes(shm), memoryview(shm), os.write(1, shm)
@@ -55,7 +55,7 @@ def event(name: str) -> bool:
     one.clear()
     happened: bool = one.wait() or one.wait(0.5) or one.wait(timeout=None) or one.is_set()
     info: EventInfo = one.stat()
-    with SharedMemory(create=True, size=64, full=True) as shm:
+    with SharedMemory(create=True, size=64, managed=True) as shm:
         Event(segment=shm, offset=0, create=None).close()
     return happened and info.set and info.sets + info.waits > 0
 
@@ -83,7 +83,7 @@ def barrier(name: str) -> int:
     one.abort()
     one.reset()
     info: BarrierInfo = one.stat()
-    with SharedMemory(create=True, size=192, full=True) as shm:
+    with SharedMemory(create=True, size=192, managed=True) as shm:
         Barrier(None, segment=shm, offset=0, create=False).close()
     return place + one.parties + one.n_waiting + info.turns + int(one.broken or info.broken)
 
@@ -123,7 +123,7 @@ async def queue(name: str) -> int:
     count: int = one.put_many(range(5), partial=True) + one.put_bytes_many([b"x", bytearray(5)], timeout=1)
     one.put_bytes(memoryview(b"x"))
     got: list[bytes] = one.get_bytes_many(5) + [one.get_bytes(), one.peek_bytes(False)]
-    count += one.get_bytes_into(bytearray(5)) + one.fileno() + one.qsize() + len(one.get_many(most=None))
+    count += one.get_bytes_into(bytearray(5)) + one.fileno() + one.qsize() + len(one.get_many(max_items=None))
     with one.reserve(8) as buffer, one.lease(timeout=1) as message:
         buffer[:] = message.data
         count += message.attempts + message.get()
@@ -163,7 +163,7 @@ class Journal(RLock):
 
 def lock(name: str) -> bool:
     one = Lock(name, create=True, on_owner_death="raise", transferable=True, mode=0o600, participants=9, trust=False)
-    with SharedMemory(create=True, size=64, full=True, participants=7, ephemeral=True) as shm:
+    with SharedMemory(create=True, size=64, managed=True, participants=7, ephemeral=True) as shm:
         two: Lock = shm.lock
         three = RLock(segment=shm, offset=0, create=None)
         removed: int = SharedMemory.gc() + SharedMemory.gc(pathlib.Path("/x"))
