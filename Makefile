@@ -162,7 +162,7 @@ test-crash-all: build
 
 test-matrix: $(VENV)/.test
 	$(SAY) 'every Python and every Cython'
-	$(BIN)/python tests/python/matrix.py
+	$(BIN)/python tests/python/support/matrix.py
 
 $(TARGET)/tools/bin/cargo-fuzz:
 	$(CARGO) install --locked --root $(TARGET)/tools cargo-fuzz

@@ -4,6 +4,8 @@ All segments of the tests stand in one directory of /dev/shm that is made for th
 that what others do on the machine meanwhile is not taken for a leak. pytest-timeout is the watchdog.
 """
 
+import contextlib
+import fcntl
 import gc
 import importlib.util
 import itertools
@@ -19,11 +21,14 @@ import textwrap
 import time
 from typing import NamedTuple
 
+import nouns
 import pytest
 import shmkit
 from child import HUNG, Child
+from nouns import CASES, PLACES, ROWS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+SUPPORT = os.path.dirname(nouns.__file__)
 PREFIX = f"shmkit-test-{os.getpid()}-"
 NOBODY = 65534
 # How many seconds a compiler may take before it is taken for hung.
@@ -47,6 +52,8 @@ def pytest_configure(config):
     heed_signals()
     os.environ["SHMKIT_DIR"] = tempfile.mkdtemp(prefix=PREFIX, dir="/dev/shm")
     os.environ["PYTHONFAULTHANDLER"] = "1"
+    # For the interpreters that tests start: they import what the tests do.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SUPPORT, os.environ.get("PYTHONPATH")]))
     # The arena of this process, which stays: no test has left it.
     shmkit.Lock()
 
@@ -304,10 +311,54 @@ def leave_dead(lock, held):
     return pid
 
 
-@pytest.fixture(params=["unnamed", "named", "placed"])
+@pytest.fixture(params=PLACES)
 def place(request):
-    """Return where a lock stands."""
+    """Return where an object is stored."""
     return request.param
+
+
+@pytest.fixture(params=ROWS, ids=lambda row: row.kind.__name__)
+def noun(request):
+    """Return a row of the table of classes."""
+    return request.param
+
+
+@pytest.fixture
+def shm(name):
+    """Return a full segment in which objects of any class fit."""
+    with shmkit.SharedMemory(name, create=True, size=1 << 18, managed=True) as shm:
+        yield shm
+        shm.unlink()
+
+
+@contextlib.contextmanager
+def arguments_at(place, name):
+    """Yield the arguments that make or open an object at a place."""
+    if place == "unnamed":
+        yield {}
+    elif place == "named":
+        yield {"name": name}
+        with contextlib.suppress(FileNotFoundError):
+            shmkit.SharedMemory.unlink_name(name)
+    else:
+        with shmkit.SharedMemory(name, create=True, size=1 << 18, managed=True) as shm:
+            yield {"segment": shm, "offset": 128 if place == "placed" else None}
+            shm.unlink()
+
+
+@pytest.fixture
+def where(place, name):
+    """Return the arguments that make or open an object at each place."""
+    with arguments_at(place, name) as how:
+        yield how
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0].kind.__name__}-{case[1]}")
+def one(request, name):
+    """Return an object of each class at each place."""
+    noun, place = request.param
+    with arguments_at(place, name) as how, contextlib.closing(noun.make(**how)) as one:
+        yield one
 
 
 @pytest.fixture(params=[shmkit.Lock, shmkit.RLock], ids=["Lock", "RLock"])
@@ -416,27 +467,36 @@ DOWNSTREAM = pathlib.Path(__file__).parent / "downstream"
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
-    """Return a function that builds one of the packages in downstream/, once, and imports its module."""
-    built = {}
+    """Return a function that builds a package of downstream/, once for all workers, and imports its module."""
+    base, modules = tmp_path_factory.getbasetemp(), {}
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "downstream"
+    shared.mkdir(exist_ok=True)
+
+    def compile_(name, folder):
+        shutil.copytree(DOWNSTREAM / name, folder)
+        line = [sys.executable, "setup.py", "build_ext", "--inplace"]
+        # Quick to build; and without the variables by which it could find what is not installed.
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LD_LIBRARY_PATH", "CPATH")}
+        environment["CFLAGS"] = "-O1"
+        done = subprocess.run(
+            line, cwd=folder, env=environment, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "warning" not in done.stderr.lower(), done.stderr
 
     def build(name):
-        if name not in built:
-            folder = tmp_path_factory.mktemp("downstream") / name
-            shutil.copytree(DOWNSTREAM / name, folder)
-            line = [sys.executable, "setup.py", "build_ext", "--inplace"]
-            # Quick to build; and without the variables by which it could find what is not installed.
-            environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LD_LIBRARY_PATH", "CPATH")}
-            environment["CFLAGS"] = "-O1"
-            done = subprocess.run(
-                line, cwd=folder, env=environment, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert "warning" not in done.stderr.lower(), done.stderr
+        if name not in modules:
+            folder = shared / name
             file = folder / (name + sysconfig.get_config_var("EXT_SUFFIX"))
+            with open(shared / f"{name}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not file.exists():
+                    shutil.rmtree(folder, ignore_errors=True)
+                    compile_(name, folder)
             spec = importlib.util.spec_from_file_location(name, file)
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-            built[name] = module
-        return built[name]
+            modules[name] = module
+        return modules[name]
 
     return build

@@ -1,4 +1,4 @@
-"""Barriers: who passes and who is told, and where they stand. Other processes: test_barrier_processes.py."""
+"""Barriers: who passes and who is told. Other processes: test_barrier_processes.py."""
 
 import gc
 import math
@@ -7,7 +7,6 @@ import pickle
 import struct
 import threading
 import time
-import weakref
 from contextlib import closing
 from threading import BrokenBarrierError
 
@@ -15,7 +14,7 @@ import pytest
 import shmkit
 from child import wait_until
 from conftest import refused
-from shmkit import Barrier, BarrierInfo, Lock, SharedMemory
+from shmkit import Barrier, BarrierInfo, SharedMemory
 
 INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS, PERMISSION, UNTRUSTED = range(-1, -8, -1)
 TIMEOUT, NOT_OWNER, BROKEN, CORRUPT = -10, -13, -15, -21
@@ -330,7 +329,7 @@ def test_repr(full, name, make_barrier):
     assert repr(barrier) == "<Barrier closed>"
 
 
-# --- where it stands --------------------------------------------------------------------------------------------------
+# --- parties ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("parties", [0, -1, 2049, 1 << 15, 1 << 16, 1 << 32, -(1 << 70)])
@@ -352,84 +351,18 @@ def test_parties_that_are_no_number(name):
     refused(ValueError, INVALID, Barrier, None, name=name, match="1 to 2048")
 
 
-def test_by_name(name, path):
-    refused(FileNotFoundError, NOT_FOUND, Barrier, 2, name=name, create=False)
-    with closing(Barrier(2, name=name, create=True, mode=0o640, participants=3)) as made:
-        assert (made.name, made.offset, made.parties) == (name, None, 2)
-        assert path.stat().st_mode & 0o777 == 0o640
-        refused(FileExistsError, EXISTS, Barrier, 2, name=name, create=True)
-        refused(ValueError, INVALID, Barrier, 3, name=name, match="other options")
-        refused(ValueError, WRONG_KIND, Lock, name)
-        with (
-            closing(Barrier(2, name="/" + name)) as one,
-            closing(Barrier(None, name=name, create=False)) as other,
-            closing(Barrier(9, name=name, create=False)) as third,
-        ):
-            assert [same.parties for same in (one, other, third)] == [2] * 3
-            one.abort()
-            assert other.broken
-        made.unlink()
-        refused(FileNotFoundError, NOT_FOUND, made.unlink)
-    assert SharedMemory.names() == []
-
-
-def test_at_a_place(full):
-    barrier = Barrier(3, segment=full, offset=192)
-    assert (barrier.name, barrier.offset) == (None, 192)
+def test_parties_of_an_existing_barrier_are_kept(name, full):
+    for how in ({"name": name}, {"segment": full, "offset": 192}):
+        with closing(Barrier(3, **how)) as made:
+            refused(ValueError, INVALID, Barrier, 2, **how, match="other options")
+            for any_number in (None, 3, 9):
+                with closing(Barrier(any_number, **how, create=False)) as same:
+                    assert same.parties == 3
+            made.unlink()
     assert bytes(full.buf[192:200]) == bytes([8, 0, 0, 0, 0, 0, 6, 0])
-    assert not any(full.buf[:192])
-    assert not any(full.buf[192 + 256 :])
-    refused(FileExistsError, EXISTS, Barrier, 3, segment=full, offset=192, create=True)
-    refused(ValueError, INVALID, Barrier, 2, segment=full, offset=192)
-    refused(FileNotFoundError, NOT_FOUND, Barrier, 3, segment=full, offset=448, create=False)
-    refused(ValueError, WRONG_KIND, Lock, segment=full, offset=192)
-    same = Barrier(None, segment=full, offset=192, create=False)
-    assert same.parties == 3
-    barrier.unlink()
-    full.close()
-    same.abort()
-    assert barrier.broken
-    for each in (barrier, same):
-        each.close()
 
 
-def test_places_that_cannot_be(full):
-    Barrier(2, segment=full, offset=4096 - 192).close()
-    for offset in (4096 - 128, 4096, 1 << 40, (1 << 64) - 64, -1, -64, 1 << 64):
-        refused(ValueError, INVALID, Barrier, 2, segment=full, offset=offset, match="inside the segment")
-    for offset in (1, 8, 63, 65, 1000):
-        refused(ValueError, INVALID, Barrier, 2, segment=full, offset=offset, match="multiple of 64")
-    with pytest.raises(TypeError):
-        Barrier(2, segment=full, offset=0.0)
-    refused(ValueError, INVALID, Barrier, 2, segment=full, match="'offset'")
-    with SharedMemory(create=True, size=4096, anonymous=True) as plain:
-        refused(ValueError, WRONG_KIND, Barrier, 2, segment=plain, offset=0)
-
-
-@pytest.mark.parametrize(
-    ("how", "told"),
-    [
-        ({"offset": 64}, "name the segment too"),
-        ({"create": False}, "nothing to open"),
-        ({"mode": 0o600}, "name it"),
-        ({"directory": "/dev/shm"}, "name it"),
-        ({"participants": 2}, "name it"),
-        ({"segment": True, "name": True, "offset": 0}, "not both"),
-        ({"name": True, "mode": 0o1000}, "'mode'"),
-        ({"name": True, "participants": 4097}, "'participants'"),
-        ({"name": "a/b"}, "name"),
-        ({"name": "a\0b"}, "NUL"),
-    ],
-)
-def test_contradictions(full, name, how, told):
-    if how.get("segment"):
-        how = dict(how, segment=full)
-    if how.get("name") is True:
-        how = dict(how, name=name)
-    refused(ValueError, INVALID, Barrier, 2, **how, match=told)
-
-
-def test_bytes_that_lie(full, fork):
+def test_impossible_words_are_corrupt(full, fork):
     barrier = Barrier(2, segment=full, offset=0)
     for word in (3 << 48, 2**64 - 4):
         struct.pack_into("=Q", full.buf, 64, word)
@@ -449,64 +382,11 @@ def test_bytes_that_lie(full, fork):
     barrier.close()
 
 
-def test_a_file_that_was_truncated(name, path):
-    Barrier(2, name=name).close()
-    os.truncate(path, 4096)
-    refused(shmkit.Corrupt, CORRUPT, Barrier, 2, name=name)
-    path.unlink()
-
-
-def test_what_belongs_to_another_user(name, as_nobody):
-    with closing(Barrier(2, name=name, mode=0o666)) as barrier:
-        out = as_nobody(
-            """
-            import sys
-            from shmkit import Barrier
-            become_nobody()
-            try:
-                Barrier(2, name=sys.argv[1], create=False)
-            except PermissionError as error:
-                print(error.status)
-            Barrier(2, name=sys.argv[1], create=False, trust=True).abort()
-            """,
-            name,
-        ).out
-        assert (out, barrier.broken) == (f"{UNTRUSTED}\n", True)
-        barrier.unlink()
-
-
 # --- close ------------------------------------------------------------------------------------------------------------
 
 
-def test_closed(barrier):
-    barrier.close()
-    barrier.close()
-    for call in (
-        barrier.wait,
-        barrier.reset,
-        barrier.abort,
-        barrier.stat,
-        barrier.__reduce__,
-        lambda: barrier.wait(0),
-        lambda: barrier.parties,
-        lambda: barrier.n_waiting,
-        lambda: barrier.broken,
-    ):
-        refused(ValueError, CLOSED, call, match="closed Barrier")
-
-
-def test_never_initialised():
-    barrier = Barrier.__new__(Barrier, 2)
-    for call in (barrier.wait, barrier.reset, barrier.abort, barrier.stat):
-        refused(ValueError, CLOSED, call)
-    assert (barrier.name, barrier.offset, repr(barrier)) == (None, None, "<Barrier closed>")
-    barrier.close()
-    barrier.unlink()
-
-
-@pytest.mark.parametrize("action", [None, print])
-def test_closed_while_a_thread_waits(make_barrier, action):
-    barrier = make_barrier(action=action)
+def test_wait_with_an_action_ends_with_an_error_if_the_barrier_is_closed_meanwhile(make_barrier):
+    barrier = make_barrier(action=print)
     same, told = pickle.loads(pickle.dumps(barrier)), []
 
     def work():
@@ -522,35 +402,3 @@ def test_closed_while_a_thread_waits(make_barrier, action):
     thread.join()
     assert told == [True]
     same.close()
-
-
-def test_initialised_again(name):
-    barrier = Barrier(2)
-    barrier.abort()
-    barrier.__init__(3, name=name)
-    assert (barrier.name, barrier.broken, barrier.parties) == (name, False, 3)
-    barrier.unlink()
-    barrier.close()
-
-
-def test_weak_references_and_subclasses():
-    class Pair(Barrier):
-        """Has a constructor that takes something else."""
-
-        def __init__(self):
-            super().__init__(2)
-
-    barrier = Pair()
-    seen = weakref.ref(barrier)
-    assert barrier.parties == 2
-    del barrier
-    gc.collect()
-    assert seen() is None
-
-
-def test_hundreds_share_one_descriptor():
-    before = len(os.listdir("/proc/self/fd"))
-    barriers = [Barrier(1 + number % 8) for number in range(500)]
-    assert len(os.listdir("/proc/self/fd")) <= before + 2
-    barriers[77].abort()
-    assert [barrier.broken for barrier in barriers].index(True) == 77

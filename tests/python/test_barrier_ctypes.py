@@ -1,32 +1,30 @@
 """Barriers through ctypes: every function, and what each refuses."""
 
-import ctypes
-from ctypes import byref, c_int32, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_uint32, c_uint64, c_void_p
 
 import pytest
 
 from capi import (
-    BARRIER_TABLE,
     CLOSED,
-    EXISTS,
     INVALID,
     LIB,
-    NOT_FOUND,
     OK,
-    WRONG_KIND,
-    BarrierInfo,
-    BarrierOptions,
+    Calls,
     last_error,
 )
 
 TIMEOUT, WOULD_BLOCK, NOT_OWNER, BROKEN = -10, -11, -13, -15
 FOREVER, NOWAIT, INTERRUPTIBLE, HOLD = -1, 0, 1, 2
-TRUST, EXCLUSIVE, IS_BROKEN, MOST = 0x20000, 0x100000, 0x40000, 2048
+IS_BROKEN, MOST = 0x40000, 2048
 
 
-def options(parties=2, **fields):
-    """Return options with struct_size set."""
-    return byref(BarrierOptions(struct_size=ctypes.sizeof(BarrierOptions), parties=parties, **fields))
+CALLS = Calls("barrier")
+info = CALLS.info
+
+
+def options(parties=2):
+    """Return options for so many parties."""
+    return CALLS.options(parties=parties)
 
 
 @pytest.fixture
@@ -36,14 +34,6 @@ def handle():
     assert LIB.shmkit_barrier_create(None, options(), byref(handle)) == OK
     yield handle
     assert LIB.shmkit_barrier_close(handle) in (OK, CLOSED)
-
-
-def info(handle):
-    """Return the shmkit_barrier_info of a barrier."""
-    info = BarrierInfo(struct_size=ctypes.sizeof(BarrierInfo))
-    assert LIB.shmkit_barrier_stat(handle, byref(info)) == OK
-    assert info.struct_size == ctypes.sizeof(BarrierInfo)
-    return info
 
 
 def told(handle, verb):
@@ -101,70 +91,15 @@ def test_broken(handle, fork):
     assert LIB.shmkit_barrier_wait(handle, NOWAIT, 0, None) == WOULD_BLOCK
 
 
-def test_where_it_stands(name):
-    c_name, first, second = name.encode(), c_void_p(), c_void_p()
-    assert LIB.shmkit_barrier_open(c_name, None, byref(first)) == NOT_FOUND
-    assert LIB.shmkit_barrier_create(c_name, None, byref(first)) == INVALID
-    assert LIB.shmkit_barrier_create(c_name, options(3, mode=0o640, participants=9), byref(first)) == OK
-    assert LIB.shmkit_barrier_create(c_name, options(3), byref(second)) == EXISTS
-    assert LIB.shmkit_lock_open(c_name, None, byref(second)) == WRONG_KIND
-    assert LIB.shmkit_barrier_open_or_create(c_name, options(4), byref(second)) == INVALID
-    assert LIB.shmkit_barrier_open_or_create(c_name, None, byref(second)) == INVALID
-    assert LIB.shmkit_barrier_open_or_create(c_name, options(3), byref(second)) == OK
-    segment, fd, offset = c_void_p(), c_int32(), c_uint64()
-    assert LIB.shmkit_barrier_fd(first, byref(fd), byref(offset)) == OK
-    assert LIB.shmkit_barrier_close(first) == OK
-    assert LIB.shmkit_barrier_fd(second, byref(fd), byref(offset)) == OK
-    assert LIB.shmkit_barrier_open_fd(fd, offset, None, byref(first)) == OK
-    assert LIB.shmkit_barrier_segment(second, byref(segment)) == OK
-    assert LIB.shmkit_segment_close(segment) == OK
-    assert LIB.shmkit_barrier_unlink(first) == INVALID  # it does not know the name
-    assert LIB.shmkit_barrier_unlink(second) == OK
-    for handle in (first, second):
-        assert told(handle, "parties") == 3
-        assert LIB.shmkit_barrier_close(handle) == OK
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"flags": 1},
-        {"flags": IS_BROKEN},
-        {"mode": 0o1777},
-        {"participants": 4097},
-        {"reserved": 1},
-        {"parties": 0},
-        {"parties": MOST + 1},
-        {"parties": 1 << 15},
-        {"parties": (1 << 32) - 1},
-    ],
-)
-def test_options_that_mean_nothing(fields, name):
+def test_impossible_number_of_parties_is_refused(name):
     handle, size = c_void_p(77), c_uint64(77)
-    assert LIB.shmkit_barrier_create(name.encode(), options(**fields), byref(handle)) == INVALID
-    assert handle.value == 77
-    if "participants" not in fields:
-        assert LIB.shmkit_barrier_size(options(**fields), byref(size)) == INVALID
-    assert size.value == 77
-    assert LIB.shmkit_barrier_size(options(flags=TRUST | EXCLUSIVE), byref(size)) == OK
-    assert size.value == 192
-
-
-@pytest.mark.parametrize("verb", BARRIER_TABLE)
-def test_null_and_closed(verb, handle):
-    function, takes = getattr(LIB, f"shmkit_barrier_{verb}"), BARRIER_TABLE[verb]
-    assert (
-        function(*(0 if kind in (c_int32, c_uint32, c_uint64, ctypes.c_int64) else None for kind in takes)) == INVALID
-    )
-    assert "NULL" in last_error()[2]
-    if takes[0] is c_void_p and not verb.endswith("_at"):
-        assert LIB.shmkit_barrier_close(handle) == OK
-        outputs = [kind._type_() if isinstance(kind, type(ctypes.POINTER(c_int32))) else 0 for kind in takes[1:]]
-        assert function(handle, *(byref(out) if out != 0 else 0 for out in outputs)) == CLOSED
-        segment = c_void_p()
-        assert LIB.shmkit_segment_create(None, 64, None, byref(segment)) == OK
-        assert function(segment, *(byref(out) if out != 0 else 0 for out in outputs)) == WRONG_KIND
-        assert LIB.shmkit_segment_close(segment) == OK
+    for parties in (0, MOST + 1, 1 << 15, (1 << 32) - 1):
+        for make in (CALLS.create, CALLS.open_or_create):
+            assert make(name.encode(), options(parties), byref(handle)) == INVALID
+        assert CALLS.size(options(parties), byref(size)) == INVALID
+    for make_without_options in (CALLS.create, CALLS.open_or_create):
+        assert make_without_options(name.encode(), None, byref(handle)) == INVALID
+    assert (handle.value, size.value) == (77, 77)
 
 
 def test_timeouts_and_flags_that_mean_nothing(handle):

@@ -1,47 +1,17 @@
-"""Barriers travel to other processes; signals end a wait where their handler raises; Cython code without the GIL."""
-
-import pickle
-import threading
+"""Barriers in other processes, and signals, which end a wait where their handler raises."""
 
 import pytest
-from child import wait_until
-from conftest import refused
-from shmkit import Barrier, Event, Lock
 
-METHODS = ["fork", "spawn", "forkserver"]
-PLACES = ["unnamed", "named", "placed"]
-NOT_FOUND = -4
-
-# `make(place, name)` makes a barrier for two; what has a name is gone at the end.
 PREFACE = """
-import contextlib, multiprocessing, os, signal, sys, threading, time
-from shmkit import Barrier, SharedMemory
+import multiprocessing, os, signal, sys, threading, time
+from shmkit import Barrier
 
 def act():
     print("acts", flush=True)
-
-@contextlib.contextmanager
-def make(place, name, action=None, timeout=None):
-    if place == "unnamed":
-        yield Barrier(2, action, timeout)
-    elif place == "named":
-        barrier = Barrier(2, action, timeout, name=name)
-        try:
-            yield barrier
-        finally:
-            barrier.unlink()
-    else:
-        with SharedMemory(name, create=True, size=4096, managed=True) as shm:
-            try:
-                yield Barrier(2, action, timeout, segment=shm, offset=64)
-            finally:
-                shm.unlink()
 """
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("method", METHODS)
-def test_arguments_of_a_process(run, name, method, place):
+def test_process_that_gets_it_as_an_argument_is_a_party(run):
     code = """
 def work(barrier):
     for _ in range(10):
@@ -49,50 +19,19 @@ def work(barrier):
     os.kill(os.getpid(), signal.SIGKILL) if barrier.wait(60) < 2 else None
 
 if __name__ == "__main__":
-    method, place, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
-    with make(place, name) as barrier:
-        process = context.Process(target=work, args=(barrier,))
-        process.start()
-        for _ in range(11):
-            barrier.wait(60)
-        process.join()
-        print(process.exitcode, barrier.broken, barrier.stat().turns)
-"""
-    assert run(PREFACE + code, method, place, name).out == "-9 False 11\n"
-
-
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("method", METHODS)
-def test_to_a_process_that_runs_already(run, name, method, place):
-    code = """
-def work(connection):
-    while True:
-        barrier = connection.recv()
-        if barrier is None:
-            return
-        connection.send(barrier.wait(60) in (0, 1))
-        barrier.close()
-
-if __name__ == "__main__":
-    method, place, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
-    mine, yours = context.Pipe()
-    process = context.Process(target=work, args=(yours,))
+    barrier = Barrier(2)
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(barrier,))
     process.start()
-    with make(place, name) as barrier:
-        for _ in range(3):
-            mine.send(barrier)
-            print(barrier.wait(60) in (0, 1), mine.recv())
-    mine.send(None)
+    for _ in range(11):
+        barrier.wait(60)
     process.join()
-    print(process.exitcode)
+    print(process.exitcode, barrier.broken, barrier.stat().turns)
 """
-    assert run(PREFACE + code, method, place, name).out == "True True\n" * 3 + "0\n"
+    assert run(PREFACE + code).out == "-9 False 11\n"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_action_and_the_timeout_travel_too(run, name, method):
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_action_and_timeout_travel(run, method):
     code = """
 def work(barrier):
     barrier.wait()
@@ -102,44 +41,14 @@ def work(barrier):
         os._exit(-error.status)
 
 if __name__ == "__main__":
-    method, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
-    with make("unnamed", name, act, 5.0) as barrier:
-        process = context.Process(target=work, args=(barrier,))
-        process.start()
-        barrier.wait(60)
-        process.join()
-        print(process.exitcode, barrier.broken)
+    context, barrier = multiprocessing.get_context(sys.argv[1]), Barrier(2, act, 5.0)
+    process = context.Process(target=work, args=(barrier,))
+    process.start()
+    barrier.wait(60)
+    process.join()
+    print(process.exitcode, barrier.broken)
 """
-    assert run(PREFACE + code, method, name).out == "acts\n10 True\n"
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("place", PLACES)
-def test_every_protocol(make, place, protocol):
-    barrier = make(lambda name, **how: Barrier(2, print, 1.5, name=name, **how), place)
-    same = pickle.loads(pickle.dumps(barrier, protocol))
-    assert (type(same), same.name, same.offset, same.parties) == (Barrier, barrier.name, barrier.offset, 2)
-    barrier.abort()
-    assert same.broken
-    same.close()
-
-
-def test_a_name_that_is_gone_or_anothers(name):
-    barrier = Barrier(2, name=name)
-    pickled = pickle.dumps(barrier)
-    barrier.unlink()
-    refused(FileNotFoundError, NOT_FOUND, pickle.loads, pickled)
-    other = Barrier(2, name=name)
-    with pytest.raises(FileNotFoundError, match="another Barrier than the pickled one"):
-        pickle.loads(pickled)
-    other.unlink()
-    lock = Lock(name)
-    with pytest.raises(ValueError, match="Lock"):
-        pickle.loads(pickled)
-    lock.unlink()
-    for each in (barrier, other, lock):
-        each.close()
+    assert run(PREFACE + code, method).out == "acts\n10 True\n"
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
@@ -283,74 +192,3 @@ waiter.join()
 print(got)
 """
     assert run(SIGNALS + code).out == "main []\n[0]\n"
-
-
-# --- Cython -----------------------------------------------------------------------------------------------------------
-
-OK, CLOSED, TIMEOUT, WOULD_BLOCK, NOT_OWNER, BROKEN = 0, -2, -10, -11, -13, -15
-FOREVER, NOWAIT = -1, 0
-
-
-@pytest.fixture
-def barriers(build):
-    """Return the module that uses and extends the class."""
-    pytest.importorskip("Cython")
-    return build("barriers")
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_without_the_gil(barriers, make, place):
-    barrier = make(lambda name, **how: Barrier(2, name=name, **how), place)
-    assert barriers.wait(barrier, NOWAIT) == (WOULD_BLOCK, 77)
-    assert barriers.wait(barrier, 1_000_000) == (TIMEOUT, 77)
-    assert barriers.wait(barrier, FOREVER) == (BROKEN, 77)
-    assert barriers.reset(barrier) == OK
-    told = []
-    for hold in (False, True):
-        thread = threading.Thread(target=lambda: told.append(barriers.wait(barrier, FOREVER)))
-        thread.start()
-        wait_until(lambda: barrier.n_waiting == 1)
-        assert barriers.wait(barrier, NOWAIT, hold) == (OK, 1)
-        assert barriers.pass_(barrier) == (OK if hold else NOT_OWNER)
-        thread.join()
-    assert told == [(OK, 0)] * 2
-    assert barriers.abort(barrier) == OK
-    assert barrier.broken
-
-
-def test_two_processes_take_turns(barriers, fork):
-    barrier, count = Barrier(2), 2000
-    child = fork(lambda child: child.say(barriers.turns(barrier, count)))
-    status, places = barriers.turns(barrier, count)
-    others = child.said()
-    assert (status, others[0], places + others[1]) == (OK, OK, count)
-    child.end()
-    assert barrier.stat().turns == count
-    barrier.close()
-
-
-def test_closed(barriers):
-    barrier = Barrier(2)
-    assert not barriers.is_closed(barrier)
-    barrier.close()
-    assert barriers.is_closed(barrier)
-    assert barriers.is_closed(Barrier.__new__(Barrier, 2))
-
-
-def test_the_wrong_class(barriers):
-    for wrong in (Lock(), Event(), threading.Barrier(2), Barrier):
-        with pytest.raises(TypeError):
-            barriers.abort(wrong)
-
-
-def test_a_class_that_extends_it(barriers, name):
-    steps = barriers.Steps(1, name=name)
-    assert isinstance(steps, Barrier)
-    assert (steps.name, steps.taken) == (name, 0)
-    assert [steps.step(), steps.step()] == [1, 2]
-    same = pickle.loads(pickle.dumps(steps))
-    assert type(same) is barriers.Steps
-    assert same.wait() == 0
-    same.close()
-    steps.unlink()
-    steps.close()

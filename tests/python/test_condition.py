@@ -1,4 +1,4 @@
-"""Conditions: who returns from a wait, and when; what stands in the way; where they stand.
+"""Conditions: who returns from a wait, and when; their locks; what stands in the way.
 
 Death and signals: test_condition_death.py; other processes: test_condition_processes.py.
 """
@@ -362,75 +362,32 @@ def test_the_signatures_are_those_of_multiprocessing():
 @pytest.mark.parametrize("cells", [0, -1, 4097, 2**32, 2**64])
 def test_impossible_numbers_of_cells(cells):
     refused(ValueError, INVALID, Condition, cells=cells, match="cells")
+    with pytest.raises(TypeError):
+        Condition(cells=cells + 0.5)
 
 
-def test_arguments_that_contradict_each_other(full, name):
-    lock = Lock()
+def test_named_or_placed_condition_needs_a_lock(full, name):
     refused(ValueError, INVALID, Condition, name=name, match="lock")
     refused(ValueError, INVALID, Condition, segment=full, offset=0, match="lock")
-    refused(ValueError, INVALID, Condition, lock, segment=full)
-    refused(ValueError, INVALID, Condition, lock, offset=0)
-    refused(ValueError, INVALID, Condition, lock, name=name, segment=full, offset=0)
-    refused(ValueError, INVALID, Condition, lock, create=False)
-    refused(ValueError, INVALID, Condition, lock, mode=0o600)
-    refused(ValueError, INVALID, Condition, lock, segment=full, offset=4096 - 64)
-    refused(ValueError, INVALID, Condition, lock, segment=full, offset=8)
-    with pytest.raises(TypeError):
-        Condition(lock, cells=1.5)
-    with pytest.raises(TypeError):
-        Condition(lock, 5)
-    assert SharedMemory.names() == [full.name] or SharedMemory.names() == []
+    assert SharedMemory.names() == []
 
 
-# --- where it stands --------------------------------------------------------------------------------------------------
+# --- close ------------------------------------------------------------------------------------------------------------
 
 
-def test_by_name(name, path):
-    lock = Lock()
-    refused(FileNotFoundError, NOT_FOUND, Condition, lock, name=name, create=False)
-    made = Condition(lock, name=name, create=True, cells=5, mode=0o640)
-    assert (made.name, made.offset, repr(made)) == (name, None, f"<Condition {name!r} waiters=0>")
-    assert path.stat().st_mode & 0o777 == 0o640
-    refused(FileExistsError, EXISTS, Condition, lock, name=name, create=True)
-    refused(ValueError, INVALID, Condition, lock, name=name)
-    refused(ValueError, WRONG_KIND, Lock, name)
-    same, other = Condition(lock, name=name, cells=5), Condition(lock, name=name, create=False)
-    assert same.stat().cells == other.stat().cells == 5
-    with made:
-        made.wait(0)
-    assert same.stat().waits == other.stat().waits == 1
-    made.unlink()
-    with pytest.raises(FileNotFoundError):
-        same.unlink()
-    for each in (made, same, other):
-        each.close()
-
-
-def test_at_a_place(full):
-    condition = Condition(full.lock, segment=full, offset=64, cells=4)
-    assert (condition.name, condition.offset) == (None, 64)
-    assert bytes(full.buf[64:68]) == b"\6\0\0\0"
-    assert not any(full.buf[192:])
-    refused(FileExistsError, EXISTS, Condition, full.lock, segment=full, offset=64, create=True)
-    refused(FileNotFoundError, NOT_FOUND, Condition, full.lock, segment=full, offset=192, create=False)
-    refused(ValueError, WRONG_KIND, Lock, segment=full, offset=64)
-    assert Condition(full.lock, segment=full, offset=64, create=False).stat().cells == 4
-    condition.unlink()
+def test_lock_of_a_closed_condition_works(condition):
     condition.close()
-
-
-def test_closed(condition):
-    condition.close()
+    assert condition.acquire()
     for call in (condition.wait, condition.notify, condition.notify_all, condition.stat):
-        with condition.lock:
-            refused(ValueError, CLOSED, call, match="closed Condition")
-    condition.close()
-    # Its lock is another thing.
+        refused(ValueError, CLOSED, call, match="closed Condition")
+    assert condition.release() is None
     with condition:
         pass
+    with condition.recover() as owner_died:
+        assert not owner_died
 
 
-def test_closed_while_somebody_waits(kind):
+def test_wait_ends_with_the_lock_held_if_the_condition_is_closed_meanwhile(kind):
     lock = kind()
     condition, told = Condition(lock), []
     notifier = pickle.loads(pickle.dumps(condition))
@@ -453,10 +410,8 @@ def test_closed_while_somebody_waits(kind):
     notifier.close()
 
 
-def test_uninitialised():
+def test_condition_that_was_never_initialised_has_no_lock():
     condition = Condition.__new__(Condition)
-    for call in (condition.wait, condition.notify, condition.notify_all, condition.stat):
-        refused(ValueError, CLOSED, call)
     for call in (condition.acquire, condition.release, condition.recover, condition.__enter__):
         refused(ValueError, CLOSED, call)
     refused(ValueError, CLOSED, condition.__exit__, None, None, None)

@@ -2,7 +2,7 @@
 
 import ctypes
 import threading
-from ctypes import byref, c_int32, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_uint32, c_uint64, c_void_p
 
 import pytest
 import shmkit
@@ -10,22 +10,20 @@ from child import wait_until
 
 from capi import (
     CLOSED,
-    CONDITION_TABLE,
-    EXISTS,
     INVALID,
     LIB,
-    NOT_FOUND,
     OK,
     WRONG_KIND,
-    ConditionInfo,
-    ConditionOptions,
+    Calls,
     last_error,
 )
-from capi import options as segment_options
 
 TIMEOUT, WOULD_BLOCK, NOT_OWNER, PARTICIPANTS = -10, -11, -13, -19
 FOREVER, NOWAIT, INTERRUPTIBLE = -1, 0, 1
-TRUST, EXCLUSIVE, FULL = 0x20000, 0x100000, 8192
+
+
+CALLS = Calls("condition")
+options, info = CALLS.options, CALLS.info
 
 
 @pytest.fixture
@@ -44,19 +42,6 @@ def handle():
     assert LIB.shmkit_condition_create(None, None, byref(handle)) == OK
     yield handle
     assert LIB.shmkit_condition_close(handle) in (OK, CLOSED)
-
-
-def options(**fields):
-    """Return options with struct_size set."""
-    return byref(ConditionOptions(struct_size=ctypes.sizeof(ConditionOptions), **fields))
-
-
-def info(handle):
-    """Return the shmkit_condition_info of a condition."""
-    info = ConditionInfo(struct_size=ctypes.sizeof(ConditionInfo))
-    assert LIB.shmkit_condition_stat(handle, byref(info)) == OK
-    assert info.struct_size == ctypes.sizeof(ConditionInfo)
-    return info
 
 
 def test_wait_and_notify(handle, lock):
@@ -117,15 +102,12 @@ def test_whose_lock(handle, lock):
     assert LIB.shmkit_condition_notify(handle, rlock, 1) == CLOSED
 
 
-def test_options():
+def test_cells_are_at_most_4096():
     made, size = c_void_p(), c_uint64(77)
     assert LIB.shmkit_condition_size(options(cells=5), byref(size)) == OK
     assert size.value == 192
-    for wrong in ({"cells": 4097}, {"flags": 1}, {"mode": 0o1000}, {"participants": 4097}):
-        assert LIB.shmkit_condition_create(b"a", options(**wrong), byref(made)) == INVALID
-    assert LIB.shmkit_condition_create(b"a", options(reserved=1), byref(made)) == INVALID
-    assert LIB.shmkit_condition_create(None, options(flags=TRUST | EXCLUSIVE), byref(made)) == OK
-    assert LIB.shmkit_condition_close(made) == OK
+    assert LIB.shmkit_condition_size(options(cells=4097), byref(size)) == INVALID
+    assert LIB.shmkit_condition_create(None, options(cells=4097), byref(made)) == INVALID
 
 
 def test_one_cell(lock):
@@ -146,50 +128,6 @@ def test_one_cell(lock):
     assert LIB.shmkit_lock_release(lock) == OK
     thread.join()
     assert LIB.shmkit_condition_close(handle) == OK
-
-
-def test_places(name):
-    made, same, segment = c_void_p(), c_void_p(), c_void_p()
-    c_name = name.encode() + b"-condition"
-    assert LIB.shmkit_condition_open(c_name, None, byref(made)) == NOT_FOUND
-    assert LIB.shmkit_condition_create(c_name, None, byref(made)) == OK
-    assert LIB.shmkit_condition_create(c_name, None, byref(same)) == EXISTS
-    assert LIB.shmkit_condition_open_or_create(c_name, options(cells=3), byref(same)) == INVALID
-    assert LIB.shmkit_condition_open_or_create(c_name, None, byref(same)) == OK
-    assert LIB.shmkit_condition_segment(same, byref(segment)) == OK
-    assert LIB.shmkit_segment_close(segment) == OK
-    fd, offset, third = c_int32(-1), c_uint64(77), c_void_p()
-    assert LIB.shmkit_condition_fd(same, byref(fd), byref(offset)) == OK
-    assert LIB.shmkit_condition_open_fd(fd, offset, None, byref(third)) == OK
-    assert LIB.shmkit_condition_unlink(third) == INVALID
-    assert LIB.shmkit_condition_unlink(same) == OK
-    for handle in (made, same, third):
-        assert LIB.shmkit_condition_close(handle) == OK
-    assert LIB.shmkit_segment_create(None, 4096, segment_options(flags=FULL), byref(segment)) == OK
-    assert LIB.shmkit_condition_open_at(segment, 64, None, byref(made)) == NOT_FOUND
-    assert LIB.shmkit_condition_create_at(segment, 64, None, byref(made)) == OK
-    assert LIB.shmkit_condition_open_at(segment, 64, None, byref(same)) == OK
-    assert info(same).offset == 64
-    assert LIB.shmkit_condition_fd(made, byref(fd), byref(offset)) == INVALID
-    for handle in (made, same):
-        assert LIB.shmkit_condition_close(handle) == OK
-    assert LIB.shmkit_segment_close(segment) == OK
-
-
-def test_null_and_closed(handle):
-    null = {"create_at": 0, "open_at": 0, "open_fd": -1, "wait": 0, "notify": 1}
-    for verb, arguments in CONDITION_TABLE.items():
-        values = [
-            None if kind not in (c_int32, c_uint32, c_uint64, ctypes.c_int64) else null.get(verb, 0)
-            for kind in arguments
-        ]
-        assert getattr(LIB, f"shmkit_condition_{verb}")(*values) == INVALID, verb
-    assert LIB.shmkit_condition_close(handle) == OK
-    assert LIB.shmkit_condition_close(handle) == CLOSED
-    assert LIB.shmkit_condition_notify(handle, None, 1) == CLOSED
-    out = ConditionInfo(struct_size=ctypes.sizeof(ConditionInfo), waits=77)
-    assert LIB.shmkit_condition_stat(handle, byref(out)) == CLOSED
-    assert out.waits == 77
 
 
 def test_a_lock_of_the_python_package_is_the_same_library():

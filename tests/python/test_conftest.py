@@ -66,8 +66,9 @@ def test_hangup():
 
 def pytest_of(code, folder, *before):
     """Run a file of tests with this folder's conftest.py and return what pytest prints."""
-    for file in ("conftest.py", "child.py"):
-        shutil.copy(pathlib.Path(__file__).parent / file, folder)
+    here = pathlib.Path(__file__).parent
+    shutil.copy(here / "conftest.py", folder)
+    shutil.copytree(here / "support", folder, dirs_exist_ok=True)
     (folder / "test_inner.py").write_text(code)
     line = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(folder), "."]
     done = subprocess.run([*before, *line], cwd=folder, capture_output=True, text=True, timeout=HUNG, check=False)

@@ -1,4 +1,4 @@
-"""Locks in a package of others: Cython code that takes them without the GIL, with and without linking."""
+"""Packages of others that use locks of all kinds from Cython without the GIL, with and without linking."""
 
 import os
 import pickle
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from child import wait_until
-from shmkit import Lock, RLock, SharedMemory
+from shmkit import Lock, NotOwner, RLock, RWLock, SharedMemory
 
 pytest.importorskip("Cython")
 
@@ -20,7 +20,7 @@ def locks(build):
     return build("locks")
 
 
-def test_acquire_and_release(locks, lock):
+def test_lock_without_the_gil(locks, lock):
     assert locks.acquire(lock, NOWAIT) == (OK, 0)
     assert lock.owner == os.getpid()
     assert locks.release(lock) == OK
@@ -29,7 +29,7 @@ def test_acquire_and_release(locks, lock):
     assert not lock.locked()
 
 
-def test_no_time_and_some_time(locks, lock, held):
+def test_lock_that_is_held_is_a_status(locks, lock, held):
     child = held(lock)
     assert locks.acquire(lock, NOWAIT) == (WOULD_BLOCK, 77)
     assert locks.acquire(lock, 1_000_000) == (TIMEOUT, 77)
@@ -38,19 +38,6 @@ def test_no_time_and_some_time(locks, lock, held):
     assert locks.acquire(lock, FOREVER) == (OK, 0)
     assert locks.release(lock) == OK
     child.end()
-
-
-def test_a_wait_without_the_gil_lets_others_run(locks, kind):
-    lock, told = kind(), []
-    lock.acquire()
-    thread = threading.Thread(target=lambda: told.append((locks.acquire(lock, FOREVER), locks.release(lock))))
-    thread.start()
-    wait_until(lambda: lock.stat().contended_since)
-    assert told == []
-    lock.release()
-    thread.join()
-    assert told == [((OK, 0), OK)]
-    lock.close()
 
 
 def test_processes_count_under_it(locks, lock, fork):
@@ -85,7 +72,7 @@ def test_one_process_is_killed_while_all_count(locks, kind, fork):
     lock.close()
 
 
-def test_recovered(locks, lock, held):
+def test_lock_tells_without_the_gil_of_a_dead_owner(locks, lock, held):
     held(lock).kill()
     assert locks.acquire(lock, NOWAIT) == (OK, 1)
     assert locks.release(lock) == OK
@@ -97,12 +84,9 @@ def test_recovered(locks, lock, held):
     assert locks.release(lock) == OK
 
 
-def test_closed(locks, kind):
+def test_closed_lock_is_a_status(locks, kind):
     lock = kind()
-    assert not locks.is_closed(lock)
     lock.close()
-    assert locks.is_closed(lock)
-    assert locks.is_closed(kind.__new__(kind))
     with SharedMemory(create=True, size=8, anonymous=True) as shm:
         assert locks.count(lock, shm.view("Q"), 5) == CLOSED
 
@@ -125,7 +109,7 @@ def test_the_c_functions_and_structs(locks):
     lock.close()
 
 
-def test_the_wrong_class(locks):
+def test_object_of_another_class_is_a_type_error(locks):
     for wrong in (RLock(), threading.Lock(), SharedMemory):
         with pytest.raises(TypeError):
             locks.acquisitions(wrong)
@@ -136,7 +120,7 @@ def test_the_wrong_class(locks):
         locks.acquire(threading.Lock(), NOWAIT)
 
 
-def test_a_class_that_extends_it(locks, name):
+def test_cdef_class_extends_lock(locks, name):
     account = locks.Account(name, balance=5)
     assert isinstance(account, Lock)
     assert (account.name, account.balance) == (name, 5)
@@ -191,3 +175,69 @@ def test_linked(build, lock):
     else:
         with pytest.raises(TypeError):
             linked.try_lock(lock)
+
+
+# --- readers-writer locks ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rwlocks(build):
+    """Return the module that uses and extends RWLock."""
+    return build("rwlocks")
+
+
+def test_rwlock_without_the_gil(rwlocks, where):
+    lock = RWLock(**where)
+    assert rwlocks.acquire_read(lock, NOWAIT) == (OK, 0)
+    assert rwlocks.acquire_write(lock, NOWAIT) == (WOULD_BLOCK, 77)
+    assert rwlocks.acquire_write(lock, 1_000_000) == (TIMEOUT, 77)
+    assert rwlocks.upgrade(lock, NOWAIT) == OK
+    assert lock.stat().writing
+    assert rwlocks.downgrade(lock) == OK
+    assert rwlocks.release_read(lock) == OK
+    assert rwlocks.release_read(lock) == NOT_OWNER
+    assert rwlocks.upgrade(lock, FOREVER) == NOT_OWNER
+    assert rwlocks.downgrade(lock) == NOT_OWNER
+    assert rwlocks.acquire_write(lock, FOREVER) == (OK, 0)
+    assert rwlocks.mark_consistent(lock) == OK
+    assert rwlocks.release_write(lock) == OK
+    assert rwlocks.release_write(lock) == rwlocks.mark_consistent(lock) == NOT_OWNER
+
+
+def test_rwlock_tells_without_the_gil_of_a_dead_writer(rwlocks, fork):
+    lock = RWLock()
+    child = fork(lambda child: (lock.acquire_write(), child.say(), child.pause()))
+    child.said()
+    child.kill()
+    assert rwlocks.acquire_read(lock, FOREVER) == (OK, 1)
+    assert rwlocks.release_read(lock) == OK
+    assert rwlocks.acquire_write(lock, FOREVER) == (OK, 1)
+    assert rwlocks.mark_consistent(lock) == OK
+    assert rwlocks.release_write(lock) == OK
+    assert rwlocks.acquire_read(lock, FOREVER) == (OK, 0)
+    lock.release_read()
+
+
+def test_readers_and_writers_without_the_gil(rwlocks):
+    lock, told = RWLock(), []
+    threads = [threading.Thread(target=lambda: told.append(rwlocks.work(lock, 3000))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == [OK] * 3
+    assert (lock.stat().writes, lock.stat().readers) == (3 * 3000 // 4, 0)
+
+
+def test_cdef_class_extends_rwlock(rwlocks, name):
+    table = rwlocks.Table(name)
+    assert isinstance(table, RWLock)
+    assert (table.name, table.lookups) == (name, 0)
+    assert table.look() == 1
+    same = pickle.loads(pickle.dumps(table))
+    assert type(same) is rwlocks.Table
+    with pytest.raises(NotOwner):
+        same.release_read()
+    same.close()
+    table.unlink()
+    table.close()

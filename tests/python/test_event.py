@@ -1,20 +1,16 @@
-"""Events: who goes on when, what is told of them, and where they stand. Other processes: test_event_processes.py."""
+"""Events: who goes on when, and what is told of them. Other processes: test_event_processes.py."""
 
-import gc
 import math
 import multiprocessing
 import os
 import pickle
 import struct
 import threading
-import weakref
-from contextlib import closing
 
 import pytest
-import shmkit
 from child import wait_until
 from conftest import refused
-from shmkit import Event, EventInfo, Lock, SharedMemory
+from shmkit import Event, EventInfo
 
 INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS, PERMISSION, UNTRUSTED = range(-1, -8, -1)
 CORRUPT = -21
@@ -188,99 +184,7 @@ def test_repr(make, full, name):
     assert repr(event) == "<Event closed>"
 
 
-# --- where it stands --------------------------------------------------------------------------------------------------
-
-
-def test_by_name(name, path):
-    refused(FileNotFoundError, NOT_FOUND, Event, name, create=False)
-    with closing(Event(name, create=True, mode=0o640, participants=3)) as made:
-        assert (made.name, made.offset) == (name, None)
-        assert path.stat().st_mode & 0o777 == 0o640
-        refused(FileExistsError, EXISTS, Event, name, create=True)
-        refused(ValueError, WRONG_KIND, Lock, name)
-        with closing(Event("/" + name)) as one, closing(Event(name, create=False)) as other:
-            made.set()
-            assert one.is_set()
-            assert other.is_set()
-        made.unlink()
-        refused(FileNotFoundError, NOT_FOUND, made.unlink)
-    assert SharedMemory.names() == []
-
-
-def test_at_a_place(full):
-    event = Event(segment=full, offset=192)
-    assert (event.name, event.offset) == (None, 192)
-    assert bytes(full.buf[192:196]) == bytes([7, 0, 0, 0])
-    assert not any(full.buf[:192])
-    assert not any(full.buf[256:])
-    refused(FileExistsError, EXISTS, Event, segment=full, offset=192, create=True)
-    refused(FileNotFoundError, NOT_FOUND, Event, segment=full, offset=256, create=False)
-    refused(ValueError, WRONG_KIND, Lock, segment=full, offset=192)
-    same = Event(segment=full, offset=192, create=False)
-    event.set()
-    assert same.is_set()
-    event.unlink()
-    full.close()
-    same.clear()
-    assert not event.is_set()
-    for each in (event, same):
-        each.close()
-
-
-def test_places_that_cannot_be(full):
-    Event(segment=full, offset=4096 - 64).close()
-    for offset in (4096, 1 << 40, (1 << 64) - 64, -1, -64, 1 << 64, -(1 << 70)):
-        refused(ValueError, INVALID, Event, segment=full, offset=offset, match="inside the segment")
-    for offset in (1, 8, 63, 65, 1000):
-        refused(ValueError, INVALID, Event, segment=full, offset=offset, match="multiple of 64")
-    for offset in (0.0, "0", b"0", [0]):
-        with pytest.raises(TypeError):
-            Event(segment=full, offset=offset)
-    with SharedMemory(create=True, size=4096, anonymous=True) as plain:
-        refused(ValueError, WRONG_KIND, Event, segment=plain, offset=0)
-    full.buf[256:320] = bytes(range(1, 65))
-    refused(ValueError, WRONG_KIND, Event, segment=full, offset=256)
-    assert bytes(full.buf[256:320]) == bytes(range(1, 65))
-
-
-@pytest.mark.parametrize(
-    ("how", "told"),
-    [
-        ({"offset": 64}, "name the segment too"),
-        ({"segment": True}, "'offset'"),
-        ({"create": False}, "nothing to open"),
-        ({"mode": 0o600}, "name it"),
-        ({"directory": "/dev/shm"}, "name it"),
-        ({"participants": 2}, "name it"),
-        ({"segment": True, "offset": 0, "mode": 0o600}, "name it"),
-        ({"segment": True, "name": True, "offset": 0}, "not both"),
-        ({"name": True, "mode": 0o1000}, "'mode'"),
-        ({"name": True, "mode": -1}, "'mode'"),
-        ({"name": True, "participants": 0}, "'participants'"),
-        ({"name": True, "participants": 4097}, "'participants'"),
-        ({"name": "a/b"}, "name"),
-        ({"name": ""}, "name"),
-        ({"name": "a\0b"}, "NUL"),
-    ],
-)
-def test_contradictions(full, name, how, told):
-    if how.get("segment"):
-        how = dict(how, segment=full)
-    if how.get("name") is True:
-        how = dict(how, name=name)
-    refused(ValueError, INVALID, Event, **how, match=told)
-
-
-def test_arguments_of_wrong_types(full):
-    for how in ({"name": 1}, {"name": b"a"}, {"segment": 1, "offset": 0}, {"nonsense": 1}):
-        with pytest.raises(TypeError):
-            Event(**how)
-    with pytest.raises(TypeError):
-        Event(None, True)
-    assert not any(full.buf)
-
-
-def test_bytes_that_lie(full):
+def test_every_word_is_set_or_clear(full):
     event = Event(segment=full, offset=0)
     for word in (0, 1, 2, 3, 2**64 - 1, 2**64 - 2, 2**63):
         struct.pack_into("=Q", full.buf, 8, word)
@@ -291,140 +195,3 @@ def test_bytes_that_lie(full):
         event.clear()
         assert event.wait(0) is False
     event.close()
-
-
-def test_a_file_that_was_truncated(name, path):
-    Event(name).close()
-    os.truncate(path, 4096)
-    refused(shmkit.Corrupt, CORRUPT, Event, name)
-    path.unlink()
-
-
-def test_what_belongs_to_another_user(name, as_nobody):
-    with closing(Event(name, mode=0o666)) as event:
-        out = as_nobody(
-            """
-            import os, sys
-            from shmkit import Event
-            become_nobody()
-            try:
-                Event(sys.argv[1], create=False)
-            except PermissionError as error:
-                print(error.status)
-            Event(sys.argv[1], create=False, trust=True).set()
-            """,
-            name,
-        ).out
-        assert (out, event.is_set()) == (f"{UNTRUSTED}\n", True)
-        os.chmod(os.environ["SHMKIT_DIR"] + "/" + name, 0o444)
-        out = as_nobody(
-            """
-            import sys
-            from shmkit import Event
-            become_nobody()
-            try:
-                Event(sys.argv[1], create=False, trust=True)
-            except PermissionError as error:
-                print(error.status)
-            """,
-            name,
-        ).out
-        assert out == f"{PERMISSION}\n"
-        event.unlink()
-
-
-# --- close ------------------------------------------------------------------------------------------------------------
-
-
-def test_closed(event):
-    event.close()
-    event.close()
-    for call in (
-        event.set,
-        event.clear,
-        event.is_set,
-        event.wait,
-        event.stat,
-        event.__reduce__,
-        lambda: event.wait(0),
-        lambda: event.wait(1),
-    ):
-        refused(ValueError, CLOSED, call, match="closed Event")
-
-
-def test_never_initialised():
-    event = Event.__new__(Event)
-    for call in (event.set, event.clear, event.is_set, event.wait, event.stat):
-        refused(ValueError, CLOSED, call)
-    assert (event.name, event.offset, repr(event)) == (None, None, "<Event closed>")
-    event.close()
-    event.unlink()
-
-
-def test_closed_while_a_thread_waits(event):
-    same, told = pickle.loads(pickle.dumps(event)), []
-
-    def work():
-        with pytest.raises(ValueError, match="closed Event"):
-            event.wait()
-        told.append(True)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    wait_until(lambda: same.stat().waits == 1)
-    event.close()
-    same.set()
-    thread.join()
-    assert told == [True]
-    same.close()
-
-
-def test_initialised_again(name):
-    event = Event()
-    event.set()
-    event.__init__(name)
-    assert (event.name, event.is_set()) == (name, False)
-    event.unlink()
-    event.close()
-
-
-def test_weak_references_and_subclasses():
-    class Named(Event):
-        """Has a constructor that takes something else."""
-
-        def __init__(self, number):
-            super().__init__()
-            self.number = number
-
-    event = Named(3)
-    seen = weakref.ref(event)
-    event.set()
-    assert (event.number, event.is_set()) == (3, True)
-    del event
-    gc.collect()
-    assert seen() is None
-
-
-def test_thousands_share_one_descriptor():
-    before = len(os.listdir("/proc/self/fd"))
-    events = [Event() for _ in range(2000)]
-    assert len(os.listdir("/proc/self/fd")) <= before + 2
-    events[77].set()
-    assert [event.is_set() for event in events].index(True) == 77
-
-
-class Named(Event):
-    """A subclass that remembers something of its own."""
-
-
-def test_a_subclass_keeps_what_it_has_in_addition():
-    event = Named()
-    event.label = "ready"
-    again, (kind, *rest), own = event.__reduce__()
-    assert kind is Named and own == {"label": "ready"}
-    assert Event().__reduce__()[2] is None
-    same = pickle.loads(pickle.dumps(event))
-    assert type(same) is Named and same.label == "ready"
-    event.set()
-    assert same.is_set()
-    del again, rest

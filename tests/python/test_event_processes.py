@@ -1,67 +1,14 @@
-"""Events travel to other processes; signals end a wait where their handler raises; Cython code without the GIL."""
-
-import pickle
-import threading
+"""Events in other processes, and signals, which end a wait where their handler raises."""
 
 import pytest
-from child import wait_until
-from conftest import refused
-from shmkit import Event, Lock, SharedMemory
 
-METHODS = ["fork", "spawn", "forkserver"]
-NOT_FOUND = -4
-
-# `make(place, name)` makes an event; what has a name is gone at the end.
 PREFACE = """
-import contextlib, multiprocessing, os, signal, sys, threading, time
-from shmkit import Event, SharedMemory
-
-@contextlib.contextmanager
-def make(place, name):
-    if place == "unnamed":
-        yield Event()
-    elif place == "named":
-        event = Event(name)
-        try:
-            yield event
-        finally:
-            event.unlink()
-    else:
-        with SharedMemory(name, create=True, size=4096, managed=True) as shm:
-            try:
-                yield Event(segment=shm, offset=64)
-            finally:
-                shm.unlink()
+import multiprocessing, os, signal, threading, time
+from shmkit import Event
 """
 
 
-@pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
-@pytest.mark.parametrize("method", METHODS)
-def test_arguments_of_a_process(run, name, method, place):
-    code = """
-def work(event, back):
-    event.wait()
-    event.clear()
-    back.set()
-
-if __name__ == "__main__":
-    method, place, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
-    with make(place, name) as event:
-        back = Event()
-        process = context.Process(target=work, args=(event, back))
-        process.start()
-        event.set()
-        print(back.wait(60), event.is_set())
-        process.join()
-        print(process.exitcode)
-"""
-    assert run(PREFACE + code, method, place, name).out == "True False\n0\n"
-
-
-@pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
-@pytest.mark.parametrize("method", METHODS)
-def test_to_a_process_that_runs_already(run, name, method, place):
+def test_event_that_a_running_process_receives_wakes_it(run):
     code = """
 def work(connection):
     while True:
@@ -74,49 +21,20 @@ def work(connection):
         connection.send("cleared")
 
 if __name__ == "__main__":
-    method, place, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
+    context = multiprocessing.get_context("spawn")
     mine, yours = context.Pipe()
     process = context.Process(target=work, args=(yours,))
     process.start()
-    with make(place, name) as event:
-        for _ in range(3):
-            mine.send(event)
-            event.set()
-            print(mine.recv(), mine.recv(), event.is_set())
+    event = Event()
+    for _ in range(3):
+        mine.send(event)
+        event.set()
+        print(mine.recv(), mine.recv(), event.is_set())
     mine.send(None)
     process.join()
     print(process.exitcode)
 """
-    assert run(PREFACE + code, method, place, name).out == "True cleared False\n" * 3 + "0\n"
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
-def test_every_protocol(make, place, protocol):
-    event = make(Event, place)
-    same = pickle.loads(pickle.dumps(event, protocol))
-    assert (type(same), same.name, same.offset) == (Event, event.name, event.offset)
-    event.set()
-    assert same.is_set()
-    same.close()
-
-
-def test_a_name_that_is_gone_or_anothers(name):
-    event = Event(name)
-    pickled = pickle.dumps(event)
-    event.unlink()
-    refused(FileNotFoundError, NOT_FOUND, pickle.loads, pickled)
-    other = Event(name)
-    with pytest.raises(FileNotFoundError, match="another Event than the pickled one"):
-        pickle.loads(pickled)
-    other.unlink()
-    lock = Lock(name)
-    with pytest.raises(ValueError, match="Lock"):
-        pickle.loads(pickled)
-    lock.unlink()
-    for each in (event, other, lock):
-        each.close()
+    assert run(PREFACE + code).out == "True cleared False\n" * 3 + "0\n"
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
@@ -226,80 +144,3 @@ waiter.join()
 print(got)
 """
     assert run(SIGNALS + code).out == "main []\n[True]\n"
-
-
-# --- Cython -----------------------------------------------------------------------------------------------------------
-
-OK, CLOSED, TIMEOUT, WOULD_BLOCK = 0, -2, -10, -11
-FOREVER, NOWAIT = -1, 0
-
-
-@pytest.fixture
-def events(build):
-    """Return the module that uses and extends the class."""
-    pytest.importorskip("Cython")
-    return build("events")
-
-
-@pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
-def test_without_the_gil(events, make, place):
-    event = make(Event, place)
-    assert events.wait(event, NOWAIT) == WOULD_BLOCK
-    assert events.wait(event, 1_000_000) == TIMEOUT
-    assert events.is_set(event) == (OK, 0)
-    assert events.set(event) == OK
-    assert events.is_set(event) == (OK, 1)
-    assert events.wait(event, FOREVER) == OK
-    assert events.clear(event) == OK
-    assert not event.is_set()
-
-
-def test_a_wait_without_the_gil_lets_others_run(events):
-    event, told = Event(), []
-    thread = threading.Thread(target=lambda: told.append(events.wait(event, FOREVER)))
-    thread.start()
-    wait_until(lambda: event.stat().waits)
-    assert told == []
-    event.set()
-    thread.join()
-    assert told == [OK]
-    event.close()
-
-
-def test_two_processes_take_turns(events, fork):
-    there, back, rounds = Event(), Event(), 2000
-    child = fork(lambda child: child.say(events.answer(there, back, rounds)))
-    assert events.ask(there, back, rounds) == OK
-    assert child.said() == OK
-    child.end()
-    assert (there.stat().sets, back.stat().sets) == (rounds, rounds)
-    for event in (there, back):
-        event.close()
-
-
-def test_closed(events):
-    event = Event()
-    assert not events.is_closed(event)
-    event.close()
-    assert events.is_closed(event)
-    assert events.is_closed(Event.__new__(Event))
-
-
-def test_the_wrong_class(events):
-    for wrong in (Lock(), threading.Event(), SharedMemory):
-        with pytest.raises(TypeError):
-            events.set(wrong)
-
-
-def test_a_class_that_extends_it(events, name):
-    gate = events.Gate(name)
-    assert isinstance(gate, Event)
-    assert (gate.name, gate.passed) == (name, 0)
-    gate.set()
-    assert gate.through() == 1
-    same = pickle.loads(pickle.dumps(gate))
-    assert type(same) is events.Gate
-    assert same.is_set()
-    same.close()
-    gate.unlink()
-    gate.close()

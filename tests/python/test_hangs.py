@@ -5,7 +5,7 @@ import sys
 
 from conftest import HUNG_COMPILER, ROOT
 
-HANGS = ROOT / "tests" / "python" / "hangs.py"
+HANGS = ROOT / "examples" / "hangs.py"
 
 
 def test_ours_goes_on_where_the_standard_one_hangs():

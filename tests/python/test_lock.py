@@ -1,11 +1,10 @@
-"""Locks of both classes where they are alike: acquire and release, what is told of them, unlink and close."""
+"""Locks of both classes where they are alike: acquire and release, what is told of them, options, statuses."""
 
-import gc
 import math
 import multiprocessing
 import os
 import threading
-import weakref
+from contextlib import closing
 
 import pytest
 import shmkit
@@ -13,7 +12,8 @@ from child import wait_until
 from conftest import refused
 from shmkit import Lock, RLock
 
-INVALID, CLOSED, NOT_FOUND, NOT_OWNER = -1, -2, -4, -13
+INVALID, CLOSED, NOT_OWNER, PARTICIPANTS = -1, -2, -13, -19
+TIMEOUT, INTERRUPTED, DETACHED = -10, -12, -20
 
 
 # --- acquire and release ----------------------------------------------------------------------------------------------
@@ -216,77 +216,149 @@ def test_every_field_is_documented():
         assert f"{field}:" in shmkit.LockInfo.__doc__ or f"{field}, " in shmkit.LockInfo.__doc__, field
 
 
-# --- unlink and close -------------------------------------------------------------------------------------------------
+# --- options ----------------------------------------------------------------------------------------------------------
 
 
-def test_unlink(kind, name, path):
-    lock = kind(name)
-    lock.unlink()
-    assert not path.exists()
-    refused(FileNotFoundError, NOT_FOUND, lock.unlink)
+@pytest.mark.parametrize("policy", ["ignore", None, "Raise", b"raise"])
+def test_unknown_policy_is_refused(kind, policy):
+    refused(ValueError, INVALID, kind, on_owner_death=policy, match="on_owner_death")
+
+
+def test_recursive_lock_is_not_made_transferable():
+    with pytest.raises(TypeError):
+        RLock(transferable=True)
+
+
+def test_new_lock_is_free(kind):
+    lock = kind()
+    assert (lock.owner, lock.locked(), lock.recovered, lock.transferable) == (None, False, False, False)
+    lock.close()
+
+
+def test_impossible_owner_is_dead(full):
+    lock = Lock(segment=full, offset=64)
+    full.view("Q")[9:16] = memoryview(b"\xff" * 56).cast("Q")
+    assert lock.stat().held
+    assert lock.owner is None
+    with pytest.raises((shmkit.OwnerDied, shmkit.Corrupt)):  # whose it is said to be has never lived
+        lock.acquire()
+    with lock.recover():
+        assert lock.owner == os.getpid()
     with lock:
-        assert lock.locked()
+        pass
     lock.close()
-    lock = kind(name)
-    lock.close()
-    lock.unlink()
-    assert not path.exists()
 
 
-def test_unlink_leaves_what_others_have_put_there(kind, name, path):
-    lock = kind(name)
-    lock.unlink()
-    other = kind(name, create=True)
-    refused(FileNotFoundError, NOT_FOUND, lock.unlink)
-    assert path.exists()
-    with lock:
-        assert not other.locked()
-    lock.close()
-    other.unlink()
-    other.close()
-
-
-def test_unlink_of_what_has_no_name(kind, full):
-    for lock in (kind(), kind(segment=full, offset=0)):
+def test_transferable_is_kept(name, full):
+    with closing(Lock(name, transferable=True)) as lock:
+        assert lock.transferable
+        refused(ValueError, INVALID, Lock, name, match="other options")
+        with closing(Lock(name, create=False)) as same:  # for what it is
+            assert same.transferable
         lock.unlink()
-        with lock:
-            pass
-        lock.close()
+    with closing(Lock(segment=full, offset=0)) as lock:
+        assert not lock.transferable
+        refused(ValueError, INVALID, Lock, segment=full, offset=0, transferable=True)
+
+
+def test_lock_of_another_user_excludes(kind, name, as_nobody):
+    code = f"""
+        import sys
+        from shmkit import Lock, RLock
+        become_nobody()
+        mine = {kind.__name__}(sys.argv[1], mode=0o666)
+        print("made", flush=True)
+        sys.stdin.read(1)
+        print(mine.owner == int(sys.argv[2]), mine.acquire(False))
+        mine.unlink()
+    """
+    with as_nobody.start(code, name, os.getpid()) as process:
+        assert process.stdout.readline() == "made\n"
+        with closing(kind(name, trust=True)) as theirs, theirs:
+            assert process.communicate("x") == ("True False\n", "")
+
+
+def test_more_processes_than_participants_are_refused(kind, name, fork):
+    with closing(kind(name, participants=1)) as lock:
+        lock.acquire()
+
+        def work(child):
+            try:
+                lock.acquire(False)
+            except shmkit.ShmkitError as error:
+                child.say(error.status)
+
+        assert fork(work).said() == PARTICIPANTS
+        lock.release()
         lock.unlink()
 
 
-def test_closed(lock):
-    lock.close()
-    lock.close()
-    for call in (
-        lock.acquire,
-        lock.release,
-        lock.__enter__,
-        lambda: lock.__exit__(None, None, None),
-        lock.recover().__enter__,
-        lock.mark_consistent,
-        lock.locked,
-        lock.stat,
-        lock.__reduce__,
-        lambda: lock.acquire(False),
-        lambda: lock.acquire(True, 0.01),
-        lambda: lock.owner,
-        lambda: lock.transferable,
-        lambda: lock.depth if isinstance(lock, RLock) else lock.stat(),
-    ):
-        refused(ValueError, CLOSED, call, match=f"closed {type(lock).__name__}")
-    assert lock.recovered is False
-    assert repr(lock)
+# --- statuses ---------------------------------------------------------------------------------------------------------
 
 
-def test_never_initialised(kind):
-    lock = kind.__new__(kind)
-    refused(ValueError, CLOSED, lock.acquire)
-    refused(ValueError, CLOSED, lock.release)
-    refused(ValueError, CLOSED, lock.stat)
-    assert (lock.name, lock.offset, lock.recovered) == (None, None, False)
-    lock.close()
-    lock.unlink()
+def test_release_without_the_lock_is_not_owner(lock):
+    refused(shmkit.NotOwner, NOT_OWNER, lock.release)
+    refused(shmkit.NotOwner, NOT_OWNER, lock.mark_consistent)
+
+
+def test_acquire_returns_false_and_recover_raises_when_time_is_over(lock, held):
+    """Acquire says False; only recover(), which has nothing to return, raises."""
+    held(lock)
+    assert lock.acquire(False) is False  # WOULD_BLOCK, which nobody sees
+    assert lock.acquire(timeout=0.01) is False
+    refused(TimeoutError, TIMEOUT, lock.recover(0).__enter__)
+    refused(TimeoutError, TIMEOUT, lock.recover(0.01).__enter__)
+
+
+def test_hook_of_a_c_caller_ends_a_wait(run, kind):
+    out = run(f"""
+        import ctypes, os, shmkit
+        library = ctypes.CDLL(shmkit.library_path())
+        hook = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(lambda argument: 1)
+        lock = shmkit.{kind.__name__}()
+        lock.acquire()
+        if os.fork() == 0:
+            library.shmkit_set_interrupt(hook, None)
+            try:
+                lock.acquire()
+            except InterruptedError as error:
+                print(error.status, flush=True)
+            os._exit(0)
+        os.wait()
+        print(lock.locked())
+    """).out
+    assert out == f"{INTERRUPTED}\nTrue\n"
+
+
+def test_owner_whose_file_cannot_be_opened_is_not_known_to_live(run, kind, name):
+    """After closefrom() and without a name no way leads to the file: an acquire that would have to wait says so."""
+    code = f"""
+        import os, sys
+        from shmkit import Lock, RLock, ShmkitError
+        lock = {kind.__name__}(sys.argv[1])
+        lock.unlink()
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            lock.acquire()
+            os.write(write, b"x")
+            os.close(write)
+            os.read(0, 1)
+            os._exit(0)
+        os.read(read, 1)
+        os.closerange(3, 1000)
+        for how in ((False,), (True, 5)):
+            try:
+                lock.acquire(*how)
+            except ShmkitError as error:
+                print(type(error).__name__, error.status, lock.owner == child)
+    """
+    with run.start(code, name) as process:
+        out, err = process.communicate("x", timeout=60)
+    assert (out, err) == (f"ShmkitError {DETACHED} True\n" * 2, "")
+
+
+# --- close ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_common_base_is_a_closed_lock(kind):
@@ -301,19 +373,6 @@ def test_the_common_base_is_a_closed_lock(kind):
     base.close()
 
 
-def test_initialised_again(kind, name):
-    lock = kind()
-    lock.acquire()
-    lock.__init__(name)
-    assert lock.name == name
-    assert not lock.locked()
-    lock.unlink()
-    lock.__init__()
-    assert lock.name is None
-    lock.unlink()
-    lock.close()
-
-
 def test_closing_one_of_two_handles_keeps_it_held(kind, name):
     one, other = kind(name), kind(name)
     one.acquire()
@@ -323,14 +382,6 @@ def test_closing_one_of_two_handles_keeps_it_held(kind, name):
     other.release()
     other.unlink()
     other.close()
-
-
-def test_weak_references_and_cycles(kind):
-    lock = kind()
-    seen = weakref.ref(lock)
-    del lock
-    gc.collect()
-    assert seen() is None
 
 
 def test_the_classes():

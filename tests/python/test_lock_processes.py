@@ -1,7 +1,10 @@
 """Locks travel to other processes: by fork, spawn, forkserver, queues and pipes, whatever they stand in."""
 
+import pickle
+
 import pytest
 from conftest import LOCKS
+from shmkit import Lock, OwnerDied, SharedMemory
 
 METHODS = ["fork", "spawn", "forkserver"]
 
@@ -37,70 +40,6 @@ def make(which, name, **how):
 def descriptors():
     return len(os.listdir("/proc/self/fd")) - 1
 """
-
-
-@pytest.mark.parametrize("which", LOCKS)
-@pytest.mark.parametrize("method", METHODS)
-def test_arguments_of_a_process(run, name, method, which):
-    code = """
-def work(lock, queue):
-    queue.put((type(lock).__name__, lock.name == sys.argv[-1], lock.offset, lock.acquire(False), lock.owner))
-    with lock:
-        queue.put(lock.owner == os.getpid())
-
-if __name__ == "__main__":
-    method, which, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
-    with make(which, name) as lock:
-        queue = context.SimpleQueue()
-        lock.acquire()
-        process = context.Process(target=work, args=(lock, queue))
-        process.start()
-        kind, named, offset, got, owner = queue.get()
-        print(kind, offset, got, owner == os.getpid())
-        lock.release()
-        print(queue.get())
-        process.join()
-        print(process.exitcode, lock.acquire(), lock.stat().recoveries)
-"""
-    offset = 64 if which.endswith("placed") else None
-    out = run(PREFACE + code, method, which, name).out
-    assert out == f"{which.split('-')[0]} {offset} False True\nTrue\n0 True 0\n"
-
-
-@pytest.mark.parametrize("which", LOCKS)
-@pytest.mark.parametrize("method", METHODS)
-def test_to_a_process_that_runs_already(run, name, method, which):
-    code = """
-def work(connection, queue):
-    while True:
-        lock = connection.recv()
-        if lock is None:
-            return
-        with lock:
-            queue.put((type(lock).__name__, lock.owner == os.getpid()))
-        lock.close()
-
-if __name__ == "__main__":
-    method, which, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
-    mine, yours = context.Pipe()
-    queue = context.SimpleQueue()
-    process = context.Process(target=work, args=(yours, queue))
-    process.start()
-    with make(which, name) as lock:
-        for _ in range(3):
-            mine.send(lock)
-            print(*queue.get())
-        lock.acquire()
-        print(lock.stat().recoveries)
-        lock.release()
-    mine.send(None)
-    process.join()
-    print(process.exitcode)
-"""
-    out = run(PREFACE + code, method, which, name).out
-    assert out == f"{which.split('-')[0]} True\n" * 3 + "0\n0\n"
 
 
 @pytest.mark.parametrize("which", ["Lock-unnamed", "RLock-placed", "Lock-named"])
@@ -320,3 +259,45 @@ if __name__ == "__main__":
                 print(process.exitcode)
 """
     assert run(PREFACE + code, which, name).out == "-9\n"
+
+
+# --- pickles ----------------------------------------------------------------------------------------------------------
+
+
+def test_policy_and_transferable_travel(make):
+    for how in ({"on_owner_death": "recover"}, {"transferable": True}, {"transferable": True, "trust": True}):
+        for place in ("unnamed", "named"):
+            lock = make(Lock, place, **how)
+            same = pickle.loads(pickle.dumps(lock))
+            assert same.transferable == lock.transferable == how.get("transferable", False)
+            assert same.__reduce__()[1][2:] == lock.__reduce__()[1][2:]
+            same.close()
+            if place == "named":
+                lock.unlink()
+
+
+@pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
+@pytest.mark.parametrize("policy", ["raise", "recover"])
+def test_unpickled_lock_has_the_policy(make, kind, place, policy, held):
+    lock = make(kind, place, on_owner_death=policy)
+    same = pickle.loads(pickle.dumps(lock))
+    held(lock).kill()
+    if policy == "raise":
+        with pytest.raises(OwnerDied):
+            same.acquire()
+    else:
+        with same:
+            assert same.recovered
+    same.close()
+
+
+def test_built_in_lock_whose_segment_is_gone_is_not_pickled(name):
+    shm = SharedMemory(name, create=True, size=64, managed=True)
+    shm.unlink()
+    lock = shm.lock
+    del shm
+    with pytest.raises(ValueError, match="has gone"):
+        pickle.dumps(lock)
+    with lock:
+        assert lock.locked()
+    lock.close()

@@ -93,34 +93,6 @@ def test_waiters_get_it_one_after_the_other(lock):
 # --- close while others are at it -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("timeout", [None, 60])
-def test_closing_while_a_thread_waits_inside(kind, name, timeout):
-    lock, told = kind(name), []
-    other = kind(name)
-    other.acquire()
-
-    def work():
-        try:
-            told.append(lock.acquire(True, timeout))
-        except ValueError as error:
-            told.append((error.status, str(error)))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    wait_until(lambda: other.stat().contended_since)
-    lock.close()
-    with pytest.raises(ValueError, match="closed"):
-        lock.locked()
-    other.release()
-    thread.join()
-    assert told == [(-2, f"operation on a closed {kind.__name__}")]
-    assert not other.locked()
-    assert other.acquire(False)
-    other.release()
-    other.unlink()
-    other.close()
-
-
 def test_closing_while_a_wait_runs_into_its_timeout(kind, name):
     lock, told = kind(name), []
     other = kind(name)
@@ -133,30 +105,6 @@ def test_closing_while_a_wait_runs_into_its_timeout(kind, name):
     assert told == [False]
     assert other.stat().held
     other.release()
-    other.unlink()
-    other.close()
-
-
-def test_initialised_again_while_a_thread_waits_inside(kind, name):
-    lock, other, told = kind(name), kind(name), []
-    other.acquire()
-
-    def work():
-        try:
-            told.append(lock.acquire())
-        except ValueError as error:
-            told.append(str(error))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    wait_until(lambda: other.stat().contended_since)
-    lock.__init__()
-    other.release()
-    thread.join()
-    assert told == [f"operation on a closed {kind.__name__}"]
-    assert not lock.locked()
-    assert not other.locked()
-    lock.close()
     other.unlink()
     other.close()
 

@@ -1,19 +1,16 @@
-"""Once: who has it to do, who waits, what a death does, and where it stands. Others: test_once_processes.py."""
+"""Once: who has it to do, who waits, and what a death does. Other processes: test_once_processes.py."""
 
-import gc
 import math
 import os
 import pickle
 import struct
 import threading
-import weakref
-from contextlib import closing
 
 import pytest
 import shmkit
 from child import wait_until
 from conftest import refused
-from shmkit import Lock, Once, OnceInfo, SharedMemory
+from shmkit import Once, OnceInfo
 
 INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS, PERMISSION, UNTRUSTED = range(-1, -8, -1)
 TIMEOUT, NOT_OWNER, PARTICIPANTS, CORRUPT = -10, -13, -19, -21
@@ -309,98 +306,7 @@ def test_more_participants_than_there_is_room_for(name, fork):
     once.close()
 
 
-# --- where it stands --------------------------------------------------------------------------------------------------
-
-
-def test_by_name(name, path):
-    refused(FileNotFoundError, NOT_FOUND, Once, name, create=False)
-    with closing(Once(name, create=True, mode=0o640, participants=3)) as made:
-        assert (made.name, made.offset) == (name, None)
-        assert path.stat().st_mode & 0o777 == 0o640
-        refused(FileExistsError, EXISTS, Once, name, create=True)
-        refused(ValueError, WRONG_KIND, Lock, name)
-        with closing(Once("/" + name)) as one, closing(Once(name, create=False)) as other:
-            made.begin()
-            other.done()
-            assert one.is_done()
-        made.unlink()
-        refused(FileNotFoundError, NOT_FOUND, made.unlink)
-    assert SharedMemory.names() == []
-
-
-def test_at_a_place(full):
-    once = Once(segment=full, offset=192)
-    assert (once.name, once.offset) == (None, 192)
-    assert bytes(full.buf[192:196]) == bytes([9, 0, 0, 0])
-    assert not any(full.buf[:192])
-    assert not any(full.buf[256:])
-    refused(FileExistsError, EXISTS, Once, segment=full, offset=192, create=True)
-    refused(FileNotFoundError, NOT_FOUND, Once, segment=full, offset=256, create=False)
-    refused(ValueError, WRONG_KIND, Lock, segment=full, offset=192)
-    same = Once(segment=full, offset=192, create=False)
-    once.begin()
-    once.unlink()
-    full.close()
-    same.done()
-    assert once.is_done()
-    for each in (once, same):
-        each.close()
-
-
-def test_places_that_cannot_be(full):
-    Once(segment=full, offset=4096 - 64).close()
-    for offset in (4096, 1 << 40, (1 << 64) - 64, -1, -64, 1 << 64, -(1 << 70)):
-        refused(ValueError, INVALID, Once, segment=full, offset=offset, match="inside the segment")
-    for offset in (1, 8, 63, 65, 1000):
-        refused(ValueError, INVALID, Once, segment=full, offset=offset, match="multiple of 64")
-    for offset in (0.0, "0", b"0", [0]):
-        with pytest.raises(TypeError):
-            Once(segment=full, offset=offset)
-    with SharedMemory(create=True, size=4096, anonymous=True) as plain:
-        refused(ValueError, WRONG_KIND, Once, segment=plain, offset=0)
-    full.buf[256:320] = bytes(range(1, 65))
-    refused(ValueError, WRONG_KIND, Once, segment=full, offset=256)
-    assert bytes(full.buf[256:320]) == bytes(range(1, 65))
-
-
-@pytest.mark.parametrize(
-    ("how", "told"),
-    [
-        ({"offset": 64}, "name the segment too"),
-        ({"segment": True}, "'offset'"),
-        ({"create": False}, "nothing to open"),
-        ({"mode": 0o600}, "name it"),
-        ({"directory": "/dev/shm"}, "name it"),
-        ({"participants": 2}, "name it"),
-        ({"segment": True, "offset": 0, "mode": 0o600}, "name it"),
-        ({"segment": True, "name": True, "offset": 0}, "not both"),
-        ({"name": True, "mode": 0o1000}, "'mode'"),
-        ({"name": True, "mode": -1}, "'mode'"),
-        ({"name": True, "participants": 0}, "'participants'"),
-        ({"name": True, "participants": 4097}, "'participants'"),
-        ({"name": "a/b"}, "name"),
-        ({"name": ""}, "name"),
-        ({"name": "a\0b"}, "NUL"),
-    ],
-)
-def test_contradictions(full, name, how, told):
-    if how.get("segment"):
-        how = dict(how, segment=full)
-    if how.get("name") is True:
-        how = dict(how, name=name)
-    refused(ValueError, INVALID, Once, **how, match=told)
-
-
-def test_arguments_of_wrong_types(full):
-    for how in ({"name": 1}, {"name": b"a"}, {"segment": 1, "offset": 0}, {"nonsense": 1}):
-        with pytest.raises(TypeError):
-            Once(**how)
-    with pytest.raises(TypeError):
-        Once(None, True)
-    assert not any(full.buf)
-
-
-def test_bytes_that_lie(full):
+def test_every_word_has_a_state(full):
     for word in (0, 1, 1 << 29, 1 << 30, 1 << 31, 2**64 - 1, 2**64 - 1 - (1 << 29), 1 << 63):
         once = Once(segment=full, offset=0)
         struct.pack_into("=Q", full.buf, 8, word)
@@ -415,79 +321,25 @@ def test_bytes_that_lie(full):
         once.close()
 
 
-def test_a_file_that_was_truncated(name, path):
-    Once(name).close()
-    os.truncate(path, 4096)
-    refused(shmkit.Corrupt, CORRUPT, Once, name)
-    path.unlink()
+# --- other handles, close ---------------------------------------------------------------------------------------------
 
 
-def test_what_belongs_to_another_user(name, as_nobody):
-    with closing(Once(name, mode=0o666)) as once:
-        out = as_nobody(
-            """
-            import os, sys
-            from shmkit import Once
-            become_nobody()
-            try:
-                Once(sys.argv[1], create=False)
-            except PermissionError as error:
-                print(error.status)
-            Once(sys.argv[1], create=False, trust=True).call(print, 'called', flush=True)
-            """,
-            name,
-        ).out
-        assert (out, once.is_done()) == (f"{UNTRUSTED}\ncalled\n", True)
-        os.chmod(os.environ["SHMKIT_DIR"] + "/" + name, 0o444)
-        out = as_nobody(
-            """
-            import sys
-            from shmkit import Once
-            become_nobody()
-            try:
-                Once(sys.argv[1], create=False, trust=True)
-            except PermissionError as error:
-                print(error.status)
-            """,
-            name,
-        ).out
-        assert out == f"{PERMISSION}\n"
-        once.unlink()
+def test_another_handle_of_the_process_ends_it(once):
+    same = pickle.loads(pickle.dumps(once))
+    assert once.begin()
+    same.done()
+    assert once.is_done()
+    same.close()
 
 
-# --- close ------------------------------------------------------------------------------------------------------------
-
-
-def test_closed(once):
-    once.close()
-    once.close()
-    for call in (
-        once.begin,
-        once.done,
-        once.abort,
-        once.is_done,
-        once.stat,
-        once.__enter__,
-        lambda: once.__exit__(None, None, None),
-        once.__reduce__,
-        lambda: once.begin(1),
-        lambda: once.call(print),
-    ):
-        refused(ValueError, CLOSED, call, match="closed Once")
-    assert once.recovered is False
+def test_block_of_a_closed_once_lets_its_exception_out(once):
+    with pytest.raises(KeyError), once:
+        once.close()
+        raise KeyError
     assert once.__exit__(KeyError, KeyError(), None) is None
 
 
-def test_never_initialised():
-    once = Once.__new__(Once)
-    for call in (once.begin, once.done, once.abort, once.is_done, once.stat):
-        refused(ValueError, CLOSED, call)
-    assert (once.name, once.offset, once.recovered, repr(once)) == (None, None, False, "<Once closed>")
-    once.close()
-    once.unlink()
-
-
-def test_closed_while_a_thread_waits(once, begun):
+def test_blocked_call_of_a_closed_once_gives_back_what_a_dead_process_left(once, begun):
     same, told = pickle.loads(pickle.dumps(once)), []
     child = begun(same)
 
@@ -506,36 +358,3 @@ def test_closed_while_a_thread_waits(once, begun):
     assert same.begin()
     same.done()
     same.close()
-
-
-def test_initialised_again(name):
-    once = Once()
-    once.call(lambda: None)
-    once.__init__(name)
-    assert (once.name, once.is_done()) == (name, False)
-    once.unlink()
-    once.close()
-
-
-def test_weak_references_and_subclasses():
-    class Named(Once):
-        """Has a constructor that takes something else."""
-
-        def __init__(self, number):
-            super().__init__()
-            self.number = number
-
-    once = Named(3)
-    seen = weakref.ref(once)
-    assert (once.number, once.begin()) == (3, True)
-    del once
-    gc.collect()
-    assert seen() is None
-
-
-def test_thousands_share_one_descriptor():
-    before = len(os.listdir("/proc/self/fd"))
-    many = [Once() for _ in range(2000)]
-    assert len(os.listdir("/proc/self/fd")) <= before + 2
-    many[77].call(lambda: None)
-    assert [once.is_done() for once in many].index(True) == 77

@@ -1,5 +1,5 @@
-"""Queues of objects: what is put and got, bounds, what is told of them, where they stand. Other processes:
-test_queue_processes.py; bytes: test_queue_bytes.py; in place: test_queue_places.py.
+"""Queues of objects: what is put and got, bounds, what is told of them. Other processes:
+test_queue_processes.py; bytes: test_queue_bytes.py; in place: test_queue_in_place.py.
 """
 
 import contextlib
@@ -21,26 +21,11 @@ from conftest import refused
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from shmkit import Corrupt, JoinableQueue, Lock, Queue, QueueInfo, SharedMemory, ShutDown, SimpleQueue
+from shmkit import Corrupt, JoinableQueue, Lock, Queue, QueueInfo, ShutDown, SimpleQueue
 
 INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS = range(-1, -6, -1)
 TIMEOUT, WOULD_BLOCK, NOT_OWNER, EMPTY, FULL, TOO_LARGE, CORRUPT = -10, -11, -13, -16, -17, -18, -21
 HEAD = 704
-
-
-@pytest.fixture(params=["unnamed", "named", "placed"])
-def where(request, name):
-    """Return the arguments that make a queue in each place."""
-    if request.param == "placed":
-        with SharedMemory(name, create=True, size=1 << 20, managed=True) as shm:
-            yield {"segment": shm, "offset": 128}
-            shm.unlink()
-    elif request.param == "named":
-        yield {"name": name}
-        with contextlib.suppress(FileNotFoundError):
-            SharedMemory.unlink_name(name)
-    else:
-        yield {}
 
 
 @pytest.fixture(params=[Queue, JoinableQueue], ids=["Queue", "JoinableQueue"])
@@ -309,7 +294,7 @@ def test_overwrite(where):
         assert queue.get_many() == [7, 8, 9]
 
 
-WRONG = [
+IMPOSSIBLE = [
     {"max_bytes": -1},
     {"max_bytes": 2**64},
     {"capacity": -1},
@@ -320,27 +305,16 @@ WRONG = [
     {"maxsize": 2**63},
     {"overflow": "drop"},
     {"overflow": None},
-    {"participants": 0},
-    {"participants": 4097},
-    {"mode": 0o600},
-    {"directory": "/dev/shm"},
-    {"create": False},
-    {"offset": 0},
-    {"name": ""},
-    {"name": "a/b"},
-    {"name": "a\0b"},
 ]
 
 
-@pytest.mark.parametrize("how", WRONG, ids=str)
-def test_arguments_that_mean_nothing(how):
+@pytest.mark.parametrize("how", IMPOSSIBLE, ids=str)
+def test_impossible_bounds_are_refused(how):
     refused(ValueError, INVALID, Queue, **how)
 
 
-@pytest.mark.parametrize(
-    "how", [{"maxsize": "1"}, {"maxsize": 1.0}, {"capacity": None}, {"max_bytes": "1"}, {"name": 5}]
-)
-def test_arguments_of_the_wrong_type(how):
+@pytest.mark.parametrize("how", [{"maxsize": "1"}, {"maxsize": 1.0}, {"capacity": None}, {"max_bytes": "1"}])
+def test_bounds_of_a_wrong_type_are_refused(how):
     with pytest.raises(TypeError):
         Queue(**how)
 
@@ -395,7 +369,7 @@ def test_who_holds_it_up():
 
 
 def calls(queue):
-    """Return calls of everything that needs an open queue."""
+    """Return calls that get something, and calls that put something."""
     buffer = bytearray(10)
     getters = [queue.get, queue.get_nowait, queue.get_bytes, queue.get_many, queue.get_bytes_many, queue.lease]
     getters += [queue.peek_bytes, lambda: queue.get_bytes_into(buffer), queue.aget]
@@ -403,24 +377,6 @@ def calls(queue):
     putters += [lambda: queue.put_many([1]), lambda: queue.put_bytes_many([b""]), lambda: queue.reserve(1)]
     putters += [lambda: queue.put(bytearray(70_000)), lambda: queue.aput(1)]
     return getters, putters
-
-
-@pytest.mark.parametrize("kind", [Queue, JoinableQueue, SimpleQueue])
-def test_closed(kind):
-    queue = kind()
-    queue.put(1)
-    queue.close()
-    queue.close()
-    getters, putters = calls(queue)
-    others = [queue.qsize, queue.empty, queue.full, queue.join, queue.shutdown, queue.stat, queue.fileno]
-    others += [lambda: queue.maxsize, lambda: queue.capacity, lambda: pickle.dumps(queue)]
-    others += [queue.task_done] if kind is JoinableQueue else []
-    for call in getters + putters + others:
-        refused(ValueError, CLOSED, call, match=f"closed {kind.__name__}")
-    assert queue.join_thread() is None
-    assert queue.cancel_join_thread() is None
-    assert kind.__new__(kind).close() is None
-    refused(ValueError, CLOSED, kind.__new__(kind).get)
 
 
 @pytest.mark.parametrize("kind", [Queue, JoinableQueue, SimpleQueue])
@@ -458,20 +414,6 @@ def test_shutting_down_wakes_who_waits():
         for thread in threads:
             thread.join()
         assert told == [CLOSED] * 3
-
-
-def test_closing_while_a_thread_waits():
-    queue, got = Queue(), []
-    other = pickle.loads(pickle.dumps(queue))
-    thread = threading.Thread(target=lambda: got.append(queue.get()))
-    thread.start()
-    wait_until(lambda: other.stat().get_waits)
-    queue.close()
-    refused(ValueError, INVALID, queue.__init__)
-    other.put("late")
-    thread.join()
-    assert got == ["late"]
-    other.close()
 
 
 def test_join(queue):
@@ -534,56 +476,24 @@ def test_simple_queue(where):
         SimpleQueue(5)
 
 
-# --- where it stands --------------------------------------------------------------------------------------------------
+# --- in a segment, bytes that are no queue ---------------------------------------------------------------------------
 
 
-def test_by_name(name, path):
-    refused(FileNotFoundError, NOT_FOUND, Queue, name=name, create=False)
-    first = Queue(5, name=name, create=True, mode=0o640, participants=9)
-    assert (first.name, path.stat().st_mode & 0o777) == (name, 0o640)
-    refused(FileExistsError, EXISTS, Queue, name=name, create=True)
-    refused(ValueError, INVALID, Queue, 6, name=name)
-    second, third = Queue(5, name=name), Queue(name=name, create=False)
-    second.put("hello")
-    assert (third.get(), third.maxsize) == ("hello", 5)
-    refused(ValueError, WRONG_KIND, Lock, name)
-    first.unlink()
-    refused(FileNotFoundError, NOT_FOUND, second.unlink)
-    third.put("still there")
-    assert first.get() == "still there"
-    for each in (first, second, third):
-        each.close()
-
-
-def test_in_a_segment(full):
-    refused(ValueError, INVALID, Queue, segment=full)
+def test_queue_takes_its_capacity_and_no_more_of_a_segment(full):
     refused(ValueError, INVALID, Queue, segment=full, offset=0, capacity=8192)
-    refused(FileNotFoundError, NOT_FOUND, Queue, segment=full, offset=0, create=False)
-    for offset in (8, -64, 4096, 2**64, 4096 - HEAD):
-        refused(ValueError, INVALID, Queue, segment=full, offset=offset, capacity=1024)
-    refused(ValueError, INVALID, Queue, segment=full, offset=0, participants=5)
+    refused(ValueError, INVALID, Queue, segment=full, offset=4096 - HEAD, capacity=1024)
     queue = Queue(segment=full, offset=64, capacity=1024)
-    assert (queue.offset, queue.name, queue.capacity) == (64, None, 1024)
     lock = Lock(segment=full, offset=64 + HEAD + 1024)
-    lock.close()
-    refused(FileExistsError, EXISTS, Queue, segment=full, offset=64, create=True, capacity=1024)
     same = Queue(segment=full, offset=64, create=False)
     for i in range(1000):
         queue.put(i)
         assert same.get() == i
-    refused(ValueError, WRONG_KIND, Lock, segment=full, offset=64)
-    same.close()
-    queue.close()
+    assert not lock.locked()
+    for each in (lock, same, queue):
+        each.close()
 
 
-def test_a_plain_segment(name):
-    with SharedMemory(name, create=True, size=1 << 17) as plain:
-        plain.unlink()
-        refused(ValueError, WRONG_KIND, Queue, segment=plain, offset=0)
-    refused(ValueError, CLOSED, Queue, segment=plain, offset=0)
-
-
-def test_lies_are_told(full):
+def test_no_word_makes_it_crash(full):
     """Whatever stands in the memory of a queue: an exception, or a message, but no crash."""
     offset, size = 64, HEAD + 1024
     with closing(Queue(segment=full, offset=offset, capacity=1024)) as queue:
@@ -613,28 +523,7 @@ def test_bytes_that_are_no_object(queue):
     assert queue.get() == "an older pickle"
 
 
-def test_weak_references_and_subclasses():
-    class Own(Queue):
-        pass
-
-    queue = Own()
-    queue.extra = 5
-    gone = weakref.ref(queue)
-    globals()["Own"], Own.__qualname__ = Own, "Own"
-    same = pickle.loads(pickle.dumps(queue))
-    assert (type(same), same.extra) == (Own, 5)
-    same.close()
-    del queue, same
-    gc.collect()
-    assert gone() is None
-
-
-def test_initialised_a_second_time():
-    queue = Queue(3)
-    queue.put(1)
-    queue.__init__(4)
-    assert (queue.maxsize, queue.empty()) == (4, True)
-    queue.close()
+def test_second_init_forgets_the_messages_in_hand():
     queue = JoinableQueue()
     queue.put(1)
     queue.get()

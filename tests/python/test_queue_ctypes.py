@@ -2,23 +2,18 @@
 
 import ctypes
 import select
-from ctypes import byref, c_int32, c_int64, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_int32, c_uint32, c_uint64, c_void_p
 
 import pytest
 
 from capi import (
     CLOSED,
-    EXISTS,
     INVALID,
     LIB,
-    NOT_FOUND,
     OK,
-    QUEUE_TABLE,
     TOO_LARGE,
-    WRONG_KIND,
-    QueueInfo,
+    Calls,
     QueueMessage,
-    QueueOptions,
     last_error,
 )
 
@@ -28,9 +23,8 @@ FAIL, TRUST, OVERWRITE, SHUT, EXCLUSIVE, ALL = (0x10000 << bit for bit in range(
 MESSAGES, ROOM = 0, 1
 
 
-def options(**fields):
-    """Return options with struct_size set."""
-    return byref(QueueOptions(struct_size=ctypes.sizeof(QueueOptions), **fields))
+CALLS = Calls("queue")
+options, info = CALLS.options, CALLS.info
 
 
 @pytest.fixture
@@ -40,14 +34,6 @@ def handle():
     assert LIB.shmkit_queue_create(None, options(maxsize=2), byref(handle)) == OK
     yield handle
     assert LIB.shmkit_queue_close(handle) in (OK, CLOSED)
-
-
-def info(handle):
-    """Return the shmkit_queue_info of a queue."""
-    info = QueueInfo(struct_size=ctypes.sizeof(QueueInfo))
-    assert LIB.shmkit_queue_stat(handle, byref(info)) == OK
-    assert info.struct_size == ctypes.sizeof(QueueInfo)
-    return info
 
 
 def put(handle, data, timeout=NOWAIT, flags=0):
@@ -171,55 +157,15 @@ def test_between_processes(handle, fork):
     assert get(handle) == b"back"
 
 
-def test_where_it_stands(name):
-    c_name, first, second = name.encode(), c_void_p(), c_void_p()
-    assert LIB.shmkit_queue_open(c_name, None, byref(first)) == NOT_FOUND
-    assert LIB.shmkit_queue_create(c_name, options(mode=0o640, maxsize=3), byref(first)) == OK
-    assert LIB.shmkit_queue_create(c_name, None, byref(second)) == EXISTS
-    assert LIB.shmkit_lock_open(c_name, None, byref(second)) == WRONG_KIND
-    assert LIB.shmkit_queue_open_or_create(c_name, None, byref(second)) == INVALID
-    assert LIB.shmkit_queue_open_or_create(c_name, options(maxsize=3), byref(second)) == OK
-    assert put(second, b"x") == OK
-    segment, fd, offset = c_void_p(), c_int32(), c_uint64()
-    assert LIB.shmkit_queue_close(first) == OK
-    assert LIB.shmkit_queue_fd(second, byref(fd), byref(offset)) == OK
-    assert LIB.shmkit_queue_open_fd(fd, offset, None, byref(first)) == OK
-    assert LIB.shmkit_queue_segment(second, byref(segment)) == OK
-    assert LIB.shmkit_segment_close(segment) == OK
-    assert LIB.shmkit_queue_unlink(first) == INVALID  # it does not know the name
-    assert LIB.shmkit_queue_unlink(second) == OK
-    assert get(first) == b"x"
-    for handle in (first, second):
-        assert LIB.shmkit_queue_close(handle) == OK
-
-
 @pytest.mark.parametrize(
     "fields",
-    [{"flags": 1}, {"mode": 0o1777}, {"flags": FAIL | OVERWRITE}, {"capacity": 1000}, {"capacity": 1 << 47}],
+    [{"flags": FAIL | OVERWRITE}, {"capacity": 1000}, {"capacity": 1 << 47}],
 )
-def test_options_that_mean_nothing(fields, name):
+def test_impossible_options_are_refused(fields, name):
     handle, size = c_void_p(77), c_uint64(77)
     assert LIB.shmkit_queue_create(name.encode(), options(**fields), byref(handle)) == INVALID
     assert LIB.shmkit_queue_size(options(**fields), byref(size)) == INVALID
     assert (handle.value, size.value) == (77, 77)
-    assert LIB.shmkit_queue_size(options(flags=TRUST | EXCLUSIVE, capacity=1024), byref(size)) == OK
-    assert size.value == 704 + 1024
-
-
-@pytest.mark.parametrize("verb", QUEUE_TABLE)
-def test_null_and_closed(verb, handle):
-    function, takes = getattr(LIB, f"shmkit_queue_{verb}"), QUEUE_TABLE[verb]
-    numbers = (c_int32, c_uint32, c_uint64, c_int64)
-    assert function(*(0 if kind in numbers else None for kind in takes)) == INVALID
-    assert "NULL" in last_error()[2]
-    if takes[0] is c_void_p and not verb.endswith("_at"):
-        assert LIB.shmkit_queue_close(handle) == OK
-        outputs = [kind._type_() if isinstance(kind, type(ctypes.POINTER(c_int32))) else 0 for kind in takes[1:]]
-        assert function(handle, *(byref(out) if out != 0 else 0 for out in outputs)) == CLOSED
-        segment = c_void_p()
-        assert LIB.shmkit_segment_create(None, 64, None, byref(segment)) == OK
-        assert function(segment, *(byref(out) if out != 0 else 0 for out in outputs)) == WRONG_KIND
-        assert LIB.shmkit_segment_close(segment) == OK
 
 
 def test_null_where_there_are_bytes(handle):

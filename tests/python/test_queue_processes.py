@@ -1,4 +1,4 @@
-"""Queues travel to other processes, of which any may be killed; the others go on. Cython without the GIL."""
+"""Queues in other processes, of which any may be killed; the others go on."""
 
 import contextlib
 import itertools
@@ -13,40 +13,15 @@ from contextlib import closing
 
 import pytest
 from child import wait_until
-from conftest import refused
-from shmkit import JoinableQueue, Lock, Queue, SharedMemory, SimpleQueue
+from shmkit import JoinableQueue, Queue
 
-METHODS = ["fork", "spawn", "forkserver"]
-NOT_FOUND = -4
-
-# `make(place, name)` makes a queue; what has a name is gone at the end.
 PREFACE = """
-import contextlib, multiprocessing, os, signal, sys, threading, time
-from shmkit import JoinableQueue, Queue, SharedMemory, SimpleQueue
-
-@contextlib.contextmanager
-def make(place, name, kind=Queue):
-    if place == "unnamed":
-        yield kind()
-    elif place == "named":
-        queue = kind(name=name)
-        try:
-            yield queue
-        finally:
-            queue.unlink()
-    else:
-        with SharedMemory(name, create=True, size=1 << 17, managed=True) as shm:
-            try:
-                yield kind(segment=shm, offset=64)
-            finally:
-                shm.unlink()
+import multiprocessing
+from shmkit import JoinableQueue, Queue, SimpleQueue
 """
-PLACES = pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
 
 
-@PLACES
-@pytest.mark.parametrize("method", METHODS)
-def test_arguments_of_a_process(run, name, method, place):
+def test_process_that_gets_it_as_an_argument_gets_and_puts(run):
     code = """
 def work(there, back):
     for i in range(3):
@@ -55,24 +30,18 @@ def work(there, back):
     back.close()
 
 if __name__ == "__main__":
-    method, place, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
-    with make(place, name) as there:
-        back = SimpleQueue()
-        process = context.Process(target=work, args=(there, back))
-        process.start()
-        there.put_many("abc")
-        print(*(back.get(timeout=60) for _ in range(3)))
-        process.join()
-        print(process.exitcode, there.empty())
+    there, back = Queue(), SimpleQueue()
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(there, back))
+    process.start()
+    there.put_many("abc")
+    print(*(back.get(timeout=60) for _ in range(3)))
+    process.join()
+    print(process.exitcode, there.empty())
 """
-    assert run(PREFACE + code, method, place, name).out == "(0, 'a') (1, 'b') (2, 'c')\n0 True\n"
+    assert run(PREFACE + code).out == "(0, 'a') (1, 'b') (2, 'c')\n0 True\n"
 
 
-@PLACES
-@pytest.mark.parametrize("method", METHODS)
-def test_to_a_process_that_runs_already(run, name, method, place):
-    """A queue, and a queue in a queue."""
+def test_queue_travels_in_a_queue(run):
     code = """
 def work(connection):
     queue = connection.recv()
@@ -82,48 +51,19 @@ def work(connection):
     connection.recv()
 
 if __name__ == "__main__":
-    method, place, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
+    context = multiprocessing.get_context("spawn")
     mine, yours = context.Pipe()
     process = context.Process(target=work, args=(yours,))
     process.start()
-    with make(place, name, JoinableQueue) as queue:
-        inner = Queue()
-        mine.send(queue)
-        queue.put(inner)
-        print(inner.get(timeout=60), queue.join(60))
-        mine.send(None)
-        process.join()
+    queue, inner = JoinableQueue(), Queue()
+    mine.send(queue)
+    queue.put(inner)
+    print(inner.get(timeout=60), queue.join(60))
+    mine.send(None)
+    process.join()
     print(process.exitcode)
 """
-    assert run(PREFACE + code, method, place, name).out == "JoinableQueue True\n0\n"
-
-
-@pytest.fixture(params=["unnamed", "named", "placed"])
-def where(request, name):
-    """Return the arguments that make a queue in each place."""
-    if request.param == "placed":
-        with SharedMemory(name, create=True, size=1 << 17, managed=True) as shm:
-            yield {"segment": shm, "offset": 128}
-            shm.unlink()
-    elif request.param == "named":
-        yield {"name": name}
-        with contextlib.suppress(FileNotFoundError):
-            SharedMemory.unlink_name(name)
-    else:
-        yield {}
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("kind", [Queue, JoinableQueue, SimpleQueue])
-def test_every_protocol(where, kind, protocol):
-    queue = kind(**where)
-    queue.put("there")
-    same = pickle.loads(pickle.dumps(queue, protocol))
-    assert (type(same), same.name, same.offset, same.qsize()) == (kind, queue.name, queue.offset, 1)
-    assert same.get() == "there"
-    for each in (same, queue):
-        each.close()
+    assert run(PREFACE + code).out == "JoinableQueue True\n0\n"
 
 
 def test_bounds_and_overflow_travel():
@@ -131,23 +71,6 @@ def test_bounds_and_overflow_travel():
         same = pickle.loads(pickle.dumps(queue))
         assert (same.maxsize, same.max_bytes, same.capacity, same.overflow) == (3, 500, 4096, "overwrite")
         same.close()
-
-
-def test_a_name_that_is_gone_or_anothers(name):
-    queue = Queue(name=name)
-    pickled = pickle.dumps(queue)
-    queue.unlink()
-    refused(FileNotFoundError, NOT_FOUND, pickle.loads, pickled)
-    other = Queue(name=name)
-    with pytest.raises(FileNotFoundError, match="another Queue than the pickled one"):
-        pickle.loads(pickled)
-    other.unlink()
-    lock = Lock(name)
-    with pytest.raises(ValueError, match="Lock"):
-        pickle.loads(pickled)
-    lock.unlink()
-    for each in (queue, other, lock):
-        each.close()
 
 
 # --- what is put is there ---------------------------------------------------------------------------------------------
@@ -321,97 +244,3 @@ def test_stopped_is_not_dead(fork):
         child.go()
         child.end()
         assert queue.join(60)
-
-
-# --- Cython -----------------------------------------------------------------------------------------------------------
-
-OK, INVALID, CLOSED, TIMEOUT, NOT_OWNER, EMPTY, FULL, TOO_LARGE = 0, -1, -2, -10, -13, -16, -17, -18
-FOREVER, NOWAIT = -1, 0
-
-
-@pytest.fixture
-def queues(build):
-    """Return the module that uses and extends the classes."""
-    pytest.importorskip("Cython")
-    return build("queues")
-
-
-def test_without_the_gil(queues, where):
-    with closing(Queue(2, **where)) as queue:
-        assert queues.get(queue, 10, NOWAIT) == (EMPTY, b"")
-        assert queues.get(queue, 10, 1_000_000) == (TIMEOUT, b"")
-        assert queues.put(queue, b"one", NOWAIT) == OK
-        assert queues.put(queue, b"two", FOREVER) == OK
-        assert queues.put(queue, b"three", NOWAIT) == FULL
-        assert queues.put(queue, b"three", 1_000_000) == TIMEOUT
-        assert queues.put(queue, b"three", -5) == INVALID
-        assert queues.get(queue, 2, FOREVER) == (TOO_LARGE, b"")
-        assert queues.get(queue, 3, FOREVER) == (OK, b"one")
-        assert queue.get_bytes() == b"two"
-
-
-def test_in_place_without_the_gil(queues, where):
-    with closing(Queue(**where)) as queue:
-        assert queues.fill(queue, 1000) == OK
-        assert queues.total(queue, give_back=True) == (OK, 499_500.0, 1)
-        assert queues.total(queue, give_back=False) == (OK, 499_500.0, 2)
-        assert queues.total(queue, give_back=False)[0] == EMPTY
-        assert queues.twice(queue) == (NOT_OWNER, NOT_OWNER)
-
-
-def test_typed_memoryviews(queues, where):
-    with closing(Queue(**where)) as queue:
-        with queue.reserve(800) as buffer:
-            queues.count_up(buffer.cast("d"))
-        with queue.lease() as message:
-            assert queues.sum_of(message.data.cast("d")) == 4950.0
-            assert queues.sum_of_bytes(message) == sum(bytes(message))
-        place = queue.reserve(3)
-        queues.set_bytes(place, 7)
-        place.commit()
-        assert queue.get_bytes() == b"\7\7\7"
-
-
-def test_places_as_cdef_classes(queues):
-    with closing(Queue()) as queue:
-        queue.put_bytes(b"\1\2\3")
-        message = queue.lease()
-        assert queues.lease_total(message) == 6
-        message.ack()
-        assert queues.lease_total(message) is None
-
-
-def test_two_processes_take_turns(queues, fork):
-    there, back, rounds = Queue(), Queue(), 2000
-    child = fork(lambda child: child.say(queues.answer(there, back, rounds)))
-    assert queues.ask(there, back, rounds) == OK
-    assert child.said() == OK
-    child.end()
-    assert there.empty() and back.empty()
-    for queue in (there, back):
-        queue.close()
-
-
-def test_closed(queues):
-    queue = Queue()
-    assert not queues.is_closed(queue)
-    queue.close()
-    assert queues.is_closed(queue)
-    assert queues.is_closed(Queue.__new__(Queue))
-
-
-def test_the_wrong_class(queues):
-    for wrong in (Lock(), standard.Queue(), SharedMemory):
-        with pytest.raises(TypeError):
-            queues.put(wrong, b"x", NOWAIT)
-
-
-def test_a_class_that_extends_it(queues, name):
-    queue = queues.Counted(3, name=name)
-    assert isinstance(queue, Queue)
-    assert (queue.name, queue.put_one(), queue.put_one(), queue.count) == (name, OK, OK, 2)
-    same = pickle.loads(pickle.dumps(queue))
-    assert (type(same), same.count, same.qsize()) == (queues.Counted, 0, 2)
-    same.close()
-    queue.unlink()
-    queue.close()

@@ -1,14 +1,12 @@
-"""Holders of readers-writer locks die; locks travel; signals end a wait where their handler raises; Cython code."""
+"""Readers-writer locks: their holders die; other processes; signals, which end a wait where their handler raises."""
 
 import os
 import pickle
 import signal
-import threading
 
 import pytest
 from child import wait_until
-from conftest import refused
-from shmkit import Lock, NotOwner, OwnerDied, RWLock, SharedMemory
+from shmkit import OwnerDied, RWLock, SharedMemory
 
 METHODS = ["fork", "spawn", "forkserver"]
 PLACES = ["unnamed", "named", "placed"]
@@ -184,33 +182,13 @@ def test_a_stopped_holder_is_alive(make_rw, fork):
 
 # --- travels ----------------------------------------------------------------------------------------------------------
 
-# `make(place, name)` makes a lock; what has a name is gone at the end.
 PREFACE = """
-import contextlib, multiprocessing, os, signal, sys, threading, time
-from shmkit import RWLock, SharedMemory
-
-@contextlib.contextmanager
-def make(place, name):
-    if place == "unnamed":
-        yield RWLock()
-    elif place == "named":
-        lock = RWLock(name)
-        try:
-            yield lock
-        finally:
-            lock.unlink()
-    else:
-        with SharedMemory(name, create=True, size=16384, managed=True) as shm:
-            try:
-                yield RWLock(segment=shm, offset=64)
-            finally:
-                shm.unlink()
+import contextlib, multiprocessing, os, signal, threading, time
+from shmkit import RWLock
 """
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("method", METHODS)
-def test_arguments_of_a_process(run, name, method, place):
+def test_process_that_gets_it_as_an_argument_reads_and_writes(run):
     code = """
 def work(lock, connection):
     with lock.reader():
@@ -222,67 +200,21 @@ def work(lock, connection):
     lock.release_write()
 
 if __name__ == "__main__":
-    method, place, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
-    with make(place, name) as lock:
-        mine, yours = context.Pipe()
-        process = context.Process(target=work, args=(lock, yours))
-        with lock.reader():
-            process.start()
-            print(mine.recv(), mine.recv())
-            mine.send(None)
-            while not lock.stat().waiting:
-                time.sleep(0.001)
-            print(mine.poll())
-        print(mine.recv())
-        process.join()
-        print(process.exitcode, lock.stat().writes)
-"""
-    assert run(PREFACE + code, method, place, name).out == "2 False\nFalse\nwritten\n0 1\n"
-
-
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("method", METHODS)
-def test_to_a_process_that_runs_already(run, name, method, place):
-    code = """
-def work(connection):
-    while True:
-        lock = connection.recv()
-        if lock is None:
-            return
-        connection.send(lock.acquire_read(False))
-        with lock.writer():
-            connection.send("written")
-        lock.close()
-
-if __name__ == "__main__":
-    method, place, name = sys.argv[1:]
-    context = multiprocessing.get_context(method)
+    lock, context = RWLock(), multiprocessing.get_context("spawn")
     mine, yours = context.Pipe()
-    process = context.Process(target=work, args=(yours,))
-    process.start()
-    with make(place, name) as lock:
-        for _ in range(3):
-            with lock.writer():
-                mine.send(lock)
-                print(mine.recv())
-            print(mine.recv())
-    mine.send(None)
+    process = context.Process(target=work, args=(lock, yours))
+    with lock.reader():
+        process.start()
+        print(mine.recv(), mine.recv())
+        mine.send(None)
+        while not lock.stat().waiting:
+            time.sleep(0.001)
+        print(mine.poll())
+    print(mine.recv())
     process.join()
-    print(process.exitcode)
+    print(process.exitcode, lock.stat().writes)
 """
-    assert run(PREFACE + code, method, place, name).out == "False\nwritten\n" * 3 + "0\n"
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("place", PLACES)
-def test_every_protocol(make_rw, place, protocol):
-    lock = make_rw(place)
-    same = pickle.loads(pickle.dumps(lock, protocol))
-    assert (type(same), same.name, same.offset) == (RWLock, lock.name, lock.offset)
-    with lock.writer():
-        assert same.stat().writing
-    same.close()
+    assert run(PREFACE + code).out == "2 False\nFalse\nwritten\n0 1\n"
 
 
 @pytest.mark.parametrize("policy", ["raise", "recover"])
@@ -298,23 +230,6 @@ def test_the_policy_travels(make_rw, dead, policy):
         with same.writer():
             assert same.recovered
     same.close()
-
-
-def test_a_name_that_is_gone_or_anothers(name):
-    lock = RWLock(name)
-    pickled = pickle.dumps(lock)
-    lock.unlink()
-    refused(FileNotFoundError, NOT_FOUND, pickle.loads, pickled)
-    other = RWLock(name)
-    with pytest.raises(FileNotFoundError, match="another RWLock than the pickled one"):
-        pickle.loads(pickled)
-    other.unlink()
-    mutex = Lock(name)
-    with pytest.raises(ValueError, match="Lock"):
-        pickle.loads(pickled)
-    mutex.unlink()
-    for each in (lock, other, mutex):
-        each.close()
 
 
 def test_holds_do_not_travel(make_rw):
@@ -411,86 +326,3 @@ print(lock.acquire_read(), len(ran) >= 20)
 lock.release_read()
 """
     assert run(SIGNALS + code).out == "True True\n"
-
-
-# --- Cython -----------------------------------------------------------------------------------------------------------
-
-OK, CLOSED, WOULD_BLOCK, DEADLOCK = 0, -2, -11, -26
-FOREVER, NOWAIT = -1, 0
-
-
-@pytest.fixture
-def rwlocks(build):
-    """Return the module that uses and extends the class."""
-    pytest.importorskip("Cython")
-    return build("rwlocks")
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_without_the_gil(rwlocks, make_rw, place):
-    lock = make_rw(place)
-    assert rwlocks.acquire_read(lock, NOWAIT) == (OK, 0)
-    assert rwlocks.acquire_write(lock, NOWAIT) == (WOULD_BLOCK, 77)
-    assert rwlocks.acquire_write(lock, 1_000_000) == (TIMEOUT, 77)
-    assert rwlocks.upgrade(lock, NOWAIT) == OK
-    assert lock.stat().writing
-    assert rwlocks.downgrade(lock) == OK
-    assert rwlocks.release_read(lock) == OK
-    assert rwlocks.release_read(lock) == NOT_OWNER
-    assert rwlocks.upgrade(lock, FOREVER) == NOT_OWNER
-    assert rwlocks.downgrade(lock) == NOT_OWNER
-    assert rwlocks.acquire_write(lock, FOREVER) == (OK, 0)
-    assert rwlocks.mark_consistent(lock) == OK
-    assert rwlocks.release_write(lock) == OK
-    assert rwlocks.release_write(lock) == rwlocks.mark_consistent(lock) == NOT_OWNER
-
-
-def test_a_death_is_told_without_the_gil(rwlocks, make_rw, dead):
-    lock = make_rw()
-    dead(lock.acquire_write)
-    assert rwlocks.acquire_read(lock, FOREVER) == (OK, 1)
-    assert rwlocks.release_read(lock) == OK
-    assert rwlocks.acquire_write(lock, FOREVER) == (OK, 1)
-    assert rwlocks.mark_consistent(lock) == OK
-    assert rwlocks.release_write(lock) == OK
-    assert rwlocks.acquire_read(lock, FOREVER) == (OK, 0)
-    lock.release_read()
-
-
-def test_readers_and_writers_without_the_gil(rwlocks, make_rw):
-    lock, told = make_rw(), []
-    threads = [threading.Thread(target=lambda: told.append(rwlocks.work(lock, 3000))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert told == [OK] * 3
-    assert (lock.stat().writes, lock.stat().readers) == (3 * 3000 // 4, 0)
-
-
-def test_closed(rwlocks):
-    lock = RWLock()
-    assert not rwlocks.is_closed(lock)
-    lock.close()
-    assert rwlocks.is_closed(lock)
-    assert rwlocks.is_closed(RWLock.__new__(RWLock))
-
-
-def test_the_wrong_class(rwlocks):
-    for wrong in (Lock(), threading.Lock(), SharedMemory):
-        with pytest.raises(TypeError):
-            rwlocks.release_read(wrong)
-
-
-def test_a_class_that_extends_it(rwlocks, name):
-    table = rwlocks.Table(name)
-    assert isinstance(table, RWLock)
-    assert (table.name, table.lookups) == (name, 0)
-    assert table.look() == 1
-    same = pickle.loads(pickle.dumps(table))
-    assert type(same) is rwlocks.Table
-    with pytest.raises(NotOwner):
-        same.release_read()
-    same.close()
-    table.unlink()
-    table.close()

@@ -17,11 +17,11 @@ def put(Queue queue, bytes data, int64_t timeout_ns):
 
 
 def get(Queue queue, uint64_t capacity, int64_t timeout_ns):
-    """Return the status and the message, of 10 bytes at the most."""
-    cdef char[10] buffer
+    """Return the status and the message, of 32 bytes at the most."""
+    cdef char[32] buffer
     cdef uint64_t size = 0
     with nogil:
-        status = queue.get_nogil(buffer, min(capacity, 10), &size, timeout_ns)
+        status = queue.get_nogil(buffer, min(capacity, 32), &size, timeout_ns)
     return status, buffer[:size]
 
 

@@ -7,6 +7,8 @@ from ctypes import POINTER, byref, c_char_p, c_int32, c_int64, c_uint32, c_uint6
 import shmkit
 
 OK, INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS = 0, -1, -2, -3, -4, -5
+# What close() of NULL returns.
+CLOSE_NULL = OK
 TOO_LARGE, INTERRUPTED, UNSUPPORTED, VERSION_MISMATCH = -18, -12, -23, -22
 INTERRUPTIBLE, READONLY, CREATED, SEALED = 1, 16, 2048, 4096
 
@@ -451,6 +453,29 @@ def load():
 LIB = load()
 with open(os.path.join(shmkit.get_include(), "shmkit.h")) as file:
     HEADER = file.read()
+
+
+class Calls:
+    """The functions of a noun by their verbs, and the structs they take."""
+
+    def __init__(self, noun):
+        prefix = f"shmkit_{noun}_"
+        self.noun = noun
+        self.table = {name[len(prefix) :]: takes for name, (_, takes) in TABLE.items() if name.startswith(prefix)}
+        for verb in self.table:
+            setattr(self, verb, getattr(LIB, prefix + verb))
+        self.options_type, self.info_type = (self.table[verb][1]._type_ for verb in ("create", "stat"))
+
+    def options(self, **fields):
+        """Return options with struct_size set."""
+        return byref(self.options_type(struct_size=ctypes.sizeof(self.options_type), **fields))
+
+    def info(self, handle):
+        """Return the info struct of an object."""
+        info = self.info_type(struct_size=ctypes.sizeof(self.info_type))
+        assert self.stat(handle, byref(info)) == OK
+        assert info.struct_size == ctypes.sizeof(info)
+        return info
 
 
 def last_error():

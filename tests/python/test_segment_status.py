@@ -1,6 +1,6 @@
 """Every status of segments, provoked from Python: the class of its exception and its number.
 
-Those of locks: test_lock_status.py.
+Those of locks: test_lock.py.
 """
 
 import errno

@@ -1,6 +1,6 @@
 """Kills holders and waiters in every way in which multiprocessing hangs, and shows shmkit going on beside it.
 
-    python tests/python/hangs.py [--patience SECONDS]
+    python examples/hangs.py [--patience SECONDS]
 
 Each line is one victim: a process that is killed (SIGKILL) while it holds something or waits for something, and another
 that comes afterwards. The watchdog ends those that hang. multiprocessing has no readers-writer lock: there the victim

@@ -1,4 +1,4 @@
-"""Tests shmkit with every CPython from 3.9 to 3.13 and every Cython from 3.0 to 3.3: `python tests/python/matrix.py`.
+"""Tests shmkit with every CPython from 3.9 to 3.13 and every Cython from 3.0 to 3.3: `make test-matrix`.
 
 Each interpreter gets a virtual environment, the newest Cython, the package and pytest. Each Cython then builds the
 packages in downstream/ and runs their tests (`pytest -m cython`), against a shmkit that the newest one has built, and
@@ -17,7 +17,7 @@ import sys
 import time
 from typing import NamedTuple
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 WORK = TARGET / "matrix"
 # What the package is built from and tested with; copied, so that no build finds what another one has left.

@@ -1,0 +1,276 @@
+"""The life of an object of any class: unlink, close, close while a thread waits in it, a second __init__, its end."""
+
+import gc
+import pickle
+import threading
+import weakref
+from contextlib import closing
+
+import pytest
+from child import wait_until
+from conftest import refused
+from nouns import assert_same, row_of, use
+from shmkit import SharedMemory
+
+INVALID, CLOSED, WRONG_KIND, NOT_FOUND = range(-1, -5, -1)
+
+
+# --- unlink -----------------------------------------------------------------------------------------------------------
+
+
+def test_unlink_removes_the_name_once(noun, name, path):
+    with closing(noun.make(name=name)) as one, closing(noun.make(name=name)) as same:
+        one.unlink()
+        assert not path.exists()
+        for each in (one, same):
+            refused(FileNotFoundError, NOT_FOUND, each.unlink)
+        assert_same(one, same)
+
+
+def test_closed_object_is_unlinked(noun, name, path):
+    one = noun.make(name=name)
+    one.close()
+    one.unlink()
+    assert not path.exists()
+
+
+def test_unlink_leaves_what_has_the_name_by_now(noun, name, path):
+    with closing(noun.make(name=name)) as one:
+        one.unlink()
+        with closing(noun.make(name=name, create=True)) as other:
+            refused(FileNotFoundError, NOT_FOUND, one.unlink)
+            assert path.exists()
+            unused = other.stat()
+            use(one)
+            assert other.stat() == unused
+            other.unlink()
+
+
+def test_unlink_without_a_name_does_nothing(one):
+    if one.name is None:
+        one.unlink()
+        assert_same(one, one)
+        one.close()
+        one.unlink()
+
+
+# --- close ------------------------------------------------------------------------------------------------------------
+
+
+def test_table_knows_what_a_closed_object_still_does(noun):
+    assert set(noun.calls) | set(noun.after_close) <= noun.public()
+
+
+def test_closed_object_refuses_every_call(one):
+    noun, name, offset = row_of(one), one.name, one.offset
+    calls = {**noun.calls_of(one), "__reduce__": one.__reduce__, "pickle": lambda: pickle.dumps(one)}
+    one.close()
+    assert one.close() is None
+    assert (one.name, one.offset) == (name, offset)
+    for called, call in calls.items():
+        told = noun.after_close.get(called, CLOSED)
+        if told == CLOSED:
+            refused(ValueError, CLOSED, call, match=f"closed {noun.kind.__name__}")
+        else:
+            assert told is ... or call() is told
+    for call in noun.other_calls:
+        refused(ValueError, CLOSED, call, one, match=f"closed {noun.kind.__name__}")
+
+
+def test_object_that_was_never_initialised_is_closed(noun):
+    one = noun.kind.__new__(noun.kind)
+    for called, call in noun.calls_of(one).items():
+        if called not in noun.after_close:
+            refused(ValueError, CLOSED, call)
+    assert (one.name, one.offset) == (None, None)
+    one.close()
+    one.unlink()
+
+
+def test_closing_one_handle_leaves_the_others(one):
+    same, other = (pickle.loads(pickle.dumps(one)) for _ in range(2))
+    one.close()
+    assert_same(same, other)
+    for each in (same, other):
+        each.close()
+
+
+@pytest.fixture
+def blocked(one):
+    """Return a function that has a thread block in the object until it is called.
+
+    It takes another handle, wakes the thread through it, and returns what came of the blocked call.
+    """
+    waiting, told = row_of(one).waiting, []
+    other = pickle.loads(pickle.dumps(one))
+
+    def work():
+        try:
+            told.append(waiting.block(one))
+        except ValueError as error:
+            told.append(error.status)
+
+    waiting.occupy(other)
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: waiting.is_blocked(other))
+
+    def wake():
+        assert told == []
+        waiting.wake(other)
+        thread.join()
+        return told[0], other
+
+    yield wake
+    other.close()
+
+
+def expected(one):
+    """Return what a blocked call returns, or the status that it raises, if its handle is closed meanwhile."""
+    result = row_of(one).waiting.result
+    return CLOSED if result is None else result
+
+
+def test_call_that_is_blocked_while_the_object_is_closed_ends_with_an_error(one, blocked):
+    one.close()
+    noun = row_of(one)
+    refused(ValueError, INVALID, one.__init__, *noun.arguments(), **noun.options)
+    told, other = blocked()
+    assert told == expected(one)
+    if told == CLOSED:
+        assert_same(other, other)  # it has given back what it got
+    noun.kind.__init__(one, *noun.arguments(), **noun.options)
+    assert_same(one, one)
+
+
+def test_call_that_is_blocked_while_the_object_is_initialised_again_ends_with_an_error(one, blocked):
+    noun = row_of(one)
+    one.__init__(*noun.arguments(), **noun.options)
+    told, other = blocked()
+    assert told == expected(one)
+    unused = other.stat()
+    assert_same(one, one)
+    assert other.stat() == unused
+
+
+# --- __init__ a second time, and the end ------------------------------------------------------------------------------
+
+
+def test_second_init_makes_another_object(noun, name):
+    one = noun.make()
+    unused = one.stat()
+    use(one)
+    one.__init__(*noun.arguments(), **noun.options, name=name)
+    assert (one.name, one.stat()) == (name, unused)
+    one.unlink()
+    one.__init__(*noun.arguments(), **noun.options)
+    assert (one.name, one.stat()) == (None, unused)
+    assert_same(one, one)
+    one.close()
+
+
+def test_object_can_be_referred_to_weakly_and_ends_with_its_last_reference(noun):
+    one = noun.make()
+    seen = weakref.ref(one)
+    assert seen() is one
+    del one
+    gc.collect()
+    assert seen() is None
+
+
+def test_subclass_has_a_constructor_of_its_own(noun):
+    class Own(noun.kind):
+        """Takes something else."""
+
+        def __init__(self, number):
+            super().__init__(*noun.arguments(), **noun.options)
+            self.number = number
+
+    one = Own(3)
+    seen = weakref.ref(one)
+    one.itself = one
+    assert one.number == 3
+    assert_same(one, one)
+    assert "Own" in repr(one)
+    del one
+    gc.collect()
+    assert seen() is None
+
+
+# --- repr -------------------------------------------------------------------------------------------------------------
+
+
+def test_repr_names_the_class_and_the_place(one):
+    told = repr(one)
+    assert type(one).__name__ in told
+    if one.name is not None:
+        assert repr(one.name) in told
+    if one.offset is not None:
+        assert str(one.offset) in told
+    assert "closed" not in told
+
+
+def test_repr_of_a_closed_object_says_so(one):
+    one.close()
+    assert type(one).__name__ in repr(one)
+    assert "closed" in repr(one)
+
+
+def test_repr_of_an_object_that_was_never_initialised_says_closed(noun):
+    one = noun.kind.__new__(noun.kind)
+    assert noun.kind.__name__ in repr(one)
+    assert "closed" in repr(one)
+
+
+# --- fork -------------------------------------------------------------------------------------------------------------
+
+
+def test_forked_child_uses_the_object_of_its_parent(one, fork):
+    unused = one.stat()
+
+    def work(child):
+        use(one)
+        child.say(one.stat())
+        child.pause()
+        use(one)
+        one.close()
+        child.pause()
+
+    child = fork(work)
+    assert child.said() == one.stat() != unused
+    used = one.stat()
+    child.go()
+    wait_until(lambda: one.stat() != used)
+    child.go()
+    child.end()
+    assert_same(one, one)
+
+
+def test_object_closed_in_the_parent_lives_on_in_the_child(one, fork):
+    def work(child):
+        child.pause()
+        unused = one.stat()
+        use(one)
+        child.say(one.stat() != unused)
+
+    child = fork(work)
+    one.close()
+    child.go()
+    assert child.said() is True
+    child.end()
+
+
+def test_unnamed_objects_made_after_a_fork_are_not_shared(noun, fork):
+    def work(child):
+        own = noun.make()
+        use(own)
+        child.say()
+        child.pause()
+
+    child = fork(work)
+    child.said()
+    with closing(noun.make()) as one, closing(noun.make()) as fresh:
+        assert one.stat() == fresh.stat()
+    child.go()
+    child.end()
+    assert SharedMemory.names() == []
