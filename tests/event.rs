@@ -8,7 +8,7 @@ use common::{Folder, Name, Watchdog};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::error::Result;
-use shmkit::event::{Create, Event, Limit, Named, Patience, Stat};
+use shmkit::event::{Create, Event, Named, Stat, Timeout, WaitOptions};
 use shmkit::layout::Kind;
 use shmkit::lock::Lock;
 use shmkit::segment::{self, Form, Segment};
@@ -23,11 +23,8 @@ const WAITERS: u64 = 2;
 /// Where the word stands in an event.
 const WORD: u64 = 8;
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn unnamed() -> Event {
@@ -61,7 +58,7 @@ fn word(segment: &Segment, offset: u64) -> u64 {
 /// Forks a process that waits for the event.
 fn waiter(event: &Event) -> Child {
     let before = event.stat().waits;
-    let child = fork(|| assert_eq!(event.wait(Patience::ENDLESS), Ok(())));
+    let child = fork(|| assert_eq!(event.wait(WaitOptions::BLOCKING), Ok(())));
     wait_until(|| event.stat().waits > before);
     child
 }
@@ -71,14 +68,14 @@ fn set_and_clear() {
     let event = unnamed();
     for round in 0..3 {
         assert!(!event.is_set());
-        refused!(WouldBlock, event.wait(Patience::NONE));
+        refused!(WouldBlock, event.wait(WaitOptions::NONBLOCKING));
         refused!(Timeout, event.wait(within(1)));
         event.clear();
         event.set();
         event.set();
         assert!(event.is_set());
-        for patience in [Patience::NONE, within(0), Patience::ENDLESS] {
-            assert_eq!(event.wait(patience), Ok(()));
+        for wait in [WaitOptions::NONBLOCKING, within(0), WaitOptions::BLOCKING] {
+            assert_eq!(event.wait(wait), Ok(()));
         }
         let stat = event.stat();
         assert_eq!((stat.set, stat.sets), (true, round + 1));
@@ -94,7 +91,7 @@ fn threads_go_on_together() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                assert_eq!(event.wait(Patience::ENDLESS), Ok(()));
+                assert_eq!(event.wait(WaitOptions::BLOCKING), Ok(()));
                 gone.fetch_add(1, Relaxed);
             });
         }
@@ -120,7 +117,7 @@ fn two_processes_take_turns() {
         let (there, back, words) = (unnamed(), unnamed(), shared_words(1));
         let other = fork(|| {
             for round in 0..ROUNDS {
-                there.wait(Patience::ENDLESS).unwrap();
+                there.wait(WaitOptions::BLOCKING).unwrap();
                 there.clear();
                 assert_eq!(words[0].load(Relaxed), 2 * round + 1);
                 words[0].store(2 * round + 2, Relaxed);
@@ -130,7 +127,7 @@ fn two_processes_take_turns() {
         for round in 0..ROUNDS {
             words[0].store(2 * round + 1, Relaxed);
             there.set();
-            back.wait(Patience::ENDLESS).unwrap();
+            back.wait(WaitOptions::BLOCKING).unwrap();
             back.clear();
             assert_eq!(words[0].load(Relaxed), 2 * round + 2);
         }
@@ -148,7 +145,7 @@ fn set_and_clear_lets_all_go_on_who_had_begun_to_wait() {
             event.set();
             event.clear();
             waiters.into_iter().for_each(Child::succeed);
-            refused!(WouldBlock, event.wait(Patience::NONE));
+            refused!(WouldBlock, event.wait(WaitOptions::NONBLOCKING));
         }
         assert_eq!(
             event.stat(),
@@ -208,7 +205,7 @@ fn nobody_needs_to_be_a_participant() {
             fork(|| {
                 let event = Event::named(c"a", Create::Never, &named).unwrap();
                 words[0].fetch_add(1, Relaxed);
-                event.wait(Patience::ENDLESS).unwrap();
+                event.wait(WaitOptions::BLOCKING).unwrap();
                 event.set();
                 event.clear();
                 event.set();
@@ -292,7 +289,7 @@ fn signals_do_not_end_a_wait_but_the_hook_does() {
             catch_signals();
             install(words);
             words[1].store(1, Relaxed);
-            assert_eq!(event.wait(Patience::ENDLESS), Ok(()));
+            assert_eq!(event.wait(WaitOptions::BLOCKING), Ok(()));
             assert!(SIGNALS.load(Relaxed) > 0);
             assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
         });
@@ -311,17 +308,17 @@ fn signals_do_not_end_a_wait_but_the_hook_does() {
         words[1].store(0, Relaxed);
         let interruptible = fork(|| {
             install(words);
-            let patience = Patience {
-                limit: Limit::Forever,
+            let wait = WaitOptions {
+                timeout: Timeout::Never,
                 interruptible: true,
             };
-            refused!(Interrupted, event.wait(patience));
+            refused!(Interrupted, event.wait(wait));
         });
         // It is asked after each sleep, and goes on until it says otherwise.
         wait_until(|| words[0].load(Relaxed) > 3);
         words[1].store(1, Relaxed);
         interruptible.succeed();
-        refused!(WouldBlock, event.wait(Patience::NONE));
+        refused!(WouldBlock, event.wait(WaitOptions::NONBLOCKING));
     });
 }
 
@@ -349,11 +346,11 @@ fn whatever_bytes_stand_there() {
             error => drop(refused!(Timeout, error)),
         }
         event.set();
-        assert_eq!(event.wait(Patience::NONE), Ok(()));
+        assert_eq!(event.wait(WaitOptions::NONBLOCKING), Ok(()));
         assert!(event.is_set() && event.stat().set);
         event.clear();
         assert!(!event.is_set());
-        refused!(WouldBlock, event.wait(Patience::NONE));
+        refused!(WouldBlock, event.wait(WaitOptions::NONBLOCKING));
     }
 }
 
@@ -479,7 +476,7 @@ fn handed_over_and_without_a_name() {
         let child = fork(|| {
             let found = Event::open_fd(fd, offset, &Named::default()).unwrap();
             refused!(Invalid, found.unlink());
-            found.wait(Patience::ENDLESS).unwrap();
+            found.wait(WaitOptions::BLOCKING).unwrap();
             found.clear();
         });
         event.set();

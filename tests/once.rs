@@ -9,7 +9,7 @@ use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::error::Result;
 use shmkit::event::Event;
 use shmkit::layout::Kind;
-use shmkit::once::{Begun, Create, Limit, Named, Once, Patience};
+use shmkit::once::{Begun, Create, Named, Once, Timeout, WaitOptions};
 use shmkit::segment::{self, Form, Segment};
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -28,11 +28,8 @@ const MINE: Result<Begun> = Ok(Begun::Mine { recovered: false });
 /// The caller has it to do after somebody died.
 const RECOVERED: Result<Begun> = Ok(Begun::Mine { recovered: true });
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn unnamed() -> Once {
@@ -62,7 +59,10 @@ fn set_word(segment: &Segment, offset: u64, word: u64) {
 fn holder(once: &Once) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
-        assert!(matches!(once.begin(Patience::NONE), Ok(Begun::Mine { .. })));
+        assert!(matches!(
+            once.begin(WaitOptions::NONBLOCKING),
+            Ok(Begun::Mine { .. })
+        ));
         words[0].store(1, Relaxed);
         loop {
             nix::unistd::pause();
@@ -76,7 +76,7 @@ fn holder(once: &Once) -> Child {
 fn waiter(once: &Once, expected: Result<Begun>) -> Child {
     let before = once.stat().0.waits;
     let child = fork(|| {
-        let begun = once.begin(Patience::ENDLESS);
+        let begun = once.begin(WaitOptions::BLOCKING);
         assert_eq!(begun, expected);
         if begun != Ok(Begun::Done) {
             once.done().unwrap();
@@ -92,9 +92,9 @@ fn begun_and_done() {
     refused!(NotOwner, once.done());
     refused!(NotOwner, once.abort());
     assert!(!once.is_done());
-    assert_eq!(once.begin(Patience::NONE), MINE);
+    assert_eq!(once.begin(WaitOptions::NONBLOCKING), MINE);
     // Whoever begins again, in this process too, waits.
-    refused!(WouldBlock, once.begin(Patience::NONE));
+    refused!(WouldBlock, once.begin(WaitOptions::NONBLOCKING));
     refused!(Timeout, once.begin(within(1_000_000)));
     let (stat, owner) = once.stat();
     assert_eq!(
@@ -103,8 +103,8 @@ fn begun_and_done() {
     );
     assert_eq!(owner.unwrap().pid, std::process::id());
     once.done().unwrap();
-    for patience in [Patience::NONE, within(0), Patience::ENDLESS] {
-        assert_eq!(once.begin(patience), Ok(Begun::Done));
+    for wait in [WaitOptions::NONBLOCKING, within(0), WaitOptions::BLOCKING] {
+        assert_eq!(once.begin(wait), Ok(Begun::Done));
     }
     assert!(once.is_done());
     refused!(NotOwner, once.done());
@@ -118,7 +118,7 @@ fn begun_and_done() {
 fn given_back_undone() {
     let once = unnamed();
     for attempts in 1..=3 {
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin(WaitOptions::NONBLOCKING), MINE);
         once.abort().unwrap();
         refused!(NotOwner, once.done());
         assert!(!once.is_done());
@@ -173,14 +173,14 @@ fn of_many_processes_one_calls() {
 fn who_waits_goes_on_when_it_is_done_or_given_back() {
     alone(|| {
         let once = unnamed();
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin(WaitOptions::NONBLOCKING), MINE);
         let next = waiter(&once, MINE);
         once.abort().unwrap();
         next.succeed();
         assert!(once.is_done());
 
         let once = unnamed();
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin(WaitOptions::NONBLOCKING), MINE);
         let others = [(); 3].map(|()| waiter(&once, Ok(Begun::Done)));
         once.done().unwrap();
         others.into_iter().for_each(Child::succeed);
@@ -194,22 +194,22 @@ fn a_dead_one_is_followed_by_the_next_who_is_told() {
         let once = unnamed();
         for deaths in 1..=3 {
             let child = holder(&once);
-            refused!(WouldBlock, once.begin(Patience::NONE));
+            refused!(WouldBlock, once.begin(WaitOptions::NONBLOCKING));
             refused!(NotOwner, once.done());
             refused!(NotOwner, once.abort());
             assert_eq!(once.stat().1.unwrap().pid, child.pid().as_raw() as u32);
             child.kill();
             assert!(!once.is_done());
-            assert_eq!(once.begin(Patience::ENDLESS), RECOVERED);
+            assert_eq!(once.begin(WaitOptions::BLOCKING), RECOVERED);
             let stat = once.stat().0;
             assert_eq!((stat.recoveries, stat.owner_died), (deaths, true));
             once.abort().unwrap();
             // It is told until it is done.
-            assert_eq!(once.begin(Patience::NONE), RECOVERED);
+            assert_eq!(once.begin(WaitOptions::NONBLOCKING), RECOVERED);
             once.abort().unwrap();
             assert!(once.stat().0.owner_died);
         }
-        assert_eq!(once.begin(Patience::NONE), RECOVERED);
+        assert_eq!(once.begin(WaitOptions::NONBLOCKING), RECOVERED);
         once.done().unwrap();
         assert!(once.is_done() && !once.stat().0.owner_died);
     });
@@ -226,7 +226,7 @@ fn who_sleeps_when_it_dies_takes_over() {
         assert!(once.is_done());
         // A waiter that dies holds up nobody.
         let once = unnamed();
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin(WaitOptions::NONBLOCKING), MINE);
         let (dying, living) = (waiter(&once, MINE), waiter(&once, Ok(Begun::Done)));
         dying.kill();
         once.done().unwrap();
@@ -238,11 +238,11 @@ fn who_sleeps_when_it_dies_takes_over() {
 fn a_forked_child_does_nothing_for_its_parent() {
     alone(|| {
         let once = unnamed();
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin(WaitOptions::NONBLOCKING), MINE);
         fork(|| {
             refused!(NotOwner, once.done());
             refused!(NotOwner, once.abort());
-            refused!(WouldBlock, once.begin(Patience::NONE));
+            refused!(WouldBlock, once.begin(WaitOptions::NONBLOCKING));
             refused!(NotOwner, once.done());
         })
         .succeed();
@@ -253,7 +253,7 @@ fn a_forked_child_does_nothing_for_its_parent() {
 #[test]
 fn any_thread_of_the_owner_may_end_it() {
     let once = unnamed();
-    assert_eq!(once.begin(Patience::NONE), MINE);
+    assert_eq!(once.begin(WaitOptions::NONBLOCKING), MINE);
     std::thread::scope(|scope| scope.spawn(|| once.done().unwrap()).join().unwrap());
     assert!(once.is_done());
 }
@@ -280,7 +280,7 @@ fn closing_halfway_is_dying() {
         let named = Named::default();
         let child = fork(|| {
             let once = Once::named(&name, Create::Always, &named).unwrap();
-            assert_eq!(once.begin(Patience::NONE), MINE);
+            assert_eq!(once.begin(WaitOptions::NONBLOCKING), MINE);
             drop(once);
             words[0].store(1, Relaxed);
             loop {
@@ -289,8 +289,8 @@ fn closing_halfway_is_dying() {
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         let once = Once::named(&name, Create::Never, &named).unwrap();
-        // At once, whatever the patience: nobody has asked about it yet.
-        assert_eq!(once.begin(Patience::NONE), RECOVERED);
+        // At once, whatever the wait: nobody has asked about it yet.
+        assert_eq!(once.begin(WaitOptions::NONBLOCKING), RECOVERED);
         once.done().unwrap();
         once.unlink().unwrap();
         child.kill();
@@ -328,18 +328,18 @@ fn the_hook_ends_a_wait() {
             let argument = words.as_ptr().cast_mut().cast();
             // SAFETY: the hook may be called from any thread, and its words live as long as the process.
             assert_eq!(unsafe { shmkit_set_interrupt(Some(hook), argument) }, 0);
-            let patience = Patience {
-                limit: Limit::Forever,
+            let wait = WaitOptions {
+                timeout: Timeout::Never,
                 interruptible: true,
             };
-            refused!(Interrupted, once.begin(patience));
+            refused!(Interrupted, once.begin(wait));
             refused!(NotOwner, once.done());
         });
         wait_until(|| words[0].load(Relaxed) > 3);
         words[1].store(1, Relaxed);
         waiting.succeed();
         child.kill();
-        assert_eq!(once.begin(Patience::NONE), RECOVERED);
+        assert_eq!(once.begin(WaitOptions::NONBLOCKING), RECOVERED);
     });
 }
 
@@ -353,14 +353,14 @@ fn more_participants_than_there_is_room_for() {
             ..Named::default()
         };
         let once = Once::named(c"a", Create::Always, &named).unwrap();
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin(WaitOptions::NONBLOCKING), MINE);
         fork(|| {
-            let _ = refused!(Participants, once.begin(Patience::NONE));
+            let _ = refused!(Participants, once.begin(WaitOptions::NONBLOCKING));
         })
         .succeed();
         once.done().unwrap();
         // What is done is seen by anybody.
-        fork(|| assert_eq!(once.begin(Patience::NONE), Ok(Begun::Done))).succeed();
+        fork(|| assert_eq!(once.begin(WaitOptions::NONBLOCKING), Ok(Begun::Done))).succeed();
         once.unlink().unwrap();
     });
 }
@@ -397,7 +397,7 @@ fn whatever_bytes_stand_there() {
             );
             once.abort().unwrap();
             assert_eq!(
-                once.begin(Patience::NONE),
+                once.begin(WaitOptions::NONBLOCKING),
                 Ok(Begun::Mine { recovered: told })
             );
             once.done().unwrap();
@@ -408,7 +408,7 @@ fn whatever_bytes_stand_there() {
             );
             set_word(&segment, WORD, word | marks | DONE);
             assert!(once.is_done() && once.stat().0.done && once.stat().1.is_none());
-            assert_eq!(once.begin(Patience::ENDLESS), Ok(Begun::Done));
+            assert_eq!(once.begin(WaitOptions::BLOCKING), Ok(Begun::Done));
             refused!(NotOwner, once.abort());
         }
     }
@@ -432,7 +432,7 @@ fn by_name() {
         (stat.file.mode, stat.header.unwrap().participants, stat.size),
         (0o640, 3, Once::SIZE)
     );
-    assert_eq!(made.begin(Patience::NONE), MINE);
+    assert_eq!(made.begin(WaitOptions::NONBLOCKING), MINE);
     found.done().unwrap();
     assert!(made.is_done());
     refused!(

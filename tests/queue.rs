@@ -41,25 +41,20 @@ mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use shmkit::queue::{Limit, Options, Patience, Queue};
+use shmkit::queue::{Options, Queue, WaitOptions};
 use shmkit::segment::{self, Form, Segment};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// Whoever waits so long has lost: a watchdog, not a measure.
-const LONG: Patience = Patience {
-    limit: Limit::Within(60_000_000_000),
-    interruptible: false,
-};
+const LONG: WaitOptions = WaitOptions::after(Duration::from_nanos(60_000_000_000));
 
-const NOW: Patience = Patience::NONE;
+const NOW: WaitOptions = WaitOptions::NONBLOCKING;
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn unnamed(options: Options) -> Queue {

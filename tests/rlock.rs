@@ -7,16 +7,14 @@ use common::Watchdog;
 use common::process::{Child, alone, fork, shared_words, wait_until};
 use common::{Folder, Name};
 use shmkit::error::Result;
-use shmkit::rlock::{Create, Limit, Named, Patience, RLock};
+use shmkit::rlock::{Create, Named, RLock, WaitOptions};
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn full(size: u64) -> Arc<Segment> {
@@ -35,7 +33,7 @@ fn told<T>(result: Result<T>) -> Result<()> {
 #[track_caller]
 fn take(lock: &RLock, times: u64) {
     for _ in 0..times {
-        assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+        assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
     }
 }
 
@@ -51,7 +49,7 @@ fn is_refused(lock: &RLock) {
     assert_eq!(lock.depth(), 0);
     refused!(NotOwner, lock.release());
     refused!(NotOwner, lock.mark_consistent());
-    refused!(WouldBlock, lock.acquire(Patience::NONE));
+    refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
     refused!(Timeout, lock.acquire(within(1_000_000)));
     refused!(NotOwner, lock.release());
     assert_eq!(lock.depth(), 0);
@@ -128,7 +126,7 @@ fn a_forked_childs_only_thread_is_not_its_parents() {
         let child = holder(&lock, |lock| take(lock, 2));
         is_refused(&lock);
         child.kill();
-        assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+        assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true));
         assert_eq!(lock.depth(), 1);
     });
 }
@@ -147,16 +145,16 @@ fn taken_over_it_begins_anew() {
             is_refused(&lock);
             child.kill();
             assert_eq!(lock.depth(), 0);
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true));
             assert_eq!(lock.depth(), 1);
             assert_eq!(
-                lock.acquire(Patience::NONE),
+                lock.acquire(WaitOptions::NONBLOCKING),
                 Ok(true),
                 "the mark is told each time"
             );
             in_thread(|| is_refused(&lock));
             lock.mark_consistent().unwrap();
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
             assert_eq!(lock.depth(), 3);
             release(&lock, 3);
             assert_eq!(lock.stat().0.recoveries, round);
@@ -166,7 +164,7 @@ fn taken_over_it_begins_anew() {
         // Unmarked, the mark stays.
         holder(&lock, |lock| take(lock, 1)).kill();
         for _ in 0..2 {
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true));
             lock.release().unwrap();
         }
     });
@@ -243,11 +241,11 @@ fn a_counter_at_its_end() {
         byte.store(0xff, Relaxed);
     }
     assert_eq!(lock.depth(), u64::MAX);
-    refused!(Overflow, lock.acquire(Patience::ENDLESS));
+    refused!(Overflow, lock.acquire(WaitOptions::BLOCKING));
     assert_eq!(lock.depth(), u64::MAX);
     lock.release().unwrap();
     take(&lock, 1);
-    refused!(Overflow, lock.acquire(Patience::NONE));
+    refused!(Overflow, lock.acquire(WaitOptions::NONBLOCKING));
 }
 
 #[test]
@@ -280,7 +278,7 @@ fn who_waits_gets_it_when_all_is_given_back() {
         let (lock, words) = (RLock::unnamed().unwrap(), shared_words(1));
         take(&lock, 3);
         let waiter = fork(|| {
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
             assert_eq!(lock.depth(), 1);
             words[0].store(1, Relaxed);
             take(&lock, 1);
@@ -325,7 +323,7 @@ fn by_name() {
     );
     take(&made, 1);
     assert_eq!(
-        found.acquire(Patience::NONE),
+        found.acquire(WaitOptions::NONBLOCKING),
         Ok(false),
         "the same thread, through another handle"
     );

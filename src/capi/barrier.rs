@@ -310,12 +310,12 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
     let body = |barrier: &Barrier| {
         // SAFETY: the caller's promise.
         let place = unsafe { super::optional(place, "place") }?;
-        let patience = wait::patience(timeout_ns, flags & !SHMKIT_BARRIER_HOLD)?;
+        let options = wait::options(timeout_ns, flags & !SHMKIT_BARRIER_HOLD)?;
         let last = match flags & SHMKIT_BARRIER_HOLD {
             0 => Last::Passes,
             _ => Last::Holds,
         };
-        let mine = barrier.wait(patience, last)?;
+        let mine = barrier.wait(options, last)?;
         place.map(|place| place.write(mine));
         Ok(())
     };

@@ -5,7 +5,7 @@ use super::object::{self, Object, with};
 use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
-use super::wait::{SHMKIT_NOWAIT, patience};
+use super::wait::{SHMKIT_NOWAIT, options};
 use super::{check_pointer, optional};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
@@ -305,10 +305,10 @@ pub unsafe extern "C" fn shmkit_condition_wait(
     let body = |condition: &Condition| {
         // SAFETY: the caller's promise.
         let mutex = unsafe { lock_of(mutex) }?;
-        let patience = patience(timeout_ns, flags)?;
+        let options = options(timeout_ns, flags)?;
         // SAFETY: the caller's promise.
         let died = unsafe { optional(recovered, "recovered") }?;
-        let waited = condition.wait(mutex, patience)?;
+        let waited = condition.wait(mutex, options)?;
         died.map(|died| died.write(waited.recovered.into()));
         match waited.end {
             End::Notified => Ok(()),

@@ -511,7 +511,7 @@ unsafe extern "C" fn put_slowly(
     let body = |queue: &Queue| {
         // SAFETY: the caller's promise.
         let message = unsafe { message(data, size) }?;
-        queue.put(message, wait::patience(timeout_ns, flags)?)
+        queue.put(message, wait::options(timeout_ns, flags)?)
     };
     // SAFETY: the caller's promise.
     unsafe { with(queue, body) }
@@ -574,7 +574,7 @@ unsafe extern "C" fn get_slowly(
         let size = unsafe { output(size, "size") }?;
         // SAFETY: the caller's promise.
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
-        let taken = queue.get_into(buffer, wait::patience(timeout_ns, flags)?)?;
+        let taken = queue.get_into(buffer, wait::options(timeout_ns, flags)?)?;
         size.write(taken.length);
         Ok(())
     };
@@ -603,7 +603,7 @@ pub unsafe extern "C" fn shmkit_queue_peek(
         let size = unsafe { output(size, "size") }?;
         // SAFETY: the caller's promise.
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
-        let seen = queue.peek_into(buffer, wait::patience(timeout_ns, flags)?)?;
+        let seen = queue.peek_into(buffer, wait::options(timeout_ns, flags)?)?;
         size.write(seen.length);
         Ok(())
     };
@@ -643,12 +643,12 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
             0 => Batch::Some,
             _ => Batch::All,
         };
-        let patience = wait::patience(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
+        let options = wait::options(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
         let messages = given.iter().map(|given| {
             // SAFETY: the caller's promise; what is NULL where there are bytes was refused above.
             unsafe { message(given.data, given.size) }.unwrap_or_default()
         });
-        put.write(queue.put_many(messages, batch, patience)?);
+        put.write(queue.put_many(messages, batch, options)?);
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -681,8 +681,8 @@ pub unsafe extern "C" fn shmkit_queue_get_many(
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
         // SAFETY: the caller's promise.
         let sizes = unsafe { room(sizes, most, "sizes") }?;
-        let patience = wait::patience(timeout_ns, flags)?;
-        count.write(queue.get_many_into(buffer, sizes, patience)?);
+        let options = wait::options(timeout_ns, flags)?;
+        count.write(queue.get_many_into(buffer, sizes, options)?);
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -714,7 +714,7 @@ pub unsafe extern "C" fn shmkit_queue_reserve(
         let data = unsafe { output(data, "data") }?;
         // SAFETY: the caller's promise.
         let token = unsafe { output(token, "token") }?;
-        let place = queue.reserve_token(size, wait::patience(timeout_ns, flags)?)?;
+        let place = queue.reserve_token(size, wait::options(timeout_ns, flags)?)?;
         let address = queue.address(place.offset, place.room)?;
         data.write(address.as_ptr().cast());
         token.write(place.token);
@@ -784,7 +784,7 @@ pub unsafe extern "C" fn shmkit_queue_lease(
         let token = unsafe { output(token, "token") }?;
         // SAFETY: the caller's promise.
         let attempts = unsafe { optional(attempts, "attempts") }?;
-        let lease = queue.lease_token(wait::patience(timeout_ns, flags)?)?;
+        let lease = queue.lease_token(wait::options(timeout_ns, flags)?)?;
         let address = queue.address(lease.offset, lease.length)?;
         data.write(address.as_ptr().cast_const().cast());
         size.write(lease.length);
@@ -834,7 +834,7 @@ pub unsafe extern "C" fn shmkit_queue_join(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    let body = |queue: &Queue| queue.join(wait::patience(timeout_ns, flags)?);
+    let body = |queue: &Queue| queue.join(wait::options(timeout_ns, flags)?);
     // SAFETY: the caller's promise.
     unsafe { with(queue, body) }
 }

@@ -334,7 +334,7 @@ unsafe extern "C" fn acquire_read_slowly(
     let body = |lock: &RwLock| {
         // SAFETY: the caller's promise.
         let died = unsafe { super::optional(recovered, "recovered") }?;
-        let mark = lock.acquire_read(wait::patience(timeout_ns, flags)?)?;
+        let mark = lock.acquire_read(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
@@ -417,7 +417,7 @@ unsafe extern "C" fn acquire_write_slowly(
     let body = |lock: &RwLock| {
         // SAFETY: the caller's promise.
         let died = unsafe { super::optional(recovered, "recovered") }?;
-        let mark = lock.acquire_write(wait::patience(timeout_ns, flags)?)?;
+        let mark = lock.acquire_write(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
@@ -469,7 +469,7 @@ pub unsafe extern "C" fn shmkit_rwlock_upgrade(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    let body = |lock: &RwLock| lock.upgrade(wait::patience(timeout_ns, flags)?);
+    let body = |lock: &RwLock| lock.upgrade(wait::options(timeout_ns, flags)?);
     // SAFETY: the caller's promise.
     unsafe { with(lock, body) }
 }

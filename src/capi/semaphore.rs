@@ -347,8 +347,8 @@ unsafe extern "C" fn acquire_slowly(
         }
     }
     let body = |semaphore: &Semaphore| {
-        let patience = wait::patience(timeout_ns, flags)?;
-        semaphore.acquire(n.into(), patience)
+        let options = wait::options(timeout_ns, flags)?;
+        semaphore.acquire(n.into(), options)
     };
     // SAFETY: the caller's promise.
     unsafe { with(semaphore, body) }

@@ -4,13 +4,13 @@
 //! `sync::barrier` has the states and what changes them; here a barrier gets its place and its parties their identity.
 //!
 //! ```
-//! use shmkit::barrier::{Barrier, Last, Options, Patience};
+//! use shmkit::barrier::{Barrier, Last, Options, WaitOptions};
 //!
 //! # fn main() -> shmkit::error::Result<()> {
 //! let barrier = Barrier::unnamed(&Options::of(2))?;
 //! std::thread::scope(|scope| {
-//!     let other = scope.spawn(|| barrier.wait(Patience::ENDLESS, Last::Passes));
-//!     let place = barrier.wait(Patience::ENDLESS, Last::Passes)?;
+//!     let other = scope.spawn(|| barrier.wait(WaitOptions::BLOCKING, Last::Passes));
+//!     let place = barrier.wait(WaitOptions::BLOCKING, Last::Passes)?;
 //!     let others = other.join().expect("it does not panic")?;
 //!     assert_eq!(place + others, 1); // 0 and 1: the last to come has the highest
 //!     Ok(())
@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::raw::barrier::{Cell, Looks, View, Words};
 pub use crate::raw::barrier::{Last, MOST, Stat};
-pub use crate::raw::{Limit, Patience};
+pub use crate::raw::{Timeout, WaitOptions};
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -150,11 +150,11 @@ impl Barrier {
     /// had come to it. `WouldBlock`: others are missing. `Interrupted`: the others wait on without us, or have passed
     /// meanwhile. `Participants`, `Detached`, `Permission`: this process cannot be a party, or nobody can tell who
     /// lives. `Corrupt`.
-    pub fn wait(&self, patience: Patience, last: Last) -> Result<u32> {
+    pub fn wait(&self, options: WaitOptions, last: Last) -> Result<u32> {
         let me = self.placed.id()?;
         let place = self
             .view()
-            .wait(me, patience, last, &self.looks, &**self.segment())?;
+            .wait(me, options, last, &self.looks, &**self.segment())?;
         Ok(place as u32)
     }
 

@@ -4,7 +4,7 @@
 //! lock is any `Lock` or `RLock`, in the same segment or in another one, but always the same one.
 //!
 //! ```
-//! use shmkit::condition::{Condition, Options, Patience};
+//! use shmkit::condition::{Condition, Options, WaitOptions};
 //! use shmkit::lock::{self, Lock};
 //!
 //! # fn main() -> shmkit::error::Result<()> {
@@ -13,7 +13,7 @@
 //! let ready = std::cell::Cell::new(true); // in shared memory, for one
 //! let guard = lock.lock()?;
 //! while !ready.get() {
-//!     let waited = condition.wait(&lock, Patience::ENDLESS)?;
+//!     let waited = condition.wait(&lock, WaitOptions::BLOCKING)?;
 //!     if waited.recovered {
 //!         // The lock's last owner died: make whole what it guards.
 //!         guard.mark_consistent()?;
@@ -25,7 +25,7 @@
 //! ```
 
 use super::lock::Lock;
-pub use super::lock::{Create, Limit, Named, Patience};
+pub use super::lock::{Create, Named, Timeout, WaitOptions};
 use super::rlock::RLock;
 use super::{Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
@@ -66,7 +66,7 @@ impl Mutex for Lock {
     }
 
     fn acquire_all(&self, _depth: u64) -> Result<bool> {
-        self.acquire(Patience::ENDLESS)
+        self.acquire(WaitOptions::BLOCKING)
     }
 }
 
@@ -182,12 +182,12 @@ impl Condition {
     /// again (`Detached`). `Invalid`: another lock than the one with which the condition was used first. `Participants`:
     /// as many threads as it has cells wait already, or this process cannot become a participant of its segment.
     /// `Corrupt`: its bytes contradict themselves. Taking the lock again is bounded by no time, and nothing interrupts it.
-    pub fn wait(&self, mutex: &(impl Mutex + ?Sized), patience: Patience) -> Result<Waited> {
+    pub fn wait(&self, mutex: &(impl Mutex + ?Sized), options: WaitOptions) -> Result<Waited> {
         // Who does not hold the lock is told so first.
         self.core().check(mutex)?;
         let me = self.placed.id()?;
         let life = &**self.placed.segment();
-        self.core().wait(me, mutex, patience, &self.spins, life)
+        self.core().wait(me, mutex, options, &self.spins, life)
     }
 
     /// Notifies the `count` threads that have waited longest, or as many as wait; the dead are skipped.

@@ -4,12 +4,12 @@
 //! need not be a participant.
 //!
 //! ```
-//! use shmkit::event::{Event, Patience};
+//! use shmkit::event::{Event, WaitOptions};
 //!
 //! # fn main() -> shmkit::error::Result<()> {
 //! let ready = Event::unnamed()?;
 //! std::thread::scope(|scope| {
-//!     let waiter = scope.spawn(|| ready.wait(Patience::ENDLESS));
+//!     let waiter = scope.spawn(|| ready.wait(WaitOptions::BLOCKING));
 //!     ready.set();
 //!     waiter.join().expect("it does not panic")
 //! })?;
@@ -25,7 +25,7 @@ use crate::layout::Kind;
 pub use crate::raw::event::Stat;
 use crate::raw::event::Words;
 use crate::raw::wait::Spins;
-pub use crate::raw::{Limit, Patience};
+pub use crate::raw::{Timeout, WaitOptions};
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -107,8 +107,8 @@ impl Event {
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`: it was not.
     #[inline(always)]
-    pub fn wait(&self, patience: Patience) -> Result<()> {
-        self.placed.words().wait(patience, &self.spins)
+    pub fn wait(&self, options: WaitOptions) -> Result<()> {
+        self.placed.words().wait(options, &self.spins)
     }
 
     /// Returns what is known of it.

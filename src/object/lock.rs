@@ -26,7 +26,7 @@ use crate::participant::Person;
 pub use crate::raw::lock::Stat;
 use crate::raw::lock::Words;
 use crate::raw::wait::Spins;
-pub use crate::raw::{Limit, Patience};
+pub use crate::raw::{Timeout, WaitOptions};
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::ptr::NonNull;
@@ -126,10 +126,10 @@ impl Lock {
     /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `Participants`,
     /// `Detached`, `Permission`, `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
     #[inline(always)]
-    pub fn acquire(&self, patience: Patience) -> Result<bool> {
+    pub fn acquire(&self, options: WaitOptions) -> Result<bool> {
         match self.acquire_fast() {
             true => Ok(false),
-            false => self.acquire_slowly(patience),
+            false => self.acquire_slowly(options),
         }
     }
 
@@ -141,15 +141,15 @@ impl Lock {
     }
 
     #[cold]
-    fn acquire_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_slowly(&self, options: WaitOptions) -> Result<bool> {
         let me = self.placed.id()?;
         let words = self.placed.words();
-        words.acquire(me, patience, &self.spins, &**self.placed.segment())
+        words.acquire(me, options, &self.spins, &**self.placed.segment())
     }
 
     /// Takes the lock, however long that takes, until the guard is dropped.
     pub fn lock(&self) -> Result<Guard<'_>> {
-        let recovered = self.acquire(Patience::ENDLESS)?;
+        let recovered = self.acquire(WaitOptions::BLOCKING)?;
         Ok(Guard {
             lock: self,
             recovered,

@@ -29,7 +29,7 @@ use crate::participant::Person;
 use crate::raw::once::Words;
 pub use crate::raw::once::{Begun, Stat};
 use crate::raw::wait::Spins;
-pub use crate::raw::{Limit, Patience};
+pub use crate::raw::{Timeout, WaitOptions};
 use crate::segment::Segment;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -101,18 +101,18 @@ impl Once {
     /// threads wait like everybody. `WouldBlock`, `Timeout`, `Interrupted`; `Participants`, `Detached`, `Permission`,
     /// `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
     #[inline(always)]
-    pub fn begin(&self, patience: Patience) -> Result<Begun> {
+    pub fn begin(&self, options: WaitOptions) -> Result<Begun> {
         match self.is_done() {
             true => Ok(Begun::Done),
-            false => self.begin_slowly(patience),
+            false => self.begin_slowly(options),
         }
     }
 
     #[cold]
-    fn begin_slowly(&self, patience: Patience) -> Result<Begun> {
+    fn begin_slowly(&self, options: WaitOptions) -> Result<Begun> {
         let me = self.placed.id()?;
         let words = self.placed.words();
-        words.begin(me, patience, &self.spins, &**self.placed.segment())
+        words.begin(me, options, &self.spins, &**self.placed.segment())
     }
 
     /// Says that it is done, which stays so. `NotOwner`: this process is not doing it.
@@ -136,7 +136,7 @@ impl Once {
     /// `work` is told whether somebody died halfway before. If it panics, it counts as not done. Errors as of `begin`;
     /// `NotOwner`: `work` itself has said `done` or `abort`. Who calls this inside `work` waits for itself.
     pub fn call(&self, work: impl FnOnce(bool)) -> Result<bool> {
-        let Begun::Mine { recovered } = self.begin(Patience::ENDLESS)? else {
+        let Begun::Mine { recovered } = self.begin(WaitOptions::BLOCKING)? else {
             return Ok(false);
         };
         let undone = Undone(self);

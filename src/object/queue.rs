@@ -4,18 +4,18 @@
 //! it, and its users' identity.
 //!
 //! ```
-//! use shmkit::queue::{Options, Patience, Queue};
+//! use shmkit::queue::{Options, WaitOptions, Queue};
 //!
 //! # fn main() -> shmkit::error::Result<()> {
 //! let queue = Queue::unnamed(&Options::default())?;
-//! queue.put(b"copied in", Patience::ENDLESS)?;
-//! assert_eq!(queue.get(Patience::ENDLESS)?, b"copied in");
+//! queue.put(b"copied in", WaitOptions::BLOCKING)?;
+//! assert_eq!(queue.get(WaitOptions::BLOCKING)?, b"copied in");
 //!
-//! let slot = queue.reserve(4, Patience::ENDLESS)?;
+//! let slot = queue.reserve(4, WaitOptions::BLOCKING)?;
 //! // SAFETY: the four bytes are ours until they are committed.
 //! unsafe { slot.bytes().cast::<[u8; 4]>().write(*b"fill") };
 //! slot.commit(4)?;
-//! let lease = queue.lease(Patience::ENDLESS)?;
+//! let lease = queue.lease(WaitOptions::BLOCKING)?;
 //! // SAFETY: nobody writes them as long as the lease lasts.
 //! assert_eq!(unsafe { lease.bytes().cast::<[u8; 4]>().read() }, *b"fill");
 //! lease.ack()?; // had this process been killed, another one would get it
@@ -26,7 +26,7 @@
 mod notice;
 mod ring;
 
-pub use super::lock::{Create, Limit, Named, Patience};
+pub use super::lock::{Create, Named, Timeout, WaitOptions};
 use super::{NoCell, Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
@@ -267,10 +267,10 @@ impl Queue {
     /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it was not put; nor where `NoSpace` says that there is
     /// no memory to grow into. `Closed`: the queue is shut down. `Corrupt`; as of `Lock::acquire`.
     #[inline]
-    pub fn put(&self, bytes: &[u8], patience: Patience) -> Result<()> {
+    pub fn put(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
         match self.put_fast(bytes) {
             true => Ok(()),
-            false => self.put_slowly(bytes, patience),
+            false => self.put_slowly(bytes, options),
         }
     }
 
@@ -282,8 +282,8 @@ impl Queue {
     }
 
     #[cold]
-    fn put_slowly(&self, bytes: &[u8], patience: Patience) -> Result<()> {
-        let put = self.core.with(|queue| queue.put(bytes, patience));
+    fn put_slowly(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
+        let put = self.core.with(|queue| queue.put(bytes, options));
         self.notices.look_after(What::Room, &put);
         put
     }
@@ -291,13 +291,13 @@ impl Queue {
     /// Puts several messages, one after the other and nothing between them; returns how many.
     ///
     /// As `put`; `TooLarge`: `Batch::All`, and together they are more than half the capacity, or than the bounds.
-    pub fn put_many<'m, M>(&self, messages: M, batch: Batch, patience: Patience) -> Result<u64>
+    pub fn put_many<'m, M>(&self, messages: M, batch: Batch, options: WaitOptions) -> Result<u64>
     where
         M: Iterator<Item = &'m [u8]> + Clone,
     {
         let put = self
             .core
-            .with(|queue| queue.put_many(messages, batch, patience));
+            .with(|queue| queue.put_many(messages, batch, options));
         self.notices.look_after(What::Room, &put);
         put
     }
@@ -306,18 +306,18 @@ impl Queue {
     ///
     /// `Empty`, `Timeout`, `Interrupted`: there is none. `Closed`: the queue is shut down, and nothing is left. `Corrupt`; as of
     /// `Lock::acquire`.
-    pub fn get(&self, patience: Patience) -> Result<Vec<u8>> {
+    pub fn get(&self, options: WaitOptions) -> Result<Vec<u8>> {
         const USUAL: usize = 256;
         let mut message = Vec::<u8>::with_capacity(USUAL);
         loop {
-            let length = match self.get_into(message.spare_capacity_mut(), patience) {
+            let length = match self.get_into(message.spare_capacity_mut(), options) {
                 Ok(taken) => {
                     // SAFETY: so many bytes have been written.
                     unsafe { message.set_len(taken.length as usize) };
                     return Ok(message);
                 }
                 // Another may take it first; then the next may be larger still.
-                Err(Error::TooLarge(_)) => self.peek_into(&mut [], patience)?.length,
+                Err(Error::TooLarge(_)) => self.peek_into(&mut [], options)?.length,
                 Err(error) => return Err(error),
             };
             let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -332,13 +332,13 @@ impl Queue {
 
     /// As `get`, into memory of the caller's. `TooLarge`: the message is larger than that, and still there.
     #[inline]
-    pub fn get_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+    pub fn get_into(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
         match self.get_fast(buffer) {
             Some(length) => Ok(Taken {
                 length,
                 attempts: 0,
             }),
-            None => self.get_slowly(buffer, patience),
+            None => self.get_slowly(buffer, options),
         }
     }
 
@@ -350,15 +350,15 @@ impl Queue {
     }
 
     #[cold]
-    fn get_slowly(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
-        let taken = self.core.with(|queue| queue.get(buffer, patience));
+    fn get_slowly(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
+        let taken = self.core.with(|queue| queue.get(buffer, options));
         self.notices.look_after(What::Messages, &taken);
         taken
     }
 
     /// Copies the beginning of the first message and leaves it there; tells its whole length. As `get`.
-    pub fn peek_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
-        let seen = self.core.with(|queue| queue.peek(buffer, patience));
+    pub fn peek_into(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
+        let seen = self.core.with(|queue| queue.peek(buffer, options));
         self.notices.look_after(What::Messages, &seen);
         seen
     }
@@ -371,11 +371,11 @@ impl Queue {
         &self,
         buffer: &mut [MaybeUninit<u8>],
         lengths: &mut [MaybeUninit<u64>],
-        patience: Patience,
+        options: WaitOptions,
     ) -> Result<u64> {
         let count = self
             .core
-            .with(|queue| queue.get_many(buffer, lengths, patience));
+            .with(|queue| queue.get_many(buffer, lengths, options));
         self.notices.look_after(What::Messages, &count);
         count
     }
@@ -383,14 +383,14 @@ impl Queue {
     /// Reserves room for a message of up to `room` bytes, at the end, to fill it in place; dropped, it is given up.
     ///
     /// As `put`. Until it is committed nobody gets what is put behind it; if this process dies before, it is skipped.
-    pub fn reserve(&self, room: u64, patience: Patience) -> Result<Slot<'_>> {
-        let place = self.reserve_token(room, patience)?;
+    pub fn reserve(&self, room: u64, options: WaitOptions) -> Result<Slot<'_>> {
+        let place = self.reserve_token(room, options)?;
         Ok(Slot { queue: self, place })
     }
 
     /// As `reserve`; the caller commits or aborts it by its token.
-    pub fn reserve_token(&self, room: u64, patience: Patience) -> Result<Reservation> {
-        let place = self.core.with(|queue| queue.reserve(room, patience));
+    pub fn reserve_token(&self, room: u64, options: WaitOptions) -> Result<Reservation> {
+        let place = self.core.with(|queue| queue.reserve(room, options));
         self.notices.look_after(What::Room, &place);
         place
     }
@@ -410,14 +410,14 @@ impl Queue {
     /// Takes the first message to read it in place; dropped, it is given back.
     ///
     /// As `get`. Until it is acknowledged nobody else gets it; if this process dies before, the next one does.
-    pub fn lease(&self, patience: Patience) -> Result<Loan<'_>> {
-        let lease = self.lease_token(patience)?;
+    pub fn lease(&self, options: WaitOptions) -> Result<Loan<'_>> {
+        let lease = self.lease_token(options)?;
         Ok(Loan { queue: self, lease })
     }
 
     /// As `lease`; the caller acknowledges it or gives it back by its token.
-    pub fn lease_token(&self, patience: Patience) -> Result<Lease> {
-        let lease = self.core.with(|queue| queue.lease(patience));
+    pub fn lease_token(&self, options: WaitOptions) -> Result<Lease> {
+        let lease = self.core.with(|queue| queue.lease(options));
         self.notices.look_after(What::Messages, &lease);
         lease
     }
@@ -442,8 +442,8 @@ impl Queue {
     }
 
     /// Waits until every message has been taken, and none is being filled or read in place. As `Event::wait`.
-    pub fn join(&self, patience: Patience) -> Result<()> {
-        self.core.with(|queue| queue.join(patience))
+    pub fn join(&self, options: WaitOptions) -> Result<()> {
+        self.core.with(|queue| queue.join(options))
     }
 
     /// Says that nothing more is put: who waits for room gets `Closed`, who waits for a message gets what is left, and then

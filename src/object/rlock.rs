@@ -2,7 +2,7 @@
 //!
 //! `sync::rlock` has the states; the place and the owner's identity are those of any lock.
 
-pub use super::lock::{Create, Limit, Named, Patience, Stat};
+pub use super::lock::{Create, Named, Stat, Timeout, WaitOptions};
 use super::lock::{nobody, recipe};
 use super::{Placed, Recipe, Tag, place};
 use crate::error::Result;
@@ -61,10 +61,10 @@ impl RLock {
 
     /// Takes the lock, or takes it once more; as `Lock::acquire`. `Overflow`: held 2^64 - 1 times.
     #[inline(always)]
-    pub fn acquire(&self, patience: Patience) -> Result<bool> {
+    pub fn acquire(&self, options: WaitOptions) -> Result<bool> {
         match self.acquire_fast() {
             true => Ok(false),
-            false => self.acquire_slowly(patience),
+            false => self.acquire_slowly(options),
         }
     }
 
@@ -76,15 +76,15 @@ impl RLock {
     }
 
     #[cold]
-    fn acquire_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_slowly(&self, options: WaitOptions) -> Result<bool> {
         let me = self.placed.id()?;
         let (words, life) = (self.placed.words(), &**self.placed.segment());
-        rlock::acquire(words, me, patience, &self.spins, life)
+        rlock::acquire(words, me, options, &self.spins, life)
     }
 
     /// Takes the lock, however long that takes, until the guard is dropped.
     pub fn lock(&self) -> Result<Guard<'_>> {
-        let recovered = self.acquire(Patience::ENDLESS)?;
+        let recovered = self.acquire(WaitOptions::BLOCKING)?;
         Ok(Guard {
             lock: self,
             recovered,
@@ -119,7 +119,7 @@ impl RLock {
     pub(crate) fn acquire_all(&self, depth: u64) -> Result<bool> {
         let me = self.placed.id()?;
         let (words, life) = (self.placed.words(), &**self.placed.segment());
-        rlock::acquire_all(words, me, depth, Patience::ENDLESS, &self.spins, life)
+        rlock::acquire_all(words, me, depth, WaitOptions::BLOCKING, &self.spins, life)
     }
 
     /// As `Lock::number`.

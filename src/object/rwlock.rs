@@ -20,7 +20,7 @@
 //! ```
 
 use super::lock::nobody;
-pub use super::lock::{Create, Limit, Named, Patience};
+pub use super::lock::{Create, Named, Timeout, WaitOptions};
 use super::{Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
@@ -152,10 +152,10 @@ impl RwLock {
     /// Who reads already must not read once more as long as others want to write: a writer that came in between waits
     /// for the first time, and the second time for that writer.
     #[inline(always)]
-    pub fn acquire_read(&self, patience: Patience) -> Result<bool> {
+    pub fn acquire_read(&self, options: WaitOptions) -> Result<bool> {
         match self.acquire_read_fast() {
             true => Ok(false),
-            false => self.acquire_read_slowly(patience),
+            false => self.acquire_read_slowly(options),
         }
     }
 
@@ -167,9 +167,9 @@ impl RwLock {
     }
 
     #[cold]
-    fn acquire_read_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_read_slowly(&self, options: WaitOptions) -> Result<bool> {
         let me = self.placed.id()?;
-        self.whole().acquire_read(me, patience, &**self.segment())
+        self.whole().acquire_read(me, options, &**self.segment())
     }
 
     /// Gives back what was taken for reading if that is one step.
@@ -188,10 +188,10 @@ impl RwLock {
     ///
     /// As soon as the writer before it has gone, who wants to read waits for it. Errors as of `Lock::acquire`.
     #[inline(always)]
-    pub fn acquire_write(&self, patience: Patience) -> Result<bool> {
+    pub fn acquire_write(&self, options: WaitOptions) -> Result<bool> {
         match self.acquire_write_fast() {
             true => Ok(false),
-            false => self.acquire_write_slowly(patience),
+            false => self.acquire_write_slowly(options),
         }
     }
 
@@ -203,9 +203,9 @@ impl RwLock {
     }
 
     #[cold]
-    fn acquire_write_slowly(&self, patience: Patience) -> Result<bool> {
+    fn acquire_write_slowly(&self, options: WaitOptions) -> Result<bool> {
         let me = self.placed.id()?;
-        self.whole().acquire_write(me, patience, &**self.segment())
+        self.whole().acquire_write(me, options, &**self.segment())
     }
 
     /// Gives back what was taken for writing if no writer died.
@@ -224,9 +224,9 @@ impl RwLock {
     ///
     /// `Deadlock`: another one that wants to write, or to upgrade, waits for the readers, and so for this one: give it
     /// back and acquire it for writing. `NotOwner`: this process does not read. Else as `acquire_write`.
-    pub fn upgrade(&self, patience: Patience) -> Result<()> {
+    pub fn upgrade(&self, options: WaitOptions) -> Result<()> {
         let me = self.known_id()?;
-        self.whole().upgrade(me, patience, &**self.segment())
+        self.whole().upgrade(me, options, &**self.segment())
     }
 
     /// Goes from writing to reading, so that nobody writes in between. Where that fails this process still writes.
@@ -244,7 +244,7 @@ impl RwLock {
 
     /// Takes it for reading, however long that takes, until the guard is dropped.
     pub fn read(&self) -> Result<Reader<'_>> {
-        let recovered = self.acquire_read(Patience::ENDLESS)?;
+        let recovered = self.acquire_read(WaitOptions::BLOCKING)?;
         Ok(Reader {
             lock: self,
             recovered,
@@ -253,7 +253,7 @@ impl RwLock {
 
     /// Takes it for writing, however long that takes, until the guard is dropped.
     pub fn write(&self) -> Result<Writer<'_>> {
-        let recovered = self.acquire_write(Patience::ENDLESS)?;
+        let recovered = self.acquire_write(WaitOptions::BLOCKING)?;
         Ok(Writer {
             lock: self,
             recovered,
@@ -296,9 +296,9 @@ impl<'a> Reader<'a> {
     /// Goes on to writing as `RwLock::upgrade`; where that fails it comes back with the reason.
     pub fn upgrade(
         self,
-        patience: Patience,
+        options: WaitOptions,
     ) -> std::result::Result<Writer<'a>, (Reader<'a>, Error)> {
-        match self.lock.upgrade(patience) {
+        match self.lock.upgrade(options) {
             Ok(()) => {
                 let reader = ManuallyDrop::new(self);
                 Ok(Writer {

@@ -21,7 +21,7 @@
 //! ```
 
 use super::lock::nobody;
-pub use super::lock::{Create, Limit, Named, Patience};
+pub use super::lock::{Create, Named, Timeout, WaitOptions};
 use super::{Object, Placed, Recipe, Tag, place};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
@@ -209,10 +209,10 @@ impl Semaphore {
     /// or more than there can be. With undo also `Participants`, `Detached`, `Permission`, `Corrupt`: nothing can be
     /// recorded for this process, or nobody can tell whether the holders live; `Overflow`: one process holds 65,535.
     #[inline(always)]
-    pub fn acquire(&self, count: u64, patience: Patience) -> Result<()> {
+    pub fn acquire(&self, count: u64, options: WaitOptions) -> Result<()> {
         match self.acquire_fast(count) {
             true => Ok(()),
-            false => self.acquire_slowly(count, patience),
+            false => self.acquire_slowly(count, options),
         }
     }
 
@@ -238,7 +238,7 @@ impl Semaphore {
     }
 
     #[cold]
-    fn acquire_slowly(&self, count: u64, patience: Patience) -> Result<()> {
+    fn acquire_slowly(&self, count: u64, options: WaitOptions) -> Result<()> {
         if self.acquire_recorded(count) {
             return Ok(());
         }
@@ -254,14 +254,14 @@ impl Semaphore {
         match self.undo {
             true => self
                 .by(self.placed.id()?)
-                .acquire(count, patience, &self.spins),
-            false => self.placed.words().acquire(count, patience, &self.spins),
+                .acquire(count, options, &self.spins),
+            false => self.placed.words().acquire(count, options, &self.spins),
         }
     }
 
     /// Takes `count` permits, however long that takes, until the guard is dropped.
     pub fn permits(&self, count: u64) -> Result<Permits<'_>> {
-        self.acquire(count, Patience::ENDLESS)?;
+        self.acquire(count, WaitOptions::BLOCKING)?;
         Ok(Permits {
             semaphore: self,
             count,

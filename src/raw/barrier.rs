@@ -38,12 +38,13 @@
 mod broken;
 
 use super::wait::{Spins, Wait};
-use super::{Life, Limit, Patience, lock};
+use super::{Life, Timeout, WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, Bed};
 use crate::sys::{clock, process};
+use std::time::Duration;
 
 /// The most parties a barrier can have: two cells for each of them are counted in 16 bits.
 pub const MOST: u32 = 2048;
@@ -59,10 +60,7 @@ const ARRIVED: u64 = 1 << 48;
 const GENERATIONS: u64 = (ARRIVED - 1) & !(SLEEPERS | BROKEN);
 
 /// Who comes, goes or resets has the lock for less than a millisecond. Who has it for so long is stopped.
-const A_SECOND: Patience = Patience {
-    limit: Limit::Within(1_000_000_000),
-    interruptible: false,
-};
+const A_SECOND: WaitOptions = WaitOptions::after(Duration::from_nanos(1_000_000_000));
 
 /// In a state, beside an id.
 const WAITING: u64 = 1 << 29;
@@ -245,13 +243,13 @@ impl View<'_> {
     pub fn wait(
         self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         last: Last,
         looks: &Looks,
         life: &impl Life,
     ) -> Result<usize> {
-        let mut wait = Wait::new(patience, &looks.turn);
-        let nowait = patience.limit == Limit::Now;
+        let mut wait = Wait::new(options, &looks.turn);
+        let nowait = options.timeout == Timeout::Immediate;
         loop {
             let turn = self.turn();
             if nowait && !turn.is_broken() && turn.arrived() + 1 < self.parties() {
@@ -279,7 +277,7 @@ impl View<'_> {
         }
     }
 
-    /// Takes the lock, as long as our patience lasts. Who may not wait waits for who is inside, but not if that one is
+    /// Takes the lock, as long as the options allow. Who may not wait waits for who is inside, but not if that one is
     /// stopped.
     fn enter(self, me: Id, wait: &mut Wait<'_>, looks: &Looks, life: &impl Life) -> Result<()> {
         if self.words.lock.try_acquire(me) {
@@ -287,7 +285,7 @@ impl View<'_> {
         }
         wait.look();
         let rest = wait.rest();
-        let nowait = rest.limit == Limit::Now;
+        let nowait = rest.timeout == Timeout::Immediate;
         let mut entered = self.take_lock(me, rest, looks, life);
         if nowait && matches!(entered, Err(Error::WouldBlock(_))) {
             entered = self.take_lock(me, A_SECOND, looks, life);
@@ -302,9 +300,15 @@ impl View<'_> {
     }
 
     /// Takes the lock. Who has died with it has left all as it must be, but for its cell, which is found.
-    fn take_lock(self, me: Id, patience: Patience, looks: &Looks, life: &impl Life) -> Result<()> {
+    fn take_lock(
+        self,
+        me: Id,
+        options: WaitOptions,
+        looks: &Looks,
+        life: &impl Life,
+    ) -> Result<()> {
         let lock = &self.words.lock;
-        if lock.acquire(me, patience, &looks.lock, life)? {
+        if lock.acquire(me, options, &looks.lock, life)? {
             // It fails as `exit` may.
             let _ = lock.mark_consistent(me);
         }
@@ -357,7 +361,7 @@ impl View<'_> {
             return Ok((Arrival::NoRoom(turn), NOBODY));
         }
         let is_last = arrived + 1 == parties;
-        if !is_last && wait.rest().limit == Limit::Now {
+        if !is_last && wait.rest().timeout == Timeout::Immediate {
             return Err(missing());
         }
         // 1. A cell. Nobody else takes one now.
@@ -643,7 +647,7 @@ fn holds_nobody() -> Error {
 impl View<'_> {
     /// Comes, and waits, without waiting.
     pub(super) fn come(self, me: Id, looks: &Looks, life: &impl Life) -> Result<Waiter> {
-        let mut wait = Wait::new(Patience::ENDLESS, &looks.turn);
+        let mut wait = Wait::new(WaitOptions::BLOCKING, &looks.turn);
         match self.arrive(me, &mut wait, Last::Passes, looks, life)? {
             Arrival::Waits(index, generation) => Ok(Waiter {
                 me,

@@ -29,7 +29,7 @@
 //!   taking what is left: the taker's own cell says WAITING, what it has taken dead + NOTIFIED: the next takes that.
 
 use super::wait::{Spins, Wait};
-use super::{Life, Patience};
+use super::{Life, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
@@ -241,7 +241,7 @@ impl<'a> Condition<'a> {
         &self,
         me: Id,
         mutex: &(impl Mutex + ?Sized),
-        patience: Patience,
+        options: WaitOptions,
         spins: &Spins,
         life: &impl Life,
     ) -> Result<Waited> {
@@ -256,7 +256,7 @@ impl<'a> Condition<'a> {
             }
         };
         // 2. Without the lock.
-        let slept = self.sleep(me, own, age, patience, spins, life);
+        let slept = self.sleep(me, own, age, options, spins, life);
         // 3. With it.
         let recovered = mutex.acquire_all(depth).map_err(|error| {
             if let Ok((_, Some(notified))) = slept {
@@ -322,12 +322,12 @@ impl<'a> Condition<'a> {
         me: Id,
         own: &'a Cell,
         age: u64,
-        patience: Patience,
+        options: WaitOptions,
         spins: &Spins,
         life: &impl Life,
     ) -> Result<(End, Option<&'a Cell>)> {
         let waiting = me.bits() | WAITING;
-        let mut wait = Wait::new(patience, spins);
+        let mut wait = Wait::new(options, spins);
         loop {
             let seen = own.load();
             if seen == me.bits() | NOTIFIED {

@@ -19,7 +19,7 @@
 //!   clear: before or behind its one step;
 //!   wait: WAITERS stays, and the next set wakes in vain.
 
-use super::Patience;
+use super::WaitOptions;
 use super::wait::{Spins, Wait};
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -117,18 +117,18 @@ impl Words {
     /// Waits until it is set; it is enough that it was since the call began.
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`.
-    pub fn wait(&self, patience: Patience, spins: &Spins) -> Result<()> {
+    pub fn wait(&self, options: WaitOptions, spins: &Spins) -> Result<()> {
         let begun = self.load();
         match begun & SET {
-            0 => self.wait_since(begun, patience, spins),
+            0 => self.wait_since(begun, options, spins),
             _ => Ok(()),
         }
     }
 
     /// As `wait`, by who has begun to wait when the word was `begun`.
     #[cold]
-    pub(super) fn wait_since(&self, begun: u64, patience: Patience, spins: &Spins) -> Result<()> {
-        let mut wait = Wait::new(patience, spins).eager();
+    pub(super) fn wait_since(&self, begun: u64, options: WaitOptions, spins: &Spins) -> Result<()> {
+        let mut wait = Wait::new(options, spins).eager();
         let mut sleeps = false;
         loop {
             let seen = self.load();

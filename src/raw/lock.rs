@@ -18,7 +18,7 @@
 //!   waiting: HUNGRY stays, and who comes next waits once in vain.
 
 use super::wait::{Spins, Wait};
-use super::{Life, Limit, Patience};
+use super::{Life, Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -112,27 +112,27 @@ impl Words {
     pub fn acquire(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         spins: &Spins,
         life: &impl Life,
     ) -> Result<bool> {
         if self.try_acquire(me) {
             return Ok(false);
         }
-        self.acquire_slowly(me, patience, spins, life)
+        self.acquire_slowly(me, options, spins, life)
     }
 
     #[cold]
     fn acquire_slowly(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         spins: &Spins,
         life: &impl Life,
     ) -> Result<bool> {
         let me = me.bits();
-        let nowait = patience.limit == Limit::Now;
-        let mut wait = Wait::new(patience, spins);
+        let nowait = options.timeout == Timeout::Immediate;
+        let mut wait = Wait::new(options, spins);
         let mut waited = false;
         // Once we have slept others may sleep as well, and nobody else remembers them.
         let mut keep = 0;

@@ -17,7 +17,7 @@
 //!   wait: WAITERS stays, and done or abort wakes in vain.
 
 use super::wait::{Spins, Wait};
-use super::{Life, Patience};
+use super::{Life, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -98,11 +98,11 @@ impl Words {
     pub fn begin(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         spins: &Spins,
         life: &impl Life,
     ) -> Result<Begun> {
-        let mut wait = Wait::new(patience, spins);
+        let mut wait = Wait::new(options, spins);
         let mut sleeps = false;
         loop {
             // PAIRS once.done

@@ -33,7 +33,7 @@ pub mod record;
 mod token;
 
 use super::wait::{Spins, Wait};
-use super::{Life, Limit, Patience, lock};
+use super::{Life, Timeout, WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -44,6 +44,7 @@ use ledger::Ledger;
 pub use put::{Batch, Reservation};
 pub use record::Laps;
 use record::{HEAD, Record, Ring, State};
+use std::time::Duration;
 
 /// The least bytes that messages may have together.
 pub const LEAST: u64 = 1 << 10;
@@ -330,10 +331,10 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
 
     /// Takes P or C for a moment. `WouldBlock`, `Timeout`: its holder lives and does not get on; `Interrupted`.
     #[inline(always)]
-    fn hold(&self, lock: &'a lock::Words, spins: &Spins, patience: Patience) -> Result<Held<'a>> {
+    fn hold(&self, lock: &'a lock::Words, spins: &Spins, options: WaitOptions) -> Result<Held<'a>> {
         match self.hold_easily(lock) {
             Some(held) => Ok(held),
-            None => self.hold_slowly(lock, spins, patience),
+            None => self.hold_slowly(lock, spins, options),
         }
     }
 
@@ -342,17 +343,17 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         &self,
         lock: &'a lock::Words,
         spins: &Spins,
-        patience: Patience,
+        options: WaitOptions,
     ) -> Result<Held<'a>> {
-        let limit = match patience.limit {
-            Limit::Forever => Limit::Forever,
-            Limit::Within(time) => Limit::Within(time.max(SHORTLY)),
-            Limit::Now => Limit::Within(SHORTLY),
+        let timeout = match options.timeout {
+            Timeout::Never => Timeout::Never,
+            Timeout::After(time) => Timeout::After(time.max(Duration::from_nanos(SHORTLY))),
+            Timeout::Immediate => Timeout::After(Duration::from_nanos(SHORTLY)),
         };
-        let brief = Patience { limit, ..patience };
+        let brief = WaitOptions { timeout, ..options };
         self.acquire(lock, spins, brief)
             .map_err(|error| match error {
-                Error::Timeout(_) if patience.limit == Limit::Now => Error::WouldBlock(
+                Error::Timeout(_) if options.timeout == Timeout::Immediate => Error::WouldBlock(
                     "somebody who lives is changing the queue, and does not get on".into(),
                 ),
                 error => error,
@@ -364,25 +365,25 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         &self,
         lock: &'a lock::Words,
         spins: &Spins,
-        patience: Patience,
+        options: WaitOptions,
     ) -> Result<Held<'a>> {
-        if lock.acquire(self.me, patience, spins, self.life)? {
+        if lock.acquire(self.me, options, spins, self.life)? {
             lock.mark_consistent(self.me)?;
         }
         Ok(Held { lock, me: self.me })
     }
 
-    fn hold_putting(&self, patience: Patience) -> Result<Held<'a>> {
-        self.hold(&self.words.putting, &self.habits.putting, patience)
+    fn hold_putting(&self, options: WaitOptions) -> Result<Held<'a>> {
+        self.hold(&self.words.putting, &self.habits.putting, options)
     }
 
-    fn hold_getting(&self, patience: Patience) -> Result<Held<'a>> {
-        self.hold(&self.words.getting, &self.habits.getting, patience)
+    fn hold_getting(&self, options: WaitOptions) -> Result<Held<'a>> {
+        self.hold(&self.words.getting, &self.habits.getting, options)
     }
 
     /// Takes P or C if nobody who lives holds it.
     fn try_hold(&self, lock: &'a lock::Words) -> Result<Option<Held<'a>>> {
-        match self.acquire(lock, &Spins::default(), Patience::NONE) {
+        match self.acquire(lock, &Spins::default(), WaitOptions::NONBLOCKING) {
             Ok(held) => Ok(Some(held)),
             Err(Error::WouldBlock(_)) => Ok(None),
             Err(error) => Err(error),
@@ -424,8 +425,8 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
     ///
     /// What somebody died over can be had again, so it is not finished before somebody else has taken it.
     /// `WouldBlock`, `Timeout`, `Interrupted`.
-    pub fn join(&self, patience: Patience) -> Result<()> {
-        let mut wait = Wait::new(patience, &self.habits.room);
+    pub fn join(&self, options: WaitOptions) -> Result<()> {
+        let mut wait = Wait::new(options, &self.habits.room);
         loop {
             if self.is_finished() {
                 wait.learn();
@@ -434,8 +435,8 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             if wait.spin() {
                 continue;
             }
-            let heard = match patience.limit {
-                Limit::Now => 0,
+            let heard = match options.timeout {
+                Timeout::Immediate => 0,
                 _ => self.words.room.listen(),
             };
             // Who has taken the last may have died before it could say so.
@@ -482,7 +483,7 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
         };
         let (mut more, mut fewer) = ((0, 0), (0, 0));
         if !simple {
-            let held = self.hold_getting(Patience::NONE)?;
+            let held = self.hold_getting(WaitOptions::NONBLOCKING)?;
             let head = self.reap(&held)?;
             claim = words.claim.current()?;
             tail = words.tail.read()?;

@@ -12,7 +12,7 @@
 
 use super::lock::Words;
 use super::wait::Spins;
-use super::{Life, Patience};
+use super::{Life, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
@@ -71,7 +71,7 @@ pub fn try_release(words: &Words, me: Id) -> bool {
 pub fn acquire(
     words: &Words,
     me: Id,
-    patience: Patience,
+    options: WaitOptions,
     spins: &Spins,
     life: &impl Life,
 ) -> Result<bool> {
@@ -86,7 +86,7 @@ pub fn acquire(
         words.depth.store(deeper, Ordering::Relaxed);
         return Ok(words.owner_died());
     }
-    acquire_all(words, me, 1, patience, spins, life)
+    acquire_all(words, me, 1, options, spins, life)
 }
 
 /// Gives the lock back once. `NotOwner`: another thread holds it, or nobody.
@@ -121,11 +121,11 @@ pub fn acquire_all(
     words: &Words,
     me: Id,
     depth: u64,
-    patience: Patience,
+    options: WaitOptions,
     spins: &Spins,
     life: &impl Life,
 ) -> Result<bool> {
-    let recovered = words.acquire(me, patience, spins, life)?;
+    let recovered = words.acquire(me, options, spins, life)?;
     words.depth.store(depth, Ordering::Relaxed);
     words.token.store(token(me), Ordering::Relaxed);
     Ok(recovered)

@@ -33,13 +33,14 @@
 
 use super::cell::{Cell, Cells};
 use super::wait::{Spins, Wait};
-use super::{Life, Limit, Patience, lock};
+use super::{Life, Timeout, WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, one_order};
 use crate::sys::clock;
 use crate::sys::futex::{self, Bed};
 use std::sync::atomic::{AtomicUsize, compiler_fence};
+use std::time::Duration;
 
 /// In the writer's word: it has not written yet.
 const WAITS: u64 = 1 << 31;
@@ -139,8 +140,8 @@ impl Words {
 struct Entered {
     /// What is left of the writer's word: 0 or DIED.
     left: u64,
-    /// What is left of the patience.
-    rest: Patience,
+    /// How to wait for the rest.
+    rest: WaitOptions,
 }
 
 impl<'a> Whole<'a> {
@@ -219,21 +220,21 @@ impl<'a> Whole<'a> {
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`; `Participants`, `Overflow`; what `life` says. It is held if and only if
     /// this is `Ok`.
-    pub fn acquire_read(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
+    pub fn acquire_read(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<bool> {
         if self.try_acquire_read(me) {
             return Ok(false);
         }
-        self.acquire_read_slowly(me, patience, life)
+        self.acquire_read_slowly(me, options, life)
     }
 
     #[cold]
-    fn acquire_read_slowly(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
+    fn acquire_read_slowly(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<bool> {
         // 1. Nobody writes: only a cell was missing, or one died writing.
         if let Some(died) = self.read_at_once(me, life)? {
             return Ok(died);
         }
         // 2. Whoever writes, or wants to, holds the door; or it is dead, and who comes to the door says so.
-        let entered = match self.enter(me, patience, life) {
+        let entered = match self.enter(me, options, life) {
             Ok(entered) => entered,
             Err(error @ (Error::WouldBlock(_) | Error::Timeout(_))) => {
                 // It was perhaps another slow reader that held the door last.
@@ -285,22 +286,22 @@ impl<'a> Whole<'a> {
     }
 
     /// Takes the door, and finds out what the last writer has left.
-    fn enter(&self, me: Id, patience: Patience, life: &impl Life) -> Result<Entered> {
+    fn enter(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<Entered> {
         let door = &self.words.door;
-        let mut rest = patience;
+        let mut rest = options;
         if !door.try_acquire(me) {
-            let began = match patience.limit {
-                Limit::Within(_) => clock::monotonic(),
-                Limit::Now | Limit::Forever => 0,
+            let began = match options.timeout {
+                Timeout::After(_) => clock::monotonic(),
+                Timeout::Immediate | Timeout::Never => 0,
             };
-            let died = door.acquire(me, patience, &self.local.door, life)?;
+            let died = door.acquire(me, options, &self.local.door, life)?;
             if died {
                 // The writer's word says what that means; the door is in order.
                 door.mark_consistent(me)?;
             }
-            if let Limit::Within(time) = patience.limit {
+            if let Timeout::After(time) = options.timeout {
                 let taken = clock::monotonic().saturating_sub(began);
-                rest.limit = Limit::Within(time.saturating_sub(taken));
+                rest.timeout = Timeout::After(time.saturating_sub(Duration::from_nanos(taken)));
             }
         }
         Ok(Entered {
@@ -369,20 +370,20 @@ impl<'a> Whole<'a> {
     }
 
     /// Takes it for writing, waiting for it; returns as `acquire_read`, without `Participants` and `Overflow`.
-    pub fn acquire_write(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
+    pub fn acquire_write(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<bool> {
         if self.try_acquire_write(me) {
             return Ok(false);
         }
-        self.acquire_write_slowly(me, patience, life)
+        self.acquire_write_slowly(me, options, life)
     }
 
     #[cold]
-    fn acquire_write_slowly(&self, me: Id, patience: Patience, life: &impl Life) -> Result<bool> {
-        if patience.limit == Limit::Now {
+    fn acquire_write_slowly(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<bool> {
+        if options.timeout == Timeout::Immediate {
             // Readers are not sent to the door for one who will not wait for them.
-            self.until_alone(me, 0, patience, life)?;
+            self.until_alone(me, 0, options, life)?;
         }
-        let Entered { left, rest } = self.enter(me, patience, life)?;
+        let Entered { left, rest } = self.enter(me, options, life)?;
         self.expel(me, 0, left, rest, life)?;
         self.begin(me, left);
         Ok(left & DIED != 0)
@@ -390,7 +391,14 @@ impl<'a> Whole<'a> {
 
     /// With the door in our hands: keeps new readers out and waits until only `keep` counts are left, which are ours.
     /// Where that fails the door is given back.
-    fn expel(&self, me: Id, keep: u64, left: u64, rest: Patience, life: &impl Life) -> Result<()> {
+    fn expel(
+        &self,
+        me: Id,
+        keep: u64,
+        left: u64,
+        rest: WaitOptions,
+        life: &impl Life,
+    ) -> Result<()> {
         self.announce(me, left);
         let alone = self.until_alone(me, keep, rest, life);
         match &alone {
@@ -422,10 +430,16 @@ impl<'a> Whole<'a> {
 
     /// Waits until this process holds it `keep` times for reading, or less, and nobody else does; returns whether that
     /// took waiting. The dead are cleared away.
-    fn until_alone(&self, me: Id, keep: u64, patience: Patience, life: &impl Life) -> Result<bool> {
+    fn until_alone(
+        &self,
+        me: Id,
+        keep: u64,
+        options: WaitOptions,
+        life: &impl Life,
+    ) -> Result<bool> {
         let cells = self.readers();
         let mine = Id::of_ticket(me.ticket());
-        let mut wait = Wait::new(patience, &self.local.readers);
+        let mut wait = Wait::new(options, &self.local.readers);
         let mut waited = false;
         // Cells that come into use from now on are those of readers who see our word.
         for cell in cells.used() {
@@ -516,15 +530,15 @@ impl<'a> Whole<'a> {
     ///
     /// `NotOwner`: it does not read. `Deadlock`: somebody who wants to write waits for the readers, and so for this one.
     /// Else as `acquire_write`.
-    pub fn upgrade(&self, me: Id, patience: Patience, life: &impl Life) -> Result<()> {
+    pub fn upgrade(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<()> {
         if self.readers().held(me) == 0 {
             return Err(Error::NotOwner(
                 "this process does not hold it for reading".into(),
             ));
         }
-        let Entered { left, rest } = self.enter_reading(me, patience, life)?;
-        if patience.limit == Limit::Now
-            && let Err(error) = self.until_alone(me, 1, patience, life)
+        let Entered { left, rest } = self.enter_reading(me, options, life)?;
+        if options.timeout == Timeout::Immediate
+            && let Err(error) = self.until_alone(me, 1, options, life)
         {
             // As in `acquire_write`: nobody has heard of us.
             self.words.door.release(me)?;
@@ -541,9 +555,9 @@ impl<'a> Whole<'a> {
     }
 
     /// Takes the door as `enter`, while we read. `Deadlock`: who holds it waits for us.
-    fn enter_reading(&self, me: Id, patience: Patience, life: &impl Life) -> Result<Entered> {
-        let mut wait = Wait::new(patience, &self.local.door);
-        let mut slice = Patience::NONE;
+    fn enter_reading(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<Entered> {
+        let mut wait = Wait::new(options, &self.local.door);
+        let mut slice = WaitOptions::NONBLOCKING;
         loop {
             match self.enter(me, slice, life) {
                 Ok(entered) => {
@@ -568,12 +582,14 @@ impl<'a> Whole<'a> {
                 continue;
             }
             wait.check("the readers-writer lock")?;
-            slice = Patience {
-                limit: match wait.rest().limit {
-                    Limit::Within(time) => Limit::Within(time.min(SHORTLY)),
-                    Limit::Now | Limit::Forever => Limit::Within(SHORTLY),
+            slice = WaitOptions {
+                timeout: match wait.rest().timeout {
+                    Timeout::After(time) => Timeout::After(time.min(Duration::from_nanos(SHORTLY))),
+                    Timeout::Immediate | Timeout::Never => {
+                        Timeout::After(Duration::from_nanos(SHORTLY))
+                    }
                 },
-                interruptible: patience.interruptible,
+                interruptible: options.interruptible,
             };
         }
     }

@@ -22,7 +22,7 @@
 
 use super::cell::{Cell, Cells};
 use super::wait::{Spins, Wait};
-use super::{Patience, lock};
+use super::{WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, Bed};
@@ -166,8 +166,8 @@ impl Words {
     }
 
     /// Takes `count` permits, waiting for them. `WouldBlock`, `Timeout`, `Interrupted`.
-    pub fn acquire(&self, count: u64, patience: Patience, spins: &Spins) -> Result<()> {
-        self.acquire_from(self, count, patience, spins)
+    pub fn acquire(&self, count: u64, options: WaitOptions, spins: &Spins) -> Result<()> {
+        self.acquire_from(self, count, options, spins)
     }
 
     /// As `acquire`, with errors of `record`.
@@ -175,10 +175,10 @@ impl Words {
         &self,
         record: &impl Record,
         count: u64,
-        patience: Patience,
+        options: WaitOptions,
         spins: &Spins,
     ) -> Result<()> {
-        let mut wait = Wait::new(patience, spins);
+        let mut wait = Wait::new(options, spins);
         let mut slept = false;
         let result = loop {
             let seen = self.word.load(Ordering::Relaxed);

@@ -14,10 +14,11 @@
 use super::cell::{Cell, Cells, Holding};
 use super::semaphore::{Record, Words};
 use super::wait::{Spins, Wait};
-use super::{Life, Limit, Patience};
+use super::{Life, Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
+use std::time::Duration;
 
 /// How long an acquire that may not wait for permits waits for the lock inside, in nanoseconds: it is held for less
 /// than a microsecond, unless its owner is not running just then. Whoever holds it for so long is stopped.
@@ -100,17 +101,17 @@ impl<L: Life> Undo<'_, L> {
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`; `Participants`: as many living processes hold permits as there are
     /// cells. `Overflow`: one process holds 65,535 at most. Errors of `life`.
-    pub fn acquire(&self, count: u64, patience: Patience, spins: &Spins) -> Result<()> {
-        self.words.acquire_from(self, count, patience, spins)
+    pub fn acquire(&self, count: u64, options: WaitOptions, spins: &Spins) -> Result<()> {
+        self.words.acquire_from(self, count, options, spins)
     }
 
     /// Gives `count` permits back. `NotOwner`: this process does not hold as many. `Timeout`: somebody was stopped
     /// inside the lock. Errors of `life`.
     pub fn release(&self, count: u64) -> Result<()> {
-        self.enter(Patience {
-            limit: match cfg!(loom) {
-                true => Limit::Forever,
-                false => Limit::Within(LONG),
+        self.enter(WaitOptions {
+            timeout: match cfg!(loom) {
+                true => Timeout::Never,
+                false => Timeout::After(Duration::from_nanos(LONG)),
             },
             interruptible: false,
         })?;
@@ -138,9 +139,9 @@ impl<L: Life> Undo<'_, L> {
     }
 
     /// Takes the lock inside. If its owner has died, all is made whole first.
-    fn enter(&self, patience: Patience) -> Result<()> {
+    fn enter(&self, options: WaitOptions) -> Result<()> {
         let lock = &self.words.lock;
-        if lock.acquire(self.me, patience, &self.memory.spins, self.life)? {
+        if lock.acquire(self.me, options, &self.memory.spins, self.life)? {
             // Whoever cannot be asked counts as alive: the value follows from the cells in any case.
             let _ = self.count();
             let _ = lock.mark_consistent(self.me);
@@ -205,23 +206,25 @@ impl<L: Life> Undo<'_, L> {
     }
 
     /// Returns how long to wait for the lock inside: not as long as for permits, but never not at all.
-    fn briefly(&self, wait: &Wait<'_>) -> Patience {
-        let patience = wait.rest();
-        let limit = match patience.limit {
+    fn briefly(&self, wait: &Wait<'_>) -> WaitOptions {
+        let options = wait.rest();
+        let timeout = match options.timeout {
             // In the model there is no clock.
-            Limit::Now | Limit::Within(_) if cfg!(loom) => Limit::Forever,
-            Limit::Now => Limit::Within(BRIEFLY),
-            Limit::Within(time) => Limit::Within(time.max(BRIEFLY)),
-            Limit::Forever => Limit::Forever,
+            Timeout::Immediate | Timeout::After(_) if cfg!(loom) => Timeout::Never,
+            Timeout::Immediate => Timeout::After(Duration::from_nanos(BRIEFLY)),
+            Timeout::After(time) => Timeout::After(time.max(Duration::from_nanos(BRIEFLY))),
+            Timeout::Never => Timeout::Never,
         };
-        Patience { limit, ..patience }
+        WaitOptions { timeout, ..options }
     }
 
     /// Takes the lock inside on behalf of an acquire.
     fn enter_briefly(&self, wait: &Wait<'_>) -> Result<()> {
         let entered = self.enter(self.briefly(wait));
         entered.map_err(|error| match error {
-            Error::Timeout(cause) if wait.rest().limit == Limit::Now => Error::WouldBlock(cause),
+            Error::Timeout(cause) if wait.rest().timeout == Timeout::Immediate => {
+                Error::WouldBlock(cause)
+            }
             other => other,
         })
     }

@@ -3,11 +3,12 @@
 //! Whoever waits looks at what it waits for, and then calls one of these; after each return it looks again. A wake that
 //! was lost to a kill costs one sleep, and whether somebody has died is asked between two of them.
 
-use super::{Limit, Patience};
+use super::{Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, spin_loop};
 use crate::sys::futex::{self, Awake, Bed};
 use crate::sys::{clock, interrupt, process};
+use std::time::Duration;
 
 /// The first sleep, in nanoseconds; each is twice as long as the one before, up to `LONGEST`. After each the word and
 /// the owner's life are looked at, whatever wakes were lost. 12 ms cost 0.2 % of a core; with the kernel's own time a
@@ -70,7 +71,7 @@ struct Times {
 
 /// One wait, from its first look to its end.
 pub struct Wait<'a> {
-    patience: Patience,
+    options: WaitOptions,
     spins: &'a Spins,
     /// How many pauses we make before we sleep, have made, and make before the next look.
     limit: u64,
@@ -85,13 +86,13 @@ pub struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     /// Begins to wait; the clock is read only when there is reason to sleep.
-    pub fn new(patience: Patience, spins: &'a Spins) -> Wait<'a> {
+    pub fn new(options: WaitOptions, spins: &'a Spins) -> Wait<'a> {
         Wait {
-            patience,
+            options,
             spins,
-            limit: match patience.limit {
-                Limit::Now => 0,
-                Limit::Within(_) | Limit::Forever => spins.limit(),
+            limit: match options.timeout {
+                Timeout::Immediate => 0,
+                Timeout::After(_) | Timeout::Never => spins.limit(),
             },
             spun: 0,
             pauses: 1,
@@ -154,10 +155,10 @@ impl<'a> Wait<'a> {
             None => Times {
                 began: now,
                 now,
-                deadline: match self.patience.limit {
-                    Limit::Now => now,
-                    Limit::Within(time) => now.saturating_add(time),
-                    Limit::Forever => u64::MAX,
+                deadline: match self.options.timeout {
+                    Timeout::Immediate => now,
+                    Timeout::After(time) => now.saturating_add(super::nanoseconds(time)),
+                    Timeout::Never => u64::MAX,
                 },
             },
         };
@@ -181,17 +182,17 @@ impl<'a> Wait<'a> {
             .map_or(0, |times| times.now.saturating_sub(times.began))
     }
 
-    /// Returns the patience that was left at the last look at the clock, for what has to be waited for next.
-    pub fn rest(&self) -> Patience {
-        let limit = match (self.patience.limit, self.times) {
-            (Limit::Within(_), Some(times)) => {
-                Limit::Within(times.deadline.saturating_sub(times.now))
-            }
-            (limit, _) => limit,
+    /// Returns how a wait goes on after the last look at the clock: the timeout is what is left.
+    pub fn rest(&self) -> WaitOptions {
+        let timeout = match (self.options.timeout, self.times) {
+            (Timeout::After(_), Some(times)) => Timeout::After(Duration::from_nanos(
+                times.deadline.saturating_sub(times.now),
+            )),
+            (timeout, _) => timeout,
         };
-        Patience {
-            limit,
-            ..self.patience
+        WaitOptions {
+            timeout,
+            ..self.options
         }
     }
 
@@ -207,7 +208,7 @@ impl<'a> Wait<'a> {
         self.slept = true;
         self.slice = (2 * self.slice).min(LONGEST);
         if awake != Awake::Changed {
-            interrupt::ask(self.patience.interruptible)?;
+            interrupt::ask(self.options.interruptible)?;
         }
         Ok(awake)
     }
@@ -220,12 +221,12 @@ impl<'a> Wait<'a> {
 
     /// Asks the hook, where there was no sleep that did. `Interrupted`: it says so.
     pub fn ask(&self) -> Result<()> {
-        interrupt::ask(self.patience.interruptible)
+        interrupt::ask(self.options.interruptible)
     }
 
     /// Refuses to wait any longer for `what`. `WouldBlock`: it may not wait at all. `Timeout`: the time is over.
     pub fn check(&mut self, what: &str) -> Result<()> {
-        if self.patience.limit == Limit::Now {
+        if self.options.timeout == Timeout::Immediate {
             return Err(Error::WouldBlock(format!("{what}: not at once").into()));
         }
         self.look();

@@ -2,7 +2,7 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{LONG, await_waiting, one_to_be_told, unnamed, use_once, wait, within};
-use shmkit::barrier::{Last, Limit, Patience};
+use shmkit::barrier::{Last, Timeout, WaitOptions};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use std::ffi::c_void;
 use std::sync::atomic::AtomicU64;
@@ -17,7 +17,7 @@ fn abort_tells_who_waits_and_who_comes_until_a_reset() {
         told.into_iter().for_each(|child| child.succeed());
         for _ in 0..3 {
             refused!(Broken, wait(&barrier));
-            refused!(Broken, barrier.wait(Patience::NONE, Last::Passes));
+            refused!(Broken, barrier.wait(WaitOptions::NONBLOCKING, Last::Passes));
         }
         let stat = barrier.stat();
         assert_eq!((stat.broken, stat.waiting), (true, 0));
@@ -117,8 +117,8 @@ fn install(answer: &'static [AtomicU64]) {
     assert_eq!(status, 0);
 }
 
-const UNTIL_INTERRUPTED: Patience = Patience {
-    limit: Limit::Forever,
+const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
+    timeout: Timeout::Never,
     interruptible: true,
 };
 

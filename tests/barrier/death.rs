@@ -3,7 +3,7 @@
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{await_waiting, full, one_to_be_told, stay, unnamed, use_once, wait, waiter, within};
 use nix::sys::signal::{Signal, kill};
-use shmkit::barrier::{Last, Patience};
+use shmkit::barrier::{Last, WaitOptions};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Closes all descriptors but the standard ones, as daemons do.
@@ -43,9 +43,9 @@ fn the_last_to_come_is_told_of_the_dead() {
     alone(|| {
         let barrier = unnamed(2);
         for last in [Last::Passes, Last::Holds] {
-            for patience in [Patience::NONE, within(1), Patience::ENDLESS] {
+            for wait in [WaitOptions::NONBLOCKING, within(1), WaitOptions::BLOCKING] {
                 waiter(&barrier, 0).kill();
-                refused!(Broken, barrier.wait(patience, last));
+                refused!(Broken, barrier.wait(wait, last));
                 assert!(barrier.stat().broken);
                 barrier.reset().unwrap();
             }
@@ -151,7 +151,7 @@ fn a_child_is_a_party_of_its_own() {
         use_once(&barrier);
         let words = shared_words(1);
         let child = fork(|| {
-            let grandchild = fork(|| drop(barrier.wait(Patience::ENDLESS, Last::Passes)));
+            let grandchild = fork(|| drop(barrier.wait(WaitOptions::BLOCKING, Last::Passes)));
             await_waiting(&barrier, 1);
             grandchild.kill();
             words[0].store(1, Relaxed);
@@ -170,7 +170,10 @@ fn who_has_lost_all_descriptors_goes_without_breaking_it() {
         let other = waiter(&barrier, 0);
         let child = fork(|| {
             // It becomes a participant as long as it can.
-            refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
+            refused!(
+                WouldBlock,
+                barrier.wait(WaitOptions::NONBLOCKING, Last::Passes)
+            );
             close_all();
             refused!(Detached, wait(&barrier));
         });

@@ -2,7 +2,7 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{LONG, await_waiting, one_to_be_told, stay, unnamed, use_once, wait, within};
-use shmkit::barrier::{Last, Patience};
+use shmkit::barrier::{Last, WaitOptions};
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
@@ -37,11 +37,14 @@ fn all_wait_until_it_lets_them_pass() {
         let barrier = unnamed(2);
         let other = fork(|| assert_eq!(wait(&barrier), Ok(0)));
         await_waiting(&barrier, 1);
-        assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(1));
+        assert_eq!(barrier.wait(WaitOptions::NONBLOCKING, Last::Holds), Ok(1));
         assert_eq!(barrier.stat().waiting, 2);
         assert_eq!(barrier.stat().turns, 0);
         // Who comes now belongs to the next turn, and may not get in.
-        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
+        refused!(
+            WouldBlock,
+            barrier.wait(WaitOptions::NONBLOCKING, Last::Passes)
+        );
         fork(|| {
             drop(refused!(
                 Timeout,
@@ -66,8 +69,11 @@ fn all_wait_until_it_lets_them_pass() {
 fn one_that_is_alone_holds_itself() {
     let barrier = unnamed(1);
     for _ in 0..100 {
-        assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(0));
-        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Holds));
+        assert_eq!(barrier.wait(WaitOptions::NONBLOCKING, Last::Holds), Ok(0));
+        refused!(
+            WouldBlock,
+            barrier.wait(WaitOptions::NONBLOCKING, Last::Holds)
+        );
         barrier.pass().unwrap();
     }
     refused!(NotOwner, barrier.pass());
@@ -79,7 +85,7 @@ fn who_is_held_is_told_of_an_abort_a_reset_and_a_time_that_is_over() {
         let barrier = unnamed(2);
         for way in 0..4 {
             let told = one_to_be_told(&barrier, 0);
-            assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(1));
+            assert_eq!(barrier.wait(WaitOptions::NONBLOCKING, Last::Holds), Ok(1));
             match way {
                 0 => barrier.abort(),
                 1 => fork(|| barrier.abort()).succeed(),
@@ -99,7 +105,7 @@ fn who_is_held_is_told_of_an_abort_a_reset_and_a_time_that_is_over() {
             refused!(Timeout, barrier.wait(within(20_000_000), Last::Passes));
         });
         await_waiting(&barrier, 1);
-        assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(1));
+        assert_eq!(barrier.wait(WaitOptions::NONBLOCKING, Last::Holds), Ok(1));
         short.succeed();
         refused!(Broken, barrier.pass());
         barrier.reset().unwrap();

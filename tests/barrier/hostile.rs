@@ -2,7 +2,7 @@
 
 use super::common::process::{alone, fork};
 use super::{at, full, told, use_once, wait, within};
-use shmkit::barrier::{Barrier, Create, Last, Options, Patience};
+use shmkit::barrier::{Barrier, Create, Last, Options, WaitOptions};
 use shmkit::lock::Lock;
 use shmkit::segment::Segment;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ fn nobodies() -> Vec<u64> {
 /// Returns our own id, as words have it.
 fn mine(segment: &Arc<Segment>) -> u64 {
     let lock = Lock::of(segment).unwrap();
-    lock.acquire(Patience::NONE).unwrap();
+    lock.acquire(WaitOptions::NONBLOCKING).unwrap();
     let me = lock.stat().0.owner.unwrap().bits();
     lock.release().unwrap();
     me
@@ -46,7 +46,7 @@ fn mine(segment: &Arc<Segment>) -> u64 {
 /// Uses it in every way that ends by itself, and has it be whole.
 fn survive(barrier: &Barrier) {
     for last in [Last::Passes, Last::Holds] {
-        let _ = barrier.wait(Patience::NONE, last);
+        let _ = barrier.wait(WaitOptions::NONBLOCKING, last);
         let _ = barrier.wait(within(100_000), last);
         let _ = barrier.pass();
     }
@@ -88,7 +88,10 @@ fn turns_that_cannot_be() {
         }
         // All there, says the word, and nobody is.
         write(&segment, TURN, 2 << 48);
-        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
+        refused!(
+            WouldBlock,
+            barrier.wait(WaitOptions::NONBLOCKING, Last::Passes)
+        );
         refused!(Timeout, barrier.wait(within(3_000_000), Last::Passes));
         refused!(NotOwner, barrier.pass());
         barrier.reset().unwrap();
@@ -148,7 +151,10 @@ fn cells_that_we_have_not_taken() {
                 write(&segment, CELLS + 16 * cell + 8, u64::MAX);
             }
             // There is no cell for us, and never will be.
-            refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
+            refused!(
+                WouldBlock,
+                barrier.wait(WaitOptions::NONBLOCKING, Last::Passes)
+            );
             refused!(Timeout, barrier.wait(within(3_000_000), Last::Passes));
             survive(&barrier);
             for cell in 0..4 {
@@ -175,7 +181,10 @@ fn a_lock_that_nobody_has() {
         }
         // We have it ourselves, for ever: nobody is let in, and nobody waits longer than he wanted.
         write(&segment, LOCK, mine(&segment));
-        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
+        refused!(
+            WouldBlock,
+            barrier.wait(WaitOptions::NONBLOCKING, Last::Passes)
+        );
         refused!(Timeout, barrier.wait(within(3_000_000), Last::Passes));
         refused!(Timeout, barrier.reset());
         assert!(!barrier.stat().broken);

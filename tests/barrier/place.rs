@@ -4,7 +4,7 @@ use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
 use super::{at, await_waiting, full, told, unnamed, use_once, wait, waiter};
-use shmkit::barrier::{Barrier, Create, Last, MOST, Named, Options, Patience};
+use shmkit::barrier::{Barrier, Create, Last, MOST, Named, Options, WaitOptions};
 use shmkit::error::Result;
 use shmkit::lock::Lock;
 use shmkit::segment::{self, Segment};
@@ -205,7 +205,7 @@ fn hundreds_without_a_name_share_one_descriptor() {
     for barrier in &all {
         assert_eq!(barrier.segment().fd(), all[0].segment().fd());
         refused!(Invalid, barrier.unlink());
-        let once = barrier.wait(Patience::NONE, Last::Passes);
+        let once = barrier.wait(WaitOptions::NONBLOCKING, Last::Passes);
         match barrier.parties() {
             1 => assert_eq!(once, Ok(0)),
             _ => drop(refused!(WouldBlock, once)),

@@ -10,15 +10,15 @@ fn without_the_lock() {
         let (condition, lock) = (unnamed(), a_lock());
         let recursive = RLock::unnamed().unwrap();
         let refuses = |lock: &dyn Mutex| {
-            refused!(NotOwner, condition.wait(lock, Patience::NONE));
+            refused!(NotOwner, condition.wait(lock, WaitOptions::NONBLOCKING));
             refused!(NotOwner, condition.notify(lock, 1));
             refused!(NotOwner, condition.notify_all(lock));
         };
         refuses(&lock);
         refuses(&recursive);
         // Somebody else's.
-        lock.acquire(Patience::NONE).unwrap();
-        recursive.acquire(Patience::NONE).unwrap();
+        lock.acquire(WaitOptions::NONBLOCKING).unwrap();
+        recursive.acquire(WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
             refuses(&lock);
             refuses(&recursive);
@@ -37,7 +37,7 @@ fn a_recursive_lock_of_another_thread() {
     let _guard = lock.lock().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            refused!(NotOwner, condition.wait(lock, Patience::NONE));
+            refused!(NotOwner, condition.wait(lock, WaitOptions::NONBLOCKING));
             refused!(NotOwner, condition.notify(lock, 1));
         });
     });
@@ -61,13 +61,13 @@ fn another_lock_than_before() {
         let elsewhere = a_lock();
         let others: [&Lock; 3] = [&second, &built_in, &elsewhere];
         let condition = unnamed();
-        first.acquire(Patience::NONE).unwrap();
+        first.acquire(WaitOptions::NONBLOCKING).unwrap();
         condition.notify(&first, 1).unwrap();
         first.release().unwrap();
         let refuses = || {
             for other in others {
-                other.acquire(Patience::ENDLESS).unwrap();
-                refused!(Invalid, condition.wait(other, Patience::ENDLESS));
+                other.acquire(WaitOptions::BLOCKING).unwrap();
+                refused!(Invalid, condition.wait(other, WaitOptions::BLOCKING));
                 refused!(Invalid, condition.notify(other, 1));
                 refused!(Invalid, condition.notify_all(other));
                 assert!(other.is_held());
@@ -93,15 +93,17 @@ fn more_waiters_than_cells() {
         let lock = a_lock();
         let child = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 1);
-        lock.acquire(Patience::ENDLESS).unwrap();
-        for patience in [Patience::NONE, Patience::ENDLESS] {
-            refused!(Participants, condition.wait(&lock, patience));
+        lock.acquire(WaitOptions::BLOCKING).unwrap();
+        for wait in [WaitOptions::NONBLOCKING, WaitOptions::BLOCKING] {
+            refused!(Participants, condition.wait(&lock, wait));
             assert!(lock.is_held());
         }
         condition.notify(&lock, 1).unwrap();
         lock.release().unwrap();
         child.succeed();
-        locked(&lock, || condition.wait(&lock, Patience::NONE).unwrap());
+        locked(&lock, || {
+            condition.wait(&lock, WaitOptions::NONBLOCKING).unwrap()
+        });
     });
 }
 
@@ -141,7 +143,7 @@ fn hostile_bytes() {
         let lock = a_lock();
         let condition = Condition::at(&segment, 0, Create::Always, &with_cells(4)).unwrap();
         let words = words(&segment);
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire(WaitOptions::NONBLOCKING).unwrap();
         for lie in [
             1,
             u64::MAX,
@@ -185,8 +187,8 @@ fn a_waiter_that_is_overwritten() {
             let condition =
                 Condition::at(&segment, 0, Create::Always, &Options::default()).unwrap();
             let child = fork(|| {
-                lock.acquire(Patience::ENDLESS).unwrap();
-                refused!(Corrupt, condition.wait(&lock, Patience::ENDLESS));
+                lock.acquire(WaitOptions::BLOCKING).unwrap();
+                refused!(Corrupt, condition.wait(&lock, WaitOptions::BLOCKING));
                 assert!(lock.is_held());
                 lock.release().unwrap();
             });

@@ -54,7 +54,7 @@ fn who_dies_between_notification_and_lock_leaves_it_to_another() {
             waiter(&condition, &lock, NOTIFIED),
         );
         await_waiters(&condition, 3);
-        lock.acquire(Patience::ENDLESS).unwrap();
+        lock.acquire(WaitOptions::BLOCKING).unwrap();
         condition.notify(&lock, 1).unwrap();
         // It cannot have the lock, and is killed where it waits for it.
         victim.kill();
@@ -75,7 +75,7 @@ fn nobody_who_came_later_gets_what_the_dead_was_sent() {
         let (condition, lock) = (unnamed(), a_lock());
         let victim = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 1);
-        lock.acquire(Patience::ENDLESS).unwrap();
+        lock.acquire(WaitOptions::BLOCKING).unwrap();
         condition.notify(&lock, 1).unwrap();
         victim.kill();
         let waited = condition.wait(&lock, within(50_000_000)).unwrap();
@@ -97,7 +97,7 @@ fn a_dead_owner_of_the_lock_is_told() {
         await_waiters(&condition, 1);
         let word = &shared_words(1)[0];
         let owner = fork(|| {
-            lock.acquire(Patience::ENDLESS).unwrap();
+            lock.acquire(WaitOptions::BLOCKING).unwrap();
             condition.notify(&lock, 1).unwrap();
             word.store(1, Relaxed);
             loop {
@@ -108,7 +108,7 @@ fn a_dead_owner_of_the_lock_is_told() {
         owner.kill();
         child.succeed();
         // And whose time is over is told as well.
-        assert_eq!(lock.acquire(Patience::NONE), Ok(true));
+        assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(true));
         let waited = condition.wait(&lock, within(1)).unwrap();
         assert_eq!(waited.end, End::Timeout);
         assert!(waited.recovered);
@@ -130,7 +130,7 @@ fn cells_of_the_dead_are_used_again() {
             });
             if round % 2 == 0 {
                 // They die with a notification that nobody can take.
-                lock.acquire(Patience::ENDLESS).unwrap();
+                lock.acquire(WaitOptions::BLOCKING).unwrap();
                 condition.notify_all(&lock).unwrap();
                 dead.into_iter().for_each(Child::kill);
                 lock.release().unwrap();

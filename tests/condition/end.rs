@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-const UNTIL_INTERRUPTED: Patience = Patience {
-    limit: Limit::Forever,
+const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
+    timeout: Timeout::Never,
     interruptible: true,
 };
 
@@ -37,11 +37,13 @@ fn as_long_as_was_asked_for_at_least_and_with_the_lock() {
     for milliseconds in [0, 1, 30] {
         let time = Duration::from_millis(milliseconds);
         let begin = Instant::now();
-        let patience = within(time.as_nanos() as u64);
-        assert!(timeout(condition.wait(&lock, patience).unwrap()));
+        let wait = within(time.as_nanos() as u64);
+        assert!(timeout(condition.wait(&lock, wait).unwrap()));
         assert!(begin.elapsed() >= time && lock.is_held());
     }
-    assert!(timeout(condition.wait(&lock, Patience::NONE).unwrap()));
+    assert!(timeout(
+        condition.wait(&lock, WaitOptions::NONBLOCKING).unwrap()
+    ));
     assert!(lock.is_held());
     let stat = condition.stat();
     assert_eq!((stat.waits, stat.timeouts, stat.waiting), (4, 4, 0));
@@ -52,10 +54,12 @@ fn who_has_no_time_to_wait_lets_others_have_the_lock() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let word = &shared_words(1)[0];
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire(WaitOptions::NONBLOCKING).unwrap();
         let child = fork(|| locked(&lock, || word.store(1, Relaxed)));
         while word.load(Relaxed) == 0 {
-            assert!(timeout(condition.wait(&lock, Patience::NONE).unwrap()));
+            assert!(timeout(
+                condition.wait(&lock, WaitOptions::NONBLOCKING).unwrap()
+            ));
         }
         lock.release().unwrap();
         child.succeed();
@@ -69,7 +73,7 @@ fn the_hook_ends_a_wait_and_the_lock_is_held() {
         let word = &shared_words(1)[0];
         let child = fork(|| {
             install(word);
-            lock.acquire(Patience::ENDLESS).unwrap();
+            lock.acquire(WaitOptions::BLOCKING).unwrap();
             let waited = condition.wait(&lock, UNTIL_INTERRUPTED).unwrap();
             assert_eq!(waited.end, End::Interrupted);
             lock.release().unwrap();
@@ -91,15 +95,15 @@ fn an_interrupt_loses_no_notification() {
             words[0].store(0, Relaxed);
             let hasty = fork(|| {
                 install(&words[0]);
-                lock.acquire(Patience::ENDLESS).unwrap();
+                lock.acquire(WaitOptions::BLOCKING).unwrap();
                 let waited = condition.wait(&lock, UNTIL_INTERRUPTED).unwrap();
                 words[1].fetch_add(u64::from(waited.end == End::Notified), Relaxed);
                 lock.release().unwrap();
             });
             await_waiters(&condition, 1);
             let patient = fork(|| {
-                lock.acquire(Patience::ENDLESS).unwrap();
-                assert_eq!(condition.wait(&lock, Patience::ENDLESS), Ok(NOTIFIED));
+                lock.acquire(WaitOptions::BLOCKING).unwrap();
+                assert_eq!(condition.wait(&lock, WaitOptions::BLOCKING), Ok(NOTIFIED));
                 words[1].fetch_add(1, Relaxed);
                 lock.release().unwrap();
             });

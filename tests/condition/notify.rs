@@ -19,8 +19,8 @@ fn with_waiters(count: usize, body: impl FnOnce(&Condition, &RLock, &[AtomicU64]
         for (place, done) in done.iter().enumerate() {
             await_waiters(condition, place as u64);
             scope.spawn(move || {
-                lock.acquire(Patience::ENDLESS).unwrap();
-                assert_eq!(condition.wait(lock, Patience::ENDLESS), Ok(NOTIFIED));
+                lock.acquire(WaitOptions::BLOCKING).unwrap();
+                assert_eq!(condition.wait(lock, WaitOptions::BLOCKING), Ok(NOTIFIED));
                 done.store(returned.fetch_add(1, Relaxed) + 1, Relaxed);
                 lock.release().unwrap();
             });
@@ -76,7 +76,7 @@ fn all_of_as_many_as_there_are_cells() {
     with_waiters(128, |condition, lock, _| {
         {
             let _guard = lock.lock().unwrap();
-            refused!(Participants, condition.wait(lock, Patience::NONE));
+            refused!(Participants, condition.wait(lock, WaitOptions::NONBLOCKING));
             // It is held as before.
             assert_eq!(lock.depth(), 1);
             condition.notify_all(lock).unwrap();
@@ -105,9 +105,9 @@ fn a_recursive_lock_is_given_back_wholly_and_taken_as_often() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..3 {
-                lock.acquire(Patience::ENDLESS).unwrap();
+                lock.acquire(WaitOptions::BLOCKING).unwrap();
             }
-            assert_eq!(condition.wait(lock, Patience::ENDLESS), Ok(NOTIFIED));
+            assert_eq!(condition.wait(lock, WaitOptions::BLOCKING), Ok(NOTIFIED));
             assert_eq!(lock.depth(), 3);
             for _ in 0..3 {
                 lock.release().unwrap();
@@ -132,9 +132,9 @@ fn none_is_lost_between_processes() {
             .map(|me| {
                 fork(|| {
                     for round in 0..ROUNDS {
-                        lock.acquire(Patience::ENDLESS).unwrap();
+                        lock.acquire(WaitOptions::BLOCKING).unwrap();
                         while turn.load(Relaxed) != round * PROCESSES + me {
-                            assert_eq!(condition.wait(&lock, Patience::ENDLESS), Ok(NOTIFIED));
+                            assert_eq!(condition.wait(&lock, WaitOptions::BLOCKING), Ok(NOTIFIED));
                         }
                         turn.fetch_add(1, Relaxed);
                         condition.notify_all(&lock).unwrap();
@@ -161,14 +161,14 @@ fn as_many_return_as_were_notified() {
         let children: Vec<_> = (0..CONSUMERS)
             .map(|_| {
                 fork(|| {
-                    lock.acquire(Patience::ENDLESS).unwrap();
+                    lock.acquire(WaitOptions::BLOCKING).unwrap();
                     loop {
                         while made.load(Relaxed) == 0 {
                             if taken.load(Relaxed) == THINGS {
                                 lock.release().unwrap();
                                 return;
                             }
-                            condition.wait(&lock, Patience::ENDLESS).unwrap();
+                            condition.wait(&lock, WaitOptions::BLOCKING).unwrap();
                         }
                         made.fetch_sub(1, Relaxed);
                         if taken.fetch_add(1, Relaxed) + 1 == THINGS {

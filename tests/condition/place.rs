@@ -10,8 +10,8 @@ fn meet(condition: impl Fn() -> Condition, lock: impl Fn() -> Lock) {
     let (ours, our_lock) = (condition(), lock());
     let child = fork(|| {
         let (condition, lock) = (condition(), lock());
-        lock.acquire(Patience::ENDLESS).unwrap();
-        assert_eq!(condition.wait(&lock, Patience::ENDLESS), Ok(NOTIFIED));
+        lock.acquire(WaitOptions::BLOCKING).unwrap();
+        assert_eq!(condition.wait(&lock, WaitOptions::BLOCKING), Ok(NOTIFIED));
         lock.release().unwrap();
     });
     await_waiters(&ours, 1);
@@ -106,7 +106,7 @@ fn far_from_its_lock() {
         for _ in 0..3 {
             fork(|| {
                 let lock = Lock::of(&far).unwrap();
-                lock.acquire(Patience::ENDLESS).unwrap();
+                lock.acquire(WaitOptions::BLOCKING).unwrap();
                 lock.release().unwrap();
             })
             .succeed();

@@ -179,9 +179,9 @@ impl<'a> Party<'a> {
 
 /// Returns the bits of a participant of this segment, who ends with this process, or before.
 pub fn id_of_somebody(segment: &Arc<shmkit::segment::Segment>) -> u64 {
-    use shmkit::lock::{Lock, Patience};
+    use shmkit::lock::{Lock, WaitOptions};
     let lock = Lock::of(segment).expect("every one has it");
-    assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+    assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
     let id = lock.stat().0.owner.expect("we hold it").bits();
     lock.release().expect("we hold it");
     id

@@ -6,7 +6,7 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, byte};
 use super::{at, full, holder, recover, stay, transferable, unnamed, use_once};
 use shmkit::error::Result;
-use shmkit::lock::{Create, Lock, Named, Options, Patience};
+use shmkit::lock::{Create, Lock, Named, Options, WaitOptions};
 use shmkit::rlock::RLock;
 use shmkit::segment::Segment;
 use std::fs::File;
@@ -29,8 +29,8 @@ fn within_one_process_it_is_the_same_lock() {
     for lock in [unnamed(), named] {
         let (fd, offset) = lock.hand_over().unwrap();
         let same = open_fd(fd, offset).unwrap();
-        lock.acquire(Patience::NONE).unwrap();
-        refused!(WouldBlock, same.acquire(Patience::NONE));
+        lock.acquire(WaitOptions::NONBLOCKING).unwrap();
+        refused!(WouldBlock, same.acquire(WaitOptions::NONBLOCKING));
         same.release().unwrap();
         // What was handed over can be handed on.
         let (fd, offset) = same.hand_over().unwrap();
@@ -68,9 +68,9 @@ fn over_a_socket_to_a_process_that_has_nothing() {
                 let lock = open_fd(file.as_raw_fd(), words[1].load(Relaxed)).unwrap();
                 drop(file);
                 refused!(NotOwner, lock.release());
-                refused!(WouldBlock, lock.acquire(Patience::NONE));
+                refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
                 words[0].store(0, Relaxed);
-                assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+                assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
                 std::mem::forget(lock);
                 words[1].store(u64::MAX, Relaxed);
             }
@@ -80,7 +80,7 @@ fn over_a_socket_to_a_process_that_has_nothing() {
         let named = Lock::named(&name, Create::Always, &Options::default()).unwrap();
         let locks = [unnamed(), unnamed(), named];
         for (round, lock) in locks.iter().enumerate() {
-            lock.acquire(Patience::NONE).unwrap();
+            lock.acquire(WaitOptions::NONBLOCKING).unwrap();
             let (fd, offset) = lock.hand_over().unwrap();
             send(&ours, fd);
             words[1].store(offset, Relaxed);
@@ -88,7 +88,7 @@ fn over_a_socket_to_a_process_that_has_nothing() {
             wait_until(|| words[0].load(Relaxed) == 0);
             lock.release().unwrap();
             wait_until(|| words[1].load(Relaxed) == u64::MAX);
-            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
             assert_eq!(lock.stat().1.unwrap().pid, child.pid().as_raw() as u32);
         }
         child.kill();
@@ -105,7 +105,7 @@ fn through_proc_of_another_process() {
         // Made in the child: the parent has nothing of that arena.
         let child = fork(|| {
             let lock = unnamed();
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
             let (fd, offset) = lock.hand_over().unwrap();
             words[0].store(fd as u64, Relaxed);
             words[1].store(offset, Relaxed);
@@ -120,7 +120,7 @@ fn through_proc_of_another_process() {
         let file = File::options().read(true).write(true).open(&path).unwrap();
         let lock = open_fd(file.as_raw_fd(), offset).unwrap();
         drop(file);
-        refused!(WouldBlock, lock.acquire(Patience::NONE));
+        refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
         // A lock of our own is in an arena of our own.
         let own = unnamed();
         assert_ne!(own.segment().data(), lock.segment().data());
@@ -143,7 +143,7 @@ fn its_kind_and_options_come_with_it() {
     let (fd, offset) = rlock.hand_over().unwrap();
     refused!(WrongKind, told(open_fd(fd, offset)));
     let found = RLock::open_fd(fd, offset, &Named::default()).unwrap();
-    rlock.acquire(Patience::NONE).unwrap();
+    rlock.acquire(WaitOptions::NONBLOCKING).unwrap();
     assert_eq!(found.depth(), 1);
     rlock.release().unwrap();
 }
@@ -239,12 +239,12 @@ fn anothers_is_opened_by_who_trusts_him() {
                 ..Options::default()
             };
             let lock = Lock::open_fd(fd, offset, &trusting).unwrap();
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
             words[0].store(1, Relaxed);
             stay();
         });
         wait_until(|| words[0].load(Relaxed) == 1);
-        refused!(WouldBlock, lock.acquire(Patience::NONE));
+        refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
         child.kill();
         recover(&lock);
         holder(&lock).kill();

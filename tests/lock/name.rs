@@ -5,7 +5,7 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
 use super::{Form, form, holder, recover, stay, transferable, use_once};
 use shmkit::error::Result;
-use shmkit::lock::{Create, Lock, Named, Options, Patience};
+use shmkit::lock::{Create, Lock, Named, Options, WaitOptions};
 use shmkit::rlock::RLock;
 use shmkit::segment::{self, Segment};
 use std::os::unix::fs::PermissionsExt;
@@ -43,8 +43,8 @@ fn made_found_and_removed() {
     let made = named(Create::IfMissing).unwrap();
     refused!(Exists, told(named(Create::Always)));
     let found = [Create::Never, Create::IfMissing].map(|create| named(create).unwrap());
-    made.acquire(Patience::NONE).unwrap();
-    refused!(WouldBlock, found[0].acquire(Patience::NONE));
+    made.acquire(WaitOptions::NONBLOCKING).unwrap();
+    refused!(WouldBlock, found[0].acquire(WaitOptions::NONBLOCKING));
     found[1].release().unwrap();
     assert_eq!(folder.entries(), ["a"]);
     found[0].unlink().unwrap();
@@ -53,7 +53,7 @@ fn made_found_and_removed() {
     // Who has it open keeps it; the name is free for another.
     use_once(&made);
     let other = named(Create::Always).unwrap();
-    made.acquire(Patience::NONE).unwrap();
+    made.acquire(WaitOptions::NONBLOCKING).unwrap();
     use_once(&other);
     refused!(NotFound, found[0].unlink());
     other.unlink().unwrap();
@@ -158,7 +158,7 @@ fn the_dead_are_taken_over_by_who_opens_it_afterwards() {
         let words = shared_words(1);
         let owner = fork(|| {
             let own = Lock::named(&name, Create::Always, &Options::default()).unwrap();
-            own.acquire(Patience::NONE).unwrap();
+            own.acquire(WaitOptions::NONBLOCKING).unwrap();
             words[0].store(1, Relaxed);
             stay();
         });
@@ -180,16 +180,22 @@ fn room_for_one() {
         });
         let lock = Lock::named(&name, Create::Always, &options).unwrap();
         let child = holder(&lock);
-        refused!(Participants, lock.acquire(Patience::ENDLESS));
+        refused!(Participants, lock.acquire(WaitOptions::BLOCKING));
         refused!(NotOwner, lock.release());
         // Gets in once the first has died.
         child.kill();
         recover(&lock);
-        fork(|| drop(refused!(Participants, lock.acquire(Patience::ENDLESS)))).succeed();
+        fork(|| drop(refused!(Participants, lock.acquire(WaitOptions::BLOCKING)))).succeed();
         // And once it has let go, which it does with its last handle.
         let again = Lock::named(&name, Create::Never, &options).unwrap();
         drop(lock);
-        fork(|| drop(refused!(Participants, again.acquire(Patience::NONE)))).succeed();
+        fork(|| {
+            drop(refused!(
+                Participants,
+                again.acquire(WaitOptions::NONBLOCKING)
+            ))
+        })
+        .succeed();
         let words = shared_words(1);
         let waiter = fork(|| {
             wait_until(|| words[0].load(Relaxed) == 1);

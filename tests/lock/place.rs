@@ -4,7 +4,7 @@ use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{Form, at, form, full, recover, stay, transferable, use_once};
 use shmkit::layout::Kind;
-use shmkit::lock::{Create, Lock, Options, Patience};
+use shmkit::lock::{Create, Lock, Options, WaitOptions};
 use shmkit::rlock::RLock;
 use shmkit::segment::{Growth, Segment};
 use std::sync::Arc;
@@ -46,9 +46,9 @@ fn made_and_found() {
     refused!(Exists, told(lock_at(&segment, 0, Create::Always)));
     let found = lock_at(&segment, 0, Create::Never).unwrap();
     let same = lock_at(&segment, 0, Create::IfMissing).unwrap();
-    made.acquire(Patience::NONE).unwrap();
+    made.acquire(WaitOptions::NONBLOCKING).unwrap();
     for other in [&found, &same] {
-        refused!(WouldBlock, other.acquire(Patience::NONE));
+        refused!(WouldBlock, other.acquire(WaitOptions::NONBLOCKING));
     }
     same.release().unwrap();
     // Another one, where only zeros were, in the last place.
@@ -226,7 +226,7 @@ fn somebody_who_lives_and_does_not_get_on_is_waited_for_a_second() {
         let words = shared_words(1);
         let maker = fork(|| {
             let lock = at(&segment, 0);
-            lock.acquire(Patience::NONE).unwrap();
+            lock.acquire(WaitOptions::NONBLOCKING).unwrap();
             set_tag(&segment, 64, lock.stat().0.owner.unwrap().bits() | MAKING);
             words[0].store(1, Relaxed);
             stay();
@@ -255,7 +255,7 @@ fn somebody_who_died_making_it_is_followed() {
             words[0].store(0, Relaxed);
             let maker = fork(|| {
                 let lock = at(&segment, 0);
-                lock.acquire(Patience::NONE).unwrap();
+                lock.acquire(WaitOptions::NONBLOCKING).unwrap();
                 set_tag(
                     &segment,
                     offset,
@@ -296,8 +296,8 @@ fn each_segment_has_a_lock_of_its_own() {
         let segment = full(1);
         let (one, same) = (Lock::of(&segment).unwrap(), Lock::of(&segment).unwrap());
         drop(segment);
-        one.acquire(Patience::NONE).unwrap();
-        refused!(WouldBlock, same.acquire(Patience::NONE));
+        one.acquire(WaitOptions::NONBLOCKING).unwrap();
+        refused!(WouldBlock, same.acquire(WaitOptions::NONBLOCKING));
         same.release().unwrap();
         super::holder(&one).kill();
         recover(&same);

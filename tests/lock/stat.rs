@@ -2,7 +2,7 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{at, await_sleeper, full, holder, recover, unnamed, use_once, within};
-use shmkit::lock::{Patience, Stat};
+use shmkit::lock::{Stat, WaitOptions};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -35,8 +35,8 @@ fn a_lock_that_nobody_has_used() {
 fn acquisitions_are_counted_and_attempts_are_not() {
     let lock = unnamed();
     for round in 1..=5 {
-        lock.acquire(Patience::NONE).unwrap();
-        refused!(WouldBlock, lock.acquire(Patience::NONE));
+        lock.acquire(WaitOptions::NONBLOCKING).unwrap();
+        refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
         refused!(Timeout, lock.acquire(within(1)));
         let (stat, _) = lock.stat();
         assert_eq!(
@@ -54,7 +54,7 @@ fn the_owner_is_a_process_of_which_something_is_known() {
     alone(|| {
         let lock = unnamed();
         let began = now();
-        assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+        assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
         let (stat, owner) = lock.stat();
         let (id, owner) = (stat.owner.unwrap(), owner.unwrap());
         assert_eq!((owner.ticket, owner.pid), (id.ticket(), std::process::id()));
@@ -107,10 +107,10 @@ fn contended_is_what_took_waiting_and_since_when() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(1));
         for round in 1..=3 {
-            lock.acquire(Patience::NONE).unwrap();
+            lock.acquire(WaitOptions::NONBLOCKING).unwrap();
             let before = now();
             let waiter = fork(|| {
-                assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+                assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
                 words[0].store(1, Relaxed);
                 wait_until(|| words[0].load(Relaxed) == 2);
                 lock.release().unwrap();
@@ -142,7 +142,7 @@ fn nobody_waits_for_who_has_just_taken_over() {
         let words = shared_words(1);
         let owner = holder(&lock);
         let waiter = fork(|| {
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true));
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
             lock.release().unwrap();
@@ -157,13 +157,13 @@ fn nobody_waits_for_who_has_just_taken_over() {
         );
         assert_eq!(stat.contended_since, 0, "its first waiter has not come yet");
         let before = now();
-        let second = fork(|| assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true)));
+        let second = fork(|| assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true)));
         await_sleeper(&lock);
         assert!(lock.stat().0.contended_since >= before);
         words[0].store(2, Relaxed);
         waiter.succeed();
         second.succeed();
-        assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+        assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true));
         assert_eq!(lock.stat().0.recoveries, 2);
     });
 }
@@ -171,7 +171,7 @@ fn nobody_waits_for_who_has_just_taken_over() {
 #[test]
 fn the_first_to_sleep_for_an_owner_says_when() {
     let lock = at(&full(4096), 0);
-    lock.acquire(Patience::NONE).unwrap();
+    lock.acquire(WaitOptions::NONBLOCKING).unwrap();
     // As a waiter leaves it that was overtaken by the release: it has stamped what was free by then.
     const LONG_AGO: u64 = 7;
     let stamp = &lock.segment().bytes().unwrap()[56..64];

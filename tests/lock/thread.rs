@@ -5,7 +5,7 @@
 
 use super::within;
 use shmkit::error::Error;
-use shmkit::lock::{Lock, Options, Patience};
+use shmkit::lock::{Lock, Options, WaitOptions};
 use shmkit::rlock::RLock;
 use std::cell::UnsafeCell;
 
@@ -69,12 +69,12 @@ fn whatever_the_patience_it_is_held_or_it_is_not() {
     let lock = Lock::unnamed(&Options::default()).unwrap();
     let held = std::sync::atomic::AtomicU64::new(0);
     let total = together(|round, guarded| {
-        let patience = match round % 3 {
-            0 => Patience::NONE,
+        let wait = match round % 3 {
+            0 => WaitOptions::NONBLOCKING,
             1 => within(100_000),
-            _ => Patience::ENDLESS,
+            _ => WaitOptions::BLOCKING,
         };
-        match lock.acquire(patience) {
+        match lock.acquire(wait) {
             Ok(recovered) => {
                 assert!(!recovered, "nobody died");
                 guarded.add();
@@ -99,7 +99,7 @@ fn one_thread_takes_it_and_another_gives_it_back() {
         Lock::unnamed(&Options::default()).unwrap(),
     ] {
         let total = together(|_, guarded| {
-            lock.acquire(Patience::ENDLESS).unwrap();
+            lock.acquire(WaitOptions::BLOCKING).unwrap();
             guarded.add();
             std::thread::scope(|scope| {
                 let other = scope.spawn(|| {

@@ -4,15 +4,15 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{await_sleeper, holder, recover, unnamed, use_once, within};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
-use shmkit::lock::{Limit, Patience};
+use shmkit::lock::{Timeout, WaitOptions};
 use std::ffi::c_void;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Waits for ever, unless the hook ends it.
-const UNTIL_INTERRUPTED: Patience = Patience {
-    limit: Limit::Forever,
+const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
+    timeout: Timeout::Never,
     interruptible: true,
 };
 
@@ -101,7 +101,7 @@ fn a_dead_owner_is_found_before_the_time_is_up_whatever_the_time() {
             lock.release().unwrap();
         }
         holder(&lock).kill();
-        assert_eq!(lock.acquire(Patience::NONE), Ok(true));
+        assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(true));
         lock.mark_consistent().unwrap();
         lock.release().unwrap();
     });
@@ -111,12 +111,12 @@ fn a_dead_owner_is_found_before_the_time_is_up_whatever_the_time() {
 fn signals_do_not_end_it() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(3));
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire(WaitOptions::NONBLOCKING).unwrap();
         let waiter = fork(|| {
             catch_signals();
             words[1].store(1, Relaxed);
             install(words);
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
             assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
             lock.release().unwrap();
         });
@@ -138,7 +138,7 @@ fn signals_do_not_end_it() {
 fn a_signal_asks_the_hook() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(3));
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire(WaitOptions::NONBLOCKING).unwrap();
         let waiter = fork(|| {
             catch_signals();
             install(words);
@@ -170,9 +170,9 @@ fn the_hook_is_asked_after_each_sleep_without_a_signal() {
         owner.kill();
         let asked = words[0].load(Relaxed);
         assert_eq!(
-            lock.acquire(Patience {
+            lock.acquire(WaitOptions {
                 interruptible: true,
-                ..Patience::NONE
+                ..WaitOptions::NONBLOCKING
             }),
             Ok(true)
         );
@@ -184,7 +184,7 @@ fn the_hook_is_asked_after_each_sleep_without_a_signal() {
 fn interrupted_waiters_take_nothing_from_the_others() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(2));
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire(WaitOptions::NONBLOCKING).unwrap();
         let quitters: Vec<_> = (0..3)
             .map(|_| {
                 fork(|| {
@@ -194,7 +194,7 @@ fn interrupted_waiters_take_nothing_from_the_others() {
             })
             .collect();
         let waiter = fork(|| {
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
             lock.release().unwrap();
         });
         wait_until(|| words[0].load(Relaxed) >= 3);

@@ -3,7 +3,7 @@
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name, byte};
 use super::{close_all, full, holder, lock, recover, unnamed, within};
-use shmkit::lock::{Lock, Patience};
+use shmkit::lock::{Lock, WaitOptions};
 use shmkit::segment::Segment;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -74,17 +74,17 @@ fn a_number_that_stands_for_another_file_never_says_dead() {
         let words = shared_words(2);
         let asker = fork(|| {
             // It has its own identity before its descriptors go.
-            other.acquire(Patience::NONE).unwrap();
+            other.acquire(WaitOptions::NONBLOCKING).unwrap();
             other.release().unwrap();
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
             close_all();
             let _files = reuse_numbers();
-            refused!(WouldBlock, held.acquire(Patience::NONE));
+            refused!(WouldBlock, held.acquire(WaitOptions::NONBLOCKING));
             refused!(Timeout, held.acquire(within(50)));
             words[1].store(1, Relaxed);
             // The name still leads to the file.
-            assert_eq!(held.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(held.acquire(WaitOptions::BLOCKING), Ok(true));
             held.release().unwrap();
         });
         wait_until(|| words[0].load(Relaxed) == 1);
@@ -104,7 +104,7 @@ fn a_number_that_stands_for_another_segment_keeps_nobody_alive() {
         let (held, other) = (lock(&segment, 0), lock(&segment, 1));
         let words = shared_words(1);
         let asker = fork(|| {
-            other.acquire(Patience::NONE).unwrap();
+            other.acquire(WaitOptions::NONBLOCKING).unwrap();
             other.release().unwrap();
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
@@ -123,7 +123,7 @@ fn a_number_that_stands_for_another_segment_keeps_nobody_alive() {
             let files: Vec<File> = (0..32).map(|_| make().unwrap()).collect();
             byte::lock(&files[31], byte_of(ticket), 1);
             words[0].store(3, Relaxed);
-            assert_eq!(held.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(held.acquire(WaitOptions::BLOCKING), Ok(true));
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         let owner = holder(&held, || {});
@@ -141,20 +141,20 @@ fn with_nobody_to_ask_nobody_is_dead() {
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
         let words = shared_words(1);
         let asker = fork(|| {
-            free.acquire(Patience::NONE).unwrap();
+            free.acquire(WaitOptions::NONBLOCKING).unwrap();
             free.release().unwrap();
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
             close_all();
             let _files = reuse_numbers();
             // Held by one who lives, and then by one who is dead: there is no telling.
-            refused!(Detached, held.acquire(Patience::NONE));
-            refused!(Detached, held.acquire(Patience::ENDLESS));
+            refused!(Detached, held.acquire(WaitOptions::NONBLOCKING));
+            refused!(Detached, held.acquire(WaitOptions::BLOCKING));
             words[0].store(3, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 4);
-            refused!(Detached, held.acquire(Patience::ENDLESS));
+            refused!(Detached, held.acquire(WaitOptions::BLOCKING));
             // What is free can be taken and given back.
-            assert_eq!(free.acquire(Patience::NONE), Ok(false));
+            assert_eq!(free.acquire(WaitOptions::NONBLOCKING), Ok(false));
             free.release().unwrap();
         });
         wait_until(|| words[0].load(Relaxed) == 1);
@@ -193,7 +193,7 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
         let lock = lock(&segment, 0);
         fork(|| {
             close_all();
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
             lock.release().unwrap();
         })
         .succeed();
@@ -201,7 +201,7 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
         let lock = super::lock(&unnamed, 0);
         fork(|| {
             close_all();
-            refused!(Detached, lock.acquire(Patience::NONE));
+            refused!(Detached, lock.acquire(WaitOptions::NONBLOCKING));
         })
         .succeed();
         // It has not claimed anything that would be left.
@@ -220,7 +220,7 @@ fn a_number_that_stands_for_another_segment_that_knows_us_never_says_dead() {
         let words = shared_words(2);
         let asker = fork(|| {
             let other = lock(&segment, 1);
-            other.acquire(Patience::NONE).unwrap();
+            other.acquire(WaitOptions::NONBLOCKING).unwrap();
             let mine = other.stat().0.owner.unwrap().ticket();
             other.release().unwrap();
             words[0].store(1, Relaxed);
@@ -230,11 +230,11 @@ fn a_number_that_stands_for_another_segment_that_knows_us_never_says_dead() {
             // The free numbers go to another segment, in which a living process has our ticket and nobody the owner's.
             let (another, claimed) = another_with(mine, its);
             let numbers: Vec<_> = (0..32).map(|_| byte::reopen(another.fd())).collect();
-            refused!(WouldBlock, held.acquire(Patience::NONE));
+            refused!(WouldBlock, held.acquire(WaitOptions::NONBLOCKING));
             refused!(Timeout, held.acquire(within(50)));
             drop((numbers, claimed));
             words[1].store(1, Relaxed);
-            assert_eq!(held.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(held.acquire(WaitOptions::BLOCKING), Ok(true));
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         let owner = holder(&held, || {});
@@ -253,7 +253,7 @@ fn another_with(mine: u64, free: u64) -> (Arc<Segment>, Lock) {
         .write_all_at(&(mine - 1).to_ne_bytes(), 128)
         .unwrap();
     let lock = lock(&segment, 1);
-    assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+    assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
     assert_eq!(lock.stat().0.owner.unwrap().ticket(), mine);
     assert_ne!(mine, free);
     (segment, lock)
@@ -266,11 +266,11 @@ fn numbers_that_stand_for_folders_lead_nowhere() {
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
         let owner = holder(&held, || {});
         fork(|| {
-            free.acquire(Patience::NONE).unwrap();
+            free.acquire(WaitOptions::NONBLOCKING).unwrap();
             close_all();
             // They cannot be opened for writing: the reason is not the segment's.
             let _folders: Vec<_> = (0..32).map(|_| File::open("/").unwrap()).collect();
-            refused!(Detached, held.acquire(Patience::NONE));
+            refused!(Detached, held.acquire(WaitOptions::NONBLOCKING));
         })
         .succeed();
         owner.kill();

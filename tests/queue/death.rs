@@ -4,7 +4,7 @@ use super::common::Name;
 use super::common::container::{can_contain, contained, kill_first};
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
 use super::{LONG, NOW, await_sleepers, drain, get_many, holder, lessee, stay, told, unnamed};
-use shmkit::queue::{Batch, Create, Options, Overflow, Patience, Queue};
+use shmkit::queue::{Batch, Create, Options, Overflow, Queue, WaitOptions};
 use std::sync::atomic::Ordering::Relaxed;
 
 fn of(messages: u64) -> Options {
@@ -35,14 +35,14 @@ fn who_sleeps_takes_nothing_along() {
     alone(|| {
         let queue = unnamed(of(2));
         let idle: Vec<_> = (0..3)
-            .map(|_| fork(|| drop(queue.get(Patience::ENDLESS))))
+            .map(|_| fork(|| drop(queue.get(WaitOptions::BLOCKING))))
             .collect();
         await_sleepers(&queue, 3, 0);
         idle.into_iter().for_each(|child| child.kill());
         queue.put(b"a", NOW).unwrap();
         queue.put(b"b", NOW).unwrap();
-        let idle = fork(|| drop(queue.put(b"never", Patience::ENDLESS)));
-        let next = fork(|| queue.put(b"c", Patience::ENDLESS).unwrap());
+        let idle = fork(|| drop(queue.put(b"never", WaitOptions::BLOCKING)));
+        let next = fork(|| queue.put(b"c", WaitOptions::BLOCKING).unwrap());
         await_sleepers(&queue, 3, 2);
         idle.kill();
         assert_eq!(queue.get(LONG).unwrap(), b"a");
@@ -83,7 +83,7 @@ fn a_lease_comes_back_to_whoever_gets_and_however() {
         assert_eq!(drain(&queue), [b"d"]);
         refused!(WouldBlock, queue.join(NOW));
         // Somebody sleeps when it happens.
-        let sleeper = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"a"));
+        let sleeper = fork(|| assert_eq!(queue.get(WaitOptions::BLOCKING).unwrap(), b"a"));
         let before = queue.stat().unwrap().waits.0;
         await_sleepers(&queue, before + 1, 0);
         lessee.kill();
@@ -136,7 +136,7 @@ fn what_was_reserved_is_skipped() {
             let who = queue.person(stat.held_up_by.unwrap()).unwrap();
             assert_eq!(who.pid, reserver.pid().as_raw() as u32);
             if sleeping {
-                let consumer = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"b"));
+                let consumer = fork(|| assert_eq!(queue.get(WaitOptions::BLOCKING).unwrap(), b"b"));
                 let before = queue.stat().unwrap().waits.0;
                 await_sleepers(&queue, before + 1, 0);
                 reserver.kill();
@@ -190,7 +190,7 @@ fn room_that_the_dead_had_reserved_is_had_by_who_waits_for_it() {
             queue.put(&[1; 1900], LONG).unwrap();
             assert_eq!(drain(&queue), [[1; 1900]]);
             let reserver = fill();
-            let producer = fork(|| queue.put(&[2; 1900], Patience::ENDLESS).unwrap());
+            let producer = fork(|| queue.put(&[2; 1900], WaitOptions::BLOCKING).unwrap());
             let before = queue.stat().unwrap().waits.1;
             await_sleepers(&queue, 0, before + 1);
             reserver.kill();
@@ -216,7 +216,7 @@ fn an_acker_that_dies_leaves_nobody_asleep() {
             .collect();
         let producer = fork(|| {
             for _ in 0..2 {
-                queue.put(&[2; 1800], Patience::ENDLESS).unwrap();
+                queue.put(&[2; 1800], WaitOptions::BLOCKING).unwrap();
             }
         });
         await_sleepers(&queue, 0, 1);
@@ -342,7 +342,7 @@ fn the_oldest_cannot_go_while_the_living_lease_them() {
         queue.put(&[1; 1800], NOW).unwrap();
         let lessee = lessee(&queue);
         queue.put(&[2; 1800], NOW).unwrap();
-        refused!(Full, queue.put(&[3; 1700], Patience::ENDLESS));
+        refused!(Full, queue.put(&[3; 1700], WaitOptions::BLOCKING));
         // What cannot make room is not thrown away.
         assert_eq!(queue.stat().unwrap().messages, 1);
         lessee.kill();
@@ -396,7 +396,7 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
         };
         let consumer = || {
             loop {
-                let lease = queue.lease(Patience::ENDLESS).unwrap();
+                let lease = queue.lease(WaitOptions::BLOCKING).unwrap();
                 // SAFETY: nobody writes them as long as the lease lasts, and they are aligned.
                 let at = unsafe { lease.bytes().cast::<u64>().read() };
                 done[at as usize].fetch_add(1, Relaxed);
@@ -431,7 +431,7 @@ fn a_batch_of_who_dies_asleep_is_put_as_a_whole_or_not_at_all() {
         queue.put(b"a", NOW).unwrap();
         let five = [&b"b"[..]; 4];
         let producer = fork(|| {
-            let _ = queue.put_many(five.into_iter(), Batch::All, Patience::ENDLESS);
+            let _ = queue.put_many(five.into_iter(), Batch::All, WaitOptions::BLOCKING);
         });
         await_sleepers(&queue, 0, 1);
         producer.kill();

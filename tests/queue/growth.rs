@@ -4,7 +4,7 @@ use super::common::kernel::{SmallFileSystem, limit};
 use super::common::process::{alone, fork, wait_until};
 use super::{LONG, NOW, await_sleepers, drain, full, unnamed};
 use nix::sys::resource::Resource;
-use shmkit::queue::{Batch, Create, Named, Options, Patience, Queue};
+use shmkit::queue::{Batch, Create, Named, Options, Queue, WaitOptions};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Makes a message that tells its number, as far as there is room.
@@ -114,7 +114,7 @@ fn a_consumer_that_sleeps_gives_memory_back() {
         let queue = unnamed(Options::default());
         queue.put(&vec![1; 32 << 20], NOW).unwrap();
         queue.get(NOW).unwrap();
-        let sleeper = fork(|| drop(queue.get(Patience::ENDLESS)));
+        let sleeper = fork(|| drop(queue.get(WaitOptions::BLOCKING)));
         wait_until(|| allocated(&queue) <= 4 << 20);
         sleeper.kill();
     });
@@ -235,7 +235,7 @@ fn who_waits_for_room_is_told_that_there_is_no_memory() {
         let producer = fork(|| {
             drop(refused!(
                 NoSpace,
-                queue.put(&[1; 2 << 20], Patience::ENDLESS)
+                queue.put(&[1; 2 << 20], WaitOptions::BLOCKING)
             ))
         });
         await_sleepers(&queue, 0, 1);

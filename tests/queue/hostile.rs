@@ -7,17 +7,15 @@ use crate::common::{Name, Watchdog};
 use nix::sys::signal::Signal;
 use shmkit::error::{Error, Result};
 use shmkit::lock::Lock;
-use shmkit::queue::{Batch, Create, Limit, Options, Overflow, Patience, Queue};
+use shmkit::queue::{Batch, Create, Options, Overflow, Queue, WaitOptions};
 use shmkit::segment::{self, Form, Segment};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-const NOW: Patience = Patience::NONE;
-const SHORT: Patience = Patience {
-    limit: Limit::Within(50_000),
-    interruptible: false,
-};
+const NOW: WaitOptions = WaitOptions::NONBLOCKING;
+const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(50_000));
 
 /// Where the words stand, as the layout fixes it.
 const WORDS: u64 = 576;
@@ -98,10 +96,10 @@ fn check<T>(result: Result<T>) -> Option<T> {
 
 /// Uses it in every way that ends by itself.
 fn survive(segment: &Segment, queue: &Queue) {
-    for patience in [NOW, SHORT] {
-        check(queue.put(&[7; 40], patience));
-        check(queue.put_many([&[8; 10][..], &[9; 300]].into_iter(), Batch::Some, patience));
-        if let Some(place) = check(queue.reserve_token(64, patience)) {
+    for wait in [NOW, SHORT] {
+        check(queue.put(&[7; 40], wait));
+        check(queue.put_many([&[8; 10][..], &[9; 300]].into_iter(), Batch::Some, wait));
+        if let Some(place) = check(queue.reserve_token(64, wait)) {
             if let Some(to) = check(queue.address(place.offset, place.room)) {
                 // SAFETY: so many bytes are mapped there; whose they are, nobody can tell any more.
                 unsafe { to.as_ptr().write_bytes(1, place.room as usize) };
@@ -109,19 +107,19 @@ fn survive(segment: &Segment, queue: &Queue) {
             check(queue.commit(place.token, 60));
             check(queue.abort(place.token));
         }
-        if let Some(lease) = check(queue.lease_token(patience)) {
+        if let Some(lease) = check(queue.lease_token(wait)) {
             check(queue.address(lease.offset, lease.length));
             check(queue.nack(lease.token));
             check(queue.ack(lease.token));
         }
         let mut bytes = [MaybeUninit::uninit(); 600];
-        check(queue.peek_into(&mut bytes, patience));
-        if let Some(taken) = check(queue.get_into(&mut bytes, patience)) {
+        check(queue.peek_into(&mut bytes, wait));
+        if let Some(taken) = check(queue.get_into(&mut bytes, wait)) {
             assert!(taken.length <= 600);
         }
         let mut lengths = [MaybeUninit::uninit(); 4];
-        check(queue.get_many_into(&mut bytes, &mut lengths, patience));
-        check(queue.join(patience));
+        check(queue.get_many_into(&mut bytes, &mut lengths, wait));
+        check(queue.join(wait));
         check(queue.stat());
         check(queue.is_full());
     }

@@ -3,9 +3,10 @@
 use super::{LONG, get_many, unnamed};
 use crate::common::Watchdog;
 use shmkit::error::Error;
-use shmkit::queue::{Batch, Limit, Options, Overflow, Patience};
+use shmkit::queue::{Batch, Options, Overflow, Timeout, WaitOptions};
+use std::time::Duration;
 
-const NOW: Patience = Patience::NONE;
+const NOW: WaitOptions = WaitOptions::NONBLOCKING;
 
 fn fill(seed: usize, length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 7 + seed) as u8).collect()
@@ -249,8 +250,8 @@ fn what_was_given_back_and_taken_is_looked_for_no_more() {
     assert_eq!(queue.get(NOW).unwrap(), b"once more");
     let _watchdog = Watchdog::start();
     assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
-    let short = Patience {
-        limit: Limit::Within(1_000_000),
+    let short = WaitOptions {
+        timeout: Timeout::After(Duration::from_nanos(1_000_000)),
         ..LONG
     };
     assert!(matches!(queue.get(short), Err(Error::Timeout(_))));

@@ -4,11 +4,11 @@ use super::unnamed;
 use crate::common::Watchdog;
 use proptest::prelude::*;
 use shmkit::error::{Error, Result};
-use shmkit::queue::{Batch, Lease, Options, Overflow, Patience, Queue, Reservation};
+use shmkit::queue::{Batch, Lease, Options, Overflow, Queue, Reservation, WaitOptions};
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 
-const NOW: Patience = Patience::NONE;
+const NOW: WaitOptions = WaitOptions::NONBLOCKING;
 
 #[derive(Debug, Clone)]
 enum Call {

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::error::Error;
-use shmkit::queue::{Batch, Limit, Options, Overflow, Patience, Queue};
+use shmkit::queue::{Batch, Options, Overflow, Queue, Timeout, WaitOptions};
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
@@ -16,8 +16,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Waits for ever, unless the hook ends it.
-const UNTIL_INTERRUPTED: Patience = Patience {
-    limit: Limit::Forever,
+const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
+    timeout: Timeout::Never,
     interruptible: true,
 };
 
@@ -41,29 +41,26 @@ fn as_long_as_was_asked_for_at_least() {
     let (empty, full) = (unnamed(of_one()), filled());
     for milliseconds in [0, 1, 30] {
         let time = Duration::from_millis(milliseconds);
-        let patience = within(time.as_nanos() as u64);
+        let wait = within(time.as_nanos() as u64);
         let lasts = |call: &dyn Fn()| {
             let begin = Instant::now();
             call();
             assert!(begin.elapsed() >= time);
         };
-        lasts(&|| drop(refused!(Timeout, empty.get(patience))));
-        lasts(&|| drop(refused!(Timeout, empty.lease_token(patience))));
-        lasts(&|| drop(refused!(Timeout, empty.peek_into(&mut [], patience))));
+        lasts(&|| drop(refused!(Timeout, empty.get(wait))));
+        lasts(&|| drop(refused!(Timeout, empty.lease_token(wait))));
+        lasts(&|| drop(refused!(Timeout, empty.peek_into(&mut [], wait))));
         lasts(&|| {
             let (mut bytes, mut lengths) = ([], [MaybeUninit::uninit()]);
-            refused!(
-                Timeout,
-                empty.get_many_into(&mut bytes, &mut lengths, patience)
-            );
+            refused!(Timeout, empty.get_many_into(&mut bytes, &mut lengths, wait));
         });
-        lasts(&|| drop(refused!(Timeout, full.put(b"", patience))));
-        lasts(&|| drop(refused!(Timeout, full.reserve_token(1, patience))));
+        lasts(&|| drop(refused!(Timeout, full.put(b"", wait))));
+        lasts(&|| drop(refused!(Timeout, full.reserve_token(1, wait))));
         lasts(&|| {
             let two = [&b"a"[..], b"b"].into_iter();
-            refused!(Timeout, full.put_many(two, Batch::Some, patience));
+            refused!(Timeout, full.put_many(two, Batch::Some, wait));
         });
-        lasts(&|| drop(refused!(Timeout, full.join(patience))));
+        lasts(&|| drop(refused!(Timeout, full.join(wait))));
     }
     assert_eq!(drain(&full), [b"first"]);
 }
@@ -86,8 +83,8 @@ fn who_may_not_wait_is_told_at_once() {
         ..of_one()
     });
     fails.put(b"first", LONG).unwrap();
-    refused!(Full, fails.put(b"", Patience::ENDLESS));
-    refused!(Full, fails.reserve_token(0, Patience::ENDLESS));
+    refused!(Full, fails.put(b"", WaitOptions::BLOCKING));
+    refused!(Full, fails.reserve_token(0, WaitOptions::BLOCKING));
 }
 
 #[test]
@@ -109,16 +106,16 @@ fn who_sleeps_is_woken_by_whatever_it_waits_for() {
     alone(|| {
         type Act = fn(&Queue);
         let gets: [Act; 4] = [
-            |queue| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"come"),
-            |queue| queue.lease(Patience::ENDLESS).unwrap().ack().unwrap(),
+            |queue| assert_eq!(queue.get(WaitOptions::BLOCKING).unwrap(), b"come"),
+            |queue| queue.lease(WaitOptions::BLOCKING).unwrap().ack().unwrap(),
             |queue| {
                 let (mut bytes, mut lengths) =
                     ([MaybeUninit::uninit(); 9], [MaybeUninit::uninit()]);
-                let count = queue.get_many_into(&mut bytes, &mut lengths, Patience::ENDLESS);
+                let count = queue.get_many_into(&mut bytes, &mut lengths, WaitOptions::BLOCKING);
                 assert_eq!(count, Ok(1));
             },
             |queue| {
-                let seen = queue.peek_into(&mut [], Patience::ENDLESS).unwrap();
+                let seen = queue.peek_into(&mut [], WaitOptions::BLOCKING).unwrap();
                 assert_eq!((seen.length, queue.get(NOW).unwrap().len()), (4, 4));
             },
         ];
@@ -145,7 +142,7 @@ fn who_sleeps_is_woken_by_whatever_it_waits_for() {
                 consumer.succeed();
                 // And who waits for room.
                 put(&queue);
-                let producer = fork(|| queue.put(b"second", Patience::ENDLESS).unwrap());
+                let producer = fork(|| queue.put(b"second", WaitOptions::BLOCKING).unwrap());
                 await_sleepers(&queue, 1, 1);
                 get(&queue);
                 producer.succeed();
@@ -160,7 +157,7 @@ fn what_is_given_back_or_given_up_wakes() {
     alone(|| {
         let queue = filled();
         let lease = queue.lease_token(NOW).unwrap();
-        let consumer = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"first"));
+        let consumer = fork(|| assert_eq!(queue.get(WaitOptions::BLOCKING).unwrap(), b"first"));
         await_sleepers(&queue, 1, 0);
         queue.nack(lease.token).unwrap();
         consumer.succeed();
@@ -168,14 +165,14 @@ fn what_is_given_back_or_given_up_wakes() {
         let queue = unnamed(Options::default());
         let slot = queue.reserve_token(8, NOW).unwrap();
         queue.put(b"behind", NOW).unwrap();
-        let consumer = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"behind"));
+        let consumer = fork(|| assert_eq!(queue.get(WaitOptions::BLOCKING).unwrap(), b"behind"));
         await_sleepers(&queue, 1, 0);
         queue.abort(slot.token).unwrap();
         consumer.succeed();
         // A producer for whom it makes room.
         let queue = unnamed(of_one());
         let slot = queue.reserve_token(8, NOW).unwrap();
-        let producer = fork(|| queue.put(b"instead", Patience::ENDLESS).unwrap());
+        let producer = fork(|| queue.put(b"instead", WaitOptions::BLOCKING).unwrap());
         await_sleepers(&queue, 0, 1);
         queue.abort(slot.token).unwrap();
         producer.succeed();
@@ -186,7 +183,7 @@ fn what_is_given_back_or_given_up_wakes() {
             ..Options::default()
         });
         let slot = queue.reserve_token(100, NOW).unwrap();
-        let producer = fork(|| queue.put(&[1; 40], Patience::ENDLESS).unwrap());
+        let producer = fork(|| queue.put(&[1; 40], WaitOptions::BLOCKING).unwrap());
         await_sleepers(&queue, 0, 1);
         queue.commit(slot.token, 60).unwrap();
         producer.succeed();
@@ -201,7 +198,7 @@ fn who_joins_is_woken_by_the_last_acknowledgement() {
             let queue = filled();
             let words = shared_words(1);
             let joiner = fork(|| {
-                queue.join(Patience::ENDLESS).unwrap();
+                queue.join(WaitOptions::BLOCKING).unwrap();
                 assert_eq!(words[0].load(Relaxed), 1);
             });
             await_sleepers(&queue, 0, 1);
@@ -224,10 +221,15 @@ fn who_sleeps_is_told_that_it_is_shut_down() {
     alone(|| {
         let (empty, full) = (unnamed(of_one()), filled());
         let children = [
-            fork(|| drop(refused!(Closed, empty.get(Patience::ENDLESS)))),
-            fork(|| drop(refused!(Closed, empty.lease_token(Patience::ENDLESS)))),
-            fork(|| drop(refused!(Closed, full.put(b"", Patience::ENDLESS)))),
-            fork(|| drop(refused!(Closed, full.reserve_token(1, Patience::ENDLESS)))),
+            fork(|| drop(refused!(Closed, empty.get(WaitOptions::BLOCKING)))),
+            fork(|| drop(refused!(Closed, empty.lease_token(WaitOptions::BLOCKING)))),
+            fork(|| drop(refused!(Closed, full.put(b"", WaitOptions::BLOCKING)))),
+            fork(|| {
+                drop(refused!(
+                    Closed,
+                    full.reserve_token(1, WaitOptions::BLOCKING)
+                ))
+            }),
         ];
         await_sleepers(&empty, 2, 0);
         await_sleepers(&full, 0, 2);
@@ -237,7 +239,7 @@ fn who_sleeps_is_told_that_it_is_shut_down() {
             child.succeed();
         }
         // What is left can be had, once.
-        assert_eq!(full.get(Patience::ENDLESS).unwrap(), b"first");
+        assert_eq!(full.get(WaitOptions::BLOCKING).unwrap(), b"first");
         refused!(Closed, full.get(NOW));
     });
 }
@@ -253,10 +255,10 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
         let lease = queue.lease_token(NOW).unwrap();
         queue.shut_down().unwrap();
         let consumer = fork(|| {
-            assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"b");
-            assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"a");
-            assert_eq!(queue.get(Patience::ENDLESS).unwrap().len(), 1);
-            refused!(Closed, queue.get(Patience::ENDLESS));
+            assert_eq!(queue.get(WaitOptions::BLOCKING).unwrap(), b"b");
+            assert_eq!(queue.get(WaitOptions::BLOCKING).unwrap(), b"a");
+            assert_eq!(queue.get(WaitOptions::BLOCKING).unwrap().len(), 1);
+            refused!(Closed, queue.get(WaitOptions::BLOCKING));
         });
         await_sleepers(&queue, 1, 0);
         queue.nack(lease.token).unwrap();
@@ -271,9 +273,9 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
             queue.shut_down().unwrap();
             let consumer = fork(|| {
                 if comes {
-                    assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"first");
+                    assert_eq!(queue.get(WaitOptions::BLOCKING).unwrap(), b"first");
                 }
-                refused!(Closed, queue.get(Patience::ENDLESS));
+                refused!(Closed, queue.get(WaitOptions::BLOCKING));
             });
             await_sleepers(&queue, 1, 0);
             match comes {
@@ -302,13 +304,13 @@ fn install(words: &'static [AtomicU64]) {
 #[test]
 fn interrupted_by_the_hook_and_by_nothing_else() {
     alone(|| {
-        type Act = fn(&Queue, Patience) -> shmkit::error::Result<()>;
+        type Act = fn(&Queue, WaitOptions) -> shmkit::error::Result<()>;
         let acts: [Act; 5] = [
-            |queue, patience| queue.get(patience).map(drop),
-            |queue, patience| queue.lease_token(patience).map(drop),
-            |queue, patience| queue.put(&[0; 60], patience),
-            |queue, patience| queue.reserve_token(60, patience).map(drop),
-            |queue, patience| queue.join(patience),
+            |queue, wait| queue.get(wait).map(drop),
+            |queue, wait| queue.lease_token(wait).map(drop),
+            |queue, wait| queue.put(&[0; 60], wait),
+            |queue, wait| queue.reserve_token(60, wait).map(drop),
+            |queue, wait| queue.join(wait),
         ];
         for act in acts {
             // Nothing can be had, nothing put, and nothing is finished.
@@ -349,7 +351,7 @@ fn who_is_interrupted_takes_no_wake_from_the_others() {
                 })
             })
             .collect();
-        let consumer = fork(|| drop(queue.get(Patience::ENDLESS).unwrap()));
+        let consumer = fork(|| drop(queue.get(WaitOptions::BLOCKING).unwrap()));
         wait_until(|| words[0].load(Relaxed) >= 3);
         words[1].store(1, Relaxed);
         queue.put(b"", NOW).unwrap();
@@ -406,7 +408,7 @@ fn who_is_stopped_inside_a_put_holds_up_nobody_who_may_not_wait() {
         refused!(WouldBlock, queue.is_full());
         // Stopped is not dead: what it does is done when it goes on.
         let waiter = fork(|| {
-            queue.put(b"mine", Patience::ENDLESS).unwrap();
+            queue.put(b"mine", WaitOptions::BLOCKING).unwrap();
             words[0].store(1, Relaxed);
         });
         assert_eq!(words[0].load(Relaxed), 0);

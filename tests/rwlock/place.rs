@@ -5,7 +5,7 @@ use super::common::process::{alone, fork};
 use super::{full, reader, readers, recover, unnamed, use_once, within, writer};
 use shmkit::layout::Kind;
 use shmkit::lock::Lock;
-use shmkit::rwlock::{Create, Options, Patience, RwLock};
+use shmkit::rwlock::{Create, Options, RwLock, WaitOptions};
 use shmkit::segment::Segment;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -54,8 +54,8 @@ fn made_and_found() {
     refused!(Invalid, told(open(Create::IfMissing, 3)));
     let found = open(Create::Never, 3).unwrap();
     assert_eq!((found.readers(), found.offset()), (2, 64));
-    made.acquire_write(Patience::NONE).unwrap();
-    refused!(WouldBlock, found.acquire_read(Patience::NONE));
+    made.acquire_write(WaitOptions::NONBLOCKING).unwrap();
+    refused!(WouldBlock, found.acquire_read(WaitOptions::NONBLOCKING));
     found.release_write().unwrap();
     use_once(&made);
     refused!(Invalid, made.unlink());
@@ -108,13 +108,13 @@ fn by_name() {
             told(Lock::named(&name, Create::Never, &Default::default()))
         );
         let other = RwLock::named(&name, Create::IfMissing, &options).unwrap();
-        lock.acquire_read(Patience::NONE).unwrap();
+        lock.acquire_read(WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
             let own = RwLock::named(&name, Create::Never, &readers(7)).unwrap();
             assert_eq!(own.readers(), 128);
-            assert_eq!(own.acquire_read(Patience::NONE), Ok(false));
+            assert_eq!(own.acquire_read(WaitOptions::NONBLOCKING), Ok(false));
             own.release_read().unwrap();
-            refused!(WouldBlock, own.acquire_write(Patience::NONE));
+            refused!(WouldBlock, own.acquire_write(WaitOptions::NONBLOCKING));
         })
         .succeed();
         other.release_read().unwrap();
@@ -133,12 +133,12 @@ fn handed_over() {
         let named = RwLock::named(&name, Create::Always, &readers(3)).unwrap();
         for lock in [RwLock::unnamed(&readers(3)).unwrap(), named] {
             let (fd, offset) = lock.hand_over().unwrap();
-            lock.acquire_read(Patience::NONE).unwrap();
+            lock.acquire_read(WaitOptions::NONBLOCKING).unwrap();
             fork(|| {
                 let found = RwLock::open_fd(fd, offset, &Options::default()).unwrap();
                 assert_eq!(found.readers(), 3);
-                refused!(WouldBlock, found.acquire_write(Patience::NONE));
-                assert_eq!(found.acquire_read(Patience::NONE), Ok(false));
+                refused!(WouldBlock, found.acquire_write(WaitOptions::NONBLOCKING));
+                assert_eq!(found.acquire_read(WaitOptions::NONBLOCKING), Ok(false));
                 assert_eq!(found.stat().0.reading, 2);
             })
             .succeed();
@@ -199,8 +199,8 @@ fn more_cells_than_there_is_room_for_are_a_lie() {
     // None at all can only be written.
     store(&segment, 0, Kind::RwLock as u64);
     let lock = RwLock::at(&segment, 0, Create::Never, &readers(4)).unwrap();
-    refused!(Participants, lock.acquire_read(Patience::NONE));
-    assert_eq!(lock.acquire_write(Patience::NONE), Ok(false));
+    refused!(Participants, lock.acquire_read(WaitOptions::NONBLOCKING));
+    assert_eq!(lock.acquire_write(WaitOptions::NONBLOCKING), Ok(false));
     refused!(Participants, lock.downgrade());
     lock.release_write().unwrap();
 }
@@ -235,17 +235,17 @@ fn words_that_lie_end_no_process_and_hold_up_nobody_for_ever() {
                 use_once(&lock);
                 store(&segment, offset, lie);
                 lock.stat();
-                let patience = within(200_000_000);
+                let wait = within(200_000_000);
                 // A lie may name nobody who lives: so all is to be had, and what one has cleared away stays so.
-                let read = lock.acquire_read(patience);
+                let read = lock.acquire_read(wait);
                 assert!(read.is_ok(), "{offset}: {lie:#x}: {read:?}");
                 lock.release_read().unwrap();
-                let died = lock.acquire_write(patience);
+                let died = lock.acquire_write(wait);
                 assert!(died.is_ok(), "{offset}: {lie:#x}: {died:?}");
                 assert_eq!(read, died, "{offset}: {lie:#x}");
                 lock.mark_consistent().unwrap();
                 lock.downgrade().unwrap();
-                lock.upgrade(patience).unwrap();
+                lock.upgrade(wait).unwrap();
                 lock.release_write().unwrap();
                 use_once(&lock);
             }
@@ -263,7 +263,7 @@ fn a_lie_in_the_middle_of_it_is_survived() {
                     byte.store(0, Relaxed);
                 }
                 let lock = RwLock::at(&segment, 0, Create::Always, &readers(5)).unwrap();
-                lock.acquire_read(Patience::NONE).unwrap();
+                lock.acquire_read(WaitOptions::NONBLOCKING).unwrap();
                 store(&segment, offset, lie);
                 // Whatever they say, they come back.
                 let _ = lock.upgrade(within(2_000_000));
@@ -289,7 +289,7 @@ fn what_lives_is_not_taken_for_dead_because_of_a_lie_beside_it() {
         let segment = lock.segment().clone();
         // Fewer cells in use than there are: the writer sees nobody, but the reader's cell is the reader's.
         store(&segment, lock.offset() + 64 + 8, 0);
-        assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+        assert_eq!(lock.acquire_read(WaitOptions::NONBLOCKING), Ok(false));
         assert_eq!(lock.stat().0.reading, 2);
         lock.release_read().unwrap();
         child.kill();

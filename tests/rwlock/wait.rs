@@ -6,15 +6,15 @@ use super::{
     writer,
 };
 use shmkit::capi::interrupt::shmkit_set_interrupt;
-use shmkit::rwlock::{Limit, Patience};
+use shmkit::rwlock::{Timeout, WaitOptions};
 use std::ffi::c_void;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Waits for ever, unless the hook ends it.
-const UNTIL_INTERRUPTED: Patience = Patience {
-    limit: Limit::Forever,
+const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
+    timeout: Timeout::Never,
     interruptible: true,
 };
 
@@ -38,12 +38,12 @@ fn as_long_as_was_asked_for_at_least() {
         let lock = unnamed();
         let writing = writer(&lock);
         let time = Duration::from_millis(30);
-        let patience = within(time.as_nanos() as u64);
+        let wait = within(time.as_nanos() as u64);
         for read in [true, false] {
             let begin = Instant::now();
             match read {
-                true => refused!(Timeout, lock.acquire_read(patience)),
-                false => refused!(Timeout, lock.acquire_write(patience)),
+                true => refused!(Timeout, lock.acquire_read(wait)),
+                false => refused!(Timeout, lock.acquire_write(wait)),
             };
             assert!(begin.elapsed() >= time);
         }
@@ -51,11 +51,11 @@ fn as_long_as_was_asked_for_at_least() {
         recover(&lock);
         let reading = reader(&lock);
         let begin = Instant::now();
-        refused!(Timeout, lock.acquire_write(patience));
+        refused!(Timeout, lock.acquire_write(wait));
         assert!(begin.elapsed() >= time);
-        lock.acquire_read(Patience::NONE).unwrap();
+        lock.acquire_read(WaitOptions::NONBLOCKING).unwrap();
         let begin = Instant::now();
-        refused!(Timeout, lock.upgrade(patience));
+        refused!(Timeout, lock.upgrade(wait));
         assert!(begin.elapsed() >= time);
         lock.release_read().unwrap();
         reading.kill();
@@ -101,7 +101,7 @@ fn a_writer_that_gives_up_is_in_nobodys_way() {
             });
             await_waiting_writer(&lock);
             // Who comes meanwhile waits for it, and goes on when it has given up.
-            assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.acquire_read(WaitOptions::BLOCKING), Ok(false));
             lock.release_read().unwrap();
             quitter.succeed();
             let stat = lock.stat().0;
@@ -124,7 +124,7 @@ fn the_hook_ends_each_wait() {
         writing.kill();
         recover(&lock);
         let reading = reader(&lock);
-        lock.acquire_read(Patience::NONE).unwrap();
+        lock.acquire_read(WaitOptions::NONBLOCKING).unwrap();
         install(&words[0]);
         refused!(Interrupted, lock.upgrade(UNTIL_INTERRUPTED));
         assert_eq!(lock.stat().0.readers, 2, "it still reads");
@@ -133,7 +133,7 @@ fn the_hook_ends_each_wait() {
         // Without leave nobody is asked.
         install(&words[0]);
         let reading = reader(&lock);
-        let waiting = fork(|| assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false)));
+        let waiting = fork(|| assert_eq!(lock.acquire_write(WaitOptions::BLOCKING), Ok(false)));
         await_waiting_writer(&lock);
         std::thread::sleep(Duration::from_millis(20));
         reading.kill();
@@ -151,7 +151,7 @@ fn a_writer_gets_in_under_a_constant_stream_of_readers() {
             fork(|| {
                 // They overlap, so that there is hardly a moment without a reader.
                 while words[0].load(Relaxed) == 0 {
-                    lock.acquire_read(Patience::ENDLESS).unwrap();
+                    lock.acquire_read(WaitOptions::BLOCKING).unwrap();
                     words[1].fetch_add(1, Relaxed);
                     std::thread::sleep(Duration::from_micros(200));
                     lock.release_read().unwrap();
@@ -161,7 +161,7 @@ fn a_writer_gets_in_under_a_constant_stream_of_readers() {
         wait_until(|| words[1].load(Relaxed) > 100);
         for _ in 0..50 {
             let read = words[1].load(Relaxed);
-            assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.acquire_write(WaitOptions::BLOCKING), Ok(false));
             lock.release_write().unwrap();
             // Readers do not starve either.
             wait_until(|| words[1].load(Relaxed) > read + 3);
@@ -179,7 +179,7 @@ fn readers_wait_for_a_writer_that_waits() {
         let reading = reader(&lock);
         let waiting = staying_writer(&lock);
         await_waiting_writer(&lock);
-        refused!(WouldBlock, lock.acquire_read(Patience::NONE));
+        refused!(WouldBlock, lock.acquire_read(WaitOptions::NONBLOCKING));
         refused!(Timeout, lock.acquire_read(within(1_000_000)));
         assert_eq!(lock.stat().0.readers, 1);
         reading.kill();
@@ -187,7 +187,7 @@ fn readers_wait_for_a_writer_that_waits() {
             let stat = lock.stat().0;
             stat.writer.is_some() && !stat.waits
         });
-        refused!(WouldBlock, lock.acquire_read(Patience::NONE));
+        refused!(WouldBlock, lock.acquire_read(WaitOptions::NONBLOCKING));
         waiting.kill();
         recover(&lock);
     });
@@ -196,7 +196,7 @@ fn readers_wait_for_a_writer_that_waits() {
 /// Forks a process that will write and stay.
 fn staying_writer(lock: &shmkit::rwlock::RwLock) -> Child {
     fork(|| {
-        assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+        assert_eq!(lock.acquire_write(WaitOptions::BLOCKING), Ok(false));
         super::stay();
     })
 }
@@ -210,7 +210,7 @@ fn what_is_counted() {
         assert_eq!((stat.writes, stat.contended, stat.recoveries), (2, 0, 0));
         let reading = reader(&lock);
         let waiting = fork(|| {
-            lock.acquire_write(Patience::ENDLESS).unwrap();
+            lock.acquire_write(WaitOptions::BLOCKING).unwrap();
             lock.release_write().unwrap();
         });
         await_waiting_writer(&lock);
@@ -220,9 +220,9 @@ fn what_is_counted() {
         waiting.succeed();
         assert_eq!((lock.stat().0.writes, lock.stat().0.contended), (3, 1));
         let writing = staying(|| {
-            lock.acquire_write(Patience::NONE).unwrap();
+            lock.acquire_write(WaitOptions::NONBLOCKING).unwrap();
         });
-        let waiting = fork(|| assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(true)));
+        let waiting = fork(|| assert_eq!(lock.acquire_read(WaitOptions::BLOCKING), Ok(true)));
         await_sleeper(&lock);
         writing.kill();
         waiting.succeed();

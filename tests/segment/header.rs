@@ -6,7 +6,7 @@ use super::full::{each_form, file, full, header};
 use super::within;
 use shmkit::error::{Error, Result};
 use shmkit::layout::{HEADER, Header, MAJOR, MINOR, SIZE};
-use shmkit::lock::{Create, Lock, Patience};
+use shmkit::lock::{Create, Lock, WaitOptions};
 use shmkit::segment::{Growth, Options, Segment};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -199,7 +199,7 @@ fn a_file_cut_short() {
         refused!(Corrupt, segment.bytes().map(drop));
         let another = Lock::at(&segment, 4800, Create::Always, &Default::default());
         refused!(Corrupt, another.map(drop));
-        assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+        assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
     });
 }
 

@@ -2,7 +2,7 @@
 
 use super::common::Watchdog;
 use super::{MOST, WORD, full, options, set_word, told, with_undo, within, word};
-use shmkit::semaphore::{Create, Options, Patience, Semaphore};
+use shmkit::semaphore::{Create, Options, Semaphore, WaitOptions};
 
 /// Where the other words stand, in bytes.
 const LOCK: u64 = 8;
@@ -64,7 +64,10 @@ fn a_tag_that_cannot_be() {
     set_word(&undo, 0, tag | 0xffff << 48);
     refused!(Corrupt, told(open(&undo)));
     set_word(&undo, 0, tag);
-    assert_eq!(open(&undo).unwrap().acquire(1, Patience::NONE), Ok(()));
+    assert_eq!(
+        open(&undo).unwrap().acquire(1, WaitOptions::NONBLOCKING),
+        Ok(())
+    );
 }
 
 #[test]
@@ -98,13 +101,13 @@ fn cells_that_lie_lead_to_what_they_say() {
 fn a_value_that_lies_is_counted_anew() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(3));
-    undo.acquire(1, Patience::NONE).unwrap();
+    undo.acquire(1, WaitOptions::NONBLOCKING).unwrap();
     for value in [3, 4, 1000] {
         set_word(&undo, WORD, value << 32);
         // One that we hold is given back: there would be more than there are.
         undo.release(1).unwrap();
         assert_eq!(undo.value(), Ok(3));
-        undo.acquire(1, Patience::NONE).unwrap();
+        undo.acquire(1, WaitOptions::NONBLOCKING).unwrap();
         assert_eq!(undo.value(), Ok(2));
     }
 }
@@ -113,10 +116,10 @@ fn a_value_that_lies_is_counted_anew() {
 fn an_owner_inside_that_never_was_is_taken_over() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(2));
-    undo.acquire(1, Patience::NONE).unwrap();
+    undo.acquire(1, WaitOptions::NONBLOCKING).unwrap();
     for owner in [1u64 << 40 | 5, !(7 << 29)] {
         set_word(&undo, LOCK, owner);
-        assert_eq!(undo.acquire(1, Patience::NONE), Ok(()));
+        assert_eq!(undo.acquire(1, WaitOptions::NONBLOCKING), Ok(()));
         undo.release(1).unwrap();
         assert_eq!((undo.value(), undo.held()), (Ok(1), Ok(1)));
     }
@@ -126,12 +129,12 @@ fn an_owner_inside_that_never_was_is_taken_over() {
 fn an_owner_inside_that_does_not_get_on_is_not_waited_for_for_ever() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(2));
-    undo.acquire(1, Patience::NONE).unwrap();
+    undo.acquire(1, WaitOptions::NONBLOCKING).unwrap();
     let lock = shmkit::lock::Lock::of(undo.segment()).unwrap();
-    lock.acquire(Patience::NONE).unwrap();
+    lock.acquire(WaitOptions::NONBLOCKING).unwrap();
     // Ours, who live.
     set_word(&undo, LOCK, lock.stat().0.owner.unwrap().bits());
-    refused!(WouldBlock, undo.acquire(1, Patience::NONE));
+    refused!(WouldBlock, undo.acquire(1, WaitOptions::NONBLOCKING));
     refused!(Timeout, undo.acquire(1, within(1)));
     refused!(Timeout, undo.release(1));
     assert_eq!((undo.value(), undo.held()), (Ok(1), Ok(1)));

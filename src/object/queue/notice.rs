@@ -4,7 +4,7 @@
 //! flag; who then finds nothing after all lowers it and has the thread wait again. The queue itself knows nothing of it:
 //! whoever puts something may be any process, and may be killed.
 
-use super::{Core, Limit, Patience};
+use super::{Core, WaitOptions};
 use crate::error::{Error, Result};
 use crate::sys::eventfd::Flag;
 use crate::sys::fork::{Cell, Fence, Fenced, free_cell, new_cell};
@@ -12,6 +12,7 @@ use crate::sys::thread;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::Thread;
+use std::time::Duration;
 
 /// What a descriptor gives notice of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,15 +39,12 @@ struct Watch {
 impl Watch {
     /// Waits for `what` and raises the flag, until it is to end.
     fn run(&self, core: &Core, what: What) {
-        let patience = Patience {
-            limit: Limit::Within(LOOK),
-            interruptible: false,
-        };
+        let options = WaitOptions::after(Duration::from_nanos(LOOK));
         // PAIRS notice.state
         while self.state.load(Ordering::Acquire) != ENDED {
             let come = core.with(|queue| match what {
-                What::Messages => queue.wait_for_message(patience),
-                What::Room => queue.wait_for_room(patience),
+                What::Messages => queue.wait_for_message(options),
+                What::Room => queue.wait_for_room(options),
             });
             if let Err(Error::Timeout(_)) = come {
                 continue;

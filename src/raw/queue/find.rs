@@ -4,7 +4,7 @@ use super::ledger::Totals;
 use super::record::{Record, Ring, Seen, State};
 use super::{AS_CLAIM, Held, Queue};
 use crate::error::Result;
-use crate::raw::{Life, Patience};
+use crate::raw::{Life, WaitOptions};
 use crate::sys::atomic::{Ordering, fence};
 
 /// While something is leased, at every so manieth message …
@@ -262,7 +262,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// As `reap`, by who holds nothing, and as well as can be: what is left to do the next one does who holds C. Who holds it
     /// just now may have looked already, and would tell nobody.
     pub(super) fn let_reap(&self) {
-        let held = self.hold_getting(Patience::NONE);
+        let held = self.hold_getting(WaitOptions::NONBLOCKING);
         if held.is_ok_and(|held| self.reap(&held).is_ok()) {
             self.words.room.ring(u64::MAX);
         }
