@@ -3,11 +3,11 @@
 use super::{World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::queue::record::{GRAIN, Record, Ring};
 use crate::raw::queue::{
     Batch, Bounds, EXTRA, Habits, Laps, Lease, Overflow, Queue, Reservation, Words,
 };
-use crate::raw::{Timeout, WaitOptions};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -3,11 +3,11 @@
 use super::{World, each, id, model};
 use crate::error::Error;
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::cell::Cell;
 use crate::raw::semaphore::{WAITERS, Words};
 use crate::raw::undo::{Memory, Undo, cells};
 use crate::raw::wait::Spins;
-use crate::raw::{Timeout, WaitOptions};
 use crate::sys::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
