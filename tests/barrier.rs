@@ -26,8 +26,9 @@ mod place;
 mod turn;
 
 use common::process::{Child, fork, wait_until};
-use shmkit::barrier::{Barrier, Create, Last, Options, WaitOptions};
+use shmkit::barrier::{Barrier, Create, Last, Options};
 use shmkit::error::Result;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +65,7 @@ fn told<T>(result: Result<T>) -> Result<()> {
 }
 
 fn wait(barrier: &Barrier) -> Result<u32> {
-    barrier.wait(LONG, Last::Passes)
+    barrier.wait_with(LONG, Last::Passes)
 }
 
 /// Stays until it is killed.
@@ -82,7 +83,7 @@ fn await_waiting(barrier: &Barrier, count: u32) {
 /// Forks a process that waits, and returns when it does, after so many others.
 fn waiter(barrier: &Barrier, others: u32) -> Child {
     let child = fork(|| {
-        let _ = barrier.wait(WaitOptions::BLOCKING, Last::Passes);
+        let _ = barrier.wait_with(WaitOptions::BLOCKING, Last::Passes);
         stay();
     });
     await_waiting(barrier, others + 1);

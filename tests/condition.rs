@@ -23,8 +23,9 @@ mod notify;
 mod place;
 
 use common::process::{Child, fork, wait_until};
-use shmkit::condition::{Condition, Create, End, Mutex, Options, Timeout, WaitOptions, Waited};
+use shmkit::condition::{Condition, Create, End, Mutex, Options, Waited};
 use shmkit::lock::{self, Lock};
+use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::rlock::RLock;
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
@@ -71,15 +72,18 @@ fn await_waiters(condition: &Condition, count: u64) {
 /// Forks a process that waits once, holding the lock before and after, and returns what came of it by its end.
 fn waiter(condition: &Condition, lock: &Lock, expected: Waited) -> Child {
     fork(|| {
-        lock.acquire(WaitOptions::BLOCKING).unwrap();
-        assert_eq!(condition.wait(lock, WaitOptions::BLOCKING), Ok(expected));
+        lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+        assert_eq!(
+            condition.wait_with(lock, WaitOptions::BLOCKING),
+            Ok(expected)
+        );
         lock.release().unwrap();
     })
 }
 
 /// Does something while holding the lock, whatever a dead owner has left.
 fn locked<T>(lock: &Lock, body: impl FnOnce() -> T) -> T {
-    lock.acquire(WaitOptions::BLOCKING).unwrap();
+    lock.acquire_with(WaitOptions::BLOCKING).unwrap();
     let result = body();
     lock.release().unwrap();
     result

@@ -8,9 +8,10 @@ use common::{Folder, Name, Watchdog};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::error::Result;
-use shmkit::event::{Create, Event, Named, Stat, Timeout, WaitOptions};
+use shmkit::event::{Create, Event, FileOptions, Stat};
 use shmkit::layout::Kind;
 use shmkit::lock::Lock;
+use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::segment::{self, Form, Segment};
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ fn word(segment: &Segment, offset: u64) -> u64 {
 /// Forks a process that waits for the event.
 fn waiter(event: &Event) -> Child {
     let before = event.stat().waits;
-    let child = fork(|| assert_eq!(event.wait(WaitOptions::BLOCKING), Ok(())));
+    let child = fork(|| assert_eq!(event.wait_with(WaitOptions::BLOCKING), Ok(())));
     wait_until(|| event.stat().waits > before);
     child
 }
@@ -68,14 +69,14 @@ fn set_and_clear() {
     let event = unnamed();
     for round in 0..3 {
         assert!(!event.is_set());
-        refused!(WouldBlock, event.wait(WaitOptions::NONBLOCKING));
-        refused!(Timeout, event.wait(within(1)));
+        refused!(WouldBlock, event.wait_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, event.wait_with(within(1)));
         event.clear();
         event.set();
         event.set();
         assert!(event.is_set());
         for wait in [WaitOptions::NONBLOCKING, within(0), WaitOptions::BLOCKING] {
-            assert_eq!(event.wait(wait), Ok(()));
+            assert_eq!(event.wait_with(wait), Ok(()));
         }
         let stat = event.stat();
         assert_eq!((stat.set, stat.sets), (true, round + 1));
@@ -91,7 +92,7 @@ fn threads_go_on_together() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                assert_eq!(event.wait(WaitOptions::BLOCKING), Ok(()));
+                assert_eq!(event.wait_with(WaitOptions::BLOCKING), Ok(()));
                 gone.fetch_add(1, Relaxed);
             });
         }
@@ -117,7 +118,7 @@ fn two_processes_take_turns() {
         let (there, back, words) = (unnamed(), unnamed(), shared_words(1));
         let other = fork(|| {
             for round in 0..ROUNDS {
-                there.wait(WaitOptions::BLOCKING).unwrap();
+                there.wait_with(WaitOptions::BLOCKING).unwrap();
                 there.clear();
                 assert_eq!(words[0].load(Relaxed), 2 * round + 1);
                 words[0].store(2 * round + 2, Relaxed);
@@ -127,7 +128,7 @@ fn two_processes_take_turns() {
         for round in 0..ROUNDS {
             words[0].store(2 * round + 1, Relaxed);
             there.set();
-            back.wait(WaitOptions::BLOCKING).unwrap();
+            back.wait_with(WaitOptions::BLOCKING).unwrap();
             back.clear();
             assert_eq!(words[0].load(Relaxed), 2 * round + 2);
         }
@@ -145,7 +146,7 @@ fn set_and_clear_lets_all_go_on_who_had_begun_to_wait() {
             event.set();
             event.clear();
             waiters.into_iter().for_each(Child::succeed);
-            refused!(WouldBlock, event.wait(WaitOptions::NONBLOCKING));
+            refused!(WouldBlock, event.wait_with(WaitOptions::NONBLOCKING));
         }
         assert_eq!(
             event.stat(),
@@ -195,17 +196,17 @@ fn a_wake_that_was_lost_is_made_up_for() {
 fn nobody_needs_to_be_a_participant() {
     alone(|| {
         let (folder, words) = (Folder::new(), shared_words(1));
-        let named = Named {
+        let named = FileOptions {
             participants: 1,
             directory: folder.directory(),
-            ..Named::default()
+            ..FileOptions::default()
         };
         let event = Event::named(c"a", Create::Always, &named).unwrap();
         let others = [(); 5].map(|()| {
             fork(|| {
                 let event = Event::named(c"a", Create::Never, &named).unwrap();
                 words[0].fetch_add(1, Relaxed);
-                event.wait(WaitOptions::BLOCKING).unwrap();
+                event.wait_with(WaitOptions::BLOCKING).unwrap();
                 event.set();
                 event.clear();
                 event.set();
@@ -226,7 +227,7 @@ fn as_long_as_was_asked_for_at_least() {
     for milliseconds in [0, 1, 30] {
         let time = Duration::from_millis(milliseconds);
         let begin = Instant::now();
-        refused!(Timeout, event.wait(within(time.as_nanos() as u64)));
+        refused!(Timeout, event.wait_with(within(time.as_nanos() as u64)));
         assert!(begin.elapsed() >= time);
     }
     assert!(!event.is_set());
@@ -238,11 +239,11 @@ fn times_without_end_are_times() {
         let event = unnamed();
         for time in [1 << 53, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
             let before = event.stat().waits;
-            let waiter = fork(|| assert_eq!(event.wait(within(time)), Ok(())));
+            let waiter = fork(|| assert_eq!(event.wait_with(within(time)), Ok(())));
             wait_until(|| event.stat().waits > before);
             event.set();
             waiter.succeed();
-            assert_eq!(event.wait(within(time)), Ok(()));
+            assert_eq!(event.wait_with(within(time)), Ok(()));
             event.clear();
         }
     });
@@ -289,7 +290,7 @@ fn signals_do_not_end_a_wait_but_the_hook_does() {
             catch_signals();
             install(words);
             words[1].store(1, Relaxed);
-            assert_eq!(event.wait(WaitOptions::BLOCKING), Ok(()));
+            assert_eq!(event.wait_with(WaitOptions::BLOCKING), Ok(()));
             assert!(SIGNALS.load(Relaxed) > 0);
             assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
         });
@@ -312,13 +313,13 @@ fn signals_do_not_end_a_wait_but_the_hook_does() {
                 timeout: Timeout::Never,
                 interruptible: true,
             };
-            refused!(Interrupted, event.wait(wait));
+            refused!(Interrupted, event.wait_with(wait));
         });
         // It is asked after each sleep, and goes on until it says otherwise.
         wait_until(|| words[0].load(Relaxed) > 3);
         words[1].store(1, Relaxed);
         interruptible.succeed();
-        refused!(WouldBlock, event.wait(WaitOptions::NONBLOCKING));
+        refused!(WouldBlock, event.wait_with(WaitOptions::NONBLOCKING));
     });
 }
 
@@ -341,16 +342,16 @@ fn whatever_bytes_stand_there() {
         set_word(&segment, WORD, bits);
         set_word(&segment, WORD + 8, u64::MAX);
         assert_eq!(event.is_set(), bits & SET != 0);
-        match event.wait(within(1_000_000)) {
+        match event.wait_with(within(1_000_000)) {
             Ok(()) => assert_ne!(bits & SET, 0),
             error => drop(refused!(Timeout, error)),
         }
         event.set();
-        assert_eq!(event.wait(WaitOptions::NONBLOCKING), Ok(()));
+        assert_eq!(event.wait_with(WaitOptions::NONBLOCKING), Ok(()));
         assert!(event.is_set() && event.stat().set);
         event.clear();
         assert!(!event.is_set());
-        refused!(WouldBlock, event.wait(WaitOptions::NONBLOCKING));
+        refused!(WouldBlock, event.wait_with(WaitOptions::NONBLOCKING));
     }
 }
 
@@ -372,16 +373,16 @@ fn a_count_at_its_end_begins_anew() {
 #[test]
 fn by_name() {
     let (name, folder) = (Name::new(), Folder::new());
-    let options = Named {
+    let options = FileOptions {
         mode: Some(0o640),
         participants: 3,
         directory: folder.directory(),
-        ..Named::default()
+        ..FileOptions::default()
     };
     refused!(NotFound, told(Event::named(&name, Create::Never, &options)));
     let made = Event::named(&name, Create::IfMissing, &options).unwrap();
     refused!(Exists, told(Event::named(&name, Create::Always, &options)));
-    let plain = Named {
+    let plain = FileOptions {
         participants: 0,
         mode: None,
         ..options.clone()
@@ -400,7 +401,7 @@ fn by_name() {
             &name,
             Create::Never,
             &shmkit::lock::Options {
-                named: plain,
+                file: plain,
                 ..Default::default()
             }
         ))
@@ -410,7 +411,7 @@ fn by_name() {
     refused!(NotFound, found.unlink());
     assert!(folder.entries().is_empty());
     for (wrong, name) in [(4097, c"a"), (0, c"a/b")] {
-        let options = Named {
+        let options = FileOptions {
             participants: wrong,
             ..options.clone()
         };
@@ -428,7 +429,7 @@ fn at_an_offset() {
     made.set();
     assert!(found.is_set() && found.offset() == 128 && Event::SIZE == 64);
     refused!(Invalid, made.unlink());
-    refused!(Invalid, made.hand_over());
+    refused!(Invalid, made.export());
     for offset in [1, 8, 63, 96, 4033, 4096, 1 << 63, u64::MAX, u64::MAX - 63] {
         refused!(
             Invalid,
@@ -472,25 +473,31 @@ fn at_an_offset() {
 fn handed_over_and_without_a_name() {
     alone(|| {
         let event = unnamed();
-        let (fd, offset) = event.hand_over().unwrap();
+        let (fd, offset) = event.export().unwrap();
         let child = fork(|| {
-            let found = Event::open_fd(fd, offset, &Named::default()).unwrap();
+            let found = Event::open_fd(fd, offset, &FileOptions::default()).unwrap();
             refused!(Invalid, found.unlink());
-            found.wait(WaitOptions::BLOCKING).unwrap();
+            found.wait_with(WaitOptions::BLOCKING).unwrap();
             found.clear();
         });
         event.set();
         child.succeed();
         assert!(!event.is_set());
         for wrong in [offset + 8, u64::MAX - 63] {
-            refused!(Invalid, told(Event::open_fd(fd, wrong, &Named::default())));
+            refused!(
+                Invalid,
+                told(Event::open_fd(fd, wrong, &FileOptions::default()))
+            );
         }
-        refused!(Invalid, told(Event::open_fd(-1, 0, &Named::default())));
+        refused!(
+            Invalid,
+            told(Event::open_fd(-1, 0, &FileOptions::default()))
+        );
         let lock = Lock::unnamed(&Default::default()).unwrap();
-        let (fd, other) = lock.hand_over().unwrap();
+        let (fd, other) = lock.export().unwrap();
         refused!(
             WrongKind,
-            told(Event::open_fd(fd, other, &Named::default()))
+            told(Event::open_fd(fd, other, &FileOptions::default()))
         );
         drop(event);
         assert_ne!(unnamed().offset(), offset, "somebody may have it");

@@ -32,7 +32,8 @@ mod thread;
 mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
-use shmkit::lock::{Create, Lock, Options, WaitOptions};
+use shmkit::lock::{Create, Lock, Options};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -73,14 +74,14 @@ fn at(segment: &Arc<Segment>, offset: u64) -> Lock {
 /// Takes and releases a lock that is free and whole.
 #[track_caller]
 fn use_once(lock: &Lock) {
-    assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
+    assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
     lock.release().unwrap();
 }
 
 /// Takes the lock from the dead and gives it back whole.
 #[track_caller]
 fn recover(lock: &Lock) {
-    assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true));
+    assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
     lock.mark_consistent().unwrap();
     lock.release().unwrap();
 }
@@ -89,7 +90,7 @@ fn recover(lock: &Lock) {
 fn holder(lock: &Lock) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
-        assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
         words[0].store(1, Relaxed);
         stay();
     });

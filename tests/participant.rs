@@ -35,7 +35,8 @@ mod support;
 mod table;
 
 use common::process::{Child, shared_words, wait_until};
-use shmkit::lock::{Create, Lock, Options, WaitOptions};
+use shmkit::lock::{Create, Lock, Options};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -77,7 +78,7 @@ fn stay() -> ! {
 fn holder(lock: &Lock, then: impl FnOnce()) -> Child {
     let words = shared_words(2);
     let child = common::process::fork(|| {
-        assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
         words[0].store(1, Relaxed);
         then();
         words[1].store(1, Relaxed);
@@ -102,7 +103,7 @@ fn holder_after(lock: &Lock, then: impl FnOnce()) -> Child {
 #[track_caller]
 fn recover(lock: &Lock) {
     assert_eq!(
-        lock.acquire(WaitOptions::BLOCKING),
+        lock.acquire_with(WaitOptions::BLOCKING),
         Ok(true),
         "the owner is dead"
     );

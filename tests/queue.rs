@@ -41,7 +41,8 @@ mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use shmkit::queue::{Options, Queue, WaitOptions};
+use shmkit::queue::{Options, Queue};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -79,7 +80,7 @@ fn told<T>(result: shmkit::error::Result<T>) -> shmkit::error::Result<()> {
 fn drain(queue: &Queue) -> Vec<Vec<u8>> {
     let mut had = Vec::new();
     loop {
-        match queue.get(NOW) {
+        match queue.get_with(NOW) {
             Ok(message) => had.push(message),
             Err(shmkit::error::Error::Empty(_)) => return had,
             Err(error) => panic!("{error}"),
@@ -91,7 +92,9 @@ fn drain(queue: &Queue) -> Vec<Vec<u8>> {
 fn get_many(queue: &Queue, room: usize, most: usize) -> Vec<Vec<u8>> {
     let mut buffer = vec![MaybeUninit::uninit(); room];
     let mut lengths = vec![MaybeUninit::uninit(); most];
-    let count = queue.get_many_into(&mut buffer, &mut lengths, NOW).unwrap();
+    let count = queue
+        .get_many_into_with(&mut buffer, &mut lengths, NOW)
+        .unwrap();
     let mut bytes = buffer.into_iter();
     lengths[..count as usize]
         .iter()
@@ -128,7 +131,7 @@ fn holder(act: impl FnOnce()) -> Child {
 /// Forks a process that leases the first message and stays.
 fn lessee(queue: &Queue) -> Child {
     holder(|| {
-        queue.lease_token(NOW).unwrap();
+        queue.lease_with(NOW).unwrap();
     })
 }
 

@@ -7,7 +7,8 @@ use common::Watchdog;
 use common::process::{Child, alone, fork, shared_words, wait_until};
 use common::{Folder, Name};
 use shmkit::error::Result;
-use shmkit::rlock::{Create, Named, RLock, WaitOptions};
+use shmkit::raw::WaitOptions;
+use shmkit::rlock::{Create, FileOptions, RLock};
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,7 +34,7 @@ fn told<T>(result: Result<T>) -> Result<()> {
 #[track_caller]
 fn take(lock: &RLock, times: u64) {
     for _ in 0..times {
-        assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
     }
 }
 
@@ -49,8 +50,8 @@ fn is_refused(lock: &RLock) {
     assert_eq!(lock.depth(), 0);
     refused!(NotOwner, lock.release());
     refused!(NotOwner, lock.mark_consistent());
-    refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
-    refused!(Timeout, lock.acquire(within(1_000_000)));
+    refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
+    refused!(Timeout, lock.acquire_with(within(1_000_000)));
     refused!(NotOwner, lock.release());
     assert_eq!(lock.depth(), 0);
 }
@@ -126,7 +127,7 @@ fn a_forked_childs_only_thread_is_not_its_parents() {
         let child = holder(&lock, |lock| take(lock, 2));
         is_refused(&lock);
         child.kill();
-        assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true));
+        assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
         assert_eq!(lock.depth(), 1);
     });
 }
@@ -145,16 +146,16 @@ fn taken_over_it_begins_anew() {
             is_refused(&lock);
             child.kill();
             assert_eq!(lock.depth(), 0);
-            assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             assert_eq!(lock.depth(), 1);
             assert_eq!(
-                lock.acquire(WaitOptions::NONBLOCKING),
+                lock.acquire_with(WaitOptions::NONBLOCKING),
                 Ok(true),
                 "the mark is told each time"
             );
             in_thread(|| is_refused(&lock));
             lock.mark_consistent().unwrap();
-            assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             assert_eq!(lock.depth(), 3);
             release(&lock, 3);
             assert_eq!(lock.stat().0.recoveries, round);
@@ -164,7 +165,7 @@ fn taken_over_it_begins_anew() {
         // Unmarked, the mark stays.
         holder(&lock, |lock| take(lock, 1)).kill();
         for _ in 0..2 {
-            assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             lock.release().unwrap();
         }
     });
@@ -202,25 +203,25 @@ fn guards_nest() {
     alone(|| {
         let lock = RLock::unnamed().unwrap();
         {
-            let outer = lock.lock().unwrap();
-            let inner = lock.lock().unwrap();
+            let outer = lock.acquire().unwrap();
+            let inner = lock.acquire().unwrap();
             assert_eq!(lock.depth(), 2);
             drop(outer);
             assert_eq!(lock.depth(), 1);
-            assert!(!inner.recovered());
+            assert!(!inner.owner_died());
         }
         assert_eq!((lock.depth(), lock.stat().0.owner), (0, None));
         holder(&lock, |lock| take(lock, 1)).kill();
         {
-            let outer = lock.lock().unwrap();
-            assert!(outer.recovered() && lock.lock().unwrap().recovered());
+            let outer = lock.acquire().unwrap();
+            assert!(outer.owner_died() && lock.acquire().unwrap().owner_died());
             outer.mark_consistent().unwrap();
-            assert!(!lock.lock().unwrap().recovered());
+            assert!(!lock.acquire().unwrap().owner_died());
         }
-        assert!(!lock.lock().unwrap().recovered());
+        assert!(!lock.acquire().unwrap().owner_died());
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _outer = lock.lock().unwrap();
-            let _inner = lock.lock().unwrap();
+            let _outer = lock.acquire().unwrap();
+            let _inner = lock.acquire().unwrap();
             panic!("inside");
         }));
         assert!(unwound.is_err());
@@ -241,11 +242,11 @@ fn a_counter_at_its_end() {
         byte.store(0xff, Relaxed);
     }
     assert_eq!(lock.depth(), u64::MAX);
-    refused!(Overflow, lock.acquire(WaitOptions::BLOCKING));
+    refused!(Overflow, lock.acquire_with(WaitOptions::BLOCKING));
     assert_eq!(lock.depth(), u64::MAX);
     lock.release().unwrap();
     take(&lock, 1);
-    refused!(Overflow, lock.acquire(WaitOptions::NONBLOCKING));
+    refused!(Overflow, lock.acquire_with(WaitOptions::NONBLOCKING));
 }
 
 #[test]
@@ -259,7 +260,7 @@ fn threads_exclude_each_other_at_any_depth() {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     let guards: Vec<_> = (0..=(thread + round) % 3)
-                        .map(|_| lock.lock().unwrap())
+                        .map(|_| lock.acquire().unwrap())
                         .collect();
                     number.store(number.load(Relaxed) + 1, Relaxed);
                     assert_eq!(lock.depth(), guards.len() as u64);
@@ -278,7 +279,7 @@ fn who_waits_gets_it_when_all_is_given_back() {
         let (lock, words) = (RLock::unnamed().unwrap(), shared_words(1));
         take(&lock, 3);
         let waiter = fork(|| {
-            assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
             assert_eq!(lock.depth(), 1);
             words[0].store(1, Relaxed);
             take(&lock, 1);
@@ -298,11 +299,11 @@ fn who_waits_gets_it_when_all_is_given_back() {
 #[test]
 fn by_name() {
     let (name, folder) = (Name::new(), Folder::new());
-    let options = Named {
+    let options = FileOptions {
         mode: Some(0o640),
         participants: 3,
         directory: folder.directory(),
-        ..Named::default()
+        ..FileOptions::default()
     };
     refused!(NotFound, told(RLock::named(&name, Create::Never, &options)));
     let made = RLock::named(&name, Create::IfMissing, &options).unwrap();
@@ -310,7 +311,7 @@ fn by_name() {
     let found = RLock::named(
         &name,
         Create::Never,
-        &Named {
+        &FileOptions {
             participants: 0,
             ..options
         },
@@ -323,7 +324,7 @@ fn by_name() {
     );
     take(&made, 1);
     assert_eq!(
-        found.acquire(WaitOptions::NONBLOCKING),
+        found.acquire_with(WaitOptions::NONBLOCKING),
         Ok(false),
         "the same thread, through another handle"
     );
@@ -346,7 +347,7 @@ fn at_an_offset() {
     take(&made, 1);
     assert_eq!(found.depth(), 1);
     refused!(Invalid, made.unlink());
-    refused!(Invalid, made.hand_over());
+    refused!(Invalid, made.export());
     drop(segment);
     release(&found, 1);
 }
@@ -355,14 +356,14 @@ fn at_an_offset() {
 fn handed_over_and_without_a_name() {
     alone(|| {
         let lock = RLock::unnamed().unwrap();
-        let (fd, offset) = lock.hand_over().unwrap();
+        let (fd, offset) = lock.export().unwrap();
         take(&lock, 1);
         fork(|| {
-            let found = RLock::open_fd(fd, offset, &Named::default()).unwrap();
+            let found = RLock::open_fd(fd, offset, &FileOptions::default()).unwrap();
             is_refused(&found);
         })
         .succeed();
-        let found = RLock::open_fd(fd, offset, &Named::default()).unwrap();
+        let found = RLock::open_fd(fd, offset, &FileOptions::default()).unwrap();
         take(&found, 1);
         assert_eq!(lock.depth(), 2);
         refused!(Invalid, found.unlink());

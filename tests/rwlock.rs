@@ -23,7 +23,8 @@ mod thread;
 mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
-use shmkit::rwlock::{Options, RwLock, WaitOptions};
+use shmkit::raw::WaitOptions;
+use shmkit::rwlock::{Options, RwLock};
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -58,18 +59,18 @@ fn full(size: u64) -> Arc<Segment> {
 #[track_caller]
 fn use_once(lock: &RwLock) {
     // Who has just died may be remembered alive for a millisecond: so this waits.
-    assert_eq!(lock.acquire_write(WaitOptions::BLOCKING), Ok(false));
+    assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false));
     lock.release_write().unwrap();
-    assert_eq!(lock.acquire_read(WaitOptions::NONBLOCKING), Ok(false));
+    assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
     lock.release_read().unwrap();
-    assert_eq!(lock.acquire_write(WaitOptions::NONBLOCKING), Ok(false));
+    assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(false));
     lock.release_write().unwrap();
 }
 
 /// Takes it from a dead writer and gives it back whole.
 #[track_caller]
 fn recover(lock: &RwLock) {
-    assert_eq!(lock.acquire_write(WaitOptions::BLOCKING), Ok(true));
+    assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(true));
     lock.mark_consistent().unwrap();
     lock.release_write().unwrap();
     use_once(lock);
@@ -89,12 +90,12 @@ fn staying(what: impl FnOnce()) -> Child {
 
 /// Forks a process that reads and stays.
 fn reader(lock: &RwLock) -> Child {
-    staying(|| assert_eq!(lock.acquire_read(WaitOptions::BLOCKING), Ok(false)))
+    staying(|| assert_eq!(lock.read_with(WaitOptions::BLOCKING), Ok(false)))
 }
 
 /// Forks a process that writes and stays.
 fn writer(lock: &RwLock) -> Child {
-    staying(|| assert_eq!(lock.acquire_write(WaitOptions::BLOCKING), Ok(false)))
+    staying(|| assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false)))
 }
 
 /// Stays until it is killed.

@@ -9,7 +9,7 @@ use super::structure::{self, Sized32};
 use super::{output, wait};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::object::barrier::{Barrier, Last, MOST, Named, Options};
+use crate::object::barrier::{Barrier, FileOptions, Last, MOST, Options};
 use std::ffi::c_char;
 
 /// A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
@@ -103,11 +103,11 @@ impl Object for Barrier {
     type Given = shmkit_barrier_options;
     type Options = Options;
 
-    fn options(given: &shmkit_barrier_options, named: Named) -> Result<Options> {
+    fn options(given: &shmkit_barrier_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(given.reserved)?;
         Ok(Options {
             parties: given.parties,
-            named,
+            file,
         })
     }
 
@@ -315,7 +315,7 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
             0 => Last::Passes,
             _ => Last::Holds,
         };
-        let mine = barrier.wait(options, last)?;
+        let mine = barrier.wait_with(options, last)?;
         place.map(|place| place.write(mine));
         Ok(())
     };
@@ -333,7 +333,7 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_barrier_pass(barrier: *mut shmkit_barrier) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { with(barrier, Barrier::pass) }
+    unsafe { with(barrier, Barrier::release) }
 }
 
 /// Has the barrier be as new: whole, and nobody waits. Who waits gets SHMKIT_ERR_BROKEN; what the dead have left goes.

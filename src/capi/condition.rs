@@ -9,7 +9,7 @@ use super::wait::{SHMKIT_NOWAIT, options};
 use super::{check_pointer, optional};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::object::condition::{Condition, End, Mutex, Named, Options};
+use crate::object::condition::{Condition, End, FileOptions, Mutex, Options};
 use crate::object::lock::Lock;
 use crate::object::rlock::RLock;
 use std::ffi::{c_char, c_void};
@@ -100,11 +100,11 @@ impl Object for Condition {
     type Given = shmkit_condition_options;
     type Options = Options;
 
-    fn options(given: &shmkit_condition_options, named: Named) -> Result<Options> {
+    fn options(given: &shmkit_condition_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(given.reserved)?;
         Ok(Options {
             cells: given.cells,
-            named,
+            file,
         })
     }
 
@@ -308,7 +308,7 @@ pub unsafe extern "C" fn shmkit_condition_wait(
         let options = options(timeout_ns, flags)?;
         // SAFETY: the caller's promise.
         let died = unsafe { optional(recovered, "recovered") }?;
-        let waited = condition.wait(mutex, options)?;
+        let waited = condition.wait_with(mutex, options)?;
         died.map(|died| died.write(waited.recovered.into()));
         match waited.end {
             End::Notified => Ok(()),
@@ -342,7 +342,7 @@ pub unsafe extern "C" fn shmkit_condition_notify(
     let body = |condition: &Condition| {
         // SAFETY: the caller's promise.
         let mutex = unsafe { lock_of(mutex) }?;
-        condition.notify(mutex, count.into())
+        condition.notify_with(mutex, count.into())
     };
     // SAFETY: the caller's promise.
     unsafe { with(condition, body) }
@@ -360,7 +360,7 @@ pub unsafe extern "C" fn shmkit_condition_notify_all(
     let body = |condition: &Condition| {
         // SAFETY: the caller's promise.
         let mutex = unsafe { lock_of(mutex) }?;
-        condition.notify_all(mutex)
+        condition.notify_with(mutex, u64::MAX)
     };
     // SAFETY: the caller's promise.
     unsafe { with(condition, body) }

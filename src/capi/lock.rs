@@ -8,7 +8,7 @@ use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::object::lock::{Lock, Named, Options, Stat};
+use crate::object::lock::{FileOptions, Lock, Options, Stat};
 use crate::participant::Person;
 use std::ffi::c_char;
 
@@ -106,10 +106,10 @@ impl Object for Lock {
     type Options = Options;
     const FLAGS: u32 = SHMKIT_LOCK_TRANSFERABLE;
 
-    fn options(given: &shmkit_lock_options, named: Named) -> Result<Options> {
+    fn options(given: &shmkit_lock_options, file: FileOptions) -> Result<Options> {
         Ok(Options {
             transferable: given.flags & SHMKIT_LOCK_TRANSFERABLE != 0,
-            named,
+            file,
         })
     }
 

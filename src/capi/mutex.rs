@@ -5,15 +5,16 @@ use super::object::with;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::wait;
 use crate::error::Result;
-use crate::object::lock::{Lock, WaitOptions};
+use crate::object::lock::Lock;
 use crate::object::rlock::RLock;
+use crate::raw::WaitOptions;
 
 /// A lock of either kind.
 pub(super) trait Mutex: Opaque {
     /// Takes it if that is one step.
     fn acquire_fast(&self) -> bool;
     /// Takes it, waiting; returns whether an owner died.
-    fn acquire(&self, options: WaitOptions) -> Result<bool>;
+    fn acquire_with(&self, options: WaitOptions) -> Result<bool>;
     /// Gives it back if that is one step.
     fn release_fast(&self) -> bool;
     /// Gives it back.
@@ -28,8 +29,8 @@ macro_rules! mutex {
                 $kind::acquire_fast(self)
             }
 
-            fn acquire(&self, options: WaitOptions) -> Result<bool> {
-                $kind::acquire(self, options)
+            fn acquire_with(&self, options: WaitOptions) -> Result<bool> {
+                $kind::acquire_with(self, options)
             }
 
             #[inline(always)]
@@ -89,7 +90,7 @@ unsafe extern "C" fn acquire_slowly<L: Mutex, H>(
     let body = |lock: &L| {
         // SAFETY: the caller's promise.
         let died = unsafe { super::optional(recovered, "recovered") }?;
-        let mark = lock.acquire(wait::options(timeout_ns, flags)?)?;
+        let mark = lock.acquire_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };

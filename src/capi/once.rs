@@ -296,7 +296,7 @@ unsafe extern "C" fn begin_slowly(
         let mine = unsafe { output(mine, "mine") }?;
         // SAFETY: the caller's promise.
         let died = unsafe { optional(recovered, "recovered") }?;
-        let (is_mine, mark) = match once.begin(wait::options(timeout_ns, flags)?)? {
+        let (is_mine, mark) = match once.begin_with(wait::options(timeout_ns, flags)?)? {
             Begun::Done => (false, false),
             Begun::Mine { recovered } => (true, recovered),
         };

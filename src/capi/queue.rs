@@ -8,7 +8,7 @@ use super::structure::{self, Sized32};
 use super::{check_pointer, optional, output, wait};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::object::Named;
+use crate::object::FileOptions;
 use crate::object::queue::{Batch, LARGE, Options, Overflow, Queue, What};
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
@@ -181,7 +181,7 @@ impl Object for Queue {
     type Options = Options;
     const FLAGS: u32 = SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE;
 
-    fn options(given: &shmkit_queue_options, named: Named) -> Result<Options> {
+    fn options(given: &shmkit_queue_options, file: FileOptions) -> Result<Options> {
         let overflow = match given.flags & (SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE) {
             0 => Overflow::Block,
             SHMKIT_QUEUE_FAIL => Overflow::Fail,
@@ -197,7 +197,7 @@ impl Object for Queue {
             messages: given.maxsize,
             bytes: given.max_bytes,
             overflow,
-            named,
+            file,
         })
     }
 
@@ -511,7 +511,7 @@ unsafe extern "C" fn put_slowly(
     let body = |queue: &Queue| {
         // SAFETY: the caller's promise.
         let message = unsafe { message(data, size) }?;
-        queue.put(message, wait::options(timeout_ns, flags)?)
+        queue.put_with(message, wait::options(timeout_ns, flags)?)
     };
     // SAFETY: the caller's promise.
     unsafe { with(queue, body) }
@@ -574,7 +574,7 @@ unsafe extern "C" fn get_slowly(
         let size = unsafe { output(size, "size") }?;
         // SAFETY: the caller's promise.
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
-        let taken = queue.get_into(buffer, wait::options(timeout_ns, flags)?)?;
+        let taken = queue.get_into_with(buffer, wait::options(timeout_ns, flags)?)?;
         size.write(taken.length);
         Ok(())
     };
@@ -603,7 +603,7 @@ pub unsafe extern "C" fn shmkit_queue_peek(
         let size = unsafe { output(size, "size") }?;
         // SAFETY: the caller's promise.
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
-        let seen = queue.peek_into(buffer, wait::options(timeout_ns, flags)?)?;
+        let seen = queue.peek_into_with(buffer, wait::options(timeout_ns, flags)?)?;
         size.write(seen.length);
         Ok(())
     };
@@ -648,7 +648,7 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
             // SAFETY: the caller's promise; what is NULL where there are bytes was refused above.
             unsafe { message(given.data, given.size) }.unwrap_or_default()
         });
-        put.write(queue.put_many(messages, batch, options)?);
+        put.write(queue.put_many_with(messages, batch, options)?);
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -682,7 +682,7 @@ pub unsafe extern "C" fn shmkit_queue_get_many(
         // SAFETY: the caller's promise.
         let sizes = unsafe { room(sizes, most, "sizes") }?;
         let options = wait::options(timeout_ns, flags)?;
-        count.write(queue.get_many_into(buffer, sizes, options)?);
+        count.write(queue.get_many_into_with(buffer, sizes, options)?);
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -714,7 +714,7 @@ pub unsafe extern "C" fn shmkit_queue_reserve(
         let data = unsafe { output(data, "data") }?;
         // SAFETY: the caller's promise.
         let token = unsafe { output(token, "token") }?;
-        let place = queue.reserve_token(size, wait::options(timeout_ns, flags)?)?;
+        let place = queue.reserve_with(size, wait::options(timeout_ns, flags)?)?;
         let address = queue.address(place.offset, place.room)?;
         data.write(address.as_ptr().cast());
         token.write(place.token);
@@ -784,7 +784,7 @@ pub unsafe extern "C" fn shmkit_queue_lease(
         let token = unsafe { output(token, "token") }?;
         // SAFETY: the caller's promise.
         let attempts = unsafe { optional(attempts, "attempts") }?;
-        let lease = queue.lease_token(wait::options(timeout_ns, flags)?)?;
+        let lease = queue.lease_with(wait::options(timeout_ns, flags)?)?;
         let address = queue.address(lease.offset, lease.length)?;
         data.write(address.as_ptr().cast_const().cast());
         size.write(lease.length);
@@ -834,7 +834,7 @@ pub unsafe extern "C" fn shmkit_queue_join(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    let body = |queue: &Queue| queue.join(wait::options(timeout_ns, flags)?);
+    let body = |queue: &Queue| queue.join_with(wait::options(timeout_ns, flags)?);
     // SAFETY: the caller's promise.
     unsafe { with(queue, body) }
 }

@@ -8,7 +8,7 @@ use super::structure::{self, Sized32};
 use super::wait;
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::object::rwlock::{Named, Options, RwLock};
+use crate::object::rwlock::{FileOptions, Options, RwLock};
 use std::ffi::c_char;
 
 /// A readers-writer lock: many processes read at once, or one writes. Its holders are processes; any thread of a holder
@@ -118,12 +118,12 @@ impl Object for RwLock {
     type Given = shmkit_rwlock_options;
     type Options = Options;
 
-    fn options(given: &shmkit_rwlock_options, named: Named) -> Result<Options> {
+    fn options(given: &shmkit_rwlock_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(given.reserved)?;
         Ok(Options {
             // What is too much for 16 bits is too much in any case.
             readers: given.readers.try_into().unwrap_or(u16::MAX),
-            named,
+            file,
         })
     }
 
@@ -304,15 +304,7 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_read(
     recovered: *mut u32,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    if unsafe {
-        at_once(
-            lock,
-            timeout_ns,
-            flags,
-            recovered,
-            RwLock::acquire_read_fast,
-        )
-    } {
+    if unsafe { at_once(lock, timeout_ns, flags, recovered, RwLock::read_fast) } {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
@@ -334,7 +326,7 @@ unsafe extern "C" fn acquire_read_slowly(
     let body = |lock: &RwLock| {
         // SAFETY: the caller's promise.
         let died = unsafe { super::optional(recovered, "recovered") }?;
-        let mark = lock.acquire_read(wait::options(timeout_ns, flags)?)?;
+        let mark = lock.read_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
@@ -387,15 +379,7 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
     recovered: *mut u32,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    if unsafe {
-        at_once(
-            lock,
-            timeout_ns,
-            flags,
-            recovered,
-            RwLock::acquire_write_fast,
-        )
-    } {
+    if unsafe { at_once(lock, timeout_ns, flags, recovered, RwLock::write_fast) } {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
@@ -417,7 +401,7 @@ unsafe extern "C" fn acquire_write_slowly(
     let body = |lock: &RwLock| {
         // SAFETY: the caller's promise.
         let died = unsafe { super::optional(recovered, "recovered") }?;
-        let mark = lock.acquire_write(wait::options(timeout_ns, flags)?)?;
+        let mark = lock.write_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
@@ -469,7 +453,7 @@ pub unsafe extern "C" fn shmkit_rwlock_upgrade(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    let body = |lock: &RwLock| lock.upgrade(wait::options(timeout_ns, flags)?);
+    let body = |lock: &RwLock| lock.upgrade_with(wait::options(timeout_ns, flags)?);
     // SAFETY: the caller's promise.
     unsafe { with(lock, body) }
 }

@@ -8,7 +8,7 @@ use super::structure::{self, Sized32};
 use super::{output, wait};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::object::semaphore::{Named, Options, Semaphore};
+use crate::object::semaphore::{FileOptions, Options, Semaphore};
 use std::ffi::c_char;
 
 /// A semaphore: a number of permits, which are taken and given back.
@@ -107,19 +107,19 @@ impl Object for Semaphore {
     type Options = Options;
     const FLAGS: u32 = SHMKIT_SEMAPHORE_UNDO;
 
-    fn options(given: &shmkit_semaphore_options, named: Named) -> Result<Options> {
+    fn options(given: &shmkit_semaphore_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(given.reserved)?;
         Ok(Options {
             value: given.value,
             maximum: given.maximum,
             undo: given.flags & SHMKIT_SEMAPHORE_UNDO != 0,
             processes: given.processes,
-            named,
+            file,
         })
     }
 
     fn size(options: &Options) -> Result<u64> {
-        Semaphore::size(options)
+        options.size()
     }
 
     object::forward!();
@@ -348,7 +348,7 @@ unsafe extern "C" fn acquire_slowly(
     }
     let body = |semaphore: &Semaphore| {
         let options = wait::options(timeout_ns, flags)?;
-        semaphore.acquire(n.into(), options)
+        semaphore.acquire_with(n.into(), options)
     };
     // SAFETY: the caller's promise.
     unsafe { with(semaphore, body) }

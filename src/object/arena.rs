@@ -51,7 +51,7 @@ static MAPPED: Fenced<BTreeMap<(u64, u64), Weak<Segment>>> = Fenced::new(BTreeMa
 const SHOWN: u64 = u64::MAX;
 
 /// A place that was given out.
-pub struct Place {
+pub struct Slot {
     /// The arena.
     pub segment: Arc<Segment>,
     /// Where in its data.
@@ -61,9 +61,9 @@ pub struct Place {
     alone: AtomicU64,
 }
 
-impl Place {
+impl Slot {
     /// Gives out a place of `size` bytes, a multiple of 64, in our own arena.
-    pub fn new(size: u64) -> Result<Place> {
+    pub fn new(size: u64) -> Result<Slot> {
         loop {
             let taken = {
                 let mut inside = Fence::enter();
@@ -84,19 +84,19 @@ impl Place {
                 make_arena()?;
                 continue;
             };
-            let place = Place {
+            let slot = Slot {
                 segment,
                 offset,
                 size,
                 alone: AtomicU64::new(forks()),
             };
-            make_room(&place.segment, offset + size)?;
-            return Ok(place);
+            make_room(&slot.segment, offset + size)?;
+            return Ok(slot);
         }
     }
 
     /// Finds a place in an arena that another process has handed over, or that this one has.
-    pub fn open(fd: RawFd, offset: u64, options: &Options) -> Result<Place> {
+    pub fn open(fd: RawFd, offset: u64, options: &Options) -> Result<Slot> {
         let opened = Arc::new(Segment::open_fd_with(fd, 0, options, Kind::Arena)?);
         let facts = opened.stat()?.file;
         let key = (facts.device, facts.inode);
@@ -112,7 +112,7 @@ impl Place {
                 }
             }
         };
-        Ok(Place {
+        Ok(Slot {
             segment,
             offset,
             size: 0, // not ours to give out
@@ -126,7 +126,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut inside = Fence::enter();
         if *self.alone.get_mut() == forks()

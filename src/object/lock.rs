@@ -1,37 +1,41 @@
-//! Locks: mutual exclusion between processes, and between threads of one, that survives the death of its owner.
+//! Locks: mutual exclusion between processes, and between the threads of each, that survives the death of the owner.
 //!
-//! `sync::lock` has the states and what changes them; here a lock gets its place and its owner's identity.
+//! The owner is a process, and any of its threads may release the lock. If the owner dies, the next owner acquires the
+//! lock and learns of the death: the data that the lock guards may be half written. `raw::lock` has the states.
 //!
 //! ```
 //! use shmkit::lock::{Lock, Options};
+//! use std::time::Duration;
 //!
 //! # fn main() -> shmkit::error::Result<()> {
 //! let lock = Lock::unnamed(&Options::default())?;
 //! {
-//!     let guard = lock.lock()?;
-//!     if guard.recovered() {
-//!         // Its last owner died: make whole what the lock guards.
+//!     let guard = lock.acquire()?;
+//!     if guard.owner_died() {
+//!         // Repair what the lock guards, then:
 //!         guard.mark_consistent()?;
 //!     }
+//!     assert!(lock.try_acquire()?.is_none()); // it is not recursive
 //! } // released
+//! assert!(lock.acquire_timeout(Duration::from_millis(10))?.is_some());
 //! # Ok(())
 //! # }
 //! ```
 
-pub use super::{Create, Named};
-use super::{NoCell, Object, Placed, Recipe, Tag, place};
+pub use super::{Create, FileOptions};
+use super::{Layout, NoCell, Noun, Object, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::participant::Person;
+use crate::raw::WaitOptions;
 pub use crate::raw::lock::Stat;
 use crate::raw::lock::Words;
 use crate::raw::wait::Spins;
-pub use crate::raw::{Timeout, WaitOptions};
 use crate::segment::Segment;
-use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 impl Object for Words {
     type Cell = NoCell;
@@ -41,191 +45,205 @@ impl Object for Words {
     }
 }
 
-/// Makes a new lock of either kind.
-pub(crate) const fn recipe(tag: Tag) -> Recipe<'static, Words> {
-    Recipe::new(tag, &|words, _| words.clear())
+/// Returns the layout of a lock of either kind.
+pub(super) fn layout(tag: Tag) -> Layout<'static, Words> {
+    Layout::new(tag, |raw: &Words, _| raw.clear())
 }
 
-/// How a lock is made. `Options::default()` is what most want.
+/// How a lock is created and opened. `Options::default()` suits most.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Any process may release it, not the owner alone.
+    /// Any process may release the lock, not the owner alone.
     pub transferable: bool,
-    /// How a named one is made and opened.
-    pub named: Named,
+    /// The file of a named lock.
+    pub file: FileOptions,
 }
 
-impl Options {
-    fn recipe(&self) -> Recipe<'static, Words> {
-        recipe(Tag {
-            kind: Kind::Lock,
-            flags: if self.transferable { TRANSFERABLE } else { 0 },
-            cells: 0,
-        })
-    }
-}
-
-/// In the tag: any process may release it.
+/// In the tag: any process may release the lock.
 const TRANSFERABLE: u16 = 1;
 
-/// A lock of which this process has a handle.
+/// A lock that this process has open.
 pub struct Lock {
-    placed: Placed<Words>,
+    handle: ObjectHandle<Words>,
     spins: Spins,
     transferable: bool,
 }
 
+impl Noun for Lock {
+    type Raw = Words;
+    type Options = Options;
+
+    fn file(options: &Options) -> &FileOptions {
+        &options.file
+    }
+
+    fn layout(options: &Options, _: Create, _: Storage) -> Result<Layout<'_, Words>> {
+        Ok(layout(Tag {
+            flags: if options.transferable {
+                TRANSFERABLE
+            } else {
+                0
+            },
+            ..Tag::of(Kind::Lock)
+        }))
+    }
+
+    fn new(handle: ObjectHandle<Words>) -> Result<Lock> {
+        Ok(Lock {
+            transferable: handle.flags() & TRANSFERABLE != 0,
+            handle,
+            spins: Spins::default(),
+        })
+    }
+
+    fn handle(&self) -> &ObjectHandle<Words> {
+        &self.handle
+    }
+}
+
+life_cycle!(Lock, Options);
+
 impl Lock {
-    /// How many bytes one takes in a segment.
+    /// The size of a lock in a segment, in bytes.
     pub const SIZE: u64 = size_of::<Words>() as u64;
 
-    fn new(placed: Placed<Words>) -> Lock {
-        Lock {
-            transferable: placed.flags() & TRANSFERABLE != 0,
-            placed,
-            spins: Spins::default(),
-        }
-    }
-
-    /// Makes one without a name: threads and children have it, and whoever is handed its descriptor and place.
-    pub fn unnamed(options: &Options) -> Result<Lock> {
-        Placed::unnamed(&options.recipe()).map(Lock::new)
-    }
-
-    /// Makes or finds the lock of this name: a file that holds it alone.
-    pub fn named(name: &CStr, create: Create, options: &Options) -> Result<Lock> {
-        Placed::in_file(name, &options.recipe(), create, &options.named).map(Lock::new)
-    }
-
-    /// Makes or finds the lock at `offset` of the data of a full segment.
+    /// Returns the built-in lock of a managed segment.
     ///
-    /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside,
-    /// or it was made with other options.
-    pub fn at(
-        segment: &Arc<Segment>,
-        offset: u64,
-        create: Create,
-        options: &Options,
-    ) -> Result<Lock> {
-        Placed::at(segment, offset, &options.recipe(), create).map(Lock::new)
-    }
-
-    /// Returns the lock that every full segment has. `WrongKind`: a plain one.
+    /// # Errors
+    /// * `WrongKind`: the segment is plain
+    /// * `Permission`: the segment is open for reading only
     pub fn of(segment: &Arc<Segment>) -> Result<Lock> {
-        let words = NonNull::from(segment.built_in_lock()?);
-        Placed::known(segment.clone(), words).map(Lock::new)
+        let raw = NonNull::from(segment.built_in_lock()?);
+        Lock::new(ObjectHandle::known(segment.clone(), raw)?)
     }
 
-    /// Finds the lock that was handed over: a descriptor, and the place that `offset` said where it comes from.
-    pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<Lock> {
-        Placed::open_fd(fd, offset, &options.recipe(), &options.named).map(Lock::new)
-    }
-
-    /// Takes the lock, waiting for it; returns whether an owner died and `mark_consistent` has not been called since.
+    /// Acquires the lock and waits until it is free or its owner is dead.
     ///
-    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `Participants`,
-    /// `Detached`, `Permission`, `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
+    /// # Errors
+    /// * `TooManyProcesses`: as many processes as possible use the segment
+    /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check whether the owner lives
+    /// * `Permission`: the file cannot be written
+    /// * `Corrupt`: the words of the lock contradict each other
+    pub fn acquire(&self) -> Result<Guard<'_>> {
+        self.guard(WaitOptions::BLOCKING)
+    }
+
+    /// Acquires the lock if it is free or its owner is dead; returns `None` if a live process holds it.
+    ///
+    /// # Errors
+    /// As for [`acquire`](Lock::acquire).
+    pub fn try_acquire(&self) -> Result<Option<Guard<'_>>> {
+        in_time(self.guard(WaitOptions::NONBLOCKING))
+    }
+
+    /// Acquires the lock and waits at most this long; returns `None` if the time has passed.
+    ///
+    /// # Errors
+    /// As for [`acquire`](Lock::acquire).
+    pub fn acquire_timeout(&self, time: Duration) -> Result<Option<Guard<'_>>> {
+        in_time(self.guard(WaitOptions::after(time)))
+    }
+
+    fn guard(&self, options: WaitOptions) -> Result<Guard<'_>> {
+        let owner_died = self.acquire_with(options)?;
+        Ok(Guard {
+            lock: self,
+            owner_died,
+        })
+    }
+
+    /// Acquires the lock without a guard; returns whether an owner died and the lock is not marked consistent.
+    /// `WouldBlock`, `Timeout`, `Interrupted`: the lock is not acquired.
+    #[doc(hidden)]
     #[inline(always)]
-    pub fn acquire(&self, options: WaitOptions) -> Result<bool> {
+    pub fn acquire_with(&self, options: WaitOptions) -> Result<bool> {
         match self.acquire_fast() {
             true => Ok(false),
             false => self.acquire_slowly(options),
         }
     }
 
-    /// Takes the lock if that is one step: it is free, no owner died, and this process has used the segment before.
+    /// Acquires the lock in one step: it is free, no owner died, and this process has used the segment before.
     #[inline(always)]
     pub(crate) fn acquire_fast(&self) -> bool {
-        let me = self.placed.known_id();
-        me.is_some_and(|me| self.placed.words().try_acquire(me))
+        let me = self.handle.known_id();
+        me.is_some_and(|me| self.handle.raw().try_acquire(me))
     }
 
     #[cold]
     fn acquire_slowly(&self, options: WaitOptions) -> Result<bool> {
-        let me = self.placed.id()?;
-        let words = self.placed.words();
-        words.acquire(me, options, &self.spins, &**self.placed.segment())
+        let me = self.handle.id()?;
+        let raw = self.handle.raw();
+        raw.acquire(me, options, &self.spins, &**self.handle.segment())
     }
 
-    /// Takes the lock, however long that takes, until the guard is dropped.
-    pub fn lock(&self) -> Result<Guard<'_>> {
-        let recovered = self.acquire(WaitOptions::BLOCKING)?;
-        Ok(Guard {
-            lock: self,
-            recovered,
-        })
-    }
-
-    /// Gives the lock back if that is one step: it is ours, nobody waits, and no owner died.
+    /// Releases the lock in one step: this process holds it, no thread waits, and no owner died.
     #[inline(always)]
     pub(crate) fn release_fast(&self) -> bool {
-        let me = self.placed.known_id();
-        me.is_some_and(|me| self.placed.words().try_release(me))
+        let me = self.handle.known_id();
+        me.is_some_and(|me| self.handle.raw().try_release(me))
     }
 
-    /// Gives the lock back. `NotOwner`: this process does not hold it (of a transferable one: nobody does).
+    /// Releases the lock. A guard does this when it is dropped; a transferable lock may also be released by a process
+    /// that has no guard.
+    ///
+    /// # Errors
+    /// * `NotOwner`: this process does not hold the lock; if the lock is transferable, no process does
     pub fn release(&self) -> Result<()> {
-        if self.transferable {
-            return self.placed.words().release_any();
-        }
-        match self.placed.known_id() {
-            Some(me) => self.placed.words().release(me),
-            None => Err(nobody()),
+        match self.transferable {
+            true => self.handle.raw().release_any(),
+            false => self.handle.raw().release(self.handle.owner_id()?),
         }
     }
 
-    /// Says whether this process holds it.
-    pub(crate) fn is_held(&self) -> bool {
-        let me = self.placed.known_id();
-        me.is_some_and(|me| self.placed.words().is_held_by(me))
+    /// Returns whether this process holds the lock.
+    pub(super) fn is_held(&self) -> bool {
+        let me = self.handle.known_id();
+        me.is_some_and(|me| self.handle.raw().is_held_by(me))
     }
 
-    /// Returns a number that this lock has in every process, and no other one.
-    pub(crate) fn number(&self) -> u64 {
-        self.placed.number()
+    /// Returns a number that identifies this lock in every process.
+    pub(super) fn number(&self) -> u64 {
+        self.handle.number()
     }
 
-    /// Says that what the lock guards is whole again. `NotOwner`: this process does not hold it.
+    /// Records that what the lock guards is consistent again. `NotOwner`: this process does not hold the lock.
+    #[doc(hidden)]
     pub fn mark_consistent(&self) -> Result<()> {
-        match self.placed.known_id() {
-            Some(me) => self.placed.words().mark_consistent(me),
-            None => Err(nobody()),
-        }
+        self.handle.raw().mark_consistent(self.handle.owner_id()?)
     }
 
-    /// Returns what is known of it and of who holds it; nobody is asked whether the owner lives.
+    /// Returns the state of the lock and its owner. It does not check whether the owner lives.
     pub fn stat(&self) -> (Stat, Option<Person>) {
-        let stat = self.placed.words().stat();
+        let stat = self.handle.raw().stat();
         let owner = stat.owner.and_then(|id| self.segment().person(id));
         (stat, owner)
     }
 
-    /// Whether any process may release it.
+    /// Returns whether any process may release the lock.
     pub fn is_transferable(&self) -> bool {
         self.transferable
     }
 }
 
-place!(Lock);
-
-#[cold]
-pub(crate) fn nobody() -> crate::error::Error {
-    crate::error::Error::NotOwner("this process holds nothing in this segment".into())
-}
-
-/// A lock that is held; dropped, it is released.
+/// A lock that is held; it is released when the guard is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is released at once if the guard is not kept"]
 pub struct Guard<'a> {
-    lock: &'a Lock,
-    recovered: bool,
+    pub(super) lock: &'a Lock,
+    pub(super) owner_died: bool,
 }
 
 impl Guard<'_> {
-    /// Whether an owner died, and nobody has said since that what the lock guards is whole.
-    pub fn recovered(&self) -> bool {
-        self.recovered
+    /// Returns whether an owner died and the lock has not been marked consistent since: its data may be half written.
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
     }
 
-    /// Says that what the lock guards is whole again.
+    /// Records that what the lock guards is consistent again, for the owners to come.
+    ///
+    /// # Errors
+    /// * `NotOwner`: the lock was released through [`Lock::release`]
     pub fn mark_consistent(&self) -> Result<()> {
         self.lock.mark_consistent()
     }
@@ -233,7 +251,7 @@ impl Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // It fails where somebody has released it through the lock itself: then there is nothing to do.
+        // It fails if the lock was released through `Lock::release`; then there is nothing to release.
         let _ = self.lock.release();
     }
 }

@@ -4,9 +4,10 @@ use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
 use super::{at, await_waiting, full, told, unnamed, use_once, wait, waiter};
-use shmkit::barrier::{Barrier, Create, Last, MOST, Named, Options, WaitOptions};
+use shmkit::barrier::{Barrier, Create, FileOptions, Last, MOST, Options};
 use shmkit::error::Result;
 use shmkit::lock::Lock;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Segment};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -97,7 +98,7 @@ fn at_an_offset_it_is_made_and_found() {
             told(Barrier::at(&plain, 0, Create::IfMissing, &Options::of(3)))
         );
         refused!(Invalid, made.unlink());
-        refused!(Invalid, made.hand_over());
+        refused!(Invalid, made.export());
     });
 }
 
@@ -125,11 +126,11 @@ fn by_name() {
         let folder = Folder::new();
         let options = |parties| Options {
             parties,
-            named: Named {
+            file: FileOptions {
                 directory: folder.directory(),
                 participants: 9,
                 mode: Some(0o640),
-                ..Named::default()
+                ..FileOptions::default()
             },
         };
         let named = |create, parties| Barrier::named(c"a", create, &options(parties));
@@ -149,7 +150,7 @@ fn by_name() {
             c"a",
             shmkit::lock::Create::Never,
             &shmkit::lock::Options {
-                named: options(0).named,
+                file: options(0).file,
                 ..Default::default()
             },
         );
@@ -165,7 +166,7 @@ fn by_name() {
 fn handed_over_within_one_process_and_to_another() {
     alone(|| {
         let barrier = unnamed(2);
-        let (fd, offset) = barrier.hand_over().unwrap();
+        let (fd, offset) = barrier.export().unwrap();
         let same = open_fd(fd, offset).unwrap();
         assert_eq!(same.parties(), 2);
         refused!(
@@ -190,7 +191,7 @@ fn handed_over_within_one_process_and_to_another() {
         });
         // Made after the fork: the child has nothing of that arena but what it is given.
         let late = unnamed(2);
-        let (fd, offset) = late.hand_over().unwrap();
+        let (fd, offset) = late.export().unwrap();
         words[0].store(offset, Relaxed);
         send(&ours, fd);
         await_waiting(&late, 1);
@@ -205,7 +206,7 @@ fn hundreds_without_a_name_share_one_descriptor() {
     for barrier in &all {
         assert_eq!(barrier.segment().fd(), all[0].segment().fd());
         refused!(Invalid, barrier.unlink());
-        let once = barrier.wait(WaitOptions::NONBLOCKING, Last::Passes);
+        let once = barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes);
         match barrier.parties() {
             1 => assert_eq!(once, Ok(0)),
             _ => drop(refused!(WouldBlock, once)),
@@ -219,9 +220,9 @@ fn room_for_fewer_processes_than_parties() {
         let name = Name::new();
         let options = Options {
             parties: 3,
-            named: Named {
+            file: FileOptions {
                 participants: 2,
-                ..Named::default()
+                ..FileOptions::default()
             },
         };
         let barrier = Barrier::named(&name, Create::Always, &options).unwrap();

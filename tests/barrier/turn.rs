@@ -3,7 +3,8 @@
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words};
 use super::{full, unnamed, wait};
-use shmkit::barrier::{Barrier, Create, Last, MOST, Options, WaitOptions};
+use shmkit::barrier::{Barrier, Create, Last, MOST, Options};
+use shmkit::raw::WaitOptions;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -114,15 +115,18 @@ fn who_must_not_wait_is_at_most_the_last() {
         let barrier = unnamed(2);
         refused!(
             WouldBlock,
-            barrier.wait(WaitOptions::NONBLOCKING, Last::Passes)
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
         );
         assert_eq!(barrier.stat().waiting, 0);
         let other = fork(|| assert_eq!(wait(&barrier), Ok(0)));
         super::await_waiting(&barrier, 1);
-        assert_eq!(barrier.wait(WaitOptions::NONBLOCKING, Last::Passes), Ok(1));
+        assert_eq!(
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes),
+            Ok(1)
+        );
         other.succeed();
         assert_eq!(
-            unnamed(1).wait(WaitOptions::NONBLOCKING, Last::Passes),
+            unnamed(1).wait_with(WaitOptions::NONBLOCKING, Last::Passes),
             Ok(0)
         );
     });
@@ -140,7 +144,9 @@ fn as_many_as_can_be() {
             std::thread::Builder::new()
                 .stack_size(64 << 10)
                 .spawn_scoped(scope, || {
-                    let place = barrier.wait(WaitOptions::BLOCKING, Last::Passes).unwrap();
+                    let place = barrier
+                        .wait_with(WaitOptions::BLOCKING, Last::Passes)
+                        .unwrap();
                     places[place as usize].fetch_add(1, Relaxed);
                 })
                 .unwrap();

@@ -13,6 +13,7 @@ use crate::survivor::{Traces, byte_of};
 use crate::verify::{NAME, path};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
+use shmkit::raw::WaitOptions;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -66,12 +67,12 @@ const MAKING: u64 = 1 << 29;
 
 /// Dies while it makes the lock: with its id in the tag, as between the two steps of making one.
 fn die_making() {
-    use shmkit::lock::{Lock, WaitOptions};
+    use shmkit::lock::Lock;
     use shmkit::segment::{Options, Segment};
     let segment = Segment::open(NAME, 0, &Options::default());
     let segment = Arc::new(segment.expect("the segment can be opened"));
     let lock = Lock::of(&segment).expect("every one has it");
-    let told = lock.acquire(WaitOptions::BLOCKING);
+    let told = lock.acquire_with(WaitOptions::BLOCKING);
     assert_eq!(told, Ok(false));
     let id = lock.stat().0.owner.expect("we hold it").bits();
     lock.release().expect("we hold it");

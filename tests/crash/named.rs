@@ -11,7 +11,7 @@ use crate::verify::NAME;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// Comes by a lock with a name; `there`: somebody has made it.
-    Named {
+    FileOptions {
         /// How.
         way: Way,
         /// Whether it has been made before.
@@ -46,7 +46,7 @@ impl NamedOperation {
 
     fn run(&self, shmkit: &Library) -> Result<(), Status> {
         let (name, way) = match self.verb {
-            Verb::Named { way, .. } => (Some(NAME), way),
+            Verb::FileOptions { way, .. } => (Some(NAME), way),
             Verb::FirstUnnamed | Verb::Unnamed => (None, Way::Create),
         };
         let lock = shmkit.named_lock(self.kind, name, way, PARTICIPANTS)?;
@@ -73,7 +73,7 @@ impl Operation for NamedOperation {
 
     fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
         match self.verb {
-            Verb::Named { there: true, .. } => Some(Box::new(move || self.make(shmkit))),
+            Verb::FileOptions { there: true, .. } => Some(Box::new(move || self.make(shmkit))),
             _ => None,
         }
     }
@@ -88,7 +88,7 @@ impl Operation for NamedOperation {
 
     fn verify(&self, look: &Look, done: bool) -> Result<(), Finding> {
         let shmkit = look.shmkit;
-        let Verb::Named { there, .. } = self.verb else {
+        let Verb::FileOptions { there, .. } = self.verb else {
             // The kernel takes an arena back when nobody has it open; nobody else has heard of the place in it.
             look.nothing_is_left()?;
             return self.run(shmkit).map_err(refused("use of a lock"));
@@ -144,7 +144,7 @@ pub fn operations() -> Vec<NamedOperation> {
         every,
         tmpfile: true,
     };
-    let named = |way, there| Verb::Named { way, there };
+    let named = |way, there| Verb::FileOptions { way, there };
     vec![
         operation("lock: unnamed, the first", 64, Verb::FirstUnnamed, Lock),
         operation("lock: named, create", 64, named(Way::Create, false), Lock),

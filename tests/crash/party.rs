@@ -11,6 +11,7 @@ use crate::library::{Library, Options, Segment, Status};
 use crate::locks::{FOREVER, Kind, Lock};
 use crate::verify::{NAME, PAGE};
 use shmkit::capi::segment::SHMKIT_SEGMENT_FULL;
+use shmkit::raw::WaitOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -179,9 +180,9 @@ impl<'a> Party<'a> {
 
 /// Returns the bits of a participant of this segment, who ends with this process, or before.
 pub fn id_of_somebody(segment: &Arc<shmkit::segment::Segment>) -> u64 {
-    use shmkit::lock::{Lock, WaitOptions};
+    use shmkit::lock::Lock;
     let lock = Lock::of(segment).expect("every one has it");
-    assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
+    assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
     let id = lock.stat().0.owner.expect("we hold it").bits();
     lock.release().expect("we hold it");
     id

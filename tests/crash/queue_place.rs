@@ -11,7 +11,7 @@ use crate::verify::{NAME, PAGE};
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
     /// Comes by one with a name; `there`: somebody has made it.
-    Named { way: Way, there: bool },
+    FileOptions { way: Way, there: bool },
     /// Makes one without a name.
     Unnamed,
     /// Comes by one in a segment.
@@ -40,13 +40,13 @@ impl QueuePlaceOperation {
     fn is_there(&self) -> bool {
         matches!(
             self.verb,
-            Verb::Named { there: true, .. } | Verb::At { there: true }
+            Verb::FileOptions { there: true, .. } | Verb::At { there: true }
         )
     }
 
     fn way(&self) -> Way {
         match self.verb {
-            Verb::Named { way, .. } => way,
+            Verb::FileOptions { way, .. } => way,
             _ => Way::Create,
         }
     }
@@ -164,7 +164,7 @@ impl Operation for QueuePlaceOperation {
 
     fn verify(&self, look: &Look, done: bool) -> Result<(), Finding> {
         match self.verb {
-            Verb::Named { .. } => self.named_survives(look, done)?,
+            Verb::FileOptions { .. } => self.named_survives(look, done)?,
             Verb::At { .. } => self.placed_survives(look, done)?,
             // The kernel takes it back when nobody has it open.
             Verb::Unnamed => {
@@ -186,7 +186,7 @@ pub fn operations() -> Vec<QueuePlaceOperation> {
         every,
         tmpfile: true,
     };
-    let named = |way, there| Verb::Named { way, there };
+    let named = |way, there| Verb::FileOptions { way, there };
     vec![
         operation("create", 128, named(Way::Create, false)),
         QueuePlaceOperation {

@@ -6,7 +6,8 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, byte};
 use super::{at, full, holder, recover, stay, transferable, unnamed, use_once};
 use shmkit::error::Result;
-use shmkit::lock::{Create, Lock, Named, Options, WaitOptions};
+use shmkit::lock::{Create, FileOptions, Lock, Options};
+use shmkit::raw::WaitOptions;
 use shmkit::rlock::RLock;
 use shmkit::segment::Segment;
 use std::fs::File;
@@ -27,13 +28,13 @@ fn within_one_process_it_is_the_same_lock() {
     let name = Name::new();
     let named = Lock::named(&name, Create::Always, &Options::default()).unwrap();
     for lock in [unnamed(), named] {
-        let (fd, offset) = lock.hand_over().unwrap();
+        let (fd, offset) = lock.export().unwrap();
         let same = open_fd(fd, offset).unwrap();
-        lock.acquire(WaitOptions::NONBLOCKING).unwrap();
-        refused!(WouldBlock, same.acquire(WaitOptions::NONBLOCKING));
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
+        refused!(WouldBlock, same.acquire_with(WaitOptions::NONBLOCKING));
         same.release().unwrap();
         // What was handed over can be handed on.
-        let (fd, offset) = same.hand_over().unwrap();
+        let (fd, offset) = same.export().unwrap();
         drop(lock);
         use_once(&open_fd(fd, offset).unwrap());
         refused!(Invalid, same.unlink());
@@ -44,7 +45,7 @@ fn within_one_process_it_is_the_same_lock() {
 fn one_mapping_serves_all_that_come_from_one_arena() {
     let locks = [unnamed(), unnamed(), unnamed()];
     let found = locks.each_ref().map(|lock| {
-        let (fd, offset) = lock.hand_over().unwrap();
+        let (fd, offset) = lock.export().unwrap();
         open_fd(fd, offset).unwrap()
     });
     for (lock, found) in locks.iter().zip(&found) {
@@ -68,9 +69,9 @@ fn over_a_socket_to_a_process_that_has_nothing() {
                 let lock = open_fd(file.as_raw_fd(), words[1].load(Relaxed)).unwrap();
                 drop(file);
                 refused!(NotOwner, lock.release());
-                refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
+                refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
                 words[0].store(0, Relaxed);
-                assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(false));
+                assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
                 std::mem::forget(lock);
                 words[1].store(u64::MAX, Relaxed);
             }
@@ -80,15 +81,15 @@ fn over_a_socket_to_a_process_that_has_nothing() {
         let named = Lock::named(&name, Create::Always, &Options::default()).unwrap();
         let locks = [unnamed(), unnamed(), named];
         for (round, lock) in locks.iter().enumerate() {
-            lock.acquire(WaitOptions::NONBLOCKING).unwrap();
-            let (fd, offset) = lock.hand_over().unwrap();
+            lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
+            let (fd, offset) = lock.export().unwrap();
             send(&ours, fd);
             words[1].store(offset, Relaxed);
             words[0].store(round as u64 + 1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 0);
             lock.release().unwrap();
             wait_until(|| words[1].load(Relaxed) == u64::MAX);
-            refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
+            refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
             assert_eq!(lock.stat().1.unwrap().pid, child.pid().as_raw() as u32);
         }
         child.kill();
@@ -105,8 +106,8 @@ fn through_proc_of_another_process() {
         // Made in the child: the parent has nothing of that arena.
         let child = fork(|| {
             let lock = unnamed();
-            assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
-            let (fd, offset) = lock.hand_over().unwrap();
+            assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
+            let (fd, offset) = lock.export().unwrap();
             words[0].store(fd as u64, Relaxed);
             words[1].store(offset, Relaxed);
             words[2].store(1, Relaxed);
@@ -120,7 +121,7 @@ fn through_proc_of_another_process() {
         let file = File::options().read(true).write(true).open(&path).unwrap();
         let lock = open_fd(file.as_raw_fd(), offset).unwrap();
         drop(file);
-        refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
+        refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
         // A lock of our own is in an arena of our own.
         let own = unnamed();
         assert_ne!(own.segment().data(), lock.segment().data());
@@ -133,17 +134,17 @@ fn through_proc_of_another_process() {
 #[test]
 fn its_kind_and_options_come_with_it() {
     let lock = Lock::unnamed(&transferable()).unwrap();
-    let (fd, offset) = lock.hand_over().unwrap();
+    let (fd, offset) = lock.export().unwrap();
     assert!(open_fd(fd, offset).unwrap().is_transferable());
     refused!(
         WrongKind,
-        told(RLock::open_fd(fd, offset, &Named::default()))
+        told(RLock::open_fd(fd, offset, &FileOptions::default()))
     );
     let rlock = RLock::unnamed().unwrap();
-    let (fd, offset) = rlock.hand_over().unwrap();
+    let (fd, offset) = rlock.export().unwrap();
     refused!(WrongKind, told(open_fd(fd, offset)));
-    let found = RLock::open_fd(fd, offset, &Named::default()).unwrap();
-    rlock.acquire(WaitOptions::NONBLOCKING).unwrap();
+    let found = RLock::open_fd(fd, offset, &FileOptions::default()).unwrap();
+    rlock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
     assert_eq!(found.depth(), 1);
     rlock.release().unwrap();
 }
@@ -151,7 +152,7 @@ fn its_kind_and_options_come_with_it() {
 #[test]
 fn places_where_no_lock_is() {
     let lock = unnamed();
-    let (fd, offset) = lock.hand_over().unwrap();
+    let (fd, offset) = lock.export().unwrap();
     let end = lock.segment().size().unwrap();
     for wrong in [
         offset + 1,
@@ -168,7 +169,7 @@ fn places_where_no_lock_is() {
     // A lock's own file has one place.
     let name = Name::new();
     let named = Lock::named(&name, Create::Always, &Options::default()).unwrap();
-    let (fd, _) = named.hand_over().unwrap();
+    let (fd, _) = named.export().unwrap();
     use_once(&open_fd(fd, 0).unwrap());
 }
 
@@ -190,7 +191,7 @@ fn descriptors_of_other_things() {
         refused!(Invalid, told(open_fd(fd, 0)));
     }
     // An arena is no segment.
-    let (fd, _) = unnamed().hand_over().unwrap();
+    let (fd, _) = unnamed().export().unwrap();
     let options = shmkit::segment::Options::default();
     refused!(WrongKind, Segment::open_fd(fd, 0, &options));
 }
@@ -198,17 +199,17 @@ fn descriptors_of_other_things() {
 #[test]
 fn options_for_new_ones_do_no_harm() {
     let options = Options {
-        named: Named {
+        file: FileOptions {
             participants: 5,
             mode: Some(0o640),
-            ..Named::default()
+            ..FileOptions::default()
         },
         ..transferable()
     };
     let name = Name::new();
     let named = Lock::named(&name, Create::Always, &Options::default()).unwrap();
     for lock in [unnamed(), named] {
-        let (fd, offset) = lock.hand_over().unwrap();
+        let (fd, offset) = lock.export().unwrap();
         let found = Lock::open_fd(fd, offset, &options).unwrap();
         assert!(!found.is_transferable());
         use_once(&found);
@@ -222,7 +223,7 @@ fn anothers_is_opened_by_who_trusts_him() {
             return;
         }
         let lock = unnamed();
-        let (fd, offset) = lock.hand_over().unwrap();
+        let (fd, offset) = lock.export().unwrap();
         // A memory file lets its owner alone open it anew, which takes part in it must.
         let file = byte::reopen(fd);
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
@@ -232,19 +233,19 @@ fn anothers_is_opened_by_who_trusts_him() {
             become_nobody();
             refused!(Untrusted, told(open_fd(fd, offset)));
             let trusting = Options {
-                named: Named {
+                file: FileOptions {
                     trust: true,
-                    ..Named::default()
+                    ..FileOptions::default()
                 },
                 ..Options::default()
             };
             let lock = Lock::open_fd(fd, offset, &trusting).unwrap();
-            assert_eq!(lock.acquire(WaitOptions::NONBLOCKING), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             words[0].store(1, Relaxed);
             stay();
         });
         wait_until(|| words[0].load(Relaxed) == 1);
-        refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
+        refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
         child.kill();
         recover(&lock);
         holder(&lock).kill();

@@ -5,22 +5,23 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
 use super::{Form, form, holder, recover, stay, transferable, use_once};
 use shmkit::error::Result;
-use shmkit::lock::{Create, Lock, Named, Options, WaitOptions};
+use shmkit::lock::{Create, FileOptions, Lock, Options};
+use shmkit::raw::WaitOptions;
 use shmkit::rlock::RLock;
 use shmkit::segment::{self, Segment};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering::Relaxed;
 
-fn place(folder: &Folder) -> Named {
-    Named {
+fn place(folder: &Folder) -> FileOptions {
+    FileOptions {
         directory: folder.directory(),
-        ..Named::default()
+        ..FileOptions::default()
     }
 }
 
-fn by(named: Named) -> Options {
+fn by(file: FileOptions) -> Options {
     Options {
-        named,
+        file,
         ..Options::default()
     }
 }
@@ -43,8 +44,8 @@ fn made_found_and_removed() {
     let made = named(Create::IfMissing).unwrap();
     refused!(Exists, told(named(Create::Always)));
     let found = [Create::Never, Create::IfMissing].map(|create| named(create).unwrap());
-    made.acquire(WaitOptions::NONBLOCKING).unwrap();
-    refused!(WouldBlock, found[0].acquire(WaitOptions::NONBLOCKING));
+    made.acquire_with(WaitOptions::NONBLOCKING).unwrap();
+    refused!(WouldBlock, found[0].acquire_with(WaitOptions::NONBLOCKING));
     found[1].release().unwrap();
     assert_eq!(folder.entries(), ["a"]);
     found[0].unlink().unwrap();
@@ -53,7 +54,7 @@ fn made_found_and_removed() {
     // Who has it open keeps it; the name is free for another.
     use_once(&made);
     let other = named(Create::Always).unwrap();
-    made.acquire(WaitOptions::NONBLOCKING).unwrap();
+    made.acquire_with(WaitOptions::NONBLOCKING).unwrap();
     use_once(&other);
     refused!(NotFound, found[0].unlink());
     other.unlink().unwrap();
@@ -63,7 +64,7 @@ fn made_found_and_removed() {
 fn the_file_has_the_mode_and_the_places_asked_for() {
     let folder = Folder::new();
     for (mode, participants, expected) in [(None, 0, (0o600, 128)), (Some(0o640), 7, (0o640, 7))] {
-        let options = by(Named {
+        let options = by(FileOptions {
             mode,
             participants,
             ..place(&folder)
@@ -81,7 +82,7 @@ fn the_file_has_the_mode_and_the_places_asked_for() {
         lock.unlink().unwrap();
     }
     for participants in [4097, u32::MAX] {
-        let options = by(Named {
+        let options = by(FileOptions {
             participants,
             ..place(&folder)
         });
@@ -99,14 +100,14 @@ fn each_file_holds_what_it_holds() {
         ..form(form_)
     };
     Lock::named(c"lock", Create::Always, &options).unwrap();
-    RLock::named(c"rlock", Create::Always, &options.named).unwrap();
+    RLock::named(c"rlock", Create::Always, &options.file).unwrap();
     Segment::create(Some(c"full"), 4096, &segments(Form::Full)).unwrap();
     Segment::create(Some(c"plain"), 4096, &segments(Form::Plain)).unwrap();
     std::fs::write(folder.path().join("garbage"), [0x2a; 500]).unwrap();
     for name in [c"lock", c"rlock", c"full", c"plain", c"garbage"] {
         for create in [Create::Never, Create::IfMissing] {
             let lock = told(Lock::named(name, create, &options));
-            let rlock = told(RLock::named(name, create, &options.named));
+            let rlock = told(RLock::named(name, create, &options.file));
             match name.to_str().unwrap() {
                 "lock" => assert_eq!(lock, Ok(())),
                 _ => drop(refused!(WrongKind, lock)),
@@ -158,7 +159,7 @@ fn the_dead_are_taken_over_by_who_opens_it_afterwards() {
         let words = shared_words(1);
         let owner = fork(|| {
             let own = Lock::named(&name, Create::Always, &Options::default()).unwrap();
-            own.acquire(WaitOptions::NONBLOCKING).unwrap();
+            own.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             words[0].store(1, Relaxed);
             stay();
         });
@@ -174,25 +175,31 @@ fn the_dead_are_taken_over_by_who_opens_it_afterwards() {
 fn room_for_one() {
     alone(|| {
         let name = Name::new();
-        let options = by(Named {
+        let options = by(FileOptions {
             participants: 1,
-            ..Named::default()
+            ..FileOptions::default()
         });
         let lock = Lock::named(&name, Create::Always, &options).unwrap();
         let child = holder(&lock);
-        refused!(Participants, lock.acquire(WaitOptions::BLOCKING));
+        refused!(Participants, lock.acquire_with(WaitOptions::BLOCKING));
         refused!(NotOwner, lock.release());
         // Gets in once the first has died.
         child.kill();
         recover(&lock);
-        fork(|| drop(refused!(Participants, lock.acquire(WaitOptions::BLOCKING)))).succeed();
+        fork(|| {
+            drop(refused!(
+                Participants,
+                lock.acquire_with(WaitOptions::BLOCKING)
+            ))
+        })
+        .succeed();
         // And once it has let go, which it does with its last handle.
         let again = Lock::named(&name, Create::Never, &options).unwrap();
         drop(lock);
         fork(|| {
             drop(refused!(
                 Participants,
-                again.acquire(WaitOptions::NONBLOCKING)
+                again.acquire_with(WaitOptions::NONBLOCKING)
             ))
         })
         .succeed();
@@ -217,7 +224,7 @@ fn anothers_is_opened_by_who_trusts_him() {
         let folder = Folder::new();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
         for (mode, trust) in [(0o666, false), (0o666, true), (0o600, true)] {
-            let options = by(Named {
+            let options = by(FileOptions {
                 mode: Some(mode),
                 trust,
                 ..place(&folder)

@@ -4,7 +4,8 @@ use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{Form, at, form, full, recover, stay, transferable, use_once};
 use shmkit::layout::Kind;
-use shmkit::lock::{Create, Lock, Options, WaitOptions};
+use shmkit::lock::{Create, Lock, Options};
+use shmkit::raw::WaitOptions;
 use shmkit::rlock::RLock;
 use shmkit::segment::{Growth, Segment};
 use std::sync::Arc;
@@ -46,9 +47,9 @@ fn made_and_found() {
     refused!(Exists, told(lock_at(&segment, 0, Create::Always)));
     let found = lock_at(&segment, 0, Create::Never).unwrap();
     let same = lock_at(&segment, 0, Create::IfMissing).unwrap();
-    made.acquire(WaitOptions::NONBLOCKING).unwrap();
+    made.acquire_with(WaitOptions::NONBLOCKING).unwrap();
     for other in [&found, &same] {
-        refused!(WouldBlock, other.acquire(WaitOptions::NONBLOCKING));
+        refused!(WouldBlock, other.acquire_with(WaitOptions::NONBLOCKING));
     }
     same.release().unwrap();
     // Another one, where only zeros were, in the last place.
@@ -56,7 +57,7 @@ fn made_and_found() {
     assert_eq!(last.offset(), 4032);
     use_once(&last);
     refused!(Invalid, last.unlink());
-    refused!(Invalid, last.hand_over());
+    refused!(Invalid, last.export());
 }
 
 #[test]
@@ -207,7 +208,7 @@ fn of_many_who_make_it_one_does() {
                         error => drop(refused!(Exists, told(error))),
                     }
                     let lock = lock_at(segment, 64 * place, Create::Never).unwrap();
-                    drop(lock.lock().unwrap());
+                    drop(lock.acquire().unwrap());
                 }
             });
         }
@@ -226,7 +227,7 @@ fn somebody_who_lives_and_does_not_get_on_is_waited_for_a_second() {
         let words = shared_words(1);
         let maker = fork(|| {
             let lock = at(&segment, 0);
-            lock.acquire(WaitOptions::NONBLOCKING).unwrap();
+            lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             set_tag(&segment, 64, lock.stat().0.owner.unwrap().bits() | MAKING);
             words[0].store(1, Relaxed);
             stay();
@@ -255,7 +256,7 @@ fn somebody_who_died_making_it_is_followed() {
             words[0].store(0, Relaxed);
             let maker = fork(|| {
                 let lock = at(&segment, 0);
-                lock.acquire(WaitOptions::NONBLOCKING).unwrap();
+                lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
                 set_tag(
                     &segment,
                     offset,
@@ -296,13 +297,13 @@ fn each_segment_has_a_lock_of_its_own() {
         let segment = full(1);
         let (one, same) = (Lock::of(&segment).unwrap(), Lock::of(&segment).unwrap());
         drop(segment);
-        one.acquire(WaitOptions::NONBLOCKING).unwrap();
-        refused!(WouldBlock, same.acquire(WaitOptions::NONBLOCKING));
+        one.acquire_with(WaitOptions::NONBLOCKING).unwrap();
+        refused!(WouldBlock, same.acquire_with(WaitOptions::NONBLOCKING));
         same.release().unwrap();
         super::holder(&one).kill();
         recover(&same);
         assert!(!one.is_transferable());
         refused!(Invalid, one.unlink());
-        refused!(Invalid, one.hand_over());
+        refused!(Invalid, one.export());
     });
 }

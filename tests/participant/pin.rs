@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use shmkit::lock::WaitOptions;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ fn a_child_has_no_pin_of_its_parents() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
-        lock.acquire(WaitOptions::NONBLOCKING).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         assert_eq!(pins().len(), 1);
         fork(|| assert_eq!(pins(), [], "MADV_DONTFORK")).succeed();
         lock.release().unwrap();
@@ -68,7 +68,7 @@ fn the_data_is_unmapped_before_the_pin() {
             let fd = descriptor_alone(&mut inherited);
             let own = Arc::new(Segment::open_fd(fd.as_raw_fd(), 0, &full(0)).unwrap());
             let held = lock(&own, 0);
-            held.acquire(WaitOptions::NONBLOCKING).unwrap();
+            held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             let [pin] = pins()[..] else { panic!("one") };
             // The mapping of what this process has opened begins with the control area.
             let control = own.stat().unwrap().header.unwrap().control_bytes;
@@ -95,7 +95,7 @@ fn the_data_is_unmapped_before_the_pin() {
             if address == words[0].load(Relaxed) {
                 order.push("data");
                 // It is still somebody, before the kernel has done it and after.
-                refused!(WouldBlock, survivor.acquire(WaitOptions::NONBLOCKING));
+                refused!(WouldBlock, survivor.acquire_with(WaitOptions::NONBLOCKING));
             } else if address == words[1].load(Relaxed) {
                 order.push("pin");
             }
@@ -127,8 +127,8 @@ fn traced_is_not_dead() {
             waitpid(child.pid(), None),
             Ok(WaitStatus::Stopped(..))
         ));
-        refused!(WouldBlock, lock.acquire(WaitOptions::NONBLOCKING));
-        refused!(Timeout, lock.acquire(within(50)));
+        refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, lock.acquire_with(within(50)));
         ptrace::detach(child.pid(), None).unwrap();
         child.kill();
         recover(&lock);
@@ -148,7 +148,7 @@ fn dumping_core_is_not_dead_before_it_is_done() {
             limit(Resource::RLIMIT_CORE, most);
             let ballast = vec![1u8; BALLAST];
             std::hint::black_box(&ballast);
-            lock.acquire(WaitOptions::NONBLOCKING).unwrap();
+            lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             std::process::abort();
         });
         let status = format!("/proc/{}/status", child.pid());
@@ -163,7 +163,7 @@ fn dumping_core_is_not_dead_before_it_is_done() {
         wait_until(|| dumping() || ended());
         let mut asked = 0;
         while dumping() {
-            let answer = lock.acquire(WaitOptions::NONBLOCKING);
+            let answer = lock.acquire_with(WaitOptions::NONBLOCKING);
             // It may have come to its end since it was looked at.
             if dumping() {
                 refused!(WouldBlock, answer);
@@ -176,7 +176,7 @@ fn dumping_core_is_not_dead_before_it_is_done() {
             skip("no core was dumped: see /proc/sys/kernel/core_pattern");
         }
         assert!(
-            lock.acquire(WaitOptions::BLOCKING).unwrap(),
+            lock.acquire_with(WaitOptions::BLOCKING).unwrap(),
             "its owner died"
         );
         assert!(matches!(
@@ -213,7 +213,7 @@ fn no_thread_of_the_dead_stores_any_more() {
             });
             wait_until(|| seen().iter().zip(&before).all(|(now, then)| now != then));
             kill(child.pid(), Signal::SIGKILL).unwrap();
-            assert_eq!(lock.acquire(WaitOptions::BLOCKING), Ok(true));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             let after = seen();
             for _ in 0..1000 {
                 assert_eq!(seen(), after, "the dead do not write");

@@ -5,21 +5,21 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
 use super::{LONG, NOW, drain, told};
 use shmkit::lock::Lock;
-use shmkit::queue::{Create, Named, Options, Overflow, Queue};
+use shmkit::queue::{Create, FileOptions, Options, Overflow, Queue};
 use shmkit::segment::{self, Form, Segment};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering::Relaxed;
 
-fn place(folder: &Folder) -> Named {
-    Named {
+fn place(folder: &Folder) -> FileOptions {
+    FileOptions {
         directory: folder.directory(),
-        ..Named::default()
+        ..FileOptions::default()
     }
 }
 
-fn by(named: Named) -> Options {
+fn by(file: FileOptions) -> Options {
     Options {
-        named,
+        file,
         ..Options::default()
     }
 }
@@ -34,15 +34,15 @@ fn made_found_and_removed() {
     let made = named(Create::IfMissing).unwrap();
     refused!(Exists, told(named(Create::Always)));
     let found = [Create::Never, Create::IfMissing].map(|create| named(create).unwrap());
-    made.put(b"one", NOW).unwrap();
-    found[0].put(b"two", NOW).unwrap();
+    made.put_with(b"one", NOW).unwrap();
+    found[0].put_with(b"two", NOW).unwrap();
     assert_eq!(drain(&found[1]), [b"one", b"two"]);
     assert_eq!(folder.entries(), ["a"]);
     found[0].unlink().unwrap();
     assert!(folder.entries().is_empty());
     refused!(NotFound, made.unlink());
     // Who has it open keeps it; the name is free for another.
-    made.put(b"old", NOW).unwrap();
+    made.put_with(b"old", NOW).unwrap();
     let other = named(Create::Always).unwrap();
     assert_eq!(drain(&other), [b""; 0]);
     assert_eq!(drain(&found[1]), [b"old"]);
@@ -57,7 +57,7 @@ fn what_is_in_it_outlives_its_processes() {
         let large = vec![7; 3 << 20];
         let put = |message: &[u8]| {
             let queue = Queue::named(&name, Create::IfMissing, &Options::default()).unwrap();
-            queue.put(message, NOW).unwrap();
+            queue.put_with(message, NOW).unwrap();
         };
         fork(|| put(b"small")).succeed();
         fork(|| put(&large)).succeed();
@@ -112,7 +112,7 @@ fn found_with_other_options() {
 fn the_file_has_the_mode_and_the_places_asked_for() {
     let folder = Folder::new();
     for (mode, participants, expected) in [(None, 0, (0o600, 128)), (Some(0o640), 7, (0o640, 7))] {
-        let options = by(Named {
+        let options = by(FileOptions {
             mode,
             participants,
             ..place(&folder)
@@ -138,7 +138,7 @@ fn each_file_holds_what_it_holds() {
         ..segment::Options::default()
     };
     let locks = shmkit::lock::Options {
-        named: place(&folder),
+        file: place(&folder),
         ..Default::default()
     };
     Lock::named(c"lock", Create::Always, &locks).unwrap();
@@ -176,13 +176,13 @@ fn of_several_that_race_one_makes_it() {
                     fork(move || {
                         wait_until(|| words[0].load(Relaxed) > round);
                         let queue = Queue::named(c"race", Create::IfMissing, options).unwrap();
-                        queue.put(&[number], NOW).unwrap();
+                        queue.put_with(&[number], NOW).unwrap();
                     })
                 })
                 .collect();
             words[0].store(round + 1, Relaxed);
             let queue = Queue::named(c"race", Create::IfMissing, &options).unwrap();
-            let mut had = [0; 4].map(|_: u8| queue.get(LONG).unwrap()[0]);
+            let mut had = [0; 4].map(|_: u8| queue.get_with(LONG).unwrap()[0]);
             had.sort_unstable();
             assert_eq!(had, [0, 1, 2, 3]);
             for child in children {
@@ -202,25 +202,25 @@ fn anothers_is_opened_by_who_trusts_him() {
         }
         let folder = Folder::new();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
-        let options = by(Named {
+        let options = by(FileOptions {
             mode: Some(0o666),
             ..place(&folder)
         });
         let queue = Queue::named(c"a", Create::Always, &options).unwrap();
-        queue.put(b"for nobody", NOW).unwrap();
+        queue.put_with(b"for nobody", NOW).unwrap();
         fork(|| {
             become_nobody();
             for create in [Create::Never, Create::IfMissing] {
                 refused!(Untrusted, told(Queue::named(c"a", create, &options)));
             }
-            let trusting = by(Named {
+            let trusting = by(FileOptions {
                 trust: true,
                 ..place(&folder)
             });
             let queue = Queue::named(c"a", Create::Never, &trusting).unwrap();
             assert_eq!(drain(&queue), [b"for nobody"]);
             // It grows by the hand of whoever has something to put.
-            queue.put(&[9; 1 << 20], NOW).unwrap();
+            queue.put_with(&[9; 1 << 20], NOW).unwrap();
         })
         .succeed();
         assert_eq!(drain(&queue), [[9; 1 << 20]]);
@@ -229,7 +229,7 @@ fn anothers_is_opened_by_who_trusts_him() {
         let queue = Queue::named(c"own", Create::Always, &own).unwrap();
         fork(|| {
             become_nobody();
-            let trusting = by(Named {
+            let trusting = by(FileOptions {
                 trust: true,
                 ..place(&folder)
             });

@@ -31,11 +31,11 @@ fn made_and_found_at_an_offset() {
     let same = at(&segment, 64, Create::IfMissing, &small()).unwrap();
     assert_eq!((found.bounds(), found.largest()), ((4096, 0, 0), 2048));
     assert_eq!(found.offset(), 64);
-    made.put(b"one", NOW).unwrap();
-    found.put(b"two", NOW).unwrap();
+    made.put_with(b"one", NOW).unwrap();
+    found.put_with(b"two", NOW).unwrap();
     assert_eq!(drain(&same), [b"one", b"two"]);
     refused!(Invalid, made.unlink());
-    refused!(Invalid, made.hand_over());
+    refused!(Invalid, made.export());
     refused!(
         WrongKind,
         told(Lock::at(&segment, 64, Create::Never, &Default::default()))
@@ -123,7 +123,7 @@ fn offsets_that_cannot_be() {
     let last = (16384 - size) / 64 * 64;
     let queue = at(&segment, last, Create::Always, &small()).unwrap();
     let most = [7; 2048];
-    queue.put(&most, NOW).unwrap();
+    queue.put_with(&most, NOW).unwrap();
     assert_eq!(drain(&queue), [most]);
 }
 
@@ -159,7 +159,7 @@ fn what_stands_there_and_is_no_queue() {
             .iter()
             .all(|byte| byte.load(Relaxed) == 0x5a)
     );
-    lock.acquire(NOW).unwrap();
+    lock.acquire_with(NOW).unwrap();
     lock.release().unwrap();
 }
 
@@ -191,10 +191,13 @@ fn two_in_one_segment_know_nothing_of_each_other() {
     // Both are filled to the brim, and go round several times.
     for round in 0..200u64 {
         let [mut one, mut other] = [0u64; 2];
-        while first.put(&[1; 100][..(round % 100) as usize], NOW).is_ok() {
+        while first
+            .put_with(&[1; 100][..(round % 100) as usize], NOW)
+            .is_ok()
+        {
             one += 1;
         }
-        while second.put(&[2; 90], NOW).is_ok() {
+        while second.put_with(&[2; 90], NOW).is_ok() {
             other += 1;
         }
         let (one_had, other_had) = (drain(&first), drain(&second));
@@ -215,7 +218,7 @@ fn two_in_one_segment_know_nothing_of_each_other() {
 fn filled_with_zeros_it_is_gone_and_can_be_made_anew() {
     let segment = full(65536);
     let old = at(&segment, 0, Create::Always, &small()).unwrap();
-    old.put(b"lost", NOW).unwrap();
+    old.put_with(b"lost", NOW).unwrap();
     drop(old);
     for byte in &segment.bytes().unwrap()[..small().size().unwrap() as usize] {
         byte.store(0, Relaxed);
@@ -228,8 +231,8 @@ fn filled_with_zeros_it_is_gone_and_can_be_made_anew() {
     };
     let new = at(&segment, 0, Create::IfMissing, &other).unwrap();
     assert_eq!(drain(&new), [b""; 0]);
-    new.put(b"new", NOW).unwrap();
-    refused!(Full, new.put(b"", NOW));
+    new.put_with(b"new", NOW).unwrap();
+    refused!(Full, new.put_with(b"", NOW));
     assert_eq!(drain(&new), [b"new"]);
 }
 
@@ -247,7 +250,7 @@ fn a_new_one_forgets_what_was_there_before() {
         (stat.waits, stat.shut, stat.memory),
         ((0, 0), false, 4096 + 128)
     );
-    new.put(b"new", NOW).unwrap();
+    new.put_with(b"new", NOW).unwrap();
     assert_eq!(drain(&new), [b"new"]);
 }
 
@@ -256,7 +259,7 @@ fn it_keeps_the_segment() {
     let segment = full(65536);
     let queue = at(&segment, 0, Create::Always, &small()).unwrap();
     drop(segment);
-    queue.put(b"kept", NOW).unwrap();
+    queue.put_with(b"kept", NOW).unwrap();
     assert_eq!(drain(&queue), [b"kept"]);
 }
 
@@ -271,7 +274,7 @@ fn of_several_that_race_one_makes_it() {
                     for round in 0..8 {
                         let create = Create::IfMissing;
                         let queue = at(segment, round * 8192, create, &small()).unwrap();
-                        queue.put(&[number], NOW).unwrap();
+                        queue.put_with(&[number], NOW).unwrap();
                     }
                 })
             })

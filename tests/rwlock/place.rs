@@ -5,7 +5,8 @@ use super::common::process::{alone, fork};
 use super::{full, reader, readers, recover, unnamed, use_once, within, writer};
 use shmkit::layout::Kind;
 use shmkit::lock::Lock;
-use shmkit::rwlock::{Create, Options, RwLock, WaitOptions};
+use shmkit::raw::WaitOptions;
+use shmkit::rwlock::{Create, Options, RwLock};
 use shmkit::segment::Segment;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -54,12 +55,12 @@ fn made_and_found() {
     refused!(Invalid, told(open(Create::IfMissing, 3)));
     let found = open(Create::Never, 3).unwrap();
     assert_eq!((found.readers(), found.offset()), (2, 64));
-    made.acquire_write(WaitOptions::NONBLOCKING).unwrap();
-    refused!(WouldBlock, found.acquire_read(WaitOptions::NONBLOCKING));
+    made.write_with(WaitOptions::NONBLOCKING).unwrap();
+    refused!(WouldBlock, found.read_with(WaitOptions::NONBLOCKING));
     found.release_write().unwrap();
     use_once(&made);
     refused!(Invalid, made.unlink());
-    refused!(Invalid, made.hand_over());
+    refused!(Invalid, made.export());
     refused!(
         WrongKind,
         told(Lock::at(&segment, 64, Create::Never, &Default::default()))
@@ -108,13 +109,13 @@ fn by_name() {
             told(Lock::named(&name, Create::Never, &Default::default()))
         );
         let other = RwLock::named(&name, Create::IfMissing, &options).unwrap();
-        lock.acquire_read(WaitOptions::NONBLOCKING).unwrap();
+        lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
             let own = RwLock::named(&name, Create::Never, &readers(7)).unwrap();
             assert_eq!(own.readers(), 128);
-            assert_eq!(own.acquire_read(WaitOptions::NONBLOCKING), Ok(false));
+            assert_eq!(own.read_with(WaitOptions::NONBLOCKING), Ok(false));
             own.release_read().unwrap();
-            refused!(WouldBlock, own.acquire_write(WaitOptions::NONBLOCKING));
+            refused!(WouldBlock, own.write_with(WaitOptions::NONBLOCKING));
         })
         .succeed();
         other.release_read().unwrap();
@@ -132,13 +133,13 @@ fn handed_over() {
         let name = Name::new();
         let named = RwLock::named(&name, Create::Always, &readers(3)).unwrap();
         for lock in [RwLock::unnamed(&readers(3)).unwrap(), named] {
-            let (fd, offset) = lock.hand_over().unwrap();
-            lock.acquire_read(WaitOptions::NONBLOCKING).unwrap();
+            let (fd, offset) = lock.export().unwrap();
+            lock.read_with(WaitOptions::NONBLOCKING).unwrap();
             fork(|| {
                 let found = RwLock::open_fd(fd, offset, &Options::default()).unwrap();
                 assert_eq!(found.readers(), 3);
-                refused!(WouldBlock, found.acquire_write(WaitOptions::NONBLOCKING));
-                assert_eq!(found.acquire_read(WaitOptions::NONBLOCKING), Ok(false));
+                refused!(WouldBlock, found.write_with(WaitOptions::NONBLOCKING));
+                assert_eq!(found.read_with(WaitOptions::NONBLOCKING), Ok(false));
                 assert_eq!(found.stat().0.reading, 2);
             })
             .succeed();
@@ -199,8 +200,8 @@ fn more_cells_than_there_is_room_for_are_a_lie() {
     // None at all can only be written.
     store(&segment, 0, Kind::RwLock as u64);
     let lock = RwLock::at(&segment, 0, Create::Never, &readers(4)).unwrap();
-    refused!(Participants, lock.acquire_read(WaitOptions::NONBLOCKING));
-    assert_eq!(lock.acquire_write(WaitOptions::NONBLOCKING), Ok(false));
+    refused!(Participants, lock.read_with(WaitOptions::NONBLOCKING));
+    assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(false));
     refused!(Participants, lock.downgrade());
     lock.release_write().unwrap();
 }
@@ -237,15 +238,15 @@ fn words_that_lie_end_no_process_and_hold_up_nobody_for_ever() {
                 lock.stat();
                 let wait = within(200_000_000);
                 // A lie may name nobody who lives: so all is to be had, and what one has cleared away stays so.
-                let read = lock.acquire_read(wait);
+                let read = lock.read_with(wait);
                 assert!(read.is_ok(), "{offset}: {lie:#x}: {read:?}");
                 lock.release_read().unwrap();
-                let died = lock.acquire_write(wait);
+                let died = lock.write_with(wait);
                 assert!(died.is_ok(), "{offset}: {lie:#x}: {died:?}");
                 assert_eq!(read, died, "{offset}: {lie:#x}");
                 lock.mark_consistent().unwrap();
                 lock.downgrade().unwrap();
-                lock.upgrade(wait).unwrap();
+                lock.upgrade_with(wait).unwrap();
                 lock.release_write().unwrap();
                 use_once(&lock);
             }
@@ -263,13 +264,13 @@ fn a_lie_in_the_middle_of_it_is_survived() {
                     byte.store(0, Relaxed);
                 }
                 let lock = RwLock::at(&segment, 0, Create::Always, &readers(5)).unwrap();
-                lock.acquire_read(WaitOptions::NONBLOCKING).unwrap();
+                lock.read_with(WaitOptions::NONBLOCKING).unwrap();
                 store(&segment, offset, lie);
                 // Whatever they say, they come back.
-                let _ = lock.upgrade(within(2_000_000));
+                let _ = lock.upgrade_with(within(2_000_000));
                 let _ = lock.release_write();
                 let _ = lock.release_read();
-                let _ = lock.acquire_write(within(2_000_000));
+                let _ = lock.write_with(within(2_000_000));
                 store(&segment, offset, lie);
                 let _ = lock.mark_consistent();
                 let _ = lock.downgrade();
@@ -289,7 +290,7 @@ fn what_lives_is_not_taken_for_dead_because_of_a_lie_beside_it() {
         let segment = lock.segment().clone();
         // Fewer cells in use than there are: the writer sees nobody, but the reader's cell is the reader's.
         store(&segment, lock.offset() + 64 + 8, 0);
-        assert_eq!(lock.acquire_read(WaitOptions::NONBLOCKING), Ok(false));
+        assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
         assert_eq!(lock.stat().0.reading, 2);
         lock.release_read().unwrap();
         child.kill();

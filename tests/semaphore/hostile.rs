@@ -2,7 +2,8 @@
 
 use super::common::Watchdog;
 use super::{MOST, WORD, full, options, set_word, told, with_undo, within, word};
-use shmkit::semaphore::{Create, Options, Semaphore, WaitOptions};
+use shmkit::raw::WaitOptions;
+use shmkit::semaphore::{Create, Options, Semaphore};
 
 /// Where the other words stand, in bytes.
 const LOCK: u64 = 8;
@@ -65,7 +66,9 @@ fn a_tag_that_cannot_be() {
     refused!(Corrupt, told(open(&undo)));
     set_word(&undo, 0, tag);
     assert_eq!(
-        open(&undo).unwrap().acquire(1, WaitOptions::NONBLOCKING),
+        open(&undo)
+            .unwrap()
+            .acquire_with(1, WaitOptions::NONBLOCKING),
         Ok(())
     );
 }
@@ -85,7 +88,7 @@ fn cells_that_lie_lead_to_what_they_say() {
             set_word(&undo, CELLS + 64, !cell);
             set_word(&undo, USED, used);
             // Nobody has these numbers, so whoever has them is dead; but one of them may be ours.
-            let taken = undo.acquire(3, within(50_000_000));
+            let taken = undo.acquire_with(3, within(50_000_000));
             assert!(matches!(
                 taken,
                 Ok(()) | Err(shmkit::error::Error::Timeout(_) | shmkit::error::Error::Overflow(_))
@@ -101,13 +104,13 @@ fn cells_that_lie_lead_to_what_they_say() {
 fn a_value_that_lies_is_counted_anew() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(3));
-    undo.acquire(1, WaitOptions::NONBLOCKING).unwrap();
+    undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
     for value in [3, 4, 1000] {
         set_word(&undo, WORD, value << 32);
         // One that we hold is given back: there would be more than there are.
         undo.release(1).unwrap();
         assert_eq!(undo.value(), Ok(3));
-        undo.acquire(1, WaitOptions::NONBLOCKING).unwrap();
+        undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
         assert_eq!(undo.value(), Ok(2));
     }
 }
@@ -116,10 +119,10 @@ fn a_value_that_lies_is_counted_anew() {
 fn an_owner_inside_that_never_was_is_taken_over() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(2));
-    undo.acquire(1, WaitOptions::NONBLOCKING).unwrap();
+    undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
     for owner in [1u64 << 40 | 5, !(7 << 29)] {
         set_word(&undo, LOCK, owner);
-        assert_eq!(undo.acquire(1, WaitOptions::NONBLOCKING), Ok(()));
+        assert_eq!(undo.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
         undo.release(1).unwrap();
         assert_eq!((undo.value(), undo.held()), (Ok(1), Ok(1)));
     }
@@ -129,13 +132,13 @@ fn an_owner_inside_that_never_was_is_taken_over() {
 fn an_owner_inside_that_does_not_get_on_is_not_waited_for_for_ever() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(2));
-    undo.acquire(1, WaitOptions::NONBLOCKING).unwrap();
+    undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
     let lock = shmkit::lock::Lock::of(undo.segment()).unwrap();
-    lock.acquire(WaitOptions::NONBLOCKING).unwrap();
+    lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
     // Ours, who live.
     set_word(&undo, LOCK, lock.stat().0.owner.unwrap().bits());
-    refused!(WouldBlock, undo.acquire(1, WaitOptions::NONBLOCKING));
-    refused!(Timeout, undo.acquire(1, within(1)));
+    refused!(WouldBlock, undo.acquire_with(1, WaitOptions::NONBLOCKING));
+    refused!(Timeout, undo.acquire_with(1, within(1)));
     refused!(Timeout, undo.release(1));
     assert_eq!((undo.value(), undo.held()), (Ok(1), Ok(1)));
     set_word(&undo, LOCK, 0);

@@ -4,8 +4,9 @@
 //! flag; who then finds nothing after all lowers it and has the thread wait again. The queue itself knows nothing of it:
 //! whoever puts something may be any process, and may be killed.
 
-use super::{Core, WaitOptions};
+use super::Core;
 use crate::error::{Error, Result};
+use crate::raw::WaitOptions;
 use crate::sys::eventfd::Flag;
 use crate::sys::fork::{Cell, Fence, Fenced, free_cell, new_cell};
 use crate::sys::thread;

@@ -5,10 +5,11 @@
 
 #![no_main]
 
+use shmkit::raw::WaitOptions;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use shmkit::error::{Error, Result};
-use shmkit::queue::{Batch, Create, Options, Overflow, Queue, WaitOptions};
+use shmkit::queue::{Batch, Create, Options, Overflow, Queue};
 use shmkit::segment::{self, Form, Segment};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
