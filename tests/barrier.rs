@@ -59,11 +59,6 @@ fn at(segment: &Arc<Segment>, offset: u64, parties: u32) -> Barrier {
     Barrier::at(segment, offset, Create::IfMissing, &options).unwrap()
 }
 
-/// `Barrier` has no Debug, which `refused` wants.
-fn told<T>(result: Result<T>) -> Result<()> {
-    result.map(drop)
-}
-
 fn wait(barrier: &Barrier) -> Result<u32> {
     barrier.wait_with(LONG, Last::Passes)
 }

@@ -4,13 +4,10 @@
 mod common;
 
 use common::process::{Child, alone, fork, shared_words, wait_until};
-use common::{Folder, Name, Watchdog};
+use common::{Folder, Watchdog};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
-use shmkit::error::Result;
 use shmkit::event::{Create, Event, FileOptions, Stat};
-use shmkit::layout::Kind;
-use shmkit::lock::Lock;
 use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::segment::{self, Form, Segment};
 use std::ffi::c_void;
@@ -38,10 +35,6 @@ fn full(size: u64) -> Arc<Segment> {
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())
-}
-
-fn told<T>(result: Result<T>) -> Result<()> {
-    result.map(drop)
 }
 
 fn set_word(segment: &Segment, offset: u64, word: u64) {
@@ -367,139 +360,5 @@ fn a_count_at_its_end_begins_anew() {
         event.clear();
         waiting.succeed();
         assert_eq!(event.stat().sets, 0);
-    });
-}
-
-#[test]
-fn by_name() {
-    let (name, folder) = (Name::new(), Folder::new());
-    let options = FileOptions {
-        mode: Some(0o640),
-        participants: 3,
-        directory: folder.directory(),
-        ..FileOptions::default()
-    };
-    refused!(NotFound, told(Event::named(&name, Create::Never, &options)));
-    let made = Event::named(&name, Create::IfMissing, &options).unwrap();
-    refused!(Exists, told(Event::named(&name, Create::Always, &options)));
-    let plain = FileOptions {
-        participants: 0,
-        mode: None,
-        ..options.clone()
-    };
-    let found = Event::named(&name, Create::Never, &plain).unwrap();
-    let stat = found.segment().stat().unwrap();
-    assert_eq!(
-        (stat.file.mode, stat.header.unwrap().participants, stat.size),
-        (0o640, 3, Event::SIZE)
-    );
-    made.set();
-    assert!(found.is_set());
-    let kind = refused!(
-        WrongKind,
-        told(Lock::named(
-            &name,
-            Create::Never,
-            &shmkit::lock::Options {
-                file: plain,
-                ..Default::default()
-            }
-        ))
-    );
-    assert!(kind.text.contains("Event"), "{kind}");
-    made.unlink().unwrap();
-    refused!(NotFound, found.unlink());
-    assert!(folder.entries().is_empty());
-    for (wrong, name) in [(4097, c"a"), (0, c"a/b")] {
-        let options = FileOptions {
-            participants: wrong,
-            ..options.clone()
-        };
-        refused!(Invalid, told(Event::named(name, Create::Always, &options)));
-    }
-}
-
-#[test]
-fn at_an_offset() {
-    let segment = full(4096);
-    refused!(NotFound, told(Event::at(&segment, 128, Create::Never)));
-    let made = Event::at(&segment, 128, Create::IfMissing).unwrap();
-    refused!(Exists, told(Event::at(&segment, 128, Create::Always)));
-    let found = Event::at(&segment, 128, Create::Never).unwrap();
-    made.set();
-    assert!(found.is_set() && found.offset() == 128 && Event::SIZE == 64);
-    refused!(Invalid, made.unlink());
-    refused!(Invalid, made.export());
-    for offset in [1, 8, 63, 96, 4033, 4096, 1 << 63, u64::MAX, u64::MAX - 63] {
-        refused!(
-            Invalid,
-            told(Event::at(&segment, offset, Create::IfMissing))
-        );
-        refused!(Invalid, told(Event::at(&segment, offset, Create::Never)));
-    }
-    for kind in (1..=16).filter(|kind| *kind != Kind::Event as u64) {
-        set_word(&segment, 256, kind);
-        for create in [Create::Never, Create::IfMissing] {
-            refused!(WrongKind, told(Event::at(&segment, 256, create)));
-        }
-    }
-    // A new one forgets what was there before.
-    for byte in &segment.bytes().unwrap()[520..576] {
-        byte.store(0xff, Relaxed);
-    }
-    let new = Event::at(&segment, 512, Create::Always).unwrap();
-    assert_eq!(
-        new.stat(),
-        Stat {
-            set: false,
-            sets: 0,
-            waits: 0
-        }
-    );
-    let plain = Arc::new(Segment::create(None, 4096, &segment::Options::default()).unwrap());
-    refused!(WrongKind, told(Event::at(&plain, 0, Create::IfMissing)));
-    let reading = segment::Options {
-        readonly: true,
-        ..segment::Options::default()
-    };
-    let reader = Arc::new(Segment::open_fd(segment.fd(), 0, &reading).unwrap());
-    refused!(Permission, told(Event::at(&reader, 128, Create::Never)));
-    drop((segment, made));
-    found.clear();
-    assert!(!found.is_set());
-}
-
-#[test]
-fn handed_over_and_without_a_name() {
-    alone(|| {
-        let event = unnamed();
-        let (fd, offset) = event.export().unwrap();
-        let child = fork(|| {
-            let found = Event::open_fd(fd, offset, &FileOptions::default()).unwrap();
-            refused!(Invalid, found.unlink());
-            found.wait_with(WaitOptions::BLOCKING).unwrap();
-            found.clear();
-        });
-        event.set();
-        child.succeed();
-        assert!(!event.is_set());
-        for wrong in [offset + 8, u64::MAX - 63] {
-            refused!(
-                Invalid,
-                told(Event::open_fd(fd, wrong, &FileOptions::default()))
-            );
-        }
-        refused!(
-            Invalid,
-            told(Event::open_fd(-1, 0, &FileOptions::default()))
-        );
-        let lock = Lock::unnamed(&Default::default()).unwrap();
-        let (fd, other) = lock.export().unwrap();
-        refused!(
-            WrongKind,
-            told(Event::open_fd(fd, other, &FileOptions::default()))
-        );
-        drop(event);
-        assert_ne!(unnamed().offset(), offset, "somebody may have it");
     });
 }

@@ -4,9 +4,9 @@
 //! |-----------|---------------------------------------------------------------------------------|
 //! | `hold`    | who holds a lock, who may release it, guards, death                              |
 //! | `wait`    | timeouts, signals and the hook                                                   |
-//! | `place`   | at an offset of a segment: what may stand there, and who is just making it       |
-//! | `name`    | by name: a file that holds nothing else; the lock of each full segment           |
-//! | `hand`    | handed over to another process                                                   |
+//! | `place`   | the built-in lock of a managed segment                                           |
+//! | `name`    | named locks: dead owners, and the number of processes                            |
+//! | `hand`    | locks of other processes, opened by their descriptor                             |
 //! | `arena`   | thousands without a name, and when a place is used again                         |
 //! | `stat`    | what is told of a lock                                                           |
 //! | `thread`  | threads of one process, and plain memory under locks                             |

@@ -7,8 +7,6 @@ use common::process::{Child, alone, fork, shared_words, wait_until};
 use common::{Folder, Name, Watchdog};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::error::Result;
-use shmkit::event::Event;
-use shmkit::layout::Kind;
 use shmkit::once::{Begun, Create, FileOptions, Once};
 use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::segment::{self, Form, Segment};
@@ -43,10 +41,6 @@ fn full(size: u64) -> Arc<Segment> {
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())
-}
-
-fn told<T>(result: Result<T>) -> Result<()> {
-    result.map(drop)
 }
 
 fn set_word(segment: &Segment, offset: u64, word: u64) {
@@ -413,112 +407,4 @@ fn whatever_bytes_stand_there() {
             refused!(NotOwner, once.abort());
         }
     }
-}
-
-#[test]
-fn by_name() {
-    let (name, folder) = (Name::new(), Folder::new());
-    let options = FileOptions {
-        mode: Some(0o640),
-        participants: 3,
-        directory: folder.directory(),
-        ..FileOptions::default()
-    };
-    refused!(NotFound, told(Once::named(&name, Create::Never, &options)));
-    let made = Once::named(&name, Create::IfMissing, &options).unwrap();
-    refused!(Exists, told(Once::named(&name, Create::Always, &options)));
-    let found = Once::named(&name, Create::Never, &options).unwrap();
-    let stat = found.segment().stat().unwrap();
-    assert_eq!(
-        (stat.file.mode, stat.header.unwrap().participants, stat.size),
-        (0o640, 3, Once::SIZE)
-    );
-    assert_eq!(made.begin_with(WaitOptions::NONBLOCKING), MINE);
-    found.done().unwrap();
-    assert!(made.is_done());
-    refused!(
-        WrongKind,
-        told(Event::named(&name, Create::Never, &options))
-    );
-    made.unlink().unwrap();
-    refused!(NotFound, found.unlink());
-    assert!(folder.entries().is_empty());
-    for (participants, name) in [(4097, c"a"), (0, c"a/b")] {
-        let wrong = FileOptions {
-            participants,
-            ..options.clone()
-        };
-        refused!(Invalid, told(Once::named(name, Create::Always, &wrong)));
-    }
-}
-
-#[test]
-fn at_an_offset() {
-    let segment = full(4096);
-    refused!(NotFound, told(Once::at(&segment, 128, Create::Never)));
-    let made = Once::at(&segment, 128, Create::IfMissing).unwrap();
-    refused!(Exists, told(Once::at(&segment, 128, Create::Always)));
-    let found = Once::at(&segment, 128, Create::Never).unwrap();
-    assert_eq!(made.call_once(|_| ()), Ok(true));
-    assert!(found.is_done() && found.offset() == 128 && Once::SIZE == 64);
-    refused!(Invalid, made.unlink());
-    refused!(Invalid, made.export());
-    for offset in [1, 8, 63, 96, 4033, 4096, 1 << 63, u64::MAX, u64::MAX - 63] {
-        refused!(Invalid, told(Once::at(&segment, offset, Create::IfMissing)));
-        refused!(Invalid, told(Once::at(&segment, offset, Create::Never)));
-    }
-    for kind in (1..=16).filter(|kind| *kind != Kind::Once as u64) {
-        set_word(&segment, 256, kind);
-        for create in [Create::Never, Create::IfMissing] {
-            refused!(WrongKind, told(Once::at(&segment, 256, create)));
-        }
-    }
-    // A new one forgets what was there before.
-    for byte in &segment.bytes().unwrap()[520..576] {
-        byte.store(0xff, Relaxed);
-    }
-    let new = Once::at(&segment, 512, Create::Always).unwrap();
-    let stat = new.stat().0;
-    assert_eq!(
-        (stat.done, stat.attempts, stat.recoveries, stat.waits),
-        (false, 0, 0, 0)
-    );
-    let plain = Arc::new(Segment::create(None, 4096, &segment::Options::default()).unwrap());
-    refused!(WrongKind, told(Once::at(&plain, 0, Create::IfMissing)));
-    let reading = segment::Options {
-        readonly: true,
-        ..segment::Options::default()
-    };
-    let reader = Arc::new(Segment::open_fd(segment.fd(), 0, &reading).unwrap());
-    refused!(Permission, told(Once::at(&reader, 128, Create::Never)));
-    drop((segment, made));
-    assert!(found.is_done());
-}
-
-#[test]
-fn handed_over_and_without_a_name() {
-    alone(|| {
-        let once = unnamed();
-        let (fd, offset) = once.export().unwrap();
-        fork(|| {
-            let found = Once::open_fd(fd, offset, &FileOptions::default()).unwrap();
-            refused!(Invalid, found.unlink());
-            assert_eq!(found.call_once(|_| ()), Ok(true));
-        })
-        .succeed();
-        assert!(once.is_done());
-        for wrong in [offset + 8, u64::MAX - 63] {
-            refused!(
-                Invalid,
-                told(Once::open_fd(fd, wrong, &FileOptions::default()))
-            );
-        }
-        refused!(Invalid, told(Once::open_fd(-1, 0, &FileOptions::default())));
-        refused!(
-            WrongKind,
-            told(Event::open_fd(fd, offset, &FileOptions::default()))
-        );
-        drop(once);
-        assert_ne!(unnamed().offset(), offset, "somebody may have it");
-    });
 }

@@ -71,11 +71,6 @@ fn full(size: u64) -> Arc<Segment> {
     Arc::new(Segment::create(None, size, &options).unwrap())
 }
 
-/// `Queue` has no Debug, which `refused` wants.
-fn told<T>(result: shmkit::error::Result<T>) -> shmkit::error::Result<()> {
-    result.map(drop)
-}
-
 /// Takes all that is in it.
 fn drain(queue: &Queue) -> Vec<Vec<u8>> {
     let mut had = Vec::new();

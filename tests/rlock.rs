@@ -5,10 +5,8 @@ mod common;
 
 use common::Watchdog;
 use common::process::{Child, alone, fork, shared_words, wait_until};
-use common::{Folder, Name};
-use shmkit::error::Result;
 use shmkit::raw::WaitOptions;
-use shmkit::rlock::{Create, FileOptions, RLock};
+use shmkit::rlock::{Create, RLock};
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -24,10 +22,6 @@ fn full(size: u64) -> Arc<Segment> {
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())
-}
-
-fn told<T>(result: Result<T>) -> Result<()> {
-    result.map(drop)
 }
 
 /// Takes it that often, which is at once.
@@ -297,82 +291,17 @@ fn who_waits_gets_it_when_all_is_given_back() {
 }
 
 #[test]
-fn by_name() {
-    let (name, folder) = (Name::new(), Folder::new());
-    let options = FileOptions {
-        mode: Some(0o640),
-        participants: 3,
-        directory: folder.directory(),
-        ..FileOptions::default()
-    };
-    refused!(NotFound, told(RLock::named(&name, Create::Never, &options)));
-    let made = RLock::named(&name, Create::IfMissing, &options).unwrap();
-    refused!(Exists, told(RLock::named(&name, Create::Always, &options)));
-    let found = RLock::named(
-        &name,
-        Create::Never,
-        &FileOptions {
-            participants: 0,
-            ..options
-        },
-    )
-    .unwrap();
-    let stat = found.segment().stat().unwrap();
-    assert_eq!(
-        (stat.file.mode, stat.header.unwrap().participants),
-        (0o640, 3)
-    );
-    take(&made, 1);
-    assert_eq!(
-        found.acquire_with(WaitOptions::NONBLOCKING),
-        Ok(false),
-        "the same thread, through another handle"
-    );
-    assert_eq!(made.depth(), 2);
-    in_thread(|| is_refused(&found));
-    release(&found, 2);
-    made.unlink().unwrap();
-    refused!(NotFound, found.unlink());
-    assert!(folder.entries().is_empty());
-}
-
-#[test]
-fn at_an_offset() {
-    let segment = full(4096);
-    refused!(NotFound, told(RLock::at(&segment, 128, Create::Never)));
-    let made = RLock::at(&segment, 128, Create::IfMissing).unwrap();
-    refused!(Exists, told(RLock::at(&segment, 128, Create::Always)));
-    let found = RLock::at(&segment, 128, Create::IfMissing).unwrap();
-    assert_eq!((found.offset(), RLock::SIZE), (128, 64));
-    take(&made, 1);
-    assert_eq!(found.depth(), 1);
-    refused!(Invalid, made.unlink());
-    refused!(Invalid, made.export());
-    drop(segment);
-    release(&found, 1);
-}
-
-#[test]
-fn handed_over_and_without_a_name() {
+fn a_thread_owns_the_lock_through_all_handles() {
     alone(|| {
-        let lock = RLock::unnamed().unwrap();
+        let (lock, other) = (RLock::unnamed().unwrap(), RLock::unnamed().unwrap());
         let (fd, offset) = lock.export().unwrap();
+        let opened = RLock::open_fd(fd, offset, &Default::default()).unwrap();
         take(&lock, 1);
-        fork(|| {
-            let found = RLock::open_fd(fd, offset, &FileOptions::default()).unwrap();
-            is_refused(&found);
-        })
-        .succeed();
-        let found = RLock::open_fd(fd, offset, &FileOptions::default()).unwrap();
-        take(&found, 1);
-        assert_eq!(lock.depth(), 2);
-        refused!(Invalid, found.unlink());
+        take(&opened, 1);
+        assert_eq!((lock.depth(), opened.depth(), other.depth()), (2, 2, 0));
+        in_thread(|| is_refused(&opened));
+        fork(|| is_refused(&RLock::open_fd(fd, offset, &Default::default()).unwrap())).succeed();
         drop(lock);
-        assert_ne!(
-            RLock::unnamed().unwrap().offset(),
-            offset,
-            "somebody may have it"
-        );
-        release(&found, 2);
+        release(&opened, 2);
     });
 }

@@ -1,7 +1,7 @@
 //! Words and cells that make no sense: an error or the right thing, and no wait beyond the timeout.
 
 use super::common::process::{alone, fork};
-use super::{at, full, told, use_once, wait, within};
+use super::{at, full, use_once, wait, within};
 use shmkit::barrier::{Barrier, Create, Last, Options};
 use shmkit::lock::Lock;
 use shmkit::raw::WaitOptions;
@@ -63,7 +63,7 @@ fn numbers_of_parties_that_cannot_be() {
     for cells in [0_u64, 1, 3, 5, 4097, 4098, 65535] {
         write(&segment, 0, BARRIER | cells << 48);
         let found = Barrier::at(&segment, 0, Create::Never, &Options::default());
-        refused!(Corrupt, told(found));
+        refused!(Corrupt, found);
     }
     // More than there is room for.
     let small = full(192);
@@ -71,7 +71,7 @@ fn numbers_of_parties_that_cannot_be() {
     write(&small, 0, BARRIER | 6 << 48);
     refused!(
         Corrupt,
-        told(Barrier::at(&small, 0, Create::Never, &Options::default()))
+        Barrier::at(&small, 0, Create::Never, &Options::default())
     );
 }
 

@@ -117,21 +117,6 @@ fn a_place_that_a_child_may_see_is_never_used_again() {
 }
 
 #[test]
-fn a_place_that_was_handed_over_is_never_used_again() {
-    alone(|| {
-        let lock = unnamed();
-        let (fd, place) = lock.export().unwrap();
-        let found = Lock::open_fd(fd, place, &Options::default()).unwrap();
-        drop(lock);
-        assert_ne!(unnamed().offset(), place);
-        use_once(&found);
-        drop(found);
-        let others: Vec<_> = (0..10).map(|_| unnamed()).collect();
-        assert!(others.iter().all(|other| other.offset() != place));
-    });
-}
-
-#[test]
 fn a_childs_locks_stand_in_its_own_arena() {
     alone(|| {
         let before = unnamed();

@@ -3,7 +3,7 @@
 use super::common::Name;
 use super::common::container::{can_contain, contained, kill_first};
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
-use super::{LONG, NOW, await_sleepers, drain, get_many, holder, lessee, stay, told, unnamed};
+use super::{LONG, NOW, await_sleepers, drain, get_many, holder, lessee, stay, unnamed};
 use shmkit::queue::{Batch, Create, Options, Overflow, Queue};
 use shmkit::raw::WaitOptions;
 use std::sync::atomic::Ordering::Relaxed;
@@ -459,7 +459,7 @@ fn more_processes_than_it_has_places_for() {
             std::mem::forget(queue);
         });
         let queue = open().unwrap();
-        refused!(Participants, told(queue.get_with(NOW)));
+        refused!(Participants, queue.get_with(NOW));
         only.kill();
         assert_eq!(queue.get_with(LONG).unwrap(), b"a");
     });

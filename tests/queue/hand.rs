@@ -1,13 +1,12 @@
-//! Handed over: a descriptor and an offset, to another process or within one.
+//! Queues opened by a descriptor: growth and seals. The rest: tests/object/fd.rs.
 
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, byte};
-use super::{LONG, NOW, drain, full, told, unnamed};
+use super::{LONG, NOW, drain, unnamed};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use shmkit::error::Result;
-use shmkit::lock::Lock;
 use shmkit::queue::{Create, Options, Queue};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -96,34 +95,11 @@ fn a_strangers_file_that_could_be_cut_is_refused() {
     let copy: OwnedFd = memfd_create("queue", flags).unwrap();
     let mut copy = File::from(copy);
     copy.write_all(&bytes).unwrap();
-    refused!(Untrusted, told(open_fd(copy.as_raw_fd(), offset)));
+    refused!(Untrusted, open_fd(copy.as_raw_fd(), offset));
     // Sealed it is a queue like any other.
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).unwrap();
     let twin = open_fd(copy.as_raw_fd(), offset).unwrap();
     assert_eq!(drain(&twin), [b"bait"]);
     assert_eq!(drain(&queue), [b"bait"]);
-}
-
-#[test]
-fn descriptors_of_other_things() {
-    let segment = full(65536);
-    let lock = Lock::unnamed(&Default::default()).unwrap();
-    let (arena, place) = lock.export().unwrap();
-    refused!(WrongKind, told(open_fd(segment.fd(), 0)));
-    refused!(WrongKind, told(open_fd(arena, place)));
-    let queue = unnamed(Options::default());
-    let (fd, _) = queue.export().unwrap();
-    refused!(WrongKind, told(Lock::open_fd(fd, 0, &Default::default())));
-    let null = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .unwrap();
-    refused!(WrongKind, told(open_fd(null.as_raw_fd(), 0)));
-    for fd in [-1, i32::MIN, i32::MAX] {
-        refused!(Invalid, told(open_fd(fd, 0)));
-    }
-    let reading = File::open(format!("/proc/self/fd/{fd}")).unwrap();
-    refused!(Permission, told(open_fd(reading.as_raw_fd(), 0)));
 }

@@ -1,7 +1,7 @@
 //! Words and cells that somebody has written over: a lie is `Corrupt`, and never a crash, a loop or a wait for ever.
 
 use super::common::Watchdog;
-use super::{MOST, WORD, full, options, set_word, told, with_undo, within, word};
+use super::{MOST, WORD, full, options, set_word, with_undo, within, word};
 use shmkit::raw::WaitOptions;
 use shmkit::semaphore::{Create, Options, Semaphore};
 
@@ -47,7 +47,7 @@ fn a_maximum_that_cannot_be() {
     let plain = make(&options(1));
     for maximum in [0, MOST + 1, u64::MAX] {
         set_word(&plain, MAXIMUM, maximum);
-        refused!(Corrupt, told(open(&plain)));
+        refused!(Corrupt, open(&plain));
         // Who has it open goes by what it was.
         assert_eq!(plain.release(1), Ok(()));
     }
@@ -61,9 +61,9 @@ fn a_tag_that_cannot_be() {
     let tag = word(&undo, 0);
     // With undo, and nobody can hold it; or more cells than there is room for.
     set_word(&undo, 0, tag & u64::MAX >> 16);
-    refused!(Corrupt, told(open(&undo)));
+    refused!(Corrupt, open(&undo));
     set_word(&undo, 0, tag | 0xffff << 48);
-    refused!(Corrupt, told(open(&undo)));
+    refused!(Corrupt, open(&undo));
     set_word(&undo, 0, tag);
     assert_eq!(
         open(&undo)

@@ -1,4 +1,4 @@
-//! Where it stands, and how it was made: at an offset, by name, handed over.
+//! Options and participants of semaphores that several processes open. The rest: tests/object.
 
 use super::common::Name;
 use super::common::pass::{receive, send};
@@ -16,38 +16,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 fn at(segment: &Arc<Segment>, offset: u64, create: Create, options: &Options) -> Result<Semaphore> {
     Semaphore::at(segment, offset, create, options)
-}
-
-#[test]
-fn made_and_found_at_an_offset() {
-    let segment = full(65536);
-    let few = Options {
-        processes: 3,
-        ..with_undo(2)
-    };
-    refused!(NotFound, told(at(&segment, 0, Create::Never, &few)));
-    let made = at(&segment, 0, Create::Always, &few).unwrap();
-    refused!(Exists, told(at(&segment, 0, Create::Always, &few)));
-    // Who opens it as it is need not know how it was made.
-    let found = at(&segment, 0, Create::Never, &Options::default()).unwrap();
-    assert!(found.has_undo());
-    assert_eq!((found.processes(), found.stat()), (3, made.stat()));
-    made.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
-    let same = at(&segment, 0, Create::IfMissing, &few).unwrap();
-    assert_eq!((same.value(), same.held()), (Ok(1), Ok(1)));
-    made.release(1).unwrap();
-    // Its cells end where the next object may stand.
-    let end = few.size().unwrap();
-    assert_eq!(end, 320);
-    let next = at(&segment, end, Create::Always, &options(1)).unwrap();
-    next.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
-    all_are_there(&made, 2);
-    refused!(Invalid, next.unlink());
-    refused!(Invalid, next.export());
-    refused!(
-        WrongKind,
-        told(Lock::at(&segment, 0, Create::Never, &Default::default()))
-    );
 }
 
 #[test]
@@ -84,33 +52,6 @@ fn found_with_other_options() {
 }
 
 #[test]
-fn offsets_that_cannot_be() {
-    let segment = full(16384);
-    let size = with_undo(1).size().unwrap();
-    for offset in [1, 8, 32, 16384 - size + 64, 16384, 1 << 63, u64::MAX - 63] {
-        for create in [Create::Always, Create::IfMissing] {
-            refused!(Invalid, told(at(&segment, offset, create, &with_undo(1))));
-        }
-    }
-    // One whose cells do not fit is not begun.
-    let last = at(&segment, 16384 - 128, Create::Always, &options(1)).unwrap();
-    assert_eq!(last.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
-}
-
-#[test]
-fn a_new_one_forgets_what_was_there_before() {
-    let segment = full(16384);
-    for byte in &segment.bytes().unwrap()[8..] {
-        byte.store(0xff, Relaxed);
-    }
-    let two = at(&segment, 0, Create::Always, &with_undo(2)).unwrap();
-    assert_eq!((two.value(), two.held()), (Ok(2), Ok(0)));
-    let stat = two.stat().unwrap();
-    assert_eq!((stat.waits, stat.recoveries, stat.holders), (0, 0, 0));
-    all_are_there(&two, 2);
-}
-
-#[test]
 fn by_name() {
     alone(|| {
         let name = Name::new();
@@ -118,18 +59,12 @@ fn by_name() {
             maximum: 5,
             ..options(3)
         };
-        refused!(
-            NotFound,
-            told(Semaphore::named(&name, Create::Never, &three))
-        );
+        refused!(NotFound, Semaphore::named(&name, Create::Never, &three));
         let made = Semaphore::named(&name, Create::IfMissing, &three).unwrap();
-        refused!(
-            Exists,
-            told(Semaphore::named(&name, Create::Always, &three))
-        );
+        refused!(Exists, Semaphore::named(&name, Create::Always, &three));
         refused!(
             Invalid,
-            told(Semaphore::named(&name, Create::IfMissing, &options(3)))
+            Semaphore::named(&name, Create::IfMissing, &options(3))
         );
         fork(|| {
             let found = Semaphore::named(&name, Create::Never, &Options::default()).unwrap();
@@ -139,13 +74,10 @@ fn by_name() {
         assert_eq!(made.value(), Ok(1));
         refused!(
             WrongKind,
-            told(Lock::named(&name, Create::Never, &Default::default()))
+            Lock::named(&name, Create::Never, &Default::default())
         );
         made.unlink().unwrap();
-        refused!(
-            NotFound,
-            told(Semaphore::named(&name, Create::Never, &three))
-        );
+        refused!(NotFound, Semaphore::named(&name, Create::Never, &three));
         // With undo, between processes that have nothing else in common.
         let made = Semaphore::named(&name, Create::Always, &with_undo(2)).unwrap();
         fork(|| {

@@ -2,7 +2,7 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, Watchdog};
-use super::{all_are_there, await_sleeper, holder, stay, told, undo, with_undo, within};
+use super::{all_are_there, await_sleeper, holder, stay, undo, with_undo, within};
 use shmkit::raw::WaitOptions;
 use shmkit::semaphore::{Create, Options, Semaphore};
 use std::sync::atomic::AtomicU64;
@@ -277,6 +277,6 @@ fn a_process_that_holds_nothing_can_be_gone_for_good() {
             processes: 3,
             ..Options::default()
         };
-        refused!(Invalid, told(Semaphore::unnamed(&absent)));
+        refused!(Invalid, Semaphore::unnamed(&absent));
     });
 }
