@@ -103,9 +103,9 @@ reasons! {
     /// It is larger than what this object can ever hold.
     TooLarge = -18, c"larger than this object can ever hold";
     /// The table of participants, or all places of one object, are full of living processes.
-    Participants = -19, c"the table of participants is full";
+    TooManyProcesses = -19, c"the table of participants is full";
     /// This process can no longer ask who is alive.
-    Detached = -20, c"this process is detached and cannot ask who is alive";
+    LivenessUnknown = -20, c"this process is detached and cannot ask who is alive";
     /// The shared bytes contradict themselves or what the file allows.
     Corrupt = -21, c"the shared bytes are corrupt";
     /// Another major version of the layout or of the library.

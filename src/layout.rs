@@ -69,7 +69,7 @@ pub const MAJOR: u16 = 1;
 /// A greater minor version can be read.
 pub const MINOR: u16 = 0;
 
-/// Tells a full segment from anything else; the last byte cannot stand in a text file.
+/// Tells a managed segment from anything else; the last byte cannot stand in a text file.
 pub const MAGIC: [u8; 8] = *b"shmkit\r\x1a";
 
 /// How many bytes the header has.
@@ -79,7 +79,7 @@ const CRC: usize = 48;
 /// Where the size of the data stands, which changes.
 pub const SIZE: u64 = 64;
 
-/// Stands at offset 0 of a full segment, in the byte order of the machine.
+/// Stands at offset 0 of a managed segment, in the byte order of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// `MAJOR` of who wrote it.
@@ -135,7 +135,7 @@ impl Header {
         bytes
     }
 
-    /// Reads the first bytes of a file; `None` where no full segment begins so.
+    /// Reads the first bytes of a file; `None` where no managed segment begins so.
     ///
     /// `VersionMismatch`: another major version. `Corrupt`: the checksum does not fit, or the file is too short.
     pub fn parse(bytes: &[u8]) -> Result<Option<Header>> {
@@ -145,7 +145,7 @@ impl Header {
         let Some(bytes) = bytes.first_chunk::<HEADER>() else {
             return Err(Error::Corrupt(
                 format!(
-                    "a full segment begins here, but ends after {} bytes",
+                    "a managed segment begins here, but ends after {} bytes",
                     bytes.len()
                 )
                 .into(),
@@ -189,10 +189,10 @@ impl Header {
 ///
 /// # Safety
 /// `repr(C)`, nothing but atomics and arrays of them: any bytes are a value, and none is read but atomically.
-pub unsafe trait Words {}
+pub unsafe trait Shared {}
 
 // SAFETY: an atomic takes any bytes.
-unsafe impl Words for std::sync::atomic::AtomicU64 {}
+unsafe impl Shared for std::sync::atomic::AtomicU64 {}
 
 /// Mapped bytes in which words are found: the only way from bytes to words.
 #[derive(Clone, Copy)]
@@ -228,7 +228,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// Returns the words at `offset`; `None` where they would not lie in the bytes or not be aligned.
-    pub fn at<T: Words>(self, offset: u64) -> Option<&'a T> {
+    pub fn at<T: Shared>(self, offset: u64) -> Option<&'a T> {
         self.array(offset, 1)?.first()
     }
 
@@ -243,7 +243,7 @@ impl<'a> Bytes<'a> {
     }
 
     /// Returns `count` words from `offset` on; `None` as for `at`.
-    pub fn array<T: Words>(self, offset: u64, count: usize) -> Option<&'a [T]> {
+    pub fn array<T: Shared>(self, offset: u64, count: usize) -> Option<&'a [T]> {
         let bytes = u64::try_from(size_of::<T>().checked_mul(count)?).ok()?;
         let end = offset.checked_add(bytes)?;
         if end > self.length {
@@ -254,7 +254,7 @@ impl<'a> Bytes<'a> {
         if !at.is_aligned() {
             return None;
         }
-        // SAFETY: `count` words from `at` lie in the mapped bytes and are aligned (checked above); T is Words, so any
+        // SAFETY: `count` words from `at` lie in the mapped bytes and are aligned (checked above); T is Shared, so any
         // bytes are a value and whoever else changes them does it atomically (`new`).
         Some(unsafe { std::slice::from_raw_parts(at.as_ptr(), count) })
     }

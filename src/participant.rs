@@ -1,4 +1,4 @@
-//! Participants: who is attached to a full segment, and who of them is alive.
+//! Participants: who is attached to a managed segment, and who of them is alive.
 //!
 //! ```text
 //! table:  | next ticket | slot 0 | slot 1 | …          slot: | ticket | described | pid | start | namespace | since | comm |
@@ -19,10 +19,10 @@
 //!   leave: the slot says a dead ticket, or 0.
 
 use crate::error::{Error, Result};
-use crate::layout::{CacheLine, Words};
-use crate::sys::fork::{Cell, Fence, Fenced, free_cell, new_cell};
+use crate::layout::{CacheLine, Shared};
+use crate::sys::fork::{ForkLocal, ForkLock, ForkLocked, free_fork_local, new_fork_local};
 use crate::sys::lockfile::{byte_of, hold, is_held};
-use crate::sys::map::Pin;
+use crate::sys::map::LockMapping;
 use crate::sys::{clock, process, shm};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -30,9 +30,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering, fence};
 
 /// How many slots a table may have.
-pub const MOST: u32 = 4096;
+pub const MAX_PARTICIPANTS: u32 = 4096;
 /// How many it has unless asked otherwise.
-pub const DEFAULT: u32 = 128;
+pub const DEFAULT_PARTICIPANTS: u32 = 128;
 
 /// Tickets have so many bits: at a million a second they last nine years.
 const TICKET_BITS: u32 = 48;
@@ -109,7 +109,7 @@ pub struct Slot {
 const _: () = assert!(size_of::<Slot>() == 64);
 
 // SAFETY: nothing but atomics.
-unsafe impl Words for Slot {}
+unsafe impl Shared for Slot {}
 
 /// The last ticket that was drawn, in a line of its own.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ unsafe impl Words for Slot {}
 pub struct Tickets(CacheLine<AtomicU64>);
 
 // SAFETY: one atomic, and padding that nobody looks at.
-unsafe impl Words for Tickets {}
+unsafe impl Shared for Tickets {}
 
 /// The table of participants of a segment.
 #[derive(Clone, Copy)]
@@ -130,7 +130,7 @@ pub struct Table<'a> {
 
 /// What is known of a participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Person {
+pub struct ProcessInfo {
     /// Its ticket.
     pub ticket: u64,
     /// Its process, numbered in that process' own PID namespace.
@@ -167,7 +167,7 @@ impl Slot {
         self.described.store(ticket, Ordering::Release);
     }
 
-    fn person(&self, ticket: u64) -> Option<Person> {
+    fn process_info(&self, ticket: u64) -> Option<ProcessInfo> {
         // PAIRS participant.described
         if self.described.load(Ordering::Acquire) != ticket {
             return None;
@@ -177,7 +177,7 @@ impl Slot {
             *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
         }
         comm[15] = 0;
-        let person = Person {
+        let process_info = ProcessInfo {
             ticket,
             pid: self.pid.load(Ordering::Relaxed) as u32,
             start: self.start.load(Ordering::Relaxed),
@@ -187,14 +187,14 @@ impl Slot {
         };
         // PAIRS participant.undescribed
         fence(Ordering::Acquire);
-        (self.described.load(Ordering::Relaxed) == ticket).then_some(person)
+        (self.described.load(Ordering::Relaxed) == ticket).then_some(process_info)
     }
 }
 
 impl Table<'_> {
     /// Returns what is known of who has this id; `None` where its slot has gone to somebody else.
-    pub fn person(&self, id: Id) -> Option<Person> {
-        self.slots.get(id.slot()?)?.person(id.ticket())
+    pub fn process_info(&self, id: Id) -> Option<ProcessInfo> {
+        self.slots.get(id.slot()?)?.process_info(id.ticket())
     }
 
     /// Says whether anybody can have had this id: there is such a place, and such a ticket was drawn.
@@ -205,7 +205,7 @@ impl Table<'_> {
 }
 
 /// Whom to ask: the descriptors and the name by which this process knows the file of a segment.
-pub struct Probe {
+pub struct LivenessProbe {
     device: u64,
     inode: u64,
     /// The number of the segment's own descriptor. It may have been closed, and stand for anything by now.
@@ -215,10 +215,10 @@ pub struct Probe {
     path: Option<CString>,
 }
 
-impl Probe {
+impl LivenessProbe {
     /// Asks through `fd`, or through what stands at `path`, as long as it is the file `(device, inode)`.
-    pub fn new(fd: i32, path: Option<&CStr>, device: u64, inode: u64) -> Probe {
-        Probe {
+    pub fn new(fd: i32, path: Option<&CStr>, device: u64, inode: u64) -> LivenessProbe {
+        LivenessProbe {
             device,
             inode,
             fd,
@@ -238,7 +238,7 @@ impl Probe {
 
     /// Says whether the process that drew `ticket` has ended; `mine` is a ticket of this process, which lives.
     ///
-    /// `Detached` where nobody can be asked: then nobody is dead.
+    /// `LivenessUnknown` where nobody can be asked: then nobody is dead.
     pub fn is_dead(&self, ticket: u64, mine: u64) -> Result<bool> {
         let numbers = self.numbers();
         for fd in numbers {
@@ -248,7 +248,7 @@ impl Probe {
         }
         let spare = self.open()?;
         let verdict = self.ask(spare.as_raw_fd(), ticket, mine).ok_or_else(|| {
-            Error::Detached("the segment's file does not know this process any more".into())
+            Error::LivenessUnknown("the segment's file does not know this process any more".into())
         })?;
         // What stood here before is not ours to close: it does not lead to the file. If another thread has put one here
         // meanwhile, that one stays.
@@ -275,7 +275,7 @@ impl Probe {
     }
 }
 
-impl Drop for Probe {
+impl Drop for LivenessProbe {
     fn drop(&mut self) {
         shm::close_if(*self.spare.get_mut(), self.device, self.inode);
     }
@@ -283,31 +283,31 @@ impl Drop for Probe {
 
 /// What this process is in one file: there is one of them for each, however often the file is mapped.
 struct Entry {
-    cell: Cell,
-    pin: Option<Pin>,
+    id_word: ForkLocal,
+    lock_mapping: Option<LockMapping>,
     users: usize,
 }
 
-static KNOWN: Fenced<BTreeMap<(u64, u64), Entry>> = Fenced::new(BTreeMap::new());
+static KNOWN: ForkLocked<BTreeMap<(u64, u64), Entry>> = ForkLocked::new(BTreeMap::new());
 
 /// This process as a participant of one segment; its id is claimed at the first use, anew in each forked child.
 pub struct Participant {
     file: (u64, u64),
-    cell: Cell,
+    id_word: ForkLocal,
 }
 
 /// What keeps a participant alive when the last user of its segment has let go: to be dropped after the mapping.
-pub struct Leaving {
-    _pin: Option<Pin>,
+pub struct DeferredDetach {
+    _lock_mapping: Option<LockMapping>,
 }
 
 /// Refuses where this process cannot take part in anything: asked before a segment gets its name.
 ///
 /// `Unsupported` where the kernel wipes no pages at fork.
 pub fn check_support() -> Result<()> {
-    let mut inside = Fence::enter();
-    let cell = new_cell(&mut inside)?;
-    free_cell(&mut inside, cell);
+    let mut inside = ForkLock::enter();
+    let id_word = new_fork_local(&mut inside)?;
+    free_fork_local(&mut inside, id_word);
     Ok(())
 }
 
@@ -315,30 +315,30 @@ impl Participant {
     /// Prepares to take part in the segment whose file is `(device, inode)`; no kernel object is made yet.
     pub fn new(device: u64, inode: u64) -> Result<Participant> {
         let file = (device, inode);
-        let mut inside = Fence::enter();
+        let mut inside = ForkLock::enter();
         if let Some(entry) = KNOWN.get(&mut inside).get_mut(&file) {
             entry.users += 1;
-            let cell = entry.cell;
-            return Ok(Participant { file, cell });
+            let id_word = entry.id_word;
+            return Ok(Participant { file, id_word });
         }
-        let cell = new_cell(&mut inside)?;
+        let id_word = new_fork_local(&mut inside)?;
         let entry = Entry {
-            cell,
-            pin: None,
+            id_word,
+            lock_mapping: None,
             users: 1,
         };
         KNOWN.get(&mut inside).insert(file, entry);
-        Ok(Participant { file, cell })
+        Ok(Participant { file, id_word })
     }
 
     /// Returns the word that holds our id, 0 before it is claimed and in a forked child.
-    pub fn cell(&self) -> Cell {
-        self.cell
+    pub fn id_word(&self) -> ForkLocal {
+        self.id_word
     }
 
     /// Returns our id, claiming one where there is none.
-    pub fn id(&self, table: Table<'_>, probe: &Probe) -> Result<Id> {
-        match Id::of(self.cell.load(Ordering::Relaxed)) {
+    pub fn id(&self, table: Table<'_>, probe: &LivenessProbe) -> Result<Id> {
+        match Id::of(self.id_word.load(Ordering::Relaxed)) {
             Some(id) => Ok(id),
             None => self.claim(table, probe),
         }
@@ -346,55 +346,61 @@ impl Participant {
 
     /// Becomes a participant.
     ///
-    /// `Participants`: as many processes as there are slots are alive. `Detached`, `Permission`: the file cannot be
+    /// `TooManyProcesses`: as many processes as there are slots are alive. `LivenessUnknown`, `Permission`: the file cannot be
     /// opened for writing once more. `Corrupt`: the tickets have run out, or somebody has turned them back.
     #[cold]
-    fn claim(&self, table: Table<'_>, probe: &Probe) -> Result<Id> {
+    fn claim(&self, table: Table<'_>, probe: &LivenessProbe) -> Result<Id> {
         // The fence keeps forks out from here to the end: a child that had a copy of the file opened below would keep
         // our byte locked when we are dead.
-        let mut inside = Fence::enter();
-        if let Some(id) = Id::of(self.cell.load(Ordering::Relaxed)) {
+        let mut inside = ForkLock::enter();
+        if let Some(id) = Id::of(self.id_word.load(Ordering::Relaxed)) {
             return Ok(id); // another thread was first
         }
         let entry = KNOWN.get(&mut inside).get_mut(&self.file);
         let entry = entry.ok_or(Error::Internal("a participant that nobody knows".into()))?;
         // Without an id a pin can only be the parent's, whose address is somebody else's here.
-        std::mem::forget(entry.pin.take());
+        std::mem::forget(entry.lock_mapping.take());
 
         let file = probe.open()?;
-        let pin = Pin::new(&file)?;
+        let lock_mapping = LockMapping::new(&file)?;
         let ticket = draw(table.tickets, &file)?;
-        drop(file); // the pin alone keeps the lock
+        drop(file); // the lock_mapping alone keeps the lock
 
         let slot = take_slot(table.slots, ticket, |other| probe.is_dead(other, ticket))?;
         let id = Id::new(slot, ticket);
         table.slots[slot].describe(ticket);
-        entry.pin = Some(pin);
-        self.cell.store(id.bits(), Ordering::Relaxed);
+        entry.lock_mapping = Some(lock_mapping);
+        self.id_word.store(id.bits(), Ordering::Relaxed);
         Ok(id)
     }
 
     /// Lets go; what is returned must be dropped after the segment's data is unmapped.
     ///
     /// In that order nobody who is judged dead can still write. Call it once.
-    pub fn leave(&self, table: Table<'_>) -> Leaving {
-        let mut inside = Fence::enter();
+    pub fn detach(&self, table: Table<'_>) -> DeferredDetach {
+        let mut inside = ForkLock::enter();
         let known = KNOWN.get(&mut inside);
         let last = known.get_mut(&self.file).is_none_or(|entry| {
             entry.users -= 1;
             entry.users == 0
         });
         if !last {
-            return Leaving { _pin: None };
+            return DeferredDetach {
+                _lock_mapping: None,
+            };
         }
         let Some(mut entry) = known.remove(&self.file) else {
-            return Leaving { _pin: None };
+            return DeferredDetach {
+                _lock_mapping: None,
+            };
         };
-        let id = Id::of(entry.cell.load(Ordering::Relaxed));
-        free_cell(&mut inside, entry.cell);
+        let id = Id::of(entry.id_word.load(Ordering::Relaxed));
+        free_fork_local(&mut inside, entry.id_word);
         let Some(id) = id else {
-            std::mem::forget(entry.pin.take()); // the parent's
-            return Leaving { _pin: None };
+            std::mem::forget(entry.lock_mapping.take()); // the parent's
+            return DeferredDetach {
+                _lock_mapping: None,
+            };
         };
         if let Some(slot) = id.slot().and_then(|slot| table.slots.get(slot)) {
             // It fails where somebody has overwritten it: then it is not ours to free.
@@ -404,14 +410,16 @@ impl Participant {
                 .ticket
                 .compare_exchange(mine, free, Ordering::Release, Ordering::Relaxed);
         }
-        Leaving { _pin: entry.pin }
+        DeferredDetach {
+            _lock_mapping: entry.lock_mapping,
+        }
     }
 }
 
 /// Draws a ticket and locks its byte through `file`.
 fn draw(tickets: &Tickets, file: &OwnedFd) -> Result<u64> {
     /// Whoever turns the counter back makes us meet tickets of the living; there are no more of them than slots.
-    const DRAWS: u32 = 2 * MOST;
+    const DRAWS: u32 = 2 * MAX_PARTICIPANTS;
     for _ in 0..DRAWS {
         let ticket = tickets.0.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         if ticket == 0 || ticket > LAST_TICKET {
@@ -452,7 +460,7 @@ fn take_slot(slots: &[Slot], ticket: u64, is_dead: impl Fn(u64) -> Result<bool>)
             return Ok(slot);
         }
     }
-    Err(Error::Participants(
+    Err(Error::TooManyProcesses(
         format!("all {} participants of the segment are alive", slots.len()).into(),
     ))
 }
@@ -463,7 +471,7 @@ mod tests {
 
     #[test]
     fn an_id_holds_slot_and_ticket() {
-        for slot in [0, 1, 127, MOST as usize - 1] {
+        for slot in [0, 1, 127, MAX_PARTICIPANTS as usize - 1] {
             for ticket in [1, 0xffff, 0x1_0000, 0xabcd_1234_5678, LAST_TICKET] {
                 let id = Id::new(slot, ticket);
                 assert_eq!((id.slot(), id.ticket()), (Some(slot), ticket));

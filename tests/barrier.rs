@@ -44,10 +44,10 @@ fn unnamed(parties: u32) -> Barrier {
     Barrier::unnamed(&Options::of(parties)).unwrap()
 }
 
-/// Makes a full segment without a name.
-fn full(size: u64) -> Arc<Segment> {
+/// Makes a managed segment without a name.
+fn managed(size: u64) -> Arc<Segment> {
     let options = segment::Options {
-        form: Form::Full,
+        form: Form::Managed,
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())

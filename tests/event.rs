@@ -29,9 +29,9 @@ fn unnamed() -> Event {
     Event::unnamed().unwrap()
 }
 
-fn full(size: u64) -> Arc<Segment> {
+fn managed(size: u64) -> Arc<Segment> {
     let options = segment::Options {
-        form: Form::Full,
+        form: Form::Managed,
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())
@@ -169,7 +169,7 @@ fn whoever_dies_while_waiting_holds_up_nobody() {
 #[test]
 fn a_wake_that_was_lost_is_made_up_for() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let event = Event::at(&segment, 0, Create::Always).unwrap();
         let waiting = waiter(&event);
         assert_eq!(word(&segment, WORD), WAITERS);
@@ -318,7 +318,7 @@ fn signals_do_not_end_a_wait_but_the_hook_does() {
 
 #[test]
 fn whatever_bytes_stand_there() {
-    let segment = full(4096);
+    let segment = managed(4096);
     let event = Event::at(&segment, 0, Create::Always).unwrap();
     let any = [
         0,
@@ -351,7 +351,7 @@ fn whatever_bytes_stand_there() {
 #[test]
 fn a_count_at_its_end_begins_anew() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let event = Event::at(&segment, 0, Create::Always).unwrap();
         set_word(&segment, WORD, !(SET | WAITERS));
         assert_eq!(event.stat().sets, u64::MAX / 4);

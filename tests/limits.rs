@@ -62,14 +62,14 @@ fn a_full_file_system_is_no_space_with_the_figures() {
         let place = folder.path().to_str().unwrap().to_owned();
         assert_eq!(small.free(), MIB);
         // Above a megabyte the figures are compared before; below it, or with force, the kernel refuses.
-        for (force, size) in [
+        for (no_space_check, size) in [
             (false, MIB + PAGE),
             (false, 1 << 40),
             (true, MIB + PAGE),
             (true, 80 * MIB),
         ] {
             let options = Options {
-                force,
+                no_space_check,
                 ..within(folder)
             };
             let cause = refused!(NoSpace, Segment::create(Some(c"a"), size, &options));
@@ -79,9 +79,9 @@ fn a_full_file_system_is_no_space_with_the_figures() {
             assert_eq!(small.free(), MIB, "memory is left behind");
         }
         let half = Segment::create(Some(c"half"), MIB / 2, &within(folder)).unwrap();
-        for force in [false, true] {
+        for no_space_check in [false, true] {
             let options = Options {
-                force,
+                no_space_check,
                 ..within(folder)
             };
             let cause = refused!(NoSpace, Segment::create(Some(c"a"), MIB / 2 + 1, &options));
@@ -119,14 +119,14 @@ fn a_full_file_system_leaves_a_growing_segment_as_it_was() {
         let made = Segment::create(Some(c"a"), 5000, &options).unwrap();
         touch(&made);
         let (before, free) = (made.stat().unwrap(), small.free());
-        for (force, size) in [
+        for (no_space_check, size) in [
             (false, MIB + 1),
             (false, 3 * MIB),
             (true, MIB + 1),
             (true, 100 * MIB),
         ] {
             let growth = Growth {
-                force,
+                no_space_check,
                 ..Growth::default()
             };
             let cause = refused!(NoSpace, made.resize(size, &growth));
@@ -153,13 +153,13 @@ fn what_was_granted_before_the_file_system_was_full_is_given_back() {
         };
         let roomy = Options {
             capacity: 1 << 30,
-            force: true,
+            no_space_check: true,
             ..within(small.folder())
         };
         let made = Segment::create(Some(c"a"), 5000, &roomy).unwrap();
         let (before, free) = (made.stat().unwrap(), small.free());
         let growth = Growth {
-            force: true,
+            no_space_check: true,
             ..Growth::default()
         };
         let cause = refused!(NoSpace, made.resize(100 * MIB, &growth));
@@ -227,9 +227,9 @@ fn rlimit_fsize_is_no_space_and_no_signal() {
             (MIB, "RLIMIT_FSIZE".to_owned())
         );
         let flags = [(false, false), (true, false), (false, true), (true, true)];
-        for (force, sparse) in flags {
+        for (no_space_check, sparse) in flags {
             let options = Options {
-                force,
+                no_space_check,
                 sparse,
                 ..within(&folder)
             };
@@ -243,7 +243,7 @@ fn rlimit_fsize_is_no_space_and_no_signal() {
                 }
             }
             let growth = Growth {
-                force,
+                no_space_check,
                 sparse,
                 ..Growth::default()
             };

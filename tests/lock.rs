@@ -61,9 +61,9 @@ fn form(form: Form) -> segment::Options {
     }
 }
 
-/// Makes a full segment without a name.
-fn full(size: u64) -> Arc<Segment> {
-    Arc::new(Segment::create(None, size, &form(Form::Full)).unwrap())
+/// Makes a managed segment without a name.
+fn managed(size: u64) -> Arc<Segment> {
+    Arc::new(Segment::create(None, size, &form(Form::Managed)).unwrap())
 }
 
 /// Makes or finds the lock at this offset.

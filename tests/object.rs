@@ -37,7 +37,7 @@ fn form(form: Form) -> segment::Options {
 
 /// Creates a managed segment without a name.
 fn managed(size: u64) -> Arc<Segment> {
-    Arc::new(Segment::create(None, size, &form(Form::Full)).unwrap())
+    Arc::new(Segment::create(None, size, &form(Form::Managed)).unwrap())
 }
 
 /// Fills bytes of a segment.

@@ -35,9 +35,9 @@ fn unnamed() -> Once {
     Once::unnamed().unwrap()
 }
 
-fn full(size: u64) -> Arc<Segment> {
+fn managed(size: u64) -> Arc<Segment> {
     let options = segment::Options {
-        form: Form::Full,
+        form: Form::Managed,
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())
@@ -350,7 +350,7 @@ fn more_participants_than_there_is_room_for() {
         let once = Once::named(c"a", Create::Always, &named).unwrap();
         assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
         fork(|| {
-            let _ = refused!(Participants, once.begin_with(WaitOptions::NONBLOCKING));
+            let _ = refused!(TooManyProcesses, once.begin_with(WaitOptions::NONBLOCKING));
         })
         .succeed();
         once.done().unwrap();
@@ -362,7 +362,7 @@ fn more_participants_than_there_is_room_for() {
 
 #[test]
 fn whatever_bytes_stand_there() {
-    let segment = full(4096);
+    let segment = managed(4096);
     let once = Once::at(&segment, 0, Create::Always).unwrap();
     // Nobody has any of these.
     let strangers = [

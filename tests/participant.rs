@@ -43,18 +43,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// How a full segment is made that so many processes may use at a time.
-fn full(participants: u32) -> segment::Options {
+/// How a managed segment is made that so many processes may use at a time.
+fn managed(participants: u32) -> segment::Options {
     segment::Options {
-        form: Form::Full,
+        form: Form::Managed,
         participants,
         ..segment::Options::default()
     }
 }
 
-/// Makes a full segment without a name.
+/// Makes a managed segment without a name.
 fn unnamed(participants: u32) -> Arc<Segment> {
-    Arc::new(Segment::create(None, 4096, &full(participants)).unwrap())
+    Arc::new(Segment::create(None, 4096, &managed(participants)).unwrap())
 }
 
 /// Returns the lock number `place` of a segment.
@@ -124,7 +124,7 @@ fn descriptor_alone<T>(inherited: &mut Option<(Arc<Segment>, T)>) -> OwnedFd {
 
 /// Claims in a new handle of the segment behind a descriptor; the lock that is returned keeps it.
 fn claim(fd: &OwnedFd, place: u64) -> Lock {
-    let again = Arc::new(Segment::open_fd(fd.as_raw_fd(), 0, &full(0)).unwrap());
+    let again = Arc::new(Segment::open_fd(fd.as_raw_fd(), 0, &managed(0)).unwrap());
     lock(&again, place)
 }
 

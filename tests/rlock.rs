@@ -16,9 +16,9 @@ fn within(ns: u64) -> WaitOptions {
     WaitOptions::after(Duration::from_nanos(ns))
 }
 
-fn full(size: u64) -> Arc<Segment> {
+fn managed(size: u64) -> Arc<Segment> {
     let options = segment::Options {
-        form: Form::Full,
+        form: Form::Managed,
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())
@@ -171,7 +171,7 @@ fn the_token_of_the_dead_is_nobodys() {
     const WORD: usize = 8;
     const TOKEN: usize = 16;
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let lock = RLock::at(&segment, 0, Create::Always).unwrap();
         let other = RLock::at(&segment, 64, Create::Always).unwrap();
         take(&other, 1);
@@ -227,7 +227,7 @@ fn guards_nest() {
 fn a_counter_at_its_end() {
     /// Where the depth stands in the lock.
     const DEPTH: usize = 24;
-    let segment = full(4096);
+    let segment = managed(4096);
     let lock = RLock::at(&segment, 0, Create::Always).unwrap();
     take(&lock, 2);
     let bytes = &segment.bytes().unwrap()[DEPTH..DEPTH + 8];

@@ -46,10 +46,10 @@ fn readers(readers: u16) -> Options {
     }
 }
 
-/// Makes a full segment without a name.
-fn full(size: u64) -> Arc<Segment> {
+/// Makes a managed segment without a name.
+fn managed(size: u64) -> Arc<Segment> {
     let options = segment::Options {
-        form: Form::Full,
+        form: Form::Managed,
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())

@@ -29,12 +29,12 @@ mod create;
 mod draft;
 #[path = "segment/fd.rs"]
 mod fd;
-#[path = "segment/full.rs"]
-mod full;
 #[path = "segment/gc.rs"]
 mod gc;
 #[path = "segment/header.rs"]
 mod header;
+#[path = "segment/managed.rs"]
+mod managed;
 #[path = "segment/name.rs"]
 mod name;
 #[path = "segment/open.rs"]

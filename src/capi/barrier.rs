@@ -9,7 +9,7 @@ use super::structure::{self, Sized32};
 use super::{output, wait};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::object::barrier::{Barrier, FileOptions, Last, MOST, Options};
+use crate::object::barrier::{Barrier, FileOptions, Last, MAX_PARTIES, Options};
 use std::ffi::c_char;
 
 /// A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
@@ -37,7 +37,7 @@ pub const SHMKIT_BARRIER_HOLD: u32 = 0x2;
 pub const SHMKIT_BARRIER_BROKEN: u32 = 0x40000;
 /// The most parties a barrier can have.
 pub const SHMKIT_BARRIER_MOST: u32 = 2048;
-const _: () = assert!(SHMKIT_BARRIER_MOST == MOST);
+const _: () = assert!(SHMKIT_BARRIER_MOST == MAX_PARTIES);
 const _: () = assert!(SHMKIT_BARRIER_HOLD & SHMKIT_INTERRUPTIBLE == 0);
 
 /// How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does.
@@ -100,13 +100,13 @@ unsafe impl Sized32 for shmkit_barrier_info {
 const _: () = assert!(size_of::<shmkit_barrier_info>() == 48);
 
 impl Object for Barrier {
-    type Given = shmkit_barrier_options;
+    type CSpec = shmkit_barrier_options;
     type Options = Options;
 
-    fn options(given: &shmkit_barrier_options, file: FileOptions) -> Result<Options> {
-        object::check_reserved(given.reserved)?;
+    fn options(spec: &shmkit_barrier_options, file: FileOptions) -> Result<Options> {
+        object::check_reserved(spec.reserved)?;
         Ok(Options {
-            parties: given.parties,
+            parties: spec.parties,
             file,
         })
     }

@@ -97,13 +97,13 @@ unsafe impl Sized32 for shmkit_condition_info {
 const _: () = assert!(size_of::<shmkit_condition_info>() == 64);
 
 impl Object for Condition {
-    type Given = shmkit_condition_options;
+    type CSpec = shmkit_condition_options;
     type Options = Options;
 
-    fn options(given: &shmkit_condition_options, file: FileOptions) -> Result<Options> {
-        object::check_reserved(given.reserved)?;
+    fn options(spec: &shmkit_condition_options, file: FileOptions) -> Result<Options> {
+        object::check_reserved(spec.reserved)?;
         Ok(Options {
-            cells: given.cells,
+            cells: spec.cells,
             file,
         })
     }

@@ -86,7 +86,7 @@ unsafe impl Sized32 for shmkit_event_info {
 const _: () = assert!(size_of::<shmkit_event_info>() == 32);
 
 impl Object for Event {
-    type Given = shmkit_event_options;
+    type CSpec = shmkit_event_options;
 
     object::forward!(plain);
 }
@@ -320,7 +320,7 @@ pub unsafe extern "C" fn shmkit_event_wait(
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { wait_slowly(event, timeout_ns, flags) }
+    unsafe { wait_slow(event, timeout_ns, flags) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -329,7 +329,7 @@ pub unsafe extern "C" fn shmkit_event_wait(
 /// As for shmkit_event_set.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn wait_slowly(
+unsafe extern "C" fn wait_slow(
     event: *mut shmkit_event,
     timeout_ns: i64,
     flags: u32,

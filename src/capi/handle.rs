@@ -3,11 +3,11 @@
 //! | tag          | means                    | goes to       |
 //! |--------------|--------------------------|---------------|
 //! | `OPEN \| kind` | the value may be used    | CLOSED, by the one close that wins |
-//! | `CLOSED`     | the value has been dropped | freed once `KEPT` more handles have been closed |
+//! | `CLOSED`     | the value has been dropped | freed once `CLOSED_HANDLE_CACHE` more handles have been closed |
 
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::sys::fork::{Fence, Fenced};
+use crate::sys::fork::{ForkLock, ForkLocked};
 use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,7 +17,7 @@ const OPEN: u32 = 0x5ea1_ab00;
 const CLOSED: u32 = 0xdead_5ea1;
 
 /// How many closed handles are still recognised as such.
-const KEPT: usize = 1024;
+const CLOSED_HANDLE_CACHE: usize = 1024;
 
 /// A value behind a pointer that C holds; the tag comes first in every kind of handle.
 #[repr(C)]
@@ -33,7 +33,7 @@ pub trait Opaque: Send + Sync + 'static {
 }
 
 /// Inside the fence, or a child forked meanwhile could never close anything.
-static CLOSED_HANDLES: Fenced<VecDeque<Box<dyn Send>>> = Fenced::new(VecDeque::new());
+static CLOSED_HANDLES: ForkLocked<VecDeque<Box<dyn Send>>> = ForkLocked::new(VecDeque::new());
 
 // SAFETY: the value is only reached through `borrow` and `close`; it is Send, and shared only as far as it is Sync.
 unsafe impl<T: Send> Send for Handle<T> {}
@@ -62,7 +62,7 @@ impl<T: Opaque> Handle<T> {
     /// Returns the value behind a handle.
     ///
     /// # Safety
-    /// Not NULL and aligned, `handle` must have come from `open` of any `T`, no more than `KEPT` handles may have been
+    /// Not NULL and aligned, `handle` must have come from `open` of any `T`, no more than `CLOSED_HANDLE_CACHE` handles may have been
     /// closed since it was, and no other thread may close it meanwhile.
     pub unsafe fn borrow<'a>(handle: *const Handle<T>) -> Result<&'a T> {
         super::check_pointer(handle, "the handle")?;
@@ -117,10 +117,10 @@ impl<T: Opaque> Handle<T> {
         // SAFETY: the exchange above succeeded, so this is a Handle<T> that `open` made and no other close has.
         let mut shell = unsafe { Box::from_raw(handle) };
         drop(shell.value.get_mut().take());
-        let mut inside = Fence::enter();
+        let mut inside = ForkLock::enter();
         let kept = CLOSED_HANDLES.get(&mut inside);
         kept.push_back(shell);
-        if kept.len() > KEPT {
+        if kept.len() > CLOSED_HANDLE_CACHE {
             kept.pop_front();
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::structure::{self, Sized32};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::object::lock::{FileOptions, Lock, Options, Stat};
-use crate::participant::Person;
+use crate::participant::ProcessInfo;
 use std::ffi::c_char;
 
 /// A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
@@ -102,13 +102,13 @@ unsafe impl Sized32 for shmkit_lock_info {
 const _: () = assert!(size_of::<shmkit_lock_info>() == 72);
 
 impl Object for Lock {
-    type Given = shmkit_lock_options;
+    type CSpec = shmkit_lock_options;
     type Options = Options;
     const FLAGS: u32 = SHMKIT_LOCK_TRANSFERABLE;
 
-    fn options(given: &shmkit_lock_options, file: FileOptions) -> Result<Options> {
+    fn options(spec: &shmkit_lock_options, file: FileOptions) -> Result<Options> {
         Ok(Options {
-            transferable: given.flags & SHMKIT_LOCK_TRANSFERABLE != 0,
+            transferable: spec.flags & SHMKIT_LOCK_TRANSFERABLE != 0,
             file,
         })
     }
@@ -124,10 +124,10 @@ impl Object for Lock {
 ///
 /// # Safety
 /// `out` must be NULL or a struct whose struct_size is set.
-pub(super) unsafe fn tell(
+pub(super) unsafe fn fill_info(
     out: *mut shmkit_lock_info,
     stat: Stat,
-    owner: Option<Person>,
+    owner: Option<ProcessInfo>,
     offset: u64,
     transferable: bool,
 ) -> Result<()> {
@@ -387,7 +387,7 @@ pub unsafe extern "C" fn shmkit_lock_stat(
     let body = |lock: &Lock| {
         let (stat, owner) = lock.stat();
         // SAFETY: the caller's promise.
-        unsafe { tell(out, stat, owner, lock.offset(), lock.is_transferable()) }
+        unsafe { fill_info(out, stat, owner, lock.offset(), lock.is_transferable()) }
     };
     // SAFETY: the caller's promise.
     unsafe { with(lock, body) }

@@ -12,11 +12,11 @@ use crate::raw::WaitOptions;
 /// A lock of either kind.
 pub(super) trait Mutex: Opaque {
     /// Takes it if that is one step.
-    fn acquire_fast(&self) -> bool;
+    fn fast_acquire(&self) -> bool;
     /// Takes it, waiting; returns whether an owner died.
     fn acquire_with(&self, options: WaitOptions) -> Result<bool>;
     /// Gives it back if that is one step.
-    fn release_fast(&self) -> bool;
+    fn fast_release(&self) -> bool;
     /// Gives it back.
     fn release(&self) -> Result<()>;
 }
@@ -25,8 +25,8 @@ macro_rules! mutex {
     ($($kind:ident),*) => {$(
         impl Mutex for $kind {
             #[inline(always)]
-            fn acquire_fast(&self) -> bool {
-                $kind::acquire_fast(self)
+            fn fast_acquire(&self) -> bool {
+                $kind::fast_acquire(self)
             }
 
             fn acquire_with(&self, options: WaitOptions) -> Result<bool> {
@@ -34,8 +34,8 @@ macro_rules! mutex {
             }
 
             #[inline(always)]
-            fn release_fast(&self) -> bool {
-                $kind::release_fast(self)
+            fn fast_release(&self) -> bool {
+                $kind::fast_release(self)
             }
 
             fn release(&self) -> Result<()> {
@@ -62,7 +62,7 @@ pub(super) unsafe fn acquire<L: Mutex, H>(
     if wait::is_valid(timeout_ns, flags) && recovered.is_aligned() {
         // SAFETY: the caller's promise.
         if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
-            && lock.acquire_fast()
+            && lock.fast_acquire()
         {
             if !recovered.is_null() {
                 // SAFETY: not NULL and aligned; the caller promises that it is writable.
@@ -72,7 +72,7 @@ pub(super) unsafe fn acquire<L: Mutex, H>(
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { acquire_slowly::<L, H>(lock, timeout_ns, flags, recovered) }
+    unsafe { acquire_slow::<L, H>(lock, timeout_ns, flags, recovered) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -81,7 +81,7 @@ pub(super) unsafe fn acquire<L: Mutex, H>(
 /// As for shmkit_lock_acquire.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn acquire_slowly<L: Mutex, H>(
+unsafe extern "C" fn acquire_slow<L: Mutex, H>(
     lock: *mut H,
     timeout_ns: i64,
     flags: u32,
@@ -106,12 +106,12 @@ unsafe extern "C" fn acquire_slowly<L: Mutex, H>(
 pub(super) unsafe fn release<L: Mutex, H>(lock: *mut H) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
-        && lock.release_fast()
+        && lock.fast_release()
     {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { release_slowly::<L, H>(lock) }
+    unsafe { release_slow::<L, H>(lock) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -120,7 +120,7 @@ pub(super) unsafe fn release<L: Mutex, H>(lock: *mut H) -> shmkit_status {
 /// As for shmkit_lock_release.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn release_slowly<L: Mutex, H>(lock: *mut H) -> shmkit_status {
+unsafe extern "C" fn release_slow<L: Mutex, H>(lock: *mut H) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(lock, L::release) }
 }

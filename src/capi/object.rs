@@ -19,16 +19,16 @@ pub(super) const EXCLUSIVE: u32 = 0x100000;
 /// An object that has a place in shared memory.
 pub(super) trait Object: Opaque + Sized {
     /// The options as C gives them.
-    type Given: Sized32;
+    type CSpec: Sized32;
     /// The options as the core takes them.
     type Options;
     /// Flags that mean something in its options, besides those of every kind.
     const FLAGS: u32 = 0;
 
     /// Returns with what its options begin.
-    fn common(given: &Self::Given) -> Common;
+    fn common(spec: &Self::CSpec) -> CommonOptions;
     /// Reads the rest of its options.
-    fn options(given: &Self::Given, file: FileOptions) -> Result<Self::Options>;
+    fn options(spec: &Self::CSpec, file: FileOptions) -> Result<Self::Options>;
     /// Returns how many bytes it takes.
     fn size(options: &Self::Options) -> Result<u64>;
     /// Makes one without a name.
@@ -77,7 +77,7 @@ macro_rules! forward {
         type Options = crate::object::FileOptions;
 
         fn options(
-            _: &Self::Given,
+            _: &Self::CSpec,
             file: crate::object::FileOptions,
         ) -> crate::error::Result<crate::object::FileOptions> {
             Ok(file)
@@ -101,12 +101,12 @@ macro_rules! forward {
         }
     };
     (common) => {
-        fn common(given: &Self::Given) -> crate::capi::object::Common {
-            crate::capi::object::Common {
-                flags: given.flags,
-                mode: given.mode,
-                participants: given.participants,
-                directory: given.directory,
+        fn common(spec: &Self::CSpec) -> crate::capi::object::CommonOptions {
+            crate::capi::object::CommonOptions {
+                flags: spec.flags,
+                mode: spec.mode,
+                participants: spec.participants,
+                directory: spec.directory,
             }
         }
 
@@ -138,14 +138,14 @@ macro_rules! forward {
 pub(super) use forward;
 
 /// With what the options of every kind begin, after their size.
-pub(super) struct Common {
+pub(super) struct CommonOptions {
     pub flags: u32,
     pub mode: u32,
     pub participants: u32,
     pub directory: *const c_char,
 }
 
-impl Common {
+impl CommonOptions {
     /// Reads it; `known`: the flags that mean something.
     ///
     /// # Safety
@@ -178,13 +178,13 @@ pub(super) fn check_reserved(reserved: u32) -> Result<()> {
 /// Reads the options of a caller, and whether create_at may open what stands there.
 ///
 /// # Safety
-/// `given` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
-unsafe fn read<T: Object>(given: *const T::Given) -> Result<(T::Options, Create)> {
+/// `spec` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
+unsafe fn read<T: Object>(spec: *const T::CSpec) -> Result<(T::Options, Create)> {
     // SAFETY: the caller's promise.
-    let given = unsafe { structure::read(given, "options") }?;
+    let spec = unsafe { structure::read(spec, "options") }?;
     // SAFETY: the caller's promise.
-    let (file, create) = unsafe { T::common(&given).read(T::FLAGS) }?;
-    Ok((T::options(&given, file)?, create))
+    let (file, create) = unsafe { T::common(&spec).read(T::FLAGS) }?;
+    Ok((T::options(&spec, file)?, create))
 }
 
 /// Runs `body` with the object behind a handle.
@@ -230,12 +230,12 @@ pub(super) unsafe fn segment_of<'a>(segment: *const shmkit_segment) -> Result<&'
 ///
 /// # Safety
 /// As for shmkit_lock_size.
-pub(super) unsafe fn size<T: Object>(given: *const T::Given, out: *mut u64) -> shmkit_status {
+pub(super) unsafe fn size<T: Object>(spec: *const T::CSpec, out: *mut u64) -> shmkit_status {
     run(|| {
         // SAFETY: the caller's promise.
         let out = unsafe { output(out, "out") }?;
         // SAFETY: the caller's promise.
-        let (options, _) = unsafe { read::<T>(given) }?;
+        let (options, _) = unsafe { read::<T>(spec) }?;
         out.write(T::size(&options)?);
         Ok(())
     })
@@ -244,15 +244,15 @@ pub(super) unsafe fn size<T: Object>(given: *const T::Given, out: *mut u64) -> s
 /// Stores a new handle of what `make` makes by the options of a caller.
 ///
 /// # Safety
-/// `given` as for `read`; `out` must be NULL or writable.
+/// `spec` as for `read`; `out` must be NULL or writable.
 unsafe fn store_by<T: Object, H>(
-    given: *const T::Given,
+    spec: *const T::CSpec,
     out: *mut *mut H,
     make: impl FnOnce(&T::Options, Create) -> Result<T>,
 ) -> shmkit_status {
     let make = || {
         // SAFETY: the caller's promise.
-        let (options, create) = unsafe { read::<T>(given) }?;
+        let (options, create) = unsafe { read::<T>(spec) }?;
         make(&options, create)
     };
     // SAFETY: the caller's promise.
@@ -265,7 +265,7 @@ unsafe fn store_by<T: Object, H>(
 /// As for shmkit_lock_create.
 pub(super) unsafe fn create<T: Object, H>(
     name: *const c_char,
-    given: *const T::Given,
+    spec: *const T::CSpec,
     out: *mut *mut H,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
@@ -275,7 +275,7 @@ pub(super) unsafe fn create<T: Object, H>(
         None => T::unnamed(options),
     };
     // SAFETY: the caller's promise.
-    unsafe { store_by(given, out, make) }
+    unsafe { store_by(spec, out, make) }
 }
 
 /// Opens the one of this name.
@@ -284,14 +284,14 @@ pub(super) unsafe fn create<T: Object, H>(
 /// As for shmkit_lock_create.
 pub(super) unsafe fn open<T: Object, H>(
     name: *const c_char,
-    given: *const T::Given,
+    spec: *const T::CSpec,
     out: *mut *mut H,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
     let name = unsafe { text(name) };
     let make = |options: &T::Options, _| T::named(named(name)?, Create::Never, options);
     // SAFETY: the caller's promise.
-    unsafe { store_by(given, out, make) }
+    unsafe { store_by(spec, out, make) }
 }
 
 /// Opens the one of this name, or makes it.
@@ -300,14 +300,14 @@ pub(super) unsafe fn open<T: Object, H>(
 /// As for shmkit_lock_create.
 pub(super) unsafe fn open_or_create<T: Object, H>(
     name: *const c_char,
-    given: *const T::Given,
+    spec: *const T::CSpec,
     out: *mut *mut H,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
     let name = unsafe { text(name) };
     let make = |options: &T::Options, _| T::named(named(name)?, Create::IfMissing, options);
     // SAFETY: the caller's promise.
-    unsafe { store_by(given, out, make) }
+    unsafe { store_by(spec, out, make) }
 }
 
 /// Makes one in a segment, or opens what stands there.
@@ -317,7 +317,7 @@ pub(super) unsafe fn open_or_create<T: Object, H>(
 pub(super) unsafe fn create_at<T: Object, H>(
     segment: *const shmkit_segment,
     offset: u64,
-    given: *const T::Given,
+    spec: *const T::CSpec,
     out: *mut *mut H,
 ) -> shmkit_status {
     let make = |options: &T::Options, create| {
@@ -326,7 +326,7 @@ pub(super) unsafe fn create_at<T: Object, H>(
         T::at(segment, offset, create, options)
     };
     // SAFETY: the caller's promise.
-    unsafe { store_by(given, out, make) }
+    unsafe { store_by(spec, out, make) }
 }
 
 /// Opens the one in a segment.
@@ -336,7 +336,7 @@ pub(super) unsafe fn create_at<T: Object, H>(
 pub(super) unsafe fn open_at<T: Object, H>(
     segment: *const shmkit_segment,
     offset: u64,
-    given: *const T::Given,
+    spec: *const T::CSpec,
     out: *mut *mut H,
 ) -> shmkit_status {
     let make = |options: &T::Options, _| {
@@ -345,7 +345,7 @@ pub(super) unsafe fn open_at<T: Object, H>(
         T::at(segment, offset, Create::Never, options)
     };
     // SAFETY: the caller's promise.
-    unsafe { store_by(given, out, make) }
+    unsafe { store_by(spec, out, make) }
 }
 
 /// Opens the one that was handed over.
@@ -355,12 +355,12 @@ pub(super) unsafe fn open_at<T: Object, H>(
 pub(super) unsafe fn open_fd<T: Object, H>(
     fd: i32,
     offset: u64,
-    given: *const T::Given,
+    spec: *const T::CSpec,
     out: *mut *mut H,
 ) -> shmkit_status {
     let make = |options: &T::Options, _| T::open_fd(fd, offset, options);
     // SAFETY: the caller's promise.
-    unsafe { store_by(given, out, make) }
+    unsafe { store_by(spec, out, make) }
 }
 
 /// Stores by what it is found elsewhere.

@@ -96,7 +96,7 @@ unsafe impl Sized32 for shmkit_once_info {
 const _: () = assert!(size_of::<shmkit_once_info>() == 64);
 
 impl Object for Once {
-    type Given = shmkit_once_options;
+    type CSpec = shmkit_once_options;
 
     object::forward!(plain);
 }
@@ -275,7 +275,7 @@ pub unsafe extern "C" fn shmkit_once_begin(
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { begin_slowly(once, timeout_ns, flags, mine, recovered) }
+    unsafe { begin_slow(once, timeout_ns, flags, mine, recovered) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -284,7 +284,7 @@ pub unsafe extern "C" fn shmkit_once_begin(
 /// As for shmkit_once_begin.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn begin_slowly(
+unsafe extern "C" fn begin_slow(
     once: *mut shmkit_once,
     timeout_ns: i64,
     flags: u32,

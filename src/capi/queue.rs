@@ -9,7 +9,7 @@ use super::{check_pointer, optional, output, wait};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::object::FileOptions;
-use crate::object::queue::{Batch, LARGE, Options, Overflow, Queue, What};
+use crate::object::queue::{Batch, LARGE_MESSAGE, Options, Overflow, Queue, What};
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
 
@@ -177,12 +177,12 @@ unsafe impl Sized32 for shmkit_queue_info {
 const _: () = assert!(size_of::<shmkit_queue_info>() == 168);
 
 impl Object for Queue {
-    type Given = shmkit_queue_options;
+    type CSpec = shmkit_queue_options;
     type Options = Options;
     const FLAGS: u32 = SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE;
 
-    fn options(given: &shmkit_queue_options, file: FileOptions) -> Result<Options> {
-        let overflow = match given.flags & (SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE) {
+    fn options(spec: &shmkit_queue_options, file: FileOptions) -> Result<Options> {
+        let overflow = match spec.flags & (SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE) {
             0 => Overflow::Block,
             SHMKIT_QUEUE_FAIL => Overflow::Fail,
             SHMKIT_QUEUE_OVERWRITE => Overflow::Overwrite,
@@ -193,9 +193,9 @@ impl Object for Queue {
             }
         };
         Ok(Options {
-            capacity: given.capacity,
-            messages: given.maxsize,
-            bytes: given.max_bytes,
+            capacity: spec.capacity,
+            messages: spec.maxsize,
+            bytes: spec.max_bytes,
             overflow,
             file,
         })
@@ -277,7 +277,7 @@ unsafe fn room<'a, T>(
 /// As `message`.
 #[inline(always)]
 unsafe fn easy_message<'a>(data: *const c_void, size: u64) -> Option<&'a [u8]> {
-    if data.is_null() || size >= LARGE {
+    if data.is_null() || size >= LARGE_MESSAGE {
         return None;
     }
     // SAFETY: not NULL, and short (checked above); the caller promises the rest.
@@ -293,7 +293,7 @@ unsafe fn easy_room<'a>(buffer: *mut c_void, capacity: u64) -> Option<&'a mut [M
     if buffer.is_null() {
         return None;
     }
-    let length = capacity.min(LARGE) as usize;
+    let length = capacity.min(LARGE_MESSAGE) as usize;
     // SAFETY: not NULL, and short (checked above); the caller promises the rest.
     Some(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), length) })
 }
@@ -487,12 +487,12 @@ pub unsafe extern "C" fn shmkit_queue_put(
         && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
         // SAFETY: the caller's promise.
         && let Some(message) = unsafe { easy_message(data, size) }
-        && queue.put_fast(message)
+        && queue.fast_put(message)
     {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { put_slowly(queue, timeout_ns, flags, data, size) }
+    unsafe { put_slow(queue, timeout_ns, flags, data, size) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -501,7 +501,7 @@ pub unsafe extern "C" fn shmkit_queue_put(
 /// As for shmkit_queue_put.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn put_slowly(
+unsafe extern "C" fn put_slow(
     queue: *mut shmkit_queue,
     timeout_ns: i64,
     flags: u32,
@@ -545,14 +545,14 @@ pub unsafe extern "C" fn shmkit_queue_get(
         && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
         // SAFETY: the caller's promise.
         && let Some(buffer) = unsafe { easy_room(buffer, capacity) }
-        && let Some(length) = queue.get_fast(buffer)
+        && let Some(length) = queue.fast_get(buffer)
     {
         // SAFETY: neither NULL nor unaligned (checked above); the caller promises that it is writable.
         unsafe { size.write(length) };
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { get_slowly(queue, timeout_ns, flags, buffer, capacity, size) }
+    unsafe { get_slow(queue, timeout_ns, flags, buffer, capacity, size) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -561,7 +561,7 @@ pub unsafe extern "C" fn shmkit_queue_get(
 /// As for shmkit_queue_get.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn get_slowly(
+unsafe extern "C" fn get_slow(
     queue: *mut shmkit_queue,
     timeout_ns: i64,
     flags: u32,
@@ -635,8 +635,8 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
         // SAFETY: the caller's promise.
         let put = unsafe { output(put, "put") }?;
         // SAFETY: the caller's promise.
-        let given = unsafe { values(messages, count, "messages") }?;
-        for message in given {
+        let spec = unsafe { values(messages, count, "messages") }?;
+        for message in spec {
             check_bytes(message.data, message.size, "data of a message")?;
         }
         let batch = match flags & SHMKIT_QUEUE_ALL {
@@ -644,9 +644,9 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
             _ => Batch::All,
         };
         let options = wait::options(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
-        let messages = given.iter().map(|given| {
+        let messages = spec.iter().map(|spec| {
             // SAFETY: the caller's promise; what is NULL where there are bytes was refused above.
-            unsafe { message(given.data, given.size) }.unwrap_or_default()
+            unsafe { message(spec.data, spec.size) }.unwrap_or_default()
         });
         put.write(queue.put_many_with(messages, batch, options)?);
         Ok(())
@@ -932,7 +932,7 @@ pub unsafe extern "C" fn shmkit_queue_stat(
             Overflow::Fail => SHMKIT_QUEUE_FAIL,
             Overflow::Overwrite => SHMKIT_QUEUE_OVERWRITE,
         };
-        let person = stat.held_up_by.and_then(|id| queue.person(id));
+        let process_info = stat.held_up_by.and_then(|id| queue.process_info(id));
         let info = shmkit_queue_info {
             struct_size: 0,
             flags: overflow | if stat.shut { SHMKIT_QUEUE_SHUT } else { 0 },
@@ -954,8 +954,8 @@ pub unsafe extern "C" fn shmkit_queue_stat(
             largest: queue.largest(),
             offset: queue.offset(),
             held_up_by_ticket: stat.held_up_by.map_or(0, |id| id.ticket()),
-            held_up_by_namespace: person.map_or(0, |person| person.namespace),
-            held_up_by_pid: person.map_or(0, |person| person.pid),
+            held_up_by_namespace: process_info.map_or(0, |process_info| process_info.namespace),
+            held_up_by_pid: process_info.map_or(0, |process_info| process_info.pid),
             unused: 0,
         };
         // SAFETY: checked above; the caller promises that it is writable.

@@ -1,7 +1,7 @@
 //! Recursive locks: a thread that holds one may take it again.
 
 use super::handle::Opaque;
-use super::lock::{shmkit_lock_info, shmkit_lock_options, tell};
+use super::lock::{fill_info, shmkit_lock_info, shmkit_lock_options};
 use super::mutex;
 use super::object::{self, Object, with};
 use super::output;
@@ -23,7 +23,7 @@ impl Opaque for RLock {
 }
 
 impl Object for RLock {
-    type Given = shmkit_lock_options;
+    type CSpec = shmkit_lock_options;
 
     object::forward!(plain);
 }
@@ -222,7 +222,7 @@ pub unsafe extern "C" fn shmkit_rlock_stat(
     let body = |lock: &RLock| {
         let (stat, owner) = lock.stat();
         // SAFETY: the caller's promise.
-        unsafe { tell(out, stat, owner, lock.offset(), false) }
+        unsafe { fill_info(out, stat, owner, lock.offset(), false) }
     };
     // SAFETY: the caller's promise.
     unsafe { with(lock, body) }

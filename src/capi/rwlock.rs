@@ -115,14 +115,14 @@ unsafe impl Sized32 for shmkit_rwlock_info {
 const _: () = assert!(size_of::<shmkit_rwlock_info>() == 88);
 
 impl Object for RwLock {
-    type Given = shmkit_rwlock_options;
+    type CSpec = shmkit_rwlock_options;
     type Options = Options;
 
-    fn options(given: &shmkit_rwlock_options, file: FileOptions) -> Result<Options> {
-        object::check_reserved(given.reserved)?;
+    fn options(spec: &shmkit_rwlock_options, file: FileOptions) -> Result<Options> {
+        object::check_reserved(spec.reserved)?;
         Ok(Options {
             // What is too much for 16 bits is too much in any case.
-            readers: given.readers.try_into().unwrap_or(u16::MAX),
+            readers: spec.readers.try_into().unwrap_or(u16::MAX),
             file,
         })
     }
@@ -304,11 +304,11 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_read(
     recovered: *mut u32,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    if unsafe { at_once(lock, timeout_ns, flags, recovered, RwLock::read_fast) } {
+    if unsafe { at_once(lock, timeout_ns, flags, recovered, RwLock::fast_read) } {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { acquire_read_slowly(lock, timeout_ns, flags, recovered) }
+    unsafe { acquire_read_slow(lock, timeout_ns, flags, recovered) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -317,7 +317,7 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_read(
 /// As for shmkit_rwlock_acquire_read.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn acquire_read_slowly(
+unsafe extern "C" fn acquire_read_slow(
     lock: *mut shmkit_rwlock,
     timeout_ns: i64,
     flags: u32,
@@ -342,12 +342,12 @@ unsafe extern "C" fn acquire_read_slowly(
 pub unsafe extern "C" fn shmkit_rwlock_release_read(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(lock) = unsafe { Handle::<RwLock>::peek(lock.cast()) }
-        && lock.release_read_fast()
+        && lock.fast_release_read()
     {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { release_read_slowly(lock) }
+    unsafe { release_read_slow(lock) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -356,7 +356,7 @@ pub unsafe extern "C" fn shmkit_rwlock_release_read(lock: *mut shmkit_rwlock) ->
 /// As for shmkit_rwlock_release_read.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn release_read_slowly(lock: *mut shmkit_rwlock) -> shmkit_status {
+unsafe extern "C" fn release_read_slow(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(lock, RwLock::release_read) }
 }
@@ -379,11 +379,11 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
     recovered: *mut u32,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    if unsafe { at_once(lock, timeout_ns, flags, recovered, RwLock::write_fast) } {
+    if unsafe { at_once(lock, timeout_ns, flags, recovered, RwLock::fast_write) } {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { acquire_write_slowly(lock, timeout_ns, flags, recovered) }
+    unsafe { acquire_write_slow(lock, timeout_ns, flags, recovered) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -392,7 +392,7 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
 /// As for shmkit_rwlock_acquire_read.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn acquire_write_slowly(
+unsafe extern "C" fn acquire_write_slow(
     lock: *mut shmkit_rwlock,
     timeout_ns: i64,
     flags: u32,
@@ -420,12 +420,12 @@ unsafe extern "C" fn acquire_write_slowly(
 pub unsafe extern "C" fn shmkit_rwlock_release_write(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(lock) = unsafe { Handle::<RwLock>::peek(lock.cast()) }
-        && lock.release_write_fast()
+        && lock.fast_release_write()
     {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { release_write_slowly(lock) }
+    unsafe { release_write_slow(lock) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -434,7 +434,7 @@ pub unsafe extern "C" fn shmkit_rwlock_release_write(lock: *mut shmkit_rwlock) -
 /// As for shmkit_rwlock_release_read.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn release_write_slowly(lock: *mut shmkit_rwlock) -> shmkit_status {
+unsafe extern "C" fn release_write_slow(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(lock, RwLock::release_write) }
 }

@@ -145,12 +145,12 @@ const RESIZE_FLAGS: u32 = SHMKIT_INTERRUPTIBLE | SHMKIT_SEGMENT_FORCE | SHMKIT_S
 /// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
 unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
     // SAFETY: the caller's promise.
-    let given = unsafe { structure::read(options, "options") }?;
-    check_flags(given.flags, OPEN_FLAGS)?;
-    let has = |flag| given.flags & flag != 0;
+    let spec = unsafe { structure::read(options, "options") }?;
+    check_flags(spec.flags, OPEN_FLAGS)?;
+    let has = |flag| spec.flags & flag != 0;
     let form = match (has(SHMKIT_SEGMENT_FULL), has(SHMKIT_SEGMENT_PLAIN)) {
         (false, false) => Form::Either,
-        (true, false) => Form::Full,
+        (true, false) => Form::Managed,
         (false, true) => Form::Plain,
         (true, true) => {
             return Err(Error::Invalid(
@@ -159,20 +159,20 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
         }
     };
     Ok(Options {
-        capacity: given.capacity,
-        mode: super::mode(given.mode)?,
+        capacity: spec.capacity,
+        mode: super::mode(spec.mode)?,
         // SAFETY: the caller's promise.
-        directory: unsafe { text(given.directory) }.map(CStr::to_owned),
+        directory: unsafe { text(spec.directory) }.map(CStr::to_owned),
         readonly: has(SHMKIT_SEGMENT_READONLY),
         trust: has(SHMKIT_SEGMENT_TRUST),
-        force: has(SHMKIT_SEGMENT_FORCE),
+        no_space_check: has(SHMKIT_SEGMENT_FORCE),
         sparse: has(SHMKIT_SEGMENT_SPARSE),
         prefault: has(SHMKIT_SEGMENT_PREFAULT),
         huge: has(SHMKIT_SEGMENT_HUGE),
         lock: has(SHMKIT_SEGMENT_LOCK),
         interruptible: has(SHMKIT_INTERRUPTIBLE),
         form,
-        participants: given.participants,
+        participants: spec.participants,
         ephemeral: has(SHMKIT_SEGMENT_EPHEMERAL),
     })
 }
@@ -180,9 +180,9 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
 /// Makes a handle with `make` and stores it.
 ///
 /// # Safety
-/// `given` as for `options`; `out` must be NULL or writable.
+/// `spec` as for `options`; `out` must be NULL or writable.
 unsafe fn store(
-    given: *const shmkit_segment_options,
+    spec: *const shmkit_segment_options,
     out: *mut *mut shmkit_segment,
     make: impl FnOnce(&Options) -> Result<Segment>,
 ) -> shmkit_status {
@@ -190,7 +190,7 @@ unsafe fn store(
         // SAFETY: the caller's promise.
         let out = unsafe { output(out, "out") }?;
         // SAFETY: the caller's promise.
-        let options = unsafe { options(given) }?;
+        let options = unsafe { options(spec) }?;
         out.write(Handle::open(Arc::new(make(&options)?)).cast());
         Ok(())
     })
@@ -350,7 +350,7 @@ pub unsafe extern "C" fn shmkit_segment_resize(
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
         check_flags(flags, RESIZE_FLAGS)?;
         let growth = Growth {
-            force: flags & SHMKIT_SEGMENT_FORCE != 0,
+            no_space_check: flags & SHMKIT_SEGMENT_FORCE != 0,
             sparse: flags & SHMKIT_SEGMENT_SPARSE != 0,
             interruptible: flags & SHMKIT_INTERRUPTIBLE != 0,
         };

@@ -103,17 +103,17 @@ unsafe impl Sized32 for shmkit_semaphore_info {
 const _: () = assert!(size_of::<shmkit_semaphore_info>() == 64);
 
 impl Object for Semaphore {
-    type Given = shmkit_semaphore_options;
+    type CSpec = shmkit_semaphore_options;
     type Options = Options;
     const FLAGS: u32 = SHMKIT_SEMAPHORE_UNDO;
 
-    fn options(given: &shmkit_semaphore_options, file: FileOptions) -> Result<Options> {
-        object::check_reserved(given.reserved)?;
+    fn options(spec: &shmkit_semaphore_options, file: FileOptions) -> Result<Options> {
+        object::check_reserved(spec.reserved)?;
         Ok(Options {
-            value: given.value,
-            maximum: given.maximum,
-            undo: given.flags & SHMKIT_SEMAPHORE_UNDO != 0,
-            processes: given.processes,
+            value: spec.value,
+            maximum: spec.maximum,
+            undo: spec.flags & SHMKIT_SEMAPHORE_UNDO != 0,
+            processes: spec.processes,
             file,
         })
     }
@@ -316,13 +316,13 @@ pub unsafe extern "C" fn shmkit_semaphore_acquire(
     if wait::is_valid(timeout_ns, flags) {
         // SAFETY: the caller's promise.
         if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
-            && semaphore.acquire_fast(n.into())
+            && semaphore.fast_acquire(n.into())
         {
             return SHMKIT_OK;
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { acquire_slowly(semaphore, n, timeout_ns, flags) }
+    unsafe { acquire_slow(semaphore, n, timeout_ns, flags) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -331,7 +331,7 @@ pub unsafe extern "C" fn shmkit_semaphore_acquire(
 /// As for shmkit_semaphore_acquire.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn acquire_slowly(
+unsafe extern "C" fn acquire_slow(
     semaphore: *mut shmkit_semaphore,
     n: u32,
     timeout_ns: i64,
@@ -341,7 +341,7 @@ unsafe extern "C" fn acquire_slowly(
     if wait::is_valid(timeout_ns, flags) {
         // SAFETY: the caller's promise.
         if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
-            && semaphore.acquire_recorded(n.into())
+            && semaphore.try_acquire_recorded(n.into())
         {
             return SHMKIT_OK;
         }
@@ -373,12 +373,12 @@ pub unsafe extern "C" fn shmkit_semaphore_release(
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
-        && semaphore.release_fast(n.into())
+        && semaphore.fast_release(n.into())
     {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { release_slowly(semaphore, n) }
+    unsafe { release_slow(semaphore, n) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -387,11 +387,11 @@ pub unsafe extern "C" fn shmkit_semaphore_release(
 /// As for shmkit_semaphore_release.
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn release_slowly(semaphore: *mut shmkit_semaphore, n: u32) -> shmkit_status {
-    // As in acquire_slowly.
+unsafe extern "C" fn release_slow(semaphore: *mut shmkit_semaphore, n: u32) -> shmkit_status {
+    // As in acquire_slow.
     // SAFETY: the caller's promise.
     if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
-        && semaphore.release_recorded(n.into())
+        && semaphore.try_release_recorded(n.into())
     {
         return SHMKIT_OK;
     }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use std::mem::size_of;
 
 /// No struct of ours will ever be larger: more is what an uninitialised struct says, not a newer program.
-const LARGEST: usize = 4096;
+const MAX_STRUCT_BYTES: usize = 4096;
 
 /// A struct of the C ABI whose first field is `uint32_t struct_size`.
 ///
@@ -22,7 +22,7 @@ unsafe fn declared_size<T: Sized32>(structure: *const T, what: &'static str) -> 
     super::check_pointer(structure, what)?;
     // SAFETY: not NULL and aligned (checked above); every Sized32 begins with a u32, which the caller has set.
     let declared = unsafe { structure.cast::<u32>().read() } as usize;
-    if !(T::FIRST..=LARGEST).contains(&declared) {
+    if !(T::FIRST..=MAX_STRUCT_BYTES).contains(&declared) {
         let text = format!(
             "{what}: struct_size is {declared}, expected {} or a little more: set it to sizeof",
             T::FIRST

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::segment::options::{Form, Growth, Options};
 use crate::segment::{Content, Segment};
-use crate::sys::fork::{Cell, Fence, Fenced, forks, free_cell, new_cell};
+use crate::sys::fork::{ForkLocal, ForkLock, ForkLocked, forks, free_fork_local, new_fork_local};
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ struct Arena {
     /// What was given back, by size.
     unused: BTreeMap<u64, Vec<u64>>,
     /// 1 in the process whose arena it is, 0 in its children: theirs are their own.
-    mine: Cell,
+    mine: ForkLocal,
 }
 
 impl Arena {
@@ -42,10 +42,10 @@ impl Arena {
 }
 
 /// The arena of this process, once it needs one.
-static MINE: Fenced<Option<Arena>> = Fenced::new(None);
+static MINE: ForkLocked<Option<Arena>> = ForkLocked::new(None);
 
 /// All arenas that are mapped here, by device and inode, so that none is mapped twice.
-static MAPPED: Fenced<BTreeMap<(u64, u64), Weak<Segment>>> = Fenced::new(BTreeMap::new());
+static MAPPED: ForkLocked<BTreeMap<(u64, u64), Weak<Segment>>> = ForkLocked::new(BTreeMap::new());
 
 /// More forks than there will ever be.
 const SHOWN: u64 = u64::MAX;
@@ -66,7 +66,7 @@ impl Slot {
     pub fn new(size: u64) -> Result<Slot> {
         loop {
             let taken = {
-                let mut inside = Fence::enter();
+                let mut inside = ForkLock::enter();
                 MINE.get(&mut inside)
                     .as_mut()
                     .filter(|arena| arena.is_mine())
@@ -101,7 +101,7 @@ impl Slot {
         let facts = opened.stat()?.file;
         let key = (facts.device, facts.inode);
         let segment = {
-            let mut inside = Fence::enter();
+            let mut inside = ForkLock::enter();
             let mapped = MAPPED.get(&mut inside);
             match mapped.get(&key).and_then(Weak::upgrade) {
                 Some(known) => known,
@@ -128,7 +128,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut inside = Fence::enter();
+        let mut inside = ForkLock::enter();
         if *self.alone.get_mut() == forks()
             && let Some(arena) = MINE.get(&mut inside)
             && arena.is_mine()
@@ -143,7 +143,7 @@ impl Drop for Slot {
 fn make_arena() -> Result<()> {
     let options = Options {
         capacity: CAPACITY,
-        form: Form::Full,
+        form: Form::Managed,
         participants: PARTICIPANTS,
         ..Options::default()
     };
@@ -155,11 +155,11 @@ fn make_arena() -> Result<()> {
     let segment = Segment::create_with(None, STEP, &options, &content)?;
     let facts = segment.stat()?.file;
     let segment = Arc::new(segment);
-    let mut inside = Fence::enter();
-    let mine = new_cell(&mut inside)?;
+    let mut inside = ForkLock::enter();
+    let mine = new_fork_local(&mut inside)?;
     let arena = MINE.get(&mut inside);
     if arena.as_ref().is_some_and(Arena::is_mine) {
-        free_cell(&mut inside, mine);
+        free_fork_local(&mut inside, mine);
         drop(inside); // another thread was first; ours goes, outside the fence
         return Ok(());
     }
@@ -172,7 +172,7 @@ fn make_arena() -> Result<()> {
     };
     let parents = arena.replace(new);
     if let Some(parents) = &parents {
-        free_cell(&mut inside, parents.mine);
+        free_fork_local(&mut inside, parents.mine);
     }
     let key = (facts.device, facts.inode);
     MAPPED

@@ -24,13 +24,13 @@ use crate::layout::Kind;
 use crate::raw::WaitOptions;
 #[doc(hidden)]
 pub use crate::raw::barrier::Last;
-use crate::raw::barrier::{Cell, Looks, View, Words};
-pub use crate::raw::barrier::{MOST, Stat};
+use crate::raw::barrier::{BarrierHandleState, BarrierRef, PartyCell, RawBarrier};
+pub use crate::raw::barrier::{MAX_PARTIES, Stat};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-impl Object for Words {
-    type Cell = Cell;
+impl Object for RawBarrier {
+    type Cell = PartyCell;
 
     fn tag(&self) -> &AtomicU64 {
         &self.lock.tag
@@ -40,7 +40,7 @@ impl Object for Words {
 /// How a barrier is created and opened.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many parties must arrive, 1 to `MOST`. A process that only opens the barrier may leave it 0.
+    /// How many parties must arrive, 1 to `MAX_PARTIES`. A process that only opens the barrier may leave it 0.
     pub parties: u32,
     /// The file of a named barrier.
     pub file: FileOptions,
@@ -58,7 +58,7 @@ impl Options {
     /// Returns the size of such a barrier in a segment, in bytes.
     ///
     /// # Errors
-    /// * `Invalid`: 0 parties, or more than `MOST`
+    /// * `Invalid`: 0 parties, or more than `MAX_PARTIES`
     pub fn size(&self) -> Result<u64> {
         Ok(Barrier::layout(self, Create::Always, Storage::Segment)?.size())
     }
@@ -66,59 +66,59 @@ impl Options {
 
 /// A barrier that this process has open.
 pub struct Barrier {
-    handle: ObjectHandle<Words>,
-    looks: Looks,
+    object: ObjectHandle<RawBarrier>,
+    handle: BarrierHandleState,
 }
 
 impl Noun for Barrier {
-    type Raw = Words;
+    type Raw = RawBarrier;
     type Options = Options;
 
     fn file(options: &Options) -> &FileOptions {
         &options.file
     }
 
-    fn layout(options: &Options, create: Create, _: Storage) -> Result<Layout<'_, Words>> {
+    fn layout(options: &Options, create: Create, _: Storage) -> Result<Layout<'_, RawBarrier>> {
         let parties = options.parties;
         // An opener takes the barrier as it is.
         let least = u32::from(create != Create::Never);
-        if !(least..=MOST).contains(&parties) {
+        if !(least..=MAX_PARTIES).contains(&parties) {
             return Err(Error::Invalid(
-                format!("a barrier has 1 to {MOST} parties, not {parties}").into(),
+                format!("a barrier has 1 to {MAX_PARTIES} parties, not {parties}").into(),
             ));
         }
         let tag = Tag {
             cells: 2 * parties as u16,
             ..Tag::of(Kind::Barrier)
         };
-        Ok(Layout::new(tag, Words::clear))
+        Ok(Layout::new(tag, RawBarrier::clear))
     }
 
-    fn new(handle: ObjectHandle<Words>) -> Result<Barrier> {
-        let cells = handle.cells().len();
-        if !cells.is_multiple_of(2) || !(2..=2 * MOST as usize).contains(&cells) {
+    fn new(object: ObjectHandle<RawBarrier>) -> Result<Barrier> {
+        let cells = object.cells().len();
+        if !cells.is_multiple_of(2) || !(2..=2 * MAX_PARTIES as usize).contains(&cells) {
             return Err(Error::Corrupt(
                 format!("the barrier claims {cells} cells; it has two for each party").into(),
             ));
         }
         Ok(Barrier {
-            handle,
-            looks: Looks::default(),
+            object,
+            handle: BarrierHandleState::default(),
         })
     }
 
-    fn handle(&self) -> &ObjectHandle<Words> {
-        &self.handle
+    fn object(&self) -> &ObjectHandle<RawBarrier> {
+        &self.object
     }
 }
 
 life_cycle!(Barrier, Options);
 
 impl Barrier {
-    fn view(&self) -> View<'_> {
-        View {
-            words: self.handle.raw(),
-            cells: self.handle.cells(),
+    fn view(&self) -> BarrierRef<'_> {
+        BarrierRef {
+            words: self.object.raw(),
+            cells: self.object.cells(),
         }
     }
 
@@ -185,9 +185,11 @@ impl Barrier {
     /// `WouldBlock`: parties are missing. `Interrupted`: the others wait on, or have passed meanwhile.
     #[doc(hidden)]
     pub fn wait_with(&self, options: WaitOptions, last: Last) -> Result<u32> {
-        let me = self.handle.id()?;
-        let life = &**self.segment();
-        let index = self.view().wait(me, options, last, &self.looks, life)?;
+        let me = self.object.id()?;
+        let liveness = &**self.segment();
+        let index = self
+            .view()
+            .wait(me, options, last, &self.handle, liveness)?;
         Ok(index as u32)
     }
 
@@ -195,7 +197,7 @@ impl Barrier {
     /// `Broken`: the barrier was broken meanwhile.
     #[doc(hidden)]
     pub fn release(&self) -> Result<()> {
-        self.view().pass(self.handle.owner_id()?)
+        self.view().pass(self.object.owner_id()?)
     }
 
     /// Makes the barrier whole again. Waiting parties fail with `Broken`; later ones wait for the full number.
@@ -204,8 +206,8 @@ impl Barrier {
     /// If it fails, nothing has been done. As for [`wait`](Barrier::wait), and
     /// * `Timeout`: a party has been arriving or leaving for a second
     pub fn reset(&self) -> Result<()> {
-        let me = self.handle.id()?;
-        self.view().reset(me, &self.looks, &**self.segment())
+        let me = self.object.id()?;
+        self.view().reset(me, &self.handle, &**self.segment())
     }
 
     /// Breaks the barrier. Waiting parties, and those that arrive before a reset, fail with `Broken`.

@@ -42,20 +42,20 @@ use crate::layout::Kind;
 use crate::raw::WaitOptions;
 use crate::raw::condition as core;
 pub use crate::raw::condition::Stat;
-use crate::raw::condition::{Cell, Words};
 #[doc(hidden)]
 pub use crate::raw::condition::{End, Mutex, Waited};
-use crate::raw::wait::Spins;
+use crate::raw::condition::{RawCondition, WaiterCell};
+use crate::raw::wait::SpinState;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// How many threads may wait at a time, unless the options say otherwise.
 pub const DEFAULT_CELLS: u32 = 128;
 /// How many threads may wait at a time at most.
-pub const MOST_CELLS: u32 = 4096;
+pub const MAX_CELLS: u32 = 4096;
 
-impl Object for Words {
-    type Cell = Cell;
+impl Object for RawCondition {
+    type Cell = WaiterCell;
 
     fn tag(&self) -> &AtomicU64 {
         &self.tag
@@ -150,25 +150,25 @@ impl Options {
 
 /// A condition that this process has open.
 pub struct Condition {
-    handle: ObjectHandle<Words>,
-    spins: Spins,
+    object: ObjectHandle<RawCondition>,
+    spins: SpinState,
 }
 
 impl Noun for Condition {
-    type Raw = Words;
+    type Raw = RawCondition;
     type Options = Options;
 
     fn file(options: &Options) -> &FileOptions {
         &options.file
     }
 
-    fn layout(options: &Options, _: Create, _: Storage) -> Result<Layout<'_, Words>> {
+    fn layout(options: &Options, _: Create, _: Storage) -> Result<Layout<'_, RawCondition>> {
         let cells = match options.cells {
             0 => DEFAULT_CELLS,
-            count @ 1..=MOST_CELLS => count,
+            count @ 1..=MAX_CELLS => count,
             count => {
                 return Err(Error::Invalid(
-                    format!("a condition has 1 to {MOST_CELLS} cells, not {count}").into(),
+                    format!("a condition has 1 to {MAX_CELLS} cells, not {count}").into(),
                 ));
             }
         };
@@ -176,34 +176,36 @@ impl Noun for Condition {
             cells: cells as u16,
             ..Tag::of(Kind::Condition)
         };
-        Ok(Layout::new(tag, |raw: &Words, cells| raw.clear(cells)))
+        Ok(Layout::new(tag, |raw: &RawCondition, cells| {
+            raw.clear(cells)
+        }))
     }
 
-    fn new(handle: ObjectHandle<Words>) -> Result<Condition> {
-        let cells = handle.cells().len();
-        if cells > MOST_CELLS as usize {
+    fn new(object: ObjectHandle<RawCondition>) -> Result<Condition> {
+        let cells = object.cells().len();
+        if cells > MAX_CELLS as usize {
             return Err(Error::Corrupt(
                 format!("the condition claims {cells} cells").into(),
             ));
         }
         Ok(Condition {
-            handle,
-            spins: Spins::default(),
+            object,
+            spins: SpinState::default(),
         })
     }
 
-    fn handle(&self) -> &ObjectHandle<Words> {
-        &self.handle
+    fn object(&self) -> &ObjectHandle<RawCondition> {
+        &self.object
     }
 }
 
 life_cycle!(Condition, Options);
 
 impl Condition {
-    fn core(&self) -> core::Condition<'_> {
-        core::Condition {
-            words: self.handle.raw(),
-            cells: self.handle.cells(),
+    fn core(&self) -> core::ConditionRef<'_> {
+        core::ConditionRef {
+            words: self.object.raw(),
+            cells: self.object.cells(),
         }
     }
 
@@ -242,9 +244,9 @@ impl Condition {
     pub fn wait_with(&self, mutex: &(impl Mutex + ?Sized), options: WaitOptions) -> Result<Waited> {
         // A caller that does not hold the lock gets that error first.
         self.core().check(mutex)?;
-        let me = self.handle.id()?;
-        let life = &**self.handle.segment();
-        self.core().wait(me, mutex, options, &self.spins, life)
+        let me = self.object.id()?;
+        let liveness = &**self.object.segment();
+        self.core().wait(me, mutex, options, &self.spins, liveness)
     }
 
     /// Notifies the thread that has waited longest, if any. It returns when it has acquired the lock.
@@ -275,7 +277,7 @@ impl Condition {
     /// As `notify`, for a lock without a guard.
     #[doc(hidden)]
     pub fn notify_with(&self, mutex: &(impl Mutex + ?Sized), count: u64) -> Result<()> {
-        self.core().notify(count, mutex, &**self.handle.segment())
+        self.core().notify(count, mutex, &**self.object.segment())
     }
 
     /// Returns the state of the condition. It does not check which waiters live.

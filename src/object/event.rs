@@ -25,13 +25,13 @@ use super::{Layout, NoCell, Noun, Object, ObjectHandle, Storage, Tag, in_time, l
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::raw::WaitOptions;
+use crate::raw::event::RawEvent;
 pub use crate::raw::event::Stat;
-use crate::raw::event::Words;
-use crate::raw::wait::Spins;
+use crate::raw::wait::SpinState;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-impl Object for Words {
+impl Object for RawEvent {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -41,33 +41,33 @@ impl Object for Words {
 
 /// An event that this process has open.
 pub struct Event {
-    handle: ObjectHandle<Words>,
-    spins: Spins,
+    object: ObjectHandle<RawEvent>,
+    spins: SpinState,
 }
 
 impl Noun for Event {
-    type Raw = Words;
+    type Raw = RawEvent;
     type Options = FileOptions;
 
     fn file(options: &FileOptions) -> &FileOptions {
         options
     }
 
-    fn layout(_: &FileOptions, _: Create, _: Storage) -> Result<Layout<'_, Words>> {
-        Ok(Layout::new(Tag::of(Kind::Event), |raw: &Words, _| {
+    fn layout(_: &FileOptions, _: Create, _: Storage) -> Result<Layout<'_, RawEvent>> {
+        Ok(Layout::new(Tag::of(Kind::Event), |raw: &RawEvent, _| {
             raw.reset()
         }))
     }
 
-    fn new(handle: ObjectHandle<Words>) -> Result<Event> {
+    fn new(object: ObjectHandle<RawEvent>) -> Result<Event> {
         Ok(Event {
-            handle,
-            spins: Spins::default(),
+            object,
+            spins: SpinState::default(),
         })
     }
 
-    fn handle(&self) -> &ObjectHandle<Words> {
-        &self.handle
+    fn object(&self) -> &ObjectHandle<RawEvent> {
+        &self.object
     }
 }
 
@@ -75,24 +75,24 @@ life_cycle!(Event);
 
 impl Event {
     /// The size of an event in a segment, in bytes.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawEvent>() as u64;
 
     /// Sets the event. All waiters return, and no call waits until the event is cleared.
     #[inline(always)]
     pub fn set(&self) {
-        self.handle.raw().set();
+        self.object.raw().set();
     }
 
     /// Clears the event. Calls that begin later wait for the next `set`; calls that began before the last `set` return.
     #[inline(always)]
     pub fn clear(&self) {
-        self.handle.raw().clear();
+        self.object.raw().clear();
     }
 
     /// Returns whether the event is set.
     #[inline(always)]
     pub fn is_set(&self) -> bool {
-        self.handle.raw().is_set()
+        self.object.raw().is_set()
     }
 
     /// Waits until the event is set. A `set` after the call began suffices, even if `clear` followed it.
@@ -115,11 +115,11 @@ impl Event {
     #[doc(hidden)]
     #[inline(always)]
     pub fn wait_with(&self, options: WaitOptions) -> Result<()> {
-        self.handle.raw().wait(options, &self.spins)
+        self.object.raw().wait(options, &self.spins)
     }
 
     /// Returns the state of the event.
     pub fn stat(&self) -> Stat {
-        self.handle.raw().stat()
+        self.object.raw().stat()
     }
 }

@@ -26,18 +26,18 @@ pub use super::{Create, FileOptions};
 use super::{Layout, NoCell, Noun, Object, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::participant::Person;
+use crate::participant::ProcessInfo;
 use crate::raw::WaitOptions;
+use crate::raw::lock::RawLock;
 pub use crate::raw::lock::Stat;
-use crate::raw::lock::Words;
-use crate::raw::wait::Spins;
+use crate::raw::wait::SpinState;
 use crate::segment::Segment;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-impl Object for Words {
+impl Object for RawLock {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -46,8 +46,8 @@ impl Object for Words {
 }
 
 /// Returns the layout of a lock of either kind.
-pub(super) fn layout(tag: Tag) -> Layout<'static, Words> {
-    Layout::new(tag, |raw: &Words, _| raw.clear())
+pub(super) fn layout(tag: Tag) -> Layout<'static, RawLock> {
+    Layout::new(tag, |raw: &RawLock, _| raw.clear())
 }
 
 /// How a lock is created and opened. `Options::default()` suits most.
@@ -64,20 +64,20 @@ const TRANSFERABLE: u16 = 1;
 
 /// A lock that this process has open.
 pub struct Lock {
-    handle: ObjectHandle<Words>,
-    spins: Spins,
+    object: ObjectHandle<RawLock>,
+    spins: SpinState,
     transferable: bool,
 }
 
 impl Noun for Lock {
-    type Raw = Words;
+    type Raw = RawLock;
     type Options = Options;
 
     fn file(options: &Options) -> &FileOptions {
         &options.file
     }
 
-    fn layout(options: &Options, _: Create, _: Storage) -> Result<Layout<'_, Words>> {
+    fn layout(options: &Options, _: Create, _: Storage) -> Result<Layout<'_, RawLock>> {
         Ok(layout(Tag {
             flags: if options.transferable {
                 TRANSFERABLE
@@ -88,16 +88,16 @@ impl Noun for Lock {
         }))
     }
 
-    fn new(handle: ObjectHandle<Words>) -> Result<Lock> {
+    fn new(object: ObjectHandle<RawLock>) -> Result<Lock> {
         Ok(Lock {
-            transferable: handle.flags() & TRANSFERABLE != 0,
-            handle,
-            spins: Spins::default(),
+            transferable: object.flags() & TRANSFERABLE != 0,
+            object,
+            spins: SpinState::default(),
         })
     }
 
-    fn handle(&self) -> &ObjectHandle<Words> {
-        &self.handle
+    fn object(&self) -> &ObjectHandle<RawLock> {
+        &self.object
     }
 }
 
@@ -105,7 +105,7 @@ life_cycle!(Lock, Options);
 
 impl Lock {
     /// The size of a lock in a segment, in bytes.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawLock>() as u64;
 
     /// Returns the built-in lock of a managed segment.
     ///
@@ -157,31 +157,31 @@ impl Lock {
     #[doc(hidden)]
     #[inline(always)]
     pub fn acquire_with(&self, options: WaitOptions) -> Result<bool> {
-        match self.acquire_fast() {
+        match self.fast_acquire() {
             true => Ok(false),
-            false => self.acquire_slowly(options),
+            false => self.acquire_slow(options),
         }
     }
 
     /// Acquires the lock in one step: it is free, no owner died, and this process has used the segment before.
     #[inline(always)]
-    pub(crate) fn acquire_fast(&self) -> bool {
-        let me = self.handle.known_id();
-        me.is_some_and(|me| self.handle.raw().try_acquire(me))
+    pub(crate) fn fast_acquire(&self) -> bool {
+        let me = self.object.known_id();
+        me.is_some_and(|me| self.object.raw().try_acquire(me))
     }
 
     #[cold]
-    fn acquire_slowly(&self, options: WaitOptions) -> Result<bool> {
-        let me = self.handle.id()?;
-        let raw = self.handle.raw();
-        raw.acquire(me, options, &self.spins, &**self.handle.segment())
+    fn acquire_slow(&self, options: WaitOptions) -> Result<bool> {
+        let me = self.object.id()?;
+        let raw = self.object.raw();
+        raw.acquire(me, options, &self.spins, &**self.object.segment())
     }
 
     /// Releases the lock in one step: this process holds it, no thread waits, and no owner died.
     #[inline(always)]
-    pub(crate) fn release_fast(&self) -> bool {
-        let me = self.handle.known_id();
-        me.is_some_and(|me| self.handle.raw().try_release(me))
+    pub(crate) fn fast_release(&self) -> bool {
+        let me = self.object.known_id();
+        me.is_some_and(|me| self.object.raw().try_release(me))
     }
 
     /// Releases the lock. A guard does this when it is dropped; a transferable lock may also be released by a process
@@ -191,32 +191,32 @@ impl Lock {
     /// * `NotOwner`: this process does not hold the lock; if the lock is transferable, no process does
     pub fn release(&self) -> Result<()> {
         match self.transferable {
-            true => self.handle.raw().release_any(),
-            false => self.handle.raw().release(self.handle.owner_id()?),
+            true => self.object.raw().release_any(),
+            false => self.object.raw().release(self.object.owner_id()?),
         }
     }
 
     /// Returns whether this process holds the lock.
     pub(super) fn is_held(&self) -> bool {
-        let me = self.handle.known_id();
-        me.is_some_and(|me| self.handle.raw().is_held_by(me))
+        let me = self.object.known_id();
+        me.is_some_and(|me| self.object.raw().is_held_by(me))
     }
 
     /// Returns a number that identifies this lock in every process.
     pub(super) fn number(&self) -> u64 {
-        self.handle.number()
+        self.object.number()
     }
 
     /// Records that what the lock guards is consistent again. `NotOwner`: this process does not hold the lock.
     #[doc(hidden)]
     pub fn mark_consistent(&self) -> Result<()> {
-        self.handle.raw().mark_consistent(self.handle.owner_id()?)
+        self.object.raw().mark_consistent(self.object.owner_id()?)
     }
 
     /// Returns the state of the lock and its owner. It does not check whether the owner lives.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
-        let stat = self.handle.raw().stat();
-        let owner = stat.owner.and_then(|id| self.segment().person(id));
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
+        let stat = self.object.raw().stat();
+        let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 

@@ -27,13 +27,13 @@ pub mod rwlock;
 pub mod semaphore;
 
 use crate::error::{Error, Result};
-use crate::layout::{Kind, Words};
+use crate::layout::{Kind, Shared};
 use crate::participant::Id;
-use crate::raw::Life;
+use crate::raw::Liveness;
 pub use crate::segment::options::FileOptions;
 use crate::segment::{Content, Options, Segment};
 use crate::sys::clock;
-use crate::sys::fork::Cell;
+use crate::sys::fork::ForkLocal;
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -58,9 +58,9 @@ pub enum Create {
 }
 
 /// A raw object: it begins with its tag, and its size is a multiple of `ALIGNMENT`.
-pub(crate) trait Object: Words + Sized {
+pub(crate) trait Object: Shared + Sized {
     /// What follows the raw object, as often as the tag says.
-    type Cell: Words;
+    type Cell: Shared;
     /// Returns the first word.
     fn tag(&self) -> &AtomicU64;
 }
@@ -71,7 +71,7 @@ pub(crate) trait Object: Words + Sized {
 pub(crate) struct NoCell([AtomicU64; 0]);
 
 // SAFETY: no bytes at all.
-unsafe impl Words for NoCell {}
+unsafe impl Shared for NoCell {}
 
 /// What an object is and with which options it was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,9 +164,9 @@ pub(crate) trait Noun: Sized {
         storage: Storage,
     ) -> Result<Layout<'_, Self::Raw>>;
     /// Wraps a raw object. `Corrupt`: its words contradict each other.
-    fn new(handle: ObjectHandle<Self::Raw>) -> Result<Self>;
-    /// Returns the handle.
-    fn handle(&self) -> &ObjectHandle<Self::Raw>;
+    fn new(object: ObjectHandle<Self::Raw>) -> Result<Self>;
+    /// Returns the object that it wraps.
+    fn object(&self) -> &ObjectHandle<Self::Raw>;
     /// Compares an object that existed with the options, as far as its tag does not record them. `Invalid`: they differ.
     fn check(&self, _: &Self::Options, _: Storage) -> Result<()> {
         Ok(())
@@ -299,7 +299,7 @@ macro_rules! life_cycle {
             /// # Errors
             /// * `Invalid`: it is stored in a segment; pass on the segment and the offset
             pub fn export(&self) -> crate::error::Result<(std::os::fd::RawFd, u64)> {
-                crate::object::Noun::handle(self).export()
+                crate::object::Noun::object(self).export()
             }
 
             /// Removes the name of a named one. Open handles remain valid.
@@ -308,17 +308,17 @@ macro_rules! life_cycle {
             /// * `NotFound`: the name is gone, or belongs to another file
             /// * `Invalid`: it has no name of its own, or was opened by its descriptor
             pub fn unlink(&self) -> crate::error::Result<()> {
-                crate::object::Noun::handle(self).unlink()
+                crate::object::Noun::object(self).unlink()
             }
 
             /// Returns the segment in which it is stored; the segment of a named one contains nothing else.
             pub fn segment(&self) -> &std::sync::Arc<crate::segment::Segment> {
-                crate::object::Noun::handle(self).segment()
+                crate::object::Noun::object(self).segment()
             }
 
             /// Returns its offset in the data of the segment.
             pub fn offset(&self) -> u64 {
-                crate::object::Noun::handle(self).offset()
+                crate::object::Noun::object(self).offset()
             }
         }
 
@@ -354,7 +354,7 @@ pub(crate) struct ObjectHandle<T: Object> {
     cells: NonNull<[T::Cell]>,
     flags: u16,
     /// Contains our id.
-    cell: Cell,
+    id_word: ForkLocal,
     offset: u64,
     /// Set for an object in an arena.
     slot: Option<arena::Slot>,
@@ -379,7 +379,7 @@ impl<T: Object> ObjectHandle<T> {
     ) -> Result<ObjectHandle<T>> {
         const { assert!((size_of::<T>() as u64).is_multiple_of(ALIGNMENT)) };
         // A segment that cannot hold anything is refused first, whatever its bytes are.
-        let cell = segment.identity_cell()?;
+        let id_word = segment.identity_word()?;
         let bytes = segment.words()?;
         let invalid = || {
             let text = format!(
@@ -411,7 +411,7 @@ impl<T: Object> ObjectHandle<T> {
             raw: NonNull::from(raw),
             cells: NonNull::from(cells),
             flags: Tag::flags_of(tag),
-            cell,
+            id_word,
             offset,
             slot: None,
             has_own_file: false,
@@ -425,7 +425,7 @@ impl<T: Object> ObjectHandle<T> {
             raw,
             cells: NonNull::from(&[]),
             flags: 0,
-            cell: segment.identity_cell()?,
+            id_word: segment.identity_word()?,
             offset: 0,
             slot: None,
             has_own_file: false,
@@ -546,7 +546,7 @@ impl<T: Object> ObjectHandle<T> {
     /// Returns our id if this process has claimed one.
     #[inline(always)]
     pub(crate) fn known_id(&self) -> Option<Id> {
-        Id::of(self.cell.load(Ordering::Relaxed))
+        Id::of(self.id_word.load(Ordering::Relaxed))
     }
 
     /// Returns our id, and claims one if this process has none.
@@ -616,9 +616,9 @@ fn establish(
     segment: &Segment,
 ) -> Result<u64> {
     /// Between two looks at an object that another process is initialising.
-    const SHORTLY: std::time::Duration = std::time::Duration::from_micros(100);
+    const CREATE_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_micros(100);
     /// Initialising takes less than a microsecond: after this long the process is stopped, or the tag is forged.
-    const LONG: u64 = 1_000_000_000;
+    const CREATE_TIMEOUT_NS: u64 = 1_000_000_000;
     let mut deadline = None;
     loop {
         // PAIRS object.made: a reader of the kind or of the maker sees what the maker stored before.
@@ -634,12 +634,12 @@ fn establish(
             // 1. A process is initialising it. If it is alive, wait; if it is dead, no process has used the object.
             if !segment.is_dead(maker)? {
                 let now = clock::monotonic();
-                if now > *deadline.get_or_insert(now.saturating_add(LONG)) {
+                if now > *deadline.get_or_insert(now.saturating_add(CREATE_TIMEOUT_NS)) {
                     return Err(Error::Timeout(
                         "a live process has been creating the object for a second".into(),
                     ));
                 }
-                std::thread::sleep(SHORTLY);
+                std::thread::sleep(CREATE_POLL_INTERVAL);
                 continue;
             }
         }

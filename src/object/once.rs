@@ -31,17 +31,17 @@ pub use super::{Create, FileOptions};
 use super::{Layout, NoCell, Noun, Object, ObjectHandle, Storage, Tag, life_cycle};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::participant::Person;
+use crate::participant::ProcessInfo;
 use crate::raw::WaitOptions;
 #[doc(hidden)]
 pub use crate::raw::once::Begun;
+use crate::raw::once::RawOnce;
 pub use crate::raw::once::Stat;
-use crate::raw::once::Words;
-use crate::raw::wait::Spins;
+use crate::raw::wait::SpinState;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-impl Object for Words {
+impl Object for RawOnce {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -51,33 +51,33 @@ impl Object for Words {
 
 /// A once flag that this process has open.
 pub struct Once {
-    handle: ObjectHandle<Words>,
-    spins: Spins,
+    object: ObjectHandle<RawOnce>,
+    spins: SpinState,
 }
 
 impl Noun for Once {
-    type Raw = Words;
+    type Raw = RawOnce;
     type Options = FileOptions;
 
     fn file(options: &FileOptions) -> &FileOptions {
         options
     }
 
-    fn layout(_: &FileOptions, _: Create, _: Storage) -> Result<Layout<'_, Words>> {
-        Ok(Layout::new(Tag::of(Kind::Once), |raw: &Words, _| {
+    fn layout(_: &FileOptions, _: Create, _: Storage) -> Result<Layout<'_, RawOnce>> {
+        Ok(Layout::new(Tag::of(Kind::Once), |raw: &RawOnce, _| {
             raw.reset()
         }))
     }
 
-    fn new(handle: ObjectHandle<Words>) -> Result<Once> {
+    fn new(object: ObjectHandle<RawOnce>) -> Result<Once> {
         Ok(Once {
-            handle,
-            spins: Spins::default(),
+            object,
+            spins: SpinState::default(),
         })
     }
 
-    fn handle(&self) -> &ObjectHandle<Words> {
-        &self.handle
+    fn object(&self) -> &ObjectHandle<RawOnce> {
+        &self.object
     }
 }
 
@@ -85,12 +85,12 @@ life_cycle!(Once);
 
 impl Once {
     /// The size of a once flag in a segment, in bytes.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawOnce>() as u64;
 
     /// Returns whether the initialisation is complete; then the caller sees what it has written.
     #[inline(always)]
     pub fn is_done(&self) -> bool {
-        self.handle.raw().is_done()
+        self.object.raw().is_done()
     }
 
     /// Calls `work` once among all processes, and waits while another caller is at it; returns whether this call has
@@ -157,33 +157,33 @@ impl Once {
     pub fn begin_with(&self, options: WaitOptions) -> Result<Begun> {
         match self.is_done() {
             true => Ok(Begun::Done),
-            false => self.begin_slowly(options),
+            false => self.begin_slow(options),
         }
     }
 
     #[cold]
-    fn begin_slowly(&self, options: WaitOptions) -> Result<Begun> {
-        let me = self.handle.id()?;
-        let raw = self.handle.raw();
-        raw.begin(me, options, &self.spins, &**self.handle.segment())
+    fn begin_slow(&self, options: WaitOptions) -> Result<Begun> {
+        let me = self.object.id()?;
+        let raw = self.object.raw();
+        raw.begin(me, options, &self.spins, &**self.object.segment())
     }
 
     /// Completes the initialisation. `NotOwner`: this process has not begun it.
     #[doc(hidden)]
     pub fn done(&self) -> Result<()> {
-        self.handle.raw().done(self.handle.owner_id()?)
+        self.object.raw().done(self.object.owner_id()?)
     }
 
     /// Ends the initialisation incomplete: the next caller begins. `NotOwner`: this process has not begun it.
     #[doc(hidden)]
     pub fn abort(&self) -> Result<()> {
-        self.handle.raw().abort(self.handle.owner_id()?)
+        self.object.raw().abort(self.object.owner_id()?)
     }
 
     /// Returns the state and the owner of the initialisation. It does not check whether the owner lives.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
-        let stat = self.handle.raw().stat();
-        let owner = stat.owner.and_then(|id| self.segment().person(id));
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
+        let stat = self.object.raw().stat();
+        let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 }

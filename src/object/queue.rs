@@ -33,12 +33,12 @@ pub use super::{Create, FileOptions};
 use super::{Layout, NoCell, Noun, Object, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::participant::{Id, Person};
+use crate::participant::{Id, ProcessInfo};
 use crate::raw::WaitOptions;
 use crate::raw::queue as raw;
-pub use crate::raw::queue::record::GRAIN;
-pub use crate::raw::queue::{Batch, LARGE, Overflow, Stat, Taken};
-use crate::raw::queue::{Bounds, Habits, LEAST, Laps, MOST, Words};
+pub use crate::raw::queue::record::RECORD_ALIGN;
+pub use crate::raw::queue::{Batch, LARGE_MESSAGE, Overflow, Stat, Taken};
+use crate::raw::queue::{Bounds, Laps, MAX_CAPACITY, MIN_CAPACITY, QueueHandleState, RawQueue};
 use crate::segment::Segment;
 use notice::Notices;
 pub use notice::What;
@@ -63,7 +63,7 @@ const FIRST: u64 = 64 << 10;
 const OVERWRITE: u16 = 1;
 const FAIL: u16 = 2;
 
-impl Object for Words {
+impl Object for RawQueue {
     type Cell = NoCell;
 
     fn tag(&self) -> &AtomicU64 {
@@ -96,7 +96,7 @@ impl Options {
         };
         Bounds::new(capacity, self.messages, self.bytes).ok_or_else(|| {
             let text = format!(
-                "the capacity of a queue is {LEAST} to {MOST} bytes, a multiple of {GRAIN}, not {capacity}"
+                "the capacity of a queue is {MIN_CAPACITY} to {MAX_CAPACITY} bytes, a multiple of {RECORD_ALIGN}, not {capacity}"
             );
             Error::Invalid(text.into())
         })
@@ -111,8 +111,8 @@ impl Options {
     }
 }
 
-impl Words {
-    const SIZE: u64 = size_of::<Words>() as u64;
+impl RawQueue {
+    const SIZE: u64 = size_of::<RawQueue>() as u64;
 }
 
 /// A queue that this process has open.
@@ -123,12 +123,12 @@ pub struct Queue {
 
 /// What a queue shares with its helper threads.
 struct Core {
-    handle: ObjectHandle<Words>,
+    object: ObjectHandle<RawQueue>,
     ring: Memory,
     bounds: Bounds,
     laps: Laps,
     overflow: Overflow,
-    habits: Habits,
+    handle: QueueHandleState,
 }
 
 impl Core {
@@ -136,28 +136,28 @@ impl Core {
     #[inline(always)]
     fn with<T>(
         &self,
-        body: impl FnOnce(&raw::Queue<'_, Memory, Segment>) -> Result<T>,
+        body: impl FnOnce(&raw::QueueRef<'_, Memory, Segment>) -> Result<T>,
     ) -> Result<T> {
-        body(&self.queue(self.handle.id()?))
+        body(&self.queue(self.object.id()?))
     }
 
     #[inline(always)]
-    fn queue(&self, me: Id) -> raw::Queue<'_, Memory, Segment> {
-        raw::Queue {
-            words: self.handle.raw(),
+    fn queue(&self, me: Id) -> raw::QueueRef<'_, Memory, Segment> {
+        raw::QueueRef {
+            words: self.object.raw(),
             ring: &self.ring,
             bounds: &self.bounds,
             laps: self.laps,
             overflow: self.overflow,
-            habits: &self.habits,
+            handle: &self.handle,
             me,
-            life: self.handle.segment(),
+            liveness: self.object.segment(),
         }
     }
 }
 
 impl Noun for Queue {
-    type Raw = Words;
+    type Raw = RawQueue;
     type Options = Options;
     const UNNAMED: Storage = Storage::File;
 
@@ -165,7 +165,7 @@ impl Noun for Queue {
         &options.file
     }
 
-    fn layout(options: &Options, _: Create, storage: Storage) -> Result<Layout<'_, Words>> {
+    fn layout(options: &Options, _: Create, storage: Storage) -> Result<Layout<'_, RawQueue>> {
         let bounds = options.bounds(storage)?;
         let tag = Tag {
             flags: match options.overflow {
@@ -177,14 +177,15 @@ impl Noun for Queue {
         };
         let ring = bounds.ring();
         // In a segment all memory is the segment's, and none is returned to the kernel.
-        let (usable, touched) = match storage {
+        let (usable, committed_bytes) = match storage {
             Storage::Segment => (ring, 0),
             Storage::File => {
-                let usable = ring.min(FIRST - Words::SIZE);
+                let usable = ring.min(FIRST - RawQueue::SIZE);
                 (usable, usable)
             }
         };
-        let prepare = move |raw: &Words, _: &[NoCell]| raw.prepare(&bounds, usable, touched);
+        let prepare =
+            move |raw: &RawQueue, _: &[NoCell]| raw.prepare(&bounds, usable, committed_bytes);
         Ok(Layout {
             tail: usable,
             growth: ring - usable,
@@ -192,31 +193,31 @@ impl Noun for Queue {
         })
     }
 
-    fn new(handle: ObjectHandle<Words>) -> Result<Queue> {
-        let bounds = handle.raw().bounds()?;
-        let segment = handle.segment().clone();
-        let offset = handle.offset() + Words::SIZE;
+    fn new(object: ObjectHandle<RawQueue>) -> Result<Queue> {
+        let bounds = object.raw().bounds()?;
+        let segment = object.segment().clone();
+        let offset = object.offset() + RawQueue::SIZE;
         let ring = Memory::new(segment, offset, bounds.ring())?;
-        let overflow = match handle.flags() {
+        let overflow = match object.flags() {
             OVERWRITE => Overflow::Overwrite,
             FAIL => Overflow::Fail,
             _ => Overflow::Block,
         };
         Ok(Queue {
             core: Arc::new(Core {
-                handle,
+                object,
                 ring,
                 laps: Laps::new(bounds.ring()),
                 bounds,
                 overflow,
-                habits: Habits::default(),
+                handle: QueueHandleState::default(),
             }),
             notices: Notices::default(),
         })
     }
 
-    fn handle(&self) -> &ObjectHandle<Words> {
-        &self.core.handle
+    fn object(&self) -> &ObjectHandle<RawQueue> {
+        &self.core.object
     }
 
     fn check(&self, options: &Options, storage: Storage) -> Result<()> {
@@ -277,21 +278,21 @@ impl Queue {
     #[doc(hidden)]
     #[inline]
     pub fn put_with(&self, message: &[u8], options: WaitOptions) -> Result<()> {
-        match self.put_fast(message) {
+        match self.fast_put(message) {
             true => Ok(()),
-            false => self.put_slowly(message, options),
+            false => self.put_slow(message, options),
         }
     }
 
     /// As `put`, in a few steps; it cannot panic.
     #[inline(always)]
-    pub(crate) fn put_fast(&self, message: &[u8]) -> bool {
-        let me = self.core.handle.known_id();
-        me.is_some_and(|me| self.core.queue(me).put_easily(message))
+    pub(crate) fn fast_put(&self, message: &[u8]) -> bool {
+        let me = self.core.object.known_id();
+        me.is_some_and(|me| self.core.queue(me).try_put(message))
     }
 
     #[cold]
-    fn put_slowly(&self, message: &[u8], options: WaitOptions) -> Result<()> {
+    fn put_slow(&self, message: &[u8], options: WaitOptions) -> Result<()> {
         let put = self.core.with(|queue| queue.put(message, options));
         self.notices.look_after(What::Room, &put);
         put
@@ -387,24 +388,24 @@ impl Queue {
         buffer: &mut [MaybeUninit<u8>],
         options: WaitOptions,
     ) -> Result<Taken> {
-        match self.get_fast(buffer) {
+        match self.fast_get(buffer) {
             Some(length) => Ok(Taken {
                 length,
                 attempts: 0,
             }),
-            None => self.get_slowly(buffer, options),
+            None => self.get_slow(buffer, options),
         }
     }
 
     /// As `get_into_with`, in a few steps; it cannot panic.
     #[inline(always)]
-    pub(crate) fn get_fast(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
-        let me = self.core.handle.known_id()?;
-        self.core.queue(me).get_easily(buffer)
+    pub(crate) fn fast_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+        let me = self.core.object.known_id()?;
+        self.core.queue(me).try_get(buffer)
     }
 
     #[cold]
-    fn get_slowly(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
+    fn get_slow(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
         let taken = self.core.with(|queue| queue.get(buffer, options));
         self.notices.look_after(What::Messages, &taken);
         taken
@@ -661,8 +662,8 @@ impl Queue {
     }
 
     /// Returns what is known of a participant that `stat` names.
-    pub fn person(&self, id: Id) -> Option<Person> {
-        self.segment().person(id)
+    pub fn process_info(&self, id: Id) -> Option<ProcessInfo> {
+        self.segment().process_info(id)
     }
 }
 
@@ -697,7 +698,7 @@ impl Reservation<'_> {
         bytes(self.queue, self.address, self.room)
     }
 
-    /// Returns the address of the bytes, a multiple of [`GRAIN`].
+    /// Returns the address of the bytes, a multiple of [`RECORD_ALIGN`].
     pub fn as_ptr(&self) -> *mut u8 {
         self.address.as_ptr()
     }
@@ -744,7 +745,7 @@ impl Lease<'_> {
         bytes.map(|byte| byte.load(Ordering::Relaxed)).collect()
     }
 
-    /// Returns the address of the bytes, a multiple of [`GRAIN`].
+    /// Returns the address of the bytes, a multiple of [`RECORD_ALIGN`].
     pub fn as_ptr(&self) -> *const u8 {
         self.address.as_ptr()
     }

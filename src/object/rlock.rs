@@ -26,40 +26,40 @@ pub use super::lock::{Create, FileOptions, Stat};
 use super::{Layout, Noun, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::Result;
 use crate::layout::Kind;
-use crate::participant::Person;
-use crate::raw::lock::Words;
-use crate::raw::wait::Spins;
+use crate::participant::ProcessInfo;
+use crate::raw::lock::RawLock;
+use crate::raw::wait::SpinState;
 use crate::raw::{WaitOptions, rlock};
 use std::marker::PhantomData;
 use std::time::Duration;
 
 /// A recursive lock that this process has open.
 pub struct RLock {
-    handle: ObjectHandle<Words>,
-    spins: Spins,
+    object: ObjectHandle<RawLock>,
+    spins: SpinState,
 }
 
 impl Noun for RLock {
-    type Raw = Words;
+    type Raw = RawLock;
     type Options = FileOptions;
 
     fn file(options: &FileOptions) -> &FileOptions {
         options
     }
 
-    fn layout(_: &FileOptions, _: Create, _: Storage) -> Result<Layout<'_, Words>> {
+    fn layout(_: &FileOptions, _: Create, _: Storage) -> Result<Layout<'_, RawLock>> {
         Ok(layout(Tag::of(Kind::RLock)))
     }
 
-    fn new(handle: ObjectHandle<Words>) -> Result<RLock> {
+    fn new(object: ObjectHandle<RawLock>) -> Result<RLock> {
         Ok(RLock {
-            handle,
-            spins: Spins::default(),
+            object,
+            spins: SpinState::default(),
         })
     }
 
-    fn handle(&self) -> &ObjectHandle<Words> {
-        &self.handle
+    fn object(&self) -> &ObjectHandle<RawLock> {
+        &self.object
     }
 }
 
@@ -67,7 +67,7 @@ life_cycle!(RLock);
 
 impl RLock {
     /// The size of a recursive lock in a segment, in bytes.
-    pub const SIZE: u64 = size_of::<Words>() as u64;
+    pub const SIZE: u64 = size_of::<RawLock>() as u64;
 
     /// Acquires the lock, or acquires it once more if this thread holds it.
     ///
@@ -107,72 +107,72 @@ impl RLock {
     #[doc(hidden)]
     #[inline(always)]
     pub fn acquire_with(&self, options: WaitOptions) -> Result<bool> {
-        match self.acquire_fast() {
+        match self.fast_acquire() {
             true => Ok(false),
-            false => self.acquire_slowly(options),
+            false => self.acquire_slow(options),
         }
     }
 
-    /// As `Lock::acquire_fast`.
+    /// As `Lock::fast_acquire`.
     #[inline(always)]
-    pub(crate) fn acquire_fast(&self) -> bool {
-        let me = self.handle.known_id();
-        me.is_some_and(|me| rlock::try_acquire(self.handle.raw(), me))
+    pub(crate) fn fast_acquire(&self) -> bool {
+        let me = self.object.known_id();
+        me.is_some_and(|me| rlock::try_acquire(self.object.raw(), me))
     }
 
     #[cold]
-    fn acquire_slowly(&self, options: WaitOptions) -> Result<bool> {
-        let me = self.handle.id()?;
-        let (raw, life) = (self.handle.raw(), &**self.handle.segment());
-        rlock::acquire(raw, me, options, &self.spins, life)
+    fn acquire_slow(&self, options: WaitOptions) -> Result<bool> {
+        let me = self.object.id()?;
+        let (raw, liveness) = (self.object.raw(), &**self.object.segment());
+        rlock::acquire(raw, me, options, &self.spins, liveness)
     }
 
     /// Releases the lock in one step: this thread holds it once, no thread waits, and no owner died.
     #[inline(always)]
-    pub(crate) fn release_fast(&self) -> bool {
-        let me = self.handle.known_id();
-        me.is_some_and(|me| rlock::try_release(self.handle.raw(), me))
+    pub(crate) fn fast_release(&self) -> bool {
+        let me = self.object.known_id();
+        me.is_some_and(|me| rlock::try_release(self.object.raw(), me))
     }
 
     /// Releases the lock once. `NotOwner`: this thread does not hold it.
     #[doc(hidden)]
     pub fn release(&self) -> Result<()> {
-        rlock::release(self.handle.raw(), self.handle.owner_id()?)
+        rlock::release(self.object.raw(), self.object.owner_id()?)
     }
 
     /// Releases the lock entirely; returns how often this thread held it. `NotOwner`: this thread does not hold it.
     pub(super) fn release_all(&self) -> Result<u64> {
-        rlock::release_all(self.handle.raw(), self.handle.owner_id()?)
+        rlock::release_all(self.object.raw(), self.object.owner_id()?)
     }
 
     /// Acquires the lock, which this thread does not hold, `depth` times at once; returns as `acquire_with`.
     pub(super) fn acquire_all(&self, depth: u64) -> Result<bool> {
-        let me = self.handle.id()?;
-        let (raw, life) = (self.handle.raw(), &**self.handle.segment());
-        rlock::acquire_all(raw, me, depth, WaitOptions::BLOCKING, &self.spins, life)
+        let me = self.object.id()?;
+        let (raw, liveness) = (self.object.raw(), &**self.object.segment());
+        rlock::acquire_all(raw, me, depth, WaitOptions::BLOCKING, &self.spins, liveness)
     }
 
     /// As `Lock::number`.
     pub(super) fn number(&self) -> u64 {
-        self.handle.number()
+        self.object.number()
     }
 
     /// Records that what the lock guards is consistent again. `NotOwner`: this thread does not hold the lock.
     #[doc(hidden)]
     pub fn mark_consistent(&self) -> Result<()> {
-        rlock::mark_consistent(self.handle.raw(), self.handle.owner_id()?)
+        rlock::mark_consistent(self.object.raw(), self.object.owner_id()?)
     }
 
     /// Returns how often this thread holds the lock.
     pub fn depth(&self) -> u64 {
-        let me = self.handle.known_id();
-        me.map_or(0, |me| rlock::depth(self.handle.raw(), me))
+        let me = self.object.known_id();
+        me.map_or(0, |me| rlock::depth(self.object.raw(), me))
     }
 
     /// Returns the state of the lock and its owner. It does not check whether the owner lives.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
-        let stat = self.handle.raw().stat();
-        let owner = stat.owner.and_then(|id| self.segment().person(id));
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
+        let stat = self.object.raw().stat();
+        let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 }

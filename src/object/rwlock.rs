@@ -25,27 +25,27 @@ pub use super::{Create, FileOptions};
 use super::{Layout, Noun, Object, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::participant::Person;
+use crate::participant::ProcessInfo;
 use crate::raw::WaitOptions;
-use crate::raw::cell::Cell;
+use crate::raw::count_slot::CountSlot;
 pub use crate::raw::rwlock::Stat;
-use crate::raw::rwlock::{Local, Whole, Words};
+use crate::raw::rwlock::{RawRwLock, RwLockHandleState, RwLockRef};
 use std::mem::ManuallyDrop;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-impl Object for Words {
-    type Cell = Cell;
+impl Object for RawRwLock {
+    type Cell = CountSlot;
 
     fn tag(&self) -> &AtomicU64 {
-        &self.door.tag
+        &self.turnstile.tag
     }
 }
 
 /// How many processes may read at a time, unless the options say otherwise.
 pub const READERS: u16 = 128;
 /// How many processes may read at a time at most: as many as can use a segment.
-pub const MOST_READERS: u16 = 4096;
+pub const MAX_READERS: u16 = 4096;
 
 /// How a readers-writer lock is created and opened. `Options::default()` suits most.
 #[derive(Debug, Clone, Default)]
@@ -68,25 +68,25 @@ impl Options {
 
 /// A readers-writer lock that this process has open.
 pub struct RwLock {
-    handle: ObjectHandle<Words>,
-    local: Local,
+    object: ObjectHandle<RawRwLock>,
+    handle: RwLockHandleState,
 }
 
 impl Noun for RwLock {
-    type Raw = Words;
+    type Raw = RawRwLock;
     type Options = Options;
 
     fn file(options: &Options) -> &FileOptions {
         &options.file
     }
 
-    fn layout(options: &Options, _: Create, _: Storage) -> Result<Layout<'_, Words>> {
+    fn layout(options: &Options, _: Create, _: Storage) -> Result<Layout<'_, RawRwLock>> {
         let readers = match options.readers {
             0 => READERS,
-            readers @ 1..=MOST_READERS => readers,
+            readers @ 1..=MAX_READERS => readers,
             readers => {
                 return Err(Error::Invalid(
-                    format!("1 to {MOST_READERS} processes may read at a time, not {readers}")
+                    format!("1 to {MAX_READERS} processes may read at a time, not {readers}")
                         .into(),
                 ));
             }
@@ -95,21 +95,21 @@ impl Noun for RwLock {
             cells: readers,
             ..Tag::of(Kind::RwLock)
         };
-        Ok(Layout::new(tag, |raw: &Words, cells: &[Cell]| {
+        Ok(Layout::new(tag, |raw: &RawRwLock, cells: &[CountSlot]| {
             raw.clear();
-            cells.iter().for_each(Cell::clear);
+            cells.iter().for_each(CountSlot::clear);
         }))
     }
 
-    fn new(handle: ObjectHandle<Words>) -> Result<RwLock> {
+    fn new(object: ObjectHandle<RawRwLock>) -> Result<RwLock> {
         Ok(RwLock {
-            handle,
-            local: Local::default(),
+            object,
+            handle: RwLockHandleState::default(),
         })
     }
 
-    fn handle(&self) -> &ObjectHandle<Words> {
-        &self.handle
+    fn object(&self) -> &ObjectHandle<RawRwLock> {
+        &self.object
     }
 }
 
@@ -117,11 +117,11 @@ life_cycle!(RwLock, Options);
 
 impl RwLock {
     #[inline(always)]
-    fn whole(&self) -> Whole<'_> {
-        Whole {
-            words: self.handle.raw(),
-            cells: self.handle.cells(),
-            local: &self.local,
+    fn whole(&self) -> RwLockRef<'_> {
+        RwLockRef {
+            words: self.object.raw(),
+            cells: self.object.cells(),
+            handle: &self.handle,
         }
     }
 
@@ -201,105 +201,105 @@ impl RwLock {
     #[doc(hidden)]
     #[inline(always)]
     pub fn read_with(&self, options: WaitOptions) -> Result<bool> {
-        match self.read_fast() {
+        match self.fast_read() {
             true => Ok(false),
-            false => self.read_slowly(options),
+            false => self.read_slow(options),
         }
     }
 
     /// Acquires the lock for reading in one step: none writes, no writer died, and this process has read before.
     #[inline(always)]
-    pub(crate) fn read_fast(&self) -> bool {
-        let me = self.handle.known_id();
+    pub(crate) fn fast_read(&self) -> bool {
+        let me = self.object.known_id();
         me.is_some_and(|me| self.whole().try_acquire_read(me))
     }
 
     #[cold]
-    fn read_slowly(&self, options: WaitOptions) -> Result<bool> {
-        let me = self.handle.id()?;
+    fn read_slow(&self, options: WaitOptions) -> Result<bool> {
+        let me = self.object.id()?;
         self.whole().acquire_read(me, options, &**self.segment())
     }
 
     /// Ends a reading in one step.
     #[inline(always)]
-    pub(crate) fn release_read_fast(&self) -> bool {
-        let me = self.handle.known_id();
+    pub(crate) fn fast_release_read(&self) -> bool {
+        let me = self.object.known_id();
         me.is_some_and(|me| self.whole().try_release_read(me))
     }
 
     /// Ends a reading. `NotOwner`: this process does not read.
     #[doc(hidden)]
     pub fn release_read(&self) -> Result<()> {
-        self.whole().release_read(self.handle.owner_id()?)
+        self.whole().release_read(self.object.owner_id()?)
     }
 
     /// As `write`, without a guard; returns and fails as `read_with`.
     #[doc(hidden)]
     #[inline(always)]
     pub fn write_with(&self, options: WaitOptions) -> Result<bool> {
-        match self.write_fast() {
+        match self.fast_write() {
             true => Ok(false),
-            false => self.write_slowly(options),
+            false => self.write_slow(options),
         }
     }
 
     /// Acquires the lock for writing if no process holds it or waits for it, no writer died, and this process has used
     /// the segment.
     #[inline(always)]
-    pub(crate) fn write_fast(&self) -> bool {
-        let me = self.handle.known_id();
+    pub(crate) fn fast_write(&self) -> bool {
+        let me = self.object.known_id();
         me.is_some_and(|me| self.whole().try_acquire_write(me))
     }
 
     #[cold]
-    fn write_slowly(&self, options: WaitOptions) -> Result<bool> {
-        let me = self.handle.id()?;
+    fn write_slow(&self, options: WaitOptions) -> Result<bool> {
+        let me = self.object.id()?;
         self.whole().acquire_write(me, options, &**self.segment())
     }
 
     /// Ends a writing if no writer died.
     #[inline(always)]
-    pub(crate) fn release_write_fast(&self) -> bool {
-        let me = self.handle.known_id();
+    pub(crate) fn fast_release_write(&self) -> bool {
+        let me = self.object.known_id();
         me.is_some_and(|me| self.whole().try_release_write(me))
     }
 
     /// Ends a writing. `NotOwner`: this process does not write.
     #[doc(hidden)]
     pub fn release_write(&self) -> Result<()> {
-        self.whole().release_write(self.handle.owner_id()?)
+        self.whole().release_write(self.object.owner_id()?)
     }
 
     /// Turns a reading into a writing. If it fails, this process still reads. Errors as of `ReadGuard::upgrade`.
     #[doc(hidden)]
     pub fn upgrade_with(&self, options: WaitOptions) -> Result<()> {
-        let me = self.handle.owner_id()?;
+        let me = self.object.owner_id()?;
         self.whole().upgrade(me, options, &**self.segment())
     }
 
     /// Turns a writing into a reading. If it fails, this process still writes. Errors as of `WriteGuard::downgrade`.
     #[doc(hidden)]
     pub fn downgrade(&self) -> Result<()> {
-        let me = self.handle.owner_id()?;
+        let me = self.object.owner_id()?;
         self.whole().downgrade(me, &**self.segment())
     }
 
     /// Records that what the lock guards is consistent again. `NotOwner`: this process does not write.
     #[doc(hidden)]
     pub fn mark_consistent(&self) -> Result<()> {
-        self.whole().mark_consistent(self.handle.owner_id()?)
+        self.whole().mark_consistent(self.object.owner_id()?)
     }
 
     /// Returns the state of the lock and its writer. It does not check which holders live.
-    pub fn stat(&self) -> (Stat, Option<Person>) {
+    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
         let stat = self.whole().stat();
-        let writer = stat.writer.and_then(|id| self.segment().person(id));
+        let writer = stat.writer.and_then(|id| self.segment().process_info(id));
         (stat, writer)
     }
 
     /// Returns how many processes may read at a time.
     pub fn readers(&self) -> usize {
-        self.handle.cells().len()
+        self.object.cells().len()
     }
 }
 

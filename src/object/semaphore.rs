@@ -27,11 +27,11 @@ use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::participant::Id;
 use crate::raw::WaitOptions;
-use crate::raw::cell::Cell;
+use crate::raw::count_slot::CountSlot;
 pub use crate::raw::semaphore::Stat;
-use crate::raw::semaphore::{MOST, Words};
-use crate::raw::undo::{self, Memory, Undo};
-use crate::raw::wait::Spins;
+use crate::raw::semaphore::{MAX_PERMITS, RawSemaphore};
+use crate::raw::undo::{self, UndoHandleState, UndoRef};
+use crate::raw::wait::SpinState;
 use crate::segment::Segment;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -42,10 +42,10 @@ const UNDO: u16 = 1;
 /// How many processes may hold permits of a semaphore with undo, unless the options say otherwise.
 const PROCESSES: u32 = 128;
 /// As many as can use a segment.
-const MOST_PROCESSES: u32 = 4096;
+const MAX_PROCESSES: u32 = 4096;
 
-impl Object for Words {
-    type Cell = Cell;
+impl Object for RawSemaphore {
+    type Cell = CountSlot;
 
     fn tag(&self) -> &AtomicU64 {
         &self.lock.tag
@@ -80,8 +80,8 @@ impl Options {
     fn check(&self, create: Create) -> Result<()> {
         let invalid = |text: String| Err(Error::Invalid(text.into()));
         let (value, maximum) = (self.value, self.maximum);
-        if value > MOST || maximum > MOST {
-            return invalid(format!("a semaphore has at most {MOST} permits"));
+        if value > MAX_PERMITS || maximum > MAX_PERMITS {
+            return invalid(format!("a semaphore has at most {MAX_PERMITS} permits"));
         }
         if maximum != 0 && value > maximum {
             return invalid(format!(
@@ -91,8 +91,8 @@ impl Options {
         if self.undo && maximum != 0 && maximum != value {
             return invalid("with undo the maximum is the value".into());
         }
-        if self.processes > MOST_PROCESSES {
-            return invalid(format!("at most {MOST_PROCESSES} processes hold permits"));
+        if self.processes > MAX_PROCESSES {
+            return invalid(format!("at most {MAX_PROCESSES} processes hold permits"));
         }
         if !self.undo && self.processes != 0 {
             return invalid("a number of processes is for semaphores with undo".into());
@@ -106,7 +106,7 @@ impl Options {
     fn maximum(&self) -> u64 {
         match (self.undo, self.maximum) {
             (true, _) => self.value,
-            (false, 0) => MOST,
+            (false, 0) => MAX_PERMITS,
             (false, maximum) => maximum,
         }
     }
@@ -119,7 +119,7 @@ impl Options {
         };
         Tag {
             flags: if self.undo { UNDO } else { 0 },
-            cells: cells as u16, // at most MOST_PROCESSES
+            cells: cells as u16, // at most MAX_PROCESSES
             ..Tag::of(Kind::Semaphore)
         }
     }
@@ -127,38 +127,41 @@ impl Options {
 
 /// A semaphore that this process has open.
 pub struct Semaphore {
-    handle: ObjectHandle<Words>,
-    spins: Spins,
+    object: ObjectHandle<RawSemaphore>,
+    spins: SpinState,
     undo: bool,
     maximum: u64,
-    memory: Memory,
+    handle: UndoHandleState,
 }
 
 impl Noun for Semaphore {
-    type Raw = Words;
+    type Raw = RawSemaphore;
     type Options = Options;
 
     fn file(options: &Options) -> &FileOptions {
         &options.file
     }
 
-    fn layout(options: &Options, create: Create, _: Storage) -> Result<Layout<'_, Words>> {
+    fn layout(options: &Options, create: Create, _: Storage) -> Result<Layout<'_, RawSemaphore>> {
         options.check(create)?;
-        Ok(Layout::new(options.tag(), |raw: &Words, cells: &[Cell]| {
-            raw.prepare(options.value, options.maximum());
-            cells.iter().for_each(Cell::clear);
-        }))
+        Ok(Layout::new(
+            options.tag(),
+            |raw: &RawSemaphore, cells: &[CountSlot]| {
+                raw.prepare(options.value, options.maximum());
+                cells.iter().for_each(CountSlot::clear);
+            },
+        ))
     }
 
-    fn new(handle: ObjectHandle<Words>) -> Result<Semaphore> {
+    fn new(object: ObjectHandle<RawSemaphore>) -> Result<Semaphore> {
         let semaphore = Semaphore {
-            undo: handle.flags() & UNDO != 0,
-            maximum: handle.raw().maximum()?,
-            handle,
-            spins: Spins::default(),
-            memory: Memory::default(),
+            undo: object.flags() & UNDO != 0,
+            maximum: object.raw().maximum()?,
+            object,
+            spins: SpinState::default(),
+            handle: UndoHandleState::default(),
         };
-        match semaphore.undo && semaphore.handle.cells().is_empty() {
+        match semaphore.undo && semaphore.object.cells().is_empty() {
             true => Err(Error::Corrupt(
                 "the semaphore has undo, but no cells for its holders".into(),
             )),
@@ -166,8 +169,8 @@ impl Noun for Semaphore {
         }
     }
 
-    fn handle(&self) -> &ObjectHandle<Words> {
-        &self.handle
+    fn object(&self) -> &ObjectHandle<RawSemaphore> {
+        &self.object
     }
 
     fn check(&self, options: &Options, _: Storage) -> Result<()> {
@@ -226,36 +229,36 @@ impl Semaphore {
     #[doc(hidden)]
     #[inline(always)]
     pub fn acquire_with(&self, count: u64, options: WaitOptions) -> Result<()> {
-        match self.acquire_fast(count) {
+        match self.fast_acquire(count) {
             true => Ok(()),
-            false => self.acquire_slowly(count, options),
+            false => self.acquire_slow(count, options),
         }
     }
 
     /// Acquires `count` permits in one step.
     #[inline(always)]
-    pub(crate) fn acquire_fast(&self, count: u64) -> bool {
-        !self.undo && count != 0 && self.handle.raw().try_take(count)
+    pub(crate) fn fast_acquire(&self, count: u64) -> bool {
+        !self.undo && count != 0 && self.object.raw().try_take(count)
     }
 
     /// Acquires a permit with undo in a few steps.
-    pub(crate) fn acquire_recorded(&self, count: u64) -> bool {
-        count == 1 && self.undo_fast(|undo| undo.try_acquire())
+    pub(crate) fn try_acquire_recorded(&self, count: u64) -> bool {
+        count == 1 && self.fast_undo(|undo| undo.try_acquire())
     }
 
     /// Releases a permit with undo in a few steps.
-    pub(crate) fn release_recorded(&self, count: u64) -> bool {
-        count == 1 && self.undo_fast(|undo| undo.try_release())
+    pub(crate) fn try_release_recorded(&self, count: u64) -> bool {
+        count == 1 && self.fast_undo(|undo| undo.try_release())
     }
 
-    fn undo_fast(&self, steps: impl Fn(Undo<'_, Segment>) -> bool) -> bool {
-        let me = self.handle.known_id().filter(|_| self.undo);
+    fn fast_undo(&self, steps: impl Fn(UndoRef<'_, Segment>) -> bool) -> bool {
+        let me = self.object.known_id().filter(|_| self.undo);
         me.is_some_and(|me| steps(self.by(me)))
     }
 
     #[cold]
-    fn acquire_slowly(&self, count: u64, options: WaitOptions) -> Result<()> {
-        if self.acquire_recorded(count) {
+    fn acquire_slow(&self, count: u64, options: WaitOptions) -> Result<()> {
+        if self.try_acquire_recorded(count) {
             return Ok(());
         }
         if !(1..=self.maximum).contains(&count) {
@@ -265,9 +268,9 @@ impl Semaphore {
         }
         match self.undo {
             true => self
-                .by(self.handle.id()?)
+                .by(self.object.id()?)
                 .acquire(count, options, &self.spins),
-            false => self.handle.raw().acquire(count, options, &self.spins),
+            false => self.object.raw().acquire(count, options, &self.spins),
         }
     }
 
@@ -283,42 +286,42 @@ impl Semaphore {
     /// * `LivenessUnknown`: as for [`acquire`](Semaphore::acquire)
     #[inline(always)]
     pub fn release(&self, count: u64) -> Result<()> {
-        match self.release_fast(count) {
+        match self.fast_release(count) {
             true => Ok(()),
-            false => self.release_slowly(count),
+            false => self.release_slow(count),
         }
     }
 
     /// Releases `count` permits in one step.
     #[inline(always)]
-    pub(crate) fn release_fast(&self, count: u64) -> bool {
-        let raw = self.handle.raw();
+    pub(crate) fn fast_release(&self, count: u64) -> bool {
+        let raw = self.object.raw();
         !self.undo && count != 0 && raw.try_release(count, self.maximum)
     }
 
     #[cold]
-    fn release_slowly(&self, count: u64) -> Result<()> {
-        if self.release_recorded(count) {
+    fn release_slow(&self, count: u64) -> Result<()> {
+        if self.try_release_recorded(count) {
             return Ok(());
         }
         if count == 0 {
             return Err(Error::Invalid("0 permits cannot be released".into()));
         }
         match self.undo {
-            true => self.by(self.handle.owner_id()?).release(count),
-            false => self.handle.raw().release(count, self.maximum),
+            true => self.by(self.object.owner_id()?).release(count),
+            false => self.object.raw().release(count, self.maximum),
         }
     }
 
     /// Returns the semaphore with undo as this process sees it.
-    fn by(&self, me: Id) -> Undo<'_, Segment> {
-        Undo {
-            words: self.handle.raw(),
-            all: self.handle.cells(),
+    fn by(&self, me: Id) -> UndoRef<'_, Segment> {
+        UndoRef {
+            words: self.object.raw(),
+            all: self.object.cells(),
             total: self.maximum,
-            memory: &self.memory,
+            handle: &self.handle,
             me,
-            life: self.handle.segment(),
+            liveness: self.object.segment(),
         }
     }
 
@@ -327,7 +330,7 @@ impl Semaphore {
     /// # Errors
     /// * `Corrupt`: there are more than the maximum
     pub fn value(&self) -> Result<u64> {
-        self.handle.raw().checked_value(self.maximum)
+        self.object.raw().checked_value(self.maximum)
     }
 
     /// Returns how many permits this process holds.
@@ -340,8 +343,8 @@ impl Semaphore {
                 "a semaphore without undo does not record its holders".into(),
             ));
         }
-        let cells = undo::cells(self.handle.raw(), self.handle.cells());
-        Ok(self.handle.known_id().map_or(0, |me| cells.held(me)))
+        let cells = undo::cells(self.object.raw(), self.object.cells());
+        Ok(self.object.known_id().map_or(0, |me| cells.held(me)))
     }
 
     /// Returns the state of the semaphore. It does not check which holders live.
@@ -349,7 +352,7 @@ impl Semaphore {
     /// # Errors
     /// * `Corrupt`: as for [`value`](Semaphore::value)
     pub fn stat(&self) -> Result<Stat> {
-        self.handle.raw().stat(self.maximum, self.handle.cells())
+        self.object.raw().stat(self.maximum, self.object.cells())
     }
 
     /// Returns whether what a process holds is released when it ends.
@@ -359,7 +362,7 @@ impl Semaphore {
 
     /// Returns how many processes may hold permits at a time; 0 without undo, where any number may.
     pub fn processes(&self) -> u32 {
-        self.handle.cells().len() as u32
+        self.object.cells().len() as u32
     }
 }
 

@@ -37,17 +37,17 @@
 
 mod broken;
 
-use super::wait::{Spins, Wait};
-use super::{Life, Timeout, WaitOptions, lock};
+use super::wait::{SpinState, Wait};
+use super::{Liveness, Timeout, WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 use crate::sys::{clock, process};
 use std::time::Duration;
 
 /// The most parties a barrier can have: two cells for each of them are counted in 16 bits.
-pub const MOST: u32 = 2048;
+pub const MAX_PARTIES: u32 = 2048;
 
 /// In `turn`: who waits is told so, and nobody is let in.
 const BROKEN: u64 = 1;
@@ -60,19 +60,19 @@ const ARRIVED: u64 = 1 << 48;
 const GENERATIONS: u64 = (ARRIVED - 1) & !(SLEEPERS | BROKEN);
 
 /// Who comes, goes or resets has the lock for less than a millisecond. Who has it for so long is stopped.
-const A_SECOND: WaitOptions = WaitOptions::after(Duration::from_nanos(1_000_000_000));
+const LOCK_TIMEOUT: WaitOptions = WaitOptions::after(Duration::from_nanos(1_000_000_000));
 
 /// In a state, beside an id.
 const WAITING: u64 = 1 << 29;
 const HOLDING: u64 = 2 << 29;
-const TOLD: u64 = 3 << 29;
+const RESET: u64 = 3 << 29;
 
 /// A barrier in shared memory. All zeros but the lock's tag is one for which nobody waits.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
+pub struct RawBarrier {
     /// Who has it lets parties in, and out before their time.
-    pub lock: lock::Words,
+    pub lock: lock::RawLock,
     turn: AtomicU64,
     /// When the first party of this turn came (CLOCK_MONOTONIC).
     began: AtomicU64,
@@ -82,25 +82,25 @@ pub struct Words {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 128);
+const _: () = assert!(size_of::<RawBarrier>() == 128);
 
 // SAFETY: nothing but atomics, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
+unsafe impl crate::layout::Shared for RawBarrier {}
 
 /// One that waits. All zeros is nobody's.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub struct Cell {
+pub struct PartyCell {
     state: AtomicU64,
     seat: AtomicU64,
 }
 
 // SAFETY: nothing but atomics.
-unsafe impl crate::layout::Words for Cell {}
+unsafe impl crate::layout::Shared for PartyCell {}
 
-impl Words {
+impl RawBarrier {
     /// Makes all as it is in a new barrier, but for the tag.
-    pub fn clear(&self, cells: &[Cell]) {
+    pub fn clear(&self, cells: &[PartyCell]) {
         self.lock.clear();
         let words = [
             &self.turn,
@@ -136,9 +136,9 @@ pub struct Stat {
 
 /// How often waiting threads of this process have lately looked: for one barrier, not shared.
 #[derive(Debug, Default)]
-pub struct Looks {
-    turn: Spins,
-    lock: Spins,
+pub struct BarrierHandleState {
+    turn: SpinState,
+    lock: SpinState,
 }
 
 /// What the last to come does with the others.
@@ -198,14 +198,14 @@ pub(super) struct Waiter {
 
 /// A barrier as it stands in shared memory.
 #[derive(Clone, Copy)]
-pub struct View<'a> {
+pub struct BarrierRef<'a> {
     /// Its words.
-    pub words: &'a Words,
+    pub words: &'a RawBarrier,
     /// Its cells: two for each party, because some of the last turn may not have left yet.
-    pub cells: &'a [Cell],
+    pub cells: &'a [PartyCell],
 }
 
-impl View<'_> {
+impl BarrierRef<'_> {
     /// Returns how many must come.
     pub fn parties(self) -> usize {
         self.cells.len() / 2
@@ -230,7 +230,7 @@ impl View<'_> {
     /// Wakes those that slept in a turn that is over or broken.
     fn wake(self, turn: Turn) {
         if turn.has_sleepers() {
-            futex::wake(&self.words.turn, i32::MAX, Bed::Any);
+            futex::wake(&self.words.turn, i32::MAX, WaitSet::All);
         }
     }
 
@@ -238,24 +238,24 @@ impl View<'_> {
     /// the highest.
     ///
     /// `Broken`: somebody has broken the barrier, or died in it. `Timeout`: the barrier is broken now, if we were
-    /// waiting in it. `WouldBlock`: others are missing. `Interrupted`, and what `life` says: we wait no longer, and the
+    /// waiting in it. `WouldBlock`: others are missing. `Interrupted`, and what `liveness` says: we wait no longer, and the
     /// barrier is as if we had not come; if the others have passed meanwhile, they have passed. `Corrupt`.
     pub fn wait(
         self,
         me: Id,
         options: WaitOptions,
         last: Last,
-        looks: &Looks,
-        life: &impl Life,
+        handle: &BarrierHandleState,
+        liveness: &impl Liveness,
     ) -> Result<usize> {
-        let mut wait = Wait::new(options, &looks.turn);
+        let mut wait = Wait::new(options, &handle.turn);
         let nowait = options.timeout == Timeout::Immediate;
         loop {
             let turn = self.turn();
             if nowait && !turn.is_broken() && turn.arrived() + 1 < self.parties() {
                 return Err(missing());
             }
-            match self.arrive(me, &mut wait, last, looks, life)? {
+            match self.arrive(me, &mut wait, last, handle, liveness)? {
                 Arrival::Last => return Ok(self.parties() - 1),
                 Arrival::Waits(..) if nowait => {
                     return Err(Error::Internal("it waits, and must not".into()));
@@ -266,12 +266,12 @@ impl View<'_> {
                         index,
                         generation,
                     };
-                    return self.stay(&waiter, wait, looks, life);
+                    return self.stay(&waiter, wait, handle, liveness);
                 }
                 Arrival::NoRoom(turn) => {
                     // Who holds the others may be dead, and nobody but us there to find out.
-                    self.watch(me, 0, turn.generation(), 0, life)?;
-                    self.doze(&mut wait, turn)?;
+                    self.watch(me, 0, turn.generation(), 0, liveness)?;
+                    self.wait_slice(&mut wait, turn)?;
                 }
             }
         }
@@ -279,16 +279,22 @@ impl View<'_> {
 
     /// Takes the lock, as long as the options allow. Who may not wait waits for who is inside, but not if that one is
     /// stopped.
-    fn enter(self, me: Id, wait: &mut Wait<'_>, looks: &Looks, life: &impl Life) -> Result<()> {
+    fn enter(
+        self,
+        me: Id,
+        wait: &mut Wait<'_>,
+        handle: &BarrierHandleState,
+        liveness: &impl Liveness,
+    ) -> Result<()> {
         if self.words.lock.try_acquire(me) {
             return Ok(());
         }
         wait.look();
         let rest = wait.rest();
         let nowait = rest.timeout == Timeout::Immediate;
-        let mut entered = self.take_lock(me, rest, looks, life);
+        let mut entered = self.take_lock(me, rest, handle, liveness);
         if nowait && matches!(entered, Err(Error::WouldBlock(_))) {
-            entered = self.take_lock(me, A_SECOND, looks, life);
+            entered = self.take_lock(me, LOCK_TIMEOUT, handle, liveness);
         }
         entered.map_err(|error| match error {
             Error::Timeout(_) if nowait => {
@@ -304,11 +310,11 @@ impl View<'_> {
         self,
         me: Id,
         options: WaitOptions,
-        looks: &Looks,
-        life: &impl Life,
+        handle: &BarrierHandleState,
+        liveness: &impl Liveness,
     ) -> Result<()> {
         let lock = &self.words.lock;
-        if lock.acquire(me, options, &looks.lock, life)? {
+        if lock.acquire(me, options, &handle.lock, liveness)? {
             // It fails as `exit` may.
             let _ = lock.mark_consistent(me);
         }
@@ -326,11 +332,11 @@ impl View<'_> {
         me: Id,
         wait: &mut Wait<'_>,
         last: Last,
-        looks: &Looks,
-        life: &impl Life,
+        handle: &BarrierHandleState,
+        liveness: &impl Liveness,
     ) -> Result<Arrival> {
-        self.enter(me, wait, looks, life)?;
-        let arrived = self.arrive_inside(me, wait, last, life);
+        self.enter(me, wait, handle, liveness)?;
+        let arrived = self.arrive_inside(me, wait, last, liveness);
         self.exit(me);
         let (arrival, over) = arrived?;
         self.wake(over);
@@ -343,7 +349,7 @@ impl View<'_> {
         me: Id,
         wait: &mut Wait<'_>,
         last: Last,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<(Arrival, Turn)> {
         const NOBODY: Turn = Turn(0);
         let parties = self.parties();
@@ -383,7 +389,7 @@ impl View<'_> {
         }
         if is_last {
             let others = (arrived != 0).then_some(generation);
-            match self.find_dead(me, others, life) {
+            match self.find_dead(me, others, liveness) {
                 Ok(false) => {}
                 Ok(true) => drop(self.break_off(generation, true)),
                 Err(error) => {
@@ -448,8 +454,8 @@ impl View<'_> {
         self,
         waiter: &Waiter,
         mut wait: Wait<'_>,
-        looks: &Looks,
-        life: &impl Life,
+        handle: &BarrierHandleState,
+        liveness: &impl Liveness,
     ) -> Result<usize> {
         let Waiter {
             me,
@@ -462,7 +468,7 @@ impl View<'_> {
         loop {
             let turn = self.turn();
             if turn.generation() != generation || turn.is_broken() {
-                wait.learn();
+                wait.record_success();
                 return self.outcome(waiter, turn);
             }
             if looks_first && wait.spin() {
@@ -471,26 +477,26 @@ impl View<'_> {
             let mut more = Ok(());
             // Most are woken from their first sleep by the last to come.
             if sleeps > 0 {
-                more = self.watch(me, index, generation, sleeps, life);
+                more = self.watch(me, index, generation, sleeps, liveness);
             }
             sleeps += 1;
-            if let Err(error) = more.and_then(|()| self.doze(&mut wait, turn)) {
+            if let Err(error) = more.and_then(|()| self.wait_slice(&mut wait, turn)) {
                 return match error {
                     Error::Timeout(_) => self.give_up(waiter, error),
-                    other => self.withdraw(waiter, looks, life, other),
+                    other => self.withdraw(waiter, handle, liveness, other),
                 };
             }
         }
     }
 
     /// Sleeps while the turn is as it was seen.
-    fn doze(self, wait: &mut Wait<'_>, seen: Turn) -> Result<()> {
+    fn wait_slice(self, wait: &mut Wait<'_>, seen: Turn) -> Result<()> {
         wait.check("all parties of the barrier")?;
         let expected = Turn(seen.0 | SLEEPERS);
         if seen != expected && self.swap(seen, expected).is_err() {
             return Ok(());
         }
-        wait.sleep(&self.words.turn, expected.0, Bed::Other)
+        wait.sleep(&self.words.turn, expected.0, WaitSet::Normal)
             .map(drop)
     }
 
@@ -499,7 +505,7 @@ impl View<'_> {
         let cell = &self.cells[waiter.index];
         let place = (cell.seat.load(Ordering::Relaxed) / ARRIVED) as usize;
         let state = self.leave(waiter.index);
-        if turn.generation() == waiter.generation || state == waiter.me.bits() | TOLD {
+        if turn.generation() == waiter.generation || state == waiter.me.bits() | RESET {
             return Err(broken());
         }
         if place >= self.parties() {
@@ -527,12 +533,12 @@ impl View<'_> {
     fn withdraw(
         self,
         waiter: &Waiter,
-        looks: &Looks,
-        life: &impl Life,
+        handle: &BarrierHandleState,
+        liveness: &impl Liveness,
         error: Error,
     ) -> Result<usize> {
         let me = waiter.me;
-        match self.take_lock(me, A_SECOND, looks, life) {
+        match self.take_lock(me, LOCK_TIMEOUT, handle, liveness) {
             Ok(()) => {
                 self.withdraw_inside(waiter);
                 self.exit(me);
@@ -584,11 +590,11 @@ impl View<'_> {
     pub fn pass(self, me: Id) -> Result<()> {
         let state = me.bits() | HOLDING;
         // PAIRS barrier.cell
-        let held = |cell: &&Cell| cell.state.load(Ordering::Acquire) == state;
-        let of = |cell: &Cell| cell.seat.load(Ordering::Relaxed) & GENERATIONS;
+        let held = |cell: &&PartyCell| cell.state.load(Ordering::Acquire) == state;
+        let of = |cell: &PartyCell| cell.seat.load(Ordering::Relaxed) & GENERATIONS;
         let mut turn = self.turn();
         // Another thread of ours may just be leaving that has held an earlier turn.
-        let present = |cell: &&Cell| of(cell) == turn.generation();
+        let present = |cell: &&PartyCell| of(cell) == turn.generation();
         let mut all = self.cells.iter().filter(held);
         let cell = all.clone().find(present).or_else(|| all.next());
         let cell = cell.ok_or_else(holds_nobody)?;
@@ -644,11 +650,16 @@ fn holds_nobody() -> Error {
 }
 
 #[cfg(all(loom, test))]
-impl View<'_> {
+impl BarrierRef<'_> {
     /// Comes, and waits, without waiting.
-    pub(super) fn come(self, me: Id, looks: &Looks, life: &impl Life) -> Result<Waiter> {
-        let mut wait = Wait::new(WaitOptions::BLOCKING, &looks.turn);
-        match self.arrive(me, &mut wait, Last::Passes, looks, life)? {
+    pub(super) fn come(
+        self,
+        me: Id,
+        handle: &BarrierHandleState,
+        liveness: &impl Liveness,
+    ) -> Result<Waiter> {
+        let mut wait = Wait::new(WaitOptions::BLOCKING, &handle.turn);
+        match self.arrive(me, &mut wait, Last::Passes, handle, liveness)? {
             Arrival::Waits(index, generation) => Ok(Waiter {
                 me,
                 index,
@@ -659,8 +670,8 @@ impl View<'_> {
     }
 
     /// Waits no longer.
-    pub(super) fn go(self, waiter: &Waiter, looks: &Looks, life: &impl Life) {
-        let _ = self.withdraw(waiter, looks, life, missing());
+    pub(super) fn go(self, waiter: &Waiter, handle: &BarrierHandleState, liveness: &impl Liveness) {
+        let _ = self.withdraw(waiter, handle, liveness, missing());
     }
 
     /// Returns what sleepers sleep on.

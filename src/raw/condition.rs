@@ -28,12 +28,12 @@
 //!     was just to be notified may count as the youngest;
 //!   taking what is left: the taker's own cell says WAITING, what it has taken dead + NOTIFIED: the next takes that.
 
-use super::wait::{Spins, Wait};
-use super::{Life, WaitOptions};
+use super::wait::{SpinState, Wait};
+use super::{Liveness, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 
 /// In a cell: its thread waits.
 const WAITING: u64 = 1 << 31;
@@ -45,7 +45,7 @@ const ASLEEP: u64 = 1 << 29;
 /// A condition in shared memory; cells stand behind it. All zeros but `tag` is a new one.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
+pub struct RawCondition {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
     /// The number of the lock that it goes with; 0: it has not been used yet.
@@ -63,18 +63,18 @@ pub struct Words {
 /// Where one thread waits. All zeros is nobody's.
 #[derive(Debug, Default)]
 #[repr(C, align(16))]
-pub struct Cell {
+pub struct WaiterCell {
     state: AtomicU64,
     age: AtomicU64,
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 64 && size_of::<Cell>() == 16);
+const _: () = assert!(size_of::<RawCondition>() == 64 && size_of::<WaiterCell>() == 16);
 
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
-// SAFETY: as for Words.
-unsafe impl crate::layout::Words for Cell {}
+unsafe impl crate::layout::Shared for RawCondition {}
+// SAFETY: as for RawCondition.
+unsafe impl crate::layout::Shared for WaiterCell {}
 
 /// The lock that a condition goes with.
 pub trait Mutex {
@@ -126,9 +126,9 @@ pub struct Stat {
     pub recoveries: u64,
 }
 
-impl Words {
+impl RawCondition {
     /// Makes all as it is in a new condition, but for the tag.
-    pub fn clear(&self, cells: &[Cell]) {
+    pub fn clear(&self, cells: &[WaiterCell]) {
         for field in [
             &self.mutex,
             &self.used,
@@ -147,7 +147,7 @@ impl Words {
     }
 }
 
-impl Cell {
+impl WaiterCell {
     fn load(&self) -> u64 {
         // PAIRS condition.left: who finds a notification sees what its last holder did before.
         self.state.load(Ordering::Acquire)
@@ -182,22 +182,22 @@ fn is_notified(state: u64) -> bool {
 }
 
 /// Says whether what the cell says is a dead process', or nobody's. Where nobody can be asked, nobody is dead.
-fn is_gone(state: u64, life: &impl Life) -> bool {
-    Id::of(state).is_none_or(|owner| life.is_dead(owner).unwrap_or(false))
+fn is_gone(state: u64, liveness: &impl Liveness) -> bool {
+    Id::of(state).is_none_or(|owner| liveness.is_dead(owner).unwrap_or(false))
 }
 
 /// A condition and its cells.
 #[derive(Clone, Copy)]
-pub struct Condition<'a> {
+pub struct ConditionRef<'a> {
     /// The words.
-    pub words: &'a Words,
+    pub words: &'a RawCondition,
     /// All cells.
-    pub cells: &'a [Cell],
+    pub cells: &'a [WaiterCell],
 }
 
-impl<'a> Condition<'a> {
+impl<'a> ConditionRef<'a> {
     /// Returns the cells that have ever been used.
-    fn used(&self) -> &'a [Cell] {
+    fn used(&self) -> &'a [WaiterCell] {
         // The word is anybody's to write: more than there are means all.
         let used = self.words.used.load(Ordering::Relaxed);
         &self.cells[..used.min(self.cells.len() as u64) as usize]
@@ -235,19 +235,19 @@ impl<'a> Condition<'a> {
     /// Waits, without the lock that the caller holds, until somebody notifies this thread.
     ///
     /// The lock is held again, as often as before, whatever this returns but `NotOwner`: the caller did not hold it, or it
-    /// is not to be had again. `Invalid`: it is another one than the condition's. `Participants`: as many as there are
+    /// is not to be had again. `Invalid`: it is another one than the condition's. `TooManyProcesses`: as many as there are
     /// cells wait already. `Corrupt`: somebody has overwritten the cell.
     pub fn wait(
         &self,
         me: Id,
         mutex: &(impl Mutex + ?Sized),
         options: WaitOptions,
-        spins: &Spins,
-        life: &impl Life,
+        spins: &SpinState,
+        liveness: &impl Liveness,
     ) -> Result<Waited> {
         self.check(mutex)?;
         // 1. From here on we are notified.
-        let (own, age) = self.take(me, life)?;
+        let (own, age) = self.take(me, liveness)?;
         let depth = match mutex.release_all() {
             Ok(depth) => depth,
             Err(error) => {
@@ -256,7 +256,7 @@ impl<'a> Condition<'a> {
             }
         };
         // 2. Without the lock.
-        let slept = self.sleep(me, own, age, options, spins, life);
+        let slept = self.sleep(me, own, age, options, spins, liveness);
         // 3. With it.
         let recovered = mutex.acquire_all(depth).map_err(|error| {
             if let Ok((_, Some(notified))) = slept {
@@ -274,9 +274,9 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a cell; returns it and the age of this wait. The caller holds the lock.
-    pub(super) fn take(&self, me: Id, life: &impl Life) -> Result<(&'a Cell, u64)> {
+    pub(super) fn take(&self, me: Id, liveness: &impl Liveness) -> Result<(&'a WaiterCell, u64)> {
         let waiting = me.bits() | WAITING;
-        let free = |cell: &Cell| cell.load() == 0 && cell.swap(0, waiting);
+        let free = |cell: &WaiterCell| cell.load() == 0 && cell.swap(0, waiting);
         let cell = match self.cells.iter().position(free) {
             Some(index) => {
                 self.words
@@ -284,7 +284,7 @@ impl<'a> Condition<'a> {
                     .fetch_max(index as u64 + 1, Ordering::Relaxed);
                 &self.cells[index]
             }
-            None => self.inherit(waiting, life)?,
+            None => self.inherit(waiting, liveness)?,
         };
         let age = self.words.age.load(Ordering::Relaxed).wrapping_add(1);
         self.words.age.store(age, Ordering::Relaxed);
@@ -294,20 +294,20 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a cell that a dead process has, or a notification that nobody can take any more.
-    fn inherit(&self, waiting: u64, life: &impl Life) -> Result<&'a Cell> {
+    fn inherit(&self, waiting: u64, liveness: &impl Liveness) -> Result<&'a WaiterCell> {
         let ages = self.cells.iter().filter(|cell| is_waiting(cell.load()));
-        let oldest = ages.map(Cell::age).min();
+        let oldest = ages.map(WaiterCell::age).min();
         for cell in self.cells {
             let seen = cell.load();
             // It can be taken, but not be given to somebody new.
             if is_notified(seen) && oldest.is_some_and(|oldest| oldest <= cell.age()) {
                 continue;
             }
-            if is_gone(seen, life) && cell.swap(seen, waiting) {
+            if is_gone(seen, liveness) && cell.swap(seen, waiting) {
                 return Ok(cell);
             }
         }
-        Err(Error::Participants(
+        Err(Error::TooManyProcesses(
             format!(
                 "{} threads wait already, and the condition has no more cells",
                 self.cells.len()
@@ -320,18 +320,18 @@ impl<'a> Condition<'a> {
     pub(super) fn sleep(
         &self,
         me: Id,
-        own: &'a Cell,
+        own: &'a WaiterCell,
         age: u64,
         options: WaitOptions,
-        spins: &Spins,
-        life: &impl Life,
-    ) -> Result<(End, Option<&'a Cell>)> {
+        spins: &SpinState,
+        liveness: &impl Liveness,
+    ) -> Result<(End, Option<&'a WaiterCell>)> {
         let waiting = me.bits() | WAITING;
         let mut wait = Wait::new(options, spins);
         loop {
             let seen = own.load();
             if seen == me.bits() | NOTIFIED {
-                wait.learn();
+                wait.record_success();
                 return Ok((End::Notified, Some(own)));
             }
             if seen & !ASLEEP != waiting {
@@ -349,7 +349,7 @@ impl<'a> Condition<'a> {
             // 2. Somebody who was notified may be dead, or have left it to others. PAIRS condition.look: of who has left
             //    it and us, at least one sees the other.
             fence(Ordering::SeqCst);
-            if let Some(left) = self.adopt(me, age, life) {
+            if let Some(left) = self.adopt(me, age, liveness) {
                 if !self.withdraw(me, own) {
                     // Meanwhile we were notified ourselves.
                     self.leave(me, left);
@@ -358,7 +358,7 @@ impl<'a> Condition<'a> {
                 return Ok((End::Notified, Some(left)));
             }
             // 3. Until the word changes, or the time is over.
-            let Err(ended) = wait.doze(&own.state, waiting | ASLEEP, "a notification") else {
+            let Err(ended) = wait.wait_slice(&own.state, waiting | ASLEEP, "a notification") else {
                 continue;
             };
             let interrupted = matches!(ended, Error::Interrupted(_));
@@ -379,7 +379,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Stops waiting in the cell `own`; false: it was notified before.
-    fn withdraw(&self, me: Id, own: &Cell) -> bool {
+    fn withdraw(&self, me: Id, own: &WaiterCell) -> bool {
         loop {
             let seen = own.load();
             if seen & !ASLEEP != me.bits() | WAITING {
@@ -392,13 +392,18 @@ impl<'a> Condition<'a> {
     }
 
     /// Takes a notification that was sent when this one waited already, and left by the dead or the interrupted.
-    pub(super) fn adopt(&self, me: Id, age: u64, life: &impl Life) -> Option<&'a Cell> {
+    pub(super) fn adopt(
+        &self,
+        me: Id,
+        age: u64,
+        liveness: &impl Liveness,
+    ) -> Option<&'a WaiterCell> {
         let is_left =
-            |seen: u64| is_notified(seen) && Id::of(seen) != Some(me) && is_gone(seen, life);
+            |seen: u64| is_notified(seen) && Id::of(seen) != Some(me) && is_gone(seen, liveness);
         // Others may want it as well: one of us swaps, the rest look for the next.
         for _ in self.used() {
             // The one that was sent first: those who came later have no right to it, but perhaps to the others.
-            let ours = |cell: &&Cell| cell.age() >= age && is_left(cell.load());
+            let ours = |cell: &&WaiterCell| cell.age() >= age && is_left(cell.load());
             let left = self
                 .used()
                 .iter()
@@ -414,7 +419,7 @@ impl<'a> Condition<'a> {
     }
 
     /// Leaves our notification to another waiter.
-    pub(super) fn leave(&self, me: Id, cell: &Cell) {
+    pub(super) fn leave(&self, me: Id, cell: &WaiterCell) {
         let sent = cell.age();
         if !cell.swap(me.bits() | NOTIFIED, NOTIFIED) {
             return;
@@ -424,7 +429,7 @@ impl<'a> Condition<'a> {
         // All of them: one alone may just be notified itself, and not look. Where there is none the cell waits for who
         // needs one.
         for heir in self.used().iter().filter(|cell| cell.age() <= sent) {
-            heir.rouse();
+            heir.wake();
         }
     }
 
@@ -433,7 +438,7 @@ impl<'a> Condition<'a> {
         &self,
         count: u64,
         mutex: &(impl Mutex + ?Sized),
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<()> {
         self.check(mutex)?;
         let used = self.used();
@@ -460,23 +465,23 @@ impl<'a> Condition<'a> {
             // 1. Who looks would wait for the lock while we ask whether it lives, so that is asked first.
             let seen = oldest.load();
             let asleep = seen & ASLEEP != 0;
-            if !asleep && is_waiting(seen) && is_gone(seen, life) {
+            if !asleep && is_waiting(seen) && is_gone(seen, liveness) {
                 oldest.swap(seen, 0);
                 continue;
             }
             // An earlier notification with which nobody has come back yet may have to go to this one. If so, others will
             // have a right to it from now on as well, and this one gets the age that the earlier has.
             let began = oldest.age();
-            let is_earlier = |cell: &&Cell| {
+            let is_earlier = |cell: &&WaiterCell| {
                 !std::ptr::eq(*cell, oldest) && is_notified(cell.load()) && cell.age() >= began
             };
             let earlier = used.iter().filter(is_earlier).min_by_key(|cell| cell.age());
-            let Some(sent) = self.send(oldest, earlier.map_or(now, Cell::age)) else {
+            let Some(sent) = self.send(oldest, earlier.map_or(now, WaiterCell::age)) else {
                 continue;
             };
             // 2. Who sleeps wakes up while we ask. What the dead were sent goes to the next, unless another waiter has
             //    taken it meanwhile.
-            if asleep && is_gone(sent, life) && oldest.swap(sent, 0) {
+            if asleep && is_gone(sent, liveness) && oldest.swap(sent, 0) {
                 continue;
             }
             if let Some(earlier) = earlier {
@@ -490,7 +495,7 @@ impl<'a> Condition<'a> {
 
     /// Notifies who waits in `cell`, for those whose waits had begun by `age`; returns the word that stands there then, or
     /// `None` where nobody waits any more. The caller holds the lock.
-    fn send(&self, cell: &Cell, age: u64) -> Option<u64> {
+    fn send(&self, cell: &WaiterCell, age: u64) -> Option<u64> {
         loop {
             let seen = cell.load();
             if !is_waiting(seen) {
@@ -501,7 +506,7 @@ impl<'a> Condition<'a> {
             let sent = seen & Id::BITS | NOTIFIED;
             if cell.swap(seen, sent) {
                 if seen & ASLEEP != 0 {
-                    futex::wake(&cell.state, 1, Bed::Any);
+                    futex::wake(&cell.state, 1, WaitSet::All);
                 }
                 return Some(sent);
             }
@@ -523,12 +528,12 @@ impl<'a> Condition<'a> {
     }
 }
 
-impl Cell {
+impl WaiterCell {
     /// Has a thread that sleeps here look at the other cells.
-    fn rouse(&self) {
+    fn wake(&self) {
         let seen = self.load();
         if is_waiting(seen) && seen & ASLEEP != 0 && self.swap(seen, seen & !ASLEEP) {
-            futex::wake(&self.state, 1, Bed::Any);
+            futex::wake(&self.state, 1, WaitSet::All);
         }
     }
 

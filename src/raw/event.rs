@@ -20,22 +20,22 @@
 //!   wait: WAITERS stays, and the next set wakes in vain.
 
 use super::WaitOptions;
-use super::wait::{Spins, Wait};
+use super::wait::{SpinState, Wait};
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 
 /// In the word: it is set.
 const SET: u64 = 1;
 /// In the word: somebody may sleep on it.
 const WAITERS: u64 = 1 << 1;
 /// In the word: one more time that it was set.
-const ONE: u64 = 1 << 2;
+const ONE_SET: u64 = 1 << 2;
 
 /// An event in shared memory. All zeros but `tag` is one that is clear.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
+pub struct RawEvent {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
     pub(super) word: AtomicU64,
@@ -43,10 +43,10 @@ pub struct Words {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 64);
+const _: () = assert!(size_of::<RawEvent>() == 64);
 
 // SAFETY: atomics, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
+unsafe impl crate::layout::Shared for RawEvent {}
 
 /// What is known of an event, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct Stat {
     pub waits: u64,
 }
 
-impl Words {
+impl RawEvent {
     /// Makes all as it is in a new event, but for the tag.
     pub fn reset(&self) {
         self.word.store(0, Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl Words {
             // Even what changes nothing is an exchange. Who clears it and then looks whether there is work either comes
             // after that, and finds the work of who has set it, or before, and then it is not set.
             let new = match seen & SET {
-                0 => seen.wrapping_add(ONE) & !WAITERS | SET,
+                0 => seen.wrapping_add(ONE_SET) & !WAITERS | SET,
                 _ => seen,
             };
             // PAIRS event.set
@@ -104,7 +104,7 @@ impl Words {
 
     #[cold]
     fn wake(&self) {
-        futex::wake(&self.word, i32::MAX, Bed::Any);
+        futex::wake(&self.word, i32::MAX, WaitSet::All);
     }
 
     /// Makes it clear; who has begun to wait before and found it set goes on.
@@ -117,7 +117,7 @@ impl Words {
     /// Waits until it is set; it is enough that it was since the call began.
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`.
-    pub fn wait(&self, options: WaitOptions, spins: &Spins) -> Result<()> {
+    pub fn wait(&self, options: WaitOptions, spins: &SpinState) -> Result<()> {
         let begun = self.load();
         match begun & SET {
             0 => self.wait_since(begun, options, spins),
@@ -127,13 +127,18 @@ impl Words {
 
     /// As `wait`, by who has begun to wait when the word was `begun`.
     #[cold]
-    pub(super) fn wait_since(&self, begun: u64, options: WaitOptions, spins: &Spins) -> Result<()> {
+    pub(super) fn wait_since(
+        &self,
+        begun: u64,
+        options: WaitOptions,
+        spins: &SpinState,
+    ) -> Result<()> {
         let mut wait = Wait::new(options, spins).eager();
         let mut sleeps = false;
         loop {
             let seen = self.load();
-            if seen & SET != 0 || seen / ONE != begun / ONE {
-                wait.learn();
+            if seen & SET != 0 || seen / ONE_SET != begun / ONE_SET {
+                wait.record_success();
                 return Ok(());
             }
             if wait.spin() {
@@ -154,7 +159,7 @@ impl Words {
                 sleeps = true;
                 self.waits.fetch_add(1, Ordering::Relaxed);
             }
-            wait.sleep(&self.word, expected, Bed::Other)?;
+            wait.sleep(&self.word, expected, WaitSet::Normal)?;
         }
     }
 
@@ -163,7 +168,7 @@ impl Words {
         let word = self.load();
         Stat {
             set: word & SET != 0,
-            sets: word / ONE,
+            sets: word / ONE_SET,
             waits: self.waits.load(Ordering::Relaxed),
         }
     }

@@ -1,8 +1,8 @@
 //! Who has waited for long goes before who has not, and nobody waits for long for somebody who is not there.
 
-use super::lock::{HUNGRY, Words};
-use super::wait::Spins;
-use super::{Life, WaitOptions};
+use super::lock::{RawLock, STARVING};
+use super::wait::SpinState;
+use super::{Liveness, WaitOptions};
 use crate::error::Result;
 use crate::participant::Id;
 use crate::sys::atomic::Ordering::Relaxed;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// Everybody lives.
 struct Peace;
 
-impl Life for Peace {
+impl Liveness for Peace {
     fn is_dead(&self, _id: Id) -> Result<bool> {
         Ok(false)
     }
@@ -22,14 +22,14 @@ fn id(slot: u64) -> Id {
     Id::of((slot + 1) | ((slot + 1) << 13)).expect("an owner")
 }
 
-fn acquire(words: &Words, me: Id, options: WaitOptions) -> Result<bool> {
-    words.acquire(me, options, &Spins::default(), &Peace)
+fn acquire(words: &RawLock, me: Id, options: WaitOptions) -> Result<bool> {
+    words.acquire(me, options, &SpinState::default(), &Peace)
 }
 
 /// Waits until somebody has waited for long.
-fn until_hungry(words: &Words) {
+fn until_starving(words: &RawLock) {
     let watchdog = Instant::now() + Duration::from_secs(60);
-    while words.word.load(Relaxed) & HUNGRY == 0 {
+    while words.word.load(Relaxed) & STARVING == 0 {
         assert!(Instant::now() < watchdog, "nobody has waited for long");
         thread::sleep(Duration::from_millis(1));
     }
@@ -37,15 +37,15 @@ fn until_hungry(words: &Words) {
 
 #[test]
 fn who_has_waited_for_long_goes_first() {
-    let words = Words::default();
+    let words = RawLock::default();
     let (first, second) = (id(1), id(2));
     acquire(&words, first, WaitOptions::BLOCKING).expect("free");
     thread::scope(|scope| {
         scope.spawn(|| {
             acquire(&words, second, WaitOptions::BLOCKING).expect("it is given back");
-            assert_eq!(words.word.load(Relaxed) & HUNGRY, 0);
+            assert_eq!(words.word.load(Relaxed) & STARVING, 0);
         });
-        until_hungry(&words);
+        until_starving(&words);
         words.release(first).expect("ours");
         if words.try_acquire(first) {
             words.release(first).expect("ours");
@@ -57,33 +57,33 @@ fn who_has_waited_for_long_goes_first() {
 
 #[test]
 fn a_free_lock_is_not_left_for_ever_to_one_that_is_gone() {
-    let words = Words::default();
-    words.word.store(HUNGRY, Relaxed);
+    let words = RawLock::default();
+    words.word.store(STARVING, Relaxed);
     assert_eq!(acquire(&words, id(1), WaitOptions::BLOCKING), Ok(false));
-    assert_eq!(words.word.load(Relaxed) & HUNGRY, 0);
+    assert_eq!(words.word.load(Relaxed) & STARVING, 0);
     words.release(id(1)).expect("ours");
     assert!(words.try_acquire(id(1)));
 }
 
 #[test]
 fn who_does_not_wait_takes_what_is_free_and_changes_nothing_for_others() {
-    let words = Words::default();
-    words.word.store(HUNGRY, Relaxed);
+    let words = RawLock::default();
+    words.word.store(STARVING, Relaxed);
     assert_eq!(acquire(&words, id(1), WaitOptions::NONBLOCKING), Ok(false));
     words.release(id(1)).expect("ours");
-    assert_eq!(words.word.load(Relaxed), HUNGRY);
+    assert_eq!(words.word.load(Relaxed), STARVING);
 }
 
 #[test]
 fn who_gives_up_does_not_go_first() {
-    let words = Words::default();
+    let words = RawLock::default();
     acquire(&words, id(1), WaitOptions::BLOCKING).expect("free");
     let options = WaitOptions {
         timeout: super::Timeout::After(Duration::from_nanos(50_000_000)),
         interruptible: false,
     };
     acquire(&words, id(2), options).expect_err("it is held");
-    assert_eq!(words.word.load(Relaxed) & HUNGRY, 0);
+    assert_eq!(words.word.load(Relaxed) & STARVING, 0);
     words.release(id(1)).expect("ours");
     assert!(words.try_acquire(id(1)));
 }

@@ -6,8 +6,8 @@
 //! | DIED                | free, the last owner but one died       | me + DIED: acquire                                     |
 //! | me                  | held                                   | 0: release; me + WAITERS: somebody begins to wait      |
 //! | me + WAITERS        | held, somebody may sleep               | 0 and one is woken: release                            |
-//! | me + HUNGRY …       | held, somebody has waited for long     | HUNGRY: release                                        |
-//! | HUNGRY …            | free, but who comes now lets others go first | me: who has waited long, or waited here in vain, or only tries |
+//! | me + STARVING …       | held, somebody has waited for long     | STARVING: release                                        |
+//! | STARVING …            | free, but who comes now lets others go first | me: who has waited long, or waited here in vain, or only tries |
 //! | me + DIED …         | held, what it guards may be half done  | me …: mark_consistent; DIED …: release                 |
 //! | dead …              | its owner is dead                      | me + DIED + WAITERS: whoever waits, or tries           |
 //!
@@ -15,14 +15,14 @@
 //!   acquire: dead before it, nothing has happened; behind it, its owner is dead and the next one takes it over;
 //!   release: likewise; behind it a wake may be lost, and sleepers look again within 12 ms;
 //!   take-over: the new owner is dead in turn, and DIED stays;
-//!   waiting: HUNGRY stays, and who comes next waits once in vain.
+//!   waiting: STARVING stays, and who comes next waits once in vain.
 
-use super::wait::{Spins, Wait};
-use super::{Life, Timeout, WaitOptions};
+use super::wait::{SpinState, Wait};
+use super::{Liveness, Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::{self, Awake, Bed};
+use crate::sys::futex::{self, WaitSet, WakeReason};
 
 /// In the word: somebody may sleep on it. It lies in the half that the futex compares: a lower half that comes round
 /// again shows it, so whoever releases then wakes.
@@ -31,15 +31,15 @@ const WAITERS: u64 = 1 << 31;
 const DIED: u64 = 1 << 30;
 /// In the word: somebody has waited for long. Who has not leaves a free lock to it for one sleep: no longer, because it
 /// may be dead.
-pub(super) const HUNGRY: u64 = 1 << 29;
+pub(super) const STARVING: u64 = 1 << 29;
 
 /// Who has waited so long, in nanoseconds, goes before all who have not.
-const LONG: u64 = if cfg!(loom) { 0 } else { 10_000_000 };
+const STARVATION_THRESHOLD_NS: u64 = if cfg!(loom) { 0 } else { 10_000_000 };
 
 /// A lock of either kind in shared memory. All zeros but `tag` is a free one.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
+pub struct RawLock {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
     pub(super) word: AtomicU64,
@@ -54,10 +54,10 @@ pub struct Words {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 64);
+const _: () = assert!(size_of::<RawLock>() == 64);
 
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
+unsafe impl crate::layout::Shared for RawLock {}
 
 /// What is known of a lock, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct Stat {
     pub contended_since: u64,
 }
 
-impl Words {
+impl RawLock {
     /// Makes all as it is in a new lock, but for the tag.
     pub fn clear(&self) {
         for field in [
@@ -108,52 +108,52 @@ impl Words {
 
     /// Takes the lock, waiting for it; returns whether an owner died and nobody has said since that all is whole.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; what `life` says. The lock is held if and only if this is `Ok`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`; what `liveness` says. The lock is held if and only if this is `Ok`.
     pub fn acquire(
         &self,
         me: Id,
         options: WaitOptions,
-        spins: &Spins,
-        life: &impl Life,
+        spins: &SpinState,
+        liveness: &impl Liveness,
     ) -> Result<bool> {
         if self.try_acquire(me) {
             return Ok(false);
         }
-        self.acquire_slowly(me, options, spins, life)
+        self.acquire_contended(me, options, spins, liveness)
     }
 
     #[cold]
-    fn acquire_slowly(
+    fn acquire_contended(
         &self,
         me: Id,
         options: WaitOptions,
-        spins: &Spins,
-        life: &impl Life,
+        spins: &SpinState,
+        liveness: &impl Liveness,
     ) -> Result<bool> {
         let me = me.bits();
         let nowait = options.timeout == Timeout::Immediate;
         let mut wait = Wait::new(options, spins);
         let mut waited = false;
         // Once we have slept others may sleep as well, and nobody else remembers them.
-        let mut keep = 0;
-        // HUNGRY once we are.
-        let mut hungry = 0;
+        let mut keep_waiters = 0;
+        // STARVING once we are.
+        let mut starving = 0;
         // Whether we leave a free lock to who has waited for long; not for ever.
-        let mut polite = !nowait;
+        let mut may_barge = nowait;
         loop {
             let seen = self.word.load(Ordering::Relaxed);
             let owner = Id::of(seen);
             // 1. Free: whoever swaps first has it.
-            if owner.is_none() && (seen & HUNGRY == 0 || hungry != 0 || !polite) {
+            if owner.is_none() && (seen & STARVING == 0 || starving != 0 || may_barge) {
                 // Of those who wait for long the next one says so itself; who only tries changes nothing for them.
-                let others = if nowait { HUNGRY } else { 0 };
-                let mine = me | keep | seen & (DIED | WAITERS | others);
+                let others = if nowait { STARVING } else { 0 };
+                let mine = me | keep_waiters | seen & (DIED | WAITERS | others);
                 if self.swap(seen, mine) {
-                    if keep != 0 {
+                    if keep_waiters != 0 {
                         // We may have stamped what was free by then; nobody has slept for us.
                         self.contended_since.store(0, Ordering::Relaxed);
                     }
-                    wait.learn();
+                    wait.record_success();
                     self.granted(waited);
                     return Ok(seen & DIED != 0);
                 }
@@ -166,9 +166,9 @@ impl Words {
             }
             // 3. Its owner may be dead. Of several who see it one swaps; WAITERS, because somebody may sleep.
             if let Some(owner) = owner {
-                let dead = match life.is_dead(owner) {
+                let dead = match liveness.is_dead(owner) {
                     Ok(dead) => dead,
-                    Err(error) => return self.give_up(keep | hungry, error),
+                    Err(error) => return self.give_up(keep_waiters | starving, error),
                 };
                 if dead {
                     if self.swap(seen, me | WAITERS | DIED) {
@@ -189,18 +189,18 @@ impl Words {
             let now = wait.look();
             if wait.is_over() {
                 if owner.is_none() {
-                    polite = false;
+                    may_barge = true;
                     continue;
                 }
                 let error = Error::Timeout("the lock was not to be had in that time".into());
-                return self.give_up(keep | hungry, error);
+                return self.give_up(keep_waiters | starving, error);
             }
-            if hungry == 0 && keep != 0 && wait.waited() >= LONG {
-                hungry = HUNGRY;
+            if starving == 0 && keep_waiters != 0 && wait.waited() >= STARVATION_THRESHOLD_NS {
+                starving = STARVING;
                 continue;
             }
             // 5. Who releases must know that somebody sleeps. If the word has changed meanwhile, all begins again.
-            let expected = seen | WAITERS | hungry;
+            let expected = seen | WAITERS | starving;
             if seen != expected
                 && self
                     .word
@@ -213,14 +213,18 @@ impl Words {
             if seen & WAITERS == 0 || self.contended_since.load(Ordering::Relaxed) == 0 {
                 self.contended_since.store(now, Ordering::Relaxed);
             }
-            keep = WAITERS;
-            let bed = if hungry == 0 { Bed::Other } else { Bed::First };
-            let awake = wait.sleep(&self.word, expected, bed);
-            if owner.is_none() && awake != Ok(Awake::Changed) {
-                polite = false;
+            keep_waiters = WAITERS;
+            let set = if starving == 0 {
+                WaitSet::Normal
+            } else {
+                WaitSet::Priority
+            };
+            let reason = wait.sleep(&self.word, expected, set);
+            if owner.is_none() && reason != Ok(WakeReason::Changed) {
+                may_barge = true;
             }
-            if let Err(error) = awake {
-                return self.give_up(keep | hungry, error);
+            if let Err(error) = reason {
+                return self.give_up(keep_waiters | starving, error);
             }
         }
     }
@@ -243,11 +247,11 @@ impl Words {
     /// Goes without the lock. If we slept, a wake may have been ours: then it is somebody else's now, and who leaves the
     /// lock to us waits in vain.
     fn give_up(&self, marks: u64, error: Error) -> Result<bool> {
-        if marks & HUNGRY != 0 {
-            self.word.fetch_and(!HUNGRY, Ordering::Relaxed);
+        if marks & STARVING != 0 {
+            self.word.fetch_and(!STARVING, Ordering::Relaxed);
         }
         if marks != 0 {
-            futex::wake(&self.word, 1, Bed::Any);
+            futex::wake(&self.word, 1, WaitSet::All);
         }
         Err(error)
     }
@@ -283,7 +287,7 @@ impl Words {
             // PAIRS lock.hand-over: what we did while we held it is seen by the next owner.
             match self.word.compare_exchange(
                 seen,
-                seen & (DIED | HUNGRY),
+                seen & (DIED | STARVING),
                 Ordering::Release,
                 Ordering::Relaxed,
             ) {
@@ -291,11 +295,11 @@ impl Words {
                 Err(now) => seen = now,
             }
         }
-        if seen & HUNGRY != 0 && futex::wake(&self.word, 1, Bed::First) {
+        if seen & STARVING != 0 && futex::wake(&self.word, 1, WaitSet::Priority) {
             return Ok(());
         }
-        if seen & (WAITERS | HUNGRY) != 0 {
-            futex::wake(&self.word, 1, Bed::Any);
+        if seen & (WAITERS | STARVING) != 0 {
+            futex::wake(&self.word, 1, WaitSet::All);
         }
         Ok(())
     }

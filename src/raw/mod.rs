@@ -4,8 +4,8 @@
 //! Whoever calls brings its own id and an answer to "is this one dead?".
 
 pub mod barrier;
-pub mod cell;
 pub mod condition;
+pub mod count_slot;
 pub mod event;
 #[cfg(all(test, not(loom)))]
 mod fairness;
@@ -25,7 +25,7 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Tells who is dead.
-pub trait Life {
+pub trait Liveness {
     /// Says whether the participant with this id has ended. Never true for one that lives.
     fn is_dead(&self, id: crate::participant::Id) -> Result<bool>;
 }

@@ -10,9 +10,9 @@ mod queue;
 mod rwlock;
 mod semaphore;
 
-use super::lock::Words;
-use super::wait::Spins;
-use super::{Life, Timeout, WaitOptions, rlock};
+use super::lock::RawLock;
+use super::wait::SpinState;
+use super::{Liveness, Timeout, WaitOptions, rlock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::futex;
@@ -45,7 +45,7 @@ impl World {
     }
 }
 
-impl Life for World {
+impl Liveness for World {
     fn is_dead(&self, id: Id) -> Result<bool> {
         // Cells know the ticket alone.
         let mut mortals = self.mortals.iter();
@@ -56,7 +56,7 @@ impl Life for World {
 }
 
 struct Shared {
-    words: Words,
+    words: RawLock,
     world: World,
     guarded: UnsafeCell<u64>,
     recoveries: AtomicUsize,
@@ -68,7 +68,7 @@ unsafe impl Sync for Shared {}
 impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
-            words: Words::default(),
+            words: RawLock::default(),
             world: World::new(),
             guarded: UnsafeCell::new(0),
             recoveries: AtomicUsize::new(0),
@@ -77,7 +77,7 @@ impl Shared {
 
     fn acquire(&self, me: Id, options: WaitOptions) -> Result<bool> {
         self.words
-            .acquire(me, options, &Spins::default(), &self.world)
+            .acquire(me, options, &SpinState::default(), &self.world)
     }
 
     /// Adds one; loom fails where another thread is in here as well.
@@ -224,10 +224,11 @@ fn a_recursive_lock_is_a_threads() {
         let in_thread = shared.clone();
         // Two threads of one process: the same id.
         each(2, move |_| {
-            let (words, life) = (&in_thread.words, &in_thread.world);
+            let (words, liveness) = (&in_thread.words, &in_thread.world);
             for _ in 0..2 {
-                let spins = Spins::default();
-                rlock::acquire(words, id(0), WaitOptions::BLOCKING, &spins, life).expect("no end");
+                let spins = SpinState::default();
+                rlock::acquire(words, id(0), WaitOptions::BLOCKING, &spins, liveness)
+                    .expect("no end");
             }
             in_thread.touch();
             rlock::release(words, id(0)).expect("held twice");
@@ -342,7 +343,7 @@ fn who_is_out_of_time_leaves_the_others_their_wakes() {
             let timeout = match me {
                 // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
                 3 => {
-                    futex::wake(&in_thread.words.word, i32::MAX, futex::Bed::Any);
+                    futex::wake(&in_thread.words.word, i32::MAX, futex::WaitSet::All);
                     return;
                 }
                 2 => Timeout::After(Duration::from_nanos(1)),
@@ -368,8 +369,14 @@ fn a_recursive_lock_taken_over_is_that_threads_which_took_it() {
     model(3, || {
         let shared = Shared::new();
         let take = |shared: &Shared, me| {
-            let (words, life) = (&shared.words, &shared.world);
-            rlock::acquire(words, me, WaitOptions::NONBLOCKING, &Spins::default(), life)
+            let (words, liveness) = (&shared.words, &shared.world);
+            rlock::acquire(
+                words,
+                me,
+                WaitOptions::NONBLOCKING,
+                &SpinState::default(),
+                liveness,
+            )
         };
         let in_thread = shared.clone();
         // Two threads of one process, which has no other id but 0.

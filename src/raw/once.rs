@@ -16,12 +16,12 @@
 //!   abort: likewise;
 //!   wait: WAITERS stays, and done or abort wakes in vain.
 
-use super::wait::{Spins, Wait};
-use super::{Life, WaitOptions};
+use super::wait::{SpinState, Wait};
+use super::{Liveness, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 
 /// In the word: somebody may sleep on it. It lies in the half that the futex compares.
 const WAITERS: u64 = 1 << 31;
@@ -33,7 +33,7 @@ const DONE: u64 = 1 << 29;
 /// A once in shared memory. All zeros but `tag` is one that is not done.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
+pub struct RawOnce {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
     pub(super) word: AtomicU64,
@@ -43,10 +43,10 @@ pub struct Words {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 64);
+const _: () = assert!(size_of::<RawOnce>() == 64);
 
 // SAFETY: atomics, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
+unsafe impl crate::layout::Shared for RawOnce {}
 
 /// What came of `begin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ pub struct Stat {
     pub waits: u64,
 }
 
-impl Words {
+impl RawOnce {
     /// Makes all as it is in a new once, but for the tag.
     pub fn reset(&self) {
         for field in [&self.word, &self.attempts, &self.recoveries, &self.waits] {
@@ -94,13 +94,13 @@ impl Words {
 
     /// Begins, if it is neither done nor being done by somebody who lives; waits for who does it.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; what `life` says.
+    /// `WouldBlock`, `Timeout`, `Interrupted`; what `liveness` says.
     pub fn begin(
         &self,
         me: Id,
         options: WaitOptions,
-        spins: &Spins,
-        life: &impl Life,
+        spins: &SpinState,
+        liveness: &impl Liveness,
     ) -> Result<Begun> {
         let mut wait = Wait::new(options, spins);
         let mut sleeps = false;
@@ -108,7 +108,7 @@ impl Words {
             // PAIRS once.done
             let seen = self.word.load(Ordering::Acquire);
             if seen & DONE != 0 {
-                wait.learn();
+                wait.record_success();
                 return Ok(Begun::Done);
             }
             // 1. Nobody is doing it, or somebody who may be dead. Of several who see it one swaps.
@@ -118,7 +118,7 @@ impl Words {
                     if wait.spin() {
                         continue;
                     }
-                    match life.is_dead(owner)? {
+                    match liveness.is_dead(owner)? {
                         true => DIED,
                         false => 0,
                     }
@@ -158,7 +158,7 @@ impl Words {
                 sleeps = true;
                 self.waits.fetch_add(1, Ordering::Relaxed);
             }
-            wait.sleep(&self.word, expected, Bed::Other)?;
+            wait.sleep(&self.word, expected, WaitSet::Normal)?;
         }
     }
 
@@ -188,7 +188,7 @@ impl Words {
             }
         }
         if seen & WAITERS != 0 {
-            futex::wake(&self.word, i32::MAX, Bed::Any);
+            futex::wake(&self.word, i32::MAX, WaitSet::All);
         }
         Ok(())
     }

@@ -7,8 +7,8 @@
 //!  | free | LEASED DONE … | READY READY RESERVED READY … | free |
 //! ```
 //!
-//! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/ledger.rs` how a
-//! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, `queue/bell.rs` how
+//! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/cursor.rs` how a
+//! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, `queue/event_count.rs` how
 //! one waits for the other.
 //!
 //! Lock P is for those who put, lock C for those who get. If a process dies in
@@ -22,52 +22,52 @@
 //!   growth:  P's next owner sets the same memory aside once more.
 //! Whoever dies holding P or C leaves nothing half done that anybody would see: the next one just goes on.
 
-mod bell;
+mod cursor;
+mod event_count;
 mod find;
 mod get;
-mod ledger;
 mod memory;
 mod place;
 mod put;
 pub mod record;
 mod token;
 
-use super::wait::{Spins, Wait};
-use super::{Life, Timeout, WaitOptions, lock};
+use super::wait::{SpinState, Wait};
+use super::{Liveness, Timeout, WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::Bed;
-use bell::Bell;
+use crate::sys::futex::WaitSet;
+use cursor::Cursor;
+use event_count::EventCount;
 pub use get::{Lease, Taken};
-use ledger::Ledger;
 pub use put::{Batch, Reservation};
 pub use record::Laps;
-use record::{HEAD, Record, Ring, State};
+use record::{RECORD_HEADER, Record, Ring, State};
 use std::time::Duration;
 
 /// The least bytes that messages may have together.
-pub const LEAST: u64 = 1 << 10;
+pub const MIN_CAPACITY: u64 = 1 << 10;
 /// So many more bytes the ring has than its capacity says, so that a message may have half of that.
-pub const EXTRA: u64 = 4 * HEAD;
+pub const RING_SLACK: u64 = 4 * RECORD_HEADER;
 /// The most bytes a queue can have room for: 64 TiB.
-pub const MOST: u64 = 1 << 46;
+pub const MAX_CAPACITY: u64 = 1 << 46;
 
-/// In `Words::head`: nothing is leased, and claim is the first record that somebody needs. No position has this bit.
+/// In `RawQueue::head`: nothing is leased, and claim is the first record that somebody needs. No position has this bit.
 const AS_CLAIM: u64 = 1;
 
 /// A message this large is copied without holding a lock: reserved and committed, leased and acknowledged.
-pub const LARGE: u64 = 64 << 10;
+pub const LARGE_MESSAGE: u64 = 64 << 10;
 
 /// A queue in shared memory.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
+pub struct RawQueue {
     /// What it is and how it was made: `object` says how.
     pub tag: std::sync::atomic::AtomicU64,
     capacity: AtomicU64,
-    most_messages: AtomicU64,
-    most_bytes: AtomicU64,
+    max_messages: AtomicU64,
+    max_bytes: AtomicU64,
     /// Nonzero: nothing more is put.
     shut: AtomicU64,
     overwritten: AtomicU64,
@@ -75,29 +75,29 @@ pub struct Words {
     redelivered: AtomicU64,
 
     /// P.
-    pub(super) putting: lock::Words,
-    tail: Ledger,
+    pub(super) producer_lock: lock::RawLock,
+    tail: Cursor,
     /// Up to here tail can go without a look: it is free, has memory, and the lap need not end before.
-    clear: AtomicU64,
+    checked_until: AtomicU64,
     /// The PAD that ended the last lap.
-    edge: AtomicU64,
+    wrap_position: AtomicU64,
     /// So many bytes of the ring have memory,
     usable: AtomicU64,
     /// and so many may have some.
-    touched: AtomicU64,
+    committed_bytes: AtomicU64,
     /// Behind the last record that was reserved.
     reserved: AtomicU64,
     /// How many messages and bytes were taken when a producer last looked.
     known_messages: AtomicU64,
     known_bytes: AtomicU64,
     /// How many reservations were committed or given up: at the least.
-    settled: AtomicU64,
+    resolved_reservations: AtomicU64,
     /// So often in a row little of the memory was used.
-    lulls: AtomicU64,
+    idle_laps: AtomicU64,
 
     /// C.
-    pub(super) getting: lock::Words,
-    claim: Ledger,
+    pub(super) consumer_lock: lock::RawLock,
+    claim: Cursor,
     /// The first record that somebody needs, or AS_CLAIM.
     head: AtomicU64,
     /// Where tail was when a consumer last looked.
@@ -109,16 +109,16 @@ pub struct Words {
     unused: [AtomicU64; 5],
 
     /// Rung when there may be a message to be had.
-    messages: Bell,
+    messages: EventCount,
     /// Rung when there may be room.
-    room: Bell,
+    room: EventCount,
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 576);
+const _: () = assert!(size_of::<RawQueue>() == 576);
 
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
+unsafe impl crate::layout::Shared for RawQueue {}
 
 /// How much a queue may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +136,8 @@ pub struct Bounds {
 impl Bounds {
     /// Returns these bounds. `None`: no queue can have them.
     pub fn new(capacity: u64, messages: u64, bytes: u64) -> Option<Bounds> {
-        let fits = (LEAST..=MOST).contains(&capacity) && capacity.is_multiple_of(record::GRAIN);
+        let fits = (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity)
+            && capacity.is_multiple_of(record::RECORD_ALIGN);
         let bounds = Bounds {
             capacity,
             messages,
@@ -151,7 +152,7 @@ impl Bounds {
 
     /// Returns how many bytes the ring has.
     pub fn ring(&self) -> u64 {
-        self.capacity + EXTRA
+        self.capacity + RING_SLACK
     }
 }
 
@@ -188,24 +189,24 @@ pub struct Stat {
     pub held_up_by: Option<Id>,
 }
 
-impl Words {
+impl RawQueue {
     /// Makes all as it is in a new queue, but for the tag; the first `usable` bytes of the ring have memory, of which as many as
     /// `touched` says are the queue's own, to be given back.
-    pub fn prepare(&self, bounds: &Bounds, usable: u64, touched: u64) {
+    pub fn prepare(&self, bounds: &Bounds, usable: u64, committed_bytes: u64) {
         let first = Laps::new(bounds.ring()).first();
-        self.putting.clear();
-        self.getting.clear();
+        self.producer_lock.clear();
+        self.consumer_lock.clear();
         self.tail.prepare(first);
         self.claim.prepare(first);
         self.messages.prepare();
         self.room.prepare();
         let set = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
         set(&self.capacity, bounds.capacity);
-        set(&self.most_messages, bounds.messages);
-        set(&self.most_bytes, bounds.bytes);
+        set(&self.max_messages, bounds.messages);
+        set(&self.max_bytes, bounds.bytes);
         for word in [
-            &self.clear,
-            &self.edge,
+            &self.checked_until,
+            &self.wrap_position,
             &self.reserved,
             &self.known_tail,
             &self.search,
@@ -214,7 +215,7 @@ impl Words {
         }
         set(&self.head, AS_CLAIM);
         set(&self.usable, usable);
-        set(&self.touched, touched);
+        set(&self.committed_bytes, committed_bytes);
         for word in [
             &self.shut,
             &self.overwritten,
@@ -226,8 +227,8 @@ impl Words {
         for word in [
             &self.known_messages,
             &self.known_bytes,
-            &self.settled,
-            &self.lulls,
+            &self.resolved_reservations,
+            &self.idle_laps,
         ] {
             set(word, 0);
         }
@@ -239,8 +240,8 @@ impl Words {
     pub fn bounds(&self) -> Result<Bounds> {
         let bounds = Bounds::new(
             self.capacity.load(Ordering::Relaxed),
-            self.most_messages.load(Ordering::Relaxed),
-            self.most_bytes.load(Ordering::Relaxed),
+            self.max_messages.load(Ordering::Relaxed),
+            self.max_bytes.load(Ordering::Relaxed),
         );
         bounds.ok_or(Error::Corrupt(
             "a queue that can hold nothing, or too much".into(),
@@ -255,11 +256,11 @@ impl Words {
 
 /// How long those who wait for what have lately looked: for one handle, not shared.
 #[derive(Debug, Default)]
-pub struct Habits {
-    putting: Spins,
-    getting: Spins,
-    messages: Spins,
-    room: Spins,
+pub struct QueueHandleState {
+    producer_lock: SpinState,
+    consumer_lock: SpinState,
+    messages: SpinState,
+    room: SpinState,
 }
 
 /// What happens to a message for which there is no room.
@@ -275,9 +276,9 @@ pub enum Overflow {
 }
 
 /// A queue as one process has it.
-pub struct Queue<'a, R: Ring, L: Life> {
+pub struct QueueRef<'a, R: Ring, L: Liveness> {
     /// The words.
-    pub words: &'a Words,
+    pub words: &'a RawQueue,
     /// The memory of its messages.
     pub ring: &'a R,
     /// How much it may hold.
@@ -287,16 +288,16 @@ pub struct Queue<'a, R: Ring, L: Life> {
     /// What becomes of a message for which there is no room.
     pub overflow: Overflow,
     /// How this process waits.
-    pub habits: &'a Habits,
+    pub handle: &'a QueueHandleState,
     /// Who we are.
     pub me: Id,
     /// Who is dead.
-    pub life: &'a L,
+    pub liveness: &'a L,
 }
 
 /// P or C, held until it is dropped.
 struct Held<'a> {
-    lock: &'a lock::Words,
+    lock: &'a lock::RawLock,
     me: Id,
 }
 
@@ -312,18 +313,18 @@ impl Drop for Held<'_> {
 
 /// For so long even who may not wait waits for P and C: their holders are about to let go, or have been stopped. Growing
 /// is the longest that P is held.
-const SHORTLY: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
+const MIN_LOCK_TIMEOUT_NS: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
 
-impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
+impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
     /// Returns where the bytes of the message at `position` stand in the ring.
     #[inline(always)]
     fn payload(&self, position: u64) -> u64 {
-        self.laps.offset(position) + HEAD
+        self.laps.offset(position) + RECORD_HEADER
     }
 
     /// Takes P or C if that is one step: it is free, and its last owner let go of it.
     #[inline(always)]
-    fn hold_easily(&self, lock: &'a lock::Words) -> Option<Held<'a>> {
+    fn hold_uncontended(&self, lock: &'a lock::RawLock) -> Option<Held<'a>> {
         // Not `then_some`: what is not held must not be let go of.
         lock.try_acquire(self.me)
             .then(|| Held { lock, me: self.me })
@@ -331,24 +332,31 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
 
     /// Takes P or C for a moment. `WouldBlock`, `Timeout`: its holder lives and does not get on; `Interrupted`.
     #[inline(always)]
-    fn hold(&self, lock: &'a lock::Words, spins: &Spins, options: WaitOptions) -> Result<Held<'a>> {
-        match self.hold_easily(lock) {
+    fn hold(
+        &self,
+        lock: &'a lock::RawLock,
+        spins: &SpinState,
+        options: WaitOptions,
+    ) -> Result<Held<'a>> {
+        match self.hold_uncontended(lock) {
             Some(held) => Ok(held),
-            None => self.hold_slowly(lock, spins, options),
+            None => self.hold_contended(lock, spins, options),
         }
     }
 
     #[cold]
-    fn hold_slowly(
+    fn hold_contended(
         &self,
-        lock: &'a lock::Words,
-        spins: &Spins,
+        lock: &'a lock::RawLock,
+        spins: &SpinState,
         options: WaitOptions,
     ) -> Result<Held<'a>> {
         let timeout = match options.timeout {
             Timeout::Never => Timeout::Never,
-            Timeout::After(time) => Timeout::After(time.max(Duration::from_nanos(SHORTLY))),
-            Timeout::Immediate => Timeout::After(Duration::from_nanos(SHORTLY)),
+            Timeout::After(time) => {
+                Timeout::After(time.max(Duration::from_nanos(MIN_LOCK_TIMEOUT_NS)))
+            }
+            Timeout::Immediate => Timeout::After(Duration::from_nanos(MIN_LOCK_TIMEOUT_NS)),
         };
         let brief = WaitOptions { timeout, ..options };
         self.acquire(lock, spins, brief)
@@ -360,38 +368,46 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             })
     }
 
-    /// As `lock::Words::acquire`; whoever died has left nothing half done.
+    /// As `lock::RawLock::acquire`; whoever died has left nothing half done.
     fn acquire(
         &self,
-        lock: &'a lock::Words,
-        spins: &Spins,
+        lock: &'a lock::RawLock,
+        spins: &SpinState,
         options: WaitOptions,
     ) -> Result<Held<'a>> {
-        if lock.acquire(self.me, options, spins, self.life)? {
+        if lock.acquire(self.me, options, spins, self.liveness)? {
             lock.mark_consistent(self.me)?;
         }
         Ok(Held { lock, me: self.me })
     }
 
-    fn hold_putting(&self, options: WaitOptions) -> Result<Held<'a>> {
-        self.hold(&self.words.putting, &self.habits.putting, options)
+    fn hold_producer_lock(&self, options: WaitOptions) -> Result<Held<'a>> {
+        self.hold(
+            &self.words.producer_lock,
+            &self.handle.producer_lock,
+            options,
+        )
     }
 
-    fn hold_getting(&self, options: WaitOptions) -> Result<Held<'a>> {
-        self.hold(&self.words.getting, &self.habits.getting, options)
+    fn hold_consumer_lock(&self, options: WaitOptions) -> Result<Held<'a>> {
+        self.hold(
+            &self.words.consumer_lock,
+            &self.handle.consumer_lock,
+            options,
+        )
     }
 
     /// Takes P or C if nobody who lives holds it.
-    fn try_hold(&self, lock: &'a lock::Words) -> Result<Option<Held<'a>>> {
-        match self.acquire(lock, &Spins::default(), WaitOptions::NONBLOCKING) {
+    fn try_hold(&self, lock: &'a lock::RawLock) -> Result<Option<Held<'a>>> {
+        match self.acquire(lock, &SpinState::default(), WaitOptions::NONBLOCKING) {
             Ok(held) => Ok(Some(held)),
             Err(Error::WouldBlock(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn try_hold_getting(&self) -> Result<Option<Held<'a>>> {
-        self.try_hold(&self.words.getting)
+    fn try_hold_consumer_lock(&self) -> Result<Option<Held<'a>>> {
+        self.try_hold(&self.words.consumer_lock)
     }
 
     /// Returns the first record that somebody needs, to who does not hold C.
@@ -417,8 +433,8 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
     pub fn shut(&self) {
         // SeqCst, as the bells' fences: who listens now finds it. Who is just putting goes on, and consumers wait for it.
         self.words.shut.store(1, Ordering::SeqCst);
-        self.words.messages.ring(u64::MAX);
-        self.words.room.ring(u64::MAX);
+        self.words.messages.notify(u64::MAX);
+        self.words.room.notify(u64::MAX);
     }
 
     /// Waits until every message has been taken, and none is being filled or read in place.
@@ -426,29 +442,31 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
     /// What somebody died over can be had again, so it is not finished before somebody else has taken it.
     /// `WouldBlock`, `Timeout`, `Interrupted`.
     pub fn join(&self, options: WaitOptions) -> Result<()> {
-        let mut wait = Wait::new(options, &self.habits.room);
+        let mut wait = Wait::new(options, &self.handle.room);
         loop {
             if self.is_finished() {
-                wait.learn();
+                wait.record_success();
                 return Ok(());
             }
             if wait.spin() {
                 continue;
             }
-            let heard = match options.timeout {
+            let key = match options.timeout {
                 Timeout::Immediate => 0,
-                _ => self.words.room.listen(),
+                _ => self.words.room.prepare_wait(),
             };
             // Who has taken the last may have died before it could say so.
-            if let Some(held) = self.try_hold_getting()? {
-                self.reap(&held)?;
+            if let Some(held) = self.try_hold_consumer_lock()? {
+                self.reclaim(&held)?;
             }
             if self.is_finished() {
                 return Ok(());
             }
             wait.check("the queue is not finished")?;
             // Not in the way of those who sleep for room: what makes one of them wake is not enough for us.
-            self.words.room.sleep(heard, &mut wait, Bed::First)?;
+            self.words
+                .room
+                .commit_wait(key, &mut wait, WaitSet::Priority)?;
         }
     }
 
@@ -478,13 +496,16 @@ impl<'a, R: Ring, L: Life> Queue<'a, R, L> {
             waits: (words.messages.waits(), words.room.waits()),
             memory: words.usable.load(Ordering::Relaxed),
             shut: words.is_shut(),
-            holders: (words.putting.stat().owner, words.getting.stat().owner),
+            holders: (
+                words.producer_lock.stat().owner,
+                words.consumer_lock.stat().owner,
+            ),
             held_up_by: None,
         };
         let (mut more, mut fewer) = ((0, 0), (0, 0));
         if !simple {
-            let held = self.hold_getting(WaitOptions::NONBLOCKING)?;
-            let head = self.reap(&held)?;
+            let held = self.hold_consumer_lock(WaitOptions::NONBLOCKING)?;
+            let head = self.reclaim(&held)?;
             claim = words.claim.current()?;
             tail = words.tail.read()?;
             for seen in self.walk(head, claim.position, tail.position) {

@@ -10,9 +10,9 @@
 //! Token and depth are only stored by the owner; the token is 0 before the word is given back, so a thread that finds
 //! its own token under its own id has stored it itself. If a process dies anywhere, its lock is taken over as any.
 
-use super::lock::Words;
-use super::wait::Spins;
-use super::{Life, WaitOptions};
+use super::lock::RawLock;
+use super::wait::SpinState;
+use super::{Liveness, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
@@ -40,7 +40,7 @@ fn token(me: Id) -> u64 {
 
 /// Takes the lock if it is free and no owner died.
 #[inline(always)]
-pub fn try_acquire(words: &Words, me: Id) -> bool {
+pub fn try_acquire(words: &RawLock, me: Id) -> bool {
     let taken = words.try_acquire(me);
     if taken {
         words.depth.store(1, Ordering::Relaxed);
@@ -51,7 +51,7 @@ pub fn try_acquire(words: &Words, me: Id) -> bool {
 
 /// Gives the lock back if this thread holds it once, nobody waits and no owner died.
 #[inline(always)]
-pub fn try_release(words: &Words, me: Id) -> bool {
+pub fn try_release(words: &RawLock, me: Id) -> bool {
     if !is_held_by_this_thread(words, me) || words.depth.load(Ordering::Relaxed) != 1 {
         return false;
     }
@@ -65,15 +65,15 @@ pub fn try_release(words: &Words, me: Id) -> bool {
     given
 }
 
-/// Takes the lock, or takes it once more; returns as `Words::acquire`.
+/// Takes the lock, or takes it once more; returns as `RawLock::acquire`.
 ///
 /// `Overflow`: held 2^64 - 1 times.
 pub fn acquire(
-    words: &Words,
+    words: &RawLock,
     me: Id,
     options: WaitOptions,
-    spins: &Spins,
-    life: &impl Life,
+    spins: &SpinState,
+    liveness: &impl Liveness,
 ) -> Result<bool> {
     if try_acquire(words, me) {
         return Ok(false);
@@ -86,11 +86,11 @@ pub fn acquire(
         words.depth.store(deeper, Ordering::Relaxed);
         return Ok(words.owner_died());
     }
-    acquire_all(words, me, 1, options, spins, life)
+    acquire_all(words, me, 1, options, spins, liveness)
 }
 
 /// Gives the lock back once. `NotOwner`: another thread holds it, or nobody.
-pub fn release(words: &Words, me: Id) -> Result<()> {
+pub fn release(words: &RawLock, me: Id) -> Result<()> {
     if try_release(words, me) {
         return Ok(());
     }
@@ -107,7 +107,7 @@ pub fn release(words: &Words, me: Id) -> Result<()> {
 }
 
 /// Gives the lock back wholly; returns how often this thread held it. `NotOwner`: not at all.
-pub fn release_all(words: &Words, me: Id) -> Result<u64> {
+pub fn release_all(words: &RawLock, me: Id) -> Result<u64> {
     let depth = depth(words, me);
     if depth == 0 {
         return Err(not_this_thread());
@@ -118,21 +118,21 @@ pub fn release_all(words: &Words, me: Id) -> Result<u64> {
 
 /// Takes the lock, which this thread does not hold, and holds it `depth` times; otherwise as `acquire`.
 pub fn acquire_all(
-    words: &Words,
+    words: &RawLock,
     me: Id,
     depth: u64,
     options: WaitOptions,
-    spins: &Spins,
-    life: &impl Life,
+    spins: &SpinState,
+    liveness: &impl Liveness,
 ) -> Result<bool> {
-    let recovered = words.acquire(me, options, spins, life)?;
+    let recovered = words.acquire(me, options, spins, liveness)?;
     words.depth.store(depth, Ordering::Relaxed);
     words.token.store(token(me), Ordering::Relaxed);
     Ok(recovered)
 }
 
-/// As `Words::mark_consistent`, for the thread that holds it.
-pub fn mark_consistent(words: &Words, me: Id) -> Result<()> {
+/// As `RawLock::mark_consistent`, for the thread that holds it.
+pub fn mark_consistent(words: &RawLock, me: Id) -> Result<()> {
     if !is_held_by_this_thread(words, me) {
         return Err(not_this_thread());
     }
@@ -140,7 +140,7 @@ pub fn mark_consistent(words: &Words, me: Id) -> Result<()> {
 }
 
 /// Returns how often this thread holds it.
-pub fn depth(words: &Words, me: Id) -> u64 {
+pub fn depth(words: &RawLock, me: Id) -> u64 {
     match is_held_by_this_thread(words, me) {
         true => words.depth.load(Ordering::Relaxed),
         false => 0,
@@ -153,6 +153,6 @@ fn not_this_thread() -> Error {
 }
 
 #[inline(always)]
-fn is_held_by_this_thread(words: &Words, me: Id) -> bool {
+fn is_held_by_this_thread(words: &RawLock, me: Id) -> bool {
     words.is_held_by(me) && words.token.load(Ordering::Relaxed) == token(me)
 }

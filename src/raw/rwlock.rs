@@ -1,44 +1,44 @@
-//! The readers-writer lock: a door that one process holds at a time, a word that says who writes, and a cell for each
+//! The readers-writer lock: a turnstile that one process holds at a time, a word that says who writes, and a cell for each
 //! process that reads.
 //!
 //! | writer              | means                                                  | goes to                                         |
 //! |---------------------|--------------------------------------------------------|-------------------------------------------------|
-//! | 0                   | nobody writes                                          | me + WAITS: whoever holds the door, to write    |
+//! | 0                   | nobody writes                                          | me + WAITS: whoever holds the turnstile, to write    |
 //! | me + WAITS          | I wait until the readers have left; new ones wait for me | me: they have left; 0: I have given up        |
 //! | me                  | I write                                                | 0: release, downgrade                           |
 //! | … + DIED            | the same, and what it guards may be half written       | … without DIED: mark_consistent, of who writes  |
-//! | dead + WAITS        | it had not yet written                                 | 0: whoever holds the door next                  |
+//! | dead + WAITS        | it had not yet written                                 | 0: whoever holds the turnstile next                  |
 //! | dead + WAITS + DIED | it had not yet written, but one before it had          | DIED: likewise                                  |
 //! | dead, dead + DIED   | it died writing                                        | DIED: likewise                                  |
 //!
 //! | who           | takes                                                   | gives                                            |
 //! |---------------|---------------------------------------------------------|--------------------------------------------------|
 //! | reader        | +1 in its cell, then looks: nobody writes               | −1 in its cell; then wakes who waits             |
-//! | slow reader   | −1 again; the door; +1 in its cell; gives the door back | likewise                                         |
-//! | writer        | the door; WAITS; each cell is 0; writes                 | 0, then the door                                 |
-//! | upgrade       | the door; WAITS; each cell but its own 1 is 0; −1       | as a writer                                      |
-//! | downgrade     | +1 in its cell; 0, then the door                        | as a reader                                      |
+//! | slow reader   | −1 again; the turnstile; +1 in its cell; gives the turnstile back | likewise                                         |
+//! | writer        | the turnstile; WAITS; each cell is 0; writes                 | 0, then the turnstile                                 |
+//! | upgrade       | the turnstile; WAITS; each cell but its own 1 is 0; −1       | as a writer                                      |
+//! | downgrade     | +1 in its cell; 0, then the turnstile                        | as a reader                                      |
 //!
-//! Readers change nothing but a line of their own as long as nobody writes. Who holds the door is found dead by whoever
+//! Readers change nothing but a line of their own as long as nobody writes. Who holds the turnstile is found dead by whoever
 //! wants it, as of any lock; whether something is half written the writer's word alone tells, because readers hold the
-//! door as well. Only who holds the door stores the writer's word, and it is without an owner before the door is given
-//! back: so an owner that is found there by the next one at the door is dead.
+//! turnstile as well. Only who holds the turnstile stores the writer's word, and it is without an owner before the turnstile is given
+//! back: so an owner that is found there by the next one at the turnstile is dead.
 //!
 //! Each arrow is one store or compare-and-swap, so whoever dies is before it or behind it:
 //!   reader: its count is a dead process', which a writer that waits for it finds out and clears;
-//!   slow reader: likewise; with the door in its hands, the next one takes that over, and nothing is half written;
-//!   writer: with the door alone, or WAITS, nothing is half written; without WAITS, DIED is what it leaves;
+//!   slow reader: likewise; with the turnstile in its hands, the next one takes that over, and nothing is half written;
+//!   writer: with the turnstile alone, or WAITS, nothing is half written; without WAITS, DIED is what it leaves;
 //!   upgrade: as a reader until WAITS; then as a writer, and its own count ends with it;
 //!   downgrade: as a writer until the word is 0, and then as a slow reader.
 
-use super::cell::{Cell, Cells};
-use super::wait::{Spins, Wait};
-use super::{Life, Timeout, WaitOptions, lock};
+use super::count_slot::{CountSlot, CountSlots};
+use super::wait::{SpinState, Wait};
+use super::{Liveness, Timeout, WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, one_order};
 use crate::sys::clock;
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 use std::sync::atomic::{AtomicUsize, compiler_fence};
 use std::time::Duration;
 
@@ -47,15 +47,15 @@ const WAITS: u64 = 1 << 31;
 /// In the writer's word: one died writing, and nobody has said since that what the lock guards is whole.
 const DIED: u64 = 1 << 30;
 
-/// How long who upgrades waits at the door before it looks again whether who holds it waits for it, in nanoseconds.
-const SHORTLY: u64 = 1_000_000;
+/// How long who upgrades waits at the turnstile before it looks again whether who holds it waits for it, in nanoseconds.
+const UPGRADE_RECHECK_NS: u64 = 1_000_000;
 
 /// A readers-writer lock in shared memory, but for its cells. All zeros but the tag is a free one.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
-    /// The door; its tag is the object's.
-    pub door: lock::Words,
+pub struct RawRwLock {
+    /// The turnstile; its tag is the object's.
+    pub turnstile: lock::RawLock,
     writer: AtomicU64,
     used: AtomicU64,
     writes: AtomicU64,
@@ -67,10 +67,10 @@ pub struct Words {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 128);
+const _: () = assert!(size_of::<RawRwLock>() == 128);
 
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
+unsafe impl crate::layout::Shared for RawRwLock {}
 
 /// What is known of a readers-writer lock, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,28 +98,28 @@ pub struct Stat {
 
 /// What a handle remembers of a lock: not shared.
 #[derive(Debug, Default)]
-pub struct Local {
+pub struct RwLockHandleState {
     /// In which cell this process was last found.
     cell: AtomicUsize,
-    door: Spins,
-    readers: Spins,
+    turnstile: SpinState,
+    readers: SpinState,
 }
 
 /// A readers-writer lock, all of it.
 #[derive(Clone, Copy)]
-pub struct Whole<'a> {
+pub struct RwLockRef<'a> {
     /// What all look at.
-    pub words: &'a Words,
+    pub words: &'a RawRwLock,
     /// What each reader changes.
-    pub cells: &'a [Cell],
+    pub cells: &'a [CountSlot],
     /// What the handle remembers.
-    pub local: &'a Local,
+    pub handle: &'a RwLockHandleState,
 }
 
-impl Words {
+impl RawRwLock {
     /// Makes all as it is in a new lock, but for the tag.
     pub fn clear(&self) {
-        self.door.clear();
+        self.turnstile.clear();
         for field in [
             &self.writer,
             &self.used,
@@ -136,7 +136,7 @@ impl Words {
     }
 }
 
-/// The door is ours.
+/// The turnstile is ours.
 struct Entered {
     /// What is left of the writer's word: 0 or DIED.
     left: u64,
@@ -144,9 +144,9 @@ struct Entered {
     rest: WaitOptions,
 }
 
-impl<'a> Whole<'a> {
-    fn readers(&self) -> Cells<'a> {
-        Cells {
+impl<'a> RwLockRef<'a> {
+    fn readers(&self) -> CountSlots<'a> {
+        CountSlots {
             used: &self.words.used,
             all: self.cells,
         }
@@ -154,11 +154,11 @@ impl<'a> Whole<'a> {
 
     #[inline(always)]
     fn hint(&self) -> usize {
-        self.local.cell.load(std::sync::atomic::Ordering::Relaxed)
+        self.handle.cell.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     fn remember(&self, index: usize) {
-        self.local
+        self.handle
             .cell
             .store(index, std::sync::atomic::Ordering::Relaxed);
     }
@@ -187,12 +187,12 @@ impl<'a> Whole<'a> {
     /// Takes back a count that was not to be had, out of the cell where it was added.
     #[cold]
     fn back_off(&self, me: Id, index: usize) {
-        if self.readers().let_go_in(me, index, 1) {
+        if self.readers().release_in(me, index, 1) {
             return self.left(index);
         }
         // Another thread of ours has given that one back instead of its own. It fails where one has given back what it did
         // not hold.
-        if let Ok(index) = self.readers().let_go(me, 1) {
+        if let Ok(index) = self.readers().release(me, 1) {
             self.left(index);
         }
     }
@@ -210,51 +210,61 @@ impl<'a> Whole<'a> {
 
     /// Takes the cells, not `self`, which whoever wakes nobody would have to store as well.
     #[cold]
-    fn wake(cells: &[Cell], index: usize) {
+    fn wake(cells: &[CountSlot], index: usize) {
         if let Some(cell) = cells.get(index) {
-            futex::wake(cell.word(), 1, Bed::Any);
+            futex::wake(cell.word(), 1, WaitSet::All);
         }
     }
 
     /// Takes it for reading, waiting for it; returns whether a writer died and nobody has said since that all is whole.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; `Participants`, `Overflow`; what `life` says. It is held if and only if
+    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `Overflow`; what `liveness` says. It is held if and only if
     /// this is `Ok`.
-    pub fn acquire_read(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<bool> {
+    pub fn acquire_read(
+        &self,
+        me: Id,
+        options: WaitOptions,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         if self.try_acquire_read(me) {
             return Ok(false);
         }
-        self.acquire_read_slowly(me, options, life)
+        self.acquire_read_contended(me, options, liveness)
     }
 
     #[cold]
-    fn acquire_read_slowly(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<bool> {
+    fn acquire_read_contended(
+        &self,
+        me: Id,
+        options: WaitOptions,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         // 1. Nobody writes: only a cell was missing, or one died writing.
-        if let Some(died) = self.read_at_once(me, life)? {
+        if let Some(died) = self.read_at_once(me, liveness)? {
             return Ok(died);
         }
-        // 2. Whoever writes, or wants to, holds the door; or it is dead, and who comes to the door says so.
-        let entered = match self.enter(me, options, life) {
+        // 2. Whoever writes, or wants to, holds the turnstile; or it is dead, and who comes to the turnstile says so.
+        let entered = match self.enter(me, options, liveness) {
             Ok(entered) => entered,
             Err(error @ (Error::WouldBlock(_) | Error::Timeout(_))) => {
-                // It was perhaps another slow reader that held the door last.
-                return self.read_at_once(me, life)?.ok_or(error);
+                // It was perhaps another slow reader that held the turnstile last.
+                return self.read_at_once(me, liveness)?.ok_or(error);
             }
             Err(error) => return Err(error),
         };
         // 3. No writer can come now. Other readers do.
-        let held = self.readers().hold(me, 1, life);
-        self.words.door.release(me)?;
+        let held = self.readers().hold(me, 1, liveness);
+        self.words.turnstile.release(me)?;
         self.remember(held?);
         Ok(entered.left & DIED != 0)
     }
 
     /// Takes it for reading if nobody writes or wants to; returns as `acquire_read`. `None`: somebody does.
-    fn read_at_once(&self, me: Id, life: &impl Life) -> Result<Option<bool>> {
+    fn read_at_once(&self, me: Id, liveness: &impl Liveness) -> Result<Option<bool>> {
         if Id::of(self.words.writer.load(Ordering::Relaxed)).is_some() {
             return Ok(None);
         }
-        let index = self.readers().hold(me, 1, life)?;
+        let index = self.readers().hold(me, 1, liveness)?;
         // As in `try_acquire_read`.
         one_order();
         // PAIRS rwlock.announce; PAIRS rwlock.written
@@ -271,7 +281,7 @@ impl<'a> Whole<'a> {
     #[inline(always)]
     pub fn try_release_read(&self, me: Id) -> bool {
         let index = self.hint();
-        let given = self.readers().try_let_go(me, index, 1);
+        let given = self.readers().try_release(me, index, 1);
         if given {
             self.left(index);
         }
@@ -280,24 +290,24 @@ impl<'a> Whole<'a> {
 
     /// Gives back what was taken for reading, once. `NotOwner`: this process does not read.
     pub fn release_read(&self, me: Id) -> Result<()> {
-        let index = self.readers().let_go(me, 1)?;
+        let index = self.readers().release(me, 1)?;
         self.left(index);
         Ok(())
     }
 
-    /// Takes the door, and finds out what the last writer has left.
-    fn enter(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<Entered> {
-        let door = &self.words.door;
+    /// Takes the turnstile, and finds out what the last writer has left.
+    fn enter(&self, me: Id, options: WaitOptions, liveness: &impl Liveness) -> Result<Entered> {
+        let turnstile = &self.words.turnstile;
         let mut rest = options;
-        if !door.try_acquire(me) {
+        if !turnstile.try_acquire(me) {
             let began = match options.timeout {
                 Timeout::After(_) => clock::monotonic(),
                 Timeout::Immediate | Timeout::Never => 0,
             };
-            let died = door.acquire(me, options, &self.local.door, life)?;
+            let died = turnstile.acquire(me, options, &self.handle.turnstile, liveness)?;
             if died {
-                // The writer's word says what that means; the door is in order.
-                door.mark_consistent(me)?;
+                // The writer's word says what that means; the turnstile is in order.
+                turnstile.mark_consistent(me)?;
             }
             if let Timeout::After(time) = options.timeout {
                 let taken = clock::monotonic().saturating_sub(began);
@@ -310,7 +320,7 @@ impl<'a> Whole<'a> {
         })
     }
 
-    /// With the door in our hands: whoever stands in the writer's word is dead. Returns what is left, 0 or DIED.
+    /// With the turnstile in our hands: whoever stands in the writer's word is dead. Returns what is left, 0 or DIED.
     fn settle(&self) -> u64 {
         let seen = self.words.writer.load(Ordering::Relaxed);
         let wrote = Id::of(seen).is_some() && seen & WAITS == 0;
@@ -329,7 +339,7 @@ impl<'a> Whole<'a> {
     /// Takes it for writing if nobody has it, nobody waits for it, and no writer died.
     #[inline(always)]
     pub fn try_acquire_write(&self, me: Id) -> bool {
-        if !self.words.door.try_acquire(me) {
+        if !self.words.turnstile.try_acquire(me) {
             return false;
         }
         if self.words.writer.load(Ordering::Relaxed) == 0 && self.nobody_reads() {
@@ -339,7 +349,7 @@ impl<'a> Whole<'a> {
                 return true;
             }
         }
-        self.leave_the_door(me);
+        self.leave_turnstile(me);
         false
     }
 
@@ -348,18 +358,18 @@ impl<'a> Whole<'a> {
         used.all(|cell| cell.load().count() == 0)
     }
 
-    /// With the door in our hands, and perhaps announced in vain.
+    /// With the turnstile in our hands, and perhaps announced in vain.
     #[cold]
-    fn leave_the_door(&self, me: Id) {
+    fn leave_turnstile(&self, me: Id) {
         if Id::of(self.words.writer.load(Ordering::Relaxed)) == Some(me) {
-            // PAIRS rwlock.written: the last writer's, which we have seen at the door.
+            // PAIRS rwlock.written: the last writer's, which we have seen at the turnstile.
             self.words.writer.store(0, Ordering::Release);
         }
         // It fails where another thread of ours has given back what it did not hold.
-        let _ = self.words.door.release(me);
+        let _ = self.words.turnstile.release(me);
     }
 
-    /// With the door in our hands: says that new readers are to wait for us.
+    /// With the turnstile in our hands: says that new readers are to wait for us.
     #[inline(always)]
     fn announce(&self, me: Id, left: u64) {
         // PAIRS rwlock.announce: a reader sees this when it looks, or we see its count. In the one order of both.
@@ -369,38 +379,48 @@ impl<'a> Whole<'a> {
         one_order();
     }
 
-    /// Takes it for writing, waiting for it; returns as `acquire_read`, without `Participants` and `Overflow`.
-    pub fn acquire_write(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<bool> {
+    /// Takes it for writing, waiting for it; returns as `acquire_read`, without `TooManyProcesses` and `Overflow`.
+    pub fn acquire_write(
+        &self,
+        me: Id,
+        options: WaitOptions,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         if self.try_acquire_write(me) {
             return Ok(false);
         }
-        self.acquire_write_slowly(me, options, life)
+        self.acquire_write_contended(me, options, liveness)
     }
 
     #[cold]
-    fn acquire_write_slowly(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<bool> {
+    fn acquire_write_contended(
+        &self,
+        me: Id,
+        options: WaitOptions,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         if options.timeout == Timeout::Immediate {
-            // Readers are not sent to the door for one who will not wait for them.
-            self.until_alone(me, 0, options, life)?;
+            // Readers are not sent to the turnstile for one who will not wait for them.
+            self.until_alone(me, 0, options, liveness)?;
         }
-        let Entered { left, rest } = self.enter(me, options, life)?;
-        self.expel(me, 0, left, rest, life)?;
+        let Entered { left, rest } = self.enter(me, options, liveness)?;
+        self.drain_readers(me, 0, left, rest, liveness)?;
         self.begin(me, left);
         Ok(left & DIED != 0)
     }
 
-    /// With the door in our hands: keeps new readers out and waits until only `keep` counts are left, which are ours.
-    /// Where that fails the door is given back.
-    fn expel(
+    /// With the turnstile in our hands: keeps new readers out and waits until only `keep` counts are left, which are ours.
+    /// Where that fails the turnstile is given back.
+    fn drain_readers(
         &self,
         me: Id,
         keep: u64,
         left: u64,
         rest: WaitOptions,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<()> {
         self.announce(me, left);
-        let alone = self.until_alone(me, keep, rest, life);
+        let alone = self.until_alone(me, keep, rest, liveness);
         match &alone {
             Ok(true) => super::count(&self.words.contended),
             Ok(false) => {}
@@ -409,15 +429,15 @@ impl<'a> Whole<'a> {
         alone.map(drop)
     }
 
-    /// With the door in our hands: says that nobody writes, and gives it back.
+    /// With the turnstile in our hands: says that nobody writes, and gives it back.
     fn retract(&self, me: Id, left: u64) -> Result<()> {
         self.words.waiting_since.store(0, Ordering::Relaxed);
-        // PAIRS rwlock.written: the last writer's, which we have seen at the door.
+        // PAIRS rwlock.written: the last writer's, which we have seen at the turnstile.
         self.words.writer.store(left, Ordering::Release);
-        self.words.door.release(me)
+        self.words.turnstile.release(me)
     }
 
-    /// With the door in our hands and nobody inside: says that we write.
+    /// With the turnstile in our hands and nobody inside: says that we write.
     fn begin(&self, me: Id, left: u64) {
         if self.words.waiting_since.load(Ordering::Relaxed) != 0 {
             self.words.waiting_since.store(0, Ordering::Relaxed);
@@ -435,11 +455,11 @@ impl<'a> Whole<'a> {
         me: Id,
         keep: u64,
         options: WaitOptions,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<bool> {
         let cells = self.readers();
         let mine = Id::of_ticket(me.ticket());
-        let mut wait = Wait::new(options, &self.local.readers);
+        let mut wait = Wait::new(options, &self.handle.readers);
         let mut waited = false;
         // Cells that come into use from now on are those of readers who see our word.
         for cell in cells.used() {
@@ -458,11 +478,11 @@ impl<'a> Whole<'a> {
                 }
                 // 3. It may be dead. If the cell has changed meanwhile, we look again.
                 let dead = match seen.owner() {
-                    Some(owner) => life.is_dead(owner)?,
+                    Some(owner) => liveness.is_dead(owner)?,
                     None => true,
                 };
                 if dead {
-                    cell.bury(seen);
+                    cell.reclaim(seen);
                     continue;
                 }
                 // 4. It lives: we wait, as far as we may.
@@ -472,11 +492,11 @@ impl<'a> Whole<'a> {
                 if since.load(Ordering::Relaxed) == 0 {
                     since.store(wait.look(), Ordering::Relaxed);
                 }
-                wait.sleep(cell.word(), seen.bits(), Bed::Other)?;
+                wait.sleep(cell.word(), seen.bits(), WaitSet::Normal)?;
             }
         }
         if waited {
-            wait.learn();
+            wait.record_success();
         }
         Ok(waited)
     }
@@ -487,8 +507,8 @@ impl<'a> Whole<'a> {
         let writer = &self.words.writer;
         // PAIRS rwlock.written
         let written = writer.compare_exchange(me.bits(), 0, Ordering::Release, Ordering::Relaxed);
-        if written.is_ok() && !self.words.door.try_release(me) {
-            self.leave_the_door(me);
+        if written.is_ok() && !self.words.turnstile.try_release(me) {
+            self.leave_turnstile(me);
         }
         written.is_ok()
     }
@@ -499,10 +519,10 @@ impl<'a> Whole<'a> {
             return Ok(());
         }
         self.end(me)?;
-        self.words.door.release(me)
+        self.words.turnstile.release(me)
     }
 
-    /// Says that nobody writes any more; the door is still ours.
+    /// Says that nobody writes any more; the turnstile is still ours.
     fn end(&self, me: Id) -> Result<()> {
         self.change(me, |seen| seen & DIED)
     }
@@ -530,22 +550,22 @@ impl<'a> Whole<'a> {
     ///
     /// `NotOwner`: it does not read. `Deadlock`: somebody who wants to write waits for the readers, and so for this one.
     /// Else as `acquire_write`.
-    pub fn upgrade(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<()> {
+    pub fn upgrade(&self, me: Id, options: WaitOptions, liveness: &impl Liveness) -> Result<()> {
         if self.readers().held(me) == 0 {
             return Err(Error::NotOwner(
                 "this process does not hold it for reading".into(),
             ));
         }
-        let Entered { left, rest } = self.enter_reading(me, options, life)?;
+        let Entered { left, rest } = self.enter_reading(me, options, liveness)?;
         if options.timeout == Timeout::Immediate
-            && let Err(error) = self.until_alone(me, 1, options, life)
+            && let Err(error) = self.until_alone(me, 1, options, liveness)
         {
             // As in `acquire_write`: nobody has heard of us.
-            self.words.door.release(me)?;
+            self.words.turnstile.release(me)?;
             return Err(error);
         }
-        self.expel(me, 1, left, rest, life)?;
-        if let Err(error) = self.readers().let_go(me, 1) {
+        self.drain_readers(me, 1, left, rest, liveness)?;
+        if let Err(error) = self.readers().release(me, 1) {
             // Another thread of ours has given it back.
             self.retract(me, left)?;
             return Err(error);
@@ -554,12 +574,17 @@ impl<'a> Whole<'a> {
         Ok(())
     }
 
-    /// Takes the door as `enter`, while we read. `Deadlock`: who holds it waits for us.
-    fn enter_reading(&self, me: Id, options: WaitOptions, life: &impl Life) -> Result<Entered> {
-        let mut wait = Wait::new(options, &self.local.door);
+    /// Takes the turnstile as `enter`, while we read. `Deadlock`: who holds it waits for us.
+    fn enter_reading(
+        &self,
+        me: Id,
+        options: WaitOptions,
+        liveness: &impl Liveness,
+    ) -> Result<Entered> {
+        let mut wait = Wait::new(options, &self.handle.turnstile);
         let mut slice = WaitOptions::NONBLOCKING;
         loop {
-            match self.enter(me, slice, life) {
+            match self.enter(me, slice, liveness) {
                 Ok(entered) => {
                     return Ok(Entered {
                         rest: wait.rest(),
@@ -571,7 +596,7 @@ impl<'a> Whole<'a> {
             }
             // 1. It is held by somebody who lives: who waits for the readers says so in the writer's word.
             let writer = Id::of(self.words.writer.load(Ordering::Relaxed));
-            if writer.is_some_and(|writer| self.words.door.is_held_by(writer)) {
+            if writer.is_some_and(|writer| self.words.turnstile.is_held_by(writer)) {
                 return Err(Error::Deadlock(
                     "somebody waits for all readers to leave, and so for this one: release it, and acquire it for writing"
                         .into(),
@@ -584,9 +609,11 @@ impl<'a> Whole<'a> {
             wait.check("the readers-writer lock")?;
             slice = WaitOptions {
                 timeout: match wait.rest().timeout {
-                    Timeout::After(time) => Timeout::After(time.min(Duration::from_nanos(SHORTLY))),
+                    Timeout::After(time) => {
+                        Timeout::After(time.min(Duration::from_nanos(UPGRADE_RECHECK_NS)))
+                    }
                     Timeout::Immediate | Timeout::Never => {
-                        Timeout::After(Duration::from_nanos(SHORTLY))
+                        Timeout::After(Duration::from_nanos(UPGRADE_RECHECK_NS))
                     }
                 },
                 interruptible: options.interruptible,
@@ -596,26 +623,26 @@ impl<'a> Whole<'a> {
 
     /// Goes from writing to reading, so that nobody writes in between; where that fails, this process still writes.
     ///
-    /// `NotOwner`: it does not write. `Participants`, `Overflow`; what `life` says.
-    pub fn downgrade(&self, me: Id, life: &impl Life) -> Result<()> {
+    /// `NotOwner`: it does not write. `TooManyProcesses`, `Overflow`; what `liveness` says.
+    pub fn downgrade(&self, me: Id, liveness: &impl Liveness) -> Result<()> {
         if self.words.writer.load(Ordering::Relaxed) & !DIED != me.bits() {
             return Err(not_writing());
         }
-        let index = self.readers().hold(me, 1, life)?;
+        let index = self.readers().hold(me, 1, liveness)?;
         if let Err(error) = self.end(me) {
             // Another thread of ours has given it back.
             self.back_off(me, index);
             return Err(error);
         }
         self.remember(index);
-        self.words.door.release(me)
+        self.words.turnstile.release(me)
     }
 
     /// Returns what is known of it; nobody is asked whether anybody lives.
     pub fn stat(&self) -> Stat {
         let words = self.words;
         let writer = words.writer.load(Ordering::Relaxed);
-        let door = words.door.stat();
+        let turnstile = words.turnstile.stat();
         let counts = self
             .readers()
             .used()
@@ -626,7 +653,7 @@ impl<'a> Whole<'a> {
             counts.fold((0, 0), |(sum, number), count| (sum + count, number + 1));
         let since = [
             words.waiting_since.load(Ordering::Relaxed),
-            door.contended_since,
+            turnstile.contended_since,
         ];
         Stat {
             writer: Id::of(writer),
@@ -635,7 +662,7 @@ impl<'a> Whole<'a> {
             readers,
             reading,
             writes: words.writes.load(Ordering::Relaxed),
-            contended: door
+            contended: turnstile
                 .contended
                 .wrapping_add(words.contended.load(Ordering::Relaxed)),
             recoveries: words.recoveries.load(Ordering::Relaxed),

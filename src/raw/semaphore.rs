@@ -20,30 +20,30 @@
 //!   release: likewise; behind it wakes may be lost, and sleepers look again within 12 ms;
 //!   waiting: WAITERS stays until a release finds nobody asleep.
 
-use super::cell::{Cell, Cells};
-use super::wait::{Spins, Wait};
+use super::count_slot::{CountSlot, CountSlots};
+use super::wait::{SpinState, Wait};
 use super::{WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, Ordering};
-use crate::sys::futex::{self, Bed};
+use crate::sys::futex::{self, WaitSet};
 
 /// In the word: somebody may sleep on it.
 pub(super) const WAITERS: u64 = 1 << 31;
 /// In the word: somebody who sleeps wants more than one permit, so that one may be too few for who is woken.
-const MANY: u64 = 1 << 30;
-const SEQUENCE: u64 = MANY - 1;
+const WANTS_SEVERAL: u64 = 1 << 30;
+const SEQUENCE: u64 = WANTS_SEVERAL - 1;
 /// One permit.
-const ONE: u64 = 1 << 32;
+const ONE_PERMIT: u64 = 1 << 32;
 
 /// No semaphore has more permits: as POSIX has it.
-pub const MOST: u64 = i32::MAX as u64;
+pub const MAX_PERMITS: u64 = i32::MAX as u64;
 
 /// A semaphore in shared memory.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Words {
+pub struct RawSemaphore {
     /// Of one with undo: who holds it changes cells and value. Its tag is the object's.
-    pub lock: lock::Words,
+    pub lock: lock::RawLock,
     pub(super) word: AtomicU64,
     /// How many permits there may be; of one with undo: how many there are.
     maximum: AtomicU64,
@@ -55,10 +55,10 @@ pub struct Words {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Words>() == 128);
+const _: () = assert!(size_of::<RawSemaphore>() == 128);
 
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Words {}
+unsafe impl crate::layout::Shared for RawSemaphore {}
 
 /// What is known of a semaphore, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct Stat {
 }
 
 /// What an acquire does where permits are recorded.
-pub(super) trait Record {
+pub(super) trait PermitRecorder {
     /// Takes `count` permits if they are there, and records it.
     fn grant(&self, count: u64, wait: &Wait<'_>) -> Result<bool>;
     /// Brings back what the dead hold; says whether `count` permits are there now.
@@ -84,7 +84,7 @@ pub(super) trait Record {
 }
 
 /// Nothing is recorded: permits are anybody's to release.
-impl Record for Words {
+impl PermitRecorder for RawSemaphore {
     fn grant(&self, count: u64, _: &Wait<'_>) -> Result<bool> {
         Ok(self.take(count))
     }
@@ -95,7 +95,7 @@ impl Record for Words {
 }
 
 fn value(word: u64) -> u64 {
-    word / ONE
+    word / ONE_PERMIT
 }
 
 /// Returns the word with the next sequence.
@@ -103,11 +103,11 @@ fn advanced(word: u64) -> u64 {
     word & !SEQUENCE | word.wrapping_add(1) & SEQUENCE
 }
 
-impl Words {
+impl RawSemaphore {
     /// Makes all as it is in a new semaphore, but for the tag.
     pub fn prepare(&self, value: u64, maximum: u64) {
         self.lock.clear();
-        self.word.store(value * ONE, Ordering::Relaxed);
+        self.word.store(value * ONE_PERMIT, Ordering::Relaxed);
         self.maximum.store(maximum, Ordering::Relaxed);
         for field in [&self.used, &self.waits, &self.recoveries] {
             field.store(0, Ordering::Relaxed);
@@ -120,7 +120,7 @@ impl Words {
     /// Returns how many permits there may be. `Corrupt`: no semaphore is made so.
     pub fn maximum(&self) -> Result<u64> {
         match self.maximum.load(Ordering::Relaxed) {
-            maximum @ 1..=MOST => Ok(maximum),
+            maximum @ 1..=MAX_PERMITS => Ok(maximum),
             _ => Err(corrupt()),
         }
     }
@@ -145,7 +145,7 @@ impl Words {
         self.word
             .compare_exchange(
                 seen,
-                seen - count * ONE,
+                seen - count * ONE_PERMIT,
                 Ordering::Acquire,
                 Ordering::Relaxed,
             )
@@ -166,17 +166,17 @@ impl Words {
     }
 
     /// Takes `count` permits, waiting for them. `WouldBlock`, `Timeout`, `Interrupted`.
-    pub fn acquire(&self, count: u64, options: WaitOptions, spins: &Spins) -> Result<()> {
+    pub fn acquire(&self, count: u64, options: WaitOptions, spins: &SpinState) -> Result<()> {
         self.acquire_from(self, count, options, spins)
     }
 
     /// As `acquire`, with errors of `record`.
     pub(super) fn acquire_from(
         &self,
-        record: &impl Record,
+        record: &impl PermitRecorder,
         count: u64,
         options: WaitOptions,
-        spins: &Spins,
+        spins: &SpinState,
     ) -> Result<()> {
         let mut wait = Wait::new(options, spins);
         let mut slept = false;
@@ -205,7 +205,7 @@ impl Words {
                 break Err(error);
             }
             // 5. Who releases must know that somebody sleeps. If the word has changed meanwhile, all begins again.
-            let many = if count > 1 { MANY } else { 0 };
+            let many = if count > 1 { WANTS_SEVERAL } else { 0 };
             let expected = seen | WAITERS | many;
             if seen != expected
                 && self
@@ -219,15 +219,15 @@ impl Words {
                 self.waits.fetch_add(1, Ordering::Relaxed);
             }
             slept = true;
-            if let Err(error) = wait.sleep(&self.word, expected, Bed::Other) {
+            if let Err(error) = wait.sleep(&self.word, expected, WaitSet::Normal) {
                 break Err(error);
             }
         };
         match result {
-            Ok(()) => wait.learn(),
+            Ok(()) => wait.record_success(),
             // A wake may have been ours: it is somebody else's now.
             Err(_) if slept && self.value() > 0 => {
-                futex::wake(&self.word, 1, Bed::Any);
+                futex::wake(&self.word, 1, WaitSet::All);
             }
             Err(_) => {}
         }
@@ -246,7 +246,7 @@ impl Words {
                 .word
                 .compare_exchange(
                     seen,
-                    seen + count * ONE,
+                    seen + count * ONE_PERMIT,
                     Ordering::Release,
                     Ordering::Relaxed,
                 )
@@ -294,7 +294,7 @@ impl Words {
 
     /// Takes the word from `seen` to another value, and returns it.
     fn change(&self, seen: u64, value: u64) -> std::result::Result<u64, u64> {
-        let new = (value * ONE) | seen & (ONE - 1);
+        let new = (value * ONE_PERMIT) | seen & (ONE_PERMIT - 1);
         let new = match seen & WAITERS {
             0 => new,
             _ => advanced(new),
@@ -310,21 +310,21 @@ impl Words {
         if now & WAITERS == 0 || count == 0 {
             return;
         }
-        let sleepers = match now & MANY {
-            0 => count as i32, // at most MOST
+        let sleepers = match now & WANTS_SEVERAL {
+            0 => count as i32, // at most MAX_PERMITS
             _ => i32::MAX,
         };
-        if futex::wake(&self.word, sleepers, Bed::Any) {
+        if futex::wake(&self.word, sleepers, WaitSet::All) {
             return;
         }
         // 1. Nobody sleeps. If the word has changed since, somebody else will see to it.
-        let quiet = now & !(WAITERS | MANY);
+        let quiet = now & !(WAITERS | WANTS_SEVERAL);
         let cleared = self
             .word
             .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);
         // 2. But who has fallen asleep in between is not announced any more.
         if cleared.is_ok() {
-            futex::wake(&self.word, i32::MAX, Bed::Any);
+            futex::wake(&self.word, i32::MAX, WaitSet::All);
         }
     }
 
@@ -337,8 +337,8 @@ impl Words {
     }
 
     /// Returns what is known of it. `Corrupt`.
-    pub fn stat(&self, maximum: u64, cells: &[Cell]) -> Result<Stat> {
-        let used = Cells {
+    pub fn stat(&self, maximum: u64, cells: &[CountSlot]) -> Result<Stat> {
+        let used = CountSlots {
             used: &self.used,
             all: cells,
         };

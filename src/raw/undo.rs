@@ -11,10 +11,10 @@
 //! Counting stores the same whenever it is done again, so whoever counts may die too. What a process that dies outside
 //! the lock has in its cell is brought back by whoever would have to wait for it.
 
-use super::cell::{Cell, Cells, Holding};
-use super::semaphore::{Record, Words};
-use super::wait::{Spins, Wait};
-use super::{Life, Timeout, WaitOptions};
+use super::count_slot::{CountSlot, CountSlots, HeldCount};
+use super::semaphore::{PermitRecorder, RawSemaphore};
+use super::wait::{SpinState, Wait};
+use super::{Liveness, Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
@@ -22,19 +22,19 @@ use std::time::Duration;
 
 /// How long an acquire that may not wait for permits waits for the lock inside, in nanoseconds: it is held for less
 /// than a microsecond, unless its owner is not running just then. Whoever holds it for so long is stopped.
-const BRIEFLY: u64 = 1_000_000_000;
+const MIN_LOCK_TIMEOUT_NS: u64 = 1_000_000_000;
 
 /// How long a release waits for it: nobody likes to hear that it has failed.
-const LONG: u64 = 5_000_000_000;
+const RELEASE_LOCK_TIMEOUT_NS: u64 = 5_000_000_000;
 
 /// Who has found all holders alive does not ask again so soon, in nanoseconds.
-const JUST_NOW: u64 = if cfg!(loom) { 0 } else { 1_000_000 };
+const LIVENESS_CACHE_NS: u64 = if cfg!(loom) { 0 } else { 1_000_000 };
 
 /// What a handle remembers: not shared.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct UndoHandleState {
     /// How long waits for the lock inside have lately been.
-    spins: Spins,
+    spins: SpinState,
     /// When all holders were last found alive (CLOCK_MONOTONIC).
     alive: std::sync::atomic::AtomicU64,
     /// Which cell was ours when we last looked.
@@ -42,37 +42,37 @@ pub struct Memory {
 }
 
 /// A semaphore with undo, as one process sees it.
-pub struct Undo<'a, L> {
+pub struct UndoRef<'a, L> {
     /// Its words.
-    pub words: &'a Words,
+    pub words: &'a RawSemaphore,
     /// What stands behind them.
-    pub all: &'a [Cell],
+    pub all: &'a [CountSlot],
     /// How many permits there are in all.
     pub total: u64,
     /// What the handle remembers.
-    pub memory: &'a Memory,
+    pub handle: &'a UndoHandleState,
     /// This process.
     pub me: Id,
     /// Who is dead.
-    pub life: &'a L,
+    pub liveness: &'a L,
 }
 
 /// Returns the cells of a semaphore.
-pub fn cells<'a>(words: &'a Words, all: &'a [Cell]) -> Cells<'a> {
-    Cells {
+pub fn cells<'a>(words: &'a RawSemaphore, all: &'a [CountSlot]) -> CountSlots<'a> {
+    CountSlots {
         used: &words.used,
         all,
     }
 }
 
-impl<L: Life> Undo<'_, L> {
+impl<L: Liveness> UndoRef<'_, L> {
     /// Takes a permit if nobody else is inside, this process has a cell, and nobody has died.
     pub fn try_acquire(&self) -> bool {
         let (lock, cells) = (&self.words.lock, self.cells());
         if self.words.value() == 0 || !lock.try_acquire(self.me) {
             return false;
         }
-        let cell = self.memory.cell.load(Ordering::Relaxed);
+        let cell = self.handle.cell.load(Ordering::Relaxed);
         let taken = self.words.value() > 0 && cells.try_hold(self.me, cell);
         // Inside the lock the value stays as it is, unless somebody lies; marks may come.
         if taken && !self.words.take(1) {
@@ -87,8 +87,8 @@ impl<L: Life> Undo<'_, L> {
         if !self.words.lock.try_acquire(self.me) {
             return false;
         }
-        let cell = self.memory.cell.load(Ordering::Relaxed);
-        let held = self.cells().try_let_go(self.me, cell, 1);
+        let cell = self.handle.cell.load(Ordering::Relaxed);
+        let held = self.cells().try_release(self.me, cell, 1);
         let given = if held { self.give(1) } else { None };
         self.leave();
         if let Some(now) = given {
@@ -99,23 +99,23 @@ impl<L: Life> Undo<'_, L> {
 
     /// Takes `count` permits, waiting for them; what the dead held is to be had too.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; `Participants`: as many living processes hold permits as there are
-    /// cells. `Overflow`: one process holds 65,535 at most. Errors of `life`.
-    pub fn acquire(&self, count: u64, options: WaitOptions, spins: &Spins) -> Result<()> {
+    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`: as many living processes hold permits as there are
+    /// cells. `Overflow`: one process holds 65,535 at most. Errors of `liveness`.
+    pub fn acquire(&self, count: u64, options: WaitOptions, spins: &SpinState) -> Result<()> {
         self.words.acquire_from(self, count, options, spins)
     }
 
     /// Gives `count` permits back. `NotOwner`: this process does not hold as many. `Timeout`: somebody was stopped
-    /// inside the lock. Errors of `life`.
+    /// inside the lock. Errors of `liveness`.
     pub fn release(&self, count: u64) -> Result<()> {
         self.enter(WaitOptions {
             timeout: match cfg!(loom) {
                 true => Timeout::Never,
-                false => Timeout::After(Duration::from_nanos(LONG)),
+                false => Timeout::After(Duration::from_nanos(RELEASE_LOCK_TIMEOUT_NS)),
             },
             interruptible: false,
         })?;
-        let released = self.cells().let_go(self.me, count);
+        let released = self.cells().release(self.me, count);
         let given = released.map(|_| self.give(count));
         self.leave();
         if let Some(now) = given? {
@@ -134,14 +134,14 @@ impl<L: Life> Undo<'_, L> {
         given.ok()
     }
 
-    fn cells(&self) -> Cells<'_> {
+    fn cells(&self) -> CountSlots<'_> {
         cells(self.words, self.all)
     }
 
     /// Takes the lock inside. If its owner has died, all is made whole first.
     fn enter(&self, options: WaitOptions) -> Result<()> {
         let lock = &self.words.lock;
-        if lock.acquire(self.me, options, &self.memory.spins, self.life)? {
+        if lock.acquire(self.me, options, &self.handle.spins, self.liveness)? {
             // Whoever cannot be asked counts as alive: the value follows from the cells in any case.
             let _ = self.count();
             let _ = lock.mark_consistent(self.me);
@@ -157,16 +157,16 @@ impl<L: Life> Undo<'_, L> {
 
     /// Inside the lock: takes their cells from the dead, and has the value be what follows from the cells.
     ///
-    /// Errors of `life`: some who may be dead count as alive.
+    /// Errors of `liveness`: some who may be dead count as alive.
     fn count(&self) -> Result<()> {
         let (mut held, mut dead, mut failure) = (0, 0, None);
         for cell in self.cells().used() {
             let seen = cell.load();
-            let buried = self.is_dead(seen).unwrap_or_else(|error| {
+            let reclaimed = self.is_dead(seen).unwrap_or_else(|error| {
                 failure = Some(error);
                 false
-            }) && cell.bury(seen);
-            match buried {
+            }) && cell.reclaim(seen);
+            match reclaimed {
                 true => dead += 1,
                 false => held += seen.count(),
             }
@@ -178,11 +178,11 @@ impl<L: Life> Undo<'_, L> {
     }
 
     /// Says whether a cell is held by nobody who lives.
-    fn is_dead(&self, seen: Holding) -> Result<bool> {
+    fn is_dead(&self, seen: HeldCount) -> Result<bool> {
         match seen.owner() {
             _ if seen.count() == 0 => Ok(false),
             Some(owner) if owner.ticket() == self.me.ticket() => Ok(false),
-            Some(owner) => self.life.is_dead(owner),
+            Some(owner) => self.liveness.is_dead(owner),
             None => Ok(true),
         }
     }
@@ -194,7 +194,7 @@ impl<L: Life> Undo<'_, L> {
             return Ok(true);
         }
         match lock.owner {
-            Some(owner) if owner != self.me && self.life.is_dead(owner)? => return Ok(true),
+            Some(owner) if owner != self.me && self.liveness.is_dead(owner)? => return Ok(true),
             _ => {}
         }
         for cell in self.cells().used() {
@@ -206,21 +206,23 @@ impl<L: Life> Undo<'_, L> {
     }
 
     /// Returns how long to wait for the lock inside: not as long as for permits, but never not at all.
-    fn briefly(&self, wait: &Wait<'_>) -> WaitOptions {
+    fn lock_wait(&self, wait: &Wait<'_>) -> WaitOptions {
         let options = wait.rest();
         let timeout = match options.timeout {
             // In the model there is no clock.
             Timeout::Immediate | Timeout::After(_) if cfg!(loom) => Timeout::Never,
-            Timeout::Immediate => Timeout::After(Duration::from_nanos(BRIEFLY)),
-            Timeout::After(time) => Timeout::After(time.max(Duration::from_nanos(BRIEFLY))),
+            Timeout::Immediate => Timeout::After(Duration::from_nanos(MIN_LOCK_TIMEOUT_NS)),
+            Timeout::After(time) => {
+                Timeout::After(time.max(Duration::from_nanos(MIN_LOCK_TIMEOUT_NS)))
+            }
             Timeout::Never => Timeout::Never,
         };
         WaitOptions { timeout, ..options }
     }
 
     /// Takes the lock inside on behalf of an acquire.
-    fn enter_briefly(&self, wait: &Wait<'_>) -> Result<()> {
-        let entered = self.enter(self.briefly(wait));
+    fn enter_bounded(&self, wait: &Wait<'_>) -> Result<()> {
+        let entered = self.enter(self.lock_wait(wait));
         entered.map_err(|error| match error {
             Error::Timeout(cause) if wait.rest().timeout == Timeout::Immediate => {
                 Error::WouldBlock(cause)
@@ -230,9 +232,9 @@ impl<L: Life> Undo<'_, L> {
     }
 }
 
-impl<L: Life> Record for Undo<'_, L> {
+impl<L: Liveness> PermitRecorder for UndoRef<'_, L> {
     fn grant(&self, count: u64, wait: &Wait<'_>) -> Result<bool> {
-        self.enter_briefly(wait)?;
+        self.enter_bounded(wait)?;
         let taken = match self.words.value() < count {
             true => Ok(false),
             false => self.record(count),
@@ -243,31 +245,31 @@ impl<L: Life> Record for Undo<'_, L> {
 
     fn recover(&self, count: u64, wait: &mut Wait<'_>) -> Result<bool> {
         let now = wait.look();
-        let alive = &self.memory.alive;
-        if now.saturating_sub(alive.load(Ordering::Relaxed)) < JUST_NOW {
+        let alive = &self.handle.alive;
+        if now.saturating_sub(alive.load(Ordering::Relaxed)) < LIVENESS_CACHE_NS {
             return Ok(false);
         }
         if !self.has_died()? {
             alive.store(now, Ordering::Relaxed);
             return Ok(false);
         }
-        self.enter_briefly(wait)?;
+        self.enter_bounded(wait)?;
         let counted = self.count();
         self.leave();
         counted.map(|()| self.words.value() >= count)
     }
 }
 
-impl<L: Life> Undo<'_, L> {
+impl<L: Liveness> UndoRef<'_, L> {
     /// Inside the lock: takes `count` permits that are there.
     fn record(&self, count: u64) -> Result<bool> {
         let cells = self.cells();
         let full = cells.used().len() == self.all.len();
-        let has_room = |seen: Holding| seen.bits() == 0 || self.is_mine(seen);
+        let has_room = |seen: HeldCount| seen.bits() == 0 || self.is_mine(seen);
         // Then the cell that we get may be a dead one's, and what it held comes back.
         let crowded = full && !self.all.iter().any(|cell| has_room(cell.load()));
-        let cell = cells.hold(self.me, count, self.life)?;
-        self.memory.cell.store(cell, Ordering::Relaxed);
+        let cell = cells.hold(self.me, count, self.liveness)?;
+        self.handle.cell.store(cell, Ordering::Relaxed);
         if crowded {
             let _ = self.count();
             return Ok(true);
@@ -279,7 +281,7 @@ impl<L: Life> Undo<'_, L> {
         Ok(true)
     }
 
-    fn is_mine(&self, seen: Holding) -> bool {
+    fn is_mine(&self, seen: HeldCount) -> bool {
         let owner = seen.owner();
         owner.is_some_and(|owner| owner.ticket() == self.me.ticket())
     }

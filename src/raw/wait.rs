@@ -6,58 +6,60 @@
 use super::{Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, spin_loop};
-use crate::sys::futex::{self, Awake, Bed};
+use crate::sys::futex::{self, WaitSet, WakeReason};
 use crate::sys::{clock, interrupt, process};
 use std::time::Duration;
 
 /// The first sleep, in nanoseconds; each is twice as long as the one before, up to `LONGEST`. After each the word and
 /// the owner's life are looked at, whatever wakes were lost. 12 ms cost 0.2 % of a core; with the kernel's own time a
 /// waiter has the lock of a dead owner within 20 ms.
-const SHORTEST: u64 = 1_000_000;
-const LONGEST: u64 = 12_000_000;
+const FIRST_SLICE_NS: u64 = 1_000_000;
+const MAX_SLICE_NS: u64 = 12_000_000;
 
 /// How many pauses of the processor a waiter makes before it sleeps, at the most: about what a wake across cores costs.
-const MOST_SPINS: u64 = 1000;
+const MAX_SPINS: u64 = 1000;
 /// How many it makes where it sees somebody at work on what it waits for: about what a copy of 2 MiB takes.
-const SPINS_AT_WORK: u64 = 4 * MOST_SPINS;
+const MAX_SPINS_WHEN_EXPECTED: u64 = 4 * MAX_SPINS;
 /// How many it makes between two looks, at the most. Each look takes the word's line away from the owner: with few of
 /// them an owner that comes again finds everything in its own cache; more would make hand-overs late.
-const MOST_BETWEEN_LOOKS: u64 = 16;
+const MAX_PAUSES_PER_LOOK: u64 = 16;
 
 /// Of so many waits that end in a sleep an eager one spins as long as it may. Two that wait for each other and both sleep
 /// go on sleeping, because a wake takes longer than they spin; where one of them spins they find back.
-const TRY_AGAIN: u64 = 8;
+const SPIN_RETRY_INTERVAL: u64 = 8;
 
 /// What waiting threads of this process have learnt: for one object, not shared.
 #[derive(Debug, Default)]
-pub struct Spins {
+pub struct SpinState {
     /// How often they have lately looked before what they waited for came.
-    usual: std::sync::atomic::AtomicU64,
+    average: std::sync::atomic::AtomicU64,
     /// How many eager waits have ended in a sleep.
     sleeps: std::sync::atomic::AtomicU64,
 }
 
-impl Spins {
+impl SpinState {
     fn limit(&self) -> u64 {
         if process::processors() < 2 || cfg!(loom) {
             return 0;
         }
-        (2 * self.usual.load(std::sync::atomic::Ordering::Relaxed) + 100).min(MOST_SPINS)
+        (2 * self.average.load(std::sync::atomic::Ordering::Relaxed) + 100).min(MAX_SPINS)
     }
 
-    fn learn(&self, spins: u64) {
-        let old = self.usual.load(std::sync::atomic::Ordering::Relaxed);
+    fn record_success(&self, spins: u64) {
+        let old = self.average.load(std::sync::atomic::Ordering::Relaxed);
         let new = (old * 7 + spins) / 8;
-        self.usual.store(new, std::sync::atomic::Ordering::Relaxed);
+        self.average
+            .store(new, std::sync::atomic::Ordering::Relaxed);
     }
 
-    fn note_sleep(&self) {
+    fn record_sleep(&self) {
         self.sleeps
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 
-    fn tries_again(&self) -> bool {
-        self.sleeps.load(std::sync::atomic::Ordering::Relaxed) % TRY_AGAIN == TRY_AGAIN - 1
+    fn retries_spinning(&self) -> bool {
+        self.sleeps.load(std::sync::atomic::Ordering::Relaxed) % SPIN_RETRY_INTERVAL
+            == SPIN_RETRY_INTERVAL - 1
     }
 }
 
@@ -72,7 +74,7 @@ struct Times {
 /// One wait, from its first look to its end.
 pub struct Wait<'a> {
     options: WaitOptions,
-    spins: &'a Spins,
+    spins: &'a SpinState,
     /// How many pauses we make before we sleep, have made, and make before the next look.
     limit: u64,
     spun: u64,
@@ -86,7 +88,7 @@ pub struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     /// Begins to wait; the clock is read only when there is reason to sleep.
-    pub fn new(options: WaitOptions, spins: &'a Spins) -> Wait<'a> {
+    pub fn new(options: WaitOptions, spins: &'a SpinState) -> Wait<'a> {
         Wait {
             options,
             spins,
@@ -99,14 +101,14 @@ impl<'a> Wait<'a> {
             eager: false,
             slept: false,
             times: None,
-            slice: SHORTEST,
+            slice: FIRST_SLICE_NS,
         }
     }
 
     /// Makes it eager: it looks as often as it can. For what is passed to and fro, and nobody works on meanwhile.
     pub fn eager(self) -> Wait<'a> {
-        let limit = match self.limit > 0 && self.spins.tries_again() {
-            true => MOST_SPINS,
+        let limit = match self.limit > 0 && self.spins.retries_spinning() {
+            true => MAX_SPINS,
             false => self.limit,
         };
         Wait {
@@ -119,7 +121,7 @@ impl<'a> Wait<'a> {
     /// Looks longer before it sleeps: the caller sees somebody at work on what it waits for.
     pub fn expect_soon(&mut self) {
         if self.limit > 0 {
-            self.limit = SPINS_AT_WORK;
+            self.limit = MAX_SPINS_WHEN_EXPECTED;
         }
     }
 
@@ -133,18 +135,18 @@ impl<'a> Wait<'a> {
         }
         self.spun += self.pauses;
         if !self.eager {
-            self.pauses = (2 * self.pauses).min(MOST_BETWEEN_LOOKS);
+            self.pauses = (2 * self.pauses).min(MAX_PAUSES_PER_LOOK);
         }
         true
     }
 
     /// Remembers, when what we waited for has come, how long that took; what took a sleep says nothing.
-    pub fn learn(&self) {
+    pub fn record_success(&self) {
         if self.limit > 0 && !self.slept {
-            self.spins.learn(self.spun.min(MOST_SPINS));
+            self.spins.record_success(self.spun.min(MAX_SPINS));
         }
         if self.eager && self.slept {
-            self.spins.note_sleep();
+            self.spins.record_sleep();
         }
     }
 
@@ -198,25 +200,25 @@ impl<'a> Wait<'a> {
 
     /// Sleeps while the lower half of `word` is that of `expected`, until a wake, for one slice, or until the time is
     /// over. `Interrupted`: the hook says so.
-    pub fn sleep(&mut self, word: &AtomicU64, expected: u64, bed: Bed) -> Result<Awake> {
+    pub fn sleep(&mut self, word: &AtomicU64, expected: u64, set: WaitSet) -> Result<WakeReason> {
         let times = match self.times {
             Some(times) => times,
             None => self.times(),
         };
         let until = times.deadline.min(times.now.saturating_add(self.slice));
-        let awake = futex::wait(word, expected, until, bed);
+        let reason = futex::wait(word, expected, until, set);
         self.slept = true;
-        self.slice = (2 * self.slice).min(LONGEST);
-        if awake != Awake::Changed {
+        self.slice = (2 * self.slice).min(MAX_SLICE_NS);
+        if reason != WakeReason::Changed {
             interrupt::ask(self.options.interruptible)?;
         }
-        Ok(awake)
+        Ok(reason)
     }
 
     /// Waits once more for `what`: sleeps as `sleep` does. Then the caller looks again. Errors as of `check` and `sleep`.
-    pub fn doze(&mut self, word: &AtomicU64, expected: u64, what: &str) -> Result<()> {
+    pub fn wait_slice(&mut self, word: &AtomicU64, expected: u64, what: &str) -> Result<()> {
         self.check(what)?;
-        self.sleep(word, expected, Bed::Other).map(drop)
+        self.sleep(word, expected, WaitSet::Normal).map(drop)
     }
 
     /// Asks the hook, where there was no sleep that did. `Interrupted`: it says so.

@@ -1,4 +1,4 @@
-//! The control area: what stands at the beginning of a full segment, in whole pages, and is not the user's.
+//! The control area: what stands at the beginning of a managed segment, in whole pages, and is not the user's.
 //!
 //! ```text
 //! 0         64     128       192             256
@@ -17,14 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const TICKETS: u64 = HEADER as u64;
 const LOCK: u64 = TICKETS + size_of::<CacheLine<AtomicU64>>() as u64;
-const SLOTS: u64 = LOCK + size_of::<lock::Words>() as u64;
+const SLOTS: u64 = LOCK + size_of::<lock::RawLock>() as u64;
 
 /// What a new control area is to be.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// What the segment holds.
     pub kind: Kind,
-    /// How many slots; 0: `participant::DEFAULT`.
+    /// How many slots; 0: `participant::DEFAULT_PARTICIPANTS`.
     pub participants: u32,
     /// Whether the name goes when nobody is attached any more.
     pub ephemeral: bool,
@@ -34,13 +34,13 @@ impl Plan {
     /// Lays out the header for `size` bytes of data of which `capacity` are wanted as address space.
     pub fn header(&self, size: u64, capacity: u64) -> Result<Header> {
         let participants = match self.participants {
-            0 => participant::DEFAULT,
-            count @ 1..=participant::MOST => count,
+            0 => participant::DEFAULT_PARTICIPANTS,
+            count @ 1..=participant::MAX_PARTICIPANTS => count,
             count => {
                 return Err(Error::Invalid(
                     format!(
                         "{count} participants: a segment has 1 to {}",
-                        participant::MOST
+                        participant::MAX_PARTICIPANTS
                     )
                     .into(),
                 ));
@@ -86,7 +86,7 @@ pub fn check(header: &Header, file_size: u64, wanted: Kind) -> Result<()> {
             format!("the segment's header {what}").into(),
         ))
     };
-    if !(1..=participant::MOST).contains(&header.participants) {
+    if !(1..=participant::MAX_PARTICIPANTS).contains(&header.participants) {
         return corrupt("has an impossible number of participants");
     }
     if !header.control_bytes.is_multiple_of(process::page_size())
@@ -109,8 +109,8 @@ pub struct Control<'a> {
     size: &'a AtomicU64,
     /// The participants.
     pub table: Table<'a>,
-    /// The lock that every full segment has.
-    pub lock: &'a lock::Words,
+    /// The lock that every managed segment has.
+    pub lock: &'a lock::RawLock,
 }
 
 impl<'a> Control<'a> {

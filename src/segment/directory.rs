@@ -1,6 +1,6 @@
 //! Directories of segments: found and checked under their names, removed, listed, collected.
 //!
-//! | ATTACH byte of a full segment | held by                                   |
+//! | ATTACH byte of a managed segment | held by                                   |
 //! |-------------------------------|-------------------------------------------|
 //! | shared                        | everybody who has it mapped               |
 //! | exclusive                     | a collector, between its look and its unlink |
@@ -11,7 +11,7 @@ use super::name::{self, Name};
 use super::options::{Form, Options, check_options};
 use crate::error::{Error, Result};
 use crate::layout::{EPHEMERAL, HEADER, Header};
-use crate::sys::fork::Fleeting;
+use crate::sys::fork::CloseOnForkFd;
 use crate::sys::lockfile::{self, ATTACH, ByteLock, UNLINK};
 use crate::sys::shm::{self, Facts};
 use crate::sys::{interrupt, process};
@@ -24,14 +24,14 @@ pub struct Found {
     pub file: OwnedFd,
     /// What the kernel says of it.
     pub facts: Facts,
-    /// What stands at its beginning, where that is a full segment; then the ATTACH byte is shared through `file`.
+    /// What stands at its beginning, where that is a managed segment; then the ATTACH byte is shared through `file`.
     pub header: Option<Header>,
 }
 
 /// Opens the file of a segment and checks that it can be one.
 pub fn find(name: &Name, size: u64, options: &Options) -> Result<Found> {
     /// How long to leave a collector alone that is just removing the name.
-    const SHORTLY: std::time::Duration = std::time::Duration::from_micros(50);
+    const COLLECTOR_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_micros(50);
     check_options(options)?;
     loop {
         let file = shm::open(name.path(), options.readonly)?;
@@ -44,7 +44,7 @@ pub fn find(name: &Name, size: u64, options: &Options) -> Result<Found> {
         check(&first, size, options, place)?;
         let Some(found) = attach(file, first, options, place)? else {
             interrupt::ask(options.interruptible)?;
-            std::thread::sleep(SHORTLY);
+            std::thread::sleep(COLLECTOR_POLL_INTERVAL);
             continue;
         };
         // A collector may have come between; once we are attached none comes any more.
@@ -63,9 +63,9 @@ pub fn attach(
 ) -> Result<Option<Found>> {
     let header = match options.form {
         Form::Plain => None,
-        Form::Either | Form::Full => header_of(&file)?,
+        Form::Either | Form::Managed => header_of(&file)?,
     };
-    if header.is_none() && options.form == Form::Full {
+    if header.is_none() && options.form == Form::Managed {
         return Err(Error::WrongKind(
             format!("{} is a plain segment: it has no control area", place()).into(),
         ));
@@ -95,7 +95,7 @@ fn header_of(file: &OwnedFd) -> Result<Option<Header>> {
 ///
 /// What is not such a segment, or not this user's to write, is left alone.
 pub fn collect(name: &Name) -> Result<bool> {
-    let Ok(file) = Fleeting::open(|| shm::open(name.path(), false)) else {
+    let Ok(file) = CloseOnForkFd::open(|| shm::open(name.path(), false)) else {
         return Ok(false);
     };
     let (fd, facts) = (file.borrow(), shm::facts(file.borrow())?);

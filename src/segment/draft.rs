@@ -14,7 +14,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A file that nobody can find yet; dropped unpublished, it is gone.
-pub struct Draft {
+pub struct TempFile {
     file: OwnedFd,
     private: Option<Private>,
 }
@@ -33,19 +33,19 @@ impl Drop for Private {
     }
 }
 
-impl Draft {
+impl TempFile {
     /// Makes an empty file in the directory of `name`, for its owner alone.
-    pub fn make(name: &Name, interruptible: bool) -> Result<Draft> {
+    pub fn make(name: &Name, interruptible: bool) -> Result<TempFile> {
         match shm::make_unnamed(name.directory(), DEFAULT_MODE)? {
-            Some(file) => Ok(Draft {
+            Some(file) => Ok(TempFile {
                 file,
                 private: None,
             }),
-            None => Draft::make_private(name, interruptible),
+            None => TempFile::make_private(name, interruptible),
         }
     }
 
-    fn make_private(name: &Name, interruptible: bool) -> Result<Draft> {
+    fn make_private(name: &Name, interruptible: bool) -> Result<TempFile> {
         sweep(name.directory())?;
         loop {
             let private = name.unfinished()?;
@@ -63,7 +63,7 @@ impl Draft {
                     return Err(error);
                 }
             };
-            let draft = Draft {
+            let temp = TempFile {
                 file,
                 private: Some(Private {
                     name: private,
@@ -71,8 +71,8 @@ impl Draft {
                 }),
             };
             // A sweeper that came between making and locking has taken it for dead: then once more.
-            if shm::facts(&draft.file)?.links > 0 {
-                return Ok(draft);
+            if shm::facts(&temp.file)?.links > 0 {
+                return Ok(temp);
             }
         }
     }

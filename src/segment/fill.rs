@@ -75,7 +75,7 @@ pub(super) fn fill(
         ephemeral: options.ephemeral,
     };
     let header = match options.form {
-        Form::Full => Some(plan.header(size, options.capacity)?),
+        Form::Managed => Some(plan.header(size, options.capacity)?),
         Form::Plain | Form::Either => None,
     };
     let before = header.map_or(0, |header| header.control_bytes);
@@ -108,7 +108,7 @@ fn fill_bytes(
     place: &str,
 ) -> Result<Map> {
     limits::check_file_size(size)?;
-    if !options.force && !options.sparse {
+    if !options.no_space_check && !options.sparse {
         limits::check_room(file, size, place)?;
     }
     let reserve = || reservation::reserve(file, 0, size, false, options.interruptible, place);

@@ -29,7 +29,7 @@ impl Segment {
     /// Where the new bytes cannot be locked as the options ask (`NoMemory`), it has grown all the same.
     pub fn resize(&self, size: u64, options: &Growth) -> Result<()> {
         let Growth {
-            force,
+            no_space_check,
             sparse,
             interruptible,
         } = *options;
@@ -48,8 +48,8 @@ impl Segment {
                 "somebody truncated the segment's file".into(),
             ));
         }
-        // A grower who was killed may have left a full segment's file longer than its size says.
-        let old = have.min(before.saturating_add(self.told(self.have(&file))));
+        // A grower who was killed may have left a managed segment's file longer than its size says.
+        let old = have.min(before.saturating_add(self.recorded_size(self.have(&file))));
         let new = before + size;
         if new < old {
             let old = old - before;
@@ -62,7 +62,7 @@ impl Segment {
         shm::set_size(&self.file, have)?;
         if !sparse {
             let place = place(self.name.as_ref());
-            if !force {
+            if !no_space_check {
                 limits::check_room(&self.file, new - old, &place)?;
             }
             reservation::reserve(&self.file, old, new, true, interruptible, &place).or_else(

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 
 /// Requests up to this size are not compared with the memory of machine and cgroup: reading those figures takes as
 /// long as setting this much memory aside.
-const SMALL: u64 = 1 << 20;
+const UNCHECKED_BYTES: u64 = 1 << 20;
 
 /// What bounds the size of a segment just now. All sizes in bytes; `u64::MAX` means "no limit".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +175,7 @@ pub fn check_file_size(size: u64) -> Result<()> {
 
 /// Refuses `bytes` more in the file system of `file` where they are not to be had: `place` is its name for people.
 pub fn check_room(file: &OwnedFd, bytes: u64, place: &str) -> Result<()> {
-    if bytes <= SMALL {
+    if bytes <= UNCHECKED_BYTES {
         return Ok(());
     }
     let space = memory::space_of(file)?;

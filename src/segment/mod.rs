@@ -28,15 +28,15 @@ mod reservation;
 
 use crate::error::{Error, Result};
 use crate::layout::{Bytes, EPHEMERAL, Header, Kind};
-use crate::participant::{Id, Leaving, Participant, Person, Probe};
-use crate::raw::Life;
+use crate::participant::{DeferredDetach, Id, LivenessProbe, Participant, ProcessInfo};
+use crate::raw::Liveness;
 use crate::sys::lockfile::{ByteLock, UNLINK};
 use crate::sys::map::Map;
-use crate::sys::shm::{self, Facts, Kept};
+use crate::sys::shm::{self, CheckedFd, Facts};
 use control::Control;
 use directory::Found;
 pub use directory::{gc, list, unlink};
-use draft::Draft;
+use draft::TempFile;
 pub(crate) use fill::Content;
 use fill::{Filled, fill, map, place, settle, words};
 use name::Name;
@@ -68,21 +68,21 @@ pub struct Stat {
 /// A segment mapped into this process; dropped, this process lets go of it.
 pub struct Segment {
     map: Map,
-    file: Kept,
+    file: CheckedFd,
     name: Option<Name>,
     options: Options,
     /// The largest size seen through this handle: a smaller one later says that somebody truncated the file.
     seen: AtomicU64,
     created: bool,
-    full: Option<Full>,
+    managed: Option<Managed>,
     /// What is done when the mapping and the descriptor have gone: fields are dropped in the order in which they stand.
     ending: Ending,
 }
 
-/// What a full segment has more.
-struct Full {
+/// What a managed segment has more.
+struct Managed {
     header: Header,
-    probe: Probe,
+    probe: LivenessProbe,
     /// None where it may only be read: who cannot hold anything need not be known.
     participant: Option<Participant>,
     /// The id that lived when we last asked, and when that was, in nanoseconds.
@@ -91,13 +91,13 @@ struct Full {
 
 #[derive(Default)]
 struct Ending {
-    leaving: Option<Leaving>,
+    deferred_detach: Option<DeferredDetach>,
     collect: Option<Name>,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        drop(self.leaving.take());
+        drop(self.deferred_detach.take());
         // Ours was perhaps the last attachment; whoever is attached still keeps it.
         if let Some(name) = self.collect.take() {
             let _ = directory::collect(&name);
@@ -107,11 +107,11 @@ impl Drop for Ending {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        let Some(full) = &self.full else { return };
-        if let (Some(participant), Ok(control)) = (&full.participant, self.control()) {
-            self.ending.leaving = Some(participant.leave(control.table));
+        let Some(managed) = &self.managed else { return };
+        if let (Some(participant), Ok(control)) = (&managed.participant, self.control()) {
+            self.ending.deferred_detach = Some(participant.detach(control.table));
         }
-        if full.header.flags & EPHEMERAL != 0 {
+        if managed.header.flags & EPHEMERAL != 0 {
             self.ending.collect = self.name.clone();
         }
     }
@@ -177,19 +177,19 @@ impl Segment {
         content: &Content<'_>,
     ) -> Result<Segment> {
         /// Above this it is worth a look whether the name is taken before memory is set aside.
-        const LARGE: u64 = 1 << 20;
-        if size > LARGE && shm::facts_at(name.path()).is_ok() {
+        const EARLY_NAME_CHECK_BYTES: u64 = 1 << 20;
+        if size > EARLY_NAME_CHECK_BYTES && shm::facts_at(name.path()).is_ok() {
             return Err(Error::Exists(
                 format!("{} exists already", name.path().to_string_lossy()).into(),
             ));
         }
-        let draft = Draft::make(&name, options.interruptible)?;
-        shm::set_mode(draft.file(), options.mode.unwrap_or(DEFAULT_MODE))?;
+        let temp = TempFile::make(&name, options.interruptible)?;
+        shm::set_mode(temp.file(), options.mode.unwrap_or(DEFAULT_MODE))?;
         let place = name.directory().to_string_lossy();
-        let filled = fill(draft.file(), size, options, content, &place)?;
-        draft.publish(&name)?;
+        let filled = fill(temp.file(), size, options, content, &place)?;
+        temp.publish(&name)?;
         drop(place);
-        let file = draft.into_file();
+        let file = temp.into_file();
         let facts = shm::facts(&file)?;
         Segment::new(filled, file, &facts, Some(name), options, size, true)
     }
@@ -248,11 +248,11 @@ impl Segment {
             _ => options.capacity.saturating_add(before),
         };
         let map = map(&file, facts.size, capacity, options)?;
-        if options.settles() && !options.readonly {
+        if options.touches_all() && !options.readonly {
             // Others, Python's SharedMemory for one, make sparse files: what is mapped now must have memory first.
             let place = place(name.as_ref());
             let missing = facts.size.saturating_sub(facts.allocated);
-            if !options.force {
+            if !options.no_space_check {
                 limits::check_room(&file, missing, &place)?;
             }
             reservation::reserve(&file, 0, facts.size, true, options.interruptible, &place)?;
@@ -347,7 +347,7 @@ impl Segment {
         created: bool,
     ) -> Result<Segment> {
         let Filled { map, header } = filled;
-        let full = match header {
+        let managed = match header {
             None => None,
             Some(header) => {
                 Control::find(words(&map, header.control_bytes), header.participants)?;
@@ -357,9 +357,9 @@ impl Segment {
                     true => None,
                     false => Some(Participant::new(device, inode)?),
                 };
-                Some(Full {
+                Some(Managed {
                     header,
-                    probe: Probe::new(file.as_raw_fd(), path, device, inode),
+                    probe: LivenessProbe::new(file.as_raw_fd(), path, device, inode),
                     participant,
                     alive: (AtomicU64::new(0), AtomicU64::new(0)),
                 })
@@ -367,12 +367,12 @@ impl Segment {
         };
         Ok(Segment {
             map,
-            file: Kept::new(file, facts),
+            file: CheckedFd::new(file, facts),
             name,
             options: options.clone(),
             seen: AtomicU64::new(size),
             created,
-            full,
+            managed,
             ending: Ending::default(),
         })
     }
@@ -400,9 +400,9 @@ impl Segment {
 
     /// How many bytes of the mapping lie before byte 0.
     fn before(&self) -> u64 {
-        self.full
+        self.managed
             .as_ref()
-            .map_or(0, |full| full.header.control_bytes)
+            .map_or(0, |managed| managed.header.control_bytes)
     }
 
     /// How many bytes of data the file has room for.
@@ -413,21 +413,21 @@ impl Segment {
     /// Returns how many bytes of data there are, as the last grower said; of a plain one as many as the file `has`.
     ///
     /// Where it has none, somebody may have cut the control area off as well: touching that would be SIGBUS.
-    fn told(&self, has: u64) -> u64 {
+    fn recorded_size(&self, has: u64) -> u64 {
         match self.control() {
             Ok(control) if has > 0 => control.size(),
             _ => has,
         }
     }
 
-    fn full(&self) -> Result<&Full> {
-        self.full.as_ref().ok_or_else(|| {
+    fn managed(&self) -> Result<&Managed> {
+        self.managed.as_ref().ok_or_else(|| {
             Error::WrongKind("a plain segment has no control area: it cannot hold locks".into())
         })
     }
 
     fn control(&self) -> Result<Control<'_>> {
-        let header = &self.full()?.header;
+        let header = &self.managed()?.header;
         Control::find(words(&self.map, header.control_bytes), header.participants)
     }
 
@@ -439,13 +439,13 @@ impl Segment {
 
     /// Returns the data, in which objects are found, as it is now. `WrongKind`: a plain segment.
     pub(crate) fn words(&self) -> Result<Bytes<'_>> {
-        self.full()?;
+        self.managed()?;
         let end = self.before() + self.size()?;
         Ok(words(&self.map, end).from(self.before()))
     }
 
-    /// Returns the words of the lock that every full segment has. `WrongKind`: a plain one.
-    pub(crate) fn built_in_lock(&self) -> Result<&crate::raw::lock::Words> {
+    /// Returns the words of the lock that every managed segment has. `WrongKind`: a plain one.
+    pub(crate) fn built_in_lock(&self) -> Result<&crate::raw::lock::RawLock> {
         Ok(self.control()?.lock)
     }
 
@@ -453,23 +453,25 @@ impl Segment {
     ///
     /// `WrongKind`: a plain segment; `Permission`: a read-only handle; as `Participant::id`.
     pub(crate) fn identify(&self) -> Result<Id> {
-        let full = self.full()?;
-        full.participant()?.id(self.control()?.table, &full.probe)
+        let managed = self.managed()?;
+        managed
+            .participant()?
+            .id(self.control()?.table, &managed.probe)
     }
 
     /// Returns the word that holds our id, as `identify` found it; 0 before that and in a forked child.
-    pub(crate) fn identity_cell(&self) -> Result<crate::sys::fork::Cell> {
-        Ok(self.full()?.participant()?.cell())
+    pub(crate) fn identity_word(&self) -> Result<crate::sys::fork::ForkLocal> {
+        Ok(self.managed()?.participant()?.id_word())
     }
 
     /// Returns what is known of a participant; `None` where its place has gone to somebody else.
-    pub fn person(&self, id: Id) -> Option<Person> {
-        self.control().ok()?.table.person(id)
+    pub fn process_info(&self, id: Id) -> Option<ProcessInfo> {
+        self.control().ok()?.table.process_info(id)
     }
 
     /// Returns the number that this segment has and no other one. `WrongKind`: a plain segment.
     pub(crate) fn number(&self) -> Result<u64> {
-        Ok(self.full()?.header.id)
+        Ok(self.managed()?.header.id)
     }
 
     /// Says whether anybody can have had this id.
@@ -494,7 +496,7 @@ impl Segment {
         // Looked up first: what another thread sees meanwhile may be more, and is no sign of anything.
         let seen = self.seen.load(Ordering::Relaxed);
         let mut have = self.have(&self.file.facts()?);
-        let size = self.told(have);
+        let size = self.recorded_size(have);
         if size > have {
             // A grower has come between.
             have = self.have(&self.file.facts()?);
@@ -542,18 +544,18 @@ impl Segment {
         let have = self.have(&file);
         Ok(Stat {
             file,
-            size: self.told(have).min(have),
+            size: self.recorded_size(have).min(have),
             capacity: self.capacity(),
             created: self.created,
             readonly: self.options.readonly,
             // What has a name in a file system was not made to be sealed (memfd_create(2)).
             sealed: self.name.is_none() && shm::is_sealed(&self.file),
-            header: self.full.as_ref().map(|full| full.header),
+            header: self.managed.as_ref().map(|managed| managed.header),
         })
     }
 }
 
-impl Full {
+impl Managed {
     fn participant(&self) -> Result<&Participant> {
         self.participant.as_ref().ok_or_else(|| {
             Error::Permission("this handle is read-only: it cannot hold anything".into())
@@ -561,21 +563,21 @@ impl Full {
     }
 }
 
-impl Life for Segment {
+impl Liveness for Segment {
     fn is_dead(&self, id: Id) -> Result<bool> {
         /// Who is asked again so soon is not asked: for callers that poll.
-        const JUST_NOW: u64 = 1_000_000;
-        let full = self.full()?;
+        const LIVENESS_CACHE_NS: u64 = 1_000_000;
+        let managed = self.managed()?;
         let mine = self.identify()?;
-        let (known, when) = &full.alive;
+        let (known, when) = &managed.alive;
         let now = crate::sys::clock::monotonic();
         // Two loads that do not belong together at worst delay or repeat a question.
         if known.load(Ordering::Relaxed) == id.bits()
-            && now.saturating_sub(when.load(Ordering::Relaxed)) < JUST_NOW
+            && now.saturating_sub(when.load(Ordering::Relaxed)) < LIVENESS_CACHE_NS
         {
             return Ok(false);
         }
-        let dead = full.probe.is_dead(id.ticket(), mine.ticket())?;
+        let dead = managed.probe.is_dead(id.ticket(), mine.ticket())?;
         if !dead {
             known.store(id.bits(), Ordering::Relaxed);
             when.store(now, Ordering::Relaxed);

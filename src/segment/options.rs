@@ -15,7 +15,7 @@ pub enum Form {
     /// None: byte 0 of the file is the user's, whatever it says.
     Plain,
     /// One: it can hold locks. Opening a plain one is `WrongKind`.
-    Full,
+    Managed,
 }
 
 /// How to make or open a segment. `Options::default()` is what most want.
@@ -33,7 +33,7 @@ pub struct Options {
     /// Open what belongs to another user, or a memory file that is not sealed against shrinking.
     pub trust: bool,
     /// Do not compare the size with what file system, machine and cgroup have: let the kernel decide.
-    pub force: bool,
+    pub no_space_check: bool,
     /// Do not set memory aside: each page gets memory when it is touched, and SIGBUS where there is none.
     pub sparse: bool,
     /// Map all pages now, so that no first touch waits for the kernel.
@@ -46,15 +46,15 @@ pub struct Options {
     pub interruptible: bool,
     /// Whether it has, or is to have, a control area.
     pub form: Form,
-    /// How many processes may hold something in a new full segment at a time, 1 to 4096; 0: 128.
+    /// How many processes may hold something in a new managed segment at a time, 1 to 4096; 0: 128.
     pub participants: u32,
-    /// Remove the name of a new full segment when nobody is attached any more: the last to close does it, or `gc`.
+    /// Remove the name of a new managed segment when nobody is attached any more: the last to close does it, or `gc`.
     pub ephemeral: bool,
 }
 
 impl Options {
     /// Whether all bytes get their memory, and more, when they are mapped.
-    pub(crate) fn settles(&self) -> bool {
+    pub(crate) fn touches_all(&self) -> bool {
         self.prefault || self.huge || self.lock
     }
 }
@@ -62,8 +62,8 @@ impl Options {
 /// How to grow.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Growth {
-    /// As `Options::force`.
-    pub force: bool,
+    /// As `Options::no_space_check`.
+    pub no_space_check: bool,
     /// As `Options::sparse`.
     pub sparse: bool,
     /// As `Options::interruptible`.
@@ -86,9 +86,9 @@ pub(crate) fn check_size(size: u64, options: &Options) -> Result<()> {
 
 /// Refuses options that contradict each other.
 pub(crate) fn check_options(options: &Options) -> Result<()> {
-    if options.form != Form::Full && (options.participants != 0 || options.ephemeral) {
+    if options.form != Form::Managed && (options.participants != 0 || options.ephemeral) {
         return Err(Error::Invalid(
-            "participants and ephemeral are for full segments".into(),
+            "participants and ephemeral are for managed segments".into(),
         ));
     }
     check_sparse(options.sparse, options)
@@ -96,7 +96,7 @@ pub(crate) fn check_options(options: &Options) -> Result<()> {
 
 /// Refuses to leave memory to the first touch where the options touch everything at once.
 pub(crate) fn check_sparse(sparse: bool, options: &Options) -> Result<()> {
-    if sparse && options.settles() {
+    if sparse && options.touches_all() {
         return Err(Error::Invalid(
             "sparse leaves memory to the first touch, prefault, huge and lock do not".into(),
         ));
@@ -136,7 +136,7 @@ impl FileOptions {
             directory: self.directory.clone(),
             trust: self.trust,
             participants: self.participants,
-            form: Form::Full,
+            form: Form::Managed,
             ..Options::default()
         }
     }

@@ -10,9 +10,9 @@ use crate::sys::{interrupt, memory, process};
 use std::os::fd::OwnedFd;
 
 /// The most memory asked for at once: some 15 ms of work for the kernel, so Ctrl-C and progress are never far.
-const STEP: u64 = 64 << 20;
+const MAX_STEP_BYTES: u64 = 64 << 20;
 /// The least: a signal may come again before a larger step is done, and each signal undoes the step it comes into.
-const LEAST_STEP: u64 = 64 << 10;
+const MIN_STEP_BYTES: u64 = 64 << 10;
 
 /// Runs `work` over `[from, to)` in steps; after a signal with a smaller one.
 fn in_steps(
@@ -21,18 +21,18 @@ fn in_steps(
     interruptible: bool,
     mut work: impl FnMut(u64, u64) -> Result<Reserved>,
 ) -> Result<()> {
-    let (mut at, mut step) = (from, STEP);
+    let (mut at, mut step) = (from, MAX_STEP_BYTES);
     while at < to {
         let bytes = step.min(to - at);
         match work(at, bytes)? {
             Reserved::Done => {
                 at += bytes;
-                step = (step * 2).min(STEP);
+                step = (step * 2).min(MAX_STEP_BYTES);
                 if at == to {
                     return Ok(());
                 }
             }
-            Reserved::Signal => step = (step / 2).max(LEAST_STEP),
+            Reserved::Signal => step = (step / 2).max(MIN_STEP_BYTES),
         }
         interrupt::ask(interruptible)?;
     }

@@ -1,4 +1,4 @@
-//! The atomics of `sync`: the machine's, or those of the loom model checker, which runs the same code.
+//! The atomics of `raw`: the machine's, or those of the loom model checker, which runs the same code.
 
 #[cfg(loom)]
 pub use loom::{
@@ -21,7 +21,7 @@ pub fn one_order() {
 /// On x86-64 that has already had everything before it come before everything after it (Intel SDM 3A, 9.2.5; AMD APM 2,
 /// 7.1), so only the compiler is still to be told; a second barrier costs as much as the exchange.
 #[inline(always)]
-pub fn fence_behind_exchange() {
+pub fn fence_after_exchange() {
     #[cfg(all(target_arch = "x86_64", not(loom)))]
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
     #[cfg(not(all(target_arch = "x86_64", not(loom))))]

@@ -22,22 +22,22 @@ use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// How many words a page is sure to hold; larger pages leave the rest unused.
-const WORDS: usize = 512;
+const WORDS_PER_PAGE: usize = 512;
 
 #[repr(C)]
 struct Page {
-    fence: AtomicU32,
+    lock: AtomicU32,
     /// Registering the fork handlers twice would lock the fence twice.
     _unused: AtomicU32,
-    cells: [AtomicU64; WORDS - 1],
+    words: [AtomicU64; WORDS_PER_PAGE - 1],
 }
 
 impl Page {
     const fn zeros() -> Page {
         Page {
-            fence: AtomicU32::new(0),
+            lock: AtomicU32::new(0),
             _unused: AtomicU32::new(0),
-            cells: [const { AtomicU64::new(0) }; WORDS - 1],
+            words: [const { AtomicU64::new(0) }; WORDS_PER_PAGE - 1],
         }
     }
 
@@ -62,7 +62,7 @@ impl Page {
 /// The page that has the fence; null until the first use.
 static FIRST: AtomicPtr<Page> = AtomicPtr::new(std::ptr::null_mut());
 /// Has the fence where the kernel wipes no pages: then there are no cells.
-static PLAIN: Page = Page::zeros();
+static UNWIPED: Page = Page::zeros();
 
 fn first_page() -> &'static Page {
     let known = FIRST.load(Ordering::Acquire); // PAIRS fork.page
@@ -75,7 +75,7 @@ fn first_page() -> &'static Page {
 
 #[cold]
 fn map_first_page() -> &'static Page {
-    let page = Page::map().unwrap_or(&PLAIN);
+    let page = Page::map().unwrap_or(&UNWIPED);
     // Of two threads that come here at once one wins; the other's page stays unused.
     // PAIRS fork.page: who sees the address sees its zeros.
     match FIRST.compare_exchange(
@@ -100,50 +100,50 @@ fn sleep(word: &AtomicU32, expected: u32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, expected, forever) };
 }
 
-fn lock_fence() {
-    let fence = &first_page().fence;
+fn acquire_fork_lock() {
+    let lock = &first_page().lock;
     // PAIRS fork.fence: what the last one inside has done is seen here.
-    if fence
+    if lock
         .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
         .is_err()
     {
-        while fence.swap(2, Ordering::Acquire) != 0 {
-            sleep(fence, 2);
+        while lock.swap(2, Ordering::Acquire) != 0 {
+            sleep(lock, 2);
         }
     }
 }
 
-fn unlock_fence() {
-    let fence = &first_page().fence;
+fn release_fork_lock() {
+    let lock = &first_page().lock;
     // PAIRS fork.fence
-    if fence.swap(0, Ordering::Release) == 2 {
+    if lock.swap(0, Ordering::Release) == 2 {
         let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
         // SAFETY: the address only names the sleepers.
-        unsafe { libc::syscall(libc::SYS_futex, fence.as_ptr(), operation, 1) };
+        unsafe { libc::syscall(libc::SYS_futex, lock.as_ptr(), operation, 1) };
     }
 }
 
 extern "C" fn prepare() {
-    lock_fence();
+    acquire_fork_lock();
 }
 
 extern "C" fn parent() {
     FORKS.fetch_add(1, Ordering::Relaxed);
-    unlock_fence();
+    release_fork_lock();
 }
 
 extern "C" fn child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
-    for slot in &DESCRIPTORS {
-        let fd = slot.swap(NONE, Ordering::Relaxed);
-        if fd != NONE {
+    for slot in &CLOSE_ON_FORK_FDS {
+        let fd = slot.swap(NO_FD, Ordering::Relaxed);
+        if fd != NO_FD {
             // SAFETY: noted descriptors are open, and in this child nobody else uses them: their owners' threads are
-            // gone, and a `Fleeting` that the forking thread still holds finds its slot empty and leaves it alone.
+            // gone, and a `CloseOnForkFd` that the forking thread still holds finds its slot empty and leaves it alone.
             unsafe { libc::close(fd) };
         }
     }
     // Wiped already, but for the page that no kernel wipes.
-    unlock_fence();
+    release_fork_lock();
 }
 
 /// How many forks there have been, in this process and in those it was forked from.
@@ -154,41 +154,41 @@ static REGISTERED: AtomicBool = AtomicBool::new(false);
 /// Shows that no fork can happen, and that no other thread is inside; dropped, both can.
 ///
 /// Whoever is inside must not fork. A raw `clone` does not wait here: what it copies is not covered.
-pub struct Fence(());
+pub struct ForkLock(());
 
-impl Fence {
+impl ForkLock {
     /// Waits until nobody else is inside.
-    pub fn enter() -> Fence {
-        lock_fence();
+    pub fn enter() -> ForkLock {
+        acquire_fork_lock();
         if !REGISTERED.swap(true, Ordering::Relaxed) {
             // SAFETY: the three handlers are static functions that only take, give back and read statics.
             unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
         }
-        Fence(())
+        ForkLock(())
     }
 }
 
-impl Drop for Fence {
+impl Drop for ForkLock {
     fn drop(&mut self) {
-        unlock_fence();
+        release_fork_lock();
     }
 }
 
 /// A value that only who is inside the fence can reach, so that a forked child finds it whole.
-pub struct Fenced<T>(UnsafeCell<T>);
+pub struct ForkLocked<T>(UnsafeCell<T>);
 
 // SAFETY: `get` gives out one reference at a time: it borrows the fence, of which there is one, mutably.
-unsafe impl<T: Send> Sync for Fenced<T> {}
+unsafe impl<T: Send> Sync for ForkLocked<T> {}
 
-impl<T> Fenced<T> {
+impl<T> ForkLocked<T> {
     /// Keeps a value.
-    pub const fn new(value: T) -> Fenced<T> {
-        Fenced(UnsafeCell::new(value))
+    pub const fn new(value: T) -> ForkLocked<T> {
+        ForkLocked(UnsafeCell::new(value))
     }
 
     /// Returns the value.
-    pub fn get<'a>(&'a self, _inside: &'a mut Fence) -> &'a mut T {
-        // SAFETY: one thread is inside, it has one `Fence`, and that is borrowed as long as the value is.
+    pub fn get<'a>(&'a self, _inside: &'a mut ForkLock) -> &'a mut T {
+        // SAFETY: one thread is inside, it has one `ForkLock`, and that is borrowed as long as the value is.
         unsafe { &mut *self.0.get() }
     }
 }
@@ -199,16 +199,16 @@ pub fn forks() -> u64 {
 }
 
 /// A word that is zero in a forked child, whatever it was in its parent.
-pub type Cell = &'static AtomicU64;
+pub type ForkLocal = &'static AtomicU64;
 
-static UNUSED: Fenced<Vec<Cell>> = Fenced::new(Vec::new());
+static UNUSED: ForkLocked<Vec<ForkLocal>> = ForkLocked::new(Vec::new());
 
 /// Gives out a cell, which is zero. `Unsupported` where the kernel wipes no pages (before Linux 4.14).
-pub fn new_cell(inside: &mut Fence) -> Result<Cell> {
+pub fn new_fork_local(inside: &mut ForkLock) -> Result<ForkLocal> {
     let unused = UNUSED.get(inside);
     if unused.is_empty() {
         let page = match FIRST.load(Ordering::Acquire) {
-            first if first == std::ptr::from_ref(&PLAIN).cast_mut() => Err(Errno::EINVAL),
+            first if first == std::ptr::from_ref(&UNWIPED).cast_mut() => Err(Errno::EINVAL),
             // PAIRS fork.page. The first page is used up first.
             first if !FIRST_USED.swap(true, Ordering::Relaxed) => {
                 // SAFETY: inside the fence FIRST has been set, to a page that is never unmapped.
@@ -222,46 +222,47 @@ pub fn new_cell(inside: &mut Fence) -> Result<Cell> {
             ),
             _ => refused(errno, "cannot map a page that forks wipe"),
         })?;
-        unused.extend(page.cells.iter());
+        unused.extend(page.words.iter());
     }
     unused
         .pop()
-        .ok_or(Error::Internal("a page without cells".into()))
+        .ok_or(Error::Internal("a page without words".into()))
 }
 
 static FIRST_USED: AtomicBool = AtomicBool::new(false);
 
 /// Takes a cell back.
-pub fn free_cell(inside: &mut Fence, cell: Cell) {
-    cell.store(0, Ordering::Relaxed);
-    UNUSED.get(inside).push(cell);
+pub fn free_fork_local(inside: &mut ForkLock, word: ForkLocal) {
+    word.store(0, Ordering::Relaxed);
+    UNUSED.get(inside).push(word);
 }
 
 /// How many descriptors may be in flight at once; more threads than that wait for each other.
-const IN_FLIGHT: usize = 64;
-const NONE: i32 = -1;
+const MAX_CLOSE_ON_FORK_FDS: usize = 64;
+const NO_FD: i32 = -1;
 
 /// Descriptors that must not live on in a forked child, because a lock hangs on them.
-static DESCRIPTORS: [AtomicI32; IN_FLIGHT] = [const { AtomicI32::new(NONE) }; IN_FLIGHT];
+static CLOSE_ON_FORK_FDS: [AtomicI32; MAX_CLOSE_ON_FORK_FDS] =
+    [const { AtomicI32::new(NO_FD) }; MAX_CLOSE_ON_FORK_FDS];
 
 /// A descriptor that forked children do not keep.
 ///
 /// A child made by `fork` closes its copy at once. One made by a raw `clone` without `exec` keeps it: not covered.
-pub struct Fleeting {
+pub struct CloseOnForkFd {
     fd: i32,
     slot: &'static AtomicI32,
 }
 
-impl Fleeting {
+impl CloseOnForkFd {
     /// Opens a descriptor with `open`, which returns it or an error, such that no forked child keeps it.
     pub fn open<E>(
         open: impl FnOnce() -> std::result::Result<OwnedFd, E>,
     ) -> std::result::Result<Self, E> {
         loop {
-            let inside = Fence::enter();
-            let Some(slot) = DESCRIPTORS
+            let inside = ForkLock::enter();
+            let Some(slot) = CLOSE_ON_FORK_FDS
                 .iter()
-                .find(|slot| slot.load(Ordering::Relaxed) == NONE)
+                .find(|slot| slot.load(Ordering::Relaxed) == NO_FD)
             else {
                 drop(inside);
                 std::thread::yield_now();
@@ -269,7 +270,7 @@ impl Fleeting {
             };
             let fd = open()?.into_raw_fd();
             slot.store(fd, Ordering::Relaxed);
-            return Ok(Fleeting { fd, slot });
+            return Ok(CloseOnForkFd { fd, slot });
         }
     }
 
@@ -280,12 +281,12 @@ impl Fleeting {
     }
 }
 
-impl Drop for Fleeting {
+impl Drop for CloseOnForkFd {
     fn drop(&mut self) {
-        let _inside = Fence::enter();
+        let _inside = ForkLock::enter();
         let mine = self
             .slot
-            .compare_exchange(self.fd, NONE, Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(self.fd, NO_FD, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok();
         if mine {
             // SAFETY: the slot still named it, so it is ours and open; from here on nobody names it.

@@ -11,7 +11,7 @@ compile_error!("the lower half of a word is expected at its address");
 /// What ended a sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(loom, allow(dead_code, reason = "the model knows no time"))]
-pub enum Awake {
+pub enum WakeReason {
     /// A wake, or the word had changed before; or nothing at all: look again.
     Changed,
     /// The deadline.
@@ -23,19 +23,19 @@ pub enum Awake {
 /// Where sleepers lie: whoever wakes can mean some of them. These are bits of FUTEX_WAIT_BITSET.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Bed {
+pub enum WaitSet {
     /// Those who go first.
-    First = 1,
+    Priority = 1,
     /// The others.
-    Other = 2,
+    Normal = 2,
     /// All of them.
-    Any = 3,
+    All = 3,
 }
 
 /// Sleeps in `bed` while the lower half of `word` is that of `expected`, at most until `deadline` of
 /// `clock::monotonic`.
 #[cfg(not(loom))]
-pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, bed: Bed) -> Awake {
+pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, set: WaitSet) -> WakeReason {
     /// Nanoseconds in a second.
     const SECOND: u64 = 1_000_000_000;
     let until = libc::timespec {
@@ -52,19 +52,19 @@ pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, bed: Bed) -> Awake {
             expected as u32,
             &raw const until,
             std::ptr::null::<u32>(),
-            bed as u32,
+            set as u32,
         )
     };
     match nix::errno::Errno::result(result) {
-        Err(nix::errno::Errno::ETIMEDOUT) => Awake::Deadline,
-        Err(nix::errno::Errno::EINTR) => Awake::Signal,
-        _ => Awake::Changed,
+        Err(nix::errno::Errno::ETIMEDOUT) => WakeReason::Deadline,
+        Err(nix::errno::Errno::EINTR) => WakeReason::Signal,
+        _ => WakeReason::Changed,
     }
 }
 
 /// Wakes up to `count` sleepers in `bed`; returns whether there was one. errno stays as it is: a signal handler may wake.
 #[cfg(not(loom))]
-pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
+pub fn wake(word: &AtomicU64, count: i32, set: WaitSet) -> bool {
     let errno = nix::errno::Errno::last_raw();
     // SAFETY: the address is only a name for the sleepers; nothing is read or written there.
     let woken = unsafe {
@@ -75,7 +75,7 @@ pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
             count,
             std::ptr::null::<libc::timespec>(),
             std::ptr::null::<u32>(),
-            bed as u32,
+            set as u32,
         )
     };
     if woken < 0 {
@@ -87,15 +87,15 @@ pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
 /// The model of both: a lost wake shows as a deadlock, because here no deadline ever comes.
 #[cfg(loom)]
 mod model {
-    use super::{AtomicU64, Awake, Bed};
+    use super::{AtomicU64, WaitSet, WakeReason};
     use crate::sys::atomic::Ordering;
     use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
     /// Who sleeps, on which word, and where: by this it is woken.
     struct Sleeper {
         word: *const AtomicU64,
-        bed: Bed,
-        bell: Arc<Condvar>,
+        set: WaitSet,
+        condvar: Arc<Condvar>,
     }
 
     // SAFETY: the address is only a name; nothing is read or written there.
@@ -109,35 +109,35 @@ mod model {
         SLEEPERS.lock().expect("nobody panics")
     }
 
-    pub fn wait(word: &AtomicU64, expected: u64, _deadline: u64, bed: Bed) -> Awake {
+    pub fn wait(word: &AtomicU64, expected: u64, _deadline: u64, set: WaitSet) -> WakeReason {
         let mut sleepers = sleepers();
         if word.load(Ordering::Relaxed) as u32 == expected as u32 {
-            let bell = Arc::new(Condvar::new());
+            let condvar = Arc::new(Condvar::new());
             sleepers.push(Sleeper {
                 word,
-                bed,
-                bell: bell.clone(),
+                set,
+                condvar: condvar.clone(),
             });
-            drop(bell.wait(sleepers).expect("nobody panics"));
+            drop(condvar.wait(sleepers).expect("nobody panics"));
         }
-        Awake::Changed
+        WakeReason::Changed
     }
 
     /// Of both kinds the others are woken first: the kernel goes by who came first, which may be either.
-    pub fn wake(word: &AtomicU64, count: i32, bed: Bed) -> bool {
+    pub fn wake(word: &AtomicU64, count: i32, set: WaitSet) -> bool {
         let mut sleepers = sleepers();
         let mut left = count;
-        for kind in [Bed::Other, Bed::First] {
+        for kind in [WaitSet::Normal, WaitSet::Priority] {
             let meant = |sleeper: &Sleeper| {
                 std::ptr::eq(sleeper.word, word)
-                    && sleeper.bed == kind
-                    && (bed == Bed::Any || bed == kind)
+                    && sleeper.set == kind
+                    && (set == WaitSet::All || set == kind)
             };
             while left > 0
                 && let Some(index) = sleepers.iter().position(meant)
             {
                 left -= 1;
-                sleepers.remove(index).bell.notify_one();
+                sleepers.remove(index).condvar.notify_one();
             }
         }
         left < count

@@ -3,7 +3,7 @@
 //! The locks belong to an *open file description* of their own (`F_OFD_SETLK`, fcntl(2)): neither another descriptor
 //! of the same file, nor a forked child, nor another thread shares it.
 
-use super::fork::Fleeting;
+use super::fork::CloseOnForkFd;
 use super::{interrupt, refused, shm};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-/// Shared by everybody who is attached to a full segment.
+/// Shared by everybody who is attached to a managed segment.
 pub const ATTACH: i64 = 1 << 61;
 /// Taken by whoever removes the name of a file.
 pub const UNLINK: i64 = (1 << 61) + 1;
@@ -72,7 +72,7 @@ const REFUSED: &str = "cannot lock a byte of the file (F_OFD_SETLK)";
 
 /// A locked byte; dropped, it is free.
 pub struct ByteLock {
-    file: Fleeting,
+    file: CloseOnForkFd,
     byte: i64,
 }
 
@@ -91,7 +91,7 @@ impl ByteLock {
     ///
     /// `Permission` where the file's mode does not let this user write it, whatever `fd` may.
     pub fn of(fd: BorrowedFd<'_>, byte: i64, interruptible: bool) -> Result<Self> {
-        let file = Fleeting::open(|| shm::reopen(fd, OFlag::O_RDWR))?;
+        let file = CloseOnForkFd::open(|| shm::reopen(fd, OFlag::O_RDWR))?;
         Self::take(file, libc::F_WRLCK, byte, interruptible)
     }
 
@@ -110,7 +110,7 @@ impl ByteLock {
 
     /// Locks `byte` of the file that stands at `path`, but `None` if somebody else holds it.
     pub fn attempt(path: &CStr, byte: i64) -> Result<Option<Self>> {
-        let file = Fleeting::open(|| shm::open_with(path, OFlag::O_RDWR))?;
+        let file = CloseOnForkFd::open(|| shm::open_with(path, OFlag::O_RDWR))?;
         match fcntl(
             file.borrow(),
             FcntlArg::F_OFD_SETLK(&command(libc::F_WRLCK, byte)),
@@ -130,7 +130,7 @@ impl ByteLock {
             (OFlag::O_RDWR, libc::F_WRLCK),
             (OFlag::O_RDONLY, libc::F_RDLCK),
         ] {
-            match Fleeting::open(|| open(access)) {
+            match CloseOnForkFd::open(|| open(access)) {
                 Err(Error::Permission(_)) => {}
                 file => return Self::take(file?, kind, byte, interruptible).map(Some),
             }
@@ -138,7 +138,7 @@ impl ByteLock {
         Ok(None)
     }
 
-    fn take(file: Fleeting, kind: i32, byte: i64, interruptible: bool) -> Result<Self> {
+    fn take(file: CloseOnForkFd, kind: i32, byte: i64, interruptible: bool) -> Result<Self> {
         let lock = command(kind, byte);
         loop {
             match fcntl(file.borrow(), FcntlArg::F_OFD_SETLKW(&lock)) {

@@ -40,13 +40,13 @@ unsafe impl Sync for Map {}
 ///
 /// Forked children do not have it; dropped, exec'ed over or killed, it is gone. A child that has a copy of this value
 /// must forget it: there something else may stand at its address.
-pub struct Pin {
+pub struct LockMapping {
     _page: MmapRaw,
 }
 
-impl Pin {
+impl LockMapping {
     /// Maps a page of `file`, for reading, out of reach of children.
-    pub fn new(file: &OwnedFd) -> Result<Pin> {
+    pub fn new(file: &OwnedFd) -> Result<LockMapping> {
         let length = super::process::page_size() as usize;
         let page = MmapOptions::new().len(length).map_raw_read_only(file);
         let page = page.map_err(|error| no_room(&error, length as u64))?;
@@ -57,7 +57,7 @@ impl Pin {
                 "cannot keep a page out of forked children (MADV_DONTFORK)",
             )
         })?;
-        Ok(Pin { _page: page })
+        Ok(LockMapping { _page: page })
     }
 }
 

@@ -23,12 +23,12 @@ pub struct Space {
     pub in_memory: bool,
 }
 
-fn told(told: Statfs) -> Space {
+fn space_from(facts: Statfs) -> Space {
     // ramfs (linux/magic.h): like tmpfs, but with no limit at all; nix does not name it.
     const RAMFS: FsType = FsType(0x8584_58f6);
-    let in_memory = [TMPFS_MAGIC, RAMFS].contains(&told.filesystem_type());
-    let unit = u64::try_from(told.block_size()).unwrap_or(1);
-    if told.blocks() == 0 {
+    let in_memory = [TMPFS_MAGIC, RAMFS].contains(&facts.filesystem_type());
+    let unit = u64::try_from(facts.block_size()).unwrap_or(1);
+    if facts.blocks() == 0 {
         // What tmpfs answers where it has no size limit, as for memory files.
         return Space {
             total: UNLIMITED,
@@ -37,8 +37,8 @@ fn told(told: Statfs) -> Space {
         };
     }
     let (total, free) = (
-        told.blocks().saturating_mul(unit),
-        told.blocks_available().saturating_mul(unit),
+        facts.blocks().saturating_mul(unit),
+        facts.blocks_available().saturating_mul(unit),
     );
     Space {
         total,
@@ -56,14 +56,14 @@ pub fn space_at(directory: &CStr) -> Result<Space> {
         )
     };
     statfs(directory)
-        .map(told)
+        .map(space_from)
         .map_err(|errno| refused(errno, &what()))
 }
 
 /// Returns what the file system of an open file has.
 pub fn space_of(file: &OwnedFd) -> Result<Space> {
     fstatfs(file)
-        .map(told)
+        .map(space_from)
         .map_err(|errno| refused(errno, "cannot ask the segment's file system"))
 }
 

@@ -236,7 +236,7 @@ pub fn is_file(fd: i32, device: u64, inode: u64) -> bool {
 /// A descriptor that is closed when it is dropped, but only if its number still stands for the same file.
 ///
 /// A process may close all descriptors from some number on (`closefrom`), and that number may be another file's by now.
-pub struct Kept {
+pub struct CheckedFd {
     file: ManuallyDrop<OwnedFd>,
     /// The file system it lies in.
     pub device: u64,
@@ -244,28 +244,30 @@ pub struct Kept {
     pub inode: u64,
 }
 
-impl Kept {
+impl CheckedFd {
     /// Keeps the descriptor of the file that these facts are of.
-    pub fn new(file: OwnedFd, facts: &Facts) -> Kept {
-        Kept {
+    pub fn new(file: OwnedFd, facts: &Facts) -> CheckedFd {
+        CheckedFd {
             file: ManuallyDrop::new(file),
             device: facts.device,
             inode: facts.inode,
         }
     }
 
-    /// Returns what the kernel says of the file. `Detached`: the number stands for another one by now, or for none.
+    /// Returns what the kernel says of the file. `LivenessUnknown`: the number stands for another one by now, or for none.
     pub fn facts(&self) -> Result<Facts> {
         facts(&*self.file)
             .ok()
             .filter(|facts| facts.is(self.device, self.inode))
             .ok_or_else(|| {
-                Error::Detached("the segment's descriptor has been closed by somebody else".into())
+                Error::LivenessUnknown(
+                    "the segment's descriptor has been closed by somebody else".into(),
+                )
             })
     }
 }
 
-impl std::ops::Deref for Kept {
+impl std::ops::Deref for CheckedFd {
     type Target = OwnedFd;
 
     fn deref(&self) -> &OwnedFd {
@@ -273,7 +275,7 @@ impl std::ops::Deref for Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for CheckedFd {
     fn drop(&mut self) {
         close_if(self.file.as_raw_fd(), self.device, self.inode);
     }
@@ -289,7 +291,7 @@ pub fn close_if(fd: i32, device: u64, inode: u64) {
 
 /// Opens the file `(device, inode)` afresh for reading and writing, through one of these numbers or at `path`.
 ///
-/// `Detached` where none of them leads to it any more.
+/// `LivenessUnknown` where none of them leads to it any more.
 pub fn find_again(
     numbers: &[i32],
     path: Option<&CStr>,
@@ -315,7 +317,7 @@ pub fn find_again(
     }
     match why {
         Some(Errno::ENOENT | Errno::EBADF | Errno::ENXIO | Errno::ELOOP) | None => {
-            Err(Error::Detached(
+            Err(Error::LivenessUnknown(
                 "no descriptor and no name leads to the segment's file any more".into(),
             ))
         }

@@ -1,7 +1,9 @@
 //! Who dies waiting breaks the barrier, whoever else is there; nobody is taken for dead who lives.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{await_waiting, full, one_to_be_told, stay, unnamed, use_once, wait, waiter, within};
+use super::{
+    await_waiting, managed, one_to_be_told, stay, unnamed, use_once, wait, waiter, within,
+};
 use nix::sys::signal::{Signal, kill};
 use shmkit::barrier::Last;
 use shmkit::raw::WaitOptions;
@@ -140,7 +142,7 @@ fn who_ends_after_its_turn_breaks_nothing() {
 #[test]
 fn who_lets_go_of_it_while_a_thread_waits_elsewhere_changes_nothing() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let (one, same) = (super::at(&segment, 0, 2), super::at(&segment, 0, 2));
         let other = fork(|| assert!(wait(&one).is_ok()));
         await_waiting(&same, 1);
@@ -182,7 +184,7 @@ fn who_has_lost_all_descriptors_goes_without_breaking_it() {
                 barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
             );
             close_all();
-            refused!(Detached, wait(&barrier));
+            refused!(LivenessUnknown, wait(&barrier));
         });
         child.succeed();
         let stat = barrier.stat();

@@ -1,7 +1,7 @@
 //! Words and cells that make no sense: an error or the right thing, and no wait beyond the timeout.
 
 use super::common::process::{alone, fork};
-use super::{at, full, use_once, wait, within};
+use super::{at, managed, use_once, wait, within};
 use shmkit::barrier::{Barrier, Create, Last, Options};
 use shmkit::lock::Lock;
 use shmkit::raw::WaitOptions;
@@ -58,7 +58,7 @@ fn survive(barrier: &Barrier) {
 
 #[test]
 fn numbers_of_parties_that_cannot_be() {
-    let segment = full(1 << 20);
+    let segment = managed(1 << 20);
     at(&segment, 0, 2);
     for cells in [0_u64, 1, 3, 5, 4097, 4098, 65535] {
         write(&segment, 0, BARRIER | cells << 48);
@@ -66,7 +66,7 @@ fn numbers_of_parties_that_cannot_be() {
         refused!(Corrupt, found);
     }
     // More than there is room for.
-    let small = full(192);
+    let small = managed(192);
     at(&small, 0, 2);
     write(&small, 0, BARRIER | 6 << 48);
     refused!(
@@ -78,7 +78,7 @@ fn numbers_of_parties_that_cannot_be() {
 #[test]
 fn turns_that_cannot_be() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         for arrived in [3, 4, 1000, 65535_u64] {
             write(&segment, TURN, arrived << 48);
@@ -114,7 +114,7 @@ fn turns_that_cannot_be() {
 #[test]
 fn cells_that_nobody_has() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         use_once(&barrier);
         for state in nobodies()
@@ -145,7 +145,7 @@ fn cells_that_nobody_has() {
 #[test]
 fn cells_that_we_have_not_taken() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         use_once(&barrier);
         let me = mine(&segment);
@@ -172,7 +172,7 @@ fn cells_that_we_have_not_taken() {
 #[test]
 fn a_lock_that_nobody_has() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         use_once(&barrier);
         for id in nobodies() {
@@ -200,7 +200,7 @@ fn a_lock_that_nobody_has() {
 #[test]
 fn a_place_that_cannot_be() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         let child = fork(|| drop(refused!(Corrupt, wait(&barrier))));
         super::await_waiting(&barrier, 1);
@@ -224,7 +224,7 @@ fn random_words_under_who_waits() {
             state
         };
         for _ in 0..30 {
-            let segment: Arc<Segment> = full(4096);
+            let segment: Arc<Segment> = managed(4096);
             let barrier = at(&segment, 0, 3);
             let children: Vec<_> = (0..3)
                 .map(|_| fork(|| drop(barrier.wait_with(within(20_000_000), Last::Passes))))

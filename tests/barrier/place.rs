@@ -2,14 +2,21 @@
 
 use super::common::Name;
 use super::common::process::{alone, wait_until};
-use super::{full, wait, waiter};
-use shmkit::barrier::{Barrier, Create, FileOptions, MOST, Options};
+use super::{managed, wait, waiter};
+use shmkit::barrier::{Barrier, Create, FileOptions, MAX_PARTIES, Options};
 
 #[test]
 fn parties_that_cannot_be() {
-    let segment = full(4096);
+    let segment = managed(4096);
     let name = Name::new();
-    for parties in [0, MOST + 1, 1 << 15, (1 << 15) + 1, 1 << 16, u32::MAX] {
+    for parties in [
+        0,
+        MAX_PARTIES + 1,
+        1 << 15,
+        (1 << 15) + 1,
+        1 << 16,
+        u32::MAX,
+    ] {
         let options = Options::of(parties);
         refused!(Invalid, options.size());
         refused!(Invalid, Barrier::unnamed(&options));
@@ -30,10 +37,16 @@ fn parties_that_cannot_be() {
 
 #[test]
 fn its_size_is_that_of_its_parties() {
-    for (parties, size) in [(1, 192), (2, 192), (3, 256), (8, 384), (MOST, 128 + 65536)] {
+    for (parties, size) in [
+        (1, 192),
+        (2, 192),
+        (3, 256),
+        (8, 384),
+        (MAX_PARTIES, 128 + 65536),
+    ] {
         let options = Options::of(parties);
         assert_eq!(options.size(), Ok(size));
-        let segment = full(size + 64);
+        let segment = managed(size + 64);
         let barrier = Barrier::at(&segment, 64, Create::Always, &options).unwrap();
         assert_eq!((barrier.parties(), barrier.offset()), (parties, 64));
         let cause = refused!(
@@ -57,7 +70,7 @@ fn room_for_fewer_processes_than_parties() {
         };
         let barrier = Barrier::named(&name, Create::Always, &options).unwrap();
         let others = [waiter(&barrier, 0), waiter(&barrier, 1)];
-        refused!(Participants, wait(&barrier));
+        refused!(TooManyProcesses, wait(&barrier));
         assert_eq!(barrier.stat().waiting, 2);
         others.into_iter().for_each(|other| other.kill());
         // The dead make room, and then they are found.

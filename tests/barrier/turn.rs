@@ -2,8 +2,8 @@
 
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words};
-use super::{full, unnamed, wait};
-use shmkit::barrier::{Barrier, Create, Last, MOST, Options};
+use super::{managed, unnamed, wait};
+use shmkit::barrier::{Barrier, Create, Last, MAX_PARTIES, Options};
 use shmkit::raw::WaitOptions;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -135,12 +135,12 @@ fn who_must_not_wait_is_at_most_the_last() {
 #[test]
 fn as_many_as_can_be() {
     let _watchdog = Watchdog::start();
-    let options = Options::of(MOST);
-    let segment = full(options.size().unwrap());
+    let options = Options::of(MAX_PARTIES);
+    let segment = managed(options.size().unwrap());
     let barrier = Barrier::at(&segment, 0, Create::Always, &options).unwrap();
-    let places: Vec<_> = (0..MOST).map(|_| AtomicU64::new(0)).collect();
+    let places: Vec<_> = (0..MAX_PARTIES).map(|_| AtomicU64::new(0)).collect();
     std::thread::scope(|scope| {
-        for _ in 0..MOST {
+        for _ in 0..MAX_PARTIES {
             std::thread::Builder::new()
                 .stack_size(64 << 10)
                 .spawn_scoped(scope, || {

@@ -92,8 +92,8 @@ fn lock_info() -> shmkit_lock_info {
     info
 }
 
-/// Makes a full segment.
-pub fn full(size: u64) -> Handle {
+/// Makes a managed segment.
+pub fn managed(size: u64) -> Handle {
     let mut out = null_mut();
     let given = shmkit_segment_options {
         flags: SHMKIT_SEGMENT_FULL,
@@ -182,7 +182,7 @@ impl<H> Noun<H> {
         given: *const shmkit_lock_options,
         out: *mut *mut H,
     ) -> Vec<(&'static str, shmkit_status)> {
-        let (segment, name, whole) = (full(4096), Name::new(), self.unnamed());
+        let (segment, name, whole) = (managed(4096), Name::new(), self.unnamed());
         let (mut fd, mut offset) = (-1, 0);
         // SAFETY: a handle, and outputs that can be written.
         let status = unsafe { (self.fd)(whole, &raw mut fd, &raw mut offset) };
@@ -217,7 +217,7 @@ fn misaligned<T>(place: &mut [u64; 16]) -> *mut T {
 /// Tests one kind of lock; `other` is a handle of another kind.
 fn handles<H>(noun: &Noun<H>, other: *mut c_void) {
     let mut block = [UNTOUCHED; 16];
-    let segment = full(64);
+    let segment = managed(64);
     for (name, function) in noun.functions() {
         assert_eq!(function(null_mut()), SHMKIT_ERR_INVALID, "{name}");
         assert!(last_text().contains("NULL"), "{name}: {}", last_text());
@@ -261,7 +261,7 @@ fn handles_that_are_none() {
     handles(&LOCK, rlock.cast());
     handles(&RLOCK, lock.cast());
     let mut depth = UNTOUCHED;
-    for wrong in [lock.cast(), full(64).0.cast()] {
+    for wrong in [lock.cast(), managed(64).0.cast()] {
         // SAFETY: a handle of another kind, which the function promises to recognise.
         let status = unsafe { shmkit_rlock_depth(wrong, &raw mut depth) };
         assert_eq!((status, depth), (SHMKIT_ERR_WRONG_KIND, UNTOUCHED));
@@ -320,7 +320,7 @@ fn outputs_that_are_null_or_misaligned() {
     outputs(&LOCK);
     outputs(&RLOCK);
     let mut block = [UNTOUCHED; 16];
-    let (rlock, segment) = (RLOCK.unnamed(), full(64));
+    let (rlock, segment) = (RLOCK.unnamed(), managed(64));
     for bad in [null_mut(), misaligned::<c_void>(&mut block)] {
         // SAFETY: a handle, and an output that the function promises to check.
         let status = unsafe { shmkit_rlock_depth(rlock, bad.cast()) };

@@ -2,7 +2,7 @@
 //! kind; and what they answer when all is well.
 
 use super::common::{Folder, Name};
-use super::lock::{LOCK, full};
+use super::lock::{LOCK, managed};
 use super::structure::Newer;
 use super::*;
 use shmkit::capi::lock::{shmkit_lock, shmkit_lock_close};
@@ -288,7 +288,7 @@ fn makers(
     given: *const shmkit_queue_options,
     out: *mut *mut H,
 ) -> Vec<(&'static str, shmkit_status)> {
-    let (segment, name) = (full(1 << 17), Name::new());
+    let (segment, name) = (managed(1 << 17), Name::new());
     let whole = unnamed(&queue_options());
     let (mut fd, mut offset) = (-1, 0);
     // SAFETY: a handle, and outputs that can be written.
@@ -325,7 +325,7 @@ fn makers(
 #[test]
 fn handles_that_are_none() {
     let mut block = [UNTOUCHED; 16];
-    let (segment, lock): (_, *mut shmkit_lock) = (full(64), LOCK.unnamed());
+    let (segment, lock): (_, *mut shmkit_lock) = (managed(64), LOCK.unnamed());
     for (name, function, _) in FUNCTIONS {
         assert_eq!(function(null_mut()), SHMKIT_ERR_INVALID, "{name}");
         assert!(last_text().contains("NULL"), "{name}: {}", last_text());

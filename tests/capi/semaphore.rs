@@ -2,7 +2,7 @@
 //! kind.
 
 use super::common::{Folder, Name};
-use super::lock::{LOCK, full};
+use super::lock::{LOCK, managed};
 use super::structure::Newer;
 use super::*;
 use shmkit::capi::lock::{shmkit_lock, shmkit_lock_close};
@@ -140,7 +140,7 @@ fn makers(
     given: *const shmkit_semaphore_options,
     out: *mut *mut H,
 ) -> Vec<(&'static str, shmkit_status)> {
-    let (segment, name) = (full(65536), Name::new());
+    let (segment, name) = (managed(65536), Name::new());
     let whole = unnamed(&semaphore_options());
     let (mut fd, mut offset) = (-1, 0);
     // SAFETY: a handle, and outputs that can be written.
@@ -177,7 +177,7 @@ fn makers(
 #[test]
 fn handles_that_are_none() {
     let mut block = [UNTOUCHED; 16];
-    let (segment, lock): (_, *mut shmkit_lock) = (full(64), LOCK.unnamed());
+    let (segment, lock): (_, *mut shmkit_lock) = (managed(64), LOCK.unnamed());
     for (name, function) in FUNCTIONS {
         assert_eq!(function(null_mut()), SHMKIT_ERR_INVALID, "{name}");
         assert!(last_text().contains("NULL"), "{name}: {}", last_text());

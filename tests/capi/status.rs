@@ -66,7 +66,7 @@ fn acquire_taken(participants: u32, timeout: i64, lost: bool) -> shmkit_status {
 fn acquire_once_too_often() -> shmkit_status {
     /// Where the depth stands in the lock, in words.
     const DEPTH: usize = 3;
-    let (segment, mut lock, mut data) = (super::lock::full(64), null_mut(), null_mut());
+    let (segment, mut lock, mut data) = (super::lock::managed(64), null_mut(), null_mut());
     // SAFETY: a handle, no options, and an output that can be written.
     let status = unsafe { shmkit_rlock_create_at(segment.0, 0, null(), &raw mut lock) };
     assert_eq!(status, SHMKIT_OK);

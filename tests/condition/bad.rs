@@ -52,7 +52,7 @@ fn a_recursive_lock_of_another_thread() {
 #[test]
 fn another_lock_than_before() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let place = |offset| {
             Lock::at(
                 &segment,
@@ -101,7 +101,7 @@ fn more_waiters_than_cells() {
         await_waiters(&condition, 1);
         lock.acquire_with(WaitOptions::BLOCKING).unwrap();
         for wait in [WaitOptions::NONBLOCKING, WaitOptions::BLOCKING] {
-            refused!(Participants, condition.wait_with(&lock, wait));
+            refused!(TooManyProcesses, condition.wait_with(&lock, wait));
             assert!(lock.is_held());
         }
         condition.notify_with(&lock, 1).unwrap();
@@ -147,7 +147,7 @@ fn words(segment: &Segment) -> &[AtomicU64] {
 fn hostile_bytes() {
     const CELL: usize = 8; // the first cell's word, behind the eight of the condition
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let lock = a_lock();
         let condition = Condition::at(&segment, 0, Create::Always, &with_cells(4)).unwrap();
         let words = words(&segment);
@@ -190,7 +190,7 @@ fn a_waiter_that_is_overwritten() {
     const CELL: usize = 8;
     alone(|| {
         for lie in [0, 1 << 31, u64::MAX, 0xdead_beef] {
-            let segment = full(4096);
+            let segment = managed(4096);
             let lock = a_lock();
             let condition =
                 Condition::at(&segment, 0, Create::Always, &Options::default()).unwrap();
@@ -209,7 +209,7 @@ fn a_waiter_that_is_overwritten() {
 
 #[test]
 fn more_cells_than_there_is_room_for() {
-    let segment = full(4096);
+    let segment = managed(4096);
     Condition::at(&segment, 0, Create::Always, &with_cells(252)).unwrap();
     refused!(
         Invalid,

@@ -80,7 +80,7 @@ fn all_of_as_many_as_there_are_cells() {
         {
             let _guard = lock.acquire().unwrap();
             refused!(
-                Participants,
+                TooManyProcesses,
                 condition.wait_with(lock, WaitOptions::NONBLOCKING)
             );
             // It is held as before.

@@ -56,7 +56,7 @@ fn by_name() {
 #[test]
 fn at_an_offset_beside_its_lock() {
     alone(|| {
-        let segment = full(8192);
+        let segment = managed(8192);
         let place = || Condition::at(&segment, 64, Create::IfMissing, &Options::default()).unwrap();
         meet(place, || {
             Lock::at(&segment, 0, Create::IfMissing, &lock::Options::default()).unwrap()
@@ -104,7 +104,7 @@ fn handed_over() {
 #[test]
 fn far_from_its_lock() {
     alone(|| {
-        let (near, far) = (full(4096), full(4096));
+        let (near, far) = (managed(4096), managed(4096));
         // Others are participants of one of them first.
         for _ in 0..3 {
             fork(|| {

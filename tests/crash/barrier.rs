@@ -14,7 +14,7 @@
 use crate::board::{Said, Who, board};
 use crate::library::{Library, Segment, Status, functions};
 use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
-use crate::party::{PLACE, full, introduce, make, open, status};
+use crate::party::{PLACE, introduce, make, managed, open, status};
 use crate::process::{self, run_and_die};
 use crate::survivor::refused;
 use crate::verify::NAME;
@@ -410,7 +410,7 @@ impl Operation for BarrierOperation {
         if !look.name_is_there(0)? {
             return Err(Crime::Lost.found("the name is gone"));
         }
-        let segment = look.shmkit.open(NAME, 0, full(0));
+        let segment = look.shmkit.open(NAME, 0, managed(0));
         let segment = segment.map_err(refused("open"))?;
         // Who was killed with the bystander may live a moment longer.
         let early = numbers(look.shmkit, segment)[1..].iter();

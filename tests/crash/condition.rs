@@ -1,4 +1,4 @@
-//! The operations of conditions in a full segment: wait, take what the dead were sent, notify, notify all.
+//! The operations of conditions in a managed segment: wait, take what the dead were sent, notify, notify all.
 //!
 //! ```text
 //! data:  | taken | sent | ended | victim | …     64: the lock     128: the condition
@@ -11,7 +11,7 @@ use crate::conditions::{Condition, TIMEOUT, WOULD_BLOCK};
 use crate::library::{Library, Segment, Status};
 use crate::locks::{FOREVER, Kind, Lock, NOWAIT};
 use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
-use crate::party::{PLACE, full, introduce};
+use crate::party::{PLACE, introduce, managed};
 use crate::process::{self, WATCHDOG};
 use crate::survivor::refused;
 use crate::verify::{NAME, PAGE};
@@ -72,7 +72,7 @@ fn words(shmkit: &Library, segment: Segment) -> &'static [AtomicU64] {
 }
 
 fn open(shmkit: &Library) -> (Segment, Lock) {
-    let segment = shmkit.open(NAME, PAGE, full(0));
+    let segment = shmkit.open(NAME, PAGE, managed(0));
     let segment = segment.expect("the segment can be opened");
     introduce(shmkit, segment);
     let lock = shmkit.open_lock_at(Kind::Lock, segment, PLACE);
@@ -207,7 +207,7 @@ impl Operation for ConditionOperation {
 
     fn ground<'a>(&'a self, shmkit: &'a Library) -> Option<Ground<'a>> {
         Some(Box::new(move || {
-            let made = shmkit.create(Some(NAME), PAGE, full(PARTICIPANTS));
+            let made = shmkit.create(Some(NAME), PAGE, managed(PARTICIPANTS));
             let made = made.expect("a segment can be made");
             let lock = shmkit.create_lock_at(Kind::Lock, made, PLACE);
             let lock = lock.expect("a lock can be made");

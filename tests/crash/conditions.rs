@@ -119,12 +119,12 @@ impl Library {
 
     /// As `warm_up`, for conditions.
     pub fn warm_up_conditions(&self) -> Result<(), Status> {
-        let full = Options {
+        let managed = Options {
             flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL,
             participants: 1,
             ..Options::default()
         };
-        let segment = self.create(Some(c"warm-up"), 4096, full)?;
+        let segment = self.create(Some(c"warm-up"), 4096, managed)?;
         let lock = self.create_lock_at(Kind::Lock, segment, 0)?;
         let condition = self.create_condition_at(segment, 64, 1, lock)?;
         good(self.close_condition(condition))?;

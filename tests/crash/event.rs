@@ -14,7 +14,7 @@
 use crate::board::{Said, Who, board};
 use crate::library::{Library, Segment, Status, functions};
 use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
-use crate::party::{PLACE, full, make, open, status};
+use crate::party::{PLACE, make, managed, open, status};
 use crate::process;
 use crate::survivor::refused;
 use crate::verify::NAME;
@@ -279,7 +279,7 @@ impl Operation for EventOperation {
         if !look.name_is_there(0)? {
             return Err(Crime::Lost.found("the name is gone"));
         }
-        let segment = look.shmkit.open(NAME, 0, full(0));
+        let segment = look.shmkit.open(NAME, 0, managed(0));
         let segment = segment.map_err(refused("open"))?;
         match Event::find(look.shmkit, segment, PLACE) {
             Ok(event) => event.close().map_err(refused("close of an event"))?,

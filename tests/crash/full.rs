@@ -1,4 +1,4 @@
-//! The operations of full segments: create, open, resize, close; and of ephemeral ones, whose name goes with the last
+//! The operations of managed segments: create, open, resize, close; and of ephemeral ones, whose name goes with the last
 //! who has them mapped, or with the next collector.
 
 use crate::board::{Said, Who, Wrong, board};
@@ -33,7 +33,7 @@ pub enum Verb {
     CollectDraft,
 }
 
-/// An operation of full segments.
+/// An operation of managed segments.
 pub struct FullOperation {
     name: &'static str,
     verb: Verb,
@@ -305,7 +305,7 @@ impl Operation for FullOperation {
     }
 }
 
-/// The operations of full segments, those that take longest first.
+/// The operations of managed segments, those that take longest first.
 pub fn operations() -> Vec<FullOperation> {
     let operation = |name, every, verb| FullOperation {
         name,

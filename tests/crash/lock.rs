@@ -1,4 +1,4 @@
-//! The operations of locks in a full segment, and of the participants that own them: claim, acquire, take over, release,
+//! The operations of locks in a managed segment, and of the participants that own them: claim, acquire, take over, release,
 //! mark consistent, close while holding, make at a place.
 
 use crate::board::{Mark, Who, board};

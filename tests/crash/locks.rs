@@ -120,7 +120,7 @@ impl Library {
         Ok(Lock { kind, handle })
     }
 
-    /// Finds the lock that every full segment has.
+    /// Finds the lock that every managed segment has.
     pub fn built_in_lock(&self, segment: Segment) -> Result<Lock, Status> {
         let mut handle = std::ptr::null_mut();
         // SAFETY: as in `create_lock_at`.
@@ -184,15 +184,15 @@ impl Library {
         unsafe { (self.of(lock.kind).close)(lock.handle) }
     }
 
-    /// As `warm_up`, for full segments and locks.
+    /// As `warm_up`, for managed segments and locks.
     pub fn warm_up_locks(&self) -> Result<(), Status> {
         let name = c"warm-up";
-        let full = Options {
+        let managed = Options {
             flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL,
             participants: 1,
             ..Options::default()
         };
-        let segment = self.create(Some(name), 8192, full)?;
+        let segment = self.create(Some(name), 8192, managed)?;
         for kind in [Kind::Lock, Kind::RLock] {
             let offset = 64 * kind as u64;
             good(self.close_lock(self.create_lock_at(kind, segment, offset)?))?;

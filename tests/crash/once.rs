@@ -10,7 +10,7 @@
 use crate::board::{Mark, Said, Who, Wrong, board};
 use crate::library::{Library, Segment, Status, functions};
 use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
-use crate::party::{PLACE, full, introduce, make, open, status};
+use crate::party::{PLACE, introduce, make, managed, open, status};
 use crate::place::Place;
 use crate::process::run_and_die;
 use crate::survivor::refused;
@@ -329,7 +329,7 @@ impl Operation for OnceOperation {
         if !look.name_is_there(0)? {
             return Err(Crime::Lost.found("the name is gone"));
         }
-        let segment = look.shmkit.open(NAME, 0, full(0));
+        let segment = look.shmkit.open(NAME, 0, managed(0));
         let segment = segment.map_err(refused("open"))?;
         let once = Once::open(look.shmkit, Who::Survivor, segment, PLACE, false);
         let before = once.stat().map_err(refused("stat"))?;

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub const PLACE: u64 = 64;
 
 /// How the segment is made and opened.
-pub fn full(participants: u32) -> Options {
+pub fn managed(participants: u32) -> Options {
     Options {
         flags: SHMKIT_SEGMENT_FULL,
         participants,
@@ -29,7 +29,7 @@ pub fn full(participants: u32) -> Options {
 
 /// Makes the segment for so many participants, with a lock where a kind is given, and lets go of it.
 pub fn make(shmkit: &Library, participants: u32, kind: Option<Kind>) {
-    let made = shmkit.create(Some(NAME), PAGE, full(participants));
+    let made = shmkit.create(Some(NAME), PAGE, managed(participants));
     let made = made.expect("a segment can be made");
     if let Some(kind) = kind {
         let lock = shmkit.create_lock_at(kind, made, PLACE);
@@ -41,7 +41,7 @@ pub fn make(shmkit: &Library, participants: u32, kind: Option<Kind>) {
 
 /// Opens the segment.
 pub fn open(shmkit: &Library) -> Segment {
-    let opened = shmkit.open(NAME, PAGE, full(0));
+    let opened = shmkit.open(NAME, PAGE, managed(0));
     opened.expect("the segment can be opened")
 }
 

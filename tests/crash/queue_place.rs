@@ -2,7 +2,7 @@
 
 use crate::library::{Library, Options, Status};
 use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
-use crate::party::{full, introduce, status};
+use crate::party::{introduce, managed, status};
 use crate::queues::{EMPTY, EXISTS, NOT_FOUND, NOWAIT, Queue, Shape, Way};
 use crate::survivor::refused;
 use crate::verify::{NAME, PAGE};
@@ -56,7 +56,7 @@ impl QueuePlaceOperation {
         let Verb::At { there } = self.verb else {
             return Queue::named(shmkit, Some(NAME), Way::Create, SHAPE).map(drop);
         };
-        let segment = shmkit.create(Some(NAME), PAGE, full(PARTICIPANTS))?;
+        let segment = shmkit.create(Some(NAME), PAGE, managed(PARTICIPANTS))?;
         match there {
             true => Queue::at(shmkit, segment, PLACE, SHAPE, true).map(drop),
             false => Ok(()),
@@ -114,7 +114,7 @@ impl QueuePlaceOperation {
 
     fn placed_survives(&self, look: &Look, done: bool) -> Result<(), Finding> {
         let shmkit = look.shmkit;
-        let segment = shmkit.open(NAME, 0, full(0)).map_err(refused("open"))?;
+        let segment = shmkit.open(NAME, 0, managed(0)).map_err(refused("open"))?;
         let found = Queue::at(shmkit, segment, PLACE, SHAPE, false);
         match found {
             Ok(queue) => queue.close().map_err(refused("close"))?,
@@ -153,7 +153,7 @@ impl Operation for QueuePlaceOperation {
     fn prepare<'a>(&'a self, shmkit: &'a Library) -> Run<'a> {
         let put = |queue: Result<Queue, Status>| queue?.put(NOWAIT, MESSAGE);
         if let Verb::At { .. } = self.verb {
-            let opened = shmkit.open(NAME, 0, full(0));
+            let opened = shmkit.open(NAME, 0, managed(0));
             let segment = opened.expect("the segment can be opened");
             introduce(shmkit, segment);
             return Box::new(move || status(put(Queue::at(shmkit, segment, PLACE, SHAPE, true))));

@@ -11,7 +11,7 @@
 use crate::board::{Mark, Said, Who, board};
 use crate::library::{Library, Segment, Status, functions};
 use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
-use crate::party::{PLACE, full, introduce, make, open, status};
+use crate::party::{PLACE, introduce, make, managed, open, status};
 use crate::place::Place;
 use crate::process::run_and_die;
 use crate::survivor::refused;
@@ -514,7 +514,7 @@ impl Operation for RwLockOperation {
         if !look.name_is_there(0)? {
             return Err(Crime::Lost.found("the name is gone"));
         }
-        let segment = look.shmkit.open(NAME, 0, full(0));
+        let segment = look.shmkit.open(NAME, 0, managed(0));
         let segment = segment.map_err(refused("open"))?;
         let who = Who::Survivor;
         match Party::find(look.shmkit, who, segment, PLACE) {

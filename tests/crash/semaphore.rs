@@ -12,7 +12,7 @@
 use crate::board::{Said, Who, board};
 use crate::library::{Library, Segment, Status, functions};
 use crate::operation::{Crime, Finding, Ground, Look, Operation, Run};
-use crate::party::{PLACE, full, id_of_somebody, introduce, make, open, status};
+use crate::party::{PLACE, id_of_somebody, introduce, make, managed, open, status};
 use crate::place::Place;
 use crate::process::{self, ended_well, run_and_die};
 use crate::survivor::refused;
@@ -303,7 +303,7 @@ impl SemaphoreOperation {
         if !look.name_is_there(0)? {
             return Err(Crime::Lost.found("the name is gone"));
         }
-        let segment = look.shmkit.open(NAME, 0, full(0));
+        let segment = look.shmkit.open(NAME, 0, managed(0));
         let segment = segment.map_err(refused("open"))?;
         match Semaphore::find(look.shmkit, segment, PLACE) {
             Ok(found) => found.close().map_err(refused("close of a semaphore"))?,

@@ -10,7 +10,7 @@ use crate::board::shared_words;
 use crate::library::{Library, Segment, Status};
 use crate::locks::{FOREVER, Kind, Lock, NOWAIT};
 use crate::operation::{Crime, Finding, Look, Operation, Run};
-use crate::party::{full, open};
+use crate::party::{managed, open};
 use crate::process::{self, WATCHDOG};
 use crate::random::dice;
 use crate::report::Report;
@@ -264,7 +264,7 @@ impl Soak {
         let mut report = Report::new(0, 0, 1);
         let begin = Instant::now();
         let maker = process::spawn(|| {
-            let made = shmkit.create(Some(NAME), PAGE, full(PARTICIPANTS));
+            let made = shmkit.create(Some(NAME), PAGE, managed(PARTICIPANTS));
             let made = made.expect("a segment can be made");
             for kind in KINDS {
                 guarded(shmkit, made, kind);

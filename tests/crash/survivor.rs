@@ -5,7 +5,7 @@ use crate::byte;
 use crate::library::{Segment, Status};
 use crate::locks::{FOREVER, Kind, NOWAIT};
 use crate::operation::{Crime, Finding, Look};
-use crate::party::{PLACE, Party, full};
+use crate::party::{PLACE, Party, managed};
 use crate::process;
 use crate::verify::NAME;
 use shmkit::capi::lock::{SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED};
@@ -47,7 +47,7 @@ impl Look<'_> {
         if !self.name_is_there(0)? {
             return Err(Crime::Lost.found("the name is gone"));
         }
-        let segment = self.shmkit.open(NAME, 0, full(0));
+        let segment = self.shmkit.open(NAME, 0, managed(0));
         let segment = segment.map_err(refused("open"))?;
         let party = self.find_lock(segment, traces)?;
         self.take_lock(&party, traces)?;

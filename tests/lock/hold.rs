@@ -4,7 +4,7 @@ use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{Form, Segment, form};
 use super::{
-    at, await_sleeper, full, holder, recover, stay, transferable, unnamed, use_once, within,
+    at, await_sleeper, holder, managed, recover, stay, transferable, unnamed, use_once, within,
 };
 use shmkit::lock::{Create, Lock};
 use shmkit::raw::WaitOptions;
@@ -27,7 +27,7 @@ fn one_at_a_time() {
 fn a_free_lock_that_was_never_taken_is_nobodys() {
     // Nothing has been claimed in this process yet: it has no id to compare.
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let lock = Lock::of(&segment).unwrap();
         refused!(NotOwner, lock.release());
         refused!(NotOwner, lock.mark_consistent());
@@ -91,7 +91,7 @@ fn a_child_owns_nothing_of_its_parents() {
 #[test]
 fn a_transferable_lock_is_released_by_anybody_but_never_twice() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let lock = Lock::at(&segment, 0, Create::Always, &transferable()).unwrap();
         assert!(lock.is_transferable());
         refused!(NotOwner, lock.release());
@@ -164,7 +164,7 @@ fn guards_release_what_they_hold() {
 #[test]
 fn the_dead_are_taken_over() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let lock = at(&segment, 64);
         for round in 0..20 {
             let child = holder(&lock);
@@ -247,7 +247,7 @@ fn what_a_recoverer_leaves_when_it_dies_is_still_marked() {
 #[test]
 fn closing_is_no_release_but_the_end() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         let held = at(&segment, 0);
         let other = at(&segment, 64);
         held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
@@ -259,7 +259,7 @@ fn closing_is_no_release_but_the_end() {
         let (words, fd) = (shared_words(1), segment.fd());
         let mut inherited = Some((segment, held, other));
         let child = fork(|| {
-            let own = Segment::open_fd(fd, 0, &form(Form::Full)).unwrap();
+            let own = Segment::open_fd(fd, 0, &form(Form::Managed)).unwrap();
             drop(inherited.take());
             let own = Arc::new(own);
             let lock = at(&own, 0);

@@ -43,14 +43,14 @@ fn room_for_one() {
         });
         let lock = Lock::named(&name, Create::Always, &options).unwrap();
         let child = holder(&lock);
-        refused!(Participants, lock.acquire_with(WaitOptions::BLOCKING));
+        refused!(TooManyProcesses, lock.acquire_with(WaitOptions::BLOCKING));
         refused!(NotOwner, lock.release());
         // Gets in once the first has died.
         child.kill();
         recover(&lock);
         fork(|| {
             drop(refused!(
-                Participants,
+                TooManyProcesses,
                 lock.acquire_with(WaitOptions::BLOCKING)
             ))
         })
@@ -60,7 +60,7 @@ fn room_for_one() {
         drop(lock);
         fork(|| {
             drop(refused!(
-                Participants,
+                TooManyProcesses,
                 again.acquire_with(WaitOptions::NONBLOCKING)
             ))
         })

@@ -1,7 +1,7 @@
 //! The built-in lock of a managed segment. Locks at offsets: tests/object/place.rs.
 
 use super::common::process::alone;
-use super::{Form, form, full, recover};
+use super::{Form, form, managed, recover};
 use shmkit::lock::Lock;
 use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[test]
 fn each_managed_segment_has_a_lock_and_no_other_has() {
     alone(|| {
-        let segment = full(1);
+        let segment = managed(1);
         let (one, same) = (Lock::of(&segment).unwrap(), Lock::of(&segment).unwrap());
         drop(segment);
         one.acquire_with(WaitOptions::NONBLOCKING).unwrap();

@@ -1,7 +1,7 @@
 //! What is told of a lock: each figure as it is documented.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{at, await_sleeper, full, holder, recover, unnamed, use_once, within};
+use super::{at, await_sleeper, holder, managed, recover, unnamed, use_once, within};
 use shmkit::lock::Stat;
 use shmkit::raw::WaitOptions;
 use std::os::unix::fs::MetadataExt;
@@ -29,7 +29,7 @@ fn a_lock_that_nobody_has_used() {
         contended_since: 0,
     };
     assert_eq!(unnamed().stat(), (nothing, None));
-    assert_eq!(at(&full(64), 0).stat(), (nothing, None));
+    assert_eq!(at(&managed(64), 0).stat(), (nothing, None));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn an_owner_whose_place_has_gone_to_another_is_a_number() {
     alone(|| {
         let options = shmkit::segment::Options {
             participants: 1,
-            ..super::form(super::Form::Full)
+            ..super::form(super::Form::Managed)
         };
         let segment = shmkit::segment::Segment::create(None, 4096, &options).unwrap();
         let segment = std::sync::Arc::new(segment);
@@ -171,7 +171,7 @@ fn nobody_waits_for_who_has_just_taken_over() {
 
 #[test]
 fn the_first_to_sleep_for_an_owner_says_when() {
-    let lock = at(&full(4096), 0);
+    let lock = at(&managed(4096), 0);
     lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
     // As a waiter leaves it that was overtaken by the release: it has stamped what was free by then.
     const LONG_AGO: u64 = 7;

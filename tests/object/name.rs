@@ -145,7 +145,7 @@ fn named_fails_for_files_that_contain_something_else<N: Noun>() {
         directory: folder.directory(),
         ..form(form_)
     };
-    Segment::create(Some(c"managed"), 1 << 20, &segments(Form::Full)).unwrap();
+    Segment::create(Some(c"managed"), 1 << 20, &segments(Form::Managed)).unwrap();
     Segment::create(Some(c"plain"), 1 << 20, &segments(Form::Plain)).unwrap();
     std::fs::write(folder.path().join("garbage"), [0x2a; 5000]).unwrap();
     let options = N::with(&file);
@@ -167,7 +167,7 @@ fn named_fails_for_files_that_contain_something_else<N: Noun>() {
         refused!(Exists, N::named(&name, Create::Always, &options));
         // It is no segment, but its bare bytes are open to all.
         if row.is_some() {
-            for form in [Form::Either, Form::Full] {
+            for form in [Form::Either, Form::Managed] {
                 refused!(WrongKind, Segment::open(&name, 0, &segments(form)));
                 refused!(
                     WrongKind,

@@ -497,7 +497,7 @@ impl Noun for Barrier {
     }
 
     fn invalid() -> Vec<barrier::Options> {
-        [0, barrier::MOST + 1, u32::MAX]
+        [0, barrier::MAX_PARTIES + 1, u32::MAX]
             .map(barrier::Options::of)
             .into()
     }

@@ -95,7 +95,7 @@ fn at_succeeds_once_the_segment_has_grown<N: Noun>() {
     let end = 64 + N::size(usual);
     let options = shmkit::segment::Options {
         capacity: 1 << 20,
-        ..form(Form::Full)
+        ..form(Form::Managed)
     };
     let segment = Arc::new(Segment::create(None, end - 1, &options).unwrap());
     refused!(Invalid, N::at(&segment, 64, Create::IfMissing, usual));

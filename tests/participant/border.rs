@@ -4,7 +4,7 @@ use super::common::Folder;
 use super::common::container::{can_contain, contained, kill_first};
 use super::common::kernel::{become_nobody, can_change_user};
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
-use super::{full, holder, lock, recover, stay, unnamed};
+use super::{holder, lock, managed, recover, stay, unnamed};
 use shmkit::lock::Create;
 use shmkit::raw::WaitOptions;
 use shmkit::rlock::RLock;
@@ -101,7 +101,7 @@ fn another_user() {
         let options = Options {
             mode: Some(0o666),
             directory: folder.directory(),
-            ..full(0)
+            ..managed(0)
         };
         let segment = Arc::new(Segment::create(Some(c"a"), 4096, &options).unwrap());
         let own = lock(&segment, 0);

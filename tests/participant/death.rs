@@ -2,7 +2,7 @@
 
 use super::common::Name;
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
-use super::{close_all, full, holder, holder_after, lock, recover, stay, unnamed, within};
+use super::{close_all, holder, holder_after, lock, managed, recover, stay, unnamed, within};
 use nix::sys::signal::{Signal, kill};
 use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
@@ -78,8 +78,8 @@ fn closing_while_holding() {
         let name = Name::new();
         let taken = shared_words(1);
         let child = fork(|| {
-            let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
-            let again = Arc::new(Segment::open(&name, 0, &full(0)).unwrap());
+            let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
+            let again = Arc::new(Segment::open(&name, 0, &managed(0)).unwrap());
             let (first, second) = (lock(&segment, 0), lock(&again, 0));
             first.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             taken[0].store(1, Relaxed);
@@ -92,7 +92,7 @@ fn closing_while_holding() {
             stay();
         });
         wait_until(|| taken[0].load(Relaxed) == 1);
-        let segment = Arc::new(Segment::open(&name, 0, &full(0)).unwrap());
+        let segment = Arc::new(Segment::open(&name, 0, &managed(0)).unwrap());
         let survivor = lock(&segment, 0);
         taken[0].store(2, Relaxed);
         wait_until(|| taken[0].load(Relaxed) == 3);

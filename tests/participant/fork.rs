@@ -3,7 +3,7 @@
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, byte};
-use super::{claim, descriptor_alone, full, holder, lock, recover, stay, unnamed, within};
+use super::{claim, descriptor_alone, holder, lock, managed, recover, stay, unnamed, within};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use shmkit::raw::WaitOptions;
@@ -51,7 +51,7 @@ fn a_child_closes_what_it_has_inherited_and_the_parent_lives() {
         let name = Name::new();
         let words = shared_words(1);
         let parent = fork(|| {
-            let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+            let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
             let held = lock(&segment, 0);
             held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             let mut kept = Some((held, segment));
@@ -60,7 +60,7 @@ fn a_child_closes_what_it_has_inherited_and_the_parent_lives() {
             stay();
         });
         wait_until(|| words[0].load(Relaxed) == 1);
-        let segment = Arc::new(Segment::open(&name, 0, &full(0)).unwrap());
+        let segment = Arc::new(Segment::open(&name, 0, &managed(0)).unwrap());
         let held = lock(&segment, 0);
         refused!(Timeout, held.acquire_with(within(30)));
         parent.kill();
@@ -185,7 +185,7 @@ fn a_descriptor_passed_on_keeps_nobody_alive() {
         // It gets the owner's descriptor over a socket, opens it again through /proc, and maps what it has.
         let heir = fork(|| {
             let fd = receive(&far);
-            let again = Segment::open_fd(fd.as_raw_fd(), 0, &full(0)).unwrap();
+            let again = Segment::open_fd(fd.as_raw_fd(), 0, &managed(0)).unwrap();
             let owner = format!("/proc/{}/fd/{}", words[1].load(Relaxed), segment.fd());
             let _files = (again, std::fs::File::open(owner).unwrap());
             words[0].store(1, Relaxed);

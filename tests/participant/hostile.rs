@@ -54,7 +54,7 @@ fn tickets_at_their_end() {
             write(&segment, TICKETS, last);
             let fd = segment.fd();
             fork(|| {
-                let own = Arc::new(Segment::open_fd(fd, 0, &super::full(0)).unwrap());
+                let own = Arc::new(Segment::open_fd(fd, 0, &super::managed(0)).unwrap());
                 let made = shmkit::lock::Lock::of(&own).unwrap();
                 for _ in 0..3 {
                     let cause = refused!(Corrupt, made.acquire_with(WaitOptions::BLOCKING));
@@ -174,7 +174,7 @@ fn a_table_of_one_living_ticket_is_full() {
         }
         fork(|| {
             drop(refused!(
-                Participants,
+                TooManyProcesses,
                 held.acquire_with(WaitOptions::BLOCKING)
             ))
         })
@@ -203,8 +203,11 @@ fn words_that_nobody_can_have_stored_are_those_of_the_dead() {
         for owner in owners {
             for marks in [0, WAITERS, DIED, WAITERS | DIED, 1 << 29, !Id::BITS] {
                 write(&segment, at, owner | marks);
-                let (stat, person) = lock.stat();
-                assert_eq!((stat.owner.map(Id::bits), person), (Some(owner), None));
+                let (stat, process_info) = lock.stat();
+                assert_eq!(
+                    (stat.owner.map(Id::bits), process_info),
+                    (Some(owner), None)
+                );
                 refused!(NotOwner, lock.release());
                 refused!(NotOwner, lock.mark_consistent());
                 assert_eq!(

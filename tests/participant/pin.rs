@@ -3,7 +3,9 @@
 use super::common::kernel::limit;
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, skip};
-use super::{descriptor_alone, full, holder, holder_after, lock, recover, stay, unnamed, within};
+use super::{
+    descriptor_alone, holder, holder_after, lock, managed, recover, stay, unnamed, within,
+};
 use nix::sys::ptrace;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
@@ -66,7 +68,7 @@ fn the_data_is_unmapped_before_the_pin() {
         let words = shared_words(2);
         let child = fork(|| {
             let fd = descriptor_alone(&mut inherited);
-            let own = Arc::new(Segment::open_fd(fd.as_raw_fd(), 0, &full(0)).unwrap());
+            let own = Arc::new(Segment::open_fd(fd.as_raw_fd(), 0, &managed(0)).unwrap());
             let held = lock(&own, 0);
             held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             let [pin] = pins()[..] else { panic!("one") };

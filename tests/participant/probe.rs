@@ -2,7 +2,7 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name, byte};
-use super::{close_all, full, holder, lock, recover, unnamed, within};
+use super::{close_all, holder, lock, managed, recover, unnamed, within};
 use shmkit::lock::Lock;
 use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
@@ -70,7 +70,7 @@ fn who_may_write_the_file_may_keep_the_dead_alive() {
 fn a_number_that_stands_for_another_file_never_says_dead() {
     alone(|| {
         let name = Name::new();
-        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
         let (held, other) = (lock(&segment, 0), lock(&segment, 1));
         let words = shared_words(2);
         let asker = fork(|| {
@@ -101,7 +101,7 @@ fn a_number_that_stands_for_another_file_never_says_dead() {
 fn a_number_that_stands_for_another_segment_keeps_nobody_alive() {
     alone(|| {
         let (name, folder) = (Name::new(), Folder::new());
-        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
         let (held, other) = (lock(&segment, 0), lock(&segment, 1));
         let words = shared_words(1);
         let asker = fork(|| {
@@ -149,11 +149,11 @@ fn with_nobody_to_ask_nobody_is_dead() {
             close_all();
             let _files = reuse_numbers();
             // Held by one who lives, and then by one who is dead: there is no telling.
-            refused!(Detached, held.acquire_with(WaitOptions::NONBLOCKING));
-            refused!(Detached, held.acquire_with(WaitOptions::BLOCKING));
+            refused!(LivenessUnknown, held.acquire_with(WaitOptions::NONBLOCKING));
+            refused!(LivenessUnknown, held.acquire_with(WaitOptions::BLOCKING));
             words[0].store(3, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 4);
-            refused!(Detached, held.acquire_with(WaitOptions::BLOCKING));
+            refused!(LivenessUnknown, held.acquire_with(WaitOptions::BLOCKING));
             // What is free can be taken and given back.
             assert_eq!(free.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             free.release().unwrap();
@@ -190,7 +190,7 @@ fn closing_leaves_numbers_alone_that_are_others_by_now() {
 fn a_claim_after_all_is_closed_goes_by_the_name() {
     alone(|| {
         let name = Name::new();
-        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
         let lock = lock(&segment, 0);
         fork(|| {
             close_all();
@@ -202,7 +202,7 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
         let lock = super::lock(&unnamed, 0);
         fork(|| {
             close_all();
-            refused!(Detached, lock.acquire_with(WaitOptions::NONBLOCKING));
+            refused!(LivenessUnknown, lock.acquire_with(WaitOptions::NONBLOCKING));
         })
         .succeed();
         // It has not claimed anything that would be left.
@@ -216,7 +216,7 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
 fn a_number_that_stands_for_another_segment_that_knows_us_never_says_dead() {
     alone(|| {
         let name = Name::new();
-        let segment = Arc::new(Segment::create(Some(&name), 4096, &full(0)).unwrap());
+        let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
         let held = lock(&segment, 0);
         let words = shared_words(2);
         let asker = fork(|| {
@@ -271,7 +271,7 @@ fn numbers_that_stand_for_folders_lead_nowhere() {
             close_all();
             // They cannot be opened for writing: the reason is not the segment's.
             let _folders: Vec<_> = (0..32).map(|_| File::open("/").unwrap()).collect();
-            refused!(Detached, held.acquire_with(WaitOptions::NONBLOCKING));
+            refused!(LivenessUnknown, held.acquire_with(WaitOptions::NONBLOCKING));
         })
         .succeed();
         owner.kill();

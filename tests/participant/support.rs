@@ -5,7 +5,7 @@
 use super::common::kernel::{refuse_byte_locks, refuse_wiping};
 use super::common::process::alone;
 use super::common::{Folder, entries};
-use super::full;
+use super::managed;
 use shmkit::segment::{Options, Segment};
 
 #[test]
@@ -15,9 +15,9 @@ fn without_locks_of_open_file_descriptions() {
         refuse_byte_locks();
         let options = Options {
             directory: folder.directory(),
-            ..full(0)
+            ..managed(0)
         };
-        refused!(Unsupported, Segment::create(None, 1, &full(0)));
+        refused!(Unsupported, Segment::create(None, 1, &managed(0)));
         refused!(Unsupported, Segment::create(Some(c"a"), 1, &options));
         assert_eq!(entries(folder.path()), [""; 0]);
         let plain = Options {
@@ -35,9 +35,9 @@ fn without_pages_that_forks_wipe() {
         refuse_wiping();
         let options = Options {
             directory: folder.directory(),
-            ..full(0)
+            ..managed(0)
         };
-        refused!(Unsupported, Segment::create(None, 1, &full(0)));
+        refused!(Unsupported, Segment::create(None, 1, &managed(0)));
         refused!(Unsupported, Segment::create(Some(c"a"), 1, &options));
         assert_eq!(entries(folder.path()), [""; 0], "a name of nothing");
         let plain = Options {

@@ -2,7 +2,7 @@
 
 use super::common::byte;
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{claim, descriptor_alone, full, holder, lock, recover, stay, unnamed, within};
+use super::{claim, descriptor_alone, holder, lock, managed, recover, stay, unnamed, within};
 use nix::sys::signal::{Signal, kill};
 use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
@@ -15,11 +15,11 @@ use std::sync::atomic::Ordering::Relaxed;
 fn a_full_table_is_said_and_the_dead_make_room() {
     alone(|| {
         for participants in [1, 2] {
-            let segment = Arc::new(Segment::create(None, 4096, &full(participants)).unwrap());
+            let segment = Arc::new(Segment::create(None, 4096, &managed(participants)).unwrap());
             // Made by one who lets go again: a table of one must not be full of its maker.
             let fd = segment.fd();
             fork(|| {
-                let own = Arc::new(Segment::open_fd(fd, 0, &full(0)).unwrap());
+                let own = Arc::new(Segment::open_fd(fd, 0, &managed(0)).unwrap());
                 lock(&own, 0);
                 lock(&own, 1);
                 lock(&own, 2);
@@ -40,7 +40,7 @@ fn a_full_table_is_said_and_the_dead_make_room() {
                 .collect();
             fork(|| {
                 let cause = refused!(
-                    Participants,
+                    TooManyProcesses,
                     locks[2].acquire_with(WaitOptions::NONBLOCKING)
                 );
                 assert!(cause.text.contains(&participants.to_string()), "{cause}");
@@ -67,7 +67,7 @@ fn many_claim_at_once_and_each_is_somebody_else() {
         let children: Vec<_> = (0..COUNT)
             .map(|number| {
                 fork(|| {
-                    let own = Arc::new(Segment::open_fd(fd, 0, &full(0)).unwrap());
+                    let own = Arc::new(Segment::open_fd(fd, 0, &managed(0)).unwrap());
                     wait_until(|| tickets[COUNT].load(Relaxed) == 1);
                     let lock = lock(&own, 1 + number as u64 % 32);
                     lock.acquire_with(WaitOptions::BLOCKING).unwrap();

@@ -137,7 +137,7 @@ fn what_was_reserved_is_skipped() {
             refused!(Empty, queue.get_with(NOW));
             let stat = queue.stat().unwrap();
             assert_eq!((stat.messages, stat.reserved), (1, 3));
-            let who = queue.person(stat.held_up_by.unwrap()).unwrap();
+            let who = queue.process_info(stat.held_up_by.unwrap()).unwrap();
             assert_eq!(who.pid, reserver.pid().as_raw() as u32);
             if sleeping {
                 let consumer =
@@ -459,7 +459,7 @@ fn more_processes_than_it_has_places_for() {
             std::mem::forget(queue);
         });
         let queue = open().unwrap();
-        refused!(Participants, queue.get_with(NOW));
+        refused!(TooManyProcesses, queue.get_with(NOW));
         only.kill();
         assert_eq!(queue.get_with(LONG).unwrap(), b"a");
     });
@@ -522,7 +522,7 @@ fn who_dies_in_a_container_where_another_has_its_number() {
         wait_until(|| words[1].load(Relaxed) == 1);
         let told = queue.stat().unwrap();
         assert_eq!((told.leased, told.reserved), (1, 1));
-        assert_eq!(queue.person(told.held_up_by.unwrap()).unwrap().pid, 1);
+        assert_eq!(queue.process_info(told.held_up_by.unwrap()).unwrap().pid, 1);
         kill_first(&lessee);
         other.succeed();
         assert_eq!(lessee.wait(), Ended::Exit(101));

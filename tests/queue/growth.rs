@@ -2,7 +2,7 @@
 
 use super::common::kernel::{SmallFileSystem, limit};
 use super::common::process::{alone, fork, wait_until};
-use super::{LONG, NOW, await_sleepers, drain, full, unnamed};
+use super::{LONG, NOW, await_sleepers, drain, managed, unnamed};
 use nix::sys::resource::Resource;
 use shmkit::queue::{Batch, Create, FileOptions, Options, Queue};
 use shmkit::raw::WaitOptions;
@@ -129,7 +129,7 @@ fn a_consumer_that_sleeps_gives_memory_back() {
 
 #[test]
 fn one_in_a_segment_neither_grows_nor_gives_back() {
-    let segment = full(8 << 20);
+    let segment = managed(8 << 20);
     // More than an idle queue would keep of memory that is its own.
     let options = Options {
         capacity: 6 << 20,

@@ -55,7 +55,7 @@ fn options(overflow: Overflow) -> Options {
 /// Makes a queue with something in every state, and behind it what must stay as it is.
 fn make(overflow: Overflow) -> (Arc<Segment>, Queue) {
     let full = segment::Options {
-        form: Form::Full,
+        form: Form::Managed,
         ..segment::Options::default()
     };
     let segment = Arc::new(Segment::create(None, WORDS + RING + BEHIND, &full).unwrap());

@@ -3,7 +3,7 @@
 use super::common::Watchdog;
 use super::common::kernel::limit;
 use super::common::process::{alone, fork, shared_words, threads, wait_until};
-use super::{NOW, drain, full, holder, unnamed};
+use super::{NOW, drain, holder, managed, unnamed};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::Resource;
 use shmkit::queue::{Create, Options, Overflow, Queue, What};
@@ -162,7 +162,7 @@ fn what_the_dead_had_leased_is_told() {
 #[test]
 fn each_handle_has_its_own() {
     let _watchdog = Watchdog::start();
-    let segment = full(1 << 20);
+    let segment = managed(1 << 20);
     let open = || Queue::at(&segment, 0, Create::IfMissing, &Options::default()).unwrap();
     let (one, other) = (open(), open());
     let (first, second) = (

@@ -1,7 +1,7 @@
 //! Queues in a segment: sizes, corrupt words, neighbours. The rest: tests/object/place.rs.
 
 use super::common::process::{alone, fork};
-use super::{NOW, drain, full};
+use super::{NOW, drain, managed};
 use shmkit::error::Result;
 use shmkit::queue::{Create, Options, Queue};
 use shmkit::segment::Segment;
@@ -21,7 +21,7 @@ fn small() -> Options {
 
 #[test]
 fn capacities_that_cannot_be() {
-    let segment = full(65536);
+    let segment = managed(65536);
     for capacity in [1, 32, 992, 1025, 4097, (1 << 46) + 32, u64::MAX] {
         let options = Options {
             capacity,
@@ -39,7 +39,7 @@ fn capacities_that_cannot_be() {
 fn one_that_says_more_than_there_is_room_for() {
     /// Where its capacity stands.
     const CAPACITY: usize = 8;
-    let segment = full(65536);
+    let segment = managed(65536);
     let last = 65536 - small().size().unwrap().next_multiple_of(64);
     drop(at(&segment, last, Create::Always, &small()).unwrap());
     let bytes = segment.bytes().unwrap();
@@ -56,7 +56,7 @@ fn one_that_says_more_than_there_is_room_for() {
 
 #[test]
 fn two_in_one_segment_know_nothing_of_each_other() {
-    let segment = full(65536);
+    let segment = managed(65536);
     let size = small().size().unwrap().next_multiple_of(64);
     let first = at(&segment, 0, Create::Always, &small()).unwrap();
     let second = at(&segment, size, Create::Always, &small()).unwrap();
@@ -89,7 +89,7 @@ fn two_in_one_segment_know_nothing_of_each_other() {
 #[test]
 fn of_several_that_race_one_makes_it() {
     alone(|| {
-        let segment = full(65536);
+        let segment = managed(65536);
         let children: Vec<_> = (0..6u8)
             .map(|number| {
                 let segment = &segment;

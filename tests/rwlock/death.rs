@@ -2,7 +2,7 @@
 
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
 use super::{
-    await_sleeper, await_waiting_writer, full, reader, readers, recover, stay, staying, unnamed,
+    await_sleeper, await_waiting_writer, managed, reader, readers, recover, stay, staying, unnamed,
     use_once, within, writer,
 };
 use shmkit::raw::WaitOptions;
@@ -214,7 +214,7 @@ fn the_cells_of_the_dead_are_used_again() {
 #[test]
 fn closing_is_no_release_but_the_end() {
     alone(|| {
-        let segment = full(16640);
+        let segment = managed(16640);
         let at = |segment: &Arc<_>, offset| {
             RwLock::at(segment, offset, Create::IfMissing, &Options::default()).unwrap()
         };
@@ -223,7 +223,7 @@ fn closing_is_no_release_but_the_end() {
         let mut inherited = Some((segment, read, written));
         let child = fork(|| {
             let options = shmkit::segment::Options {
-                form: shmkit::segment::Form::Full,
+                form: shmkit::segment::Form::Managed,
                 ..Default::default()
             };
             let own = Arc::new(shmkit::segment::Segment::open_fd(fd, 0, &options).unwrap());

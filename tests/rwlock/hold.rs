@@ -107,15 +107,15 @@ fn as_many_processes_read_as_there_are_cells_for() {
         assert_eq!(lock.readers(), 2);
         let first = reader(&lock);
         let second = reader(&lock);
-        refused!(Participants, lock.read_with(WaitOptions::NONBLOCKING));
-        refused!(Participants, lock.read_with(WaitOptions::BLOCKING));
+        refused!(TooManyProcesses, lock.read_with(WaitOptions::NONBLOCKING));
+        refused!(TooManyProcesses, lock.read_with(WaitOptions::BLOCKING));
         // A dead one's is to be had.
         first.kill();
         assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
         lock.release_read().unwrap();
         // So is that of one who lives and does not read.
         let third = reader(&lock);
-        refused!(Participants, lock.read_with(WaitOptions::NONBLOCKING));
+        refused!(TooManyProcesses, lock.read_with(WaitOptions::NONBLOCKING));
         // Who writes cannot become a reader without a cell, and still writes.
         second.kill();
         third.kill();
@@ -125,7 +125,7 @@ fn as_many_processes_read_as_there_are_cells_for() {
         one.downgrade().unwrap();
         fork(|| {
             drop(refused!(
-                Participants,
+                TooManyProcesses,
                 one.read_with(WaitOptions::NONBLOCKING)
             ))
         })

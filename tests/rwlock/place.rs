@@ -1,7 +1,7 @@
 //! The size of a readers-writer lock, and corrupt words. The rest: tests/object.
 
 use super::common::process::alone;
-use super::{full, reader, readers, unnamed, use_once, within};
+use super::{managed, reader, readers, unnamed, use_once, within};
 use shmkit::layout::Kind;
 use shmkit::raw::WaitOptions;
 use shmkit::rwlock::{Create, Options, RwLock};
@@ -31,14 +31,14 @@ fn its_size_goes_by_its_readers() {
         refused!(Invalid, RwLock::unnamed(&readers(count)));
         refused!(
             Invalid,
-            RwLock::at(&full(4096), 0, Create::Always, &readers(count))
+            RwLock::at(&managed(4096), 0, Create::Always, &readers(count))
         );
     }
 }
 
 #[test]
 fn more_cells_than_there_is_room_for_are_a_lie() {
-    let segment = full(4096);
+    let segment = managed(4096);
     at(&segment, 0, 4);
     for cells in [63u64, 4096, 65535] {
         store(&segment, 0, cells << 48 | Kind::RwLock as u64);
@@ -52,9 +52,9 @@ fn more_cells_than_there_is_room_for_are_a_lie() {
     // None at all can only be written.
     store(&segment, 0, Kind::RwLock as u64);
     let lock = RwLock::at(&segment, 0, Create::Never, &readers(4)).unwrap();
-    refused!(Participants, lock.read_with(WaitOptions::NONBLOCKING));
+    refused!(TooManyProcesses, lock.read_with(WaitOptions::NONBLOCKING));
     assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(false));
-    refused!(Participants, lock.downgrade());
+    refused!(TooManyProcesses, lock.downgrade());
     lock.release_write().unwrap();
 }
 
@@ -77,7 +77,7 @@ const LIES: [u64; 12] = [
 #[test]
 fn words_that_lie_end_no_process_and_hold_up_nobody_for_ever() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         // The door's word, the writer's, the number of used cells, what is counted; the first cells.
         for offset in (8..128).step_by(8).chain([128, 192, 384]) {
             for lie in LIES {
@@ -109,7 +109,7 @@ fn words_that_lie_end_no_process_and_hold_up_nobody_for_ever() {
 #[test]
 fn a_lie_in_the_middle_of_it_is_survived() {
     alone(|| {
-        let segment = full(4096);
+        let segment = managed(4096);
         for offset in (8..128).step_by(8).chain([128, 192]) {
             for lie in LIES {
                 for byte in &segment.bytes().unwrap()[..448] {

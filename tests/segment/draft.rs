@@ -183,7 +183,7 @@ fn a_collector_meets_a_draft_and_later_leaves_the_segment_to_its_maker() {
                 }
             });
             let options = Options {
-                form: Form::Full,
+                form: Form::Managed,
                 ephemeral: true,
                 ..within(folder)
             };

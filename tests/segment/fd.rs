@@ -279,7 +279,7 @@ fn opened_through_proc_of_another_process() {
 fn a_number_that_stands_for_another_file_is_not_taken_for_the_segments() {
     alone(|| {
         let folder = Folder::new();
-        for form in [Form::Plain, Form::Full] {
+        for form in [Form::Plain, Form::Managed] {
             let options = Options {
                 form,
                 capacity: 1 << 20,
@@ -290,13 +290,13 @@ fn a_number_that_stands_for_another_file_is_not_taken_for_the_segments() {
             std::fs::write(&path, b"untouched").unwrap();
             let fd = segment.fd();
             nix::unistd::close(fd).unwrap();
-            refused!(Detached, segment.size());
+            refused!(LivenessUnknown, segment.size());
             let other = File::options().read(true).write(true).open(&path).unwrap();
             assert_eq!(other.as_raw_fd(), fd, "the lowest free number");
-            refused!(Detached, segment.size());
-            refused!(Detached, segment.stat());
-            refused!(Detached, segment.resize(16384, &Growth::default()));
-            refused!(Detached, segment.bytes());
+            refused!(LivenessUnknown, segment.size());
+            refused!(LivenessUnknown, segment.stat());
+            refused!(LivenessUnknown, segment.resize(16384, &Growth::default()));
+            refused!(LivenessUnknown, segment.bytes());
             segment.unlink().unwrap();
             refused!(NotFound, segment.unlink());
             drop(segment);

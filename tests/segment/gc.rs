@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub fn ephemeral(folder: &Folder) -> Options {
     Options {
-        form: Form::Full,
+        form: Form::Managed,
         ephemeral: true,
         ..within(folder)
     }
@@ -181,11 +181,11 @@ fn several_at_once_and_the_directory_of_the_variable() {
 fn everything_else_is_left_alone() {
     alone(|| {
         let folder = Folder::new();
-        let full = Options {
-            form: Form::Full,
+        let managed = Options {
+            form: Form::Managed,
             ..within(&folder)
         };
-        Segment::create(Some(c"full"), 64, &full).unwrap();
+        Segment::create(Some(c"managed"), 64, &managed).unwrap();
         Segment::create(Some(c"plain"), 64, &within(&folder)).unwrap();
         Lock::named(
             c"lock",

@@ -1,8 +1,8 @@
-//! Headers of full segments: other layouts, lies, and files that were cut short.
+//! Headers of managed segments: other layouts, lies, and files that were cut short.
 
 use super::common::Folder;
 use super::common::process::{alone, fork};
-use super::full::{each_form, file, full, header};
+use super::managed::{each_form, file, header, managed};
 use super::within;
 use shmkit::error::{Error, Result};
 use shmkit::layout::{HEADER, Header, MAJOR, MINOR, SIZE};
@@ -16,11 +16,11 @@ use std::sync::Arc;
 /// What a header is made to say.
 type Lie = fn(&mut Header);
 
-/// Makes a full segment of 5000 bytes and lets `change` lie about it, with a checksum that fits.
+/// Makes a managed segment of 5000 bytes and lets `change` lie about it, with a checksum that fits.
 fn lie(folder: &Folder, change: impl FnOnce(&mut Header)) -> Header {
     let path = folder.path().join("a");
     let _ = std::fs::remove_file(&path);
-    Segment::create(Some(c"a"), 5000, &full(folder)).unwrap();
+    Segment::create(Some(c"a"), 5000, &managed(folder)).unwrap();
     let mut header = header(&path);
     change(&mut header);
     file(&path).write_all_at(&header.to_bytes(), 0).unwrap();
@@ -29,13 +29,13 @@ fn lie(folder: &Folder, change: impl FnOnce(&mut Header)) -> Header {
 
 /// Opens it for what it is, and asking for a full one: both must say the same.
 fn open(folder: &Folder) -> Result<()> {
-    let [either, _, full] = each_form(folder);
+    let [either, _, managed] = each_form(folder);
     let opened = Segment::open(c"a", 0, &either).map(drop);
-    let same = Segment::open(c"a", 0, &full).map(drop);
+    let same = Segment::open(c"a", 0, &managed).map(drop);
     assert_eq!(opened, same);
     let reading = Options {
         readonly: true,
-        ..full
+        ..managed
     };
     assert_eq!(Segment::open(c"a", 0, &reading).map(drop), same);
     opened
@@ -59,7 +59,7 @@ fn another_major_layout_is_not_read_and_a_newer_minor_one_is() {
     for minor in [MINOR + 1, u16::MAX] {
         lie(&folder, |header| header.minor = minor);
         assert_eq!(open(&folder), Ok(()));
-        let segment = Arc::new(Segment::open(c"a", 0, &full(&folder)).unwrap());
+        let segment = Arc::new(Segment::open(c"a", 0, &managed(&folder)).unwrap());
         drop(Lock::of(&segment).unwrap().acquire().unwrap());
     }
     for kind in [0, 12, 15, u32::MAX] {
@@ -79,9 +79,9 @@ fn a_header_of_which_one_bit_is_wrong() {
         let mut bytes = good;
         bytes[bit / 8] ^= 1 << (bit % 8);
         file(&path).write_all_at(&bytes, 0).unwrap();
-        let asked = Segment::open(c"a", 0, &full(&folder)).map(drop);
+        let asked = Segment::open(c"a", 0, &managed(&folder)).map(drop);
         match bit / 8 {
-            // Not the beginning of a full segment at all: any bytes may be a plain one.
+            // Not the beginning of a managed segment at all: any bytes may be a plain one.
             0..8 => drop(refused!(WrongKind, asked)),
             8..10 => drop(refused!(VersionMismatch, asked)),
             _ => drop(refused!(Corrupt, asked)),
@@ -156,7 +156,7 @@ fn a_capacity_that_no_address_space_has() {
         // Who says himself what he wants need not believe it.
         let options = Options {
             capacity: 8192,
-            ..full(&folder)
+            ..managed(&folder)
         };
         assert_eq!(Segment::open(c"a", 0, &options).unwrap().capacity(), 8192);
     }
@@ -177,7 +177,7 @@ fn a_file_cut_short() {
         // So short that nothing says that it was a full one.
         for length in [7, 1] {
             file(&path).set_len(length).unwrap();
-            refused!(WrongKind, Segment::open(c"a", 0, &full(&folder)));
+            refused!(WrongKind, Segment::open(c"a", 0, &managed(&folder)));
         }
         file(&path).set_len(0).unwrap();
         refused!(Corrupt, open(&folder));
@@ -193,7 +193,7 @@ fn a_file_cut_short() {
         }
         // Cut within the data while it is mapped: told, and nothing is placed there.
         lie(&folder, |_| {});
-        let segment = Arc::new(Segment::open(c"a", 0, &full(&folder)).unwrap());
+        let segment = Arc::new(Segment::open(c"a", 0, &managed(&folder)).unwrap());
         let lock = Lock::at(&segment, 0, Create::Always, &Default::default()).unwrap();
         file(&path).set_len(header.control_bytes + 4096).unwrap();
         refused!(Corrupt, segment.size());
@@ -212,7 +212,7 @@ fn a_size_that_lies_while_it_is_mapped() {
         lie(&folder, |_| {});
         let options = Options {
             capacity: 1 << 20,
-            ..full(&folder)
+            ..managed(&folder)
         };
         let segment = Arc::new(Segment::open(c"a", 0, &options).unwrap());
         file(&path)
@@ -245,11 +245,11 @@ fn a_full_one_that_others_could_shrink_is_untrusted() {
     memory.write_all_at(&bytes, 0).unwrap();
     refused!(
         Untrusted,
-        Segment::open_fd(memory.as_raw_fd(), 0, &full(&folder))
+        Segment::open_fd(memory.as_raw_fd(), 0, &managed(&folder))
     );
     let trusting = Options {
         trust: true,
-        ..full(&folder)
+        ..managed(&folder)
     };
     let opened = Segment::open_fd(memory.as_raw_fd(), 0, &trusting).unwrap();
     assert_eq!(opened.size(), Ok(5000));

@@ -135,7 +135,7 @@ fn everything_at_once() {
             huge: true,
             prefault: true,
             lock: true,
-            force: true,
+            no_space_check: true,
             capacity: 1 << 30,
             ..plain()
         };
@@ -247,12 +247,12 @@ fn what_others_left_sparse_in_a_full_file_system_is_an_error_and_no_signal() {
             (false, true, false),
             (false, false, true),
         ] {
-            for force in [false, true] {
+            for no_space_check in [false, true] {
                 let options = Options {
                     prefault,
                     huge,
                     lock,
-                    force,
+                    no_space_check,
                     ..super::within(small.folder())
                 };
                 refused!(NoSpace, Segment::open(c"a", 0, &options));

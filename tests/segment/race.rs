@@ -216,7 +216,7 @@ fn who_opens_a_growing_segment_finds_it_whole() {
     alone(|| {
         let name = Name::new();
         let growing = Options {
-            form: Form::Full,
+            form: Form::Managed,
             capacity: 1 << 30,
             ..plain()
         };

@@ -93,7 +93,7 @@ fn not_beyond_the_capacity_and_not_back() {
     // The capacity is whole pages.
     assert_eq!(made.capacity(), 12288);
     let everything = [false, true].map(|flag| Growth {
-        force: flag,
+        no_space_check: flag,
         sparse: flag,
         ..Growth::default()
     });

@@ -1,7 +1,7 @@
 //! Words and cells that somebody has written over: a lie is `Corrupt`, and never a crash, a loop or a wait for ever.
 
 use super::common::Watchdog;
-use super::{MOST, WORD, full, options, set_word, with_undo, within, word};
+use super::{MOST, WORD, managed, options, set_word, with_undo, within, word};
 use shmkit::raw::WaitOptions;
 use shmkit::semaphore::{Create, Options, Semaphore};
 
@@ -13,7 +13,7 @@ const CELLS: u64 = 128;
 
 /// Makes one in a segment of its own.
 fn make(options: &Options) -> Semaphore {
-    Semaphore::at(&full(16384), 0, Create::Always, options).unwrap()
+    Semaphore::at(&managed(16384), 0, Create::Always, options).unwrap()
 }
 
 fn open(semaphore: &Semaphore) -> shmkit::error::Result<Semaphore> {

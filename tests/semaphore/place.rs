@@ -3,7 +3,7 @@
 use super::common::Name;
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{MOST, all_are_there, full, holder, options, plain, stay, told, undo, with_undo};
+use super::{MOST, all_are_there, holder, managed, options, plain, stay, told, undo, with_undo};
 use shmkit::error::Result;
 use shmkit::lock::Lock;
 use shmkit::raw::WaitOptions;
@@ -20,7 +20,7 @@ fn at(segment: &Arc<Segment>, offset: u64, create: Create, options: &Options) ->
 
 #[test]
 fn found_with_other_options() {
-    let segment = full(65536);
+    let segment = managed(65536);
     let all = [
         options(2),
         Options {
@@ -125,7 +125,7 @@ fn a_plain_one_claims_no_place_among_the_participants() {
     alone(|| {
         let segment = {
             let options = shmkit::segment::Options {
-                form: shmkit::segment::Form::Full,
+                form: shmkit::segment::Form::Managed,
                 participants: 1,
                 ..shmkit::segment::Options::default()
             };
@@ -144,7 +144,7 @@ fn a_plain_one_claims_no_place_among_the_participants() {
         assert_eq!(recorded.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
         fork(|| {
             drop(refused!(
-                Participants,
+                TooManyProcesses,
                 recorded.acquire_with(1, WaitOptions::NONBLOCKING)
             ))
         })

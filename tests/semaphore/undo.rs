@@ -150,8 +150,14 @@ fn more_processes_than_cells() {
         })
         .unwrap();
         let (one, other) = (holder(&pool, 1), holder(&pool, 1));
-        refused!(Participants, pool.acquire_with(1, WaitOptions::NONBLOCKING));
-        refused!(Participants, pool.acquire_with(1, WaitOptions::BLOCKING));
+        refused!(
+            TooManyProcesses,
+            pool.acquire_with(1, WaitOptions::NONBLOCKING)
+        );
+        refused!(
+            TooManyProcesses,
+            pool.acquire_with(1, WaitOptions::BLOCKING)
+        );
         assert_eq!(pool.value(), Ok(3), "nothing is taken");
         assert_eq!(pool.held(), Ok(0));
         // The cell of a dead one is to be had, and what it held is not lost.
@@ -161,7 +167,10 @@ fn more_processes_than_cells() {
         // A process that holds nothing at present leaves its cell to another.
         pool.release(2).unwrap();
         let third = holder(&pool, 2);
-        refused!(Participants, pool.acquire_with(1, WaitOptions::NONBLOCKING));
+        refused!(
+            TooManyProcesses,
+            pool.acquire_with(1, WaitOptions::NONBLOCKING)
+        );
         third.kill();
         other.kill();
         all_are_there(&pool, 5);

@@ -8,7 +8,7 @@ use super::Core;
 use crate::error::{Error, Result};
 use crate::raw::WaitOptions;
 use crate::sys::eventfd::Flag;
-use crate::sys::fork::{Cell, Fence, Fenced, free_cell, new_cell};
+use crate::sys::fork::{ForkLocal, ForkLock, ForkLocked, free_fork_local, new_fork_local};
 use crate::sys::thread;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -30,7 +30,7 @@ const RAISED: u64 = 1;
 const ENDED: u64 = 2;
 
 /// So often the thread looks whether it is to end, in nanoseconds: hardly more often than it wakes anyway.
-const LOOK: u64 = 25_000_000;
+const CHECK_INTERVAL_NS: u64 = 25_000_000;
 
 struct Watch {
     flag: Flag,
@@ -40,7 +40,7 @@ struct Watch {
 impl Watch {
     /// Waits for `what` and raises the flag, until it is to end.
     fn run(&self, core: &Core, what: What) {
-        let options = WaitOptions::after(Duration::from_nanos(LOOK));
+        let options = WaitOptions::after(Duration::from_nanos(CHECK_INTERVAL_NS));
         // PAIRS notice.state
         while self.state.load(Ordering::Acquire) != ENDED {
             let come = core.with(|queue| match what {
@@ -72,7 +72,7 @@ struct Notice {
     core: Weak<Core>,
     thread: Thread,
     /// 1 in the process that has the thread, 0 in its children, whose flag it is not.
-    mine: Cell,
+    mine: ForkLocal,
 }
 
 impl Notice {
@@ -81,7 +81,7 @@ impl Notice {
     }
 
     /// Drops what the thread has, in a child that is without the thread.
-    fn drop_in_its_stead(&self) {
+    fn drop_for_parent(&self) {
         // SAFETY: `open` gave the thread a share, which a thread that does not exist never drops.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(&self.watch)) };
         // SAFETY: as above.
@@ -98,14 +98,14 @@ impl Notice {
 /// The watches of one handle, each begun at its first use.
 pub struct Notices {
     any: AtomicBool,
-    open: Fenced<[Option<Notice>; 2]>,
+    open: ForkLocked<[Option<Notice>; 2]>,
 }
 
 impl Default for Notices {
     fn default() -> Notices {
         Notices {
             any: AtomicBool::new(false),
-            open: Fenced::new([None, None]),
+            open: ForkLocked::new([None, None]),
         }
     }
 }
@@ -113,7 +113,7 @@ impl Default for Notices {
 impl Notices {
     /// Returns the descriptor that gives notice of `what`.
     pub fn open(&self, core: &Arc<Core>, what: What) -> Result<i32> {
-        let mut inside = Fence::enter();
+        let mut inside = ForkLock::enter();
         if let Some(notice) = &self.open.get(&mut inside)[what as usize]
             && notice.is_mine()
         {
@@ -124,7 +124,7 @@ impl Notices {
             state: AtomicU64::new(WAITING),
         });
         let fd = watch.flag.fd();
-        let mine = new_cell(&mut inside)?;
+        let mine = new_fork_local(&mut inside)?;
         let thread = {
             let (watch, core) = (watch.clone(), core.clone());
             thread::spawn("shmkit-notice", move || watch.run(&core, what))
@@ -132,7 +132,7 @@ impl Notices {
         let thread = match thread {
             Ok(handle) => handle.thread().clone(),
             Err(error) => {
-                free_cell(&mut inside, mine);
+                free_fork_local(&mut inside, mine);
                 return Err(error);
             }
         };
@@ -146,8 +146,8 @@ impl Notices {
         // A forked child's copy of its parent's goes here: that closes the child's descriptor alone.
         let parents = self.open.get(&mut inside)[what as usize].replace(notice);
         if let Some(parents) = &parents {
-            free_cell(&mut inside, parents.mine);
-            parents.drop_in_its_stead();
+            free_fork_local(&mut inside, parents.mine);
+            parents.drop_for_parent();
         }
         self.any.store(true, Ordering::Relaxed);
         Ok(fd)
@@ -168,7 +168,7 @@ impl Notices {
 
     #[cold]
     fn lower(&self, what: What) {
-        let mut inside = Fence::enter();
+        let mut inside = ForkLock::enter();
         if let Some(notice) = &self.open.get(&mut inside)[what as usize]
             && notice.is_mine()
         {
@@ -184,13 +184,13 @@ impl Drop for Notices {
         if !*self.any.get_mut() {
             return;
         }
-        let mut inside = Fence::enter();
+        let mut inside = ForkLock::enter();
         let mut parents = [None, None];
         let open = std::mem::take(self.open.get(&mut inside));
         for (notice, parents) in open.into_iter().zip(&mut parents) {
             if let Some(notice) = notice {
                 let mine = notice.is_mine();
-                free_cell(&mut inside, notice.mine);
+                free_fork_local(&mut inside, notice.mine);
                 match mine {
                     true => notice.set(ENDED),
                     false => *parents = Some(notice),
@@ -199,6 +199,6 @@ impl Drop for Notices {
         }
         // What is closed with it goes through the fence as well.
         drop(inside);
-        parents.iter().flatten().for_each(Notice::drop_in_its_stead);
+        parents.iter().flatten().for_each(Notice::drop_for_parent);
     }
 }

@@ -1,17 +1,20 @@
 //! Breaking: who finds the dead, says so, and makes the barrier as new.
 
-use super::{A_SECOND, BROKEN, Cell, GENERATIONS, HOLDING, Looks, TOLD, Turn, View, WAITING};
+use super::{
+    BROKEN, BarrierHandleState, BarrierRef, GENERATIONS, HOLDING, LOCK_TIMEOUT, PartyCell, RESET,
+    Turn, WAITING,
+};
 use crate::error::Result;
 use crate::participant::Id;
-use crate::raw::Life;
+use crate::raw::Liveness;
 use crate::sys::atomic::Ordering;
 use crate::sys::clock;
 
 /// Who has come since so many nanoseconds cannot be seen dead yet: the kernel takes longer to tear a process down. So it
 /// is not asked after, which takes longer than all else between parties that look for each other.
-const JUST_NOW: u64 = if cfg!(loom) { 0 } else { 50_000 };
+const DEATH_VISIBLE_AFTER_NS: u64 = if cfg!(loom) { 0 } else { 50_000 };
 
-impl View<'_> {
+impl BarrierRef<'_> {
     /// Breaks the turn of this generation; false: it was broken before, or is over.
     pub(super) fn break_off(self, generation: u64, died: bool) -> bool {
         let mut turn = self.turn();
@@ -33,28 +36,38 @@ impl View<'_> {
     }
 
     /// Says whether this cell is that of a process that has died in a wait.
-    pub(super) fn is_deads(self, cell: &Cell, me: Id, life: &impl Life) -> Result<bool> {
+    pub(super) fn is_dead_party(
+        self,
+        cell: &PartyCell,
+        me: Id,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         let seen = cell.state.load(Ordering::Relaxed);
         let dead = match Id::of(seen) {
             None => seen != 0,
             Some(id) if id == me => false,
-            Some(id) => life.is_dead(id)?,
+            Some(id) => liveness.is_dead(id)?,
         };
         // Whoever has left may have ended since.
         Ok(dead && cell.state.load(Ordering::Relaxed) == seen)
     }
 
     /// Says whether any process has died in a wait: in an earlier turn, or in that of this generation, if others wait in it.
-    pub(super) fn find_dead(self, me: Id, others: Option<u64>, life: &impl Life) -> Result<bool> {
+    pub(super) fn find_dead(
+        self,
+        me: Id,
+        others: Option<u64>,
+        liveness: &impl Liveness,
+    ) -> Result<bool> {
         let is_old = others.is_some_and(|_| {
             let began = self.words.began.load(Ordering::Relaxed);
-            clock::monotonic().saturating_sub(began) >= JUST_NOW
+            clock::monotonic().saturating_sub(began) >= DEATH_VISIBLE_AFTER_NS
         });
         for cell in self.cells {
             // Nobody takes a cell meanwhile, so the seat is that of the state.
             let generation = cell.seat.load(Ordering::Relaxed) & GENERATIONS;
             let may_be_dead = is_old || Some(generation) != others;
-            if may_be_dead && self.is_deads(cell, me, life)? {
+            if may_be_dead && self.is_dead_party(cell, me, liveness)? {
                 return Ok(true);
             }
         }
@@ -70,14 +83,14 @@ impl View<'_> {
         from: usize,
         generation: u64,
         round: usize,
-        life: &impl Life,
+        liveness: &impl Liveness,
     ) -> Result<()> {
         let count = self.cells.len();
         let behind = |step: usize| &self.cells[(from + step) % count];
-        let mut dead = self.is_deads(behind(round), me, life)?;
+        let mut dead = self.is_dead_party(behind(round), me, liveness)?;
         for step in 1..count {
             let cell = behind(step);
-            dead = dead || self.is_deads(cell, me, life)?;
+            dead = dead || self.is_dead_party(cell, me, liveness)?;
             // PAIRS barrier.cell
             let state = cell.state.load(Ordering::Acquire);
             let watches = state & !Id::BITS == WAITING
@@ -102,9 +115,14 @@ impl View<'_> {
 
     /// Has the barrier be as new: who waits is told that it was broken, and cells of the dead are nobody's again.
     ///
-    /// `Timeout`: somebody was stopped a second ago while it came or went. Errors of `life`. Then nothing has been done.
-    pub fn reset(self, me: Id, looks: &Looks, life: &impl Life) -> Result<()> {
-        self.take_lock(me, A_SECOND, looks, life)?;
+    /// `Timeout`: somebody was stopped a second ago while it came or went. Errors of `liveness`. Then nothing has been done.
+    pub fn reset(
+        self,
+        me: Id,
+        handle: &BarrierHandleState,
+        liveness: &impl Liveness,
+    ) -> Result<()> {
+        self.take_lock(me, LOCK_TIMEOUT, handle, liveness)?;
         let mut turn = self.turn();
         let needed = turn.is_broken() || turn.arrived() != 0;
         if needed {
@@ -116,14 +134,14 @@ impl View<'_> {
             let state = cell.state.load(Ordering::Relaxed);
             let is_of_turn = cell.seat.load(Ordering::Relaxed) & GENERATIONS == turn.generation();
             // 2. The dead have no cells. Where nobody can be asked, nobody is dead.
-            let new = if self.is_deads(cell, me, life).unwrap_or(false) {
+            let new = if self.is_dead_party(cell, me, liveness).unwrap_or(false) {
                 0
             } else if !needed || !is_of_turn {
                 continue;
             } else {
                 // 3. Whoever has not looked yet finds it here, after the turn is over.
                 match state & !Id::BITS {
-                    WAITING => state & Id::BITS | TOLD,
+                    WAITING => state & Id::BITS | RESET,
                     HOLDING => 0,
                     _ => continue,
                 }

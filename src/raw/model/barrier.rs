@@ -4,7 +4,7 @@ use super::{World, each, id, model};
 use crate::error::Error;
 use crate::participant::Id;
 use crate::raw::WaitOptions;
-use crate::raw::barrier::{Cell, Last, Looks, View, Words};
+use crate::raw::barrier::{BarrierHandleState, BarrierRef, Last, PartyCell, RawBarrier};
 use crate::sys::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -14,8 +14,8 @@ use std::time::Duration;
 type Result = crate::error::Result<usize>;
 
 struct Shared {
-    words: Words,
-    cells: Vec<Cell>,
+    words: RawBarrier,
+    cells: Vec<PartyCell>,
     world: World,
     /// What each party has done before it came.
     done: Vec<UnsafeCell<usize>>,
@@ -27,13 +27,13 @@ struct Shared {
 unsafe impl Sync for Shared {}
 
 /// It gives up at its first look after its sleep.
-const SHORTLY: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
+const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
 
 impl Shared {
     fn new(parties: usize) -> Arc<Shared> {
         Arc::new(Shared {
-            words: Words::default(),
-            cells: (0..2 * parties).map(|_| Cell::default()).collect(),
+            words: RawBarrier::default(),
+            cells: (0..2 * parties).map(|_| PartyCell::default()).collect(),
             world: World {
                 mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
             },
@@ -42,16 +42,21 @@ impl Shared {
         })
     }
 
-    fn view(&self) -> View<'_> {
-        View {
+    fn view(&self) -> BarrierRef<'_> {
+        BarrierRef {
             words: &self.words,
             cells: &self.cells,
         }
     }
 
     fn wait_as(&self, me: Id, options: WaitOptions, last: Last) -> Result {
-        self.view()
-            .wait(me, options, last, &Looks::default(), &self.world)
+        self.view().wait(
+            me,
+            options,
+            last,
+            &BarrierHandleState::default(),
+            &self.world,
+        )
     }
 
     fn wait(&self, me: usize) -> Result {
@@ -66,12 +71,14 @@ impl Shared {
     fn come_and_die(&self) {
         let _ = self
             .view()
-            .come(self.mortal(), &Looks::default(), &self.world);
+            .come(self.mortal(), &BarrierHandleState::default(), &self.world);
         self.world.dies(0);
     }
 
     fn reset(&self, me: usize) {
-        let reset = self.view().reset(id(me), &Looks::default(), &self.world);
+        let reset = self
+            .view()
+            .reset(id(me), &BarrierHandleState::default(), &self.world);
         reset.expect("nobody is stopped");
     }
 
@@ -87,7 +94,7 @@ impl Shared {
 
     /// The clock: all sleepers look again once.
     fn time_passes(&self) {
-        futex::wake(self.view().word(), i32::MAX, futex::Bed::Any);
+        futex::wake(self.view().word(), i32::MAX, futex::WaitSet::All);
     }
 }
 
@@ -180,7 +187,7 @@ fn who_is_out_of_time_has_all_told_or_none() {
         let in_thread = shared.clone();
         each(3, move |me| {
             let told = match me {
-                0 => in_thread.wait_as(id(0), SHORTLY, Last::Passes),
+                0 => in_thread.wait_as(id(0), SHORT, Last::Passes),
                 1 => in_thread.wait(1),
                 _ => return in_thread.time_passes(),
             };
@@ -215,14 +222,16 @@ fn a_reset_tells_who_waits_and_nobody_who_comes_later() {
 fn who_goes_leaves_the_others_their_places() {
     model(2, || {
         let shared = Shared::new(3);
-        let waiter = shared.view().come(id(5), &Looks::default(), &shared.world);
+        let waiter = shared
+            .view()
+            .come(id(5), &BarrierHandleState::default(), &shared.world);
         let waiter = waiter.expect("it waits");
         let in_thread = shared.clone();
         each(3, move |me| {
             if me == 0 {
                 in_thread
                     .view()
-                    .go(&waiter, &Looks::default(), &in_thread.world);
+                    .go(&waiter, &BarrierHandleState::default(), &in_thread.world);
             }
             if me == 0 && in_thread.view().stat().turns == 1 {
                 // All were there before it went.
@@ -286,7 +295,7 @@ fn who_dies_holding_the_others_breaks_it() {
                 in_thread.time_passes();
             }
             1 => {
-                let told = in_thread.wait_as(id(1), SHORTLY, Last::Passes);
+                let told = in_thread.wait_as(id(1), SHORT, Last::Passes);
                 assert!(is_broken(&told) || matches!(told, Err(Error::Timeout(_))));
             }
             _ => {}

@@ -3,17 +3,17 @@
 use super::{World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
-use crate::raw::condition::{Cell, Condition, End, Mutex, Waited, Words};
-use crate::raw::wait::Spins;
+use crate::raw::condition::{ConditionRef, End, Mutex, RawCondition, Waited, WaiterCell};
+use crate::raw::wait::SpinState;
 use crate::raw::{WaitOptions, lock};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 struct Shared {
-    lock: lock::Words,
-    words: Words,
-    cells: [Cell; 3],
+    lock: lock::RawLock,
+    words: RawCondition,
+    cells: [WaiterCell; 3],
     world: World,
     guarded: UnsafeCell<u64>,
     returned: AtomicUsize,
@@ -40,7 +40,7 @@ impl Mutex for Held<'_> {
 
     fn acquire_all(&self, _depth: u64) -> Result<bool> {
         let Held(shared, me) = self;
-        let spins = Spins::default();
+        let spins = SpinState::default();
         shared
             .lock
             .acquire(*me, WaitOptions::BLOCKING, &spins, &shared.world)
@@ -50,9 +50,9 @@ impl Mutex for Held<'_> {
 impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
-            lock: lock::Words::default(),
-            words: Words::default(),
-            cells: [(); 3].map(|()| Cell::default()),
+            lock: lock::RawLock::default(),
+            words: RawCondition::default(),
+            cells: [(); 3].map(|()| WaiterCell::default()),
             world: World {
                 mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
             },
@@ -61,8 +61,8 @@ impl Shared {
         })
     }
 
-    fn condition(&self) -> Condition<'_> {
-        Condition {
+    fn condition(&self) -> ConditionRef<'_> {
+        ConditionRef {
             words: &self.words,
             cells: &self.cells,
         }
@@ -79,14 +79,14 @@ impl Shared {
 
     fn wait(&self, held: &Held<'_>, options: WaitOptions) -> Waited {
         let condition = self.condition();
-        let waited = condition.wait(held.1, held, options, &Spins::default(), &self.world);
+        let waited = condition.wait(held.1, held, options, &SpinState::default(), &self.world);
         assert!(held.is_held());
         waited.expect("there are cells enough")
     }
 
     /// Does what `wait` does once it has given the lock back; returns what ended that.
     fn go_on(&self, me: Id, (index, age): (usize, u64), options: WaitOptions) -> End {
-        let (condition, spins) = (self.condition(), Spins::default());
+        let (condition, spins) = (self.condition(), SpinState::default());
         let own = &self.cells[index];
         let slept = condition.sleep(me, own, age, options, &spins, &self.world);
         let (end, notified) = slept.expect("nobody overwrites it");
@@ -357,7 +357,7 @@ fn who_does_not_hold_the_lock_neither_waits_nor_notifies() {
             id(0),
             &held,
             WaitOptions::NONBLOCKING,
-            &Spins::default(),
+            &SpinState::default(),
             world,
         );
         assert!(matches!(waited, Err(Error::NotOwner(_))));

@@ -2,8 +2,8 @@
 
 use super::{each, model};
 use crate::raw::WaitOptions;
-use crate::raw::event::Words;
-use crate::raw::wait::Spins;
+use crate::raw::event::RawEvent;
+use crate::raw::wait::SpinState;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 #[derive(Default)]
 struct Shared {
-    words: Words,
+    words: RawEvent,
     message: UnsafeCell<u64>,
 }
 
@@ -32,7 +32,7 @@ impl Shared {
     }
 
     fn wait(&self, options: WaitOptions) -> crate::error::Result<()> {
-        self.words.wait(options, &Spins::default())
+        self.words.wait(options, &SpinState::default())
     }
 }
 
@@ -63,7 +63,7 @@ fn set_and_clear_wakes_all_who_had_begun_to_wait() {
                 in_thread.words.clear();
             }
             _ => {
-                let spins = Spins::default();
+                let spins = SpinState::default();
                 let told = in_thread
                     .words
                     .wait_since(begun, WaitOptions::BLOCKING, &spins);
@@ -79,14 +79,14 @@ fn set_and_clear_wakes_all_who_had_begun_to_wait() {
 #[test]
 fn who_clears_it_and_then_looks_misses_no_work() {
     model(4, || {
-        let words = Arc::new(Words::default());
+        let words = Arc::new(RawEvent::default());
         words.set();
         let work = Arc::new(AtomicBool::new(false));
         let (in_thread, word) = (words.clone(), work.clone());
         let worker = thread::spawn(move || {
             in_thread.clear();
             if !word.load(Ordering::Relaxed) {
-                let told = in_thread.wait(WaitOptions::BLOCKING, &Spins::default());
+                let told = in_thread.wait(WaitOptions::BLOCKING, &SpinState::default());
                 assert_eq!(told, Ok(()));
                 assert!(word.load(Ordering::Relaxed), "it was set after the work");
             }
@@ -100,15 +100,15 @@ fn who_clears_it_and_then_looks_misses_no_work() {
 #[test]
 fn two_set_it_and_nobody_is_forgotten() {
     model(3, || {
-        let words = Arc::new(Words::default());
+        let words = Arc::new(RawEvent::default());
         let in_thread = words.clone();
         each(3, move |me| match me {
             // The second wait begins whenever the first has ended: set or not.
             2 => {
-                let told = in_thread.wait(WaitOptions::BLOCKING, &Spins::default());
+                let told = in_thread.wait(WaitOptions::BLOCKING, &SpinState::default());
                 assert_eq!(told, Ok(()));
                 in_thread.clear();
-                let _ = in_thread.wait(WaitOptions::NONBLOCKING, &Spins::default());
+                let _ = in_thread.wait(WaitOptions::NONBLOCKING, &SpinState::default());
             }
             _ => in_thread.set(),
         });
@@ -119,16 +119,16 @@ fn two_set_it_and_nobody_is_forgotten() {
 #[test]
 fn who_gives_up_takes_nothing_from_the_others() {
     model(3, || {
-        let words = Arc::new(Words::default());
+        let words = Arc::new(RawEvent::default());
         each(3, move |me| match me {
             0 => words.set(),
             1 => {
-                let told = words.wait(WaitOptions::BLOCKING, &Spins::default());
+                let told = words.wait(WaitOptions::BLOCKING, &SpinState::default());
                 assert_eq!(told, Ok(()));
             }
             _ => {
                 let options = WaitOptions::after(Duration::from_nanos(1));
-                let _ = words.wait(options, &Spins::default());
+                let _ = words.wait(options, &SpinState::default());
             }
         });
     });

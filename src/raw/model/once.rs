@@ -3,8 +3,8 @@
 use super::{World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
-use crate::raw::once::{Begun, Words};
-use crate::raw::wait::Spins;
+use crate::raw::once::{Begun, RawOnce};
+use crate::raw::wait::SpinState;
 use crate::raw::{Timeout, WaitOptions};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -13,7 +13,7 @@ use loom::thread;
 use std::time::Duration;
 
 struct Shared {
-    words: Words,
+    words: RawOnce,
     world: World,
     /// What is to be done: 1.
     result: UnsafeCell<u64>,
@@ -26,7 +26,7 @@ unsafe impl Sync for Shared {}
 impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
-            words: Words::default(),
+            words: RawOnce::default(),
             world: World {
                 mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
             },
@@ -37,7 +37,7 @@ impl Shared {
 
     fn begin(&self, me: Id, options: WaitOptions) -> Result<Begun> {
         self.words
-            .begin(me, options, &Spins::default(), &self.world)
+            .begin(me, options, &SpinState::default(), &self.world)
     }
 
     fn write(&self, value: u64) {

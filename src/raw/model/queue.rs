@@ -4,9 +4,10 @@ use super::{World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::raw::WaitOptions;
-use crate::raw::queue::record::{GRAIN, Record, Ring};
+use crate::raw::queue::record::{RECORD_ALIGN, Record, Ring};
 use crate::raw::queue::{
-    Batch, Bounds, EXTRA, Habits, Laps, Lease, Overflow, Queue, Reservation, Words,
+    Batch, Bounds, Laps, Lease, Overflow, QueueHandleState, QueueRef, RING_SLACK, RawQueue,
+    Reservation,
 };
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -18,8 +19,8 @@ use std::time::Duration;
 /// What a message has.
 const LENGTH: u64 = size_of::<u64>() as u64;
 /// Five grains: two messages of two grains each, and a PAD. Less than a queue for everybody may have.
-const CAPACITY: u64 = GRAIN;
-const GRAINS: usize = ((CAPACITY + EXTRA) / GRAIN) as usize;
+const CAPACITY: u64 = RECORD_ALIGN;
+const GRAINS: usize = ((CAPACITY + RING_SLACK) / RECORD_ALIGN) as usize;
 
 /// Each grain is a record and the payload of another one: which of them, those who use it must agree on.
 #[derive(Default)]
@@ -35,7 +36,7 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     fn payload(&self, offset: u64) -> &UnsafeCell<u64> {
-        &self.payloads[(offset / GRAIN) as usize]
+        &self.payloads[(offset / RECORD_ALIGN) as usize]
     }
 
     /// Writes a payload; loom fails where somebody else reads or writes it.
@@ -55,12 +56,12 @@ impl Memory {
 
 impl Ring for Memory {
     fn capacity(&self) -> u64 {
-        GRAINS as u64 * GRAIN
+        GRAINS as u64 * RECORD_ALIGN
     }
 
     fn record(&self, offset: u64) -> Result<&Record> {
         let corrupt = || Error::Corrupt("outside".into());
-        let record = self.records.get((offset / GRAIN) as usize);
+        let record = self.records.get((offset / RECORD_ALIGN) as usize);
         record.ok_or_else(corrupt)
     }
 
@@ -104,7 +105,7 @@ impl Ring for Memory {
 }
 
 struct Shared {
-    words: Words,
+    words: RawQueue,
     ring: Memory,
     bounds: Bounds,
     world: World,
@@ -123,7 +124,7 @@ impl Shared {
             bytes: 0,
             largest: CAPACITY / 2,
         };
-        let words = Words::default();
+        let words = RawQueue::default();
         let ring = Memory::default();
         words.prepare(&bounds, ring.capacity(), 0);
         Arc::new(Shared {
@@ -135,22 +136,22 @@ impl Shared {
     }
 
     /// Calls `body` with the queue as the process `me` has it.
-    fn queue<T>(&self, me: Id, body: impl FnOnce(&Queue<'_, Memory, World>) -> T) -> T {
-        body(&Queue {
+    fn queue<T>(&self, me: Id, body: impl FnOnce(&QueueRef<'_, Memory, World>) -> T) -> T {
+        body(&QueueRef {
             words: &self.words,
             ring: &self.ring,
             bounds: &self.bounds,
             laps: Laps::new(self.bounds.ring()),
             overflow: Overflow::Block,
-            habits: &Habits::default(),
+            handle: &QueueHandleState::default(),
             me,
-            life: &self.world,
+            liveness: &self.world,
         })
     }
 
     fn try_put(&self, me: Id, value: u64, options: WaitOptions) -> Result<()> {
         let bytes = value.to_ne_bytes();
-        self.queue(me, |queue| match queue.put_easily(&bytes) {
+        self.queue(me, |queue| match queue.try_put(&bytes) {
             true => Ok(()),
             false => queue.put(&bytes, options),
         })
@@ -163,7 +164,7 @@ impl Shared {
 
     fn try_get(&self, me: Id, options: WaitOptions) -> Result<u64> {
         let mut bytes = [MaybeUninit::uninit(); LENGTH as usize];
-        let length = self.queue(me, |queue| match queue.get_easily(&mut bytes) {
+        let length = self.queue(me, |queue| match queue.try_get(&mut bytes) {
             Some(length) => Ok(length),
             None => queue.get(&mut bytes, options).map(|taken| taken.length),
         })?;
@@ -285,7 +286,7 @@ fn several_put_at_once_wake_as_many() {
             0 => {
                 let words = [1u64, 2].map(u64::to_ne_bytes);
                 let messages = words.iter().map(|word| &word[..]);
-                let put = |queue: &Queue<'_, Memory, World>| {
+                let put = |queue: &QueueRef<'_, Memory, World>| {
                     queue.put_many(messages, Batch::Some, WaitOptions::BLOCKING)
                 };
                 assert_eq!(in_thread.queue(id(me), put), Ok(2));
@@ -612,7 +613,7 @@ fn who_skips_the_dead_wakes_who_waits_for_their_room() {
 /// Dies holding P (0), or C (1).
 fn die_holding(shared: &Shared, lock: usize) {
     let mortal = shared.mortal(0);
-    let lock = [&shared.words.putting, &shared.words.getting][lock];
+    let lock = [&shared.words.producer_lock, &shared.words.consumer_lock][lock];
     let taken = lock.acquire(
         mortal,
         WaitOptions::NONBLOCKING,

@@ -3,8 +3,8 @@
 use super::{World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
-use crate::raw::cell::Cell;
-use crate::raw::rwlock::{Local, Whole, Words};
+use crate::raw::count_slot::CountSlot;
+use crate::raw::rwlock::{RawRwLock, RwLockHandleState, RwLockRef};
 use crate::raw::{Timeout, WaitOptions};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -13,9 +13,9 @@ use loom::thread;
 use std::time::Duration;
 
 struct Shared {
-    words: Words,
-    cells: [Cell; 3],
-    local: Local,
+    words: RawRwLock,
+    cells: [CountSlot; 3],
+    handle: RwLockHandleState,
     world: World,
     guarded: UnsafeCell<u64>,
     count: AtomicUsize,
@@ -27,9 +27,9 @@ unsafe impl Sync for Shared {}
 impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
-            words: Words::default(),
+            words: RawRwLock::default(),
             cells: Default::default(),
-            local: Local::default(),
+            handle: RwLockHandleState::default(),
             world: World {
                 mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
             },
@@ -38,11 +38,11 @@ impl Shared {
         })
     }
 
-    fn whole(&self) -> Whole<'_> {
-        Whole {
+    fn whole(&self) -> RwLockRef<'_> {
+        RwLockRef {
             words: &self.words,
             cells: &self.cells,
-            local: &self.local,
+            handle: &self.handle,
         }
     }
 
@@ -171,7 +171,7 @@ fn who_upgrades_lets_nobody_write_in_between() {
             0 => {
                 assert_eq!(in_thread.read(id(me), WaitOptions::BLOCKING), Ok(false));
                 let before = in_thread.look();
-                // The other one may hold the door for a moment: the model knows no time to sleep until then.
+                // The other one may hold the turnstile for a moment: the model knows no time to sleep until then.
                 loop {
                     match in_thread.upgrade(id(me), WaitOptions::NONBLOCKING) {
                         Ok(()) => break,

@@ -4,10 +4,10 @@ use super::{World, each, id, model};
 use crate::error::Error;
 use crate::participant::Id;
 use crate::raw::WaitOptions;
-use crate::raw::cell::Cell;
-use crate::raw::semaphore::{WAITERS, Words};
-use crate::raw::undo::{Memory, Undo, cells};
-use crate::raw::wait::Spins;
+use crate::raw::count_slot::CountSlot;
+use crate::raw::semaphore::{RawSemaphore, WAITERS};
+use crate::raw::undo::{UndoHandleState, UndoRef, cells};
+use crate::raw::wait::SpinState;
 use crate::sys::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -20,8 +20,8 @@ const MAXIMUM: u64 = 3;
 const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
 
 struct Shared {
-    words: Words,
-    cells: [Cell; 2],
+    words: RawSemaphore,
+    cells: [CountSlot; 2],
     world: World,
     guarded: UnsafeCell<u64>,
 }
@@ -31,7 +31,7 @@ unsafe impl Sync for Shared {}
 
 impl Shared {
     fn new(value: u64) -> Arc<Shared> {
-        let words = Words::default();
+        let words = RawSemaphore::default();
         words.prepare(value, MAXIMUM);
         Arc::new(Shared {
             words,
@@ -42,7 +42,7 @@ impl Shared {
     }
 
     fn acquire(&self, count: u64, options: WaitOptions) -> bool {
-        let result = self.words.acquire(count, options, &Spins::default());
+        let result = self.words.acquire(count, options, &SpinState::default());
         assert!(matches!(result, Ok(()) | Err(Error::Timeout(_))));
         result.is_ok()
     }
@@ -58,14 +58,14 @@ impl Shared {
     }
 
     /// Calls `body` with a semaphore of `total` permits, as the process `me` sees it.
-    fn undo<T>(&self, total: u64, me: Id, body: impl FnOnce(Undo<'_, World>) -> T) -> T {
-        body(Undo {
+    fn undo<T>(&self, total: u64, me: Id, body: impl FnOnce(UndoRef<'_, World>) -> T) -> T {
+        body(UndoRef {
             words: &self.words,
             all: &self.cells,
             total,
-            memory: &Memory::default(),
+            handle: &UndoHandleState::default(),
             me,
-            life: &self.world,
+            liveness: &self.world,
         })
     }
 
@@ -74,7 +74,7 @@ impl Shared {
             if count == 1 && undo.try_acquire() {
                 return true;
             }
-            let result = undo.acquire(count, options, &Spins::default());
+            let result = undo.acquire(count, options, &SpinState::default());
             assert!(matches!(result, Ok(()) | Err(Error::WouldBlock(_))));
             result.is_ok()
         })
@@ -158,7 +158,7 @@ fn who_gives_up_passes_its_wake_on() {
             let options = match me {
                 // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
                 3 => {
-                    futex::wake(&in_thread.words.word, i32::MAX, futex::Bed::Any);
+                    futex::wake(&in_thread.words.word, i32::MAX, futex::WaitSet::All);
                     return;
                 }
                 2 => SHORT,
@@ -224,7 +224,7 @@ fn die_inside(shared: &Shared, total: u64, step: usize) {
     let entered = lock.acquire(
         mortal,
         WaitOptions::NONBLOCKING,
-        &Spins::default(),
+        &SpinState::default(),
         &shared.world,
     );
     assert_eq!(entered, Ok(false));
@@ -235,7 +235,7 @@ fn die_inside(shared: &Shared, total: u64, step: usize) {
             cells.hold(mortal, 1, &shared.world).expect("a cell");
             assert!(shared.words.try_take(1));
         }
-        _ => drop(cells.let_go(mortal, 1)),
+        _ => drop(cells.release(mortal, 1)),
     }
     shared.world.dies(0);
 }
@@ -294,11 +294,11 @@ fn who_finds_no_cell_passes_its_wake_on() {
             }
             // Both cells are in use for good.
             _ => {
-                let acquire = |undo: Undo<'_, World>| {
-                    undo.acquire(1, WaitOptions::BLOCKING, &Spins::default())
+                let acquire = |undo: UndoRef<'_, World>| {
+                    undo.acquire(1, WaitOptions::BLOCKING, &SpinState::default())
                 };
                 let acquired = in_thread.undo(3, id(2), acquire);
-                assert!(matches!(acquired, Err(Error::Participants(_))));
+                assert!(matches!(acquired, Err(Error::TooManyProcesses(_))));
             }
         });
         assert_eq!(shared.words.value(), 1);

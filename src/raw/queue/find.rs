@@ -1,33 +1,33 @@
 //! Finding what can be had, and doing for the dead what they had still to do: all of it by who holds C.
 
-use super::ledger::Totals;
+use super::cursor::CursorSnapshot;
 use super::record::{Record, Ring, Seen, State};
-use super::{AS_CLAIM, Held, Queue};
+use super::{AS_CLAIM, Held, QueueRef};
 use crate::error::Result;
-use crate::raw::{Life, WaitOptions};
+use crate::raw::{Liveness, WaitOptions};
 use crate::sys::atomic::{Ordering, fence};
 
 /// While something is leased, at every so manieth message …
-const OFTEN: u64 = 64;
+const LEASE_SCAN_INTERVAL: u64 = 64;
 /// … so many records are looked at, whether the dead have leased them.
-const SOME: u64 = 512;
+const LEASE_SCAN_BATCH: u64 = 512;
 
 /// A message that can be had.
 pub(super) struct Found<'a> {
     pub record: &'a Record,
     pub seen: Seen,
     /// What claim says, if the message stands there and not before it.
-    pub claim: Option<Totals>,
+    pub claim: Option<CursorSnapshot>,
 }
 
 /// Why there is none.
 #[derive(Clone, Copy)]
-pub(super) struct Nothing {
-    pub claim: Totals,
+pub(super) struct EmptyReason {
+    pub claim: CursorSnapshot,
     /// Who fills the record at claim has not committed it.
     pub held_up: bool,
     /// How many reservations had been committed or given up before that was found.
-    pub settled: u64,
+    pub resolved_reservations: u64,
     /// Something before claim is still leased by another process, and may come back.
     pub leased: bool,
     /// The queue was shut while somebody held P, who may still put something.
@@ -36,7 +36,7 @@ pub(super) struct Nothing {
 
 impl<'a> Found<'a> {
     /// At claim.
-    pub fn at(claim: Totals, (record, seen): (&'a Record, Seen)) -> Found<'a> {
+    pub fn at(claim: CursorSnapshot, (record, seen): (&'a Record, Seen)) -> Found<'a> {
         Found {
             record,
             seen,
@@ -45,7 +45,7 @@ impl<'a> Found<'a> {
     }
 
     /// Before claim: it was leased, and is to be had once more.
-    fn again((record, seen): (&'a Record, Seen)) -> Found<'a> {
+    fn redelivered((record, seen): (&'a Record, Seen)) -> Found<'a> {
         Found {
             record,
             seen,
@@ -55,20 +55,20 @@ impl<'a> Found<'a> {
 }
 
 /// What stands at a position of claim.
-pub(super) enum There<'a> {
+pub(super) enum SlotState<'a> {
     /// The end of what was put.
-    Nothing,
+    End,
     /// What can be had.
     Message((&'a Record, Seen)),
     /// What nobody can ever have: claim may go over it, to there.
-    Gap(Totals),
+    Gap(CursorSnapshot),
     /// What somebody who lives fills, or reads.
     Obstacle,
 }
 
-pub(super) type Search<'a> = std::result::Result<Found<'a>, Nothing>;
+pub(super) type Search<'a> = std::result::Result<Found<'a>, EmptyReason>;
 
-impl<R: Ring, L: Life> Queue<'_, R, L> {
+impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Returns tail as far as it is known, and looks where it is now if nothing is known beyond claim.
     #[inline(always)]
     pub(super) fn known_tail(&self, claim: u64) -> u64 {
@@ -91,7 +91,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     pub(super) fn find(&self) -> Result<Search<'_>> {
         let words = self.words;
         // PAIRS queue.settled: who has counted it sees what has become of the record.
-        let settled = words.settled.load(Ordering::Acquire);
+        let resolved_reservations = words.resolved_reservations.load(Ordering::Acquire);
         let claim = words.claim.current()?;
         // PAIRS queue.returned: what was given back before is READY now, or has been taken since.
         let returned = words.returned.load(Ordering::Relaxed) != 0
@@ -100,28 +100,28 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             self.advance_head(claim.position)?;
             let most = match returned {
                 true => u64::MAX,
-                false if claim.messages.is_multiple_of(OFTEN) => SOME,
+                false if claim.messages.is_multiple_of(LEASE_SCAN_INTERVAL) => LEASE_SCAN_BATCH,
                 false => 0,
             };
-            if let Some(there) = self.search(claim.position, most)?.0 {
+            if let Some(message) = self.search(claim.position, most)?.0 {
                 if returned {
                     words.returned.store(1, Ordering::Relaxed); // there may be more
                 }
-                return Ok(Ok(Found::again(there)));
+                return Ok(Ok(Found::redelivered(message)));
             }
         }
-        let (claim, there) = self.skip()?;
-        if let There::Message(message) = there {
+        let (claim, state) = self.skip()?;
+        if let SlotState::Message(message) = state {
             return Ok(Ok(Found::at(claim, message)));
         }
         // Before anybody waits all is looked at.
         let (found, leased) = self.search(claim.position, u64::MAX)?;
         Ok(match found {
-            Some(there) => Ok(Found::again(there)),
-            None => Err(Nothing {
+            Some(message) => Ok(Found::redelivered(message)),
+            None => Err(EmptyReason {
                 claim,
-                held_up: matches!(there, There::Obstacle),
-                settled,
+                held_up: matches!(state, SlotState::Obstacle),
+                resolved_reservations,
                 leased,
                 putting: false,
             }),
@@ -130,42 +130,42 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
 
     /// Looks at what stands at `claim`, by who holds C, and does for the dead what they had still to do there.
     #[inline(always)]
-    pub(super) fn look_at(&self, claim: Totals) -> Result<There<'_>> {
+    pub(super) fn look_at(&self, claim: CursorSnapshot) -> Result<SlotState<'_>> {
         if self.known_tail(claim.position) == claim.position {
-            return Ok(There::Nothing);
+            return Ok(SlotState::End);
         }
         loop {
             let (record, seen) = self.record(claim.position)?;
             match seen.state {
-                State::Ready => return Ok(There::Message((record, seen))),
-                State::Pad => return Ok(There::Gap(claim.at(seen.next))),
+                State::Ready => return Ok(SlotState::Message((record, seen))),
+                State::Pad => return Ok(SlotState::Gap(claim.at(seen.next))),
                 State::Done => {
                     self.words.skipped.fetch_add(1, Ordering::Relaxed);
-                    return Ok(There::Gap(claim.and(seen.next, seen.room)));
+                    return Ok(SlotState::Gap(claim.and(seen.next, seen.room)));
                 }
-                State::Reserved(id) if self.life.is_dead(id)? => {
+                State::Reserved(id) if self.liveness.is_dead(id)? => {
                     record.change(seen.state, State::Done);
                 }
                 // Its lessee died before claim had got over it.
-                State::Leased(id) if self.life.is_dead(id)? => {
+                State::Leased(id) if self.liveness.is_dead(id)? => {
                     record.change(seen.state, State::Ready);
                 }
-                State::Reserved(_) | State::Leased(_) => return Ok(There::Obstacle),
+                State::Reserved(_) | State::Leased(_) => return Ok(SlotState::Obstacle),
             }
         }
     }
 
     /// Has claim go over what nobody can ever have, by who holds C; returns it, and what stands there then.
-    pub(super) fn skip(&self) -> Result<(Totals, There<'_>)> {
+    pub(super) fn skip(&self) -> Result<(CursorSnapshot, SlotState<'_>)> {
         let mut claim = self.words.claim.current()?;
         loop {
             let next = match self.look_at(claim)? {
-                There::Gap(next) => next,
-                there => return Ok((claim, there)),
+                SlotState::Gap(next) => next,
+                state => return Ok((claim, state)),
             };
             self.words.claim.commit(next);
             if next.messages != claim.messages {
-                self.words.room.ring(u64::MAX);
+                self.words.room.notify(u64::MAX);
             }
             claim = next;
         }
@@ -198,7 +198,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             match seen.state {
                 State::Ready => return Ok((Some((record, seen)), leased)),
                 State::Leased(id) if id == self.me => {}
-                State::Leased(id) if self.life.is_dead(id)? => {
+                State::Leased(id) if self.liveness.is_dead(id)? => {
                     record.change(seen.state, State::Ready);
                     return Ok((Some(self.record(position)?), leased));
                 }
@@ -244,27 +244,27 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             fence(Ordering::SeqCst);
         }
         if head != before {
-            words.room.ring(u64::MAX);
+            words.room.notify(u64::MAX);
             if words.is_shut() {
                 // Who waits for what was still leased: nothing comes any more.
-                words.messages.ring(u64::MAX);
+                words.messages.notify(u64::MAX);
             }
         }
         Ok(head)
     }
 
     /// Does for the dead what they had still to do, by who holds C; returns the first record that somebody needs.
-    pub(super) fn reap(&self, _held: &Held<'_>) -> Result<u64> {
+    pub(super) fn reclaim(&self, _held: &Held<'_>) -> Result<u64> {
         let (claim, _) = self.skip()?;
         self.advance_head(claim.position)
     }
 
-    /// As `reap`, by who holds nothing, and as well as can be: what is left to do the next one does who holds C. Who holds it
+    /// As `reclaim`, by who holds nothing, and as well as can be: what is left to do the next one does who holds C. Who holds it
     /// just now may have looked already, and would tell nobody.
-    pub(super) fn let_reap(&self) {
-        let held = self.hold_getting(WaitOptions::NONBLOCKING);
-        if held.is_ok_and(|held| self.reap(&held).is_ok()) {
-            self.words.room.ring(u64::MAX);
+    pub(super) fn try_reclaim(&self) {
+        let held = self.hold_consumer_lock(WaitOptions::NONBLOCKING);
+        if held.is_ok_and(|held| self.reclaim(&held).is_ok()) {
+            self.words.room.notify(u64::MAX);
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Those who get: under C the first record that is READY is found, and claim goes over it.
 
-use super::find::{Found, Nothing, There};
-use super::ledger::Totals;
+use super::cursor::CursorSnapshot;
+use super::find::{EmptyReason, Found, SlotState};
 use super::put::shut;
-use super::record::{HEAD, Ring, State};
+use super::record::{RECORD_HEADER, Ring, State};
 use super::token;
-use super::{AS_CLAIM, Held, LARGE, Queue};
+use super::{AS_CLAIM, Held, LARGE_MESSAGE, QueueRef};
 use crate::error::{Error, Result};
 use crate::raw::wait::Wait;
-use crate::raw::{Life, Timeout, WaitOptions};
+use crate::raw::{Liveness, Timeout, WaitOptions};
 use crate::sys::atomic::Ordering;
-use crate::sys::futex::Bed;
+use crate::sys::futex::WaitSet;
 use std::mem::MaybeUninit;
 
 /// What was got.
@@ -35,28 +35,28 @@ pub struct Lease {
     pub attempts: u32,
 }
 
-impl<R: Ring, L: Life> Queue<'_, R, L> {
+impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Takes the first message if that is a few steps: nobody is in the way, nothing is leased, and it fits.
     #[inline(always)]
-    pub fn get_easily(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
-        let held = self.hold_easily(&self.words.getting)?;
-        let taken = self.take_easily(buffer);
+    pub fn try_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+        let held = self.hold_uncontended(&self.words.consumer_lock)?;
+        let taken = self.try_take(buffer);
         drop(held);
         if taken.is_some() {
-            self.say_taken();
+            self.notify_taken();
         }
         taken
     }
 
     #[inline(always)]
-    fn take_easily(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+    fn try_take(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
         let (words, laps) = (self.words, self.laps);
         let claim = words.claim.look()?;
         let tail = words.known_tail.load(Ordering::Relaxed);
         let offset = laps.offset(claim.position);
         if words.head.load(Ordering::Relaxed) != AS_CLAIM
             || tail == claim.position
-            || !self.ring.has(offset + HEAD)
+            || !self.ring.has(offset + RECORD_HEADER)
         {
             return None;
         }
@@ -65,12 +65,13 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             .record(offset)
             .ok()?
             .look(laps, claim.position, tail)?;
-        let simple = seen.state == State::Ready && seen.attempts == 0 && seen.length < LARGE;
-        if !simple || !self.ring.has(offset + HEAD + seen.length) {
+        let simple =
+            seen.state == State::Ready && seen.attempts == 0 && seen.length < LARGE_MESSAGE;
+        if !simple || !self.ring.has(offset + RECORD_HEADER + seen.length) {
             return None;
         }
         let place = buffer.get_mut(..seen.length as usize)?;
-        self.ring.read(offset + HEAD, place).ok()?;
+        self.ring.read(offset + RECORD_HEADER, place).ok()?;
         // From here on it is taken, and nothing slow follows.
         words.claim.commit(claim.and(seen.next, seen.room));
         Some(seen.length)
@@ -79,7 +80,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Takes the first message; when this returns nobody else gets it.
     ///
     /// `TooLarge`: it is larger than the buffer, and still there. `Empty`, `Timeout`, `Interrupted`: there is none.
-    /// `Closed`: nor will there ever be one. `Corrupt`; what `life` says.
+    /// `Closed`: nor will there ever be one. `Corrupt`; what `liveness` says.
     #[inline]
     pub fn get(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
         let mut large = None;
@@ -95,7 +96,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                     format!("the message has {} bytes, the buffer {room}", seen.length).into(),
                 ));
             };
-            if seen.length >= LARGE {
+            if seen.length >= LARGE_MESSAGE {
                 large = Some(queue.lend(&found)?);
                 return Ok(taken);
             }
@@ -179,7 +180,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
                 match found.claim {
                     // While nothing is leased, one commit does for all of them.
                     Some(claim) if queue.words.head.load(Ordering::Relaxed) == AS_CLAIM => {
-                        queue.count_again(&found);
+                        queue.count_redelivery(&found);
                         behind = Some(claim.and(found.seen.next, found.seen.room));
                     }
                     _ => queue.take(&found),
@@ -198,15 +199,15 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     /// Returns the next message of a batch; `behind`: where claim goes at its end, if it does not go with each message.
-    fn next_of(&self, behind: &mut Option<Totals>) -> Result<Option<Found<'_>>> {
+    fn next_of(&self, behind: &mut Option<CursorSnapshot>) -> Result<Option<Found<'_>>> {
         let Some(claim) = behind else {
             return Ok(self.find()?.ok());
         };
         loop {
             match self.look_at(*claim)? {
-                There::Message(message) => return Ok(Some(Found::at(*claim, message))),
-                There::Gap(next) => *claim = next,
-                There::Nothing | There::Obstacle => return Ok(None),
+                SlotState::Message(message) => return Ok(Some(Found::at(*claim, message))),
+                SlotState::Gap(next) => *claim = next,
+                SlotState::End | SlotState::Obstacle => return Ok(None),
             }
         }
     }
@@ -231,80 +232,80 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         options: WaitOptions,
         mut body: impl FnMut(&Self, Found<'_>) -> Result<T>,
     ) -> Result<T> {
-        let held = self.hold_getting(options)?;
+        let held = self.hold_consumer_lock(options)?;
         match self.find()? {
             Ok(found) => {
                 let done = body(self, found)?;
                 drop(held);
-                self.say_taken();
+                self.notify_taken();
                 Ok(done)
             }
-            Err(nothing) => self.await_message(held, nothing, options, &mut body),
+            Err(reason) => self.await_message(held, reason, options, &mut body),
         }
     }
 
     #[inline(always)]
-    fn say_taken(&self) {
+    fn notify_taken(&self) {
         // Who waits for the queue to be finished waits here as well.
         let claim = self.words.claim.position();
         let last = claim == self.words.known_tail.load(Ordering::Relaxed);
         let count = if last { u64::MAX } else { 1 };
-        self.words.room.ring_behind_exchange(count);
+        self.words.room.notify_after_exchange(count);
     }
 
     #[cold]
     fn await_message<'a, T>(
         &'a self,
         mut held: Held<'a>,
-        mut nothing: Nothing,
+        mut reason: EmptyReason,
         options: WaitOptions,
         body: &mut dyn FnMut(&Self, Found<'_>) -> Result<T>,
     ) -> Result<T> {
         let words = self.words;
-        let mut wait = Wait::new(options, &self.habits.messages).eager();
+        let mut wait = Wait::new(options, &self.handle.messages).eager();
         let mut slept = false;
         let result = loop {
             // 1. Nothing is to be had. It may never be.
-            match self.is_over(&mut nothing) {
+            match self.is_over(&mut reason) {
                 Ok(false) => {}
                 Ok(true) => break Err(shut()),
                 Err(error) => break Err(error),
             }
             // 2. Somebody may be just about to put something.
-            if nothing.held_up {
+            if reason.held_up {
                 wait.expect_soon();
             }
             if wait.spin() {
                 drop(held);
-                while !self.has_news(&nothing) && wait.spin() {}
+                while !self.has_news(&reason) && wait.spin() {}
             } else {
                 // 3. We sleep until somebody has.
-                if let Err(error) = self.settle(nothing.claim) {
+                if let Err(error) = self.end_idle_lap(reason.claim) {
                     break Err(error);
                 }
                 if options.timeout == Timeout::Immediate {
                     return Err(Error::Empty("the queue is empty".into()));
                 }
-                let heard = words.messages.listen();
+                let key = words.messages.prepare_wait();
                 drop(held);
-                if !self.has_news(&nothing) {
+                if !self.has_news(&reason) {
                     slept = true;
                     if let Err(error) = wait
                         .check("the queue is empty")
-                        .and_then(|()| words.messages.sleep(heard, &mut wait, Bed::Other))
+                        .and_then(|()| words.messages.commit_wait(key, &mut wait, WaitSet::Normal))
                     {
                         return self.leave(error);
                     }
                 }
             }
             // 4. Others may have been faster.
-            held = match self.hold_getting(wait.rest()) {
+            held = match self.hold_consumer_lock(wait.rest()) {
                 Ok(held) => held,
                 Err(error) => return self.leave(error),
             };
             match self.find() {
                 Ok(Ok(found)) => break body(self, found),
-                Ok(Err(now)) => nothing = now,
+                Ok(Err(now)) => reason = now,
                 Err(error) => break Err(error),
             }
         };
@@ -312,10 +313,10 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         drop(held);
         match result {
             Ok(done) => {
-                wait.learn();
-                self.say_taken();
+                wait.record_success();
+                self.notify_taken();
                 if slept && more {
-                    words.messages.ring(1);
+                    words.messages.notify(1);
                 }
                 Ok(done)
             }
@@ -325,41 +326,42 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
 
     /// Goes without a message. A wake may have been ours: it is somebody else's now.
     fn leave<T>(&self, error: Error) -> Result<T> {
-        self.words.messages.ring(1);
+        self.words.messages.notify(1);
         Err(error)
     }
 
     /// Says whether something may be to be had by now where there was `nothing`.
-    fn has_news(&self, nothing: &Nothing) -> bool {
+    fn has_news(&self, reason: &EmptyReason) -> bool {
         let words = self.words;
-        let waits = nothing.held_up
-            || nothing.leased
-            || nothing.putting && words.putting.stat().owner.is_some();
+        let waits = reason.held_up
+            || reason.leased
+            || reason.putting && words.producer_lock.stat().owner.is_some();
         if words.returned.load(Ordering::Relaxed) != 0 || words.is_shut() && !waits {
             return true;
         }
-        let claim = nothing.claim.position;
-        match nothing.held_up {
+        let claim = reason.claim.position;
+        match reason.held_up {
             // The record itself may be gone by now: only who holds C looks at it.
             true => {
                 words.claim.position() != claim
-                    || words.settled.load(Ordering::Relaxed) != nothing.settled
+                    || words.resolved_reservations.load(Ordering::Relaxed)
+                        != reason.resolved_reservations
             }
             false => words.tail.position() != claim,
         }
     }
 
     /// Says whether nothing will ever be to be had any more, by who holds C.
-    fn is_over(&self, nothing: &mut Nothing) -> Result<bool> {
+    fn is_over(&self, reason: &mut EmptyReason) -> Result<bool> {
         let words = self.words;
-        if !words.is_shut() || nothing.held_up || nothing.leased {
+        if !words.is_shut() || reason.held_up || reason.leased {
             return Ok(false);
         }
         // Who takes P after us finds the queue shut. Who has it now may not have, and is waited for, as for a lease.
-        match self.try_hold(&words.putting)? {
-            Some(_held) => Ok(words.tail.position() == nothing.claim.position),
+        match self.try_hold(&words.producer_lock)? {
+            Some(_held) => Ok(words.tail.position() == reason.claim.position),
             None => {
-                nothing.putting = true;
+                reason.putting = true;
                 Ok(false)
             }
         }
@@ -370,7 +372,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn take(&self, found: &Found<'_>) {
         let words = self.words;
         let simple = words.head.load(Ordering::Relaxed) == AS_CLAIM;
-        self.count_again(found);
+        self.count_redelivery(found);
         if !simple {
             found.record.finish();
         }
@@ -383,7 +385,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
     }
 
-    fn count_again(&self, found: &Found<'_>) {
+    fn count_redelivery(&self, found: &Found<'_>) {
         if found.seen.attempts > 0 {
             self.words.redelivered.fetch_add(1, Ordering::Relaxed);
         }
@@ -419,13 +421,13 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         })
     }
 
-    /// Throws away what head waits for if it was given back, or who leased it is dead, by who holds P and C after `reap`;
+    /// Throws away what head waits for if it was given back, or who leased it is dead, by who holds P and C after `reclaim`;
     /// false: somebody who lives reads it.
     pub(super) fn throw_head_away(&self, _held: &Held<'_>) -> Result<bool> {
         let (record, seen) = self.record(self.words.head.load(Ordering::Relaxed))?;
         match seen.state {
             State::Ready => {}
-            State::Leased(id) if self.life.is_dead(id)? => {}
+            State::Leased(id) if self.liveness.is_dead(id)? => {}
             _ => return Ok(false),
         }
         self.words.overwritten.fetch_add(1, Ordering::Relaxed);
@@ -437,7 +439,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Throws the oldest message away that can be had, by who holds P and C; false: there is none.
     pub(super) fn throw_oldest_away(&self, _held: &Held<'_>) -> Result<bool> {
         match self.skip()? {
-            (claim, There::Message(message)) => {
+            (claim, SlotState::Message(message)) => {
                 self.words.overwritten.fetch_add(1, Ordering::Relaxed);
                 self.take(&Found::at(claim, message));
                 Ok(true)

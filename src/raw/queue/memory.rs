@@ -8,44 +8,46 @@
 //!
 //! All hold P. Who dies in between leaves `touched` beyond what is usable: too much memory, never a hole that is used.
 
-use super::ledger::Totals;
-use super::record::{HEAD, Ring};
-use super::{AS_CLAIM, Queue};
+use super::cursor::CursorSnapshot;
+use super::record::{RECORD_HEADER, Ring};
+use super::{AS_CLAIM, QueueRef};
 use crate::error::{Error, Result};
-use crate::raw::Life;
+use crate::raw::Liveness;
 use crate::sys::atomic::Ordering;
 
 /// The least and the most memory that is set aside at a time, and the part of what is there that is added.
-const LEAST_GROWTH: u64 = 64 << 10;
-const MOST_GROWTH: u64 = 64 << 20;
-const GROWTH: u64 = 4;
+const MIN_GROWTH_BYTES: u64 = 64 << 10;
+const MAX_GROWTH_BYTES: u64 = 64 << 20;
+const GROWTH_DIVISOR: u64 = 4;
 const PAGE: u64 = 4096;
 /// So much memory an idle queue keeps, and so much is given back at a time: some 5 ms of work for the kernel.
-const KEPT: u64 = 1 << 20;
-const GIVEN_BACK: u64 = 64 << 20;
+const IDLE_MEMORY_BYTES: u64 = 1 << 20;
+const MAX_TRIM_BYTES: u64 = 64 << 20;
 /// So often in a row little is used before any goes: one consumer that sleeps has looked so often within a second. Memory
 /// that went between one large message and the next would cost more than the messages.
-const LULLS: u64 = 64;
+const IDLE_LAPS_BEFORE_TRIM: u64 = 64;
 
-impl<R: Ring, L: Life> Queue<'_, R, L> {
+impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Gets memory for the first `end` bytes of the ring and some more, by who holds P; false: for a part of them, because that
     /// takes its time.
     pub(super) fn grow(&self, end: u64) -> Result<bool> {
         let words = self.words;
         let usable = words.usable.load(Ordering::Relaxed);
         let most = self.ring.capacity();
-        let more = (usable / GROWTH).clamp(LEAST_GROWTH, MOST_GROWTH);
+        let more = (usable / GROWTH_DIVISOR).clamp(MIN_GROWTH_BYTES, MAX_GROWTH_BYTES);
         let part = |to: u64| {
             to.next_multiple_of(PAGE)
-                .min(usable + MOST_GROWTH)
+                .min(usable + MAX_GROWTH_BYTES)
                 .min(most)
         };
         let set_aside = |to: u64| {
             // Before the memory is there, so that what we die over is given back; and compared with what is free only once.
-            let touched = words.touched.fetch_max(to, Ordering::Relaxed);
-            if let Err(error) = self.ring.grow(usable, touched, to) {
+            let committed_bytes = words.committed_bytes.fetch_max(to, Ordering::Relaxed);
+            if let Err(error) = self.ring.grow(usable, committed_bytes, to) {
                 // It is not there: the next attempt is compared anew.
-                words.touched.store(touched, Ordering::Relaxed);
+                words
+                    .committed_bytes
+                    .store(committed_bytes, Ordering::Relaxed);
                 return Err(error);
             }
             words.usable.store(to, Ordering::Relaxed);
@@ -60,55 +62,57 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Gives some memory back if little of it was used for a while, by who holds P while nothing beyond `used` is in use.
     pub(super) fn trim(&self, used: u64) {
         let words = self.words;
-        let needed = (2 * used).max(KEPT).next_multiple_of(PAGE);
+        let needed = (2 * used).max(IDLE_MEMORY_BYTES).next_multiple_of(PAGE);
         // Behind the ring stands what is somebody else's.
-        let touched = words.touched.load(Ordering::Relaxed);
-        let touched = touched.min(self.ring.capacity());
-        let lulls = match touched <= needed.saturating_mul(2) {
+        let committed_bytes = words.committed_bytes.load(Ordering::Relaxed);
+        let committed_bytes = committed_bytes.min(self.ring.capacity());
+        let idle_laps = match committed_bytes <= needed.saturating_mul(2) {
             true => 0,
-            false => words.lulls.load(Ordering::Relaxed).saturating_add(1),
+            false => words.idle_laps.load(Ordering::Relaxed).saturating_add(1),
         };
-        words.lulls.store(lulls, Ordering::Relaxed);
-        if lulls < LULLS {
+        words.idle_laps.store(idle_laps, Ordering::Relaxed);
+        if idle_laps < IDLE_LAPS_BEFORE_TRIM {
             return;
         }
         // First nobody uses it any more, then it goes: whoever dies in between leaves too much memory, never too little.
         let usable = words.usable.load(Ordering::Relaxed).min(needed);
         words.usable.store(usable, Ordering::Relaxed);
-        words.clear.store(words.tail.position(), Ordering::Relaxed);
-        let from = touched.saturating_sub(GIVEN_BACK).max(needed);
+        words
+            .checked_until
+            .store(words.tail.position(), Ordering::Relaxed);
+        let from = committed_bytes.saturating_sub(MAX_TRIM_BYTES).max(needed);
         // What cannot be given back now may go some other time.
-        if self.ring.give_back(from, touched).is_ok() {
-            words.touched.store(from, Ordering::Relaxed);
+        if self.ring.give_back(from, committed_bytes).is_ok() {
+            words.committed_bytes.store(from, Ordering::Relaxed);
         }
     }
 
     /// Ends the lap if the queue is empty and has much memory, which may go then, by who holds C and finds nothing to take.
-    pub(super) fn settle(&self, claim: Totals) -> Result<()> {
+    pub(super) fn end_idle_lap(&self, claim: CursorSnapshot) -> Result<()> {
         let words = self.words;
-        let idle = words.touched.load(Ordering::Relaxed) > 2 * KEPT
+        let idle = words.committed_bytes.load(Ordering::Relaxed) > 2 * IDLE_MEMORY_BYTES
             && words.head.load(Ordering::Relaxed) == AS_CLAIM
             && words.tail.position() == claim.position;
         // A producer never waits for C's holder here, who only tries to take P.
         if !idle {
             return Ok(());
         }
-        let Some(_held) = self.hold_easily(&words.putting) else {
+        let Some(_held) = self.hold_uncontended(&words.producer_lock) else {
             return Ok(());
         };
         let (laps, now) = (self.laps, words.tail.current()?);
         if now.position != claim.position {
             return Ok(());
         }
-        let used = laps.offset(now.position) + HEAD;
+        let used = laps.offset(now.position) + RECORD_HEADER;
         // 1. The lap ends here, so that the next message goes to the beginning. 2. Nobody needs the PAD. 3. Nothing is in use.
-        if used > KEPT / 2 {
+        if used > IDLE_MEMORY_BYTES / 2 {
             let next = laps.next(now.position);
             self.ring
                 .record(laps.offset(now.position))?
                 .write_pad(now.position, next);
-            words.clear.store(now.position, Ordering::Relaxed);
-            words.edge.store(now.position, Ordering::Relaxed);
+            words.checked_until.store(now.position, Ordering::Relaxed);
+            words.wrap_position.store(now.position, Ordering::Relaxed);
             words.tail.commit(now.at(next));
             // Claim never goes beyond what is known of tail: if we die behind this, the next one goes over the PAD.
             words.known_tail.store(next, Ordering::Relaxed);

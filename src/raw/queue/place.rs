@@ -10,14 +10,14 @@
 //! queued before head has got over the old lap, tail goes on behind its edge, where nothing was: so whatever is free can be
 //! had, and nothing that is queued ever moves. There is always room left for a PAD at tail.
 
-use super::record::{HEAD, Laps};
+use super::record::{Laps, RECORD_HEADER};
 use crate::error::{Error, Result};
 
 /// A lap is not ended before this offset: it stays in the fastest cache.
-pub const WARM: u64 = 32 << 10;
+pub const MIN_LAP_BYTES: u64 = 32 << 10;
 const PAGE: u64 = 4096;
 /// Nor does tail go farther than this, in bytes, without a look whether the lap can end.
-const MOST_BLIND: u64 = 1 << 20;
+const MAX_UNCHECKED_BYTES: u64 = 1 << 20;
 
 /// What is in use.
 #[derive(Debug, Clone, Copy)]
@@ -27,36 +27,40 @@ pub struct Used {
     /// Behind the last.
     pub tail: u64,
     /// The PAD that ended the lap before that of tail; if it stands in any other lap it says nothing.
-    pub edge: u64,
+    pub wrap_position: u64,
 }
 
 impl Used {
     /// Returns where a record of `extent` bytes goes in a ring of which the first `usable` bytes have memory: at tail, or else a
     /// PAD from tail leads there. `None`: no room. `Corrupt`: the three do not belong to one queue.
     pub fn place(self, laps: Laps, usable: u64, extent: u64) -> Result<Option<u64>> {
-        let Used { head, tail, edge } = self;
+        let Used {
+            head,
+            tail,
+            wrap_position,
+        } = self;
         let (from, to) = (laps.offset(head), laps.offset(tail));
-        let need = extent + HEAD;
+        let need = extent + RECORD_HEADER;
         let above = |offset: u64| offset + need <= laps.capacity();
         match laps.between(head, tail) {
             0 if from <= to => {
                 let below = need <= from;
                 // Of what this lap has used no more than half is still needed; or else there would have to be more memory.
-                let early = to + need > WARM && from >= to - from || to + need > usable;
+                let early = to + need > MIN_LAP_BYTES && from >= to - from || to + need > usable;
                 if below && (early || !above(to)) {
                     return Ok(Some(laps.next(tail)));
                 }
                 Ok(above(to).then_some(tail))
             }
-            1 if laps.between(edge, tail) == 1 && from <= laps.offset(edge) => {
-                let edge = laps.offset(edge) + HEAD;
+            1 if laps.between(wrap_position, tail) == 1 && from <= laps.offset(wrap_position) => {
+                let behind_wrap = laps.offset(wrap_position) + RECORD_HEADER;
                 if to <= from {
                     if to + need <= from {
                         return Ok(Some(tail));
                     }
-                    return Ok(above(edge).then(|| laps.at(tail, edge)));
+                    return Ok(above(behind_wrap).then(|| laps.at(tail, behind_wrap)));
                 }
-                match to >= edge {
+                match to >= behind_wrap {
                     true => Ok(above(to).then_some(tail)),
                     false => Err(corrupt()),
                 }
@@ -67,16 +71,16 @@ impl Used {
 
     /// Returns the position up to which tail can go with nobody looking at head, of a ring of which the first `usable` bytes
     /// have memory.
-    pub fn clear(self, laps: Laps, usable: u64) -> u64 {
+    pub fn checked_until(self, laps: Laps, usable: u64) -> u64 {
         let (from, to) = (laps.offset(self.head), laps.offset(self.tail));
         let free = match laps.between(self.head, self.tail) {
             1 if to <= from => from,
             _ => laps.capacity(),
         };
         // Whether the lap can end is asked now and then, and not at every record: head's line is the consumers'.
-        let look = match to < WARM {
-            true => WARM,
-            false => to + (to / 8).clamp(PAGE, MOST_BLIND),
+        let look = match to < MIN_LAP_BYTES {
+            true => MIN_LAP_BYTES,
+            false => to + (to / 8).clamp(PAGE, MAX_UNCHECKED_BYTES),
         };
         laps.at(self.tail, free.min(usable).min(look))
     }
@@ -112,7 +116,7 @@ mod tests {
                 used: Used {
                     head: first,
                     tail: first,
-                    edge: first,
+                    wrap_position: first,
                 },
                 bytes: vec![0; capacity as usize],
                 queued: VecDeque::new(),
@@ -143,10 +147,10 @@ mod tests {
             self.number += 1;
             let tail = self.used.tail;
             if at != tail {
-                self.mark(tail, HEAD, false);
+                self.mark(tail, RECORD_HEADER, false);
                 self.queued.push_back((tail, at.wrapping_sub(tail), true));
                 if self.laps.between(tail, at) == 1 {
-                    self.used.edge = tail;
+                    self.used.wrap_position = tail;
                 }
             }
             self.number += 1;
@@ -159,7 +163,7 @@ mod tests {
         fn get(&mut self) -> bool {
             while let Some((position, extent, pad)) = self.queued.pop_front() {
                 assert_eq!(self.used.head, position);
-                self.mark(position, if pad { HEAD } else { extent }, true);
+                self.mark(position, if pad { RECORD_HEADER } else { extent }, true);
                 self.used.head = position.wrapping_add(extent);
                 if !pad {
                     return true;
@@ -186,7 +190,7 @@ mod tests {
                 // Now more is put, now more is taken.
                 let eager = (round / 500) % 4;
                 if random(&mut state) % 4 <= eager {
-                    let room = random(&mut state) % (capacity / 2 - 2 * HEAD);
+                    let room = random(&mut state) % (capacity / 2 - 2 * RECORD_HEADER);
                     let room = if random(&mut state).is_multiple_of(3) {
                         room
                     } else {
@@ -202,10 +206,10 @@ mod tests {
 
     #[test]
     fn half_of_an_empty_ring_can_always_be_had() {
-        let capacity = 4096 + 4 * HEAD;
+        let capacity = 4096 + 4 * RECORD_HEADER;
         for before in (0..capacity).step_by(32) {
             let mut model = Model::new(capacity);
-            if before > 0 && !model.put(before.max(HEAD)) {
+            if before > 0 && !model.put(before.max(RECORD_HEADER)) {
                 continue;
             }
             model.get();
@@ -226,14 +230,14 @@ mod tests {
             if model.queued.len() > 20 {
                 model.get();
             }
-            assert!(model.laps.offset(model.used.tail) <= 2 * WARM);
+            assert!(model.laps.offset(model.used.tail) <= 2 * MIN_LAP_BYTES);
         }
         // And then a burst that nobody takes.
         let mut burst = 0;
         while model.put(extent) {
             burst += extent;
         }
-        assert!(burst > (1 << 20) - 3 * WARM, "{burst}");
+        assert!(burst > (1 << 20) - 3 * MIN_LAP_BYTES, "{burst}");
     }
 
     #[test]
@@ -243,7 +247,7 @@ mod tests {
         let deep = Used {
             head: laps.at(first, 200),
             tail: laps.at(first, 500 << 10),
-            edge: first,
+            wrap_position: first,
         };
         // More than half of the lap is still needed: it goes on, but not into memory that it would first have to get.
         assert_eq!(deep.place(laps, 600 << 10, 64), Ok(Some(deep.tail)));
@@ -254,7 +258,14 @@ mod tests {
     fn lies_are_told_apart() {
         let laps = Laps::new(1 << 16);
         let first = laps.first();
-        let used = |head, tail, edge| Used { head, tail, edge }.place(laps, u64::MAX, 64);
+        let used = |head, tail, wrap_position| {
+            Used {
+                head,
+                tail,
+                wrap_position,
+            }
+            .place(laps, u64::MAX, 64)
+        };
         assert!(matches!(
             used(first + 64, first, first),
             Err(Error::Corrupt(_))

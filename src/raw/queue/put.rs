@@ -1,14 +1,14 @@
 //! Those who put: under P a record is written behind tail, and then tail goes over it.
 
-use super::ledger::Totals;
+use super::cursor::CursorSnapshot;
 use super::place::Used;
-use super::record::{HEAD, Ring, State, extent};
-use super::{AS_CLAIM, Held, LARGE, Overflow, Queue, not_there};
+use super::record::{RECORD_HEADER, Ring, State, extent};
+use super::{AS_CLAIM, Held, LARGE_MESSAGE, Overflow, QueueRef, not_there};
 use crate::error::{Error, Result};
 use crate::raw::wait::Wait;
-use crate::raw::{Life, Timeout, WaitOptions};
+use crate::raw::{Liveness, Timeout, WaitOptions};
 use crate::sys::atomic::Ordering;
-use crate::sys::futex::Bed;
+use crate::sys::futex::WaitSet;
 
 /// Room for a message that its producer fills in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +31,12 @@ pub enum Batch {
 }
 
 /// So far ahead the next lines of the ring are fetched, and so large they are: consumers have read them in the last lap.
-const AHEAD: u64 = 1024;
-const LINE: u64 = 64;
+const PREFETCH_DISTANCE_BYTES: u64 = 1024;
+const CACHE_LINE_BYTES: u64 = 64;
 
 /// What there is too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lack {
+enum Shortage {
     /// There may not be so many messages, or bytes.
     Bounds,
     /// Bytes of the ring.
@@ -45,36 +45,36 @@ enum Lack {
     Memory,
 }
 
-type Attempt<T> = std::result::Result<T, Lack>;
+type Attempt<T> = std::result::Result<T, Shortage>;
 /// What came of it, and how many messages have been put.
 type Attempted<T> = Result<Attempt<(T, u64)>>;
 
-impl<R: Ring, L: Life> Queue<'_, R, L> {
+impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Puts a message if that is a few steps: nobody is in the way, and there is room right here.
     #[inline(always)]
-    pub fn put_easily(&self, bytes: &[u8]) -> bool {
+    pub fn try_put(&self, bytes: &[u8]) -> bool {
         let room = bytes.len() as u64;
-        if room >= LARGE || room > self.bounds.largest {
+        if room >= LARGE_MESSAGE || room > self.bounds.largest {
             return false;
         }
-        let Some(held) = self.hold_easily(&self.words.putting) else {
+        let Some(held) = self.hold_uncontended(&self.words.producer_lock) else {
             return false;
         };
-        let put = self.append_easily(bytes);
+        let put = self.try_append(bytes);
         drop(held);
         if put {
-            self.words.messages.ring_behind_exchange(1);
+            self.words.messages.notify_after_exchange(1);
         }
         put
     }
 
     #[inline(always)]
-    fn append_easily(&self, bytes: &[u8]) -> bool {
+    fn try_append(&self, bytes: &[u8]) -> bool {
         let words = self.words;
         let Some(now) = words.tail.look().filter(|_| !words.is_shut()) else {
             return false;
         };
-        let Some(new) = self.write_easily(now, bytes) else {
+        let Some(new) = self.try_write(now, bytes) else {
             return false;
         };
         // From here on it is in the queue.
@@ -85,38 +85,39 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Writes a message right behind `now`, by who holds P; returns what the tail is to say when it goes over it. `None`: that
     /// is not a few steps.
     #[inline(always)]
-    fn write_easily(&self, now: Totals, bytes: &[u8]) -> Option<Totals> {
+    fn try_write(&self, now: CursorSnapshot, bytes: &[u8]) -> Option<CursorSnapshot> {
         let room = bytes.len() as u64;
         let (extent, offset) = (extent(room), self.laps.offset(now.position));
-        let easy = self.is_plain(now, room)
-            && self.is_clear(now.position, extent)
+        let easy = self.has_room_fast(now, room)
+            && self.is_checked(now.position, extent)
             && self.ring.has(offset + extent);
         if !easy {
             return None;
         }
-        self.ring.prefetch(offset + AHEAD);
-        self.ring.prefetch(offset + AHEAD + LINE);
+        self.ring.prefetch(offset + PREFETCH_DISTANCE_BYTES);
+        self.ring
+            .prefetch(offset + PREFETCH_DISTANCE_BYTES + CACHE_LINE_BYTES);
         let record = self.ring.record(offset).ok()?;
         record.write(now.position, State::Ready, room);
-        self.ring.write(offset + HEAD, bytes).ok()?;
+        self.ring.write(offset + RECORD_HEADER, bytes).ok()?;
         Some(now.and(now.position.wrapping_add(extent), room))
     }
 
     /// Puts a message at the end; when this returns it is in the queue.
     ///
     /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it has not been put, nor where `NoSpace` or
-    /// `NoMemory` says that the ring cannot grow. `Closed`: nothing more is put. `Corrupt`; what `life` says.
+    /// `NoMemory` says that the ring cannot grow. `Closed`: nothing more is put. `Corrupt`; what `liveness` says.
     #[inline]
     pub fn put(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
         let room = bytes.len() as u64;
-        if room >= LARGE {
+        if room >= LARGE_MESSAGE {
             return self.put_large(bytes, options);
         }
         self.check_size(room)?;
         self.insert(options, |queue| {
             let now = queue.words.tail.current()?;
             Ok(match queue.append(now, room, State::Ready)? {
-                Err(lack) => Err(lack),
+                Err(shortage) => Err(shortage),
                 Ok((at, new)) => {
                     queue.ring.write(queue.payload(at), bytes)?;
                     // From here on it is in the queue.
@@ -171,13 +172,13 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             let mut now = queue.words.tail.current()?;
             let mut put = 0;
             for message in messages.clone() {
-                if let Some(new) = queue.write_easily(now, message) {
+                if let Some(new) = queue.try_write(now, message) {
                     (now, put) = (new, put + 1);
                     continue;
                 }
                 let room = message.len() as u64;
                 match queue.append(now, room, State::Ready)? {
-                    Err(lack) if put == 0 || batch == Batch::All => return Ok(Err(lack)),
+                    Err(shortage) if put == 0 || batch == Batch::All => return Ok(Err(shortage)),
                     Err(_) => break,
                     Ok((at, new)) => {
                         queue.ring.write(queue.payload(at), message)?;
@@ -199,7 +200,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         self.insert(options, |queue| {
             let now = queue.words.tail.current()?;
             Ok(match queue.append(now, room, State::Reserved(queue.me))? {
-                Err(lack) => Err(lack),
+                Err(shortage) => Err(shortage),
                 Ok((token, new)) => {
                     // PAIRS queue.reserved: before tail gets there, so whoever finds the record finds this.
                     queue.words.reserved.store(new.position, Ordering::Release);
@@ -220,7 +221,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
 
     /// Says whether an empty message would have to wait.
     pub fn is_full(&self) -> Result<bool> {
-        let _held = self.hold_putting(WaitOptions::NONBLOCKING)?;
+        let _held = self.hold_producer_lock(WaitOptions::NONBLOCKING)?;
         if self.find_room()?.is_ok() {
             return Ok(false);
         }
@@ -242,7 +243,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
 
     /// Returns this queue as one of which nothing is thrown away, and that refuses nothing.
     fn patient(&self) -> Self {
-        Queue {
+        QueueRef {
             overflow: Overflow::Block,
             ..*self
         }
@@ -251,12 +252,12 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     /// Looks whether there is room for an empty message, by who holds P.
     fn find_room(&self) -> Attempted<()> {
         let now = self.words.tail.current()?;
-        if !self.admits(now, 0)? {
-            return Ok(Err(Lack::Bounds));
+        if !self.has_room(now, 0)? {
+            return Ok(Err(Shortage::Bounds));
         }
         let used = self.used(now);
         let place = used.place(self.laps, u64::MAX, extent(0))?;
-        Ok(place.map(|_| ((), 0)).ok_or(Lack::Space))
+        Ok(place.map(|_| ((), 0)).ok_or(Shortage::Space))
     }
 
     #[inline(always)]
@@ -280,33 +281,33 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         options: WaitOptions,
         attempt: impl Fn(&Self) -> Attempted<T>,
     ) -> Result<T> {
-        let held = self.hold_putting(options)?;
+        let held = self.hold_producer_lock(options)?;
         if self.words.is_shut() {
             drop(held);
             // Who waits to be told that it is over may have waited for us.
-            self.words.messages.ring(u64::MAX);
+            self.words.messages.notify(u64::MAX);
             return Err(shut());
         }
         match attempt(self)? {
             Ok((done, put)) => {
                 drop(held);
                 if put > 0 {
-                    self.words.messages.ring_behind_exchange(put);
+                    self.words.messages.notify_after_exchange(put);
                 }
                 Ok(done)
             }
-            Err(_) => self.insert_slowly(options, held, &attempt),
+            Err(_) => self.insert_slow(options, held, &attempt),
         }
     }
 
     #[cold]
-    fn insert_slowly<'a, T>(
+    fn insert_slow<'a, T>(
         &'a self,
         options: WaitOptions,
         held: Held<'a>,
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Result<T> {
-        let mut wait = Wait::new(options, &self.habits.room).eager();
+        let mut wait = Wait::new(options, &self.handle.room).eager();
         let result = self.insert_by(
             &mut wait,
             held,
@@ -314,11 +315,11 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             attempt,
         );
         // What was taken may be room for more than us; and where we go without, a wake may have been ours.
-        self.words.room.ring(1);
+        self.words.room.notify(1);
         let (done, put) = result?;
-        wait.learn();
+        wait.record_success();
         if put > 0 {
-            self.words.messages.ring(put);
+            self.words.messages.notify(put);
         }
         Ok(done)
     }
@@ -332,43 +333,43 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Result<(T, u64)> {
         let words = self.words;
-        let mut heard = None;
+        let mut key = None;
         loop {
             // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go. What is taken
             //    after this look is news.
             let taken = self.taken();
             match self.make_room(attempt)? {
                 Ok(done) => return Ok(done),
-                Err(Lack::Memory) => {
+                Err(Shortage::Memory) => {
                     // Much is set aside in parts, and P is let go of in between: the hook may put something itself.
                     drop(held);
                     wait.ask()?;
-                    held = self.hold_putting(wait.rest())?;
+                    held = self.hold_producer_lock(wait.rest())?;
                     if words.is_shut() {
                         return Err(shut());
                     }
                     continue;
                 }
-                Err(Lack::Bounds | Lack::Space) => drop(held),
+                Err(Shortage::Bounds | Shortage::Space) => drop(held),
             }
             if once || self.overflow != Overflow::Block {
                 return Err(Error::Full("the queue is full".into()));
             }
             // 2. Somebody may be just about to take something.
             let mut news = false;
-            while !news && heard.is_none() && wait.spin() {
+            while !news && key.is_none() && wait.spin() {
                 news = self.taken() != taken;
             }
             if !news {
                 // 3. We sleep until somebody has, if there was no room either after we began to listen.
-                if let Some(heard) = heard {
+                if let Some(key) = key {
                     wait.check("the queue is full")?;
-                    words.room.sleep(heard, wait, Bed::Other)?;
+                    words.room.commit_wait(key, wait, WaitSet::Normal)?;
                 }
-                heard = Some(words.room.listen());
+                key = Some(words.room.prepare_wait());
             }
             // 4. Others may have been faster.
-            held = self.hold_putting(wait.rest())?;
+            held = self.hold_producer_lock(wait.rest())?;
             if words.is_shut() {
                 return Err(shut());
             }
@@ -390,49 +391,49 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     fn make_room<T>(&self, attempt: &dyn Fn(&Self) -> Attempted<T>) -> Attempted<T> {
         if self.overflow != Overflow::Overwrite {
             // Where another holds it, who lives, that one will say so when it has taken something.
-            if let Some(held) = self.try_hold_getting()? {
-                self.reap(&held)?;
+            if let Some(held) = self.try_hold_consumer_lock()? {
+                self.reclaim(&held)?;
             }
             return attempt(self);
         }
-        let held = match self.hold_getting(WaitOptions::NONBLOCKING) {
+        let held = match self.hold_consumer_lock(WaitOptions::NONBLOCKING) {
             Ok(held) => held,
             // Who holds it was stopped: nothing can be thrown away.
             Err(Error::WouldBlock(_)) => return attempt(self),
             Err(error) => return Err(error),
         };
         loop {
-            self.reap(&held)?;
-            let lack = match attempt(self)? {
+            self.reclaim(&held)?;
+            let shortage = match attempt(self)? {
                 Ok(done) => return Ok(Ok(done)),
-                Err(Lack::Memory) => return Ok(Err(Lack::Memory)),
-                Err(lack) => lack,
+                Err(Shortage::Memory) => return Ok(Err(Shortage::Memory)),
+                Err(shortage) => shortage,
             };
             // Before a record that somebody needs nothing becomes free, however much is thrown away behind it.
             let held_up =
-                lack == Lack::Space && self.words.head.load(Ordering::Relaxed) != AS_CLAIM;
+                shortage == Shortage::Space && self.words.head.load(Ordering::Relaxed) != AS_CLAIM;
             let thrown = match held_up {
                 true => self.throw_head_away(&held)?,
                 false => self.throw_oldest_away(&held)?,
             };
             if !thrown {
-                return Ok(Err(lack));
+                return Ok(Err(shortage));
             }
         }
     }
 
     /// Says whether there may be one more message, of `room` bytes, behind those of `now`.
     #[inline(always)]
-    fn admits(&self, now: Totals, room: u64) -> Result<bool> {
-        match self.is_plain(now, room) {
+    fn has_room(&self, now: CursorSnapshot, room: u64) -> Result<bool> {
+        match self.has_room_fast(now, room) {
             true => Ok(true),
-            false => self.admits_after_all(now, room),
+            false => self.has_room_exact(now, room),
         }
     }
 
-    /// As `admits`, as far as it is plain without a look at what has been taken.
+    /// As `has_room`, as far as it is plain without a look at what has been taken.
     #[inline(always)]
-    fn is_plain(&self, now: Totals, room: u64) -> bool {
+    fn has_room_fast(&self, now: CursorSnapshot, room: u64) -> bool {
         let (bounds, words) = (self.bounds, self.words);
         if bounds.messages == 0 && bounds.bytes == 0 {
             return true;
@@ -443,7 +444,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     #[inline(always)]
-    fn within(&self, now: Totals, room: u64, taken: u64, bytes: u64) -> bool {
+    fn within(&self, now: CursorSnapshot, room: u64, taken: u64, bytes: u64) -> bool {
         let bounds = self.bounds;
         let fits = |most: u64, there: u64| most == 0 || there <= most;
         fits(
@@ -456,7 +457,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     #[cold]
-    fn admits_after_all(&self, now: Totals, room: u64) -> Result<bool> {
+    fn has_room_exact(&self, now: CursorSnapshot, room: u64) -> Result<bool> {
         let words = self.words;
         // 1. What has been taken since we last looked.
         let claim = words.claim.read()?;
@@ -475,7 +476,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             let seen = seen?;
             let (count, less) = match seen.state {
                 // It may be committed, and then it is there.
-                State::Reserved(id) if !self.life.is_dead(id)? => (0, 0),
+                State::Reserved(id) if !self.liveness.is_dead(id)? => (0, 0),
                 _ => not_there(&seen),
             };
             messages = messages.wrapping_add(count);
@@ -485,27 +486,32 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
     }
 
     /// Returns what is in use behind which something is put, by who holds P.
-    fn used(&self, now: Totals) -> Used {
+    fn used(&self, now: CursorSnapshot) -> Used {
         Used {
             head: self.head(),
             tail: now.position,
-            edge: self.words.edge.load(Ordering::Relaxed),
+            wrap_position: self.words.wrap_position.load(Ordering::Relaxed),
         }
     }
 
     /// Writes the head of a record of `room` bytes behind `now`, by who holds P; returns where, and what the tail is to say
     /// when it goes over it.
     #[inline(always)]
-    fn append(&self, now: Totals, room: u64, state: State) -> Result<Attempt<(u64, Totals)>> {
-        if !self.admits(now, room)? {
-            return Ok(Err(Lack::Bounds));
+    fn append(
+        &self,
+        now: CursorSnapshot,
+        room: u64,
+        state: State,
+    ) -> Result<Attempt<(u64, CursorSnapshot)>> {
+        if !self.has_room(now, room)? {
+            return Ok(Err(Shortage::Bounds));
         }
         let extent = extent(room);
-        let at = match self.is_clear(now.position, extent) {
+        let at = match self.is_checked(now.position, extent) {
             true => now.position,
             false => match self.place(now, extent)? {
                 Ok(at) => at,
-                Err(lack) => return Ok(Err(lack)),
+                Err(shortage) => return Ok(Err(shortage)),
             },
         };
         let offset = self.laps.offset(at);
@@ -515,14 +521,14 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
 
     /// Says whether a record of `extent` bytes can stand at `tail`, without a look.
     #[inline(always)]
-    fn is_clear(&self, tail: u64, extent: u64) -> bool {
-        let clear = self.words.clear.load(Ordering::Relaxed);
-        clear.wrapping_sub(tail.wrapping_add(extent + HEAD)) as i64 >= 0
+    fn is_checked(&self, tail: u64, extent: u64) -> bool {
+        let checked_until = self.words.checked_until.load(Ordering::Relaxed);
+        checked_until.wrapping_sub(tail.wrapping_add(extent + RECORD_HEADER)) as i64 >= 0
     }
 
     /// Finds a place for a record of `extent` bytes behind `now`, and memory.
     #[cold]
-    fn place(&self, now: Totals, extent: u64) -> Result<Attempt<u64>> {
+    fn place(&self, now: CursorSnapshot, extent: u64) -> Result<Attempt<u64>> {
         let (words, laps, tail) = (self.words, self.laps, now.position);
         let used = self.used(now);
         let usable = words.usable.load(Ordering::Relaxed);
@@ -532,30 +538,30 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             words.reserved.store(claim, Ordering::Relaxed);
         }
         let Some(at) = used.place(laps, usable, extent)? else {
-            return Ok(Err(Lack::Space));
+            return Ok(Err(Shortage::Space));
         };
-        let end = laps.offset(at) + extent + HEAD;
+        let end = laps.offset(at) + extent + RECORD_HEADER;
         if end > usable && !self.grow(end)? {
-            return Ok(Err(Lack::Memory));
+            return Ok(Err(Shortage::Memory));
         }
         // Of what several puts at once have written nothing may be true in the end: tail may stay where it is.
         let committed = words.tail.position();
         if at == tail {
-            let jumped = words.clear.load(Ordering::Relaxed) == committed;
+            let jumped = words.checked_until.load(Ordering::Relaxed) == committed;
             if tail == committed || !jumped {
                 let usable = words.usable.load(Ordering::Relaxed);
-                let clear = used.clear(laps, usable);
-                words.clear.store(clear, Ordering::Relaxed);
+                let checked_until = used.checked_until(laps, usable);
+                words.checked_until.store(checked_until, Ordering::Relaxed);
             }
             return Ok(Ok(at));
         }
         self.ring.record(laps.offset(tail))?.write_pad(tail, at);
         // Whether or not tail gets there, whoever is next looks.
-        words.clear.store(committed, Ordering::Relaxed);
+        words.checked_until.store(committed, Ordering::Relaxed);
         if laps.between(tail, at) == 1 {
             // If we die before tail gets there, it stands in tail's own lap and says nothing.
-            words.edge.store(tail, Ordering::Relaxed);
-            self.trim(laps.offset(tail) + extent + HEAD);
+            words.wrap_position.store(tail, Ordering::Relaxed);
+            self.trim(laps.offset(tail) + extent + RECORD_HEADER);
         }
         Ok(Ok(at))
     }

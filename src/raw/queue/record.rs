@@ -24,9 +24,9 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 use std::mem::MaybeUninit;
 
 /// What stands before a payload.
-pub const HEAD: u64 = size_of::<[u64; 4]>() as u64;
+pub const RECORD_HEADER: u64 = size_of::<[u64; 4]>() as u64;
 /// Records begin at multiples of this: a payload of doubles, or of vectors of four of them, is aligned.
-pub const GRAIN: u64 = 32;
+pub const RECORD_ALIGN: u64 = 32;
 
 const RESERVED: u64 = 1 << 31;
 const LEASED: u64 = 1 << 30;
@@ -35,7 +35,7 @@ const DONE: u64 = READY | LEASED;
 const PAD: u64 = READY | RESERVED;
 
 const ATTEMPT_BITS: u32 = 16;
-const MOST_ATTEMPTS: u64 = (1 << ATTEMPT_BITS) - 1;
+const MAX_ATTEMPTS: u64 = (1 << ATTEMPT_BITS) - 1;
 
 /// The four words before a payload.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ pub struct Record {
 }
 
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Record {}
+unsafe impl crate::layout::Shared for Record {}
 
 /// What becomes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +132,7 @@ pub trait Ring {
 /// Returns how many bytes of the ring a message takes that was given `room` bytes.
 #[inline(always)]
 pub fn extent(room: u64) -> u64 {
-    (HEAD + room).next_multiple_of(GRAIN)
+    (RECORD_HEADER + room).next_multiple_of(RECORD_ALIGN)
 }
 
 /// How positions and offsets belong together: a position is a lap and an offset, and wraps around at 2^64.
@@ -231,7 +231,7 @@ impl Record {
         let state = State::of(self.state.load(Ordering::Acquire))?;
         let length = self.length.load(Ordering::Relaxed);
         let room = self.room.load(Ordering::Relaxed);
-        let attempts = (room & MOST_ATTEMPTS) as u32;
+        let attempts = (room & MAX_ATTEMPTS) as u32;
         let room = room >> ATTEMPT_BITS;
         let left = tail.wrapping_sub(position);
         let offset = laps.offset(position);
@@ -245,7 +245,7 @@ impl Record {
         let whole = match state {
             // To the next lap, or further on in this one.
             State::Pad => {
-                next.is_multiple_of(GRAIN)
+                next.is_multiple_of(RECORD_ALIGN)
                     && laps.offset(next) < laps.capacity
                     && (next == laps.next(position) || laps.between(position, next) == 0)
             }
@@ -254,7 +254,7 @@ impl Record {
         let step = next.wrapping_sub(position);
         let fits = self.position.load(Ordering::Relaxed) == position
             && whole
-            && (GRAIN..=left).contains(&step)
+            && (RECORD_ALIGN..=left).contains(&step)
             && laps.in_order(position, tail);
         fits.then_some(Seen {
             state,
@@ -287,7 +287,7 @@ impl Record {
 
     /// Counts one more lease, by who holds C; returns how many there were with it.
     pub fn count_attempt(&self, seen: &Seen) -> u32 {
-        let attempts = (u64::from(seen.attempts) + 1).min(MOST_ATTEMPTS);
+        let attempts = (u64::from(seen.attempts) + 1).min(MAX_ATTEMPTS);
         let room = seen.room << ATTEMPT_BITS | attempts;
         self.room.store(room, Ordering::Relaxed);
         attempts as u32

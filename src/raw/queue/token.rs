@@ -6,21 +6,21 @@
 //!
 //! Each end is one exchange of the record's state, and nothing after it can fail.
 
-use super::Queue;
-use super::record::{GRAIN, HEAD, Record, Ring, Seen, State};
+use super::QueueRef;
+use super::record::{RECORD_ALIGN, RECORD_HEADER, Record, Ring, Seen, State};
 use crate::error::{Error, Result};
-use crate::raw::Life;
+use crate::raw::Liveness;
 use crate::sys::atomic::{Ordering, fence};
 
 /// The bits of a token that no position has: they say at which attempt it was leased, so that it is not taken for the next.
-const ATTEMPTS: u64 = GRAIN - 1;
+const ATTEMPTS: u64 = RECORD_ALIGN - 1;
 
 /// Returns the token of the record at `position`, leased for the `attempts`-th time; 0: reserved.
 pub(super) fn of(position: u64, attempts: u32) -> u64 {
     position | u64::from(attempts) & ATTEMPTS
 }
 
-impl<R: Ring, L: Life> Queue<'_, R, L> {
+impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Puts what was reserved into the queue, with the first `length` bytes of its room.
     ///
     /// `NotOwner`: it has been committed or aborted, or another process has reserved it. `Invalid`: more bytes than it has.
@@ -42,11 +42,13 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             return Err(not_held());
         }
         // PAIRS queue.settled
-        self.words.settled.fetch_add(1, Ordering::Release);
-        self.words.messages.ring_behind_exchange(1);
+        self.words
+            .resolved_reservations
+            .fetch_add(1, Ordering::Release);
+        self.words.messages.notify_after_exchange(1);
         if length < seen.room && self.bounds.bytes > 0 {
             // Fewer bytes than who waits for room has counted.
-            self.words.room.ring(1);
+            self.words.room.notify(1);
         }
         Ok(())
     }
@@ -59,9 +61,11 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
             return Err(not_held());
         }
         // PAIRS queue.settled
-        self.words.settled.fetch_add(1, Ordering::Release);
-        self.words.messages.ring(1);
-        self.let_reap();
+        self.words
+            .resolved_reservations
+            .fetch_add(1, Ordering::Release);
+        self.words.messages.notify(1);
+        self.try_reclaim();
         Ok(())
     }
 
@@ -78,7 +82,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         // PAIRS queue.done: either who moves head to this record sees that it is done, or we see head there.
         fence(Ordering::SeqCst);
         if self.words.head.load(Ordering::Acquire) == seen.position {
-            self.let_reap();
+            self.try_reclaim();
         }
         Ok(())
     }
@@ -92,7 +96,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         }
         // PAIRS queue.returned
         self.words.returned.store(1, Ordering::Release);
-        self.words.messages.ring(1);
+        self.words.messages.notify(1);
         Ok(())
     }
 
@@ -103,7 +107,7 @@ impl<R: Ring, L: Life> Queue<'_, R, L> {
         let (head, tail) = (self.head(), self.words.tail.position());
         let inside = laps.in_order(head, position)
             && (tail.wrapping_sub(position) as i64) > 0
-            && laps.offset(position) + HEAD <= laps.capacity();
+            && laps.offset(position) + RECORD_HEADER <= laps.capacity();
         if !inside {
             return Err(not_held());
         }

@@ -196,7 +196,7 @@ fuzz_target!(|input: (u8, Vec<Call>)| {
     let (parties, calls) = input;
     let parties = u32::from(parties % 4) + 1;
     let (mut segment, mut barrier, mut data) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
-    let full = shmkit_segment_options {
+    let managed = shmkit_segment_options {
         struct_size: size_of::<shmkit_segment_options>() as u32,
         flags: SHMKIT_SEGMENT_FULL,
         // Behind the data lies what has no memory, so that a slip is SIGBUS.
@@ -210,7 +210,7 @@ fuzz_target!(|input: (u8, Vec<Call>)| {
         good(shmkit_segment_create(
             ptr::null(),
             DATA,
-            &full,
+            &managed,
             &mut segment,
         ));
         good(shmkit_segment_data(segment, &mut data));

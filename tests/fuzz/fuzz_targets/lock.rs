@@ -134,7 +134,7 @@ fn change_header(file: &File, changes: &[(u8, u64)]) {
     file.read_exact_at(&mut bytes, 0).expect("a header");
     let mut header = Header::parse(&bytes)
         .expect("a good one")
-        .expect("a full segment");
+        .expect("a managed segment");
     for (field, value) in changes {
         match field % 8 {
             0 => header.kind = *value as u32,

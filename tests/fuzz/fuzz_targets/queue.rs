@@ -5,11 +5,11 @@
 
 #![no_main]
 
-use shmkit::raw::WaitOptions;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use shmkit::error::{Error, Result};
 use shmkit::queue::{Batch, Create, Options, Overflow, Queue};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -192,12 +192,12 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
 
 fuzz_target!(|input: (u8, u8, Vec<Call>)| {
     let (bound, overflow, calls) = input;
-    let full = segment::Options {
-        form: Form::Full,
+    let managed = segment::Options {
+        form: Form::Managed,
         participants: 1,
         ..segment::Options::default()
     };
-    let segment = Segment::create(None, WORDS + RING + BEHIND, &full);
+    let segment = Segment::create(None, WORDS + RING + BEHIND, &managed);
     let segment = Arc::new(segment.expect("there is memory"));
     let behind = || &segment.bytes().expect("it is open")[(WORDS + RING) as usize..];
     behind().iter().for_each(|byte| byte.store(CANARY, Relaxed));

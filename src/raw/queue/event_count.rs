@@ -16,8 +16,8 @@
 
 use crate::error::Result;
 use crate::raw::wait::Wait;
-use crate::sys::atomic::{AtomicU64, Ordering, fence, fence_behind_exchange};
-use crate::sys::futex::{self, Bed};
+use crate::sys::atomic::{AtomicU64, Ordering, fence, fence_after_exchange};
+use crate::sys::futex::{self, WaitSet};
 
 const WAITERS: u64 = 1;
 const ONE: u64 = 2;
@@ -25,12 +25,12 @@ const ONE: u64 = 2;
 /// A bell in shared memory, in a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Bell {
+pub struct EventCount {
     word: AtomicU64,
     waits: AtomicU64,
 }
 
-impl Bell {
+impl EventCount {
     /// Makes it a new one: before anyone uses it.
     pub fn prepare(&self) {
         self.word.store(0, Ordering::Relaxed);
@@ -38,37 +38,37 @@ impl Bell {
     }
 
     /// Says that somebody is about to sleep, and returns what is to be given to `sleep`: after one more look.
-    pub fn listen(&self) -> u64 {
-        let heard = self.word.fetch_or(WAITERS, Ordering::Relaxed) | WAITERS;
+    pub fn prepare_wait(&self) -> u64 {
+        let key = self.word.fetch_or(WAITERS, Ordering::Relaxed) | WAITERS;
         // PAIRS bell.ring: either who rings sees WAITERS, or the look after this sees what it has stored.
         fence(Ordering::SeqCst);
-        heard
+        key
     }
 
-    /// Sleeps until it is rung, for one slice, or until the time is over: in `Bed::First`, until it is rung for all.
+    /// Sleeps until it is rung, for one slice, or until the time is over: in `WaitSet::Priority`, until it is rung for all.
     /// `Interrupted`.
-    pub fn sleep(&self, heard: u64, wait: &mut Wait<'_>, bed: Bed) -> Result<()> {
+    pub fn commit_wait(&self, key: u64, wait: &mut Wait<'_>, set: WaitSet) -> Result<()> {
         self.waits.fetch_add(1, Ordering::Relaxed);
-        wait.sleep(&self.word, heard, bed).map(drop)
+        wait.sleep(&self.word, key, set).map(drop)
     }
 
     /// Has up to `count` of those who sleep look again, `u64::MAX`: all: what they look for has been stored before.
-    pub fn ring(&self, count: u64) {
+    pub fn notify(&self, count: u64) {
         // PAIRS bell.ring
         fence(Ordering::SeqCst);
-        self.ring_at_once(count);
+        self.notify_unfenced(count);
     }
 
     /// As `ring`, by who has exchanged a word last: released a lock, or said what becomes of a record.
     #[inline(always)]
-    pub fn ring_behind_exchange(&self, count: u64) {
+    pub fn notify_after_exchange(&self, count: u64) {
         // PAIRS bell.ring
-        fence_behind_exchange();
-        self.ring_at_once(count);
+        fence_after_exchange();
+        self.notify_unfenced(count);
     }
 
     #[inline(always)]
-    fn ring_at_once(&self, count: u64) {
+    fn notify_unfenced(&self, count: u64) {
         if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
             self.wake(count);
         }
@@ -80,11 +80,11 @@ impl Bell {
             .word
             .fetch_add(ONE, Ordering::Relaxed)
             .wrapping_add(ONE);
-        let bed = match count {
-            u64::MAX => Bed::Any,
-            _ => Bed::Other,
+        let set = match count {
+            u64::MAX => WaitSet::All,
+            _ => WaitSet::Normal,
         };
-        if futex::wake(&self.word, count.min(i32::MAX as u64) as i32, bed) {
+        if futex::wake(&self.word, count.min(i32::MAX as u64) as i32, set) {
             return;
         }
         // 1. Nobody who is meant sleeps. If the word has changed since, somebody else will see to it.
@@ -94,7 +94,7 @@ impl Bell {
             .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);
         // 2. But who has fallen asleep in between, or is not meant, is not announced any more.
         if cleared.is_ok() {
-            futex::wake(&self.word, i32::MAX, Bed::Any);
+            futex::wake(&self.word, i32::MAX, WaitSet::All);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
 
 /// How often a reader without the lock looks again while writers come between: more than that is a lie.
-const MOST_LOOKS: u32 = if cfg!(loom) { 16 } else { 1 << 20 };
+const MAX_READ_ATTEMPTS: u32 = if cfg!(loom) { 16 } else { 1 << 20 };
 
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -25,14 +25,14 @@ struct Entry {
 /// Where something has got to, in shared memory.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub struct Ledger {
+pub struct Cursor {
     position: AtomicU64,
     entries: [Entry; 2],
 }
 
 /// What a ledger says: all three wrap around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Totals {
+pub struct CursorSnapshot {
     /// Where it has got to.
     pub position: u64,
     /// How many messages lie before that.
@@ -41,10 +41,10 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-impl Totals {
+impl CursorSnapshot {
     /// Returns the totals behind one more message.
-    pub fn and(self, position: u64, bytes: u64) -> Totals {
-        Totals {
+    pub fn and(self, position: u64, bytes: u64) -> CursorSnapshot {
+        CursorSnapshot {
             position,
             messages: self.messages.wrapping_add(1),
             bytes: self.bytes.wrapping_add(bytes),
@@ -52,12 +52,12 @@ impl Totals {
     }
 
     /// Returns the totals at a position before which there are no more messages.
-    pub fn at(self, position: u64) -> Totals {
-        Totals { position, ..self }
+    pub fn at(self, position: u64) -> CursorSnapshot {
+        CursorSnapshot { position, ..self }
     }
 }
 
-impl Ledger {
+impl Cursor {
     /// Makes it say `position`, and nothing before it: before anyone uses it.
     pub fn prepare(&self, position: u64) {
         for (entry, position) in self.entries.iter().zip([position, !position]) {
@@ -77,22 +77,22 @@ impl Ledger {
 
     /// Returns what it says, to who holds the lock. `None`: neither entry belongs to the position.
     #[inline(always)]
-    pub fn look(&self) -> Option<Totals> {
+    pub fn look(&self) -> Option<CursorSnapshot> {
         self.entry(self.position.load(Ordering::Relaxed))
     }
 
     /// As `look`. `Corrupt` instead of `None`.
     #[inline(always)]
-    pub fn current(&self) -> Result<Totals> {
+    pub fn current(&self) -> Result<CursorSnapshot> {
         self.look().ok_or_else(corrupt)
     }
 
     #[inline(always)]
-    fn entry(&self, position: u64) -> Option<Totals> {
+    fn entry(&self, position: u64) -> Option<CursorSnapshot> {
         let [first, second] = &self.entries;
         let says = |entry: &&Entry| entry.position.load(Ordering::Relaxed) == position;
         let entry = Some(first).filter(says).or(Some(second).filter(says))?;
-        Some(Totals {
+        Some(CursorSnapshot {
             position,
             messages: entry.messages.load(Ordering::Relaxed),
             bytes: entry.bytes.load(Ordering::Relaxed),
@@ -101,7 +101,7 @@ impl Ledger {
 
     /// Makes it say `new`, at another position than before, by who holds the lock.
     #[inline(always)]
-    pub fn commit(&self, new: Totals) {
+    pub fn commit(&self, new: CursorSnapshot) {
         let position = self.position.load(Ordering::Relaxed);
         let [first, second] = &self.entries;
         let spare = match first.position.load(Ordering::Relaxed) == position {
@@ -118,8 +118,8 @@ impl Ledger {
     }
 
     /// Returns what it says, to who does not hold the lock. `Corrupt`.
-    pub fn read(&self) -> Result<Totals> {
-        for _ in 0..MOST_LOOKS {
+    pub fn read(&self) -> Result<CursorSnapshot> {
+        for _ in 0..MAX_READ_ATTEMPTS {
             let position = self.position();
             let totals = self.entry(position);
             // PAIRS ledger.entry

@@ -17,7 +17,7 @@
 //!
 //! Cells are taken from the first on, and `used` says how many ever were, so that nobody looks at all of them.
 
-use super::Life;
+use super::Liveness;
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -28,18 +28,18 @@ const COUNT: u64 = (1 << COUNT_BITS) - 1;
 /// How often one process holds something, in a cache line of its own. All zeros is nobody's.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
-pub struct Cell(AtomicU64);
+pub struct CountSlot(AtomicU64);
 
 // SAFETY: one atomic, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
-unsafe impl crate::layout::Words for Cell {}
+unsafe impl crate::layout::Shared for CountSlot {}
 
 /// What stands in a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holding(u64);
+pub struct HeldCount(u64);
 
-impl Holding {
-    fn of(id: Id, count: u64) -> Holding {
-        Holding(id.ticket() << COUNT_BITS | count)
+impl HeldCount {
+    fn of(id: Id, count: u64) -> HeldCount {
+        HeldCount(id.ticket() << COUNT_BITS | count)
     }
 
     /// Returns the process: as an id that has a ticket alone. `None`: nobody's.
@@ -62,7 +62,7 @@ impl Holding {
     }
 }
 
-impl Cell {
+impl CountSlot {
     /// Makes it nobody's: before anyone uses it.
     pub fn clear(&self) {
         self.0.store(0, Ordering::Relaxed);
@@ -74,12 +74,12 @@ impl Cell {
     }
 
     /// Looks at it.
-    pub fn load(&self) -> Holding {
+    pub fn load(&self) -> HeldCount {
         // PAIRS cell.count: who finds nobody here sees what its last holder did.
-        Holding(self.0.load(Ordering::SeqCst))
+        HeldCount(self.0.load(Ordering::SeqCst))
     }
 
-    fn swap(&self, old: Holding, new: Holding) -> bool {
+    fn swap(&self, old: HeldCount, new: HeldCount) -> bool {
         // PAIRS cell.count; and in the one order of all of these: whoever stores a word before it looks here, and whoever
         // changes this and then looks at that word, cannot both miss each other.
         self.0
@@ -88,23 +88,23 @@ impl Cell {
     }
 
     /// Makes what a dead process has left nobody's; false: it is somebody else's by now.
-    pub fn bury(&self, dead: Holding) -> bool {
-        self.swap(dead, Holding(0))
+    pub fn reclaim(&self, dead: HeldCount) -> bool {
+        self.swap(dead, HeldCount(0))
     }
 }
 
 /// The cells of one object.
 #[derive(Clone, Copy)]
-pub struct Cells<'a> {
+pub struct CountSlots<'a> {
     /// How many of them have ever been used.
     pub used: &'a AtomicU64,
     /// All of them.
-    pub all: &'a [Cell],
+    pub all: &'a [CountSlot],
 }
 
-impl<'a> Cells<'a> {
+impl<'a> CountSlots<'a> {
     /// Returns those that have ever been used.
-    pub fn used(&self) -> &'a [Cell] {
+    pub fn used(&self) -> &'a [CountSlot] {
         // The word is anybody's to write: more than there are means all.
         let used = self.used.load(Ordering::SeqCst).min(self.all.len() as u64);
         &self.all[..used as usize]
@@ -121,21 +121,23 @@ impl<'a> Cells<'a> {
         let Some(cell) = self.all.get(index) else {
             return false;
         };
-        let seen = Holding(cell.0.load(Ordering::Relaxed));
-        seen.is_of(me) && count <= COUNT - seen.count() && cell.swap(seen, Holding(seen.0 + count))
+        let seen = HeldCount(cell.0.load(Ordering::Relaxed));
+        seen.is_of(me)
+            && count <= COUNT - seen.count()
+            && cell.swap(seen, HeldCount(seen.0 + count))
     }
 
     /// Holds it `count` times more; returns in which cell.
     ///
-    /// `Participants`: as many processes as there are cells hold it. `Overflow`: this one holds it 65,535 times. Errors of
-    /// `life`.
-    pub fn hold(&self, me: Id, count: u64, life: &impl Life) -> Result<usize> {
+    /// `TooManyProcesses`: as many processes as there are cells hold it. `Overflow`: this one holds it 65,535 times. Errors of
+    /// `liveness`.
+    pub fn hold(&self, me: Id, count: u64, liveness: &impl Liveness) -> Result<usize> {
         loop {
             // 1. A cell of our own. Other threads of ours may change it as well.
             let own = self
                 .used()
                 .iter()
-                .position(|cell| Holding(cell.0.load(Ordering::Relaxed)).is_of(me));
+                .position(|cell| HeldCount(cell.0.load(Ordering::Relaxed)).is_of(me));
             if let Some(index) = own {
                 if self.add(me, index, count) {
                     return Ok(index);
@@ -149,10 +151,10 @@ impl<'a> Cells<'a> {
                 continue;
             }
             // 2. Any that is to be had. Others may want it too: one swaps, the rest look again.
-            let Some((index, seen)) = self.vacant(life)? else {
+            let Some((index, seen)) = self.free_slot(liveness)? else {
                 continue;
             };
-            if count <= COUNT && self.all[index].swap(seen, Holding::of(me, count)) {
+            if count <= COUNT && self.all[index].swap(seen, HeldCount::of(me, count)) {
                 return Ok(index);
             }
             if count > COUNT {
@@ -165,7 +167,7 @@ impl<'a> Cells<'a> {
 
     /// Finds a cell that nobody needs: nobody's, or a dead process', or, as long as all others are in use, that of one
     /// which holds nothing. `None`: others were faster.
-    fn vacant(&self, life: &impl Life) -> Result<Option<(usize, Holding)>> {
+    fn free_slot(&self, liveness: &impl Liveness) -> Result<Option<(usize, HeldCount)>> {
         let used = self.used();
         let seen = |index: usize| (index, self.all[index].load());
         if let Some(free) = (0..used.len()).map(seen).find(|(_, seen)| seen.0 == 0) {
@@ -180,7 +182,7 @@ impl<'a> Cells<'a> {
         let mut idle = None;
         for (index, seen) in (0..used.len()).map(seen) {
             let dead = match seen.owner() {
-                Some(owner) => life.is_dead(owner)?,
+                Some(owner) => liveness.is_dead(owner)?,
                 None => true,
             };
             if dead {
@@ -191,7 +193,7 @@ impl<'a> Cells<'a> {
             }
         }
         idle.map(Some).ok_or_else(|| {
-            Error::Participants(
+            Error::TooManyProcesses(
                 format!(
                     "{} living processes hold it, and there are no more cells",
                     used.len()
@@ -203,25 +205,25 @@ impl<'a> Cells<'a> {
 
     /// Holds it `count` times less in cell `index`, if this process holds it so often there.
     #[inline(always)]
-    pub fn try_let_go(&self, me: Id, index: usize, count: u64) -> bool {
+    pub fn try_release(&self, me: Id, index: usize, count: u64) -> bool {
         let Some(cell) = self.all.get(index) else {
             return false;
         };
-        let seen = Holding(cell.0.load(Ordering::Relaxed));
-        seen.is_of(me) && seen.count() >= count && cell.swap(seen, Holding(seen.0 - count))
+        let seen = HeldCount(cell.0.load(Ordering::Relaxed));
+        seen.is_of(me) && seen.count() >= count && cell.swap(seen, HeldCount(seen.0 - count))
     }
 
-    /// As `try_let_go`, whatever other threads of this process change in that cell meanwhile.
+    /// As `try_release`, whatever other threads of this process change in that cell meanwhile.
     ///
     /// A count is taken out of the first cell that has it: one that another thread was just about to take back must not be
     /// taken out of a later cell instead, where it belongs to somebody who stays.
-    pub fn let_go_in(&self, me: Id, index: usize, count: u64) -> bool {
-        let holds = |cell: &Cell| {
+    pub fn release_in(&self, me: Id, index: usize, count: u64) -> bool {
+        let holds = |cell: &CountSlot| {
             let seen = cell.load();
             seen.is_of(me) && seen.count() >= count
         };
         while self.all.get(index).is_some_and(holds) {
-            if self.try_let_go(me, index, count) {
+            if self.try_release(me, index, count) {
                 return true;
             }
         }
@@ -229,9 +231,9 @@ impl<'a> Cells<'a> {
     }
 
     /// Holds it `count` times less; returns in which cell. `NotOwner`: this process does not hold it so often.
-    pub fn let_go(&self, me: Id, count: u64) -> Result<usize> {
+    pub fn release(&self, me: Id, count: u64) -> Result<usize> {
         while self.held(me) >= count {
-            let found = (0..self.used().len()).find(|&index| self.let_go_in(me, index, count));
+            let found = (0..self.used().len()).find(|&index| self.release_in(me, index, count));
             if let Some(index) = found {
                 return Ok(index);
             }
@@ -247,7 +249,9 @@ impl<'a> Cells<'a> {
 
     /// Returns how often this process holds it.
     pub fn held(&self, me: Id) -> u64 {
-        let all = self.used().iter().map(Cell::load);
-        all.filter(|seen| seen.is_of(me)).map(Holding::count).sum()
+        let all = self.used().iter().map(CountSlot::load);
+        all.filter(|seen| seen.is_of(me))
+            .map(HeldCount::count)
+            .sum()
     }
 }

@@ -1,4 +1,4 @@
-//! Full segments: the control area before the data, what is opened as what, and growth.
+//! Managed segments: the control area before the data, what is opened as what, and growth.
 
 use super::common::Folder;
 use super::{Relaxed, byte, fill, is_filled, put, within};
@@ -8,16 +8,16 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// What a full segment in this folder is made with.
-pub fn full(folder: &Folder) -> Options {
+/// What a managed segment in this folder is made with.
+pub fn managed(folder: &Folder) -> Options {
     Options {
-        form: Form::Full,
+        form: Form::Managed,
         ..within(folder)
     }
 }
 
 pub fn each_form(folder: &Folder) -> [Options; 3] {
-    [Form::Either, Form::Plain, Form::Full].map(|form| Options {
+    [Form::Either, Form::Plain, Form::Managed].map(|form| Options {
         form,
         ..within(folder)
     })
@@ -40,7 +40,7 @@ fn the_data_begins_on_a_page_behind_the_control_area() {
         let options = Options {
             participants,
             mode: Some(0o640),
-            ..full(&folder)
+            ..managed(&folder)
         };
         let made = Segment::create(Some(c"a"), size, &options).unwrap();
         assert!(
@@ -78,7 +78,7 @@ fn the_data_begins_on_a_page_behind_the_control_area() {
     for participants in [4097, u32::MAX] {
         let options = Options {
             participants,
-            ..full(&folder)
+            ..managed(&folder)
         };
         refused!(Invalid, Segment::create(Some(c"a"), 1, &options));
     }
@@ -90,7 +90,7 @@ fn each_has_a_number_of_its_own() {
     let folder = Folder::new();
     let id = |segment: Segment| segment.stat().unwrap().header.unwrap().id;
     let ids: std::collections::BTreeSet<_> = (0..100)
-        .map(|_| id(Segment::create(None, 1, &full(&folder)).unwrap()))
+        .map(|_| id(Segment::create(None, 1, &managed(&folder)).unwrap()))
         .collect();
     assert_eq!(ids.len(), 100);
 }
@@ -98,25 +98,25 @@ fn each_has_a_number_of_its_own() {
 #[test]
 fn opened_for_what_it_is_or_not_at_all() {
     let folder = Folder::new();
-    let [either, plain, full] = each_form(&folder);
-    Segment::create(Some(c"full"), 4096, &full).unwrap();
+    let [either, plain, managed] = each_form(&folder);
+    Segment::create(Some(c"managed"), 4096, &managed).unwrap();
     for (name, form) in [(c"plain", &plain), (c"either", &either)] {
         let made = Segment::create(Some(name), 4096, form).unwrap();
         assert_eq!(made.stat().unwrap().header, None);
         assert_eq!(made.stat().unwrap().file.size, 4096);
-        refused!(WrongKind, Segment::open(name, 0, &full));
-        refused!(WrongKind, Segment::open_or_create(Some(name), 1, &full));
-        refused!(WrongKind, Segment::open_fd(made.fd(), 0, &full));
+        refused!(WrongKind, Segment::open(name, 0, &managed));
+        refused!(WrongKind, Segment::open_or_create(Some(name), 1, &managed));
+        refused!(WrongKind, Segment::open_fd(made.fd(), 0, &managed));
     }
     assert!(
-        Segment::open(c"full", 0, &either)
+        Segment::open(c"managed", 0, &either)
             .unwrap()
             .stat()
             .unwrap()
             .header
             .is_some()
     );
-    let bare = Segment::open(c"full", 0, &plain).unwrap();
+    let bare = Segment::open(c"managed", 0, &plain).unwrap();
     assert_eq!((byte(&bare, 0), bare.stat().unwrap().header), (b's', None));
     assert!(bare.size().unwrap() > 4096);
     for form in [Form::Either, Form::Plain] {
@@ -137,7 +137,7 @@ fn its_maker_says_how_far_it_can_grow_and_who_opens_it_may_say_otherwise() {
     let folder = Folder::new();
     let roomy = Options {
         capacity: 1 << 20,
-        ..full(&folder)
+        ..managed(&folder)
     };
     let made = Segment::create(Some(c"a"), 5000, &roomy).unwrap();
     let found = Segment::open(c"a", 0, &within(&folder)).unwrap();
@@ -161,7 +161,7 @@ fn what_a_killed_grower_has_left_is_taken_up() {
     let folder = Folder::new();
     let roomy = Options {
         capacity: 1 << 20,
-        ..full(&folder)
+        ..managed(&folder)
     };
     let made = Segment::create(Some(c"a"), 5000, &roomy).unwrap();
     fill(&made);
