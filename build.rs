@@ -1,47 +1,82 @@
-//! Makes the C header and the two pxds from src/capi, and gives the library its soname.
+//! Generates the C header, the two pxds and the capsule table from src/capi, and gives the library its soname.
 //!
-//! They are written to OUT_DIR; tests/generated.rs compares them with what is checked in. `SHMKIT_BLESS=1 cargo build`
-//! copies them into the tree instead.
+//! The life cycle that all objects share is written once, in src/capi/object.rs.in, and expanded here for each line of
+//! src/capi/objects.txt. Everything is written to OUT_DIR; tests/generated.rs compares it with what is checked in.
+//! `SHMKIT_BLESS=1 cargo build` copies it into the tree instead.
 
 use cbindgen::{Builder, Config, CythonConfig, DocumentationStyle, Language, Style};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The files of the C ABI in the order in which the header has them.
-const ORDER: &[&str] = &[
-    "version",
+/// The files of the C ABI that belong to no object, in the order of the header. The objects follow.
+const GENERAL: &[&str] = &[
     "status",
+    "version",
     "interrupt",
     "wait",
     "limits",
     "segment",
-    "lock",
-    "rlock",
-    "rwlock",
-    "semaphore",
-    "condition",
-    "event",
-    "barrier",
-    "once",
-    "queue",
+    "object",
 ];
 
-/// What the header says before anything else.
+/// The objects: one line each. See the file.
+const OBJECTS: &str = include_str!("src/capi/objects.txt");
+
+/// The functions of the life cycle of one object, with @noun@, @Type@, @options@ and @a@ to be replaced.
+const LIFE_CYCLE: &str = include_str!("src/capi/object.rs.in");
+
+/// The first comment of the header.
 const PREFACE: &str = include_str!("src/capi/preface.h");
 
 /// Long enough that every declaration stands on one line of a pxd.
 const ONE_LINE: usize = 10_000;
 
-fn source(root: &Path, noun: &str) -> PathBuf {
-    root.join("src/capi").join(noun).with_extension("rs")
+/// A line of src/capi/objects.txt.
+struct Object {
+    noun: &'static str,
+    rust_type: &'static str,
+    options: &'static str,
+    prose: String,
 }
 
-fn generate(root: &Path, config: Config) -> String {
-    let builder = ORDER
-        .iter()
-        .fold(Builder::new().with_config(config), |builder, noun| {
-            builder.with_src(source(root, noun))
-        });
+fn objects() -> Vec<Object> {
+    let lines = OBJECTS.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let mut word = || {
+                words
+                    .next()
+                    .unwrap_or_else(|| panic!("objects.txt: {line:?}"))
+            };
+            let (noun, rust_type, options) = (word(), word(), word());
+            let prose: Vec<_> = words.collect();
+            Object {
+                noun,
+                rust_type,
+                options,
+                prose: prose.join(" "),
+            }
+        })
+        .collect()
+}
+
+/// Where the expanded life cycle of a noun is written; src/capi/<noun>.rs includes it.
+fn life_cycle(out: &Path, noun: &str) -> PathBuf {
+    out.join(format!("object_{noun}.rs"))
+}
+
+/// Adds what a section of the C ABI declares.
+fn with_section(builder: Builder, root: &Path, out: &Path, section: &str) -> Builder {
+    let expanded = life_cycle(out, section);
+    let builder = match expanded.exists() {
+        true => builder.with_src(expanded),
+        false => builder,
+    };
+    builder.with_src(root.join("src/capi").join(section).with_extension("rs"))
+}
+
+fn generate(builder: Builder) -> String {
     let mut text = Vec::new();
     builder
         .generate()
@@ -50,38 +85,117 @@ fn generate(root: &Path, config: Config) -> String {
     String::from_utf8(text).expect("cbindgen writes UTF-8")
 }
 
-fn header(root: &Path) -> String {
-    let text = generate(
-        root,
-        Config {
+/// The header: the preface, a table of contents, and a section for each file of src/capi.
+fn header(root: &Path, out: &Path, sections: &[&str]) -> String {
+    let (mut contents, mut body) = (String::new(), String::new());
+    for section in sections {
+        let path = root.join("src/capi").join(section).with_extension("rs");
+        let source = fs::read_to_string(path).expect("a section is a file");
+        let intro = introduction(&source);
+        let title = intro.split([':', '.']).next().unwrap_or_default();
+        let config = Config {
             language: Language::C,
-            header: Some(PREFACE.trim_end().to_owned()),
-            include_guard: Some("SHMKIT_H".to_owned()),
-            includes: vec![],
-            sys_includes: vec!["stdint.h".to_owned()],
             no_includes: true,
-            cpp_compat: true,
             style: Style::Both,
             documentation_style: DocumentationStyle::Doxy,
-            line_length: 100,
+            line_length: COLUMNS,
+            export: cbindgen::ExportConfig {
+                include: vec!["shmkit_object_options".to_owned()],
+                ..Default::default()
+            },
             ..Config::default()
-        },
-    );
-    // rustdoc wants the heading; a C reader wants the sentence.
-    let text = text.replace(" * # Safety\n * ", " * Required: ");
-    let text = parenthesised(&short_comments(&text));
-    // The types alone also stand in __init__.pxd: whichever comes second in a C file is skipped.
-    let types = "#include <stdint.h>\n";
-    let functions = "#ifdef __cplusplus\nextern \"C\" {";
-    text.replacen(types, &format!("{types}\n{TYPES_GUARD}"), 1)
-        .replacen(
-            functions,
-            &format!("#endif /* SHMKIT_TYPES */\n\n{functions}"),
-            1,
-        )
+        };
+        let builder = Builder::new().with_config(config);
+        let text = generate(with_section(builder, root, out, section));
+        let text = short_comments(&without_safety(&text));
+        let text = in_hexadecimal(&parenthesised(&text), &source);
+        contents.push_str(&format!(" *   {title}\n"));
+        body.push_str(&banner(&intro));
+        body.push_str(&guarded(&text));
+    }
+    let preface = PREFACE.trim_end().replace(" * @contents@\n", &contents);
+    format!(
+        "{preface}\n\n#ifndef SHMKIT_H\n#define SHMKIT_H\n\n#include <stdint.h>\n\n{OPEN_EXTERN_C}\n{body}\
+         /* shmkit/__init__.pxd declares the types too: the second of the two is skipped. */\n\
+         #define SHMKIT_TYPES\n\n{CLOSE_EXTERN_C}\n#endif /* SHMKIT_H */\n"
+    )
 }
 
-const TYPES_GUARD: &str = "#ifndef SHMKIT_TYPES\n#define SHMKIT_TYPES\n";
+const COLUMNS: usize = 100;
+const OPEN_EXTERN_C: &str = "#ifdef __cplusplus\nextern \"C\" {\n#endif\n";
+const CLOSE_EXTERN_C: &str = "#ifdef __cplusplus\n} /* extern \"C\" */\n#endif\n";
+
+/// The comment at the top of a source file, without the marks of its code blocks.
+fn introduction(source: &str) -> String {
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+    let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+    let lines: Vec<_> = lines.filter(|line| !line.starts_with("```")).collect();
+    lines.join("\n")
+}
+
+/// The comment that begins a section.
+fn banner(intro: &str) -> String {
+    let rule = "=".repeat(COLUMNS - 3);
+    let lines: String = intro
+        .lines()
+        .map(|line| format!(" * {line}").trim_end().to_owned() + "\n")
+        .collect();
+    format!("/* {rule}\n{lines} * {rule} */\n\n")
+}
+
+/// Puts the constants and types of a section into the guard that the header and __init__.pxd share.
+fn guarded(text: &str) -> String {
+    let is_function = |item: &&str| item.ends_with(");") && !item.contains("typedef");
+    let (functions, types): (Vec<_>, Vec<_>) = text.trim().split("\n\n").partition(is_function);
+    let mut guarded = String::new();
+    if !types.is_empty() {
+        let types = types.join("\n\n");
+        guarded += &format!("#ifndef SHMKIT_TYPES\n\n{types}\n\n#endif /* SHMKIT_TYPES */\n\n");
+    }
+    for function in functions {
+        // The typedefs are what a C programmer writes.
+        guarded += &format!("{}\n\n", function.replace("struct shmkit_", "shmkit_"));
+    }
+    guarded
+}
+
+/// Writes in hexadecimal what the source has so: flags.
+fn in_hexadecimal(text: &str, source: &str) -> String {
+    let flags: Vec<_> = source
+        .lines()
+        .filter_map(|line| {
+            let (name, value) = line.strip_prefix("pub const ")?.split_once(": u32 = 0x")?;
+            Some((name, value.strip_suffix(';')?))
+        })
+        .collect();
+    let lines = text.lines().map(|line| {
+        let define = line.strip_prefix("#define ");
+        let name = define.and_then(|rest| rest.split(' ').next());
+        match flags.iter().find(|(flag, _)| Some(*flag) == name) {
+            Some((name, value)) => format!("#define {name} 0x{value}\n"),
+            None => format!("{line}\n"),
+        }
+    });
+    lines.collect()
+}
+
+/// Leaves out what Rust asks of each unsafe function: the preface says it once for all of them.
+fn without_safety(text: &str) -> String {
+    let mut safety = false;
+    let mut kept = Vec::new();
+    for line in text.lines() {
+        if line == " * # Safety" {
+            safety = true;
+            // The empty line before it goes too.
+            kept.pop_if(|line| *line == " *");
+        }
+        safety &= line != " */" && line != " *";
+        if !safety {
+            kept.push(line);
+        }
+    }
+    kept.join("\n") + "\n"
+}
 
 /// Puts negative constants into parentheses, as a macro should have them.
 fn parenthesised(text: &str) -> String {
@@ -124,23 +238,26 @@ fn short_comments(text: &str) -> String {
 }
 
 /// The linked way: `cdef extern from "shmkit.h"`.
-fn extern_pxd(root: &Path) -> String {
-    let text = generate(
-        root,
-        Config {
-            language: Language::Cython,
-            // Written verbatim between `cdef extern from` and the colon.
-            cython: CythonConfig {
-                header: Some("\"shmkit.h\" nogil".to_owned()),
-                ..CythonConfig::default()
-            },
-            no_includes: true,
-            style: Style::Type,
-            documentation: false,
-            line_length: ONE_LINE,
-            ..Config::default()
+fn extern_pxd(root: &Path, out: &Path, sections: &[&str]) -> String {
+    let config = Config {
+        language: Language::Cython,
+        // Written verbatim between `cdef extern from` and the colon.
+        cython: CythonConfig {
+            header: Some("\"shmkit.h\" nogil".to_owned()),
+            ..CythonConfig::default()
         },
-    );
+        no_includes: true,
+        style: Style::Type,
+        documentation: false,
+        line_length: ONE_LINE,
+        ..Config::default()
+    };
+    let builder = sections
+        .iter()
+        .fold(Builder::new().with_config(config), |builder, section| {
+            with_section(builder, root, out, section)
+        });
+    let text = generate(builder);
     let lines = text
         .lines()
         .map(|line| line.trim_end().trim_end_matches(';'))
@@ -300,11 +417,11 @@ fn capsule_table(pxd: &str) -> String {
 fn main() {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    for noun in ORDER {
-        println!("cargo:rerun-if-changed={}", source(&root, noun).display());
-    }
+    let objects = objects();
+    let mut sections = GENERAL.to_vec();
+    sections.extend(objects.iter().map(|object| object.noun));
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed=src/capi/preface.h");
+    println!("cargo:rerun-if-changed=src/capi");
     println!("cargo:rerun-if-env-changed=SHMKIT_BLESS");
     let soname = format!(
         "libshmkit.so.{}",
@@ -312,8 +429,16 @@ fn main() {
     );
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,{soname}");
 
-    let header = header(&root);
-    let extern_pxd = extern_pxd(&root);
+    for object in &objects {
+        let expanded = LIFE_CYCLE
+            .replace("@noun@", object.noun)
+            .replace("@Type@", object.rust_type)
+            .replace("@options@", object.options)
+            .replace("@a@", &object.prose);
+        fs::write(life_cycle(&out, object.noun), expanded).expect("OUT_DIR can be written");
+    }
+    let header = header(&root, &out, &sections);
+    let extern_pxd = extern_pxd(&root, &out, &sections);
     let made = [
         ("include/shmkit.h", &header),
         ("cython/shmkit/libshmkit.pxd", &extern_pxd),

@@ -172,7 +172,7 @@ static int bench_many(int pairs)
 {
 	struct contender them[] = {
 		{"10,000 locks", turn_many}, {"one lock", turn_one}, {"10,000 words", turn_many_words}, {"one word", turn_one_word}};
-	shmkit_segment_options how = {.struct_size = sizeof(how), .flags = SHMKIT_SEGMENT_FULL};
+	shmkit_segment_options how = {.struct_size = sizeof(how), .flags = SHMKIT_SEGMENT_MANAGED};
 	shmkit_segment *segment;
 	int made = 0, result = -1;
 	int64_t begin, first = 0;

@@ -373,7 +373,7 @@ BY_CROWD(ask_dead)
 static int gather(struct crowd *crowd)
 {
 	shmkit_segment_options how = {
-		.struct_size = sizeof(how), .flags = SHMKIT_SEGMENT_FULL, .participants = MOST_PARTICIPANTS};
+		.struct_size = sizeof(how), .flags = SHMKIT_SEGMENT_MANAGED, .participants = MOST_PARTICIPANTS};
 	shmkit_segment *made;
 
 	snprintf(crowd->name, sizeof(crowd->name), "%.40s-%d", name, crowd->size);

@@ -34,14 +34,14 @@ static void unmake(void *it)
 
 static int put(void *it, const void *data, size_t size)
 {
-	return shmkit_queue_put(it, SHMKIT_FOREVER, 0, data, size);
+	return shmkit_queue_put(it, data, size, SHMKIT_FOREVER, 0);
 }
 
 static int get(void *it, void *buffer, size_t size)
 {
 	uint64_t got = 0;
 
-	return shmkit_queue_get(it, SHMKIT_FOREVER, 0, buffer, size, &got) || got != size;
+	return shmkit_queue_get(it, buffer, size, SHMKIT_FOREVER, 0, &got) || got != size;
 }
 
 static int put_many(void *it, const char *data, size_t size, int count)
@@ -52,7 +52,7 @@ static int put_many(void *it, const char *data, size_t size, int count)
 	for (int i = 0; i < count; i++)
 		messages[i] = (shmkit_queue_message){data + (size_t)i * size, size};
 	for (uint64_t done = 0; done < (uint64_t)count; done += put)
-		if (shmkit_queue_put_many(it, SHMKIT_FOREVER, 0, messages + done, (uint64_t)count - done, &put))
+		if (shmkit_queue_put_many(it, messages + done, (uint64_t)count - done, SHMKIT_FOREVER, 0, &put))
 			return -1;
 	return 0;
 }
@@ -61,7 +61,7 @@ static int get_many(void *it, char *buffer, size_t size, int most)
 {
 	uint64_t sizes[BATCH], got = 0;
 
-	if (shmkit_queue_get_many(it, SHMKIT_FOREVER, 0, buffer, (uint64_t)most * size, sizes, (uint64_t)most, &got))
+	if (shmkit_queue_get_many(it, buffer, (uint64_t)most * size, sizes, (uint64_t)most, SHMKIT_FOREVER, 0, &got))
 		return -1;
 	for (uint64_t i = 0; i < got; i++)
 		if (sizes[i] != size)

@@ -118,6 +118,8 @@ reasons! {
     Internal = -25, c"internal error in shmkit: please report it";
     /// It would wait for what waits for the caller.
     Deadlock = -26, c"it would wait for ever: a deadlock";
+    /// The queue was shut down: nothing more is put, and nothing is left to get.
+    ShutDown = -27, c"the queue is shut down";
 }
 
 /// What every fallible function here returns.

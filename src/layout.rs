@@ -1,6 +1,6 @@
 //! Says how bytes at rest are laid out: what one version writes and every later one must be able to read.
 //!
-//! A *plain* segment has no layout: byte 0 is the user's. A *full* segment begins with this header:
+//! A *plain* segment has no layout: byte 0 is the user's. A *managed* segment begins with this header:
 //!
 //! ```text
 //!  0      8      10     12    16             24        32  40            44     48   52           64    72       128
@@ -185,10 +185,10 @@ impl Header {
     }
 }
 
-/// What may be looked at in memory that other processes change at any time.
+/// A type that can be viewed in shared memory: any bytes are a value, and other processes may change them at any time.
 ///
 /// # Safety
-/// `repr(C)`, nothing but atomics and arrays of them: any bytes are a value, and none is read but atomically.
+/// `repr(C)`, nothing but atomics and arrays of them: any bytes are a value, and all access is atomic.
 pub unsafe trait Shared {}
 
 // SAFETY: an atomic takes any bytes.

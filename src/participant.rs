@@ -1,22 +1,22 @@
-//! Participants: who is attached to a managed segment, and who of them is alive.
+//! Participants: the processes that are attached to a managed segment, and which of them are alive.
 //!
 //! ```text
 //! table:  | next ticket | slot 0 | slot 1 | …          slot: | ticket | described | pid | start | namespace | since | comm |
 //! ```
 //!
-//! | slot's ticket | means                                         | goes to                                            |
-//! |---------------|-----------------------------------------------|----------------------------------------------------|
-//! | 0             | free                                          | t, by the compare-and-swap of the process with ticket t |
-//! | t             | the process that holds the byte of t          | 0, when that process lets go                        |
-//! | t             | nobody holds the byte of t: its owner is dead | u, by the compare-and-swap of the process with ticket u |
+//! | slot's ticket | means                                        | goes to                            |
+//! |---------------|----------------------------------------------|------------------------------------|
+//! | 0             | free                                         | t: the process with ticket t swaps |
+//! | t             | the process that holds the byte of t         | 0, when that process detaches      |
+//! | t             | the byte of t is not held: its owner is dead | u: the process with ticket u swaps |
 //!
 //! A ticket is drawn once and never again. Its byte in the segment's file is locked (`F_OFD_SETLK`) before anybody can
 //! read the ticket, and the kernel unlocks it when the process ends, however it ends: so *unlocked* means *dead*, and
 //! nothing else does. `docs/liveness.md` has the whole argument.
 //!
 //! If a process dies inside
-//!   claim: before the compare-and-swap nobody has heard of it; after it the slot says a dead ticket;
-//!   leave: the slot says a dead ticket, or 0.
+//!   claim:  before the compare-and-swap no other process knows of it; after it the slot has a dead ticket;
+//!   detach: the slot has a dead ticket, or 0.
 
 use crate::error::{Error, Result};
 use crate::layout::{CacheLine, Shared};
@@ -192,7 +192,7 @@ impl Slot {
 }
 
 impl Table<'_> {
-    /// Returns what is known of who has this id; `None` where its slot has gone to somebody else.
+    /// Returns what is known of the participant with this id; `None` where its slot has another owner by now.
     pub fn process_info(&self, id: Id) -> Option<ProcessInfo> {
         self.slots.get(id.slot()?)?.process_info(id.ticket())
     }
@@ -204,7 +204,7 @@ impl Table<'_> {
     }
 }
 
-/// Whom to ask: the descriptors and the name by which this process knows the file of a segment.
+/// How to ask the kernel for locks: the descriptors and the name by which this process knows a segment's file.
 pub struct LivenessProbe {
     device: u64,
     inode: u64,
@@ -296,7 +296,7 @@ pub struct Participant {
     id_word: ForkLocal,
 }
 
-/// What keeps a participant alive when the last user of its segment has let go: to be dropped after the mapping.
+/// Keeps a participant alive when the last user of its segment has detached: to be dropped after the mapping.
 pub struct DeferredDetach {
     _lock_mapping: Option<LockMapping>,
 }
@@ -346,25 +346,25 @@ impl Participant {
 
     /// Becomes a participant.
     ///
-    /// `TooManyProcesses`: as many processes as there are slots are alive. `LivenessUnknown`, `Permission`: the file cannot be
-    /// opened for writing once more. `Corrupt`: the tickets have run out, or somebody has turned them back.
+    /// `TooManyProcesses`: as many processes as there are slots are alive. `LivenessUnknown`, `Permission`: the file
+    /// cannot be opened for writing once more. `Corrupt`: the tickets have run out, or somebody has turned them back.
     #[cold]
     fn claim(&self, table: Table<'_>, probe: &LivenessProbe) -> Result<Id> {
-        // The fence keeps forks out from here to the end: a child that had a copy of the file opened below would keep
-        // our byte locked when we are dead.
+        // The fork lock keeps forks out from here to the end: a child that had a copy of the file opened below would
+        // keep our byte locked when we are dead.
         let mut inside = ForkLock::enter();
         if let Some(id) = Id::of(self.id_word.load(Ordering::Relaxed)) {
             return Ok(id); // another thread was first
         }
         let entry = KNOWN.get(&mut inside).get_mut(&self.file);
         let entry = entry.ok_or(Error::Internal("a participant that nobody knows".into()))?;
-        // Without an id a pin can only be the parent's, whose address is somebody else's here.
+        // Without an id a lock mapping can only be the parent's, whose address may be in other use here.
         std::mem::forget(entry.lock_mapping.take());
 
         let file = probe.open()?;
         let lock_mapping = LockMapping::new(&file)?;
         let ticket = draw(table.tickets, &file)?;
-        drop(file); // the lock_mapping alone keeps the lock
+        drop(file); // the mapping alone keeps the lock
 
         let slot = take_slot(table.slots, ticket, |other| probe.is_dead(other, ticket))?;
         let id = Id::new(slot, ticket);
@@ -374,9 +374,9 @@ impl Participant {
         Ok(id)
     }
 
-    /// Lets go; what is returned must be dropped after the segment's data is unmapped.
+    /// Detaches; what is returned must be dropped after the segment's data is unmapped.
     ///
-    /// In that order nobody who is judged dead can still write. Call it once.
+    /// In that order no process that is judged dead can still write. Call it once.
     pub fn detach(&self, table: Table<'_>) -> DeferredDetach {
         let mut inside = ForkLock::enter();
         let known = KNOWN.get(&mut inside);

@@ -14,9 +14,6 @@ const KERNEL: [&str; 3] = ["libc", "nix", "memmap2"];
 /// What only `src/capi` may say: this function is exported.
 const EXPORTS: [&str; 2] = ["no_mangle", "export_name"];
 
-/// C functions that belong to no noun, so they have no tests and no Cython file of their own.
-const WITHOUT_NOUN: [&str; 4] = ["version", "status", "interrupt", "wait"];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -199,13 +196,23 @@ fn every_file_says_what_it_is() {
     }
 }
 
-/// Returns the file or folder in which a noun has its Rust interface.
-fn home_of(noun: &str) -> String {
-    match noun {
-        "segment" => "src/segment/mod.rs".to_owned(),
-        "limits" => "src/segment/limits.rs".to_owned(),
-        _ => format!("src/object/{noun}.rs"),
-    }
+/// Returns the nouns of src/capi/objects.txt.
+fn objects() -> Vec<String> {
+    let text = std::fs::read_to_string(root().join("src/capi/objects.txt")).expect("the list");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| words(line).next().expect("a noun").to_owned())
+        .collect()
+}
+
+/// Returns the modules that a file declares.
+fn declared(path: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(path)).expect(path);
+    let lines = text.lines().map(|line| line.trim_start_matches("pub "));
+    lines
+        .filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -232,28 +239,54 @@ fn the_root_of_the_sources_has_floors_alone() {
 
 #[test]
 fn one_noun_has_one_name_on_every_floor() {
-    let text = std::fs::read_to_string(root().join("src/capi/mod.rs")).expect("src/capi/mod.rs");
-    let nouns: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
-        .filter(|noun| !WITHOUT_NOUN.contains(noun))
-        .collect();
-    assert!(nouns.contains(&"segment"), "{nouns:?}");
-    let missing: Vec<_> = nouns
-        .iter()
-        .flat_map(|noun| {
-            [
-                home_of(noun),
-                format!("src/capi/{noun}.rs"),
-                format!("cython/shmkit/{noun}.pyx"),
-                format!("tests/{noun}.rs"),
-                format!("tests/c/test_{noun}.c"),
-                format!("tests/python/test_{noun}.py"),
-            ]
-        })
+    let objects = objects();
+    assert!(objects.len() > 5, "{objects:?}");
+    let of_object = |noun: &String| {
+        [
+            format!("src/raw/{noun}.rs"),
+            format!("src/object/{noun}.rs"),
+        ]
+    };
+    let of_noun = |noun: &str| {
+        [
+            format!("src/capi/{noun}.rs"),
+            format!("cython/shmkit/{noun}.pyx"),
+            format!("cython/shmkit/{noun}.pxd"),
+            format!("cython/shmkit/{noun}.pyi"),
+            format!("tests/{noun}.rs"),
+            format!("tests/c/test_{noun}.c"),
+            format!("tests/python/test_{noun}.py"),
+        ]
+    };
+    let expected = objects.iter().flat_map(of_object);
+    let nouns = objects.iter().map(String::as_str).chain(["segment"]);
+    let missing: Vec<_> = expected
+        .chain(nouns.flat_map(of_noun))
         .filter(|path| !root().join(path).exists())
         .collect();
     assert!(missing.is_empty(), "missing: {missing:?}");
+}
+
+#[test]
+fn every_floor_declares_the_objects_of_the_list_and_no_others() {
+    let objects = objects();
+    // What a floor has besides: what all objects share, and what belongs to no object.
+    let besides = [
+        ("src/raw/mod.rs", "count_slot fairness model undo wait"),
+        ("src/object/mod.rs", "arena"),
+        (
+            "src/capi/mod.rs",
+            "handle interrupt limits mutex object segment status structure version wait",
+        ),
+    ];
+    for (path, besides) in besides {
+        let mut found = declared(path);
+        found.retain(|module| !besides.split(' ').any(|other| other == module));
+        let mut expected = objects.clone();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected, "{path}");
+    }
 }
 
 /// Returns what the rules say of made-up files beside a small table.

@@ -10,10 +10,11 @@
 
 use shmkit::capi::barrier::{shmkit_barrier_info, shmkit_barrier_options};
 use shmkit::capi::condition::{shmkit_condition_info, shmkit_condition_options};
-use shmkit::capi::event::{shmkit_event_info, shmkit_event_options};
+use shmkit::capi::event::shmkit_event_info;
 use shmkit::capi::limits::shmkit_limits_info;
-use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
-use shmkit::capi::once::{shmkit_once_info, shmkit_once_options};
+use shmkit::capi::lock::shmkit_lock_info;
+use shmkit::capi::object::shmkit_object_options;
+use shmkit::capi::once::shmkit_once_info;
 use shmkit::capi::queue::{shmkit_queue_info, shmkit_queue_message, shmkit_queue_options};
 use shmkit::capi::rwlock::{shmkit_rwlock_info, shmkit_rwlock_options};
 use shmkit::capi::segment::{shmkit_segment_info, shmkit_segment_options};
@@ -159,7 +160,7 @@ fn shared_structs_lie_as_they_always_have() {
         struct_size flags largest_named largest_anonymous directory_total directory_free memory_total memory_available
         swap_total swap_free cgroup_limit cgroup_free commit_free file_size_limit locked_memory_limit
         address_space_limit open_files_limit page_size huge_page_size overcommit_policy reserved);
-    layout!(text, shmkit_lock_options: struct_size flags mode participants directory);
+    layout!(text, shmkit_object_options: struct_size flags mode participants directory);
     layout!(text, shmkit_lock_info:
         struct_size flags acquisitions contended recoveries contended_since owner_ticket owner_namespace offset owner_pid
         reserved);
@@ -170,15 +171,13 @@ fn shared_structs_lie_as_they_always_have() {
     layout!(text, shmkit_rwlock_options: struct_size flags mode participants directory readers reserved);
     layout!(text, shmkit_rwlock_info:
         struct_size flags writes contended recoveries contended_since owner_ticket owner_namespace offset readers owner_pid
-        reading_processes most_readers reserved);
-    layout!(text, shmkit_event_options: struct_size flags mode participants directory);
+        reading_processes max_readers reserved);
     layout!(text, shmkit_event_info: struct_size flags sets waits offset);
     layout!(text, shmkit_barrier_options: struct_size flags mode participants directory parties reserved);
     layout!(text, shmkit_barrier_info: struct_size flags parties waiting turns breaks deaths offset);
     layout!(text, shmkit_condition_options: struct_size flags mode participants directory cells reserved);
     layout!(text, shmkit_condition_info:
         struct_size flags cells waiting waits notified timeouts recoveries offset);
-    layout!(text, shmkit_once_options: struct_size flags mode participants directory);
     layout!(text, shmkit_once_info:
         struct_size flags attempts recoveries waits owner_ticket owner_namespace offset owner_pid reserved);
     layout!(text, shmkit_queue_options:
@@ -198,4 +197,30 @@ fn shared_structs_lie_as_they_always_have() {
             "{structure} is not looked at here"
         );
     }
+}
+
+#[test]
+fn the_c_suite_has_a_row_for_each_noun_that_is_placed() {
+    let header = read(&root().join("include/shmkit.h"));
+    let rows = read(&root().join("tests/c/nouns.h"));
+    let mut placed: Vec<_> = header
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("shmkit_status shmkit_")?
+                .split_once("_create_at(")
+        })
+        .map(|(noun, _)| noun)
+        .collect();
+    let mut tested: Vec<_> = rows
+        .lines()
+        .filter_map(|line| line.strip_prefix("OBJECT(")?.split_once(','))
+        .map(|(noun, _)| noun)
+        .collect();
+    placed.sort_unstable();
+    tested.sort_unstable();
+    assert!(placed.contains(&"lock"), "{placed:?}");
+    assert_eq!(
+        tested, placed,
+        "the rows of tests/c/nouns.h and the nouns of include/shmkit.h"
+    );
 }

@@ -25,7 +25,7 @@ cdef struct Calls:
     segment_call segment
     handle_call close
     built_in_call built_in      # NULL where segments have none
-    uint32_t options_size       # of its options, which begin as shmkit_lock_options does
+    uint32_t options_size       # of its options, which begin as shmkit_object_options does
 
 # More than any options have.
 cdef enum:

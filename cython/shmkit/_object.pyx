@@ -9,8 +9,8 @@ from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INVALID, SHMKIT_FOREVER, SHMKIT_LOCK_EXCLUSIVE, SHMKIT_LOCK_TRUST,
-    SHMKIT_NOWAIT, shmkit_lock_options, shmkit_segment, shmkit_segment_close, shmkit_status,
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INVALID, SHMKIT_FOREVER, SHMKIT_EXCLUSIVE, SHMKIT_TRUST,
+    SHMKIT_NOWAIT, shmkit_object_options, shmkit_segment, shmkit_segment_close, shmkit_status,
 )
 from shmkit._status cimport check, refusal, text
 from shmkit.segment cimport SharedMemory, place_of, unlink_place
@@ -60,14 +60,14 @@ cdef class Object:
     cdef int prepare(self, void *options, object name, object create, uint32_t flags, object mode, object directory,
                    object trust, object participants) except -1:
         """Fill what the options of every kind begin with, and zeros behind it."""
-        cdef shmkit_lock_options *common = <shmkit_lock_options *> options
+        cdef shmkit_object_options *common = <shmkit_object_options *> options
         if name is None and (mode is not None or directory is not None or participants is not None):
             text_ = "'mode', 'directory' and 'participants' are for what has a file of its own: name it"
             raise refusal(SHMKIT_ERR_INVALID, text_)
         memset(options, 0, OPTIONS)
-        self._flags = flags | (SHMKIT_LOCK_TRUST if trust else 0)
+        self._flags = flags | (SHMKIT_TRUST if trust else 0)
         common.struct_size = self._calls.options_size
-        common.flags = self._flags | (SHMKIT_LOCK_EXCLUSIVE if create else 0)
+        common.flags = self._flags | (SHMKIT_EXCLUSIVE if create else 0)
         common.mode = number(mode, 0o777, "mode")
         common.participants = number(participants, 4096, "participants")
         self._directory = None if directory is None else text(directory, "directory")

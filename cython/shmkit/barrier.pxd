@@ -15,9 +15,9 @@ cdef class Barrier(Object):
     # they are done.
     #
     # Waits up to timeout_ns (SHMKIT_FOREVER, SHMKIT_NOWAIT) until all parties are there; `place` (NULL: not wanted) gets
-    # our place. flags: SHMKIT_BARRIER_HOLD, SHMKIT_INTERRUPTIBLE. The action is Python's: it is not called.
+    # our place. flags: SHMKIT_BARRIER_SERIAL, SHMKIT_INTERRUPTIBLE. The action is Python's: it is not called.
     cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t flags, uint32_t *place) noexcept nogil
-    # Lets those pass that SHMKIT_BARRIER_HOLD has held.
+    # Lets those pass that SHMKIT_BARRIER_SERIAL has held.
     cdef shmkit_status pass_nogil(self) noexcept nogil
     cdef shmkit_status reset_nogil(self) noexcept nogil
     cdef shmkit_status abort_nogil(self) noexcept nogil

@@ -7,11 +7,11 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_HOLD, SHMKIT_BARRIER_MOST, SHMKIT_ERR_CLOSED, SHMKIT_ERR_NOT_OWNER,
+    SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_SERIAL, SHMKIT_BARRIER_MAX_PARTIES, SHMKIT_ERR_CLOSED, SHMKIT_ERR_NOT_OWNER,
     SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_barrier,
     shmkit_barrier_abort, shmkit_barrier_close, shmkit_barrier_create, shmkit_barrier_create_at, shmkit_barrier_fd,
     shmkit_barrier_info, shmkit_barrier_open, shmkit_barrier_open_at, shmkit_barrier_open_fd,
-    shmkit_barrier_open_or_create, shmkit_barrier_options, shmkit_barrier_parties, shmkit_barrier_pass,
+    shmkit_barrier_open_or_create, shmkit_barrier_options, shmkit_barrier_parties, shmkit_barrier_release,
     shmkit_barrier_reset, shmkit_barrier_segment, shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
 )
 from shmkit._object cimport (
@@ -82,7 +82,7 @@ cdef class Barrier(Object):
         if action is not None and not callable(action):
             raise TypeError(f"'action' must be callable, not {type(action).__name__}")
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
-        (<shmkit_barrier_options *> options).parties = number(parties, SHMKIT_BARRIER_MOST, "parties")
+        (<shmkit_barrier_options *> options).parties = number(parties, SHMKIT_BARRIER_MAX_PARTIES, "parties")
         self.make(name, create, segment, offset, <void *> options)
         self._action = action
         self._timeout_ns = timeout_ns
@@ -98,7 +98,7 @@ cdef class Barrier(Object):
     cdef shmkit_status pass_nogil(self) noexcept nogil:
         if self._handle is NULL:
             return SHMKIT_ERR_CLOSED
-        return shmkit_barrier_pass(self.handle())
+        return shmkit_barrier_release(self.handle())
 
     cdef shmkit_status reset_nogil(self) noexcept nogil:
         if self._handle is NULL:
@@ -151,7 +151,7 @@ cdef class Barrier(Object):
             except BaseException:
                 shmkit_barrier_abort(handle)
                 raise
-            self._check(shmkit_barrier_pass(handle))
+            self._check(shmkit_barrier_release(handle))
         finally:
             self.leave()
         return 0
@@ -173,7 +173,7 @@ cdef class Barrier(Object):
         barrier is broken. A signal handler that raises ends the wait, as if we had not come.
         """
         cdef int64_t timeout_ns = self._timeout_ns if timeout is None else nanoseconds(timeout)
-        cdef uint32_t flags = SHMKIT_BARRIER_HOLD if self._action is not None else 0
+        cdef uint32_t flags = SHMKIT_BARRIER_SERIAL if self._action is not None else 0
         cdef uint32_t place = 0
         cdef shmkit_status status
         if self._handle is NULL:

@@ -9,7 +9,7 @@ from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_EVENT_SET, SHMKIT_FOREVER,
     SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_event, shmkit_event_clear, shmkit_event_close,
     shmkit_event_create, shmkit_event_create_at, shmkit_event_fd, shmkit_event_info, shmkit_event_is_set,
-    shmkit_event_open, shmkit_event_open_at, shmkit_event_open_fd, shmkit_event_open_or_create, shmkit_event_options,
+    shmkit_event_open, shmkit_event_open_at, shmkit_event_open_fd, shmkit_event_open_or_create, shmkit_object_options,
     shmkit_event_segment, shmkit_event_set, shmkit_event_stat, shmkit_event_wait, shmkit_status,
 )
 from shmkit._object cimport (
@@ -34,7 +34,7 @@ _CALLS.fd = <fd_call> shmkit_event_fd
 _CALLS.segment = <segment_call> shmkit_event_segment
 _CALLS.close = <handle_call> shmkit_event_close
 _CALLS.built_in = NULL
-_CALLS.options_size = sizeof(shmkit_event_options)
+_CALLS.options_size = sizeof(shmkit_object_options)
 
 
 # How it is pickled Object says.

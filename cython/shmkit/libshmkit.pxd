@@ -13,50 +13,35 @@ cdef extern from "shmkit.h" nogil:
     const int64_t SHMKIT_NOWAIT # = 0
     const uint32_t SHMKIT_LIMITS_IN_MEMORY # = 1
     const uint32_t SHMKIT_SEGMENT_READONLY # = 16
-    const uint32_t SHMKIT_SEGMENT_TRUST # = 32
-    const uint32_t SHMKIT_SEGMENT_FORCE # = 64
+    const uint32_t SHMKIT_TRUST # = 131072
+    const uint32_t SHMKIT_SEGMENT_NO_SPACE_CHECK # = 64
     const uint32_t SHMKIT_SEGMENT_SPARSE # = 128
     const uint32_t SHMKIT_SEGMENT_PREFAULT # = 256
     const uint32_t SHMKIT_SEGMENT_HUGE # = 512
     const uint32_t SHMKIT_SEGMENT_LOCK # = 1024
     const uint32_t SHMKIT_SEGMENT_CREATED # = 2048
     const uint32_t SHMKIT_SEGMENT_SEALED # = 4096
-    const uint32_t SHMKIT_SEGMENT_FULL # = 8192
+    const uint32_t SHMKIT_SEGMENT_MANAGED # = 8192
     const uint32_t SHMKIT_SEGMENT_PLAIN # = 16384
     const uint32_t SHMKIT_SEGMENT_EPHEMERAL # = 32768
+    const uint32_t SHMKIT_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_LOCK_TRANSFERABLE # = 65536
-    const uint32_t SHMKIT_LOCK_TRUST # = 131072
-    const uint32_t SHMKIT_LOCK_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_LOCK_HELD # = 262144
     const uint32_t SHMKIT_LOCK_OWNER_DIED # = 524288
-    const uint32_t SHMKIT_RWLOCK_TRUST # = 131072
-    const uint32_t SHMKIT_RWLOCK_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_RWLOCK_WRITING # = 262144
     const uint32_t SHMKIT_RWLOCK_OWNER_DIED # = 524288
     const uint32_t SHMKIT_RWLOCK_WAITING # = 2097152
     const uint32_t SHMKIT_SEMAPHORE_UNDO # = 65536
-    const uint32_t SHMKIT_SEMAPHORE_TRUST # = 131072
-    const uint32_t SHMKIT_SEMAPHORE_EXCLUSIVE # = 1048576
-    const uint32_t SHMKIT_CONDITION_TRUST # = 131072
-    const uint32_t SHMKIT_CONDITION_EXCLUSIVE # = 1048576
-    const uint32_t SHMKIT_EVENT_TRUST # = 131072
-    const uint32_t SHMKIT_EVENT_EXCLUSIVE # = 1048576
     const uint32_t SHMKIT_EVENT_SET # = 262144
-    const uint32_t SHMKIT_BARRIER_TRUST # = 131072
-    const uint32_t SHMKIT_BARRIER_EXCLUSIVE # = 1048576
-    const uint32_t SHMKIT_BARRIER_HOLD # = 2
+    const uint32_t SHMKIT_BARRIER_SERIAL # = 2
     const uint32_t SHMKIT_BARRIER_BROKEN # = 262144
-    const uint32_t SHMKIT_BARRIER_MOST # = 2048
-    const uint32_t SHMKIT_ONCE_TRUST # = 131072
-    const uint32_t SHMKIT_ONCE_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_BARRIER_MAX_PARTIES # = 2048
     const uint32_t SHMKIT_ONCE_RUNNING # = 262144
     const uint32_t SHMKIT_ONCE_OWNER_DIED # = 524288
     const uint32_t SHMKIT_ONCE_DONE # = 2097152
     const uint32_t SHMKIT_QUEUE_FAIL # = 65536
-    const uint32_t SHMKIT_QUEUE_TRUST # = 131072
     const uint32_t SHMKIT_QUEUE_OVERWRITE # = 262144
-    const uint32_t SHMKIT_QUEUE_SHUT # = 524288
-    const uint32_t SHMKIT_QUEUE_EXCLUSIVE # = 1048576
+    const uint32_t SHMKIT_QUEUE_SHUTDOWN # = 524288
     const uint32_t SHMKIT_QUEUE_ALL # = 2097152
     const uint32_t SHMKIT_QUEUE_MESSAGES # = 0
     const uint32_t SHMKIT_QUEUE_ROOM # = 1
@@ -127,7 +112,7 @@ cdef extern from "shmkit.h" nogil:
         uint32_t participants
         uint32_t reserved
     ctypedef int32_t (*shmkit_segment_visit)(const char *name, void *argument)
-    ctypedef struct shmkit_lock_options:
+    ctypedef struct shmkit_object_options:
         uint32_t struct_size
         uint32_t flags
         uint32_t mode
@@ -166,7 +151,7 @@ cdef extern from "shmkit.h" nogil:
         uint64_t readers
         uint32_t owner_pid
         uint32_t reading_processes
-        uint32_t most_readers
+        uint32_t max_readers
         uint32_t reserved
     ctypedef struct shmkit_semaphore_options:
         uint32_t struct_size
@@ -207,12 +192,6 @@ cdef extern from "shmkit.h" nogil:
         uint64_t timeouts
         uint64_t recoveries
         uint64_t offset
-    ctypedef struct shmkit_event_options:
-        uint32_t struct_size
-        uint32_t flags
-        uint32_t mode
-        uint32_t participants
-        const char *directory
     ctypedef struct shmkit_event_info:
         uint32_t struct_size
         uint32_t flags
@@ -236,12 +215,6 @@ cdef extern from "shmkit.h" nogil:
         uint64_t breaks
         uint64_t deaths
         uint64_t offset
-    ctypedef struct shmkit_once_options:
-        uint32_t struct_size
-        uint32_t flags
-        uint32_t mode
-        uint32_t participants
-        const char *directory
     ctypedef struct shmkit_once_info:
         uint32_t struct_size
         uint32_t flags
@@ -308,19 +281,20 @@ cdef extern from "shmkit.h" nogil:
     const shmkit_status SHMKIT_ERR_EMPTY # = -16
     const shmkit_status SHMKIT_ERR_FULL # = -17
     const shmkit_status SHMKIT_ERR_TOO_LARGE # = -18
-    const shmkit_status SHMKIT_ERR_PARTICIPANTS # = -19
-    const shmkit_status SHMKIT_ERR_DETACHED # = -20
+    const shmkit_status SHMKIT_ERR_TOO_MANY_PROCESSES # = -19
+    const shmkit_status SHMKIT_ERR_LIVENESS_UNKNOWN # = -20
     const shmkit_status SHMKIT_ERR_CORRUPT # = -21
     const shmkit_status SHMKIT_ERR_VERSION_MISMATCH # = -22
     const shmkit_status SHMKIT_ERR_UNSUPPORTED # = -23
     const shmkit_status SHMKIT_ERR_SYSTEM # = -24
     const shmkit_status SHMKIT_ERR_INTERNAL # = -25
     const shmkit_status SHMKIT_ERR_DEADLOCK # = -26
+    const shmkit_status SHMKIT_ERR_SHUT_DOWN # = -27
+    const char *shmkit_strerror(shmkit_status status)
+    shmkit_status shmkit_last_error(shmkit_status *code, int32_t *system_errno, const char **text)
     uint32_t shmkit_version()
     const char *shmkit_version_string()
     shmkit_status shmkit_check_version(uint32_t built_with)
-    const char *shmkit_strerror(shmkit_status status)
-    shmkit_status shmkit_last_error(shmkit_status *code, int32_t *system_errno, const char **text)
     shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook, void *argument)
     shmkit_status shmkit_limits(const char *directory, shmkit_limits_info *out)
     shmkit_status shmkit_limits_line(const char *directory, char *buffer, uint64_t size)
@@ -342,38 +316,38 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_segment_list(const char *directory, shmkit_segment_visit visit, void *argument)
     shmkit_status shmkit_segment_gc(const char *directory, uint32_t flags, uint64_t *removed)
     shmkit_status shmkit_segment_close(shmkit_segment *segment)
-    shmkit_status shmkit_lock_size(const shmkit_lock_options *options, uint64_t *out)
-    shmkit_status shmkit_lock_create(const char *name, const shmkit_lock_options *options, shmkit_lock **out)
-    shmkit_status shmkit_lock_open(const char *name, const shmkit_lock_options *options, shmkit_lock **out)
-    shmkit_status shmkit_lock_open_or_create(const char *name, const shmkit_lock_options *options, shmkit_lock **out)
-    shmkit_status shmkit_lock_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_lock_options *options, shmkit_lock **out)
-    shmkit_status shmkit_lock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_lock_options *options, shmkit_lock **out)
-    shmkit_status shmkit_lock_open_fd(int32_t fd, uint64_t offset, const shmkit_lock_options *options, shmkit_lock **out)
-    shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **out)
+    shmkit_status shmkit_lock_size(const shmkit_object_options *options, uint64_t *out)
+    shmkit_status shmkit_lock_create(const char *name, const shmkit_object_options *options, shmkit_lock **out)
+    shmkit_status shmkit_lock_open(const char *name, const shmkit_object_options *options, shmkit_lock **out)
+    shmkit_status shmkit_lock_open_or_create(const char *name, const shmkit_object_options *options, shmkit_lock **out)
+    shmkit_status shmkit_lock_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_object_options *options, shmkit_lock **out)
+    shmkit_status shmkit_lock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_object_options *options, shmkit_lock **out)
+    shmkit_status shmkit_lock_open_fd(int32_t fd, uint64_t offset, const shmkit_object_options *options, shmkit_lock **out)
     shmkit_status shmkit_lock_fd(const shmkit_lock *lock, int32_t *fd, uint64_t *offset)
     shmkit_status shmkit_lock_segment(const shmkit_lock *lock, shmkit_segment **out)
-    shmkit_status shmkit_lock_acquire(shmkit_lock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered)
+    shmkit_status shmkit_lock_unlink(shmkit_lock *lock)
+    shmkit_status shmkit_lock_close(shmkit_lock *lock)
+    shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **out)
+    shmkit_status shmkit_lock_acquire(shmkit_lock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
     shmkit_status shmkit_lock_release(shmkit_lock *lock)
     shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock)
     shmkit_status shmkit_lock_stat(const shmkit_lock *lock, shmkit_lock_info *out)
-    shmkit_status shmkit_lock_unlink(shmkit_lock *lock)
-    shmkit_status shmkit_lock_close(shmkit_lock *lock)
-    shmkit_status shmkit_rlock_size(const shmkit_lock_options *options, uint64_t *out)
-    shmkit_status shmkit_rlock_create(const char *name, const shmkit_lock_options *options, shmkit_rlock **out)
-    shmkit_status shmkit_rlock_open(const char *name, const shmkit_lock_options *options, shmkit_rlock **out)
-    shmkit_status shmkit_rlock_open_or_create(const char *name, const shmkit_lock_options *options, shmkit_rlock **out)
-    shmkit_status shmkit_rlock_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_lock_options *options, shmkit_rlock **out)
-    shmkit_status shmkit_rlock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_lock_options *options, shmkit_rlock **out)
-    shmkit_status shmkit_rlock_open_fd(int32_t fd, uint64_t offset, const shmkit_lock_options *options, shmkit_rlock **out)
-    shmkit_status shmkit_rlock_fd(const shmkit_rlock *lock, int32_t *fd, uint64_t *offset)
-    shmkit_status shmkit_rlock_segment(const shmkit_rlock *lock, shmkit_segment **out)
-    shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered)
+    shmkit_status shmkit_rlock_size(const shmkit_object_options *options, uint64_t *out)
+    shmkit_status shmkit_rlock_create(const char *name, const shmkit_object_options *options, shmkit_rlock **out)
+    shmkit_status shmkit_rlock_open(const char *name, const shmkit_object_options *options, shmkit_rlock **out)
+    shmkit_status shmkit_rlock_open_or_create(const char *name, const shmkit_object_options *options, shmkit_rlock **out)
+    shmkit_status shmkit_rlock_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_object_options *options, shmkit_rlock **out)
+    shmkit_status shmkit_rlock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_object_options *options, shmkit_rlock **out)
+    shmkit_status shmkit_rlock_open_fd(int32_t fd, uint64_t offset, const shmkit_object_options *options, shmkit_rlock **out)
+    shmkit_status shmkit_rlock_fd(const shmkit_rlock *rlock, int32_t *fd, uint64_t *offset)
+    shmkit_status shmkit_rlock_segment(const shmkit_rlock *rlock, shmkit_segment **out)
+    shmkit_status shmkit_rlock_unlink(shmkit_rlock *rlock)
+    shmkit_status shmkit_rlock_close(shmkit_rlock *rlock)
+    shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
     shmkit_status shmkit_rlock_release(shmkit_rlock *lock)
     shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out)
     shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock)
     shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out)
-    shmkit_status shmkit_rlock_unlink(shmkit_rlock *lock)
-    shmkit_status shmkit_rlock_close(shmkit_rlock *lock)
     shmkit_status shmkit_rwlock_size(const shmkit_rwlock_options *options, uint64_t *out)
     shmkit_status shmkit_rwlock_create(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out)
     shmkit_status shmkit_rwlock_open(const char *name, const shmkit_rwlock_options *options, shmkit_rwlock **out)
@@ -381,18 +355,18 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_rwlock_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_rwlock_options *options, shmkit_rwlock **out)
     shmkit_status shmkit_rwlock_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_rwlock_options *options, shmkit_rwlock **out)
     shmkit_status shmkit_rwlock_open_fd(int32_t fd, uint64_t offset, const shmkit_rwlock_options *options, shmkit_rwlock **out)
-    shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *lock, int32_t *fd, uint64_t *offset)
-    shmkit_status shmkit_rwlock_segment(const shmkit_rwlock *lock, shmkit_segment **out)
-    shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered)
+    shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *rwlock, int32_t *fd, uint64_t *offset)
+    shmkit_status shmkit_rwlock_segment(const shmkit_rwlock *rwlock, shmkit_segment **out)
+    shmkit_status shmkit_rwlock_unlink(shmkit_rwlock *rwlock)
+    shmkit_status shmkit_rwlock_close(shmkit_rwlock *rwlock)
+    shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
     shmkit_status shmkit_rwlock_release_read(shmkit_rwlock *lock)
-    shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *recovered)
+    shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
     shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock)
     shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags)
     shmkit_status shmkit_rwlock_downgrade(shmkit_rwlock *lock)
     shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock)
     shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out)
-    shmkit_status shmkit_rwlock_unlink(shmkit_rwlock *lock)
-    shmkit_status shmkit_rwlock_close(shmkit_rwlock *lock)
     shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out)
     shmkit_status shmkit_semaphore_create(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out)
     shmkit_status shmkit_semaphore_open(const char *name, const shmkit_semaphore_options *options, shmkit_semaphore **out)
@@ -402,13 +376,13 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_semaphore_open_fd(int32_t fd, uint64_t offset, const shmkit_semaphore_options *options, shmkit_semaphore **out)
     shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore, int32_t *fd, uint64_t *offset)
     shmkit_status shmkit_semaphore_segment(const shmkit_semaphore *semaphore, shmkit_segment **out)
+    shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore)
+    shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore)
     shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore, uint32_t n, int64_t timeout_ns, uint32_t flags)
     shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n)
     shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out)
     shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out)
     shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore, shmkit_semaphore_info *out)
-    shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore)
-    shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore)
     shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out)
     shmkit_status shmkit_condition_create(const char *name, const shmkit_condition_options *options, shmkit_condition **out)
     shmkit_status shmkit_condition_open(const char *name, const shmkit_condition_options *options, shmkit_condition **out)
@@ -418,28 +392,28 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_condition_open_fd(int32_t fd, uint64_t offset, const shmkit_condition_options *options, shmkit_condition **out)
     shmkit_status shmkit_condition_fd(const shmkit_condition *condition, int32_t *fd, uint64_t *offset)
     shmkit_status shmkit_condition_segment(const shmkit_condition *condition, shmkit_segment **out)
-    shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *mutex, int64_t timeout_ns, uint32_t flags, uint32_t *recovered)
-    shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *mutex, uint32_t count)
-    shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *mutex)
-    shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out)
     shmkit_status shmkit_condition_unlink(shmkit_condition *condition)
     shmkit_status shmkit_condition_close(shmkit_condition *condition)
-    shmkit_status shmkit_event_size(const shmkit_event_options *options, uint64_t *out)
-    shmkit_status shmkit_event_create(const char *name, const shmkit_event_options *options, shmkit_event **out)
-    shmkit_status shmkit_event_open(const char *name, const shmkit_event_options *options, shmkit_event **out)
-    shmkit_status shmkit_event_open_or_create(const char *name, const shmkit_event_options *options, shmkit_event **out)
-    shmkit_status shmkit_event_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_event_options *options, shmkit_event **out)
-    shmkit_status shmkit_event_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_event_options *options, shmkit_event **out)
-    shmkit_status shmkit_event_open_fd(int32_t fd, uint64_t offset, const shmkit_event_options *options, shmkit_event **out)
+    shmkit_status shmkit_condition_wait(shmkit_condition *condition, void *lock_or_rlock, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died)
+    shmkit_status shmkit_condition_notify(shmkit_condition *condition, void *lock_or_rlock, uint32_t count)
+    shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *lock_or_rlock)
+    shmkit_status shmkit_condition_stat(const shmkit_condition *condition, shmkit_condition_info *out)
+    shmkit_status shmkit_event_size(const shmkit_object_options *options, uint64_t *out)
+    shmkit_status shmkit_event_create(const char *name, const shmkit_object_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_open(const char *name, const shmkit_object_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_open_or_create(const char *name, const shmkit_object_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_object_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_object_options *options, shmkit_event **out)
+    shmkit_status shmkit_event_open_fd(int32_t fd, uint64_t offset, const shmkit_object_options *options, shmkit_event **out)
     shmkit_status shmkit_event_fd(const shmkit_event *event, int32_t *fd, uint64_t *offset)
     shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out)
+    shmkit_status shmkit_event_unlink(shmkit_event *event)
+    shmkit_status shmkit_event_close(shmkit_event *event)
     shmkit_status shmkit_event_set(shmkit_event *event)
     shmkit_status shmkit_event_clear(shmkit_event *event)
     shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out)
     shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags)
     shmkit_status shmkit_event_stat(const shmkit_event *event, shmkit_event_info *out)
-    shmkit_status shmkit_event_unlink(shmkit_event *event)
-    shmkit_status shmkit_event_close(shmkit_event *event)
     shmkit_status shmkit_barrier_size(const shmkit_barrier_options *options, uint64_t *out)
     shmkit_status shmkit_barrier_create(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out)
     shmkit_status shmkit_barrier_open(const char *name, const shmkit_barrier_options *options, shmkit_barrier **out)
@@ -449,32 +423,32 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_barrier_open_fd(int32_t fd, uint64_t offset, const shmkit_barrier_options *options, shmkit_barrier **out)
     shmkit_status shmkit_barrier_fd(const shmkit_barrier *barrier, int32_t *fd, uint64_t *offset)
     shmkit_status shmkit_barrier_segment(const shmkit_barrier *barrier, shmkit_segment **out)
+    shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier)
+    shmkit_status shmkit_barrier_close(shmkit_barrier *barrier)
     shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier, int64_t timeout_ns, uint32_t flags, uint32_t *place)
-    shmkit_status shmkit_barrier_pass(shmkit_barrier *barrier)
+    shmkit_status shmkit_barrier_release(shmkit_barrier *barrier)
     shmkit_status shmkit_barrier_reset(shmkit_barrier *barrier)
     shmkit_status shmkit_barrier_abort(shmkit_barrier *barrier)
     shmkit_status shmkit_barrier_parties(const shmkit_barrier *barrier, uint32_t *out)
     shmkit_status shmkit_barrier_waiting(const shmkit_barrier *barrier, uint32_t *out)
     shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint32_t *out)
     shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier, shmkit_barrier_info *out)
-    shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier)
-    shmkit_status shmkit_barrier_close(shmkit_barrier *barrier)
-    shmkit_status shmkit_once_size(const shmkit_once_options *options, uint64_t *out)
-    shmkit_status shmkit_once_create(const char *name, const shmkit_once_options *options, shmkit_once **out)
-    shmkit_status shmkit_once_open(const char *name, const shmkit_once_options *options, shmkit_once **out)
-    shmkit_status shmkit_once_open_or_create(const char *name, const shmkit_once_options *options, shmkit_once **out)
-    shmkit_status shmkit_once_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_once_options *options, shmkit_once **out)
-    shmkit_status shmkit_once_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_once_options *options, shmkit_once **out)
-    shmkit_status shmkit_once_open_fd(int32_t fd, uint64_t offset, const shmkit_once_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_size(const shmkit_object_options *options, uint64_t *out)
+    shmkit_status shmkit_once_create(const char *name, const shmkit_object_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_open(const char *name, const shmkit_object_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_open_or_create(const char *name, const shmkit_object_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_create_at(const shmkit_segment *segment, uint64_t offset, const shmkit_object_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_open_at(const shmkit_segment *segment, uint64_t offset, const shmkit_object_options *options, shmkit_once **out)
+    shmkit_status shmkit_once_open_fd(int32_t fd, uint64_t offset, const shmkit_object_options *options, shmkit_once **out)
     shmkit_status shmkit_once_fd(const shmkit_once *once, int32_t *fd, uint64_t *offset)
     shmkit_status shmkit_once_segment(const shmkit_once *once, shmkit_segment **out)
-    shmkit_status shmkit_once_begin(shmkit_once *once, int64_t timeout_ns, uint32_t flags, uint32_t *mine, uint32_t *recovered)
+    shmkit_status shmkit_once_unlink(shmkit_once *once)
+    shmkit_status shmkit_once_close(shmkit_once *once)
+    shmkit_status shmkit_once_begin(shmkit_once *once, int64_t timeout_ns, uint32_t flags, uint32_t *mine, uint32_t *owner_died)
     shmkit_status shmkit_once_done(shmkit_once *once)
     shmkit_status shmkit_once_abort(shmkit_once *once)
     shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out)
     shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out)
-    shmkit_status shmkit_once_unlink(shmkit_once *once)
-    shmkit_status shmkit_once_close(shmkit_once *once)
     shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out)
     shmkit_status shmkit_queue_create(const char *name, const shmkit_queue_options *options, shmkit_queue **out)
     shmkit_status shmkit_queue_open(const char *name, const shmkit_queue_options *options, shmkit_queue **out)
@@ -484,12 +458,14 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_queue_open_fd(int32_t fd, uint64_t offset, const shmkit_queue_options *options, shmkit_queue **out)
     shmkit_status shmkit_queue_fd(const shmkit_queue *queue, int32_t *fd, uint64_t *offset)
     shmkit_status shmkit_queue_segment(const shmkit_queue *queue, shmkit_segment **out)
-    shmkit_status shmkit_queue_put(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, const void *data, uint64_t size)
-    shmkit_status shmkit_queue_get(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, void *buffer, uint64_t capacity, uint64_t *size)
-    shmkit_status shmkit_queue_peek(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, void *buffer, uint64_t capacity, uint64_t *size)
-    shmkit_status shmkit_queue_put_many(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, const shmkit_queue_message *messages, uint64_t count, uint64_t *put)
-    shmkit_status shmkit_queue_get_many(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, void *buffer, uint64_t capacity, uint64_t *sizes, uint64_t most, uint64_t *count)
-    shmkit_status shmkit_queue_reserve(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, uint64_t size, void **data, uint64_t *token)
+    shmkit_status shmkit_queue_unlink(shmkit_queue *queue)
+    shmkit_status shmkit_queue_close(shmkit_queue *queue)
+    shmkit_status shmkit_queue_put(shmkit_queue *queue, const void *data, uint64_t size, int64_t timeout_ns, uint32_t flags)
+    shmkit_status shmkit_queue_get(shmkit_queue *queue, void *buffer, uint64_t capacity, int64_t timeout_ns, uint32_t flags, uint64_t *size)
+    shmkit_status shmkit_queue_peek(shmkit_queue *queue, void *buffer, uint64_t capacity, int64_t timeout_ns, uint32_t flags, uint64_t *size)
+    shmkit_status shmkit_queue_put_many(shmkit_queue *queue, const shmkit_queue_message *messages, uint64_t count, int64_t timeout_ns, uint32_t flags, uint64_t *put)
+    shmkit_status shmkit_queue_get_many(shmkit_queue *queue, void *buffer, uint64_t capacity, uint64_t *sizes, uint64_t max_items, int64_t timeout_ns, uint32_t flags, uint64_t *count)
+    shmkit_status shmkit_queue_reserve(shmkit_queue *queue, uint64_t size, int64_t timeout_ns, uint32_t flags, void **data, uint64_t *token)
     shmkit_status shmkit_queue_commit(shmkit_queue *queue, uint64_t token, uint64_t size)
     shmkit_status shmkit_queue_abort(shmkit_queue *queue, uint64_t token)
     shmkit_status shmkit_queue_lease(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags, const void **data, uint64_t *size, uint64_t *token, uint32_t *attempts)
@@ -500,5 +476,3 @@ cdef extern from "shmkit.h" nogil:
     shmkit_status shmkit_queue_fileno(shmkit_queue *queue, uint32_t what, int32_t *fd)
     shmkit_status shmkit_queue_is_full(const shmkit_queue *queue, uint32_t *out)
     shmkit_status shmkit_queue_stat(const shmkit_queue *queue, shmkit_queue_info *out)
-    shmkit_status shmkit_queue_unlink(const shmkit_queue *queue)
-    shmkit_status shmkit_queue_close(shmkit_queue *queue)

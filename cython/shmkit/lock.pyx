@@ -7,7 +7,7 @@ from libc.stdint cimport uint32_t
 from shmkit cimport (
     SHMKIT_ERR_INVALID, SHMKIT_LOCK_TRANSFERABLE, shmkit_lock, shmkit_lock_acquire,
     shmkit_lock_close, shmkit_lock_create, shmkit_lock_create_at, shmkit_lock_fd, shmkit_lock_mark_consistent,
-    shmkit_lock_open, shmkit_lock_open_at, shmkit_lock_open_fd, shmkit_lock_open_or_create, shmkit_lock_options,
+    shmkit_lock_open, shmkit_lock_open_at, shmkit_lock_open_fd, shmkit_lock_open_or_create, shmkit_object_options,
     shmkit_lock_release,
     shmkit_lock_segment, shmkit_lock_stat, shmkit_segment_lock,
 )
@@ -26,7 +26,7 @@ _CALLS.object.open_at = <at_call> shmkit_lock_open_at
 _CALLS.object.open_fd = <open_fd_call> shmkit_lock_open_fd
 _CALLS.object.fd = <fd_call> shmkit_lock_fd
 _CALLS.object.segment = <segment_call> shmkit_lock_segment
-_CALLS.object.options_size = sizeof(shmkit_lock_options)
+_CALLS.object.options_size = sizeof(shmkit_object_options)
 _CALLS.object.close = <handle_call> shmkit_lock_close
 _CALLS.object.built_in = <built_in_call> shmkit_segment_lock
 _CALLS.acquire = <acquire_call> shmkit_lock_acquire

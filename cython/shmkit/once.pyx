@@ -11,7 +11,7 @@ from shmkit cimport (
     SHMKIT_OK, SHMKIT_ONCE_DONE, SHMKIT_ONCE_OWNER_DIED, shmkit_once, shmkit_once_abort, shmkit_once_begin,
     shmkit_once_close, shmkit_once_create, shmkit_once_create_at, shmkit_once_done, shmkit_once_fd, shmkit_once_info,
     shmkit_once_is_done, shmkit_once_open, shmkit_once_open_at, shmkit_once_open_fd, shmkit_once_open_or_create,
-    shmkit_once_options, shmkit_once_segment, shmkit_once_stat, shmkit_status,
+    shmkit_object_options, shmkit_once_segment, shmkit_once_stat, shmkit_status,
 )
 from shmkit._object cimport (
     OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call, segment_call,
@@ -42,7 +42,7 @@ _CALLS.fd = <fd_call> shmkit_once_fd
 _CALLS.segment = <segment_call> shmkit_once_segment
 _CALLS.close = <handle_call> shmkit_once_close
 _CALLS.built_in = NULL
-_CALLS.options_size = sizeof(shmkit_once_options)
+_CALLS.options_size = sizeof(shmkit_object_options)
 
 
 # How it is pickled Object says.

@@ -14,10 +14,10 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL, SHMKIT_ERR_INVALID, SHMKIT_ERR_TIMEOUT,
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL, SHMKIT_ERR_INVALID, SHMKIT_ERR_SHUT_DOWN, SHMKIT_ERR_TIMEOUT,
     SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK,
     SHMKIT_QUEUE_ALL, SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_MESSAGES, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_ROOM,
-    SHMKIT_QUEUE_SHUT, shmkit_queue, shmkit_queue_abort, shmkit_queue_ack, shmkit_queue_close, shmkit_queue_commit,
+    SHMKIT_QUEUE_SHUTDOWN, shmkit_queue, shmkit_queue_abort, shmkit_queue_ack, shmkit_queue_close, shmkit_queue_commit,
     shmkit_queue_create, shmkit_queue_create_at, shmkit_queue_fd, shmkit_queue_get,
     shmkit_queue_get_many, shmkit_queue_info, shmkit_queue_is_full, shmkit_queue_join, shmkit_queue_lease,
     shmkit_queue_message, shmkit_queue_nack, shmkit_queue_open, shmkit_queue_open_at, shmkit_queue_open_fd,
@@ -94,7 +94,7 @@ cdef int _refuse(shmkit_status status, bint putting) except -1:
     """Raise what a call that puts or gets something raises."""
     if status in (SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK):
         error = standard.Full("there is no room in the queue") if putting else standard.Empty("the queue is empty")
-    elif status == SHMKIT_ERR_CLOSED:
+    elif status == SHMKIT_ERR_SHUT_DOWN:
         error = ShutDown("the queue is shut down")
     else:
         return check(status)
@@ -188,19 +188,19 @@ cdef class Queue(Object):
     cdef shmkit_status put_nogil(self, const void *data, uint64_t size, int64_t timeout_ns) noexcept nogil:
         if self._handle is NULL:
             return SHMKIT_ERR_CLOSED
-        return shmkit_queue_put(self.handle(), timeout_ns, 0, data, size)
+        return shmkit_queue_put(self.handle(), data, size, timeout_ns, 0)
 
     cdef shmkit_status get_nogil(
             self, void *buffer, uint64_t capacity, uint64_t *size, int64_t timeout_ns) noexcept nogil:
         if self._handle is NULL:
             return SHMKIT_ERR_CLOSED
-        return shmkit_queue_get(self.handle(), timeout_ns, 0, buffer, capacity, size)
+        return shmkit_queue_get(self.handle(), buffer, capacity, timeout_ns, 0, size)
 
     cdef shmkit_status reserve_nogil(
             self, uint64_t size, void **data, uint64_t *token, int64_t timeout_ns) noexcept nogil:
         if self._handle is NULL:
             return SHMKIT_ERR_CLOSED
-        return shmkit_queue_reserve(self.handle(), timeout_ns, 0, size, data, token)
+        return shmkit_queue_reserve(self.handle(), size, timeout_ns, 0, data, token)
 
     cdef shmkit_status commit_nogil(self, uint64_t token, uint64_t size) noexcept nogil:
         if self._handle is NULL:
@@ -243,14 +243,14 @@ cdef class Queue(Object):
         handle = self._open()
         if size <= LARGE:
             # What has room is copied in a moment, too short to let others have the interpreter.
-            status = shmkit_queue_put(handle, SHMKIT_NOWAIT, 0, data, size)
+            status = shmkit_queue_put(handle, data, size, SHMKIT_NOWAIT, 0)
             if status == SHMKIT_OK:
                 return 0
         if size > LARGE or _waits(status, timeout_ns):
             self._busy += 1
             try:
                 with nogil:
-                    status = shmkit_queue_put(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, data, size)
+                    status = shmkit_queue_put(handle, data, size, timeout_ns, SHMKIT_INTERRUPTIBLE)
             finally:
                 self.leave()
         return 0 if status == SHMKIT_OK else _refuse(status, True)
@@ -260,10 +260,10 @@ cdef class Queue(Object):
         cdef shmkit_status status = SHMKIT_ERR_WOULD_BLOCK
         handle = self._open()
         if size <= LARGE:
-            status = shmkit_queue_reserve(handle, SHMKIT_NOWAIT, 0, size, data, token)
+            status = shmkit_queue_reserve(handle, size, SHMKIT_NOWAIT, 0, data, token)
         if size > LARGE or _waits(status, timeout_ns):
             with nogil:
-                status = shmkit_queue_reserve(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, size, data, token)
+                status = shmkit_queue_reserve(handle, size, timeout_ns, SHMKIT_INTERRUPTIBLE, data, token)
         return 0 if status == SHMKIT_OK else _refuse(status, True)
 
     cdef int _put_parts(self, Parts parts, int64_t timeout_ns) except -1:
@@ -337,11 +337,11 @@ cdef class Queue(Object):
                 table[i].size = <uint64_t> PyBytes_GET_SIZE(message)
                 size += table[i].size
             if size <= LARGE:
-                status = shmkit_queue_put_many(handle, SHMKIT_NOWAIT, flags, table, count, &put)
+                status = shmkit_queue_put_many(handle, table, count, SHMKIT_NOWAIT, flags, &put)
             if size > LARGE or _waits(status, timeout_ns):
                 flags |= SHMKIT_INTERRUPTIBLE
                 with nogil:
-                    status = shmkit_queue_put_many(handle, timeout_ns, flags, table, count, &put)
+                    status = shmkit_queue_put_many(handle, table, count, timeout_ns, flags, &put)
         finally:
             PyMem_Free(table)
             self.leave()
@@ -439,13 +439,13 @@ cdef class Queue(Object):
         else:
             room = FEW
         # What is there is copied in a moment, too short to let others have the interpreter.
-        status = shmkit_queue_get(handle, SHMKIT_NOWAIT, 0, to, room, &size)
+        status = shmkit_queue_get(handle, to, room, SHMKIT_NOWAIT, 0, &size)
         if _waits(status, timeout_ns):
             end = _end(timeout_ns)
             self._busy += 1
             try:
                 with nogil:
-                    status = shmkit_queue_get(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, to, room, &size)
+                    status = shmkit_queue_get(handle, to, room, timeout_ns, SHMKIT_INTERRUPTIBLE, &size)
             finally:
                 self.leave()
             timeout_ns = _left(end)
@@ -475,13 +475,13 @@ cdef class Queue(Object):
         at = PyByteArray_AS_STRING(scratch)
         if wanted == 0 or wanted > MANY:
             wanted = MANY
-        status = shmkit_queue_get_many(handle, SHMKIT_NOWAIT, 0, at, MANY_BYTES, sizes, wanted, &count)
+        status = shmkit_queue_get_many(handle, at, MANY_BYTES, sizes, wanted, SHMKIT_NOWAIT, 0, &count)
         if _waits(status, timeout_ns):
             self._busy += 1
             try:
                 with nogil:
                     status = shmkit_queue_get_many(
-                        handle, timeout_ns, SHMKIT_INTERRUPTIBLE, at, MANY_BYTES, sizes, wanted, &count)
+                        handle, at, MANY_BYTES, sizes, wanted, timeout_ns, SHMKIT_INTERRUPTIBLE, &count)
             finally:
                 self.leave()
         if status == SHMKIT_ERR_TOO_LARGE:
@@ -502,13 +502,13 @@ cdef class Queue(Object):
         cdef shmkit_status status = SHMKIT_ERR_WOULD_BLOCK
         handle = self._open()
         if view.len <= LARGE:
-            status = shmkit_queue_get(handle, SHMKIT_NOWAIT, 0, view.buf, <uint64_t> view.len, &size)
+            status = shmkit_queue_get(handle, view.buf, <uint64_t> view.len, SHMKIT_NOWAIT, 0, &size)
         if view.len > LARGE or _waits(status, timeout_ns):
             self._busy += 1
             try:
                 with nogil:
                     status = shmkit_queue_get(
-                        handle, timeout_ns, SHMKIT_INTERRUPTIBLE, view.buf, <uint64_t> view.len, &size)
+                        handle, view.buf, <uint64_t> view.len, timeout_ns, SHMKIT_INTERRUPTIBLE, &size)
             finally:
                 self.leave()
         if status != SHMKIT_OK:
@@ -567,7 +567,7 @@ cdef class Queue(Object):
                 message = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> room)
                 to = PyBytes_AS_STRING(message)
                 with nogil:
-                    status = shmkit_queue_peek(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, to, room, &size)
+                    status = shmkit_queue_peek(handle, to, room, timeout_ns, SHMKIT_INTERRUPTIBLE, &size)
                 if status != SHMKIT_OK:
                     _refuse(status, False)
                 if size <= room:
@@ -668,7 +668,7 @@ cdef class Queue(Object):
         return QueueInfo(
             info.messages, info.bytes, info.reserved, info.leased, info.puts, info.gets, info.overwritten, info.skipped,
             info.redelivered, info.get_waits, info.put_waits, info.memory, info.capacity, info.maxsize, info.max_bytes,
-            info.largest, _overflow(info.flags), (info.flags & SHMKIT_QUEUE_SHUT) != 0, info.held_up_by_pid or None,
+            info.largest, _overflow(info.flags), (info.flags & SHMKIT_QUEUE_SHUTDOWN) != 0, info.held_up_by_pid or None,
             info.held_up_by_namespace or None, info.held_up_by_ticket or None,
         )
 
@@ -755,7 +755,7 @@ cdef class Queue(Object):
         if self._handle is NULL:
             state = "closed"
         elif shmkit_queue_stat(self.handle(), &info) == SHMKIT_OK:
-            state = f"messages={info.messages}" + (" shut" if info.flags & SHMKIT_QUEUE_SHUT else "")
+            state = f"messages={info.messages}" + (" shut" if info.flags & SHMKIT_QUEUE_SHUTDOWN else "")
         else:
             state = "unknown"
         return f"<{Object.__repr__(self)} {state}>"

@@ -3,7 +3,7 @@
 cimport cython
 from libc.stdint cimport uint64_t
 from shmkit cimport (
-    shmkit_lock_options, shmkit_rlock, shmkit_rlock_acquire, shmkit_rlock_close, shmkit_rlock_create,
+    shmkit_object_options, shmkit_rlock, shmkit_rlock_acquire, shmkit_rlock_close, shmkit_rlock_create,
     shmkit_rlock_create_at, shmkit_rlock_depth, shmkit_rlock_fd, shmkit_rlock_mark_consistent, shmkit_rlock_open,
     shmkit_rlock_open_at, shmkit_rlock_open_fd, shmkit_rlock_open_or_create, shmkit_rlock_release,
     shmkit_rlock_segment, shmkit_rlock_stat,
@@ -20,7 +20,7 @@ _CALLS.object.open_at = <at_call> shmkit_rlock_open_at
 _CALLS.object.open_fd = <open_fd_call> shmkit_rlock_open_fd
 _CALLS.object.fd = <fd_call> shmkit_rlock_fd
 _CALLS.object.segment = <segment_call> shmkit_rlock_segment
-_CALLS.object.options_size = sizeof(shmkit_lock_options)
+_CALLS.object.options_size = sizeof(shmkit_object_options)
 _CALLS.object.close = <handle_call> shmkit_rlock_close
 _CALLS.object.built_in = NULL
 _CALLS.acquire = <acquire_call> shmkit_rlock_acquire

@@ -16,7 +16,7 @@ class RWLockInfo(NamedTuple):
     owner_died: bool
     readers: int
     reading_processes: int
-    most_readers: int
+    max_readers: int
     writes: int
     contended: int
     recoveries: int

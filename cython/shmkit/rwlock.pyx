@@ -42,7 +42,7 @@ cdef enum:
 
 RWLockInfo = namedtuple(
     "RWLockInfo",
-    "writing waiting owner owner_namespace owner_ticket owner_died readers reading_processes most_readers writes "
+    "writing waiting owner owner_namespace owner_ticket owner_died readers reading_processes max_readers writes "
     "contended recoveries contended_since",
     module="shmkit",
 )
@@ -54,7 +54,7 @@ owner: the process number of who writes, or waits to, in that process' own PID n
 owner_namespace: that namespace, as the inode of /proc/PID/ns/pid. owner_ticket: a number that no other process ever
 has in this segment. owner_died: a writer died, and nobody has said since that what the lock guards is whole.
 readers: how often it is held for reading. reading_processes: by how many processes; the dead count in both until a
-writer has waited for them. most_readers: how many processes may read at a time.
+writer has waited for them. max_readers: how many processes may read at a time.
 writes, contended, recoveries: how often it was acquired for writing, how often somebody waited, how many writers were
 found that had died writing.
 contended_since: when the first to wait for who holds it now went to sleep, as time.monotonic_ns(), even if it has given
@@ -304,7 +304,7 @@ cdef class RWLock(Object):
         return RWLockInfo(
             (info.flags & SHMKIT_RWLOCK_WRITING) != 0, (info.flags & SHMKIT_RWLOCK_WAITING) != 0,
             info.owner_pid or None, info.owner_namespace or None, info.owner_ticket or None,
-            (info.flags & SHMKIT_RWLOCK_OWNER_DIED) != 0, info.readers, info.reading_processes, info.most_readers,
+            (info.flags & SHMKIT_RWLOCK_OWNER_DIED) != 0, info.readers, info.reading_processes, info.max_readers,
             info.writes, info.contended, info.recoveries, info.contended_since or None,
         )
 

@@ -15,9 +15,9 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TOO_LARGE, SHMKIT_INTERRUPTIBLE, SHMKIT_OK,
-    SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_FULL, SHMKIT_SEGMENT_HUGE,
+    SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_MANAGED, SHMKIT_SEGMENT_HUGE,
     SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_PLAIN, SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_SEALED,
-    SHMKIT_SEGMENT_SPARSE, SHMKIT_SEGMENT_TRUST, shmkit_segment, shmkit_segment_close, shmkit_segment_create,
+    SHMKIT_SEGMENT_SPARSE, SHMKIT_TRUST, shmkit_segment, shmkit_segment_close, shmkit_segment_create,
     shmkit_segment_data, shmkit_segment_directory, shmkit_segment_fd, shmkit_segment_gc, shmkit_segment_huge,
     shmkit_segment_info, shmkit_segment_list, shmkit_segment_open, shmkit_segment_open_fd,
     shmkit_segment_open_or_create, shmkit_segment_options, shmkit_segment_resize, shmkit_segment_size,
@@ -150,11 +150,11 @@ cdef class SharedMemory:
         if create is False:
             bytes_ = 0
         flags |= SHMKIT_SEGMENT_READONLY if readonly else 0
-        flags |= SHMKIT_SEGMENT_TRUST if trust else 0
+        flags |= SHMKIT_TRUST if trust else 0
         flags |= SHMKIT_SEGMENT_PREFAULT if prefault else 0
         flags |= SHMKIT_SEGMENT_HUGE if huge else 0
         flags |= SHMKIT_SEGMENT_LOCK if lock else 0
-        flags |= SHMKIT_SEGMENT_FORCE if force else 0
+        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if force else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         if participants is not None:
             slots = min(_bytes(participants, "participants"), MOST_SLOTS)
@@ -163,7 +163,7 @@ cdef class SharedMemory:
         if full is None:
             full = True if ephemeral or slots else None
         if full is not None:
-            flags |= SHMKIT_SEGMENT_FULL if full else SHMKIT_SEGMENT_PLAIN
+            flags |= SHMKIT_SEGMENT_MANAGED if full else SHMKIT_SEGMENT_PLAIN
         flags |= SHMKIT_SEGMENT_EPHEMERAL if ephemeral else 0
         mode = None if mode is None else PyNumber_Index(mode)
         if mode is not None and not 0 < mode <= 0o777:
@@ -320,7 +320,7 @@ cdef class SharedMemory:
         cdef uint64_t bytes_ = _bytes(size, "size")
         cdef uint32_t flags = SHMKIT_INTERRUPTIBLE
         cdef shmkit_status status
-        flags |= SHMKIT_SEGMENT_FORCE if force else 0
+        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if force else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         with nogil:
             status = shmkit_segment_resize(mapping.handle, bytes_, flags)
@@ -333,7 +333,7 @@ cdef class SharedMemory:
         return SegmentInfo(
             info.size, info.capacity, info.allocated, info.device, info.inode, info.links, info.user, info.mode,
             (info.flags & SHMKIT_SEGMENT_READONLY) != 0, (info.flags & SHMKIT_SEGMENT_CREATED) != 0,
-            (info.flags & SHMKIT_SEGMENT_SEALED) != 0, (info.flags & SHMKIT_SEGMENT_FULL) != 0,
+            (info.flags & SHMKIT_SEGMENT_SEALED) != 0, (info.flags & SHMKIT_SEGMENT_MANAGED) != 0,
             (info.flags & SHMKIT_SEGMENT_EPHEMERAL) != 0, info.participants, info.control_bytes, info.id,
         )
 
@@ -404,7 +404,7 @@ cdef class SharedMemory:
 
     def __reduce__(self):
         cdef _Mapping mapping = _opened(self)
-        cdef uint32_t flags = mapping.flags & (SHMKIT_SEGMENT_READONLY | SHMKIT_SEGMENT_TRUST | SHMKIT_SEGMENT_PLAIN)
+        cdef uint32_t flags = mapping.flags & (SHMKIT_SEGMENT_READONLY | SHMKIT_TRUST | SHMKIT_SEGMENT_PLAIN)
         if self._place is not None:
             return _attach_name, (type(self), *self._place, flags, mapping.capacity)
         info = _stat(mapping.handle)

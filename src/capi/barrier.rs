@@ -1,14 +1,11 @@
 //! Barriers: so many processes and threads wait for each other; one that dies waiting breaks the barrier.
 
-use super::handle::Opaque;
 use super::interrupt::SHMKIT_INTERRUPTIBLE;
 use super::object::{self, Object, with};
-use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use super::{output, wait};
 use crate::error::Result;
-use crate::layout::Kind;
 use crate::object::barrier::{Barrier, FileOptions, Last, MAX_PARTIES, Options};
 use std::ffi::c_char;
 
@@ -23,22 +20,14 @@ pub struct shmkit_barrier {
     _opaque: (),
 }
 
-impl Opaque for Barrier {
-    const KIND: Kind = Kind::Barrier;
-}
-
-/// Open what belongs to another user.
-pub const SHMKIT_BARRIER_TRUST: u32 = 0x20000;
-/// For create_at: make it, and do not open one that stands there already.
-pub const SHMKIT_BARRIER_EXCLUSIVE: u32 = 0x100000;
-/// For shmkit_barrier_wait: the last to come holds the others, until it calls shmkit_barrier_pass.
-pub const SHMKIT_BARRIER_HOLD: u32 = 0x2;
+/// For shmkit_barrier_wait: the last to come holds the others, until it calls shmkit_barrier_release.
+pub const SHMKIT_BARRIER_SERIAL: u32 = 0x2;
 /// In shmkit_barrier_info: it is broken.
 pub const SHMKIT_BARRIER_BROKEN: u32 = 0x40000;
 /// The most parties a barrier can have.
-pub const SHMKIT_BARRIER_MOST: u32 = 2048;
-const _: () = assert!(SHMKIT_BARRIER_MOST == MAX_PARTIES);
-const _: () = assert!(SHMKIT_BARRIER_HOLD & SHMKIT_INTERRUPTIBLE == 0);
+pub const SHMKIT_BARRIER_MAX_PARTIES: u32 = 2048;
+const _: () = assert!(SHMKIT_BARRIER_MAX_PARTIES == MAX_PARTIES);
+const _: () = assert!(SHMKIT_BARRIER_SERIAL & SHMKIT_INTERRUPTIBLE == 0);
 
 /// How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does.
 #[derive(Clone, Copy)]
@@ -47,7 +36,7 @@ const _: () = assert!(SHMKIT_BARRIER_HOLD & SHMKIT_INTERRUPTIBLE == 0);
 pub struct shmkit_barrier_options {
     /// sizeof(shmkit_barrier_options).
     pub struct_size: u32,
-    /// SHMKIT_BARRIER_TRUST, SHMKIT_BARRIER_EXCLUSIVE, or-ed.
+    /// SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed.
     pub flags: u32,
     /// Permission bits of a new named one. 0: 0600.
     pub mode: u32,
@@ -55,7 +44,7 @@ pub struct shmkit_barrier_options {
     pub participants: u32,
     /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
-    /// How many must come, 1 to SHMKIT_BARRIER_MOST. Who only opens one need not know: 0.
+    /// How many must come, 1 to SHMKIT_BARRIER_MAX_PARTIES. Who only opens one need not know: 0.
     pub parties: u32,
     /// 0.
     pub reserved: u32,
@@ -67,8 +56,6 @@ unsafe impl Sized32 for shmkit_barrier_options {
     const FIRST: usize = size_of::<shmkit_barrier_options>();
 }
 const _: () = assert!(size_of::<shmkit_barrier_options>() == 32);
-const _: () = assert!(SHMKIT_BARRIER_TRUST == object::TRUST);
-const _: () = assert!(SHMKIT_BARRIER_EXCLUSIVE == object::EXCLUSIVE);
 
 /// What is known of a barrier: each figure as it was at some moment during the call.
 #[derive(Clone, Copy)]
@@ -118,174 +105,13 @@ impl Object for Barrier {
     object::forward!();
 }
 
-/// Tells how many bytes a barrier of so many parties takes in a segment: 128 and 32 for each party, up to a multiple of
-/// 64, where it stands.
-///
-/// SHMKIT_ERR_INVALID: 0 parties, or more than SHMKIT_BARRIER_MOST.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_size(
-    options: *const shmkit_barrier_options,
-    out: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::size::<Barrier>(options, out) }
-}
-
-/// Makes a barrier. `options` says for how many parties.
-///
-/// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
-/// has none; threads and forked children have it, and whoever gets what shmkit_barrier_fd tells. Thousands of those
-/// share one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_barrier_close
-/// frees.
-///
-/// # Safety
-/// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_create(
-    name: *const c_char,
-    options: *const shmkit_barrier_options,
-    out: *mut *mut shmkit_barrier,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create::<Barrier, _>(name, options, out) }
-}
-
-/// Opens the barrier of this name.
-///
-/// Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a barrier has this name.
-///
-/// # Safety
-/// As for shmkit_barrier_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_open(
-    name: *const c_char,
-    options: *const shmkit_barrier_options,
-    out: *mut *mut shmkit_barrier,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open::<Barrier, _>(name, options, out) }
-}
-
-/// Opens the barrier of this name, or makes it if there is none: of several who race, one makes it.
-///
-/// Errors as of both. `name` NULL is SHMKIT_ERR_INVALID.
-///
-/// # Safety
-/// As for shmkit_barrier_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_open_or_create(
-    name: *const c_char,
-    options: *const shmkit_barrier_options,
-    out: *mut *mut shmkit_barrier,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_or_create::<Barrier, _>(name, options, out) }
-}
-
-/// Opens the barrier that stands at `offset` of the segment's data, or makes it where there are only zeros.
-///
-/// Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
-/// (SHMKIT_SEGMENT_FULL); the barrier keeps it mapped, even when its handle is closed. To take a barrier away, fill its
-/// place with zeros when nobody uses it.
-///
-/// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the barrier would not lie in the data, or one stands there
-/// for another number of parties. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there.
-/// SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_BARRIER_EXCLUSIVE. SHMKIT_ERR_PERMISSION: a read-only handle.
-/// SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it. SHMKIT_ERR_PARTICIPANTS. SHMKIT_ERR_CORRUPT:
-/// one stands there that says it has more parties than can be.
-///
-/// # Safety
-/// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
-/// or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_create_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_barrier_options,
-    out: *mut *mut shmkit_barrier,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create_at::<Barrier, _>(segment, offset, options, out) }
-}
-
-/// Opens the barrier that stands at `offset` of the segment's data.
-///
-/// As shmkit_barrier_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
-///
-/// # Safety
-/// As for shmkit_barrier_create_at.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_open_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_barrier_options,
-    out: *mut *mut shmkit_barrier,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_at::<Barrier, _>(segment, offset, options, out) }
-}
-
-/// Opens the barrier that was handed over: a descriptor, and the offset that shmkit_barrier_fd told where it comes
-/// from.
-///
-/// The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
-/// no barrier stands there.
-///
-/// # Safety
-/// As for shmkit_barrier_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_open_fd(
-    fd: i32,
-    offset: u64,
-    options: *const shmkit_barrier_options,
-    out: *mut *mut shmkit_barrier,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_fd::<Barrier, _>(fd, offset, options, out) }
-}
-
-/// Tells what another process needs to open a barrier without a name: a descriptor, to be passed on, and an offset.
-///
-/// The descriptor is the handle's: do not close it. From now on the barrier's place is never given to another one.
-/// SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
-///
-/// # Safety
-/// `barrier` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_fd(
-    barrier: *const shmkit_barrier,
-    fd: *mut i32,
-    offset: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::fd::<Barrier, _>(barrier, fd, offset) }
-}
-
-/// Opens the segment that the barrier stands in: for a named one its file, for one without a name the arena.
-///
-/// `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
-///
-/// # Safety
-/// `barrier` must be NULL or a handle of this library; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_segment(
-    barrier: *const shmkit_barrier,
-    out: *mut *mut shmkit_segment,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::segment::<Barrier, _>(barrier, out) }
-}
-
 /// Waits until all parties are there, up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
 ///
 /// `place` (NULL: not wanted) gets the caller's place among them, from 0 on: no two are alike, and the last to come has
 /// the highest, parties - 1. What each party has done before it came is seen by all behind the barrier.
 ///
-/// `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_BARRIER_HOLD: the last to come, which is told so by its place, returns while
-/// all others still wait, and has something to itself to do. Then it calls shmkit_barrier_pass, or shmkit_barrier_abort
+/// `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_BARRIER_SERIAL: the last to come, which is told so by its place, returns while
+/// all others still wait, and has something to itself to do. Then it calls shmkit_barrier_release, or shmkit_barrier_abort
 /// if it has failed. If it dies in between, the barrier is broken.
 ///
 /// SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time; it
@@ -293,8 +119,8 @@ pub unsafe extern "C" fn shmkit_barrier_segment(
 /// now; not so if the caller was not let in in that time, because the last one held the others, or somebody was stopped
 /// while it came. SHMKIT_ERR_WOULD_BLOCK: others are missing, or one of those two, and SHMKIT_NOWAIT: the caller has not
 /// come. SHMKIT_ERR_INTERRUPTED: the caller has come and gone, and the others wait for as many as before; if they have
-/// passed meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as
-/// many processes as the segment has room for are alive. SHMKIT_ERR_DETACHED: this process has lost all descriptors of
+/// passed meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_TOO_MANY_PROCESSES: as
+/// many processes as the segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN: this process has lost all descriptors of
 /// the segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
 /// SHMKIT_ERR_CORRUPT.
 ///
@@ -310,8 +136,8 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
     let body = |barrier: &Barrier| {
         // SAFETY: the caller's promise.
         let place = unsafe { super::optional(place, "place") }?;
-        let options = wait::options(timeout_ns, flags & !SHMKIT_BARRIER_HOLD)?;
-        let last = match flags & SHMKIT_BARRIER_HOLD {
+        let options = wait::options(timeout_ns, flags & !SHMKIT_BARRIER_SERIAL)?;
+        let last = match flags & SHMKIT_BARRIER_SERIAL {
             0 => Last::Passes,
             _ => Last::Holds,
         };
@@ -323,7 +149,7 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
     unsafe { with(barrier, body) }
 }
 
-/// Lets those go on whom the last to come has held (SHMKIT_BARRIER_HOLD). Any thread of its process may call it.
+/// Lets those go on whom the last to come has held (SHMKIT_BARRIER_SERIAL). Any thread of its process may call it.
 ///
 /// SHMKIT_ERR_BROKEN: somebody has broken the barrier meanwhile. SHMKIT_ERR_NOT_OWNER: this process holds nobody, or
 /// somebody has called shmkit_barrier_reset meanwhile.
@@ -331,19 +157,19 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
 /// # Safety
 /// `barrier` must be NULL or a handle of this library that no other thread is closing.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_pass(barrier: *mut shmkit_barrier) -> shmkit_status {
+pub unsafe extern "C" fn shmkit_barrier_release(barrier: *mut shmkit_barrier) -> shmkit_status {
     // SAFETY: the caller's promise.
     unsafe { with(barrier, Barrier::release) }
 }
 
 /// Has the barrier be as new: whole, and nobody waits. Who waits gets SHMKIT_ERR_BROKEN; what the dead have left goes.
 ///
-/// SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while it came or went. SHMKIT_ERR_PARTICIPANTS,
-/// SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait. Then nothing has been
+/// SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while it came or went. SHMKIT_ERR_TOO_MANY_PROCESSES,
+/// SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait. Then nothing has been
 /// done.
 ///
 /// # Safety
-/// As for shmkit_barrier_pass.
+/// As for shmkit_barrier_release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_barrier_reset(barrier: *mut shmkit_barrier) -> shmkit_status {
     // SAFETY: the caller's promise.
@@ -353,7 +179,7 @@ pub unsafe extern "C" fn shmkit_barrier_reset(barrier: *mut shmkit_barrier) -> s
 /// Breaks the barrier: who waits, or comes before somebody calls shmkit_barrier_reset, gets SHMKIT_ERR_BROKEN.
 ///
 /// # Safety
-/// As for shmkit_barrier_pass.
+/// As for shmkit_barrier_release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_barrier_abort(barrier: *mut shmkit_barrier) -> shmkit_status {
     let body = |barrier: &Barrier| {
@@ -456,25 +282,4 @@ pub unsafe extern "C" fn shmkit_barrier_stat(
     unsafe { with(barrier, body) }
 }
 
-/// Removes the name of a named barrier; who has it open keeps it. As shmkit_segment_unlink.
-///
-/// SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
-///
-/// # Safety
-/// `barrier` must be NULL or a handle of this library.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_unlink(barrier: *mut shmkit_barrier) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::unlink::<Barrier, _>(barrier) }
-}
-
-/// Lets go of the barrier. When the last handle of the segment in this process goes while it holds the others
-/// (SHMKIT_BARRIER_HOLD), it counts as dead. As shmkit_segment_close.
-///
-/// # Safety
-/// `barrier` must be NULL or a handle of this library that no other thread is using.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_barrier_close(barrier: *mut shmkit_barrier) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::close::<Barrier, _>(barrier) }
-}
+include!(concat!(env!("OUT_DIR"), "/object_barrier.rs"));

@@ -103,11 +103,14 @@ impl<T: Opaque> Handle<T> {
         Some(unsafe { value.as_ref().unwrap_unchecked() })
     }
 
-    /// Drops the value behind a handle, once.
+    /// Drops the value behind a handle, once; NULL has none.
     ///
     /// # Safety
     /// As `borrow`; and no other thread may be using the value.
     pub unsafe fn close(handle: *mut Handle<T>) -> Result<()> {
+        if handle.is_null() {
+            return Ok(());
+        }
         super::check_pointer(handle, "the handle")?;
         // SAFETY: as in `borrow`.
         let tag = unsafe { &(*handle).tag };

@@ -1,4 +1,4 @@
-//! The interrupt hook: how a caller ends what takes long.
+//! Interrupt hook: how a caller ends a long call.
 
 use super::run;
 use super::status::shmkit_status;

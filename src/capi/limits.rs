@@ -1,4 +1,4 @@
-//! How large a segment may be.
+//! Limits: how large a segment may be.
 
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};

@@ -1,16 +1,13 @@
 //! Locks: mutual exclusion between processes and threads that survives the death of its owner.
 
-use super::handle::Opaque;
 use super::mutex;
-use super::object::{self, Object, with};
+use super::object::{self, Object, shmkit_object_options, with};
 use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use crate::error::Result;
-use crate::layout::Kind;
 use crate::object::lock::{FileOptions, Lock, Options, Stat};
 use crate::participant::ProcessInfo;
-use std::ffi::c_char;
 
 /// A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
 /// second acquire waits for the first one's release.
@@ -23,47 +20,13 @@ pub struct shmkit_lock {
     _opaque: (),
 }
 
-impl Opaque for Lock {
-    const KIND: Kind = Kind::Lock;
-}
-
 /// Any process may release it, not its owner alone, as multiprocessing.Lock allows. Whoever releases one of a dead owner
 /// has taken the matter into its own hands: the next owner is not told of that death.
 pub const SHMKIT_LOCK_TRANSFERABLE: u32 = 0x10000;
-/// Open what belongs to another user.
-pub const SHMKIT_LOCK_TRUST: u32 = 0x20000;
-/// For create_at: make it, and do not open one that stands there already.
-pub const SHMKIT_LOCK_EXCLUSIVE: u32 = 0x100000;
 /// In shmkit_lock_info: somebody holds it, perhaps a dead process.
 pub const SHMKIT_LOCK_HELD: u32 = 0x40000;
 /// In shmkit_lock_info: an owner died, and mark_consistent has not been called since.
 pub const SHMKIT_LOCK_OWNER_DIED: u32 = 0x80000;
-
-/// How to make or open a lock. All zeros but struct_size is what most want; so is a NULL pointer to it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-#[allow(non_camel_case_types)]
-pub struct shmkit_lock_options {
-    /// sizeof(shmkit_lock_options).
-    pub struct_size: u32,
-    /// SHMKIT_LOCK_TRANSFERABLE, SHMKIT_LOCK_TRUST, SHMKIT_LOCK_EXCLUSIVE, or-ed.
-    pub flags: u32,
-    /// Permission bits of a new named one. 0: 0600.
-    pub mode: u32,
-    /// How many processes may use a new named one at a time, 1 to 4096. 0: 128.
-    pub participants: u32,
-    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
-    pub directory: *const c_char,
-}
-
-// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
-// pointer is followed only as the caller of the exported function promises).
-unsafe impl Sized32 for shmkit_lock_options {
-    const FIRST: usize = size_of::<shmkit_lock_options>();
-}
-const _: () = assert!(size_of::<shmkit_lock_options>() == 24);
-const _: () = assert!(SHMKIT_LOCK_TRUST == object::TRUST);
-const _: () = assert!(SHMKIT_LOCK_EXCLUSIVE == object::EXCLUSIVE);
 
 /// What is known of a lock: each figure as it was at some moment during the call.
 #[derive(Clone, Copy)]
@@ -102,11 +65,11 @@ unsafe impl Sized32 for shmkit_lock_info {
 const _: () = assert!(size_of::<shmkit_lock_info>() == 72);
 
 impl Object for Lock {
-    type CSpec = shmkit_lock_options;
+    type CSpec = shmkit_object_options;
     type Options = Options;
     const FLAGS: u32 = SHMKIT_LOCK_TRANSFERABLE;
 
-    fn options(spec: &shmkit_lock_options, file: FileOptions) -> Result<Options> {
+    fn options(spec: &shmkit_object_options, file: FileOptions) -> Result<Options> {
         Ok(Options {
             transferable: spec.flags & SHMKIT_LOCK_TRANSFERABLE != 0,
             file,
@@ -154,130 +117,6 @@ pub(super) unsafe fn fill_info(
     Ok(())
 }
 
-/// Tells how many bytes a lock takes in a segment: 64. It stands at a multiple of 64.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_size(
-    options: *const shmkit_lock_options,
-    out: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::size::<Lock>(options, out) }
-}
-
-/// Makes a lock.
-///
-/// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
-/// has none; threads and forked children have it, and whoever gets what shmkit_lock_fd tells. Thousands of those share
-/// one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_lock_close frees.
-///
-/// # Safety
-/// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_create(
-    name: *const c_char,
-    options: *const shmkit_lock_options,
-    out: *mut *mut shmkit_lock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create::<Lock, _>(name, options, out) }
-}
-
-/// Opens the lock of this name.
-///
-/// Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a lock has this name.
-///
-/// # Safety
-/// As for shmkit_lock_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_open(
-    name: *const c_char,
-    options: *const shmkit_lock_options,
-    out: *mut *mut shmkit_lock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open::<Lock, _>(name, options, out) }
-}
-
-/// Opens the lock of this name, or makes it if there is none: of several who race, one makes it.
-///
-/// Errors as of both. `name` NULL is SHMKIT_ERR_INVALID.
-///
-/// # Safety
-/// As for shmkit_lock_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_open_or_create(
-    name: *const c_char,
-    options: *const shmkit_lock_options,
-    out: *mut *mut shmkit_lock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_or_create::<Lock, _>(name, options, out) }
-}
-
-/// Opens the lock that stands at `offset` of the segment's data, or makes it where there are only zeros.
-///
-/// Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
-/// (SHMKIT_SEGMENT_FULL); the lock keeps it mapped, even when its handle is closed. To take a lock away, fill its place
-/// with zeros when nobody uses it.
-///
-/// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the lock would not lie in the data, or one stands there that
-/// was made with other options. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there. SHMKIT_ERR_EXISTS:
-/// one stands there, and SHMKIT_LOCK_EXCLUSIVE.
-/// SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
-/// SHMKIT_ERR_PARTICIPANTS.
-///
-/// # Safety
-/// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
-/// or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_create_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_lock_options,
-    out: *mut *mut shmkit_lock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create_at::<Lock, _>(segment, offset, options, out) }
-}
-
-/// Opens the lock that stands at `offset` of the segment's data.
-///
-/// As shmkit_lock_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
-///
-/// # Safety
-/// As for shmkit_lock_create_at.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_open_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_lock_options,
-    out: *mut *mut shmkit_lock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_at::<Lock, _>(segment, offset, options, out) }
-}
-
-/// Opens the lock that was handed over: a descriptor, and the offset that shmkit_lock_fd told where it comes from.
-///
-/// The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
-/// no lock stands there.
-///
-/// # Safety
-/// As for shmkit_lock_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_open_fd(
-    fd: i32,
-    offset: u64,
-    options: *const shmkit_lock_options,
-    out: *mut *mut shmkit_lock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_fd::<Lock, _>(fd, offset, options, out) }
-}
-
 /// Opens the lock that every full segment has. SHMKIT_ERR_WRONG_KIND: a plain one. SHMKIT_ERR_PERMISSION: read-only.
 ///
 /// # Safety
@@ -295,61 +134,29 @@ pub unsafe extern "C" fn shmkit_segment_lock(
     unsafe { object::store(out, make) }
 }
 
-/// Tells what another process needs to open a lock without a name: a descriptor, to be passed on, and an offset.
-///
-/// The descriptor is the handle's: do not close it. From now on the lock's place is never given to another one.
-/// SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
-///
-/// # Safety
-/// `lock` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_fd(
-    lock: *const shmkit_lock,
-    fd: *mut i32,
-    offset: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::fd::<Lock, _>(lock, fd, offset) }
-}
-
-/// Opens the segment that the lock stands in: for a named one its file, for one without a name the arena.
-///
-/// `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
-///
-/// # Safety
-/// `lock` must be NULL or a handle of this library; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_segment(
-    lock: *const shmkit_lock,
-    out: *mut *mut shmkit_segment,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::segment::<Lock, _>(lock, out) }
-}
-
 /// Takes the lock, waiting up to `timeout_ns` nanoseconds for it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
 ///
-/// SHMKIT_OK if and only if the caller holds the lock now. `recovered` (NULL: not wanted) then tells 1 where an owner
+/// SHMKIT_OK if and only if the caller holds the lock now. `owner_died` (NULL: not wanted) then tells 1 where an owner
 /// died and shmkit_lock_mark_consistent has not been called since: look at what the lock guards, and make it whole.
 /// `flags`: SHMKIT_INTERRUPTIBLE.
 ///
 /// SHMKIT_ERR_WOULD_BLOCK: a living process holds it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
-/// SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_PARTICIPANTS: as many processes as the segment has
-/// room for are alive. SHMKIT_ERR_DETACHED: somebody holds it, and this process has lost all descriptors of the segment
+/// SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_TOO_MANY_PROCESSES: as many processes as the segment has
+/// room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN: somebody holds it, and this process has lost all descriptors of the segment
 /// (closefrom), so it cannot ask whether that one lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
 /// SHMKIT_ERR_CORRUPT.
 ///
 /// # Safety
-/// `lock` must be NULL or a handle of this library that no other thread is closing; `recovered` NULL or writable.
+/// `lock` must be NULL or a handle of this library that no other thread is closing; `owner_died` NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_lock_acquire(
     lock: *mut shmkit_lock,
     timeout_ns: i64,
     flags: u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { mutex::acquire::<Lock, _>(lock, timeout_ns, flags, recovered) }
+    unsafe { mutex::acquire::<Lock, _>(lock, timeout_ns, flags, owner_died) }
 }
 
 /// Gives the lock back.
@@ -393,25 +200,4 @@ pub unsafe extern "C" fn shmkit_lock_stat(
     unsafe { with(lock, body) }
 }
 
-/// Removes the name of a named lock; who has it open keeps it. As shmkit_segment_unlink.
-///
-/// SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
-///
-/// # Safety
-/// `lock` must be NULL or a handle of this library.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_unlink(lock: *mut shmkit_lock) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::unlink::<Lock, _>(lock) }
-}
-
-/// Lets go of the lock. Closing does not release it: when the last handle of the segment in this process goes, whatever
-/// this process still holds in it counts as held by the dead. As shmkit_segment_close.
-///
-/// # Safety
-/// `lock` must be NULL or a handle of this library that no other thread is using.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_lock_close(lock: *mut shmkit_lock) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::close::<Lock, _>(lock) }
-}
+include!(concat!(env!("OUT_DIR"), "/object_lock.rs"));

@@ -8,6 +8,7 @@ pub mod event;
 pub mod interrupt;
 pub mod limits;
 pub mod lock;
+pub mod object;
 pub mod once;
 pub mod queue;
 pub mod rlock;
@@ -20,7 +21,6 @@ pub mod wait;
 
 mod handle;
 mod mutex;
-mod object;
 mod structure;
 
 use crate::error::{Error, Result};

@@ -56,23 +56,23 @@ pub(super) unsafe fn acquire<L: Mutex, H>(
     lock: *mut H,
     timeout_ns: i64,
     flags: u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     // What cannot panic goes ahead of what could: a free lock of a process that is known costs one exchange.
-    if wait::is_valid(timeout_ns, flags) && recovered.is_aligned() {
+    if wait::is_valid(timeout_ns, flags) && owner_died.is_aligned() {
         // SAFETY: the caller's promise.
         if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
             && lock.fast_acquire()
         {
-            if !recovered.is_null() {
+            if !owner_died.is_null() {
                 // SAFETY: not NULL and aligned; the caller promises that it is writable.
-                unsafe { recovered.write(0) };
+                unsafe { owner_died.write(0) };
             }
             return SHMKIT_OK;
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { acquire_slow::<L, H>(lock, timeout_ns, flags, recovered) }
+    unsafe { acquire_slow::<L, H>(lock, timeout_ns, flags, owner_died) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -85,11 +85,11 @@ unsafe extern "C" fn acquire_slow<L: Mutex, H>(
     lock: *mut H,
     timeout_ns: i64,
     flags: u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     let body = |lock: &L| {
         // SAFETY: the caller's promise.
-        let died = unsafe { super::optional(recovered, "recovered") }?;
+        let died = unsafe { super::optional(owner_died, "owner_died") }?;
         let mark = lock.acquire_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())

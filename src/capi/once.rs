@@ -1,14 +1,11 @@
-//! Once: something that is done exactly once among all processes.
+//! Once flags: something that is done exactly once among all processes.
 
-use super::handle::{Handle, Opaque};
-use super::object::{self, Object, with};
-use super::segment::shmkit_segment;
+use super::handle::Handle;
+use super::object::{self, Object, shmkit_object_options, with};
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{optional, output, wait};
-use crate::layout::Kind;
 use crate::object::once::{Begun, Once};
-use std::ffi::c_char;
 
 /// A once: not done, being done by one process, or done, which stays so. Of all who begin, one has it to do; the others
 /// wait until it is done.
@@ -21,46 +18,12 @@ pub struct shmkit_once {
     _opaque: (),
 }
 
-impl Opaque for Once {
-    const KIND: Kind = Kind::Once;
-}
-
-/// Open what belongs to another user.
-pub const SHMKIT_ONCE_TRUST: u32 = 0x20000;
-/// For create_at: make it, and do not open one that stands there already.
-pub const SHMKIT_ONCE_EXCLUSIVE: u32 = 0x100000;
 /// In shmkit_once_info: somebody is doing it, perhaps a dead process.
 pub const SHMKIT_ONCE_RUNNING: u32 = 0x40000;
 /// In shmkit_once_info: somebody died halfway, and it is not done yet.
 pub const SHMKIT_ONCE_OWNER_DIED: u32 = 0x80000;
 /// In shmkit_once_info: it is done.
 pub const SHMKIT_ONCE_DONE: u32 = 0x200000;
-
-/// How to make or open a once. All zeros but struct_size is what most want; so is a NULL pointer to it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-#[allow(non_camel_case_types)]
-pub struct shmkit_once_options {
-    /// sizeof(shmkit_once_options).
-    pub struct_size: u32,
-    /// SHMKIT_ONCE_TRUST, SHMKIT_ONCE_EXCLUSIVE, or-ed.
-    pub flags: u32,
-    /// Permission bits of a new named one. 0: 0600.
-    pub mode: u32,
-    /// How many processes may use a new named one at a time, 1 to 4096. 0: 128.
-    pub participants: u32,
-    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
-    pub directory: *const c_char,
-}
-
-// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
-// pointer is followed only as the caller of the exported function promises).
-unsafe impl Sized32 for shmkit_once_options {
-    const FIRST: usize = size_of::<shmkit_once_options>();
-}
-const _: () = assert!(size_of::<shmkit_once_options>() == 24);
-const _: () = assert!(SHMKIT_ONCE_TRUST == object::TRUST);
-const _: () = assert!(SHMKIT_ONCE_EXCLUSIVE == object::EXCLUSIVE);
 
 /// What is known of a once: each figure as it was at some moment during the call.
 #[derive(Clone, Copy)]
@@ -96,159 +59,25 @@ unsafe impl Sized32 for shmkit_once_info {
 const _: () = assert!(size_of::<shmkit_once_info>() == 64);
 
 impl Object for Once {
-    type CSpec = shmkit_once_options;
+    type CSpec = shmkit_object_options;
 
     object::forward!(plain);
-}
-
-/// Tells how many bytes a once takes in a segment: 64. It stands at a multiple of 64.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_size(
-    options: *const shmkit_once_options,
-    out: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::size::<Once>(options, out) }
-}
-
-/// Makes a once, which is not done.
-///
-/// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
-/// has none; threads and forked children have it, and whoever gets what shmkit_once_fd tells. Thousands of those share
-/// one descriptor. Other errors as of shmkit_segment_create; `out` gets the handle, which shmkit_once_close frees.
-///
-/// # Safety
-/// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_create(
-    name: *const c_char,
-    options: *const shmkit_once_options,
-    out: *mut *mut shmkit_once,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create::<Once, _>(name, options, out) }
-}
-
-/// Opens the once of this name; as shmkit_lock_open.
-///
-/// # Safety
-/// As for shmkit_once_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_open(
-    name: *const c_char,
-    options: *const shmkit_once_options,
-    out: *mut *mut shmkit_once,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open::<Once, _>(name, options, out) }
-}
-
-/// Opens the once of this name, or makes it if there is none; as shmkit_lock_open_or_create.
-///
-/// # Safety
-/// As for shmkit_once_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_open_or_create(
-    name: *const c_char,
-    options: *const shmkit_once_options,
-    out: *mut *mut shmkit_once,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_or_create::<Once, _>(name, options, out) }
-}
-
-/// Opens the once that stands at `offset` of the segment's data, or makes it where there are only zeros.
-///
-/// As shmkit_lock_create_at.
-///
-/// # Safety
-/// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
-/// or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_create_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_once_options,
-    out: *mut *mut shmkit_once,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create_at::<Once, _>(segment, offset, options, out) }
-}
-
-/// Opens the once that stands at `offset` of the segment's data; as shmkit_lock_open_at.
-///
-/// # Safety
-/// As for shmkit_once_create_at.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_open_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_once_options,
-    out: *mut *mut shmkit_once,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_at::<Once, _>(segment, offset, options, out) }
-}
-
-/// Opens the once that was handed over: a descriptor, and the offset that shmkit_once_fd told; as shmkit_lock_open_fd.
-///
-/// # Safety
-/// As for shmkit_once_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_open_fd(
-    fd: i32,
-    offset: u64,
-    options: *const shmkit_once_options,
-    out: *mut *mut shmkit_once,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_fd::<Once, _>(fd, offset, options, out) }
-}
-
-/// Tells what another process needs to open a once without a name: a descriptor and an offset; as shmkit_lock_fd.
-///
-/// # Safety
-/// `once` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_fd(
-    once: *const shmkit_once,
-    fd: *mut i32,
-    offset: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::fd::<Once, _>(once, fd, offset) }
-}
-
-/// Opens the segment that the once stands in; as shmkit_lock_segment.
-///
-/// # Safety
-/// `once` must be NULL or a handle of this library; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_segment(
-    once: *const shmkit_once,
-    out: *mut *mut shmkit_segment,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::segment::<Once, _>(once, out) }
 }
 
 /// Begins, unless it is done: waits up to `timeout_ns` nanoseconds for who is doing it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
 /// time.
 ///
 /// SHMKIT_OK and `mine` 1: the caller has it to do, and then calls shmkit_once_done, or shmkit_once_abort where it cannot.
-/// `recovered` (NULL: not wanted) tells 1 where somebody died halfway before: it may be half done. SHMKIT_OK and `mine` 0:
+/// `owner_died` (NULL: not wanted) tells 1 where somebody died halfway before: it may be half done. SHMKIT_OK and `mine` 0:
 /// it is done, and what was done before shmkit_once_done is seen. `flags`: SHMKIT_INTERRUPTIBLE.
 ///
 /// SHMKIT_ERR_WOULD_BLOCK: a living process is doing it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
-/// SHMKIT_ERR_INVALID: a negative time, unknown flags, `mine` is NULL. SHMKIT_ERR_PARTICIPANTS: as many processes as the
-/// segment has room for are alive. SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as of
+/// SHMKIT_ERR_INVALID: a negative time, unknown flags, `mine` is NULL. SHMKIT_ERR_TOO_MANY_PROCESSES: as many processes as the
+/// segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as of
 /// shmkit_lock_acquire.
 ///
 /// # Safety
-/// `once` must be NULL or a handle of this library that no other thread is closing; `mine` and `recovered` NULL or
+/// `once` must be NULL or a handle of this library that no other thread is closing; `mine` and `owner_died` NULL or
 /// writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_once_begin(
@@ -256,10 +85,10 @@ pub unsafe extern "C" fn shmkit_once_begin(
     timeout_ns: i64,
     flags: u32,
     mine: *mut u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     // What cannot panic goes ahead of what could: what is done costs one look.
-    let writable = !mine.is_null() && mine.is_aligned() && recovered.is_aligned();
+    let writable = !mine.is_null() && mine.is_aligned() && owner_died.is_aligned();
     if writable && wait::is_valid(timeout_ns, flags) {
         // SAFETY: the caller's promise.
         if let Some(once) = unsafe { Handle::<Once>::peek(once.cast()) }
@@ -267,15 +96,15 @@ pub unsafe extern "C" fn shmkit_once_begin(
         {
             // SAFETY: not NULL and aligned; the caller promises that it is writable.
             unsafe { mine.write(0) };
-            if !recovered.is_null() {
+            if !owner_died.is_null() {
                 // SAFETY: as above.
-                unsafe { recovered.write(0) };
+                unsafe { owner_died.write(0) };
             }
             return SHMKIT_OK;
         }
     }
     // SAFETY: the caller's promise.
-    unsafe { begin_slow(once, timeout_ns, flags, mine, recovered) }
+    unsafe { begin_slow(once, timeout_ns, flags, mine, owner_died) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -289,13 +118,13 @@ unsafe extern "C" fn begin_slow(
     timeout_ns: i64,
     flags: u32,
     mine: *mut u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     let body = |once: &Once| {
         // SAFETY: the caller's promise.
         let mine = unsafe { output(mine, "mine") }?;
         // SAFETY: the caller's promise.
-        let died = unsafe { optional(recovered, "recovered") }?;
+        let died = unsafe { optional(owner_died, "owner_died") }?;
         let (is_mine, mark) = match once.begin_with(wait::options(timeout_ns, flags)?)? {
             Begun::Done => (false, false),
             Begun::Mine { recovered } => (true, recovered),
@@ -394,23 +223,4 @@ pub unsafe extern "C" fn shmkit_once_stat(
     unsafe { with(once, body) }
 }
 
-/// Removes the name of a named once; who has it open keeps it. As shmkit_lock_unlink.
-///
-/// # Safety
-/// `once` must be NULL or a handle of this library.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_unlink(once: *mut shmkit_once) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::unlink::<Once, _>(once) }
-}
-
-/// Lets go of it. Closing is neither done nor abort: when the last handle of the segment in this process goes, whoever
-/// was doing something in it counts as dead. As shmkit_segment_close.
-///
-/// # Safety
-/// `once` must be NULL or a handle of this library that no other thread is using.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_once_close(once: *mut shmkit_once) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::close::<Once, _>(once) }
-}
+include!(concat!(env!("OUT_DIR"), "/object_once.rs"));

@@ -1,30 +1,49 @@
 /*
- * shmkit: shared memory, locks and queues that survive the death of any process that uses them.
+ * shmkit: shared memory, locks and queues for Linux that survive the death of any process.
  *
- * Any process may be killed at any instruction, and the others go on. Linux, 64 bits.
+ * Any process may be killed at any instruction, and the others continue: no lock stays held, no
+ * acknowledged message is lost, nothing leaks.
  *
- *   #include <shmkit.h>                        cc frames.c $(pkg-config --cflags --libs shmkit)
+ *   #include <shmkit.h>                     cc frames.c $(pkg-config --cflags --libs shmkit)
  *
  *   shmkit_segment *segment;
  *   void *data;
  *   if (shmkit_segment_create("frames", 1 << 20, NULL, &segment) == SHMKIT_OK
  *       && shmkit_segment_data(segment, &data) == SHMKIT_OK)
  *       memset(data, 42, 1 << 20);
- *   shmkit_segment_close(segment);             this process lets go; the name stays
+ *   shmkit_segment_close(segment);          unmaps the segment; its name stays
  *
- * Results     Functions return a shmkit_status: SHMKIT_OK or a negative number. Outputs come last and are written only
- *             on SHMKIT_OK, unless the function says otherwise. shmkit_last_error has a sentence with names and figures
- *             about the last failure on a thread.
- * Handles     Types such as shmkit_segment are used by pointer alone. Who opens a handle closes it. A NULL, closed or
- *             wrong handle is a status, not a crash; any other pointer is undefined.
- * Threads     Any thread may use any handle. Closing one while another thread uses it is undefined.
- * Fork        A child has its parent's mappings and may go on using and closing its handles.
- * Signals     Calls go on through signals unless they are told otherwise: SHMKIT_INTERRUPTIBLE.
- * Names       A segment is a file of its name in /dev/shm, in the directory that the variable SHMKIT_DIR names, or in
- *             the one that a call is given. Files begin as 0600 and are never opened through a symbolic link.
- * Structs     Option and result structs begin with uint32_t struct_size, which the caller sets to sizeof the struct.
- *             Flags and reserved fields that mean nothing are refused.
- * Close       This process lets go.     Unlink      The name goes; the memory stays until the last user lets go.
+ * Contents
+ *
+ * @contents@
+ *
+ * Rules that hold for every function
+ *
+ * Results     A function returns a shmkit_status: SHMKIT_OK, or a negative SHMKIT_ERR_ number. It
+ *             writes its outputs, which come last, only on SHMKIT_OK, unless it says otherwise.
+ *             shmkit_last_error describes the last failure on a thread, with names and figures.
+ * Arguments   The order is: handle, inputs, timeout, flags, outputs.
+ * Pointers    Each pointer must be NULL or valid for what the function reads or writes there: a C
+ *             string, an output, a struct whose struct_size is set, a buffer of the given size.
+ *             NULL where a value is needed is SHMKIT_ERR_INVALID.
+ * Handles     Types such as shmkit_segment are used by pointer only. The program closes each handle
+ *             that it opens. A NULL, closed or wrong handle is an error, not a crash, until 1024
+ *             more handles have been closed; any other pointer is undefined. Closing NULL is
+ *             SHMKIT_OK.
+ * Threads     Any thread may use any handle. To close a handle while another thread uses it is
+ *             undefined.
+ * Fork        A child inherits its parent's mappings and may use and close its handles. It owns
+ *             none of what its parent holds.
+ * Signals     A call continues after a signal handler returns, unless SHMKIT_INTERRUPTIBLE was
+ *             given.
+ * Names       A name is a file in /dev/shm, in the directory of the variable SHMKIT_DIR, or in the
+ *             directory that the options give. New files have mode 0600. A symbolic link is never
+ *             followed.
+ * Structs     Option and info structs begin with uint32_t struct_size, which the caller sets to
+ *             sizeof the struct. Unknown flags and nonzero reserved fields are refused.
+ * Death       If a process dies, a waiter learns of it at most 12 ms after the kernel has torn the
+ *             process down.
+ * Times       Timeouts are in nanoseconds, sizes in bytes.
  *
  * This file is generated from src/capi of the Rust sources: do not edit it.
  */

@@ -1,13 +1,11 @@
 //! Queues: messages from many producers to many consumers.
 
-use super::handle::{Handle, Opaque};
+use super::handle::Handle;
 use super::object::{self, Object, with};
-use super::segment::shmkit_segment;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{check_pointer, optional, output, wait};
 use crate::error::{Error, Result};
-use crate::layout::Kind;
 use crate::object::FileOptions;
 use crate::object::queue::{Batch, LARGE_MESSAGE, Options, Overflow, Queue, What};
 use std::ffi::{c_char, c_void};
@@ -48,20 +46,12 @@ pub struct shmkit_queue {
     _opaque: (),
 }
 
-impl Opaque for Queue {
-    const KIND: Kind = Kind::Queue;
-}
-
 /// A put for which there is no room fails with SHMKIT_ERR_FULL, however long it would wait.
 pub const SHMKIT_QUEUE_FAIL: u32 = 0x10000;
-/// Open what belongs to another user.
-pub const SHMKIT_QUEUE_TRUST: u32 = 0x20000;
 /// A put for which there is no room throws the oldest messages away that can be had, until there is.
 pub const SHMKIT_QUEUE_OVERWRITE: u32 = 0x40000;
 /// In shmkit_queue_info: nothing more is put.
-pub const SHMKIT_QUEUE_SHUT: u32 = 0x80000;
-/// For create_at: make it, and do not open one that stands there already.
-pub const SHMKIT_QUEUE_EXCLUSIVE: u32 = 0x100000;
+pub const SHMKIT_QUEUE_SHUTDOWN: u32 = 0x80000;
 /// For shmkit_queue_put_many: all messages or none.
 pub const SHMKIT_QUEUE_ALL: u32 = 0x200000;
 
@@ -78,7 +68,7 @@ pub const SHMKIT_QUEUE_ROOM: u32 = 1;
 pub struct shmkit_queue_options {
     /// sizeof(shmkit_queue_options).
     pub struct_size: u32,
-    /// SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_TRUST, SHMKIT_QUEUE_EXCLUSIVE, or-ed.
+    /// SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed.
     pub flags: u32,
     /// Permission bits of a new one with a file of its own. 0: 0600.
     pub mode: u32,
@@ -102,8 +92,6 @@ unsafe impl Sized32 for shmkit_queue_options {
     const FIRST: usize = size_of::<shmkit_queue_options>();
 }
 const _: () = assert!(size_of::<shmkit_queue_options>() == 48);
-const _: () = assert!(SHMKIT_QUEUE_TRUST == object::TRUST);
-const _: () = assert!(SHMKIT_QUEUE_EXCLUSIVE == object::EXCLUSIVE);
 
 /// One of several messages to be put.
 #[derive(Clone, Copy)]
@@ -123,7 +111,7 @@ pub struct shmkit_queue_message {
 pub struct shmkit_queue_info {
     /// sizeof(shmkit_queue_info); on return how much of it was filled.
     pub struct_size: u32,
-    /// SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_SHUT, or-ed.
+    /// SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_SHUTDOWN, or-ed.
     pub flags: u32,
     /// How many messages there are to be got, those included that something reserved before them holds up.
     pub messages: u64,
@@ -298,166 +286,6 @@ unsafe fn easy_room<'a>(buffer: *mut c_void, capacity: u64) -> Option<&'a mut [M
     Some(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), length) })
 }
 
-/// Tells how many bytes a queue takes in a segment: 704 more than its capacity. It stands at a multiple of 64.
-///
-/// SHMKIT_ERR_INVALID: no queue has such a capacity.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_size(
-    options: *const shmkit_queue_options,
-    out: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::size::<Queue>(options, out) }
-}
-
-/// Makes a queue.
-///
-/// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it has a
-/// memory file of its own without a name; threads and forked children have it, and whoever gets what shmkit_queue_fd tells.
-/// SHMKIT_ERR_INVALID: a capacity that no queue can have, SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE together.
-/// SHMKIT_ERR_NO_MEMORY: the address space is not to be had (RLIMIT_AS): say a smaller capacity. Other errors as of
-/// shmkit_segment_create; `out` gets the handle, which shmkit_queue_close frees.
-///
-/// # Safety
-/// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_create(
-    name: *const c_char,
-    options: *const shmkit_queue_options,
-    out: *mut *mut shmkit_queue,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create::<Queue, _>(name, options, out) }
-}
-
-/// Opens the queue of this name.
-///
-/// Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a queue has this name. What the options say of
-/// bounds, and of what happens when they are reached, must be possible, and is not compared with what is there.
-///
-/// # Safety
-/// As for shmkit_queue_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_open(
-    name: *const c_char,
-    options: *const shmkit_queue_options,
-    out: *mut *mut shmkit_queue,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open::<Queue, _>(name, options, out) }
-}
-
-/// Opens the queue of this name, or makes it if there is none: of several who race, one makes it.
-///
-/// Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with other bounds or flags, or `name` is NULL.
-///
-/// # Safety
-/// As for shmkit_queue_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_open_or_create(
-    name: *const c_char,
-    options: *const shmkit_queue_options,
-    out: *mut *mut shmkit_queue,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_or_create::<Queue, _>(name, options, out) }
-}
-
-/// Opens the queue that stands at `offset` of the segment's data, or makes it where there are only zeros.
-///
-/// It takes as many bytes there as shmkit_queue_size tells, and never more. Of several who race one makes it; if that one dies,
-/// the next one does. The segment must be a full one (SHMKIT_SEGMENT_FULL); the queue keeps it mapped, even when its handle is
-/// closed. To take a queue away, fill its place with zeros when nobody uses it.
-///
-/// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the queue would not lie in the data, or one stands there that was
-/// made with other bounds or flags. SHMKIT_ERR_WRONG_KIND: a plain segment, or something else stands there. SHMKIT_ERR_EXISTS:
-/// one stands there, and SHMKIT_QUEUE_EXCLUSIVE. SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was
-/// stopped a second ago while making it. SHMKIT_ERR_PARTICIPANTS.
-///
-/// # Safety
-/// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL or
-/// writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_create_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_queue_options,
-    out: *mut *mut shmkit_queue,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create_at::<Queue, _>(segment, offset, options, out) }
-}
-
-/// Opens the queue that stands at `offset` of the segment's data.
-///
-/// As shmkit_queue_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
-///
-/// # Safety
-/// As for shmkit_queue_create_at.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_open_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_queue_options,
-    out: *mut *mut shmkit_queue,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_at::<Queue, _>(segment, offset, options, out) }
-}
-
-/// Opens the queue that was handed over: a descriptor, and the offset that shmkit_queue_fd told where it comes from.
-///
-/// The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND: no queue
-/// stands there.
-///
-/// # Safety
-/// As for shmkit_queue_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_open_fd(
-    fd: i32,
-    offset: u64,
-    options: *const shmkit_queue_options,
-    out: *mut *mut shmkit_queue,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_fd::<Queue, _>(fd, offset, options, out) }
-}
-
-/// Tells what another process needs to open a queue without a name: a descriptor, to be passed on, and an offset.
-///
-/// The descriptor is the handle's: do not close it. SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in
-/// it.
-///
-/// # Safety
-/// `queue` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_fd(
-    queue: *const shmkit_queue,
-    fd: *mut i32,
-    offset: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::fd::<Queue, _>(queue, fd, offset) }
-}
-
-/// Opens the segment that the queue stands in: of one with a file of its own, that file.
-///
-/// `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
-///
-/// # Safety
-/// `queue` must be NULL or a handle of this library; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_segment(
-    queue: *const shmkit_queue,
-    out: *mut *mut shmkit_segment,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::segment::<Queue, _>(queue, out) }
-}
-
 /// Puts a message of `size` bytes at the end, waiting up to `timeout_ns` nanoseconds for room: SHMKIT_FOREVER, SHMKIT_NOWAIT,
 /// or a time.
 ///
@@ -467,19 +295,19 @@ pub unsafe extern "C" fn shmkit_queue_segment(
 /// SHMKIT_ERR_FULL: there is no room, and SHMKIT_NOWAIT or SHMKIT_QUEUE_FAIL; or SHMKIT_QUEUE_OVERWRITE, and nothing that can be
 /// thrown away makes room. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: larger than half the capacity, or
 /// than max_bytes. SHMKIT_ERR_NO_SPACE: the queue would have to grow, and there is no memory; what is in it stays, and others can
-/// take it. SHMKIT_ERR_CLOSED: shut down. SHMKIT_ERR_WOULD_BLOCK: somebody who lives was stopped inside a call a quarter of a
-/// second ago, and SHMKIT_NOWAIT. SHMKIT_ERR_INVALID: a negative time, unknown flags, NULL. SHMKIT_ERR_PARTICIPANTS,
-/// SHMKIT_ERR_DETACHED, SHMKIT_ERR_PERMISSION: as of shmkit_lock_acquire. SHMKIT_ERR_CORRUPT.
+/// take it. SHMKIT_ERR_SHUT_DOWN: shut down. SHMKIT_ERR_WOULD_BLOCK: somebody who lives was stopped inside a call a quarter of a
+/// second ago, and SHMKIT_NOWAIT. SHMKIT_ERR_INVALID: a negative time, unknown flags, NULL. SHMKIT_ERR_TOO_MANY_PROCESSES,
+/// SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION: as of shmkit_lock_acquire. SHMKIT_ERR_CORRUPT.
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `data` NULL with a size of 0, or readable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_put(
     queue: *mut shmkit_queue,
-    timeout_ns: i64,
-    flags: u32,
     data: *const c_void,
     size: u64,
+    timeout_ns: i64,
+    flags: u32,
 ) -> shmkit_status {
     // What cannot panic goes ahead of what could: where nothing is in the way, a put is a copy and two exchanges.
     if wait::is_valid(timeout_ns, flags)
@@ -492,7 +320,7 @@ pub unsafe extern "C" fn shmkit_queue_put(
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { put_slow(queue, timeout_ns, flags, data, size) }
+    unsafe { put_slow(queue, data, size, timeout_ns, flags) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -503,10 +331,10 @@ pub unsafe extern "C" fn shmkit_queue_put(
 #[inline(never)]
 unsafe extern "C" fn put_slow(
     queue: *mut shmkit_queue,
-    timeout_ns: i64,
-    flags: u32,
     data: *const c_void,
     size: u64,
+    timeout_ns: i64,
+    flags: u32,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
         // SAFETY: the caller's promise.
@@ -523,7 +351,7 @@ unsafe extern "C" fn put_slow(
 /// SHMKIT_OK if and only if it was taken: then nobody else gets it. `flags`: SHMKIT_INTERRUPTIBLE.
 ///
 /// SHMKIT_ERR_EMPTY: there is none, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: it has more
-/// than `capacity` bytes and is still there; shmkit_queue_peek tells its size. SHMKIT_ERR_CLOSED: shut down, and nothing is
+/// than `capacity` bytes and is still there; shmkit_queue_peek tells its size. SHMKIT_ERR_SHUT_DOWN: shut down, and nothing is
 /// left, nor leased by another process that may give it back. SHMKIT_ERR_WOULD_BLOCK and others as of shmkit_queue_put.
 ///
 /// # Safety
@@ -532,10 +360,10 @@ unsafe extern "C" fn put_slow(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_get(
     queue: *mut shmkit_queue,
-    timeout_ns: i64,
-    flags: u32,
     buffer: *mut c_void,
     capacity: u64,
+    timeout_ns: i64,
+    flags: u32,
     size: *mut u64,
 ) -> shmkit_status {
     // As in shmkit_queue_put.
@@ -552,7 +380,7 @@ pub unsafe extern "C" fn shmkit_queue_get(
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { get_slow(queue, timeout_ns, flags, buffer, capacity, size) }
+    unsafe { get_slow(queue, buffer, capacity, timeout_ns, flags, size) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -563,10 +391,10 @@ pub unsafe extern "C" fn shmkit_queue_get(
 #[inline(never)]
 unsafe extern "C" fn get_slow(
     queue: *mut shmkit_queue,
-    timeout_ns: i64,
-    flags: u32,
     buffer: *mut c_void,
     capacity: u64,
+    timeout_ns: i64,
+    flags: u32,
     size: *mut u64,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
@@ -592,10 +420,10 @@ unsafe extern "C" fn get_slow(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_peek(
     queue: *mut shmkit_queue,
-    timeout_ns: i64,
-    flags: u32,
     buffer: *mut c_void,
     capacity: u64,
+    timeout_ns: i64,
+    flags: u32,
     size: *mut u64,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
@@ -625,10 +453,10 @@ pub unsafe extern "C" fn shmkit_queue_peek(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_put_many(
     queue: *mut shmkit_queue,
-    timeout_ns: i64,
-    flags: u32,
     messages: *const shmkit_queue_message,
     count: u64,
+    timeout_ns: i64,
+    flags: u32,
     put: *mut u64,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
@@ -655,23 +483,23 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
     unsafe { with(queue, body) }
 }
 
-/// Gets the first messages, `most` at the most and as many as there are and `buffer` has room for: one behind the other in it,
+/// Gets the first messages, `max_items` at the most and as many as there are and `buffer` has room for: one behind the other in it,
 /// their sizes in `sizes`. Waits for the first of them, and tells how many it got.
 ///
-/// As shmkit_queue_get; SHMKIT_ERR_TOO_LARGE: the first alone has more than `capacity` bytes. A `most` of 0 gets nothing.
+/// As shmkit_queue_get; SHMKIT_ERR_TOO_LARGE: the first alone has more than `capacity` bytes. A `max_items` of 0 gets nothing.
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or writable;
-/// `sizes` NULL with a `most` of 0, or room for as many; `count` NULL or writable.
+/// `sizes` NULL with a `max_items` of 0, or room for as many; `count` NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_get_many(
     queue: *mut shmkit_queue,
-    timeout_ns: i64,
-    flags: u32,
     buffer: *mut c_void,
     capacity: u64,
     sizes: *mut u64,
-    most: u64,
+    max_items: u64,
+    timeout_ns: i64,
+    flags: u32,
     count: *mut u64,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
@@ -680,7 +508,7 @@ pub unsafe extern "C" fn shmkit_queue_get_many(
         // SAFETY: the caller's promise.
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
         // SAFETY: the caller's promise.
-        let sizes = unsafe { room(sizes, most, "sizes") }?;
+        let sizes = unsafe { room(sizes, max_items, "sizes") }?;
         let options = wait::options(timeout_ns, flags)?;
         count.write(queue.get_many_into_with(buffer, sizes, options)?);
         Ok(())
@@ -703,9 +531,9 @@ pub unsafe extern "C" fn shmkit_queue_get_many(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_reserve(
     queue: *mut shmkit_queue,
+    size: u64,
     timeout_ns: i64,
     flags: u32,
-    size: u64,
     data: *mut *mut c_void,
     token: *mut u64,
 ) -> shmkit_status {
@@ -840,9 +668,9 @@ pub unsafe extern "C" fn shmkit_queue_join(
 }
 
 /// Says that nothing more is put, for all processes and for good: a put that begins after this fails. One that was in progress
-/// may still succeed, and as long as it may, nobody is told SHMKIT_ERR_CLOSED by shmkit_queue_get.
+/// may still succeed, and as long as it may, nobody is told SHMKIT_ERR_SHUT_DOWN by shmkit_queue_get.
 ///
-/// Whoever waits for room gets SHMKIT_ERR_CLOSED; whoever waits for a message gets what is left, and then SHMKIT_ERR_CLOSED. What
+/// Whoever waits for room gets SHMKIT_ERR_SHUT_DOWN; whoever waits for a message gets what is left, and then SHMKIT_ERR_SHUT_DOWN. What
 /// was reserved before can still be committed, what was leased can be acknowledged. To do it twice changes nothing.
 ///
 /// # Safety
@@ -935,7 +763,7 @@ pub unsafe extern "C" fn shmkit_queue_stat(
         let process_info = stat.held_up_by.and_then(|id| queue.process_info(id));
         let info = shmkit_queue_info {
             struct_size: 0,
-            flags: overflow | if stat.shut { SHMKIT_QUEUE_SHUT } else { 0 },
+            flags: overflow | if stat.shut { SHMKIT_QUEUE_SHUTDOWN } else { 0 },
             messages: stat.messages,
             bytes: stat.bytes,
             reserved: stat.reserved,
@@ -966,27 +794,4 @@ pub unsafe extern "C" fn shmkit_queue_stat(
     unsafe { with(queue, body) }
 }
 
-/// Removes the name of a named queue: it lives as long as somebody has it open.
-///
-/// SHMKIT_ERR_INVALID: it stands in a segment. Others as of shmkit_segment_unlink.
-///
-/// # Safety
-/// `queue` must be NULL or a handle of this library.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_unlink(queue: *const shmkit_queue) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::unlink::<Queue, _>(queue) }
-}
-
-/// Closes a handle: this process lets go of the queue. What it has reserved is then skipped, and what it has leased is given to
-/// others, as if the process had ended, unless it has another handle of this queue or of its segment.
-///
-/// NULL does nothing.
-///
-/// # Safety
-/// `queue` must be NULL or a handle of this library that no other thread uses or closes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_queue_close(queue: *mut shmkit_queue) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::close::<Queue, _>(queue) }
-}
+include!(concat!(env!("OUT_DIR"), "/object_queue.rs"));

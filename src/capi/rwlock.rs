@@ -1,13 +1,11 @@
 //! Readers-writer locks: many processes read at once, or one writes.
 
-use super::handle::{Handle, Opaque};
+use super::handle::Handle;
 use super::object::{self, Object, with};
-use super::segment::shmkit_segment;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::wait;
 use crate::error::Result;
-use crate::layout::Kind;
 use crate::object::rwlock::{FileOptions, Options, RwLock};
 use std::ffi::c_char;
 
@@ -27,14 +25,6 @@ pub struct shmkit_rwlock {
     _opaque: (),
 }
 
-impl Opaque for RwLock {
-    const KIND: Kind = Kind::RwLock;
-}
-
-/// Open what belongs to another user.
-pub const SHMKIT_RWLOCK_TRUST: u32 = 0x20000;
-/// For create_at: make it, and do not open one that stands there already.
-pub const SHMKIT_RWLOCK_EXCLUSIVE: u32 = 0x100000;
 /// In shmkit_rwlock_info: somebody writes, perhaps a dead process.
 pub const SHMKIT_RWLOCK_WRITING: u32 = 0x40000;
 /// In shmkit_rwlock_info: a writer died, and mark_consistent has not been called since.
@@ -49,7 +39,7 @@ pub const SHMKIT_RWLOCK_WAITING: u32 = 0x200000;
 pub struct shmkit_rwlock_options {
     /// sizeof(shmkit_rwlock_options).
     pub struct_size: u32,
-    /// SHMKIT_RWLOCK_TRUST, SHMKIT_RWLOCK_EXCLUSIVE, or-ed.
+    /// SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed.
     pub flags: u32,
     /// Permission bits of a new named one. 0: 0600.
     pub mode: u32,
@@ -69,8 +59,6 @@ unsafe impl Sized32 for shmkit_rwlock_options {
     const FIRST: usize = size_of::<shmkit_rwlock_options>();
 }
 const _: () = assert!(size_of::<shmkit_rwlock_options>() == 32);
-const _: () = assert!(SHMKIT_RWLOCK_TRUST == object::TRUST);
-const _: () = assert!(SHMKIT_RWLOCK_EXCLUSIVE == object::EXCLUSIVE);
 
 /// What is known of a readers-writer lock: each figure as it was at some moment during the call.
 #[derive(Clone, Copy)]
@@ -103,7 +91,7 @@ pub struct shmkit_rwlock_info {
     /// How many processes hold it for reading, the dead too as long as no writer has waited for them.
     pub reading_processes: u32,
     /// How many processes may read at a time.
-    pub most_readers: u32,
+    pub max_readers: u32,
     /// 0.
     pub reserved: u32,
 }
@@ -134,134 +122,6 @@ impl Object for RwLock {
     object::forward!();
 }
 
-/// Tells how many bytes a readers-writer lock takes in a segment: 128, and 64 for each process that may read at a time.
-/// It stands at a multiple of 64. SHMKIT_ERR_INVALID: more readers than 4096.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_size(
-    options: *const shmkit_rwlock_options,
-    out: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::size::<RwLock>(options, out) }
-}
-
-/// Makes a readers-writer lock; as shmkit_lock_create.
-///
-/// # Safety
-/// As for shmkit_lock_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_create(
-    name: *const c_char,
-    options: *const shmkit_rwlock_options,
-    out: *mut *mut shmkit_rwlock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create::<RwLock, _>(name, options, out) }
-}
-
-/// Opens the readers-writer lock of this name; as shmkit_lock_open.
-///
-/// # Safety
-/// As for shmkit_lock_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_open(
-    name: *const c_char,
-    options: *const shmkit_rwlock_options,
-    out: *mut *mut shmkit_rwlock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open::<RwLock, _>(name, options, out) }
-}
-
-/// Opens the readers-writer lock of this name, or makes it; as shmkit_lock_open_or_create.
-///
-/// # Safety
-/// As for shmkit_lock_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_open_or_create(
-    name: *const c_char,
-    options: *const shmkit_rwlock_options,
-    out: *mut *mut shmkit_rwlock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_or_create::<RwLock, _>(name, options, out) }
-}
-
-/// Opens the readers-writer lock at `offset` of the segment's data, or makes it there; as shmkit_lock_create_at.
-///
-/// # Safety
-/// As for shmkit_lock_create_at.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_create_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_rwlock_options,
-    out: *mut *mut shmkit_rwlock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create_at::<RwLock, _>(segment, offset, options, out) }
-}
-
-/// Opens the readers-writer lock at `offset` of the segment's data; as shmkit_lock_open_at.
-///
-/// # Safety
-/// As for shmkit_lock_create_at.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_open_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_rwlock_options,
-    out: *mut *mut shmkit_rwlock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_at::<RwLock, _>(segment, offset, options, out) }
-}
-
-/// Opens the readers-writer lock that was handed over; as shmkit_lock_open_fd.
-///
-/// # Safety
-/// As for shmkit_lock_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_open_fd(
-    fd: i32,
-    offset: u64,
-    options: *const shmkit_rwlock_options,
-    out: *mut *mut shmkit_rwlock,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_fd::<RwLock, _>(fd, offset, options, out) }
-}
-
-/// Tells what another process needs to open it; as shmkit_lock_fd.
-///
-/// # Safety
-/// As for shmkit_lock_fd.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_fd(
-    lock: *const shmkit_rwlock,
-    fd: *mut i32,
-    offset: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::fd::<RwLock, _>(lock, fd, offset) }
-}
-
-/// Opens the segment that the lock stands in; as shmkit_lock_segment.
-///
-/// # Safety
-/// As for shmkit_lock_segment.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_segment(
-    lock: *const shmkit_rwlock,
-    out: *mut *mut shmkit_segment,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::segment::<RwLock, _>(lock, out) }
-}
-
 /// Takes the lock where `take` does that in one step: as in `mutex::acquire`, what cannot panic goes ahead of what could.
 ///
 /// # Safety
@@ -271,44 +131,44 @@ unsafe fn at_once(
     lock: *mut shmkit_rwlock,
     timeout_ns: i64,
     flags: u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
     take: impl FnOnce(&RwLock) -> bool,
 ) -> bool {
-    if !wait::is_valid(timeout_ns, flags) || !recovered.is_aligned() {
+    if !wait::is_valid(timeout_ns, flags) || !owner_died.is_aligned() {
         return false;
     }
     // SAFETY: the caller's promise.
     let taken = unsafe { Handle::<RwLock>::peek(lock.cast()) }.is_some_and(take);
-    if taken && !recovered.is_null() {
+    if taken && !owner_died.is_null() {
         // SAFETY: not NULL and aligned; the caller promises that it is writable.
-        unsafe { recovered.write(0) };
+        unsafe { owner_died.write(0) };
     }
     taken
 }
 
 /// Takes the lock for reading, waiting as shmkit_lock_acquire does until nobody writes or wants to.
 ///
-/// SHMKIT_OK if and only if the caller reads now. `recovered` (NULL: not wanted) then tells 1 where a writer died and
+/// SHMKIT_OK if and only if the caller reads now. `owner_died` (NULL: not wanted) then tells 1 where a writer died and
 /// shmkit_rwlock_mark_consistent has not been called since: what is read may be half written.
 ///
-/// Errors as of shmkit_lock_acquire; SHMKIT_ERR_PARTICIPANTS: also where as many processes read as may at a time.
+/// Errors as of shmkit_lock_acquire; SHMKIT_ERR_TOO_MANY_PROCESSES: also where as many processes read as may at a time.
 /// SHMKIT_ERR_OVERFLOW: this process reads 65,535 times.
 ///
 /// # Safety
-/// `lock` must be NULL or a handle of this library that no other thread is closing; `recovered` NULL or writable.
+/// `lock` must be NULL or a handle of this library that no other thread is closing; `owner_died` NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rwlock_acquire_read(
     lock: *mut shmkit_rwlock,
     timeout_ns: i64,
     flags: u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    if unsafe { at_once(lock, timeout_ns, flags, recovered, RwLock::fast_read) } {
+    if unsafe { at_once(lock, timeout_ns, flags, owner_died, RwLock::fast_read) } {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { acquire_read_slow(lock, timeout_ns, flags, recovered) }
+    unsafe { acquire_read_slow(lock, timeout_ns, flags, owner_died) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -321,11 +181,11 @@ unsafe extern "C" fn acquire_read_slow(
     lock: *mut shmkit_rwlock,
     timeout_ns: i64,
     flags: u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     let body = |lock: &RwLock| {
         // SAFETY: the caller's promise.
-        let died = unsafe { super::optional(recovered, "recovered") }?;
+        let died = unsafe { super::optional(owner_died, "owner_died") }?;
         let mark = lock.read_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
@@ -363,7 +223,7 @@ unsafe extern "C" fn release_read_slow(lock: *mut shmkit_rwlock) -> shmkit_statu
 
 /// Takes the lock for writing, waiting as shmkit_lock_acquire does until nobody writes or reads.
 ///
-/// New readers wait as soon as it is the caller's turn. SHMKIT_OK if and only if the caller writes now. `recovered` (NULL:
+/// New readers wait as soon as it is the caller's turn. SHMKIT_OK if and only if the caller writes now. `owner_died` (NULL:
 /// not wanted) then tells 1 where a writer died and shmkit_rwlock_mark_consistent has not been called since: look at what
 /// the lock guards, and make it whole.
 ///
@@ -376,14 +236,14 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
     lock: *mut shmkit_rwlock,
     timeout_ns: i64,
     flags: u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    if unsafe { at_once(lock, timeout_ns, flags, recovered, RwLock::fast_write) } {
+    if unsafe { at_once(lock, timeout_ns, flags, owner_died, RwLock::fast_write) } {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
-    unsafe { acquire_write_slow(lock, timeout_ns, flags, recovered) }
+    unsafe { acquire_write_slow(lock, timeout_ns, flags, owner_died) }
 }
 
 /// As the exported function, by its own convention: a jump leads here.
@@ -396,11 +256,11 @@ unsafe extern "C" fn acquire_write_slow(
     lock: *mut shmkit_rwlock,
     timeout_ns: i64,
     flags: u32,
-    recovered: *mut u32,
+    owner_died: *mut u32,
 ) -> shmkit_status {
     let body = |lock: &RwLock| {
         // SAFETY: the caller's promise.
-        let died = unsafe { super::optional(recovered, "recovered") }?;
+        let died = unsafe { super::optional(owner_died, "owner_died") }?;
         let mark = lock.write_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
@@ -460,8 +320,8 @@ pub unsafe extern "C" fn shmkit_rwlock_upgrade(
 
 /// Goes from writing to reading, without waiting; nobody writes in between.
 ///
-/// SHMKIT_ERR_NOT_OWNER: this process does not write. SHMKIT_ERR_PARTICIPANTS, SHMKIT_ERR_OVERFLOW,
-/// SHMKIT_ERR_DETACHED: as of shmkit_rwlock_acquire_read; the caller still writes.
+/// SHMKIT_ERR_NOT_OWNER: this process does not write. SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_OVERFLOW,
+/// SHMKIT_ERR_LIVENESS_UNKNOWN: as of shmkit_rwlock_acquire_read; the caller still writes.
 ///
 /// # Safety
 /// As for shmkit_rwlock_release_read.
@@ -511,7 +371,7 @@ pub unsafe extern "C" fn shmkit_rwlock_stat(
             readers: stat.readers,
             owner_pid: owner.map_or(0, |owner| owner.pid),
             reading_processes: stat.reading as u32,
-            most_readers: lock.readers() as u32,
+            max_readers: lock.readers() as u32,
             reserved: 0,
         };
         // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
@@ -522,22 +382,4 @@ pub unsafe extern "C" fn shmkit_rwlock_stat(
     unsafe { with(lock, body) }
 }
 
-/// Removes the name of a named one; as shmkit_lock_unlink.
-///
-/// # Safety
-/// As for shmkit_lock_unlink.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_unlink(lock: *mut shmkit_rwlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::unlink::<RwLock, _>(lock) }
-}
-
-/// Lets go of the lock; as shmkit_lock_close.
-///
-/// # Safety
-/// As for shmkit_lock_close.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_rwlock_close(lock: *mut shmkit_rwlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::close::<RwLock, _>(lock) }
-}
+include!(concat!(env!("OUT_DIR"), "/object_rwlock.rs"));

@@ -24,10 +24,11 @@ impl Opaque for Arc<Segment> {
 
 /// Map it for reading only: writing to it is then SIGSEGV. Not for create.
 pub const SHMKIT_SEGMENT_READONLY: u32 = 0x10;
-/// Open what belongs to another user, or a file without a name that is not sealed against shrinking.
-pub const SHMKIT_SEGMENT_TRUST: u32 = 0x20;
+/// In the options of segments and objects: accept a foreign owner. Without it an open refuses what belongs to another
+/// user, and a file without a name that is not sealed against shrinking.
+pub const SHMKIT_TRUST: u32 = 0x20000;
 /// Do not compare the size with what file system, machine and cgroup have: let the kernel decide.
-pub const SHMKIT_SEGMENT_FORCE: u32 = 0x40;
+pub const SHMKIT_SEGMENT_NO_SPACE_CHECK: u32 = 0x40;
 /// Do not set memory aside: a page gets memory when it is touched, and where there is none, that is SIGBUS. Not with
 /// SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_HUGE or SHMKIT_SEGMENT_LOCK.
 pub const SHMKIT_SEGMENT_SPARSE: u32 = 0x80;
@@ -44,7 +45,7 @@ pub const SHMKIT_SEGMENT_SEALED: u32 = 0x1000;
 
 /// Make it with a control area before byte 0, so that it can hold locks and other objects; or open only such a one.
 /// Without this a new segment is plain, and any kind is opened for what it is.
-pub const SHMKIT_SEGMENT_FULL: u32 = 0x2000;
+pub const SHMKIT_SEGMENT_MANAGED: u32 = 0x2000;
 /// Open the bare file: byte 0 is the first one, whatever stands there.
 pub const SHMKIT_SEGMENT_PLAIN: u32 = 0x4000;
 /// Of a full one: its name goes when nobody has it mapped any more. The last to close removes it; if that one is
@@ -58,7 +59,7 @@ pub const SHMKIT_SEGMENT_EPHEMERAL: u32 = 0x8000;
 pub struct shmkit_segment_options {
     /// sizeof(shmkit_segment_options).
     pub struct_size: u32,
-    /// SHMKIT_SEGMENT_READONLY to SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_FULL to SHMKIT_SEGMENT_EPHEMERAL and
+    /// SHMKIT_SEGMENT_READONLY to SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_MANAGED to SHMKIT_SEGMENT_EPHEMERAL and
     /// SHMKIT_INTERRUPTIBLE, or-ed.
     pub flags: u32,
     /// Bytes of address space to map, so that the segment can grow without moving. 0: its size in whole pages.
@@ -86,7 +87,7 @@ const _: () = assert!(size_of::<shmkit_segment_options>() == 32);
 pub struct shmkit_segment_info {
     /// sizeof(shmkit_segment_info); on return how much of it was filled.
     pub struct_size: u32,
-    /// SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, SHMKIT_SEGMENT_FULL,
+    /// SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, SHMKIT_SEGMENT_MANAGED,
     /// SHMKIT_SEGMENT_EPHEMERAL, or-ed.
     pub flags: u32,
     /// Its length.
@@ -128,16 +129,17 @@ pub type shmkit_segment_visit =
 
 const OPEN_FLAGS: u32 = SHMKIT_INTERRUPTIBLE
     | SHMKIT_SEGMENT_READONLY
-    | SHMKIT_SEGMENT_TRUST
-    | SHMKIT_SEGMENT_FORCE
+    | SHMKIT_TRUST
+    | SHMKIT_SEGMENT_NO_SPACE_CHECK
     | SHMKIT_SEGMENT_SPARSE
     | SHMKIT_SEGMENT_PREFAULT
     | SHMKIT_SEGMENT_HUGE
     | SHMKIT_SEGMENT_LOCK
-    | SHMKIT_SEGMENT_FULL
+    | SHMKIT_SEGMENT_MANAGED
     | SHMKIT_SEGMENT_PLAIN
     | SHMKIT_SEGMENT_EPHEMERAL;
-const RESIZE_FLAGS: u32 = SHMKIT_INTERRUPTIBLE | SHMKIT_SEGMENT_FORCE | SHMKIT_SEGMENT_SPARSE;
+const RESIZE_FLAGS: u32 =
+    SHMKIT_INTERRUPTIBLE | SHMKIT_SEGMENT_NO_SPACE_CHECK | SHMKIT_SEGMENT_SPARSE;
 
 /// Reads the options of a caller.
 ///
@@ -148,7 +150,7 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
     let spec = unsafe { structure::read(options, "options") }?;
     check_flags(spec.flags, OPEN_FLAGS)?;
     let has = |flag| spec.flags & flag != 0;
-    let form = match (has(SHMKIT_SEGMENT_FULL), has(SHMKIT_SEGMENT_PLAIN)) {
+    let form = match (has(SHMKIT_SEGMENT_MANAGED), has(SHMKIT_SEGMENT_PLAIN)) {
         (false, false) => Form::Either,
         (true, false) => Form::Managed,
         (false, true) => Form::Plain,
@@ -164,8 +166,8 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
         // SAFETY: the caller's promise.
         directory: unsafe { text(spec.directory) }.map(CStr::to_owned),
         readonly: has(SHMKIT_SEGMENT_READONLY),
-        trust: has(SHMKIT_SEGMENT_TRUST),
-        no_space_check: has(SHMKIT_SEGMENT_FORCE),
+        trust: has(SHMKIT_TRUST),
+        no_space_check: has(SHMKIT_SEGMENT_NO_SPACE_CHECK),
         sparse: has(SHMKIT_SEGMENT_SPARSE),
         prefault: has(SHMKIT_SEGMENT_PREFAULT),
         huge: has(SHMKIT_SEGMENT_HUGE),
@@ -254,7 +256,7 @@ pub unsafe extern "C" fn shmkit_segment_create(
 /// SHMKIT_SEGMENT_READONLY read permission is enough. Nothing that fails here removes or changes anything.
 ///
 /// SHMKIT_ERR_NOT_FOUND. SHMKIT_ERR_PERMISSION. SHMKIT_ERR_UNTRUSTED: a symbolic link, always; another user's, unless
-/// SHMKIT_SEGMENT_TRUST. SHMKIT_ERR_WRONG_KIND: a directory, a FIFO, a device. SHMKIT_ERR_CORRUPT: no bytes, or fewer
+/// SHMKIT_TRUST. SHMKIT_ERR_WRONG_KIND: a directory, a FIFO, a device. SHMKIT_ERR_CORRUPT: no bytes. SHMKIT_ERR_INVALID: fewer
 /// than `size`. SHMKIT_ERR_INVALID: capacity below its size, a name that cannot be. SHMKIT_ERR_NO_MEMORY: no address
 /// space, or not lockable.
 ///
@@ -283,7 +285,7 @@ pub unsafe extern "C" fn shmkit_segment_open(
 /// Opens the segment of this name, or makes it with `size` bytes if there is none.
 ///
 /// Of several processes that race exactly one makes it: SHMKIT_SEGMENT_CREATED in shmkit_segment_stat tells which.
-/// `name` NULL: as shmkit_segment_create. Errors as of both; SHMKIT_ERR_CORRUPT: it exists with fewer than `size`
+/// `name` NULL: as shmkit_segment_create. Errors as of both; SHMKIT_ERR_INVALID: it exists with fewer than `size`
 /// bytes.
 ///
 /// # Safety
@@ -310,7 +312,7 @@ pub unsafe extern "C" fn shmkit_segment_open_or_create(
 /// The descriptor is duplicated and stays the caller's. `size` and errors as for shmkit_segment_open, and:
 /// SHMKIT_ERR_INVALID: not an open descriptor. SHMKIT_ERR_PERMISSION: not open for reading, or not for writing and
 /// SHMKIT_SEGMENT_READONLY was not asked for. SHMKIT_ERR_UNTRUSTED: a file without a name that is not sealed against
-/// shrinking, unless SHMKIT_SEGMENT_TRUST: who sent it could make touching it SIGBUS.
+/// shrinking, unless SHMKIT_TRUST: who sent it could make touching it SIGBUS.
 ///
 /// # Safety
 /// As for shmkit_segment_create.
@@ -328,7 +330,7 @@ pub unsafe extern "C" fn shmkit_segment_open_fd(
 /// Makes the segment `size` bytes long, for every process that has it mapped.
 ///
 /// No address moves and no pointer into it dangles; new bytes are zero. Others see the growth in shmkit_segment_size,
-/// as far as the capacity of their mapping goes. `flags`: SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_SPARSE,
+/// as far as the capacity of their mapping goes. `flags`: SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_SPARSE,
 /// SHMKIT_INTERRUPTIBLE. Growers wait for each other; one that is killed leaves the old size or the new one.
 ///
 /// SHMKIT_ERR_TOO_LARGE: beyond the capacity of this mapping. SHMKIT_ERR_INVALID: smaller than it is: segments do not
@@ -350,7 +352,7 @@ pub unsafe extern "C" fn shmkit_segment_resize(
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
         check_flags(flags, RESIZE_FLAGS)?;
         let growth = Growth {
-            no_space_check: flags & SHMKIT_SEGMENT_FORCE != 0,
+            no_space_check: flags & SHMKIT_SEGMENT_NO_SPACE_CHECK != 0,
             sparse: flags & SHMKIT_SEGMENT_SPARSE != 0,
             interruptible: flags & SHMKIT_INTERRUPTIBLE != 0,
         };
@@ -496,7 +498,7 @@ pub unsafe extern "C" fn shmkit_segment_stat(
             flags: flag(readonly, SHMKIT_SEGMENT_READONLY)
                 | flag(created, SHMKIT_SEGMENT_CREATED)
                 | flag(sealed, SHMKIT_SEGMENT_SEALED)
-                | flag(header.is_some(), SHMKIT_SEGMENT_FULL)
+                | flag(header.is_some(), SHMKIT_SEGMENT_MANAGED)
                 | flag(ephemeral, SHMKIT_SEGMENT_EPHEMERAL),
             size,
             capacity,
@@ -613,7 +615,7 @@ pub unsafe extern "C" fn shmkit_segment_gc(
     })
 }
 
-/// Lets go of the segment: its memory is unmapped, its descriptor closed, its name stays. NULL is SHMKIT_ERR_INVALID.
+/// Lets go of the segment: its memory is unmapped, its descriptor closed, its name stays. NULL is SHMKIT_OK.
 ///
 /// All pointers into it end here. A second close is SHMKIT_ERR_CLOSED, as is any other use of the handle, until 1024
 /// more handles have been closed; after that it is undefined, as after free.

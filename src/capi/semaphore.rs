@@ -1,13 +1,11 @@
 //! Semaphores: permits that processes and threads take and give back; with undo the dead give back theirs.
 
-use super::handle::{Handle, Opaque};
+use super::handle::Handle;
 use super::object::{self, Object, with};
-use super::segment::shmkit_segment;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{output, wait};
 use crate::error::Result;
-use crate::layout::Kind;
 use crate::object::semaphore::{FileOptions, Options, Semaphore};
 use std::ffi::c_char;
 
@@ -23,16 +21,8 @@ pub struct shmkit_semaphore {
     _opaque: (),
 }
 
-impl Opaque for Semaphore {
-    const KIND: Kind = Kind::Semaphore;
-}
-
 /// What a process holds comes back when it ends. Only it may give it back before.
 pub const SHMKIT_SEMAPHORE_UNDO: u32 = 0x10000;
-/// Open what belongs to another user.
-pub const SHMKIT_SEMAPHORE_TRUST: u32 = 0x20000;
-/// For create_at: make it, and do not open one that stands there already.
-pub const SHMKIT_SEMAPHORE_EXCLUSIVE: u32 = 0x100000;
 
 /// How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to
 /// it.
@@ -42,7 +32,7 @@ pub const SHMKIT_SEMAPHORE_EXCLUSIVE: u32 = 0x100000;
 pub struct shmkit_semaphore_options {
     /// sizeof(shmkit_semaphore_options).
     pub struct_size: u32,
-    /// SHMKIT_SEMAPHORE_UNDO, SHMKIT_SEMAPHORE_TRUST, SHMKIT_SEMAPHORE_EXCLUSIVE, or-ed.
+    /// SHMKIT_SEMAPHORE_UNDO, SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed.
     pub flags: u32,
     /// Permission bits of a new named one. 0: 0600.
     pub mode: u32,
@@ -66,8 +56,6 @@ unsafe impl Sized32 for shmkit_semaphore_options {
     const FIRST: usize = size_of::<shmkit_semaphore_options>();
 }
 const _: () = assert!(size_of::<shmkit_semaphore_options>() == 48);
-const _: () = assert!(SHMKIT_SEMAPHORE_TRUST == object::TRUST);
-const _: () = assert!(SHMKIT_SEMAPHORE_EXCLUSIVE == object::EXCLUSIVE);
 
 /// What is known of a semaphore: each figure as it was at some moment during the call.
 #[derive(Clone, Copy)]
@@ -125,170 +113,6 @@ impl Object for Semaphore {
     object::forward!();
 }
 
-/// Tells how many bytes a semaphore takes in a segment: 128, and with undo 64 more for each of `processes`. It stands
-/// at a multiple of 64.
-///
-/// SHMKIT_ERR_INVALID: the options contradict themselves.
-///
-/// # Safety
-/// `options` must be NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_size(
-    options: *const shmkit_semaphore_options,
-    out: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::size::<Semaphore>(options, out) }
-}
-
-/// Makes a semaphore.
-///
-/// `name`: it gets a file of that name, which holds nothing else; SHMKIT_ERR_EXISTS where the name is taken. NULL: it
-/// has none; threads and forked children have it, and whoever gets what shmkit_semaphore_fd tells. Thousands of those
-/// share one descriptor. SHMKIT_ERR_INVALID: more than 2147483647 permits, a value above the maximum; with undo a
-/// maximum that is not the value, or no permit at all; without it any number of processes. Other errors as of
-/// shmkit_segment_create; `out` gets the handle, which shmkit_semaphore_close frees.
-///
-/// # Safety
-/// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_create(
-    name: *const c_char,
-    options: *const shmkit_semaphore_options,
-    out: *mut *mut shmkit_semaphore,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create::<Semaphore, _>(name, options, out) }
-}
-
-/// Opens the semaphore of this name.
-///
-/// Errors as of shmkit_segment_open; SHMKIT_ERR_WRONG_KIND: something else than a semaphore has this name. What the
-/// options say of value, maximum, undo and processes is not looked at.
-///
-/// # Safety
-/// As for shmkit_semaphore_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_open(
-    name: *const c_char,
-    options: *const shmkit_semaphore_options,
-    out: *mut *mut shmkit_semaphore,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open::<Semaphore, _>(name, options, out) }
-}
-
-/// Opens the semaphore of this name, or makes it if there is none: of several who race, one makes it.
-///
-/// Errors as of both; SHMKIT_ERR_INVALID: it is there, but was made with another maximum, undo or processes, or `name`
-/// is NULL. Its value is what it is: that of the options is for a new one.
-///
-/// # Safety
-/// As for shmkit_semaphore_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_open_or_create(
-    name: *const c_char,
-    options: *const shmkit_semaphore_options,
-    out: *mut *mut shmkit_semaphore,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_or_create::<Semaphore, _>(name, options, out) }
-}
-
-/// Opens the semaphore that stands at `offset` of the segment's data, or makes it where there are only zeros.
-///
-/// Of several who race one makes it; if that one dies, the next one does. The segment must be a full one
-/// (SHMKIT_SEGMENT_FULL); the semaphore keeps it mapped, even when its handle is closed. To take a semaphore away, fill
-/// its place with zeros when nobody uses it.
-///
-/// SHMKIT_ERR_INVALID: `offset` is not a multiple of 64, or the semaphore would not lie in the data, or one stands
-/// there that was made with other options; its value is what it is. SHMKIT_ERR_WRONG_KIND: a plain segment, or
-/// something else stands there. SHMKIT_ERR_EXISTS: one stands there, and SHMKIT_SEMAPHORE_EXCLUSIVE.
-/// SHMKIT_ERR_PERMISSION: a read-only handle. SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while making it.
-/// SHMKIT_ERR_PARTICIPANTS.
-///
-/// # Safety
-/// `segment` must be NULL or a handle of this library; `options` NULL or a struct whose struct_size is set; `out` NULL
-/// or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_create_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_semaphore_options,
-    out: *mut *mut shmkit_semaphore,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::create_at::<Semaphore, _>(segment, offset, options, out) }
-}
-
-/// Opens the semaphore that stands at `offset` of the segment's data.
-///
-/// As shmkit_semaphore_create_at; SHMKIT_ERR_NOT_FOUND: there are only zeros.
-///
-/// # Safety
-/// As for shmkit_semaphore_create_at.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_open_at(
-    segment: *const shmkit_segment,
-    offset: u64,
-    options: *const shmkit_semaphore_options,
-    out: *mut *mut shmkit_semaphore,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_at::<Semaphore, _>(segment, offset, options, out) }
-}
-
-/// Opens the semaphore that was handed over: a descriptor, and the offset that shmkit_semaphore_fd told where it comes
-/// from.
-///
-/// The descriptor stays the caller's. Errors as of shmkit_segment_open_fd; SHMKIT_ERR_WRONG_KIND, SHMKIT_ERR_NOT_FOUND:
-/// no semaphore stands there.
-///
-/// # Safety
-/// As for shmkit_semaphore_create.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_open_fd(
-    fd: i32,
-    offset: u64,
-    options: *const shmkit_semaphore_options,
-    out: *mut *mut shmkit_semaphore,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::open_fd::<Semaphore, _>(fd, offset, options, out) }
-}
-
-/// Tells what another process needs to open a semaphore without a name: a descriptor, to be passed on, and an offset.
-///
-/// The descriptor is the handle's: do not close it. From now on the semaphore's place is never given to another one.
-/// SHMKIT_ERR_INVALID: it stands in a segment; hand that over, and the offset in it.
-///
-/// # Safety
-/// `semaphore` must be NULL or a handle of this library; `fd` and `offset` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_fd(
-    semaphore: *const shmkit_semaphore,
-    fd: *mut i32,
-    offset: *mut u64,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::fd::<Semaphore, _>(semaphore, fd, offset) }
-}
-
-/// Opens the segment that the semaphore stands in: for a named one its file, for one without a name the arena.
-///
-/// `out` gets a handle of its own, which shmkit_segment_close frees. The segment tells name, directory and descriptor.
-///
-/// # Safety
-/// `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_segment(
-    semaphore: *const shmkit_semaphore,
-    out: *mut *mut shmkit_segment,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::segment::<Semaphore, _>(semaphore, out) }
-}
-
 /// Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
 /// time.
 ///
@@ -297,8 +121,8 @@ pub unsafe extern "C" fn shmkit_semaphore_segment(
 ///
 /// SHMKIT_ERR_WOULD_BLOCK: not as many are there, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
 /// SHMKIT_ERR_INVALID: `n` is 0, or more than there may ever be; a negative time, unknown flags. With undo also
-/// SHMKIT_ERR_PARTICIPANTS: as many living processes hold permits as the options said, or use the segment as it has
-/// room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_DETACHED: they are held, and this process
+/// SHMKIT_ERR_TOO_MANY_PROCESSES: as many living processes hold permits as the options said, or use the segment as it has
+/// room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_LIVENESS_UNKNOWN: they are held, and this process
 /// has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
 /// SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT. Where a process is stopped just while it takes
 /// or gives, one with undo keeps even SHMKIT_NOWAIT waiting, for a second at the most.
@@ -362,7 +186,7 @@ unsafe extern "C" fn acquire_slow(
 ///
 /// SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
 /// With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
-/// seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_DETACHED. SHMKIT_ERR_CORRUPT.
+/// seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_LIVENESS_UNKNOWN. SHMKIT_ERR_CORRUPT.
 ///
 /// # Safety
 /// `semaphore` must be NULL or a handle of this library that no other thread is closing.
@@ -481,28 +305,4 @@ pub unsafe extern "C" fn shmkit_semaphore_stat(
     unsafe { with(semaphore, body) }
 }
 
-/// Removes the name of a named semaphore; who has it open keeps it. As shmkit_segment_unlink.
-///
-/// SHMKIT_ERR_INVALID: it was opened by its descriptor, or stands in a segment that has a name of its own.
-///
-/// # Safety
-/// `semaphore` must be NULL or a handle of this library.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_unlink(
-    semaphore: *mut shmkit_semaphore,
-) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::unlink::<Semaphore, _>(semaphore) }
-}
-
-/// Lets go of the semaphore. Closing gives nothing back: when the last handle of the segment in this process goes,
-/// whatever this process still holds in it counts as held by the dead, and with undo comes back. As
-/// shmkit_segment_close.
-///
-/// # Safety
-/// `semaphore` must be NULL or a handle of this library that no other thread is using.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shmkit_semaphore_close(semaphore: *mut shmkit_semaphore) -> shmkit_status {
-    // SAFETY: the caller's promise.
-    unsafe { object::close::<Semaphore, _>(semaphore) }
-}
+include!(concat!(env!("OUT_DIR"), "/object_semaphore.rs"));

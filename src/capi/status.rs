@@ -1,4 +1,4 @@
-//! Status codes, their sentences, and what the last failed call on this thread had to say.
+//! Status: codes, their sentences, and the last failure of a thread.
 
 use crate::error::{Cause, Error};
 use std::cell::RefCell;
@@ -49,9 +49,9 @@ pub const SHMKIT_ERR_FULL: shmkit_status = -17;
 pub const SHMKIT_ERR_TOO_LARGE: shmkit_status = -18;
 /// The table of participants is full of living processes; or so are all places of one object: as many read, hold or wait
 /// as it was made for.
-pub const SHMKIT_ERR_PARTICIPANTS: shmkit_status = -19;
+pub const SHMKIT_ERR_TOO_MANY_PROCESSES: shmkit_status = -19;
 /// This process can no longer ask who is alive.
-pub const SHMKIT_ERR_DETACHED: shmkit_status = -20;
+pub const SHMKIT_ERR_LIVENESS_UNKNOWN: shmkit_status = -20;
 /// The shared bytes contradict themselves or what the file allows.
 pub const SHMKIT_ERR_CORRUPT: shmkit_status = -21;
 /// Another major version of the library or of the layout.
@@ -64,6 +64,8 @@ pub const SHMKIT_ERR_SYSTEM: shmkit_status = -24;
 pub const SHMKIT_ERR_INTERNAL: shmkit_status = -25;
 /// It would wait for what waits for the caller: for ever.
 pub const SHMKIT_ERR_DEADLOCK: shmkit_status = -26;
+/// The queue was shut down: nothing more is put, and nothing is left to get.
+pub const SHMKIT_ERR_SHUT_DOWN: shmkit_status = -27;
 
 struct Last {
     code: shmkit_status,
@@ -153,7 +155,7 @@ mod tests {
 
     #[test]
     fn every_status_has_a_sentence() {
-        for status in SHMKIT_ERR_DEADLOCK..=SHMKIT_OK {
+        for status in SHMKIT_ERR_SHUT_DOWN..=SHMKIT_OK {
             // SAFETY: strerror returns a static C string.
             let sentence = unsafe { CStr::from_ptr(shmkit_strerror(status)) };
             assert_ne!(sentence, c"not a status of shmkit", "{status}");

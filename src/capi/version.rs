@@ -1,4 +1,4 @@
-//! Which version of the library this is, and whether a program was built for it.
+//! Version: which library runs, and whether a program was built for it.
 
 use super::run;
 use super::status::shmkit_status;

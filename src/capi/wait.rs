@@ -1,4 +1,4 @@
-//! How long calls wait, and what may end them.
+//! Timeouts: how long a call waits.
 
 use super::interrupt::SHMKIT_INTERRUPTIBLE;
 use crate::error::{Error, Result};

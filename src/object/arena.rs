@@ -79,7 +79,7 @@ impl Slot {
                         (arena.segment.clone(), offset)
                     })
             };
-            // Nothing below happens inside the fence, which is entered again further down.
+            // Nothing below happens with the fork lock held, which is taken again further down.
             let Some((segment, offset)) = taken else {
                 make_arena()?;
                 continue;

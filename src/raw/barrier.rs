@@ -6,24 +6,24 @@
 //! seat:   | place (16 bits) | generation (46 bits) | 00 |
 //! ```
 //!
-//! | turn          | means                                       | goes to                                               |
-//! |---------------|---------------------------------------------|-------------------------------------------------------|
-//! | k, g          | of the parties of turn g, k wait            | k + 1, g: one comes; k - 1, g: one goes again         |
-//! | all - 1, g    | one is missing                              | 0, g + 1: the last comes; all, g: it holds the others |
-//! | all, g        | all are there; the last one holds the others | 0, g + 1: it lets them pass                          |
-//! | k, g + BROKEN | who waits in turn g, or comes, is told so   | 0, g + 1: reset                                       |
+//! | turn          | means                                        | goes to                                         |
+//! |---------------|----------------------------------------------|-------------------------------------------------|
+//! | k, g          | of the parties of turn g, k wait             | k + 1, g: one comes; k - 1, g: one goes again   |
+//! | all - 1, g    | one is missing                               | 0, g + 1: the last comes; all, g: it holds them |
+//! | all, g        | all are there; the last one holds the others | 0, g + 1: it lets them pass                     |
+//! | k, g + BROKEN | who waits in turn g, or comes, is told so    | 0, g + 1: reset                                 |
 //!
 //! Any of them gets SLEEPERS by who goes to sleep first, and BROKEN by whoever finds a dead one, is out of time, or
 //! wants it so. Each arrow is one compare-and-swap. Who comes, goes again or resets has the lock; who breaks the turn,
 //! or lets those pass whom it holds, has not.
 //!
-//! | state        | means                                    | goes to                                                    |
-//! |--------------|------------------------------------------|------------------------------------------------------------|
-//! | 0            | nobody's                                 | me + WAITING, me + HOLDING: who comes, with the lock       |
-//! | me + WAITING | I wait in the turn of my seat, or leave it | 0: I leave; me + TOLD: a reset of that turn, with the lock |
-//! | me + HOLDING | I am the last, and hold the others       | 0: I let them pass; or a reset, with the lock              |
-//! | me + TOLD    | my turn was broken, and is over          | 0: I leave                                                 |
-//! | dead …       | its process has died in a wait           | 0: a reset, with the lock                                  |
+//! | state        | means                                      | goes to                                              |
+//! |--------------|--------------------------------------------|------------------------------------------------------|
+//! | 0            | nobody's                                   | me + WAITING, me + HOLDING: who comes, with the lock |
+//! | me + WAITING | I wait in the turn of my seat, or leave it | 0: I leave; me + RESET: a reset, with the lock       |
+//! | me + HOLDING | I am the last, and hold the others         | 0: I let them pass; or a reset, with the lock        |
+//! | me + RESET   | my turn was broken, and is over            | 0: I leave                                           |
+//! | dead …       | its process has died in a wait             | 0: a reset, with the lock                            |
 //!
 //! The lower half of `turn` is what sleepers sleep on: it does not change when one comes or goes.
 //!
@@ -59,7 +59,7 @@ const GENERATION: u64 = 1 << 2;
 const ARRIVED: u64 = 1 << 48;
 const GENERATIONS: u64 = (ARRIVED - 1) & !(SLEEPERS | BROKEN);
 
-/// Who comes, goes or resets has the lock for less than a millisecond. Who has it for so long is stopped.
+/// How long to wait for the lock: it is held for less than a millisecond, so an owner that has it longer is stopped.
 const LOCK_TIMEOUT: WaitOptions = WaitOptions::after(Duration::from_nanos(1_000_000_000));
 
 /// In a state, beside an id.
@@ -134,7 +134,7 @@ pub struct Stat {
     pub deaths: u64,
 }
 
-/// How often waiting threads of this process have lately looked: for one barrier, not shared.
+/// How long recent waits took: for one handle, not shared.
 #[derive(Debug, Default)]
 pub struct BarrierHandleState {
     turn: SpinState,
@@ -238,8 +238,8 @@ impl BarrierRef<'_> {
     /// the highest.
     ///
     /// `Broken`: somebody has broken the barrier, or died in it. `Timeout`: the barrier is broken now, if we were
-    /// waiting in it. `WouldBlock`: others are missing. `Interrupted`, and what `liveness` says: we wait no longer, and the
-    /// barrier is as if we had not come; if the others have passed meanwhile, they have passed. `Corrupt`.
+    /// waiting in it. `WouldBlock`: others are missing. `Interrupted`, and what `liveness` says: we wait no longer, and
+    /// the barrier is as if we had not come; if the others have passed meanwhile, they have passed. `Corrupt`.
     pub fn wait(
         self,
         me: Id,

@@ -234,9 +234,9 @@ impl<'a> ConditionRef<'a> {
 
     /// Waits, without the lock that the caller holds, until somebody notifies this thread.
     ///
-    /// The lock is held again, as often as before, whatever this returns but `NotOwner`: the caller did not hold it, or it
-    /// is not to be had again. `Invalid`: it is another one than the condition's. `TooManyProcesses`: as many as there are
-    /// cells wait already. `Corrupt`: somebody has overwritten the cell.
+    /// The lock is held again, as often as before, whatever this returns but `NotOwner`: the caller did not hold it, or
+    /// it is not to be had again. `Invalid`: it is another one than the condition's. `TooManyProcesses`: as many as
+    /// there are cells wait already. `Corrupt`: somebody has overwritten the cell.
     pub fn wait(
         &self,
         me: Id,

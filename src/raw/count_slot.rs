@@ -1,21 +1,21 @@
-//! Cells: how often each process holds something that several may hold at once.
+//! Count slots: how often each process holds something that several may hold at once.
 //!
 //! ```text
-//! cell: | ticket (48 bits) | count (16 bits) |
+//! slot: | ticket (48 bits) | count (16 bits) |
 //! ```
 //!
-//! | cell      | means                                              | goes to                                            |
-//! |-----------|----------------------------------------------------|----------------------------------------------------|
-//! | 0         | nobody's                                           | t + n: the process with ticket t takes it          |
-//! | t + n     | the process with ticket t holds it n times         | t + m: that process alone                          |
-//! | t + 0     | t's, who holds nothing at present                  | u + n: any process that finds no other             |
-//! | dead + n  | its process is dead: the cell counts for nothing   | 0, or u + n: whoever needs it, or is held up by it |
+//! | slot     | means                                            | goes to                                     |
+//! |----------|--------------------------------------------------|---------------------------------------------|
+//! | 0        | free                                             | t + n: the process with ticket t takes it   |
+//! | t + n    | the process with ticket t holds it n times       | t + m: that process alone                   |
+//! | t + 0    | t's, which holds nothing at present              | u + n: any process that finds no other slot |
+//! | dead + n | its process is dead: the slot counts for nothing | 0, or u + n: any process that needs it      |
 //!
-//! Each arrow is one compare-and-swap, so whoever dies is before it or behind it; because the ticket stands beside the
-//! count, what the dead held ends with them. A process may have more than one cell, where two of its threads came at the
-//! same moment: only the sum counts.
+//! Each arrow is one compare-and-swap, so a death comes before it or after it. The ticket is in the same word as the
+//! count, so what the dead process held ends with it. A process may have more than one slot, where two of its threads
+//! came at the same moment: only the sum counts.
 //!
-//! Cells are taken from the first on, and `used` says how many ever were, so that nobody looks at all of them.
+//! Slots are taken from the first on, and `used` says how many ever were, so that a scan stops there.
 
 use super::Liveness;
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 const COUNT_BITS: u32 = 16;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
-/// How often one process holds something, in a cache line of its own. All zeros is nobody's.
+/// How often one process holds something, in a cache line of its own. All zeros is a free slot.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct CountSlot(AtomicU64);
@@ -33,7 +33,7 @@ pub struct CountSlot(AtomicU64);
 // SAFETY: one atomic, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
 unsafe impl crate::layout::Shared for CountSlot {}
 
-/// What stands in a cell.
+/// The value of a count slot: a ticket and a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldCount(u64);
 
@@ -63,7 +63,7 @@ impl HeldCount {
 }
 
 impl CountSlot {
-    /// Makes it nobody's: before anyone uses it.
+    /// Makes it free: before its first use.
     pub fn clear(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -87,13 +87,13 @@ impl CountSlot {
             .is_ok()
     }
 
-    /// Makes what a dead process has left nobody's; false: it is somebody else's by now.
+    /// Frees what a dead process has left; false: it is another process' by now.
     pub fn reclaim(&self, dead: HeldCount) -> bool {
         self.swap(dead, HeldCount(0))
     }
 }
 
-/// The cells of one object.
+/// The count slots of one object.
 #[derive(Clone, Copy)]
 pub struct CountSlots<'a> {
     /// How many of them have ever been used.
@@ -110,7 +110,7 @@ impl<'a> CountSlots<'a> {
         &self.all[..used as usize]
     }
 
-    /// Holds it once more in cell `index`, if that is this process' already.
+    /// Holds it once more in slot `index`, if that is this process' already.
     #[inline(always)]
     pub fn try_hold(&self, me: Id, index: usize) -> bool {
         self.add(me, index, 1)
@@ -127,13 +127,13 @@ impl<'a> CountSlots<'a> {
             && cell.swap(seen, HeldCount(seen.0 + count))
     }
 
-    /// Holds it `count` times more; returns in which cell.
+    /// Holds it `count` times more; returns in which slot.
     ///
-    /// `TooManyProcesses`: as many processes as there are cells hold it. `Overflow`: this one holds it 65,535 times. Errors of
-    /// `liveness`.
+    /// `TooManyProcesses`: as many processes as there are slots hold it. `Overflow`: this one holds it 65,535 times.
+    /// Errors of `liveness`.
     pub fn hold(&self, me: Id, count: u64, liveness: &impl Liveness) -> Result<usize> {
         loop {
-            // 1. A cell of our own. Other threads of ours may change it as well.
+            // 1. A slot of our own. Other threads of ours may change it as well.
             let own = self
                 .used()
                 .iter()
@@ -165,8 +165,8 @@ impl<'a> CountSlots<'a> {
         }
     }
 
-    /// Finds a cell that nobody needs: nobody's, or a dead process', or, as long as all others are in use, that of one
-    /// which holds nothing. `None`: others were faster.
+    /// Finds a slot that is free, or a dead process', or, where all are in use, that of a process which holds nothing.
+    /// `None`: others were faster.
     fn free_slot(&self, liveness: &impl Liveness) -> Result<Option<(usize, HeldCount)>> {
         let used = self.used();
         let seen = |index: usize| (index, self.all[index].load());
@@ -203,7 +203,7 @@ impl<'a> CountSlots<'a> {
         })
     }
 
-    /// Holds it `count` times less in cell `index`, if this process holds it so often there.
+    /// Holds it `count` times less in slot `index`, if this process holds it so often there.
     #[inline(always)]
     pub fn try_release(&self, me: Id, index: usize, count: u64) -> bool {
         let Some(cell) = self.all.get(index) else {
@@ -213,10 +213,10 @@ impl<'a> CountSlots<'a> {
         seen.is_of(me) && seen.count() >= count && cell.swap(seen, HeldCount(seen.0 - count))
     }
 
-    /// As `try_release`, whatever other threads of this process change in that cell meanwhile.
+    /// As `try_release`, whatever other threads of this process change in that slot meanwhile.
     ///
-    /// A count is taken out of the first cell that has it: one that another thread was just about to take back must not be
-    /// taken out of a later cell instead, where it belongs to somebody who stays.
+    /// A count is taken out of the first slot that has it: one that another thread was just about to take back must not
+    /// be taken out of a later slot instead, where it belongs to a thread that keeps it.
     pub fn release_in(&self, me: Id, index: usize, count: u64) -> bool {
         let holds = |cell: &CountSlot| {
             let seen = cell.load();
@@ -230,7 +230,7 @@ impl<'a> CountSlots<'a> {
         false
     }
 
-    /// Holds it `count` times less; returns in which cell. `NotOwner`: this process does not hold it so often.
+    /// Holds it `count` times less; returns in which slot. `NotOwner`: this process does not hold it so often.
     pub fn release(&self, me: Id, count: u64) -> Result<usize> {
         while self.held(me) >= count {
             let found = (0..self.used().len()).find(|&index| self.release_in(me, index, count));

@@ -1,21 +1,26 @@
-//! The lock: one word that says who holds it.
+//! The lock: one word that holds its owner.
 //!
-//! | word                | means                                  | goes to                                                |
-//! |---------------------|----------------------------------------|--------------------------------------------------------|
-//! | 0                   | free                                   | me: acquire                                            |
-//! | DIED                | free, the last owner but one died       | me + DIED: acquire                                     |
-//! | me                  | held                                   | 0: release; me + WAITERS: somebody begins to wait      |
-//! | me + WAITERS        | held, somebody may sleep               | 0 and one is woken: release                            |
-//! | me + STARVING …       | held, somebody has waited for long     | STARVING: release                                        |
-//! | STARVING …            | free, but who comes now lets others go first | me: who has waited long, or waited here in vain, or only tries |
-//! | me + DIED …         | held, what it guards may be half done  | me …: mark_consistent; DIED …: release                 |
-//! | dead …              | its owner is dead                      | me + DIED + WAITERS: whoever waits, or tries           |
+//! | word            | means                                 | goes to                                          |
+//! |-----------------|---------------------------------------|--------------------------------------------------|
+//! | 0               | free                                  | me: acquire                                      |
+//! | DIED            | free, and an owner died               | me + DIED: acquire                               |
+//! | me              | held                                  | 0: release; me + WAITERS: a waiter goes to sleep |
+//! | me + WAITERS    | held, and waiters may sleep           | 0, and one is woken: release                     |
+//! | me + STARVING … | held, and a waiter starves            | STARVING: release                                |
+//! | STARVING …      | free, reserved for a starving waiter  | me: a starving waiter, or one that may barge     |
+//! | me + DIED …     | held, what it guards may be half done | me …: mark_consistent; DIED …: release           |
+//! | dead …          | its owner is dead                     | me + DIED + WAITERS: any waiter, or a try        |
 //!
-//! Each arrow is one compare-and-swap of the whole word, so whoever dies is before it or behind it:
-//!   acquire: dead before it, nothing has happened; behind it, its owner is dead and the next one takes it over;
-//!   release: likewise; behind it a wake may be lost, and sleepers look again within 12 ms;
+//! A waiter starves when it has waited for `STARVATION_THRESHOLD_NS`. From then on a free lock is left to starving
+//! waiters (starvation mode, as in Go's sync.Mutex: https://go.dev/src/internal/sync/mutex.go). The starving waiter may
+//! be dead, so any other waiter may barge, that is take the free lock, after it has slept once for it or when its time
+//! is over; a caller that does not wait may barge at once.
+//!
+//! Each arrow is one compare-and-swap of the whole word, so a death comes before it or after it:
+//!   acquire: before, nothing has happened; after, the owner is dead and the next waiter takes the lock over;
+//!   release: likewise; after it a wake may be lost, and sleepers look again within 12 ms;
 //!   take-over: the new owner is dead in turn, and DIED stays;
-//!   waiting: STARVING stays, and who comes next waits once in vain.
+//!   waiting: STARVING stays, and the next waiter sleeps once before it barges.
 
 use super::wait::{SpinState, Wait};
 use super::{Liveness, Timeout, WaitOptions};
@@ -29,11 +34,10 @@ use crate::sys::futex::{self, WaitSet, WakeReason};
 const WAITERS: u64 = 1 << 31;
 /// In the word: an owner died, and nobody has said since that what the lock guards is whole.
 const DIED: u64 = 1 << 30;
-/// In the word: somebody has waited for long. Who has not leaves a free lock to it for one sleep: no longer, because it
-/// may be dead.
+/// In the word: a waiter starves. Others leave a free lock to it for one sleep: no longer, because it may be dead.
 pub(super) const STARVING: u64 = 1 << 29;
 
-/// Who has waited so long, in nanoseconds, goes before all who have not.
+/// A waiter that has waited so long, in nanoseconds, starves: it goes before all that do not.
 const STARVATION_THRESHOLD_NS: u64 = if cfg!(loom) { 0 } else { 10_000_000 };
 
 /// A lock of either kind in shared memory. All zeros but `tag` is a free one.
@@ -134,18 +138,19 @@ impl RawLock {
         let nowait = options.timeout == Timeout::Immediate;
         let mut wait = Wait::new(options, spins);
         let mut waited = false;
-        // Once we have slept others may sleep as well, and nobody else remembers them.
+        // WAITERS once we have slept: others may sleep as well, and the word may have lost their mark.
         let mut keep_waiters = 0;
-        // STARVING once we are.
+        // STARVING once we starve.
         let mut starving = 0;
-        // Whether we leave a free lock to who has waited for long; not for ever.
+        // Whether we may take a free lock although another waiter starves: at once where we do not wait, else after one
+        // sleep.
         let mut may_barge = nowait;
         loop {
             let seen = self.word.load(Ordering::Relaxed);
             let owner = Id::of(seen);
             // 1. Free: whoever swaps first has it.
             if owner.is_none() && (seen & STARVING == 0 || starving != 0 || may_barge) {
-                // Of those who wait for long the next one says so itself; who only tries changes nothing for them.
+                // Another starving waiter sets the mark anew; a caller that does not wait leaves it as it is.
                 let others = if nowait { STARVING } else { 0 };
                 let mine = me | keep_waiters | seen & (DIED | WAITERS | others);
                 if self.swap(seen, mine) {
@@ -244,8 +249,8 @@ impl RawLock {
         }
     }
 
-    /// Goes without the lock. If we slept, a wake may have been ours: then it is somebody else's now, and who leaves the
-    /// lock to us waits in vain.
+    /// Returns without the lock. If we slept, a wake may have been ours: another waiter gets it. STARVING goes, so that
+    /// no waiter leaves the lock to us.
     fn give_up(&self, marks: u64, error: Error) -> Result<bool> {
         if marks & STARVING != 0 {
             self.word.fetch_and(!STARVING, Ordering::Relaxed);

@@ -1,7 +1,31 @@
-//! Synchronisation: words in shared memory by which processes wait for each other, and what changes them. They know no
-//! segment and no handle.
+//! Algorithms on words in shared memory. They know no segment and no handle: the caller brings its own id, and an
+//! implementation of [`Liveness`] that answers whether another participant is dead.
 //!
-//! Whoever calls brings its own id and an answer to "is this one dead?".
+//! Terms that are used here, in comments and in names:
+//!
+//! | term | meaning |
+//! |------|---------|
+//! | participant | a process that is attached to a managed segment and has an id in it |
+//! | ticket | the number of a participant: drawn once per process and segment, never used again |
+//! | slot | the place of a participant in the table of its segment; an id is a ticket and a slot in one word |
+//! | word | an atomic integer of 64 bits in shared memory; a futex compares its lower half |
+//! | cell | a few words behind a raw object, for one participant or thread: count slot, waiter cell, party cell |
+//! | count slot | a cell that says how often one participant holds the object |
+//! | mark | a flag bit of a word beside the owner's id, such as WAITERS, DIED or STARVING |
+//! | slice | one bounded sleep of a waiter, at most 12 ms: after each slice the waiter checks word and owner again |
+//! | spin state | how long recent waits took: one per handle and cause, never shared |
+//! | handle state | what one handle remembers of an object to be fast: spin states and hints, never shared |
+//! | liveness | whether a participant has ended, as the kernel tells by a byte lock (`participant`) |
+//! | position | of the queue: a byte count that only grows, lap and offset in one number, and wraps around at 2^64 |
+//! | lap | of the queue: one pass of positions over the ring |
+//! | head | of the queue: the first record that is still needed; before it the ring is free |
+//! | claim | of the queue: the next record to be taken; between head and claim records are leased or done |
+//! | tail | of the queue: the end of the last record, where the next one is put |
+//! | wrap | of the queue: the PAD record at which the last lap ended |
+//! | reservation | of the queue: a record that its producer fills in place |
+//! | lease | of the queue: a record that its consumer reads in place |
+//!
+//! `PAIRS label` at an atomic access names the accesses in other places that it synchronizes with.
 
 pub mod barrier;
 pub mod condition;

@@ -1,26 +1,32 @@
-//! The queue: messages of any length in a ring, put by many and got by many.
+//! The queue: messages of any length in a ring, put by many producers and got by many consumers.
 //!
 //! ```text
-//! words: | kind, capacity, bounds | P, tail | C, claim, head | bells |      ring: | record | record | PAD | … | free … |
+//! words: | kind, capacity, bounds | producer lock, tail | consumer lock, claim, head | event counts |
+//! ring:  | record | record | PAD | … | free … |
 //!
 //!        head            claim                         tail
 //!  | free | LEASED DONE … | READY READY RESERVED READY … | free |
 //! ```
 //!
-//! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/cursor.rs` how a
-//! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, `queue/event_count.rs` how
-//! one waits for the other.
+//! A bounded ring for many producers and consumers in which each record holds its own position, so that a record of an
+//! earlier lap is recognized, as in Vyukov's bounded MPMC queue
+//! (https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue). There each slot is claimed without
+//! a lock; here records have any length and their makers may die, so robust locks guard both ends.
 //!
-//! Lock P is for those who put, lock C for those who get. If a process dies in
-//!   put:     before the store of tail nothing has happened; behind it the message is in the queue;
-//!   reserve: likewise; behind it the record is skipped, because whoever fills it is dead;
-//!   commit:  before its exchange the record is skipped; behind it the message is in the queue;
-//!   get:     before the store of claim (with leases about: of DONE) the message is in the queue; behind it, it is taken;
-//!   lease:   before the record says LEASED it is in the queue; behind that it is READY again, because its reader is dead;
-//!   ack:     before its exchange as in lease; behind it the message is taken;
+//! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/cursor.rs` how a
+//! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, and
+//! `queue/event_count.rs` how one side waits for the other.
+//!
+//! The producer lock is for puts, the consumer lock for gets. If a process dies in
+//!   put:     before the store of tail nothing has happened; after it the message is in the queue;
+//!   reserve: likewise; after it the record is skipped, because its producer is dead;
+//!   commit:  before its exchange the record is skipped; after it the message is in the queue;
+//!   get:     before the store of claim (with leases: of DONE) the message is in the queue; after it, it is taken;
+//!   lease:   before the record is LEASED it is in the queue; after that it is READY again, because its reader is dead;
+//!   ack:     before its exchange as in lease; after it the message is taken;
 //!   nack:    in the queue either way;
-//!   growth:  P's next owner sets the same memory aside once more.
-//! Whoever dies holding P or C leaves nothing half done that anybody would see: the next one just goes on.
+//!   growth:  the next owner of the producer lock sets the same memory aside once more.
+//! A process that dies with either lock leaves nothing half done that others could see: the next owner just goes on.
 
 mod cursor;
 mod event_count;
@@ -53,7 +59,7 @@ pub const RING_SLACK: u64 = 4 * RECORD_HEADER;
 /// The most bytes a queue can have room for: 64 TiB.
 pub const MAX_CAPACITY: u64 = 1 << 46;
 
-/// In `RawQueue::head`: nothing is leased, and claim is the first record that somebody needs. No position has this bit.
+/// In `RawQueue::head`: nothing is leased, and claim is the first record that is needed. No position has this bit.
 const AS_CLAIM: u64 = 1;
 
 /// A message this large is copied without holding a lock: reserved and committed, leased and acknowledged.
@@ -74,43 +80,43 @@ pub struct RawQueue {
     skipped: AtomicU64,
     redelivered: AtomicU64,
 
-    /// P.
+    /// Held by every put.
     pub(super) producer_lock: lock::RawLock,
     tail: Cursor,
-    /// Up to here tail can go without a look: it is free, has memory, and the lap need not end before.
+    /// Up to this position tail may go without a check: it is free, has memory, and the lap need not end before.
     checked_until: AtomicU64,
-    /// The PAD that ended the last lap.
+    /// The position of the PAD that ended the last lap.
     wrap_position: AtomicU64,
-    /// So many bytes of the ring have memory,
+    /// How many bytes of the ring can be used: they have memory.
     usable: AtomicU64,
-    /// and so many may have some.
+    /// How many bytes may have memory: never less than `usable`.
     committed_bytes: AtomicU64,
     /// Behind the last record that was reserved.
     reserved: AtomicU64,
     /// How many messages and bytes were taken when a producer last looked.
     known_messages: AtomicU64,
     known_bytes: AtomicU64,
-    /// How many reservations were committed or given up: at the least.
+    /// How many reservations were committed or given up, at the least.
     resolved_reservations: AtomicU64,
-    /// So often in a row little of the memory was used.
+    /// How many laps in a row have used little of the memory.
     idle_laps: AtomicU64,
 
-    /// C.
+    /// Held by every get.
     pub(super) consumer_lock: lock::RawLock,
     claim: Cursor,
-    /// The first record that somebody needs, or AS_CLAIM.
+    /// The first record that is still needed, or AS_CLAIM.
     head: AtomicU64,
     /// Where tail was when a consumer last looked.
     known_tail: AtomicU64,
     /// Where the next look for what the dead had leased begins.
     search: AtomicU64,
-    /// Nonzero: somebody has given a lease back.
+    /// Nonzero: a lease was given back.
     returned: AtomicU64,
     unused: [AtomicU64; 5],
 
-    /// Rung when there may be a message to be had.
+    /// Notified when there may be a message.
     messages: EventCount,
-    /// Rung when there may be room.
+    /// Notified when there may be room.
     room: EventCount,
 }
 
@@ -183,15 +189,15 @@ pub struct Stat {
     pub memory: u64,
     /// Whether nothing more is put.
     pub shut: bool,
-    /// Who holds P and C; perhaps dead.
+    /// The owners of the producer lock and of the consumer lock; perhaps dead.
     pub holders: (Option<Id>, Option<Id>),
     /// Who fills the first record that nobody can have yet, where that is the next one; perhaps dead.
     pub held_up_by: Option<Id>,
 }
 
 impl RawQueue {
-    /// Makes all as it is in a new queue, but for the tag; the first `usable` bytes of the ring have memory, of which as many as
-    /// `touched` says are the queue's own, to be given back.
+    /// Makes all as it is in a new queue, but for the tag. The first `usable` bytes of the ring have memory; the queue
+    /// may give back the first `committed_bytes` of it.
     pub fn prepare(&self, bounds: &Bounds, usable: u64, committed_bytes: u64) {
         let first = Laps::new(bounds.ring()).first();
         self.producer_lock.clear();
@@ -254,7 +260,7 @@ impl RawQueue {
     }
 }
 
-/// How long those who wait for what have lately looked: for one handle, not shared.
+/// How long recent waits took, by what was waited for: for one handle, not shared.
 #[derive(Debug, Default)]
 pub struct QueueHandleState {
     producer_lock: SpinState,
@@ -295,7 +301,7 @@ pub struct QueueRef<'a, R: Ring, L: Liveness> {
     pub liveness: &'a L,
 }
 
-/// P or C, held until it is dropped.
+/// The producer lock or the consumer lock, held until this is dropped.
 struct Held<'a> {
     lock: &'a lock::RawLock,
     me: Id,
@@ -305,14 +311,14 @@ impl Drop for Held<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         if !self.lock.try_release(self.me) {
-            // It fails only where somebody has written lies: then there is nothing to do.
+            // It fails only where the word was overwritten: then there is nothing to do.
             let _ = self.lock.release(self.me);
         }
     }
 }
 
-/// For so long even who may not wait waits for P and C: their holders are about to let go, or have been stopped. Growing
-/// is the longest that P is held.
+/// How long a call waits for either lock at the least, in nanoseconds, even if it may not wait for messages or room. A
+/// holder that takes longer has been stopped: growing the ring is the longest that the producer lock is held.
 const MIN_LOCK_TIMEOUT_NS: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
 
 impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
@@ -322,15 +328,16 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         self.laps.offset(position) + RECORD_HEADER
     }
 
-    /// Takes P or C if that is one step: it is free, and its last owner let go of it.
+    /// Takes one of the two locks if that is one step: it is free, and its last owner released it.
     #[inline(always)]
     fn hold_uncontended(&self, lock: &'a lock::RawLock) -> Option<Held<'a>> {
-        // Not `then_some`: what is not held must not be let go of.
+        // Not `then_some`: that would release a lock that is not held.
         lock.try_acquire(self.me)
             .then(|| Held { lock, me: self.me })
     }
 
-    /// Takes P or C for a moment. `WouldBlock`, `Timeout`: its holder lives and does not get on; `Interrupted`.
+    /// Takes one of the two locks for a moment. `WouldBlock`, `Timeout`: its holder lives and is stopped;
+    /// `Interrupted`.
     #[inline(always)]
     fn hold(
         &self,
@@ -368,7 +375,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
             })
     }
 
-    /// As `lock::RawLock::acquire`; whoever died has left nothing half done.
+    /// As `lock::RawLock::acquire`; a dead owner has left nothing half done.
     fn acquire(
         &self,
         lock: &'a lock::RawLock,
@@ -397,7 +404,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         )
     }
 
-    /// Takes P or C if nobody who lives holds it.
+    /// Takes one of the two locks unless a live process holds it.
     fn try_hold(&self, lock: &'a lock::RawLock) -> Result<Option<Held<'a>>> {
         match self.acquire(lock, &SpinState::default(), WaitOptions::NONBLOCKING) {
             Ok(held) => Ok(Some(held)),
@@ -410,7 +417,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         self.try_hold(&self.words.consumer_lock)
     }
 
-    /// Returns the first record that somebody needs, to who does not hold C.
+    /// Returns the first record that is still needed, without the consumer lock.
     fn head(&self) -> u64 {
         // In this order: if nothing is leased now, whatever was before claim a moment ago is free.
         let claim = self.words.claim.position();
@@ -431,7 +438,8 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
     ///
     /// What is in the queue can still be taken, and what has been reserved can still be committed.
     pub fn shut(&self) {
-        // SeqCst, as the bells' fences: who listens now finds it. Who is just putting goes on, and consumers wait for it.
+        // SeqCst, as the fences of the event counts: a waiter that prepares now finds it. A put in progress goes on,
+        // and consumers wait for it.
         self.words.shut.store(1, Ordering::SeqCst);
         self.words.messages.notify(u64::MAX);
         self.words.room.notify(u64::MAX);
@@ -463,7 +471,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
                 return Ok(());
             }
             wait.check("the queue is not finished")?;
-            // Not in the way of those who sleep for room: what makes one of them wake is not enough for us.
+            // In a set apart from the waiters for room: a wake that is meant for one of them is not enough for us.
             self.words
                 .room
                 .commit_wait(key, &mut wait, WaitSet::Priority)?;
@@ -472,8 +480,8 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
 
     /// Returns what is in it.
     ///
-    /// It takes C where something is being filled or read in place, and then looks at each of those; or where others take
-    /// something all the time. `WouldBlock`: who holds C lives and does not get on. `Corrupt`.
+    /// It takes the consumer lock where something is being filled or read in place, and then looks at each of those; or
+    /// where others take messages all the time. `WouldBlock`: the lock's owner lives and is stopped. `Corrupt`.
     pub fn stat(&self) -> Result<Stat> {
         let words = self.words;
         let mut claim = words.claim.read()?;

@@ -1,32 +1,33 @@
-//! The readers-writer lock: a turnstile that one process holds at a time, a word that says who writes, and a cell for each
-//! process that reads.
+//! The readers-writer lock: a turnstile that one process holds at a time, a word that holds the writer, and a count
+//! slot for each process that reads.
 //!
-//! | writer              | means                                                  | goes to                                         |
-//! |---------------------|--------------------------------------------------------|-------------------------------------------------|
-//! | 0                   | nobody writes                                          | me + WAITS: whoever holds the turnstile, to write    |
-//! | me + WAITS          | I wait until the readers have left; new ones wait for me | me: they have left; 0: I have given up        |
-//! | me                  | I write                                                | 0: release, downgrade                           |
-//! | … + DIED            | the same, and what it guards may be half written       | … without DIED: mark_consistent, of who writes  |
-//! | dead + WAITS        | it had not yet written                                 | 0: whoever holds the turnstile next                  |
-//! | dead + WAITS + DIED | it had not yet written, but one before it had          | DIED: likewise                                  |
-//! | dead, dead + DIED   | it died writing                                        | DIED: likewise                                  |
+//! | writer              | means                                             | goes to                                |
+//! |---------------------|---------------------------------------------------|----------------------------------------|
+//! | 0                   | no writer                                         | me + WAITS: the turnstile's holder     |
+//! | me + WAITS          | I wait for the readers to leave; new readers wait | me: they have left; 0: I have given up |
+//! | me                  | I write                                           | 0: release, downgrade                  |
+//! | … + DIED            | the same, and what it guards may be half written  | … without DIED: mark_consistent        |
+//! | dead + WAITS        | it had not yet written                            | 0: the next holder of the turnstile    |
+//! | dead + WAITS + DIED | it had not yet written, but an earlier writer had | DIED: likewise                         |
+//! | dead, dead + DIED   | it died writing                                   | DIED: likewise                         |
 //!
-//! | who           | takes                                                   | gives                                            |
-//! |---------------|---------------------------------------------------------|--------------------------------------------------|
-//! | reader        | +1 in its cell, then looks: nobody writes               | −1 in its cell; then wakes who waits             |
-//! | slow reader   | −1 again; the turnstile; +1 in its cell; gives the turnstile back | likewise                                         |
-//! | writer        | the turnstile; WAITS; each cell is 0; writes                 | 0, then the turnstile                                 |
-//! | upgrade       | the turnstile; WAITS; each cell but its own 1 is 0; −1       | as a writer                                      |
-//! | downgrade     | +1 in its cell; 0, then the turnstile                        | as a reader                                      |
+//! | role        | takes                                                  | gives                                  |
+//! |-------------|--------------------------------------------------------|----------------------------------------|
+//! | reader      | +1 in its slot, then checks: no writer                 | −1 in its slot; wakes a waiting writer |
+//! | slow reader | −1 again; the turnstile; +1 in its slot                | the turnstile at once; as a reader     |
+//! | writer      | the turnstile; WAITS; each slot is 0; writes           | 0, then the turnstile                  |
+//! | upgrade     | the turnstile; WAITS; each slot but its own 1 is 0; −1 | as a writer                            |
+//! | downgrade   | +1 in its slot; 0, then the turnstile                  | as a reader                            |
 //!
-//! Readers change nothing but a line of their own as long as nobody writes. Who holds the turnstile is found dead by whoever
-//! wants it, as of any lock; whether something is half written the writer's word alone tells, because readers hold the
-//! turnstile as well. Only who holds the turnstile stores the writer's word, and it is without an owner before the turnstile is given
-//! back: so an owner that is found there by the next one at the turnstile is dead.
+//! Every writer, and every reader that a writer holds up, passes the turnstile, so that readers that keep coming hold
+//! up no writer (Downey, The Little Book of Semaphores, 4.2). Readers change nothing but a line of their own as long as
+//! there is no writer. A dead holder of the turnstile is taken over as of any lock. Readers hold it too, so only the
+//! writer's word tells whether something is half written. Only the turnstile's holder stores an owner there, and
+//! removes it before it releases the turnstile: an owner that the next holder finds there is dead.
 //!
-//! Each arrow is one store or compare-and-swap, so whoever dies is before it or behind it:
+//! Each arrow is one store or compare-and-swap, so a death comes before it or after it:
 //!   reader: its count is a dead process', which a writer that waits for it finds out and clears;
-//!   slow reader: likewise; with the turnstile in its hands, the next one takes that over, and nothing is half written;
+//!   slow reader: likewise; if it held the turnstile, the next waiter takes that over, and nothing is half written;
 //!   writer: with the turnstile alone, or WAITS, nothing is half written; without WAITS, DIED is what it leaves;
 //!   upgrade: as a reader until WAITS; then as a writer, and its own count ends with it;
 //!   downgrade: as a writer until the word is 0, and then as a slow reader.
@@ -47,10 +48,10 @@ const WAITS: u64 = 1 << 31;
 /// In the writer's word: one died writing, and nobody has said since that what the lock guards is whole.
 const DIED: u64 = 1 << 30;
 
-/// How long who upgrades waits at the turnstile before it looks again whether who holds it waits for it, in nanoseconds.
+/// How long an upgrade waits at the turnstile before it checks again whether the holder waits for it, in nanoseconds.
 const UPGRADE_RECHECK_NS: u64 = 1_000_000;
 
-/// A readers-writer lock in shared memory, but for its cells. All zeros but the tag is a free one.
+/// A readers-writer lock in shared memory, but for its count slots. All zeros but the tag is a free one.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawRwLock {
@@ -99,13 +100,13 @@ pub struct Stat {
 /// What a handle remembers of a lock: not shared.
 #[derive(Debug, Default)]
 pub struct RwLockHandleState {
-    /// In which cell this process was last found.
+    /// The index of this process' slot when it was last used.
     cell: AtomicUsize,
     turnstile: SpinState,
     readers: SpinState,
 }
 
-/// A readers-writer lock, all of it.
+/// A readers-writer lock with its count slots, as one handle sees it.
 #[derive(Clone, Copy)]
 pub struct RwLockRef<'a> {
     /// What all look at.
@@ -218,8 +219,8 @@ impl<'a> RwLockRef<'a> {
 
     /// Takes it for reading, waiting for it; returns whether a writer died and nobody has said since that all is whole.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `Overflow`; what `liveness` says. It is held if and only if
-    /// this is `Ok`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `Overflow`; what `liveness` says. It is held if and
+    /// only if this is `Ok`.
     pub fn acquire_read(
         &self,
         me: Id,
@@ -409,8 +410,8 @@ impl<'a> RwLockRef<'a> {
         Ok(left & DIED != 0)
     }
 
-    /// With the turnstile in our hands: keeps new readers out and waits until only `keep` counts are left, which are ours.
-    /// Where that fails the turnstile is given back.
+    /// With the turnstile held: keeps new readers out and waits until only `keep` counts are left, which are ours.
+    /// Counts of dead readers are reclaimed. Where that fails the turnstile is released.
     fn drain_readers(
         &self,
         me: Id,

@@ -1,24 +1,25 @@
-//! The semaphore: one word that says how many permits are to be had.
+//! The semaphore: one word that holds the number of available permits.
 //!
 //! ```text
-//! word: | value (32 bits) | WAITERS | MANY | sequence (30 bits) |      the futex compares the lower half
+//! word: | value (32 bits) | WAITERS | WANTS_SEVERAL | sequence (30 bits) |      the futex compares the lower half
 //! ```
 //!
-//! | word              | means                                            | goes to                                       |
-//! |-------------------|--------------------------------------------------|-----------------------------------------------|
-//! | value ≥ n         | n permits are to be had                          | value - n: acquire                            |
-//! | value             | nobody sleeps                                    | value + n: release; value + WAITERS: somebody begins to wait |
-//! | value + WAITERS   | somebody may sleep                               | value + n and the next sequence: release, which then wakes n |
-//! | … + MANY          | somebody who sleeps wants more than one          | likewise, and all are woken                   |
-//! | … + WAITERS       | a release has found nobody asleep                | without both marks: that release, which then wakes all |
+//! | word              | means                                | goes to                                        |
+//! |-------------------|--------------------------------------|------------------------------------------------|
+//! | value ≥ n         | n permits are available              | value - n: acquire                             |
+//! | value             | no waiter sleeps                     | value + n: release; + WAITERS: a waiter sleeps |
+//! | value + WAITERS   | waiters may sleep                    | value + n, next sequence: release, wakes n     |
+//! | … + WANTS_SEVERAL | a sleeper wants more than one permit | likewise, and all are woken                    |
+//! | … + WAITERS       | a release has found no sleeper       | without both marks: that release, wakes all    |
 //!
-//! Whoever is about to sleep has seen WAITERS and a sequence. A release that comes before it sleeps has changed the
-//! sequence, one that takes WAITERS away has changed that; who has fallen asleep just before is woken by its second wake.
+//! A waiter that is about to sleep has seen WAITERS and a sequence. A release that comes before it sleeps has changed
+//! the sequence; a release that removes WAITERS has changed that. A waiter that fell asleep just before is woken by the
+//! second wake.
 //!
-//! Each arrow is one compare-and-swap of the whole word, so whoever dies is before it or behind it:
-//!   acquire: dead before it, nothing has happened; behind it, its permits are gone: `undo` brings them back;
-//!   release: likewise; behind it wakes may be lost, and sleepers look again within 12 ms;
-//!   waiting: WAITERS stays until a release finds nobody asleep.
+//! Each arrow is one compare-and-swap of the whole word, so a death comes before it or after it:
+//!   acquire: before, nothing has happened; after, its permits are gone: `undo` brings them back;
+//!   release: likewise; after it wakes may be lost, and sleepers look again within 12 ms;
+//!   waiting: WAITERS stays until a release finds no sleeper.
 
 use super::count_slot::{CountSlot, CountSlots};
 use super::wait::{SpinState, Wait};
@@ -27,9 +28,9 @@ use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, WaitSet};
 
-/// In the word: somebody may sleep on it.
+/// In the word: a waiter may sleep on it.
 pub(super) const WAITERS: u64 = 1 << 31;
-/// In the word: somebody who sleeps wants more than one permit, so that one may be too few for who is woken.
+/// In the word: a sleeper wants more than one permit, so that one permit may be too few for the waiter that is woken.
 const WANTS_SEVERAL: u64 = 1 << 30;
 const SEQUENCE: u64 = WANTS_SEVERAL - 1;
 /// One permit.
@@ -42,12 +43,12 @@ pub const MAX_PERMITS: u64 = i32::MAX as u64;
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawSemaphore {
-    /// Of one with undo: who holds it changes cells and value. Its tag is the object's.
+    /// Of one with undo: its holder changes slots and value. Its tag is the object's.
     pub lock: lock::RawLock,
     pub(super) word: AtomicU64,
     /// How many permits there may be; of one with undo: how many there are.
     maximum: AtomicU64,
-    /// How many cells have ever been used.
+    /// How many count slots have ever been used.
     pub(super) used: AtomicU64,
     waits: AtomicU64,
     pub(super) recoveries: AtomicU64,

@@ -1,15 +1,15 @@
-//! The semaphore with undo: what a process holds comes back when it ends, however it ends.
+//! The semaphore with undo: what a process holds comes back when it ends, however it ends (as SEM_UNDO does, semop(2)).
 //!
-//! | who holds the lock | cells                | value                           | goes to                              |
-//! |--------------------|----------------------|---------------------------------|--------------------------------------|
-//! | nobody             | what each one holds  | all permits but those           | me: acquire, release                 |
-//! | me                 | mine ± n             | as before                       | value ± n, then nobody               |
-//! | me                 | a dead one's: buried | as before                       | all permits but those held, then nobody |
-//! | dead               | what each one holds  | as before, or all but those     | me + DIED: whoever comes next, who counts anew before anything else |
+//! | holder of the lock | count slots           | value                       | goes to                             |
+//! |--------------------|-----------------------|-----------------------------|-------------------------------------|
+//! | none               | what each holds       | all permits but those       | me: acquire, release                |
+//! | me                 | mine ± n              | as before                   | value ± n, then none                |
+//! | me                 | a dead one: reclaimed | as before                   | permits but those held, then none   |
+//! | dead               | what each holds       | as before, or all but those | me + DIED: next holder, counts anew |
 //!
-//! The cells say what is true; the value is what follows from them, and is counted anew after a death inside the lock.
-//! Counting stores the same whenever it is done again, so whoever counts may die too. What a process that dies outside
-//! the lock has in its cell is brought back by whoever would have to wait for it.
+//! The slots are the truth; the value follows from them, and is counted anew after a death inside the lock. Counting
+//! stores the same however often it is done, so the counting process may die too. What a process that dies outside the
+//! lock has in its slot is brought back by the first acquire that would have to wait for it.
 
 use super::count_slot::{CountSlot, CountSlots, HeldCount};
 use super::semaphore::{PermitRecorder, RawSemaphore};
@@ -20,14 +20,15 @@ use crate::participant::Id;
 use crate::sys::atomic::Ordering;
 use std::time::Duration;
 
-/// How long an acquire that may not wait for permits waits for the lock inside, in nanoseconds: it is held for less
-/// than a microsecond, unless its owner is not running just then. Whoever holds it for so long is stopped.
+/// How long an acquire waits for the lock inside at the least, in nanoseconds, even if it may not wait for permits. The
+/// lock is held for less than a microsecond, unless its owner is not running; an owner that holds it so long is
+/// stopped.
 const MIN_LOCK_TIMEOUT_NS: u64 = 1_000_000_000;
 
-/// How long a release waits for it: nobody likes to hear that it has failed.
+/// How long a release waits for it, in nanoseconds: callers hardly expect a release to fail.
 const RELEASE_LOCK_TIMEOUT_NS: u64 = 5_000_000_000;
 
-/// Who has found all holders alive does not ask again so soon, in nanoseconds.
+/// How long the answer that all holders live is believed, in nanoseconds.
 const LIVENESS_CACHE_NS: u64 = if cfg!(loom) { 0 } else { 1_000_000 };
 
 /// What a handle remembers: not shared.
@@ -37,7 +38,7 @@ pub struct UndoHandleState {
     spins: SpinState,
     /// When all holders were last found alive (CLOCK_MONOTONIC).
     alive: std::sync::atomic::AtomicU64,
-    /// Which cell was ours when we last looked.
+    /// The index of our slot when it was last used.
     cell: std::sync::atomic::AtomicUsize,
 }
 
@@ -57,7 +58,7 @@ pub struct UndoRef<'a, L> {
     pub liveness: &'a L,
 }
 
-/// Returns the cells of a semaphore.
+/// Returns the count slots of a semaphore.
 pub fn cells<'a>(words: &'a RawSemaphore, all: &'a [CountSlot]) -> CountSlots<'a> {
     CountSlots {
         used: &words.used,
@@ -66,7 +67,7 @@ pub fn cells<'a>(words: &'a RawSemaphore, all: &'a [CountSlot]) -> CountSlots<'a
 }
 
 impl<L: Liveness> UndoRef<'_, L> {
-    /// Takes a permit if nobody else is inside, this process has a cell, and nobody has died.
+    /// Takes a permit if nobody else is inside, this process has a slot, and no holder has died.
     pub fn try_acquire(&self) -> bool {
         let (lock, cells) = (&self.words.lock, self.cells());
         if self.words.value() == 0 || !lock.try_acquire(self.me) {
@@ -82,7 +83,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         taken
     }
 
-    /// Gives a permit back if nobody else is inside, this process has a cell, and nobody has died.
+    /// Gives a permit back if nobody else is inside, this process has a slot, and no holder has died.
     pub fn try_release(&self) -> bool {
         if !self.words.lock.try_acquire(self.me) {
             return false;
@@ -124,7 +125,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         Ok(())
     }
 
-    /// Inside the lock: raises the value by what a cell has let go of; who calls has to wake that many, with that word.
+    /// Inside the lock: raises the value by what a slot has released; the caller has to wake that many, with that word.
     fn give(&self, count: u64) -> Option<u64> {
         let given = self.words.give(count, self.total);
         if given.is_err() {
@@ -177,7 +178,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Says whether a cell is held by nobody who lives.
+    /// Returns whether the owner of a slot that holds permits is dead.
     fn is_dead(&self, seen: HeldCount) -> Result<bool> {
         match seen.owner() {
             _ if seen.count() == 0 => Ok(false),
@@ -266,7 +267,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         let cells = self.cells();
         let full = cells.used().len() == self.all.len();
         let has_room = |seen: HeldCount| seen.bits() == 0 || self.is_mine(seen);
-        // Then the cell that we get may be a dead one's, and what it held comes back.
+        // Then the slot that we get may be a dead process', and what it held comes back.
         let crowded = full && !self.all.iter().any(|cell| has_room(cell.load()));
         let cell = cells.hold(self.me, count, self.liveness)?;
         self.handle.cell.store(cell, Ordering::Relaxed);

@@ -1,7 +1,7 @@
-//! Waiting: a while of looking, then sleeps of a bounded length, until the time is over or the caller is interrupted.
+//! Waiting: a while of spinning, then slices of sleep, until the time is over or the caller is interrupted.
 //!
-//! Whoever waits looks at what it waits for, and then calls one of these; after each return it looks again. A wake that
-//! was lost to a kill costs one sleep, and whether somebody has died is asked between two of them.
+//! A waiter looks at what it waits for, and then calls one of these; after each return it looks again. A wake that was
+//! lost to a kill costs one slice, and between two slices the waiter asks whether the owner has died.
 
 use super::{Timeout, WaitOptions};
 use crate::error::{Error, Result};
@@ -10,28 +10,29 @@ use crate::sys::futex::{self, WaitSet, WakeReason};
 use crate::sys::{clock, interrupt, process};
 use std::time::Duration;
 
-/// The first sleep, in nanoseconds; each is twice as long as the one before, up to `LONGEST`. After each the word and
-/// the owner's life are looked at, whatever wakes were lost. 12 ms cost 0.2 % of a core; with the kernel's own time a
+/// The first slice; each is twice as long as the one before, up to `MAX_SLICE_NS`. After each the waiter checks the
+/// word and whether the owner lives, whatever wakes were lost. 12 ms cost 0.2 % of a core; with the kernel's own time a
 /// waiter has the lock of a dead owner within 20 ms.
 const FIRST_SLICE_NS: u64 = 1_000_000;
 const MAX_SLICE_NS: u64 = 12_000_000;
 
 /// How many pauses of the processor a waiter makes before it sleeps, at the most: about what a wake across cores costs.
 const MAX_SPINS: u64 = 1000;
-/// How many it makes where it sees somebody at work on what it waits for: about what a copy of 2 MiB takes.
+/// How many where the caller expects the end soon, because another process is at work on it: about a copy of 2 MiB.
 const MAX_SPINS_WHEN_EXPECTED: u64 = 4 * MAX_SPINS;
-/// How many it makes between two looks, at the most. Each look takes the word's line away from the owner: with few of
+/// How many between two looks, at the most. Each look takes the word's line away from the owner: with few of
 /// them an owner that comes again finds everything in its own cache; more would make hand-overs late.
 const MAX_PAUSES_PER_LOOK: u64 = 16;
 
-/// Of so many waits that end in a sleep an eager one spins as long as it may. Two that wait for each other and both sleep
-/// go on sleeping, because a wake takes longer than they spin; where one of them spins they find back.
+/// Every so manieth eager wait that has ended in a sleep is followed by one that spins as long as it may. Two waiters
+/// that wait for each other and both sleep go on sleeping, because a wake takes longer than they spin; one that spins
+/// ends that.
 const SPIN_RETRY_INTERVAL: u64 = 8;
 
-/// What waiting threads of this process have learnt: for one object, not shared.
+/// How long recent waits of this process took: for one cause of one handle, not shared.
 #[derive(Debug, Default)]
 pub struct SpinState {
-    /// How often they have lately looked before what they waited for came.
+    /// The moving average of pauses before the waits ended without a sleep.
     average: std::sync::atomic::AtomicU64,
     /// How many eager waits have ended in a sleep.
     sleeps: std::sync::atomic::AtomicU64,
@@ -140,7 +141,7 @@ impl<'a> Wait<'a> {
         true
     }
 
-    /// Remembers, when what we waited for has come, how long that took; what took a sleep says nothing.
+    /// Records, when what we waited for has come, how long that took; a wait with a sleep says nothing.
     pub fn record_success(&self) {
         if self.limit > 0 && !self.slept {
             self.spins.record_success(self.spun.min(MAX_SPINS));

@@ -29,7 +29,7 @@ pub struct Found {
 }
 
 /// Opens the file of a segment and checks that it can be one.
-pub fn find(name: &Name, size: u64, options: &Options) -> Result<Found> {
+pub fn find(name: &Name, options: &Options) -> Result<Found> {
     /// How long to leave a collector alone that is just removing the name.
     const COLLECTOR_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_micros(50);
     check_options(options)?;
@@ -41,7 +41,7 @@ pub fn find(name: &Name, size: u64, options: &Options) -> Result<Found> {
             continue;
         }
         let place = || name.path().to_string_lossy().into_owned();
-        check(&first, size, options, place)?;
+        check(&first, options, place)?;
         let Some(found) = attach(file, first, options, place)? else {
             interrupt::ask(options.interruptible)?;
             std::thread::sleep(COLLECTOR_POLL_INTERVAL);
@@ -143,12 +143,7 @@ pub fn gc(directory: Option<&CStr>, interruptible: bool) -> Result<u64> {
 }
 
 /// Refuses a file that cannot be the segment meant.
-pub fn check(
-    facts: &Facts,
-    size: u64,
-    options: &Options,
-    place: impl Fn() -> String,
-) -> Result<()> {
+pub fn check(facts: &Facts, options: &Options, place: impl Fn() -> String) -> Result<()> {
     if !facts.regular {
         return Err(Error::WrongKind(
             format!("{} is not a regular file", place()).into(),
@@ -167,14 +162,6 @@ pub fn check(
         let text = format!(
             "{} has no bytes: its maker has not sized it yet, or somebody truncated it",
             place()
-        );
-        return Err(Error::Corrupt(text.into()));
-    }
-    if facts.size < size {
-        let text = format!(
-            "{} has {} bytes, at least {size} were expected",
-            place(),
-            facts.size
         );
         return Err(Error::Corrupt(text.into()));
     }

@@ -1,9 +1,9 @@
-//! Drafts: files that have no name yet, so that a name never refers to something half made.
+//! Temporary files: files that have no name yet, so that a name never refers to something half made.
 //!
-//! | file system            | while it is made                 | published by              | if the maker is killed |
-//! |------------------------|----------------------------------|---------------------------|------------------------|
-//! | knows O_TMPFILE        | no name at all                   | linkat                    | the kernel frees it    |
-//! | does not               | a private name, its byte locked  | renameat2(NOREPLACE)      | the next maker does    |
+//! | file system     | while it is made                | published by         | if the maker is killed    |
+//! |-----------------|---------------------------------|----------------------|---------------------------|
+//! | knows O_TMPFILE | no name at all                  | linkat               | the kernel frees it       |
+//! | does not        | a private name, its byte locked | renameat2(NOREPLACE) | the next maker removes it |
 
 use super::name::{self, Name};
 use super::options::DEFAULT_MODE;
@@ -13,16 +13,16 @@ use crate::sys::shm;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// A file that nobody can find yet; dropped unpublished, it is gone.
+/// A file that no other process can find yet; dropped unpublished, it is gone.
 pub struct TempFile {
     file: OwnedFd,
     private: Option<Private>,
 }
 
-/// The private name of a draft; dropped, the name goes.
+/// The private name of a temporary file; dropped, the name goes.
 struct Private {
     name: Name,
-    /// Tells the makers that come after that the maker of this draft is alive.
+    /// Shows later makers that the maker of this file is alive.
     _alive: ByteLock,
 }
 

@@ -88,7 +88,8 @@ pub(super) fn fill(
         participant::check_support()?;
         // A sparse segment's control area is not: everybody touches it.
         reservation::reserve(file, 0, before, true, options.interruptible, place)?;
-        // A draft may have a private name. Collectors leave it alone before it has a header, and then we are attached.
+        // A temporary file may have a private name. Collectors leave it alone before it has a header, and then we are
+        // attached.
         lockfile::share(file.as_fd(), ATTACH)?;
         shm::write_start(file, &header.to_bytes())?;
         let bytes = words(&map, total);

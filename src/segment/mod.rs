@@ -1,11 +1,11 @@
 //! Segments: shared memory with a name in a directory, or anonymous behind a file descriptor.
 //!
-//! A plain segment is a file whose bytes are the user's, so whoever maps files can share it. A full one begins with a
-//! control area, so that it can hold locks:
+//! A plain segment is a file whose bytes are the user's, so any program that maps files can share it. A managed one
+//! begins with a control area, so that it can hold locks:
 //!
 //! ```text
 //! plain:                    |<------------- size ------------->|
-//! full:     |  control area |  data: byte 0 is the user's      |  room to grow: no memory, SIGBUS   |
+//! managed:  |  control area |  data: byte 0 is the user's      |  room to grow: no memory, SIGBUS   |
 //!           mapping         base                               base + size                  base + capacity
 //! ```
 //!
@@ -51,7 +51,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 pub struct Stat {
     /// What the kernel says of its file.
     pub file: Facts,
-    /// Bytes of data: of a full one less than its file has.
+    /// Bytes of data: of a managed one less than its file has.
     pub size: u64,
     /// Bytes of address space mapped here.
     pub capacity: u64,
@@ -61,7 +61,7 @@ pub struct Stat {
     pub readonly: bool,
     /// Whether nobody can ever shrink it.
     pub sealed: bool,
-    /// What its header says, where it is a full one.
+    /// What its header says, where it is a managed one.
     pub header: Option<Header>,
 }
 
@@ -215,7 +215,7 @@ impl Segment {
     }
 
     fn open_named(name: Name, size: u64, options: &Options, kind: Kind) -> Result<Segment> {
-        let found = directory::find(&name, size, options)?;
+        let found = directory::find(&name, options)?;
         Segment::open_found(found, size, Some(name), options, kind)
     }
 
@@ -239,8 +239,17 @@ impl Segment {
             }
         };
         if size < least {
-            let text = format!("the segment has {size} bytes, at least {least} were expected");
-            return Err(Error::Corrupt(text.into()));
+            // The caller's figure; of an object its header says too little.
+            let error = match kind {
+                Kind::Segment => Error::Invalid,
+                _ => Error::Corrupt,
+            };
+            let what = match &name {
+                Some(name) => name.path().to_string_lossy(),
+                None => "the segment".into(),
+            };
+            let text = format!("{what} has {size} bytes, not the {least} that `size` asks for");
+            return Err(error(text.into()));
         }
         check_capacity(size, options)?;
         let capacity = match &header {
@@ -316,7 +325,7 @@ impl Segment {
         let (file, writable) = shm::duplicate(fd)?;
         let facts = shm::facts(&file)?;
         let place = || format!("file descriptor {fd}");
-        directory::check(&facts, size, options, place)?;
+        directory::check(&facts, options, place)?;
         if !writable && !options.readonly {
             return Err(Error::Permission(
                 format!("{} is open for reading only: open it read-only", place()).into(),

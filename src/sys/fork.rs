@@ -1,15 +1,15 @@
-//! What a fork must not tear apart: words that a child finds wiped, descriptors that it must not keep, and the fence
-//! that forks wait at.
+//! What a fork must not tear apart: words that are zero in a child, descriptors that a child must not keep, and the
+//! fork lock, for which forks wait.
 //!
 //! ```text
-//! page:  | fence (4 bytes) | … | cell | cell | cell | …        MADV_WIPEONFORK: a child finds zeros
+//! page:  | lock (4 bytes) | … | word | word | word | …        MADV_WIPEONFORK: a child finds zeros
 //! ```
 //!
-//! | fence | means                                  |
-//! |-------|----------------------------------------|
-//! | 0     | nobody is inside; so in every new child |
-//! | 1     | a thread is inside                     |
-//! | 2     | a thread is inside, others sleep       |
+//! | lock | means                               |
+//! |------|-------------------------------------|
+//! | 0    | free; so in every new child         |
+//! | 1    | a thread holds it                   |
+//! | 2    | a thread holds it, and others sleep |
 
 use super::process::page_size;
 use super::refused;
@@ -27,7 +27,7 @@ const WORDS_PER_PAGE: usize = 512;
 #[repr(C)]
 struct Page {
     lock: AtomicU32,
-    /// Registering the fork handlers twice would lock the fence twice.
+    /// Registering the fork handlers twice would take the lock twice.
     _unused: AtomicU32,
     words: [AtomicU64; WORDS_PER_PAGE - 1],
 }
@@ -59,9 +59,9 @@ impl Page {
     }
 }
 
-/// The page that has the fence; null until the first use.
+/// The page that has the fork lock; null until the first use.
 static FIRST: AtomicPtr<Page> = AtomicPtr::new(std::ptr::null_mut());
-/// Has the fence where the kernel wipes no pages: then there are no cells.
+/// Has the fork lock where the kernel wipes no pages: then there are no fork-local words.
 static UNWIPED: Page = Page::zeros();
 
 fn first_page() -> &'static Page {
@@ -151,13 +151,13 @@ static FORKS: AtomicU64 = AtomicU64::new(0);
 /// Set before the handlers are registered: a child forked in between does without, instead of waiting for itself.
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// Shows that no fork can happen, and that no other thread is inside; dropped, both can.
+/// The fork lock, held: no fork happens, and no other thread has it; dropped, it is released.
 ///
-/// Whoever is inside must not fork. A raw `clone` does not wait here: what it copies is not covered.
+/// Its holder must not fork. A raw `clone` does not wait for it: what it copies is not covered.
 pub struct ForkLock(());
 
 impl ForkLock {
-    /// Waits until nobody else is inside.
+    /// Takes it, waiting for another thread that has it.
     pub fn enter() -> ForkLock {
         acquire_fork_lock();
         if !REGISTERED.swap(true, Ordering::Relaxed) {
@@ -174,10 +174,10 @@ impl Drop for ForkLock {
     }
 }
 
-/// A value that only who is inside the fence can reach, so that a forked child finds it whole.
+/// A value that can be reached only with the fork lock, so that a forked child finds it whole.
 pub struct ForkLocked<T>(UnsafeCell<T>);
 
-// SAFETY: `get` gives out one reference at a time: it borrows the fence, of which there is one, mutably.
+// SAFETY: `get` gives out one reference at a time: it borrows the fork lock, of which there is one, mutably.
 unsafe impl<T: Send> Sync for ForkLocked<T> {}
 
 impl<T> ForkLocked<T> {
@@ -203,7 +203,7 @@ pub type ForkLocal = &'static AtomicU64;
 
 static UNUSED: ForkLocked<Vec<ForkLocal>> = ForkLocked::new(Vec::new());
 
-/// Gives out a cell, which is zero. `Unsupported` where the kernel wipes no pages (before Linux 4.14).
+/// Gives out a fork-local word, which is zero. `Unsupported` where the kernel wipes no pages (before Linux 4.14).
 pub fn new_fork_local(inside: &mut ForkLock) -> Result<ForkLocal> {
     let unused = UNUSED.get(inside);
     if unused.is_empty() {
@@ -211,7 +211,7 @@ pub fn new_fork_local(inside: &mut ForkLock) -> Result<ForkLocal> {
             first if first == std::ptr::from_ref(&UNWIPED).cast_mut() => Err(Errno::EINVAL),
             // PAIRS fork.page. The first page is used up first.
             first if !FIRST_USED.swap(true, Ordering::Relaxed) => {
-                // SAFETY: inside the fence FIRST has been set, to a page that is never unmapped.
+                // SAFETY: with the fork lock held FIRST has been set, to a page that is never unmapped.
                 Ok(unsafe { &*first })
             }
             _ => Page::map(),
@@ -231,7 +231,7 @@ pub fn new_fork_local(inside: &mut ForkLock) -> Result<ForkLocal> {
 
 static FIRST_USED: AtomicBool = AtomicBool::new(false);
 
-/// Takes a cell back.
+/// Takes a fork-local word back.
 pub fn free_fork_local(inside: &mut ForkLock, word: ForkLocal) {
     word.store(0, Ordering::Relaxed);
     UNUSED.get(inside).push(word);

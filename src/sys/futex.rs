@@ -1,7 +1,7 @@
-//! Sleeps until a shared word changes, and wakes who sleeps (futex(2)), between processes and between threads.
+//! Sleeps until a shared word changes, and wakes sleepers (futex(2)), between processes and between threads.
 //!
 //! The kernel compares 32 bits: of a 64-bit word the half that has the lower value. A wake can be lost to a kill, so
-//! nobody sleeps without a deadline.
+//! every sleep has a deadline.
 
 use crate::sys::atomic::AtomicU64;
 
@@ -20,19 +20,19 @@ pub enum WakeReason {
     Signal,
 }
 
-/// Where sleepers lie: whoever wakes can mean some of them. These are bits of FUTEX_WAIT_BITSET.
+/// The set that a sleeper joins: a wake can mean one set or both. These are bits of FUTEX_WAIT_BITSET (futex(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum WaitSet {
-    /// Those who go first.
+    /// Waiters that go first.
     Priority = 1,
-    /// The others.
+    /// All other waiters.
     Normal = 2,
-    /// All of them.
+    /// Both.
     All = 3,
 }
 
-/// Sleeps in `bed` while the lower half of `word` is that of `expected`, at most until `deadline` of
+/// Sleeps in `set` while the lower half of `word` is that of `expected`, at most until `deadline` of
 /// `clock::monotonic`.
 #[cfg(not(loom))]
 pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, set: WaitSet) -> WakeReason {
@@ -62,7 +62,8 @@ pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, set: WaitSet) -> Wak
     }
 }
 
-/// Wakes up to `count` sleepers in `bed`; returns whether there was one. errno stays as it is: a signal handler may wake.
+/// Wakes up to `count` sleepers in `set`; returns whether there was one. errno stays as it is: a signal handler may
+/// wake.
 #[cfg(not(loom))]
 pub fn wake(word: &AtomicU64, count: i32, set: WaitSet) -> bool {
     let errno = nix::errno::Errno::last_raw();
@@ -91,7 +92,7 @@ mod model {
     use crate::sys::atomic::Ordering;
     use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-    /// Who sleeps, on which word, and where: by this it is woken.
+    /// A sleeper: its word, its set, and what wakes it.
     struct Sleeper {
         word: *const AtomicU64,
         set: WaitSet,
@@ -123,7 +124,7 @@ mod model {
         WakeReason::Changed
     }
 
-    /// Of both kinds the others are woken first: the kernel goes by who came first, which may be either.
+    /// Of both sets the normal one is woken first: the kernel wakes in the order of arrival, which may be either.
     pub fn wake(word: &AtomicU64, count: i32, set: WaitSet) -> bool {
         let mut sleepers = sleepers();
         let mut left = count;

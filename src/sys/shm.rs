@@ -254,7 +254,8 @@ impl CheckedFd {
         }
     }
 
-    /// Returns what the kernel says of the file. `LivenessUnknown`: the number stands for another one by now, or for none.
+    /// Returns what the kernel says of the file. `LivenessUnknown`: the number stands for another one by now, or for
+    /// none.
     pub fn facts(&self) -> Result<Facts> {
         facts(&*self.file)
             .ok()

@@ -37,6 +37,9 @@ static struct {
 
 static char check_folder[64];
 
+/* What the checks are about, in a program that repeats them for several things. */
+static const char *check_subject = "check";
+
 /* Counts one check, and says what has failed. */
 static bool check_at(bool holds, const char *what, const char *file, int line)
 {
@@ -46,7 +49,7 @@ static bool check_at(bool holds, const char *what, const char *file, int line)
         const char *text = NULL;
         __atomic_fetch_add(&check_figures->failed, 1, __ATOMIC_RELAXED);
         shmkit_last_error(NULL, NULL, &text);
-        printf("%s:%d: failed: %s (last error: %s)\n", file, line, what, text ? text : "");
+        printf("%s:%d: %s failed: %s (last error: %s)\n", file, line, check_subject, what, text ? text : "");
         fflush(stdout);
     }
     return holds;
@@ -92,6 +95,15 @@ static inline void check_file(const char *name, size_t size)
         fclose(file);
 }
 
+/* Makes a segment that can hold objects. */
+static inline shmkit_segment *managed_segment(const char *name, uint64_t size)
+{
+    shmkit_segment *segment = NULL;
+    shmkit_segment_options options = {.struct_size = sizeof options, .flags = SHMKIT_SEGMENT_MANAGED};
+    STATUS(SHMKIT_OK, shmkit_segment_create(name, size, &options, &segment));
+    return segment;
+}
+
 /* How many files there are in the folder, unfinished ones too. */
 static int check_entries(void)
 {
@@ -113,6 +125,13 @@ static inline void check_empty(void)
             remove(check_path(entry->d_name));
     if (folder)
         closedir(folder);
+}
+
+/* A pointer that is aligned for bytes alone. */
+static inline void *check_misaligned(void)
+{
+    static _Alignas(64) char block[128];
+    return block + 1;
 }
 
 /* Runs `body` in a child process and returns how it has ended, as waitpid(2) tells. */

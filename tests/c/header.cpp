@@ -20,7 +20,7 @@ int main()
     shmkit_segment *segment = nullptr;
     shmkit_segment_options options = {};
     options.struct_size = sizeof options;
-    options.flags = SHMKIT_SEGMENT_FORCE | SHMKIT_INTERRUPTIBLE;
+    options.flags = SHMKIT_SEGMENT_NO_SPACE_CHECK | SHMKIT_INTERRUPTIBLE;
     if (shmkit_set_interrupt(go_on, nullptr) != SHMKIT_OK)
         return 1;
     if (shmkit_segment_create(nullptr, 4096, &options, &segment) != SHMKIT_OK)

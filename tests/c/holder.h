@@ -11,6 +11,18 @@ struct holder {
     int order;
 };
 
+/* What a child does that only stays. */
+static inline void nothing(void *unused)
+{
+    (void)unused;
+}
+
+/* A hook that ends a call when it is called for the third time; it counts in an int. */
+static inline int32_t third_time(void *calls)
+{
+    return ++*(int *)calls == 3;
+}
+
 /* Has the kernel end this child with its parent, and the alarm end it where it hangs. */
 static inline void holder_child(void)
 {

@@ -119,7 +119,7 @@ static void small_files(void *unused)
     shmkit_segment_options options = {.struct_size = sizeof options, .capacity = 2 * MIB};
     (void)unused;
     limit(RLIMIT_FSIZE, MIB);
-    options.flags = SHMKIT_SEGMENT_FORCE;
+    options.flags = SHMKIT_SEGMENT_NO_SPACE_CHECK;
     STATUS(SHMKIT_ERR_NO_SPACE, shmkit_segment_create("a", MIB + 1, &options, &segment));
     CHECK(last_error_names(MIB + 1, "RLIMIT_FSIZE"));
     options.flags = SHMKIT_SEGMENT_SPARSE;

@@ -1,4 +1,4 @@
-/* Locks, as C has them: what the functions answer, to whom a lock belongs, and every bad input a C program can give. */
+/* Locks, as C has them: what the functions answer, to whom a lock belongs, and bad arguments. */
 #define NOUN lock
 #include "waits.h"
 
@@ -44,8 +44,8 @@ static void test_owner_is_a_process(void)
 
 static void test_transferable(void)
 {
-    shmkit_lock_options options = PLAIN;
-    shmkit_segment *segment = full(NULL, 4096);
+    shmkit_object_options options = {.struct_size = sizeof options};
+    shmkit_segment *segment = managed_segment(NULL, 4096);
     LOCK *lock = NULL, *same = NULL, *none = NULL;
     options.flags = SHMKIT_LOCK_TRANSFERABLE;
     STATUS(SHMKIT_OK, shmkit_lock_create_at(segment, 0, &options, &lock));
@@ -81,37 +81,11 @@ static void test_transferable(void)
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
 }
 
-static void test_other_kind(void)
-{
-    shmkit_segment *segment = full(NULL, 4096);
-    shmkit_rlock *rlock = NULL;
-    LOCK *lock = NULL;
-    int32_t fd = -1;
-    uint64_t offset = 7;
-    STATUS(SHMKIT_OK, shmkit_rlock_create_at(segment, 64, NULL, &rlock));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_create_at(segment, 64, NULL, &lock));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open_at(segment, 64, NULL, &lock));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_acquire((LOCK *)rlock, SHMKIT_NOWAIT, 0, NULL));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_release((LOCK *)rlock));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_close((LOCK *)rlock));
-    STATUS(SHMKIT_OK, shmkit_rlock_close(rlock));
-    STATUS(SHMKIT_OK, shmkit_rlock_create(NULL, NULL, &rlock));
-    STATUS(SHMKIT_OK, shmkit_rlock_fd(rlock, &fd, &offset));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open_fd(fd, offset, NULL, &lock));
-    STATUS(SHMKIT_OK, shmkit_segment_fd(segment, &fd));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open_fd(fd, 0, NULL, &lock));
-    CHECK(lock == NULL);
-    STATUS(SHMKIT_OK, shmkit_rlock_close(rlock));
-    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
-}
-
 static void tests(void)
 {
-    test_places();
     test_one_at_a_time();
     test_owner_is_a_process();
     test_transferable();
-    test_other_kind();
     test_waits();
 }
 

@@ -1,10 +1,8 @@
-/* Once, as C has it: who has it to do, who waits, what a death does, and every bad input a C program can give. */
+/* Once, as C has it: who has it to do, who waits, what a death does, and bad arguments. */
 #include "holder.h"
 
 #include <pthread.h>
 #include <sched.h>
-
-static const shmkit_once_options PLAIN = {.struct_size = sizeof(shmkit_once_options)};
 
 /* Makes a once without a name. */
 static shmkit_once *unnamed(void)
@@ -12,15 +10,6 @@ static shmkit_once *unnamed(void)
     shmkit_once *once = NULL;
     STATUS(SHMKIT_OK, shmkit_once_create(NULL, NULL, &once));
     return once;
-}
-
-/* Makes a full segment. */
-static shmkit_segment *full(const char *name, uint64_t size)
-{
-    shmkit_segment *segment = NULL;
-    shmkit_segment_options options = {.struct_size = sizeof options, .flags = SHMKIT_SEGMENT_FULL};
-    STATUS(SHMKIT_OK, shmkit_segment_create(name, size, &options, &segment));
-    return segment;
 }
 
 static shmkit_once_info told(const shmkit_once *once)
@@ -217,11 +206,6 @@ static void begin_and_close(void *once)
     STATUS(SHMKIT_OK, shmkit_once_close(once));
 }
 
-static void nothing(void *unused)
-{
-    (void)unused;
-}
-
 /* Closing is neither done nor abort: who has let go of all handles meanwhile counts as dead. */
 static void test_closed_halfway(void)
 {
@@ -261,7 +245,7 @@ static void come_as_a_process(void *race)
 
 static void test_races(void)
 {
-    shmkit_segment *segment = full(NULL, 64 * 128);
+    shmkit_segment *segment = managed_segment(NULL, 64 * 128);
     void *data = NULL;
     STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
     for (uint64_t place = 0; place < 120; place++) {
@@ -284,11 +268,6 @@ static void test_races(void)
 
 /* --- interrupts --------------------------------------------------------------------------------------------------- */
 
-static int32_t third_time(void *calls)
-{
-    return ++*(int *)calls == 3;
-}
-
 static void ends_at_the_third_call(void *once)
 {
     int calls = 0;
@@ -307,275 +286,25 @@ static void test_interrupts(void)
     STATUS(SHMKIT_OK, shmkit_once_close(once));
 }
 
-/* --- where it stands ---------------------------------------------------------------------------------------------- */
+/* --- bad pointers and bytes --------------------------------------------------------------------------------------- */
 
-static void test_named(void)
+static void test_bad_outputs(void)
 {
-    shmkit_once *made = NULL, *opened = NULL, *third = NULL;
-    shmkit_once_options options = PLAIN;
-    shmkit_segment *segment = NULL;
-    shmkit_lock *lock = NULL;
-    struct stat file;
-    int32_t fd = -1;
-    uint64_t offset = 7;
-    const char *name = NULL;
-    options.mode = 0640;
-    options.participants = 5;
-    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_once_open("named", NULL, &opened));
-    STATUS(SHMKIT_OK, shmkit_once_create("/named", &options, &made));
-    STATUS(SHMKIT_ERR_EXISTS, shmkit_once_create("named", &options, &opened));
-    CHECK(opened == NULL && check_entries() == 1);
-    CHECK(stat(check_path("named"), &file) == 0 && (file.st_mode & 07777) == 0640);
-    STATUS(SHMKIT_OK, shmkit_once_open("named", NULL, &opened));
-    STATUS(SHMKIT_OK, shmkit_once_open_or_create("named", NULL, &third));
-    begins(made, SHMKIT_NOWAIT, 1, 0);
-    CHECK(told(opened).flags == SHMKIT_ONCE_RUNNING && told(third).offset == 0);
-    STATUS(SHMKIT_OK, shmkit_once_close(third));
-    STATUS(SHMKIT_OK, shmkit_once_fd(made, &fd, &offset));
-    STATUS(SHMKIT_OK, shmkit_once_open_fd(fd, offset, &options, &third));
-    done(third);
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_unlink(third));
-    STATUS(SHMKIT_OK, shmkit_once_close(third));
-    STATUS(SHMKIT_OK, shmkit_once_segment(opened, &segment));
-    STATUS(SHMKIT_OK, shmkit_segment_name(segment, &name));
-    CHECK(strcmp(name, "named") == 0 && is_done(made) == 1);
-    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
-    /* The file of a once is no segment and no lock, and a lock no once. */
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_open("named", 0, NULL, &segment));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open("named", NULL, &lock));
-    STATUS(SHMKIT_OK, shmkit_lock_create("lock", NULL, &lock));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_once_open("lock", NULL, &third));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_once_open_or_create("lock", NULL, &third));
-    STATUS(SHMKIT_OK, shmkit_lock_unlink(lock));
-    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
-    check_file("bytes", 4096);
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_once_open("bytes", NULL, &third));
-    CHECK(remove(check_path("bytes")) == 0);
-    STATUS(SHMKIT_OK, shmkit_once_unlink(opened));
-    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_once_unlink(made));
-    STATUS(SHMKIT_OK, shmkit_once_close(opened));
-    STATUS(SHMKIT_OK, shmkit_once_close(made));
-}
-
-static void test_options(void)
-{
-    shmkit_once *once = NULL;
-    shmkit_once_options options = PLAIN;
-    uint64_t size = 0;
-    STATUS(SHMKIT_OK, shmkit_once_size(NULL, &size));
-    CHECK(size == 64);
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_size(NULL, NULL));
-    for (uint32_t flag = 1; flag != 0; flag <<= 1) {
-        options.flags = flag;
-        if (flag == SHMKIT_ONCE_TRUST || flag == SHMKIT_ONCE_EXCLUSIVE)
-            continue;
-        STATUS(SHMKIT_ERR_INVALID, shmkit_once_create("a", &options, &once));
-        STATUS(SHMKIT_ERR_INVALID, shmkit_once_create(NULL, &options, &once));
-        STATUS(SHMKIT_ERR_INVALID, shmkit_once_size(&options, &size));
-    }
-    options = PLAIN;
-    options.mode = 04755;
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_create("a", &options, &once));
-    options = PLAIN;
-    options.participants = 4097;
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_create("a", &options, &once));
-    options = PLAIN;
-    options.directory = "/nowhere";
-    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_once_create("a", &options, &once));
-    options = PLAIN;
-    options.struct_size = 8;
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_create("a", &options, &once));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_create("a/b", NULL, &once));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_open(NULL, NULL, &once));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_open_or_create(NULL, NULL, &once));
-    CHECK(once == NULL && check_entries() == 0);
-    options = PLAIN;
-    options.flags = SHMKIT_ONCE_TRUST;
-    STATUS(SHMKIT_OK, shmkit_once_create(NULL, &options, &once));
-    STATUS(SHMKIT_OK, shmkit_once_close(once));
-}
-
-/* Opens the once that `argument` has, as another process does that was told a descriptor's number and an offset. */
-static void open_through_proc(void *argument)
-{
-    char path[64];
-    int32_t fd = -1;
-    uint64_t offset = 7;
-    shmkit_once *opened = NULL;
-    STATUS(SHMKIT_OK, shmkit_once_fd(argument, &fd, &offset));
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", getppid(), fd);
-    int own = open(path, O_RDWR | O_CLOEXEC);
-    STATUS(SHMKIT_OK, shmkit_once_open_fd(own, offset, NULL, &opened));
-    close(own);
-    does_it(opened);
-    STATUS(SHMKIT_OK, shmkit_once_close(opened));
-}
-
-static void test_unnamed(void)
-{
-    shmkit_once *one = unnamed(), *other = unnamed(), *opened = NULL;
-    shmkit_lock *lock = NULL;
-    int32_t fd[2] = {-1, -1};
-    uint64_t offset[2] = {7, 7};
-    STATUS(SHMKIT_OK, shmkit_once_fd(one, &fd[0], &offset[0]));
-    STATUS(SHMKIT_OK, shmkit_once_fd(other, &fd[1], &offset[1]));
-    CHECK(fd[0] == fd[1] && offset[0] != offset[1] && offset[0] % 64 == 0 && told(one).offset == offset[0]);
-    CHECK(check_fork(open_through_proc, one) == 0);
-    CHECK(is_done(one) == 1 && is_done(other) == 0);
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_open_fd(fd[0], offset[0] + 8, NULL, &opened));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_open_fd(fd[0], UINT64_MAX - 63, NULL, &opened));
-    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_once_open_fd(fd[0], 1024 * 64 - 64, NULL, &opened));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_open_fd(-1, 0, NULL, &opened));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open_fd(fd[0], offset[0], NULL, &lock));
-    CHECK(opened == NULL && lock == NULL);
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_unlink(one));
-    STATUS(SHMKIT_OK, shmkit_once_close(one));
-    STATUS(SHMKIT_OK, shmkit_once_close(other));
-}
-
-static void test_placed(void)
-{
-    shmkit_segment *segment = full("placed", 5000), *reader = NULL, *plain = NULL;
-    shmkit_segment_options reading = {.struct_size = sizeof reading, .flags = SHMKIT_SEGMENT_READONLY};
-    shmkit_once_options exclusive = {.struct_size = sizeof exclusive, .flags = SHMKIT_ONCE_EXCLUSIVE};
-    shmkit_once *made = NULL, *opened = NULL, *none = NULL;
-    shmkit_lock *lock = NULL;
-    const uint64_t bad[] = {1, 8, 63, 96, 4992, 5000, 5056, UINT64_MAX, UINT64_MAX - 63};
-    int32_t fd = -1;
-    uint64_t offset = 7;
-    void *data = NULL;
-    for (size_t at = 0; at < sizeof bad / sizeof *bad; at++) {
-        STATUS(SHMKIT_ERR_INVALID, shmkit_once_create_at(segment, bad[at], NULL, &none));
-        STATUS(SHMKIT_ERR_INVALID, shmkit_once_open_at(segment, bad[at], NULL, &none));
-    }
-    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_once_open_at(segment, 128, NULL, &none));
-    STATUS(SHMKIT_OK, shmkit_segment_open("placed", 0, &reading, &reader));
-    STATUS(SHMKIT_ERR_PERMISSION, shmkit_once_create_at(reader, 128, NULL, &none));
-    STATUS(SHMKIT_OK, shmkit_segment_create(NULL, 5000, NULL, &plain));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_once_create_at(plain, 128, NULL, &none));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_once_open_at(plain, 128, NULL, &none));
-    STATUS(SHMKIT_OK, shmkit_once_create_at(segment, 128, &exclusive, &made));
-    STATUS(SHMKIT_ERR_EXISTS, shmkit_once_create_at(segment, 128, &exclusive, &none));
-    STATUS(SHMKIT_OK, shmkit_once_create_at(segment, 128, &PLAIN, &opened));
-    STATUS(SHMKIT_OK, shmkit_once_close(opened));
-    STATUS(SHMKIT_ERR_PERMISSION, shmkit_once_open_at(reader, 128, NULL, &none));
-    STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
-    for (int byte = 1; byte < 256; byte++) {
-        memset((char *)data + 256, byte, 64);
-        STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_once_create_at(segment, 256, NULL, &none));
-        STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_once_open_at(segment, 256, NULL, &none));
-        CHECK(((volatile uint8_t *)data)[256] == byte && ((volatile uint8_t *)data)[319] == byte);
-    }
-    STATUS(SHMKIT_OK, shmkit_lock_create_at(segment, 512, NULL, &lock));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_once_create_at(segment, 512, NULL, &none));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open_at(segment, 128, NULL, &lock));
-    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
-    STATUS(SHMKIT_OK, shmkit_once_open_at(segment, 128, NULL, &opened));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_fd(made, &fd, &offset));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_unlink(made));
-    CHECK(fd == -1 && offset == 7 && none == NULL);
-    /* The onces keep the memory when the segment's handle goes. */
-    STATUS(SHMKIT_OK, shmkit_segment_unlink(segment));
-    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
-    STATUS(SHMKIT_ERR_CLOSED, shmkit_once_open_at(segment, 128, NULL, &none));
-    does_it(made);
-    CHECK(is_done(opened) == 1 && told(opened).offset == 128);
-    STATUS(SHMKIT_OK, shmkit_once_close(made));
-    STATUS(SHMKIT_OK, shmkit_once_close(opened));
-    STATUS(SHMKIT_OK, shmkit_segment_close(reader));
-    STATUS(SHMKIT_OK, shmkit_segment_close(plain));
-}
-
-/* --- bad pointers ------------------------------------------------------------------------------------------------- */
-
-enum { FUNCTIONS = 9 };
-
-/* Calls one function of a handle; what is not told must not be touched. */
-static shmkit_status call(size_t function, shmkit_once *once)
-{
-    shmkit_once_info info = {.struct_size = sizeof info, .attempts = 77};
-    shmkit_segment *segment = NULL;
-    uint32_t mine = 77, recovered = 77, finished = 77;
-    int32_t fd = 77;
-    uint64_t offset = 77;
-    shmkit_status status = SHMKIT_OK;
-    switch (function) {
-    case 0: status = shmkit_once_begin(once, SHMKIT_NOWAIT, 0, &mine, &recovered); break;
-    case 1: status = shmkit_once_done(once); break;
-    case 2: status = shmkit_once_abort(once); break;
-    case 3: status = shmkit_once_is_done(once, &finished); break;
-    case 4: status = shmkit_once_stat(once, &info); break;
-    case 5: status = shmkit_once_unlink(once); break;
-    case 6: status = shmkit_once_fd(once, &fd, &offset); break;
-    case 7: status = shmkit_once_segment(once, &segment); break;
-    case 8: status = shmkit_once_close(once); break;
-    }
-    CHECK(mine == 77 && recovered == 77 && finished == 77 && fd == 77 && offset == 77 && info.attempts == 77);
-    CHECK(segment == NULL);
-    return status;
-}
-
-static void *close_it(void *once)
-{
-    STATUS(SHMKIT_OK, shmkit_once_close(once));
-    return NULL;
-}
-
-static void test_bad_pointers(void)
-{
-    _Alignas(64) char block[256] = {0};
-    void *odd = block + 1;
-    shmkit_once *once = unnamed(), *none = NULL;
-    shmkit_segment *segment = full(NULL, 4096);
-    shmkit_lock *lock = NULL;
-    shmkit_once_info info = {.struct_size = 4};
-    int32_t fd = 77;
-    uint64_t offset = 77;
-    pthread_t thread;
-    STATUS(SHMKIT_OK, shmkit_lock_create(NULL, NULL, &lock));
-    for (size_t function = 0; function < FUNCTIONS; function++) {
-        STATUS(SHMKIT_ERR_INVALID, call(function, NULL));
-        STATUS(SHMKIT_ERR_INVALID, call(function, odd));
-        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (shmkit_once *)block));
-        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (shmkit_once *)segment));
-        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (shmkit_once *)lock));
-    }
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_acquire((shmkit_lock *)once, SHMKIT_NOWAIT, 0, NULL));
-    STATUS(SHMKIT_OK, shmkit_lock_close(lock));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_once_create_at((shmkit_segment *)once, 0, NULL, &none));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_create_at(NULL, 0, NULL, &none));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_open_at(NULL, 0, NULL, &none));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_create("a", NULL, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_create("a", NULL, odd));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_create("a", odd, &none));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_open("a", NULL, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_open_or_create("a", NULL, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_open_fd(0, 0, NULL, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_create_at(segment, 0, NULL, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_open_at(segment, 0, NULL, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_stat(once, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_stat(once, &info));
+    shmkit_once *once = unnamed();
+    uint32_t mine = 77, *odd = check_misaligned();
     STATUS(SHMKIT_ERR_INVALID, shmkit_once_is_done(once, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_once_is_done(once, odd));
-    uint32_t mine = 77;
     STATUS(SHMKIT_ERR_INVALID, shmkit_once_begin(once, SHMKIT_NOWAIT, 0, NULL, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_once_begin(once, SHMKIT_NOWAIT, 0, odd, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_once_begin(once, SHMKIT_NOWAIT, 0, &mine, odd));
     CHECK(mine == 77 && told(once).attempts == 0);
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_fd(once, NULL, &offset));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_fd(once, &fd, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_once_segment(once, NULL));
-    CHECK(fd == 77 && offset == 77 && none == NULL && check_entries() == 0 && is_done(once) == 0);
-    CHECK(pthread_create(&thread, NULL, close_it, once) == 0 && pthread_join(thread, NULL) == 0);
-    for (size_t function = 0; function < FUNCTIONS; function++)
-        STATUS(SHMKIT_ERR_CLOSED, call(function, once));
-    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+    STATUS(SHMKIT_OK, shmkit_once_close(once));
 }
 
 /* Whatever bytes stand in it, there is a status, and nobody waits longer than was asked for. */
 static void test_hostile_bytes(void)
 {
-    shmkit_segment *segment = full(NULL, 4096);
+    shmkit_segment *segment = managed_segment(NULL, 4096);
     shmkit_once *once = NULL;
     void *data = NULL;
     STATUS(SHMKIT_OK, shmkit_once_create_at(segment, 0, NULL, &once));
@@ -607,11 +336,7 @@ static void tests(void)
     test_closed_halfway();
     test_races();
     test_interrupts();
-    test_named();
-    test_options();
-    test_unnamed();
-    test_placed();
-    test_bad_pointers();
+    test_bad_outputs();
     test_hostile_bytes();
 }
 

@@ -1,4 +1,4 @@
-/* Semaphores, as C has them: permits, whose they are, waits, deaths, signal handlers, and every bad input. */
+/* Semaphores, as C has them: permits, whose they are, waits, deaths, signal handlers, and bad arguments. */
 #include "check.h"
 #include "holder.h"
 
@@ -22,14 +22,6 @@ static SEMAPHORE *unnamed(uint64_t value, uint32_t flags)
     SEMAPHORE *semaphore = NULL;
     STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &options, &semaphore));
     return semaphore;
-}
-
-static shmkit_segment *full(const char *name, uint64_t size)
-{
-    shmkit_segment_options options = {.struct_size = sizeof options, .flags = SHMKIT_SEGMENT_FULL};
-    shmkit_segment *segment = NULL;
-    STATUS(SHMKIT_OK, shmkit_segment_create(name, size, &options, &segment));
-    return segment;
 }
 
 static shmkit_semaphore_info told(const SEMAPHORE *semaphore)
@@ -156,7 +148,7 @@ static void test_cells(void)
     options.processes = 1;
     STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &options, &pool));
     struct holder owner = holder_start(take, give, pool);
-    STATUS(SHMKIT_ERR_PARTICIPANTS, attempt(pool, 1));
+    STATUS(SHMKIT_ERR_TOO_MANY_PROCESSES, attempt(pool, 1));
     holder_kill(owner);
     /* That it lives was seen just now, so who only tries may not look again. */
     usleep(2000);
@@ -180,11 +172,6 @@ static void test_waits(void)
         CHECK(holder_end(waiters[at]) == 0);
     CHECK(value(semaphore) == 0);
     done(semaphore);
-}
-
-static int32_t third_time(void *calls)
-{
-    return ++*(int *)calls == 3;
 }
 
 static void ends_at_the_third_call(void *semaphore)
@@ -245,11 +232,6 @@ static void hold_and_close(void *argument)
     done(semaphore);
 }
 
-static void nothing(void *unused)
-{
-    (void)unused;
-}
-
 static void test_closed_while_held(void)
 {
     shmkit_semaphore_options options = with(1, SHMKIT_SEMAPHORE_UNDO);
@@ -264,77 +246,30 @@ static void test_closed_while_held(void)
     done(semaphore);
 }
 
-static void open_and_take(void *name)
+/* Permits are recorded by process, whichever handle takes them; the value at first is of no interest to an opener. */
+static void test_placed_with_undo(void)
 {
-    SEMAPHORE *semaphore = NULL;
-    STATUS(SHMKIT_OK, shmkit_semaphore_open(name, NULL, &semaphore));
-    take(semaphore);
-}
-
-static void test_named(void)
-{
-    shmkit_semaphore_options options = with(2, 0), other = with(2, SHMKIT_SEMAPHORE_UNDO);
-    SEMAPHORE *semaphore = NULL, *same = NULL, *none = NULL;
-    char name[] = "semaphore";
-    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_semaphore_open(name, NULL, &none));
-    STATUS(SHMKIT_OK, shmkit_semaphore_open_or_create(name, &options, &semaphore));
-    STATUS(SHMKIT_ERR_EXISTS, shmkit_semaphore_create(name, &options, &none));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open_or_create(name, &other, &none));
-    other = options;
-    other.maximum = 5;
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open_or_create(name, &other, &none));
-    other = options;
-    other.value = 1;
-    STATUS(SHMKIT_OK, shmkit_semaphore_open_or_create(name, &other, &same));
-    CHECK(check_fork(open_and_take, name) == 0);
-    CHECK(value(same) == 1 && none == NULL);
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open(NULL, NULL, &none));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open_or_create(NULL, NULL, &none));
-    shmkit_segment *segment = NULL;
-    const char *text = NULL;
-    STATUS(SHMKIT_OK, shmkit_semaphore_segment(same, &segment));
-    STATUS(SHMKIT_OK, shmkit_segment_name(segment, &text));
-    CHECK(text && strcmp(text, name) == 0);
-    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
-    shmkit_lock *lock = NULL;
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_open(name, NULL, &lock));
-    STATUS(SHMKIT_OK, shmkit_semaphore_unlink(same));
-    done(same);
-    done(semaphore);
-}
-
-static void test_placed(void)
-{
-    shmkit_semaphore_options options = with(2, SHMKIT_SEMAPHORE_UNDO);
-    shmkit_segment *segment = full(NULL, 4096);
-    SEMAPHORE *semaphore = NULL, *same = NULL, *none = NULL;
-    uint64_t size = 0, offset = 7;
-    int32_t fd = -7;
+    shmkit_semaphore_options options = with(2, SHMKIT_SEMAPHORE_UNDO), other = with(1, 0);
+    shmkit_segment *segment = managed_segment(NULL, 4096);
+    SEMAPHORE *semaphore = NULL, *same = NULL;
+    uint64_t size = 0;
     options.processes = 2;
-    STATUS(SHMKIT_OK, shmkit_semaphore_size(NULL, &size));
-    CHECK(size == 128);
     STATUS(SHMKIT_OK, shmkit_semaphore_size(&options, &size));
     CHECK(size == 128 + 2 * 64);
-    STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_semaphore_open_at(segment, 64, NULL, &none));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create_at(segment, 32, &options, &none));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create_at(segment, 4096 - size + 64, &options, &none));
     STATUS(SHMKIT_OK, shmkit_semaphore_create_at(segment, 64, &options, &semaphore));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create_at(segment, 64, NULL, &none));
-    options.flags |= SHMKIT_SEMAPHORE_EXCLUSIVE;
-    STATUS(SHMKIT_ERR_EXISTS, shmkit_semaphore_create_at(segment, 64, &options, &none));
     STATUS(SHMKIT_OK, shmkit_semaphore_open_at(segment, 64, NULL, &same));
     take_two(same);
-    CHECK(held(semaphore) == 2 && told(same).offset == 64 && told(same).processes == 2);
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_fd(same, &fd, &offset));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_unlink(same));
-    shmkit_lock *lock = NULL;
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_lock_create_at(segment, 64, NULL, &lock));
-    CHECK(fd == -7 && offset == 7 && none == NULL);
-    /* It keeps the segment. */
-    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
+    CHECK(held(semaphore) == 2 && told(same).processes == 2);
     STATUS(SHMKIT_OK, shmkit_semaphore_release(semaphore, 2));
     done(same);
     done(semaphore);
+    STATUS(SHMKIT_OK, shmkit_semaphore_create_at(segment, 512, &other, &semaphore));
+    other.value = 2;
+    STATUS(SHMKIT_OK, shmkit_semaphore_create_at(segment, 512, &other, &same));
+    CHECK(value(same) == 1);
+    done(same);
+    done(semaphore);
+    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
 }
 
 static void open_through_proc(void *argument)
@@ -354,13 +289,11 @@ static void open_through_proc(void *argument)
 
 static void test_handed_over(void)
 {
-    SEMAPHORE *one = unnamed(1, 0), *other = unnamed(1, SHMKIT_SEMAPHORE_UNDO), *none = NULL;
+    SEMAPHORE *one = unnamed(1, 0), *other = unnamed(1, SHMKIT_SEMAPHORE_UNDO);
     CHECK(check_fork(open_through_proc, one) == 0);
     CHECK(value(one) == 0);
     CHECK(check_fork(open_through_proc, other) == 0);
     take(other);
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open_fd(-1, 0, NULL, &none));
-    CHECK(none == NULL);
     done(one);
     done(other);
 }
@@ -372,86 +305,37 @@ static void test_options(void)
         with(2147483648u, 0),
         with(UINT64_MAX, 0),
         with(0, SHMKIT_SEMAPHORE_UNDO),
-        with(1, 1),
-        with(1, 1u << 31),
         {.struct_size = sizeof *bad, .value = 3, .maximum = 2},
         {.struct_size = sizeof *bad, .maximum = 2147483648u},
         {.struct_size = sizeof *bad, .value = 1, .maximum = 2, .flags = SHMKIT_SEMAPHORE_UNDO},
         {.struct_size = sizeof *bad, .value = 1, .processes = 1},
         {.struct_size = sizeof *bad, .value = 1, .processes = 4097, .flags = SHMKIT_SEMAPHORE_UNDO},
         {.struct_size = sizeof *bad, .value = 1, .reserved = 1},
-        {.struct_size = sizeof *bad, .mode = 01000},
-        {.struct_size = sizeof *bad - 1},
-        {.struct_size = 0},
     };
     for (size_t at = 0; at < sizeof bad / sizeof *bad; at++) {
         STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create(NULL, &bad[at], &none));
         STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create("bad", &bad[at], &none));
     }
     CHECK(none == NULL);
-    shmkit_semaphore_options most = with(2147483647, SHMKIT_SEMAPHORE_TRUST);
+    shmkit_semaphore_options most = with(2147483647, 0);
     STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &most, &none));
     STATUS(SHMKIT_ERR_OVERFLOW, shmkit_semaphore_release(none, 1));
     STATUS(SHMKIT_OK, attempt(none, 2147483647));
     done(none);
 }
 
-/* Calls the function of this number with a handle; outputs are looked at afterwards. */
-static const size_t FUNCTIONS = 8;
-
-static shmkit_status call(size_t function, SEMAPHORE *handle)
+static void test_bad_outputs(void)
 {
-    int32_t fd = -7;
-    uint64_t out = 7;
-    shmkit_segment *segment = NULL;
-    shmkit_semaphore_info info = {.struct_size = sizeof info};
-    shmkit_status status = SHMKIT_OK;
-    switch (function) {
-    case 0: status = shmkit_semaphore_acquire(handle, 1, SHMKIT_NOWAIT, 0); break;
-    case 1: status = shmkit_semaphore_release(handle, 1); break;
-    case 2: status = shmkit_semaphore_value(handle, &out); break;
-    case 3: status = shmkit_semaphore_held(handle, &out); break;
-    case 4: status = shmkit_semaphore_stat(handle, &info); break;
-    case 5: status = shmkit_semaphore_fd(handle, &fd, &out); break;
-    case 6: status = shmkit_semaphore_segment(handle, &segment); break;
-    default: status = shmkit_semaphore_unlink(handle); break;
-    }
-    CHECK(fd == -7 && out == 7 && segment == NULL && info.maximum == 0);
-    return status;
-}
-
-static void test_bad_handles(void)
-{
-    SEMAPHORE *semaphore = unnamed(1, SHMKIT_SEMAPHORE_UNDO);
-    shmkit_segment *segment = full(NULL, 4096);
-    for (size_t function = 0; function < FUNCTIONS; function++) {
-        STATUS(SHMKIT_ERR_INVALID, call(function, NULL));
-        STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (SEMAPHORE *)segment));
-    }
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_close(NULL));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_semaphore_close((SEMAPHORE *)segment));
-    done(semaphore);
-    for (size_t function = 0; function < FUNCTIONS; function++)
-        STATUS(SHMKIT_ERR_CLOSED, call(function, semaphore));
-    STATUS(SHMKIT_ERR_CLOSED, shmkit_semaphore_close(semaphore));
-    semaphore = unnamed(1, 0);
+    SEMAPHORE *semaphore = unnamed(1, 0);
     STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_value(semaphore, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_held(semaphore, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_stat(semaphore, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_fd(semaphore, NULL, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_segment(semaphore, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create(NULL, NULL, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create_at(NULL, 0, NULL, &semaphore));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_open_at(NULL, 0, NULL, &semaphore));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_size(NULL, NULL));
     done(semaphore);
-    STATUS(SHMKIT_OK, shmkit_segment_close(segment));
 }
 
 /* Bytes that somebody has written over. */
 static void test_hostile(void)
 {
-    shmkit_segment *segment = full(NULL, 4096);
+    shmkit_segment *segment = managed_segment(NULL, 4096);
     SEMAPHORE *semaphore = NULL, *none = NULL;
     void *data = NULL;
     uint64_t out = 7;
@@ -483,11 +367,10 @@ static void tests(void)
     done(none);
     test_signal_handler();
     test_closed_while_held();
-    test_named();
-    test_placed();
+    test_placed_with_undo();
     test_handed_over();
     test_options();
-    test_bad_handles();
+    test_bad_outputs();
     test_hostile();
 }
 

@@ -4,6 +4,20 @@
 
 #include "locks.h"
 
+/* Makes a lock without a name. */
+static LOCK *unnamed(void)
+{
+    LOCK *lock = NULL;
+    STATUS(SHMKIT_OK, CALL(create)(NULL, NULL, &lock));
+    return lock;
+}
+
+static void take_and_give(void *lock)
+{
+    take(lock);
+    give(lock);
+}
+
 /* A wait that a child does: how long, and what must come of it. */
 struct wait {
     LOCK *lock;
@@ -64,6 +78,14 @@ static void test_timeouts(void)
     STATUS(SHMKIT_OK, CALL(close)(lock));
 }
 
+static void test_bad_outputs(void)
+{
+    LOCK *lock = unnamed();
+    STATUS(SHMKIT_ERR_INVALID, CALL(acquire)(lock, SHMKIT_NOWAIT, 0, check_misaligned()));
+    CHECK(told(lock).flags == 0 && told(lock).acquisitions == 0);
+    STATUS(SHMKIT_OK, CALL(close)(lock));
+}
+
 static volatile sig_atomic_t signals;
 
 static void count_signal(int number)
@@ -76,11 +98,6 @@ static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = count_signal};
     CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
-}
-
-static int32_t third_time(void *calls)
-{
-    return ++*(int *)calls == 3;
 }
 
 static int32_t once_signalled(void *unused)
@@ -236,7 +253,7 @@ static void *add_in_a_thread(void *argument)
 
 static void test_exclusion(void)
 {
-    shmkit_segment *segment = full(NULL, 4096);
+    shmkit_segment *segment = managed_segment(NULL, 4096);
     struct account account = {NULL, NULL};
     struct holder workers[WORKERS];
     pthread_t threads[WORKERS];
@@ -265,11 +282,6 @@ static void hold_and_close(void *lock)
     STATUS(SHMKIT_OK, CALL(close)(lock));
 }
 
-static void nothing(void *unused)
-{
-    (void)unused;
-}
-
 /* Closing is no release: who has let go of all handles while holding counts as dead. */
 static void test_closed_while_held(void)
 {
@@ -288,6 +300,7 @@ static void test_closed_while_held(void)
 static void test_waits(void)
 {
     test_timeouts();
+    test_bad_outputs();
     test_interrupts();
     test_death();
     test_exclusion();

@@ -58,7 +58,7 @@ fn a_segment_from_its_making_to_its_end() {
     assert_eq!(ask!(shmkit_segment_huge, opened, 1), 0);
     assert!(ask!(shmkit_segment_fd, opened, -1) >= 0);
 
-    let flags = SHMKIT_SEGMENT_FORCE | SHMKIT_INTERRUPTIBLE;
+    let flags = SHMKIT_SEGMENT_NO_SPACE_CHECK | SHMKIT_INTERRUPTIBLE;
     // SAFETY: a handle.
     let status = unsafe { shmkit_segment_resize(made.0, 8192, flags) };
     assert_eq!(status, SHMKIT_OK);

@@ -6,7 +6,9 @@ use super::lock::{LOCK, managed};
 use super::structure::Newer;
 use super::*;
 use shmkit::capi::lock::{shmkit_lock, shmkit_lock_close};
+use shmkit::capi::object::SHMKIT_EXCLUSIVE;
 use shmkit::capi::queue::*;
+use shmkit::capi::segment::SHMKIT_TRUST;
 use shmkit::capi::wait::{SHMKIT_FOREVER, SHMKIT_NOWAIT};
 
 type H = shmkit_queue;
@@ -58,7 +60,7 @@ fn close(queue: *mut H) {
 pub fn put(queue: *mut H, bytes: &[u8]) -> shmkit_status {
     let (data, size) = (bytes.as_ptr().cast(), bytes.len() as u64);
     // SAFETY: a handle, or what the function promises to recognise; bytes that can be read.
-    unsafe { shmkit_queue_put(queue, SHMKIT_NOWAIT, 0, data, size) }
+    unsafe { shmkit_queue_put(queue, data, size, SHMKIT_NOWAIT, 0) }
 }
 
 /// Gets a message of up to 64 bytes.
@@ -66,7 +68,7 @@ pub fn get(queue: *mut H) -> Result<Vec<u8>, shmkit_status> {
     let (mut buffer, mut size) = ([0x5au8; 64], UNTOUCHED);
     let (room, out) = (buffer.as_mut_ptr().cast(), &raw mut size);
     // SAFETY: a handle, or what the function promises to recognise; memory that can be written.
-    let status = unsafe { shmkit_queue_get(queue, SHMKIT_NOWAIT, 0, room, 64, out) };
+    let status = unsafe { shmkit_queue_get(queue, room, 64, SHMKIT_NOWAIT, 0, out) };
     if status != SHMKIT_OK {
         assert_eq!(
             (buffer, size),
@@ -112,7 +114,7 @@ const FUNCTIONS: [(&str, Function, shmkit_status); 20] = [
             let (mut byte, mut size) = (7u8, UNTOUCHED);
             let (room, out) = ((&raw mut byte).cast(), &raw mut size);
             // SAFETY: the caller passes what the function promises to recognise; memory that can be written.
-            let status = unsafe { shmkit_queue_peek(queue, SHMKIT_NOWAIT, 0, room, 1, out) };
+            let status = unsafe { shmkit_queue_peek(queue, room, 1, SHMKIT_NOWAIT, 0, out) };
             untouched(status, (byte, size) == (7, UNTOUCHED))
         },
         SHMKIT_OK,
@@ -132,7 +134,7 @@ const FUNCTIONS: [(&str, Function, shmkit_status); 20] = [
             let mut out = UNTOUCHED;
             // SAFETY: as above; one message, which has no bytes.
             let status =
-                unsafe { shmkit_queue_put_many(queue, SHMKIT_NOWAIT, 0, &one, 1, &raw mut out) };
+                unsafe { shmkit_queue_put_many(queue, &one, 1, SHMKIT_NOWAIT, 0, &raw mut out) };
             untouched(status, out == UNTOUCHED)
         },
         SHMKIT_OK,
@@ -144,7 +146,7 @@ const FUNCTIONS: [(&str, Function, shmkit_status); 20] = [
             let (sizes, out) = (&raw mut size, &raw mut count);
             // SAFETY: as above; room for no bytes and one size.
             let status = unsafe {
-                shmkit_queue_get_many(queue, SHMKIT_NOWAIT, 0, null_mut(), 0, sizes, 1, out)
+                shmkit_queue_get_many(queue, null_mut(), 0, sizes, 1, SHMKIT_NOWAIT, 0, out)
             };
             untouched(status, (size, count) == (UNTOUCHED, UNTOUCHED))
         },
@@ -156,7 +158,7 @@ const FUNCTIONS: [(&str, Function, shmkit_status); 20] = [
             let (mut data, mut token) = (NOTHING, UNTOUCHED);
             let (at, by) = (&raw mut data, &raw mut token);
             // SAFETY: as above.
-            let status = unsafe { shmkit_queue_reserve(queue, SHMKIT_NOWAIT, 0, 9, at, by) };
+            let status = unsafe { shmkit_queue_reserve(queue, 9, SHMKIT_NOWAIT, 0, at, by) };
             if status == SHMKIT_OK {
                 // SAFETY: a handle.
                 assert_eq!(unsafe { shmkit_queue_abort(queue, token) }, SHMKIT_OK);
@@ -327,8 +329,12 @@ fn handles_that_are_none() {
     let mut block = [UNTOUCHED; 16];
     let (segment, lock): (_, *mut shmkit_lock) = (managed(64), LOCK.unnamed());
     for (name, function, _) in FUNCTIONS {
-        assert_eq!(function(null_mut()), SHMKIT_ERR_INVALID, "{name}");
-        assert!(last_text().contains("NULL"), "{name}: {}", last_text());
+        if name.ends_with("close") {
+            assert_eq!(function(null_mut()), SHMKIT_OK);
+        } else {
+            assert_eq!(function(null_mut()), SHMKIT_ERR_INVALID, "{name}");
+            assert!(last_text().contains("NULL"), "{name}: {}", last_text());
+        }
         let odd = misaligned(&mut block);
         assert_eq!(function(odd), SHMKIT_ERR_INVALID, "{name}");
         for wrong in [segment.0.cast(), lock.cast(), (&raw mut block).cast()] {
@@ -375,14 +381,14 @@ fn outputs_that_are_null_or_misaligned() {
     for bad in [null_mut(), misaligned::<c_void>(&mut block)] {
         let room = buffer.as_mut_ptr().cast();
         refuse! {
-            shmkit_queue_get(queue, 0, 0, room, 8, bad.cast());
-            shmkit_queue_peek(queue, 0, 0, room, 8, bad.cast());
-            shmkit_queue_put_many(queue, 0, 0, &one, 1, bad.cast());
-            shmkit_queue_put_many(queue, 0, 0, bad.cast(), 1, out);
-            shmkit_queue_get_many(queue, 0, 0, room, 8, out, 1, bad.cast());
-            shmkit_queue_get_many(queue, 0, 0, room, 8, bad.cast(), 1, out);
-            shmkit_queue_reserve(queue, 0, 0, 1, bad.cast(), out);
-            shmkit_queue_reserve(queue, 0, 0, 1, at, bad.cast());
+            shmkit_queue_get(queue, room, 8, 0, 0, bad.cast());
+            shmkit_queue_peek(queue, room, 8, 0, 0, bad.cast());
+            shmkit_queue_put_many(queue, &one, 1, 0, 0, bad.cast());
+            shmkit_queue_put_many(queue, bad.cast(), 1, 0, 0, out);
+            shmkit_queue_get_many(queue, room, 8, out, 1, 0, 0, bad.cast());
+            shmkit_queue_get_many(queue, room, 8, bad.cast(), 1, 0, 0, out);
+            shmkit_queue_reserve(queue, 1, 0, 0, bad.cast(), out);
+            shmkit_queue_reserve(queue, 1, 0, 0, at, bad.cast());
             shmkit_queue_lease(queue, 0, 0, bad.cast(), out, out, null_mut());
             shmkit_queue_lease(queue, 0, 0, from, bad.cast(), out, null_mut());
             shmkit_queue_lease(queue, 0, 0, from, out, bad.cast(), null_mut());
@@ -402,16 +408,16 @@ fn outputs_that_are_null_or_misaligned() {
     refuse! { shmkit_queue_lease(queue, 0, 0, from, out, out, odd); }
     // Bytes may stand anywhere, but not nowhere.
     refuse! {
-        shmkit_queue_put(queue, 0, 0, null(), 1);
-        shmkit_queue_get(queue, 0, 0, null_mut(), 1, out);
-        shmkit_queue_peek(queue, 0, 0, null_mut(), 1, out);
-        shmkit_queue_get_many(queue, 0, 0, null_mut(), 1, out, 1, out);
+        shmkit_queue_put(queue, null(), 1, 0, 0);
+        shmkit_queue_get(queue, null_mut(), 1, 0, 0, out);
+        shmkit_queue_peek(queue, null_mut(), 1, 0, 0, out);
+        shmkit_queue_get_many(queue, null_mut(), 1, out, 1, 0, 0, out);
     }
     let nowhere = shmkit_queue_message {
         data: null(),
         size: 1,
     };
-    refuse! { shmkit_queue_put_many(queue, 0, 0, [one, nowhere].as_ptr(), 2, out); }
+    refuse! { shmkit_queue_put_many(queue, [one, nowhere].as_ptr(), 2, 0, 0, out); }
     let numbers = (number, place, leased);
     assert_eq!(numbers, (UNTOUCHED, NOTHING, NOTHING.cast_const()));
     assert_eq!((fd, block, buffer), (-77, [UNTOUCHED; 16], [0x5a; 8]));
@@ -445,12 +451,12 @@ fn sizes_times_and_flags_that_cannot_be() {
     ];
     for (time, flags) in bad {
         refuse! {
-            shmkit_queue_put(queue, time, flags, null(), 0);
-            shmkit_queue_get(queue, time, flags, none, 0, out);
-            shmkit_queue_peek(queue, time, flags, none, 0, out);
-            shmkit_queue_put_many(queue, time, flags, &one, 1, out);
-            shmkit_queue_get_many(queue, time, flags, none, 0, out, 1, out);
-            shmkit_queue_reserve(queue, time, flags, 1, at, out);
+            shmkit_queue_put(queue, null(), 0, time, flags);
+            shmkit_queue_get(queue, none, 0, time, flags, out);
+            shmkit_queue_peek(queue, none, 0, time, flags, out);
+            shmkit_queue_put_many(queue, &one, 1, time, flags, out);
+            shmkit_queue_get_many(queue, none, 0, out, 1, time, flags, out);
+            shmkit_queue_reserve(queue, 1, time, flags, at, out);
             shmkit_queue_lease(queue, time, flags, from, out, out, null_mut());
             shmkit_queue_join(queue, time, flags);
         }
@@ -458,8 +464,8 @@ fn sizes_times_and_flags_that_cannot_be() {
     // Only put_many knows this one.
     let all = SHMKIT_QUEUE_ALL;
     refuse! {
-        shmkit_queue_put(queue, 0, all, null(), 0);
-        shmkit_queue_get(queue, 0, all, none, 0, out);
+        shmkit_queue_put(queue, null(), 0, 0, all);
+        shmkit_queue_get(queue, none, 0, 0, all, out);
         shmkit_queue_join(queue, 0, all);
         shmkit_queue_fileno(queue, 2, (&raw mut number).cast());
         shmkit_queue_fileno(queue, u32::MAX, (&raw mut number).cast());
@@ -469,33 +475,33 @@ fn sizes_times_and_flags_that_cannot_be() {
     for size in [513, 1 << 40, i64::MAX as u64, u64::MAX] {
         if size > i64::MAX as u64 {
             // SAFETY: a handle; no memory is looked at, because there are no so many bytes.
-            let status = unsafe { shmkit_queue_put(queue, SHMKIT_FOREVER, 0, bytes, size) };
+            let status = unsafe { shmkit_queue_put(queue, bytes, size, SHMKIT_FOREVER, 0) };
             assert_eq!(status, SHMKIT_ERR_TOO_LARGE, "{size}");
             let huge = shmkit_queue_message { data: bytes, size };
             // SAFETY: as above.
-            let status = unsafe { shmkit_queue_put_many(queue, SHMKIT_FOREVER, 0, &huge, 1, out) };
+            let status = unsafe { shmkit_queue_put_many(queue, &huge, 1, SHMKIT_FOREVER, 0, out) };
             assert_eq!(status, SHMKIT_ERR_TOO_LARGE, "{size}");
         }
         // SAFETY: a handle, and outputs that can be written.
-        let status = unsafe { shmkit_queue_reserve(queue, SHMKIT_FOREVER, 0, size, at, out) };
+        let status = unsafe { shmkit_queue_reserve(queue, size, SHMKIT_FOREVER, 0, at, out) };
         assert_eq!(status, SHMKIT_ERR_TOO_LARGE, "{size}");
     }
     assert_eq!(put(queue, &[0; 513]), SHMKIT_ERR_TOO_LARGE);
     for count in [u64::MAX, u64::MAX / 16, 1 << 60] {
         // SAFETY: no so many messages are looked at.
-        let status = unsafe { shmkit_queue_put_many(queue, SHMKIT_NOWAIT, 0, &one, count, out) };
+        let status = unsafe { shmkit_queue_put_many(queue, &one, count, SHMKIT_NOWAIT, 0, out) };
         assert_eq!(status, SHMKIT_ERR_TOO_LARGE, "{count}");
         // SAFETY: no so many sizes are written.
         let status =
-            unsafe { shmkit_queue_get_many(queue, SHMKIT_NOWAIT, 0, none, 0, out, count, out) };
+            unsafe { shmkit_queue_get_many(queue, none, 0, out, count, SHMKIT_NOWAIT, 0, out) };
         assert_eq!(status, SHMKIT_ERR_TOO_LARGE, "{count}");
     }
     // None of the one that is there fits into nothing.
     // SAFETY: a handle, and an output that can be written.
-    let status = unsafe { shmkit_queue_get(queue, SHMKIT_NOWAIT, 0, none, 0, out) };
+    let status = unsafe { shmkit_queue_get(queue, none, 0, SHMKIT_NOWAIT, 0, out) };
     assert_eq!(status, SHMKIT_ERR_TOO_LARGE);
     // SAFETY: as above.
-    let status = unsafe { shmkit_queue_get_many(queue, SHMKIT_NOWAIT, 0, none, 0, out, 1, out) };
+    let status = unsafe { shmkit_queue_get_many(queue, none, 0, out, 1, SHMKIT_NOWAIT, 0, out) };
     assert_eq!(status, SHMKIT_ERR_TOO_LARGE);
     let outputs = (number, place, leased);
     assert_eq!(outputs, (UNTOUCHED, NOTHING, NOTHING.cast_const()));
@@ -509,16 +515,16 @@ fn nothing_is_put_and_got_where_nothing_is_asked_for() {
     let (queue, mut out) = (unnamed(&queue_options()), UNTOUCHED);
     // SAFETY: a handle, no messages, and an output that can be written.
     let status =
-        unsafe { shmkit_queue_put_many(queue, SHMKIT_FOREVER, 0, null(), 0, &raw mut out) };
+        unsafe { shmkit_queue_put_many(queue, null(), 0, SHMKIT_FOREVER, 0, &raw mut out) };
     assert_eq!((status, out), (SHMKIT_OK, 0));
     let (none, count) = (null_mut::<u64>(), &raw mut out);
     out = UNTOUCHED;
     // SAFETY: a handle, no room, and an output that can be written.
     let status =
-        unsafe { shmkit_queue_get_many(queue, SHMKIT_FOREVER, 0, none.cast(), 0, none, 0, count) };
+        unsafe { shmkit_queue_get_many(queue, none.cast(), 0, none, 0, SHMKIT_FOREVER, 0, count) };
     assert_eq!((status, out), (SHMKIT_OK, 0));
     // SAFETY: a handle, and a message without bytes.
-    let status = unsafe { shmkit_queue_put(queue, SHMKIT_FOREVER, 0, null(), 0) };
+    let status = unsafe { shmkit_queue_put(queue, null(), 0, SHMKIT_FOREVER, 0) };
     assert_eq!(status, SHMKIT_OK);
     assert_eq!(get(queue).unwrap(), b"");
     close(queue);
@@ -531,7 +537,7 @@ fn tokens_that_are_none() {
     let (mut data, mut token, mut from, mut size) = (null_mut(), 0, null(), 0);
     // SAFETY: a handle, and outputs that can be written.
     let status =
-        unsafe { shmkit_queue_reserve(queue, SHMKIT_NOWAIT, 0, 10, &raw mut data, &raw mut token) };
+        unsafe { shmkit_queue_reserve(queue, 10, SHMKIT_NOWAIT, 0, &raw mut data, &raw mut token) };
     assert_eq!((status, data as usize % 32), (SHMKIT_OK, 0));
     let (at, by, mut lease) = (&raw mut from, &raw mut size, 0);
     let none = null_mut();
@@ -610,8 +616,7 @@ fn structs_of_older_and_newer_callers() {
         expect(&with(sized(struct_size), UNTOUCHED), SHMKIT_ERR_INVALID);
     }
     expect(&with(sized(known + 32), 1), SHMKIT_ERR_UNSUPPORTED);
-    let flags =
-        SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE | SHMKIT_QUEUE_TRUST | SHMKIT_QUEUE_EXCLUSIVE;
+    let flags = SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE | SHMKIT_TRUST | SHMKIT_EXCLUSIVE;
     let base = queue_options;
     let mut bad: Vec<_> = (0..32)
         .map(|bit| 1 << bit)
@@ -723,12 +728,12 @@ fn what_stat_tells_old_and_new_callers() {
     let (mut data, mut token) = (null_mut(), 0);
     // SAFETY: a handle, and outputs that can be written.
     let status =
-        unsafe { shmkit_queue_reserve(queue, SHMKIT_NOWAIT, 0, 1, &raw mut data, &raw mut token) };
+        unsafe { shmkit_queue_reserve(queue, 1, SHMKIT_NOWAIT, 0, &raw mut data, &raw mut token) };
     assert_eq!(status, SHMKIT_OK);
     // SAFETY: a handle.
     assert_eq!(unsafe { shmkit_queue_shutdown(queue) }, SHMKIT_OK);
     let info = told(queue);
-    assert_eq!(info.flags, SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_SHUT);
+    assert_eq!(info.flags, SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_SHUTDOWN);
     assert_eq!(
         (info.held_up_by_pid, info.reserved),
         (std::process::id(), 1)
@@ -753,7 +758,7 @@ fn several_at_once() {
         let (given, put) = (messages.as_ptr(), &raw mut out);
         // SAFETY: a handle, so many messages, and an output that can be written.
         let status =
-            unsafe { shmkit_queue_put_many(queue, SHMKIT_NOWAIT, flags, given, count, put) };
+            unsafe { shmkit_queue_put_many(queue, given, count, SHMKIT_NOWAIT, flags, put) };
         (status, out)
     };
     assert_eq!(
@@ -768,7 +773,7 @@ fn several_at_once() {
         let (lengths, most) = (sizes.as_mut_ptr(), sizes.len() as u64);
         // SAFETY: a handle, and memory that can be written.
         unsafe {
-            shmkit_queue_get_many(queue, SHMKIT_NOWAIT, 0, to, capacity, lengths, most, count)
+            shmkit_queue_get_many(queue, to, capacity, lengths, most, SHMKIT_NOWAIT, 0, count)
         }
     };
     assert_eq!(get_many(&mut buffer, &mut sizes, &mut count), SHMKIT_OK);

@@ -23,7 +23,7 @@ fn acquire_taken(participants: u32, timeout: i64, lost: bool) -> shmkit_status {
     let segment = {
         let mut out = null_mut();
         let given = shmkit_segment_options {
-            flags: SHMKIT_SEGMENT_FULL,
+            flags: SHMKIT_SEGMENT_MANAGED,
             participants,
             ..options()
         };
@@ -170,8 +170,8 @@ fn provoke(
         SHMKIT_ERR_TOO_LARGE => create(None, u64::MAX, given),
         SHMKIT_ERR_TIMEOUT => acquire_taken(0, 1, false),
         SHMKIT_ERR_WOULD_BLOCK => acquire_taken(0, SHMKIT_NOWAIT, false),
-        SHMKIT_ERR_PARTICIPANTS => acquire_taken(1, SHMKIT_FOREVER, false),
-        SHMKIT_ERR_DETACHED => acquire_taken(0, SHMKIT_FOREVER, true),
+        SHMKIT_ERR_TOO_MANY_PROCESSES => acquire_taken(1, SHMKIT_FOREVER, false),
+        SHMKIT_ERR_LIVENESS_UNKNOWN => acquire_taken(0, SHMKIT_FOREVER, true),
         SHMKIT_ERR_NOT_OWNER => {
             // SAFETY: a handle.
             unsafe { shmkit_lock_release(super::lock::LOCK.unnamed()) }
@@ -198,6 +198,13 @@ fn provoke(
             assert_eq!(super::queue::put(queue, b""), SHMKIT_OK);
             super::queue::put(queue, b"")
         }
+        SHMKIT_ERR_SHUT_DOWN => {
+            let queue = super::queue::of_one();
+            // SAFETY: a handle that is open.
+            let shut_down = unsafe { shmkit::capi::queue::shmkit_queue_shutdown(queue) };
+            assert_eq!(shut_down, SHMKIT_OK);
+            super::queue::put(queue, b"")
+        }
         SHMKIT_ERR_CORRUPT => {
             std::fs::write(folder.path().join("empty"), "").unwrap();
             open(c"empty", given)
@@ -221,7 +228,7 @@ fn provoke(
 #[test]
 fn every_status_is_provoked() {
     alone(|| {
-        for status in SHMKIT_ERR_DEADLOCK..=SHMKIT_OK {
+        for status in SHMKIT_ERR_SHUT_DOWN..=SHMKIT_OK {
             if status == SHMKIT_ERR_INTERNAL {
                 continue;
             }
@@ -263,10 +270,10 @@ fn every_status_is_provoked() {
 
 #[test]
 fn every_status_has_a_sentence_and_nonsense_one_that_says_so() {
-    let mut sentences: Vec<_> = (SHMKIT_ERR_DEADLOCK..=SHMKIT_OK)
+    let mut sentences: Vec<_> = (SHMKIT_ERR_SHUT_DOWN..=SHMKIT_OK)
         .map(|s| text_at(shmkit_strerror(s)))
         .collect();
-    assert_eq!(sentences.len(), 27);
+    assert_eq!(sentences.len(), 28);
     assert!(
         sentences
             .iter()
@@ -275,8 +282,8 @@ fn every_status_has_a_sentence_and_nonsense_one_that_says_so() {
     );
     sentences.sort();
     sentences.dedup();
-    assert_eq!(sentences.len(), 27, "no two are the same");
-    for nonsense in [1, SHMKIT_ERR_DEADLOCK - 1, i32::MIN, i32::MAX, 99] {
+    assert_eq!(sentences.len(), 28, "no two are the same");
+    for nonsense in [1, SHMKIT_ERR_SHUT_DOWN - 1, i32::MIN, i32::MAX, 99] {
         assert_eq!(text_at(shmkit_strerror(nonsense)), "not a status of shmkit");
     }
 }

@@ -9,7 +9,7 @@ use crate::queues::{CLOSED, EMPTY, FULL, LULLS, NOT_OWNER, NOWAIT, PARTICIPANTS,
 use crate::survivor::refused;
 use crate::verify::PAGE;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use shmkit::capi::queue::{SHMKIT_QUEUE_SHUT, shmkit_queue_info};
+use shmkit::capi::queue::{SHMKIT_QUEUE_SHUTDOWN, shmkit_queue_info};
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -107,7 +107,7 @@ impl Audit<'_, '_> {
         // Before anything else is looked at, which would see to what the dead have left.
         let full = self.queue().is_full().map_err(refused("is_full"))?;
         let first = self.stat()?;
-        let shut = first.flags & SHMKIT_QUEUE_SHUT != 0;
+        let shut = first.flags & SHMKIT_QUEUE_SHUTDOWN != 0;
         self.figures_are_right(&first)?;
         self.has_memory(&first)?;
         let empties = u64::from(self.put_an_empty_one(&first, full, shut)?);

@@ -21,7 +21,7 @@ use crate::verify::NAME;
 use nix::sys::signal::kill;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use shmkit::capi::barrier::{SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_HOLD};
+use shmkit::capi::barrier::{SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_SERIAL};
 use shmkit::capi::barrier::{shmkit_barrier_info, shmkit_barrier_options};
 use shmkit::capi::interrupt::SHMKIT_INTERRUPTIBLE;
 use shmkit::capi::segment::shmkit_segment;
@@ -181,7 +181,7 @@ impl Library {
         Barrier::make(self, segment, WARM_UP, 1)?.close()?;
         let barrier = Barrier::find(self, segment, WARM_UP)?;
         assert_eq!(barrier.wait(FOREVER, 0), Ok(0), "it waits for nobody");
-        assert_eq!(barrier.wait(FOREVER, SHMKIT_BARRIER_HOLD), Ok(0));
+        assert_eq!(barrier.wait(FOREVER, SHMKIT_BARRIER_SERIAL), Ok(0));
         assert_eq!(barrier.wait(1, 0), Err(TIMEOUT), "all are held");
         barrier.pass()?;
         assert_eq!(barrier.pass(), Err(NOT_OWNER));
@@ -281,7 +281,7 @@ impl BarrierOperation {
         };
         match self.verb {
             Verb::Wait | Verb::WaitBesideDead | Verb::Last => waited(barrier.wait(SHORTLY, 0)),
-            Verb::Hold => match barrier.wait(SHORTLY, SHMKIT_BARRIER_HOLD) {
+            Verb::Hold => match barrier.wait(SHORTLY, SHMKIT_BARRIER_SERIAL) {
                 Ok(place) if place + 1 == self.parties => waited(barrier.pass().map(|()| place)),
                 other => waited(other),
             },
@@ -360,7 +360,7 @@ impl Operation for BarrierOperation {
         numbers(shmkit, segment)[0].store(std::process::id().into(), SeqCst);
         match self.verb {
             Verb::Pass => {
-                let held = barrier.wait(FOREVER, SHMKIT_BARRIER_HOLD);
+                let held = barrier.wait(FOREVER, SHMKIT_BARRIER_SERIAL);
                 assert_eq!(held, Ok(0));
             }
             Verb::Withdraw => interrupt_at_once(shmkit),

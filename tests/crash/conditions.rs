@@ -3,7 +3,7 @@
 use crate::library::{Library, Options, Segment, Status, functions};
 use crate::locks::{Kind, Lock, NOWAIT};
 use shmkit::capi::condition::{shmkit_condition_info, shmkit_condition_options};
-use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FULL, shmkit_segment};
+use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_MANAGED, shmkit_segment};
 use std::ffi::c_void;
 
 /// SHMKIT_ERR_TIMEOUT.
@@ -120,7 +120,7 @@ impl Library {
     /// As `warm_up`, for conditions.
     pub fn warm_up_conditions(&self) -> Result<(), Status> {
         let managed = Options {
-            flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL,
+            flags: SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_EPHEMERAL,
             participants: 1,
             ..Options::default()
         };

@@ -21,7 +21,8 @@ use crate::verify::NAME;
 use nix::sys::signal::kill;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use shmkit::capi::event::{SHMKIT_EVENT_SET, shmkit_event_info, shmkit_event_options};
+use shmkit::capi::event::{SHMKIT_EVENT_SET, shmkit_event_info};
+use shmkit::capi::object::shmkit_object_options;
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -29,8 +30,8 @@ use std::time::Duration;
 
 functions! {
     Events:
-    create_at(*const shmkit_segment, u64, *const shmkit_event_options, *mut *mut c_void);
-    open_at(*const shmkit_segment, u64, *const shmkit_event_options, *mut *mut c_void);
+    create_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
+    open_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
     set(*mut c_void);
     clear(*mut c_void);
     is_set(*const c_void, *mut u32);

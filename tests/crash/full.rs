@@ -1,5 +1,5 @@
-//! The operations of managed segments: create, open, resize, close; and of ephemeral ones, whose name goes with the last
-//! who has them mapped, or with the next collector.
+//! The operations of managed segments: create, open, resize, close; and of ephemeral ones, whose name goes with the
+//! last who has them mapped, or with the next collector.
 
 use crate::board::{Said, Who, Wrong, board};
 use crate::library::{Library, Options, Segment, Status};
@@ -10,7 +10,9 @@ use crate::place::Place;
 use crate::survivor::refused;
 use crate::verify::{NAME, PAGE, WRITTEN, path};
 use nix::unistd::Pid;
-use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_FULL};
+use shmkit::capi::segment::{
+    SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_MANAGED, SHMKIT_SEGMENT_NO_SPACE_CHECK,
+};
 
 /// What the victim does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl FullOperation {
             false => 0,
         };
         Options {
-            flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_FORCE | ephemeral,
+            flags: SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_NO_SPACE_CHECK | ephemeral,
             capacity: ROOM,
             participants: 2,
             ..Options::default()
@@ -64,7 +66,7 @@ impl FullOperation {
 
     fn open(&self, shmkit: &Library) -> Result<Segment, Status> {
         let options = Options {
-            flags: SHMKIT_SEGMENT_FULL,
+            flags: SHMKIT_SEGMENT_MANAGED,
             participants: 0,
             ..self.options()
         };
@@ -206,7 +208,7 @@ impl Operation for FullOperation {
             Verb::Open => Box::new(move || attached(self.open(shmkit))),
             Verb::Resize(size) => {
                 let segment = self.open(shmkit).expect("it can be opened");
-                Box::new(move || shmkit.resize(segment, size, SHMKIT_SEGMENT_FORCE))
+                Box::new(move || shmkit.resize(segment, size, SHMKIT_SEGMENT_NO_SPACE_CHECK))
             }
             Verb::Close => {
                 let segment = self.open(shmkit).expect("it can be opened");
@@ -229,7 +231,7 @@ impl Operation for FullOperation {
             Verb::Resize(size) => {
                 let segment = self.open(shmkit).expect("it can be opened");
                 Some(Box::new(move || {
-                    shmkit.resize(segment, size, SHMKIT_SEGMENT_FORCE)
+                    shmkit.resize(segment, size, SHMKIT_SEGMENT_NO_SPACE_CHECK)
                 }))
             }
             // Somebody comes while it is collected,

@@ -1,5 +1,5 @@
-//! The operations of locks in a managed segment, and of the participants that own them: claim, acquire, take over, release,
-//! mark consistent, close while holding, make at a place.
+//! The operations of locks in a managed segment, and of the participants that own them: claim, acquire, take over,
+//! release, mark consistent, close while holding, make at a place.
 
 use crate::board::{Mark, Who, board};
 use crate::byte;

@@ -1,8 +1,9 @@
 //! The functions of locks and recursive locks, called through the C ABI: the same for both, under two names.
 
 use crate::library::{Library, Options, Segment, Status, functions, pointer};
-use shmkit::capi::lock::{shmkit_lock_info, shmkit_lock_options};
-use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_FULL, shmkit_segment};
+use shmkit::capi::lock::shmkit_lock_info;
+use shmkit::capi::object::shmkit_object_options;
+use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_MANAGED, shmkit_segment};
 use std::ffi::{CStr, c_char, c_void};
 
 /// Wait as long as it takes.
@@ -14,11 +15,11 @@ const TIMEOUT: Status = -10;
 
 functions! {
     Locks:
-    create(*const c_char, *const shmkit_lock_options, *mut *mut c_void);
-    open(*const c_char, *const shmkit_lock_options, *mut *mut c_void);
-    open_or_create(*const c_char, *const shmkit_lock_options, *mut *mut c_void);
-    create_at(*const shmkit_segment, u64, *const shmkit_lock_options, *mut *mut c_void);
-    open_at(*const shmkit_segment, u64, *const shmkit_lock_options, *mut *mut c_void);
+    create(*const c_char, *const shmkit_object_options, *mut *mut c_void);
+    open(*const c_char, *const shmkit_object_options, *mut *mut c_void);
+    open_or_create(*const c_char, *const shmkit_object_options, *mut *mut c_void);
+    create_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
+    open_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
     acquire(*mut c_void, i64, u32, *mut u32);
     release(*mut c_void);
     mark_consistent(*mut c_void);
@@ -55,9 +56,9 @@ pub enum Way {
 }
 
 /// Options of a lock with a file of its own, for so many processes.
-fn options(participants: u32) -> shmkit_lock_options {
-    shmkit_lock_options {
-        struct_size: size_of::<shmkit_lock_options>() as u32,
+fn options(participants: u32) -> shmkit_object_options {
+    shmkit_object_options {
+        struct_size: size_of::<shmkit_object_options>() as u32,
         flags: 0,
         mode: 0,
         participants,
@@ -188,7 +189,7 @@ impl Library {
     pub fn warm_up_locks(&self) -> Result<(), Status> {
         let name = c"warm-up";
         let managed = Options {
-            flags: SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL,
+            flags: SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_EPHEMERAL,
             participants: 1,
             ..Options::default()
         };

@@ -16,9 +16,9 @@ use crate::process::run_and_die;
 use crate::survivor::refused;
 use crate::verify::NAME;
 use nix::unistd::Pid;
+use shmkit::capi::object::shmkit_object_options;
 use shmkit::capi::once::{
     SHMKIT_ONCE_DONE, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_RUNNING, shmkit_once_info,
-    shmkit_once_options,
 };
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::c_void;
@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 functions! {
     Onces:
-    create_at(*const shmkit_segment, u64, *const shmkit_once_options, *mut *mut c_void);
-    open_at(*const shmkit_segment, u64, *const shmkit_once_options, *mut *mut c_void);
+    create_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
+    open_at(*const shmkit_segment, u64, *const shmkit_object_options, *mut *mut c_void);
     begin(*mut c_void, i64, u32, *mut u32, *mut u32);
     done(*mut c_void);
     abort(*mut c_void);

@@ -10,7 +10,7 @@ use crate::board::{Mark, Said, Who, board};
 use crate::library::{Library, Options, Segment, Status};
 use crate::locks::{FOREVER, Kind, Lock};
 use crate::verify::{NAME, PAGE};
-use shmkit::capi::segment::SHMKIT_SEGMENT_FULL;
+use shmkit::capi::segment::SHMKIT_SEGMENT_MANAGED;
 use shmkit::raw::WaitOptions;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -21,7 +21,7 @@ pub const PLACE: u64 = 64;
 /// How the segment is made and opened.
 pub fn managed(participants: u32) -> Options {
     Options {
-        flags: SHMKIT_SEGMENT_FULL,
+        flags: SHMKIT_SEGMENT_MANAGED,
         participants,
         ..Options::default()
     }

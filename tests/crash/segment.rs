@@ -4,7 +4,9 @@ use crate::library::{Library, Options, Segment, Status};
 use crate::operation::{Finding, Look, Operation, Run, Shape};
 use crate::verify::{NAME, PAGE, WRITTEN, path};
 use nix::fcntl::{FallocateFlags, fallocate};
-use shmkit::capi::segment::{SHMKIT_SEGMENT_FORCE, SHMKIT_SEGMENT_HUGE, SHMKIT_SEGMENT_PREFAULT};
+use shmkit::capi::segment::{
+    SHMKIT_SEGMENT_HUGE, SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_PREFAULT,
+};
 use std::fs::File;
 
 /// A size that is not whole pages.
@@ -177,7 +179,9 @@ impl Operation for SegmentOperation {
             Verb::Resize(new) => {
                 self.make(shmkit);
                 let segment = self.open(shmkit);
-                Box::new(move || shmkit.resize(segment, new, options.flags & SHMKIT_SEGMENT_FORCE))
+                Box::new(move || {
+                    shmkit.resize(segment, new, options.flags & SHMKIT_SEGMENT_NO_SPACE_CHECK)
+                })
             }
             Verb::Unlink => {
                 self.make(shmkit);
@@ -195,7 +199,9 @@ impl Operation for SegmentOperation {
     fn makes_others_wait(&self) -> bool {
         match self.verb {
             // What is large takes its time; once will do.
-            Verb::Resize(new) => new < STEPS || self.shape.options.flags == SHMKIT_SEGMENT_FORCE,
+            Verb::Resize(new) => {
+                new < STEPS || self.shape.options.flags == SHMKIT_SEGMENT_NO_SPACE_CHECK
+            }
             Verb::Unlink | Verb::UnlinkName => self.warm,
             _ => false,
         }
@@ -207,7 +213,7 @@ impl Operation for SegmentOperation {
                 let options = self.shape.options;
                 let segment = self.open(shmkit);
                 Some(Box::new(move || {
-                    shmkit.resize(segment, new, options.flags & SHMKIT_SEGMENT_FORCE)
+                    shmkit.resize(segment, new, options.flags & SHMKIT_SEGMENT_NO_SPACE_CHECK)
                 }))
             }
             Verb::Unlink | Verb::UnlinkName => {
@@ -268,7 +274,7 @@ pub fn operations() -> Vec<SegmentOperation> {
     let small = shape(SMALL, 0, 0, 0);
     let growing = shape(SMALL, 0, ROOM, 0);
     let compared = shape(STEPS, 0, ROOM, 0o640);
-    let forced = |size, flags| shape(size, SHMKIT_SEGMENT_FORCE | flags, ROOM, 0);
+    let forced = |size, flags| shape(size, SHMKIT_SEGMENT_NO_SPACE_CHECK | flags, ROOM, 0);
     let steps = forced(STEPS, 0);
     let huge = forced(STEPS, SHMKIT_SEGMENT_HUGE);
     let prefault = shape(SMALL, SHMKIT_SEGMENT_PREFAULT, ROOM, 0);

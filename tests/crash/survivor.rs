@@ -13,7 +13,7 @@ use std::fs::File;
 use std::sync::atomic::Ordering::SeqCst;
 
 const NOT_FOUND: Status = -4;
-/// SHMKIT_ERR_PARTICIPANTS.
+/// SHMKIT_ERR_TOO_MANY_PROCESSES.
 const PARTICIPANTS: Status = -19;
 
 /// Returns the byte that the participant with this ticket holds while it lives (docs/liveness.md).

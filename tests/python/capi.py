@@ -44,7 +44,7 @@ class Info(ctypes.Structure):
 
 
 class LockOptions(ctypes.Structure):
-    """shmkit_lock_options."""
+    """shmkit_object_options."""
 
     _fields_ = [
         *((name, c_uint32) for name in ("struct_size", "flags", "mode", "participants")),
@@ -66,7 +66,7 @@ class LockInfo(ctypes.Structure):
 
 
 class EventOptions(LockOptions):
-    """shmkit_event_options."""
+    """shmkit_object_options."""
 
 
 class EventInfo(ctypes.Structure):
@@ -93,7 +93,7 @@ class RWLockInfo(ctypes.Structure):
         ("flags", c_uint32),
         *((name, c_uint64) for name in ("writes", "contended", "recoveries", "contended_since", "owner_ticket")),
         *((name, c_uint64) for name in ("owner_namespace", "offset", "readers")),
-        *((name, c_uint32) for name in ("owner_pid", "reading_processes", "most_readers", "reserved")),
+        *((name, c_uint32) for name in ("owner_pid", "reading_processes", "max_readers", "reserved")),
     ]
 
 
@@ -153,7 +153,7 @@ class SemaphoreInfo(ctypes.Structure):
 
 
 class OnceOptions(LockOptions):
-    """shmkit_once_options."""
+    """shmkit_object_options."""
 
 
 class OnceInfo(ctypes.Structure):
@@ -259,15 +259,15 @@ STRUCTS = {
     "shmkit_segment_options": Options,
     "shmkit_segment_info": Info,
     "shmkit_limits_info": Limits,
-    "shmkit_lock_options": LockOptions,
+    "shmkit_object_options": LockOptions,
     "shmkit_lock_info": LockInfo,
     "shmkit_rwlock_options": RWLockOptions,
     "shmkit_rwlock_info": RWLockInfo,
-    "shmkit_event_options": EventOptions,
+    "shmkit_object_options": EventOptions,
     "shmkit_event_info": EventInfo,
     "shmkit_barrier_options": BarrierOptions,
     "shmkit_barrier_info": BarrierInfo,
-    "shmkit_once_options": OnceOptions,
+    "shmkit_object_options": OnceOptions,
     "shmkit_once_info": OnceInfo,
     "shmkit_condition_options": ConditionOptions,
     "shmkit_condition_info": ConditionInfo,

@@ -76,8 +76,8 @@ def test_wait_hold_pass(handle, fork):
     child = waiting(handle, fork)
     assert wait(handle, NOWAIT, HOLD | INTERRUPTIBLE) == (OK, 1)
     assert told(handle, "waiting") == 2
-    assert LIB.shmkit_barrier_pass(handle) == OK
-    assert LIB.shmkit_barrier_pass(handle) == NOT_OWNER
+    assert LIB.shmkit_barrier_release(handle) == OK
+    assert LIB.shmkit_barrier_release(handle) == NOT_OWNER
     assert child.said() == (OK, 0)
     assert (info(handle).turns, info(handle).flags, info(handle).parties) == (2, 0, 2)
 

@@ -52,7 +52,7 @@ def info(handle):
 
 def put(handle, data, timeout=NOWAIT, flags=0):
     """Return the status of a put."""
-    return LIB.shmkit_queue_put(handle, timeout, flags, data, len(data))
+    return LIB.shmkit_queue_put(handle, data, len(data), timeout, flags)
 
 
 def get(handle, room=100, timeout=NOWAIT, flags=0, verb="get"):
@@ -80,8 +80,8 @@ def test_put_and_get(handle):
     assert get(handle, 2) == TOO_LARGE
     assert get(handle, 2, verb="peek") == b"on"
     assert get(handle, 3) == b"one"
-    assert LIB.shmkit_queue_get(handle, NOWAIT, 0, None, 0, byref(c_uint64())) == OK
-    assert LIB.shmkit_queue_put(handle, NOWAIT, 0, None, 0) == OK
+    assert LIB.shmkit_queue_get(handle, None, 0, NOWAIT, 0, byref(c_uint64())) == OK
+    assert LIB.shmkit_queue_put(handle, None, 0, NOWAIT, 0) == OK
     assert get(handle, 0) == b""
 
 
@@ -92,22 +92,22 @@ def test_several_at_once(handle):
         *(QueueMessage(ctypes.addressof(each), len(text)) for each, text in zip(keep, texts)),
     )
     count, sizes, buffer = c_uint64(77), (c_uint64 * 3)(), ctypes.create_string_buffer(20)
-    assert LIB.shmkit_queue_put_many(handle, NOWAIT, ALL, table, 3, byref(count)) == TOO_LARGE
+    assert LIB.shmkit_queue_put_many(handle, table, 3, NOWAIT, ALL, byref(count)) == TOO_LARGE
     assert count.value == 77
-    assert LIB.shmkit_queue_put_many(handle, NOWAIT, 0, table, 3, byref(count)) == OK
+    assert LIB.shmkit_queue_put_many(handle, table, 3, NOWAIT, 0, byref(count)) == OK
     assert count.value == 2
-    assert LIB.shmkit_queue_put_many(handle, NOWAIT, 0, table, 3, byref(count)) == FULL
-    assert LIB.shmkit_queue_put_many(handle, NOWAIT, 0, None, 0, byref(count)) == OK
+    assert LIB.shmkit_queue_put_many(handle, table, 3, NOWAIT, 0, byref(count)) == FULL
+    assert LIB.shmkit_queue_put_many(handle, None, 0, NOWAIT, 0, byref(count)) == OK
     assert count.value == 0
-    assert LIB.shmkit_queue_get_many(handle, NOWAIT, 0, buffer, 2, sizes, 3, byref(count)) == TOO_LARGE
-    assert LIB.shmkit_queue_get_many(handle, NOWAIT, 0, buffer, 20, sizes, 3, byref(count)) == OK
+    assert LIB.shmkit_queue_get_many(handle, buffer, 2, sizes, 3, NOWAIT, 0, byref(count)) == TOO_LARGE
+    assert LIB.shmkit_queue_get_many(handle, buffer, 20, sizes, 3, NOWAIT, 0, byref(count)) == OK
     assert (count.value, list(sizes)[:2], buffer.raw[:3]) == (2, [3, 0], b"one")
-    assert LIB.shmkit_queue_get_many(handle, NOWAIT, 0, buffer, 20, sizes, 3, byref(count)) == EMPTY
+    assert LIB.shmkit_queue_get_many(handle, buffer, 20, sizes, 3, NOWAIT, 0, byref(count)) == EMPTY
 
 
 def test_in_place(handle):
     data, token, size, attempts = c_void_p(), c_uint64(), c_uint64(), c_uint32()
-    assert LIB.shmkit_queue_reserve(handle, NOWAIT, 0, 10, byref(data), byref(token)) == OK
+    assert LIB.shmkit_queue_reserve(handle, 10, NOWAIT, 0, byref(data), byref(token)) == OK
     assert data.value % 32 == 0
     ctypes.memmove(data, b"0123456789", 10)
     assert LIB.shmkit_queue_commit(handle, token, 11) == INVALID
@@ -123,7 +123,7 @@ def test_in_place(handle):
     assert LIB.shmkit_queue_ack(handle, token) == OK
     for verb in ("ack", "nack", "abort"):
         assert getattr(LIB, f"shmkit_queue_{verb}")(handle, token) == NOT_OWNER
-    assert LIB.shmkit_queue_reserve(handle, NOWAIT, 0, 10, byref(data), byref(token)) == OK
+    assert LIB.shmkit_queue_reserve(handle, 10, NOWAIT, 0, byref(data), byref(token)) == OK
     assert LIB.shmkit_queue_abort(handle, token) == OK
     assert LIB.shmkit_queue_lease(handle, NOWAIT, 0, byref(data), byref(size), byref(token), None) == EMPTY
     assert LIB.shmkit_queue_join(handle, FOREVER, 0) == OK
@@ -225,16 +225,16 @@ def test_null_and_closed(verb, handle):
 def test_null_where_there_are_bytes(handle):
     out, data = c_uint64(77), c_void_p(77)
     table = (QueueMessage * 1)(QueueMessage(None, 5))
-    assert LIB.shmkit_queue_put(handle, NOWAIT, 0, None, 5) == INVALID
-    assert LIB.shmkit_queue_put(handle, NOWAIT, 0, b"x", 2**63) == TOO_LARGE
-    assert LIB.shmkit_queue_put_many(handle, NOWAIT, 0, table, 1, byref(out)) == INVALID
-    assert LIB.shmkit_queue_put_many(handle, NOWAIT, 0, None, 1, byref(out)) == INVALID
+    assert LIB.shmkit_queue_put(handle, None, 5, NOWAIT, 0) == INVALID
+    assert LIB.shmkit_queue_put(handle, b"x", 2**63, NOWAIT, 0) == TOO_LARGE
+    assert LIB.shmkit_queue_put_many(handle, table, 1, NOWAIT, 0, byref(out)) == INVALID
+    assert LIB.shmkit_queue_put_many(handle, None, 1, NOWAIT, 0, byref(out)) == INVALID
     assert put(handle, b"x") == OK
-    assert LIB.shmkit_queue_get(handle, NOWAIT, 0, None, 5, byref(out)) == INVALID
-    assert LIB.shmkit_queue_get_many(handle, NOWAIT, 0, None, 5, byref(out), 1, byref(out)) == INVALID
-    assert LIB.shmkit_queue_get_many(handle, NOWAIT, 0, None, 0, None, 1, byref(out)) == INVALID
+    assert LIB.shmkit_queue_get(handle, None, 5, NOWAIT, 0, byref(out)) == INVALID
+    assert LIB.shmkit_queue_get_many(handle, None, 5, byref(out), 1, NOWAIT, 0, byref(out)) == INVALID
+    assert LIB.shmkit_queue_get_many(handle, None, 0, None, 1, NOWAIT, 0, byref(out)) == INVALID
     assert LIB.shmkit_queue_lease(handle, NOWAIT, 0, byref(data), None, byref(out), None) == INVALID
-    assert LIB.shmkit_queue_reserve(handle, NOWAIT, 0, 5, None, byref(out)) == INVALID
+    assert LIB.shmkit_queue_reserve(handle, 5, NOWAIT, 0, None, byref(out)) == INVALID
     assert (out.value, data.value) == (77, 77)
     assert get(handle) == b"x"
 

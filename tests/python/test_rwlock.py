@@ -328,7 +328,7 @@ def test_options_that_cannot_be(name, full):
 
 def test_places_and_names(name, full):
     placed = RWLock(segment=full, offset=64, readers=4)
-    assert (placed.name, placed.offset, placed.stat().most_readers) == (None, 64, 4)
+    assert (placed.name, placed.offset, placed.stat().max_readers) == (None, 64, 4)
     refused(ValueError, INVALID, RWLock, segment=full, offset=64, readers=5)
     refused(FileExistsError, EXISTS, RWLock, segment=full, offset=64, readers=4, create=True)
     refused(ValueError, WRONG_KIND, Lock, segment=full, offset=64)

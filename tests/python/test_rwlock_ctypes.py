@@ -48,7 +48,7 @@ def info(handle):
 def test_read_upgrade_write_downgrade(handle):
     recovered = c_uint32(77)
     assert LIB.shmkit_rwlock_acquire_read(handle, FOREVER, 0, byref(recovered)) == OK
-    assert (recovered.value, info(handle).readers, info(handle).most_readers) == (0, 1, 128)
+    assert (recovered.value, info(handle).readers, info(handle).max_readers) == (0, 1, 128)
     assert LIB.shmkit_rwlock_acquire_write(handle, NOWAIT, 0, None) == WOULD_BLOCK
     assert LIB.shmkit_rwlock_acquire_write(handle, 1_000_000, 0, None) == TIMEOUT
     assert last_error()[0] == TIMEOUT

@@ -100,7 +100,7 @@ def test_what_full_asks_for(name):
         plain.unlink()
 
 
-def test_full_false_shows_the_file(name):
+def test_managed_false_shows_the_file(name):
     with SharedMemory(name, create=True, size=100, full=True) as made:
         made.buf[0] = 77
         with SharedMemory(name, full=False) as raw:

@@ -163,7 +163,7 @@ def test_an_empty_file(name, path, instead):
 
 def test_a_file_that_is_too_short(name, path, instead):
     instead(lambda: path.write_bytes(b"12345"))
-    refused(shmkit.Corrupt, CORRUPT, SharedMemory, name, match="has 5 bytes, at least 6", create=None, size=6)
+    refused(ValueError, INVALID, SharedMemory, name, match="has 5 bytes, not the 6", create=None, size=6)
     with SharedMemory(name, create=None, size=5) as shm:
         assert bytes(shm.buf) == b"12345"
 
@@ -192,7 +192,7 @@ def test_a_file_that_was_truncated(name, path):
         refused(shmkit.Corrupt, CORRUPT, memoryview, shm, match="truncated")
         refused(shmkit.Corrupt, CORRUPT, shm.view, match="truncated")
         assert shm.buf[0] == 1
-        refused(shmkit.Corrupt, CORRUPT, SharedMemory, name, create=None, size=3 * PAGE)
+        refused(ValueError, INVALID, SharedMemory, name, create=None, size=3 * PAGE)
         shm.unlink()
     assert shm.size == 3 * PAGE
 

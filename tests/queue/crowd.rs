@@ -51,12 +51,12 @@ fn crowd(queue: &Queue) {
                                 lease.ack().unwrap();
                                 bytes
                             }
-                            Err(Error::Closed(_)) => return,
+                            Err(Error::ShutDown(_)) => return,
                             Err(error) => panic!("{error}"),
                         },
                         false => match queue.get_with(LONG) {
                             Ok(bytes) => bytes,
-                            Err(Error::Closed(_)) => return,
+                            Err(Error::ShutDown(_)) => return,
                             Err(error) => panic!("{error}"),
                         },
                     };

@@ -88,7 +88,7 @@ fn check<T>(result: Result<T>) -> Option<T> {
             | Error::NotOwner(_)
             | Error::Timeout(_)
             | Error::WouldBlock(_)
-            | Error::Closed(_)
+            | Error::ShutDown(_)
             | Error::NoSpace(_),
         ) => None,
         Err(error) => panic!("{error:?}"),

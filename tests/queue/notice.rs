@@ -195,10 +195,10 @@ fn a_queue_that_is_shut_down_is_told_of() {
     }
     queue.shut_down().unwrap();
     assert!(is_readable(room, true));
-    refused!(Closed, queue.put_with(b"b", NOW));
+    refused!(ShutDown, queue.put_with(b"b", NOW));
     queue.get_with(NOW).unwrap();
     assert!(is_readable(messages, true));
-    refused!(Closed, queue.get_with(NOW));
+    refused!(ShutDown, queue.get_with(NOW));
     // Nothing will ever change that.
     assert!(is_readable(messages, false) && is_readable(room, false));
 }

@@ -248,10 +248,10 @@ fn nothing_is_put_after_it_is_shut_down() {
     queue.shut_down().unwrap();
     assert!(matches!(
         queue.put_with(b"late", LONG),
-        Err(Error::Closed(_))
+        Err(Error::ShutDown(_))
     ));
     assert_eq!(queue.get_with(LONG).unwrap(), b"left");
-    assert!(matches!(queue.get_with(LONG), Err(Error::Closed(_))));
+    assert!(matches!(queue.get_with(LONG), Err(Error::ShutDown(_))));
     queue.join_with(LONG).unwrap();
 }
 

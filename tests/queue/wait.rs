@@ -233,12 +233,17 @@ fn who_sleeps_is_told_that_it_is_shut_down() {
     alone(|| {
         let (empty, full) = (unnamed(of_one()), filled());
         let children = [
-            fork(|| drop(refused!(Closed, empty.get_with(WaitOptions::BLOCKING)))),
-            fork(|| drop(refused!(Closed, empty.lease_with(WaitOptions::BLOCKING)))),
-            fork(|| drop(refused!(Closed, full.put_with(b"", WaitOptions::BLOCKING)))),
+            fork(|| drop(refused!(ShutDown, empty.get_with(WaitOptions::BLOCKING)))),
+            fork(|| drop(refused!(ShutDown, empty.lease_with(WaitOptions::BLOCKING)))),
             fork(|| {
                 drop(refused!(
-                    Closed,
+                    ShutDown,
+                    full.put_with(b"", WaitOptions::BLOCKING)
+                ))
+            }),
+            fork(|| {
+                drop(refused!(
+                    ShutDown,
                     full.reserve_with(1, WaitOptions::BLOCKING)
                 ))
             }),
@@ -252,7 +257,7 @@ fn who_sleeps_is_told_that_it_is_shut_down() {
         }
         // What is left can be had, once.
         assert_eq!(full.get_with(WaitOptions::BLOCKING).unwrap(), b"first");
-        refused!(Closed, full.get_with(NOW));
+        refused!(ShutDown, full.get_with(NOW));
     });
 }
 
@@ -270,7 +275,7 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
             assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"b");
             assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"a");
             assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap().len(), 1);
-            refused!(Closed, queue.get_with(WaitOptions::BLOCKING));
+            refused!(ShutDown, queue.get_with(WaitOptions::BLOCKING));
         });
         await_sleepers(&queue, 1, 0);
         queue.nack(lease.token).unwrap();
@@ -287,7 +292,7 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
                 if comes {
                     assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"first");
                 }
-                refused!(Closed, queue.get_with(WaitOptions::BLOCKING));
+                refused!(ShutDown, queue.get_with(WaitOptions::BLOCKING));
             });
             await_sleepers(&queue, 1, 0);
             match comes {

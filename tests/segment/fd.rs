@@ -85,7 +85,7 @@ fn the_same_memory_through_its_descriptor() {
         drop(made);
         opened.resize(6000, &Growth::default()).unwrap();
         put(&opened, 5999, 1);
-        refused!(Corrupt, Segment::open_fd(opened.fd(), 6001, &options));
+        refused!(Invalid, Segment::open_fd(opened.fd(), 6001, &options));
     }
 }
 

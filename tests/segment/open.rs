@@ -34,18 +34,18 @@ fn takes_what_others_have_made() {
 }
 
 #[test]
-fn a_file_that_is_too_short_is_corrupt() {
+fn a_size_beyond_the_file_is_invalid_and_an_empty_file_corrupt() {
     let folder = Folder::new();
     let path = folder.path().join("a");
     std::fs::write(&path, vec![7; 5000]).unwrap();
     std::fs::write(folder.path().join("empty"), "").unwrap();
     for options in both_ways(&folder) {
-        let cause = refused!(Corrupt, Segment::open(c"a", 5001, &options));
+        let cause = refused!(Invalid, Segment::open(c"a", 5001, &options));
         assert!(
             cause.text.contains("5000") && cause.text.contains("5001"),
             "{cause}"
         );
-        refused!(Corrupt, Segment::open_or_create(Some(c"a"), 5001, &options));
+        refused!(Invalid, Segment::open_or_create(Some(c"a"), 5001, &options));
         refused!(Corrupt, Segment::open(c"empty", 0, &options));
         refused!(Corrupt, Segment::open(c"empty", 1, &options));
         refused!(
@@ -370,7 +370,7 @@ fn truncated_while_mapped_is_told_and_touching_it_is_sigbus() {
         assert_eq!(touch(4096), Ended::Signal(Signal::SIGBUS));
         assert_eq!(touch(3 * 4096 - 1), Ended::Signal(Signal::SIGBUS));
 
-        refused!(Corrupt, Segment::open(&name, 3 * 4096, &plain()));
+        refused!(Invalid, Segment::open(&name, 3 * 4096, &plain()));
         assert_eq!(
             Segment::open(&name, 0, &plain()).unwrap().size().unwrap(),
             4096

@@ -1,4 +1,4 @@
-//! Options and participants of semaphores that several processes open. The rest: tests/object.
+//! Where it stands, and how it was made: at an offset, by name, handed over.
 
 use super::common::Name;
 use super::common::pass::{receive, send};

@@ -80,7 +80,7 @@ impl Notice {
         self.mine.load(Ordering::Relaxed) == 1
     }
 
-    /// Drops what the thread has, in a child that is without the thread.
+    /// Drops what the parent's thread has, in a child that is without the thread.
     fn drop_for_parent(&self) {
         // SAFETY: `open` gave the thread a share, which a thread that does not exist never drops.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(&self.watch)) };
@@ -197,7 +197,7 @@ impl Drop for Notices {
                 }
             }
         }
-        // What is closed with it goes through the fence as well.
+        // What is closed with it takes the fork lock as well.
         drop(inside);
         parents.iter().flatten().for_each(Notice::drop_for_parent);
     }

@@ -10,8 +10,8 @@ use crate::raw::Liveness;
 use crate::sys::atomic::Ordering;
 use crate::sys::clock;
 
-/// Who has come since so many nanoseconds cannot be seen dead yet: the kernel takes longer to tear a process down. So it
-/// is not asked after, which takes longer than all else between parties that look for each other.
+/// A party that has come within so many nanoseconds cannot be seen dead yet: the kernel takes longer to tear a process
+/// down. So it is not probed, which would take longer than all else between parties that spin.
 const DEATH_VISIBLE_AFTER_NS: u64 = if cfg!(loom) { 0 } else { 50_000 };
 
 impl BarrierRef<'_> {
@@ -35,7 +35,7 @@ impl BarrierRef<'_> {
         true
     }
 
-    /// Says whether this cell is that of a process that has died in a wait.
+    /// Returns whether this cell belongs to a process that has died in a wait.
     pub(super) fn is_dead_party(
         self,
         cell: &PartyCell,
@@ -115,7 +115,8 @@ impl BarrierRef<'_> {
 
     /// Has the barrier be as new: who waits is told that it was broken, and cells of the dead are nobody's again.
     ///
-    /// `Timeout`: somebody was stopped a second ago while it came or went. Errors of `liveness`. Then nothing has been done.
+    /// `Timeout`: somebody was stopped a second ago while it came or went. Errors of `liveness`. Then nothing has been
+    /// done.
     pub fn reset(
         self,
         me: Id,

@@ -3,12 +3,12 @@
 use super::{World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
-use crate::raw::WaitOptions;
 use crate::raw::queue::record::{RECORD_ALIGN, Record, Ring};
 use crate::raw::queue::{
     Batch, Bounds, Laps, Lease, Overflow, QueueHandleState, QueueRef, RING_SLACK, RawQueue,
     Reservation,
 };
+use crate::raw::{Timeout, WaitOptions};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -420,7 +420,7 @@ fn who_waits_for_the_last_lease_is_told_that_nothing_comes() {
             0 => assert_eq!(shared.ack(id(me), lease), 1),
             _ => {
                 let nothing = shared.try_get(id(me), WaitOptions::BLOCKING);
-                assert!(matches!(nothing, Err(Error::Closed(_))));
+                assert!(matches!(nothing, Err(Error::ShutDown(_))));
             }
         });
     });
@@ -436,7 +436,7 @@ fn what_was_put_before_it_was_shut_is_had_before_anybody_is_told_so() {
         each(3, move |me| match me {
             0 => match in_thread.try_put(id(me), 1, WaitOptions::BLOCKING) {
                 Ok(()) => putting.store(true, Ordering::Relaxed),
-                Err(error) => assert!(matches!(error, Error::Closed(_))),
+                Err(error) => assert!(matches!(error, Error::ShutDown(_))),
             },
             1 => in_thread.queue(id(me), |queue| queue.shut()),
             _ => {
@@ -610,7 +610,7 @@ fn who_skips_the_dead_wakes_who_waits_for_their_room() {
     });
 }
 
-/// Dies holding P (0), or C (1).
+/// Dies holding the producer lock (0), or the consumer lock (1).
 fn die_holding(shared: &Shared, lock: usize) {
     let mortal = shared.mortal(0);
     let lock = [&shared.words.producer_lock, &shared.words.consumer_lock][lock];

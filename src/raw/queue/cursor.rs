@@ -1,17 +1,20 @@
-//! A ledger: a position, and how many messages and bytes lie before it, which change together by a single store.
+//! A cursor: a position, and how many messages and bytes lie before it, which change together by a single store.
 //!
 //! ```text
 //! | position | entry 0: position, messages, bytes | entry 1: position, messages, bytes |
 //! ```
 //!
-//! The entry that has the ledger's position is valid, the other one is being written. Who holds the lock writes it, and
-//! then stores the position: that store is the commit. If it dies before, the position is the old one, and so is the
-//! entry that belongs to it; half an entry has the position of neither.
+//! The entry that has the cursor's position is valid, the other one is being written. The owner of the lock writes it,
+//! and then stores the position: that store is the commit. If the owner dies before, the position is the old one, and
+//! so is the entry that belongs to it; a half written entry has the position of neither.
+//!
+//! Readers without the lock read the entry, and then the position once more: a seqlock over two buffers, as the
+//! kernel's seqcount_latch_t (docs.kernel.org/locking/seqlock.html), with the position as the sequence number.
 
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
 
-/// How often a reader without the lock looks again while writers come between: more than that is a lie.
+/// How often a reader without the lock tries again while writers come between; after that the words are corrupt.
 const MAX_READ_ATTEMPTS: u32 = if cfg!(loom) { 16 } else { 1 << 20 };
 
 #[derive(Debug, Default)]
@@ -22,7 +25,7 @@ struct Entry {
     bytes: AtomicU64,
 }
 
-/// Where something has got to, in shared memory.
+/// A position in the ring, in shared memory.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Cursor {
@@ -30,10 +33,10 @@ pub struct Cursor {
     entries: [Entry; 2],
 }
 
-/// What a ledger says: all three wrap around.
+/// The values of a cursor at one moment: all three wrap around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CursorSnapshot {
-    /// Where it has got to.
+    /// The position.
     pub position: u64,
     /// How many messages lie before that.
     pub messages: u64,
@@ -42,7 +45,7 @@ pub struct CursorSnapshot {
 }
 
 impl CursorSnapshot {
-    /// Returns the totals behind one more message.
+    /// Returns the snapshot after one more message.
     pub fn and(self, position: u64, bytes: u64) -> CursorSnapshot {
         CursorSnapshot {
             position,
@@ -51,14 +54,14 @@ impl CursorSnapshot {
         }
     }
 
-    /// Returns the totals at a position before which there are no more messages.
+    /// Returns the snapshot at a later position, with no more messages before it.
     pub fn at(self, position: u64) -> CursorSnapshot {
         CursorSnapshot { position, ..self }
     }
 }
 
 impl Cursor {
-    /// Makes it say `position`, and nothing before it: before anyone uses it.
+    /// Sets it to `position`, with nothing before it: before its first use.
     pub fn prepare(&self, position: u64) {
         for (entry, position) in self.entries.iter().zip([position, !position]) {
             entry.position.store(position, Ordering::Relaxed);
@@ -75,7 +78,7 @@ impl Cursor {
         self.position.load(Ordering::Acquire)
     }
 
-    /// Returns what it says, to who holds the lock. `None`: neither entry belongs to the position.
+    /// Returns its values; requires the lock. `None`: neither entry belongs to the position.
     #[inline(always)]
     pub fn look(&self) -> Option<CursorSnapshot> {
         self.entry(self.position.load(Ordering::Relaxed))
@@ -99,7 +102,7 @@ impl Cursor {
         })
     }
 
-    /// Makes it say `new`, at another position than before, by who holds the lock.
+    /// Sets it to `new`, which is at another position; requires the lock.
     #[inline(always)]
     pub fn commit(&self, new: CursorSnapshot) {
         let position = self.position.load(Ordering::Relaxed);
@@ -117,7 +120,7 @@ impl Cursor {
         self.position.store(new.position, Ordering::Release);
     }
 
-    /// Returns what it says, to who does not hold the lock. `Corrupt`.
+    /// Returns its values, without the lock. `Corrupt`.
     pub fn read(&self) -> Result<CursorSnapshot> {
         for _ in 0..MAX_READ_ATTEMPTS {
             let position = self.position();

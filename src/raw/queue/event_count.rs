@@ -1,18 +1,19 @@
-//! Bells: who waits listens, and who has something for it rings.
+//! Event counts: a waiter prepares, checks its condition once more, and sleeps until the next notification.
 //!
 //! ```text
-//! word: | how often it was rung (63 bits) | WAITERS |
+//! word: | number of notifications (63 bits) | WAITERS |
 //! ```
 //!
-//! | word       | means                 | goes to                                                          |
-//! |------------|-----------------------|------------------------------------------------------------------|
-//! | n          | nobody listens        | n, WAITERS: listen                                               |
-//! | n, WAITERS | somebody may sleep    | n + 1, WAITERS, and so many are woken: ring                      |
-//! | n, WAITERS | … but nobody did      | n, and all are woken: that ring                                  |
+//! | word       | means                      | goes to                                       |
+//! |------------|----------------------------|-----------------------------------------------|
+//! | n          | no waiter                  | n, WAITERS: prepare_wait                      |
+//! | n, WAITERS | waiters may sleep          | n + 1, WAITERS, and so many are woken: notify |
+//! | n, WAITERS | … but no sleeper was found | n, and all are woken: that notify             |
 //!
-//! Who waits listens, looks once more for what it waits for, and sleeps; who has something stores it, and then looks
-//! whether anybody listens: one of the two sees the other. If who rings dies before it wakes, sleepers look again within
-//! 12 ms; if who waits dies, WAITERS stays until somebody rings in vain.
+//! The key of prepare_wait is the count that the waiter has seen (Reed and Kanodia, Synchronization with eventcounts
+//! and sequencers, doi:10.1145/359060.359076). A waiter prepares, and then checks; a notifier stores what the check
+//! looks at, and then looks for WAITERS: at least one of the two sees the other. If a notifier dies before it wakes,
+//! sleepers look again within 12 ms; if a waiter dies, WAITERS stays until a notification finds no sleeper.
 
 use crate::error::Result;
 use crate::raw::wait::Wait;
@@ -22,7 +23,7 @@ use crate::sys::futex::{self, WaitSet};
 const WAITERS: u64 = 1;
 const ONE: u64 = 2;
 
-/// A bell in shared memory, in a cache line of its own.
+/// An event count in shared memory, in a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct EventCount {
@@ -31,35 +32,36 @@ pub struct EventCount {
 }
 
 impl EventCount {
-    /// Makes it a new one: before anyone uses it.
+    /// Makes it as new: before its first use.
     pub fn prepare(&self) {
         self.word.store(0, Ordering::Relaxed);
         self.waits.store(0, Ordering::Relaxed);
     }
 
-    /// Says that somebody is about to sleep, and returns what is to be given to `sleep`: after one more look.
+    /// Announces a waiter, and returns the key for `commit_wait`. In between, the caller checks its condition once
+    /// more.
     pub fn prepare_wait(&self) -> u64 {
         let key = self.word.fetch_or(WAITERS, Ordering::Relaxed) | WAITERS;
-        // PAIRS bell.ring: either who rings sees WAITERS, or the look after this sees what it has stored.
+        // PAIRS bell.ring: the notifier sees WAITERS, or the check after this sees what the notifier has stored.
         fence(Ordering::SeqCst);
         key
     }
 
-    /// Sleeps until it is rung, for one slice, or until the time is over: in `WaitSet::Priority`, until it is rung for all.
-    /// `Interrupted`.
+    /// Sleeps until a notification after `key`, for one slice, or until the time is over; in `WaitSet::Priority`, until
+    /// one for all waiters. `Interrupted`.
     pub fn commit_wait(&self, key: u64, wait: &mut Wait<'_>, set: WaitSet) -> Result<()> {
         self.waits.fetch_add(1, Ordering::Relaxed);
         wait.sleep(&self.word, key, set).map(drop)
     }
 
-    /// Has up to `count` of those who sleep look again, `u64::MAX`: all: what they look for has been stored before.
+    /// Wakes up to `count` sleepers, or with `u64::MAX` all. What they wait for was stored before.
     pub fn notify(&self, count: u64) {
         // PAIRS bell.ring
         fence(Ordering::SeqCst);
         self.notify_unfenced(count);
     }
 
-    /// As `ring`, by who has exchanged a word last: released a lock, or said what becomes of a record.
+    /// As `notify`, where the caller's last step was an exchange: it released a lock, or changed the state of a record.
     #[inline(always)]
     pub fn notify_after_exchange(&self, count: u64) {
         // PAIRS bell.ring
@@ -87,18 +89,18 @@ impl EventCount {
         if futex::wake(&self.word, count.min(i32::MAX as u64) as i32, set) {
             return;
         }
-        // 1. Nobody who is meant sleeps. If the word has changed since, somebody else will see to it.
+        // 1. No sleeper of that set. If the word has changed since, another notifier or waiter goes on from there.
         let quiet = now & !WAITERS;
         let cleared = self
             .word
             .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);
-        // 2. But who has fallen asleep in between, or is not meant, is not announced any more.
+        // 2. A waiter that fell asleep in between, or is of the other set, has lost its mark: all look again.
         if cleared.is_ok() {
             futex::wake(&self.word, i32::MAX, WaitSet::All);
         }
     }
 
-    /// Returns how often somebody had to sleep.
+    /// Returns how often a waiter went to sleep.
     pub fn waits(&self) -> u64 {
         self.waits.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Finding what can be had, and doing for the dead what they had still to do: all of it by who holds C.
+//! Finding what can be had, and finishing what the dead have left: all of it requires the consumer lock.
 
 use super::cursor::CursorSnapshot;
 use super::record::{Record, Ring, Seen, State};
@@ -7,9 +7,9 @@ use crate::error::Result;
 use crate::raw::{Liveness, WaitOptions};
 use crate::sys::atomic::{Ordering, fence};
 
-/// While something is leased, at every so manieth message …
+/// While something is leased, every so manieth message begins a scan for leases of the dead …
 const LEASE_SCAN_INTERVAL: u64 = 64;
-/// … so many records are looked at, whether the dead have leased them.
+/// … of so many records.
 const LEASE_SCAN_BATCH: u64 = 512;
 
 /// A message that can be had.
@@ -20,17 +20,17 @@ pub(super) struct Found<'a> {
     pub claim: Option<CursorSnapshot>,
 }
 
-/// Why there is none.
+/// Why no message can be had.
 #[derive(Clone, Copy)]
 pub(super) struct EmptyReason {
     pub claim: CursorSnapshot,
-    /// Who fills the record at claim has not committed it.
+    /// The record at claim is reserved, and not committed yet.
     pub held_up: bool,
     /// How many reservations had been committed or given up before that was found.
     pub resolved_reservations: u64,
     /// Something before claim is still leased by another process, and may come back.
     pub leased: bool,
-    /// The queue was shut while somebody held P, who may still put something.
+    /// The queue was shut while a live process held the producer lock, which may still put a message.
     pub putting: bool,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// Before claim: it was leased, and is to be had once more.
+    /// Before claim: it was leased before, and can be had again.
     fn redelivered((record, seen): (&'a Record, Seen)) -> Found<'a> {
         Found {
             record,
@@ -54,15 +54,15 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What stands at a position of claim.
+/// What is found at a position of claim.
 pub(super) enum SlotState<'a> {
     /// The end of what was put.
     End,
     /// What can be had.
     Message((&'a Record, Seen)),
-    /// What nobody can ever have: claim may go over it, to there.
+    /// Nothing that can ever be had: claim may go on to there.
     Gap(CursorSnapshot),
-    /// What somebody who lives fills, or reads.
+    /// A record that a live process fills or reads.
     Obstacle,
 }
 
@@ -87,7 +87,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Record::find(self.ring, self.laps, position, tail)
     }
 
-    /// Finds the first message that can be had, by who holds C.
+    /// Finds the first message that can be had; requires the consumer lock.
     pub(super) fn find(&self) -> Result<Search<'_>> {
         let words = self.words;
         // PAIRS queue.settled: who has counted it sees what has become of the record.
@@ -128,7 +128,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Looks at what stands at `claim`, by who holds C, and does for the dead what they had still to do there.
+    /// Looks at what is at `claim`, and finishes what the dead have left there; requires the consumer lock.
     #[inline(always)]
     pub(super) fn look_at(&self, claim: CursorSnapshot) -> Result<SlotState<'_>> {
         if self.known_tail(claim.position) == claim.position {
@@ -155,7 +155,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Has claim go over what nobody can ever have, by who holds C; returns it, and what stands there then.
+    /// Moves claim past what can never be had; returns it and what is there then; requires the consumer lock.
     pub(super) fn skip(&self) -> Result<(CursorSnapshot, SlotState<'_>)> {
         let mut claim = self.words.claim.current()?;
         loop {
@@ -171,8 +171,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Looks at up to `most` of the records between head and claim, by who holds C: for one that was given back, or whose
-    /// lessee is dead. Says too whether some are leased by other processes.
+    /// Searches up to `most` of the records between head and claim for one that was given back, or whose lessee is
+    /// dead. Returns also whether other processes lease some; requires the consumer lock.
     fn search(&self, claim: u64, most: u64) -> Result<(Option<(&Record, Seen)>, bool)> {
         let words = self.words;
         let head = words.head.load(Ordering::Relaxed);
@@ -211,7 +211,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok((None, leased))
     }
 
-    /// Has head go over what is done with, by who holds C; returns where it is.
+    /// Moves head past what is done; returns where it is; requires the consumer lock.
     pub(super) fn advance_head(&self, claim: u64) -> Result<u64> {
         let words = self.words;
         let mut head = words.head.load(Ordering::Relaxed);
@@ -253,14 +253,14 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(head)
     }
 
-    /// Does for the dead what they had still to do, by who holds C; returns the first record that somebody needs.
+    /// Finishes what the dead have left; returns the first record that is still needed; requires the consumer lock.
     pub(super) fn reclaim(&self, _held: &Held<'_>) -> Result<u64> {
         let (claim, _) = self.skip()?;
         self.advance_head(claim.position)
     }
 
-    /// As `reclaim`, by who holds nothing, and as well as can be: what is left to do the next one does who holds C. Who holds it
-    /// just now may have looked already, and would tell nobody.
+    /// As `reclaim`, without the lock, as far as possible: the next owner of the consumer lock does the rest. The
+    /// present owner may have looked already, and would wake no waiter.
     pub(super) fn try_reclaim(&self) {
         let held = self.hold_consumer_lock(WaitOptions::NONBLOCKING);
         if held.is_ok_and(|held| self.reclaim(&held).is_ok()) {

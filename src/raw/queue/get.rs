@@ -1,4 +1,4 @@
-//! Those who get: under C the first record that is READY is found, and claim goes over it.
+//! Getting: under the consumer lock the first record that is READY is found, and claim goes over it.
 
 use super::cursor::CursorSnapshot;
 use super::find::{EmptyReason, Found, SlotState};
@@ -111,7 +111,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(taken)
     }
 
-    /// Copies without holding C: others go on meanwhile.
+    /// Copies without the consumer lock: others go on meanwhile.
     #[cold]
     fn read_large(&self, lease: &Lease, buffer: &mut [MaybeUninit<u8>]) -> Result<()> {
         match self
@@ -225,7 +225,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         self.fetch(options, |_, _| Ok(()))
     }
 
-    /// Has `body` do something with the first message, under C, as soon as there is one.
+    /// Calls `body` with the first message, under the consumer lock, as soon as there is one.
     #[inline(always)]
     fn fetch<T>(
         &self,
@@ -324,13 +324,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Goes without a message. A wake may have been ours: it is somebody else's now.
+    /// Returns without a message. A wake may have been ours: another waiter gets it.
     fn leave<T>(&self, error: Error) -> Result<T> {
         self.words.messages.notify(1);
         Err(error)
     }
 
-    /// Says whether something may be to be had by now where there was `nothing`.
+    /// Returns whether there may be a message by now where there was none for `reason`.
     fn has_news(&self, reason: &EmptyReason) -> bool {
         let words = self.words;
         let waits = reason.held_up
@@ -341,7 +341,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
         let claim = reason.claim.position;
         match reason.held_up {
-            // The record itself may be gone by now: only who holds C looks at it.
+            // The record itself may be gone by now: only the owner of the consumer lock looks at it.
             true => {
                 words.claim.position() != claim
                     || words.resolved_reservations.load(Ordering::Relaxed)
@@ -351,13 +351,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Says whether nothing will ever be to be had any more, by who holds C.
+    /// Returns whether no message will ever come any more; requires the consumer lock.
     fn is_over(&self, reason: &mut EmptyReason) -> Result<bool> {
         let words = self.words;
         if !words.is_shut() || reason.held_up || reason.leased {
             return Ok(false);
         }
-        // Who takes P after us finds the queue shut. Who has it now may not have, and is waited for, as for a lease.
+        // The next owner of the producer lock finds the queue shut. The present one may not have, and is waited for.
         match self.try_hold(&words.producer_lock)? {
             Some(_held) => Ok(words.tail.position() == reason.claim.position),
             None => {
@@ -367,7 +367,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Takes what was found, by who holds C.
+    /// Takes what was found; requires the consumer lock.
     #[inline(always)]
     fn take(&self, found: &Found<'_>) {
         let words = self.words;
@@ -391,7 +391,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Lends what was found, by who holds C.
+    /// Lends what was found; requires the consumer lock.
     fn lend(&self, found: &Found<'_>) -> Result<Lease> {
         let (words, seen) = (self.words, found.seen);
         // 1. Head stays here. Whoever sees claim go over the record sees that before.
@@ -421,8 +421,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Throws away what head waits for if it was given back, or who leased it is dead, by who holds P and C after `reclaim`;
-    /// false: somebody who lives reads it.
+    /// Throws away what head waits for if it was given back, or its lessee is dead; false: a live process reads it.
+    /// Requires both locks, after `reclaim`.
     pub(super) fn throw_head_away(&self, _held: &Held<'_>) -> Result<bool> {
         let (record, seen) = self.record(self.words.head.load(Ordering::Relaxed))?;
         match seen.state {
@@ -436,7 +436,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(true)
     }
 
-    /// Throws the oldest message away that can be had, by who holds P and C; false: there is none.
+    /// Throws the oldest message away that can be had; false: there is none. Requires both locks.
     pub(super) fn throw_oldest_away(&self, _held: &Held<'_>) -> Result<bool> {
         match self.skip()? {
             (claim, SlotState::Message(message)) => {

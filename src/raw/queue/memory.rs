@@ -1,12 +1,13 @@
-//! The memory of the ring: it grows when there is no room below, and goes when little is queued.
+//! The memory of the ring: it grows when there is no room below, and shrinks when little is queued.
 //!
-//! | word      | says                                              | goes to                                              |
-//! |-----------|---------------------------------------------------|------------------------------------------------------|
-//! | `usable`  | so many bytes, from the first, can be touched     | more, once they have memory; less, before it goes    |
-//! | `touched` | so many may have memory                           | more, before they have it; less, once it is gone     |
-//! | `lulls`   | so often in a row little of it was used           | one more, or 0, where a lap ends or nothing is there |
+//! | word              | means                                     | goes to                                          |
+//! |-------------------|-------------------------------------------|--------------------------------------------------|
+//! | `usable`          | so many bytes from the start can be used  | more, after they get it; less, before it goes    |
+//! | `committed_bytes` | so many bytes may have memory             | more, before they get it; less, after it is gone |
+//! | `idle_laps`       | laps in a row that have used little of it | one more, or 0, at the end of a lap              |
 //!
-//! All hold P. Who dies in between leaves `touched` beyond what is usable: too much memory, never a hole that is used.
+//! All three change under the producer lock. A death in between leaves `committed_bytes` beyond `usable`: too much
+//! memory, never a hole that is used.
 
 use super::cursor::CursorSnapshot;
 use super::record::{RECORD_HEADER, Ring};
@@ -15,21 +16,21 @@ use crate::error::{Error, Result};
 use crate::raw::Liveness;
 use crate::sys::atomic::Ordering;
 
-/// The least and the most memory that is set aside at a time, and the part of what is there that is added.
+/// The least and the most memory that is set aside at a time, and by which part of `usable` the ring grows.
 const MIN_GROWTH_BYTES: u64 = 64 << 10;
 const MAX_GROWTH_BYTES: u64 = 64 << 20;
 const GROWTH_DIVISOR: u64 = 4;
 const PAGE: u64 = 4096;
-/// So much memory an idle queue keeps, and so much is given back at a time: some 5 ms of work for the kernel.
+/// How much memory an idle queue keeps, and how much is given back at a time: some 5 ms of work for the kernel.
 const IDLE_MEMORY_BYTES: u64 = 1 << 20;
 const MAX_TRIM_BYTES: u64 = 64 << 20;
-/// So often in a row little is used before any goes: one consumer that sleeps has looked so often within a second. Memory
+/// How many laps in a row use little before any memory goes: a sleeping consumer looks so often within a second. Memory
 /// that went between one large message and the next would cost more than the messages.
 const IDLE_LAPS_BEFORE_TRIM: u64 = 64;
 
 impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
-    /// Gets memory for the first `end` bytes of the ring and some more, by who holds P; false: for a part of them, because that
-    /// takes its time.
+    /// Gets memory for the first `end` bytes of the ring and some more; false: for a part of them, because that takes
+    /// its time. Requires the producer lock.
     pub(super) fn grow(&self, end: u64) -> Result<bool> {
         let words = self.words;
         let usable = words.usable.load(Ordering::Relaxed);
@@ -59,7 +60,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Gives some memory back if little of it was used for a while, by who holds P while nothing beyond `used` is in use.
+    /// Gives some memory back if little of it was used for a while. Requires the producer lock, and that nothing beyond
+    /// `used` is in use.
     pub(super) fn trim(&self, used: u64) {
         let words = self.words;
         let needed = (2 * used).max(IDLE_MEMORY_BYTES).next_multiple_of(PAGE);
@@ -87,13 +89,14 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Ends the lap if the queue is empty and has much memory, which may go then, by who holds C and finds nothing to take.
+    /// Ends the lap if the queue is empty and has much memory, which may go then. Requires the consumer lock, and that
+    /// there is nothing to take.
     pub(super) fn end_idle_lap(&self, claim: CursorSnapshot) -> Result<()> {
         let words = self.words;
         let idle = words.committed_bytes.load(Ordering::Relaxed) > 2 * IDLE_MEMORY_BYTES
             && words.head.load(Ordering::Relaxed) == AS_CLAIM
             && words.tail.position() == claim.position;
-        // A producer never waits for C's holder here, who only tries to take P.
+        // No producer waits for us: we hold the consumer lock and only try to take the other.
         if !idle {
             return Ok(());
         }

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //! head and tail in one lap:        |  free  head ######## tail |  free …                    |
-//! tail a lap further:              | #### tail  free  head ####### edge   free …            |
-//! … and gone on behind the edge:   | #### PAD   free  head ####### edge ####### tail free … |
+//! tail a lap further:              | #### tail  free  head ####### wrap   free …            |
+//! … and gone on behind the wrap:   | #### PAD   free  head ####### wrap ####### tail free … |
 //! ```
 //!
 //! While little is queued the next lap begins early, so that a short queue lives in the same few pages. If then much is
-//! queued before head has got over the old lap, tail goes on behind its edge, where nothing was: so whatever is free can be
-//! had, and nothing that is queued ever moves. There is always room left for a PAD at tail.
+//! queued before head has got over the old lap, tail goes on behind its wrap, where nothing was: so whatever is free
+//! can be had, and nothing that is queued ever moves. There is always room left for a PAD at tail.
 
 use super::record::{Laps, RECORD_HEADER};
 use crate::error::{Error, Result};
 
-/// A lap is not ended before this offset: it stays in the fastest cache.
+/// A lap does not end before this offset: so much stays in the fastest cache.
 pub const MIN_LAP_BYTES: u64 = 32 << 10;
 const PAGE: u64 = 4096;
-/// Nor does tail go farther than this, in bytes, without a look whether the lap can end.
+/// Tail goes no farther than this, in bytes, without a check whether the lap can end.
 const MAX_UNCHECKED_BYTES: u64 = 1 << 20;
 
 /// What is in use.
@@ -69,8 +69,8 @@ impl Used {
         }
     }
 
-    /// Returns the position up to which tail can go with nobody looking at head, of a ring of which the first `usable` bytes
-    /// have memory.
+    /// Returns the position up to which tail can go without a check of head, in a ring of which the first `usable`
+    /// bytes have memory.
     pub fn checked_until(self, laps: Laps, usable: u64) -> u64 {
         let (from, to) = (laps.offset(self.head), laps.offset(self.tail));
         let free = match laps.between(self.head, self.tail) {

@@ -1,4 +1,4 @@
-//! Those who put: under P a record is written behind tail, and then tail goes over it.
+//! Putting: under the producer lock a record is written behind tail, and then tail goes over it.
 
 use super::cursor::CursorSnapshot;
 use super::place::Used;
@@ -30,11 +30,11 @@ pub enum Batch {
     Some,
 }
 
-/// So far ahead the next lines of the ring are fetched, and so large they are: consumers have read them in the last lap.
+/// How far ahead the next lines of the ring are prefetched, because consumers have read them in the last lap.
 const PREFETCH_DISTANCE_BYTES: u64 = 1024;
 const CACHE_LINE_BYTES: u64 = 64;
 
-/// What there is too little of.
+/// What a put lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shortage {
     /// There may not be so many messages, or bytes.
@@ -82,8 +82,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         true
     }
 
-    /// Writes a message right behind `now`, by who holds P; returns what the tail is to say when it goes over it. `None`: that
-    /// is not a few steps.
+    /// Writes a message right behind `now`; returns the tail after it. `None`: that takes more than a few steps.
+    /// Requires the producer lock.
     #[inline(always)]
     fn try_write(&self, now: CursorSnapshot, bytes: &[u8]) -> Option<CursorSnapshot> {
         let room = bytes.len() as u64;
@@ -128,7 +128,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Copies without holding P: others go on meanwhile.
+    /// Copies without the producer lock: others go on meanwhile.
     #[cold]
     fn put_large(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
         let place = self.reserve(bytes.len() as u64, options)?;
@@ -249,7 +249,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Looks whether there is room for an empty message, by who holds P.
+    /// Returns whether there is room for an empty message; requires the producer lock.
     fn find_room(&self) -> Attempted<()> {
         let now = self.words.tail.current()?;
         if !self.has_room(now, 0)? {
@@ -274,7 +274,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Has `attempt` put something, under P, as soon as there is room; it returns that and how many messages it has put.
+    /// Calls `attempt`, under the producer lock, until there is room; it returns its result and how many messages it
+    /// put.
     #[inline(always)]
     fn insert<T>(
         &self,
@@ -341,7 +342,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             match self.make_room(attempt)? {
                 Ok(done) => return Ok(done),
                 Err(Shortage::Memory) => {
-                    // Much is set aside in parts, and P is let go of in between: the hook may put something itself.
+                    // Much is set aside in parts, and the lock is released in between: the hook may put something
+                    // itself.
                     drop(held);
                     wait.ask()?;
                     held = self.hold_producer_lock(wait.rest())?;
@@ -361,7 +363,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 news = self.taken() != taken;
             }
             if !news {
-                // 3. We sleep until somebody has, if there was no room either after we began to listen.
+                // 3. We sleep until some is taken, if there was no room either after we prepared to wait.
                 if let Some(key) = key {
                     wait.check("the queue is full")?;
                     words.room.commit_wait(key, wait, WaitSet::Normal)?;
@@ -431,7 +433,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// As `has_room`, as far as it is plain without a look at what has been taken.
+    /// As `has_room`, from what was taken when a producer last looked: false may be wrong, true is not.
     #[inline(always)]
     fn has_room_fast(&self, now: CursorSnapshot, room: u64) -> bool {
         let (bounds, words) = (self.bounds, self.words);
@@ -468,7 +470,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         if self.within(now, room, claim.messages, claim.bytes) {
             return Ok(true);
         }
-        // 2. What is counted and not there: nobody overwrites it while we hold P.
+        // 2. What is counted and cannot be had: it is not overwritten while we hold the producer lock.
         let tail = words.tail.position();
         let end = self.reserved_end(claim.position, tail);
         let (mut messages, mut bytes) = (claim.messages, claim.bytes);
@@ -485,7 +487,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(self.within(now, room, messages, bytes))
     }
 
-    /// Returns what is in use behind which something is put, by who holds P.
+    /// Returns what is in use; requires the producer lock.
     fn used(&self, now: CursorSnapshot) -> Used {
         Used {
             head: self.head(),
@@ -494,8 +496,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Writes the head of a record of `room` bytes behind `now`, by who holds P; returns where, and what the tail is to say
-    /// when it goes over it.
+    /// Writes the header of a record of `room` bytes behind `now`; returns where, and the tail after it. Requires the
+    /// producer lock.
     #[inline(always)]
     fn append(
         &self,
@@ -519,7 +521,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(Ok((at, now.and(at.wrapping_add(extent), room))))
     }
 
-    /// Says whether a record of `extent` bytes can stand at `tail`, without a look.
+    /// Returns whether a record of `extent` bytes fits at `tail` without a check of head, memory and lap.
     #[inline(always)]
     fn is_checked(&self, tail: u64, extent: u64) -> bool {
         let checked_until = self.words.checked_until.load(Ordering::Relaxed);
@@ -569,5 +571,5 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
 #[cold]
 pub(super) fn shut() -> Error {
-    Error::Closed("the queue is shut down".into())
+    Error::ShutDown("the queue is shut down".into())
 }

@@ -5,25 +5,25 @@
 //! | state | position | length | room, attempts   | payload …                 | (up to a multiple of 32)
 //! ```
 //!
-//! | state         | means                                     | goes to                                                     |
-//! |---------------|-------------------------------------------|-------------------------------------------------------------|
-//! | RESERVED + me | I am filling it                           | READY: commit; DONE: abort                                  |
-//! | RESERVED dead | whoever was filling it is dead            | DONE: whoever holds C                                       |
-//! | READY         | it can be had                             | LEASED + me: lease; DONE: get. Both hold C                  |
-//! | LEASED + me   | I am reading it in place                  | DONE: ack; READY: nack                                      |
-//! | LEASED dead   | whoever was reading it is dead            | READY: whoever holds C                                      |
-//! | DONE          | nobody needs it                           | (overwritten, once head has passed it)                      |
-//! | PAD           | nothing until the position `length`       | (likewise)                                                  |
+//! | state         | means                               | goes to                                                    |
+//! |---------------|-------------------------------------|------------------------------------------------------------|
+//! | RESERVED + me | I am filling it                     | READY: commit; DONE: abort                                 |
+//! | RESERVED dead | its producer is dead                | DONE: the owner of the consumer lock                       |
+//! | READY         | it can be had                       | LEASED + me: lease; DONE: get. Both hold the consumer lock |
+//! | LEASED + me   | I am reading it in place            | DONE: ack; READY: nack                                     |
+//! | LEASED dead   | its reader is dead                  | READY: the owner of the consumer lock                      |
+//! | DONE          | it is not needed any more           | (overwritten, once head has passed it)                     |
+//! | PAD           | nothing until the position `length` | (likewise)                                                 |
 //!
-//! Each arrow is one compare-and-swap, or a single store by who holds C. The position tells a record from what an earlier
-//! lap has left; everything is read once, and checked against what the ring can hold.
+//! Each arrow is one compare-and-swap, or a single store under the consumer lock. The position tells a record from what
+//! an earlier lap has left; everything is read once, and checked against what the ring can hold.
 
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use std::mem::MaybeUninit;
 
-/// What stands before a payload.
+/// How many bytes the header before a payload has.
 pub const RECORD_HEADER: u64 = size_of::<[u64; 4]>() as u64;
 /// Records begin at multiples of this: a payload of doubles, or of vectors of four of them, is aligned.
 pub const RECORD_ALIGN: u64 = 32;
@@ -274,7 +274,7 @@ impl Record {
             .is_ok()
     }
 
-    /// Says that nobody needs it any more, by who holds C.
+    /// Marks it as not needed any more; requires the consumer lock.
     pub fn finish(&self) {
         // PAIRS record.done
         self.state.store(State::Done.word(), Ordering::Release);
@@ -285,7 +285,7 @@ impl Record {
         self.length.store(length, Ordering::Relaxed);
     }
 
-    /// Counts one more lease, by who holds C; returns how many there were with it.
+    /// Counts one more lease; returns how many there were with it; requires the consumer lock.
     pub fn count_attempt(&self, seen: &Seen) -> u32 {
         let attempts = (u64::from(seen.attempts) + 1).min(MAX_ATTEMPTS);
         let room = seen.room << ATTEMPT_BITS | attempts;

@@ -108,12 +108,12 @@ fn use_barrier(
             match call {
                 Call::Wait { long, hold } => {
                     let time = if *long { 100_000 } else { SHMKIT_NOWAIT };
-                    let flags = if *hold { SHMKIT_BARRIER_HOLD } else { 0 };
+                    let flags = if *hold { SHMKIT_BARRIER_SERIAL } else { 0 };
                     let status = shmkit_barrier_wait(barrier, time, flags, &mut number);
                     assert_eq!(check(status), number != 7777);
                     assert!(number == 7777 || number < parties);
                 }
-                Call::Pass => drop(check(shmkit_barrier_pass(barrier))),
+                Call::Pass => drop(check(shmkit_barrier_release(barrier))),
                 Call::Reset => match shmkit_barrier_reset(barrier) {
                     // The lock's word says that we have it.
                     SHMKIT_ERR_TIMEOUT => return,
@@ -157,7 +157,7 @@ fn use_barrier(
                     }
                     if check(status) {
                         good(shmkit_barrier_parties(another, &mut number));
-                        assert!((1..=SHMKIT_BARRIER_MOST).contains(&number));
+                        assert!((1..=SHMKIT_BARRIER_MAX_PARTIES).contains(&number));
                         check(shmkit_barrier_wait(
                             another,
                             SHMKIT_NOWAIT,
@@ -198,7 +198,7 @@ fuzz_target!(|input: (u8, Vec<Call>)| {
     let (mut segment, mut barrier, mut data) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
     let managed = shmkit_segment_options {
         struct_size: size_of::<shmkit_segment_options>() as u32,
-        flags: SHMKIT_SEGMENT_FULL,
+        flags: SHMKIT_SEGMENT_MANAGED,
         // Behind the data lies what has no memory, so that a slip is SIGBUS.
         capacity: 1 << 20,
         mode: 0,

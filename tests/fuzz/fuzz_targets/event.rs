@@ -113,7 +113,7 @@ fuzz_target!(|calls: Vec<Call>| {
     let (mut segment, mut event, mut data) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
     let options = shmkit_segment_options {
         struct_size: size_of::<shmkit_segment_options>() as u32,
-        flags: SHMKIT_SEGMENT_FULL,
+        flags: SHMKIT_SEGMENT_MANAGED,
         capacity: 0,
         mode: 0,
         participants: 1,

@@ -233,7 +233,7 @@ fuzz_target!(|input: Input| {
     let participants = u32::from(input.participants % 8) + 1;
     let (mut made, mut segment) = (ptr::null_mut(), ptr::null_mut());
     let (mut lock, mut rlock) = (ptr::null_mut(), ptr::null_mut());
-    let how = options(SHMKIT_SEGMENT_FULL, participants);
+    let how = options(SHMKIT_SEGMENT_MANAGED, participants);
     // SAFETY: no name, a struct with its size set, writable outputs, handles that are open.
     unsafe {
         assert_eq!(

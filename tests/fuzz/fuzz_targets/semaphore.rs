@@ -172,7 +172,7 @@ fuzz_target!(|input: (bool, Vec<Call>)| {
     let mut data = ptr::null_mut();
     let made = shmkit_segment_options {
         struct_size: size_of::<shmkit_segment_options>() as u32,
-        flags: SHMKIT_SEGMENT_FULL,
+        flags: SHMKIT_SEGMENT_MANAGED,
         capacity: 0,
         mode: 0,
         participants: 2,

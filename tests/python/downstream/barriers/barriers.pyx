@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t
 from shmkit cimport (
-    SHMKIT_BARRIER_HOLD, SHMKIT_ERR_CLOSED, SHMKIT_FOREVER, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_barrier_wait, shmkit_status,
+    SHMKIT_BARRIER_SERIAL, SHMKIT_ERR_CLOSED, SHMKIT_FOREVER, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_barrier_wait, shmkit_status,
 )
 from shmkit.barrier cimport Barrier
 
@@ -10,7 +10,7 @@ from shmkit.barrier cimport Barrier
 def wait(Barrier barrier, int64_t timeout_ns, bint hold=False):
     """Return the status, and the place."""
     cdef uint32_t place = 77
-    cdef uint32_t flags = SHMKIT_BARRIER_HOLD if hold else 0
+    cdef uint32_t flags = SHMKIT_BARRIER_SERIAL if hold else 0
     with nogil:
         status = barrier.wait_nogil(timeout_ns, flags, &place)
     return status, place

@@ -141,10 +141,10 @@ def answer(Queue there, Queue back, int rounds):
     cdef int i
     with nogil:
         for i in range(rounds):
-            status = shmkit_queue_get(there.handle(), SHMKIT_FOREVER, 0, &number, 8, &size)
+            status = shmkit_queue_get(there.handle(), &number, 8, SHMKIT_FOREVER, 0, &size)
             if status == SHMKIT_OK:
                 number += 1
-                status = shmkit_queue_put(back.handle(), SHMKIT_FOREVER, 0, &number, 8)
+                status = shmkit_queue_put(back.handle(), &number, 8, SHMKIT_FOREVER, 0)
             if status != SHMKIT_OK:
                 break
     return status

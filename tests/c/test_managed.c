@@ -2,9 +2,9 @@
 #define NOUN lock
 #include "locks.h"
 
-static const shmkit_segment_options FULL = {.struct_size = sizeof(shmkit_segment_options), .flags = SHMKIT_SEGMENT_FULL};
+static const shmkit_segment_options FULL = {.struct_size = sizeof(shmkit_segment_options), .flags = SHMKIT_SEGMENT_MANAGED};
 static const shmkit_segment_options EPHEMERAL = {.struct_size = sizeof(shmkit_segment_options),
-                                                 .flags = SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL};
+                                                 .flags = SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_EPHEMERAL};
 
 static void test_control_area(void)
 {
@@ -20,7 +20,7 @@ static void test_control_area(void)
     STATUS(SHMKIT_OK, shmkit_segment_open("full", 5000, NULL, &opened));
     STATUS(SHMKIT_OK, shmkit_segment_stat(made, &info));
     STATUS(SHMKIT_OK, shmkit_segment_stat(opened, &other));
-    CHECK(info.flags == (SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_CREATED) && other.flags == SHMKIT_SEGMENT_FULL);
+    CHECK(info.flags == (SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_CREATED) && other.flags == SHMKIT_SEGMENT_MANAGED);
     CHECK(info.participants == 200 && info.control_bytes % 4096 == 0 && info.control_bytes >= 200 * 64);
     CHECK(info.id != 0 && info.id == other.id && info.size == 5000 && other.capacity == info.capacity);
     CHECK(stat(check_path("full"), &file) == 0 && (uint64_t)file.st_size == info.control_bytes + 5000);
@@ -50,13 +50,13 @@ static void test_either_form(void)
     STATUS(SHMKIT_OK, shmkit_segment_create("plain", 4096, NULL, &plain));
     STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_open("plain", 0, &FULL, &none));
     STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_open_or_create("plain", 1, &FULL, &none));
-    made = full("full", 64);
+    made = managed_segment("full", 64);
     options.flags = SHMKIT_SEGMENT_PLAIN;
     STATUS(SHMKIT_OK, shmkit_segment_open("full", 0, &options, &bare));
     STATUS(SHMKIT_OK, shmkit_segment_stat(bare, &info));
     STATUS(SHMKIT_OK, shmkit_segment_data(bare, &data));
     CHECK(info.flags == 0 && info.participants == 0 && memcmp(data, "shmkit\r\x1a", 8) == 0);
-    options.flags = SHMKIT_SEGMENT_PLAIN | SHMKIT_SEGMENT_FULL;
+    options.flags = SHMKIT_SEGMENT_PLAIN | SHMKIT_SEGMENT_MANAGED;
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_create("a", 1, &options, &none));
     options.flags = SHMKIT_SEGMENT_EPHEMERAL;
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_create("a", 1, &options, &none));
@@ -75,7 +75,7 @@ static void test_either_form(void)
 
 static void test_built_in_lock(void)
 {
-    shmkit_segment *made = full("full", 64), *plain = NULL, *reader = NULL;
+    shmkit_segment *made = managed_segment("full", 64), *plain = NULL, *reader = NULL;
     shmkit_segment_options reading = {.struct_size = sizeof reading, .flags = SHMKIT_SEGMENT_READONLY};
     LOCK *lock = NULL, *same = NULL, *none = NULL;
     uint32_t recovered = 7;
@@ -122,11 +122,6 @@ static void hold_it(void *name)
     use(segment);
 }
 
-static void nothing(void *unused)
-{
-    (void)unused;
-}
-
 /* Collects, and returns how many segments that removed. */
 static uint64_t collect(void)
 {
@@ -144,7 +139,7 @@ static void test_ephemeral(void)
     STATUS(SHMKIT_OK, shmkit_segment_create("brief", 64, &EPHEMERAL, &made));
     STATUS(SHMKIT_OK, shmkit_segment_open("brief", 0, NULL, &opened));
     STATUS(SHMKIT_OK, shmkit_segment_stat(opened, &info));
-    CHECK(info.flags == (SHMKIT_SEGMENT_FULL | SHMKIT_SEGMENT_EPHEMERAL));
+    CHECK(info.flags == (SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_EPHEMERAL));
     STATUS(SHMKIT_OK, shmkit_segment_open("brief", 0, &reading, &reader));
     CHECK(collect() == 0);
     STATUS(SHMKIT_OK, shmkit_segment_close(made));
@@ -177,7 +172,7 @@ static void test_ephemeral(void)
 
 static void test_gc_leaves_the_rest(void)
 {
-    shmkit_segment *segment = full("lasting", 64);
+    shmkit_segment *segment = managed_segment("lasting", 64);
     uint64_t removed = 77;
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
     STATUS(SHMKIT_OK, shmkit_segment_create("plain", 64, NULL, &segment));
