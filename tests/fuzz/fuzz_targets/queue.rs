@@ -115,31 +115,33 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
         }
         match call {
             Call::Put { length, long } => {
-                may(queue.put(&[1; 1024][..*length as usize % 1024], wait(*long)));
+                may(queue.put_with(&[1; 1024][..*length as usize % 1024], wait(*long)));
             }
             Call::PutMany { lengths, all } => {
                 let batch = if *all { Batch::All } else { Batch::Some };
                 let messages = lengths.iter().map(|&length| &[2; 256][..length.into()]);
-                may(queue.put_many(messages, batch, WaitOptions::NONBLOCKING));
+                may(queue.put_many_with(messages, batch, WaitOptions::NONBLOCKING));
             }
             Call::Get { room, long } => {
                 let bytes = &mut bytes[..usize::from(*room) * 4];
-                may(queue.get_into(bytes, wait(*long)));
+                may(queue.get_into_with(bytes, wait(*long)));
             }
             Call::GetMany { room, most } => {
                 let mut lengths = [MaybeUninit::uninit(); 8];
                 let bytes = &mut bytes[..*room as usize % 1024];
-                let count = queue.get_many_into(
+                let count = queue.get_many_into_with(
                     bytes,
                     &mut lengths[..*most as usize % 8],
                     WaitOptions::NONBLOCKING,
                 );
                 assert!(may(count).is_none_or(|count| count <= 8));
             }
-            Call::Peek => drop(may(queue.peek_into(&mut bytes, WaitOptions::NONBLOCKING))),
+            Call::Peek => drop(may(
+                queue.peek_into_with(&mut bytes, WaitOptions::NONBLOCKING)
+            )),
             Call::Reserve { room } => {
                 let room = u64::from(*room % 1024);
-                if let Some(place) = may(queue.reserve_token(room, WaitOptions::NONBLOCKING)) {
+                if let Some(place) = may(queue.reserve_with(room, WaitOptions::NONBLOCKING)) {
                     reserved = place.token;
                     if let Some(to) = may(queue.address(place.offset, place.room)) {
                         // SAFETY: so many bytes are mapped there; nobody uses them as anything but bytes.
@@ -150,7 +152,7 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
             Call::Commit { length } => drop(may(queue.commit(reserved, (*length % 1024).into()))),
             Call::Abort => drop(may(queue.abort(reserved))),
             Call::Lease => {
-                if let Some(lease) = may(queue.lease_token(WaitOptions::NONBLOCKING)) {
+                if let Some(lease) = may(queue.lease_with(WaitOptions::NONBLOCKING)) {
                     leased = lease.token;
                     may(queue.address(lease.offset, lease.length));
                 }
