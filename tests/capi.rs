@@ -7,7 +7,7 @@
 //! | `lock`      | the same for locks of either kind                                           |
 //! | `semaphore` | the same for semaphores                                                     |
 //! | `queue`     | the same for queues                                                         |
-//! | `rwlock`    | structs of readers-writer locks                                             |
+//! | `rwlock`    | a second reader that upgrades                                               |
 //! | `handle`    | closed handles, and memory that is no handle                                 |
 //! | `structure` | structs of older and newer callers, flags and fields that mean nothing       |
 //! | `status`    | every status is provoked; sentences; the last error of each thread; versions |

@@ -13,6 +13,8 @@ struct Noun {
     /// The size of its options, and of its info.
     options: u32,
     info: u32,
+    /// Flags of its options, besides those of all nouns.
+    flags: u32,
     /// Makes options usual that are zeros but for their size.
     prepare: fn(*mut c_void),
     size: fn(*const c_void, *mut u64) -> shmkit_status,
@@ -33,7 +35,7 @@ struct Noun {
 type Out = *mut *mut c_void;
 
 macro_rules! nouns {
-    ($($name:ident, $handle:ty, $of:ident::$options:ident $({ $field:ident = $value:expr })?, $info:ty,
+    ($($name:ident, $handle:ty, $of:ident::$options:ident $({ $field:ident = $value:expr })?, $info:ty, $flags:expr,
         [$size:ident $create:ident $open:ident $open_or_create:ident $create_at:ident $open_at:ident $open_fd:ident
          $fd:ident $segment:ident $unlink:ident $close:ident $stat:ident];)*) => {
         // SAFETY, of each call below: the tests pass pointers that the functions promise to check, or that are valid.
@@ -41,6 +43,7 @@ macro_rules! nouns {
             name: stringify!($name),
             options: size_of::<$of::$options>() as u32,
             info: size_of::<$info>() as u32,
+            flags: $flags,
             prepare: |_options| {
                 // SAFETY: as above.
                 $(unsafe { (*_options.cast::<$of::$options>()).$field = $value };)?
@@ -83,23 +86,23 @@ macro_rules! nouns {
 
 #[rustfmt::skip]
 nouns! {
-    lock, lock::shmkit_lock, object::shmkit_object_options, lock::shmkit_lock_info,
+    lock, lock::shmkit_lock, object::shmkit_object_options, lock::shmkit_lock_info, lock::SHMKIT_LOCK_TRANSFERABLE,
         [shmkit_lock_size shmkit_lock_create shmkit_lock_open shmkit_lock_open_or_create shmkit_lock_create_at shmkit_lock_open_at shmkit_lock_open_fd shmkit_lock_fd shmkit_lock_segment shmkit_lock_unlink shmkit_lock_close shmkit_lock_stat];
-    rlock, rlock::shmkit_rlock, object::shmkit_object_options, lock::shmkit_lock_info,
+    rlock, rlock::shmkit_rlock, object::shmkit_object_options, lock::shmkit_lock_info, 0,
         [shmkit_rlock_size shmkit_rlock_create shmkit_rlock_open shmkit_rlock_open_or_create shmkit_rlock_create_at shmkit_rlock_open_at shmkit_rlock_open_fd shmkit_rlock_fd shmkit_rlock_segment shmkit_rlock_unlink shmkit_rlock_close shmkit_rlock_stat];
-    rwlock, rwlock::shmkit_rwlock, rwlock::shmkit_rwlock_options, rwlock::shmkit_rwlock_info,
+    rwlock, rwlock::shmkit_rwlock, rwlock::shmkit_rwlock_options, rwlock::shmkit_rwlock_info, 0,
         [shmkit_rwlock_size shmkit_rwlock_create shmkit_rwlock_open shmkit_rwlock_open_or_create shmkit_rwlock_create_at shmkit_rwlock_open_at shmkit_rwlock_open_fd shmkit_rwlock_fd shmkit_rwlock_segment shmkit_rwlock_unlink shmkit_rwlock_close shmkit_rwlock_stat];
-    semaphore, semaphore::shmkit_semaphore, semaphore::shmkit_semaphore_options, semaphore::shmkit_semaphore_info,
+    semaphore, semaphore::shmkit_semaphore, semaphore::shmkit_semaphore_options, semaphore::shmkit_semaphore_info, semaphore::SHMKIT_SEMAPHORE_UNDO,
         [shmkit_semaphore_size shmkit_semaphore_create shmkit_semaphore_open shmkit_semaphore_open_or_create shmkit_semaphore_create_at shmkit_semaphore_open_at shmkit_semaphore_open_fd shmkit_semaphore_fd shmkit_semaphore_segment shmkit_semaphore_unlink shmkit_semaphore_close shmkit_semaphore_stat];
-    condition, condition::shmkit_condition, condition::shmkit_condition_options, condition::shmkit_condition_info,
+    condition, condition::shmkit_condition, condition::shmkit_condition_options, condition::shmkit_condition_info, 0,
         [shmkit_condition_size shmkit_condition_create shmkit_condition_open shmkit_condition_open_or_create shmkit_condition_create_at shmkit_condition_open_at shmkit_condition_open_fd shmkit_condition_fd shmkit_condition_segment shmkit_condition_unlink shmkit_condition_close shmkit_condition_stat];
-    event, event::shmkit_event, object::shmkit_object_options, event::shmkit_event_info,
+    event, event::shmkit_event, object::shmkit_object_options, event::shmkit_event_info, 0,
         [shmkit_event_size shmkit_event_create shmkit_event_open shmkit_event_open_or_create shmkit_event_create_at shmkit_event_open_at shmkit_event_open_fd shmkit_event_fd shmkit_event_segment shmkit_event_unlink shmkit_event_close shmkit_event_stat];
-    barrier, barrier::shmkit_barrier, barrier::shmkit_barrier_options { parties = 2 }, barrier::shmkit_barrier_info,
+    barrier, barrier::shmkit_barrier, barrier::shmkit_barrier_options { parties = 2 }, barrier::shmkit_barrier_info, 0,
         [shmkit_barrier_size shmkit_barrier_create shmkit_barrier_open shmkit_barrier_open_or_create shmkit_barrier_create_at shmkit_barrier_open_at shmkit_barrier_open_fd shmkit_barrier_fd shmkit_barrier_segment shmkit_barrier_unlink shmkit_barrier_close shmkit_barrier_stat];
-    once, once::shmkit_once, object::shmkit_object_options, once::shmkit_once_info,
+    once, once::shmkit_once, object::shmkit_object_options, once::shmkit_once_info, 0,
         [shmkit_once_size shmkit_once_create shmkit_once_open shmkit_once_open_or_create shmkit_once_create_at shmkit_once_open_at shmkit_once_open_fd shmkit_once_fd shmkit_once_segment shmkit_once_unlink shmkit_once_close shmkit_once_stat];
-    queue, queue::shmkit_queue, queue::shmkit_queue_options, queue::shmkit_queue_info,
+    queue, queue::shmkit_queue, queue::shmkit_queue_options, queue::shmkit_queue_info, queue::SHMKIT_QUEUE_FAIL | queue::SHMKIT_QUEUE_OVERWRITE,
         [shmkit_queue_size shmkit_queue_create shmkit_queue_open shmkit_queue_open_or_create shmkit_queue_create_at shmkit_queue_open_at shmkit_queue_open_fd shmkit_queue_fd shmkit_queue_segment shmkit_queue_unlink shmkit_queue_close shmkit_queue_stat];
 }
 
@@ -135,15 +138,15 @@ impl Struct {
     }
 }
 
-/// The place of the flags, in numbers of 32 bits, and of the directory, in numbers of 64.
+/// The place of flags and mode, in numbers of 32 bits, and of the directory, in numbers of 64.
 const FLAGS: usize = 1;
+const MODE: usize = 2;
 const DIRECTORY: usize = 2;
 
 impl Noun {
     /// Returns the usual options.
     fn usual(&self) -> Struct {
         let mut options = Struct::of(self.options, 0);
-        options.set(1, 0);
         (self.prepare)(options.pointer());
         options
     }
@@ -399,11 +402,17 @@ fn options_of_a_newer_caller_are_unsupported_unless_their_new_fields_are_zero() 
 }
 
 #[test]
-fn unknown_flags_are_invalid() {
+fn unknown_flags_and_modes_are_invalid() {
     for noun in NOUNS {
-        for flag in [1, 0x8000_0000, SHMKIT_SEGMENT_READONLY] {
+        let known = noun.flags | SHMKIT_TRUST | object::SHMKIT_EXCLUSIVE;
+        for flag in (0..32).map(|bit| 1 << bit).filter(|flag| known & flag == 0) {
             let mut options = noun.usual();
             options.set(FLAGS, flag);
+            noun.refuses_options(&mut options, SHMKIT_ERR_INVALID);
+        }
+        for mode in [0o1000, 0o4755, u32::MAX] {
+            let mut options = noun.usual();
+            options.set(MODE, mode);
             noun.refuses_options(&mut options, SHMKIT_ERR_INVALID);
         }
     }
