@@ -3,8 +3,8 @@
 use super::{World, each, id, model};
 use crate::error::Error;
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::barrier::{BarrierHandleState, BarrierRef, Last, PartyCell, RawBarrier};
-use crate::raw::{Timeout, WaitOptions};
 use crate::sys::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;

@@ -1,9 +1,9 @@
 //! Models of the event.
 
 use super::{each, model};
+use crate::raw::WaitOptions;
 use crate::raw::event::RawEvent;
 use crate::raw::wait::SpinState;
-use crate::raw::{Timeout, WaitOptions};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};

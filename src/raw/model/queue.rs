@@ -3,12 +3,12 @@
 use super::{World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::queue::record::{RECORD_ALIGN, Record, Ring};
 use crate::raw::queue::{
     Batch, Bounds, Laps, Lease, Overflow, QueueHandleState, QueueRef, RING_SLACK, RawQueue,
     Reservation,
 };
-use crate::raw::{Timeout, WaitOptions};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};

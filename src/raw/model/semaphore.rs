@@ -3,11 +3,11 @@
 use super::{World, each, id, model};
 use crate::error::Error;
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::count_slot::CountSlot;
 use crate::raw::semaphore::{RawSemaphore, WAITERS};
 use crate::raw::undo::{UndoHandleState, UndoRef, cells};
 use crate::raw::wait::SpinState;
-use crate::raw::{Timeout, WaitOptions};
 use crate::sys::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
