@@ -31,7 +31,7 @@ from .rwlock import RWLock, RWLockInfo
 from .segment import SegmentInfo, SharedMemory
 from .semaphore import BoundedSemaphore, Semaphore, SemaphoreInfo
 
-__version__ = "0.1.0"
+__version__ = _capsules.version()
 
 __all__ = [
     "Barrier",
@@ -86,4 +86,4 @@ def get_library_dir():
 
 def library_path():
     """Return the path of the library that this package uses, for ctypes.CDLL: one copy of it runs in a process."""
-    return _os.path.join(_HERE, "libshmkit.so.0")
+    return _os.fsdecode(_capsules.path())

@@ -330,7 +330,6 @@ def test_holds_do_not_travel(make_rw):
 SIGNALS = (
     PREFACE
     + """
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 lock = RWLock()
 
 @contextlib.contextmanager

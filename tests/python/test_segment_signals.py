@@ -19,7 +19,6 @@ def large():
 PREFACE = """
 import os, signal, sys, threading, time
 from shmkit import SharedMemory, limits
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 name, size = sys.argv[1], int(sys.argv[2])
 before = limits().directory_free
 def interrupt_when(grown):

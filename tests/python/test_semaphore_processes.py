@@ -217,7 +217,6 @@ def test_more_processes_than_there_is_room_for(fork):
 SIGNALS = """
 import os, signal, sys, threading, time
 from shmkit import BoundedSemaphore, Semaphore
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 semaphore = BoundedSemaphore(1) if sys.argv[1] == "undo" else Semaphore(1)
 semaphore.acquire()
 

@@ -163,7 +163,7 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
                 may(queue.stat());
                 may(queue.is_full());
             }
-            Call::Join => drop(may(queue.join(WaitOptions::NONBLOCKING))),
+            Call::Join => drop(may(queue.join_with(WaitOptions::NONBLOCKING))),
             Call::ShutDown => drop(may(queue.shut_down())),
             Call::Open { create, capacity } => {
                 let create = if *create {
