@@ -692,6 +692,11 @@ pub struct Reservation<'a> {
     room: usize,
 }
 
+// SAFETY: the bytes are shared with other processes as atomics, so with other threads too.
+unsafe impl Send for Reservation<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Reservation<'_> {}
+
 impl Reservation<'_> {
     /// Returns the bytes, with whatever an earlier message has left in them.
     pub fn bytes(&self) -> &[AtomicU8] {
@@ -732,6 +737,11 @@ pub struct Lease<'a> {
     length: usize,
     attempts: u32,
 }
+
+// SAFETY: as for `Reservation`.
+unsafe impl Send for Lease<'_> {}
+// SAFETY: as for `Reservation`.
+unsafe impl Sync for Lease<'_> {}
 
 impl Lease<'_> {
     /// Returns the bytes of the message. A process that can write the queue can change them.

@@ -292,6 +292,8 @@ fn reservations_and_leases_end_when_they_are_dropped() {
         assert_eq!(queue.try_get(), Ok(None), "it is leased");
     }
     let lease = queue.try_lease().unwrap().unwrap();
+    let read = std::thread::scope(|scope| scope.spawn(|| lease.to_vec()).join().unwrap());
+    assert_eq!(read, b"message");
     assert!(lease.as_ptr().cast::<u64>().is_aligned());
     lease.ack().unwrap();
     assert!(queue.lease_timeout(TIME).unwrap().is_none());

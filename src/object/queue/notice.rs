@@ -1,8 +1,8 @@
 //! Notices: descriptors that can be read from while there may be a message in a queue, or room for one.
 //!
-//! A futex is nothing that poll(2) can wait for. So one helper thread of this process waits in its stead, and raises the
-//! flag; who then finds nothing after all lowers it and has the thread wait again. The queue itself knows nothing of it:
-//! whoever puts something may be any process, and may be killed.
+//! poll(2) cannot wait for a futex. So one helper thread of this process waits instead, and raises the flag; a caller that
+//! then finds nothing lowers it, and the thread waits again. The queue itself knows nothing of it: a producer may be any
+//! process, and may be killed.
 
 use super::Core;
 use crate::error::{Error, Result};
@@ -50,7 +50,7 @@ impl Watch {
             if let Err(Error::Timeout(_)) = come {
                 continue;
             }
-            // What else goes wrong, whoever is told to look finds out. PAIRS notice.state
+            // The caller that looks finds out what else went wrong. PAIRS notice.state
             let raised =
                 self.state
                     .compare_exchange(WAITING, RAISED, Ordering::AcqRel, Ordering::Acquire);
