@@ -26,19 +26,18 @@ mod place;
 mod turn;
 
 use common::process::{Child, fork, wait_until};
-use shmkit::barrier::{Barrier, Create, Last, Limit, Options, Patience};
+use shmkit::barrier::{Barrier, Create, Last, Options};
 use shmkit::error::Result;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How long a wait may last that is to end by itself.
-const LONG: Patience = within(60_000_000_000);
+const LONG: WaitOptions = within(60_000_000_000);
 
-const fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+const fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn unnamed(parties: u32) -> Barrier {
@@ -60,13 +59,8 @@ fn at(segment: &Arc<Segment>, offset: u64, parties: u32) -> Barrier {
     Barrier::at(segment, offset, Create::IfMissing, &options).unwrap()
 }
 
-/// `Barrier` has no Debug, which `refused` wants.
-fn told<T>(result: Result<T>) -> Result<()> {
-    result.map(drop)
-}
-
 fn wait(barrier: &Barrier) -> Result<u32> {
-    barrier.wait(LONG, Last::Passes)
+    barrier.wait_with(LONG, Last::Passes)
 }
 
 /// Stays until it is killed.
@@ -84,7 +78,7 @@ fn await_waiting(barrier: &Barrier, count: u32) {
 /// Forks a process that waits, and returns when it does, after so many others.
 fn waiter(barrier: &Barrier, others: u32) -> Child {
     let child = fork(|| {
-        let _ = barrier.wait(Patience::ENDLESS, Last::Passes);
+        let _ = barrier.wait_with(WaitOptions::BLOCKING, Last::Passes);
         stay();
     });
     await_waiting(barrier, others + 1);

@@ -3,10 +3,11 @@
 //! | module      | what is tested                                                              |
 //! |-------------|-----------------------------------------------------------------------------|
 //! | `pointer`   | NULL and misaligned pointers everywhere; outputs are untouched on failure    |
+//! | `object`    | the life cycle of every noun: handles, outputs, names, structs               |
 //! | `lock`      | the same for locks of either kind                                           |
 //! | `semaphore` | the same for semaphores                                                     |
 //! | `queue`     | the same for queues                                                         |
-//! | `rwlock`    | structs of readers-writer locks                                             |
+//! | `rwlock`    | a second reader that upgrades                                               |
 //! | `handle`    | closed handles, and memory that is no handle                                 |
 //! | `structure` | structs of older and newer callers, flags and fields that mean nothing       |
 //! | `status`    | every status is provoked; sentences; the last error of each thread; versions |
@@ -21,6 +22,8 @@ mod call;
 mod handle;
 #[path = "capi/lock.rs"]
 mod lock;
+#[path = "capi/object.rs"]
+mod object;
 #[path = "capi/pointer.rs"]
 mod pointer;
 #[path = "capi/queue.rs"]

@@ -23,22 +23,21 @@ mod notify;
 mod place;
 
 use common::process::{Child, fork, wait_until};
-use shmkit::condition::{Condition, Create, End, Limit, Mutex, Options, Patience, Waited};
+use shmkit::condition::{Condition, Create, End, Mutex, Options, Waited};
 use shmkit::lock::{self, Lock};
+use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::rlock::RLock;
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
+use std::time::Duration;
 
 const NOTIFIED: Waited = Waited {
     end: End::Notified,
     recovered: false,
 };
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn with_cells(cells: u32) -> Options {
@@ -73,15 +72,18 @@ fn await_waiters(condition: &Condition, count: u64) {
 /// Forks a process that waits once, holding the lock before and after, and returns what came of it by its end.
 fn waiter(condition: &Condition, lock: &Lock, expected: Waited) -> Child {
     fork(|| {
-        lock.acquire(Patience::ENDLESS).unwrap();
-        assert_eq!(condition.wait(lock, Patience::ENDLESS), Ok(expected));
+        lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+        assert_eq!(
+            condition.wait_with(lock, WaitOptions::BLOCKING),
+            Ok(expected)
+        );
         lock.release().unwrap();
     })
 }
 
 /// Does something while holding the lock, whatever a dead owner has left.
 fn locked<T>(lock: &Lock, body: impl FnOnce() -> T) -> T {
-    lock.acquire(Patience::ENDLESS).unwrap();
+    lock.acquire_with(WaitOptions::BLOCKING).unwrap();
     let result = body();
     lock.release().unwrap();
     result

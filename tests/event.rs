@@ -4,13 +4,11 @@
 mod common;
 
 use common::process::{Child, alone, fork, shared_words, wait_until};
-use common::{Folder, Name, Watchdog};
+use common::{Folder, Watchdog};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
-use shmkit::error::Result;
-use shmkit::event::{Create, Event, Limit, Named, Patience, Stat};
-use shmkit::layout::Kind;
-use shmkit::lock::Lock;
+use shmkit::event::{Create, Event, FileOptions, Stat};
+use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::segment::{self, Form, Segment};
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -23,11 +21,8 @@ const WAITERS: u64 = 2;
 /// Where the word stands in an event.
 const WORD: u64 = 8;
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn unnamed() -> Event {
@@ -40,10 +35,6 @@ fn managed(size: u64) -> Arc<Segment> {
         ..segment::Options::default()
     };
     Arc::new(Segment::create(None, size, &options).unwrap())
-}
-
-fn told<T>(result: Result<T>) -> Result<()> {
-    result.map(drop)
 }
 
 fn set_word(segment: &Segment, offset: u64, word: u64) {
@@ -61,7 +52,7 @@ fn word(segment: &Segment, offset: u64) -> u64 {
 /// Forks a process that waits for the event.
 fn waiter(event: &Event) -> Child {
     let before = event.stat().waits;
-    let child = fork(|| assert_eq!(event.wait(Patience::ENDLESS), Ok(())));
+    let child = fork(|| assert_eq!(event.wait_with(WaitOptions::BLOCKING), Ok(())));
     wait_until(|| event.stat().waits > before);
     child
 }
@@ -71,14 +62,14 @@ fn set_and_clear() {
     let event = unnamed();
     for round in 0..3 {
         assert!(!event.is_set());
-        refused!(WouldBlock, event.wait(Patience::NONE));
-        refused!(Timeout, event.wait(within(1)));
+        refused!(WouldBlock, event.wait_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, event.wait_with(within(1)));
         event.clear();
         event.set();
         event.set();
         assert!(event.is_set());
-        for patience in [Patience::NONE, within(0), Patience::ENDLESS] {
-            assert_eq!(event.wait(patience), Ok(()));
+        for wait in [WaitOptions::NONBLOCKING, within(0), WaitOptions::BLOCKING] {
+            assert_eq!(event.wait_with(wait), Ok(()));
         }
         let stat = event.stat();
         assert_eq!((stat.set, stat.sets), (true, round + 1));
@@ -94,7 +85,7 @@ fn threads_go_on_together() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                assert_eq!(event.wait(Patience::ENDLESS), Ok(()));
+                assert_eq!(event.wait_with(WaitOptions::BLOCKING), Ok(()));
                 gone.fetch_add(1, Relaxed);
             });
         }
@@ -120,7 +111,7 @@ fn two_processes_take_turns() {
         let (there, back, words) = (unnamed(), unnamed(), shared_words(1));
         let other = fork(|| {
             for round in 0..ROUNDS {
-                there.wait(Patience::ENDLESS).unwrap();
+                there.wait_with(WaitOptions::BLOCKING).unwrap();
                 there.clear();
                 assert_eq!(words[0].load(Relaxed), 2 * round + 1);
                 words[0].store(2 * round + 2, Relaxed);
@@ -130,7 +121,7 @@ fn two_processes_take_turns() {
         for round in 0..ROUNDS {
             words[0].store(2 * round + 1, Relaxed);
             there.set();
-            back.wait(Patience::ENDLESS).unwrap();
+            back.wait_with(WaitOptions::BLOCKING).unwrap();
             back.clear();
             assert_eq!(words[0].load(Relaxed), 2 * round + 2);
         }
@@ -148,7 +139,7 @@ fn set_and_clear_lets_all_go_on_who_had_begun_to_wait() {
             event.set();
             event.clear();
             waiters.into_iter().for_each(Child::succeed);
-            refused!(WouldBlock, event.wait(Patience::NONE));
+            refused!(WouldBlock, event.wait_with(WaitOptions::NONBLOCKING));
         }
         assert_eq!(
             event.stat(),
@@ -198,17 +189,17 @@ fn a_wake_that_was_lost_is_made_up_for() {
 fn nobody_needs_to_be_a_participant() {
     alone(|| {
         let (folder, words) = (Folder::new(), shared_words(1));
-        let named = Named {
+        let named = FileOptions {
             participants: 1,
             directory: folder.directory(),
-            ..Named::default()
+            ..FileOptions::default()
         };
         let event = Event::named(c"a", Create::Always, &named).unwrap();
         let others = [(); 5].map(|()| {
             fork(|| {
                 let event = Event::named(c"a", Create::Never, &named).unwrap();
                 words[0].fetch_add(1, Relaxed);
-                event.wait(Patience::ENDLESS).unwrap();
+                event.wait_with(WaitOptions::BLOCKING).unwrap();
                 event.set();
                 event.clear();
                 event.set();
@@ -229,7 +220,7 @@ fn as_long_as_was_asked_for_at_least() {
     for milliseconds in [0, 1, 30] {
         let time = Duration::from_millis(milliseconds);
         let begin = Instant::now();
-        refused!(Timeout, event.wait(within(time.as_nanos() as u64)));
+        refused!(Timeout, event.wait_with(within(time.as_nanos() as u64)));
         assert!(begin.elapsed() >= time);
     }
     assert!(!event.is_set());
@@ -241,11 +232,11 @@ fn times_without_end_are_times() {
         let event = unnamed();
         for time in [1 << 53, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
             let before = event.stat().waits;
-            let waiter = fork(|| assert_eq!(event.wait(within(time)), Ok(())));
+            let waiter = fork(|| assert_eq!(event.wait_with(within(time)), Ok(())));
             wait_until(|| event.stat().waits > before);
             event.set();
             waiter.succeed();
-            assert_eq!(event.wait(within(time)), Ok(()));
+            assert_eq!(event.wait_with(within(time)), Ok(()));
             event.clear();
         }
     });
@@ -292,7 +283,7 @@ fn signals_do_not_end_a_wait_but_the_hook_does() {
             catch_signals();
             install(words);
             words[1].store(1, Relaxed);
-            assert_eq!(event.wait(Patience::ENDLESS), Ok(()));
+            assert_eq!(event.wait_with(WaitOptions::BLOCKING), Ok(()));
             assert!(SIGNALS.load(Relaxed) > 0);
             assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
         });
@@ -311,17 +302,17 @@ fn signals_do_not_end_a_wait_but_the_hook_does() {
         words[1].store(0, Relaxed);
         let interruptible = fork(|| {
             install(words);
-            let patience = Patience {
-                limit: Limit::Forever,
+            let wait = WaitOptions {
+                timeout: Timeout::Never,
                 interruptible: true,
             };
-            refused!(Interrupted, event.wait(patience));
+            refused!(Interrupted, event.wait_with(wait));
         });
         // It is asked after each sleep, and goes on until it says otherwise.
         wait_until(|| words[0].load(Relaxed) > 3);
         words[1].store(1, Relaxed);
         interruptible.succeed();
-        refused!(WouldBlock, event.wait(Patience::NONE));
+        refused!(WouldBlock, event.wait_with(WaitOptions::NONBLOCKING));
     });
 }
 
@@ -344,16 +335,16 @@ fn whatever_bytes_stand_there() {
         set_word(&segment, WORD, bits);
         set_word(&segment, WORD + 8, u64::MAX);
         assert_eq!(event.is_set(), bits & SET != 0);
-        match event.wait(within(1_000_000)) {
+        match event.wait_with(within(1_000_000)) {
             Ok(()) => assert_ne!(bits & SET, 0),
             error => drop(refused!(Timeout, error)),
         }
         event.set();
-        assert_eq!(event.wait(Patience::NONE), Ok(()));
+        assert_eq!(event.wait_with(WaitOptions::NONBLOCKING), Ok(()));
         assert!(event.is_set() && event.stat().set);
         event.clear();
         assert!(!event.is_set());
-        refused!(WouldBlock, event.wait(Patience::NONE));
+        refused!(WouldBlock, event.wait_with(WaitOptions::NONBLOCKING));
     }
 }
 
@@ -369,133 +360,5 @@ fn a_count_at_its_end_begins_anew() {
         event.clear();
         waiting.succeed();
         assert_eq!(event.stat().sets, 0);
-    });
-}
-
-#[test]
-fn by_name() {
-    let (name, folder) = (Name::new(), Folder::new());
-    let options = Named {
-        mode: Some(0o640),
-        participants: 3,
-        directory: folder.directory(),
-        ..Named::default()
-    };
-    refused!(NotFound, told(Event::named(&name, Create::Never, &options)));
-    let made = Event::named(&name, Create::IfMissing, &options).unwrap();
-    refused!(Exists, told(Event::named(&name, Create::Always, &options)));
-    let plain = Named {
-        participants: 0,
-        mode: None,
-        ..options.clone()
-    };
-    let found = Event::named(&name, Create::Never, &plain).unwrap();
-    let stat = found.segment().stat().unwrap();
-    assert_eq!(
-        (stat.file.mode, stat.header.unwrap().participants, stat.size),
-        (0o640, 3, Event::SIZE)
-    );
-    made.set();
-    assert!(found.is_set());
-    let kind = refused!(
-        WrongKind,
-        told(Lock::named(
-            &name,
-            Create::Never,
-            &shmkit::lock::Options {
-                named: plain,
-                ..Default::default()
-            }
-        ))
-    );
-    assert!(kind.text.contains("Event"), "{kind}");
-    made.unlink().unwrap();
-    refused!(NotFound, found.unlink());
-    assert!(folder.entries().is_empty());
-    for (wrong, name) in [(4097, c"a"), (0, c"a/b")] {
-        let options = Named {
-            participants: wrong,
-            ..options.clone()
-        };
-        refused!(Invalid, told(Event::named(name, Create::Always, &options)));
-    }
-}
-
-#[test]
-fn at_an_offset() {
-    let segment = managed(4096);
-    refused!(NotFound, told(Event::at(&segment, 128, Create::Never)));
-    let made = Event::at(&segment, 128, Create::IfMissing).unwrap();
-    refused!(Exists, told(Event::at(&segment, 128, Create::Always)));
-    let found = Event::at(&segment, 128, Create::Never).unwrap();
-    made.set();
-    assert!(found.is_set() && found.offset() == 128 && Event::SIZE == 64);
-    refused!(Invalid, made.unlink());
-    refused!(Invalid, made.hand_over());
-    for offset in [1, 8, 63, 96, 4033, 4096, 1 << 63, u64::MAX, u64::MAX - 63] {
-        refused!(
-            Invalid,
-            told(Event::at(&segment, offset, Create::IfMissing))
-        );
-        refused!(Invalid, told(Event::at(&segment, offset, Create::Never)));
-    }
-    for kind in (1..=16).filter(|kind| *kind != Kind::Event as u64) {
-        set_word(&segment, 256, kind);
-        for create in [Create::Never, Create::IfMissing] {
-            refused!(WrongKind, told(Event::at(&segment, 256, create)));
-        }
-    }
-    // A new one forgets what was there before.
-    for byte in &segment.bytes().unwrap()[520..576] {
-        byte.store(0xff, Relaxed);
-    }
-    let new = Event::at(&segment, 512, Create::Always).unwrap();
-    assert_eq!(
-        new.stat(),
-        Stat {
-            set: false,
-            sets: 0,
-            waits: 0
-        }
-    );
-    let plain = Arc::new(Segment::create(None, 4096, &segment::Options::default()).unwrap());
-    refused!(WrongKind, told(Event::at(&plain, 0, Create::IfMissing)));
-    let reading = segment::Options {
-        readonly: true,
-        ..segment::Options::default()
-    };
-    let reader = Arc::new(Segment::open_fd(segment.fd(), 0, &reading).unwrap());
-    refused!(Permission, told(Event::at(&reader, 128, Create::Never)));
-    drop((segment, made));
-    found.clear();
-    assert!(!found.is_set());
-}
-
-#[test]
-fn handed_over_and_without_a_name() {
-    alone(|| {
-        let event = unnamed();
-        let (fd, offset) = event.hand_over().unwrap();
-        let child = fork(|| {
-            let found = Event::open_fd(fd, offset, &Named::default()).unwrap();
-            refused!(Invalid, found.unlink());
-            found.wait(Patience::ENDLESS).unwrap();
-            found.clear();
-        });
-        event.set();
-        child.succeed();
-        assert!(!event.is_set());
-        for wrong in [offset + 8, u64::MAX - 63] {
-            refused!(Invalid, told(Event::open_fd(fd, wrong, &Named::default())));
-        }
-        refused!(Invalid, told(Event::open_fd(-1, 0, &Named::default())));
-        let lock = Lock::unnamed(&Default::default()).unwrap();
-        let (fd, other) = lock.hand_over().unwrap();
-        refused!(
-            WrongKind,
-            told(Event::open_fd(fd, other, &Named::default()))
-        );
-        drop(event);
-        assert_ne!(unnamed().offset(), offset, "somebody may have it");
     });
 }

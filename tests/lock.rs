@@ -4,9 +4,9 @@
 //! |-----------|---------------------------------------------------------------------------------|
 //! | `hold`    | who holds a lock, who may release it, guards, death                              |
 //! | `wait`    | timeouts, signals and the hook                                                   |
-//! | `place`   | at an offset of a segment: what may stand there, and who is just making it       |
-//! | `name`    | by name: a file that holds nothing else; the lock of each managed segment           |
-//! | `hand`    | handed over to another process                                                   |
+//! | `place`   | the built-in lock of a managed segment                                           |
+//! | `name`    | named locks: dead owners, and the number of processes                            |
+//! | `hand`    | locks of other processes, opened by their descriptor                             |
 //! | `arena`   | thousands without a name, and when a place is used again                         |
 //! | `stat`    | what is told of a lock                                                           |
 //! | `thread`  | threads of one process, and plain memory under locks                             |
@@ -32,16 +32,15 @@ mod thread;
 mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
-use shmkit::lock::{Create, Limit, Lock, Options, Patience};
+use shmkit::lock::{Create, Lock, Options};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn transferable() -> Options {
@@ -75,14 +74,14 @@ fn at(segment: &Arc<Segment>, offset: u64) -> Lock {
 /// Takes and releases a lock that is free and whole.
 #[track_caller]
 fn use_once(lock: &Lock) {
-    assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+    assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
     lock.release().unwrap();
 }
 
 /// Takes the lock from the dead and gives it back whole.
 #[track_caller]
 fn recover(lock: &Lock) {
-    assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+    assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
     lock.mark_consistent().unwrap();
     lock.release().unwrap();
 }
@@ -91,7 +90,7 @@ fn recover(lock: &Lock) {
 fn holder(lock: &Lock) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
-        assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
         words[0].store(1, Relaxed);
         stay();
     });

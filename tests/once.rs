@@ -7,9 +7,8 @@ use common::process::{Child, alone, fork, shared_words, wait_until};
 use common::{Folder, Name, Watchdog};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::error::Result;
-use shmkit::event::Event;
-use shmkit::layout::Kind;
-use shmkit::once::{Begun, Create, Limit, Named, Once, Patience};
+use shmkit::once::{Begun, Create, FileOptions, Once};
+use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::segment::{self, Form, Segment};
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -28,11 +27,8 @@ const MINE: Result<Begun> = Ok(Begun::Mine { recovered: false });
 /// The caller has it to do after somebody died.
 const RECOVERED: Result<Begun> = Ok(Begun::Mine { recovered: true });
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn unnamed() -> Once {
@@ -47,10 +43,6 @@ fn managed(size: u64) -> Arc<Segment> {
     Arc::new(Segment::create(None, size, &options).unwrap())
 }
 
-fn told<T>(result: Result<T>) -> Result<()> {
-    result.map(drop)
-}
-
 fn set_word(segment: &Segment, offset: u64, word: u64) {
     let bytes = &segment.bytes().unwrap()[offset as usize..][..8];
     for (byte, value) in bytes.iter().zip(word.to_ne_bytes()) {
@@ -62,7 +54,10 @@ fn set_word(segment: &Segment, offset: u64, word: u64) {
 fn holder(once: &Once) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
-        assert!(matches!(once.begin(Patience::NONE), Ok(Begun::Mine { .. })));
+        assert!(matches!(
+            once.begin_with(WaitOptions::NONBLOCKING),
+            Ok(Begun::Mine { .. })
+        ));
         words[0].store(1, Relaxed);
         loop {
             nix::unistd::pause();
@@ -76,7 +71,7 @@ fn holder(once: &Once) -> Child {
 fn waiter(once: &Once, expected: Result<Begun>) -> Child {
     let before = once.stat().0.waits;
     let child = fork(|| {
-        let begun = once.begin(Patience::ENDLESS);
+        let begun = once.begin_with(WaitOptions::BLOCKING);
         assert_eq!(begun, expected);
         if begun != Ok(Begun::Done) {
             once.done().unwrap();
@@ -92,10 +87,10 @@ fn begun_and_done() {
     refused!(NotOwner, once.done());
     refused!(NotOwner, once.abort());
     assert!(!once.is_done());
-    assert_eq!(once.begin(Patience::NONE), MINE);
+    assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
     // Whoever begins again, in this process too, waits.
-    refused!(WouldBlock, once.begin(Patience::NONE));
-    refused!(Timeout, once.begin(within(1_000_000)));
+    refused!(WouldBlock, once.begin_with(WaitOptions::NONBLOCKING));
+    refused!(Timeout, once.begin_with(within(1_000_000)));
     let (stat, owner) = once.stat();
     assert_eq!(
         (stat.done, stat.attempts, stat.owner_died),
@@ -103,8 +98,8 @@ fn begun_and_done() {
     );
     assert_eq!(owner.unwrap().pid, std::process::id());
     once.done().unwrap();
-    for patience in [Patience::NONE, within(0), Patience::ENDLESS] {
-        assert_eq!(once.begin(patience), Ok(Begun::Done));
+    for wait in [WaitOptions::NONBLOCKING, within(0), WaitOptions::BLOCKING] {
+        assert_eq!(once.begin_with(wait), Ok(Begun::Done));
     }
     assert!(once.is_done());
     refused!(NotOwner, once.done());
@@ -118,7 +113,7 @@ fn begun_and_done() {
 fn given_back_undone() {
     let once = unnamed();
     for attempts in 1..=3 {
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
         once.abort().unwrap();
         refused!(NotOwner, once.done());
         assert!(!once.is_done());
@@ -134,7 +129,7 @@ fn of_many_threads_one_calls() {
         let did: usize = std::thread::scope(|scope| {
             let threads = [(); 8].map(|()| {
                 scope.spawn(|| {
-                    let mine = once.call(|recovered| {
+                    let mine = once.call_once(|recovered| {
                         assert!(!recovered);
                         std::thread::yield_now();
                         work.store(work.load(Relaxed) + 1, Relaxed);
@@ -158,7 +153,7 @@ fn of_many_processes_one_calls() {
                 fork(|| {
                     words[1].fetch_add(1, Relaxed);
                     wait_until(|| words[1].load(Relaxed) == 4);
-                    once.call(|_| words[0].store(words[0].load(Relaxed) + 1, Relaxed))
+                    once.call_once(|_| words[0].store(words[0].load(Relaxed) + 1, Relaxed))
                         .unwrap();
                     assert_eq!(words[0].load(Relaxed), 1);
                 })
@@ -173,14 +168,14 @@ fn of_many_processes_one_calls() {
 fn who_waits_goes_on_when_it_is_done_or_given_back() {
     alone(|| {
         let once = unnamed();
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
         let next = waiter(&once, MINE);
         once.abort().unwrap();
         next.succeed();
         assert!(once.is_done());
 
         let once = unnamed();
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
         let others = [(); 3].map(|()| waiter(&once, Ok(Begun::Done)));
         once.done().unwrap();
         others.into_iter().for_each(Child::succeed);
@@ -194,22 +189,22 @@ fn a_dead_one_is_followed_by_the_next_who_is_told() {
         let once = unnamed();
         for deaths in 1..=3 {
             let child = holder(&once);
-            refused!(WouldBlock, once.begin(Patience::NONE));
+            refused!(WouldBlock, once.begin_with(WaitOptions::NONBLOCKING));
             refused!(NotOwner, once.done());
             refused!(NotOwner, once.abort());
             assert_eq!(once.stat().1.unwrap().pid, child.pid().as_raw() as u32);
             child.kill();
             assert!(!once.is_done());
-            assert_eq!(once.begin(Patience::ENDLESS), RECOVERED);
+            assert_eq!(once.begin_with(WaitOptions::BLOCKING), RECOVERED);
             let stat = once.stat().0;
             assert_eq!((stat.recoveries, stat.owner_died), (deaths, true));
             once.abort().unwrap();
             // It is told until it is done.
-            assert_eq!(once.begin(Patience::NONE), RECOVERED);
+            assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), RECOVERED);
             once.abort().unwrap();
             assert!(once.stat().0.owner_died);
         }
-        assert_eq!(once.begin(Patience::NONE), RECOVERED);
+        assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), RECOVERED);
         once.done().unwrap();
         assert!(once.is_done() && !once.stat().0.owner_died);
     });
@@ -226,7 +221,7 @@ fn who_sleeps_when_it_dies_takes_over() {
         assert!(once.is_done());
         // A waiter that dies holds up nobody.
         let once = unnamed();
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
         let (dying, living) = (waiter(&once, MINE), waiter(&once, Ok(Begun::Done)));
         dying.kill();
         once.done().unwrap();
@@ -238,11 +233,11 @@ fn who_sleeps_when_it_dies_takes_over() {
 fn a_forked_child_does_nothing_for_its_parent() {
     alone(|| {
         let once = unnamed();
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
         fork(|| {
             refused!(NotOwner, once.done());
             refused!(NotOwner, once.abort());
-            refused!(WouldBlock, once.begin(Patience::NONE));
+            refused!(WouldBlock, once.begin_with(WaitOptions::NONBLOCKING));
             refused!(NotOwner, once.done());
         })
         .succeed();
@@ -253,7 +248,7 @@ fn a_forked_child_does_nothing_for_its_parent() {
 #[test]
 fn any_thread_of_the_owner_may_end_it() {
     let once = unnamed();
-    assert_eq!(once.begin(Patience::NONE), MINE);
+    assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
     std::thread::scope(|scope| scope.spawn(|| once.done().unwrap()).join().unwrap());
     assert!(once.is_done());
 }
@@ -262,14 +257,14 @@ fn any_thread_of_the_owner_may_end_it() {
 fn a_panic_gives_it_back() {
     let once = unnamed();
     let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = once.call(|_| panic!("halfway"));
+        let _ = once.call_once(|_| panic!("halfway"));
     }));
     assert!(unwound.is_err() && !once.is_done());
-    assert_eq!(once.call(|recovered| assert!(!recovered)), Ok(true));
-    assert_eq!(once.call(|_| unreachable!()), Ok(false));
+    assert_eq!(once.call_once(|recovered| assert!(!recovered)), Ok(true));
+    assert_eq!(once.call_once(|_| unreachable!()), Ok(false));
     // Ended inside.
     let once = unnamed();
-    refused!(NotOwner, once.call(|_| once.abort().unwrap()));
+    refused!(NotOwner, once.call_once(|_| once.abort().unwrap()));
     assert!(!once.is_done());
 }
 
@@ -277,10 +272,10 @@ fn a_panic_gives_it_back() {
 fn closing_halfway_is_dying() {
     alone(|| {
         let (name, words) = (Name::new(), shared_words(1));
-        let named = Named::default();
+        let named = FileOptions::default();
         let child = fork(|| {
             let once = Once::named(&name, Create::Always, &named).unwrap();
-            assert_eq!(once.begin(Patience::NONE), MINE);
+            assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
             drop(once);
             words[0].store(1, Relaxed);
             loop {
@@ -289,8 +284,8 @@ fn closing_halfway_is_dying() {
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         let once = Once::named(&name, Create::Never, &named).unwrap();
-        // At once, whatever the patience: nobody has asked about it yet.
-        assert_eq!(once.begin(Patience::NONE), RECOVERED);
+        // At once, whatever the wait: nobody has asked about it yet.
+        assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), RECOVERED);
         once.done().unwrap();
         once.unlink().unwrap();
         child.kill();
@@ -305,7 +300,7 @@ fn as_long_as_was_asked_for_at_least() {
         for milliseconds in [0, 1, 30] {
             let time = Duration::from_millis(milliseconds);
             let begin = Instant::now();
-            refused!(Timeout, once.begin(within(time.as_nanos() as u64)));
+            refused!(Timeout, once.begin_with(within(time.as_nanos() as u64)));
             assert!(begin.elapsed() >= time);
         }
         child.kill();
@@ -328,18 +323,18 @@ fn the_hook_ends_a_wait() {
             let argument = words.as_ptr().cast_mut().cast();
             // SAFETY: the hook may be called from any thread, and its words live as long as the process.
             assert_eq!(unsafe { shmkit_set_interrupt(Some(hook), argument) }, 0);
-            let patience = Patience {
-                limit: Limit::Forever,
+            let wait = WaitOptions {
+                timeout: Timeout::Never,
                 interruptible: true,
             };
-            refused!(Interrupted, once.begin(patience));
+            refused!(Interrupted, once.begin_with(wait));
             refused!(NotOwner, once.done());
         });
         wait_until(|| words[0].load(Relaxed) > 3);
         words[1].store(1, Relaxed);
         waiting.succeed();
         child.kill();
-        assert_eq!(once.begin(Patience::NONE), RECOVERED);
+        assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), RECOVERED);
     });
 }
 
@@ -347,20 +342,20 @@ fn the_hook_ends_a_wait() {
 fn more_participants_than_there_is_room_for() {
     alone(|| {
         let folder = Folder::new();
-        let named = Named {
+        let named = FileOptions {
             participants: 1,
             directory: folder.directory(),
-            ..Named::default()
+            ..FileOptions::default()
         };
         let once = Once::named(c"a", Create::Always, &named).unwrap();
-        assert_eq!(once.begin(Patience::NONE), MINE);
+        assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
         fork(|| {
-            let _ = refused!(TooManyProcesses, once.begin(Patience::NONE));
+            let _ = refused!(TooManyProcesses, once.begin_with(WaitOptions::NONBLOCKING));
         })
         .succeed();
         once.done().unwrap();
         // What is done is seen by anybody.
-        fork(|| assert_eq!(once.begin(Patience::NONE), Ok(Begun::Done))).succeed();
+        fork(|| assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), Ok(Begun::Done))).succeed();
         once.unlink().unwrap();
     });
 }
@@ -391,13 +386,13 @@ fn whatever_bytes_stand_there() {
             refused!(NotOwner, once.abort());
             let told = word & !(DIED | WAITERS) != 0 || (word | marks) & DIED != 0;
             assert_eq!(
-                once.begin(within(1_000_000)),
+                once.begin_with(within(1_000_000)),
                 Ok(Begun::Mine { recovered: told }),
                 "{word:#x}"
             );
             once.abort().unwrap();
             assert_eq!(
-                once.begin(Patience::NONE),
+                once.begin_with(WaitOptions::NONBLOCKING),
                 Ok(Begun::Mine { recovered: told })
             );
             once.done().unwrap();
@@ -408,113 +403,8 @@ fn whatever_bytes_stand_there() {
             );
             set_word(&segment, WORD, word | marks | DONE);
             assert!(once.is_done() && once.stat().0.done && once.stat().1.is_none());
-            assert_eq!(once.begin(Patience::ENDLESS), Ok(Begun::Done));
+            assert_eq!(once.begin_with(WaitOptions::BLOCKING), Ok(Begun::Done));
             refused!(NotOwner, once.abort());
         }
     }
-}
-
-#[test]
-fn by_name() {
-    let (name, folder) = (Name::new(), Folder::new());
-    let options = Named {
-        mode: Some(0o640),
-        participants: 3,
-        directory: folder.directory(),
-        ..Named::default()
-    };
-    refused!(NotFound, told(Once::named(&name, Create::Never, &options)));
-    let made = Once::named(&name, Create::IfMissing, &options).unwrap();
-    refused!(Exists, told(Once::named(&name, Create::Always, &options)));
-    let found = Once::named(&name, Create::Never, &options).unwrap();
-    let stat = found.segment().stat().unwrap();
-    assert_eq!(
-        (stat.file.mode, stat.header.unwrap().participants, stat.size),
-        (0o640, 3, Once::SIZE)
-    );
-    assert_eq!(made.begin(Patience::NONE), MINE);
-    found.done().unwrap();
-    assert!(made.is_done());
-    refused!(
-        WrongKind,
-        told(Event::named(&name, Create::Never, &options))
-    );
-    made.unlink().unwrap();
-    refused!(NotFound, found.unlink());
-    assert!(folder.entries().is_empty());
-    for (participants, name) in [(4097, c"a"), (0, c"a/b")] {
-        let wrong = Named {
-            participants,
-            ..options.clone()
-        };
-        refused!(Invalid, told(Once::named(name, Create::Always, &wrong)));
-    }
-}
-
-#[test]
-fn at_an_offset() {
-    let segment = managed(4096);
-    refused!(NotFound, told(Once::at(&segment, 128, Create::Never)));
-    let made = Once::at(&segment, 128, Create::IfMissing).unwrap();
-    refused!(Exists, told(Once::at(&segment, 128, Create::Always)));
-    let found = Once::at(&segment, 128, Create::Never).unwrap();
-    assert_eq!(made.call(|_| ()), Ok(true));
-    assert!(found.is_done() && found.offset() == 128 && Once::SIZE == 64);
-    refused!(Invalid, made.unlink());
-    refused!(Invalid, made.hand_over());
-    for offset in [1, 8, 63, 96, 4033, 4096, 1 << 63, u64::MAX, u64::MAX - 63] {
-        refused!(Invalid, told(Once::at(&segment, offset, Create::IfMissing)));
-        refused!(Invalid, told(Once::at(&segment, offset, Create::Never)));
-    }
-    for kind in (1..=16).filter(|kind| *kind != Kind::Once as u64) {
-        set_word(&segment, 256, kind);
-        for create in [Create::Never, Create::IfMissing] {
-            refused!(WrongKind, told(Once::at(&segment, 256, create)));
-        }
-    }
-    // A new one forgets what was there before.
-    for byte in &segment.bytes().unwrap()[520..576] {
-        byte.store(0xff, Relaxed);
-    }
-    let new = Once::at(&segment, 512, Create::Always).unwrap();
-    let stat = new.stat().0;
-    assert_eq!(
-        (stat.done, stat.attempts, stat.recoveries, stat.waits),
-        (false, 0, 0, 0)
-    );
-    let plain = Arc::new(Segment::create(None, 4096, &segment::Options::default()).unwrap());
-    refused!(WrongKind, told(Once::at(&plain, 0, Create::IfMissing)));
-    let reading = segment::Options {
-        readonly: true,
-        ..segment::Options::default()
-    };
-    let reader = Arc::new(Segment::open_fd(segment.fd(), 0, &reading).unwrap());
-    refused!(Permission, told(Once::at(&reader, 128, Create::Never)));
-    drop((segment, made));
-    assert!(found.is_done());
-}
-
-#[test]
-fn handed_over_and_without_a_name() {
-    alone(|| {
-        let once = unnamed();
-        let (fd, offset) = once.hand_over().unwrap();
-        fork(|| {
-            let found = Once::open_fd(fd, offset, &Named::default()).unwrap();
-            refused!(Invalid, found.unlink());
-            assert_eq!(found.call(|_| ()), Ok(true));
-        })
-        .succeed();
-        assert!(once.is_done());
-        for wrong in [offset + 8, u64::MAX - 63] {
-            refused!(Invalid, told(Once::open_fd(fd, wrong, &Named::default())));
-        }
-        refused!(Invalid, told(Once::open_fd(-1, 0, &Named::default())));
-        refused!(
-            WrongKind,
-            told(Event::open_fd(fd, offset, &Named::default()))
-        );
-        drop(once);
-        assert_ne!(unnamed().offset(), offset, "somebody may have it");
-    });
 }

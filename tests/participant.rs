@@ -35,11 +35,13 @@ mod support;
 mod table;
 
 use common::process::{Child, shared_words, wait_until};
-use shmkit::lock::{Create, Limit, Lock, Options, Patience};
+use shmkit::lock::{Create, Lock, Options};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// How a managed segment is made that so many processes may use at a time.
 fn managed(participants: u32) -> segment::Options {
@@ -61,11 +63,8 @@ fn lock(segment: &Arc<Segment>, place: u64) -> Lock {
 }
 
 /// Waits that long and no longer.
-fn within(milliseconds: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(milliseconds * 1_000_000),
-        interruptible: false,
-    }
+fn within(milliseconds: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(milliseconds * 1_000_000))
 }
 
 /// Stays until it is killed.
@@ -79,7 +78,7 @@ fn stay() -> ! {
 fn holder(lock: &Lock, then: impl FnOnce()) -> Child {
     let words = shared_words(2);
     let child = common::process::fork(|| {
-        assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
         words[0].store(1, Relaxed);
         then();
         words[1].store(1, Relaxed);
@@ -104,7 +103,7 @@ fn holder_after(lock: &Lock, then: impl FnOnce()) -> Child {
 #[track_caller]
 fn recover(lock: &Lock) {
     assert_eq!(
-        lock.acquire(Patience::ENDLESS),
+        lock.acquire_with(WaitOptions::BLOCKING),
         Ok(true),
         "the owner is dead"
     );

@@ -41,25 +41,21 @@ mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use shmkit::queue::{Limit, Options, Patience, Queue};
+use shmkit::queue::{Options, Queue};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// Whoever waits so long has lost: a watchdog, not a measure.
-const LONG: Patience = Patience {
-    limit: Limit::Within(60_000_000_000),
-    interruptible: false,
-};
+const LONG: WaitOptions = WaitOptions::after(Duration::from_nanos(60_000_000_000));
 
-const NOW: Patience = Patience::NONE;
+const NOW: WaitOptions = WaitOptions::NONBLOCKING;
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn unnamed(options: Options) -> Queue {
@@ -75,16 +71,11 @@ fn managed(size: u64) -> Arc<Segment> {
     Arc::new(Segment::create(None, size, &options).unwrap())
 }
 
-/// `Queue` has no Debug, which `refused` wants.
-fn told<T>(result: shmkit::error::Result<T>) -> shmkit::error::Result<()> {
-    result.map(drop)
-}
-
 /// Takes all that is in it.
 fn drain(queue: &Queue) -> Vec<Vec<u8>> {
     let mut had = Vec::new();
     loop {
-        match queue.get(NOW) {
+        match queue.get_with(NOW) {
             Ok(message) => had.push(message),
             Err(shmkit::error::Error::Empty(_)) => return had,
             Err(error) => panic!("{error}"),
@@ -96,7 +87,9 @@ fn drain(queue: &Queue) -> Vec<Vec<u8>> {
 fn get_many(queue: &Queue, room: usize, most: usize) -> Vec<Vec<u8>> {
     let mut buffer = vec![MaybeUninit::uninit(); room];
     let mut lengths = vec![MaybeUninit::uninit(); most];
-    let count = queue.get_many_into(&mut buffer, &mut lengths, NOW).unwrap();
+    let count = queue
+        .get_many_into_with(&mut buffer, &mut lengths, NOW)
+        .unwrap();
     let mut bytes = buffer.into_iter();
     lengths[..count as usize]
         .iter()
@@ -133,7 +126,7 @@ fn holder(act: impl FnOnce()) -> Child {
 /// Forks a process that leases the first message and stays.
 fn lessee(queue: &Queue) -> Child {
     holder(|| {
-        queue.lease_token(NOW).unwrap();
+        queue.lease_with(NOW).unwrap();
     })
 }
 

@@ -5,18 +5,15 @@ mod common;
 
 use common::Watchdog;
 use common::process::{Child, alone, fork, shared_words, wait_until};
-use common::{Folder, Name};
-use shmkit::error::Result;
-use shmkit::rlock::{Create, Limit, Named, Patience, RLock};
+use shmkit::raw::WaitOptions;
+use shmkit::rlock::{Create, RLock};
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn managed(size: u64) -> Arc<Segment> {
@@ -27,15 +24,11 @@ fn managed(size: u64) -> Arc<Segment> {
     Arc::new(Segment::create(None, size, &options).unwrap())
 }
 
-fn told<T>(result: Result<T>) -> Result<()> {
-    result.map(drop)
-}
-
 /// Takes it that often, which is at once.
 #[track_caller]
 fn take(lock: &RLock, times: u64) {
     for _ in 0..times {
-        assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
     }
 }
 
@@ -51,8 +44,8 @@ fn is_refused(lock: &RLock) {
     assert_eq!(lock.depth(), 0);
     refused!(NotOwner, lock.release());
     refused!(NotOwner, lock.mark_consistent());
-    refused!(WouldBlock, lock.acquire(Patience::NONE));
-    refused!(Timeout, lock.acquire(within(1_000_000)));
+    refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
+    refused!(Timeout, lock.acquire_with(within(1_000_000)));
     refused!(NotOwner, lock.release());
     assert_eq!(lock.depth(), 0);
 }
@@ -128,7 +121,7 @@ fn a_forked_childs_only_thread_is_not_its_parents() {
         let child = holder(&lock, |lock| take(lock, 2));
         is_refused(&lock);
         child.kill();
-        assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+        assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
         assert_eq!(lock.depth(), 1);
     });
 }
@@ -147,16 +140,16 @@ fn taken_over_it_begins_anew() {
             is_refused(&lock);
             child.kill();
             assert_eq!(lock.depth(), 0);
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             assert_eq!(lock.depth(), 1);
             assert_eq!(
-                lock.acquire(Patience::NONE),
+                lock.acquire_with(WaitOptions::NONBLOCKING),
                 Ok(true),
                 "the mark is told each time"
             );
             in_thread(|| is_refused(&lock));
             lock.mark_consistent().unwrap();
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             assert_eq!(lock.depth(), 3);
             release(&lock, 3);
             assert_eq!(lock.stat().0.recoveries, round);
@@ -166,7 +159,7 @@ fn taken_over_it_begins_anew() {
         // Unmarked, the mark stays.
         holder(&lock, |lock| take(lock, 1)).kill();
         for _ in 0..2 {
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             lock.release().unwrap();
         }
     });
@@ -204,25 +197,25 @@ fn guards_nest() {
     alone(|| {
         let lock = RLock::unnamed().unwrap();
         {
-            let outer = lock.lock().unwrap();
-            let inner = lock.lock().unwrap();
+            let outer = lock.acquire().unwrap();
+            let inner = lock.acquire().unwrap();
             assert_eq!(lock.depth(), 2);
             drop(outer);
             assert_eq!(lock.depth(), 1);
-            assert!(!inner.recovered());
+            assert!(!inner.owner_died());
         }
         assert_eq!((lock.depth(), lock.stat().0.owner), (0, None));
         holder(&lock, |lock| take(lock, 1)).kill();
         {
-            let outer = lock.lock().unwrap();
-            assert!(outer.recovered() && lock.lock().unwrap().recovered());
+            let outer = lock.acquire().unwrap();
+            assert!(outer.owner_died() && lock.acquire().unwrap().owner_died());
             outer.mark_consistent().unwrap();
-            assert!(!lock.lock().unwrap().recovered());
+            assert!(!lock.acquire().unwrap().owner_died());
         }
-        assert!(!lock.lock().unwrap().recovered());
+        assert!(!lock.acquire().unwrap().owner_died());
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _outer = lock.lock().unwrap();
-            let _inner = lock.lock().unwrap();
+            let _outer = lock.acquire().unwrap();
+            let _inner = lock.acquire().unwrap();
             panic!("inside");
         }));
         assert!(unwound.is_err());
@@ -243,11 +236,11 @@ fn a_counter_at_its_end() {
         byte.store(0xff, Relaxed);
     }
     assert_eq!(lock.depth(), u64::MAX);
-    refused!(Overflow, lock.acquire(Patience::ENDLESS));
+    refused!(Overflow, lock.acquire_with(WaitOptions::BLOCKING));
     assert_eq!(lock.depth(), u64::MAX);
     lock.release().unwrap();
     take(&lock, 1);
-    refused!(Overflow, lock.acquire(Patience::NONE));
+    refused!(Overflow, lock.acquire_with(WaitOptions::NONBLOCKING));
 }
 
 #[test]
@@ -261,7 +254,7 @@ fn threads_exclude_each_other_at_any_depth() {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     let guards: Vec<_> = (0..=(thread + round) % 3)
-                        .map(|_| lock.lock().unwrap())
+                        .map(|_| lock.acquire().unwrap())
                         .collect();
                     number.store(number.load(Relaxed) + 1, Relaxed);
                     assert_eq!(lock.depth(), guards.len() as u64);
@@ -280,7 +273,7 @@ fn who_waits_gets_it_when_all_is_given_back() {
         let (lock, words) = (RLock::unnamed().unwrap(), shared_words(1));
         take(&lock, 3);
         let waiter = fork(|| {
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
             assert_eq!(lock.depth(), 1);
             words[0].store(1, Relaxed);
             take(&lock, 1);
@@ -298,82 +291,17 @@ fn who_waits_gets_it_when_all_is_given_back() {
 }
 
 #[test]
-fn by_name() {
-    let (name, folder) = (Name::new(), Folder::new());
-    let options = Named {
-        mode: Some(0o640),
-        participants: 3,
-        directory: folder.directory(),
-        ..Named::default()
-    };
-    refused!(NotFound, told(RLock::named(&name, Create::Never, &options)));
-    let made = RLock::named(&name, Create::IfMissing, &options).unwrap();
-    refused!(Exists, told(RLock::named(&name, Create::Always, &options)));
-    let found = RLock::named(
-        &name,
-        Create::Never,
-        &Named {
-            participants: 0,
-            ..options
-        },
-    )
-    .unwrap();
-    let stat = found.segment().stat().unwrap();
-    assert_eq!(
-        (stat.file.mode, stat.header.unwrap().participants),
-        (0o640, 3)
-    );
-    take(&made, 1);
-    assert_eq!(
-        found.acquire(Patience::NONE),
-        Ok(false),
-        "the same thread, through another handle"
-    );
-    assert_eq!(made.depth(), 2);
-    in_thread(|| is_refused(&found));
-    release(&found, 2);
-    made.unlink().unwrap();
-    refused!(NotFound, found.unlink());
-    assert!(folder.entries().is_empty());
-}
-
-#[test]
-fn at_an_offset() {
-    let segment = managed(4096);
-    refused!(NotFound, told(RLock::at(&segment, 128, Create::Never)));
-    let made = RLock::at(&segment, 128, Create::IfMissing).unwrap();
-    refused!(Exists, told(RLock::at(&segment, 128, Create::Always)));
-    let found = RLock::at(&segment, 128, Create::IfMissing).unwrap();
-    assert_eq!((found.offset(), RLock::SIZE), (128, 64));
-    take(&made, 1);
-    assert_eq!(found.depth(), 1);
-    refused!(Invalid, made.unlink());
-    refused!(Invalid, made.hand_over());
-    drop(segment);
-    release(&found, 1);
-}
-
-#[test]
-fn handed_over_and_without_a_name() {
+fn a_thread_owns_the_lock_through_all_handles() {
     alone(|| {
-        let lock = RLock::unnamed().unwrap();
-        let (fd, offset) = lock.hand_over().unwrap();
+        let (lock, other) = (RLock::unnamed().unwrap(), RLock::unnamed().unwrap());
+        let (fd, offset) = lock.export().unwrap();
+        let opened = RLock::open_fd(fd, offset, &Default::default()).unwrap();
         take(&lock, 1);
-        fork(|| {
-            let found = RLock::open_fd(fd, offset, &Named::default()).unwrap();
-            is_refused(&found);
-        })
-        .succeed();
-        let found = RLock::open_fd(fd, offset, &Named::default()).unwrap();
-        take(&found, 1);
-        assert_eq!(lock.depth(), 2);
-        refused!(Invalid, found.unlink());
+        take(&opened, 1);
+        assert_eq!((lock.depth(), opened.depth(), other.depth()), (2, 2, 0));
+        in_thread(|| is_refused(&opened));
+        fork(|| is_refused(&RLock::open_fd(fd, offset, &Default::default()).unwrap())).succeed();
         drop(lock);
-        assert_ne!(
-            RLock::unnamed().unwrap().offset(),
-            offset,
-            "somebody may have it"
-        );
-        release(&found, 2);
+        release(&opened, 2);
     });
 }

@@ -23,16 +23,15 @@ mod thread;
 mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
-use shmkit::rwlock::{Limit, Options, Patience, RwLock};
+use shmkit::raw::WaitOptions;
+use shmkit::rwlock::{Options, RwLock};
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn unnamed() -> RwLock {
@@ -60,18 +59,18 @@ fn managed(size: u64) -> Arc<Segment> {
 #[track_caller]
 fn use_once(lock: &RwLock) {
     // Who has just died may be remembered alive for a millisecond: so this waits.
-    assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+    assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false));
     lock.release_write().unwrap();
-    assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+    assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
     lock.release_read().unwrap();
-    assert_eq!(lock.acquire_write(Patience::NONE), Ok(false));
+    assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(false));
     lock.release_write().unwrap();
 }
 
 /// Takes it from a dead writer and gives it back whole.
 #[track_caller]
 fn recover(lock: &RwLock) {
-    assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(true));
+    assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(true));
     lock.mark_consistent().unwrap();
     lock.release_write().unwrap();
     use_once(lock);
@@ -91,12 +90,12 @@ fn staying(what: impl FnOnce()) -> Child {
 
 /// Forks a process that reads and stays.
 fn reader(lock: &RwLock) -> Child {
-    staying(|| assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(false)))
+    staying(|| assert_eq!(lock.read_with(WaitOptions::BLOCKING), Ok(false)))
 }
 
 /// Forks a process that writes and stays.
 fn writer(lock: &RwLock) -> Child {
-    staying(|| assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false)))
+    staying(|| assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false)))
 }
 
 /// Stays until it is killed.

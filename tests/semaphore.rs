@@ -20,10 +20,12 @@ mod plain;
 mod undo;
 
 use common::process::{Child, fork, shared_words, wait_until};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
-use shmkit::semaphore::{Limit, Options, Patience, Semaphore};
+use shmkit::semaphore::{Options, Semaphore};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// No semaphore has more permits.
 const MOST: u64 = i32::MAX as u64;
@@ -33,11 +35,8 @@ const WORD: u64 = 64;
 /// In the word: somebody may sleep.
 const WAITERS: u64 = 1 << 31;
 
-fn within(ns: u64) -> Patience {
-    Patience {
-        limit: Limit::Within(ns),
-        interruptible: false,
-    }
+fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
 }
 
 fn options(value: u64) -> Options {
@@ -101,7 +100,7 @@ fn await_sleeper(semaphore: &Semaphore) {
 fn holder(semaphore: &Semaphore, count: u64) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
-        assert_eq!(semaphore.acquire(count, Patience::ENDLESS), Ok(()));
+        assert_eq!(semaphore.acquire_with(count, WaitOptions::BLOCKING), Ok(()));
         words[0].store(1, Relaxed);
         stay();
     });
@@ -119,7 +118,7 @@ fn stay() -> ! {
 /// Takes all permits, which must be there or come back, and gives them back.
 #[track_caller]
 fn all_are_there(semaphore: &Semaphore, total: u64) {
-    assert_eq!(semaphore.acquire(total, Patience::ENDLESS), Ok(()));
+    assert_eq!(semaphore.acquire_with(total, WaitOptions::BLOCKING), Ok(()));
     assert_eq!(semaphore.value(), Ok(0));
     semaphore.release(total).unwrap();
     assert_eq!(semaphore.value(), Ok(total));

@@ -6,7 +6,7 @@ use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use super::{output, wait};
 use crate::error::Result;
-use crate::object::barrier::{Barrier, Last, MAX_PARTIES, Named, Options};
+use crate::object::barrier::{Barrier, FileOptions, Last, MAX_PARTIES, Options};
 use std::ffi::c_char;
 
 /// A barrier (pthread_barrier_t): its parties wait until all have arrived. Then all continue, and
@@ -106,11 +106,11 @@ impl Object for Barrier {
     type CSpec = shmkit_barrier_options;
     type Options = Options;
 
-    fn options(spec: &shmkit_barrier_options, named: Named) -> Result<Options> {
+    fn options(spec: &shmkit_barrier_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(spec.reserved)?;
         Ok(Options {
             parties: spec.parties,
-            named,
+            file,
         })
     }
 
@@ -169,12 +169,12 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
     let body = |barrier: &Barrier| {
         // SAFETY: the caller's promise.
         let place = unsafe { super::optional(place, "place") }?;
-        let patience = wait::patience(timeout_ns, flags & !SHMKIT_BARRIER_SERIAL)?;
+        let options = wait::options(timeout_ns, flags & !SHMKIT_BARRIER_SERIAL)?;
         let last = match flags & SHMKIT_BARRIER_SERIAL {
             0 => Last::Passes,
             _ => Last::Holds,
         };
-        let mine = barrier.wait(patience, last)?;
+        let mine = barrier.wait_with(options, last)?;
         place.map(|place| place.write(mine));
         Ok(())
     };
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_barrier_release(barrier: *mut shmkit_barrier) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { with(barrier, Barrier::pass) }
+    unsafe { with(barrier, Barrier::release) }
 }
 
 /// Resets the barrier: it is not broken, and no party waits.

@@ -4,10 +4,10 @@ use super::handle::Handle;
 use super::object::{self, Object, with};
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
-use super::wait::{SHMKIT_NOWAIT, patience};
+use super::wait::{SHMKIT_NOWAIT, options};
 use super::{check_pointer, optional};
 use crate::error::{Error, Result};
-use crate::object::condition::{Condition, End, Mutex, Named, Options};
+use crate::object::condition::{Condition, End, FileOptions, Mutex, Options};
 use crate::object::lock::Lock;
 use crate::object::rlock::RLock;
 use std::ffi::{c_char, c_void};
@@ -100,11 +100,11 @@ impl Object for Condition {
     type CSpec = shmkit_condition_options;
     type Options = Options;
 
-    fn options(spec: &shmkit_condition_options, named: Named) -> Result<Options> {
+    fn options(spec: &shmkit_condition_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(spec.reserved)?;
         Ok(Options {
             cells: spec.cells,
-            named,
+            file,
         })
     }
 
@@ -185,10 +185,10 @@ pub unsafe extern "C" fn shmkit_condition_wait(
     let body = |condition: &Condition| {
         // SAFETY: the caller's promise.
         let lock_or_rlock = unsafe { lock_of(lock_or_rlock) }?;
-        let patience = patience(timeout_ns, flags)?;
+        let options = options(timeout_ns, flags)?;
         // SAFETY: the caller's promise.
         let died = unsafe { optional(owner_died, "owner_died") }?;
-        let waited = condition.wait(lock_or_rlock, patience)?;
+        let waited = condition.wait_with(lock_or_rlock, options)?;
         died.map(|died| died.write(waited.recovered.into()));
         match waited.end {
             End::Notified => Ok(()),
@@ -226,7 +226,7 @@ pub unsafe extern "C" fn shmkit_condition_notify(
     let body = |condition: &Condition| {
         // SAFETY: the caller's promise.
         let lock_or_rlock = unsafe { lock_of(lock_or_rlock) }?;
-        condition.notify(lock_or_rlock, count.into())
+        condition.notify_with(lock_or_rlock, count.into())
     };
     // SAFETY: the caller's promise.
     unsafe { with(condition, body) }
@@ -244,7 +244,7 @@ pub unsafe extern "C" fn shmkit_condition_notify_all(
     let body = |condition: &Condition| {
         // SAFETY: the caller's promise.
         let lock_or_rlock = unsafe { lock_of(lock_or_rlock) }?;
-        condition.notify_all(lock_or_rlock)
+        condition.notify_with(lock_or_rlock, u64::MAX)
     };
     // SAFETY: the caller's promise.
     unsafe { with(condition, body) }

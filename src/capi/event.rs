@@ -177,7 +177,7 @@ unsafe extern "C" fn wait_slow(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    let body = |event: &Event| event.wait(wait::patience(timeout_ns, flags)?);
+    let body = |event: &Event| event.wait_with(wait::options(timeout_ns, flags)?);
     // SAFETY: the caller's promise.
     unsafe { with(event, body) }
 }

@@ -6,7 +6,7 @@ use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use crate::error::Result;
-use crate::object::lock::{Lock, Named, Options, Stat};
+use crate::object::lock::{FileOptions, Lock, Options, Stat};
 use crate::participant::ProcessInfo;
 
 /// A lock, which has one owner at a time.
@@ -80,10 +80,10 @@ impl Object for Lock {
     type Options = Options;
     const FLAGS: u32 = SHMKIT_LOCK_TRANSFERABLE;
 
-    fn options(spec: &shmkit_object_options, named: Named) -> Result<Options> {
+    fn options(spec: &shmkit_object_options, file: FileOptions) -> Result<Options> {
         Ok(Options {
             transferable: spec.flags & SHMKIT_LOCK_TRANSFERABLE != 0,
-            named,
+            file,
         })
     }
 

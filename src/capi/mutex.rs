@@ -5,17 +5,18 @@ use super::object::with;
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::wait;
 use crate::error::Result;
-use crate::object::lock::{Lock, Patience};
+use crate::object::lock::Lock;
 use crate::object::rlock::RLock;
+use crate::raw::WaitOptions;
 
 /// A lock or a recursive lock.
 pub(super) trait Mutex: Opaque {
     /// Acquires it if that takes one step.
-    fn try_acquire(&self) -> bool;
+    fn fast_acquire(&self) -> bool;
     /// Acquires it, and waits for it; returns whether an owner died.
-    fn acquire(&self, patience: Patience) -> Result<bool>;
+    fn acquire_with(&self, options: WaitOptions) -> Result<bool>;
     /// Releases it if that takes one step.
-    fn try_release(&self) -> bool;
+    fn fast_release(&self) -> bool;
     /// Releases it.
     fn release(&self) -> Result<()>;
 }
@@ -24,17 +25,17 @@ macro_rules! mutex {
     ($($kind:ident),*) => {$(
         impl Mutex for $kind {
             #[inline(always)]
-            fn try_acquire(&self) -> bool {
-                $kind::try_acquire(self)
+            fn fast_acquire(&self) -> bool {
+                $kind::fast_acquire(self)
             }
 
-            fn acquire(&self, patience: Patience) -> Result<bool> {
-                $kind::acquire(self, patience)
+            fn acquire_with(&self, options: WaitOptions) -> Result<bool> {
+                $kind::acquire_with(self, options)
             }
 
             #[inline(always)]
-            fn try_release(&self) -> bool {
-                $kind::try_release(self)
+            fn fast_release(&self) -> bool {
+                $kind::fast_release(self)
             }
 
             fn release(&self) -> Result<()> {
@@ -61,7 +62,7 @@ pub(super) unsafe fn acquire<L: Mutex, H>(
     if wait::is_valid(timeout_ns, flags) && owner_died.is_aligned() {
         // SAFETY: the caller's promise.
         if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
-            && lock.try_acquire()
+            && lock.fast_acquire()
         {
             if !owner_died.is_null() {
                 // SAFETY: not NULL and aligned; the caller promises that it is writable.
@@ -89,7 +90,7 @@ unsafe extern "C" fn acquire_slow<L: Mutex, H>(
     let body = |lock: &L| {
         // SAFETY: the caller's promise.
         let died = unsafe { super::optional(owner_died, "owner_died") }?;
-        let mark = lock.acquire(wait::patience(timeout_ns, flags)?)?;
+        let mark = lock.acquire_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
@@ -105,7 +106,7 @@ unsafe extern "C" fn acquire_slow<L: Mutex, H>(
 pub(super) unsafe fn release<L: Mutex, H>(lock: *mut H) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
-        && lock.try_release()
+        && lock.fast_release()
     {
         return SHMKIT_OK;
     }

@@ -131,7 +131,7 @@ use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use super::{output, run, text};
 use crate::error::{Error, Result};
-use crate::object::{Create, Named};
+use crate::object::{Create, FileOptions};
 use crate::segment::Segment;
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
@@ -178,7 +178,7 @@ pub(super) trait Object: Opaque + Sized {
     /// Returns with what its options begin.
     fn common(spec: &Self::CSpec) -> CommonOptions;
     /// Reads the rest of its options.
-    fn options(spec: &Self::CSpec, named: Named) -> Result<Self::Options>;
+    fn options(spec: &Self::CSpec, file: FileOptions) -> Result<Self::Options>;
     /// Returns how many bytes it takes.
     fn size(options: &Self::Options) -> Result<u64>;
     /// Makes one without a name.
@@ -195,7 +195,7 @@ pub(super) trait Object: Opaque + Sized {
     /// Finds the one that was handed over.
     fn open_fd(fd: i32, offset: u64, options: &Self::Options) -> Result<Self>;
     /// Returns a descriptor and an offset, by which it is found elsewhere.
-    fn hand_over(&self) -> Result<(i32, u64)>;
+    fn export(&self) -> Result<(i32, u64)>;
     /// Returns what it stands in.
     fn segment(&self) -> &Arc<Segment>;
     /// Removes its name.
@@ -224,20 +224,20 @@ macro_rules! forward {
     (plain) => {
         crate::capi::object::forward!(common);
 
-        type Options = crate::object::Named;
+        type Options = crate::object::FileOptions;
 
         fn options(
             _: &Self::CSpec,
-            named: crate::object::Named,
-        ) -> crate::error::Result<crate::object::Named> {
-            Ok(named)
+            file: crate::object::FileOptions,
+        ) -> crate::error::Result<crate::object::FileOptions> {
+            Ok(file)
         }
 
-        fn size(_: &crate::object::Named) -> crate::error::Result<u64> {
+        fn size(_: &crate::object::FileOptions) -> crate::error::Result<u64> {
             Ok(Self::SIZE)
         }
 
-        fn unnamed(_: &crate::object::Named) -> crate::error::Result<Self> {
+        fn unnamed(_: &crate::object::FileOptions) -> crate::error::Result<Self> {
             Self::unnamed()
         }
 
@@ -245,7 +245,7 @@ macro_rules! forward {
             segment: &std::sync::Arc<crate::segment::Segment>,
             offset: u64,
             create: crate::object::Create,
-            _: &crate::object::Named,
+            _: &crate::object::FileOptions,
         ) -> crate::error::Result<Self> {
             Self::at(segment, offset, create)
         }
@@ -272,8 +272,8 @@ macro_rules! forward {
             Self::open_fd(fd, offset, options)
         }
 
-        fn hand_over(&self) -> crate::error::Result<(i32, u64)> {
-            Self::hand_over(self)
+        fn export(&self) -> crate::error::Result<(i32, u64)> {
+            Self::export(self)
         }
 
         fn segment(&self) -> &std::sync::Arc<crate::segment::Segment> {
@@ -300,20 +300,20 @@ impl CommonOptions {
     ///
     /// # Safety
     /// The directory must be NULL or a C string.
-    unsafe fn read(self, known: u32) -> Result<(Named, Create)> {
+    unsafe fn read(self, known: u32) -> Result<(FileOptions, Create)> {
         super::check_flags(self.flags, known | SHMKIT_TRUST | SHMKIT_EXCLUSIVE)?;
         let create = match self.flags & SHMKIT_EXCLUSIVE {
             0 => Create::IfMissing,
             _ => Create::Always,
         };
-        let named = Named {
+        let file = FileOptions {
             mode: super::mode(self.mode)?,
             // SAFETY: the caller's promise.
             directory: unsafe { text(self.directory) }.map(CStr::to_owned),
             trust: self.flags & SHMKIT_TRUST != 0,
             participants: self.participants,
         };
-        Ok((named, create))
+        Ok((file, create))
     }
 }
 
@@ -333,8 +333,8 @@ unsafe fn read<T: Object>(spec: *const T::CSpec) -> Result<(T::Options, Create)>
     // SAFETY: the caller's promise.
     let spec = unsafe { structure::read(spec, "options") }?;
     // SAFETY: the caller's promise.
-    let (named, create) = unsafe { T::common(&spec).read(T::FLAGS) }?;
-    Ok((T::options(&spec, named)?, create))
+    let (file, create) = unsafe { T::common(&spec).read(T::FLAGS) }?;
+    Ok((T::options(&spec, file)?, create))
 }
 
 /// Runs `body` with the object behind a handle.
@@ -527,7 +527,7 @@ pub(super) unsafe fn fd<T: Object, H>(
         let fd = unsafe { output(fd, "fd") }?;
         // SAFETY: the caller's promise.
         let offset = unsafe { output(offset, "offset") }?;
-        let (descriptor, place) = object.hand_over()?;
+        let (descriptor, place) = object.export()?;
         fd.write(descriptor);
         offset.write(place);
         Ok(())

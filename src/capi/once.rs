@@ -148,7 +148,7 @@ unsafe extern "C" fn begin_slow(
         let mine = unsafe { output(mine, "mine") }?;
         // SAFETY: the caller's promise.
         let died = unsafe { optional(owner_died, "owner_died") }?;
-        let (is_mine, mark) = match once.begin(wait::patience(timeout_ns, flags)?)? {
+        let (is_mine, mark) = match once.begin_with(wait::options(timeout_ns, flags)?)? {
             Begun::Done => (false, false),
             Begun::Mine { recovered } => (true, recovered),
         };

@@ -6,7 +6,7 @@ use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{check_pointer, optional, output, wait};
 use crate::error::{Error, Result};
-use crate::object::Named;
+use crate::object::FileOptions;
 use crate::object::queue::{Batch, LARGE_MESSAGE, Options, Overflow, Queue, What};
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
@@ -199,7 +199,7 @@ impl Object for Queue {
     type Options = Options;
     const FLAGS: u32 = SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE;
 
-    fn options(spec: &shmkit_queue_options, named: Named) -> Result<Options> {
+    fn options(spec: &shmkit_queue_options, file: FileOptions) -> Result<Options> {
         let overflow = match spec.flags & (SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE) {
             0 => Overflow::Block,
             SHMKIT_QUEUE_FAIL => Overflow::Fail,
@@ -215,7 +215,7 @@ impl Object for Queue {
             messages: spec.maxsize,
             bytes: spec.max_bytes,
             overflow,
-            named,
+            file,
         })
     }
 
@@ -364,7 +364,7 @@ pub unsafe extern "C" fn shmkit_queue_put(
         && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
         // SAFETY: the caller's promise.
         && let Some(message) = unsafe { easy_message(data, size) }
-        && queue.try_put(message)
+        && queue.fast_put(message)
     {
         return SHMKIT_OK;
     }
@@ -388,7 +388,7 @@ unsafe extern "C" fn put_slow(
     let body = |queue: &Queue| {
         // SAFETY: the caller's promise.
         let message = unsafe { message(data, size) }?;
-        queue.put(message, wait::patience(timeout_ns, flags)?)
+        queue.put_with(message, wait::options(timeout_ns, flags)?)
     };
     // SAFETY: the caller's promise.
     unsafe { with(queue, body) }
@@ -437,7 +437,7 @@ pub unsafe extern "C" fn shmkit_queue_get(
         && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
         // SAFETY: the caller's promise.
         && let Some(buffer) = unsafe { easy_room(buffer, capacity) }
-        && let Some(length) = queue.try_get(buffer)
+        && let Some(length) = queue.fast_get(buffer)
     {
         // SAFETY: neither NULL nor unaligned (checked above); the caller promises that it is writable.
         unsafe { size.write(length) };
@@ -466,7 +466,7 @@ unsafe extern "C" fn get_slow(
         let size = unsafe { output(size, "size") }?;
         // SAFETY: the caller's promise.
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
-        let taken = queue.get_into(buffer, wait::patience(timeout_ns, flags)?)?;
+        let taken = queue.get_into_with(buffer, wait::options(timeout_ns, flags)?)?;
         size.write(taken.length);
         Ok(())
     };
@@ -498,7 +498,7 @@ pub unsafe extern "C" fn shmkit_queue_peek(
         let size = unsafe { output(size, "size") }?;
         // SAFETY: the caller's promise.
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
-        let seen = queue.peek_into(buffer, wait::patience(timeout_ns, flags)?)?;
+        let seen = queue.peek_into_with(buffer, wait::options(timeout_ns, flags)?)?;
         size.write(seen.length);
         Ok(())
     };
@@ -545,12 +545,12 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
             0 => Batch::Some,
             _ => Batch::All,
         };
-        let patience = wait::patience(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
+        let options = wait::options(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
         let messages = spec.iter().map(|spec| {
             // SAFETY: the caller's promise; NULL with a size above 0 was refused above.
             unsafe { message(spec.data, spec.size) }.unwrap_or_default()
         });
-        put.write(queue.put_many(messages, batch, patience)?);
+        put.write(queue.put_many_with(messages, batch, options)?);
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -593,8 +593,8 @@ pub unsafe extern "C" fn shmkit_queue_get_many(
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
         // SAFETY: the caller's promise.
         let sizes = unsafe { room(sizes, max_items, "sizes") }?;
-        let patience = wait::patience(timeout_ns, flags)?;
-        count.write(queue.get_many_into(buffer, sizes, patience)?);
+        let options = wait::options(timeout_ns, flags)?;
+        count.write(queue.get_many_into_with(buffer, sizes, options)?);
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -632,7 +632,7 @@ pub unsafe extern "C" fn shmkit_queue_reserve(
         let data = unsafe { output(data, "data") }?;
         // SAFETY: the caller's promise.
         let token = unsafe { output(token, "token") }?;
-        let place = queue.reserve_token(size, wait::patience(timeout_ns, flags)?)?;
+        let place = queue.reserve_with(size, wait::options(timeout_ns, flags)?)?;
         let address = queue.address(place.offset, place.room)?;
         data.write(address.as_ptr().cast());
         token.write(place.token);
@@ -719,7 +719,7 @@ pub unsafe extern "C" fn shmkit_queue_lease(
         let token = unsafe { output(token, "token") }?;
         // SAFETY: the caller's promise.
         let attempts = unsafe { optional(attempts, "attempts") }?;
-        let lease = queue.lease_token(wait::patience(timeout_ns, flags)?)?;
+        let lease = queue.lease_with(wait::options(timeout_ns, flags)?)?;
         let address = queue.address(lease.offset, lease.length)?;
         data.write(address.as_ptr().cast_const().cast());
         size.write(lease.length);
@@ -783,7 +783,7 @@ pub unsafe extern "C" fn shmkit_queue_join(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    let body = |queue: &Queue| queue.join(wait::patience(timeout_ns, flags)?);
+    let body = |queue: &Queue| queue.join_with(wait::options(timeout_ns, flags)?);
     // SAFETY: the caller's promise.
     unsafe { with(queue, body) }
 }

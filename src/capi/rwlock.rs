@@ -6,7 +6,7 @@ use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::wait;
 use crate::error::Result;
-use crate::object::rwlock::{Named, Options, RwLock};
+use crate::object::rwlock::{FileOptions, Options, RwLock};
 use std::ffi::c_char;
 
 /// A readers-writer lock: many processes hold it for reading, or one for writing.
@@ -121,12 +121,12 @@ impl Object for RwLock {
     type CSpec = shmkit_rwlock_options;
     type Options = Options;
 
-    fn options(spec: &shmkit_rwlock_options, named: Named) -> Result<Options> {
+    fn options(spec: &shmkit_rwlock_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(spec.reserved)?;
         Ok(Options {
             // Values above 16 bits are out of range in any case.
             readers: spec.readers.try_into().unwrap_or(u16::MAX),
-            named,
+            file,
         })
     }
 
@@ -185,15 +185,7 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_read(
     owner_died: *mut u32,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    if unsafe {
-        at_once(
-            lock,
-            timeout_ns,
-            flags,
-            owner_died,
-            RwLock::try_acquire_read,
-        )
-    } {
+    if unsafe { at_once(lock, timeout_ns, flags, owner_died, RwLock::fast_read) } {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
@@ -215,7 +207,7 @@ unsafe extern "C" fn acquire_read_slow(
     let body = |lock: &RwLock| {
         // SAFETY: the caller's promise.
         let died = unsafe { super::optional(owner_died, "owner_died") }?;
-        let mark = lock.acquire_read(wait::patience(timeout_ns, flags)?)?;
+        let mark = lock.read_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
@@ -233,7 +225,7 @@ unsafe extern "C" fn acquire_read_slow(
 pub unsafe extern "C" fn shmkit_rwlock_release_read(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(lock) = unsafe { Handle::<RwLock>::peek(lock.cast()) }
-        && lock.try_release_read()
+        && lock.fast_release_read()
     {
         return SHMKIT_OK;
     }
@@ -274,15 +266,7 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
     owner_died: *mut u32,
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
-    if unsafe {
-        at_once(
-            lock,
-            timeout_ns,
-            flags,
-            owner_died,
-            RwLock::try_acquire_write,
-        )
-    } {
+    if unsafe { at_once(lock, timeout_ns, flags, owner_died, RwLock::fast_write) } {
         return SHMKIT_OK;
     }
     // SAFETY: the caller's promise.
@@ -304,7 +288,7 @@ unsafe extern "C" fn acquire_write_slow(
     let body = |lock: &RwLock| {
         // SAFETY: the caller's promise.
         let died = unsafe { super::optional(owner_died, "owner_died") }?;
-        let mark = lock.acquire_write(wait::patience(timeout_ns, flags)?)?;
+        let mark = lock.write_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
@@ -324,7 +308,7 @@ unsafe extern "C" fn acquire_write_slow(
 pub unsafe extern "C" fn shmkit_rwlock_release_write(lock: *mut shmkit_rwlock) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(lock) = unsafe { Handle::<RwLock>::peek(lock.cast()) }
-        && lock.try_release_write()
+        && lock.fast_release_write()
     {
         return SHMKIT_OK;
     }
@@ -365,7 +349,7 @@ pub unsafe extern "C" fn shmkit_rwlock_upgrade(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    let body = |lock: &RwLock| lock.upgrade(wait::patience(timeout_ns, flags)?);
+    let body = |lock: &RwLock| lock.upgrade_with(wait::options(timeout_ns, flags)?);
     // SAFETY: the caller's promise.
     unsafe { with(lock, body) }
 }

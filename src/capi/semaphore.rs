@@ -7,7 +7,7 @@ use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{output, wait};
 use crate::error::Result;
-use crate::object::semaphore::{Named, Options, Semaphore};
+use crate::object::semaphore::{FileOptions, Options, Semaphore};
 use std::ffi::c_char;
 
 /// A semaphore: a number of permits, which are acquired and released.
@@ -112,19 +112,19 @@ impl Object for Semaphore {
     type Options = Options;
     const FLAGS: u32 = SHMKIT_SEMAPHORE_UNDO;
 
-    fn options(spec: &shmkit_semaphore_options, named: Named) -> Result<Options> {
+    fn options(spec: &shmkit_semaphore_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(spec.reserved)?;
         Ok(Options {
             value: spec.value,
             maximum: spec.maximum,
             undo: spec.flags & SHMKIT_SEMAPHORE_UNDO != 0,
             processes: spec.processes,
-            named,
+            file,
         })
     }
 
     fn size(options: &Options) -> Result<u64> {
-        Semaphore::size(options)
+        options.size()
     }
 
     object::forward!();
@@ -173,7 +173,7 @@ pub unsafe extern "C" fn shmkit_semaphore_acquire(
     if wait::is_valid(timeout_ns, flags) {
         // SAFETY: the caller's promise.
         if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
-            && semaphore.try_acquire(n.into())
+            && semaphore.fast_acquire(n.into())
         {
             return SHMKIT_OK;
         }
@@ -204,8 +204,8 @@ unsafe extern "C" fn acquire_slow(
         }
     }
     let body = |semaphore: &Semaphore| {
-        let patience = wait::patience(timeout_ns, flags)?;
-        semaphore.acquire(n.into(), patience)
+        let options = wait::options(timeout_ns, flags)?;
+        semaphore.acquire_with(n.into(), options)
     };
     // SAFETY: the caller's promise.
     unsafe { with(semaphore, body) }
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn shmkit_semaphore_release(
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
     if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
-        && semaphore.try_release(n.into())
+        && semaphore.fast_release(n.into())
     {
         return SHMKIT_OK;
     }

@@ -2,7 +2,8 @@
 
 use super::interrupt::SHMKIT_INTERRUPTIBLE;
 use crate::error::{Error, Result};
-use crate::raw::{Limit, Patience};
+use crate::raw::{Timeout, WaitOptions};
+use std::time::Duration;
 
 /// As a timeout: wait without limit.
 pub const SHMKIT_FOREVER: i64 = -1;
@@ -17,17 +18,17 @@ pub(super) fn is_valid(timeout_ns: i64, flags: u32) -> bool {
 }
 
 /// Converts timeout and flags.
-pub(super) fn patience(timeout_ns: i64, flags: u32) -> Result<Patience> {
+pub(super) fn options(timeout_ns: i64, flags: u32) -> Result<WaitOptions> {
     if !is_valid(timeout_ns, flags) {
         return Err(Error::Invalid(
             format!("timeout {timeout_ns} ns, flags {flags:#x}: neither SHMKIT_FOREVER nor a time from 0 on, or flags that mean nothing here").into(),
         ));
     }
-    Ok(Patience {
-        limit: match timeout_ns {
-            SHMKIT_FOREVER => Limit::Forever,
-            SHMKIT_NOWAIT => Limit::Now,
-            time => Limit::Within(time as u64),
+    Ok(WaitOptions {
+        timeout: match timeout_ns {
+            SHMKIT_FOREVER => Timeout::Never,
+            SHMKIT_NOWAIT => Timeout::Immediate,
+            time => Timeout::After(Duration::from_nanos(time as u64)),
         },
         interruptible: flags & SHMKIT_INTERRUPTIBLE != 0,
     })

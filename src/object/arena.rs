@@ -1,12 +1,12 @@
-//! Arenas: a memory file of each process in which its small objects without a name live.
+//! Arenas: a memory file of each process that contains its small unnamed objects.
 //!
 //! ```text
-//! | control area, 1024 participants | place 0 | place 1 | place 2 | …      places of 64 bytes, or of some multiple
+//! | control area, 1024 participants | slot 0 | slot 1 | slot 2 | …      slots of 64 bytes, or of a multiple
 //! ```
 //!
-//! One descriptor and one table serve all of them. A place is used again only if nobody else can have heard of it:
-//! not handed over, and no fork since it was given out. If the process dies, the file lives as long as somebody has it
-//! mapped, and nobody gives out places in it any more.
+//! One descriptor and one table serve all of them. A slot is used again only if no other process can know of it: it was
+//! not exported, and no fork came after its allocation. If the process dies, its arena lives as long as another process
+//! has it mapped; no slot in it is allocated any more.
 
 use crate::error::{Error, Result};
 use crate::layout::Kind;
@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 const PARTICIPANTS: u32 = 1024;
 /// How much memory is set aside at a time.
 const STEP: u64 = 64 << 10;
-/// How much address space an arena has: four million places of 64 bytes.
+/// How much address space an arena has: four million slots of 64 bytes.
 const CAPACITY: u64 = 256 << 20;
 
 struct Arena {
@@ -50,8 +50,8 @@ static MAPPED: ForkLocked<BTreeMap<(u64, u64), Weak<Segment>>> = ForkLocked::new
 /// More forks than there will ever be.
 const SHOWN: u64 = u64::MAX;
 
-/// A place that was given out.
-pub struct Place {
+/// An allocated slot.
+pub struct Slot {
     /// The arena.
     pub segment: Arc<Segment>,
     /// Where in its data.
@@ -61,9 +61,9 @@ pub struct Place {
     alone: AtomicU64,
 }
 
-impl Place {
-    /// Gives out a place of `size` bytes, a multiple of 64, in our own arena.
-    pub fn new(size: u64) -> Result<Place> {
+impl Slot {
+    /// Allocates a slot of `size` bytes, a multiple of 64, in our own arena.
+    pub fn new(size: u64) -> Result<Slot> {
         loop {
             let taken = {
                 let mut inside = ForkLock::enter();
@@ -84,19 +84,19 @@ impl Place {
                 make_arena()?;
                 continue;
             };
-            let place = Place {
+            let slot = Slot {
                 segment,
                 offset,
                 size,
                 alone: AtomicU64::new(forks()),
             };
-            make_room(&place.segment, offset + size)?;
-            return Ok(place);
+            make_room(&slot.segment, offset + size)?;
+            return Ok(slot);
         }
     }
 
-    /// Finds a place in an arena that another process has handed over, or that this one has.
-    pub fn open(fd: RawFd, offset: u64, options: &Options) -> Result<Place> {
+    /// Opens a slot in an arena that another process has exported, or in our own.
+    pub fn open(fd: RawFd, offset: u64, options: &Options) -> Result<Slot> {
         let opened = Arc::new(Segment::open_fd_with(fd, 0, options, Kind::Arena)?);
         let facts = opened.stat()?.file;
         let key = (facts.device, facts.inode);
@@ -112,7 +112,7 @@ impl Place {
                 }
             }
         };
-        Ok(Place {
+        Ok(Slot {
             segment,
             offset,
             size: 0, // not ours to give out
@@ -120,13 +120,13 @@ impl Place {
         })
     }
 
-    /// Says that others will hear of the place: it is never used again.
+    /// Records that other processes will know of the slot, so that it is never used again.
     pub fn expose(&self) {
         self.alone.store(SHOWN, Ordering::Relaxed);
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut inside = ForkLock::enter();
         if *self.alone.get_mut() == forks()

@@ -1,34 +1,33 @@
-//! Barriers: so many processes and threads wait until all of them are there, and then all go on; one that is killed
-//! while it waits breaks the barrier, so that nobody waits for it.
+//! Barriers: a number of processes and threads wait until all of them have arrived.
 //!
-//! `raw::barrier` has the states and what changes them; here a barrier gets its place and its parties their identity.
+//! If a process dies while it waits, the barrier breaks and no other party waits for it. `raw::barrier` has the states.
 //!
 //! ```
-//! use shmkit::barrier::{Barrier, Last, Options, Patience};
+//! use shmkit::barrier::{Barrier, Options};
 //!
 //! # fn main() -> shmkit::error::Result<()> {
 //! let barrier = Barrier::unnamed(&Options::of(2))?;
 //! std::thread::scope(|scope| {
-//!     let other = scope.spawn(|| barrier.wait(Patience::ENDLESS, Last::Passes));
-//!     let place = barrier.wait(Patience::ENDLESS, Last::Passes)?;
-//!     let others = other.join().expect("it does not panic")?;
-//!     assert_eq!(place + others, 1); // 0 and 1: the last to come has the highest
+//!     let other = scope.spawn(|| barrier.wait());
+//!     let index = barrier.wait()?;
+//!     let others = other.join().expect("the thread does not panic")?;
+//!     assert_eq!(index + others, 1); // 0 and 1: the last to arrive has the highest
 //!     Ok(())
 //! })
 //! # }
 //! ```
 
-pub use super::{Create, Named};
-use super::{Object, Placed, Recipe, Tag, place};
+pub use super::{Create, FileOptions};
+use super::{Layout, Noun, Object, ObjectHandle, Storage, Tag, life_cycle};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
+use crate::raw::WaitOptions;
+#[doc(hidden)]
+pub use crate::raw::barrier::Last;
 use crate::raw::barrier::{BarrierHandleState, BarrierRef, PartyCell, RawBarrier};
-pub use crate::raw::barrier::{Last, MAX_PARTIES, Stat};
-pub use crate::raw::{Limit, Patience};
-use crate::segment::Segment;
-use std::ffi::CStr;
-use std::sync::Arc;
+pub use crate::raw::barrier::{MAX_PARTIES, Stat};
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 impl Object for RawBarrier {
     type Cell = PartyCell;
@@ -38,17 +37,17 @@ impl Object for RawBarrier {
     }
 }
 
-/// How a barrier is made.
+/// How a barrier is created and opened.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many must come, 1 to `MAX_PARTIES`. Who only opens one need not know: 0.
+    /// How many parties must arrive, 1 to `MAX_PARTIES`. A process that only opens the barrier may leave it 0.
     pub parties: u32,
-    /// How a named one is made and opened.
-    pub named: Named,
+    /// The file of a named barrier.
+    pub file: FileOptions,
 }
 
 impl Options {
-    /// Returns what makes a barrier of so many parties.
+    /// Returns the options of a barrier for this many parties.
     pub fn of(parties: u32) -> Options {
         Options {
             parties,
@@ -56,141 +55,173 @@ impl Options {
         }
     }
 
-    /// Returns how many bytes such a barrier takes in a segment. `Invalid`: 0 parties, or more than `MAX_PARTIES`.
+    /// Returns the size of such a barrier in a segment, in bytes.
+    ///
+    /// # Errors
+    /// * `Invalid`: 0 parties, or more than `MAX_PARTIES`
     pub fn size(&self) -> Result<u64> {
-        let recipe = self.recipe(Create::Always)?;
-        Ok(recipe.tag.size::<RawBarrier>())
-    }
-
-    fn recipe(&self, create: Create) -> Result<Recipe<'static, RawBarrier>> {
-        let parties = self.parties;
-        // Who opens it takes it as it is.
-        let least = u32::from(create != Create::Never);
-        if !(least..=MAX_PARTIES).contains(&parties) {
-            return Err(Error::Invalid(
-                format!("a barrier is made for 1 to {MAX_PARTIES} parties, not for {parties}")
-                    .into(),
-            ));
-        }
-        Ok(Recipe::new(
-            Tag {
-                kind: Kind::Barrier,
-                flags: 0,
-                cells: 2 * parties as u16,
-            },
-            &RawBarrier::clear,
-        ))
+        Ok(Barrier::layout(self, Create::Always, Storage::Segment)?.size())
     }
 }
 
-/// A barrier of which this process has a handle.
+/// A barrier that this process has open.
 pub struct Barrier {
-    placed: Placed<RawBarrier>,
+    object: ObjectHandle<RawBarrier>,
     handle: BarrierHandleState,
 }
 
-impl Barrier {
-    fn new(placed: Placed<RawBarrier>) -> Result<Barrier> {
-        let cells = placed.cells().len();
+impl Noun for Barrier {
+    type Raw = RawBarrier;
+    type Options = Options;
+
+    fn file(options: &Options) -> &FileOptions {
+        &options.file
+    }
+
+    fn layout(options: &Options, create: Create, _: Storage) -> Result<Layout<'_, RawBarrier>> {
+        let parties = options.parties;
+        // An opener takes the barrier as it is.
+        let least = u32::from(create != Create::Never);
+        if !(least..=MAX_PARTIES).contains(&parties) {
+            return Err(Error::Invalid(
+                format!("a barrier has 1 to {MAX_PARTIES} parties, not {parties}").into(),
+            ));
+        }
+        let tag = Tag {
+            cells: 2 * parties as u16,
+            ..Tag::of(Kind::Barrier)
+        };
+        Ok(Layout::new(tag, RawBarrier::clear))
+    }
+
+    fn new(object: ObjectHandle<RawBarrier>) -> Result<Barrier> {
+        let cells = object.cells().len();
         if !cells.is_multiple_of(2) || !(2..=2 * MAX_PARTIES as usize).contains(&cells) {
             return Err(Error::Corrupt(
-                format!("the barrier says that it has {cells} cells, two for each party").into(),
+                format!("the barrier claims {cells} cells; it has two for each party").into(),
             ));
         }
         Ok(Barrier {
-            placed,
+            object,
             handle: BarrierHandleState::default(),
         })
     }
 
-    /// Makes one without a name: threads and children have it, and whoever is handed its descriptor and place.
-    pub fn unnamed(options: &Options) -> Result<Barrier> {
-        Barrier::new(Placed::unnamed(&options.recipe(Create::Always)?)?)
+    fn object(&self) -> &ObjectHandle<RawBarrier> {
+        &self.object
     }
+}
 
-    /// Makes or finds the barrier of this name: a file that holds it alone.
-    pub fn named(name: &CStr, create: Create, options: &Options) -> Result<Barrier> {
-        let recipe = options.recipe(create)?;
-        Barrier::new(Placed::in_file(name, &recipe, create, &options.named)?)
-    }
+life_cycle!(Barrier, Options);
 
-    /// Makes or finds the barrier at `offset` of the data of a managed segment.
-    ///
-    /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside,
-    /// or it was made for another number of parties.
-    pub fn at(
-        segment: &Arc<Segment>,
-        offset: u64,
-        create: Create,
-        options: &Options,
-    ) -> Result<Barrier> {
-        let recipe = options.recipe(create)?;
-        Barrier::new(Placed::at(segment, offset, &recipe, create)?)
-    }
-
-    /// Finds the barrier that was handed over: a descriptor, and the place that `offset` said where it comes from.
-    pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<Barrier> {
-        let recipe = options.recipe(Create::Never)?;
-        Barrier::new(Placed::open_fd(fd, offset, &recipe, &options.named)?)
-    }
-
+impl Barrier {
     fn view(&self) -> BarrierRef<'_> {
         BarrierRef {
-            words: self.placed.words(),
-            cells: self.placed.cells(),
+            words: self.object.raw(),
+            cells: self.object.cells(),
         }
     }
 
-    /// Waits until all parties are there; returns our place among them: from 0 on, no two alike, the last to come has
-    /// the highest.
+    /// Waits until all parties have arrived; returns the index of this one: 0 of the first, `parties - 1` of the last.
     ///
-    /// With `Last::Holds` the last one, and only that one, comes back while all others still wait: it calls `pass` or
-    /// `abort`.
+    /// # Errors
+    /// * `Broken`: a waiting party died, timed out or called [`abort`](Barrier::abort) or [`reset`](Barrier::reset)
+    /// * `TooManyProcesses`: as many processes as possible use the segment
+    /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check which parties live
+    /// * `Permission`: the file cannot be written
+    /// * `Corrupt`: the words of the barrier contradict each other
+    pub fn wait(&self) -> Result<u32> {
+        self.wait_with(WaitOptions::BLOCKING, Last::Passes)
+    }
+
+    /// As [`wait`](Barrier::wait), for at most this long. A party that times out breaks the barrier.
     ///
-    /// `Broken`: somebody has broken the barrier, or died waiting at it. `Timeout`: the barrier is broken now, if we
-    /// had come to it. `WouldBlock`: others are missing. `Interrupted`: the others wait on without us, or have passed
-    /// meanwhile. `TooManyProcesses`, `LivenessUnknown`, `Permission`: this process cannot be a party, or nobody can
-    /// tell who lives. `Corrupt`.
-    pub fn wait(&self, patience: Patience, last: Last) -> Result<u32> {
-        let me = self.placed.id()?;
-        let place = self
+    /// # Errors
+    /// As for [`wait`](Barrier::wait), and
+    /// * `Timeout`: the time has passed; the barrier is broken if this party had arrived
+    pub fn wait_timeout(&self, time: Duration) -> Result<u32> {
+        self.wait_with(WaitOptions::after(time), Last::Passes)
+    }
+
+    /// As [`wait`](Barrier::wait); the last party to arrive calls `action` while all others still wait.
+    ///
+    /// All parties call this, so that each is ready to be the last. If `action` panics, the barrier breaks.
+    ///
+    /// ```
+    /// use shmkit::barrier::{Barrier, Options};
+    ///
+    /// # fn main() -> shmkit::error::Result<()> {
+    /// let barrier = Barrier::unnamed(&Options::of(1))?;
+    /// let mut swapped = false;
+    /// barrier.wait_then(|| swapped = true)?;
+    /// assert!(swapped);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`wait`](Barrier::wait).
+    pub fn wait_then(&self, action: impl FnOnce()) -> Result<u32> {
+        /// Breaks the barrier if it is dropped.
+        struct Abort<'a>(&'a Barrier);
+
+        impl Drop for Abort<'_> {
+            fn drop(&mut self) {
+                self.0.abort();
+            }
+        }
+
+        let index = self.wait_with(WaitOptions::BLOCKING, Last::Holds)?;
+        if index == self.parties() - 1 {
+            let abort = Abort(self);
+            action();
+            std::mem::forget(abort);
+            self.release()?;
+        }
+        Ok(index)
+    }
+
+    /// As `wait`. With `Last::Holds` the last party returns while the others still wait; it calls `release` or `abort`.
+    /// `WouldBlock`: parties are missing. `Interrupted`: the others wait on, or have passed meanwhile.
+    #[doc(hidden)]
+    pub fn wait_with(&self, options: WaitOptions, last: Last) -> Result<u32> {
+        let me = self.object.id()?;
+        let liveness = &**self.segment();
+        let index = self
             .view()
-            .wait(me, patience, last, &self.handle, &**self.segment())?;
-        Ok(place as u32)
+            .wait(me, options, last, &self.handle, liveness)?;
+        Ok(index as u32)
     }
 
-    /// Lets those pass that `Last::Holds` has held. `NotOwner`: this process holds nobody, or a reset came between.
-    /// `Broken`: somebody has broken the barrier meanwhile.
-    pub fn pass(&self) -> Result<()> {
-        match self.placed.known_id() {
-            Some(me) => self.view().pass(me),
-            None => Err(super::lock::nobody()),
-        }
+    /// Releases the parties that `Last::Holds` holds. `NotOwner`: this process holds none, or a reset came between.
+    /// `Broken`: the barrier was broken meanwhile.
+    #[doc(hidden)]
+    pub fn release(&self) -> Result<()> {
+        self.view().pass(self.object.owner_id()?)
     }
 
-    /// Has the barrier be as new: who waits gets `Broken`, and who comes from now on waits for a full number again.
+    /// Makes the barrier whole again. Waiting parties fail with `Broken`; later ones wait for the full number.
     ///
-    /// `Timeout`: somebody was stopped a second ago while it came or went. `TooManyProcesses`, `LivenessUnknown`,
-    /// `Permission`, `Corrupt`: as for `wait`. Then nothing has been done.
+    /// # Errors
+    /// If it fails, nothing has been done. As for [`wait`](Barrier::wait), and
+    /// * `Timeout`: a party has been arriving or leaving for a second
     pub fn reset(&self) -> Result<()> {
-        let me = self.placed.id()?;
+        let me = self.object.id()?;
         self.view().reset(me, &self.handle, &**self.segment())
     }
 
-    /// Breaks the barrier: who waits, or comes before a reset, gets `Broken`.
+    /// Breaks the barrier. Waiting parties, and those that arrive before a reset, fail with `Broken`.
     pub fn abort(&self) {
         self.view().abort();
     }
 
-    /// Returns how many must come.
+    /// Returns how many parties must arrive.
     pub fn parties(&self) -> u32 {
         self.view().parties() as u32
     }
 
-    /// Returns what is known of it; nobody is asked who lives.
+    /// Returns the state of the barrier. It does not check which parties live.
     pub fn stat(&self) -> Stat {
         self.view().stat()
     }
 }
-
-place!(Barrier);

@@ -1,47 +1,57 @@
-//! Conditions: a thread that holds a lock waits, without it, until another one that holds it notifies.
+//! Conditions: a thread that holds a lock releases it and waits until another owner of the lock notifies it.
 //!
-//! `raw::condition` has the states and what changes them; here a condition gets its place and its waiters' identity. The
-//! lock is any `Lock` or `RLock`, in the same segment or in another one, but always the same one.
+//! The lock is any `Lock` or `RLock`, in the same segment or in another, but always the same one. `raw::condition` has
+//! the states.
 //!
 //! ```
-//! use shmkit::condition::{Condition, Options, Patience};
+//! use shmkit::condition::{Condition, Options};
 //! use shmkit::lock::{self, Lock};
+//! use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 //!
 //! # fn main() -> shmkit::error::Result<()> {
 //! let lock = Lock::unnamed(&lock::Options::default())?;
 //! let condition = Condition::unnamed(&Options::default())?;
-//! let ready = std::cell::Cell::new(true); // in shared memory, for one
-//! let guard = lock.lock()?;
-//! while !ready.get() {
-//!     let waited = condition.wait(&lock, Patience::ENDLESS)?;
-//!     if waited.recovered {
-//!         // The lock's last owner died: make whole what it guards.
-//!         guard.mark_consistent()?;
-//!     }
-//! }
-//! condition.notify_all(&lock)?;
-//! # Ok(())
+//! let ready = AtomicBool::new(false); // usually in shared memory
+//! std::thread::scope(|scope| {
+//!     let waiter = scope.spawn(|| {
+//!         let mut guard = lock.acquire()?;
+//!         while !ready.load(Relaxed) {
+//!             condition.wait(&mut guard)?;
+//!             if guard.owner_died() {
+//!                 // Repair what the lock guards, then:
+//!                 guard.mark_consistent()?;
+//!             }
+//!         }
+//!         shmkit::error::Result::Ok(())
+//!     });
+//!     let guard = lock.acquire()?;
+//!     ready.store(true, Relaxed);
+//!     condition.notify_one(&guard)?;
+//!     drop(guard);
+//!     waiter.join().expect("the thread does not panic")
+//! })
 //! # }
 //! ```
 
-use super::lock::Lock;
-pub use super::lock::{Create, Limit, Named, Patience};
-use super::rlock::RLock;
-use super::{Object, Placed, Recipe, Tag, place};
+use super::lock::{self, Lock};
+pub use super::lock::{Create, FileOptions};
+use super::rlock::{self, RLock};
+use super::{Layout, Noun, Object, ObjectHandle, Storage, Tag, life_cycle};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
+use crate::raw::WaitOptions;
 use crate::raw::condition as core;
-pub use crate::raw::condition::{End, Mutex, Stat, Waited};
+pub use crate::raw::condition::Stat;
+#[doc(hidden)]
+pub use crate::raw::condition::{End, Mutex, Waited};
 use crate::raw::condition::{RawCondition, WaiterCell};
 use crate::raw::wait::SpinState;
-use crate::segment::Segment;
-use std::ffi::CStr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-/// How many threads may wait at a time, unless asked otherwise.
+/// How many threads may wait at a time, unless the options say otherwise.
 pub const DEFAULT_CELLS: u32 = 128;
-/// How many may at the most.
+/// How many threads may wait at a time at most.
 pub const MAX_CELLS: u32 = 4096;
 
 impl Object for RawCondition {
@@ -66,7 +76,7 @@ impl Mutex for Lock {
     }
 
     fn acquire_all(&self, _depth: u64) -> Result<bool> {
-        self.acquire(Patience::ENDLESS)
+        self.acquire_with(WaitOptions::BLOCKING)
     }
 }
 
@@ -88,125 +98,190 @@ impl Mutex for RLock {
     }
 }
 
-/// How a condition is made. `Options::default()` is what most want.
+/// The guard of a lock with which a thread can wait: [`lock::Guard`] or [`rlock::Guard`].
+pub trait Guard: sealed::Guard {}
+
+mod sealed {
+    pub trait Guard {
+        type Mutex: super::Mutex;
+        fn mutex(&self) -> &Self::Mutex;
+        fn set_owner_died(&mut self, owner_died: bool);
+    }
+}
+
+macro_rules! guards {
+    ($($noun:ident: $module:ident),*) => {$(
+        impl Guard for $module::Guard<'_> {}
+
+        impl sealed::Guard for $module::Guard<'_> {
+            type Mutex = $noun;
+
+            fn mutex(&self) -> &$noun {
+                self.lock
+            }
+
+            fn set_owner_died(&mut self, owner_died: bool) {
+                self.owner_died = owner_died;
+            }
+        }
+    )*};
+}
+
+guards!(Lock: lock, RLock: rlock);
+
+/// How a condition is created and opened. `Options::default()` suits most.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// How many threads may wait at a time, 1 to 4096; 0: 128.
     pub cells: u32,
-    /// How a named one is made and opened.
-    pub named: Named,
+    /// The file of a named condition. It does not contain the lock.
+    pub file: FileOptions,
 }
 
 impl Options {
-    fn recipe(&self) -> Result<Recipe<'static, RawCondition>> {
-        let cells = match self.cells {
+    /// Returns the size of such a condition in a segment, in bytes.
+    ///
+    /// # Errors
+    /// * `Invalid`: more cells than 4096
+    pub fn size(&self) -> Result<u64> {
+        Ok(Condition::layout(self, Create::Always, Storage::Segment)?.size())
+    }
+}
+
+/// A condition that this process has open.
+pub struct Condition {
+    object: ObjectHandle<RawCondition>,
+    spins: SpinState,
+}
+
+impl Noun for Condition {
+    type Raw = RawCondition;
+    type Options = Options;
+
+    fn file(options: &Options) -> &FileOptions {
+        &options.file
+    }
+
+    fn layout(options: &Options, _: Create, _: Storage) -> Result<Layout<'_, RawCondition>> {
+        let cells = match options.cells {
             0 => DEFAULT_CELLS,
             count @ 1..=MAX_CELLS => count,
             count => {
                 return Err(Error::Invalid(
-                    format!("{count} cells: a condition has 1 to {MAX_CELLS}").into(),
+                    format!("a condition has 1 to {MAX_CELLS} cells, not {count}").into(),
                 ));
             }
         };
-        Ok(Recipe::new(
-            Tag {
-                kind: Kind::Condition,
-                flags: 0,
-                cells: cells as u16,
-            },
-            &|words, cells| words.clear(cells),
-        ))
+        let tag = Tag {
+            cells: cells as u16,
+            ..Tag::of(Kind::Condition)
+        };
+        Ok(Layout::new(tag, |raw: &RawCondition, cells| {
+            raw.clear(cells)
+        }))
     }
 
-    /// Returns how many bytes such a condition takes in a segment.
-    pub fn size(&self) -> Result<u64> {
-        Ok(self.recipe()?.tag.size::<RawCondition>())
-    }
-}
-
-/// A condition of which this process has a handle.
-pub struct Condition {
-    placed: Placed<RawCondition>,
-    spins: SpinState,
-}
-
-impl Condition {
-    fn new(placed: Placed<RawCondition>) -> Result<Condition> {
-        let cells = placed.cells().len();
+    fn new(object: ObjectHandle<RawCondition>) -> Result<Condition> {
+        let cells = object.cells().len();
         if cells > MAX_CELLS as usize {
             return Err(Error::Corrupt(
-                format!("a condition that says it has {cells} cells").into(),
+                format!("the condition claims {cells} cells").into(),
             ));
         }
         Ok(Condition {
-            placed,
+            object,
             spins: SpinState::default(),
         })
     }
 
-    /// As `Lock::unnamed`.
-    pub fn unnamed(options: &Options) -> Result<Condition> {
-        Placed::unnamed(&options.recipe()?).and_then(Condition::new)
+    fn object(&self) -> &ObjectHandle<RawCondition> {
+        &self.object
     }
+}
 
-    /// As `Lock::named`: the file holds the condition alone. Its lock stands elsewhere; `unlink` leaves it its name.
-    pub fn named(name: &CStr, create: Create, options: &Options) -> Result<Condition> {
-        Placed::in_file(name, &options.recipe()?, create, &options.named).and_then(Condition::new)
-    }
+life_cycle!(Condition, Options);
 
-    /// As `Lock::at`.
-    pub fn at(
-        segment: &Arc<Segment>,
-        offset: u64,
-        create: Create,
-        options: &Options,
-    ) -> Result<Condition> {
-        Placed::at(segment, offset, &options.recipe()?, create).and_then(Condition::new)
-    }
-
-    /// As `Lock::open_fd`.
-    pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<Condition> {
-        Placed::open_fd(fd, offset, &options.recipe()?, &options.named).and_then(Condition::new)
-    }
-
+impl Condition {
     fn core(&self) -> core::ConditionRef<'_> {
         core::ConditionRef {
-            words: self.placed.words(),
-            cells: self.placed.cells(),
+            words: self.object.raw(),
+            cells: self.object.cells(),
         }
     }
 
-    /// Gives `mutex` back, which the caller holds, waits until it is notified, and takes it again, as often as before.
+    /// Releases the lock, waits for a notification, and acquires the lock again.
     ///
-    /// The lock is held again whatever this returns but `NotOwner`: the caller did not hold it, or it is not to be had
-    /// again (`LivenessUnknown`). `Invalid`: another lock than the one with which the condition was used first.
-    /// `TooManyProcesses`: as many threads as it has cells wait already, or this process cannot become a participant of
-    /// its segment. `Corrupt`: its bytes contradict themselves. Taking the lock again is bounded by no time, and
-    /// nothing interrupts it.
-    pub fn wait(&self, mutex: &(impl Mutex + ?Sized), patience: Patience) -> Result<Waited> {
-        // Who does not hold the lock is told so first.
+    /// The guard then knows whether an owner died meanwhile. The lock is held again unless this fails with `NotOwner`.
+    /// No timeout bounds the second acquisition.
+    ///
+    /// # Errors
+    /// * `Invalid`: the condition was first used with another lock
+    /// * `NotOwner`: the guard did not hold the lock, or the lock could not be acquired again
+    /// * `TooManyProcesses`: all cells are occupied by waiters, or as many processes as possible use the segment
+    /// * `LivenessUnknown`: this process cannot check which processes live
+    /// * `Corrupt`: the words of the condition contradict each other
+    pub fn wait(&self, guard: &mut impl Guard) -> Result<()> {
+        self.wait_guarded(guard, WaitOptions::BLOCKING).map(drop)
+    }
+
+    /// As [`wait`](Condition::wait), for at most this long; returns whether it was notified.
+    ///
+    /// # Errors
+    /// As for [`wait`](Condition::wait).
+    pub fn wait_timeout(&self, guard: &mut impl Guard, time: Duration) -> Result<bool> {
+        let end = self.wait_guarded(guard, WaitOptions::after(time))?;
+        Ok(end == End::Notified)
+    }
+
+    fn wait_guarded(&self, guard: &mut impl Guard, options: WaitOptions) -> Result<End> {
+        let waited = self.wait_with(guard.mutex(), options)?;
+        guard.set_owner_died(waited.recovered);
+        Ok(waited.end)
+    }
+
+    /// As `wait`, for a lock without a guard; it is acquired again as often as it was held before.
+    #[doc(hidden)]
+    pub fn wait_with(&self, mutex: &(impl Mutex + ?Sized), options: WaitOptions) -> Result<Waited> {
+        // A caller that does not hold the lock gets that error first.
         self.core().check(mutex)?;
-        let me = self.placed.id()?;
-        let liveness = &**self.placed.segment();
-        self.core().wait(me, mutex, patience, &self.spins, liveness)
+        let me = self.object.id()?;
+        let liveness = &**self.object.segment();
+        self.core().wait(me, mutex, options, &self.spins, liveness)
     }
 
-    /// Notifies the `count` threads that have waited longest, or as many as wait; the dead are skipped.
+    /// Notifies the thread that has waited longest, if any. It returns when it has acquired the lock.
     ///
-    /// They return once they have the lock, which the caller holds. `NotOwner`: it does not. `Invalid`: as for `wait`.
-    pub fn notify(&self, mutex: &(impl Mutex + ?Sized), count: u64) -> Result<()> {
-        self.core().notify(count, mutex, &**self.placed.segment())
+    /// # Errors
+    /// * `Invalid`: the condition was first used with another lock
+    /// * `NotOwner`: the guard does not hold the lock
+    pub fn notify_one(&self, guard: &impl Guard) -> Result<()> {
+        self.notify_with(guard.mutex(), 1)
     }
 
-    /// Notifies all threads that wait; otherwise as `notify`.
-    pub fn notify_all(&self, mutex: &(impl Mutex + ?Sized)) -> Result<()> {
-        self.notify(mutex, u64::MAX)
+    /// Notifies the `count` threads that have waited longest, or as many as wait.
+    ///
+    /// # Errors
+    /// As for [`notify_one`](Condition::notify_one).
+    pub fn notify(&self, guard: &impl Guard, count: u64) -> Result<()> {
+        self.notify_with(guard.mutex(), count)
     }
 
-    /// Returns what is known of it; nobody is asked who lives.
+    /// Notifies all threads that wait.
+    ///
+    /// # Errors
+    /// As for [`notify_one`](Condition::notify_one).
+    pub fn notify_all(&self, guard: &impl Guard) -> Result<()> {
+        self.notify_with(guard.mutex(), u64::MAX)
+    }
+
+    /// As `notify`, for a lock without a guard.
+    #[doc(hidden)]
+    pub fn notify_with(&self, mutex: &(impl Mutex + ?Sized), count: u64) -> Result<()> {
+        self.core().notify(count, mutex, &**self.object.segment())
+    }
+
+    /// Returns the state of the condition. It does not check which waiters live.
     pub fn stat(&self) -> Stat {
         self.core().stat()
     }
 }
-
-place!(Condition);

@@ -1,35 +1,35 @@
-//! Events: something that has happened or has not, for which any number of processes and threads can wait.
+//! Events: a flag for which any number of processes and threads can wait.
 //!
-//! `raw::event` has the states and what changes them; here an event gets its place. Nobody owns it, so whoever uses it
-//! need not be a participant.
+//! An event has no owner, so a process that uses one occupies no place among the participants. `raw::event` has the
+//! states.
 //!
 //! ```
-//! use shmkit::event::{Event, Patience};
+//! use shmkit::event::Event;
+//! use std::time::Duration;
 //!
 //! # fn main() -> shmkit::error::Result<()> {
 //! let ready = Event::unnamed()?;
+//! assert!(!ready.wait_timeout(Duration::from_millis(1))?);
 //! std::thread::scope(|scope| {
-//!     let waiter = scope.spawn(|| ready.wait(Patience::ENDLESS));
+//!     let waiter = scope.spawn(|| ready.wait());
 //!     ready.set();
-//!     waiter.join().expect("it does not panic")
+//!     waiter.join().expect("the thread does not panic")
 //! })?;
 //! assert!(ready.is_set());
 //! # Ok(())
 //! # }
 //! ```
 
-pub use super::{Create, Named};
-use super::{NoCell, Object, Placed, Recipe, Tag, place};
+pub use super::{Create, FileOptions};
+use super::{Layout, NoCell, Noun, Object, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::Result;
 use crate::layout::Kind;
+use crate::raw::WaitOptions;
 use crate::raw::event::RawEvent;
 pub use crate::raw::event::Stat;
 use crate::raw::wait::SpinState;
-pub use crate::raw::{Limit, Patience};
-use crate::segment::Segment;
-use std::ffi::CStr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 impl Object for RawEvent {
     type Cell = NoCell;
@@ -39,82 +39,87 @@ impl Object for RawEvent {
     }
 }
 
-const RECIPE: Recipe<'static, RawEvent> = Recipe::new(
-    Tag {
-        kind: Kind::Event,
-        flags: 0,
-        cells: 0,
-    },
-    &|words, _| words.reset(),
-);
-
-/// An event of which this process has a handle.
+/// An event that this process has open.
 pub struct Event {
-    placed: Placed<RawEvent>,
+    object: ObjectHandle<RawEvent>,
     spins: SpinState,
 }
 
-impl Event {
-    /// How many bytes one takes in a segment.
-    pub const SIZE: u64 = size_of::<RawEvent>() as u64;
+impl Noun for Event {
+    type Raw = RawEvent;
+    type Options = FileOptions;
 
-    fn new(placed: Placed<RawEvent>) -> Event {
-        Event {
-            placed,
+    fn file(options: &FileOptions) -> &FileOptions {
+        options
+    }
+
+    fn layout(_: &FileOptions, _: Create, _: Storage) -> Result<Layout<'_, RawEvent>> {
+        Ok(Layout::new(Tag::of(Kind::Event), |raw: &RawEvent, _| {
+            raw.reset()
+        }))
+    }
+
+    fn new(object: ObjectHandle<RawEvent>) -> Result<Event> {
+        Ok(Event {
+            object,
             spins: SpinState::default(),
-        }
+        })
     }
 
-    /// As `Lock::unnamed`.
-    pub fn unnamed() -> Result<Event> {
-        Placed::unnamed(&RECIPE).map(Event::new)
-    }
-
-    /// As `Lock::named`.
-    pub fn named(name: &CStr, create: Create, named: &Named) -> Result<Event> {
-        Placed::in_file(name, &RECIPE, create, named).map(Event::new)
-    }
-
-    /// As `Lock::at`.
-    pub fn at(segment: &Arc<Segment>, offset: u64, create: Create) -> Result<Event> {
-        Placed::at(segment, offset, &RECIPE, create).map(Event::new)
-    }
-
-    /// As `Lock::open_fd`.
-    pub fn open_fd(fd: i32, offset: u64, named: &Named) -> Result<Event> {
-        Placed::open_fd(fd, offset, &RECIPE, named).map(Event::new)
-    }
-
-    /// Sets it: all go on that wait for it, and nobody waits until it is cleared.
-    #[inline(always)]
-    pub fn set(&self) {
-        self.placed.words().set();
-    }
-
-    /// Clears it: who waits from now on waits for the next `set`. Who had begun to wait before it was set goes on.
-    #[inline(always)]
-    pub fn clear(&self) {
-        self.placed.words().clear();
-    }
-
-    /// Says whether it is set.
-    #[inline(always)]
-    pub fn is_set(&self) -> bool {
-        self.placed.words().is_set()
-    }
-
-    /// Waits until it is set; it is enough that it was since the call began.
-    ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`: it was not.
-    #[inline(always)]
-    pub fn wait(&self, patience: Patience) -> Result<()> {
-        self.placed.words().wait(patience, &self.spins)
-    }
-
-    /// Returns what is known of it.
-    pub fn stat(&self) -> Stat {
-        self.placed.words().stat()
+    fn object(&self) -> &ObjectHandle<RawEvent> {
+        &self.object
     }
 }
 
-place!(Event);
+life_cycle!(Event);
+
+impl Event {
+    /// The size of an event in a segment, in bytes.
+    pub const SIZE: u64 = size_of::<RawEvent>() as u64;
+
+    /// Sets the event. All waiters return, and no call waits until the event is cleared.
+    #[inline(always)]
+    pub fn set(&self) {
+        self.object.raw().set();
+    }
+
+    /// Clears the event. Calls that begin later wait for the next `set`; calls that began before the last `set` return.
+    #[inline(always)]
+    pub fn clear(&self) {
+        self.object.raw().clear();
+    }
+
+    /// Returns whether the event is set.
+    #[inline(always)]
+    pub fn is_set(&self) -> bool {
+        self.object.raw().is_set()
+    }
+
+    /// Waits until the event is set. A `set` after the call began suffices, even if `clear` followed it.
+    ///
+    /// # Errors
+    /// None without a fault of the kernel.
+    pub fn wait(&self) -> Result<()> {
+        self.wait_with(WaitOptions::BLOCKING)
+    }
+
+    /// Waits at most this long; returns whether the event was set.
+    ///
+    /// # Errors
+    /// As for [`wait`](Event::wait).
+    pub fn wait_timeout(&self, time: Duration) -> Result<bool> {
+        in_time(self.wait_with(WaitOptions::after(time))).map(|set| set.is_some())
+    }
+
+    /// As `wait`. `WouldBlock`, `Timeout`, `Interrupted`: the event was not set.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn wait_with(&self, options: WaitOptions) -> Result<()> {
+        self.object.raw().wait(options, &self.spins)
+    }
+
+    /// Returns the state of the event.
+    pub fn stat(&self) -> Stat {
+        self.object.raw().stat()
+    }
+}

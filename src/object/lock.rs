@@ -1,37 +1,41 @@
-//! Locks: mutual exclusion between processes, and between threads of one, that survives the death of its owner.
+//! Locks: mutual exclusion between processes, and between the threads of each, that survives the death of the owner.
 //!
-//! `raw::lock` has the states and what changes them; here a lock gets its place and its owner's identity.
+//! The owner is a process, and any of its threads may release the lock. If the owner dies, the next owner acquires the
+//! lock and learns of the death: the data that the lock guards may be half written. `raw::lock` has the states.
 //!
 //! ```
 //! use shmkit::lock::{Lock, Options};
+//! use std::time::Duration;
 //!
 //! # fn main() -> shmkit::error::Result<()> {
 //! let lock = Lock::unnamed(&Options::default())?;
 //! {
-//!     let guard = lock.lock()?;
-//!     if guard.recovered() {
-//!         // Its last owner died: make whole what the lock guards.
+//!     let guard = lock.acquire()?;
+//!     if guard.owner_died() {
+//!         // Repair what the lock guards, then:
 //!         guard.mark_consistent()?;
 //!     }
+//!     assert!(lock.try_acquire()?.is_none()); // it is not recursive
 //! } // released
+//! assert!(lock.acquire_timeout(Duration::from_millis(10))?.is_some());
 //! # Ok(())
 //! # }
 //! ```
 
-pub use super::{Create, Named};
-use super::{NoCell, Object, Placed, Recipe, Tag, place};
+pub use super::{Create, FileOptions};
+use super::{Layout, NoCell, Noun, Object, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::participant::ProcessInfo;
+use crate::raw::WaitOptions;
 use crate::raw::lock::RawLock;
 pub use crate::raw::lock::Stat;
 use crate::raw::wait::SpinState;
-pub use crate::raw::{Limit, Patience};
 use crate::segment::Segment;
-use std::ffi::CStr;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 impl Object for RawLock {
     type Cell = NoCell;
@@ -41,192 +45,205 @@ impl Object for RawLock {
     }
 }
 
-/// Makes a new lock of either kind.
-pub(crate) const fn recipe(tag: Tag) -> Recipe<'static, RawLock> {
-    Recipe::new(tag, &|words, _| words.clear())
+/// Returns the layout of a lock of either kind.
+pub(super) fn layout(tag: Tag) -> Layout<'static, RawLock> {
+    Layout::new(tag, |raw: &RawLock, _| raw.clear())
 }
 
-/// How a lock is made. `Options::default()` is what most want.
+/// How a lock is created and opened. `Options::default()` suits most.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Any process may release it, not the owner alone.
+    /// Any process may release the lock, not the owner alone.
     pub transferable: bool,
-    /// How a named one is made and opened.
-    pub named: Named,
+    /// The file of a named lock.
+    pub file: FileOptions,
 }
 
-impl Options {
-    fn recipe(&self) -> Recipe<'static, RawLock> {
-        recipe(Tag {
-            kind: Kind::Lock,
-            flags: if self.transferable { TRANSFERABLE } else { 0 },
-            cells: 0,
-        })
-    }
-}
-
-/// In the tag: any process may release it.
+/// In the tag: any process may release the lock.
 const TRANSFERABLE: u16 = 1;
 
-/// A lock of which this process has a handle.
+/// A lock that this process has open.
 pub struct Lock {
-    placed: Placed<RawLock>,
+    object: ObjectHandle<RawLock>,
     spins: SpinState,
     transferable: bool,
 }
 
-impl Lock {
-    /// How many bytes one takes in a segment.
-    pub const SIZE: u64 = size_of::<RawLock>() as u64;
+impl Noun for Lock {
+    type Raw = RawLock;
+    type Options = Options;
 
-    fn new(placed: Placed<RawLock>) -> Lock {
-        Lock {
-            transferable: placed.flags() & TRANSFERABLE != 0,
-            placed,
+    fn file(options: &Options) -> &FileOptions {
+        &options.file
+    }
+
+    fn layout(options: &Options, _: Create, _: Storage) -> Result<Layout<'_, RawLock>> {
+        Ok(layout(Tag {
+            flags: if options.transferable {
+                TRANSFERABLE
+            } else {
+                0
+            },
+            ..Tag::of(Kind::Lock)
+        }))
+    }
+
+    fn new(object: ObjectHandle<RawLock>) -> Result<Lock> {
+        Ok(Lock {
+            transferable: object.flags() & TRANSFERABLE != 0,
+            object,
             spins: SpinState::default(),
-        }
-    }
-
-    /// Makes one without a name: threads and children have it, and whoever is handed its descriptor and place.
-    pub fn unnamed(options: &Options) -> Result<Lock> {
-        Placed::unnamed(&options.recipe()).map(Lock::new)
-    }
-
-    /// Makes or finds the lock of this name: a file that holds it alone.
-    pub fn named(name: &CStr, create: Create, options: &Options) -> Result<Lock> {
-        Placed::in_file(name, &options.recipe(), create, &options.named).map(Lock::new)
-    }
-
-    /// Makes or finds the lock at `offset` of the data of a managed segment.
-    ///
-    /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside,
-    /// or it was made with other options.
-    pub fn at(
-        segment: &Arc<Segment>,
-        offset: u64,
-        create: Create,
-        options: &Options,
-    ) -> Result<Lock> {
-        Placed::at(segment, offset, &options.recipe(), create).map(Lock::new)
-    }
-
-    /// Returns the lock that every managed segment has. `WrongKind`: a plain one.
-    pub fn of(segment: &Arc<Segment>) -> Result<Lock> {
-        let words = NonNull::from(segment.built_in_lock()?);
-        Placed::known(segment.clone(), words).map(Lock::new)
-    }
-
-    /// Finds the lock that was handed over: a descriptor, and the place that `offset` said where it comes from.
-    pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<Lock> {
-        Placed::open_fd(fd, offset, &options.recipe(), &options.named).map(Lock::new)
-    }
-
-    /// Takes the lock, waiting for it; returns whether an owner died and `mark_consistent` has not been called since.
-    ///
-    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `TooManyProcesses`,
-    /// `LivenessUnknown`, `Permission`, `Corrupt`: this process cannot be an owner, or nobody can tell whether the
-    /// owner lives.
-    #[inline(always)]
-    pub fn acquire(&self, patience: Patience) -> Result<bool> {
-        match self.try_acquire() {
-            true => Ok(false),
-            false => self.acquire_slow(patience),
-        }
-    }
-
-    /// Takes the lock if that is one step: it is free, no owner died, and this process has used the segment before.
-    #[inline(always)]
-    pub(crate) fn try_acquire(&self) -> bool {
-        let me = self.placed.known_id();
-        me.is_some_and(|me| self.placed.words().try_acquire(me))
-    }
-
-    #[cold]
-    fn acquire_slow(&self, patience: Patience) -> Result<bool> {
-        let me = self.placed.id()?;
-        let words = self.placed.words();
-        words.acquire(me, patience, &self.spins, &**self.placed.segment())
-    }
-
-    /// Takes the lock, however long that takes, until the guard is dropped.
-    pub fn lock(&self) -> Result<Guard<'_>> {
-        let recovered = self.acquire(Patience::ENDLESS)?;
-        Ok(Guard {
-            lock: self,
-            recovered,
         })
     }
 
-    /// Gives the lock back if that is one step: it is ours, nobody waits, and no owner died.
+    fn object(&self) -> &ObjectHandle<RawLock> {
+        &self.object
+    }
+}
+
+life_cycle!(Lock, Options);
+
+impl Lock {
+    /// The size of a lock in a segment, in bytes.
+    pub const SIZE: u64 = size_of::<RawLock>() as u64;
+
+    /// Returns the built-in lock of a managed segment.
+    ///
+    /// # Errors
+    /// * `WrongKind`: the segment is plain
+    /// * `Permission`: the segment is open for reading only
+    pub fn of(segment: &Arc<Segment>) -> Result<Lock> {
+        let raw = NonNull::from(segment.built_in_lock()?);
+        Lock::new(ObjectHandle::known(segment.clone(), raw)?)
+    }
+
+    /// Acquires the lock and waits until it is free or its owner is dead.
+    ///
+    /// # Errors
+    /// * `TooManyProcesses`: as many processes as possible use the segment
+    /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check whether the owner lives
+    /// * `Permission`: the file cannot be written
+    /// * `Corrupt`: the words of the lock contradict each other
+    pub fn acquire(&self) -> Result<Guard<'_>> {
+        self.guard(WaitOptions::BLOCKING)
+    }
+
+    /// Acquires the lock if it is free or its owner is dead; returns `None` if a live process holds it.
+    ///
+    /// # Errors
+    /// As for [`acquire`](Lock::acquire).
+    pub fn try_acquire(&self) -> Result<Option<Guard<'_>>> {
+        in_time(self.guard(WaitOptions::NONBLOCKING))
+    }
+
+    /// Acquires the lock and waits at most this long; returns `None` if the time has passed.
+    ///
+    /// # Errors
+    /// As for [`acquire`](Lock::acquire).
+    pub fn acquire_timeout(&self, time: Duration) -> Result<Option<Guard<'_>>> {
+        in_time(self.guard(WaitOptions::after(time)))
+    }
+
+    fn guard(&self, options: WaitOptions) -> Result<Guard<'_>> {
+        let owner_died = self.acquire_with(options)?;
+        Ok(Guard {
+            lock: self,
+            owner_died,
+        })
+    }
+
+    /// Acquires the lock without a guard; returns whether an owner died and the lock is not marked consistent.
+    /// `WouldBlock`, `Timeout`, `Interrupted`: the lock is not acquired.
+    #[doc(hidden)]
     #[inline(always)]
-    pub(crate) fn try_release(&self) -> bool {
-        let me = self.placed.known_id();
-        me.is_some_and(|me| self.placed.words().try_release(me))
+    pub fn acquire_with(&self, options: WaitOptions) -> Result<bool> {
+        match self.fast_acquire() {
+            true => Ok(false),
+            false => self.acquire_slow(options),
+        }
     }
 
-    /// Gives the lock back. `NotOwner`: this process does not hold it (of a transferable one: nobody does).
+    /// Acquires the lock in one step: it is free, no owner died, and this process has used the segment before.
+    #[inline(always)]
+    pub(crate) fn fast_acquire(&self) -> bool {
+        let me = self.object.known_id();
+        me.is_some_and(|me| self.object.raw().try_acquire(me))
+    }
+
+    #[cold]
+    fn acquire_slow(&self, options: WaitOptions) -> Result<bool> {
+        let me = self.object.id()?;
+        let raw = self.object.raw();
+        raw.acquire(me, options, &self.spins, &**self.object.segment())
+    }
+
+    /// Releases the lock in one step: this process holds it, no thread waits, and no owner died.
+    #[inline(always)]
+    pub(crate) fn fast_release(&self) -> bool {
+        let me = self.object.known_id();
+        me.is_some_and(|me| self.object.raw().try_release(me))
+    }
+
+    /// Releases the lock. A guard does this when it is dropped; a transferable lock may also be released by a process
+    /// that has no guard.
+    ///
+    /// # Errors
+    /// * `NotOwner`: this process does not hold the lock; if the lock is transferable, no process does
     pub fn release(&self) -> Result<()> {
-        if self.transferable {
-            return self.placed.words().release_any();
-        }
-        match self.placed.known_id() {
-            Some(me) => self.placed.words().release(me),
-            None => Err(nobody()),
+        match self.transferable {
+            true => self.object.raw().release_any(),
+            false => self.object.raw().release(self.object.owner_id()?),
         }
     }
 
-    /// Says whether this process holds it.
-    pub(crate) fn is_held(&self) -> bool {
-        let me = self.placed.known_id();
-        me.is_some_and(|me| self.placed.words().is_held_by(me))
+    /// Returns whether this process holds the lock.
+    pub(super) fn is_held(&self) -> bool {
+        let me = self.object.known_id();
+        me.is_some_and(|me| self.object.raw().is_held_by(me))
     }
 
-    /// Returns a number that this lock has in every process, and no other one.
-    pub(crate) fn number(&self) -> u64 {
-        self.placed.number()
+    /// Returns a number that identifies this lock in every process.
+    pub(super) fn number(&self) -> u64 {
+        self.object.number()
     }
 
-    /// Says that what the lock guards is whole again. `NotOwner`: this process does not hold it.
+    /// Records that what the lock guards is consistent again. `NotOwner`: this process does not hold the lock.
+    #[doc(hidden)]
     pub fn mark_consistent(&self) -> Result<()> {
-        match self.placed.known_id() {
-            Some(me) => self.placed.words().mark_consistent(me),
-            None => Err(nobody()),
-        }
+        self.object.raw().mark_consistent(self.object.owner_id()?)
     }
 
-    /// Returns what is known of it and of who holds it; nobody is asked whether the owner lives.
+    /// Returns the state of the lock and its owner. It does not check whether the owner lives.
     pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
-        let stat = self.placed.words().stat();
+        let stat = self.object.raw().stat();
         let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 
-    /// Whether any process may release it.
+    /// Returns whether any process may release the lock.
     pub fn is_transferable(&self) -> bool {
         self.transferable
     }
 }
 
-place!(Lock);
-
-#[cold]
-pub(crate) fn nobody() -> crate::error::Error {
-    crate::error::Error::NotOwner("this process holds nothing in this segment".into())
-}
-
-/// A lock that is held; dropped, it is released.
+/// A lock that is held; it is released when the guard is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is released at once if the guard is not kept"]
 pub struct Guard<'a> {
-    lock: &'a Lock,
-    recovered: bool,
+    pub(super) lock: &'a Lock,
+    pub(super) owner_died: bool,
 }
 
 impl Guard<'_> {
-    /// Whether an owner died, and nobody has said since that what the lock guards is whole.
-    pub fn recovered(&self) -> bool {
-        self.recovered
+    /// Returns whether an owner died and the lock has not been marked consistent since: its data may be half written.
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
     }
 
-    /// Says that what the lock guards is whole again.
+    /// Records that what the lock guards is consistent again, for the owners to come.
+    ///
+    /// # Errors
+    /// * `NotOwner`: the lock was released through [`Lock::release`]
     pub fn mark_consistent(&self) -> Result<()> {
         self.lock.mark_consistent()
     }
@@ -234,7 +251,7 @@ impl Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // It fails where somebody has released it through the lock itself: then there is nothing to do.
+        // It fails if the lock was released through `Lock::release`; then there is nothing to release.
         let _ = self.lock.release();
     }
 }

@@ -1,18 +1,19 @@
-//! Objects: something of 64 bytes and more that stands at a place in shared memory and says what it is.
+//! Objects: what is stored in shared memory at a multiple of 64 and records in its first word, the tag, what it is.
 //!
-//! | tag                   | means                                              | goes to                                     |
+//! | tag                   | meaning                                            | next value                                  |
 //! |-----------------------|----------------------------------------------------|---------------------------------------------|
-//! | 0                     | nothing stands here                                | me + MAKING: whoever creates it             |
-//! | me + MAKING           | I am making it                                     | kind + flags, by a single store             |
-//! | dead + MAKING         | whoever was making it is dead                      | me + MAKING: the next who creates it        |
-//! | kind + flags + cells  | it is there                                        | stays                                       |
-//! | anything else         | bytes of the user's own                            | stays                                       |
+//! | 0                     | no object                                          | me + MAKING, by a process that creates one  |
+//! | me + MAKING           | this process is initialising the object            | kind + flags + cells, by a single store     |
+//! | dead + MAKING         | the process that was initialising it died          | me + MAKING, by the next that creates one   |
+//! | kind + flags + cells  | the object is complete                             | final                                       |
+//! | any other value       | bytes of the user                                  | final                                       |
 //!
 //! ```text
-//! tag: | cells (16 bits) | flags (16 bits) | kind (32 bits) |      object: | words, the tag first | cell 0 | cell 1 | … |
+//! tag: | cells (16 bits) | flags (16 bits) | kind (32 bits) |      object: | raw object, tag first | cell 0 | cell 1 | … |
 //! ```
 //!
-//! If a process dies while it makes one, the next one that creates it begins again; nobody has used it yet.
+//! If a process dies while it initialises an object, the next process that creates it there begins again; until then
+//! no process has used it.
 
 mod arena;
 pub mod barrier;
@@ -29,49 +30,69 @@ use crate::error::{Error, Result};
 use crate::layout::{Kind, Shared};
 use crate::participant::Id;
 use crate::raw::Liveness;
-pub use crate::segment::options::Named;
+pub use crate::segment::options::FileOptions;
 use crate::segment::{Content, Options, Segment};
 use crate::sys::clock;
 use crate::sys::fork::ForkLocal;
 use std::ffi::CStr;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// In a tag: it is being made. No kind has this bit.
+/// In a tag: the object is being initialised. No kind has this bit.
 const MAKING: u64 = 1 << 29;
 
-/// Where an object stands must be a multiple of this.
-pub const ALIGNMENT: u64 = 64;
+/// The offset of an object is a multiple of this.
+pub(crate) const ALIGNMENT: u64 = 64;
 
-/// Shared words that say what they are; their size is a multiple of `ALIGNMENT`.
-pub trait Object: Shared + Sized {
-    /// What stands behind them, as often as the tag says.
+/// Whether an object is created or opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Create {
+    /// Create it; it is an error if it exists.
+    Always,
+    /// Open it; it is an error if it does not exist.
+    Never,
+    /// Open it, or create it if it does not exist. One process creates it if several race.
+    IfMissing,
+}
+
+/// A raw object: it begins with its tag, and its size is a multiple of `ALIGNMENT`.
+pub(crate) trait Object: Shared + Sized {
+    /// What follows the raw object, as often as the tag says.
     type Cell: Shared;
-    /// The first word.
+    /// Returns the first word.
     fn tag(&self) -> &AtomicU64;
 }
 
-/// The cell of what has none.
+/// The cell of a raw object without cells.
 #[derive(Debug)]
 #[repr(C)]
-pub struct NoCell([AtomicU64; 0]);
+pub(crate) struct NoCell([AtomicU64; 0]);
 
 // SAFETY: no bytes at all.
 unsafe impl Shared for NoCell {}
 
-/// What an object is and how it was made.
+/// What an object is and with which options it was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tag {
-    /// What it is.
-    pub kind: Kind,
-    /// How it was made: bits of that kind's own.
-    pub flags: u16,
-    /// How many cells stand behind its words.
-    pub cells: u16,
+pub(crate) struct Tag {
+    pub(crate) kind: Kind,
+    /// Bits that the kind defines.
+    pub(crate) flags: u16,
+    /// How many cells follow the raw object.
+    pub(crate) cells: u16,
 }
 
 impl Tag {
+    /// Describes an object of this kind without flags and cells.
+    const fn of(kind: Kind) -> Tag {
+        Tag {
+            kind,
+            flags: 0,
+            cells: 0,
+        }
+    }
+
     fn word(self) -> u64 {
         self.kind as u64 | u64::from(self.flags) << 32 | u64::from(self.cells) << 48
     }
@@ -83,169 +104,346 @@ impl Tag {
     fn cells_of(word: u64) -> usize {
         usize::from((word >> 48) as u16)
     }
-
-    /// Returns how many bytes an object takes that is made so.
-    pub const fn size<T: Object>(self) -> u64 {
-        let size = size_of::<T>() as u64 + self.cells as u64 * size_of::<T::Cell>() as u64;
-        size.next_multiple_of(ALIGNMENT)
-    }
 }
 
-/// What to make.
-pub struct Recipe<'a, T: Object> {
-    /// What it is.
-    pub tag: Tag,
-    /// How many bytes it has behind words and cells.
-    pub behind: u64,
-    /// In a file of its own: how many more they may become.
-    pub growth: u64,
-    /// Makes all but the tag as it is in a new object, whatever stands there.
-    pub prepare: &'a dyn Fn(&T, &[T::Cell]),
+/// Initialises the cells and all of a raw object but the tag, whatever the memory contains.
+type Prepare<'a, T> = Box<dyn Fn(&T, &[<T as Object>::Cell]) + 'a>;
+
+/// The tag of a new object, its size, and its initial contents.
+pub(crate) struct Layout<'a, T: Object> {
+    tag: Tag,
+    /// Bytes after the raw object and its cells.
+    tail: u64,
+    /// Bytes by which the tail can grow in a file of its own.
+    growth: u64,
+    prepare: Prepare<'a, T>,
 }
 
-impl<'a, T: Object> Recipe<'a, T> {
-    /// Describes an object that is words and cells alone.
-    pub const fn new(tag: Tag, prepare: &'a dyn Fn(&T, &[T::Cell])) -> Recipe<'a, T> {
-        Recipe {
+impl<'a, T: Object> Layout<'a, T> {
+    /// Describes an object without a tail.
+    fn new(tag: Tag, prepare: impl Fn(&T, &[T::Cell]) + 'a) -> Layout<'a, T> {
+        Layout {
             tag,
-            behind: 0,
+            tail: 0,
             growth: 0,
-            prepare,
+            prepare: Box::new(prepare),
         }
     }
 
-    /// Returns how many bytes a new one takes.
-    pub const fn size(&self) -> u64 {
-        self.tag.size::<T>() + self.behind
+    /// Returns the size of a new object in bytes.
+    fn size(&self) -> u64 {
+        let size = size_of::<T>() as u64 + self.tag.cells as u64 * size_of::<T::Cell>() as u64;
+        size.next_multiple_of(ALIGNMENT) + self.tail
     }
 }
 
-/// Whether something is made or found.
+/// Where an object is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Create {
-    /// It must not be there.
-    Always,
-    /// It must be there.
-    Never,
-    /// It is made if it is not there.
-    IfMissing,
+pub(crate) enum Storage {
+    /// In a file that contains nothing else and can grow.
+    File,
+    /// In a managed segment or an arena, beside other objects.
+    Segment,
 }
 
-/// An object at its place: it keeps the memory mapped.
-pub struct Placed<T: Object> {
-    words: NonNull<T>,
+/// What one kind of object adds to the life cycle of all.
+pub(crate) trait Noun: Sized {
+    /// What is stored in shared memory.
+    type Raw: Object;
+    /// How it is created and opened.
+    type Options;
+    /// Where an unnamed one is stored: in the arena of the process, or in a memory file of its own.
+    const UNNAMED: Storage = Storage::Segment;
+
+    /// Returns how the file of a named one is created and opened.
+    fn file(options: &Self::Options) -> &FileOptions;
+    /// Returns the layout of a new one. `Invalid`: the options contradict each other.
+    fn layout(
+        options: &Self::Options,
+        create: Create,
+        storage: Storage,
+    ) -> Result<Layout<'_, Self::Raw>>;
+    /// Wraps a raw object. `Corrupt`: its words contradict each other.
+    fn new(object: ObjectHandle<Self::Raw>) -> Result<Self>;
+    /// Returns the object that it wraps.
+    fn object(&self) -> &ObjectHandle<Self::Raw>;
+    /// Compares an object that existed with the options, as far as its tag does not record them. `Invalid`: they differ.
+    fn check(&self, _: &Self::Options, _: Storage) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Creates an unnamed object.
+pub(crate) fn unnamed<N: Noun>(options: &N::Options) -> Result<N> {
+    let layout = N::layout(options, Create::Always, N::UNNAMED)?;
+    N::new(match N::UNNAMED {
+        Storage::Segment => ObjectHandle::unnamed(&layout),
+        Storage::File => ObjectHandle::in_file(None, &layout, Create::Always, N::file(options)),
+    }?)
+}
+
+/// Creates or opens the object of this name.
+pub(crate) fn named<N: Noun>(name: &CStr, create: Create, options: &N::Options) -> Result<N> {
+    let layout = N::layout(options, create, Storage::File)?;
+    let handle = ObjectHandle::in_file(Some(name), &layout, create, N::file(options))?;
+    checked(N::new(handle)?, create, options, Storage::File)
+}
+
+/// Creates or opens the object at `offset`.
+pub(crate) fn at<N: Noun>(
+    segment: &Arc<Segment>,
+    offset: u64,
+    create: Create,
+    options: &N::Options,
+) -> Result<N> {
+    let layout = N::layout(options, create, Storage::Segment)?;
+    let handle = ObjectHandle::at(segment, offset, &layout, create)?;
+    checked(N::new(handle)?, create, options, Storage::Segment)
+}
+
+/// Opens an object by its descriptor and offset.
+pub(crate) fn open_fd<N: Noun>(fd: RawFd, offset: u64, options: &N::Options) -> Result<N> {
+    let layout = N::layout(options, Create::Never, Storage::File)?;
+    N::new(ObjectHandle::open_fd(
+        fd,
+        offset,
+        &layout,
+        N::file(options),
+    )?)
+}
+
+fn checked<N: Noun>(noun: N, create: Create, options: &N::Options, storage: Storage) -> Result<N> {
+    if create == Create::IfMissing {
+        noun.check(options, storage)?;
+    }
+    Ok(noun)
+}
+
+/// Gives a noun the methods of its life cycle: with options of its own, or without any.
+macro_rules! life_cycle {
+    ($noun:ident, $options:ident) => {
+        crate::object::life_cycle!(@ $noun, $options, [options: &$options], options);
+    };
+    ($noun:ident) => {
+        crate::object::life_cycle!(@ $noun, FileOptions, [], &FileOptions::default());
+    };
+    (@ $noun:ident, $file:ident, [$($given:tt)*], $options:expr) => {
+        impl $noun {
+            /// Creates one without a name, for the threads and forked children of this process.
+            ///
+            /// Another process opens it with [`open_fd`](Self::open_fd), by what [`export`](Self::export) returns.
+            ///
+            /// # Errors
+            /// * `Invalid`: the options contradict each other
+            /// * `NoSpace`, `NoMemory`: there is no memory for it
+            pub fn unnamed($($given)*) -> crate::error::Result<$noun> {
+                crate::object::unnamed($options)
+            }
+
+            /// Creates or opens the one of this name: a file that contains nothing else.
+            ///
+            /// # Errors
+            /// * `Exists`: the name is taken, and `create` is [`Create::Always`](crate::object::Create::Always)
+            /// * `NotFound`: there is no such name, and `create` is [`Create::Never`](crate::object::Create::Never)
+            /// * `WrongKind`: the file contains something else
+            /// * `Invalid`: the name or an option is invalid, or it was created with other options
+            /// * `Untrusted`: it belongs to another user
+            /// * `Permission`, `NoSpace`, `NoMemory`, `Corrupt`, `VersionMismatch`: as for
+            ///   [`Segment::create`](crate::segment::Segment::create) and [`Segment::open`](crate::segment::Segment::open)
+            pub fn named(
+                name: &std::ffi::CStr,
+                create: crate::object::Create,
+                options: &$file,
+            ) -> crate::error::Result<$noun> {
+                crate::object::named(name, create, options)
+            }
+
+            /// Creates or opens the one at `offset` of the data of a managed segment.
+            ///
+            /// # Errors
+            /// * `Exists`: there is an object, and `create` is [`Create::Always`](crate::object::Create::Always)
+            /// * `NotFound`: there is none, and `create` is [`Create::Never`](crate::object::Create::Never)
+            /// * `WrongKind`: there is something else, or the segment is plain
+            /// * `Invalid`: the offset is not a multiple of 64, the object does not fit, or it was created with other
+            ///   options
+            /// * `Permission`: the segment is open for reading only
+            /// * `Timeout`: another process has been creating it for a second
+            pub fn at(
+                segment: &std::sync::Arc<crate::segment::Segment>,
+                offset: u64,
+                create: crate::object::Create,
+                $($given)*
+            ) -> crate::error::Result<$noun> {
+                crate::object::at(segment, offset, create, $options)
+            }
+
+            /// Opens one by the descriptor and offset that [`export`](Self::export) returned. The descriptor stays the
+            /// caller's.
+            ///
+            /// # Errors
+            /// * `NotFound`, `WrongKind`: there is none of this kind
+            /// * `Untrusted`, `Permission`, `Corrupt`: as for [`Segment::open_fd`](crate::segment::Segment::open_fd)
+            pub fn open_fd(
+                fd: std::os::fd::RawFd,
+                offset: u64,
+                options: &$file,
+            ) -> crate::error::Result<$noun> {
+                crate::object::open_fd(fd, offset, options)
+            }
+
+            /// Returns the descriptor and the offset by which another process opens it. The descriptor stays the
+            /// handle's.
+            ///
+            /// The memory of an unnamed one is never used for another object after this call.
+            ///
+            /// # Errors
+            /// * `Invalid`: it is stored in a segment; pass on the segment and the offset
+            pub fn export(&self) -> crate::error::Result<(std::os::fd::RawFd, u64)> {
+                crate::object::Noun::object(self).export()
+            }
+
+            /// Removes the name of a named one. Open handles remain valid.
+            ///
+            /// # Errors
+            /// * `NotFound`: the name is gone, or belongs to another file
+            /// * `Invalid`: it has no name of its own, or was opened by its descriptor
+            pub fn unlink(&self) -> crate::error::Result<()> {
+                crate::object::Noun::object(self).unlink()
+            }
+
+            /// Returns the segment in which it is stored; the segment of a named one contains nothing else.
+            pub fn segment(&self) -> &std::sync::Arc<crate::segment::Segment> {
+                crate::object::Noun::object(self).segment()
+            }
+
+            /// Returns its offset in the data of the segment.
+            pub fn offset(&self) -> u64 {
+                crate::object::Noun::object(self).offset()
+            }
+        }
+
+        impl std::fmt::Debug for $noun {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($noun))
+                    .field("segment", self.segment())
+                    .field("offset", &self.offset())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(crate) use life_cycle;
+
+/// Turns an expired timeout into `None`.
+fn in_time<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::WouldBlock(_) | Error::Timeout(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cold]
+fn not_owner() -> Error {
+    Error::NotOwner("this process holds nothing in this segment".into())
+}
+
+/// An object that this process has open; the handle keeps the memory mapped.
+pub(crate) struct ObjectHandle<T: Object> {
+    raw: NonNull<T>,
     cells: NonNull<[T::Cell]>,
     flags: u16,
-    /// Where our id stands.
+    /// Contains our id.
     id_word: ForkLocal,
     offset: u64,
-    /// Where it is one of many in an arena.
-    place: Option<arena::Place>,
-    /// Whether its file holds nothing else.
+    /// Set for an object in an arena.
+    slot: Option<arena::Slot>,
+    /// Whether its file contains nothing else.
     has_own_file: bool,
     segment: Arc<Segment>,
 }
 
-// SAFETY: the words are atomics in a mapping that belongs to the process and lives as long as `segment`.
-unsafe impl<T: Object> Send for Placed<T> {}
+// SAFETY: the raw object consists of atomics in a mapping that belongs to the process and lives as long as `segment`.
+unsafe impl<T: Object> Send for ObjectHandle<T> {}
 // SAFETY: as for Send.
-unsafe impl<T: Object> Sync for Placed<T> {}
+unsafe impl<T: Object> Sync for ObjectHandle<T> {}
 
-impl<T: Object> Placed<T> {
-    /// Finds or makes an object at `offset` of the data of a managed segment.
-    ///
-    /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, or not
-    /// inside; or it is there, but was made in another way. `NotFound`, `Exists`: as `create` says. `Permission`: the
-    /// handle is read-only. `Corrupt`: it says that it has more cells than there is room for.
-    pub fn at(
+impl<T: Object> ObjectHandle<T> {
+    /// Opens or creates an object at `offset` of the data of a managed segment. Errors as of `Lock::at`; `Corrupt`: the
+    /// tag claims more cells than there is room for.
+    fn at(
         segment: &Arc<Segment>,
         offset: u64,
-        recipe: &Recipe<'_, T>,
+        layout: &Layout<'_, T>,
         create: Create,
-    ) -> Result<Placed<T>> {
+    ) -> Result<ObjectHandle<T>> {
         const { assert!((size_of::<T>() as u64).is_multiple_of(ALIGNMENT)) };
-        // What cannot hold anything is refused first, whatever its bytes happen to say.
+        // A segment that cannot hold anything is refused first, whatever its bytes are.
         let id_word = segment.identity_word()?;
         let bytes = segment.words()?;
         let invalid = || {
             let text = format!(
-                "offset {offset}: a {:?} stands at a multiple of {ALIGNMENT} and wholly inside the segment, in {} bytes",
-                recipe.tag.kind,
-                recipe.size()
+                "offset {offset}: a {:?} of {} bytes must lie inside the segment at a multiple of {ALIGNMENT}",
+                layout.tag.kind,
+                layout.size()
             );
             Error::Invalid(text.into())
         };
-        let words: &T = bytes
+        let raw: &T = bytes
             .at(offset)
             .filter(|_| offset.is_multiple_of(ALIGNMENT))
             .ok_or_else(invalid)?;
         let behind = offset + size_of::<T>() as u64;
-        let room = bytes.array(behind, recipe.tag.cells.into());
-        let end = offset.checked_add(recipe.size());
-        let whole = end.is_some_and(|end| bytes.raw(0, end).is_some());
+        let room = bytes.array(behind, layout.tag.cells.into());
+        let end = offset.checked_add(layout.size());
+        let fits = end.is_some_and(|end| bytes.raw(0, end).is_some());
         let make = || {
-            let cells = room.filter(|_| whole).ok_or_else(invalid)?;
-            (recipe.prepare)(words, cells);
+            let cells = room.filter(|_| fits).ok_or_else(invalid)?;
+            (layout.prepare)(raw, cells);
             Ok(())
         };
-        let tag = establish(words.tag(), recipe.tag, &make, create, segment)?;
+        let tag = establish(raw.tag(), layout.tag, &make, create, segment)?;
         let cells = bytes.array(behind, Tag::cells_of(tag)).ok_or_else(|| {
-            let text = "the object says that it has more cells than there is room for";
+            let text = "the object claims more cells than there is room for";
             Error::Corrupt(text.into())
         })?;
-        Ok(Placed {
-            words: NonNull::from(words),
+        Ok(ObjectHandle {
+            raw: NonNull::from(raw),
             cells: NonNull::from(cells),
             flags: Tag::flags_of(tag),
             id_word,
             offset,
-            place: None,
+            slot: None,
             has_own_file: false,
             segment: segment.clone(),
         })
     }
 
-    /// Takes words that are known to be there, without cells: `words` lies in the mapping of `segment`.
-    pub fn known(segment: Arc<Segment>, words: NonNull<T>) -> Result<Placed<T>> {
-        Ok(Placed {
-            words,
+    /// Wraps a raw object without cells that exists: `raw` lies in the mapping of `segment`.
+    fn known(segment: Arc<Segment>, raw: NonNull<T>) -> Result<ObjectHandle<T>> {
+        Ok(ObjectHandle {
+            raw,
             cells: NonNull::from(&[]),
             flags: 0,
             id_word: segment.identity_word()?,
             offset: 0,
-            place: None,
+            slot: None,
             has_own_file: false,
             segment,
         })
     }
 
-    /// Finds or makes a file that holds just this object.
-    ///
-    /// As `Segment::open` and `Segment::create`; `Invalid`: it is there, but was made in another way.
-    pub fn in_file(
-        name: &CStr,
-        recipe: &Recipe<'_, T>,
-        create: Create,
-        named: &Named,
-    ) -> Result<Placed<T>> {
-        Placed::in_any_file(Some(name), recipe, create, named)
-    }
-
-    /// Makes a file without a name that holds just this object.
-    pub fn in_unnamed_file(recipe: &Recipe<'_, T>, named: &Named) -> Result<Placed<T>> {
-        Placed::in_any_file(None, recipe, Create::Always, named)
-    }
-
-    fn in_any_file(
+    /// Opens or creates a file that contains this object alone. Errors as of `Lock::named`.
+    fn in_file(
         name: Option<&CStr>,
-        recipe: &Recipe<'_, T>,
+        layout: &Layout<'_, T>,
         create: Create,
-        named: &Named,
-    ) -> Result<Placed<T>> {
-        let options = named.for_file();
-        let size = recipe.size();
+        file: &FileOptions,
+    ) -> Result<ObjectHandle<T>> {
+        let options = file.for_file();
+        let size = layout.size();
         let new = Options {
-            capacity: match recipe.growth {
+            capacity: match layout.growth {
                 0 => 0,
                 growth => size.saturating_add(growth),
             },
@@ -253,132 +451,132 @@ impl<T: Object> Placed<T> {
         };
         let least = size_of::<T>() as u64;
         let content = Content {
-            kind: recipe.tag.kind,
+            kind: layout.tag.kind,
             least: Some(least),
             prepare: &|bytes| {
-                let cells = bytes.array(least, recipe.tag.cells.into());
-                if let (Some(words), Some(cells)) = (bytes.at::<T>(0), cells) {
-                    (recipe.prepare)(words, cells);
-                    words.tag().store(recipe.tag.word(), Ordering::Relaxed);
+                let cells = bytes.array(least, layout.tag.cells.into());
+                if let (Some(raw), Some(cells)) = (bytes.at::<T>(0), cells) {
+                    (layout.prepare)(raw, cells);
+                    raw.tag().store(layout.tag.word(), Ordering::Relaxed);
                 }
             },
         };
         let segment = match (create, name) {
             (Create::Always, name) => Segment::create_with(name, size, &new, &content),
             (_, None) => {
-                return Err(Error::Invalid(
-                    "only what has a name can be opened by it".into(),
-                ));
+                return Err(Error::Invalid("an object is opened by a name".into()));
             }
             (Create::Never, Some(name)) => {
-                Segment::open_with(name, least, &options, recipe.tag.kind)
+                Segment::open_with(name, least, &options, layout.tag.kind)
             }
             (Create::IfMissing, name) => Segment::open_or_create_with(name, size, &new, &content),
         }?;
-        Placed::alone(segment, recipe, create)
+        ObjectHandle::alone(segment, layout, create)
     }
 
-    fn alone(segment: Segment, recipe: &Recipe<'_, T>, create: Create) -> Result<Placed<T>> {
-        // Whoever made the file, the object was in it before it had its name.
+    fn alone(segment: Segment, layout: &Layout<'_, T>, create: Create) -> Result<ObjectHandle<T>> {
+        // The object was in the file before the file had its name.
         let create = match create {
             Create::Always => Create::Never,
             other => other,
         };
-        let mut placed = Placed::at(&Arc::new(segment), 0, recipe, create)?;
-        placed.has_own_file = true;
-        Ok(placed)
+        let mut handle = ObjectHandle::at(&Arc::new(segment), 0, layout, create)?;
+        handle.has_own_file = true;
+        Ok(handle)
     }
 
-    /// Makes an object without a name, in the arena of this process.
-    pub fn unnamed(recipe: &Recipe<'_, T>) -> Result<Placed<T>> {
-        let place = arena::Place::new(recipe.tag.size::<T>())?;
-        let words: Option<&T> = place.segment.words()?.at(place.offset);
-        let words = words.ok_or(Error::Internal("a place outside its arena".into()))?;
-        // The place is ours alone: what an object before it has left is no reason to wait.
-        words.tag().store(0, Ordering::Relaxed);
-        let mut placed = Placed::at(&place.segment, place.offset, recipe, Create::Always)?;
-        placed.place = Some(place);
-        Ok(placed)
+    /// Creates an object in the arena of this process.
+    fn unnamed(layout: &Layout<'_, T>) -> Result<ObjectHandle<T>> {
+        let slot = arena::Slot::new(layout.size())?;
+        let raw: Option<&T> = slot.segment.words()?.at(slot.offset);
+        let raw = raw.ok_or(Error::Internal("a slot outside its arena".into()))?;
+        // No other process uses the slot: what an earlier object left in its tag is void.
+        raw.tag().store(0, Ordering::Relaxed);
+        let mut handle = ObjectHandle::at(&slot.segment, slot.offset, layout, Create::Always)?;
+        handle.slot = Some(slot);
+        Ok(handle)
     }
 
-    /// Finds an object behind a descriptor that was handed over: at `offset` of an arena, or alone in its file.
-    pub fn open_fd(
-        fd: i32,
+    /// Opens the object behind a descriptor: at `offset` of an arena, or alone in its file.
+    fn open_fd(
+        fd: RawFd,
         offset: u64,
-        recipe: &Recipe<'_, T>,
-        named: &Named,
-    ) -> Result<Placed<T>> {
-        let options = named.for_file();
-        match Segment::open_fd_with(fd, 0, &options, recipe.tag.kind) {
-            Ok(segment) => Placed::alone(segment, recipe, Create::Never),
+        layout: &Layout<'_, T>,
+        file: &FileOptions,
+    ) -> Result<ObjectHandle<T>> {
+        let options = file.for_file();
+        match Segment::open_fd_with(fd, 0, &options, layout.tag.kind) {
+            Ok(segment) => ObjectHandle::alone(segment, layout, Create::Never),
             Err(Error::WrongKind(cause)) => {
-                let place =
-                    arena::Place::open(fd, offset, &options).map_err(|error| match error {
+                let slot =
+                    arena::Slot::open(fd, offset, &options).map_err(|error| match error {
                         Error::WrongKind(_) => Error::WrongKind(cause),
                         other => other,
                     })?;
-                let mut placed = Placed::at(&place.segment, offset, recipe, Create::Never)?;
-                placed.place = Some(place);
-                Ok(placed)
+                let mut handle = ObjectHandle::at(&slot.segment, offset, layout, Create::Never)?;
+                handle.slot = Some(slot);
+                Ok(handle)
             }
             Err(error) => Err(error),
         }
     }
 }
 
-impl<T: Object> Placed<T> {
-    /// Returns the words.
+impl<T: Object> ObjectHandle<T> {
+    /// Returns the raw object.
     #[inline(always)]
-    pub fn words(&self) -> &T {
-        // SAFETY: they lie in the mapping of `segment` (each constructor has found them there), which lives as long as
-        // self; they are Shared, which any process may change at any time.
-        unsafe { self.words.as_ref() }
+    pub(crate) fn raw(&self) -> &T {
+        // SAFETY: it lies in the mapping of `segment` (each constructor has checked that), which lives as long as self;
+        // it is Words, which any process may change at any time.
+        unsafe { self.raw.as_ref() }
     }
 
-    /// Returns the cells behind the words.
+    /// Returns the cells that follow the raw object.
     #[inline(always)]
-    pub fn cells(&self) -> &[T::Cell] {
-        // SAFETY: as for the words.
+    pub(crate) fn cells(&self) -> &[T::Cell] {
+        // SAFETY: as for the raw object.
         unsafe { self.cells.as_ref() }
     }
 
-    /// Returns how it was made: bits of its kind's own.
-    pub fn flags(&self) -> u16 {
+    /// Returns the flags with which it was created.
+    pub(crate) fn flags(&self) -> u16 {
         self.flags
     }
 
-    /// Returns our id if it has been claimed in this process.
+    /// Returns our id if this process has claimed one.
     #[inline(always)]
-    pub fn known_id(&self) -> Option<Id> {
+    pub(crate) fn known_id(&self) -> Option<Id> {
         Id::of(self.id_word.load(Ordering::Relaxed))
     }
 
-    /// Returns our id, claiming one where there is none.
+    /// Returns our id, and claims one if this process has none.
     #[inline(always)]
-    pub fn id(&self) -> Result<Id> {
+    pub(crate) fn id(&self) -> Result<Id> {
         match self.known_id() {
             Some(id) => Ok(id),
             None => self.segment.identify(),
         }
     }
 
-    /// Returns the segment that it lies in.
-    pub fn segment(&self) -> &Arc<Segment> {
+    /// Returns our id for a release. `NotOwner`: this process has none, so that it holds nothing.
+    pub(crate) fn owner_id(&self) -> Result<Id> {
+        self.known_id().ok_or_else(not_owner)
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
         &self.segment
     }
 
-    /// Returns its place in that segment's data.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Returns a number that this object has in every process, and no other one; never 0. Until its segment's memory is
-    /// used for something else.
-    pub fn number(&self) -> u64 {
-        // What is built in stands before the data.
-        let built_in = self.words.as_ptr().cast::<u8>() < self.segment.data();
+    /// Returns a number that identifies this object in every process, until its memory is used for something else.
+    pub(crate) fn number(&self) -> u64 {
+        // The built-in lock is stored before the data.
+        let built_in = self.raw.as_ptr().cast::<u8>() < self.segment.data();
         let place = if built_in { 1 } else { ALIGNMENT + self.offset };
-        // Only a managed segment holds objects. Its own number is random: two sums hardly ever meet.
+        // Only a managed segment contains objects. Its own number is random, so that sums hardly ever collide.
         self.segment
             .number()
             .unwrap_or(0)
@@ -386,35 +584,30 @@ impl<T: Object> Placed<T> {
             .max(1)
     }
 
-    /// Returns what `open_fd` needs in another process: a descriptor, which stays ours, and an offset.
-    ///
-    /// From now on its place in an arena is never given to another object. `Invalid`: it stands in a segment, which is
-    /// what must be handed over.
-    pub fn hand_over(&self) -> Result<(i32, u64)> {
-        match &self.place {
-            Some(place) => place.expose(),
+    fn export(&self) -> Result<(RawFd, u64)> {
+        match &self.slot {
+            Some(slot) => slot.expose(),
             None if self.has_own_file => {}
             None => {
                 return Err(Error::Invalid(
-                    "it stands in a segment: hand that over, and the offset in it".into(),
+                    "it is stored in a segment: pass on the segment and the offset".into(),
                 ));
             }
         }
         Ok((self.segment.fd(), self.offset))
     }
 
-    /// Removes the name of the file that holds this object alone.
-    pub fn unlink(&self) -> Result<()> {
+    fn unlink(&self) -> Result<()> {
         match self.has_own_file {
             true => self.segment.unlink(),
             false => Err(Error::Invalid(
-                "it has no name of its own: unlink the segment that it stands in".into(),
+                "it has no name of its own: unlink the segment that contains it".into(),
             )),
         }
     }
 }
 
-/// Has `word` say `tag`, as far as `create` allows, and returns what it says; `make` makes all else.
+/// Creates or finds an object, as `create` allows, and returns its tag; `make` initialises all but the tag.
 fn establish(
     word: &AtomicU64,
     tag: Tag,
@@ -422,28 +615,28 @@ fn establish(
     create: Create,
     segment: &Segment,
 ) -> Result<u64> {
-    /// How long to leave somebody alone who is just making it.
+    /// Between two looks at an object that another process is initialising.
     const CREATE_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_micros(100);
-    /// Making takes less than a microsecond. Who has not done it after so long is stopped, or is a lie.
+    /// Initialising takes less than a microsecond: after this long the process is stopped, or the tag is forged.
     const CREATE_TIMEOUT_NS: u64 = 1_000_000_000;
     let mut deadline = None;
     loop {
-        // PAIRS object.made: who reads the kind, or the maker, sees what its maker stored before.
+        // PAIRS object.made: a reader of the kind or of the maker sees what the maker stored before.
         let seen = word.load(Ordering::Acquire);
         let maker = maker(seen, segment);
         if maker.is_none() && seen != 0 {
             return match create {
-                Create::Always => Err(Error::Exists("an object stands there already".into())),
+                Create::Always => Err(Error::Exists("there is an object at this offset".into())),
                 Create::Never | Create::IfMissing => compare(seen, tag, create).map(|()| seen),
             };
         }
         if let Some(maker) = maker {
-            // 1. Somebody is making it: alive, we wait; dead, nobody has used it.
+            // 1. A process is initialising it. If it is alive, wait; if it is dead, no process has used the object.
             if !segment.is_dead(maker)? {
                 let now = clock::monotonic();
                 if now > *deadline.get_or_insert(now.saturating_add(CREATE_TIMEOUT_NS)) {
                     return Err(Error::Timeout(
-                        "somebody who lives is making the object, and does not get on".into(),
+                        "a live process has been creating the object for a second".into(),
                     ));
                 }
                 std::thread::sleep(CREATE_POLL_INTERVAL);
@@ -452,11 +645,11 @@ fn establish(
         }
         if create == Create::Never {
             return Err(Error::NotFound(
-                format!("no {:?} has been made there", tag.kind).into(),
+                format!("there is no {:?} at this offset", tag.kind).into(),
             ));
         }
-        // 2. Others may be here as well: one of us makes it, the rest wait. PAIRS object.made: who reads our id reads
-        //    that its ticket was drawn.
+        // 2. Of several processes here, one initialises it and the others wait. PAIRS object.made: a reader of our id
+        //    sees that its ticket was drawn.
         let making = segment.identify()?.bits() | MAKING;
         if word
             .compare_exchange(seen, making, Ordering::AcqRel, Ordering::Relaxed)
@@ -466,14 +659,14 @@ fn establish(
                 word.store(0, Ordering::Relaxed);
                 return Err(error);
             }
-            // 3. From here on it is there. PAIRS object.made
+            // 3. The object is complete. PAIRS object.made
             word.store(tag.word(), Ordering::Release);
             return Ok(tag.word());
         }
     }
 }
 
-/// Returns who is making an object, where the tag says so: bytes of the user's own that look alike are not taken.
+/// Returns the process that is initialising an object. Bytes of the user that look alike name no participant.
 fn maker(seen: u64, segment: &Segment) -> Option<Id> {
     let id = Id::of(seen)?;
     (seen == id.bits() | MAKING && segment.has_had(id)).then_some(id)
@@ -487,13 +680,13 @@ fn compare(seen: u64, tag: Tag, create: Create) -> Result<()> {
             None => format!("no object (the word {seen:#x})"),
         };
         return Err(Error::WrongKind(
-            format!("{found} stands there, not a {:?}", tag.kind).into(),
+            format!("there is {found} at this offset, not a {:?}", tag.kind).into(),
         ));
     }
     if create == Create::IfMissing && seen != tag.word() {
         return Err(Error::Invalid(
             format!(
-                "the {:?} is there, but was made with other options",
+                "the {:?} exists, but was created with other options",
                 tag.kind
             )
             .into(),
@@ -501,36 +694,3 @@ fn compare(seen: u64, tag: Tag, create: Create) -> Result<()> {
     }
     Ok(())
 }
-
-/// Gives a noun what its field `placed`, or the one that is named, tells of its place.
-macro_rules! place {
-    ($noun:ident) => {
-        crate::object::place!($noun, placed);
-    };
-    ($noun:ident, $($placed:ident).+) => {
-        impl $noun {
-            /// Removes the name of a named one. `Invalid`: it has no name of its own.
-            pub fn unlink(&self) -> crate::error::Result<()> {
-                self.$($placed).+.unlink()
-            }
-
-            /// Returns the segment in which it stands: that of a named one holds nothing else.
-            pub fn segment(&self) -> &std::sync::Arc<crate::segment::Segment> {
-                self.$($placed).+.segment()
-            }
-
-            /// Returns its place in that segment's data.
-            pub fn offset(&self) -> u64 {
-                self.$($placed).+.offset()
-            }
-
-            /// Returns what `open_fd` needs in another process: a descriptor, which stays ours, and an offset.
-            ///
-            /// `Invalid`: it stands in a segment, which is what must be handed over.
-            pub fn hand_over(&self) -> crate::error::Result<(i32, u64)> {
-                self.$($placed).+.hand_over()
-            }
-        }
-    };
-}
-pub(crate) use place;

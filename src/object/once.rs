@@ -1,6 +1,6 @@
-//! Once: something that is done exactly once among all processes, and again only where who was doing it died.
+//! Once: one-time initialisation among all processes, repeated only if the process that was at it died.
 //!
-//! `raw::once` has the states and what changes them; here a once gets its place and its owner's identity.
+//! `raw::once` has the states.
 //!
 //! ```
 //! use shmkit::once::Once;
@@ -8,32 +8,38 @@
 //! # fn main() -> shmkit::error::Result<()> {
 //! let once = Once::unnamed()?;
 //! let mut table = Vec::new();
-//! once.call(|recovered| {
-//!     if recovered {
-//!         // Somebody died halfway: make whole what it has left, or begin anew.
+//! once.call_once(|owner_died| {
+//!     if owner_died {
+//!         // A process died halfway: repair what it has left, or begin anew.
 //!     }
 //!     table.push(42);
 //! })?;
-//! assert!(!once.call(|_| unreachable!())?);
+//! assert!(!once.call_once(|_| unreachable!())?);
 //! assert_eq!(table, [42]);
+//!
+//! // The same with a guard, for an initialisation that can fail.
+//! let once = Once::unnamed()?;
+//! if let Some(guard) = once.begin()? {
+//!     guard.complete()?; // dropped without this, the next caller begins
+//! }
+//! assert!(once.is_done());
 //! # Ok(())
 //! # }
 //! ```
 
-use super::lock::nobody;
-pub use super::{Create, Named};
-use super::{NoCell, Object, Placed, Recipe, Tag, place};
+pub use super::{Create, FileOptions};
+use super::{Layout, NoCell, Noun, Object, ObjectHandle, Storage, Tag, life_cycle};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::participant::ProcessInfo;
+use crate::raw::WaitOptions;
+#[doc(hidden)]
+pub use crate::raw::once::Begun;
 use crate::raw::once::RawOnce;
-pub use crate::raw::once::{Begun, Stat};
+pub use crate::raw::once::Stat;
 use crate::raw::wait::SpinState;
-pub use crate::raw::{Limit, Patience};
-use crate::segment::Segment;
-use std::ffi::CStr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 impl Object for RawOnce {
     type Cell = NoCell;
@@ -43,124 +49,173 @@ impl Object for RawOnce {
     }
 }
 
-const RECIPE: Recipe<'static, RawOnce> = Recipe::new(
-    Tag {
-        kind: Kind::Once,
-        flags: 0,
-        cells: 0,
-    },
-    &|words, _| words.reset(),
-);
-
-/// A once of which this process has a handle.
+/// A once flag that this process has open.
 pub struct Once {
-    placed: Placed<RawOnce>,
+    object: ObjectHandle<RawOnce>,
     spins: SpinState,
 }
 
+impl Noun for Once {
+    type Raw = RawOnce;
+    type Options = FileOptions;
+
+    fn file(options: &FileOptions) -> &FileOptions {
+        options
+    }
+
+    fn layout(_: &FileOptions, _: Create, _: Storage) -> Result<Layout<'_, RawOnce>> {
+        Ok(Layout::new(Tag::of(Kind::Once), |raw: &RawOnce, _| {
+            raw.reset()
+        }))
+    }
+
+    fn new(object: ObjectHandle<RawOnce>) -> Result<Once> {
+        Ok(Once {
+            object,
+            spins: SpinState::default(),
+        })
+    }
+
+    fn object(&self) -> &ObjectHandle<RawOnce> {
+        &self.object
+    }
+}
+
+life_cycle!(Once);
+
 impl Once {
-    /// How many bytes one takes in a segment.
+    /// The size of a once flag in a segment, in bytes.
     pub const SIZE: u64 = size_of::<RawOnce>() as u64;
 
-    fn new(placed: Placed<RawOnce>) -> Once {
-        Once {
-            placed,
-            spins: SpinState::default(),
-        }
-    }
-
-    /// As `Lock::unnamed`.
-    pub fn unnamed() -> Result<Once> {
-        Placed::unnamed(&RECIPE).map(Once::new)
-    }
-
-    /// As `Lock::named`.
-    pub fn named(name: &CStr, create: Create, named: &Named) -> Result<Once> {
-        Placed::in_file(name, &RECIPE, create, named).map(Once::new)
-    }
-
-    /// As `Lock::at`.
-    pub fn at(segment: &Arc<Segment>, offset: u64, create: Create) -> Result<Once> {
-        Placed::at(segment, offset, &RECIPE, create).map(Once::new)
-    }
-
-    /// As `Lock::open_fd`.
-    pub fn open_fd(fd: i32, offset: u64, named: &Named) -> Result<Once> {
-        Placed::open_fd(fd, offset, &RECIPE, named).map(Once::new)
-    }
-
-    /// Says whether it is done: then what was done is seen.
+    /// Returns whether the initialisation is complete; then the caller sees what it has written.
     #[inline(always)]
     pub fn is_done(&self) -> bool {
-        self.placed.words().is_done()
+        self.object.raw().is_done()
     }
 
-    /// Begins, if it is neither done nor being done by somebody who lives; waits for who does it.
+    /// Calls `work` once among all processes, and waits while another caller is at it; returns whether this call has
+    /// called it.
     ///
-    /// Of all who call this one has it to do, and must say `done` or `abort`; the process is its owner, whose other
-    /// threads wait like everybody. `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `LivenessUnknown`,
-    /// `Permission`, `Corrupt`: this process cannot be an owner, or nobody can tell whether the owner lives.
+    /// The argument is whether a process died halfway before. If `work` panics, the next caller begins. A call from
+    /// inside `work` waits for itself.
+    ///
+    /// # Errors
+    /// As for [`begin`](Once::begin).
+    pub fn call_once(&self, work: impl FnOnce(bool)) -> Result<bool> {
+        let Some(guard) = self.begin()? else {
+            return Ok(false);
+        };
+        work(guard.owner_died());
+        guard.complete().map(|()| true)
+    }
+
+    /// Begins the initialisation, and waits while another caller is at it; returns `None` if it is complete.
+    ///
+    /// The owner of the initialisation is this process; its other threads wait as those of all processes do.
+    ///
+    /// # Errors
+    /// * `TooManyProcesses`: as many processes as possible use the segment
+    /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check whether the owner lives
+    /// * `Permission`: the file cannot be written
+    /// * `Corrupt`: the words contradict each other
+    pub fn begin(&self) -> Result<Option<Guard<'_>>> {
+        self.guard(WaitOptions::BLOCKING)
+    }
+
+    /// Begins the initialisation without waiting; returns `None` if it is complete.
+    ///
+    /// # Errors
+    /// As for [`begin`](Once::begin), and
+    /// * `WouldBlock`: another live caller is at it
+    pub fn try_begin(&self) -> Result<Option<Guard<'_>>> {
+        self.guard(WaitOptions::NONBLOCKING)
+    }
+
+    /// Begins the initialisation, and waits at most this long; returns `None` if it is complete.
+    ///
+    /// # Errors
+    /// As for [`begin`](Once::begin), and
+    /// * `Timeout`: another live caller is still at it
+    pub fn begin_timeout(&self, time: Duration) -> Result<Option<Guard<'_>>> {
+        self.guard(WaitOptions::after(time))
+    }
+
+    fn guard(&self, options: WaitOptions) -> Result<Option<Guard<'_>>> {
+        Ok(match self.begin_with(options)? {
+            Begun::Done => None,
+            Begun::Mine { recovered } => Some(Guard {
+                once: self,
+                owner_died: recovered,
+            }),
+        })
+    }
+
+    /// Begins without a guard: the caller calls `done` or `abort`. `WouldBlock`, `Timeout`, `Interrupted`: it has not
+    /// begun.
+    #[doc(hidden)]
     #[inline(always)]
-    pub fn begin(&self, patience: Patience) -> Result<Begun> {
+    pub fn begin_with(&self, options: WaitOptions) -> Result<Begun> {
         match self.is_done() {
             true => Ok(Begun::Done),
-            false => self.begin_slow(patience),
+            false => self.begin_slow(options),
         }
     }
 
     #[cold]
-    fn begin_slow(&self, patience: Patience) -> Result<Begun> {
-        let me = self.placed.id()?;
-        let words = self.placed.words();
-        words.begin(me, patience, &self.spins, &**self.placed.segment())
+    fn begin_slow(&self, options: WaitOptions) -> Result<Begun> {
+        let me = self.object.id()?;
+        let raw = self.object.raw();
+        raw.begin(me, options, &self.spins, &**self.object.segment())
     }
 
-    /// Says that it is done, which stays so. `NotOwner`: this process is not doing it.
+    /// Completes the initialisation. `NotOwner`: this process has not begun it.
+    #[doc(hidden)]
     pub fn done(&self) -> Result<()> {
-        match self.placed.known_id() {
-            Some(me) => self.placed.words().done(me),
-            None => Err(nobody()),
-        }
+        self.object.raw().done(self.object.owner_id()?)
     }
 
-    /// Gives it back undone: the next one begins. `NotOwner`: this process is not doing it.
+    /// Ends the initialisation incomplete: the next caller begins. `NotOwner`: this process has not begun it.
+    #[doc(hidden)]
     pub fn abort(&self) -> Result<()> {
-        match self.placed.known_id() {
-            Some(me) => self.placed.words().abort(me),
-            None => Err(nobody()),
-        }
+        self.object.raw().abort(self.object.owner_id()?)
     }
 
-    /// Has `work` done once among all processes, however long that takes, and returns whether this call has done it.
-    ///
-    /// `work` is told whether somebody died halfway before. If it panics, it counts as not done. Errors as of `begin`;
-    /// `NotOwner`: `work` itself has said `done` or `abort`. Who calls this inside `work` waits for itself.
-    pub fn call(&self, work: impl FnOnce(bool)) -> Result<bool> {
-        let Begun::Mine { recovered } = self.begin(Patience::ENDLESS)? else {
-            return Ok(false);
-        };
-        let undone = Undone(self);
-        work(recovered);
-        std::mem::forget(undone);
-        self.done().map(|()| true)
-    }
-
-    /// Returns what is known of it and of who is doing it; nobody is asked whether that one lives.
+    /// Returns the state and the owner of the initialisation. It does not check whether the owner lives.
     pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
-        let stat = self.placed.words().stat();
+        let stat = self.object.raw().stat();
         let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 }
 
-place!(Once);
+/// An initialisation that this process has begun. If the guard is dropped, the next caller begins.
+#[derive(Debug)]
+#[must_use = "the initialisation is given up at once if the guard is not kept"]
+pub struct Guard<'a> {
+    once: &'a Once,
+    owner_died: bool,
+}
 
-/// What is being done; dropped, it is given back undone.
-struct Undone<'a>(&'a Once);
+impl Guard<'_> {
+    /// Returns whether a process died halfway: its part may be half written.
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
+    }
 
-impl Drop for Undone<'_> {
+    /// Completes the initialisation, for good.
+    ///
+    /// # Errors
+    /// * `NotOwner`: this is a forked child, and its parent has begun the initialisation
+    pub fn complete(self) -> Result<()> {
+        self.once.done()?;
+        std::mem::forget(self);
+        Ok(())
+    }
+}
+
+impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // It fails where somebody has ended it otherwise: then there is nothing to do.
-        let _ = self.0.abort();
+        // It fails in a forked child, which has not begun it.
+        let _ = self.once.abort();
     }
 }

@@ -1,24 +1,27 @@
-//! Queues: messages of any length from many producers to many consumers, of whom any may be killed at any instruction.
+//! Queues: messages of any length from many producers to many consumers, each of which may be killed at any moment.
 //!
-//! `raw::queue` has the states and what changes them; here a queue gets its place, its memory, which grows with what is in
-//! it, and its users' identity.
+//! A message is copied in and out, or written and read in place. A consumer that dies before it acknowledges a lease
+//! leaves the message to the next. `raw::queue` has the states.
 //!
 //! ```
-//! use shmkit::queue::{Options, Patience, Queue};
+//! use shmkit::queue::{Options, Queue};
+//! use std::sync::atomic::Ordering::Relaxed;
+//! use std::time::Duration;
 //!
 //! # fn main() -> shmkit::error::Result<()> {
 //! let queue = Queue::unnamed(&Options::default())?;
-//! queue.put(b"copied in", Patience::ENDLESS)?;
-//! assert_eq!(queue.get(Patience::ENDLESS)?, b"copied in");
+//! queue.put(b"copied in")?;
+//! assert_eq!(queue.get()?, b"copied in");
+//! assert_eq!(queue.get_timeout(Duration::from_millis(1))?, None);
 //!
-//! let slot = queue.reserve(4, Patience::ENDLESS)?;
-//! // SAFETY: the four bytes are ours until they are committed.
-//! unsafe { slot.bytes().cast::<[u8; 4]>().write(*b"fill") };
+//! let slot = queue.reserve(4)?;
+//! for (byte, value) in slot.bytes().iter().zip(b"fill") {
+//!     byte.store(*value, Relaxed);
+//! }
 //! slot.commit(4)?;
-//! let lease = queue.lease(Patience::ENDLESS)?;
-//! // SAFETY: nobody writes them as long as the lease lasts.
-//! assert_eq!(unsafe { lease.bytes().cast::<[u8; 4]>().read() }, *b"fill");
-//! lease.ack()?; // had this process been killed, another one would get it
+//! let lease = queue.lease()?;
+//! assert_eq!(lease.bytes()[0].load(Relaxed), b'f');
+//! lease.ack()?;
 //! # Ok(())
 //! # }
 //! ```
@@ -26,33 +29,37 @@
 mod notice;
 mod ring;
 
-pub use super::lock::{Create, Limit, Named, Patience};
-use super::{NoCell, Object, Placed, Recipe, Tag, place};
+pub use super::{Create, FileOptions};
+use super::{Layout, NoCell, Noun, Object, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::participant::{Id, ProcessInfo};
+use crate::raw::WaitOptions;
+use crate::raw::queue as raw;
 pub use crate::raw::queue::record::RECORD_ALIGN;
-pub use crate::raw::queue::{Batch, LARGE_MESSAGE, Lease, Overflow, Reservation, Stat, Taken};
+pub use crate::raw::queue::{Batch, LARGE_MESSAGE, Overflow, Stat, Taken};
 use crate::raw::queue::{Bounds, Laps, MAX_CAPACITY, MIN_CAPACITY, QueueHandleState, RawQueue};
 use crate::segment::Segment;
 use notice::Notices;
 pub use notice::What;
 use ring::Memory;
-use std::ffi::CStr;
 use std::mem::MaybeUninit;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
+use std::slice;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
-/// How many bytes a queue with a file of its own may hold, where nothing is said: that much address space, and no memory.
+/// The default capacity of a queue with a file of its own: address space, not memory.
 pub const CAPACITY: u64 = 64 << 30;
-/// How many bytes one in a segment holds, where nothing is said.
+/// The default capacity of a queue in a segment.
 pub const CAPACITY_AT: u64 = 64 << 10;
 
 /// How much of a file of its own has memory from the beginning.
 const FIRST: u64 = 64 << 10;
 
-/// In the tag: what becomes of messages for which there is no room.
+/// In the tag: what happens to messages for which there is no room.
 const OVERWRITE: u16 = 1;
 const FAIL: u16 = 2;
 
@@ -64,98 +71,43 @@ impl Object for RawQueue {
     }
 }
 
-/// How a queue is made. `Options::default()` never blocks who puts: its memory follows what is in it.
+/// How a queue is created and opened. With `Options::default()` memory follows the contents, and `put` never waits.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many bytes it may hold, 32 and more for each message included, 1 KiB to 64 TiB, a multiple of 32; a message may
-    /// have half of it. 0: 64 GiB, of which only what is used gets memory; in a segment 64 KiB.
+    /// How many bytes the queue holds, 1 KiB to 64 TiB, a multiple of 32. A message counts 32 bytes more than its length
+    /// and may take half of it. 0: 64 GiB, of which only what is used has memory; in a segment 64 KiB.
     pub capacity: u64,
-    /// How many messages it may hold; 0: any number.
+    /// How many messages the queue holds; 0: any number.
     pub messages: u64,
     /// How many bytes those may have together; 0: any number.
     pub bytes: u64,
-    /// What becomes of a message for which there is no room.
+    /// What happens to a message for which there is no room.
     pub overflow: Overflow,
-    /// How one with a file of its own is made and opened.
-    pub named: Named,
+    /// The file of a queue that is not in a segment.
+    pub file: FileOptions,
 }
 
 impl Options {
-    fn bounds(&self, capacity: u64) -> Result<Bounds> {
-        let capacity = match self.capacity {
-            0 => capacity,
-            capacity => capacity,
+    fn bounds(&self, storage: Storage) -> Result<Bounds> {
+        let capacity = match (self.capacity, storage) {
+            (0, Storage::File) => CAPACITY,
+            (0, Storage::Segment) => CAPACITY_AT,
+            (capacity, _) => capacity,
         };
         Bounds::new(capacity, self.messages, self.bytes).ok_or_else(|| {
             let text = format!(
-                "options: a capacity of {capacity} bytes; a queue has {MIN_CAPACITY} to {MAX_CAPACITY}, \
-                 in multiples of {RECORD_ALIGN}"
+                "the capacity of a queue is {MIN_CAPACITY} to {MAX_CAPACITY} bytes, a multiple of {RECORD_ALIGN}, not {capacity}"
             );
             Error::Invalid(text.into())
         })
     }
 
-    /// Returns how many bytes such a queue takes in a segment.
+    /// Returns the size of such a queue in a segment, in bytes.
+    ///
+    /// # Errors
+    /// * `Invalid`: the capacity is out of range
     pub fn size(&self) -> Result<u64> {
-        Ok(RawQueue::SIZE + self.bounds(CAPACITY_AT)?.ring())
-    }
-
-    /// Makes or finds one by `place`; of its ring a new one has `usable` bytes at first, of which `committed_bytes` are
-    /// its own.
-    fn place(
-        &self,
-        bounds: &Bounds,
-        usable: u64,
-        committed_bytes: u64,
-        create: Create,
-        place: impl FnOnce(&Recipe<'_, RawQueue>) -> Result<Placed<RawQueue>>,
-    ) -> Result<Queue> {
-        let tag = Tag {
-            kind: Kind::Queue,
-            flags: match self.overflow {
-                Overflow::Block => 0,
-                Overflow::Fail => FAIL,
-                Overflow::Overwrite => OVERWRITE,
-            },
-            cells: 0,
-        };
-        let prepare =
-            |words: &RawQueue, _: &[NoCell]| words.prepare(bounds, usable, committed_bytes);
-        let queue = Queue::new(place(&Recipe {
-            behind: usable,
-            growth: bounds.ring() - usable,
-            ..Recipe::new(tag, &prepare)
-        })?)?;
-        if create == Create::IfMissing && queue.core.bounds != *bounds {
-            return Err(Error::Invalid(
-                format!(
-                    "the Queue is there, but was made for {:?}",
-                    queue.core.bounds
-                )
-                .into(),
-            ));
-        }
-        Ok(queue)
-    }
-
-    fn in_file(
-        &self,
-        create: Create,
-        place: impl FnOnce(&Recipe<'_, RawQueue>) -> Result<Placed<RawQueue>>,
-    ) -> Result<Queue> {
-        let bounds = self.bounds(CAPACITY)?;
-        let usable = bounds.ring().min(FIRST - RawQueue::SIZE);
-        self.place(&bounds, usable, usable, create, place)
-    }
-
-    fn in_segment(
-        &self,
-        create: Create,
-        place: impl FnOnce(&Recipe<'_, RawQueue>) -> Result<Placed<RawQueue>>,
-    ) -> Result<Queue> {
-        let bounds = self.bounds(CAPACITY_AT)?;
-        // Its memory is the segment's.
-        self.place(&bounds, bounds.ring(), 0, create, place)
+        Ok(Queue::layout(self, Create::Always, Storage::Segment)?.size())
     }
 }
 
@@ -163,15 +115,15 @@ impl RawQueue {
     const SIZE: u64 = size_of::<RawQueue>() as u64;
 }
 
-/// A queue of which this process has a handle.
+/// A queue that this process has open.
 pub struct Queue {
     core: Arc<Core>,
     notices: Notices,
 }
 
-/// What its helper threads share with it.
+/// What a queue shares with its helper threads.
 struct Core {
-    placed: Placed<RawQueue>,
+    object: ObjectHandle<RawQueue>,
     ring: Memory,
     bounds: Bounds,
     laps: Laps,
@@ -180,44 +132,80 @@ struct Core {
 }
 
 impl Core {
-    /// Calls `body` with the queue as this process has it.
+    /// Calls `body` with the queue as this process sees it.
     #[inline(always)]
     fn with<T>(
         &self,
-        body: impl FnOnce(&crate::raw::queue::QueueRef<'_, Memory, Segment>) -> Result<T>,
+        body: impl FnOnce(&raw::QueueRef<'_, Memory, Segment>) -> Result<T>,
     ) -> Result<T> {
-        body(&self.queue(self.placed.id()?))
+        body(&self.queue(self.object.id()?))
     }
 
     #[inline(always)]
-    fn queue(&self, me: Id) -> crate::raw::queue::QueueRef<'_, Memory, Segment> {
-        crate::raw::queue::QueueRef {
-            words: self.placed.words(),
+    fn queue(&self, me: Id) -> raw::QueueRef<'_, Memory, Segment> {
+        raw::QueueRef {
+            words: self.object.raw(),
             ring: &self.ring,
             bounds: &self.bounds,
             laps: self.laps,
             overflow: self.overflow,
             handle: &self.handle,
             me,
-            liveness: self.placed.segment(),
+            liveness: self.object.segment(),
         }
     }
 }
 
-impl Queue {
-    fn new(placed: Placed<RawQueue>) -> Result<Queue> {
-        let bounds = placed.words().bounds()?;
-        let segment = placed.segment().clone();
-        let offset = placed.offset() + RawQueue::SIZE;
+impl Noun for Queue {
+    type Raw = RawQueue;
+    type Options = Options;
+    const UNNAMED: Storage = Storage::File;
+
+    fn file(options: &Options) -> &FileOptions {
+        &options.file
+    }
+
+    fn layout(options: &Options, _: Create, storage: Storage) -> Result<Layout<'_, RawQueue>> {
+        let bounds = options.bounds(storage)?;
+        let tag = Tag {
+            flags: match options.overflow {
+                Overflow::Block => 0,
+                Overflow::Fail => FAIL,
+                Overflow::Overwrite => OVERWRITE,
+            },
+            ..Tag::of(Kind::Queue)
+        };
+        let ring = bounds.ring();
+        // In a segment all memory is the segment's, and none is returned to the kernel.
+        let (usable, committed_bytes) = match storage {
+            Storage::Segment => (ring, 0),
+            Storage::File => {
+                let usable = ring.min(FIRST - RawQueue::SIZE);
+                (usable, usable)
+            }
+        };
+        let prepare =
+            move |raw: &RawQueue, _: &[NoCell]| raw.prepare(&bounds, usable, committed_bytes);
+        Ok(Layout {
+            tail: usable,
+            growth: ring - usable,
+            ..Layout::new(tag, prepare)
+        })
+    }
+
+    fn new(object: ObjectHandle<RawQueue>) -> Result<Queue> {
+        let bounds = object.raw().bounds()?;
+        let segment = object.segment().clone();
+        let offset = object.offset() + RawQueue::SIZE;
         let ring = Memory::new(segment, offset, bounds.ring())?;
-        let overflow = match placed.flags() {
+        let overflow = match object.flags() {
             OVERWRITE => Overflow::Overwrite,
             FAIL => Overflow::Fail,
             _ => Overflow::Block,
         };
         Ok(Queue {
             core: Arc::new(Core {
-                placed,
+                object,
                 ring,
                 laps: Laps::new(bounds.ring()),
                 bounds,
@@ -228,229 +216,394 @@ impl Queue {
         })
     }
 
-    /// Makes one without a name, in a memory file of its own: children have it, and whoever is handed its descriptor.
-    pub fn unnamed(options: &Options) -> Result<Queue> {
-        options.in_file(Create::Always, |recipe| {
-            Placed::in_unnamed_file(recipe, &options.named)
-        })
+    fn object(&self) -> &ObjectHandle<RawQueue> {
+        &self.core.object
     }
 
-    /// Makes or finds the queue of this name: a file that holds it alone.
-    ///
-    /// `Invalid`: it is there, but was made with other bounds.
-    pub fn named(name: &CStr, create: Create, options: &Options) -> Result<Queue> {
-        options.in_file(create, |recipe| {
-            Placed::in_file(name, recipe, create, &options.named)
-        })
-    }
-
-    /// Makes or finds the queue at `offset` of the data of a managed segment; it takes `Options::size` bytes there, and
-    /// never more.
-    ///
-    /// `WrongKind`: something else stands there, or the segment is plain. `Invalid`: not a multiple of 64, not inside, or it
-    /// was made with other bounds.
-    pub fn at(
-        segment: &Arc<Segment>,
-        offset: u64,
-        create: Create,
-        options: &Options,
-    ) -> Result<Queue> {
-        options.in_segment(create, |recipe| Placed::at(segment, offset, recipe, create))
-    }
-
-    /// Finds the queue that was handed over: a descriptor, and the place that `offset` said where it comes from.
-    pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<Queue> {
-        options.in_file(Create::Never, |recipe| {
-            Placed::open_fd(fd, offset, recipe, &options.named)
-        })
-    }
-
-    /// Puts a message at the end; when this returns it is in the queue, whatever becomes of us.
-    ///
-    /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it was not put; nor where `NoSpace` says that there is
-    /// no memory to grow into. `Closed`: the queue is shut down. `Corrupt`; as of `Lock::acquire`.
-    #[inline]
-    pub fn put(&self, bytes: &[u8], patience: Patience) -> Result<()> {
-        match self.try_put(bytes) {
+    fn check(&self, options: &Options, storage: Storage) -> Result<()> {
+        let Bounds {
+            capacity,
+            messages,
+            bytes,
+            ..
+        } = self.core.bounds;
+        match self.core.bounds == options.bounds(storage)? {
             true => Ok(()),
-            false => self.put_slow(bytes, patience),
+            false => Err(Error::Invalid(
+                format!(
+                    "the Queue exists, but was created for {capacity} bytes, {messages} messages, {bytes} bytes of messages"
+                )
+                .into(),
+            )),
+        }
+    }
+}
+
+life_cycle!(Queue, Options);
+
+impl Queue {
+    /// Puts a message at the end. When this returns the message is in the queue, even if this process dies.
+    ///
+    /// # Errors
+    /// The message is not put if this fails.
+    /// * `TooLarge`: the message can never fit
+    /// * `Full`: there is no room, and the queue was created with [`Overflow::Fail`]
+    /// * `NoSpace`: there is no memory into which the queue could grow
+    /// * `ShutDown`: the queue was shut down
+    /// * `TooManyProcesses`, `LivenessUnknown`, `Permission`, `Corrupt`: as for
+    ///   [`Lock::acquire`](crate::lock::Lock::acquire)
+    pub fn put(&self, message: &[u8]) -> Result<()> {
+        self.put_with(message, WaitOptions::BLOCKING)
+    }
+
+    /// Puts a message at the end without waiting for room.
+    ///
+    /// # Errors
+    /// As for [`put`](Queue::put), and
+    /// * `Full`: there is no room
+    pub fn try_put(&self, message: &[u8]) -> Result<()> {
+        self.put_with(message, WaitOptions::NONBLOCKING)
+    }
+
+    /// Puts a message at the end, and waits for room at most this long.
+    ///
+    /// # Errors
+    /// As for [`put`](Queue::put), and
+    /// * `Timeout`: there was no room
+    pub fn put_timeout(&self, message: &[u8], time: Duration) -> Result<()> {
+        self.put_with(message, WaitOptions::after(time))
+    }
+
+    /// As `put`. `Full`, `Timeout`, `Interrupted`: the message was not put.
+    #[doc(hidden)]
+    #[inline]
+    pub fn put_with(&self, message: &[u8], options: WaitOptions) -> Result<()> {
+        match self.fast_put(message) {
+            true => Ok(()),
+            false => self.put_slow(message, options),
         }
     }
 
-    /// As `put`, if that is a few steps; it cannot panic.
+    /// As `put`, in a few steps; it cannot panic.
     #[inline(always)]
-    pub(crate) fn try_put(&self, bytes: &[u8]) -> bool {
-        let me = self.core.placed.known_id();
-        me.is_some_and(|me| self.core.queue(me).try_put(bytes))
+    pub(crate) fn fast_put(&self, message: &[u8]) -> bool {
+        let me = self.core.object.known_id();
+        me.is_some_and(|me| self.core.queue(me).try_put(message))
     }
 
     #[cold]
-    fn put_slow(&self, bytes: &[u8], patience: Patience) -> Result<()> {
-        let put = self.core.with(|queue| queue.put(bytes, patience));
+    fn put_slow(&self, message: &[u8], options: WaitOptions) -> Result<()> {
+        let put = self.core.with(|queue| queue.put(message, options));
         self.notices.look_after(What::Room, &put);
         put
     }
 
-    /// Puts several messages, one after the other and nothing between them; returns how many.
+    /// Puts several messages, one after the other and no other between them; returns how many.
     ///
-    /// As `put`; `TooLarge`: `Batch::All`, and together they are more than half the capacity, or than the bounds.
-    pub fn put_many<'m, M>(&self, messages: M, batch: Batch, patience: Patience) -> Result<u64>
+    /// # Errors
+    /// As for [`put`](Queue::put), and
+    /// * `TooLarge`: with [`Batch::All`], together they exceed half the capacity, or the bounds
+    pub fn put_many<'m, M>(&self, messages: M, batch: Batch) -> Result<u64>
+    where
+        M: Iterator<Item = &'m [u8]> + Clone,
+    {
+        self.put_many_with(messages, batch, WaitOptions::BLOCKING)
+    }
+
+    /// As `put_many`; errors as of `put_with`.
+    #[doc(hidden)]
+    pub fn put_many_with<'m, M>(
+        &self,
+        messages: M,
+        batch: Batch,
+        options: WaitOptions,
+    ) -> Result<u64>
     where
         M: Iterator<Item = &'m [u8]> + Clone,
     {
         let put = self
             .core
-            .with(|queue| queue.put_many(messages, batch, patience));
+            .with(|queue| queue.put_many(messages, batch, options));
         self.notices.look_after(What::Room, &put);
         put
     }
 
-    /// Takes the first message; when this returns nobody else gets it.
+    /// Takes the first message. When this returns no other consumer gets it.
     ///
-    /// `Empty`, `Timeout`, `Interrupted`: there is none. `Closed`: the queue is shut down, and nothing is left. `Corrupt`; as of
-    /// `Lock::acquire`.
-    pub fn get(&self, patience: Patience) -> Result<Vec<u8>> {
+    /// # Errors
+    /// * `ShutDown`: the queue was shut down, and is empty
+    /// * `NoMemory`: there is no memory for the message, which remains in the queue
+    /// * `TooManyProcesses`, `LivenessUnknown`, `Permission`, `Corrupt`: as for
+    ///   [`Lock::acquire`](crate::lock::Lock::acquire)
+    pub fn get(&self) -> Result<Vec<u8>> {
+        self.get_with(WaitOptions::BLOCKING)
+    }
+
+    /// Takes the first message; returns `None` if there is none.
+    ///
+    /// # Errors
+    /// As for [`get`](Queue::get).
+    pub fn try_get(&self) -> Result<Option<Vec<u8>>> {
+        present(self.get_with(WaitOptions::NONBLOCKING))
+    }
+
+    /// Takes the first message, and waits for one at most this long; returns `None` if there was none.
+    ///
+    /// # Errors
+    /// As for [`get`](Queue::get).
+    pub fn get_timeout(&self, time: Duration) -> Result<Option<Vec<u8>>> {
+        present(self.get_with(WaitOptions::after(time)))
+    }
+
+    /// As `get`. `Empty`, `Timeout`, `Interrupted`: there was no message.
+    #[doc(hidden)]
+    pub fn get_with(&self, options: WaitOptions) -> Result<Vec<u8>> {
         const USUAL: usize = 256;
         let mut message = Vec::<u8>::with_capacity(USUAL);
         loop {
-            let length = match self.get_into(message.spare_capacity_mut(), patience) {
+            let length = match self.get_into_with(message.spare_capacity_mut(), options) {
                 Ok(taken) => {
                     // SAFETY: so many bytes have been written.
                     unsafe { message.set_len(taken.length as usize) };
                     return Ok(message);
                 }
-                // Another may take it first; then the next may be larger still.
-                Err(Error::TooLarge(_)) => self.peek_into(&mut [], patience)?.length,
+                // Another consumer may take it first; then the next may be larger still.
+                Err(Error::TooLarge(_)) => self.peek_into_with(&mut [], options)?.length,
                 Err(error) => return Err(error),
             };
             let length = usize::try_from(length).unwrap_or(usize::MAX);
             if message.try_reserve_exact(length).is_err() {
-                let text = format!(
-                    "no memory for the {length} bytes of the message, which is still there"
-                );
+                let text =
+                    format!("no memory for the {length} bytes of the message, which remains");
                 return Err(Error::NoMemory(text.into()));
             }
         }
     }
 
-    /// As `get`, into memory of the caller's. `TooLarge`: the message is larger than that, and still there.
+    /// As `get_with`, into a buffer. `TooLarge`: the message is larger than the buffer, and remains.
+    #[doc(hidden)]
     #[inline]
-    pub fn get_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
-        match self.try_get(buffer) {
+    pub fn get_into_with(
+        &self,
+        buffer: &mut [MaybeUninit<u8>],
+        options: WaitOptions,
+    ) -> Result<Taken> {
+        match self.fast_get(buffer) {
             Some(length) => Ok(Taken {
                 length,
                 attempts: 0,
             }),
-            None => self.get_slow(buffer, patience),
+            None => self.get_slow(buffer, options),
         }
     }
 
-    /// As `get_into`, if that is a few steps; it cannot panic.
+    /// As `get_into_with`, in a few steps; it cannot panic.
     #[inline(always)]
-    pub(crate) fn try_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
-        let me = self.core.placed.known_id()?;
+    pub(crate) fn fast_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
+        let me = self.core.object.known_id()?;
         self.core.queue(me).try_get(buffer)
     }
 
     #[cold]
-    fn get_slow(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
-        let taken = self.core.with(|queue| queue.get(buffer, patience));
+    fn get_slow(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
+        let taken = self.core.with(|queue| queue.get(buffer, options));
         self.notices.look_after(What::Messages, &taken);
         taken
     }
 
-    /// Copies the beginning of the first message and leaves it there; tells its whole length. As `get`.
-    pub fn peek_into(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
-        let seen = self.core.with(|queue| queue.peek(buffer, patience));
+    /// Copies the beginning of the first message, which remains; returns its whole length. Errors as of `get_with`.
+    #[doc(hidden)]
+    pub fn peek_into_with(
+        &self,
+        buffer: &mut [MaybeUninit<u8>],
+        options: WaitOptions,
+    ) -> Result<Taken> {
+        let seen = self.core.with(|queue| queue.peek(buffer, options));
         self.notices.look_after(What::Messages, &seen);
         seen
     }
 
-    /// Takes the first messages, as many as there are lengths and the buffer has room for, one behind the other in it; waits
-    /// for the first of them. Returns how many.
-    ///
-    /// As `get_into`.
-    pub fn get_many_into(
+    /// Takes as many messages as there are lengths and the buffer has room for, one behind the other; waits for the
+    /// first. Returns how many. Errors as of `get_into_with`.
+    #[doc(hidden)]
+    pub fn get_many_into_with(
         &self,
         buffer: &mut [MaybeUninit<u8>],
         lengths: &mut [MaybeUninit<u64>],
-        patience: Patience,
+        options: WaitOptions,
     ) -> Result<u64> {
         let count = self
             .core
-            .with(|queue| queue.get_many(buffer, lengths, patience));
+            .with(|queue| queue.get_many(buffer, lengths, options));
         self.notices.look_after(What::Messages, &count);
         count
     }
 
-    /// Reserves room for a message of up to `room` bytes, at the end, to fill it in place; dropped, it is given up.
+    /// Reserves room at the end for a message of up to `room` bytes, which the caller writes in place.
     ///
-    /// As `put`. Until it is committed nobody gets what is put behind it; if this process dies before, it is skipped.
-    pub fn reserve(&self, room: u64, patience: Patience) -> Result<Slot<'_>> {
-        let place = self.reserve_token(room, patience)?;
-        Ok(Slot { queue: self, place })
+    /// Until it is committed no consumer gets the messages behind it. If this process dies before, it is skipped.
+    ///
+    /// # Errors
+    /// As for [`put`](Queue::put).
+    pub fn reserve(&self, room: u64) -> Result<Reservation<'_>> {
+        self.reservation(room, WaitOptions::BLOCKING)
+    }
+
+    /// As [`reserve`](Queue::reserve), without waiting for room.
+    ///
+    /// # Errors
+    /// As for [`try_put`](Queue::try_put).
+    pub fn try_reserve(&self, room: u64) -> Result<Reservation<'_>> {
+        self.reservation(room, WaitOptions::NONBLOCKING)
+    }
+
+    /// As [`reserve`](Queue::reserve), and waits for room at most this long.
+    ///
+    /// # Errors
+    /// As for [`put_timeout`](Queue::put_timeout).
+    pub fn reserve_timeout(&self, room: u64, time: Duration) -> Result<Reservation<'_>> {
+        self.reservation(room, WaitOptions::after(time))
+    }
+
+    fn reservation(&self, room: u64, options: WaitOptions) -> Result<Reservation<'_>> {
+        let raw::Reservation {
+            token,
+            offset,
+            room,
+        } = self.reserve_with(room, options)?;
+        match self.address(offset, room) {
+            Ok(address) => Ok(Reservation {
+                queue: self,
+                token,
+                address,
+                room: room as usize,
+            }),
+            Err(error) => {
+                let _ = self.abort(token);
+                Err(error)
+            }
+        }
     }
 
     /// As `reserve`; the caller commits or aborts it by its token.
-    pub fn reserve_token(&self, room: u64, patience: Patience) -> Result<Reservation> {
-        let place = self.core.with(|queue| queue.reserve(room, patience));
+    #[doc(hidden)]
+    pub fn reserve_with(&self, room: u64, options: WaitOptions) -> Result<raw::Reservation> {
+        let place = self.core.with(|queue| queue.reserve(room, options));
         self.notices.look_after(What::Room, &place);
         place
     }
 
-    /// Puts what was reserved into the queue, with the first `length` bytes of its room.
-    ///
-    /// `NotOwner`: committed or aborted already, or another process' own. `Invalid`: more than was reserved.
+    /// Puts a reserved message into the queue, with the first `length` bytes of its room. `NotOwner`: it is committed or
+    /// aborted, or another process has reserved it. `Invalid`: more bytes than reserved.
+    #[doc(hidden)]
     pub fn commit(&self, token: u64, length: u64) -> Result<()> {
         self.core.with(|queue| queue.commit(token, length))
     }
 
-    /// Gives up what was reserved. `NotOwner`: as of `commit`.
+    /// Aborts a reservation. `NotOwner`: as of `commit`.
+    #[doc(hidden)]
     pub fn abort(&self, token: u64) -> Result<()> {
         self.core.with(|queue| queue.abort(token))
     }
 
-    /// Takes the first message to read it in place; dropped, it is given back.
+    /// Leases the first message, to read it in place. If the lease is dropped, the next consumer gets the message.
     ///
-    /// As `get`. Until it is acknowledged nobody else gets it; if this process dies before, the next one does.
-    pub fn lease(&self, patience: Patience) -> Result<Loan<'_>> {
-        let lease = self.lease_token(patience)?;
-        Ok(Loan { queue: self, lease })
+    /// Until it is acknowledged no other consumer gets it. If this process dies before, the next consumer does.
+    ///
+    /// # Errors
+    /// As for [`get`](Queue::get), without `NoMemory`.
+    pub fn lease(&self) -> Result<Lease<'_>> {
+        self.loan(WaitOptions::BLOCKING)
     }
 
-    /// As `lease`; the caller acknowledges it or gives it back by its token.
-    pub fn lease_token(&self, patience: Patience) -> Result<Lease> {
-        let lease = self.core.with(|queue| queue.lease(patience));
+    /// Leases the first message; returns `None` if there is none.
+    ///
+    /// # Errors
+    /// As for [`lease`](Queue::lease).
+    pub fn try_lease(&self) -> Result<Option<Lease<'_>>> {
+        present(self.loan(WaitOptions::NONBLOCKING))
+    }
+
+    /// Leases the first message, and waits for one at most this long; returns `None` if there was none.
+    ///
+    /// # Errors
+    /// As for [`lease`](Queue::lease).
+    pub fn lease_timeout(&self, time: Duration) -> Result<Option<Lease<'_>>> {
+        present(self.loan(WaitOptions::after(time)))
+    }
+
+    fn loan(&self, options: WaitOptions) -> Result<Lease<'_>> {
+        let lease = self.lease_with(options)?;
+        match self.address(lease.offset, lease.length) {
+            Ok(address) => Ok(Lease {
+                queue: self,
+                token: lease.token,
+                address,
+                length: lease.length as usize,
+                attempts: lease.attempts,
+            }),
+            Err(error) => {
+                let _ = self.nack(lease.token);
+                Err(error)
+            }
+        }
+    }
+
+    /// As `lease`; the caller acknowledges or returns it by its token. Errors as of `get_with`.
+    #[doc(hidden)]
+    pub fn lease_with(&self, options: WaitOptions) -> Result<raw::Lease> {
+        let lease = self.core.with(|queue| queue.lease(options));
         self.notices.look_after(What::Messages, &lease);
         lease
     }
 
-    /// Says that a lease is done with. `NotOwner`: acknowledged or given back already, or another process' own.
+    /// Acknowledges a lease. `NotOwner`: it is acknowledged or returned, or another process holds it.
+    #[doc(hidden)]
     pub fn ack(&self, token: u64) -> Result<()> {
         self.core.with(|queue| queue.ack(token))
     }
 
-    /// Gives a lease back: the next who gets something gets it. `NotOwner`: as of `ack`.
+    /// Returns a lease: the next consumer gets the message. `NotOwner`: as of `ack`.
+    #[doc(hidden)]
     pub fn nack(&self, token: u64) -> Result<()> {
         self.core.with(|queue| queue.nack(token))
     }
 
-    /// Returns the address of `length` bytes at `offset`, as a `Reservation` or a `Lease` tells them.
-    ///
-    /// They stay where they are as long as this handle lives; whose they are says the token. `Corrupt`: there are none.
+    /// Returns the address of `length` bytes at `offset`, as a raw reservation or lease names them. They do not move
+    /// while this handle is open. `Corrupt`: they are outside the queue.
+    #[doc(hidden)]
     pub fn address(&self, offset: u64, length: u64) -> Result<NonNull<u8>> {
         self.core
             .ring
             .address(offset, usize::try_from(length).unwrap_or(usize::MAX))
     }
 
-    /// Waits until every message has been taken, and none is being filled or read in place. As `Event::wait`.
-    pub fn join(&self, patience: Patience) -> Result<()> {
-        self.core.with(|queue| queue.join(patience))
+    /// Waits until every message has been taken, and none is reserved or leased.
+    ///
+    /// # Errors
+    /// As for [`Lock::acquire`](crate::lock::Lock::acquire).
+    pub fn join(&self) -> Result<()> {
+        self.join_with(WaitOptions::BLOCKING)
     }
 
-    /// Says that nothing more is put: who waits for room gets `Closed`, who waits for a message gets what is left, and then
-    /// `Closed`.
+    /// As [`join`](Queue::join), for at most this long; returns whether that was so.
+    ///
+    /// # Errors
+    /// As for [`join`](Queue::join).
+    pub fn join_timeout(&self, time: Duration) -> Result<bool> {
+        in_time(self.join_with(WaitOptions::after(time))).map(|joined| joined.is_some())
+    }
+
+    /// As `join`. `WouldBlock`, `Timeout`, `Interrupted`: there are messages.
+    #[doc(hidden)]
+    pub fn join_with(&self, options: WaitOptions) -> Result<()> {
+        self.core.with(|queue| queue.join(options))
+    }
+
+    /// Shuts the queue down: producers fail with `ShutDown`; consumers get the messages that are left, and then fail too.
+    ///
+    /// # Errors
+    /// As for [`Lock::acquire`](crate::lock::Lock::acquire).
     pub fn shut_down(&self) -> Result<()> {
         self.core.with(|queue| {
             queue.shut();
@@ -458,28 +611,36 @@ impl Queue {
         })
     }
 
-    /// Returns a descriptor that poll(2) says can be read from while there may be a message, or room for one; it is this
-    /// handle's, and one helper thread of this process keeps it so.
+    /// Returns a descriptor that is readable for poll(2) while there may be a message, or room for one.
     ///
-    /// `Unsupported`: no thread or descriptor is to be had. Whoever is told so tries without waiting, and waits again if
-    /// another was faster.
-    pub fn notice(&self, what: What) -> Result<i32> {
+    /// It belongs to this handle; a helper thread of this process updates it. After each event the caller tries without
+    /// waiting, and polls again if another process was faster.
+    ///
+    /// # Errors
+    /// * `Unsupported`: there is no thread or descriptor left
+    pub fn notice(&self, what: What) -> Result<RawFd> {
         self.notices.open(&self.core, what)
     }
 
-    /// Returns what is in it and what has happened to it, and who holds it up.
+    /// Returns the state of the queue, and which participant delays it.
     ///
-    /// `Corrupt`; `WouldBlock`: something is being filled or read in place, and who holds the consumers' lock was stopped.
+    /// # Errors
+    /// * `Corrupt`: the words of the queue contradict each other
+    /// * `WouldBlock`: a consumer was stopped in the middle of a change
     pub fn stat(&self) -> Result<Stat> {
         self.core.with(|queue| queue.stat())
     }
 
-    /// Says whether an empty message would have to wait. `WouldBlock`: as of `stat`, of the producers' lock.
+    /// Returns whether an empty message would have to wait for room.
+    ///
+    /// # Errors
+    /// * `Corrupt`: the words of the queue contradict each other
+    /// * `WouldBlock`: a producer was stopped in the middle of a change
     pub fn is_full(&self) -> Result<bool> {
         self.core.with(|queue| queue.is_full())
     }
 
-    /// Returns how much it may hold: bytes in all, messages, bytes of messages; 0: any number.
+    /// Returns how much the queue holds: bytes in all, messages, bytes of messages; 0: any number.
     pub fn bounds(&self) -> (u64, u64, u64) {
         let Bounds {
             capacity,
@@ -495,86 +656,129 @@ impl Queue {
         self.core.bounds.largest
     }
 
-    /// Returns what becomes of messages for which there is no room.
+    /// Returns what happens to a message for which there is no room.
     pub fn overflow(&self) -> Overflow {
         self.core.overflow
     }
 
-    /// Returns what is known of a participant that `stat` tells of.
-    pub fn process_info(&self, id: crate::participant::Id) -> Option<ProcessInfo> {
+    /// Returns what is known of a participant that `stat` names.
+    pub fn process_info(&self, id: Id) -> Option<ProcessInfo> {
         self.segment().process_info(id)
     }
 }
 
-place!(Queue, core.placed);
-
-/// Room for a message that is filled in place.
-pub struct Slot<'a> {
-    queue: &'a Queue,
-    place: Reservation,
+/// Turns the lack of a message into `None`.
+fn present<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(Error::Empty(_)) => Ok(None),
+        other => in_time(other),
+    }
 }
 
-impl Slot<'_> {
-    /// Returns the address of its bytes, at a multiple of `RECORD_ALIGN`: whatever an earlier message has left there.
-    pub fn bytes(&self) -> *mut u8 {
-        let address = self.queue.address(self.place.offset, self.place.room);
-        address.map_or(std::ptr::null_mut(), NonNull::as_ptr)
+/// Returns `length` bytes of the ring, for threads and processes that change them meanwhile.
+fn bytes(_: &Queue, address: NonNull<u8>, length: usize) -> &[AtomicU8] {
+    // SAFETY: the bytes were in the file and mapped when `Queue::address` returned them, and do not move while the handle
+    // is open; any process may change an AtomicU8 at any time.
+    unsafe { slice::from_raw_parts(address.cast::<AtomicU8>().as_ptr(), length) }
+}
+
+/// Room for a message that the caller writes in place. If this is dropped, the message is skipped.
+#[derive(Debug)]
+#[must_use = "the reservation is given up at once if it is not kept"]
+pub struct Reservation<'a> {
+    queue: &'a Queue,
+    token: u64,
+    address: NonNull<u8>,
+    room: usize,
+}
+
+// SAFETY: the bytes are shared with other processes as atomics, so with other threads too.
+unsafe impl Send for Reservation<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Reservation<'_> {}
+
+impl Reservation<'_> {
+    /// Returns the bytes, with whatever an earlier message has left in them.
+    pub fn bytes(&self) -> &[AtomicU8] {
+        bytes(self.queue, self.address, self.room)
     }
 
-    /// Returns how many bytes it has.
-    pub fn room(&self) -> u64 {
-        self.place.room
+    /// Returns the address of the bytes, a multiple of [`RECORD_ALIGN`].
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.address.as_ptr()
     }
 
-    /// Puts its first `length` bytes into the queue. As `Queue::commit`.
+    /// Puts the message into the queue, with the first `length` bytes.
+    ///
+    /// # Errors
+    /// * `Invalid`: there are fewer bytes
+    /// * `NotOwner`: this is a forked child, and its parent has reserved them
     pub fn commit(self, length: u64) -> Result<()> {
-        self.queue.commit(self.place.token, length)?;
+        self.queue.commit(self.token, length)?;
         std::mem::forget(self);
         Ok(())
     }
 }
 
-impl Drop for Slot<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        // It fails in a forked child, whose it is not.
-        let _ = self.queue.abort(self.place.token);
+        // It fails in a forked child, which has not reserved it.
+        let _ = self.queue.abort(self.token);
     }
 }
 
-/// A message that is read in place.
-pub struct Loan<'a> {
+/// A message that the caller reads in place. If this is dropped, the next consumer gets the message.
+#[derive(Debug)]
+#[must_use = "the message is returned at once if the lease is not kept"]
+pub struct Lease<'a> {
     queue: &'a Queue,
-    lease: Lease,
+    token: u64,
+    address: NonNull<u8>,
+    length: usize,
+    attempts: u32,
 }
 
-impl Loan<'_> {
-    /// Returns the address of its bytes, at a multiple of `RECORD_ALIGN`; whoever can write the queue can change them.
-    pub fn bytes(&self) -> *const u8 {
-        let address = self.queue.address(self.lease.offset, self.lease.length);
-        address.map_or(std::ptr::null(), |address| address.as_ptr())
+// SAFETY: as for `Reservation`.
+unsafe impl Send for Lease<'_> {}
+// SAFETY: as for `Reservation`.
+unsafe impl Sync for Lease<'_> {}
+
+impl Lease<'_> {
+    /// Returns the bytes of the message. A process that can write the queue can change them.
+    pub fn bytes(&self) -> &[AtomicU8] {
+        bytes(self.queue, self.address, self.length)
     }
 
-    /// Returns how many bytes it has.
-    pub fn length(&self) -> u64 {
-        self.lease.length
+    /// Copies the message.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let bytes = self.bytes().iter();
+        bytes.map(|byte| byte.load(Ordering::Relaxed)).collect()
     }
 
-    /// Returns how often it was leased, this time included.
+    /// Returns the address of the bytes, a multiple of [`RECORD_ALIGN`].
+    pub fn as_ptr(&self) -> *const u8 {
+        self.address.as_ptr()
+    }
+
+    /// Returns how often the message was leased, this time included.
     pub fn attempts(&self) -> u32 {
-        self.lease.attempts
+        self.attempts
     }
 
-    /// Says that it is done with. As `Queue::ack`.
+    /// Acknowledges the message: no other consumer gets it.
+    ///
+    /// # Errors
+    /// * `NotOwner`: this is a forked child, and its parent holds the lease
     pub fn ack(self) -> Result<()> {
-        self.queue.ack(self.lease.token)?;
+        self.queue.ack(self.token)?;
         std::mem::forget(self);
         Ok(())
     }
 }
 
-impl Drop for Loan<'_> {
+impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        // As for `Slot`.
-        let _ = self.queue.nack(self.lease.token);
+        // As for `Reservation`.
+        let _ = self.queue.nack(self.token);
     }
 }

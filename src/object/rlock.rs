@@ -1,175 +1,206 @@
-//! Recursive locks: a thread that holds one may take it again, and gives it back as often.
+//! Recursive locks: a thread that holds one may acquire it again, and releases it as often.
 //!
-//! `raw::rlock` has the states; the place and the owner's identity are those of any lock.
+//! The owner is a thread. All else is as for a [`Lock`](crate::lock::Lock). `raw::rlock` has the states.
+//!
+//! ```
+//! use shmkit::rlock::RLock;
+//!
+//! # fn main() -> shmkit::error::Result<()> {
+//! let lock = RLock::unnamed()?;
+//! let outer = lock.acquire()?;
+//! {
+//!     let _inner = lock.acquire()?;
+//!     assert_eq!(lock.depth(), 2);
+//! }
+//! assert_eq!(lock.depth(), 1);
+//! if outer.owner_died() {
+//!     // Repair what the lock guards, then:
+//!     outer.mark_consistent()?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
-pub use super::lock::{Create, Limit, Named, Patience, Stat};
-use super::lock::{nobody, recipe};
-use super::{Placed, Recipe, Tag, place};
+use super::lock::layout;
+pub use super::lock::{Create, FileOptions, Stat};
+use super::{Layout, Noun, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::participant::ProcessInfo;
 use crate::raw::lock::RawLock;
-use crate::raw::rlock;
 use crate::raw::wait::SpinState;
-use crate::segment::Segment;
-use std::ffi::CStr;
+use crate::raw::{WaitOptions, rlock};
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::time::Duration;
 
-const RECIPE: Recipe<'static, RawLock> = recipe(Tag {
-    kind: Kind::RLock,
-    flags: 0,
-    cells: 0,
-});
-
-/// A recursive lock of which this process has a handle.
+/// A recursive lock that this process has open.
 pub struct RLock {
-    placed: Placed<RawLock>,
+    object: ObjectHandle<RawLock>,
     spins: SpinState,
 }
 
+impl Noun for RLock {
+    type Raw = RawLock;
+    type Options = FileOptions;
+
+    fn file(options: &FileOptions) -> &FileOptions {
+        options
+    }
+
+    fn layout(_: &FileOptions, _: Create, _: Storage) -> Result<Layout<'_, RawLock>> {
+        Ok(layout(Tag::of(Kind::RLock)))
+    }
+
+    fn new(object: ObjectHandle<RawLock>) -> Result<RLock> {
+        Ok(RLock {
+            object,
+            spins: SpinState::default(),
+        })
+    }
+
+    fn object(&self) -> &ObjectHandle<RawLock> {
+        &self.object
+    }
+}
+
+life_cycle!(RLock);
+
 impl RLock {
-    /// How many bytes one takes in a segment.
+    /// The size of a recursive lock in a segment, in bytes.
     pub const SIZE: u64 = size_of::<RawLock>() as u64;
 
-    fn new(placed: Placed<RawLock>) -> RLock {
-        RLock {
-            placed,
-            spins: SpinState::default(),
-        }
+    /// Acquires the lock, or acquires it once more if this thread holds it.
+    ///
+    /// # Errors
+    /// As for [`Lock::acquire`](crate::lock::Lock::acquire), and
+    /// * `Overflow`: this thread has acquired it 2^64 - 1 times
+    pub fn acquire(&self) -> Result<Guard<'_>> {
+        self.guard(WaitOptions::BLOCKING)
     }
 
-    /// As `Lock::unnamed`.
-    pub fn unnamed() -> Result<RLock> {
-        Placed::unnamed(&RECIPE).map(RLock::new)
+    /// Acquires the lock without waiting; returns `None` if another live thread holds it.
+    ///
+    /// # Errors
+    /// As for [`acquire`](RLock::acquire).
+    pub fn try_acquire(&self) -> Result<Option<Guard<'_>>> {
+        in_time(self.guard(WaitOptions::NONBLOCKING))
     }
 
-    /// As `Lock::named`.
-    pub fn named(name: &CStr, create: Create, named: &Named) -> Result<RLock> {
-        Placed::in_file(name, &RECIPE, create, named).map(RLock::new)
+    /// Acquires the lock and waits at most this long; returns `None` if the time has passed.
+    ///
+    /// # Errors
+    /// As for [`acquire`](RLock::acquire).
+    pub fn acquire_timeout(&self, time: Duration) -> Result<Option<Guard<'_>>> {
+        in_time(self.guard(WaitOptions::after(time)))
     }
 
-    /// As `Lock::at`.
-    pub fn at(segment: &Arc<Segment>, offset: u64, create: Create) -> Result<RLock> {
-        Placed::at(segment, offset, &RECIPE, create).map(RLock::new)
-    }
-
-    /// As `Lock::open_fd`.
-    pub fn open_fd(fd: i32, offset: u64, named: &Named) -> Result<RLock> {
-        Placed::open_fd(fd, offset, &RECIPE, named).map(RLock::new)
-    }
-
-    /// Takes the lock, or takes it once more; as `Lock::acquire`. `Overflow`: held 2^64 - 1 times.
-    #[inline(always)]
-    pub fn acquire(&self, patience: Patience) -> Result<bool> {
-        match self.try_acquire() {
-            true => Ok(false),
-            false => self.acquire_slow(patience),
-        }
-    }
-
-    /// As `Lock::try_acquire`.
-    #[inline(always)]
-    pub(crate) fn try_acquire(&self) -> bool {
-        let me = self.placed.known_id();
-        me.is_some_and(|me| rlock::try_acquire(self.placed.words(), me))
-    }
-
-    #[cold]
-    fn acquire_slow(&self, patience: Patience) -> Result<bool> {
-        let me = self.placed.id()?;
-        let (words, liveness) = (self.placed.words(), &**self.placed.segment());
-        rlock::acquire(words, me, patience, &self.spins, liveness)
-    }
-
-    /// Takes the lock, however long that takes, until the guard is dropped.
-    pub fn lock(&self) -> Result<Guard<'_>> {
-        let recovered = self.acquire(Patience::ENDLESS)?;
+    fn guard(&self, options: WaitOptions) -> Result<Guard<'_>> {
+        let owner_died = self.acquire_with(options)?;
         Ok(Guard {
             lock: self,
-            recovered,
+            owner_died,
             of_this_thread: PhantomData,
         })
     }
 
-    /// Gives the lock back if that is one step: this thread holds it once, nobody waits, and no owner died.
+    /// As `Lock::acquire_with`. `Overflow`: this thread has acquired it 2^64 - 1 times.
+    #[doc(hidden)]
     #[inline(always)]
-    pub(crate) fn try_release(&self) -> bool {
-        let me = self.placed.known_id();
-        me.is_some_and(|me| rlock::try_release(self.placed.words(), me))
+    pub fn acquire_with(&self, options: WaitOptions) -> Result<bool> {
+        match self.fast_acquire() {
+            true => Ok(false),
+            false => self.acquire_slow(options),
+        }
     }
 
-    /// Gives the lock back once. `NotOwner`: this thread does not hold it.
+    /// As `Lock::fast_acquire`.
+    #[inline(always)]
+    pub(crate) fn fast_acquire(&self) -> bool {
+        let me = self.object.known_id();
+        me.is_some_and(|me| rlock::try_acquire(self.object.raw(), me))
+    }
+
+    #[cold]
+    fn acquire_slow(&self, options: WaitOptions) -> Result<bool> {
+        let me = self.object.id()?;
+        let (raw, liveness) = (self.object.raw(), &**self.object.segment());
+        rlock::acquire(raw, me, options, &self.spins, liveness)
+    }
+
+    /// Releases the lock in one step: this thread holds it once, no thread waits, and no owner died.
+    #[inline(always)]
+    pub(crate) fn fast_release(&self) -> bool {
+        let me = self.object.known_id();
+        me.is_some_and(|me| rlock::try_release(self.object.raw(), me))
+    }
+
+    /// Releases the lock once. `NotOwner`: this thread does not hold it.
+    #[doc(hidden)]
     pub fn release(&self) -> Result<()> {
-        match self.placed.known_id() {
-            Some(me) => rlock::release(self.placed.words(), me),
-            None => Err(nobody()),
-        }
+        rlock::release(self.object.raw(), self.object.owner_id()?)
     }
 
-    /// Gives the lock back wholly; returns how often this thread held it. `NotOwner`: not at all.
-    pub(crate) fn release_all(&self) -> Result<u64> {
-        match self.placed.known_id() {
-            Some(me) => rlock::release_all(self.placed.words(), me),
-            None => Err(nobody()),
-        }
+    /// Releases the lock entirely; returns how often this thread held it. `NotOwner`: this thread does not hold it.
+    pub(super) fn release_all(&self) -> Result<u64> {
+        rlock::release_all(self.object.raw(), self.object.owner_id()?)
     }
 
-    /// Takes the lock, which this thread does not hold, so often, however long that takes; returns as `acquire`.
-    pub(crate) fn acquire_all(&self, depth: u64) -> Result<bool> {
-        let me = self.placed.id()?;
-        let (words, liveness) = (self.placed.words(), &**self.placed.segment());
-        rlock::acquire_all(words, me, depth, Patience::ENDLESS, &self.spins, liveness)
+    /// Acquires the lock, which this thread does not hold, `depth` times at once; returns as `acquire_with`.
+    pub(super) fn acquire_all(&self, depth: u64) -> Result<bool> {
+        let me = self.object.id()?;
+        let (raw, liveness) = (self.object.raw(), &**self.object.segment());
+        rlock::acquire_all(raw, me, depth, WaitOptions::BLOCKING, &self.spins, liveness)
     }
 
     /// As `Lock::number`.
-    pub(crate) fn number(&self) -> u64 {
-        self.placed.number()
+    pub(super) fn number(&self) -> u64 {
+        self.object.number()
     }
 
-    /// Says that what the lock guards is whole again. `NotOwner`: this thread does not hold it.
+    /// Records that what the lock guards is consistent again. `NotOwner`: this thread does not hold the lock.
+    #[doc(hidden)]
     pub fn mark_consistent(&self) -> Result<()> {
-        match self.placed.known_id() {
-            Some(me) => rlock::mark_consistent(self.placed.words(), me),
-            None => Err(nobody()),
-        }
+        rlock::mark_consistent(self.object.raw(), self.object.owner_id()?)
     }
 
-    /// Returns how often this thread holds it.
+    /// Returns how often this thread holds the lock.
     pub fn depth(&self) -> u64 {
-        let me = self.placed.known_id();
-        me.map_or(0, |me| rlock::depth(self.placed.words(), me))
+        let me = self.object.known_id();
+        me.map_or(0, |me| rlock::depth(self.object.raw(), me))
     }
 
-    /// As `Lock::stat`.
+    /// Returns the state of the lock and its owner. It does not check whether the owner lives.
     pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
-        let stat = self.placed.words().stat();
+        let stat = self.object.raw().stat();
         let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)
     }
 }
 
-place!(RLock);
-
-/// A recursive lock that is held; dropped, it is released once. It stays with the thread that holds the lock:
+/// A recursive lock that is held; it is released once when the guard is dropped. The guard stays with its thread:
 ///
 /// ```compile_fail,E0277
 /// fn moved<T: Send>() {}
 /// moved::<shmkit::rlock::Guard>();
 /// ```
+#[derive(Debug)]
+#[must_use = "the lock is released at once if the guard is not kept"]
 pub struct Guard<'a> {
-    lock: &'a RLock,
-    recovered: bool,
+    pub(super) lock: &'a RLock,
+    pub(super) owner_died: bool,
     of_this_thread: PhantomData<*const ()>,
 }
 
 impl Guard<'_> {
-    /// As `lock::Guard::recovered`.
-    pub fn recovered(&self) -> bool {
-        self.recovered
+    /// Returns whether an owner died and the lock has not been marked consistent since: its data may be half written.
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
     }
 
-    /// As `lock::Guard::mark_consistent`.
+    /// Records that what the lock guards is consistent again, for the owners to come.
+    ///
+    /// # Errors
+    /// * `NotOwner`: the lock was released entirely, by a condition that could not acquire it again
     pub fn mark_consistent(&self) -> Result<()> {
         self.lock.mark_consistent()
     }
@@ -177,7 +208,7 @@ impl Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // As `lock::Guard`.
+        // It fails if the thread does not hold the lock any more; then there is nothing to release.
         let _ = self.lock.release();
     }
 }

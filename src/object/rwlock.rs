@@ -1,6 +1,7 @@
-//! Readers-writer locks: many processes read at once, or one writes; each may die at any moment.
+//! Readers-writer locks: many processes read at a time, or one writes; each may die at any moment.
 //!
-//! `raw::rwlock` has the states and what changes them; here a lock gets its place and its holders' identity.
+//! If a writer dies, the next holder learns of it: the data that the lock guards may be half written. `raw::rwlock` has
+//! the states.
 //!
 //! ```
 //! use shmkit::rwlock::{Options, RwLock};
@@ -8,31 +9,30 @@
 //! # fn main() -> shmkit::error::Result<()> {
 //! let lock = RwLock::unnamed(&Options::default())?;
 //! {
-//!     let _reader = lock.read()?; // others may read as well
+//!     let _reader = lock.read()?; // other processes may read as well
+//!     assert!(lock.try_write()?.is_none());
 //! }
 //! let writer = lock.write()?;
-//! if writer.recovered() {
-//!     // One died writing: make whole what the lock guards.
+//! if writer.owner_died() {
+//!     // Repair what the lock guards, then:
 //!     writer.mark_consistent()?;
 //! }
 //! # Ok(())
 //! # }
 //! ```
 
-use super::lock::nobody;
-pub use super::lock::{Create, Limit, Named, Patience};
-use super::{Object, Placed, Recipe, Tag, place};
+pub use super::{Create, FileOptions};
+use super::{Layout, Noun, Object, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::participant::{Id, ProcessInfo};
+use crate::participant::ProcessInfo;
+use crate::raw::WaitOptions;
 use crate::raw::count_slot::CountSlot;
 pub use crate::raw::rwlock::Stat;
 use crate::raw::rwlock::{RawRwLock, RwLockHandleState, RwLockRef};
-use crate::segment::Segment;
-use std::ffi::CStr;
 use std::mem::ManuallyDrop;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 impl Object for RawRwLock {
     type Cell = CountSlot;
@@ -42,225 +42,255 @@ impl Object for RawRwLock {
     }
 }
 
-/// How many processes may read at a time unless asked otherwise.
+/// How many processes may read at a time, unless the options say otherwise.
 pub const READERS: u16 = 128;
-/// How many may at the most: as many as a segment can have participants.
+/// How many processes may read at a time at most: as many as can use a segment.
 pub const MAX_READERS: u16 = 4096;
 
-/// How a readers-writer lock is made. `Options::default()` is what most want.
+/// How a readers-writer lock is created and opened. `Options::default()` suits most.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many processes may read at a time, 1 to 4096. 0: 128.
+    /// How many processes may read at a time, 1 to 4096; 0: 128.
     pub readers: u16,
-    /// How a named one is made and opened.
-    pub named: Named,
+    /// The file of a named lock.
+    pub file: FileOptions,
 }
 
 impl Options {
-    fn recipe(&self) -> Result<Recipe<'static, RawRwLock>> {
-        if self.readers > MAX_READERS {
-            return Err(Error::Invalid(
-                format!(
-                    "{} processes that read at a time: 1 to {MAX_READERS} may",
-                    self.readers
-                )
-                .into(),
-            ));
-        }
-        let cells = match self.readers {
-            0 => READERS,
-            readers => readers,
-        };
-        Ok(Recipe::new(
-            Tag {
-                kind: Kind::RwLock,
-                flags: 0,
-                cells,
-            },
-            &|words, cells| {
-                words.clear();
-                cells.iter().for_each(CountSlot::clear);
-            },
-        ))
-    }
-
-    /// Returns how many bytes such a lock takes in a segment. `Invalid`: more readers than can be.
+    /// Returns the size of such a lock in a segment, in bytes.
+    ///
+    /// # Errors
+    /// * `Invalid`: more readers than 4096
     pub fn size(&self) -> Result<u64> {
-        Ok(self.recipe()?.tag.size::<RawRwLock>())
+        Ok(RwLock::layout(self, Create::Always, Storage::Segment)?.size())
     }
 }
 
-/// A readers-writer lock of which this process has a handle.
+/// A readers-writer lock that this process has open.
 pub struct RwLock {
-    placed: Placed<RawRwLock>,
+    object: ObjectHandle<RawRwLock>,
     handle: RwLockHandleState,
 }
 
-impl RwLock {
-    fn new(placed: Placed<RawRwLock>) -> RwLock {
-        RwLock {
-            placed,
+impl Noun for RwLock {
+    type Raw = RawRwLock;
+    type Options = Options;
+
+    fn file(options: &Options) -> &FileOptions {
+        &options.file
+    }
+
+    fn layout(options: &Options, _: Create, _: Storage) -> Result<Layout<'_, RawRwLock>> {
+        let readers = match options.readers {
+            0 => READERS,
+            readers @ 1..=MAX_READERS => readers,
+            readers => {
+                return Err(Error::Invalid(
+                    format!("1 to {MAX_READERS} processes may read at a time, not {readers}")
+                        .into(),
+                ));
+            }
+        };
+        let tag = Tag {
+            cells: readers,
+            ..Tag::of(Kind::RwLock)
+        };
+        Ok(Layout::new(tag, |raw: &RawRwLock, cells: &[CountSlot]| {
+            raw.clear();
+            cells.iter().for_each(CountSlot::clear);
+        }))
+    }
+
+    fn new(object: ObjectHandle<RawRwLock>) -> Result<RwLock> {
+        Ok(RwLock {
+            object,
             handle: RwLockHandleState::default(),
-        }
+        })
     }
 
-    /// As `Lock::unnamed`.
-    pub fn unnamed(options: &Options) -> Result<RwLock> {
-        Placed::unnamed(&options.recipe()?).map(RwLock::new)
+    fn object(&self) -> &ObjectHandle<RawRwLock> {
+        &self.object
     }
+}
 
-    /// As `Lock::named`.
-    pub fn named(name: &CStr, create: Create, options: &Options) -> Result<RwLock> {
-        Placed::in_file(name, &options.recipe()?, create, &options.named).map(RwLock::new)
-    }
+life_cycle!(RwLock, Options);
 
-    /// As `Lock::at`.
-    pub fn at(
-        segment: &Arc<Segment>,
-        offset: u64,
-        create: Create,
-        options: &Options,
-    ) -> Result<RwLock> {
-        Placed::at(segment, offset, &options.recipe()?, create).map(RwLock::new)
-    }
-
-    /// As `Lock::open_fd`.
-    pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<RwLock> {
-        Placed::open_fd(fd, offset, &options.recipe()?, &options.named).map(RwLock::new)
-    }
-
+impl RwLock {
     #[inline(always)]
     fn whole(&self) -> RwLockRef<'_> {
         RwLockRef {
-            words: self.placed.words(),
-            cells: self.placed.cells(),
+            words: self.object.raw(),
+            cells: self.object.cells(),
             handle: &self.handle,
         }
     }
 
-    fn known_id(&self) -> Result<Id> {
-        self.placed.known_id().ok_or_else(nobody)
+    /// Acquires the lock for reading, and waits until no live process writes.
+    ///
+    /// A thread that reads must not read once more while another wants to write: that writer waits for the first
+    /// reading to end, and the second reading waits for the writer.
+    ///
+    /// # Errors
+    /// * `TooManyProcesses`: as many processes as possible read, or use the segment
+    /// * `Overflow`: this process has acquired it 65,535 times
+    /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check whether a holder lives
+    /// * `Permission`: the file cannot be written
+    /// * `Corrupt`: the words of the lock contradict each other
+    pub fn read(&self) -> Result<ReadGuard<'_>> {
+        self.reader(WaitOptions::BLOCKING)
     }
 
-    /// Takes it for reading, waiting for it; returns whether a writer died and `mark_consistent` has not been called
-    /// since: what is read may be half written.
+    /// Acquires the lock for reading without waiting; returns `None` if a live process writes or is about to.
     ///
-    /// It is held if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: it is not. `TooManyProcesses`:
-    /// as many processes read as may, or use the segment. `Overflow`: this process holds it 65,535 times.
-    /// `LivenessUnknown`, `Permission`, `Corrupt`: as of `Lock::acquire`.
+    /// # Errors
+    /// As for [`read`](RwLock::read).
+    pub fn try_read(&self) -> Result<Option<ReadGuard<'_>>> {
+        in_time(self.reader(WaitOptions::NONBLOCKING))
+    }
+
+    /// Acquires the lock for reading and waits at most this long; returns `None` if the time has passed.
     ///
-    /// Who reads already must not read once more as long as others want to write: a writer that came in between waits
-    /// for the first time, and the second time for that writer.
+    /// # Errors
+    /// As for [`read`](RwLock::read).
+    pub fn read_timeout(&self, time: Duration) -> Result<Option<ReadGuard<'_>>> {
+        in_time(self.reader(WaitOptions::after(time)))
+    }
+
+    /// Acquires the lock for writing, and waits until no live process reads or writes. New readers wait meanwhile.
+    ///
+    /// # Errors
+    /// As for [`Lock::acquire`](crate::lock::Lock::acquire).
+    pub fn write(&self) -> Result<WriteGuard<'_>> {
+        self.writer(WaitOptions::BLOCKING)
+    }
+
+    /// Acquires the lock for writing without waiting; returns `None` if a live process holds it.
+    ///
+    /// # Errors
+    /// As for [`write`](RwLock::write).
+    pub fn try_write(&self) -> Result<Option<WriteGuard<'_>>> {
+        in_time(self.writer(WaitOptions::NONBLOCKING))
+    }
+
+    /// Acquires the lock for writing and waits at most this long; returns `None` if the time has passed.
+    ///
+    /// # Errors
+    /// As for [`write`](RwLock::write).
+    pub fn write_timeout(&self, time: Duration) -> Result<Option<WriteGuard<'_>>> {
+        in_time(self.writer(WaitOptions::after(time)))
+    }
+
+    fn reader(&self, options: WaitOptions) -> Result<ReadGuard<'_>> {
+        let owner_died = self.read_with(options)?;
+        Ok(ReadGuard {
+            lock: self,
+            owner_died,
+        })
+    }
+
+    fn writer(&self, options: WaitOptions) -> Result<WriteGuard<'_>> {
+        let owner_died = self.write_with(options)?;
+        Ok(WriteGuard {
+            lock: self,
+            owner_died,
+        })
+    }
+
+    /// As `read`, without a guard; returns whether a writer died and the lock is not marked consistent. `WouldBlock`,
+    /// `Timeout`, `Interrupted`: the lock is not acquired.
+    #[doc(hidden)]
     #[inline(always)]
-    pub fn acquire_read(&self, patience: Patience) -> Result<bool> {
-        match self.try_acquire_read() {
+    pub fn read_with(&self, options: WaitOptions) -> Result<bool> {
+        match self.fast_read() {
             true => Ok(false),
-            false => self.acquire_read_slow(patience),
+            false => self.read_slow(options),
         }
     }
 
-    /// Takes it for reading if that is one step: nobody writes, no writer died, and this process has read before.
+    /// Acquires the lock for reading in one step: none writes, no writer died, and this process has read before.
     #[inline(always)]
-    pub(crate) fn try_acquire_read(&self) -> bool {
-        let me = self.placed.known_id();
+    pub(crate) fn fast_read(&self) -> bool {
+        let me = self.object.known_id();
         me.is_some_and(|me| self.whole().try_acquire_read(me))
     }
 
     #[cold]
-    fn acquire_read_slow(&self, patience: Patience) -> Result<bool> {
-        let me = self.placed.id()?;
-        self.whole().acquire_read(me, patience, &**self.segment())
+    fn read_slow(&self, options: WaitOptions) -> Result<bool> {
+        let me = self.object.id()?;
+        self.whole().acquire_read(me, options, &**self.segment())
     }
 
-    /// Gives back what was taken for reading if that is one step.
+    /// Ends a reading in one step.
     #[inline(always)]
-    pub(crate) fn try_release_read(&self) -> bool {
-        let me = self.placed.known_id();
+    pub(crate) fn fast_release_read(&self) -> bool {
+        let me = self.object.known_id();
         me.is_some_and(|me| self.whole().try_release_read(me))
     }
 
-    /// Gives back what was taken for reading, once. `NotOwner`: this process does not read.
+    /// Ends a reading. `NotOwner`: this process does not read.
+    #[doc(hidden)]
     pub fn release_read(&self) -> Result<()> {
-        self.whole().release_read(self.known_id()?)
+        self.whole().release_read(self.object.owner_id()?)
     }
 
-    /// Takes it for writing, waiting until nobody writes or reads; returns as `acquire_read`.
-    ///
-    /// As soon as the writer before it has gone, who wants to read waits for it. Errors as of `Lock::acquire`.
+    /// As `write`, without a guard; returns and fails as `read_with`.
+    #[doc(hidden)]
     #[inline(always)]
-    pub fn acquire_write(&self, patience: Patience) -> Result<bool> {
-        match self.try_acquire_write() {
+    pub fn write_with(&self, options: WaitOptions) -> Result<bool> {
+        match self.fast_write() {
             true => Ok(false),
-            false => self.acquire_write_slow(patience),
+            false => self.write_slow(options),
         }
     }
 
-    /// Takes it for writing if nobody has it or waits for it, no writer died, and this process has used the segment.
+    /// Acquires the lock for writing if no process holds it or waits for it, no writer died, and this process has used
+    /// the segment.
     #[inline(always)]
-    pub(crate) fn try_acquire_write(&self) -> bool {
-        let me = self.placed.known_id();
+    pub(crate) fn fast_write(&self) -> bool {
+        let me = self.object.known_id();
         me.is_some_and(|me| self.whole().try_acquire_write(me))
     }
 
     #[cold]
-    fn acquire_write_slow(&self, patience: Patience) -> Result<bool> {
-        let me = self.placed.id()?;
-        self.whole().acquire_write(me, patience, &**self.segment())
+    fn write_slow(&self, options: WaitOptions) -> Result<bool> {
+        let me = self.object.id()?;
+        self.whole().acquire_write(me, options, &**self.segment())
     }
 
-    /// Gives back what was taken for writing if no writer died.
+    /// Ends a writing if no writer died.
     #[inline(always)]
-    pub(crate) fn try_release_write(&self) -> bool {
-        let me = self.placed.known_id();
+    pub(crate) fn fast_release_write(&self) -> bool {
+        let me = self.object.known_id();
         me.is_some_and(|me| self.whole().try_release_write(me))
     }
 
-    /// Gives back what was taken for writing. `NotOwner`: this process does not write.
+    /// Ends a writing. `NotOwner`: this process does not write.
+    #[doc(hidden)]
     pub fn release_write(&self) -> Result<()> {
-        self.whole().release_write(self.known_id()?)
+        self.whole().release_write(self.object.owner_id()?)
     }
 
-    /// Goes from reading to writing, so that nobody writes in between. Where that fails this process still reads.
-    ///
-    /// `Deadlock`: another one that wants to write, or to upgrade, waits for the readers, and so for this one: give it
-    /// back and acquire it for writing. `NotOwner`: this process does not read. Else as `acquire_write`.
-    pub fn upgrade(&self, patience: Patience) -> Result<()> {
-        let me = self.known_id()?;
-        self.whole().upgrade(me, patience, &**self.segment())
+    /// Turns a reading into a writing. If it fails, this process still reads. Errors as of `ReadGuard::upgrade`.
+    #[doc(hidden)]
+    pub fn upgrade_with(&self, options: WaitOptions) -> Result<()> {
+        let me = self.object.owner_id()?;
+        self.whole().upgrade(me, options, &**self.segment())
     }
 
-    /// Goes from writing to reading, so that nobody writes in between. Where that fails this process still writes.
-    ///
-    /// `NotOwner`: it does not write. `TooManyProcesses`, `Overflow`, `LivenessUnknown`: as of `acquire_read`.
+    /// Turns a writing into a reading. If it fails, this process still writes. Errors as of `WriteGuard::downgrade`.
+    #[doc(hidden)]
     pub fn downgrade(&self) -> Result<()> {
-        let me = self.known_id()?;
+        let me = self.object.owner_id()?;
         self.whole().downgrade(me, &**self.segment())
     }
 
-    /// Says that what the lock guards is whole again. `NotOwner`: this process does not write.
+    /// Records that what the lock guards is consistent again. `NotOwner`: this process does not write.
+    #[doc(hidden)]
     pub fn mark_consistent(&self) -> Result<()> {
-        self.whole().mark_consistent(self.known_id()?)
+        self.whole().mark_consistent(self.object.owner_id()?)
     }
 
-    /// Takes it for reading, however long that takes, until the guard is dropped.
-    pub fn read(&self) -> Result<Reader<'_>> {
-        let recovered = self.acquire_read(Patience::ENDLESS)?;
-        Ok(Reader {
-            lock: self,
-            recovered,
-        })
-    }
-
-    /// Takes it for writing, however long that takes, until the guard is dropped.
-    pub fn write(&self) -> Result<Writer<'_>> {
-        let recovered = self.acquire_write(Patience::ENDLESS)?;
-        Ok(Writer {
-            lock: self,
-            recovered,
-        })
-    }
-
-    /// Returns what is known of it and of who writes; nobody is asked whether anybody lives.
+    /// Returns the state of the lock and its writer. It does not check which holders live.
     pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
         let stat = self.whole().stat();
         let writer = stat.writer.and_then(|id| self.segment().process_info(id));
@@ -269,41 +299,82 @@ impl RwLock {
 
     /// Returns how many processes may read at a time.
     pub fn readers(&self) -> usize {
-        self.placed.cells().len()
+        self.object.cells().len()
     }
 }
 
-place!(RwLock);
-
-/// A readers-writer lock that is held for reading; dropped, it is released.
-pub struct Reader<'a> {
+/// A lock that is held for reading; it is released when the guard is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is released at once if the guard is not kept"]
+pub struct ReadGuard<'a> {
     lock: &'a RwLock,
-    recovered: bool,
+    owner_died: bool,
 }
 
-/// A readers-writer lock that is held for writing; dropped, it is released.
-pub struct Writer<'a> {
+/// A lock that is held for writing; it is released when the guard is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is released at once if the guard is not kept"]
+pub struct WriteGuard<'a> {
     lock: &'a RwLock,
-    recovered: bool,
+    owner_died: bool,
 }
 
-impl<'a> Reader<'a> {
-    /// Whether a writer died, and nobody had said since, when this was taken, that what the lock guards is whole.
-    pub fn recovered(&self) -> bool {
-        self.recovered
+/// A guard, or the guard that remains and the error that prevented the change.
+pub type Changed<To, From> = std::result::Result<To, (From, Error)>;
+
+impl<'a> ReadGuard<'a> {
+    /// Returns whether a writer had died when this was acquired, and the lock had not been marked consistent since.
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
     }
 
-    /// Goes on to writing as `RwLock::upgrade`; where that fails it comes back with the reason.
-    pub fn upgrade(
-        self,
-        patience: Patience,
-    ) -> std::result::Result<Writer<'a>, (Reader<'a>, Error)> {
-        match self.lock.upgrade(patience) {
+    /// Turns the reading into a writing, and waits until this process is the only reader; no other writes in between.
+    ///
+    /// ```
+    /// use shmkit::rwlock::{Options, RwLock};
+    ///
+    /// # fn main() -> shmkit::error::Result<()> {
+    /// let lock = RwLock::unnamed(&Options::default())?;
+    /// match lock.read()?.upgrade() {
+    ///     Ok(_writer) => assert!(lock.try_read()?.is_none()),
+    ///     Err((_reader, error)) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`write`](RwLock::write), with the guard that still reads, and
+    /// * `Deadlock`: another reader that wants to write waits for this one; drop the guard and write anew
+    pub fn upgrade(self) -> Changed<WriteGuard<'a>, ReadGuard<'a>> {
+        self.change(WaitOptions::BLOCKING)
+    }
+
+    /// As [`upgrade`](ReadGuard::upgrade), without waiting.
+    ///
+    /// # Errors
+    /// As for [`upgrade`](ReadGuard::upgrade), and
+    /// * `WouldBlock`: another live process reads
+    pub fn try_upgrade(self) -> Changed<WriteGuard<'a>, ReadGuard<'a>> {
+        self.change(WaitOptions::NONBLOCKING)
+    }
+
+    /// As [`upgrade`](ReadGuard::upgrade), for at most this long.
+    ///
+    /// # Errors
+    /// As for [`upgrade`](ReadGuard::upgrade), and
+    /// * `Timeout`: the time has passed
+    pub fn upgrade_timeout(self, time: Duration) -> Changed<WriteGuard<'a>, ReadGuard<'a>> {
+        self.change(WaitOptions::after(time))
+    }
+
+    fn change(self, options: WaitOptions) -> Changed<WriteGuard<'a>, ReadGuard<'a>> {
+        match self.lock.upgrade_with(options) {
             Ok(()) => {
                 let reader = ManuallyDrop::new(self);
-                Ok(Writer {
+                Ok(WriteGuard {
                     lock: reader.lock,
-                    recovered: reader.recovered,
+                    owner_died: reader.owner_died,
                 })
             }
             Err(error) => Err((self, error)),
@@ -311,25 +382,32 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl<'a> Writer<'a> {
-    /// As `Reader::recovered`.
-    pub fn recovered(&self) -> bool {
-        self.recovered
+impl<'a> WriteGuard<'a> {
+    /// As [`ReadGuard::owner_died`].
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
     }
 
-    /// Says that what the lock guards is whole again.
+    /// Records that what the lock guards is consistent again, for the holders to come.
+    ///
+    /// # Errors
+    /// * `NotOwner`: this is a forked child, and its parent writes
     pub fn mark_consistent(&self) -> Result<()> {
         self.lock.mark_consistent()
     }
 
-    /// Goes on to reading as `RwLock::downgrade`; where that fails it comes back with the reason.
-    pub fn downgrade(self) -> std::result::Result<Reader<'a>, (Writer<'a>, Error)> {
+    /// Turns the writing into a reading, without waiting; no other writes in between.
+    ///
+    /// # Errors
+    /// With the guard that still writes:
+    /// * `TooManyProcesses`, `Overflow`, `LivenessUnknown`: as for [`read`](RwLock::read)
+    pub fn downgrade(self) -> Changed<ReadGuard<'a>, WriteGuard<'a>> {
         match self.lock.downgrade() {
             Ok(()) => {
                 let writer = ManuallyDrop::new(self);
-                Ok(Reader {
+                Ok(ReadGuard {
                     lock: writer.lock,
-                    recovered: writer.lock.stat().0.writer_died,
+                    owner_died: writer.lock.stat().0.writer_died,
                 })
             }
             Err(error) => Err((self, error)),
@@ -337,16 +415,16 @@ impl<'a> Writer<'a> {
     }
 }
 
-impl Drop for Reader<'_> {
+impl Drop for ReadGuard<'_> {
     fn drop(&mut self) {
-        // It fails where somebody has released it through the lock itself: then there is nothing to do.
+        // It fails in a forked child, which does not read.
         let _ = self.lock.release_read();
     }
 }
 
-impl Drop for Writer<'_> {
+impl Drop for WriteGuard<'_> {
     fn drop(&mut self) {
-        // As `Reader`.
+        // It fails in a forked child, which does not write.
         let _ = self.lock.release_write();
     }
 }

@@ -1,7 +1,6 @@
-//! Semaphores: permits that processes and threads take and give back; with undo the dead give back theirs.
+//! Semaphores: permits that processes and threads acquire and release; with undo, a death releases those of the dead.
 //!
-//! `raw::semaphore` and `raw::undo` have the states and what changes them; here a semaphore gets its place, and its
-//! users' identity where what they hold is recorded.
+//! `raw::semaphore` and `raw::undo` have the states.
 //!
 //! ```
 //! use shmkit::semaphore::{Options, Semaphore};
@@ -13,35 +12,36 @@
 //!     ..Options::default()
 //! })?;
 //! {
-//!     let _permit = three.permits(1)?;
+//!     let _permits = three.acquire(1)?;
 //!     assert_eq!((three.value()?, three.held()?), (2, 1));
-//! } // given back; had this process been killed, too
+//!     assert!(three.try_acquire(3)?.is_none());
+//! } // released, as the death of this process would do
+//! assert_eq!(three.value()?, 3);
 //! # Ok(())
 //! # }
 //! ```
 
-use super::lock::nobody;
-pub use super::lock::{Create, Limit, Named, Patience};
-use super::{Object, Placed, Recipe, Tag, place};
+pub use super::{Create, FileOptions};
+use super::{Layout, Noun, Object, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::count_slot::CountSlot;
 pub use crate::raw::semaphore::Stat;
 use crate::raw::semaphore::{MAX_PERMITS, RawSemaphore};
 use crate::raw::undo::{self, UndoHandleState, UndoRef};
 use crate::raw::wait::SpinState;
 use crate::segment::Segment;
-use std::ffi::CStr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-/// In the tag: what a process holds comes back when it ends.
+/// In the tag: what a process holds is released when it ends.
 const UNDO: u16 = 1;
 
-/// How many processes may hold permits of a semaphore with undo, where nothing is said.
+/// How many processes may hold permits of a semaphore with undo, unless the options say otherwise.
 const PROCESSES: u32 = 128;
-/// As many as a segment has participants at the most.
+/// As many as can use a segment.
 const MAX_PROCESSES: u32 = 4096;
 
 impl Object for RawSemaphore {
@@ -52,46 +52,53 @@ impl Object for RawSemaphore {
     }
 }
 
-/// How a semaphore is made. `Options::default()` has no permit yet and no maximum.
+/// How a semaphore is created and opened. `Options::default()` has no permit and no maximum.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many permits a new one has, at most 2^31 - 1.
+    /// The permits of a new one, at most 2^31 - 1.
     pub value: u64,
-    /// How many it may ever have; 0: 2^31 - 1. With undo that is `value`.
+    /// How many permits there may be; 0: 2^31 - 1. With undo the maximum is `value`.
     pub maximum: u64,
-    /// What a process holds comes back when it ends.
+    /// What a process holds is released when it ends.
     pub undo: bool,
     /// With undo: how many processes may hold permits at a time, at most 4096; 0: 128.
     pub processes: u32,
-    /// How a named one is made and opened.
-    pub named: Named,
+    /// The file of a named semaphore.
+    pub file: FileOptions,
 }
 
 impl Options {
-    /// Refuses what contradicts itself.
-    fn check(&self) -> Result<()> {
+    /// Returns the size of such a semaphore in a segment, in bytes.
+    ///
+    /// # Errors
+    /// * `Invalid`: the options contradict each other
+    pub fn size(&self) -> Result<u64> {
+        Ok(Semaphore::layout(self, Create::Never, Storage::Segment)?.size())
+    }
+
+    /// Refuses options that contradict each other.
+    fn check(&self, create: Create) -> Result<()> {
         let invalid = |text: String| Err(Error::Invalid(text.into()));
         let (value, maximum) = (self.value, self.maximum);
         if value > MAX_PERMITS || maximum > MAX_PERMITS {
-            return invalid(format!(
-                "options: a semaphore has at most {MAX_PERMITS} permits"
-            ));
+            return invalid(format!("a semaphore has at most {MAX_PERMITS} permits"));
         }
         if maximum != 0 && value > maximum {
             return invalid(format!(
-                "options: a value of {value} is more than the maximum, {maximum}"
+                "a value of {value} is more than the maximum, {maximum}"
             ));
         }
         if self.undo && maximum != 0 && maximum != value {
-            return invalid("options: with undo the maximum is the value".into());
+            return invalid("with undo the maximum is the value".into());
         }
         if self.processes > MAX_PROCESSES {
-            return invalid(format!(
-                "options: at most {MAX_PROCESSES} processes hold permits"
-            ));
+            return invalid(format!("at most {MAX_PROCESSES} processes hold permits"));
         }
         if !self.undo && self.processes != 0 {
-            return invalid("options: processes are counted with undo alone".into());
+            return invalid("a number of processes is for semaphores with undo".into());
+        }
+        if create != Create::Never && self.maximum() == 0 {
+            return invalid("a semaphore with undo has a value of at least 1".into());
         }
         Ok(())
     }
@@ -111,183 +118,185 @@ impl Options {
             (true, processes) => processes,
         };
         Tag {
-            kind: Kind::Semaphore,
             flags: if self.undo { UNDO } else { 0 },
             cells: cells as u16, // at most MAX_PROCESSES
+            ..Tag::of(Kind::Semaphore)
         }
-    }
-
-    /// Makes or finds one by `place`.
-    fn place(
-        &self,
-        create: Create,
-        place: impl FnOnce(&Recipe<'_, RawSemaphore>) -> Result<Placed<RawSemaphore>>,
-    ) -> Result<Semaphore> {
-        self.check()?;
-        if create != Create::Never && self.maximum() == 0 {
-            return Err(Error::Invalid(
-                "options: with undo there are as many permits as at first, so at least one".into(),
-            ));
-        }
-        let prepare = |words: &RawSemaphore, cells: &[CountSlot]| {
-            words.prepare(self.value, self.maximum());
-            cells.iter().for_each(CountSlot::clear);
-        };
-        let placed = place(&Recipe::new(self.tag(), &prepare))?;
-        let semaphore = Semaphore::new(placed)?;
-        if create == Create::IfMissing && semaphore.maximum != self.maximum() {
-            return Err(Error::Invalid(
-                "the Semaphore is there, but was made with another maximum".into(),
-            ));
-        }
-        Ok(semaphore)
     }
 }
 
-/// A semaphore of which this process has a handle.
+/// A semaphore that this process has open.
 pub struct Semaphore {
-    placed: Placed<RawSemaphore>,
+    object: ObjectHandle<RawSemaphore>,
     spins: SpinState,
     undo: bool,
     maximum: u64,
     handle: UndoHandleState,
 }
 
-impl Semaphore {
-    /// Returns how many bytes one takes in a segment that is made so. `Invalid`: the options contradict themselves.
-    pub fn size(options: &Options) -> Result<u64> {
-        options.check()?;
-        Ok(options.tag().size::<RawSemaphore>())
+impl Noun for Semaphore {
+    type Raw = RawSemaphore;
+    type Options = Options;
+
+    fn file(options: &Options) -> &FileOptions {
+        &options.file
     }
 
-    fn new(placed: Placed<RawSemaphore>) -> Result<Semaphore> {
+    fn layout(options: &Options, create: Create, _: Storage) -> Result<Layout<'_, RawSemaphore>> {
+        options.check(create)?;
+        Ok(Layout::new(
+            options.tag(),
+            |raw: &RawSemaphore, cells: &[CountSlot]| {
+                raw.prepare(options.value, options.maximum());
+                cells.iter().for_each(CountSlot::clear);
+            },
+        ))
+    }
+
+    fn new(object: ObjectHandle<RawSemaphore>) -> Result<Semaphore> {
         let semaphore = Semaphore {
-            undo: placed.flags() & UNDO != 0,
-            maximum: placed.words().maximum()?,
-            placed,
+            undo: object.flags() & UNDO != 0,
+            maximum: object.raw().maximum()?,
+            object,
             spins: SpinState::default(),
             handle: UndoHandleState::default(),
         };
-        match semaphore.undo && semaphore.placed.cells().is_empty() {
+        match semaphore.undo && semaphore.object.cells().is_empty() {
             true => Err(Error::Corrupt(
-                "a semaphore with undo that nobody can hold".into(),
+                "the semaphore has undo, but no cells for its holders".into(),
             )),
             false => Ok(semaphore),
         }
     }
 
-    /// Makes one without a name: threads and children have it, and whoever is handed its descriptor and place.
-    pub fn unnamed(options: &Options) -> Result<Semaphore> {
-        options.place(Create::Always, Placed::unnamed)
+    fn object(&self) -> &ObjectHandle<RawSemaphore> {
+        &self.object
     }
 
-    /// Makes or finds the semaphore of this name: a file that holds it alone.
-    pub fn named(name: &CStr, create: Create, options: &Options) -> Result<Semaphore> {
-        options.place(create, |recipe| {
-            Placed::in_file(name, recipe, create, &options.named)
-        })
-    }
-
-    /// Makes or finds the semaphore at `offset` of the data of a managed segment; errors as of `Lock::at`.
-    pub fn at(
-        segment: &Arc<Segment>,
-        offset: u64,
-        create: Create,
-        options: &Options,
-    ) -> Result<Semaphore> {
-        options.place(create, |recipe| Placed::at(segment, offset, recipe, create))
-    }
-
-    /// Finds the semaphore that was handed over: a descriptor, and the place that `offset` said where it comes from.
-    pub fn open_fd(fd: i32, offset: u64, options: &Options) -> Result<Semaphore> {
-        options.place(Create::Never, |recipe| {
-            Placed::open_fd(fd, offset, recipe, &options.named)
-        })
-    }
-
-    /// Takes `count` permits, waiting for them: all of them or none.
-    ///
-    /// They are taken if and only if this is `Ok`. `WouldBlock`, `Timeout`, `Interrupted`: they are not. `Invalid`: 0,
-    /// or more than there can be. With undo also `TooManyProcesses`, `LivenessUnknown`, `Permission`, `Corrupt`:
-    /// nothing can be recorded for this process, or nobody can tell whether the holders live; `Overflow`: one process
-    /// holds 65,535.
-    #[inline(always)]
-    pub fn acquire(&self, count: u64, patience: Patience) -> Result<()> {
-        match self.try_acquire(count) {
+    fn check(&self, options: &Options, _: Storage) -> Result<()> {
+        match self.maximum == options.maximum() {
             true => Ok(()),
-            false => self.acquire_slow(count, patience),
+            false => Err(Error::Invalid(
+                "the Semaphore exists, but was created with another maximum".into(),
+            )),
         }
     }
+}
 
-    /// Takes `count` permits if that is one step.
-    #[inline(always)]
-    pub(crate) fn try_acquire(&self, count: u64) -> bool {
-        !self.undo && count != 0 && self.placed.words().try_take(count)
+life_cycle!(Semaphore, Options);
+
+impl Semaphore {
+    /// Acquires `count` permits, all of them or none, and waits until there are as many.
+    ///
+    /// # Errors
+    /// * `Invalid`: 0 permits, or more than the maximum
+    ///
+    /// With undo also:
+    /// * `TooManyProcesses`: as many processes as possible hold permits, or use the segment
+    /// * `Overflow`: this process would hold more than 65,535 permits
+    /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check which holders live
+    /// * `Permission`: the file cannot be written
+    /// * `Corrupt`: the words of the semaphore contradict each other
+    pub fn acquire(&self, count: u64) -> Result<Permits<'_>> {
+        self.permits(count, WaitOptions::BLOCKING)
     }
 
-    /// Takes a permit with undo if that is a few steps.
-    pub(crate) fn try_acquire_recorded(&self, count: u64) -> bool {
-        count == 1 && self.try_undo(|undo| undo.try_acquire())
+    /// Acquires `count` permits without waiting; returns `None` if there are fewer.
+    ///
+    /// # Errors
+    /// As for [`acquire`](Semaphore::acquire).
+    pub fn try_acquire(&self, count: u64) -> Result<Option<Permits<'_>>> {
+        in_time(self.permits(count, WaitOptions::NONBLOCKING))
     }
 
-    /// Gives a permit with undo back if that is a few steps.
-    pub(crate) fn try_release_recorded(&self, count: u64) -> bool {
-        count == 1 && self.try_undo(|undo| undo.try_release())
+    /// Acquires `count` permits and waits at most this long; returns `None` if the time has passed.
+    ///
+    /// # Errors
+    /// As for [`acquire`](Semaphore::acquire).
+    pub fn acquire_timeout(&self, count: u64, time: Duration) -> Result<Option<Permits<'_>>> {
+        in_time(self.permits(count, WaitOptions::after(time)))
     }
 
-    fn try_undo(&self, steps: impl Fn(UndoRef<'_, Segment>) -> bool) -> bool {
-        let me = self.placed.known_id().filter(|_| self.undo);
-        me.is_some_and(|me| steps(self.by(me)))
-    }
-
-    #[cold]
-    fn acquire_slow(&self, count: u64, patience: Patience) -> Result<()> {
-        if self.try_acquire_recorded(count) {
-            return Ok(());
-        }
-        if !(1..=self.maximum).contains(&count) {
-            return Err(Error::Invalid(
-                format!(
-                    "{count} permits are not 1 to {}, as many as there may be",
-                    self.maximum
-                )
-                .into(),
-            ));
-        }
-        match self.undo {
-            true => self
-                .by(self.placed.id()?)
-                .acquire(count, patience, &self.spins),
-            false => self.placed.words().acquire(count, patience, &self.spins),
-        }
-    }
-
-    /// Takes `count` permits, however long that takes, until the guard is dropped.
-    pub fn permits(&self, count: u64) -> Result<Permits<'_>> {
-        self.acquire(count, Patience::ENDLESS)?;
+    fn permits(&self, count: u64, options: WaitOptions) -> Result<Permits<'_>> {
+        self.acquire_with(count, options)?;
         Ok(Permits {
             semaphore: self,
             count,
         })
     }
 
-    /// Gives `count` permits back, or adds them: without undo whoever likes may do so.
+    /// As `acquire`, without a guard. `WouldBlock`, `Timeout`, `Interrupted`: no permit is acquired.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn acquire_with(&self, count: u64, options: WaitOptions) -> Result<()> {
+        match self.fast_acquire(count) {
+            true => Ok(()),
+            false => self.acquire_slow(count, options),
+        }
+    }
+
+    /// Acquires `count` permits in one step.
+    #[inline(always)]
+    pub(crate) fn fast_acquire(&self, count: u64) -> bool {
+        !self.undo && count != 0 && self.object.raw().try_take(count)
+    }
+
+    /// Acquires a permit with undo in a few steps.
+    pub(crate) fn try_acquire_recorded(&self, count: u64) -> bool {
+        count == 1 && self.fast_undo(|undo| undo.try_acquire())
+    }
+
+    /// Releases a permit with undo in a few steps.
+    pub(crate) fn try_release_recorded(&self, count: u64) -> bool {
+        count == 1 && self.fast_undo(|undo| undo.try_release())
+    }
+
+    fn fast_undo(&self, steps: impl Fn(UndoRef<'_, Segment>) -> bool) -> bool {
+        let me = self.object.known_id().filter(|_| self.undo);
+        me.is_some_and(|me| steps(self.by(me)))
+    }
+
+    #[cold]
+    fn acquire_slow(&self, count: u64, options: WaitOptions) -> Result<()> {
+        if self.try_acquire_recorded(count) {
+            return Ok(());
+        }
+        if !(1..=self.maximum).contains(&count) {
+            return Err(Error::Invalid(
+                format!("1 to {} permits can be acquired, not {count}", self.maximum).into(),
+            ));
+        }
+        match self.undo {
+            true => self
+                .by(self.object.id()?)
+                .acquire(count, options, &self.spins),
+            false => self.object.raw().acquire(count, options, &self.spins),
+        }
+    }
+
+    /// Releases `count` permits. Without undo, any process may release permits that it has not acquired: that adds them.
     ///
-    /// `Invalid`: 0. `Overflow`: there would be more than the maximum. With undo `NotOwner`: this process does not hold
-    /// as many; `Timeout`: somebody was stopped seconds ago while just taking or giving; `LivenessUnknown`.
+    /// # Errors
+    /// * `Invalid`: 0 permits
+    /// * `Overflow`: there would be more permits than the maximum
+    ///
+    /// With undo also:
+    /// * `NotOwner`: this process holds fewer permits
+    /// * `Timeout`: another process has been acquiring or releasing permits for seconds
+    /// * `LivenessUnknown`: as for [`acquire`](Semaphore::acquire)
     #[inline(always)]
     pub fn release(&self, count: u64) -> Result<()> {
-        match self.try_release(count) {
+        match self.fast_release(count) {
             true => Ok(()),
             false => self.release_slow(count),
         }
     }
 
-    /// Gives `count` permits back if that is one step.
+    /// Releases `count` permits in one step.
     #[inline(always)]
-    pub(crate) fn try_release(&self, count: u64) -> bool {
-        let words = self.placed.words();
-        !self.undo && count != 0 && words.try_release(count, self.maximum)
+    pub(crate) fn fast_release(&self, count: u64) -> bool {
+        let raw = self.object.raw();
+        !self.undo && count != 0 && raw.try_release(count, self.maximum)
     }
 
     #[cold]
@@ -296,72 +305,90 @@ impl Semaphore {
             return Ok(());
         }
         if count == 0 {
-            return Err(Error::Invalid("0 permits are nothing to give back".into()));
+            return Err(Error::Invalid("0 permits cannot be released".into()));
         }
-        if !self.undo {
-            return self.placed.words().release(count, self.maximum);
-        }
-        match self.placed.known_id() {
-            Some(me) => self.by(me).release(count),
-            None => Err(nobody()),
+        match self.undo {
+            true => self.by(self.object.owner_id()?).release(count),
+            false => self.object.raw().release(count, self.maximum),
         }
     }
 
-    /// Returns the semaphore as a process sees it whose permits are recorded.
+    /// Returns the semaphore with undo as this process sees it.
     fn by(&self, me: Id) -> UndoRef<'_, Segment> {
         UndoRef {
-            words: self.placed.words(),
-            all: self.placed.cells(),
+            words: self.object.raw(),
+            all: self.object.cells(),
             total: self.maximum,
             handle: &self.handle,
             me,
-            liveness: self.placed.segment(),
+            liveness: self.object.segment(),
         }
     }
 
-    /// Returns how many permits are to be had; what the dead hold is not looked for. `Corrupt`.
+    /// Returns how many permits can be acquired. Those of dead holders are not counted.
+    ///
+    /// # Errors
+    /// * `Corrupt`: there are more than the maximum
     pub fn value(&self) -> Result<u64> {
-        self.placed.words().checked_value(self.maximum)
+        self.object.raw().checked_value(self.maximum)
     }
 
-    /// Returns how many permits this process holds. `Invalid`: without undo nobody knows.
+    /// Returns how many permits this process holds.
+    ///
+    /// # Errors
+    /// * `Invalid`: the semaphore has no undo, so that holders are not recorded
     pub fn held(&self) -> Result<u64> {
         if !self.undo {
             return Err(Error::Invalid(
-                "who holds permits is recorded with undo alone".into(),
+                "a semaphore without undo does not record its holders".into(),
             ));
         }
-        let cells = undo::cells(self.placed.words(), self.placed.cells());
-        Ok(self.placed.known_id().map_or(0, |me| cells.held(me)))
+        let cells = undo::cells(self.object.raw(), self.object.cells());
+        Ok(self.object.known_id().map_or(0, |me| cells.held(me)))
     }
 
-    /// Returns what is known of it; nobody is asked whether the holders live. `Corrupt`.
+    /// Returns the state of the semaphore. It does not check which holders live.
+    ///
+    /// # Errors
+    /// * `Corrupt`: as for [`value`](Semaphore::value)
     pub fn stat(&self) -> Result<Stat> {
-        self.placed.words().stat(self.maximum, self.placed.cells())
+        self.object.raw().stat(self.maximum, self.object.cells())
     }
 
-    /// Whether what a process holds comes back when it ends.
+    /// Returns whether what a process holds is released when it ends.
     pub fn has_undo(&self) -> bool {
         self.undo
     }
 
-    /// Returns how many processes may hold permits at a time; 0 without undo: as many as there are.
+    /// Returns how many processes may hold permits at a time; 0 without undo, where any number may.
     pub fn processes(&self) -> u32 {
-        self.placed.cells().len() as u32
+        self.object.cells().len() as u32
     }
 }
 
-place!(Semaphore);
-
-/// Permits that are held; dropped, they are given back.
+/// Permits that are held; they are released when this is dropped.
+#[derive(Debug)]
+#[must_use = "the permits are released at once if they are not kept"]
 pub struct Permits<'a> {
     semaphore: &'a Semaphore,
     count: u64,
 }
 
+impl Permits<'_> {
+    /// Returns how many there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Keeps the permits acquired, or consumes them where another process adds new ones.
+    pub fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Permits<'_> {
     fn drop(&mut self) {
-        // It fails where somebody has given them back through the semaphore itself: then there is nothing to do.
+        // It fails if they were released through `Semaphore::release`; then there is nothing to release.
         let _ = self.semaphore.release(self.count);
     }
 }

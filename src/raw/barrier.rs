@@ -38,12 +38,13 @@
 mod broken;
 
 use super::wait::{SpinState, Wait};
-use super::{Limit, Liveness, Patience, lock};
+use super::{Liveness, Timeout, WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, WaitSet};
 use crate::sys::{clock, process};
+use std::time::Duration;
 
 /// The most parties a barrier can have: two cells for each of them are counted in 16 bits.
 pub const MAX_PARTIES: u32 = 2048;
@@ -59,10 +60,7 @@ const ARRIVED: u64 = 1 << 48;
 const GENERATIONS: u64 = (ARRIVED - 1) & !(SLEEPERS | BROKEN);
 
 /// How long to wait for the lock: it is held for less than a millisecond, so an owner that has it longer is stopped.
-const LOCK_TIMEOUT: Patience = Patience {
-    limit: Limit::Within(1_000_000_000),
-    interruptible: false,
-};
+const LOCK_TIMEOUT: WaitOptions = WaitOptions::after(Duration::from_nanos(1_000_000_000));
 
 /// In a state, beside an id.
 const WAITING: u64 = 1 << 29;
@@ -245,13 +243,13 @@ impl BarrierRef<'_> {
     pub fn wait(
         self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         last: Last,
         handle: &BarrierHandleState,
         liveness: &impl Liveness,
     ) -> Result<usize> {
-        let mut wait = Wait::new(patience, &handle.turn);
-        let nowait = patience.limit == Limit::Now;
+        let mut wait = Wait::new(options, &handle.turn);
+        let nowait = options.timeout == Timeout::Immediate;
         loop {
             let turn = self.turn();
             if nowait && !turn.is_broken() && turn.arrived() + 1 < self.parties() {
@@ -279,7 +277,7 @@ impl BarrierRef<'_> {
         }
     }
 
-    /// Takes the lock, as long as our patience lasts. Who may not wait waits for who is inside, but not if that one is
+    /// Takes the lock, as long as the options allow. Who may not wait waits for who is inside, but not if that one is
     /// stopped.
     fn enter(
         self,
@@ -293,7 +291,7 @@ impl BarrierRef<'_> {
         }
         wait.look();
         let rest = wait.rest();
-        let nowait = rest.limit == Limit::Now;
+        let nowait = rest.timeout == Timeout::Immediate;
         let mut entered = self.take_lock(me, rest, handle, liveness);
         if nowait && matches!(entered, Err(Error::WouldBlock(_))) {
             entered = self.take_lock(me, LOCK_TIMEOUT, handle, liveness);
@@ -311,12 +309,12 @@ impl BarrierRef<'_> {
     fn take_lock(
         self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         handle: &BarrierHandleState,
         liveness: &impl Liveness,
     ) -> Result<()> {
         let lock = &self.words.lock;
-        if lock.acquire(me, patience, &handle.lock, liveness)? {
+        if lock.acquire(me, options, &handle.lock, liveness)? {
             // It fails as `exit` may.
             let _ = lock.mark_consistent(me);
         }
@@ -369,7 +367,7 @@ impl BarrierRef<'_> {
             return Ok((Arrival::NoRoom(turn), NOBODY));
         }
         let is_last = arrived + 1 == parties;
-        if !is_last && wait.rest().limit == Limit::Now {
+        if !is_last && wait.rest().timeout == Timeout::Immediate {
             return Err(missing());
         }
         // 1. A cell. Nobody else takes one now.
@@ -660,7 +658,7 @@ impl BarrierRef<'_> {
         handle: &BarrierHandleState,
         liveness: &impl Liveness,
     ) -> Result<Waiter> {
-        let mut wait = Wait::new(Patience::ENDLESS, &handle.turn);
+        let mut wait = Wait::new(WaitOptions::BLOCKING, &handle.turn);
         match self.arrive(me, &mut wait, Last::Passes, handle, liveness)? {
             Arrival::Waits(index, generation) => Ok(Waiter {
                 me,

@@ -29,7 +29,7 @@
 //!   taking what is left: the taker's own cell says WAITING, what it has taken dead + NOTIFIED: the next takes that.
 
 use super::wait::{SpinState, Wait};
-use super::{Liveness, Patience};
+use super::{Liveness, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
@@ -241,7 +241,7 @@ impl<'a> ConditionRef<'a> {
         &self,
         me: Id,
         mutex: &(impl Mutex + ?Sized),
-        patience: Patience,
+        options: WaitOptions,
         spins: &SpinState,
         liveness: &impl Liveness,
     ) -> Result<Waited> {
@@ -256,7 +256,7 @@ impl<'a> ConditionRef<'a> {
             }
         };
         // 2. Without the lock.
-        let slept = self.sleep(me, own, age, patience, spins, liveness);
+        let slept = self.sleep(me, own, age, options, spins, liveness);
         // 3. With it.
         let recovered = mutex.acquire_all(depth).map_err(|error| {
             if let Ok((_, Some(notified))) = slept {
@@ -322,12 +322,12 @@ impl<'a> ConditionRef<'a> {
         me: Id,
         own: &'a WaiterCell,
         age: u64,
-        patience: Patience,
+        options: WaitOptions,
         spins: &SpinState,
         liveness: &impl Liveness,
     ) -> Result<(End, Option<&'a WaiterCell>)> {
         let waiting = me.bits() | WAITING;
-        let mut wait = Wait::new(patience, spins);
+        let mut wait = Wait::new(options, spins);
         loop {
             let seen = own.load();
             if seen == me.bits() | NOTIFIED {

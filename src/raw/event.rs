@@ -19,7 +19,7 @@
 //!   clear: before or behind its one step;
 //!   wait: WAITERS stays, and the next set wakes in vain.
 
-use super::Patience;
+use super::WaitOptions;
 use super::wait::{SpinState, Wait};
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -117,10 +117,10 @@ impl RawEvent {
     /// Waits until it is set; it is enough that it was since the call began.
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`.
-    pub fn wait(&self, patience: Patience, spins: &SpinState) -> Result<()> {
+    pub fn wait(&self, options: WaitOptions, spins: &SpinState) -> Result<()> {
         let begun = self.load();
         match begun & SET {
-            0 => self.wait_since(begun, patience, spins),
+            0 => self.wait_since(begun, options, spins),
             _ => Ok(()),
         }
     }
@@ -130,10 +130,10 @@ impl RawEvent {
     pub(super) fn wait_since(
         &self,
         begun: u64,
-        patience: Patience,
+        options: WaitOptions,
         spins: &SpinState,
     ) -> Result<()> {
-        let mut wait = Wait::new(patience, spins).eager();
+        let mut wait = Wait::new(options, spins).eager();
         let mut sleeps = false;
         loop {
             let seen = self.load();

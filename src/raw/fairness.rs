@@ -2,7 +2,7 @@
 
 use super::lock::{RawLock, STARVING};
 use super::wait::SpinState;
-use super::{Liveness, Patience};
+use super::{Liveness, WaitOptions};
 use crate::error::Result;
 use crate::participant::Id;
 use crate::sys::atomic::Ordering::Relaxed;
@@ -22,8 +22,8 @@ fn id(slot: u64) -> Id {
     Id::of((slot + 1) | ((slot + 1) << 13)).expect("an owner")
 }
 
-fn acquire(words: &RawLock, me: Id, patience: Patience) -> Result<bool> {
-    words.acquire(me, patience, &SpinState::default(), &Peace)
+fn acquire(words: &RawLock, me: Id, options: WaitOptions) -> Result<bool> {
+    words.acquire(me, options, &SpinState::default(), &Peace)
 }
 
 /// Waits until somebody has waited for long.
@@ -39,10 +39,10 @@ fn until_starving(words: &RawLock) {
 fn who_has_waited_for_long_goes_first() {
     let words = RawLock::default();
     let (first, second) = (id(1), id(2));
-    acquire(&words, first, Patience::ENDLESS).expect("free");
+    acquire(&words, first, WaitOptions::BLOCKING).expect("free");
     thread::scope(|scope| {
         scope.spawn(|| {
-            acquire(&words, second, Patience::ENDLESS).expect("it is given back");
+            acquire(&words, second, WaitOptions::BLOCKING).expect("it is given back");
             assert_eq!(words.word.load(Relaxed) & STARVING, 0);
         });
         until_starving(&words);
@@ -59,7 +59,7 @@ fn who_has_waited_for_long_goes_first() {
 fn a_free_lock_is_not_left_for_ever_to_one_that_is_gone() {
     let words = RawLock::default();
     words.word.store(STARVING, Relaxed);
-    assert_eq!(acquire(&words, id(1), Patience::ENDLESS), Ok(false));
+    assert_eq!(acquire(&words, id(1), WaitOptions::BLOCKING), Ok(false));
     assert_eq!(words.word.load(Relaxed) & STARVING, 0);
     words.release(id(1)).expect("ours");
     assert!(words.try_acquire(id(1)));
@@ -69,7 +69,7 @@ fn a_free_lock_is_not_left_for_ever_to_one_that_is_gone() {
 fn who_does_not_wait_takes_what_is_free_and_changes_nothing_for_others() {
     let words = RawLock::default();
     words.word.store(STARVING, Relaxed);
-    assert_eq!(acquire(&words, id(1), Patience::NONE), Ok(false));
+    assert_eq!(acquire(&words, id(1), WaitOptions::NONBLOCKING), Ok(false));
     words.release(id(1)).expect("ours");
     assert_eq!(words.word.load(Relaxed), STARVING);
 }
@@ -77,12 +77,12 @@ fn who_does_not_wait_takes_what_is_free_and_changes_nothing_for_others() {
 #[test]
 fn who_gives_up_does_not_go_first() {
     let words = RawLock::default();
-    acquire(&words, id(1), Patience::ENDLESS).expect("free");
-    let patience = Patience {
-        limit: super::Limit::Within(50_000_000),
+    acquire(&words, id(1), WaitOptions::BLOCKING).expect("free");
+    let options = WaitOptions {
+        timeout: super::Timeout::After(Duration::from_nanos(50_000_000)),
         interruptible: false,
     };
-    acquire(&words, id(2), patience).expect_err("it is held");
+    acquire(&words, id(2), options).expect_err("it is held");
     assert_eq!(words.word.load(Relaxed) & STARVING, 0);
     words.release(id(1)).expect("ours");
     assert!(words.try_acquire(id(1)));

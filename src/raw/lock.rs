@@ -23,7 +23,7 @@
 //!   waiting: STARVING stays, and the next waiter sleeps once before it barges.
 
 use super::wait::{SpinState, Wait};
-use super::{Limit, Liveness, Patience};
+use super::{Liveness, Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -116,27 +116,27 @@ impl RawLock {
     pub fn acquire(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         spins: &SpinState,
         liveness: &impl Liveness,
     ) -> Result<bool> {
         if self.try_acquire(me) {
             return Ok(false);
         }
-        self.acquire_contended(me, patience, spins, liveness)
+        self.acquire_contended(me, options, spins, liveness)
     }
 
     #[cold]
     fn acquire_contended(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         spins: &SpinState,
         liveness: &impl Liveness,
     ) -> Result<bool> {
         let me = me.bits();
-        let nowait = patience.limit == Limit::Now;
-        let mut wait = Wait::new(patience, spins);
+        let nowait = options.timeout == Timeout::Immediate;
+        let mut wait = Wait::new(options, spins);
         let mut waited = false;
         // WAITERS once we have slept: others may sleep as well, and the word may have lost their mark.
         let mut keep_waiters = 0;

@@ -46,6 +46,7 @@ pub mod wait;
 
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Tells who is dead.
 pub trait Liveness {
@@ -53,37 +54,50 @@ pub trait Liveness {
     fn is_dead(&self, id: crate::participant::Id) -> Result<bool>;
 }
 
-/// How long to wait, and who may end it.
+/// How a call waits: how long, and whether the interrupt hook may end it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// How long.
-    pub limit: Limit,
-    /// Whether the interrupt hook may end it.
+pub struct WaitOptions {
+    /// When the wait ends without success.
+    pub timeout: Timeout,
+    /// Whether the interrupt hook may end the wait.
     pub interruptible: bool,
 }
 
-/// How long to wait.
+/// When a wait ends without success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// Not at all.
-    Now,
-    /// So many nanoseconds.
-    Within(u64),
-    /// Until it is there.
-    Forever,
+pub enum Timeout {
+    /// At once: the call never sleeps.
+    Immediate,
+    /// When this time has passed.
+    After(Duration),
+    /// Never.
+    Never,
 }
 
-impl Patience {
-    /// For ever, whatever signals come.
-    pub const ENDLESS: Patience = Patience {
-        limit: Limit::Forever,
+impl WaitOptions {
+    /// Waits without a timeout; signals do not end the wait.
+    pub const BLOCKING: WaitOptions = WaitOptions {
+        timeout: Timeout::Never,
         interruptible: false,
     };
-    /// Not at all.
-    pub const NONE: Patience = Patience {
-        limit: Limit::Now,
+    /// Does not wait.
+    pub const NONBLOCKING: WaitOptions = WaitOptions {
+        timeout: Timeout::Immediate,
         interruptible: false,
     };
+
+    /// Waits at most this long; signals do not end the wait.
+    pub const fn after(time: Duration) -> WaitOptions {
+        WaitOptions {
+            timeout: Timeout::After(time),
+            interruptible: false,
+        }
+    }
+}
+
+/// Returns a time in nanoseconds, as clocks count; `u64::MAX` for 584 years and more.
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Counts without an atomic step: only who holds what the figure is about does it.

@@ -12,7 +12,7 @@ mod semaphore;
 
 use super::lock::RawLock;
 use super::wait::SpinState;
-use super::{Limit, Liveness, Patience, rlock};
+use super::{Liveness, Timeout, WaitOptions, rlock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::futex;
@@ -20,6 +20,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
+use std::time::Duration;
 
 fn id(slot: usize) -> Id {
     Id::of(slot as u64 + 1 | (slot as u64 + 1) << 13).expect("an owner")
@@ -74,9 +75,9 @@ impl Shared {
         })
     }
 
-    fn acquire(&self, me: Id, patience: Patience) -> Result<bool> {
+    fn acquire(&self, me: Id, options: WaitOptions) -> Result<bool> {
         self.words
-            .acquire(me, patience, &SpinState::default(), &self.world)
+            .acquire(me, options, &SpinState::default(), &self.world)
     }
 
     /// Adds one; loom fails where another thread is in here as well.
@@ -87,7 +88,7 @@ impl Shared {
 
     /// Dies, holding the lock if it is to be had: what the dead one wrote is seen by the next.
     fn try_and_die(&self, number: usize) {
-        match self.acquire(self.world.mortals[number].0, Patience::NONE) {
+        match self.acquire(self.world.mortals[number].0, WaitOptions::NONBLOCKING) {
             Ok(_) => self.touch(),
             Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
         }
@@ -138,7 +139,7 @@ fn two_exclude_each_other_and_nobody_sleeps_for_ever() {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(2, move |me| {
-            assert_eq!(in_thread.acquire(id(me), Patience::ENDLESS), Ok(false));
+            assert_eq!(in_thread.acquire(id(me), WaitOptions::BLOCKING), Ok(false));
             in_thread.touch();
             in_thread.words.release(id(me)).expect("we hold it");
         });
@@ -152,7 +153,7 @@ fn three_exclude_each_other_and_nobody_sleeps_for_ever() {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(3, move |me| {
-            assert_eq!(in_thread.acquire(id(me), Patience::ENDLESS), Ok(false));
+            assert_eq!(in_thread.acquire(id(me), WaitOptions::BLOCKING), Ok(false));
             in_thread.touch();
             in_thread.words.release(id(me)).expect("we hold it");
         });
@@ -171,7 +172,7 @@ fn of_two_who_find_the_dead_one_takes_over() {
             }
             // Nobody is woken by a death, and the model has no deadlines: so these only try.
             for _ in 0..2 {
-                if let Ok(recovered) = in_thread.acquire(id(me), Patience::NONE) {
+                if let Ok(recovered) = in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
                     in_thread.recover(id(me), recovered);
                     break;
                 }
@@ -179,7 +180,7 @@ fn of_two_who_find_the_dead_one_takes_over() {
             }
         });
         let last = shared
-            .acquire(id(5), Patience::NONE)
+            .acquire(id(5), WaitOptions::NONBLOCKING)
             .expect("who holds it is dead");
         shared.recover(id(5), last);
         assert!(
@@ -196,18 +197,18 @@ fn who_gives_up_passes_its_wake_on() {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(3, move |me| {
-            let limit = match me {
+            let timeout = match me {
                 // It gives up at its first look after its sleep.
-                2 => Limit::Within(1),
-                _ => Limit::Forever,
+                2 => Timeout::After(Duration::from_nanos(1)),
+                _ => Timeout::Never,
             };
-            let patience = Patience {
-                limit,
+            let options = WaitOptions {
+                timeout,
                 interruptible: false,
             };
             // The first comes twice: it may take the lock from under the nose of one who has just been woken.
             for _ in 0..if me == 0 { 2 } else { 1 } {
-                if in_thread.acquire(id(me), patience).is_ok() {
+                if in_thread.acquire(id(me), options).is_ok() {
                     in_thread.touch();
                     in_thread.words.release(id(me)).expect("we hold it");
                 }
@@ -226,7 +227,8 @@ fn a_recursive_lock_is_a_threads() {
             let (words, liveness) = (&in_thread.words, &in_thread.world);
             for _ in 0..2 {
                 let spins = SpinState::default();
-                rlock::acquire(words, id(0), Patience::ENDLESS, &spins, liveness).expect("no end");
+                rlock::acquire(words, id(0), WaitOptions::BLOCKING, &spins, liveness)
+                    .expect("no end");
             }
             in_thread.touch();
             rlock::release(words, id(0)).expect("held twice");
@@ -243,19 +245,21 @@ fn who_takes_over_wakes_those_that_slept_for_the_dead() {
     model(4, || {
         let shared = Shared::new();
         let mortal = shared.world.mortals[0].0;
-        shared.acquire(mortal, Patience::NONE).expect("it is free");
+        shared
+            .acquire(mortal, WaitOptions::NONBLOCKING)
+            .expect("it is free");
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
                 in_thread.world.dies(0);
-                match in_thread.acquire(id(me), Patience::NONE) {
+                match in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
                     Ok(recovered) => in_thread.recover(id(me), recovered),
                     // The other one has not slept, and was faster.
                     Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
                 }
             }
             _ => {
-                let recovered = in_thread.acquire(id(me), Patience::ENDLESS);
+                let recovered = in_thread.acquire(id(me), WaitOptions::BLOCKING);
                 in_thread.recover(id(me), recovered.expect("no end"));
             }
         });
@@ -273,17 +277,17 @@ fn who_recovers_and_dies_leaves_the_mark() {
             0 => in_thread.try_and_die(1),
             _ => {
                 // Taken over from the first or from the second, or from nobody yet to be judged.
-                if let Ok(recovered) = in_thread.acquire(id(me), Patience::NONE) {
+                if let Ok(recovered) = in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
                     assert!(recovered, "nobody has said that all is whole");
                     in_thread.touch();
                     in_thread.words.release(id(me)).expect("we hold it");
                 }
             }
         });
-        let recovered = shared.acquire(id(5), Patience::NONE);
+        let recovered = shared.acquire(id(5), WaitOptions::NONBLOCKING);
         assert_eq!(recovered, Ok(true), "the mark stays");
         shared.recover(id(5), true);
-        assert_eq!(shared.acquire(id(5), Patience::NONE), Ok(false));
+        assert_eq!(shared.acquire(id(5), WaitOptions::NONBLOCKING), Ok(false));
     });
 }
 
@@ -293,11 +297,11 @@ fn saying_that_all_is_whole_forgets_no_sleeper() {
         let shared = Shared::new();
         shared.try_and_die(0);
         // Taken over and given back as it is: the next owner finds the mark, and nobody waits yet.
-        assert_eq!(shared.acquire(id(5), Patience::NONE), Ok(true));
+        assert_eq!(shared.acquire(id(5), WaitOptions::NONBLOCKING), Ok(true));
         shared.words.release(id(5)).expect("we hold it");
         let in_thread = shared.clone();
         each(2, move |me| {
-            let recovered = in_thread.acquire(id(me), Patience::ENDLESS);
+            let recovered = in_thread.acquire(id(me), WaitOptions::BLOCKING);
             in_thread.recover(id(me), recovered.expect("no end"));
         });
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
@@ -309,7 +313,9 @@ fn saying_that_all_is_whole_forgets_no_sleeper() {
 fn another_than_the_owner_may_release_a_transferable_one() {
     model(3, || {
         let shared = Shared::new();
-        shared.acquire(id(0), Patience::NONE).expect("it is free");
+        shared
+            .acquire(id(0), WaitOptions::NONBLOCKING)
+            .expect("it is free");
         let in_thread = shared.clone();
         each(3, move |me| match me {
             // Releases what the main thread has taken before it was started.
@@ -318,7 +324,7 @@ fn another_than_the_owner_may_release_a_transferable_one() {
                 in_thread.words.release_any().expect("it is held");
             }
             _ => {
-                assert_eq!(in_thread.acquire(id(me), Patience::ENDLESS), Ok(false));
+                assert_eq!(in_thread.acquire(id(me), WaitOptions::BLOCKING), Ok(false));
                 in_thread.touch();
                 in_thread.words.release_any().expect("it is held");
             }
@@ -334,20 +340,20 @@ fn who_is_out_of_time_leaves_the_others_their_wakes() {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(4, move |me| {
-            let limit = match me {
+            let timeout = match me {
                 // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
                 3 => {
                     futex::wake(&in_thread.words.word, i32::MAX, futex::WaitSet::All);
                     return;
                 }
-                2 => Limit::Within(1),
-                _ => Limit::Forever,
+                2 => Timeout::After(Duration::from_nanos(1)),
+                _ => Timeout::Never,
             };
-            let patience = Patience {
-                limit,
+            let options = WaitOptions {
+                timeout,
                 interruptible: false,
             };
-            match in_thread.acquire(id(me), patience) {
+            match in_thread.acquire(id(me), options) {
                 Ok(_) => {
                     in_thread.touch();
                     in_thread.words.release(id(me)).expect("we hold it");
@@ -364,7 +370,13 @@ fn a_recursive_lock_taken_over_is_that_threads_which_took_it() {
         let shared = Shared::new();
         let take = |shared: &Shared, me| {
             let (words, liveness) = (&shared.words, &shared.world);
-            rlock::acquire(words, me, Patience::NONE, &SpinState::default(), liveness)
+            rlock::acquire(
+                words,
+                me,
+                WaitOptions::NONBLOCKING,
+                &SpinState::default(),
+                liveness,
+            )
         };
         let in_thread = shared.clone();
         // Two threads of one process, which has no other id but 0.

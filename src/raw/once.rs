@@ -17,7 +17,7 @@
 //!   wait: WAITERS stays, and done or abort wakes in vain.
 
 use super::wait::{SpinState, Wait};
-use super::{Liveness, Patience};
+use super::{Liveness, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -98,11 +98,11 @@ impl RawOnce {
     pub fn begin(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         spins: &SpinState,
         liveness: &impl Liveness,
     ) -> Result<Begun> {
-        let mut wait = Wait::new(patience, spins);
+        let mut wait = Wait::new(options, spins);
         let mut sleeps = false;
         loop {
             // PAIRS once.done

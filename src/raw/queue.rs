@@ -39,7 +39,7 @@ pub mod record;
 mod token;
 
 use super::wait::{SpinState, Wait};
-use super::{Limit, Liveness, Patience, lock};
+use super::{Liveness, Timeout, WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
@@ -50,6 +50,7 @@ pub use get::{Lease, Taken};
 pub use put::{Batch, Reservation};
 pub use record::Laps;
 use record::{RECORD_HEADER, Record, Ring, State};
+use std::time::Duration;
 
 /// The least bytes that messages may have together.
 pub const MIN_CAPACITY: u64 = 1 << 10;
@@ -342,11 +343,11 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         &self,
         lock: &'a lock::RawLock,
         spins: &SpinState,
-        patience: Patience,
+        options: WaitOptions,
     ) -> Result<Held<'a>> {
         match self.hold_uncontended(lock) {
             Some(held) => Ok(held),
-            None => self.hold_contended(lock, spins, patience),
+            None => self.hold_contended(lock, spins, options),
         }
     }
 
@@ -355,17 +356,19 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         &self,
         lock: &'a lock::RawLock,
         spins: &SpinState,
-        patience: Patience,
+        options: WaitOptions,
     ) -> Result<Held<'a>> {
-        let limit = match patience.limit {
-            Limit::Forever => Limit::Forever,
-            Limit::Within(time) => Limit::Within(time.max(MIN_LOCK_TIMEOUT_NS)),
-            Limit::Now => Limit::Within(MIN_LOCK_TIMEOUT_NS),
+        let timeout = match options.timeout {
+            Timeout::Never => Timeout::Never,
+            Timeout::After(time) => {
+                Timeout::After(time.max(Duration::from_nanos(MIN_LOCK_TIMEOUT_NS)))
+            }
+            Timeout::Immediate => Timeout::After(Duration::from_nanos(MIN_LOCK_TIMEOUT_NS)),
         };
-        let brief = Patience { limit, ..patience };
+        let brief = WaitOptions { timeout, ..options };
         self.acquire(lock, spins, brief)
             .map_err(|error| match error {
-                Error::Timeout(_) if patience.limit == Limit::Now => Error::WouldBlock(
+                Error::Timeout(_) if options.timeout == Timeout::Immediate => Error::WouldBlock(
                     "somebody who lives is changing the queue, and does not get on".into(),
                 ),
                 error => error,
@@ -377,33 +380,33 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         &self,
         lock: &'a lock::RawLock,
         spins: &SpinState,
-        patience: Patience,
+        options: WaitOptions,
     ) -> Result<Held<'a>> {
-        if lock.acquire(self.me, patience, spins, self.liveness)? {
+        if lock.acquire(self.me, options, spins, self.liveness)? {
             lock.mark_consistent(self.me)?;
         }
         Ok(Held { lock, me: self.me })
     }
 
-    fn hold_producer_lock(&self, patience: Patience) -> Result<Held<'a>> {
+    fn hold_producer_lock(&self, options: WaitOptions) -> Result<Held<'a>> {
         self.hold(
             &self.words.producer_lock,
             &self.handle.producer_lock,
-            patience,
+            options,
         )
     }
 
-    fn hold_consumer_lock(&self, patience: Patience) -> Result<Held<'a>> {
+    fn hold_consumer_lock(&self, options: WaitOptions) -> Result<Held<'a>> {
         self.hold(
             &self.words.consumer_lock,
             &self.handle.consumer_lock,
-            patience,
+            options,
         )
     }
 
     /// Takes one of the two locks unless a live process holds it.
     fn try_hold(&self, lock: &'a lock::RawLock) -> Result<Option<Held<'a>>> {
-        match self.acquire(lock, &SpinState::default(), Patience::NONE) {
+        match self.acquire(lock, &SpinState::default(), WaitOptions::NONBLOCKING) {
             Ok(held) => Ok(Some(held)),
             Err(Error::WouldBlock(_)) => Ok(None),
             Err(error) => Err(error),
@@ -446,8 +449,8 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
     ///
     /// What somebody died over can be had again, so it is not finished before somebody else has taken it.
     /// `WouldBlock`, `Timeout`, `Interrupted`.
-    pub fn join(&self, patience: Patience) -> Result<()> {
-        let mut wait = Wait::new(patience, &self.handle.room);
+    pub fn join(&self, options: WaitOptions) -> Result<()> {
+        let mut wait = Wait::new(options, &self.handle.room);
         loop {
             if self.is_finished() {
                 wait.record_success();
@@ -456,8 +459,8 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
             if wait.spin() {
                 continue;
             }
-            let key = match patience.limit {
-                Limit::Now => 0,
+            let key = match options.timeout {
+                Timeout::Immediate => 0,
                 _ => self.words.room.prepare_wait(),
             };
             // Who has taken the last may have died before it could say so.
@@ -509,7 +512,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         };
         let (mut more, mut fewer) = ((0, 0), (0, 0));
         if !simple {
-            let held = self.hold_consumer_lock(Patience::NONE)?;
+            let held = self.hold_consumer_lock(WaitOptions::NONBLOCKING)?;
             let head = self.reclaim(&held)?;
             claim = words.claim.current()?;
             tail = words.tail.read()?;

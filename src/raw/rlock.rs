@@ -12,7 +12,7 @@
 
 use super::lock::RawLock;
 use super::wait::SpinState;
-use super::{Liveness, Patience};
+use super::{Liveness, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
@@ -71,7 +71,7 @@ pub fn try_release(words: &RawLock, me: Id) -> bool {
 pub fn acquire(
     words: &RawLock,
     me: Id,
-    patience: Patience,
+    options: WaitOptions,
     spins: &SpinState,
     liveness: &impl Liveness,
 ) -> Result<bool> {
@@ -86,7 +86,7 @@ pub fn acquire(
         words.depth.store(deeper, Ordering::Relaxed);
         return Ok(words.owner_died());
     }
-    acquire_all(words, me, 1, patience, spins, liveness)
+    acquire_all(words, me, 1, options, spins, liveness)
 }
 
 /// Gives the lock back once. `NotOwner`: another thread holds it, or nobody.
@@ -121,11 +121,11 @@ pub fn acquire_all(
     words: &RawLock,
     me: Id,
     depth: u64,
-    patience: Patience,
+    options: WaitOptions,
     spins: &SpinState,
     liveness: &impl Liveness,
 ) -> Result<bool> {
-    let recovered = words.acquire(me, patience, spins, liveness)?;
+    let recovered = words.acquire(me, options, spins, liveness)?;
     words.depth.store(depth, Ordering::Relaxed);
     words.token.store(token(me), Ordering::Relaxed);
     Ok(recovered)

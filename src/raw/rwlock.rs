@@ -34,13 +34,14 @@
 
 use super::count_slot::{CountSlot, CountSlots};
 use super::wait::{SpinState, Wait};
-use super::{Limit, Liveness, Patience, lock};
+use super::{Liveness, Timeout, WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, one_order};
 use crate::sys::clock;
 use crate::sys::futex::{self, WaitSet};
 use std::sync::atomic::{AtomicUsize, compiler_fence};
+use std::time::Duration;
 
 /// In the writer's word: it has not written yet.
 const WAITS: u64 = 1 << 31;
@@ -140,8 +141,8 @@ impl RawRwLock {
 struct Entered {
     /// What is left of the writer's word: 0 or DIED.
     left: u64,
-    /// What is left of the patience.
-    rest: Patience,
+    /// How to wait for the rest.
+    rest: WaitOptions,
 }
 
 impl<'a> RwLockRef<'a> {
@@ -223,20 +224,20 @@ impl<'a> RwLockRef<'a> {
     pub fn acquire_read(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         liveness: &impl Liveness,
     ) -> Result<bool> {
         if self.try_acquire_read(me) {
             return Ok(false);
         }
-        self.acquire_read_contended(me, patience, liveness)
+        self.acquire_read_contended(me, options, liveness)
     }
 
     #[cold]
     fn acquire_read_contended(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         liveness: &impl Liveness,
     ) -> Result<bool> {
         // 1. Nobody writes: only a cell was missing, or one died writing.
@@ -244,7 +245,7 @@ impl<'a> RwLockRef<'a> {
             return Ok(died);
         }
         // 2. Whoever writes, or wants to, holds the turnstile; or it is dead, and who comes to the turnstile says so.
-        let entered = match self.enter(me, patience, liveness) {
+        let entered = match self.enter(me, options, liveness) {
             Ok(entered) => entered,
             Err(error @ (Error::WouldBlock(_) | Error::Timeout(_))) => {
                 // It was perhaps another slow reader that held the turnstile last.
@@ -296,22 +297,22 @@ impl<'a> RwLockRef<'a> {
     }
 
     /// Takes the turnstile, and finds out what the last writer has left.
-    fn enter(&self, me: Id, patience: Patience, liveness: &impl Liveness) -> Result<Entered> {
+    fn enter(&self, me: Id, options: WaitOptions, liveness: &impl Liveness) -> Result<Entered> {
         let turnstile = &self.words.turnstile;
-        let mut rest = patience;
+        let mut rest = options;
         if !turnstile.try_acquire(me) {
-            let began = match patience.limit {
-                Limit::Within(_) => clock::monotonic(),
-                Limit::Now | Limit::Forever => 0,
+            let began = match options.timeout {
+                Timeout::After(_) => clock::monotonic(),
+                Timeout::Immediate | Timeout::Never => 0,
             };
-            let died = turnstile.acquire(me, patience, &self.handle.turnstile, liveness)?;
+            let died = turnstile.acquire(me, options, &self.handle.turnstile, liveness)?;
             if died {
                 // The writer's word says what that means; the turnstile is in order.
                 turnstile.mark_consistent(me)?;
             }
-            if let Limit::Within(time) = patience.limit {
+            if let Timeout::After(time) = options.timeout {
                 let taken = clock::monotonic().saturating_sub(began);
-                rest.limit = Limit::Within(time.saturating_sub(taken));
+                rest.timeout = Timeout::After(time.saturating_sub(Duration::from_nanos(taken)));
             }
         }
         Ok(Entered {
@@ -383,27 +384,27 @@ impl<'a> RwLockRef<'a> {
     pub fn acquire_write(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         liveness: &impl Liveness,
     ) -> Result<bool> {
         if self.try_acquire_write(me) {
             return Ok(false);
         }
-        self.acquire_write_contended(me, patience, liveness)
+        self.acquire_write_contended(me, options, liveness)
     }
 
     #[cold]
     fn acquire_write_contended(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         liveness: &impl Liveness,
     ) -> Result<bool> {
-        if patience.limit == Limit::Now {
+        if options.timeout == Timeout::Immediate {
             // Readers are not sent to the turnstile for one who will not wait for them.
-            self.until_alone(me, 0, patience, liveness)?;
+            self.until_alone(me, 0, options, liveness)?;
         }
-        let Entered { left, rest } = self.enter(me, patience, liveness)?;
+        let Entered { left, rest } = self.enter(me, options, liveness)?;
         self.drain_readers(me, 0, left, rest, liveness)?;
         self.begin(me, left);
         Ok(left & DIED != 0)
@@ -416,7 +417,7 @@ impl<'a> RwLockRef<'a> {
         me: Id,
         keep: u64,
         left: u64,
-        rest: Patience,
+        rest: WaitOptions,
         liveness: &impl Liveness,
     ) -> Result<()> {
         self.announce(me, left);
@@ -454,12 +455,12 @@ impl<'a> RwLockRef<'a> {
         &self,
         me: Id,
         keep: u64,
-        patience: Patience,
+        options: WaitOptions,
         liveness: &impl Liveness,
     ) -> Result<bool> {
         let cells = self.readers();
         let mine = Id::of_ticket(me.ticket());
-        let mut wait = Wait::new(patience, &self.handle.readers);
+        let mut wait = Wait::new(options, &self.handle.readers);
         let mut waited = false;
         // Cells that come into use from now on are those of readers who see our word.
         for cell in cells.used() {
@@ -550,15 +551,15 @@ impl<'a> RwLockRef<'a> {
     ///
     /// `NotOwner`: it does not read. `Deadlock`: somebody who wants to write waits for the readers, and so for this one.
     /// Else as `acquire_write`.
-    pub fn upgrade(&self, me: Id, patience: Patience, liveness: &impl Liveness) -> Result<()> {
+    pub fn upgrade(&self, me: Id, options: WaitOptions, liveness: &impl Liveness) -> Result<()> {
         if self.readers().held(me) == 0 {
             return Err(Error::NotOwner(
                 "this process does not hold it for reading".into(),
             ));
         }
-        let Entered { left, rest } = self.enter_reading(me, patience, liveness)?;
-        if patience.limit == Limit::Now
-            && let Err(error) = self.until_alone(me, 1, patience, liveness)
+        let Entered { left, rest } = self.enter_reading(me, options, liveness)?;
+        if options.timeout == Timeout::Immediate
+            && let Err(error) = self.until_alone(me, 1, options, liveness)
         {
             // As in `acquire_write`: nobody has heard of us.
             self.words.turnstile.release(me)?;
@@ -578,11 +579,11 @@ impl<'a> RwLockRef<'a> {
     fn enter_reading(
         &self,
         me: Id,
-        patience: Patience,
+        options: WaitOptions,
         liveness: &impl Liveness,
     ) -> Result<Entered> {
-        let mut wait = Wait::new(patience, &self.handle.turnstile);
-        let mut slice = Patience::NONE;
+        let mut wait = Wait::new(options, &self.handle.turnstile);
+        let mut slice = WaitOptions::NONBLOCKING;
         loop {
             match self.enter(me, slice, liveness) {
                 Ok(entered) => {
@@ -607,12 +608,16 @@ impl<'a> RwLockRef<'a> {
                 continue;
             }
             wait.check("the readers-writer lock")?;
-            slice = Patience {
-                limit: match wait.rest().limit {
-                    Limit::Within(time) => Limit::Within(time.min(UPGRADE_RECHECK_NS)),
-                    Limit::Now | Limit::Forever => Limit::Within(UPGRADE_RECHECK_NS),
+            slice = WaitOptions {
+                timeout: match wait.rest().timeout {
+                    Timeout::After(time) => {
+                        Timeout::After(time.min(Duration::from_nanos(UPGRADE_RECHECK_NS)))
+                    }
+                    Timeout::Immediate | Timeout::Never => {
+                        Timeout::After(Duration::from_nanos(UPGRADE_RECHECK_NS))
+                    }
                 },
-                interruptible: patience.interruptible,
+                interruptible: options.interruptible,
             };
         }
     }

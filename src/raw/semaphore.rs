@@ -23,7 +23,7 @@
 
 use super::count_slot::{CountSlot, CountSlots};
 use super::wait::{SpinState, Wait};
-use super::{Patience, lock};
+use super::{WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, WaitSet};
@@ -167,8 +167,8 @@ impl RawSemaphore {
     }
 
     /// Takes `count` permits, waiting for them. `WouldBlock`, `Timeout`, `Interrupted`.
-    pub fn acquire(&self, count: u64, patience: Patience, spins: &SpinState) -> Result<()> {
-        self.acquire_from(self, count, patience, spins)
+    pub fn acquire(&self, count: u64, options: WaitOptions, spins: &SpinState) -> Result<()> {
+        self.acquire_from(self, count, options, spins)
     }
 
     /// As `acquire`, with errors of `record`.
@@ -176,10 +176,10 @@ impl RawSemaphore {
         &self,
         record: &impl PermitRecorder,
         count: u64,
-        patience: Patience,
+        options: WaitOptions,
         spins: &SpinState,
     ) -> Result<()> {
-        let mut wait = Wait::new(patience, spins);
+        let mut wait = Wait::new(options, spins);
         let mut slept = false;
         let result = loop {
             let seen = self.word.load(Ordering::Relaxed);

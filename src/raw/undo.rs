@@ -14,10 +14,11 @@
 use super::count_slot::{CountSlot, CountSlots, HeldCount};
 use super::semaphore::{PermitRecorder, RawSemaphore};
 use super::wait::{SpinState, Wait};
-use super::{Limit, Liveness, Patience};
+use super::{Liveness, Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
+use std::time::Duration;
 
 /// How long an acquire waits for the lock inside at the least, in nanoseconds, even if it may not wait for permits. The
 /// lock is held for less than a microsecond, unless its owner is not running; an owner that holds it so long is
@@ -101,17 +102,17 @@ impl<L: Liveness> UndoRef<'_, L> {
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`: as many living processes hold permits as there are
     /// cells. `Overflow`: one process holds 65,535 at most. Errors of `liveness`.
-    pub fn acquire(&self, count: u64, patience: Patience, spins: &SpinState) -> Result<()> {
-        self.words.acquire_from(self, count, patience, spins)
+    pub fn acquire(&self, count: u64, options: WaitOptions, spins: &SpinState) -> Result<()> {
+        self.words.acquire_from(self, count, options, spins)
     }
 
     /// Gives `count` permits back. `NotOwner`: this process does not hold as many. `Timeout`: somebody was stopped
     /// inside the lock. Errors of `liveness`.
     pub fn release(&self, count: u64) -> Result<()> {
-        self.enter(Patience {
-            limit: match cfg!(loom) {
-                true => Limit::Forever,
-                false => Limit::Within(RELEASE_LOCK_TIMEOUT_NS),
+        self.enter(WaitOptions {
+            timeout: match cfg!(loom) {
+                true => Timeout::Never,
+                false => Timeout::After(Duration::from_nanos(RELEASE_LOCK_TIMEOUT_NS)),
             },
             interruptible: false,
         })?;
@@ -139,9 +140,9 @@ impl<L: Liveness> UndoRef<'_, L> {
     }
 
     /// Takes the lock inside. If its owner has died, all is made whole first.
-    fn enter(&self, patience: Patience) -> Result<()> {
+    fn enter(&self, options: WaitOptions) -> Result<()> {
         let lock = &self.words.lock;
-        if lock.acquire(self.me, patience, &self.handle.spins, self.liveness)? {
+        if lock.acquire(self.me, options, &self.handle.spins, self.liveness)? {
             // Whoever cannot be asked counts as alive: the value follows from the cells in any case.
             let _ = self.count();
             let _ = lock.mark_consistent(self.me);
@@ -206,23 +207,27 @@ impl<L: Liveness> UndoRef<'_, L> {
     }
 
     /// Returns how long to wait for the lock inside: not as long as for permits, but never not at all.
-    fn lock_wait(&self, wait: &Wait<'_>) -> Patience {
-        let patience = wait.rest();
-        let limit = match patience.limit {
+    fn lock_wait(&self, wait: &Wait<'_>) -> WaitOptions {
+        let options = wait.rest();
+        let timeout = match options.timeout {
             // In the model there is no clock.
-            Limit::Now | Limit::Within(_) if cfg!(loom) => Limit::Forever,
-            Limit::Now => Limit::Within(MIN_LOCK_TIMEOUT_NS),
-            Limit::Within(time) => Limit::Within(time.max(MIN_LOCK_TIMEOUT_NS)),
-            Limit::Forever => Limit::Forever,
+            Timeout::Immediate | Timeout::After(_) if cfg!(loom) => Timeout::Never,
+            Timeout::Immediate => Timeout::After(Duration::from_nanos(MIN_LOCK_TIMEOUT_NS)),
+            Timeout::After(time) => {
+                Timeout::After(time.max(Duration::from_nanos(MIN_LOCK_TIMEOUT_NS)))
+            }
+            Timeout::Never => Timeout::Never,
         };
-        Patience { limit, ..patience }
+        WaitOptions { timeout, ..options }
     }
 
     /// Takes the lock inside on behalf of an acquire.
     fn enter_bounded(&self, wait: &Wait<'_>) -> Result<()> {
         let entered = self.enter(self.lock_wait(wait));
         entered.map_err(|error| match error {
-            Error::Timeout(cause) if wait.rest().limit == Limit::Now => Error::WouldBlock(cause),
+            Error::Timeout(cause) if wait.rest().timeout == Timeout::Immediate => {
+                Error::WouldBlock(cause)
+            }
             other => other,
         })
     }

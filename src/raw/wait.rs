@@ -3,11 +3,12 @@
 //! A waiter looks at what it waits for, and then calls one of these; after each return it looks again. A wake that was
 //! lost to a kill costs one slice, and between two slices the waiter asks whether the owner has died.
 
-use super::{Limit, Patience};
+use super::{Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, spin_loop};
 use crate::sys::futex::{self, WaitSet, WakeReason};
 use crate::sys::{clock, interrupt, process};
+use std::time::Duration;
 
 /// The first slice; each is twice as long as the one before, up to `MAX_SLICE_NS`. After each the waiter checks the
 /// word and whether the owner lives, whatever wakes were lost. 12 ms cost 0.2 % of a core; with the kernel's own time a
@@ -73,7 +74,7 @@ struct Times {
 
 /// One wait, from its first look to its end.
 pub struct Wait<'a> {
-    patience: Patience,
+    options: WaitOptions,
     spins: &'a SpinState,
     /// How many pauses we make before we sleep, have made, and make before the next look.
     limit: u64,
@@ -88,13 +89,13 @@ pub struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     /// Begins to wait; the clock is read only when there is reason to sleep.
-    pub fn new(patience: Patience, spins: &'a SpinState) -> Wait<'a> {
+    pub fn new(options: WaitOptions, spins: &'a SpinState) -> Wait<'a> {
         Wait {
-            patience,
+            options,
             spins,
-            limit: match patience.limit {
-                Limit::Now => 0,
-                Limit::Within(_) | Limit::Forever => spins.limit(),
+            limit: match options.timeout {
+                Timeout::Immediate => 0,
+                Timeout::After(_) | Timeout::Never => spins.limit(),
             },
             spun: 0,
             pauses: 1,
@@ -157,10 +158,10 @@ impl<'a> Wait<'a> {
             None => Times {
                 began: now,
                 now,
-                deadline: match self.patience.limit {
-                    Limit::Now => now,
-                    Limit::Within(time) => now.saturating_add(time),
-                    Limit::Forever => u64::MAX,
+                deadline: match self.options.timeout {
+                    Timeout::Immediate => now,
+                    Timeout::After(time) => now.saturating_add(super::nanoseconds(time)),
+                    Timeout::Never => u64::MAX,
                 },
             },
         };
@@ -184,17 +185,17 @@ impl<'a> Wait<'a> {
             .map_or(0, |times| times.now.saturating_sub(times.began))
     }
 
-    /// Returns the patience that was left at the last look at the clock, for what has to be waited for next.
-    pub fn rest(&self) -> Patience {
-        let limit = match (self.patience.limit, self.times) {
-            (Limit::Within(_), Some(times)) => {
-                Limit::Within(times.deadline.saturating_sub(times.now))
-            }
-            (limit, _) => limit,
+    /// Returns how a wait goes on after the last look at the clock: the timeout is what is left.
+    pub fn rest(&self) -> WaitOptions {
+        let timeout = match (self.options.timeout, self.times) {
+            (Timeout::After(_), Some(times)) => Timeout::After(Duration::from_nanos(
+                times.deadline.saturating_sub(times.now),
+            )),
+            (timeout, _) => timeout,
         };
-        Patience {
-            limit,
-            ..self.patience
+        WaitOptions {
+            timeout,
+            ..self.options
         }
     }
 
@@ -210,7 +211,7 @@ impl<'a> Wait<'a> {
         self.slept = true;
         self.slice = (2 * self.slice).min(MAX_SLICE_NS);
         if reason != WakeReason::Changed {
-            interrupt::ask(self.patience.interruptible)?;
+            interrupt::ask(self.options.interruptible)?;
         }
         Ok(reason)
     }
@@ -223,12 +224,12 @@ impl<'a> Wait<'a> {
 
     /// Asks the hook, where there was no sleep that did. `Interrupted`: it says so.
     pub fn ask(&self) -> Result<()> {
-        interrupt::ask(self.patience.interruptible)
+        interrupt::ask(self.options.interruptible)
     }
 
     /// Refuses to wait any longer for `what`. `WouldBlock`: it may not wait at all. `Timeout`: the time is over.
     pub fn check(&mut self, what: &str) -> Result<()> {
-        if self.patience.limit == Limit::Now {
+        if self.options.timeout == Timeout::Immediate {
             return Err(Error::WouldBlock(format!("{what}: not at once").into()));
         }
         self.look();

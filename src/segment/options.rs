@@ -115,21 +115,21 @@ pub(crate) fn check_capacity(size: u64, options: &Options) -> Result<()> {
     }
 }
 
-/// How an object is made and opened that has a file of its own. `Named::default()` is what most want.
+/// How the file of an object is created and opened. `FileOptions::default()` suits most.
 #[derive(Debug, Clone, Default)]
-pub struct Named {
-    /// Permission bits of a new one; `None`: 0600.
+pub struct FileOptions {
+    /// Permission bits of a new file; `None`: 0600.
     pub mode: Option<u32>,
-    /// Where it stands; `None`: `SHMKIT_DIR`, else `/dev/shm`.
+    /// The directory of the file; `None`: `SHMKIT_DIR`, or `/dev/shm` where that is not set.
     pub directory: Option<CString>,
-    /// Open what belongs to another user.
+    /// Accept a file that belongs to another user.
     pub trust: bool,
-    /// How many processes may use a new one at a time, 1 to 4096; 0: 128.
+    /// How many processes may use a new object at a time, 1 to 4096; 0: 128.
     pub participants: u32,
 }
 
-impl Named {
-    /// Returns how its file is made and opened.
+impl FileOptions {
+    /// Returns the options of the segment that is this file.
     pub(crate) fn for_file(&self) -> Options {
         Options {
             mode: self.mode,

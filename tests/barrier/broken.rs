@@ -2,8 +2,9 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{LONG, await_waiting, one_to_be_told, unnamed, use_once, wait, within};
-use shmkit::barrier::{Last, Limit, Patience};
+use shmkit::barrier::Last;
 use shmkit::capi::interrupt::shmkit_set_interrupt;
+use shmkit::raw::{Timeout, WaitOptions};
 use std::ffi::c_void;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,7 +18,10 @@ fn abort_tells_who_waits_and_who_comes_until_a_reset() {
         told.into_iter().for_each(|child| child.succeed());
         for _ in 0..3 {
             refused!(Broken, wait(&barrier));
-            refused!(Broken, barrier.wait(Patience::NONE, Last::Passes));
+            refused!(
+                Broken,
+                barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
+            );
         }
         let stat = barrier.stat();
         assert_eq!((stat.broken, stat.waiting), (true, 0));
@@ -75,14 +79,14 @@ fn who_is_out_of_time_breaks_it() {
     alone(|| {
         let barrier = unnamed(3);
         let told = one_to_be_told(&barrier, 0);
-        refused!(Timeout, barrier.wait(within(1), Last::Passes));
+        refused!(Timeout, barrier.wait_with(within(1), Last::Passes));
         refused!(Broken, wait(&barrier));
         told.succeed();
         let stat = barrier.stat();
         assert_eq!((stat.broken, stat.breaks, stat.deaths), (true, 1, 0));
         barrier.reset().unwrap();
         let begin = std::time::Instant::now();
-        refused!(Timeout, barrier.wait(within(30_000_000), Last::Passes));
+        refused!(Timeout, barrier.wait_with(within(30_000_000), Last::Passes));
         assert!(begin.elapsed().as_millis() >= 30);
         barrier.reset().unwrap();
         use_once(&barrier);
@@ -94,9 +98,9 @@ fn times_without_end_are_times() {
     alone(|| {
         let barrier = unnamed(2);
         for time in [1 << 53, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
-            let other = fork(|| assert_eq!(barrier.wait(within(time), Last::Passes), Ok(0)));
+            let other = fork(|| assert_eq!(barrier.wait_with(within(time), Last::Passes), Ok(0)));
             await_waiting(&barrier, 1);
-            assert_eq!(barrier.wait(within(time), Last::Passes), Ok(1));
+            assert_eq!(barrier.wait_with(within(time), Last::Passes), Ok(1));
             other.succeed();
         }
     });
@@ -117,8 +121,8 @@ fn install(answer: &'static [AtomicU64]) {
     assert_eq!(status, 0);
 }
 
-const UNTIL_INTERRUPTED: Patience = Patience {
-    limit: Limit::Forever,
+const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
+    timeout: Timeout::Never,
     interruptible: true,
 };
 
@@ -130,11 +134,14 @@ fn who_is_interrupted_is_as_if_it_had_not_come() {
         // The first place becomes free, then whoever comes next must not get one that somebody has.
         let quitter = fork(|| {
             install(words);
-            refused!(Interrupted, barrier.wait(UNTIL_INTERRUPTED, Last::Passes));
+            refused!(
+                Interrupted,
+                barrier.wait_with(UNTIL_INTERRUPTED, Last::Passes)
+            );
         });
         await_waiting(&barrier, 1);
         let come = || {
-            let place = barrier.wait(LONG, Last::Passes).unwrap();
+            let place = barrier.wait_with(LONG, Last::Passes).unwrap();
             places[0].fetch_add(1 << (8 * place), Relaxed);
         };
         let mut others = Vec::new();

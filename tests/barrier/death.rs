@@ -5,7 +5,8 @@ use super::{
     await_waiting, managed, one_to_be_told, stay, unnamed, use_once, wait, waiter, within,
 };
 use nix::sys::signal::{Signal, kill};
-use shmkit::barrier::{Last, Patience};
+use shmkit::barrier::Last;
+use shmkit::raw::WaitOptions;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Closes all descriptors but the standard ones, as daemons do.
@@ -45,9 +46,9 @@ fn the_last_to_come_is_told_of_the_dead() {
     alone(|| {
         let barrier = unnamed(2);
         for last in [Last::Passes, Last::Holds] {
-            for patience in [Patience::NONE, within(1), Patience::ENDLESS] {
+            for wait in [WaitOptions::NONBLOCKING, within(1), WaitOptions::BLOCKING] {
                 waiter(&barrier, 0).kill();
-                refused!(Broken, barrier.wait(patience, last));
+                refused!(Broken, barrier.wait_with(wait, last));
                 assert!(barrier.stat().broken);
                 barrier.reset().unwrap();
             }
@@ -103,7 +104,13 @@ fn who_is_stopped_is_not_dead_and_does_not_hide_the_dead() {
 fn who_dies_elsewhere_is_missed_and_can_be_replaced() {
     alone(|| {
         let barrier = unnamed(2);
-        fork(|| drop(refused!(Timeout, barrier.wait(within(1), Last::Passes)))).succeed();
+        fork(|| {
+            drop(refused!(
+                Timeout,
+                barrier.wait_with(within(1), Last::Passes)
+            ))
+        })
+        .succeed();
         barrier.reset().unwrap();
         let passed = &shared_words(1)[0];
         let other = fork(|| {
@@ -153,7 +160,7 @@ fn a_child_is_a_party_of_its_own() {
         use_once(&barrier);
         let words = shared_words(1);
         let child = fork(|| {
-            let grandchild = fork(|| drop(barrier.wait(Patience::ENDLESS, Last::Passes)));
+            let grandchild = fork(|| drop(barrier.wait_with(WaitOptions::BLOCKING, Last::Passes)));
             await_waiting(&barrier, 1);
             grandchild.kill();
             words[0].store(1, Relaxed);
@@ -172,7 +179,10 @@ fn who_has_lost_all_descriptors_goes_without_breaking_it() {
         let other = waiter(&barrier, 0);
         let child = fork(|| {
             // It becomes a participant as long as it can.
-            refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
+            refused!(
+                WouldBlock,
+                barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
+            );
             close_all();
             refused!(LivenessUnknown, wait(&barrier));
         });

@@ -2,7 +2,8 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{LONG, await_waiting, one_to_be_told, stay, unnamed, use_once, wait, within};
-use shmkit::barrier::{Last, Patience};
+use shmkit::barrier::Last;
+use shmkit::raw::WaitOptions;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
@@ -13,11 +14,11 @@ fn what_the_last_one_does_is_seen_by_all() {
         let words = shared_words(1);
         let run = || {
             for turn in 0..TURNS {
-                let place = barrier.wait(LONG, Last::Holds).unwrap();
+                let place = barrier.wait_with(LONG, Last::Holds).unwrap();
                 if place == 2 {
                     assert_eq!(words[0].load(Relaxed), turn);
                     words[0].store(turn + 1, Relaxed);
-                    barrier.pass().unwrap();
+                    barrier.release().unwrap();
                 }
                 assert_eq!(words[0].load(Relaxed), turn + 1);
                 // Nobody is held here, so that nobody changes it before all have looked.
@@ -37,25 +38,31 @@ fn all_wait_until_it_lets_them_pass() {
         let barrier = unnamed(2);
         let other = fork(|| assert_eq!(wait(&barrier), Ok(0)));
         await_waiting(&barrier, 1);
-        assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(1));
+        assert_eq!(
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Holds),
+            Ok(1)
+        );
         assert_eq!(barrier.stat().waiting, 2);
         assert_eq!(barrier.stat().turns, 0);
         // Who comes now belongs to the next turn, and may not get in.
-        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
+        refused!(
+            WouldBlock,
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
+        );
         fork(|| {
             drop(refused!(
                 Timeout,
-                barrier.wait(within(5_000_000), Last::Passes)
+                barrier.wait_with(within(5_000_000), Last::Passes)
             ))
         })
         .succeed();
         assert!(!barrier.stat().broken);
         let next = fork(|| assert_eq!(wait(&barrier), Ok(0)));
         // Another process holds nobody.
-        fork(|| drop(refused!(NotOwner, barrier.pass()))).succeed();
-        barrier.pass().unwrap();
+        fork(|| drop(refused!(NotOwner, barrier.release()))).succeed();
+        barrier.release().unwrap();
         other.succeed();
-        refused!(NotOwner, barrier.pass());
+        refused!(NotOwner, barrier.release());
         await_waiting(&barrier, 1);
         assert_eq!(wait(&barrier), Ok(1));
         next.succeed();
@@ -66,11 +73,17 @@ fn all_wait_until_it_lets_them_pass() {
 fn one_that_is_alone_holds_itself() {
     let barrier = unnamed(1);
     for _ in 0..100 {
-        assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(0));
-        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Holds));
-        barrier.pass().unwrap();
+        assert_eq!(
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Holds),
+            Ok(0)
+        );
+        refused!(
+            WouldBlock,
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Holds)
+        );
+        barrier.release().unwrap();
     }
-    refused!(NotOwner, barrier.pass());
+    refused!(NotOwner, barrier.release());
 }
 
 #[test]
@@ -79,7 +92,10 @@ fn who_is_held_is_told_of_an_abort_a_reset_and_a_time_that_is_over() {
         let barrier = unnamed(2);
         for way in 0..4 {
             let told = one_to_be_told(&barrier, 0);
-            assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(1));
+            assert_eq!(
+                barrier.wait_with(WaitOptions::NONBLOCKING, Last::Holds),
+                Ok(1)
+            );
             match way {
                 0 => barrier.abort(),
                 1 => fork(|| barrier.abort()).succeed(),
@@ -88,20 +104,23 @@ fn who_is_held_is_told_of_an_abort_a_reset_and_a_time_that_is_over() {
             }
             told.succeed();
             if way < 2 {
-                refused!(Broken, barrier.pass());
+                refused!(Broken, barrier.release());
                 barrier.reset().unwrap();
             } else {
-                refused!(NotOwner, barrier.pass());
+                refused!(NotOwner, barrier.release());
             }
             use_once(&barrier);
         }
         let short = fork(|| {
-            refused!(Timeout, barrier.wait(within(20_000_000), Last::Passes));
+            refused!(Timeout, barrier.wait_with(within(20_000_000), Last::Passes));
         });
         await_waiting(&barrier, 1);
-        assert_eq!(barrier.wait(Patience::NONE, Last::Holds), Ok(1));
+        assert_eq!(
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Holds),
+            Ok(1)
+        );
         short.succeed();
-        refused!(Broken, barrier.pass());
+        refused!(Broken, barrier.release());
         barrier.reset().unwrap();
         use_once(&barrier);
     });
@@ -117,7 +136,7 @@ fn who_dies_holding_the_others_breaks_it() {
                 .collect();
             let words = shared_words(1);
             let holder = fork(|| {
-                let place = barrier.wait(LONG, Last::Holds);
+                let place = barrier.wait_with(LONG, Last::Holds);
                 assert_eq!(place, Ok(parties - 1));
                 words[0].store(1, Relaxed);
                 stay();

@@ -1,9 +1,10 @@
 //! Words and cells that make no sense: an error or the right thing, and no wait beyond the timeout.
 
 use super::common::process::{alone, fork};
-use super::{at, managed, told, use_once, wait, within};
-use shmkit::barrier::{Barrier, Create, Last, Options, Patience};
+use super::{at, managed, use_once, wait, within};
+use shmkit::barrier::{Barrier, Create, Last, Options};
 use shmkit::lock::Lock;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -37,7 +38,7 @@ fn nobodies() -> Vec<u64> {
 /// Returns our own id, as words have it.
 fn mine(segment: &Arc<Segment>) -> u64 {
     let lock = Lock::of(segment).unwrap();
-    lock.acquire(Patience::NONE).unwrap();
+    lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
     let me = lock.stat().0.owner.unwrap().bits();
     lock.release().unwrap();
     me
@@ -46,9 +47,9 @@ fn mine(segment: &Arc<Segment>) -> u64 {
 /// Uses it in every way that ends by itself, and has it be whole.
 fn survive(barrier: &Barrier) {
     for last in [Last::Passes, Last::Holds] {
-        let _ = barrier.wait(Patience::NONE, last);
-        let _ = barrier.wait(within(100_000), last);
-        let _ = barrier.pass();
+        let _ = barrier.wait_with(WaitOptions::NONBLOCKING, last);
+        let _ = barrier.wait_with(within(100_000), last);
+        let _ = barrier.release();
     }
     let _ = barrier.stat();
     barrier.reset().unwrap();
@@ -62,7 +63,7 @@ fn numbers_of_parties_that_cannot_be() {
     for cells in [0_u64, 1, 3, 5, 4097, 4098, 65535] {
         write(&segment, 0, BARRIER | cells << 48);
         let found = Barrier::at(&segment, 0, Create::Never, &Options::default());
-        refused!(Corrupt, told(found));
+        refused!(Corrupt, found);
     }
     // More than there is room for.
     let small = managed(192);
@@ -70,7 +71,7 @@ fn numbers_of_parties_that_cannot_be() {
     write(&small, 0, BARRIER | 6 << 48);
     refused!(
         Corrupt,
-        told(Barrier::at(&small, 0, Create::Never, &Options::default()))
+        Barrier::at(&small, 0, Create::Never, &Options::default())
     );
 }
 
@@ -88,9 +89,12 @@ fn turns_that_cannot_be() {
         }
         // All there, says the word, and nobody is.
         write(&segment, TURN, 2 << 48);
-        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
-        refused!(Timeout, barrier.wait(within(3_000_000), Last::Passes));
-        refused!(NotOwner, barrier.pass());
+        refused!(
+            WouldBlock,
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
+        );
+        refused!(Timeout, barrier.wait_with(within(3_000_000), Last::Passes));
+        refused!(NotOwner, barrier.release());
         barrier.reset().unwrap();
         for turn in (0..64)
             .map(|bit| 1 << bit)
@@ -122,7 +126,10 @@ fn cells_that_nobody_has() {
                 write(&segment, CELLS + 16 * cell, state);
                 write(&segment, CELLS + 16 * cell + 8, u64::MAX);
                 // Whoever that is does not live: the last to come finds out, and so does who waits.
-                refused!(Broken, barrier.wait(within(60_000_000_000), Last::Passes));
+                refused!(
+                    Broken,
+                    barrier.wait_with(within(60_000_000_000), Last::Passes)
+                );
                 barrier.reset().unwrap();
                 assert_eq!(read(&segment, CELLS + 16 * cell), 0);
             }
@@ -148,8 +155,11 @@ fn cells_that_we_have_not_taken() {
                 write(&segment, CELLS + 16 * cell + 8, u64::MAX);
             }
             // There is no cell for us, and never will be.
-            refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
-            refused!(Timeout, barrier.wait(within(3_000_000), Last::Passes));
+            refused!(
+                WouldBlock,
+                barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
+            );
+            refused!(Timeout, barrier.wait_with(within(3_000_000), Last::Passes));
             survive(&barrier);
             for cell in 0..4 {
                 write(&segment, CELLS + 16 * cell, 0);
@@ -175,8 +185,11 @@ fn a_lock_that_nobody_has() {
         }
         // We have it ourselves, for ever: nobody is let in, and nobody waits longer than he wanted.
         write(&segment, LOCK, mine(&segment));
-        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
-        refused!(Timeout, barrier.wait(within(3_000_000), Last::Passes));
+        refused!(
+            WouldBlock,
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
+        );
+        refused!(Timeout, barrier.wait_with(within(3_000_000), Last::Passes));
         refused!(Timeout, barrier.reset());
         assert!(!barrier.stat().broken);
         write(&segment, LOCK, 0);
@@ -214,7 +227,7 @@ fn random_words_under_who_waits() {
             let segment: Arc<Segment> = managed(4096);
             let barrier = at(&segment, 0, 3);
             let children: Vec<_> = (0..3)
-                .map(|_| fork(|| drop(barrier.wait(within(20_000_000), Last::Passes))))
+                .map(|_| fork(|| drop(barrier.wait_with(within(20_000_000), Last::Passes))))
                 .collect();
             for _ in 0..200 {
                 let at = 8 + random() % 26 * 8;

@@ -3,7 +3,8 @@
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words};
 use super::{managed, unnamed, wait};
-use shmkit::barrier::{Barrier, Create, Last, MAX_PARTIES, Options, Patience};
+use shmkit::barrier::{Barrier, Create, Last, MAX_PARTIES, Options};
+use shmkit::raw::WaitOptions;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -112,13 +113,22 @@ fn more_than_the_parties_take_turns_as_they_come() {
 fn who_must_not_wait_is_at_most_the_last() {
     alone(|| {
         let barrier = unnamed(2);
-        refused!(WouldBlock, barrier.wait(Patience::NONE, Last::Passes));
+        refused!(
+            WouldBlock,
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
+        );
         assert_eq!(barrier.stat().waiting, 0);
         let other = fork(|| assert_eq!(wait(&barrier), Ok(0)));
         super::await_waiting(&barrier, 1);
-        assert_eq!(barrier.wait(Patience::NONE, Last::Passes), Ok(1));
+        assert_eq!(
+            barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes),
+            Ok(1)
+        );
         other.succeed();
-        assert_eq!(unnamed(1).wait(Patience::NONE, Last::Passes), Ok(0));
+        assert_eq!(
+            unnamed(1).wait_with(WaitOptions::NONBLOCKING, Last::Passes),
+            Ok(0)
+        );
     });
 }
 
@@ -134,7 +144,9 @@ fn as_many_as_can_be() {
             std::thread::Builder::new()
                 .stack_size(64 << 10)
                 .spawn_scoped(scope, || {
-                    let place = barrier.wait(Patience::ENDLESS, Last::Passes).unwrap();
+                    let place = barrier
+                        .wait_with(WaitOptions::BLOCKING, Last::Passes)
+                        .unwrap();
                     places[place as usize].fetch_add(1, Relaxed);
                 })
                 .unwrap();

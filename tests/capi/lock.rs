@@ -1,13 +1,10 @@
 //! Locks of either kind as C has them: bad pointers, bad structs, handles that are closed or of another kind.
 
-use super::common::{Folder, Name};
-use super::structure::Newer;
+use super::common::Name;
 use super::*;
 use shmkit::capi::lock::*;
-use shmkit::capi::object::SHMKIT_EXCLUSIVE;
 use shmkit::capi::object::shmkit_object_options;
 use shmkit::capi::rlock::*;
-use shmkit::capi::segment::SHMKIT_TRUST;
 use shmkit::capi::wait::{SHMKIT_FOREVER, SHMKIT_NOWAIT};
 
 type ByName<H> =
@@ -75,17 +72,6 @@ pub const RLOCK: Noun<shmkit_rlock> = Noun {
     unlink: shmkit_rlock_unlink,
     close: shmkit_rlock_close,
 };
-
-/// Options as C has them: all zeros but their size.
-pub fn lock_options() -> shmkit_object_options {
-    shmkit_object_options {
-        struct_size: size_of::<shmkit_object_options>() as u32,
-        flags: 0,
-        mode: 0,
-        participants: 0,
-        directory: null(),
-    }
-}
 
 fn lock_info() -> shmkit_lock_info {
     // SAFETY: it holds nothing but integers.
@@ -339,90 +325,4 @@ fn outputs_that_are_null_or_misaligned() {
     assert_eq!(block, [UNTOUCHED; 16]);
     // SAFETY: a handle that nobody else uses.
     assert_eq!(unsafe { shmkit_rlock_close(rlock) }, SHMKIT_OK);
-}
-
-fn structs<H>(noun: &Noun<H>, flags: u32) {
-    let expect = |given: &Newer<shmkit_object_options>, expected| {
-        let folder = Folder::new();
-        let directory = folder.directory().unwrap();
-        let given = Newer {
-            known: shmkit_object_options {
-                directory: directory.as_ptr(),
-                ..given.known
-            },
-            unknown: given.unknown,
-        };
-        let mut out = UNTOUCHED as *mut H;
-        for (name, status) in noun.makers((&raw const given).cast(), &raw mut out) {
-            assert_eq!(status, expected, "{name}: {}", last_text());
-        }
-        assert_eq!(out as u64, UNTOUCHED);
-        assert!(folder.entries().is_empty());
-        let mut size = UNTOUCHED;
-        // SAFETY: options as long as they say, and an output that can be written.
-        let status = unsafe { (noun.size)((&raw const given).cast(), &raw mut size) };
-        assert_eq!((status, size), (expected, UNTOUCHED));
-    };
-    let known = size_of::<shmkit_object_options>() as u32;
-    let with = |struct_size, flags, mode, unknown| Newer {
-        known: shmkit_object_options {
-            struct_size,
-            flags,
-            mode,
-            ..lock_options()
-        },
-        unknown: [unknown; 4],
-    };
-    for struct_size in [0, 1, 4, known - 1, 4097, u32::MAX] {
-        expect(&with(struct_size, 0, 0, UNTOUCHED), SHMKIT_ERR_INVALID);
-    }
-    expect(&with(known + 32, 0, 0, 1), SHMKIT_ERR_UNSUPPORTED);
-    for bit in (0..32).map(|bit| 1 << bit).filter(|bit| flags & bit == 0) {
-        expect(&with(known, bit, 0, UNTOUCHED), SHMKIT_ERR_INVALID);
-    }
-    for mode in [0o1000, 0o4755, u32::MAX] {
-        expect(&with(known, 0, mode, UNTOUCHED), SHMKIT_ERR_INVALID);
-    }
-    // What a newer caller does not ask for is no reason to refuse.
-    let mut size = 0;
-    let newer = with(known + 32, flags, 0, 0);
-    // SAFETY: options as long as they say, and an output that can be written.
-    let status = unsafe { (noun.size)((&raw const newer).cast(), &raw mut size) };
-    assert_eq!((status, size), (SHMKIT_OK, 64));
-
-    let lock = noun.unnamed();
-    let whole = size_of::<shmkit_lock_info>() as u32;
-    for struct_size in [0, 4, whole - 1] {
-        let mut small = shmkit_lock_info {
-            struct_size,
-            ..lock_info()
-        };
-        // SAFETY: a handle, and a struct that can be written.
-        let status = unsafe { (noun.stat)(lock, &raw mut small) };
-        assert_eq!(
-            (status, small.acquisitions),
-            (SHMKIT_ERR_INVALID, UNTOUCHED)
-        );
-    }
-    let mut newer = Newer {
-        known: lock_info(),
-        unknown: [UNTOUCHED; 4],
-    };
-    newer.known.struct_size = size_of_val(&newer) as u32;
-    // SAFETY: as above; it is as long as it says.
-    let status = unsafe { (noun.stat)(lock, (&raw mut newer).cast()) };
-    assert_eq!((status, newer.known.struct_size), (SHMKIT_OK, whole));
-    assert_eq!(
-        (newer.known.acquisitions, newer.unknown),
-        (0, [UNTOUCHED; 4])
-    );
-    // SAFETY: a handle that nobody else uses.
-    assert_eq!(unsafe { (noun.close)(lock) }, SHMKIT_OK);
-}
-
-#[test]
-fn structs_of_older_and_newer_callers() {
-    let both = SHMKIT_TRUST | SHMKIT_EXCLUSIVE;
-    structs(&LOCK, SHMKIT_LOCK_TRANSFERABLE | both);
-    structs(&RLOCK, both);
 }

@@ -794,14 +794,3 @@ fn several_at_once() {
     );
     close(queue);
 }
-
-#[test]
-fn a_name_that_is_null() {
-    let mut out = UNTOUCHED as *mut H;
-    // SAFETY: no name, no options, and an output that can be written.
-    let status = unsafe { shmkit_queue_open(null(), null(), &raw mut out) };
-    assert_eq!((status, out as u64), (SHMKIT_ERR_INVALID, UNTOUCHED));
-    // SAFETY: as above.
-    let status = unsafe { shmkit_queue_open_or_create(null(), null(), &raw mut out) };
-    assert_eq!((status, out as u64), (SHMKIT_ERR_INVALID, UNTOUCHED));
-}

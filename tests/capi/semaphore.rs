@@ -431,14 +431,3 @@ fn what_stat_tells_old_and_new_callers() {
     assert_eq!((told.waits, told.recoveries, told.reserved), (0, 0, 0));
     close(semaphore);
 }
-
-#[test]
-fn a_name_that_is_null() {
-    let mut out = UNTOUCHED as *mut H;
-    // SAFETY: no name, no options, and an output that can be written.
-    let status = unsafe { shmkit_semaphore_open(null(), null(), &raw mut out) };
-    assert_eq!((status, out as u64), (SHMKIT_ERR_INVALID, UNTOUCHED));
-    // SAFETY: as above.
-    let status = unsafe { shmkit_semaphore_open_or_create(null(), null(), &raw mut out) };
-    assert_eq!((status, out as u64), (SHMKIT_ERR_INVALID, UNTOUCHED));
-}

@@ -10,23 +10,26 @@ fn without_the_lock() {
         let (condition, lock) = (unnamed(), a_lock());
         let recursive = RLock::unnamed().unwrap();
         let refuses = |lock: &dyn Mutex| {
-            refused!(NotOwner, condition.wait(lock, Patience::NONE));
-            refused!(NotOwner, condition.notify(lock, 1));
-            refused!(NotOwner, condition.notify_all(lock));
+            refused!(
+                NotOwner,
+                condition.wait_with(lock, WaitOptions::NONBLOCKING)
+            );
+            refused!(NotOwner, condition.notify_with(lock, 1));
+            refused!(NotOwner, condition.notify_with(lock, u64::MAX));
         };
         refuses(&lock);
         refuses(&recursive);
         // Somebody else's.
-        lock.acquire(Patience::NONE).unwrap();
-        recursive.acquire(Patience::NONE).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
+        recursive.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
             refuses(&lock);
             refuses(&recursive);
         })
         .succeed();
         // A lock that was not held is not yet the condition's.
-        condition.notify(&lock, 1).unwrap();
-        refused!(Invalid, condition.notify(&recursive, 1));
+        condition.notify_with(&lock, 1).unwrap();
+        refused!(Invalid, condition.notify_with(&recursive, 1));
         assert_eq!(condition.stat().waits, 0);
     });
 }
@@ -34,11 +37,14 @@ fn without_the_lock() {
 #[test]
 fn a_recursive_lock_of_another_thread() {
     let (condition, lock) = (&unnamed(), &RLock::unnamed().unwrap());
-    let _guard = lock.lock().unwrap();
+    let _guard = lock.acquire().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            refused!(NotOwner, condition.wait(lock, Patience::NONE));
-            refused!(NotOwner, condition.notify(lock, 1));
+            refused!(
+                NotOwner,
+                condition.wait_with(lock, WaitOptions::NONBLOCKING)
+            );
+            refused!(NotOwner, condition.notify_with(lock, 1));
         });
     });
 }
@@ -61,15 +67,15 @@ fn another_lock_than_before() {
         let elsewhere = a_lock();
         let others: [&Lock; 3] = [&second, &built_in, &elsewhere];
         let condition = unnamed();
-        first.acquire(Patience::NONE).unwrap();
-        condition.notify(&first, 1).unwrap();
+        first.acquire_with(WaitOptions::NONBLOCKING).unwrap();
+        condition.notify_with(&first, 1).unwrap();
         first.release().unwrap();
         let refuses = || {
             for other in others {
-                other.acquire(Patience::ENDLESS).unwrap();
-                refused!(Invalid, condition.wait(other, Patience::ENDLESS));
-                refused!(Invalid, condition.notify(other, 1));
-                refused!(Invalid, condition.notify_all(other));
+                other.acquire_with(WaitOptions::BLOCKING).unwrap();
+                refused!(Invalid, condition.wait_with(other, WaitOptions::BLOCKING));
+                refused!(Invalid, condition.notify_with(other, 1));
+                refused!(Invalid, condition.notify_with(other, u64::MAX));
                 assert!(other.is_held());
                 other.release().unwrap();
             }
@@ -79,8 +85,8 @@ fn another_lock_than_before() {
         // By another handle, and in another process, it is the same lock.
         fork(|| {
             let same = place(0);
-            let _guard = same.lock().unwrap();
-            condition.notify_all(&same).unwrap();
+            let _guard = same.acquire().unwrap();
+            condition.notify_with(&same, u64::MAX).unwrap();
         })
         .succeed();
     });
@@ -93,15 +99,19 @@ fn more_waiters_than_cells() {
         let lock = a_lock();
         let child = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 1);
-        lock.acquire(Patience::ENDLESS).unwrap();
-        for patience in [Patience::NONE, Patience::ENDLESS] {
-            refused!(TooManyProcesses, condition.wait(&lock, patience));
+        lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+        for wait in [WaitOptions::NONBLOCKING, WaitOptions::BLOCKING] {
+            refused!(TooManyProcesses, condition.wait_with(&lock, wait));
             assert!(lock.is_held());
         }
-        condition.notify(&lock, 1).unwrap();
+        condition.notify_with(&lock, 1).unwrap();
         lock.release().unwrap();
         child.succeed();
-        locked(&lock, || condition.wait(&lock, Patience::NONE).unwrap());
+        locked(&lock, || {
+            condition
+                .wait_with(&lock, WaitOptions::NONBLOCKING)
+                .unwrap()
+        });
     });
 }
 
@@ -141,7 +151,7 @@ fn hostile_bytes() {
         let lock = a_lock();
         let condition = Condition::at(&segment, 0, Create::Always, &with_cells(4)).unwrap();
         let words = words(&segment);
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         for lie in [
             1,
             u64::MAX,
@@ -158,19 +168,19 @@ fn hostile_bytes() {
             // More cells in use than there are.
             words[2].store(lie, Relaxed);
             words[3].store(lie, Relaxed);
-            condition.notify(&lock, 1).unwrap();
-            condition.notify(&lock, u64::from(u32::MAX)).unwrap();
+            condition.notify_with(&lock, 1).unwrap();
+            condition.notify_with(&lock, u64::from(u32::MAX)).unwrap();
             condition.stat();
             for _ in 0..8 {
                 // What no process has is the dead's, so there are cells to be had.
-                let waited = condition.wait(&lock, within(1)).unwrap();
+                let waited = condition.wait_with(&lock, within(1)).unwrap();
                 assert!(!waited.recovered);
             }
-            condition.notify_all(&lock).unwrap();
+            condition.notify_with(&lock, u64::MAX).unwrap();
             assert!(lock.is_held());
         }
         words[1].store(1, Relaxed);
-        refused!(Invalid, condition.notify(&lock, 1));
+        refused!(Invalid, condition.notify_with(&lock, 1));
         lock.release().unwrap();
     });
 }
@@ -185,8 +195,8 @@ fn a_waiter_that_is_overwritten() {
             let condition =
                 Condition::at(&segment, 0, Create::Always, &Options::default()).unwrap();
             let child = fork(|| {
-                lock.acquire(Patience::ENDLESS).unwrap();
-                refused!(Corrupt, condition.wait(&lock, Patience::ENDLESS));
+                lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+                refused!(Corrupt, condition.wait_with(&lock, WaitOptions::BLOCKING));
                 assert!(lock.is_held());
                 lock.release().unwrap();
             });

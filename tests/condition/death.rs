@@ -18,7 +18,7 @@ fn the_dead_are_skipped() {
         dead.into_iter().for_each(Child::kill);
         // The dead look as if they waited still.
         assert_eq!(condition.stat().waiting, 4);
-        locked(&lock, || condition.notify(&lock, 1).unwrap());
+        locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         living.succeed();
         let stat = condition.stat();
         assert_eq!((stat.waiting, stat.notified, stat.recoveries), (0, 1, 0));
@@ -36,7 +36,7 @@ fn a_killed_waiter_holds_up_no_notify_all() {
             );
             await_waiters(&condition, 2);
             first.kill();
-            locked(&lock, || condition.notify_all(&lock).unwrap());
+            locked(&lock, || condition.notify_with(&lock, u64::MAX).unwrap());
             second.succeed();
             assert_eq!(condition.stat().notified, 2 * round);
         }
@@ -54,15 +54,15 @@ fn who_dies_between_notification_and_lock_leaves_it_to_another() {
             waiter(&condition, &lock, NOTIFIED),
         );
         await_waiters(&condition, 3);
-        lock.acquire(Patience::ENDLESS).unwrap();
-        condition.notify(&lock, 1).unwrap();
+        lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+        condition.notify_with(&lock, 1).unwrap();
         // It cannot have the lock, and is killed where it waits for it.
         victim.kill();
         assert_eq!(condition.stat().waiting, 2);
         lock.release().unwrap();
         wait_until(|| condition.stat().recoveries == 1);
         wait_until(|| condition.stat().waiting == 1);
-        locked(&lock, || condition.notify(&lock, 1).unwrap());
+        locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         second.succeed();
         third.succeed();
         assert_eq!(condition.stat().waiting, 0);
@@ -75,10 +75,10 @@ fn nobody_who_came_later_gets_what_the_dead_was_sent() {
         let (condition, lock) = (unnamed(), a_lock());
         let victim = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 1);
-        lock.acquire(Patience::ENDLESS).unwrap();
-        condition.notify(&lock, 1).unwrap();
+        lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+        condition.notify_with(&lock, 1).unwrap();
         victim.kill();
-        let waited = condition.wait(&lock, within(50_000_000)).unwrap();
+        let waited = condition.wait_with(&lock, within(50_000_000)).unwrap();
         assert_eq!(waited.end, End::Timeout);
         lock.release().unwrap();
         assert_eq!(condition.stat().recoveries, 0);
@@ -97,8 +97,8 @@ fn a_dead_owner_of_the_lock_is_told() {
         await_waiters(&condition, 1);
         let word = &shared_words(1)[0];
         let owner = fork(|| {
-            lock.acquire(Patience::ENDLESS).unwrap();
-            condition.notify(&lock, 1).unwrap();
+            lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+            condition.notify_with(&lock, 1).unwrap();
             word.store(1, Relaxed);
             loop {
                 nix::unistd::pause();
@@ -108,8 +108,8 @@ fn a_dead_owner_of_the_lock_is_told() {
         owner.kill();
         child.succeed();
         // And whose time is over is told as well.
-        assert_eq!(lock.acquire(Patience::NONE), Ok(true));
-        let waited = condition.wait(&lock, within(1)).unwrap();
+        assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(true));
+        let waited = condition.wait_with(&lock, within(1)).unwrap();
         assert_eq!(waited.end, End::Timeout);
         assert!(waited.recovered);
         lock.mark_consistent().unwrap();
@@ -130,15 +130,15 @@ fn cells_of_the_dead_are_used_again() {
             });
             if round % 2 == 0 {
                 // They die with a notification that nobody can take.
-                lock.acquire(Patience::ENDLESS).unwrap();
-                condition.notify_all(&lock).unwrap();
+                lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+                condition.notify_with(&lock, u64::MAX).unwrap();
                 dead.into_iter().for_each(Child::kill);
                 lock.release().unwrap();
             } else {
                 dead.into_iter().for_each(Child::kill);
             }
             locked(&lock, || {
-                let waited = condition.wait(&lock, within(1)).unwrap();
+                let waited = condition.wait_with(&lock, within(1)).unwrap();
                 assert_eq!(waited.end, End::Timeout);
             });
         }
@@ -155,7 +155,7 @@ fn a_stopped_waiter_is_not_dead() {
         await_waiters(&condition, 2);
         let signal = |signal| nix::sys::signal::kill(stopped.pid(), signal).unwrap();
         signal(nix::sys::signal::Signal::SIGSTOP);
-        locked(&lock, || condition.notify(&lock, 1).unwrap());
+        locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         std::thread::sleep(std::time::Duration::from_millis(50));
         // The notification is its own, however long it does not come for it.
         assert_eq!(
@@ -164,7 +164,7 @@ fn a_stopped_waiter_is_not_dead() {
         );
         signal(nix::sys::signal::Signal::SIGCONT);
         stopped.succeed();
-        locked(&lock, || condition.notify(&lock, 1).unwrap());
+        locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         other.succeed();
     });
 }
@@ -181,12 +181,12 @@ fn two_notifications_and_one_death_before_the_second_wake_two() {
         let signal = |signal| nix::sys::signal::kill(older.pid(), signal).unwrap();
         signal(nix::sys::signal::Signal::SIGSTOP);
         locked(&lock, || {
-            condition.notify(&lock, 1).unwrap();
+            condition.notify_with(&lock, 1).unwrap();
             victim.kill();
         });
         let younger = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 2);
-        locked(&lock, || condition.notify(&lock, 1).unwrap());
+        locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         signal(nix::sys::signal::Signal::SIGCONT);
         // The older one had a right to both, the younger one only to the second.
         older.succeed();

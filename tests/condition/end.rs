@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-const UNTIL_INTERRUPTED: Patience = Patience {
-    limit: Limit::Forever,
+const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
+    timeout: Timeout::Never,
     interruptible: true,
 };
 
@@ -33,15 +33,19 @@ fn timeout(waited: Waited) -> bool {
 #[test]
 fn as_long_as_was_asked_for_at_least_and_with_the_lock() {
     let (condition, lock) = (unnamed(), a_lock());
-    let _guard = lock.lock().unwrap();
+    let _guard = lock.acquire().unwrap();
     for milliseconds in [0, 1, 30] {
         let time = Duration::from_millis(milliseconds);
         let begin = Instant::now();
-        let patience = within(time.as_nanos() as u64);
-        assert!(timeout(condition.wait(&lock, patience).unwrap()));
+        let wait = within(time.as_nanos() as u64);
+        assert!(timeout(condition.wait_with(&lock, wait).unwrap()));
         assert!(begin.elapsed() >= time && lock.is_held());
     }
-    assert!(timeout(condition.wait(&lock, Patience::NONE).unwrap()));
+    assert!(timeout(
+        condition
+            .wait_with(&lock, WaitOptions::NONBLOCKING)
+            .unwrap()
+    ));
     assert!(lock.is_held());
     let stat = condition.stat();
     assert_eq!((stat.waits, stat.timeouts, stat.waiting), (4, 4, 0));
@@ -52,10 +56,14 @@ fn who_has_no_time_to_wait_lets_others_have_the_lock() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let word = &shared_words(1)[0];
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let child = fork(|| locked(&lock, || word.store(1, Relaxed)));
         while word.load(Relaxed) == 0 {
-            assert!(timeout(condition.wait(&lock, Patience::NONE).unwrap()));
+            assert!(timeout(
+                condition
+                    .wait_with(&lock, WaitOptions::NONBLOCKING)
+                    .unwrap()
+            ));
         }
         lock.release().unwrap();
         child.succeed();
@@ -69,8 +77,8 @@ fn the_hook_ends_a_wait_and_the_lock_is_held() {
         let word = &shared_words(1)[0];
         let child = fork(|| {
             install(word);
-            lock.acquire(Patience::ENDLESS).unwrap();
-            let waited = condition.wait(&lock, UNTIL_INTERRUPTED).unwrap();
+            lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+            let waited = condition.wait_with(&lock, UNTIL_INTERRUPTED).unwrap();
             assert_eq!(waited.end, End::Interrupted);
             lock.release().unwrap();
         });
@@ -91,15 +99,18 @@ fn an_interrupt_loses_no_notification() {
             words[0].store(0, Relaxed);
             let hasty = fork(|| {
                 install(&words[0]);
-                lock.acquire(Patience::ENDLESS).unwrap();
-                let waited = condition.wait(&lock, UNTIL_INTERRUPTED).unwrap();
+                lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+                let waited = condition.wait_with(&lock, UNTIL_INTERRUPTED).unwrap();
                 words[1].fetch_add(u64::from(waited.end == End::Notified), Relaxed);
                 lock.release().unwrap();
             });
             await_waiters(&condition, 1);
             let patient = fork(|| {
-                lock.acquire(Patience::ENDLESS).unwrap();
-                assert_eq!(condition.wait(&lock, Patience::ENDLESS), Ok(NOTIFIED));
+                lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+                assert_eq!(
+                    condition.wait_with(&lock, WaitOptions::BLOCKING),
+                    Ok(NOTIFIED)
+                );
                 words[1].fetch_add(1, Relaxed);
                 lock.release().unwrap();
             });
@@ -107,11 +118,11 @@ fn an_interrupt_loses_no_notification() {
             // Asleep it asks the hook every 12 ms; the notification comes at any time of these.
             words[0].store(1, Relaxed);
             std::thread::sleep(Duration::from_micros(round * 130));
-            locked(&lock, || condition.notify(&lock, 1).unwrap());
+            locked(&lock, || condition.notify_with(&lock, 1).unwrap());
             hasty.succeed();
             if words[1].load(Relaxed) == 1 && condition.stat().waiting == 1 {
                 // It was notified, and returned before it was interrupted: the other one still waits.
-                locked(&lock, || condition.notify(&lock, 1).unwrap());
+                locked(&lock, || condition.notify_with(&lock, 1).unwrap());
             }
             patient.succeed();
             words[2].fetch_add(words[1].swap(0, Relaxed), Relaxed);

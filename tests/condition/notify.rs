@@ -19,8 +19,11 @@ fn with_waiters(count: usize, body: impl FnOnce(&Condition, &RLock, &[AtomicU64]
         for (place, done) in done.iter().enumerate() {
             await_waiters(condition, place as u64);
             scope.spawn(move || {
-                lock.acquire(Patience::ENDLESS).unwrap();
-                assert_eq!(condition.wait(lock, Patience::ENDLESS), Ok(NOTIFIED));
+                lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+                assert_eq!(
+                    condition.wait_with(lock, WaitOptions::BLOCKING),
+                    Ok(NOTIFIED)
+                );
                 done.store(returned.fetch_add(1, Relaxed) + 1, Relaxed);
                 lock.release().unwrap();
             });
@@ -33,8 +36,8 @@ fn with_waiters(count: usize, body: impl FnOnce(&Condition, &RLock, &[AtomicU64]
 }
 
 fn notify(condition: &Condition, lock: &RLock, count: u64) {
-    let guard = lock.lock().unwrap();
-    condition.notify(lock, count).unwrap();
+    let guard = lock.acquire().unwrap();
+    condition.notify_with(lock, count).unwrap();
     drop(guard);
 }
 
@@ -75,11 +78,14 @@ fn several_at_once_are_those_that_have_waited_longest() {
 fn all_of_as_many_as_there_are_cells() {
     with_waiters(128, |condition, lock, _| {
         {
-            let _guard = lock.lock().unwrap();
-            refused!(TooManyProcesses, condition.wait(lock, Patience::NONE));
+            let _guard = lock.acquire().unwrap();
+            refused!(
+                TooManyProcesses,
+                condition.wait_with(lock, WaitOptions::NONBLOCKING)
+            );
             // It is held as before.
             assert_eq!(lock.depth(), 1);
-            condition.notify_all(lock).unwrap();
+            condition.notify_with(lock, u64::MAX).unwrap();
         }
         let stat = condition.stat();
         assert_eq!((stat.cells, stat.waits, stat.notified), (128, 128, 128));
@@ -89,10 +95,10 @@ fn all_of_as_many_as_there_are_cells() {
 #[test]
 fn nothing_is_remembered_where_nobody_waits() {
     let (condition, lock) = (unnamed(), a_lock());
-    let _guard = lock.lock().unwrap();
-    condition.notify(&lock, 3).unwrap();
-    condition.notify_all(&lock).unwrap();
-    let waited = condition.wait(&lock, within(1_000_000)).unwrap();
+    let _guard = lock.acquire().unwrap();
+    condition.notify_with(&lock, 3).unwrap();
+    condition.notify_with(&lock, u64::MAX).unwrap();
+    let waited = condition.wait_with(&lock, within(1_000_000)).unwrap();
     assert_eq!(waited.end, End::Timeout);
     let stat = condition.stat();
     assert_eq!((stat.notified, stat.timeouts, stat.waiting), (0, 1, 0));
@@ -105,9 +111,12 @@ fn a_recursive_lock_is_given_back_wholly_and_taken_as_often() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..3 {
-                lock.acquire(Patience::ENDLESS).unwrap();
+                lock.acquire_with(WaitOptions::BLOCKING).unwrap();
             }
-            assert_eq!(condition.wait(lock, Patience::ENDLESS), Ok(NOTIFIED));
+            assert_eq!(
+                condition.wait_with(lock, WaitOptions::BLOCKING),
+                Ok(NOTIFIED)
+            );
             assert_eq!(lock.depth(), 3);
             for _ in 0..3 {
                 lock.release().unwrap();
@@ -132,12 +141,15 @@ fn none_is_lost_between_processes() {
             .map(|me| {
                 fork(|| {
                     for round in 0..ROUNDS {
-                        lock.acquire(Patience::ENDLESS).unwrap();
+                        lock.acquire_with(WaitOptions::BLOCKING).unwrap();
                         while turn.load(Relaxed) != round * PROCESSES + me {
-                            assert_eq!(condition.wait(&lock, Patience::ENDLESS), Ok(NOTIFIED));
+                            assert_eq!(
+                                condition.wait_with(&lock, WaitOptions::BLOCKING),
+                                Ok(NOTIFIED)
+                            );
                         }
                         turn.fetch_add(1, Relaxed);
-                        condition.notify_all(&lock).unwrap();
+                        condition.notify_with(&lock, u64::MAX).unwrap();
                         lock.release().unwrap();
                     }
                 })
@@ -161,18 +173,18 @@ fn as_many_return_as_were_notified() {
         let children: Vec<_> = (0..CONSUMERS)
             .map(|_| {
                 fork(|| {
-                    lock.acquire(Patience::ENDLESS).unwrap();
+                    lock.acquire_with(WaitOptions::BLOCKING).unwrap();
                     loop {
                         while made.load(Relaxed) == 0 {
                             if taken.load(Relaxed) == THINGS {
                                 lock.release().unwrap();
                                 return;
                             }
-                            condition.wait(&lock, Patience::ENDLESS).unwrap();
+                            condition.wait_with(&lock, WaitOptions::BLOCKING).unwrap();
                         }
                         made.fetch_sub(1, Relaxed);
                         if taken.fetch_add(1, Relaxed) + 1 == THINGS {
-                            condition.notify_all(&lock).unwrap();
+                            condition.notify_with(&lock, u64::MAX).unwrap();
                         }
                     }
                 })
@@ -181,7 +193,7 @@ fn as_many_return_as_were_notified() {
         for _ in 0..THINGS {
             locked(&lock, || {
                 made.fetch_add(1, Relaxed);
-                condition.notify(&lock, 1).unwrap();
+                condition.notify_with(&lock, 1).unwrap();
             });
         }
         children.into_iter().for_each(Child::succeed);

@@ -10,12 +10,15 @@ fn meet(condition: impl Fn() -> Condition, lock: impl Fn() -> Lock) {
     let (ours, our_lock) = (condition(), lock());
     let child = fork(|| {
         let (condition, lock) = (condition(), lock());
-        lock.acquire(Patience::ENDLESS).unwrap();
-        assert_eq!(condition.wait(&lock, Patience::ENDLESS), Ok(NOTIFIED));
+        lock.acquire_with(WaitOptions::BLOCKING).unwrap();
+        assert_eq!(
+            condition.wait_with(&lock, WaitOptions::BLOCKING),
+            Ok(NOTIFIED)
+        );
         lock.release().unwrap();
     });
     await_waiters(&ours, 1);
-    locked(&our_lock, || ours.notify(&our_lock, 1).unwrap());
+    locked(&our_lock, || ours.notify_with(&our_lock, 1).unwrap());
     child.succeed();
 }
 
@@ -60,7 +63,7 @@ fn at_an_offset_beside_its_lock() {
         });
         assert_eq!(place().offset(), 64);
         refused!(Invalid, place().unlink());
-        refused!(Invalid, place().hand_over());
+        refused!(Invalid, place().export());
         let other =
             || Condition::at(&segment, 4096, Create::IfMissing, &Options::default()).unwrap();
         meet(other, || Lock::of(&segment).unwrap());
@@ -82,8 +85,8 @@ fn at_an_offset_beside_its_lock() {
 fn handed_over() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
-        let (fd, offset) = condition.hand_over().unwrap();
-        let (lock_fd, lock_offset) = lock.hand_over().unwrap();
+        let (fd, offset) = condition.export().unwrap();
+        let (lock_fd, lock_offset) = lock.export().unwrap();
         meet(
             || Condition::open_fd(fd, offset, &Options::default()).unwrap(),
             || Lock::open_fd(lock_fd, lock_offset, &lock::Options::default()).unwrap(),
@@ -106,7 +109,7 @@ fn far_from_its_lock() {
         for _ in 0..3 {
             fork(|| {
                 let lock = Lock::of(&far).unwrap();
-                lock.acquire(Patience::ENDLESS).unwrap();
+                lock.acquire_with(WaitOptions::BLOCKING).unwrap();
                 lock.release().unwrap();
             })
             .succeed();

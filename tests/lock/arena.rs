@@ -4,7 +4,8 @@ use super::common::kernel::limit;
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
 use super::{holder, recover, stay, unnamed, use_once};
 use nix::sys::resource::Resource;
-use shmkit::lock::{Lock, Options, Patience};
+use shmkit::lock::{Lock, Options};
+use shmkit::raw::WaitOptions;
 use shmkit::rlock::RLock;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,7 +25,7 @@ fn five_thousand_cost_one_descriptor() {
             let places: BTreeSet<_> = locks.iter().map(Lock::offset).collect();
             assert_eq!(places.len(), COUNT);
             for lock in &locks {
-                assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+                assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             }
             assert_eq!(descriptors(), before + 1);
             for (lock, number) in locks.iter().zip(0..) {
@@ -34,7 +35,7 @@ fn five_thousand_cost_one_descriptor() {
             // A child uses all of them, and what it holds when it dies comes back.
             let child = fork(|| {
                 for lock in &locks {
-                    assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+                    assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
                 }
             });
             assert_eq!(child.wait(), Ended::Exit(0));
@@ -45,7 +46,7 @@ fn five_thousand_cost_one_descriptor() {
             let again: Vec<_> = locks[..1000]
                 .iter()
                 .map(|lock| {
-                    let (fd, offset) = lock.hand_over().unwrap();
+                    let (fd, offset) = lock.export().unwrap();
                     Lock::open_fd(fd, offset, &Options::default()).unwrap()
                 })
                 .collect();
@@ -65,12 +66,12 @@ fn a_place_that_nobody_saw_is_used_again() {
         assert!(!places.contains(&kept.offset()));
         // Whatever stood there: held, of the other kind, marked.
         let held = unnamed();
-        held.acquire(Patience::NONE).unwrap();
+        held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let place = held.offset();
         drop(held);
         let rlock = RLock::unnamed().unwrap();
         assert_eq!(rlock.offset(), place);
-        assert_eq!(rlock.acquire(Patience::NONE), Ok(false));
+        assert_eq!(rlock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
         drop(rlock);
         let lock = unnamed();
         assert_eq!(lock.offset(), place);
@@ -116,34 +117,19 @@ fn a_place_that_a_child_may_see_is_never_used_again() {
 }
 
 #[test]
-fn a_place_that_was_handed_over_is_never_used_again() {
-    alone(|| {
-        let lock = unnamed();
-        let (fd, place) = lock.hand_over().unwrap();
-        let found = Lock::open_fd(fd, place, &Options::default()).unwrap();
-        drop(lock);
-        assert_ne!(unnamed().offset(), place);
-        use_once(&found);
-        drop(found);
-        let others: Vec<_> = (0..10).map(|_| unnamed()).collect();
-        assert!(others.iter().all(|other| other.offset() != place));
-    });
-}
-
-#[test]
 fn a_childs_locks_stand_in_its_own_arena() {
     alone(|| {
         let before = unnamed();
         fork(|| {
             let own = unnamed();
             assert_ne!(own.segment().data(), before.segment().data());
-            own.acquire(Patience::NONE).unwrap();
+            own.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             use_once(&before);
             fork(|| {
                 let third = unnamed();
                 assert_ne!(third.segment().data(), own.segment().data());
                 assert_ne!(third.segment().data(), before.segment().data());
-                refused!(WouldBlock, own.acquire(Patience::NONE));
+                refused!(WouldBlock, own.acquire_with(WaitOptions::NONBLOCKING));
                 use_once(&before);
                 use_once(&third);
             })
@@ -166,7 +152,7 @@ fn the_arena_of_a_dead_parent_lives_on_in_its_children() {
         let words = shared_words(2);
         let parent = fork(|| {
             let locks: Vec<_> = (0..100).map(|_| unnamed()).collect();
-            assert_eq!(locks[0].acquire(Patience::NONE), Ok(false));
+            assert_eq!(locks[0].acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             // Not by `fork`, whose children end with their parents.
             // SAFETY: this process has one thread.
             let child = unsafe { libc::fork() };
@@ -174,7 +160,7 @@ fn the_arena_of_a_dead_parent_lives_on_in_its_children() {
                 use_once(&locks[1]);
                 words[0].store(1, Relaxed);
                 assert_eq!(
-                    locks[0].acquire(Patience::ENDLESS),
+                    locks[0].acquire_with(WaitOptions::BLOCKING),
                     Ok(true),
                     "its owner died"
                 );
@@ -216,7 +202,7 @@ fn threads_get_places_of_their_own() {
     let places: BTreeSet<_> = locks.iter().map(Lock::offset).collect();
     assert_eq!(places.len(), locks.len());
     for lock in &locks {
-        assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
     }
 }
 

@@ -6,16 +6,17 @@ use super::{Form, Segment, form};
 use super::{
     at, await_sleeper, holder, managed, recover, stay, transferable, unnamed, use_once, within,
 };
-use shmkit::lock::{Create, Lock, Patience};
+use shmkit::lock::{Create, Lock};
+use shmkit::raw::WaitOptions;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Barrier};
 
 #[test]
 fn one_at_a_time() {
     let lock = unnamed();
-    assert_eq!(lock.acquire(Patience::NONE), Ok(false));
-    refused!(WouldBlock, lock.acquire(Patience::NONE));
-    refused!(Timeout, lock.acquire(within(2_000_000)));
+    assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
+    refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
+    refused!(Timeout, lock.acquire_with(within(2_000_000)));
     lock.release().unwrap();
     refused!(NotOwner, lock.release());
     refused!(NotOwner, lock.mark_consistent());
@@ -38,11 +39,11 @@ fn a_free_lock_that_was_never_taken_is_nobodys() {
 #[test]
 fn any_thread_of_the_owner_may_release_it() {
     let lock = &unnamed();
-    lock.acquire(Patience::ENDLESS).unwrap();
+    lock.acquire_with(WaitOptions::BLOCKING).unwrap();
     std::thread::scope(|scope| {
         scope
             .spawn(|| {
-                refused!(WouldBlock, lock.acquire(Patience::NONE));
+                refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
                 lock.mark_consistent().unwrap();
                 lock.release().unwrap();
             })
@@ -56,9 +57,9 @@ fn any_thread_of_the_owner_may_release_it() {
 fn a_thread_that_ends_frees_nothing() {
     let lock = &unnamed();
     std::thread::scope(|scope| {
-        scope.spawn(|| lock.acquire(Patience::ENDLESS).unwrap());
+        scope.spawn(|| lock.acquire_with(WaitOptions::BLOCKING).unwrap());
     });
-    refused!(WouldBlock, lock.acquire(Patience::NONE));
+    refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
     lock.release().unwrap();
 }
 
@@ -66,14 +67,14 @@ fn a_thread_that_ends_frees_nothing() {
 fn a_child_owns_nothing_of_its_parents() {
     alone(|| {
         let lock = unnamed();
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
             refused!(NotOwner, lock.release());
-            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
             // Now it has an id, but not that of the owner.
             refused!(NotOwner, lock.release());
             refused!(NotOwner, lock.mark_consistent());
-            refused!(Timeout, lock.acquire(within(1)));
+            refused!(Timeout, lock.acquire_with(within(1)));
         })
         .succeed();
         lock.release().unwrap();
@@ -94,7 +95,7 @@ fn a_transferable_lock_is_released_by_anybody_but_never_twice() {
         let lock = Lock::at(&segment, 0, Create::Always, &transferable()).unwrap();
         assert!(lock.is_transferable());
         refused!(NotOwner, lock.release());
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
             lock.release().unwrap();
             refused!(NotOwner, lock.release());
@@ -107,8 +108,8 @@ fn a_transferable_lock_is_released_by_anybody_but_never_twice() {
         use_once(&lock);
         drop(child);
         // Who waits is woken by a stranger's release as by the owner's.
-        lock.acquire(Patience::NONE).unwrap();
-        let waiter = fork(|| assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false)));
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
+        let waiter = fork(|| assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false)));
         await_sleeper(&lock);
         fork(|| lock.release().unwrap()).succeed();
         waiter.succeed();
@@ -126,35 +127,35 @@ fn guards_release_what_they_hold() {
     alone(|| {
         let lock = unnamed();
         {
-            let guard = lock.lock().unwrap();
-            assert!(!guard.recovered());
-            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            let guard = lock.acquire().unwrap();
+            assert!(!guard.owner_died());
+            refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
         }
         use_once(&lock);
         holder(&lock).kill();
         {
-            let guard = lock.lock().unwrap();
-            assert!(guard.recovered());
+            let guard = lock.acquire().unwrap();
+            assert!(guard.owner_died());
         }
         {
-            let guard = lock.lock().unwrap();
-            assert!(guard.recovered(), "nobody has said that all is whole");
+            let guard = lock.acquire().unwrap();
+            assert!(guard.owner_died(), "nobody has said that all is whole");
             guard.mark_consistent().unwrap();
-            assert!(guard.recovered(), "what it was told when it began");
+            assert!(guard.owner_died(), "what it was told when it began");
         }
-        assert!(!lock.lock().unwrap().recovered());
+        assert!(!lock.acquire().unwrap().owner_died());
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _guard = lock.lock().unwrap();
+            let _guard = lock.acquire().unwrap();
             panic!("inside");
         }));
         assert!(unwound.is_err());
         use_once(&lock);
         // Released behind the guard's back, and taken by somebody else: the guard takes it from nobody.
-        let guard = lock.lock().unwrap();
+        let guard = lock.acquire().unwrap();
         lock.release().unwrap();
         let child = holder(&lock);
         drop(guard);
-        refused!(WouldBlock, lock.acquire(Patience::NONE));
+        refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
         child.kill();
         recover(&lock);
     });
@@ -170,12 +171,20 @@ fn the_dead_are_taken_over() {
             let (stat, owner) = lock.stat();
             assert!(stat.owner.is_some());
             assert_eq!(owner.unwrap().pid, child.pid().as_raw() as u32);
-            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
             child.kill();
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true), "round {round}");
+            assert_eq!(
+                lock.acquire_with(WaitOptions::BLOCKING),
+                Ok(true),
+                "round {round}"
+            );
             assert_eq!(lock.stat().0.recoveries, round + 1);
             lock.release().unwrap();
-            assert_eq!(lock.acquire(Patience::NONE), Ok(true), "the mark stays");
+            assert_eq!(
+                lock.acquire_with(WaitOptions::NONBLOCKING),
+                Ok(true),
+                "the mark stays"
+            );
             lock.mark_consistent().unwrap();
             lock.release().unwrap();
             use_once(&lock);
@@ -194,7 +203,7 @@ fn of_many_who_wait_each_has_it_in_turn_after_the_owners_death() {
             .map(|_| {
                 fork(|| {
                     words[0].fetch_add(1, Relaxed);
-                    assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+                    assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
                     words[1].fetch_add(1, Relaxed);
                     // Every other one dies with it.
                     if words[1].load(Relaxed).is_multiple_of(2) {
@@ -222,7 +231,7 @@ fn what_a_recoverer_leaves_when_it_dies_is_still_marked() {
         holder(&lock).kill();
         let words = shared_words(1);
         let recoverer = fork(|| {
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             lock.mark_consistent().unwrap();
             words[0].store(1, Relaxed);
             stay();
@@ -241,11 +250,11 @@ fn closing_is_no_release_but_the_end() {
         let segment = managed(4096);
         let held = at(&segment, 0);
         let other = at(&segment, 64);
-        held.acquire(Patience::NONE).unwrap();
+        held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         drop(held);
         // Another handle of the segment is open: this process goes on to own it.
         let held = at(&segment, 0);
-        refused!(WouldBlock, held.acquire(Patience::NONE));
+        refused!(WouldBlock, held.acquire_with(WaitOptions::NONBLOCKING));
         held.release().unwrap();
         let (words, fd) = (shared_words(1), segment.fd());
         let mut inherited = Some((segment, held, other));
@@ -254,7 +263,7 @@ fn closing_is_no_release_but_the_end() {
             drop(inherited.take());
             let own = Arc::new(own);
             let lock = at(&own, 0);
-            lock.acquire(Patience::NONE).unwrap();
+            lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             drop((lock, own));
             words[0].store(1, Relaxed);
             stay();
@@ -278,7 +287,7 @@ fn threads_exclude_each_other() {
             scope.spawn(|| {
                 barrier.wait();
                 for _ in 0..ROUNDS {
-                    let _guard = lock.lock().unwrap();
+                    let _guard = lock.acquire().unwrap();
                     number.store(number.load(Relaxed) + 1, Relaxed);
                 }
             });

@@ -2,7 +2,8 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{at, await_sleeper, holder, managed, recover, unnamed, use_once, within};
-use shmkit::lock::{Patience, Stat};
+use shmkit::lock::Stat;
+use shmkit::raw::WaitOptions;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -35,9 +36,9 @@ fn a_lock_that_nobody_has_used() {
 fn acquisitions_are_counted_and_attempts_are_not() {
     let lock = unnamed();
     for round in 1..=5 {
-        lock.acquire(Patience::NONE).unwrap();
-        refused!(WouldBlock, lock.acquire(Patience::NONE));
-        refused!(Timeout, lock.acquire(within(1)));
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
+        refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, lock.acquire_with(within(1)));
         let (stat, _) = lock.stat();
         assert_eq!(
             (stat.acquisitions, stat.contended, stat.recoveries),
@@ -54,7 +55,7 @@ fn the_owner_is_a_process_of_which_something_is_known() {
     alone(|| {
         let lock = unnamed();
         let began = now();
-        assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
         let (stat, owner) = lock.stat();
         let (id, owner) = (stat.owner.unwrap(), owner.unwrap());
         assert_eq!((owner.ticket, owner.pid), (id.ticket(), std::process::id()));
@@ -107,10 +108,10 @@ fn contended_is_what_took_waiting_and_since_when() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(1));
         for round in 1..=3 {
-            lock.acquire(Patience::NONE).unwrap();
+            lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             let before = now();
             let waiter = fork(|| {
-                assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+                assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
                 words[0].store(1, Relaxed);
                 wait_until(|| words[0].load(Relaxed) == 2);
                 lock.release().unwrap();
@@ -142,7 +143,7 @@ fn nobody_waits_for_who_has_just_taken_over() {
         let words = shared_words(1);
         let owner = holder(&lock);
         let waiter = fork(|| {
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
             lock.release().unwrap();
@@ -157,13 +158,13 @@ fn nobody_waits_for_who_has_just_taken_over() {
         );
         assert_eq!(stat.contended_since, 0, "its first waiter has not come yet");
         let before = now();
-        let second = fork(|| assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true)));
+        let second = fork(|| assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true)));
         await_sleeper(&lock);
         assert!(lock.stat().0.contended_since >= before);
         words[0].store(2, Relaxed);
         waiter.succeed();
         second.succeed();
-        assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+        assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
         assert_eq!(lock.stat().0.recoveries, 2);
     });
 }
@@ -171,13 +172,13 @@ fn nobody_waits_for_who_has_just_taken_over() {
 #[test]
 fn the_first_to_sleep_for_an_owner_says_when() {
     let lock = at(&managed(4096), 0);
-    lock.acquire(Patience::NONE).unwrap();
+    lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
     // As a waiter leaves it that was overtaken by the release: it has stamped what was free by then.
     const LONG_AGO: u64 = 7;
     let stamp = &lock.segment().bytes().unwrap()[56..64];
     for (byte, value) in stamp.iter().zip(LONG_AGO.to_ne_bytes()) {
         byte.store(value, Relaxed);
     }
-    refused!(Timeout, lock.acquire(within(2_000_000)));
+    refused!(Timeout, lock.acquire_with(within(2_000_000)));
     assert!(lock.stat().0.contended_since > LONG_AGO);
 }

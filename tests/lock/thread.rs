@@ -5,7 +5,8 @@
 
 use super::within;
 use shmkit::error::Error;
-use shmkit::lock::{Lock, Options, Patience};
+use shmkit::lock::{Lock, Options};
+use shmkit::raw::WaitOptions;
 use shmkit::rlock::RLock;
 use std::cell::UnsafeCell;
 
@@ -56,7 +57,7 @@ fn together(body: impl Fn(u64, &Guarded) + Sync) -> u64 {
 fn a_lock_orders_what_it_guards() {
     let lock = Lock::unnamed(&Options::default()).unwrap();
     let total = together(|_, guarded| {
-        let _held = lock.lock().unwrap();
+        let _held = lock.acquire().unwrap();
         guarded.add();
     });
     assert_eq!(total, THREADS * ROUNDS);
@@ -69,12 +70,12 @@ fn whatever_the_patience_it_is_held_or_it_is_not() {
     let lock = Lock::unnamed(&Options::default()).unwrap();
     let held = std::sync::atomic::AtomicU64::new(0);
     let total = together(|round, guarded| {
-        let patience = match round % 3 {
-            0 => Patience::NONE,
+        let wait = match round % 3 {
+            0 => WaitOptions::NONBLOCKING,
             1 => within(100_000),
-            _ => Patience::ENDLESS,
+            _ => WaitOptions::BLOCKING,
         };
-        match lock.acquire(patience) {
+        match lock.acquire_with(wait) {
             Ok(recovered) => {
                 assert!(!recovered, "nobody died");
                 guarded.add();
@@ -99,7 +100,7 @@ fn one_thread_takes_it_and_another_gives_it_back() {
         Lock::unnamed(&Options::default()).unwrap(),
     ] {
         let total = together(|_, guarded| {
-            lock.acquire(Patience::ENDLESS).unwrap();
+            lock.acquire_with(WaitOptions::BLOCKING).unwrap();
             guarded.add();
             std::thread::scope(|scope| {
                 let other = scope.spawn(|| {
@@ -117,10 +118,10 @@ fn one_thread_takes_it_and_another_gives_it_back() {
 fn a_recursive_lock_orders_what_it_guards() {
     let lock = RLock::unnamed().unwrap();
     let total = together(|_, guarded| {
-        let _outer = lock.lock().unwrap();
+        let _outer = lock.acquire().unwrap();
         guarded.add();
         {
-            let _inner = lock.lock().unwrap();
+            let _inner = lock.acquire().unwrap();
             assert_eq!(lock.depth(), 2);
             guarded.add();
         }

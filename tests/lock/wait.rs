@@ -4,15 +4,16 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{await_sleeper, holder, recover, unnamed, use_once, within};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
-use shmkit::lock::{Limit, Patience};
+use shmkit::raw::{Timeout, WaitOptions};
+
 use std::ffi::c_void;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Waits for ever, unless the hook ends it.
-const UNTIL_INTERRUPTED: Patience = Patience {
-    limit: Limit::Forever,
+const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
+    timeout: Timeout::Never,
     interruptible: true,
 };
 
@@ -59,7 +60,7 @@ fn as_long_as_was_asked_for_at_least() {
         for milliseconds in [0, 1, 30] {
             let time = Duration::from_millis(milliseconds);
             let begin = Instant::now();
-            refused!(Timeout, lock.acquire(within(time.as_nanos() as u64)));
+            refused!(Timeout, lock.acquire_with(within(time.as_nanos() as u64)));
             assert!(begin.elapsed() >= time);
         }
         owner.kill();
@@ -78,8 +79,8 @@ fn times_without_end_are_times() {
             u64::MAX - 1,
             u64::MAX,
         ] {
-            assert_eq!(lock.acquire(within(time)), Ok(false));
-            let waiter = fork(|| assert_eq!(lock.acquire(within(time)), Ok(false)));
+            assert_eq!(lock.acquire_with(within(time)), Ok(false));
+            let waiter = fork(|| assert_eq!(lock.acquire_with(within(time)), Ok(false)));
             await_sleeper(&lock);
             lock.release().unwrap();
             waiter.succeed();
@@ -96,12 +97,12 @@ fn a_dead_owner_is_found_before_the_time_is_up_whatever_the_time() {
             let owner = holder(&lock);
             owner.kill();
             // Nobody has asked about this owner yet, so nobody remembers it alive.
-            assert_eq!(lock.acquire(within(time)), Ok(true));
+            assert_eq!(lock.acquire_with(within(time)), Ok(true));
             lock.mark_consistent().unwrap();
             lock.release().unwrap();
         }
         holder(&lock).kill();
-        assert_eq!(lock.acquire(Patience::NONE), Ok(true));
+        assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(true));
         lock.mark_consistent().unwrap();
         lock.release().unwrap();
     });
@@ -111,12 +112,12 @@ fn a_dead_owner_is_found_before_the_time_is_up_whatever_the_time() {
 fn signals_do_not_end_it() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(3));
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let waiter = fork(|| {
             catch_signals();
             words[1].store(1, Relaxed);
             install(words);
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
             assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
             lock.release().unwrap();
         });
@@ -138,11 +139,11 @@ fn signals_do_not_end_it() {
 fn a_signal_asks_the_hook() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(3));
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let waiter = fork(|| {
             catch_signals();
             install(words);
-            refused!(Interrupted, lock.acquire(UNTIL_INTERRUPTED));
+            refused!(Interrupted, lock.acquire_with(UNTIL_INTERRUPTED));
             assert!(SIGNALS.load(Relaxed) > 0);
             refused!(NotOwner, lock.release());
         });
@@ -164,15 +165,15 @@ fn the_hook_is_asked_after_each_sleep_without_a_signal() {
         install(words);
         let owner = holder(&lock);
         words[1].store(5, Relaxed);
-        refused!(Interrupted, lock.acquire(UNTIL_INTERRUPTED));
+        refused!(Interrupted, lock.acquire_with(UNTIL_INTERRUPTED));
         assert_eq!(words[0].load(Relaxed), 5);
         // What is to be had at once asks nobody.
         owner.kill();
         let asked = words[0].load(Relaxed);
         assert_eq!(
-            lock.acquire(Patience {
+            lock.acquire_with(WaitOptions {
                 interruptible: true,
-                ..Patience::NONE
+                ..WaitOptions::NONBLOCKING
             }),
             Ok(true)
         );
@@ -184,17 +185,17 @@ fn the_hook_is_asked_after_each_sleep_without_a_signal() {
 fn interrupted_waiters_take_nothing_from_the_others() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(2));
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let quitters: Vec<_> = (0..3)
             .map(|_| {
                 fork(|| {
                     install(words);
-                    refused!(Interrupted, lock.acquire(UNTIL_INTERRUPTED));
+                    refused!(Interrupted, lock.acquire_with(UNTIL_INTERRUPTED));
                 })
             })
             .collect();
         let waiter = fork(|| {
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
             lock.release().unwrap();
         });
         wait_until(|| words[0].load(Relaxed) >= 3);

@@ -5,7 +5,8 @@ use super::common::container::{can_contain, contained, kill_first};
 use super::common::kernel::{become_nobody, can_change_user};
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
 use super::{holder, lock, managed, recover, stay, unnamed};
-use shmkit::lock::{Create, Patience};
+use shmkit::lock::Create;
+use shmkit::raw::WaitOptions;
 use shmkit::rlock::RLock;
 use shmkit::segment::{Options, Segment};
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +24,7 @@ fn two_containers_with_equal_numbers() {
         let words = shared_words(3);
         let here = std::fs::metadata("/proc/self/ns/pid").unwrap();
         let owner = contained(|| {
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
             // Process 1 of a namespace cannot kill itself: it ends as abruptly as it can.
@@ -36,7 +37,7 @@ fn two_containers_with_equal_numbers() {
         assert_ne!(told.namespace, std::os::unix::fs::MetadataExt::ino(&here));
         let waiter = contained(|| {
             refused!(NotOwner, lock.release());
-            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
             words[1].store(1, Relaxed);
             recover(&lock);
         });
@@ -57,24 +58,24 @@ fn equal_threads_in_two_containers_share_no_recursive_lock() {
         let lock = RLock::at(&segment, 0, Create::IfMissing).unwrap();
         let words = shared_words(2);
         let owner = contained(|| {
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
             // The one who waited for it has died: nobody else has.
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             assert_eq!(lock.depth(), 2);
             lock.release().unwrap();
             lock.release().unwrap();
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         // The same process number and the same first thread, elsewhere.
         let waiter = contained(|| {
             assert_eq!(lock.depth(), 0);
             refused!(NotOwner, lock.release());
-            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
             words[1].store(1, Relaxed);
-            let _ = lock.acquire(Patience::ENDLESS);
+            let _ = lock.acquire_with(WaitOptions::BLOCKING);
             unreachable!("it is killed before");
         });
         wait_until(|| words[1].load(Relaxed) == 1 && lock.stat().0.contended_since != 0);
@@ -84,7 +85,7 @@ fn equal_threads_in_two_containers_share_no_recursive_lock() {
         words[0].store(2, Relaxed);
         owner.succeed();
         // The owner has ended while it held the lock.
-        assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+        assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
         lock.release().unwrap();
     });
 }
@@ -114,12 +115,12 @@ fn another_user() {
             };
             let segment = Arc::new(Segment::open(c"a", 0, &trusting).unwrap());
             let lock = lock(&segment, 0);
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             words[0].store(1, Relaxed);
             stay();
         });
         wait_until(|| words[0].load(Relaxed) == 1);
-        refused!(WouldBlock, own.acquire(Patience::NONE));
+        refused!(WouldBlock, own.acquire_with(WaitOptions::NONBLOCKING));
         child.kill();
         recover(&own);
         // And the other way round.
@@ -132,7 +133,7 @@ fn another_user() {
             };
             let segment = Arc::new(Segment::open(c"a", 0, &trusting).unwrap());
             let lock = lock(&segment, 0);
-            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
             words[0].store(2, Relaxed);
             recover(&lock);
         });

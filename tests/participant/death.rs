@@ -4,7 +4,7 @@ use super::common::Name;
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
 use super::{close_all, holder, holder_after, lock, managed, recover, stay, unnamed, within};
 use nix::sys::signal::{Signal, kill};
-use shmkit::lock::Patience;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
 use std::os::unix::process::CommandExt;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn exited_without_a_release() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
-        fork(|| assert_eq!(lock.acquire(Patience::NONE), Ok(false))).succeed();
+        fork(|| assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false))).succeed();
         recover(&lock);
     });
 }
@@ -36,7 +36,7 @@ fn crashed() {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
         let child = fork(|| {
-            lock.acquire(Patience::NONE).unwrap();
+            lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             std::process::abort();
         });
         assert_eq!(child.wait(), Ended::Signal(Signal::SIGABRT));
@@ -81,7 +81,7 @@ fn closing_while_holding() {
             let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
             let again = Arc::new(Segment::open(&name, 0, &managed(0)).unwrap());
             let (first, second) = (lock(&segment, 0), lock(&again, 0));
-            first.acquire(Patience::NONE).unwrap();
+            first.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             taken[0].store(1, Relaxed);
             wait_until(|| taken[0].load(Relaxed) == 2);
             drop((segment, first));
@@ -96,7 +96,7 @@ fn closing_while_holding() {
         let survivor = lock(&segment, 0);
         taken[0].store(2, Relaxed);
         wait_until(|| taken[0].load(Relaxed) == 3);
-        refused!(WouldBlock, survivor.acquire(Patience::NONE));
+        refused!(WouldBlock, survivor.acquire_with(WaitOptions::NONBLOCKING));
         taken[0].store(4, Relaxed);
         recover(&survivor);
         child.kill();
@@ -114,12 +114,12 @@ fn stopped_is_not_dead() {
             lock.release().unwrap();
         });
         kill(child.pid(), Signal::SIGSTOP).unwrap();
-        refused!(WouldBlock, lock.acquire(Patience::NONE));
-        refused!(Timeout, lock.acquire(within(100)));
+        refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, lock.acquire_with(within(100)));
         go[0].store(1, Relaxed);
-        refused!(Timeout, lock.acquire(within(50)));
+        refused!(Timeout, lock.acquire_with(within(50)));
         kill(child.pid(), Signal::SIGCONT).unwrap();
-        assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
         lock.release().unwrap();
         child.kill();
     });
@@ -131,8 +131,8 @@ fn without_descriptors_it_lives() {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
         let child = holder_after(&lock, close_all);
-        refused!(WouldBlock, lock.acquire(Patience::NONE));
-        refused!(Timeout, lock.acquire(within(50)));
+        refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, lock.acquire_with(within(50)));
         child.kill();
         recover(&lock);
     });
@@ -189,7 +189,7 @@ fn nobody_stores_after_its_death() {
             let before = seen();
             wait_until(|| seen() != before);
             kill(child.pid(), Signal::SIGKILL).unwrap();
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             let after = seen();
             for _ in 0..1000 {
                 assert_eq!(seen(), after, "the dead do not write");

@@ -6,7 +6,7 @@ use super::common::{Name, byte};
 use super::{claim, descriptor_alone, holder, lock, managed, recover, stay, unnamed, within};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use shmkit::lock::Patience;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -18,14 +18,14 @@ fn a_child_owns_nothing_of_its_parents() {
     alone(|| {
         let segment = unnamed(0);
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
-        held.acquire(Patience::NONE).unwrap();
+        held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let mine = held.stat().0.owner.unwrap();
         fork(|| {
             refused!(NotOwner, held.release());
             refused!(NotOwner, held.mark_consistent());
-            refused!(WouldBlock, held.acquire(Patience::NONE));
+            refused!(WouldBlock, held.acquire_with(WaitOptions::NONBLOCKING));
             refused!(NotOwner, held.release());
-            assert_eq!(free.acquire(Patience::NONE), Ok(false));
+            assert_eq!(free.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             let its = free.stat().0.owner.unwrap();
             assert_ne!(its.ticket(), mine.ticket());
             assert_ne!(its.slot(), mine.slot());
@@ -34,7 +34,13 @@ fn a_child_owns_nothing_of_its_parents() {
         .succeed();
         // Nor does its end take anything from the parent.
         assert_eq!(held.stat().0.owner, Some(mine));
-        fork(|| drop(refused!(WouldBlock, held.acquire(Patience::NONE)))).succeed();
+        fork(|| {
+            drop(refused!(
+                WouldBlock,
+                held.acquire_with(WaitOptions::NONBLOCKING)
+            ))
+        })
+        .succeed();
         held.release().unwrap();
     });
 }
@@ -47,7 +53,7 @@ fn a_child_closes_what_it_has_inherited_and_the_parent_lives() {
         let parent = fork(|| {
             let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
             let held = lock(&segment, 0);
-            held.acquire(Patience::NONE).unwrap();
+            held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             let mut kept = Some((held, segment));
             fork(|| drop(kept.take())).succeed();
             words[0].store(1, Relaxed);
@@ -56,7 +62,7 @@ fn a_child_closes_what_it_has_inherited_and_the_parent_lives() {
         wait_until(|| words[0].load(Relaxed) == 1);
         let segment = Arc::new(Segment::open(&name, 0, &managed(0)).unwrap());
         let held = lock(&segment, 0);
-        refused!(Timeout, held.acquire(within(30)));
+        refused!(Timeout, held.acquire_with(within(30)));
         parent.kill();
         recover(&held);
     });
@@ -67,17 +73,17 @@ fn a_raw_clone_is_another_participant() {
     alone(|| {
         let segment = unnamed(0);
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
-        held.acquire(Patience::NONE).unwrap();
+        held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let mine = held.stat().0.owner.unwrap().ticket();
         // SAFETY: like fork, without the handlers of the C library; this process has one thread.
         let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
         if child == 0 {
             let fine = matches!(held.release(), Err(shmkit::error::Error::NotOwner(_)))
                 && matches!(
-                    held.acquire(Patience::NONE),
+                    held.acquire_with(WaitOptions::NONBLOCKING),
                     Err(shmkit::error::Error::WouldBlock(_))
                 )
-                && free.acquire(Patience::NONE) == Ok(false)
+                && free.acquire_with(WaitOptions::NONBLOCKING) == Ok(false)
                 && free
                     .stat()
                     .0
@@ -102,7 +108,7 @@ fn starting_programs_changes_nothing() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let owner = lock.stat().0.owner;
         for _ in 0..20 {
             assert!(
@@ -113,7 +119,7 @@ fn starting_programs_changes_nothing() {
             );
         }
         assert_eq!(lock.stat().0.owner, owner);
-        fork(|| drop(refused!(Timeout, lock.acquire(within(30))))).succeed();
+        fork(|| drop(refused!(Timeout, lock.acquire_with(within(30))))).succeed();
         lock.release().unwrap();
     });
 }
@@ -145,12 +151,12 @@ fn a_storm_of_forks_keeps_no_dead_claimer_alive() {
                 let fd = descriptor_alone(&mut inherited);
                 while words[1].load(Relaxed) < 50 || words[2].load(Relaxed) == 0 {
                     let lock = claim(&fd, 0);
-                    assert!(lock.acquire(Patience::NONE).is_ok());
+                    assert!(lock.acquire_with(WaitOptions::NONBLOCKING).is_ok());
                     lock.release().unwrap();
                     words[2].fetch_add(1, Relaxed);
                 }
                 // It ends as an owner here, and in many lives before as one who let go.
-                survivor.acquire(Patience::NONE).unwrap();
+                survivor.acquire_with(WaitOptions::NONBLOCKING).unwrap();
                 words[0].store(1, Relaxed);
                 stay();
             });

@@ -4,8 +4,9 @@
 use super::common::byte;
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{claim, descriptor_alone, holder, lock, recover, unnamed, within};
-use shmkit::lock::{Lock, Patience};
+use shmkit::lock::Lock;
 use shmkit::participant::Id;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
@@ -56,7 +57,7 @@ fn tickets_at_their_end() {
                 let own = Arc::new(Segment::open_fd(fd, 0, &super::managed(0)).unwrap());
                 let made = shmkit::lock::Lock::of(&own).unwrap();
                 for _ in 0..3 {
-                    let cause = refused!(Corrupt, made.acquire(Patience::ENDLESS));
+                    let cause = refused!(Corrupt, made.acquire_with(WaitOptions::BLOCKING));
                     assert!(cause.text.contains("tickets"), "{cause}");
                 }
             })
@@ -68,7 +69,7 @@ fn tickets_at_their_end() {
         let last = Lock::of(&segment).unwrap();
         let child = holder(&last, || {});
         assert_eq!(ticket(&last), LAST_TICKET);
-        refused!(Corrupt, last.acquire(Patience::NONE));
+        refused!(Corrupt, last.acquire_with(WaitOptions::NONBLOCKING));
         drop(child);
     });
 }
@@ -84,7 +85,13 @@ fn tickets_turned_back_meet_nobody_who_lives() {
             write(&segment, TICKETS, turned_back);
             if turned_back == u64::MAX {
                 // It wraps around in the next draw, which is an error; then it begins at the first.
-                fork(|| drop(refused!(Corrupt, lock.acquire(Patience::NONE)))).succeed();
+                fork(|| {
+                    drop(refused!(
+                        Corrupt,
+                        lock.acquire_with(WaitOptions::NONBLOCKING)
+                    ))
+                })
+                .succeed();
             }
             children.push(holder(lock, || {}));
             assert!(
@@ -93,7 +100,7 @@ fn tickets_turned_back_meet_nobody_who_lives() {
             );
         }
         for lock in &locks[..7] {
-            refused!(WouldBlock, lock.acquire(Patience::NONE));
+            refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
         }
         children.drain(..).for_each(super::Child::kill);
         locks[..7].iter().for_each(recover);
@@ -122,7 +129,7 @@ fn slots_full_of_nonsense_are_slots_of_the_dead() {
             fork(|| {
                 let fd = descriptor_alone(&mut inherited);
                 let lock = claim(&fd, 0);
-                assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+                assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
                 // Told of the one who has come, not of what stood there.
                 let (stat, owner) = lock.stat();
                 assert_eq!(owner.unwrap().ticket, stat.owner.unwrap().ticket());
@@ -145,8 +152,8 @@ fn a_slot_that_is_overwritten_takes_nothing_from_its_owner() {
             write(&segment, SLOTS, value);
             // Another one comes into the place; who holds the lock is known by its ticket alone.
             fork(|| {
-                refused!(WouldBlock, held.acquire(Patience::NONE));
-                refused!(Timeout, held.acquire(within(5)));
+                refused!(WouldBlock, held.acquire_with(WaitOptions::NONBLOCKING));
+                refused!(Timeout, held.acquire_with(within(5)));
                 refused!(NotOwner, held.release());
             })
             .succeed();
@@ -165,7 +172,13 @@ fn a_table_of_one_living_ticket_is_full() {
         for slot in 0..3 {
             write(&segment, SLOTS + SLOT * slot, ticket(&held));
         }
-        fork(|| drop(refused!(TooManyProcesses, held.acquire(Patience::ENDLESS)))).succeed();
+        fork(|| {
+            drop(refused!(
+                TooManyProcesses,
+                held.acquire_with(WaitOptions::BLOCKING)
+            ))
+        })
+        .succeed();
         owner.kill();
         fork(|| recover(&held)).succeed();
     });
@@ -198,13 +211,13 @@ fn words_that_nobody_can_have_stored_are_those_of_the_dead() {
                 refused!(NotOwner, lock.release());
                 refused!(NotOwner, lock.mark_consistent());
                 assert_eq!(
-                    lock.acquire(Patience::NONE),
+                    lock.acquire_with(WaitOptions::NONBLOCKING),
                     Ok(true),
                     "{owner:#x} {marks:#x}"
                 );
                 lock.mark_consistent().unwrap();
                 lock.release().unwrap();
-                assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+                assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
                 lock.release().unwrap();
             }
         }
@@ -214,7 +227,7 @@ fn words_that_nobody_can_have_stored_are_those_of_the_dead() {
             assert_eq!(lock.stat().0.owner, None);
             refused!(NotOwner, lock.release());
             assert_eq!(
-                lock.acquire(Patience::NONE),
+                lock.acquire_with(WaitOptions::NONBLOCKING),
                 Ok(marks & DIED != 0),
                 "{marks:#x}"
             );
@@ -233,14 +246,14 @@ fn the_ticket_of_the_living_in_another_slot_is_waited_for_no_longer_than_asked()
         let id = held.stat().0.owner.unwrap().bits();
         let mine = {
             let own = lock(&segment, 2);
-            own.acquire(Patience::NONE).unwrap();
+            own.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             own.stat().0.owner.unwrap().bits()
         };
         for word in [id + 1, id & !0x1fff, id | 0x1fff, mine + 1, mine & !0x1fff] {
             write(&segment, word_of(&lied), word);
             refused!(NotOwner, lied.release());
-            refused!(WouldBlock, lied.acquire(Patience::NONE));
-            refused!(Timeout, lied.acquire(within(5)));
+            refused!(WouldBlock, lied.acquire_with(WaitOptions::NONBLOCKING));
+            refused!(Timeout, lied.acquire_with(within(5)));
         }
         // It is one lock that is lost, not the segment.
         write(&segment, word_of(&lied), id + 1);
@@ -270,8 +283,8 @@ fn a_word_that_changes_all_the_time_ends_in_a_status() {
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         for _ in 0..200 {
-            for patience in [Patience::NONE, within(1)] {
-                match lock.acquire(patience) {
+            for wait in [WaitOptions::NONBLOCKING, within(1)] {
+                match lock.acquire_with(wait) {
                     Ok(_) => drop(lock.release()),
                     Err(error) => assert!(
                         matches!(
@@ -298,7 +311,7 @@ fn counters_at_their_ends_go_round() {
         for at in 1..7 {
             write(&segment, word + 8 * at, u64::MAX);
         }
-        assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
         assert_eq!(lock.stat().0.acquisitions, 0);
         lock.release().unwrap();
         let owner = holder(&lock, || {});
@@ -317,7 +330,7 @@ fn a_killed_liar_leaves_locks_that_work() {
         let locks: Vec<_> = (0..4).map(|place| lock(&segment, place)).collect();
         fork(|| {
             for lock in &locks {
-                lock.acquire(Patience::NONE).unwrap();
+                lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
                 let own = lock.stat().0.owner.unwrap().bits();
                 write(&segment, word_of(lock), own | WAITERS | DIED);
             }

@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use shmkit::lock::Patience;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ fn a_child_has_no_pin_of_its_parents() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
-        lock.acquire(Patience::NONE).unwrap();
+        lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         assert_eq!(pins().len(), 1);
         fork(|| assert_eq!(pins(), [], "MADV_DONTFORK")).succeed();
         lock.release().unwrap();
@@ -70,7 +70,7 @@ fn the_data_is_unmapped_before_the_pin() {
             let fd = descriptor_alone(&mut inherited);
             let own = Arc::new(Segment::open_fd(fd.as_raw_fd(), 0, &managed(0)).unwrap());
             let held = lock(&own, 0);
-            held.acquire(Patience::NONE).unwrap();
+            held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             let [pin] = pins()[..] else { panic!("one") };
             // The mapping of what this process has opened begins with the control area.
             let control = own.stat().unwrap().header.unwrap().control_bytes;
@@ -97,7 +97,7 @@ fn the_data_is_unmapped_before_the_pin() {
             if address == words[0].load(Relaxed) {
                 order.push("data");
                 // It is still somebody, before the kernel has done it and after.
-                refused!(WouldBlock, survivor.acquire(Patience::NONE));
+                refused!(WouldBlock, survivor.acquire_with(WaitOptions::NONBLOCKING));
             } else if address == words[1].load(Relaxed) {
                 order.push("pin");
             }
@@ -129,8 +129,8 @@ fn traced_is_not_dead() {
             waitpid(child.pid(), None),
             Ok(WaitStatus::Stopped(..))
         ));
-        refused!(WouldBlock, lock.acquire(Patience::NONE));
-        refused!(Timeout, lock.acquire(within(50)));
+        refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, lock.acquire_with(within(50)));
         ptrace::detach(child.pid(), None).unwrap();
         child.kill();
         recover(&lock);
@@ -150,7 +150,7 @@ fn dumping_core_is_not_dead_before_it_is_done() {
             limit(Resource::RLIMIT_CORE, most);
             let ballast = vec![1u8; BALLAST];
             std::hint::black_box(&ballast);
-            lock.acquire(Patience::NONE).unwrap();
+            lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             std::process::abort();
         });
         let status = format!("/proc/{}/status", child.pid());
@@ -165,7 +165,7 @@ fn dumping_core_is_not_dead_before_it_is_done() {
         wait_until(|| dumping() || ended());
         let mut asked = 0;
         while dumping() {
-            let answer = lock.acquire(Patience::NONE);
+            let answer = lock.acquire_with(WaitOptions::NONBLOCKING);
             // It may have come to its end since it was looked at.
             if dumping() {
                 refused!(WouldBlock, answer);
@@ -177,7 +177,10 @@ fn dumping_core_is_not_dead_before_it_is_done() {
         if asked == 0 {
             skip("no core was dumped: see /proc/sys/kernel/core_pattern");
         }
-        assert!(lock.acquire(Patience::ENDLESS).unwrap(), "its owner died");
+        assert!(
+            lock.acquire_with(WaitOptions::BLOCKING).unwrap(),
+            "its owner died"
+        );
         assert!(matches!(
             child.wait(),
             super::common::process::Ended::Signal(Signal::SIGABRT)
@@ -212,7 +215,7 @@ fn no_thread_of_the_dead_stores_any_more() {
             });
             wait_until(|| seen().iter().zip(&before).all(|(now, then)| now != then));
             kill(child.pid(), Signal::SIGKILL).unwrap();
-            assert_eq!(lock.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             let after = seen();
             for _ in 0..1000 {
                 assert_eq!(seen(), after, "the dead do not write");

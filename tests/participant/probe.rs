@@ -3,7 +3,8 @@
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name, byte};
 use super::{close_all, holder, lock, managed, recover, unnamed, within};
-use shmkit::lock::{Lock, Patience};
+use shmkit::lock::Lock;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -59,7 +60,7 @@ fn who_may_write_the_file_may_keep_the_dead_alive() {
         child.kill();
         let file = byte::reopen(segment.fd());
         byte::lock(&file, byte_of(ticket), 1);
-        refused!(Timeout, lock.acquire(within(30)));
+        refused!(Timeout, lock.acquire_with(within(30)));
         drop(file);
         recover(&lock);
     });
@@ -74,17 +75,17 @@ fn a_number_that_stands_for_another_file_never_says_dead() {
         let words = shared_words(2);
         let asker = fork(|| {
             // It has its own identity before its descriptors go.
-            other.acquire(Patience::NONE).unwrap();
+            other.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             other.release().unwrap();
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
             close_all();
             let _files = reuse_numbers();
-            refused!(WouldBlock, held.acquire(Patience::NONE));
-            refused!(Timeout, held.acquire(within(50)));
+            refused!(WouldBlock, held.acquire_with(WaitOptions::NONBLOCKING));
+            refused!(Timeout, held.acquire_with(within(50)));
             words[1].store(1, Relaxed);
             // The name still leads to the file.
-            assert_eq!(held.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(held.acquire_with(WaitOptions::BLOCKING), Ok(true));
             held.release().unwrap();
         });
         wait_until(|| words[0].load(Relaxed) == 1);
@@ -104,7 +105,7 @@ fn a_number_that_stands_for_another_segment_keeps_nobody_alive() {
         let (held, other) = (lock(&segment, 0), lock(&segment, 1));
         let words = shared_words(1);
         let asker = fork(|| {
-            other.acquire(Patience::NONE).unwrap();
+            other.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             other.release().unwrap();
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
@@ -123,7 +124,7 @@ fn a_number_that_stands_for_another_segment_keeps_nobody_alive() {
             let files: Vec<File> = (0..32).map(|_| make().unwrap()).collect();
             byte::lock(&files[31], byte_of(ticket), 1);
             words[0].store(3, Relaxed);
-            assert_eq!(held.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(held.acquire_with(WaitOptions::BLOCKING), Ok(true));
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         let owner = holder(&held, || {});
@@ -141,20 +142,20 @@ fn with_nobody_to_ask_nobody_is_dead() {
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
         let words = shared_words(1);
         let asker = fork(|| {
-            free.acquire(Patience::NONE).unwrap();
+            free.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             free.release().unwrap();
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
             close_all();
             let _files = reuse_numbers();
             // Held by one who lives, and then by one who is dead: there is no telling.
-            refused!(LivenessUnknown, held.acquire(Patience::NONE));
-            refused!(LivenessUnknown, held.acquire(Patience::ENDLESS));
+            refused!(LivenessUnknown, held.acquire_with(WaitOptions::NONBLOCKING));
+            refused!(LivenessUnknown, held.acquire_with(WaitOptions::BLOCKING));
             words[0].store(3, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 4);
-            refused!(LivenessUnknown, held.acquire(Patience::ENDLESS));
+            refused!(LivenessUnknown, held.acquire_with(WaitOptions::BLOCKING));
             // What is free can be taken and given back.
-            assert_eq!(free.acquire(Patience::NONE), Ok(false));
+            assert_eq!(free.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             free.release().unwrap();
         });
         wait_until(|| words[0].load(Relaxed) == 1);
@@ -193,7 +194,7 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
         let lock = lock(&segment, 0);
         fork(|| {
             close_all();
-            assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+            assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             lock.release().unwrap();
         })
         .succeed();
@@ -201,7 +202,7 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
         let lock = super::lock(&unnamed, 0);
         fork(|| {
             close_all();
-            refused!(LivenessUnknown, lock.acquire(Patience::NONE));
+            refused!(LivenessUnknown, lock.acquire_with(WaitOptions::NONBLOCKING));
         })
         .succeed();
         // It has not claimed anything that would be left.
@@ -220,7 +221,7 @@ fn a_number_that_stands_for_another_segment_that_knows_us_never_says_dead() {
         let words = shared_words(2);
         let asker = fork(|| {
             let other = lock(&segment, 1);
-            other.acquire(Patience::NONE).unwrap();
+            other.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             let mine = other.stat().0.owner.unwrap().ticket();
             other.release().unwrap();
             words[0].store(1, Relaxed);
@@ -230,11 +231,11 @@ fn a_number_that_stands_for_another_segment_that_knows_us_never_says_dead() {
             // The free numbers go to another segment, in which a living process has our ticket and nobody the owner's.
             let (another, claimed) = another_with(mine, its);
             let numbers: Vec<_> = (0..32).map(|_| byte::reopen(another.fd())).collect();
-            refused!(WouldBlock, held.acquire(Patience::NONE));
-            refused!(Timeout, held.acquire(within(50)));
+            refused!(WouldBlock, held.acquire_with(WaitOptions::NONBLOCKING));
+            refused!(Timeout, held.acquire_with(within(50)));
             drop((numbers, claimed));
             words[1].store(1, Relaxed);
-            assert_eq!(held.acquire(Patience::ENDLESS), Ok(true));
+            assert_eq!(held.acquire_with(WaitOptions::BLOCKING), Ok(true));
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         let owner = holder(&held, || {});
@@ -253,7 +254,7 @@ fn another_with(mine: u64, free: u64) -> (Arc<Segment>, Lock) {
         .write_all_at(&(mine - 1).to_ne_bytes(), 128)
         .unwrap();
     let lock = lock(&segment, 1);
-    assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+    assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
     assert_eq!(lock.stat().0.owner.unwrap().ticket(), mine);
     assert_ne!(mine, free);
     (segment, lock)
@@ -266,11 +267,11 @@ fn numbers_that_stand_for_folders_lead_nowhere() {
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
         let owner = holder(&held, || {});
         fork(|| {
-            free.acquire(Patience::NONE).unwrap();
+            free.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             close_all();
             // They cannot be opened for writing: the reason is not the segment's.
             let _folders: Vec<_> = (0..32).map(|_| File::open("/").unwrap()).collect();
-            refused!(LivenessUnknown, held.acquire(Patience::NONE));
+            refused!(LivenessUnknown, held.acquire_with(WaitOptions::NONBLOCKING));
         })
         .succeed();
         owner.kill();

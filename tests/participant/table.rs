@@ -4,7 +4,7 @@ use super::common::byte;
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{claim, descriptor_alone, holder, lock, managed, recover, stay, unnamed, within};
 use nix::sys::signal::{Signal, kill};
-use shmkit::lock::Patience;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
@@ -39,13 +39,16 @@ fn a_full_table_is_said_and_the_dead_make_room() {
                 .map(|place| holder(&locks[place], || {}))
                 .collect();
             fork(|| {
-                let cause = refused!(TooManyProcesses, locks[2].acquire(Patience::NONE));
+                let cause = refused!(
+                    TooManyProcesses,
+                    locks[2].acquire_with(WaitOptions::NONBLOCKING)
+                );
                 assert!(cause.text.contains(&participants.to_string()), "{cause}");
             })
             .succeed();
             living.pop().unwrap().kill();
             fork(|| {
-                assert_eq!(locks[2].acquire(Patience::NONE), Ok(false));
+                assert_eq!(locks[2].acquire_with(WaitOptions::NONBLOCKING), Ok(false));
                 locks[2].release().unwrap();
                 recover(&locks[participants as usize - 1]);
             })
@@ -67,7 +70,7 @@ fn many_claim_at_once_and_each_is_somebody_else() {
                     let own = Arc::new(Segment::open_fd(fd, 0, &managed(0)).unwrap());
                     wait_until(|| tickets[COUNT].load(Relaxed) == 1);
                     let lock = lock(&own, 1 + number as u64 % 32);
-                    lock.acquire(Patience::ENDLESS).unwrap();
+                    lock.acquire_with(WaitOptions::BLOCKING).unwrap();
                     let owner = lock.stat().0.owner.unwrap();
                     tickets[number]
                         .store(owner.ticket() << 16 | owner.slot().unwrap() as u64, Relaxed);
@@ -98,7 +101,7 @@ fn many_claim_at_once_and_each_is_somebody_else() {
         for _ in 0..COUNT + 1 {
             fork(|| {
                 let lock = lock(&segment, 40);
-                lock.acquire(Patience::NONE).unwrap();
+                lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
                 lock.release().unwrap();
             })
             .succeed();
@@ -115,7 +118,7 @@ fn a_claimer_that_is_stopped_holds_nobody_up() {
             let fd = descriptor_alone(&mut inherited);
             loop {
                 let lock = claim(&fd, 1);
-                lock.acquire(Patience::ENDLESS).unwrap();
+                lock.acquire_with(WaitOptions::BLOCKING).unwrap();
                 lock.release().unwrap();
                 rounds[0].fetch_add(1, Relaxed);
             }
@@ -127,7 +130,7 @@ fn a_claimer_that_is_stopped_holds_nobody_up() {
             fork(|| {
                 let fd = descriptor_alone(&mut inherited);
                 let lock = claim(&fd, 0);
-                assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+                assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
                 lock.release().unwrap();
             })
             .succeed();
@@ -145,7 +148,7 @@ fn a_thousand_come_and_go_through_a_small_table() {
         let mut last = 0;
         for round in 0..200 {
             let child = fork(|| {
-                own.acquire(Patience::ENDLESS).unwrap();
+                own.acquire_with(WaitOptions::BLOCKING).unwrap();
                 // Killed or not, it does not release.
                 if round % 2 == 0 {
                     stay();
@@ -185,11 +188,11 @@ fn tickets_turned_back_make_nobody_the_twin_of_a_living_one() {
         for _ in 0..3 {
             fork(|| {
                 set_tickets(&segment, its.ticket() - 1);
-                refused!(WouldBlock, held.acquire(Patience::NONE));
-                free.acquire(Patience::NONE).unwrap();
+                refused!(WouldBlock, held.acquire_with(WaitOptions::NONBLOCKING));
+                free.acquire_with(WaitOptions::NONBLOCKING).unwrap();
                 assert!(free.stat().0.owner.unwrap().ticket() > its.ticket());
                 refused!(NotOwner, held.release());
-                refused!(Timeout, held.acquire(within(20)));
+                refused!(Timeout, held.acquire_with(within(20)));
                 free.release().unwrap();
             })
             .succeed();
@@ -212,7 +215,7 @@ fn tickets_run_out() {
         for last in [LAST, LAST + 1, u64::MAX - 1, u64::MAX] {
             fork(|| {
                 set_tickets(&segment, last);
-                refused!(Corrupt, lock.acquire(Patience::NONE));
+                refused!(Corrupt, lock.acquire_with(WaitOptions::NONBLOCKING));
             })
             .succeed();
         }
@@ -226,7 +229,7 @@ fn whatever_the_table_says_the_living_live_and_the_dead_are_dead() {
     alone(|| {
         let segment = unnamed(8);
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
-        free.acquire(Patience::NONE).unwrap();
+        free.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         free.release().unwrap();
         let owner = holder(&held, || {});
         let its = held.stat().0.owner.unwrap();
@@ -236,8 +239,8 @@ fn whatever_the_table_says_the_living_live_and_the_dead_are_dead() {
                 file.write_all_at(&u64::to_ne_bytes(value), 256 + 8 * word)
                     .unwrap();
             }
-            refused!(WouldBlock, held.acquire(Patience::NONE));
-            refused!(Timeout, held.acquire(within(5)));
+            refused!(WouldBlock, held.acquire_with(WaitOptions::NONBLOCKING));
+            refused!(Timeout, held.acquire_with(within(5)));
             held.stat();
         }
         owner.kill();

@@ -28,13 +28,13 @@ fn crowd(queue: &Queue) {
                     let bytes = message(producer, number);
                     match number % 3 {
                         0 => {
-                            let place = queue.reserve_token(bytes.len() as u64 + 5, LONG).unwrap();
+                            let place = queue.reserve_with(bytes.len() as u64 + 5, LONG).unwrap();
                             let to = queue.address(place.offset, place.room).unwrap();
                             // SAFETY: the bytes are ours until they are committed.
                             unsafe { to.as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
                             queue.commit(place.token, bytes.len() as u64).unwrap();
                         }
-                        _ => queue.put(&bytes, LONG).unwrap(),
+                        _ => queue.put_with(&bytes, LONG).unwrap(),
                     }
                 }
             });
@@ -45,23 +45,16 @@ fn crowd(queue: &Queue) {
                 let mut last = [None; PRODUCERS as usize];
                 for turn in 0.. {
                     let bytes = match turn % 3 == consumer {
-                        true => match queue.lease(LONG) {
+                        true => match queue.lease() {
                             Ok(lease) => {
-                                // SAFETY: nobody writes them as long as the lease lasts.
-                                let bytes = unsafe {
-                                    std::slice::from_raw_parts(
-                                        lease.bytes(),
-                                        lease.length() as usize,
-                                    )
-                                }
-                                .to_vec();
+                                let bytes = lease.to_vec();
                                 lease.ack().unwrap();
                                 bytes
                             }
                             Err(Error::ShutDown(_)) => return,
                             Err(error) => panic!("{error}"),
                         },
-                        false => match queue.get(LONG) {
+                        false => match queue.get_with(LONG) {
                             Ok(bytes) => bytes,
                             Err(Error::ShutDown(_)) => return,
                             Err(error) => panic!("{error}"),

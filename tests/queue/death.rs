@@ -3,8 +3,9 @@
 use super::common::Name;
 use super::common::container::{can_contain, contained, kill_first};
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
-use super::{LONG, NOW, await_sleepers, drain, get_many, holder, lessee, stay, told, unnamed};
-use shmkit::queue::{Batch, Create, Options, Overflow, Patience, Queue};
+use super::{LONG, NOW, await_sleepers, drain, get_many, holder, lessee, stay, unnamed};
+use shmkit::queue::{Batch, Create, Options, Overflow, Queue};
+use shmkit::raw::WaitOptions;
 use std::sync::atomic::Ordering::Relaxed;
 
 fn of(messages: u64) -> Options {
@@ -18,14 +19,14 @@ fn of(messages: u64) -> Options {
 fn with(messages: &[&[u8]]) -> Queue {
     let queue = unnamed(Options::default());
     for message in messages {
-        queue.put(message, NOW).unwrap();
+        queue.put_with(message, NOW).unwrap();
     }
     queue
 }
 
 /// Takes so many, which must come, in whatever order: what is given again comes later than what was got in between.
 fn sorted(queue: &Queue, count: usize) -> Vec<Vec<u8>> {
-    let mut had: Vec<_> = (0..count).map(|_| queue.get(LONG).unwrap()).collect();
+    let mut had: Vec<_> = (0..count).map(|_| queue.get_with(LONG).unwrap()).collect();
     had.sort();
     had
 }
@@ -35,17 +36,17 @@ fn who_sleeps_takes_nothing_along() {
     alone(|| {
         let queue = unnamed(of(2));
         let idle: Vec<_> = (0..3)
-            .map(|_| fork(|| drop(queue.get(Patience::ENDLESS))))
+            .map(|_| fork(|| drop(queue.get_with(WaitOptions::BLOCKING))))
             .collect();
         await_sleepers(&queue, 3, 0);
         idle.into_iter().for_each(|child| child.kill());
-        queue.put(b"a", NOW).unwrap();
-        queue.put(b"b", NOW).unwrap();
-        let idle = fork(|| drop(queue.put(b"never", Patience::ENDLESS)));
-        let next = fork(|| queue.put(b"c", Patience::ENDLESS).unwrap());
+        queue.put_with(b"a", NOW).unwrap();
+        queue.put_with(b"b", NOW).unwrap();
+        let idle = fork(|| drop(queue.put_with(b"never", WaitOptions::BLOCKING)));
+        let next = fork(|| queue.put_with(b"c", WaitOptions::BLOCKING).unwrap());
         await_sleepers(&queue, 3, 2);
         idle.kill();
-        assert_eq!(queue.get(LONG).unwrap(), b"a");
+        assert_eq!(queue.get_with(LONG).unwrap(), b"a");
         next.succeed();
         assert_eq!(drain(&queue), [b"b", b"c"]);
     });
@@ -57,14 +58,14 @@ fn a_lease_is_given_again_and_says_so() {
         let queue = with(&[b"a"]);
         for attempts in 1..=4 {
             let lessee = holder(|| {
-                let lease = queue.lease_token(NOW).unwrap();
+                let lease = queue.lease_with(NOW).unwrap();
                 assert_eq!((lease.length, lease.attempts), (1, attempts));
             });
             assert_eq!(queue.stat().unwrap().leased, 1);
             lessee.kill();
         }
-        let lease = queue.lease(LONG).unwrap();
-        assert_eq!((lease.length(), lease.attempts()), (1, 5));
+        let lease = queue.lease().unwrap();
+        assert_eq!((lease.bytes().len(), lease.attempts()), (1, 5));
         lease.ack().unwrap();
         let stat = queue.stat().unwrap();
         assert_eq!((stat.redelivered, stat.messages, stat.leased), (4, 0, 0));
@@ -77,25 +78,28 @@ fn a_lease_comes_back_to_whoever_gets_and_however() {
         let queue = with(&[b"a", b"b", b"c", b"d"]);
         let lessee = holder(|| {
             for _ in 0..3 {
-                queue.lease_token(NOW).unwrap();
+                queue.lease_with(NOW).unwrap();
             }
         });
         assert_eq!(drain(&queue), [b"d"]);
-        refused!(WouldBlock, queue.join(NOW));
+        refused!(WouldBlock, queue.join_with(NOW));
         // Somebody sleeps when it happens.
-        let sleeper = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"a"));
+        let sleeper = fork(|| assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"a"));
         let before = queue.stat().unwrap().waits.0;
         await_sleepers(&queue, before + 1, 0);
         lessee.kill();
         sleeper.succeed();
-        let peeked = queue.peek_into(&mut [], LONG).unwrap();
+        let peeked = queue.peek_into_with(&mut [], LONG).unwrap();
         assert_eq!((peeked.length, peeked.attempts), (1, 1));
         let (mut bytes, mut lengths) = (
             [std::mem::MaybeUninit::uninit(); 8],
             [std::mem::MaybeUninit::uninit(); 8],
         );
-        assert_eq!(queue.get_many_into(&mut bytes, &mut lengths, LONG), Ok(2));
-        queue.join(NOW).unwrap();
+        assert_eq!(
+            queue.get_many_into_with(&mut bytes, &mut lengths, LONG),
+            Ok(2)
+        );
+        queue.join_with(NOW).unwrap();
     });
 }
 
@@ -105,12 +109,12 @@ fn leases_of_the_dead_come_back_under_a_steady_load() {
         let queue = with(&[b"lost"]);
         lessee(&queue).kill();
         // There is always something else to be had.
-        queue.put(b"load", NOW).unwrap();
+        queue.put_with(b"load", NOW).unwrap();
         let mut gets = 0;
         loop {
-            queue.put(b"load", NOW).unwrap();
+            queue.put_with(b"load", NOW).unwrap();
             gets += 1;
-            if queue.get(NOW).unwrap() == b"lost" {
+            if queue.get_with(NOW).unwrap() == b"lost" {
                 break;
             }
             assert!(gets < 10_000, "nobody has looked");
@@ -125,29 +129,30 @@ fn what_was_reserved_is_skipped() {
             let queue = with(&[b"a"]);
             let reserver = holder(|| {
                 for _ in 0..3 {
-                    queue.reserve_token(100, NOW).unwrap();
+                    queue.reserve_with(100, NOW).unwrap();
                 }
             });
-            queue.put(b"b", NOW).unwrap();
-            assert_eq!(queue.get(NOW).unwrap(), b"a");
-            refused!(Empty, queue.get(NOW));
+            queue.put_with(b"b", NOW).unwrap();
+            assert_eq!(queue.get_with(NOW).unwrap(), b"a");
+            refused!(Empty, queue.get_with(NOW));
             let stat = queue.stat().unwrap();
             assert_eq!((stat.messages, stat.reserved), (1, 3));
             let who = queue.process_info(stat.held_up_by.unwrap()).unwrap();
             assert_eq!(who.pid, reserver.pid().as_raw() as u32);
             if sleeping {
-                let consumer = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"b"));
+                let consumer =
+                    fork(|| assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"b"));
                 let before = queue.stat().unwrap().waits.0;
                 await_sleepers(&queue, before + 1, 0);
                 reserver.kill();
                 consumer.succeed();
             } else {
                 reserver.kill();
-                assert_eq!(queue.get(LONG).unwrap(), b"b");
+                assert_eq!(queue.get_with(LONG).unwrap(), b"b");
             }
             let stat = queue.stat().unwrap();
             assert_eq!((stat.skipped, stat.reserved, stat.messages), (3, 0, 0));
-            queue.join(NOW).unwrap();
+            queue.join_with(NOW).unwrap();
         }
     });
 }
@@ -157,9 +162,9 @@ fn a_batch_goes_over_what_was_reserved() {
     alone(|| {
         let queue = with(&[b"a"]);
         let reserver = holder(|| {
-            queue.reserve_token(100, NOW).unwrap();
+            queue.reserve_with(100, NOW).unwrap();
         });
-        queue.put(b"b", NOW).unwrap();
+        queue.put_with(b"b", NOW).unwrap();
         reserver.kill();
         assert_eq!(get_many(&queue, 8, 8), [b"a", b"b"]);
         let stat = queue.stat().unwrap();
@@ -183,20 +188,20 @@ fn room_that_the_dead_had_reserved_is_had_by_who_waits_for_it() {
             },
         ] {
             let queue = unnamed(options);
-            let fill = || holder(|| while queue.reserve_token(1900, NOW).is_ok() {});
+            let fill = || holder(|| while queue.reserve_with(1900, NOW).is_ok() {});
             let reserver = fill();
-            refused!(Full, queue.put(&[1; 1900], NOW));
+            refused!(Full, queue.put_with(&[1; 1900], NOW));
             reserver.kill();
-            queue.put(&[1; 1900], LONG).unwrap();
+            queue.put_with(&[1; 1900], LONG).unwrap();
             assert_eq!(drain(&queue), [[1; 1900]]);
             let reserver = fill();
-            let producer = fork(|| queue.put(&[2; 1900], Patience::ENDLESS).unwrap());
+            let producer = fork(|| queue.put_with(&[2; 1900], WaitOptions::BLOCKING).unwrap());
             let before = queue.stat().unwrap().waits.1;
             await_sleepers(&queue, 0, before + 1);
             reserver.kill();
             producer.succeed();
             // That it lived was seen here just now, so who only tries may not look again.
-            assert_eq!(queue.get(LONG).unwrap(), [2; 1900]);
+            assert_eq!(queue.get_with(LONG).unwrap(), [2; 1900]);
         }
     });
 }
@@ -210,19 +215,19 @@ fn an_acker_that_dies_leaves_nobody_asleep() {
         });
         let lessees: Vec<_> = (0..2)
             .map(|_| {
-                queue.put(&[1; 1800], NOW).unwrap();
+                queue.put_with(&[1; 1800], NOW).unwrap();
                 lessee(&queue)
             })
             .collect();
         let producer = fork(|| {
             for _ in 0..2 {
-                queue.put(&[2; 1800], Patience::ENDLESS).unwrap();
+                queue.put_with(&[2; 1800], WaitOptions::BLOCKING).unwrap();
             }
         });
         await_sleepers(&queue, 0, 1);
         lessees.into_iter().for_each(|child| child.kill());
         // They are to be had again, each once.
-        let mut had = [0; 4].map(|_: i32| queue.get(LONG).unwrap()[0]);
+        let mut had = [0; 4].map(|_: i32| queue.get_with(LONG).unwrap()[0]);
         producer.succeed();
         had.sort_unstable();
         assert_eq!(had, [1, 1, 2, 2]);
@@ -235,22 +240,22 @@ fn who_ends_by_itself_is_as_dead() {
     alone(|| {
         let queue = with(&[b"a"]);
         fork(|| {
-            queue.lease_token(NOW).unwrap();
-            queue.reserve_token(10, NOW).unwrap();
+            queue.lease_with(NOW).unwrap();
+            queue.reserve_with(10, NOW).unwrap();
         })
         .succeed();
-        queue.put(b"b", NOW).unwrap();
+        queue.put_with(b"b", NOW).unwrap();
         assert_eq!(sorted(&queue, 2), [b"a", b"b"]);
         let aborted = fork(|| {
-            queue.reserve_token(10, NOW).unwrap();
+            queue.reserve_with(10, NOW).unwrap();
             std::process::abort();
         });
         assert_eq!(
             aborted.wait(),
             Ended::Signal(nix::sys::signal::Signal::SIGABRT)
         );
-        queue.put(b"c", NOW).unwrap();
-        assert_eq!(queue.get(LONG).unwrap(), b"c");
+        queue.put_with(b"c", NOW).unwrap();
+        assert_eq!(queue.get_with(LONG).unwrap(), b"c");
     });
 }
 
@@ -259,15 +264,15 @@ fn closing_the_last_handle_is_dying() {
     alone(|| {
         let name = Name::new();
         let queue = Queue::named(&name, Create::Always, &Options::default()).unwrap();
-        queue.put(b"a", NOW).unwrap();
-        queue.put(b"b", NOW).unwrap();
+        queue.put_with(b"a", NOW).unwrap();
+        queue.put_with(b"b", NOW).unwrap();
         drop(queue);
         let words = shared_words(1);
         let open = || Queue::named(&name, Create::Never, &Options::default()).unwrap();
         let closer = fork(|| {
             let (queue, second) = (open(), open());
-            queue.lease_token(NOW).unwrap();
-            second.reserve_token(10, NOW).unwrap();
+            queue.lease_with(NOW).unwrap();
+            second.reserve_with(10, NOW).unwrap();
             drop(queue);
             words[0].store(1, Relaxed);
             // As long as another handle is open it lives.
@@ -278,7 +283,7 @@ fn closing_the_last_handle_is_dying() {
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         let queue = open();
-        queue.put(b"c", NOW).unwrap();
+        queue.put_with(b"c", NOW).unwrap();
         assert_eq!(drain(&queue), [b"b"]);
         words[0].store(2, Relaxed);
         wait_until(|| words[0].load(Relaxed) == 3);
@@ -291,11 +296,11 @@ fn closing_the_last_handle_is_dying() {
 fn a_forked_child_holds_nothing_of_its_parents() {
     alone(|| {
         let queue = with(&[b"a", b"b"]);
-        let lease = queue.lease(NOW).unwrap();
-        let slot = queue.reserve(10, NOW).unwrap();
+        let lease = queue.lease().unwrap();
+        let slot = queue.reserve(10).unwrap();
         let (token, reserved) = (
-            queue.lease_token(NOW).unwrap(),
-            queue.reserve_token(9, NOW).unwrap(),
+            queue.lease_with(NOW).unwrap(),
+            queue.reserve_with(9, NOW).unwrap(),
         );
         fork(|| {
             refused!(NotOwner, queue.ack(token.token));
@@ -303,9 +308,9 @@ fn a_forked_child_holds_nothing_of_its_parents() {
             refused!(NotOwner, queue.commit(token.token, 0));
             refused!(NotOwner, queue.commit(reserved.token, 1));
             refused!(NotOwner, queue.abort(reserved.token));
-            refused!(Empty, queue.get(NOW));
+            refused!(Empty, queue.get_with(NOW));
             // And its own is its own.
-            queue.put(b"c", NOW).unwrap();
+            queue.put_with(b"c", NOW).unwrap();
         })
         .succeed();
         // Its end was no end of its parent's.
@@ -323,11 +328,11 @@ fn a_forked_child_holds_nothing_of_its_parents() {
 fn what_a_child_has_is_given_again_when_its_parent_lives_on() {
     alone(|| {
         let queue = with(&[b"a", b"b"]);
-        let own = queue.lease_token(NOW).unwrap();
+        let own = queue.lease_with(NOW).unwrap();
         lessee(&queue).kill();
-        assert_eq!(queue.get(LONG).unwrap(), b"b");
+        assert_eq!(queue.get_with(LONG).unwrap(), b"b");
         queue.ack(own.token).unwrap();
-        queue.join(NOW).unwrap();
+        queue.join_with(NOW).unwrap();
     });
 }
 
@@ -339,15 +344,15 @@ fn the_oldest_cannot_go_while_the_living_lease_them() {
             overflow: Overflow::Overwrite,
             ..Options::default()
         });
-        queue.put(&[1; 1800], NOW).unwrap();
+        queue.put_with(&[1; 1800], NOW).unwrap();
         let lessee = lessee(&queue);
-        queue.put(&[2; 1800], NOW).unwrap();
-        refused!(Full, queue.put(&[3; 1700], Patience::ENDLESS));
+        queue.put_with(&[2; 1800], NOW).unwrap();
+        refused!(Full, queue.put_with(&[3; 1700], WaitOptions::BLOCKING));
         // What cannot make room is not thrown away.
         assert_eq!(queue.stat().unwrap().messages, 1);
         lessee.kill();
         // Those of the dead go first. That this one lived was seen just now, so it may be asked later.
-        wait_until(|| queue.put(&[3; 1700], NOW).is_ok());
+        wait_until(|| queue.put_with(&[3; 1700], NOW).is_ok());
         assert_eq!(queue.stat().unwrap().overwritten, 1);
         assert_eq!(drain(&queue), [&[2; 1800][..], &[3; 1700]]);
     });
@@ -360,16 +365,16 @@ fn what_was_given_back_is_the_oldest() {
         overflow: Overflow::Overwrite,
         ..Options::default()
     });
-    queue.put(&[1; 1800], NOW).unwrap();
-    queue.put(&[2; 1800], NOW).unwrap();
-    let leases = [0; 2].map(|_| queue.lease_token(NOW).unwrap());
-    refused!(Full, queue.put(&[3; 1700], LONG));
+    queue.put_with(&[1; 1800], NOW).unwrap();
+    queue.put_with(&[2; 1800], NOW).unwrap();
+    let leases = [0; 2].map(|_| queue.lease_with(NOW).unwrap());
+    refused!(Full, queue.put_with(&[3; 1700], LONG));
     // Behind one that is read nothing becomes free.
     queue.nack(leases[1].token).unwrap();
-    refused!(Full, queue.put(&[3; 1700], LONG));
+    refused!(Full, queue.put_with(&[3; 1700], LONG));
     assert_eq!(queue.stat().unwrap().overwritten, 0);
     queue.nack(leases[0].token).unwrap();
-    queue.put(&[3; 1700], LONG).unwrap();
+    queue.put_with(&[3; 1700], LONG).unwrap();
     assert_eq!(queue.stat().unwrap().overwritten, 1);
     assert_eq!(drain(&queue), [&[2; 1800][..], &[3; 1700]]);
 }
@@ -389,16 +394,16 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
             for message in 0..EACH {
                 let at = (number * EACH + message) as usize;
                 queue
-                    .put(&(at as u64).to_ne_bytes().repeat(12), LONG)
+                    .put_with(&(at as u64).to_ne_bytes().repeat(12), LONG)
                     .unwrap();
                 put[at].store(1, Relaxed);
             }
         };
         let consumer = || {
             loop {
-                let lease = queue.lease(Patience::ENDLESS).unwrap();
+                let lease = queue.lease().unwrap();
                 // SAFETY: nobody writes them as long as the lease lasts, and they are aligned.
-                let at = unsafe { lease.bytes().cast::<u64>().read() };
+                let at = unsafe { lease.as_ptr().cast::<u64>().read() };
                 done[at as usize].fetch_add(1, Relaxed);
                 lease.ack().unwrap();
             }
@@ -413,7 +418,7 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
             consumers.into_iter().for_each(|child| child.kill());
         }
         let rest = fork(consumer);
-        queue.join(LONG).unwrap();
+        queue.join_with(LONG).unwrap();
         rest.kill();
         for (at, (put, done)) in put.iter().zip(done).enumerate() {
             let (put, done) = (put.load(Relaxed), done.load(Relaxed));
@@ -428,14 +433,14 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
 fn a_batch_of_who_dies_asleep_is_put_as_a_whole_or_not_at_all() {
     alone(|| {
         let queue = unnamed(of(4));
-        queue.put(b"a", NOW).unwrap();
+        queue.put_with(b"a", NOW).unwrap();
         let five = [&b"b"[..]; 4];
         let producer = fork(|| {
-            let _ = queue.put_many(five.into_iter(), Batch::All, Patience::ENDLESS);
+            let _ = queue.put_many_with(five.into_iter(), Batch::All, WaitOptions::BLOCKING);
         });
         await_sleepers(&queue, 0, 1);
         producer.kill();
-        queue.put(b"c", NOW).unwrap();
+        queue.put_with(b"c", NOW).unwrap();
         assert_eq!(drain(&queue), [b"a", b"c"]);
     });
 }
@@ -445,18 +450,18 @@ fn more_processes_than_it_has_places_for() {
     alone(|| {
         let name = Name::new();
         let mut options = Options::default();
-        options.named.participants = 1;
+        options.file.participants = 1;
         fork(|| drop(Queue::named(&name, Create::Always, &options).unwrap())).succeed();
         let open = || Queue::named(&name, Create::Never, &Options::default());
         let only = holder(|| {
             let queue = open().unwrap();
-            queue.put(b"a", NOW).unwrap();
+            queue.put_with(b"a", NOW).unwrap();
             std::mem::forget(queue);
         });
         let queue = open().unwrap();
-        refused!(TooManyProcesses, told(queue.get(NOW)));
+        refused!(TooManyProcesses, queue.get_with(NOW));
         only.kill();
-        assert_eq!(queue.get(LONG).unwrap(), b"a");
+        assert_eq!(queue.get_with(LONG).unwrap(), b"a");
     });
 }
 
@@ -465,17 +470,17 @@ fn what_is_taken_is_taken_whatever_can_still_be_asked() {
     alone(|| {
         let queue = unnamed(Options::default());
         let large = vec![7; 100_000];
-        queue.put(&large, NOW).unwrap();
+        queue.put_with(&large, NOW).unwrap();
         // What head meets next is somebody's of whom it would have to be asked whether it lives.
         let reserver = holder(|| {
-            queue.reserve_token(10, NOW).unwrap();
+            queue.reserve_with(10, NOW).unwrap();
         });
         let consumer = fork(|| {
             queue.stat().unwrap(); // it takes part before it can ask no more
             // SAFETY: what this process needs it has mapped.
             let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
             assert_eq!(closed, 0);
-            assert!(queue.get(NOW).unwrap() == large);
+            assert!(queue.get_with(NOW).unwrap() == large);
         });
         consumer.succeed();
         assert_eq!(queue.stat().unwrap().messages, 0);
@@ -492,22 +497,22 @@ fn who_dies_in_a_container_where_another_has_its_number() {
         let queue = with(&[b"leased", b"put"]);
         let words = shared_words(2);
         let lessee = contained(|| {
-            let lease = queue.lease_token(NOW).unwrap();
-            queue.reserve_token(10, NOW).unwrap();
-            queue.put(b"later", NOW).unwrap();
+            let lease = queue.lease_with(NOW).unwrap();
+            queue.reserve_with(10, NOW).unwrap();
+            queue.put_with(b"later", NOW).unwrap();
             words[0].store(lease.token, Relaxed);
             wait_until(|| false);
         });
         wait_until(|| words[0].load(Relaxed) != 0);
         let other = contained(|| {
             refused!(NotOwner, queue.ack(words[0].load(Relaxed)));
-            assert_eq!(queue.get(NOW).unwrap(), b"put");
-            refused!(Empty, queue.get(NOW));
+            assert_eq!(queue.get_with(NOW).unwrap(), b"put");
+            refused!(Empty, queue.get_with(NOW));
             words[1].store(1, Relaxed);
             // It sleeps when the other one dies.
             let mut had = [(); 2].map(|()| {
-                let lease = queue.lease(LONG).unwrap();
-                let told = (lease.length(), lease.attempts());
+                let lease = queue.lease().unwrap();
+                let told = (lease.bytes().len(), lease.attempts());
                 lease.ack().unwrap();
                 told
             });
@@ -521,6 +526,6 @@ fn who_dies_in_a_container_where_another_has_its_number() {
         kill_first(&lessee);
         other.succeed();
         assert_eq!(lessee.wait(), Ended::Exit(101));
-        queue.join(NOW).unwrap();
+        queue.join_with(NOW).unwrap();
     });
 }

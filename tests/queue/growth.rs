@@ -4,7 +4,8 @@ use super::common::kernel::{SmallFileSystem, limit};
 use super::common::process::{alone, fork, wait_until};
 use super::{LONG, NOW, await_sleepers, drain, managed, unnamed};
 use nix::sys::resource::Resource;
-use shmkit::queue::{Batch, Create, Named, Options, Patience, Queue};
+use shmkit::queue::{Batch, Create, FileOptions, Options, Queue};
+use shmkit::raw::WaitOptions;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Makes a message that tells its number, as far as there is room.
@@ -27,7 +28,7 @@ fn a_burst_gets_memory_and_gives_it_back() {
     let at_first = allocated(&queue);
     assert!(at_first <= 128 << 10, "{at_first}");
     for number in 0..BURST {
-        queue.put(&fill(number, number % 2000), NOW).unwrap();
+        queue.put_with(&fill(number, number % 2000), NOW).unwrap();
     }
     let stat = queue.stat().unwrap();
     assert_eq!(stat.messages, BURST);
@@ -35,24 +36,27 @@ fn a_burst_gets_memory_and_gives_it_back() {
     assert!(stat.memory <= 2 * (stat.bytes + 64 * BURST), "{stat:?}");
     for number in 0..BURST {
         assert!(
-            queue.get(NOW).unwrap() == fill(number, number % 2000),
+            queue.get_with(NOW).unwrap() == fill(number, number % 2000),
             "{number}"
         );
     }
     // Who finds nothing gives something back, unless that has just been used.
     let most = allocated(&queue);
-    refused!(Empty, queue.get(NOW));
+    refused!(Empty, queue.get_with(NOW));
     assert_eq!(allocated(&queue), most);
     for _ in 0..100 {
-        refused!(Empty, queue.get(NOW));
+        refused!(Empty, queue.get_with(NOW));
     }
     assert!(allocated(&queue) <= 4 << 20, "{}", allocated(&queue));
     // And it goes on in what is left, and beyond.
     for number in 0..5000 {
-        queue.put(&fill(number, 1000), NOW).unwrap();
+        queue.put_with(&fill(number, 1000), NOW).unwrap();
     }
     for number in 0..5000 {
-        assert!(queue.get(NOW).unwrap() == fill(number, 1000), "{number}");
+        assert!(
+            queue.get_with(NOW).unwrap() == fill(number, 1000),
+            "{number}"
+        );
     }
 }
 
@@ -62,13 +66,16 @@ fn memory_is_given_back_by_a_queue_that_is_never_empty() {
     let mut next = (0, 0);
     let mut put = |count| {
         for number in next.0..next.0 + count {
-            queue.put(&fill(number, 1000), NOW).unwrap();
+            queue.put_with(&fill(number, 1000), NOW).unwrap();
         }
         next.0 += count;
     };
     let mut get = |count| {
         for number in next.1..next.1 + count {
-            assert!(queue.get(NOW).unwrap() == fill(number, 1000), "{number}");
+            assert!(
+                queue.get_with(NOW).unwrap() == fill(number, 1000),
+                "{number}"
+            );
         }
         next.1 += count;
     };
@@ -95,14 +102,14 @@ fn memory_of_large_messages_stays_from_one_to_the_next() {
     let mut before = 0;
     for round in 0..200 {
         // Each finds it empty, and memory there.
-        queue.put(&large, NOW).unwrap();
+        queue.put_with(&large, NOW).unwrap();
         if round > 0 {
             assert_eq!(allocated(&queue), before);
         }
         before = allocated(&queue);
-        assert_eq!(queue.get(NOW).unwrap().len(), large.len());
+        assert_eq!(queue.get_with(NOW).unwrap().len(), large.len());
         for _ in 0..3 {
-            refused!(Empty, queue.get(NOW));
+            refused!(Empty, queue.get_with(NOW));
         }
         assert_eq!(allocated(&queue), before);
     }
@@ -112,9 +119,9 @@ fn memory_of_large_messages_stays_from_one_to_the_next() {
 fn a_consumer_that_sleeps_gives_memory_back() {
     alone(|| {
         let queue = unnamed(Options::default());
-        queue.put(&vec![1; 32 << 20], NOW).unwrap();
-        queue.get(NOW).unwrap();
-        let sleeper = fork(|| drop(queue.get(Patience::ENDLESS)));
+        queue.put_with(&vec![1; 32 << 20], NOW).unwrap();
+        queue.get_with(NOW).unwrap();
+        let sleeper = fork(|| drop(queue.get_with(WaitOptions::BLOCKING)));
         wait_until(|| allocated(&queue) <= 4 << 20);
         sleeper.kill();
     });
@@ -136,7 +143,7 @@ fn one_in_a_segment_neither_grows_nor_gives_back() {
     );
     for round in 0..5 {
         let mut count = 0;
-        while queue.put(&fill(round, 10_000), NOW).is_ok() {
+        while queue.put_with(&fill(round, 10_000), NOW).is_ok() {
             count += 1;
         }
         assert!(count >= 500, "{count}");
@@ -165,9 +172,9 @@ fn a_file_system_that_is_full_in_the_middle_of_growth() {
             return;
         };
         let options = Options {
-            named: Named {
+            file: FileOptions {
                 directory: small.folder().directory(),
-                ..Named::default()
+                ..FileOptions::default()
             },
             ..Options::default()
         };
@@ -175,7 +182,7 @@ fn a_file_system_that_is_full_in_the_middle_of_growth() {
         for round in 0..3 {
             let mut count = 0;
             let cause = loop {
-                match queue.put(&fill(count, 3000), LONG) {
+                match queue.put_with(&fill(count, 3000), LONG) {
                     Ok(()) => count += 1,
                     error => break refused!(NoSpace, error),
                 }
@@ -187,26 +194,32 @@ fn a_file_system_that_is_full_in_the_middle_of_growth() {
             // Whoever else tries is told the same; what is smaller may still fit. What could not be had is not taken for
             // something that is there and need not be compared with what is free.
             let before = touched(&queue);
-            refused!(NoSpace, queue.reserve_token(3000, NOW));
+            refused!(NoSpace, queue.reserve_with(3000, NOW));
             assert_eq!(touched(&queue), before);
             assert!(before <= 1 << 20, "{before}");
             let several = [&[0; 2000][..]; 2];
             refused!(
                 NoSpace,
-                queue.put_many(several.into_iter(), Batch::All, NOW)
+                queue.put_many_with(several.into_iter(), Batch::All, NOW)
             );
             assert_eq!(queue.stat().unwrap().messages, count);
             // After a get there is room again, from the beginning of the ring.
             for number in 0..20 {
-                assert!(queue.get(NOW).unwrap() == fill(number, 3000), "{number}");
+                assert!(
+                    queue.get_with(NOW).unwrap() == fill(number, 3000),
+                    "{number}"
+                );
             }
             for number in count..count + 10 {
-                queue.put(&fill(number, 3000), NOW).unwrap();
+                queue.put_with(&fill(number, 3000), NOW).unwrap();
             }
             for number in 20..count + 10 {
-                assert!(queue.get(NOW).unwrap() == fill(number, 3000), "{number}");
+                assert!(
+                    queue.get_with(NOW).unwrap() == fill(number, 3000),
+                    "{number}"
+                );
             }
-            refused!(Empty, queue.get(NOW));
+            refused!(Empty, queue.get_with(NOW));
         }
         queue.unlink().unwrap();
         drop(queue);
@@ -223,23 +236,23 @@ fn who_waits_for_room_is_told_that_there_is_no_memory() {
         let options = Options {
             capacity: 4 << 20,
             messages: 2,
-            named: Named {
+            file: FileOptions {
                 directory: small.folder().directory(),
-                ..Named::default()
+                ..FileOptions::default()
             },
             ..Options::default()
         };
         let queue = Queue::named(c"queue", Create::Always, &options).unwrap();
-        queue.put(b"a", NOW).unwrap();
-        queue.put(b"b", NOW).unwrap();
+        queue.put_with(b"a", NOW).unwrap();
+        queue.put_with(b"b", NOW).unwrap();
         let producer = fork(|| {
             drop(refused!(
                 NoSpace,
-                queue.put(&[1; 2 << 20], Patience::ENDLESS)
+                queue.put_with(&[1; 2 << 20], WaitOptions::BLOCKING)
             ))
         });
         await_sleepers(&queue, 0, 1);
-        assert_eq!(queue.get(NOW).unwrap(), b"a");
+        assert_eq!(queue.get_with(NOW).unwrap(), b"a");
         producer.succeed();
         assert_eq!(drain(&queue), [b"b"]);
     });
@@ -249,25 +262,28 @@ fn who_waits_for_room_is_told_that_there_is_no_memory() {
 fn a_limit_on_files_is_an_error_and_no_signal() {
     alone(|| {
         let queue = unnamed(Options::default());
-        queue.put(b"before", NOW).unwrap();
+        queue.put_with(b"before", NOW).unwrap();
         limit(Resource::RLIMIT_FSIZE, 256 << 10);
-        refused!(NoSpace, queue.put(&[1; 1 << 20], NOW));
+        refused!(NoSpace, queue.put_with(&[1; 1 << 20], NOW));
         let mut count = 1;
-        while queue.put(&fill(count, 1000), NOW).is_ok() {
+        while queue.put_with(&fill(count, 1000), NOW).is_ok() {
             count += 1;
         }
         assert!(count > 100, "{count}");
         let large = fill(0, 1 << 20);
         // Another process has no such limit.
         limit(Resource::RLIMIT_FSIZE, u64::MAX);
-        fork(|| queue.put(&large, NOW).unwrap()).succeed();
+        fork(|| queue.put_with(&large, NOW).unwrap()).succeed();
         limit(Resource::RLIMIT_FSIZE, 256 << 10);
-        assert_eq!(queue.get(NOW).unwrap(), b"before");
+        assert_eq!(queue.get_with(NOW).unwrap(), b"before");
         for number in 1..count {
-            assert!(queue.get(NOW).unwrap() == fill(number, 1000), "{number}");
+            assert!(
+                queue.get_with(NOW).unwrap() == fill(number, 1000),
+                "{number}"
+            );
         }
-        assert!(queue.get(NOW).unwrap() == large);
-        queue.put(b"after", NOW).unwrap();
+        assert!(queue.get_with(NOW).unwrap() == large);
+        queue.put_with(b"after", NOW).unwrap();
         assert_eq!(drain(&queue), [b"after"]);
     });
 }
@@ -276,13 +292,13 @@ fn a_limit_on_files_is_an_error_and_no_signal() {
 fn memory_that_another_process_has_added_is_there() {
     alone(|| {
         let queue = unnamed(Options::default());
-        queue.put(b"small", NOW).unwrap();
+        queue.put_with(b"small", NOW).unwrap();
         for round in 1..5 {
-            fork(|| queue.put(&fill(round, round << 20), NOW).unwrap()).succeed();
+            fork(|| queue.put_with(&fill(round, round << 20), NOW).unwrap()).succeed();
         }
-        assert_eq!(queue.get(NOW).unwrap(), b"small");
+        assert_eq!(queue.get_with(NOW).unwrap(), b"small");
         for round in 1..5 {
-            assert!(queue.get(NOW).unwrap() == fill(round, round << 20));
+            assert!(queue.get_with(NOW).unwrap() == fill(round, round << 20));
         }
     });
 }
@@ -298,13 +314,16 @@ fn positions_wrap_around() {
         let (mut put, mut got) = (0, 0);
         let length = |number: u64| number * 31 % (capacity / 3);
         while got < 3000 {
-            while queue.put(&fill(put, length(put)), NOW).is_ok() {
+            while queue.put_with(&fill(put, length(put)), NOW).is_ok() {
                 put += 1;
             }
             assert_eq!(queue.stat().unwrap().messages, put - got);
             for _ in 0..1 + got % 5 {
                 if got < put {
-                    assert!(queue.get(NOW).unwrap() == fill(got, length(got)), "{got}");
+                    assert!(
+                        queue.get_with(NOW).unwrap() == fill(got, length(got)),
+                        "{got}"
+                    );
                     got += 1;
                 }
             }
@@ -320,22 +339,22 @@ fn leases_and_reservations_keep_when_positions_wrap_around() {
     });
     for round in 0..200 {
         let slots: Vec<_> = (0..3)
-            .map(|_| queue.reserve_token(300, NOW).unwrap())
+            .map(|_| queue.reserve_with(300, NOW).unwrap())
             .collect();
         queue.commit(slots[1].token, 100).unwrap();
         queue.abort(slots[0].token).unwrap();
-        let first = queue.lease_token(NOW).unwrap();
+        let first = queue.lease_with(NOW).unwrap();
         assert_eq!(first.length, 100, "{round}");
         queue.commit(slots[2].token, 200).unwrap();
-        let second = queue.lease_token(NOW).unwrap();
+        let second = queue.lease_with(NOW).unwrap();
         queue.ack(second.token).unwrap();
         queue.nack(first.token).unwrap();
-        assert_eq!(queue.get(NOW).unwrap().len(), 100, "{round}");
+        assert_eq!(queue.get_with(NOW).unwrap().len(), 100, "{round}");
         for stale in [first.token, second.token, slots[0].token] {
             refused!(NotOwner, queue.ack(stale));
             refused!(NotOwner, queue.commit(stale, 0));
         }
-        queue.join(NOW).unwrap();
+        queue.join_with(NOW).unwrap();
     }
 }
 
@@ -350,21 +369,21 @@ fn half_of_the_capacity_at_every_offset() {
             assert_eq!(queue.largest(), capacity / 2);
             // So far up that the next one begins there.
             for _ in 0..before {
-                queue.put(b"", NOW).unwrap();
-                queue.get(NOW).unwrap();
+                queue.put_with(b"", NOW).unwrap();
+                queue.get_with(NOW).unwrap();
             }
             let most = fill(before, capacity / 2);
             for _ in 0..3 {
-                queue.put(&most, NOW).unwrap();
-                assert!(queue.get(NOW).unwrap() == most, "{before}");
+                queue.put_with(&most, NOW).unwrap();
+                assert!(queue.get_with(NOW).unwrap() == most, "{before}");
             }
-            let place = queue.reserve_token(capacity / 2, NOW).unwrap();
+            let place = queue.reserve_with(capacity / 2, NOW).unwrap();
             queue.commit(place.token, capacity / 2).unwrap();
-            assert_eq!(queue.get(NOW).unwrap().len() as u64, capacity / 2);
+            assert_eq!(queue.get_with(NOW).unwrap().len() as u64, capacity / 2);
             let too_large = vec![0; most.len() + 1];
-            refused!(TooLarge, queue.put(&too_large, LONG));
-            refused!(TooLarge, queue.reserve_token(capacity / 2 + 1, LONG));
-            refused!(TooLarge, queue.reserve_token(u64::MAX, LONG));
+            refused!(TooLarge, queue.put_with(&too_large, LONG));
+            refused!(TooLarge, queue.reserve_with(capacity / 2 + 1, LONG));
+            refused!(TooLarge, queue.reserve_with(u64::MAX, LONG));
         }
     }
 }
@@ -378,16 +397,22 @@ fn all_at_once_up_to_half_of_the_capacity_at_every_offset() {
             ..Options::default()
         });
         for _ in 0..before {
-            queue.put(b"", NOW).unwrap();
-            queue.get(NOW).unwrap();
+            queue.put_with(b"", NOW).unwrap();
+            queue.get_with(NOW).unwrap();
         }
         for _ in 0..3 {
             // 32 bytes and more for each: half the capacity as they stand there.
             let most = [&[7; 32][..]; 8];
-            assert_eq!(queue.put_many(most.into_iter(), Batch::All, NOW), Ok(8));
+            assert_eq!(
+                queue.put_many_with(most.into_iter(), Batch::All, NOW),
+                Ok(8)
+            );
             assert_eq!(drain(&queue), most);
         }
         let more = [&[7; 32][..]; 9];
-        refused!(TooLarge, queue.put_many(more.into_iter(), Batch::All, LONG));
+        refused!(
+            TooLarge,
+            queue.put_many_with(more.into_iter(), Batch::All, LONG)
+        );
     }
 }

@@ -1,13 +1,12 @@
-//! Handed over: a descriptor and an offset, to another process or within one.
+//! Queues opened by a descriptor: growth and seals. The rest: tests/object/fd.rs.
 
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, byte};
-use super::{LONG, NOW, drain, managed, told, unnamed};
+use super::{LONG, NOW, drain, unnamed};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use shmkit::error::Result;
-use shmkit::lock::Lock;
 use shmkit::queue::{Create, Options, Queue};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -24,11 +23,11 @@ fn within_one_process_it_is_the_same_queue() {
     let name = Name::new();
     let named = Queue::named(&name, Create::Always, &Options::default()).unwrap();
     for (queue, has_name) in [(unnamed(Options::default()), false), (named, true)] {
-        let (fd, offset) = queue.hand_over().unwrap();
+        let (fd, offset) = queue.export().unwrap();
         let same = open_fd(fd, offset).unwrap();
-        queue.put(b"one", NOW).unwrap();
+        queue.put_with(b"one", NOW).unwrap();
         // What was handed over can be handed on.
-        let (fd, offset) = same.hand_over().unwrap();
+        let (fd, offset) = same.export().unwrap();
         drop(queue);
         let again = open_fd(fd, offset).unwrap();
         assert_eq!(drain(&again), [b"one"]);
@@ -38,7 +37,7 @@ fn within_one_process_it_is_the_same_queue() {
             false => same.unlink().unwrap(),
         }
         // It still grows.
-        again.put(&[1; 1 << 20], NOW).unwrap();
+        again.put_with(&[1; 1 << 20], NOW).unwrap();
         assert_eq!(drain(&same), [[1; 1 << 20]]);
     }
 }
@@ -53,18 +52,18 @@ fn over_a_socket_to_a_process_that_has_nothing() {
             let queue = open_fd(file.as_raw_fd(), 0).unwrap();
             drop(file);
             assert_eq!(queue.bounds(), (1 << 20, 0, 0));
-            let message = queue.get(LONG).unwrap();
-            queue.put(&message.repeat(50_000), LONG).unwrap();
+            let message = queue.get_with(LONG).unwrap();
+            queue.put_with(&message.repeat(50_000), LONG).unwrap();
             words[0].store(1, Relaxed);
         });
         let queue = unnamed(Options {
             capacity: 1 << 20,
             ..Options::default()
         });
-        let (fd, offset) = queue.hand_over().unwrap();
+        let (fd, offset) = queue.export().unwrap();
         assert_eq!(offset, 0);
         send(&ours, fd);
-        queue.put(b"question", LONG).unwrap();
+        queue.put_with(b"question", LONG).unwrap();
         wait_until(|| words[0].load(Relaxed) == 1);
         assert_eq!(drain(&queue), [b"question".repeat(50_000)]);
         child.succeed();
@@ -74,8 +73,8 @@ fn over_a_socket_to_a_process_that_has_nothing() {
 #[test]
 fn a_memory_file_that_nobody_can_cut() {
     let queue = unnamed(Options::default());
-    queue.put(&[1; 300_000], NOW).unwrap();
-    let (fd, _) = queue.hand_over().unwrap();
+    queue.put_with(&[1; 300_000], NOW).unwrap();
+    let (fd, _) = queue.export().unwrap();
     let file = byte::reopen(fd);
     let seals = fcntl(&file, FcntlArg::F_GET_SEALS).unwrap();
     assert!(SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK));
@@ -88,42 +87,19 @@ fn a_memory_file_that_nobody_can_cut() {
 #[test]
 fn a_strangers_file_that_could_be_cut_is_refused() {
     let queue = unnamed(Options::default());
-    queue.put(b"bait", NOW).unwrap();
-    let (fd, offset) = queue.hand_over().unwrap();
+    queue.put_with(b"bait", NOW).unwrap();
+    let (fd, offset) = queue.export().unwrap();
     let mut bytes = Vec::new();
     byte::reopen(fd).read_to_end(&mut bytes).unwrap();
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let copy: OwnedFd = memfd_create("queue", flags).unwrap();
     let mut copy = File::from(copy);
     copy.write_all(&bytes).unwrap();
-    refused!(Untrusted, told(open_fd(copy.as_raw_fd(), offset)));
+    refused!(Untrusted, open_fd(copy.as_raw_fd(), offset));
     // Sealed it is a queue like any other.
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).unwrap();
     let twin = open_fd(copy.as_raw_fd(), offset).unwrap();
     assert_eq!(drain(&twin), [b"bait"]);
     assert_eq!(drain(&queue), [b"bait"]);
-}
-
-#[test]
-fn descriptors_of_other_things() {
-    let segment = managed(65536);
-    let lock = Lock::unnamed(&Default::default()).unwrap();
-    let (arena, place) = lock.hand_over().unwrap();
-    refused!(WrongKind, told(open_fd(segment.fd(), 0)));
-    refused!(WrongKind, told(open_fd(arena, place)));
-    let queue = unnamed(Options::default());
-    let (fd, _) = queue.hand_over().unwrap();
-    refused!(WrongKind, told(Lock::open_fd(fd, 0, &Default::default())));
-    let null = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .unwrap();
-    refused!(WrongKind, told(open_fd(null.as_raw_fd(), 0)));
-    for fd in [-1, i32::MIN, i32::MAX] {
-        refused!(Invalid, told(open_fd(fd, 0)));
-    }
-    let reading = File::open(format!("/proc/self/fd/{fd}")).unwrap();
-    refused!(Permission, told(open_fd(reading.as_raw_fd(), 0)));
 }

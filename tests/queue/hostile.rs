@@ -7,17 +7,16 @@ use crate::common::{Name, Watchdog};
 use nix::sys::signal::Signal;
 use shmkit::error::{Error, Result};
 use shmkit::lock::Lock;
-use shmkit::queue::{Batch, Create, Limit, Options, Overflow, Patience, Queue};
+use shmkit::queue::{Batch, Create, Options, Overflow, Queue};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-const NOW: Patience = Patience::NONE;
-const SHORT: Patience = Patience {
-    limit: Limit::Within(50_000),
-    interruptible: false,
-};
+const NOW: WaitOptions = WaitOptions::NONBLOCKING;
+const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(50_000));
 
 /// Where the words stand, as the layout fixes it.
 const WORDS: u64 = 576;
@@ -65,16 +64,16 @@ fn make(overflow: Overflow) -> (Arc<Segment>, Queue) {
     }
     let queue = Queue::at(&segment, 0, Create::Always, &options(overflow)).unwrap();
     for number in 0..6u8 {
-        queue.put(&[number; 40], NOW).unwrap();
+        queue.put_with(&[number; 40], NOW).unwrap();
     }
-    let first = queue.lease_token(NOW).unwrap();
-    let second = queue.lease_token(NOW).unwrap();
-    queue.get(NOW).unwrap();
+    let first = queue.lease_with(NOW).unwrap();
+    let second = queue.lease_with(NOW).unwrap();
+    queue.get_with(NOW).unwrap();
     queue.nack(first.token).unwrap();
-    queue.lease_token(NOW).unwrap();
+    queue.lease_with(NOW).unwrap();
     queue.ack(second.token).unwrap();
-    queue.reserve_token(40, NOW).unwrap();
-    queue.put(&[6; 40], NOW).unwrap();
+    queue.reserve_with(40, NOW).unwrap();
+    queue.put_with(&[6; 40], NOW).unwrap();
     (segment, queue)
 }
 
@@ -98,10 +97,10 @@ fn check<T>(result: Result<T>) -> Option<T> {
 
 /// Uses it in every way that ends by itself.
 fn survive(segment: &Segment, queue: &Queue) {
-    for patience in [NOW, SHORT] {
-        check(queue.put(&[7; 40], patience));
-        check(queue.put_many([&[8; 10][..], &[9; 300]].into_iter(), Batch::Some, patience));
-        if let Some(place) = check(queue.reserve_token(64, patience)) {
+    for wait in [NOW, SHORT] {
+        check(queue.put_with(&[7; 40], wait));
+        check(queue.put_many_with([&[8; 10][..], &[9; 300]].into_iter(), Batch::Some, wait));
+        if let Some(place) = check(queue.reserve_with(64, wait)) {
             if let Some(to) = check(queue.address(place.offset, place.room)) {
                 // SAFETY: so many bytes are mapped there; whose they are, nobody can tell any more.
                 unsafe { to.as_ptr().write_bytes(1, place.room as usize) };
@@ -109,23 +108,23 @@ fn survive(segment: &Segment, queue: &Queue) {
             check(queue.commit(place.token, 60));
             check(queue.abort(place.token));
         }
-        if let Some(lease) = check(queue.lease_token(patience)) {
+        if let Some(lease) = check(queue.lease_with(wait)) {
             check(queue.address(lease.offset, lease.length));
             check(queue.nack(lease.token));
             check(queue.ack(lease.token));
         }
         let mut bytes = [MaybeUninit::uninit(); 600];
-        check(queue.peek_into(&mut bytes, patience));
-        if let Some(taken) = check(queue.get_into(&mut bytes, patience)) {
+        check(queue.peek_into_with(&mut bytes, wait));
+        if let Some(taken) = check(queue.get_into_with(&mut bytes, wait)) {
             assert!(taken.length <= 600);
         }
         let mut lengths = [MaybeUninit::uninit(); 4];
-        check(queue.get_many_into(&mut bytes, &mut lengths, patience));
-        check(queue.join(patience));
+        check(queue.get_many_into_with(&mut bytes, &mut lengths, wait));
+        check(queue.join_with(wait));
         check(queue.stat());
         check(queue.is_full());
     }
-    check(queue.get(NOW));
+    check(queue.get_with(NOW));
     let behind = &segment.bytes().unwrap()[(WORDS + RING) as usize..];
     let whole = behind.iter().all(|byte| byte.load(Relaxed) == CANARY);
     assert!(whole, "something was written beside the queue");
@@ -206,8 +205,8 @@ fn holders_that_never_were_are_followed() {
         for nobody in NOBODIES {
             let (segment, queue) = make(Overflow::Block);
             write(&segment, lock, nobody);
-            assert_eq!(queue.get(LONG).unwrap(), [3; 40]);
-            queue.put(&[7; 40], LONG).unwrap();
+            assert_eq!(queue.get_with(LONG).unwrap(), [3; 40]);
+            queue.put_with(&[7; 40], LONG).unwrap();
         }
     }
 }
@@ -217,20 +216,20 @@ fn holders_that_do_not_get_on_are_not_waited_for_for_ever() {
     let _watchdog = Watchdog::start();
     let (segment, queue) = make(Overflow::Block);
     let lock = Lock::of(&segment).unwrap();
-    lock.acquire(NOW).unwrap();
+    lock.acquire_with(NOW).unwrap();
     // We who live.
     let me = lock.stat().0.owner.unwrap().bits();
     write(&segment, LOCKS[0], me);
-    refused!(WouldBlock, queue.put(&[], NOW));
-    refused!(Timeout, queue.put(&[], SHORT));
-    assert_eq!(queue.get(NOW).unwrap(), [3; 40]);
+    refused!(WouldBlock, queue.put_with(&[], NOW));
+    refused!(Timeout, queue.put_with(&[], SHORT));
+    assert_eq!(queue.get_with(NOW).unwrap(), [3; 40]);
     queue.shut_down().unwrap();
     write(&segment, LOCKS[0], 0);
     write(&segment, LOCKS[1], me);
-    refused!(WouldBlock, queue.get(NOW));
-    refused!(Timeout, queue.get(SHORT));
+    refused!(WouldBlock, queue.get_with(NOW));
+    refused!(Timeout, queue.get_with(SHORT));
     write(&segment, LOCKS[1], 0);
-    assert_eq!(queue.get(NOW).unwrap(), [4; 40]);
+    assert_eq!(queue.get_with(NOW).unwrap(), [4; 40]);
 }
 
 #[test]
@@ -268,10 +267,10 @@ fn a_named_file_that_is_cut_ends_who_touches_it() {
         let name = Name::new();
         let child = fork(|| {
             let queue = Queue::named(&name, Create::Always, &Options::default()).unwrap();
-            queue.put(&[1; 100_000], NOW).unwrap();
+            queue.put_with(&[1; 100_000], NOW).unwrap();
             let file = std::fs::File::options().write(true).open(name.path());
             file.unwrap().set_len(0).unwrap();
-            let _ = queue.get(NOW);
+            let _ = queue.get_with(NOW);
         });
         assert_eq!(child.wait(), Ended::Signal(Signal::SIGBUS));
     });
@@ -280,11 +279,11 @@ fn a_named_file_that_is_cut_ends_who_touches_it() {
 #[test]
 fn an_unnamed_file_cannot_be_cut() {
     let queue = Queue::unnamed(&Options::default()).unwrap();
-    queue.put(&[1; 100_000], NOW).unwrap();
-    let (fd, _) = queue.hand_over().unwrap();
+    queue.put_with(&[1; 100_000], NOW).unwrap();
+    let (fd, _) = queue.export().unwrap();
     // SAFETY: the descriptor is open, and the kernel checks it.
     let cut = unsafe { libc::ftruncate(fd, 0) };
     assert_eq!(cut, -1);
     assert_eq!(nix::errno::Errno::last(), nix::errno::Errno::EPERM);
-    assert_eq!(queue.get(NOW).unwrap(), [1; 100_000]);
+    assert_eq!(queue.get_with(NOW).unwrap(), [1; 100_000]);
 }

@@ -38,17 +38,17 @@ fn readable_while_there_is_a_message() {
     assert_eq!(queue.notice(What::Messages), Ok(fd));
     assert!(!is_readable(fd, false));
     for round in 0..20 {
-        queue.put(b"a", NOW).unwrap();
+        queue.put_with(b"a", NOW).unwrap();
         assert!(is_readable(fd, true), "{round}");
-        queue.get(NOW).unwrap();
+        queue.get_with(NOW).unwrap();
         // Who finds nothing after all takes the flag down, and it stays down.
         while is_readable(fd, false) {
-            refused!(Empty, queue.get(NOW));
+            refused!(Empty, queue.get_with(NOW));
         }
     }
     // What was there before it was asked for is told as well.
     let full = unnamed(Options::default());
-    full.put(b"a", NOW).unwrap();
+    full.put_with(b"a", NOW).unwrap();
     assert!(is_readable(full.notice(What::Messages).unwrap(), true));
 }
 
@@ -59,11 +59,11 @@ fn readable_while_there_is_room() {
     let fd = queue.notice(What::Room).unwrap();
     assert!(is_readable(fd, true));
     for round in 0..20 {
-        queue.put(b"a", NOW).unwrap();
+        queue.put_with(b"a", NOW).unwrap();
         while is_readable(fd, false) {
-            refused!(Full, queue.put(b"b", NOW));
+            refused!(Full, queue.put_with(b"b", NOW));
         }
-        queue.get(NOW).unwrap();
+        queue.get_with(NOW).unwrap();
         assert!(is_readable(fd, true), "{round}");
     }
     assert_ne!(queue.notice(What::Messages).unwrap(), fd);
@@ -79,28 +79,28 @@ fn down_it_stays_down_until_there_is_something() {
     );
     type Try = fn(&Queue);
     let tries: [Try; 4] = [
-        |queue| drop(refused!(Empty, queue.get(NOW))),
-        |queue| drop(refused!(Empty, queue.lease_token(NOW))),
-        |queue| drop(refused!(Empty, queue.peek_into(&mut [], NOW))),
+        |queue| drop(refused!(Empty, queue.get_with(NOW))),
+        |queue| drop(refused!(Empty, queue.lease_with(NOW))),
+        |queue| drop(refused!(Empty, queue.peek_into_with(&mut [], NOW))),
         |queue| {
             let mut lengths = [std::mem::MaybeUninit::uninit()];
-            refused!(Empty, queue.get_many_into(&mut [], &mut lengths, NOW));
+            refused!(Empty, queue.get_many_into_with(&mut [], &mut lengths, NOW));
         },
     ];
     for take_down in tries {
-        queue.put(b"a", NOW).unwrap();
+        queue.put_with(b"a", NOW).unwrap();
         assert!(is_readable(messages, true));
-        queue.get(NOW).unwrap();
+        queue.get_with(NOW).unwrap();
         take_down(&queue);
         take_down(&queue);
         while is_readable(messages, false) {
             take_down(&queue);
         }
     }
-    queue.put(b"a", NOW).unwrap();
+    queue.put_with(b"a", NOW).unwrap();
     let tries: [Try; 2] = [
-        |queue| drop(refused!(Full, queue.put(b"", NOW))),
-        |queue| drop(refused!(Full, queue.reserve_token(0, NOW))),
+        |queue| drop(refused!(Full, queue.put_with(b"", NOW))),
+        |queue| drop(refused!(Full, queue.reserve_with(0, NOW))),
     ];
     for take_down in tries {
         while is_readable(room, false) {
@@ -118,9 +118,9 @@ fn another_process_puts_and_gets() {
         let other = fork(|| {
             for round in 0..10 {
                 wait_until(|| words[0].load(Relaxed) == 2 * round + 1);
-                queue.put(b"a", NOW).unwrap();
+                queue.put_with(b"a", NOW).unwrap();
                 wait_until(|| words[0].load(Relaxed) == 2 * round + 2);
-                queue.get(NOW).unwrap();
+                queue.get_with(NOW).unwrap();
             }
         });
         let (messages, room) = (
@@ -129,12 +129,12 @@ fn another_process_puts_and_gets() {
         );
         for round in 0..10 {
             while is_readable(messages, false) {
-                refused!(Empty, queue.get(NOW));
+                refused!(Empty, queue.get_with(NOW));
             }
             words[0].store(2 * round + 1, Relaxed);
             assert!(is_readable(messages, true));
             while is_readable(room, false) {
-                let _ = queue.put(b"b", NOW).unwrap_err();
+                let _ = queue.put_with(b"b", NOW).unwrap_err();
             }
             words[0].store(2 * round + 2, Relaxed);
             assert!(is_readable(room, true));
@@ -147,9 +147,9 @@ fn another_process_puts_and_gets() {
 fn what_the_dead_had_leased_is_told() {
     alone(|| {
         let queue = unnamed(Options::default());
-        queue.put(b"a", NOW).unwrap();
+        queue.put_with(b"a", NOW).unwrap();
         let lessee = holder(|| {
-            queue.lease_token(NOW).unwrap();
+            queue.lease_with(NOW).unwrap();
         });
         let fd = queue.notice(What::Messages).unwrap();
         assert!(!is_readable(fd, false));
@@ -170,16 +170,16 @@ fn each_handle_has_its_own() {
         other.notice(What::Messages).unwrap(),
     );
     assert_ne!(first, second);
-    one.put(b"a", NOW).unwrap();
+    one.put_with(b"a", NOW).unwrap();
     assert!(is_readable(first, true) && is_readable(second, true));
     assert_eq!(drain(&one), [b"a"]);
     // The other one is up until it is looked at.
     assert!(is_readable(second, false));
     drop(one);
     while is_readable(second, false) {
-        refused!(Empty, other.get(NOW));
+        refused!(Empty, other.get_with(NOW));
     }
-    other.put(b"b", NOW).unwrap();
+    other.put_with(b"b", NOW).unwrap();
     assert!(is_readable(second, true));
 }
 
@@ -188,17 +188,17 @@ fn a_queue_that_is_shut_down_is_told_of() {
     let _watchdog = Watchdog::start();
     let queue = unnamed(of_one());
     let messages = queue.notice(What::Messages).unwrap();
-    queue.put(b"a", NOW).unwrap();
+    queue.put_with(b"a", NOW).unwrap();
     let room = queue.notice(What::Room).unwrap();
     while is_readable(room, false) {
-        refused!(Full, queue.put(b"b", NOW));
+        refused!(Full, queue.put_with(b"b", NOW));
     }
     queue.shut_down().unwrap();
     assert!(is_readable(room, true));
-    refused!(ShutDown, queue.put(b"b", NOW));
-    queue.get(NOW).unwrap();
+    refused!(ShutDown, queue.put_with(b"b", NOW));
+    queue.get_with(NOW).unwrap();
     assert!(is_readable(messages, true));
-    refused!(ShutDown, queue.get(NOW));
+    refused!(ShutDown, queue.get_with(NOW));
     // Nothing will ever change that.
     assert!(is_readable(messages, false) && is_readable(room, false));
 }
@@ -211,14 +211,14 @@ fn a_queue_that_refuses_at_once_tells_of_room_when_there_is() {
         ..of_one()
     });
     let fd = queue.notice(What::Room).unwrap();
-    queue.put(b"a", NOW).unwrap();
+    queue.put_with(b"a", NOW).unwrap();
     while is_readable(fd, false) {
-        refused!(Full, queue.put(b"b", NOW));
+        refused!(Full, queue.put_with(b"b", NOW));
     }
     // It is not just down for a moment.
     std::thread::sleep(std::time::Duration::from_millis(40));
     assert!(!is_readable(fd, false));
-    queue.get(NOW).unwrap();
+    queue.get_with(NOW).unwrap();
     assert!(is_readable(fd, true));
 }
 
@@ -229,7 +229,7 @@ fn looking_for_room_throws_nothing_away() {
         overflow: Overflow::Overwrite,
         ..of_one()
     });
-    queue.put(b"a", NOW).unwrap();
+    queue.put_with(b"a", NOW).unwrap();
     assert!(is_readable(queue.notice(What::Room).unwrap(), true));
     assert_eq!(queue.stat().unwrap().overwritten, 0);
     assert_eq!(drain(&queue), [b"a"]);
@@ -247,15 +247,15 @@ fn a_forked_child_asks_for_its_own() {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 assert_eq!(threads(), 1);
                 // What its parent has is not told here.
-                refused!(Empty, queue.get(NOW));
+                refused!(Empty, queue.get_with(NOW));
                 let own = queue.notice(What::Messages).unwrap();
-                queue.put(b"a", NOW).unwrap();
+                queue.put_with(b"a", NOW).unwrap();
                 assert!(is_readable(own, true));
-                assert_eq!(queue.get(NOW).unwrap(), b"a");
+                assert_eq!(queue.get_with(NOW).unwrap(), b"a");
                 while is_readable(own, false) {
-                    refused!(Empty, queue.get(NOW));
+                    refused!(Empty, queue.get_with(NOW));
                 }
-                queue.put(b"b", NOW).unwrap();
+                queue.put_with(b"b", NOW).unwrap();
                 drop(queue);
             }));
             // SAFETY: _exit takes any number.
@@ -268,9 +268,9 @@ fn a_forked_child_asks_for_its_own() {
         assert!(is_readable(fd, true));
         assert_eq!(drain(&queue), [b"b"]);
         while is_readable(fd, false) {
-            refused!(Empty, queue.get(NOW));
+            refused!(Empty, queue.get_with(NOW));
         }
-        queue.put(b"c", NOW).unwrap();
+        queue.put_with(b"c", NOW).unwrap();
         assert!(is_readable(fd, true));
     });
 }
@@ -280,13 +280,13 @@ fn a_childs_end_of_it_is_its_own_although_its_parent_asked_for_one() {
     alone(|| {
         for asks in [false, true] {
             let queue = unnamed(Options::default());
-            queue.put(b"a", NOW).unwrap();
+            queue.put_with(b"a", NOW).unwrap();
             queue.notice(What::Messages).unwrap();
             let words = shared_words(1);
             // SAFETY: as above.
             let child = unsafe { libc::fork() };
             if child == 0 {
-                queue.lease_token(NOW).unwrap();
+                queue.lease_with(NOW).unwrap();
                 if asks {
                     queue.notice(What::Messages).unwrap();
                 }
@@ -295,7 +295,7 @@ fn a_childs_end_of_it_is_its_own_although_its_parent_asked_for_one() {
                 super::stay();
             }
             wait_until(|| words[0].load(Relaxed) == 1);
-            let got = queue.get(super::within(5_000_000_000));
+            let got = queue.get_with(super::within(5_000_000_000));
             // SAFETY: a child of ours.
             unsafe { libc::kill(child, libc::SIGKILL) };
             assert_eq!(got.unwrap(), b"a");
@@ -323,7 +323,7 @@ fn its_thread_and_descriptor_end_with_the_handle() {
 fn without_a_descriptor_to_be_had() {
     alone(|| {
         let queue = unnamed(Options::default());
-        queue.put(b"a", NOW).unwrap();
+        queue.put_with(b"a", NOW).unwrap();
         limit(Resource::RLIMIT_NOFILE, 0);
         refused!(Unsupported, queue.notice(What::Messages));
         limit(Resource::RLIMIT_NOFILE, 100);

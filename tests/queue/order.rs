@@ -3,9 +3,11 @@
 use super::{LONG, get_many, unnamed};
 use crate::common::Watchdog;
 use shmkit::error::Error;
-use shmkit::queue::{Batch, Limit, Options, Overflow, Patience};
+use shmkit::queue::{Batch, Options, Overflow};
+use shmkit::raw::{Timeout, WaitOptions};
+use std::time::Duration;
 
-const NOW: Patience = Patience::NONE;
+const NOW: WaitOptions = WaitOptions::NONBLOCKING;
 
 fn fill(seed: usize, length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 7 + seed) as u8).collect()
@@ -29,16 +31,16 @@ fn messages_of_any_length_come_out_as_they_went_in() {
         5,
     ];
     for (seed, length) in lengths.into_iter().enumerate() {
-        queue.put(&fill(seed, length), LONG).unwrap();
+        queue.put_with(&fill(seed, length), LONG).unwrap();
     }
     let stat = queue.stat().unwrap();
     assert_eq!(stat.messages, lengths.len() as u64);
     assert_eq!(stat.bytes, lengths.iter().sum::<usize>() as u64);
     for (seed, length) in lengths.into_iter().enumerate() {
-        let got = queue.get(LONG).unwrap();
+        let got = queue.get_with(LONG).unwrap();
         assert!(got == fill(seed, length), "{seed}: {length} bytes");
     }
-    assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
+    assert!(matches!(queue.get_with(NOW), Err(Error::Empty(_))));
     let stat = queue.stat().unwrap();
     assert_eq!(
         (stat.messages, stat.bytes, stat.reserved, stat.leased),
@@ -54,12 +56,16 @@ fn a_small_ring_goes_round_for_ever() {
     });
     let (mut put, mut got) = (0usize, 0usize);
     while got < 20_000 {
-        while put < 20_000 && queue.put(&fill(put, put * 37 % 1500), NOW).is_ok() {
+        while put < 20_000 && queue.put_with(&fill(put, put * 37 % 1500), NOW).is_ok() {
             put += 1;
         }
         for _ in 0..1 + got % 3 {
             if got < put {
-                assert_eq!(queue.get(NOW).unwrap(), fill(got, got * 37 % 1500), "{got}");
+                assert_eq!(
+                    queue.get_with(NOW).unwrap(),
+                    fill(got, got * 37 % 1500),
+                    "{got}"
+                );
                 got += 1;
             }
         }
@@ -74,20 +80,23 @@ fn bounds_hold() {
         ..Options::default()
     });
     for _ in 0..3 {
-        three.put(&[1; 30], NOW).unwrap();
+        three.put_with(&[1; 30], NOW).unwrap();
     }
     assert!(three.is_full().unwrap());
-    assert!(matches!(three.put(&[], NOW), Err(Error::Full(_))));
-    three.get(NOW).unwrap();
-    assert!(matches!(three.put(&[1; 41], NOW), Err(Error::Full(_))));
-    assert!(matches!(three.put(&[1; 101], NOW), Err(Error::TooLarge(_))));
-    three.put(&[1; 40], NOW).unwrap();
+    assert!(matches!(three.put_with(&[], NOW), Err(Error::Full(_))));
+    three.get_with(NOW).unwrap();
+    assert!(matches!(three.put_with(&[1; 41], NOW), Err(Error::Full(_))));
+    assert!(matches!(
+        three.put_with(&[1; 101], NOW),
+        Err(Error::TooLarge(_))
+    ));
+    three.put_with(&[1; 40], NOW).unwrap();
     // What is given up does not count.
-    three.get(NOW).unwrap();
-    drop(three.reserve(10, NOW).unwrap());
-    three.put(&[1; 30], NOW).unwrap();
+    three.get_with(NOW).unwrap();
+    drop(three.reserve(10).unwrap());
+    three.put_with(&[1; 30], NOW).unwrap();
     assert_eq!(three.stat().unwrap().messages, 3);
-    assert!(matches!(three.put(&[], NOW), Err(Error::Full(_))));
+    assert!(matches!(three.put_with(&[], NOW), Err(Error::Full(_))));
 }
 
 #[test]
@@ -98,10 +107,10 @@ fn the_oldest_go() {
         ..Options::default()
     });
     for number in 0..100u8 {
-        queue.put(&[number], NOW).unwrap();
+        queue.put_with(&[number], NOW).unwrap();
     }
     for number in 96..100 {
-        assert_eq!(queue.get(NOW).unwrap(), [number]);
+        assert_eq!(queue.get_with(NOW).unwrap(), [number]);
     }
     assert_eq!(queue.stat().unwrap().overwritten, 96);
 }
@@ -115,17 +124,20 @@ fn several_at_once() {
     });
     let messages: Vec<Vec<u8>> = (0..10).map(|number| fill(number, number * 10)).collect();
     let slices = || messages.iter().map(Vec::as_slice);
-    assert_eq!(queue.put_many(slices().take(7), Batch::All, NOW), Ok(7));
+    assert_eq!(
+        queue.put_many_with(slices().take(7), Batch::All, NOW),
+        Ok(7)
+    );
     assert!(matches!(
-        queue.put_many(slices().take(4), Batch::All, NOW),
+        queue.put_many_with(slices().take(4), Batch::All, NOW),
         Err(Error::Full(_))
     ));
     assert_eq!(
-        queue.put_many(slices().skip(7).chain(slices()), Batch::Some, NOW),
+        queue.put_many_with(slices().skip(7).chain(slices()), Batch::Some, NOW),
         Ok(3)
     );
     assert!(matches!(
-        queue.put_many(slices().chain(slices()), Batch::All, NOW),
+        queue.put_many_with(slices().chain(slices()), Batch::All, NOW),
         Err(Error::TooLarge(_))
     ));
     assert_eq!(get_many(&queue, 1000, 4), messages[..4]);
@@ -135,13 +147,13 @@ fn several_at_once() {
     // What was given up is gone over, as often as need be; what is reserved is not.
     let mut slots = Vec::new();
     for number in 0..4 {
-        queue.put(&[number], NOW).unwrap();
-        slots.push(queue.reserve_token(10, NOW).unwrap());
+        queue.put_with(&[number], NOW).unwrap();
+        slots.push(queue.reserve_with(10, NOW).unwrap());
     }
     for slot in &slots[..3] {
         queue.abort(slot.token).unwrap();
     }
-    queue.put(b"behind", NOW).unwrap();
+    queue.put_with(b"behind", NOW).unwrap();
     assert_eq!(get_many(&queue, 1000, 100), [[0], [1], [2], [3]]);
     assert_eq!(queue.stat().unwrap().skipped, 3);
     queue.abort(slots[3].token).unwrap();
@@ -152,36 +164,36 @@ fn several_at_once() {
 fn a_lease_is_given_again_and_acknowledged_once() {
     let queue = unnamed(Options::default());
     for number in 0..5u8 {
-        queue.put(&[number], NOW).unwrap();
+        queue.put_with(&[number], NOW).unwrap();
     }
-    let first = queue.lease_token(NOW).unwrap();
-    let second = queue.lease_token(NOW).unwrap();
-    assert_eq!(queue.get(NOW).unwrap(), [2]);
+    let first = queue.lease_with(NOW).unwrap();
+    let second = queue.lease_with(NOW).unwrap();
+    assert_eq!(queue.get_with(NOW).unwrap(), [2]);
     assert_eq!(queue.stat().unwrap().leased, 2);
     queue.nack(first.token).unwrap();
     assert!(matches!(queue.nack(first.token), Err(Error::NotOwner(_))));
     // What was given back comes first, and an old token is not taken for the new one.
-    let again = queue.lease(NOW).unwrap();
-    assert_eq!((again.attempts(), again.length()), (2, 1));
+    let again = queue.lease().unwrap();
+    assert_eq!((again.attempts(), again.bytes().len()), (2, 1));
     assert!(matches!(queue.ack(first.token), Err(Error::NotOwner(_))));
     again.ack().unwrap();
     assert!(matches!(queue.ack(first.token), Err(Error::NotOwner(_))));
     queue.ack(second.token).unwrap();
     assert!(matches!(queue.ack(second.token), Err(Error::NotOwner(_))));
-    assert_eq!(queue.get(NOW).unwrap(), [3]);
-    assert!(matches!(queue.join(NOW), Err(Error::WouldBlock(_))));
-    assert_eq!(queue.get(NOW).unwrap(), [4]);
-    queue.join(NOW).unwrap();
+    assert_eq!(queue.get_with(NOW).unwrap(), [3]);
+    assert!(matches!(queue.join_with(NOW), Err(Error::WouldBlock(_))));
+    assert_eq!(queue.get_with(NOW).unwrap(), [4]);
+    queue.join_with(NOW).unwrap();
 }
 
 #[test]
 fn what_is_reserved_holds_up_what_lies_behind_it() {
     let queue = unnamed(Options::default());
-    queue.put(b"a", NOW).unwrap();
-    let slot = queue.reserve_token(10, NOW).unwrap();
-    queue.put(b"c", NOW).unwrap();
-    assert_eq!(queue.get(NOW).unwrap(), b"a");
-    assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
+    queue.put_with(b"a", NOW).unwrap();
+    let slot = queue.reserve_with(10, NOW).unwrap();
+    queue.put_with(b"c", NOW).unwrap();
+    assert_eq!(queue.get_with(NOW).unwrap(), b"a");
+    assert!(matches!(queue.get_with(NOW), Err(Error::Empty(_))));
     let stat = queue.stat().unwrap();
     assert_eq!((stat.messages, stat.bytes, stat.reserved), (1, 1, 1));
     assert!(stat.held_up_by.is_some());
@@ -195,12 +207,12 @@ fn what_is_reserved_holds_up_what_lies_behind_it() {
         Err(Error::NotOwner(_))
     ));
     assert_eq!(queue.stat().unwrap().bytes, 1);
-    assert_eq!(queue.get(NOW).unwrap(), b"");
-    assert_eq!(queue.get(NOW).unwrap(), b"c");
-    let slot = queue.reserve(10, NOW).unwrap();
-    queue.put(b"e", NOW).unwrap();
+    assert_eq!(queue.get_with(NOW).unwrap(), b"");
+    assert_eq!(queue.get_with(NOW).unwrap(), b"c");
+    let slot = queue.reserve(10).unwrap();
+    queue.put_with(b"e", NOW).unwrap();
     drop(slot);
-    assert_eq!(queue.get(NOW).unwrap(), b"e");
+    assert_eq!(queue.get_with(NOW).unwrap(), b"e");
     assert_eq!(queue.stat().unwrap().skipped, 1);
 }
 
@@ -209,49 +221,52 @@ fn memory_follows_what_is_queued() {
     let queue = unnamed(Options::default());
     let allocated = || queue.segment().stat().unwrap().file.allocated;
     for _ in 0..100_000 {
-        queue.put(&[1; 64], NOW).unwrap();
-        queue.get(NOW).unwrap();
+        queue.put_with(&[1; 64], NOW).unwrap();
+        queue.get_with(NOW).unwrap();
     }
     assert!(allocated() <= 128 << 10, "{}", allocated());
     for _ in 0..300 {
-        queue.put(&[2; 1 << 20], NOW).unwrap();
+        queue.put_with(&[2; 1 << 20], NOW).unwrap();
     }
     assert!(allocated() >= 300 << 20);
     for _ in 0..300 {
-        assert_eq!(queue.get(NOW).unwrap().len(), 1 << 20);
+        assert_eq!(queue.get_with(NOW).unwrap().len(), 1 << 20);
     }
     // Much is given back, and only after it was not used for a while.
     for _ in 0..100 {
-        assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
+        assert!(matches!(queue.get_with(NOW), Err(Error::Empty(_))));
     }
     assert!(allocated() <= 4 << 20, "{}", allocated());
-    queue.put(&[3; 1 << 20], NOW).unwrap();
-    assert_eq!(queue.get(NOW).unwrap(), [3; 1 << 20]);
+    queue.put_with(&[3; 1 << 20], NOW).unwrap();
+    assert_eq!(queue.get_with(NOW).unwrap(), [3; 1 << 20]);
 }
 
 #[test]
 fn nothing_is_put_after_it_is_shut_down() {
     let queue = unnamed(Options::default());
-    queue.put(b"left", NOW).unwrap();
+    queue.put_with(b"left", NOW).unwrap();
     queue.shut_down().unwrap();
-    assert!(matches!(queue.put(b"late", LONG), Err(Error::ShutDown(_))));
-    assert_eq!(queue.get(LONG).unwrap(), b"left");
-    assert!(matches!(queue.get(LONG), Err(Error::ShutDown(_))));
-    queue.join(LONG).unwrap();
+    assert!(matches!(
+        queue.put_with(b"late", LONG),
+        Err(Error::ShutDown(_))
+    ));
+    assert_eq!(queue.get_with(LONG).unwrap(), b"left");
+    assert!(matches!(queue.get_with(LONG), Err(Error::ShutDown(_))));
+    queue.join_with(LONG).unwrap();
 }
 
 #[test]
 fn what_was_given_back_and_taken_is_looked_for_no_more() {
     let queue = unnamed(Options::default());
-    queue.put(b"once more", NOW).unwrap();
-    let lease = queue.lease_token(NOW).unwrap();
+    queue.put_with(b"once more", NOW).unwrap();
+    let lease = queue.lease_with(NOW).unwrap();
     queue.nack(lease.token).unwrap();
-    assert_eq!(queue.get(NOW).unwrap(), b"once more");
+    assert_eq!(queue.get_with(NOW).unwrap(), b"once more");
     let _watchdog = Watchdog::start();
-    assert!(matches!(queue.get(NOW), Err(Error::Empty(_))));
-    let short = Patience {
-        limit: Limit::Within(1_000_000),
+    assert!(matches!(queue.get_with(NOW), Err(Error::Empty(_))));
+    let short = WaitOptions {
+        timeout: Timeout::After(Duration::from_nanos(1_000_000)),
         ..LONG
     };
-    assert!(matches!(queue.get(short), Err(Error::Timeout(_))));
+    assert!(matches!(queue.get_with(short), Err(Error::Timeout(_))));
 }

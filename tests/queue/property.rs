@@ -4,11 +4,13 @@ use super::unnamed;
 use crate::common::Watchdog;
 use proptest::prelude::*;
 use shmkit::error::{Error, Result};
-use shmkit::queue::{Batch, Lease, Options, Overflow, Patience, Queue, Reservation};
+use shmkit::queue::{Batch, Options, Overflow, Queue};
+use shmkit::raw::WaitOptions;
+use shmkit::raw::queue::{Lease, Reservation};
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 
-const NOW: Patience = Patience::NONE;
+const NOW: WaitOptions = WaitOptions::NONBLOCKING;
 
 #[derive(Debug, Clone)]
 enum Call {
@@ -180,7 +182,7 @@ impl Model {
             Some(index) => {
                 let message = &there[index];
                 let mut bytes = vec![MaybeUninit::uninit(); message.length as usize];
-                let seen = self.queue.peek_into(&mut bytes, NOW).unwrap();
+                let seen = self.queue.peek_into_with(&mut bytes, NOW).unwrap();
                 // SAFETY: as many as the message has have been written.
                 let bytes: Vec<u8> = bytes[..seen.length.min(message.length) as usize]
                     .iter()
@@ -235,7 +237,7 @@ impl Model {
 
     fn put(&mut self, length: u64) {
         let bytes = fill(self.next + 1, length);
-        match self.queue.put(&bytes, NOW) {
+        match self.queue.put_with(&bytes, NOW) {
             Ok(()) => {
                 self.follow_overwriting(length);
                 assert!(self.admits(&[length]), "more than there may be");
@@ -255,7 +257,7 @@ impl Model {
         let batch = if all { Batch::All } else { Batch::Some };
         let put = self
             .queue
-            .put_many(messages.iter().map(Vec::as_slice), batch, NOW);
+            .put_many_with(messages.iter().map(Vec::as_slice), batch, NOW);
         match put {
             Ok(count) => {
                 assert!(count == lengths.len() as u64 || !all && count > 0);
@@ -272,7 +274,7 @@ impl Model {
     }
 
     fn reserve(&mut self, room: u64) {
-        match self.queue.reserve_token(room, NOW) {
+        match self.queue.reserve_with(room, NOW) {
             Ok(Reservation {
                 token,
                 offset,
@@ -338,7 +340,7 @@ impl Model {
 
     fn get(&mut self) {
         let mut bytes = [MaybeUninit::uninit(); 2048];
-        match self.queue.get_into(&mut bytes, NOW) {
+        match self.queue.get_into_with(&mut bytes, NOW) {
             Ok(taken) => {
                 let bytes = written(&bytes[..taken.length as usize]);
                 self.take(&bytes, Some(taken.attempts));
@@ -350,7 +352,7 @@ impl Model {
     fn get_many(&mut self, room: u64, most: u8) {
         let mut bytes = vec![MaybeUninit::uninit(); room as usize];
         let mut lengths = vec![MaybeUninit::uninit(); most.into()];
-        match self.queue.get_many_into(&mut bytes, &mut lengths, NOW) {
+        match self.queue.get_many_into_with(&mut bytes, &mut lengths, NOW) {
             Ok(count) => {
                 let bytes = &mut &bytes[..];
                 let mut left = room;
@@ -373,7 +375,7 @@ impl Model {
 
     fn peek(&self, room: u64) {
         let mut bytes = vec![MaybeUninit::uninit(); room as usize];
-        match self.queue.peek_into(&mut bytes, NOW) {
+        match self.queue.peek_into_with(&mut bytes, NOW) {
             Ok(taken) => {
                 let message = &self.there[self.first().expect("there is one")];
                 assert_eq!(taken.length, message.length);
@@ -386,7 +388,7 @@ impl Model {
     }
 
     fn lease(&mut self) {
-        match self.queue.lease_token(NOW) {
+        match self.queue.lease_with(NOW) {
             Ok(Lease {
                 token,
                 length,
@@ -437,7 +439,7 @@ impl Model {
         assert_eq!(stat.reserved, count(State::Reserved).0);
         assert_eq!(stat.leased, count(State::Leased).0);
         assert_eq!(stat.overwritten, self.overwritten);
-        let finished = self.queue.join(NOW).is_ok();
+        let finished = self.queue.join_with(NOW).is_ok();
         assert_eq!(finished, self.there.is_empty());
         for message in &self.there {
             if message.state == State::Ready {

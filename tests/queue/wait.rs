@@ -7,7 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::error::Error;
-use shmkit::queue::{Batch, Limit, Options, Overflow, Patience, Queue};
+use shmkit::queue::{Batch, Options, Overflow, Queue};
+use shmkit::raw::{Timeout, WaitOptions};
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
@@ -16,8 +17,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Waits for ever, unless the hook ends it.
-const UNTIL_INTERRUPTED: Patience = Patience {
-    limit: Limit::Forever,
+const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
+    timeout: Timeout::Never,
     interruptible: true,
 };
 
@@ -31,7 +32,7 @@ fn of_one() -> Options {
 /// Makes one with room for one message, which is in it.
 fn filled() -> Queue {
     let queue = unnamed(of_one());
-    queue.put(b"first", NOW).unwrap();
+    queue.put_with(b"first", NOW).unwrap();
     queue
 }
 
@@ -41,29 +42,29 @@ fn as_long_as_was_asked_for_at_least() {
     let (empty, full) = (unnamed(of_one()), filled());
     for milliseconds in [0, 1, 30] {
         let time = Duration::from_millis(milliseconds);
-        let patience = within(time.as_nanos() as u64);
+        let wait = within(time.as_nanos() as u64);
         let lasts = |call: &dyn Fn()| {
             let begin = Instant::now();
             call();
             assert!(begin.elapsed() >= time);
         };
-        lasts(&|| drop(refused!(Timeout, empty.get(patience))));
-        lasts(&|| drop(refused!(Timeout, empty.lease_token(patience))));
-        lasts(&|| drop(refused!(Timeout, empty.peek_into(&mut [], patience))));
+        lasts(&|| drop(refused!(Timeout, empty.get_with(wait))));
+        lasts(&|| drop(refused!(Timeout, empty.lease_with(wait))));
+        lasts(&|| drop(refused!(Timeout, empty.peek_into_with(&mut [], wait))));
         lasts(&|| {
             let (mut bytes, mut lengths) = ([], [MaybeUninit::uninit()]);
             refused!(
                 Timeout,
-                empty.get_many_into(&mut bytes, &mut lengths, patience)
+                empty.get_many_into_with(&mut bytes, &mut lengths, wait)
             );
         });
-        lasts(&|| drop(refused!(Timeout, full.put(b"", patience))));
-        lasts(&|| drop(refused!(Timeout, full.reserve_token(1, patience))));
+        lasts(&|| drop(refused!(Timeout, full.put_with(b"", wait))));
+        lasts(&|| drop(refused!(Timeout, full.reserve_with(1, wait))));
         lasts(&|| {
             let two = [&b"a"[..], b"b"].into_iter();
-            refused!(Timeout, full.put_many(two, Batch::Some, patience));
+            refused!(Timeout, full.put_many_with(two, Batch::Some, wait));
         });
-        lasts(&|| drop(refused!(Timeout, full.join(patience))));
+        lasts(&|| drop(refused!(Timeout, full.join_with(wait))));
     }
     assert_eq!(drain(&full), [b"first"]);
 }
@@ -72,22 +73,25 @@ fn as_long_as_was_asked_for_at_least() {
 fn who_may_not_wait_is_told_at_once() {
     let _watchdog = Watchdog::start();
     let (empty, full) = (unnamed(of_one()), filled());
-    refused!(Empty, empty.get(NOW));
-    refused!(Empty, empty.lease_token(NOW));
-    refused!(Empty, empty.peek_into(&mut [], NOW));
-    refused!(Full, full.put(b"", NOW));
-    refused!(Full, full.reserve_token(0, NOW));
-    refused!(Full, full.put_many([&b""[..]].into_iter(), Batch::All, NOW));
-    refused!(WouldBlock, full.join(NOW));
-    empty.join(NOW).unwrap();
+    refused!(Empty, empty.get_with(NOW));
+    refused!(Empty, empty.lease_with(NOW));
+    refused!(Empty, empty.peek_into_with(&mut [], NOW));
+    refused!(Full, full.put_with(b"", NOW));
+    refused!(Full, full.reserve_with(0, NOW));
+    refused!(
+        Full,
+        full.put_many_with([&b""[..]].into_iter(), Batch::All, NOW)
+    );
+    refused!(WouldBlock, full.join_with(NOW));
+    empty.join_with(NOW).unwrap();
     // Nobody waits for room in a queue that refuses at once.
     let fails = unnamed(Options {
         overflow: Overflow::Fail,
         ..of_one()
     });
-    fails.put(b"first", LONG).unwrap();
-    refused!(Full, fails.put(b"", Patience::ENDLESS));
-    refused!(Full, fails.reserve_token(0, Patience::ENDLESS));
+    fails.put_with(b"first", LONG).unwrap();
+    refused!(Full, fails.put_with(b"", WaitOptions::BLOCKING));
+    refused!(Full, fails.reserve_with(0, WaitOptions::BLOCKING));
 }
 
 #[test]
@@ -96,9 +100,9 @@ fn times_without_end_are_times() {
         let queue = unnamed(of_one());
         for time in [(1 << 53) + 1, i64::MAX as u64, u64::MAX] {
             let sleepers = queue.stat().unwrap().waits.0;
-            let consumer = fork(|| drop(queue.get(within(time)).unwrap()));
+            let consumer = fork(|| drop(queue.get_with(within(time)).unwrap()));
             await_sleepers(&queue, sleepers + 1, 0);
-            queue.put(b"", within(time)).unwrap();
+            queue.put_with(b"", within(time)).unwrap();
             consumer.succeed();
         }
     });
@@ -109,23 +113,26 @@ fn who_sleeps_is_woken_by_whatever_it_waits_for() {
     alone(|| {
         type Act = fn(&Queue);
         let gets: [Act; 4] = [
-            |queue| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"come"),
-            |queue| queue.lease(Patience::ENDLESS).unwrap().ack().unwrap(),
+            |queue| assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"come"),
+            |queue| queue.lease().unwrap().ack().unwrap(),
             |queue| {
                 let (mut bytes, mut lengths) =
                     ([MaybeUninit::uninit(); 9], [MaybeUninit::uninit()]);
-                let count = queue.get_many_into(&mut bytes, &mut lengths, Patience::ENDLESS);
+                let count =
+                    queue.get_many_into_with(&mut bytes, &mut lengths, WaitOptions::BLOCKING);
                 assert_eq!(count, Ok(1));
             },
             |queue| {
-                let seen = queue.peek_into(&mut [], Patience::ENDLESS).unwrap();
-                assert_eq!((seen.length, queue.get(NOW).unwrap().len()), (4, 4));
+                let seen = queue
+                    .peek_into_with(&mut [], WaitOptions::BLOCKING)
+                    .unwrap();
+                assert_eq!((seen.length, queue.get_with(NOW).unwrap().len()), (4, 4));
             },
         ];
         let puts: [Act; 3] = [
-            |queue| queue.put(b"come", NOW).unwrap(),
+            |queue| queue.put_with(b"come", NOW).unwrap(),
             |queue| {
-                let slot = queue.reserve_token(4, NOW).unwrap();
+                let slot = queue.reserve_with(4, NOW).unwrap();
                 let at = queue.address(slot.offset, 4).unwrap();
                 // SAFETY: four bytes that are ours until they are committed.
                 unsafe { at.cast::<[u8; 4]>().write(*b"come") };
@@ -133,7 +140,7 @@ fn who_sleeps_is_woken_by_whatever_it_waits_for() {
             },
             |queue| {
                 let one = [&b"come"[..]].into_iter();
-                assert_eq!(queue.put_many(one, Batch::All, NOW), Ok(1));
+                assert_eq!(queue.put_many_with(one, Batch::All, NOW), Ok(1));
             },
         ];
         for get in gets {
@@ -145,7 +152,7 @@ fn who_sleeps_is_woken_by_whatever_it_waits_for() {
                 consumer.succeed();
                 // And who waits for room.
                 put(&queue);
-                let producer = fork(|| queue.put(b"second", Patience::ENDLESS).unwrap());
+                let producer = fork(|| queue.put_with(b"second", WaitOptions::BLOCKING).unwrap());
                 await_sleepers(&queue, 1, 1);
                 get(&queue);
                 producer.succeed();
@@ -159,23 +166,25 @@ fn who_sleeps_is_woken_by_whatever_it_waits_for() {
 fn what_is_given_back_or_given_up_wakes() {
     alone(|| {
         let queue = filled();
-        let lease = queue.lease_token(NOW).unwrap();
-        let consumer = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"first"));
+        let lease = queue.lease_with(NOW).unwrap();
+        let consumer =
+            fork(|| assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"first"));
         await_sleepers(&queue, 1, 0);
         queue.nack(lease.token).unwrap();
         consumer.succeed();
         // A consumer behind a reservation that comes to nothing.
         let queue = unnamed(Options::default());
-        let slot = queue.reserve_token(8, NOW).unwrap();
-        queue.put(b"behind", NOW).unwrap();
-        let consumer = fork(|| assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"behind"));
+        let slot = queue.reserve_with(8, NOW).unwrap();
+        queue.put_with(b"behind", NOW).unwrap();
+        let consumer =
+            fork(|| assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"behind"));
         await_sleepers(&queue, 1, 0);
         queue.abort(slot.token).unwrap();
         consumer.succeed();
         // A producer for whom it makes room.
         let queue = unnamed(of_one());
-        let slot = queue.reserve_token(8, NOW).unwrap();
-        let producer = fork(|| queue.put(b"instead", Patience::ENDLESS).unwrap());
+        let slot = queue.reserve_with(8, NOW).unwrap();
+        let producer = fork(|| queue.put_with(b"instead", WaitOptions::BLOCKING).unwrap());
         await_sleepers(&queue, 0, 1);
         queue.abort(slot.token).unwrap();
         producer.succeed();
@@ -185,8 +194,8 @@ fn what_is_given_back_or_given_up_wakes() {
             bytes: 100,
             ..Options::default()
         });
-        let slot = queue.reserve_token(100, NOW).unwrap();
-        let producer = fork(|| queue.put(&[1; 40], Patience::ENDLESS).unwrap());
+        let slot = queue.reserve_with(100, NOW).unwrap();
+        let producer = fork(|| queue.put_with(&[1; 40], WaitOptions::BLOCKING).unwrap());
         await_sleepers(&queue, 0, 1);
         queue.commit(slot.token, 60).unwrap();
         producer.succeed();
@@ -201,16 +210,16 @@ fn who_joins_is_woken_by_the_last_acknowledgement() {
             let queue = filled();
             let words = shared_words(1);
             let joiner = fork(|| {
-                queue.join(Patience::ENDLESS).unwrap();
+                queue.join_with(WaitOptions::BLOCKING).unwrap();
                 assert_eq!(words[0].load(Relaxed), 1);
             });
             await_sleepers(&queue, 0, 1);
-            let lease = queue.lease_token(NOW);
+            let lease = queue.lease_with(NOW);
             words[0].store(1, Relaxed);
             match by_get {
                 true => {
                     queue.nack(lease.unwrap().token).unwrap();
-                    queue.get(NOW).unwrap();
+                    queue.get_with(NOW).unwrap();
                 }
                 false => queue.ack(lease.unwrap().token).unwrap(),
             }
@@ -224,10 +233,20 @@ fn who_sleeps_is_told_that_it_is_shut_down() {
     alone(|| {
         let (empty, full) = (unnamed(of_one()), filled());
         let children = [
-            fork(|| drop(refused!(ShutDown, empty.get(Patience::ENDLESS)))),
-            fork(|| drop(refused!(ShutDown, empty.lease_token(Patience::ENDLESS)))),
-            fork(|| drop(refused!(ShutDown, full.put(b"", Patience::ENDLESS)))),
-            fork(|| drop(refused!(ShutDown, full.reserve_token(1, Patience::ENDLESS)))),
+            fork(|| drop(refused!(ShutDown, empty.get_with(WaitOptions::BLOCKING)))),
+            fork(|| drop(refused!(ShutDown, empty.lease_with(WaitOptions::BLOCKING)))),
+            fork(|| {
+                drop(refused!(
+                    ShutDown,
+                    full.put_with(b"", WaitOptions::BLOCKING)
+                ))
+            }),
+            fork(|| {
+                drop(refused!(
+                    ShutDown,
+                    full.reserve_with(1, WaitOptions::BLOCKING)
+                ))
+            }),
         ];
         await_sleepers(&empty, 2, 0);
         await_sleepers(&full, 0, 2);
@@ -237,8 +256,8 @@ fn who_sleeps_is_told_that_it_is_shut_down() {
             child.succeed();
         }
         // What is left can be had, once.
-        assert_eq!(full.get(Patience::ENDLESS).unwrap(), b"first");
-        refused!(ShutDown, full.get(NOW));
+        assert_eq!(full.get_with(WaitOptions::BLOCKING).unwrap(), b"first");
+        refused!(ShutDown, full.get_with(NOW));
     });
 }
 
@@ -247,16 +266,16 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
     alone(|| {
         let queue = unnamed(Options::default());
         for message in [b"a", b"b"] {
-            queue.put(message, NOW).unwrap();
+            queue.put_with(message, NOW).unwrap();
         }
-        let slot = queue.reserve_token(1, NOW).unwrap();
-        let lease = queue.lease_token(NOW).unwrap();
+        let slot = queue.reserve_with(1, NOW).unwrap();
+        let lease = queue.lease_with(NOW).unwrap();
         queue.shut_down().unwrap();
         let consumer = fork(|| {
-            assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"b");
-            assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"a");
-            assert_eq!(queue.get(Patience::ENDLESS).unwrap().len(), 1);
-            refused!(ShutDown, queue.get(Patience::ENDLESS));
+            assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"b");
+            assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"a");
+            assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap().len(), 1);
+            refused!(ShutDown, queue.get_with(WaitOptions::BLOCKING));
         });
         await_sleepers(&queue, 1, 0);
         queue.nack(lease.token).unwrap();
@@ -267,13 +286,13 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
         // Nothing is left but what another has leased: it comes back, or it does not.
         for comes in [true, false] {
             let queue = filled();
-            let lease = queue.lease_token(NOW).unwrap();
+            let lease = queue.lease_with(NOW).unwrap();
             queue.shut_down().unwrap();
             let consumer = fork(|| {
                 if comes {
-                    assert_eq!(queue.get(Patience::ENDLESS).unwrap(), b"first");
+                    assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"first");
                 }
-                refused!(ShutDown, queue.get(Patience::ENDLESS));
+                refused!(ShutDown, queue.get_with(WaitOptions::BLOCKING));
             });
             await_sleepers(&queue, 1, 0);
             match comes {
@@ -302,13 +321,13 @@ fn install(words: &'static [AtomicU64]) {
 #[test]
 fn interrupted_by_the_hook_and_by_nothing_else() {
     alone(|| {
-        type Act = fn(&Queue, Patience) -> shmkit::error::Result<()>;
+        type Act = fn(&Queue, WaitOptions) -> shmkit::error::Result<()>;
         let acts: [Act; 5] = [
-            |queue, patience| queue.get(patience).map(drop),
-            |queue, patience| queue.lease_token(patience).map(drop),
-            |queue, patience| queue.put(&[0; 60], patience),
-            |queue, patience| queue.reserve_token(60, patience).map(drop),
-            |queue, patience| queue.join(patience),
+            |queue, wait| queue.get_with(wait).map(drop),
+            |queue, wait| queue.lease_with(wait).map(drop),
+            |queue, wait| queue.put_with(&[0; 60], wait),
+            |queue, wait| queue.reserve_with(60, wait).map(drop),
+            |queue, wait| queue.join_with(wait),
         ];
         for act in acts {
             // Nothing can be had, nothing put, and nothing is finished.
@@ -316,7 +335,7 @@ fn interrupted_by_the_hook_and_by_nothing_else() {
                 bytes: 100,
                 ..Options::default()
             });
-            let slot = queue.reserve_token(100, NOW).unwrap();
+            let slot = queue.reserve_with(100, NOW).unwrap();
             let words = shared_words(2);
             let waiter = fork(|| {
                 install(words);
@@ -331,7 +350,7 @@ fn interrupted_by_the_hook_and_by_nothing_else() {
             waiter.succeed();
             patient.succeed();
             queue.commit(slot.token, 5).unwrap();
-            assert_eq!(queue.get(NOW).unwrap().len(), 5);
+            assert_eq!(queue.get_with(NOW).unwrap().len(), 5);
         }
     });
 }
@@ -345,17 +364,17 @@ fn who_is_interrupted_takes_no_wake_from_the_others() {
             .map(|_| {
                 fork(|| {
                     install(words);
-                    refused!(Interrupted, queue.get(UNTIL_INTERRUPTED));
+                    refused!(Interrupted, queue.get_with(UNTIL_INTERRUPTED));
                 })
             })
             .collect();
-        let consumer = fork(|| drop(queue.get(Patience::ENDLESS).unwrap()));
+        let consumer = fork(|| drop(queue.get_with(WaitOptions::BLOCKING).unwrap()));
         wait_until(|| words[0].load(Relaxed) >= 3);
         words[1].store(1, Relaxed);
-        queue.put(b"", NOW).unwrap();
-        queue.put(b"", NOW).unwrap();
-        queue.put(b"", NOW).unwrap();
-        queue.put(b"", NOW).unwrap();
+        queue.put_with(b"", NOW).unwrap();
+        queue.put_with(b"", NOW).unwrap();
+        queue.put_with(b"", NOW).unwrap();
+        queue.put_with(b"", NOW).unwrap();
         consumer.succeed();
         // Some may have got theirs before they were asked.
         drop(quitters);
@@ -395,18 +414,18 @@ fn who_is_stopped_inside_a_put_holds_up_nobody_who_may_not_wait() {
         let large = vec![1; 60_000];
         let producer = stopped_while(
             || {
-                queue.put(&large, LONG).unwrap();
-                queue.get(LONG).unwrap();
+                queue.put_with(&large, LONG).unwrap();
+                queue.get_with(LONG).unwrap();
             },
             |_| queue.stat().unwrap().holders.0.is_some(),
         );
-        let cause = refused!(WouldBlock, queue.put(b"mine", NOW));
+        let cause = refused!(WouldBlock, queue.put_with(b"mine", NOW));
         assert!(cause.text.contains("does not get on"), "{cause}");
-        refused!(Timeout, queue.put(b"mine", within(1)));
+        refused!(Timeout, queue.put_with(b"mine", within(1)));
         refused!(WouldBlock, queue.is_full());
         // Stopped is not dead: what it does is done when it goes on.
         let waiter = fork(|| {
-            queue.put(b"mine", Patience::ENDLESS).unwrap();
+            queue.put_with(b"mine", WaitOptions::BLOCKING).unwrap();
             words[0].store(1, Relaxed);
         });
         assert_eq!(words[0].load(Relaxed), 0);
@@ -415,7 +434,7 @@ fn who_is_stopped_inside_a_put_holds_up_nobody_who_may_not_wait() {
         // Dead it holds up nobody.
         stop(&producer);
         producer.kill();
-        queue.put(b"mine", NOW).unwrap();
+        queue.put_with(b"mine", NOW).unwrap();
     });
 }
 
@@ -426,22 +445,22 @@ fn who_is_stopped_inside_a_get_holds_up_nobody_who_may_not_wait() {
         let large = vec![1; 60_000];
         let consumer = stopped_while(
             || {
-                let _ = queue.put(&large, NOW);
-                let _ = queue.get(NOW);
+                let _ = queue.put_with(&large, NOW);
+                let _ = queue.get_with(NOW);
             },
             |_| queue.stat().unwrap().holders.1.is_some(),
         );
-        refused!(WouldBlock, queue.get(NOW));
-        refused!(Timeout, queue.get(within(1)));
+        refused!(WouldBlock, queue.get_with(NOW));
+        refused!(Timeout, queue.get_with(within(1)));
         // Who puts needs it only where there is no room.
-        while queue.put(b"mine", NOW).is_ok() {}
-        refused!(Full, queue.put(b"mine", NOW));
-        refused!(Timeout, queue.put(b"mine", within(1)));
+        while queue.put_with(b"mine", NOW).is_ok() {}
+        refused!(Full, queue.put_with(b"mine", NOW));
+        refused!(Timeout, queue.put_with(b"mine", within(1)));
         kill(consumer.pid(), Signal::SIGCONT).unwrap();
         stop(&consumer);
         consumer.kill();
         drain(&queue);
-        queue.put(b"mine", NOW).unwrap();
+        queue.put_with(b"mine", NOW).unwrap();
     });
 }
 
@@ -451,10 +470,10 @@ fn a_lease_of_who_is_stopped_stays_his() {
         let queue = filled();
         let lessee = lessee(&queue);
         stop(&lessee);
-        refused!(Timeout, queue.get(within(50_000_000)));
+        refused!(Timeout, queue.get_with(within(50_000_000)));
         assert_eq!(queue.stat().unwrap().leased, 1);
         lessee.kill();
-        assert_eq!(queue.get(LONG).unwrap(), b"first");
+        assert_eq!(queue.get_with(LONG).unwrap(), b"first");
     });
 }
 
@@ -467,7 +486,7 @@ fn what_is_put_while_it_is_shut_down_is_refused_or_had() {
             let large = vec![1; 60_000];
             let producer = stopped_while(
                 || match words[1].load(Relaxed) {
-                    0 => match queue.put(&large, LONG) {
+                    0 => match queue.put_with(&large, LONG) {
                         Ok(()) => {
                             words[0].fetch_add(1, Relaxed);
                         }
@@ -488,12 +507,12 @@ fn what_is_put_while_it_is_shut_down_is_refused_or_had() {
             queue.shut_down().unwrap();
             let mut had = 0;
             // Who is inside may still put something: nobody is told that nothing comes any more.
-            while !matches!(queue.get(NOW), Err(Error::Empty(_))) {
+            while !matches!(queue.get_with(NOW), Err(Error::Empty(_))) {
                 had += 1;
                 assert!(had < 1000, "it is said to be closed");
             }
             kill(producer.pid(), Signal::SIGCONT).unwrap();
-            while queue.get(LONG).is_ok() {
+            while queue.get_with(LONG).is_ok() {
                 had += 1;
             }
             wait_until(|| words[1].load(Relaxed) == 1);
@@ -507,7 +526,7 @@ static PUT_BY_THE_HOOK: OnceLock<Queue> = OnceLock::new();
 
 extern "C" fn putting_hook(_: *mut c_void) -> i32 {
     let queue = PUT_BY_THE_HOOK.get().expect("it is there before the hook");
-    queue.put(b"by the hook", LONG).unwrap();
+    queue.put_with(b"by the hook", LONG).unwrap();
     0
 }
 
@@ -519,7 +538,7 @@ fn a_hook_may_put_something_while_a_queue_grows() {
         // SAFETY: the hook may be called from any thread, and needs no argument.
         let status = unsafe { shmkit_set_interrupt(Some(putting_hook), std::ptr::null_mut()) };
         assert_eq!(status, 0);
-        let slot = queue.reserve_token(MUCH, UNTIL_INTERRUPTED).unwrap();
+        let slot = queue.reserve_with(MUCH, UNTIL_INTERRUPTED).unwrap();
         queue.abort(slot.token).unwrap();
         let put = drain(queue).len();
         assert!(put >= 2, "asked {put} times");

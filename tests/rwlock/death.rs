@@ -5,7 +5,8 @@ use super::{
     await_sleeper, await_waiting_writer, managed, reader, readers, recover, stay, staying, unnamed,
     use_once, within, writer,
 };
-use shmkit::rwlock::{Create, Options, Patience, RwLock};
+use shmkit::raw::WaitOptions;
+use shmkit::rwlock::{Create, Options, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,18 +14,18 @@ use std::sync::atomic::Ordering::Relaxed;
 fn a_dead_reader_is_no_reader_and_nothing_to_tell() {
     alone(|| {
         let lock = unnamed();
-        for patience in [Patience::NONE, within(1), Patience::ENDLESS] {
+        for wait in [WaitOptions::NONBLOCKING, within(1), WaitOptions::BLOCKING] {
             reader(&lock).kill();
             assert_eq!(lock.stat().0.readers, 1, "only who waits for it looks");
-            assert_eq!(lock.acquire_write(patience), Ok(false));
+            assert_eq!(lock.write_with(wait), Ok(false));
             assert_eq!(lock.stat().0.readers, 0);
             lock.release_write().unwrap();
         }
         // Who upgrades does not wait for it either.
-        for patience in [Patience::NONE, within(1), Patience::ENDLESS] {
+        for wait in [WaitOptions::NONBLOCKING, within(1), WaitOptions::BLOCKING] {
             reader(&lock).kill();
-            assert_eq!(lock.acquire_read(patience), Ok(false));
-            lock.upgrade(patience).unwrap();
+            assert_eq!(lock.read_with(wait), Ok(false));
+            lock.upgrade_with(wait).unwrap();
             lock.release_write().unwrap();
         }
         assert_eq!(lock.stat().0.recoveries, 0);
@@ -45,20 +46,21 @@ fn a_dead_writer_is_told_until_somebody_has_mended() {
             for _ in 0..2 {
                 // A reader finds it first, or a writer; either is told, every time.
                 if round % 2 == 0 {
-                    assert_eq!(lock.acquire_read(Patience::NONE), Ok(true));
-                    fork(|| assert_eq!(lock.acquire_read(Patience::NONE), Ok(true))).succeed();
+                    assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(true));
+                    fork(|| assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(true)))
+                        .succeed();
                     lock.release_read().unwrap();
                 } else {
-                    assert_eq!(lock.acquire_write(Patience::NONE), Ok(true));
+                    assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(true));
                     lock.release_write().unwrap();
                 }
                 assert_eq!(lock.stat().0.recoveries, round + 1);
                 assert!(lock.stat().0.writer_died);
             }
-            assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(true));
+            assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(true));
             lock.downgrade().unwrap();
             refused!(NotOwner, lock.mark_consistent());
-            lock.upgrade(Patience::NONE).unwrap();
+            lock.upgrade_with(WaitOptions::NONBLOCKING).unwrap();
             lock.mark_consistent().unwrap();
             lock.mark_consistent().unwrap();
             assert!(!lock.stat().0.writer_died);
@@ -72,25 +74,25 @@ fn a_dead_writer_is_told_until_somebody_has_mended() {
 fn one_that_died_waiting_has_written_nothing() {
     alone(|| {
         let lock = unnamed();
-        lock.acquire_read(Patience::NONE).unwrap();
-        let waiting = fork(|| drop(lock.acquire_write(Patience::ENDLESS)));
+        lock.read_with(WaitOptions::NONBLOCKING).unwrap();
+        let waiting = fork(|| drop(lock.write_with(WaitOptions::BLOCKING)));
         await_waiting_writer(&lock);
         waiting.kill();
         // Whoever comes next finds that out, and reads beside us.
         fork(|| {
-            assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+            assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
             lock.release_read().unwrap();
         })
         .succeed();
         assert_eq!(lock.stat().0.contended_since, 0, "nobody waits any more");
         // The same with one that upgrades; and its reading ends with it.
         let waiting = fork(|| {
-            lock.acquire_read(Patience::NONE).unwrap();
-            drop(lock.upgrade(Patience::ENDLESS));
+            lock.read_with(WaitOptions::NONBLOCKING).unwrap();
+            drop(lock.upgrade_with(WaitOptions::BLOCKING));
         });
         await_waiting_writer(&lock);
         waiting.kill();
-        wait_until(|| lock.upgrade(Patience::NONE).is_ok());
+        wait_until(|| lock.upgrade_with(WaitOptions::NONBLOCKING).is_ok());
         assert_eq!(lock.stat().0.recoveries, 0);
         lock.release_write().unwrap();
         use_once(&lock);
@@ -102,12 +104,12 @@ fn one_that_died_waiting_leaves_the_mark_of_an_earlier_death() {
     alone(|| {
         let lock = unnamed();
         writer(&lock).kill();
-        let reading = staying(|| assert_eq!(lock.acquire_read(Patience::NONE), Ok(true)));
-        let waiting = fork(|| drop(lock.acquire_write(Patience::ENDLESS)));
+        let reading = staying(|| assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(true)));
+        let waiting = fork(|| drop(lock.write_with(WaitOptions::BLOCKING)));
         await_waiting_writer(&lock);
         assert!(lock.stat().0.writer_died);
         waiting.kill();
-        assert_eq!(lock.acquire_read(Patience::NONE), Ok(true));
+        assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(true));
         lock.release_read().unwrap();
         reading.kill();
         assert_eq!(lock.stat().0.recoveries, 1);
@@ -121,26 +123,26 @@ fn one_that_mends_and_dies_leaves_the_mark() {
         let lock = unnamed();
         writer(&lock).kill();
         staying(|| {
-            assert_eq!(lock.acquire_write(Patience::NONE), Ok(true));
+            assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(true));
             lock.mark_consistent().unwrap();
         })
         .kill();
         recover(&lock);
         // Who only reads of it and dies leaves it as it was.
         writer(&lock).kill();
-        staying(|| assert_eq!(lock.acquire_read(Patience::NONE), Ok(true))).kill();
+        staying(|| assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(true))).kill();
         recover(&lock);
         // One that has come down from writing writes no more.
         staying(|| {
-            assert_eq!(lock.acquire_write(Patience::NONE), Ok(false));
+            assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(false));
             lock.downgrade().unwrap();
         })
         .kill();
         use_once(&lock);
         // One that has come up from reading does.
         staying(|| {
-            assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
-            lock.upgrade(Patience::NONE).unwrap();
+            assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
+            lock.upgrade_with(WaitOptions::NONBLOCKING).unwrap();
         })
         .kill();
         recover(&lock);
@@ -160,8 +162,8 @@ fn all_who_wait_go_on_after_the_writers_death() {
                     words[0].fetch_add(1, Relaxed);
                     // Each of them dies holding it.
                     let told = match number % 2 {
-                        0 => lock.acquire_read(Patience::ENDLESS),
-                        _ => lock.acquire_write(Patience::ENDLESS),
+                        0 => lock.read_with(WaitOptions::BLOCKING),
+                        _ => lock.write_with(WaitOptions::BLOCKING),
                     };
                     assert_eq!(told, Ok(true));
                 })
@@ -173,7 +175,7 @@ fn all_who_wait_go_on_after_the_writers_death() {
         for child in waiting {
             child.succeed();
         }
-        assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(true));
+        assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(true));
         assert_eq!(lock.stat().0.recoveries, 1 + WAITERS / 2);
         lock.release_write().unwrap();
         recover(&lock);
@@ -186,7 +188,7 @@ fn a_writer_that_waits_for_readers_goes_on_after_their_death() {
         let lock = unnamed();
         let reading: [_; 3] = std::array::from_fn(|_| reader(&lock));
         let waiting = fork(|| {
-            assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false));
             lock.release_write().unwrap();
         });
         await_waiting_writer(&lock);
@@ -227,15 +229,15 @@ fn closing_is_no_release_but_the_end() {
             let own = Arc::new(shmkit::segment::Segment::open_fd(fd, 0, &options).unwrap());
             drop(inherited.take());
             let (read, written) = (at(&own, 0), at(&own, 8320));
-            assert_eq!(read.acquire_read(Patience::NONE), Ok(false));
-            assert_eq!(written.acquire_write(Patience::NONE), Ok(false));
+            assert_eq!(read.read_with(WaitOptions::NONBLOCKING), Ok(false));
+            assert_eq!(written.write_with(WaitOptions::NONBLOCKING), Ok(false));
             drop((read, written, own));
             words[0].store(1, Relaxed);
             stay();
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         let (_segment, read, written) = inherited.unwrap();
-        assert_eq!(read.acquire_write(Patience::NONE), Ok(false));
+        assert_eq!(read.write_with(WaitOptions::NONBLOCKING), Ok(false));
         read.release_write().unwrap();
         recover(&written);
         drop(child);

@@ -5,27 +5,28 @@ use super::{
     await_sleeper, await_waiting_writer, reader, readers, recover, staying, unnamed, use_once,
     within, writer,
 };
-use shmkit::rwlock::{Patience, RwLock};
+use shmkit::raw::WaitOptions;
+use shmkit::rwlock::RwLock;
 
 #[test]
 fn many_read_or_one_writes() {
     alone(|| {
         let lock = unnamed();
-        assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+        assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
         let others = [reader(&lock), reader(&lock)];
         let stat = lock.stat().0;
         assert_eq!((stat.readers, stat.reading, stat.writer), (3, 3, None));
-        refused!(WouldBlock, lock.acquire_write(Patience::NONE));
-        refused!(Timeout, lock.acquire_write(within(2_000_000)));
+        refused!(WouldBlock, lock.write_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, lock.write_with(within(2_000_000)));
         lock.release_read().unwrap();
-        refused!(WouldBlock, lock.acquire_write(Patience::NONE));
+        refused!(WouldBlock, lock.write_with(WaitOptions::NONBLOCKING));
         others.into_iter().for_each(Child::kill);
-        assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+        assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false));
         fork(|| {
-            refused!(WouldBlock, lock.acquire_read(Patience::NONE));
-            refused!(Timeout, lock.acquire_read(within(2_000_000)));
-            refused!(WouldBlock, lock.acquire_write(Patience::NONE));
-            refused!(Timeout, lock.acquire_write(within(1)));
+            refused!(WouldBlock, lock.read_with(WaitOptions::NONBLOCKING));
+            refused!(Timeout, lock.read_with(within(2_000_000)));
+            refused!(WouldBlock, lock.write_with(WaitOptions::NONBLOCKING));
+            refused!(Timeout, lock.write_with(within(1)));
         })
         .succeed();
         lock.release_write().unwrap();
@@ -42,25 +43,25 @@ fn what_is_not_held_is_not_given_back() {
             refused!(NotOwner, lock.release_read());
             refused!(NotOwner, lock.release_write());
             refused!(NotOwner, lock.mark_consistent());
-            refused!(NotOwner, lock.upgrade(Patience::NONE));
-            refused!(NotOwner, lock.upgrade(Patience::ENDLESS));
+            refused!(NotOwner, lock.upgrade_with(WaitOptions::NONBLOCKING));
+            refused!(NotOwner, lock.upgrade_with(WaitOptions::BLOCKING));
             refused!(NotOwner, lock.downgrade());
         };
         nothing();
         use_once(&lock);
         nothing();
-        lock.acquire_read(Patience::NONE).unwrap();
+        lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         refused!(NotOwner, lock.release_write());
         refused!(NotOwner, lock.mark_consistent());
         refused!(NotOwner, lock.downgrade());
         fork(nothing).succeed();
         lock.release_read().unwrap();
-        lock.acquire_write(Patience::NONE).unwrap();
+        lock.write_with(WaitOptions::NONBLOCKING).unwrap();
         refused!(NotOwner, lock.release_read());
-        refused!(NotOwner, lock.upgrade(Patience::NONE));
+        refused!(NotOwner, lock.upgrade_with(WaitOptions::NONBLOCKING));
         fork(|| {
             nothing();
-            refused!(WouldBlock, lock.acquire_read(Patience::NONE));
+            refused!(WouldBlock, lock.read_with(WaitOptions::NONBLOCKING));
             nothing();
         })
         .succeed();
@@ -82,10 +83,10 @@ fn a_process_reads_as_often_as_it_likes() {
     alone(|| {
         let lock = unnamed();
         for _ in 0..65_535 {
-            assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+            assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
         }
-        refused!(Overflow, lock.acquire_read(Patience::NONE));
-        refused!(Overflow, lock.acquire_read(Patience::ENDLESS));
+        refused!(Overflow, lock.read_with(WaitOptions::NONBLOCKING));
+        refused!(Overflow, lock.read_with(WaitOptions::BLOCKING));
         let stat = lock.stat().0;
         assert_eq!((stat.readers, stat.reading), (65_535, 1));
         let child = reader(&lock);
@@ -106,23 +107,29 @@ fn as_many_processes_read_as_there_are_cells_for() {
         assert_eq!(lock.readers(), 2);
         let first = reader(&lock);
         let second = reader(&lock);
-        refused!(TooManyProcesses, lock.acquire_read(Patience::NONE));
-        refused!(TooManyProcesses, lock.acquire_read(Patience::ENDLESS));
+        refused!(TooManyProcesses, lock.read_with(WaitOptions::NONBLOCKING));
+        refused!(TooManyProcesses, lock.read_with(WaitOptions::BLOCKING));
         // A dead one's is to be had.
         first.kill();
-        assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+        assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
         lock.release_read().unwrap();
         // So is that of one who lives and does not read.
         let third = reader(&lock);
-        refused!(TooManyProcesses, lock.acquire_read(Patience::NONE));
+        refused!(TooManyProcesses, lock.read_with(WaitOptions::NONBLOCKING));
         // Who writes cannot become a reader without a cell, and still writes.
         second.kill();
         third.kill();
         let one = RwLock::unnamed(&readers(1)).unwrap();
         use_once(&one);
-        assert_eq!(one.acquire_write(Patience::NONE), Ok(false));
+        assert_eq!(one.write_with(WaitOptions::NONBLOCKING), Ok(false));
         one.downgrade().unwrap();
-        fork(|| drop(refused!(TooManyProcesses, one.acquire_read(Patience::NONE)))).succeed();
+        fork(|| {
+            drop(refused!(
+                TooManyProcesses,
+                one.read_with(WaitOptions::NONBLOCKING)
+            ))
+        })
+        .succeed();
         one.release_read().unwrap();
         use_once(&one);
     });
@@ -132,22 +139,22 @@ fn as_many_processes_read_as_there_are_cells_for() {
 fn who_upgrades_waits_for_the_others_and_new_ones_for_it() {
     alone(|| {
         let lock = unnamed();
-        lock.acquire_read(Patience::NONE).unwrap();
-        lock.upgrade(Patience::NONE).unwrap();
+        lock.read_with(WaitOptions::NONBLOCKING).unwrap();
+        lock.upgrade_with(WaitOptions::NONBLOCKING).unwrap();
         refused!(NotOwner, lock.release_read());
-        let waiting = fork(|| assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(false)));
+        let waiting = fork(|| assert_eq!(lock.read_with(WaitOptions::BLOCKING), Ok(false)));
         await_sleeper(&lock);
         lock.release_write().unwrap();
         waiting.succeed();
         // Another one reads: it still reads when it gives up.
         let other = reader(&lock);
-        lock.acquire_read(Patience::NONE).unwrap();
-        refused!(WouldBlock, lock.upgrade(Patience::NONE));
-        refused!(Timeout, lock.upgrade(within(2_000_000)));
+        lock.read_with(WaitOptions::NONBLOCKING).unwrap();
+        refused!(WouldBlock, lock.upgrade_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, lock.upgrade_with(within(2_000_000)));
         assert_eq!(lock.stat().0.readers, 2);
         fork(|| use_reading(&lock)).succeed();
         other.kill();
-        lock.upgrade(Patience::ENDLESS).unwrap();
+        lock.upgrade_with(WaitOptions::BLOCKING).unwrap();
         lock.release_write().unwrap();
         use_once(&lock);
     });
@@ -155,7 +162,7 @@ fn who_upgrades_waits_for_the_others_and_new_ones_for_it() {
 
 /// Reads once, whoever else does.
 fn use_reading(lock: &RwLock) {
-    assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(false));
+    assert_eq!(lock.read_with(WaitOptions::BLOCKING), Ok(false));
     lock.release_read().unwrap();
 }
 
@@ -164,13 +171,13 @@ fn who_upgrades_has_read_once_less() {
     alone(|| {
         let lock = unnamed();
         for _ in 0..2 {
-            lock.acquire_read(Patience::NONE).unwrap();
+            lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         }
         // It waits for all readings but one, those of this process too.
-        refused!(WouldBlock, lock.upgrade(Patience::NONE));
-        refused!(Timeout, lock.upgrade(within(1_000_000)));
+        refused!(WouldBlock, lock.upgrade_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, lock.upgrade_with(within(1_000_000)));
         lock.release_read().unwrap();
-        lock.upgrade(Patience::NONE).unwrap();
+        lock.upgrade_with(WaitOptions::NONBLOCKING).unwrap();
         assert_eq!(lock.stat().0.readers, 0);
         lock.release_write().unwrap();
     });
@@ -180,15 +187,15 @@ fn who_upgrades_has_read_once_less() {
 fn of_two_who_upgrade_the_second_is_told_at_once() {
     alone(|| {
         let lock = unnamed();
-        lock.acquire_read(Patience::NONE).unwrap();
+        lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         let first = fork(|| {
-            assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
-            lock.upgrade(Patience::ENDLESS).unwrap();
+            assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
+            lock.upgrade_with(WaitOptions::BLOCKING).unwrap();
             lock.release_write().unwrap();
         });
         await_waiting_writer(&lock);
-        for patience in [Patience::NONE, within(1), Patience::ENDLESS] {
-            let cause = refused!(Deadlock, lock.upgrade(patience));
+        for wait in [WaitOptions::NONBLOCKING, within(1), WaitOptions::BLOCKING] {
+            let cause = refused!(Deadlock, lock.upgrade_with(wait));
             assert!(cause.text.contains("acquire it for writing"), "{cause}");
         }
         lock.release_read().unwrap();
@@ -202,16 +209,16 @@ fn of_two_who_upgrade_the_second_is_told_at_once() {
 fn who_upgrades_while_a_writer_waits_is_told_at_once() {
     alone(|| {
         let lock = unnamed();
-        lock.acquire_read(Patience::NONE).unwrap();
+        lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         let waiting = fork(|| {
-            assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false));
             lock.release_write().unwrap();
         });
         await_waiting_writer(&lock);
-        refused!(Deadlock, lock.upgrade(Patience::ENDLESS));
+        refused!(Deadlock, lock.upgrade_with(WaitOptions::BLOCKING));
         // It dies instead of writing: then nothing is in the way, as soon as nobody remembers it alive.
         waiting.kill();
-        wait_until(|| match lock.upgrade(Patience::ENDLESS) {
+        wait_until(|| match lock.upgrade_with(WaitOptions::BLOCKING) {
             Ok(()) => true,
             refused => refused!(Deadlock, refused).errno != 0,
         });
@@ -224,9 +231,9 @@ fn who_upgrades_while_a_writer_waits_is_told_at_once() {
 fn who_downgrades_lets_readers_in_and_no_writer() {
     alone(|| {
         let lock = unnamed();
-        lock.acquire_write(Patience::NONE).unwrap();
+        lock.write_with(WaitOptions::NONBLOCKING).unwrap();
         let waiting = fork(|| {
-            assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.read_with(WaitOptions::BLOCKING), Ok(false));
             lock.release_read().unwrap();
         });
         await_sleeper(&lock);
@@ -234,10 +241,16 @@ fn who_downgrades_lets_readers_in_and_no_writer() {
         refused!(NotOwner, lock.release_write());
         refused!(NotOwner, lock.downgrade());
         waiting.succeed();
-        fork(|| drop(refused!(WouldBlock, lock.acquire_write(Patience::NONE)))).succeed();
+        fork(|| {
+            drop(refused!(
+                WouldBlock,
+                lock.write_with(WaitOptions::NONBLOCKING)
+            ))
+        })
+        .succeed();
         // Round and round.
         for _ in 0..100 {
-            lock.upgrade(Patience::NONE).unwrap();
+            lock.upgrade_with(WaitOptions::NONBLOCKING).unwrap();
             lock.downgrade().unwrap();
         }
         lock.release_read().unwrap();
@@ -249,10 +262,10 @@ fn who_downgrades_lets_readers_in_and_no_writer() {
 fn a_child_holds_nothing_of_its_parents() {
     alone(|| {
         let lock = unnamed();
-        lock.acquire_read(Patience::NONE).unwrap();
+        lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
             refused!(NotOwner, lock.release_read());
-            assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+            assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
             assert_eq!(lock.stat().0.reading, 2);
             lock.release_read().unwrap();
             refused!(NotOwner, lock.release_read());
@@ -269,31 +282,31 @@ fn guards_give_back_what_they_hold() {
         let lock = unnamed();
         {
             let (first, _second) = (lock.read().unwrap(), lock.read().unwrap());
-            assert!(!first.recovered());
+            assert!(!first.owner_died());
             assert_eq!(lock.stat().0.readers, 2);
-            let (first, error) = first.upgrade(Patience::NONE).err().unwrap();
+            let (first, error) = first.try_upgrade().err().unwrap();
             refused!(WouldBlock, Err::<(), _>(error));
             drop(first);
             assert_eq!(lock.stat().0.readers, 1);
         }
-        let writer = lock.read().unwrap().upgrade(Patience::NONE).ok().unwrap();
-        refused!(WouldBlock, lock.acquire_read(Patience::NONE));
+        let writer = lock.read().unwrap().try_upgrade().ok().unwrap();
+        refused!(WouldBlock, lock.read_with(WaitOptions::NONBLOCKING));
         let reader = writer.downgrade().ok().unwrap();
         drop(lock.read().unwrap());
         drop(reader);
         drop(lock.write().unwrap());
         use_once(&lock);
         super::writer(&lock).kill();
-        assert!(lock.read().unwrap().recovered());
+        assert!(lock.read().unwrap().owner_died());
         {
             let writer = lock.write().unwrap();
-            assert!(writer.recovered());
+            assert!(writer.owner_died());
             let reader = writer.downgrade().ok().unwrap();
-            assert!(reader.recovered(), "nobody has said that all is whole");
-            let writer = reader.upgrade(Patience::NONE).ok().unwrap();
-            assert!(writer.recovered());
+            assert!(reader.owner_died(), "nobody has said that all is whole");
+            let writer = reader.try_upgrade().ok().unwrap();
+            assert!(writer.owner_died());
             writer.mark_consistent().unwrap();
-            assert!(!writer.downgrade().ok().unwrap().recovered());
+            assert!(!writer.downgrade().ok().unwrap().owner_died());
         }
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let _guard = lock.write().unwrap();
@@ -304,9 +317,9 @@ fn guards_give_back_what_they_hold() {
         // Given back behind the guard's back, and taken by somebody else: the guard takes it from nobody.
         let guard = lock.write().unwrap();
         lock.release_write().unwrap();
-        let child = staying(|| assert_eq!(lock.acquire_write(Patience::NONE), Ok(false)));
+        let child = staying(|| assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(false)));
         drop(guard);
-        refused!(WouldBlock, lock.acquire_read(Patience::NONE));
+        refused!(WouldBlock, lock.read_with(WaitOptions::NONBLOCKING));
         child.kill();
         recover(&lock);
     });

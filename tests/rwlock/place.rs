@@ -1,21 +1,13 @@
-//! Where it stands: at an offset, in a file of its own, in an arena; options that cannot be; hostile bytes.
+//! The size of a readers-writer lock, and corrupt words. The rest: tests/object.
 
-use super::common::Name;
-use super::common::process::{alone, fork};
-use super::{managed, reader, readers, recover, unnamed, use_once, within, writer};
+use super::common::process::alone;
+use super::{managed, reader, readers, unnamed, use_once, within};
 use shmkit::layout::Kind;
-use shmkit::lock::Lock;
-use shmkit::rwlock::{Create, Options, Patience, RwLock};
+use shmkit::raw::WaitOptions;
+use shmkit::rwlock::{Create, Options, RwLock};
 use shmkit::segment::Segment;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-
-const EACH: [Create; 3] = [Create::Always, Create::Never, Create::IfMissing];
-
-/// `RwLock` has no Debug, which `refused` wants.
-fn told<T>(result: shmkit::error::Result<T>) -> shmkit::error::Result<()> {
-    result.map(drop)
-}
 
 fn at(segment: &Arc<Segment>, offset: u64, count: u16) -> RwLock {
     RwLock::at(segment, offset, Create::IfMissing, &readers(count)).unwrap()
@@ -36,156 +28,12 @@ fn its_size_goes_by_its_readers() {
     assert_eq!(readers(4096).size(), Ok(128 + 4096 * 64));
     for count in [4097, u16::MAX] {
         refused!(Invalid, readers(count).size());
-        refused!(Invalid, told(RwLock::unnamed(&readers(count))));
+        refused!(Invalid, RwLock::unnamed(&readers(count)));
         refused!(
             Invalid,
-            told(RwLock::at(
-                &managed(4096),
-                0,
-                Create::Always,
-                &readers(count)
-            ))
+            RwLock::at(&managed(4096), 0, Create::Always, &readers(count))
         );
     }
-}
-
-#[test]
-fn made_and_found() {
-    let segment = managed(4096);
-    let open = |create, count| RwLock::at(&segment, 64, create, &readers(count));
-    refused!(NotFound, told(open(Create::Never, 2)));
-    let made = open(Create::Always, 2).unwrap();
-    refused!(Exists, told(open(Create::Always, 2)));
-    refused!(Invalid, told(open(Create::IfMissing, 3)));
-    let found = open(Create::Never, 3).unwrap();
-    assert_eq!((found.readers(), found.offset()), (2, 64));
-    made.acquire_write(Patience::NONE).unwrap();
-    refused!(WouldBlock, found.acquire_read(Patience::NONE));
-    found.release_write().unwrap();
-    use_once(&made);
-    refused!(Invalid, made.unlink());
-    refused!(Invalid, made.hand_over());
-    refused!(
-        WrongKind,
-        told(Lock::at(&segment, 64, Create::Never, &Default::default()))
-    );
-    Lock::at(&segment, 0, Create::Always, &Default::default()).unwrap();
-    for create in [Create::Never, Create::IfMissing] {
-        refused!(
-            WrongKind,
-            told(RwLock::at(&segment, 0, create, &readers(2)))
-        );
-    }
-    // Just room enough at the end, and not enough.
-    let last = 4096 - 128 - 64;
-    refused!(
-        Invalid,
-        told(RwLock::at(&segment, last, Create::IfMissing, &readers(2)))
-    );
-    use_once(&at(&segment, last, 1));
-    for offset in [1, 32, 4096, 1 << 63, u64::MAX - 63] {
-        for create in EACH {
-            refused!(
-                Invalid,
-                told(RwLock::at(&segment, offset, create, &readers(1)))
-            );
-        }
-    }
-}
-
-#[test]
-fn by_name() {
-    alone(|| {
-        let name = Name::new();
-        let options = Options::default();
-        refused!(
-            NotFound,
-            told(RwLock::named(&name, Create::Never, &options))
-        );
-        let lock = RwLock::named(&name, Create::Always, &options).unwrap();
-        refused!(Exists, told(RwLock::named(&name, Create::Always, &options)));
-        refused!(
-            Invalid,
-            told(RwLock::named(&name, Create::IfMissing, &readers(2)))
-        );
-        refused!(
-            WrongKind,
-            told(Lock::named(&name, Create::Never, &Default::default()))
-        );
-        let other = RwLock::named(&name, Create::IfMissing, &options).unwrap();
-        lock.acquire_read(Patience::NONE).unwrap();
-        fork(|| {
-            let own = RwLock::named(&name, Create::Never, &readers(7)).unwrap();
-            assert_eq!(own.readers(), 128);
-            assert_eq!(own.acquire_read(Patience::NONE), Ok(false));
-            own.release_read().unwrap();
-            refused!(WouldBlock, own.acquire_write(Patience::NONE));
-        })
-        .succeed();
-        other.release_read().unwrap();
-        writer(&lock).kill();
-        recover(&other);
-        lock.unlink().unwrap();
-        refused!(NotFound, other.unlink());
-        use_once(&other);
-    });
-}
-
-#[test]
-fn handed_over() {
-    alone(|| {
-        let name = Name::new();
-        let named = RwLock::named(&name, Create::Always, &readers(3)).unwrap();
-        for lock in [RwLock::unnamed(&readers(3)).unwrap(), named] {
-            let (fd, offset) = lock.hand_over().unwrap();
-            lock.acquire_read(Patience::NONE).unwrap();
-            fork(|| {
-                let found = RwLock::open_fd(fd, offset, &Options::default()).unwrap();
-                assert_eq!(found.readers(), 3);
-                refused!(WouldBlock, found.acquire_write(Patience::NONE));
-                assert_eq!(found.acquire_read(Patience::NONE), Ok(false));
-                assert_eq!(found.stat().0.reading, 2);
-            })
-            .succeed();
-            lock.release_read().unwrap();
-            use_once(&lock);
-            refused!(
-                WrongKind,
-                told(Lock::open_fd(fd, offset, &Default::default()))
-            );
-        }
-    });
-}
-
-#[test]
-fn thousands_without_a_name_share_a_file() {
-    let locks: Vec<_> = (0..2000)
-        .map(|_| RwLock::unnamed(&readers(1)).unwrap())
-        .collect();
-    locks.iter().for_each(use_once);
-    let fd = locks[0].segment().fd();
-    assert!(locks.iter().all(|lock| lock.segment().fd() == fd));
-}
-
-#[test]
-fn a_new_one_forgets_what_was_there_before() {
-    let segment = managed(4096);
-    for byte in &segment.bytes().unwrap()[8..] {
-        byte.store(0xff, Relaxed);
-    }
-    // Too large for the segment, it leaves nothing there.
-    refused!(
-        Invalid,
-        told(RwLock::at(&segment, 0, Create::Always, &readers(4096)))
-    );
-    let lock = RwLock::at(&segment, 0, Create::Always, &readers(4)).unwrap();
-    let (stat, process_info) = lock.stat();
-    assert_eq!(
-        (stat.writer, process_info, stat.writer_died),
-        (None, None, false)
-    );
-    assert_eq!((stat.readers, stat.writes, stat.contended_since), (0, 0, 0));
-    use_once(&lock);
 }
 
 #[test]
@@ -194,10 +42,7 @@ fn more_cells_than_there_is_room_for_are_a_lie() {
     at(&segment, 0, 4);
     for cells in [63u64, 4096, 65535] {
         store(&segment, 0, cells << 48 | Kind::RwLock as u64);
-        refused!(
-            Corrupt,
-            told(RwLock::at(&segment, 0, Create::Never, &readers(4)))
-        );
+        refused!(Corrupt, RwLock::at(&segment, 0, Create::Never, &readers(4)));
     }
     // Fewer than were made are there all the same.
     store(&segment, 0, 1 << 48 | Kind::RwLock as u64);
@@ -207,8 +52,8 @@ fn more_cells_than_there_is_room_for_are_a_lie() {
     // None at all can only be written.
     store(&segment, 0, Kind::RwLock as u64);
     let lock = RwLock::at(&segment, 0, Create::Never, &readers(4)).unwrap();
-    refused!(TooManyProcesses, lock.acquire_read(Patience::NONE));
-    assert_eq!(lock.acquire_write(Patience::NONE), Ok(false));
+    refused!(TooManyProcesses, lock.read_with(WaitOptions::NONBLOCKING));
+    assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(false));
     refused!(TooManyProcesses, lock.downgrade());
     lock.release_write().unwrap();
 }
@@ -243,17 +88,17 @@ fn words_that_lie_end_no_process_and_hold_up_nobody_for_ever() {
                 use_once(&lock);
                 store(&segment, offset, lie);
                 lock.stat();
-                let patience = within(200_000_000);
+                let wait = within(200_000_000);
                 // A lie may name nobody who lives: so all is to be had, and what one has cleared away stays so.
-                let read = lock.acquire_read(patience);
+                let read = lock.read_with(wait);
                 assert!(read.is_ok(), "{offset}: {lie:#x}: {read:?}");
                 lock.release_read().unwrap();
-                let died = lock.acquire_write(patience);
+                let died = lock.write_with(wait);
                 assert!(died.is_ok(), "{offset}: {lie:#x}: {died:?}");
                 assert_eq!(read, died, "{offset}: {lie:#x}");
                 lock.mark_consistent().unwrap();
                 lock.downgrade().unwrap();
-                lock.upgrade(patience).unwrap();
+                lock.upgrade_with(wait).unwrap();
                 lock.release_write().unwrap();
                 use_once(&lock);
             }
@@ -271,13 +116,13 @@ fn a_lie_in_the_middle_of_it_is_survived() {
                     byte.store(0, Relaxed);
                 }
                 let lock = RwLock::at(&segment, 0, Create::Always, &readers(5)).unwrap();
-                lock.acquire_read(Patience::NONE).unwrap();
+                lock.read_with(WaitOptions::NONBLOCKING).unwrap();
                 store(&segment, offset, lie);
                 // Whatever they say, they come back.
-                let _ = lock.upgrade(within(2_000_000));
+                let _ = lock.upgrade_with(within(2_000_000));
                 let _ = lock.release_write();
                 let _ = lock.release_read();
-                let _ = lock.acquire_write(within(2_000_000));
+                let _ = lock.write_with(within(2_000_000));
                 store(&segment, offset, lie);
                 let _ = lock.mark_consistent();
                 let _ = lock.downgrade();
@@ -297,7 +142,7 @@ fn what_lives_is_not_taken_for_dead_because_of_a_lie_beside_it() {
         let segment = lock.segment().clone();
         // Fewer cells in use than there are: the writer sees nobody, but the reader's cell is the reader's.
         store(&segment, lock.offset() + 64 + 8, 0);
-        assert_eq!(lock.acquire_read(Patience::NONE), Ok(false));
+        assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
         assert_eq!(lock.stat().0.reading, 2);
         lock.release_read().unwrap();
         child.kill();

@@ -1,7 +1,7 @@
 //! Threads of one process: they read at once or one of them writes, and what is written is seen.
 
 use super::common::Watchdog;
-use super::{Patience, unnamed, use_once};
+use super::{WaitOptions, unnamed, use_once};
 use shmkit::rwlock::RwLock;
 use std::cell::UnsafeCell;
 use std::sync::Barrier;
@@ -92,7 +92,7 @@ fn of_threads_that_upgrade_some_do_and_the_others_are_told() {
                 for _ in 0..ROUNDS {
                     let reader = guarded.lock.read().unwrap();
                     let before = guarded.read();
-                    match reader.upgrade(Patience::ENDLESS) {
+                    match reader.upgrade() {
                         Ok(_writer) => {
                             assert_eq!(guarded.read(), before, "nobody writes in between");
                             guarded.write();
@@ -118,13 +118,13 @@ fn of_threads_that_upgrade_some_do_and_the_others_are_told() {
 fn any_thread_of_the_holder_may_give_it_back() {
     let _watchdog = Watchdog::start();
     let lock = &unnamed();
-    lock.acquire_write(Patience::ENDLESS).unwrap();
+    lock.write_with(WaitOptions::BLOCKING).unwrap();
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             lock.downgrade().unwrap();
-            lock.upgrade(Patience::NONE).unwrap();
+            lock.upgrade_with(WaitOptions::NONBLOCKING).unwrap();
             lock.release_write().unwrap();
-            lock.acquire_read(Patience::ENDLESS).unwrap();
+            lock.read_with(WaitOptions::BLOCKING).unwrap();
         });
         other.join().unwrap();
     });
@@ -144,7 +144,7 @@ fn of_threads_that_give_it_back_twice_one_does() {
                     let mut given = 0;
                     for _ in 0..100 {
                         if thread == 0 {
-                            lock.acquire_write(Patience::ENDLESS).unwrap();
+                            lock.write_with(WaitOptions::BLOCKING).unwrap();
                         }
                         barrier.wait();
                         given += u32::from(lock.release_write().is_ok());

@@ -6,15 +6,16 @@ use super::{
     writer,
 };
 use shmkit::capi::interrupt::shmkit_set_interrupt;
-use shmkit::rwlock::{Limit, Patience};
+use shmkit::raw::{Timeout, WaitOptions};
+
 use std::ffi::c_void;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Waits for ever, unless the hook ends it.
-const UNTIL_INTERRUPTED: Patience = Patience {
-    limit: Limit::Forever,
+const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
+    timeout: Timeout::Never,
     interruptible: true,
 };
 
@@ -38,12 +39,12 @@ fn as_long_as_was_asked_for_at_least() {
         let lock = unnamed();
         let writing = writer(&lock);
         let time = Duration::from_millis(30);
-        let patience = within(time.as_nanos() as u64);
+        let wait = within(time.as_nanos() as u64);
         for read in [true, false] {
             let begin = Instant::now();
             match read {
-                true => refused!(Timeout, lock.acquire_read(patience)),
-                false => refused!(Timeout, lock.acquire_write(patience)),
+                true => refused!(Timeout, lock.read_with(wait)),
+                false => refused!(Timeout, lock.write_with(wait)),
             };
             assert!(begin.elapsed() >= time);
         }
@@ -51,11 +52,11 @@ fn as_long_as_was_asked_for_at_least() {
         recover(&lock);
         let reading = reader(&lock);
         let begin = Instant::now();
-        refused!(Timeout, lock.acquire_write(patience));
+        refused!(Timeout, lock.write_with(wait));
         assert!(begin.elapsed() >= time);
-        lock.acquire_read(Patience::NONE).unwrap();
+        lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         let begin = Instant::now();
-        refused!(Timeout, lock.upgrade(patience));
+        refused!(Timeout, lock.upgrade_with(wait));
         assert!(begin.elapsed() >= time);
         lock.release_read().unwrap();
         reading.kill();
@@ -70,15 +71,15 @@ fn times_without_end_are_times() {
         for time in [1 << 53, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
             let reading = reader(&lock);
             let waiting = fork(|| {
-                assert_eq!(lock.acquire_write(within(time)), Ok(false));
+                assert_eq!(lock.write_with(within(time)), Ok(false));
                 lock.downgrade().unwrap();
-                lock.upgrade(within(time)).unwrap();
+                lock.upgrade_with(within(time)).unwrap();
                 lock.release_write().unwrap();
             });
             await_waiting_writer(&lock);
             reading.kill();
             waiting.succeed();
-            assert_eq!(lock.acquire_read(within(time)), Ok(false));
+            assert_eq!(lock.read_with(within(time)), Ok(false));
             lock.release_read().unwrap();
         }
     });
@@ -90,8 +91,8 @@ fn a_writer_that_gives_up_is_in_nobodys_way() {
         let (lock, words) = (unnamed(), shared_words(1));
         let reading = reader(&lock);
         let ends: [fn(&shmkit::rwlock::RwLock); 2] = [
-            |lock| drop(refused!(Timeout, lock.acquire_write(within(50_000_000)))),
-            |lock| drop(refused!(Interrupted, lock.acquire_write(UNTIL_INTERRUPTED))),
+            |lock| drop(refused!(Timeout, lock.write_with(within(50_000_000)))),
+            |lock| drop(refused!(Interrupted, lock.write_with(UNTIL_INTERRUPTED))),
         ];
         for end in ends {
             let quitter = fork(|| {
@@ -101,7 +102,7 @@ fn a_writer_that_gives_up_is_in_nobodys_way() {
             });
             await_waiting_writer(&lock);
             // Who comes meanwhile waits for it, and goes on when it has given up.
-            assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.read_with(WaitOptions::BLOCKING), Ok(false));
             lock.release_read().unwrap();
             quitter.succeed();
             let stat = lock.stat().0;
@@ -118,22 +119,22 @@ fn the_hook_ends_each_wait() {
         let (lock, words) = (unnamed(), shared_words(1));
         let writing = writer(&lock);
         install(&words[0]);
-        refused!(Interrupted, lock.acquire_read(UNTIL_INTERRUPTED));
+        refused!(Interrupted, lock.read_with(UNTIL_INTERRUPTED));
         install(&words[0]);
-        refused!(Interrupted, lock.acquire_write(UNTIL_INTERRUPTED));
+        refused!(Interrupted, lock.write_with(UNTIL_INTERRUPTED));
         writing.kill();
         recover(&lock);
         let reading = reader(&lock);
-        lock.acquire_read(Patience::NONE).unwrap();
+        lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         install(&words[0]);
-        refused!(Interrupted, lock.upgrade(UNTIL_INTERRUPTED));
+        refused!(Interrupted, lock.upgrade_with(UNTIL_INTERRUPTED));
         assert_eq!(lock.stat().0.readers, 2, "it still reads");
         lock.release_read().unwrap();
         reading.kill();
         // Without leave nobody is asked.
         install(&words[0]);
         let reading = reader(&lock);
-        let waiting = fork(|| assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false)));
+        let waiting = fork(|| assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false)));
         await_waiting_writer(&lock);
         std::thread::sleep(Duration::from_millis(20));
         reading.kill();
@@ -151,7 +152,7 @@ fn a_writer_gets_in_under_a_constant_stream_of_readers() {
             fork(|| {
                 // They overlap, so that there is hardly a moment without a reader.
                 while words[0].load(Relaxed) == 0 {
-                    lock.acquire_read(Patience::ENDLESS).unwrap();
+                    lock.read_with(WaitOptions::BLOCKING).unwrap();
                     words[1].fetch_add(1, Relaxed);
                     std::thread::sleep(Duration::from_micros(200));
                     lock.release_read().unwrap();
@@ -161,7 +162,7 @@ fn a_writer_gets_in_under_a_constant_stream_of_readers() {
         wait_until(|| words[1].load(Relaxed) > 100);
         for _ in 0..50 {
             let read = words[1].load(Relaxed);
-            assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+            assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false));
             lock.release_write().unwrap();
             // Readers do not starve either.
             wait_until(|| words[1].load(Relaxed) > read + 3);
@@ -179,15 +180,15 @@ fn readers_wait_for_a_writer_that_waits() {
         let reading = reader(&lock);
         let waiting = staying_writer(&lock);
         await_waiting_writer(&lock);
-        refused!(WouldBlock, lock.acquire_read(Patience::NONE));
-        refused!(Timeout, lock.acquire_read(within(1_000_000)));
+        refused!(WouldBlock, lock.read_with(WaitOptions::NONBLOCKING));
+        refused!(Timeout, lock.read_with(within(1_000_000)));
         assert_eq!(lock.stat().0.readers, 1);
         reading.kill();
         wait_until(|| {
             let stat = lock.stat().0;
             stat.writer.is_some() && !stat.waits
         });
-        refused!(WouldBlock, lock.acquire_read(Patience::NONE));
+        refused!(WouldBlock, lock.read_with(WaitOptions::NONBLOCKING));
         waiting.kill();
         recover(&lock);
     });
@@ -196,7 +197,7 @@ fn readers_wait_for_a_writer_that_waits() {
 /// Forks a process that will write and stay.
 fn staying_writer(lock: &shmkit::rwlock::RwLock) -> Child {
     fork(|| {
-        assert_eq!(lock.acquire_write(Patience::ENDLESS), Ok(false));
+        assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false));
         super::stay();
     })
 }
@@ -210,7 +211,7 @@ fn what_is_counted() {
         assert_eq!((stat.writes, stat.contended, stat.recoveries), (2, 0, 0));
         let reading = reader(&lock);
         let waiting = fork(|| {
-            lock.acquire_write(Patience::ENDLESS).unwrap();
+            lock.write_with(WaitOptions::BLOCKING).unwrap();
             lock.release_write().unwrap();
         });
         await_waiting_writer(&lock);
@@ -220,9 +221,9 @@ fn what_is_counted() {
         waiting.succeed();
         assert_eq!((lock.stat().0.writes, lock.stat().0.contended), (3, 1));
         let writing = staying(|| {
-            lock.acquire_write(Patience::NONE).unwrap();
+            lock.write_with(WaitOptions::NONBLOCKING).unwrap();
         });
-        let waiting = fork(|| assert_eq!(lock.acquire_read(Patience::ENDLESS), Ok(true)));
+        let waiting = fork(|| assert_eq!(lock.read_with(WaitOptions::BLOCKING), Ok(true)));
         await_sleeper(&lock);
         writing.kill();
         waiting.succeed();

@@ -75,7 +75,7 @@ fn what_stands_in_it_keeps_it() {
     let lock = Lock::at(&made, 0, Create::Always, &Default::default()).unwrap();
     let built_in = Lock::of(&made).unwrap();
     drop(made);
-    drop(lock.lock().unwrap());
+    drop(lock.acquire().unwrap());
     drop(lock);
     assert_eq!(folder.entries(), ["a"]);
     drop(built_in);
@@ -191,7 +191,7 @@ fn everything_else_is_left_alone() {
             c"lock",
             Create::Always,
             &shmkit::lock::Options {
-                named: shmkit::lock::Named {
+                file: shmkit::lock::FileOptions {
                     directory: folder.directory(),
                     ..Default::default()
                 },

@@ -6,7 +6,8 @@ use super::managed::{each_form, file, header, managed};
 use super::within;
 use shmkit::error::{Error, Result};
 use shmkit::layout::{HEADER, Header, MAJOR, MINOR, SIZE};
-use shmkit::lock::{Create, Lock, Patience};
+use shmkit::lock::{Create, Lock};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{Growth, Options, Segment};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -59,7 +60,7 @@ fn another_major_layout_is_not_read_and_a_newer_minor_one_is() {
         lie(&folder, |header| header.minor = minor);
         assert_eq!(open(&folder), Ok(()));
         let segment = Arc::new(Segment::open(c"a", 0, &managed(&folder)).unwrap());
-        drop(Lock::of(&segment).unwrap().lock().unwrap());
+        drop(Lock::of(&segment).unwrap().acquire().unwrap());
     }
     for kind in [0, 12, 15, u32::MAX] {
         lie(&folder, |header| header.kind = kind);
@@ -199,7 +200,7 @@ fn a_file_cut_short() {
         refused!(Corrupt, segment.bytes().map(drop));
         let another = Lock::at(&segment, 4800, Create::Always, &Default::default());
         refused!(Corrupt, another.map(drop));
-        assert_eq!(lock.acquire(Patience::NONE), Ok(false));
+        assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
     });
 }
 

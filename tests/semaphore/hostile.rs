@@ -1,8 +1,9 @@
 //! Words and cells that somebody has written over: a lie is `Corrupt`, and never a crash, a loop or a wait for ever.
 
 use super::common::Watchdog;
-use super::{MOST, WORD, managed, options, set_word, told, with_undo, within, word};
-use shmkit::semaphore::{Create, Options, Patience, Semaphore};
+use super::{MOST, WORD, managed, options, set_word, with_undo, within, word};
+use shmkit::raw::WaitOptions;
+use shmkit::semaphore::{Create, Options, Semaphore};
 
 /// Where the other words stand, in bytes.
 const LOCK: u64 = 8;
@@ -46,7 +47,7 @@ fn a_maximum_that_cannot_be() {
     let plain = make(&options(1));
     for maximum in [0, MOST + 1, u64::MAX] {
         set_word(&plain, MAXIMUM, maximum);
-        refused!(Corrupt, told(open(&plain)));
+        refused!(Corrupt, open(&plain));
         // Who has it open goes by what it was.
         assert_eq!(plain.release(1), Ok(()));
     }
@@ -60,11 +61,16 @@ fn a_tag_that_cannot_be() {
     let tag = word(&undo, 0);
     // With undo, and nobody can hold it; or more cells than there is room for.
     set_word(&undo, 0, tag & u64::MAX >> 16);
-    refused!(Corrupt, told(open(&undo)));
+    refused!(Corrupt, open(&undo));
     set_word(&undo, 0, tag | 0xffff << 48);
-    refused!(Corrupt, told(open(&undo)));
+    refused!(Corrupt, open(&undo));
     set_word(&undo, 0, tag);
-    assert_eq!(open(&undo).unwrap().acquire(1, Patience::NONE), Ok(()));
+    assert_eq!(
+        open(&undo)
+            .unwrap()
+            .acquire_with(1, WaitOptions::NONBLOCKING),
+        Ok(())
+    );
 }
 
 #[test]
@@ -82,7 +88,7 @@ fn cells_that_lie_lead_to_what_they_say() {
             set_word(&undo, CELLS + 64, !cell);
             set_word(&undo, USED, used);
             // Nobody has these numbers, so whoever has them is dead; but one of them may be ours.
-            let taken = undo.acquire(3, within(50_000_000));
+            let taken = undo.acquire_with(3, within(50_000_000));
             assert!(matches!(
                 taken,
                 Ok(()) | Err(shmkit::error::Error::Timeout(_) | shmkit::error::Error::Overflow(_))
@@ -98,13 +104,13 @@ fn cells_that_lie_lead_to_what_they_say() {
 fn a_value_that_lies_is_counted_anew() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(3));
-    undo.acquire(1, Patience::NONE).unwrap();
+    undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
     for value in [3, 4, 1000] {
         set_word(&undo, WORD, value << 32);
         // One that we hold is given back: there would be more than there are.
         undo.release(1).unwrap();
         assert_eq!(undo.value(), Ok(3));
-        undo.acquire(1, Patience::NONE).unwrap();
+        undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
         assert_eq!(undo.value(), Ok(2));
     }
 }
@@ -113,10 +119,10 @@ fn a_value_that_lies_is_counted_anew() {
 fn an_owner_inside_that_never_was_is_taken_over() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(2));
-    undo.acquire(1, Patience::NONE).unwrap();
+    undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
     for owner in [1u64 << 40 | 5, !(7 << 29)] {
         set_word(&undo, LOCK, owner);
-        assert_eq!(undo.acquire(1, Patience::NONE), Ok(()));
+        assert_eq!(undo.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
         undo.release(1).unwrap();
         assert_eq!((undo.value(), undo.held()), (Ok(1), Ok(1)));
     }
@@ -126,13 +132,13 @@ fn an_owner_inside_that_never_was_is_taken_over() {
 fn an_owner_inside_that_does_not_get_on_is_not_waited_for_for_ever() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(2));
-    undo.acquire(1, Patience::NONE).unwrap();
+    undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
     let lock = shmkit::lock::Lock::of(undo.segment()).unwrap();
-    lock.acquire(Patience::NONE).unwrap();
+    lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
     // Ours, who live.
     set_word(&undo, LOCK, lock.stat().0.owner.unwrap().bits());
-    refused!(WouldBlock, undo.acquire(1, Patience::NONE));
-    refused!(Timeout, undo.acquire(1, within(1)));
+    refused!(WouldBlock, undo.acquire_with(1, WaitOptions::NONBLOCKING));
+    refused!(Timeout, undo.acquire_with(1, within(1)));
     refused!(Timeout, undo.release(1));
     assert_eq!((undo.value(), undo.held()), (Ok(1), Ok(1)));
     set_word(&undo, LOCK, 0);

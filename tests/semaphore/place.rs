@@ -6,8 +6,9 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{MOST, all_are_there, holder, managed, options, plain, stay, told, undo, with_undo};
 use shmkit::error::Result;
 use shmkit::lock::Lock;
+use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
-use shmkit::semaphore::{Create, Options, Patience, Semaphore};
+use shmkit::semaphore::{Create, Options, Semaphore};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -15,38 +16,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 fn at(segment: &Arc<Segment>, offset: u64, create: Create, options: &Options) -> Result<Semaphore> {
     Semaphore::at(segment, offset, create, options)
-}
-
-#[test]
-fn made_and_found_at_an_offset() {
-    let segment = managed(65536);
-    let few = Options {
-        processes: 3,
-        ..with_undo(2)
-    };
-    refused!(NotFound, told(at(&segment, 0, Create::Never, &few)));
-    let made = at(&segment, 0, Create::Always, &few).unwrap();
-    refused!(Exists, told(at(&segment, 0, Create::Always, &few)));
-    // Who opens it as it is need not know how it was made.
-    let found = at(&segment, 0, Create::Never, &Options::default()).unwrap();
-    assert!(found.has_undo());
-    assert_eq!((found.processes(), found.stat()), (3, made.stat()));
-    made.acquire(1, Patience::NONE).unwrap();
-    let same = at(&segment, 0, Create::IfMissing, &few).unwrap();
-    assert_eq!((same.value(), same.held()), (Ok(1), Ok(1)));
-    made.release(1).unwrap();
-    // Its cells end where the next object may stand.
-    let end = Semaphore::size(&few).unwrap();
-    assert_eq!(end, 320);
-    let next = at(&segment, end, Create::Always, &options(1)).unwrap();
-    next.acquire(1, Patience::NONE).unwrap();
-    all_are_there(&made, 2);
-    refused!(Invalid, next.unlink());
-    refused!(Invalid, next.hand_over());
-    refused!(
-        WrongKind,
-        told(Lock::at(&segment, 0, Create::Never, &Default::default()))
-    );
 }
 
 #[test]
@@ -83,33 +52,6 @@ fn found_with_other_options() {
 }
 
 #[test]
-fn offsets_that_cannot_be() {
-    let segment = managed(16384);
-    let size = Semaphore::size(&with_undo(1)).unwrap();
-    for offset in [1, 8, 32, 16384 - size + 64, 16384, 1 << 63, u64::MAX - 63] {
-        for create in [Create::Always, Create::IfMissing] {
-            refused!(Invalid, told(at(&segment, offset, create, &with_undo(1))));
-        }
-    }
-    // One whose cells do not fit is not begun.
-    let last = at(&segment, 16384 - 128, Create::Always, &options(1)).unwrap();
-    assert_eq!(last.acquire(1, Patience::NONE), Ok(()));
-}
-
-#[test]
-fn a_new_one_forgets_what_was_there_before() {
-    let segment = managed(16384);
-    for byte in &segment.bytes().unwrap()[8..] {
-        byte.store(0xff, Relaxed);
-    }
-    let two = at(&segment, 0, Create::Always, &with_undo(2)).unwrap();
-    assert_eq!((two.value(), two.held()), (Ok(2), Ok(0)));
-    let stat = two.stat().unwrap();
-    assert_eq!((stat.waits, stat.recoveries, stat.holders), (0, 0, 0));
-    all_are_there(&two, 2);
-}
-
-#[test]
 fn by_name() {
     alone(|| {
         let name = Name::new();
@@ -117,39 +59,30 @@ fn by_name() {
             maximum: 5,
             ..options(3)
         };
-        refused!(
-            NotFound,
-            told(Semaphore::named(&name, Create::Never, &three))
-        );
+        refused!(NotFound, Semaphore::named(&name, Create::Never, &three));
         let made = Semaphore::named(&name, Create::IfMissing, &three).unwrap();
-        refused!(
-            Exists,
-            told(Semaphore::named(&name, Create::Always, &three))
-        );
+        refused!(Exists, Semaphore::named(&name, Create::Always, &three));
         refused!(
             Invalid,
-            told(Semaphore::named(&name, Create::IfMissing, &options(3)))
+            Semaphore::named(&name, Create::IfMissing, &options(3))
         );
         fork(|| {
             let found = Semaphore::named(&name, Create::Never, &Options::default()).unwrap();
-            found.acquire(2, Patience::NONE).unwrap();
+            found.acquire_with(2, WaitOptions::NONBLOCKING).unwrap();
         })
         .succeed();
         assert_eq!(made.value(), Ok(1));
         refused!(
             WrongKind,
-            told(Lock::named(&name, Create::Never, &Default::default()))
+            Lock::named(&name, Create::Never, &Default::default())
         );
         made.unlink().unwrap();
-        refused!(
-            NotFound,
-            told(Semaphore::named(&name, Create::Never, &three))
-        );
+        refused!(NotFound, Semaphore::named(&name, Create::Never, &three));
         // With undo, between processes that have nothing else in common.
         let made = Semaphore::named(&name, Create::Always, &with_undo(2)).unwrap();
         fork(|| {
             let found = Semaphore::named(&name, Create::Never, &Options::default()).unwrap();
-            found.acquire(2, Patience::NONE).unwrap();
+            found.acquire_with(2, WaitOptions::NONBLOCKING).unwrap();
         })
         .succeed();
         all_are_there(&made, 2);
@@ -169,18 +102,18 @@ fn over_a_socket_to_a_process_that_has_nothing() {
             let found = Semaphore::open_fd(file.as_raw_fd(), offset, &Options::default()).unwrap();
             drop(file);
             assert!(found.has_undo());
-            assert_eq!(found.acquire(1, Patience::NONE), Ok(()));
+            assert_eq!(found.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
             words[0].store(2, Relaxed);
             stay();
         });
         let two = undo(2);
-        two.acquire(1, Patience::NONE).unwrap();
-        let (fd, offset) = two.hand_over().unwrap();
+        two.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
+        let (fd, offset) = two.export().unwrap();
         send(&ours, fd);
         words[1].store(offset, Relaxed);
         words[0].store(1, Relaxed);
         wait_until(|| words[0].load(Relaxed) == 2);
-        refused!(WouldBlock, two.acquire(1, Patience::NONE));
+        refused!(WouldBlock, two.acquire_with(1, WaitOptions::NONBLOCKING));
         child.kill();
         two.release(1).unwrap();
         all_are_there(&two, 2);
@@ -203,16 +136,16 @@ fn a_plain_one_claims_no_place_among_the_participants() {
         let plain = at(&segment, 0, Create::Never, &Options::default()).unwrap();
         let taken = holder(&plain, 1);
         let other = holder(&plain, 1);
-        assert_eq!(plain.acquire(1, Patience::NONE), Ok(()));
+        assert_eq!(plain.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
         plain.release(1).unwrap();
         fork(|| drop(at(&segment, 128, Create::Always, &with_undo(1)).unwrap())).succeed();
         // With undo each user has one.
         let recorded = at(&segment, 128, Create::Never, &Options::default()).unwrap();
-        assert_eq!(recorded.acquire(1, Patience::NONE), Ok(()));
+        assert_eq!(recorded.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
         fork(|| {
             drop(refused!(
                 TooManyProcesses,
-                recorded.acquire(1, Patience::NONE)
+                recorded.acquire_with(1, WaitOptions::NONBLOCKING)
             ))
         })
         .succeed();

@@ -5,7 +5,8 @@ use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{MOST, WAITERS, WORD, await_sleeper, holder, options, plain, told, within, word};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
-use shmkit::semaphore::{Limit, Options, Patience, Semaphore, Stat};
+use shmkit::raw::{Timeout, WaitOptions};
+use shmkit::semaphore::{Options, Semaphore, Stat};
 use std::ffi::c_void;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,17 +24,17 @@ fn bounded(value: u64, maximum: u64) -> Semaphore {
 fn permits_are_taken_and_given_back() {
     let three = plain(3);
     for left in (0..3).rev() {
-        assert_eq!(three.acquire(1, Patience::NONE), Ok(()));
+        assert_eq!(three.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
         assert_eq!(three.value(), Ok(left));
     }
-    refused!(WouldBlock, three.acquire(1, Patience::NONE));
+    refused!(WouldBlock, three.acquire_with(1, WaitOptions::NONBLOCKING));
     three.release(2).unwrap();
-    refused!(WouldBlock, three.acquire(3, Patience::NONE));
+    refused!(WouldBlock, three.acquire_with(3, WaitOptions::NONBLOCKING));
     assert_eq!(three.value(), Ok(2), "all of them or none");
-    assert_eq!(three.acquire(2, Patience::NONE), Ok(()));
+    assert_eq!(three.acquire_with(2, WaitOptions::NONBLOCKING), Ok(()));
     {
         three.release(5).unwrap();
-        let _four = three.permits(4).unwrap();
+        let _four = three.acquire(4).unwrap();
         assert_eq!(three.value(), Ok(1));
     }
     assert_eq!(three.value(), Ok(5));
@@ -53,8 +54,11 @@ fn permits_are_taken_and_given_back() {
 fn without_a_permit_at_first_it_is_for_signalling() {
     alone(|| {
         let semaphore = plain(0);
-        refused!(WouldBlock, semaphore.acquire(1, Patience::NONE));
-        let waiter = fork(|| assert_eq!(semaphore.acquire(1, Patience::ENDLESS), Ok(())));
+        refused!(
+            WouldBlock,
+            semaphore.acquire_with(1, WaitOptions::NONBLOCKING)
+        );
+        let waiter = fork(|| assert_eq!(semaphore.acquire_with(1, WaitOptions::BLOCKING), Ok(())));
         await_sleeper(&semaphore);
         fork(|| semaphore.release(1).unwrap()).succeed();
         waiter.succeed();
@@ -67,7 +71,7 @@ fn without_a_permit_at_first_it_is_for_signalling() {
 fn more_than_there_may_be_is_refused_and_changes_nothing() {
     let one = bounded(1, 1);
     refused!(Overflow, one.release(1));
-    assert_eq!(one.acquire(1, Patience::NONE), Ok(()));
+    assert_eq!(one.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
     refused!(Overflow, one.release(2));
     assert_eq!(one.value(), Ok(0));
     one.release(1).unwrap();
@@ -80,7 +84,7 @@ fn more_than_there_may_be_is_refused_and_changes_nothing() {
     refused!(Overflow, most.release(MOST));
     refused!(Overflow, most.release(u64::from(u32::MAX)));
     refused!(Overflow, most.release(u64::MAX));
-    assert_eq!(most.acquire(MOST, Patience::NONE), Ok(()));
+    assert_eq!(most.acquire_with(MOST, WaitOptions::NONBLOCKING), Ok(()));
     most.release(MOST).unwrap();
     assert_eq!(most.value(), Ok(MOST));
 }
@@ -88,12 +92,15 @@ fn more_than_there_may_be_is_refused_and_changes_nothing() {
 #[test]
 fn numbers_that_cannot_be() {
     let two = bounded(2, 2);
-    for patience in [Patience::NONE, Patience::ENDLESS, within(1)] {
-        refused!(Invalid, two.acquire(0, patience));
+    for wait in [WaitOptions::NONBLOCKING, WaitOptions::BLOCKING, within(1)] {
+        refused!(Invalid, two.acquire_with(0, wait));
         // It would wait for ever.
-        refused!(Invalid, two.acquire(3, patience));
+        refused!(Invalid, two.acquire_with(3, wait));
     }
-    refused!(Invalid, plain(1).acquire(MOST + 1, Patience::ENDLESS));
+    refused!(
+        Invalid,
+        plain(1).acquire_with(MOST + 1, WaitOptions::BLOCKING)
+    );
     refused!(Invalid, two.release(0));
     assert_eq!(two.value(), Ok(2));
 }
@@ -121,10 +128,10 @@ fn options_that_contradict_themselves() {
     refused!(Invalid, make(processes(4097, true)));
     refused!(Invalid, make(processes(u32::MAX, true)));
     refused!(Invalid, make(processes(1, false)));
-    refused!(Invalid, Semaphore::size(&processes(4097, true)));
-    assert_eq!(Semaphore::size(&Options::default()), Ok(128));
-    assert_eq!(Semaphore::size(&processes(0, true)), Ok(128 + 64 * 128));
-    assert_eq!(Semaphore::size(&processes(4096, true)), Ok(128 + 64 * 4096));
+    refused!(Invalid, processes(4097, true).size());
+    assert_eq!(Options::default().size(), Ok(128));
+    assert_eq!(processes(0, true).size(), Ok(128 + 64 * 128));
+    assert_eq!(processes(4096, true).size(), Ok(128 + 64 * 4096));
 }
 
 #[test]
@@ -135,7 +142,7 @@ fn as_long_as_was_asked_for_at_least() {
         let begin = Instant::now();
         refused!(
             Timeout,
-            semaphore.acquire(1, within(time.as_nanos() as u64))
+            semaphore.acquire_with(1, within(time.as_nanos() as u64))
         );
         assert!(begin.elapsed() >= time);
     }
@@ -147,7 +154,7 @@ fn one_release_of_many_wakes_many() {
     let semaphore = plain(0);
     std::thread::scope(|scope| {
         let waiters: Vec<_> = (0..5)
-            .map(|_| scope.spawn(|| semaphore.acquire(1, Patience::ENDLESS)))
+            .map(|_| scope.spawn(|| semaphore.acquire_with(1, WaitOptions::BLOCKING)))
             .collect();
         await_sleeper(&semaphore);
         semaphore.release(5).unwrap();
@@ -166,7 +173,7 @@ fn who_wants_many_and_who_wants_few_get_them() {
         let waiters: Vec<_> = (1..=4)
             .map(|count| {
                 let semaphore = &semaphore;
-                scope.spawn(move || semaphore.acquire(count, Patience::ENDLESS))
+                scope.spawn(move || semaphore.acquire_with(count, WaitOptions::BLOCKING))
             })
             .collect();
         await_sleeper(&semaphore);
@@ -191,7 +198,9 @@ fn no_permit_is_lost_or_made_by_many() {
             scope.spawn(move || {
                 for round in 0..2000 {
                     let count = 1 + (thread + round) % PERMITS;
-                    semaphore.acquire(count, Patience::ENDLESS).unwrap();
+                    semaphore
+                        .acquire_with(count, WaitOptions::BLOCKING)
+                        .unwrap();
                     let before = inside.fetch_add(count, Relaxed);
                     assert!(before + count <= PERMITS);
                     inside.fetch_sub(count, Relaxed);
@@ -208,7 +217,7 @@ fn the_mark_of_sleepers_goes_when_nobody_sleeps() {
     let _watchdog = Watchdog::start();
     let semaphore = plain(0);
     std::thread::scope(|scope| {
-        scope.spawn(|| semaphore.acquire(2, Patience::ENDLESS).unwrap());
+        scope.spawn(|| semaphore.acquire_with(2, WaitOptions::BLOCKING).unwrap());
         await_sleeper(&semaphore);
         semaphore.release(2).unwrap();
     });
@@ -224,9 +233,9 @@ fn what_the_dead_had_taken_is_gone_and_nobody_is_stuck() {
         let semaphore = plain(2);
         holder(&semaphore, 1).kill();
         assert_eq!(semaphore.value(), Ok(1));
-        let waiter = fork(|| assert_eq!(semaphore.acquire(2, Patience::ENDLESS), Ok(())));
+        let waiter = fork(|| assert_eq!(semaphore.acquire_with(2, WaitOptions::BLOCKING), Ok(())));
         await_sleeper(&semaphore);
-        let killed = fork(|| semaphore.acquire(2, Patience::ENDLESS).unwrap());
+        let killed = fork(|| semaphore.acquire_with(2, WaitOptions::BLOCKING).unwrap());
         killed.kill();
         semaphore.release(1).unwrap();
         waiter.succeed();
@@ -275,14 +284,14 @@ fn signals_do_not_end_it_and_the_hook_does() {
             catch_signals();
             install(words);
             words[2].store(1, Relaxed);
-            assert_eq!(semaphore.acquire(1, Patience::ENDLESS), Ok(()));
+            assert_eq!(semaphore.acquire_with(1, WaitOptions::BLOCKING), Ok(()));
             assert!(SIGNALS.load(Relaxed) > 0);
             assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
-            let patience = Patience {
-                limit: Limit::Forever,
+            let wait = WaitOptions {
+                timeout: Timeout::Never,
                 interruptible: true,
             };
-            refused!(Interrupted, semaphore.acquire(1, patience));
+            refused!(Interrupted, semaphore.acquire_with(1, wait));
         });
         await_sleeper(&semaphore);
         for _ in 0..5 {
@@ -295,6 +304,6 @@ fn signals_do_not_end_it_and_the_hook_does() {
         waiter.succeed();
         assert_eq!(semaphore.value(), Ok(0));
         semaphore.release(1).unwrap();
-        assert_eq!(semaphore.acquire(1, Patience::NONE), Ok(()));
+        assert_eq!(semaphore.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
     });
 }

@@ -2,8 +2,9 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, Watchdog};
-use super::{all_are_there, await_sleeper, holder, stay, told, undo, with_undo, within};
-use shmkit::semaphore::{Create, Options, Patience, Semaphore};
+use super::{all_are_there, await_sleeper, holder, stay, undo, with_undo, within};
+use shmkit::raw::WaitOptions;
+use shmkit::semaphore::{Create, Options, Semaphore};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,10 +13,10 @@ fn what_this_process_holds_is_counted() {
     let three = undo(3);
     assert_eq!((three.held(), three.value()), (Ok(0), Ok(3)));
     refused!(NotOwner, three.release(1));
-    three.acquire(2, Patience::NONE).unwrap();
+    three.acquire_with(2, WaitOptions::NONBLOCKING).unwrap();
     assert_eq!((three.held(), three.value()), (Ok(2), Ok(1)));
-    refused!(WouldBlock, three.acquire(2, Patience::NONE));
-    refused!(Timeout, three.acquire(2, within(1)));
+    refused!(WouldBlock, three.acquire_with(2, WaitOptions::NONBLOCKING));
+    refused!(Timeout, three.acquire_with(2, within(1)));
     // Any thread may give back what the process holds.
     std::thread::scope(|scope| {
         scope.spawn(|| three.release(1).unwrap());
@@ -28,11 +29,11 @@ fn what_this_process_holds_is_counted() {
     assert_eq!((stat.maximum, stat.holders, stat.recoveries), (3, 0, 0));
     assert!(three.has_undo());
     assert_eq!(three.processes(), 128);
-    refused!(Invalid, three.acquire(0, Patience::NONE));
-    refused!(Invalid, three.acquire(4, Patience::ENDLESS));
+    refused!(Invalid, three.acquire_with(0, WaitOptions::NONBLOCKING));
+    refused!(Invalid, three.acquire_with(4, WaitOptions::BLOCKING));
     refused!(Invalid, three.release(0));
     {
-        let _two = three.permits(2).unwrap();
+        let _two = three.acquire(2).unwrap();
         assert_eq!(three.held(), Ok(2));
     }
     all_are_there(&three, 3);
@@ -42,12 +43,12 @@ fn what_this_process_holds_is_counted() {
 fn another_process_gives_nothing_of_ours_back() {
     alone(|| {
         let two = undo(2);
-        two.acquire(2, Patience::NONE).unwrap();
+        two.acquire_with(2, WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
             // A child holds nothing of what its parent holds.
             assert_eq!(two.held(), Ok(0));
             refused!(NotOwner, two.release(1));
-            refused!(WouldBlock, two.acquire(1, Patience::NONE));
+            refused!(WouldBlock, two.acquire_with(1, WaitOptions::NONBLOCKING));
         })
         .succeed();
         assert_eq!((two.held(), two.value()), (Ok(2), Ok(0)));
@@ -65,14 +66,14 @@ fn what_the_dead_held_comes_back() {
         killed.kill();
         // Telling asks nobody.
         assert_eq!(three.value(), Ok(0));
-        assert_eq!(three.acquire(2, Patience::NONE), Ok(()));
-        refused!(WouldBlock, three.acquire(1, Patience::NONE));
+        assert_eq!(three.acquire_with(2, WaitOptions::NONBLOCKING), Ok(()));
+        refused!(WouldBlock, three.acquire_with(1, WaitOptions::NONBLOCKING));
         living.kill();
-        assert_eq!(three.acquire(1, Patience::ENDLESS), Ok(()));
+        assert_eq!(three.acquire_with(1, WaitOptions::BLOCKING), Ok(()));
         assert_eq!(three.stat().unwrap().recoveries, 2);
         three.release(3).unwrap();
         // Who ends without a word leaves as much.
-        fork(|| three.acquire(3, Patience::NONE).unwrap()).succeed();
+        fork(|| three.acquire_with(3, WaitOptions::NONBLOCKING).unwrap()).succeed();
         all_are_there(&three, 3);
         assert_eq!(three.stat().unwrap().recoveries, 3);
     });
@@ -87,7 +88,7 @@ fn who_waits_for_the_dead_gets_theirs_and_no_more() {
         let waiters: Vec<_> = (0..3)
             .map(|_| {
                 fork(|| {
-                    assert_eq!(two.acquire(1, Patience::ENDLESS), Ok(()));
+                    assert_eq!(two.acquire_with(1, WaitOptions::BLOCKING), Ok(()));
                     words[0].fetch_add(1, Relaxed);
                     wait_until(|| words[0].load(Relaxed) >= 2);
                     two.release(1).unwrap();
@@ -106,10 +107,10 @@ fn who_waits_for_the_dead_gets_theirs_and_no_more() {
 #[test]
 fn a_dead_holder_is_found_before_the_time_is_up_whatever_the_time() {
     alone(|| {
-        for patience in [Patience::NONE, within(0), within(1)] {
+        for wait in [WaitOptions::NONBLOCKING, within(0), within(1)] {
             let one = undo(1);
             holder(&one, 1).kill();
-            assert_eq!(one.acquire(1, patience), Ok(()));
+            assert_eq!(one.acquire_with(1, wait), Ok(()));
         }
     });
 }
@@ -122,7 +123,7 @@ fn closing_is_dying() {
         let child = fork(|| {
             reach(1);
             let two = Semaphore::named(&name, Create::Never, &Options::default()).unwrap();
-            two.acquire(2, Patience::NONE).unwrap();
+            two.acquire_with(2, WaitOptions::NONBLOCKING).unwrap();
             words[0].store(2, Relaxed);
             reach(3);
             drop(two);
@@ -132,7 +133,7 @@ fn closing_is_dying() {
         let two = Semaphore::named(&name, Create::Always, &with_undo(2)).unwrap();
         words[0].store(1, Relaxed);
         reach(2);
-        refused!(WouldBlock, two.acquire(1, Patience::NONE));
+        refused!(WouldBlock, two.acquire_with(1, WaitOptions::NONBLOCKING));
         words[0].store(3, Relaxed);
         reach(4);
         all_are_there(&two, 2);
@@ -149,18 +150,27 @@ fn more_processes_than_cells() {
         })
         .unwrap();
         let (one, other) = (holder(&pool, 1), holder(&pool, 1));
-        refused!(TooManyProcesses, pool.acquire(1, Patience::NONE));
-        refused!(TooManyProcesses, pool.acquire(1, Patience::ENDLESS));
+        refused!(
+            TooManyProcesses,
+            pool.acquire_with(1, WaitOptions::NONBLOCKING)
+        );
+        refused!(
+            TooManyProcesses,
+            pool.acquire_with(1, WaitOptions::BLOCKING)
+        );
         assert_eq!(pool.value(), Ok(3), "nothing is taken");
         assert_eq!(pool.held(), Ok(0));
         // The cell of a dead one is to be had, and what it held is not lost.
         one.kill();
-        assert_eq!(pool.acquire(2, Patience::NONE), Ok(()));
+        assert_eq!(pool.acquire_with(2, WaitOptions::NONBLOCKING), Ok(()));
         assert_eq!((pool.held(), pool.value()), (Ok(2), Ok(2)));
         // A process that holds nothing at present leaves its cell to another.
         pool.release(2).unwrap();
         let third = holder(&pool, 2);
-        refused!(TooManyProcesses, pool.acquire(1, Patience::NONE));
+        refused!(
+            TooManyProcesses,
+            pool.acquire_with(1, WaitOptions::NONBLOCKING)
+        );
         third.kill();
         other.kill();
         all_are_there(&pool, 5);
@@ -171,11 +181,14 @@ fn more_processes_than_cells() {
 #[test]
 fn one_process_holds_no_more_than_a_cell_counts() {
     let many = undo(70_000);
-    assert_eq!(many.acquire(65_535, Patience::NONE), Ok(()));
-    refused!(Overflow, many.acquire(1, Patience::NONE));
+    assert_eq!(many.acquire_with(65_535, WaitOptions::NONBLOCKING), Ok(()));
+    refused!(Overflow, many.acquire_with(1, WaitOptions::NONBLOCKING));
     assert_eq!((many.held(), many.value()), (Ok(65_535), Ok(4465)));
     many.release(65_535).unwrap();
-    refused!(Overflow, many.acquire(65_536, Patience::NONE));
+    refused!(
+        Overflow,
+        many.acquire_with(65_536, WaitOptions::NONBLOCKING)
+    );
     assert_eq!((many.held(), many.value()), (Ok(0), Ok(70_000)));
 }
 
@@ -190,7 +203,9 @@ fn no_permit_is_lost_or_made_by_many() {
             scope.spawn(move || {
                 for round in 0..1000 {
                     let count = 1 + (thread + round) % PERMITS;
-                    semaphore.acquire(count, Patience::ENDLESS).unwrap();
+                    semaphore
+                        .acquire_with(count, WaitOptions::BLOCKING)
+                        .unwrap();
                     let before = inside.fetch_add(count, Relaxed);
                     assert!(before + count <= PERMITS);
                     inside.fetch_sub(count, Relaxed);
@@ -212,7 +227,7 @@ fn who_only_tries_gets_a_permit_that_is_there() {
             scope.spawn(|| {
                 for _ in 0..2000 {
                     // The others change the cells at the same moment: that is no reason to refuse.
-                    assert_eq!(semaphore.acquire(1, Patience::NONE), Ok(()));
+                    assert_eq!(semaphore.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
                     semaphore.release(1).unwrap();
                 }
             });
@@ -233,7 +248,9 @@ fn killed_at_random_nothing_is_lost() {
                     fork(|| {
                         for count in 0u64.. {
                             let count = 1 + (number + count) % PERMITS;
-                            semaphore.acquire(count, Patience::ENDLESS).unwrap();
+                            semaphore
+                                .acquire_with(count, WaitOptions::BLOCKING)
+                                .unwrap();
                             words[0].fetch_add(1, Relaxed);
                             semaphore.release(count).unwrap();
                         }
@@ -258,7 +275,7 @@ fn a_process_that_holds_nothing_can_be_gone_for_good() {
         .unwrap();
         for _ in 0..10 {
             fork(|| {
-                pool.acquire(2, Patience::NONE).unwrap();
+                pool.acquire_with(2, WaitOptions::NONBLOCKING).unwrap();
                 pool.release(2).unwrap();
             })
             .succeed();
@@ -269,6 +286,6 @@ fn a_process_that_holds_nothing_can_be_gone_for_good() {
             processes: 3,
             ..Options::default()
         };
-        refused!(Invalid, told(Semaphore::unnamed(&absent)));
+        refused!(Invalid, Semaphore::unnamed(&absent));
     });
 }

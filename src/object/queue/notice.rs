@@ -1,17 +1,19 @@
 //! Notices: descriptors that can be read from while there may be a message in a queue, or room for one.
 //!
-//! A futex is nothing that poll(2) can wait for. So one helper thread of this process waits in its stead, and raises the
-//! flag; who then finds nothing after all lowers it and has the thread wait again. The queue itself knows nothing of it:
-//! whoever puts something may be any process, and may be killed.
+//! poll(2) cannot wait for a futex. So one helper thread of this process waits instead, and raises the flag; a caller that
+//! then finds nothing lowers it, and the thread waits again. The queue itself knows nothing of it: a producer may be any
+//! process, and may be killed.
 
-use super::{Core, Limit, Patience};
+use super::Core;
 use crate::error::{Error, Result};
+use crate::raw::WaitOptions;
 use crate::sys::eventfd::Flag;
 use crate::sys::fork::{ForkLocal, ForkLock, ForkLocked, free_fork_local, new_fork_local};
 use crate::sys::thread;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::Thread;
+use std::time::Duration;
 
 /// What a descriptor gives notice of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,20 +40,17 @@ struct Watch {
 impl Watch {
     /// Waits for `what` and raises the flag, until it is to end.
     fn run(&self, core: &Core, what: What) {
-        let patience = Patience {
-            limit: Limit::Within(CHECK_INTERVAL_NS),
-            interruptible: false,
-        };
+        let options = WaitOptions::after(Duration::from_nanos(CHECK_INTERVAL_NS));
         // PAIRS notice.state
         while self.state.load(Ordering::Acquire) != ENDED {
             let come = core.with(|queue| match what {
-                What::Messages => queue.wait_for_message(patience),
-                What::Room => queue.wait_for_room(patience),
+                What::Messages => queue.wait_for_message(options),
+                What::Room => queue.wait_for_room(options),
             });
             if let Err(Error::Timeout(_)) = come {
                 continue;
             }
-            // What else goes wrong, whoever is told to look finds out. PAIRS notice.state
+            // The caller that looks finds out what else went wrong. PAIRS notice.state
             let raised =
                 self.state
                     .compare_exchange(WAITING, RAISED, Ordering::AcqRel, Ordering::Acquire);

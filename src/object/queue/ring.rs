@@ -107,8 +107,8 @@ impl Ring for Memory {
     #[inline(always)]
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let to = self.address(offset, bytes.len())?;
-        // SAFETY: `to` has room for them (`address`); they do not overlap, because nobody is given a slice of the ring. Until
-        // the record is committed they are ours; who breaks that rule sees, or leaves, other bytes, and no more than that.
+        // SAFETY: `to` has room for them (`address`); they do not overlap, because the ring is lent as atomics only. Until
+        // the record is committed they are ours; a process that breaks that rule sees or leaves other bytes, no more.
         unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         Ok(())
     }
@@ -117,7 +117,7 @@ impl Ring for Memory {
     fn read(&self, offset: u64, bytes: &mut [MaybeUninit<u8>]) -> Result<()> {
         let from = self.address(offset, bytes.len())?;
         let length = bytes.len();
-        // SAFETY: as in `write`: as long as the record is ours nobody writes there, or we read other bytes.
+        // SAFETY: as in `write`: as long as the record is ours no process writes there, or we read other bytes.
         unsafe { from.copy_to_nonoverlapping(NonNull::from(bytes).cast(), length) };
         Ok(())
     }

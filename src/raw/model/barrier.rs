@@ -3,12 +3,13 @@
 use super::{World, each, id, model};
 use crate::error::Error;
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::barrier::{BarrierHandleState, BarrierRef, Last, PartyCell, RawBarrier};
-use crate::raw::{Limit, Patience};
 use crate::sys::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 type Result = crate::error::Result<usize>;
 
@@ -26,10 +27,7 @@ struct Shared {
 unsafe impl Sync for Shared {}
 
 /// It gives up at its first look after its sleep.
-const SHORT: Patience = Patience {
-    limit: Limit::Within(1),
-    interruptible: false,
-};
+const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
 
 impl Shared {
     fn new(parties: usize) -> Arc<Shared> {
@@ -51,10 +49,10 @@ impl Shared {
         }
     }
 
-    fn wait_as(&self, me: Id, patience: Patience, last: Last) -> Result {
+    fn wait_as(&self, me: Id, options: WaitOptions, last: Last) -> Result {
         self.view().wait(
             me,
-            patience,
+            options,
             last,
             &BarrierHandleState::default(),
             &self.world,
@@ -62,7 +60,7 @@ impl Shared {
     }
 
     fn wait(&self, me: usize) -> Result {
-        self.wait_as(id(me), Patience::ENDLESS, Last::Passes)
+        self.wait_as(id(me), WaitOptions::BLOCKING, Last::Passes)
     }
 
     fn mortal(&self) -> Id {
@@ -261,7 +259,7 @@ fn who_is_held_passes_or_is_told() {
             if me == 2 {
                 return in_thread.view().abort();
             }
-            let told = in_thread.wait_as(id(me), Patience::ENDLESS, Last::Holds);
+            let told = in_thread.wait_as(id(me), WaitOptions::BLOCKING, Last::Holds);
             let told = match told {
                 Ok(1) => {
                     in_thread.write(0, 7);
@@ -286,7 +284,8 @@ fn who_dies_holding_the_others_breaks_it() {
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => {
-                let told = in_thread.wait_as(in_thread.mortal(), Patience::NONE, Last::Holds);
+                let told =
+                    in_thread.wait_as(in_thread.mortal(), WaitOptions::NONBLOCKING, Last::Holds);
                 assert!(matches!(told, Ok(1) | Err(Error::WouldBlock(_))));
                 in_thread.world.dies(0);
                 if told.is_err() {

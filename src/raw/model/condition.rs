@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::raw::condition::{ConditionRef, End, Mutex, RawCondition, Waited, WaiterCell};
 use crate::raw::wait::SpinState;
-use crate::raw::{Patience, lock};
+use crate::raw::{WaitOptions, lock};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -43,7 +43,7 @@ impl Mutex for Held<'_> {
         let spins = SpinState::default();
         shared
             .lock
-            .acquire(*me, Patience::ENDLESS, &spins, &shared.world)
+            .acquire(*me, WaitOptions::BLOCKING, &spins, &shared.world)
     }
 }
 
@@ -77,18 +77,18 @@ impl Shared {
         result
     }
 
-    fn wait(&self, held: &Held<'_>, patience: Patience) -> Waited {
+    fn wait(&self, held: &Held<'_>, options: WaitOptions) -> Waited {
         let condition = self.condition();
-        let waited = condition.wait(held.1, held, patience, &SpinState::default(), &self.world);
+        let waited = condition.wait(held.1, held, options, &SpinState::default(), &self.world);
         assert!(held.is_held());
         waited.expect("there are cells enough")
     }
 
     /// Does what `wait` does once it has given the lock back; returns what ended that.
-    fn go_on(&self, me: Id, (index, age): (usize, u64), patience: Patience) -> End {
+    fn go_on(&self, me: Id, (index, age): (usize, u64), options: WaitOptions) -> End {
         let (condition, spins) = (self.condition(), SpinState::default());
         let own = &self.cells[index];
-        let slept = condition.sleep(me, own, age, patience, &spins, &self.world);
+        let slept = condition.sleep(me, own, age, options, &spins, &self.world);
         let (end, notified) = slept.expect("nobody overwrites it");
         assert_eq!(end == End::Notified, notified.is_some());
         if let Some(cell) = notified {
@@ -135,7 +135,7 @@ fn who_looks_and_then_waits_misses_nothing() {
                 }
                 _ => {
                     while in_thread.guarded() == 0 {
-                        let waited = in_thread.wait(held, Patience::ENDLESS);
+                        let waited = in_thread.wait(held, WaitOptions::BLOCKING);
                         assert_eq!(waited.end, End::Notified);
                         assert_eq!(in_thread.guarded(), 1, "one returns for one");
                     }
@@ -158,7 +158,7 @@ fn of_two_who_wait_one_returns_for_each_notification() {
                 in_thread.notify(1);
             }
             _ => {
-                in_thread.go_on(id(me), places[me - 1], Patience::ENDLESS);
+                in_thread.go_on(id(me), places[me - 1], WaitOptions::BLOCKING);
             }
         });
         assert!(shared.all_cells_are_free());
@@ -174,11 +174,11 @@ fn one_returns_for_one() {
         each(2, move |me| match me {
             0 => in_thread.notify(1),
             _ => {
-                let end = in_thread.go_on(id(1), places[0], Patience::ENDLESS);
+                let end = in_thread.go_on(id(1), places[0], WaitOptions::BLOCKING);
                 assert_eq!(end, End::Notified);
             }
         });
-        let end = shared.go_on(id(2), places[1], Patience::NONE);
+        let end = shared.go_on(id(2), places[1], WaitOptions::NONBLOCKING);
         assert_eq!(end, End::Timeout);
         assert!(shared.all_cells_are_free());
     });
@@ -193,7 +193,7 @@ fn all_return_when_all_are_notified() {
         each(3, move |me| match me {
             0 => in_thread.notify(u64::MAX),
             _ => {
-                in_thread.go_on(id(me), places[me - 1], Patience::ENDLESS);
+                in_thread.go_on(id(me), places[me - 1], WaitOptions::BLOCKING);
             }
         });
         assert!(shared.all_cells_are_free());
@@ -220,10 +220,10 @@ fn who_is_out_of_time_leaves_the_notification_to_another() {
         each(2, move |me| match me {
             0 => in_thread.notify(1),
             _ => {
-                in_thread.go_on(id(1), places[0], Patience::NONE);
+                in_thread.go_on(id(1), places[0], WaitOptions::NONBLOCKING);
             }
         });
-        shared.go_on(id(2), places[1], Patience::NONE);
+        shared.go_on(id(2), places[1], WaitOptions::NONBLOCKING);
         assert_eq!(shared.returned.load(Ordering::Relaxed), 1);
         assert!(shared.all_cells_are_free());
     });
@@ -243,7 +243,7 @@ fn what_is_left_is_found_by_who_is_about_to_sleep() {
                 condition.leave(id(4), &in_thread.cells[places[0].0]);
             }
             _ => {
-                let end = in_thread.go_on(id(1), places[1], Patience::ENDLESS);
+                let end = in_thread.go_on(id(1), places[1], WaitOptions::BLOCKING);
                 assert_eq!(end, End::Notified);
             }
         });
@@ -321,7 +321,7 @@ fn who_has_two_leaves_one() {
                 in_thread.notify(1);
             }
             _ => {
-                let end = in_thread.go_on(id(me), places[me], Patience::ENDLESS);
+                let end = in_thread.go_on(id(me), places[me], WaitOptions::BLOCKING);
                 assert_eq!(end, End::Notified);
             }
         });
@@ -340,7 +340,7 @@ fn the_young_have_no_right_to_what_was_sent_before_they_came() {
             0 => in_thread.world.dies(0),
             _ => {
                 let place = begins(&in_thread, id(1));
-                let end = in_thread.go_on(id(1), place, Patience::NONE);
+                let end = in_thread.go_on(id(1), place, WaitOptions::NONBLOCKING);
                 assert_eq!(end, End::Timeout);
             }
         });
@@ -353,7 +353,13 @@ fn who_does_not_hold_the_lock_neither_waits_nor_notifies() {
         let shared = Shared::new();
         let held = Held(&shared, id(0));
         let (condition, world) = (shared.condition(), &shared.world);
-        let waited = condition.wait(id(0), &held, Patience::NONE, &SpinState::default(), world);
+        let waited = condition.wait(
+            id(0),
+            &held,
+            WaitOptions::NONBLOCKING,
+            &SpinState::default(),
+            world,
+        );
         assert!(matches!(waited, Err(Error::NotOwner(_))));
         let sent = condition.notify(1, &held, world);
         assert!(matches!(sent, Err(Error::NotOwner(_))));

@@ -1,13 +1,14 @@
 //! Models of the event.
 
 use super::{each, model};
+use crate::raw::WaitOptions;
 use crate::raw::event::RawEvent;
 use crate::raw::wait::SpinState;
-use crate::raw::{Limit, Patience};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
+use std::time::Duration;
 
 #[derive(Default)]
 struct Shared {
@@ -30,8 +31,8 @@ impl Shared {
         self.message.with(|message| unsafe { *message })
     }
 
-    fn wait(&self, patience: Patience) -> crate::error::Result<()> {
-        self.words.wait(patience, &SpinState::default())
+    fn wait(&self, options: WaitOptions) -> crate::error::Result<()> {
+        self.words.wait(options, &SpinState::default())
     }
 }
 
@@ -42,7 +43,7 @@ fn whoever_waits_sees_what_was_done_before() {
         each(3, move |me| match me {
             0 => shared.write_and_set(),
             _ => {
-                shared.wait(Patience::ENDLESS).expect("no end");
+                shared.wait(WaitOptions::BLOCKING).expect("no end");
                 assert_eq!(shared.read(), 1);
             }
         });
@@ -63,7 +64,9 @@ fn set_and_clear_wakes_all_who_had_begun_to_wait() {
             }
             _ => {
                 let spins = SpinState::default();
-                let told = in_thread.words.wait_since(begun, Patience::ENDLESS, &spins);
+                let told = in_thread
+                    .words
+                    .wait_since(begun, WaitOptions::BLOCKING, &spins);
                 assert_eq!(told, Ok(()));
                 assert_eq!(in_thread.read(), 1);
             }
@@ -83,7 +86,7 @@ fn who_clears_it_and_then_looks_misses_no_work() {
         let worker = thread::spawn(move || {
             in_thread.clear();
             if !word.load(Ordering::Relaxed) {
-                let told = in_thread.wait(Patience::ENDLESS, &SpinState::default());
+                let told = in_thread.wait(WaitOptions::BLOCKING, &SpinState::default());
                 assert_eq!(told, Ok(()));
                 assert!(word.load(Ordering::Relaxed), "it was set after the work");
             }
@@ -102,10 +105,10 @@ fn two_set_it_and_nobody_is_forgotten() {
         each(3, move |me| match me {
             // The second wait begins whenever the first has ended: set or not.
             2 => {
-                let told = in_thread.wait(Patience::ENDLESS, &SpinState::default());
+                let told = in_thread.wait(WaitOptions::BLOCKING, &SpinState::default());
                 assert_eq!(told, Ok(()));
                 in_thread.clear();
-                let _ = in_thread.wait(Patience::NONE, &SpinState::default());
+                let _ = in_thread.wait(WaitOptions::NONBLOCKING, &SpinState::default());
             }
             _ => in_thread.set(),
         });
@@ -120,15 +123,12 @@ fn who_gives_up_takes_nothing_from_the_others() {
         each(3, move |me| match me {
             0 => words.set(),
             1 => {
-                let told = words.wait(Patience::ENDLESS, &SpinState::default());
+                let told = words.wait(WaitOptions::BLOCKING, &SpinState::default());
                 assert_eq!(told, Ok(()));
             }
             _ => {
-                let patience = Patience {
-                    limit: Limit::Within(1),
-                    interruptible: false,
-                };
-                let _ = words.wait(patience, &SpinState::default());
+                let options = WaitOptions::after(Duration::from_nanos(1));
+                let _ = words.wait(options, &SpinState::default());
             }
         });
     });

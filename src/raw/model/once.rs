@@ -5,11 +5,12 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::raw::once::{Begun, RawOnce};
 use crate::raw::wait::SpinState;
-use crate::raw::{Limit, Patience};
+use crate::raw::{Timeout, WaitOptions};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
+use std::time::Duration;
 
 struct Shared {
     words: RawOnce,
@@ -34,9 +35,9 @@ impl Shared {
         })
     }
 
-    fn begin(&self, me: Id, patience: Patience) -> Result<Begun> {
+    fn begin(&self, me: Id, options: WaitOptions) -> Result<Begun> {
         self.words
-            .begin(me, patience, &SpinState::default(), &self.world)
+            .begin(me, options, &SpinState::default(), &self.world)
     }
 
     fn write(&self, value: u64) {
@@ -50,8 +51,8 @@ impl Shared {
     }
 
     /// Does it, if it is to be done, and sees it done.
-    fn call(&self, me: Id, patience: Patience) -> Result<bool> {
-        match self.begin(me, patience)? {
+    fn call(&self, me: Id, options: WaitOptions) -> Result<bool> {
+        match self.begin(me, options)? {
             Begun::Done => {
                 assert_eq!(self.read(), 1);
                 Ok(false)
@@ -68,7 +69,9 @@ impl Shared {
 
     /// Begins, leaves it half done and dies.
     fn begin_and_die(&self, number: usize) {
-        if let Ok(Begun::Mine { .. }) = self.begin(self.world.mortals[number].0, Patience::NONE) {
+        if let Ok(Begun::Mine { .. }) =
+            self.begin(self.world.mortals[number].0, WaitOptions::NONBLOCKING)
+        {
             self.write(7);
         }
         self.world.dies(number);
@@ -81,7 +84,9 @@ fn of_three_one_does_it_and_all_see_it() {
         let (shared, did) = (Shared::new(), Arc::new(AtomicUsize::new(0)));
         let (in_thread, count) = (shared.clone(), did.clone());
         each(3, move |me| {
-            let mine = in_thread.call(id(me), Patience::ENDLESS).expect("no end");
+            let mine = in_thread
+                .call(id(me), WaitOptions::BLOCKING)
+                .expect("no end");
             count.fetch_add(mine.into(), Ordering::Relaxed);
         });
         assert_eq!(did.load(Ordering::Relaxed), 1);
@@ -96,7 +101,7 @@ fn who_finds_it_done_at_a_glance_sees_it() {
         let shared = Shared::new();
         let in_thread = shared.clone();
         let worker = thread::spawn(move || {
-            assert_eq!(in_thread.call(id(1), Patience::ENDLESS), Ok(true));
+            assert_eq!(in_thread.call(id(1), WaitOptions::BLOCKING), Ok(true));
         });
         if shared.words.is_done() {
             assert_eq!(shared.read(), 1);
@@ -113,15 +118,20 @@ fn what_is_given_back_undone_is_done_by_the_next_one() {
         each(3, move |me| match me {
             // It gives up halfway, if it comes first.
             0 => {
-                if let Begun::Mine { recovered } =
-                    in_thread.begin(id(0), Patience::ENDLESS).expect("no end")
+                if let Begun::Mine { recovered } = in_thread
+                    .begin(id(0), WaitOptions::BLOCKING)
+                    .expect("no end")
                 {
                     assert!(!recovered);
                     in_thread.write(5);
                     in_thread.words.abort(id(0)).expect("we are doing it");
                 }
             }
-            _ => drop(in_thread.call(id(me), Patience::ENDLESS).expect("no end")),
+            _ => drop(
+                in_thread
+                    .call(id(me), WaitOptions::BLOCKING)
+                    .expect("no end"),
+            ),
         });
         assert!(shared.words.is_done());
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 0);
@@ -139,14 +149,14 @@ fn of_two_who_find_the_dead_one_takes_over_and_is_told() {
             }
             // Nobody is woken by a death, and the model has no deadlines: so these only try.
             for _ in 0..2 {
-                match in_thread.call(id(me), Patience::NONE) {
+                match in_thread.call(id(me), WaitOptions::NONBLOCKING) {
                     Ok(_) => break,
                     Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
                 }
                 thread::yield_now();
             }
         });
-        let last = shared.call(id(5), Patience::NONE);
+        let last = shared.call(id(5), WaitOptions::NONBLOCKING);
         assert!(last.is_ok(), "who was doing it is dead, or it is done");
         assert!(shared.recoveries.load(Ordering::Relaxed) <= 1);
         assert_eq!(shared.read(), 1);
@@ -158,19 +168,23 @@ fn who_takes_over_wakes_those_that_slept_for_the_dead() {
     model(4, || {
         let shared = Shared::new();
         let mortal = shared.world.mortals[0].0;
-        let begun = shared.begin(mortal, Patience::NONE);
+        let begun = shared.begin(mortal, WaitOptions::NONBLOCKING);
         assert_eq!(begun, Ok(Begun::Mine { recovered: false }));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
                 in_thread.world.dies(0);
-                match in_thread.call(id(me), Patience::NONE) {
+                match in_thread.call(id(me), WaitOptions::NONBLOCKING) {
                     Ok(_) => {}
                     // The other one has not slept, and was faster.
                     Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
                 }
             }
-            _ => drop(in_thread.call(id(me), Patience::ENDLESS).expect("no end")),
+            _ => drop(
+                in_thread
+                    .call(id(me), WaitOptions::BLOCKING)
+                    .expect("no end"),
+            ),
         });
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
         assert_eq!(shared.read(), 1);
@@ -187,17 +201,22 @@ fn a_death_is_told_until_it_is_done() {
             0 => in_thread.begin_and_die(1),
             _ => {
                 // Taken over from the first or from the second, or from nobody yet to be judged.
-                if let Ok(Begun::Mine { recovered }) = in_thread.begin(id(me), Patience::NONE) {
+                if let Ok(Begun::Mine { recovered }) =
+                    in_thread.begin(id(me), WaitOptions::NONBLOCKING)
+                {
                     assert!(recovered, "it is not done since");
                     in_thread.words.abort(id(me)).expect("we are doing it");
                 }
             }
         });
-        let begun = shared.begin(id(5), Patience::NONE);
+        let begun = shared.begin(id(5), WaitOptions::NONBLOCKING);
         assert_eq!(begun, Ok(Begun::Mine { recovered: true }), "it stays told");
         shared.write(1);
         shared.words.done(id(5)).expect("we are doing it");
-        assert_eq!(shared.begin(id(6), Patience::NONE), Ok(Begun::Done));
+        assert_eq!(
+            shared.begin(id(6), WaitOptions::NONBLOCKING),
+            Ok(Begun::Done)
+        );
         assert!(!shared.words.stat().owner_died);
     });
 }
@@ -208,16 +227,16 @@ fn who_gives_up_takes_nothing_from_the_others() {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(3, move |me| {
-            let limit = match me {
+            let timeout = match me {
                 // It gives up at its first look after its sleep.
-                2 => Limit::Within(1),
-                _ => Limit::Forever,
+                2 => Timeout::After(Duration::from_nanos(1)),
+                _ => Timeout::Never,
             };
-            let patience = Patience {
-                limit,
+            let options = WaitOptions {
+                timeout,
                 interruptible: false,
             };
-            match in_thread.call(id(me), patience) {
+            match in_thread.call(id(me), options) {
                 Ok(_) => {}
                 Err(error) => assert!(me == 2 && matches!(error, Error::Timeout(_))),
             }

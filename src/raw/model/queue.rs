@@ -3,17 +3,18 @@
 use super::{World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::queue::record::{RECORD_ALIGN, Record, Ring};
 use crate::raw::queue::{
     Batch, Bounds, Laps, Lease, Overflow, QueueHandleState, QueueRef, RING_SLACK, RawQueue,
     Reservation,
 };
-use crate::raw::{Limit, Patience};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 /// What a message has.
 const LENGTH: u64 = size_of::<u64>() as u64;
@@ -148,24 +149,24 @@ impl Shared {
         })
     }
 
-    fn try_put(&self, me: Id, value: u64, patience: Patience) -> Result<()> {
+    fn try_put(&self, me: Id, value: u64, options: WaitOptions) -> Result<()> {
         let bytes = value.to_ne_bytes();
         self.queue(me, |queue| match queue.try_put(&bytes) {
             true => Ok(()),
-            false => queue.put(&bytes, patience),
+            false => queue.put(&bytes, options),
         })
     }
 
     fn put(&self, me: Id, value: u64) {
-        let put = self.try_put(me, value, Patience::ENDLESS);
+        let put = self.try_put(me, value, WaitOptions::BLOCKING);
         put.expect("there will be room");
     }
 
-    fn try_get(&self, me: Id, patience: Patience) -> Result<u64> {
+    fn try_get(&self, me: Id, options: WaitOptions) -> Result<u64> {
         let mut bytes = [MaybeUninit::uninit(); LENGTH as usize];
         let length = self.queue(me, |queue| match queue.try_get(&mut bytes) {
             Some(length) => Ok(length),
-            None => queue.get(&mut bytes, patience).map(|taken| taken.length),
+            None => queue.get(&mut bytes, options).map(|taken| taken.length),
         })?;
         assert_eq!(length, LENGTH);
         // SAFETY: all of them have been written.
@@ -175,12 +176,12 @@ impl Shared {
     }
 
     fn get(&self, me: Id) -> u64 {
-        let got = self.try_get(me, Patience::ENDLESS);
+        let got = self.try_get(me, WaitOptions::BLOCKING);
         got.expect("there will be a message")
     }
 
     fn reserve(&self, me: Id) -> Reservation {
-        let place = self.queue(me, |queue| queue.reserve(LENGTH, Patience::ENDLESS));
+        let place = self.queue(me, |queue| queue.reserve(LENGTH, WaitOptions::BLOCKING));
         place.expect("there will be room")
     }
 
@@ -191,7 +192,7 @@ impl Shared {
     }
 
     fn lease(&self, me: Id) -> Lease {
-        let lease = self.queue(me, |queue| queue.lease(Patience::ENDLESS));
+        let lease = self.queue(me, |queue| queue.lease(WaitOptions::BLOCKING));
         lease.expect("there will be a message")
     }
 
@@ -286,7 +287,7 @@ fn several_put_at_once_wake_as_many() {
                 let words = [1u64, 2].map(u64::to_ne_bytes);
                 let messages = words.iter().map(|word| &word[..]);
                 let put = |queue: &QueueRef<'_, Memory, World>| {
-                    queue.put_many(messages, Batch::Some, Patience::ENDLESS)
+                    queue.put_many(messages, Batch::Some, WaitOptions::BLOCKING)
                 };
                 assert_eq!(in_thread.queue(id(me), put), Ok(2));
             }
@@ -403,7 +404,7 @@ fn what_is_given_back_is_had_by_who_sleeps() {
             _ => assert_eq!(in_thread.get(id(me)), 1),
         });
         // A sign that something was given back does not stay for ever.
-        let empty = shared.try_get(id(0), Patience::NONE);
+        let empty = shared.try_get(id(0), WaitOptions::NONBLOCKING);
         assert!(matches!(empty, Err(Error::Empty(_))));
     });
 }
@@ -418,7 +419,7 @@ fn who_waits_for_the_last_lease_is_told_that_nothing_comes() {
         each(2, move |me| match me {
             0 => assert_eq!(shared.ack(id(me), lease), 1),
             _ => {
-                let nothing = shared.try_get(id(me), Patience::ENDLESS);
+                let nothing = shared.try_get(id(me), WaitOptions::BLOCKING);
                 assert!(matches!(nothing, Err(Error::ShutDown(_))));
             }
         });
@@ -433,13 +434,13 @@ fn what_was_put_before_it_was_shut_is_had_before_anybody_is_told_so() {
         let got = Arc::new(AtomicBool::new(false));
         let (in_thread, putting, getting) = (shared.clone(), put.clone(), got.clone());
         each(3, move |me| match me {
-            0 => match in_thread.try_put(id(me), 1, Patience::ENDLESS) {
+            0 => match in_thread.try_put(id(me), 1, WaitOptions::BLOCKING) {
                 Ok(()) => putting.store(true, Ordering::Relaxed),
                 Err(error) => assert!(matches!(error, Error::ShutDown(_))),
             },
             1 => in_thread.queue(id(me), |queue| queue.shut()),
             _ => {
-                while let Ok(value) = in_thread.try_get(id(me), Patience::ENDLESS) {
+                while let Ok(value) = in_thread.try_get(id(me), WaitOptions::BLOCKING) {
                     assert_eq!(value, 1);
                     getting.store(true, Ordering::Relaxed);
                 }
@@ -460,7 +461,7 @@ fn who_waits_for_the_end_is_told() {
             0 => assert_eq!(shared.ack(id(me), lease), 1),
             1 => assert_eq!(shared.get(id(me)), 2),
             _ => {
-                let end = shared.queue(id(me), |queue| queue.join(Patience::ENDLESS));
+                let end = shared.queue(id(me), |queue| queue.join(WaitOptions::BLOCKING));
                 end.expect("it comes");
             }
         });
@@ -475,7 +476,7 @@ fn who_waits_for_the_end_takes_no_wake_from_who_waits_for_room() {
         let join = {
             let shared = shared.clone();
             thread::spawn(move || {
-                let end = shared.queue(id(1), |queue| queue.join(Patience::ENDLESS));
+                let end = shared.queue(id(1), |queue| queue.join(WaitOptions::BLOCKING));
                 end.expect("it comes");
             })
         };
@@ -493,10 +494,7 @@ fn who_waits_for_the_end_takes_no_wake_from_who_waits_for_room() {
 #[test]
 fn who_is_out_of_time_leaves_the_others_their_wakes() {
     /// It gives up at its first look after its sleep.
-    const SHORT: Patience = Patience {
-        limit: Limit::Within(1),
-        interruptible: false,
-    };
+    const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
     model(2, || {
         let shared = Shared::new();
         each(3, move |me| match me {
@@ -551,14 +549,14 @@ fn what_the_dead_were_filling_is_skipped() {
             1 => in_thread.put(id(me), 1),
             // Nobody is woken by a death, and the model has no deadlines: so this only tries.
             _ => {
-                let got = in_thread.try_get(id(me), Patience::NONE);
+                let got = in_thread.try_get(id(me), WaitOptions::NONBLOCKING);
                 assert!(matches!(got, Ok(1) | Err(Error::Empty(_))));
             }
         });
-        while let Ok(value) = shared.try_get(id(4), Patience::NONE) {
+        while let Ok(value) = shared.try_get(id(4), WaitOptions::NONBLOCKING) {
             assert_eq!(value, 1);
         }
-        let empty = shared.try_get(id(4), Patience::NONE);
+        let empty = shared.try_get(id(4), WaitOptions::NONBLOCKING);
         assert!(matches!(empty, Err(Error::Empty(_))));
         assert!(shared.queue(id(4), |queue| queue.is_finished()));
     });
@@ -575,7 +573,7 @@ fn what_the_dead_were_reading_is_had_once_more() {
         each(3, move |me| match me {
             0 => {
                 let mortal = in_thread.mortal(0);
-                let lease = in_thread.queue(mortal, |queue| queue.lease(Patience::NONE));
+                let lease = in_thread.queue(mortal, |queue| queue.lease(WaitOptions::NONBLOCKING));
                 if let Ok(lease) = lease {
                     assert!((1..=2).contains(&in_thread.ring.look(lease.offset)));
                 }
@@ -583,12 +581,12 @@ fn what_the_dead_were_reading_is_had_once_more() {
             }
             1 => in_thread.put(id(me), 2),
             _ => {
-                if let Ok(value) = in_thread.try_get(id(me), Patience::NONE) {
+                if let Ok(value) = in_thread.try_get(id(me), WaitOptions::NONBLOCKING) {
                     sum.fetch_add(value, Ordering::Relaxed);
                 }
             }
         });
-        while let Ok(value) = shared.try_get(id(4), Patience::NONE) {
+        while let Ok(value) = shared.try_get(id(4), WaitOptions::NONBLOCKING) {
             got.fetch_add(value, Ordering::Relaxed);
         }
         assert_eq!(got.load(Ordering::Relaxed), 3, "each of them once");
@@ -604,7 +602,7 @@ fn who_skips_the_dead_wakes_who_waits_for_their_room() {
         each(2, move |me| match me {
             0 => {
                 shared.world.dies(0);
-                let got = shared.try_get(id(me), Patience::NONE);
+                let got = shared.try_get(id(me), WaitOptions::NONBLOCKING);
                 assert!(matches!(got, Ok(1) | Err(Error::Empty(_))));
             }
             _ => shared.put(id(me), 1),
@@ -616,7 +614,12 @@ fn who_skips_the_dead_wakes_who_waits_for_their_room() {
 fn die_holding(shared: &Shared, lock: usize) {
     let mortal = shared.mortal(0);
     let lock = [&shared.words.producer_lock, &shared.words.consumer_lock][lock];
-    let taken = lock.acquire(mortal, Patience::NONE, &Default::default(), &shared.world);
+    let taken = lock.acquire(
+        mortal,
+        WaitOptions::NONBLOCKING,
+        &Default::default(),
+        &shared.world,
+    );
     assert!(taken.is_ok() || matches!(taken, Err(Error::WouldBlock(_))));
     shared.world.dies(0);
 }
@@ -626,7 +629,7 @@ fn who_dies_before_it_commits_has_put_nothing() {
     model(2, || {
         let shared = Shared::new();
         shared.ring.fails.store(true, Ordering::Relaxed);
-        let failed = shared.try_put(shared.mortal(0), 7, Patience::NONE);
+        let failed = shared.try_put(shared.mortal(0), 7, WaitOptions::NONBLOCKING);
         assert!(matches!(failed, Err(Error::Internal(_))));
         shared.ring.fails.store(false, Ordering::Relaxed);
         die_holding(&shared, 0);

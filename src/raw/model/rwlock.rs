@@ -5,11 +5,12 @@ use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::raw::count_slot::CountSlot;
 use crate::raw::rwlock::{RawRwLock, RwLockHandleState, RwLockRef};
-use crate::raw::{Limit, Patience};
+use crate::raw::{Timeout, WaitOptions};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
+use std::time::Duration;
 
 struct Shared {
     words: RawRwLock,
@@ -45,16 +46,16 @@ impl Shared {
         }
     }
 
-    fn read(&self, me: Id, patience: Patience) -> Result<bool> {
-        self.whole().acquire_read(me, patience, &self.world)
+    fn read(&self, me: Id, options: WaitOptions) -> Result<bool> {
+        self.whole().acquire_read(me, options, &self.world)
     }
 
-    fn write(&self, me: Id, patience: Patience) -> Result<bool> {
-        self.whole().acquire_write(me, patience, &self.world)
+    fn write(&self, me: Id, options: WaitOptions) -> Result<bool> {
+        self.whole().acquire_write(me, options, &self.world)
     }
 
-    fn upgrade(&self, me: Id, patience: Patience) -> Result<()> {
-        self.whole().upgrade(me, patience, &self.world)
+    fn upgrade(&self, me: Id, options: WaitOptions) -> Result<()> {
+        self.whole().upgrade(me, options, &self.world)
     }
 
     /// Adds one; loom fails where another thread is in here as well.
@@ -70,13 +71,13 @@ impl Shared {
     }
 
     fn write_once(&self, me: Id) {
-        assert_eq!(self.write(me, Patience::ENDLESS), Ok(false));
+        assert_eq!(self.write(me, WaitOptions::BLOCKING), Ok(false));
         self.touch();
         self.whole().release_write(me).expect("we write");
     }
 
     fn read_once(&self, me: Id) -> u64 {
-        assert_eq!(self.read(me, Patience::ENDLESS), Ok(false));
+        assert_eq!(self.read(me, WaitOptions::BLOCKING), Ok(false));
         let seen = self.look();
         self.whole().release_read(me).expect("we read");
         seen
@@ -86,14 +87,17 @@ impl Shared {
     fn is_free(&self) {
         let stat = self.whole().stat();
         assert_eq!((stat.writer, stat.waits, stat.readers), (None, false, 0));
-        assert!(self.write(id(5), Patience::NONE).is_ok(), "it is free");
+        assert!(
+            self.write(id(5), WaitOptions::NONBLOCKING).is_ok(),
+            "it is free"
+        );
         self.whole().release_write(id(5)).expect("we write");
     }
 }
 
-const SHORT: Patience = Patience {
+const SHORT: WaitOptions = WaitOptions {
     // It gives up at its first look after its sleep.
-    limit: Limit::Within(1),
+    timeout: Timeout::After(Duration::from_nanos(1)),
     interruptible: false,
 };
 
@@ -165,11 +169,11 @@ fn who_upgrades_lets_nobody_write_in_between() {
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                assert_eq!(in_thread.read(id(me), Patience::ENDLESS), Ok(false));
+                assert_eq!(in_thread.read(id(me), WaitOptions::BLOCKING), Ok(false));
                 let before = in_thread.look();
                 // The other one may hold the turnstile for a moment: the model knows no time to sleep until then.
                 loop {
-                    match in_thread.upgrade(id(me), Patience::NONE) {
+                    match in_thread.upgrade(id(me), WaitOptions::NONBLOCKING) {
                         Ok(()) => break,
                         Err(Error::Deadlock(_)) => {
                             return in_thread.whole().release_read(id(me)).expect("we read");
@@ -192,12 +196,12 @@ fn who_upgrades_lets_nobody_write_in_between() {
 fn who_upgrades_waits_until_the_others_have_left() {
     model(4, || {
         let shared = Shared::new();
-        assert_eq!(shared.read(id(0), Patience::ENDLESS), Ok(false));
+        assert_eq!(shared.read(id(0), WaitOptions::BLOCKING), Ok(false));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
                 in_thread
-                    .upgrade(id(me), Patience::ENDLESS)
+                    .upgrade(id(me), WaitOptions::BLOCKING)
                     .expect("we read");
                 in_thread.touch();
                 in_thread.whole().release_write(id(me)).expect("we write");
@@ -213,16 +217,16 @@ fn of_two_who_upgrade_one_is_refused_and_nobody_sleeps_for_ever() {
     model(3, || {
         let shared = Shared::new();
         for me in 0..2 {
-            assert_eq!(shared.read(id(me), Patience::ENDLESS), Ok(false));
+            assert_eq!(shared.read(id(me), WaitOptions::BLOCKING), Ok(false));
         }
         let in_thread = shared.clone();
         each(2, move |me| {
-            let patience = if me == 0 {
-                Patience::ENDLESS
+            let options = if me == 0 {
+                WaitOptions::BLOCKING
             } else {
-                Patience::NONE
+                WaitOptions::NONBLOCKING
             };
-            match in_thread.upgrade(id(me), patience) {
+            match in_thread.upgrade(id(me), options) {
                 Ok(()) => {
                     in_thread.touch();
                     in_thread.whole().release_write(id(me)).expect("we write");
@@ -246,7 +250,7 @@ fn who_downgrades_lets_nobody_write_in_between() {
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                assert_eq!(in_thread.write(id(me), Patience::ENDLESS), Ok(false));
+                assert_eq!(in_thread.write(id(me), WaitOptions::BLOCKING), Ok(false));
                 in_thread.touch();
                 let mine = in_thread.look();
                 in_thread
@@ -267,12 +271,12 @@ fn who_downgrades_lets_nobody_write_in_between() {
 fn a_writer_that_gives_up_lets_the_readers_in() {
     model(3, || {
         let shared = Shared::new();
-        assert_eq!(shared.read(id(2), Patience::ENDLESS), Ok(false));
+        assert_eq!(shared.read(id(2), WaitOptions::BLOCKING), Ok(false));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
                 // Nobody leaves before it has given up, and the model has no deadlines: so it only tries.
-                let refused = in_thread.write(id(me), Patience::NONE);
+                let refused = in_thread.write(id(me), WaitOptions::NONBLOCKING);
                 assert!(matches!(refused, Err(Error::WouldBlock(_))));
             }
             _ => drop(in_thread.read_once(id(me))),
@@ -286,7 +290,7 @@ fn a_writer_that_gives_up_lets_the_readers_in() {
 fn a_writer_out_of_time_wakes_those_who_wait_for_it() {
     model(2, || {
         let shared = Shared::new();
-        assert_eq!(shared.read(id(2), Patience::ENDLESS), Ok(false));
+        assert_eq!(shared.read(id(2), WaitOptions::BLOCKING), Ok(false));
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => match in_thread.write(id(me), SHORT) {
@@ -311,7 +315,7 @@ fn what_a_dead_writer_leaves_is_told_until_it_is_mended() {
         each(2, move |me| match me {
             0 => {
                 let mortal = in_thread.world.mortals[0].0;
-                match in_thread.write(mortal, Patience::NONE) {
+                match in_thread.write(mortal, WaitOptions::NONBLOCKING) {
                     Ok(recovered) => {
                         assert!(!recovered);
                         in_thread.touch();
@@ -322,7 +326,7 @@ fn what_a_dead_writer_leaves_is_told_until_it_is_mended() {
                 in_thread.world.dies(0);
             }
             _ => {
-                if let Ok(recovered) = in_thread.read(id(me), Patience::NONE) {
+                if let Ok(recovered) = in_thread.read(id(me), WaitOptions::NONBLOCKING) {
                     let seen = in_thread.look();
                     assert_eq!(recovered, seen == 1, "a write that nobody finished");
                     in_thread.whole().release_read(id(me)).expect("we read");
@@ -330,12 +334,12 @@ fn what_a_dead_writer_leaves_is_told_until_it_is_mended() {
             }
         });
         let died = shared.count.load(Ordering::Relaxed) == 1;
-        assert_eq!(shared.read(id(5), Patience::NONE), Ok(died));
+        assert_eq!(shared.read(id(5), WaitOptions::NONBLOCKING), Ok(died));
         shared.whole().release_read(id(5)).expect("we read");
-        assert_eq!(shared.write(id(5), Patience::NONE), Ok(died));
+        assert_eq!(shared.write(id(5), WaitOptions::NONBLOCKING), Ok(died));
         shared.whole().mark_consistent(id(5)).expect("we write");
         shared.whole().release_write(id(5)).expect("we write");
-        assert_eq!(shared.read(id(5), Patience::NONE), Ok(false));
+        assert_eq!(shared.read(id(5), WaitOptions::NONBLOCKING), Ok(false));
         shared.whole().release_read(id(5)).expect("we read");
         shared.is_free();
     });
@@ -349,13 +353,13 @@ fn a_dead_reader_holds_up_nobody_and_leaves_no_mark() {
         each(2, move |me| match me {
             0 => {
                 let mortal = in_thread.world.mortals[0].0;
-                if let Ok(recovered) = in_thread.read(mortal, Patience::NONE) {
+                if let Ok(recovered) = in_thread.read(mortal, WaitOptions::NONBLOCKING) {
                     assert!(!recovered);
                     in_thread.look();
                 }
                 in_thread.world.dies(0);
             }
-            _ => match in_thread.write(id(me), Patience::NONE) {
+            _ => match in_thread.write(id(me), WaitOptions::NONBLOCKING) {
                 Ok(recovered) => {
                     assert!(!recovered);
                     in_thread.touch();
@@ -364,7 +368,7 @@ fn a_dead_reader_holds_up_nobody_and_leaves_no_mark() {
                 Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
             },
         });
-        assert_eq!(shared.write(id(5), Patience::NONE), Ok(false));
+        assert_eq!(shared.write(id(5), WaitOptions::NONBLOCKING), Ok(false));
         shared.whole().release_write(id(5)).expect("we write");
         shared.is_free();
     });

@@ -3,23 +3,21 @@
 use super::{World, each, id, model};
 use crate::error::Error;
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::count_slot::CountSlot;
 use crate::raw::semaphore::{RawSemaphore, WAITERS};
 use crate::raw::undo::{UndoHandleState, UndoRef, cells};
 use crate::raw::wait::SpinState;
-use crate::raw::{Limit, Patience};
 use crate::sys::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::Ordering;
 use loom::thread;
+use std::time::Duration;
 
 const MAXIMUM: u64 = 3;
 /// It gives up at its first look after its sleep.
-const SHORT: Patience = Patience {
-    limit: Limit::Within(1),
-    interruptible: false,
-};
+const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
 
 struct Shared {
     words: RawSemaphore,
@@ -43,8 +41,8 @@ impl Shared {
         })
     }
 
-    fn acquire(&self, count: u64, patience: Patience) -> bool {
-        let result = self.words.acquire(count, patience, &SpinState::default());
+    fn acquire(&self, count: u64, options: WaitOptions) -> bool {
+        let result = self.words.acquire(count, options, &SpinState::default());
         assert!(matches!(result, Ok(()) | Err(Error::Timeout(_))));
         result.is_ok()
     }
@@ -71,12 +69,12 @@ impl Shared {
         })
     }
 
-    fn acquire_undo(&self, total: u64, me: Id, count: u64, patience: Patience) -> bool {
+    fn acquire_undo(&self, total: u64, me: Id, count: u64, options: WaitOptions) -> bool {
         self.undo(total, me, |undo| {
             if count == 1 && undo.try_acquire() {
                 return true;
             }
-            let result = undo.acquire(count, patience, &SpinState::default());
+            let result = undo.acquire(count, options, &SpinState::default());
             assert!(matches!(result, Ok(()) | Err(Error::WouldBlock(_))));
             result.is_ok()
         })
@@ -97,7 +95,7 @@ fn one_permit_excludes_and_nobody_sleeps_for_ever() {
         let shared = Shared::new(1);
         let in_thread = shared.clone();
         each(3, move |_| {
-            assert!(in_thread.acquire(1, Patience::ENDLESS));
+            assert!(in_thread.acquire(1, WaitOptions::BLOCKING));
             in_thread.touch();
             in_thread.release(1);
         });
@@ -112,7 +110,7 @@ fn who_gives_two_wakes_two() {
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => in_thread.release(2),
-            _ => assert!(in_thread.acquire(1, Patience::ENDLESS)),
+            _ => assert!(in_thread.acquire(1, WaitOptions::BLOCKING)),
         });
         assert_eq!(shared.words.value(), 0);
     });
@@ -124,7 +122,7 @@ fn who_wants_two_keeps_no_wake_from_who_wants_one() {
         let shared = Shared::new(0);
         let wait = |count| {
             let shared = shared.clone();
-            thread::spawn(move || assert!(shared.acquire(count, Patience::ENDLESS)))
+            thread::spawn(move || assert!(shared.acquire(count, WaitOptions::BLOCKING)))
         };
         let (two, one) = (wait(2), wait(1));
         // Either of them may sleep first, and it is too few for one of them.
@@ -146,7 +144,7 @@ fn a_mark_that_goes_leaves_no_sleeper_behind() {
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => (0..2).for_each(|_| in_thread.release(1)),
-            _ => (0..2).for_each(|_| assert!(in_thread.acquire(1, Patience::ENDLESS))),
+            _ => (0..2).for_each(|_| assert!(in_thread.acquire(1, WaitOptions::BLOCKING))),
         });
     });
 }
@@ -157,17 +155,17 @@ fn who_gives_up_passes_its_wake_on() {
         let shared = Shared::new(0);
         let in_thread = shared.clone();
         each(4, move |me| {
-            let patience = match me {
+            let options = match me {
                 // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
                 3 => {
                     futex::wake(&in_thread.words.word, i32::MAX, futex::WaitSet::All);
                     return;
                 }
                 2 => SHORT,
-                1 => Patience::ENDLESS,
+                1 => WaitOptions::BLOCKING,
                 _ => return in_thread.release(1),
             };
-            if in_thread.acquire(1, patience) {
+            if in_thread.acquire(1, options) {
                 in_thread.release(1);
             }
         });
@@ -182,7 +180,7 @@ fn with_undo_one_permit_excludes_and_nobody_sleeps_for_ever() {
         let in_thread = shared.clone();
         each(2, move |me| {
             let me = id(me);
-            assert!(in_thread.acquire_undo(1, me, 1, Patience::ENDLESS));
+            assert!(in_thread.acquire_undo(1, me, 1, WaitOptions::BLOCKING));
             in_thread.touch();
             in_thread.release_undo(1, me, 1);
         });
@@ -198,19 +196,19 @@ fn what_the_dead_held_comes_back_once() {
         each(2, move |me| match me {
             0 => {
                 let mortal = in_thread.world.mortals[0].0;
-                in_thread.acquire_undo(2, mortal, 2, Patience::NONE);
+                in_thread.acquire_undo(2, mortal, 2, WaitOptions::NONBLOCKING);
                 in_thread.world.dies(0);
             }
             _ => {
                 // Nobody is woken by a death, and the model has no deadlines: so these only try.
-                if in_thread.acquire_undo(2, id(me), 2, Patience::NONE) {
+                if in_thread.acquire_undo(2, id(me), 2, WaitOptions::NONBLOCKING) {
                     in_thread.touch();
                     in_thread.release_undo(2, id(me), 2);
                 }
                 thread::yield_now();
             }
         });
-        assert!(shared.acquire_undo(2, id(5), 2, Patience::NONE));
+        assert!(shared.acquire_undo(2, id(5), 2, WaitOptions::NONBLOCKING));
         assert_eq!(shared.words.value(), 0);
     });
 }
@@ -220,10 +218,15 @@ fn die_inside(shared: &Shared, total: u64, step: usize) {
     let mortal = shared.world.mortals[0].0;
     let cells = cells(&shared.words, &shared.cells);
     if step > 2 {
-        assert!(shared.acquire_undo(total, mortal, 1, Patience::NONE));
+        assert!(shared.acquire_undo(total, mortal, 1, WaitOptions::NONBLOCKING));
     }
     let lock = &shared.words.lock;
-    let entered = lock.acquire(mortal, Patience::NONE, &SpinState::default(), &shared.world);
+    let entered = lock.acquire(
+        mortal,
+        WaitOptions::NONBLOCKING,
+        &SpinState::default(),
+        &shared.world,
+    );
     assert_eq!(entered, Ok(false));
     match step {
         0 | 3 => {}
@@ -245,11 +248,11 @@ fn who_dies_inside_leaves_it_to_the_next_to_count() {
             die_inside(&shared, 2, step);
             let in_thread = shared.clone();
             each(2, move |me| {
-                if in_thread.acquire_undo(2, id(me), 1, Patience::NONE) {
+                if in_thread.acquire_undo(2, id(me), 1, WaitOptions::NONBLOCKING) {
                     in_thread.release_undo(2, id(me), 1);
                 }
             });
-            assert!(shared.acquire_undo(2, id(5), 2, Patience::NONE));
+            assert!(shared.acquire_undo(2, id(5), 2, WaitOptions::NONBLOCKING));
             shared.release_undo(2, id(5), 2);
             assert_eq!(shared.words.value(), 2);
         });
@@ -261,15 +264,15 @@ fn who_brings_back_wakes_who_slept_for_the_dead() {
     model(2, || {
         let shared = Shared::new(2);
         let mortal = shared.world.mortals[0].0;
-        assert!(shared.acquire_undo(2, mortal, 2, Patience::NONE));
+        assert!(shared.acquire_undo(2, mortal, 2, WaitOptions::NONBLOCKING));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
                 in_thread.world.dies(0);
                 // One is enough for it; the other one is left to who sleeps.
-                assert!(in_thread.acquire_undo(2, id(me), 1, Patience::NONE));
+                assert!(in_thread.acquire_undo(2, id(me), 1, WaitOptions::NONBLOCKING));
             }
-            _ => assert!(in_thread.acquire_undo(2, id(me), 1, Patience::ENDLESS)),
+            _ => assert!(in_thread.acquire_undo(2, id(me), 1, WaitOptions::BLOCKING)),
         });
         assert_eq!(shared.words.value(), 0);
     });
@@ -279,20 +282,20 @@ fn who_brings_back_wakes_who_slept_for_the_dead() {
 fn who_finds_no_cell_passes_its_wake_on() {
     model(2, || {
         let shared = Shared::new(3);
-        assert!(shared.acquire_undo(3, id(0), 2, Patience::NONE));
-        assert!(shared.acquire_undo(3, id(1), 1, Patience::NONE));
+        assert!(shared.acquire_undo(3, id(0), 2, WaitOptions::NONBLOCKING));
+        assert!(shared.acquire_undo(3, id(1), 1, WaitOptions::NONBLOCKING));
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => in_thread.release_undo(3, id(0), 1),
             // Another thread of the same process.
             1 => {
-                assert!(in_thread.acquire_undo(3, id(0), 1, Patience::ENDLESS));
+                assert!(in_thread.acquire_undo(3, id(0), 1, WaitOptions::BLOCKING));
                 in_thread.release_undo(3, id(0), 1);
             }
             // Both cells are in use for good.
             _ => {
                 let acquire = |undo: UndoRef<'_, World>| {
-                    undo.acquire(1, Patience::ENDLESS, &SpinState::default())
+                    undo.acquire(1, WaitOptions::BLOCKING, &SpinState::default())
                 };
                 let acquired = in_thread.undo(3, id(2), acquire);
                 assert!(matches!(acquired, Err(Error::TooManyProcesses(_))));

@@ -4,7 +4,7 @@ use super::cursor::CursorSnapshot;
 use super::record::{Record, Ring, Seen, State};
 use super::{AS_CLAIM, Held, QueueRef};
 use crate::error::Result;
-use crate::raw::{Liveness, Patience};
+use crate::raw::{Liveness, WaitOptions};
 use crate::sys::atomic::{Ordering, fence};
 
 /// While something is leased, every so manieth message begins a scan for leases of the dead …
@@ -262,7 +262,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// As `reclaim`, without the lock, as far as possible: the next owner of the consumer lock does the rest. The
     /// present owner may have looked already, and would wake no waiter.
     pub(super) fn try_reclaim(&self) {
-        let held = self.hold_consumer_lock(Patience::NONE);
+        let held = self.hold_consumer_lock(WaitOptions::NONBLOCKING);
         if held.is_ok_and(|held| self.reclaim(&held).is_ok()) {
             self.words.room.notify(u64::MAX);
         }

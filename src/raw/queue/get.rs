@@ -8,7 +8,7 @@ use super::token;
 use super::{AS_CLAIM, Held, LARGE_MESSAGE, QueueRef};
 use crate::error::{Error, Result};
 use crate::raw::wait::Wait;
-use crate::raw::{Limit, Liveness, Patience};
+use crate::raw::{Liveness, Timeout, WaitOptions};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::WaitSet;
 use std::mem::MaybeUninit;
@@ -82,9 +82,9 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// `TooLarge`: it is larger than the buffer, and still there. `Empty`, `Timeout`, `Interrupted`: there is none.
     /// `Closed`: nor will there ever be one. `Corrupt`; what `liveness` says.
     #[inline]
-    pub fn get(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
+    pub fn get(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
         let mut large = None;
-        let taken = self.fetch(patience, |queue, found| {
+        let taken = self.fetch(options, |queue, found| {
             let seen = found.seen;
             let taken = Taken {
                 length: seen.length,
@@ -126,8 +126,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Copies the beginning of the first message, as much as the buffer has room for, and leaves it there.
     ///
     /// As `get`, but for `TooLarge`.
-    pub fn peek(&self, buffer: &mut [MaybeUninit<u8>], patience: Patience) -> Result<Taken> {
-        self.fetch(patience, |queue, found| {
+    pub fn peek(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
+        self.fetch(options, |queue, found| {
             let seen = found.seen;
             let length = buffer.len().min(seen.length as usize);
             let place = &mut buffer[..length];
@@ -147,12 +147,12 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         &self,
         buffer: &mut [MaybeUninit<u8>],
         lengths: &mut [MaybeUninit<u64>],
-        patience: Patience,
+        options: WaitOptions,
     ) -> Result<u64> {
         if lengths.is_empty() {
             return Ok(0);
         }
-        self.fetch(patience, |queue, found| {
+        self.fetch(options, |queue, found| {
             let mut filled = 0;
             let mut next = Some(found);
             let mut behind = None;
@@ -216,23 +216,23 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// before, the next one does.
     ///
     /// As `get`.
-    pub fn lease(&self, patience: Patience) -> Result<Lease> {
-        self.fetch(patience, |queue, found| queue.lend(&found))
+    pub fn lease(&self, options: WaitOptions) -> Result<Lease> {
+        self.fetch(options, |queue, found| queue.lend(&found))
     }
 
     /// Waits until there is a message; another may be faster. As `get`.
-    pub fn wait_for_message(&self, patience: Patience) -> Result<()> {
-        self.fetch(patience, |_, _| Ok(()))
+    pub fn wait_for_message(&self, options: WaitOptions) -> Result<()> {
+        self.fetch(options, |_, _| Ok(()))
     }
 
     /// Calls `body` with the first message, under the consumer lock, as soon as there is one.
     #[inline(always)]
     fn fetch<T>(
         &self,
-        patience: Patience,
+        options: WaitOptions,
         mut body: impl FnMut(&Self, Found<'_>) -> Result<T>,
     ) -> Result<T> {
-        let held = self.hold_consumer_lock(patience)?;
+        let held = self.hold_consumer_lock(options)?;
         match self.find()? {
             Ok(found) => {
                 let done = body(self, found)?;
@@ -240,7 +240,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 self.notify_taken();
                 Ok(done)
             }
-            Err(reason) => self.await_message(held, reason, patience, &mut body),
+            Err(reason) => self.await_message(held, reason, options, &mut body),
         }
     }
 
@@ -258,11 +258,11 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         &'a self,
         mut held: Held<'a>,
         mut reason: EmptyReason,
-        patience: Patience,
+        options: WaitOptions,
         body: &mut dyn FnMut(&Self, Found<'_>) -> Result<T>,
     ) -> Result<T> {
         let words = self.words;
-        let mut wait = Wait::new(patience, &self.handle.messages).eager();
+        let mut wait = Wait::new(options, &self.handle.messages).eager();
         let mut slept = false;
         let result = loop {
             // 1. Nothing is to be had. It may never be.
@@ -283,7 +283,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 if let Err(error) = self.end_idle_lap(reason.claim) {
                     break Err(error);
                 }
-                if patience.limit == Limit::Now {
+                if options.timeout == Timeout::Immediate {
                     return Err(Error::Empty("the queue is empty".into()));
                 }
                 let key = words.messages.prepare_wait();

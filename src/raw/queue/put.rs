@@ -6,7 +6,7 @@ use super::record::{RECORD_HEADER, Ring, State, extent};
 use super::{AS_CLAIM, Held, LARGE_MESSAGE, Overflow, QueueRef, not_there};
 use crate::error::{Error, Result};
 use crate::raw::wait::Wait;
-use crate::raw::{Limit, Liveness, Patience};
+use crate::raw::{Liveness, Timeout, WaitOptions};
 use crate::sys::atomic::Ordering;
 use crate::sys::futex::WaitSet;
 
@@ -108,13 +108,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it has not been put, nor where `NoSpace` or
     /// `NoMemory` says that the ring cannot grow. `Closed`: nothing more is put. `Corrupt`; what `liveness` says.
     #[inline]
-    pub fn put(&self, bytes: &[u8], patience: Patience) -> Result<()> {
+    pub fn put(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
         let room = bytes.len() as u64;
         if room >= LARGE_MESSAGE {
-            return self.put_large(bytes, patience);
+            return self.put_large(bytes, options);
         }
         self.check_size(room)?;
-        self.insert(patience, |queue| {
+        self.insert(options, |queue| {
             let now = queue.words.tail.current()?;
             Ok(match queue.append(now, room, State::Ready)? {
                 Err(shortage) => Err(shortage),
@@ -130,8 +130,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     /// Copies without the producer lock: others go on meanwhile.
     #[cold]
-    fn put_large(&self, bytes: &[u8], patience: Patience) -> Result<()> {
-        let place = self.reserve(bytes.len() as u64, patience)?;
+    fn put_large(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
+        let place = self.reserve(bytes.len() as u64, options)?;
         match self.ring.write(place.offset, bytes) {
             Ok(()) => self.commit(place.token, bytes.len() as u64),
             Err(error) => self.abort(place.token).and(Err(error)),
@@ -142,7 +142,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     ///
     /// As `put`. `TooLarge`: one of them is, or all together are more than can ever be put at once: more than half of the
     /// ring, or than the bounds.
-    pub fn put_many<'m, M>(&self, messages: M, batch: Batch, patience: Patience) -> Result<u64>
+    pub fn put_many<'m, M>(&self, messages: M, batch: Batch, options: WaitOptions) -> Result<u64>
     where
         M: Iterator<Item = &'m [u8]> + Clone,
     {
@@ -168,7 +168,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         if count == 0 {
             return Ok(0);
         }
-        self.insert(patience, |queue| {
+        self.insert(options, |queue| {
             let mut now = queue.words.tail.current()?;
             let mut put = 0;
             for message in messages.clone() {
@@ -195,9 +195,9 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// behind it.
     ///
     /// As `put`.
-    pub fn reserve(&self, room: u64, patience: Patience) -> Result<Reservation> {
+    pub fn reserve(&self, room: u64, options: WaitOptions) -> Result<Reservation> {
         self.check_size(room)?;
-        self.insert(patience, |queue| {
+        self.insert(options, |queue| {
             let now = queue.words.tail.current()?;
             Ok(match queue.append(now, room, State::Reserved(queue.me))? {
                 Err(shortage) => Err(shortage),
@@ -221,7 +221,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     /// Says whether an empty message would have to wait.
     pub fn is_full(&self) -> Result<bool> {
-        let _held = self.hold_producer_lock(Patience::NONE)?;
+        let _held = self.hold_producer_lock(WaitOptions::NONBLOCKING)?;
         if self.find_room()?.is_ok() {
             return Ok(false);
         }
@@ -234,11 +234,11 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     /// Waits until an empty message would find room; another may be faster. As `put`, but that nothing is thrown away for it,
     /// and that it waits where a put is refused at once.
-    pub fn wait_for_room(&self, patience: Patience) -> Result<()> {
+    pub fn wait_for_room(&self, options: WaitOptions) -> Result<()> {
         if self.overflow == Overflow::Overwrite {
             return Ok(());
         }
-        self.patient().insert(patience, |queue| queue.find_room())
+        self.patient().insert(options, |queue| queue.find_room())
     }
 
     /// Returns this queue as one of which nothing is thrown away, and that refuses nothing.
@@ -277,8 +277,12 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Calls `attempt`, under the producer lock, until there is room; it returns its result and how many messages it
     /// put.
     #[inline(always)]
-    fn insert<T>(&self, patience: Patience, attempt: impl Fn(&Self) -> Attempted<T>) -> Result<T> {
-        let held = self.hold_producer_lock(patience)?;
+    fn insert<T>(
+        &self,
+        options: WaitOptions,
+        attempt: impl Fn(&Self) -> Attempted<T>,
+    ) -> Result<T> {
+        let held = self.hold_producer_lock(options)?;
         if self.words.is_shut() {
             drop(held);
             // Who waits to be told that it is over may have waited for us.
@@ -293,19 +297,24 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 }
                 Ok(done)
             }
-            Err(_) => self.insert_slow(patience, held, &attempt),
+            Err(_) => self.insert_slow(options, held, &attempt),
         }
     }
 
     #[cold]
     fn insert_slow<'a, T>(
         &'a self,
-        patience: Patience,
+        options: WaitOptions,
         held: Held<'a>,
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Result<T> {
-        let mut wait = Wait::new(patience, &self.handle.room).eager();
-        let result = self.insert_by(&mut wait, held, patience.limit == Limit::Now, attempt);
+        let mut wait = Wait::new(options, &self.handle.room).eager();
+        let result = self.insert_by(
+            &mut wait,
+            held,
+            options.timeout == Timeout::Immediate,
+            attempt,
+        );
         // What was taken may be room for more than us; and where we go without, a wake may have been ours.
         self.words.room.notify(1);
         let (done, put) = result?;
@@ -389,7 +398,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             }
             return attempt(self);
         }
-        let held = match self.hold_consumer_lock(Patience::NONE) {
+        let held = match self.hold_consumer_lock(WaitOptions::NONBLOCKING) {
             Ok(held) => held,
             // Who holds it was stopped: nothing can be thrown away.
             Err(Error::WouldBlock(_)) => return attempt(self),

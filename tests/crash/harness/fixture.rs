@@ -93,9 +93,10 @@ pub fn words<const N: usize>(
 
 /// Returns the identity of this process in the segment, as a lock word holds it.
 pub fn participant_id(segment: &Arc<shmkit::segment::Segment>) -> u64 {
-    use shmkit::lock::{Lock, Patience};
+    use shmkit::lock::Lock;
+    use shmkit::raw::WaitOptions;
     let lock = Lock::of(segment).expect("a managed segment has a lock");
-    assert_eq!(lock.acquire(Patience::ENDLESS), Ok(false));
+    assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
     let id = lock.stat().0.owner.expect("this process holds it").bits();
     lock.release().expect("this process holds it");
     id

@@ -8,7 +8,8 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use shmkit::error::{Error, Result};
-use shmkit::queue::{Batch, Create, Limit, Options, Overflow, Patience, Queue};
+use shmkit::queue::{Batch, Create, Options, Overflow, Queue};
+use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -70,14 +71,10 @@ fn may<T>(result: Result<T>) -> Option<T> {
     }
 }
 
-fn patience(long: bool) -> Patience {
-    Patience {
-        limit: if long {
-            Limit::Within(50_000)
-        } else {
-            Limit::Now
-        },
-        interruptible: false,
+fn wait(long: bool) -> WaitOptions {
+    match long {
+        true => WaitOptions::after(Duration::from_micros(50)),
+        false => WaitOptions::NONBLOCKING,
     }
 }
 
@@ -118,28 +115,33 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
         }
         match call {
             Call::Put { length, long } => {
-                may(queue.put(&[1; 1024][..*length as usize % 1024], patience(*long)));
+                may(queue.put_with(&[1; 1024][..*length as usize % 1024], wait(*long)));
             }
             Call::PutMany { lengths, all } => {
                 let batch = if *all { Batch::All } else { Batch::Some };
                 let messages = lengths.iter().map(|&length| &[2; 256][..length.into()]);
-                may(queue.put_many(messages, batch, Patience::NONE));
+                may(queue.put_many_with(messages, batch, WaitOptions::NONBLOCKING));
             }
             Call::Get { room, long } => {
                 let bytes = &mut bytes[..usize::from(*room) * 4];
-                may(queue.get_into(bytes, patience(*long)));
+                may(queue.get_into_with(bytes, wait(*long)));
             }
             Call::GetMany { room, most } => {
                 let mut lengths = [MaybeUninit::uninit(); 8];
                 let bytes = &mut bytes[..*room as usize % 1024];
-                let count =
-                    queue.get_many_into(bytes, &mut lengths[..*most as usize % 8], Patience::NONE);
+                let count = queue.get_many_into_with(
+                    bytes,
+                    &mut lengths[..*most as usize % 8],
+                    WaitOptions::NONBLOCKING,
+                );
                 assert!(may(count).is_none_or(|count| count <= 8));
             }
-            Call::Peek => drop(may(queue.peek_into(&mut bytes, Patience::NONE))),
+            Call::Peek => drop(may(
+                queue.peek_into_with(&mut bytes, WaitOptions::NONBLOCKING)
+            )),
             Call::Reserve { room } => {
                 let room = u64::from(*room % 1024);
-                if let Some(place) = may(queue.reserve_token(room, Patience::NONE)) {
+                if let Some(place) = may(queue.reserve_with(room, WaitOptions::NONBLOCKING)) {
                     reserved = place.token;
                     if let Some(to) = may(queue.address(place.offset, place.room)) {
                         // SAFETY: so many bytes are mapped there; nobody uses them as anything but bytes.
@@ -150,7 +152,7 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
             Call::Commit { length } => drop(may(queue.commit(reserved, (*length % 1024).into()))),
             Call::Abort => drop(may(queue.abort(reserved))),
             Call::Lease => {
-                if let Some(lease) = may(queue.lease_token(Patience::NONE)) {
+                if let Some(lease) = may(queue.lease_with(WaitOptions::NONBLOCKING)) {
                     leased = lease.token;
                     may(queue.address(lease.offset, lease.length));
                 }
@@ -161,7 +163,7 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
                 may(queue.stat());
                 may(queue.is_full());
             }
-            Call::Join => drop(may(queue.join(Patience::NONE))),
+            Call::Join => drop(may(queue.join_with(WaitOptions::NONBLOCKING))),
             Call::ShutDown => drop(may(queue.shut_down())),
             Call::Open { create, capacity } => {
                 let create = if *create {

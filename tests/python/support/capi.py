@@ -45,7 +45,7 @@ class Info(ctypes.Structure):
     ]
 
 
-class LockOptions(ctypes.Structure):
+class ObjectOptions(ctypes.Structure):
     """shmkit_object_options."""
 
     _fields_ = [
@@ -67,10 +67,6 @@ class LockInfo(ctypes.Structure):
     ]
 
 
-class EventOptions(LockOptions):
-    """shmkit_object_options."""
-
-
 class EventInfo(ctypes.Structure):
     """shmkit_event_info."""
 
@@ -84,7 +80,7 @@ class EventInfo(ctypes.Structure):
 class RWLockOptions(ctypes.Structure):
     """shmkit_rwlock_options."""
 
-    _fields_ = [*LockOptions._fields_, ("readers", c_uint32), ("reserved", c_uint32)]
+    _fields_ = [*ObjectOptions._fields_, ("readers", c_uint32), ("reserved", c_uint32)]
 
 
 class RWLockInfo(ctypes.Structure):
@@ -102,7 +98,7 @@ class RWLockInfo(ctypes.Structure):
 class BarrierOptions(ctypes.Structure):
     """shmkit_barrier_options."""
 
-    _fields_ = [*LockOptions._fields_, ("parties", c_uint32), ("reserved", c_uint32)]
+    _fields_ = [*ObjectOptions._fields_, ("parties", c_uint32), ("reserved", c_uint32)]
 
 
 class BarrierInfo(ctypes.Structure):
@@ -117,7 +113,7 @@ class BarrierInfo(ctypes.Structure):
 class ConditionOptions(ctypes.Structure):
     """shmkit_condition_options."""
 
-    _fields_ = [*LockOptions._fields_, ("cells", c_uint32), ("reserved", c_uint32)]
+    _fields_ = [*ObjectOptions._fields_, ("cells", c_uint32), ("reserved", c_uint32)]
 
 
 class ConditionInfo(ctypes.Structure):
@@ -134,7 +130,7 @@ class SemaphoreOptions(ctypes.Structure):
     """shmkit_semaphore_options."""
 
     _fields_ = [
-        *LockOptions._fields_,
+        *ObjectOptions._fields_,
         ("value", c_uint64),
         ("maximum", c_uint64),
         ("processes", c_uint32),
@@ -152,10 +148,6 @@ class SemaphoreInfo(ctypes.Structure):
         ("processes", c_uint32),
         ("reserved", c_uint32),
     ]
-
-
-class OnceOptions(LockOptions):
-    """shmkit_object_options."""
 
 
 class OnceInfo(ctypes.Structure):
@@ -177,7 +169,7 @@ class QueueOptions(ctypes.Structure):
     """shmkit_queue_options."""
 
     _fields_ = [
-        *LockOptions._fields_,
+        *ObjectOptions._fields_,
         *((name, c_uint64) for name in ("capacity", "maxsize", "max_bytes")),
     ]
 
@@ -261,15 +253,13 @@ STRUCTS = {
     "shmkit_segment_options": Options,
     "shmkit_segment_info": Info,
     "shmkit_limits_info": Limits,
-    "shmkit_object_options": LockOptions,
+    "shmkit_object_options": ObjectOptions,
     "shmkit_lock_info": LockInfo,
     "shmkit_rwlock_options": RWLockOptions,
     "shmkit_rwlock_info": RWLockInfo,
-    "shmkit_object_options": EventOptions,
     "shmkit_event_info": EventInfo,
     "shmkit_barrier_options": BarrierOptions,
     "shmkit_barrier_info": BarrierInfo,
-    "shmkit_object_options": OnceOptions,
     "shmkit_once_info": OnceInfo,
     "shmkit_condition_options": ConditionOptions,
     "shmkit_condition_info": ConditionInfo,
@@ -312,11 +302,11 @@ TABLE = {
     "shmkit_segment_lock": (c_int32, [c_void_p, POINTER(c_void_p)]),
     "shmkit_rlock_depth": (c_int32, [c_void_p, POINTER(c_uint64)]),
 }
-MAKE_LOCK = [POINTER(LockOptions), POINTER(c_void_p)]
+MAKE_LOCK = [POINTER(ObjectOptions), POINTER(c_void_p)]
 
 # What locks of both kinds have.
 LOCK_TABLE = {
-    "size": [POINTER(LockOptions), POINTER(c_uint64)],
+    "size": [POINTER(ObjectOptions), POINTER(c_uint64)],
     "create": [c_char_p, *MAKE_LOCK],
     "open": [c_char_p, *MAKE_LOCK],
     "open_or_create": [c_char_p, *MAKE_LOCK],
@@ -356,7 +346,7 @@ def object_table(options, info):
 
 
 EVENT_TABLE = {
-    **object_table(EventOptions, EventInfo),
+    **object_table(ObjectOptions, EventInfo),
     "set": [c_void_p],
     "clear": [c_void_p],
     "is_set": [c_void_p, POINTER(c_uint32)],
@@ -364,7 +354,7 @@ EVENT_TABLE = {
 }
 TABLE |= {f"shmkit_event_{verb}": (c_int32, arguments) for verb, arguments in EVENT_TABLE.items()}
 ONCE_TABLE = {
-    **object_table(OnceOptions, OnceInfo),
+    **object_table(ObjectOptions, OnceInfo),
     "begin": [c_void_p, c_int64, c_uint32, POINTER(c_uint32), POINTER(c_uint32)],
     "done": [c_void_p],
     "abort": [c_void_p],

@@ -81,7 +81,12 @@ def test_the_size_is_that_of_the_data_after_growth_too(name):
 
 def test_another_attaches_it_for_what_it_is(name):
     with SharedMemory(name, create=True, size=100, managed=True, participants=7) as made:
-        for how in ({}, {"managed": True}, {"create": None, "size": 100}, {"create": None, "size": 50, "managed": True}):
+        for how in (
+            {},
+            {"managed": True},
+            {"create": None, "size": 100},
+            {"create": None, "size": 50, "managed": True},
+        ):
             with SharedMemory(name, **how) as same:
                 assert same.stat().managed
                 assert (same.size, same.stat().participants, same.stat().id) == (100, 7, made.stat().id)
