@@ -5,10 +5,6 @@
 
 #include "lock.h"
 
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 enum { LINE = 64, TRIALS = 10, BATCHES = 2, WAITERS = 5, DEAD_LOCKS = 512 };
 
 /* Between the deaths of two holders, in ns, so that none is measured while another one is torn down. */
@@ -92,7 +88,7 @@ static int begin_trial(struct trial *trial, int robust, size_t touched)
 {
 	trial->touched = touched;
 	if (robust) {
-		trial->mutex = shared_memory(sizeof(*trial->mutex));
+		trial->mutex = shared_memory(sizeof(*trial->mutex), 0);
 		if (!trial->mutex || make_robust(trial->mutex))
 			return -1;
 	} else if (shmkit_lock_create(NULL, NULL, &trial->lock)) {
@@ -154,7 +150,7 @@ int bench_killed(int pairs)
 		     {"pthread robust, after 0.1 s", 1, 0, 100000000}};
 
 	(void)pairs;
-	trials = shared_memory(TRIALS * sizeof(*trials));
+	trials = shared_memory(TRIALS * sizeof(*trials), 0);
 	if (!trials)
 		return bad("mmap");
 	for (size_t i = 0; i < sizeof(CASES) / sizeof(*CASES); i++) {
@@ -423,7 +419,7 @@ int bench_participants(int pairs)
 {
 	int result = 0;
 
-	answers = shared_memory(sizeof(*answers));
+	answers = shared_memory(sizeof(*answers), 0);
 	if (!answers)
 		return bad("mmap");
 	for (int i = 0; i < CROWDS && !result; i++)

@@ -16,10 +16,7 @@
 #include "lock.h"
 
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { MOST = 64, HANDOFFS = 2000 };
 
@@ -229,29 +226,10 @@ static void alternate(const struct rival *rival, int me)
 	}
 }
 
-/* Binds this process to one of the processors that it has. */
-static void bind_to(int which)
-{
-	cpu_set_t all, one;
-
-	CPU_ZERO(&one);
-	if (sched_getaffinity(0, sizeof(all), &all))
-		return;
-	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (CPU_ISSET(cpu, &all) && which-- == 0) {
-			CPU_SET(cpu, &one);
-			sched_setaffinity(0, sizeof(one), &one);
-			return;
-		}
-	}
-}
-
 static void help(void *number)
 {
 	int me = (int)(intptr_t)number;
-	cpu_set_t all;
 
-	sched_getaffinity(0, sizeof(all), &all);
 	for (unsigned seen = 0;;) {
 		unsigned epoch;
 
@@ -263,7 +241,7 @@ static void help(void *number)
 		if (atomic_load(&ring->taking) == 2)
 			bind_to(me);
 		else
-			sched_setaffinity(0, sizeof(all), &all);
+			unbind();
 		if (atomic_fetch_add(&ring->working, 1) + 1 == atomic_load(&ring->taking))
 			ring->begin = now();
 		while (atomic_load(&ring->working) < atomic_load(&ring->taking))
@@ -288,7 +266,7 @@ static void end_helpers(void)
 
 static int start_helpers(int count)
 {
-	ring = ring ? ring : shared_memory(sizeof(*ring));
+	ring = ring ? ring : shared_memory(sizeof(*ring), 0);
 	if (!ring)
 		return bad("mmap");
 	for (int i = 0; i < count; i++) {
@@ -444,14 +422,8 @@ int bench_handoff(int pairs)
 				     {"raw futex", asleep_futex},
 				     {"raw futex, deadline", asleep_futex_for},
 				     {"pthread robust", asleep_robust}};
-	cpu_set_t all;
-	int result;
+	int result = start_helpers(2);
 
-	if (sched_getaffinity(0, sizeof(all), &all) || CPU_COUNT(&all) < 2) {
-		skip("handoff", "it wants two processors");
-		return 0;
-	}
-	result = start_helpers(2);
 	if (!result)
 		result = measure("handoff, running", running, sizeof(running) / sizeof(*running), pairs, 10000);
 	if (!result)

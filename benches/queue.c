@@ -9,7 +9,6 @@
 
 #include "queue.h"
 
-#include <sched.h>
 #include <sys/resource.h>
 
 enum { THERE, BACK, MOST_CONTENDERS = 10 };
@@ -124,7 +123,7 @@ static int run(const struct plan *planned, const struct work *const *who, int co
 		failed = measure(plan->bench, them, made, pairs, plan->rounds);
 	while (made > 0)
 		finish_crew(&stages[--made]);
-	bind_to(-1);
+	unbind();
 	return failed;
 }
 
@@ -441,46 +440,24 @@ static int bench_faults(int pairs)
 		if (failed)
 			return -1;
 	}
-	bind_to(-1);
+	unbind();
 	return 0;
 }
 
 /* ----------------------------------------------------------------------------------------------------------------- */
 
-static const struct {
-	const char *name;
-	int (*run)(int pairs);
-} BENCHES[] = {{"queue single", bench_single},   {"queue batch", bench_batch},     {"queue large", bench_large},
-	       {"queue read", bench_read},       {"queue two to two", bench_two},  {"queue crowd", bench_crowd},
-	       {"queue running", bench_running}, {"queue asleep", bench_asleep},   {"queue faults", bench_faults},
-	       {"queue content", bench_content}};
-
-static int wants(int argc, char **argv, const char *bench)
-{
-	for (int i = 2; i < argc; i++)
-		if (strcmp(argv[i], bench) == 0)
-			return 1;
-	return argc == 2;
-}
+static const struct bench BENCHES[] = {{"queue single", bench_single, 2},
+				       {"queue batch", bench_batch, 2},
+				       {"queue large", bench_large, 2},
+				       {"queue read", bench_read, 2},
+				       {"queue two to two", bench_two, 2},
+				       {"queue crowd", bench_crowd, 2},
+				       {"queue running", bench_running, 2},
+				       {"queue asleep", bench_asleep, 2},
+				       {"queue faults", bench_faults, 2},
+				       {"queue content", bench_content, 2}};
 
 int main(int argc, char **argv)
 {
-	int pairs = argc > 1 ? atoi(argv[1]) : 0, possible;
-
-	hold_signals();
-	unsetenv("SHMKIT_DIR");
-	if (pairs < 1) {
-		fprintf(stderr, "usage: %s PAIRS [BENCH...]\n", argv[0]);
-		return EXIT_FAILURE;
-	}
-	possible = prepare_crews() == 0;
-	for (size_t i = 0; i < sizeof(BENCHES) / sizeof(*BENCHES); i++) {
-		if (!wants(argc, argv, BENCHES[i].name))
-			continue;
-		if (!possible)
-			skip(BENCHES[i].name, "there is one processor");
-		else if (BENCHES[i].run(pairs))
-			return stopped() ? 128 + SIGINT : EXIT_FAILURE;
-	}
-	return EXIT_SUCCESS;
+	return bench_main(argc, argv, BENCHES, sizeof(BENCHES) / sizeof(*BENCHES), prepare_crews);
 }

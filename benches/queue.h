@@ -19,7 +19,6 @@
 #include "pairs.h"
 
 #include <stdatomic.h>
-#include <sys/types.h>
 
 enum { SMALL = 64, LARGE = 1 << 20, BATCH = 64, HELPERS = 32 };
 
@@ -250,7 +249,7 @@ struct stage {
 	pid_t pids[HELPERS];
 };
 
-/* Has to be called first. Says -1 where there are not two processors. */
+/* Must be called first; returns 0. */
 int prepare_crews(void);
 
 /* Forks the helpers of a stage whose queues are made. They are killed when this process ends, however it ends. */
@@ -263,16 +262,10 @@ void finish_crew(struct stage *stage);
  */
 int64_t take_turn(const struct stage *stage, long rounds);
 
-/* Binds this process to a processor, or to none (-1). */
-void bind_to(int processor);
-
-/* Maps zeros that forked children share, all of them there already; NULL where that fails. */
-void *shared_memory(size_t size);
-
 /* The name that this run may give to something in /dev/shm, for as long as it takes to remove it. */
 const char *own_name(void);
 
-/* How much memory our queue has, in bytes; -1 where that cannot be told. */
+/* How much memory our queue has, in bytes; -1 if that is not known. */
 int64_t memory_of_ours(void *queue);
 
 int bench_content(int pairs);

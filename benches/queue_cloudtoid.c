@@ -78,7 +78,7 @@ static void *make(size_t size, size_t room, const char **why)
 		return NULL;
 	made->capacity = room;
 	made->pending.read = -1;
-	made->shared = shared_memory(sizeof(*made->shared) + room);
+	made->shared = shared_memory(sizeof(*made->shared) + room, MAP_POPULATE);
 	if (made->shared && sem_init(&made->shared->signal, 1, 0) == 0)
 		return made;
 	*why = strerror(errno);

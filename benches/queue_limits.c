@@ -36,7 +36,7 @@ static void *make_ring(size_t size, size_t room, const char **why)
 	(void)size;
 	while (capacity < room)
 		capacity *= 2;
-	ring = shared_memory(sizeof(*ring) + capacity);
+	ring = shared_memory(sizeof(*ring) + capacity, MAP_POPULATE);
 	if (ring)
 		ring->capacity = capacity;
 	else
@@ -281,7 +281,7 @@ static const struct rival FUTEX_RING_WITH_DEADLINE = {.name = "futex ring, deadl
 /* No queue at all: who gets copies what never changes. One copy, where a queue makes two that run side by side. */
 static void *make_copy(size_t size, size_t room, const char **why)
 {
-	char *made = shared_memory(size);
+	char *made = shared_memory(size, MAP_POPULATE);
 
 	(void)room;
 	if (made)

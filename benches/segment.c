@@ -12,12 +12,8 @@
 #include "pairs.h"
 
 #include <fcntl.h>
-#include <shmkit.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define DIRECTORY "/dev/shm"
 
@@ -34,21 +30,6 @@ static const size_t DOUBLES = (size_t)8 << 20;
 static char name[PATH], slashed[PATH], path[PATH];
 /* What is read goes here, so that no compiler leaves the reading out. */
 static volatile unsigned char seen;
-
-static int bad(const char *what)
-{
-	complain(what, strerror(errno));
-	return -1;
-}
-
-static int refused(const char *what)
-{
-	const char *why = "";
-
-	shmkit_last_error(NULL, NULL, &why);
-	complain(what, why);
-	return -1;
-}
 
 /* --- create and unlink 4 KiB ------------------------------------------------------------------------------------ */
 
@@ -666,11 +647,8 @@ static int bench_handover(int pairs)
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-static const struct {
-	const char *name;
-	int (*run)(int pairs);
-} BENCHES[] = {
-	{"create", bench_create}, {"attach", bench_attach}, {"populate", bench_populate}, {"handover", bench_handover}};
+static const struct bench BENCHES[] = {
+	{"create", bench_create, 1}, {"attach", bench_attach, 1}, {"populate", bench_populate, 1}, {"handover", bench_handover, 1}};
 
 static const struct {
 	const char *name;
@@ -703,38 +681,26 @@ static int once(const char *which)
 	return result;
 }
 
-static int wants(int argc, char **argv, const char *bench)
+static int prepare(void)
 {
-	for (int i = 2; i < argc; i++)
-		if (strcmp(argv[i], bench) == 0)
-			return 1;
-	return argc == 2;
-}
-
-int main(int argc, char **argv)
-{
-	int pairs = argc > 1 ? atoi(argv[1]) : 0;
-
-	hold_signals();
-	unsetenv("SHMKIT_DIR");
 	page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	snprintf(name, sizeof(name), "shmkit-bench-%d", (int)getpid());
 	snprintf(slashed, sizeof(slashed), "/shmkit-bench-%d", (int)getpid());
 	snprintf(path, sizeof(path), DIRECTORY "/shmkit-bench-%d", (int)getpid());
-	if (argc == 3 && strcmp(argv[1], "--once") == 0)
-		return once(argv[2]) ? EXIT_FAILURE : EXIT_SUCCESS;
-	if (pairs < 1) {
-		fprintf(stderr, "usage: %s PAIRS [BENCH...]\n", argv[0]);
-		return EXIT_FAILURE;
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	if (argc == 3 && strcmp(argv[1], "--once") == 0) {
+		unsetenv("SHMKIT_DIR");
+		return prepare() || once(argv[2]) ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
-	for (size_t i = 0; i < sizeof(BENCHES) / sizeof(*BENCHES); i++) {
-		if (!wants(argc, argv, BENCHES[i].name))
-			continue;
-		if (BENCHES[i].run(pairs)) {
-			/* Whatever a turn that failed has left. */
-			unlink(path);
-			return stopped() ? 128 + SIGINT : EXIT_FAILURE;
-		}
-	}
-	return EXIT_SUCCESS;
+	status = bench_main(argc, argv, BENCHES, sizeof(BENCHES) / sizeof(*BENCHES), prepare);
+	/* A turn that failed may have left it. */
+	if (status)
+		unlink(path);
+	return status;
 }
