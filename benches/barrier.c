@@ -122,20 +122,9 @@ static int64_t turn(int (*wait)(void), long rounds)
 	return begin;
 }
 
-static int64_t turn_ours(long rounds)
-{
-	return turn(wait_ours, rounds);
-}
-
-static int64_t turn_pthread(long rounds)
-{
-	return turn(wait_pthread, rounds);
-}
-
-static int64_t turn_words(long rounds)
-{
-	return turn(wait_words, rounds);
-}
+TURN_BY(turn_ours, turn(wait_ours, rounds))
+TURN_BY(turn_pthread, turn(wait_pthread, rounds))
+TURN_BY(turn_words, turn(wait_words, rounds))
 
 /* Makes all barriers for so many parties. */
 static int make(uint32_t count)

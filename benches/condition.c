@@ -6,8 +6,8 @@
  * Round trips are those of trips.h. To say, a process takes the lock, sets the turn of the other one and notifies; to
  * hear, it takes the lock and waits for its own turn.
  *
- * Many waiters are threads. For `notify` the call alone counts, while all threads sleep; for `notify_all` the time until
- * the last thread has had the lock again.
+ * Many waiters are threads. For `notify` the call alone counts, while all threads sleep. For `notify_all` the time
+ * counts until the last thread has had the lock again.
  */
 
 #include "trips.h"
@@ -244,11 +244,7 @@ static int64_t notifications(long rounds, int count, int posix, int all)
 	return -1;
 }
 
-#define CROWD(NAME, COUNT, POSIX, ALL)                                                                                 \
-	static int64_t NAME(long rounds)                                                                                   \
-	{                                                                                                                  \
-		return notifications(rounds, COUNT, POSIX, ALL);                                                               \
-	}
+#define CROWD(NAME, COUNT, POSIX, ALL) TURN_BY(NAME, notifications(rounds, COUNT, POSIX, ALL))
 
 CROWD(one_of_1, 1, 0, 0)
 CROWD(one_of_100, 100, 0, 0)

@@ -97,10 +97,7 @@ TURN_OF(turn_one, ours(locks[0 * i]))
 TURN_OF(turn_many_words, exchange((uint64_t *)(void *)(words + i % MANY * LINE)))
 TURN_OF(turn_one_word, exchange((uint64_t *)(void *)(words + 0 * i)))
 
-static int64_t turn_boost(long rounds)
-{
-	return boost_turn(peers->boost, rounds, now);
-}
+TURN_BY(turn_boost, boost_turn(peers->boost, rounds, now))
 
 static int bench_alone(int pairs)
 {

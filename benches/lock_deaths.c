@@ -346,18 +346,9 @@ static int64_t ask_dead(struct crowd *crowd, long rounds)
 }
 
 #define BY_CROWD(WHAT)                                                                                                 \
-	static int64_t WHAT##_1(long rounds)                                                                               \
-	{                                                                                                                  \
-		return WHAT(&crowds[0], rounds);                                                                               \
-	}                                                                                                                  \
-	static int64_t WHAT##_64(long rounds)                                                                              \
-	{                                                                                                                  \
-		return WHAT(&crowds[1], rounds);                                                                               \
-	}                                                                                                                  \
-	static int64_t WHAT##_1000(long rounds)                                                                            \
-	{                                                                                                                  \
-		return WHAT(&crowds[2], rounds);                                                                               \
-	}                                                                                                                  \
+	TURN_BY(WHAT##_1, WHAT(&crowds[0], rounds))                                                                        \
+	TURN_BY(WHAT##_64, WHAT(&crowds[1], rounds))                                                                       \
+	TURN_BY(WHAT##_1000, WHAT(&crowds[2], rounds))                                                                     \
 	static const struct contender WHAT##_all[CROWDS] = {                                                               \
 		{"1", WHAT##_1}, {"64", WHAT##_64}, {"1,000", WHAT##_1000}};
 

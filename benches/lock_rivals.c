@@ -329,11 +329,7 @@ static int64_t contended(const char *bench, int rival, int taking, int64_t work,
 	return (int64_t)((double)ring->begin * (double)rounds / (double)ring->total);
 }
 
-#define CONTENDED(NAME, RIVAL, BENCH, TAKING, WORK)                                                                    \
-	static int64_t NAME(long rounds)                                                                                   \
-	{                                                                                                                  \
-		return contended(BENCH, RIVAL, TAKING, WORK, rounds);                                                          \
-	}
+#define CONTENDED(NAME, RIVAL, BENCH, TAKING, WORK) TURN_BY(NAME, contended(BENCH, RIVAL, TAKING, WORK, rounds))
 
 CONTENDED(two_ours, OURS, "contended", 2, WORK_OF_TWO)
 CONTENDED(two_normal, NORMAL, "contended", 2, WORK_OF_TWO)
@@ -397,11 +393,7 @@ static int64_t handed(int rival, int64_t pause, int handoffs, long rounds)
 	return ring->took[handoffs / 2] * rounds;
 }
 
-#define HANDED(NAME, RIVAL, PAUSE, COUNT)                                                                              \
-	static int64_t NAME(long rounds)                                                                                   \
-	{                                                                                                                  \
-		return handed(RIVAL, PAUSE, COUNT, rounds);                                                                    \
-	}
+#define HANDED(NAME, RIVAL, PAUSE, COUNT) TURN_BY(NAME, handed(RIVAL, PAUSE, COUNT, rounds))
 
 HANDED(running_ours, OURS, LOOKING, HANDOFFS)
 HANDED(running_normal, NORMAL, LOOKING, HANDOFFS)

@@ -225,6 +225,14 @@ static inline void skip(const char *bench, const char *why)
 		return -1;                                                                                                     \
 	}
 
+/* Makes a turn of an expression that returns the ns that all `rounds` took, or a negative number on failure. */
+#define TURN_BY(NAME, TOOK)                                                                                            \
+	static int64_t NAME(long rounds)                                                                                   \
+	{                                                                                                                  \
+		(void)rounds;                                                                                                  \
+		return TOOK;                                                                                                   \
+	}
+
 static inline int64_t rest_and(turn_function *turn, long rounds)
 {
 	struct timespec rest = {.tv_nsec = REST};

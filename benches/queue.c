@@ -64,22 +64,16 @@ static int64_t perform(struct stage *stage, long rounds)
 	return (int64_t)((double)took * (double)rounds / (double)done);
 }
 
-#define TURN(N)                                                                                                        \
-	static int64_t turn_##N(long rounds)                                                                               \
-	{                                                                                                                  \
-		return perform(&stages[N], rounds);                                                                            \
-	}
-
-TURN(0)
-TURN(1)
-TURN(2)
-TURN(3)
-TURN(4)
-TURN(5)
-TURN(6)
-TURN(7)
-TURN(8)
-TURN(9)
+TURN_BY(turn_0, perform(&stages[0], rounds))
+TURN_BY(turn_1, perform(&stages[1], rounds))
+TURN_BY(turn_2, perform(&stages[2], rounds))
+TURN_BY(turn_3, perform(&stages[3], rounds))
+TURN_BY(turn_4, perform(&stages[4], rounds))
+TURN_BY(turn_5, perform(&stages[5], rounds))
+TURN_BY(turn_6, perform(&stages[6], rounds))
+TURN_BY(turn_7, perform(&stages[7], rounds))
+TURN_BY(turn_8, perform(&stages[8], rounds))
+TURN_BY(turn_9, perform(&stages[9], rounds))
 
 static turn_function *const TURNS[MOST_CONTENDERS] = {turn_0, turn_1, turn_2, turn_3, turn_4,
 						      turn_5, turn_6, turn_7, turn_8, turn_9};

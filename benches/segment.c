@@ -180,35 +180,12 @@ static int64_t repeat(int (*once)(void), long rounds)
 	return now() - begin;
 }
 
-static int64_t turn_create_ours(long rounds)
-{
-	return repeat(create_ours, rounds);
-}
-
-static int64_t turn_create_bare(long rounds)
-{
-	return repeat(create_bare, rounds);
-}
-
-static int64_t turn_create_minimal(long rounds)
-{
-	return repeat(create_minimal, rounds);
-}
-
-static int64_t turn_attach_ours(long rounds)
-{
-	return repeat(attach_ours, rounds);
-}
-
-static int64_t turn_attach_bare(long rounds)
-{
-	return repeat(attach_bare, rounds);
-}
-
-static int64_t turn_attach_minimal(long rounds)
-{
-	return repeat(attach_minimal, rounds);
-}
+TURN_BY(turn_create_ours, repeat(create_ours, rounds))
+TURN_BY(turn_create_bare, repeat(create_bare, rounds))
+TURN_BY(turn_create_minimal, repeat(create_minimal, rounds))
+TURN_BY(turn_attach_ours, repeat(attach_ours, rounds))
+TURN_BY(turn_attach_bare, repeat(attach_bare, rounds))
+TURN_BY(turn_attach_minimal, repeat(attach_minimal, rounds))
 
 static int bench_create(int pairs)
 {
@@ -265,29 +242,10 @@ static int64_t populate(uint32_t flags, int touched)
 	return took;
 }
 
-static int64_t turn_huge_prefault(long rounds)
-{
-	(void)rounds;
-	return populate(SHMKIT_SEGMENT_HUGE | SHMKIT_SEGMENT_PREFAULT, 0);
-}
-
-static int64_t turn_huge_touch(long rounds)
-{
-	(void)rounds;
-	return populate(SHMKIT_SEGMENT_HUGE, 1);
-}
-
-static int64_t turn_prefault(long rounds)
-{
-	(void)rounds;
-	return populate(SHMKIT_SEGMENT_PREFAULT, 0);
-}
-
-static int64_t turn_plain_touch(long rounds)
-{
-	(void)rounds;
-	return populate(0, 1);
-}
+TURN_BY(turn_huge_prefault, populate(SHMKIT_SEGMENT_HUGE | SHMKIT_SEGMENT_PREFAULT, 0))
+TURN_BY(turn_huge_touch, populate(SHMKIT_SEGMENT_HUGE, 1))
+TURN_BY(turn_prefault, populate(SHMKIT_SEGMENT_PREFAULT, 0))
+TURN_BY(turn_plain_touch, populate(0, 1))
 
 static int64_t turn_minimal_touch(long rounds)
 {
@@ -332,17 +290,8 @@ static int64_t populate_private(int huge)
 	return took;
 }
 
-static int64_t turn_private_huge(long rounds)
-{
-	(void)rounds;
-	return populate_private(1);
-}
-
-static int64_t turn_private_small(long rounds)
-{
-	(void)rounds;
-	return populate_private(0);
-}
+TURN_BY(turn_private_huge, populate_private(1))
+TURN_BY(turn_private_small, populate_private(0))
 
 static int bench_populate(int pairs)
 {
@@ -480,29 +429,10 @@ static int64_t fresh(uint32_t flags)
 	return took;
 }
 
-static int64_t turn_fresh_plain(long rounds)
-{
-	(void)rounds;
-	return fresh(0);
-}
-
-static int64_t turn_fresh_prefault(long rounds)
-{
-	(void)rounds;
-	return fresh(SHMKIT_SEGMENT_PREFAULT);
-}
-
-static int64_t turn_fresh_huge(long rounds)
-{
-	(void)rounds;
-	return fresh(SHMKIT_SEGMENT_HUGE);
-}
-
-static int64_t turn_fresh_huge_prefault(long rounds)
-{
-	(void)rounds;
-	return fresh(SHMKIT_SEGMENT_HUGE | SHMKIT_SEGMENT_PREFAULT);
-}
+TURN_BY(turn_fresh_plain, fresh(0))
+TURN_BY(turn_fresh_prefault, fresh(SHMKIT_SEGMENT_PREFAULT))
+TURN_BY(turn_fresh_huge, fresh(SHMKIT_SEGMENT_HUGE))
+TURN_BY(turn_fresh_huge_prefault, fresh(SHMKIT_SEGMENT_HUGE | SHMKIT_SEGMENT_PREFAULT))
 
 /* Copies to new memory, as malloc gives it for such a size, and sums; in huge pages where asked. */
 static int64_t copy_and_sum(int huge)
@@ -522,17 +452,8 @@ static int64_t copy_and_sum(int huge)
 	return took;
 }
 
-static int64_t turn_fresh_copy(long rounds)
-{
-	(void)rounds;
-	return copy_and_sum(0);
-}
-
-static int64_t turn_huge_copy(long rounds)
-{
-	(void)rounds;
-	return copy_and_sum(1);
-}
+TURN_BY(turn_fresh_copy, copy_and_sum(0))
+TURN_BY(turn_huge_copy, copy_and_sum(1))
 
 static int64_t turn_warm_copy(long rounds)
 {
@@ -648,7 +569,10 @@ static int bench_handover(int pairs)
 /* ---------------------------------------------------------------------------------------------------------------- */
 
 static const struct bench BENCHES[] = {
-	{"create", bench_create, 1}, {"attach", bench_attach, 1}, {"populate", bench_populate, 1}, {"handover", bench_handover, 1}};
+	{"create", bench_create, 1},
+	{"attach", bench_attach, 1},
+	{"populate", bench_populate, 1},
+	{"handover", bench_handover, 1}};
 
 static const struct {
 	const char *name;

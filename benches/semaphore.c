@@ -102,15 +102,8 @@ static int64_t take_turns(long rounds, int (*give)(int which), int (*take)(int w
 	return -1;
 }
 
-static int64_t turn_turns_ours(long rounds)
-{
-	return take_turns(rounds, give_ours, take_ours);
-}
-
-static int64_t turn_turns_sem(long rounds)
-{
-	return take_turns(rounds, give_sem, take_sem);
-}
+TURN_BY(turn_turns_ours, take_turns(rounds, give_ours, take_ours))
+TURN_BY(turn_turns_sem, take_turns(rounds, give_sem, take_sem))
 
 static int bench_turns(int pairs)
 {
