@@ -1,6 +1,6 @@
 /*
- * Locks whose holders die or do not: how soon a waiter has the lock of one that was killed, what waiting costs, and what
- * it costs to become a participant and to ask whether another one lives, by how many there are.
+ * Locks whose holders die or live: how soon a waiter has the lock of a killed holder, and the cost of waiting. Also the
+ * cost of becoming a participant and of asking whether another one lives, by the number of participants.
  */
 
 #include "lock.h"
@@ -100,7 +100,7 @@ static int begin_trial(struct trial *trial, int robust, size_t touched)
 	return 0;
 }
 
-/* Kills each holder when its waiter has waited so long, and tells how long after that the waiter had the lock. */
+/* Kills each holder after its waiter has waited for `delay`; prints how soon the waiter had the lock after that. */
 static int kill_holders(const char *what, int robust, size_t touched, int64_t delay)
 {
 	/* The waits differ, so that deaths come at any time of the waiter's sleeps. */
@@ -241,7 +241,7 @@ static int enter(const struct crowd *crowd, uint64_t offset, shmkit_segment **se
 	return -1;
 }
 
-/* Becomes a participant, and stays one. The last one holds the lock: the kernel looks at those who came before it. */
+/* Becomes a participant, and stays one. The last one holds the lock: the kernel looks at the earlier ones first. */
 static void take_part(void *argument)
 {
 	const struct crowd *crowd = argument;
@@ -366,7 +366,7 @@ static int gather(struct crowd *crowd)
 	snprintf(crowd->name, sizeof(crowd->name), "%.40s-%d", name, crowd->size);
 	if (shmkit_segment_create(crowd->name, DEAD + DEAD_LOCKS * LINE, &how, &made))
 		return refused("create");
-	/* Whoever has it open is a participant: this process only while it is measured. */
+	/* Each process that has it open is a participant: this one only while it is measured. */
 	shmkit_segment_close(made);
 	crowd->people = calloc((size_t)crowd->size, sizeof(*crowd->people));
 	if (!crowd->people)

@@ -23,7 +23,7 @@ enum { MOST = 64, HANDOFFS = 2000 };
 /* How long helpers work in a turn, in ns: two of them, and many, of which each must have had the processor. */
 static const int64_t WORK_OF_TWO = 20000000;
 static const int64_t WORK_OF_MANY = 500000000;
-/* A turn is told as if there had been so many rounds in it. */
+/* The time of a turn is scaled to so many rounds. */
 static const long TOLD = 1000000;
 /* How long the holder waits before it hands over, so that the other one looks for the lock, or sleeps. */
 static const int64_t LOOKING = 1000;
@@ -190,7 +190,7 @@ static void contend(const struct rival *rival, int me)
 }
 
 /*
- * Two take turns through one lock. Whoever has it
+ * Two take turns through one lock. The owner
  *   1. reads the clock: that is one hand-over, from just before the other one's release to just after our acquire;
  *   2. waits until the other one has said that it wants it again, and `pause` longer, so that it looks or sleeps;
  *   3. reads the clock and releases;
@@ -311,7 +311,7 @@ static int run(int rival, int taking, int64_t work)
 
 /* --- contended --------------------------------------------------------------------------------------------------- */
 
-/* Tells the time of `rounds` acquisitions, whoever made them; and of how many there were, and who made them. */
+/* Returns the time of `rounds` acquisitions by any helper; prints the least share and the changes of owner. */
 static int64_t contended(const char *bench, int rival, int taking, int64_t work, long rounds)
 {
 	uint64_t least = UINT64_MAX;

@@ -17,7 +17,7 @@ enum { THERE, BACK, MOST_CONTENDERS = 10 };
 static const int64_t ASLEEP = 300000;
 /* So many times the length of a turn is one that is long. */
 static const int64_t PATIENT = 4;
-/* A turn of so many ns is told as if there had been so many messages in it. */
+/* The time of a turn of fixed length is scaled to so many messages. */
 enum { TOLD = 1000000 };
 /* How many messages lie in the queue when page faults are counted, how many more at times, and how many are counted. */
 static const long DEPTH = 100, SLACK = 28;
@@ -34,9 +34,9 @@ struct plan {
 	int both_ways, asleep;
 	/* 0: as many as fill a turn. */
 	long rounds;
-	/* How long those who share work, in ns: what counts then is how much they have done. */
+	/* How long helpers that share a queue work, in ns: what counts then is how many messages they move. */
 	long time;
-	/* Each turn is told as a figure too. */
+	/* Each turn is printed as a figure too. */
 	int tell;
 };
 
@@ -45,7 +45,7 @@ static struct stage stages[MOST_CONTENDERS];
 
 static int64_t told(const struct stage *stage, int64_t took);
 
-/* Who is slow has fewer rounds in a turn: what is told is what all of them would have taken. */
+/* A slow contender has fewer rounds in a turn; the time is scaled to all rounds. */
 static int64_t perform(struct stage *stage, long rounds)
 {
 	long fill = stage->round ? (long)(PATIENT * TURN / stage->round) + 1 : rounds;
@@ -78,7 +78,7 @@ TURN_BY(turn_9, perform(&stages[9], rounds))
 static turn_function *const TURNS[MOST_CONTENDERS] = {turn_0, turn_1, turn_2, turn_3, turn_4,
 						      turn_5, turn_6, turn_7, turn_8, turn_9};
 
-/* Makes what a contender needs; says 0 where it cannot be had here. */
+/* Makes what a contender needs; returns 0 if it is not available here. */
 static int make_stage(struct stage *stage, const struct work *work)
 {
 	const char *why = "";
@@ -214,7 +214,7 @@ static int bench_read(int pairs)
 
 /* --- many to many ------------------------------------------------------------------------------------------------ */
 
-/* What is put when the time is over, once for each who gets. */
+/* What is put when the time is over, once for each consumer. */
 static const uint64_t END = (uint64_t)1 << 62;
 
 /* The first half of the helpers puts until the time is over, the other half gets until it gets an end. */
@@ -253,7 +253,7 @@ static int act_share(const struct stage *stage)
 	return 0;
 }
 
-/* Tells how long TOLD messages took, and what share the least busy of those who get had of an even one. */
+/* Returns the time of TOLD messages; prints what part of an even share the least busy consumer had. */
 static int64_t told(const struct stage *stage, int64_t took)
 {
 	uint64_t put = 0, got = 0;

@@ -39,7 +39,7 @@ struct rival {
 	/* Both wait. */
 	int (*put)(void *it, const void *data, size_t size);
 	int (*get)(void *it, void *buffer, size_t size);
-	/* Messages that lie one after the other, all of the same size. get_many tells how many it got, or -1. */
+	/* Messages that lie one after the other, all of the same size. get_many returns how many it got, or -1. */
 	int (*put_many)(void *it, const char *data, size_t size, int count);
 	int (*get_many)(void *it, char *buffer, size_t size, int most);
 	/* Gets one and adds up its words: in place, or in a copy. */
@@ -220,12 +220,12 @@ struct crew {
 	/* A turn has a number: it is called, its helpers are there, it begins, so many have done their part. */
 	_Alignas(64) atomic_uint called, there, begun, done;
 	long rounds;
-	/* Who puts as long as it likes stops. */
+	/* Producers without a number of messages stop. */
 	_Alignas(64) atomic_int stop;
-	/* How many have been put and got, where that is told. */
+	/* How many have been put and got, in benches that need it. */
 	_Alignas(64) atomic_long put;
 	_Alignas(64) atomic_long got;
-	/* What each helper tells of its turn. */
+	/* What each helper reports of its turn. */
 	struct {
 		_Alignas(64) uint64_t sum;
 		volatile long count;

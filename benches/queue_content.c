@@ -78,7 +78,7 @@ static void empty(struct filled *it)
 	it->queue = NULL;
 }
 
-/* Gets all that is in ours, lets some more go through, and tells what memory is left of what it had. */
+/* Gets all messages of our queue, moves some more through it, and prints what part of its memory is left. */
 static int drain(const struct filled *it)
 {
 	static const long more = 1000000;

@@ -8,8 +8,8 @@
  *   | does its own part                   | says that it has done, sleeps                      |
  *   | reads the clock                     |                                                    |
  *
- * One helper looks for the beginning, many sleep. Whoever fails says so and ends this process, and with it all others;
- * so does a turn that takes too long.
+ * A single helper spins until the turn begins, many sleep. A process that fails prints that and ends this process, and
+ * with it all others; so does a turn that takes too long.
  */
 
 #include "queue.h"

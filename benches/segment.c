@@ -357,7 +357,7 @@ static int receive_all(int fd, void *to, size_t size)
 	return read(fd, to, size) == (ssize_t)size ? 0 : -1;
 }
 
-/* Attaches what it is told of, sums it, answers, lets go, and says so; ends when nobody can ask any more. */
+/* Attaches each segment that is named, sends its sum, detaches and reports that; ends when the pipe is closed. */
 static void receiver(void)
 {
 	struct request request;
@@ -400,7 +400,7 @@ static int ask(uint32_t flags)
 	return 0;
 }
 
-/* Waits until the receiver has let go, which is not timed. */
+/* Waits until the receiver has detached, which is not timed. */
 static int settled(void)
 {
 	char byte;
