@@ -9,13 +9,15 @@ LIBDIR  ?= $(PREFIX)/lib
 DESTDIR ?=
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-MAJOR   := $(firstword $(subst ., ,$(VERSION)))
+# As build.rs has it: while the major version is 0, each minor version has a soname of its own.
+SERIES  := $(shell sed -nE 's/^version = "(0\.[0-9]+|[0-9]+).*/\1/p' Cargo.toml | head -n 1)
+SONAME  := libshmkit.so.$(SERIES)
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 VENV    := $(TARGET)/venv
 BIN     := $(VENV)/bin
 SOURCES := $(shell find src include -type f) build.rs Cargo.toml Cargo.lock
-PACKAGE := $(wildcard cython/shmkit/*) setup.py pyproject.toml $(RELEASE)/libshmkit.so
+PACKAGE := $(wildcard cython/shmkit/*.p*) setup.py pyproject.toml $(RELEASE)/libshmkit.so
 
 # The nouns of src/capi/objects.txt: the first word of each line that is no comment.
 OBJECTS := $(shell sed -n 's/^\([a-z][a-z0-9_]*\) .*/\1/p' src/capi/objects.txt)
@@ -24,15 +26,15 @@ WARN    := -Wall -Wextra -Wpedantic -Werror
 SAY     := @printf '\n== %s\n'
 
 .DELETE_ON_ERROR:
-.PHONY: help tools build demo bench install uninstall bless clean lint test test-rust test-crash test-c test-install \
-        test-python test-all test-models test-crash-all test-matrix test-fuzz test-sanitizers
+.PHONY: help tools build demo bench install install-strip uninstall bless clean lint test test-rust test-crash test-c \
+        test-install test-python test-all test-models test-crash-all test-matrix test-fuzz test-sanitizers
 
 help:
 	@echo 'make demo            a photograph worked on by four processes in shared memory (about two minutes)'
 	@echo 'make test            every test: Rust, C, ctypes, Cython, Python'
 	@echo 'make test-all        and the slow ones: every kill point, models, fuzzing, sanitizers, Python and Cython versions'
 	@echo 'make bench           the speed of it beside its peers'
-	@echo 'make install PREFIX= library, header and pkg-config file'
+	@echo 'make install PREFIX= library, header, pkg-config and CMake files (install-strip: without source lines)'
 	@echo 'make bless           regenerate the header, the pxds and the lists in tests/abi'
 
 # What is missing on this machine, by name.
@@ -53,7 +55,7 @@ $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a &: $(SOURCES) | tools
 	$(SAY) 'the library, in Rust'
 	$(CARGO) build --release --locked --lib
 	@touch $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a
-	@ln -sf libshmkit.so $(RELEASE)/libshmkit.so.$(MAJOR)
+	@ln -sf libshmkit.so $(RELEASE)/$(SONAME)
 
 build: $(RELEASE)/libshmkit.so
 
@@ -94,7 +96,8 @@ test-crash: $(RELEASE)/libshmkit.so
 	$(CARGO) test --locked --test crash
 
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
-STATIC  := -lgcc_s -lutil -lrt -lpthread -lm -ldl
+# What the archive needs. The compiler adds libgcc itself: which one depends on -static.
+STATIC  := -lutil -lrt -lpthread -lm -ldl
 
 $(TARGET)/c/%: tests/c/%.c $(wildcard tests/c/*.h) $(RELEASE)/libshmkit.so
 	@mkdir -p $(@D)
@@ -116,23 +119,25 @@ test-python: $(VENV)/.test $(VENV)/.demo
 	$(SAY) 'Python, Cython and ctypes'
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-# What `make install` has put somewhere is moved, found by pkg-config, linked to and run.
+# What `make install` has put somewhere is moved, found by pkg-config and CMake, linked to and run. So is the archive alone
+# of `make install-strip`.
 INSTALLED := $(abspath $(TARGET)/installed)
+USED      := VERSION='$(VERSION)' SERIES='$(SERIES)' SONAME='$(SONAME)' CC='$(CC)' sh tests/install/test.sh
 test-install: build
 	$(SAY) 'make install'
-	@rm -rf $(INSTALLED) $(INSTALLED).moved
+	@rm -rf $(INSTALLED) $(INSTALLED).*
 	@$(MAKE) --no-print-directory -s install PREFIX=$(INSTALLED) DESTDIR=
 	@mv $(INSTALLED) $(INSTALLED).moved
-	@if command -v pkg-config >/dev/null; then \
-	  set -e; export PKG_CONFIG_PATH=$(INSTALLED).moved/lib/pkgconfig; \
-	  pkg-config --atleast-version=$(VERSION) shmkit; \
-	  $(CC) -std=c11 $(WARN) -o $(TARGET)/c/installed tests/c/test_segment.c \
-	    $$(pkg-config --cflags --libs shmkit) -Wl,-rpath,$$(pkg-config --variable=libdir shmkit) -lpthread; \
-	  ldd $(TARGET)/c/installed | grep -q '$(INSTALLED).moved/.*/libshmkit.so.$(MAJOR) '; \
-	  $(TARGET)/c/installed; \
-	else echo 'SKIPPED: pkg-config is not installed (Debian: apt install pkgconf)'; fi
-	@$(MAKE) --no-print-directory -s uninstall PREFIX=$(INSTALLED).moved DESTDIR=
-	@left=$$(find $(INSTALLED).moved ! -type d); [ -z "$$left" ] || { echo "uninstall leaves: $$left"; exit 1; }
+	@$(USED) $(INSTALLED).moved $(INSTALLED).used
+	@$(MAKE) --no-print-directory -s install-strip PREFIX=$(INSTALLED) DESTDIR=
+	@! readelf --sections --wide $(INSTALLED)/lib/libshmkit.* | grep -F .debug
+	@mkdir $(INSTALLED).archive && mv $(INSTALLED) $(INSTALLED).archive/moved && rm $(INSTALLED).archive/moved/lib/*.so*
+	@$(USED) $(INSTALLED).archive/moved $(INSTALLED).used static-only
+	@for prefix in $(INSTALLED).moved $(INSTALLED).archive/moved; do \
+	  $(MAKE) --no-print-directory -s uninstall PREFIX=$$prefix DESTDIR= || exit 1; \
+	  left=$$(find $$prefix ! -type d -o -name 'shmkit*'); \
+	  [ -z "$$left" ] || { echo "uninstall leaves: $$left"; exit 1; }; \
+	done
 
 lint: tools $(VENV)/.test
 	$(SAY) 'no warnings'
@@ -247,28 +252,34 @@ bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,$(BENCHED) increment.stamp)
 # --- installing, generating, cleaning ------------------------------------------------------------------------------
 
 INSTALL := install
+STRIP   ?= strip
 HERE     = $(DESTDIR)$(LIBDIR)
 
-# The prefix as seen from the .pc file, so that what is installed can be moved as a whole.
-RELATIVE = $$(realpath -m --relative-to='$(LIBDIR)/pkgconfig' '$(PREFIX)')
+# packaging/NAME.in with its @PLACES@ filled, as HERE/PLACE/NAME. PREFIX and LIBDIR are as seen from each other.
+configure = sed -e 's|@VERSION@|$(VERSION)|; s|@SERIES@|$(SERIES)|; s|@SONAME@|$(SONAME)|; s|@STATIC@|$(STATIC)|' \
+  -e "s|@PREFIX@|$$(realpath -m --relative-to='$(LIBDIR)' '$(PREFIX)')|" \
+  -e "s|@LIBDIR@|$$(realpath -m --relative-to='$(PREFIX)' '$(LIBDIR)')|" packaging/$(2).in > '$(HERE)/$(1)/$(2)'
 
 install: $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a
-	$(INSTALL) -d '$(HERE)/pkgconfig' '$(DESTDIR)$(PREFIX)/include'
+	$(INSTALL) -d '$(HERE)/pkgconfig' '$(HERE)/cmake/shmkit' '$(DESTDIR)$(PREFIX)/include'
 	$(INSTALL) -m 755 $(RELEASE)/libshmkit.so '$(HERE)/libshmkit.so.$(VERSION)'
-	ln -sf libshmkit.so.$(VERSION) '$(HERE)/libshmkit.so.$(MAJOR)'
-	ln -sf libshmkit.so.$(MAJOR) '$(HERE)/libshmkit.so'
+	ln -sf libshmkit.so.$(VERSION) '$(HERE)/$(SONAME)'
+	ln -sf $(SONAME) '$(HERE)/libshmkit.so'
 	$(INSTALL) -m 644 $(RELEASE)/libshmkit.a '$(HERE)/libshmkit.a'
 	$(INSTALL) -m 644 include/shmkit.h '$(DESTDIR)$(PREFIX)/include/shmkit.h'
-	@printf '%s\n' "prefix=\$${pcfiledir}/$(RELATIVE)" \
-	  "libdir=\$${prefix}/$$(realpath -m --relative-to='$(PREFIX)' '$(LIBDIR)')" 'includedir=$${prefix}/include' '' \
-	  'Name: shmkit' 'Description: Shared memory, locks and queues that survive the death of any process' \
-	  'Version: $(VERSION)' 'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lshmkit' 'Libs.private: $(STATIC)' \
-	  > '$(HERE)/pkgconfig/shmkit.pc'
+	@$(call configure,pkgconfig,shmkit.pc)
+	@$(call configure,cmake/shmkit,shmkit-config.cmake)
+	@$(call configure,cmake/shmkit,shmkit-config-version.cmake)
 	@echo 'Installed. Where $(LIBDIR) is new to the dynamic linker: ldconfig, or link with -Wl,-rpath,$(LIBDIR)'
 
+# Without source lines; backtraces keep the names of functions.
+install-strip: install
+	$(STRIP) --strip-debug '$(HERE)/libshmkit.so.$(VERSION)' '$(HERE)/libshmkit.a'
+
 uninstall:
-	rm -f '$(HERE)/libshmkit.so' '$(HERE)/libshmkit.so.$(MAJOR)' '$(HERE)/libshmkit.so.$(VERSION)' \
+	rm -f '$(HERE)/libshmkit.so' '$(HERE)/$(SONAME)' '$(HERE)/libshmkit.so.$(VERSION)' \
 	  '$(HERE)/libshmkit.a' '$(HERE)/pkgconfig/shmkit.pc' '$(DESTDIR)$(PREFIX)/include/shmkit.h'
+	rm -rf '$(HERE)/cmake/shmkit'
 
 bless:
 	SHMKIT_BLESS=1 $(CARGO) build --release --lib

@@ -135,7 +135,7 @@ fn introduction(source: &str) -> String {
 
 /// The comment that begins a section.
 fn banner(intro: &str) -> String {
-    let rule = "=".repeat(COLUMNS - 3);
+    let rule = "=".repeat(COLUMNS - 6);
     let lines: String = intro
         .lines()
         .map(|line| format!(" * {line}").trim_end().to_owned() + "\n")
@@ -423,10 +423,13 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/capi");
     println!("cargo:rerun-if-env-changed=SHMKIT_BLESS");
-    let soname = format!(
-        "libshmkit.so.{}",
-        env::var("CARGO_PKG_VERSION_MAJOR").expect("cargo sets it")
-    );
+    // Programs built for one series run with all of it: while the major version is 0, each minor version begins another.
+    let part = |name: &str| env::var(format!("CARGO_PKG_VERSION_{name}")).expect("cargo sets it");
+    let series = match part("MAJOR") {
+        zero if zero == "0" => format!("0.{}", part("MINOR")),
+        major => major,
+    };
+    let soname = format!("libshmkit.so.{series}");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,{soname}");
 
     for object in &objects {

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -15,16 +16,19 @@ from setuptools.command.sdist import sdist
 
 ROOT = pathlib.Path(__file__).resolve().parent
 PACKAGE = ROOT / "cython" / "shmkit"
-SONAME = "libshmkit.so.0"
+VERSION = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+# As build.rs has it: while the major version is 0, each minor version has a soname of its own.
+SONAME = "libshmkit.so." + re.match(r"0\.\d+|\d+", VERSION)[0]
 # What distutils and Cython make on the way goes where everything else that is made goes.
 WORK = ROOT / "target" / "python"
 
 
 def build_library():
     """Build libshmkit with cargo and return the path of the shared library."""
-    if shutil.which("cargo") is None:
-        sys.exit("shmkit is built with Rust: cargo was not found (see https://rustup.rs)")
-    subprocess.run(["cargo", "build", "--release", "--locked", "--lib"], cwd=ROOT, check=True)
+    cargo = os.environ.get("CARGO", "cargo")
+    if shutil.which(cargo) is None:
+        sys.exit(f"shmkit is built with Rust: {cargo} was not found (see https://rustup.rs)")
+    subprocess.run([cargo, "build", "--release", "--locked", "--lib"], cwd=ROOT, check=True)
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     return target / "release" / "libshmkit.so"
 
@@ -37,13 +41,27 @@ class Build(build_ext):
         package = pathlib.Path(self.get_ext_fullpath("shmkit._capsules")).parent
         (package / "include").mkdir(parents=True, exist_ok=True)
         # A new file for each build: a process that has the old one mapped must not see it change.
-        (package / SONAME).unlink(missing_ok=True)
+        for old in package.glob("libshmkit.so*"):
+            old.unlink()
         shutil.copy(build_library(), package / SONAME)
         shutil.copy(ROOT / "include" / "shmkit.h", package / "include")
         # A wheel holds no symbolic links; a linker takes this for one.
         (package / "libshmkit.so").write_text(f"INPUT({SONAME})\n")
         self.library_dirs.append(str(package))
         super().run()
+        if not self.inplace:
+            # Source lines are most of the size. Backtraces keep the names of functions.
+            strip = [os.environ.get("STRIP", "strip"), "--strip-debug"]
+            subprocess.run([*strip, package / SONAME, *self.get_outputs()], check=True)
+            self.remove_others(package)
+
+    def remove_others(self, package):
+        """Remove what an earlier build has left: all that is there goes into the wheel."""
+        built = [*self.get_outputs(), *self.get_finalized_command("build_py").get_outputs(include_bytecode=False)]
+        expected = {package / SONAME, package / "libshmkit.so", package / "include/shmkit.h", *map(pathlib.Path, built)}
+        for path in package.rglob("*"):
+            if path.is_file() and path not in expected:
+                path.unlink()
 
 
 class Source(sdist):
@@ -58,45 +76,38 @@ class Source(sdist):
         super().make_distribution()
 
 
-def module(name, **how):
-    """Describe one Cython module of the package."""
+def module(name):
+    """Describe one Cython module of the package: one alone links to the library."""
+    how = {}
+    if name == "_capsules":
+        how = {
+            "libraries": ["shmkit"],
+            "include_dirs": ["include"],
+            "runtime_library_dirs": ["$ORIGIN"],
+            "depends": ["include/shmkit.h", "cython/shmkit/_capsules.pxi"],
+        }
     return Extension(f"shmkit.{name}", [f"cython/shmkit/{name}.pyx"], **how)
 
 
 WORK.mkdir(parents=True, exist_ok=True)
 Options.warning_errors = True
 MODULES = cythonize(
-    [
-        module(
-            "_capsules",
-            libraries=["shmkit"],
-            include_dirs=["include"],
-            runtime_library_dirs=["$ORIGIN"],
-            depends=["include/shmkit.h", "cython/shmkit/_capsules.pxi"],
-        ),
-        module("_status"),
-        module("limits"),
-        module("segment"),
-        module("_object"),
-        module("_mutex"),
-        module("lock"),
-        module("rlock"),
-        module("rwlock"),
-        module("semaphore"),
-        module("condition"),
-        module("event"),
-        module("barrier"),
-        module("once"),
-        module("_message"),
-        module("_place"),
-        module("queue"),
-    ],
+    [module(path.stem) for path in sorted(PACKAGE.glob("*.pyx"))],
     build_dir=str(WORK / f"cython-{Cython.__version__}"),
     include_path=["cython"],
-    compiler_directives={"language_level": 3, "binding": False, "embedsignature": True, **Options.extra_warnings},
+    compiler_directives={
+        "language_level": 3,
+        "binding": False,
+        "autotestdict": False,
+        "embedsignature": True,
+        # What inspect.signature reads. Classes begin their docstrings with their own: no format embeds those.
+        "embedsignature.format": "clinic",
+        **Options.extra_warnings,
+    },
     quiet=True,
 )
 setup(
+    version=VERSION,
     ext_modules=MODULES,
     cmdclass={"build_ext": Build, "sdist": Source},
     options={"build": {"build_base": str(WORK)}, "egg_info": {"egg_base": str(WORK)}},

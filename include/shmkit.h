@@ -72,61 +72,70 @@
 extern "C" {
 #endif
 
-/* =================================================================================================
- * Status: codes, their sentences, and the last failure of a thread.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Status: what a function returns, and the last failure of a thread.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
 /**
- * What most functions return: SHMKIT_OK, or one of the negative SHMKIT_ERR_... numbers. Outputs are written only on
- * SHMKIT_OK, unless the function says otherwise. The numbers never change.
+ * The result of most functions: SHMKIT_OK, or a negative SHMKIT_ERR_ number. These never
+ * change.
  */
 typedef int32_t shmkit_status;
 
-/** Done. */
+/** Success. */
 #define SHMKIT_OK 0
 
-/** An argument cannot be meant: NULL, a size of zero, a name with a slash inside. */
+/**
+ * An argument is not valid, for example a NULL pointer, a size of 0 or a name with a slash
+ * inside.
+ */
 #define SHMKIT_ERR_INVALID (-1)
 
-/** The handle has been closed. */
+/** The handle was closed. */
 #define SHMKIT_ERR_CLOSED (-2)
 
-/** Something else stands here: another kind of handle, of object or of file. */
+/** The handle, the object or the file is of another kind. */
 #define SHMKIT_ERR_WRONG_KIND (-3)
 
-/** Nothing has this name (any more). */
+/** The name, the directory or the object does not exist, or no longer exists. */
 #define SHMKIT_ERR_NOT_FOUND (-4)
 
-/** The name is taken. */
+/** The name is taken, or the object exists and SHMKIT_EXCLUSIVE was given. */
 #define SHMKIT_ERR_EXISTS (-5)
 
-/** The kernel does not permit it to this user. */
+/** The kernel does not permit this user the operation, or the handle is read-only. */
 #define SHMKIT_ERR_PERMISSION (-6)
 
-/** It could be done, but what is there belongs to somebody else, is a symbolic link, or could be pulled away. */
+/**
+ * The operation is possible, but the file belongs to another user, is a symbolic link, or could be
+ * truncated.
+ */
 #define SHMKIT_ERR_UNTRUSTED (-7)
 
-/** The memory is not there. The text says how much was asked for, how much is free, and where. */
+/**
+ * Not enough memory in the file system, the cgroup or the machine, or more than the file size
+ * limit. The text of shmkit_last_error has the bytes requested, the bytes free, and where.
+ */
 #define SHMKIT_ERR_NO_SPACE (-8)
 
-/** This process cannot have it: address space, locked memory, heap. */
+/** This process has not enough address space, lockable memory or heap. */
 #define SHMKIT_ERR_NO_MEMORY (-9)
 
-/** The time was up. */
+/** The timeout expired. Some calls also have a fixed limit, which their comments state. */
 #define SHMKIT_ERR_TIMEOUT (-10)
 
-/** It would have had to wait, and was told not to. */
+/** The call would have to wait, but SHMKIT_NOWAIT was given, or the function never waits. */
 #define SHMKIT_ERR_WOULD_BLOCK (-11)
 
-/** The interrupt hook asked for the end (see shmkit_set_interrupt). */
+/** The interrupt hook ended the call (see shmkit_set_interrupt). */
 #define SHMKIT_ERR_INTERRUPTED (-12)
 
-/** The caller does not hold what it wants to give back. */
+/** The caller does not hold what the call would release or change. */
 #define SHMKIT_ERR_NOT_OWNER (-13)
 
-/** A counter would go past its end. */
+/** A counter would exceed its maximum. */
 #define SHMKIT_ERR_OVERFLOW (-14)
 
 /** The barrier is broken. */
@@ -138,163 +147,186 @@ typedef int32_t shmkit_status;
 /** The queue is full. */
 #define SHMKIT_ERR_FULL (-17)
 
-/** Larger than what this object can ever hold. */
+/** The size is larger than this object, a file or the caller's buffer can ever hold. */
 #define SHMKIT_ERR_TOO_LARGE (-18)
 
 /**
- * The table of participants is full of living processes; or so are all places of one object: as many read, hold or wait
- * as it was made for.
+ * The segment has no room for another process, or the object has none for another reader, holder
+ * or waiter. Living processes occupy all of it.
  */
 #define SHMKIT_ERR_TOO_MANY_PROCESSES (-19)
 
-/** This process can no longer ask who is alive. */
+/** This process can no longer find out which processes are alive. */
 #define SHMKIT_ERR_LIVENESS_UNKNOWN (-20)
 
-/** The shared bytes contradict themselves or what the file allows. */
+/** The shared bytes contradict each other or the size of the file. */
 #define SHMKIT_ERR_CORRUPT (-21)
 
-/** Another major version of the library or of the layout. */
+/** The library or the layout of the segment has another major version. */
 #define SHMKIT_ERR_VERSION_MISMATCH (-22)
 
-/** This kernel, file system or version of the library cannot do it. */
+/**
+ * This kernel, file system or version of the library does not support the operation. Every
+ * function with options returns it if a newer program sets an option that this version does not
+ * know.
+ */
 #define SHMKIT_ERR_UNSUPPORTED (-23)
 
-/** Another error of the kernel: shmkit_last_error has its errno. */
+/** Another error of the kernel: shmkit_last_error has its errno. Every function may return it. */
 #define SHMKIT_ERR_SYSTEM (-24)
 
-/** A defect of this library was caught before it could do harm: please report it. */
+/**
+ * A defect of this library was caught before it did harm: please report it. Every function may
+ * return it.
+ */
 #define SHMKIT_ERR_INTERNAL (-25)
 
-/** It would wait for what waits for the caller: for ever. */
+/** The call would wait forever: what it waits for is waiting for the caller. */
 #define SHMKIT_ERR_DEADLOCK (-26)
 
-/** The queue was shut down: nothing more is put, and nothing is left to get. */
+/** The queue was shut down: no message is put any more, and none is left to get. */
 #define SHMKIT_ERR_SHUT_DOWN (-27)
 
 #endif /* SHMKIT_TYPES */
 
 /**
- * Returns a short sentence for a status, in English, without a full stop; it lives for ever and is not freed.
+ * Returns a short English sentence for a status, without a full stop.
  *
- * Never NULL: a number that means nothing has a sentence which says so. Any thread; async-signal-safe.
+ * The string is static and never NULL: do not free it. An unknown number has a sentence too. Any
+ * thread may call this function, and so may a signal handler (async-signal-safe).
  */
 const char *shmkit_strerror(shmkit_status status);
 
 /**
- * Tells what the last call that failed on this thread had to say.
+ * Returns what is known about the last call that failed on this thread.
  *
- * `code` gets its status, SHMKIT_OK if none has failed yet; `system_errno` the errno of the system call that failed,
- * 0 where none did; `text` a sentence with names and figures. Each may be NULL if it is not wanted. The text belongs
- * to the library and lives until the next call that fails on this thread, or the thread's end. Calls that succeed
- * change nothing here. SHMKIT_ERR_INVALID: a pointer is not aligned.
+ *   code          its status; SHMKIT_OK if no call has failed yet
+ *   system_errno  the errno of the system call that failed; 0 if none did
+ *   text          a sentence with names and figures. The library owns it. It stays valid until the
+ *                 next call that fails on this thread, or until the thread ends
+ *
+ * Each output may be NULL. Calls that succeed change nothing here.
+ *
+ *   SHMKIT_ERR_INVALID  a pointer is not aligned
  */
-shmkit_status shmkit_last_error(shmkit_status *code,
-                                int32_t *system_errno,
-                                const char **text);
+shmkit_status shmkit_last_error(shmkit_status *code, int32_t *system_errno, const char **text);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Version: which library runs, and whether a program was built for it.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** Changes when programs must be changed; while it is 0, SHMKIT_VERSION_MINOR takes its place. */
+/**
+ * Incremented by changes that break programs. While it is 0, SHMKIT_VERSION_MINOR takes its
+ * role.
+ */
 #define SHMKIT_VERSION_MAJOR 0
 
-/** Changes when something is added. */
+/** Incremented by additions. */
 #define SHMKIT_VERSION_MINOR 1
 
-/** Changes when something is mended. */
+/** Incremented by fixes. */
 #define SHMKIT_VERSION_PATCH 0
 
-/** The version as one number, which grows: major, minor and patch with two, three and three decimal places. */
+/** The version as one number that only grows: major * 1000000 + minor * 1000 + patch. */
 #define SHMKIT_VERSION 1000
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns the version of the library that runs, to be compared with the header's SHMKIT_VERSION. */
+/** Returns the version of the running library, to compare with SHMKIT_VERSION of the header. */
 uint32_t shmkit_version(void);
 
-/** Returns the version of the library that runs as text, such as "0.1.0"; it is not freed. */
+/** Returns the version of the running library as text, such as "0.1.0". Do not free it. */
 const char *shmkit_version_string(void);
 
 /**
- * Says whether a program built with the header of version `built_with` runs with this library.
+ * Checks that a program built with version `built_with` of the header can use the running library.
  *
- * Call it first: shmkit_check_version(SHMKIT_VERSION). SHMKIT_ERR_VERSION_MISMATCH: another major version (while that
- * is 0, another minor version), or a library older than the header.
+ * Call it first: shmkit_check_version(SHMKIT_VERSION).
+ *
+ *   SHMKIT_ERR_VERSION_MISMATCH  the library has another major version (while that is 0, another
+ *                                minor version), or is older than the header
  */
 shmkit_status shmkit_check_version(uint32_t built_with);
 
-/* =================================================================================================
- * Interrupt hook: how a caller ends a long call.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Interrupt hook: a function of the program that can end a long call.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** Lets the hook end this call with SHMKIT_ERR_INTERRUPTED. Without it signals do not end a call. */
+/**
+ * In the flags of a call or of segment options: the interrupt hook may end the call, which then
+ * fails with SHMKIT_ERR_INTERRUPTED. Without this flag signals do not end a call.
+ */
 #define SHMKIT_INTERRUPTIBLE 1
 
-/** A function that long operations ask whether to go on: 0, or anything else to end them. */
+/**
+ * A function that long calls ask whether to continue. It returns 0 to continue, another number to
+ * end the call.
+ */
 typedef int32_t (*shmkit_interrupt_hook)(void *argument);
 
 #endif /* SHMKIT_TYPES */
 
 /**
- * Installs the one interrupt hook of this process; NULL takes it away.
+ * Installs the interrupt hook of this process, which has only one. NULL removes it.
  *
- * Calls that were given SHMKIT_INTERRUPTIBLE call it, on their own thread, when a signal has come and after each
- * step: at most 64 MiB of memory set aside, or 12 ms of sleep. If it returns nonzero, they undo what they had begun and return
- * SHMKIT_ERR_INTERRUPTED. It may call any function of this library. Whoever replaces a hook makes sure that calls
- * begun before have ended before its `argument` goes.
+ * Calls with SHMKIT_INTERRUPTIBLE run the hook on their own thread: after a signal, and after each
+ * step. A step is at most 64 MiB of reserved memory or 12 ms of sleep. If the hook returns
+ * nonzero, the call undoes what it began and fails with SHMKIT_ERR_INTERRUPTED.
+ *
+ * The hook may call any function of this library. After a hook is replaced, its `argument` must
+ * stay valid until every call that began before has ended.
  */
-shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook,
-                                   void *argument);
+shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook, void *argument);
 
-/* =================================================================================================
- * Timeouts: how long a call waits.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Timeouts: how long a call waits, in nanoseconds.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** As a timeout: wait as long as it takes. */
+/** As a timeout: wait without limit. */
 #define SHMKIT_FOREVER (-1)
 
 /**
- * As a timeout: do not wait; SHMKIT_ERR_WOULD_BLOCK where that would be needed, of a queue SHMKIT_ERR_EMPTY or
- * SHMKIT_ERR_FULL.
+ * As a timeout: do not wait. If the call would have to wait, it fails with SHMKIT_ERR_WOULD_BLOCK;
+ * a call of a queue fails with SHMKIT_ERR_EMPTY or SHMKIT_ERR_FULL.
  */
 #define SHMKIT_NOWAIT 0
 
 #endif /* SHMKIT_TYPES */
 
-/* =================================================================================================
+/* ==============================================================================================
  * Limits: how large a segment may be.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** The file system of the directory keeps what it holds in memory (tmpfs). */
+/** In shmkit_limits_info: the file system of the directory keeps its files in memory (tmpfs). */
 #define SHMKIT_LIMITS_IN_MEMORY 1
 
 /**
- * What bounds the size of a segment just now. Sizes in bytes; UINT64_MAX means that there is no limit.
+ * What bounds the size of a segment at the time of the call. Sizes are in bytes; UINT64_MAX means
+ * no limit.
  *
- * Set struct_size to sizeof(shmkit_limits_info) before the call. Every figure was true when it was read, and others
- * take and give memory meanwhile.
+ * Set struct_size to sizeof(shmkit_limits_info) before the call. Each figure was true when it was
+ * read: other processes allocate and free memory meanwhile.
  */
 typedef struct shmkit_limits_info {
-  /** sizeof(shmkit_limits_info); on return how much of it was filled. */
+  /** sizeof(shmkit_limits_info); on return the bytes that were filled. */
   uint32_t struct_size;
   /** SHMKIT_LIMITS_IN_MEMORY or 0. */
   uint32_t flags;
-  /** The largest segment that could be made in the directory now, in whole pages. */
+  /** The largest segment that could be created in the directory now, in whole pages. */
   uint64_t largest_named;
-  /** The largest anonymous segment that could be made now, in whole pages. */
+  /** The largest anonymous segment that could be created now, in whole pages. */
   uint64_t largest_anonymous;
-  /** What the file system of the directory can hold (statfs). */
+  /** The size of the directory's file system (statfs). */
   uint64_t directory_total;
-  /** What is free there for this user. */
+  /** What is free in that file system for this user. */
   uint64_t directory_free;
   /** MemTotal of /proc/meminfo. */
   uint64_t memory_total;
@@ -304,25 +336,28 @@ typedef struct shmkit_limits_info {
   uint64_t swap_total;
   /** SwapFree of /proc/meminfo. */
   uint64_t swap_free;
-  /** The limit of the cgroup that has least left, from this process' own up to the root. */
+  /**
+   * The limit of the cgroup that has the least memory left, from this process's own cgroup up to
+   * the root.
+   */
   uint64_t cgroup_limit;
-  /** What that cgroup has left, page cache counted as free. */
+  /** What that cgroup has left. Page cache counts as free. */
   uint64_t cgroup_free;
-  /** CommitLimit less Committed_AS where overcommit_policy is 2. */
+  /** CommitLimit minus Committed_AS of /proc/meminfo, if overcommit_policy is 2. */
   uint64_t commit_free;
-  /** RLIMIT_FSIZE: the largest file this process may write. */
+  /** RLIMIT_FSIZE: the largest file that this process may write. */
   uint64_t file_size_limit;
-  /** RLIMIT_MEMLOCK: how much this process may lock in memory. */
+  /** RLIMIT_MEMLOCK: the memory that this process may lock. */
   uint64_t locked_memory_limit;
-  /** RLIMIT_AS: how much address space this process may have. */
+  /** RLIMIT_AS: the address space that this process may have. */
   uint64_t address_space_limit;
-  /** RLIMIT_NOFILE: how many descriptors this process may have. */
+  /** RLIMIT_NOFILE: the number of descriptors that this process may have. */
   uint64_t open_files_limit;
   /** The size of a page. */
   uint64_t page_size;
-  /** The size of a huge page; 0 where the kernel has none. */
+  /** The size of a huge page. 0: the kernel has none. */
   uint64_t huge_page_size;
-  /** /proc/sys/vm/overcommit_memory: 0 guesses, 1 always says yes, 2 counts. */
+  /** /proc/sys/vm/overcommit_memory: 0 estimates, 1 always grants, 2 counts. */
   uint32_t overcommit_policy;
   /** 0. */
   uint32_t reserved;
@@ -331,156 +366,224 @@ typedef struct shmkit_limits_info {
 #endif /* SHMKIT_TYPES */
 
 /**
- * Tells how large a segment may be: what file system, machine, cgroup and this process' own limits leave.
+ * Returns how large a segment may be: what file system, machine, cgroups and the limits of this
+ * process allow.
  *
- * `directory` NULL: SHMKIT_DIR, else /dev/shm. SHMKIT_ERR_NOT_FOUND: no such directory.
+ *   directory  NULL: SHMKIT_DIR, else /dev/shm
+ *
+ *   SHMKIT_ERR_NOT_FOUND   no such directory
+ *   SHMKIT_ERR_PERMISSION  the path of the directory cannot be searched
+ *   SHMKIT_ERR_INVALID     the path has a component that is not a directory, or is too long
  */
-shmkit_status shmkit_limits(const char *directory,
-                            shmkit_limits_info *out);
+shmkit_status shmkit_limits(const char *directory, shmkit_limits_info *out);
 
 /**
- * Writes the answer of shmkit_limits as one line for people, NUL-terminated, without a newline.
+ * Writes the figures of shmkit_limits as one line for people: NUL-terminated, without a newline.
  *
- * `size` is the room in `buffer` in bytes: 1024 are enough. SHMKIT_ERR_TOO_LARGE: they are not, and nothing is written.
+ *   directory  NULL: SHMKIT_DIR, else /dev/shm
+ *   size       the bytes of `buffer`; 1024 are enough
+ *
+ *   SHMKIT_ERR_TOO_LARGE  the line does not fit; nothing is written
+ *   and the errors of shmkit_limits
  */
-shmkit_status shmkit_limits_line(const char *directory,
-                                 char *buffer,
-                                 uint64_t size);
+shmkit_status shmkit_limits_line(const char *directory, char *buffer, uint64_t size);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Segments: shared memory by name or by descriptor.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** Map it for reading only: writing to it is then SIGSEGV. Not for create. */
+/**
+ * In shmkit_segment_options, except for shmkit_segment_create: map the segment for reading only. A
+ * write to it raises SIGSEGV. In shmkit_segment_info: the handle is read-only.
+ */
 #define SHMKIT_SEGMENT_READONLY 0x10
 
 /**
- * In the options of segments and objects: accept a foreign owner. Without it an open refuses what belongs to another
- * user, and a file without a name that is not sealed against shrinking.
+ * In the options of segments and objects: accept a foreign owner. Without it an open refuses a
+ * file of another user, and a file without a name that is not sealed against shrinking.
  */
 #define SHMKIT_TRUST 0x20000
 
-/** Do not compare the size with what file system, machine and cgroup have: let the kernel decide. */
+/**
+ * In shmkit_segment_options and for shmkit_segment_resize: do not compare the size with what file
+ * system, machine and cgroup have free. The kernel decides.
+ */
 #define SHMKIT_SEGMENT_NO_SPACE_CHECK 0x40
 
 /**
- * Do not set memory aside: a page gets memory when it is touched, and where there is none, that is SIGBUS. Not with
+ * In shmkit_segment_options and for shmkit_segment_resize: do not reserve memory. Each page gets
+ * memory when it is first touched; without free memory that touch raises SIGBUS. Not with
  * SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_HUGE or SHMKIT_SEGMENT_LOCK.
  */
 #define SHMKIT_SEGMENT_SPARSE 0x80
 
-/** Map all pages now, so that no first touch waits for the kernel. */
+/**
+ * In shmkit_segment_options: map all pages during the call, so that no first touch waits for the
+ * kernel.
+ */
 #define SHMKIT_SEGMENT_PREFAULT 0x100
 
-/** Ask for huge pages; shmkit_segment_huge tells how many bytes got them. Where there are none nothing is lost. */
+/**
+ * In shmkit_segment_options: ask for huge pages. shmkit_segment_huge returns the bytes that got
+ * them. The rest stays in small pages.
+ */
 #define SHMKIT_SEGMENT_HUGE 0x200
 
-/** Keep it in physical memory (mlock); SHMKIT_ERR_NO_MEMORY where RLIMIT_MEMLOCK does not allow it. */
+/**
+ * In shmkit_segment_options: keep the segment in physical memory (mlock). The call fails with
+ * SHMKIT_ERR_NO_MEMORY if RLIMIT_MEMLOCK does not allow it.
+ */
 #define SHMKIT_SEGMENT_LOCK 0x400
 
-/** In shmkit_segment_info: this handle made the segment. */
+/** In shmkit_segment_info: this handle created the segment. */
 #define SHMKIT_SEGMENT_CREATED 0x800
 
-/** In shmkit_segment_info: nobody can ever shrink it. */
+/** In shmkit_segment_info: no process can ever shrink the segment. */
 #define SHMKIT_SEGMENT_SEALED 0x1000
 
 /**
- * Make it with a control area before byte 0, so that it can hold locks and other objects; or open only such a one.
- * Without this a new segment is plain, and any kind is opened for what it is.
+ * In shmkit_segment_options: create a managed segment, with a control area before byte 0, which
+ * can hold locks and other objects; or open only such a segment. Without this flag a new segment
+ * is plain, and an open accepts both kinds. In shmkit_segment_info: the segment is managed.
  */
 #define SHMKIT_SEGMENT_MANAGED 0x2000
 
-/** Open the bare file: byte 0 is the first one, whatever stands there. */
+/**
+ * In shmkit_segment_options: open the bare file. Byte 0 is the first byte of the file, whatever it
+ * holds. Not with SHMKIT_SEGMENT_MANAGED.
+ */
 #define SHMKIT_SEGMENT_PLAIN 0x4000
 
 /**
- * Of a full one: its name goes when nobody has it mapped any more. The last to close removes it; if that one is
- * killed, or has opened it by its descriptor and knows no name, shmkit_segment_gc does.
+ * In shmkit_segment_options, with SHMKIT_SEGMENT_MANAGED: remove the name when no process has the
+ * segment mapped any more. The last process to close it does so. If that process is killed, or
+ * opened the segment by its descriptor and knows no name, shmkit_segment_gc removes the name. In
+ * shmkit_segment_info: the segment is ephemeral.
  */
 #define SHMKIT_SEGMENT_EPHEMERAL 0x8000
 
-/** A segment of shared memory that this process has mapped. Any thread may use it; closing it ends all use. */
+/**
+ * A segment: shared memory that this process has mapped, from a file with a name or an anonymous
+ * memory file.
+ *
+ *   Plain    All bytes of the file belong to the program, so any process that maps files can share
+ *            it.
+ *   Managed  The file begins with a control area before byte 0. The segment can hold locks and
+ *            other objects.
+ *   Threads  Any thread may use the handle. Closing it ends all use.
+ *   Death    If a process dies while it creates a segment, other processes find no name, or a
+ *            complete segment. If it dies while it resizes one, they see the old size or the new
+ *            one.
+ */
 typedef struct shmkit_segment shmkit_segment;
 
-/** How to make or open a segment. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+/** How to create or open a segment. NULL, or zeros behind struct_size, give the defaults. */
 typedef struct shmkit_segment_options {
   /** sizeof(shmkit_segment_options). */
   uint32_t struct_size;
   /**
-   * SHMKIT_SEGMENT_READONLY to SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_MANAGED to SHMKIT_SEGMENT_EPHEMERAL and
-   * SHMKIT_INTERRUPTIBLE, or-ed.
+   * SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_SPARSE,
+   * SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_HUGE, SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_MANAGED,
+   * SHMKIT_SEGMENT_PLAIN, SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_TRUST and SHMKIT_INTERRUPTIBLE, or-ed.
    */
   uint32_t flags;
-  /** Bytes of address space to map, so that the segment can grow without moving. 0: its size in whole pages. */
+  /**
+   * Bytes of address space to map, so that the segment can grow without moving; at least its size.
+   * 0: its size in whole pages, or the capacity that an existing managed segment was created with.
+   */
   uint64_t capacity;
   /**
-   * Permission bits of a new segment, exactly these whatever the umask. 0: 0600, its owner's alone. An anonymous
-   * one has no execute bits.
+   * Permission bits of a new segment, at most 0777, exactly these whatever the umask. 0: 0600, for
+   * its owner alone. An anonymous segment gets no execute bits.
    */
   uint32_t mode;
-  /** How many processes may hold something in a new full segment at a time, 1 to 4096. 0: 128. */
+  /**
+   * The number of processes that may hold something in a new managed segment at a time, 1 to 4096.
+   * 0: 128. For a plain segment: 0.
+   */
   uint32_t participants;
-  /** Where it stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  /** The directory of a named segment. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
 } shmkit_segment_options;
 
-/** What is known of a segment. Sizes in bytes. */
+/** The state of a segment. Sizes are in bytes. */
 typedef struct shmkit_segment_info {
-  /** sizeof(shmkit_segment_info); on return how much of it was filled. */
+  /** sizeof(shmkit_segment_info); on return the bytes that were filled. */
   uint32_t struct_size;
   /**
-   * SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, SHMKIT_SEGMENT_MANAGED,
-   * SHMKIT_SEGMENT_EPHEMERAL, or-ed.
+   * SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, SHMKIT_SEGMENT_MANAGED
+   * and SHMKIT_SEGMENT_EPHEMERAL, or-ed.
    */
   uint32_t flags;
-  /** Its length. */
+  /** The length of the data. */
   uint64_t size;
-  /** How much address space is mapped here. */
+  /** The address space that this handle has mapped for the data. */
   uint64_t capacity;
-  /** How much memory its file system has set aside for it. */
+  /** The memory that the file system has reserved for the file. */
   uint64_t allocated;
-  /** The file system it lies in (st_dev). */
+  /** The file system of the file (st_dev). */
   uint64_t device;
-  /** Its number there (st_ino): with the device it names the segment for as long as it lives. */
+  /**
+   * The number of the file there (st_ino). Device and inode identify the segment for as long as it
+   * exists.
+   */
   uint64_t inode;
-  /** How many names it has: 0 once it is unlinked, or where it is anonymous. */
+  /** The number of names that the file has. 0: it was unlinked, or is anonymous. */
   uint64_t links;
-  /** Its owner. */
+  /** The user id of the owner. */
   uint32_t user;
-  /** Its permission bits. */
+  /** The permission bits of the file. */
   uint32_t mode;
-  /** Of a full one: a random number, written when it was made. 0: a plain one. */
+  /** A random number that a managed segment got when it was created. 0: a plain segment. */
   uint64_t id;
-  /** How many bytes of its file lie before byte 0: the control area of a full one. */
+  /** The bytes of the file before byte 0: the control area of a managed segment. */
   uint64_t control_bytes;
-  /** How many processes may hold something in it at a time. 0: a plain one. */
+  /**
+   * The number of processes that may hold something in the segment at a time. 0: a plain
+   * segment.
+   */
   uint32_t participants;
   /** 0. */
   uint32_t reserved;
 } shmkit_segment_info;
 
-/** What shmkit_segment_list calls for each name; nonzero ends the list. */
+/**
+ * The function that shmkit_segment_list calls for each name. It returns 0 to continue, another
+ * number to stop.
+ */
 typedef int32_t (*shmkit_segment_visit)(const char *name, void *argument);
 
 #endif /* SHMKIT_TYPES */
 
 /**
- * Makes a segment of `size` bytes, all zero, and maps it.
+ * Creates a segment of `size` bytes, all zero, and maps it.
  *
- * `name` has at most 255 bytes, with or without a leading slash, no other. NULL: an anonymous segment, a memory file
- * that goes when nobody has it open any more, and that nobody can ever shrink. `options` NULL: none. `out` gets the
- * handle, which shmkit_segment_close frees.
+ *   name     at most 255 bytes, with or without a leading slash, without another slash. NULL: an
+ *            anonymous segment, a memory file that no process can ever shrink, and that the kernel
+ *            frees when no process has it open
+ *   size     at least 1
+ *   options  NULL: the defaults
+ *   out      the handle, which shmkit_segment_close frees
  *
- * Its memory is set aside before it has a name, and the name comes last: who finds it finds it whole, and if this
- * process is killed before that, the kernel takes everything back. Bytes at the end of the last page lie beyond
- * `size` and belong to nobody.
+ * The memory is reserved before the segment gets its name, and the name comes last: no open ever
+ * finds an incomplete segment. If the caller dies before that, the kernel frees everything. Bytes
+ * behind `size` on the last page do not belong to the segment.
  *
- * SHMKIT_ERR_EXISTS: the name is taken. SHMKIT_ERR_NO_SPACE: not enough memory in file system, machine or cgroup.
- * SHMKIT_ERR_NO_MEMORY: no address space, or not lockable. SHMKIT_ERR_NOT_FOUND: no such directory.
- * SHMKIT_ERR_PERMISSION. SHMKIT_ERR_INVALID: size 0, capacity below size, a name that cannot be.
- * SHMKIT_ERR_TOO_LARGE: more than a file can have. SHMKIT_ERR_INTERRUPTED.
+ *   SHMKIT_ERR_EXISTS       the name is taken
+ *   SHMKIT_ERR_NO_SPACE     file system, machine or cgroup have not enough memory, or RLIMIT_FSIZE
+ *                           is too low
+ *   SHMKIT_ERR_NO_MEMORY    not enough address space, or the memory cannot be locked
+ *   SHMKIT_ERR_NOT_FOUND    no such directory
+ *   SHMKIT_ERR_PERMISSION   this user may not create files in the directory
+ *   SHMKIT_ERR_INVALID      `size` is 0 or more than `capacity`, the name is not valid,
+ *                           SHMKIT_SEGMENT_READONLY was given, or the options contradict each
+ *                           other or exceed a bound
+ *   SHMKIT_ERR_TOO_LARGE    more than a file or an address space can hold
+ *   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
+ *   SHMKIT_ERR_UNSUPPORTED  the kernel or the file system cannot hold a managed segment
+ *                           (F_OFD_SETLK, MADV_WIPEONFORK)
  */
 shmkit_status shmkit_segment_create(const char *name,
                                     uint64_t size,
@@ -488,18 +591,32 @@ shmkit_status shmkit_segment_create(const char *name,
                                     shmkit_segment **out);
 
 /**
- * Opens the segment of this name and maps it, whoever made it: this library, shm_open, Python.
+ * Opens the segment of this name and maps it, whatever created it: this library, shm_open, Python.
  *
- * `size` is the least that is expected of it in bytes; 0: any will do. `options` NULL: none. With
- * SHMKIT_SEGMENT_READONLY read permission is enough. Nothing that fails here removes or changes anything.
+ *   size     the least number of bytes that the segment must have; 0: any number
+ *   options  NULL: the defaults. With SHMKIT_SEGMENT_READONLY, read permission is enough
  *
- * SHMKIT_ERR_NOT_FOUND. SHMKIT_ERR_PERMISSION. SHMKIT_ERR_UNTRUSTED: a symbolic link, always; another user's, unless
- * SHMKIT_TRUST. SHMKIT_ERR_WRONG_KIND: a directory, a FIFO, a device. SHMKIT_ERR_CORRUPT: no bytes. SHMKIT_ERR_INVALID: fewer
- * than `size`. SHMKIT_ERR_INVALID: capacity below its size, a name that cannot be. SHMKIT_ERR_NO_MEMORY: no address
- * space, or not lockable.
+ * A failed open removes and changes nothing. A process that may write to a named file may also
+ * truncate it (ftruncate): the next touch then raises SIGBUS. Anonymous segments cannot be
+ * truncated.
  *
- * Whoever may write to a named file may also truncate it (ftruncate), and the next touch is then SIGBUS. Anonymous
- * segments cannot be truncated.
+ *   SHMKIT_ERR_NOT_FOUND         no such name
+ *   SHMKIT_ERR_PERMISSION        this user may not open the file
+ *   SHMKIT_ERR_UNTRUSTED         a symbolic link, always; a file of another user, unless
+ *                                SHMKIT_TRUST was given
+ *   SHMKIT_ERR_WRONG_KIND        a directory, a FIFO or a device; the file of an object; or a
+ *                                plain segment, if SHMKIT_SEGMENT_MANAGED was given
+ *   SHMKIT_ERR_CORRUPT           the file is empty, or has a header that contradicts it
+ *   SHMKIT_ERR_INVALID           the segment has fewer than `size` bytes or more than `capacity`,
+ *                                the name is not valid, or the options contradict each other
+ *   SHMKIT_ERR_NO_MEMORY         not enough address space, or the memory cannot be locked
+ *   SHMKIT_ERR_TOO_LARGE         capacity is more than an address space can hold
+ *   SHMKIT_ERR_NO_SPACE          SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_HUGE or
+ *                                SHMKIT_SEGMENT_LOCK need more memory than is free
+ *   SHMKIT_ERR_INTERRUPTED       the interrupt hook ended the call
+ *   SHMKIT_ERR_VERSION_MISMATCH  the layout of the segment has another major version
+ *   SHMKIT_ERR_UNSUPPORTED       the kernel or the file system cannot hold a managed segment
+ *                                (F_OFD_SETLK, MADV_WIPEONFORK)
  */
 shmkit_status shmkit_segment_open(const char *name,
                                   uint64_t size,
@@ -507,11 +624,13 @@ shmkit_status shmkit_segment_open(const char *name,
                                   shmkit_segment **out);
 
 /**
- * Opens the segment of this name, or makes it with `size` bytes if there is none.
+ * Opens the segment of this name, or creates it with `size` bytes if there is none.
  *
- * Of several processes that race exactly one makes it: SHMKIT_SEGMENT_CREATED in shmkit_segment_stat tells which.
- * `name` NULL: as shmkit_segment_create. Errors as of both; SHMKIT_ERR_INVALID: it exists with fewer than `size`
- * bytes.
+ * Of several racing processes exactly one creates it: SHMKIT_SEGMENT_CREATED in
+ * shmkit_segment_stat marks that one. If `name` is NULL, the call creates an anonymous segment.
+ *
+ *   SHMKIT_ERR_INVALID  the segment exists with fewer than `size` bytes
+ *   and the errors of shmkit_segment_create and shmkit_segment_open, except SHMKIT_ERR_EXISTS
  */
 shmkit_status shmkit_segment_open_or_create(const char *name,
                                             uint64_t size,
@@ -519,12 +638,19 @@ shmkit_status shmkit_segment_open_or_create(const char *name,
                                             shmkit_segment **out);
 
 /**
- * Opens the segment behind a file descriptor: inherited, received over a socket, or opened through /proc/PID/fd.
+ * Opens the segment behind a descriptor: inherited, received over a socket, or opened through
+ * /proc/PID/fd.
  *
- * The descriptor is duplicated and stays the caller's. `size` and errors as for shmkit_segment_open, and:
- * SHMKIT_ERR_INVALID: not an open descriptor. SHMKIT_ERR_PERMISSION: not open for reading, or not for writing and
- * SHMKIT_SEGMENT_READONLY was not asked for. SHMKIT_ERR_UNTRUSTED: a file without a name that is not sealed against
- * shrinking, unless SHMKIT_TRUST: who sent it could make touching it SIGBUS.
+ * The call duplicates the descriptor, which stays the caller's. `size` is the least number of
+ * bytes that the segment must have; 0: any number.
+ *
+ *   SHMKIT_ERR_INVALID     not an open descriptor
+ *   SHMKIT_ERR_NOT_FOUND   the segment is ephemeral, and its name is being removed
+ *   SHMKIT_ERR_PERMISSION  the descriptor is not open for reading; or not for writing, and
+ *                          SHMKIT_SEGMENT_READONLY was not given
+ *   SHMKIT_ERR_UNTRUSTED   a file without a name that is not sealed against shrinking, unless
+ *                          SHMKIT_TRUST was given: its sender could make a touch raise SIGBUS
+ *   and the errors of shmkit_segment_open
  */
 shmkit_status shmkit_segment_open_fd(int32_t fd,
                                      uint64_t size,
@@ -532,81 +658,124 @@ shmkit_status shmkit_segment_open_fd(int32_t fd,
                                      shmkit_segment **out);
 
 /**
- * Makes the segment `size` bytes long, for every process that has it mapped.
+ * Sets the length of the segment to `size` bytes, for every process that has it mapped.
  *
- * No address moves and no pointer into it dangles; new bytes are zero. Others see the growth in shmkit_segment_size,
- * as far as the capacity of their mapping goes. `flags`: SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_SPARSE,
- * SHMKIT_INTERRUPTIBLE. Growers wait for each other; one that is killed leaves the old size or the new one.
+ * No address moves, and no pointer into the segment becomes invalid. New bytes are zero. Other
+ * processes see the new length in shmkit_segment_size, up to the capacity of their mapping.
+ * Several resizes wait for each other.
  *
- * SHMKIT_ERR_TOO_LARGE: beyond the capacity of this mapping. SHMKIT_ERR_INVALID: smaller than it is: segments do not
- * shrink. SHMKIT_ERR_PERMISSION: a read-only handle, or a file whose mode does not let this user write it.
- * SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_INTERRUPTED: nothing has changed.
- * But where its options ask for prefault, huge pages or locking, that is done once it has grown: then
- * SHMKIT_ERR_NO_MEMORY and SHMKIT_ERR_INTERRUPTED leave it grown, as shmkit_segment_size tells.
+ *   flags  SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_SPARSE and SHMKIT_INTERRUPTIBLE, or-ed
+ *
+ * On SHMKIT_ERR_NO_SPACE and SHMKIT_ERR_INTERRUPTED nothing has changed, with one exception.
+ * Prefault, huge pages and locking, if the options of the handle ask for them, follow after the
+ * growth. If these fail with SHMKIT_ERR_NO_MEMORY or SHMKIT_ERR_INTERRUPTED, the segment stays
+ * grown; shmkit_segment_size returns its length.
+ *
+ *   SHMKIT_ERR_TOO_LARGE         `size` exceeds the capacity of this mapping
+ *   SHMKIT_ERR_INVALID           `size` is less than the present size (segments do not shrink), an
+ *                                unknown flag, or SHMKIT_SEGMENT_SPARSE with a handle that
+ *                                prefaults, locks or asks for huge pages
+ *   SHMKIT_ERR_PERMISSION        a read-only handle, or the mode of the file does not let this
+ *                                user write to it
+ *   SHMKIT_ERR_NO_SPACE          file system, machine or cgroup have not enough memory, or
+ *                                RLIMIT_FSIZE is too low
+ *   SHMKIT_ERR_NO_MEMORY         the new bytes cannot be locked
+ *   SHMKIT_ERR_INTERRUPTED       the interrupt hook ended the call
+ *   SHMKIT_ERR_CORRUPT           the file was truncated
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN  the descriptor of the handle was closed by other code (closefrom)
  */
-shmkit_status shmkit_segment_resize(shmkit_segment *segment,
-                                    uint64_t size,
-                                    uint32_t flags);
+shmkit_status shmkit_segment_resize(shmkit_segment *segment, uint64_t size, uint32_t flags);
 
-/** Tells the address of byte 0, which stays the same until the handle is closed. */
+/** Returns the address of byte 0, which stays the same until the handle is closed. */
 shmkit_status shmkit_segment_data(const shmkit_segment *segment,
                                   void **out);
 
 /**
- * Tells how many bytes of the mapping have memory now.
+ * Returns how many bytes of the mapping have memory now.
  *
- * It grows when any process resizes the segment; it asks the kernel (about 0.2 microseconds). SHMKIT_ERR_CORRUPT: it
- * is shorter than it has been, so somebody has truncated its file, and touching what is gone is SIGBUS.
+ * The number grows when any process resizes the segment. The call asks the kernel, which takes
+ * about 0.2 microseconds.
+ *
+ *   SHMKIT_ERR_CORRUPT           the file is shorter than before: it was truncated, and touching
+ *                                the lost bytes raises SIGBUS
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN  the descriptor of the handle was closed by other code (closefrom)
  */
-shmkit_status shmkit_segment_size(const shmkit_segment *segment,
-                                  uint64_t *out);
+shmkit_status shmkit_segment_size(const shmkit_segment *segment, uint64_t *out);
 
-/** Tells how many bytes of address space are mapped: how far the segment can grow in this process. */
+/**
+ * Returns how many bytes of address space are mapped: how far the segment can grow in this
+ * process.
+ */
 shmkit_status shmkit_segment_capacity(const shmkit_segment *segment, uint64_t *out);
 
-/** Tells the descriptor of the segment's file, to be passed on. It is the handle's: do not close it. */
+/**
+ * Returns the descriptor of the segment's file, to pass on. It belongs to the handle: do not close
+ * it.
+ */
 shmkit_status shmkit_segment_fd(const shmkit_segment *segment, int32_t *out);
 
 /**
- * Tells the name of the segment, without directory or slash; it lives until the handle is closed.
+ * Returns the name of the segment, without directory and slash. It stays valid until the handle is
+ * closed.
  *
- * NULL where it is anonymous or was opened by its descriptor.
+ * NULL: the segment is anonymous, or was opened by its descriptor.
  */
 shmkit_status shmkit_segment_name(const shmkit_segment *segment, const char **out);
 
 /**
- * Tells the directory in which the segment was found or made; it lives until the handle is closed.
+ * Returns the directory of the segment. It stays valid until the handle is closed.
  *
- * NULL where it is anonymous or was opened by its descriptor.
+ * NULL: the segment is anonymous, or was opened by its descriptor.
  */
 shmkit_status shmkit_segment_directory(const shmkit_segment *segment, const char **out);
 
 /**
- * Tells how many bytes of the segment this process reaches through huge pages just now.
+ * Returns how many bytes of the segment this process reaches through huge pages now.
  *
- * It reads /proc/self/smaps, which takes the longer the more is mapped: 0.1 ms and up.
+ * The call reads /proc/self/smaps, which takes 0.1 ms and more, depending on how much the process
+ * has mapped.
  */
 shmkit_status shmkit_segment_huge(const shmkit_segment *segment, uint64_t *out);
 
-/** Tells what is known of the segment: sizes, owner, device and inode. */
+/**
+ * Returns the state of the segment: sizes, owner, device and inode.
+ *
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN  the descriptor of the handle was closed by other code (closefrom)
+ */
 shmkit_status shmkit_segment_stat(const shmkit_segment *segment,
                                   shmkit_segment_info *out);
 
 /**
- * Removes the name of the segment. Whoever has it mapped keeps it, and its memory goes with the last of them.
+ * Removes the name of the segment. Processes that have it mapped keep it; the memory is freed with
+ * the last of them.
  *
- * Only if the name still stands for this segment: a new one that has come under the old name is left alone, and that
- * is SHMKIT_ERR_NOT_FOUND. An anonymous segment has no name: SHMKIT_OK. SHMKIT_ERR_INVALID: a named one that was
- * opened by its descriptor, so that its name is not known here.
+ * An anonymous segment has no name: the call returns SHMKIT_OK.
+ *
+ *   SHMKIT_ERR_NOT_FOUND         the name is gone, or belongs to a newer segment, which is left
+ *                                alone
+ *   SHMKIT_ERR_INVALID           a named segment that was opened by its descriptor: this handle
+ *                                does not know its name
+ *   SHMKIT_ERR_PERMISSION        this user may not remove names from the directory
+ *   SHMKIT_ERR_INTERRUPTED       the segment was opened with SHMKIT_INTERRUPTIBLE, and the
+ *                                interrupt hook ended the call
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN  a handle without a name, whose descriptor was closed by other
+ *                                code (closefrom)
  */
 shmkit_status shmkit_segment_unlink(shmkit_segment *segment);
 
 /**
- * Removes a name without opening the segment: what a clean-up needs.
+ * Removes a name without opening the segment, for clean-up.
  *
- * `directory` NULL: SHMKIT_DIR, else /dev/shm. With `device` and `inode` of shmkit_segment_stat only that segment is
- * meant; 0 and 0: whatever stands there. `flags`: SHMKIT_INTERRUPTIBLE. SHMKIT_ERR_NOT_FOUND: nothing stands there, or
- * another segment. SHMKIT_ERR_WRONG_KIND: not a regular file; it is left alone. SHMKIT_ERR_PERMISSION.
+ *   directory      NULL: SHMKIT_DIR, else /dev/shm
+ *   device, inode  remove the name only if it belongs to this file (see shmkit_segment_info); 0
+ *                  and 0: any file
+ *   flags          SHMKIT_INTERRUPTIBLE or 0
+ *
+ *   SHMKIT_ERR_NOT_FOUND    no such name, or it belongs to another file than the one given
+ *   SHMKIT_ERR_WRONG_KIND   not a regular file; it is left alone
+ *   SHMKIT_ERR_PERMISSION   this user may not remove names from the directory
+ *   SHMKIT_ERR_INVALID      the name is not valid, or an unknown flag
+ *   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
  */
 shmkit_status shmkit_segment_unlink_name(const char *name,
                                          const char *directory,
@@ -615,37 +784,50 @@ shmkit_status shmkit_segment_unlink_name(const char *name,
                                          uint32_t flags);
 
 /**
- * Calls `visit` with the name of each regular file in `directory`, in no particular order, and with `argument`.
+ * Calls `visit` with the name of each regular file in `directory`, in no particular order, and
+ * with `argument`.
  *
- * They are what shmkit_segment_open might open, whoever made them. A nonzero answer of `visit` ends the list, which is
- * SHMKIT_OK too. The name lives until `visit` returns. `directory` NULL: SHMKIT_DIR, else /dev/shm.
- * SHMKIT_ERR_NOT_FOUND: no such directory.
+ * These are the files that shmkit_segment_open might open, whatever created them. If `visit`
+ * returns nonzero, the list ends, also with SHMKIT_OK. The name is valid until `visit` returns.
+ *
+ *   directory  NULL: SHMKIT_DIR, else /dev/shm
+ *
+ *   SHMKIT_ERR_NOT_FOUND   no such directory
+ *   SHMKIT_ERR_PERMISSION  this user may not read the directory
+ *   SHMKIT_ERR_INVALID     `directory` is not a directory
  */
 shmkit_status shmkit_segment_list(const char *directory,
                                   shmkit_segment_visit visit,
                                   void *argument);
 
 /**
- * Removes the names of ephemeral segments in `directory` that nobody has mapped, and what killed processes have left
- * there half made; `removed` (NULL: not wanted) tells how many segments that were.
+ * Removes the names of ephemeral segments that no process has mapped, and what killed creators
+ * left unfinished.
  *
- * It never takes one from under somebody: who is opening one meanwhile finds it, or finds that the name is gone. Only
- * this user's own are looked at. `directory` NULL: SHMKIT_DIR, else /dev/shm. `flags`: SHMKIT_INTERRUPTIBLE.
- * SHMKIT_ERR_NOT_FOUND: no such directory. SHMKIT_ERR_INTERRUPTED: the rest is left.
+ * The call never removes a segment that a process has mapped. A process that opens one meanwhile
+ * finds it, or finds no such name. Only files of this user are considered.
+ *
+ *   directory  NULL: SHMKIT_DIR, else /dev/shm
+ *   flags      SHMKIT_INTERRUPTIBLE or 0
+ *   removed    (may be NULL) the number of segments that were removed
+ *
+ *   SHMKIT_ERR_NOT_FOUND    no such directory
+ *   SHMKIT_ERR_PERMISSION   this user may not read the directory, or not remove names from it
+ *   SHMKIT_ERR_INVALID      `directory` is not a directory, or an unknown flag
+ *   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call; the rest is left
  */
-shmkit_status shmkit_segment_gc(const char *directory,
-                                uint32_t flags,
-                                uint64_t *removed);
+shmkit_status shmkit_segment_gc(const char *directory, uint32_t flags, uint64_t *removed);
 
 /**
- * Lets go of the segment: its memory is unmapped, its descriptor closed, its name stays. NULL is SHMKIT_OK.
+ * Closes a handle: unmaps the memory and closes the descriptor. The name stays. NULL is SHMKIT_OK.
  *
- * All pointers into it end here. A second close is SHMKIT_ERR_CLOSED, as is any other use of the handle, until 1024
- * more handles have been closed; after that it is undefined, as after free.
+ * Pointers into the segment become invalid. If this was the last mapping of an ephemeral segment,
+ * its name is removed. A second close fails with SHMKIT_ERR_CLOSED, as does any other use of the
+ * handle, until 1024 more handles have been closed. After that it is undefined, as after free.
  */
 shmkit_status shmkit_segment_close(shmkit_segment *segment);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Objects: what can be placed in shared memory, and the life cycle that all of it shares.
  *
  * An object has one of three places:
@@ -662,7 +844,7 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  *
  * shmkit_<noun>_size (options, out)
  *
- * Returns the bytes that a placed object occupies, a multiple of 64. Lay out a segment with it.
+ * Returns the bytes that a placed object occupies. Objects begin at multiples of 64.
  * SHMKIT_ERR_INVALID        the options contradict each other or exceed a bound
  *
  * shmkit_<noun>_create (name, options, out)
@@ -680,7 +862,7 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  * with it. A failed open removes and changes nothing.
  * SHMKIT_ERR_NOT_FOUND      no such name
  * SHMKIT_ERR_WRONG_KIND     the name belongs to something else
- * SHMKIT_ERR_INVALID        name is NULL
+ * SHMKIT_ERR_INVALID        name is NULL, or the options contradict each other
  * SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_NO_MEMORY
  *                           as for shmkit_segment_open
  *
@@ -745,18 +927,22 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  * SHMKIT_ERR_CLOSED         the handle was closed before
  * SHMKIT_ERR_WRONG_KIND     a handle of another noun
  *
- * Every function returns SHMKIT_ERR_INVALID for a NULL or misaligned pointer or a wrong struct_size,
- * and SHMKIT_ERR_CLOSED or SHMKIT_ERR_WRONG_KIND for a handle that is closed or of another noun.
- * ================================================================================================= */
+ * Every function returns SHMKIT_ERR_INVALID for a NULL or misaligned pointer or a wrong
+ * struct_size, and SHMKIT_ERR_CLOSED or SHMKIT_ERR_WRONG_KIND for a handle that is closed or of
+ * another noun.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** In the options of shmkit_<noun>_create_at: fail with SHMKIT_ERR_EXISTS instead of opening an object that is there. */
+/**
+ * In the options of shmkit_<noun>_create_at: fails with SHMKIT_ERR_EXISTS if the object exists,
+ * instead of opening it.
+ */
 #define SHMKIT_EXCLUSIVE 0x100000
 
 /**
- * The options of an object that needs no others. NULL, or zeros behind struct_size, give the defaults. The options of
- * every other noun begin with the same fields.
+ * The options of locks, recursive locks, events and once flags. NULL, or zeros behind struct_size,
+ * give the defaults. The options of every other noun begin with the same fields.
  */
 typedef struct shmkit_object_options {
   /** sizeof(shmkit_object_options). */
@@ -765,7 +951,10 @@ typedef struct shmkit_object_options {
   uint32_t flags;
   /** Permission bits of a new named object, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** The number of processes that the file of a new named object has room for, 1 to 4096. 0: 128. */
+  /**
+   * The number of processes that the file of a new named object has room for, 1 to 4096.
+   * 0: 128.
+   */
   uint32_t participants;
   /** The directory of a named object. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
@@ -773,58 +962,73 @@ typedef struct shmkit_object_options {
 
 #endif /* SHMKIT_TYPES */
 
-/* =================================================================================================
- * Locks: mutual exclusion between processes and threads that survives the death of its owner.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Locks: mutual exclusion between processes and threads that survives the death of the owner.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
 /**
- * Any process may release it, not its owner alone, as multiprocessing.Lock allows. Whoever releases one of a dead owner
- * has taken the matter into its own hands: the next owner is not told of that death.
+ * In the options of a lock: any process may release it, not only the owner, as with
+ * multiprocessing.Lock. If a process releases the lock of a dead owner, the next owner does not
+ * see that death. In shmkit_lock_info: the lock was created so.
  */
 #define SHMKIT_LOCK_TRANSFERABLE 0x10000
 
-/** In shmkit_lock_info: somebody holds it, perhaps a dead process. */
+/** In shmkit_lock_info: a process holds the lock. It may be dead. */
 #define SHMKIT_LOCK_HELD 0x40000
 
-/** In shmkit_lock_info: an owner died, and mark_consistent has not been called since. */
+/** In shmkit_lock_info: an owner died, and the lock has not been marked consistent since. */
 #define SHMKIT_LOCK_OWNER_DIED 0x80000
 
 /**
- * A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
- * second acquire waits for the first one's release.
+ * A lock, which has one owner at a time.
  *
- * If the owner dies, however it dies, whoever waits gets the lock within 12 ms after the kernel has torn the dead
- * process down, and is told so: what the lock guards may be half written. A handle may be used by all threads at once
- * and by forked children.
+ *   Owner    A process. Any of its threads may release the lock. The lock is not recursive: a
+ *            second acquire waits for the release of the first.
+ *   Death    If the owner dies, in whatever way, a waiter acquires the lock within 12 ms after the
+ *            kernel has torn the process down. It sees `*owner_died` = 1: what the lock guards may
+ *            be half written.
+ *   Threads  All threads of a process may use a handle at once, and so may forked children. A
+ *            child holds nothing that its parent holds.
+ *   Size     64 bytes in a segment.
+ *   Options  shmkit_object_options with SHMKIT_LOCK_TRANSFERABLE, which shmkit_lock_open_or_create
+ *            and shmkit_lock_create_at compare with an existing lock.
+ *   Close    A close does not release the lock. When the process closes its last handle of the
+ *            segment, the lock counts as held by a dead owner.
  */
 typedef struct shmkit_lock shmkit_lock;
 
-/** What is known of a lock: each figure as it was at some moment during the call. */
+/** The state of a lock or recursive lock. Each figure was true at some moment during the call. */
 typedef struct shmkit_lock_info {
-  /** sizeof(shmkit_lock_info); on return how much of it was filled. */
+  /** sizeof(shmkit_lock_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE, or-ed. */
+  /** SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED and SHMKIT_LOCK_TRANSFERABLE, or-ed. */
   uint32_t flags;
-  /** How often it was acquired. */
+  /** The number of acquisitions. */
   uint64_t acquisitions;
-  /** How often that took waiting. */
+  /** The number of acquisitions that had to wait. */
   uint64_t contended;
-  /** How often it was taken over from the dead. */
+  /** The number of acquisitions from a dead owner. */
   uint64_t recoveries;
   /**
-   * When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC, even if it has
-   * given up since. 0: nobody has waited for this owner.
+   * When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC,
+   * even if it has given up since. 0: no process has waited for this owner.
    */
   uint64_t contended_since;
-  /** The owner's number among the participants of the segment, which no other ever has. 0: nobody holds it. */
+  /**
+   * The number of the owner among the participants of the segment, which is never reused. 0: the
+   * lock is free.
+   */
   uint64_t owner_ticket;
-  /** The owner's PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown. */
+  /** The PID namespace of the owner, as the inode of /proc/PID/ns/pid. 0: unknown. */
   uint64_t owner_namespace;
-  /** Where it stands in its segment's data, or in its arena. 0 of the one that is built in, which stands before both. */
+  /**
+   * The offset of the lock in the data of its segment, or in the memory file of unnamed objects. 0
+   * for the lock of shmkit_segment_lock, which is stored before the data.
+   */
   uint64_t offset;
-  /** The owner's process number in that namespace. 0: nobody holds it, or unknown. */
+  /** The PID of the owner in that namespace. 0: the lock is free, or the PID is unknown. */
   uint32_t owner_pid;
   /** 0. */
   uint32_t reserved;
@@ -832,10 +1036,10 @@ typedef struct shmkit_lock_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a lock occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a lock occupies in a segment. */
 shmkit_status shmkit_lock_size(const shmkit_object_options *options, uint64_t *out);
 
-/** Creates a lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a lock: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_lock_create(const char *name,
                                  const shmkit_object_options *options,
                                  shmkit_lock **out);
@@ -862,16 +1066,22 @@ shmkit_status shmkit_lock_open_at(const shmkit_segment *segment,
                                   const shmkit_object_options *options,
                                   shmkit_lock **out);
 
-/** Opens a lock that another process exported: `offset` is what shmkit_lock_fd returned there. */
+/**
+ * Opens a lock that another process exported.
+ *
+ * `offset` is what shmkit_lock_fd returned there.
+ */
 shmkit_status shmkit_lock_open_fd(int32_t fd,
                                   uint64_t offset,
                                   const shmkit_object_options *options,
                                   shmkit_lock **out);
 
-/** Exports a lock: returns the descriptor and the offset that shmkit_lock_open_fd needs in another process. */
-shmkit_status shmkit_lock_fd(const shmkit_lock *lock,
-                             int32_t *fd,
-                             uint64_t *offset);
+/**
+ * Exports a lock.
+ *
+ * Returns the descriptor and the offset that shmkit_lock_open_fd needs in another process.
+ */
+shmkit_status shmkit_lock_fd(const shmkit_lock *lock, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds a lock. */
 shmkit_status shmkit_lock_segment(const shmkit_lock *lock, shmkit_segment **out);
@@ -882,22 +1092,39 @@ shmkit_status shmkit_lock_unlink(shmkit_lock *lock);
 /** Closes a handle of a lock and frees it. NULL is SHMKIT_OK. */
 shmkit_status shmkit_lock_close(shmkit_lock *lock);
 
-/** Opens the lock that every full segment has. SHMKIT_ERR_WRONG_KIND: a plain one. SHMKIT_ERR_PERMISSION: read-only. */
-shmkit_status shmkit_segment_lock(const shmkit_segment *segment,
-                                  shmkit_lock **out);
+/**
+ * Opens the lock that every managed segment has.
+ *
+ * `out` gets a handle, which shmkit_lock_close frees.
+ *
+ *   SHMKIT_ERR_WRONG_KIND  a plain segment
+ *   SHMKIT_ERR_PERMISSION  the segment's handle is read-only
+ */
+shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **out);
 
 /**
- * Takes the lock, waiting up to `timeout_ns` nanoseconds for it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ * Acquires the lock, and waits for it if necessary.
  *
- * SHMKIT_OK if and only if the caller holds the lock now. `owner_died` (NULL: not wanted) then tells 1 where an owner
- * died and shmkit_lock_mark_consistent has not been called since: look at what the lock guards, and make it whole.
- * `flags`: SHMKIT_INTERRUPTIBLE.
+ * The caller holds the lock if and only if the call returns SHMKIT_OK.
  *
- * SHMKIT_ERR_WOULD_BLOCK: a living process holds it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
- * SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_TOO_MANY_PROCESSES: as many processes as the segment has
- * room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN: somebody holds it, and this process has lost all descriptors of the segment
- * (closefrom), so it cannot ask whether that one lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
- * SHMKIT_ERR_CORRUPT.
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   owner_died  (may be NULL) 1 if an owner died and shmkit_lock_mark_consistent has not been
+ *               called since: check and repair what the lock guards. Otherwise 0
+ *
+ *   SHMKIT_ERR_WOULD_BLOCK         a living process holds the lock, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+ *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process: all of its
+ *                                  participants are alive
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+ *                                  (closefrom), and the lock is held: the owner cannot be checked.
+ *                                  Also at the first use of the segment
+ *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+ *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+ *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  */
 shmkit_status shmkit_lock_acquire(shmkit_lock *lock,
                                   int64_t timeout_ns,
@@ -905,38 +1132,56 @@ shmkit_status shmkit_lock_acquire(shmkit_lock *lock,
                                   uint32_t *owner_died);
 
 /**
- * Gives the lock back.
+ * Releases the lock.
  *
- * SHMKIT_ERR_NOT_OWNER: this process does not hold it; of a transferable lock: nobody does. What a dead owner left
- * marked stays marked until shmkit_lock_mark_consistent.
+ * After the death of an owner the lock stays marked until shmkit_lock_mark_consistent is called.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  this process does not hold the lock; a transferable lock: no process
+ *                         holds it
  */
 shmkit_status shmkit_lock_release(shmkit_lock *lock);
 
-/** Says that what the lock guards is whole again after an owner's death. SHMKIT_ERR_NOT_OWNER. */
+/**
+ * Marks what the lock guards as repaired after the death of an owner.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  this process does not hold the lock
+ */
 shmkit_status shmkit_lock_mark_consistent(shmkit_lock *lock);
 
-/** Tells what is known of the lock. Nobody is asked whether the owner lives: only an acquire does that. */
-shmkit_status shmkit_lock_stat(const shmkit_lock *lock,
-                               shmkit_lock_info *out);
+/**
+ * Returns the state of the lock. It does not check whether the owner is alive: only an acquire
+ * does.
+ */
+shmkit_status shmkit_lock_stat(const shmkit_lock *lock, shmkit_lock_info *out);
 
-/* =================================================================================================
- * Recursive locks: a thread that holds one may take it again.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Recursive locks: the thread that holds one may acquire it again.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
 /**
- * A recursive lock: its owner is a thread, which may take it again and gives it back as often. All else is as with
- * shmkit_lock: it survives the death of its owner's process. A thread that ends frees nothing.
+ * A recursive lock.
+ *
+ *   Owner    A thread. It may acquire the lock again, and must release it as often.
+ *   Death    If the owner's process dies, in whatever way, a waiter acquires the lock within 12 ms
+ *            after the kernel has torn the process down. It sees `*owner_died` = 1: what the lock
+ *            guards may be half written. If the owner thread alone ends, the lock stays held.
+ *   Threads  All threads of a process may use a handle at once, and so may forked children. A
+ *            child holds nothing that its parent holds.
+ *   Size     64 bytes in a segment.
+ *   Options  shmkit_object_options, without flags of its own.
+ *   Close    A close does not release the lock. When the process closes its last handle of the
+ *            segment, the lock counts as held by a dead owner.
  */
 typedef struct shmkit_rlock shmkit_rlock;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a recursive lock occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a recursive lock occupies in a segment. */
 shmkit_status shmkit_rlock_size(const shmkit_object_options *options, uint64_t *out);
 
-/** Creates a recursive lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a recursive lock: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_rlock_create(const char *name,
                                   const shmkit_object_options *options,
                                   shmkit_rlock **out);
@@ -963,16 +1208,22 @@ shmkit_status shmkit_rlock_open_at(const shmkit_segment *segment,
                                    const shmkit_object_options *options,
                                    shmkit_rlock **out);
 
-/** Opens a recursive lock that another process exported: `offset` is what shmkit_rlock_fd returned there. */
+/**
+ * Opens a recursive lock that another process exported.
+ *
+ * `offset` is what shmkit_rlock_fd returned there.
+ */
 shmkit_status shmkit_rlock_open_fd(int32_t fd,
                                    uint64_t offset,
                                    const shmkit_object_options *options,
                                    shmkit_rlock **out);
 
-/** Exports a recursive lock: returns the descriptor and the offset that shmkit_rlock_open_fd needs in another process. */
-shmkit_status shmkit_rlock_fd(const shmkit_rlock *rlock,
-                              int32_t *fd,
-                              uint64_t *offset);
+/**
+ * Exports a recursive lock.
+ *
+ * Returns the descriptor and the offset that shmkit_rlock_open_fd needs in another process.
+ */
+shmkit_status shmkit_rlock_fd(const shmkit_rlock *rlock, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds a recursive lock. */
 shmkit_status shmkit_rlock_segment(const shmkit_rlock *rlock, shmkit_segment **out);
@@ -984,105 +1235,154 @@ shmkit_status shmkit_rlock_unlink(shmkit_rlock *rlock);
 shmkit_status shmkit_rlock_close(shmkit_rlock *rlock);
 
 /**
- * Takes the lock, or takes it once more where this thread has it, waiting as shmkit_lock_acquire does.
+ * Acquires the lock, and waits for it if necessary; or acquires it once more if this thread holds
+ * it.
  *
- * Errors and `owner_died` as there; SHMKIT_ERR_OVERFLOW: held 2^64 - 1 times.
+ * The caller holds the lock if and only if the call returns SHMKIT_OK.
+ *
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   owner_died  (may be NULL) 1 if an owner died and shmkit_rlock_mark_consistent has not been
+ *               called since: check and repair what the lock guards. Otherwise 0
+ *
+ *   SHMKIT_ERR_OVERFLOW  this thread holds the lock 2^64 - 1 times
+ *   and the errors of shmkit_lock_acquire
  */
 shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock,
                                    int64_t timeout_ns,
                                    uint32_t flags,
                                    uint32_t *owner_died);
 
-/** Gives the lock back once. SHMKIT_ERR_NOT_OWNER: this thread does not hold it. */
+/**
+ * Releases the lock once.
+ *
+ * After the death of an owner the lock stays marked until shmkit_rlock_mark_consistent is called.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  this thread does not hold the lock
+ */
 shmkit_status shmkit_rlock_release(shmkit_rlock *lock);
 
-/** Tells how often this thread holds the lock; 0: not at all. */
+/** Returns how often this thread holds the lock. 0: not at all. */
 shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out);
 
-/** Says that what the lock guards is whole again. SHMKIT_ERR_NOT_OWNER: this thread does not hold it. */
+/**
+ * Marks what the lock guards as repaired after the death of an owner.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  this thread does not hold the lock
+ */
 shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock);
 
-/** Tells what is known of the lock; as shmkit_lock_stat. */
+/**
+ * Returns the state of the lock. It does not check whether the owner is alive: only an acquire
+ * does.
+ */
 shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out);
 
-/* =================================================================================================
+/* ==============================================================================================
  * Readers-writer locks: many processes read at once, or one writes.
- * ================================================================================================= */
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** In shmkit_rwlock_info: somebody writes, perhaps a dead process. */
+/** In shmkit_rwlock_info: a process writes. It may be dead. */
 #define SHMKIT_RWLOCK_WRITING 0x40000
 
-/** In shmkit_rwlock_info: a writer died, and mark_consistent has not been called since. */
+/**
+ * In shmkit_rwlock_info: a writer died, and shmkit_rwlock_mark_consistent has not been called
+ * since.
+ */
 #define SHMKIT_RWLOCK_OWNER_DIED 0x80000
 
-/** In shmkit_rwlock_info: somebody waits for the readers to leave, to write; perhaps a dead process. */
+/** In shmkit_rwlock_info: a writer waits for the readers to release the lock. It may be dead. */
 #define SHMKIT_RWLOCK_WAITING 0x200000
 
 /**
- * A readers-writer lock: many processes read at once, or one writes. Its holders are processes; any thread of a holder
- * may give it back. A process may read several times at once; it writes once.
+ * A readers-writer lock: many processes hold it for reading, or one for writing.
  *
- * Who reads changes nothing but a cache line of its own process. As soon as somebody wants to write, new readers wait
- * for it: writers do not starve. So who reads must not acquire it for reading once more before it has given it back,
- * unless nobody else ever writes: a writer that came in between waits for the first time, and the second time for that
- * writer.
- *
- * If a holder dies, however it dies, whoever waits gets the lock within 12 ms after the kernel has torn the dead process
- * down. Where it died writing, all who come later are told so: what the lock guards may be half written. A reader that
- * dies leaves nothing to tell. A handle may be used by all threads at once and by forked children.
+ *   Owner     Processes. Any thread of a holder may release the lock. A process may hold it for
+ *             reading up to 65,535 times, for writing once.
+ *   Readers   A reader changes nothing but a cache line of its own process.
+ *   Writers   As soon as a writer waits, new readers wait for it: writers do not starve.
+ *   Deadlock  A process that reads must not acquire the lock for reading again before it has
+ *             released it, unless no other process ever writes. A writer in between would wait for
+ *             the first read, and the second read for the writer.
+ *   Death     If a holder dies, in whatever way, a waiter acquires the lock within 12 ms after the
+ *             kernel has torn the process down. If a writer dies while it writes, all later
+ *             holders see `*owner_died` = 1 until shmkit_rwlock_mark_consistent: what the lock
+ *             guards may be half written. If a reader dies, later holders see nothing of it.
+ *   Threads   All threads of a process may use a handle at once, and so may forked children. A
+ *             child holds nothing that its parent holds.
+ *   Size      128 bytes in a segment, and 64 for each process that may read at a time.
+ *   Options   shmkit_rwlock_options. shmkit_rwlock_open_or_create and shmkit_rwlock_create_at
+ *             compare `readers` with an existing lock.
+ *   Close     A close releases nothing. When the process closes its last handle of the segment, it
+ *             counts as dead there.
  */
 typedef struct shmkit_rwlock shmkit_rwlock;
 
-/** How to make or open a readers-writer lock. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+/**
+ * How to create or open a readers-writer lock. NULL, or zeros behind struct_size, give the
+ * defaults.
+ */
 typedef struct shmkit_rwlock_options {
   /** sizeof(shmkit_rwlock_options). */
   uint32_t struct_size;
-  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  /** SHMKIT_TRUST and SHMKIT_EXCLUSIVE, or-ed. */
   uint32_t flags;
-  /** Permission bits of a new named one. 0: 0600. */
+  /** Permission bits of a new named lock, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  /** The number of processes that the file of a new named lock has room for, 1 to 4096. 0: 128. */
   uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  /** The directory of a named lock. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-  /** How many processes may read at a time, 1 to 4096: each has a cache line for it. 0: 128. */
+  /** The number of processes that may read at a time, 1 to 4096: each has a cache line. 0: 128. */
   uint32_t readers;
   /** 0. */
   uint32_t reserved;
 } shmkit_rwlock_options;
 
-/** What is known of a readers-writer lock: each figure as it was at some moment during the call. */
+/** The state of a readers-writer lock. Each figure was true at some moment during the call. */
 typedef struct shmkit_rwlock_info {
-  /** sizeof(shmkit_rwlock_info); on return how much of it was filled. */
+  /** sizeof(shmkit_rwlock_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** SHMKIT_RWLOCK_WRITING, SHMKIT_RWLOCK_WAITING, SHMKIT_RWLOCK_OWNER_DIED, or-ed. */
+  /** SHMKIT_RWLOCK_WRITING, SHMKIT_RWLOCK_WAITING and SHMKIT_RWLOCK_OWNER_DIED, or-ed. */
   uint32_t flags;
-  /** How often it was acquired for writing. How often for reading nobody counts. */
+  /** The number of acquisitions for writing. Acquisitions for reading are not counted. */
   uint64_t writes;
-  /** How often somebody waited for a writer, or a writer for readers. */
+  /** The number of times that a process waited for a writer, or a writer for readers. */
   uint64_t contended;
-  /** How many writers were found that had died writing. */
+  /** The number of writers that were found to have died while they wrote. */
   uint64_t recoveries;
   /**
-   * When the first to wait for who holds it now went to sleep, in nanoseconds of CLOCK_MONOTONIC, even if it has given
-   * up since. 0: nobody has waited for that one.
+   * When the first waiter for the present holder went to sleep, in nanoseconds of CLOCK_MONOTONIC,
+   * even if it has given up since. 0: no process has waited for this holder.
    */
   uint64_t contended_since;
-  /** The number of who writes, or waits to, among the participants of the segment, which no other ever has. 0: nobody. */
+  /**
+   * The number of the process that writes or waits to write, among the participants of the
+   * segment, which is never reused. 0: there is none.
+   */
   uint64_t owner_ticket;
-  /** Its PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown. */
+  /** The PID namespace of that process, as the inode of /proc/PID/ns/pid. 0: unknown. */
   uint64_t owner_namespace;
-  /** Where it stands in its segment's data, or in its arena. */
+  /**
+   * The offset of the lock in the data of its segment, or in the memory file of unnamed
+   * objects.
+   */
   uint64_t offset;
-  /** How often it is held for reading, by the dead too as long as no writer has waited for them. */
+  /**
+   * How often the lock is held for reading. Dead readers count until a writer has waited for
+   * them.
+   */
   uint64_t readers;
-  /** The process number of who writes, or waits to, in that namespace. 0: nobody, or unknown. */
+  /**
+   * The PID of the process that writes or waits to write, in that namespace. 0: there is none, or
+   * unknown.
+   */
   uint32_t owner_pid;
-  /** How many processes hold it for reading, the dead too as long as no writer has waited for them. */
+  /** The number of processes that read. Dead readers count until a writer has waited for them. */
   uint32_t reading_processes;
-  /** How many processes may read at a time. */
+  /** The number of processes that may read at a time. */
   uint32_t max_readers;
   /** 0. */
   uint32_t reserved;
@@ -1090,10 +1390,10 @@ typedef struct shmkit_rwlock_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a readers-writer lock occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a readers-writer lock occupies in a segment. */
 shmkit_status shmkit_rwlock_size(const shmkit_rwlock_options *options, uint64_t *out);
 
-/** Creates a readers-writer lock: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a readers-writer lock: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_rwlock_create(const char *name,
                                    const shmkit_rwlock_options *options,
                                    shmkit_rwlock **out);
@@ -1120,16 +1420,22 @@ shmkit_status shmkit_rwlock_open_at(const shmkit_segment *segment,
                                     const shmkit_rwlock_options *options,
                                     shmkit_rwlock **out);
 
-/** Opens a readers-writer lock that another process exported: `offset` is what shmkit_rwlock_fd returned there. */
+/**
+ * Opens a readers-writer lock that another process exported.
+ *
+ * `offset` is what shmkit_rwlock_fd returned there.
+ */
 shmkit_status shmkit_rwlock_open_fd(int32_t fd,
                                     uint64_t offset,
                                     const shmkit_rwlock_options *options,
                                     shmkit_rwlock **out);
 
-/** Exports a readers-writer lock: returns the descriptor and the offset that shmkit_rwlock_open_fd needs in another process. */
-shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *rwlock,
-                               int32_t *fd,
-                               uint64_t *offset);
+/**
+ * Exports a readers-writer lock.
+ *
+ * Returns the descriptor and the offset that shmkit_rwlock_open_fd needs in another process.
+ */
+shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *rwlock, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds a readers-writer lock. */
 shmkit_status shmkit_rwlock_segment(const shmkit_rwlock *rwlock, shmkit_segment **out);
@@ -1141,30 +1447,43 @@ shmkit_status shmkit_rwlock_unlink(shmkit_rwlock *rwlock);
 shmkit_status shmkit_rwlock_close(shmkit_rwlock *rwlock);
 
 /**
- * Takes the lock for reading, waiting as shmkit_lock_acquire does until nobody writes or wants to.
+ * Acquires the lock for reading. It waits while a process writes or waits to write.
  *
- * SHMKIT_OK if and only if the caller reads now. `owner_died` (NULL: not wanted) then tells 1 where a writer died and
- * shmkit_rwlock_mark_consistent has not been called since: what is read may be half written.
+ * The caller reads if and only if the call returns SHMKIT_OK.
  *
- * Errors as of shmkit_lock_acquire; SHMKIT_ERR_TOO_MANY_PROCESSES: also where as many processes read as may at a time.
- * SHMKIT_ERR_OVERFLOW: this process reads 65,535 times.
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   owner_died  (may be NULL) 1 if a writer died and shmkit_rwlock_mark_consistent has not been
+ *               called since: what is read may be half written. Otherwise 0
+ *
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  also: as many processes read as may read at a time
+ *   SHMKIT_ERR_OVERFLOW            this process holds the lock for reading 65,535 times
+ *   and the errors of shmkit_lock_acquire
  */
 shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock,
                                          int64_t timeout_ns,
                                          uint32_t flags,
                                          uint32_t *owner_died);
 
-/** Gives back what was taken for reading, once. SHMKIT_ERR_NOT_OWNER: this process does not read. */
+/**
+ * Releases the lock once from reading.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  this process does not read
+ */
 shmkit_status shmkit_rwlock_release_read(shmkit_rwlock *lock);
 
 /**
- * Takes the lock for writing, waiting as shmkit_lock_acquire does until nobody writes or reads.
+ * Acquires the lock for writing. It waits until no process writes or reads.
  *
- * New readers wait as soon as it is the caller's turn. SHMKIT_OK if and only if the caller writes now. `owner_died` (NULL:
- * not wanted) then tells 1 where a writer died and shmkit_rwlock_mark_consistent has not been called since: look at what
- * the lock guards, and make it whole.
+ * New readers wait as soon as it is the caller's turn. The caller writes if and only if the call
+ * returns SHMKIT_OK.
  *
- * Errors as of shmkit_lock_acquire.
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   owner_died  (may be NULL) 1 if a writer died and shmkit_rwlock_mark_consistent has not been
+ *               called since: check and repair what the lock guards. Otherwise 0
+ *
+ *   the errors of shmkit_lock_acquire
  */
 shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock,
                                           int64_t timeout_ns,
@@ -1172,106 +1491,150 @@ shmkit_status shmkit_rwlock_acquire_write(shmkit_rwlock *lock,
                                           uint32_t *owner_died);
 
 /**
- * Gives back what was taken for writing.
+ * Releases the lock from writing.
  *
- * SHMKIT_ERR_NOT_OWNER: this process does not write. What a dead writer left marked stays marked until
- * shmkit_rwlock_mark_consistent.
+ * After the death of a writer the lock stays marked until shmkit_rwlock_mark_consistent is called.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  this process does not write
  */
 shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock);
 
 /**
- * Goes from reading to writing, waiting as shmkit_lock_acquire does until nobody else reads; nobody writes in between.
+ * Changes from reading to writing. It waits until this is the only hold for reading; no process
+ * writes in between.
  *
- * SHMKIT_OK: the caller writes now, and reads once less. Else it still reads as before. SHMKIT_ERR_DEADLOCK: somebody
- * else waits for the readers, to write or to upgrade, and so for the caller: give it back and acquire it for writing;
- * that one writes in between. SHMKIT_ERR_NOT_OWNER: this process does not read. Other errors as of shmkit_lock_acquire.
+ * On SHMKIT_OK the caller writes, and reads once less. On any error it reads as before.
+ *
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *
+ *   SHMKIT_ERR_DEADLOCK   another process waits for the readers, to write or to upgrade, and so
+ *                         for the caller: release the lock and acquire it for writing. That
+ *                         process writes in between
+ *   SHMKIT_ERR_NOT_OWNER  this process does not read
+ *   and the errors of shmkit_lock_acquire
  */
-shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock,
-                                    int64_t timeout_ns,
-                                    uint32_t flags);
+shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags);
 
 /**
- * Goes from writing to reading, without waiting; nobody writes in between.
+ * Changes from writing to reading, without waiting; no process writes in between. On any error the
+ * caller still writes.
  *
- * SHMKIT_ERR_NOT_OWNER: this process does not write. SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_OVERFLOW,
- * SHMKIT_ERR_LIVENESS_UNKNOWN: as of shmkit_rwlock_acquire_read; the caller still writes.
+ *   SHMKIT_ERR_NOT_OWNER           this process does not write
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  as many processes hold a place for reading as may read at a
+ *                                  time
+ *   SHMKIT_ERR_OVERFLOW            this process holds the lock for reading 65,535 times
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+ *                                  (closefrom), so it cannot check whether the readers are alive
  */
 shmkit_status shmkit_rwlock_downgrade(shmkit_rwlock *lock);
 
 /**
- * Says that what the lock guards is whole again after a writer's death. SHMKIT_ERR_NOT_OWNER: this process does not
- * write.
+ * Marks what the lock guards as repaired after the death of a writer.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  this process does not write
  */
 shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock);
 
-/** Tells what is known of the lock. Nobody is asked whether its holders live: only an acquire does that. */
-shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock,
-                                 shmkit_rwlock_info *out);
+/**
+ * Returns the state of the lock. It does not check whether the holders are alive: only an acquire
+ * does.
+ */
+shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out);
 
-/* =================================================================================================
- * Semaphores: permits that processes and threads take and give back; with undo the dead give back theirs.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Semaphores: permits that processes and threads acquire and release; with undo a dead process's
+ * permits return.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** What a process holds comes back when it ends. Only it may give it back before. */
+/**
+ * In shmkit_semaphore_options: the permits that a process holds return when it ends. Before that
+ * only this process may release them. In shmkit_semaphore_info: the semaphore was created so.
+ */
 #define SHMKIT_SEMAPHORE_UNDO 0x10000
 
 /**
- * A semaphore: a number of permits, which are taken and given back.
+ * A semaphore: a number of permits, which are acquired and released.
  *
- * A plain one is for signalling, as sem_t is: anybody may give permits, any number of processes may use it, and what a
- * process had taken when it died is gone. One with SHMKIT_SEMAPHORE_UNDO is for things that processes hold: it records
- * who holds how many, and what a process holds comes back when it ends, however it ends, within 12 ms after the kernel
- * has torn it down. Who waits is served in no order; who wants many may wait for long where others want few. A handle
- * may be used by all threads at once and by forked children, which hold nothing of what their parent holds.
+ *   Plain    For signalling, like sem_t. Any process may release permits, and any number of
+ *            processes may use it. If a process dies, the permits that it had acquired are lost.
+ *   Undo     With SHMKIT_SEMAPHORE_UNDO, for things that processes hold. The semaphore records how
+ *            many permits each process holds. If a process ends, in whatever way, its permits
+ *            return within 12 ms after the kernel has torn it down.
+ *   Order    Waiters are served in no order. A waiter for many permits may wait long while others
+ *            acquire few.
+ *   Threads  All threads of a process may use a handle at once, and so may forked children. A
+ *            child holds none of the permits that its parent holds.
+ *   Size     128 bytes in a segment; with undo 64 more for each of `processes`.
+ *   Options  shmkit_semaphore_options. shmkit_semaphore_open_or_create and
+ *            shmkit_semaphore_create_at compare SHMKIT_SEMAPHORE_UNDO, `maximum` and `processes`
+ *            with an existing semaphore. `value` is for a new one alone.
+ *   Close    A close releases no permits. When the process closes its last handle of the segment,
+ *            it counts as dead there: with undo its permits return.
  */
 typedef struct shmkit_semaphore shmkit_semaphore;
 
 /**
- * How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to
- * it.
+ * How to create or open a semaphore. NULL, or zeros behind struct_size, give a plain one without a
+ * permit.
  */
 typedef struct shmkit_semaphore_options {
   /** sizeof(shmkit_semaphore_options). */
   uint32_t struct_size;
-  /** SHMKIT_SEMAPHORE_UNDO, SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  /** SHMKIT_SEMAPHORE_UNDO, SHMKIT_TRUST and SHMKIT_EXCLUSIVE, or-ed. */
   uint32_t flags;
-  /** Permission bits of a new named one. 0: 0600. */
+  /** Permission bits of a new named semaphore, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** How many processes may use a new named one at a time, 1 to 4096; of a plain one any number may. 0: 128. */
+  /**
+   * The number of processes that the file of a new named semaphore has room for, 1 to 4096; any
+   * number may use a plain one. 0: 128.
+   */
   uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  /** The directory of a named semaphore. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-  /** How many permits a new one has, 0 to 2147483647. With undo that is how many there are, so at least 1. */
+  /**
+   * The permits of a new semaphore, 0 to 2147483647, at most `maximum`. With undo these are all
+   * permits: at least 1.
+   */
   uint64_t value;
-  /** How many it may ever have. 0: 2147483647, or with undo `value`, and nothing else is possible then. */
+  /**
+   * The most permits that the semaphore may ever have, 1 to 2147483647. 0: 2147483647. With undo:
+   * `value`, or 0 for the same.
+   */
   uint64_t maximum;
-  /** With undo: how many processes may hold permits at a time, 1 to 4096. 0: 128. */
+  /**
+   * With undo: the number of processes that may hold permits at a time, 1 to 4096. 0: 128. Without
+   * undo: 0.
+   */
   uint32_t processes;
   /** 0. */
   uint32_t reserved;
 } shmkit_semaphore_options;
 
-/** What is known of a semaphore: each figure as it was at some moment during the call. */
+/** The state of a semaphore. Each figure was true at some moment during the call. */
 typedef struct shmkit_semaphore_info {
-  /** sizeof(shmkit_semaphore_info); on return how much of it was filled. */
+  /** sizeof(shmkit_semaphore_info); on return the bytes that were filled. */
   uint32_t struct_size;
   /** SHMKIT_SEMAPHORE_UNDO or 0. */
   uint32_t flags;
-  /** How many permits are to be had. */
+  /** The number of permits that are available. */
   uint64_t value;
-  /** How many there may be; with undo: how many there are in all. */
+  /** The most permits that the semaphore may have; with undo: all permits. */
   uint64_t maximum;
-  /** How often an acquire had to sleep: counted when it begins to. */
+  /** The number of acquires that had to sleep, counted when the sleep begins. */
   uint64_t waits;
-  /** How often permits came back from a dead process. */
+  /** The number of times that permits returned from a dead process. */
   uint64_t recoveries;
-  /** With undo: how many processes hold permits, perhaps dead ones. */
+  /** With undo: the number of processes that hold permits. Some may be dead. */
   uint64_t holders;
-  /** Where it stands in its segment's data, or in its arena. */
+  /**
+   * The offset of the semaphore in the data of its segment, or in the memory file of unnamed
+   * objects.
+   */
   uint64_t offset;
-  /** With undo: how many processes may hold permits at a time. */
+  /** With undo: the number of processes that may hold permits at a time. */
   uint32_t processes;
   /** 0. */
   uint32_t reserved;
@@ -1279,10 +1642,10 @@ typedef struct shmkit_semaphore_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a semaphore occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a semaphore occupies in a segment. */
 shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out);
 
-/** Creates a semaphore: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a semaphore: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_semaphore_create(const char *name,
                                       const shmkit_semaphore_options *options,
                                       shmkit_semaphore **out);
@@ -1309,13 +1672,21 @@ shmkit_status shmkit_semaphore_open_at(const shmkit_segment *segment,
                                        const shmkit_semaphore_options *options,
                                        shmkit_semaphore **out);
 
-/** Opens a semaphore that another process exported: `offset` is what shmkit_semaphore_fd returned there. */
+/**
+ * Opens a semaphore that another process exported.
+ *
+ * `offset` is what shmkit_semaphore_fd returned there.
+ */
 shmkit_status shmkit_semaphore_open_fd(int32_t fd,
                                        uint64_t offset,
                                        const shmkit_semaphore_options *options,
                                        shmkit_semaphore **out);
 
-/** Exports a semaphore: returns the descriptor and the offset that shmkit_semaphore_open_fd needs in another process. */
+/**
+ * Exports a semaphore.
+ *
+ * Returns the descriptor and the offset that shmkit_semaphore_open_fd needs in another process.
+ */
 shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore,
                                   int32_t *fd,
                                   uint64_t *offset);
@@ -1331,19 +1702,35 @@ shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore);
 shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore);
 
 /**
- * Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
- * time.
+ * Acquires `n` permits, all of them or none, and waits for them if necessary.
  *
- * SHMKIT_OK if and only if they are taken. `flags`: SHMKIT_INTERRUPTIBLE. Memory written before a release is seen
- * after the acquire that takes what it gave.
+ * The permits are acquired if and only if the call returns SHMKIT_OK. What was written to memory
+ * before a release is visible after the acquire that gets the released permits.
  *
- * SHMKIT_ERR_WOULD_BLOCK: not as many are there, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
- * SHMKIT_ERR_INVALID: `n` is 0, or more than there may ever be; a negative time, unknown flags. With undo also
- * SHMKIT_ERR_TOO_MANY_PROCESSES: as many living processes hold permits as the options said, or use the segment as it has
- * room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_LIVENESS_UNKNOWN: they are held, and this process
- * has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
- * SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT. Where a process is stopped just while it takes
- * or gives, one with undo keeps even SHMKIT_NOWAIT waiting, for a second at the most.
+ *   n           1 to the maximum of the semaphore
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *
+ *   SHMKIT_ERR_WOULD_BLOCK  fewer than `n` permits are available, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_TIMEOUT      the timeout expired
+ *   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
+ *   SHMKIT_ERR_INVALID      `n` is 0 or above the maximum, a negative timeout other than
+ *                           SHMKIT_FOREVER, or an unknown flag
+ *
+ * With undo also:
+ *
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  as many living processes hold permits as `processes` allows, or
+ *                                  use the segment as it has room for
+ *   SHMKIT_ERR_OVERFLOW            this process would hold more than 65,535 permits
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+ *                                  (closefrom), and permits are held: the holders cannot be
+ *                                  checked. Also at the first use of the segment
+ *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+ *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+ *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
+ *
+ * With undo, an acquire waits for a process that is stopped in the middle of an acquire or a
+ * release. Even SHMKIT_NOWAIT does so, for at most one second.
  */
 shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore,
                                        uint32_t n,
@@ -1351,101 +1738,131 @@ shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore,
                                        uint32_t flags);
 
 /**
- * Gives `n` permits back; of a plain one anybody may, whether or not they were taken before.
+ * Releases `n` permits. On a plain semaphore any process may do so, whether or not it acquired
+ * them before.
  *
- * Of a plain one a signal handler may call it, as it may sem_post, as long as it does not fail: then nothing is
- * allocated and nothing is waited for. With undo it waits for whoever is just taking or giving, which takes less than
- * a microsecond.
+ * A signal handler may release a plain semaphore, like sem_post, as long as the call does not
+ * fail: a successful release neither allocates nor waits. With undo a release waits for a process
+ * that is in the middle of an acquire or a release, which takes less than a microsecond.
  *
- * SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
- * With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
- * seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_LIVENESS_UNKNOWN. SHMKIT_ERR_CORRUPT.
+ *   SHMKIT_ERR_OVERFLOW  there would be more permits than the maximum; none is released
+ *   SHMKIT_ERR_INVALID   `n` is 0
+ *   SHMKIT_ERR_CORRUPT   the semaphore has more permits than its maximum
+ *
+ * With undo also:
+ *
+ *   SHMKIT_ERR_NOT_OWNER         this process holds fewer than `n` permits
+ *   SHMKIT_ERR_TIMEOUT           another process has been stopped for five seconds in the middle
+ *                                of an acquire or a release; nothing is released
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN  this process has lost all descriptors of the segment (closefrom),
+ *                                and such a process cannot be checked
  */
-shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore,
-                                       uint32_t n);
+shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n);
 
 /**
- * Tells how many permits are to be had. What the dead hold is not looked for: only an acquire does that.
+ * Returns the number of available permits. It does not look for permits of dead processes: only an
+ * acquire does.
  *
- * SHMKIT_ERR_CORRUPT: more than there may be.
+ *   SHMKIT_ERR_CORRUPT  the semaphore has more permits than its maximum
  */
-shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore,
-                                     uint64_t *out);
+shmkit_status shmkit_semaphore_value(const shmkit_semaphore *semaphore, uint64_t *out);
 
-/** Tells how many permits this process holds. SHMKIT_ERR_INVALID: without undo nobody knows. */
+/**
+ * Returns the number of permits that this process holds.
+ *
+ *   SHMKIT_ERR_INVALID  a semaphore without undo does not record its holders
+ */
 shmkit_status shmkit_semaphore_held(const shmkit_semaphore *semaphore, uint64_t *out);
 
 /**
- * Tells what is known of the semaphore. Nobody is asked whether the holders live: only an acquire does that.
+ * Returns the state of the semaphore. It does not check whether the holders are alive: only an
+ * acquire does.
  *
- * SHMKIT_ERR_CORRUPT: it says that it has more permits than there may be.
+ *   SHMKIT_ERR_CORRUPT  the semaphore has more permits than its maximum
  */
 shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore,
                                     shmkit_semaphore_info *out);
 
-/* =================================================================================================
- * Conditions: a thread that holds a lock waits, without it, until another one that holds it notifies.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Conditions: a thread that holds a lock waits, without the lock, until another owner notifies it.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
 /**
- * A condition: who holds a lock gives it back and waits until somebody who holds it notifies; then has it again. The
- * lock is a shmkit_lock or a shmkit_rlock of the caller's, which is named in each call: always the same one.
+ * A condition (pthread_cond_t, std::sync::Condvar): owners of a lock wait for a notification.
  *
- * Each waiting thread has a cell, so that a notification reaches those that it is meant for, and nobody else returns. If
- * a waiter dies, however it dies, it is skipped, and a notification that it was sent goes to another one that waited
- * then, within 12 ms after the kernel has torn the dead process down. A handle may be used by all threads at once and by
- * forked children.
+ * The lock is a shmkit_lock or a shmkit_rlock of the program. Each call names it, and it must
+ * always be the same one.
+ *
+ *   Waiters  Each waiting thread occupies a cell. A notification reaches the threads that it is
+ *            meant for, and no other thread returns.
+ *   Death    If a waiter dies, notifications skip it. If it dies after its notification and before
+ *            it has the lock again, another thread that waited at that time gets the notification.
+ *            That takes at most 12 ms after the kernel has torn the process down.
+ *   Threads  All threads of a process may use a handle at once, and so may forked children.
+ *   Size     64 bytes and 16 for each cell, rounded up to a multiple of 64.
+ *   Options  shmkit_condition_open_or_create and shmkit_condition_create_at compare cells; 0 means
+ *            128. The other opens take the cells that the condition was created with, whatever
+ *            valid number the options have.
+ *   Export   A process that opens an exported condition needs its lock too: export both.
+ *   Unlink   The lock keeps its own name.
+ *   Close    The lock stays open.
  */
 typedef struct shmkit_condition shmkit_condition;
 
-/** How to make or open a condition. All zeros but struct_size is what most want; so is a NULL pointer to it. */
+/** How to create or open a condition. NULL, or zeros behind struct_size, give the defaults. */
 typedef struct shmkit_condition_options {
   /** sizeof(shmkit_condition_options). */
   uint32_t struct_size;
-  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  /** SHMKIT_TRUST and SHMKIT_EXCLUSIVE, or-ed. */
   uint32_t flags;
-  /** Permission bits of a new named one. 0: 0600. */
+  /** Permission bits of a new named condition, 1 to 0777, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** How many processes may wait at a new named one at a time, 1 to 4096. 0: 128. */
+  /**
+   * The number of processes that may wait at a new named condition at a time, 1 to 4096.
+   * 0: 128.
+   */
   uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  /** The directory of a named condition. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-  /** How many threads may wait at a time, 1 to 4096; of all processes together. 0: 128. */
+  /** The number of threads of all processes that may wait at a time, 1 to 4096. 0: 128. */
   uint32_t cells;
-  /** 0. */
+  /** Must be 0. */
   uint32_t reserved;
 } shmkit_condition_options;
 
-/** What is known of a condition: each figure as it was at some moment during the call. */
+/** The state of a condition. Each figure was true at some moment during the call. */
 typedef struct shmkit_condition_info {
-  /** sizeof(shmkit_condition_info); on return how much of it was filled. */
+  /** sizeof(shmkit_condition_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** 0. */
+  /** Always 0. */
   uint32_t flags;
-  /** How many threads can wait at a time. */
+  /** The number of threads that can wait at a time. */
   uint64_t cells;
-  /** How many wait; of these some may be dead. */
+  /** The number of waiting threads, including those of processes that died. */
   uint64_t waiting;
-  /** How often somebody began to wait. */
+  /** The number of waits that have begun. */
   uint64_t waits;
-  /** How many notifications waiters were sent. */
+  /** The number of notifications that waiters were sent. */
   uint64_t notified;
-  /** How many waits ended without a notification. */
+  /** The number of waits that ended without a notification. */
   uint64_t timeouts;
-  /** How many notifications went from the dead and the interrupted to other waiters. */
+  /** The number of notifications that passed from dead or interrupted waiters to other waiters. */
   uint64_t recoveries;
-  /** Where it stands in its segment's data, or in its arena. */
+  /**
+   * The offset of the condition in the data of its segment, or in the memory file of unnamed
+   * objects.
+   */
   uint64_t offset;
 } shmkit_condition_info;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a condition occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a condition occupies in a segment. */
 shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out);
 
-/** Creates a condition: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a condition: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_condition_create(const char *name,
                                       const shmkit_condition_options *options,
                                       shmkit_condition **out);
@@ -1472,13 +1889,21 @@ shmkit_status shmkit_condition_open_at(const shmkit_segment *segment,
                                        const shmkit_condition_options *options,
                                        shmkit_condition **out);
 
-/** Opens a condition that another process exported: `offset` is what shmkit_condition_fd returned there. */
+/**
+ * Opens a condition that another process exported.
+ *
+ * `offset` is what shmkit_condition_fd returned there.
+ */
 shmkit_status shmkit_condition_open_fd(int32_t fd,
                                        uint64_t offset,
                                        const shmkit_condition_options *options,
                                        shmkit_condition **out);
 
-/** Exports a condition: returns the descriptor and the offset that shmkit_condition_open_fd needs in another process. */
+/**
+ * Exports a condition.
+ *
+ * Returns the descriptor and the offset that shmkit_condition_open_fd needs in another process.
+ */
 shmkit_status shmkit_condition_fd(const shmkit_condition *condition,
                                   int32_t *fd,
                                   uint64_t *offset);
@@ -1494,25 +1919,41 @@ shmkit_status shmkit_condition_unlink(shmkit_condition *condition);
 shmkit_status shmkit_condition_close(shmkit_condition *condition);
 
 /**
- * Gives the lock back, waits up to `timeout_ns` nanoseconds for a notification, and takes the lock again.
+ * Releases the lock, waits for a notification, and acquires the lock again.
  *
- * `lock_or_rlock`: a handle of a shmkit_lock or of a shmkit_rlock, which the caller holds; a recursive one is given back wholly,
- * and held as often as before afterwards. `timeout_ns`: SHMKIT_FOREVER, SHMKIT_NOWAIT (others get a chance at the lock),
- * or a time. `flags`: SHMKIT_INTERRUPTIBLE. Taking the lock again is bounded by no time, and nothing interrupts it.
+ * Other callers may have held the lock between the notification and the return: check in a loop
+ * for the state that the caller waits for.
  *
- * SHMKIT_OK: notified. SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK (after SHMKIT_NOWAIT): not notified in that time.
- * SHMKIT_ERR_INTERRUPTED: the hook has ended it; a notification that came at the same moment goes to another waiter.
- * With these four `owner_died` (NULL: not wanted) tells 1 where an owner of the lock died and mark_consistent has not been
- * called since: look at what the lock guards, and make it whole.
+ *   lock_or_rlock  a shmkit_lock * or a shmkit_rlock *, held by the caller. A recursive lock is
+ *                  released completely; afterwards it is held as often as before
+ *   timeout_ns     nanoseconds to wait for a notification, SHMKIT_FOREVER, or SHMKIT_NOWAIT, which
+ *                  only lets others acquire the lock. Acquiring the lock again has no time limit,
+ *                  and the interrupt hook cannot end it
+ *   flags          SHMKIT_INTERRUPTIBLE or 0
+ *   owner_died     (may be NULL) 1 if an owner of the lock died and mark_consistent has not been
+ *                  called since, else 0. After 1, check and repair what the lock guards. Written
+ *                  on SHMKIT_OK and with the first three errors below
  *
- * The lock is held again whatever this returns, but for SHMKIT_ERR_NOT_OWNER: the caller did not hold it; or it is not to
- * be had again, because this process has lost all descriptors of its segment while somebody else holds it (closefrom).
- * SHMKIT_ERR_INVALID: NULL, a negative time, unknown flags; or another lock than the one with which the condition was used
- * first, in any process. SHMKIT_ERR_WRONG_KIND: `lock_or_rlock` is no lock. SHMKIT_ERR_TOO_MANY_PROCESSES: as many threads as the
- * condition has cells wait already, or as many processes as its segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN,
- * SHMKIT_ERR_PERMISSION: this process cannot wait in its segment. SHMKIT_ERR_CORRUPT.
+ * The caller holds the lock again whatever the call returns, except for SHMKIT_ERR_NOT_OWNER.
  *
- * Ask in a loop for what you wait for: between a notification and the lock others may have had it.
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired without a notification
+ *   SHMKIT_ERR_WOULD_BLOCK         no notification, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call. A notification that came at
+ *                                  the same moment goes to another waiter
+ *   SHMKIT_ERR_NOT_OWNER           the caller does not hold the lock. Or it cannot acquire the
+ *                                  lock again, because this process has lost all descriptors of
+ *                                  the lock's segment (closefrom) and another owner holds it
+ *   SHMKIT_ERR_INVALID             the condition was first used with another lock, in any process;
+ *                                  or a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_WRONG_KIND          lock_or_rlock is not a lock
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  as many threads wait as the condition has cells; or the
+ *                                  condition's segment has no room for another process
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the condition's
+ *                                  segment, at the first use of the segment
+ *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the condition's segment
+ *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+ *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  */
 shmkit_status shmkit_condition_wait(shmkit_condition *condition,
                                     void *lock_or_rlock,
@@ -1521,65 +1962,79 @@ shmkit_status shmkit_condition_wait(shmkit_condition *condition,
                                     uint32_t *owner_died);
 
 /**
- * Notifies the `count` threads that have waited longest, or as many as wait: those return, and no others, once they have
- * the lock that the caller holds. The dead are skipped. Nobody waits: nothing happens, and nothing is remembered.
+ * Notifies the `count` threads that have waited longest, or all if fewer wait.
  *
- * SHMKIT_ERR_NOT_OWNER: the caller does not hold `lock_or_rlock`. SHMKIT_ERR_INVALID, SHMKIT_ERR_WRONG_KIND: as of
- * shmkit_condition_wait.
+ * The caller holds the lock. The notified threads, and no others, return as soon as they have the
+ * lock. Waiters that died are skipped. If no thread waits, nothing happens, and the notification
+ * is not stored. `count` is 0 to 4294967295; 0 notifies no thread.
+ *
+ *   SHMKIT_ERR_NOT_OWNER   the caller does not hold the lock
+ *   SHMKIT_ERR_INVALID     the condition was first used with another lock, in any process
+ *   SHMKIT_ERR_WRONG_KIND  lock_or_rlock is not a lock
  */
 shmkit_status shmkit_condition_notify(shmkit_condition *condition,
                                       void *lock_or_rlock,
                                       uint32_t count);
 
-/** Notifies all threads that wait; otherwise as shmkit_condition_notify. */
+/** Notifies all threads that wait. Rules and errors are those of shmkit_condition_notify. */
 shmkit_status shmkit_condition_notify_all(shmkit_condition *condition, void *lock_or_rlock);
 
-/** Tells what is known of the condition. Nobody is asked who lives: only a notification does that. */
+/**
+ * Returns the state of the condition.
+ *
+ * The call does not check which waiters are alive: only a notification does.
+ */
 shmkit_status shmkit_condition_stat(const shmkit_condition *condition,
                                     shmkit_condition_info *out);
 
-/* =================================================================================================
- * Events: something that has happened or has not, for which processes and threads can wait.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Events: a flag that processes and threads set, clear and wait for.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** In shmkit_event_info: it is set. */
+/** In shmkit_event_info: the event is set. */
 #define SHMKIT_EVENT_SET 0x40000
 
 /**
- * An event: set, or clear. Nobody owns it, and any number of processes and threads may set it, clear it and wait for it;
- * none of them takes a place among the participants of the segment. A handle may be used by all threads at once and by
- * forked children.
+ * An event: set or clear. A new event is clear.
  *
- * If one of them dies, however it dies, all others go on: a wake that was lost with it costs 12 ms at the most.
- *
- * shmkit_event_set, shmkit_event_clear and shmkit_event_is_set may be called by a signal handler, whatever it has
- * interrupted, these functions too, as long as the handle is one of an event that is open: they allocate nothing, lock
- * nothing and leave errno as it is.
+ *   Owner    None: any number of processes and threads may set, clear and wait. None of them takes
+ *            one of the places that the segment has for processes.
+ *   Death    If a process dies in any of these calls, all others continue. A wake that was lost
+ *            with it delays a waiter by at most 12 ms.
+ *   Signals  A signal handler may call shmkit_event_set, shmkit_event_clear and
+ *            shmkit_event_is_set, whatever it interrupted, these functions included, if the handle
+ *            is an open event. They allocate nothing, lock nothing and do not change errno.
+ *   Threads  All threads of a process may use a handle at once, and so may forked children.
+ *   Size     64 bytes.
+ *   Close    The event stays set or clear.
  */
 typedef struct shmkit_event shmkit_event;
 
-/** What is known of an event: each figure as it was at some moment during the call. */
+/** The state of an event. Each figure was true at some moment during the call. */
 typedef struct shmkit_event_info {
-  /** sizeof(shmkit_event_info); on return how much of it was filled. */
+  /** sizeof(shmkit_event_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** SHMKIT_EVENT_SET, or 0. */
+  /** SHMKIT_EVENT_SET or 0. */
   uint32_t flags;
-  /** How often it was set when it was clear. */
+  /** The number of times that the event went from clear to set. */
   uint64_t sets;
-  /** How often somebody had to sleep for it. */
+  /** The number of waits that had to sleep. */
   uint64_t waits;
-  /** Where it stands in its segment's data, or in its arena. */
+  /**
+   * The offset of the event in the data of its segment, or in the memory file of unnamed
+   * objects.
+   */
   uint64_t offset;
 } shmkit_event_info;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes an event occupies in a segment: a multiple of 64. */
+/** Returns how many bytes an event occupies in a segment. */
 shmkit_status shmkit_event_size(const shmkit_object_options *options, uint64_t *out);
 
-/** Creates an event: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates an event: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_event_create(const char *name,
                                   const shmkit_object_options *options,
                                   shmkit_event **out);
@@ -1606,16 +2061,22 @@ shmkit_status shmkit_event_open_at(const shmkit_segment *segment,
                                    const shmkit_object_options *options,
                                    shmkit_event **out);
 
-/** Opens an event that another process exported: `offset` is what shmkit_event_fd returned there. */
+/**
+ * Opens an event that another process exported.
+ *
+ * `offset` is what shmkit_event_fd returned there.
+ */
 shmkit_status shmkit_event_open_fd(int32_t fd,
                                    uint64_t offset,
                                    const shmkit_object_options *options,
                                    shmkit_event **out);
 
-/** Exports an event: returns the descriptor and the offset that shmkit_event_open_fd needs in another process. */
-shmkit_status shmkit_event_fd(const shmkit_event *event,
-                              int32_t *fd,
-                              uint64_t *offset);
+/**
+ * Exports an event.
+ *
+ * Returns the descriptor and the offset that shmkit_event_open_fd needs in another process.
+ */
+shmkit_status shmkit_event_fd(const shmkit_event *event, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds an event. */
 shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out);
@@ -1627,106 +2088,137 @@ shmkit_status shmkit_event_unlink(shmkit_event *event);
 shmkit_status shmkit_event_close(shmkit_event *event);
 
 /**
- * Sets the event: all go on that wait for it, and nobody waits until it is cleared. What the caller has done before is
- * seen by whoever goes on. A signal handler may call it.
+ * Sets the event: wakes all waiters, and no wait blocks until the event is cleared.
+ *
+ * A thread that then returns from a wait sees all that the caller wrote before. A signal handler
+ * may call this function.
  */
 shmkit_status shmkit_event_set(shmkit_event *event);
 
 /**
- * Clears the event: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on
- * all the same. A signal handler may call it.
+ * Clears the event: a wait that begins afterwards blocks until the next shmkit_event_set.
+ *
+ * A thread that began to wait before the event was set returns all the same. A signal handler may
+ * call this function.
  */
 shmkit_status shmkit_event_clear(shmkit_event *event);
 
-/** Tells whether the event is set: 1 or 0. A signal handler may call it. */
+/** Returns 1 if the event is set, else 0. A signal handler may call this function. */
 shmkit_status shmkit_event_is_set(const shmkit_event *event, uint32_t *out);
 
 /**
- * Waits up to `timeout_ns` nanoseconds until the event is set: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ * Waits until the event is set.
  *
- * SHMKIT_OK if it is set, or was at some moment since the call began: shmkit_event_set and then shmkit_event_clear lets
- * all go on that had begun to wait. `flags`: SHMKIT_INTERRUPTIBLE.
+ * Returns SHMKIT_OK if the event is set, or was set at any moment since the call began. So
+ * shmkit_event_set followed by shmkit_event_clear releases every thread that had begun to wait.
  *
- * SHMKIT_ERR_WOULD_BLOCK: it is not set, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
- * SHMKIT_ERR_INVALID: a negative time, unknown flags.
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *
+ *   SHMKIT_ERR_WOULD_BLOCK  the event is clear, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_TIMEOUT      the timeout expired
+ *   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
+ *   SHMKIT_ERR_INVALID      a negative timeout other than SHMKIT_FOREVER, or an unknown flag
  */
-shmkit_status shmkit_event_wait(shmkit_event *event,
-                                int64_t timeout_ns,
-                                uint32_t flags);
+shmkit_status shmkit_event_wait(shmkit_event *event, int64_t timeout_ns, uint32_t flags);
 
-/** Tells what is known of the event. */
+/** Returns the state of the event. */
 shmkit_status shmkit_event_stat(const shmkit_event *event,
                                 shmkit_event_info *out);
 
-/* =================================================================================================
- * Barriers: so many processes and threads wait for each other; one that dies waiting breaks the barrier.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Barriers: a fixed number of threads, of any processes, wait until all of them have arrived.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** For shmkit_barrier_wait: the last to come holds the others, until it calls shmkit_barrier_release. */
+/**
+ * For shmkit_barrier_wait: make the last party the serial party. It returns while the others still
+ * wait, until shmkit_barrier_release.
+ */
 #define SHMKIT_BARRIER_SERIAL 0x2
 
-/** In shmkit_barrier_info: it is broken. */
+/** In shmkit_barrier_info: the barrier is broken. */
 #define SHMKIT_BARRIER_BROKEN 0x40000
 
-/** The most parties a barrier can have. */
+/** The largest number of parties of a barrier. */
 #define SHMKIT_BARRIER_MAX_PARTIES 2048
 
 /**
- * A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
- * is a party, of the same process or of others.
+ * A barrier (pthread_barrier_t): its parties wait until all have arrived. Then all continue, and
+ * the next turn begins.
  *
- * If one dies while it waits, however it dies, the barrier is broken, and who waits or comes is told so, within 12 ms
- * after the kernel has torn the dead process down. One that dies elsewhere is missed like one that has not come yet: give
- * waits a time. A handle may be used by all threads at once and by forked children.
+ *   Parties  Each thread that waits is a party, of the same process or of others.
+ *   Death    If a party dies while it waits, the barrier is broken. Every party that waits or
+ *            arrives sees SHMKIT_ERR_BROKEN, at most 12 ms after the kernel has torn the process
+ *            down. A party that dies elsewhere has not arrived, and the barrier waits for it: use
+ *            timeouts.
+ *   Serial   With SHMKIT_BARRIER_SERIAL, the last party to arrive is the serial party. It returns
+ *            while the others still wait, until its process calls shmkit_barrier_release.
+ *            (pthreads has PTHREAD_BARRIER_SERIAL_THREAD, but does not hold the others.)
+ *   Threads  All threads of a process may use a handle at once, and so may forked children.
+ *   Size     128 bytes and 32 for each party, rounded up to a multiple of 64.
+ *   Options  shmkit_barrier_size and every function that may create a barrier need parties; 0 is
+ *            SHMKIT_ERR_INVALID. shmkit_barrier_open_or_create and shmkit_barrier_create_at
+ *            compare it. The other opens accept 0 or NULL options.
+ *   Close    If a process closes its last handle of the segment while its serial party holds the
+ *            others, it counts as dead: the barrier is broken.
  */
 typedef struct shmkit_barrier shmkit_barrier;
 
-/** How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does. */
+/**
+ * How to create or open a barrier. To create one, set struct_size and parties. To open one, NULL
+ * is enough.
+ */
 typedef struct shmkit_barrier_options {
   /** sizeof(shmkit_barrier_options). */
   uint32_t struct_size;
-  /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  /** SHMKIT_TRUST and SHMKIT_EXCLUSIVE, or-ed. */
   uint32_t flags;
-  /** Permission bits of a new named one. 0: 0600. */
+  /** Permission bits of a new named barrier, 1 to 0777, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** How many processes may use a new named one at a time, 1 to 4096. 0: 128. */
+  /** The number of processes that may use a new named barrier at a time, 1 to 4096. 0: 128. */
   uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  /** The directory of a named barrier. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-  /** How many must come, 1 to SHMKIT_BARRIER_MAX_PARTIES. Who only opens one need not know: 0. */
+  /** The number of parties, 1 to SHMKIT_BARRIER_MAX_PARTIES. 0: only to open a barrier. */
   uint32_t parties;
-  /** 0. */
+  /** Must be 0. */
   uint32_t reserved;
 } shmkit_barrier_options;
 
-/** What is known of a barrier: each figure as it was at some moment during the call. */
+/** The state of a barrier. Each figure was true at some moment during the call. */
 typedef struct shmkit_barrier_info {
-  /** sizeof(shmkit_barrier_info); on return how much of it was filled. */
+  /** sizeof(shmkit_barrier_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** SHMKIT_BARRIER_BROKEN, or 0. */
+  /** SHMKIT_BARRIER_BROKEN or 0. */
   uint32_t flags;
-  /** How many must come. */
+  /** The number of parties that must arrive. */
   uint32_t parties;
-  /** How many wait; 0 of a broken one. */
+  /** The number of parties that wait; 0 if the barrier is broken. */
   uint32_t waiting;
-  /** How often all were there and went on. */
+  /** The number of times that all parties arrived and continued. */
   uint64_t turns;
-  /** How often it was broken: by abort, by a reset while somebody waited, by a wait whose time was over, by a death. */
+  /**
+   * The number of times that the barrier was broken: by an abort, a reset while a party waited, a
+   * timeout or a death.
+   */
   uint64_t breaks;
-  /** How often one that had died was the reason. */
+  /** The number of times that a death broke the barrier. */
   uint64_t deaths;
-  /** Where it stands in its segment's data, or in its arena. */
+  /**
+   * The offset of the barrier in the data of its segment, or in the memory file of unnamed
+   * objects.
+   */
   uint64_t offset;
 } shmkit_barrier_info;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a barrier occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a barrier occupies in a segment. */
 shmkit_status shmkit_barrier_size(const shmkit_barrier_options *options, uint64_t *out);
 
-/** Creates a barrier: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a barrier: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_barrier_create(const char *name,
                                     const shmkit_barrier_options *options,
                                     shmkit_barrier **out);
@@ -1753,13 +2245,21 @@ shmkit_status shmkit_barrier_open_at(const shmkit_segment *segment,
                                      const shmkit_barrier_options *options,
                                      shmkit_barrier **out);
 
-/** Opens a barrier that another process exported: `offset` is what shmkit_barrier_fd returned there. */
+/**
+ * Opens a barrier that another process exported.
+ *
+ * `offset` is what shmkit_barrier_fd returned there.
+ */
 shmkit_status shmkit_barrier_open_fd(int32_t fd,
                                      uint64_t offset,
                                      const shmkit_barrier_options *options,
                                      shmkit_barrier **out);
 
-/** Exports a barrier: returns the descriptor and the offset that shmkit_barrier_open_fd needs in another process. */
+/**
+ * Exports a barrier.
+ *
+ * Returns the descriptor and the offset that shmkit_barrier_open_fd needs in another process.
+ */
 shmkit_status shmkit_barrier_fd(const shmkit_barrier *barrier,
                                 int32_t *fd,
                                 uint64_t *offset);
@@ -1774,24 +2274,41 @@ shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier);
 shmkit_status shmkit_barrier_close(shmkit_barrier *barrier);
 
 /**
- * Waits until all parties are there, up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+ * Waits until all parties have arrived.
  *
- * `place` (NULL: not wanted) gets the caller's place among them, from 0 on: no two are alike, and the last to come has
- * the highest, parties - 1. What each party has done before it came is seen by all behind the barrier.
+ * Every party that returns sees all that each party wrote before it arrived.
  *
- * `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_BARRIER_SERIAL: the last to come, which is told so by its place, returns while
- * all others still wait, and has something to itself to do. Then it calls shmkit_barrier_release, or shmkit_barrier_abort
- * if it has failed. If it dies in between, the barrier is broken.
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE and SHMKIT_BARRIER_SERIAL, or-ed, or 0
+ *   place       (may be NULL) the place of the caller among the parties, 0 to parties - 1. No two
+ *               parties of a turn have the same, and the last party to arrive has parties - 1
  *
- * SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time; it
- * comes without waiting as long as nobody has called shmkit_barrier_reset. SHMKIT_ERR_TIMEOUT: the barrier is broken
- * now; not so if the caller was not let in in that time, because the last one held the others, or somebody was stopped
- * while it came. SHMKIT_ERR_WOULD_BLOCK: others are missing, or one of those two, and SHMKIT_NOWAIT: the caller has not
- * come. SHMKIT_ERR_INTERRUPTED: the caller has come and gone, and the others wait for as many as before; if they have
- * passed meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_TOO_MANY_PROCESSES: as
- * many processes as the segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN: this process has lost all descriptors of
- * the segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
- * SHMKIT_ERR_CORRUPT.
+ * With SHMKIT_BARRIER_SERIAL the last party to arrive returns while all others still wait, and
+ * knows itself by its place. It does its work alone, then calls shmkit_barrier_release, or, if the
+ * work failed, shmkit_barrier_abort. If it dies before that, the barrier is broken.
+ *
+ *   SHMKIT_ERR_BROKEN              a waiting party died or timed out, or the barrier was aborted
+ *                                  or reset. On a broken barrier every call returns this without
+ *                                  waiting, until shmkit_barrier_reset
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired, and the barrier is now broken. It is not
+ *                                  broken if the caller could not arrive: the serial party held
+ *                                  the others, or a process was stopped while it arrived
+ *   SHMKIT_ERR_WOULD_BLOCK         SHMKIT_NOWAIT was given, and parties are missing or the caller
+ *                                  could not arrive for the same two reasons. The caller does not
+ *                                  count as arrived
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call. The caller no longer counts
+ *                                  as arrived, and the others still wait for as many parties as
+ *                                  before. If all had arrived in the meantime, the others
+ *                                  continue. If a process has been stopped for a second while it
+ *                                  arrived or left, the barrier is broken instead
+ *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+ *                                  (closefrom), and cannot find out which processes are alive
+ *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+ *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+ *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  */
 shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier,
                                   int64_t timeout_ns,
@@ -1799,94 +2316,127 @@ shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier,
                                   uint32_t *place);
 
 /**
- * Lets those go on whom the last to come has held (SHMKIT_BARRIER_SERIAL). Any thread of its process may call it.
+ * Releases the parties that the serial party holds (SHMKIT_BARRIER_SERIAL).
  *
- * SHMKIT_ERR_BROKEN: somebody has broken the barrier meanwhile. SHMKIT_ERR_NOT_OWNER: this process holds nobody, or
- * somebody has called shmkit_barrier_reset meanwhile.
+ * Any thread of the serial party's process may call this function.
+ *
+ *   SHMKIT_ERR_BROKEN     the barrier was broken in the meantime
+ *   SHMKIT_ERR_NOT_OWNER  no serial party of this process holds the others, or the barrier was
+ *                         reset in the meantime
  */
 shmkit_status shmkit_barrier_release(shmkit_barrier *barrier);
 
 /**
- * Has the barrier be as new: whole, and nobody waits. Who waits gets SHMKIT_ERR_BROKEN; what the dead have left goes.
+ * Resets the barrier: it is not broken, and no party waits.
  *
- * SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while it came or went. SHMKIT_ERR_TOO_MANY_PROCESSES,
- * SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait. Then nothing has been
- * done.
+ * Parties that wait get SHMKIT_ERR_BROKEN. What dead parties left is removed. On an error the call
+ * has changed nothing.
+ *
+ *   SHMKIT_ERR_TIMEOUT             a process has been stopped for a second while it arrived or
+ *                                  left
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_barrier_wait
  */
 shmkit_status shmkit_barrier_reset(shmkit_barrier *barrier);
 
-/** Breaks the barrier: who waits, or comes before somebody calls shmkit_barrier_reset, gets SHMKIT_ERR_BROKEN. */
+/**
+ * Breaks the barrier: parties that wait, or arrive before shmkit_barrier_reset, get
+ * SHMKIT_ERR_BROKEN.
+ */
 shmkit_status shmkit_barrier_abort(shmkit_barrier *barrier);
 
-/** Tells how many must come. */
+/** Returns the number of parties that must arrive. */
 shmkit_status shmkit_barrier_parties(const shmkit_barrier *barrier,
                                      uint32_t *out);
 
-/** Tells how many wait; 0 of a broken barrier. */
+/** Returns the number of parties that wait; 0 if the barrier is broken. */
 shmkit_status shmkit_barrier_waiting(const shmkit_barrier *barrier, uint32_t *out);
 
-/** Tells 1 where the barrier is broken, else 0. Nobody is asked who lives: only a wait does that. */
+/**
+ * Returns 1 if the barrier is broken, else 0.
+ *
+ * The call does not check which parties are alive: only a wait does.
+ */
 shmkit_status shmkit_barrier_is_broken(const shmkit_barrier *barrier, uint32_t *out);
 
-/** Tells what is known of the barrier. Nobody is asked who lives: only a wait does that. */
+/**
+ * Returns the state of the barrier.
+ *
+ * The call does not check which parties are alive: only a wait does.
+ */
 shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier,
                                   shmkit_barrier_info *out);
 
-/* =================================================================================================
- * Once flags: something that is done exactly once among all processes.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Once flags: work that is done exactly once among all processes.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** In shmkit_once_info: somebody is doing it, perhaps a dead process. */
+/** In shmkit_once_info: a process, perhaps a dead one, does the work. */
 #define SHMKIT_ONCE_RUNNING 0x40000
 
-/** In shmkit_once_info: somebody died halfway, and it is not done yet. */
+/** In shmkit_once_info: an owner died during the work, and it is not done yet. */
 #define SHMKIT_ONCE_OWNER_DIED 0x80000
 
-/** In shmkit_once_info: it is done. */
+/** In shmkit_once_info: the work is done. */
 #define SHMKIT_ONCE_DONE 0x200000
 
 /**
- * A once: not done, being done by one process, or done, which stays so. Of all who begin, one has it to do; the others
- * wait until it is done.
+ * A once flag (pthread_once_t, std::sync::Once): not done, running in one process, or done for
+ * good.
  *
- * If that one dies, however it dies, the next one has it to do within 12 ms after the kernel has torn the dead process
- * down, and is told so: it may be half done. The owner is a process; any thread of it may say that it is done. Who
- * begins again before that waits for itself. A handle may be used by all threads at once and by forked children.
+ * Of all callers of shmkit_once_begin one becomes the owner and does the work. The others wait
+ * until it is done. A new once flag is not done.
+ *
+ *   Owner    A process: any of its threads may call shmkit_once_done or shmkit_once_abort. Its
+ *            other threads wait in shmkit_once_begin like those of other processes. A thread that
+ *            begins again inside its own work waits for itself.
+ *   Death    If the owner dies, the next caller becomes the owner, at most 12 ms after the kernel
+ *            has torn the process down. It sees owner_died 1: the work may be half done.
+ *   Threads  All threads of a process may use a handle at once, and so may forked children.
+ *   Size     64 bytes.
+ *   Close    A close is neither done nor abort. If a process closes its last handle of the segment
+ *            while it is the owner, it counts as dead.
  */
 typedef struct shmkit_once shmkit_once;
 
-/** What is known of a once: each figure as it was at some moment during the call. */
+/** The state of a once flag. Each figure was true at some moment during the call. */
 typedef struct shmkit_once_info {
-  /** sizeof(shmkit_once_info); on return how much of it was filled. */
+  /** sizeof(shmkit_once_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_DONE, or-ed. */
+  /** SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED and SHMKIT_ONCE_DONE, or-ed. */
   uint32_t flags;
-  /** How often it was begun. */
+  /** The number of times that a caller became the owner. */
   uint64_t attempts;
-  /** How often it was taken over from the dead. */
+  /** The number of times that a caller took over from a dead owner. */
   uint64_t recoveries;
-  /** How often somebody had to sleep for it. */
+  /** The number of waits that had to sleep. */
   uint64_t waits;
-  /** The number of who is doing it among the participants of the segment, which no other ever has. 0: nobody is. */
+  /**
+   * The number of the owner among the participants of the segment, which is never reused. 0: no
+   * owner.
+   */
   uint64_t owner_ticket;
-  /** Its PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown. */
+  /** The owner's PID namespace: the inode of /proc/PID/ns/pid. 0: unknown. */
   uint64_t owner_namespace;
-  /** Where the once stands in its segment's data, or in its arena. */
+  /**
+   * The offset of the once flag in the data of its segment, or in the memory file of unnamed
+   * objects.
+   */
   uint64_t offset;
-  /** The process number of who is doing it, in that namespace. 0: nobody is, or unknown. */
+  /** The PID of the owner in that namespace. 0: no owner, or unknown. */
   uint32_t owner_pid;
-  /** 0. */
+  /** Always 0. */
   uint32_t reserved;
 } shmkit_once_info;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a once flag occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a once flag occupies in a segment. */
 shmkit_status shmkit_once_size(const shmkit_object_options *options, uint64_t *out);
 
-/** Creates a once flag: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a once flag: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_once_create(const char *name,
                                  const shmkit_object_options *options,
                                  shmkit_once **out);
@@ -1913,16 +2463,22 @@ shmkit_status shmkit_once_open_at(const shmkit_segment *segment,
                                   const shmkit_object_options *options,
                                   shmkit_once **out);
 
-/** Opens a once flag that another process exported: `offset` is what shmkit_once_fd returned there. */
+/**
+ * Opens a once flag that another process exported.
+ *
+ * `offset` is what shmkit_once_fd returned there.
+ */
 shmkit_status shmkit_once_open_fd(int32_t fd,
                                   uint64_t offset,
                                   const shmkit_object_options *options,
                                   shmkit_once **out);
 
-/** Exports a once flag: returns the descriptor and the offset that shmkit_once_open_fd needs in another process. */
-shmkit_status shmkit_once_fd(const shmkit_once *once,
-                             int32_t *fd,
-                             uint64_t *offset);
+/**
+ * Exports a once flag.
+ *
+ * Returns the descriptor and the offset that shmkit_once_open_fd needs in another process.
+ */
+shmkit_status shmkit_once_fd(const shmkit_once *once, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds a once flag. */
 shmkit_status shmkit_once_segment(const shmkit_once *once, shmkit_segment **out);
@@ -1934,17 +2490,29 @@ shmkit_status shmkit_once_unlink(shmkit_once *once);
 shmkit_status shmkit_once_close(shmkit_once *once);
 
 /**
- * Begins, unless it is done: waits up to `timeout_ns` nanoseconds for who is doing it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
- * time.
+ * Makes the caller the owner of the work, or waits until the work is done.
  *
- * SHMKIT_OK and `mine` 1: the caller has it to do, and then calls shmkit_once_done, or shmkit_once_abort where it cannot.
- * `owner_died` (NULL: not wanted) tells 1 where somebody died halfway before: it may be half done. SHMKIT_OK and `mine` 0:
- * it is done, and what was done before shmkit_once_done is seen. `flags`: SHMKIT_INTERRUPTIBLE.
+ * If `mine` is 1, the caller does the work, then calls shmkit_once_done, or shmkit_once_abort if
+ * it cannot finish. If `mine` is 0, the work is done, and the caller sees all that was written
+ * before shmkit_once_done.
  *
- * SHMKIT_ERR_WOULD_BLOCK: a living process is doing it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
- * SHMKIT_ERR_INVALID: a negative time, unknown flags, `mine` is NULL. SHMKIT_ERR_TOO_MANY_PROCESSES: as many processes as the
- * segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as of
- * shmkit_lock_acquire.
+ *   timeout_ns  nanoseconds to wait for the owner, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   mine        gets 1 if the caller is the owner, 0 if the work is done
+ *   owner_died  (may be NULL) 1 if `mine` is 1 and an earlier owner died during the work, which
+ *               may be half done, else 0
+ *
+ *   SHMKIT_ERR_WOULD_BLOCK         a living owner does the work, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+ *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+ *                                  (closefrom), and cannot find out whether the owner is alive
+ *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+ *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+ *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  */
 shmkit_status shmkit_once_begin(shmkit_once *once,
                                 int64_t timeout_ns,
@@ -1953,177 +2521,232 @@ shmkit_status shmkit_once_begin(shmkit_once *once,
                                 uint32_t *owner_died);
 
 /**
- * Says that it is done, which stays so: whoever waits goes on, and whoever begins finds it done.
+ * Marks the work as done, for good: waiters return, and every later begin finds it done.
  *
- * SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+ *   SHMKIT_ERR_NOT_OWNER  this process is not the owner
  */
 shmkit_status shmkit_once_done(shmkit_once *once);
 
 /**
- * Gives it back undone: the next one has it to do. Where somebody had died halfway, that one is told so again.
+ * Gives up the work undone: the next caller of shmkit_once_begin becomes the owner.
  *
- * SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+ * If an earlier owner died during the work, the next owner sees owner_died 1 again.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  this process is not the owner
  */
 shmkit_status shmkit_once_abort(shmkit_once *once);
 
-/** Tells whether it is done: 1 or 0. If it is, what was done before shmkit_once_done is seen. */
+/**
+ * Returns 1 if the work is done, else 0. After 1 the caller sees all that was written before
+ * shmkit_once_done.
+ */
 shmkit_status shmkit_once_is_done(const shmkit_once *once, uint32_t *out);
 
-/** Tells what is known of it. Nobody is asked whether who is doing it lives: only begin does that. */
+/**
+ * Returns the state of the once flag.
+ *
+ * The call does not check whether the owner is alive: only shmkit_once_begin does.
+ */
 shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out);
 
-/* =================================================================================================
- * Queues: messages from many producers to many consumers.
- * ================================================================================================= */
+/* ==============================================================================================
+ * Queues: messages of any length from many producers to many consumers.
+ * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
-/** A put for which there is no room fails with SHMKIT_ERR_FULL, however long it would wait. */
+/**
+ * In shmkit_queue_options: a put without room fails with SHMKIT_ERR_FULL at once, whatever its
+ * timeout.
+ */
 #define SHMKIT_QUEUE_FAIL 0x10000
 
-/** A put for which there is no room throws the oldest messages away that can be had, until there is. */
+/**
+ * In shmkit_queue_options: a put without room discards the oldest available messages until there
+ * is room.
+ */
 #define SHMKIT_QUEUE_OVERWRITE 0x40000
 
-/** In shmkit_queue_info: nothing more is put. */
+/** In shmkit_queue_info: the queue was shut down. */
 #define SHMKIT_QUEUE_SHUTDOWN 0x80000
 
-/** For shmkit_queue_put_many: all messages or none. */
+/** For shmkit_queue_put_many: put all messages or none. */
 #define SHMKIT_QUEUE_ALL 0x200000
 
-/** For shmkit_queue_fileno: readable while there may be a message. */
+/** For shmkit_queue_fileno: the descriptor is readable while there may be a message. */
 #define SHMKIT_QUEUE_MESSAGES 0
 
-/** For shmkit_queue_fileno: readable while there may be room for a message. */
+/** For shmkit_queue_fileno: the descriptor is readable while there may be room for a message. */
 #define SHMKIT_QUEUE_ROOM 1
 
 /**
- * A queue: messages of any length, put by any number of processes and threads and got by any number of others.
+ * A queue: any number of processes and threads put messages of any length, and any number get
+ * them.
  *
- * What is promised, and to whom, whoever is killed at whatever instruction:
+ * These guarantees hold at whatever instruction a process is killed:
  *
- *   Producers     A message that was put (the call returned SHMKIT_OK) is in the queue, whatever becomes of its producer.
- *                 Who is killed inside the call has put the whole message or nothing. Of shmkit_queue_put_many all messages
- *                 appear at once, with nothing between them.
- *   Consumers     A message is got once, and at once, unless something before it is still reserved. Who is killed inside
- *                 shmkit_queue_get before the message was taken leaves it to the others; behind that it is gone with its
- *                 consumer, as it would be one instruction after the call. Who must not lose it leases it
- *                 (shmkit_queue_lease): if the process ends before it says shmkit_queue_ack, the next one gets the
- *                 message, and its attempts say so.
- *   Order         Messages come in the order of put and reserve, those of one producer in its own. One that is given a
- *                 second time, after a lease, comes later than those that were got in between.
- *   Waiting       Nothing waits for the dead: a call that waits looks every 12 ms at the latest whether whom it waits for
- *                 lives. It does wait for who is alive and stopped (SIGSTOP) inside a call, for a quarter of a second even
- *                 where less was asked for; and a message that somebody who lives has reserved and not committed, or is
- *                 just putting if it has 64 KiB or more, holds up what was put behind it: shmkit_queue_stat tells who that
- *                 is.
- *   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed. When little of that was
- *                 used 64 times in a row (somebody found the queue empty, or it began anew at its beginning), what is
- *                 beyond 2 MiB goes, 64 MiB each time from then on: within seconds where a consumer waits, and not at all
- *                 while nobody uses the queue. What it uses is never a hole: where no memory is left a put fails with
- *                 SHMKIT_ERR_NO_SPACE, and nothing is lost.
- *   Readers in place   The bytes of a lease stay as they are until it is acknowledged or given back, unless somebody who
- *                 can write the queue breaks the rules. What the queue keeps for itself is checked at each step: a lie is
- *                 SHMKIT_ERR_CORRUPT, never a crash.
- *
- * A handle may be used by all threads at once, and by forked children, which have not reserved or leased what their parent
- * has.
+ *   Producers   When shmkit_queue_put returns SHMKIT_OK, the message is in the queue, and it stays
+ *               there if its producer dies. If a producer dies inside the call, the queue has the
+ *               whole message or nothing of it. The messages of one shmkit_queue_put_many appear
+ *               all at once, with nothing between them.
+ *   Consumers   A message is got once, and without delay unless a message before it is still
+ *               reserved. If a consumer dies inside shmkit_queue_get before it took the message,
+ *               other consumers get it. If it dies later, the message is gone with it, as it would
+ *               be one instruction after the call. To survive that, use shmkit_queue_lease.
+ *   Leases      If a process dies between shmkit_queue_lease and shmkit_queue_ack, another
+ *               consumer gets the message. If that one leases it, attempts is higher by 1. The
+ *               bytes of a lease do not change until ack or nack, unless a process that can write
+ *               the queue breaks the rules.
+ *   Order       Messages come in the order of put and reserve; those of one producer in its own
+ *               order. A message that is given again after a lease comes later than the messages
+ *               that were got in between.
+ *   Waiting     No call waits for a dead process: a waiting call checks at least every 12 ms
+ *               whether the process that it waits for is alive. A call does wait for a living
+ *               process that was stopped (SIGSTOP) inside a call. If the timeout is shorter than a
+ *               quarter of a second, that wait is a quarter of a second. A message that a living
+ *               producer has reserved and not committed holds up all messages behind it. So does a
+ *               message of 64 KiB or more while it is put. shmkit_queue_stat returns the process
+ *               that holds up the queue.
+ *   Memory      A queue with a file of its own occupies as much memory as its deepest backlog
+ *               needed. It looks at its use of memory each time that a consumer finds it empty, or
+ *               that it begins anew at its beginning. After 64 looks in a row at which little was
+ *               in use, it frees the memory beyond 2 MiB, 64 MiB at each look. While a consumer
+ *               waits, that takes seconds. While no process uses the queue, it frees nothing.
+ *               Memory in use is always reserved: if none is left, a put fails with
+ *               SHMKIT_ERR_NO_SPACE, and no message is lost.
+ *   Corruption  The queue checks its own bytes at each step. If another process has overwritten
+ *               them, a call fails with SHMKIT_ERR_CORRUPT; it never crashes.
+ *   Shutdown    After shmkit_queue_shutdown every put fails with SHMKIT_ERR_SHUT_DOWN, and so does
+ *               a get when no message is left. SHMKIT_ERR_CLOSED is another error: a closed
+ *               handle.
+ *   Threads     All threads of a process may use a handle at once, and so may forked children. A
+ *               child holds none of the reservations and leases of its parent.
+ *   Size        The capacity and 704 bytes, so a multiple of 64 only if the capacity is. A placed
+ *               queue never occupies more.
+ *   Options     shmkit_queue_open_or_create and shmkit_queue_create_at compare capacity, maxsize,
+ *               max_bytes, SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE; a capacity of 0 means its
+ *               default. The other opens take the queue as it was created, whatever valid values
+ *               the options have. If RLIMIT_AS leaves too little address space,
+ *               shmkit_queue_create fails with SHMKIT_ERR_NO_MEMORY: give a smaller capacity.
+ *   Close       When a process has closed its last handle of the queue and of its segment, it
+ *               counts as dead. Messages that it has reserved are skipped. Messages that it has
+ *               leased go to other consumers.
  */
 typedef struct shmkit_queue shmkit_queue;
 
 /**
- * How to make or open a queue. All zeros but struct_size is one without bounds, which never blocks who puts; so is a NULL
- * pointer to it.
+ * How to create or open a queue. NULL, or zeros behind struct_size, give a queue without bounds,
+ * on which no put blocks. A placed queue then holds 65536 bytes.
  */
 typedef struct shmkit_queue_options {
   /** sizeof(shmkit_queue_options). */
   uint32_t struct_size;
-  /** SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed. */
+  /**
+   * SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, not both; SHMKIT_TRUST and SHMKIT_EXCLUSIVE;
+   * or-ed. Without the first two a put without room waits.
+   */
   uint32_t flags;
-  /** Permission bits of a new one with a file of its own. 0: 0600. */
+  /**
+   * Permission bits of a new queue with a file of its own, 1 to 0777, whatever the umask.
+   * 0: 0600.
+   */
   uint32_t mode;
-  /** How many processes may use a new one with a file of its own at a time, 1 to 4096. 0: 128. */
+  /**
+   * The number of processes that may use a new queue with a file of its own at a time, 1 to 4096.
+   * 0: 128.
+   */
   uint32_t participants;
-  /** Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm. */
+  /** The directory of a named queue. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
   /**
-   * How many bytes it may hold, a multiple of 32 from 1024 to 2^46. A message takes its own bytes and 32, rounded up to
-   * a multiple of 32, and may have half the capacity. 0: 64 GiB of address space, of which only what is in use has
-   * memory; in a segment, where all of it has memory, 65536.
+   * The bytes that the queue can hold, a multiple of 32 from 1024 to 2^46. A message occupies its
+   * size and 32 bytes, rounded up to a multiple of 32; its size is at most half the capacity.
+   * 0: 64 GiB of address space, of which only what is in use has memory. 0 for a placed queue:
+   * 65536, all of which has memory.
    */
   uint64_t capacity;
-  /** How many messages it may hold, not counting leased ones. 0: any number. */
+  /** The number of messages that the queue can hold, without leased ones. 0: any number. */
   uint64_t maxsize;
-  /** How many bytes those may have together. 0: any number. */
+  /** The bytes that those messages can have together. 0: any number. */
   uint64_t max_bytes;
 } shmkit_queue_options;
 
-/** One of several messages to be put. */
+/** A message for shmkit_queue_put_many. */
 typedef struct shmkit_queue_message {
-  /** Its bytes. NULL where it has none. */
+  /** The bytes of the message. May be NULL if size is 0. */
   const void *data;
-  /** How many. */
+  /** The number of bytes. */
   uint64_t size;
 } shmkit_queue_message;
 
-/** What is known of a queue: each figure as it was at some moment during the call; exact where nobody changes it meanwhile. */
+/**
+ * The state of a queue. Each figure was true at some moment during the call; all are exact if no
+ * process changes the queue meanwhile.
+ */
 typedef struct shmkit_queue_info {
-  /** sizeof(shmkit_queue_info); on return how much of it was filled. */
+  /** sizeof(shmkit_queue_info); on return the bytes that were filled. */
   uint32_t struct_size;
-  /** SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_SHUTDOWN, or-ed. */
+  /** SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE and SHMKIT_QUEUE_SHUTDOWN, or-ed. */
   uint32_t flags;
-  /** How many messages there are to be got, those included that something reserved before them holds up. */
+  /**
+   * The number of messages that wait for a consumer, including those that a reserved message
+   * before them holds up.
+   */
   uint64_t messages;
-  /** How many bytes those have. */
+  /** The bytes of those messages. */
   uint64_t bytes;
-  /** How many messages are reserved and not committed yet, perhaps by dead processes. */
+  /**
+   * The number of messages that are reserved and not committed, including those of dead
+   * processes.
+   */
   uint64_t reserved;
-  /** How many are leased, perhaps by dead processes. */
+  /** The number of messages that are leased, including those of dead processes. */
   uint64_t leased;
-  /** How many were ever put or reserved. */
+  /** The number of messages that were ever put or reserved. */
   uint64_t puts;
-  /** How many were ever got, leased, overwritten or skipped. */
+  /** The number of messages that were ever got, leased, overwritten or skipped. */
   uint64_t gets;
-  /** How many were overwritten. */
+  /** The number of messages that were overwritten. */
   uint64_t overwritten;
-  /** How many were skipped, because who had reserved them died or aborted them. */
+  /** The number of messages that were skipped, because their producer died or aborted them. */
   uint64_t skipped;
-  /** How often a message was given again after a lease. */
+  /** The number of times that a message was given again after a lease. */
   uint64_t redelivered;
-  /** How often a consumer had to sleep. */
+  /** The number of times that a consumer had to sleep. */
   uint64_t get_waits;
-  /** How often a producer had to sleep. */
+  /** The number of times that a producer had to sleep. */
   uint64_t put_waits;
-  /** How many bytes of memory the messages have at their disposal now. */
+  /** The bytes of memory that messages can use now. */
   uint64_t memory;
-  /** How many bytes it may hold, as shmkit_queue_options says. */
+  /** The bytes that the queue can hold, as in shmkit_queue_options. */
   uint64_t capacity;
-  /** How many messages it may hold. 0: any number. */
+  /** The number of messages that the queue can hold. 0: any number. */
   uint64_t maxsize;
-  /** How many bytes those may have together. 0: any number. */
+  /** The bytes that those messages can have together. 0: any number. */
   uint64_t max_bytes;
-  /** How many bytes the largest message may have. */
+  /** The bytes of the largest possible message. */
   uint64_t largest;
-  /** Where it stands in its segment's data. 0 of one with a file of its own. */
+  /** The offset in the segment's data. 0: a queue with a file of its own. */
   uint64_t offset;
   /**
-   * Who has reserved the message that is next and has not committed it: its number among the participants of the
-   * segment. 0: the next message can be got, or there is none.
+   * The process that reserved the next message and has not committed it: its number among the
+   * participants of the segment. 0: the next message is available, or there is none.
    */
   uint64_t held_up_by_ticket;
-  /** That one's PID namespace, as the inode of /proc/PID/ns/pid. 0: nobody, or unknown. */
+  /** The PID namespace of that process: the inode of /proc/PID/ns/pid. 0: none, or unknown. */
   uint64_t held_up_by_namespace;
-  /** That one's process number in that namespace. 0: nobody, or unknown. */
+  /** The PID of that process in that namespace. 0: none, or unknown. */
   uint32_t held_up_by_pid;
-  /** 0. */
+  /** Always 0. */
   uint32_t unused;
 } shmkit_queue_info;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a queue occupies in a segment: a multiple of 64. */
+/** Returns how many bytes a queue occupies in a segment. */
 shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out);
 
-/** Creates a queue: a named one in a file of its own, or, if `name` is NULL, an unnamed one. */
+/** Creates a queue: named, in a file of its own, or unnamed if `name` is NULL. */
 shmkit_status shmkit_queue_create(const char *name,
                                   const shmkit_queue_options *options,
                                   shmkit_queue **out);
@@ -2150,16 +2773,22 @@ shmkit_status shmkit_queue_open_at(const shmkit_segment *segment,
                                    const shmkit_queue_options *options,
                                    shmkit_queue **out);
 
-/** Opens a queue that another process exported: `offset` is what shmkit_queue_fd returned there. */
+/**
+ * Opens a queue that another process exported.
+ *
+ * `offset` is what shmkit_queue_fd returned there.
+ */
 shmkit_status shmkit_queue_open_fd(int32_t fd,
                                    uint64_t offset,
                                    const shmkit_queue_options *options,
                                    shmkit_queue **out);
 
-/** Exports a queue: returns the descriptor and the offset that shmkit_queue_open_fd needs in another process. */
-shmkit_status shmkit_queue_fd(const shmkit_queue *queue,
-                              int32_t *fd,
-                              uint64_t *offset);
+/**
+ * Exports a queue.
+ *
+ * Returns the descriptor and the offset that shmkit_queue_open_fd needs in another process.
+ */
+shmkit_status shmkit_queue_fd(const shmkit_queue *queue, int32_t *fd, uint64_t *offset);
 
 /** Opens the segment that holds a queue. */
 shmkit_status shmkit_queue_segment(const shmkit_queue *queue, shmkit_segment **out);
@@ -2171,18 +2800,36 @@ shmkit_status shmkit_queue_unlink(shmkit_queue *queue);
 shmkit_status shmkit_queue_close(shmkit_queue *queue);
 
 /**
- * Puts a message of `size` bytes at the end, waiting up to `timeout_ns` nanoseconds for room: SHMKIT_FOREVER, SHMKIT_NOWAIT,
- * or a time.
+ * Puts a message at the end of the queue, and waits for room.
  *
- * SHMKIT_OK if and only if it is in the queue. `flags`: SHMKIT_INTERRUPTIBLE. What was written to memory before is seen by who
- * gets the message.
+ * If and only if the call returns SHMKIT_OK, the message is in the queue. The consumer that gets
+ * the message sees all that the caller wrote to memory before.
  *
- * SHMKIT_ERR_FULL: there is no room, and SHMKIT_NOWAIT or SHMKIT_QUEUE_FAIL; or SHMKIT_QUEUE_OVERWRITE, and nothing that can be
- * thrown away makes room. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: larger than half the capacity, or
- * than max_bytes. SHMKIT_ERR_NO_SPACE: the queue would have to grow, and there is no memory; what is in it stays, and others can
- * take it. SHMKIT_ERR_SHUT_DOWN: shut down. SHMKIT_ERR_WOULD_BLOCK: somebody who lives was stopped inside a call a quarter of a
- * second ago, and SHMKIT_NOWAIT. SHMKIT_ERR_INVALID: a negative time, unknown flags, NULL. SHMKIT_ERR_TOO_MANY_PROCESSES,
- * SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION: as of shmkit_lock_acquire. SHMKIT_ERR_CORRUPT.
+ *   data        the bytes of the message; may be NULL if size is 0
+ *   size        bytes, at most half the capacity, and at most max_bytes unless that is 0
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *
+ *   SHMKIT_ERR_FULL                no room, and SHMKIT_NOWAIT was given or the queue has
+ *                                  SHMKIT_QUEUE_FAIL. With SHMKIT_QUEUE_OVERWRITE: discarding all
+ *                                  that may be discarded makes no room
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired without room
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+ *   SHMKIT_ERR_TOO_LARGE           size is more than half the capacity, or than max_bytes
+ *   SHMKIT_ERR_NO_SPACE            the queue would have to grow, and no memory is left. Its
+ *                                  messages stay, and consumers can get them
+ *   SHMKIT_ERR_SHUT_DOWN           the queue was shut down
+ *   SHMKIT_ERR_WOULD_BLOCK         a living process has been stopped inside a call for a quarter
+ *                                  of a second, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+ *                                  (closefrom), and cannot find out which processes are alive
+ *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+ *   SHMKIT_ERR_NO_MEMORY           the kernel has no memory for growth, or no address space is
+ *                                  left at the first use of the segment
+ *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  */
 shmkit_status shmkit_queue_put(shmkit_queue *queue,
                                const void *data,
@@ -2191,14 +2838,29 @@ shmkit_status shmkit_queue_put(shmkit_queue *queue,
                                uint32_t flags);
 
 /**
- * Gets the first message: copies it to `buffer`, which has room for `capacity` bytes, and tells its size; waits up to
- * `timeout_ns` nanoseconds for one.
+ * Removes the first message and copies it to `buffer`; waits for a message.
  *
- * SHMKIT_OK if and only if it was taken: then nobody else gets it. `flags`: SHMKIT_INTERRUPTIBLE.
+ * If and only if the call returns SHMKIT_OK, the message was taken, and no other consumer gets it.
  *
- * SHMKIT_ERR_EMPTY: there is none, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: it has more
- * than `capacity` bytes and is still there; shmkit_queue_peek tells its size. SHMKIT_ERR_SHUT_DOWN: shut down, and nothing is
- * left, nor leased by another process that may give it back. SHMKIT_ERR_WOULD_BLOCK and others as of shmkit_queue_put.
+ *   buffer      gets the message; may be NULL if capacity is 0
+ *   capacity    the bytes that buffer has room for
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   size        gets the bytes of the message
+ *
+ *   SHMKIT_ERR_EMPTY               no message is available, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_TIMEOUT             the timeout expired without a message
+ *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+ *   SHMKIT_ERR_TOO_LARGE           the message has more than `capacity` bytes, and is still in the
+ *                                  queue. shmkit_queue_peek returns its size
+ *   SHMKIT_ERR_SHUT_DOWN           the queue was shut down, no message is left, and no other
+ *                                  process has a lease that it may return
+ *   SHMKIT_ERR_WOULD_BLOCK         a living process has been stopped inside a call for a quarter
+ *                                  of a second, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+ *                                  flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
 shmkit_status shmkit_queue_get(shmkit_queue *queue,
                                void *buffer,
@@ -2208,10 +2870,13 @@ shmkit_status shmkit_queue_get(shmkit_queue *queue,
                                uint64_t *size);
 
 /**
- * Copies the beginning of the first message to `buffer`, as much as there is room for, tells its whole size, and leaves it
- * where it is.
+ * Copies the beginning of the first message to `buffer`, and leaves the message in the queue.
  *
- * As shmkit_queue_get, but for SHMKIT_ERR_TOO_LARGE. Another may have taken it before it can be got.
+ *   buffer    gets as much of the message as it has room for; may be NULL if capacity is 0
+ *   size      gets the bytes of the whole message
+ *
+ * Another consumer may take the message before the caller gets it. Other parameters and the errors
+ * are those of shmkit_queue_get, except SHMKIT_ERR_TOO_LARGE.
  */
 shmkit_status shmkit_queue_peek(shmkit_queue *queue,
                                 void *buffer,
@@ -2221,13 +2886,20 @@ shmkit_status shmkit_queue_peek(shmkit_queue *queue,
                                 uint64_t *size);
 
 /**
- * Puts `count` messages, one behind the other and nothing between them, and tells how many were put.
+ * Puts `count` messages in a row, with nothing between them.
  *
- * `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_QUEUE_ALL: all of them or none, waiting until there is room for all; without it as many
- * as there is room for, waiting for the first. A `count` of 0 puts nothing.
+ *   messages    their bytes and sizes; may be NULL if count is 0
+ *   count       the number of messages; 0 puts nothing
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE and SHMKIT_QUEUE_ALL, or-ed, or 0. With SHMKIT_QUEUE_ALL the
+ *               call puts all messages or none, and waits for room for all. Without it the call
+ *               waits for room for the first, and puts as many as there is room for
+ *   put         gets the number of messages that were put, from the first on
  *
- * As shmkit_queue_put. SHMKIT_ERR_TOO_LARGE: one of them is; or, with SHMKIT_QUEUE_ALL, together they are more than half the
- * capacity, counted as there, or than maxsize or max_bytes.
+ *   SHMKIT_ERR_TOO_LARGE  one of the messages is too large for shmkit_queue_put. Or, with
+ *                         SHMKIT_QUEUE_ALL, all together occupy more than half the capacity, have
+ *                         more than max_bytes, or are more than maxsize
+ *   and the errors of shmkit_queue_put
  */
 shmkit_status shmkit_queue_put_many(shmkit_queue *queue,
                                     const shmkit_queue_message *messages,
@@ -2237,10 +2909,20 @@ shmkit_status shmkit_queue_put_many(shmkit_queue *queue,
                                     uint64_t *put);
 
 /**
- * Gets the first messages, `max_items` at the most and as many as there are and `buffer` has room for: one behind the other in it,
- * their sizes in `sizes`. Waits for the first of them, and tells how many it got.
+ * Removes the first messages and copies them to `buffer`, one behind the other.
  *
- * As shmkit_queue_get; SHMKIT_ERR_TOO_LARGE: the first alone has more than `capacity` bytes. A `max_items` of 0 gets nothing.
+ * The call waits for the first message. It then takes as many as are available and fit.
+ *
+ *   buffer      gets the messages; may be NULL if capacity is 0
+ *   capacity    the bytes that buffer has room for
+ *   sizes       gets the bytes of each message; may be NULL if max_items is 0
+ *   max_items   the largest number of messages to take; 0 takes none
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   count       gets the number of messages that were taken
+ *
+ *   SHMKIT_ERR_TOO_LARGE  the first message alone has more than `capacity` bytes
+ *   and the errors of shmkit_queue_get
  */
 shmkit_status shmkit_queue_get_many(shmkit_queue *queue,
                                     void *buffer,
@@ -2252,14 +2934,20 @@ shmkit_status shmkit_queue_get_many(shmkit_queue *queue,
                                     uint64_t *count);
 
 /**
- * Reserves room for a message of up to `size` bytes, at the end, to be filled in place: tells where, at a multiple of 32, and a
- * token by which it is committed or aborted.
+ * Reserves room for a message at the end of the queue, which the caller then fills in place.
  *
- * Its place in the order is the one it has now: until it is committed or aborted nobody gets what is put behind it. If the
- * process ends before, it is skipped. The bytes are what an earlier message has left there. The memory may be written until the
- * commit, and no longer than the handle is open.
+ * The message already has its place in the order. Until shmkit_queue_commit or shmkit_queue_abort,
+ * no consumer gets the messages behind it. If the process ends before that, the message is
+ * skipped. The memory may be written until the commit, and only while the handle is open. It
+ * contains what earlier messages left there.
  *
- * As shmkit_queue_put.
+ *   size        the largest size of the message in bytes
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   data        gets the address of the memory, a multiple of 32
+ *   token       gets the number for shmkit_queue_commit and shmkit_queue_abort
+ *
+ * The errors are those of shmkit_queue_put.
  */
 shmkit_status shmkit_queue_reserve(shmkit_queue *queue,
                                    uint64_t size,
@@ -2269,29 +2957,46 @@ shmkit_status shmkit_queue_reserve(shmkit_queue *queue,
                                    uint64_t *token);
 
 /**
- * Puts what was reserved into the queue, with the first `size` bytes of its room; what was written there is seen by who gets
- * it.
+ * Puts a reserved message into the queue, with the first `size` bytes of its memory.
  *
- * SHMKIT_ERR_NOT_OWNER: the token is none, was committed or aborted already, or is another process' own.
- * SHMKIT_ERR_INVALID: more bytes than were reserved; it stays reserved.
+ * The consumer that gets the message sees all that was written there.
+ *
+ *   SHMKIT_ERR_NOT_OWNER  the token is unknown, was committed or aborted before, or belongs to
+ *                         another process
+ *   SHMKIT_ERR_INVALID    size is more than was reserved; the message stays reserved
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
-shmkit_status shmkit_queue_commit(shmkit_queue *queue,
-                                  uint64_t token,
-                                  uint64_t size);
+shmkit_status shmkit_queue_commit(shmkit_queue *queue, uint64_t token, uint64_t size);
 
-/** Gives up what was reserved: nobody gets it. Errors as of shmkit_queue_commit. */
+/**
+ * Gives up a reserved message: no consumer gets it.
+ *
+ * The errors are those of shmkit_queue_commit, except SHMKIT_ERR_INVALID.
+ */
 shmkit_status shmkit_queue_abort(shmkit_queue *queue, uint64_t token);
 
 /**
- * Takes the first message to read it in place: tells where its bytes are, at a multiple of 32, how many, a token by which it is
- * acknowledged or given back, and how often it was leased, this time included (65535: so often or more).
+ * Takes the first message, which the caller then reads in place.
  *
- * Until then nobody else gets it; others get what lies behind it. If the process ends before, however it ends, the next one gets
- * it, within 12 ms after the kernel has torn the process down. Its memory is not used for anything else while it is leased: one
- * that is kept for long keeps what lies behind it in memory too. The bytes may be read until then, and no longer than the handle
- * is open. A lease belongs to the process: closing the handle does not end it as long as another handle of this queue is open.
+ * Until shmkit_queue_ack or shmkit_queue_nack no other consumer gets the message; they get the
+ * ones behind it. If the process ends before that, the next consumer gets the message, at most
+ * 12 ms after the kernel has torn the process down.
  *
- * As shmkit_queue_get.
+ * The bytes may be read until ack or nack, and only while the handle is open. Their memory is not
+ * reused during the lease: a long lease keeps the messages behind it in memory too. A lease
+ * belongs to the process. Closing the handle does not end it while another handle of the queue is
+ * open.
+ *
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *   data        gets the address of the bytes, a multiple of 32
+ *   size        gets their number
+ *   token       gets the number for shmkit_queue_ack and shmkit_queue_nack
+ *   attempts    (may be NULL) the number of times that the message was leased, this time included.
+ *               65535: that often or more
+ *
+ * The errors are those of shmkit_queue_get, except SHMKIT_ERR_TOO_LARGE.
  */
 shmkit_status shmkit_queue_lease(shmkit_queue *queue,
                                  int64_t timeout_ns,
@@ -2302,63 +3007,91 @@ shmkit_status shmkit_queue_lease(shmkit_queue *queue,
                                  uint32_t *attempts);
 
 /**
- * Acknowledges a lease: the message is done with, and nobody gets it any more.
+ * Ends a lease and removes the message: no consumer gets it again.
  *
- * SHMKIT_ERR_NOT_OWNER: the token is none, was acknowledged or given back already, or is another process' own.
+ *   SHMKIT_ERR_NOT_OWNER  the token is unknown, its lease was ended before, or it belongs to
+ *                         another process
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
-shmkit_status shmkit_queue_ack(shmkit_queue *queue,
-                               uint64_t token);
+shmkit_status shmkit_queue_ack(shmkit_queue *queue, uint64_t token);
 
-/** Gives a lease back: whoever gets something next gets this message. Errors as of shmkit_queue_ack. */
+/**
+ * Ends a lease and returns the message: the next consumer gets it.
+ *
+ * The errors are those of shmkit_queue_ack.
+ */
 shmkit_status shmkit_queue_nack(shmkit_queue *queue, uint64_t token);
 
 /**
- * Waits until every message has been taken, and none is reserved or leased: until all work is done, where consumers acknowledge
- * what they have done.
+ * Waits until every message has been taken, and none is reserved or leased.
  *
- * A message that somebody died over is not done: it waits for the next consumer. SHMKIT_ERR_WOULD_BLOCK, SHMKIT_ERR_TIMEOUT,
- * SHMKIT_ERR_INTERRUPTED; others as of shmkit_queue_put.
+ * If consumers acknowledge finished work, that is the end of all work. A message whose consumer
+ * died during a lease is not finished: it waits for the next consumer.
+ *
+ *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+ *   flags       SHMKIT_INTERRUPTIBLE or 0
+ *
+ *   SHMKIT_ERR_WOULD_BLOCK  messages are left, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_TIMEOUT      the timeout expired, and messages are left
+ *   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
+ *   SHMKIT_ERR_INVALID      a negative timeout other than SHMKIT_FOREVER, or an unknown flag
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
-shmkit_status shmkit_queue_join(shmkit_queue *queue,
-                                int64_t timeout_ns,
-                                uint32_t flags);
+shmkit_status shmkit_queue_join(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags);
 
 /**
- * Says that nothing more is put, for all processes and for good: a put that begins after this fails. One that was in progress
- * may still succeed, and as long as it may, nobody is told SHMKIT_ERR_SHUT_DOWN by shmkit_queue_get.
+ * Shuts the queue down for all processes and for good: every put that begins later fails.
  *
- * Whoever waits for room gets SHMKIT_ERR_SHUT_DOWN; whoever waits for a message gets what is left, and then SHMKIT_ERR_SHUT_DOWN. What
- * was reserved before can still be committed, what was leased can be acknowledged. To do it twice changes nothing.
+ * Producers that wait for room get SHMKIT_ERR_SHUT_DOWN. Consumers get the messages that are left,
+ * and then SHMKIT_ERR_SHUT_DOWN. A put that is in progress may still succeed, and no consumer gets
+ * SHMKIT_ERR_SHUT_DOWN while it may. Messages that were reserved before can be committed, and
+ * leases can be acknowledged. A second shutdown changes nothing.
+ *
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
 shmkit_status shmkit_queue_shutdown(shmkit_queue *queue);
 
 /**
- * Tells a descriptor for poll, select and event loops: readable while there may be a message (`what` is SHMKIT_QUEUE_MESSAGES) or
- * room for one (SHMKIT_QUEUE_ROOM), whichever process put or took it.
+ * Returns a descriptor for poll, select and event loops.
  *
- * It is the handle's: only poll it, neither read nor close it. When it is readable, try with SHMKIT_NOWAIT; who finds nothing, because
- * another was faster, has it unreadable again. A thread of this process, which takes no signals, waits for the queue and
- * looks every 12 ms; it is started at the first call and ends, as if it were closed, within 25 ms after the handle. A forked
- * child calls this once more.
+ *   what  SHMKIT_QUEUE_MESSAGES: readable while there may be a message; or SHMKIT_QUEUE_ROOM:
+ *         readable while there may be room for one. Any process may have put or taken it
+ *   fd    gets the descriptor. It belongs to the handle: only poll it, do not read or close it
  *
- * SHMKIT_ERR_UNSUPPORTED: no thread or no descriptor is to be had. SHMKIT_ERR_INVALID: another `what`.
+ * When it is readable, call the queue with SHMKIT_NOWAIT. If another consumer or producer was
+ * faster, that call makes the descriptor unreadable again. A thread of this process waits for the
+ * queue, and checks it every 12 ms. It takes no signals and starts at the first call. It ends, and
+ * closes the descriptor, within 25 ms after the handle is closed. A forked child calls this
+ * function again.
+ *
+ *   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
+ *   SHMKIT_ERR_NO_MEMORY    not enough memory for them
+ *   SHMKIT_ERR_INVALID      `what` is neither of the two
  */
 shmkit_status shmkit_queue_fileno(shmkit_queue *queue,
                                   uint32_t what,
                                   int32_t *fd);
 
 /**
- * Tells whether an empty message would have to wait for room: 1, or 0.
+ * Returns 1 if an empty message would have to wait for room, else 0.
  *
- * SHMKIT_ERR_WOULD_BLOCK: somebody was stopped inside a put. SHMKIT_ERR_CORRUPT.
+ *   SHMKIT_ERR_WOULD_BLOCK  a process has been stopped inside a put for a quarter of a second
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
 shmkit_status shmkit_queue_is_full(const shmkit_queue *queue,
                                    uint32_t *out);
 
 /**
- * Tells what is in the queue and what has happened to it.
+ * Returns the state of the queue.
  *
- * SHMKIT_ERR_WOULD_BLOCK: something is reserved or leased, and who is just getting something was stopped. SHMKIT_ERR_CORRUPT.
+ *   SHMKIT_ERR_WOULD_BLOCK  a message is reserved or leased, and a process has been stopped inside
+ *                           a get for a quarter of a second
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+ *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
  */
 shmkit_status shmkit_queue_stat(const shmkit_queue *queue,
                                 shmkit_queue_info *out);

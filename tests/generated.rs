@@ -76,6 +76,13 @@ fn the_header_and_the_pxds_are_what_the_sources_say() {
     }
 }
 
+#[test]
+fn no_line_of_the_header_is_longer_than_100_columns() {
+    let header = read(&root().join("include/shmkit.h"));
+    let long: Vec<_> = header.lines().filter(|line| line.len() > 100).collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
+
 /// Returns the library to look at: SHMKIT_LIBRARY, or the one that was built together with this test.
 fn library() -> PathBuf {
     if let Some(path) = std::env::var_os("SHMKIT_LIBRARY") {
@@ -123,14 +130,17 @@ fn the_library_exports_what_is_written_down_and_nothing_else() {
 }
 
 #[test]
-fn the_library_has_its_soname() {
+fn the_soname_changes_with_each_version_that_breaks_programs() {
     let told = output_of("readelf", &["--dynamic", "--wide"]);
     let soname = told
         .lines()
         .find(|line| line.contains("(SONAME)"))
         .expect("a soname");
-    let expected = concat!("[libshmkit.so.", env!("CARGO_PKG_VERSION_MAJOR"), "]");
-    assert!(soname.ends_with(expected), "{soname}");
+    let version = env!("CARGO_PKG_VERSION");
+    let parts = if version.starts_with("0.") { 2 } else { 1 };
+    let series: Vec<_> = version.split('.').take(parts).collect();
+    let expected = format!("[libshmkit.so.{}]", series.join("."));
+    assert!(soname.ends_with(&expected), "{soname}");
 }
 
 /// Writes the size, the alignment and the offsets of a struct.

@@ -16,13 +16,13 @@ from . import _capsules
 # What `cimport shmkit` in a Cython module looks up; the modules below do so too.
 __pyx_capi__ = _capsules.table()
 
+from ._limits import Limits, limits
 from ._mutex import LockInfo
 from ._place import Lease, Reservation
 from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, ShutDown, VersionMismatch
 from .barrier import Barrier, BarrierInfo
 from .condition import Condition, ConditionInfo
 from .event import Event, EventInfo
-from .limits import Limits, limits
 from .lock import Lock
 from .once import Once, OnceInfo
 from .queue import JoinableQueue, Queue, QueueInfo, SimpleQueue
@@ -31,7 +31,7 @@ from .rwlock import RWLock, RWLockInfo
 from .segment import SegmentInfo, SharedMemory
 from .semaphore import BoundedSemaphore, Semaphore, SemaphoreInfo
 
-__version__ = "0.1.0"
+__version__ = _capsules.version()
 
 __all__ = [
     "Barrier",
@@ -86,4 +86,4 @@ def get_library_dir():
 
 def library_path():
     """Return the path of the library that this package uses, for ctypes.CDLL: one copy of it runs in a process."""
-    return _os.path.join(_HERE, "libshmkit.so.0")
+    return _os.fsdecode(_capsules.path())

@@ -1,3 +1,5 @@
+from ._limits import Limits as Limits
+from ._limits import limits as limits
 from ._mutex import LockInfo as LockInfo
 from ._place import Lease as Lease
 from ._place import Reservation as Reservation
@@ -13,8 +15,6 @@ from .condition import Condition as Condition
 from .condition import ConditionInfo as ConditionInfo
 from .event import Event as Event
 from .event import EventInfo as EventInfo
-from .limits import Limits as Limits
-from .limits import limits as limits
 from .lock import Lock as Lock
 from .once import Once as Once
 from .once import OnceInfo as OnceInfo

@@ -6,12 +6,12 @@ multiprocessing's resource sharer serves it. None of these keeps the memory aliv
 """
 
 import os
+import typing
 import weakref
 from multiprocessing import context, reduction
-from typing import NamedTuple
 
 
-class Note(NamedTuple):
+class FdLocation(typing.NamedTuple):
     """Where a descriptor stands: in which process, which number, and which file it must be."""
 
     pid: int
@@ -33,7 +33,7 @@ def _others_may_look():
         return False
 
 
-class Passed:
+class InheritedFd:
     """A descriptor that a spawner passes to its child, once however many pickled objects need it."""
 
     def __init__(self, fd):
@@ -58,25 +58,25 @@ class Passed:
 
 
 # What is passed to each child that is just being spawned, by device and inode: a spawner has room for some 250.
-_passed: "weakref.WeakKeyDictionary[object, dict[tuple[int, int], Passed]]" = weakref.WeakKeyDictionary()
+_passed: "weakref.WeakKeyDictionary[object, dict[tuple[int, int], InheritedFd]]" = weakref.WeakKeyDictionary()
 
 
-def give(fd, device, inode):
+def dump_fd(fd, device, inode):
     """Return what a pickle carries for a descriptor of this process."""
     child = context.get_spawning_popen()
     if child is not None:
         files = _passed.setdefault(child, {})
         if (device, inode) not in files:
-            files[device, inode] = Passed(fd)
+            files[device, inode] = InheritedFd(fd)
         return files[device, inode]
     if _others_may_look():
-        return Note(os.getpid(), fd, device, inode, _pid_namespace())
-    return Passed(fd)
+        return FdLocation(os.getpid(), fd, device, inode, _pid_namespace())
+    return InheritedFd(fd)
 
 
-def take(token):
+def load_fd(token):
     """Return a new descriptor for what a pickle carries; the caller closes it."""
-    if isinstance(token, Passed):
+    if isinstance(token, InheritedFd):
         return token.duplicate()
     if token.pid_namespace != _pid_namespace():
         raise FileNotFoundError("the pickled segment lives in another PID namespace: share it by name or by descriptor")

@@ -20,7 +20,7 @@ from cpython.memoryview cimport PyMemoryView_FromObject, PyMemoryView_GET_BUFFER
 from libc.stdint cimport uint64_t, uintptr_t
 from libc.string cimport memcmp, memcpy
 from shmkit cimport SHMKIT_ERR_CORRUPT
-from shmkit._status cimport refusal
+from shmkit._status cimport make_error
 
 cdef extern from "<sys/mman.h>" nogil:
     int madvise(void *address, size_t length, int advice)
@@ -39,9 +39,9 @@ cdef enum:
     ALIGNED = 64
     # Buffers from this size on stay out of the pickle: below it they are copied once more in less time than it takes to make
     # an entry, a view and a bytearray for them.
-    APART = 1 << 14
+    MIN_OUT_OF_BAND = 1 << 14
     # A pickler that has written more than this has grown: it is not kept for the next object.
-    KEPT = 1 << 14
+    MAX_IDLE_PICKLE = 1 << 14
     # What malloc maps each time anew, whatever was freed before; and the size of a huge page.
     MAPPED = 32 << 20
     HUGE_PAGE = 2 << 20
@@ -92,7 +92,7 @@ cdef class _Packer:
             return True
         view = PyMemoryView_FromObject(buffer)
         there = PyMemoryView_GET_BUFFER(view)
-        if there.len < APART or not PyBuffer_IsContiguous(there, c"A"):
+        if there.len < MIN_OUT_OF_BAND or not PyBuffer_IsContiguous(there, c"A"):
             return True
         self.buffers.append(view)
         return False
@@ -116,7 +116,7 @@ cdef object pack(object given, bint whole):
         raise
     if len(written) == 1 and not buffers:
         message = written.pop()
-        if PyBytes_GET_SIZE(message) <= KEPT:
+        if PyBytes_GET_SIZE(message) <= MAX_IDLE_PICKLE:
             _idle.append(packer)
         else:
             packer.forget()
@@ -187,7 +187,7 @@ cdef uint64_t _read(const char *at) noexcept:
 
 
 cdef object _foreign(str what):
-    return refusal(SHMKIT_ERR_CORRUPT, f"a message of the queue is no object that was put there: {what}")
+    return make_error(SHMKIT_ERR_CORRUPT, f"a message of the queue is no object that was put there: {what}")
 
 
 cdef object unpack(bytes message):
@@ -205,7 +205,7 @@ cdef tuple take_apart(const char *message, uint64_t size, object view):
     if size and <unsigned char> message[0] == PROTO:
         return bytes_of(message, size) if view is None else view, None
     if size < HEAD or memcmp(message, MAGIC, 8) != 0:
-        raise _foreign("neither a pickle, nor one with buffers")
+        raise _foreign("neither a pickle, nor one with buffers; get_bytes() returns what put_bytes() has put")
     length, count = _read(message + 8), _read(message + 16)
     if count > (size - HEAD) // ENTRY:
         raise _foreign(f"{count} buffers in {size} bytes")

@@ -18,20 +18,32 @@ cdef struct MutexCalls:
     depth_call depth            # NULL where it is not recursive
 
 
+# Whether "recover" and not "raise" was given; ValueError for anything else.
+cdef bint recovers(object on_owner_death) except -1
+# "held by pid 5" for "held by" and 5; "held" where the number is not known.
+cdef str owned(str verb, uint32_t pid)
+
+
 cdef class Mutex(Object):
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
     cdef const MutexCalls *_mutex
-    cdef int64_t _marked        # the process that holds it while an owner's death is not mended; 0: none
+    cdef int64_t _owner_died_pid        # the process that holds it while an owner's death is not mended; 0: none
     cdef bint _goes_on          # on_owner_death="recover"
     cdef void *_reserved_mutex[3]
 
-    # Takes the lock, waiting up to timeout_ns (SHMKIT_FOREVER, SHMKIT_NOWAIT); SHMKIT_OK if and only if it is held now.
-    # `recovered` (NULL: not wanted) tells 1 where an owner died. No signal ends it. SHMKIT_ERR_CLOSED once closed.
-    # Nobody may close it meanwhile: only the Python methods keep the handle until they are done.
+    # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
+    # reason, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
+    # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
+    # An example: shmkit/lock.pxd.
+    #
+    # Acquires the lock. `recovered` (may be NULL) becomes 1 if an owner died while holding it, else 0: then the caller
+    # makes whole what the lock guards, and calls mark_consistent_nogil. SHMKIT_ERR_WOULD_BLOCK: another one holds it,
+    # and SHMKIT_NOWAIT was given. SHMKIT_ERR_TIMEOUT: another one held it until the time was over.
     cdef shmkit_status acquire_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil
-    # Gives it back.
+    # Releases the lock. SHMKIT_ERR_NOT_OWNER: the caller does not hold it.
     cdef shmkit_status release_nogil(self) noexcept nogil
-    # Says that what it guards is whole again.
+    # Marks what the lock guards as whole again after the death of an owner. SHMKIT_ERR_NOT_OWNER: the caller does not
+    # hold it.
     cdef shmkit_status mark_consistent_nogil(self) noexcept nogil
 
     cdef int start(self, object name, object create, object segment, object offset, object on_owner_death,

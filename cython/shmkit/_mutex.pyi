@@ -1,10 +1,10 @@
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import NamedTuple
+from typing import Literal, NamedTuple, SupportsIndex
 
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
-from ._object import Object
+from ._object import Object, _Fd
 
 class LockInfo(NamedTuple):
     held: bool
@@ -20,6 +20,15 @@ class LockInfo(NamedTuple):
 
 @disjoint_base
 class Mutex(Object):
+    @classmethod
+    def from_fd(
+        cls,
+        fd: _Fd,
+        offset: SupportsIndex = 0,
+        *,
+        on_owner_death: Literal["raise", "recover"] = "raise",
+        trust: bool = False,
+    ) -> Self: ...
     @property
     def recovered(self) -> bool: ...
     @property

@@ -11,8 +11,8 @@ from shmkit cimport (
     SHMKIT_INTERRUPTIBLE, SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE, SHMKIT_NOWAIT, SHMKIT_OK,
     shmkit_lock_info, shmkit_status,
 )
-from shmkit._object cimport OPTIONS, Object, nanoseconds, patience
-from shmkit._status cimport check, refusal
+from shmkit._object cimport OPTIONS, Object, as_timeout, nanoseconds, open_received
+from shmkit._status cimport check, make_error
 
 from shmkit._status import OwnerDied
 
@@ -49,6 +49,17 @@ _NOTHING.acquire = _acquire_nothing
 _NOTHING.release = _release_nothing
 
 
+cdef bint recovers(object on_owner_death) except -1:
+    if on_owner_death not in ("raise", "recover"):
+        text = f"'on_owner_death' must be \"raise\" or \"recover\", not {on_owner_death!r}"
+        raise make_error(SHMKIT_ERR_INVALID, text)
+    return on_owner_death == "recover"
+
+
+cdef str owned(str verb, uint32_t pid):
+    return f"{verb} pid {pid}" if pid else verb.rpartition(" ")[0]
+
+
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Mutex(Object):
@@ -61,12 +72,11 @@ cdef class Mutex(Object):
                    uint32_t flags, object mode, object directory, object trust, object participants) except -1:
         """Open or make it as the arguments of a constructor say."""
         cdef char options[OPTIONS]
-        if on_owner_death not in ("raise", "recover"):
-            raise refusal(SHMKIT_ERR_INVALID, f"'on_owner_death' is \"raise\" or \"recover\", not {on_owner_death!r}")
+        goes_on = recovers(on_owner_death)
         self.prepare(<void *> options, name, create, flags, mode, directory, trust, participants)
         self.make(name, create, segment, offset, <void *> options)
-        self._goes_on = on_owner_death == "recover"
-        self._marked = 0
+        self._goes_on = goes_on
+        self._owner_died_pid = 0
         return 0
 
     cdef shmkit_status acquire_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil:
@@ -100,7 +110,7 @@ cdef class Mutex(Object):
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
             # Only what must sleep lets others have the interpreter: dropping it costs more than a free lock.
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = self._mutex.acquire(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)
@@ -117,13 +127,13 @@ cdef class Mutex(Object):
     cdef bint _granted(self, uint32_t died, bint goes_on) except -1:
         """Decide what to do with a lock that was just taken."""
         if not died:
-            self._marked = 0
+            self._owner_died_pid = 0
             return True
         # Whoever takes a recursive lock once more has known since it took it first.
         if self._depth() > 1:
             return True
         if goes_on:
-            self._marked = getpid()
+            self._owner_died_pid = getpid()
             return True
         check(self._mutex.release(self._handle))
         raise OwnerDied(
@@ -135,10 +145,10 @@ cdef class Mutex(Object):
         """Release it; `whole`: what it guards is whole again, should an owner have died."""
         if self._handle is NULL:
             raise self._closed()
-        if self._marked and self._depth() <= 1:
-            if whole and self._marked == getpid():
+        if self._owner_died_pid and self._depth() <= 1:
+            if whole and self._owner_died_pid == getpid():
                 check(self._mutex.mark_consistent(self._handle))
-            self._marked = 0
+            self._owner_died_pid = 0
         return check(self._mutex.release(self._handle))
 
     cdef uint64_t _depth(self) noexcept:
@@ -166,12 +176,12 @@ cdef class Mutex(Object):
         cdef uint32_t died = 0
         cdef shmkit_status status
         if timeout is not None:
-            return self.take(patience(block, timeout), self._goes_on)
+            return self.take(as_timeout(block, timeout), self._goes_on)
         # A free lock is one exchange, too short to let others have the interpreter.
         status = self._mutex.acquire(self._handle, SHMKIT_NOWAIT, 0, &died)
         if status != SHMKIT_OK:
-            return self._wait(status, patience(block, None), self._goes_on)
-        if died or self._marked:
+            return self._wait(status, as_timeout(block, None), self._goes_on)
+        if died or self._owner_died_pid:
             return self._granted(died, self._goes_on)
         return True
 
@@ -180,7 +190,7 @@ cdef class Mutex(Object):
 
         With on_owner_death="recover" that also says that what it guards is whole again.
         """
-        if self._marked or self._mutex.release(self._handle) != SHMKIT_OK:
+        if self._owner_died_pid or self._mutex.release(self._handle) != SHMKIT_OK:
             self.give_back(self._goes_on)
 
     def __enter__(self):
@@ -188,13 +198,13 @@ cdef class Mutex(Object):
         cdef shmkit_status status = self._mutex.acquire(self._handle, SHMKIT_NOWAIT, 0, &died)
         if status != SHMKIT_OK:
             return self._wait(status, SHMKIT_FOREVER, self._goes_on)
-        if died or self._marked:
+        if died or self._owner_died_pid:
             return self._granted(died, self._goes_on)
         return True
 
     def __exit__(self, kind, value, traceback, /):
         """Give it back. After an exception what a dead owner has left is not taken for mended."""
-        if self._marked or self._mutex.release(self._handle) != SHMKIT_OK:
+        if self._owner_died_pid or self._mutex.release(self._handle) != SHMKIT_OK:
             self.give_back(self._goes_on and kind is None)
 
     def recover(self, timeout=None):
@@ -213,14 +223,14 @@ cdef class Mutex(Object):
     @property
     def recovered(self):
         """Whether this process holds it after an owner's death, and has not yet said that all is whole."""
-        return self._handle is not NULL and self._marked != 0 and self._marked == getpid()
+        return self._handle is not NULL and self._owner_died_pid != 0 and self._owner_died_pid == getpid()
 
     def mark_consistent(self):
         """Say that what it guards is whole again after an owner's death. NotOwner: this process does not hold it."""
         if self._handle is NULL:
             raise self._closed()
         check(self._mutex.mark_consistent(self._handle))
-        self._marked = 0
+        self._owner_died_pid = 0
 
     def locked(self):
         """Say whether somebody holds it, perhaps a process that has died: only an acquire finds that out."""
@@ -246,10 +256,45 @@ cdef class Mutex(Object):
             info.contended_since or None,
         )
 
-    cdef object state(self):
+    @classmethod
+    def from_fd(cls, fd, offset=0, *, on_owner_death="raise", trust=False):
+        """Open a lock of another process by what fd() has returned there.
+
+        Parameters
+        ----------
+        fd : int or object with fileno()
+            The descriptor as this process has received it. It stays the caller's, who may close it afterwards.
+        offset : int
+            The offset, as it was.
+        on_owner_death : {"raise", "recover"}
+            As of the constructor.
+        trust : bool
+            Accept a file that belongs to another user, or that its sender could truncate.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            No object of this class is stored there.
+        PermissionError
+            The file belongs to another user, without ``trust``.
+        """
+        return open_received(cls, fd, offset, trust, recovers(on_owner_death))
+
+    cdef str _describe(self):
+        cdef uint64_t depth = 0
+        cdef shmkit_lock_info info = self._info()
+        if not info.flags & SHMKIT_LOCK_HELD:
+            state = "unlocked"
+        else:
+            state = owned("held by", info.owner_pid)
+            if self._mutex.depth is not NULL and self._mutex.depth(self._handle, &depth) == SHMKIT_OK and depth:
+                state += f" depth={depth}"
+        return state + (", owner died" if info.flags & SHMKIT_LOCK_OWNER_DIED else "")
+
+    cdef object _getstate(self):
         return self._goes_on
 
-    cdef int take_state(self, object state) except -1:
+    cdef int _setstate(self, object state) except -1:
         self._goes_on = state
         return 0
 
@@ -266,7 +311,7 @@ cdef class _Recovery:
 
     def __enter__(self):
         if not self._lock.take(self._timeout, True):
-            raise refusal(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
         return self._lock.recovered
 
     def __exit__(self, kind, value, traceback):

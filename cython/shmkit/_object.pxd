@@ -34,17 +34,19 @@ cdef enum:
 # What a timeout in seconds is in nanoseconds; None is for ever, 0 and less not at all.
 cdef int64_t nanoseconds(object timeout) except? -2
 # The same for who need not wait at all.
-cdef int64_t patience(object block, object timeout) except? -2
-# A number from 1 to `most`, or 0 for None.
-cdef uint32_t number(object number, uint32_t most, str what) except? 0
+cdef int64_t as_timeout(object block, object timeout) except? -2
+# A number from 1 to `maximum`, or 0 for None.
+cdef uint32_t as_count(object given, uint32_t maximum, str what) except? 0
+# A number from 0 on that a signed C integer can hold too.
+cdef uint64_t as_size(object given, str what) except? 0
 
 
 cdef class Object:
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
     cdef const Calls *_calls
     cdef void *_handle          # NULL once closed
-    cdef void *_doomed          # closed while threads used it: the last of them closes the handle
-    cdef int64_t _busy          # how many threads use the handle without the GIL
+    cdef void *_pending_close          # closed while threads used it: the last of them closes the handle
+    cdef int64_t _in_use          # how many threads use the handle without the GIL
     cdef tuple _place           # (name, directory, device, inode) where it has a file of its own
     cdef object _segment        # the SharedMemory it stands in; a weak reference to it where that one keeps us
     cdef object _offset         # where in it; None: built in
@@ -58,12 +60,19 @@ cdef class Object:
                    object trust, object participants) except -1
     cdef int make(self, object name, object create, object segment, object offset, const void *options) except -1
     cdef int find(self, tuple where, uint32_t flags) except -1
+    # What repr shows of an open object besides its class and place. It may raise.
+    cdef str _describe(self)
     # What a pickle carries besides its place.
-    cdef object state(self)
-    cdef int take_state(self, object state) except -1
+    cdef object _getstate(self)
+    cdef int _setstate(self, object state) except -1
     cdef tuple where(self)
+    cdef int _open_fd(self, int32_t fd, uint64_t offset, const void *options) except -1
     cdef void *_at(self, SharedMemory segment, object offset, object create, const void *options) except NULL
     cdef name_call _how(self, object create) noexcept
     cdef int _adopt(self, void *handle, bytes name) except -1
     cdef object _closed(self)
     cdef int leave(self) except -1
+
+
+# Opens an object of that class, as `from_fd` of the class; `state` is what `_getstate` returns.
+cdef Object open_received(object kind, object fd, object offset, object trust, object state)

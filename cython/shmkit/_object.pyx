@@ -6,19 +6,22 @@ import os
 import weakref
 
 from cpython.number cimport PyNumber_Index
+from cpython.object cimport PyObject_AsFileDescriptor
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INVALID, SHMKIT_FOREVER, SHMKIT_EXCLUSIVE, SHMKIT_TRUST,
     SHMKIT_NOWAIT, shmkit_object_options, shmkit_segment, shmkit_segment_close, shmkit_status,
 )
-from shmkit._status cimport check, refusal, text
+from shmkit._status cimport check, make_error, text
 from shmkit.segment cimport SharedMemory, place_of, unlink_place
 
 from shmkit import _handover
+from shmkit._status import Corrupt
 
-# What a C offset can say.
-cdef object LARGEST = 2**64 - 1
+# What a C offset can say, and a signed integer of as many bits.
+cdef object MAX_OFFSET = 2**64 - 1
+cdef object MAX_SIZE = 2**63 - 1
 
 
 cdef int64_t nanoseconds(object timeout) except? -2:
@@ -27,26 +30,33 @@ cdef int64_t nanoseconds(object timeout) except? -2:
         return SHMKIT_FOREVER
     seconds = timeout
     if math.isnan(seconds):
-        raise refusal(SHMKIT_ERR_INVALID, "'timeout' is not a number")
+        raise make_error(SHMKIT_ERR_INVALID, "'timeout' is not a number")
     if seconds <= 0:
         return SHMKIT_NOWAIT
     # Three hundred years, which is what 63 bits hold.
     return SHMKIT_FOREVER if seconds >= 9.2e9 else max(<int64_t> (seconds * 1e9), 1)
 
 
-cdef int64_t patience(object block, object timeout) except? -2:
+cdef int64_t as_timeout(object block, object timeout) except? -2:
     cdef int64_t timeout_ns = nanoseconds(timeout)
     return timeout_ns if block else SHMKIT_NOWAIT
 
 
-cdef uint32_t number(object number, uint32_t most, str what) except? 0:
-    if number is None:
+cdef uint32_t as_count(object given, uint32_t maximum, str what) except? 0:
+    if given is None:
         return 0
-    number = PyNumber_Index(number)
-    if not 0 < number <= most:
-        raise refusal(SHMKIT_ERR_INVALID, f"'{what}' is a number from 1 to {most:#o}" if what == "mode" else
-                      f"'{what}' is a number from 1 to {most}")
-    return number
+    given = PyNumber_Index(given)
+    if not 0 < given <= maximum:
+        shown = f"{maximum:#o}" if what == "mode" else maximum
+        raise make_error(SHMKIT_ERR_INVALID, f"'{what}' must be from 1 to {shown}, not {given}")
+    return given
+
+
+cdef uint64_t as_size(object given, str what) except? 0:
+    given = PyNumber_Index(given)
+    if not 0 <= given <= MAX_SIZE:
+        raise make_error(SHMKIT_ERR_INVALID, f"'{what}' must be from 0 to {MAX_SIZE}, not {given}")
+    return given
 
 
 cdef class Object:
@@ -63,13 +73,13 @@ cdef class Object:
         cdef shmkit_object_options *common = <shmkit_object_options *> options
         if name is None and (mode is not None or directory is not None or participants is not None):
             text_ = "'mode', 'directory' and 'participants' are for what has a file of its own: name it"
-            raise refusal(SHMKIT_ERR_INVALID, text_)
+            raise make_error(SHMKIT_ERR_INVALID, text_)
         memset(options, 0, OPTIONS)
         self._flags = flags | (SHMKIT_TRUST if trust else 0)
         common.struct_size = self._calls.options_size
         common.flags = self._flags | (SHMKIT_EXCLUSIVE if create else 0)
-        common.mode = number(mode, 0o777, "mode")
-        common.participants = number(participants, 4096, "participants")
+        common.mode = as_count(mode, 0o777, "mode")
+        common.participants = as_count(participants, 4096, "participants")
         self._directory = None if directory is None else text(directory, "directory")
         common.directory = NULL if self._directory is None else <const char *> self._directory
         return 0
@@ -78,15 +88,16 @@ cdef class Object:
         """Open or make it where the arguments of a constructor say."""
         cdef void *handle = NULL
         cdef bytes c_name
-        if self._doomed is not NULL:
-            raise refusal(SHMKIT_ERR_INVALID, f"threads still use what this {type(self).__name__} was before")
+        if self._pending_close is not NULL:
+            raise make_error(SHMKIT_ERR_INVALID, f"threads still use what this {type(self).__name__} was before")
         cdef const char *pointer
         cdef shmkit_status status
         if segment is None and offset is not None:
-            raise refusal(SHMKIT_ERR_INVALID, "'offset' is a place in a segment: name the segment too")
+            raise make_error(SHMKIT_ERR_INVALID, "'offset' is a place in a segment: name the segment too")
         if segment is None and name is None:
             if create is not None and not create:
-                raise refusal(SHMKIT_ERR_INVALID, "without a name or a segment there is nothing to open: create=True")
+                text_ = "without a name or a segment there is nothing to open: create=True"
+                raise make_error(SHMKIT_ERR_INVALID, text_)
             check(self._calls.create(NULL, options, &handle))
         elif segment is None:
             if not isinstance(name, str):
@@ -99,7 +110,7 @@ cdef class Object:
             check(status)
         else:
             if name is not None:
-                raise refusal(SHMKIT_ERR_INVALID, "it has a name of its own, or stands in a segment: not both")
+                raise make_error(SHMKIT_ERR_INVALID, "it has a name of its own, or stands in a segment: not both")
             if not isinstance(segment, SharedMemory):
                 raise TypeError(f"'segment' must be a SharedMemory, not {type(segment).__name__}")
             handle = self._at(segment, offset, create, options)
@@ -112,17 +123,17 @@ cdef class Object:
         cdef uint64_t at
         cdef shmkit_segment *c_segment = segment.handle()
         if c_segment is NULL:
-            raise refusal(SHMKIT_ERR_CLOSED, "operation on a closed SharedMemory")
+            raise make_error(SHMKIT_ERR_CLOSED, "operation on a closed SharedMemory")
         if offset is None:
             if self._calls.built_in is NULL:
-                raise refusal(SHMKIT_ERR_INVALID, "'offset' says where in the segment it stands")
+                raise make_error(SHMKIT_ERR_INVALID, "'offset' says where in the segment it stands")
             if create:
-                raise refusal(SHMKIT_ERR_EXISTS, "the one that is built in exists already")
+                raise make_error(SHMKIT_ERR_EXISTS, "the one that is built in exists already")
             check(self._calls.built_in(c_segment, &handle))
             return handle
         offset = PyNumber_Index(offset)
-        if not 0 <= offset <= LARGEST:
-            raise refusal(SHMKIT_ERR_INVALID, f"'offset' {offset} does not lie inside the segment")
+        if not 0 <= offset <= MAX_OFFSET:
+            raise make_error(SHMKIT_ERR_INVALID, f"'offset' {offset} does not lie inside the segment")
         at = offset
         if create is None or create:
             check(self._calls.create_at(c_segment, at, options, &handle))
@@ -150,8 +161,6 @@ cdef class Object:
 
     cdef tuple where(self):
         """Return what a pickle carries of its place."""
-        cdef int32_t fd = -1
-        cdef uint64_t offset = 0
         if self._handle is NULL:
             raise self._closed()
         if self._place is not None:
@@ -160,13 +169,14 @@ cdef class Object:
         if segment is not None:
             return ("segment", segment, self._offset)
         if self._segment is not None:
-            raise refusal(SHMKIT_ERR_CLOSED, f"the SharedMemory of this {type(self).__name__} has gone: pickle that too")
+            text_ = f"the SharedMemory of this {type(self).__name__} has gone: pickle that too"
+            raise make_error(SHMKIT_ERR_CLOSED, text_)
         # The descriptor is the handle's, which nobody may close meanwhile.
-        self._busy += 1
+        self._in_use += 1
         try:
-            check(self._calls.fd(self._handle, &fd, &offset))
+            fd, offset = self.fd()
             facts = os.fstat(fd)
-            return ("descriptor", _handover.give(fd, facts.st_dev, facts.st_ino), offset)
+            return ("descriptor", _handover.dump_fd(fd, facts.st_dev, facts.st_ino), offset)
         finally:
             self.leave()
 
@@ -193,21 +203,25 @@ cdef class Object:
                 raise FileNotFoundError(errno.ENOENT, text_, os.fsdecode(name))
             return 0
         token, at = rest
-        descriptor = _handover.take(token)
+        descriptor = _handover.load_fd(token)
         try:
-            check(self._calls.open_fd(descriptor, at, <void *> options, &handle))
+            return self._open_fd(descriptor, at, <void *> options)
         finally:
             os.close(descriptor)
+
+    cdef int _open_fd(self, int32_t fd, uint64_t offset, const void *options) except -1:
+        cdef void *handle = NULL
+        check(self._calls.open_fd(fd, offset, options, &handle))
         return self._adopt(handle, None)
 
     cdef object _closed(self):
-        return refusal(SHMKIT_ERR_CLOSED, f"operation on a closed {type(self).__name__}")
+        return make_error(SHMKIT_ERR_CLOSED, f"operation on a closed {type(self).__name__}")
 
     cdef int leave(self) except -1:
-        """End the use of the handle that began with `_busy += 1`."""
-        self._busy -= 1
-        if self._busy == 0 and self._doomed is not NULL:
-            doomed, self._doomed = self._doomed, NULL
+        """End the use of the handle that began with `_in_use += 1`."""
+        self._in_use -= 1
+        if self._in_use == 0 and self._pending_close is not NULL:
+            doomed, self._pending_close = self._pending_close, NULL
             with nogil:
                 self._calls.close(doomed)
         return 0
@@ -221,11 +235,55 @@ cdef class Object:
         self._segment = None
         if handle is NULL:
             return
-        if self._busy:
-            self._doomed = handle
+        if self._in_use:
+            self._pending_close = handle
             return
         with nogil:
             self._calls.close(handle)
+
+    def fd(self):
+        """Return the descriptor and the offset by which another process opens the object: see from_fd().
+
+        The descriptor is this object's: pass it on, by inheritance or socket.send_fds, but do not close it.
+
+        Returns
+        -------
+        tuple of (int, int)
+            The descriptor and the offset.
+
+        Raises
+        ------
+        ValueError
+            The object is stored in a segment: pass on the segment, and the offset in it.
+        """
+        cdef int32_t fd = -1
+        cdef uint64_t offset = 0
+        if self._handle is NULL:
+            raise self._closed()
+        check(self._calls.fd(self._handle, &fd, &offset))
+        return fd, offset
+
+    @classmethod
+    def from_fd(cls, fd, offset=0, *, trust=False):
+        """Open an object of another process by what fd() has returned there.
+
+        Parameters
+        ----------
+        fd : int or object with fileno()
+            The descriptor as this process has received it. It stays the caller's, who may close it afterwards.
+        offset : int
+            The offset, as it was.
+        trust : bool
+            Accept a file that belongs to another user, or that its sender could truncate.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            No object of this class is stored there.
+        PermissionError
+            The file belongs to another user, without ``trust``.
+        """
+        return open_received(cls, fd, offset, trust, None)
 
     def unlink(self):
         """Remove the name; who has it open keeps it. What has no name of its own has none: nothing happens.
@@ -248,29 +306,59 @@ cdef class Object:
     def __reduce__(self):
         # What a subclass written in Python has in addition.
         own = getattr(self, "__dict__", None) or None
-        return again, (type(self), self.where(), self._flags, self.state()), own
+        return _rebuild, (type(self), self.where(), self._flags, self._getstate()), own
 
-    cdef object state(self):
+    cdef object _getstate(self):
         """Return what a pickle carries besides its place."""
         return None
 
-    cdef int take_state(self, object state) except -1:
+    cdef int _setstate(self, object state) except -1:
         """Take what `state` has returned where it was pickled."""
         return 0
 
+    cdef str _describe(self):
+        return "open"
+
     def __repr__(self):
-        name = type(self).__name__
-        if self._place is not None:
-            return f"{name}({self.name!r})"
-        segment = self._segment() if isinstance(self._segment, weakref.ref) else self._segment
-        if segment is None:
-            return f"{name}()"
-        return f"{name}(segment={segment!r}, offset={self._offset})"
+        kind = type(self).__name__
+        name = "" if self._place is None else f" {self.name!r}"
+        if self._handle is NULL:
+            return f"<{kind}{name} closed>"
+        if self._place is None:
+            name = " unnamed" if self._segment is None else _where(self._segment, self._offset)
+        try:
+            state = self._describe()
+        except Corrupt:
+            state = "corrupt"
+        except Exception:
+            state = "unknown"
+        return f"<{kind}{name} {state}>"
 
 
-def again(kind, where, flags, state):
+cdef str _where(object segment, object offset):
+    """Return what repr shows of a place in a segment."""
+    if isinstance(segment, weakref.ref):
+        segment = segment()
+    # The segment may be closed, or gone.
+    place = None if segment is None else (<SharedMemory> segment)._place
+    name = "a segment" if place is None else repr(os.fsdecode(place[0]))
+    return f" built into {name}" if offset is None else f" in {name} at {offset}"
+
+
+cdef Object open_received(object kind, object fd, object offset, object trust, object state):
+    cdef char options[OPTIONS]
+    cdef Object made = kind.__new__(kind)
+    if made._calls is NULL:
+        raise TypeError(f"{kind.__name__} is a base class: open one of its subclasses")
+    made._setstate(state)
+    made.prepare(<void *> options, None, None, 0, None, None, trust, None)
+    made._open_fd(PyObject_AsFileDescriptor(fd), as_size(offset, "offset"), <void *> options)
+    return made
+
+
+def _rebuild(kind, where, flags, state):
     """Make an unpickled object."""
     cdef Object made = kind.__new__(kind)
-    made.take_state(state)
+    made._setstate(state)
     made.find(where, flags)
     return made

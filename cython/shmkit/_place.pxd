@@ -4,19 +4,16 @@ from libc.stdint cimport uint32_t, uint64_t
 from shmkit cimport shmkit_queue, shmkit_status
 from shmkit._object cimport Object
 
-# A number from 0 on of which C has one too.
-cdef uint64_t amount(object given, str what) except? 0
-
 
 # What keeps the handle of a queue open as long as it lives.
-cdef class Use:
+cdef class HandleRef:
     cdef Object _queue
     cdef shmkit_queue *handle
 
 
 # Memory of a message in the queue: of one that is filled, or of one that is read.
-cdef class Place:
-    cdef Use _use               # None: over before it began
+cdef class BufferView:
+    cdef HandleRef _ref         # None: over before it began
     cdef void *_data
     cdef uint64_t _size
     cdef uint64_t _token
@@ -25,17 +22,17 @@ cdef class Place:
     cdef bint _readonly
     cdef void *_reserved[3]
 
-    # Where its bytes are, at a multiple of 32; NULL where they are not ours any more.
+    # The address of its bytes, a multiple of 32; NULL once committed, aborted, acknowledged or returned. Needs no GIL.
     cdef void *pointer(self) noexcept nogil
-    # How many they are.
+    # The number of its bytes. Needs no GIL.
     cdef uint64_t length(self) noexcept nogil
     cdef int _end(self, shmkit_status status) except -1
     cdef shmkit_queue *_ours(self) except NULL
 
 
-cdef class Reservation(Place):
+cdef class Reservation(BufferView):
     pass
 
 
-cdef class Lease(Place):
+cdef class Lease(BufferView):
     cdef uint32_t _attempts

@@ -1,36 +1,26 @@
 """Memory of a message in a queue, while it is filled or read in place."""
 
 import weakref
+from types import GenericAlias
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from shmkit cimport (
-    SHMKIT_ERR_INVALID, SHMKIT_ERR_NOT_OWNER, shmkit_queue, shmkit_queue_abort, shmkit_queue_ack, shmkit_queue_commit,
+    SHMKIT_ERR_NOT_OWNER, shmkit_queue, shmkit_queue_abort, shmkit_queue_ack, shmkit_queue_commit,
     shmkit_queue_fileno, shmkit_queue_nack, shmkit_status,
 )
 from shmkit._message cimport load, take_apart
-from shmkit._object cimport Object
-from shmkit._status cimport check, refusal
-
-cdef object LARGEST = 2**63 - 1
-
-
-cdef uint64_t amount(object given, str what) except? 0:
-    given = PyNumber_Index(given)
-    if not 0 <= given <= LARGEST:
-        raise refusal(SHMKIT_ERR_INVALID, f"'{what}' is a number from 0 to {LARGEST}")
-    return given
-
+from shmkit._object cimport Object, as_size
+from shmkit._status cimport check, make_error, publish
 
 @cython.no_gc_clear
-cdef class Use:
+cdef class HandleRef:
     """Keeps the handle of a queue open, which is not closed."""
 
     def __cinit__(self, Object queue):
         self.handle = <shmkit_queue *> queue._handle
-        queue._busy += 1
+        queue._in_use += 1
         self._queue = queue
 
     def __dealloc__(self):
@@ -46,7 +36,7 @@ cdef class Use:
 
 @cython.auto_pickle(False)
 @cython.no_gc_clear
-cdef class Place:
+cdef class BufferView:
     """Memory of a message in the queue, which speaks the buffer protocol: bytes."""
 
     def __cinit__(self):
@@ -60,9 +50,9 @@ cdef class Place:
 
     cdef shmkit_queue *_ours(self) except NULL:
         """Return the handle of the queue."""
-        if self._use is None:
-            raise refusal(SHMKIT_ERR_NOT_OWNER, f"a {type(self).__name__} is made by a queue")
-        return self._use.handle
+        if self._ref is None:
+            raise make_error(SHMKIT_ERR_NOT_OWNER, f"a {type(self).__name__} is made by a queue")
+        return self._ref.handle
 
     cdef int _end(self, shmkit_status status) except -1:
         """Note how it has ended, unless that has failed."""
@@ -80,7 +70,7 @@ cdef class Place:
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         self._ours()
         if self._over:
-            raise refusal(SHMKIT_ERR_NOT_OWNER, f"this {type(self).__name__} is over: its memory belongs to others")
+            raise make_error(SHMKIT_ERR_NOT_OWNER, f"this {type(self).__name__} is over: its memory belongs to others")
         PyBuffer_FillInfo(buffer, self, self._data, <Py_ssize_t> self._size, self._readonly, flags)
 
     @property
@@ -95,17 +85,18 @@ cdef class Place:
         return self._size
 
     def __repr__(self):
-        return f"<{type(self).__name__} of {self._size} bytes{' over' if self._over else ''}>"
+        return f"<{type(self).__name__} {self._size} bytes{', ended' if self._over else ''}>"
 
 
-cdef class Reservation(Place):
-    """Room for a message that is filled in place: `with queue.reserve(size) as buffer` is the usual way.
+cdef class Reservation(BufferView):
+    """Room for a message that is filled in place: ``with queue.reserve(size) as buffer``.
 
-    The block gets a writable memoryview; at its end the message is put into the queue, or after an exception given up. Without
-    a block: data, commit(), abort(). One that is dropped is given up.
+    Queue.reserve() returns it. The block gets a writable memoryview; its end commits the message, an exception in it aborts
+    it. Without a block: ``data``, commit() and abort(). A Reservation that is dropped is aborted.
     """
 
     def __init__(self):
+        """Raise TypeError: Queue.reserve() makes them."""
         raise TypeError("a Reservation is made by Queue.reserve()")
 
     def commit(self, size=None):
@@ -113,7 +104,7 @@ cdef class Reservation(Place):
 
         ValueError: more than was reserved. NotOwner: committed or aborted already.
         """
-        cdef uint64_t length = self._size if size is None else amount(size, "size")
+        cdef uint64_t length = self._size if size is None else as_size(size, "size")
         self._end(shmkit_queue_commit(self._ours(), self._token, length))
 
     def abort(self):
@@ -132,18 +123,19 @@ cdef class Reservation(Place):
             self.abort()
 
     def __dealloc__(self):
-        if self._use is not None and not self._over:
-            shmkit_queue_abort(self._use.handle, self._token)
+        if self._ref is not None and not self._over:
+            shmkit_queue_abort(self._ref.handle, self._token)
 
 
-cdef class Lease(Place):
-    """A message that is read in place: `with queue.lease() as message` is the usual way.
+cdef class Lease(BufferView):
+    """A message that is read in place: ``with queue.lease() as message``.
 
-    At the end of the block it is acknowledged: nobody gets it any more. After an exception, or where it is dropped, it is given
-    back: whoever gets something next gets it, with one more in `attempts`.
+    Queue.lease() returns it. The end of the block acknowledges the message, so that it is delivered no more. After an
+    exception, or if the Lease is dropped, it is delivered again, with one more in ``attempts``. ``Lease[int]`` is a type hint.
     """
 
     def __init__(self):
+        """Raise TypeError: Queue.lease() makes them."""
         raise TypeError("a Lease is made by Queue.lease()")
 
     @property
@@ -179,5 +171,11 @@ cdef class Lease(Place):
             self.nack()
 
     def __dealloc__(self):
-        if self._use is not None and not self._over:
-            shmkit_queue_nack(self._use.handle, self._token)
+        if self._ref is not None and not self._over:
+            shmkit_queue_nack(self._ref.handle, self._token)
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+
+publish(Reservation, b"shmkit.Reservation")
+publish(Lease, b"shmkit.Lease")

@@ -1,3 +1,4 @@
+import queue
 import sys
 
 class ShmkitError(Exception):
@@ -6,12 +7,10 @@ class ShmkitError(Exception):
 class Corrupt(ShmkitError): ...  # noqa: N818
 class OwnerDied(ShmkitError): ...  # noqa: N818
 class VersionMismatch(ShmkitError): ...  # noqa: N818
-
-class NotOwner(RuntimeError, AssertionError):  # noqa: N818
-    status: int
+class NotOwner(ShmkitError, RuntimeError, AssertionError): ...  # noqa: N818
 
 if sys.version_info >= (3, 13):
-    from queue import ShutDown as ShutDown
+    class ShutDown(ShmkitError, queue.ShutDown): ...  # noqa: N818
+
 else:
-    class ShutDown(Exception):  # noqa: N818
-        status: int
+    class ShutDown(ShmkitError): ...  # noqa: N818

@@ -26,37 +26,52 @@ cdef extern from "<unistd.h>" nogil:
 cdef extern from "Python.h":
     # Not as cpython.exc has it: what it raises is not to be handled here, but found by `check`.
     int PyErr_CheckSignals() noexcept
+    ctypedef struct PyTypeObject:
+        const char *tp_name
 
 
 class ShmkitError(Exception):
-    """What no built-in exception says.
+    """Base class of the exceptions that shmkit defines.
 
-    Every exception that stands for a status of C has an attribute ``status``, its number.
+    Errors that Python has an exception for raise that one, OSError or ValueError for instance. Either kind has an
+    attribute ``status`` where it stands for a status of C: its number.
     """
+
+    __module__ = "shmkit"
 
 
 class Corrupt(ShmkitError):
     """The shared bytes contradict themselves, or the file is shorter than it must be."""
 
+    __module__ = "shmkit"
+
 
 class OwnerDied(ShmkitError):
-    """An owner of a lock was killed while holding it: what the lock guards may be half changed."""
+    """An owner of the lock was killed while holding it: what the lock guards may be half changed."""
+
+    __module__ = "shmkit"
 
 
-class NotOwner(RuntimeError, AssertionError):
-    """Only who holds a lock may release it."""
+class NotOwner(ShmkitError, RuntimeError, AssertionError):
+    """The process or thread does not hold what it releases, marks, commits or acknowledges.
+
+    The locks of multiprocessing raise RuntimeError or AssertionError for this; both clauses catch it too.
+    """
+
+    __module__ = "shmkit"
 
 
 class VersionMismatch(ShmkitError):
-    """Another, incompatible version of the library or of a segment's layout."""
+    """The library, or the layout of a segment, has another version, which is incompatible."""
+
+    __module__ = "shmkit"
 
 
-# Python has one since 3.13.
-if hasattr(queue, "ShutDown"):
-    ShutDown = queue.ShutDown
-else:
-    class ShutDown(Exception):
-        """Nothing more is put into the queue, or nothing is left in it."""
+# Python has queue.ShutDown since 3.13: there `except queue.ShutDown` catches ours too.
+class ShutDown(*((ShmkitError, queue.ShutDown) if hasattr(queue, "ShutDown") else (ShmkitError,))):
+    """The queue was shut down: a put fails at once, a get fails as soon as no message is left."""
+
+    __module__ = "shmkit"
 
 
 # Statuses whose exception is a plain one with the text as its only argument.
@@ -90,7 +105,7 @@ cdef dict _OS = {
 }
 
 
-cdef object refusal(shmkit_status status, str text):
+cdef object make_error(shmkit_status status, str text):
     """Return the exception for what is refused before C is asked, or by C without an errno."""
     if status in _OS:
         error = OSError(_OS[status], text)
@@ -106,7 +121,7 @@ cdef object _exception(shmkit_status status):
     shmkit_last_error(NULL, &number, &sentence)
     text = sentence.decode("utf-8", "replace")
     if status in _PLAIN:
-        return refusal(status, text)
+        return make_error(status, text)
     elif status in _OS:
         # An untrusted file is always a PermissionError: the errno of a symbolic link would make it none.
         own = status == SHMKIT_ERR_UNTRUSTED or not number
@@ -115,6 +130,11 @@ cdef object _exception(shmkit_status status):
         error = ShmkitError(text)
     error.status = status
     return error
+
+
+cdef void publish(object kind, const char *name) noexcept:
+    """Name a cdef class as its users import it, "shmkit.Lock"; `name` must be static."""
+    (<PyTypeObject *> kind).tp_name = name
 
 
 cdef int check(shmkit_status status) except -1:
@@ -130,11 +150,11 @@ cdef bytes text(object given, str what):
     """Return a name or path as the bytes that C wants."""
     cdef bytes encoded = os.fsencode(given)
     if b"\0" in encoded:
-        raise refusal(SHMKIT_ERR_INVALID, f"the {what} contains a NUL character")
+        raise make_error(SHMKIT_ERR_INVALID, f"the {what} contains a NUL character")
     return encoded
 
 
-cdef int32_t _go_on(void *argument) noexcept nogil:
+cdef int32_t _check_signals(void *argument) noexcept nogil:
     # 0, or -1 with the exception set that `check` finds. Only the main thread runs signal handlers; the others do not
     # even ask for the GIL, which an interpreter that is just ending gives to nobody.
     if syscall(SYS_gettid) != getpid():
@@ -144,4 +164,4 @@ cdef int32_t _go_on(void *argument) noexcept nogil:
 
 
 check(shmkit_check_version(SHMKIT_VERSION))
-check(shmkit_set_interrupt(_go_on, NULL))
+check(shmkit_set_interrupt(_check_signals, NULL))

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 
+from ._status import ShutDown
+
 
 def _wake(futures):
     """Let the one that has waited longest try; when that one has gone, and there is more, the next."""
@@ -29,10 +31,10 @@ class Tasks:
         # For each loop and descriptor that some wait in and for: a future of each, who came first is first.
         self._waiting = {}
 
-    async def attempt(self, use, what, attempt, nothing, timeout):
+    async def attempt(self, ref, what, attempt, nothing, timeout):
         """Return what `attempt()` returns as soon as it does not raise `nothing`; within `timeout` seconds.
 
-        It is tried where nothing can be cancelled behind it: who is cancelled has tried in vain, or not at all. `use`
+        It is tried where nothing can be cancelled behind it: who is cancelled has tried in vain, or not at all. `ref`
         has the descriptor that gives notice of `what`, and keeps it open.
         """
         loop = asyncio.get_running_loop()
@@ -44,7 +46,7 @@ class Tasks:
             except nothing:
                 if end is not None and loop.time() >= end:
                     raise
-            await self._readable(loop, use.fileno(what), end, again)
+            await self._readable(loop, ref.fileno(what), end, again)
             again = True
 
     async def _readable(self, loop, fd, end, again):
@@ -71,3 +73,13 @@ class Tasks:
         for (loop, _), futures in list(self._waiting.items()):
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(_wake_all, futures)
+
+
+async def iterate(queue):
+    """Yield the messages of a queue until it is shut down and empty."""
+    while True:
+        try:
+            obj = await queue.aget()
+        except ShutDown:
+            return
+        yield obj

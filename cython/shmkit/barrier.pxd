@@ -11,15 +11,28 @@ cdef class Barrier(Object):
     cdef int64_t _timeout_ns
     cdef void *_reserved_barrier[3]
 
-    # Each is SHMKIT_ERR_CLOSED once closed. Nobody may close it meanwhile: only the Python methods keep the handle until
-    # they are done.
+    # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
+    # reason, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
+    # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
     #
-    # Waits up to timeout_ns (SHMKIT_FOREVER, SHMKIT_NOWAIT) until all parties are there; `place` (NULL: not wanted) gets
-    # our place. flags: SHMKIT_BARRIER_SERIAL, SHMKIT_INTERRUPTIBLE. The action is Python's: it is not called.
+    #     from shmkit cimport SHMKIT_FOREVER, SHMKIT_OK
+    #     from shmkit.barrier cimport Barrier
+    #
+    #     def meet(Barrier barrier):
+    #         with nogil:
+    #             status = barrier.wait_nogil(SHMKIT_FOREVER, 0, NULL)
+    #         return status == SHMKIT_OK
+    #
+    # Waits until all parties have arrived. `place` (may be NULL) becomes the caller's place: from 0 on, the last one to
+    # arrive has the highest. `flags`: SHMKIT_BARRIER_SERIAL, SHMKIT_INTERRUPTIBLE. The action is not called.
+    # SHMKIT_ERR_BROKEN: the barrier is broken. SHMKIT_ERR_TIMEOUT: not all have arrived in that time, which breaks it.
+    # SHMKIT_ERR_WOULD_BLOCK: the caller would have to wait, and SHMKIT_NOWAIT was given.
     cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t flags, uint32_t *place) noexcept nogil
-    # Lets those pass that SHMKIT_BARRIER_SERIAL has held.
-    cdef shmkit_status pass_nogil(self) noexcept nogil
+    # Releases the parties that SHMKIT_BARRIER_SERIAL holds. SHMKIT_ERR_NOT_OWNER: the caller holds none.
+    cdef shmkit_status release_nogil(self) noexcept nogil
+    # Makes it as new: each waiter returns with SHMKIT_ERR_BROKEN.
     cdef shmkit_status reset_nogil(self) noexcept nogil
+    # Breaks it: each waiter, and each later one until reset_nogil, returns with SHMKIT_ERR_BROKEN.
     cdef shmkit_status abort_nogil(self) noexcept nogil
     # The C handle, for the functions of `cimport shmkit`; NULL once closed.
     cdef shmkit_barrier *handle(self) noexcept nogil

@@ -1,9 +1,9 @@
 from collections.abc import Callable
 from typing import NamedTuple, SupportsIndex
 
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
-from ._object import Object
+from ._object import Object, _Fd
 from .segment import SharedMemory, _Path
 
 class BarrierInfo(NamedTuple):
@@ -31,6 +31,16 @@ class Barrier(Object):
         trust: bool = False,
         participants: SupportsIndex | None = None,
     ) -> None: ...
+    @classmethod
+    def from_fd(
+        cls,
+        fd: _Fd,
+        offset: SupportsIndex = 0,
+        *,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        trust: bool = False,
+    ) -> Self: ...
     def wait(self, timeout: float | None = None) -> int: ...
     def reset(self) -> None: ...
     def abort(self) -> None: ...

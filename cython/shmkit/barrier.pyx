@@ -15,9 +15,10 @@ from shmkit cimport (
     shmkit_barrier_reset, shmkit_barrier_segment, shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
 )
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,
+    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
+    open_received, segment_call,
 )
-from shmkit._status cimport check
+from shmkit._status cimport check, publish
 
 BarrierInfo = namedtuple("BarrierInfo", "parties waiting broken turns breaks deaths", module="shmkit")
 BarrierInfo.__doc__ = """What is known of a barrier, each figure as it was at some moment during the call.
@@ -44,32 +45,64 @@ _CALLS.options_size = sizeof(shmkit_barrier_options)
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Barrier(Object):
-    """Where so many processes and threads wait until all of them are there, and then all go on.
+    "Barrier(parties, action=None, timeout=None, *, name=None, create=None, segment=None, offset=None, " \
+    "mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
+    """A point where processes and threads wait until all parties have arrived.
 
-    One that is killed while it waits breaks the barrier, so that nobody waits for it for ever: who waits or comes gets a
-    BrokenBarrierError until somebody calls reset(). One that is killed elsewhere is missed like one that has not come
-    yet: give a timeout. Without a name it travels by fork and by pickle; thousands of those share one descriptor.
+    A party that is killed while it waits breaks the barrier: all others get BrokenBarrierError until reset(). A party
+    that is killed elsewhere is only missing: give a timeout. Without a name and a segment it travels by fork and by
+    pickle; thousands of those share one descriptor.
 
-    parties: how many must come, 1 to 2048. None: as many as it was made for (create=False).
-    action: a callable that the last one to come calls before all go on. It is pickled with the barrier.
-    timeout: how long wait() waits that is not told otherwise, in seconds; None: for ever.
-    name: it has a file of that name, which holds nothing else.
-    create: None opens it or makes it (ValueError: it was made for another number of parties); True makes it
-        (FileExistsError); False opens it as it was made (FileNotFoundError).
-    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 128 bytes and 32 for each
-        party, up to a multiple of 64.
-    mode, directory, participants: as for SharedMemory, where it has a name.
-    trust: open what belongs to another user.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/barrier.pxd``.
 
+    Parameters
+    ----------
+    parties : int or None
+        Number of parties, 1 to 2048. None: as many as it was created for (``create=False``).
+    action : callable, optional
+        Called by the last party to arrive, before all go on. It is pickled with the barrier.
+    timeout : float, optional
+        Default timeout of wait(), in seconds; None waits without limit.
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 128 bytes and 32 for each party, rounded up to a multiple of
+        64.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        ``create=None`` and it exists with another number of parties.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> barrier = Barrier(2)
-    >>> barrier.wait(timeout=0.001)
+    >>> barrier.wait(timeout=0.001)  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
-    threading.BrokenBarrierError: all parties of the barrier: not in that time
-    >>> barrier.broken
-    True
+    threading.BrokenBarrierError: ...
+    >>> barrier
+    <Barrier unnamed parties=2 broken>
     >>> barrier.reset()
     >>> barrier
-    <Barrier() waiters=0/2>
+    <Barrier unnamed parties=2 waiting=0>
     """
 
     def __cinit__(self):
@@ -77,12 +110,12 @@ cdef class Barrier(Object):
 
     def __init__(self, parties, action=None, timeout=None, *, name=None, create=None, segment=None, offset=None,
                  mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         cdef char options[OPTIONS]
         cdef int64_t timeout_ns = nanoseconds(timeout)
-        if action is not None and not callable(action):
-            raise TypeError(f"'action' must be callable, not {type(action).__name__}")
+        _callable(action)
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
-        (<shmkit_barrier_options *> options).parties = number(parties, SHMKIT_BARRIER_MAX_PARTIES, "parties")
+        (<shmkit_barrier_options *> options).parties = as_count(parties, SHMKIT_BARRIER_MAX_PARTIES, "parties")
         self.make(name, create, segment, offset, <void *> options)
         self._action = action
         self._timeout_ns = timeout_ns
@@ -95,7 +128,7 @@ cdef class Barrier(Object):
             return SHMKIT_ERR_CLOSED
         return shmkit_barrier_wait(self.handle(), timeout_ns, flags, place)
 
-    cdef shmkit_status pass_nogil(self) noexcept nogil:
+    cdef shmkit_status release_nogil(self) noexcept nogil:
         if self._handle is NULL:
             return SHMKIT_ERR_CLOSED
         return shmkit_barrier_release(self.handle())
@@ -126,7 +159,7 @@ cdef class Barrier(Object):
         cdef uint32_t place = 0, parties = 0
         cdef shmkit_status status
         handle = self.handle()
-        self._busy += 1
+        self._in_use += 1
         try:
             with nogil:
                 status = shmkit_barrier_wait(handle, timeout_ns, flags | SHMKIT_INTERRUPTIBLE, &place)
@@ -144,7 +177,7 @@ cdef class Barrier(Object):
     cdef int _act(self) except -1:
         """Call the action while all others wait, and let them pass."""
         handle = self.handle()
-        self._busy += 1
+        self._in_use += 1
         try:
             try:
                 self._action()
@@ -194,7 +227,7 @@ cdef class Barrier(Object):
         handle = self.handle()
         if handle is NULL:
             raise self._closed()
-        self._busy += 1
+        self._in_use += 1
         try:
             with nogil:
                 status = shmkit_barrier_reset(handle)
@@ -229,18 +262,48 @@ cdef class Barrier(Object):
         return BarrierInfo(
             info.parties, info.waiting, (info.flags & SHMKIT_BARRIER_BROKEN) != 0, info.turns, info.breaks, info.deaths)
 
-    cdef object state(self):
+    cdef object _getstate(self):
         return self._action, self._timeout_ns
 
-    cdef int take_state(self, object state) except -1:
+    cdef int _setstate(self, object state) except -1:
         self._action, self._timeout_ns = state
         return 0
 
-    def __repr__(self):
-        cdef shmkit_barrier_info info
-        if self._handle is NULL:
-            state = "closed"
-        else:
-            info = self._info()
-            state = "broken" if info.flags & SHMKIT_BARRIER_BROKEN else f"waiters={info.waiting}/{info.parties}"
-        return f"<{Object.__repr__(self)} {state}>"
+    @classmethod
+    def from_fd(cls, fd, offset=0, *, action=None, timeout=None, trust=False):
+        """Open a barrier of another process by what fd() has returned there.
+
+        Parameters
+        ----------
+        fd : int or object with fileno()
+            The descriptor as this process has received it. It stays the caller's, who may close it afterwards.
+        offset : int
+            The offset, as it was.
+        action, timeout
+            As of the constructor.
+        trust : bool
+            Accept a file that belongs to another user, or that its sender could truncate.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            No object of this class is stored there.
+        PermissionError
+            The file belongs to another user, without ``trust``.
+        """
+        return open_received(cls, fd, offset, trust, (_callable(action), nanoseconds(timeout)))
+
+    cdef str _describe(self):
+        cdef shmkit_barrier_info info = self._info()
+        broken = info.flags & SHMKIT_BARRIER_BROKEN
+        return f"parties={info.parties} " + ("broken" if broken else f"waiting={info.waiting}")
+
+
+cdef object _callable(object action):
+    """Return the action, which may be None."""
+    if action is not None and not callable(action):
+        raise TypeError(f"'action' must be callable, not {type(action).__name__}")
+    return action
+
+
+publish(Barrier, b"shmkit.Barrier")

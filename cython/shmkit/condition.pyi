@@ -2,10 +2,10 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Callable, NamedTuple, SupportsIndex, TypeVar
 
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
 from ._mutex import Mutex
-from ._object import Object
+from ._object import Object, _Fd
 from .segment import SharedMemory, _Path
 
 _T = TypeVar("_T")
@@ -34,9 +34,18 @@ class Condition(Object):
         trust: bool = False,
         participants: SupportsIndex | None = None,
     ) -> None: ...
+    @classmethod
+    def from_fd(  # type: ignore[override]
+        cls,
+        fd: _Fd,
+        offset: SupportsIndex = 0,
+        *,
+        lock: Mutex,
+        trust: bool = False,
+    ) -> Self: ...
     @property
     def lock(self) -> Mutex: ...
-    def acquire(self, block: object = True, timeout: float | None = None) -> bool: ...
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool: ...
     def release(self) -> None: ...
     def recover(self, timeout: float | None = None) -> AbstractContextManager[bool]: ...
     def wait(self, timeout: float | None = None) -> bool: ...

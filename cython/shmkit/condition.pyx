@@ -18,9 +18,10 @@ from shmkit cimport (
 )
 from shmkit._mutex cimport Mutex
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,
+    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
+    open_received, segment_call,
 )
-from shmkit._status cimport check, refusal
+from shmkit._status cimport check, make_error, publish
 from shmkit.rlock cimport RLock
 
 from shmkit._status import OwnerDied
@@ -50,19 +51,54 @@ _CALLS.built_in = NULL
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Condition(Object):
-    """Waiting, without a lock that one holds, until somebody who holds it notifies.
+    "Condition(lock=None, *, cells=None, name=None, create=None, segment=None, offset=None, mode=None, " \
+    "directory=None, trust=False, participants=None)\n--\n\n" \
+    """A condition variable: a thread that holds its lock waits until another one notifies it.
 
-    A notification reaches those that it is meant for, and nobody else returns; waiters that were killed are skipped, and
-    what they were sent goes to others.
+    A notification reaches exactly the waiters that it is meant for. Waiters that were killed are skipped, and what
+    they were sent goes to others. Without a name and a segment it travels by fork and by pickle; thousands of those
+    share one descriptor.
 
-    lock: a Lock or RLock; None: a new RLock without a name, where the condition has none either. A condition goes with
-        one lock, in all processes: with the one it is used with first.
-    cells: how many threads may wait at a time, 1 to 4096; 128 unless asked otherwise.
-    name, create, segment, offset: where it stands, as of Lock; it takes 64 bytes and 16 for each cell, up to a multiple of 64. Its lock stands
-        elsewhere: whoever opens one by name, or in a segment, says which lock it goes with.
-    mode, directory, participants: as for SharedMemory, where it has a name.
-    trust: open what belongs to another user.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/condition.pxd``.
 
+    Parameters
+    ----------
+    lock : Lock or RLock, optional
+        The lock that it goes with, in all processes: the first one that it is used with. None: a new unnamed RLock,
+        where the condition is unnamed too.
+    cells : int, optional
+        Number of threads that can wait at a time, 1 to 4096; 128.
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 64 bytes and 16 for each cell, rounded up to a multiple of
+        64. Its lock is stored elsewhere.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        ``create=None`` and it exists with another number of cells.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> condition = Condition()
     >>> with condition:
     ...     condition.notify_all()
@@ -75,16 +111,16 @@ cdef class Condition(Object):
 
     def __init__(self, lock=None, *, cells=None, name=None, create=None, segment=None, offset=None, mode=None,
                  directory=None, trust=False, participants=None):
+        """Open or create it."""
         cdef char options[OPTIONS]
         if lock is None:
             if name is not None or segment is not None:
                 text = "what others find by its name or in a segment goes with a lock that they find as well: say which"
-                raise refusal(SHMKIT_ERR_INVALID, text)
+                raise make_error(SHMKIT_ERR_INVALID, text)
             lock = RLock()
-        elif not isinstance(lock, Mutex):
-            raise TypeError(f"'lock' must be a shmkit.Lock or a shmkit.RLock, not {type(lock).__name__}")
+        _mutex_of(lock)
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
-        (<shmkit_condition_options *> options).cells = number(cells, 4096, "cells")
+        (<shmkit_condition_options *> options).cells = as_count(cells, 4096, "cells")
         self.make(name, create, segment, offset, <void *> options)
         self._lock = lock
 
@@ -153,9 +189,9 @@ cdef class Condition(Object):
         mutex = self._mutex()
         handle = self.handle()
         # Who has taken the lock by recover() need not be told again.
-        known = lock._goes_on or (lock._marked != 0 and lock._marked == getpid())
-        self._busy += 1
-        lock._busy += 1
+        known = lock._goes_on or (lock._owner_died_pid != 0 and lock._owner_died_pid == getpid())
+        self._in_use += 1
+        lock._in_use += 1
         try:
             with nogil:
                 status = shmkit_condition_wait(handle, mutex, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)
@@ -168,13 +204,13 @@ cdef class Condition(Object):
             lock.leave()
             self.leave()
         if status == SHMKIT_ERR_INTERRUPTED:
-            lock._marked = getpid() if died and known else 0
+            lock._owner_died_pid = getpid() if died and known else 0
             check(status)
         if lock._handle is not mutex:
             raise lock._closed()
         if status not in (SHMKIT_OK, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK):
             check(status)
-        lock._marked = getpid() if died and known else 0
+        lock._owner_died_pid = getpid() if died and known else 0
         if self.handle() is not handle:
             raise self._closed()
         if died and not known:
@@ -215,7 +251,7 @@ cdef class Condition(Object):
         n = PyNumber_Index(n)
         mutex = self._mutex()
         if n < 0:
-            raise refusal(SHMKIT_ERR_INVALID, f"'n' is how many threads to notify, not {n}")
+            raise make_error(SHMKIT_ERR_INVALID, f"'n' is how many threads to notify, not {n}")
         check(shmkit_condition_notify(self.handle(), mutex, min(n, 0xffffffff)))
 
     def notify_all(self):
@@ -223,21 +259,60 @@ cdef class Condition(Object):
         mutex = self._mutex()
         check(shmkit_condition_notify_all(self.handle(), mutex))
 
-    def stat(self):
-        """Return a ConditionInfo: what is known of it."""
+    cdef shmkit_condition_info _info(self) except *:
         cdef shmkit_condition_info info
         memset(&info, 0, sizeof(info))
         info.struct_size = sizeof(info)
         if self._handle is NULL:
             raise self._closed()
         check(shmkit_condition_stat(self.handle(), &info))
+        return info
+
+    def stat(self):
+        """Return a ConditionInfo: what is known of it."""
+        cdef shmkit_condition_info info = self._info()
         return ConditionInfo(info.cells, info.waiting, info.waits, info.notified, info.timeouts, info.recoveries)
 
-    cdef object state(self):
+    @classmethod
+    def from_fd(cls, fd, offset=0, *, lock, trust=False):
+        """Open a condition of another process by what fd() has returned there.
+
+        Parameters
+        ----------
+        fd : int or object with fileno()
+            The descriptor as this process has received it. It stays the caller's, who may close it afterwards.
+        offset : int
+            The offset, as it was.
+        lock : Lock or RLock
+            The lock that it goes with, which travels on its own.
+        trust : bool
+            Accept a file that belongs to another user, or that its sender could truncate.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            No object of this class is stored there.
+        PermissionError
+            The file belongs to another user, without ``trust``.
+        """
+        return open_received(cls, fd, offset, trust, lock)
+
+    cdef str _describe(self):
+        return f"waiters={self._info().waiting}"
+
+    cdef object _getstate(self):
         return self._lock
 
-    cdef int take_state(self, object state) except -1:
-        if not isinstance(state, Mutex):
-            raise TypeError("a pickled condition goes with a lock")
-        self._lock = state
+    cdef int _setstate(self, object state) except -1:
+        self._lock = _mutex_of(state)
         return 0
+
+
+cdef Mutex _mutex_of(object lock):
+    """Return the lock of a condition, unless it is none."""
+    if not isinstance(lock, Mutex):
+        raise TypeError(f"'lock' must be a shmkit.Lock or a shmkit.RLock, not {type(lock).__name__}")
+    return lock
+
+
+publish(Condition, b"shmkit.Condition")

@@ -9,13 +9,26 @@ cdef class Event(Object):
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
     cdef void *_reserved_event[3]
 
-    # Each is SHMKIT_ERR_CLOSED once closed. Nobody may close it meanwhile: only the Python methods keep the handle until
-    # they are done.
+    # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
+    # reason, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
+    # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
+    #
+    #     from shmkit cimport SHMKIT_OK
+    #     from shmkit.event cimport Event
+    #
+    #     def wait_a_second(Event event):
+    #         with nogil:
+    #             status = event.wait_nogil(1_000_000_000)
+    #         return status == SHMKIT_OK
+    #
+    # Sets the event: all waiters return.
     cdef shmkit_status set_nogil(self) noexcept nogil
+    # Clears it: a wait that begins now waits for the next set_nogil.
     cdef shmkit_status clear_nogil(self) noexcept nogil
-    # Tells 1 or 0.
+    # Stores 1 in `out` if it is set, else 0.
     cdef shmkit_status is_set_nogil(self, uint32_t *out) noexcept nogil
-    # Waits up to timeout_ns (SHMKIT_FOREVER, SHMKIT_NOWAIT); SHMKIT_OK if it is set or was since. No signal ends it.
+    # Waits until it is set, or was at some moment since the call began. SHMKIT_ERR_WOULD_BLOCK: not set, and
+    # SHMKIT_NOWAIT was given. SHMKIT_ERR_TIMEOUT: not set in that time.
     cdef shmkit_status wait_nogil(self, int64_t timeout_ns) noexcept nogil
     # The C handle, for the functions of `cimport shmkit`; NULL once closed.
     cdef shmkit_event *handle(self) noexcept nogil

@@ -15,7 +15,7 @@ from shmkit cimport (
 from shmkit._object cimport (
     OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call, segment_call,
 )
-from shmkit._status cimport check
+from shmkit._status cimport check, publish
 
 EventInfo = namedtuple("EventInfo", "set sets waits", module="shmkit")
 EventInfo.__doc__ = """What is known of an event, each figure as it was at some moment during the call.
@@ -40,23 +40,55 @@ _CALLS.options_size = sizeof(shmkit_object_options)
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Event(Object):
-    """Something that has happened or has not, for which any number of processes and threads can wait.
+    "Event(name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False, " \
+    "participants=None)\n--\n\n" \
+    """A flag that processes and threads can wait for.
 
-    Nobody owns it, and whoever dies, a process that waits among them, holds up nobody. Without arguments it has no name,
-    and travels by fork and by pickle; thousands of those share one descriptor.
+    No process owns it: the death of a process, waiting or not, blocks no other. Without a name and a segment it
+    travels by fork and by pickle; thousands of those share one descriptor.
 
-    name: it has a file of that name, which holds nothing else.
-    create: None opens it or makes it; True makes it (FileExistsError); False opens it (FileNotFoundError).
-    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 64 bytes.
-    mode, directory, participants: as for SharedMemory, where it has a name.
-    trust: open what belongs to another user.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/event.pxd``.
 
+    Parameters
+    ----------
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 64 bytes.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        The arguments contradict each other.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> event = Event()
     >>> event.wait(timeout=0.001)
     False
     >>> event.set()
     >>> event.is_set(), event.wait()
     (True, True)
+    >>> event
+    <Event unnamed set>
     """
 
     def __cinit__(self):
@@ -64,6 +96,7 @@ cdef class Event(Object):
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
                  participants=None):
+        """Open or create it."""
         cdef char options[OPTIONS]
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         self.make(name, create, segment, offset, <void *> options)
@@ -98,7 +131,7 @@ cdef class Event(Object):
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
             # Only what must sleep lets others have the interpreter.
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_event_wait(handle, timeout_ns, SHMKIT_INTERRUPTIBLE)
@@ -151,10 +184,10 @@ cdef class Event(Object):
         cdef shmkit_event_info info = self._info()
         return EventInfo((info.flags & SHMKIT_EVENT_SET) != 0, info.sets, info.waits)
 
-    def __repr__(self):
+    cdef str _describe(self):
         cdef uint32_t told = 0
-        if self.is_set_nogil(&told) != SHMKIT_OK:
-            state = "closed"
-        else:
-            state = "set" if told else "clear"
-        return f"<{Object.__repr__(self)} {state}>"
+        check(shmkit_event_is_set(self.handle(), &told))
+        return "set" if told else "unset"
+
+
+publish(Event, b"shmkit.Event")

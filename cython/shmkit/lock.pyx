@@ -13,7 +13,7 @@ from shmkit cimport (
 )
 from shmkit._mutex cimport Mutex, MutexCalls, acquire_call, stat_call
 from shmkit._object cimport at_call, built_in_call, fd_call, handle_call, name_call, open_fd_call, segment_call
-from shmkit._status cimport refusal
+from shmkit._status cimport make_error, publish
 
 from shmkit._mutex import LockInfo
 
@@ -39,22 +39,52 @@ _CALLS.depth = NULL
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Lock(Mutex):
-    """A lock that survives the death of its owner: the next one gets it, and is told.
+    "Lock(name=None, *, create=None, segment=None, offset=None, on_owner_death='raise', transferable=False, " \
+    "mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
+    """A lock that survives the death of its owner: the next owner gets it, and learns of the death.
 
-    Its owner is a process; any thread of it may release it. It is not recursive. Without arguments it has no name, and
-    travels by fork and by pickle; thousands of those share one descriptor.
+    Its owner is a process; any thread of that process may release it. It is not recursive. Without a name and a
+    segment it travels by fork and by pickle; thousands of those share one descriptor.
 
-    name: it has a file of that name, which holds nothing else.
-    create: None opens it or makes it (ValueError: it was made with other options); True makes it (FileExistsError);
-        False opens it as it was made (FileNotFoundError).
-    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 64 bytes; without an offset
-        it is the one that is built in.
-    on_owner_death: "raise": acquire raises OwnerDied until somebody has used recover(). "recover": acquire goes on, and
-        `recovered` is True while it is held; a release says that all is whole again.
-    transferable: any process may release it, as it may a multiprocessing.Lock.
-    mode, directory, participants: as for SharedMemory, where it has a name.
-    trust: open what belongs to another user.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/lock.pxd``.
 
+    Parameters
+    ----------
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 64 bytes. None: the lock that is built into the segment.
+    on_owner_death : {"raise", "recover"}
+        "raise": acquire raises OwnerDied until recover() has been used. "recover": acquire succeeds, ``recovered`` is
+        True while the lock is held, and a release marks what it guards as consistent.
+    transferable : bool
+        Any process may release it, as with multiprocessing.Lock.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        ``create=None`` and it exists with another value of ``transferable``.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> lock = Lock()
     >>> with lock:
     ...     lock.locked(), lock.acquire(block=False)
@@ -67,14 +97,18 @@ cdef class Lock(Mutex):
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, on_owner_death="raise",
                  transferable=False, mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         cdef uint32_t flags = 0
         flags |= SHMKIT_LOCK_TRANSFERABLE if transferable else 0
         if transferable and segment is not None and offset is None:
-            raise refusal(SHMKIT_ERR_INVALID, "the lock that is built in is its owner's: it is not transferable")
+            raise make_error(SHMKIT_ERR_INVALID, "the lock that is built in is its owner's: it is not transferable")
         self.start(name, create, segment, offset, on_owner_death, flags, mode, directory, trust, participants)
 
     cdef shmkit_lock *handle(self) noexcept nogil:
         return <shmkit_lock *> self._handle
+
+
+publish(Lock, b"shmkit.Lock")
 
 
 def built_in(segment):

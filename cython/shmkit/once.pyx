@@ -8,7 +8,7 @@ from libc.string cimport memset
 from posix.unistd cimport getpid
 from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT,
-    SHMKIT_OK, SHMKIT_ONCE_DONE, SHMKIT_ONCE_OWNER_DIED, shmkit_once, shmkit_once_abort, shmkit_once_begin,
+    SHMKIT_OK, SHMKIT_ONCE_DONE, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_RUNNING, shmkit_once, shmkit_once_abort, shmkit_once_begin,
     shmkit_once_close, shmkit_once_create, shmkit_once_create_at, shmkit_once_done, shmkit_once_fd, shmkit_once_info,
     shmkit_once_is_done, shmkit_once_open, shmkit_once_open_at, shmkit_once_open_fd, shmkit_once_open_or_create,
     shmkit_object_options, shmkit_once_segment, shmkit_once_stat, shmkit_status,
@@ -16,7 +16,8 @@ from shmkit cimport (
 from shmkit._object cimport (
     OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call, segment_call,
 )
-from shmkit._status cimport check, refusal
+from shmkit._mutex cimport owned
+from shmkit._status cimport check, make_error, publish
 
 OnceInfo = namedtuple(
     "OnceInfo", "done owner owner_namespace owner_ticket owner_died attempts recoveries waits", module="shmkit"
@@ -48,18 +49,48 @@ _CALLS.options_size = sizeof(shmkit_object_options)
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Once(Object):
-    """Something that is done exactly once among all processes that have it.
+    "Once(name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False, " \
+    "participants=None)\n--\n\n" \
+    """Something that is done exactly once among all processes that open it.
 
-    Whoever begins first has it to do; the others wait until it is done. If that process dies, the next one has it to do,
-    and `recovered` says so: it may be half done. Without arguments it has no name, and travels by fork and by pickle;
-    thousands of those share one descriptor.
+    The first caller of begin() has to do it; the others wait until it is done. If that process dies, the next caller
+    has to do it, and ``recovered`` is True: it may be half done. Without a name and a segment it travels by fork and
+    by pickle; thousands of those share one descriptor.
 
-    name: it has a file of that name, which holds nothing else.
-    create: None opens it or makes it; True makes it (FileExistsError); False opens it (FileNotFoundError).
-    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 64 bytes.
-    mode, directory, participants: as for SharedMemory, where it has a name.
-    trust: open what belongs to another user.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/once.pxd``.
 
+    Parameters
+    ----------
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 64 bytes.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        The arguments contradict each other.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> once = Once()
     >>> with once as mine:
     ...     if mine:
@@ -73,10 +104,11 @@ cdef class Once(Object):
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
                  participants=None):
+        """Open or create it."""
         cdef char options[OPTIONS]
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         self.make(name, create, segment, offset, <void *> options)
-        self._marked = 0
+        self._owner_died_pid = 0
 
     cdef shmkit_once *handle(self) noexcept nogil:
         return <shmkit_once *> self._handle
@@ -111,7 +143,7 @@ cdef class Once(Object):
         status = shmkit_once_begin(handle, SHMKIT_NOWAIT, 0, &mine, &died)
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
             # Only what must sleep lets others have the interpreter.
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_once_begin(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, &mine, &died)
@@ -122,10 +154,10 @@ cdef class Once(Object):
             finally:
                 self.leave()
         if status == SHMKIT_ERR_WOULD_BLOCK:
-            raise refusal(SHMKIT_ERR_TIMEOUT, "another one is doing it")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "another one is doing it")
         check(status)
         if mine:
-            self._marked = getpid() if died else 0
+            self._owner_died_pid = getpid() if died else 0
         return mine != 0
 
     cdef int _end(self, bint whole) except -1:
@@ -133,13 +165,13 @@ cdef class Once(Object):
         if self._handle is NULL:
             raise self._closed()
         check(shmkit_once_done(self.handle()) if whole else shmkit_once_abort(self.handle()))
-        self._marked = 0
+        self._owner_died_pid = 0
         return 0
 
     cdef int _give_up(self) noexcept:
         """Give it back undone, if this process is doing it."""
         if self._handle is not NULL and shmkit_once_abort(self.handle()) == SHMKIT_OK:
-            self._marked = 0
+            self._owner_died_pid = 0
         return 0
 
     cdef shmkit_once_info _info(self) except *:
@@ -177,7 +209,7 @@ cdef class Once(Object):
     @property
     def recovered(self):
         """Whether this process is doing it after another one died halfway."""
-        return self._handle is not NULL and self._marked != 0 and self._marked == getpid()
+        return self._handle is not NULL and self._owner_died_pid != 0 and self._owner_died_pid == getpid()
 
     def call(self, function, /, *arguments, **keywords):
         """Call function(*arguments, **keywords) unless it is done; return whether this call has done it.
@@ -213,3 +245,13 @@ cdef class Once(Object):
             info.owner_ticket or None, (info.flags & SHMKIT_ONCE_OWNER_DIED) != 0, info.attempts, info.recoveries,
             info.waits,
         )
+
+    cdef str _describe(self):
+        cdef shmkit_once_info info = self._info()
+        if info.flags & SHMKIT_ONCE_DONE:
+            return "done"
+        state = owned("running in", info.owner_pid) if info.flags & SHMKIT_ONCE_RUNNING else "new"
+        return state + (", owner died" if info.flags & SHMKIT_ONCE_OWNER_DIED else "")
+
+
+publish(Once, b"shmkit.Once")

@@ -14,19 +14,45 @@ cdef class Queue(Object):
     cdef object _tasks          # who awaits it
     cdef void *_reserved_queue[3]
 
-    # Puts size bytes, waiting for room up to timeout_ns (SHMKIT_FOREVER, SHMKIT_NOWAIT); SHMKIT_OK if and only if they are
-    # in the queue. No signal ends it. SHMKIT_ERR_CLOSED once closed, or shut down. Nobody may close it meanwhile: only the
-    # Python methods keep the handle until they are done. All other methods here likewise; each is as the C function.
+    # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
+    # reason, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
+    # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
+    # SHMKIT_ERR_CLOSED is also the end of a queue that was shut down.
+    #
+    #     from shmkit cimport SHMKIT_FOREVER, SHMKIT_OK
+    #     from shmkit.queue cimport Queue
+    #
+    #     def add_up(Queue queue):
+    #         cdef double number = 0, total = 0
+    #         cdef unsigned long long size = 0
+    #         with nogil:
+    #             while queue.get_nogil(&number, sizeof(number), &size, SHMKIT_FOREVER) == SHMKIT_OK:
+    #                 total += number
+    #         return total
+    #
+    # Puts `size` bytes at the end; they are in the queue if and only if this returns SHMKIT_OK. SHMKIT_ERR_WOULD_BLOCK,
+    # SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_FULL: there is no room. SHMKIT_ERR_TOO_LARGE: there never can be.
     cdef shmkit_status put_nogil(self, const void *data, uint64_t size, int64_t timeout_ns) noexcept nogil
+    # Copies the first message to `buffer`, removes it and stores its size in `size`. SHMKIT_ERR_EMPTY,
+    # SHMKIT_ERR_WOULD_BLOCK, SHMKIT_ERR_TIMEOUT: there is none. SHMKIT_ERR_TOO_LARGE: it has more than `capacity` bytes,
+    # and stays in the queue.
     cdef shmkit_status get_nogil(
         self, void *buffer, uint64_t capacity, uint64_t *size, int64_t timeout_ns) noexcept nogil
+    # Reserves room for a message of up to `size` bytes at the end, to be filled at `data`; errors as of put_nogil.
     cdef shmkit_status reserve_nogil(
         self, uint64_t size, void **data, uint64_t *token, int64_t timeout_ns) noexcept nogil
+    # Puts the first `size` bytes of what was reserved into the queue. SHMKIT_ERR_INVALID: more than was reserved.
+    # SHMKIT_ERR_NOT_OWNER: it was committed or aborted already.
     cdef shmkit_status commit_nogil(self, uint64_t token, uint64_t size) noexcept nogil
+    # Gives the reserved room up. SHMKIT_ERR_NOT_OWNER: it was committed or aborted already.
     cdef shmkit_status abort_nogil(self, uint64_t token) noexcept nogil
+    # Leases the first message, to be read at `data`: it is delivered to others only if this process ends before
+    # ack_nogil, or calls nack_nogil. `attempts` (may be NULL) becomes how often it was leased. Errors as of get_nogil.
     cdef shmkit_status lease_nogil(
         self, const void **data, uint64_t *size, uint64_t *token, uint32_t *attempts, int64_t timeout_ns) noexcept nogil
+    # Acknowledges a leased message: it leaves the queue. SHMKIT_ERR_NOT_OWNER: acknowledged or returned already.
     cdef shmkit_status ack_nogil(self, uint64_t token) noexcept nogil
+    # Returns a leased message to the queue. SHMKIT_ERR_NOT_OWNER: acknowledged or returned already.
     cdef shmkit_status nack_nogil(self, uint64_t token) noexcept nogil
     # The C handle, for the functions of `cimport shmkit`; NULL once closed.
     cdef shmkit_queue *handle(self) noexcept nogil
@@ -44,7 +70,7 @@ cdef class Queue(Object):
                     uint32_t *attempts) except -1
     cdef object _lease_out(self, int64_t timeout_ns, bint raw)
     cdef object _receive(self, int64_t timeout_ns, bint raw)
-    cdef list _receive_many(self, object most, int64_t timeout_ns, bint raw)
+    cdef list _receive_many(self, object max_items, int64_t timeout_ns, bint raw)
     cdef uint64_t _receive_into(self, Py_buffer *view, int64_t timeout_ns) except? 0
     cdef shmkit_queue_info _info(self) except *
     cdef object _attempt(self, object attempt, uint32_t what, object nothing, object timeout)

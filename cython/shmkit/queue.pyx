@@ -3,6 +3,7 @@
 import importlib
 import queue as standard
 from collections import namedtuple
+from types import GenericAlias
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -26,11 +27,11 @@ from shmkit cimport (
 )
 from shmkit._message cimport LARGE, Parts, bytes_of, copy, load, pack, take_apart, unpack
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, patience,
-    segment_call,
+    OPTIONS, Calls, Object, as_count, as_size, as_timeout, at_call, fd_call, handle_call, name_call, nanoseconds,
+    open_fd_call, segment_call,
 )
-from shmkit._place cimport Lease, Reservation, Use, amount
-from shmkit._status cimport check, refusal
+from shmkit._place cimport HandleRef, Lease, Reservation
+from shmkit._status cimport check, make_error, publish
 
 from shmkit._status import Corrupt, ShutDown
 
@@ -61,10 +62,10 @@ held_up_by_namespace, with its number among the participants held_up_by_ticket; 
 
 cdef enum:
     # A message of so many bytes is copied once more, because it is got before memory for it is.
-    FEW = 1024
+    STACK_BUFFER = 1024
     # So many messages, and so many bytes of them, are got in one go.
-    MANY = 4096
-    MANY_BYTES = 1 << 18
+    BATCH_MESSAGES = 4096
+    BATCH_BYTES = 1 << 18
 
 # The memory that get_many uses, while nobody does.
 cdef bytearray _scratch = None
@@ -122,40 +123,78 @@ cdef int64_t _left(int64_t end) noexcept:
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Queue(Object):
-    """Messages of any length from many processes and threads to many others: Python objects, or plain bytes.
+    "Queue(maxsize=0, *, max_bytes=0, capacity=0, overflow='block', name=None, create=None, segment=None, " \
+    "offset=None, mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
+    """Messages from many processes and threads to many others: Python objects, or plain bytes.
 
-    A message is in the queue when put() returns, whatever becomes of its maker, and no process that is killed at any
-    instruction loses what others have put or keeps them waiting. No thread runs in the background. Without a name and a
-    segment it travels by fork and by pickle, as an argument of a Process too.
+    A message is in the queue when put() returns, and stays there if the producer dies. A process that is killed at any
+    instruction loses no message of another, and blocks no other. No thread runs in the background. Without a name and
+    a segment it travels by fork and by pickle, as an argument of a Process too.
 
-    Getting an object unpickles it, which can run any code: share a queue of objects with processes that you trust.
+    ``with Queue() as queue`` closes this handle at the end of the block. ``for item in queue`` and ``async for item in
+    queue`` get messages until the queue is shut down and empty. ``Queue[int]`` is a type hint.
 
-    maxsize: how many messages it may hold; 0 or less: any number, and a put never waits.
-    max_bytes: how many bytes those may have together; 0: any number.
-    capacity: how many bytes of address space it has; a message may have half of it. 0: 64 GiB, of which what is in use has
+    To get an object is to unpickle it, which can run any code: share a queue of objects with processes that you trust.
+
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/queue.pxd``.
+
+    Parameters
+    ----------
+    maxsize : int
+        Number of messages that it may hold; 0 or less: any number, and a put never waits.
+    max_bytes : int
+        Number of bytes that those may have together; 0: any number.
+    capacity : int
+        Bytes of address space, of which one message may have half. 0: 64 GiB, of which only what is in use takes
         memory; in a segment 64 KiB.
-    overflow: what a put does that finds no room: "block" waits, "fail" raises Full however long it would wait, "overwrite"
-        throws the oldest messages away.
-    name: it has a file of that name, which holds nothing else.
-    create: None opens it or makes it (ValueError: it was made with other bounds); True makes it (FileExistsError); False
-        opens it as it was made (FileNotFoundError).
-    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 704 bytes and its capacity.
-    mode, directory: as for SharedMemory, where it has a name.
-    participants: how many processes may use it at a time; 128.
-    trust: open what belongs to another user.
+    overflow : {"block", "fail", "overwrite"}
+        What a put does that finds no room: it waits, raises queue.Full however long it would wait, or drops the oldest
+        messages.
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 704 bytes and its capacity.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
 
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        ``create=None`` and it exists with other bounds.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> queue = Queue()
     >>> queue.put({"answer": 42})
     >>> queue.get()
     {'answer': 42}
+    >>> queue
+    <Queue unnamed 0 messages>
     """
 
     def __cinit__(self):
         self._calls = &_CALLS
-        self._usual = FEW
+        self._usual = STACK_BUFFER
 
     def __init__(self, maxsize=0, *, max_bytes=0, capacity=0, overflow="block", name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         self.start(maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust,
                    participants)
 
@@ -172,14 +211,14 @@ cdef class Queue(Object):
             flags = SHMKIT_QUEUE_OVERWRITE
         elif overflow != "block":
             text = f"'overflow' is \"block\", \"fail\" or \"overwrite\", not {overflow!r}"
-            raise refusal(SHMKIT_ERR_INVALID, text)
+            raise make_error(SHMKIT_ERR_INVALID, text)
         if segment is not None and participants is not None:
-            raise refusal(SHMKIT_ERR_INVALID, "how many participants there may be its segment says")
+            raise make_error(SHMKIT_ERR_INVALID, "how many participants there may be its segment says")
         self.prepare(<void *> options, name, create, flags, mode, directory, trust, None)
-        own.participants = number(participants, 4096, "participants")
-        own.maxsize = amount(max(PyNumber_Index(maxsize), 0), "maxsize")
-        own.max_bytes = amount(max_bytes, "max_bytes")
-        own.capacity = amount(capacity, "capacity")
+        own.participants = as_count(participants, 4096, "participants")
+        own.maxsize = as_size(max(PyNumber_Index(maxsize), 0), "maxsize")
+        own.max_bytes = as_size(max_bytes, "max_bytes")
+        own.capacity = as_size(capacity, "capacity")
         return self.make(name, create, segment, offset, <void *> options)
 
     cdef shmkit_queue *handle(self) noexcept nogil:
@@ -247,7 +286,7 @@ cdef class Queue(Object):
             if status == SHMKIT_OK:
                 return 0
         if size > LARGE or _waits(status, timeout_ns):
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_queue_put(handle, data, size, timeout_ns, SHMKIT_INTERRUPTIBLE)
@@ -271,7 +310,7 @@ cdef class Queue(Object):
         cdef void *data = NULL
         cdef uint64_t token = 0
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             self._reserve(parts.room(), timeout_ns, &data, &token)
             check(shmkit_queue_commit(handle, token, parts.write(<char *> data)))
@@ -295,7 +334,7 @@ cdef class Queue(Object):
         ValueError: closed; larger than the queue may ever hold. ShutDown: nothing more is put. OSError(ENOSPC): no memory.
         """
         self._open()
-        self._send(pack(obj, False), patience(block, timeout))
+        self._send(pack(obj, False), as_timeout(block, timeout))
 
     def put_nowait(self, obj):
         """Put the object if there is room for it; as put(obj, block=False)."""
@@ -305,7 +344,7 @@ cdef class Queue(Object):
     def put_bytes(self, data, block=True, timeout=None):
         """Put the bytes of `data`, anything whose memory is in one piece. `block`, `timeout` and all else as of put()."""
         cdef Py_buffer view
-        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
         if type(data) is bytes:
             self._put(PyBytes_AS_STRING(data), <uint64_t> PyBytes_GET_SIZE(data), timeout_ns)
             return
@@ -317,7 +356,7 @@ cdef class Queue(Object):
 
     cdef object _put_all(self, list messages, object block, object timeout, object partial):
         """Put messages, each of them bytes."""
-        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
         cdef uint32_t flags = 0 if partial else SHMKIT_QUEUE_ALL
         cdef uint64_t count = <uint64_t> len(messages)
         cdef uint64_t put = 0
@@ -329,7 +368,7 @@ cdef class Queue(Object):
             (count + 1) * sizeof(shmkit_queue_message))
         if table is NULL:
             raise MemoryError
-        self._busy += 1
+        self._in_use += 1
         try:
             for i in range(count):
                 message = messages[i]
@@ -377,12 +416,12 @@ cdef class Queue(Object):
         b'howdy'
         """
         cdef Reservation made = Reservation.__new__(Reservation)
-        cdef int64_t timeout_ns = patience(block, timeout)
-        made._size = amount(size, "size")
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
+        made._size = as_size(size, "size")
         self._open()
-        cdef Use use = Use.__new__(Use, self)
+        cdef HandleRef ref = HandleRef.__new__(HandleRef, self)
         self._reserve(made._size, timeout_ns, &made._data, &made._token)
-        made._use = use
+        made._ref = ref
         return made
 
     # --- getting ------------------------------------------------------------------------------------------------------
@@ -404,7 +443,7 @@ cdef class Queue(Object):
         cdef uint64_t token = 0
         cdef uint32_t attempts = 0
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             self._lease(timeout_ns, &data, &size, &token, &attempts)
             try:
@@ -423,7 +462,7 @@ cdef class Queue(Object):
 
     cdef object _receive(self, int64_t timeout_ns, bint raw):
         """Get a message: bytes, or the object that they are."""
-        cdef char few[FEW]
+        cdef char few[STACK_BUFFER]
         cdef char *to = few
         cdef bytes message = None
         cdef uint64_t room = self._usual
@@ -433,16 +472,16 @@ cdef class Queue(Object):
         handle = self._open()
         if room > LARGE:
             return self._lease_out(timeout_ns, raw)
-        if room > FEW:
+        if room > STACK_BUFFER:
             message = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> room)
             to = PyBytes_AS_STRING(message)
         else:
-            room = FEW
+            room = STACK_BUFFER
         # What is there is copied in a moment, too short to let others have the interpreter.
         status = shmkit_queue_get(handle, to, room, SHMKIT_NOWAIT, 0, &size)
         if _waits(status, timeout_ns):
             end = _end(timeout_ns)
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_queue_get(handle, to, room, timeout_ns, SHMKIT_INTERRUPTIBLE, &size)
@@ -458,30 +497,30 @@ cdef class Queue(Object):
             message = PyBytes_FromStringAndSize(to, <Py_ssize_t> size)
         return message if raw else unpack(message)
 
-    cdef list _receive_many(self, object most, int64_t timeout_ns, bint raw):
+    cdef list _receive_many(self, object max_items, int64_t timeout_ns, bint raw):
         """Get messages: as many as are there, and go into the memory that is kept for them."""
         global _scratch
-        cdef uint64_t[MANY] sizes
+        cdef uint64_t[BATCH_MESSAGES] sizes
         cdef uint64_t count = 0
         cdef uint64_t i
-        cdef uint64_t wanted = number(most, 0xffffffff, "most")
+        cdef uint64_t wanted = as_count(max_items, 0xffffffff, "max_items")
         cdef char *at
         cdef shmkit_status status
         cdef bytearray scratch = _scratch
         handle = self._open()
         _scratch = None
         if scratch is None:
-            scratch = bytearray(MANY_BYTES)
+            scratch = bytearray(BATCH_BYTES)
         at = PyByteArray_AS_STRING(scratch)
-        if wanted == 0 or wanted > MANY:
-            wanted = MANY
-        status = shmkit_queue_get_many(handle, at, MANY_BYTES, sizes, wanted, SHMKIT_NOWAIT, 0, &count)
+        if wanted == 0 or wanted > BATCH_MESSAGES:
+            wanted = BATCH_MESSAGES
+        status = shmkit_queue_get_many(handle, at, BATCH_BYTES, sizes, wanted, SHMKIT_NOWAIT, 0, &count)
         if _waits(status, timeout_ns):
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_queue_get_many(
-                        handle, at, MANY_BYTES, sizes, wanted, timeout_ns, SHMKIT_INTERRUPTIBLE, &count)
+                        handle, at, BATCH_BYTES, sizes, wanted, timeout_ns, SHMKIT_INTERRUPTIBLE, &count)
             finally:
                 self.leave()
         if status == SHMKIT_ERR_TOO_LARGE:
@@ -504,7 +543,7 @@ cdef class Queue(Object):
         if view.len <= LARGE:
             status = shmkit_queue_get(handle, view.buf, <uint64_t> view.len, SHMKIT_NOWAIT, 0, &size)
         if view.len > LARGE or _waits(status, timeout_ns):
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_queue_get(
@@ -525,7 +564,7 @@ cdef class Queue(Object):
         ValueError: closed. ShutDown: nothing more is put, and nothing is left. Corrupt: it is no object: get_bytes() is for
         what put_bytes() has put.
         """
-        return self._receive(patience(block, timeout), False)
+        return self._receive(as_timeout(block, timeout), False)
 
     def get_nowait(self):
         """Take the first message if there is one; as get(block=False)."""
@@ -533,7 +572,7 @@ cdef class Queue(Object):
 
     def get_bytes(self, block=True, timeout=None):
         """Take the first message, and return its bytes. `block`, `timeout` and all else as of get()."""
-        return self._receive(patience(block, timeout), True)
+        return self._receive(as_timeout(block, timeout), True)
 
     def get_bytes_into(self, buffer, block=True, timeout=None):
         """Take the first message, copy its bytes to the beginning of `buffer`, and return how many.
@@ -542,7 +581,7 @@ cdef class Queue(Object):
         get().
         """
         cdef Py_buffer view
-        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
         PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
         try:
             return self._receive_into(&view, timeout_ns)
@@ -554,14 +593,14 @@ cdef class Queue(Object):
 
         `block`, `timeout` and all else as of get().
         """
-        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
         cdef int64_t end = _end(timeout_ns)
-        cdef uint64_t room = FEW
+        cdef uint64_t room = STACK_BUFFER
         cdef uint64_t size = 0
         cdef char *to
         cdef shmkit_status status
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             while True:
                 message = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> room)
@@ -577,18 +616,35 @@ cdef class Queue(Object):
         finally:
             self.leave()
 
-    def get_many(self, most=None, block=True, timeout=None):
-        """Take the first messages, as many as there are, `most` at the most, and return a list of the objects.
+    def get_many(self, max_items=None, block=True, timeout=None):
+        """Get several messages: wait for the first one, and take as many as there are.
 
-        It waits for the first of them. It takes no more than 4096, or 256 KiB of them, in one call; of what is larger one at a
-        time. What cannot be unpickled raises; the exception has the others of this call in its attribute `objects`.
-        `block`, `timeout` and all else as of get().
+        One call takes at most 4096 messages and 256 KiB; of larger messages one at a time.
+
+        Parameters
+        ----------
+        max_items : int, optional
+            Largest number of messages to take.
+        block, timeout
+            As of get(), for the first message.
+
+        Returns
+        -------
+        list
+            The objects, at least one.
+
+        Raises
+        ------
+        queue.Empty, ShutDown, ValueError, Corrupt
+            As of get().
+        Exception
+            A message could not be unpickled. The exception has the other objects of this call in its attribute ``objects``.
         """
-        return self._receive_many(most, patience(block, timeout), False)
+        return self._receive_many(max_items, as_timeout(block, timeout), False)
 
-    def get_bytes_many(self, most=None, block=True, timeout=None):
-        """Take the first messages, and return a list of their bytes; `most`, `block`, `timeout` as of get_many()."""
-        return self._receive_many(most, patience(block, timeout), True)
+    def get_bytes_many(self, max_items=None, block=True, timeout=None):
+        """Get the bytes of several messages; ``max_items``, ``block``, ``timeout`` and all else as of get_many()."""
+        return self._receive_many(max_items, as_timeout(block, timeout), True)
 
     def lease(self, block=True, timeout=None):
         """Take the first message to read it in place; return a Lease.
@@ -603,12 +659,12 @@ cdef class Queue(Object):
         (b'howdy', 1)
         """
         cdef Lease made = Lease.__new__(Lease)
-        cdef int64_t timeout_ns = patience(block, timeout)
+        cdef int64_t timeout_ns = as_timeout(block, timeout)
         self._open()
-        cdef Use use = Use.__new__(Use, self)
+        cdef HandleRef ref = HandleRef.__new__(HandleRef, self)
         made._readonly = True
         self._lease(timeout_ns, <const void **> &made._data, &made._size, &made._token, &made._attempts)
-        made._use = use
+        made._ref = ref
         return made
 
     # --- the rest -----------------------------------------------------------------------------------------------------
@@ -619,7 +675,7 @@ cdef class Queue(Object):
         memset(&info, 0, sizeof(info))
         info.struct_size = sizeof(info)
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             with nogil:
                 status = shmkit_queue_stat(handle, &info)
@@ -680,7 +736,7 @@ cdef class Queue(Object):
         cdef int64_t timeout_ns = nanoseconds(timeout)
         cdef shmkit_status status
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             with nogil:
                 status = shmkit_queue_join(handle, timeout_ns, SHMKIT_INTERRUPTIBLE)
@@ -692,17 +748,17 @@ cdef class Queue(Object):
         return True
 
     def shutdown(self):
-        """Say that nothing more is put, for all processes and for good.
+        """End the queue for all processes and for good.
 
-        Whoever puts gets ShutDown; whoever gets, what is left, and then ShutDown, which is queue.ShutDown where Python has it.
+        Each later put raises ShutDown. Each get returns what is left, and then raises ShutDown; iteration ends there.
         """
         check(shmkit_queue_shutdown(self._open()))
 
     def close(self):
-        """Let go of it: in this process nothing is put or got any more. What this process has leased goes to others.
+        """Close this handle, for getting as well as for putting, unlike multiprocessing.Queue.close().
 
-        A thread that waits in it goes on until its wait ends. As long as there is a Lease or a Reservation of it, or a view of
-        one, that one stays as it is.
+        Messages that this process has leased are delivered to others. The queue itself stays open for other processes: see
+        shutdown(). A thread that waits in it returns when its wait ends. A Lease or a Reservation of it stays valid.
         """
         Object.close(self)
         if self._tasks is not None:
@@ -721,16 +777,16 @@ cdef class Queue(Object):
         because another was faster, has it unreadable again.
         """
         self._open()
-        return Use.__new__(Use, self).fileno(SHMKIT_QUEUE_MESSAGES)
+        return HandleRef.__new__(HandleRef, self).fileno(SHMKIT_QUEUE_MESSAGES)
 
     cdef object _attempt(self, object attempt, uint32_t what, object nothing, object timeout):
         """Return a coroutine that tries until it does not raise `nothing`."""
         nanoseconds(timeout)  # refuses nonsense
         self._open()
-        use = Use.__new__(Use, self)
+        ref = HandleRef.__new__(HandleRef, self)
         if self._tasks is None:
             self._tasks = importlib.import_module("shmkit._tasks").Tasks()
-        return self._tasks.attempt(use, what, attempt, nothing, timeout)
+        return self._tasks.attempt(ref, what, attempt, nothing, timeout)
 
     def aget(self, timeout=None):
         """As get(), to be awaited, `timeout` seconds at the most. Who is cancelled has taken nothing.
@@ -749,16 +805,32 @@ cdef class Queue(Object):
 
         return self._attempt(attempt, SHMKIT_QUEUE_ROOM, standard.Full, timeout)
 
-    def __repr__(self):
-        cdef shmkit_queue_info info
-        info.struct_size = sizeof(info)
-        if self._handle is NULL:
-            state = "closed"
-        elif shmkit_queue_stat(self.handle(), &info) == SHMKIT_OK:
-            state = f"messages={info.messages}" + (" shut" if info.flags & SHMKIT_QUEUE_SHUTDOWN else "")
-        else:
-            state = "unknown"
-        return f"<{Object.__repr__(self)} {state}>"
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback, /):
+        """Close it. That does not shut it down."""
+        self.close()
+
+    def __iter__(self):
+        """Get messages until the queue is shut down and empty."""
+        while True:
+            try:
+                obj = self.get()
+            except ShutDown:
+                return
+            yield obj
+
+    def __aiter__(self):
+        """As for iteration, awaiting each message."""
+        return importlib.import_module("shmkit._tasks").iterate(self)
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+    cdef str _describe(self):
+        cdef shmkit_queue_info info = self._info()
+        messages = f"{info.messages} message" + ("" if info.messages == 1 else "s")
+        return messages + (", shut down" if info.flags & SHMKIT_QUEUE_SHUTDOWN else "")
 
 
 cdef str _overflow(uint32_t flags):
@@ -791,14 +863,23 @@ cdef list _unpacked(list messages):
 # As Queue.
 @cython.auto_pickle(False)
 cdef class JoinableQueue(Queue):
-    """A queue whose messages are done with when task_done() has been called for them, so that join() can wait for that.
+    "JoinableQueue(maxsize=0, *, max_bytes=0, capacity=0, overflow='block', name=None, create=None, " \
+    "segment=None, offset=None, mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
+    """A queue that counts a message as unfinished until task_done(), so that join() can wait for it.
 
-    Until then what a process has got is leased to it: if it dies, another one gets it, and join() goes on waiting for that
-    one. So task_done() is called by the process that has got the message; it stands for the oldest that it has. What cannot
-    be unpickled is done with.
+    Until then a message is leased to the process that has got it: if that process dies, another one gets it, and
+    join() waits for that one. So the process that has got a message calls task_done(), which stands for the oldest one
+    that it has. That holds for iteration too. A message that cannot be unpickled is finished.
 
-    maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust, participants: as there.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/queue.pxd``.
 
+    Parameters
+    ----------
+    maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust, participants
+        As for Queue.
+
+    Examples
+    --------
     >>> queue = JoinableQueue()
     >>> queue.put("work")
     >>> queue.get()
@@ -812,6 +893,7 @@ cdef class JoinableQueue(Queue):
 
     def __init__(self, maxsize=0, *, max_bytes=0, capacity=0, overflow="block", name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         self.start(maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust,
                    participants)
 
@@ -832,7 +914,7 @@ cdef class JoinableQueue(Queue):
         cdef uint64_t token = 0
         cdef uint32_t attempts = 0
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             self._lease(timeout_ns, &data, &size, &token, &attempts)
             if self.handle() is not handle:
@@ -862,22 +944,23 @@ cdef class JoinableQueue(Queue):
         cdef uint64_t token = 0
         cdef uint32_t attempts = 0
         handle = self._open()
-        self._busy += 1
+        self._in_use += 1
         try:
             self._lease(timeout_ns, &data, &size, &token, &attempts)
             if size > <uint64_t> view.len:
                 shmkit_queue_nack(handle, token)
                 text = f"the message has {size} bytes, and there is room for {view.len}"
-                raise refusal(SHMKIT_ERR_TOO_LARGE, text)
+                raise make_error(SHMKIT_ERR_TOO_LARGE, text)
             copy(<char *> view.buf, <const char *> data, size)
             self._own().append(token)
         finally:
             self.leave()
         return size
-    cdef list _receive_many(self, object most, int64_t timeout_ns, bint raw):
-        cdef uint64_t wanted = number(most, 0xffffffff, "most")
-        if wanted == 0 or wanted > MANY:
-            wanted = MANY
+
+    cdef list _receive_many(self, object max_items, int64_t timeout_ns, bint raw):
+        cdef uint64_t wanted = as_count(max_items, 0xffffffff, "max_items")
+        if wanted == 0 or wanted > BATCH_MESSAGES:
+            wanted = BATCH_MESSAGES
         got = [self._lease_out(timeout_ns, raw)]
         while len(got) < wanted:
             try:
@@ -897,17 +980,28 @@ cdef class JoinableQueue(Queue):
         handle = self._open()
         own = self._own()
         if not own:
-            raise refusal(SHMKIT_ERR_INVALID, "task_done() called too many times")
+            raise make_error(SHMKIT_ERR_INVALID, "task_done() called too many times")
         check(shmkit_queue_ack(handle, own.pop(0)))
 
 
 # As Queue.
 @cython.auto_pickle(False)
 cdef class SimpleQueue(Queue):
+    "SimpleQueue(*, name=None, create=None, segment=None, offset=None, mode=None, directory=None, trust=False, " \
+    "participants=None)\n--\n\n" \
     """A queue without bounds.
 
-    name, create, segment, offset, mode, directory, trust, participants: as for Queue.
+    All that is not said here is as for Queue.
 
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/queue.pxd``.
+
+    Parameters
+    ----------
+    name, create, segment, offset, mode, directory, trust, participants
+        As for Queue.
+
+    Examples
+    --------
     >>> queue = SimpleQueue()
     >>> queue.put(1)
     >>> queue.empty(), queue.get(), queue.empty()
@@ -916,4 +1010,10 @@ cdef class SimpleQueue(Queue):
 
     def __init__(self, *, name=None, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
                  participants=None):
+        """Open or create it."""
         self.start(0, 0, 0, "block", name, create, segment, offset, mode, directory, trust, participants)
+
+
+publish(Queue, b"shmkit.Queue")
+publish(JoinableQueue, b"shmkit.JoinableQueue")
+publish(SimpleQueue, b"shmkit.SimpleQueue")

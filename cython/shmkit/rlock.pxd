@@ -6,8 +6,19 @@ from shmkit._mutex cimport Mutex
 
 
 cdef class RLock(Mutex):
-    # Without the GIL: acquire_nogil, release_nogil, mark_consistent_nogil (shmkit/_mutex.pxd).
+    # acquire_nogil(timeout_ns, &recovered), release_nogil() and mark_consistent_nogil() need no GIL; shmkit/_mutex.pxd
+    # describes them.
+    #
+    #     from shmkit cimport SHMKIT_FOREVER, SHMKIT_OK
+    #     from shmkit.rlock cimport RLock
+    #
+    #     def count_under_rlock(RLock lock, long[::1] counter):
+    #         with nogil:
+    #             if lock.acquire_nogil(SHMKIT_FOREVER, NULL) == SHMKIT_OK:
+    #                 counter[0] += 1
+    #                 lock.release_nogil()
+    #
     # The C handle, for the functions of `cimport shmkit`; NULL once closed.
     cdef shmkit_rlock *handle(self) noexcept nogil
-    # How often this thread holds it.
+    # How often this thread holds it; 0 once closed. It needs no GIL.
     cdef uint64_t depth_nogil(self) noexcept nogil

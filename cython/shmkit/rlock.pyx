@@ -10,6 +10,7 @@ from shmkit cimport (
 )
 from shmkit._mutex cimport Mutex, MutexCalls, acquire_call, depth_call, stat_call
 from shmkit._object cimport at_call, fd_call, handle_call, name_call, open_fd_call, segment_call
+from shmkit._status cimport publish
 
 cdef MutexCalls _CALLS
 _CALLS.object.create = <name_call> shmkit_rlock_create
@@ -33,15 +34,50 @@ _CALLS.depth = <depth_call> shmkit_rlock_depth
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class RLock(Mutex):
-    """A lock that the thread which holds it may take again, and gives back as often. It survives its owner's death.
+    "RLock(name=None, *, create=None, segment=None, offset=None, on_owner_death='raise', mode=None, " \
+    "directory=None, trust=False, participants=None)\n--\n\n" \
+    """A lock that the thread which holds it may acquire again, and releases as often.
 
-    Its owner is a thread of a process; a thread that ends frees nothing.
+    Its owner is a thread of a process. It survives the death of that process; a thread that ends releases nothing.
+    Without a name and a segment it travels by fork and by pickle; thousands of those share one descriptor.
 
-    name, create, segment, offset: where it stands, as of Lock; none is built in, so that a segment wants an offset.
-    on_owner_death: "raise" or "recover", as of Lock.
-    mode, directory, participants: as for SharedMemory, where it has a name.
-    trust: open what belongs to another user.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/rlock.pxd``.
 
+    Parameters
+    ----------
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 64 bytes.
+    on_owner_death : {"raise", "recover"}
+        "raise": acquire raises OwnerDied until recover() has been used. "recover": acquire succeeds, ``recovered`` is
+        True while the lock is held, and a release marks what it guards as consistent.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        The arguments contradict each other.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> lock = RLock()
     >>> with lock, lock:
     ...     lock.depth
@@ -54,6 +90,7 @@ cdef class RLock(Mutex):
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, on_owner_death="raise", mode=None,
                  directory=None, trust=False, participants=None):
+        """Open or create it."""
         self.start(name, create, segment, offset, on_owner_death, 0, mode, directory, trust, participants)
 
     cdef shmkit_rlock *handle(self) noexcept nogil:
@@ -70,3 +107,6 @@ cdef class RLock(Mutex):
         if self._handle is NULL:
             raise self._closed()
         return self.depth_nogil()
+
+
+publish(RLock, b"shmkit.RLock")

@@ -2,9 +2,9 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Literal, NamedTuple, SupportsIndex, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Self, disjoint_base
 
-from ._object import Object
+from ._object import Object, _Fd
 from .segment import SharedMemory, _Path
 
 class RWLockInfo(NamedTuple):
@@ -38,6 +38,15 @@ class RWLock(Object):
         trust: bool = False,
         participants: SupportsIndex | None = None,
     ) -> None: ...
+    @classmethod
+    def from_fd(
+        cls,
+        fd: _Fd,
+        offset: SupportsIndex = 0,
+        *,
+        on_owner_death: Literal["raise", "recover"] = "raise",
+        trust: bool = False,
+    ) -> Self: ...
     @property
     def recovered(self) -> bool: ...
     def acquire_read(self, block: bool = True, timeout: float | None = None) -> bool: ...

@@ -14,10 +14,12 @@ from shmkit cimport (
     shmkit_rwlock_open_fd, shmkit_rwlock_open_or_create, shmkit_rwlock_options, shmkit_rwlock_release_read,
     shmkit_rwlock_release_write, shmkit_rwlock_segment, shmkit_rwlock_stat, shmkit_rwlock_upgrade, shmkit_status,
 )
+from shmkit._mutex cimport owned, recovers
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,
+    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
+    open_received, segment_call,
 )
-from shmkit._status cimport check, refusal
+from shmkit._status cimport check, make_error, publish
 
 from shmkit._status import OwnerDied
 
@@ -65,21 +67,54 @@ up since; None: nobody has waited for that one.
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class RWLock(Object):
+    "RWLock(name=None, *, create=None, segment=None, offset=None, on_owner_death='raise', readers=None, " \
+    "mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
     """A lock that many processes hold to read, or one to write, and that survives the death of any of them.
 
-    Holders are processes; any thread of them may give back. Readers do not disturb each other: each process has a cache
-    line of its own. As soon as somebody wants to write new readers wait, so that writers do not starve; therefore who
-    reads must not begin to read once more, as long as others write.
+    Holders are processes; any thread of them may release. Each reading process has a cache line of its own. While a
+    writer waits new readers wait too, so that writers do not starve: a reader must not acquire it to read once more.
+    Without a name and a segment it travels by fork and by pickle; thousands of those share one descriptor.
 
-    name, create, segment, offset: where it stands, as of Lock; none is built in, so that a segment wants an offset. It
-        takes 128 bytes there, and 64 for each process that may read at a time.
-    on_owner_death: "raise": acquire raises OwnerDied after a writer was killed, until somebody has used recover().
-        "recover": acquire goes on, and `recovered` is True while it is held; who ends writing says that all is whole.
-        A reader that is killed leaves nothing.
-    readers: how many processes may read at a time, 1 to 4096; None: 128.
-    mode, directory, participants: as for SharedMemory, where it has a name.
-    trust: open what belongs to another user.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/rwlock.pxd``.
 
+    Parameters
+    ----------
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 128 bytes and 64 for each of ``readers``.
+    on_owner_death : {"raise", "recover"}
+        "raise": acquire raises OwnerDied after a writer was killed, until recover() has been used. "recover": acquire
+        succeeds, ``recovered`` is True while the lock is held, and the end of writing marks what it guards as
+        consistent. A reader that is killed leaves nothing behind.
+    readers : int, optional
+        Number of processes that can read at a time, 1 to 4096; 128.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        ``create=None`` and it exists with another number of readers.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> lock = RWLock()
     >>> with lock.reader():
     ...     lock.stat().readers, lock.acquire_write(block=False)
@@ -94,13 +129,13 @@ cdef class RWLock(Object):
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, on_owner_death="raise", readers=None,
                  mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         cdef char options[OPTIONS]
-        if on_owner_death not in ("raise", "recover"):
-            raise refusal(SHMKIT_ERR_INVALID, f"'on_owner_death' is \"raise\" or \"recover\", not {on_owner_death!r}")
+        goes_on = recovers(on_owner_death)
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
-        (<shmkit_rwlock_options *> options).readers = number(readers, 4096, "readers")
+        (<shmkit_rwlock_options *> options).readers = as_count(readers, 4096, "readers")
         self.make(name, create, segment, offset, <void *> options)
-        self._goes_on = on_owner_death == "recover"
+        self._goes_on = goes_on
 
     cdef shmkit_rwlock *handle(self) noexcept nogil:
         return <shmkit_rwlock *> self._handle
@@ -163,7 +198,7 @@ cdef class RWLock(Object):
         # What is to be had at once is too short to let others have the interpreter.
         status = self._call(handle, verb, SHMKIT_NOWAIT, 0, &died)
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = self._call(handle, verb, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)
@@ -248,7 +283,7 @@ cdef class RWLock(Object):
         one: give it back and acquire it for writing. TimeoutError: not within `timeout` seconds. NotOwner.
         """
         if not self._take(UPGRADE, nanoseconds(timeout), self._goes_on):
-            raise refusal(SHMKIT_ERR_TIMEOUT, "others read, and have not left in that time")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "others read, and have not left in that time")
 
     def downgrade(self):
         """Go from writing to reading; nobody writes in between. NotOwner: this process does not write.
@@ -308,12 +343,51 @@ cdef class RWLock(Object):
             info.writes, info.contended, info.recoveries, info.contended_since or None,
         )
 
-    cdef object state(self):
+    @classmethod
+    def from_fd(cls, fd, offset=0, *, on_owner_death="raise", trust=False):
+        """Open a readers-writer lock of another process by what fd() has returned there.
+
+        Parameters
+        ----------
+        fd : int or object with fileno()
+            The descriptor as this process has received it. It stays the caller's, who may close it afterwards.
+        offset : int
+            The offset, as it was.
+        on_owner_death : {"raise", "recover"}
+            As of the constructor.
+        trust : bool
+            Accept a file that belongs to another user, or that its sender could truncate.
+
+        Raises
+        ------
+        ValueError, FileNotFoundError
+            No object of this class is stored there.
+        PermissionError
+            The file belongs to another user, without ``trust``.
+        """
+        return open_received(cls, fd, offset, trust, recovers(on_owner_death))
+
+    cdef str _describe(self):
+        cdef shmkit_rwlock_info info = self._info()
+        if info.flags & SHMKIT_RWLOCK_WRITING:
+            state = owned("held for writing by", info.owner_pid)
+        elif info.readers:
+            state = f"{info.readers} reader" + ("" if info.readers == 1 else "s")
+        else:
+            state = "unlocked"
+        if info.flags & SHMKIT_RWLOCK_WAITING:
+            state += ", writer waiting"
+        return state + (", owner died" if info.flags & SHMKIT_RWLOCK_OWNER_DIED else "")
+
+    cdef object _getstate(self):
         return self._goes_on
 
-    cdef int take_state(self, object state) except -1:
+    cdef int _setstate(self, object state) except -1:
         self._goes_on = state
         return 0
+
+
+publish(RWLock, b"shmkit.RWLock")
 
 
 @cython.auto_pickle(False)
@@ -335,7 +409,7 @@ cdef class _Hold:
     def __enter__(self):
         cdef bint taken = False
         if self._held:
-            raise refusal(SHMKIT_ERR_INVALID, "its block has been entered already")
+            raise make_error(SHMKIT_ERR_INVALID, "its block has been entered already")
         # At once: another thread may come while this one waits.
         self._held = self._verb
         try:
@@ -344,7 +418,7 @@ cdef class _Hold:
             if not taken:
                 self._held = 0
         if not taken:
-            raise refusal(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
         return self._lock.recovered if self._recovers else self
 
     def __exit__(self, kind, value, traceback, /):
@@ -358,13 +432,13 @@ cdef class _Hold:
     def upgrade(self, timeout=None):
         """As RWLock.upgrade; leaving the block then ends the writing."""
         if not self._held:
-            raise refusal(SHMKIT_ERR_INVALID, "its block has not been entered")
+            raise make_error(SHMKIT_ERR_INVALID, "its block has not been entered")
         self._lock.upgrade(timeout)
         self._held = WRITE
 
     def downgrade(self):
         """As RWLock.downgrade; leaving the block then ends the reading."""
         if not self._held:
-            raise refusal(SHMKIT_ERR_INVALID, "its block has not been entered")
+            raise make_error(SHMKIT_ERR_INVALID, "its block has not been entered")
         self._lock._lower(self._recovers or self._lock._goes_on)
         self._held = READ

@@ -25,11 +25,23 @@ cdef class SharedMemory:
     cdef object __weakref__
     cdef void *_reserved[3]
 
+    # Methods for Cython code, which need no GIL and raise nothing. No other thread may close the object during a call.
+    #
+    #     from shmkit.segment cimport SharedMemory
+    #
+    #     def fill(SharedMemory shm, unsigned char value):
+    #         cdef long long i
+    #         with nogil:
+    #             data = <unsigned char *> shm.pointer()
+    #             for i in range(shm.length()):
+    #                 data[i] = value
+    #
     # The C handle, for the functions of `cimport shmkit`; NULL once closed.
     cdef shmkit_segment *handle(self) noexcept nogil
     # The address of byte 0, valid until close() or the last view goes; NULL once closed.
     cdef void *pointer(self) noexcept nogil
-    # How many bytes have memory now; negative: a shmkit_status.
+    # The number of bytes that have memory now, or a negative shmkit_status: SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT if
+    # the file was truncated.
     cdef int64_t length(self) noexcept nogil
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 from typing_extensions import Self, TypeAlias, disjoint_base
 
+from ._object import _Fd
 from .lock import Lock
 
 _Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -21,7 +22,7 @@ class SegmentInfo(NamedTuple):
     readonly: bool
     created: bool
     sealed: bool
-    full: bool
+    managed: bool
     ephemeral: bool
     participants: int
     control_bytes: int
@@ -45,9 +46,9 @@ class SharedMemory:
         prefault: bool = False,
         huge: bool = False,
         lock: bool = False,
-        force: bool = False,
+        no_space_check: bool = False,
         sparse: bool = False,
-        full: bool | None = None,
+        managed: bool | None = None,
         participants: SupportsIndex | None = None,
         ephemeral: bool = False,
     ) -> None: ...
@@ -70,11 +71,24 @@ class SharedMemory:
     def view(
         self, format: str = "B", shape: SupportsIndex | Iterable[int] | None = None, offset: int = 0
     ) -> memoryview[Any]: ...
-    def resize(self, size: SupportsIndex, *, force: bool = False, sparse: bool = False) -> None: ...
+    def resize(self, size: SupportsIndex, *, no_space_check: bool = False, sparse: bool = False) -> None: ...
     def stat(self) -> SegmentInfo: ...
     def fileno(self) -> int: ...
     def close(self) -> None: ...
     def unlink(self) -> None: ...
+    @classmethod
+    def from_fd(
+        cls,
+        fd: _Fd,
+        *,
+        capacity: SupportsIndex | None = None,
+        readonly: bool = False,
+        trust: bool = False,
+        prefault: bool = False,
+        huge: bool = False,
+        lock: bool = False,
+        managed: bool | None = None,
+    ) -> Self: ...
     @staticmethod
     def unlink_name(name: _Path, directory: _Path | None = None) -> None: ...
     @staticmethod

@@ -11,6 +11,7 @@ from collections import namedtuple
 from cpython.buffer cimport PyBuffer_FillInfo, PyObject_GetBuffer
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.number cimport PyNumber_Index
+from cpython.object cimport PyObject_AsFileDescriptor
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
@@ -23,7 +24,7 @@ from shmkit cimport (
     shmkit_segment_open_or_create, shmkit_segment_options, shmkit_segment_resize, shmkit_segment_size,
     shmkit_segment_stat, shmkit_segment_unlink_name, shmkit_status,
 )
-from shmkit._status cimport check, refusal, text
+from shmkit._status cimport check, make_error, publish, text
 
 from shmkit import _handover
 from shmkit._status import Corrupt
@@ -37,11 +38,11 @@ os.register_at_fork(after_in_child=_names.seed)
 
 cdef uint64_t PAGE = os.sysconf("SC_PAGESIZE")
 # What an argument is cut to, so that C refuses it instead of Cython.
-cdef uint64_t MOST_SLOTS = 2**32 - 1
+cdef uint64_t MAX_PARTICIPANTS = 2**32 - 1
 
 SegmentInfo = namedtuple(
     "SegmentInfo",
-    "size capacity allocated device inode links user mode readonly created sealed full ephemeral participants "
+    "size capacity allocated device inode links user mode readonly created sealed managed ephemeral participants "
     "control_bytes id",
     module="shmkit",
 )
@@ -51,7 +52,7 @@ size: its length. capacity: address space mapped here. allocated: memory that it
 device, inode: what names the file for as long as it lives.
 links: how many names it has. user, mode: its owner and permission bits. readonly: mapped for reading only.
 created: made by this object. sealed: nobody can ever shrink it.
-full: it has a control area before byte 0, and can hold locks. ephemeral: its name goes with its last user.
+managed: it has a control area before byte 0, and can hold locks. ephemeral: its name goes with its last user.
 participants: how many processes may hold something in it at a time; control_bytes: how many bytes of its file lie before
 byte 0; id: a random number, written when it was made; all three 0 where it is a plain one.
 """
@@ -94,38 +95,76 @@ cdef uint64_t _bytes(object number, str what) except? 0:
     number = PyNumber_Index(number)
     value = PyLong_AsLongLongAndOverflow(number, &overflow)
     if overflow < 0 or not overflow and value < 0:
-        raise refusal(SHMKIT_ERR_INVALID, f"'{what}' must not be negative")
+        raise make_error(SHMKIT_ERR_INVALID, f"'{what}' must not be negative")
     if overflow > 0:
-        raise refusal(SHMKIT_ERR_TOO_LARGE, f"'{what}' of {number} bytes is more than a file can have")
+        raise make_error(SHMKIT_ERR_TOO_LARGE, f"'{what}' of {number} bytes is more than a file can have")
     return <uint64_t> value
 
 
 cdef class SharedMemory:
+    "SharedMemory(name=None, create=False, size=0, *, track=True, capacity=None, readonly=False, mode=None, " \
+    "trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, no_space_check=False, " \
+    "sparse=False, managed=None, participants=None, ephemeral=False)\n--\n\n" \
     """Shared memory that any process can attach by name, as multiprocessing.shared_memory.SharedMemory.
 
-    The first three arguments mean what they mean there, and segments of either open with the other. But attaching
-    never destroys anything, no helper process runs, memory is reserved at once (a full /dev/shm is an OSError here, not
-    a SIGBUS later), and close() may be called while views live: the last one unmaps it.
+    The first three arguments mean what they mean there, and segments of either class open with the other. But
+    attaching never destroys anything, no helper process runs, memory is reserved at once (a full /dev/shm is an
+    OSError here, not a SIGBUS later), and close() may be called while views live: the last view unmaps it.
 
-    name: with or without a leading slash; None invents one.
-    create: True makes a new segment (FileExistsError), False attaches an existing one (FileNotFoundError),
-        None attaches it or makes it.
-    size: in bytes; ignored when attaching with create=False.
-    track: accepted and ignored: nothing is tracked.
-    capacity: bytes of address space, so that resize() can grow so far without moving.
-    readonly: map it for reading only.
-    mode: permission bits of a new segment, exactly these whatever the umask; 0o600.
-    trust: attach what belongs to another user.
-    anonymous: a segment without a name, passed on by fork or pickle, that goes with its last user.
-    directory: where it stands; None is SHMKIT_DIR, else /dev/shm.
-    prefault, huge, lock: map all pages now; ask for huge pages (see huge_bytes); keep it in physical memory.
-    force, sparse: do not ask first whether the memory is there; do not reserve any (then SIGBUS may come).
-    full: True makes it with a control area before byte 0, so that it can hold locks, or attaches only such a one. None:
-        a new one is plain, and any is attached for what it is. False: byte 0 of the file is the first one, whatever it
-        says; so does the standard class, which sees the control area first.
-    participants: how many processes may hold something in a new full one at a time; 128.
-    ephemeral: a new full one whose name goes with its last user; gc() removes what killed users have left.
+    Cython code reads ``pointer()``, ``length()`` and ``handle()`` without the GIL: see ``shmkit/segment.pxd``.
 
+    Parameters
+    ----------
+    name : str, optional
+        Name, with or without a leading slash; None invents one.
+    create : bool, optional
+        True creates a segment, False attaches one, None attaches it or creates it.
+    size : int
+        Size in bytes; ignored when attaching with ``create=False``.
+    track : bool
+        Ignored: no segment is tracked.
+    capacity : int, optional
+        Bytes of address space, up to which resize() can grow it without moving it.
+    readonly : bool
+        Map it for reading only.
+    mode : int, optional
+        Permission bits of a new segment, exactly these whatever the umask; 0o600.
+    trust : bool
+        Accept a segment that belongs to another user.
+    anonymous : bool
+        A segment without a name, passed on by fork, pickle or descriptor, that goes with its last user.
+    directory : path, optional
+        Directory of its file. None is SHMKIT_DIR, else /dev/shm.
+    prefault, huge, lock : bool
+        Map all pages now; ask for huge pages (see ``huge_bytes``); keep it in physical memory.
+    no_space_check : bool
+        Do not check first whether enough memory is free.
+    sparse : bool
+        Reserve no memory: touching it can then be SIGBUS.
+    managed : bool, optional
+        True creates a managed segment, with a control area before byte 0 so that it can hold locks, or attaches only
+        such a one. None creates a plain one, and attaches either. False takes byte 0 of the file for the first one, as
+        the standard class does.
+    participants : int, optional
+        Number of processes that can hold something in a new managed segment at a time; 128.
+    ephemeral : bool
+        A new managed segment whose name goes with its last user; gc() removes what killed users have left.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        A size is not positive, or the arguments contradict each other.
+    PermissionError
+        It belongs to another user, without ``trust``.
+    OSError
+        ENOSPC: there is not enough memory.
+
+    Examples
+    --------
     >>> made = SharedMemory(create=True, size=10)
     >>> made.buf[:5] = b"howdy"
     >>> attached = SharedMemory(made.name)
@@ -135,39 +174,35 @@ cdef class SharedMemory:
     """
 
     def __init__(self, name=None, create=False, size=0, *, track=True, capacity=None, readonly=False, mode=None,
-                 trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, force=False,
-                 sparse=False, full=None, participants=None, ephemeral=False):
+                 trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, no_space_check=False,
+                 sparse=False, managed=None, participants=None, ephemeral=False):
+        """Open or create it."""
         cdef uint32_t flags = 0
         cdef uint64_t bytes_ = _bytes(size, "size")
         cdef uint32_t slots = 0
         create = None if create is None else bool(create)
         if create and bytes_ == 0:
-            raise refusal(SHMKIT_ERR_INVALID, "'size' must be a positive number different from zero")
+            raise make_error(SHMKIT_ERR_INVALID, "'size' must be a positive number different from zero")
         if anonymous and (name is not None or directory is not None or create is False):
-            raise refusal(SHMKIT_ERR_INVALID, "an anonymous segment has no name or directory, and is made: create=True")
+            text_ = "an anonymous segment has no name or directory, and is made: create=True"
+            raise make_error(SHMKIT_ERR_INVALID, text_)
         if name is None and create is False:
-            raise refusal(SHMKIT_ERR_INVALID, "'name' can only be None if create=True")
+            raise make_error(SHMKIT_ERR_INVALID, "'name' can only be None if create=True")
         if create is False:
             bytes_ = 0
-        flags |= SHMKIT_SEGMENT_READONLY if readonly else 0
-        flags |= SHMKIT_TRUST if trust else 0
-        flags |= SHMKIT_SEGMENT_PREFAULT if prefault else 0
-        flags |= SHMKIT_SEGMENT_HUGE if huge else 0
-        flags |= SHMKIT_SEGMENT_LOCK if lock else 0
-        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if force else 0
-        flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         if participants is not None:
-            slots = min(_bytes(participants, "participants"), MOST_SLOTS)
+            slots = min(_bytes(participants, "participants"), MAX_PARTICIPANTS)
             if slots == 0:
-                raise refusal(SHMKIT_ERR_INVALID, "'participants' must be a positive number different from zero")
-        if full is None:
-            full = True if ephemeral or slots else None
-        if full is not None:
-            flags |= SHMKIT_SEGMENT_MANAGED if full else SHMKIT_SEGMENT_PLAIN
+                raise make_error(SHMKIT_ERR_INVALID, "'participants' must be a positive number different from zero")
+        if managed is None:
+            managed = True if ephemeral or slots else None
+        flags = _mapping_flags(readonly, trust, prefault, huge, lock, managed)
+        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if no_space_check else 0
+        flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         flags |= SHMKIT_SEGMENT_EPHEMERAL if ephemeral else 0
         mode = None if mode is None else PyNumber_Index(mode)
         if mode is not None and not 0 < mode <= 0o777:
-            raise refusal(SHMKIT_ERR_INVALID, "'mode' must be permission bits, from 0o001 to 0o777")
+            raise make_error(SHMKIT_ERR_INVALID, "'mode' must be permission bits, from 0o001 to 0o777")
         reach = 0 if capacity is None else _bytes(capacity, "capacity")
         if anonymous:
             _open(self, None, None, True, bytes_, flags, reach, mode or 0, slots)
@@ -216,8 +251,20 @@ cdef class SharedMemory:
         self.close()
 
     def __repr__(self):
-        name = "anonymous" if self._place is None else repr(self.name)
-        return f"{type(self).__name__}({name}, size={self._size})"
+        cdef uint64_t size = 0
+        kind = type(self).__name__
+        name = "" if self._place is None else f" {self.name!r}"
+        if self._mapping is None:
+            return f"<{kind}{name} closed>"
+        if self._place is None:
+            name = " unnamed"
+        truncated = shmkit_segment_size(self._handle, &size) != SHMKIT_OK
+        state = "truncated" if truncated else f"{size} bytes"
+        if self._mapping.flags & SHMKIT_SEGMENT_READONLY:
+            state += ", read-only"
+        if self._mapping.flags & SHMKIT_SEGMENT_MANAGED:
+            state += ", managed"
+        return f"<{kind}{name} {state}>"
 
     @property
     def name(self):
@@ -261,7 +308,7 @@ cdef class SharedMemory:
 
     @property
     def lock(self):
-        """The Lock that every full segment has, for whatever its users agree on.
+        """The Lock that every managed segment has, for whatever its users agree on.
 
         It goes with close(): who closes a segment while holding it counts as dead. ValueError: a plain one.
         """
@@ -296,22 +343,22 @@ cdef class SharedMemory:
         whole = memoryview(_opened(self))
         letter = format[1:] if format[:1] == "@" else format
         if len(letter) != 1 or letter not in _LETTERS:
-            raise refusal(SHMKIT_ERR_INVALID, f"a format is one letter of the struct module, not {format!r}")
+            raise make_error(SHMKIT_ERR_INVALID, f"a format is one letter of the struct module, not {format!r}")
         element = struct.calcsize("@" + letter)
         if not 0 <= offset <= whole.nbytes:
-            raise refusal(SHMKIT_ERR_INVALID, f"offset {offset} lies outside of {whole.nbytes} bytes")
+            raise make_error(SHMKIT_ERR_INVALID, f"offset {offset} lies outside of {whole.nbytes} bytes")
         if shape is None:
             shape = ((whole.nbytes - offset) // element,)
         shape = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
         if not shape or min(shape) < 1:
-            raise refusal(SHMKIT_ERR_INVALID, f"a shape has at least one extent, and each is at least 1: {shape}")
+            raise make_error(SHMKIT_ERR_INVALID, f"a shape has at least one extent, and each is at least 1: {shape}")
         size = math.prod(shape) * element
         if size > whole.nbytes - offset:
             text_ = f"{shape} of {format!r} at offset {offset} wants {size} bytes of {whole.nbytes}"
-            raise refusal(SHMKIT_ERR_INVALID, text_)
+            raise make_error(SHMKIT_ERR_INVALID, text_)
         return whole[offset:offset + size].cast(format, shape)
 
-    def resize(self, size, *, force=False, sparse=False):
+    def resize(self, size, *, no_space_check=False, sparse=False):
         """Make it `size` bytes long, for everybody who has it mapped; no view dangles, nothing moves.
 
         ValueError: more than the capacity, or less than it has. OSError(ENOSPC): no memory, and nothing has changed.
@@ -320,7 +367,7 @@ cdef class SharedMemory:
         cdef uint64_t bytes_ = _bytes(size, "size")
         cdef uint32_t flags = SHMKIT_INTERRUPTIBLE
         cdef shmkit_status status
-        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if force else 0
+        flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if no_space_check else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         with nogil:
             status = shmkit_segment_resize(mapping.handle, bytes_, flags)
@@ -338,7 +385,10 @@ cdef class SharedMemory:
         )
 
     def fileno(self):
-        """Return the descriptor of its file, which is this object's: do not close it."""
+        """Return the descriptor of its file, which is this object's: do not close it.
+
+        Another process that receives it, by inheritance or socket.send_fds, opens it with from_fd().
+        """
         cdef int32_t fd = -1
         check(shmkit_segment_fd(_opened(self).handle, &fd))
         return fd
@@ -372,6 +422,32 @@ cdef class SharedMemory:
         """
         if self._place is not None:
             unlink_place(self._place)
+
+    @classmethod
+    def from_fd(cls, fd, *, capacity=None, readonly=False, trust=False, prefault=False, huge=False, lock=False,
+                managed=None):
+        """Attach the segment behind a descriptor: inherited, or received from another process.
+
+        Parameters
+        ----------
+        fd : int or object with fileno()
+            The descriptor. It stays the caller's, who may close it afterwards.
+        capacity, readonly, prefault, huge, lock, managed
+            As of the constructor.
+        trust : bool
+            Accept a file that belongs to another user, or that its sender could truncate.
+
+        Raises
+        ------
+        ValueError
+            Not a descriptor of a segment.
+        PermissionError
+            The file belongs to another user, or could be truncated, without ``trust``; or the descriptor is not open for
+            writing, without ``readonly``.
+        """
+        cdef uint32_t flags = _mapping_flags(readonly, trust, prefault, huge, lock, managed)
+        cdef uint64_t reach = 0 if capacity is None else _bytes(capacity, "capacity")
+        return _attach_fd(cls, PyObject_AsFileDescriptor(fd), flags, reach)
 
     @staticmethod
     def unlink_name(name, directory=None):
@@ -408,8 +484,22 @@ cdef class SharedMemory:
         if self._place is not None:
             return _attach_name, (type(self), *self._place, flags, mapping.capacity)
         info = _stat(mapping.handle)
-        token = _handover.give(self.fileno(), info.device, info.inode)
+        token = _handover.dump_fd(self.fileno(), info.device, info.inode)
         return _attach_token, (type(self), token, flags, mapping.capacity)
+
+
+cdef uint32_t _mapping_flags(object readonly, object trust, object prefault, object huge, object lock,
+                             object managed) except *:
+    """Return the flags of what any segment can be attached with."""
+    cdef uint32_t flags = 0
+    flags |= SHMKIT_SEGMENT_READONLY if readonly else 0
+    flags |= SHMKIT_TRUST if trust else 0
+    flags |= SHMKIT_SEGMENT_PREFAULT if prefault else 0
+    flags |= SHMKIT_SEGMENT_HUGE if huge else 0
+    flags |= SHMKIT_SEGMENT_LOCK if lock else 0
+    if managed is not None:
+        flags |= SHMKIT_SEGMENT_MANAGED if managed else SHMKIT_SEGMENT_PLAIN
+    return flags
 
 
 cdef int _open(SharedMemory self, bytes name, bytes directory, object create, uint64_t size, uint32_t flags, uint64_t capacity,
@@ -444,6 +534,7 @@ cdef int _adopt(SharedMemory self, shmkit_segment *handle, uint32_t flags, bytes
     if self._mapping is not None:
         SharedMemory.close(self)  # not what a subclass makes of it
     mapping.capacity = info.capacity
+    mapping.flags |= info.flags & SHMKIT_SEGMENT_MANAGED
     self._mapping = mapping
     self._handle = handle
     self._data = mapping.data
@@ -461,7 +552,7 @@ cdef tuple place_of(shmkit_segment *handle, bytes name):
 
 cdef _Mapping _opened(SharedMemory self):
     if self._mapping is None:
-        raise refusal(SHMKIT_ERR_CLOSED, "operation on a closed SharedMemory")
+        raise make_error(SHMKIT_ERR_CLOSED, "operation on a closed SharedMemory")
     return self._mapping
 
 
@@ -498,6 +589,14 @@ def _attach_name(kind, name, directory, device, inode, flags, capacity):
 
 def _attach_token(kind, token, flags, capacity):
     """Make an unpickled object: the anonymous segment behind a descriptor of the process that pickled it."""
+    fd = _handover.load_fd(token)
+    try:
+        return _attach_fd(kind, fd, flags, capacity)
+    finally:
+        os.close(fd)
+
+
+cdef SharedMemory _attach_fd(object kind, int32_t fd, uint32_t flags, uint64_t capacity):
     cdef SharedMemory made = kind.__new__(kind)
     cdef shmkit_segment_options options
     cdef shmkit_segment *handle = NULL
@@ -505,10 +604,9 @@ def _attach_token(kind, token, flags, capacity):
     options.struct_size = sizeof(options)
     options.flags = flags
     options.capacity = capacity
-    fd = _handover.take(token)
-    try:
-        check(shmkit_segment_open_fd(fd, 0, &options, &handle))
-    finally:
-        os.close(fd)
+    check(shmkit_segment_open_fd(fd, 0, &options, &handle))
     _adopt(made, handle, flags, None)
     return made
+
+
+publish(SharedMemory, b"shmkit.SharedMemory")

@@ -10,13 +10,27 @@ cdef class Semaphore(Object):
     cdef bint _undo             # what a process holds comes back when it ends
     cdef void *_reserved_semaphore[3]
 
-    # Takes n permits, waiting up to timeout_ns (SHMKIT_FOREVER, SHMKIT_NOWAIT); SHMKIT_OK if and only if they are taken.
-    # No signal ends it. SHMKIT_ERR_CLOSED once closed. Nobody may close it meanwhile: only the Python methods keep the
-    # handle until they are done.
+    # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
+    # reason, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
+    # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
+    #
+    #     from shmkit cimport SHMKIT_FOREVER, SHMKIT_OK
+    #     from shmkit.semaphore cimport Semaphore
+    #
+    #     def with_two_permits(Semaphore rooms, double[::1] table):
+    #         with nogil:
+    #             if rooms.acquire_nogil(2, SHMKIT_FOREVER) == SHMKIT_OK:
+    #                 table[0] += 1
+    #                 rooms.release_nogil(2)
+    #
+    # Acquires n permits, all or none. SHMKIT_ERR_WOULD_BLOCK: there are not as many, and SHMKIT_NOWAIT was given.
+    # SHMKIT_ERR_TIMEOUT: there were not as many until the time was over. SHMKIT_ERR_INVALID: n is 0, or more than there
+    # may ever be.
     cdef shmkit_status acquire_nogil(self, uint32_t n, int64_t timeout_ns) noexcept nogil
-    # Gives n permits back.
+    # Releases n permits. SHMKIT_ERR_OVERFLOW: there would be more than there may be. SHMKIT_ERR_NOT_OWNER: with undo,
+    # this process does not hold as many.
     cdef shmkit_status release_nogil(self, uint32_t n) noexcept nogil
-    # Tells how many permits are to be had.
+    # Stores the number of free permits in `out`.
     cdef shmkit_status value_nogil(self, uint64_t *out) noexcept nogil
     # The C handle, for the functions of `cimport shmkit`; NULL once closed.
     cdef shmkit_semaphore *handle(self) noexcept nogil

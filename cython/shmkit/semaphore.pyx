@@ -15,9 +15,10 @@ from shmkit cimport (
     shmkit_semaphore_segment, shmkit_semaphore_stat, shmkit_semaphore_value, shmkit_status,
 )
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, number, open_fd_call, segment_call,
+    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
+    segment_call,
 )
-from shmkit._status cimport check, refusal
+from shmkit._status cimport check, make_error, publish
 
 SemaphoreInfo = namedtuple(
     "SemaphoreInfo", "value maximum undo processes holders waits recoveries", module="shmkit"
@@ -32,7 +33,7 @@ recoveries: how often permits came back from a dead process.
 
 # As many permits as any semaphore has at the most.
 cdef enum:
-    MOST = 0x7fffffff
+    MAX_VALUE = 0x7fffffff
 
 cdef object ONE = 1
 
@@ -53,25 +54,58 @@ _CALLS.options_size = sizeof(shmkit_semaphore_options)
 # How it is pickled Object says.
 @cython.auto_pickle(False)
 cdef class Semaphore(Object):
-    """A number of permits, which processes and threads take and give back.
+    "Semaphore(value=1, *, undo=False, maximum=None, processes=None, name=None, create=None, segment=None, " \
+    "offset=None, mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
+    """A number of permits, which processes and threads acquire and release.
 
-    Without `undo` it is for signalling, as multiprocessing.Semaphore is: anybody may give permits, and what a process had
-    taken when it died is gone. Without a name and a segment it travels by fork and by pickle; thousands of those share
-    one descriptor.
+    Without ``undo`` it is for signalling, as multiprocessing.Semaphore is: any process may release permits, and those
+    of a process that dies are lost. Without a name and a segment it travels by fork and by pickle; thousands of those
+    share one descriptor.
 
-    value: how many permits a new one has, 0 to 2**31 - 1.
-    undo: what a process holds comes back when it ends, however it ends; nobody else may give it back. `value` is then
-        how many permits there are in all.
-    maximum: how many it may ever have; None: 2**31 - 1.
-    processes: with undo, how many processes may hold permits at a time, 1 to 4096; None: 128.
-    name: it has a file of that name, which holds nothing else.
-    create: None opens it or makes it (ValueError: it was made with another maximum, undo or processes); True makes it
-        (FileExistsError); False opens it as it was made (FileNotFoundError).
-    segment, offset: it stands at that byte, a multiple of 64, of a full segment, and takes 128 bytes, with undo 64 more
-        for each of `processes`.
-    mode, directory, participants: as for SharedMemory, where it has a name.
-    trust: open what belongs to another user.
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/semaphore.pxd``.
 
+    Parameters
+    ----------
+    value : int
+        Permits of a new one, 0 to 2**31 - 1.
+    undo : bool
+        The permits of a process return when it ends, however it ends; no other process may release them. ``value`` is
+        then the number of permits in all.
+    maximum : int, optional
+        Largest number of permits that it may ever have; 2**31 - 1.
+    processes : int, optional
+        With ``undo``: number of processes that can hold permits at a time, 1 to 4096; 128.
+    name : str, optional
+        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+    create : bool, optional
+        None opens it or creates it. True creates it. False opens it as it was created.
+    segment : SharedMemory, optional
+        Managed segment that holds it, instead of a file of its own.
+    offset : int, optional
+        Offset in the segment, a multiple of 64; it takes 128 bytes, and with ``undo`` 64 more for each of
+        ``processes``.
+    mode : int, optional
+        Permission bits of a new file, exactly these whatever the umask; 0o600.
+    directory : path, optional
+        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+    trust : bool
+        Accept a file that belongs to another user.
+    participants : int, optional
+        Number of processes that can use a new file at a time; 128.
+
+    Raises
+    ------
+    FileExistsError
+        ``create=True`` and it exists.
+    FileNotFoundError
+        ``create=False`` and it does not exist.
+    ValueError
+        ``create=None`` and it exists with another maximum, ``undo`` or ``processes``.
+    PermissionError
+        It belongs to another user, without ``trust``.
+
+    Examples
+    --------
     >>> rooms = Semaphore(2, undo=True)
     >>> with rooms:
     ...     rooms.get_value(), rooms.held
@@ -83,6 +117,7 @@ cdef class Semaphore(Object):
 
     def __init__(self, value=1, *, undo=False, maximum=None, processes=None, name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         self.start(value, maximum, processes, undo, name, create, segment, offset, mode, directory, trust, participants)
 
     cdef int start(self, object value, object maximum, object processes, object undo, object name, object create,
@@ -92,13 +127,13 @@ cdef class Semaphore(Object):
         cdef char options[OPTIONS]
         cdef shmkit_semaphore_options *own = <shmkit_semaphore_options *> options
         value = PyNumber_Index(value)
-        if not 0 <= value <= MOST:
-            raise refusal(SHMKIT_ERR_INVALID, f"'value' is a number from 0 to {MOST}")
+        if not 0 <= value <= MAX_VALUE:
+            raise make_error(SHMKIT_ERR_INVALID, f"'value' must be from 0 to {MAX_VALUE}, not {value}")
         self.prepare(<void *> options, name, create, SHMKIT_SEMAPHORE_UNDO if undo else 0, mode, directory, trust,
                    participants)
         own.value = value
-        own.maximum = number(maximum, MOST, "maximum")
-        own.processes = number(processes, 4096, "processes")
+        own.maximum = as_count(maximum, MAX_VALUE, "maximum")
+        own.processes = as_count(processes, 4096, "processes")
         return self.make(name, create, segment, offset, <void *> options)
 
     cdef int _adopt(self, void *handle, bytes name) except -1:
@@ -131,7 +166,7 @@ cdef class Semaphore(Object):
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and (timeout_ns != SHMKIT_NOWAIT or self._undo):
             # Only what must sleep lets others have the interpreter: dropping it costs more than a permit that is there.
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_semaphore_acquire(handle, count, timeout_ns, SHMKIT_INTERRUPTIBLE)
@@ -157,7 +192,7 @@ cdef class Semaphore(Object):
         if handle is NULL:
             raise self._closed()
         if self._undo:
-            self._busy += 1
+            self._in_use += 1
             try:
                 with nogil:
                     status = shmkit_semaphore_release(handle, count)
@@ -187,7 +222,7 @@ cdef class Semaphore(Object):
         With undo ShmkitError: as many processes hold permits as `processes` says; OverflowError: this one would hold more
         than 65,535.
         """
-        cdef uint32_t count = 1 if n is ONE else number(n, MOST, "n")
+        cdef uint32_t count = 1 if n is ONE else as_count(n, MAX_VALUE, "n")
         cdef shmkit_status status
         cdef int64_t timeout_ns
         if timeout is None:
@@ -208,7 +243,7 @@ cdef class Semaphore(Object):
         ValueError: there would be more than there may be, or `n` is 0. With undo NotOwner: this process does not hold as
         many.
         """
-        cdef uint32_t count = 1 if n is ONE else number(n, MOST, "n")
+        cdef uint32_t count = 1 if n is ONE else as_count(n, MAX_VALUE, "n")
         self._give_back(count)
 
     def __enter__(self):
@@ -261,28 +296,34 @@ cdef class Semaphore(Object):
             info.holders if self._undo else None, info.waits, info.recoveries,
         )
 
-    def __repr__(self):
-        cdef uint64_t value = 0
-        if self._handle is NULL:
-            state = "closed"
-        elif shmkit_semaphore_value(<shmkit_semaphore *> self._handle, &value) == SHMKIT_OK:
-            state = f"value={value}"
-        else:
-            state = "corrupt"
-        return f"<{Object.__repr__(self)} {state}>"
+    cdef str _describe(self):
+        return f"value={self.get_value()}"
 
 
 # As Semaphore.
 @cython.auto_pickle(False)
 cdef class BoundedSemaphore(Semaphore):
+    "BoundedSemaphore(value=1, *, undo=True, processes=None, name=None, create=None, segment=None, offset=None," \
+    " mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
     """A semaphore that never has more permits than at first.
 
-    value: how many permits there are, at least 1.
-    undo: what a process holds comes back when it ends, and a release of what this process does not hold is NotOwner.
-        With undo=False it is as multiprocessing.BoundedSemaphore: anybody may release, and one release too many is
-        ValueError.
-    processes, name, create, segment, offset, mode, directory, participants, trust: as for Semaphore.
+    All that is not said here is as for Semaphore.
 
+    Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/semaphore.pxd``.
+
+    Parameters
+    ----------
+    value : int
+        Number of permits, at least 1.
+    undo : bool
+        The permits of a process return when it ends, and a release of what this process does not hold is NotOwner.
+        With ``undo=False`` it is as multiprocessing.BoundedSemaphore: any process may release, and one release too
+        many is ValueError.
+    processes, name, create, segment, offset, mode, directory, trust, participants
+        As for Semaphore.
+
+    Examples
+    --------
     >>> pool = BoundedSemaphore(3)
     >>> pool.acquire(n=2), pool.get_value()
     (True, 1)
@@ -291,6 +332,11 @@ cdef class BoundedSemaphore(Semaphore):
 
     def __init__(self, value=1, *, undo=True, processes=None, name=None, create=None, segment=None, offset=None,
                  mode=None, directory=None, trust=False, participants=None):
+        """Open or create it."""
         value = PyNumber_Index(value)
-        number(value, MOST, "value")
+        as_count(value, MAX_VALUE, "value")
         self.start(value, value, processes, undo, name, create, segment, offset, mode, directory, trust, participants)
+
+
+publish(Semaphore, b"shmkit.Semaphore")
+publish(BoundedSemaphore, b"shmkit.BoundedSemaphore")

@@ -53,7 +53,7 @@ def wait_until(condition, what):
 def run(folder, transfers):
     """Tell the story; return whether the balances are right."""
     accounts = importlib.import_module("accounts")
-    with shmkit.SharedMemory(create=True, size=2 * ACCOUNTS * 8, anonymous=True, full=True) as shm:
+    with shmkit.SharedMemory(create=True, size=2 * ACCOUNTS * 8, anonymous=True, managed=True) as shm:
         table = shm.view("d", (2, ACCOUNTS))
         for account in range(ACCOUNTS):
             table[0, account] = START

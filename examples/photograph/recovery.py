@@ -29,7 +29,7 @@ def survive_a_death(plan, shm, sheet, picture):
     sheet.picture(shm, 0)[:] = picture
     sheet.picture(shm, 1)[:] = numpy.nan
     with plan.ending.held():
-        segment = shmkit.SharedMemory(f"{plan.name}-ledger", create=True, size=Ledger.size(bands), full=True)
+        segment = shmkit.SharedMemory(f"{plan.name}-ledger", create=True, size=Ledger.size(bands), managed=True)
         plan.removals.callback(segment.close)
         plan.removals.callback(segment.unlink)
     ledger = Ledger(segment, bands)

@@ -1,4 +1,4 @@
-//! Barriers: so many processes and threads wait for each other; one that dies waiting breaks the barrier.
+//! Barriers: a fixed number of threads, of any processes, wait until all of them have arrived.
 
 use super::interrupt::SHMKIT_INTERRUPTIBLE;
 use super::object::{self, Object, with};
@@ -9,44 +9,58 @@ use crate::error::Result;
 use crate::object::barrier::{Barrier, Last, MAX_PARTIES, Named, Options};
 use std::ffi::c_char;
 
-/// A barrier: its parties wait until all of them are there, and then all go on, turn after turn. Each thread that waits
-/// is a party, of the same process or of others.
+/// A barrier (pthread_barrier_t): its parties wait until all have arrived. Then all continue, and
+/// the next turn begins.
 ///
-/// If one dies while it waits, however it dies, the barrier is broken, and who waits or comes is told so, within 12 ms
-/// after the kernel has torn the dead process down. One that dies elsewhere is missed like one that has not come yet: give
-/// waits a time. A handle may be used by all threads at once and by forked children.
+///   Parties  Each thread that waits is a party, of the same process or of others.
+///   Death    If a party dies while it waits, the barrier is broken. Every party that waits or
+///            arrives sees SHMKIT_ERR_BROKEN, at most 12 ms after the kernel has torn the process
+///            down. A party that dies elsewhere has not arrived, and the barrier waits for it: use
+///            timeouts.
+///   Serial   With SHMKIT_BARRIER_SERIAL, the last party to arrive is the serial party. It returns
+///            while the others still wait, until its process calls shmkit_barrier_release.
+///            (pthreads has PTHREAD_BARRIER_SERIAL_THREAD, but does not hold the others.)
+///   Threads  All threads of a process may use a handle at once, and so may forked children.
+///   Size     128 bytes and 32 for each party, rounded up to a multiple of 64.
+///   Options  shmkit_barrier_size and every function that may create a barrier need parties; 0 is
+///            SHMKIT_ERR_INVALID. shmkit_barrier_open_or_create and shmkit_barrier_create_at
+///            compare it. The other opens accept 0 or NULL options.
+///   Close    If a process closes its last handle of the segment while its serial party holds the
+///            others, it counts as dead: the barrier is broken.
 #[allow(non_camel_case_types)]
 pub struct shmkit_barrier {
     _opaque: (),
 }
 
-/// For shmkit_barrier_wait: the last to come holds the others, until it calls shmkit_barrier_release.
+/// For shmkit_barrier_wait: make the last party the serial party. It returns while the others still
+/// wait, until shmkit_barrier_release.
 pub const SHMKIT_BARRIER_SERIAL: u32 = 0x2;
-/// In shmkit_barrier_info: it is broken.
+/// In shmkit_barrier_info: the barrier is broken.
 pub const SHMKIT_BARRIER_BROKEN: u32 = 0x40000;
-/// The most parties a barrier can have.
+/// The largest number of parties of a barrier.
 pub const SHMKIT_BARRIER_MAX_PARTIES: u32 = 2048;
 const _: () = assert!(SHMKIT_BARRIER_MAX_PARTIES == MAX_PARTIES);
 const _: () = assert!(SHMKIT_BARRIER_SERIAL & SHMKIT_INTERRUPTIBLE == 0);
 
-/// How to make or open a barrier. Who makes one sets struct_size and parties; to open one a NULL pointer does.
+/// How to create or open a barrier. To create one, set struct_size and parties. To open one, NULL
+/// is enough.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_barrier_options {
     /// sizeof(shmkit_barrier_options).
     pub struct_size: u32,
-    /// SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed.
+    /// SHMKIT_TRUST and SHMKIT_EXCLUSIVE, or-ed.
     pub flags: u32,
-    /// Permission bits of a new named one. 0: 0600.
+    /// Permission bits of a new named barrier, 1 to 0777, whatever the umask. 0: 0600.
     pub mode: u32,
-    /// How many processes may use a new named one at a time, 1 to 4096. 0: 128.
+    /// The number of processes that may use a new named barrier at a time, 1 to 4096. 0: 128.
     pub participants: u32,
-    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
+    /// The directory of a named barrier. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
-    /// How many must come, 1 to SHMKIT_BARRIER_MAX_PARTIES. Who only opens one need not know: 0.
+    /// The number of parties, 1 to SHMKIT_BARRIER_MAX_PARTIES. 0: only to open a barrier.
     pub parties: u32,
-    /// 0.
+    /// Must be 0.
     pub reserved: u32,
 }
 
@@ -57,26 +71,28 @@ unsafe impl Sized32 for shmkit_barrier_options {
 }
 const _: () = assert!(size_of::<shmkit_barrier_options>() == 32);
 
-/// What is known of a barrier: each figure as it was at some moment during the call.
+/// The state of a barrier. Each figure was true at some moment during the call.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_barrier_info {
-    /// sizeof(shmkit_barrier_info); on return how much of it was filled.
+    /// sizeof(shmkit_barrier_info); on return the bytes that were filled.
     pub struct_size: u32,
-    /// SHMKIT_BARRIER_BROKEN, or 0.
+    /// SHMKIT_BARRIER_BROKEN or 0.
     pub flags: u32,
-    /// How many must come.
+    /// The number of parties that must arrive.
     pub parties: u32,
-    /// How many wait; 0 of a broken one.
+    /// The number of parties that wait; 0 if the barrier is broken.
     pub waiting: u32,
-    /// How often all were there and went on.
+    /// The number of times that all parties arrived and continued.
     pub turns: u64,
-    /// How often it was broken: by abort, by a reset while somebody waited, by a wait whose time was over, by a death.
+    /// The number of times that the barrier was broken: by an abort, a reset while a party waited, a
+    /// timeout or a death.
     pub breaks: u64,
-    /// How often one that had died was the reason.
+    /// The number of times that a death broke the barrier.
     pub deaths: u64,
-    /// Where it stands in its segment's data, or in its arena.
+    /// The offset of the barrier in the data of its segment, or in the memory file of unnamed
+    /// objects.
     pub offset: u64,
 }
 
@@ -105,24 +121,41 @@ impl Object for Barrier {
     object::forward!();
 }
 
-/// Waits until all parties are there, up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+/// Waits until all parties have arrived.
 ///
-/// `place` (NULL: not wanted) gets the caller's place among them, from 0 on: no two are alike, and the last to come has
-/// the highest, parties - 1. What each party has done before it came is seen by all behind the barrier.
+/// Every party that returns sees all that each party wrote before it arrived.
 ///
-/// `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_BARRIER_SERIAL: the last to come, which is told so by its place, returns while
-/// all others still wait, and has something to itself to do. Then it calls shmkit_barrier_release, or shmkit_barrier_abort
-/// if it has failed. If it dies in between, the barrier is broken.
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE and SHMKIT_BARRIER_SERIAL, or-ed, or 0
+///   place       (may be NULL) the place of the caller among the parties, 0 to parties - 1. No two
+///               parties of a turn have the same, and the last party to arrive has parties - 1
 ///
-/// SHMKIT_ERR_BROKEN: one of those who waited has died, or somebody has called abort or reset, or was out of time; it
-/// comes without waiting as long as nobody has called shmkit_barrier_reset. SHMKIT_ERR_TIMEOUT: the barrier is broken
-/// now; not so if the caller was not let in in that time, because the last one held the others, or somebody was stopped
-/// while it came. SHMKIT_ERR_WOULD_BLOCK: others are missing, or one of those two, and SHMKIT_NOWAIT: the caller has not
-/// come. SHMKIT_ERR_INTERRUPTED: the caller has come and gone, and the others wait for as many as before; if they have
-/// passed meanwhile, they have passed. SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_TOO_MANY_PROCESSES: as
-/// many processes as the segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN: this process has lost all descriptors of
-/// the segment (closefrom), so it cannot ask who lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
-/// SHMKIT_ERR_CORRUPT.
+/// With SHMKIT_BARRIER_SERIAL the last party to arrive returns while all others still wait, and
+/// knows itself by its place. It does its work alone, then calls shmkit_barrier_release, or, if the
+/// work failed, shmkit_barrier_abort. If it dies before that, the barrier is broken.
+///
+///   SHMKIT_ERR_BROKEN              a waiting party died or timed out, or the barrier was aborted
+///                                  or reset. On a broken barrier every call returns this without
+///                                  waiting, until shmkit_barrier_reset
+///   SHMKIT_ERR_TIMEOUT             the timeout expired, and the barrier is now broken. It is not
+///                                  broken if the caller could not arrive: the serial party held
+///                                  the others, or a process was stopped while it arrived
+///   SHMKIT_ERR_WOULD_BLOCK         SHMKIT_NOWAIT was given, and parties are missing or the caller
+///                                  could not arrive for the same two reasons. The caller does not
+///                                  count as arrived
+///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call. The caller no longer counts
+///                                  as arrived, and the others still wait for as many parties as
+///                                  before. If all had arrived in the meantime, the others
+///                                  continue. If a process has been stopped for a second while it
+///                                  arrived or left, the barrier is broken instead
+///   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+///                                  flag
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process
+///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+///                                  (closefrom), and cannot find out which processes are alive
+///   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+///   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
 ///
 /// # Safety
 /// `barrier` must be NULL or a handle of this library that no other thread is closing; `place` NULL or writable.
@@ -149,10 +182,13 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
     unsafe { with(barrier, body) }
 }
 
-/// Lets those go on whom the last to come has held (SHMKIT_BARRIER_SERIAL). Any thread of its process may call it.
+/// Releases the parties that the serial party holds (SHMKIT_BARRIER_SERIAL).
 ///
-/// SHMKIT_ERR_BROKEN: somebody has broken the barrier meanwhile. SHMKIT_ERR_NOT_OWNER: this process holds nobody, or
-/// somebody has called shmkit_barrier_reset meanwhile.
+/// Any thread of the serial party's process may call this function.
+///
+///   SHMKIT_ERR_BROKEN     the barrier was broken in the meantime
+///   SHMKIT_ERR_NOT_OWNER  no serial party of this process holds the others, or the barrier was
+///                         reset in the meantime
 ///
 /// # Safety
 /// `barrier` must be NULL or a handle of this library that no other thread is closing.
@@ -162,11 +198,15 @@ pub unsafe extern "C" fn shmkit_barrier_release(barrier: *mut shmkit_barrier) ->
     unsafe { with(barrier, Barrier::pass) }
 }
 
-/// Has the barrier be as new: whole, and nobody waits. Who waits gets SHMKIT_ERR_BROKEN; what the dead have left goes.
+/// Resets the barrier: it is not broken, and no party waits.
 ///
-/// SHMKIT_ERR_TIMEOUT: somebody was stopped a second ago while it came or went. SHMKIT_ERR_TOO_MANY_PROCESSES,
-/// SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as for shmkit_barrier_wait. Then nothing has been
-/// done.
+/// Parties that wait get SHMKIT_ERR_BROKEN. What dead parties left is removed. On an error the call
+/// has changed nothing.
+///
+///   SHMKIT_ERR_TIMEOUT             a process has been stopped for a second while it arrived or
+///                                  left
+///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_barrier_wait
 ///
 /// # Safety
 /// As for shmkit_barrier_release.
@@ -176,7 +216,8 @@ pub unsafe extern "C" fn shmkit_barrier_reset(barrier: *mut shmkit_barrier) -> s
     unsafe { with(barrier, Barrier::reset) }
 }
 
-/// Breaks the barrier: who waits, or comes before somebody calls shmkit_barrier_reset, gets SHMKIT_ERR_BROKEN.
+/// Breaks the barrier: parties that wait, or arrive before shmkit_barrier_reset, get
+/// SHMKIT_ERR_BROKEN.
 ///
 /// # Safety
 /// As for shmkit_barrier_release.
@@ -190,7 +231,7 @@ pub unsafe extern "C" fn shmkit_barrier_abort(barrier: *mut shmkit_barrier) -> s
     unsafe { with(barrier, body) }
 }
 
-/// Tells how many must come.
+/// Returns the number of parties that must arrive.
 ///
 /// # Safety
 /// `barrier` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
@@ -203,7 +244,7 @@ pub unsafe extern "C" fn shmkit_barrier_parties(
     unsafe { number(barrier, out, Barrier::parties) }
 }
 
-/// Tells how many wait; 0 of a broken barrier.
+/// Returns the number of parties that wait; 0 if the barrier is broken.
 ///
 /// # Safety
 /// As for shmkit_barrier_parties.
@@ -216,7 +257,9 @@ pub unsafe extern "C" fn shmkit_barrier_waiting(
     unsafe { number(barrier, out, |barrier| barrier.stat().waiting) }
 }
 
-/// Tells 1 where the barrier is broken, else 0. Nobody is asked who lives: only a wait does that.
+/// Returns 1 if the barrier is broken, else 0.
+///
+/// The call does not check which parties are alive: only a wait does.
 ///
 /// # Safety
 /// As for shmkit_barrier_parties.
@@ -229,7 +272,7 @@ pub unsafe extern "C" fn shmkit_barrier_is_broken(
     unsafe { number(barrier, out, |barrier| barrier.stat().broken.into()) }
 }
 
-/// Stores one number.
+/// Stores one figure of the barrier.
 ///
 /// # Safety
 /// As for shmkit_barrier_parties.
@@ -247,7 +290,9 @@ unsafe fn number(
     unsafe { with(barrier, body) }
 }
 
-/// Tells what is known of the barrier. Nobody is asked who lives: only a wait does that.
+/// Returns the state of the barrier.
+///
+/// The call does not check which parties are alive: only a wait does.
 ///
 /// # Safety
 /// `barrier` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.

@@ -1,4 +1,4 @@
-//! Conditions: a thread that holds a lock waits, without it, until another one that holds it notifies.
+//! Conditions: a thread that holds a lock waits, without the lock, until another owner notifies it.
 
 use super::handle::Handle;
 use super::object::{self, Object, with};
@@ -12,36 +12,48 @@ use crate::object::lock::Lock;
 use crate::object::rlock::RLock;
 use std::ffi::{c_char, c_void};
 
-/// A condition: who holds a lock gives it back and waits until somebody who holds it notifies; then has it again. The
-/// lock is a shmkit_lock or a shmkit_rlock of the caller's, which is named in each call: always the same one.
+/// A condition (pthread_cond_t, std::sync::Condvar): owners of a lock wait for a notification.
 ///
-/// Each waiting thread has a cell, so that a notification reaches those that it is meant for, and nobody else returns. If
-/// a waiter dies, however it dies, it is skipped, and a notification that it was sent goes to another one that waited
-/// then, within 12 ms after the kernel has torn the dead process down. A handle may be used by all threads at once and by
-/// forked children.
+/// The lock is a shmkit_lock or a shmkit_rlock of the program. Each call names it, and it must
+/// always be the same one.
+///
+///   Waiters  Each waiting thread occupies a cell. A notification reaches the threads that it is
+///            meant for, and no other thread returns.
+///   Death    If a waiter dies, notifications skip it. If it dies after its notification and before
+///            it has the lock again, another thread that waited at that time gets the notification.
+///            That takes at most 12 ms after the kernel has torn the process down.
+///   Threads  All threads of a process may use a handle at once, and so may forked children.
+///   Size     64 bytes and 16 for each cell, rounded up to a multiple of 64.
+///   Options  shmkit_condition_open_or_create and shmkit_condition_create_at compare cells; 0 means
+///            128. The other opens take the cells that the condition was created with, whatever
+///            valid number the options have.
+///   Export   A process that opens an exported condition needs its lock too: export both.
+///   Unlink   The lock keeps its own name.
+///   Close    The lock stays open.
 #[allow(non_camel_case_types)]
 pub struct shmkit_condition {
     _opaque: (),
 }
 
-/// How to make or open a condition. All zeros but struct_size is what most want; so is a NULL pointer to it.
+/// How to create or open a condition. NULL, or zeros behind struct_size, give the defaults.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_condition_options {
     /// sizeof(shmkit_condition_options).
     pub struct_size: u32,
-    /// SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed.
+    /// SHMKIT_TRUST and SHMKIT_EXCLUSIVE, or-ed.
     pub flags: u32,
-    /// Permission bits of a new named one. 0: 0600.
+    /// Permission bits of a new named condition, 1 to 0777, whatever the umask. 0: 0600.
     pub mode: u32,
-    /// How many processes may wait at a new named one at a time, 1 to 4096. 0: 128.
+    /// The number of processes that may wait at a new named condition at a time, 1 to 4096.
+    /// 0: 128.
     pub participants: u32,
-    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
+    /// The directory of a named condition. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
-    /// How many threads may wait at a time, 1 to 4096; of all processes together. 0: 128.
+    /// The number of threads of all processes that may wait at a time, 1 to 4096. 0: 128.
     pub cells: u32,
-    /// 0.
+    /// Must be 0.
     pub reserved: u32,
 }
 
@@ -52,28 +64,29 @@ unsafe impl Sized32 for shmkit_condition_options {
 }
 const _: () = assert!(size_of::<shmkit_condition_options>() == 32);
 
-/// What is known of a condition: each figure as it was at some moment during the call.
+/// The state of a condition. Each figure was true at some moment during the call.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_condition_info {
-    /// sizeof(shmkit_condition_info); on return how much of it was filled.
+    /// sizeof(shmkit_condition_info); on return the bytes that were filled.
     pub struct_size: u32,
-    /// 0.
+    /// Always 0.
     pub flags: u32,
-    /// How many threads can wait at a time.
+    /// The number of threads that can wait at a time.
     pub cells: u64,
-    /// How many wait; of these some may be dead.
+    /// The number of waiting threads, including those of processes that died.
     pub waiting: u64,
-    /// How often somebody began to wait.
+    /// The number of waits that have begun.
     pub waits: u64,
-    /// How many notifications waiters were sent.
+    /// The number of notifications that waiters were sent.
     pub notified: u64,
-    /// How many waits ended without a notification.
+    /// The number of waits that ended without a notification.
     pub timeouts: u64,
-    /// How many notifications went from the dead and the interrupted to other waiters.
+    /// The number of notifications that passed from dead or interrupted waiters to other waiters.
     pub recoveries: u64,
-    /// Where it stands in its segment's data, or in its arena.
+    /// The offset of the condition in the data of its segment, or in the memory file of unnamed
+    /// objects.
     pub offset: u64,
 }
 
@@ -122,25 +135,41 @@ unsafe fn lock_of<'a>(lock_or_rlock: *mut c_void) -> Result<&'a dyn Mutex> {
     }
 }
 
-/// Gives the lock back, waits up to `timeout_ns` nanoseconds for a notification, and takes the lock again.
+/// Releases the lock, waits for a notification, and acquires the lock again.
 ///
-/// `lock_or_rlock`: a handle of a shmkit_lock or of a shmkit_rlock, which the caller holds; a recursive one is given back wholly,
-/// and held as often as before afterwards. `timeout_ns`: SHMKIT_FOREVER, SHMKIT_NOWAIT (others get a chance at the lock),
-/// or a time. `flags`: SHMKIT_INTERRUPTIBLE. Taking the lock again is bounded by no time, and nothing interrupts it.
+/// Other callers may have held the lock between the notification and the return: check in a loop
+/// for the state that the caller waits for.
 ///
-/// SHMKIT_OK: notified. SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK (after SHMKIT_NOWAIT): not notified in that time.
-/// SHMKIT_ERR_INTERRUPTED: the hook has ended it; a notification that came at the same moment goes to another waiter.
-/// With these four `owner_died` (NULL: not wanted) tells 1 where an owner of the lock died and mark_consistent has not been
-/// called since: look at what the lock guards, and make it whole.
+///   lock_or_rlock  a shmkit_lock * or a shmkit_rlock *, held by the caller. A recursive lock is
+///                  released completely; afterwards it is held as often as before
+///   timeout_ns     nanoseconds to wait for a notification, SHMKIT_FOREVER, or SHMKIT_NOWAIT, which
+///                  only lets others acquire the lock. Acquiring the lock again has no time limit,
+///                  and the interrupt hook cannot end it
+///   flags          SHMKIT_INTERRUPTIBLE or 0
+///   owner_died     (may be NULL) 1 if an owner of the lock died and mark_consistent has not been
+///                  called since, else 0. After 1, check and repair what the lock guards. Written
+///                  on SHMKIT_OK and with the first three errors below
 ///
-/// The lock is held again whatever this returns, but for SHMKIT_ERR_NOT_OWNER: the caller did not hold it; or it is not to
-/// be had again, because this process has lost all descriptors of its segment while somebody else holds it (closefrom).
-/// SHMKIT_ERR_INVALID: NULL, a negative time, unknown flags; or another lock than the one with which the condition was used
-/// first, in any process. SHMKIT_ERR_WRONG_KIND: `lock_or_rlock` is no lock. SHMKIT_ERR_TOO_MANY_PROCESSES: as many threads as the
-/// condition has cells wait already, or as many processes as its segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN,
-/// SHMKIT_ERR_PERMISSION: this process cannot wait in its segment. SHMKIT_ERR_CORRUPT.
+/// The caller holds the lock again whatever the call returns, except for SHMKIT_ERR_NOT_OWNER.
 ///
-/// Ask in a loop for what you wait for: between a notification and the lock others may have had it.
+///   SHMKIT_ERR_TIMEOUT             the timeout expired without a notification
+///   SHMKIT_ERR_WOULD_BLOCK         no notification, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call. A notification that came at
+///                                  the same moment goes to another waiter
+///   SHMKIT_ERR_NOT_OWNER           the caller does not hold the lock. Or it cannot acquire the
+///                                  lock again, because this process has lost all descriptors of
+///                                  the lock's segment (closefrom) and another owner holds it
+///   SHMKIT_ERR_INVALID             the condition was first used with another lock, in any process;
+///                                  or a negative timeout other than SHMKIT_FOREVER, or an unknown
+///                                  flag
+///   SHMKIT_ERR_WRONG_KIND          lock_or_rlock is not a lock
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  as many threads wait as the condition has cells; or the
+///                                  condition's segment has no room for another process
+///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the condition's
+///                                  segment, at the first use of the segment
+///   SHMKIT_ERR_PERMISSION          this user may not write to the file of the condition's segment
+///   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
 ///
 /// # Safety
 /// `condition` and `lock_or_rlock` must be NULL or handles of this library that no other thread is closing; `owner_died` NULL or
@@ -176,11 +205,15 @@ pub unsafe extern "C" fn shmkit_condition_wait(
     unsafe { with(condition, body) }
 }
 
-/// Notifies the `count` threads that have waited longest, or as many as wait: those return, and no others, once they have
-/// the lock that the caller holds. The dead are skipped. Nobody waits: nothing happens, and nothing is remembered.
+/// Notifies the `count` threads that have waited longest, or all if fewer wait.
 ///
-/// SHMKIT_ERR_NOT_OWNER: the caller does not hold `lock_or_rlock`. SHMKIT_ERR_INVALID, SHMKIT_ERR_WRONG_KIND: as of
-/// shmkit_condition_wait.
+/// The caller holds the lock. The notified threads, and no others, return as soon as they have the
+/// lock. Waiters that died are skipped. If no thread waits, nothing happens, and the notification
+/// is not stored. `count` is 0 to 4294967295; 0 notifies no thread.
+///
+///   SHMKIT_ERR_NOT_OWNER   the caller does not hold the lock
+///   SHMKIT_ERR_INVALID     the condition was first used with another lock, in any process
+///   SHMKIT_ERR_WRONG_KIND  lock_or_rlock is not a lock
 ///
 /// # Safety
 /// `condition` and `lock_or_rlock` must be NULL or handles of this library that no other thread is closing.
@@ -199,7 +232,7 @@ pub unsafe extern "C" fn shmkit_condition_notify(
     unsafe { with(condition, body) }
 }
 
-/// Notifies all threads that wait; otherwise as shmkit_condition_notify.
+/// Notifies all threads that wait. Rules and errors are those of shmkit_condition_notify.
 ///
 /// # Safety
 /// As for shmkit_condition_notify.
@@ -217,7 +250,9 @@ pub unsafe extern "C" fn shmkit_condition_notify_all(
     unsafe { with(condition, body) }
 }
 
-/// Tells what is known of the condition. Nobody is asked who lives: only a notification does that.
+/// Returns the state of the condition.
+///
+/// The call does not check which waiters are alive: only a notification does.
 ///
 /// # Safety
 /// `condition` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.

@@ -1,4 +1,4 @@
-//! Events: something that has happened or has not, for which processes and threads can wait.
+//! Events: a flag that processes and threads set, clear and wait for.
 
 use super::handle::Handle;
 use super::object::{self, Object, shmkit_object_options, with};
@@ -7,37 +7,41 @@ use super::structure::{self, Sized32};
 use super::{output, wait};
 use crate::object::event::Event;
 
-/// An event: set, or clear. Nobody owns it, and any number of processes and threads may set it, clear it and wait for it;
-/// none of them takes a place among the participants of the segment. A handle may be used by all threads at once and by
-/// forked children.
+/// An event: set or clear. A new event is clear.
 ///
-/// If one of them dies, however it dies, all others go on: a wake that was lost with it costs 12 ms at the most.
-///
-/// shmkit_event_set, shmkit_event_clear and shmkit_event_is_set may be called by a signal handler, whatever it has
-/// interrupted, these functions too, as long as the handle is one of an event that is open: they allocate nothing, lock
-/// nothing and leave errno as it is.
+///   Owner    None: any number of processes and threads may set, clear and wait. None of them takes
+///            one of the places that the segment has for processes.
+///   Death    If a process dies in any of these calls, all others continue. A wake that was lost
+///            with it delays a waiter by at most 12 ms.
+///   Signals  A signal handler may call shmkit_event_set, shmkit_event_clear and
+///            shmkit_event_is_set, whatever it interrupted, these functions included, if the handle
+///            is an open event. They allocate nothing, lock nothing and do not change errno.
+///   Threads  All threads of a process may use a handle at once, and so may forked children.
+///   Size     64 bytes.
+///   Close    The event stays set or clear.
 #[allow(non_camel_case_types)]
 pub struct shmkit_event {
     _opaque: (),
 }
 
-/// In shmkit_event_info: it is set.
+/// In shmkit_event_info: the event is set.
 pub const SHMKIT_EVENT_SET: u32 = 0x40000;
 
-/// What is known of an event: each figure as it was at some moment during the call.
+/// The state of an event. Each figure was true at some moment during the call.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_event_info {
-    /// sizeof(shmkit_event_info); on return how much of it was filled.
+    /// sizeof(shmkit_event_info); on return the bytes that were filled.
     pub struct_size: u32,
-    /// SHMKIT_EVENT_SET, or 0.
+    /// SHMKIT_EVENT_SET or 0.
     pub flags: u32,
-    /// How often it was set when it was clear.
+    /// The number of times that the event went from clear to set.
     pub sets: u64,
-    /// How often somebody had to sleep for it.
+    /// The number of waits that had to sleep.
     pub waits: u64,
-    /// Where it stands in its segment's data, or in its arena.
+    /// The offset of the event in the data of its segment, or in the memory file of unnamed
+    /// objects.
     pub offset: u64,
 }
 
@@ -53,8 +57,10 @@ impl Object for Event {
     object::forward!(plain);
 }
 
-/// Sets the event: all go on that wait for it, and nobody waits until it is cleared. What the caller has done before is
-/// seen by whoever goes on. A signal handler may call it.
+/// Sets the event: wakes all waiters, and no wait blocks until the event is cleared.
+///
+/// A thread that then returns from a wait sees all that the caller wrote before. A signal handler
+/// may call this function.
 ///
 /// # Safety
 /// `event` must be NULL or a handle of this library that no other thread is closing.
@@ -69,8 +75,10 @@ pub unsafe extern "C" fn shmkit_event_set(event: *mut shmkit_event) -> shmkit_st
     unsafe { refuse(event) }
 }
 
-/// Clears the event: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on
-/// all the same. A signal handler may call it.
+/// Clears the event: a wait that begins afterwards blocks until the next shmkit_event_set.
+///
+/// A thread that began to wait before the event was set returns all the same. A signal handler may
+/// call this function.
 ///
 /// # Safety
 /// As for shmkit_event_set.
@@ -85,7 +93,9 @@ pub unsafe extern "C" fn shmkit_event_clear(event: *mut shmkit_event) -> shmkit_
     unsafe { refuse(event) }
 }
 
-/// Says what is wrong with a handle. By the convention of the exported functions: a jump leads here.
+/// Returns the status for a handle that is not an open event.
+///
+/// It has the calling convention of the exported functions, so that the call is a jump.
 ///
 /// # Safety
 /// As for shmkit_event_set.
@@ -96,7 +106,7 @@ unsafe extern "C" fn refuse(event: *mut shmkit_event) -> shmkit_status {
     unsafe { with(event, |_: &Event| Ok(())) }
 }
 
-/// Tells whether the event is set: 1 or 0. A signal handler may call it.
+/// Returns 1 if the event is set, else 0. A signal handler may call this function.
 ///
 /// # Safety
 /// As for shmkit_event_set; `out` must be NULL or writable.
@@ -122,13 +132,18 @@ pub unsafe extern "C" fn shmkit_event_is_set(
     unsafe { with(event, body) }
 }
 
-/// Waits up to `timeout_ns` nanoseconds until the event is set: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+/// Waits until the event is set.
 ///
-/// SHMKIT_OK if it is set, or was at some moment since the call began: shmkit_event_set and then shmkit_event_clear lets
-/// all go on that had begun to wait. `flags`: SHMKIT_INTERRUPTIBLE.
+/// Returns SHMKIT_OK if the event is set, or was set at any moment since the call began. So
+/// shmkit_event_set followed by shmkit_event_clear releases every thread that had begun to wait.
 ///
-/// SHMKIT_ERR_WOULD_BLOCK: it is not set, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
-/// SHMKIT_ERR_INVALID: a negative time, unknown flags.
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///
+///   SHMKIT_ERR_WOULD_BLOCK  the event is clear, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_TIMEOUT      the timeout expired
+///   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
+///   SHMKIT_ERR_INVALID      a negative timeout other than SHMKIT_FOREVER, or an unknown flag
 ///
 /// # Safety
 /// As for shmkit_event_set.
@@ -138,7 +153,7 @@ pub unsafe extern "C" fn shmkit_event_wait(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    // What cannot panic goes ahead of what could: for what is set nobody waits.
+    // The path that cannot panic comes first: an event that is set needs no wait.
     if wait::is_valid(timeout_ns, flags) {
         // SAFETY: the caller's promise.
         if let Some(event) = unsafe { Handle::<Event>::peek(event.cast()) }
@@ -151,7 +166,7 @@ pub unsafe extern "C" fn shmkit_event_wait(
     unsafe { wait_slow(event, timeout_ns, flags) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// Does the same as the exported function, by its calling convention: the call is a jump.
 ///
 /// # Safety
 /// As for shmkit_event_set.
@@ -167,7 +182,7 @@ unsafe extern "C" fn wait_slow(
     unsafe { with(event, body) }
 }
 
-/// Tells what is known of the event.
+/// Returns the state of the event.
 ///
 /// # Safety
 /// `event` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.

@@ -1,4 +1,4 @@
-//! Handles: what C holds by pointer. A closed handle, or one of another kind, is recognised instead of followed.
+//! Handles: what C holds by pointer. A closed handle, or one of another kind, is recognised and not dereferenced.
 //!
 //! | tag          | means                    | goes to       |
 //! |--------------|--------------------------|---------------|
@@ -12,30 +12,30 @@ use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Numbers that hardly stand in memory by chance.
+/// Values that are unlikely to be in memory by chance.
 const OPEN: u32 = 0x5ea1_ab00;
 const CLOSED: u32 = 0xdead_5ea1;
 
-/// How many closed handles are still recognised as such.
+/// The number of closed handles that are still recognised.
 const CLOSED_HANDLE_CACHE: usize = 1024;
 
-/// A value behind a pointer that C holds; the tag comes first in every kind of handle.
+/// A value behind a pointer that C holds. The tag is the first field in handles of all kinds.
 #[repr(C)]
 pub struct Handle<T> {
     tag: AtomicU32,
     value: UnsafeCell<Option<T>>,
 }
 
-/// Names the kind of a handle, which its tag tells from the others.
+/// A type that handles can hold. The tag of a handle contains its kind.
 pub trait Opaque: Send + Sync + 'static {
-    /// What it is.
+    /// The kind.
     const KIND: Kind;
 }
 
-/// Inside the fence, or a child forked meanwhile could never close anything.
+/// Behind the fork lock: otherwise a child forked during a close could never close anything.
 static CLOSED_HANDLES: ForkLocked<VecDeque<Box<dyn Send>>> = ForkLocked::new(VecDeque::new());
 
-// SAFETY: the value is only reached through `borrow` and `close`; it is Send, and shared only as far as it is Sync.
+// SAFETY: the value is only reached through `borrow` and `close`. It is Send, and shared only if it is Sync.
 unsafe impl<T: Send> Send for Handle<T> {}
 
 impl<T: Opaque> Handle<T> {
@@ -62,28 +62,28 @@ impl<T: Opaque> Handle<T> {
     /// Returns the value behind a handle.
     ///
     /// # Safety
-    /// Not NULL and aligned, `handle` must have come from `open` of any `T`, no more than `CLOSED_HANDLE_CACHE` handles may have been
-    /// closed since it was, and no other thread may close it meanwhile.
+    /// If `handle` is not NULL and aligned, `open` of any `T` must have returned it. If it was closed, at most
+    /// `CLOSED_HANDLE_CACHE` handles may have been closed since. No other thread may close it meanwhile.
     pub unsafe fn borrow<'a>(handle: *const Handle<T>) -> Result<&'a T> {
         super::check_pointer(handle, "the handle")?;
-        // SAFETY: not NULL and aligned (checked above), and not yet freed (the caller's promise). Only the tag is
-        // looked at, which stands at the same place in a handle of any kind.
+        // SAFETY: not NULL and aligned (checked above), and not yet freed (the caller's promise). Only the tag is read,
+        // which is at the same offset in handles of all kinds.
         let tag = unsafe { &(*handle).tag };
-        // PAIRS handle.close: after CLOSED was read the value is not looked at.
+        // PAIRS handle.close: after CLOSED was read, the value is not read.
         Self::check(tag.load(Ordering::Acquire))?;
-        // SAFETY: the tag says that this is a Handle<T> whose value nobody has taken; nobody closes it meanwhile.
+        // SAFETY: the tag proves that this is a Handle<T> with a value; no thread closes it meanwhile.
         let value = unsafe { &(*handle).value };
-        // SAFETY: only `close` writes to it, which nobody calls meanwhile (the caller's promise).
+        // SAFETY: only `close` writes to it, and no thread calls that meanwhile (the caller's promise).
         let value = unsafe { &*value.get() };
         value
             .as_ref()
             .ok_or(Error::Closed("the handle has been closed".into()))
     }
 
-    /// As `borrow`, where there is no time for reasons.
+    /// Like `borrow`, for the fast path: returns `None` instead of an error.
     ///
     /// # Safety
-    /// As `borrow`.
+    /// As for `borrow`.
     #[inline(always)]
     pub unsafe fn peek<'a>(handle: *const Handle<T>) -> Option<&'a T> {
         if handle.is_null() || !handle.is_aligned() {
@@ -99,14 +99,14 @@ impl<T: Opaque> Handle<T> {
         let value = unsafe { &(*handle).value };
         // SAFETY: as in `borrow`.
         let value = unsafe { &*value.get() };
-        // SAFETY: there is one from `open` on until `close` has won the tag, which stands.
+        // SAFETY: the handle has a value from `open` until `close` changes the tag, which is unchanged.
         Some(unsafe { value.as_ref().unwrap_unchecked() })
     }
 
-    /// Drops the value behind a handle, once; NULL has none.
+    /// Drops the value behind a handle, once. NULL has none.
     ///
     /// # Safety
-    /// As `borrow`; and no other thread may be using the value.
+    /// As for `borrow`; and no other thread may use the value.
     pub unsafe fn close(handle: *mut Handle<T>) -> Result<()> {
         if handle.is_null() {
             return Ok(());
@@ -114,10 +114,10 @@ impl<T: Opaque> Handle<T> {
         super::check_pointer(handle, "the handle")?;
         // SAFETY: as in `borrow`.
         let tag = unsafe { &(*handle).tag };
-        // PAIRS handle.close: whoever wins here has the value for itself.
+        // PAIRS handle.close: the thread that wins here is the only one with the value.
         let closed = tag.compare_exchange(Self::TAG, CLOSED, Ordering::AcqRel, Ordering::Acquire);
         closed.map(drop).or_else(Self::check)?;
-        // SAFETY: the exchange above succeeded, so this is a Handle<T> that `open` made and no other close has.
+        // SAFETY: the exchange above succeeded, so this is a Handle<T> from `open` that no other close has.
         let mut shell = unsafe { Box::from_raw(handle) };
         drop(shell.value.get_mut().take());
         let mut inside = ForkLock::enter();

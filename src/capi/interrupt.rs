@@ -1,23 +1,27 @@
-//! Interrupt hook: how a caller ends a long call.
+//! Interrupt hook: a function of the program that can end a long call.
 
 use super::run;
 use super::status::shmkit_status;
 use crate::sys::interrupt;
 use std::ffi::c_void;
 
-/// A function that long operations ask whether to go on: 0, or anything else to end them.
+/// A function that long calls ask whether to continue. It returns 0 to continue, another number to
+/// end the call.
 #[allow(non_camel_case_types)]
 pub type shmkit_interrupt_hook = Option<unsafe extern "C" fn(argument: *mut c_void) -> i32>;
 
-/// Lets the hook end this call with SHMKIT_ERR_INTERRUPTED. Without it signals do not end a call.
+/// In the flags of a call or of segment options: the interrupt hook may end the call, which then
+/// fails with SHMKIT_ERR_INTERRUPTED. Without this flag signals do not end a call.
 pub const SHMKIT_INTERRUPTIBLE: u32 = 1;
 
-/// Installs the one interrupt hook of this process; NULL takes it away.
+/// Installs the interrupt hook of this process, which has only one. NULL removes it.
 ///
-/// Calls that were given SHMKIT_INTERRUPTIBLE call it, on their own thread, when a signal has come and after each
-/// step: at most 64 MiB of memory set aside, or 12 ms of sleep. If it returns nonzero, they undo what they had begun and return
-/// SHMKIT_ERR_INTERRUPTED. It may call any function of this library. Whoever replaces a hook makes sure that calls
-/// begun before have ended before its `argument` goes.
+/// Calls with SHMKIT_INTERRUPTIBLE run the hook on their own thread: after a signal, and after each
+/// step. A step is at most 64 MiB of reserved memory or 12 ms of sleep. If the hook returns
+/// nonzero, the call undoes what it began and fails with SHMKIT_ERR_INTERRUPTED.
+///
+/// The hook may call any function of this library. After a hook is replaced, its `argument` must
+/// stay valid until every call that began before has ended.
 ///
 /// # Safety
 /// Any thread may call `hook` with `argument`.

@@ -7,28 +7,29 @@ use crate::error::{Error, Result};
 use crate::segment::{limits, name};
 use std::ffi::c_char;
 
-/// The file system of the directory keeps what it holds in memory (tmpfs).
+/// In shmkit_limits_info: the file system of the directory keeps its files in memory (tmpfs).
 pub const SHMKIT_LIMITS_IN_MEMORY: u32 = 1;
 
-/// What bounds the size of a segment just now. Sizes in bytes; UINT64_MAX means that there is no limit.
+/// What bounds the size of a segment at the time of the call. Sizes are in bytes; UINT64_MAX means
+/// no limit.
 ///
-/// Set struct_size to sizeof(shmkit_limits_info) before the call. Every figure was true when it was read, and others
-/// take and give memory meanwhile.
+/// Set struct_size to sizeof(shmkit_limits_info) before the call. Each figure was true when it was
+/// read: other processes allocate and free memory meanwhile.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_limits_info {
-    /// sizeof(shmkit_limits_info); on return how much of it was filled.
+    /// sizeof(shmkit_limits_info); on return the bytes that were filled.
     pub struct_size: u32,
     /// SHMKIT_LIMITS_IN_MEMORY or 0.
     pub flags: u32,
-    /// The largest segment that could be made in the directory now, in whole pages.
+    /// The largest segment that could be created in the directory now, in whole pages.
     pub largest_named: u64,
-    /// The largest anonymous segment that could be made now, in whole pages.
+    /// The largest anonymous segment that could be created now, in whole pages.
     pub largest_anonymous: u64,
-    /// What the file system of the directory can hold (statfs).
+    /// The size of the directory's file system (statfs).
     pub directory_total: u64,
-    /// What is free there for this user.
+    /// What is free in that file system for this user.
     pub directory_free: u64,
     /// MemTotal of /proc/meminfo.
     pub memory_total: u64,
@@ -38,25 +39,26 @@ pub struct shmkit_limits_info {
     pub swap_total: u64,
     /// SwapFree of /proc/meminfo.
     pub swap_free: u64,
-    /// The limit of the cgroup that has least left, from this process' own up to the root.
+    /// The limit of the cgroup that has the least memory left, from this process's own cgroup up to
+    /// the root.
     pub cgroup_limit: u64,
-    /// What that cgroup has left, page cache counted as free.
+    /// What that cgroup has left. Page cache counts as free.
     pub cgroup_free: u64,
-    /// CommitLimit less Committed_AS where overcommit_policy is 2.
+    /// CommitLimit minus Committed_AS of /proc/meminfo, if overcommit_policy is 2.
     pub commit_free: u64,
-    /// RLIMIT_FSIZE: the largest file this process may write.
+    /// RLIMIT_FSIZE: the largest file that this process may write.
     pub file_size_limit: u64,
-    /// RLIMIT_MEMLOCK: how much this process may lock in memory.
+    /// RLIMIT_MEMLOCK: the memory that this process may lock.
     pub locked_memory_limit: u64,
-    /// RLIMIT_AS: how much address space this process may have.
+    /// RLIMIT_AS: the address space that this process may have.
     pub address_space_limit: u64,
-    /// RLIMIT_NOFILE: how many descriptors this process may have.
+    /// RLIMIT_NOFILE: the number of descriptors that this process may have.
     pub open_files_limit: u64,
     /// The size of a page.
     pub page_size: u64,
-    /// The size of a huge page; 0 where the kernel has none.
+    /// The size of a huge page. 0: the kernel has none.
     pub huge_page_size: u64,
-    /// /proc/sys/vm/overcommit_memory: 0 guesses, 1 always says yes, 2 counts.
+    /// /proc/sys/vm/overcommit_memory: 0 estimates, 1 always grants, 2 counts.
     pub overcommit_policy: u32,
     /// 0.
     pub reserved: u32,
@@ -73,9 +75,14 @@ unsafe fn ask(directory: *const c_char) -> Result<limits::Limits> {
     limits::limits(&name::directory(directory)?)
 }
 
-/// Tells how large a segment may be: what file system, machine, cgroup and this process' own limits leave.
+/// Returns how large a segment may be: what file system, machine, cgroups and the limits of this
+/// process allow.
 ///
-/// `directory` NULL: SHMKIT_DIR, else /dev/shm. SHMKIT_ERR_NOT_FOUND: no such directory.
+///   directory  NULL: SHMKIT_DIR, else /dev/shm
+///
+///   SHMKIT_ERR_NOT_FOUND   no such directory
+///   SHMKIT_ERR_PERMISSION  the path of the directory cannot be searched
+///   SHMKIT_ERR_INVALID     the path has a component that is not a directory, or is too long
 ///
 /// # Safety
 /// `directory` must be NULL or a C string, `out` NULL or a struct whose struct_size is set.
@@ -125,9 +132,13 @@ pub unsafe extern "C" fn shmkit_limits(
     })
 }
 
-/// Writes the answer of shmkit_limits as one line for people, NUL-terminated, without a newline.
+/// Writes the figures of shmkit_limits as one line for people: NUL-terminated, without a newline.
 ///
-/// `size` is the room in `buffer` in bytes: 1024 are enough. SHMKIT_ERR_TOO_LARGE: they are not, and nothing is written.
+///   directory  NULL: SHMKIT_DIR, else /dev/shm
+///   size       the bytes of `buffer`; 1024 are enough
+///
+///   SHMKIT_ERR_TOO_LARGE  the line does not fit; nothing is written
+///   and the errors of shmkit_limits
 ///
 /// # Safety
 /// `directory` must be NULL or a C string, `buffer` NULL or `size` writable bytes.

@@ -1,4 +1,4 @@
-//! Locks: mutual exclusion between processes and threads that survives the death of its owner.
+//! Locks: mutual exclusion between processes and threads that survives the death of the owner.
 
 use super::mutex;
 use super::object::{self, Object, shmkit_object_options, with};
@@ -9,50 +9,61 @@ use crate::error::Result;
 use crate::object::lock::{Lock, Named, Options, Stat};
 use crate::participant::ProcessInfo;
 
-/// A lock: one owner at a time, which is a process. Any thread of the owner may release it. It is not recursive: a
-/// second acquire waits for the first one's release.
+/// A lock, which has one owner at a time.
 ///
-/// If the owner dies, however it dies, whoever waits gets the lock within 12 ms after the kernel has torn the dead
-/// process down, and is told so: what the lock guards may be half written. A handle may be used by all threads at once
-/// and by forked children.
+///   Owner    A process. Any of its threads may release the lock. The lock is not recursive: a
+///            second acquire waits for the release of the first.
+///   Death    If the owner dies, in whatever way, a waiter acquires the lock within 12 ms after the
+///            kernel has torn the process down. It sees `*owner_died` = 1: what the lock guards may
+///            be half written.
+///   Threads  All threads of a process may use a handle at once, and so may forked children. A
+///            child holds nothing that its parent holds.
+///   Size     64 bytes in a segment.
+///   Options  shmkit_object_options with SHMKIT_LOCK_TRANSFERABLE, which shmkit_lock_open_or_create
+///            and shmkit_lock_create_at compare with an existing lock.
+///   Close    A close does not release the lock. When the process closes its last handle of the
+///            segment, the lock counts as held by a dead owner.
 #[allow(non_camel_case_types)]
 pub struct shmkit_lock {
     _opaque: (),
 }
 
-/// Any process may release it, not its owner alone, as multiprocessing.Lock allows. Whoever releases one of a dead owner
-/// has taken the matter into its own hands: the next owner is not told of that death.
+/// In the options of a lock: any process may release it, not only the owner, as with
+/// multiprocessing.Lock. If a process releases the lock of a dead owner, the next owner does not
+/// see that death. In shmkit_lock_info: the lock was created so.
 pub const SHMKIT_LOCK_TRANSFERABLE: u32 = 0x10000;
-/// In shmkit_lock_info: somebody holds it, perhaps a dead process.
+/// In shmkit_lock_info: a process holds the lock. It may be dead.
 pub const SHMKIT_LOCK_HELD: u32 = 0x40000;
-/// In shmkit_lock_info: an owner died, and mark_consistent has not been called since.
+/// In shmkit_lock_info: an owner died, and the lock has not been marked consistent since.
 pub const SHMKIT_LOCK_OWNER_DIED: u32 = 0x80000;
 
-/// What is known of a lock: each figure as it was at some moment during the call.
+/// The state of a lock or recursive lock. Each figure was true at some moment during the call.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_lock_info {
-    /// sizeof(shmkit_lock_info); on return how much of it was filled.
+    /// sizeof(shmkit_lock_info); on return the bytes that were filled.
     pub struct_size: u32,
-    /// SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE, or-ed.
+    /// SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED and SHMKIT_LOCK_TRANSFERABLE, or-ed.
     pub flags: u32,
-    /// How often it was acquired.
+    /// The number of acquisitions.
     pub acquisitions: u64,
-    /// How often that took waiting.
+    /// The number of acquisitions that had to wait.
     pub contended: u64,
-    /// How often it was taken over from the dead.
+    /// The number of acquisitions from a dead owner.
     pub recoveries: u64,
-    /// When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC, even if it has
-    /// given up since. 0: nobody has waited for this owner.
+    /// When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC,
+    /// even if it has given up since. 0: no process has waited for this owner.
     pub contended_since: u64,
-    /// The owner's number among the participants of the segment, which no other ever has. 0: nobody holds it.
+    /// The number of the owner among the participants of the segment, which is never reused. 0: the
+    /// lock is free.
     pub owner_ticket: u64,
-    /// The owner's PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown.
+    /// The PID namespace of the owner, as the inode of /proc/PID/ns/pid. 0: unknown.
     pub owner_namespace: u64,
-    /// Where it stands in its segment's data, or in its arena. 0 of the one that is built in, which stands before both.
+    /// The offset of the lock in the data of its segment, or in the memory file of unnamed objects. 0
+    /// for the lock of shmkit_segment_lock, which is stored before the data.
     pub offset: u64,
-    /// The owner's process number in that namespace. 0: nobody holds it, or unknown.
+    /// The PID of the owner in that namespace. 0: the lock is free, or the PID is unknown.
     pub owner_pid: u32,
     /// 0.
     pub reserved: u32,
@@ -83,7 +94,7 @@ impl Object for Lock {
     object::forward!();
 }
 
-/// Fills what `stat` tells of a lock of either kind.
+/// Fills in the state of a lock or a recursive lock.
 ///
 /// # Safety
 /// `out` must be NULL or a struct whose struct_size is set.
@@ -117,7 +128,12 @@ pub(super) unsafe fn fill_info(
     Ok(())
 }
 
-/// Opens the lock that every full segment has. SHMKIT_ERR_WRONG_KIND: a plain one. SHMKIT_ERR_PERMISSION: read-only.
+/// Opens the lock that every managed segment has.
+///
+/// `out` gets a handle, which shmkit_lock_close frees.
+///
+///   SHMKIT_ERR_WRONG_KIND  a plain segment
+///   SHMKIT_ERR_PERMISSION  the segment's handle is read-only
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library; `out` NULL or writable.
@@ -134,17 +150,28 @@ pub unsafe extern "C" fn shmkit_segment_lock(
     unsafe { object::store(out, make) }
 }
 
-/// Takes the lock, waiting up to `timeout_ns` nanoseconds for it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a time.
+/// Acquires the lock, and waits for it if necessary.
 ///
-/// SHMKIT_OK if and only if the caller holds the lock now. `owner_died` (NULL: not wanted) then tells 1 where an owner
-/// died and shmkit_lock_mark_consistent has not been called since: look at what the lock guards, and make it whole.
-/// `flags`: SHMKIT_INTERRUPTIBLE.
+/// The caller holds the lock if and only if the call returns SHMKIT_OK.
 ///
-/// SHMKIT_ERR_WOULD_BLOCK: a living process holds it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
-/// SHMKIT_ERR_INVALID: a negative time, unknown flags. SHMKIT_ERR_TOO_MANY_PROCESSES: as many processes as the segment has
-/// room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN: somebody holds it, and this process has lost all descriptors of the segment
-/// (closefrom), so it cannot ask whether that one lives. SHMKIT_ERR_PERMISSION: the file cannot be written.
-/// SHMKIT_ERR_CORRUPT.
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///   owner_died  (may be NULL) 1 if an owner died and shmkit_lock_mark_consistent has not been
+///               called since: check and repair what the lock guards. Otherwise 0
+///
+///   SHMKIT_ERR_WOULD_BLOCK         a living process holds the lock, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_TIMEOUT             the timeout expired
+///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+///   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+///                                  flag
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process: all of its
+///                                  participants are alive
+///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+///                                  (closefrom), and the lock is held: the owner cannot be checked.
+///                                  Also at the first use of the segment
+///   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+///   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
 ///
 /// # Safety
 /// `lock` must be NULL or a handle of this library that no other thread is closing; `owner_died` NULL or writable.
@@ -159,10 +186,12 @@ pub unsafe extern "C" fn shmkit_lock_acquire(
     unsafe { mutex::acquire::<Lock, _>(lock, timeout_ns, flags, owner_died) }
 }
 
-/// Gives the lock back.
+/// Releases the lock.
 ///
-/// SHMKIT_ERR_NOT_OWNER: this process does not hold it; of a transferable lock: nobody does. What a dead owner left
-/// marked stays marked until shmkit_lock_mark_consistent.
+/// After the death of an owner the lock stays marked until shmkit_lock_mark_consistent is called.
+///
+///   SHMKIT_ERR_NOT_OWNER  this process does not hold the lock; a transferable lock: no process
+///                         holds it
 ///
 /// # Safety
 /// `lock` must be NULL or a handle of this library that no other thread is closing.
@@ -172,7 +201,9 @@ pub unsafe extern "C" fn shmkit_lock_release(lock: *mut shmkit_lock) -> shmkit_s
     unsafe { mutex::release::<Lock, _>(lock) }
 }
 
-/// Says that what the lock guards is whole again after an owner's death. SHMKIT_ERR_NOT_OWNER.
+/// Marks what the lock guards as repaired after the death of an owner.
+///
+///   SHMKIT_ERR_NOT_OWNER  this process does not hold the lock
 ///
 /// # Safety
 /// As for shmkit_lock_release.
@@ -182,7 +213,8 @@ pub unsafe extern "C" fn shmkit_lock_mark_consistent(lock: *mut shmkit_lock) -> 
     unsafe { with(lock, Lock::mark_consistent) }
 }
 
-/// Tells what is known of the lock. Nobody is asked whether the owner lives: only an acquire does that.
+/// Returns the state of the lock. It does not check whether the owner is alive: only an acquire
+/// does.
 ///
 /// # Safety
 /// `lock` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.

@@ -1,6 +1,8 @@
-//! The C ABI: one file per noun. Each function checks its pointers, calls the core once, and stores its outputs.
+//! The C ABI: one file per noun. Each function checks its pointers, calls the core once, and stores
+//! its outputs.
 //!
-//! What stands above a function is the manual of the C header; it is written for a C reader.
+//! The comments of the exported items are the manual in the C header: they are written for C
+//! programmers.
 
 pub mod barrier;
 pub mod condition;
@@ -27,9 +29,10 @@ use crate::error::{Error, Result};
 use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs the body of an exported function: errors and panics become a status, and what `shmkit_last_error` tells.
+/// Runs the body of an exported function. An error or a panic becomes a status, which
+/// `shmkit_last_error` describes.
 fn run(body: impl FnOnce() -> Result<()>) -> status::shmkit_status {
-    // What the body leaves half done when it unwinds is a handle nobody has been given, or an output not written.
+    // A body that unwinds leaves at most a handle that was not returned, or an output that was not written.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => status::SHMKIT_OK,
         Ok(Err(error)) => status::remember(error),
@@ -44,10 +47,10 @@ fn run(body: impl FnOnce() -> Result<()>) -> status::shmkit_status {
     }
 }
 
-/// Checks a place for an output.
+/// Checks a pointer to an output.
 ///
 /// # Safety
-/// Not NULL and aligned, `out` must be writable, and nobody else may use it during the call.
+/// If `out` is not NULL and aligned, it must be writable, and no other thread may use it during the call.
 unsafe fn output<'a, T>(
     out: *mut T,
     what: &'static str,
@@ -67,10 +70,10 @@ fn check_pointer<T>(pointer: *const T, what: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// As `output`, for one that is not wanted where it is NULL.
+/// Like `output`, but `None` for NULL: the caller does not need this output.
 ///
 /// # Safety
-/// As `output`.
+/// As for `output`.
 unsafe fn optional<'a, T>(
     out: *mut T,
     what: &'static str,
@@ -82,7 +85,7 @@ unsafe fn optional<'a, T>(
     unsafe { output(out, what) }.map(Some)
 }
 
-/// Refuses flags that mean nothing.
+/// Refuses flags that are not in `known`.
 fn check_flags(flags: u32, known: u32) -> Result<()> {
     match flags & !known {
         0 => Ok(()),
@@ -92,7 +95,7 @@ fn check_flags(flags: u32, known: u32) -> Result<()> {
     }
 }
 
-/// Reads permission bits: 0 is none in particular.
+/// Reads permission bits. 0 means the default.
 fn mode(mode: u32) -> Result<Option<u32>> {
     match mode {
         0 => Ok(None),
@@ -103,10 +106,10 @@ fn mode(mode: u32) -> Result<Option<u32>> {
     }
 }
 
-/// Reads a text that may be NULL.
+/// Reads a string that may be NULL.
 ///
 /// # Safety
-/// Not NULL, `text` must end with a NUL byte and stay as it is during the call.
+/// If `text` is not NULL, it must end with a NUL byte and not change during the call.
 unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
     if text.is_null() {
         return None;

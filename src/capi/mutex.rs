@@ -1,4 +1,4 @@
-//! What the C functions of locks of both kinds do: they differ in the type of the handle.
+//! What the C functions of locks and recursive locks share: they differ only in the type of the handle.
 
 use super::handle::{Handle, Opaque};
 use super::object::with;
@@ -8,15 +8,15 @@ use crate::error::Result;
 use crate::object::lock::{Lock, Patience};
 use crate::object::rlock::RLock;
 
-/// A lock of either kind.
+/// A lock or a recursive lock.
 pub(super) trait Mutex: Opaque {
-    /// Takes it if that is one step.
+    /// Acquires it if that takes one step.
     fn try_acquire(&self) -> bool;
-    /// Takes it, waiting; returns whether an owner died.
+    /// Acquires it, and waits for it; returns whether an owner died.
     fn acquire(&self, patience: Patience) -> Result<bool>;
-    /// Gives it back if that is one step.
+    /// Releases it if that takes one step.
     fn try_release(&self) -> bool;
-    /// Gives it back.
+    /// Releases it.
     fn release(&self) -> Result<()>;
 }
 
@@ -46,7 +46,7 @@ macro_rules! mutex {
 
 mutex!(Lock, RLock);
 
-/// Takes the lock.
+/// Acquires the lock.
 ///
 /// # Safety
 /// As for shmkit_lock_acquire.
@@ -57,7 +57,7 @@ pub(super) unsafe fn acquire<L: Mutex, H>(
     flags: u32,
     owner_died: *mut u32,
 ) -> shmkit_status {
-    // What cannot panic goes ahead of what could: a free lock of a process that is known costs one exchange.
+    // The path that cannot panic comes first: a free lock costs one exchange, once the process is known to the segment.
     if wait::is_valid(timeout_ns, flags) && owner_died.is_aligned() {
         // SAFETY: the caller's promise.
         if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
@@ -74,7 +74,7 @@ pub(super) unsafe fn acquire<L: Mutex, H>(
     unsafe { acquire_slow::<L, H>(lock, timeout_ns, flags, owner_died) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_lock_acquire.
@@ -97,7 +97,7 @@ unsafe extern "C" fn acquire_slow<L: Mutex, H>(
     unsafe { with(lock, body) }
 }
 
-/// Gives the lock back.
+/// Releases the lock.
 ///
 /// # Safety
 /// As for shmkit_lock_release.
@@ -113,7 +113,7 @@ pub(super) unsafe fn release<L: Mutex, H>(lock: *mut H) -> shmkit_status {
     unsafe { release_slow::<L, H>(lock) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_lock_release.

@@ -17,7 +17,7 @@
 //! shmkit_<noun>_size (options, out)
 //!
 //! ```text
-//! Returns the bytes that a placed object occupies, a multiple of 64. Lay out a segment with it.
+//! Returns the bytes that a placed object occupies. Objects begin at multiples of 64.
 //! SHMKIT_ERR_INVALID        the options contradict each other or exceed a bound
 //! ```
 //!
@@ -39,7 +39,7 @@
 //! with it. A failed open removes and changes nothing.
 //! SHMKIT_ERR_NOT_FOUND      no such name
 //! SHMKIT_ERR_WRONG_KIND     the name belongs to something else
-//! SHMKIT_ERR_INVALID        name is NULL
+//! SHMKIT_ERR_INVALID        name is NULL, or the options contradict each other
 //! SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_NO_MEMORY
 //!                           as for shmkit_segment_open
 //! ```
@@ -121,8 +121,9 @@
 //! SHMKIT_ERR_WRONG_KIND     a handle of another noun
 //! ```
 //!
-//! Every function returns SHMKIT_ERR_INVALID for a NULL or misaligned pointer or a wrong struct_size,
-//! and SHMKIT_ERR_CLOSED or SHMKIT_ERR_WRONG_KIND for a handle that is closed or of another noun.
+//! Every function returns SHMKIT_ERR_INVALID for a NULL or misaligned pointer or a wrong
+//! struct_size, and SHMKIT_ERR_CLOSED or SHMKIT_ERR_WRONG_KIND for a handle that is closed or of
+//! another noun.
 
 use super::handle::{Handle, Opaque};
 use super::segment::{SHMKIT_TRUST, named, shmkit_segment};
@@ -135,11 +136,12 @@ use crate::segment::Segment;
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
 
-/// In the options of shmkit_<noun>_create_at: fail with SHMKIT_ERR_EXISTS instead of opening an object that is there.
+/// In the options of shmkit_<noun>_create_at: fails with SHMKIT_ERR_EXISTS if the object exists,
+/// instead of opening it.
 pub const SHMKIT_EXCLUSIVE: u32 = 0x100000;
 
-/// The options of an object that needs no others. NULL, or zeros behind struct_size, give the defaults. The options of
-/// every other noun begin with the same fields.
+/// The options of locks, recursive locks, events and once flags. NULL, or zeros behind struct_size,
+/// give the defaults. The options of every other noun begin with the same fields.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
@@ -150,7 +152,8 @@ pub struct shmkit_object_options {
     pub flags: u32,
     /// Permission bits of a new named object, whatever the umask. 0: 0600.
     pub mode: u32,
-    /// The number of processes that the file of a new named object has room for, 1 to 4096. 0: 128.
+    /// The number of processes that the file of a new named object has room for, 1 to 4096.
+    /// 0: 128.
     pub participants: u32,
     /// The directory of a named object. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,

@@ -1,4 +1,4 @@
-//! Once flags: something that is done exactly once among all processes.
+//! Once flags: work that is done exactly once among all processes.
 
 use super::handle::Handle;
 use super::object::{self, Object, shmkit_object_options, with};
@@ -7,48 +7,59 @@ use super::structure::{self, Sized32};
 use super::{optional, output, wait};
 use crate::object::once::{Begun, Once};
 
-/// A once: not done, being done by one process, or done, which stays so. Of all who begin, one has it to do; the others
-/// wait until it is done.
+/// A once flag (pthread_once_t, std::sync::Once): not done, running in one process, or done for
+/// good.
 ///
-/// If that one dies, however it dies, the next one has it to do within 12 ms after the kernel has torn the dead process
-/// down, and is told so: it may be half done. The owner is a process; any thread of it may say that it is done. Who
-/// begins again before that waits for itself. A handle may be used by all threads at once and by forked children.
+/// Of all callers of shmkit_once_begin one becomes the owner and does the work. The others wait
+/// until it is done. A new once flag is not done.
+///
+///   Owner    A process: any of its threads may call shmkit_once_done or shmkit_once_abort. Its
+///            other threads wait in shmkit_once_begin like those of other processes. A thread that
+///            begins again inside its own work waits for itself.
+///   Death    If the owner dies, the next caller becomes the owner, at most 12 ms after the kernel
+///            has torn the process down. It sees owner_died 1: the work may be half done.
+///   Threads  All threads of a process may use a handle at once, and so may forked children.
+///   Size     64 bytes.
+///   Close    A close is neither done nor abort. If a process closes its last handle of the segment
+///            while it is the owner, it counts as dead.
 #[allow(non_camel_case_types)]
 pub struct shmkit_once {
     _opaque: (),
 }
 
-/// In shmkit_once_info: somebody is doing it, perhaps a dead process.
+/// In shmkit_once_info: a process, perhaps a dead one, does the work.
 pub const SHMKIT_ONCE_RUNNING: u32 = 0x40000;
-/// In shmkit_once_info: somebody died halfway, and it is not done yet.
+/// In shmkit_once_info: an owner died during the work, and it is not done yet.
 pub const SHMKIT_ONCE_OWNER_DIED: u32 = 0x80000;
-/// In shmkit_once_info: it is done.
+/// In shmkit_once_info: the work is done.
 pub const SHMKIT_ONCE_DONE: u32 = 0x200000;
 
-/// What is known of a once: each figure as it was at some moment during the call.
+/// The state of a once flag. Each figure was true at some moment during the call.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_once_info {
-    /// sizeof(shmkit_once_info); on return how much of it was filled.
+    /// sizeof(shmkit_once_info); on return the bytes that were filled.
     pub struct_size: u32,
-    /// SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_DONE, or-ed.
+    /// SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED and SHMKIT_ONCE_DONE, or-ed.
     pub flags: u32,
-    /// How often it was begun.
+    /// The number of times that a caller became the owner.
     pub attempts: u64,
-    /// How often it was taken over from the dead.
+    /// The number of times that a caller took over from a dead owner.
     pub recoveries: u64,
-    /// How often somebody had to sleep for it.
+    /// The number of waits that had to sleep.
     pub waits: u64,
-    /// The number of who is doing it among the participants of the segment, which no other ever has. 0: nobody is.
+    /// The number of the owner among the participants of the segment, which is never reused. 0: no
+    /// owner.
     pub owner_ticket: u64,
-    /// Its PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown.
+    /// The owner's PID namespace: the inode of /proc/PID/ns/pid. 0: unknown.
     pub owner_namespace: u64,
-    /// Where the once stands in its segment's data, or in its arena.
+    /// The offset of the once flag in the data of its segment, or in the memory file of unnamed
+    /// objects.
     pub offset: u64,
-    /// The process number of who is doing it, in that namespace. 0: nobody is, or unknown.
+    /// The PID of the owner in that namespace. 0: no owner, or unknown.
     pub owner_pid: u32,
-    /// 0.
+    /// Always 0.
     pub reserved: u32,
 }
 
@@ -64,17 +75,29 @@ impl Object for Once {
     object::forward!(plain);
 }
 
-/// Begins, unless it is done: waits up to `timeout_ns` nanoseconds for who is doing it: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
-/// time.
+/// Makes the caller the owner of the work, or waits until the work is done.
 ///
-/// SHMKIT_OK and `mine` 1: the caller has it to do, and then calls shmkit_once_done, or shmkit_once_abort where it cannot.
-/// `owner_died` (NULL: not wanted) tells 1 where somebody died halfway before: it may be half done. SHMKIT_OK and `mine` 0:
-/// it is done, and what was done before shmkit_once_done is seen. `flags`: SHMKIT_INTERRUPTIBLE.
+/// If `mine` is 1, the caller does the work, then calls shmkit_once_done, or shmkit_once_abort if
+/// it cannot finish. If `mine` is 0, the work is done, and the caller sees all that was written
+/// before shmkit_once_done.
 ///
-/// SHMKIT_ERR_WOULD_BLOCK: a living process is doing it, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
-/// SHMKIT_ERR_INVALID: a negative time, unknown flags, `mine` is NULL. SHMKIT_ERR_TOO_MANY_PROCESSES: as many processes as the
-/// segment has room for are alive. SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT: as of
-/// shmkit_lock_acquire.
+///   timeout_ns  nanoseconds to wait for the owner, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///   mine        gets 1 if the caller is the owner, 0 if the work is done
+///   owner_died  (may be NULL) 1 if `mine` is 1 and an earlier owner died during the work, which
+///               may be half done, else 0
+///
+///   SHMKIT_ERR_WOULD_BLOCK         a living owner does the work, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_TIMEOUT             the timeout expired
+///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+///   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+///                                  flag
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process
+///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+///                                  (closefrom), and cannot find out whether the owner is alive
+///   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+///   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
 ///
 /// # Safety
 /// `once` must be NULL or a handle of this library that no other thread is closing; `mine` and `owner_died` NULL or
@@ -87,7 +110,7 @@ pub unsafe extern "C" fn shmkit_once_begin(
     mine: *mut u32,
     owner_died: *mut u32,
 ) -> shmkit_status {
-    // What cannot panic goes ahead of what could: what is done costs one look.
+    // The path that cannot panic comes first: finished work costs one load.
     let writable = !mine.is_null() && mine.is_aligned() && owner_died.is_aligned();
     if writable && wait::is_valid(timeout_ns, flags) {
         // SAFETY: the caller's promise.
@@ -107,7 +130,7 @@ pub unsafe extern "C" fn shmkit_once_begin(
     unsafe { begin_slow(once, timeout_ns, flags, mine, owner_died) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// Does the same as the exported function, by its calling convention: the call is a jump.
 ///
 /// # Safety
 /// As for shmkit_once_begin.
@@ -137,9 +160,9 @@ unsafe extern "C" fn begin_slow(
     unsafe { with(once, body) }
 }
 
-/// Says that it is done, which stays so: whoever waits goes on, and whoever begins finds it done.
+/// Marks the work as done, for good: waiters return, and every later begin finds it done.
 ///
-/// SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+///   SHMKIT_ERR_NOT_OWNER  this process is not the owner
 ///
 /// # Safety
 /// `once` must be NULL or a handle of this library that no other thread is closing.
@@ -149,9 +172,11 @@ pub unsafe extern "C" fn shmkit_once_done(once: *mut shmkit_once) -> shmkit_stat
     unsafe { with(once, Once::done) }
 }
 
-/// Gives it back undone: the next one has it to do. Where somebody had died halfway, that one is told so again.
+/// Gives up the work undone: the next caller of shmkit_once_begin becomes the owner.
 ///
-/// SHMKIT_ERR_NOT_OWNER: this process is not doing it.
+/// If an earlier owner died during the work, the next owner sees owner_died 1 again.
+///
+///   SHMKIT_ERR_NOT_OWNER  this process is not the owner
 ///
 /// # Safety
 /// As for shmkit_once_done.
@@ -161,7 +186,8 @@ pub unsafe extern "C" fn shmkit_once_abort(once: *mut shmkit_once) -> shmkit_sta
     unsafe { with(once, Once::abort) }
 }
 
-/// Tells whether it is done: 1 or 0. If it is, what was done before shmkit_once_done is seen.
+/// Returns 1 if the work is done, else 0. After 1 the caller sees all that was written before
+/// shmkit_once_done.
 ///
 /// # Safety
 /// As for shmkit_once_done; `out` must be NULL or writable.
@@ -187,7 +213,9 @@ pub unsafe extern "C" fn shmkit_once_is_done(
     unsafe { with(once, body) }
 }
 
-/// Tells what is known of it. Nobody is asked whether who is doing it lives: only begin does that.
+/// Returns the state of the once flag.
+///
+/// The call does not check whether the owner is alive: only shmkit_once_begin does.
 ///
 /// # Safety
 /// `once` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.

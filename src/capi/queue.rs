@@ -1,4 +1,4 @@
-//! Queues: messages from many producers to many consumers.
+//! Queues: messages of any length from many producers to many consumers.
 
 use super::handle::Handle;
 use super::object::{self, Object, with};
@@ -11,78 +11,105 @@ use crate::object::queue::{Batch, LARGE_MESSAGE, Options, Overflow, Queue, What}
 use std::ffi::{c_char, c_void};
 use std::mem::MaybeUninit;
 
-/// A queue: messages of any length, put by any number of processes and threads and got by any number of others.
+/// A queue: any number of processes and threads put messages of any length, and any number get
+/// them.
 ///
-/// What is promised, and to whom, whoever is killed at whatever instruction:
+/// These guarantees hold at whatever instruction a process is killed:
 ///
-///   Producers     A message that was put (the call returned SHMKIT_OK) is in the queue, whatever becomes of its producer.
-///                 Who is killed inside the call has put the whole message or nothing. Of shmkit_queue_put_many all messages
-///                 appear at once, with nothing between them.
-///   Consumers     A message is got once, and at once, unless something before it is still reserved. Who is killed inside
-///                 shmkit_queue_get before the message was taken leaves it to the others; behind that it is gone with its
-///                 consumer, as it would be one instruction after the call. Who must not lose it leases it
-///                 (shmkit_queue_lease): if the process ends before it says shmkit_queue_ack, the next one gets the
-///                 message, and its attempts say so.
-///   Order         Messages come in the order of put and reserve, those of one producer in its own. One that is given a
-///                 second time, after a lease, comes later than those that were got in between.
-///   Waiting       Nothing waits for the dead: a call that waits looks every 12 ms at the latest whether whom it waits for
-///                 lives. It does wait for who is alive and stopped (SIGSTOP) inside a call, for a quarter of a second even
-///                 where less was asked for; and a message that somebody who lives has reserved and not committed, or is
-///                 just putting if it has 64 KiB or more, holds up what was put behind it: shmkit_queue_stat tells who that
-///                 is.
-///   Memory        A queue with a file of its own takes as much memory as its deepest backlog needed. When little of that was
-///                 used 64 times in a row (somebody found the queue empty, or it began anew at its beginning), what is
-///                 beyond 2 MiB goes, 64 MiB each time from then on: within seconds where a consumer waits, and not at all
-///                 while nobody uses the queue. What it uses is never a hole: where no memory is left a put fails with
-///                 SHMKIT_ERR_NO_SPACE, and nothing is lost.
-///   Readers in place   The bytes of a lease stay as they are until it is acknowledged or given back, unless somebody who
-///                 can write the queue breaks the rules. What the queue keeps for itself is checked at each step: a lie is
-///                 SHMKIT_ERR_CORRUPT, never a crash.
-///
-/// A handle may be used by all threads at once, and by forked children, which have not reserved or leased what their parent
-/// has.
+///   Producers   When shmkit_queue_put returns SHMKIT_OK, the message is in the queue, and it stays
+///               there if its producer dies. If a producer dies inside the call, the queue has the
+///               whole message or nothing of it. The messages of one shmkit_queue_put_many appear
+///               all at once, with nothing between them.
+///   Consumers   A message is got once, and without delay unless a message before it is still
+///               reserved. If a consumer dies inside shmkit_queue_get before it took the message,
+///               other consumers get it. If it dies later, the message is gone with it, as it would
+///               be one instruction after the call. To survive that, use shmkit_queue_lease.
+///   Leases      If a process dies between shmkit_queue_lease and shmkit_queue_ack, another
+///               consumer gets the message. If that one leases it, attempts is higher by 1. The
+///               bytes of a lease do not change until ack or nack, unless a process that can write
+///               the queue breaks the rules.
+///   Order       Messages come in the order of put and reserve; those of one producer in its own
+///               order. A message that is given again after a lease comes later than the messages
+///               that were got in between.
+///   Waiting     No call waits for a dead process: a waiting call checks at least every 12 ms
+///               whether the process that it waits for is alive. A call does wait for a living
+///               process that was stopped (SIGSTOP) inside a call. If the timeout is shorter than a
+///               quarter of a second, that wait is a quarter of a second. A message that a living
+///               producer has reserved and not committed holds up all messages behind it. So does a
+///               message of 64 KiB or more while it is put. shmkit_queue_stat returns the process
+///               that holds up the queue.
+///   Memory      A queue with a file of its own occupies as much memory as its deepest backlog
+///               needed. It looks at its use of memory each time that a consumer finds it empty, or
+///               that it begins anew at its beginning. After 64 looks in a row at which little was
+///               in use, it frees the memory beyond 2 MiB, 64 MiB at each look. While a consumer
+///               waits, that takes seconds. While no process uses the queue, it frees nothing.
+///               Memory in use is always reserved: if none is left, a put fails with
+///               SHMKIT_ERR_NO_SPACE, and no message is lost.
+///   Corruption  The queue checks its own bytes at each step. If another process has overwritten
+///               them, a call fails with SHMKIT_ERR_CORRUPT; it never crashes.
+///   Shutdown    After shmkit_queue_shutdown every put fails with SHMKIT_ERR_SHUT_DOWN, and so does
+///               a get when no message is left. SHMKIT_ERR_CLOSED is another error: a closed
+///               handle.
+///   Threads     All threads of a process may use a handle at once, and so may forked children. A
+///               child holds none of the reservations and leases of its parent.
+///   Size        The capacity and 704 bytes, so a multiple of 64 only if the capacity is. A placed
+///               queue never occupies more.
+///   Options     shmkit_queue_open_or_create and shmkit_queue_create_at compare capacity, maxsize,
+///               max_bytes, SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE; a capacity of 0 means its
+///               default. The other opens take the queue as it was created, whatever valid values
+///               the options have. If RLIMIT_AS leaves too little address space,
+///               shmkit_queue_create fails with SHMKIT_ERR_NO_MEMORY: give a smaller capacity.
+///   Close       When a process has closed its last handle of the queue and of its segment, it
+///               counts as dead. Messages that it has reserved are skipped. Messages that it has
+///               leased go to other consumers.
 #[allow(non_camel_case_types)]
 pub struct shmkit_queue {
     _opaque: (),
 }
 
-/// A put for which there is no room fails with SHMKIT_ERR_FULL, however long it would wait.
+/// In shmkit_queue_options: a put without room fails with SHMKIT_ERR_FULL at once, whatever its
+/// timeout.
 pub const SHMKIT_QUEUE_FAIL: u32 = 0x10000;
-/// A put for which there is no room throws the oldest messages away that can be had, until there is.
+/// In shmkit_queue_options: a put without room discards the oldest available messages until there
+/// is room.
 pub const SHMKIT_QUEUE_OVERWRITE: u32 = 0x40000;
-/// In shmkit_queue_info: nothing more is put.
+/// In shmkit_queue_info: the queue was shut down.
 pub const SHMKIT_QUEUE_SHUTDOWN: u32 = 0x80000;
-/// For shmkit_queue_put_many: all messages or none.
+/// For shmkit_queue_put_many: put all messages or none.
 pub const SHMKIT_QUEUE_ALL: u32 = 0x200000;
 
-/// For shmkit_queue_fileno: readable while there may be a message.
+/// For shmkit_queue_fileno: the descriptor is readable while there may be a message.
 pub const SHMKIT_QUEUE_MESSAGES: u32 = 0;
-/// For shmkit_queue_fileno: readable while there may be room for a message.
+/// For shmkit_queue_fileno: the descriptor is readable while there may be room for a message.
 pub const SHMKIT_QUEUE_ROOM: u32 = 1;
 
-/// How to make or open a queue. All zeros but struct_size is one without bounds, which never blocks who puts; so is a NULL
-/// pointer to it.
+/// How to create or open a queue. NULL, or zeros behind struct_size, give a queue without bounds,
+/// on which no put blocks. A placed queue then holds 65536 bytes.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_queue_options {
     /// sizeof(shmkit_queue_options).
     pub struct_size: u32,
-    /// SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed.
+    /// SHMKIT_QUEUE_FAIL or SHMKIT_QUEUE_OVERWRITE, not both; SHMKIT_TRUST and SHMKIT_EXCLUSIVE;
+    /// or-ed. Without the first two a put without room waits.
     pub flags: u32,
-    /// Permission bits of a new one with a file of its own. 0: 0600.
+    /// Permission bits of a new queue with a file of its own, 1 to 0777, whatever the umask.
+    /// 0: 0600.
     pub mode: u32,
-    /// How many processes may use a new one with a file of its own at a time, 1 to 4096. 0: 128.
+    /// The number of processes that may use a new queue with a file of its own at a time, 1 to 4096.
+    /// 0: 128.
     pub participants: u32,
-    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
+    /// The directory of a named queue. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
-    /// How many bytes it may hold, a multiple of 32 from 1024 to 2^46. A message takes its own bytes and 32, rounded up to
-    /// a multiple of 32, and may have half the capacity. 0: 64 GiB of address space, of which only what is in use has
-    /// memory; in a segment, where all of it has memory, 65536.
+    /// The bytes that the queue can hold, a multiple of 32 from 1024 to 2^46. A message occupies its
+    /// size and 32 bytes, rounded up to a multiple of 32; its size is at most half the capacity.
+    /// 0: 64 GiB of address space, of which only what is in use has memory. 0 for a placed queue:
+    /// 65536, all of which has memory.
     pub capacity: u64,
-    /// How many messages it may hold, not counting leased ones. 0: any number.
+    /// The number of messages that the queue can hold, without leased ones. 0: any number.
     pub maxsize: u64,
-    /// How many bytes those may have together. 0: any number.
+    /// The bytes that those messages can have together. 0: any number.
     pub max_bytes: u64,
 }
 
@@ -93,68 +120,71 @@ unsafe impl Sized32 for shmkit_queue_options {
 }
 const _: () = assert!(size_of::<shmkit_queue_options>() == 48);
 
-/// One of several messages to be put.
+/// A message for shmkit_queue_put_many.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_queue_message {
-    /// Its bytes. NULL where it has none.
+    /// The bytes of the message. May be NULL if size is 0.
     pub data: *const c_void,
-    /// How many.
+    /// The number of bytes.
     pub size: u64,
 }
 
-/// What is known of a queue: each figure as it was at some moment during the call; exact where nobody changes it meanwhile.
+/// The state of a queue. Each figure was true at some moment during the call; all are exact if no
+/// process changes the queue meanwhile.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_queue_info {
-    /// sizeof(shmkit_queue_info); on return how much of it was filled.
+    /// sizeof(shmkit_queue_info); on return the bytes that were filled.
     pub struct_size: u32,
-    /// SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_SHUTDOWN, or-ed.
+    /// SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE and SHMKIT_QUEUE_SHUTDOWN, or-ed.
     pub flags: u32,
-    /// How many messages there are to be got, those included that something reserved before them holds up.
+    /// The number of messages that wait for a consumer, including those that a reserved message
+    /// before them holds up.
     pub messages: u64,
-    /// How many bytes those have.
+    /// The bytes of those messages.
     pub bytes: u64,
-    /// How many messages are reserved and not committed yet, perhaps by dead processes.
+    /// The number of messages that are reserved and not committed, including those of dead
+    /// processes.
     pub reserved: u64,
-    /// How many are leased, perhaps by dead processes.
+    /// The number of messages that are leased, including those of dead processes.
     pub leased: u64,
-    /// How many were ever put or reserved.
+    /// The number of messages that were ever put or reserved.
     pub puts: u64,
-    /// How many were ever got, leased, overwritten or skipped.
+    /// The number of messages that were ever got, leased, overwritten or skipped.
     pub gets: u64,
-    /// How many were overwritten.
+    /// The number of messages that were overwritten.
     pub overwritten: u64,
-    /// How many were skipped, because who had reserved them died or aborted them.
+    /// The number of messages that were skipped, because their producer died or aborted them.
     pub skipped: u64,
-    /// How often a message was given again after a lease.
+    /// The number of times that a message was given again after a lease.
     pub redelivered: u64,
-    /// How often a consumer had to sleep.
+    /// The number of times that a consumer had to sleep.
     pub get_waits: u64,
-    /// How often a producer had to sleep.
+    /// The number of times that a producer had to sleep.
     pub put_waits: u64,
-    /// How many bytes of memory the messages have at their disposal now.
+    /// The bytes of memory that messages can use now.
     pub memory: u64,
-    /// How many bytes it may hold, as shmkit_queue_options says.
+    /// The bytes that the queue can hold, as in shmkit_queue_options.
     pub capacity: u64,
-    /// How many messages it may hold. 0: any number.
+    /// The number of messages that the queue can hold. 0: any number.
     pub maxsize: u64,
-    /// How many bytes those may have together. 0: any number.
+    /// The bytes that those messages can have together. 0: any number.
     pub max_bytes: u64,
-    /// How many bytes the largest message may have.
+    /// The bytes of the largest possible message.
     pub largest: u64,
-    /// Where it stands in its segment's data. 0 of one with a file of its own.
+    /// The offset in the segment's data. 0: a queue with a file of its own.
     pub offset: u64,
-    /// Who has reserved the message that is next and has not committed it: its number among the participants of the
-    /// segment. 0: the next message can be got, or there is none.
+    /// The process that reserved the next message and has not committed it: its number among the
+    /// participants of the segment. 0: the next message is available, or there is none.
     pub held_up_by_ticket: u64,
-    /// That one's PID namespace, as the inode of /proc/PID/ns/pid. 0: nobody, or unknown.
+    /// The PID namespace of that process: the inode of /proc/PID/ns/pid. 0: none, or unknown.
     pub held_up_by_namespace: u64,
-    /// That one's process number in that namespace. 0: nobody, or unknown.
+    /// The PID of that process in that namespace. 0: none, or unknown.
     pub held_up_by_pid: u32,
-    /// 0.
+    /// Always 0.
     pub unused: u32,
 }
 
@@ -196,7 +226,7 @@ impl Object for Queue {
     object::forward!();
 }
 
-/// Refuses a NULL where there are bytes, and more bytes than an address space has.
+/// Refuses NULL if there are bytes, and more bytes than an address space has.
 fn check_bytes<T>(data: *const T, size: u64, what: &'static str) -> Result<usize> {
     if size > 0 {
         check_pointer(data, what)?;
@@ -211,10 +241,10 @@ fn check_bytes<T>(data: *const T, size: u64, what: &'static str) -> Result<usize
         })
 }
 
-/// Returns `count` values of a caller; none where that is 0.
+/// Returns the caller's `count` values; an empty slice if `count` is 0.
 ///
 /// # Safety
-/// `data` must be NULL, or `count` values of it be readable that nobody writes during the call.
+/// `data` must be NULL, or point to `count` readable values that no thread writes during the call.
 #[inline(always)]
 unsafe fn values<'a, T>(data: *const T, count: u64, what: &'static str) -> Result<&'a [T]> {
     let bytes = count.saturating_mul(size_of::<T>() as u64);
@@ -228,20 +258,20 @@ unsafe fn values<'a, T>(data: *const T, count: u64, what: &'static str) -> Resul
     Ok(unsafe { std::slice::from_raw_parts(data, length) })
 }
 
-/// Returns the bytes of a caller's message.
+/// Returns the bytes of the caller's message.
 ///
 /// # Safety
-/// As `values`.
+/// As for `values`.
 #[inline(always)]
 unsafe fn message<'a>(data: *const c_void, size: u64) -> Result<&'a [u8]> {
     // SAFETY: the caller's promise.
     unsafe { values(data.cast(), size, "data") }
 }
 
-/// Returns the memory of a caller for `count` values; none where it is NULL and `count` is 0.
+/// Returns the caller's memory for `count` values; an empty slice if `count` is 0.
 ///
 /// # Safety
-/// `buffer` must be NULL, or have room for `count` values that nobody else uses during the call.
+/// `buffer` must be NULL, or have room for `count` values that no other thread uses during the call.
 #[inline(always)]
 unsafe fn room<'a, T>(
     buffer: *mut T,
@@ -259,10 +289,10 @@ unsafe fn room<'a, T>(
     Ok(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), length) })
 }
 
-/// As `message`, where that is plain.
+/// Does what `message` does, for short messages that are not NULL.
 ///
 /// # Safety
-/// As `message`.
+/// As for `message`.
 #[inline(always)]
 unsafe fn easy_message<'a>(data: *const c_void, size: u64) -> Option<&'a [u8]> {
     if data.is_null() || size >= LARGE_MESSAGE {
@@ -272,10 +302,11 @@ unsafe fn easy_message<'a>(data: *const c_void, size: u64) -> Option<&'a [u8]> {
     Some(unsafe { std::slice::from_raw_parts(data.cast(), size as usize) })
 }
 
-/// As `room`, where that is plain: of a larger buffer the beginning will do.
+/// Does what `room` does, for a buffer that is not NULL. Of a large buffer it returns the
+/// beginning.
 ///
 /// # Safety
-/// As `room`.
+/// As for `room`.
 #[inline(always)]
 unsafe fn easy_room<'a>(buffer: *mut c_void, capacity: u64) -> Option<&'a mut [MaybeUninit<u8>]> {
     if buffer.is_null() {
@@ -286,18 +317,36 @@ unsafe fn easy_room<'a>(buffer: *mut c_void, capacity: u64) -> Option<&'a mut [M
     Some(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), length) })
 }
 
-/// Puts a message of `size` bytes at the end, waiting up to `timeout_ns` nanoseconds for room: SHMKIT_FOREVER, SHMKIT_NOWAIT,
-/// or a time.
+/// Puts a message at the end of the queue, and waits for room.
 ///
-/// SHMKIT_OK if and only if it is in the queue. `flags`: SHMKIT_INTERRUPTIBLE. What was written to memory before is seen by who
-/// gets the message.
+/// If and only if the call returns SHMKIT_OK, the message is in the queue. The consumer that gets
+/// the message sees all that the caller wrote to memory before.
 ///
-/// SHMKIT_ERR_FULL: there is no room, and SHMKIT_NOWAIT or SHMKIT_QUEUE_FAIL; or SHMKIT_QUEUE_OVERWRITE, and nothing that can be
-/// thrown away makes room. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: larger than half the capacity, or
-/// than max_bytes. SHMKIT_ERR_NO_SPACE: the queue would have to grow, and there is no memory; what is in it stays, and others can
-/// take it. SHMKIT_ERR_SHUT_DOWN: shut down. SHMKIT_ERR_WOULD_BLOCK: somebody who lives was stopped inside a call a quarter of a
-/// second ago, and SHMKIT_NOWAIT. SHMKIT_ERR_INVALID: a negative time, unknown flags, NULL. SHMKIT_ERR_TOO_MANY_PROCESSES,
-/// SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION: as of shmkit_lock_acquire. SHMKIT_ERR_CORRUPT.
+///   data        the bytes of the message; may be NULL if size is 0
+///   size        bytes, at most half the capacity, and at most max_bytes unless that is 0
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///
+///   SHMKIT_ERR_FULL                no room, and SHMKIT_NOWAIT was given or the queue has
+///                                  SHMKIT_QUEUE_FAIL. With SHMKIT_QUEUE_OVERWRITE: discarding all
+///                                  that may be discarded makes no room
+///   SHMKIT_ERR_TIMEOUT             the timeout expired without room
+///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+///   SHMKIT_ERR_TOO_LARGE           size is more than half the capacity, or than max_bytes
+///   SHMKIT_ERR_NO_SPACE            the queue would have to grow, and no memory is left. Its
+///                                  messages stay, and consumers can get them
+///   SHMKIT_ERR_SHUT_DOWN           the queue was shut down
+///   SHMKIT_ERR_WOULD_BLOCK         a living process has been stopped inside a call for a quarter
+///                                  of a second, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+///                                  flag
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process
+///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+///                                  (closefrom), and cannot find out which processes are alive
+///   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+///   SHMKIT_ERR_NO_MEMORY           the kernel has no memory for growth, or no address space is
+///                                  left at the first use of the segment
+///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `data` NULL with a size of 0, or readable.
@@ -309,7 +358,7 @@ pub unsafe extern "C" fn shmkit_queue_put(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    // What cannot panic goes ahead of what could: where nothing is in the way, a put is a copy and two exchanges.
+    // The path that cannot panic comes first: an uncontended put is a copy and two exchanges.
     if wait::is_valid(timeout_ns, flags)
         // SAFETY: the caller's promise.
         && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
@@ -323,7 +372,7 @@ pub unsafe extern "C" fn shmkit_queue_put(
     unsafe { put_slow(queue, data, size, timeout_ns, flags) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// Does the same as the exported function, by its calling convention: the call is a jump.
 ///
 /// # Safety
 /// As for shmkit_queue_put.
@@ -345,14 +394,29 @@ unsafe extern "C" fn put_slow(
     unsafe { with(queue, body) }
 }
 
-/// Gets the first message: copies it to `buffer`, which has room for `capacity` bytes, and tells its size; waits up to
-/// `timeout_ns` nanoseconds for one.
+/// Removes the first message and copies it to `buffer`; waits for a message.
 ///
-/// SHMKIT_OK if and only if it was taken: then nobody else gets it. `flags`: SHMKIT_INTERRUPTIBLE.
+/// If and only if the call returns SHMKIT_OK, the message was taken, and no other consumer gets it.
 ///
-/// SHMKIT_ERR_EMPTY: there is none, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED. SHMKIT_ERR_TOO_LARGE: it has more
-/// than `capacity` bytes and is still there; shmkit_queue_peek tells its size. SHMKIT_ERR_SHUT_DOWN: shut down, and nothing is
-/// left, nor leased by another process that may give it back. SHMKIT_ERR_WOULD_BLOCK and others as of shmkit_queue_put.
+///   buffer      gets the message; may be NULL if capacity is 0
+///   capacity    the bytes that buffer has room for
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///   size        gets the bytes of the message
+///
+///   SHMKIT_ERR_EMPTY               no message is available, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_TIMEOUT             the timeout expired without a message
+///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
+///   SHMKIT_ERR_TOO_LARGE           the message has more than `capacity` bytes, and is still in the
+///                                  queue. shmkit_queue_peek returns its size
+///   SHMKIT_ERR_SHUT_DOWN           the queue was shut down, no message is left, and no other
+///                                  process has a lease that it may return
+///   SHMKIT_ERR_WOULD_BLOCK         a living process has been stopped inside a call for a quarter
+///                                  of a second, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
+///                                  flag
+///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or
@@ -383,7 +447,7 @@ pub unsafe extern "C" fn shmkit_queue_get(
     unsafe { get_slow(queue, buffer, capacity, timeout_ns, flags, size) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// Does the same as the exported function, by its calling convention: the call is a jump.
 ///
 /// # Safety
 /// As for shmkit_queue_get.
@@ -410,10 +474,13 @@ unsafe extern "C" fn get_slow(
     unsafe { with(queue, body) }
 }
 
-/// Copies the beginning of the first message to `buffer`, as much as there is room for, tells its whole size, and leaves it
-/// where it is.
+/// Copies the beginning of the first message to `buffer`, and leaves the message in the queue.
 ///
-/// As shmkit_queue_get, but for SHMKIT_ERR_TOO_LARGE. Another may have taken it before it can be got.
+///   buffer    gets as much of the message as it has room for; may be NULL if capacity is 0
+///   size      gets the bytes of the whole message
+///
+/// Another consumer may take the message before the caller gets it. Other parameters and the errors
+/// are those of shmkit_queue_get, except SHMKIT_ERR_TOO_LARGE.
 ///
 /// # Safety
 /// As for shmkit_queue_get.
@@ -439,13 +506,20 @@ pub unsafe extern "C" fn shmkit_queue_peek(
     unsafe { with(queue, body) }
 }
 
-/// Puts `count` messages, one behind the other and nothing between them, and tells how many were put.
+/// Puts `count` messages in a row, with nothing between them.
 ///
-/// `flags`: SHMKIT_INTERRUPTIBLE; SHMKIT_QUEUE_ALL: all of them or none, waiting until there is room for all; without it as many
-/// as there is room for, waiting for the first. A `count` of 0 puts nothing.
+///   messages    their bytes and sizes; may be NULL if count is 0
+///   count       the number of messages; 0 puts nothing
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE and SHMKIT_QUEUE_ALL, or-ed, or 0. With SHMKIT_QUEUE_ALL the
+///               call puts all messages or none, and waits for room for all. Without it the call
+///               waits for room for the first, and puts as many as there is room for
+///   put         gets the number of messages that were put, from the first on
 ///
-/// As shmkit_queue_put. SHMKIT_ERR_TOO_LARGE: one of them is; or, with SHMKIT_QUEUE_ALL, together they are more than half the
-/// capacity, counted as there, or than maxsize or max_bytes.
+///   SHMKIT_ERR_TOO_LARGE  one of the messages is too large for shmkit_queue_put. Or, with
+///                         SHMKIT_QUEUE_ALL, all together occupy more than half the capacity, have
+///                         more than max_bytes, or are more than maxsize
+///   and the errors of shmkit_queue_put
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `messages` NULL with a count of 0,
@@ -473,7 +547,7 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
         };
         let patience = wait::patience(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
         let messages = spec.iter().map(|spec| {
-            // SAFETY: the caller's promise; what is NULL where there are bytes was refused above.
+            // SAFETY: the caller's promise; NULL with a size above 0 was refused above.
             unsafe { message(spec.data, spec.size) }.unwrap_or_default()
         });
         put.write(queue.put_many(messages, batch, patience)?);
@@ -483,10 +557,20 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
     unsafe { with(queue, body) }
 }
 
-/// Gets the first messages, `max_items` at the most and as many as there are and `buffer` has room for: one behind the other in it,
-/// their sizes in `sizes`. Waits for the first of them, and tells how many it got.
+/// Removes the first messages and copies them to `buffer`, one behind the other.
 ///
-/// As shmkit_queue_get; SHMKIT_ERR_TOO_LARGE: the first alone has more than `capacity` bytes. A `max_items` of 0 gets nothing.
+/// The call waits for the first message. It then takes as many as are available and fit.
+///
+///   buffer      gets the messages; may be NULL if capacity is 0
+///   capacity    the bytes that buffer has room for
+///   sizes       gets the bytes of each message; may be NULL if max_items is 0
+///   max_items   the largest number of messages to take; 0 takes none
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///   count       gets the number of messages that were taken
+///
+///   SHMKIT_ERR_TOO_LARGE  the first message alone has more than `capacity` bytes
+///   and the errors of shmkit_queue_get
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or writable;
@@ -517,14 +601,20 @@ pub unsafe extern "C" fn shmkit_queue_get_many(
     unsafe { with(queue, body) }
 }
 
-/// Reserves room for a message of up to `size` bytes, at the end, to be filled in place: tells where, at a multiple of 32, and a
-/// token by which it is committed or aborted.
+/// Reserves room for a message at the end of the queue, which the caller then fills in place.
 ///
-/// Its place in the order is the one it has now: until it is committed or aborted nobody gets what is put behind it. If the
-/// process ends before, it is skipped. The bytes are what an earlier message has left there. The memory may be written until the
-/// commit, and no longer than the handle is open.
+/// The message already has its place in the order. Until shmkit_queue_commit or shmkit_queue_abort,
+/// no consumer gets the messages behind it. If the process ends before that, the message is
+/// skipped. The memory may be written until the commit, and only while the handle is open. It
+/// contains what earlier messages left there.
 ///
-/// As shmkit_queue_put.
+///   size        the largest size of the message in bytes
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///   data        gets the address of the memory, a multiple of 32
+///   token       gets the number for shmkit_queue_commit and shmkit_queue_abort
+///
+/// The errors are those of shmkit_queue_put.
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `data` and `token` NULL or writable.
@@ -552,11 +642,15 @@ pub unsafe extern "C" fn shmkit_queue_reserve(
     unsafe { with(queue, body) }
 }
 
-/// Puts what was reserved into the queue, with the first `size` bytes of its room; what was written there is seen by who gets
-/// it.
+/// Puts a reserved message into the queue, with the first `size` bytes of its memory.
 ///
-/// SHMKIT_ERR_NOT_OWNER: the token is none, was committed or aborted already, or is another process' own.
-/// SHMKIT_ERR_INVALID: more bytes than were reserved; it stays reserved.
+/// The consumer that gets the message sees all that was written there.
+///
+///   SHMKIT_ERR_NOT_OWNER  the token is unknown, was committed or aborted before, or belongs to
+///                         another process
+///   SHMKIT_ERR_INVALID    size is more than was reserved; the message stays reserved
+///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing.
@@ -570,7 +664,9 @@ pub unsafe extern "C" fn shmkit_queue_commit(
     unsafe { with(queue, |queue: &Queue| queue.commit(token, size)) }
 }
 
-/// Gives up what was reserved: nobody gets it. Errors as of shmkit_queue_commit.
+/// Gives up a reserved message: no consumer gets it.
+///
+/// The errors are those of shmkit_queue_commit, except SHMKIT_ERR_INVALID.
 ///
 /// # Safety
 /// As for shmkit_queue_commit.
@@ -580,19 +676,30 @@ pub unsafe extern "C" fn shmkit_queue_abort(queue: *mut shmkit_queue, token: u64
     unsafe { with(queue, |queue: &Queue| queue.abort(token)) }
 }
 
-/// Takes the first message to read it in place: tells where its bytes are, at a multiple of 32, how many, a token by which it is
-/// acknowledged or given back, and how often it was leased, this time included (65535: so often or more).
+/// Takes the first message, which the caller then reads in place.
 ///
-/// Until then nobody else gets it; others get what lies behind it. If the process ends before, however it ends, the next one gets
-/// it, within 12 ms after the kernel has torn the process down. Its memory is not used for anything else while it is leased: one
-/// that is kept for long keeps what lies behind it in memory too. The bytes may be read until then, and no longer than the handle
-/// is open. A lease belongs to the process: closing the handle does not end it as long as another handle of this queue is open.
+/// Until shmkit_queue_ack or shmkit_queue_nack no other consumer gets the message; they get the
+/// ones behind it. If the process ends before that, the next consumer gets the message, at most
+/// 12 ms after the kernel has torn the process down.
 ///
-/// As shmkit_queue_get.
+/// The bytes may be read until ack or nack, and only while the handle is open. Their memory is not
+/// reused during the lease: a long lease keeps the messages behind it in memory too. A lease
+/// belongs to the process. Closing the handle does not end it while another handle of the queue is
+/// open.
+///
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///   data        gets the address of the bytes, a multiple of 32
+///   size        gets their number
+///   token       gets the number for shmkit_queue_ack and shmkit_queue_nack
+///   attempts    (may be NULL) the number of times that the message was leased, this time included.
+///               65535: that often or more
+///
+/// The errors are those of shmkit_queue_get, except SHMKIT_ERR_TOO_LARGE.
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `data`, `size` and `token` NULL or
-/// writable; `attempts` NULL where it is not wanted, or writable.
+/// writable; `attempts` NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_lease(
     queue: *mut shmkit_queue,
@@ -626,9 +733,12 @@ pub unsafe extern "C" fn shmkit_queue_lease(
     unsafe { with(queue, body) }
 }
 
-/// Acknowledges a lease: the message is done with, and nobody gets it any more.
+/// Ends a lease and removes the message: no consumer gets it again.
 ///
-/// SHMKIT_ERR_NOT_OWNER: the token is none, was acknowledged or given back already, or is another process' own.
+///   SHMKIT_ERR_NOT_OWNER  the token is unknown, its lease was ended before, or it belongs to
+///                         another process
+///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing.
@@ -638,7 +748,9 @@ pub unsafe extern "C" fn shmkit_queue_ack(queue: *mut shmkit_queue, token: u64) 
     unsafe { with(queue, |queue: &Queue| queue.ack(token)) }
 }
 
-/// Gives a lease back: whoever gets something next gets this message. Errors as of shmkit_queue_ack.
+/// Ends a lease and returns the message: the next consumer gets it.
+///
+/// The errors are those of shmkit_queue_ack.
 ///
 /// # Safety
 /// As for shmkit_queue_ack.
@@ -648,11 +760,20 @@ pub unsafe extern "C" fn shmkit_queue_nack(queue: *mut shmkit_queue, token: u64)
     unsafe { with(queue, |queue: &Queue| queue.nack(token)) }
 }
 
-/// Waits until every message has been taken, and none is reserved or leased: until all work is done, where consumers acknowledge
-/// what they have done.
+/// Waits until every message has been taken, and none is reserved or leased.
 ///
-/// A message that somebody died over is not done: it waits for the next consumer. SHMKIT_ERR_WOULD_BLOCK, SHMKIT_ERR_TIMEOUT,
-/// SHMKIT_ERR_INTERRUPTED; others as of shmkit_queue_put.
+/// If consumers acknowledge finished work, that is the end of all work. A message whose consumer
+/// died during a lease is not finished: it waits for the next consumer.
+///
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///
+///   SHMKIT_ERR_WOULD_BLOCK  messages are left, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_TIMEOUT      the timeout expired, and messages are left
+///   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
+///   SHMKIT_ERR_INVALID      a negative timeout other than SHMKIT_FOREVER, or an unknown flag
+///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing.
@@ -667,11 +788,15 @@ pub unsafe extern "C" fn shmkit_queue_join(
     unsafe { with(queue, body) }
 }
 
-/// Says that nothing more is put, for all processes and for good: a put that begins after this fails. One that was in progress
-/// may still succeed, and as long as it may, nobody is told SHMKIT_ERR_SHUT_DOWN by shmkit_queue_get.
+/// Shuts the queue down for all processes and for good: every put that begins later fails.
 ///
-/// Whoever waits for room gets SHMKIT_ERR_SHUT_DOWN; whoever waits for a message gets what is left, and then SHMKIT_ERR_SHUT_DOWN. What
-/// was reserved before can still be committed, what was leased can be acknowledged. To do it twice changes nothing.
+/// Producers that wait for room get SHMKIT_ERR_SHUT_DOWN. Consumers get the messages that are left,
+/// and then SHMKIT_ERR_SHUT_DOWN. A put that is in progress may still succeed, and no consumer gets
+/// SHMKIT_ERR_SHUT_DOWN while it may. Messages that were reserved before can be committed, and
+/// leases can be acknowledged. A second shutdown changes nothing.
+///
+///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing.
@@ -681,15 +806,21 @@ pub unsafe extern "C" fn shmkit_queue_shutdown(queue: *mut shmkit_queue) -> shmk
     unsafe { with(queue, Queue::shut_down) }
 }
 
-/// Tells a descriptor for poll, select and event loops: readable while there may be a message (`what` is SHMKIT_QUEUE_MESSAGES) or
-/// room for one (SHMKIT_QUEUE_ROOM), whichever process put or took it.
+/// Returns a descriptor for poll, select and event loops.
 ///
-/// It is the handle's: only poll it, neither read nor close it. When it is readable, try with SHMKIT_NOWAIT; who finds nothing, because
-/// another was faster, has it unreadable again. A thread of this process, which takes no signals, waits for the queue and
-/// looks every 12 ms; it is started at the first call and ends, as if it were closed, within 25 ms after the handle. A forked
-/// child calls this once more.
+///   what  SHMKIT_QUEUE_MESSAGES: readable while there may be a message; or SHMKIT_QUEUE_ROOM:
+///         readable while there may be room for one. Any process may have put or taken it
+///   fd    gets the descriptor. It belongs to the handle: only poll it, do not read or close it
 ///
-/// SHMKIT_ERR_UNSUPPORTED: no thread or no descriptor is to be had. SHMKIT_ERR_INVALID: another `what`.
+/// When it is readable, call the queue with SHMKIT_NOWAIT. If another consumer or producer was
+/// faster, that call makes the descriptor unreadable again. A thread of this process waits for the
+/// queue, and checks it every 12 ms. It takes no signals and starts at the first call. It ends, and
+/// closes the descriptor, within 25 ms after the handle is closed. A forked child calls this
+/// function again.
+///
+///   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
+///   SHMKIT_ERR_NO_MEMORY    not enough memory for them
+///   SHMKIT_ERR_INVALID      `what` is neither of the two
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `fd` NULL or writable.
@@ -718,9 +849,11 @@ pub unsafe extern "C" fn shmkit_queue_fileno(
     unsafe { with(queue, body) }
 }
 
-/// Tells whether an empty message would have to wait for room: 1, or 0.
+/// Returns 1 if an empty message would have to wait for room, else 0.
 ///
-/// SHMKIT_ERR_WOULD_BLOCK: somebody was stopped inside a put. SHMKIT_ERR_CORRUPT.
+///   SHMKIT_ERR_WOULD_BLOCK  a process has been stopped inside a put for a quarter of a second
+///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
@@ -739,9 +872,12 @@ pub unsafe extern "C" fn shmkit_queue_is_full(
     unsafe { with(queue, body) }
 }
 
-/// Tells what is in the queue and what has happened to it.
+/// Returns the state of the queue.
 ///
-/// SHMKIT_ERR_WOULD_BLOCK: something is reserved or leased, and who is just getting something was stopped. SHMKIT_ERR_CORRUPT.
+///   SHMKIT_ERR_WOULD_BLOCK  a message is reserved or leased, and a process has been stopped inside
+///                           a get for a quarter of a second
+///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
+///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.

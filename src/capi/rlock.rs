@@ -1,4 +1,4 @@
-//! Recursive locks: a thread that holds one may take it again.
+//! Recursive locks: the thread that holds one may acquire it again.
 
 use super::lock::{fill_info, shmkit_lock_info};
 use super::mutex;
@@ -7,8 +7,18 @@ use super::output;
 use super::status::shmkit_status;
 use crate::object::rlock::RLock;
 
-/// A recursive lock: its owner is a thread, which may take it again and gives it back as often. All else is as with
-/// shmkit_lock: it survives the death of its owner's process. A thread that ends frees nothing.
+/// A recursive lock.
+///
+///   Owner    A thread. It may acquire the lock again, and must release it as often.
+///   Death    If the owner's process dies, in whatever way, a waiter acquires the lock within 12 ms
+///            after the kernel has torn the process down. It sees `*owner_died` = 1: what the lock
+///            guards may be half written. If the owner thread alone ends, the lock stays held.
+///   Threads  All threads of a process may use a handle at once, and so may forked children. A
+///            child holds nothing that its parent holds.
+///   Size     64 bytes in a segment.
+///   Options  shmkit_object_options, without flags of its own.
+///   Close    A close does not release the lock. When the process closes its last handle of the
+///            segment, the lock counts as held by a dead owner.
 #[allow(non_camel_case_types)]
 pub struct shmkit_rlock {
     _opaque: (),
@@ -20,9 +30,18 @@ impl Object for RLock {
     object::forward!(plain);
 }
 
-/// Takes the lock, or takes it once more where this thread has it, waiting as shmkit_lock_acquire does.
+/// Acquires the lock, and waits for it if necessary; or acquires it once more if this thread holds
+/// it.
 ///
-/// Errors and `owner_died` as there; SHMKIT_ERR_OVERFLOW: held 2^64 - 1 times.
+/// The caller holds the lock if and only if the call returns SHMKIT_OK.
+///
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///   owner_died  (may be NULL) 1 if an owner died and shmkit_rlock_mark_consistent has not been
+///               called since: check and repair what the lock guards. Otherwise 0
+///
+///   SHMKIT_ERR_OVERFLOW  this thread holds the lock 2^64 - 1 times
+///   and the errors of shmkit_lock_acquire
 ///
 /// # Safety
 /// As for shmkit_lock_acquire.
@@ -37,7 +56,11 @@ pub unsafe extern "C" fn shmkit_rlock_acquire(
     unsafe { mutex::acquire::<RLock, _>(lock, timeout_ns, flags, owner_died) }
 }
 
-/// Gives the lock back once. SHMKIT_ERR_NOT_OWNER: this thread does not hold it.
+/// Releases the lock once.
+///
+/// After the death of an owner the lock stays marked until shmkit_rlock_mark_consistent is called.
+///
+///   SHMKIT_ERR_NOT_OWNER  this thread does not hold the lock
 ///
 /// # Safety
 /// As for shmkit_lock_release.
@@ -47,7 +70,7 @@ pub unsafe extern "C" fn shmkit_rlock_release(lock: *mut shmkit_rlock) -> shmkit
     unsafe { mutex::release::<RLock, _>(lock) }
 }
 
-/// Tells how often this thread holds the lock; 0: not at all.
+/// Returns how often this thread holds the lock. 0: not at all.
 ///
 /// # Safety
 /// `lock` must be NULL or a handle of this library; `out` NULL or writable.
@@ -65,7 +88,9 @@ pub unsafe extern "C" fn shmkit_rlock_depth(
     unsafe { with(lock, body) }
 }
 
-/// Says that what the lock guards is whole again. SHMKIT_ERR_NOT_OWNER: this thread does not hold it.
+/// Marks what the lock guards as repaired after the death of an owner.
+///
+///   SHMKIT_ERR_NOT_OWNER  this thread does not hold the lock
 ///
 /// # Safety
 /// As for shmkit_lock_release.
@@ -75,7 +100,8 @@ pub unsafe extern "C" fn shmkit_rlock_mark_consistent(lock: *mut shmkit_rlock) -
     unsafe { with(lock, RLock::mark_consistent) }
 }
 
-/// Tells what is known of the lock; as shmkit_lock_stat.
+/// Returns the state of the lock. It does not check whether the owner is alive: only an acquire
+/// does.
 ///
 /// # Safety
 /// As for shmkit_lock_stat.

@@ -9,45 +9,56 @@ use crate::error::Result;
 use crate::object::rwlock::{Named, Options, RwLock};
 use std::ffi::c_char;
 
-/// A readers-writer lock: many processes read at once, or one writes. Its holders are processes; any thread of a holder
-/// may give it back. A process may read several times at once; it writes once.
+/// A readers-writer lock: many processes hold it for reading, or one for writing.
 ///
-/// Who reads changes nothing but a cache line of its own process. As soon as somebody wants to write, new readers wait
-/// for it: writers do not starve. So who reads must not acquire it for reading once more before it has given it back,
-/// unless nobody else ever writes: a writer that came in between waits for the first time, and the second time for that
-/// writer.
-///
-/// If a holder dies, however it dies, whoever waits gets the lock within 12 ms after the kernel has torn the dead process
-/// down. Where it died writing, all who come later are told so: what the lock guards may be half written. A reader that
-/// dies leaves nothing to tell. A handle may be used by all threads at once and by forked children.
+///   Owner     Processes. Any thread of a holder may release the lock. A process may hold it for
+///             reading up to 65,535 times, for writing once.
+///   Readers   A reader changes nothing but a cache line of its own process.
+///   Writers   As soon as a writer waits, new readers wait for it: writers do not starve.
+///   Deadlock  A process that reads must not acquire the lock for reading again before it has
+///             released it, unless no other process ever writes. A writer in between would wait for
+///             the first read, and the second read for the writer.
+///   Death     If a holder dies, in whatever way, a waiter acquires the lock within 12 ms after the
+///             kernel has torn the process down. If a writer dies while it writes, all later
+///             holders see `*owner_died` = 1 until shmkit_rwlock_mark_consistent: what the lock
+///             guards may be half written. If a reader dies, later holders see nothing of it.
+///   Threads   All threads of a process may use a handle at once, and so may forked children. A
+///             child holds nothing that its parent holds.
+///   Size      128 bytes in a segment, and 64 for each process that may read at a time.
+///   Options   shmkit_rwlock_options. shmkit_rwlock_open_or_create and shmkit_rwlock_create_at
+///             compare `readers` with an existing lock.
+///   Close     A close releases nothing. When the process closes its last handle of the segment, it
+///             counts as dead there.
 #[allow(non_camel_case_types)]
 pub struct shmkit_rwlock {
     _opaque: (),
 }
 
-/// In shmkit_rwlock_info: somebody writes, perhaps a dead process.
+/// In shmkit_rwlock_info: a process writes. It may be dead.
 pub const SHMKIT_RWLOCK_WRITING: u32 = 0x40000;
-/// In shmkit_rwlock_info: a writer died, and mark_consistent has not been called since.
+/// In shmkit_rwlock_info: a writer died, and shmkit_rwlock_mark_consistent has not been called
+/// since.
 pub const SHMKIT_RWLOCK_OWNER_DIED: u32 = 0x80000;
-/// In shmkit_rwlock_info: somebody waits for the readers to leave, to write; perhaps a dead process.
+/// In shmkit_rwlock_info: a writer waits for the readers to release the lock. It may be dead.
 pub const SHMKIT_RWLOCK_WAITING: u32 = 0x200000;
 
-/// How to make or open a readers-writer lock. All zeros but struct_size is what most want; so is a NULL pointer to it.
+/// How to create or open a readers-writer lock. NULL, or zeros behind struct_size, give the
+/// defaults.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_rwlock_options {
     /// sizeof(shmkit_rwlock_options).
     pub struct_size: u32,
-    /// SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed.
+    /// SHMKIT_TRUST and SHMKIT_EXCLUSIVE, or-ed.
     pub flags: u32,
-    /// Permission bits of a new named one. 0: 0600.
+    /// Permission bits of a new named lock, whatever the umask. 0: 0600.
     pub mode: u32,
-    /// How many processes may use a new named one at a time, 1 to 4096. 0: 128.
+    /// The number of processes that the file of a new named lock has room for, 1 to 4096. 0: 128.
     pub participants: u32,
-    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
+    /// The directory of a named lock. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
-    /// How many processes may read at a time, 1 to 4096: each has a cache line for it. 0: 128.
+    /// The number of processes that may read at a time, 1 to 4096: each has a cache line. 0: 128.
     pub readers: u32,
     /// 0.
     pub reserved: u32,
@@ -60,37 +71,41 @@ unsafe impl Sized32 for shmkit_rwlock_options {
 }
 const _: () = assert!(size_of::<shmkit_rwlock_options>() == 32);
 
-/// What is known of a readers-writer lock: each figure as it was at some moment during the call.
+/// The state of a readers-writer lock. Each figure was true at some moment during the call.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_rwlock_info {
-    /// sizeof(shmkit_rwlock_info); on return how much of it was filled.
+    /// sizeof(shmkit_rwlock_info); on return the bytes that were filled.
     pub struct_size: u32,
-    /// SHMKIT_RWLOCK_WRITING, SHMKIT_RWLOCK_WAITING, SHMKIT_RWLOCK_OWNER_DIED, or-ed.
+    /// SHMKIT_RWLOCK_WRITING, SHMKIT_RWLOCK_WAITING and SHMKIT_RWLOCK_OWNER_DIED, or-ed.
     pub flags: u32,
-    /// How often it was acquired for writing. How often for reading nobody counts.
+    /// The number of acquisitions for writing. Acquisitions for reading are not counted.
     pub writes: u64,
-    /// How often somebody waited for a writer, or a writer for readers.
+    /// The number of times that a process waited for a writer, or a writer for readers.
     pub contended: u64,
-    /// How many writers were found that had died writing.
+    /// The number of writers that were found to have died while they wrote.
     pub recoveries: u64,
-    /// When the first to wait for who holds it now went to sleep, in nanoseconds of CLOCK_MONOTONIC, even if it has given
-    /// up since. 0: nobody has waited for that one.
+    /// When the first waiter for the present holder went to sleep, in nanoseconds of CLOCK_MONOTONIC,
+    /// even if it has given up since. 0: no process has waited for this holder.
     pub contended_since: u64,
-    /// The number of who writes, or waits to, among the participants of the segment, which no other ever has. 0: nobody.
+    /// The number of the process that writes or waits to write, among the participants of the
+    /// segment, which is never reused. 0: there is none.
     pub owner_ticket: u64,
-    /// Its PID namespace, as the inode of /proc/PID/ns/pid. 0: unknown.
+    /// The PID namespace of that process, as the inode of /proc/PID/ns/pid. 0: unknown.
     pub owner_namespace: u64,
-    /// Where it stands in its segment's data, or in its arena.
+    /// The offset of the lock in the data of its segment, or in the memory file of unnamed
+    /// objects.
     pub offset: u64,
-    /// How often it is held for reading, by the dead too as long as no writer has waited for them.
+    /// How often the lock is held for reading. Dead readers count until a writer has waited for
+    /// them.
     pub readers: u64,
-    /// The process number of who writes, or waits to, in that namespace. 0: nobody, or unknown.
+    /// The PID of the process that writes or waits to write, in that namespace. 0: there is none, or
+    /// unknown.
     pub owner_pid: u32,
-    /// How many processes hold it for reading, the dead too as long as no writer has waited for them.
+    /// The number of processes that read. Dead readers count until a writer has waited for them.
     pub reading_processes: u32,
-    /// How many processes may read at a time.
+    /// The number of processes that may read at a time.
     pub max_readers: u32,
     /// 0.
     pub reserved: u32,
@@ -109,7 +124,7 @@ impl Object for RwLock {
     fn options(spec: &shmkit_rwlock_options, named: Named) -> Result<Options> {
         object::check_reserved(spec.reserved)?;
         Ok(Options {
-            // What is too much for 16 bits is too much in any case.
+            // Values above 16 bits are out of range in any case.
             readers: spec.readers.try_into().unwrap_or(u16::MAX),
             named,
         })
@@ -122,7 +137,8 @@ impl Object for RwLock {
     object::forward!();
 }
 
-/// Takes the lock where `take` does that in one step: as in `mutex::acquire`, what cannot panic goes ahead of what could.
+/// Acquires the lock if `take` does so in one step. As in `mutex::acquire`, the path that cannot
+/// panic comes first.
 ///
 /// # Safety
 /// As for shmkit_rwlock_acquire_read.
@@ -146,13 +162,18 @@ unsafe fn at_once(
     taken
 }
 
-/// Takes the lock for reading, waiting as shmkit_lock_acquire does until nobody writes or wants to.
+/// Acquires the lock for reading. It waits while a process writes or waits to write.
 ///
-/// SHMKIT_OK if and only if the caller reads now. `owner_died` (NULL: not wanted) then tells 1 where a writer died and
-/// shmkit_rwlock_mark_consistent has not been called since: what is read may be half written.
+/// The caller reads if and only if the call returns SHMKIT_OK.
 ///
-/// Errors as of shmkit_lock_acquire; SHMKIT_ERR_TOO_MANY_PROCESSES: also where as many processes read as may at a time.
-/// SHMKIT_ERR_OVERFLOW: this process reads 65,535 times.
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///   owner_died  (may be NULL) 1 if a writer died and shmkit_rwlock_mark_consistent has not been
+///               called since: what is read may be half written. Otherwise 0
+///
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  also: as many processes read as may read at a time
+///   SHMKIT_ERR_OVERFLOW            this process holds the lock for reading 65,535 times
+///   and the errors of shmkit_lock_acquire
 ///
 /// # Safety
 /// `lock` must be NULL or a handle of this library that no other thread is closing; `owner_died` NULL or writable.
@@ -179,7 +200,7 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_read(
     unsafe { acquire_read_slow(lock, timeout_ns, flags, owner_died) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_rwlock_acquire_read.
@@ -202,7 +223,9 @@ unsafe extern "C" fn acquire_read_slow(
     unsafe { with(lock, body) }
 }
 
-/// Gives back what was taken for reading, once. SHMKIT_ERR_NOT_OWNER: this process does not read.
+/// Releases the lock once from reading.
+///
+///   SHMKIT_ERR_NOT_OWNER  this process does not read
 ///
 /// # Safety
 /// `lock` must be NULL or a handle of this library that no other thread is closing.
@@ -218,7 +241,7 @@ pub unsafe extern "C" fn shmkit_rwlock_release_read(lock: *mut shmkit_rwlock) ->
     unsafe { release_read_slow(lock) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_rwlock_release_read.
@@ -229,13 +252,17 @@ unsafe extern "C" fn release_read_slow(lock: *mut shmkit_rwlock) -> shmkit_statu
     unsafe { with(lock, RwLock::release_read) }
 }
 
-/// Takes the lock for writing, waiting as shmkit_lock_acquire does until nobody writes or reads.
+/// Acquires the lock for writing. It waits until no process writes or reads.
 ///
-/// New readers wait as soon as it is the caller's turn. SHMKIT_OK if and only if the caller writes now. `owner_died` (NULL:
-/// not wanted) then tells 1 where a writer died and shmkit_rwlock_mark_consistent has not been called since: look at what
-/// the lock guards, and make it whole.
+/// New readers wait as soon as it is the caller's turn. The caller writes if and only if the call
+/// returns SHMKIT_OK.
 ///
-/// Errors as of shmkit_lock_acquire.
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///   owner_died  (may be NULL) 1 if a writer died and shmkit_rwlock_mark_consistent has not been
+///               called since: check and repair what the lock guards. Otherwise 0
+///
+///   the errors of shmkit_lock_acquire
 ///
 /// # Safety
 /// As for shmkit_rwlock_acquire_read.
@@ -262,7 +289,7 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
     unsafe { acquire_write_slow(lock, timeout_ns, flags, owner_died) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_rwlock_acquire_read.
@@ -285,10 +312,11 @@ unsafe extern "C" fn acquire_write_slow(
     unsafe { with(lock, body) }
 }
 
-/// Gives back what was taken for writing.
+/// Releases the lock from writing.
 ///
-/// SHMKIT_ERR_NOT_OWNER: this process does not write. What a dead writer left marked stays marked until
-/// shmkit_rwlock_mark_consistent.
+/// After the death of a writer the lock stays marked until shmkit_rwlock_mark_consistent is called.
+///
+///   SHMKIT_ERR_NOT_OWNER  this process does not write
 ///
 /// # Safety
 /// As for shmkit_rwlock_release_read.
@@ -304,7 +332,7 @@ pub unsafe extern "C" fn shmkit_rwlock_release_write(lock: *mut shmkit_rwlock) -
     unsafe { release_write_slow(lock) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_rwlock_release_read.
@@ -315,11 +343,19 @@ unsafe extern "C" fn release_write_slow(lock: *mut shmkit_rwlock) -> shmkit_stat
     unsafe { with(lock, RwLock::release_write) }
 }
 
-/// Goes from reading to writing, waiting as shmkit_lock_acquire does until nobody else reads; nobody writes in between.
+/// Changes from reading to writing. It waits until this is the only hold for reading; no process
+/// writes in between.
 ///
-/// SHMKIT_OK: the caller writes now, and reads once less. Else it still reads as before. SHMKIT_ERR_DEADLOCK: somebody
-/// else waits for the readers, to write or to upgrade, and so for the caller: give it back and acquire it for writing;
-/// that one writes in between. SHMKIT_ERR_NOT_OWNER: this process does not read. Other errors as of shmkit_lock_acquire.
+/// On SHMKIT_OK the caller writes, and reads once less. On any error it reads as before.
+///
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///
+///   SHMKIT_ERR_DEADLOCK   another process waits for the readers, to write or to upgrade, and so
+///                         for the caller: release the lock and acquire it for writing. That
+///                         process writes in between
+///   SHMKIT_ERR_NOT_OWNER  this process does not read
+///   and the errors of shmkit_lock_acquire
 ///
 /// # Safety
 /// As for shmkit_rwlock_release_read.
@@ -334,10 +370,15 @@ pub unsafe extern "C" fn shmkit_rwlock_upgrade(
     unsafe { with(lock, body) }
 }
 
-/// Goes from writing to reading, without waiting; nobody writes in between.
+/// Changes from writing to reading, without waiting; no process writes in between. On any error the
+/// caller still writes.
 ///
-/// SHMKIT_ERR_NOT_OWNER: this process does not write. SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_OVERFLOW,
-/// SHMKIT_ERR_LIVENESS_UNKNOWN: as of shmkit_rwlock_acquire_read; the caller still writes.
+///   SHMKIT_ERR_NOT_OWNER           this process does not write
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  as many processes hold a place for reading as may read at a
+///                                  time
+///   SHMKIT_ERR_OVERFLOW            this process holds the lock for reading 65,535 times
+///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+///                                  (closefrom), so it cannot check whether the readers are alive
 ///
 /// # Safety
 /// As for shmkit_rwlock_release_read.
@@ -347,8 +388,9 @@ pub unsafe extern "C" fn shmkit_rwlock_downgrade(lock: *mut shmkit_rwlock) -> sh
     unsafe { with(lock, RwLock::downgrade) }
 }
 
-/// Says that what the lock guards is whole again after a writer's death. SHMKIT_ERR_NOT_OWNER: this process does not
-/// write.
+/// Marks what the lock guards as repaired after the death of a writer.
+///
+///   SHMKIT_ERR_NOT_OWNER  this process does not write
 ///
 /// # Safety
 /// As for shmkit_rwlock_release_read.
@@ -358,7 +400,8 @@ pub unsafe extern "C" fn shmkit_rwlock_mark_consistent(lock: *mut shmkit_rwlock)
     unsafe { with(lock, RwLock::mark_consistent) }
 }
 
-/// Tells what is known of the lock. Nobody is asked whether its holders live: only an acquire does that.
+/// Returns the state of the lock. It does not check whether the holders are alive: only an acquire
+/// does.
 ///
 /// # Safety
 /// `lock` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.

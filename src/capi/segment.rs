@@ -12,7 +12,17 @@ use crate::segment::{self, Form, Growth, Options, Segment, Stat};
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Arc;
 
-/// A segment of shared memory that this process has mapped. Any thread may use it; closing it ends all use.
+/// A segment: shared memory that this process has mapped, from a file with a name or an anonymous
+/// memory file.
+///
+///   Plain    All bytes of the file belong to the program, so any process that maps files can share
+///            it.
+///   Managed  The file begins with a control area before byte 0. The segment can hold locks and
+///            other objects.
+///   Threads  Any thread may use the handle. Closing it ends all use.
+///   Death    If a process dies while it creates a segment, other processes find no name, or a
+///            complete segment. If it dies while it resizes one, they see the old size or the new
+///            one.
 #[allow(non_camel_case_types)]
 pub struct shmkit_segment {
     _opaque: (),
@@ -22,54 +32,67 @@ impl Opaque for Arc<Segment> {
     const KIND: Kind = Kind::Segment;
 }
 
-/// Map it for reading only: writing to it is then SIGSEGV. Not for create.
+/// In shmkit_segment_options, except for shmkit_segment_create: map the segment for reading only. A
+/// write to it raises SIGSEGV. In shmkit_segment_info: the handle is read-only.
 pub const SHMKIT_SEGMENT_READONLY: u32 = 0x10;
-/// In the options of segments and objects: accept a foreign owner. Without it an open refuses what belongs to another
-/// user, and a file without a name that is not sealed against shrinking.
+/// In the options of segments and objects: accept a foreign owner. Without it an open refuses a
+/// file of another user, and a file without a name that is not sealed against shrinking.
 pub const SHMKIT_TRUST: u32 = 0x20000;
-/// Do not compare the size with what file system, machine and cgroup have: let the kernel decide.
+/// In shmkit_segment_options and for shmkit_segment_resize: do not compare the size with what file
+/// system, machine and cgroup have free. The kernel decides.
 pub const SHMKIT_SEGMENT_NO_SPACE_CHECK: u32 = 0x40;
-/// Do not set memory aside: a page gets memory when it is touched, and where there is none, that is SIGBUS. Not with
+/// In shmkit_segment_options and for shmkit_segment_resize: do not reserve memory. Each page gets
+/// memory when it is first touched; without free memory that touch raises SIGBUS. Not with
 /// SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_HUGE or SHMKIT_SEGMENT_LOCK.
 pub const SHMKIT_SEGMENT_SPARSE: u32 = 0x80;
-/// Map all pages now, so that no first touch waits for the kernel.
+/// In shmkit_segment_options: map all pages during the call, so that no first touch waits for the
+/// kernel.
 pub const SHMKIT_SEGMENT_PREFAULT: u32 = 0x100;
-/// Ask for huge pages; shmkit_segment_huge tells how many bytes got them. Where there are none nothing is lost.
+/// In shmkit_segment_options: ask for huge pages. shmkit_segment_huge returns the bytes that got
+/// them. The rest stays in small pages.
 pub const SHMKIT_SEGMENT_HUGE: u32 = 0x200;
-/// Keep it in physical memory (mlock); SHMKIT_ERR_NO_MEMORY where RLIMIT_MEMLOCK does not allow it.
+/// In shmkit_segment_options: keep the segment in physical memory (mlock). The call fails with
+/// SHMKIT_ERR_NO_MEMORY if RLIMIT_MEMLOCK does not allow it.
 pub const SHMKIT_SEGMENT_LOCK: u32 = 0x400;
-/// In shmkit_segment_info: this handle made the segment.
+/// In shmkit_segment_info: this handle created the segment.
 pub const SHMKIT_SEGMENT_CREATED: u32 = 0x800;
-/// In shmkit_segment_info: nobody can ever shrink it.
+/// In shmkit_segment_info: no process can ever shrink the segment.
 pub const SHMKIT_SEGMENT_SEALED: u32 = 0x1000;
 
-/// Make it with a control area before byte 0, so that it can hold locks and other objects; or open only such a one.
-/// Without this a new segment is plain, and any kind is opened for what it is.
+/// In shmkit_segment_options: create a managed segment, with a control area before byte 0, which
+/// can hold locks and other objects; or open only such a segment. Without this flag a new segment
+/// is plain, and an open accepts both kinds. In shmkit_segment_info: the segment is managed.
 pub const SHMKIT_SEGMENT_MANAGED: u32 = 0x2000;
-/// Open the bare file: byte 0 is the first one, whatever stands there.
+/// In shmkit_segment_options: open the bare file. Byte 0 is the first byte of the file, whatever it
+/// holds. Not with SHMKIT_SEGMENT_MANAGED.
 pub const SHMKIT_SEGMENT_PLAIN: u32 = 0x4000;
-/// Of a full one: its name goes when nobody has it mapped any more. The last to close removes it; if that one is
-/// killed, or has opened it by its descriptor and knows no name, shmkit_segment_gc does.
+/// In shmkit_segment_options, with SHMKIT_SEGMENT_MANAGED: remove the name when no process has the
+/// segment mapped any more. The last process to close it does so. If that process is killed, or
+/// opened the segment by its descriptor and knows no name, shmkit_segment_gc removes the name. In
+/// shmkit_segment_info: the segment is ephemeral.
 pub const SHMKIT_SEGMENT_EPHEMERAL: u32 = 0x8000;
 
-/// How to make or open a segment. All zeros but struct_size is what most want; so is a NULL pointer to it.
+/// How to create or open a segment. NULL, or zeros behind struct_size, give the defaults.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_segment_options {
     /// sizeof(shmkit_segment_options).
     pub struct_size: u32,
-    /// SHMKIT_SEGMENT_READONLY to SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_MANAGED to SHMKIT_SEGMENT_EPHEMERAL and
-    /// SHMKIT_INTERRUPTIBLE, or-ed.
+    /// SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_SPARSE,
+    /// SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_HUGE, SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_MANAGED,
+    /// SHMKIT_SEGMENT_PLAIN, SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_TRUST and SHMKIT_INTERRUPTIBLE, or-ed.
     pub flags: u32,
-    /// Bytes of address space to map, so that the segment can grow without moving. 0: its size in whole pages.
+    /// Bytes of address space to map, so that the segment can grow without moving; at least its size.
+    /// 0: its size in whole pages, or the capacity that an existing managed segment was created with.
     pub capacity: u64,
-    /// Permission bits of a new segment, exactly these whatever the umask. 0: 0600, its owner's alone. An anonymous
-    /// one has no execute bits.
+    /// Permission bits of a new segment, at most 0777, exactly these whatever the umask. 0: 0600, for
+    /// its owner alone. An anonymous segment gets no execute bits.
     pub mode: u32,
-    /// How many processes may hold something in a new full segment at a time, 1 to 4096. 0: 128.
+    /// The number of processes that may hold something in a new managed segment at a time, 1 to 4096.
+    /// 0: 128. For a plain segment: 0.
     pub participants: u32,
-    /// Where it stands. NULL: SHMKIT_DIR, else /dev/shm.
+    /// The directory of a named segment. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
 }
 
@@ -80,37 +103,39 @@ unsafe impl Sized32 for shmkit_segment_options {
 }
 const _: () = assert!(size_of::<shmkit_segment_options>() == 32);
 
-/// What is known of a segment. Sizes in bytes.
+/// The state of a segment. Sizes are in bytes.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_segment_info {
-    /// sizeof(shmkit_segment_info); on return how much of it was filled.
+    /// sizeof(shmkit_segment_info); on return the bytes that were filled.
     pub struct_size: u32,
-    /// SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, SHMKIT_SEGMENT_MANAGED,
-    /// SHMKIT_SEGMENT_EPHEMERAL, or-ed.
+    /// SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, SHMKIT_SEGMENT_MANAGED
+    /// and SHMKIT_SEGMENT_EPHEMERAL, or-ed.
     pub flags: u32,
-    /// Its length.
+    /// The length of the data.
     pub size: u64,
-    /// How much address space is mapped here.
+    /// The address space that this handle has mapped for the data.
     pub capacity: u64,
-    /// How much memory its file system has set aside for it.
+    /// The memory that the file system has reserved for the file.
     pub allocated: u64,
-    /// The file system it lies in (st_dev).
+    /// The file system of the file (st_dev).
     pub device: u64,
-    /// Its number there (st_ino): with the device it names the segment for as long as it lives.
+    /// The number of the file there (st_ino). Device and inode identify the segment for as long as it
+    /// exists.
     pub inode: u64,
-    /// How many names it has: 0 once it is unlinked, or where it is anonymous.
+    /// The number of names that the file has. 0: it was unlinked, or is anonymous.
     pub links: u64,
-    /// Its owner.
+    /// The user id of the owner.
     pub user: u32,
-    /// Its permission bits.
+    /// The permission bits of the file.
     pub mode: u32,
-    /// Of a full one: a random number, written when it was made. 0: a plain one.
+    /// A random number that a managed segment got when it was created. 0: a plain segment.
     pub id: u64,
-    /// How many bytes of its file lie before byte 0: the control area of a full one.
+    /// The bytes of the file before byte 0: the control area of a managed segment.
     pub control_bytes: u64,
-    /// How many processes may hold something in it at a time. 0: a plain one.
+    /// The number of processes that may hold something in the segment at a time. 0: a plain
+    /// segment.
     pub participants: u32,
     /// 0.
     pub reserved: u32,
@@ -122,7 +147,8 @@ unsafe impl Sized32 for shmkit_segment_info {
 }
 const _: () = assert!(size_of::<shmkit_segment_info>() == 88);
 
-/// What shmkit_segment_list calls for each name; nonzero ends the list.
+/// The function that shmkit_segment_list calls for each name. It returns 0 to continue, another
+/// number to stop.
 #[allow(non_camel_case_types)]
 pub type shmkit_segment_visit =
     Option<unsafe extern "C" fn(name: *const c_char, argument: *mut c_void) -> i32>;
@@ -179,7 +205,7 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
     })
 }
 
-/// Makes a handle with `make` and stores it.
+/// Stores a new handle of the segment that `make` returns.
 ///
 /// # Safety
 /// `spec` as for `options`; `out` must be NULL or writable.
@@ -198,7 +224,7 @@ unsafe fn store(
     })
 }
 
-/// Stores what `get` says of a segment.
+/// Stores what `get` returns about a segment.
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library, `out` NULL or writable.
@@ -220,20 +246,32 @@ pub(super) fn named(name: Option<&CStr>) -> Result<&CStr> {
     name.ok_or(Error::Invalid("the name is NULL".into()))
 }
 
-/// Makes a segment of `size` bytes, all zero, and maps it.
+/// Creates a segment of `size` bytes, all zero, and maps it.
 ///
-/// `name` has at most 255 bytes, with or without a leading slash, no other. NULL: an anonymous segment, a memory file
-/// that goes when nobody has it open any more, and that nobody can ever shrink. `options` NULL: none. `out` gets the
-/// handle, which shmkit_segment_close frees.
+///   name     at most 255 bytes, with or without a leading slash, without another slash. NULL: an
+///            anonymous segment, a memory file that no process can ever shrink, and that the kernel
+///            frees when no process has it open
+///   size     at least 1
+///   options  NULL: the defaults
+///   out      the handle, which shmkit_segment_close frees
 ///
-/// Its memory is set aside before it has a name, and the name comes last: who finds it finds it whole, and if this
-/// process is killed before that, the kernel takes everything back. Bytes at the end of the last page lie beyond
-/// `size` and belong to nobody.
+/// The memory is reserved before the segment gets its name, and the name comes last: no open ever
+/// finds an incomplete segment. If the caller dies before that, the kernel frees everything. Bytes
+/// behind `size` on the last page do not belong to the segment.
 ///
-/// SHMKIT_ERR_EXISTS: the name is taken. SHMKIT_ERR_NO_SPACE: not enough memory in file system, machine or cgroup.
-/// SHMKIT_ERR_NO_MEMORY: no address space, or not lockable. SHMKIT_ERR_NOT_FOUND: no such directory.
-/// SHMKIT_ERR_PERMISSION. SHMKIT_ERR_INVALID: size 0, capacity below size, a name that cannot be.
-/// SHMKIT_ERR_TOO_LARGE: more than a file can have. SHMKIT_ERR_INTERRUPTED.
+///   SHMKIT_ERR_EXISTS       the name is taken
+///   SHMKIT_ERR_NO_SPACE     file system, machine or cgroup have not enough memory, or RLIMIT_FSIZE
+///                           is too low
+///   SHMKIT_ERR_NO_MEMORY    not enough address space, or the memory cannot be locked
+///   SHMKIT_ERR_NOT_FOUND    no such directory
+///   SHMKIT_ERR_PERMISSION   this user may not create files in the directory
+///   SHMKIT_ERR_INVALID      `size` is 0 or more than `capacity`, the name is not valid,
+///                           SHMKIT_SEGMENT_READONLY was given, or the options contradict each
+///                           other or exceed a bound
+///   SHMKIT_ERR_TOO_LARGE    more than a file or an address space can hold
+///   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
+///   SHMKIT_ERR_UNSUPPORTED  the kernel or the file system cannot hold a managed segment
+///                           (F_OFD_SETLK, MADV_WIPEONFORK)
 ///
 /// # Safety
 /// `name` must be NULL or a C string; `options` NULL or a struct whose struct_size is set; `out` NULL or writable.
@@ -250,18 +288,32 @@ pub unsafe extern "C" fn shmkit_segment_create(
     unsafe { store(options, out, |options| Segment::create(name, size, options)) }
 }
 
-/// Opens the segment of this name and maps it, whoever made it: this library, shm_open, Python.
+/// Opens the segment of this name and maps it, whatever created it: this library, shm_open, Python.
 ///
-/// `size` is the least that is expected of it in bytes; 0: any will do. `options` NULL: none. With
-/// SHMKIT_SEGMENT_READONLY read permission is enough. Nothing that fails here removes or changes anything.
+///   size     the least number of bytes that the segment must have; 0: any number
+///   options  NULL: the defaults. With SHMKIT_SEGMENT_READONLY, read permission is enough
 ///
-/// SHMKIT_ERR_NOT_FOUND. SHMKIT_ERR_PERMISSION. SHMKIT_ERR_UNTRUSTED: a symbolic link, always; another user's, unless
-/// SHMKIT_TRUST. SHMKIT_ERR_WRONG_KIND: a directory, a FIFO, a device. SHMKIT_ERR_CORRUPT: no bytes. SHMKIT_ERR_INVALID: fewer
-/// than `size`. SHMKIT_ERR_INVALID: capacity below its size, a name that cannot be. SHMKIT_ERR_NO_MEMORY: no address
-/// space, or not lockable.
+/// A failed open removes and changes nothing. A process that may write to a named file may also
+/// truncate it (ftruncate): the next touch then raises SIGBUS. Anonymous segments cannot be
+/// truncated.
 ///
-/// Whoever may write to a named file may also truncate it (ftruncate), and the next touch is then SIGBUS. Anonymous
-/// segments cannot be truncated.
+///   SHMKIT_ERR_NOT_FOUND         no such name
+///   SHMKIT_ERR_PERMISSION        this user may not open the file
+///   SHMKIT_ERR_UNTRUSTED         a symbolic link, always; a file of another user, unless
+///                                SHMKIT_TRUST was given
+///   SHMKIT_ERR_WRONG_KIND        a directory, a FIFO or a device; the file of an object; or a
+///                                plain segment, if SHMKIT_SEGMENT_MANAGED was given
+///   SHMKIT_ERR_CORRUPT           the file is empty, or has a header that contradicts it
+///   SHMKIT_ERR_INVALID           the segment has fewer than `size` bytes or more than `capacity`,
+///                                the name is not valid, or the options contradict each other
+///   SHMKIT_ERR_NO_MEMORY         not enough address space, or the memory cannot be locked
+///   SHMKIT_ERR_TOO_LARGE         capacity is more than an address space can hold
+///   SHMKIT_ERR_NO_SPACE          SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_HUGE or
+///                                SHMKIT_SEGMENT_LOCK need more memory than is free
+///   SHMKIT_ERR_INTERRUPTED       the interrupt hook ended the call
+///   SHMKIT_ERR_VERSION_MISMATCH  the layout of the segment has another major version
+///   SHMKIT_ERR_UNSUPPORTED       the kernel or the file system cannot hold a managed segment
+///                                (F_OFD_SETLK, MADV_WIPEONFORK)
 ///
 /// # Safety
 /// As for shmkit_segment_create.
@@ -282,11 +334,13 @@ pub unsafe extern "C" fn shmkit_segment_open(
     }
 }
 
-/// Opens the segment of this name, or makes it with `size` bytes if there is none.
+/// Opens the segment of this name, or creates it with `size` bytes if there is none.
 ///
-/// Of several processes that race exactly one makes it: SHMKIT_SEGMENT_CREATED in shmkit_segment_stat tells which.
-/// `name` NULL: as shmkit_segment_create. Errors as of both; SHMKIT_ERR_INVALID: it exists with fewer than `size`
-/// bytes.
+/// Of several racing processes exactly one creates it: SHMKIT_SEGMENT_CREATED in
+/// shmkit_segment_stat marks that one. If `name` is NULL, the call creates an anonymous segment.
+///
+///   SHMKIT_ERR_INVALID  the segment exists with fewer than `size` bytes
+///   and the errors of shmkit_segment_create and shmkit_segment_open, except SHMKIT_ERR_EXISTS
 ///
 /// # Safety
 /// As for shmkit_segment_create.
@@ -307,12 +361,19 @@ pub unsafe extern "C" fn shmkit_segment_open_or_create(
     }
 }
 
-/// Opens the segment behind a file descriptor: inherited, received over a socket, or opened through /proc/PID/fd.
+/// Opens the segment behind a descriptor: inherited, received over a socket, or opened through
+/// /proc/PID/fd.
 ///
-/// The descriptor is duplicated and stays the caller's. `size` and errors as for shmkit_segment_open, and:
-/// SHMKIT_ERR_INVALID: not an open descriptor. SHMKIT_ERR_PERMISSION: not open for reading, or not for writing and
-/// SHMKIT_SEGMENT_READONLY was not asked for. SHMKIT_ERR_UNTRUSTED: a file without a name that is not sealed against
-/// shrinking, unless SHMKIT_TRUST: who sent it could make touching it SIGBUS.
+/// The call duplicates the descriptor, which stays the caller's. `size` is the least number of
+/// bytes that the segment must have; 0: any number.
+///
+///   SHMKIT_ERR_INVALID     not an open descriptor
+///   SHMKIT_ERR_NOT_FOUND   the segment is ephemeral, and its name is being removed
+///   SHMKIT_ERR_PERMISSION  the descriptor is not open for reading; or not for writing, and
+///                          SHMKIT_SEGMENT_READONLY was not given
+///   SHMKIT_ERR_UNTRUSTED   a file without a name that is not sealed against shrinking, unless
+///                          SHMKIT_TRUST was given: its sender could make a touch raise SIGBUS
+///   and the errors of shmkit_segment_open
 ///
 /// # Safety
 /// As for shmkit_segment_create.
@@ -327,17 +388,31 @@ pub unsafe extern "C" fn shmkit_segment_open_fd(
     unsafe { store(options, out, |options| Segment::open_fd(fd, size, options)) }
 }
 
-/// Makes the segment `size` bytes long, for every process that has it mapped.
+/// Sets the length of the segment to `size` bytes, for every process that has it mapped.
 ///
-/// No address moves and no pointer into it dangles; new bytes are zero. Others see the growth in shmkit_segment_size,
-/// as far as the capacity of their mapping goes. `flags`: SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_SPARSE,
-/// SHMKIT_INTERRUPTIBLE. Growers wait for each other; one that is killed leaves the old size or the new one.
+/// No address moves, and no pointer into the segment becomes invalid. New bytes are zero. Other
+/// processes see the new length in shmkit_segment_size, up to the capacity of their mapping.
+/// Several resizes wait for each other.
 ///
-/// SHMKIT_ERR_TOO_LARGE: beyond the capacity of this mapping. SHMKIT_ERR_INVALID: smaller than it is: segments do not
-/// shrink. SHMKIT_ERR_PERMISSION: a read-only handle, or a file whose mode does not let this user write it.
-/// SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_INTERRUPTED: nothing has changed.
-/// But where its options ask for prefault, huge pages or locking, that is done once it has grown: then
-/// SHMKIT_ERR_NO_MEMORY and SHMKIT_ERR_INTERRUPTED leave it grown, as shmkit_segment_size tells.
+///   flags  SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_SPARSE and SHMKIT_INTERRUPTIBLE, or-ed
+///
+/// On SHMKIT_ERR_NO_SPACE and SHMKIT_ERR_INTERRUPTED nothing has changed, with one exception.
+/// Prefault, huge pages and locking, if the options of the handle ask for them, follow after the
+/// growth. If these fail with SHMKIT_ERR_NO_MEMORY or SHMKIT_ERR_INTERRUPTED, the segment stays
+/// grown; shmkit_segment_size returns its length.
+///
+///   SHMKIT_ERR_TOO_LARGE         `size` exceeds the capacity of this mapping
+///   SHMKIT_ERR_INVALID           `size` is less than the present size (segments do not shrink), an
+///                                unknown flag, or SHMKIT_SEGMENT_SPARSE with a handle that
+///                                prefaults, locks or asks for huge pages
+///   SHMKIT_ERR_PERMISSION        a read-only handle, or the mode of the file does not let this
+///                                user write to it
+///   SHMKIT_ERR_NO_SPACE          file system, machine or cgroup have not enough memory, or
+///                                RLIMIT_FSIZE is too low
+///   SHMKIT_ERR_NO_MEMORY         the new bytes cannot be locked
+///   SHMKIT_ERR_INTERRUPTED       the interrupt hook ended the call
+///   SHMKIT_ERR_CORRUPT           the file was truncated
+///   SHMKIT_ERR_LIVENESS_UNKNOWN  the descriptor of the handle was closed by other code (closefrom)
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library that no other thread is closing.
@@ -360,7 +435,7 @@ pub unsafe extern "C" fn shmkit_segment_resize(
     })
 }
 
-/// Tells the address of byte 0, which stays the same until the handle is closed.
+/// Returns the address of byte 0, which stays the same until the handle is closed.
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
@@ -373,10 +448,14 @@ pub unsafe extern "C" fn shmkit_segment_data(
     unsafe { ask(segment, out, |segment| Ok(segment.data().cast())) }
 }
 
-/// Tells how many bytes of the mapping have memory now.
+/// Returns how many bytes of the mapping have memory now.
 ///
-/// It grows when any process resizes the segment; it asks the kernel (about 0.2 microseconds). SHMKIT_ERR_CORRUPT: it
-/// is shorter than it has been, so somebody has truncated its file, and touching what is gone is SIGBUS.
+/// The number grows when any process resizes the segment. The call asks the kernel, which takes
+/// about 0.2 microseconds.
+///
+///   SHMKIT_ERR_CORRUPT           the file is shorter than before: it was truncated, and touching
+///                                the lost bytes raises SIGBUS
+///   SHMKIT_ERR_LIVENESS_UNKNOWN  the descriptor of the handle was closed by other code (closefrom)
 ///
 /// # Safety
 /// As for shmkit_segment_data.
@@ -389,7 +468,8 @@ pub unsafe extern "C" fn shmkit_segment_size(
     unsafe { ask(segment, out, |segment| segment.size()) }
 }
 
-/// Tells how many bytes of address space are mapped: how far the segment can grow in this process.
+/// Returns how many bytes of address space are mapped: how far the segment can grow in this
+/// process.
 ///
 /// # Safety
 /// As for shmkit_segment_data.
@@ -402,7 +482,8 @@ pub unsafe extern "C" fn shmkit_segment_capacity(
     unsafe { ask(segment, out, |segment| Ok(segment.capacity())) }
 }
 
-/// Tells the descriptor of the segment's file, to be passed on. It is the handle's: do not close it.
+/// Returns the descriptor of the segment's file, to pass on. It belongs to the handle: do not close
+/// it.
 ///
 /// # Safety
 /// As for shmkit_segment_data.
@@ -415,9 +496,10 @@ pub unsafe extern "C" fn shmkit_segment_fd(
     unsafe { ask(segment, out, |segment| Ok(segment.fd())) }
 }
 
-/// Tells the name of the segment, without directory or slash; it lives until the handle is closed.
+/// Returns the name of the segment, without directory and slash. It stays valid until the handle is
+/// closed.
 ///
-/// NULL where it is anonymous or was opened by its descriptor.
+/// NULL: the segment is anonymous, or was opened by its descriptor.
 ///
 /// # Safety
 /// As for shmkit_segment_data.
@@ -434,9 +516,9 @@ pub unsafe extern "C" fn shmkit_segment_name(
     }
 }
 
-/// Tells the directory in which the segment was found or made; it lives until the handle is closed.
+/// Returns the directory of the segment. It stays valid until the handle is closed.
 ///
-/// NULL where it is anonymous or was opened by its descriptor.
+/// NULL: the segment is anonymous, or was opened by its descriptor.
 ///
 /// # Safety
 /// As for shmkit_segment_data.
@@ -453,9 +535,10 @@ pub unsafe extern "C" fn shmkit_segment_directory(
     }
 }
 
-/// Tells how many bytes of the segment this process reaches through huge pages just now.
+/// Returns how many bytes of the segment this process reaches through huge pages now.
 ///
-/// It reads /proc/self/smaps, which takes the longer the more is mapped: 0.1 ms and up.
+/// The call reads /proc/self/smaps, which takes 0.1 ms and more, depending on how much the process
+/// has mapped.
 ///
 /// # Safety
 /// As for shmkit_segment_data.
@@ -468,7 +551,9 @@ pub unsafe extern "C" fn shmkit_segment_huge(
     unsafe { ask(segment, out, |segment| Ok(segment.huge_bytes())) }
 }
 
-/// Tells what is known of the segment: sizes, owner, device and inode.
+/// Returns the state of the segment: sizes, owner, device and inode.
+///
+///   SHMKIT_ERR_LIVENESS_UNKNOWN  the descriptor of the handle was closed by other code (closefrom)
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
@@ -519,11 +604,20 @@ pub unsafe extern "C" fn shmkit_segment_stat(
     })
 }
 
-/// Removes the name of the segment. Whoever has it mapped keeps it, and its memory goes with the last of them.
+/// Removes the name of the segment. Processes that have it mapped keep it; the memory is freed with
+/// the last of them.
 ///
-/// Only if the name still stands for this segment: a new one that has come under the old name is left alone, and that
-/// is SHMKIT_ERR_NOT_FOUND. An anonymous segment has no name: SHMKIT_OK. SHMKIT_ERR_INVALID: a named one that was
-/// opened by its descriptor, so that its name is not known here.
+/// An anonymous segment has no name: the call returns SHMKIT_OK.
+///
+///   SHMKIT_ERR_NOT_FOUND         the name is gone, or belongs to a newer segment, which is left
+///                                alone
+///   SHMKIT_ERR_INVALID           a named segment that was opened by its descriptor: this handle
+///                                does not know its name
+///   SHMKIT_ERR_PERMISSION        this user may not remove names from the directory
+///   SHMKIT_ERR_INTERRUPTED       the segment was opened with SHMKIT_INTERRUPTIBLE, and the
+///                                interrupt hook ended the call
+///   SHMKIT_ERR_LIVENESS_UNKNOWN  a handle without a name, whose descriptor was closed by other
+///                                code (closefrom)
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library that no other thread is closing.
@@ -535,11 +629,18 @@ pub unsafe extern "C" fn shmkit_segment_unlink(segment: *mut shmkit_segment) -> 
     })
 }
 
-/// Removes a name without opening the segment: what a clean-up needs.
+/// Removes a name without opening the segment, for clean-up.
 ///
-/// `directory` NULL: SHMKIT_DIR, else /dev/shm. With `device` and `inode` of shmkit_segment_stat only that segment is
-/// meant; 0 and 0: whatever stands there. `flags`: SHMKIT_INTERRUPTIBLE. SHMKIT_ERR_NOT_FOUND: nothing stands there, or
-/// another segment. SHMKIT_ERR_WRONG_KIND: not a regular file; it is left alone. SHMKIT_ERR_PERMISSION.
+///   directory      NULL: SHMKIT_DIR, else /dev/shm
+///   device, inode  remove the name only if it belongs to this file (see shmkit_segment_info); 0
+///                  and 0: any file
+///   flags          SHMKIT_INTERRUPTIBLE or 0
+///
+///   SHMKIT_ERR_NOT_FOUND    no such name, or it belongs to another file than the one given
+///   SHMKIT_ERR_WRONG_KIND   not a regular file; it is left alone
+///   SHMKIT_ERR_PERMISSION   this user may not remove names from the directory
+///   SHMKIT_ERR_INVALID      the name is not valid, or an unknown flag
+///   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
 ///
 /// # Safety
 /// `name` and `directory` must be NULL or C strings.
@@ -562,11 +663,17 @@ pub unsafe extern "C" fn shmkit_segment_unlink_name(
     })
 }
 
-/// Calls `visit` with the name of each regular file in `directory`, in no particular order, and with `argument`.
+/// Calls `visit` with the name of each regular file in `directory`, in no particular order, and
+/// with `argument`.
 ///
-/// They are what shmkit_segment_open might open, whoever made them. A nonzero answer of `visit` ends the list, which is
-/// SHMKIT_OK too. The name lives until `visit` returns. `directory` NULL: SHMKIT_DIR, else /dev/shm.
-/// SHMKIT_ERR_NOT_FOUND: no such directory.
+/// These are the files that shmkit_segment_open might open, whatever created them. If `visit`
+/// returns nonzero, the list ends, also with SHMKIT_OK. The name is valid until `visit` returns.
+///
+///   directory  NULL: SHMKIT_DIR, else /dev/shm
+///
+///   SHMKIT_ERR_NOT_FOUND   no such directory
+///   SHMKIT_ERR_PERMISSION  this user may not read the directory
+///   SHMKIT_ERR_INVALID     `directory` is not a directory
 ///
 /// # Safety
 /// `directory` must be NULL or a C string; `visit` must take the argument.
@@ -588,12 +695,20 @@ pub unsafe extern "C" fn shmkit_segment_list(
     })
 }
 
-/// Removes the names of ephemeral segments in `directory` that nobody has mapped, and what killed processes have left
-/// there half made; `removed` (NULL: not wanted) tells how many segments that were.
+/// Removes the names of ephemeral segments that no process has mapped, and what killed creators
+/// left unfinished.
 ///
-/// It never takes one from under somebody: who is opening one meanwhile finds it, or finds that the name is gone. Only
-/// this user's own are looked at. `directory` NULL: SHMKIT_DIR, else /dev/shm. `flags`: SHMKIT_INTERRUPTIBLE.
-/// SHMKIT_ERR_NOT_FOUND: no such directory. SHMKIT_ERR_INTERRUPTED: the rest is left.
+/// The call never removes a segment that a process has mapped. A process that opens one meanwhile
+/// finds it, or finds no such name. Only files of this user are considered.
+///
+///   directory  NULL: SHMKIT_DIR, else /dev/shm
+///   flags      SHMKIT_INTERRUPTIBLE or 0
+///   removed    (may be NULL) the number of segments that were removed
+///
+///   SHMKIT_ERR_NOT_FOUND    no such directory
+///   SHMKIT_ERR_PERMISSION   this user may not read the directory, or not remove names from it
+///   SHMKIT_ERR_INVALID      `directory` is not a directory, or an unknown flag
+///   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call; the rest is left
 ///
 /// # Safety
 /// `directory` must be NULL or a C string; `removed` NULL or writable.
@@ -615,10 +730,11 @@ pub unsafe extern "C" fn shmkit_segment_gc(
     })
 }
 
-/// Lets go of the segment: its memory is unmapped, its descriptor closed, its name stays. NULL is SHMKIT_OK.
+/// Closes a handle: unmaps the memory and closes the descriptor. The name stays. NULL is SHMKIT_OK.
 ///
-/// All pointers into it end here. A second close is SHMKIT_ERR_CLOSED, as is any other use of the handle, until 1024
-/// more handles have been closed; after that it is undefined, as after free.
+/// Pointers into the segment become invalid. If this was the last mapping of an ephemeral segment,
+/// its name is removed. A second close fails with SHMKIT_ERR_CLOSED, as does any other use of the
+/// handle, until 1024 more handles have been closed. After that it is undefined, as after free.
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library that no other thread is using.

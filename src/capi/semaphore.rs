@@ -1,4 +1,5 @@
-//! Semaphores: permits that processes and threads take and give back; with undo the dead give back theirs.
+//! Semaphores: permits that processes and threads acquire and release; with undo a dead process's
+//! permits return.
 
 use super::handle::Handle;
 use super::object::{self, Object, with};
@@ -9,42 +10,57 @@ use crate::error::Result;
 use crate::object::semaphore::{Named, Options, Semaphore};
 use std::ffi::c_char;
 
-/// A semaphore: a number of permits, which are taken and given back.
+/// A semaphore: a number of permits, which are acquired and released.
 ///
-/// A plain one is for signalling, as sem_t is: anybody may give permits, any number of processes may use it, and what a
-/// process had taken when it died is gone. One with SHMKIT_SEMAPHORE_UNDO is for things that processes hold: it records
-/// who holds how many, and what a process holds comes back when it ends, however it ends, within 12 ms after the kernel
-/// has torn it down. Who waits is served in no order; who wants many may wait for long where others want few. A handle
-/// may be used by all threads at once and by forked children, which hold nothing of what their parent holds.
+///   Plain    For signalling, like sem_t. Any process may release permits, and any number of
+///            processes may use it. If a process dies, the permits that it had acquired are lost.
+///   Undo     With SHMKIT_SEMAPHORE_UNDO, for things that processes hold. The semaphore records how
+///            many permits each process holds. If a process ends, in whatever way, its permits
+///            return within 12 ms after the kernel has torn it down.
+///   Order    Waiters are served in no order. A waiter for many permits may wait long while others
+///            acquire few.
+///   Threads  All threads of a process may use a handle at once, and so may forked children. A
+///            child holds none of the permits that its parent holds.
+///   Size     128 bytes in a segment; with undo 64 more for each of `processes`.
+///   Options  shmkit_semaphore_options. shmkit_semaphore_open_or_create and
+///            shmkit_semaphore_create_at compare SHMKIT_SEMAPHORE_UNDO, `maximum` and `processes`
+///            with an existing semaphore. `value` is for a new one alone.
+///   Close    A close releases no permits. When the process closes its last handle of the segment,
+///            it counts as dead there: with undo its permits return.
 #[allow(non_camel_case_types)]
 pub struct shmkit_semaphore {
     _opaque: (),
 }
 
-/// What a process holds comes back when it ends. Only it may give it back before.
+/// In shmkit_semaphore_options: the permits that a process holds return when it ends. Before that
+/// only this process may release them. In shmkit_semaphore_info: the semaphore was created so.
 pub const SHMKIT_SEMAPHORE_UNDO: u32 = 0x10000;
 
-/// How to make or open a semaphore. All zeros but struct_size is a plain one without a permit; so is a NULL pointer to
-/// it.
+/// How to create or open a semaphore. NULL, or zeros behind struct_size, give a plain one without a
+/// permit.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_semaphore_options {
     /// sizeof(shmkit_semaphore_options).
     pub struct_size: u32,
-    /// SHMKIT_SEMAPHORE_UNDO, SHMKIT_TRUST, SHMKIT_EXCLUSIVE, or-ed.
+    /// SHMKIT_SEMAPHORE_UNDO, SHMKIT_TRUST and SHMKIT_EXCLUSIVE, or-ed.
     pub flags: u32,
-    /// Permission bits of a new named one. 0: 0600.
+    /// Permission bits of a new named semaphore, whatever the umask. 0: 0600.
     pub mode: u32,
-    /// How many processes may use a new named one at a time, 1 to 4096; of a plain one any number may. 0: 128.
+    /// The number of processes that the file of a new named semaphore has room for, 1 to 4096; any
+    /// number may use a plain one. 0: 128.
     pub participants: u32,
-    /// Where a named one stands. NULL: SHMKIT_DIR, else /dev/shm.
+    /// The directory of a named semaphore. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
-    /// How many permits a new one has, 0 to 2147483647. With undo that is how many there are, so at least 1.
+    /// The permits of a new semaphore, 0 to 2147483647, at most `maximum`. With undo these are all
+    /// permits: at least 1.
     pub value: u64,
-    /// How many it may ever have. 0: 2147483647, or with undo `value`, and nothing else is possible then.
+    /// The most permits that the semaphore may ever have, 1 to 2147483647. 0: 2147483647. With undo:
+    /// `value`, or 0 for the same.
     pub maximum: u64,
-    /// With undo: how many processes may hold permits at a time, 1 to 4096. 0: 128.
+    /// With undo: the number of processes that may hold permits at a time, 1 to 4096. 0: 128. Without
+    /// undo: 0.
     pub processes: u32,
     /// 0.
     pub reserved: u32,
@@ -57,28 +73,29 @@ unsafe impl Sized32 for shmkit_semaphore_options {
 }
 const _: () = assert!(size_of::<shmkit_semaphore_options>() == 48);
 
-/// What is known of a semaphore: each figure as it was at some moment during the call.
+/// The state of a semaphore. Each figure was true at some moment during the call.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_semaphore_info {
-    /// sizeof(shmkit_semaphore_info); on return how much of it was filled.
+    /// sizeof(shmkit_semaphore_info); on return the bytes that were filled.
     pub struct_size: u32,
     /// SHMKIT_SEMAPHORE_UNDO or 0.
     pub flags: u32,
-    /// How many permits are to be had.
+    /// The number of permits that are available.
     pub value: u64,
-    /// How many there may be; with undo: how many there are in all.
+    /// The most permits that the semaphore may have; with undo: all permits.
     pub maximum: u64,
-    /// How often an acquire had to sleep: counted when it begins to.
+    /// The number of acquires that had to sleep, counted when the sleep begins.
     pub waits: u64,
-    /// How often permits came back from a dead process.
+    /// The number of times that permits returned from a dead process.
     pub recoveries: u64,
-    /// With undo: how many processes hold permits, perhaps dead ones.
+    /// With undo: the number of processes that hold permits. Some may be dead.
     pub holders: u64,
-    /// Where it stands in its segment's data, or in its arena.
+    /// The offset of the semaphore in the data of its segment, or in the memory file of unnamed
+    /// objects.
     pub offset: u64,
-    /// With undo: how many processes may hold permits at a time.
+    /// With undo: the number of processes that may hold permits at a time.
     pub processes: u32,
     /// 0.
     pub reserved: u32,
@@ -113,19 +130,35 @@ impl Object for Semaphore {
     object::forward!();
 }
 
-/// Takes `n` permits, all of them or none, waiting up to `timeout_ns` nanoseconds: SHMKIT_FOREVER, SHMKIT_NOWAIT, or a
-/// time.
+/// Acquires `n` permits, all of them or none, and waits for them if necessary.
 ///
-/// SHMKIT_OK if and only if they are taken. `flags`: SHMKIT_INTERRUPTIBLE. Memory written before a release is seen
-/// after the acquire that takes what it gave.
+/// The permits are acquired if and only if the call returns SHMKIT_OK. What was written to memory
+/// before a release is visible after the acquire that gets the released permits.
 ///
-/// SHMKIT_ERR_WOULD_BLOCK: not as many are there, and SHMKIT_NOWAIT. SHMKIT_ERR_TIMEOUT. SHMKIT_ERR_INTERRUPTED.
-/// SHMKIT_ERR_INVALID: `n` is 0, or more than there may ever be; a negative time, unknown flags. With undo also
-/// SHMKIT_ERR_TOO_MANY_PROCESSES: as many living processes hold permits as the options said, or use the segment as it has
-/// room for. SHMKIT_ERR_OVERFLOW: one process holds at most 65535. SHMKIT_ERR_LIVENESS_UNKNOWN: they are held, and this process
-/// has lost all descriptors of the segment (closefrom), so it cannot ask whether the holders live.
-/// SHMKIT_ERR_PERMISSION: the file cannot be written. SHMKIT_ERR_CORRUPT. Where a process is stopped just while it takes
-/// or gives, one with undo keeps even SHMKIT_NOWAIT waiting, for a second at the most.
+///   n           1 to the maximum of the semaphore
+///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
+///   flags       SHMKIT_INTERRUPTIBLE or 0
+///
+///   SHMKIT_ERR_WOULD_BLOCK  fewer than `n` permits are available, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_TIMEOUT      the timeout expired
+///   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
+///   SHMKIT_ERR_INVALID      `n` is 0 or above the maximum, a negative timeout other than
+///                           SHMKIT_FOREVER, or an unknown flag
+///
+/// With undo also:
+///
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  as many living processes hold permits as `processes` allows, or
+///                                  use the segment as it has room for
+///   SHMKIT_ERR_OVERFLOW            this process would hold more than 65,535 permits
+///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
+///                                  (closefrom), and permits are held: the holders cannot be
+///                                  checked. Also at the first use of the segment
+///   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
+///   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
+///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
+///
+/// With undo, an acquire waits for a process that is stopped in the middle of an acquire or a
+/// release. Even SHMKIT_NOWAIT does so, for at most one second.
 ///
 /// # Safety
 /// `semaphore` must be NULL or a handle of this library that no other thread is closing.
@@ -136,7 +169,7 @@ pub unsafe extern "C" fn shmkit_semaphore_acquire(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    // What cannot panic goes ahead of what could: a permit that is there costs one exchange.
+    // The path that cannot panic comes first: an available permit costs one exchange.
     if wait::is_valid(timeout_ns, flags) {
         // SAFETY: the caller's promise.
         if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
@@ -149,7 +182,7 @@ pub unsafe extern "C" fn shmkit_semaphore_acquire(
     unsafe { acquire_slow(semaphore, n, timeout_ns, flags) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_semaphore_acquire.
@@ -161,7 +194,7 @@ unsafe extern "C" fn acquire_slow(
     timeout_ns: i64,
     flags: u32,
 ) -> shmkit_status {
-    // With undo a few steps do, if nobody else is there.
+    // With undo a few steps are enough, if no other process is there.
     if wait::is_valid(timeout_ns, flags) {
         // SAFETY: the caller's promise.
         if let Some(semaphore) = unsafe { Handle::<Semaphore>::peek(semaphore.cast()) }
@@ -178,15 +211,24 @@ unsafe extern "C" fn acquire_slow(
     unsafe { with(semaphore, body) }
 }
 
-/// Gives `n` permits back; of a plain one anybody may, whether or not they were taken before.
+/// Releases `n` permits. On a plain semaphore any process may do so, whether or not it acquired
+/// them before.
 ///
-/// Of a plain one a signal handler may call it, as it may sem_post, as long as it does not fail: then nothing is
-/// allocated and nothing is waited for. With undo it waits for whoever is just taking or giving, which takes less than
-/// a microsecond.
+/// A signal handler may release a plain semaphore, like sem_post, as long as the call does not
+/// fail: a successful release neither allocates nor waits. With undo a release waits for a process
+/// that is in the middle of an acquire or a release, which takes less than a microsecond.
 ///
-/// SHMKIT_ERR_OVERFLOW: there would be more permits than there may be, so none is given. SHMKIT_ERR_INVALID: `n` is 0.
-/// With undo SHMKIT_ERR_NOT_OWNER: this process does not hold as many. SHMKIT_ERR_TIMEOUT: somebody was stopped five
-/// seconds ago while just taking or giving; it is not given back. SHMKIT_ERR_LIVENESS_UNKNOWN. SHMKIT_ERR_CORRUPT.
+///   SHMKIT_ERR_OVERFLOW  there would be more permits than the maximum; none is released
+///   SHMKIT_ERR_INVALID   `n` is 0
+///   SHMKIT_ERR_CORRUPT   the semaphore has more permits than its maximum
+///
+/// With undo also:
+///
+///   SHMKIT_ERR_NOT_OWNER         this process holds fewer than `n` permits
+///   SHMKIT_ERR_TIMEOUT           another process has been stopped for five seconds in the middle
+///                                of an acquire or a release; nothing is released
+///   SHMKIT_ERR_LIVENESS_UNKNOWN  this process has lost all descriptors of the segment (closefrom),
+///                                and such a process cannot be checked
 ///
 /// # Safety
 /// `semaphore` must be NULL or a handle of this library that no other thread is closing.
@@ -205,7 +247,7 @@ pub unsafe extern "C" fn shmkit_semaphore_release(
     unsafe { release_slow(semaphore, n) }
 }
 
-/// As the exported function, by its own convention: a jump leads here.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_semaphore_release.
@@ -227,9 +269,10 @@ unsafe extern "C" fn release_slow(semaphore: *mut shmkit_semaphore, n: u32) -> s
     }
 }
 
-/// Tells how many permits are to be had. What the dead hold is not looked for: only an acquire does that.
+/// Returns the number of available permits. It does not look for permits of dead processes: only an
+/// acquire does.
 ///
-/// SHMKIT_ERR_CORRUPT: more than there may be.
+///   SHMKIT_ERR_CORRUPT  the semaphore has more permits than its maximum
 ///
 /// # Safety
 /// `semaphore` must be NULL or a handle of this library; `out` NULL or writable.
@@ -248,7 +291,9 @@ pub unsafe extern "C" fn shmkit_semaphore_value(
     unsafe { with(semaphore, body) }
 }
 
-/// Tells how many permits this process holds. SHMKIT_ERR_INVALID: without undo nobody knows.
+/// Returns the number of permits that this process holds.
+///
+///   SHMKIT_ERR_INVALID  a semaphore without undo does not record its holders
 ///
 /// # Safety
 /// As for shmkit_semaphore_value.
@@ -267,9 +312,10 @@ pub unsafe extern "C" fn shmkit_semaphore_held(
     unsafe { with(semaphore, body) }
 }
 
-/// Tells what is known of the semaphore. Nobody is asked whether the holders live: only an acquire does that.
+/// Returns the state of the semaphore. It does not check whether the holders are alive: only an
+/// acquire does.
 ///
-/// SHMKIT_ERR_CORRUPT: it says that it has more permits than there may be.
+///   SHMKIT_ERR_CORRUPT  the semaphore has more permits than its maximum
 ///
 /// # Safety
 /// `semaphore` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.

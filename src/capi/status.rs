@@ -1,43 +1,46 @@
-//! Status: codes, their sentences, and the last failure of a thread.
+//! Status: what a function returns, and the last failure of a thread.
 
 use crate::error::{Cause, Error};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 
-/// What most functions return: SHMKIT_OK, or one of the negative SHMKIT_ERR_... numbers. Outputs are written only on
-/// SHMKIT_OK, unless the function says otherwise. The numbers never change.
+/// The result of most functions: SHMKIT_OK, or a negative SHMKIT_ERR_ number. These never
+/// change.
 #[allow(non_camel_case_types)]
 pub type shmkit_status = i32;
 
-/// Done.
+/// Success.
 pub const SHMKIT_OK: shmkit_status = 0;
-/// An argument cannot be meant: NULL, a size of zero, a name with a slash inside.
+/// An argument is not valid, for example a NULL pointer, a size of 0 or a name with a slash
+/// inside.
 pub const SHMKIT_ERR_INVALID: shmkit_status = -1;
-/// The handle has been closed.
+/// The handle was closed.
 pub const SHMKIT_ERR_CLOSED: shmkit_status = -2;
-/// Something else stands here: another kind of handle, of object or of file.
+/// The handle, the object or the file is of another kind.
 pub const SHMKIT_ERR_WRONG_KIND: shmkit_status = -3;
-/// Nothing has this name (any more).
+/// The name, the directory or the object does not exist, or no longer exists.
 pub const SHMKIT_ERR_NOT_FOUND: shmkit_status = -4;
-/// The name is taken.
+/// The name is taken, or the object exists and SHMKIT_EXCLUSIVE was given.
 pub const SHMKIT_ERR_EXISTS: shmkit_status = -5;
-/// The kernel does not permit it to this user.
+/// The kernel does not permit this user the operation, or the handle is read-only.
 pub const SHMKIT_ERR_PERMISSION: shmkit_status = -6;
-/// It could be done, but what is there belongs to somebody else, is a symbolic link, or could be pulled away.
+/// The operation is possible, but the file belongs to another user, is a symbolic link, or could be
+/// truncated.
 pub const SHMKIT_ERR_UNTRUSTED: shmkit_status = -7;
-/// The memory is not there. The text says how much was asked for, how much is free, and where.
+/// Not enough memory in the file system, the cgroup or the machine, or more than the file size
+/// limit. The text of shmkit_last_error has the bytes requested, the bytes free, and where.
 pub const SHMKIT_ERR_NO_SPACE: shmkit_status = -8;
-/// This process cannot have it: address space, locked memory, heap.
+/// This process has not enough address space, lockable memory or heap.
 pub const SHMKIT_ERR_NO_MEMORY: shmkit_status = -9;
-/// The time was up.
+/// The timeout expired. Some calls also have a fixed limit, which their comments state.
 pub const SHMKIT_ERR_TIMEOUT: shmkit_status = -10;
-/// It would have had to wait, and was told not to.
+/// The call would have to wait, but SHMKIT_NOWAIT was given, or the function never waits.
 pub const SHMKIT_ERR_WOULD_BLOCK: shmkit_status = -11;
-/// The interrupt hook asked for the end (see shmkit_set_interrupt).
+/// The interrupt hook ended the call (see shmkit_set_interrupt).
 pub const SHMKIT_ERR_INTERRUPTED: shmkit_status = -12;
-/// The caller does not hold what it wants to give back.
+/// The caller does not hold what the call would release or change.
 pub const SHMKIT_ERR_NOT_OWNER: shmkit_status = -13;
-/// A counter would go past its end.
+/// A counter would exceed its maximum.
 pub const SHMKIT_ERR_OVERFLOW: shmkit_status = -14;
 /// The barrier is broken.
 pub const SHMKIT_ERR_BROKEN: shmkit_status = -15;
@@ -45,26 +48,29 @@ pub const SHMKIT_ERR_BROKEN: shmkit_status = -15;
 pub const SHMKIT_ERR_EMPTY: shmkit_status = -16;
 /// The queue is full.
 pub const SHMKIT_ERR_FULL: shmkit_status = -17;
-/// Larger than what this object can ever hold.
+/// The size is larger than this object, a file or the caller's buffer can ever hold.
 pub const SHMKIT_ERR_TOO_LARGE: shmkit_status = -18;
-/// The table of participants is full of living processes; or so are all places of one object: as many read, hold or wait
-/// as it was made for.
+/// The segment has no room for another process, or the object has none for another reader, holder
+/// or waiter. Living processes occupy all of it.
 pub const SHMKIT_ERR_TOO_MANY_PROCESSES: shmkit_status = -19;
-/// This process can no longer ask who is alive.
+/// This process can no longer find out which processes are alive.
 pub const SHMKIT_ERR_LIVENESS_UNKNOWN: shmkit_status = -20;
-/// The shared bytes contradict themselves or what the file allows.
+/// The shared bytes contradict each other or the size of the file.
 pub const SHMKIT_ERR_CORRUPT: shmkit_status = -21;
-/// Another major version of the library or of the layout.
+/// The library or the layout of the segment has another major version.
 pub const SHMKIT_ERR_VERSION_MISMATCH: shmkit_status = -22;
-/// This kernel, file system or version of the library cannot do it.
+/// This kernel, file system or version of the library does not support the operation. Every
+/// function with options returns it if a newer program sets an option that this version does not
+/// know.
 pub const SHMKIT_ERR_UNSUPPORTED: shmkit_status = -23;
-/// Another error of the kernel: shmkit_last_error has its errno.
+/// Another error of the kernel: shmkit_last_error has its errno. Every function may return it.
 pub const SHMKIT_ERR_SYSTEM: shmkit_status = -24;
-/// A defect of this library was caught before it could do harm: please report it.
+/// A defect of this library was caught before it did harm: please report it. Every function may
+/// return it.
 pub const SHMKIT_ERR_INTERNAL: shmkit_status = -25;
-/// It would wait for what waits for the caller: for ever.
+/// The call would wait forever: what it waits for is waiting for the caller.
 pub const SHMKIT_ERR_DEADLOCK: shmkit_status = -26;
-/// The queue was shut down: nothing more is put, and nothing is left to get.
+/// The queue was shut down: no message is put any more, and none is left to get.
 pub const SHMKIT_ERR_SHUT_DOWN: shmkit_status = -27;
 
 struct Last {
@@ -77,13 +83,13 @@ thread_local! {
     static LAST: RefCell<Last> = const { RefCell::new(Last { code: SHMKIT_OK, errno: 0, text: None }) };
 }
 
-/// Keeps an error for `shmkit_last_error`, and returns its status.
+/// Stores an error for `shmkit_last_error`, and returns its status.
 pub(super) fn remember(error: Error) -> shmkit_status {
     let Cause { text, errno } = error.cause().clone();
     let mut bytes = text.into_owned().into_bytes();
     bytes.retain(|&byte| byte != 0);
     let code = error.code();
-    // A thread that is just ending has nowhere to keep it, and nobody who could ask.
+    // A thread that is ending has no place to store it, and no later call that could ask.
     let _ = LAST.try_with(|last| {
         *last.borrow_mut() = Last {
             code,
@@ -94,9 +100,10 @@ pub(super) fn remember(error: Error) -> shmkit_status {
     code
 }
 
-/// Returns a short sentence for a status, in English, without a full stop; it lives for ever and is not freed.
+/// Returns a short English sentence for a status, without a full stop.
 ///
-/// Never NULL: a number that means nothing has a sentence which says so. Any thread; async-signal-safe.
+/// The string is static and never NULL: do not free it. An unknown number has a sentence too. Any
+/// thread may call this function, and so may a signal handler (async-signal-safe).
 #[unsafe(no_mangle)]
 pub extern "C" fn shmkit_strerror(status: shmkit_status) -> *const c_char {
     let sentence: &CStr = match status {
@@ -106,12 +113,16 @@ pub extern "C" fn shmkit_strerror(status: shmkit_status) -> *const c_char {
     sentence.as_ptr()
 }
 
-/// Tells what the last call that failed on this thread had to say.
+/// Returns what is known about the last call that failed on this thread.
 ///
-/// `code` gets its status, SHMKIT_OK if none has failed yet; `system_errno` the errno of the system call that failed,
-/// 0 where none did; `text` a sentence with names and figures. Each may be NULL if it is not wanted. The text belongs
-/// to the library and lives until the next call that fails on this thread, or the thread's end. Calls that succeed
-/// change nothing here. SHMKIT_ERR_INVALID: a pointer is not aligned.
+///   code          its status; SHMKIT_OK if no call has failed yet
+///   system_errno  the errno of the system call that failed; 0 if none did
+///   text          a sentence with names and figures. The library owns it. It stays valid until the
+///                 next call that fails on this thread, or until the thread ends
+///
+/// Each output may be NULL. Calls that succeed change nothing here.
+///
+///   SHMKIT_ERR_INVALID  a pointer is not aligned
 ///
 /// # Safety
 /// Each pointer must be NULL or writable.
@@ -130,7 +141,7 @@ pub unsafe extern "C" fn shmkit_last_error(
         )
     });
     let (last_code, last_errno, last_text) = told.unwrap_or((SHMKIT_OK, 0, c"".as_ptr()));
-    // Refused without a trace: what is remembered is what the caller asks about.
+    // Not remembered: that would overwrite what the caller asks about.
     if !code.is_aligned() || !system_errno.is_aligned() || !text.is_aligned() {
         return SHMKIT_ERR_INVALID;
     }

@@ -1,20 +1,23 @@
-//! Structs that grow: each begins with its size as the caller knows it, so old callers and new libraries fit.
+//! Structs that can grow: each begins with the size that the caller knows, so that old callers work
+//! with new libraries.
 //!
-//! Read: what the caller does not know is zero; what this library does not know must be zero. Written: as much as the
-//! caller has room for, and `struct_size` says how much that was.
+//! Reading: fields that the caller does not know are zero; fields that this library does not know
+//! must be zero. Writing: the library fills what the caller has room for, and sets `struct_size` to
+//! the number of bytes filled.
 
 use crate::error::{Error, Result};
 use std::mem::size_of;
 
-/// No struct of ours will ever be larger: more is what an uninitialised struct says, not a newer program.
+/// No struct will ever be larger: a larger size comes from an uninitialised struct, not from a
+/// newer program.
 const MAX_STRUCT_BYTES: usize = 4096;
 
 /// A struct of the C ABI whose first field is `uint32_t struct_size`.
 ///
 /// # Safety
-/// It is `repr(C)`, has no padding, and any bytes, all zeros among them, are a value of it.
+/// It is `repr(C)`, has no padding, and any bytes, such as all zeros, are a valid value.
 pub unsafe trait Sized32: Copy {
-    /// How large its first version was.
+    /// The size of its first version.
     const FIRST: usize;
 }
 
@@ -32,10 +35,10 @@ unsafe fn declared_size<T: Sized32>(structure: *const T, what: &'static str) -> 
     Ok(declared)
 }
 
-/// Reads a struct that the caller has filled; NULL is one of zeros.
+/// Reads a struct that the caller has filled. NULL reads as zeros.
 ///
 /// # Safety
-/// Not NULL and aligned, `from` must point to as many readable bytes as its `struct_size` says.
+/// If `from` is not NULL and aligned, as many bytes as its `struct_size` must be readable there.
 pub unsafe fn read<T: Sized32>(from: *const T, what: &'static str) -> Result<T> {
     // SAFETY: Sized32 promises that zeros are a value.
     let mut value: T = unsafe { std::mem::zeroed() };
@@ -63,16 +66,16 @@ pub unsafe fn read<T: Sized32>(from: *const T, what: &'static str) -> Result<T> 
 /// Checks the `struct_size` that the caller has set in a struct for outputs.
 ///
 /// # Safety
-/// As `read`.
+/// As for `read`.
 pub unsafe fn check<T: Sized32>(to: *mut T, what: &'static str) -> Result<()> {
     // SAFETY: the caller's promise.
     unsafe { declared_size(to, what) }.map(drop)
 }
 
-/// Writes as much of `value` as the caller has room for.
+/// Writes the part of `value` that the caller has room for.
 ///
 /// # Safety
-/// `check` has accepted `to`, and as many bytes as its `struct_size` says are writable.
+/// `check` has accepted `to`, and as many bytes as its `struct_size` are writable.
 pub unsafe fn write<T: Sized32>(to: *mut T, value: T) {
     // SAFETY: `check` has read the same bytes.
     let declared = unsafe { to.cast::<u32>().read() } as usize;

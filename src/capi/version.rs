@@ -5,13 +5,14 @@ use super::status::shmkit_status;
 use crate::error::Error;
 use std::ffi::c_char;
 
-/// Changes when programs must be changed; while it is 0, SHMKIT_VERSION_MINOR takes its place.
+/// Incremented by changes that break programs. While it is 0, SHMKIT_VERSION_MINOR takes its
+/// role.
 pub const SHMKIT_VERSION_MAJOR: u32 = 0;
-/// Changes when something is added.
+/// Incremented by additions.
 pub const SHMKIT_VERSION_MINOR: u32 = 1;
-/// Changes when something is mended.
+/// Incremented by fixes.
 pub const SHMKIT_VERSION_PATCH: u32 = 0;
-/// The version as one number, which grows: major, minor and patch with two, three and three decimal places.
+/// The version as one number that only grows: major * 1000000 + minor * 1000 + patch.
 pub const SHMKIT_VERSION: u32 = 1_000;
 
 const _: () = assert!(
@@ -19,23 +20,25 @@ const _: () = assert!(
         == SHMKIT_VERSION_MAJOR * 1_000_000 + SHMKIT_VERSION_MINOR * 1_000 + SHMKIT_VERSION_PATCH
 );
 
-/// Returns the version of the library that runs, to be compared with the header's SHMKIT_VERSION.
+/// Returns the version of the running library, to compare with SHMKIT_VERSION of the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmkit_version() -> u32 {
     SHMKIT_VERSION
 }
 
-/// Returns the version of the library that runs as text, such as "0.1.0"; it is not freed.
+/// Returns the version of the running library as text, such as "0.1.0". Do not free it.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmkit_version_string() -> *const c_char {
     const TEXT: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
     TEXT.as_ptr().cast()
 }
 
-/// Says whether a program built with the header of version `built_with` runs with this library.
+/// Checks that a program built with version `built_with` of the header can use the running library.
 ///
-/// Call it first: shmkit_check_version(SHMKIT_VERSION). SHMKIT_ERR_VERSION_MISMATCH: another major version (while that
-/// is 0, another minor version), or a library older than the header.
+/// Call it first: shmkit_check_version(SHMKIT_VERSION).
+///
+///   SHMKIT_ERR_VERSION_MISMATCH  the library has another major version (while that is 0, another
+///                                minor version), or is older than the header
 #[unsafe(no_mangle)]
 pub extern "C" fn shmkit_check_version(built_with: u32) -> shmkit_status {
     const SERIES: u32 = if SHMKIT_VERSION_MAJOR == 0 {

@@ -1,22 +1,22 @@
-//! Timeouts: how long a call waits.
+//! Timeouts: how long a call waits, in nanoseconds.
 
 use super::interrupt::SHMKIT_INTERRUPTIBLE;
 use crate::error::{Error, Result};
 use crate::raw::{Limit, Patience};
 
-/// As a timeout: wait as long as it takes.
+/// As a timeout: wait without limit.
 pub const SHMKIT_FOREVER: i64 = -1;
-/// As a timeout: do not wait; SHMKIT_ERR_WOULD_BLOCK where that would be needed, of a queue SHMKIT_ERR_EMPTY or
-/// SHMKIT_ERR_FULL.
+/// As a timeout: do not wait. If the call would have to wait, it fails with SHMKIT_ERR_WOULD_BLOCK;
+/// a call of a queue fails with SHMKIT_ERR_EMPTY or SHMKIT_ERR_FULL.
 pub const SHMKIT_NOWAIT: i64 = 0;
 
-/// Says whether timeout and flags mean something.
+/// Returns whether timeout and flags are valid.
 #[inline(always)]
 pub(super) fn is_valid(timeout_ns: i64, flags: u32) -> bool {
     timeout_ns >= SHMKIT_FOREVER && flags & !SHMKIT_INTERRUPTIBLE == 0
 }
 
-/// Reads timeout and flags.
+/// Converts timeout and flags.
 pub(super) fn patience(timeout_ns: i64, flags: u32) -> Result<Patience> {
     if !is_valid(timeout_ns, flags) {
         return Err(Error::Invalid(

@@ -10,6 +10,7 @@ import itertools
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -31,9 +32,19 @@ HUNG_COMPILER = 140
 SOON = 5
 
 
+def heed_signals():
+    """Undo what a shell does to a command in the background, and nohup: programs inherit signals that are ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # The tests go on after a hangup. A program that they start does not inherit a handler.
+        signal.signal(signal.SIGHUP, lambda *_: None)
+
+
 def pytest_configure(config):
     """Make the directory of this session before any test module is imported."""
     del config
+    heed_signals()
     os.environ["SHMKIT_DIR"] = tempfile.mkdtemp(prefix=PREFIX, dir="/dev/shm")
     os.environ["PYTHONFAULTHANDLER"] = "1"
     # The arena of this process, which stays: no test has left it.
@@ -312,7 +323,7 @@ def make(name):
 
     def make(kind, place="unnamed", **how):
         if place in ("placed", "built-in"):
-            shm = shmkit.SharedMemory(name, create=True, size=4096, full=True)
+            shm = shmkit.SharedMemory(name, create=True, size=4096, managed=True)
             made.append(shm)
             how.update(segment=shm, offset=None if place == "built-in" else 128)
         lock = kind(name if place == "named" else None, **how)
@@ -329,7 +340,7 @@ def make(name):
 @pytest.fixture
 def full(name):
     """Return a full segment of a page."""
-    with shmkit.SharedMemory(name, create=True, size=4096, full=True) as shm:
+    with shmkit.SharedMemory(name, create=True, size=4096, managed=True) as shm:
         shm.unlink()
         yield shm
 

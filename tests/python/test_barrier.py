@@ -225,7 +225,7 @@ def test_the_last_to_come_is_told_of_the_dead(barrier, fork):
 
 
 def test_the_last_one_acts_before_all_go_on(fork):
-    with SharedMemory(create=True, size=4096, full=True) as shm:
+    with SharedMemory(create=True, size=4096, managed=True) as shm:
         shm.unlink()
 
         def action():
@@ -320,14 +320,14 @@ def test_stat(barrier):
 def test_repr(full, name, make_barrier):
     barrier, named = make_barrier(), make_barrier("named", parties=3)
     placed = Barrier(2, segment=full, offset=64)
-    assert repr(barrier) == "<Barrier() waiters=0/2>"
+    assert repr(barrier) == "<Barrier unnamed parties=2 waiting=0>"
     barrier.abort()
-    assert repr(barrier) == "<Barrier() broken>"
-    assert repr(named) == f"<Barrier({name!r}) waiters=0/3>"
-    assert repr(placed) == f"<Barrier(segment={full!r}, offset=64) waiters=0/2>"
+    assert repr(barrier) == "<Barrier unnamed parties=2 broken>"
+    assert repr(named) == f"<Barrier {name!r} parties=3 waiting=0>"
+    assert repr(placed) == f"<Barrier in {full.name!r} at 64 parties=2 waiting=0>"
     placed.close()
     barrier.close()
-    assert repr(barrier) == "<Barrier() closed>"
+    assert repr(barrier) == "<Barrier closed>"
 
 
 # --- where it stands --------------------------------------------------------------------------------------------------
@@ -499,7 +499,7 @@ def test_never_initialised():
     barrier = Barrier.__new__(Barrier, 2)
     for call in (barrier.wait, barrier.reset, barrier.abort, barrier.stat):
         refused(ValueError, CLOSED, call)
-    assert (barrier.name, barrier.offset, repr(barrier)) == (None, None, "<Barrier() closed>")
+    assert (barrier.name, barrier.offset, repr(barrier)) == (None, None, "<Barrier closed>")
     barrier.close()
     barrier.unlink()
 

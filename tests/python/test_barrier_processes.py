@@ -31,7 +31,7 @@ def make(place, name, action=None, timeout=None):
         finally:
             barrier.unlink()
     else:
-        with SharedMemory(name, create=True, size=4096, full=True) as shm:
+        with SharedMemory(name, create=True, size=4096, managed=True) as shm:
             try:
                 yield Barrier(2, action, timeout, segment=shm, offset=64)
             finally:
@@ -148,7 +148,6 @@ def test_a_name_that_is_gone_or_anothers(name):
 SIGNALS = (
     PREFACE
     + """
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 barrier = Barrier(2)
 
 def when_blocked(work):

@@ -389,7 +389,7 @@ def test_by_name(name, path):
     lock = Lock()
     refused(FileNotFoundError, NOT_FOUND, Condition, lock, name=name, create=False)
     made = Condition(lock, name=name, create=True, cells=5, mode=0o640)
-    assert (made.name, made.offset, repr(made)) == (name, None, f"Condition({name!r})")
+    assert (made.name, made.offset, repr(made)) == (name, None, f"<Condition {name!r} waiters=0>")
     assert path.stat().st_mode & 0o777 == 0o640
     refused(FileExistsError, EXISTS, Condition, lock, name=name, create=True)
     refused(ValueError, INVALID, Condition, lock, name=name)

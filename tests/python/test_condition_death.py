@@ -178,7 +178,6 @@ def test_a_stopped_waiter_keeps_what_it_was_sent(kind, waiter):
 PREFACE = """
 import os, signal, sys, threading, time
 from shmkit import Condition, Lock, RLock
-signal.signal(signal.SIGINT, signal.default_int_handler)
 lock = {"Lock": Lock, "RLock": RLock}[sys.argv[1]]()
 condition = Condition(lock)
 

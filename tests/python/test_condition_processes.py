@@ -37,7 +37,7 @@ def work(condition, told):
 if __name__ == "__main__":
     kind_name, method, place, name = sys.argv[1:]
     kind, context = getattr(shmkit, kind_name), multiprocessing.get_context(method)
-    with shmkit.SharedMemory(name, create=True, size=4096, full=True) as shm:
+    with shmkit.SharedMemory(name, create=True, size=4096, managed=True) as shm:
         if place == "unnamed":
             condition = shmkit.Condition(kind())
         elif place == "named":

@@ -49,18 +49,43 @@ def test_nothing(name):
 '''
 
 
-def test_what_a_test_leaves_fails_it(tmp_path):
+IGNORED = '''
+"""Passes where programs begin with the default actions of SIGINT and SIGHUP, and SIGHUP does not end the tests."""
+
+import os
+import signal
+
+def test_programs(run):
+    code = "import signal; print(signal.getsignal(signal.SIGINT).__name__, signal.getsignal(signal.SIGHUP).name)"
+    assert run(code).out == "default_int_handler SIG_DFL\\n"
+
+def test_hangup():
+    os.kill(os.getpid(), signal.SIGHUP)
+'''
+
+
+def pytest_of(code, folder, *before):
+    """Run a file of tests with this folder's conftest.py and return what pytest prints."""
     for file in ("conftest.py", "child.py"):
-        shutil.copy(pathlib.Path(__file__).parent / file, tmp_path)
-    (tmp_path / "test_leaky.py").write_text(LEAKY)
-    line = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "."]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=HUNG, check=False)
-    told = done.stdout
+        shutil.copy(pathlib.Path(__file__).parent / file, folder)
+    (folder / "test_inner.py").write_text(code)
+    line = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(folder), "."]
+    done = subprocess.run([*before, *line], cwd=folder, capture_output=True, text=True, timeout=HUNG, check=False)
+    return done.stdout
+
+
+def test_programs_have_default_signal_actions_where_the_tests_began_without(tmp_path):
+    told = pytest_of(IGNORED, tmp_path, "sh", "-c", 'trap "" INT HUP; exec "$@"', "sh")
+    assert "2 passed" in told, told
+
+
+def test_what_a_test_leaves_fails_it(tmp_path):
+    told = pytest_of(LEAKY, tmp_path)
     for name in ("name", "name_in_the_default_directory", "descriptor", "mapping", "anonymous_mapping"):
-        assert f"ERROR test_leaky.py::test_{name} - " in told, told
-    assert "FAILED test_leaky.py::test_helper" in told
-    assert "FAILED test_leaky.py::test_hangs" in told or "SKIPPED" in told
-    assert "ERROR test_leaky.py::test_nothing" not in told
-    assert "PASSED test_leaky.py::test_nothing" in told
+        assert f"ERROR test_inner.py::test_{name} - " in told, told
+    assert "FAILED test_inner.py::test_helper" in told
+    assert "FAILED test_inner.py::test_hangs" in told or "SKIPPED" in told
+    assert "ERROR test_inner.py::test_nothing" not in told
+    assert "PASSED test_inner.py::test_nothing" in told
     for what in ("names are left", "descriptors are left"):
         assert what in told

@@ -178,14 +178,14 @@ def test_stat(event, fork):
 def test_repr(make, full, name):
     event, named = make(Event), make(Event, "named")
     placed = Event(segment=full, offset=64)
-    assert repr(event) == "<Event() clear>"
+    assert repr(event) == "<Event unnamed unset>"
     event.set()
-    assert repr(event) == "<Event() set>"
-    assert repr(named) == f"<Event({name!r}) clear>"
-    assert repr(placed) == f"<Event(segment={full!r}, offset=64) clear>"
+    assert repr(event) == "<Event unnamed set>"
+    assert repr(named) == f"<Event {name!r} unset>"
+    assert repr(placed) == f"<Event in {full.name!r} at 64 unset>"
     for each in (event, placed):
         each.close()
-    assert repr(event) == "<Event() closed>"
+    assert repr(event) == "<Event closed>"
 
 
 # --- where it stands --------------------------------------------------------------------------------------------------
@@ -356,7 +356,7 @@ def test_never_initialised():
     event = Event.__new__(Event)
     for call in (event.set, event.clear, event.is_set, event.wait, event.stat):
         refused(ValueError, CLOSED, call)
-    assert (event.name, event.offset, repr(event)) == (None, None, "<Event() closed>")
+    assert (event.name, event.offset, repr(event)) == (None, None, "<Event closed>")
     event.close()
     event.unlink()
 

@@ -1,18 +1,29 @@
-"""What an installed package consists of, and that one copy of the library runs in a process."""
+"""What an installed package consists of, how it is made, and that one copy of the library runs in a process."""
 
+import importlib.metadata
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
+import zipfile
 
 import pytest
 import shmkit
+from conftest import DOWNSTREAM, HUNG_COMPILER, ROOT
 
 PACKAGE = pathlib.Path(shmkit.__file__).parent
-SONAME = "libshmkit.so.0"
-MODULES = ["_capsules", "_mutex", "_object", "_status", "condition", "limits", "lock", "rlock", "segment"]
+SOURCES = ROOT / "cython" / "shmkit"
+VERSION = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+PARTS = ("MAJOR", "MINOR", "PATCH")
+MAJOR, MINOR, _ = VERSION.split(".")
+SONAME = f"libshmkit.so.0.{MINOR}" if MAJOR == "0" else f"libshmkit.so.{MAJOR}"
+MODULES = sorted(path.stem for path in SOURCES.glob("*.pyx"))
+BINARIES = [SONAME, *(module + sysconfig.get_config_var("EXT_SUFFIX") for module in MODULES)]
+TEXTS = [path.name for pattern in ("*.py", "*.pyi", "*.pxd", "py.typed") for path in SOURCES.glob(pattern)]
+FILES = {*BINARIES, *TEXTS, "libshmkit.so", "include/shmkit.h"}
 
 
 def tool(name, *arguments):
@@ -23,52 +34,26 @@ def tool(name, *arguments):
 
 
 def test_the_installed_package_is_tested_and_not_the_sources():
-    # (An editable install would need build artifacts in the sources.)
     assert "site-packages" in str(PACKAGE) or "dist-packages" in str(PACKAGE)
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        "__init__.py",
-        "__init__.pyi",
-        "__init__.pxd",
-        "libshmkit.pxd",
-        "_mutex.pxd",
-        "_mutex.pyi",
-        "_object.pxd",
-        "_object.pyi",
-        "_status.pxd",
-        "_status.pyi",
-        "condition.pxd",
-        "condition.pyi",
-        "limits.pyi",
-        "lock.pxd",
-        "lock.pyi",
-        "rlock.pxd",
-        "rlock.pyi",
-        "segment.pxd",
-        "segment.pyi",
-        "_handover.py",
-        "py.typed",
-        SONAME,
-        "libshmkit.so",
-        "include/shmkit.h",
-    ],
-)
-def test_the_file_is_installed(file):
-    assert (PACKAGE / file).is_file()
-    assert not (PACKAGE / file).is_symlink()
+def test_the_lists_have_what_is_in_the_sources():
+    assert {"_capsules", "queue", "segment"} <= set(MODULES)
+    assert {"__init__.py", "__init__.pyi", "__init__.pxd", "libshmkit.pxd", "queue.pxd", "queue.pyi"} <= set(TEXTS)
 
 
-def test_nothing_else_is_installed():
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    others = {
-        path.name
-        for path in PACKAGE.rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyi", ".pxd", ".pyc") and not path.name.endswith(suffix)
-    }
-    assert others == {SONAME, "libshmkit.so", "shmkit.h", "py.typed"}
+def test_the_package_has_each_file_of_the_sources_and_no_other():
+    there = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*") if not path.is_dir()}
+    assert {path for path in there if "__pycache__" not in path} == FILES
+    assert not any(path.is_symlink() for path in PACKAGE.rglob("*"))
+
+
+def test_the_distribution_has_the_package_and_the_licence_and_nothing_else():
+    paths = [path for path in importlib.metadata.files("shmkit") if "__pycache__" not in path.parts]
+    assert {str(path.relative_to("shmkit")) for path in paths if path.parts[0] == "shmkit"} == FILES
+    others = {path for path in paths if path.parts[0] != "shmkit"}
+    assert {path.parts[0] for path in others} == {f"shmkit-{VERSION}.dist-info"}
+    assert "LICENSE" in {path.name for path in others}
 
 
 def test_the_three_places():
@@ -100,15 +85,27 @@ def test_the_library_exports_what_the_header_declares():
     assert len(declared) > 20
 
 
+@pytest.mark.parametrize("file", BINARIES)
+def test_what_is_compiled_has_names_for_backtraces_but_no_source_lines(file):
+    sections = tool("readelf", "--sections", "--wide", PACKAGE / file)
+    assert " .symtab " in sections
+    assert ".debug" not in sections
+
+
+def test_the_library_is_small():
+    assert os.path.getsize(shmkit.library_path()) < 2_000_000
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_find_the_library_beside_them(module):
     file = PACKAGE / (module + sysconfig.get_config_var("EXT_SUFFIX"))
     dynamic = tool("readelf", "-d", file)
     linked = SONAME in re.findall(r"NEEDED.*\[(.*)\]", dynamic)
     assert linked == (module == "_capsules")
+    # Some interpreters add a path of their own.
+    paths = [path for found in re.findall(r"R(?:UN)?PATH.*\[(.*)\]", dynamic) for path in found.split(":")]
+    assert ("$ORIGIN" in paths) == linked
     if linked:
-        # Some interpreters add a path of their own.
-        assert "$ORIGIN" in re.search(r"R(?:UN)?PATH.*\[(.*)\]", dynamic).group(1).split(":")
         found = re.search(rf"{re.escape(SONAME)} => (\S+)", tool("ldd", file)).group(1)
         assert os.path.samefile(found, shmkit.library_path())
 
@@ -123,17 +120,19 @@ def test_one_copy_of_the_library_runs_in_a_process(run):
     assert run(code).out == f"{ {os.path.realpath(shmkit.library_path())} }\n"
 
 
-def test_the_versions_are_one(run):
-    import importlib.metadata  # noqa: PLC0415
-
-    assert shmkit.__version__ == importlib.metadata.version("shmkit")
+def test_the_version_is_that_of_cargo_toml_everywhere(run):
+    header = (PACKAGE / "include/shmkit.h").read_text()
+    parts = [re.search(rf"^#define SHMKIT_VERSION_{part} (\d+)$", header, re.MULTILINE)[1] for part in PARTS]
+    assert ".".join(parts) == VERSION
+    assert shmkit.__version__ == VERSION
+    assert importlib.metadata.version("shmkit") == VERSION
     code = """
         import ctypes, shmkit
         library = ctypes.CDLL(shmkit.library_path())
         library.shmkit_version_string.restype = ctypes.c_char_p
         print(library.shmkit_version_string().decode())
     """
-    assert run(code).out == shmkit.__version__ + "\n"
+    assert run(code).out == VERSION + "\n"
 
 
 def test_the_package_may_be_moved(run, tmp_path):
@@ -157,3 +156,117 @@ def test_importing_is_quiet_and_starts_nothing(run):
         print("numpy" in sys.modules, "Cython" in sys.modules, "ctypes" in sys.modules)
     """
     assert run(code).out == "False False False\n"
+
+
+# --- what the package is made from, and how it is made ----------------------------------------------------------------
+
+
+def call(*line, **how):
+    """Run a command that must succeed and return what it prints to stdout."""
+    done = subprocess.run(
+        list(map(str, line)), capture_output=True, text=True, timeout=HUNG_COMPILER, check=False, **how
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    """Return the folder of an unpacked source distribution."""
+    folder = tmp_path_factory.mktemp("sdist")
+    code = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    call(sys.executable, "-c", code, folder, cwd=ROOT)
+    call("tar", "-xf", f"shmkit-{VERSION}.tar.gz", cwd=folder)
+    return folder / f"shmkit-{VERSION}"
+
+
+@pytest.fixture(scope="module")
+def target():
+    """Return the folder of what cargo has built of the sources."""
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+    if not (target / "release/libshmkit.so").exists():
+        pytest.skip("NOT TESTED without target/release/libshmkit.so: how the package is made")
+    return target
+
+
+@pytest.fixture(scope="module")
+def quick(target):
+    """Return the environment of a build of the package that takes the library from there."""
+    return dict(os.environ, CARGO="true", CARGO_TARGET_DIR=str(target), CFLAGS="-O0 -g0")
+
+
+def test_a_source_distribution_has_each_file_that_the_library_is_built_from(unpacked, target):
+    _, _, paths = (target / "release/libshmkit.d").read_text().partition(":")
+    read = {pathlib.Path(path.replace("\\ ", " ")) for path in re.findall(r"(?:\\ |\S)+", paths)}
+    read = {path for path in read if target not in path.parents}  # what build.rs has made
+    assert {ROOT / "build.rs", ROOT / "src/lib.rs", ROOT / "src/capi/preface.h"} <= read
+    assert [path for path in read if not (unpacked / path.relative_to(ROOT)).exists()] == []
+
+
+def test_cargo_accepts_the_manifest_in_a_source_distribution(unpacked):
+    if shutil.which("cargo") is None:
+        pytest.skip("NOT TESTED without cargo: the manifest in a source distribution")
+    call("cargo", "metadata", "--no-deps", "--offline", "--locked", "--format-version=1", cwd=unpacked)
+    assert (unpacked / "Cargo.lock").is_file()
+
+
+def test_a_wheel_of_a_source_distribution_has_the_same_files(unpacked, quick, tmp_path):
+    # A file of an earlier build, of sources that are gone, does not get into the wheel.
+    folder = f"target/python/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}/shmkit"
+    left = unpacked / folder / "left.pxd"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    line = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", tmp_path]
+    call(*line, unpacked, env=quick)
+    assert not left.exists()
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[2] for name in names if name.startswith("shmkit/")} == FILES
+    about = f"shmkit-{VERSION}.dist-info/"
+    files = {"METADATA", "RECORD", "WHEEL", "top_level.txt", "licenses/LICENSE"}
+    assert {name for name in names if not name.startswith("shmkit/")} == {about + name for name in files}
+
+
+@pytest.fixture(scope="module")
+def editable(unpacked, quick, tmp_path_factory):
+    """Return the interpreter of a virtual environment in which the unpacked sources are installed to be edited."""
+    if shutil.which("git") is None:
+        pytest.skip("NOT TESTED without git: an editable install")
+    shutil.copy(ROOT / ".gitignore", unpacked)
+    for line in ("init", "add --all", "-c user.name=t -c user.email=t@localhost commit --message=all"):
+        call("git", *line.split(), cwd=unpacked)
+    folder = tmp_path_factory.mktemp("editable")
+    call(sys.executable, "-m", "venv", "--without-pip", folder)
+    python = folder / "bin/python"
+    # What builds the package comes from this environment, behind the package itself.
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    line = ["pip", "--python", python, "install", "--no-build-isolation", "--no-deps", "--ignore-installed"]
+    call(sys.executable, "-m", *line, "--editable", unpacked, env=quick)
+    return python
+
+
+def test_an_editable_install_leaves_the_sources_clean(unpacked, editable):
+    assert (unpacked / "cython/shmkit" / SONAME).is_file()
+    assert call("git", "status", "--porcelain", cwd=unpacked) == ""
+    assert editable.exists()
+
+
+def test_an_editable_install_is_used_from_the_sources(unpacked, editable):
+    code = """if True:
+        import shmkit
+        shmkit.SharedMemory(create=True, size=1, anonymous=True).close()
+        print(shmkit.__file__, shmkit.get_include(), shmkit.get_library_dir(), shmkit.library_path())
+    """
+    package = unpacked / "cython/shmkit"
+    expected = [package / "__init__.py", package / "include", package, package / SONAME]
+    assert call(editable, "-c", code).split() == list(map(str, expected))
+    assert (package / "include/shmkit.h").is_file()
+
+
+@pytest.mark.parametrize("name", ["bare", "linked"])
+def test_downstream_packages_are_built_with_an_editable_install(editable, quick, tmp_path, name):
+    folder = tmp_path / name
+    shutil.copytree(DOWNSTREAM / name, folder)
+    call(editable, "setup.py", "build_ext", "--inplace", cwd=folder, env=quick)
+    call(editable, "-c", f"import {name}", cwd=folder)

@@ -135,7 +135,7 @@ def test_in_a_segment(calls):
     size, first, second, third = c_uint64(), c_void_p(), c_void_p(), c_void_p()
     assert calls.size(None, byref(size)) == OK
     assert size.value == 64
-    with shmkit.SharedMemory(create=True, size=4096, full=True, anonymous=True) as shm:
+    with shmkit.SharedMemory(create=True, size=4096, managed=True, anonymous=True) as shm:
         segment = c_void_p()
         assert LIB.shmkit_segment_open_fd(shm.fileno(), 0, None, byref(segment)) == OK
         assert calls.open_at(segment, 64, None, byref(first)) == NOT_FOUND
@@ -158,7 +158,7 @@ def test_in_a_segment(calls):
 
 
 def test_the_built_in_lock(name):
-    with shmkit.SharedMemory(name, create=True, size=100, full=True) as shm:
+    with shmkit.SharedMemory(name, create=True, size=100, managed=True) as shm:
         segment, lock = c_void_p(), c_void_p()
         assert LIB.shmkit_segment_open(name.encode(), 0, None, byref(segment)) == OK
         shm.unlink()

@@ -67,7 +67,7 @@ def test_closing_while_holding_is_dying(kind, name, fork):
 
 
 def test_closing_the_segment_while_holding_is_dying(name, fork):
-    with SharedMemory(name, create=True, size=100, full=True) as shm:
+    with SharedMemory(name, create=True, size=100, managed=True) as shm:
 
         def work(child):
             shm.close()
@@ -86,7 +86,7 @@ def test_closing_the_segment_while_holding_is_dying(name, fork):
 
 
 def test_a_view_keeps_the_holder_of_a_built_in_lock_alive(name, fork):
-    with SharedMemory(name, create=True, size=100, full=True) as shm:
+    with SharedMemory(name, create=True, size=100, managed=True) as shm:
 
         def work(child):
             shm.close()

@@ -18,7 +18,7 @@ PARTICIPANTS = -19
 def test_without_arguments(kind):
     lock = kind()
     assert (lock.name, lock.offset, lock.owner, lock.locked(), lock.recovered) == (None, None, None, False, False)
-    assert repr(lock) == f"{kind.__name__}()"
+    assert repr(lock) == f"<{kind.__name__} unnamed unlocked>"
     assert not lock.transferable
     lock.close()
 
@@ -26,7 +26,7 @@ def test_without_arguments(kind):
 def test_by_name(kind, name, path):
     with closing(kind(name)) as lock:
         assert (lock.name, lock.offset) == (name, None)
-        assert repr(lock) == f"{kind.__name__}({name!r})"
+        assert repr(lock) == f"<{kind.__name__} {name!r} unlocked>"
         assert SharedMemory.names() == [name]
         assert path.stat().st_mode & 0o777 == 0o600
         with closing(kind("/" + name, create=False)) as same:
@@ -50,7 +50,7 @@ def test_create(kind, name):
 def test_at_a_place(kind, full):
     lock = kind(segment=full, offset=192)
     assert (lock.name, lock.offset) == (None, 192)
-    assert repr(lock) == f"{kind.__name__}(segment={full!r}, offset=192)"
+    assert repr(lock) == f"<{kind.__name__} in {full.name!r} at 192 unlocked>"
     assert bytes(full.buf[192:196]) == bytes([2 if kind is Lock else 3, 0, 0, 0])
     assert not any(full.buf[:192])
     assert not any(full.buf[256:])
@@ -76,7 +76,7 @@ def test_a_lock_keeps_its_segment(kind, full):
 def test_built_in(full):
     lock = Lock(segment=full)
     assert (lock.name, lock.offset) == (None, None)
-    assert repr(lock) == f"Lock(segment={full!r}, offset=None)"
+    assert repr(lock) == f"<Lock built into {full.name!r} unlocked>"
     with lock:
         assert full.lock.locked()
         assert full.lock.owner == os.getpid()
@@ -100,7 +100,7 @@ def test_the_last_place_and_those_beyond(kind, full):
 
 
 def test_a_place_that_came_by_growth(kind):
-    with SharedMemory(create=True, size=64, anonymous=True, full=True, capacity=1 << 20) as shm:
+    with SharedMemory(create=True, size=64, anonymous=True, managed=True, capacity=1 << 20) as shm:
         refused(ValueError, INVALID, kind, segment=shm, offset=1 << 16)
         shm.resize(1 << 17)
         with closing(kind(segment=shm, offset=1 << 16)) as lock, lock:
@@ -231,7 +231,7 @@ def test_a_plain_segment(kind, name):
 
 
 def test_a_readonly_segment(kind, name):
-    with SharedMemory(name, create=True, size=4096, full=True) as made, SharedMemory(name, readonly=True) as reader:
+    with SharedMemory(name, create=True, size=4096, managed=True) as made, SharedMemory(name, readonly=True) as reader:
         made.unlink()
         refused(PermissionError, PERMISSION, kind, segment=reader, offset=64)
         kind(segment=made, offset=64).close()
@@ -261,7 +261,7 @@ def test_the_other_class(kind, name, full):
 
 
 def test_a_full_segment_is_no_lock(kind, name):
-    with SharedMemory(name, create=True, size=4096, full=True) as shm:
+    with SharedMemory(name, create=True, size=4096, managed=True) as shm:
         refused(ValueError, WRONG_KIND, kind, name)
         shm.unlink()
 

@@ -164,7 +164,7 @@ def test_another_pid_namespace(kind, monkeypatch):
 
 
 def test_a_segment_that_has_gone_from_under_its_lock(name):
-    shm = SharedMemory(name, create=True, size=64, full=True)
+    shm = SharedMemory(name, create=True, size=64, managed=True)
     shm.unlink()
     lock = shm.lock
     del shm
@@ -176,7 +176,7 @@ def test_a_segment_that_has_gone_from_under_its_lock(name):
 
 
 def test_a_closed_segment(kind, name):
-    with SharedMemory(name, create=True, size=4096, full=True) as shm:
+    with SharedMemory(name, create=True, size=4096, managed=True) as shm:
         lock = kind(segment=shm, offset=0)
         shm.unlink()
     with pytest.raises(ValueError, match="closed"):
@@ -190,14 +190,15 @@ def test_a_closed_segment(kind, name):
 @pytest.mark.parametrize("anonymous", [False, True])
 def test_a_full_segment_brings_its_locks(name, anonymous):
     how = {"anonymous": True} if anonymous else {"name": name}
-    with SharedMemory(create=True, size=4096, full=True, **how) as shm:
+    with SharedMemory(create=True, size=4096, managed=True, **how) as shm:
         lock = Lock(segment=shm, offset=64)
         same_shm, same_lock = pickle.loads(pickle.dumps((shm, lock)))
-        assert same_shm.stat().full
+        assert same_shm.stat().managed
         with lock, shm.lock:
             assert same_lock.locked()
             assert same_shm.lock.locked()
-        assert repr(same_lock) == f"Lock(segment={same_shm!r}, offset=64)"
+        place = "a segment" if anonymous else repr(name)
+        assert repr(same_lock) == f"<Lock in {place} at 64 unlocked>"
         for thing in (lock, same_lock, same_shm):
             thing.close()
         if not anonymous:

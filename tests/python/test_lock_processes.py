@@ -25,7 +25,7 @@ def make(which, name, **how):
         finally:
             lock.unlink()
         return
-    with SharedMemory(name, create=True, size=4096, full=True) as shm:
+    with SharedMemory(name, create=True, size=4096, managed=True) as shm:
         try:
             if place == "built-in":
                 yield shm.lock

@@ -45,7 +45,7 @@ def test_acquire_raises_until_somebody_has_recovered(make, kind, place, held, fo
 
 
 def test_the_built_in_lock(name, held):
-    with SharedMemory(name, create=True, size=100, full=True) as shm:
+    with SharedMemory(name, create=True, size=100, managed=True) as shm:
         shm.unlink()
         leave_dead(shm.lock, held)
         with pytest.raises(OwnerDied):

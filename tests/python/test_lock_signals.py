@@ -6,7 +6,6 @@ import pytest
 PREFACE = """
 import os, signal, sys, threading, time
 from shmkit import Lock, RLock
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 lock = {"Lock": Lock, "RLock": RLock}[sys.argv[1]]()
 may_release = threading.Event()
 

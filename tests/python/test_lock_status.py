@@ -85,7 +85,7 @@ def test_nobody_can_tell_whether_the_owner_lives(run, kind, name):
 
 
 def test_another_version_of_the_layout(name, path):
-    with SharedMemory(name, create=True, size=1, full=True):
+    with SharedMemory(name, create=True, size=1, managed=True):
         pass
     with open(path, "r+b") as file:
         file.seek(8)

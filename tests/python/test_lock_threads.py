@@ -209,7 +209,7 @@ def test_the_last_reference_goes_while_a_thread_waits_inside(kind, name):
 
 
 def test_the_segment_is_closed_while_a_thread_waits_in_its_lock(name):
-    shm, told = SharedMemory(name, create=True, size=4096, full=True), []
+    shm, told = SharedMemory(name, create=True, size=4096, managed=True), []
     same = SharedMemory(name)
     same.lock.acquire()
     thread = threading.Thread(target=lambda lock: told.append((lock.acquire(), lock.release())), args=(shm.lock,))
@@ -247,7 +247,7 @@ def test_threads_make_one_name(kind, name):
 
 
 def test_threads_make_one_at_a_place(kind):
-    with SharedMemory(create=True, size=4096, anonymous=True, full=True) as shm:
+    with SharedMemory(create=True, size=4096, anonymous=True, managed=True) as shm:
         for offset in range(0, 4096, 64):
             made, refusals = [], []
 

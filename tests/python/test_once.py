@@ -291,9 +291,9 @@ def test_stat(once, begun, fork):
 
 def test_repr(make, full, name):
     once, named, placed = make(Once), make(Once, "named"), Once(segment=full, offset=64)
-    assert repr(once) == "Once()"
-    assert repr(named) == f"Once({name!r})"
-    assert repr(placed) == f"Once(segment={full!r}, offset=64)"
+    assert repr(once) == "<Once unnamed new>"
+    assert repr(named) == f"<Once {name!r} new>"
+    assert repr(placed) == f"<Once in {full.name!r} at 64 new>"
     placed.close()
 
 
@@ -482,7 +482,7 @@ def test_never_initialised():
     once = Once.__new__(Once)
     for call in (once.begin, once.done, once.abort, once.is_done, once.stat):
         refused(ValueError, CLOSED, call)
-    assert (once.name, once.offset, once.recovered, repr(once)) == (None, None, False, "Once()")
+    assert (once.name, once.offset, once.recovered, repr(once)) == (None, None, False, "<Once closed>")
     once.close()
     once.unlink()
 

@@ -25,7 +25,7 @@ def make(place, name):
         finally:
             once.unlink()
     else:
-        with SharedMemory(name, create=True, size=4096, full=True) as shm:
+        with SharedMemory(name, create=True, size=4096, managed=True) as shm:
             try:
                 yield Once(segment=shm, offset=64)
             finally:
@@ -111,7 +111,6 @@ def test_a_name_that_is_gone_or_anothers(name):
 SIGNALS = (
     PREFACE
     + """
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 once = Once()
 read, write = os.pipe()
 child = os.fork()

@@ -21,7 +21,7 @@ INVALID, CLOSED, TIMEOUT, NOT_OWNER, EMPTY, FULL = -1, -2, -10, -13, -16, -17
 def queue(request, name):
     """Return a queue in each place."""
     if request.param == "placed":
-        with SharedMemory(name, create=True, size=1 << 17, full=True) as shm:
+        with SharedMemory(name, create=True, size=1 << 17, managed=True) as shm:
             shm.unlink()
             with closing(Queue(segment=shm, offset=64)) as queue:
                 yield queue

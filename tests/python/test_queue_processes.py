@@ -35,7 +35,7 @@ def make(place, name, kind=Queue):
         finally:
             queue.unlink()
     else:
-        with SharedMemory(name, create=True, size=1 << 17, full=True) as shm:
+        with SharedMemory(name, create=True, size=1 << 17, managed=True) as shm:
             try:
                 yield kind(segment=shm, offset=64)
             finally:
@@ -103,7 +103,7 @@ if __name__ == "__main__":
 def where(request, name):
     """Return the arguments that make a queue in each place."""
     if request.param == "placed":
-        with SharedMemory(name, create=True, size=1 << 17, full=True) as shm:
+        with SharedMemory(name, create=True, size=1 << 17, managed=True) as shm:
             yield {"segment": shm, "offset": 128}
             shm.unlink()
     elif request.param == "named":

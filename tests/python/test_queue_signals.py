@@ -6,7 +6,6 @@ import pytest
 PREFACE = """
 import os, signal, sys, threading, time
 from shmkit import JoinableQueue, Queue
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 queue = Queue(1)
 
 def when_blocked(work, waits=1):

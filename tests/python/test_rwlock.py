@@ -55,7 +55,7 @@ def use_once(lock):
 
 @pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
 def test_many_read_or_one_writes(name, busy, place):
-    shm = SharedMemory(name, create=True, size=16384, full=True) if place == "placed" else None
+    shm = SharedMemory(name, create=True, size=16384, managed=True) if place == "placed" else None
     how = {"segment": shm, "offset": 64} if shm else {}
     lock = RWLock(name if place == "named" else None, **how)
     readers = [busy(lock, "read") for _ in range(2)]
@@ -345,7 +345,7 @@ def test_places_and_names(name, full):
     refused(ValueError, WRONG_KIND, Lock, name)
     refused(ValueError, WRONG_KIND, SharedMemory, name)
     assert os.stat(os.path.join(os.environ["SHMKIT_DIR"], name)).st_mode & 0o777 == 0o640
-    assert repr(named) == f"RWLock({name!r})"
+    assert repr(named) == f"<RWLock {name!r} unlocked>"
     named.unlink()
     refused(FileNotFoundError, NOT_FOUND, named.unlink)
     for each in (placed, same, named):

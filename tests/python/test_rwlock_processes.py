@@ -22,7 +22,7 @@ def make_rw(name):
 
     def make_rw(place="unnamed", **how):
         if place == "placed":
-            made.append(SharedMemory(name, create=True, size=16384, full=True))
+            made.append(SharedMemory(name, create=True, size=16384, managed=True))
             how.update(segment=made[0], offset=128)
         made.append(RWLock(name if place == "named" else None, **how))
         return made[-1]
@@ -200,7 +200,7 @@ def make(place, name):
         finally:
             lock.unlink()
     else:
-        with SharedMemory(name, create=True, size=16384, full=True) as shm:
+        with SharedMemory(name, create=True, size=16384, managed=True) as shm:
             try:
                 yield RWLock(segment=shm, offset=64)
             finally:
@@ -330,7 +330,6 @@ def test_holds_do_not_travel(make_rw):
 SIGNALS = (
     PREFACE
     + """
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 lock = RWLock()
 
 @contextlib.contextmanager

@@ -147,7 +147,7 @@ def test_attributes_cannot_be_set(shm):
 
 
 def test_repr_names_class_name_and_size(shm):
-    assert repr(shm) == f"SharedMemory({shm.name!r}, size=512)"
+    assert repr(shm) == f"<SharedMemory {shm.name!r} 512 bytes>"
     assert str(shm) == repr(shm)
 
 
@@ -306,7 +306,7 @@ def test_subclasses(name):
     with Counted(name, 4) as made:
         made.unlink()
         assert (made.count, made.size, made.first()) == (4, 32, 0)
-        assert repr(made).startswith("Counted(")
+        assert repr(made).startswith("<Counted ")
 
 
 def test_a_subclass_may_have_a_close_of_its_own(name):

@@ -17,7 +17,7 @@ MAGIC = b"shmkit\r\x1a"
 def test_the_name_goes_with_the_last_user(name, path):
     made = SharedMemory(name, **EPHEMERAL)
     assert made.stat().ephemeral
-    assert made.stat().full
+    assert made.stat().managed
     same = SharedMemory(name)
     assert same.stat().ephemeral
     made.close()
@@ -119,7 +119,7 @@ def test_whoever_opens_what_was_left_is_its_user(name, path, fork):
 def test_gc_takes_only_ephemeral_ones(name, path, fork):
     others = [
         SharedMemory(name + ".plain", create=True, size=100),
-        SharedMemory(name + ".full", create=True, size=100, full=True),
+        SharedMemory(name + ".full", create=True, size=100, managed=True),
     ]
     lock = Lock(name + ".lock")
     for other in others:

@@ -21,7 +21,7 @@ MAGIC = b"shmkit\r\x1a"
 def shm(request, name):
     """Return a full segment of 100 bytes."""
     how = {"name": name} if request.param == "named" else {"anonymous": True}
-    with SharedMemory(create=True, size=100, full=True, capacity=1 << 20, **how) as made:
+    with SharedMemory(create=True, size=100, managed=True, capacity=1 << 20, **how) as made:
         yield made
         made.unlink()
 
@@ -32,17 +32,17 @@ def shm(request, name):
 def test_plain_unless_asked(name, path):
     with SharedMemory(name, create=True, size=100) as plain:
         info = plain.stat()
-        assert (info.full, info.ephemeral, info.participants, info.control_bytes, info.id) == (False, False, 0, 0, 0)
+        assert (info.managed, info.ephemeral, info.participants, info.control_bytes, info.id) == (False, False, 0, 0, 0)
         assert path.stat().st_size == 100
         plain.unlink()
-    with SharedMemory(name, create=True, size=100, full=False) as plain:
-        assert not plain.stat().full
+    with SharedMemory(name, create=True, size=100, managed=False) as plain:
+        assert not plain.stat().managed
         plain.unlink()
 
 
 def test_what_is_told_of_it(shm):
     info = shm.stat()
-    assert (info.full, info.ephemeral, info.size, info.participants) == (True, False, 100, 128)
+    assert (info.managed, info.ephemeral, info.size, info.participants) == (True, False, 100, 128)
     assert info.control_bytes > 0
     assert info.control_bytes % PAGE == 0
     assert info.id != 0
@@ -54,12 +54,12 @@ def test_what_is_told_of_it(shm):
 
 
 def test_ids_differ():
-    made = [SharedMemory(create=True, size=1, anonymous=True, full=True) for _ in range(20)]
+    made = [SharedMemory(create=True, size=1, anonymous=True, managed=True) for _ in range(20)]
     assert len({shm.stat().id for shm in made}) == 20
 
 
 def test_the_size_is_that_of_the_data_after_growth_too(name):
-    with SharedMemory(name, create=True, size=100, full=True, capacity=1 << 20) as shm, SharedMemory(name) as same:
+    with SharedMemory(name, create=True, size=100, managed=True, capacity=1 << 20) as shm, SharedMemory(name) as same:
         shm.unlink()
         before = same.buf
         before[99] = 7
@@ -80,10 +80,10 @@ def test_the_size_is_that_of_the_data_after_growth_too(name):
 
 
 def test_another_attaches_it_for_what_it_is(name):
-    with SharedMemory(name, create=True, size=100, full=True, participants=7) as made:
-        for how in ({}, {"full": True}, {"create": None, "size": 100}, {"create": None, "size": 50, "full": True}):
+    with SharedMemory(name, create=True, size=100, managed=True, participants=7) as made:
+        for how in ({}, {"managed": True}, {"create": None, "size": 100}, {"create": None, "size": 50, "managed": True}):
             with SharedMemory(name, **how) as same:
-                assert same.stat().full
+                assert same.stat().managed
                 assert (same.size, same.stat().participants, same.stat().id) == (100, 7, made.stat().id)
                 made.buf[5] += 1
                 assert same.buf[5] == made.buf[5]
@@ -94,30 +94,30 @@ def test_another_attaches_it_for_what_it_is(name):
 
 def test_what_full_asks_for(name):
     with SharedMemory(name, create=True, size=100) as plain:
-        refused(ValueError, WRONG_KIND, SharedMemory, name, full=True, match="plain")
-        refused(ValueError, WRONG_KIND, SharedMemory, name, create=None, size=100, full=True)
+        refused(ValueError, WRONG_KIND, SharedMemory, name, managed=True, match="plain")
+        refused(ValueError, WRONG_KIND, SharedMemory, name, create=None, size=100, managed=True)
         refused(ValueError, WRONG_KIND, SharedMemory, name, create=None, size=100, participants=5)
         plain.unlink()
 
 
-def test_managed_false_shows_the_file(name):
-    with SharedMemory(name, create=True, size=100, full=True) as made:
+def test_full_false_shows_the_file(name):
+    with SharedMemory(name, create=True, size=100, managed=True) as made:
         made.buf[0] = 77
-        with SharedMemory(name, full=False) as raw:
+        with SharedMemory(name, managed=False) as raw:
             info = made.stat()
-            assert not raw.stat().full
+            assert not raw.stat().managed
             assert raw.size == info.control_bytes + 100
             assert bytes(raw.buf[:8]) == MAGIC
             assert raw.buf[info.control_bytes] == 77
             refused(ValueError, WRONG_KIND, lambda: raw.lock)
             with pickle.loads(pickle.dumps(raw)) as same:
                 assert same.size == raw.size
-                assert not same.stat().full
+                assert not same.stat().managed
         made.unlink()
 
 
 def test_the_standard_class_sees_the_control_area(run, name, default_directory):
-    with SharedMemory(name, create=True, size=100, full=True) as shm:
+    with SharedMemory(name, create=True, size=100, managed=True) as shm:
         shm.buf[:5] = b"howdy"
         before = shm.stat().control_bytes
         code = """
@@ -137,7 +137,7 @@ shm.close()
 def test_participants(name, participants):
     with SharedMemory(name, create=True, size=100, participants=participants) as shm:
         shm.unlink()
-        assert shm.stat().full
+        assert shm.stat().managed
         assert shm.stat().participants == participants
         assert shm.stat().control_bytes >= 64 * participants
         with shm.lock:
@@ -159,7 +159,7 @@ def test_participants_that_are_no_integers(name, participants):
 
 @pytest.mark.parametrize("how", [{"ephemeral": True}, {"participants": 5}])
 def test_arguments_that_contradict_each_other(name, how):
-    refused(ValueError, INVALID, SharedMemory, name, create=True, size=100, full=False, **how)
+    refused(ValueError, INVALID, SharedMemory, name, create=True, size=100, managed=False, **how)
     assert SharedMemory.names() == []
 
 
@@ -187,7 +187,8 @@ def test_the_lock_is_one_object(shm):
     lock = shm.lock
     assert type(lock) is Lock
     assert shm.lock is lock
-    assert repr(lock) == f"Lock(segment={shm!r}, offset=None)"
+    place = "a segment" if shm.name is None else repr(shm.name)
+    assert repr(lock) == f"<Lock built into {place} unlocked>"
     with lock, pickle.loads(pickle.dumps(shm)) as same:
         assert same.lock is not lock
         assert same.lock.locked()
@@ -210,7 +211,7 @@ def test_the_lock_goes_with_close(shm):
 
 
 def test_the_lock_does_not_keep_the_object(name):
-    made = SharedMemory(name, create=True, size=100, full=True)
+    made = SharedMemory(name, create=True, size=100, managed=True)
     made.unlink()
     seen, lock = weakref.ref(made), made.lock
     gc.disable()
@@ -219,12 +220,12 @@ def test_the_lock_does_not_keep_the_object(name):
         assert seen() is None  # no cycle that only a collection would end
     finally:
         gc.enable()
-    assert repr(lock) == "Lock()"
+    assert repr(lock) == "<Lock built into a segment unlocked>"
     lock.close()
 
 
 def test_it_holds_many_locks():
-    with SharedMemory(create=True, size=10_000 * 64, anonymous=True, full=True) as shm:
+    with SharedMemory(create=True, size=10_000 * 64, anonymous=True, managed=True) as shm:
         locks = [Lock(segment=shm, offset=64 * number) for number in range(10_000)]
         for lock in locks[::100]:
             lock.acquire()
@@ -239,7 +240,7 @@ def test_it_holds_many_locks():
 @pytest.mark.parametrize("anonymous", [False, True])
 def test_pickles_keep_what_it_is(name, anonymous):
     how = {"anonymous": True} if anonymous else {"name": name}
-    with SharedMemory(create=True, size=100, full=True, participants=9, **how) as shm:
+    with SharedMemory(create=True, size=100, managed=True, participants=9, **how) as shm:
         with pickle.loads(pickle.dumps(shm)) as same:
             assert same.stat()[10:] == shm.stat()[10:]
             assert same.stat()[11:] == (True, False, 9, shm.stat().control_bytes, shm.stat().id)

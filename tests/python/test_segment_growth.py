@@ -109,7 +109,7 @@ def test_resize_sparse_and_force(name):
         shm.unlink()
         shm.resize(32 * MIB, sparse=True)
         assert shm.stat().allocated == PAGE
-        shm.resize(64 * MIB, force=True)
+        shm.resize(64 * MIB, no_space_check=True)
         assert shm.stat().allocated == PAGE + 32 * MIB
 
 

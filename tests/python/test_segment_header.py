@@ -38,7 +38,7 @@ def rewrite(path, at, data, mend=True):
 @pytest.fixture
 def left(name):
     """Return the name of a full segment that nobody has attached."""
-    with SharedMemory(name, create=True, size=100, full=True) as shm:
+    with SharedMemory(name, create=True, size=100, managed=True) as shm:
         shm.buf[0] = 42
     yield name
     SharedMemory.unlink_name(name)
@@ -54,9 +54,9 @@ def test_the_checksum_is_the_one_that_is_computed_here(left, path):
 def test_another_major_version(left, path):
     for major in (0, 2, 255):
         rewrite(path, 8, struct.pack("=H", major))
-        for how in ({}, {"full": True}, {"create": None, "size": 100}, {"readonly": True}):
+        for how in ({}, {"managed": True}, {"create": None, "size": 100}, {"readonly": True}):
             refused(shmkit.VersionMismatch, VERSION_MISMATCH, SharedMemory, left, match="layout", **how)
-    with SharedMemory(left, full=False) as raw:
+    with SharedMemory(left, managed=False) as raw:
         assert raw.buf[8] == 255
 
 
@@ -70,7 +70,7 @@ def test_a_greater_minor_version_is_readable(left, path):
 def test_a_header_that_was_changed(left, path, at):
     rewrite(path, at, b"\xff\x5a", mend=False)
     refused(shmkit.Corrupt, CORRUPT, SharedMemory, left)
-    refused(shmkit.Corrupt, CORRUPT, SharedMemory, left, full=True)
+    refused(shmkit.Corrupt, CORRUPT, SharedMemory, left, managed=True)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_header_that_was_changed(left, path, at):
 def test_a_header_that_lies(left, path, at, data):
     rewrite(path, at, data)
     refused(shmkit.Corrupt, CORRUPT, SharedMemory, left)
-    refused(shmkit.Corrupt, CORRUPT, SharedMemory, left, full=True)
+    refused(shmkit.Corrupt, CORRUPT, SharedMemory, left, managed=True)
 
 
 def test_a_size_that_lies_while_it_is_mapped(left, path):
@@ -122,6 +122,6 @@ def test_a_plain_file_that_begins_like_a_full_one(name, path):
     with pytest.raises(shmkit.ShmkitError) as caught:
         SharedMemory(name)
     assert caught.value.status in (CORRUPT, VERSION_MISMATCH)
-    with SharedMemory(name, full=False) as raw:
+    with SharedMemory(name, managed=False) as raw:
         assert raw.size == 1008
         raw.unlink()

@@ -104,7 +104,7 @@ def test_force_asks_the_kernel_alone(name, on_small_file_system):
     code = """
         import sys
         from shmkit import SharedMemory
-        for how in ({}, {"force": True}):
+        for how in ({}, {"no_space_check": True}):
             try:
                 SharedMemory(sys.argv[1], create=True, size=2 << 20, **how)
             except OSError as error:

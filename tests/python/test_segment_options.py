@@ -201,7 +201,7 @@ def test_a_directory_that_is_none(name, tmp_path):
 def test_anonymous():
     with SharedMemory(create=True, size=100, anonymous=True, capacity=MIB) as shm:
         assert (shm.name, shm.directory, shm.size) == (None, None, 100)
-        assert repr(shm) == "SharedMemory(anonymous, size=100)"
+        assert repr(shm) == "<SharedMemory unnamed 100 bytes>"
         info = shm.stat()
         assert (info.links, info.sealed, info.created) == (0, True, True)
         assert SharedMemory.names() == []

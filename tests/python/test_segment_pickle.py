@@ -295,14 +295,14 @@ def test_from_a_process_that_others_may_not_look_into(as_nobody):
             shm.buf[0] = 1
             mine.send(shm)
             print(mine.recv(), shm.buf[1])
-            token = _handover.give(shm.fileno(), 0, 0)
+            token = _handover.dump_fd(shm.fileno(), 0, 0)
             print(type(token).__name__)
             os.close(token.duplicate())
         process.join()
         multiprocessing.resource_sharer.stop()
         print(process.exitcode)
     """
-    assert as_nobody(code).out == "1 2\nPassed\n0\n"
+    assert as_nobody(code).out == "1 2\nInheritedFd\n0\n"
 
 
 def test_the_descriptor_is_looked_up_where_others_may_look():
@@ -310,13 +310,13 @@ def test_the_descriptor_is_looked_up_where_others_may_look():
 
     with SharedMemory(create=True, size=10, anonymous=True) as shm:
         info = shm.stat()
-        note = _handover.give(shm.fileno(), info.device, info.inode)
-        assert isinstance(note, _handover.Note)
-        fd = _handover.take(note)
+        note = _handover.dump_fd(shm.fileno(), info.device, info.inode)
+        assert isinstance(note, _handover.FdLocation)
+        fd = _handover.load_fd(note)
         assert os.fstat(fd).st_ino == info.inode
         os.close(fd)
         with pytest.raises(FileNotFoundError, match="another PID namespace"):
-            _handover.take(note._replace(pid_namespace=1))
+            _handover.load_fd(note._replace(pid_namespace=1))
 
 
 # --- fork -------------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ KINDS = {
 def where(request, name):
     """Return the arguments that make a semaphore in each place."""
     if request.param == "placed":
-        with SharedMemory(name, create=True, size=4096, full=True) as shm:
+        with SharedMemory(name, create=True, size=4096, managed=True) as shm:
             yield {"segment": shm, "offset": 128}
             shm.unlink()
     elif request.param == "named":
@@ -422,13 +422,13 @@ def test_stat():
 def test_repr(full, name):
     semaphore, named = Semaphore(3), BoundedSemaphore(name=name)
     placed = Semaphore(segment=full, offset=64)
-    assert repr(semaphore) == "<Semaphore() value=3>"
-    assert repr(named) == f"<BoundedSemaphore({name!r}) value=1>"
-    assert repr(placed) == f"<Semaphore(segment={full!r}, offset=64) value=1>"
+    assert repr(semaphore) == "<Semaphore unnamed value=3>"
+    assert repr(named) == f"<BoundedSemaphore {name!r} value=1>"
+    assert repr(placed) == f"<Semaphore in {full.name!r} at 64 value=1>"
     named.unlink()
     for each in (semaphore, named, placed):
         each.close()
-    assert repr(semaphore) == "<Semaphore() closed>"
+    assert repr(semaphore) == "<Semaphore closed>"
 
 
 # --- close ------------------------------------------------------------------------------------------------------------
@@ -460,7 +460,7 @@ def test_never_initialised():
         for call in (semaphore.acquire, semaphore.release, semaphore.get_value, semaphore.stat):
             refused(ValueError, CLOSED, call)
         assert (semaphore.name, semaphore.offset) == (None, None)
-        assert repr(semaphore) == f"<{kind.__name__}() closed>"
+        assert repr(semaphore) == f"<{kind.__name__} closed>"
         semaphore.close()
         semaphore.unlink()
 

@@ -29,7 +29,7 @@ def make(place, name):
         finally:
             semaphore.unlink()
     else:
-        with SharedMemory(name, create=True, size=1 << 14, full=True) as shm:
+        with SharedMemory(name, create=True, size=1 << 14, managed=True) as shm:
             try:
                 yield BoundedSemaphore(2, segment=shm, offset=64)
             finally:
@@ -98,7 +98,7 @@ if __name__ == "__main__":
 def where(request, name):
     """Return the arguments that make a semaphore in each place."""
     if request.param == "placed":
-        with SharedMemory(name, create=True, size=1 << 14, full=True) as shm:
+        with SharedMemory(name, create=True, size=1 << 14, managed=True) as shm:
             yield {"segment": shm, "offset": 128}
             shm.unlink()
     elif request.param == "named":
@@ -217,7 +217,6 @@ def test_more_processes_than_there_is_room_for(fork):
 SIGNALS = """
 import os, signal, sys, threading, time
 from shmkit import BoundedSemaphore, Semaphore
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 semaphore = BoundedSemaphore(1) if sys.argv[1] == "undo" else Semaphore(1)
 semaphore.acquire()
 

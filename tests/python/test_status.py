@@ -288,7 +288,7 @@ def test_more_than_a_file_can_have(name, run):
         import resource, sys
         from shmkit import SharedMemory
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-        for how in ({}, {"force": True}, {"sparse": True}):
+        for how in ({}, {"no_space_check": True}, {"sparse": True}):
             try:
                 SharedMemory(sys.argv[1], create=True, size=(1 << 20) + 1, **how)
             except OSError as error:
@@ -343,9 +343,9 @@ def test_a_full_file_system(name, on_small_file_system):
         shm.buf[-1] = 7
         told(SharedMemory, name + "2", create=True, size=600 << 10)  # small: only the kernel says so
         told(SharedMemory, name + "2", create=True, size=2 << 20)
-        told(SharedMemory, name + "2", create=True, size=2 << 20, force=True)
+        told(SharedMemory, name + "2", create=True, size=2 << 20, no_space_check=True)
         told(shm.resize, 900 << 20)
-        told(shm.resize, 4 << 20, force=True)
+        told(shm.resize, 4 << 20, no_space_check=True)
         told(SharedMemory, name + "2", create=None, size=2 << 20)
         print(shm.size, shm.stat().allocated, shm.buf[(512 << 10) - 1], SharedMemory.names() == [name])
         told(shm.resize, 1 << 20)
@@ -448,6 +448,8 @@ def test_the_classes():
     assert issubclass(shmkit.Corrupt, shmkit.ShmkitError)
     assert issubclass(shmkit.VersionMismatch, shmkit.ShmkitError)
     assert issubclass(shmkit.OwnerDied, shmkit.ShmkitError)
+    assert issubclass(shmkit.NotOwner, shmkit.ShmkitError)
+    assert issubclass(shmkit.ShutDown, shmkit.ShmkitError)
     assert issubclass(shmkit.NotOwner, RuntimeError)
     assert issubclass(shmkit.NotOwner, AssertionError)
     assert issubclass(shmkit.ShmkitError, Exception)

@@ -1,6 +1,7 @@
 """The type stubs say what the package is: for whoever uses it, and compared with the package itself."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ USE = """
 from __future__ import annotations
 import os
 import pathlib
+import socket
 from multiprocessing import get_context
 from typing import Optional
 import shmkit
@@ -32,7 +34,7 @@ class Frames(SharedMemory):
 def use(name: str) -> Optional[int]:
     with SharedMemory(name, create=None, size=8, directory=pathlib.Path("/x"), mode=0o600, capacity=1 << 20) as shm:
         grid: memoryview = shm.view("d", (2, 3), offset=8)
-        shm.resize(100, force=True, sparse=False)
+        shm.resize(100, no_space_check=True, sparse=False)
         info: SegmentInfo = shm.stat()
         size: int = info.size + shm.size + shm.capacity + shm.huge_bytes + shm.fileno()
         bytes(shm), memoryview(shm), os.write(1, shm)
@@ -55,7 +57,7 @@ def event(name: str) -> bool:
     one.clear()
     happened: bool = one.wait() or one.wait(0.5) or one.wait(timeout=None) or one.is_set()
     info: EventInfo = one.stat()
-    with SharedMemory(create=True, size=64, full=True) as shm:
+    with SharedMemory(create=True, size=64, managed=True) as shm:
         Event(segment=shm, offset=0, create=None).close()
     return happened and info.set and info.sets + info.waits > 0
 
@@ -83,7 +85,7 @@ def barrier(name: str) -> int:
     one.abort()
     one.reset()
     info: BarrierInfo = one.stat()
-    with SharedMemory(create=True, size=192, full=True) as shm:
+    with SharedMemory(create=True, size=192, managed=True) as shm:
         Barrier(None, segment=shm, offset=0, create=False).close()
     return place + one.parties + one.n_waiting + info.turns + int(one.broken or info.broken)
 
@@ -115,6 +117,31 @@ def semaphore(name: str) -> int:
     held: Optional[int] = one.held
     return info.value + info.maximum + one.get_value() + (held or 0) + (info.holders or 0)
 
+def handed_over(channel: socket.socket) -> int:
+    fd, offset = Lock().fd()
+    lock: Lock = Lock.from_fd(fd, offset, on_owner_death="recover", trust=True)
+    table: RWLock = RWLock.from_fd(channel, 0, on_owner_death="raise")
+    meeting: Barrier = Barrier.from_fd(fd, action=print, timeout=1.5)
+    condition: Condition = Condition.from_fd(fd, offset=offset, lock=lock)
+    numbers: Queue[int] = Queue.from_fd(fd)
+    frames: SharedMemory = SharedMemory.from_fd(fd, readonly=True, capacity=1 << 20, trust=False, managed=None)
+    for opened in (table, meeting, condition, Event.from_fd(fd), Once.from_fd(fd)):
+        opened.close()
+    return Semaphore.from_fd(fd).get_value() + numbers.get() + frames.size
+
+async def items(numbers: Queue[int], words: JoinableQueue[str], anything: SimpleQueue) -> int:
+    total = 0
+    with numbers as same, numbers.lease() as lease:
+        total += lease.get() + sum(same.get_many())
+    for word in words:
+        total += len(word)
+        words.task_done()
+    async for number in numbers:
+        total += number
+    for item in anything:
+        item.whatever()
+    return total
+
 async def queue(name: str) -> int:
     one = Queue(5, name=name, create=True, max_bytes=100, capacity=4096, overflow="fail", mode=0o600, participants=9)
     one.put([1], False)
@@ -123,7 +150,7 @@ async def queue(name: str) -> int:
     count: int = one.put_many(range(5), partial=True) + one.put_bytes_many([b"x", bytearray(5)], timeout=1)
     one.put_bytes(memoryview(b"x"))
     got: list[bytes] = one.get_bytes_many(5) + [one.get_bytes(), one.peek_bytes(False)]
-    count += one.get_bytes_into(bytearray(5)) + one.fileno() + one.qsize() + len(one.get_many(most=None))
+    count += one.get_bytes_into(bytearray(5)) + one.fileno() + one.qsize() + len(one.get_many(max_items=None))
     with one.reserve(8) as buffer, one.lease(timeout=1) as message:
         buffer[:] = message.data
         count += message.attempts + message.get()
@@ -163,7 +190,7 @@ class Journal(RLock):
 
 def lock(name: str) -> bool:
     one = Lock(name, create=True, on_owner_death="raise", transferable=True, mode=0o600, participants=9, trust=False)
-    with SharedMemory(create=True, size=64, full=True, participants=7, ephemeral=True) as shm:
+    with SharedMemory(create=True, size=64, managed=True, participants=7, ephemeral=True) as shm:
         two: Lock = shm.lock
         three = RLock(segment=shm, offset=0, create=None)
         removed: int = SharedMemory.gc() + SharedMemory.gc(pathlib.Path("/x"))
@@ -219,6 +246,12 @@ WRONG = {
     "shmkit.Queue().put_bytes('text')": "arg-type",
     "shmkit.Queue().task_done()": "attr-defined",
     "shmkit.SimpleQueue(5)": "misc|call-arg",
+    "shmkit.Queue[int]().put('x')": "arg-type",
+    "shmkit.Queue[int]().get().upper()": "attr-defined",
+    "shmkit.SimpleQueue[int]().put_many(['x'])": "list-item",
+    "shmkit.JoinableQueue[str]().lease().get() + 1": "operator",
+    "shmkit.Condition.from_fd(3)": "call-arg",
+    "shmkit.Lock.from_fd('n')": "arg-type",
     "shmkit.limits(7)": "arg-type",
     "shmkit.limits().nothing": "attr-defined",
 }
@@ -250,6 +283,29 @@ def test_wrong_programs_do_not_pass(tmp_path):
         assert any(f"[{one}]" in line for line in found for one in code.split("|")), (wrong, code, done.stdout)
 
 
+REVEALED = {
+    "Queue[int]().get()": "int",
+    "Queue().get()": "Any",
+    "Queue[int]().get_many()": "list[int]",
+    "JoinableQueue[str]().get_nowait()": "str",
+    "SimpleQueue[bytes]().lease()": "shmkit._place.Lease[bytes]",
+    "SimpleQueue[bytes]().lease().get()": "bytes",
+    "[item for item in Queue[float]()]": "list[float]",
+    "JoinableQueue[int]().__aiter__()": "AsyncIterator[int]",
+    "Queue[int]().__enter__()": "shmkit.queue.Queue[int]",
+    "Queue.from_fd(3)": "shmkit.queue.Queue[Any]",
+    "Lock().fd()": "tuple[int, int]",
+}
+
+
+def test_queues_carry_the_type_of_their_items(tmp_path):
+    lines = "".join(f"reveal_type({expression})\n" for expression in REVEALED)
+    done = check("from shmkit import JoinableQueue, Lock, Queue, SimpleQueue\n" + lines, tmp_path)
+    told = re.findall(r'Revealed type is "(.*)"', done.stdout)
+    plain = [re.sub(r"\b(builtins|typing)\.", "", each) for each in told]
+    assert plain == list(REVEALED.values()), done.stdout
+
+
 def test_the_stubs_are_those_of_the_installed_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     allow = f"--allowlist={HERE / 'stubtest_allowlist.txt'}"
@@ -262,7 +318,10 @@ def test_stubtest_finds_what_differs(tmp_path, monkeypatch):
     copy = tmp_path / "stubs" / "shmkit"
     copy.mkdir(parents=True)
     for stub in pathlib.Path(shmkit.__file__).parent.glob("*.pyi"):
-        (copy / stub.name).write_text(stub.read_text().replace("def fileno(self) -> int: ...", ""))
+        text = stub.read_text()
+        (copy / stub.name).write_text(
+            text.replace("def fileno(self) -> int: ...", "pass") if stub.stem == "segment" else text
+        )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MYPYPATH", str(tmp_path / "stubs"))
     done = mypy("mypy.stubtest", "shmkit", "--concise", f"--allowlist={HERE / 'stubtest_allowlist.txt'}")

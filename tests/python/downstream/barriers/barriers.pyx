@@ -19,7 +19,7 @@ def wait(Barrier barrier, int64_t timeout_ns, bint hold=False):
 def pass_(Barrier barrier):
     """Return the status."""
     with nogil:
-        status = barrier.pass_nogil()
+        status = barrier.release_nogil()
     return status
 
 
@@ -56,7 +56,7 @@ def is_closed(Barrier barrier):
     """Say whether all C methods tell that it is closed."""
     cdef uint32_t place = 77
     return barrier.handle() is NULL and (
-        barrier.wait_nogil(SHMKIT_NOWAIT, 0, &place) == barrier.pass_nogil() == barrier.reset_nogil()
+        barrier.wait_nogil(SHMKIT_NOWAIT, 0, &place) == barrier.release_nogil() == barrier.reset_nogil()
         == barrier.abort_nogil() == SHMKIT_ERR_CLOSED
     ) and place == 77
 
