@@ -19,6 +19,9 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src include -type f) build.rs Cargo.toml Cargo.lock
 PACKAGE := $(wildcard cython/shmkit/*.p*) setup.py pyproject.toml $(RELEASE)/libshmkit.so
 
+# The nouns of src/capi/objects.txt: the first word of each line that is no comment.
+OBJECTS := $(shell sed -n 's/^\([a-z][a-z0-9_]*\) .*/\1/p' src/capi/objects.txt)
+
 WARN    := -Wall -Wextra -Wpedantic -Werror
 SAY     := @printf '\n== %s\n'
 
@@ -167,8 +170,10 @@ test-matrix: $(VENV)/.test
 $(TARGET)/tools/bin/cargo-fuzz:
 	$(CARGO) install --locked --root $(TARGET)/tools cargo-fuzz
 
+FUZZED := $(patsubst tests/fuzz/fuzz_targets/%.rs,%,$(wildcard tests/fuzz/fuzz_targets/*.rs))
+
 test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
-	@for target in segment lock rwlock semaphore condition event barrier once queue; do \
+	@for target in $(FUZZED); do \
 	  printf '\n== fuzzing %s for %s s\n' $$target $(FUZZ_SECONDS); \
 	  mkdir -p $(TARGET)/fuzz/corpus/$$target; \
 	  PATH="$(abspath $(TARGET)/tools/bin):$$PATH" $(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir tests/fuzz \
@@ -178,8 +183,9 @@ test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
 	  status=$$?; rm -rf /dev/shm/shmkit-fuzz-*; [ $$status = 0 ] || exit $$status; \
 	done
 
-# The sanitizer leaves mlock out and maps pages of its own: tests that count either have nothing to say there. Nor have
-# thousands of forks, each of which takes it long.
+# All integration tests but those that only read sources. The sanitizer ignores mlock and maps pages of its own, so tests
+# that count either are skipped. So are those with thousands of forks, each of which is slow there.
+ASAN_TESTS := $(filter-out floors generated,$(RUST_TESTS))
 ASAN_SKIPS := page:: closing_gives_back_descriptors_and_address_space a_child_forked_while_a_thread_closes_can_close
 
 # In tests/lock/thread.rs locks guard plain memory. The other tests fork, which this sanitizer's own thread forbids.
@@ -188,8 +194,8 @@ TSAN := -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer
 test-sanitizers:
 	$(SAY) 'AddressSanitizer'
 	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/asan $(CARGO) +$(NIGHTLY) test --locked \
-	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib --test segment --test limits --test capi --test participant \
-	  --test lock --test queue $(addprefix --test ,$(BENCHED)) -- $(addprefix --skip ,$(ASAN_SKIPS))
+	  --target $$(rustc -vV | sed -n 's/^host: //p') --lib $(addprefix --test ,$(ASAN_TESTS)) \
+	  -- $(addprefix --skip ,$(ASAN_SKIPS))
 	$(SAY) 'ThreadSanitizer'
 	TSAN_OPTIONS='suppressions=$(CURDIR)/tests/tsan.supp' \
 	  RUSTFLAGS='$(TSAN)' CARGO_TARGET_DIR=$(TARGET)/tsan $(CARGO) +$(NIGHTLY) test --locked \
@@ -233,17 +239,14 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 	cd $(@D) && $(abspath $(BIN))/cythonize -q -3 -f -i increment.pyx
 	@touch $@
 
-# The objects whose benches are one program and one script each.
-BENCHED := rwlock semaphore condition event barrier once
+# The nouns with benches: each has a program <noun>.c and a script <noun>*.py; that of queues is queues.py.
+BENCHED := $(foreach noun,segment $(OBJECTS),$(if $(wildcard benches/$(noun).c),$(noun)))
 
-# BENCH='--only create --pairs 41 --json FILE' and the like: what a program has not got it leaves out.
-bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,segment lock queue $(BENCHED) increment.stamp)
+# BENCH='--only create --pairs 41 --json FILE' and the like: each script runs those of the benches that are its own.
+bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,$(BENCHED) increment.stamp)
 	$(SAY) 'the speed of it beside its peers'
-	$(BIN)/python benches/segment.py --program $(TARGET)/bench/segment $(BENCH)
-	PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/lock.py --program $(TARGET)/bench/lock $(BENCH)
-	$(BIN)/python benches/queues.py --program $(TARGET)/bench/queue $(BENCH)
 	@for noun in $(BENCHED); do \
-	  $(BIN)/python benches/$$noun.py --program $(TARGET)/bench/$$noun $(BENCH) || exit; \
+	  PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/$$noun*.py --program $(TARGET)/bench/$$noun $(BENCH) || exit; \
 	done
 
 # --- installing, generating, cleaning ------------------------------------------------------------------------------

@@ -3,25 +3,18 @@
  *
  *   barrier PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
  *
- * A turn forks as many processes as are missing, and all of them wait so often; what counts is the time from the first
- * wait of the one that has forked them to its last, by the number of waits. Between two, each of them is bound to a
- * processor of its own.
+ * A turn forks the other parties, and all of them wait equally often. The time of a turn is that from the first wait
+ * of this process to its last. Of two parties each is bound to a processor of its own.
  */
 
 #include "pairs.h"
 
 #include <pthread.h>
-#include <sched.h>
-#include <shmkit.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-/* As many parties as there are at the most. */
+/* The largest number of parties. */
 enum { MANY = 8 };
-/* Within so many seconds a turn is over, or something is wrong. */
+/* No turn takes so many seconds unless something is wrong. */
 static const unsigned PATIENCE = 60;
 
 /* The peers, in memory that all processes share; each in a line of its own. */
@@ -48,12 +41,12 @@ static int wait_ours(void)
 
 static int wait_pthread(void)
 {
-	int told = pthread_barrier_wait(&shared->pthread);
+	int result = pthread_barrier_wait(&shared->pthread);
 
-	return told && told != PTHREAD_BARRIER_SERIAL_THREAD;
+	return result && result != PTHREAD_BARRIER_SERIAL_THREAD;
 }
 
-/* What the hardware can do: a word that is looked at for ever. */
+/* What the hardware can do: spinning on a word. */
 static int wait_words(void)
 {
 	uint32_t turn = atomic_load_explicit(&shared->turn, memory_order_relaxed);
@@ -70,28 +63,10 @@ static int wait_words(void)
 
 /* --- the processes ----------------------------------------------------------------------------------------------- */
 
-/* Where this program may run. */
-static cpu_set_t processors;
-
-static void bind_to(int processor)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	for (int at = 0; at < CPU_SETSIZE; at++)
-		if (CPU_ISSET(at, &processors) && processor-- == 0)
-			CPU_SET(at, &one);
-	sched_setaffinity(0, sizeof(one), &one);
-}
-
-static void wait_and_end(int (*wait)(void), long rounds, int number, pid_t parent)
+static void wait_and_end(int (*wait)(void), long rounds, int number)
 {
 	int failed = 0;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	alarm(PATIENCE);
-	if (getppid() != parent)
-		_exit(EXIT_FAILURE);
 	if (parties == 2)
 		bind_to(number);
 	atomic_fetch_add(&shared->ready, 1);
@@ -102,10 +77,10 @@ static void wait_and_end(int (*wait)(void), long rounds, int number, pid_t paren
 	_exit(EXIT_SUCCESS);
 }
 
-/* Has all wait so often; returns the ns that took. */
+/* Lets all parties wait `rounds` times; returns the ns that took. */
 static int64_t turn(int (*wait)(void), long rounds)
 {
-	pid_t parent = getpid(), children[MANY];
+	pid_t children[MANY];
 	int64_t begin;
 	int failed = 0;
 	uint32_t others = 0;
@@ -114,19 +89,18 @@ static int64_t turn(int (*wait)(void), long rounds)
 	if (parties == 2)
 		bind_to(0);
 	else
-		sched_setaffinity(0, sizeof(processors), &processors);
+		unbind();
 	while (others < parties - 1) {
-		children[others] = fork();
+		children[others] = fork_helper(PATIENCE);
 		if (children[others] == 0)
-			wait_and_end(wait, rounds, (int)others + 1, parent);
+			wait_and_end(wait, rounds, (int)others + 1);
 		if (children[others] < 0)
 			break;
 		others++;
 	}
 	if (others < parties - 1) {
-		complain("fork", strerror(errno));
 		while (others > 0)
-			kill(children[--others], SIGKILL);
+			finish(children[--others]);
 		return -1;
 	}
 	while (atomic_load(&shared->ready) < (int)others)
@@ -148,27 +122,15 @@ static int64_t turn(int (*wait)(void), long rounds)
 	return begin;
 }
 
-static int64_t turn_ours(long rounds)
-{
-	return turn(wait_ours, rounds);
-}
+TURN_BY(turn_ours, turn(wait_ours, rounds))
+TURN_BY(turn_pthread, turn(wait_pthread, rounds))
+TURN_BY(turn_words, turn(wait_words, rounds))
 
-static int64_t turn_pthread(long rounds)
-{
-	return turn(wait_pthread, rounds);
-}
-
-static int64_t turn_words(long rounds)
-{
-	return turn(wait_words, rounds);
-}
-
-/* Makes all barriers for so many. */
-static int prepare(uint32_t count)
+/* Makes all barriers for so many parties. */
+static int make(uint32_t count)
 {
 	shmkit_barrier_options options = {.struct_size = sizeof(options), .parties = count};
 	pthread_barrierattr_t attributes;
-	const char *why = "";
 
 	parties = count;
 	if (pthread_barrierattr_init(&attributes) ||
@@ -177,19 +139,14 @@ static int prepare(uint32_t count)
 		complain("pthread_barrier_init", "refused");
 		return -1;
 	}
-	if (shmkit_barrier_create(NULL, &options, &ours)) {
-		shmkit_last_error(NULL, NULL, &why);
-		complain("create", why);
-		return -1;
-	}
-	return 0;
+	return shmkit_barrier_create(NULL, &options, &ours) ? refused("create") : 0;
 }
 
 static int bench(const char *name, uint32_t count, int contenders, int pairs, long rounds)
 {
 	struct contender them[] = {
 		{"shmkit", turn_ours}, {"pthread_barrier_t", turn_pthread}, {"words", turn_words}};
-	int result = prepare(count) ? -1 : measure(name, them, contenders, pairs, rounds);
+	int result = make(count) ? -1 : measure(name, them, contenders, pairs, rounds);
 
 	shmkit_barrier_close(ours);
 	ours = NULL;
@@ -204,13 +161,10 @@ static int bench_alone(int pairs)
 
 static int bench_two(int pairs)
 {
-	if (CPU_COUNT(&processors) > 1)
-		return bench("barrier of 2", 2, 3, pairs, 2000);
-	skip("barrier of 2", "there is one processor, and nobody looks for what the other does");
-	return 0;
+	return bench("barrier of 2", 2, 3, pairs, 2000);
 }
 
-/* Who looks for ever has no processor left for the others: words have no part in it. */
+/* Without the words: eight processes that spin would leave each other no processor. */
 static int bench_many(int pairs)
 {
 	return bench("barrier of 8", MANY, 2, pairs, 500);
@@ -218,36 +172,16 @@ static int bench_many(int pairs)
 
 /* ----------------------------------------------------------------------------------------------------------------- */
 
-static const struct {
-	const char *name;
-	int (*run)(int pairs);
-} BENCHES[] = {{"barrier of 1", bench_alone}, {"barrier of 2", bench_two}, {"barrier of 8", bench_many}};
+static const struct bench BENCHES[] = {
+	{"barrier of 1", bench_alone, 1}, {"barrier of 2", bench_two, 2}, {"barrier of 8", bench_many, 1}};
 
-static int wants(int argc, char **argv, const char *name)
+static int prepare(void)
 {
-	for (int i = 2; i < argc; i++)
-		if (strcmp(argv[i], name) == 0)
-			return 1;
-	return argc == 2;
+	shared = shared_memory(sizeof(*shared), 0);
+	return shared ? 0 : bad("mmap");
 }
 
 int main(int argc, char **argv)
 {
-	int pairs = argc > 1 ? atoi(argv[1]) : 0;
-
-	hold_signals();
-	unsetenv("SHMKIT_DIR");
-	if (pairs < 1) {
-		fprintf(stderr, "usage: %s PAIRS [BENCH...]\n", argv[0]);
-		return EXIT_FAILURE;
-	}
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED || sched_getaffinity(0, sizeof(processors), &processors)) {
-		complain("mmap", strerror(errno));
-		return EXIT_FAILURE;
-	}
-	for (size_t i = 0; i < sizeof(BENCHES) / sizeof(*BENCHES); i++)
-		if (wants(argc, argv, BENCHES[i].name) && BENCHES[i].run(pairs))
-			return stopped() ? 128 + SIGINT : EXIT_FAILURE;
-	return EXIT_SUCCESS;
+	return bench_main(argc, argv, BENCHES, sizeof(BENCHES) / sizeof(*BENCHES), prepare);
 }

@@ -26,7 +26,7 @@ BARRIERS = {"shmkit": shmkit.Barrier, "multiprocessing": multiprocessing.get_con
 
 
 def wait(barrier, orders):
-    """Wait as often as is told, again and again."""
+    """Wait as often as each order says, for ever."""
     while True:
         for _ in itertools.repeat(None, orders.recv()):
             barrier.wait()
@@ -48,26 +48,19 @@ def turn_with(barrier, helpers):
 
 
 def bench_turns(bench, parties):
-    """Make a bench of turns of so many processes."""
+    """Make a bench of turns of `parties` processes."""
 
     def run(count, samples):
-        context = multiprocessing.get_context("fork")
-        contenders, processes = {}, []
-        try:
+        contenders = {}
+        with pairs.helpers() as start:
             for name, kind in BARRIERS.items():
                 barrier, helpers = kind(parties), []
                 for _ in range(parties - 1):
-                    orders, told = context.Pipe()
+                    orders, received = multiprocessing.Pipe()
                     helpers.append(orders)
-                    processes.append(context.Process(target=wait, args=(barrier, told), daemon=True))
-                    processes[-1].start()
+                    start(wait, barrier, received)
                 contenders[name] = turn_with(barrier, helpers)
-            for sample in pairs.measure(contenders, count):
-                samples.add(bench, sample)
-        finally:
-            for process in processes:
-                process.kill()
-                process.join()
+            samples.measure(bench, contenders, count)
 
     return run
 

@@ -3,34 +3,20 @@
  *
  *   condition PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
  *
- * Round trip: a turn forks a process that answers, and each of the two is bound to a processor of its own. Each takes the
- * lock, says that it is the other one's turn, notifies, and waits for its own. Running: at once, so that both look for
- * what the other one does. Asleep: each waits a while before it notifies, so that the other one sleeps, and what counts
- * is the time from before the lock is taken to notify until the other one has come back and given the lock back.
+ * Round trips are those of trips.h. To say, a process takes the lock, sets the turn of the other one and notifies; to
+ * hear, it takes the lock and waits for its own turn.
  *
- * Many: threads that wait. Of `notify` counts the call alone, with all asleep; of `notify_all` the time until the last
- * thread has had the lock again.
+ * Many waiters are threads. For `notify` the call alone counts, while all threads sleep. For `notify_all` the time
+ * counts until the last thread has had the lock again.
  */
 
-#include "pairs.h"
+#include "trips.h"
 
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
-#include <shmkit.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-enum { THERE, BACK, BOTH, MOST = 128 };
-
-/* How long one waits before it wakes the other, in ns. */
-static const int64_t ASLEEP = 300000;
-/* Within so many seconds a turn is over, or something is wrong. */
-static const unsigned PATIENCE = 60;
+enum { MOST = 128 };
 
 static struct shared {
 	struct {
@@ -39,11 +25,7 @@ static struct shared {
 	} posix;
 	/* Whose turn it is: under the lock, or a futex. */
 	_Alignas(64) atomic_uint turn[BOTH];
-	/* When somebody began to notify, where that counts. */
-	_Alignas(64) volatile int64_t begun;
-	/* The other one is there; it has failed; how long its waits took. */
-	_Alignas(64) atomic_int ready, failed;
-	volatile int64_t took;
+	struct trips trips;
 } *shared;
 
 /* Ours, without a name: forked children have them too. */
@@ -51,11 +33,6 @@ static shmkit_lock *lock;
 static shmkit_condition *condition;
 
 /* --- the rivals -------------------------------------------------------------------------------------------------- */
-
-struct rival {
-	int (*say)(int which);
-	int (*hear)(int which);
-};
 
 static int say_ours(int which)
 {
@@ -95,14 +72,14 @@ static int hear_posix(int which)
 	return failed | pthread_mutex_unlock(&shared->posix.mutex);
 }
 
-/* What the kernel can do: a sleep at once, and a wake always. */
+/* What the kernel can do: it sleeps at once and always wakes. */
 static int say_futex(int which)
 {
 	atomic_store(&shared->turn[which], 1);
 	return syscall(SYS_futex, &shared->turn[which], FUTEX_WAKE, 1, NULL, NULL, 0) < 0;
 }
 
-/* As one does who looks again after a while, as ours does, whatever wakes were lost. */
+/* With a deadline, after which it checks the word again, as ours does in case a wake was lost. */
 static int hear_futex(int which)
 {
 	static const struct timespec slice = {.tv_nsec = 1000000};
@@ -118,124 +95,34 @@ static const struct rival FUTEXES = {say_futex, hear_futex};
 
 /* --- two processes ----------------------------------------------------------------------------------------------- */
 
-static const struct rival *rival;
-/* How long each waits before it notifies. */
-static int64_t pause_ns;
-
-/* Where this program may run. */
-static cpu_set_t processors;
-
-static void bind_to(int processor)
+static int answer(long rounds, int64_t *took)
 {
-	cpu_set_t one;
+	int failed = 0;
 
-	CPU_ZERO(&one);
-	for (int at = 0; at < CPU_SETSIZE; at++)
-		if (CPU_ISSET(at, &processors) && processor-- == 0)
-			CPU_SET(at, &one);
-	sched_setaffinity(0, sizeof(one), &one);
-}
-
-static int say(int which)
-{
-	if (pause_ns) {
-		for (int64_t begin = now(); now() - begin < pause_ns;)
-			;
-		shared->begun = now();
-	}
-	return rival->say(which);
-}
-
-/* Waits for one; adds what that took to `took` where that counts. */
-static int hear(int which, int64_t *took)
-{
-	int failed = rival->hear(which);
-
-	if (pause_ns)
-		*took += now() - shared->begun;
+	for (long i = 0; i < rounds && !failed; i++)
+		failed |= hear(THERE, took) | say(BACK);
 	return failed;
 }
 
-static void answer(long rounds)
+static int ask(long rounds, int64_t *took)
 {
-	int64_t took = 0;
 	int failed = 0;
 
-	bind_to(1);
-	atomic_store(&shared->ready, 1);
 	for (long i = 0; i < rounds && !failed; i++)
-		failed |= hear(THERE, &took) | say(BACK);
-	shared->took = took;
-	if (failed)
-		atomic_store(&shared->failed, 1);
+		failed |= say(THERE) | hear(BACK, took);
+	return failed;
 }
 
-/* Goes there and back so often; returns the ns that took. */
-static int64_t round_trips(long rounds)
-{
-	pid_t parent = getpid(), child;
-	int64_t begin, took = 0;
-	int failed = 0, status = 0;
-
-	atomic_store(&shared->ready, 0);
-	child = fork();
-	if (child == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		alarm(PATIENCE);
-		if (getppid() == parent)
-			answer(rounds);
-		_exit(EXIT_SUCCESS);
-	}
-	if (child < 0) {
-		complain("fork", strerror(errno));
-		return -1;
-	}
-	bind_to(0);
-	while (!atomic_load(&shared->ready))
-		sched_yield();
-	begin = now();
-	for (long i = 0; i < rounds && !failed; i++)
-		failed |= say(THERE) | hear(BACK, &took);
-	begin = now() - begin;
-	if (failed)
-		kill(child, SIGKILL);
-	waitpid(child, &status, 0);
-	sched_setaffinity(0, sizeof(processors), &processors);
-	if (failed || status || atomic_load(&shared->failed)) {
-		complain("a round trip", "a call has failed, or the other process has died");
-		return -1;
-	}
-	return pause_ns ? took + shared->took : begin;
-}
-
-static int64_t trips_ours(long rounds)
-{
-	rival = &OURS;
-	return round_trips(rounds);
-}
-
-static int64_t trips_posix(long rounds)
-{
-	rival = &POSIX;
-	return round_trips(rounds);
-}
-
-static int64_t trips_futexes(long rounds)
-{
-	rival = &FUTEXES;
-	return round_trips(rounds);
-}
+TRIPS(trips_ours, OURS)
+TRIPS(trips_posix, POSIX)
+TRIPS(trips_futexes, FUTEXES)
 
 static int bench_trips(const char *name, int pairs, int64_t pause, long rounds)
 {
 	struct contender them[] = {
 		{"shmkit", trips_ours}, {"pthread", trips_posix}, {"raw futex, deadline", trips_futexes}};
 
-	pause_ns = pause;
-	if (CPU_COUNT(&processors) > 1)
-		return measure(name, them, sizeof(them) / sizeof(*them), pairs, rounds);
-	skip(name, "there is one processor");
-	return 0;
+	return measure_trips(name, them, sizeof(them) / sizeof(*them), pairs, rounds, pause);
 }
 
 static int bench_running(int pairs)
@@ -357,11 +244,7 @@ static int64_t notifications(long rounds, int count, int posix, int all)
 	return -1;
 }
 
-#define CROWD(NAME, COUNT, POSIX, ALL)                                                                                 \
-	static int64_t NAME(long rounds)                                                                                   \
-	{                                                                                                                  \
-		return notifications(rounds, COUNT, POSIX, ALL);                                                               \
-	}
+#define CROWD(NAME, COUNT, POSIX, ALL) TURN_BY(NAME, notifications(rounds, COUNT, POSIX, ALL))
 
 CROWD(one_of_1, 1, 0, 0)
 CROWD(one_of_100, 100, 0, 0)
@@ -389,25 +272,20 @@ static int bench_notify_all(int pairs)
 
 /* ----------------------------------------------------------------------------------------------------------------- */
 
-static const struct {
-	const char *name;
-	int (*run)(int pairs);
-} BENCHES[] = {{"condition running", bench_running},
-	       {"condition asleep", bench_asleep},
-	       {"condition notify", bench_notify},
-	       {"condition notify_all", bench_notify_all}};
+static const struct bench BENCHES[] = {{"condition running", bench_running, 2},
+				       {"condition asleep", bench_asleep, 2},
+				       {"condition notify", bench_notify, 1},
+				       {"condition notify_all", bench_notify_all, 1}};
 
 static int prepare(void)
 {
 	pthread_mutexattr_t mutex;
 	pthread_condattr_t cond;
-	const char *why = "";
 
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED) {
-		complain("mmap", strerror(errno));
-		return -1;
-	}
+	shared = shared_memory(sizeof(*shared), 0);
+	if (!shared)
+		return bad("mmap");
+	trips = &shared->trips;
 	if (pthread_mutexattr_init(&mutex) || pthread_mutexattr_setpshared(&mutex, PTHREAD_PROCESS_SHARED) ||
 	    pthread_mutex_init(&shared->posix.mutex, &mutex) || pthread_condattr_init(&cond) ||
 	    pthread_condattr_setpshared(&cond, PTHREAD_PROCESS_SHARED) ||
@@ -415,35 +293,12 @@ static int prepare(void)
 		complain("pthread", "no mutex or condition for processes");
 		return -1;
 	}
-	if (shmkit_lock_create(NULL, NULL, &lock) || shmkit_condition_create(NULL, NULL, &condition)) {
-		shmkit_last_error(NULL, NULL, &why);
-		complain("create", why);
-		return -1;
-	}
+	if (shmkit_lock_create(NULL, NULL, &lock) || shmkit_condition_create(NULL, NULL, &condition))
+		return refused("create");
 	return 0;
 }
 
-int main(int count, char **arguments)
+int main(int argc, char **argv)
 {
-	int pairs = count > 1 ? atoi(arguments[1]) : 0, failed = 0;
-
-	if (pairs < 1) {
-		fprintf(stderr, "usage: %s PAIRS [BENCH...]\n", arguments[0]);
-		return EXIT_FAILURE;
-	}
-	sched_getaffinity(0, sizeof(processors), &processors);
-	hold_signals();
-	if (prepare())
-		return EXIT_FAILURE;
-	for (size_t bench = 0; bench < sizeof(BENCHES) / sizeof(*BENCHES) && !failed; bench++) {
-		int wanted = count == 2;
-
-		for (int i = 2; i < count; i++)
-			wanted |= strcmp(arguments[i], BENCHES[bench].name) == 0;
-		if (wanted)
-			failed = BENCHES[bench].run(pairs);
-	}
-	shmkit_condition_close(condition);
-	shmkit_lock_close(lock);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return bench_main(argc, argv, BENCHES, sizeof(BENCHES) / sizeof(*BENCHES), prepare);
 }

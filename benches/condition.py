@@ -57,20 +57,13 @@ def round_trips(condition, turn):
 
 def bench_round_trips(count, samples):
     """Measure round trips to a process that answers."""
-    context = multiprocessing.get_context("fork")
-    contenders, helpers = {}, []
-    try:
+    contenders = {}
+    with pairs.helpers() as start:
         for name, kind in CONDITIONS.items():
-            condition, turn = kind(), context.Value("i", 0, lock=False)
-            helpers.append(context.Process(target=answer, args=(condition, turn), daemon=True))
-            helpers[-1].start()
+            condition, turn = kind(), multiprocessing.Value("i", 0, lock=False)
+            start(answer, condition, turn)
             contenders[name] = round_trips(condition, turn)
-        for sample in pairs.measure(contenders, count):
-            samples.add("python condition", sample)
-    finally:
-        for helper in helpers:
-            helper.kill()
-            helper.join()
+        samples.measure("python condition", contenders, count)
 
 
 FROM_PYTHON = {"python condition": bench_round_trips}

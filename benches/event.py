@@ -54,20 +54,13 @@ def round_trips(there, back):
 
 def bench_round_trips(count, samples):
     """Measure round trips to a process that answers."""
-    context = multiprocessing.get_context("fork")
-    contenders, helpers = {}, []
-    try:
+    contenders = {}
+    with pairs.helpers() as start:
         for name, kind in EVENTS.items():
             there, back = kind(), kind()
-            helpers.append(context.Process(target=answer, args=(there, back), daemon=True))
-            helpers[-1].start()
+            start(answer, there, back)
             contenders[name] = round_trips(there, back)
-        for sample in pairs.measure(contenders, count):
-            samples.add("python event", sample)
-    finally:
-        for helper in helpers:
-            helper.kill()
-            helper.join()
+        samples.measure("python event", contenders, count)
 
 
 def alone(event):
@@ -86,9 +79,8 @@ def alone(event):
 
 
 def bench_alone(count, samples):
-    """Measure an event that nobody else uses."""
-    for sample in pairs.measure({name: alone(kind()) for name, kind in EVENTS.items()}, count):
-        samples.add("python event alone", sample)
+    """Measure an event that no other process uses."""
+    samples.measure("python event alone", {name: alone(kind()) for name, kind in EVENTS.items()}, count)
 
 
 FROM_PYTHON = {"python event": bench_round_trips, "python event alone": bench_alone}

@@ -1,5 +1,5 @@
 /*
- * Locks from C, beside their peers; here those of one process that nobody else wants.
+ * Locks from C, beside their peers; here uncontended ones, in one process.
  *
  *   lock PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
  */
@@ -7,10 +7,6 @@
 #include "lock.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { MANY = 10000, LINE = 64 };
 
@@ -19,28 +15,6 @@ shmkit_lock *lock;
 char name[64];
 
 /* --- what the other files use too ------------------------------------------------------------------------------- */
-
-int bad(const char *what)
-{
-	complain(what, strerror(errno));
-	return -1;
-}
-
-int refused(const char *what)
-{
-	const char *why = "";
-
-	shmkit_last_error(NULL, NULL, &why);
-	complain(what, why);
-	return -1;
-}
-
-void *shared_memory(size_t size)
-{
-	void *made = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	return made == MAP_FAILED ? NULL : made;
-}
 
 static int make_mutex(pthread_mutex_t *mutex, int robust)
 {
@@ -61,22 +35,12 @@ int make_robust(pthread_mutex_t *mutex)
 
 pid_t start(void (*body)(void *), void *argument)
 {
-	pid_t parent = getpid(), child = fork();
+	pid_t child = fork_helper(0);
 
 	if (child != 0)
-		return child < 0 ? bad("fork") : child;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() == parent)
-		body(argument);
+		return child;
+	body(argument);
 	_exit(EXIT_SUCCESS);
-}
-
-void finish(pid_t child)
-{
-	if (child > 0) {
-		kill(child, SIGKILL);
-		waitpid(child, NULL, 0);
-	}
 }
 
 int reach(atomic_int *word, int wanted)
@@ -107,22 +71,6 @@ static shmkit_rlock *rlock;
 static shmkit_lock **locks;
 static char *words;
 
-/* Makes a turn of what is done each round; it returns nonzero where it fails. */
-#define TURN(NAME, ROUND)                                                                                              \
-	static int64_t NAME(long rounds)                                                                                   \
-	{                                                                                                                  \
-		int failed = 0;                                                                                                \
-		int64_t begin = now();                                                                                         \
-                                                                                                                       \
-		for (long i = 0; i < rounds; i++)                                                                              \
-			failed |= ROUND;                                                                                           \
-		begin = now() - begin;                                                                                         \
-		if (!failed)                                                                                                   \
-			return begin;                                                                                              \
-		complain(#NAME, "a round failed");                                                                             \
-		return -1;                                                                                                     \
-	}
-
 static inline int exchange(uint64_t *word)
 {
 	uint64_t free = 0;
@@ -137,22 +85,19 @@ static inline int ours(shmkit_lock *which)
 	return shmkit_lock_acquire(which, SHMKIT_FOREVER, 0, NULL) | shmkit_lock_release(which);
 }
 
-TURN(turn_ours, ours(lock))
-TURN(turn_exchange, exchange(&peers->word))
-TURN(turn_bare, bare_acquire(&peers->word) | bare_release(&peers->word))
-TURN(turn_normal, pthread_mutex_lock(&peers->normal) | pthread_mutex_unlock(&peers->normal))
-TURN(turn_robust, pthread_mutex_lock(&peers->robust) | pthread_mutex_unlock(&peers->robust))
-TURN(turn_semaphore, sem_wait(&peers->semaphore) | sem_post(&peers->semaphore))
-TURN(turn_recursive, shmkit_rlock_acquire(rlock, SHMKIT_FOREVER, 0, NULL) | shmkit_rlock_release(rlock))
-TURN(turn_many, ours(locks[i % MANY]))
-TURN(turn_one, ours(locks[0 * i]))
-TURN(turn_many_words, exchange((uint64_t *)(void *)(words + i % MANY * LINE)))
-TURN(turn_one_word, exchange((uint64_t *)(void *)(words + 0 * i)))
+TURN_OF(turn_ours, ours(lock))
+TURN_OF(turn_exchange, exchange(&peers->word))
+TURN_OF(turn_bare, bare_acquire(&peers->word) | bare_release(&peers->word))
+TURN_OF(turn_normal, pthread_mutex_lock(&peers->normal) | pthread_mutex_unlock(&peers->normal))
+TURN_OF(turn_robust, pthread_mutex_lock(&peers->robust) | pthread_mutex_unlock(&peers->robust))
+TURN_OF(turn_semaphore, sem_wait(&peers->semaphore) | sem_post(&peers->semaphore))
+TURN_OF(turn_recursive, shmkit_rlock_acquire(rlock, SHMKIT_FOREVER, 0, NULL) | shmkit_rlock_release(rlock))
+TURN_OF(turn_many, ours(locks[i % MANY]))
+TURN_OF(turn_one, ours(locks[0 * i]))
+TURN_OF(turn_many_words, exchange((uint64_t *)(void *)(words + i % MANY * LINE)))
+TURN_OF(turn_one_word, exchange((uint64_t *)(void *)(words + 0 * i)))
 
-static int64_t turn_boost(long rounds)
-{
-	return boost_turn(peers->boost, rounds, now);
-}
+TURN_BY(turn_boost, boost_turn(peers->boost, rounds, now))
 
 static int bench_alone(int pairs)
 {
@@ -180,7 +125,7 @@ static int bench_many(int pairs)
 	if (shmkit_segment_create(NULL, MANY * LINE, &how, &segment))
 		return refused("create");
 	locks = calloc(MANY, sizeof(*locks));
-	words = shared_memory(MANY * LINE);
+	words = shared_memory(MANY * LINE, 0);
 	begin = now();
 	while (locks && words && made < MANY) {
 		if (shmkit_lock_create_at(segment, (uint64_t)made * LINE, NULL, &locks[made])) {
@@ -207,16 +152,19 @@ static int bench_many(int pairs)
 
 /* --------------------------------------------------------------------------------------------------------------- */
 
-static const struct {
-	const char *name;
-	int (*run)(int pairs);
-} BENCHES[] = {{"alone", bench_alone},   {"many", bench_many},     {"contended", bench_contended},
-	       {"crowded", bench_crowded}, {"handoff", bench_handoff}, {"killed", bench_killed},
-	       {"waiter", bench_waiter},   {"participants", bench_participants}};
+static const struct bench BENCHES[] = {{"alone", bench_alone, 1},
+				       {"many", bench_many, 1},
+				       {"contended", bench_contended, 1},
+				       {"crowded", bench_crowded, 1},
+				       {"handoff", bench_handoff, 2},
+				       {"killed", bench_killed, 1},
+				       {"waiter", bench_waiter, 1},
+				       {"participants", bench_participants, 1}};
 
 static int prepare(void)
 {
-	peers = shared_memory(sizeof(*peers));
+	snprintf(name, sizeof(name), "shmkit-bench-%d", (int)getpid());
+	peers = shared_memory(sizeof(*peers), 0);
 	if (!peers)
 		return bad("mmap");
 	if (make_mutex(&peers->normal, 0) || make_robust(&peers->robust))
@@ -233,31 +181,7 @@ static int prepare(void)
 	return shmkit_rlock_create(NULL, NULL, &rlock) ? refused("create") : 0;
 }
 
-static int wants(int argc, char **argv, const char *bench)
-{
-	for (int i = 2; i < argc; i++)
-		if (strcmp(argv[i], bench) == 0)
-			return 1;
-	return argc == 2;
-}
-
 int main(int argc, char **argv)
 {
-	int pairs = argc > 1 ? atoi(argv[1]) : 0;
-
-	hold_signals();
-	unsetenv("SHMKIT_DIR");
-	snprintf(name, sizeof(name), "shmkit-bench-%d", (int)getpid());
-	if (pairs < 1) {
-		fprintf(stderr, "usage: %s PAIRS [BENCH...]\n", argv[0]);
-		return EXIT_FAILURE;
-	}
-	if (prepare())
-		return EXIT_FAILURE;
-	for (size_t i = 0; i < sizeof(BENCHES) / sizeof(*BENCHES); i++)
-		if (wants(argc, argv, BENCHES[i].name) && BENCHES[i].run(pairs))
-			return stopped() ? 128 + SIGINT : EXIT_FAILURE;
-	shmkit_rlock_close(rlock);
-	shmkit_lock_close(lock);
-	return EXIT_SUCCESS;
+	return bench_main(argc, argv, BENCHES, sizeof(BENCHES) / sizeof(*BENCHES), prepare);
 }

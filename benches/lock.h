@@ -13,9 +13,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
-#include <shmkit.h>
 #include <stdatomic.h>
-#include <sys/types.h>
 
 /* The peers, in memory that forked children share; each in a line of its own. */
 struct peers {
@@ -43,26 +41,13 @@ int64_t boost_turn(void *place, long rounds, int64_t (*clock)(void));
 int boost_acquire(void *place);
 int boost_release(void *place);
 
-/* Say what failed, and return -1. */
-int bad(const char *what);
-int refused(const char *what);
-
-/* Maps zeros that forked children share; NULL where that fails. */
-void *shared_memory(size_t size);
-
 /* Makes a robust mutex for processes. */
 int make_robust(pthread_mutex_t *mutex);
 
-/*
- * Forks a helper that runs `body` and ends; it is killed when this process ends, however it ends. Returns its pid, or
- * -1.
- */
+/* Forks a helper that runs `body` and ends; returns its pid, or -1. */
 pid_t start(void (*body)(void *), void *argument);
 
-/* Kills a helper and waits for its end. */
-void finish(pid_t child);
-
-/* Waits until `*word` is at least `wanted`; -1 where that takes a minute. */
+/* Waits until `*word` is at least `wanted`; -1 if that takes a minute. */
 int reach(atomic_int *word, int wanted);
 
 /* Sleeps for so many ns. */

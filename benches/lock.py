@@ -1,7 +1,6 @@
 """Locks beside their peers: pthread, sem_t and Boost from C, multiprocessing and posix_ipc from Python."""
 
 import contextlib
-import itertools
 import mmap
 import multiprocessing
 import os
@@ -104,7 +103,7 @@ FIGURES = [
     ),
 ]
 
-# Seconds that helpers work in a turn, which is told as if there had been so many rounds in it.
+# Seconds that helpers work in a turn, and the number of rounds to which its time is scaled.
 WORK = 0.1
 ROUNDS = 100_000
 
@@ -116,45 +115,16 @@ def semaphore():
     return made
 
 
-def alone(lock):
-    """Make a contender that takes and releases."""
-
-    def turn(rounds):
-        each = itertools.repeat(None, rounds)
-        begin = time.perf_counter()
-        for _ in each:
-            lock.acquire()
-            lock.release()
-        return time.perf_counter() - begin
-
-    return turn
-
-
-def inside(lock):
-    """Make a contender that enters and leaves."""
-
-    def turn(rounds):
-        each = itertools.repeat(None, rounds)
-        begin = time.perf_counter()
-        for _ in each:
-            with lock:
-                pass
-        return time.perf_counter() - begin
-
-    return turn
-
-
 def bench_alone(count, samples):
-    """Measure a lock that nobody else wants."""
+    """Measure an uncontended lock."""
     locks = {"shmkit": shmkit.Lock(), "multiprocessing": multiprocessing.Lock(), "posix_ipc": semaphore()}
     recursive = {"shmkit": shmkit.RLock(), "multiprocessing": multiprocessing.RLock()}
-    for bench, made in (
-        ("python alone", {name: alone(lock) for name, lock in locks.items()}),
-        ("python with", {name: inside(lock) for name, lock in {**locks, "nothing": compiled.Nothing()}.items()}),
-        ("python RLock", {name: alone(lock) for name, lock in recursive.items()}),
+    for bench, contender, made in (
+        ("python alone", pairs.acquire_release, locks),
+        ("python with", pairs.enter_exit, {**locks, "nothing": compiled.Nothing()}),
+        ("python RLock", pairs.acquire_release, recursive),
     ):
-        for sample in pairs.measure(made, count):
-            samples.add(bench, sample)
+        samples.measure(bench, {name: contender(lock) for name, lock in made.items()}, count)
 
 
 # --- two processes ----------------------------------------------------------------------------------------------------
@@ -282,8 +252,7 @@ def bench_contended(count, samples):
 
     try:
         contenders = {name: helpers.contender(name, note(name)) for name in job}
-        for sample in pairs.measure(contenders, count, ROUNDS):
-            samples.add("python contended", sample)
+        samples.measure("python contended", contenders, count, ROUNDS)
     finally:
         helpers.close()
 
@@ -302,8 +271,7 @@ def bench_nogil(count, samples):
     helpers = Helpers([job, job, busy, busy])
     try:
         contenders = {name: helpers.contender(name) for name in job}
-        for sample in pairs.measure(contenders, count, ROUNDS):
-            samples.add("python nogil", sample)
+        samples.measure("python nogil", contenders, count, ROUNDS)
     finally:
         helpers.close()
 

@@ -1,13 +1,9 @@
 /*
- * Locks whose holders die or do not: how soon a waiter has the lock of one that was killed, what waiting costs, and what
- * it costs to become a participant and to ask whether another one lives, by how many there are.
+ * Locks whose holders die or live: how soon a waiter has the lock of a killed holder, and the cost of waiting. Also the
+ * cost of becoming a participant and of asking whether another one lives, by the number of participants.
  */
 
 #include "lock.h"
-
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { LINE = 64, TRIALS = 10, BATCHES = 2, WAITERS = 5, DEAD_LOCKS = 512 };
 
@@ -92,7 +88,7 @@ static int begin_trial(struct trial *trial, int robust, size_t touched)
 {
 	trial->touched = touched;
 	if (robust) {
-		trial->mutex = shared_memory(sizeof(*trial->mutex));
+		trial->mutex = shared_memory(sizeof(*trial->mutex), 0);
 		if (!trial->mutex || make_robust(trial->mutex))
 			return -1;
 	} else if (shmkit_lock_create(NULL, NULL, &trial->lock)) {
@@ -104,7 +100,7 @@ static int begin_trial(struct trial *trial, int robust, size_t touched)
 	return 0;
 }
 
-/* Kills each holder when its waiter has waited so long, and tells how long after that the waiter had the lock. */
+/* Kills each holder after its waiter has waited for `delay`; prints how soon the waiter had the lock after that. */
 static int kill_holders(const char *what, int robust, size_t touched, int64_t delay)
 {
 	/* The waits differ, so that deaths come at any time of the waiter's sleeps. */
@@ -154,7 +150,7 @@ int bench_killed(int pairs)
 		     {"pthread robust, after 0.1 s", 1, 0, 100000000}};
 
 	(void)pairs;
-	trials = shared_memory(TRIALS * sizeof(*trials));
+	trials = shared_memory(TRIALS * sizeof(*trials), 0);
 	if (!trials)
 		return bad("mmap");
 	for (size_t i = 0; i < sizeof(CASES) / sizeof(*CASES); i++) {
@@ -245,7 +241,7 @@ static int enter(const struct crowd *crowd, uint64_t offset, shmkit_segment **se
 	return -1;
 }
 
-/* Becomes a participant, and stays one. The last one holds the lock: the kernel looks at those who came before it. */
+/* Becomes a participant, and stays one. The last one holds the lock: the kernel looks at the earlier ones first. */
 static void take_part(void *argument)
 {
 	const struct crowd *crowd = argument;
@@ -350,18 +346,9 @@ static int64_t ask_dead(struct crowd *crowd, long rounds)
 }
 
 #define BY_CROWD(WHAT)                                                                                                 \
-	static int64_t WHAT##_1(long rounds)                                                                               \
-	{                                                                                                                  \
-		return WHAT(&crowds[0], rounds);                                                                               \
-	}                                                                                                                  \
-	static int64_t WHAT##_64(long rounds)                                                                              \
-	{                                                                                                                  \
-		return WHAT(&crowds[1], rounds);                                                                               \
-	}                                                                                                                  \
-	static int64_t WHAT##_1000(long rounds)                                                                            \
-	{                                                                                                                  \
-		return WHAT(&crowds[2], rounds);                                                                               \
-	}                                                                                                                  \
+	TURN_BY(WHAT##_1, WHAT(&crowds[0], rounds))                                                                        \
+	TURN_BY(WHAT##_64, WHAT(&crowds[1], rounds))                                                                       \
+	TURN_BY(WHAT##_1000, WHAT(&crowds[2], rounds))                                                                     \
 	static const struct contender WHAT##_all[CROWDS] = {                                                               \
 		{"1", WHAT##_1}, {"64", WHAT##_64}, {"1,000", WHAT##_1000}};
 
@@ -379,7 +366,7 @@ static int gather(struct crowd *crowd)
 	snprintf(crowd->name, sizeof(crowd->name), "%.40s-%d", name, crowd->size);
 	if (shmkit_segment_create(crowd->name, DEAD + DEAD_LOCKS * LINE, &how, &made))
 		return refused("create");
-	/* Whoever has it open is a participant: this process only while it is measured. */
+	/* Each process that has it open is a participant: this one only while it is measured. */
 	shmkit_segment_close(made);
 	crowd->people = calloc((size_t)crowd->size, sizeof(*crowd->people));
 	if (!crowd->people)
@@ -423,7 +410,7 @@ int bench_participants(int pairs)
 {
 	int result = 0;
 
-	answers = shared_memory(sizeof(*answers));
+	answers = shared_memory(sizeof(*answers), 0);
 	if (!answers)
 		return bad("mmap");
 	for (int i = 0; i < CROWDS && !result; i++)

@@ -16,17 +16,14 @@
 #include "lock.h"
 
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { MOST = 64, HANDOFFS = 2000 };
 
 /* How long helpers work in a turn, in ns: two of them, and many, of which each must have had the processor. */
 static const int64_t WORK_OF_TWO = 20000000;
 static const int64_t WORK_OF_MANY = 500000000;
-/* A turn is told as if there had been so many rounds in it. */
+/* The time of a turn is scaled to so many rounds. */
 static const long TOLD = 1000000;
 /* How long the holder waits before it hands over, so that the other one looks for the lock, or sleeps. */
 static const int64_t LOOKING = 1000;
@@ -193,7 +190,7 @@ static void contend(const struct rival *rival, int me)
 }
 
 /*
- * Two take turns through one lock. Whoever has it
+ * Two take turns through one lock. The owner
  *   1. reads the clock: that is one hand-over, from just before the other one's release to just after our acquire;
  *   2. waits until the other one has said that it wants it again, and `pause` longer, so that it looks or sleeps;
  *   3. reads the clock and releases;
@@ -229,29 +226,10 @@ static void alternate(const struct rival *rival, int me)
 	}
 }
 
-/* Binds this process to one of the processors that it has. */
-static void bind_to(int which)
-{
-	cpu_set_t all, one;
-
-	CPU_ZERO(&one);
-	if (sched_getaffinity(0, sizeof(all), &all))
-		return;
-	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (CPU_ISSET(cpu, &all) && which-- == 0) {
-			CPU_SET(cpu, &one);
-			sched_setaffinity(0, sizeof(one), &one);
-			return;
-		}
-	}
-}
-
 static void help(void *number)
 {
 	int me = (int)(intptr_t)number;
-	cpu_set_t all;
 
-	sched_getaffinity(0, sizeof(all), &all);
 	for (unsigned seen = 0;;) {
 		unsigned epoch;
 
@@ -263,7 +241,7 @@ static void help(void *number)
 		if (atomic_load(&ring->taking) == 2)
 			bind_to(me);
 		else
-			sched_setaffinity(0, sizeof(all), &all);
+			unbind();
 		if (atomic_fetch_add(&ring->working, 1) + 1 == atomic_load(&ring->taking))
 			ring->begin = now();
 		while (atomic_load(&ring->working) < atomic_load(&ring->taking))
@@ -288,7 +266,7 @@ static void end_helpers(void)
 
 static int start_helpers(int count)
 {
-	ring = ring ? ring : shared_memory(sizeof(*ring));
+	ring = ring ? ring : shared_memory(sizeof(*ring), 0);
 	if (!ring)
 		return bad("mmap");
 	for (int i = 0; i < count; i++) {
@@ -333,7 +311,7 @@ static int run(int rival, int taking, int64_t work)
 
 /* --- contended --------------------------------------------------------------------------------------------------- */
 
-/* Tells the time of `rounds` acquisitions, whoever made them; and of how many there were, and who made them. */
+/* Returns the time of `rounds` acquisitions by any helper; prints the least share and the changes of owner. */
 static int64_t contended(const char *bench, int rival, int taking, int64_t work, long rounds)
 {
 	uint64_t least = UINT64_MAX;
@@ -351,11 +329,7 @@ static int64_t contended(const char *bench, int rival, int taking, int64_t work,
 	return (int64_t)((double)ring->begin * (double)rounds / (double)ring->total);
 }
 
-#define CONTENDED(NAME, RIVAL, BENCH, TAKING, WORK)                                                                    \
-	static int64_t NAME(long rounds)                                                                                   \
-	{                                                                                                                  \
-		return contended(BENCH, RIVAL, TAKING, WORK, rounds);                                                          \
-	}
+#define CONTENDED(NAME, RIVAL, BENCH, TAKING, WORK) TURN_BY(NAME, contended(BENCH, RIVAL, TAKING, WORK, rounds))
 
 CONTENDED(two_ours, OURS, "contended", 2, WORK_OF_TWO)
 CONTENDED(two_normal, NORMAL, "contended", 2, WORK_OF_TWO)
@@ -419,11 +393,7 @@ static int64_t handed(int rival, int64_t pause, int handoffs, long rounds)
 	return ring->took[handoffs / 2] * rounds;
 }
 
-#define HANDED(NAME, RIVAL, PAUSE, COUNT)                                                                              \
-	static int64_t NAME(long rounds)                                                                                   \
-	{                                                                                                                  \
-		return handed(RIVAL, PAUSE, COUNT, rounds);                                                                    \
-	}
+#define HANDED(NAME, RIVAL, PAUSE, COUNT) TURN_BY(NAME, handed(RIVAL, PAUSE, COUNT, rounds))
 
 HANDED(running_ours, OURS, LOOKING, HANDOFFS)
 HANDED(running_normal, NORMAL, LOOKING, HANDOFFS)
@@ -444,14 +414,8 @@ int bench_handoff(int pairs)
 				     {"raw futex", asleep_futex},
 				     {"raw futex, deadline", asleep_futex_for},
 				     {"pthread robust", asleep_robust}};
-	cpu_set_t all;
-	int result;
+	int result = start_helpers(2);
 
-	if (sched_getaffinity(0, sizeof(all), &all) || CPU_COUNT(&all) < 2) {
-		skip("handoff", "it wants two processors");
-		return 0;
-	}
-	result = start_helpers(2);
 	if (!result)
 		result = measure("handoff, running", running, sizeof(running) / sizeof(*running), pairs, 10000);
 	if (!result)

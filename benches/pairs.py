@@ -1,18 +1,20 @@
 """Speed by comparison: contenders take turns, and what counts is the ratio of each pair of samples.
 
-A machine is never quiet. What disturbs one contender disturbs the one that has its turn next to it, so the ratio of
-two neighbours says more than any two times. Of the ratios the median is shown, with an interval that holds the true
-median in at least 95 of 100 runs whatever the distribution is: the order statistics that the binomial law gives.
+A machine is never quiet. A disturbance of one contender also disturbs its neighbour, so the ratio of two neighbours is
+more telling than two times. The tables show the median of the ratios, with an interval that holds the true median in at
+least 95 of 100 runs, whatever the distribution: the order statistics that the binomial law gives.
 
-A rest comes before each turn, so that on a busy machine none pays for the time that the one before it has used up, and
-what other processes have still to do for one is done in nobody's turn. benches/pairs.h does the same in C.
+A rest comes before each turn. On a busy machine no contender pays for the time that the turn before it used up, and
+other processes finish their part of a turn outside of any turn. benches/pairs.h does the same in C.
 """
 
 import argparse
 import contextlib
 import gc
+import itertools
 import json
 import math
+import multiprocessing
 import os
 import pathlib
 import platform
@@ -108,6 +110,11 @@ class Samples:
         for contender, seconds in sample.items():
             self.seconds.setdefault(bench, {}).setdefault(contender, []).append(seconds)
 
+    def measure(self, bench, contenders, pairs, rounds=None):
+        """Measure contenders, as the function `measure` takes them, and add their samples."""
+        for sample in measure(contenders, pairs, rounds):
+            self.add(bench, sample)
+
 
 def interval(values, confidence=CONFIDENCE):
     """Return the order statistics between which the median lies, whatever the distribution.
@@ -194,6 +201,52 @@ def repeat(once):
     return turn
 
 
+def acquire_release(lock):
+    """Make a contender that acquires and releases."""
+
+    def turn(rounds):
+        each = itertools.repeat(None, rounds)
+        begin = time.perf_counter()
+        for _ in each:
+            lock.acquire()
+            lock.release()
+        return time.perf_counter() - begin
+
+    return turn
+
+
+def enter_exit(lock):
+    """Make a contender that enters a block with the lock and leaves it."""
+
+    def turn(rounds):
+        each = itertools.repeat(None, rounds)
+        begin = time.perf_counter()
+        for _ in each:
+            with lock:
+                pass
+        return time.perf_counter() - begin
+
+    return turn
+
+
+@contextlib.contextmanager
+def helpers():
+    """Yield a function that forks a helper: it calls `target(*arguments)` until the block ends."""
+    context = multiprocessing.get_context("fork")
+    started = []
+
+    def start(target, *arguments):
+        started.append(context.Process(target=target, args=arguments, daemon=True))
+        started[-1].start()
+
+    try:
+        yield start
+    finally:
+        for helper in started:
+            helper.kill()
+            helper.join()
+
+
 def run_c(program, names, count, samples, other=None):
     """Run a C program for these benches and read its samples; `other` is called with lines of its own."""
     child = subprocess.Popen([program, str(count), *names], stdout=subprocess.PIPE, text=True)
@@ -267,12 +320,16 @@ def shown(seconds):
     return f"{seconds * 1e9:.3g} ns"
 
 
-def verdict(ratio, low, high, target):
-    """Say whether a target was reached, and whether the interval leaves a doubt."""
+def judgement(value, low, high, target, least=False):
+    """Return the results of comparing a value with its target: whether it reached it, and the same in words.
+
+    The words also say whether the interval leaves a doubt.
+    """
     if target is None:
-        return ""
+        return {"target": None, "reached": None, "verdict": ""}
+    reached = value >= target if least else value <= target
     doubt = " (in doubt)" if low <= target < high else ""
-    return ("yes" if ratio <= target else "no") + doubt
+    return {"target": target, "reached": reached, "verdict": ("yes" if reached else "no") + doubt}
 
 
 def compare(comparisons, samples):
@@ -295,9 +352,7 @@ def compare(comparisons, samples):
                 "ratio": ratio,
                 "low": low,
                 "high": high,
-                "target": comparison.target,
-                "reached": None if comparison.target is None else ratio <= comparison.target,
-                "verdict": verdict(ratio, low, high, comparison.target),
+                **judgement(ratio, low, high, comparison.target),
             }
         )
     return results
@@ -313,10 +368,6 @@ def figures(wanted, samples):
         value, (low, high) = statistics.median(values), interval(values)
         if figure.worst:
             value = low = high = max(values)
-        reached = None
-        if figure.target is not None:
-            reached = value >= figure.target if figure.least else value <= figure.target
-        doubt = " (in doubt)" if reached is not None and low <= figure.target < high else ""
         results.append(
             {
                 "name": figure.title or figure.bench,
@@ -329,9 +380,7 @@ def figures(wanted, samples):
                 "low": low,
                 "high": high,
                 "least": figure.least,
-                "target": figure.target,
-                "reached": reached,
-                "verdict": "" if reached is None else ("yes" if reached else "no") + doubt,
+                **judgement(value, low, high, figure.target, figure.least),
             }
         )
     return results
@@ -346,55 +395,55 @@ def said(value, unit):
     return f"{value:.3g} {unit}".strip()
 
 
-def figure_table(results):
-    """Return figures as a table for people."""
-    made = Table(caption="medians, and [ ] which holds them with 95 % confidence; or the worst")
-    for name in ("what", "of"):
+def rows(caption, names, numbers, results, cells):
+    """Return results as a table for people: a section for each name, and the cells that `cells` makes of a result."""
+    made = Table(caption=caption)
+    for name in names:
         made.add_column(name, overflow="fold")
-    for name in ("figure", "how sure", "target"):
+    for name in numbers:
         made.add_column(name, justify="right", no_wrap=True)
     made.add_column("reached?")
     last = None
     for result in results:
         if last not in (None, result["name"]):
             made.add_section()
-        sign = ">=" if result["least"] else "<="
-        made.add_row(
-            "" if last == result["name"] else result["name"],
-            result["ours"],
-            said(result["value"], result["unit"]),
-            result["how"].replace("[", "\\["),
-            "" if result["target"] is None else f"{sign} {said(result['target'], result['unit'])}",
-            result["verdict"],
-        )
+        made.add_row("" if last == result["name"] else result["name"], *cells(result), result["verdict"])
         last = result["name"]
     return made
 
 
+def figure_table(results):
+    """Return figures as a table for people."""
+
+    def cells(result):
+        sign = ">=" if result["least"] else "<="
+        return (
+            result["ours"],
+            said(result["value"], result["unit"]),
+            result["how"].replace("[", "\\["),
+            "" if result["target"] is None else f"{sign} {said(result['target'], result['unit'])}",
+        )
+
+    caption = "medians, and [ ] which holds them with 95 % confidence; or the worst"
+    return rows(caption, ("what", "of"), ("figure", "how sure", "target"), results, cells)
+
+
 def table(results, pairs):
     """Return the results as a table for people."""
-    made = Table(caption=f"medians of {pairs} interleaved pairs; [ ] holds the median ratio with 95 % confidence")
-    for name in ("what", "ours", "peer"):
-        made.add_column(name, overflow="fold")
-    for name in ("ours takes", "peer takes", "ratio", "target"):
-        made.add_column(name, justify="right", no_wrap=True)
-    made.add_column("reached?")
-    last = None
-    for result in results:
-        if last not in (None, result["name"]):
-            made.add_section()
-        made.add_row(
-            "" if last == result["name"] else result["name"],
+
+    def cells(result):
+        return (
             result["ours"],
             result["peer"],
             shown(result["ours_seconds"]),
             shown(result["peer_seconds"]),
             f"{result['ratio']:.2f} \\[{result['low']:.2f}, {result['high']:.2f}]",
             "" if result["target"] is None else f"<= {result['target']:g}",
-            result["verdict"],
         )
-        last = result["name"]
-    return made
+
+    caption = f"medians of {pairs} interleaved pairs; [ ] holds the median ratio with 95 % confidence"
+    numbers = ("ours takes", "peer takes", "ratio", "target")
+    return rows(caption, ("what", "ours", "peer"), numbers, results, cells)
 
 
 def arguments(description):

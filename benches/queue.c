@@ -9,7 +9,6 @@
 
 #include "queue.h"
 
-#include <sched.h>
 #include <sys/resource.h>
 
 enum { THERE, BACK, MOST_CONTENDERS = 10 };
@@ -18,7 +17,7 @@ enum { THERE, BACK, MOST_CONTENDERS = 10 };
 static const int64_t ASLEEP = 300000;
 /* So many times the length of a turn is one that is long. */
 static const int64_t PATIENT = 4;
-/* A turn of so many ns is told as if there had been so many messages in it. */
+/* The time of a turn of fixed length is scaled to so many messages. */
 enum { TOLD = 1000000 };
 /* How many messages lie in the queue when page faults are counted, how many more at times, and how many are counted. */
 static const long DEPTH = 100, SLACK = 28;
@@ -35,9 +34,9 @@ struct plan {
 	int both_ways, asleep;
 	/* 0: as many as fill a turn. */
 	long rounds;
-	/* How long those who share work, in ns: what counts then is how much they have done. */
+	/* How long helpers that share a queue work, in ns: what counts then is how many messages they move. */
 	long time;
-	/* Each turn is told as a figure too. */
+	/* Each turn is printed as a figure too. */
 	int tell;
 };
 
@@ -46,7 +45,7 @@ static struct stage stages[MOST_CONTENDERS];
 
 static int64_t told(const struct stage *stage, int64_t took);
 
-/* Who is slow has fewer rounds in a turn: what is told is what all of them would have taken. */
+/* A slow contender has fewer rounds in a turn; the time is scaled to all rounds. */
 static int64_t perform(struct stage *stage, long rounds)
 {
 	long fill = stage->round ? (long)(PATIENT * TURN / stage->round) + 1 : rounds;
@@ -65,27 +64,21 @@ static int64_t perform(struct stage *stage, long rounds)
 	return (int64_t)((double)took * (double)rounds / (double)done);
 }
 
-#define TURN(N)                                                                                                        \
-	static int64_t turn_##N(long rounds)                                                                               \
-	{                                                                                                                  \
-		return perform(&stages[N], rounds);                                                                            \
-	}
-
-TURN(0)
-TURN(1)
-TURN(2)
-TURN(3)
-TURN(4)
-TURN(5)
-TURN(6)
-TURN(7)
-TURN(8)
-TURN(9)
+TURN_BY(turn_0, perform(&stages[0], rounds))
+TURN_BY(turn_1, perform(&stages[1], rounds))
+TURN_BY(turn_2, perform(&stages[2], rounds))
+TURN_BY(turn_3, perform(&stages[3], rounds))
+TURN_BY(turn_4, perform(&stages[4], rounds))
+TURN_BY(turn_5, perform(&stages[5], rounds))
+TURN_BY(turn_6, perform(&stages[6], rounds))
+TURN_BY(turn_7, perform(&stages[7], rounds))
+TURN_BY(turn_8, perform(&stages[8], rounds))
+TURN_BY(turn_9, perform(&stages[9], rounds))
 
 static turn_function *const TURNS[MOST_CONTENDERS] = {turn_0, turn_1, turn_2, turn_3, turn_4,
 						      turn_5, turn_6, turn_7, turn_8, turn_9};
 
-/* Makes what a contender needs; says 0 where it cannot be had here. */
+/* Makes what a contender needs; returns 0 if it is not available here. */
 static int make_stage(struct stage *stage, const struct work *work)
 {
 	const char *why = "";
@@ -124,7 +117,7 @@ static int run(const struct plan *planned, const struct work *const *who, int co
 		failed = measure(plan->bench, them, made, pairs, plan->rounds);
 	while (made > 0)
 		finish_crew(&stages[--made]);
-	bind_to(-1);
+	unbind();
 	return failed;
 }
 
@@ -221,7 +214,7 @@ static int bench_read(int pairs)
 
 /* --- many to many ------------------------------------------------------------------------------------------------ */
 
-/* What is put when the time is over, once for each who gets. */
+/* What is put when the time is over, once for each consumer. */
 static const uint64_t END = (uint64_t)1 << 62;
 
 /* The first half of the helpers puts until the time is over, the other half gets until it gets an end. */
@@ -260,7 +253,7 @@ static int act_share(const struct stage *stage)
 	return 0;
 }
 
-/* Tells how long TOLD messages took, and what share the least busy of those who get had of an even one. */
+/* Returns the time of TOLD messages; prints what part of an even share the least busy consumer had. */
 static int64_t told(const struct stage *stage, int64_t took)
 {
 	uint64_t put = 0, got = 0;
@@ -441,46 +434,24 @@ static int bench_faults(int pairs)
 		if (failed)
 			return -1;
 	}
-	bind_to(-1);
+	unbind();
 	return 0;
 }
 
 /* ----------------------------------------------------------------------------------------------------------------- */
 
-static const struct {
-	const char *name;
-	int (*run)(int pairs);
-} BENCHES[] = {{"queue single", bench_single},   {"queue batch", bench_batch},     {"queue large", bench_large},
-	       {"queue read", bench_read},       {"queue two to two", bench_two},  {"queue crowd", bench_crowd},
-	       {"queue running", bench_running}, {"queue asleep", bench_asleep},   {"queue faults", bench_faults},
-	       {"queue content", bench_content}};
-
-static int wants(int argc, char **argv, const char *bench)
-{
-	for (int i = 2; i < argc; i++)
-		if (strcmp(argv[i], bench) == 0)
-			return 1;
-	return argc == 2;
-}
+static const struct bench BENCHES[] = {{"queue single", bench_single, 2},
+				       {"queue batch", bench_batch, 2},
+				       {"queue large", bench_large, 2},
+				       {"queue read", bench_read, 2},
+				       {"queue two to two", bench_two, 2},
+				       {"queue crowd", bench_crowd, 2},
+				       {"queue running", bench_running, 2},
+				       {"queue asleep", bench_asleep, 2},
+				       {"queue faults", bench_faults, 2},
+				       {"queue content", bench_content, 2}};
 
 int main(int argc, char **argv)
 {
-	int pairs = argc > 1 ? atoi(argv[1]) : 0, possible;
-
-	hold_signals();
-	unsetenv("SHMKIT_DIR");
-	if (pairs < 1) {
-		fprintf(stderr, "usage: %s PAIRS [BENCH...]\n", argv[0]);
-		return EXIT_FAILURE;
-	}
-	possible = prepare_crews() == 0;
-	for (size_t i = 0; i < sizeof(BENCHES) / sizeof(*BENCHES); i++) {
-		if (!wants(argc, argv, BENCHES[i].name))
-			continue;
-		if (!possible)
-			skip(BENCHES[i].name, "there is one processor");
-		else if (BENCHES[i].run(pairs))
-			return stopped() ? 128 + SIGINT : EXIT_FAILURE;
-	}
-	return EXIT_SUCCESS;
+	return bench_main(argc, argv, BENCHES, sizeof(BENCHES) / sizeof(*BENCHES), prepare_crews);
 }

@@ -19,7 +19,6 @@
 #include "pairs.h"
 
 #include <stdatomic.h>
-#include <sys/types.h>
 
 enum { SMALL = 64, LARGE = 1 << 20, BATCH = 64, HELPERS = 32 };
 
@@ -40,7 +39,7 @@ struct rival {
 	/* Both wait. */
 	int (*put)(void *it, const void *data, size_t size);
 	int (*get)(void *it, void *buffer, size_t size);
-	/* Messages that lie one after the other, all of the same size. get_many tells how many it got, or -1. */
+	/* Messages that lie one after the other, all of the same size. get_many returns how many it got, or -1. */
 	int (*put_many)(void *it, const char *data, size_t size, int count);
 	int (*get_many)(void *it, char *buffer, size_t size, int most);
 	/* Gets one and adds up its words: in place, or in a copy. */
@@ -221,12 +220,12 @@ struct crew {
 	/* A turn has a number: it is called, its helpers are there, it begins, so many have done their part. */
 	_Alignas(64) atomic_uint called, there, begun, done;
 	long rounds;
-	/* Who puts as long as it likes stops. */
+	/* Producers without a number of messages stop. */
 	_Alignas(64) atomic_int stop;
-	/* How many have been put and got, where that is told. */
+	/* How many have been put and got, in benches that need it. */
 	_Alignas(64) atomic_long put;
 	_Alignas(64) atomic_long got;
-	/* What each helper tells of its turn. */
+	/* What each helper reports of its turn. */
 	struct {
 		_Alignas(64) uint64_t sum;
 		volatile long count;
@@ -250,7 +249,7 @@ struct stage {
 	pid_t pids[HELPERS];
 };
 
-/* Has to be called first. Says -1 where there are not two processors. */
+/* Must be called first; returns 0. */
 int prepare_crews(void);
 
 /* Forks the helpers of a stage whose queues are made. They are killed when this process ends, however it ends. */
@@ -263,16 +262,10 @@ void finish_crew(struct stage *stage);
  */
 int64_t take_turn(const struct stage *stage, long rounds);
 
-/* Binds this process to a processor, or to none (-1). */
-void bind_to(int processor);
-
-/* Maps zeros that forked children share, all of them there already; NULL where that fails. */
-void *shared_memory(size_t size);
-
 /* The name that this run may give to something in /dev/shm, for as long as it takes to remove it. */
 const char *own_name(void);
 
-/* How much memory our queue has, in bytes; -1 where that cannot be told. */
+/* How much memory our queue has, in bytes; -1 if that is not known. */
 int64_t memory_of_ours(void *queue);
 
 int bench_content(int pairs);

@@ -8,8 +8,8 @@
  * notification and post if there was none, leave. get: swap oneself in as the only reader, claim the record, copy,
  * clear it to zeros, move the read position, swap oneself out. A batch enters once and is got one by one.
  *
- * Everything that it does while nobody has died is here, the looks at the clock too. What it does ten seconds after a
- * death is not: asking whether the reader lives, and throwing away what lies behind an abandoned record.
+ * Everything that it does while no process has died is here, reading the clock too. What it does ten seconds after a
+ * death is not: asking whether the reader lives, and discarding the messages behind an abandoned record.
  */
 
 #include "queue.h"
@@ -21,7 +21,7 @@
 
 enum { MOST_PUBLISHERS = 2048, UNFINISHED = 0, CLAIMED = 1, READY = 2 };
 
-/* How often one who finds nothing to do looks before the processor goes to somebody else. */
+/* How often an idle process looks before it yields the processor. */
 static const int TRIES = 100;
 /* How long a reader sleeps at most, and when it asks again whether another one lives. */
 static const long SLICE_NS = 5000000;
@@ -52,7 +52,7 @@ struct endpoint {
 	} pending;
 };
 
-/* What one who finds nothing to do does before the next try. */
+/* What an idle process does before the next try. */
 static void rest_after(int tries)
 {
 	if (tries % TRIES == 0)
@@ -78,7 +78,7 @@ static void *make(size_t size, size_t room, const char **why)
 		return NULL;
 	made->capacity = room;
 	made->pending.read = -1;
-	made->shared = shared_memory(sizeof(*made->shared) + room);
+	made->shared = shared_memory(sizeof(*made->shared) + room, MAP_POPULATE);
 	if (made->shared && sem_init(&made->shared->signal, 1, 0) == 0)
 		return made;
 	*why = strerror(errno);
@@ -301,7 +301,7 @@ static int get_many(void *it, char *buffer, size_t size, int most)
 	return got || get(it, buffer, size) == 0 ? (got ? got : 1) : -1;
 }
 
-/* Sleeps for a slice or until somebody posts. */
+/* Sleeps for a slice or until a permit is posted. */
 static bool got_permit(struct shared *shared)
 {
 	struct timespec until;

@@ -46,20 +46,14 @@ static int64_t exchange(const struct filled *it, long rounds)
 	return now() - begin;
 }
 
-#define TURN(N)                                                                                                        \
-	static int64_t turn_##N(long rounds)                                                                               \
-	{                                                                                                                  \
-		return exchange(&filled[N], rounds);                                                                           \
-	}
-
-TURN(0)
-TURN(1)
-TURN(2)
-TURN(3)
-TURN(4)
-TURN(5)
-TURN(6)
-TURN(7)
+TURN_BY(turn_0, exchange(&filled[0], rounds))
+TURN_BY(turn_1, exchange(&filled[1], rounds))
+TURN_BY(turn_2, exchange(&filled[2], rounds))
+TURN_BY(turn_3, exchange(&filled[3], rounds))
+TURN_BY(turn_4, exchange(&filled[4], rounds))
+TURN_BY(turn_5, exchange(&filled[5], rounds))
+TURN_BY(turn_6, exchange(&filled[6], rounds))
+TURN_BY(turn_7, exchange(&filled[7], rounds))
 
 static turn_function *const TURNS[QUEUES] = {turn_0, turn_1, turn_2, turn_3, turn_4, turn_5, turn_6, turn_7};
 
@@ -84,7 +78,7 @@ static void empty(struct filled *it)
 	it->queue = NULL;
 }
 
-/* Gets all that is in ours, lets some more go through, and tells what memory is left of what it had. */
+/* Gets all messages of our queue, moves some more through it, and prints what part of its memory is left. */
 static int drain(const struct filled *it)
 {
 	static const long more = 1000000;

@@ -8,19 +8,14 @@
  *   | does its own part                   | says that it has done, sleeps                      |
  *   | reads the clock                     |                                                    |
  *
- * One helper looks for the beginning, many sleep. Whoever fails says so and ends this process, and with it all others;
- * so does a turn that takes too long.
+ * A single helper spins until the turn begins, many sleep. A process that fails prints that and ends this process, and
+ * with it all others; so does a turn that takes too long.
  */
 
 #include "queue.h"
 
 #include <linux/futex.h>
-#include <sched.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 /* Within so many seconds a turn is over, or something is wrong. */
 static const unsigned PATIENCE = 120;
@@ -28,8 +23,6 @@ static const unsigned PATIENCE = 120;
 _Alignas(4096) char source[LARGE], target[LARGE];
 size_t message_size;
 
-/* Where this program may run. */
-static cpu_set_t processors;
 static const char *playing = "";
 
 const char *own_name(void)
@@ -38,24 +31,6 @@ const char *own_name(void)
 
 	snprintf(name, sizeof(name), "shmkit-bench-%d", (int)getpid());
 	return name;
-}
-
-void *shared_memory(size_t size)
-{
-	void *made = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	return made == MAP_FAILED ? NULL : made;
-}
-
-void bind_to(int processor)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	for (int at = 0; processor >= 0 && at < CPU_SETSIZE; at++)
-		if (CPU_ISSET(at, &processors) && processor-- == 0)
-			CPU_SET(at, &one);
-	sched_setaffinity(0, sizeof(one), CPU_COUNT(&one) ? &one : &processors);
 }
 
 static void give_up(int number)
@@ -75,8 +50,6 @@ int prepare_crews(void)
 	memset(target, 1, sizeof(target));
 	signal(SIGALRM, give_up);
 	signal(SIGPIPE, SIG_IGN);
-	if (sched_getaffinity(0, sizeof(processors), &processors) || CPU_COUNT(&processors) < 2)
-		return -1;
 	return 0;
 }
 
@@ -103,6 +76,15 @@ static void add_and_wake(atomic_uint *word)
 	wake(word);
 }
 
+/* Binds each of two processes to a processor of its own, and of more processes none. */
+static void bind_stage(const struct stage *stage, int processor)
+{
+	if (stage->helpers == 1)
+		bind_to(processor);
+	else
+		unbind();
+}
+
 static int join(const struct stage *stage)
 {
 	const struct rival *rival = stage->work->rival;
@@ -119,7 +101,7 @@ static void help(const struct stage *stage, int which)
 	pid_t parent = getppid();
 	int failed = join(stage);
 
-	bind_to(stage->helpers == 1 ? 1 : -1);
+	bind_stage(stage, 1);
 	for (unsigned turn = 1; !failed; turn++) {
 		sleep_until(&crew->called, turn);
 		add_and_wake(&crew->there);
@@ -137,25 +119,19 @@ static void help(const struct stage *stage, int which)
 
 int start_crew(struct stage *stage)
 {
-	pid_t parent = getpid();
-
-	bind_to(stage->helpers == 1 ? 0 : -1);
-	stage->crew = shared_memory(sizeof(*stage->crew));
+	bind_stage(stage, 0);
+	stage->crew = shared_memory(sizeof(*stage->crew), MAP_POPULATE);
 	if (!stage->crew || join(stage)) {
 		complain(stage->work->rival->name, "it cannot be used");
 		return -1;
 	}
 	for (int which = 0; which < stage->helpers; which++) {
-		pid_t child = fork();
+		pid_t child = fork_helper(0);
 
-		if (child < 0) {
-			complain("fork", strerror(errno));
+		if (child < 0)
 			return -1;
-		}
 		if (child == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			if (getppid() == parent)
-				help(stage, which);
+			help(stage, which);
 			_exit(EXIT_FAILURE);
 		}
 		stage->pids[which] = child;
@@ -166,10 +142,7 @@ int start_crew(struct stage *stage)
 void finish_crew(struct stage *stage)
 {
 	for (int which = 0; which < stage->helpers; which++)
-		if (stage->pids[which] > 0) {
-			kill(stage->pids[which], SIGKILL);
-			waitpid(stage->pids[which], NULL, 0);
-		}
+		finish(stage->pids[which]);
 	if (stage->crew)
 		munmap(stage->crew, sizeof(*stage->crew));
 	for (int i = 0; i < 2; i++)

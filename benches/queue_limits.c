@@ -36,7 +36,7 @@ static void *make_ring(size_t size, size_t room, const char **why)
 	(void)size;
 	while (capacity < room)
 		capacity *= 2;
-	ring = shared_memory(sizeof(*ring) + capacity);
+	ring = shared_memory(sizeof(*ring) + capacity, MAP_POPULATE);
 	if (ring)
 		ring->capacity = capacity;
 	else
@@ -168,7 +168,7 @@ static const struct rival RING = {.name = "ring",
 				  .get_many = get_each,
 				  .add_up = add_up_ring};
 
-/* Looks at the other side's position, and tells its own, once for each batch. */
+/* Reads the other side's position, and publishes its own, once for each batch. */
 static inline int put_many_ring(void *it, const char *data, size_t size, int count)
 {
 	struct ring *ring = it;
@@ -260,7 +260,7 @@ static inline int get_futex(void *it, void *buffer, size_t size)
 	return sleep_and_get(it, buffer, size, NULL);
 }
 
-/* As one does who looks again after a while, as ours does, whatever wakes were lost. */
+/* With a deadline, after which it checks again, as ours does in case a wake was lost. */
 static inline int get_futex_with_deadline(void *it, void *buffer, size_t size)
 {
 	static const struct timespec slice = {.tv_nsec = 1000000};
@@ -278,10 +278,10 @@ static const struct rival FUTEX_RING_WITH_DEADLINE = {.name = "futex ring, deadl
 
 /* --- a copy ------------------------------------------------------------------------------------------------------ */
 
-/* No queue at all: who gets copies what never changes. One copy, where a queue makes two that run side by side. */
+/* No queue at all: the consumer copies what never changes. One copy, where a queue makes two that run side by side. */
 static void *make_copy(size_t size, size_t room, const char **why)
 {
-	char *made = shared_memory(size);
+	char *made = shared_memory(size, MAP_POPULATE);
 
 	(void)room;
 	if (made)

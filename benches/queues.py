@@ -5,7 +5,6 @@ QUEUE_GIB in the environment, 1 by default: how much content the queue is filled
 is as much.
 """
 
-import contextlib
 import functools
 import itertools
 import multiprocessing
@@ -254,29 +253,16 @@ def trips(put, get):
     return turn
 
 
-@contextlib.contextmanager
-def helping(target, *arguments):
-    """Let another process do this until the block ends."""
-    helper = context.Process(target=target, args=arguments, daemon=True)
-    helper.start()
-    try:
-        yield
-    finally:
-        helper.kill()
-        helper.join()
-
-
 def bench(name, count, samples, plays, rounds=None):
     """Measure contenders: plays is a list of (name, how to consume, get, put, what is put)."""
     signal.signal(signal.SIGALRM, too_long)
-    with contextlib.ExitStack() as stack:
-        contenders = {}
+    contenders = {}
+    with pairs.helpers() as start:
         for who, consume, get, put, item in plays:
             ordered, orders = context.Pipe(duplex=False)
-            stack.enter_context(helping(produce, ordered, put, item))
+            start(produce, ordered, put, item)
             contenders[who] = consume(get, orders)
-        for sample in pairs.measure(contenders, count, rounds):
-            samples.add(name, sample)
+        samples.measure(name, contenders, count, rounds)
 
 
 def bench_bytes(count, samples):
@@ -286,7 +272,7 @@ def bench_bytes(count, samples):
 
 
 def bench_batch(count, samples):
-    """Measure 64 bytes in batches; who has none puts and gets one by one."""
+    """Measure 64 bytes in batches; a contender without batches puts and gets one by one."""
     ours, queue = shmkit.Queue(), context.Queue()
     _, _, put_many, get_many = fifo(raw=True)
     plays = [
@@ -304,7 +290,7 @@ def bench_object(count, samples):
 
 
 def bench_objects(count, samples):
-    """Measure small objects in batches; who has none puts and gets one by one."""
+    """Measure small objects in batches; a contender without batches puts and gets one by one."""
     ours, queue = shmkit.Queue(), context.Queue()
     _, _, put_many, get_many = fifo()
     plays = [
@@ -338,13 +324,12 @@ def bench_trip(count, samples):
     """Measure round trips of 64 bytes to a process that answers."""
     signal.signal(signal.SIGALRM, too_long)
     there, back = single_bytes(), single_bytes()
-    with contextlib.ExitStack() as stack:
-        contenders = {}
+    contenders = {}
+    with pairs.helpers() as start:
         for who in there:
-            stack.enter_context(helping(answer, there[who][1], back[who][0]))
+            start(answer, there[who][1], back[who][0])
             contenders[who] = trips(there[who][0], back[who][1])
-        for sample in pairs.measure(contenders, count):
-            samples.add("python queue trip", sample)
+        samples.measure("python queue trip", contenders, count)
 
 
 FROM_PYTHON = {

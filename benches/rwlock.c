@@ -10,15 +10,9 @@
 #include "pairs.h"
 
 #include <pthread.h>
-#include <sched.h>
-#include <shmkit.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-/* Within so many seconds a turn is over, or something is wrong. */
+/* No turn takes so many seconds unless something is wrong. */
 static const unsigned PATIENCE = 60;
 /* How many processes read without end while a writer comes, how long each holds it, and how often the writer comes. */
 enum { READERS = 2, WRITES = 20 };
@@ -29,22 +23,13 @@ static struct shared {
 	/* Readers go first, as is the default, and writers do. */
 	_Alignas(64) pthread_rwlock_t plain;
 	_Alignas(64) pthread_rwlock_t fair;
-	/* How many helpers are there; they may go; how many are done; one has failed. */
+	/* How many helpers are there; they may begin; how many are done; one has failed. */
 	_Alignas(64) atomic_int ready, go, done, failed;
 } *shared;
 
 /* Ours, without a name: forked children have them too. */
 static shmkit_rwlock *rwlock;
 static shmkit_lock *lock;
-
-static int complain_of(const char *what)
-{
-	const char *why = "";
-
-	shmkit_last_error(NULL, NULL, &why);
-	complain(what, why);
-	return -1;
-}
 
 /* --- the rivals -------------------------------------------------------------------------------------------------- */
 
@@ -82,28 +67,12 @@ static inline int write_pthread(void)
 
 /* --- one process ------------------------------------------------------------------------------------------------- */
 
-/* Makes a turn of what is done each round; it returns nonzero where it fails. */
-#define TURN(NAME, ROUND)                                                                                              \
-	static int64_t NAME(long rounds)                                                                                   \
-	{                                                                                                                  \
-		int failed = 0;                                                                                                \
-		int64_t begin = now();                                                                                         \
-                                                                                                                       \
-		for (long i = 0; i < rounds; i++)                                                                              \
-			failed |= ROUND();                                                                                         \
-		begin = now() - begin;                                                                                         \
-		if (!failed)                                                                                                   \
-			return begin;                                                                                              \
-		complain(#NAME, "a round failed");                                                                             \
-		return -1;                                                                                                     \
-	}
-
-TURN(turn_read, read_ours)
-TURN(turn_write, write_ours)
-TURN(turn_change, change_ours)
-TURN(turn_lock, take_lock)
-TURN(turn_read_pthread, read_pthread)
-TURN(turn_write_pthread, write_pthread)
+TURN_OF(turn_read, read_ours())
+TURN_OF(turn_write, write_ours())
+TURN_OF(turn_change, change_ours())
+TURN_OF(turn_lock, take_lock())
+TURN_OF(turn_read_pthread, read_pthread())
+TURN_OF(turn_write_pthread, write_pthread())
 
 static int bench_alone(int pairs)
 {
@@ -119,33 +88,14 @@ static int bench_alone(int pairs)
 
 /* --- several processes ------------------------------------------------------------------------------------------- */
 
-/* Where this program may run. */
-static cpu_set_t processors;
-
-static void bind_to(int processor)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	for (int at = 0; at < CPU_SETSIZE; at++)
-		if (CPU_ISSET(at, &processors) && processor-- == 0)
-			CPU_SET(at, &one);
-	sched_setaffinity(0, sizeof(one), &one);
-}
-
-/* Forks a helper that does `body(argument)` once it may go; returns its pid, or -1. */
+/* Forks a helper that does `body(argument)`; returns its pid, or -1. */
 static pid_t start(void (*body)(long), long argument)
 {
-	pid_t parent = getpid(), child = fork();
+	pid_t child = fork_helper(PATIENCE);
 
-	if (child < 0)
-		complain("fork", strerror(errno));
 	if (child != 0)
 		return child;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	alarm(PATIENCE);
-	if (getppid() == parent)
-		body(argument);
+	body(argument);
 	_exit(EXIT_SUCCESS);
 }
 
@@ -236,11 +186,12 @@ static int bench_readers(int pairs)
 				   {"one process", one_ours},
 				   {"pthread, two processes", two_pthread},
 				   {"pthread, one process", one_pthread}};
+	int result;
 
-	if (CPU_COUNT(&processors) > 1)
-		return measure("rwlock readers", them, sizeof(them) / sizeof(*them), pairs, MANY);
-	skip("rwlock readers", "there is one processor, and two processes do not read at once");
-	return 0;
+	bind_to(0);
+	result = measure("rwlock readers", them, sizeof(them) / sizeof(*them), pairs, MANY);
+	unbind();
+	return result;
 }
 
 static void hold_for(int64_t ns)
@@ -270,7 +221,7 @@ static void read_pthread_for_ever(long unused)
 	}
 }
 
-/* Tells how long a writer waits until it is in; -1 where it fails. */
+/* Prints how long a writer waits until it has the lock; returns -1 on failure. */
 static int write_among(const char *name, void (*reader)(long), int (*enter)(void), int (*leave)(void), int times)
 {
 	pid_t children[READERS];
@@ -291,10 +242,8 @@ static int write_among(const char *name, void (*reader)(long), int (*enter)(void
 		failed |= leave();
 		tell_figure("rwlock writer", name, (double)begin / 1e9);
 	}
-	for (int i = 0; i < READERS; i++) {
-		kill(children[i], SIGKILL);
-		waitpid(children[i], NULL, 0);
-	}
+	for (int i = 0; i < READERS; i++)
+		finish(children[i]);
 	if (failed || atomic_load(&shared->failed)) {
 		complain("a writer", "a call has failed");
 		return -1;
@@ -331,9 +280,7 @@ static int make_pthread(pthread_rwlock_t *made, int kind)
 	pthread_rwlockattr_setkind_np(&how, kind);
 	errno = pthread_rwlock_init(made, &how);
 	pthread_rwlockattr_destroy(&how);
-	if (errno)
-		complain("pthread_rwlock_init", strerror(errno));
-	return errno ? -1 : 0;
+	return errno ? bad("pthread_rwlock_init") : 0;
 }
 
 static int bench_writer(int pairs)
@@ -351,54 +298,22 @@ static int bench_writer(int pairs)
 
 /* ----------------------------------------------------------------------------------------------------------------- */
 
-static const struct {
-	const char *name;
-	int (*run)(int pairs);
-} BENCHES[] = {{"rwlock alone", bench_alone}, {"rwlock readers", bench_readers}, {"rwlock writer", bench_writer}};
+static const struct bench BENCHES[] = {
+	{"rwlock alone", bench_alone, 1}, {"rwlock readers", bench_readers, 2}, {"rwlock writer", bench_writer, 1}};
 
 static int prepare(void)
 {
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED) {
-		complain("mmap", strerror(errno));
-		return -1;
-	}
+	shared = shared_memory(sizeof(*shared), 0);
+	if (!shared)
+		return bad("mmap");
 	if (make_pthread(&shared->plain, PTHREAD_RWLOCK_DEFAULT_NP))
 		return -1;
 	if (shmkit_rwlock_create(NULL, NULL, &rwlock) || shmkit_lock_create(NULL, NULL, &lock))
-		return complain_of("create");
+		return refused("create");
 	return 0;
-}
-
-static int wants(int argc, char **argv, const char *bench)
-{
-	for (int i = 2; i < argc; i++)
-		if (strcmp(argv[i], bench) == 0)
-			return 1;
-	return argc == 2;
 }
 
 int main(int argc, char **argv)
 {
-	int pairs = argc > 1 ? atoi(argv[1]) : 0;
-
-	hold_signals();
-	unsetenv("SHMKIT_DIR");
-	if (pairs < 1) {
-		fprintf(stderr, "usage: %s PAIRS [BENCH...]\n", argv[0]);
-		return EXIT_FAILURE;
-	}
-	if (prepare() || sched_getaffinity(0, sizeof(processors), &processors))
-		return EXIT_FAILURE;
-	for (size_t i = 0; i < sizeof(BENCHES) / sizeof(*BENCHES); i++) {
-		/* Only where another process does the same does the place matter. */
-		if (BENCHES[i].run == bench_readers)
-			bind_to(0);
-		if (wants(argc, argv, BENCHES[i].name) && BENCHES[i].run(pairs))
-			return stopped() ? 128 + SIGINT : EXIT_FAILURE;
-		sched_setaffinity(0, sizeof(processors), &processors);
-	}
-	shmkit_rwlock_close(rwlock);
-	shmkit_lock_close(lock);
-	return EXIT_SUCCESS;
+	return bench_main(argc, argv, BENCHES, sizeof(BENCHES) / sizeof(*BENCHES), prepare);
 }

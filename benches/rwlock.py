@@ -62,7 +62,7 @@ def calls(lock):
 
 
 def bench_python(count, samples):
-    """Measure locks that nobody else wants."""
+    """Measure uncontended locks."""
     rwlock, lock = shmkit.RWLock(), shmkit.Lock()
     standard = multiprocessing.get_context("fork").Lock()
     contenders = {
@@ -72,8 +72,7 @@ def bench_python(count, samples):
         "Lock": within(lambda: lock),
         "multiprocessing Lock": within(lambda: standard),
     }
-    for sample in pairs.measure(contenders, count):
-        samples.add("python rwlock", sample)
+    samples.measure("python rwlock", contenders, count)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,8 @@
 #include "pairs.h"
 
 #include <fcntl.h>
-#include <shmkit.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define DIRECTORY "/dev/shm"
 
@@ -34,21 +30,6 @@ static const size_t DOUBLES = (size_t)8 << 20;
 static char name[PATH], slashed[PATH], path[PATH];
 /* What is read goes here, so that no compiler leaves the reading out. */
 static volatile unsigned char seen;
-
-static int bad(const char *what)
-{
-	complain(what, strerror(errno));
-	return -1;
-}
-
-static int refused(const char *what)
-{
-	const char *why = "";
-
-	shmkit_last_error(NULL, NULL, &why);
-	complain(what, why);
-	return -1;
-}
 
 /* --- create and unlink 4 KiB ------------------------------------------------------------------------------------ */
 
@@ -199,35 +180,12 @@ static int64_t repeat(int (*once)(void), long rounds)
 	return now() - begin;
 }
 
-static int64_t turn_create_ours(long rounds)
-{
-	return repeat(create_ours, rounds);
-}
-
-static int64_t turn_create_bare(long rounds)
-{
-	return repeat(create_bare, rounds);
-}
-
-static int64_t turn_create_minimal(long rounds)
-{
-	return repeat(create_minimal, rounds);
-}
-
-static int64_t turn_attach_ours(long rounds)
-{
-	return repeat(attach_ours, rounds);
-}
-
-static int64_t turn_attach_bare(long rounds)
-{
-	return repeat(attach_bare, rounds);
-}
-
-static int64_t turn_attach_minimal(long rounds)
-{
-	return repeat(attach_minimal, rounds);
-}
+TURN_BY(turn_create_ours, repeat(create_ours, rounds))
+TURN_BY(turn_create_bare, repeat(create_bare, rounds))
+TURN_BY(turn_create_minimal, repeat(create_minimal, rounds))
+TURN_BY(turn_attach_ours, repeat(attach_ours, rounds))
+TURN_BY(turn_attach_bare, repeat(attach_bare, rounds))
+TURN_BY(turn_attach_minimal, repeat(attach_minimal, rounds))
 
 static int bench_create(int pairs)
 {
@@ -284,29 +242,10 @@ static int64_t populate(uint32_t flags, int touched)
 	return took;
 }
 
-static int64_t turn_huge_prefault(long rounds)
-{
-	(void)rounds;
-	return populate(SHMKIT_SEGMENT_HUGE | SHMKIT_SEGMENT_PREFAULT, 0);
-}
-
-static int64_t turn_huge_touch(long rounds)
-{
-	(void)rounds;
-	return populate(SHMKIT_SEGMENT_HUGE, 1);
-}
-
-static int64_t turn_prefault(long rounds)
-{
-	(void)rounds;
-	return populate(SHMKIT_SEGMENT_PREFAULT, 0);
-}
-
-static int64_t turn_plain_touch(long rounds)
-{
-	(void)rounds;
-	return populate(0, 1);
-}
+TURN_BY(turn_huge_prefault, populate(SHMKIT_SEGMENT_HUGE | SHMKIT_SEGMENT_PREFAULT, 0))
+TURN_BY(turn_huge_touch, populate(SHMKIT_SEGMENT_HUGE, 1))
+TURN_BY(turn_prefault, populate(SHMKIT_SEGMENT_PREFAULT, 0))
+TURN_BY(turn_plain_touch, populate(0, 1))
 
 static int64_t turn_minimal_touch(long rounds)
 {
@@ -351,17 +290,8 @@ static int64_t populate_private(int huge)
 	return took;
 }
 
-static int64_t turn_private_huge(long rounds)
-{
-	(void)rounds;
-	return populate_private(1);
-}
-
-static int64_t turn_private_small(long rounds)
-{
-	(void)rounds;
-	return populate_private(0);
-}
+TURN_BY(turn_private_huge, populate_private(1))
+TURN_BY(turn_private_small, populate_private(0))
 
 static int bench_populate(int pairs)
 {
@@ -427,7 +357,7 @@ static int receive_all(int fd, void *to, size_t size)
 	return read(fd, to, size) == (ssize_t)size ? 0 : -1;
 }
 
-/* Attaches what it is told of, sums it, answers, lets go, and says so; ends when nobody can ask any more. */
+/* Attaches each segment that is named, sends its sum, detaches and reports that; ends when the pipe is closed. */
 static void receiver(void)
 {
 	struct request request;
@@ -470,7 +400,7 @@ static int ask(uint32_t flags)
 	return 0;
 }
 
-/* Waits until the receiver has let go, which is not timed. */
+/* Waits until the receiver has detached, which is not timed. */
 static int settled(void)
 {
 	char byte;
@@ -499,29 +429,10 @@ static int64_t fresh(uint32_t flags)
 	return took;
 }
 
-static int64_t turn_fresh_plain(long rounds)
-{
-	(void)rounds;
-	return fresh(0);
-}
-
-static int64_t turn_fresh_prefault(long rounds)
-{
-	(void)rounds;
-	return fresh(SHMKIT_SEGMENT_PREFAULT);
-}
-
-static int64_t turn_fresh_huge(long rounds)
-{
-	(void)rounds;
-	return fresh(SHMKIT_SEGMENT_HUGE);
-}
-
-static int64_t turn_fresh_huge_prefault(long rounds)
-{
-	(void)rounds;
-	return fresh(SHMKIT_SEGMENT_HUGE | SHMKIT_SEGMENT_PREFAULT);
-}
+TURN_BY(turn_fresh_plain, fresh(0))
+TURN_BY(turn_fresh_prefault, fresh(SHMKIT_SEGMENT_PREFAULT))
+TURN_BY(turn_fresh_huge, fresh(SHMKIT_SEGMENT_HUGE))
+TURN_BY(turn_fresh_huge_prefault, fresh(SHMKIT_SEGMENT_HUGE | SHMKIT_SEGMENT_PREFAULT))
 
 /* Copies to new memory, as malloc gives it for such a size, and sums; in huge pages where asked. */
 static int64_t copy_and_sum(int huge)
@@ -541,17 +452,8 @@ static int64_t copy_and_sum(int huge)
 	return took;
 }
 
-static int64_t turn_fresh_copy(long rounds)
-{
-	(void)rounds;
-	return copy_and_sum(0);
-}
-
-static int64_t turn_huge_copy(long rounds)
-{
-	(void)rounds;
-	return copy_and_sum(1);
-}
+TURN_BY(turn_fresh_copy, copy_and_sum(0))
+TURN_BY(turn_huge_copy, copy_and_sum(1))
 
 static int64_t turn_warm_copy(long rounds)
 {
@@ -666,11 +568,11 @@ static int bench_handover(int pairs)
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 
-static const struct {
-	const char *name;
-	int (*run)(int pairs);
-} BENCHES[] = {
-	{"create", bench_create}, {"attach", bench_attach}, {"populate", bench_populate}, {"handover", bench_handover}};
+static const struct bench BENCHES[] = {
+	{"create", bench_create, 1},
+	{"attach", bench_attach, 1},
+	{"populate", bench_populate, 1},
+	{"handover", bench_handover, 1}};
 
 static const struct {
 	const char *name;
@@ -703,38 +605,26 @@ static int once(const char *which)
 	return result;
 }
 
-static int wants(int argc, char **argv, const char *bench)
+static int prepare(void)
 {
-	for (int i = 2; i < argc; i++)
-		if (strcmp(argv[i], bench) == 0)
-			return 1;
-	return argc == 2;
-}
-
-int main(int argc, char **argv)
-{
-	int pairs = argc > 1 ? atoi(argv[1]) : 0;
-
-	hold_signals();
-	unsetenv("SHMKIT_DIR");
 	page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 	snprintf(name, sizeof(name), "shmkit-bench-%d", (int)getpid());
 	snprintf(slashed, sizeof(slashed), "/shmkit-bench-%d", (int)getpid());
 	snprintf(path, sizeof(path), DIRECTORY "/shmkit-bench-%d", (int)getpid());
-	if (argc == 3 && strcmp(argv[1], "--once") == 0)
-		return once(argv[2]) ? EXIT_FAILURE : EXIT_SUCCESS;
-	if (pairs < 1) {
-		fprintf(stderr, "usage: %s PAIRS [BENCH...]\n", argv[0]);
-		return EXIT_FAILURE;
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	if (argc == 3 && strcmp(argv[1], "--once") == 0) {
+		unsetenv("SHMKIT_DIR");
+		return prepare() || once(argv[2]) ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
-	for (size_t i = 0; i < sizeof(BENCHES) / sizeof(*BENCHES); i++) {
-		if (!wants(argc, argv, BENCHES[i].name))
-			continue;
-		if (BENCHES[i].run(pairs)) {
-			/* Whatever a turn that failed has left. */
-			unlink(path);
-			return stopped() ? 128 + SIGINT : EXIT_FAILURE;
-		}
-	}
-	return EXIT_SUCCESS;
+	status = bench_main(argc, argv, BENCHES, sizeof(BENCHES) / sizeof(*BENCHES), prepare);
+	/* A turn that failed may have left it. */
+	if (status)
+		unlink(path);
+	return status;
 }

@@ -59,7 +59,7 @@ HUGE = {"huge": True, "prefault": True}
 
 
 def note_huge(said, samples):
-    """Note what the C program tells beside its samples."""
+    """Note what the C program prints beside its samples."""
     samples.notes.append(f"huge+prefault got {said['huge_bytes'] / 2**20:.0f} of 1024 MiB in huge pages.")
 
 
@@ -173,8 +173,7 @@ def bench_create(count, samples):
         "standard, untracked": without_tracker(standard),
         "posix_ipc": pairs.repeat(create_posix_ipc),
     }
-    for sample in pairs.measure(contenders, count):
-        samples.add("python create", sample)
+    samples.measure("python create", contenders, count)
 
 
 def bench_attach(count, samples):
@@ -188,8 +187,7 @@ def bench_attach(count, samples):
                 "standard, untracked": without_tracker(standard),
                 "posix_ipc": attach_posix_ipc("/" + made.name),
             }
-            for sample in pairs.measure(contenders, count):
-                samples.add("python attach", sample)
+            samples.measure("python attach", contenders, count)
         finally:
             made.unlink()
             # The tracker would remove it once more, and complain.
@@ -309,8 +307,7 @@ def bench_handover(count, samples):
         with shmkit.SharedMemory(name, create=True, size=DOUBLES * 8, **HUGE) as made:
             try:
                 contenders = {"huge+prefault": handover.kept(made, HUGE), "warm copy": handover.warm_copy}
-                for sample in pairs.measure(contenders, count, rounds=1):
-                    samples.add("python handover, kept", sample)
+                samples.measure("python handover, kept", contenders, count, rounds=1)
             finally:
                 made.unlink()
         contenders = {
@@ -320,8 +317,7 @@ def bench_handover(count, samples):
             "pickled": handover.pickled,
             "copy": handover.copy,
         }
-        for sample in pairs.measure(contenders, count, rounds=1):
-            samples.add("python handover", sample)
+        samples.measure("python handover", contenders, count, rounds=1)
     finally:
         handover.close()
 

@@ -28,36 +28,8 @@ COMPARISONS = [
 ]
 
 
-def alone(semaphore):
-    """Make a contender that takes and releases."""
-
-    def turn(rounds):
-        each = itertools.repeat(None, rounds)
-        begin = time.perf_counter()
-        for _ in each:
-            semaphore.acquire()
-            semaphore.release()
-        return time.perf_counter() - begin
-
-    return turn
-
-
-def inside(semaphore):
-    """Make a contender that enters and leaves."""
-
-    def turn(rounds):
-        each = itertools.repeat(None, rounds)
-        begin = time.perf_counter()
-        for _ in each:
-            with semaphore:
-                pass
-        return time.perf_counter() - begin
-
-    return turn
-
-
 def bench_alone(count, samples):
-    """Measure a permit that nobody else wants."""
+    """Measure an uncontended permit."""
     peer = posix_ipc.Semaphore(None, posix_ipc.O_CREX, initial_value=1)
     peer.unlink()
     made = {
@@ -66,20 +38,19 @@ def bench_alone(count, samples):
         "multiprocessing": multiprocessing.Semaphore(1),
         "posix_ipc": peer,
     }
-    for bench, contender in (("python semaphore", alone), ("python semaphore with", inside)):
-        for sample in pairs.measure({name: contender(each) for name, each in made.items()}, count):
-            samples.add(bench, sample)
+    for bench, contender in (("python semaphore", pairs.acquire_release), ("python semaphore with", pairs.enter_exit)):
+        samples.measure(bench, {name: contender(each) for name, each in made.items()}, count)
 
 
 def answer(there, back):
-    """Take a permit and give one, for ever."""
+    """Acquire one semaphore and release the other, for ever."""
     while True:
         there.acquire()
         back.release()
 
 
 def take_turns(there, back):
-    """Make a contender that gives one and waits for the other."""
+    """Make a contender that releases one semaphore and acquires the other."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)
@@ -94,21 +65,14 @@ def take_turns(there, back):
 
 def bench_turns(count, samples):
     """Measure round trips to a process that answers."""
-    context = multiprocessing.get_context("fork")
-    contenders, helpers = {}, []
-    try:
-        for name, kind in {"shmkit": shmkit.Semaphore, "multiprocessing": context.Semaphore}.items():
+    peer = multiprocessing.get_context("fork").Semaphore
+    contenders = {}
+    with pairs.helpers() as start:
+        for name, kind in {"shmkit": shmkit.Semaphore, "multiprocessing": peer}.items():
             there, back = kind(0), kind(0)
-            helper = context.Process(target=answer, args=(there, back), daemon=True)
-            helper.start()
-            helpers.append(helper)
+            start(answer, there, back)
             contenders[name] = take_turns(there, back)
-        for sample in pairs.measure(contenders, count):
-            samples.add("python semaphore turns", sample)
-    finally:
-        for helper in helpers:
-            helper.kill()
-            helper.join()
+        samples.measure("python semaphore turns", contenders, count)
 
 
 FROM_PYTHON = {"python semaphore": bench_alone, "python semaphore turns": bench_turns}

@@ -289,6 +289,32 @@ fn every_floor_declares_the_objects_of_the_list_and_no_others() {
     }
 }
 
+/// Returns the files below tests/fuzz/fuzz_targets that have no `[[bin]]` of their name in this manifest.
+fn unlisted_fuzz_targets<'a>(manifest: &str, files: &[&'a str]) -> Vec<&'a str> {
+    let listed = |file: &&&str| {
+        let name = file.trim_end_matches(".rs");
+        let entry = format!("[[bin]]\nname = \"{name}\"\npath = \"fuzz_targets/{file}\"\n");
+        manifest.contains(&entry)
+    };
+    files.iter().filter(|file| !listed(file)).copied().collect()
+}
+
+#[test]
+fn every_fuzz_target_has_a_bin_in_the_manifest() {
+    let manifest = std::fs::read_to_string(root().join("tests/fuzz/Cargo.toml")).expect("UTF-8");
+    let sources = sources("tests/fuzz/fuzz_targets");
+    let files: Vec<_> = sources
+        .iter()
+        .map(|(path, _)| path.trim_start_matches("tests/fuzz/fuzz_targets/"))
+        .collect();
+    assert!(files.len() > 5, "{files:?}");
+    assert_eq!(unlisted_fuzz_targets(&manifest, &files), [""; 0]);
+    assert_eq!(
+        unlisted_fuzz_targets(&manifest, &["lock.rs", "fresh.rs"]),
+        ["fresh.rs"]
+    );
+}
+
 /// Returns what the rules say of made-up files beside a small table.
 fn complaints_about(files: &[(&str, &str)]) -> Vec<String> {
     let table = "//! | 0 | [`error`] | x |\n//! | 1 | `sys` | x |\n//! | 2 | `low`, `also_low` | x |\n//! | 8 | [`capi`] | x |\n";
