@@ -399,12 +399,12 @@ fn c_types(header: &str) -> String {
 }
 
 /// What shmkit/_capsules.pyx is made of: each function with the text by which Cython asks for it.
-fn capsule_table(pxd: &str) -> String {
+fn capsule_table(functions: &[Function]) -> String {
     let mut text = format!(
         "{GENERATED}# The functions of shmkit/__init__.pxd and their signatures as Cython writes them.\n\n"
     );
     text.push_str("cdef list _TABLE = [\n");
-    for function in pxd.lines().filter_map(Function::parse) {
+    for function in functions {
         let Function { name, .. } = function;
         text.push_str(&format!(
             "    ({name:?}, b{:?}, <size_t> <void *> c.{name}),\n",
@@ -412,6 +412,90 @@ fn capsule_table(pxd: &str) -> String {
         ));
     }
     text + "]\n"
+}
+
+/// What shmkit/_object.pyx knows of each noun: the C functions of its life cycle, and the size of its options.
+fn call_table(objects: &[Object], functions: &[Function]) -> String {
+    let mut text = format!(
+        "{GENERATED}# The C functions of each noun's life cycle, and the size of its options.\n\n\
+         cimport shmkit as c\n\ncdef Calls[{}] _CALLS\ncdef dict _INDEX = {{}}\n",
+        objects.len()
+    );
+    for (index, Object { noun, options, .. }) in objects.iter().enumerate() {
+        text += &format!("\n_INDEX[{noun:?}] = {index}\n");
+        for (field, cast) in [
+            ("create", "name_call"),
+            ("open", "name_call"),
+            ("open_or_create", "name_call"),
+            ("create_at", "at_call"),
+            ("open_at", "at_call"),
+            ("open_fd", "open_fd_call"),
+            ("fd", "fd_call"),
+            ("segment", "segment_call"),
+            ("close", "handle_call"),
+        ] {
+            text += &format!("_CALLS[{index}].{field} = <{cast}> c.shmkit_{noun}_{field}\n");
+        }
+        let built_in = format!("shmkit_segment_{noun}");
+        let built_in = match functions.iter().any(|function| function.name == built_in) {
+            true => format!("<built_in_call> c.{built_in}"),
+            false => "NULL".to_owned(),
+        };
+        text += &format!(
+            "_CALLS[{index}].built_in = {built_in}\n\
+             _CALLS[{index}].options_size = sizeof(c.shmkit_{options}_options)\n"
+        );
+    }
+    text
+}
+
+/// The verbs of a noun for shmkit/<noun>.pyx: each refuses a closed handle, or calls the C function.
+fn guards(noun: &str, functions: &[Function]) -> String {
+    let prefix = format!("shmkit_{noun}_");
+    let mut text = format!(
+        "{GENERATED}# The verbs of a noun: each returns SHMKIT_ERR_CLOSED once closed, or calls the C function.\n\n\
+         cimport shmkit as c\n\
+         from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t\n\
+         from shmkit._object cimport Object, begin_call, end_call\n"
+    );
+    for function in functions {
+        let Some(verb) = function.name.strip_prefix(&prefix) else {
+            continue;
+        };
+        if LIFE_CYCLE.contains(&format!("shmkit_@noun@_{verb}(")) {
+            continue;
+        }
+        let handle = function.arguments[0];
+        let declared: String = function.arguments[1..]
+            .iter()
+            .map(|argument| format!(", {}", qualified(argument)))
+            .collect();
+        let passed: String = function.arguments[1..]
+            .iter()
+            .map(|argument| format!(", {}", name_of(argument)))
+            .collect();
+        text += &format!(
+            "\n\ncdef inline c.shmkit_status call_{verb}(Object self{declared}) noexcept nogil:\n    \
+             cdef c.shmkit_status status = c.SHMKIT_ERR_CLOSED\n    \
+             cdef void *handle = begin_call(self)\n    \
+             if handle is not NULL:\n        \
+             status = c.{}(<{}> handle{passed})\n    \
+             end_call(self)\n    \
+             return status\n",
+            function.name,
+            qualified(without_name(handle)),
+        );
+    }
+    text
+}
+
+/// A type of the C header as Cython names it through `cimport shmkit as c`.
+fn qualified(declared: &str) -> String {
+    declared.replace("shmkit_", "c.shmkit_")
+}
+
+fn name_of(argument: &str) -> &str {
+    argument[without_name(argument).len()..].trim()
 }
 
 fn main() {
@@ -442,18 +526,37 @@ fn main() {
     }
     let header = header(&root, &out, &sections);
     let extern_pxd = extern_pxd(&root, &out, &sections);
-    let made = [
-        ("include/shmkit.h", &header),
-        ("cython/shmkit/libshmkit.pxd", &extern_pxd),
+    let functions: Vec<_> = extern_pxd.lines().filter_map(Function::parse).collect();
+    let mut made = vec![
+        ("include/shmkit.h".to_owned(), header.clone()),
+        ("cython/shmkit/libshmkit.pxd".to_owned(), extern_pxd.clone()),
         (
-            "cython/shmkit/__init__.pxd",
-            &package_pxd(&extern_pxd, &header),
+            "cython/shmkit/__init__.pxd".to_owned(),
+            package_pxd(&extern_pxd, &header),
         ),
-        ("cython/shmkit/_capsules.pxi", &capsule_table(&extern_pxd)),
+        (
+            "cython/shmkit/_capsules.pxi".to_owned(),
+            capsule_table(&functions),
+        ),
+        (
+            "cython/shmkit/_calls.pxi".to_owned(),
+            call_table(&objects, &functions),
+        ),
     ];
+    for Object { noun, .. } in &objects {
+        let pyx = format!("cython/shmkit/{noun}.pyx");
+        println!("cargo:rerun-if-changed={pyx}");
+        let pyx = fs::read_to_string(root.join(pyx)).expect("each noun has a pyx");
+        if pyx.contains(&format!("include \"{noun}.pxi\"")) {
+            made.push((
+                format!("cython/shmkit/{noun}.pxi"),
+                guards(noun, &functions),
+            ));
+        }
+    }
     for (path, text) in made {
-        let file = Path::new(path).file_name().expect("each is a file");
-        fs::write(out.join(file), text).expect("OUT_DIR can be written");
+        let file = Path::new(&path).file_name().expect("each is a file");
+        fs::write(out.join(file), &text).expect("OUT_DIR can be written");
         if env::var_os("SHMKIT_BLESS").is_some() {
             fs::write(root.join(path), text).expect("the tree can be written");
         }

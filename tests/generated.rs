@@ -59,13 +59,20 @@ fn compare(path: &str, expected: &str) {
 
 #[test]
 fn the_header_and_the_pxds_are_what_the_sources_say() {
-    let files = [
-        "include/shmkit.h",
-        "cython/shmkit/libshmkit.pxd",
-        "cython/shmkit/__init__.pxd",
-        "cython/shmkit/_capsules.pxi",
+    let mut files = vec![
+        "include/shmkit.h".to_owned(),
+        "cython/shmkit/libshmkit.pxd".to_owned(),
+        "cython/shmkit/__init__.pxd".to_owned(),
     ];
-    for path in files {
+    for entry in std::fs::read_dir(root().join("cython/shmkit")).expect("the package") {
+        let name = entry.expect("an entry").file_name();
+        let name = name.to_str().expect("UTF-8");
+        if name.ends_with(".pxi") {
+            files.push(format!("cython/shmkit/{name}"));
+        }
+    }
+    assert!(files.len() > 8, "{files:?}");
+    for path in &files {
         let name = Path::new(path).file_name().expect("a file");
         let made = read(&Path::new(env!("OUT_DIR")).join(name));
         assert!(

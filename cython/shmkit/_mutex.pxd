@@ -5,12 +5,11 @@ from shmkit cimport shmkit_lock_info, shmkit_status
 from shmkit._object cimport Calls, Object, handle_call
 
 ctypedef shmkit_status (*acquire_call)(
-    void *handle, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil
+    void *handle, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil
 ctypedef shmkit_status (*stat_call)(const void *handle, shmkit_lock_info *out) noexcept nogil
 ctypedef shmkit_status (*depth_call)(const void *handle, uint64_t *out) noexcept nogil
 
 cdef struct MutexCalls:
-    Calls object
     acquire_call acquire
     handle_call release
     handle_call mark_consistent
@@ -36,10 +35,10 @@ cdef class Mutex(Object):
     # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
     # An example: shmkit/lock.pxd.
     #
-    # Acquires the lock. `recovered` (may be NULL) becomes 1 if an owner died while holding it, else 0: then the caller
+    # Acquires the lock. `owner_died` (may be NULL) becomes 1 if an owner died while holding it, else 0: then the caller
     # makes whole what the lock guards, and calls mark_consistent_nogil. SHMKIT_ERR_WOULD_BLOCK: another one holds it,
     # and SHMKIT_NOWAIT was given. SHMKIT_ERR_TIMEOUT: another one held it until the time was over.
-    cdef shmkit_status acquire_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil
+    cdef shmkit_status acquire_nogil(self, int64_t timeout_ns, uint32_t *owner_died) noexcept nogil
     # Releases the lock. SHMKIT_ERR_NOT_OWNER: the caller does not hold it.
     cdef shmkit_status release_nogil(self) noexcept nogil
     # Marks what the lock guards as whole again after the death of an owner. SHMKIT_ERR_NOT_OWNER: the caller does not

@@ -11,7 +11,9 @@ from shmkit cimport (
     SHMKIT_INTERRUPTIBLE, SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE, SHMKIT_NOWAIT, SHMKIT_OK,
     shmkit_lock_info, shmkit_status,
 )
-from shmkit._object cimport OPTIONS, Object, as_timeout, nanoseconds, open_received
+from shmkit._object cimport (
+    OPTIONS, Object, as_timeout, begin_call, end_call, hold, nanoseconds, open_received,
+)
 from shmkit._status cimport check, make_error
 
 from shmkit._status import OwnerDied
@@ -35,7 +37,7 @@ up since; None: nobody has waited for this owner.
 
 
 cdef shmkit_status _acquire_nothing(
-        void *handle, int64_t timeout_ns, uint32_t flags, uint32_t *recovered) noexcept nogil:
+        void *handle, int64_t timeout_ns, uint32_t flags, uint32_t *owner_died) noexcept nogil:
     return SHMKIT_ERR_CLOSED
 
 
@@ -79,20 +81,29 @@ cdef class Mutex(Object):
         self._owner_died_pid = 0
         return 0
 
-    cdef shmkit_status acquire_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return self._mutex.acquire(self._handle, timeout_ns, 0, recovered)
+    cdef shmkit_status acquire_nogil(self, int64_t timeout_ns, uint32_t *owner_died) noexcept nogil:
+        cdef shmkit_status status = SHMKIT_ERR_CLOSED
+        cdef void *handle = begin_call(self)
+        if handle is not NULL:
+            status = self._mutex.acquire(handle, timeout_ns, 0, owner_died)
+        end_call(self)
+        return status
 
     cdef shmkit_status release_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return self._mutex.release(self._handle)
+        cdef shmkit_status status = SHMKIT_ERR_CLOSED
+        cdef void *handle = begin_call(self)
+        if handle is not NULL:
+            status = self._mutex.release(handle)
+        end_call(self)
+        return status
 
     cdef shmkit_status mark_consistent_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return self._mutex.mark_consistent(self._handle)
+        cdef shmkit_status status = SHMKIT_ERR_CLOSED
+        cdef void *handle = begin_call(self)
+        if handle is not NULL:
+            status = self._mutex.mark_consistent(handle)
+        end_call(self)
+        return status
 
     cdef bint take(self, int64_t timeout_ns, bint goes_on) except -1:
         """Take it, waiting; False where it is not to be had. `goes_on`: whatever a dead owner has left."""
@@ -110,7 +121,7 @@ cdef class Mutex(Object):
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
             # Only what must sleep lets others have the interpreter: dropping it costs more than a free lock.
-            self._in_use += 1
+            hold(self)
             try:
                 with nogil:
                     status = self._mutex.acquire(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)

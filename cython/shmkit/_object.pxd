@@ -27,6 +27,39 @@ cdef struct Calls:
     built_in_call built_in      # NULL where segments have none
     uint32_t options_size       # of its options, which begin as shmkit_object_options does
 
+# The calls of a noun: a line of src/capi/objects.txt.
+cdef const Calls *calls_of(str noun) except NULL
+
+# How many calls are using the handle of an object. close() leaves the handle to the last of them. With the GIL only a call
+# that drops it counts. A free-threaded build counts every call, atomically; so does SHMKIT_COUNT_CALLS=1.
+cdef extern from *:
+    """
+    #if defined(Py_GIL_DISABLED) && !defined(SHMKIT_COUNT_CALLS)
+    #define SHMKIT_COUNT_CALLS 1
+    #endif
+
+    #if defined(SHMKIT_COUNT_CALLS) && SHMKIT_COUNT_CALLS
+    #define shmkit_add(count, number) __atomic_add_fetch(count, number, __ATOMIC_SEQ_CST)
+    #define shmkit_take(handle) __atomic_exchange_n(handle, NULL, __ATOMIC_SEQ_CST)
+    #define shmkit_begin(count, handle) (shmkit_add(count, 1), __atomic_load_n(handle, __ATOMIC_SEQ_CST))
+    #define shmkit_end(count, pending) (shmkit_add(count, -1) == 0 ? shmkit_take(pending) : NULL)
+    #else
+    #define shmkit_add(count, number) (*(count) += (number))
+    static inline void *shmkit_take(void **handle)
+    {
+        void *taken = *handle;
+        *handle = NULL;
+        return taken;
+    }
+    #define shmkit_begin(count, handle) (*(handle))
+    #define shmkit_end(count, pending) NULL
+    #endif
+    """
+    int64_t shmkit_add(int64_t *count, int64_t number) noexcept nogil
+    void *shmkit_take(void **handle) noexcept nogil
+    void *shmkit_begin(int64_t *count, void **handle) noexcept nogil
+    void *shmkit_end(int64_t *count, void **pending) noexcept nogil
+
 # More than any options have.
 cdef enum:
     OPTIONS = 128
@@ -45,8 +78,8 @@ cdef class Object:
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
     cdef const Calls *_calls
     cdef void *_handle          # NULL once closed
-    cdef void *_pending_close          # closed while threads used it: the last of them closes the handle
-    cdef int64_t _in_use          # how many threads use the handle without the GIL
+    cdef void *_pending_close   # closed while calls used it: the last of them closes the handle
+    cdef int64_t _in_use        # how many calls use the handle
     cdef tuple _place           # (name, directory, device, inode) where it has a file of its own
     cdef object _segment        # the SharedMemory it stands in; a weak reference to it where that one keeps us
     cdef object _offset         # where in it; None: built in
@@ -76,3 +109,19 @@ cdef class Object:
 
 # Opens an object of that class, as `from_fd` of the class; `state` is what `_getstate` returns.
 cdef Object open_received(object kind, object fd, object offset, object trust, object state)
+
+
+# Begins a call without the GIL: returns the handle, or NULL once closed. end_call ends it, whatever begin_call returned.
+cdef inline void *begin_call(Object object) noexcept nogil:
+    return shmkit_begin(&object._in_use, &object._handle)
+
+
+cdef inline void end_call(Object object) noexcept nogil:
+    cdef void *left = shmkit_end(&object._in_use, &object._pending_close)
+    if left is not NULL:
+        object._calls.close(left)
+
+
+# Begins a call that drops the GIL; leave() ends it.
+cdef inline void hold(Object object) noexcept nogil:
+    shmkit_add(&object._in_use, 1)

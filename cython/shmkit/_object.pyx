@@ -59,6 +59,13 @@ cdef uint64_t as_size(object given, str what) except? 0:
     return given
 
 
+include "_calls.pxi"
+
+
+cdef const Calls *calls_of(str noun) except NULL:
+    return &_CALLS[<int> _INDEX[noun]]
+
+
 cdef class Object:
     """An object that stands in a segment, in a file of its own, or without a name in the arena of its maker."""
 
@@ -172,7 +179,7 @@ cdef class Object:
             text_ = f"the SharedMemory of this {type(self).__name__} has gone: pickle that too"
             raise make_error(SHMKIT_ERR_CLOSED, text_)
         # The descriptor is the handle's, which nobody may close meanwhile.
-        self._in_use += 1
+        hold(self)
         try:
             fd, offset = self.fd()
             facts = os.fstat(fd)
@@ -218,12 +225,13 @@ cdef class Object:
         return make_error(SHMKIT_ERR_CLOSED, f"operation on a closed {type(self).__name__}")
 
     cdef int leave(self) except -1:
-        """End the use of the handle that began with `_in_use += 1`."""
-        self._in_use -= 1
-        if self._in_use == 0 and self._pending_close is not NULL:
-            doomed, self._pending_close = self._pending_close, NULL
+        """End the use of the handle that began with hold(); the last one closes what close() has left."""
+        cdef void *left = NULL
+        if shmkit_add(&self._in_use, -1) == 0:
+            left = shmkit_take(&self._pending_close)
+        if left is not NULL:
             with nogil:
-                self._calls.close(doomed)
+                self._calls.close(left)
         return 0
 
     def close(self):
@@ -231,15 +239,12 @@ cdef class Object:
 
         A thread that waits in it goes on, and gets a ValueError when its wait ends.
         """
-        handle, self._handle = self._handle, NULL
+        hold(self)
+        handle = shmkit_take(&self._handle)
         self._segment = None
-        if handle is NULL:
-            return
-        if self._in_use:
+        if handle is not NULL:
             self._pending_close = handle
-            return
-        with nogil:
-            self._calls.close(handle)
+        self.leave()
 
     def fd(self):
         """Return the descriptor and the offset by which another process opens the object: see from_fd().

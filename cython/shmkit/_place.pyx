@@ -5,13 +5,13 @@ from types import GenericAlias
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint64_t
 from shmkit cimport (
     SHMKIT_ERR_NOT_OWNER, shmkit_queue, shmkit_queue_abort, shmkit_queue_ack, shmkit_queue_commit,
     shmkit_queue_fileno, shmkit_queue_nack, shmkit_status,
 )
 from shmkit._message cimport load, take_apart
-from shmkit._object cimport Object, as_size
+from shmkit._object cimport Object, as_size, hold
 from shmkit._status cimport check, make_error, publish
 
 @cython.no_gc_clear
@@ -20,7 +20,7 @@ cdef class HandleRef:
 
     def __cinit__(self, Object queue):
         self.handle = <shmkit_queue *> queue._handle
-        queue._in_use += 1
+        hold(queue)
         self._queue = queue
 
     def __dealloc__(self):

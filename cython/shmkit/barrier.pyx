@@ -7,16 +7,13 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_SERIAL, SHMKIT_BARRIER_MAX_PARTIES, SHMKIT_ERR_CLOSED, SHMKIT_ERR_NOT_OWNER,
-    SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_barrier,
-    shmkit_barrier_abort, shmkit_barrier_close, shmkit_barrier_create, shmkit_barrier_create_at, shmkit_barrier_fd,
-    shmkit_barrier_info, shmkit_barrier_open, shmkit_barrier_open_at, shmkit_barrier_open_fd,
-    shmkit_barrier_open_or_create, shmkit_barrier_options, shmkit_barrier_parties, shmkit_barrier_release,
-    shmkit_barrier_reset, shmkit_barrier_segment, shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
+    SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_SERIAL, SHMKIT_BARRIER_MAX_PARTIES, SHMKIT_ERR_NOT_OWNER, SHMKIT_ERR_TIMEOUT,
+    SHMKIT_ERR_WOULD_BLOCK, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_barrier, shmkit_barrier_abort,
+    shmkit_barrier_info, shmkit_barrier_options, shmkit_barrier_parties, shmkit_barrier_release, shmkit_barrier_reset,
+    shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
 )
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
-    open_received, segment_call,
+    OPTIONS, Calls, Object, as_count, calls_of, hold, nanoseconds, open_received,
 )
 from shmkit._status cimport check, publish
 
@@ -28,18 +25,9 @@ turns: how often all were there and went on. breaks: how often it was broken. de
 the reason.
 """
 
-cdef Calls _CALLS
-_CALLS.create = <name_call> shmkit_barrier_create
-_CALLS.open = <name_call> shmkit_barrier_open
-_CALLS.open_or_create = <name_call> shmkit_barrier_open_or_create
-_CALLS.create_at = <at_call> shmkit_barrier_create_at
-_CALLS.open_at = <at_call> shmkit_barrier_open_at
-_CALLS.open_fd = <open_fd_call> shmkit_barrier_open_fd
-_CALLS.fd = <fd_call> shmkit_barrier_fd
-_CALLS.segment = <segment_call> shmkit_barrier_segment
-_CALLS.close = <handle_call> shmkit_barrier_close
-_CALLS.built_in = NULL
-_CALLS.options_size = sizeof(shmkit_barrier_options)
+include "barrier.pxi"
+
+cdef const Calls *_CALLS = calls_of("barrier")
 
 
 # How it is pickled Object says.
@@ -106,7 +94,7 @@ cdef class Barrier(Object):
     """
 
     def __cinit__(self):
-        self._calls = &_CALLS
+        self._calls = _CALLS
 
     def __init__(self, parties, action=None, timeout=None, *, name=None, create=None, segment=None, offset=None,
                  mode=None, directory=None, trust=False, participants=None):
@@ -124,24 +112,16 @@ cdef class Barrier(Object):
         return <shmkit_barrier *> self._handle
 
     cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t flags, uint32_t *place) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_barrier_wait(self.handle(), timeout_ns, flags, place)
+        return call_wait(self, timeout_ns, flags, place)
 
     cdef shmkit_status release_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_barrier_release(self.handle())
+        return call_release(self)
 
     cdef shmkit_status reset_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_barrier_reset(self.handle())
+        return call_reset(self)
 
     cdef shmkit_status abort_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_barrier_abort(self.handle())
+        return call_abort(self)
 
     cdef int _check(self, shmkit_status status) except -1:
         """Raise what `status` says: a BrokenBarrierError where it is broken, by us too."""
@@ -159,7 +139,7 @@ cdef class Barrier(Object):
         cdef uint32_t place = 0, parties = 0
         cdef shmkit_status status
         handle = self.handle()
-        self._in_use += 1
+        hold(self)
         try:
             with nogil:
                 status = shmkit_barrier_wait(handle, timeout_ns, flags | SHMKIT_INTERRUPTIBLE, &place)
@@ -177,7 +157,7 @@ cdef class Barrier(Object):
     cdef int _act(self) except -1:
         """Call the action while all others wait, and let them pass."""
         handle = self.handle()
-        self._in_use += 1
+        hold(self)
         try:
             try:
                 self._action()
@@ -227,7 +207,7 @@ cdef class Barrier(Object):
         handle = self.handle()
         if handle is NULL:
             raise self._closed()
-        self._in_use += 1
+        hold(self)
         try:
             with nogil:
                 status = shmkit_barrier_reset(handle)

@@ -26,11 +26,11 @@ cdef class Condition(Object):
     #                     if condition.wait_nogil(SHMKIT_FOREVER, NULL) != SHMKIT_OK:
     #                         break
     #
-    # Releases the lock of the condition, waits for a notification, and acquires the lock again. `recovered` (may be
+    # Releases the lock of the condition, waits for a notification, and acquires the lock again. `owner_died` (may be
     # NULL) becomes 1 if an owner of the lock died meanwhile. The lock is held afterwards, unless it is
     # SHMKIT_ERR_NOT_OWNER: the caller does not hold it. SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK: no notification in
     # that time.
-    cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil
+    cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t *owner_died) noexcept nogil
     # Notifies the `count` threads that have waited longest. SHMKIT_ERR_NOT_OWNER: the caller does not hold the lock.
     cdef shmkit_status notify_nogil(self, uint32_t count) noexcept nogil
     # Notifies all waiters. SHMKIT_ERR_NOT_OWNER: the caller does not hold the lock.

@@ -10,16 +10,12 @@ from libc.string cimport memset
 from posix.unistd cimport getpid
 from shmkit cimport (
     SHMKIT_ERR_CLOSED, SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK,
-    SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_OK, shmkit_condition, shmkit_condition_close, shmkit_condition_create,
-    shmkit_condition_create_at, shmkit_condition_fd, shmkit_condition_info, shmkit_condition_notify,
-    shmkit_condition_notify_all, shmkit_condition_open, shmkit_condition_open_at, shmkit_condition_open_fd,
-    shmkit_condition_open_or_create, shmkit_condition_options, shmkit_condition_segment, shmkit_condition_stat,
-    shmkit_condition_wait, shmkit_status,
+    SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_OK, shmkit_condition, shmkit_condition_info, shmkit_condition_notify,
+    shmkit_condition_notify_all, shmkit_condition_options, shmkit_condition_stat, shmkit_condition_wait, shmkit_status,
 )
 from shmkit._mutex cimport Mutex
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
-    open_received, segment_call,
+    OPTIONS, Calls, Object, as_count, begin_call, calls_of, end_call, hold, nanoseconds, open_received,
 )
 from shmkit._status cimport check, make_error, publish
 from shmkit.rlock cimport RLock
@@ -34,18 +30,7 @@ began to. notified: how many notifications waiters were sent. timeouts: how many
 how many notifications went from the dead and the interrupted to other waiters.
 """
 
-cdef Calls _CALLS
-_CALLS.create = <name_call> shmkit_condition_create
-_CALLS.open = <name_call> shmkit_condition_open
-_CALLS.open_or_create = <name_call> shmkit_condition_open_or_create
-_CALLS.create_at = <at_call> shmkit_condition_create_at
-_CALLS.open_at = <at_call> shmkit_condition_open_at
-_CALLS.open_fd = <open_fd_call> shmkit_condition_open_fd
-_CALLS.fd = <fd_call> shmkit_condition_fd
-_CALLS.segment = <segment_call> shmkit_condition_segment
-_CALLS.options_size = sizeof(shmkit_condition_options)
-_CALLS.close = <handle_call> shmkit_condition_close
-_CALLS.built_in = NULL
+cdef const Calls *_CALLS = calls_of("condition")
 
 
 # How it is pickled Object says.
@@ -107,7 +92,7 @@ cdef class Condition(Object):
     """
 
     def __cinit__(self):
-        self._calls = &_CALLS
+        self._calls = _CALLS
 
     def __init__(self, lock=None, *, cells=None, name=None, create=None, segment=None, offset=None, mode=None,
                  directory=None, trust=False, participants=None):
@@ -128,20 +113,35 @@ cdef class Condition(Object):
         return <shmkit_condition *> self._handle
 
     # Until it is initialised it has neither handle nor lock; afterwards always a lock.
-    cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil:
-        if self._handle is NULL or self._lock._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_condition_wait(self.handle(), self._lock._handle, timeout_ns, 0, recovered)
+    cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t *owner_died) noexcept nogil:
+        cdef shmkit_status status = SHMKIT_ERR_CLOSED
+        cdef void *handle = begin_call(self)
+        cdef void *lock = begin_call(self._lock)
+        if handle is not NULL and lock is not NULL:
+            status = shmkit_condition_wait(<shmkit_condition *> handle, lock, timeout_ns, 0, owner_died)
+        end_call(self._lock)
+        end_call(self)
+        return status
 
     cdef shmkit_status notify_nogil(self, uint32_t count) noexcept nogil:
-        if self._handle is NULL or self._lock._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_condition_notify(self.handle(), self._lock._handle, count)
+        cdef shmkit_status status = SHMKIT_ERR_CLOSED
+        cdef void *handle = begin_call(self)
+        cdef void *lock = begin_call(self._lock)
+        if handle is not NULL and lock is not NULL:
+            status = shmkit_condition_notify(<shmkit_condition *> handle, lock, count)
+        end_call(self._lock)
+        end_call(self)
+        return status
 
     cdef shmkit_status notify_all_nogil(self) noexcept nogil:
-        if self._handle is NULL or self._lock._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_condition_notify_all(self.handle(), self._lock._handle)
+        cdef shmkit_status status = SHMKIT_ERR_CLOSED
+        cdef void *handle = begin_call(self)
+        cdef void *lock = begin_call(self._lock)
+        if handle is not NULL and lock is not NULL:
+            status = shmkit_condition_notify_all(<shmkit_condition *> handle, lock)
+        end_call(self._lock)
+        end_call(self)
+        return status
 
     cdef Mutex _own(self):
         """Return the lock, which stays when the condition is closed; there is none before `__init__`."""
@@ -190,8 +190,8 @@ cdef class Condition(Object):
         handle = self.handle()
         # Who has taken the lock by recover() need not be told again.
         known = lock._goes_on or (lock._owner_died_pid != 0 and lock._owner_died_pid == getpid())
-        self._in_use += 1
-        lock._in_use += 1
+        hold(self)
+        hold(lock)
         try:
             with nogil:
                 status = shmkit_condition_wait(handle, mutex, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)

@@ -6,15 +6,11 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_EVENT_SET, SHMKIT_FOREVER,
-    SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_event, shmkit_event_clear, shmkit_event_close,
-    shmkit_event_create, shmkit_event_create_at, shmkit_event_fd, shmkit_event_info, shmkit_event_is_set,
-    shmkit_event_open, shmkit_event_open_at, shmkit_event_open_fd, shmkit_event_open_or_create, shmkit_object_options,
-    shmkit_event_segment, shmkit_event_set, shmkit_event_stat, shmkit_event_wait, shmkit_status,
+    SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_EVENT_SET, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT,
+    SHMKIT_OK, shmkit_event, shmkit_event_clear, shmkit_event_info, shmkit_event_is_set, shmkit_event_set,
+    shmkit_event_stat, shmkit_event_wait, shmkit_status,
 )
-from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call, segment_call,
-)
+from shmkit._object cimport OPTIONS, Calls, Object, calls_of, hold, nanoseconds
 from shmkit._status cimport check, publish
 
 EventInfo = namedtuple("EventInfo", "set sets waits", module="shmkit")
@@ -23,18 +19,9 @@ EventInfo.__doc__ = """What is known of an event, each figure as it was at some 
 set: whether it is set. sets: how often it was set when it was clear. waits: how often somebody had to sleep for it.
 """
 
-cdef Calls _CALLS
-_CALLS.create = <name_call> shmkit_event_create
-_CALLS.open = <name_call> shmkit_event_open
-_CALLS.open_or_create = <name_call> shmkit_event_open_or_create
-_CALLS.create_at = <at_call> shmkit_event_create_at
-_CALLS.open_at = <at_call> shmkit_event_open_at
-_CALLS.open_fd = <open_fd_call> shmkit_event_open_fd
-_CALLS.fd = <fd_call> shmkit_event_fd
-_CALLS.segment = <segment_call> shmkit_event_segment
-_CALLS.close = <handle_call> shmkit_event_close
-_CALLS.built_in = NULL
-_CALLS.options_size = sizeof(shmkit_object_options)
+include "event.pxi"
+
+cdef const Calls *_CALLS = calls_of("event")
 
 
 # How it is pickled Object says.
@@ -92,7 +79,7 @@ cdef class Event(Object):
     """
 
     def __cinit__(self):
-        self._calls = &_CALLS
+        self._calls = _CALLS
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
                  participants=None):
@@ -105,24 +92,16 @@ cdef class Event(Object):
         return <shmkit_event *> self._handle
 
     cdef shmkit_status set_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_event_set(self.handle())
+        return call_set(self)
 
     cdef shmkit_status clear_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_event_clear(self.handle())
+        return call_clear(self)
 
     cdef shmkit_status is_set_nogil(self, uint32_t *out) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_event_is_set(self.handle(), out)
+        return call_is_set(self, out)
 
     cdef shmkit_status wait_nogil(self, int64_t timeout_ns) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_event_wait(self.handle(), timeout_ns, 0)
+        return call_wait(self, timeout_ns, 0)
 
     cdef bint _wait(self, shmkit_status status, int64_t timeout_ns) except -1:
         """Wait for it after a look that ended with `status`."""
@@ -131,7 +110,7 @@ cdef class Event(Object):
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
             # Only what must sleep lets others have the interpreter.
-            self._in_use += 1
+            hold(self)
             try:
                 with nogil:
                     status = shmkit_event_wait(handle, timeout_ns, SHMKIT_INTERRUPTIBLE)

@@ -5,30 +5,17 @@ import weakref
 cimport cython
 from libc.stdint cimport uint32_t
 from shmkit cimport (
-    SHMKIT_ERR_INVALID, SHMKIT_LOCK_TRANSFERABLE, shmkit_lock, shmkit_lock_acquire,
-    shmkit_lock_close, shmkit_lock_create, shmkit_lock_create_at, shmkit_lock_fd, shmkit_lock_mark_consistent,
-    shmkit_lock_open, shmkit_lock_open_at, shmkit_lock_open_fd, shmkit_lock_open_or_create, shmkit_object_options,
-    shmkit_lock_release,
-    shmkit_lock_segment, shmkit_lock_stat, shmkit_segment_lock,
+    SHMKIT_ERR_INVALID, SHMKIT_LOCK_TRANSFERABLE, shmkit_lock, shmkit_lock_acquire, shmkit_lock_mark_consistent,
+    shmkit_lock_release, shmkit_lock_stat,
 )
 from shmkit._mutex cimport Mutex, MutexCalls, acquire_call, stat_call
-from shmkit._object cimport at_call, built_in_call, fd_call, handle_call, name_call, open_fd_call, segment_call
+from shmkit._object cimport Calls, calls_of, handle_call
 from shmkit._status cimport make_error, publish
 
 from shmkit._mutex import LockInfo
 
+cdef const Calls *_LIFE_CYCLE = calls_of("lock")
 cdef MutexCalls _CALLS
-_CALLS.object.create = <name_call> shmkit_lock_create
-_CALLS.object.open = <name_call> shmkit_lock_open
-_CALLS.object.open_or_create = <name_call> shmkit_lock_open_or_create
-_CALLS.object.create_at = <at_call> shmkit_lock_create_at
-_CALLS.object.open_at = <at_call> shmkit_lock_open_at
-_CALLS.object.open_fd = <open_fd_call> shmkit_lock_open_fd
-_CALLS.object.fd = <fd_call> shmkit_lock_fd
-_CALLS.object.segment = <segment_call> shmkit_lock_segment
-_CALLS.object.options_size = sizeof(shmkit_object_options)
-_CALLS.object.close = <handle_call> shmkit_lock_close
-_CALLS.object.built_in = <built_in_call> shmkit_segment_lock
 _CALLS.acquire = <acquire_call> shmkit_lock_acquire
 _CALLS.release = <handle_call> shmkit_lock_release
 _CALLS.mark_consistent = <handle_call> shmkit_lock_mark_consistent
@@ -92,7 +79,7 @@ cdef class Lock(Mutex):
     """
 
     def __cinit__(self):
-        self._calls = &_CALLS.object
+        self._calls = _LIFE_CYCLE
         self._mutex = &_CALLS
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, on_owner_death="raise",

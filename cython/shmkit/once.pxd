@@ -25,9 +25,9 @@ cdef class Once(Object):
     #                 once.done_nogil()
     #
     # Begins, unless it is done. `mine` becomes 1 if the caller has to do it, and then calls done_nogil or abort_nogil;
-    # 0 if it is done. `recovered` (may be NULL) becomes 1 if a process died while doing it. SHMKIT_ERR_WOULD_BLOCK:
+    # 0 if it is done. `owner_died` (may be NULL) becomes 1 if a process died while doing it. SHMKIT_ERR_WOULD_BLOCK:
     # another one is doing it, and SHMKIT_NOWAIT was given. SHMKIT_ERR_TIMEOUT: another one was until the time was over.
-    cdef shmkit_status begin_nogil(self, int64_t timeout_ns, uint32_t *mine, uint32_t *recovered) noexcept nogil
+    cdef shmkit_status begin_nogil(self, int64_t timeout_ns, uint32_t *mine, uint32_t *owner_died) noexcept nogil
     # It is done. SHMKIT_ERR_NOT_OWNER: this process is not doing it.
     cdef shmkit_status done_nogil(self) noexcept nogil
     # It is not done: the next caller of begin_nogil has to do it. SHMKIT_ERR_NOT_OWNER: this process is not doing it.

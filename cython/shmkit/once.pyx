@@ -7,15 +7,11 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 from posix.unistd cimport getpid
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT,
-    SHMKIT_OK, SHMKIT_ONCE_DONE, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_RUNNING, shmkit_once, shmkit_once_abort, shmkit_once_begin,
-    shmkit_once_close, shmkit_once_create, shmkit_once_create_at, shmkit_once_done, shmkit_once_fd, shmkit_once_info,
-    shmkit_once_is_done, shmkit_once_open, shmkit_once_open_at, shmkit_once_open_fd, shmkit_once_open_or_create,
-    shmkit_object_options, shmkit_once_segment, shmkit_once_stat, shmkit_status,
+    SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK,
+    SHMKIT_ONCE_DONE, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_RUNNING, shmkit_once, shmkit_once_abort, shmkit_once_begin,
+    shmkit_once_done, shmkit_once_info, shmkit_once_is_done, shmkit_once_stat, shmkit_status,
 )
-from shmkit._object cimport (
-    OPTIONS, Calls, Object, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call, segment_call,
-)
+from shmkit._object cimport OPTIONS, Calls, Object, calls_of, hold, nanoseconds
 from shmkit._mutex cimport owned
 from shmkit._status cimport check, make_error, publish
 
@@ -32,18 +28,9 @@ attempts, recoveries, waits: how often it was begun, how often it was taken over
 sleep for it.
 """
 
-cdef Calls _CALLS
-_CALLS.create = <name_call> shmkit_once_create
-_CALLS.open = <name_call> shmkit_once_open
-_CALLS.open_or_create = <name_call> shmkit_once_open_or_create
-_CALLS.create_at = <at_call> shmkit_once_create_at
-_CALLS.open_at = <at_call> shmkit_once_open_at
-_CALLS.open_fd = <open_fd_call> shmkit_once_open_fd
-_CALLS.fd = <fd_call> shmkit_once_fd
-_CALLS.segment = <segment_call> shmkit_once_segment
-_CALLS.close = <handle_call> shmkit_once_close
-_CALLS.built_in = NULL
-_CALLS.options_size = sizeof(shmkit_object_options)
+include "once.pxi"
+
+cdef const Calls *_CALLS = calls_of("once")
 
 
 # How it is pickled Object says.
@@ -100,7 +87,7 @@ cdef class Once(Object):
     """
 
     def __cinit__(self):
-        self._calls = &_CALLS
+        self._calls = _CALLS
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
                  participants=None):
@@ -113,25 +100,17 @@ cdef class Once(Object):
     cdef shmkit_once *handle(self) noexcept nogil:
         return <shmkit_once *> self._handle
 
-    cdef shmkit_status begin_nogil(self, int64_t timeout_ns, uint32_t *mine, uint32_t *recovered) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_once_begin(self.handle(), timeout_ns, 0, mine, recovered)
+    cdef shmkit_status begin_nogil(self, int64_t timeout_ns, uint32_t *mine, uint32_t *owner_died) noexcept nogil:
+        return call_begin(self, timeout_ns, 0, mine, owner_died)
 
     cdef shmkit_status done_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_once_done(self.handle())
+        return call_done(self)
 
     cdef shmkit_status abort_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_once_abort(self.handle())
+        return call_abort(self)
 
     cdef shmkit_status is_done_nogil(self, uint32_t *out) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_once_is_done(self.handle(), out)
+        return call_is_done(self, out)
 
     cdef bint _begin(self, int64_t timeout_ns) except -1:
         """Begin, waiting; say whether it is ours to do."""
@@ -143,7 +122,7 @@ cdef class Once(Object):
         status = shmkit_once_begin(handle, SHMKIT_NOWAIT, 0, &mine, &died)
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
             # Only what must sleep lets others have the interpreter.
-            self._in_use += 1
+            hold(self)
             try:
                 with nogil:
                     status = shmkit_once_begin(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, &mine, &died)

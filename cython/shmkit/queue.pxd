@@ -17,7 +17,7 @@ cdef class Queue(Object):
     # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
     # reason, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
     # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
-    # SHMKIT_ERR_CLOSED is also the end of a queue that was shut down.
+    # SHMKIT_ERR_SHUT_DOWN is the end of a queue that was shut down.
     #
     #     from shmkit cimport SHMKIT_FOREVER, SHMKIT_OK
     #     from shmkit.queue cimport Queue
@@ -26,7 +26,7 @@ cdef class Queue(Object):
     #         cdef double number = 0, total = 0
     #         cdef unsigned long long size = 0
     #         with nogil:
-    #             while queue.get_nogil(&number, sizeof(number), &size, SHMKIT_FOREVER) == SHMKIT_OK:
+    #             while queue.get_nogil(&number, sizeof(number), SHMKIT_FOREVER, &size) == SHMKIT_OK:
     #                 total += number
     #         return total
     #
@@ -37,10 +37,10 @@ cdef class Queue(Object):
     # SHMKIT_ERR_WOULD_BLOCK, SHMKIT_ERR_TIMEOUT: there is none. SHMKIT_ERR_TOO_LARGE: it has more than `capacity` bytes,
     # and stays in the queue.
     cdef shmkit_status get_nogil(
-        self, void *buffer, uint64_t capacity, uint64_t *size, int64_t timeout_ns) noexcept nogil
+        self, void *buffer, uint64_t capacity, int64_t timeout_ns, uint64_t *size) noexcept nogil
     # Reserves room for a message of up to `size` bytes at the end, to be filled at `data`; errors as of put_nogil.
     cdef shmkit_status reserve_nogil(
-        self, uint64_t size, void **data, uint64_t *token, int64_t timeout_ns) noexcept nogil
+        self, uint64_t size, int64_t timeout_ns, void **data, uint64_t *token) noexcept nogil
     # Puts the first `size` bytes of what was reserved into the queue. SHMKIT_ERR_INVALID: more than was reserved.
     # SHMKIT_ERR_NOT_OWNER: it was committed or aborted already.
     cdef shmkit_status commit_nogil(self, uint64_t token, uint64_t size) noexcept nogil
@@ -49,7 +49,7 @@ cdef class Queue(Object):
     # Leases the first message, to be read at `data`: it is delivered to others only if this process ends before
     # ack_nogil, or calls nack_nogil. `attempts` (may be NULL) becomes how often it was leased. Errors as of get_nogil.
     cdef shmkit_status lease_nogil(
-        self, const void **data, uint64_t *size, uint64_t *token, uint32_t *attempts, int64_t timeout_ns) noexcept nogil
+        self, int64_t timeout_ns, const void **data, uint64_t *size, uint64_t *token, uint32_t *attempts) noexcept nogil
     # Acknowledges a leased message: it leaves the queue. SHMKIT_ERR_NOT_OWNER: acknowledged or returned already.
     cdef shmkit_status ack_nogil(self, uint64_t token) noexcept nogil
     # Returns a leased message to the queue. SHMKIT_ERR_NOT_OWNER: acknowledged or returned already.

@@ -15,20 +15,17 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL, SHMKIT_ERR_INVALID, SHMKIT_ERR_SHUT_DOWN, SHMKIT_ERR_TIMEOUT,
+    SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL, SHMKIT_ERR_INVALID, SHMKIT_ERR_SHUT_DOWN, SHMKIT_ERR_TIMEOUT,
     SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK,
     SHMKIT_QUEUE_ALL, SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_MESSAGES, SHMKIT_QUEUE_OVERWRITE, SHMKIT_QUEUE_ROOM,
-    SHMKIT_QUEUE_SHUTDOWN, shmkit_queue, shmkit_queue_abort, shmkit_queue_ack, shmkit_queue_close, shmkit_queue_commit,
-    shmkit_queue_create, shmkit_queue_create_at, shmkit_queue_fd, shmkit_queue_get,
+    SHMKIT_QUEUE_SHUTDOWN, shmkit_queue, shmkit_queue_ack, shmkit_queue_commit, shmkit_queue_get,
     shmkit_queue_get_many, shmkit_queue_info, shmkit_queue_is_full, shmkit_queue_join, shmkit_queue_lease,
-    shmkit_queue_message, shmkit_queue_nack, shmkit_queue_open, shmkit_queue_open_at, shmkit_queue_open_fd,
-    shmkit_queue_open_or_create, shmkit_queue_options, shmkit_queue_peek, shmkit_queue_put, shmkit_queue_put_many,
-    shmkit_queue_reserve, shmkit_queue_segment, shmkit_queue_shutdown, shmkit_queue_stat, shmkit_status,
+    shmkit_queue_message, shmkit_queue_nack, shmkit_queue_options, shmkit_queue_peek, shmkit_queue_put,
+    shmkit_queue_put_many, shmkit_queue_reserve, shmkit_queue_shutdown, shmkit_queue_stat, shmkit_status,
 )
 from shmkit._message cimport LARGE, Parts, bytes_of, copy, load, pack, take_apart, unpack
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, as_count, as_size, as_timeout, at_call, fd_call, handle_call, name_call, nanoseconds,
-    open_fd_call, segment_call,
+    OPTIONS, Calls, Object, as_count, as_size, as_timeout, calls_of, hold, nanoseconds,
 )
 from shmkit._place cimport HandleRef, Lease, Reservation
 from shmkit._status cimport check, make_error, publish
@@ -70,18 +67,9 @@ cdef enum:
 # The memory that get_many uses, while nobody does.
 cdef bytearray _scratch = None
 
-cdef Calls _CALLS
-_CALLS.create = <name_call> shmkit_queue_create
-_CALLS.open = <name_call> shmkit_queue_open
-_CALLS.open_or_create = <name_call> shmkit_queue_open_or_create
-_CALLS.create_at = <at_call> shmkit_queue_create_at
-_CALLS.open_at = <at_call> shmkit_queue_open_at
-_CALLS.open_fd = <open_fd_call> shmkit_queue_open_fd
-_CALLS.fd = <fd_call> shmkit_queue_fd
-_CALLS.segment = <segment_call> shmkit_queue_segment
-_CALLS.close = <handle_call> shmkit_queue_close
-_CALLS.built_in = NULL
-_CALLS.options_size = sizeof(shmkit_queue_options)
+include "queue.pxi"
+
+cdef const Calls *_CALLS = calls_of("queue")
 
 
 cdef bint _waits(shmkit_status status, int64_t timeout_ns) noexcept:
@@ -189,7 +177,7 @@ cdef class Queue(Object):
     """
 
     def __cinit__(self):
-        self._calls = &_CALLS
+        self._calls = _CALLS
         self._usual = STACK_BUFFER
 
     def __init__(self, maxsize=0, *, max_bytes=0, capacity=0, overflow="block", name=None, create=None, segment=None,
@@ -225,48 +213,31 @@ cdef class Queue(Object):
         return <shmkit_queue *> self._handle
 
     cdef shmkit_status put_nogil(self, const void *data, uint64_t size, int64_t timeout_ns) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_queue_put(self.handle(), data, size, timeout_ns, 0)
+        return call_put(self, data, size, timeout_ns, 0)
 
     cdef shmkit_status get_nogil(
-            self, void *buffer, uint64_t capacity, uint64_t *size, int64_t timeout_ns) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_queue_get(self.handle(), buffer, capacity, timeout_ns, 0, size)
+            self, void *buffer, uint64_t capacity, int64_t timeout_ns, uint64_t *size) noexcept nogil:
+        return call_get(self, buffer, capacity, timeout_ns, 0, size)
 
     cdef shmkit_status reserve_nogil(
-            self, uint64_t size, void **data, uint64_t *token, int64_t timeout_ns) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_queue_reserve(self.handle(), size, timeout_ns, 0, data, token)
+            self, uint64_t size, int64_t timeout_ns, void **data, uint64_t *token) noexcept nogil:
+        return call_reserve(self, size, timeout_ns, 0, data, token)
 
     cdef shmkit_status commit_nogil(self, uint64_t token, uint64_t size) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_queue_commit(self.handle(), token, size)
+        return call_commit(self, token, size)
 
     cdef shmkit_status abort_nogil(self, uint64_t token) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_queue_abort(self.handle(), token)
+        return call_abort(self, token)
 
     cdef shmkit_status lease_nogil(
-            self, const void **data, uint64_t *size, uint64_t *token, uint32_t *attempts,
-            int64_t timeout_ns) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_queue_lease(self.handle(), timeout_ns, 0, data, size, token, attempts)
+            self, int64_t timeout_ns, const void **data, uint64_t *size, uint64_t *token, uint32_t *attempts) noexcept nogil:
+        return call_lease(self, timeout_ns, 0, data, size, token, attempts)
 
     cdef shmkit_status ack_nogil(self, uint64_t token) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_queue_ack(self.handle(), token)
+        return call_ack(self, token)
 
     cdef shmkit_status nack_nogil(self, uint64_t token) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_queue_nack(self.handle(), token)
+        return call_nack(self, token)
 
     cdef shmkit_queue *_open(self) except NULL:
         """Return the handle, where there is one."""
@@ -286,7 +257,7 @@ cdef class Queue(Object):
             if status == SHMKIT_OK:
                 return 0
         if size > LARGE or _waits(status, timeout_ns):
-            self._in_use += 1
+            hold(self)
             try:
                 with nogil:
                     status = shmkit_queue_put(handle, data, size, timeout_ns, SHMKIT_INTERRUPTIBLE)
@@ -310,7 +281,7 @@ cdef class Queue(Object):
         cdef void *data = NULL
         cdef uint64_t token = 0
         handle = self._open()
-        self._in_use += 1
+        hold(self)
         try:
             self._reserve(parts.room(), timeout_ns, &data, &token)
             check(shmkit_queue_commit(handle, token, parts.write(<char *> data)))
@@ -368,7 +339,7 @@ cdef class Queue(Object):
             (count + 1) * sizeof(shmkit_queue_message))
         if table is NULL:
             raise MemoryError
-        self._in_use += 1
+        hold(self)
         try:
             for i in range(count):
                 message = messages[i]
@@ -443,7 +414,7 @@ cdef class Queue(Object):
         cdef uint64_t token = 0
         cdef uint32_t attempts = 0
         handle = self._open()
-        self._in_use += 1
+        hold(self)
         try:
             self._lease(timeout_ns, &data, &size, &token, &attempts)
             try:
@@ -481,7 +452,7 @@ cdef class Queue(Object):
         status = shmkit_queue_get(handle, to, room, SHMKIT_NOWAIT, 0, &size)
         if _waits(status, timeout_ns):
             end = _end(timeout_ns)
-            self._in_use += 1
+            hold(self)
             try:
                 with nogil:
                     status = shmkit_queue_get(handle, to, room, timeout_ns, SHMKIT_INTERRUPTIBLE, &size)
@@ -516,7 +487,7 @@ cdef class Queue(Object):
             wanted = BATCH_MESSAGES
         status = shmkit_queue_get_many(handle, at, BATCH_BYTES, sizes, wanted, SHMKIT_NOWAIT, 0, &count)
         if _waits(status, timeout_ns):
-            self._in_use += 1
+            hold(self)
             try:
                 with nogil:
                     status = shmkit_queue_get_many(
@@ -543,7 +514,7 @@ cdef class Queue(Object):
         if view.len <= LARGE:
             status = shmkit_queue_get(handle, view.buf, <uint64_t> view.len, SHMKIT_NOWAIT, 0, &size)
         if view.len > LARGE or _waits(status, timeout_ns):
-            self._in_use += 1
+            hold(self)
             try:
                 with nogil:
                     status = shmkit_queue_get(
@@ -600,7 +571,7 @@ cdef class Queue(Object):
         cdef char *to
         cdef shmkit_status status
         handle = self._open()
-        self._in_use += 1
+        hold(self)
         try:
             while True:
                 message = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> room)
@@ -675,7 +646,7 @@ cdef class Queue(Object):
         memset(&info, 0, sizeof(info))
         info.struct_size = sizeof(info)
         handle = self._open()
-        self._in_use += 1
+        hold(self)
         try:
             with nogil:
                 status = shmkit_queue_stat(handle, &info)
@@ -736,7 +707,7 @@ cdef class Queue(Object):
         cdef int64_t timeout_ns = nanoseconds(timeout)
         cdef shmkit_status status
         handle = self._open()
-        self._in_use += 1
+        hold(self)
         try:
             with nogil:
                 status = shmkit_queue_join(handle, timeout_ns, SHMKIT_INTERRUPTIBLE)
@@ -806,6 +777,7 @@ cdef class Queue(Object):
         return self._attempt(attempt, SHMKIT_QUEUE_ROOM, standard.Full, timeout)
 
     def __enter__(self):
+        self._open()
         return self
 
     def __exit__(self, kind, value, traceback, /):
@@ -914,7 +886,7 @@ cdef class JoinableQueue(Queue):
         cdef uint64_t token = 0
         cdef uint32_t attempts = 0
         handle = self._open()
-        self._in_use += 1
+        hold(self)
         try:
             self._lease(timeout_ns, &data, &size, &token, &attempts)
             if self.handle() is not handle:
@@ -944,7 +916,7 @@ cdef class JoinableQueue(Queue):
         cdef uint64_t token = 0
         cdef uint32_t attempts = 0
         handle = self._open()
-        self._in_use += 1
+        hold(self)
         try:
             self._lease(timeout_ns, &data, &size, &token, &attempts)
             if size > <uint64_t> view.len:

@@ -3,27 +3,15 @@
 cimport cython
 from libc.stdint cimport uint64_t
 from shmkit cimport (
-    shmkit_object_options, shmkit_rlock, shmkit_rlock_acquire, shmkit_rlock_close, shmkit_rlock_create,
-    shmkit_rlock_create_at, shmkit_rlock_depth, shmkit_rlock_fd, shmkit_rlock_mark_consistent, shmkit_rlock_open,
-    shmkit_rlock_open_at, shmkit_rlock_open_fd, shmkit_rlock_open_or_create, shmkit_rlock_release,
-    shmkit_rlock_segment, shmkit_rlock_stat,
+    shmkit_rlock, shmkit_rlock_acquire, shmkit_rlock_depth, shmkit_rlock_mark_consistent, shmkit_rlock_release,
+    shmkit_rlock_stat,
 )
 from shmkit._mutex cimport Mutex, MutexCalls, acquire_call, depth_call, stat_call
-from shmkit._object cimport at_call, fd_call, handle_call, name_call, open_fd_call, segment_call
+from shmkit._object cimport Calls, calls_of, handle_call
 from shmkit._status cimport publish
 
+cdef const Calls *_LIFE_CYCLE = calls_of("rlock")
 cdef MutexCalls _CALLS
-_CALLS.object.create = <name_call> shmkit_rlock_create
-_CALLS.object.open = <name_call> shmkit_rlock_open
-_CALLS.object.open_or_create = <name_call> shmkit_rlock_open_or_create
-_CALLS.object.create_at = <at_call> shmkit_rlock_create_at
-_CALLS.object.open_at = <at_call> shmkit_rlock_open_at
-_CALLS.object.open_fd = <open_fd_call> shmkit_rlock_open_fd
-_CALLS.object.fd = <fd_call> shmkit_rlock_fd
-_CALLS.object.segment = <segment_call> shmkit_rlock_segment
-_CALLS.object.options_size = sizeof(shmkit_object_options)
-_CALLS.object.close = <handle_call> shmkit_rlock_close
-_CALLS.object.built_in = NULL
 _CALLS.acquire = <acquire_call> shmkit_rlock_acquire
 _CALLS.release = <handle_call> shmkit_rlock_release
 _CALLS.mark_consistent = <handle_call> shmkit_rlock_mark_consistent
@@ -85,7 +73,7 @@ cdef class RLock(Mutex):
     """
 
     def __cinit__(self):
-        self._calls = &_CALLS.object
+        self._calls = _LIFE_CYCLE
         self._mutex = &_CALLS
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, on_owner_death="raise", mode=None,

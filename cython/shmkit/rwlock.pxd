@@ -25,11 +25,11 @@ cdef class RWLock(Object):
     #                 lock.release_read_nogil()
     #         return first
     #
-    # Acquire the lock for reading or for writing. `recovered` (may be NULL) becomes 1 if a writer died while holding
+    # Acquire the lock for reading or for writing. `owner_died` (may be NULL) becomes 1 if a writer died while holding
     # it. SHMKIT_ERR_WOULD_BLOCK: others hold it, and SHMKIT_NOWAIT was given. SHMKIT_ERR_TIMEOUT: others held it until
     # the time was over.
-    cdef shmkit_status acquire_read_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil
-    cdef shmkit_status acquire_write_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil
+    cdef shmkit_status acquire_read_nogil(self, int64_t timeout_ns, uint32_t *owner_died) noexcept nogil
+    cdef shmkit_status acquire_write_nogil(self, int64_t timeout_ns, uint32_t *owner_died) noexcept nogil
     # Release it. SHMKIT_ERR_NOT_OWNER: this process does not read, or write.
     cdef shmkit_status release_read_nogil(self) noexcept nogil
     cdef shmkit_status release_write_nogil(self) noexcept nogil

@@ -6,35 +6,23 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER,
-    SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, SHMKIT_RWLOCK_OWNER_DIED, SHMKIT_RWLOCK_WAITING,
-    SHMKIT_RWLOCK_WRITING, shmkit_rwlock, shmkit_rwlock_acquire_read, shmkit_rwlock_acquire_write,
-    shmkit_rwlock_close, shmkit_rwlock_create, shmkit_rwlock_create_at, shmkit_rwlock_downgrade, shmkit_rwlock_fd,
-    shmkit_rwlock_info, shmkit_rwlock_mark_consistent, shmkit_rwlock_open, shmkit_rwlock_open_at,
-    shmkit_rwlock_open_fd, shmkit_rwlock_open_or_create, shmkit_rwlock_options, shmkit_rwlock_release_read,
-    shmkit_rwlock_release_write, shmkit_rwlock_segment, shmkit_rwlock_stat, shmkit_rwlock_upgrade, shmkit_status,
+    SHMKIT_ERR_INVALID, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK,
+    SHMKIT_RWLOCK_OWNER_DIED, SHMKIT_RWLOCK_WAITING, SHMKIT_RWLOCK_WRITING, shmkit_rwlock, shmkit_rwlock_acquire_read,
+    shmkit_rwlock_acquire_write, shmkit_rwlock_downgrade, shmkit_rwlock_info, shmkit_rwlock_mark_consistent,
+    shmkit_rwlock_options, shmkit_rwlock_release_read, shmkit_rwlock_release_write, shmkit_rwlock_stat,
+    shmkit_rwlock_upgrade, shmkit_status,
 )
 from shmkit._mutex cimport owned, recovers
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
-    open_received, segment_call,
+    OPTIONS, Calls, Object, as_count, calls_of, hold, nanoseconds, open_received,
 )
 from shmkit._status cimport check, make_error, publish
 
 from shmkit._status import OwnerDied
 
-cdef Calls _CALLS
-_CALLS.create = <name_call> shmkit_rwlock_create
-_CALLS.open = <name_call> shmkit_rwlock_open
-_CALLS.open_or_create = <name_call> shmkit_rwlock_open_or_create
-_CALLS.create_at = <at_call> shmkit_rwlock_create_at
-_CALLS.open_at = <at_call> shmkit_rwlock_open_at
-_CALLS.open_fd = <open_fd_call> shmkit_rwlock_open_fd
-_CALLS.fd = <fd_call> shmkit_rwlock_fd
-_CALLS.segment = <segment_call> shmkit_rwlock_segment
-_CALLS.options_size = sizeof(shmkit_rwlock_options)
-_CALLS.close = <handle_call> shmkit_rwlock_close
-_CALLS.built_in = NULL
+include "rwlock.pxi"
+
+cdef const Calls *_CALLS = calls_of("rwlock")
 
 # What is waited for.
 cdef enum:
@@ -125,7 +113,7 @@ cdef class RWLock(Object):
     """
 
     def __cinit__(self):
-        self._calls = &_CALLS
+        self._calls = _CALLS
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, on_owner_death="raise", readers=None,
                  mode=None, directory=None, trust=False, participants=None):
@@ -140,40 +128,26 @@ cdef class RWLock(Object):
     cdef shmkit_rwlock *handle(self) noexcept nogil:
         return <shmkit_rwlock *> self._handle
 
-    cdef shmkit_status acquire_read_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_rwlock_acquire_read(self.handle(), timeout_ns, 0, recovered)
+    cdef shmkit_status acquire_read_nogil(self, int64_t timeout_ns, uint32_t *owner_died) noexcept nogil:
+        return call_acquire_read(self, timeout_ns, 0, owner_died)
 
-    cdef shmkit_status acquire_write_nogil(self, int64_t timeout_ns, uint32_t *recovered) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_rwlock_acquire_write(self.handle(), timeout_ns, 0, recovered)
+    cdef shmkit_status acquire_write_nogil(self, int64_t timeout_ns, uint32_t *owner_died) noexcept nogil:
+        return call_acquire_write(self, timeout_ns, 0, owner_died)
 
     cdef shmkit_status release_read_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_rwlock_release_read(self.handle())
+        return call_release_read(self)
 
     cdef shmkit_status release_write_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_rwlock_release_write(self.handle())
+        return call_release_write(self)
 
     cdef shmkit_status upgrade_nogil(self, int64_t timeout_ns) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_rwlock_upgrade(self.handle(), timeout_ns, 0)
+        return call_upgrade(self, timeout_ns, 0)
 
     cdef shmkit_status downgrade_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_rwlock_downgrade(self.handle())
+        return call_downgrade(self)
 
     cdef shmkit_status mark_consistent_nogil(self) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_rwlock_mark_consistent(self.handle())
+        return call_mark_consistent(self)
 
     cdef shmkit_status _call(self, void *handle, int verb, int64_t timeout_ns, uint32_t flags,
                              uint32_t *died) noexcept nogil:
@@ -198,7 +172,7 @@ cdef class RWLock(Object):
         # What is to be had at once is too short to let others have the interpreter.
         status = self._call(handle, verb, SHMKIT_NOWAIT, 0, &died)
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
-            self._in_use += 1
+            hold(self)
             try:
                 with nogil:
                     status = self._call(handle, verb, timeout_ns, SHMKIT_INTERRUPTIBLE, &died)

@@ -7,17 +7,12 @@ from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_OVERFLOW, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK,
-    SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, SHMKIT_SEMAPHORE_UNDO, shmkit_semaphore,
-    shmkit_semaphore_acquire, shmkit_semaphore_close, shmkit_semaphore_create, shmkit_semaphore_create_at,
-    shmkit_semaphore_fd, shmkit_semaphore_held, shmkit_semaphore_info, shmkit_semaphore_open, shmkit_semaphore_open_at,
-    shmkit_semaphore_open_fd, shmkit_semaphore_open_or_create, shmkit_semaphore_options, shmkit_semaphore_release,
-    shmkit_semaphore_segment, shmkit_semaphore_stat, shmkit_semaphore_value, shmkit_status,
+    SHMKIT_ERR_INVALID, SHMKIT_ERR_OVERFLOW, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER,
+    SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, SHMKIT_SEMAPHORE_UNDO, shmkit_semaphore, shmkit_semaphore_acquire,
+    shmkit_semaphore_held, shmkit_semaphore_info, shmkit_semaphore_options, shmkit_semaphore_release,
+    shmkit_semaphore_stat, shmkit_semaphore_value, shmkit_status,
 )
-from shmkit._object cimport (
-    OPTIONS, Calls, Object, as_count, at_call, fd_call, handle_call, name_call, nanoseconds, open_fd_call,
-    segment_call,
-)
+from shmkit._object cimport OPTIONS, Calls, Object, as_count, calls_of, hold, nanoseconds
 from shmkit._status cimport check, make_error, publish
 
 SemaphoreInfo = namedtuple(
@@ -37,18 +32,9 @@ cdef enum:
 
 cdef object ONE = 1
 
-cdef Calls _CALLS
-_CALLS.create = <name_call> shmkit_semaphore_create
-_CALLS.open = <name_call> shmkit_semaphore_open
-_CALLS.open_or_create = <name_call> shmkit_semaphore_open_or_create
-_CALLS.create_at = <at_call> shmkit_semaphore_create_at
-_CALLS.open_at = <at_call> shmkit_semaphore_open_at
-_CALLS.open_fd = <open_fd_call> shmkit_semaphore_open_fd
-_CALLS.fd = <fd_call> shmkit_semaphore_fd
-_CALLS.segment = <segment_call> shmkit_semaphore_segment
-_CALLS.close = <handle_call> shmkit_semaphore_close
-_CALLS.built_in = NULL
-_CALLS.options_size = sizeof(shmkit_semaphore_options)
+include "semaphore.pxi"
+
+cdef const Calls *_CALLS = calls_of("semaphore")
 
 
 # How it is pickled Object says.
@@ -113,7 +99,7 @@ cdef class Semaphore(Object):
     """
 
     def __cinit__(self):
-        self._calls = &_CALLS
+        self._calls = _CALLS
 
     def __init__(self, value=1, *, undo=False, maximum=None, processes=None, name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
@@ -141,23 +127,17 @@ cdef class Semaphore(Object):
         self._undo = (self._info().flags & SHMKIT_SEMAPHORE_UNDO) != 0
         return 0
 
-    cdef shmkit_status acquire_nogil(self, uint32_t n, int64_t timeout_ns) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_semaphore_acquire(<shmkit_semaphore *> self._handle, n, timeout_ns, 0)
-
-    cdef shmkit_status release_nogil(self, uint32_t n) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_semaphore_release(<shmkit_semaphore *> self._handle, n)
-
-    cdef shmkit_status value_nogil(self, uint64_t *out) noexcept nogil:
-        if self._handle is NULL:
-            return SHMKIT_ERR_CLOSED
-        return shmkit_semaphore_value(<shmkit_semaphore *> self._handle, out)
-
     cdef shmkit_semaphore *handle(self) noexcept nogil:
         return <shmkit_semaphore *> self._handle
+
+    cdef shmkit_status acquire_nogil(self, uint32_t n, int64_t timeout_ns) noexcept nogil:
+        return call_acquire(self, n, timeout_ns, 0)
+
+    cdef shmkit_status release_nogil(self, uint32_t n) noexcept nogil:
+        return call_release(self, n)
+
+    cdef shmkit_status value_nogil(self, uint64_t *out) noexcept nogil:
+        return call_value(self, out)
 
     cdef bint _wait(self, shmkit_status status, uint32_t count, int64_t timeout_ns) except -1:
         """Take permits after a try that ended with `status`."""
@@ -166,7 +146,7 @@ cdef class Semaphore(Object):
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and (timeout_ns != SHMKIT_NOWAIT or self._undo):
             # Only what must sleep lets others have the interpreter: dropping it costs more than a permit that is there.
-            self._in_use += 1
+            hold(self)
             try:
                 with nogil:
                     status = shmkit_semaphore_acquire(handle, count, timeout_ns, SHMKIT_INTERRUPTIBLE)
@@ -192,7 +172,7 @@ cdef class Semaphore(Object):
         if handle is NULL:
             raise self._closed()
         if self._undo:
-            self._in_use += 1
+            hold(self)
             try:
                 with nogil:
                     status = shmkit_semaphore_release(handle, count)

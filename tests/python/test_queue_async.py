@@ -15,7 +15,7 @@ from child import wait_until
 from conftest import refused, threads
 from shmkit import JoinableQueue, Queue, ShutDown
 
-CLOSED, TIMEOUT, EMPTY, FULL = -2, -10, -16, -17
+CLOSED, TIMEOUT, EMPTY, FULL, SHUT_DOWN = -2, -10, -16, -17, -27
 HUNG = 60
 
 
@@ -329,7 +329,7 @@ def test_closing_wakes_who_awaits():
         return [(type(error), error.status) for error in told]
 
     assert run(main("thread")) == run(main("here")) == [(ValueError, CLOSED)] * 3
-    assert run(main("shutdown")) == [(ShutDown, CLOSED)] * 3
+    assert run(main("shutdown")) == [(ShutDown, SHUT_DOWN)] * 3
 
 
 def test_one_queue_in_several_loops_in_turn(queue):

@@ -17,7 +17,7 @@ from capi import (
     last_error,
 )
 
-TIMEOUT, WOULD_BLOCK, NOT_OWNER, EMPTY, FULL = -10, -11, -13, -16, -17
+TIMEOUT, WOULD_BLOCK, NOT_OWNER, EMPTY, FULL, SHUT_DOWN = -10, -11, -13, -16, -17, -27
 FOREVER, NOWAIT, INTERRUPTIBLE = -1, 0, 1
 FAIL, TRUST, OVERWRITE, SHUT, EXCLUSIVE, ALL = (0x10000 << bit for bit in range(6))
 MESSAGES, ROOM = 0, 1
@@ -120,9 +120,9 @@ def test_shut_down(handle):
     assert put(handle, b"left") == OK
     assert LIB.shmkit_queue_shutdown(handle) == OK
     assert info(handle).flags == SHUT
-    assert put(handle, b"more") == CLOSED
+    assert put(handle, b"more") == SHUT_DOWN
     assert get(handle) == b"left"
-    assert get(handle, timeout=FOREVER) == CLOSED
+    assert get(handle, timeout=FOREVER) == SHUT_DOWN
 
 
 def test_overflow():

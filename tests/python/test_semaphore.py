@@ -354,4 +354,4 @@ def test_repr(full, name):
     named.unlink()
     for each in (semaphore, named, placed):
         each.close()
-    assert repr(semaphore) == "<Semaphore() closed>"
+    assert repr(semaphore) == "<Semaphore closed>"

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 from ctypes import POINTER, byref, c_char_p, c_int32, c_int64, c_uint32, c_uint64, c_void_p
 
 import shmkit
@@ -269,166 +270,48 @@ STRUCTS = {
     "shmkit_queue_message": QueueMessage,
     "shmkit_queue_info": QueueInfo,
 }
-MAKE = [c_char_p, c_uint64, POINTER(Options), POINTER(c_void_p)]
+PLAIN = {
+    "shmkit_status": c_int32,
+    "int32_t": c_int32,
+    "uint32_t": c_uint32,
+    "int64_t": c_int64,
+    "uint64_t": c_uint64,
+    "const char *": c_char_p,
+    "char *": c_char_p,
+    "shmkit_interrupt_hook": HOOK,
+    "shmkit_segment_visit": VISIT,
+}
+DECLARATION = re.compile(r"^ +(?P<result>[\w ]+?[ *]+)(?P<name>shmkit_\w+)\((?P<arguments>.*)\)$", re.MULTILINE)
+
+
+def ctype(declared):
+    """Return the ctypes type of a C type such as "const char **". A pointer to anything opaque is a void pointer."""
+    declared = declared.strip()
+    if declared in PLAIN:
+        return PLAIN[declared]
+    pointee = declared.removeprefix("const ").removesuffix("*").strip()
+    if pointee in STRUCTS:
+        return POINTER(STRUCTS[pointee])
+    if declared.startswith("const char"):
+        return POINTER(c_char_p)
+    if pointee.endswith("*"):
+        return POINTER(c_void_p)
+    return POINTER(PLAIN[pointee]) if pointee in PLAIN else c_void_p
+
+
+def table():
+    """Return what each function returns and takes, as the package's own declarations say."""
+    with open(os.path.join(os.path.dirname(shmkit.__file__), "libshmkit.pxd")) as file:
+        text = file.read()
+    found = {}
+    for match in DECLARATION.finditer(text):
+        arguments = [re.match(r"(.*[ *])\w+$", each.strip()).group(1) for each in match["arguments"].split(",") if each]
+        found[match["name"]] = (ctype(match["result"]), [ctype(each) for each in arguments])
+    return found
+
 
 # Each function: what it returns, and what it takes.
-TABLE = {
-    "shmkit_version": (c_uint32, []),
-    "shmkit_version_string": (c_char_p, []),
-    "shmkit_check_version": (c_int32, [c_uint32]),
-    "shmkit_strerror": (c_char_p, [c_int32]),
-    "shmkit_last_error": (c_int32, [POINTER(c_int32), POINTER(c_int32), POINTER(c_char_p)]),
-    "shmkit_set_interrupt": (c_int32, [HOOK, c_void_p]),
-    "shmkit_limits": (c_int32, [c_char_p, POINTER(Limits)]),
-    "shmkit_limits_line": (c_int32, [c_char_p, c_char_p, c_uint64]),
-    "shmkit_segment_create": (c_int32, MAKE),
-    "shmkit_segment_open": (c_int32, MAKE),
-    "shmkit_segment_open_or_create": (c_int32, MAKE),
-    "shmkit_segment_open_fd": (c_int32, [c_int32, *MAKE[1:]]),
-    "shmkit_segment_resize": (c_int32, [c_void_p, c_uint64, c_uint32]),
-    "shmkit_segment_data": (c_int32, [c_void_p, POINTER(c_void_p)]),
-    "shmkit_segment_size": (c_int32, [c_void_p, POINTER(c_uint64)]),
-    "shmkit_segment_capacity": (c_int32, [c_void_p, POINTER(c_uint64)]),
-    "shmkit_segment_fd": (c_int32, [c_void_p, POINTER(c_int32)]),
-    "shmkit_segment_name": (c_int32, [c_void_p, POINTER(c_char_p)]),
-    "shmkit_segment_directory": (c_int32, [c_void_p, POINTER(c_char_p)]),
-    "shmkit_segment_huge": (c_int32, [c_void_p, POINTER(c_uint64)]),
-    "shmkit_segment_stat": (c_int32, [c_void_p, POINTER(Info)]),
-    "shmkit_segment_unlink": (c_int32, [c_void_p]),
-    "shmkit_segment_unlink_name": (c_int32, [c_char_p, c_char_p, c_uint64, c_uint64, c_uint32]),
-    "shmkit_segment_list": (c_int32, [c_char_p, VISIT, c_void_p]),
-    "shmkit_segment_gc": (c_int32, [c_char_p, c_uint32, POINTER(c_uint64)]),
-    "shmkit_segment_close": (c_int32, [c_void_p]),
-    "shmkit_segment_lock": (c_int32, [c_void_p, POINTER(c_void_p)]),
-    "shmkit_rlock_depth": (c_int32, [c_void_p, POINTER(c_uint64)]),
-}
-MAKE_LOCK = [POINTER(ObjectOptions), POINTER(c_void_p)]
-
-# What locks of both kinds have.
-LOCK_TABLE = {
-    "size": [POINTER(ObjectOptions), POINTER(c_uint64)],
-    "create": [c_char_p, *MAKE_LOCK],
-    "open": [c_char_p, *MAKE_LOCK],
-    "open_or_create": [c_char_p, *MAKE_LOCK],
-    "create_at": [c_void_p, c_uint64, *MAKE_LOCK],
-    "open_at": [c_void_p, c_uint64, *MAKE_LOCK],
-    "open_fd": [c_int32, c_uint64, *MAKE_LOCK],
-    "fd": [c_void_p, POINTER(c_int32), POINTER(c_uint64)],
-    "segment": [c_void_p, POINTER(c_void_p)],
-    "acquire": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
-    "release": [c_void_p],
-    "mark_consistent": [c_void_p],
-    "stat": [c_void_p, POINTER(LockInfo)],
-    "unlink": [c_void_p],
-    "close": [c_void_p],
-}
-for verb, arguments in LOCK_TABLE.items():
-    TABLE |= {f"shmkit_{noun}_{verb}": (c_int32, arguments) for noun in ("lock", "rlock")}
-
-
-def object_table(options, info):
-    """Return what every noun has that stands at a place: its functions and what they take."""
-    make = [POINTER(options), POINTER(c_void_p)]
-    return {
-        "size": [POINTER(options), POINTER(c_uint64)],
-        "create": [c_char_p, *make],
-        "open": [c_char_p, *make],
-        "open_or_create": [c_char_p, *make],
-        "create_at": [c_void_p, c_uint64, *make],
-        "open_at": [c_void_p, c_uint64, *make],
-        "open_fd": [c_int32, c_uint64, *make],
-        "fd": [c_void_p, POINTER(c_int32), POINTER(c_uint64)],
-        "segment": [c_void_p, POINTER(c_void_p)],
-        "stat": [c_void_p, POINTER(info)],
-        "unlink": [c_void_p],
-        "close": [c_void_p],
-    }
-
-
-EVENT_TABLE = {
-    **object_table(ObjectOptions, EventInfo),
-    "set": [c_void_p],
-    "clear": [c_void_p],
-    "is_set": [c_void_p, POINTER(c_uint32)],
-    "wait": [c_void_p, c_int64, c_uint32],
-}
-TABLE |= {f"shmkit_event_{verb}": (c_int32, arguments) for verb, arguments in EVENT_TABLE.items()}
-ONCE_TABLE = {
-    **object_table(ObjectOptions, OnceInfo),
-    "begin": [c_void_p, c_int64, c_uint32, POINTER(c_uint32), POINTER(c_uint32)],
-    "done": [c_void_p],
-    "abort": [c_void_p],
-    "is_done": [c_void_p, POINTER(c_uint32)],
-}
-TABLE |= {f"shmkit_once_{verb}": (c_int32, arguments) for verb, arguments in ONCE_TABLE.items()}
-
-BARRIER_TABLE = {
-    **object_table(BarrierOptions, BarrierInfo),
-    "wait": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
-    "pass": [c_void_p],
-    "reset": [c_void_p],
-    "abort": [c_void_p],
-    "parties": [c_void_p, POINTER(c_uint32)],
-    "waiting": [c_void_p, POINTER(c_uint32)],
-    "is_broken": [c_void_p, POINTER(c_uint32)],
-}
-TABLE |= {f"shmkit_barrier_{verb}": (c_int32, arguments) for verb, arguments in BARRIER_TABLE.items()}
-
-SEMAPHORE_TABLE = {
-    **object_table(SemaphoreOptions, SemaphoreInfo),
-    "acquire": [c_void_p, c_uint32, c_int64, c_uint32],
-    "release": [c_void_p, c_uint32],
-    "value": [c_void_p, POINTER(c_uint64)],
-    "held": [c_void_p, POINTER(c_uint64)],
-}
-TABLE |= {f"shmkit_semaphore_{verb}": (c_int32, arguments) for verb, arguments in SEMAPHORE_TABLE.items()}
-
-CONDITION_TABLE = {
-    **object_table(ConditionOptions, ConditionInfo),
-    "wait": [c_void_p, c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
-    "notify": [c_void_p, c_void_p, c_uint32],
-    "notify_all": [c_void_p, c_void_p],
-}
-TABLE |= {f"shmkit_condition_{verb}": (c_int32, arguments) for verb, arguments in CONDITION_TABLE.items()}
-
-
-RWLOCK_TABLE = {
-    **object_table(RWLockOptions, RWLockInfo),
-    "acquire_read": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
-    "release_read": [c_void_p],
-    "acquire_write": [c_void_p, c_int64, c_uint32, POINTER(c_uint32)],
-    "release_write": [c_void_p],
-    "upgrade": [c_void_p, c_int64, c_uint32],
-    "downgrade": [c_void_p],
-    "mark_consistent": [c_void_p],
-}
-TABLE |= {f"shmkit_rwlock_{verb}": (c_int32, arguments) for verb, arguments in RWLOCK_TABLE.items()}
-
-QUEUE_TABLE = {
-    **object_table(QueueOptions, QueueInfo),
-    "put": [c_void_p, c_int64, c_uint32, c_void_p, c_uint64],
-    "get": [c_void_p, c_int64, c_uint32, c_void_p, c_uint64, POINTER(c_uint64)],
-    "peek": [c_void_p, c_int64, c_uint32, c_void_p, c_uint64, POINTER(c_uint64)],
-    "put_many": [c_void_p, c_int64, c_uint32, POINTER(QueueMessage), c_uint64, POINTER(c_uint64)],
-    "get_many": [
-        *(c_void_p, c_int64, c_uint32, c_void_p, c_uint64),
-        *(POINTER(c_uint64), c_uint64, POINTER(c_uint64)),
-    ],
-    "reserve": [c_void_p, c_int64, c_uint32, c_uint64, POINTER(c_void_p), POINTER(c_uint64)],
-    "commit": [c_void_p, c_uint64, c_uint64],
-    "abort": [c_void_p, c_uint64],
-    "lease": [
-        *(c_void_p, c_int64, c_uint32),
-        *(POINTER(c_void_p), POINTER(c_uint64), POINTER(c_uint64), POINTER(c_uint32)),
-    ],
-    "ack": [c_void_p, c_uint64],
-    "nack": [c_void_p, c_uint64],
-    "join": [c_void_p, c_int64, c_uint32],
-    "shutdown": [c_void_p],
-    "fileno": [c_void_p, c_uint32, POINTER(c_int32)],
-    "is_full": [c_void_p, POINTER(c_uint32)],
-}
-TABLE |= {f"shmkit_queue_{verb}": (c_int32, arguments) for verb, arguments in QUEUE_TABLE.items()}
+TABLE = table()
 
 
 def load():

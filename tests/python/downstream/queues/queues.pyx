@@ -21,7 +21,7 @@ def get(Queue queue, uint64_t capacity, int64_t timeout_ns):
     cdef char[32] buffer
     cdef uint64_t size = 0
     with nogil:
-        status = queue.get_nogil(buffer, min(capacity, 32), &size, timeout_ns)
+        status = queue.get_nogil(buffer, min(capacity, 32), timeout_ns, &size)
     return status, buffer[:size]
 
 
@@ -31,7 +31,7 @@ def fill(Queue queue, int count):
     cdef uint64_t token = 0
     cdef int i
     with nogil:
-        status = queue.reserve_nogil(count * sizeof(double), <void **> &numbers, &token, SHMKIT_FOREVER)
+        status = queue.reserve_nogil(count * sizeof(double), SHMKIT_FOREVER, <void **> &numbers, &token)
         if status == SHMKIT_OK:
             for i in range(count):
                 numbers[i] = i
@@ -48,7 +48,7 @@ def total(Queue queue, bint give_back):
     cdef uint64_t i
     cdef double sum_ = 0
     with nogil:
-        status = queue.lease_nogil(<const void **> &numbers, &size, &token, &attempts, SHMKIT_NOWAIT)
+        status = queue.lease_nogil(SHMKIT_NOWAIT, <const void **> &numbers, &size, &token, &attempts)
         if status == SHMKIT_OK:
             for i in range(size // sizeof(double)):
                 sum_ += numbers[i]
@@ -64,11 +64,11 @@ def twice(Queue queue):
     cdef uint64_t size = 0
     cdef uint32_t attempts = 0
     with nogil:
-        queue.reserve_nogil(5, &data, &token, SHMKIT_FOREVER)
+        queue.reserve_nogil(5, SHMKIT_FOREVER, &data, &token)
         queue.abort_nogil(token)
         aborted = queue.abort_nogil(token)
         queue.put_nogil(b"x", 1, SHMKIT_FOREVER)
-        queue.lease_nogil(&read, &size, &token, &attempts, SHMKIT_FOREVER)
+        queue.lease_nogil(SHMKIT_FOREVER, &read, &size, &token, &attempts)
         queue.ack_nogil(token)
         acked = queue.ack_nogil(token)
     return aborted, acked
@@ -127,7 +127,7 @@ def ask(Queue there, Queue back, int rounds):
             number = i
             status = there.put_nogil(&number, 8, SHMKIT_FOREVER)
             if status == SHMKIT_OK:
-                status = back.get_nogil(&number, 8, &size, SHMKIT_FOREVER)
+                status = back.get_nogil(&number, 8, SHMKIT_FOREVER, &size)
             if status != SHMKIT_OK or number != <uint64_t> i + 1:
                 break
     return status
@@ -157,9 +157,9 @@ def is_closed(Queue queue):
     cdef uint64_t size = 77
     cdef uint64_t token = 77
     return queue.handle() is NULL and (
-        queue.put_nogil(b"x", 1, SHMKIT_NOWAIT) == queue.get_nogil(NULL, 0, &size, SHMKIT_NOWAIT)
-        == queue.reserve_nogil(1, &data, &token, SHMKIT_NOWAIT) == queue.commit_nogil(1, 1) == queue.abort_nogil(1)
-        == queue.lease_nogil(&read, &size, &token, NULL, SHMKIT_NOWAIT) == queue.ack_nogil(1) == queue.nack_nogil(1)
+        queue.put_nogil(b"x", 1, SHMKIT_NOWAIT) == queue.get_nogil(NULL, 0, SHMKIT_NOWAIT, &size)
+        == queue.reserve_nogil(1, SHMKIT_NOWAIT, &data, &token) == queue.commit_nogil(1, 1) == queue.abort_nogil(1)
+        == queue.lease_nogil(SHMKIT_NOWAIT, &read, &size, &token, NULL) == queue.ack_nogil(1) == queue.nack_nogil(1)
         == SHMKIT_ERR_CLOSED
     ) and size == token == 77
 
