@@ -838,9 +838,9 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  *           objects share one descriptor; an unnamed queue has a memory file of its own
  * placed    at an offset of a managed segment, beside other objects and the program's own data
  *
- * The functions below exist for every noun: lock, rlock, rwlock, semaphore, condition, event,
- * barrier, once and queue. A noun's own section adds only what differs: the bytes that it
- * occupies, its options, and what a close does to what the process holds.
+ * The functions below exist for every noun whose section follows. That section adds only what
+ * differs: the bytes that it occupies, its options, and what a close does to what the process
+ * holds.
  *
  * shmkit_<noun>_size (options, out)
  *
