@@ -270,6 +270,7 @@ def test_null_is_tried_wherever_it_may_stand():
         "shmkit_check_version",
         "shmkit_strerror",
         "shmkit_segment_gc",
+        "shmkit_segment_close",
     }
     nouns = "|".join(re.findall(r"shmkit_(\w+)_create_at\(", HEADER))
     segments = {function for function in TABLE if not re.match(f"shmkit_({nouns})_", function)}
