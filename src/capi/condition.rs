@@ -96,9 +96,9 @@ unsafe impl Sized32 for shmkit_condition_info {
 }
 const _: () = assert!(size_of::<shmkit_condition_info>() == 64);
 
-impl Object for Condition {
+// SAFETY: the options begin with the fields of shmkit_object_options.
+unsafe impl Object for Condition {
     type CSpec = shmkit_condition_options;
-    type Options = Options;
 
     fn options(spec: &shmkit_condition_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(spec.reserved)?;
@@ -107,12 +107,6 @@ impl Object for Condition {
             file,
         })
     }
-
-    fn size(options: &Options) -> Result<u64> {
-        options.size()
-    }
-
-    object::forward!();
 }
 
 /// Returns the lock behind a handle of either kind.

@@ -1,7 +1,7 @@
 //! Queues: messages of any length from many producers to many consumers.
 
 use super::handle::Handle;
-use super::object::{self, Object, with};
+use super::object::{Object, with};
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{check_pointer, optional, output, wait};
@@ -194,9 +194,9 @@ unsafe impl Sized32 for shmkit_queue_info {
 }
 const _: () = assert!(size_of::<shmkit_queue_info>() == 168);
 
-impl Object for Queue {
+// SAFETY: the options begin with the fields of shmkit_object_options.
+unsafe impl Object for Queue {
     type CSpec = shmkit_queue_options;
-    type Options = Options;
     const FLAGS: u32 = SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE;
 
     fn options(spec: &shmkit_queue_options, file: FileOptions) -> Result<Options> {
@@ -218,12 +218,6 @@ impl Object for Queue {
             file,
         })
     }
-
-    fn size(options: &Options) -> Result<u64> {
-        options.size()
-    }
-
-    object::forward!();
 }
 
 /// Refuses NULL if there are bytes, and more bytes than an address space has.

@@ -144,7 +144,7 @@ impl Options {
     /// # Errors
     /// * `Invalid`: more cells than 4096
     pub fn size(&self) -> Result<u64> {
-        Ok(Condition::layout(self, Create::Always, Storage::Segment)?.size())
+        Condition::size(self)
     }
 }
 

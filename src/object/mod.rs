@@ -163,6 +163,10 @@ pub(crate) trait Noun: Sized {
         create: Create,
         storage: Storage,
     ) -> Result<Layout<'_, Self::Raw>>;
+    /// Returns the size of a new one in a segment, in bytes. `Invalid`: the options contradict each other.
+    fn size(options: &Self::Options) -> Result<u64> {
+        Ok(Self::layout(options, Create::Always, Storage::Segment)?.size())
+    }
     /// Wraps a raw object. `Corrupt`: its words contradict each other.
     fn new(object: ObjectHandle<Self::Raw>) -> Result<Self>;
     /// Returns the object that it wraps.
@@ -584,7 +588,7 @@ impl<T: Object> ObjectHandle<T> {
             .max(1)
     }
 
-    fn export(&self) -> Result<(RawFd, u64)> {
+    pub(crate) fn export(&self) -> Result<(RawFd, u64)> {
         match &self.slot {
             Some(slot) => slot.expose(),
             None if self.has_own_file => {}
@@ -597,7 +601,7 @@ impl<T: Object> ObjectHandle<T> {
         Ok((self.segment.fd(), self.offset))
     }
 
-    fn unlink(&self) -> Result<()> {
+    pub(crate) fn unlink(&self) -> Result<()> {
         match self.has_own_file {
             true => self.segment.unlink(),
             false => Err(Error::Invalid(

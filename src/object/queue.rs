@@ -107,7 +107,7 @@ impl Options {
     /// # Errors
     /// * `Invalid`: the capacity is out of range
     pub fn size(&self) -> Result<u64> {
-        Ok(Queue::layout(self, Create::Always, Storage::Segment)?.size())
+        Queue::size(self)
     }
 }
 
