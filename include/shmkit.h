@@ -904,8 +904,8 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  *
  * Opens an exported object. The descriptor stays the caller's.
  * SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_WRONG_KIND   no such object is stored there
- * SHMKIT_ERR_INVALID, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_UNTRUSTED
- *                           as for shmkit_segment_open_fd
+ * SHMKIT_ERR_INVALID        no object can be at this offset, and as for shmkit_segment_open_fd
+ * SHMKIT_ERR_PERMISSION, SHMKIT_ERR_UNTRUSTED   as for shmkit_segment_open_fd
  *
  * shmkit_<noun>_segment (handle, out)
  *

@@ -286,6 +286,7 @@ macro_rules! life_cycle {
             ///
             /// # Errors
             /// * `NotFound`, `WrongKind`: there is none of this kind
+            /// * `Invalid`: no object can be at this offset
             /// * `Untrusted`, `Permission`, `Corrupt`: as for [`Segment::open_fd`](crate::segment::Segment::open_fd)
             pub fn open_fd(
                 fd: std::os::fd::RawFd,
@@ -510,6 +511,9 @@ impl<T: Object> ObjectHandle<T> {
     ) -> Result<ObjectHandle<T>> {
         let options = file.for_file();
         match Segment::open_fd_with(fd, 0, &options, layout.tag.kind) {
+            Ok(_) if offset != 0 => Err(Error::Invalid(
+                format!("offset {offset}: this file holds one object, at offset 0").into(),
+            )),
             Ok(segment) => ObjectHandle::alone(segment, layout, Create::Never),
             Err(Error::WrongKind(cause)) => {
                 let slot =
