@@ -183,7 +183,7 @@ pub unsafe extern "C" fn shmkit_condition_wait(
         // SAFETY: the caller's promise.
         let died = unsafe { optional(owner_died, "owner_died") }?;
         let waited = condition.wait_with(lock_or_rlock, options)?;
-        died.map(|died| died.write(waited.recovered.into()));
+        died.map(|died| died.write(waited.owner_died.into()));
         match waited.end {
             End::Notified => Ok(()),
             End::Interrupted => Err(Error::Interrupted(

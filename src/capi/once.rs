@@ -155,7 +155,7 @@ unsafe extern "C" fn begin_slow(
         let died = unsafe { optional(owner_died, "owner_died") }?;
         let (is_mine, mark) = match once.begin_with(wait::options(timeout_ns, flags)?)? {
             Begun::Done => (false, false),
-            Begun::Mine { recovered } => (true, recovered),
+            Begun::Mine { owner_died } => (true, owner_died),
         };
         mine.write(is_mine.into());
         died.map(|died| died.write(mark.into()));

@@ -106,7 +106,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Puts a message at the end; when this returns it is in the queue.
     ///
     /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it has not been put, nor where `NoSpace` or
-    /// `NoMemory` says that the ring cannot grow. `Closed`: nothing more is put. `Corrupt`; what `liveness` says.
+    /// `NoMemory` says that the ring cannot grow. `ShutDown`: nothing more is put. `Corrupt`; what `liveness` says.
     #[inline]
     pub fn put(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
         let room = bytes.len() as u64;
