@@ -4,6 +4,9 @@
 //! The comments of the exported items are the manual in the C header: they are written for C
 //! programmers.
 
+// shmkit_<noun>_create is how the header writes the names of a life cycle.
+#![allow(rustdoc::invalid_html_tags)]
+
 pub mod barrier;
 pub mod condition;
 pub mod event;

@@ -10,8 +10,8 @@
 //!
 //! A bounded ring for many producers and consumers in which each record holds its own position, so that a record of an
 //! earlier lap is recognized, as in Vyukov's bounded MPMC queue
-//! (https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue). There each slot is claimed without
-//! a lock; here records have any length and their makers may die, so robust locks guard both ends.
+//! (<https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue>). There each slot is claimed
+//! without a lock; here records have any length and their makers may die, so robust locks guard both ends.
 //!
 //! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/cursor.rs` how a
 //! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, and
