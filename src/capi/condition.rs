@@ -123,7 +123,7 @@ unsafe fn lock_of<'a>(lock_or_rlock: *mut c_void) -> Result<&'a dyn Mutex> {
     match unsafe { Handle::<RLock>::borrow(lock_or_rlock.cast()) } {
         Ok(lock) => Ok(lock),
         Err(Error::WrongKind(_)) => Err(Error::WrongKind(
-            "lock_or_rlock is neither a handle of a Lock nor of an RLock".into(),
+            "lock_or_rlock is not a handle of a Lock or an RLock".into(),
         )),
         Err(error) => Err(error),
     }
@@ -190,9 +190,11 @@ pub unsafe extern "C" fn shmkit_condition_wait(
                 "the interrupt hook ended the wait".into(),
             )),
             End::Timeout if timeout_ns == SHMKIT_NOWAIT => {
-                Err(Error::WouldBlock("nobody has notified".into()))
+                Err(Error::WouldBlock("there was no notification".into()))
             }
-            End::Timeout => Err(Error::Timeout("nobody has notified in that time".into())),
+            End::Timeout => Err(Error::Timeout(
+                "there was no notification in that time".into(),
+            )),
         }
     };
     // SAFETY: the caller's promise.

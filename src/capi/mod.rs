@@ -93,7 +93,7 @@ fn check_flags(flags: u32, known: u32) -> Result<()> {
     match flags & !known {
         0 => Ok(()),
         unknown => Err(Error::Invalid(
-            format!("flags {unknown:#x} mean nothing here").into(),
+            format!("flags {unknown:#x} are unknown here").into(),
         )),
     }
 }
@@ -104,7 +104,7 @@ fn mode(mode: u32) -> Result<Option<u32>> {
         0 => Ok(None),
         0o1..=0o777 => Ok(Some(mode)),
         _ => Err(Error::Invalid(
-            format!("options: mode {mode:#o} has more than permission bits").into(),
+            format!("options: mode {mode:#o} exceeds the permission bits, 0o777").into(),
         )),
     }
 }

@@ -204,7 +204,7 @@ unsafe fn read_common(spec: &shmkit_object_options, known: u32) -> Result<(FileO
 pub(super) fn check_reserved(reserved: u32) -> Result<()> {
     match reserved {
         0 => Ok(()),
-        _ => Err(Error::Invalid("options: reserved is not 0".into())),
+        _ => Err(Error::Invalid("options: reserved must be 0".into())),
     }
 }
 

@@ -206,7 +206,8 @@ unsafe impl Object for Queue {
             SHMKIT_QUEUE_OVERWRITE => Overflow::Overwrite,
             _ => {
                 return Err(Error::Invalid(
-                    "options: a queue fails or overwrites, not both".into(),
+                    "options: SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE exclude each other"
+                        .into(),
                 ));
             }
         };
@@ -832,7 +833,10 @@ pub unsafe extern "C" fn shmkit_queue_fileno(
             SHMKIT_QUEUE_ROOM => What::Room,
             _ => {
                 return Err(Error::Invalid(
-                    format!("{what}: neither messages nor room").into(),
+                    format!(
+                        "what is {what}, but must be SHMKIT_QUEUE_MESSAGES or SHMKIT_QUEUE_ROOM"
+                    )
+                    .into(),
                 ));
             }
         };
