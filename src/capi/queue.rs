@@ -178,7 +178,8 @@ pub struct shmkit_queue_info {
     /// The offset in the segment's data. 0: a queue with a file of its own.
     pub offset: u64,
     /// The process that reserved the next message and has not committed it: its number among the
-    /// participants of the segment. 0: the next message is available, or there is none.
+    /// participants of the segment. If it is dead, the next get skips the message. 0: the next
+    /// message is available, or there is none.
     pub held_up_by_ticket: u64,
     /// The PID namespace of that process: the inode of /proc/PID/ns/pid. 0: none, or unknown.
     pub held_up_by_namespace: u64,
@@ -870,12 +871,11 @@ pub unsafe extern "C" fn shmkit_queue_is_full(
     unsafe { with(queue, body) }
 }
 
-/// Returns the state of the queue.
+/// Returns the state of the queue. The call waits for no process and changes nothing.
 ///
-///   SHMKIT_ERR_WOULD_BLOCK  a message is reserved or leased, and a process has been stopped inside
-///                           a get for a quarter of a second
-///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
-///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
+///   SHMKIT_ERR_LIVENESS_UNKNOWN  a message is reserved or leased, and this process has lost the
+///                                descriptor of the segment (closefrom)
+///   SHMKIT_ERR_CORRUPT           the shared bytes of the queue are corrupt
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.
