@@ -422,7 +422,7 @@ def test_a_repr_claims_no_identity(run, name):
     with SharedMemory(name, create=True, size=len(OBJECTS) << 17, managed=True) as shm:
         for number, kind in enumerate(OBJECTS):
             opened_in(shm, kind, number).close()
-        assert run(code, name, env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent)}).out == "0\n1\n"
+        assert run(code, name, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}).out == "0\n1\n"
         shm.unlink()
 
 
