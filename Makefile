@@ -143,6 +143,7 @@ lint: tools $(VENV)/.test
 	$(SAY) 'no warnings'
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
