@@ -186,7 +186,15 @@ impl RawQueue {
                         at = seen.as_ref().ok().map(|seen| seen.next);
                         return Some(seen);
                     }
-                    None => at = Some(self.head()),
+                    None => {
+                        let head = self.head();
+                        // Head never moves back: so this ends, whatever the words say.
+                        if (head.wrapping_sub(position) as i64) <= 0 {
+                            at = None;
+                            return Some(Err(corrupt(position)));
+                        }
+                        at = Some(head);
+                    }
                 }
             }
         })
