@@ -5,16 +5,21 @@ from ctypes import byref, c_uint32, c_uint64, c_void_p
 import pytest
 
 from capi import (
-    CLOSED,
+    FOREVER,
+    INTERRUPTIBLE,
     INVALID,
     LIB,
+    NOT_OWNER,
+    NOWAIT,
     OK,
+    TIMEOUT,
+    WOULD_BLOCK,
     Calls,
     last_error,
 )
 
-TIMEOUT, WOULD_BLOCK, NOT_OWNER, BROKEN = -10, -11, -13, -15
-FOREVER, NOWAIT, INTERRUPTIBLE, HOLD = -1, 0, 1, 2
+BROKEN = -15
+HOLD = 2
 IS_BROKEN, MOST = 0x40000, 2048
 
 
@@ -30,10 +35,8 @@ def options(parties=2):
 @pytest.fixture
 def handle():
     """Return the handle of an unnamed barrier for two."""
-    handle = c_void_p()
-    assert LIB.shmkit_barrier_create(None, options(), byref(handle)) == OK
-    yield handle
-    assert LIB.shmkit_barrier_close(handle) in (OK, CLOSED)
+    with CALLS.made(parties=2) as handle:
+        yield handle
 
 
 def told(handle, verb):
@@ -100,10 +103,3 @@ def test_impossible_number_of_parties_is_refused(name):
     for make_without_options in (CALLS.create, CALLS.open_or_create):
         assert make_without_options(name.encode(), None, byref(handle)) == INVALID
     assert (handle.value, size.value) == (77, 77)
-
-
-def test_timeouts_and_flags_that_mean_nothing(handle):
-    for timeout in (-2, -(1 << 63)):
-        assert wait(handle, timeout) == (INVALID, 77)
-    for bit in range(2, 32):
-        assert wait(handle, NOWAIT, 1 << bit) == (INVALID, 77)

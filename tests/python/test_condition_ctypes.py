@@ -10,16 +10,21 @@ from child import wait_until
 
 from capi import (
     CLOSED,
+    FOREVER,
+    INTERRUPTIBLE,
     INVALID,
     LIB,
+    NOT_OWNER,
+    NOWAIT,
     OK,
+    TIMEOUT,
+    WOULD_BLOCK,
     WRONG_KIND,
     Calls,
     last_error,
 )
 
-TIMEOUT, WOULD_BLOCK, NOT_OWNER, PARTICIPANTS = -10, -11, -13, -19
-FOREVER, NOWAIT, INTERRUPTIBLE = -1, 0, 1
+PARTICIPANTS = -19
 
 
 CALLS = Calls("condition")
@@ -29,19 +34,15 @@ options, info = CALLS.options, CALLS.info
 @pytest.fixture
 def lock():
     """Return the handle of an unnamed lock."""
-    handle = c_void_p()
-    assert LIB.shmkit_lock_create(None, None, byref(handle)) == OK
-    yield handle
-    assert LIB.shmkit_lock_close(handle) in (OK, CLOSED)
+    with Calls("lock").made() as handle:
+        yield handle
 
 
 @pytest.fixture
 def handle():
     """Return the handle of an unnamed condition."""
-    handle = c_void_p()
-    assert LIB.shmkit_condition_create(None, None, byref(handle)) == OK
-    yield handle
-    assert LIB.shmkit_condition_close(handle) in (OK, CLOSED)
+    with CALLS.made() as handle:
+        yield handle
 
 
 def test_wait_and_notify(handle, lock):

@@ -51,17 +51,6 @@ def test_a_killed_waiter_is_skipped(kind, waiter):
     assert condition.stat().waiting == 0
 
 
-def test_a_killed_waiter_holds_nobody_up(kind, waiter):
-    """multiprocessing's notify_all waits for ever for the one that was killed."""
-    condition = Condition(kind())
-    for _ in range(3):
-        dead, living = waiter(condition), waiter(condition)
-        dead.kill()
-        with condition:
-            condition.notify_all()
-        assert living.said() == (True, True)
-
-
 def test_what_a_killed_waiter_was_sent_goes_to_another(kind, waiter):
     condition = Condition(kind())
     victim, other = waiter(condition), waiter(condition)
@@ -181,73 +170,9 @@ from shmkit import Condition, Lock, RLock
 lock = {"Lock": Lock, "RLock": RLock}[sys.argv[1]]()
 condition = Condition(lock)
 
-def when_waiting(work):
-    def run():
-        while not condition.stat().waiting:
-            time.sleep(0.001)
-        work()
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
-
 def interrupt(number=signal.SIGINT):
     os.kill(os.getpid(), number)
 """
-
-
-@pytest.mark.parametrize("how", ["wait()", "wait(1000)", "wait_for(lambda: False)"])
-@pytest.mark.parametrize("kind_name", ["Lock", "RLock"])
-def test_ctrl_c_ends_a_wait_with_the_lock_held(run, kind_name, how):
-    code = f"""
-when_waiting(interrupt)
-with condition:
-    try:
-        condition.{how}
-    except KeyboardInterrupt:
-        print("interrupted", lock.owner == os.getpid())
-    print(condition.stat().waiting, condition.wait(0.001))
-print(lock.locked())
-"""
-    assert run(PREFACE + code, kind_name).out == "interrupted True\n0 False\nFalse\n"
-
-
-@pytest.mark.parametrize("kind_name", ["Lock", "RLock"])
-def test_what_a_handler_raises_comes_out(run, kind_name):
-    code = """
-class Alarm(Exception):
-    pass
-def handler(*_):
-    raise Alarm("now")
-signal.signal(signal.SIGUSR1, handler)
-for _ in range(3):
-    try:
-        with condition:
-            thread = when_waiting(lambda: interrupt(signal.SIGUSR1))
-            condition.wait()
-    except Alarm as error:
-        print(error, lock.locked())
-    thread.join()
-print(condition.stat().timeouts)
-"""
-    assert run(PREFACE + code, kind_name).out == "now False\n" * 3 + "3\n"
-
-
-@pytest.mark.parametrize("kind_name", ["Lock", "RLock"])
-def test_handlers_that_return_end_nothing(run, kind_name):
-    code = """
-signals = []
-signal.signal(signal.SIGUSR1, lambda *_: signals.append(1))
-def work():
-    for _ in range(20):
-        interrupt(signal.SIGUSR1)
-        time.sleep(0.003)
-    with condition:
-        condition.notify()
-when_waiting(work)
-with condition:
-    print(condition.wait(), len(signals) > 0)
-"""
-    assert run(PREFACE + code, kind_name).out == "True True\n"
 
 
 @pytest.mark.parametrize("kind_name", ["Lock", "RLock"])
@@ -294,24 +219,6 @@ print("done")
     out = run(PREFACE + code, kind_name, err=None, status=None)
     assert out.out == "done\n", out
     assert not out.err or "Alarm" in out.err
-
-
-def test_sleeping_lets_other_threads_run():
-    condition, counted = Condition(), []
-
-    def work():
-        with condition:
-            condition.wait()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    await_waiters(condition, 1)
-    for _ in range(1000):
-        counted.append(1)
-    with condition:
-        condition.notify()
-    thread.join()
-    assert len(counted) == 1000
 
 
 def test_closing_the_lock_while_somebody_waits(kind):

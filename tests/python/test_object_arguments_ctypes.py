@@ -13,13 +13,16 @@ from capi import (
     CLOSE_NULL,
     CLOSED,
     HEADER,
+    INTERRUPTIBLE,
     INVALID,
     LIB,
     NOT_FOUND,
+    NOWAIT,
     OK,
     UNSUPPORTED,
     WRONG_KIND,
     Calls,
+    QueueMessage,
     last_error,
 )
 
@@ -251,3 +254,45 @@ def test_outputs_are_untouched_after_an_error(calls, row, name):
     assert calls.fd(None, byref(fd), byref(offset)) == INVALID
     assert calls.segment(None, byref(handle)) == INVALID
     assert (handle.value, size.value, fd.value, offset.value) == (77, 77, 77, 77)
+
+
+# --- waits ------------------------------------------------------------------------------------------------------------
+
+WAITS = [(noun, verb) for noun in NOUNS for verb, takes in Calls(noun).table.items() if c_int64 in takes]
+# The flags of their own that calls have besides SHMKIT_INTERRUPTIBLE.
+WAIT_FLAGS = {("barrier", "wait"): 2, ("queue", "put_many"): 0x200000}
+
+
+@pytest.mark.parametrize(("noun", "verb"), WAITS, ids=".".join)
+def test_impossible_timeout_and_flags_of_a_wait_are_refused(noun, verb):
+    calls, memory = Calls(noun), ctypes.create_string_buffer(64)
+    takes, own = calls.table[verb], WAIT_FLAGS.get((noun, verb), 0)
+    place = takes.index(c_int64)
+
+    with calls.made(**OPTIONS[noun]) as handle, Calls("lock").made() as lock:
+        arguments, outputs = [handle], []
+        for kind in takes[1:]:
+            if kind is c_void_p:
+                arguments.append(lock if noun == "condition" else ctypes.cast(memory, c_void_p))
+            elif kind is POINTER(QueueMessage):
+                arguments.append(byref(QueueMessage()))
+            elif is_pointer(kind):
+                outputs.append(kind._type_(77))
+                arguments.append(byref(outputs[-1]))
+            else:
+                arguments.append(1)
+
+        def status(timeout, flags):
+            arguments[place : place + 2] = timeout, flags
+            return getattr(calls, verb)(*arguments)
+
+        unused = bytes(calls.info(handle))
+        for timeout in (-2, -(1 << 63)):
+            assert status(timeout, 0) == INVALID
+        for bit in range(1, 32):
+            if 1 << bit != own:
+                assert status(NOWAIT, 1 << bit) == INVALID, bit
+        assert bytes(calls.info(handle)) == unused
+        assert [output.value for output in outputs] == [77] * len(outputs)
+        for flags in (0, INTERRUPTIBLE | own):
+            assert status(NOWAIT, flags) != INVALID

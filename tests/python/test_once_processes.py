@@ -1,9 +1,7 @@
-"""Once in other processes: begun at the same time, and by processes that die; signals."""
-
-import pytest
+"""Once in other processes: begun at the same time, and by processes that die; Ctrl-C inside."""
 
 PREFACE = """
-import multiprocessing, os, signal, threading, time
+import multiprocessing, os, signal, time
 from shmkit import Once, SharedMemory
 """
 
@@ -49,70 +47,6 @@ if __name__ == "__main__":
     assert run(PREFACE + code).out == "True True\n-9 True True\n"
 
 
-# --- signals ----------------------------------------------------------------------------------------------------------
-
-# Another process is doing it; `when_blocked(work)` does something when somebody sleeps.
-SIGNALS = (
-    PREFACE
-    + """
-once = Once()
-read, write = os.pipe()
-child = os.fork()
-if child == 0:
-    once.begin()
-    os.write(write, b"x")
-    signal.pause()
-os.read(read, 1)
-
-def when_blocked(work):
-    def run():
-        while not once.stat().waits:
-            time.sleep(0.001)
-        work()
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
-
-def end():
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-"""
-)
-
-
-@pytest.mark.parametrize("how", ["begin()", "begin(1000)", "call(print)", "__enter__()"])
-def test_ctrl_c_ends_a_wait(run, how):
-    code = f"""
-when_blocked(lambda: os.kill(os.getpid(), signal.SIGINT))
-try:
-    once.{how}
-except KeyboardInterrupt:
-    print("interrupted", once.stat().owner == child)
-end()
-print(once.begin(), once.recovered)
-"""
-    assert run(SIGNALS + code).out == "interrupted True\nTrue True\n"
-
-
-def test_a_handler_that_does_not_raise_ends_nothing(run):
-    code = """
-ran, enough = [], threading.Event()
-def handler(*_):
-    ran.append(1)
-    if len(ran) == 20:
-        enough.set()
-signal.signal(signal.SIGUSR1, handler)
-def pester():
-    while not enough.is_set():
-        os.kill(os.getpid(), signal.SIGUSR1)
-        time.sleep(0.001)
-    end()
-when_blocked(pester)
-print(once.begin(), len(ran) >= 20)
-"""
-    assert run(SIGNALS + code).out == "True True\n"
-
-
 def test_ctrl_c_inside_gives_it_back(run):
     code = """
 once = Once()
@@ -124,7 +58,6 @@ try:
     once.call(work)
 except KeyboardInterrupt:
     print("interrupted", once.is_done(), once.stat().owner)
-end()
 print(once.call(print, "called"), once.is_done())
 """
-    assert run(SIGNALS + code).out == "interrupted False None\ncalled\nTrue True\n"
+    assert run(PREFACE + code).out == "interrupted False None\ncalled\nTrue True\n"

@@ -215,30 +215,6 @@ def test_threads(lock):
     assert (lock.stat().writes, lock.stat().readers) == (300, 0)
 
 
-@pytest.mark.parametrize("verb", ["read", "write", "upgrade"])
-def test_who_waits_lets_other_threads_run(lock, busy, verb):
-    child = busy(lock, "write" if verb == "read" else "read")
-    told = []
-
-    def work():
-        if verb == "upgrade":
-            lock.acquire_read()
-            lock.upgrade()
-            lock.release_write()
-        else:
-            told.append(getattr(lock, f"acquire_{verb}")())
-            getattr(lock, f"release_{verb}")()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    wait_until(lambda: lock.stat().contended_since)
-    child.go()
-    child.end()
-    thread.join()
-    assert told in ([True], [])
-    use_once(lock)
-
-
 def test_acquire_read_ends_with_an_error_if_the_lock_is_closed_meanwhile(lock, busy):
     child = busy(lock, "write")
     told = []

@@ -5,16 +5,18 @@ from ctypes import byref, c_uint32, c_uint64, c_void_p
 import pytest
 
 from capi import (
-    CLOSED,
+    FOREVER,
     INVALID,
     LIB,
+    NOT_OWNER,
+    NOWAIT,
     OK,
+    TIMEOUT,
+    WOULD_BLOCK,
     Calls,
     last_error,
 )
 
-TIMEOUT, WOULD_BLOCK, NOT_OWNER = -10, -11, -13
-FOREVER, NOWAIT = -1, 0
 WRITING = 0x40000
 
 
@@ -25,10 +27,8 @@ options, info = CALLS.options, CALLS.info
 @pytest.fixture
 def handle():
     """Return the handle of an unnamed lock."""
-    handle = c_void_p()
-    assert LIB.shmkit_rwlock_create(None, None, byref(handle)) == OK
-    yield handle
-    assert LIB.shmkit_rwlock_close(handle) in (OK, CLOSED)
+    with CALLS.made() as handle:
+        yield handle
 
 
 def test_read_upgrade_write_downgrade(handle):

@@ -1,4 +1,4 @@
-"""Readers-writer locks: their holders die; other processes; signals, which end a wait where their handler raises."""
+"""Readers-writer locks: their holders die; other processes."""
 
 import os
 import pickle
@@ -183,7 +183,7 @@ def test_a_stopped_holder_is_alive(make_rw, fork):
 # --- travels ----------------------------------------------------------------------------------------------------------
 
 PREFACE = """
-import contextlib, multiprocessing, os, signal, threading, time
+import multiprocessing, time
 from shmkit import RWLock
 """
 
@@ -237,92 +237,3 @@ def test_holds_do_not_travel(make_rw):
     for hold in (lock.reader(), lock.writer(), lock.recover()):
         with pytest.raises(TypeError):
             pickle.dumps(hold)
-
-
-# --- signals ----------------------------------------------------------------------------------------------------------
-
-# `when_blocked(work)` does something when somebody sleeps; `held(verb)` has a child hold the lock until the block ends.
-SIGNALS = (
-    PREFACE
-    + """
-lock = RWLock()
-
-@contextlib.contextmanager
-def held(verb):
-    (told, tell), (wait, end) = os.pipe(), os.pipe()
-    if os.fork() == 0:
-        os.close(end)
-        getattr(lock, "acquire_" + verb)()
-        os.write(tell, b"x")
-        os.read(wait, 1)
-        getattr(lock, "release_" + verb)()
-        os._exit(0)
-    os.read(told, 1)
-    yield
-    os.close(end)
-    os.wait()
-
-def when_blocked(work):
-    def run():
-        while not lock.stat().contended_since:
-            time.sleep(0.001)
-        work()
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
-
-def interrupt(number=signal.SIGINT):
-    os.kill(os.getpid(), number)
-"""
-)
-
-WAITS = {
-    "acquire_read": ("write", "lock.acquire_read()"),
-    "acquire_write": ("read", "lock.acquire_write()"),
-    "acquire_write of a writer": ("write", "lock.acquire_write()"),
-    "with a time": ("write", "lock.acquire_read(timeout=1000)"),
-    "upgrade": ("read", "lock.upgrade()"),
-    "reader": ("write", "lock.reader().__enter__()"),
-    "writer": ("read", "lock.writer().__enter__()"),
-}
-
-
-@pytest.mark.parametrize("wait", WAITS)
-def test_ctrl_c_ends_a_wait(run, wait):
-    held, call = WAITS[wait]
-    code = f"""
-with held("{held}"):
-    reads = {wait == "upgrade"} and lock.acquire_read()
-    thread = when_blocked(interrupt)
-    try:
-        {call}
-    except KeyboardInterrupt:
-        print("interrupted", lock.stat().waiting, lock.stat().readers)
-    thread.join()
-    if reads:
-        lock.release_read()
-print(lock.acquire_write())
-"""
-    readers = {"upgrade": 2, "acquire_write": 1, "writer": 1}.get(wait, 0)
-    assert run(SIGNALS + code).out == f"interrupted False {readers}\nTrue\n"
-
-
-def test_a_handler_that_does_not_raise_ends_nothing(run):
-    code = """
-ran, enough = [], threading.Event()
-def handler(*_):
-    ran.append(1)
-    if len(ran) == 20:
-        enough.set()
-signal.signal(signal.SIGUSR1, handler)
-lock.acquire_write()
-def pester():
-    while not enough.is_set():
-        interrupt(signal.SIGUSR1)
-        time.sleep(0.001)
-    lock.release_write()
-when_blocked(pester)
-print(lock.acquire_read(), len(ran) >= 20)
-lock.release_read()
-"""
-    assert run(SIGNALS + code).out == "True True\n"

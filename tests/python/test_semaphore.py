@@ -246,19 +246,6 @@ def test_threads(semaphore):
     assert semaphore.get_value() == 2
 
 
-def test_a_wait_lets_other_threads_run(semaphore):
-    got = []
-    semaphore.acquire(n=2)
-    thread = threading.Thread(target=lambda: got.append(semaphore.acquire()))
-    thread.start()
-    wait_until(lambda: semaphore.stat().waits == 1)
-    assert got == []
-    semaphore.release()
-    thread.join()
-    assert got == [True]
-    semaphore.release(2)
-
-
 # --- how it is made ---------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """The C ABI as ctypes declares it: structs, functions, and the package's own library."""
 
+import contextlib
 import ctypes
 import os
 import re
@@ -10,7 +11,9 @@ import shmkit
 OK, INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS = 0, -1, -2, -3, -4, -5
 # What close() of NULL returns.
 CLOSE_NULL = OK
-TOO_LARGE, INTERRUPTED, UNSUPPORTED, VERSION_MISMATCH = -18, -12, -23, -22
+TIMEOUT, WOULD_BLOCK, INTERRUPTED, NOT_OWNER = -10, -11, -12, -13
+TOO_LARGE, UNSUPPORTED, VERSION_MISMATCH = -18, -23, -22
+FOREVER, NOWAIT = -1, 0
 INTERRUPTIBLE, READONLY, CREATED, SEALED = 1, 16, 2048, 4096
 
 HOOK = ctypes.CFUNCTYPE(c_int32, c_void_p)
@@ -343,6 +346,14 @@ class Calls:
         """Return options with struct_size set."""
         return byref(self.options_type(struct_size=ctypes.sizeof(self.options_type), **fields))
 
+    @contextlib.contextmanager
+    def made(self, **fields):
+        """Yield the handle of an unnamed object; the block may close it."""
+        handle = c_void_p()
+        assert self.create(None, self.options(**fields) if fields else None, byref(handle)) == OK
+        yield handle
+        assert self.close(handle) in (OK, CLOSED)
+
     def info(self, handle):
         """Return the info struct of an object."""
         info = self.info_type(struct_size=ctypes.sizeof(self.info_type))
@@ -364,7 +375,7 @@ def options(**fields):
 
 
 def got(function, handle, kind):
-    """Call a function that tells one thing of a segment, and return that."""
-    out = kind()
+    """Call a function that returns one number or string of an object, and return that."""
+    out = kind() if kind is c_char_p else kind(77)
     assert function(handle, byref(out)) == OK
     return out.value

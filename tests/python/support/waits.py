@@ -1,0 +1,293 @@
+"""The calls that block in objects: how each is brought to block, how its wait ends, and what a timeout makes of it."""
+
+import contextlib
+import functools
+import os
+import queue
+import threading
+from collections.abc import Mapping
+from typing import Any, Callable, NamedTuple, Optional
+
+from nouns import LOCK_WAITING, QUEUE_WAITING, ROWS
+from shmkit import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    JoinableQueue,
+    Lock,
+    Once,
+    Queue,
+    RLock,
+    RWLock,
+    Semaphore,
+    SimpleQueue,
+)
+
+# What stat() counts of waits, whatever becomes of them.
+COUNTS = {"contended", "contended_since", "waits", "timeouts", "get_waits", "put_waits"}
+
+
+class Wait(NamedTuple):
+    """Calls that block in an object for the same reason."""
+
+    name: str
+    make: Callable[[], Any]
+    # Each call as text, and what it returns when it is woken; `...` where that varies. `one` is the object.
+    calls: Mapping[str, Any]
+    # How another process or thread occupies the object, sees that a call blocks, and wakes it.
+    occupy: Callable[[Any], Any]
+    is_blocked: Callable[[Any], Any]
+    wake: Callable[[Any], Any]
+    # The first call with a timeout, and what that returns or raises when its time is over.
+    timed: Optional[str] = None
+    late: Any = False
+    # What the caller holds before and after.
+    around: Callable[[Any], Any] = lambda one: contextlib.nullcontext()
+    # Undoes a call that has been woken, whose result is `got`.
+    undo: Callable[[Any, Any], Any] = lambda one, got: None
+    # Only one thread at a time can block so.
+    alone: bool = False
+    # The next call raises OwnerDied after the occupant has died.
+    raises_owner_died: bool = False
+    # Repairs what the death of a waiter breaks.
+    mend: Callable[[Any], Any] = lambda one: None
+
+    def all_calls(self):
+        """Return each call, and the one with a timeout that is never over."""
+        forever = [self.timed.format(1000)] if self.timed else []
+        return [*self.calls, *forever]
+
+    def expected(self, text):
+        """Return what a call returns when it is woken."""
+        return self.calls.get(text, next(iter(self.calls.values())))
+
+    def call(self, one, text):
+        """Return what a call returns."""
+        return eval(f"one.{text}", {"one": one})
+
+    def block(self, one, text):
+        """Block in a call until it is woken, and undo it."""
+        got = self.call(one, text)
+        assert self.expected(text) in (got, ...)
+        self.undo(one, got)
+
+
+def waits(name, make, waiting, calls, **how):
+    """Return a Wait that is occupied, seen and ended as `waiting` says."""
+    return Wait(name, make, calls, waiting.occupy, waiting.is_blocked, waiting.wake, **how)
+
+
+def figures(one):
+    """Return what stat() tells apart from the counts of waits."""
+    return {field: value for field, value in one.stat()._asdict().items() if field not in COUNTS}
+
+
+def is_asleep(thread):
+    """Return whether the kernel has a thread sleep that can be interrupted."""
+    with open(f"/proc/{thread}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "S"
+
+
+def release(one, got):
+    """Release a lock or a permit."""
+    del got
+    one.release()
+
+
+def end_once(one, got):
+    """Abort what the call has begun, unless it has done it."""
+    del got
+    if one.stat().owner == os.getpid():
+        one.abort()
+
+
+@contextlib.contextmanager
+def reading(lock):
+    """Hold a lock for reading, and see that it is held at the end."""
+    assert lock.acquire_read()
+    yield
+    lock.release_read()
+
+
+@contextlib.contextmanager
+def having(condition):
+    """Hold the condition's lock, and see that this process holds it at the end."""
+    assert condition.acquire()
+    yield
+    assert condition.lock.owner == os.getpid()
+    condition.release()
+
+
+def undo_put(one, got):
+    """Take the message, or abort the reservation."""
+    if hasattr(got, "abort"):
+        got.abort()
+    else:
+        one.get_bytes()
+
+
+def undo_get(one, got):
+    """End a lease."""
+    del one
+    if hasattr(got, "ack"):
+        got.ack()
+
+
+def take(one):
+    """Take a message and be done with it."""
+    one.get()
+    if isinstance(one, JoinableQueue):
+        one.task_done()
+
+
+ROW = {row.kind: row for row in ROWS}
+ACQUIRE = {"acquire()": True, "__enter__()": True, "recover().__enter__()": False}
+READER = LOCK_WAITING._replace(occupy=lambda one: one.acquire_read(), wake=lambda one: one.release_read())
+PUTTING = QUEUE_WAITING._replace(
+    occupy=lambda one: one.put(1),
+    is_blocked=lambda one: one.stat().put_waits,
+    wake=lambda one: one.get(),
+)
+# Nothing but its sleep shows a call of join.
+JOINING = PUTTING._replace(is_blocked=lambda one: True, wake=take)
+
+WAITS = [
+    *(
+        waits(
+            kind.__name__,
+            ROW[kind].make,
+            ROW[kind].waiting,
+            ACQUIRE,
+            timed="acquire(True, {})",
+            undo=release,
+            raises_owner_died=True,
+        )
+        for kind in (Lock, RLock)
+    ),
+    waits(
+        "RWLock, written",
+        ROW[RWLock].make,
+        ROW[RWLock].waiting,
+        {"acquire_read()": True, "reader().__enter__()": ...},
+        timed="acquire_read(timeout={})",
+        undo=lambda one, got: one.release_read(),
+        raises_owner_died=True,
+    ),
+    waits(
+        "RWLock, written",
+        ROW[RWLock].make,
+        ROW[RWLock].waiting,
+        {"acquire_write()": True},
+        timed="acquire_write(timeout={})",
+        undo=lambda one, got: one.release_write(),
+        raises_owner_died=True,
+    ),
+    waits(
+        "RWLock, read",
+        ROW[RWLock].make,
+        READER,
+        {"acquire_write()": True, "writer().__enter__()": ...},
+        timed="acquire_write(timeout={})",
+        undo=lambda one, got: one.release_write(),
+    ),
+    waits(
+        "RWLock, read",
+        ROW[RWLock].make,
+        READER,
+        {"upgrade()": None},
+        timed="upgrade({})",
+        late=TimeoutError,
+        around=reading,
+        alone=True,
+        undo=lambda one, got: one.downgrade(),
+    ),
+    *(
+        waits(
+            kind.__name__,
+            ROW[kind].make,
+            ROW[kind].waiting,
+            {"acquire()": True, "acquire(n=1)": True, "__enter__()": True},
+            timed="acquire(True, {})",
+            undo=release,
+        )
+        for kind in (Semaphore, BoundedSemaphore)
+    ),
+    *(
+        waits(
+            f"Condition({kind.__name__})",
+            functools.partial(lambda kind: Condition(kind()), kind),
+            ROW[Condition].waiting,
+            {"wait()": True, "wait_for(lambda: one.stat().notified > 0)": True},
+            timed="wait({})",
+            around=having,
+        )
+        for kind in (Lock, RLock)
+    ),
+    waits("Event", Event, ROW[Event].waiting, {"wait()": True}, timed="wait({})"),
+    waits(
+        "Barrier",
+        ROW[Barrier].make,
+        ROW[Barrier].waiting,
+        {"wait()": 0},
+        timed="wait({})",
+        late=threading.BrokenBarrierError,
+        alone=True,
+        mend=lambda one: one.reset(),
+    ),
+    waits(
+        "Once",
+        Once,
+        ROW[Once].waiting,
+        {"begin()": True, "call(int)": True, "__enter__()": True},
+        timed="begin({})",
+        late=TimeoutError,
+        undo=end_once,
+    ),
+    waits(
+        "Queue, empty",
+        ROW[Queue].make,
+        QUEUE_WAITING,
+        {
+            "get()": "late",
+            "get_bytes()": ...,
+            "get_bytes_into(bytearray(99))": ...,
+            "peek_bytes()": ...,
+            "get_many()": ["late"],
+            "get_bytes_many()": ...,
+            "lease()": ...,
+        },
+        timed="get(True, {})",
+        late=queue.Empty,
+        undo=undo_get,
+    ),
+    *(
+        waits(
+            f"{kind.__name__}, empty",
+            kind,
+            QUEUE_WAITING,
+            {"get()": "late"},
+            timed="get(True, {})",
+            late=queue.Empty,
+        )
+        for kind in (JoinableQueue, SimpleQueue)
+    ),
+    waits(
+        "Queue, full",
+        functools.partial(Queue, 1),
+        PUTTING,
+        {
+            "put(2)": None,
+            "put_bytes(b'x')": None,
+            "put_bytes(b'x' * 100_000)": None,
+            "put(bytearray(100_000))": None,
+            "put_many([2])": 1,
+            "put_bytes_many([b'x'])": 1,
+            "reserve(5)": ...,
+        },
+        timed="put(2, True, {})",
+        late=queue.Full,
+        undo=undo_put,
+    ),
+    *(waits(kind.__name__, kind, JOINING, {"join()": True}, timed="join({})") for kind in (Queue, JoinableQueue)),
+]

@@ -1,0 +1,320 @@
+"""Every call that blocks: signals end its wait where their handler raises, and otherwise never."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import closing
+
+import pytest
+from child import HUNG, wait_until
+from nouns import use
+from shmkit import OwnerDied
+from waits import WAITS, figures, is_asleep
+
+TIMEOUT = -10
+CALLS = [(wait, text) for wait in WAITS for text in wait.all_calls()]
+
+
+class Alarm(Exception):  # noqa: N818
+    """Raised by a signal handler."""
+
+
+def raise_alarm(*_):
+    """Handle a signal."""
+    raise Alarm
+
+
+def name_of(wait):
+    """Return the name of a test's case."""
+    return f"{wait.name}: {next(iter(wait.calls))}"
+
+
+@pytest.fixture(params=CALLS, ids=lambda case: f"{case[0].name}: {case[1]}")
+def case(request):
+    """Return each call that blocks."""
+    return request.param
+
+
+@pytest.fixture(params=WAITS, ids=name_of)
+def wait(request):
+    """Return a row of the table of waits."""
+    return request.param
+
+
+@pytest.fixture(params=["process", "thread"])
+def occupied(request, fork):
+    """Return a function that occupies an object and forks a child, which does `work` and gets a function to wake it.
+
+    This process occupies the object, or a thread of the child does.
+    """
+
+    def occupied(wait, one, work):
+        def beside_a_thread(child):
+            ready = threading.Event()
+
+            def occupy():
+                wait.occupy(one)
+                ready.set()
+                child.pause()
+                wait.wake(one)
+
+            thread = threading.Thread(target=occupy)
+            thread.start()
+            ready.wait()
+            work(child)
+            thread.join()
+
+        if request.param == "thread":
+            child = fork(beside_a_thread)
+            return child, child.go
+        wait.occupy(one)
+        return fork(work), lambda: wait.wake(one)
+
+    return occupied
+
+
+def await_block(wait, one, thread):
+    """Wait until a thread is blocked."""
+    wait_until(lambda: wait.is_blocked(one) and is_asleep(thread))
+
+
+def assert_unused(one):
+    """Assert that no waiter is left, and that the object works."""
+    info = one.stat()
+    assert not getattr(info, "contended_since", None)
+    assert not getattr(info, "waiting", 0)
+    if not getattr(info, "done", False):
+        use(one)
+
+
+def test_exception_from_a_signal_handler_ends_the_wait(case, occupied):
+    wait, text = case
+
+    def work(child):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGUSR1, raise_alarm)
+        with wait.around(one):
+            before = figures(one)
+            for error in (KeyboardInterrupt, Alarm, Alarm):
+                with pytest.raises(error):
+                    child.say("blocks")
+                    wait.block(one, text)
+                assert figures(one) == before
+            # A condition counts them.
+            assert getattr(one.stat(), "timeouts", 3) == 3
+            child.say("blocks")
+            wait.block(one, text)
+
+    with closing(wait.make()) as one:
+        child, wake = occupied(wait, one, work)
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR1):
+            assert child.said() == "blocks"
+            await_block(wait, one, child.pid)
+            os.kill(child.pid, number)
+        assert child.said() == "blocks"
+        await_block(wait, one, child.pid)
+        wake()
+        child.end()
+        assert_unused(one)
+
+
+def test_signal_handler_that_returns_does_not_end_the_wait(wait, occupied):
+    def work(child):
+        signal.signal(signal.SIGUSR1, lambda *_: child.say("ran"))
+        with wait.around(one):
+            wait.block(one, next(iter(wait.calls)))
+        child.say("woken")
+
+    with closing(wait.make()) as one:
+        child, wake = occupied(wait, one, work)
+        for _ in range(20):
+            await_block(wait, one, child.pid)
+            os.kill(child.pid, signal.SIGUSR1)
+            os.kill(child.pid, signal.SIGCHLD)
+            assert child.said() == "ran"
+        wake()
+        assert child.said() == "woken"
+        child.end()
+        assert_unused(one)
+
+
+def test_signals_neither_shorten_nor_prolong_a_timeout(wait, occupied):
+    def work(child):
+        ran = []
+        signal.signal(signal.SIGALRM, lambda *_: ran.append(1))
+        with wait.around(one):
+            signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+            begun = time.monotonic()
+            try:
+                told = wait.call(one, wait.timed.format(0.1))
+            except Exception as error:
+                told = type(error)
+                assert error.status == TIMEOUT
+            waited = time.monotonic() - begun
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        assert told is wait.late
+        assert waited >= 0.1
+        assert ran
+        child.say("timed out")
+        child.pause()
+
+    with closing(wait.make()) as one:
+        child, _ = occupied(wait, one, work)
+        assert child.said() == "timed out"
+        child.kill()
+
+
+def test_waiting_thread_lets_the_main_thread_run_and_handle_signals(wait, occupied):
+    """Python runs handlers in the main thread, whichever thread the kernel has given the signal to."""
+
+    def work(child):
+        ran, woken = [], []
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGUSR1, lambda *_: ran.append(threading.get_ident()))
+
+        def block():
+            with wait.around(one):
+                wait.block(one, next(iter(wait.calls)))
+            woken.append(True)
+
+        thread = threading.Thread(target=block)
+        thread.start()
+        await_block(wait, one, thread.native_id)
+        signal.pthread_kill(thread.ident, signal.SIGUSR1)
+        wait_until(lambda: ran)
+        assert ran == [threading.get_ident()]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(HUNG)
+        await_block(wait, one, thread.native_id)
+        assert woken == []
+        child.say("waits")
+        thread.join()
+        assert woken == [True]
+
+    with closing(wait.make()) as one:
+        child, wake = occupied(wait, one, work)
+        assert child.said() == "waits"
+        wake()
+        child.end()
+        assert_unused(one)
+
+
+@pytest.mark.parametrize("wait", [wait for wait in WAITS if not wait.alone], ids=name_of)
+def test_interrupted_waiter_leaves_another_thread_waiting(wait, occupied):
+    def work(child):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        woken = []
+
+        def block():
+            with wait.around(one):
+                wait.block(one, next(iter(wait.calls)))
+            woken.append(True)
+
+        thread = threading.Thread(target=block)
+        thread.start()
+        await_block(wait, one, thread.native_id)
+        with wait.around(one), pytest.raises(KeyboardInterrupt):
+            child.say("blocks")
+            wait.block(one, next(iter(wait.calls)))
+        await_block(wait, one, thread.native_id)
+        assert woken == []
+        child.say("interrupted")
+        thread.join()
+        assert woken == [True]
+
+    with closing(wait.make()) as one:
+        child, wake = occupied(wait, one, work)
+        assert child.said() == "blocks"
+        await_block(wait, one, child.pid)
+        os.kill(child.pid, signal.SIGINT)
+        assert child.said() == "interrupted"
+        wake()
+        child.end()
+        assert_unused(one)
+
+
+@pytest.fixture
+def blocked(wait, fork):
+    """Return a function that returns a child which is blocked in an object."""
+
+    def blocked(one):
+        def work(child):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            with wait.around(one):
+                child.say("blocks")
+                try:
+                    wait.block(one, next(iter(wait.calls)))
+                except (KeyboardInterrupt, OwnerDied) as error:
+                    child.say(type(error))
+
+        child = fork(work)
+        assert child.said() == "blocks"
+        await_block(wait, one, child.pid)
+        return child
+
+    return blocked
+
+
+def test_killed_waiter_does_not_hold_up_the_others(wait, blocked):
+    """With multiprocessing.Event and Condition the living wait for ever."""
+    with closing(wait.make()) as one:
+        wait.occupy(one)
+        if wait.alone:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                blocked(one).kill(number)
+                wait.mend(one)
+            living = blocked(one)
+        else:
+            first, living, last = blocked(one), blocked(one), blocked(one)
+            first.kill(signal.SIGTERM)
+            last.kill()
+        wait.wake(one)
+        living.end()
+        assert_unused(one)
+
+
+DYING = ("Lock", "RLock", "RWLock, written", "RWLock, read", "BoundedSemaphore", "Once")
+
+
+@pytest.mark.parametrize("wait", [wait for wait in WAITS if wait.name in DYING], ids=name_of)
+def test_waiter_after_an_interrupted_one_goes_on_when_the_occupant_dies(wait, blocked, fork):
+    def occupy(child):
+        wait.occupy(one)
+        child.say("occupied")
+        child.pause()
+
+    with closing(wait.make()) as one:
+        occupant = fork(occupy)
+        assert occupant.said() == "occupied"
+        interrupted = blocked(one)
+        os.kill(interrupted.pid, signal.SIGINT)
+        assert interrupted.said() is KeyboardInterrupt
+        interrupted.end()
+        living = blocked(one)
+        occupant.kill()
+        if wait.raises_owner_died:
+            assert living.said() is OwnerDied
+        living.end()
+
+
+WOKEN_BY_ANY_THREAD = ("Event", "Semaphore", "BoundedSemaphore", "Queue, empty")
+
+
+@pytest.mark.parametrize("wait", [wait for wait in WAITS if wait.name in WOKEN_BY_ANY_THREAD], ids=name_of)
+def test_signal_handler_may_wake_the_wait_that_it_interrupts(wait, fork):
+    def work(child):
+        signal.signal(signal.SIGUSR1, lambda *_: wait.wake(one))
+        wait.occupy(one)
+        child.say("blocks")
+        wait.block(one, next(iter(wait.calls)))
+
+    with closing(wait.make()) as one:
+        child = fork(work)
+        assert child.said() == "blocks"
+        await_block(wait, one, child.pid)
+        os.kill(child.pid, signal.SIGUSR1)
+        child.end()
+        assert_unused(one)
