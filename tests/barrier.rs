@@ -26,31 +26,18 @@ mod place;
 mod turn;
 
 use common::process::{Child, fork, wait_until};
+use common::{managed, within};
 use shmkit::barrier::{Barrier, Create, Last, Options};
 use shmkit::error::Result;
 use shmkit::raw::WaitOptions;
-use shmkit::segment::{self, Form, Segment};
+use shmkit::segment::Segment;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How long a wait may last that is to end by itself.
 const LONG: WaitOptions = within(60_000_000_000);
 
-const fn within(ns: u64) -> WaitOptions {
-    WaitOptions::after(Duration::from_nanos(ns))
-}
-
 fn unnamed(parties: u32) -> Barrier {
     Barrier::unnamed(&Options::of(parties)).unwrap()
-}
-
-/// Makes a managed segment without a name.
-fn managed(size: u64) -> Arc<Segment> {
-    let options = segment::Options {
-        form: Form::Managed,
-        ..segment::Options::default()
-    };
-    Arc::new(Segment::create(None, size, &options).unwrap())
 }
 
 /// Makes or finds the barrier at this offset.

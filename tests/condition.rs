@@ -23,22 +23,18 @@ mod notify;
 mod place;
 
 use common::process::{Child, fork, wait_until};
+use common::{managed, within};
 use shmkit::condition::{Condition, Create, End, Mutex, Options, Waited};
 use shmkit::lock::{self, Lock};
 use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::rlock::RLock;
-use shmkit::segment::{self, Form, Segment};
+use shmkit::segment::{self, Segment};
 use std::sync::Arc;
-use std::time::Duration;
 
 const NOTIFIED: Waited = Waited {
     end: End::Notified,
     owner_died: false,
 };
-
-fn within(ns: u64) -> WaitOptions {
-    WaitOptions::after(Duration::from_nanos(ns))
-}
 
 fn with_cells(cells: u32) -> Options {
     Options {
@@ -53,15 +49,6 @@ fn unnamed() -> Condition {
 
 fn a_lock() -> Lock {
     Lock::unnamed(&lock::Options::default()).unwrap()
-}
-
-/// Makes a managed segment without a name.
-fn managed(size: u64) -> Arc<Segment> {
-    let options = segment::Options {
-        form: Form::Managed,
-        ..segment::Options::default()
-    };
-    Arc::new(Segment::create(None, size, &options).unwrap())
 }
 
 /// Waits until so many threads wait.

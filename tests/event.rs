@@ -4,14 +4,11 @@
 mod common;
 
 use common::process::{Child, alone, fork, shared_words, wait_until};
-use common::{Folder, Watchdog};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
-use shmkit::capi::interrupt::shmkit_set_interrupt;
+use common::signal::{SIGNALS, catch_signals, install_hook};
+use common::{Folder, Watchdog, managed, set_word, within, word};
+use nix::sys::signal::{Signal, kill};
 use shmkit::event::{Create, Event, FileOptions, Stat};
 use shmkit::raw::{Timeout, WaitOptions};
-use shmkit::segment::{self, Form, Segment};
-use std::ffi::c_void;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -21,32 +18,8 @@ const WAITERS: u64 = 2;
 /// Where the word stands in an event.
 const WORD: u64 = 8;
 
-fn within(ns: u64) -> WaitOptions {
-    WaitOptions::after(Duration::from_nanos(ns))
-}
-
 fn unnamed() -> Event {
     Event::unnamed().unwrap()
-}
-
-fn managed(size: u64) -> Arc<Segment> {
-    let options = segment::Options {
-        form: Form::Managed,
-        ..segment::Options::default()
-    };
-    Arc::new(Segment::create(None, size, &options).unwrap())
-}
-
-fn set_word(segment: &Segment, offset: u64, word: u64) {
-    let bytes = &segment.bytes().unwrap()[offset as usize..][..8];
-    for (byte, value) in bytes.iter().zip(word.to_ne_bytes()) {
-        byte.store(value, Relaxed);
-    }
-}
-
-fn word(segment: &Segment, offset: u64) -> u64 {
-    let bytes = &segment.bytes().unwrap()[offset as usize..][..8];
-    u64::from_ne_bytes(std::array::from_fn(|at| bytes[at].load(Relaxed)))
 }
 
 /// Forks a process that waits for the event.
@@ -242,46 +215,13 @@ fn times_without_end_are_times() {
     });
 }
 
-/// How many signals have come.
-static SIGNALS: AtomicU64 = AtomicU64::new(0);
-
-extern "C" fn count(_: i32) {
-    SIGNALS.fetch_add(1, Relaxed);
-}
-
-/// Has SIGUSR1 interrupt system calls.
-fn catch_signals() {
-    let action = SigAction::new(
-        SigHandler::Handler(count),
-        SaFlags::empty(),
-        SigSet::empty(),
-    );
-    // SAFETY: the handler only adds to an atomic word.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
-}
-
-extern "C" fn hook(words: *mut c_void) -> i32 {
-    // SAFETY: `install` was given two words that live as long as the process.
-    let words = unsafe { std::slice::from_raw_parts(words.cast::<AtomicU64>(), 2) };
-    words[0].fetch_add(1, Relaxed);
-    words[1].load(Relaxed) as i32
-}
-
-/// Has the hook count its calls in the first word, and return the second.
-fn install(words: &'static [AtomicU64]) {
-    assert!(words.len() >= 2);
-    // SAFETY: the hook may be called from any thread, and its words live as long as the process.
-    let status = unsafe { shmkit_set_interrupt(Some(hook), words.as_ptr().cast_mut().cast()) };
-    assert_eq!(status, 0);
-}
-
 #[test]
 fn signals_do_not_end_a_wait_but_the_hook_does() {
     alone(|| {
         let (event, words) = (unnamed(), shared_words(2));
         let patient = fork(|| {
             catch_signals();
-            install(words);
+            install_hook(words);
             words[1].store(1, Relaxed);
             assert_eq!(event.wait_with(WaitOptions::BLOCKING), Ok(()));
             assert!(SIGNALS.load(Relaxed) > 0);
@@ -301,7 +241,7 @@ fn signals_do_not_end_a_wait_but_the_hook_does() {
 
         words[1].store(0, Relaxed);
         let interruptible = fork(|| {
-            install(words);
+            install_hook(words);
             let wait = WaitOptions {
                 timeout: Timeout::Never,
                 interruptible: true,

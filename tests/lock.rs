@@ -32,16 +32,12 @@ mod thread;
 mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
+use common::{managed, within};
 use shmkit::lock::{Create, Lock, Options};
 use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-
-fn within(ns: u64) -> WaitOptions {
-    WaitOptions::after(Duration::from_nanos(ns))
-}
 
 fn transferable() -> Options {
     Options {
@@ -59,11 +55,6 @@ fn form(form: Form) -> segment::Options {
         form,
         ..segment::Options::default()
     }
-}
-
-/// Makes a managed segment without a name.
-fn managed(size: u64) -> Arc<Segment> {
-    Arc::new(Segment::create(None, size, &form(Form::Managed)).unwrap())
 }
 
 /// Makes or finds the lock at this offset.

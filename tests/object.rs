@@ -24,8 +24,8 @@ mod name;
 #[path = "object/place.rs"]
 mod place;
 
+use common::managed;
 use shmkit::segment::{self, Form, Segment};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 fn form(form: Form) -> segment::Options {
@@ -33,11 +33,6 @@ fn form(form: Form) -> segment::Options {
         form,
         ..segment::Options::default()
     }
-}
-
-/// Creates a managed segment without a name.
-fn managed(size: u64) -> Arc<Segment> {
-    Arc::new(Segment::create(None, size, &form(Form::Managed)).unwrap())
 }
 
 /// Fills bytes of a segment.

@@ -4,14 +4,11 @@
 mod common;
 
 use common::process::{Child, alone, fork, shared_words, wait_until};
-use common::{Folder, Name, Watchdog};
-use shmkit::capi::interrupt::shmkit_set_interrupt;
+use common::signal::install_hook;
+use common::{Folder, Name, Watchdog, managed, set_word, within};
 use shmkit::error::Result;
 use shmkit::once::{Begun, Create, FileOptions, Once};
 use shmkit::raw::{Timeout, WaitOptions};
-use shmkit::segment::{self, Form, Segment};
-use std::ffi::c_void;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -27,27 +24,8 @@ const MINE: Result<Begun> = Ok(Begun::Mine { owner_died: false });
 /// The caller has it to do after somebody died.
 const RECOVERED: Result<Begun> = Ok(Begun::Mine { owner_died: true });
 
-fn within(ns: u64) -> WaitOptions {
-    WaitOptions::after(Duration::from_nanos(ns))
-}
-
 fn unnamed() -> Once {
     Once::unnamed().unwrap()
-}
-
-fn managed(size: u64) -> Arc<Segment> {
-    let options = segment::Options {
-        form: Form::Managed,
-        ..segment::Options::default()
-    };
-    Arc::new(Segment::create(None, size, &options).unwrap())
-}
-
-fn set_word(segment: &Segment, offset: u64, word: u64) {
-    let bytes = &segment.bytes().unwrap()[offset as usize..][..8];
-    for (byte, value) in bytes.iter().zip(word.to_ne_bytes()) {
-        byte.store(value, Relaxed);
-    }
 }
 
 /// Forks a process that begins and stays.
@@ -307,22 +285,13 @@ fn as_long_as_was_asked_for_at_least() {
     });
 }
 
-extern "C" fn hook(words: *mut c_void) -> i32 {
-    // SAFETY: the test gives it two words that live as long as the process.
-    let words = unsafe { std::slice::from_raw_parts(words.cast::<AtomicU64>(), 2) };
-    words[0].fetch_add(1, Relaxed);
-    words[1].load(Relaxed) as i32
-}
-
 #[test]
 fn the_hook_ends_a_wait() {
     alone(|| {
         let (once, words) = (unnamed(), shared_words(2));
         let child = holder(&once);
         let waiting = fork(|| {
-            let argument = words.as_ptr().cast_mut().cast();
-            // SAFETY: the hook may be called from any thread, and its words live as long as the process.
-            assert_eq!(unsafe { shmkit_set_interrupt(Some(hook), argument) }, 0);
+            install_hook(words);
             let wait = WaitOptions {
                 timeout: Timeout::Never,
                 interruptible: true,

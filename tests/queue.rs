@@ -40,12 +40,11 @@ mod property;
 mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
+use common::{managed, within};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use shmkit::queue::{Options, Queue};
 use shmkit::raw::WaitOptions;
-use shmkit::segment::{self, Form, Segment};
 use std::mem::MaybeUninit;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -54,21 +53,8 @@ const LONG: WaitOptions = WaitOptions::after(Duration::from_nanos(60_000_000_000
 
 const NOW: WaitOptions = WaitOptions::NONBLOCKING;
 
-fn within(ns: u64) -> WaitOptions {
-    WaitOptions::after(Duration::from_nanos(ns))
-}
-
 fn unnamed(options: Options) -> Queue {
     Queue::unnamed(&options).unwrap()
-}
-
-/// Makes a managed segment without a name.
-fn managed(size: u64) -> Arc<Segment> {
-    let options = segment::Options {
-        form: Form::Managed,
-        ..segment::Options::default()
-    };
-    Arc::new(Segment::create(None, size, &options).unwrap())
 }
 
 /// Takes all that is in it.

@@ -3,26 +3,11 @@
 #[macro_use]
 mod common;
 
-use common::Watchdog;
 use common::process::{Child, alone, fork, shared_words, wait_until};
+use common::{Watchdog, managed, within};
 use shmkit::raw::WaitOptions;
 use shmkit::rlock::{Create, RLock};
-use shmkit::segment::{self, Form, Segment};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
-
-fn within(ns: u64) -> WaitOptions {
-    WaitOptions::after(Duration::from_nanos(ns))
-}
-
-fn managed(size: u64) -> Arc<Segment> {
-    let options = segment::Options {
-        form: Form::Managed,
-        ..segment::Options::default()
-    };
-    Arc::new(Segment::create(None, size, &options).unwrap())
-}
 
 /// Takes it that often, which is at once.
 #[track_caller]

@@ -23,16 +23,10 @@ mod thread;
 mod wait;
 
 use common::process::{Child, fork, shared_words, wait_until};
+use common::{managed, within};
 use shmkit::raw::WaitOptions;
 use shmkit::rwlock::{Options, RwLock};
-use shmkit::segment::{self, Form, Segment};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-
-fn within(ns: u64) -> WaitOptions {
-    WaitOptions::after(Duration::from_nanos(ns))
-}
 
 fn unnamed() -> RwLock {
     RwLock::unnamed(&Options::default()).unwrap()
@@ -44,15 +38,6 @@ fn readers(readers: u16) -> Options {
         readers,
         ..Options::default()
     }
-}
-
-/// Makes a managed segment without a name.
-fn managed(size: u64) -> Arc<Segment> {
-    let options = segment::Options {
-        form: Form::Managed,
-        ..segment::Options::default()
-    };
-    Arc::new(Segment::create(None, size, &options).unwrap())
 }
 
 /// Reads and writes once; nobody else does, or who did is dead, and no writer has died.

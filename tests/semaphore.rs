@@ -20,12 +20,10 @@ mod plain;
 mod undo;
 
 use common::process::{Child, fork, shared_words, wait_until};
+use common::{managed, within};
 use shmkit::raw::WaitOptions;
-use shmkit::segment::{self, Form, Segment};
 use shmkit::semaphore::{Options, Semaphore};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 /// No semaphore has more permits.
 const MOST: u64 = i32::MAX as u64;
@@ -34,10 +32,6 @@ const MOST: u64 = i32::MAX as u64;
 const WORD: u64 = 64;
 /// In the word: somebody may sleep.
 const WAITERS: u64 = 1 << 31;
-
-fn within(ns: u64) -> WaitOptions {
-    WaitOptions::after(Duration::from_nanos(ns))
-}
 
 fn options(value: u64) -> Options {
     Options {
@@ -61,15 +55,6 @@ fn undo(value: u64) -> Semaphore {
     Semaphore::unnamed(&with_undo(value)).unwrap()
 }
 
-/// Makes a managed segment without a name.
-fn managed(size: u64) -> Arc<Segment> {
-    let options = segment::Options {
-        form: Form::Managed,
-        ..segment::Options::default()
-    };
-    Arc::new(Segment::create(None, size, &options).unwrap())
-}
-
 /// `Semaphore` has no Debug, which `refused` wants.
 fn told<T>(result: shmkit::error::Result<T>) -> shmkit::error::Result<()> {
     result.map(drop)
@@ -77,18 +62,12 @@ fn told<T>(result: shmkit::error::Result<T>) -> shmkit::error::Result<()> {
 
 /// Reads the word of eight bytes at this place of the semaphore.
 fn word(semaphore: &Semaphore, place: u64) -> u64 {
-    let at = (semaphore.offset() + place) as usize;
-    let bytes = &semaphore.segment().bytes().unwrap()[at..][..8];
-    u64::from_ne_bytes(std::array::from_fn(|at| bytes[at].load(Relaxed)))
+    common::word(semaphore.segment(), semaphore.offset() + place)
 }
 
 /// Writes it.
 fn set_word(semaphore: &Semaphore, place: u64, value: u64) {
-    let at = (semaphore.offset() + place) as usize;
-    let bytes = &semaphore.segment().bytes().unwrap()[at..][..8];
-    for (byte, value) in bytes.iter().zip(value.to_ne_bytes()) {
-        byte.store(value, Relaxed);
-    }
+    common::set_word(semaphore.segment(), semaphore.offset() + place, value);
 }
 
 /// Waits until somebody is about to sleep on it.

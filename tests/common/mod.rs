@@ -9,6 +9,7 @@
 //! | wants another user, a full file system, a cgroup   | [`kernel`], inside `alone`; skips loudly             |
 //! | wants a container                                  | [`container`], inside `alone`; skips loudly          |
 //! | hands a descriptor to another process              | [`pass`]                                             |
+//! | sends signals, or sets the interrupt hook          | [`signal`]                                           |
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -28,18 +29,50 @@ pub mod container;
 pub mod kernel;
 pub mod pass;
 pub mod process;
+pub mod signal;
 
+use shmkit::raw::WaitOptions;
+use shmkit::segment::{Form, Options, Segment};
 use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 /// How long anything may take before it counts as hanging: no test waits for time, this only ends what never ends.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits so many nanoseconds at most.
+pub const fn within(ns: u64) -> WaitOptions {
+    WaitOptions::after(Duration::from_nanos(ns))
+}
+
+/// Creates a managed segment without a name.
+pub fn managed(size: u64) -> Arc<Segment> {
+    let options = Options {
+        form: Form::Managed,
+        ..Options::default()
+    };
+    Arc::new(Segment::create(None, size, &options).unwrap())
+}
+
+/// Returns the word at this offset of the data.
+pub fn word(segment: &Segment, offset: u64) -> u64 {
+    let bytes = &segment.bytes().unwrap()[offset as usize..][..8];
+    u64::from_ne_bytes(std::array::from_fn(|at| bytes[at].load(Ordering::Relaxed)))
+}
+
+/// Overwrites the word at this offset of the data.
+pub fn set_word(segment: &Segment, offset: u64, word: u64) {
+    let bytes = &segment.bytes().unwrap()[offset as usize..][..8];
+    for (byte, value) in bytes.iter().zip(word.to_ne_bytes()) {
+        byte.store(value, Ordering::Relaxed);
+    }
+}
 
 /// Returns a text that no other test, process or call has got.
 pub fn unique() -> String {

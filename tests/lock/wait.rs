@@ -1,13 +1,11 @@
 //! Waiting: how long, and what may end it.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
+use super::common::signal::{SIGNALS, catch_signals, install_hook};
 use super::{await_sleeper, holder, recover, unnamed, use_once, within};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
-use shmkit::capi::interrupt::shmkit_set_interrupt;
+use nix::sys::signal::{Signal, kill};
 use shmkit::raw::{Timeout, WaitOptions};
 
-use std::ffi::c_void;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -16,41 +14,6 @@ const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
     timeout: Timeout::Never,
     interruptible: true,
 };
-
-/// How many signals have come.
-static SIGNALS: AtomicU64 = AtomicU64::new(0);
-
-extern "C" fn count(_: i32) {
-    SIGNALS.fetch_add(1, Relaxed);
-}
-
-/// Has SIGUSR1 interrupt system calls.
-fn catch_signals() {
-    let action = SigAction::new(
-        SigHandler::Handler(count),
-        SaFlags::empty(),
-        SigSet::empty(),
-    );
-    // SAFETY: the handler only adds to an atomic word.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
-}
-
-/// What the hook shares with the test: how often it was called, and from which call on it ends what asks; 0: never.
-type Answer = [AtomicU64];
-
-extern "C" fn hook(answer: *mut c_void) -> i32 {
-    // SAFETY: `install` was given two words that live as long as the process.
-    let words = unsafe { std::slice::from_raw_parts(answer.cast::<AtomicU64>(), 2) };
-    let (call, last) = (words[0].fetch_add(1, Relaxed) + 1, words[1].load(Relaxed));
-    i32::from(last != 0 && call >= last)
-}
-
-fn install(answer: &'static Answer) {
-    assert!(answer.len() >= 2);
-    // SAFETY: the hook may be called from any thread, and its words live as long as the process.
-    let status = unsafe { shmkit_set_interrupt(Some(hook), answer.as_ptr().cast_mut().cast()) };
-    assert_eq!(status, 0);
-}
 
 #[test]
 fn as_long_as_was_asked_for_at_least() {
@@ -116,7 +79,7 @@ fn signals_do_not_end_it() {
         let waiter = fork(|| {
             catch_signals();
             words[1].store(1, Relaxed);
-            install(words);
+            install_hook(words);
             assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
             assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
             lock.release().unwrap();
@@ -142,7 +105,7 @@ fn a_signal_asks_the_hook() {
         lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let waiter = fork(|| {
             catch_signals();
-            install(words);
+            install_hook(words);
             refused!(Interrupted, lock.acquire_with(UNTIL_INTERRUPTED));
             assert!(SIGNALS.load(Relaxed) > 0);
             refused!(NotOwner, lock.release());
@@ -162,7 +125,7 @@ fn a_signal_asks_the_hook() {
 fn the_hook_is_asked_after_each_sleep_without_a_signal() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(2));
-        install(words);
+        install_hook(words);
         let owner = holder(&lock);
         words[1].store(5, Relaxed);
         refused!(Interrupted, lock.acquire_with(UNTIL_INTERRUPTED));
@@ -189,7 +152,7 @@ fn interrupted_waiters_take_nothing_from_the_others() {
         let quitters: Vec<_> = (0..3)
             .map(|_| {
                 fork(|| {
-                    install(words);
+                    install_hook(words);
                     refused!(Interrupted, lock.acquire_with(UNTIL_INTERRUPTED));
                 })
             })

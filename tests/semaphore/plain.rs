@@ -2,12 +2,11 @@
 
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words, wait_until};
+use super::common::signal::{SIGNALS, catch_signals, install_hook};
 use super::{MOST, WAITERS, WORD, await_sleeper, holder, options, plain, told, within, word};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
-use shmkit::capi::interrupt::shmkit_set_interrupt;
+use nix::sys::signal::{Signal, kill};
 use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::semaphore::{Options, Semaphore, Stat};
-use std::ffi::c_void;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -243,46 +242,13 @@ fn what_the_dead_had_taken_is_gone_and_nobody_is_stuck() {
     });
 }
 
-/// How many signals have come.
-static SIGNALS: AtomicU64 = AtomicU64::new(0);
-
-extern "C" fn count(_: i32) {
-    SIGNALS.fetch_add(1, Relaxed);
-}
-
-/// Has SIGUSR1 interrupt system calls.
-fn catch_signals() {
-    let action = SigAction::new(
-        SigHandler::Handler(count),
-        SaFlags::empty(),
-        SigSet::empty(),
-    );
-    // SAFETY: the handler only adds to an atomic word.
-    unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
-}
-
-extern "C" fn hook(answer: *mut c_void) -> i32 {
-    // SAFETY: `install` was given two words that live as long as the process.
-    let words = unsafe { std::slice::from_raw_parts(answer.cast::<AtomicU64>(), 2) };
-    words[0].fetch_add(1, Relaxed);
-    i32::from(words[1].load(Relaxed) != 0)
-}
-
-/// Installs a hook that counts in the first word, and ends what asks once the second is not 0.
-fn install(answer: &'static [AtomicU64]) {
-    assert!(answer.len() >= 2);
-    // SAFETY: the hook may be called from any thread, and its words live as long as the process.
-    let status = unsafe { shmkit_set_interrupt(Some(hook), answer.as_ptr().cast_mut().cast()) };
-    assert_eq!(status, 0);
-}
-
 #[test]
 fn signals_do_not_end_it_and_the_hook_does() {
     alone(|| {
         let (semaphore, words) = (plain(0), shared_words(3));
         let waiter = fork(|| {
             catch_signals();
-            install(words);
+            install_hook(words);
             words[2].store(1, Relaxed);
             assert_eq!(semaphore.acquire_with(1, WaitOptions::BLOCKING), Ok(()));
             assert!(SIGNALS.load(Relaxed) > 0);

@@ -1,7 +1,9 @@
 //! The functions of barriers, and of the interrupt hook.
 
 use crate::suite::capi::segment::Segment;
-use crate::suite::capi::{BROKEN, FOREVER, NOT_OWNER, NOWAIT, Status, TIMEOUT, WOULD_BLOCK, check};
+use crate::suite::capi::{
+    BROKEN, FOREVER, NOT_OWNER, NOWAIT, Status, TIMEOUT, WOULD_BLOCK, check, object_at,
+};
 use crate::suite::harness::library::{Library, functions};
 use shmkit::capi::barrier::{SHMKIT_BARRIER_SERIAL, shmkit_barrier_info, shmkit_barrier_options};
 use shmkit::capi::segment::shmkit_segment;
@@ -42,7 +44,7 @@ impl<'a> Barrier<'a> {
         offset: u64,
         parties: u32,
     ) -> Result<Barrier<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.barriers, std::ptr::null_mut());
+        let functions = &shmkit.barriers;
         let options = shmkit_barrier_options {
             struct_size: size_of::<shmkit_barrier_options>() as u32,
             flags: 0,
@@ -52,18 +54,15 @@ impl<'a> Barrier<'a> {
             parties,
             reserved: 0,
         };
-        // SAFETY: a Segment is an open handle; options and output live through the call.
-        check(unsafe { (functions.create_at)(segment.0, offset, &options, &raw mut handle) })?;
+        let handle = object_at(functions.create_at, segment, offset, Some(&options))?;
         Ok(Barrier { functions, handle })
     }
 
     /// Opens it.
     pub fn open(shmkit: &'a Library, segment: Segment, offset: u64) -> Result<Barrier<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.barriers, std::ptr::null_mut());
-        // SAFETY: as in `create`.
-        let opened =
-            unsafe { (functions.open_at)(segment.0, offset, std::ptr::null(), &raw mut handle) };
-        check(opened).map(|()| Barrier { functions, handle })
+        let functions = &shmkit.barriers;
+        let handle = object_at(functions.open_at, segment, offset, None)?;
+        Ok(Barrier { functions, handle })
     }
 
     /// Waits for the other parties; returns the place in the turn.

@@ -2,7 +2,7 @@
 
 use crate::suite::capi::lock::{Kind, Lock};
 use crate::suite::capi::segment::{Options, Segment};
-use crate::suite::capi::{NOWAIT, Status, TIMEOUT, WOULD_BLOCK, check};
+use crate::suite::capi::{NOWAIT, Status, TIMEOUT, WOULD_BLOCK, check, object_at};
 use crate::suite::harness::library::{Library, functions};
 use shmkit::capi::condition::{shmkit_condition_info, shmkit_condition_options};
 use shmkit::capi::segment::{SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_MANAGED, shmkit_segment};
@@ -35,7 +35,6 @@ impl Library {
         cells: u32,
         lock: Lock,
     ) -> Result<Condition, Status> {
-        let mut handle = std::ptr::null_mut();
         let options = shmkit_condition_options {
             struct_size: size_of::<shmkit_condition_options>() as u32,
             flags: 0,
@@ -45,10 +44,7 @@ impl Library {
             cells,
             reserved: 0,
         };
-        // SAFETY: a Segment is an open handle; options and output live through the call.
-        check(unsafe {
-            (self.conditions.create_at)(segment.0, offset, &options, &raw mut handle)
-        })?;
+        let handle = object_at(self.conditions.create_at, segment, offset, Some(&options))?;
         Ok(Condition { handle, lock })
     }
 
@@ -59,10 +55,7 @@ impl Library {
         offset: u64,
         lock: Lock,
     ) -> Result<Condition, Status> {
-        let mut handle = std::ptr::null_mut();
-        let open = self.conditions.open_at;
-        // SAFETY: as in `create_condition_at`; there are no options.
-        check(unsafe { open(segment.0, offset, std::ptr::null(), &raw mut handle) })?;
+        let handle = object_at(self.conditions.open_at, segment, offset, None)?;
         Ok(Condition { handle, lock })
     }
 

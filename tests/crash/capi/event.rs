@@ -1,7 +1,7 @@
 //! The functions of events.
 
 use crate::suite::capi::segment::Segment;
-use crate::suite::capi::{FOREVER, Status, TIMEOUT, check};
+use crate::suite::capi::{FOREVER, Status, TIMEOUT, check, object_at};
 use crate::suite::harness::library::{Library, functions};
 use shmkit::capi::event::shmkit_event_info;
 use shmkit::capi::object::shmkit_object_options;
@@ -33,20 +33,16 @@ pub struct Event<'a> {
 impl<'a> Event<'a> {
     /// Creates it at `offset` of the data, or opens it.
     pub fn create(shmkit: &'a Library, segment: Segment, offset: u64) -> Result<Event<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.events, std::ptr::null_mut());
-        // SAFETY: a Segment is an open handle; there are no options, and the output lives through the call.
-        let made =
-            unsafe { (functions.create_at)(segment.0, offset, std::ptr::null(), &raw mut handle) };
-        check(made).map(|()| Event { functions, handle })
+        let functions = &shmkit.events;
+        let handle = object_at(functions.create_at, segment, offset, None)?;
+        Ok(Event { functions, handle })
     }
 
     /// Opens it.
     pub fn open(shmkit: &'a Library, segment: Segment, offset: u64) -> Result<Event<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.events, std::ptr::null_mut());
-        // SAFETY: as in `create`.
-        let opened =
-            unsafe { (functions.open_at)(segment.0, offset, std::ptr::null(), &raw mut handle) };
-        check(opened).map(|()| Event { functions, handle })
+        let functions = &shmkit.events;
+        let handle = object_at(functions.open_at, segment, offset, None)?;
+        Ok(Event { functions, handle })
     }
 
     /// Sets it.

@@ -1,7 +1,7 @@
 //! The functions of locks and recursive locks: the same, with two prefixes.
 
 use crate::suite::capi::segment::Segment;
-use crate::suite::capi::{NOWAIT, Status, TIMEOUT, Way, check};
+use crate::suite::capi::{NOWAIT, Status, TIMEOUT, Way, check, object_at};
 use crate::suite::harness::library::{Library, functions, pointer};
 use shmkit::capi::lock::shmkit_lock_info;
 use shmkit::capi::object::shmkit_object_options;
@@ -82,26 +82,20 @@ impl Library {
         segment: Segment,
         offset: u64,
     ) -> Result<Lock, Status> {
-        let mut handle = std::ptr::null_mut();
-        let function = self.of(kind).create_at;
-        // SAFETY: a Segment is an open handle; options and output live through the call.
-        check(unsafe { function(segment.0, offset, &options(0), &raw mut handle) })?;
+        let handle = object_at(self.of(kind).create_at, segment, offset, Some(&options(0)))?;
         Ok(Lock { kind, handle })
     }
 
     /// Opens the lock at `offset` of the data.
     pub fn open_lock_at(&self, kind: Kind, segment: Segment, offset: u64) -> Result<Lock, Status> {
-        let mut handle = std::ptr::null_mut();
-        let function = self.of(kind).open_at;
-        // SAFETY: as in `create_lock_at`.
-        check(unsafe { function(segment.0, offset, &options(0), &raw mut handle) })?;
+        let handle = object_at(self.of(kind).open_at, segment, offset, Some(&options(0)))?;
         Ok(Lock { kind, handle })
     }
 
     /// Opens the lock that every managed segment has.
     pub fn built_in_lock(&self, segment: Segment) -> Result<Lock, Status> {
         let mut handle = std::ptr::null_mut();
-        // SAFETY: as in `create_lock_at`.
+        // SAFETY: a Segment is an open handle; the output lives through the call.
         check(unsafe { (self.segments.lock)(segment.0, &raw mut handle) })?;
         Ok(Lock {
             kind: Kind::Lock,

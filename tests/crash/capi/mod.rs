@@ -18,6 +18,10 @@ pub use shmkit::capi::status::{
     SHMKIT_ERR_TOO_MANY_PROCESSES as TOO_MANY_PROCESSES, SHMKIT_ERR_WOULD_BLOCK as WOULD_BLOCK,
 };
 
+use crate::suite::capi::segment::Segment;
+use shmkit::capi::segment::shmkit_segment;
+use std::ffi::c_void;
+
 /// A `shmkit_status`.
 pub type Status = i32;
 
@@ -35,6 +39,24 @@ pub enum Way {
     Open,
     /// It is opened, or created if it does not exist.
     OpenOrCreate,
+}
+
+/// The `create_at` or `open_at` of an object, with its options `O`.
+pub type At<O> =
+    unsafe extern "C" fn(*const shmkit_segment, u64, *const O, *mut *mut c_void) -> Status;
+
+/// Creates or opens an object at `offset` of the data; returns its handle.
+pub fn object_at<O>(
+    function: At<O>,
+    segment: Segment,
+    offset: u64,
+    options: Option<&O>,
+) -> Result<*mut c_void, Status> {
+    let mut handle = std::ptr::null_mut();
+    let options = options.map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: a Segment is an open handle; options have their size set, and they and the output live through the call.
+    check(unsafe { function(segment.0, offset, options, &raw mut handle) })?;
+    Ok(handle)
 }
 
 /// Turns a status into a result.

@@ -1,7 +1,7 @@
 //! The functions of onces.
 
 use crate::suite::capi::segment::Segment;
-use crate::suite::capi::{FOREVER, NOWAIT, Status, TIMEOUT, check};
+use crate::suite::capi::{FOREVER, NOWAIT, Status, TIMEOUT, check, object_at};
 use crate::suite::harness::library::{Library, functions};
 use shmkit::capi::object::shmkit_object_options;
 use shmkit::capi::once::shmkit_once_info;
@@ -48,21 +48,15 @@ pub enum Begun {
 impl<'a> Once<'a> {
     /// Creates it at `offset` of the data, or opens it.
     pub fn create(shmkit: &'a Library, segment: Segment, offset: u64) -> Result<Once<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.onces, std::ptr::null_mut());
-        // SAFETY: a Segment is an open handle; there are no options, and the output lives through the call.
-        check(unsafe {
-            (functions.create_at)(segment.0, offset, std::ptr::null(), &raw mut handle)
-        })?;
+        let functions = &shmkit.onces;
+        let handle = object_at(functions.create_at, segment, offset, None)?;
         Ok(Once { functions, handle })
     }
 
     /// Opens it.
     pub fn open(shmkit: &'a Library, segment: Segment, offset: u64) -> Result<Once<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.onces, std::ptr::null_mut());
-        // SAFETY: as in `create`.
-        check(unsafe {
-            (functions.open_at)(segment.0, offset, std::ptr::null(), &raw mut handle)
-        })?;
+        let functions = &shmkit.onces;
+        let handle = object_at(functions.open_at, segment, offset, None)?;
         Ok(Once { functions, handle })
     }
 

@@ -1,7 +1,7 @@
 //! The functions of queues.
 
 use crate::suite::capi::segment::Segment;
-use crate::suite::capi::{FOREVER, NOWAIT, Status, TIMEOUT, Way, check};
+use crate::suite::capi::{FOREVER, NOWAIT, Status, TIMEOUT, Way, check, object_at};
 use crate::suite::harness::fixture::NAME;
 use crate::suite::harness::library::{Library, functions, pointer};
 use shmkit::capi::queue::{SHMKIT_QUEUE_ALL, shmkit_queue_info, shmkit_queue_message};
@@ -123,13 +123,12 @@ impl<'a> Queue<'a> {
         shape: Shape,
         create: bool,
     ) -> Result<Queue<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.queues, std::ptr::null_mut());
+        let functions = &shmkit.queues;
         let function = match create {
             true => functions.create_at,
             false => functions.open_at,
         };
-        // SAFETY: a Segment is an open handle; options and output live through the call.
-        check(unsafe { function(segment.0, offset, &shape.options(), &raw mut handle) })?;
+        let handle = object_at(function, segment, offset, Some(&shape.options()))?;
         Ok(Queue { functions, handle })
     }
 

@@ -1,7 +1,7 @@
 //! The functions of readers-writer locks.
 
 use crate::suite::capi::segment::Segment;
-use crate::suite::capi::{FOREVER, NOWAIT, Status, TIMEOUT, check};
+use crate::suite::capi::{FOREVER, NOWAIT, Status, TIMEOUT, check, object_at};
 use crate::suite::harness::library::{Library, functions};
 use shmkit::capi::rwlock::{shmkit_rwlock_info, shmkit_rwlock_options};
 use shmkit::capi::segment::shmkit_segment;
@@ -40,7 +40,7 @@ impl<'a> RwLock<'a> {
         offset: u64,
         readers: u32,
     ) -> Result<RwLock<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.rwlocks, std::ptr::null_mut());
+        let functions = &shmkit.rwlocks;
         let options = shmkit_rwlock_options {
             struct_size: size_of::<shmkit_rwlock_options>() as u32,
             flags: 0,
@@ -50,20 +50,14 @@ impl<'a> RwLock<'a> {
             readers,
             reserved: 0,
         };
-        // SAFETY: a Segment is an open handle; options and output live through the call.
-        check(unsafe {
-            (functions.create_at)(segment.0, offset, &raw const options, &raw mut handle)
-        })?;
+        let handle = object_at(functions.create_at, segment, offset, Some(&options))?;
         Ok(RwLock { functions, handle })
     }
 
     /// Opens it.
     pub fn open(shmkit: &'a Library, segment: Segment, offset: u64) -> Result<RwLock<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.rwlocks, std::ptr::null_mut());
-        // SAFETY: as in `create`.
-        check(unsafe {
-            (functions.open_at)(segment.0, offset, std::ptr::null(), &raw mut handle)
-        })?;
+        let functions = &shmkit.rwlocks;
+        let handle = object_at(functions.open_at, segment, offset, None)?;
         Ok(RwLock { functions, handle })
     }
 

@@ -1,7 +1,7 @@
 //! The functions of semaphores.
 
 use crate::suite::capi::segment::Segment;
-use crate::suite::capi::{FOREVER, Status, TIMEOUT, check};
+use crate::suite::capi::{FOREVER, Status, TIMEOUT, check, object_at};
 use crate::suite::harness::library::{Library, functions};
 use shmkit::capi::segment::shmkit_segment;
 use shmkit::capi::semaphore::{
@@ -68,10 +68,8 @@ impl<'a> Semaphore<'a> {
         offset: u64,
         shape: Shape,
     ) -> Result<Semaphore<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.semaphores, std::ptr::null_mut());
-        let options = shape.options();
-        // SAFETY: a Segment is an open handle; options and output live through the call.
-        check(unsafe { (functions.create_at)(segment.0, offset, &options, &raw mut handle) })?;
+        let functions = &shmkit.semaphores;
+        let handle = object_at(functions.create_at, segment, offset, Some(&shape.options()))?;
         Ok(Semaphore { functions, handle })
     }
 
@@ -81,11 +79,9 @@ impl<'a> Semaphore<'a> {
         segment: Segment,
         offset: u64,
     ) -> Result<Semaphore<'a>, Status> {
-        let (functions, mut handle) = (&shmkit.semaphores, std::ptr::null_mut());
-        // SAFETY: as in `create`.
-        let opened =
-            unsafe { (functions.open_at)(segment.0, offset, std::ptr::null(), &raw mut handle) };
-        check(opened).map(|()| Semaphore { functions, handle })
+        let functions = &shmkit.semaphores;
+        let handle = object_at(functions.open_at, segment, offset, None)?;
+        Ok(Semaphore { functions, handle })
     }
 
     /// Acquires `count` permits.

@@ -8,11 +8,10 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use shmkit::capi::barrier::*;
-use shmkit::capi::segment::*;
 use shmkit::capi::status::*;
 use shmkit::capi::wait::*;
+use shmkit_fuzz::*;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 #[derive(Arbitrary, Debug)]
@@ -38,15 +37,7 @@ enum Call {
 
 #[derive(Arbitrary, Debug)]
 enum Value {
-    Any(u64),
-    Small(u8),
-    Large(u8),
-    /// A lock word, or the state of a cell: slot, ticket and marks.
-    Owner {
-        slot: u8,
-        ticket: u8,
-        marks: u8,
-    },
+    Plain(Word),
     /// A turn, or a seat: how many, or which place; generation and marks.
     Turn {
         count: u8,
@@ -56,20 +47,6 @@ enum Value {
     Tag {
         cells: u16,
     },
-}
-
-const DATA: u64 = 4096;
-
-fn good(status: shmkit_status) {
-    assert_eq!(status, SHMKIT_OK);
-}
-
-fn check(status: shmkit_status) -> bool {
-    assert!(
-        (SHMKIT_ERR_INTERNAL + 1..=SHMKIT_OK).contains(&status),
-        "status {status}"
-    );
-    status == SHMKIT_OK
 }
 
 fn options(parties: u32) -> shmkit_barrier_options {
@@ -84,18 +61,7 @@ fn options(parties: u32) -> shmkit_barrier_options {
     }
 }
 
-fn word(data: *mut u64, place: u8) -> &'static AtomicU64 {
-    // SAFETY: the data has 512 words, which are mapped as long as anybody looks, and nobody uses them as anything else.
-    unsafe { AtomicU64::from_ptr(data.add(place.into())) }
-}
-
-fn use_barrier(
-    segment: *mut shmkit_segment,
-    barrier: *mut shmkit_barrier,
-    parties: u32,
-    data: *mut u64,
-    calls: &[Call],
-) {
+fn use_barrier(page: &Page, barrier: *mut shmkit_barrier, parties: u32, calls: &[Call]) {
     let begin = Instant::now();
     for call in calls.iter().take(64) {
         // Where the lock's word says that we have it, each call waits a second for us.
@@ -145,47 +111,38 @@ fn use_barrier(
                     place,
                     parties,
                 } => {
-                    let (mut another, at) = (ptr::null_mut(), u64::from(*place) * 8);
-                    let options = options((*parties).into());
-                    let status = match create {
-                        true => shmkit_barrier_create_at(segment, at, &options, &mut another),
-                        false => shmkit_barrier_open_at(segment, at, &options, &mut another),
+                    let how = match create {
+                        true => shmkit_barrier_create_at,
+                        false => shmkit_barrier_open_at,
                     };
-                    // A tag that says that we are making it: a second for each is enough.
-                    if status == SHMKIT_ERR_TIMEOUT {
-                        return;
-                    }
-                    if check(status) {
-                        good(shmkit_barrier_parties(another, &mut number));
-                        assert!((1..=SHMKIT_BARRIER_MAX_PARTIES).contains(&number));
-                        check(shmkit_barrier_wait(
-                            another,
-                            SHMKIT_NOWAIT,
-                            0,
-                            ptr::null_mut(),
-                        ));
-                        good(shmkit_barrier_close(another));
+                    let options = options((*parties).into());
+                    match page.object(how, u64::from(*place) * 8, Some(&options)) {
+                        Ok(another) => {
+                            good(shmkit_barrier_parties(another, &mut number));
+                            assert!((1..=SHMKIT_BARRIER_MAX_PARTIES).contains(&number));
+                            check(shmkit_barrier_wait(
+                                another,
+                                SHMKIT_NOWAIT,
+                                0,
+                                ptr::null_mut(),
+                            ));
+                            good(shmkit_barrier_close(another));
+                        }
+                        // A tag that says that we are making it: a second for each is enough.
+                        Err(SHMKIT_ERR_TIMEOUT) => return,
+                        Err(_) => {}
                     }
                 }
                 Call::Word { place, value } => {
                     let value = match value {
-                        Value::Any(value) => *value,
-                        Value::Small(value) => (*value).into(),
-                        Value::Large(value) => u64::MAX - u64::from(*value),
-                        Value::Owner {
-                            slot,
-                            ticket,
-                            marks,
-                        } => {
-                            u64::from(*slot) | u64::from(*ticket) << 13 | u64::from(marks & 7) << 29
-                        }
+                        Value::Plain(word) => word.value(),
                         Value::Turn { count, generation } => {
                             u64::from(*count) << 48 | u64::from(*generation)
                         }
                         Value::Tag { cells } => 8 | u64::from(*cells) << 48,
                     };
                     // Its own cells and what lies around them, more often than the rest of the page.
-                    word(data, place % 64).store(value, Relaxed);
+                    page.store(place % 64, value);
                 }
             }
         }
@@ -195,33 +152,10 @@ fn use_barrier(
 fuzz_target!(|input: (u8, Vec<Call>)| {
     let (parties, calls) = input;
     let parties = u32::from(parties % 4) + 1;
-    let (mut segment, mut barrier, mut data) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
-    let managed = shmkit_segment_options {
-        struct_size: size_of::<shmkit_segment_options>() as u32,
-        flags: SHMKIT_SEGMENT_MANAGED,
-        // Behind the data lies what has no memory, so that a slip is SIGBUS.
-        capacity: 1 << 20,
-        mode: 0,
-        participants: 1,
-        directory: ptr::null(),
-    };
-    // SAFETY: no name, structs with their sizes set, writable outputs, handles that are open.
-    unsafe {
-        good(shmkit_segment_create(
-            ptr::null(),
-            DATA,
-            &managed,
-            &mut segment,
-        ));
-        good(shmkit_segment_data(segment, &mut data));
-        good(shmkit_barrier_create_at(
-            segment,
-            0,
-            &options(parties),
-            &mut barrier,
-        ));
-        use_barrier(segment, barrier, parties, data.cast(), &calls);
-        good(shmkit_barrier_close(barrier));
-        good(shmkit_segment_close(segment));
-    }
+    let page = Page::new(1);
+    let barrier = page.object(shmkit_barrier_create_at, 0, Some(&options(parties)));
+    let barrier = barrier.expect("there is room");
+    use_barrier(&page, barrier, parties, &calls);
+    // SAFETY: an open handle, closed once.
+    good(unsafe { shmkit_barrier_close(barrier) });
 });

@@ -9,21 +9,18 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use shmkit::capi::condition::*;
 use shmkit::capi::lock::*;
-use shmkit::capi::segment::*;
 use shmkit::capi::status::*;
 use shmkit::capi::wait::*;
+use shmkit_fuzz::*;
 use std::ffi::c_void;
 use std::fs::File;
-use std::mem::ManuallyDrop;
-use std::os::fd::FromRawFd;
-use std::os::unix::fs::FileExt;
 use std::ptr;
 
 /// A word of the file that is set.
 #[derive(Arbitrary, Debug)]
 struct Change {
     place: Place,
-    value: Value,
+    value: Word,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -33,18 +30,6 @@ enum Place {
     Words(u8),
     Cell(u8),
     Anywhere(u16),
-}
-
-#[derive(Arbitrary, Debug)]
-enum Value {
-    Any(u64),
-    Small(u8),
-    /// A cell's word: slot, ticket and marks.
-    Owner {
-        slot: u16,
-        ticket: u8,
-        marks: u8,
-    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -66,26 +51,6 @@ struct Input {
     calls: Vec<Call>,
 }
 
-const DATA: u64 = 4096;
-/// Behind the data lies what has no memory, so that a slip is SIGBUS.
-const CAPACITY: u64 = 1 << 20;
-
-fn check(status: shmkit_status) -> bool {
-    assert!(
-        (SHMKIT_ERR_SHUT_DOWN..=SHMKIT_OK).contains(&status) && status != SHMKIT_ERR_INTERNAL,
-        "status {status}"
-    );
-    status == SHMKIT_OK
-}
-
-fn file_of(segment: *mut shmkit_segment) -> ManuallyDrop<File> {
-    let mut fd = -1;
-    // SAFETY: an open handle and a writable output.
-    assert_eq!(unsafe { shmkit_segment_fd(segment, &mut fd) }, SHMKIT_OK);
-    // SAFETY: the handle keeps the descriptor open, and it is never closed here.
-    ManuallyDrop::new(unsafe { File::from_raw_fd(fd) })
-}
-
 fn apply(file: &File, change: &Change, control: u64) {
     let at = match change.place {
         Place::Tickets => 128,
@@ -95,17 +60,7 @@ fn apply(file: &File, change: &Change, control: u64) {
         // The header stays as it is.
         Place::Anywhere(at) => 128 + u64::from(at) % (control + DATA - 136),
     };
-    let value = match change.value {
-        Value::Any(value) => value,
-        Value::Small(value) => value.into(),
-        Value::Owner {
-            slot,
-            ticket,
-            marks,
-        } => u64::from(slot) & 0x1fff | u64::from(ticket) << 13 | u64::from(marks & 7) << 29,
-    };
-    file.write_all_at(&value.to_ne_bytes(), at)
-        .expect("the file can be written");
+    overwrite(file, at, &change.value);
 }
 
 fn options(cells: u32) -> shmkit_condition_options {
@@ -121,13 +76,13 @@ fn options(cells: u32) -> shmkit_condition_options {
 }
 
 fn use_condition(
-    segment: *mut shmkit_segment,
+    page: &Page,
     condition: *mut shmkit_condition,
     lock: *mut shmkit_lock,
     input: &Input,
     control: u64,
 ) {
-    let file = file_of(segment);
+    let file = page.file();
     let mutex: *mut c_void = lock.cast();
     for call in input.calls.iter().take(32) {
         let mut recovered = 7;
@@ -161,20 +116,19 @@ fn use_condition(
                     assert!(info.waiting <= info.cells);
                 }
                 Call::CreateAt(at, _) | Call::OpenAt(at) => {
-                    let (mut another, at) = (ptr::null_mut(), u64::from(*at) * 8);
-                    let status = match call {
+                    let at = u64::from(*at) * 8;
+                    let opened = match call {
                         Call::CreateAt(_, cells) => {
-                            let given = options((*cells).into());
-                            shmkit_condition_create_at(segment, at, &given, &mut another)
+                            let options = options((*cells).into());
+                            page.object(shmkit_condition_create_at, at, Some(&options))
                         }
-                        _ => shmkit_condition_open_at(segment, at, ptr::null(), &mut another),
+                        _ => page.object(shmkit_condition_open_at, at, None),
                     };
-                    // A tag that says that we are making it: a second for each is enough.
-                    if status == SHMKIT_ERR_TIMEOUT {
-                        return;
-                    }
-                    if check(status) {
-                        assert_eq!(shmkit_condition_close(another), SHMKIT_OK);
+                    match opened {
+                        Ok(another) => good(shmkit_condition_close(another)),
+                        // A tag that says that we are making it: a second for each is enough.
+                        Err(SHMKIT_ERR_TIMEOUT) => return,
+                        Err(_) => {}
                     }
                 }
                 Call::Change(change) => apply(&file, change, control),
@@ -184,64 +138,26 @@ fn use_condition(
 }
 
 fuzz_target!(|input: Input| {
-    let how = shmkit_segment_options {
-        struct_size: size_of::<shmkit_segment_options>() as u32,
-        flags: SHMKIT_SEGMENT_MANAGED,
-        capacity: CAPACITY,
-        mode: 0,
-        participants: u32::from(input.participants % 8) + 1,
-        directory: ptr::null(),
-    };
-    let (mut segment, mut lock, mut condition) =
-        (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
-    let given = options(u32::from(input.cells % 16) + 1);
-    let mut info = shmkit_segment_info {
-        struct_size: size_of::<shmkit_segment_info>() as u32,
-        // SAFETY: integers alone.
-        ..unsafe { std::mem::zeroed() }
-    };
-    // SAFETY: no name, structs with their size set, writable outputs, handles that are open.
-    unsafe {
-        assert!(check(shmkit_segment_create(
-            ptr::null(),
-            DATA,
-            &how,
-            &mut segment
-        )));
-        assert!(check(shmkit_segment_stat(segment, &mut info)));
-        assert!(check(shmkit_lock_create(
-            ptr::null(),
-            ptr::null(),
-            &mut lock
-        )));
-        assert!(check(shmkit_condition_create_at(
-            segment,
-            0,
-            &given,
-            &mut condition
-        )));
-        assert!(check(shmkit_condition_close(condition)));
-    }
-    let (control, file) = (info.control_bytes, file_of(segment));
+    let page = Page::new(u32::from(input.participants % 8) + 1);
+    let options = options(u32::from(input.cells % 16) + 1);
+    let made = page.object(shmkit_condition_create_at, 0, Some(&options));
+    // SAFETY: an open handle, closed once.
+    good(unsafe { shmkit_condition_close(made.expect("there is room")) });
+    let (control, file) = (page.control_bytes(), page.file());
     for change in input.before.iter().take(16) {
         apply(&file, change, control);
     }
-    condition = ptr::null_mut();
-    // SAFETY: as above.
+    let Ok(condition) = page.object(shmkit_condition_open_at, 0, None) else {
+        return;
+    };
+    let mut lock = ptr::null_mut();
+    // SAFETY: no name and no options, writable outputs, handles that are open.
     unsafe {
-        if check(shmkit_condition_open_at(
-            segment,
-            0,
-            ptr::null(),
-            &mut condition,
-        )) {
-            let taken = shmkit_lock_acquire(lock, SHMKIT_NOWAIT, 0, ptr::null_mut());
-            assert_eq!(taken, SHMKIT_OK);
-            use_condition(segment, condition, lock, &input, control);
-            assert_eq!(shmkit_lock_release(lock), SHMKIT_OK);
-            assert_eq!(shmkit_condition_close(condition), SHMKIT_OK);
-        }
-        assert_eq!(shmkit_lock_close(lock), SHMKIT_OK);
-        assert_eq!(shmkit_segment_close(segment), SHMKIT_OK);
+        good(shmkit_lock_create(ptr::null(), ptr::null(), &mut lock));
+        good(shmkit_lock_acquire(lock, SHMKIT_NOWAIT, 0, ptr::null_mut()));
+        use_condition(&page, condition, lock, &input, control);
+        good(shmkit_lock_release(lock));
+        good(shmkit_condition_close(condition));
+        good(shmkit_lock_close(lock));
     }
 });

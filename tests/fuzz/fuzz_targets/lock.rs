@@ -13,9 +13,9 @@ use shmkit::capi::segment::*;
 use shmkit::capi::status::*;
 use shmkit::capi::wait::*;
 use shmkit::layout::{Header, SIZE};
+use shmkit_fuzz::*;
 use std::fs::File;
-use std::mem::ManuallyDrop;
-use std::os::fd::FromRawFd;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::ptr;
 
@@ -23,7 +23,7 @@ use std::ptr;
 #[derive(Arbitrary, Debug)]
 struct Change {
     place: Place,
-    value: Value,
+    value: Word,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -35,18 +35,6 @@ enum Place {
     Lock(u8),
     RLock(u8),
     Anywhere(u16),
-}
-
-#[derive(Arbitrary, Debug)]
-enum Value {
-    Any(u64),
-    Small(u8),
-    /// A lock word: slot, ticket and marks.
-    Owner {
-        slot: u16,
-        ticket: u8,
-        marks: u8,
-    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -70,37 +58,7 @@ struct Input {
     calls: Vec<(bool, Call)>,
 }
 
-const DATA: u64 = 4096;
-/// More than any slot number reaches: behind the data lies what has no memory, so that a slip is SIGBUS.
-const CAPACITY: u64 = 1 << 20;
 const RLOCK: u64 = 64;
-
-fn check(status: shmkit_status) -> bool {
-    assert!(
-        (SHMKIT_ERR_INTERNAL + 1..=SHMKIT_OK).contains(&status),
-        "status {status}"
-    );
-    status == SHMKIT_OK
-}
-
-fn options(flags: u32, participants: u32) -> shmkit_segment_options {
-    shmkit_segment_options {
-        struct_size: size_of::<shmkit_segment_options>() as u32,
-        flags,
-        capacity: CAPACITY,
-        mode: 0,
-        participants,
-        directory: ptr::null(),
-    }
-}
-
-fn file_of(segment: *mut shmkit_segment) -> ManuallyDrop<File> {
-    let mut fd = -1;
-    // SAFETY: an open handle and a writable output.
-    assert_eq!(unsafe { shmkit_segment_fd(segment, &mut fd) }, SHMKIT_OK);
-    // SAFETY: the handle keeps the descriptor open, and it is never closed here.
-    ManuallyDrop::new(unsafe { File::from_raw_fd(fd) })
-}
 
 fn apply(file: &File, change: &Change, control: u64) {
     let at = match change.place {
@@ -113,17 +71,7 @@ fn apply(file: &File, change: &Change, control: u64) {
         // The header's checked part is changed elsewhere.
         Place::Anywhere(at) => 64 + u64::from(at) % (control + DATA - 72),
     };
-    let value = match change.value {
-        Value::Any(value) => value,
-        Value::Small(value) => value.into(),
-        Value::Owner {
-            slot,
-            ticket,
-            marks,
-        } => u64::from(slot) & 0x1fff | u64::from(ticket) << 13 | u64::from(marks & 7) << 29,
-    };
-    file.write_all_at(&value.to_ne_bytes(), at)
-        .expect("the file can be written");
+    overwrite(file, at, &change.value);
 }
 
 fn change_header(file: &File, changes: &[(u8, u64)]) {
@@ -152,13 +100,13 @@ fn change_header(file: &File, changes: &[(u8, u64)]) {
 }
 
 fn use_locks(
-    segment: *mut shmkit_segment,
+    page: &Page,
     lock: *mut shmkit_lock,
     rlock: *mut shmkit_rlock,
     input: &Input,
     control: u64,
 ) {
-    let file = file_of(segment);
+    let file = page.file();
     for (recursive, call) in input.calls.iter().take(32) {
         let recursive = *recursive && !rlock.is_null();
         if !recursive && lock.is_null() {
@@ -205,23 +153,19 @@ fn use_locks(
                     }));
                 }
                 Call::CreateAt(at) | Call::OpenAt(at) => {
-                    let (mut another, at) = (ptr::null_mut(), u64::from(*at) * 8);
-                    let status = match call {
-                        Call::CreateAt(_) => {
-                            shmkit_lock_create_at(segment, at, ptr::null(), &mut another)
-                        }
-                        _ => shmkit_lock_open_at(segment, at, ptr::null(), &mut another),
+                    let how = match call {
+                        Call::CreateAt(_) => shmkit_lock_create_at,
+                        _ => shmkit_lock_open_at,
                     };
-                    // A tag that says that we are making it: a second for each is enough.
-                    if status == SHMKIT_ERR_TIMEOUT {
-                        return;
-                    }
-                    if check(status) {
-                        assert_eq!(shmkit_lock_close(another), SHMKIT_OK);
+                    match page.object(how, u64::from(*at) * 8, None) {
+                        Ok(another) => good(shmkit_lock_close(another)),
+                        // A tag that says that we are making it: a second for each is enough.
+                        Err(SHMKIT_ERR_TIMEOUT) => return,
+                        Err(_) => {}
                     }
                 }
                 Call::Resize(size) => {
-                    check(shmkit_segment_resize(segment, (*size).into(), 0));
+                    check(shmkit_segment_resize(page.segment, (*size).into(), 0));
                 }
                 Call::Change(change) => apply(&file, change, control),
             }
@@ -230,62 +174,35 @@ fn use_locks(
 }
 
 fuzz_target!(|input: Input| {
-    let participants = u32::from(input.participants % 8) + 1;
-    let (mut made, mut segment) = (ptr::null_mut(), ptr::null_mut());
-    let (mut lock, mut rlock) = (ptr::null_mut(), ptr::null_mut());
-    let how = options(SHMKIT_SEGMENT_MANAGED, participants);
-    // SAFETY: no name, a struct with its size set, writable outputs, handles that are open.
+    let made = Page::new(u32::from(input.participants % 8) + 1);
+    let lock = made.object(shmkit_lock_create_at, 0, None);
+    let rlock = made.object(shmkit_rlock_create_at, RLOCK, None);
+    // SAFETY: open handles, closed once.
     unsafe {
-        assert_eq!(
-            shmkit_segment_create(ptr::null(), DATA, &how, &mut made),
-            SHMKIT_OK
-        );
-        assert_eq!(
-            shmkit_lock_create_at(made, 0, ptr::null(), &mut lock),
-            SHMKIT_OK
-        );
-        assert_eq!(
-            shmkit_rlock_create_at(made, RLOCK, ptr::null(), &mut rlock),
-            SHMKIT_OK
-        );
-        assert_eq!(shmkit_lock_close(lock), SHMKIT_OK);
-        assert_eq!(shmkit_rlock_close(rlock), SHMKIT_OK);
+        good(shmkit_lock_close(lock.expect("there is room")));
+        good(shmkit_rlock_close(rlock.expect("there is room")));
     }
-    (lock, rlock) = (ptr::null_mut(), ptr::null_mut());
-    let mut info = shmkit_segment_info {
-        struct_size: size_of::<shmkit_segment_info>() as u32,
-        // SAFETY: integers alone.
-        ..unsafe { std::mem::zeroed() }
-    };
-    // SAFETY: an open handle and a struct with its size set.
-    assert_eq!(unsafe { shmkit_segment_stat(made, &mut info) }, SHMKIT_OK);
-    let control = info.control_bytes;
-    let file = file_of(made);
+    let (control, file) = (made.control_bytes(), made.file());
     for change in input.before.iter().take(16) {
         apply(&file, change, control);
     }
     change_header(&file, &input.header);
-    let mut fd = -1;
-    // SAFETY: as above; the descriptor is the handle's.
+    let mut segment = ptr::null_mut();
+    // SAFETY: the file's own descriptor, no options, a writable output.
+    let opened = unsafe { shmkit_segment_open_fd(file.as_raw_fd(), 0, ptr::null(), &mut segment) };
+    if !check(opened) {
+        return;
+    }
+    let page = Page { segment };
+    // NULL if it is refused.
+    let lock = page.object(shmkit_lock_open_at, 0, None);
+    let lock = lock.unwrap_or(ptr::null_mut());
+    let rlock = page.object(shmkit_rlock_open_at, RLOCK, None);
+    let rlock = rlock.unwrap_or(ptr::null_mut());
+    use_locks(&page, lock, rlock, &input, control);
+    // SAFETY: open handles or NULL, closed once.
     unsafe {
-        assert_eq!(shmkit_segment_fd(made, &mut fd), SHMKIT_OK);
-        if check(shmkit_segment_open_fd(fd, 0, ptr::null(), &mut segment)) {
-            check(shmkit_lock_open_at(segment, 0, ptr::null(), &mut lock));
-            check(shmkit_rlock_open_at(
-                segment,
-                RLOCK,
-                ptr::null(),
-                &mut rlock,
-            ));
-            use_locks(segment, lock, rlock, &input, control);
-            if !lock.is_null() {
-                assert_eq!(shmkit_lock_close(lock), SHMKIT_OK);
-            }
-            if !rlock.is_null() {
-                assert_eq!(shmkit_rlock_close(rlock), SHMKIT_OK);
-            }
-            assert_eq!(shmkit_segment_close(segment), SHMKIT_OK);
-        }
-        assert_eq!(shmkit_segment_close(made), SHMKIT_OK);
+        good(shmkit_lock_close(lock));
+        good(shmkit_rlock_close(rlock));
     }
 });

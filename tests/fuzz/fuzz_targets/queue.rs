@@ -11,6 +11,7 @@ use shmkit::error::{Error, Result};
 use shmkit::queue::{Batch, Create, Options, Overflow, Queue};
 use shmkit::raw::WaitOptions;
 use shmkit::segment::{self, Form, Segment};
+use shmkit_fuzz::Word;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,15 +39,7 @@ enum Call {
 
 #[derive(Arbitrary, Debug)]
 enum Value {
-    Any(u64),
-    Small(u8),
-    Large(u8),
-    /// A lock, or the state of a record: slot, ticket and marks.
-    Owner {
-        slot: u8,
-        ticket: u8,
-        marks: u8,
-    },
+    Plain(Word),
     /// A position, so many grains and laps from where the first queue begins.
     Position {
         laps: u8,
@@ -82,14 +75,7 @@ fn word(segment: &Segment, place: u64, value: &Value) {
     let bytes = &segment.bytes().expect("it is open")[place as usize * 8..][..8];
     let old = u64::from_ne_bytes(std::array::from_fn(|at| bytes[at].load(Relaxed)));
     let value = match value {
-        Value::Any(value) => *value,
-        Value::Small(value) => (*value).into(),
-        Value::Large(value) => u64::MAX - u64::from(*value),
-        Value::Owner {
-            slot,
-            ticket,
-            marks,
-        } => u64::from(*slot) | u64::from(*ticket) << 13 | u64::from(marks & 7) << 29,
+        Value::Plain(word) => word.value(),
         Value::Position { laps, grains } => {
             let lap = RING.next_power_of_two();
             (3 * lap)

@@ -7,12 +7,11 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use shmkit::capi::segment::*;
 use shmkit::capi::semaphore::*;
 use shmkit::capi::status::*;
 use shmkit::capi::wait::*;
+use shmkit_fuzz::*;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[derive(Arbitrary, Debug)]
 enum Call {
@@ -26,9 +25,7 @@ enum Call {
 
 #[derive(Arbitrary, Debug)]
 enum Value {
-    Any(u64),
-    Small(u8),
-    Large(u8),
+    Plain(Word),
     /// A word with this value and these marks.
     Permits {
         value: u8,
@@ -41,19 +38,7 @@ enum Value {
     },
 }
 
-const DATA: u64 = 4096;
 const PROCESSES: u32 = 4;
-
-fn good(status: shmkit_status) {
-    assert_eq!(status, SHMKIT_OK);
-}
-
-fn may(status: shmkit_status) {
-    assert!(
-        (SHMKIT_ERR_INTERNAL + 1..=SHMKIT_OK).contains(&status),
-        "{status}"
-    );
-}
 
 fn options(undo: bool) -> shmkit_semaphore_options {
     shmkit_semaphore_options {
@@ -69,17 +54,7 @@ fn options(undo: bool) -> shmkit_semaphore_options {
     }
 }
 
-fn word(data: *mut u64, place: u8) -> &'static AtomicU64 {
-    // SAFETY: the data has 512 words, which are mapped as long as anybody looks, and nobody uses them as anything else.
-    unsafe { AtomicU64::from_ptr(data.add(place.into())) }
-}
-
-fn use_semaphore(
-    segment: *mut shmkit_segment,
-    semaphore: *mut shmkit_semaphore,
-    data: *mut u64,
-    calls: &[Call],
-) {
+fn use_semaphore(page: &Page, semaphore: *mut shmkit_semaphore, calls: &[Call]) {
     let mut whole = true;
     for call in calls.iter().take(64) {
         // SAFETY: open handles, writable outputs.
@@ -87,17 +62,17 @@ fn use_semaphore(
             match call {
                 Call::Acquire { count, long } => {
                     let time = if *long { 100_000 } else { SHMKIT_NOWAIT };
-                    may(shmkit_semaphore_acquire(semaphore, *count, time, 0));
+                    check(shmkit_semaphore_acquire(semaphore, *count, time, 0));
                 }
                 Call::Release { count } => match shmkit_semaphore_release(semaphore, *count) {
                     // A word that says that we are inside: once is enough.
                     SHMKIT_ERR_TIMEOUT => return,
-                    told => may(told),
+                    told => drop(check(told)),
                 },
                 Call::Few { count } => {
                     let count = u32::from(*count % 6);
                     let taken = shmkit_semaphore_acquire(semaphore, count, SHMKIT_NOWAIT, 0);
-                    may(taken);
+                    check(taken);
                     let given = match taken {
                         SHMKIT_OK => shmkit_semaphore_release(semaphore, count),
                         _ => SHMKIT_OK,
@@ -112,9 +87,9 @@ fn use_semaphore(
                     let mut info: shmkit_semaphore_info = std::mem::zeroed();
                     info.struct_size = size_of::<shmkit_semaphore_info>() as u32;
                     let told = shmkit_semaphore_value(semaphore, &mut value);
-                    may(told);
-                    may(shmkit_semaphore_held(semaphore, &mut held));
-                    may(shmkit_semaphore_stat(semaphore, &mut info));
+                    check(told);
+                    check(shmkit_semaphore_held(semaphore, &mut held));
+                    check(shmkit_semaphore_stat(semaphore, &mut info));
                     assert!(told != SHMKIT_OK || value <= 5);
                     assert!(info.holders <= PROCESSES.into() && info.processes <= PROCESSES);
                 }
@@ -123,34 +98,30 @@ fn use_semaphore(
                     undo,
                     place,
                 } => {
-                    let (mut another, at) = (ptr::null_mut(), u64::from(*place) * 8);
-                    let given = options(*undo);
-                    let status = match create {
-                        true => shmkit_semaphore_create_at(segment, at, &given, &mut another),
-                        false => shmkit_semaphore_open_at(segment, at, &given, &mut another),
+                    let how = match create {
+                        true => shmkit_semaphore_create_at,
+                        false => shmkit_semaphore_open_at,
                     };
-                    match status {
-                        SHMKIT_OK => {
+                    match page.object(how, u64::from(*place) * 8, Some(&options(*undo))) {
+                        Ok(another) => {
                             // Where it lies over the other one, that one's bytes are any.
                             whole = false;
-                            may(shmkit_semaphore_acquire(another, 1, SHMKIT_NOWAIT, 0));
+                            check(shmkit_semaphore_acquire(another, 1, SHMKIT_NOWAIT, 0));
                             let given = shmkit_semaphore_release(another, 1);
                             good(shmkit_semaphore_close(another));
                             match given {
                                 SHMKIT_ERR_TIMEOUT => return,
-                                told => may(told),
+                                told => drop(check(told)),
                             }
                         }
                         // A tag that says that we are making it: a second for each is enough.
-                        SHMKIT_ERR_TIMEOUT => return,
-                        refused => may(refused),
+                        Err(SHMKIT_ERR_TIMEOUT) => return,
+                        Err(_) => {}
                     }
                 }
                 Call::Word { place, value } => {
                     let value = match value {
-                        Value::Any(value) => *value,
-                        Value::Small(value) => (*value).into(),
-                        Value::Large(value) => u64::MAX - u64::from(*value),
+                        Value::Plain(word) => word.value(),
                         Value::Permits { value, marks } => {
                             u64::from(*value) << 32 | u64::from(*marks)
                         }
@@ -159,7 +130,7 @@ fn use_semaphore(
                         }
                     };
                     whole = false;
-                    word(data, *place).store(value, Relaxed);
+                    page.store(*place, value);
                 }
             }
         }
@@ -168,34 +139,10 @@ fn use_semaphore(
 
 fuzz_target!(|input: (bool, Vec<Call>)| {
     let (undo, calls) = input;
-    let (mut segment, mut semaphore) = (ptr::null_mut(), ptr::null_mut());
-    let mut data = ptr::null_mut();
-    let made = shmkit_segment_options {
-        struct_size: size_of::<shmkit_segment_options>() as u32,
-        flags: SHMKIT_SEGMENT_MANAGED,
-        capacity: 0,
-        mode: 0,
-        participants: 2,
-        directory: ptr::null(),
-    };
-    // SAFETY: no name, structs with their sizes set, writable outputs, handles that are open.
-    unsafe {
-        good(shmkit_segment_create(
-            ptr::null(),
-            DATA,
-            &made,
-            &mut segment,
-        ));
-        good(shmkit_segment_data(segment, &mut data));
-        let given = options(undo);
-        good(shmkit_semaphore_create_at(
-            segment,
-            0,
-            &given,
-            &mut semaphore,
-        ));
-        use_semaphore(segment, semaphore, data.cast(), &calls);
-        good(shmkit_semaphore_close(semaphore));
-        good(shmkit_segment_close(segment));
-    }
+    let page = Page::new(2);
+    let semaphore = page.object(shmkit_semaphore_create_at, 0, Some(&options(undo)));
+    let semaphore = semaphore.expect("there is room");
+    use_semaphore(&page, semaphore, &calls);
+    // SAFETY: an open handle, closed once.
+    good(unsafe { shmkit_semaphore_close(semaphore) });
 });
