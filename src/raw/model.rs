@@ -12,7 +12,7 @@ mod semaphore;
 
 use super::lock::RawLock;
 use super::wait::SpinState;
-use super::{Liveness, Timeout, WaitOptions, rlock};
+use super::{Liveness, WaitOptions, rlock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::futex;
@@ -21,6 +21,9 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
 use std::time::Duration;
+
+/// Gives up at the first look after a sleep.
+const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
 
 fn id(slot: usize) -> Id {
     Id::of(slot as u64 + 1 | (slot as u64 + 1) << 13).expect("an owner")
@@ -197,14 +200,9 @@ fn who_gives_up_passes_its_wake_on() {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(3, move |me| {
-            let timeout = match me {
-                // It gives up at its first look after its sleep.
-                2 => Timeout::After(Duration::from_nanos(1)),
-                _ => Timeout::Never,
-            };
-            let options = WaitOptions {
-                timeout,
-                interruptible: false,
+            let options = match me {
+                2 => SHORT,
+                _ => WaitOptions::BLOCKING,
             };
             // The first comes twice: it may take the lock from under the nose of one who has just been woken.
             for _ in 0..if me == 0 { 2 } else { 1 } {
@@ -340,18 +338,14 @@ fn who_is_out_of_time_leaves_the_others_their_wakes() {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(4, move |me| {
-            let timeout = match me {
+            let options = match me {
                 // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
                 3 => {
                     futex::wake(&in_thread.words.word, i32::MAX, futex::WaitSet::All);
                     return;
                 }
-                2 => Timeout::After(Duration::from_nanos(1)),
-                _ => Timeout::Never,
-            };
-            let options = WaitOptions {
-                timeout,
-                interruptible: false,
+                2 => SHORT,
+                _ => WaitOptions::BLOCKING,
             };
             match in_thread.acquire(id(me), options) {
                 Ok(_) => {

@@ -1,6 +1,6 @@
 //! Models of the barrier.
 
-use super::{World, each, id, model};
+use super::{SHORT, World, each, id, model};
 use crate::error::Error;
 use crate::participant::Id;
 use crate::raw::WaitOptions;
@@ -8,8 +8,7 @@ use crate::raw::barrier::{BarrierHandleState, BarrierRef, Last, PartyCell, RawBa
 use crate::sys::futex;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use loom::sync::atomic::{AtomicUsize, Ordering};
 
 type Result = crate::error::Result<usize>;
 
@@ -26,17 +25,12 @@ struct Shared {
 // on trial: loom checks it.
 unsafe impl Sync for Shared {}
 
-/// It gives up at its first look after its sleep.
-const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
-
 impl Shared {
     fn new(parties: usize) -> Arc<Shared> {
         Arc::new(Shared {
             words: RawBarrier::default(),
             cells: (0..2 * parties).map(|_| PartyCell::default()).collect(),
-            world: World {
-                mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
-            },
+            world: World::new(),
             done: (0..parties).map(|_| UnsafeCell::new(0)).collect(),
             passed: AtomicUsize::new(0),
         })

@@ -8,7 +8,7 @@ use crate::raw::wait::SpinState;
 use crate::raw::{WaitOptions, lock};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicUsize, Ordering};
 
 struct Shared {
     lock: lock::RawLock,
@@ -53,9 +53,7 @@ impl Shared {
             lock: lock::RawLock::default(),
             words: RawCondition::default(),
             cells: [(); 3].map(|()| WaiterCell::default()),
-            world: World {
-                mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
-            },
+            world: World::new(),
             guarded: UnsafeCell::new(0),
             returned: AtomicUsize::new(0),
         })

@@ -1,6 +1,6 @@
 //! Models of the event.
 
-use super::{each, model};
+use super::{SHORT, each, model};
 use crate::raw::WaitOptions;
 use crate::raw::event::RawEvent;
 use crate::raw::wait::SpinState;
@@ -8,7 +8,6 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
-use std::time::Duration;
 
 #[derive(Default)]
 struct Shared {
@@ -127,8 +126,7 @@ fn who_gives_up_takes_nothing_from_the_others() {
                 assert_eq!(told, Ok(()));
             }
             _ => {
-                let options = WaitOptions::after(Duration::from_nanos(1));
-                let _ = words.wait(options, &SpinState::default());
+                let _ = words.wait(SHORT, &SpinState::default());
             }
         });
     });

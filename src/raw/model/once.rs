@@ -1,16 +1,15 @@
 //! Models of the once.
 
-use super::{World, each, id, model};
+use super::{SHORT, World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::once::{Begun, RawOnce};
 use crate::raw::wait::SpinState;
-use crate::raw::{Timeout, WaitOptions};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use std::time::Duration;
 
 struct Shared {
     words: RawOnce,
@@ -27,9 +26,7 @@ impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
             words: RawOnce::default(),
-            world: World {
-                mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
-            },
+            world: World::new(),
             result: UnsafeCell::new(0),
             recoveries: AtomicUsize::new(0),
         })
@@ -227,14 +224,9 @@ fn who_gives_up_takes_nothing_from_the_others() {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(3, move |me| {
-            let timeout = match me {
-                // It gives up at its first look after its sleep.
-                2 => Timeout::After(Duration::from_nanos(1)),
-                _ => Timeout::Never,
-            };
-            let options = WaitOptions {
-                timeout,
-                interruptible: false,
+            let options = match me {
+                2 => SHORT,
+                _ => WaitOptions::BLOCKING,
             };
             match in_thread.call(id(me), options) {
                 Ok(_) => {}

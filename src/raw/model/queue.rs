@@ -1,6 +1,6 @@
 //! Models of the queue: messages of one word, in a ring that holds two of them.
 
-use super::{World, each, id, model};
+use super::{SHORT, World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::raw::WaitOptions;
@@ -14,7 +14,6 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 use std::mem::MaybeUninit;
-use std::time::Duration;
 
 /// What a message has.
 const LENGTH: u64 = size_of::<u64>() as u64;
@@ -497,8 +496,6 @@ fn who_waits_for_the_end_takes_no_wake_from_who_waits_for_room() {
 
 #[test]
 fn who_is_out_of_time_leaves_the_others_their_wakes() {
-    /// It gives up at its first look after its sleep.
-    const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
     model(2, || {
         let shared = Shared::new();
         each(3, move |me| match me {

@@ -1,16 +1,15 @@
 //! Models of the readers-writer lock.
 
-use super::{World, each, id, model};
+use super::{SHORT, World, each, id, model};
 use crate::error::{Error, Result};
 use crate::participant::Id;
+use crate::raw::WaitOptions;
 use crate::raw::count_slot::CountSlot;
 use crate::raw::rwlock::{RawRwLock, RwLockHandleState, RwLockRef};
-use crate::raw::{Timeout, WaitOptions};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use std::time::Duration;
 
 struct Shared {
     words: RawRwLock,
@@ -30,9 +29,7 @@ impl Shared {
             words: RawRwLock::default(),
             cells: Default::default(),
             handle: RwLockHandleState::default(),
-            world: World {
-                mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
-            },
+            world: World::new(),
             guarded: UnsafeCell::new(0),
             count: AtomicUsize::new(0),
         })
@@ -94,12 +91,6 @@ impl Shared {
         self.whole().release_write(id(5)).expect("we write");
     }
 }
-
-const SHORT: WaitOptions = WaitOptions {
-    // It gives up at its first look after its sleep.
-    timeout: Timeout::After(Duration::from_nanos(1)),
-    interruptible: false,
-};
 
 #[test]
 fn a_reader_and_a_writer_exclude_each_other_and_nobody_sleeps_for_ever() {

@@ -1,6 +1,6 @@
 //! Models of both kinds of semaphores.
 
-use super::{World, each, id, model};
+use super::{SHORT, World, each, id, model};
 use crate::error::Error;
 use crate::participant::Id;
 use crate::raw::WaitOptions;
@@ -13,11 +13,8 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::Ordering;
 use loom::thread;
-use std::time::Duration;
 
 const MAXIMUM: u64 = 3;
-/// It gives up at its first look after its sleep.
-const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
 
 struct Shared {
     words: RawSemaphore,
