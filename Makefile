@@ -30,7 +30,7 @@ SAY     := @printf '\n== %s\n'
         test-install test-python test-all test-noun test-models test-crash-all test-matrix test-fuzz test-sanitizers
 
 help:
-	@echo 'make demo            a photograph worked on by four processes in shared memory (about two minutes)'
+	@echo 'make demo            a photograph worked on by four processes in shared memory (a minute; five the first time)'
 	@echo 'make test            every test: Rust, C, ctypes, Cython, Python'
 	@echo 'make test-all        and the slow ones: every kill point, models, fuzzing, sanitizers, Python and Cython versions'
 	@echo 'make bench           the speed of it beside its peers'

@@ -188,7 +188,7 @@ fn nobody_needs_to_be_a_participant() {
 }
 
 #[test]
-fn as_long_as_was_asked_for_at_least() {
+fn wait_times_out_after_its_timeout() {
     let event = unnamed();
     for milliseconds in [0, 1, 30] {
         let time = Duration::from_millis(milliseconds);

@@ -271,7 +271,7 @@ fn closing_halfway_is_dying() {
 }
 
 #[test]
-fn as_long_as_was_asked_for_at_least() {
+fn begin_times_out_after_its_timeout() {
     alone(|| {
         let once = unnamed();
         let child = holder(&once);

@@ -28,7 +28,7 @@ class QueueInfo(NamedTuple):
     max_bytes: int
     largest: int
     overflow: str
-    shut: bool
+    shut_down: bool
     held_up_by: int | None
     held_up_by_namespace: int | None
     held_up_by_ticket: int | None

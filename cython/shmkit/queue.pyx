@@ -40,7 +40,7 @@ cdef extern from "<unistd.h>" nogil:
 QueueInfo = namedtuple(
     "QueueInfo",
     "messages bytes reserved leased puts gets overwritten skipped redelivered get_waits put_waits memory capacity maxsize "
-    "max_bytes largest overflow shut held_up_by held_up_by_namespace held_up_by_ticket",
+    "max_bytes largest overflow shut_down held_up_by held_up_by_namespace held_up_by_ticket",
     module="shmkit",
 )
 QueueInfo.__doc__ = """What is known of a queue, each figure as it was at some moment during the call.
@@ -51,8 +51,8 @@ puts: how many were ever put or reserved. gets: how many were ever got, leased, 
 were thrown away to make room. skipped: how many were given up by who had reserved them, or whose maker died. redelivered:
 how often a message was given again after a lease. get_waits, put_waits: how often somebody had to sleep.
 memory: how many bytes of memory the messages have at their disposal now.
-capacity, maxsize, max_bytes, overflow: as it was made. largest: how many bytes one message may have. shut: nothing more is
-put.
+capacity, maxsize, max_bytes, overflow: as it was made. largest: how many bytes one message may have. shut_down: nothing more
+is put.
 held_up_by: the process number of who has reserved the message that is next, and has not committed it, in its PID namespace
 held_up_by_namespace, with its number among the participants held_up_by_ticket; None: nobody, or unknown.
 """

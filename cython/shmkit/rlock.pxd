@@ -6,7 +6,7 @@ from shmkit._mutex cimport Mutex
 
 
 cdef class RLock(Mutex):
-    # acquire_nogil(timeout_ns, &recovered), release_nogil() and mark_consistent_nogil() need no GIL; shmkit/_mutex.pxd
+    # acquire_nogil(timeout_ns, &owner_died), release_nogil() and mark_consistent_nogil() need no GIL; shmkit/_mutex.pxd
     # describes them.
     #
     #     from shmkit cimport SHMKIT_FOREVER, SHMKIT_OK

@@ -1,7 +1,7 @@
 """A ledger of bands that workers share under a lock, and what to do when one is killed while it writes in it.
 
     0          8       16          64
-    | in charge | taken | recovered | band 0 | band 1 | ...        64-bit numbers in the data of a full segment
+    | in charge | taken | recovered | band 0 | band 1 | ...        64-bit numbers in the data of a managed segment
 
 A band is 0 while nobody has it, the number of the process that works on it, or DONE. `taken` says how many are not 0:
 whoever takes one writes both, and a process that dies in between leaves them contradicting each other.

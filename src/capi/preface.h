@@ -6,14 +6,19 @@
  *
  *   #include <shmkit.h>                     cc frames.c $(pkg-config --cflags --libs shmkit)
  *
- *   shmkit_segment *segment;
+ *   shmkit_segment *segment = NULL;
  *   void *data;
  *   if (shmkit_segment_create("frames", 1 << 20, NULL, &segment) == SHMKIT_OK
  *       && shmkit_segment_data(segment, &data) == SHMKIT_OK)
  *       memset(data, 42, 1 << 20);
+ *   else {
+ *       const char *reason;
+ *       shmkit_last_error(NULL, NULL, &reason);
+ *       fprintf(stderr, "%s\n", reason);
+ *   }
  *   shmkit_segment_close(segment);          unmaps the segment; its name stays
  *
- * Contents
+ * Contents (a section is found by its title and a colon, such as "Locks:")
  *
  * @contents@
  *

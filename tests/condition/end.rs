@@ -31,7 +31,7 @@ fn timeout(waited: Waited) -> bool {
 }
 
 #[test]
-fn as_long_as_was_asked_for_at_least_and_with_the_lock() {
+fn wait_times_out_after_its_timeout_and_holds_the_lock() {
     let (condition, lock) = (unnamed(), a_lock());
     let _guard = lock.acquire().unwrap();
     for milliseconds in [0, 1, 30] {

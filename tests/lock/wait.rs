@@ -16,7 +16,7 @@ const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
 };
 
 #[test]
-fn as_long_as_was_asked_for_at_least() {
+fn acquire_times_out_after_its_timeout() {
     alone(|| {
         let lock = unnamed();
         let owner = holder(&lock);

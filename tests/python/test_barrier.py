@@ -100,7 +100,7 @@ def test_threads_are_parties(make_barrier):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, -math.inf, 1e-12, 1e-9, 0.01, False])
-def test_a_time_that_is_over_breaks_it(barrier, fork, timeout):
+def test_expired_timeout_breaks_the_barrier(barrier, fork, timeout):
     """As threading.Barrier: who waits no time has come all the same."""
     with pytest.raises(BrokenBarrierError) as told:
         barrier.wait(timeout)
@@ -116,14 +116,14 @@ def test_a_time_that_is_over_breaks_it(barrier, fork, timeout):
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 9.3e9, 2**63, 2**64, 30, 30.5])
-def test_timeouts_that_are_never_over(make_barrier, fork, timeout):
+def test_infinite_timeout_never_expires(make_barrier, fork, timeout):
     barrier = make_barrier()
     child = waiting(barrier, fork, timeout)
     assert barrier.wait(timeout) == 1
     assert child.said() == 0
 
 
-def test_timeouts_that_are_none():
+def test_invalid_timeouts_are_refused():
     barrier = Barrier(2)
     for bad in ("1", b"1", [1], (), 1j, object()):
         with pytest.raises(TypeError):

@@ -113,7 +113,7 @@ def test_a_killed_waiter_holds_up_nobody(event, fork):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -0.0, -1, -1e300, -math.inf, 1e-12, 5e-324, 1e-9, False, -(1 << 62)])
-def test_timeouts_that_are_over_at_once(timeout):
+def test_timeout_of_zero_or_less_expires_at_once(timeout):
     event = Event()
     assert event.wait(timeout) is False
     event.set()
@@ -122,7 +122,7 @@ def test_timeouts_that_are_over_at_once(timeout):
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 9.2e9, 9.3e9, 2**53, 2**63, 2**64, 1e18, 30, 30.5])
-def test_timeouts_that_are_never_over(fork, timeout):
+def test_infinite_timeout_never_expires(fork, timeout):
     event = Event()
     child = waiting(event, fork, timeout)
     event.set()
@@ -130,7 +130,7 @@ def test_timeouts_that_are_never_over(fork, timeout):
     event.close()
 
 
-def test_timeouts_that_are_none():
+def test_invalid_timeouts_are_refused():
     event = Event()
     for happened in (False, True):
         if happened:
@@ -144,7 +144,7 @@ def test_timeouts_that_are_none():
     event.close()
 
 
-def test_a_timeout_waits_that_long():
+def test_wait_times_out_after_its_timeout():
     event = Event()
     for timeout in (0.03, 0.1):
         clock = os.times().elapsed

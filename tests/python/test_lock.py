@@ -74,7 +74,7 @@ def test_the_signatures_are_those_of_multiprocessing(kind):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -0.0, -1, -1e300, -math.inf, 1e-12, 5e-324, 1e-9, False, -(1 << 62)])
-def test_timeouts_that_are_over_at_once(kind, held, timeout):
+def test_timeout_of_zero_or_less_expires_at_once(kind, held, timeout):
     lock = kind()
     held(lock)
     assert lock.acquire(True, timeout) is False
@@ -86,7 +86,7 @@ def test_timeouts_that_are_over_at_once(kind, held, timeout):
 @pytest.mark.parametrize(
     "timeout", [None, math.inf, 1e300, 9.2e9, 9.3e9, 2**53, 2**53 / 1e9 + 1, 2**63, 2**64, 2**64 / 1e9, 1e18, 30, 30.5]
 )
-def test_timeouts_that_are_never_over(kind, held, timeout):
+def test_infinite_timeout_never_expires(kind, held, timeout):
     lock = kind()
     child, got = held(lock), []
     thread = threading.Thread(target=lambda: got.append((lock.acquire(True, timeout), lock.release())))
@@ -100,7 +100,7 @@ def test_timeouts_that_are_never_over(kind, held, timeout):
     lock.close()
 
 
-def test_timeouts_that_are_none(kind, held):
+def test_invalid_timeouts_are_refused(kind, held):
     lock = kind()
     for taken in (False, True):
         if taken:
@@ -118,7 +118,7 @@ def test_timeouts_that_are_none(kind, held):
     lock.close()
 
 
-def test_a_timeout_waits_that_long(kind, held):
+def test_acquire_times_out_after_its_timeout(kind, held):
     lock = kind()
     held(lock)
     for timeout in (0.03, 0.1):

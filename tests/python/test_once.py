@@ -227,7 +227,7 @@ def test_what_is_no_function(once):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -0.0, -1, -1e300, -math.inf, 1e-12, 5e-324, 1e-9, False, -(1 << 62)])
-def test_timeouts_that_are_over_at_once(timeout):
+def test_timeout_of_zero_or_less_expires_at_once(timeout):
     once = Once()
     assert once.begin(timeout) is True
     refused(TimeoutError, TIMEOUT, once.begin, timeout)
@@ -237,7 +237,7 @@ def test_timeouts_that_are_over_at_once(timeout):
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 9.2e9, 2**53, 2**64, 30, 30.5])
-def test_timeouts_that_are_never_over(begun, fork, timeout):
+def test_infinite_timeout_never_expires(begun, fork, timeout):
     once = Once()
     child = begun(once)
     other = waiting(once, fork, timeout)
@@ -246,7 +246,7 @@ def test_timeouts_that_are_never_over(begun, fork, timeout):
     once.close()
 
 
-def test_timeouts_that_are_none():
+def test_invalid_timeouts_are_refused():
     once = Once()
     for finished in (False, True):
         if finished:
@@ -261,7 +261,7 @@ def test_timeouts_that_are_none():
     once.close()
 
 
-def test_a_timeout_waits_that_long(begun):
+def test_begin_times_out_after_its_timeout(begun):
     once = Once()
     begun(once)
     for timeout in (0.03, 0.1):

@@ -349,7 +349,7 @@ def test_stat_and_repr(where, name):
         assert isinstance(info, QueueInfo)
         assert (info.messages, info.bytes, info.puts, info.gets, info.maxsize) == (1, 3, 2, 1, 5)
         assert (info.reserved, info.leased, info.overwritten, info.skipped, info.redelivered) == (0, 0, 0, 0, 0)
-        assert (info.overflow, info.shut, info.held_up_by) == ("block", False, None)
+        assert (info.overflow, info.shut_down, info.held_up_by) == ("block", False, None)
         assert info.memory > 0
         assert info.largest <= info.capacity // 2
         assert repr(queue).endswith(" 1 message>")
@@ -357,7 +357,7 @@ def test_stat_and_repr(where, name):
             assert repr(queue) == f"<Queue {name!r} 1 message>"
         queue.shutdown()
         assert repr(queue).endswith(" 1 message, shut down>")
-        assert queue.stat().shut
+        assert queue.stat().shut_down
     assert "closed" in repr(queue)
 
 

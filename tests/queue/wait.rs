@@ -37,7 +37,7 @@ fn filled() -> Queue {
 }
 
 #[test]
-fn as_long_as_was_asked_for_at_least() {
+fn get_and_put_time_out_after_their_timeouts() {
     let _watchdog = Watchdog::start();
     let (empty, full) = (unnamed(of_one()), filled());
     for milliseconds in [0, 1, 30] {

@@ -34,7 +34,7 @@ fn install(calls: &'static AtomicU64) {
 }
 
 #[test]
-fn as_long_as_was_asked_for_at_least() {
+fn acquire_times_out_after_its_timeout() {
     alone(|| {
         let lock = unnamed();
         let writing = writer(&lock);

@@ -134,7 +134,7 @@ fn options_that_contradict_themselves() {
 }
 
 #[test]
-fn as_long_as_was_asked_for_at_least() {
+fn acquire_times_out_after_its_timeout() {
     let semaphore = plain(0);
     for milliseconds in [0, 1, 30] {
         let time = Duration::from_millis(milliseconds);
