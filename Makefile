@@ -27,7 +27,7 @@ SAY     := @printf '\n== %s\n'
 
 .DELETE_ON_ERROR:
 .PHONY: help tools build demo bench install install-strip uninstall bless clean lint test test-rust test-crash test-c \
-        test-install test-python test-all test-models test-crash-all test-matrix test-fuzz test-sanitizers
+        test-install test-python test-all test-noun test-models test-crash-all test-matrix test-fuzz test-sanitizers
 
 help:
 	@echo 'make demo            a photograph worked on by four processes in shared memory (about two minutes)'
@@ -143,6 +143,7 @@ lint: tools $(VENV)/.test
 	$(SAY) 'no warnings'
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --lib
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -151,8 +152,13 @@ lint: tools $(VENV)/.test
 FUZZ_SECONDS ?= 60
 NIGHTLY      ?= nightly
 
-test-all: test test-models test-crash-all test-matrix test-fuzz test-sanitizers
+test-all: test test-noun test-models test-crash-all test-matrix test-fuzz test-sanitizers
 	$(SAY) 'every test has passed, the slow ones too'
+
+# A tenth noun, added to a copy of the tree as docs/adding-a-noun.md says.
+test-noun: tools
+	$(SAY) 'a new noun'
+	tests/noun/test.sh $(TARGET)/noun
 
 # The real code of the locks in every interleaving that the memory model allows.
 test-models:

@@ -838,9 +838,9 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  *           objects share one descriptor; an unnamed queue has a memory file of its own
  * placed    at an offset of a managed segment, beside other objects and the program's own data
  *
- * The functions below exist for every noun: lock, rlock, rwlock, semaphore, condition, event,
- * barrier, once and queue. A noun's own section adds only what differs: the bytes that it
- * occupies, its options, and what a close does to what the process holds.
+ * The functions below exist for every noun whose section follows. That section adds only what
+ * differs: the bytes that it occupies, its options, and what a close does to what the process
+ * holds.
  *
  * shmkit_<noun>_size (options, out)
  *
@@ -904,8 +904,8 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  *
  * Opens an exported object. The descriptor stays the caller's.
  * SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_WRONG_KIND   no such object is stored there
- * SHMKIT_ERR_INVALID, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_UNTRUSTED
- *                           as for shmkit_segment_open_fd
+ * SHMKIT_ERR_INVALID        no object can be at this offset, and as for shmkit_segment_open_fd
+ * SHMKIT_ERR_PERMISSION, SHMKIT_ERR_UNTRUSTED   as for shmkit_segment_open_fd
  *
  * shmkit_<noun>_segment (handle, out)
  *
@@ -2730,7 +2730,8 @@ typedef struct shmkit_queue_info {
   uint64_t offset;
   /**
    * The process that reserved the next message and has not committed it: its number among the
-   * participants of the segment. 0: the next message is available, or there is none.
+   * participants of the segment. If it is dead, the next get skips the message. 0: the next
+   * message is available, or there is none.
    */
   uint64_t held_up_by_ticket;
   /** The PID namespace of that process: the inode of /proc/PID/ns/pid. 0: none, or unknown. */
@@ -3086,12 +3087,11 @@ shmkit_status shmkit_queue_is_full(const shmkit_queue *queue,
                                    uint32_t *out);
 
 /**
- * Returns the state of the queue.
+ * Returns the state of the queue. The call waits for no process and changes nothing.
  *
- *   SHMKIT_ERR_WOULD_BLOCK  a message is reserved or leased, and a process has been stopped inside
- *                           a get for a quarter of a second
- *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
- *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN  a message is reserved or leased, and this process has lost the
+ *                                descriptor of the segment (closefrom)
+ *   SHMKIT_ERR_CORRUPT           the shared bytes of the queue are corrupt
  */
 shmkit_status shmkit_queue_stat(const shmkit_queue *queue,
                                 shmkit_queue_info *out);

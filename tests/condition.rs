@@ -33,7 +33,7 @@ use std::time::Duration;
 
 const NOTIFIED: Waited = Waited {
     end: End::Notified,
-    recovered: false,
+    owner_died: false,
 };
 
 fn within(ns: u64) -> WaitOptions {

@@ -23,9 +23,9 @@ const WAITERS: u64 = 1 << 31;
 const WORD: u64 = 8;
 
 /// The caller has it to do, and nobody died halfway.
-const MINE: Result<Begun> = Ok(Begun::Mine { recovered: false });
+const MINE: Result<Begun> = Ok(Begun::Mine { owner_died: false });
 /// The caller has it to do after somebody died.
-const RECOVERED: Result<Begun> = Ok(Begun::Mine { recovered: true });
+const RECOVERED: Result<Begun> = Ok(Begun::Mine { owner_died: true });
 
 fn within(ns: u64) -> WaitOptions {
     WaitOptions::after(Duration::from_nanos(ns))
@@ -129,8 +129,8 @@ fn of_many_threads_one_calls() {
         let did: usize = std::thread::scope(|scope| {
             let threads = [(); 8].map(|()| {
                 scope.spawn(|| {
-                    let mine = once.call_once(|recovered| {
-                        assert!(!recovered);
+                    let mine = once.call_once(|owner_died| {
+                        assert!(!owner_died);
                         std::thread::yield_now();
                         work.store(work.load(Relaxed) + 1, Relaxed);
                     });
@@ -260,7 +260,7 @@ fn a_panic_gives_it_back() {
         let _ = once.call_once(|_| panic!("halfway"));
     }));
     assert!(unwound.is_err() && !once.is_done());
-    assert_eq!(once.call_once(|recovered| assert!(!recovered)), Ok(true));
+    assert_eq!(once.call_once(|owner_died| assert!(!owner_died)), Ok(true));
     assert_eq!(once.call_once(|_| unreachable!()), Ok(false));
     // Ended inside.
     let once = unnamed();
@@ -387,13 +387,13 @@ fn whatever_bytes_stand_there() {
             let told = word & !(DIED | WAITERS) != 0 || (word | marks) & DIED != 0;
             assert_eq!(
                 once.begin_with(within(1_000_000)),
-                Ok(Begun::Mine { recovered: told }),
+                Ok(Begun::Mine { owner_died: told }),
                 "{word:#x}"
             );
             once.abort().unwrap();
             assert_eq!(
                 once.begin_with(WaitOptions::NONBLOCKING),
-                Ok(Begun::Mine { recovered: told })
+                Ok(Begun::Mine { owner_died: told })
             );
             once.done().unwrap();
             let stat = once.stat().0;

@@ -102,9 +102,9 @@ unsafe impl Sized32 for shmkit_barrier_info {
 }
 const _: () = assert!(size_of::<shmkit_barrier_info>() == 48);
 
-impl Object for Barrier {
+// SAFETY: the options begin with the fields of shmkit_object_options.
+unsafe impl Object for Barrier {
     type CSpec = shmkit_barrier_options;
-    type Options = Options;
 
     fn options(spec: &shmkit_barrier_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(spec.reserved)?;
@@ -113,12 +113,6 @@ impl Object for Barrier {
             file,
         })
     }
-
-    fn size(options: &Options) -> Result<u64> {
-        options.size()
-    }
-
-    object::forward!();
 }
 
 /// Waits until all parties have arrived.

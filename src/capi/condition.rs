@@ -96,9 +96,9 @@ unsafe impl Sized32 for shmkit_condition_info {
 }
 const _: () = assert!(size_of::<shmkit_condition_info>() == 64);
 
-impl Object for Condition {
+// SAFETY: the options begin with the fields of shmkit_object_options.
+unsafe impl Object for Condition {
     type CSpec = shmkit_condition_options;
-    type Options = Options;
 
     fn options(spec: &shmkit_condition_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(spec.reserved)?;
@@ -107,12 +107,6 @@ impl Object for Condition {
             file,
         })
     }
-
-    fn size(options: &Options) -> Result<u64> {
-        options.size()
-    }
-
-    object::forward!();
 }
 
 /// Returns the lock behind a handle of either kind.
@@ -129,7 +123,7 @@ unsafe fn lock_of<'a>(lock_or_rlock: *mut c_void) -> Result<&'a dyn Mutex> {
     match unsafe { Handle::<RLock>::borrow(lock_or_rlock.cast()) } {
         Ok(lock) => Ok(lock),
         Err(Error::WrongKind(_)) => Err(Error::WrongKind(
-            "lock_or_rlock is neither a handle of a Lock nor of an RLock".into(),
+            "lock_or_rlock is not a handle of a Lock or an RLock".into(),
         )),
         Err(error) => Err(error),
     }
@@ -189,16 +183,18 @@ pub unsafe extern "C" fn shmkit_condition_wait(
         // SAFETY: the caller's promise.
         let died = unsafe { optional(owner_died, "owner_died") }?;
         let waited = condition.wait_with(lock_or_rlock, options)?;
-        died.map(|died| died.write(waited.recovered.into()));
+        died.map(|died| died.write(waited.owner_died.into()));
         match waited.end {
             End::Notified => Ok(()),
             End::Interrupted => Err(Error::Interrupted(
                 "the interrupt hook ended the wait".into(),
             )),
             End::Timeout if timeout_ns == SHMKIT_NOWAIT => {
-                Err(Error::WouldBlock("nobody has notified".into()))
+                Err(Error::WouldBlock("there was no notification".into()))
             }
-            End::Timeout => Err(Error::Timeout("nobody has notified in that time".into())),
+            End::Timeout => Err(Error::Timeout(
+                "there was no notification in that time".into(),
+            )),
         }
     };
     // SAFETY: the caller's promise.

@@ -1,10 +1,12 @@
 //! Events: a flag that processes and threads set, clear and wait for.
 
 use super::handle::Handle;
-use super::object::{self, Object, shmkit_object_options, with};
+use super::object::{Object, shmkit_object_options, with};
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{output, wait};
+use crate::error::Result;
+use crate::object::FileOptions;
 use crate::object::event::Event;
 
 /// An event: set or clear. A new event is clear.
@@ -51,10 +53,13 @@ unsafe impl Sized32 for shmkit_event_info {
 }
 const _: () = assert!(size_of::<shmkit_event_info>() == 32);
 
-impl Object for Event {
+// SAFETY: the options are shmkit_object_options.
+unsafe impl Object for Event {
     type CSpec = shmkit_object_options;
 
-    object::forward!(plain);
+    fn options(_: &shmkit_object_options, file: FileOptions) -> Result<FileOptions> {
+        Ok(file)
+    }
 }
 
 /// Sets the event: wakes all waiters, and no wait blocks until the event is cleared.

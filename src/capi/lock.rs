@@ -75,9 +75,9 @@ unsafe impl Sized32 for shmkit_lock_info {
 }
 const _: () = assert!(size_of::<shmkit_lock_info>() == 72);
 
-impl Object for Lock {
+// SAFETY: the options are shmkit_object_options.
+unsafe impl Object for Lock {
     type CSpec = shmkit_object_options;
-    type Options = Options;
     const FLAGS: u32 = SHMKIT_LOCK_TRANSFERABLE;
 
     fn options(spec: &shmkit_object_options, file: FileOptions) -> Result<Options> {
@@ -86,12 +86,6 @@ impl Object for Lock {
             file,
         })
     }
-
-    fn size(_: &Options) -> Result<u64> {
-        Ok(Lock::SIZE)
-    }
-
-    object::forward!();
 }
 
 /// Fills in the state of a lock or a recursive lock.

@@ -4,6 +4,9 @@
 //! The comments of the exported items are the manual in the C header: they are written for C
 //! programmers.
 
+// shmkit_<noun>_create is how the header writes the names of a life cycle.
+#![allow(rustdoc::invalid_html_tags)]
+
 pub mod barrier;
 pub mod condition;
 pub mod event;
@@ -90,7 +93,7 @@ fn check_flags(flags: u32, known: u32) -> Result<()> {
     match flags & !known {
         0 => Ok(()),
         unknown => Err(Error::Invalid(
-            format!("flags {unknown:#x} mean nothing here").into(),
+            format!("flags {unknown:#x} are unknown here").into(),
         )),
     }
 }
@@ -101,7 +104,7 @@ fn mode(mode: u32) -> Result<Option<u32>> {
         0 => Ok(None),
         0o1..=0o777 => Ok(Some(mode)),
         _ => Err(Error::Invalid(
-            format!("options: mode {mode:#o} has more than permission bits").into(),
+            format!("options: mode {mode:#o} exceeds the permission bits, 0o777").into(),
         )),
     }
 }

@@ -10,9 +10,9 @@
 //! placed    at an offset of a managed segment, beside other objects and the program's own data
 //! ```
 //!
-//! The functions below exist for every noun: lock, rlock, rwlock, semaphore, condition, event,
-//! barrier, once and queue. A noun's own section adds only what differs: the bytes that it
-//! occupies, its options, and what a close does to what the process holds.
+//! The functions below exist for every noun whose section follows. That section adds only what
+//! differs: the bytes that it occupies, its options, and what a close does to what the process
+//! holds.
 //!
 //! shmkit_<noun>_size (options, out)
 //!
@@ -91,8 +91,8 @@
 //! ```text
 //! Opens an exported object. The descriptor stays the caller's.
 //! SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_WRONG_KIND   no such object is stored there
-//! SHMKIT_ERR_INVALID, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_UNTRUSTED
-//!                           as for shmkit_segment_open_fd
+//! SHMKIT_ERR_INVALID        no object can be at this offset, and as for shmkit_segment_open_fd
+//! SHMKIT_ERR_PERMISSION, SHMKIT_ERR_UNTRUSTED   as for shmkit_segment_open_fd
 //! ```
 //!
 //! shmkit_<noun>_segment (handle, out)
@@ -131,7 +131,7 @@ use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use super::{output, run, text};
 use crate::error::{Error, Result};
-use crate::object::{Create, FileOptions};
+use crate::object::{self, Create, FileOptions, Noun};
 use crate::segment::Segment;
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
@@ -166,162 +166,45 @@ unsafe impl Sized32 for shmkit_object_options {
 }
 const _: () = assert!(size_of::<shmkit_object_options>() == 24);
 
-/// An object that has a place in shared memory.
-pub(super) trait Object: Opaque + Sized {
+/// An object as C creates and opens it.
+///
+/// # Safety
+/// `CSpec` begins with the fields of `shmkit_object_options`.
+pub(super) unsafe trait Object: Opaque + Noun {
     /// The options as C gives them.
     type CSpec: Sized32;
-    /// The options as the core takes them.
-    type Options;
-    /// Flags that mean something in its options, besides those of every kind.
+    /// The flags of its options, besides those of every noun.
     const FLAGS: u32 = 0;
 
-    /// Returns with what its options begin.
-    fn common(spec: &Self::CSpec) -> CommonOptions;
-    /// Reads the rest of its options.
+    /// Converts the options; `file` has the fields that all nouns share.
     fn options(spec: &Self::CSpec, file: FileOptions) -> Result<Self::Options>;
-    /// Returns how many bytes it takes.
-    fn size(options: &Self::Options) -> Result<u64>;
-    /// Makes one without a name.
-    fn unnamed(options: &Self::Options) -> Result<Self>;
-    /// Makes or finds the one of this name.
-    fn named(name: &CStr, create: Create, options: &Self::Options) -> Result<Self>;
-    /// Makes or finds the one at this place.
-    fn at(
-        segment: &Arc<Segment>,
-        offset: u64,
-        create: Create,
-        options: &Self::Options,
-    ) -> Result<Self>;
-    /// Finds the one that was handed over.
-    fn open_fd(fd: i32, offset: u64, options: &Self::Options) -> Result<Self>;
-    /// Returns a descriptor and an offset, by which it is found elsewhere.
-    fn export(&self) -> Result<(i32, u64)>;
-    /// Returns what it stands in.
-    fn segment(&self) -> &Arc<Segment>;
-    /// Removes its name.
-    fn unlink(&self) -> Result<()>;
 }
 
-/// In an `impl Object`: what the type does by its own methods of the same names, `options` given to each that makes one.
-macro_rules! forward {
-    () => {
-        crate::capi::object::forward!(common);
-
-        fn unnamed(options: &Self::Options) -> crate::error::Result<Self> {
-            Self::unnamed(options)
-        }
-
-        fn at(
-            segment: &std::sync::Arc<crate::segment::Segment>,
-            offset: u64,
-            create: crate::object::Create,
-            options: &Self::Options,
-        ) -> crate::error::Result<Self> {
-            Self::at(segment, offset, create, options)
-        }
+/// Converts the fields that the options of all nouns share. `known`: the flags of the noun.
+///
+/// # Safety
+/// The directory must be NULL or a C string.
+unsafe fn read_common(spec: &shmkit_object_options, known: u32) -> Result<(FileOptions, Create)> {
+    super::check_flags(spec.flags, known | SHMKIT_TRUST | SHMKIT_EXCLUSIVE)?;
+    let create = match spec.flags & SHMKIT_EXCLUSIVE {
+        0 => Create::IfMissing,
+        _ => Create::Always,
     };
-    // Of a size that is always the same; the options tell of its file alone.
-    (plain) => {
-        crate::capi::object::forward!(common);
-
-        type Options = crate::object::FileOptions;
-
-        fn options(
-            _: &Self::CSpec,
-            file: crate::object::FileOptions,
-        ) -> crate::error::Result<crate::object::FileOptions> {
-            Ok(file)
-        }
-
-        fn size(_: &crate::object::FileOptions) -> crate::error::Result<u64> {
-            Ok(Self::SIZE)
-        }
-
-        fn unnamed(_: &crate::object::FileOptions) -> crate::error::Result<Self> {
-            Self::unnamed()
-        }
-
-        fn at(
-            segment: &std::sync::Arc<crate::segment::Segment>,
-            offset: u64,
-            create: crate::object::Create,
-            _: &crate::object::FileOptions,
-        ) -> crate::error::Result<Self> {
-            Self::at(segment, offset, create)
-        }
+    let file = FileOptions {
+        mode: super::mode(spec.mode)?,
+        // SAFETY: the caller's promise.
+        directory: unsafe { text(spec.directory) }.map(CStr::to_owned),
+        trust: spec.flags & SHMKIT_TRUST != 0,
+        participants: spec.participants,
     };
-    (common) => {
-        fn common(spec: &Self::CSpec) -> crate::capi::object::CommonOptions {
-            crate::capi::object::CommonOptions {
-                flags: spec.flags,
-                mode: spec.mode,
-                participants: spec.participants,
-                directory: spec.directory,
-            }
-        }
-
-        fn named(
-            name: &std::ffi::CStr,
-            create: crate::object::Create,
-            options: &Self::Options,
-        ) -> crate::error::Result<Self> {
-            Self::named(name, create, options)
-        }
-
-        fn open_fd(fd: i32, offset: u64, options: &Self::Options) -> crate::error::Result<Self> {
-            Self::open_fd(fd, offset, options)
-        }
-
-        fn export(&self) -> crate::error::Result<(i32, u64)> {
-            Self::export(self)
-        }
-
-        fn segment(&self) -> &std::sync::Arc<crate::segment::Segment> {
-            Self::segment(self)
-        }
-
-        fn unlink(&self) -> crate::error::Result<()> {
-            Self::unlink(self)
-        }
-    };
-}
-pub(super) use forward;
-
-/// With what the options of every kind begin, after their size.
-pub(super) struct CommonOptions {
-    pub flags: u32,
-    pub mode: u32,
-    pub participants: u32,
-    pub directory: *const c_char,
-}
-
-impl CommonOptions {
-    /// Reads it; `known`: the flags that mean something.
-    ///
-    /// # Safety
-    /// The directory must be NULL or a C string.
-    unsafe fn read(self, known: u32) -> Result<(FileOptions, Create)> {
-        super::check_flags(self.flags, known | SHMKIT_TRUST | SHMKIT_EXCLUSIVE)?;
-        let create = match self.flags & SHMKIT_EXCLUSIVE {
-            0 => Create::IfMissing,
-            _ => Create::Always,
-        };
-        let file = FileOptions {
-            mode: super::mode(self.mode)?,
-            // SAFETY: the caller's promise.
-            directory: unsafe { text(self.directory) }.map(CStr::to_owned),
-            trust: self.flags & SHMKIT_TRUST != 0,
-            participants: self.participants,
-        };
-        Ok((file, create))
-    }
+    Ok((file, create))
 }
 
 /// Refuses options that say something where nothing is to be said yet.
 pub(super) fn check_reserved(reserved: u32) -> Result<()> {
     match reserved {
         0 => Ok(()),
-        _ => Err(Error::Invalid("options: reserved is not 0".into())),
+        _ => Err(Error::Invalid("options: reserved must be 0".into())),
     }
 }
 
@@ -332,8 +215,10 @@ pub(super) fn check_reserved(reserved: u32) -> Result<()> {
 unsafe fn read<T: Object>(spec: *const T::CSpec) -> Result<(T::Options, Create)> {
     // SAFETY: the caller's promise.
     let spec = unsafe { structure::read(spec, "options") }?;
+    // SAFETY: `Object` promises that the options begin with these fields.
+    let common = unsafe { &*(&raw const spec).cast::<shmkit_object_options>() };
     // SAFETY: the caller's promise.
-    let (file, create) = unsafe { T::common(&spec).read(T::FLAGS) }?;
+    let (file, create) = unsafe { read_common(common, T::FLAGS) }?;
     Ok((T::options(&spec, file)?, create))
 }
 
@@ -421,8 +306,8 @@ pub(super) unsafe fn create<T: Object, H>(
     // SAFETY: the caller's promise.
     let name = unsafe { text(name) };
     let make = |options: &T::Options, _| match name {
-        Some(name) => T::named(name, Create::Always, options),
-        None => T::unnamed(options),
+        Some(name) => object::named::<T>(name, Create::Always, options),
+        None => object::unnamed::<T>(options),
     };
     // SAFETY: the caller's promise.
     unsafe { store_by(spec, out, make) }
@@ -439,7 +324,7 @@ pub(super) unsafe fn open<T: Object, H>(
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
     let name = unsafe { text(name) };
-    let make = |options: &T::Options, _| T::named(named(name)?, Create::Never, options);
+    let make = |options: &T::Options, _| object::named::<T>(named(name)?, Create::Never, options);
     // SAFETY: the caller's promise.
     unsafe { store_by(spec, out, make) }
 }
@@ -455,7 +340,8 @@ pub(super) unsafe fn open_or_create<T: Object, H>(
 ) -> shmkit_status {
     // SAFETY: the caller's promise.
     let name = unsafe { text(name) };
-    let make = |options: &T::Options, _| T::named(named(name)?, Create::IfMissing, options);
+    let make =
+        |options: &T::Options, _| object::named::<T>(named(name)?, Create::IfMissing, options);
     // SAFETY: the caller's promise.
     unsafe { store_by(spec, out, make) }
 }
@@ -473,7 +359,7 @@ pub(super) unsafe fn create_at<T: Object, H>(
     let make = |options: &T::Options, create| {
         // SAFETY: the caller's promise.
         let segment = unsafe { segment_of(segment) }?;
-        T::at(segment, offset, create, options)
+        object::at::<T>(segment, offset, create, options)
     };
     // SAFETY: the caller's promise.
     unsafe { store_by(spec, out, make) }
@@ -492,7 +378,7 @@ pub(super) unsafe fn open_at<T: Object, H>(
     let make = |options: &T::Options, _| {
         // SAFETY: the caller's promise.
         let segment = unsafe { segment_of(segment) }?;
-        T::at(segment, offset, Create::Never, options)
+        object::at::<T>(segment, offset, Create::Never, options)
     };
     // SAFETY: the caller's promise.
     unsafe { store_by(spec, out, make) }
@@ -508,7 +394,7 @@ pub(super) unsafe fn open_fd<T: Object, H>(
     spec: *const T::CSpec,
     out: *mut *mut H,
 ) -> shmkit_status {
-    let make = |options: &T::Options, _| T::open_fd(fd, offset, options);
+    let make = |options: &T::Options, _| object::open_fd::<T>(fd, offset, options);
     // SAFETY: the caller's promise.
     unsafe { store_by(spec, out, make) }
 }
@@ -527,7 +413,7 @@ pub(super) unsafe fn fd<T: Object, H>(
         let fd = unsafe { output(fd, "fd") }?;
         // SAFETY: the caller's promise.
         let offset = unsafe { output(offset, "offset") }?;
-        let (descriptor, place) = object.export()?;
+        let (descriptor, place) = object.object().export()?;
         fd.write(descriptor);
         offset.write(place);
         Ok(())
@@ -547,7 +433,7 @@ pub(super) unsafe fn segment<T: Object, H>(
     let body = |object: &T| {
         // SAFETY: the caller's promise.
         let out = unsafe { output(out, "out") }?;
-        out.write(Handle::open(object.segment().clone()).cast());
+        out.write(Handle::open(object.object().segment().clone()).cast());
         Ok(())
     };
     // SAFETY: the caller's promise.
@@ -560,7 +446,7 @@ pub(super) unsafe fn segment<T: Object, H>(
 /// As for the exported function.
 pub(super) unsafe fn unlink<T: Object, H>(handle: *const H) -> shmkit_status {
     // SAFETY: the caller's promise.
-    unsafe { with(handle, T::unlink) }
+    unsafe { with(handle, |object: &T| object.object().unlink()) }
 }
 
 /// Closes its handle.

@@ -1,10 +1,12 @@
 //! Once flags: work that is done exactly once among all processes.
 
 use super::handle::Handle;
-use super::object::{self, Object, shmkit_object_options, with};
+use super::object::{Object, shmkit_object_options, with};
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{optional, output, wait};
+use crate::error::Result;
+use crate::object::FileOptions;
 use crate::object::once::{Begun, Once};
 
 /// A once flag (pthread_once_t, std::sync::Once): not done, running in one process, or done for
@@ -69,10 +71,13 @@ unsafe impl Sized32 for shmkit_once_info {
 }
 const _: () = assert!(size_of::<shmkit_once_info>() == 64);
 
-impl Object for Once {
+// SAFETY: the options are shmkit_object_options.
+unsafe impl Object for Once {
     type CSpec = shmkit_object_options;
 
-    object::forward!(plain);
+    fn options(_: &shmkit_object_options, file: FileOptions) -> Result<FileOptions> {
+        Ok(file)
+    }
 }
 
 /// Makes the caller the owner of the work, or waits until the work is done.
@@ -150,7 +155,7 @@ unsafe extern "C" fn begin_slow(
         let died = unsafe { optional(owner_died, "owner_died") }?;
         let (is_mine, mark) = match once.begin_with(wait::options(timeout_ns, flags)?)? {
             Begun::Done => (false, false),
-            Begun::Mine { recovered } => (true, recovered),
+            Begun::Mine { owner_died } => (true, owner_died),
         };
         mine.write(is_mine.into());
         died.map(|died| died.write(mark.into()));

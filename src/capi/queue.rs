@@ -1,7 +1,7 @@
 //! Queues: messages of any length from many producers to many consumers.
 
 use super::handle::Handle;
-use super::object::{self, Object, with};
+use super::object::{Object, with};
 use super::status::{SHMKIT_OK, shmkit_status};
 use super::structure::{self, Sized32};
 use super::{check_pointer, optional, output, wait};
@@ -178,7 +178,8 @@ pub struct shmkit_queue_info {
     /// The offset in the segment's data. 0: a queue with a file of its own.
     pub offset: u64,
     /// The process that reserved the next message and has not committed it: its number among the
-    /// participants of the segment. 0: the next message is available, or there is none.
+    /// participants of the segment. If it is dead, the next get skips the message. 0: the next
+    /// message is available, or there is none.
     pub held_up_by_ticket: u64,
     /// The PID namespace of that process: the inode of /proc/PID/ns/pid. 0: none, or unknown.
     pub held_up_by_namespace: u64,
@@ -194,9 +195,9 @@ unsafe impl Sized32 for shmkit_queue_info {
 }
 const _: () = assert!(size_of::<shmkit_queue_info>() == 168);
 
-impl Object for Queue {
+// SAFETY: the options begin with the fields of shmkit_object_options.
+unsafe impl Object for Queue {
     type CSpec = shmkit_queue_options;
-    type Options = Options;
     const FLAGS: u32 = SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_OVERWRITE;
 
     fn options(spec: &shmkit_queue_options, file: FileOptions) -> Result<Options> {
@@ -206,7 +207,8 @@ impl Object for Queue {
             SHMKIT_QUEUE_OVERWRITE => Overflow::Overwrite,
             _ => {
                 return Err(Error::Invalid(
-                    "options: a queue fails or overwrites, not both".into(),
+                    "options: SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE exclude each other"
+                        .into(),
                 ));
             }
         };
@@ -218,12 +220,6 @@ impl Object for Queue {
             file,
         })
     }
-
-    fn size(options: &Options) -> Result<u64> {
-        options.size()
-    }
-
-    object::forward!();
 }
 
 /// Refuses NULL if there are bytes, and more bytes than an address space has.
@@ -838,7 +834,10 @@ pub unsafe extern "C" fn shmkit_queue_fileno(
             SHMKIT_QUEUE_ROOM => What::Room,
             _ => {
                 return Err(Error::Invalid(
-                    format!("{what}: neither messages nor room").into(),
+                    format!(
+                        "what is {what}, but must be SHMKIT_QUEUE_MESSAGES or SHMKIT_QUEUE_ROOM"
+                    )
+                    .into(),
                 ));
             }
         };
@@ -872,12 +871,11 @@ pub unsafe extern "C" fn shmkit_queue_is_full(
     unsafe { with(queue, body) }
 }
 
-/// Returns the state of the queue.
+/// Returns the state of the queue. The call waits for no process and changes nothing.
 ///
-///   SHMKIT_ERR_WOULD_BLOCK  a message is reserved or leased, and a process has been stopped inside
-///                           a get for a quarter of a second
-///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
-///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
+///   SHMKIT_ERR_LIVENESS_UNKNOWN  a message is reserved or leased, and this process has lost the
+///                                descriptor of the segment (closefrom)
+///   SHMKIT_ERR_CORRUPT           the shared bytes of the queue are corrupt
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library; `out` NULL or a struct whose struct_size is set.

@@ -2,9 +2,11 @@
 
 use super::lock::{fill_info, shmkit_lock_info};
 use super::mutex;
-use super::object::{self, Object, shmkit_object_options, with};
+use super::object::{Object, shmkit_object_options, with};
 use super::output;
 use super::status::shmkit_status;
+use crate::error::Result;
+use crate::object::FileOptions;
 use crate::object::rlock::RLock;
 
 /// A recursive lock.
@@ -24,10 +26,13 @@ pub struct shmkit_rlock {
     _opaque: (),
 }
 
-impl Object for RLock {
+// SAFETY: the options are shmkit_object_options.
+unsafe impl Object for RLock {
     type CSpec = shmkit_object_options;
 
-    object::forward!(plain);
+    fn options(_: &shmkit_object_options, file: FileOptions) -> Result<FileOptions> {
+        Ok(file)
+    }
 }
 
 /// Acquires the lock, and waits for it if necessary; or acquires it once more if this thread holds

@@ -117,9 +117,9 @@ unsafe impl Sized32 for shmkit_rwlock_info {
 }
 const _: () = assert!(size_of::<shmkit_rwlock_info>() == 88);
 
-impl Object for RwLock {
+// SAFETY: the options begin with the fields of shmkit_object_options.
+unsafe impl Object for RwLock {
     type CSpec = shmkit_rwlock_options;
-    type Options = Options;
 
     fn options(spec: &shmkit_rwlock_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(spec.reserved)?;
@@ -129,12 +129,6 @@ impl Object for RwLock {
             file,
         })
     }
-
-    fn size(options: &Options) -> Result<u64> {
-        options.size()
-    }
-
-    object::forward!();
 }
 
 /// Acquires the lock if `take` does so in one step. As in `mutex::acquire`, the path that cannot

@@ -182,7 +182,8 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
         (false, true) => Form::Plain,
         (true, true) => {
             return Err(Error::Invalid(
-                "options: a segment is full or plain, not both".into(),
+                "options: SHMKIT_SEGMENT_MANAGED and SHMKIT_SEGMENT_PLAIN exclude each other"
+                    .into(),
             ));
         }
     };

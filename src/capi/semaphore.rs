@@ -107,9 +107,9 @@ unsafe impl Sized32 for shmkit_semaphore_info {
 }
 const _: () = assert!(size_of::<shmkit_semaphore_info>() == 64);
 
-impl Object for Semaphore {
+// SAFETY: the options begin with the fields of shmkit_object_options.
+unsafe impl Object for Semaphore {
     type CSpec = shmkit_semaphore_options;
-    type Options = Options;
     const FLAGS: u32 = SHMKIT_SEMAPHORE_UNDO;
 
     fn options(spec: &shmkit_semaphore_options, file: FileOptions) -> Result<Options> {
@@ -122,12 +122,6 @@ impl Object for Semaphore {
             file,
         })
     }
-
-    fn size(options: &Options) -> Result<u64> {
-        options.size()
-    }
-
-    object::forward!();
 }
 
 /// Acquires `n` permits, all of them or none, and waits for them if necessary.

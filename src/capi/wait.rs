@@ -19,10 +19,10 @@ pub(super) fn is_valid(timeout_ns: i64, flags: u32) -> bool {
 
 /// Converts timeout and flags.
 pub(super) fn options(timeout_ns: i64, flags: u32) -> Result<WaitOptions> {
-    if !is_valid(timeout_ns, flags) {
-        return Err(Error::Invalid(
-            format!("timeout {timeout_ns} ns, flags {flags:#x}: neither SHMKIT_FOREVER nor a time from 0 on, or flags that mean nothing here").into(),
-        ));
+    super::check_flags(flags, SHMKIT_INTERRUPTIBLE)?;
+    if timeout_ns < SHMKIT_FOREVER {
+        let text = format!("a timeout of {timeout_ns} ns is negative, but not SHMKIT_FOREVER");
+        return Err(Error::Invalid(text.into()));
     }
     Ok(WaitOptions {
         timeout: match timeout_ns {

@@ -60,7 +60,7 @@ impl Options {
     /// # Errors
     /// * `Invalid`: 0 parties, or more than `MAX_PARTIES`
     pub fn size(&self) -> Result<u64> {
-        Ok(Barrier::layout(self, Create::Always, Storage::Segment)?.size())
+        Barrier::size(self)
     }
 }
 

@@ -144,7 +144,7 @@ impl Options {
     /// # Errors
     /// * `Invalid`: more cells than 4096
     pub fn size(&self) -> Result<u64> {
-        Ok(Condition::layout(self, Create::Always, Storage::Segment)?.size())
+        Condition::size(self)
     }
 }
 
@@ -235,7 +235,7 @@ impl Condition {
 
     fn wait_guarded(&self, guard: &mut impl Guard, options: WaitOptions) -> Result<End> {
         let waited = self.wait_with(guard.mutex(), options)?;
-        guard.set_owner_died(waited.recovered);
+        guard.set_owner_died(waited.owner_died);
         Ok(waited.end)
     }
 

@@ -163,6 +163,10 @@ pub(crate) trait Noun: Sized {
         create: Create,
         storage: Storage,
     ) -> Result<Layout<'_, Self::Raw>>;
+    /// Returns the size of a new one in a segment, in bytes. `Invalid`: the options contradict each other.
+    fn size(options: &Self::Options) -> Result<u64> {
+        Ok(Self::layout(options, Create::Always, Storage::Segment)?.size())
+    }
     /// Wraps a raw object. `Corrupt`: its words contradict each other.
     fn new(object: ObjectHandle<Self::Raw>) -> Result<Self>;
     /// Returns the object that it wraps.
@@ -282,6 +286,7 @@ macro_rules! life_cycle {
             ///
             /// # Errors
             /// * `NotFound`, `WrongKind`: there is none of this kind
+            /// * `Invalid`: no object can be at this offset
             /// * `Untrusted`, `Permission`, `Corrupt`: as for [`Segment::open_fd`](crate::segment::Segment::open_fd)
             pub fn open_fd(
                 fd: std::os::fd::RawFd,
@@ -506,6 +511,9 @@ impl<T: Object> ObjectHandle<T> {
     ) -> Result<ObjectHandle<T>> {
         let options = file.for_file();
         match Segment::open_fd_with(fd, 0, &options, layout.tag.kind) {
+            Ok(_) if offset != 0 => Err(Error::Invalid(
+                format!("offset {offset}: this file holds one object, at offset 0").into(),
+            )),
             Ok(segment) => ObjectHandle::alone(segment, layout, Create::Never),
             Err(Error::WrongKind(cause)) => {
                 let slot =
@@ -584,7 +592,7 @@ impl<T: Object> ObjectHandle<T> {
             .max(1)
     }
 
-    fn export(&self) -> Result<(RawFd, u64)> {
+    pub(crate) fn export(&self) -> Result<(RawFd, u64)> {
         match &self.slot {
             Some(slot) => slot.expose(),
             None if self.has_own_file => {}
@@ -597,7 +605,7 @@ impl<T: Object> ObjectHandle<T> {
         Ok((self.segment.fd(), self.offset))
     }
 
-    fn unlink(&self) -> Result<()> {
+    pub(crate) fn unlink(&self) -> Result<()> {
         match self.has_own_file {
             true => self.segment.unlink(),
             false => Err(Error::Invalid(

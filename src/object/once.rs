@@ -143,9 +143,9 @@ impl Once {
     fn guard(&self, options: WaitOptions) -> Result<Option<Guard<'_>>> {
         Ok(match self.begin_with(options)? {
             Begun::Done => None,
-            Begun::Mine { recovered } => Some(Guard {
+            Begun::Mine { owner_died } => Some(Guard {
                 once: self,
-                owner_died: recovered,
+                owner_died,
             }),
         })
     }

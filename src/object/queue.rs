@@ -107,7 +107,7 @@ impl Options {
     /// # Errors
     /// * `Invalid`: the capacity is out of range
     pub fn size(&self) -> Result<u64> {
-        Ok(Queue::layout(self, Create::Always, Storage::Segment)?.size())
+        Queue::size(self)
     }
 }
 
@@ -622,13 +622,13 @@ impl Queue {
         self.notices.open(&self.core, what)
     }
 
-    /// Returns the state of the queue, and which participant delays it.
+    /// Returns the state of the queue, and which participant delays it. It waits for no process and changes nothing.
     ///
     /// # Errors
     /// * `Corrupt`: the words of the queue contradict each other
-    /// * `WouldBlock`: a consumer was stopped in the middle of a change
+    /// * `LivenessUnknown`: this process has lost the descriptor of the segment, and messages are reserved or leased
     pub fn stat(&self) -> Result<Stat> {
-        self.core.with(|queue| queue.stat())
+        self.core.object.raw().stat(&self.core.ring, self.core.laps)
     }
 
     /// Returns whether an empty message would have to wait for room.

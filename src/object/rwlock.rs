@@ -62,7 +62,7 @@ impl Options {
     /// # Errors
     /// * `Invalid`: more readers than 4096
     pub fn size(&self) -> Result<u64> {
-        Ok(RwLock::layout(self, Create::Always, Storage::Segment)?.size())
+        RwLock::size(self)
     }
 }
 

@@ -73,7 +73,7 @@ impl Options {
     /// # Errors
     /// * `Invalid`: the options contradict each other
     pub fn size(&self) -> Result<u64> {
-        Ok(Semaphore::layout(self, Create::Never, Storage::Segment)?.size())
+        Semaphore::size(self)
     }
 
     /// Refuses options that contradict each other.
@@ -151,6 +151,11 @@ impl Noun for Semaphore {
                 cells.iter().for_each(CountSlot::clear);
             },
         ))
+    }
+
+    fn size(options: &Options) -> Result<u64> {
+        // It does not depend on the value, which may be missing.
+        Ok(Semaphore::layout(options, Create::Never, Storage::Segment)?.size())
     }
 
     fn new(object: ObjectHandle<RawSemaphore>) -> Result<Semaphore> {

@@ -106,7 +106,7 @@ pub struct Waited {
     /// What ended it.
     pub end: End,
     /// Whether an owner of the lock died, and nobody has said since that what it guards is whole.
-    pub recovered: bool,
+    pub owner_died: bool,
 }
 
 /// What is known of a condition, each figure as it was at some moment during the call.
@@ -258,7 +258,7 @@ impl<'a> ConditionRef<'a> {
         // 2. Without the lock.
         let slept = self.sleep(me, own, age, options, spins, liveness);
         // 3. With it.
-        let recovered = mutex.acquire_all(depth).map_err(|error| {
+        let owner_died = mutex.acquire_all(depth).map_err(|error| {
             if let Ok((_, Some(notified))) = slept {
                 self.leave(me, notified);
             }
@@ -270,7 +270,7 @@ impl<'a> ConditionRef<'a> {
             Some(cell) => drop(cell.swap(me.bits() | NOTIFIED, 0)),
             None => super::count(&self.words.timeouts),
         }
-        Ok(Waited { end, recovered })
+        Ok(Waited { end, owner_died })
     }
 
     /// Takes a cell; returns it and the age of this wait. The caller holds the lock.

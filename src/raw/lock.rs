@@ -12,9 +12,9 @@
 //! | dead …          | its owner is dead                     | me + DIED + WAITERS: any waiter, or a try        |
 //!
 //! A waiter starves when it has waited for `STARVATION_THRESHOLD_NS`. From then on a free lock is left to starving
-//! waiters (starvation mode, as in Go's sync.Mutex: https://go.dev/src/internal/sync/mutex.go). The starving waiter may
-//! be dead, so any other waiter may barge, that is take the free lock, after it has slept once for it or when its time
-//! is over; a caller that does not wait may barge at once.
+//! waiters (starvation mode, as in Go's sync.Mutex: <https://go.dev/src/internal/sync/mutex.go>). The starving waiter
+//! may be dead, so any other waiter may barge, that is take the free lock, after it has slept once for it or when its
+//! time is over; a caller that does not wait may barge at once.
 //!
 //! Each arrow is one compare-and-swap of the whole word, so a death comes before it or after it:
 //!   acquire: before, nothing has happened; after, the owner is dead and the next waiter takes the lock over;

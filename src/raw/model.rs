@@ -96,9 +96,9 @@ impl Shared {
     }
 
     /// What who has taken the lock does: writes, says that all is whole, releases.
-    fn recover(&self, me: Id, recovered: bool) {
+    fn recover(&self, me: Id, owner_died: bool) {
         self.touch();
-        if recovered {
+        if owner_died {
             assert!(self.words.owner_died(), "nobody has said otherwise");
             self.recoveries.fetch_add(1, Ordering::Relaxed);
             self.words.mark_consistent(me).expect("we hold it");
@@ -172,8 +172,8 @@ fn of_two_who_find_the_dead_one_takes_over() {
             }
             // Nobody is woken by a death, and the model has no deadlines: so these only try.
             for _ in 0..2 {
-                if let Ok(recovered) = in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
-                    in_thread.recover(id(me), recovered);
+                if let Ok(owner_died) = in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
+                    in_thread.recover(id(me), owner_died);
                     break;
                 }
                 thread::yield_now();
@@ -253,14 +253,14 @@ fn who_takes_over_wakes_those_that_slept_for_the_dead() {
             0 => {
                 in_thread.world.dies(0);
                 match in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
-                    Ok(recovered) => in_thread.recover(id(me), recovered),
+                    Ok(owner_died) => in_thread.recover(id(me), owner_died),
                     // The other one has not slept, and was faster.
                     Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
                 }
             }
             _ => {
-                let recovered = in_thread.acquire(id(me), WaitOptions::BLOCKING);
-                in_thread.recover(id(me), recovered.expect("no end"));
+                let owner_died = in_thread.acquire(id(me), WaitOptions::BLOCKING);
+                in_thread.recover(id(me), owner_died.expect("no end"));
             }
         });
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
@@ -277,15 +277,15 @@ fn who_recovers_and_dies_leaves_the_mark() {
             0 => in_thread.try_and_die(1),
             _ => {
                 // Taken over from the first or from the second, or from nobody yet to be judged.
-                if let Ok(recovered) = in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
-                    assert!(recovered, "nobody has said that all is whole");
+                if let Ok(owner_died) = in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
+                    assert!(owner_died, "nobody has said that all is whole");
                     in_thread.touch();
                     in_thread.words.release(id(me)).expect("we hold it");
                 }
             }
         });
-        let recovered = shared.acquire(id(5), WaitOptions::NONBLOCKING);
-        assert_eq!(recovered, Ok(true), "the mark stays");
+        let owner_died = shared.acquire(id(5), WaitOptions::NONBLOCKING);
+        assert_eq!(owner_died, Ok(true), "the mark stays");
         shared.recover(id(5), true);
         assert_eq!(shared.acquire(id(5), WaitOptions::NONBLOCKING), Ok(false));
     });
@@ -301,8 +301,8 @@ fn saying_that_all_is_whole_forgets_no_sleeper() {
         shared.words.release(id(5)).expect("we hold it");
         let in_thread = shared.clone();
         each(2, move |me| {
-            let recovered = in_thread.acquire(id(me), WaitOptions::BLOCKING);
-            in_thread.recover(id(me), recovered.expect("no end"));
+            let owner_died = in_thread.acquire(id(me), WaitOptions::BLOCKING);
+            in_thread.recover(id(me), owner_died.expect("no end"));
         });
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
         assert_eq!(shared.guarded(), 3);
@@ -382,9 +382,9 @@ fn a_recursive_lock_taken_over_is_that_threads_which_took_it() {
         // Two threads of one process, which has no other id but 0.
         each(2, move |me| {
             if me == 0 {
-                if let Ok(recovered) = take(&in_thread, id(0)) {
+                if let Ok(owner_died) = take(&in_thread, id(0)) {
                     in_thread.touch();
-                    assert_eq!(take(&in_thread, id(0)), Ok(recovered), "once more");
+                    assert_eq!(take(&in_thread, id(0)), Ok(owner_died), "once more");
                     assert_eq!(rlock::depth(&in_thread.words, id(0)), 2);
                     rlock::release(&in_thread.words, id(0)).expect("held twice");
                     in_thread.touch();

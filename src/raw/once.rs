@@ -56,7 +56,7 @@ pub enum Begun {
     /// It is the caller's to do, who then says `done` or `abort`.
     Mine {
         /// Somebody died halfway before: what is to be done may be half done.
-        recovered: bool,
+        owner_died: bool,
     },
 }
 
@@ -138,7 +138,7 @@ impl RawOnce {
                         super::count(&self.recoveries);
                     }
                     return Ok(Begun::Mine {
-                        recovered: died != 0,
+                        owner_died: died != 0,
                     });
                 }
                 continue;

@@ -10,8 +10,8 @@
 //!
 //! A bounded ring for many producers and consumers in which each record holds its own position, so that a record of an
 //! earlier lap is recognized, as in Vyukov's bounded MPMC queue
-//! (https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue). There each slot is claimed without
-//! a lock; here records have any length and their makers may die, so robust locks guard both ends.
+//! (<https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue>). There each slot is claimed
+//! without a lock; here records have any length and their makers may die, so robust locks guard both ends.
 //!
 //! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/cursor.rs` how a
 //! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, and
@@ -36,6 +36,7 @@ mod memory;
 mod place;
 mod put;
 pub mod record;
+mod stat;
 mod token;
 
 use super::wait::{SpinState, Wait};
@@ -50,6 +51,7 @@ pub use get::{Lease, Taken};
 pub use put::{Batch, Reservation};
 pub use record::Laps;
 use record::{RECORD_HEADER, Record, Ring, State};
+pub use stat::Stat;
 use std::time::Duration;
 
 /// The least bytes that messages may have together.
@@ -160,39 +162,6 @@ impl Bounds {
     pub fn ring(&self) -> u64 {
         self.capacity + RING_SLACK
     }
-}
-
-/// What is known of a queue, each figure as it was at some moment during the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
-    /// How many messages can be had.
-    pub messages: u64,
-    /// How many bytes those have.
-    pub bytes: u64,
-    /// How many are being filled in place.
-    pub reserved: u64,
-    /// How many are being read in place.
-    pub leased: u64,
-    /// How many were ever put, those included that were skipped.
-    pub puts: u64,
-    /// How many were ever taken.
-    pub gets: u64,
-    /// How many were overwritten by newer ones before anybody had them.
-    pub overwritten: u64,
-    /// How many were skipped because whoever filled them died or gave up.
-    pub skipped: u64,
-    /// How often a message was given again.
-    pub redelivered: u64,
-    /// How often a consumer had to sleep, and a producer.
-    pub waits: (u64, u64),
-    /// How many bytes of the ring have memory.
-    pub memory: u64,
-    /// Whether nothing more is put.
-    pub shut: bool,
-    /// The owners of the producer lock and of the consumer lock; perhaps dead.
-    pub holders: (Option<Id>, Option<Id>),
-    /// Who fills the first record that nobody can have yet, where that is the next one; perhaps dead.
-    pub held_up_by: Option<Id>,
 }
 
 impl RawQueue {
@@ -417,21 +386,10 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         self.try_hold(&self.words.consumer_lock)
     }
 
-    /// Returns the first record that is still needed, without the consumer lock.
-    fn head(&self) -> u64 {
-        // In this order: if nothing is leased now, whatever was before claim a moment ago is free.
-        let claim = self.words.claim.position();
-        // PAIRS queue.head: who reads it sees that the records before it are done with.
-        match self.words.head.load(Ordering::Acquire) {
-            AS_CLAIM => claim,
-            head => head,
-        }
-    }
-
     /// Says whether every message that was put has been taken, and none is being filled or read in place.
     pub fn is_finished(&self) -> bool {
         let tail = self.words.tail.position();
-        self.head() == tail
+        self.words.head() == tail
     }
 
     /// Says that nothing more is put, and has all who wait look.
@@ -475,96 +433,6 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
             self.words
                 .room
                 .commit_wait(key, &mut wait, WaitSet::Priority)?;
-        }
-    }
-
-    /// Returns what is in it.
-    ///
-    /// It takes the consumer lock where something is being filled or read in place, and then looks at each of those; or
-    /// where others take messages all the time. `WouldBlock`: the lock's owner lives and is stopped. `Corrupt`.
-    pub fn stat(&self) -> Result<Stat> {
-        let words = self.words;
-        let mut claim = words.claim.read()?;
-        let mut tail = words.tail.read()?;
-        // PAIRS queue.head
-        let simple =
-            words.head.load(Ordering::Acquire) == AS_CLAIM && self.reserved_before(claim.position);
-        // What both say belongs to one moment if claim has not moved on meanwhile.
-        let simple = simple && words.claim.position() == claim.position;
-        let mut stat = Stat {
-            messages: 0,
-            bytes: 0,
-            reserved: 0,
-            leased: 0,
-            puts: 0,
-            gets: 0,
-            overwritten: words.overwritten.load(Ordering::Relaxed),
-            skipped: words.skipped.load(Ordering::Relaxed),
-            redelivered: words.redelivered.load(Ordering::Relaxed),
-            waits: (words.messages.waits(), words.room.waits()),
-            memory: words.usable.load(Ordering::Relaxed),
-            shut: words.is_shut(),
-            holders: (
-                words.producer_lock.stat().owner,
-                words.consumer_lock.stat().owner,
-            ),
-            held_up_by: None,
-        };
-        let (mut more, mut fewer) = ((0, 0), (0, 0));
-        if !simple {
-            let held = self.hold_consumer_lock(WaitOptions::NONBLOCKING)?;
-            let head = self.reclaim(&held)?;
-            claim = words.claim.current()?;
-            tail = words.tail.read()?;
-            for seen in self.walk(head, claim.position, tail.position) {
-                let seen = seen?;
-                match seen.state {
-                    State::Ready => more = (more.0 + 1, more.1 + seen.length),
-                    State::Leased(_) => stat.leased += 1,
-                    State::Reserved(_) | State::Done | State::Pad => {}
-                }
-            }
-            let end = self.reserved_end(claim.position, tail.position);
-            for seen in self.walk(claim.position, end, tail.position) {
-                let seen = seen?;
-                if let State::Reserved(id) = seen.state {
-                    stat.reserved += 1;
-                    if seen.position == claim.position {
-                        stat.held_up_by = Some(id);
-                    }
-                }
-                let (count, bytes) = not_there(&seen);
-                fewer = (fewer.0 + count, fewer.1 + bytes);
-            }
-        }
-        // What others do meanwhile can only make it look less than nothing.
-        let left = |tail: u64, claim: u64, fewer| {
-            (tail.wrapping_sub(claim) as i64)
-                .saturating_sub(fewer as i64)
-                .max(0) as u64
-        };
-        (stat.puts, stat.gets) = (tail.messages, claim.messages);
-        stat.messages = left(tail.messages, claim.messages, fewer.0) + more.0;
-        stat.bytes = left(tail.bytes, claim.bytes, fewer.1) + more.1;
-        Ok(stat)
-    }
-
-    /// Says whether all that was ever reserved lies before claim.
-    fn reserved_before(&self, claim: u64) -> bool {
-        // PAIRS queue.reserved
-        let reserved = self.words.reserved.load(Ordering::Acquire);
-        claim.wrapping_sub(reserved) as i64 >= 0
-    }
-
-    /// Returns where the last record that was reserved ends, between claim and tail.
-    fn reserved_end(&self, claim: u64, tail: u64) -> u64 {
-        // PAIRS queue.reserved
-        let reserved = self.words.reserved.load(Ordering::Acquire);
-        match self.reserved_before(claim) {
-            true => claim,
-            // A reserver who died has said so before tail got there.
-            false if tail.wrapping_sub(reserved) as i64 >= 0 => reserved,
-            false => tail,
         }
     }
 

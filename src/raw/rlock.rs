@@ -125,10 +125,10 @@ pub fn acquire_all(
     spins: &SpinState,
     liveness: &impl Liveness,
 ) -> Result<bool> {
-    let recovered = words.acquire(me, options, spins, liveness)?;
+    let owner_died = words.acquire(me, options, spins, liveness)?;
     words.depth.store(depth, Ordering::Relaxed);
     words.token.store(token(me), Ordering::Relaxed);
-    Ok(recovered)
+    Ok(owner_died)
 }
 
 /// As `RawLock::mark_consistent`, for the thread that holds it.

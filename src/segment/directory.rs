@@ -87,7 +87,7 @@ pub fn attach(
 
 fn header_of(file: &OwnedFd) -> Result<Option<Header>> {
     let mut bytes = [0; HEADER];
-    let count = shm::read_start(file, &mut bytes)?;
+    let count = shm::read(file, 0, &mut bytes)?;
     Header::parse(&bytes[..count])
 }
 
@@ -103,7 +103,7 @@ pub fn collect(name: &Name) -> Result<bool> {
     if !facts.regular || facts.user != process::user() {
         return Ok(false);
     }
-    let count = shm::read_start(fd, &mut bytes)?;
+    let count = shm::read(fd, 0, &mut bytes)?;
     let ephemeral = matches!(
         Header::parse(&bytes[..count]),
         Ok(Some(header)) if header.flags & EPHEMERAL != 0

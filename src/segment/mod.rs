@@ -522,6 +522,18 @@ impl Segment {
         Ok(size.min(self.capacity()))
     }
 
+    /// Copies data by a system call, which needs no memory in the file. `Corrupt`: the file ends before;
+    /// `LivenessUnknown`: the descriptor is lost.
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        self.file.facts()?;
+        match shm::read(&*self.file, self.before() + offset, bytes)? == bytes.len() {
+            true => Ok(()),
+            false => Err(Error::Corrupt(
+                "somebody truncated the file of the segment".into(),
+            )),
+        }
+    }
+
     /// Returns how many bytes of address space are mapped: how far it can grow here.
     pub fn capacity(&self) -> u64 {
         self.map.capacity() - self.before()

@@ -326,10 +326,10 @@ pub fn find_again(
     }
 }
 
-/// Reads the first bytes of a file, as many as there are and `bytes` has room for, and returns how many.
-pub fn read_start(file: impl AsFd, bytes: &mut [u8]) -> Result<usize> {
-    nix::sys::uio::pread(file, bytes, 0)
-        .map_err(|errno| refused(errno, "cannot read the first bytes of the segment"))
+/// Reads the bytes of a file from `offset`, as many as there are and `bytes` has room for, and returns how many.
+pub fn read(file: impl AsFd, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+    nix::sys::uio::pread(file, bytes, offset.try_into().unwrap_or(i64::MAX))
+        .map_err(|errno| refused(errno, "cannot read the segment"))
 }
 
 /// Writes the first bytes of a file.

@@ -174,7 +174,7 @@ fn hostile_bytes() {
             for _ in 0..8 {
                 // What no process has is the dead's, so there are cells to be had.
                 let waited = condition.wait_with(&lock, within(1)).unwrap();
-                assert!(!waited.recovered);
+                assert!(!waited.owner_died);
             }
             condition.notify_with(&lock, u64::MAX).unwrap();
             assert!(lock.is_held());

@@ -91,7 +91,7 @@ fn a_dead_owner_of_the_lock_is_told() {
         let (condition, lock) = (unnamed(), a_lock());
         let told = Waited {
             end: End::Notified,
-            recovered: true,
+            owner_died: true,
         };
         let child = waiter(&condition, &lock, told);
         await_waiters(&condition, 1);
@@ -111,7 +111,7 @@ fn a_dead_owner_of_the_lock_is_told() {
         assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(true));
         let waited = condition.wait_with(&lock, within(1)).unwrap();
         assert_eq!(waited.end, End::Timeout);
-        assert!(waited.recovered);
+        assert!(waited.owner_died);
         lock.mark_consistent().unwrap();
         lock.release().unwrap();
     });

@@ -27,7 +27,7 @@ fn install(word: &'static AtomicU64) {
 }
 
 fn timeout(waited: Waited) -> bool {
-    waited.end == End::Timeout && !waited.recovered
+    waited.end == End::Timeout && !waited.owner_died
 }
 
 #[test]

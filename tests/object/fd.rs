@@ -68,11 +68,21 @@ fn open_fd_takes_the_object_as_it_is<N: Noun>() {
 
 fn open_fd_fails_for_other_offsets<N: Noun>() {
     let usual = &N::usual();
+    let alone = |object: N| {
+        let (fd, offset) = object.export().unwrap();
+        assert_eq!(offset, 0);
+        for wrong in [1, 8, 64, 1 << 63, u64::MAX] {
+            let cause = refused!(Invalid, N::open_fd(fd, wrong, usual));
+            let text = format!("offset {wrong}: this file holds one object, at offset 0");
+            assert_eq!(cause.text, text);
+        }
+    };
+    alone(N::named(&Name::new(), Create::Always, usual).unwrap());
     let object = N::unnamed(usual).unwrap();
-    let (fd, offset) = object.export().unwrap();
     if N::GROWS {
-        return assert_eq!(offset, 0);
+        return alone(object);
     }
+    let (fd, offset) = object.export().unwrap();
     let end = object.segment().size().unwrap();
     for wrong in [
         offset + 1,

@@ -468,7 +468,7 @@ impl Noun for Once {
 
     fn use_once(&self) {
         let begun = self.begin_with(WaitOptions::BLOCKING);
-        assert_eq!(begun, Ok(Begun::Mine { recovered: false }));
+        assert_eq!(begun, Ok(Begun::Mine { owner_died: false }));
         self.abort().unwrap();
     }
 

@@ -215,9 +215,8 @@ def test_descriptor_and_offset_open_it(calls, row, other, handle):
     assert calls.unlink(same) == calls.unlink(handle) == (OK if row.own_file else INVALID)
     assert calls.close(same) == OK
     same.value = None
-    if not row.own_file:
-        for wrong in (offset.value + 1, 1 << 62):
-            assert calls.open_fd(fd, wrong, None, byref(same)) == INVALID
+    for wrong in (offset.value + 1, 1 << 62, (1 << 64) - 1):
+        assert calls.open_fd(fd, wrong, None, byref(same)) == INVALID
     assert calls.open_fd(-1, 0, None, byref(same)) == INVALID
     assert other.open_fd(fd, offset, None, byref(same)) == WRONG_KIND
     assert same.value is None
@@ -229,6 +228,7 @@ def test_descriptor_and_offset_open_it(calls, row, other, handle):
 def test_handle_that_was_opened_by_descriptor_knows_no_name(calls, named):
     fd, offset, same = c_int32(), c_uint64(), c_void_p()
     assert calls.fd(named, byref(fd), byref(offset)) == OK
+    assert calls.open_fd(fd, 64, None, byref(same)) == INVALID
     assert calls.open_fd(fd, offset, None, byref(same)) == OK
     assert calls.unlink(same) == INVALID
     assert calls.unlink(named) == OK

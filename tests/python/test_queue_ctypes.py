@@ -46,7 +46,7 @@ def put(handle, data, timeout=NOWAIT, flags=0):
 def get(handle, room=100, timeout=NOWAIT, flags=0, verb="get"):
     """Return the status of a get, or the message."""
     buffer, size = ctypes.create_string_buffer(room or 1), c_uint64(77)
-    status = getattr(LIB, f"shmkit_queue_{verb}")(handle, timeout, flags, buffer, room, byref(size))
+    status = getattr(LIB, f"shmkit_queue_{verb}")(handle, buffer, room, timeout, flags, byref(size))
     if status != OK:
         assert size.value == 77
         return status

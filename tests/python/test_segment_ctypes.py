@@ -255,7 +255,6 @@ NULLS = {
     "shmkit_segment_unlink_name": (None, None, 0, 0, 0),
     "shmkit_segment_list": (None, VISIT(), None),
     "shmkit_segment_unlink": (None,),
-    "shmkit_segment_close": (None,),
     "shmkit_segment_lock": (None, None),
     **{
         f"shmkit_segment_{what}": (None, None)
@@ -271,6 +270,7 @@ def test_null_is_tried_wherever_it_may_stand():
         "shmkit_check_version",
         "shmkit_strerror",
         "shmkit_segment_gc",
+        "shmkit_segment_close",
     }
     nouns = "|".join(re.findall(r"shmkit_(\w+)_create_at\(", HEADER))
     segments = {function for function in TABLE if not re.match(f"shmkit_({nouns})_", function)}
@@ -284,6 +284,10 @@ def test_null_is_a_status(function):
     code, _, text = last_error()
     assert code == INVALID
     assert "NULL" in text
+
+
+def test_closing_null_does_nothing():
+    assert LIB.shmkit_segment_close(None) == OK
 
 
 @pytest.mark.parametrize("what", ["data", "size", "capacity", "fd", "name", "directory", "huge", "stat"])

@@ -402,20 +402,16 @@ def opened_in(shm, kind, number, **how):
     return new(kind, segment=shm, offset=number << 17, **how)
 
 
-# shmkit_queue_stat needs an identity: with it, it counts behind messages that are leased or reserved.
-SILENT = [kind for kind in OBJECTS if kind not in QUEUES]
-
-
 def test_a_repr_claims_no_identity(run, name):
     """A process that has an identity in a segment holds a byte lock of its file."""
     code = """
         import sys, shmkit
-        from test_surface import SILENT, opened_in
+        from test_surface import OBJECTS, opened_in
         def locks():
             with open("/proc/locks") as lines:
                 return lines.read().count(f":{shm.stat().inode} ")
         with shmkit.SharedMemory(sys.argv[1]) as shm:
-            made = [opened_in(shm, kind, number, create=False) for number, kind in enumerate(SILENT)]
+            made = [opened_in(shm, kind, number, create=False) for number, kind in enumerate(OBJECTS)]
             before = locks()
             for one in made:
                 repr(one)
@@ -423,10 +419,10 @@ def test_a_repr_claims_no_identity(run, name):
             shm.lock.acquire()
             print(locks() - before)
     """
-    with SharedMemory(name, create=True, size=len(SILENT) << 17, managed=True) as shm:
-        for number, kind in enumerate(SILENT):
+    with SharedMemory(name, create=True, size=len(OBJECTS) << 17, managed=True) as shm:
+        for number, kind in enumerate(OBJECTS):
             opened_in(shm, kind, number).close()
-        assert run(code, name, env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent)}).out == "0\n1\n"
+        assert run(code, name, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}).out == "0\n1\n"
         shm.unlink()
 
 

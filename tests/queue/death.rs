@@ -456,11 +456,18 @@ fn more_processes_than_it_has_places_for() {
         let only = holder(|| {
             let queue = open().unwrap();
             queue.put_with(b"a", NOW).unwrap();
+            queue.put_with(b"b", NOW).unwrap();
+            queue.lease_with(NOW).unwrap();
+            queue.reserve_with(10, NOW).unwrap();
             std::mem::forget(queue);
         });
         let queue = open().unwrap();
+        // A look at the queue needs no place.
+        let stat = queue.stat().unwrap();
+        assert_eq!((stat.messages, stat.leased, stat.reserved), (1, 1, 1));
         refused!(TooManyProcesses, queue.get_with(NOW));
         only.kill();
+        assert_eq!(queue.get_with(LONG).unwrap(), b"b");
         assert_eq!(queue.get_with(LONG).unwrap(), b"a");
     });
 }
@@ -476,7 +483,7 @@ fn what_is_taken_is_taken_whatever_can_still_be_asked() {
             queue.reserve_with(10, NOW).unwrap();
         });
         let consumer = fork(|| {
-            queue.stat().unwrap(); // it takes part before it can ask no more
+            queue.is_full().unwrap(); // it takes part before it can ask no more
             // SAFETY: what this process needs it has mapped.
             let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
             assert_eq!(closed, 0);

@@ -99,6 +99,13 @@ impl Ring for Memory {
         record.ok_or_else(|| Error::Corrupt("a message of the queue stands at an odd place".into()))
     }
 
+    fn copy(&self, offset: u64) -> Result<[u64; 4]> {
+        let mut bytes = [0; size_of::<Record>()];
+        self.segment.read(self.offset + offset, &mut bytes)?;
+        let (words, _) = bytes.as_chunks();
+        Ok(std::array::from_fn(|word| u64::from_ne_bytes(words[word])))
+    }
+
     #[inline(always)]
     fn reach(&self, end: u64) -> Result<()> {
         self.bytes(end).map(drop)

@@ -57,9 +57,9 @@ impl Shared {
                 assert_eq!(self.read(), 1);
                 Ok(false)
             }
-            Begun::Mine { recovered } => {
+            Begun::Mine { owner_died } => {
                 self.recoveries
-                    .fetch_add(recovered.into(), Ordering::Relaxed);
+                    .fetch_add(owner_died.into(), Ordering::Relaxed);
                 self.write(1);
                 self.words.done(me).expect("we are doing it");
                 Ok(true)
@@ -118,11 +118,11 @@ fn what_is_given_back_undone_is_done_by_the_next_one() {
         each(3, move |me| match me {
             // It gives up halfway, if it comes first.
             0 => {
-                if let Begun::Mine { recovered } = in_thread
+                if let Begun::Mine { owner_died } = in_thread
                     .begin(id(0), WaitOptions::BLOCKING)
                     .expect("no end")
                 {
-                    assert!(!recovered);
+                    assert!(!owner_died);
                     in_thread.write(5);
                     in_thread.words.abort(id(0)).expect("we are doing it");
                 }
@@ -169,7 +169,7 @@ fn who_takes_over_wakes_those_that_slept_for_the_dead() {
         let shared = Shared::new();
         let mortal = shared.world.mortals[0].0;
         let begun = shared.begin(mortal, WaitOptions::NONBLOCKING);
-        assert_eq!(begun, Ok(Begun::Mine { recovered: false }));
+        assert_eq!(begun, Ok(Begun::Mine { owner_died: false }));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
@@ -201,16 +201,16 @@ fn a_death_is_told_until_it_is_done() {
             0 => in_thread.begin_and_die(1),
             _ => {
                 // Taken over from the first or from the second, or from nobody yet to be judged.
-                if let Ok(Begun::Mine { recovered }) =
+                if let Ok(Begun::Mine { owner_died }) =
                     in_thread.begin(id(me), WaitOptions::NONBLOCKING)
                 {
-                    assert!(recovered, "it is not done since");
+                    assert!(owner_died, "it is not done since");
                     in_thread.words.abort(id(me)).expect("we are doing it");
                 }
             }
         });
         let begun = shared.begin(id(5), WaitOptions::NONBLOCKING);
-        assert_eq!(begun, Ok(Begun::Mine { recovered: true }), "it stays told");
+        assert_eq!(begun, Ok(Begun::Mine { owner_died: true }), "it stays told");
         shared.write(1);
         shared.words.done(id(5)).expect("we are doing it");
         assert_eq!(

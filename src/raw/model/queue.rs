@@ -65,6 +65,10 @@ impl Ring for Memory {
         record.ok_or_else(corrupt)
     }
 
+    fn copy(&self, offset: u64) -> Result<[u64; 4]> {
+        self.record(offset).map(Record::words)
+    }
+
     fn reach(&self, end: u64) -> Result<()> {
         assert!(end <= self.capacity());
         Ok(())
@@ -525,7 +529,7 @@ fn what_is_told_of_it_was_so_at_some_moment() {
                 }
             }
             _ => {
-                let stat = shared.queue(id(me), |queue| queue.stat());
+                let stat = shared.queue(id(me), |queue| queue.words.stat(queue.ring, queue.laps));
                 let stat = stat.expect("all belongs together");
                 assert_eq!(stat.bytes, stat.messages * LENGTH);
                 assert!(stat.messages <= 1, "{stat:?}");

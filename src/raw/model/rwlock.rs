@@ -316,8 +316,8 @@ fn what_a_dead_writer_leaves_is_told_until_it_is_mended() {
             0 => {
                 let mortal = in_thread.world.mortals[0].0;
                 match in_thread.write(mortal, WaitOptions::NONBLOCKING) {
-                    Ok(recovered) => {
-                        assert!(!recovered);
+                    Ok(owner_died) => {
+                        assert!(!owner_died);
                         in_thread.touch();
                         in_thread.count.fetch_add(1, Ordering::Relaxed);
                     }
@@ -326,9 +326,9 @@ fn what_a_dead_writer_leaves_is_told_until_it_is_mended() {
                 in_thread.world.dies(0);
             }
             _ => {
-                if let Ok(recovered) = in_thread.read(id(me), WaitOptions::NONBLOCKING) {
+                if let Ok(owner_died) = in_thread.read(id(me), WaitOptions::NONBLOCKING) {
                     let seen = in_thread.look();
-                    assert_eq!(recovered, seen == 1, "a write that nobody finished");
+                    assert_eq!(owner_died, seen == 1, "a write that nobody finished");
                     in_thread.whole().release_read(id(me)).expect("we read");
                 }
             }
@@ -353,15 +353,15 @@ fn a_dead_reader_holds_up_nobody_and_leaves_no_mark() {
         each(2, move |me| match me {
             0 => {
                 let mortal = in_thread.world.mortals[0].0;
-                if let Ok(recovered) = in_thread.read(mortal, WaitOptions::NONBLOCKING) {
-                    assert!(!recovered);
+                if let Ok(owner_died) = in_thread.read(mortal, WaitOptions::NONBLOCKING) {
+                    assert!(!owner_died);
                     in_thread.look();
                 }
                 in_thread.world.dies(0);
             }
             _ => match in_thread.write(id(me), WaitOptions::NONBLOCKING) {
-                Ok(recovered) => {
-                    assert!(!recovered);
+                Ok(owner_died) => {
+                    assert!(!owner_died);
                     in_thread.touch();
                     in_thread.whole().release_write(id(me)).expect("we write");
                 }

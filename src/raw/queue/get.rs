@@ -80,7 +80,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Takes the first message; when this returns nobody else gets it.
     ///
     /// `TooLarge`: it is larger than the buffer, and still there. `Empty`, `Timeout`, `Interrupted`: there is none.
-    /// `Closed`: nor will there ever be one. `Corrupt`; what `liveness` says.
+    /// `ShutDown`: nor will there ever be one. `Corrupt`; what `liveness` says.
     #[inline]
     pub fn get(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
         let mut large = None;

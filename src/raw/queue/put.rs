@@ -106,7 +106,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Puts a message at the end; when this returns it is in the queue.
     ///
     /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it has not been put, nor where `NoSpace` or
-    /// `NoMemory` says that the ring cannot grow. `Closed`: nothing more is put. `Corrupt`; what `liveness` says.
+    /// `NoMemory` says that the ring cannot grow. `ShutDown`: nothing more is put. `Corrupt`; what `liveness` says.
     #[inline]
     pub fn put(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
         let room = bytes.len() as u64;
@@ -472,7 +472,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
         // 2. What is counted and cannot be had: it is not overwritten while we hold the producer lock.
         let tail = words.tail.position();
-        let end = self.reserved_end(claim.position, tail);
+        let end = self.words.reserved_end(claim.position, tail);
         let (mut messages, mut bytes) = (claim.messages, claim.bytes);
         for seen in self.walk(claim.position, end, tail) {
             let seen = seen?;
@@ -490,7 +490,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Returns what is in use; requires the producer lock.
     fn used(&self, now: CursorSnapshot) -> Used {
         Used {
-            head: self.head(),
+            head: self.words.head(),
             tail: now.position,
             wrap_position: self.words.wrap_position.load(Ordering::Relaxed),
         }
@@ -535,7 +535,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         let used = self.used(now);
         let usable = words.usable.load(Ordering::Relaxed);
         let claim = words.claim.position();
-        if self.reserved_before(claim) {
+        if self.words.reserved_before(claim) {
             // So that it never lies so far behind that it would seem to lie ahead.
             words.reserved.store(claim, Ordering::Relaxed);
         }

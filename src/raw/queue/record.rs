@@ -115,6 +115,8 @@ pub trait Ring {
     fn has(&self, end: u64) -> bool;
     /// Returns the record at `offset`. `Corrupt`: there is no memory there.
     fn record(&self, offset: u64) -> Result<&Record>;
+    /// Copies the record at `offset`, whether there is memory or not. `Corrupt`: the file ends before.
+    fn copy(&self, offset: u64) -> Result<[u64; 4]>;
     /// Says whether the first `end` bytes can be touched. `Corrupt`: they cannot.
     fn reach(&self, end: u64) -> Result<()>;
     /// Writes bytes at `offset`, which must be within reach.
@@ -194,6 +196,27 @@ impl Laps {
 }
 
 impl Record {
+    /// Returns a record with these words.
+    pub fn of([state, position, length, room]: [u64; 4]) -> Record {
+        Record {
+            state: AtomicU64::new(state),
+            position: AtomicU64::new(position),
+            length: AtomicU64::new(length),
+            room: AtomicU64::new(room),
+        }
+    }
+
+    /// Returns its words.
+    #[cfg(loom)]
+    pub fn words(&self) -> [u64; 4] {
+        [
+            self.state.load(Ordering::Acquire),
+            self.position.load(Ordering::Relaxed),
+            self.length.load(Ordering::Relaxed),
+            self.room.load(Ordering::Relaxed),
+        ]
+    }
+
     /// Makes it a message at `position` that has `room` bytes: before tail has passed it.
     #[inline(always)]
     pub fn write(&self, position: u64, state: State, room: u64) {
@@ -295,6 +318,6 @@ impl Record {
 }
 
 #[cold]
-fn corrupt(position: u64) -> Error {
+pub(super) fn corrupt(position: u64) -> Error {
     Error::Corrupt(format!("no record stands in the queue at {position:#x}").into())
 }

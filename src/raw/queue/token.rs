@@ -104,7 +104,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     fn held(&self, token: u64, mine: State) -> Result<(&Record, Seen)> {
         let laps = self.laps;
         let position = token & !ATTEMPTS;
-        let (head, tail) = (self.head(), self.words.tail.position());
+        let (head, tail) = (self.words.head(), self.words.tail.position());
         let inside = laps.in_order(head, position)
             && (tail.wrapping_sub(position) as i64) > 0
             && laps.offset(position) + RECORD_HEADER <= laps.capacity();
