@@ -4,18 +4,7 @@ from ctypes import c_uint32
 
 import pytest
 
-from capi import (
-    FOREVER,
-    INTERRUPTIBLE,
-    LIB,
-    NOWAIT,
-    OK,
-    TIMEOUT,
-    WOULD_BLOCK,
-    Calls,
-    got,
-    last_error,
-)
+from capi import FOREVER, INTERRUPTIBLE, LIB, NOWAIT, OK, TIMEOUT, WOULD_BLOCK, Calls, got, last_error
 
 SET = 0x40000
 

@@ -10,17 +10,7 @@ import pytest
 from nouns import C_ROWS, ROWS, use
 from shmkit import SharedMemory
 
-from capi import (
-    CLOSED,
-    EXISTS,
-    HEADER,
-    INVALID,
-    LIB,
-    NOT_FOUND,
-    OK,
-    WRONG_KIND,
-    Calls,
-)
+from capi import CLOSED, EXISTS, HEADER, INVALID, LIB, NOT_FOUND, OK, WRONG_KIND, Calls
 
 UNTRUSTED = -7
 TRUST, EXCLUSIVE = 0x20000, 0x100000

@@ -1,5 +1,6 @@
 """Every call that blocks: signals end its wait where their handler raises, and otherwise never."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -123,11 +124,13 @@ def test_signal_handler_that_returns_does_not_end_the_wait(wait, occupied):
     def work(child):
         signal.signal(signal.SIGUSR1, lambda *_: child.say("ran"))
         with wait.around(one):
+            child.say("blocks")
             wait.block(one, next(iter(wait.calls)))
         child.say("woken")
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
+        assert child.said() == "blocks"
         for _ in range(20):
             await_block(wait, one, child.pid)
             os.kill(child.pid, signal.SIGUSR1)
@@ -165,33 +168,41 @@ def test_signals_neither_shorten_nor_prolong_a_timeout(wait, occupied):
         child.kill()
 
 
+@contextlib.contextmanager
+def waiting_thread(wait, one, child):
+    """Have a thread of the child blocked before and after the block, and see it woken then."""
+    woken = []
+
+    def block():
+        with wait.around(one):
+            wait.block(one, next(iter(wait.calls)))
+        woken.append(True)
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    await_block(wait, one, thread.native_id)
+    yield thread
+    await_block(wait, one, thread.native_id)
+    assert woken == []
+    child.say("waits")
+    thread.join()
+    assert woken == [True]
+
+
 def test_waiting_thread_lets_the_main_thread_run_and_handle_signals(wait, occupied):
     """Python runs handlers in the main thread, whichever thread the kernel has given the signal to."""
 
     def work(child):
-        ran, woken = [], []
+        ran = []
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGUSR1, lambda *_: ran.append(threading.get_ident()))
-
-        def block():
-            with wait.around(one):
-                wait.block(one, next(iter(wait.calls)))
-            woken.append(True)
-
-        thread = threading.Thread(target=block)
-        thread.start()
-        await_block(wait, one, thread.native_id)
-        signal.pthread_kill(thread.ident, signal.SIGUSR1)
-        wait_until(lambda: ran)
-        assert ran == [threading.get_ident()]
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(HUNG)
-        await_block(wait, one, thread.native_id)
-        assert woken == []
-        child.say("waits")
-        thread.join()
-        assert woken == [True]
+        with waiting_thread(wait, one, child) as thread:
+            signal.pthread_kill(thread.ident, signal.SIGUSR1)
+            wait_until(lambda: ran)
+            assert ran == [threading.get_ident()]
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(HUNG)
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
@@ -205,31 +216,16 @@ def test_waiting_thread_lets_the_main_thread_run_and_handle_signals(wait, occupi
 def test_interrupted_waiter_leaves_another_thread_waiting(wait, occupied):
     def work(child):
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        woken = []
-
-        def block():
-            with wait.around(one):
-                wait.block(one, next(iter(wait.calls)))
-            woken.append(True)
-
-        thread = threading.Thread(target=block)
-        thread.start()
-        await_block(wait, one, thread.native_id)
-        with wait.around(one), pytest.raises(KeyboardInterrupt):
+        with waiting_thread(wait, one, child), wait.around(one), pytest.raises(KeyboardInterrupt):
             child.say("blocks")
             wait.block(one, next(iter(wait.calls)))
-        await_block(wait, one, thread.native_id)
-        assert woken == []
-        child.say("interrupted")
-        thread.join()
-        assert woken == [True]
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
         assert child.said() == "blocks"
         await_block(wait, one, child.pid)
         os.kill(child.pid, signal.SIGINT)
-        assert child.said() == "interrupted"
+        assert child.said() == "waits"
         wake()
         child.end()
         assert_unused(one)

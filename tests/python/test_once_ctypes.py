@@ -5,19 +5,7 @@ from ctypes import byref, c_uint32
 
 import pytest
 
-from capi import (
-    FOREVER,
-    INTERRUPTIBLE,
-    LIB,
-    NOT_OWNER,
-    NOWAIT,
-    OK,
-    TIMEOUT,
-    WOULD_BLOCK,
-    Calls,
-    got,
-    last_error,
-)
+from capi import FOREVER, INTERRUPTIBLE, LIB, NOT_OWNER, NOWAIT, OK, TIMEOUT, WOULD_BLOCK, Calls, got, last_error
 
 RUNNING, OWNER_DIED, DONE = 0x40000, 0x80000, 0x200000
 

@@ -4,18 +4,7 @@ from ctypes import byref, c_uint32, c_uint64, c_void_p
 
 import pytest
 
-from capi import (
-    FOREVER,
-    INVALID,
-    LIB,
-    NOT_OWNER,
-    NOWAIT,
-    OK,
-    TIMEOUT,
-    WOULD_BLOCK,
-    Calls,
-    last_error,
-)
+from capi import FOREVER, INVALID, LIB, NOT_OWNER, NOWAIT, OK, TIMEOUT, WOULD_BLOCK, Calls, last_error
 
 WRITING = 0x40000
 
