@@ -364,8 +364,11 @@ fn a_file_that_lists_the_nouns_lists_all_of_them() {
         .map(String::as_str)
         .filter(|noun| *noun != "rlock")
         .collect();
+    // Names what is special about some classes; tests/python/support/waits.py lists them all.
+    let in_passing = "tests/python/test_object_waits.py";
     let found: Vec<_> = files(&["src", "cython", "tests", "benches", "include"])
         .into_iter()
+        .filter(|(path, _)| path != in_passing)
         .filter_map(|(path, text)| Some(format!("{path} lacks {}", lacking(&text, &nouns)?)))
         .collect();
     assert!(found.is_empty(), "{found:#?}");
