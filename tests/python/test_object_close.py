@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import signal
 import threading
 import weakref
 from contextlib import closing
@@ -151,6 +152,34 @@ def test_call_that_is_blocked_while_the_object_is_initialised_again_ends_with_an
     unused = other.stat()
     assert_same(one, one)
     assert other.stat() == unused
+
+
+def test_signal_ends_a_blocked_call_of_a_closed_object_with_what_its_handler_raises(one):
+    waiting = row_of(one).waiting
+    other = pickle.loads(pickle.dumps(one))
+    occupied = threading.Event()
+
+    def handler(*_):
+        raise KeyError("the handler's")
+
+    def work():
+        waiting.occupy(other)
+        occupied.set()
+        wait_until(lambda: waiting.is_blocked(other))
+        one.close()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    former = signal.signal(signal.SIGUSR1, handler)
+    thread = threading.Thread(target=work)
+    thread.start()
+    occupied.wait()
+    try:
+        with pytest.raises(KeyError, match="the handler's"):
+            waiting.block(one)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, former)
+    other.close()
 
 
 # --- __init__ a second time, and the end ------------------------------------------------------------------------------
