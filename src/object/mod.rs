@@ -506,6 +506,9 @@ impl<T: Object> ObjectHandle<T> {
     ) -> Result<ObjectHandle<T>> {
         let options = file.for_file();
         match Segment::open_fd_with(fd, 0, &options, layout.tag.kind) {
+            Ok(_) if offset != 0 => Err(Error::NotFound(
+                format!("the object of this file has no offset: 0, not {offset}").into(),
+            )),
             Ok(segment) => ObjectHandle::alone(segment, layout, Create::Never),
             Err(Error::WrongKind(cause)) => {
                 let slot =
