@@ -7,6 +7,8 @@ CXX     ?= c++
 PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 DESTDIR ?=
+# A relative one is below PREFIX, as with CMake and Meson.
+override LIBDIR := $(if $(filter /%,$(LIBDIR)),$(LIBDIR),$(PREFIX)/$(LIBDIR))
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # As build.rs has it: while the major version is 0, each minor version has a soname of its own.
@@ -129,7 +131,7 @@ test-install: build
 	@$(MAKE) --no-print-directory -s install PREFIX=$(INSTALLED) DESTDIR=
 	@mv $(INSTALLED) $(INSTALLED).moved
 	@$(USED) $(INSTALLED).moved $(INSTALLED).used
-	@$(MAKE) --no-print-directory -s install-strip PREFIX=$(INSTALLED) DESTDIR=
+	@$(MAKE) --no-print-directory -s install-strip PREFIX=$(INSTALLED) LIBDIR=lib DESTDIR=
 	@! readelf --sections --wide $(INSTALLED)/lib/libshmkit.* | grep -F .debug
 	@mkdir $(INSTALLED).archive && mv $(INSTALLED) $(INSTALLED).archive/moved && rm $(INSTALLED).archive/moved/lib/*.so*
 	@$(USED) $(INSTALLED).archive/moved $(INSTALLED).used static-only

@@ -95,8 +95,7 @@ cdef class Object:
         """Open or make it where the arguments of a constructor say."""
         cdef void *handle = NULL
         cdef bytes c_name
-        if self._pending_close is not NULL:
-            raise make_error(SHMKIT_ERR_INVALID, f"threads still use what this {type(self).__name__} was before")
+        self._refuse_pending()
         cdef const char *pointer
         cdef shmkit_status status
         if segment is None and offset is not None:
@@ -123,6 +122,11 @@ cdef class Object:
             handle = self._at(segment, offset, create, options)
         self._adopt(handle, None if name is None else text(name, "name"))
         self._segment, self._offset = segment, offset
+        return 0
+
+    cdef int _refuse_pending(self) except -1:
+        if self._pending[0] is not NULL:
+            raise make_error(SHMKIT_ERR_INVALID, f"threads still use what this {type(self).__name__} was before")
         return 0
 
     cdef void *_at(self, SharedMemory segment, object offset, object create, const void *options) except NULL:
@@ -155,6 +159,11 @@ cdef class Object:
 
     cdef int _adopt(self, void *handle, bytes name) except -1:
         cdef shmkit_segment *file = NULL
+        try:
+            self._refuse_pending()  # another thread has initialised it, or closed it, since `make` looked
+        except ValueError:
+            self._calls.close(handle)
+            raise
         Object.close(self)  # initialised a second time
         self._handle = handle
         self._place = None
@@ -226,12 +235,9 @@ cdef class Object:
 
     cdef int leave(self) except -1:
         """End the use of the handle that began with hold(); the last one closes what close() has left."""
-        cdef void *left = NULL
-        if shmkit_add(&self._in_use, -1) == 0:
-            left = shmkit_take(&self._pending_close)
-        if left is not NULL:
+        if shmkit_leave(&self._in_use):
             with nogil:
-                self._calls.close(left)
+                close_pending(self)
         return 0
 
     def close(self):
@@ -239,11 +245,8 @@ cdef class Object:
 
         A thread that waits in it goes on, and gets a ValueError when its wait ends.
         """
-        hold(self)
-        handle = shmkit_take(&self._handle)
+        shmkit_retire(&self._in_use, &self._handle, self._pending)
         self._segment = None
-        if handle is not NULL:
-            self._pending_close = handle
         self.leave()
 
     def fd(self):

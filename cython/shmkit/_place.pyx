@@ -18,7 +18,7 @@ from shmkit._status cimport check, make_error, publish
 cdef class HandleRef:
     """Keeps the handle of a queue open, which is not closed."""
 
-    def __cinit__(self, Object queue):
+    def __cinit__(self, Object queue not None):
         self.handle = <shmkit_queue *> queue._handle
         hold(queue)
         self._queue = queue

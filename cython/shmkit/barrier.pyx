@@ -7,10 +7,10 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_SERIAL, SHMKIT_BARRIER_MAX_PARTIES, SHMKIT_ERR_NOT_OWNER, SHMKIT_ERR_TIMEOUT,
-    SHMKIT_ERR_WOULD_BLOCK, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_barrier, shmkit_barrier_abort,
-    shmkit_barrier_info, shmkit_barrier_options, shmkit_barrier_parties, shmkit_barrier_release, shmkit_barrier_reset,
-    shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
+    SHMKIT_BARRIER_BROKEN, SHMKIT_BARRIER_SERIAL, SHMKIT_BARRIER_MAX_PARTIES, SHMKIT_ERR_INTERRUPTED,
+    SHMKIT_ERR_NOT_OWNER, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK,
+    shmkit_barrier, shmkit_barrier_abort, shmkit_barrier_info, shmkit_barrier_options, shmkit_barrier_parties,
+    shmkit_barrier_release, shmkit_barrier_reset, shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
 )
 from shmkit._object cimport (
     OPTIONS, Calls, Object, as_count, calls_of, hold, nanoseconds, open_received,
@@ -143,7 +143,7 @@ cdef class Barrier(Object):
         try:
             with nogil:
                 status = shmkit_barrier_wait(handle, timeout_ns, flags | SHMKIT_INTERRUPTIBLE, &place)
-            if self.handle() is not handle:
+            if self.handle() is not handle and status != SHMKIT_ERR_INTERRUPTED:
                 shmkit_barrier_parties(handle, &parties)
                 if status == SHMKIT_OK and flags and place + 1 == parties:
                     # Whom the last one holds nobody would let pass.

@@ -6,9 +6,9 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_EVENT_SET, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT,
-    SHMKIT_OK, shmkit_event, shmkit_event_clear, shmkit_event_info, shmkit_event_is_set, shmkit_event_set,
-    shmkit_event_stat, shmkit_event_wait, shmkit_status,
+    SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_EVENT_SET, SHMKIT_FOREVER,
+    SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK, shmkit_event, shmkit_event_clear, shmkit_event_info,
+    shmkit_event_is_set, shmkit_event_set, shmkit_event_stat, shmkit_event_wait, shmkit_status,
 )
 from shmkit._object cimport OPTIONS, Calls, Object, calls_of, hold, nanoseconds
 from shmkit._status cimport check, publish
@@ -114,7 +114,7 @@ cdef class Event(Object):
             try:
                 with nogil:
                     status = shmkit_event_wait(handle, timeout_ns, SHMKIT_INTERRUPTIBLE)
-                if self.handle() is not handle:
+                if self.handle() is not handle and status != SHMKIT_ERR_INTERRUPTED:
                     raise self._closed()
             finally:
                 self.leave()

@@ -7,9 +7,10 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 from posix.unistd cimport getpid
 from shmkit cimport (
-    SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_NOWAIT, SHMKIT_OK,
-    SHMKIT_ONCE_DONE, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_RUNNING, shmkit_once, shmkit_once_abort, shmkit_once_begin,
-    shmkit_once_done, shmkit_once_info, shmkit_once_is_done, shmkit_once_stat, shmkit_status,
+    SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE,
+    SHMKIT_NOWAIT, SHMKIT_OK, SHMKIT_ONCE_DONE, SHMKIT_ONCE_OWNER_DIED, SHMKIT_ONCE_RUNNING, shmkit_once,
+    shmkit_once_abort, shmkit_once_begin, shmkit_once_done, shmkit_once_info, shmkit_once_is_done, shmkit_once_stat,
+    shmkit_status,
 )
 from shmkit._object cimport OPTIONS, Calls, Object, calls_of, hold, nanoseconds
 from shmkit._mutex cimport owned
@@ -126,7 +127,7 @@ cdef class Once(Object):
             try:
                 with nogil:
                     status = shmkit_once_begin(handle, timeout_ns, SHMKIT_INTERRUPTIBLE, &mine, &died)
-                if self.handle() is not handle:
+                if self.handle() is not handle and status != SHMKIT_ERR_INTERRUPTED:
                     if status == SHMKIT_OK and mine:
                         shmkit_once_abort(handle)
                     raise self._closed()

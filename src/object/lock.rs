@@ -184,8 +184,8 @@ impl Lock {
         me.is_some_and(|me| self.object.raw().try_release(me))
     }
 
-    /// Releases the lock. A guard does this when it is dropped; a transferable lock may also be released by a process
-    /// that has no guard.
+    /// Releases the lock, as a guard does when it is dropped in the process that acquired it. Any process may release a
+    /// transferable lock.
     ///
     /// # Errors
     /// * `NotOwner`: this process does not hold the lock; if the lock is transferable, no process does
@@ -251,7 +251,9 @@ impl Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // It fails if the lock was released through `Lock::release`; then there is nothing to release.
-        let _ = self.lock.release();
+        // It fails if the lock was released through `Lock::release`, and in a forked child, which does not hold it: even a
+        // transferable lock is released only where it was acquired.
+        let object = &self.lock.object;
+        let _ = object.owner_id().and_then(|me| object.raw().release(me));
     }
 }

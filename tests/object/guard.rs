@@ -4,7 +4,7 @@ use super::common::process::{Child, alone, fork, shared_words, wait_until};
 use shmkit::barrier::{self, Barrier};
 use shmkit::condition::Condition;
 use shmkit::event::Event;
-use shmkit::lock::Lock;
+use shmkit::lock::{self, Lock};
 use shmkit::once::Once;
 use shmkit::queue::{self, Batch, Overflow, Queue};
 use shmkit::rlock::RLock;
@@ -67,6 +67,24 @@ locks! {
     lock_guards_know_of_a_dead_owner: Lock::unnamed(&Default::default()), acquire, try_acquire, acquire_timeout;
     rlock_guards_know_of_a_dead_owner: RLock::unnamed(), acquire, try_acquire, acquire_timeout;
     write_guards_know_of_a_dead_writer: RwLock::unnamed(&Default::default()), write, try_write, write_timeout;
+}
+
+#[test]
+fn a_guard_dropped_in_a_forked_child_leaves_the_lock_of_its_parent_held() {
+    alone(|| {
+        for transferable in [false, true] {
+            let options = lock::Options {
+                transferable,
+                ..Default::default()
+            };
+            let lock = Lock::unnamed(&options).unwrap();
+            let mut guard = Some(lock.acquire().unwrap());
+            fork(|| drop(guard.take())).succeed();
+            assert!(lock.try_acquire().unwrap().is_none());
+            drop(guard);
+            assert!(lock.try_acquire().unwrap().is_some());
+        }
+    });
 }
 
 #[test]

@@ -1,7 +1,10 @@
 """The life of an object of any class: unlink, close, close while a thread waits in it, a second __init__, its end."""
 
+import contextlib
 import gc
+import os
 import pickle
+import signal
 import threading
 import weakref
 from contextlib import closing
@@ -151,6 +154,64 @@ def test_call_that_is_blocked_while_the_object_is_initialised_again_ends_with_an
     unused = other.stat()
     assert_same(one, one)
     assert other.stat() == unused
+
+
+def test_signal_ends_a_blocked_call_of_a_closed_object_with_what_its_handler_raises(one):
+    waiting = row_of(one).waiting
+    other = pickle.loads(pickle.dumps(one))
+    occupied = threading.Event()
+
+    def handler(*_):
+        raise KeyError("the handler's")
+
+    def work():
+        waiting.occupy(other)
+        occupied.set()
+        wait_until(lambda: waiting.is_blocked(other))
+        one.close()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    former = signal.signal(signal.SIGUSR1, handler)
+    thread = threading.Thread(target=work)
+    thread.start()
+    occupied.wait()
+    try:
+        with pytest.raises(KeyError, match="the handler's"):
+            waiting.block(one)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, former)
+    other.close()
+
+
+def test_object_closed_twice_while_a_call_is_blocked_leaves_no_descriptor_open(noun, name):
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    def work():
+        with contextlib.suppress(ValueError):
+            noun.waiting.block(one)
+
+    arguments = noun.arguments()
+    with closing(noun.kind(*arguments, **noun.options)):  # the arena stays
+        pass
+    unused = descriptors()
+    one = noun.kind(*arguments, **noun.options, name=name)
+    other = noun.kind(*arguments, **noun.options, name=name)
+    noun.waiting.occupy(other)
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: noun.waiting.is_blocked(other))
+    one.unlink()
+    one.__init__(*arguments, **noun.options, name=name)
+    one.unlink()
+    one.close()
+    refused(ValueError, INVALID, one.__init__, *arguments, **noun.options)
+    noun.waiting.wake(other)
+    thread.join()
+    other.close()
+    gc.collect()
+    assert descriptors() == unused
 
 
 # --- __init__ a second time, and the end ------------------------------------------------------------------------------
