@@ -4,6 +4,8 @@
  * Any process may be killed at any instruction, and the others continue: no lock stays held, no
  * acknowledged message is lost, nothing leaks.
  *
+ *   #include <stdio.h>
+ *   #include <string.h>
  *   #include <shmkit.h>                     cc frames.c $(pkg-config --cflags --libs shmkit)
  *
  *   shmkit_segment *segment = NULL;

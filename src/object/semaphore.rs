@@ -227,6 +227,7 @@ impl Semaphore {
         Ok(Permits {
             semaphore: self,
             count,
+            process: std::process::id(),
         })
     }
 
@@ -377,6 +378,8 @@ impl Semaphore {
 pub struct Permits<'a> {
     semaphore: &'a Semaphore,
     count: u64,
+    /// The process that acquired them: a forked child's copy releases nothing.
+    process: u32,
 }
 
 impl Permits<'_> {
@@ -393,7 +396,9 @@ impl Permits<'_> {
 
 impl Drop for Permits<'_> {
     fn drop(&mut self) {
-        // It fails if they were released through `Semaphore::release`; then there is nothing to release.
-        let _ = self.semaphore.release(self.count);
+        if self.process == std::process::id() {
+            // It fails if they were released through `Semaphore::release`; then there is nothing to release.
+            let _ = self.semaphore.release(self.count);
+        }
     }
 }

@@ -56,9 +56,9 @@ fn who_dies_between_notification_and_lock_leaves_it_to_another() {
         await_waiters(&condition, 3);
         lock.acquire_with(WaitOptions::BLOCKING).unwrap();
         condition.notify_with(&lock, 1).unwrap();
+        assert_eq!(condition.stat().waiting, 2);
         // It cannot have the lock, and is killed where it waits for it.
         victim.kill();
-        assert_eq!(condition.stat().waiting, 2);
         lock.release().unwrap();
         wait_until(|| condition.stat().recoveries == 1);
         wait_until(|| condition.stat().waiting == 1);

@@ -70,6 +70,22 @@ locks! {
 }
 
 #[test]
+fn permits_dropped_in_a_forked_child_are_not_released_twice() {
+    alone(|| {
+        let options = semaphore::Options {
+            value: 2,
+            ..Default::default()
+        };
+        let semaphore = Semaphore::unnamed(&options).unwrap();
+        let mut permits = Some(semaphore.acquire(1).unwrap());
+        fork(|| drop(permits.take())).succeed();
+        assert_eq!(semaphore.stat().unwrap().value, 1);
+        drop(permits);
+        assert_eq!(semaphore.stat().unwrap().value, 2);
+    });
+}
+
+#[test]
 fn a_guard_dropped_in_a_forked_child_leaves_the_lock_of_its_parent_held() {
     alone(|| {
         for transferable in [false, true] {

@@ -1,4 +1,4 @@
-"""The C code of shmkit/_object.pxd that counts calls in progress: a call, or close(), held up at each atomic operation."""
+"""The count of calls in progress of shmkit/_object.pxd: a call, or close(), held up at each atomic operation."""
 
 import pathlib
 import re
