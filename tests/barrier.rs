@@ -34,7 +34,7 @@ use shmkit::segment::Segment;
 use std::sync::Arc;
 
 /// How long a wait may last that is to end by itself.
-const LONG: WaitOptions = within(60_000_000_000);
+const ONE_MINUTE: WaitOptions = within(60_000_000_000);
 
 fn unnamed(parties: u32) -> Barrier {
     Barrier::unnamed(&Options::of(parties)).unwrap()
@@ -47,7 +47,7 @@ fn at(segment: &Arc<Segment>, offset: u64, parties: u32) -> Barrier {
 }
 
 fn wait(barrier: &Barrier) -> Result<u32> {
-    barrier.wait_with(LONG, Last::Passes)
+    barrier.wait_with(ONE_MINUTE, Last::Passes)
 }
 
 /// Stays until it is killed.

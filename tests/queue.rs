@@ -49,7 +49,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Whoever waits so long has lost: a watchdog, not a measure.
-const LONG: WaitOptions = WaitOptions::after(Duration::from_nanos(60_000_000_000));
+const ONE_MINUTE: WaitOptions = WaitOptions::after(Duration::from_nanos(60_000_000_000));
 
 const NOW: WaitOptions = WaitOptions::NONBLOCKING;
 

@@ -26,7 +26,7 @@ use shmkit::semaphore::{Options, Semaphore};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// No semaphore has more permits.
-const MOST: u64 = i32::MAX as u64;
+const MAX_VALUE: u64 = i32::MAX as u64;
 
 /// Where the value and its marks stand, in bytes.
 const WORD: u64 = 64;

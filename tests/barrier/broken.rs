@@ -1,7 +1,7 @@
 //! What breaks a barrier, and what makes it whole; who goes without breaking it.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{LONG, await_waiting, one_to_be_told, unnamed, use_once, wait, within};
+use super::{ONE_MINUTE, await_waiting, one_to_be_told, unnamed, use_once, wait, within};
 use shmkit::barrier::Last;
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::raw::{Timeout, WaitOptions};
@@ -141,7 +141,7 @@ fn who_is_interrupted_is_as_if_it_had_not_come() {
         });
         await_waiting(&barrier, 1);
         let come = || {
-            let place = barrier.wait_with(LONG, Last::Passes).unwrap();
+            let place = barrier.wait_with(ONE_MINUTE, Last::Passes).unwrap();
             places[0].fetch_add(1 << (8 * place), Relaxed);
         };
         let mut others = Vec::new();

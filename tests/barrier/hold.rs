@@ -1,7 +1,7 @@
 //! The last to come holds the others, does something by itself, and lets them pass.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{LONG, await_waiting, one_to_be_told, stay, unnamed, use_once, wait, within};
+use super::{ONE_MINUTE, await_waiting, one_to_be_told, stay, unnamed, use_once, wait, within};
 use shmkit::barrier::Last;
 use shmkit::raw::WaitOptions;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +14,7 @@ fn what_the_last_one_does_is_seen_by_all() {
         let words = shared_words(1);
         let run = || {
             for turn in 0..TURNS {
-                let place = barrier.wait_with(LONG, Last::Holds).unwrap();
+                let place = barrier.wait_with(ONE_MINUTE, Last::Holds).unwrap();
                 if place == 2 {
                     assert_eq!(words[0].load(Relaxed), turn);
                     words[0].store(turn + 1, Relaxed);
@@ -136,7 +136,7 @@ fn who_dies_holding_the_others_breaks_it() {
                 .collect();
             let words = shared_words(1);
             let holder = fork(|| {
-                let place = barrier.wait_with(LONG, Last::Holds);
+                let place = barrier.wait_with(ONE_MINUTE, Last::Holds);
                 assert_eq!(place, Ok(parties - 1));
                 words[0].store(1, Relaxed);
                 stay();

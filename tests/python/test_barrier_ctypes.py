@@ -8,7 +8,7 @@ from capi import FOREVER, INTERRUPTIBLE, INVALID, LIB, NOT_OWNER, NOWAIT, OK, TI
 
 BROKEN = -15
 HOLD = 2
-IS_BROKEN, MOST = 0x40000, 2048
+IS_BROKEN, MAX_PARTIES = 0x40000, 2048
 
 
 CALLS = Calls("barrier")
@@ -84,7 +84,7 @@ def test_broken(handle, fork):
 
 def test_impossible_number_of_parties_is_refused(name):
     handle, size = c_void_p(77), c_uint64(77)
-    for parties in (0, MOST + 1, 1 << 15, (1 << 32) - 1):
+    for parties in (0, MAX_PARTIES + 1, 1 << 15, (1 << 32) - 1):
         for make in (CALLS.create, CALLS.open_or_create):
             assert make(name.encode(), options(parties), byref(handle)) == INVALID
         assert CALLS.size(options(parties), byref(size)) == INVALID

@@ -15,7 +15,7 @@ from shmkit import BoundedSemaphore, NotOwner, Semaphore, SemaphoreInfo
 
 INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS, PERMISSION, UNTRUSTED = range(-1, -8, -1)
 NOT_OWNER, OVERFLOW, PARTICIPANTS, CORRUPT = -13, -14, -19, -21
-MOST = 2**31 - 1
+MAX_VALUE = 2**31 - 1
 KINDS = {
     "Semaphore": lambda value=1, **how: Semaphore(value, **how),
     "Semaphore-undo": lambda value=1, **how: Semaphore(value, undo=True, processes=5, **how),
@@ -128,16 +128,16 @@ def test_released_too_often():
     few.release(2)
     refused(ValueError, OVERFLOW, few.release)
     assert (few.get_value(), few.maximum) == (3, 3)
-    most = Semaphore(MOST)
+    most = Semaphore(MAX_VALUE)
     refused(ValueError, OVERFLOW, most.release)
-    refused(ValueError, OVERFLOW, most.release, MOST)
-    assert most.acquire(n=MOST)
-    assert most.maximum == MOST
+    refused(ValueError, OVERFLOW, most.release, MAX_VALUE)
+    assert most.acquire(n=MAX_VALUE)
+    assert most.maximum == MAX_VALUE
     for each in (mine, few, most):
         each.close()
 
 
-@pytest.mark.parametrize("n", [0, -1, MOST + 1, 2**32, 2**32 + 1, 2**64, -(2**70)])
+@pytest.mark.parametrize("n", [0, -1, MAX_VALUE + 1, 2**32, 2**32 + 1, 2**64, -(2**70)])
 def test_numbers_that_cannot_be(semaphore, n):
     refused(ValueError, INVALID, semaphore.acquire, n=n, match="'n'")
     refused(ValueError, INVALID, semaphore.release, n, match="'n'")
@@ -148,9 +148,9 @@ def test_more_than_there_will_ever_be(kind):
     semaphore = kind(2)
     if semaphore.maximum == 2:
         refused(ValueError, INVALID, semaphore.acquire, n=3)
-        refused(ValueError, INVALID, semaphore.acquire, False, n=MOST)
+        refused(ValueError, INVALID, semaphore.acquire, False, n=MAX_VALUE)
     else:
-        assert not semaphore.acquire(False, n=MOST)
+        assert not semaphore.acquire(False, n=MAX_VALUE)
     semaphore.close()
 
 
@@ -253,7 +253,7 @@ def test_threads(semaphore):
     ("made", "how", "told"),
     [
         ([Semaphore, -1], {}, "'value'"),
-        ([Semaphore, MOST + 1], {}, "'value'"),
+        ([Semaphore, MAX_VALUE + 1], {}, "'value'"),
         ([Semaphore, 2**64], {}, "'value'"),
         ([BoundedSemaphore, -1], {}, "'value'"),
         ([BoundedSemaphore, 0], {}, "1 to|at least 1"),
@@ -261,7 +261,7 @@ def test_threads(semaphore):
         ([Semaphore, 0], {"undo": True}, "at least 1"),
         ([Semaphore, 3], {"maximum": 2}, "more than the maximum"),
         ([Semaphore, 3], {"maximum": 0}, "'maximum'"),
-        ([Semaphore, 3], {"maximum": MOST + 1}, "'maximum'"),
+        ([Semaphore, 3], {"maximum": MAX_VALUE + 1}, "'maximum'"),
         ([Semaphore, 3], {"maximum": 4, "undo": True}, "maximum is the value"),
         ([Semaphore, 3], {"processes": 4}, "undo"),
         ([Semaphore, 3], {"processes": 0, "undo": True}, "'processes'"),
@@ -319,7 +319,7 @@ def test_impossible_words_are_corrupt(full):
 def test_stat():
     plain, bounded = Semaphore(3), BoundedSemaphore(2)
     assert type(plain.stat()) is SemaphoreInfo
-    assert plain.stat() == (3, MOST, False, None, None, 0, 0)
+    assert plain.stat() == (3, MAX_VALUE, False, None, None, 0, 0)
     with bounded:
         assert bounded.stat() == SemaphoreInfo(
             value=1, maximum=2, undo=True, processes=128, holders=1, waits=0, recoveries=0

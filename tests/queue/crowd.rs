@@ -1,6 +1,6 @@
 //! Many at once: nothing is lost, nothing comes twice, and each producer's messages come in its order.
 
-use super::{LONG, unnamed};
+use super::{ONE_MINUTE, unnamed};
 use crate::common::Watchdog;
 use shmkit::error::Error;
 use shmkit::queue::{Options, Queue};
@@ -28,13 +28,15 @@ fn crowd(queue: &Queue) {
                     let bytes = message(producer, number);
                     match number % 3 {
                         0 => {
-                            let place = queue.reserve_with(bytes.len() as u64 + 5, LONG).unwrap();
+                            let place = queue
+                                .reserve_with(bytes.len() as u64 + 5, ONE_MINUTE)
+                                .unwrap();
                             let to = queue.address(place.offset, place.room).unwrap();
                             // SAFETY: the bytes are ours until they are committed.
                             unsafe { to.as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
                             queue.commit(place.token, bytes.len() as u64).unwrap();
                         }
-                        _ => queue.put_with(&bytes, LONG).unwrap(),
+                        _ => queue.put_with(&bytes, ONE_MINUTE).unwrap(),
                     }
                 }
             });
@@ -54,7 +56,7 @@ fn crowd(queue: &Queue) {
                             Err(Error::ShutDown(_)) => return,
                             Err(error) => panic!("{error}"),
                         },
-                        false => match queue.get_with(LONG) {
+                        false => match queue.get_with(ONE_MINUTE) {
                             Ok(bytes) => bytes,
                             Err(Error::ShutDown(_)) => return,
                             Err(error) => panic!("{error}"),

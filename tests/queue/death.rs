@@ -3,7 +3,7 @@
 use super::common::Name;
 use super::common::container::{can_contain, contained, kill_first};
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
-use super::{LONG, NOW, await_sleepers, drain, get_many, holder, lessee, stay, unnamed};
+use super::{NOW, ONE_MINUTE, await_sleepers, drain, get_many, holder, lessee, stay, unnamed};
 use shmkit::queue::{Batch, Create, Options, Overflow, Queue};
 use shmkit::raw::WaitOptions;
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,7 +26,9 @@ fn with(messages: &[&[u8]]) -> Queue {
 
 /// Takes so many, which must come, in whatever order: what is given again comes later than what was got in between.
 fn sorted(queue: &Queue, count: usize) -> Vec<Vec<u8>> {
-    let mut had: Vec<_> = (0..count).map(|_| queue.get_with(LONG).unwrap()).collect();
+    let mut had: Vec<_> = (0..count)
+        .map(|_| queue.get_with(ONE_MINUTE).unwrap())
+        .collect();
     had.sort();
     had
 }
@@ -46,7 +48,7 @@ fn who_sleeps_takes_nothing_along() {
         let next = fork(|| queue.put_with(b"c", WaitOptions::BLOCKING).unwrap());
         await_sleepers(&queue, 3, 2);
         idle.kill();
-        assert_eq!(queue.get_with(LONG).unwrap(), b"a");
+        assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), b"a");
         next.succeed();
         assert_eq!(drain(&queue), [b"b", b"c"]);
     });
@@ -89,14 +91,14 @@ fn a_lease_comes_back_to_whoever_gets_and_however() {
         await_sleepers(&queue, before + 1, 0);
         lessee.kill();
         sleeper.succeed();
-        let peeked = queue.peek_into_with(&mut [], LONG).unwrap();
+        let peeked = queue.peek_into_with(&mut [], ONE_MINUTE).unwrap();
         assert_eq!((peeked.length, peeked.attempts), (1, 1));
         let (mut bytes, mut lengths) = (
             [std::mem::MaybeUninit::uninit(); 8],
             [std::mem::MaybeUninit::uninit(); 8],
         );
         assert_eq!(
-            queue.get_many_into_with(&mut bytes, &mut lengths, LONG),
+            queue.get_many_into_with(&mut bytes, &mut lengths, ONE_MINUTE),
             Ok(2)
         );
         queue.join_with(NOW).unwrap();
@@ -148,7 +150,7 @@ fn what_was_reserved_is_skipped() {
                 consumer.succeed();
             } else {
                 reserver.kill();
-                assert_eq!(queue.get_with(LONG).unwrap(), b"b");
+                assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), b"b");
             }
             let stat = queue.stat().unwrap();
             assert_eq!((stat.skipped, stat.reserved, stat.messages), (3, 0, 0));
@@ -192,7 +194,7 @@ fn room_that_the_dead_had_reserved_is_had_by_who_waits_for_it() {
             let reserver = fill();
             refused!(Full, queue.put_with(&[1; 1900], NOW));
             reserver.kill();
-            queue.put_with(&[1; 1900], LONG).unwrap();
+            queue.put_with(&[1; 1900], ONE_MINUTE).unwrap();
             assert_eq!(drain(&queue), [[1; 1900]]);
             let reserver = fill();
             let producer = fork(|| queue.put_with(&[2; 1900], WaitOptions::BLOCKING).unwrap());
@@ -201,7 +203,7 @@ fn room_that_the_dead_had_reserved_is_had_by_who_waits_for_it() {
             reserver.kill();
             producer.succeed();
             // That it lived was seen here just now, so who only tries may not look again.
-            assert_eq!(queue.get_with(LONG).unwrap(), [2; 1900]);
+            assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), [2; 1900]);
         }
     });
 }
@@ -227,7 +229,7 @@ fn an_acker_that_dies_leaves_nobody_asleep() {
         await_sleepers(&queue, 0, 1);
         lessees.into_iter().for_each(|child| child.kill());
         // They are to be had again, each once.
-        let mut had = [0; 4].map(|_: i32| queue.get_with(LONG).unwrap()[0]);
+        let mut had = [0; 4].map(|_: i32| queue.get_with(ONE_MINUTE).unwrap()[0]);
         producer.succeed();
         had.sort_unstable();
         assert_eq!(had, [1, 1, 2, 2]);
@@ -255,7 +257,7 @@ fn who_ends_by_itself_is_as_dead() {
             Ended::Signal(nix::sys::signal::Signal::SIGABRT)
         );
         queue.put_with(b"c", NOW).unwrap();
-        assert_eq!(queue.get_with(LONG).unwrap(), b"c");
+        assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), b"c");
     });
 }
 
@@ -330,7 +332,7 @@ fn what_a_child_has_is_given_again_when_its_parent_lives_on() {
         let queue = with(&[b"a", b"b"]);
         let own = queue.lease_with(NOW).unwrap();
         lessee(&queue).kill();
-        assert_eq!(queue.get_with(LONG).unwrap(), b"b");
+        assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), b"b");
         queue.ack(own.token).unwrap();
         queue.join_with(NOW).unwrap();
     });
@@ -368,13 +370,13 @@ fn what_was_given_back_is_the_oldest() {
     queue.put_with(&[1; 1800], NOW).unwrap();
     queue.put_with(&[2; 1800], NOW).unwrap();
     let leases = [0; 2].map(|_| queue.lease_with(NOW).unwrap());
-    refused!(Full, queue.put_with(&[3; 1700], LONG));
+    refused!(Full, queue.put_with(&[3; 1700], ONE_MINUTE));
     // Behind one that is read nothing becomes free.
     queue.nack(leases[1].token).unwrap();
-    refused!(Full, queue.put_with(&[3; 1700], LONG));
+    refused!(Full, queue.put_with(&[3; 1700], ONE_MINUTE));
     assert_eq!(queue.stat().unwrap().overwritten, 0);
     queue.nack(leases[0].token).unwrap();
-    queue.put_with(&[3; 1700], LONG).unwrap();
+    queue.put_with(&[3; 1700], ONE_MINUTE).unwrap();
     assert_eq!(queue.stat().unwrap().overwritten, 1);
     assert_eq!(drain(&queue), [&[2; 1800][..], &[3; 1700]]);
 }
@@ -394,7 +396,7 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
             for message in 0..EACH {
                 let at = (number * EACH + message) as usize;
                 queue
-                    .put_with(&(at as u64).to_ne_bytes().repeat(12), LONG)
+                    .put_with(&(at as u64).to_ne_bytes().repeat(12), ONE_MINUTE)
                     .unwrap();
                 put[at].store(1, Relaxed);
             }
@@ -418,7 +420,7 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
             consumers.into_iter().for_each(|child| child.kill());
         }
         let rest = fork(consumer);
-        queue.join_with(LONG).unwrap();
+        queue.join_with(ONE_MINUTE).unwrap();
         rest.kill();
         for (at, (put, done)) in put.iter().zip(done).enumerate() {
             let (put, done) = (put.load(Relaxed), done.load(Relaxed));
@@ -467,8 +469,8 @@ fn more_processes_than_it_has_places_for() {
         assert_eq!((stat.messages, stat.leased, stat.reserved), (1, 1, 1));
         refused!(TooManyProcesses, queue.get_with(NOW));
         only.kill();
-        assert_eq!(queue.get_with(LONG).unwrap(), b"b");
-        assert_eq!(queue.get_with(LONG).unwrap(), b"a");
+        assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), b"b");
+        assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), b"a");
     });
 }
 

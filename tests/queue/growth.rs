@@ -2,7 +2,7 @@
 
 use super::common::kernel::{SmallFileSystem, limit};
 use super::common::process::{alone, fork, wait_until};
-use super::{LONG, NOW, await_sleepers, drain, managed, unnamed};
+use super::{NOW, ONE_MINUTE, await_sleepers, drain, managed, unnamed};
 use nix::sys::resource::Resource;
 use shmkit::queue::{Batch, Create, FileOptions, Options, Queue};
 use shmkit::raw::WaitOptions;
@@ -182,7 +182,7 @@ fn a_file_system_that_is_full_in_the_middle_of_growth() {
         for round in 0..3 {
             let mut count = 0;
             let cause = loop {
-                match queue.put_with(&fill(count, 3000), LONG) {
+                match queue.put_with(&fill(count, 3000), ONE_MINUTE) {
                     Ok(()) => count += 1,
                     error => break refused!(NoSpace, error),
                 }
@@ -381,9 +381,9 @@ fn half_of_the_capacity_at_every_offset() {
             queue.commit(place.token, capacity / 2).unwrap();
             assert_eq!(queue.get_with(NOW).unwrap().len() as u64, capacity / 2);
             let too_large = vec![0; most.len() + 1];
-            refused!(TooLarge, queue.put_with(&too_large, LONG));
-            refused!(TooLarge, queue.reserve_with(capacity / 2 + 1, LONG));
-            refused!(TooLarge, queue.reserve_with(u64::MAX, LONG));
+            refused!(TooLarge, queue.put_with(&too_large, ONE_MINUTE));
+            refused!(TooLarge, queue.reserve_with(capacity / 2 + 1, ONE_MINUTE));
+            refused!(TooLarge, queue.reserve_with(u64::MAX, ONE_MINUTE));
         }
     }
 }
@@ -412,7 +412,7 @@ fn all_at_once_up_to_half_of_the_capacity_at_every_offset() {
         let more = [&[7; 32][..]; 9];
         refused!(
             TooLarge,
-            queue.put_many_with(more.into_iter(), Batch::All, LONG)
+            queue.put_many_with(more.into_iter(), Batch::All, ONE_MINUTE)
         );
     }
 }

@@ -3,7 +3,7 @@
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, byte};
-use super::{LONG, NOW, drain, unnamed};
+use super::{NOW, ONE_MINUTE, drain, unnamed};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use shmkit::error::Result;
@@ -52,8 +52,8 @@ fn over_a_socket_to_a_process_that_has_nothing() {
             let queue = open_fd(file.as_raw_fd(), 0).unwrap();
             drop(file);
             assert_eq!(queue.bounds(), (1 << 20, 0, 0));
-            let message = queue.get_with(LONG).unwrap();
-            queue.put_with(&message.repeat(50_000), LONG).unwrap();
+            let message = queue.get_with(ONE_MINUTE).unwrap();
+            queue.put_with(&message.repeat(50_000), ONE_MINUTE).unwrap();
             words[0].store(1, Relaxed);
         });
         let queue = unnamed(Options {
@@ -63,7 +63,7 @@ fn over_a_socket_to_a_process_that_has_nothing() {
         let (fd, offset) = queue.export().unwrap();
         assert_eq!(offset, 0);
         send(&ours, fd);
-        queue.put_with(b"question", LONG).unwrap();
+        queue.put_with(b"question", ONE_MINUTE).unwrap();
         wait_until(|| words[0].load(Relaxed) == 1);
         assert_eq!(drain(&queue), [b"question".repeat(50_000)]);
         child.succeed();

@@ -1,7 +1,7 @@
 //! Words and records that somebody has written over: an error or the right thing, never a crash, a loop, a wait beyond the
 //! timeout, or a byte beside the queue.
 
-use super::LONG;
+use super::ONE_MINUTE;
 use crate::common::process::{Ended, alone, fork};
 use crate::common::{Name, Watchdog};
 use nix::sys::signal::Signal;
@@ -205,8 +205,8 @@ fn holders_that_never_were_are_followed() {
         for nobody in NOBODIES {
             let (segment, queue) = make(Overflow::Block);
             write(&segment, lock, nobody);
-            assert_eq!(queue.get_with(LONG).unwrap(), [3; 40]);
-            queue.put_with(&[7; 40], LONG).unwrap();
+            assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), [3; 40]);
+            queue.put_with(&[7; 40], ONE_MINUTE).unwrap();
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::common::kernel::{become_nobody, can_change_user};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
-use super::{LONG, NOW, drain};
+use super::{NOW, ONE_MINUTE, drain};
 use shmkit::queue::{Create, FileOptions, Options, Queue};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -58,7 +58,7 @@ fn of_several_that_race_one_makes_it() {
                 .collect();
             words[0].store(round + 1, Relaxed);
             let queue = Queue::named(c"race", Create::IfMissing, &options).unwrap();
-            let mut had = [0; 4].map(|_: u8| queue.get_with(LONG).unwrap()[0]);
+            let mut had = [0; 4].map(|_: u8| queue.get_with(ONE_MINUTE).unwrap()[0]);
             had.sort_unstable();
             assert_eq!(had, [0, 1, 2, 3]);
             for child in children {

@@ -1,6 +1,6 @@
 //! What one puts comes out, in the order in which it was put.
 
-use super::{LONG, get_many, unnamed};
+use super::{ONE_MINUTE, get_many, unnamed};
 use crate::common::Watchdog;
 use shmkit::error::Error;
 use shmkit::queue::{Batch, Options, Overflow};
@@ -31,13 +31,13 @@ fn messages_of_any_length_come_out_as_they_went_in() {
         5,
     ];
     for (seed, length) in lengths.into_iter().enumerate() {
-        queue.put_with(&fill(seed, length), LONG).unwrap();
+        queue.put_with(&fill(seed, length), ONE_MINUTE).unwrap();
     }
     let stat = queue.stat().unwrap();
     assert_eq!(stat.messages, lengths.len() as u64);
     assert_eq!(stat.bytes, lengths.iter().sum::<usize>() as u64);
     for (seed, length) in lengths.into_iter().enumerate() {
-        let got = queue.get_with(LONG).unwrap();
+        let got = queue.get_with(ONE_MINUTE).unwrap();
         assert!(got == fill(seed, length), "{seed}: {length} bytes");
     }
     assert!(matches!(queue.get_with(NOW), Err(Error::Empty(_))));
@@ -247,12 +247,15 @@ fn nothing_is_put_after_it_is_shut_down() {
     queue.put_with(b"left", NOW).unwrap();
     queue.shut_down().unwrap();
     assert!(matches!(
-        queue.put_with(b"late", LONG),
+        queue.put_with(b"late", ONE_MINUTE),
         Err(Error::ShutDown(_))
     ));
-    assert_eq!(queue.get_with(LONG).unwrap(), b"left");
-    assert!(matches!(queue.get_with(LONG), Err(Error::ShutDown(_))));
-    queue.join_with(LONG).unwrap();
+    assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), b"left");
+    assert!(matches!(
+        queue.get_with(ONE_MINUTE),
+        Err(Error::ShutDown(_))
+    ));
+    queue.join_with(ONE_MINUTE).unwrap();
 }
 
 #[test]
@@ -266,7 +269,7 @@ fn what_was_given_back_and_taken_is_looked_for_no_more() {
     assert!(matches!(queue.get_with(NOW), Err(Error::Empty(_))));
     let short = WaitOptions {
         timeout: Timeout::After(Duration::from_nanos(1_000_000)),
-        ..LONG
+        ..ONE_MINUTE
     };
     assert!(matches!(queue.get_with(short), Err(Error::Timeout(_))));
 }

@@ -2,7 +2,7 @@
 
 use super::common::Watchdog;
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
-use super::{LONG, NOW, await_sleepers, drain, lessee, unnamed, within};
+use super::{NOW, ONE_MINUTE, await_sleepers, drain, lessee, unnamed, within};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use shmkit::capi::interrupt::shmkit_set_interrupt;
@@ -89,7 +89,7 @@ fn who_may_not_wait_is_told_at_once() {
         overflow: Overflow::Fail,
         ..of_one()
     });
-    fails.put_with(b"first", LONG).unwrap();
+    fails.put_with(b"first", ONE_MINUTE).unwrap();
     refused!(Full, fails.put_with(b"", WaitOptions::BLOCKING));
     refused!(Full, fails.reserve_with(0, WaitOptions::BLOCKING));
 }
@@ -414,8 +414,8 @@ fn who_is_stopped_inside_a_put_holds_up_nobody_who_may_not_wait() {
         let large = vec![1; 60_000];
         let producer = stopped_while(
             || {
-                queue.put_with(&large, LONG).unwrap();
-                queue.get_with(LONG).unwrap();
+                queue.put_with(&large, ONE_MINUTE).unwrap();
+                queue.get_with(ONE_MINUTE).unwrap();
             },
             |_| queue.stat().unwrap().holders.0.is_some(),
         );
@@ -473,7 +473,7 @@ fn a_lease_of_who_is_stopped_stays_his() {
         refused!(Timeout, queue.get_with(within(50_000_000)));
         assert_eq!(queue.stat().unwrap().leased, 1);
         lessee.kill();
-        assert_eq!(queue.get_with(LONG).unwrap(), b"first");
+        assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), b"first");
     });
 }
 
@@ -486,7 +486,7 @@ fn what_is_put_while_it_is_shut_down_is_refused_or_had() {
             let large = vec![1; 60_000];
             let producer = stopped_while(
                 || match words[1].load(Relaxed) {
-                    0 => match queue.put_with(&large, LONG) {
+                    0 => match queue.put_with(&large, ONE_MINUTE) {
                         Ok(()) => {
                             words[0].fetch_add(1, Relaxed);
                         }
@@ -512,7 +512,7 @@ fn what_is_put_while_it_is_shut_down_is_refused_or_had() {
                 assert!(had < 1000, "it is said to be closed");
             }
             kill(producer.pid(), Signal::SIGCONT).unwrap();
-            while queue.get_with(LONG).is_ok() {
+            while queue.get_with(ONE_MINUTE).is_ok() {
                 had += 1;
             }
             wait_until(|| words[1].load(Relaxed) == 1);
@@ -526,7 +526,7 @@ static PUT_BY_THE_HOOK: OnceLock<Queue> = OnceLock::new();
 
 extern "C" fn putting_hook(_: *mut c_void) -> i32 {
     let queue = PUT_BY_THE_HOOK.get().expect("it is there before the hook");
-    queue.put_with(b"by the hook", LONG).unwrap();
+    queue.put_with(b"by the hook", ONE_MINUTE).unwrap();
     0
 }
 

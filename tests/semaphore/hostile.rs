@@ -1,7 +1,7 @@
 //! Words and cells that somebody has written over: a lie is `Corrupt`, and never a crash, a loop or a wait for ever.
 
 use super::common::Watchdog;
-use super::{MOST, WORD, managed, options, set_word, with_undo, within, word};
+use super::{MAX_VALUE, WORD, managed, options, set_word, with_undo, within, word};
 use shmkit::raw::WaitOptions;
 use shmkit::semaphore::{Create, Options, Semaphore};
 
@@ -45,7 +45,7 @@ fn more_permits_than_there_may_be() {
 #[test]
 fn a_maximum_that_cannot_be() {
     let plain = make(&options(1));
-    for maximum in [0, MOST + 1, u64::MAX] {
+    for maximum in [0, MAX_VALUE + 1, u64::MAX] {
         set_word(&plain, MAXIMUM, maximum);
         refused!(Corrupt, open(&plain));
         // Who has it open goes by what it was.

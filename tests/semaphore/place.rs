@@ -3,7 +3,9 @@
 use super::common::Name;
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{MOST, all_are_there, holder, managed, options, plain, stay, told, undo, with_undo};
+use super::{
+    MAX_VALUE, all_are_there, holder, managed, options, plain, stay, told, undo, with_undo,
+};
 use shmkit::error::Result;
 use shmkit::lock::Lock;
 use shmkit::raw::WaitOptions;
@@ -48,7 +50,7 @@ fn found_with_other_options() {
     // The value is that of its maker.
     let first = at(&segment, 0, Create::IfMissing, &options(9)).unwrap();
     assert_eq!(first.value(), Ok(2));
-    assert_eq!(first.stat().unwrap().maximum, MOST);
+    assert_eq!(first.stat().unwrap().maximum, MAX_VALUE);
 }
 
 #[test]

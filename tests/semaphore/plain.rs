@@ -3,7 +3,7 @@
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::signal::{SIGNALS, catch_signals, install_hook};
-use super::{MOST, WAITERS, WORD, await_sleeper, holder, options, plain, told, within, word};
+use super::{MAX_VALUE, WAITERS, WORD, await_sleeper, holder, options, plain, told, within, word};
 use nix::sys::signal::{Signal, kill};
 use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::semaphore::{Options, Semaphore, Stat};
@@ -41,7 +41,7 @@ fn permits_are_taken_and_given_back() {
     refused!(Invalid, three.held());
     let stat = Stat {
         value: 5,
-        maximum: MOST,
+        maximum: MAX_VALUE,
         waits: 0,
         recoveries: 0,
         holders: 0,
@@ -78,14 +78,17 @@ fn more_than_there_may_be_is_refused_and_changes_nothing() {
     refused!(Overflow, few.release(4));
     few.release(3).unwrap();
     refused!(Overflow, few.release(1));
-    let most = plain(MOST);
+    let most = plain(MAX_VALUE);
     refused!(Overflow, most.release(1));
-    refused!(Overflow, most.release(MOST));
+    refused!(Overflow, most.release(MAX_VALUE));
     refused!(Overflow, most.release(u64::from(u32::MAX)));
     refused!(Overflow, most.release(u64::MAX));
-    assert_eq!(most.acquire_with(MOST, WaitOptions::NONBLOCKING), Ok(()));
-    most.release(MOST).unwrap();
-    assert_eq!(most.value(), Ok(MOST));
+    assert_eq!(
+        most.acquire_with(MAX_VALUE, WaitOptions::NONBLOCKING),
+        Ok(())
+    );
+    most.release(MAX_VALUE).unwrap();
+    assert_eq!(most.value(), Ok(MAX_VALUE));
 }
 
 #[test]
@@ -98,7 +101,7 @@ fn numbers_that_cannot_be() {
     }
     refused!(
         Invalid,
-        plain(1).acquire_with(MOST + 1, WaitOptions::BLOCKING)
+        plain(1).acquire_with(MAX_VALUE + 1, WaitOptions::BLOCKING)
     );
     refused!(Invalid, two.release(0));
     assert_eq!(two.value(), Ok(2));
@@ -107,7 +110,7 @@ fn numbers_that_cannot_be() {
 #[test]
 fn options_that_contradict_themselves() {
     let make = |options: Options| told(Semaphore::unnamed(&options));
-    refused!(Invalid, make(options(MOST + 1)));
+    refused!(Invalid, make(options(MAX_VALUE + 1)));
     refused!(Invalid, make(options(u64::MAX)));
     let maximum = |value, maximum, undo| Options {
         maximum,
@@ -115,7 +118,7 @@ fn options_that_contradict_themselves() {
         ..options(value)
     };
     refused!(Invalid, make(maximum(3, 2, false)));
-    refused!(Invalid, make(maximum(0, MOST + 1, false)));
+    refused!(Invalid, make(maximum(0, MAX_VALUE + 1, false)));
     refused!(Invalid, make(maximum(2, 3, true)));
     refused!(Invalid, make(maximum(0, 0, true)));
     make(maximum(2, 2, true)).unwrap();

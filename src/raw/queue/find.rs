@@ -98,12 +98,12 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             && words.returned.swap(0, Ordering::AcqRel) != 0;
         if words.head.load(Ordering::Relaxed) != AS_CLAIM {
             self.advance_head(claim.position)?;
-            let most = match returned {
+            let max_records = match returned {
                 true => u64::MAX,
                 false if claim.messages.is_multiple_of(LEASE_SCAN_INTERVAL) => LEASE_SCAN_BATCH,
                 false => 0,
             };
-            if let Some(message) = self.search(claim.position, most)?.0 {
+            if let Some(message) = self.search(claim.position, max_records)?.0 {
                 if returned {
                     words.returned.store(1, Ordering::Relaxed); // there may be more
                 }
@@ -171,25 +171,25 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Searches up to `most` of the records between head and claim for one that was given back, or whose lessee is
+    /// Searches up to `max_records` of the records between head and claim for one that was given back, or whose lessee is
     /// dead. Returns also whether other processes lease some; requires the consumer lock.
-    fn search(&self, claim: u64, most: u64) -> Result<(Option<(&Record, Seen)>, bool)> {
+    fn search(&self, claim: u64, max_records: u64) -> Result<(Option<(&Record, Seen)>, bool)> {
         let words = self.words;
         let head = words.head.load(Ordering::Relaxed);
         let mut leased = false;
-        if head == AS_CLAIM || most == 0 {
+        if head == AS_CLAIM || max_records == 0 {
             return Ok((None, leased));
         }
         // A part of them begins where the last one ended, which is a hint.
         let begin = words.search.load(Ordering::Relaxed);
         let inside =
             (begin.wrapping_sub(head) as i64) >= 0 && (claim.wrapping_sub(begin) as i64) > 0;
-        let mut position = if most < u64::MAX && inside {
+        let mut position = if max_records < u64::MAX && inside {
             begin
         } else {
             head
         };
-        for _ in 0..most {
+        for _ in 0..max_records {
             if position == claim {
                 position = head;
                 break;

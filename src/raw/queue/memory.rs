@@ -34,12 +34,12 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     pub(super) fn grow(&self, end: u64) -> Result<bool> {
         let words = self.words;
         let usable = words.usable.load(Ordering::Relaxed);
-        let most = self.ring.capacity();
+        let capacity = self.ring.capacity();
         let more = (usable / GROWTH_DIVISOR).clamp(MIN_GROWTH_BYTES, MAX_GROWTH_BYTES);
         let part = |to: u64| {
             to.next_multiple_of(PAGE)
                 .min(usable + MAX_GROWTH_BYTES)
-                .min(most)
+                .min(capacity)
         };
         let set_aside = |to: u64| {
             // Before the memory is there, so that what we die over is given back; and compared with what is free only once.

@@ -155,7 +155,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             whole = whole.saturating_add(extent(length));
         }
         let bounds = self.bounds;
-        let beyond = |most: u64, given: u64| most > 0 && given > most;
+        let beyond = |limit: u64, given: u64| limit > 0 && given > limit;
         if batch == Batch::All
             && (beyond(bounds.messages, count)
                 || beyond(bounds.bytes, bytes)
@@ -448,7 +448,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     #[inline(always)]
     fn within(&self, now: CursorSnapshot, room: u64, taken: u64, bytes: u64) -> bool {
         let bounds = self.bounds;
-        let fits = |most: u64, there: u64| most == 0 || there <= most;
+        let fits = |limit: u64, there: u64| limit == 0 || there <= limit;
         fits(
             bounds.messages,
             now.messages.wrapping_sub(taken).saturating_add(1),

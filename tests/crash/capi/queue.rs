@@ -328,7 +328,7 @@ impl<'a> Queue<'a> {
 /// The place of the queue that is there for the first calls, beside those of other objects.
 const WARM_UP: u64 = 4096;
 /// The smallest queue.
-const LEAST: Shape = Shape {
+const SMALLEST: Shape = Shape {
     capacity: 1024,
     maxsize: 2,
     overwrites: false,
@@ -337,10 +337,10 @@ const LEAST: Shape = Shape {
 impl Library {
     /// Calls each function of queues once.
     pub fn warm_up_queues(&self, segment: Segment) -> Result<(), Status> {
-        Queue::at(self, segment, WARM_UP, LEAST, true)?.close()?;
-        Queue::at(self, segment, WARM_UP, LEAST, false)?.warm_up()?;
+        Queue::at(self, segment, WARM_UP, SMALLEST, true)?.close()?;
+        Queue::at(self, segment, WARM_UP, SMALLEST, false)?.warm_up()?;
         for way in [Way::Create, Way::Open, Way::OpenOrCreate] {
-            let queue = Queue::named(self, Some(c"warm-up-queue"), way, LEAST)?;
+            let queue = Queue::named(self, Some(c"warm-up-queue"), way, SMALLEST)?;
             self.close(queue.segment()?);
             if way == Way::OpenOrCreate {
                 queue.unlink()?;

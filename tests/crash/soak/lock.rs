@@ -210,11 +210,11 @@ impl LockSoak {
         workers: &mut [Pid],
     ) -> Result<(), Failure> {
         const SHORT: Duration = Duration::from_secs(5);
-        const LONG: Duration = Duration::from_secs(60);
+        const ONE_MINUTE: Duration = Duration::from_secs(60);
         const PAUSE: Duration = Duration::from_millis(2);
         let time = match (self.flaw, plan.every) {
             (Some(_), _) => FLAW_TIME,
-            (None, Some(1)) => LONG,
+            (None, Some(1)) => ONE_MINUTE,
             (None, _) => SHORT,
         };
         let (counters, mut rng) = (self.counters(), rng(plan));

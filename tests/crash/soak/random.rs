@@ -50,7 +50,7 @@ fn victims(plan: &Plan, few: usize) -> usize {
 
 /// Kills an operation at random times during its run.
 pub fn run_long(series: &Series, plan: &Plan) -> Result<Report, Trouble> {
-    const FEW: usize = 12;
+    const VICTIMS: usize = 12;
     let start = || -> Result<Pid, Trouble> {
         series.run_setup()?;
         Ok(process::spawn(|| -series.victim(process::stop_here)))
@@ -69,7 +69,7 @@ pub fn run_long(series: &Series, plan: &Plan) -> Result<Report, Trouble> {
     }
     let mut duration = begin.elapsed();
     series.verify(true).map_err(|failure| failure.to_string())?;
-    let (mut rng, mut report) = (rng(plan), Report::new(victims(plan, FEW), 0, 1));
+    let (mut rng, mut report) = (rng(plan), Report::new(victims(plan, VICTIMS), 0, 1));
     let begin = Instant::now();
     for _ in 0..report.points {
         let victim = start()?;
@@ -119,11 +119,11 @@ pub fn fork_sleepers(count: usize, pause: Duration) {
 
 /// Kills a process that forks; its children sleep on. `once`: one victim suffices, because it is broken on purpose.
 pub fn run_storm(series: &Series, once: bool, plan: &Plan) -> Result<Report, Trouble> {
-    const FEW: usize = 60;
+    const VICTIMS: usize = 60;
     const LONGEST: Duration = Duration::from_millis(15);
     // Orphans are reparented to this process, so that it can reap them.
     prctl::set_child_subreaper(true).map_err(|errno| errno.to_string())?;
-    let count = if once { 1 } else { victims(plan, FEW) };
+    let count = if once { 1 } else { victims(plan, VICTIMS) };
     let (mut rng, mut report, mut claims) = (rng(plan), Report::new(count, 0, 1), 0);
     let begin = Instant::now();
     for _ in 0..count {
