@@ -31,9 +31,9 @@ pub struct Stat {
     pub puts: u64,
     /// How many were ever taken.
     pub gets: u64,
-    /// How many were overwritten by newer ones before anybody had them.
+    /// How many were overwritten by newer messages.
     pub overwritten: u64,
-    /// How many were skipped because whoever filled them died or gave up.
+    /// How many were skipped because their producer died or aborted them.
     pub skipped: u64,
     /// How often a message was given again.
     pub redelivered: u64,
@@ -45,7 +45,7 @@ pub struct Stat {
     pub shut: bool,
     /// The owners of the producer lock and of the consumer lock; perhaps dead.
     pub holders: (Option<Id>, Option<Id>),
-    /// Who fills the first record that nobody can have yet, where that is the next one; perhaps dead.
+    /// The producer of the next record, if it is reserved and not committed yet; perhaps dead.
     pub held_up_by: Option<Id>,
 }
 
@@ -54,7 +54,7 @@ impl RawQueue {
     pub(super) fn head(&self) -> u64 {
         // In this order: if nothing is leased now, whatever was before claim a moment ago is free.
         let claim = self.claim.position();
-        // PAIRS queue.head: who reads it sees that the records before it are done with.
+        // PAIRS queue.head: a reader of it sees that the records before it are done.
         match self.head.load(Ordering::Acquire) {
             AS_CLAIM => claim,
             head => head,
@@ -161,7 +161,7 @@ impl RawQueue {
         let reserved = self.reserved.load(Ordering::Acquire);
         match self.reserved_before(claim) {
             true => claim,
-            // A reserver who died has said so before tail got there.
+            // A producer that died had recorded this before tail got there.
             false if tail.wrapping_sub(reserved) as i64 >= 0 => reserved,
             false => tail,
         }
