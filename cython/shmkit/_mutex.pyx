@@ -182,7 +182,7 @@ cdef class Mutex(Object):
 
         A signal handler that raises ends the wait, and the lock is not held. OwnerDied: an owner was killed while
         holding it; it is not held, and stays marked until somebody takes it with recover(). With
-        on_owner_death="recover" it is held instead, and `recovered` says so.
+        on_owner_death="recover" it is held instead, and `owner_died` says so.
         """
         cdef uint32_t died = 0
         cdef shmkit_status status
@@ -232,7 +232,7 @@ cdef class Mutex(Object):
         return _Recovery(self, nanoseconds(timeout))
 
     @property
-    def recovered(self):
+    def owner_died(self):
         """Whether this process holds it after an owner's death, and has not yet said that all is whole."""
         return self._handle is not NULL and self._owner_died_pid != 0 and self._owner_died_pid == getpid()
 
@@ -323,7 +323,7 @@ cdef class _Recovery:
     def __enter__(self):
         if not self._lock.take(self._timeout, True):
             raise make_error(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
-        return self._lock.recovered
+        return self._lock.owner_died
 
     def __exit__(self, kind, value, traceback):
         self._lock.give_back(kind is None)

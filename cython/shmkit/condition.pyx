@@ -228,7 +228,7 @@ cdef class Condition(Object):
         notification that came at the same moment goes to another waiter.
 
         NotOwner: the lock is not held. OwnerDied: while waiting an owner of the lock was killed; the lock is held, and
-        stays marked. With on_owner_death="recover" that is no error, and `lock.recovered` says so. ShmkitError: as many
+        stays marked. With on_owner_death="recover" that is no error, and `lock.owner_died` says so. ShmkitError: as many
         threads as there are cells wait already.
         """
         return self._wait(nanoseconds(timeout))

@@ -46,7 +46,7 @@ cdef class Lock(Mutex):
     offset : int, optional
         Offset in the segment, a multiple of 64; it takes 64 bytes. None: the lock that is built into the segment.
     on_owner_death : {"raise", "recover"}
-        "raise": acquire raises OwnerDied until recover() has been used. "recover": acquire succeeds, ``recovered`` is
+        "raise": acquire raises OwnerDied until recover() has been used. "recover": acquire succeeds, ``owner_died`` is
         True while the lock is held, and a release marks what it guards as consistent.
     transferable : bool
         Any process may release it, as with multiprocessing.Lock.

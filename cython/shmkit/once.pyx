@@ -42,7 +42,7 @@ cdef class Once(Object):
     """Something that is done exactly once among all processes that open it.
 
     The first caller of begin() has to do it; the others wait until it is done. If that process dies, the next caller
-    has to do it, and ``recovered`` is True: it may be half done. Without a name and a segment it travels by fork and
+    has to do it, and ``owner_died`` is True: it may be half done. Without a name and a segment it travels by fork and
     by pickle; thousands of those share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/once.pxd``.
@@ -187,7 +187,7 @@ cdef class Once(Object):
         return told != 0
 
     @property
-    def recovered(self):
+    def owner_died(self):
         """Whether this process is doing it after another one died halfway."""
         return self._handle is not NULL and self._owner_died_pid != 0 and self._owner_died_pid == getpid()
 

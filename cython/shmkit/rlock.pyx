@@ -42,7 +42,7 @@ cdef class RLock(Mutex):
     offset : int, optional
         Offset in the segment, a multiple of 64; it takes 64 bytes.
     on_owner_death : {"raise", "recover"}
-        "raise": acquire raises OwnerDied until recover() has been used. "recover": acquire succeeds, ``recovered`` is
+        "raise": acquire raises OwnerDied until recover() has been used. "recover": acquire succeeds, ``owner_died`` is
         True while the lock is held, and a release marks what it guards as consistent.
     mode : int, optional
         Permission bits of a new file, exactly these whatever the umask; 0o600.

@@ -77,7 +77,7 @@ cdef class RWLock(Object):
         Offset in the segment, a multiple of 64; it takes 128 bytes and 64 for each of ``readers``.
     on_owner_death : {"raise", "recover"}
         "raise": acquire raises OwnerDied after a writer was killed, until recover() has been used. "recover": acquire
-        succeeds, ``recovered`` is True while the lock is held, and the end of writing marks what it guards as
+        succeeds, ``owner_died`` is True while the lock is held, and the end of writing marks what it guards as
         consistent. A reader that is killed leaves nothing behind.
     readers : int, optional
         Number of processes that can read at a time, 1 to 4096; 128.
@@ -226,7 +226,7 @@ cdef class RWLock(Object):
 
         A signal handler that raises ends the wait, and it is not held. OwnerDied: a writer was killed while holding it;
         it is not held, and stays marked until somebody has used recover(). With on_owner_death="recover" it is held
-        instead, and `recovered` says so. OverflowError: this process reads 65,535 times.
+        instead, and `owner_died` says so. OverflowError: this process reads 65,535 times.
         """
         cdef int64_t timeout_ns = nanoseconds(timeout)
         return self._take(READ, timeout_ns if block else SHMKIT_NOWAIT, self._goes_on)
@@ -297,7 +297,7 @@ cdef class RWLock(Object):
         return _Hold(self, WRITE, nanoseconds(timeout), True)
 
     @property
-    def recovered(self):
+    def owner_died(self):
         """Whether a writer's death was found, and nobody has said since that all is whole: exact for who holds it."""
         return (self._info().flags & SHMKIT_RWLOCK_OWNER_DIED) != 0
 
@@ -308,7 +308,7 @@ cdef class RWLock(Object):
         check(shmkit_rwlock_mark_consistent(self.handle()))
 
     def stat(self):
-        """Return a RWLockInfo: what is known of it."""
+        """Return an RWLockInfo: what is known of it."""
         cdef shmkit_rwlock_info info = self._info()
         return RWLockInfo(
             (info.flags & SHMKIT_RWLOCK_WRITING) != 0, (info.flags & SHMKIT_RWLOCK_WAITING) != 0,
@@ -393,7 +393,7 @@ cdef class _Hold:
                 self._held = 0
         if not taken:
             raise make_error(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
-        return self._lock.recovered if self._recovers else self
+        return self._lock.owner_died if self._recovers else self
 
     def __exit__(self, kind, value, traceback, /):
         """Give it back as it is held now. After an exception what a dead writer has left is not taken for mended."""

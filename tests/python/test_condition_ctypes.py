@@ -49,9 +49,9 @@ def test_wait_and_notify(handle, lock):
     told = []
 
     def work():
-        recovered = c_uint32(77)
+        owner_died = c_uint32(77)
         LIB.shmkit_lock_acquire(lock, FOREVER, 0, None)
-        told.append((LIB.shmkit_condition_wait(handle, lock, FOREVER, 0, byref(recovered)), recovered.value))
+        told.append((LIB.shmkit_condition_wait(handle, lock, FOREVER, 0, byref(owner_died)), owner_died.value))
         told.append(LIB.shmkit_lock_release(lock))
 
     for notify in (
@@ -70,16 +70,16 @@ def test_wait_and_notify(handle, lock):
 
 
 def test_no_time_and_some_time(handle, lock):
-    recovered = c_uint32(77)
+    owner_died = c_uint32(77)
     wait = LIB.shmkit_condition_wait
-    assert wait(handle, lock, NOWAIT, 0, byref(recovered)) == NOT_OWNER
+    assert wait(handle, lock, NOWAIT, 0, byref(owner_died)) == NOT_OWNER
     assert last_error()[0] == NOT_OWNER
-    assert recovered.value == 77
+    assert owner_died.value == 77
     assert LIB.shmkit_lock_acquire(lock, FOREVER, 0, None) == OK
     for timeout, expected in ((NOWAIT, WOULD_BLOCK), (1_000_000, TIMEOUT)):
-        recovered.value = 77
-        assert wait(handle, lock, timeout, INTERRUPTIBLE, byref(recovered)) == expected
-        assert recovered.value == 0
+        owner_died.value = 77
+        assert wait(handle, lock, timeout, INTERRUPTIBLE, byref(owner_died)) == expected
+        assert owner_died.value == 0
         assert wait(handle, lock, timeout, 0, None) == expected
     for timeout, flags in ((-2, 0), (-(1 << 63), 0), (0, 2), (0, 1 << 31)):
         assert wait(handle, lock, timeout, flags, None) == INVALID

@@ -82,7 +82,7 @@ def test_the_owner_is_killed_while_somebody_waits(kind, waiter, held):
         assert owner_died
         # The mark stands as long as this block has not ended, and who waits in it knows of it.
         assert condition.wait(0.001) is False
-        assert condition.lock.recovered
+        assert condition.lock.owner_died
         condition.notify()
     # When it has the lock all is whole again.
     assert child.said() == (True, True)
@@ -97,7 +97,7 @@ def test_the_waiter_is_told_with_the_lock_and_the_mark_stays(kind, fork):
         try:
             condition.wait()
         except OwnerDied:
-            told.append((condition.lock.owner, condition.lock.recovered))
+            told.append((condition.lock.owner, condition.lock.owner_died))
         condition.release()
 
     def notify_and_stay(child):
@@ -126,7 +126,7 @@ def test_who_goes_on_is_told_by_recovered(kind, fork):
 
     def work():
         with condition:
-            told.append((condition.wait(), condition.lock.recovered))
+            told.append((condition.wait(), condition.lock.owner_died))
 
     def notify_and_stay(child):
         with condition:

@@ -59,7 +59,7 @@ def test_processes_count_under_it(locks, lock, fork):
 
 
 def test_one_process_is_killed_while_all_count(locks, kind, fork):
-    """What counts in C code knows nothing of Python: it goes on without a word, and `recovered` stays to be asked."""
+    """What counts in C code knows nothing of Python: it goes on without a word, and `owner_died` stays to be asked."""
     times, lock = 50_000, kind()
     with SharedMemory(create=True, size=8, anonymous=True) as shm:
         victim = fork(lambda child: (child.say(), locks.count(lock, shm.view("Q"), 1 << 60)))
@@ -77,7 +77,7 @@ def test_lock_tells_without_the_gil_of_a_dead_owner(locks, lock, held):
     assert locks.acquire(lock, NOWAIT) == (OK, 1)
     assert locks.release(lock) == OK
     assert locks.acquire(lock, FOREVER) == (OK, 1)
-    assert not lock.recovered  # that is of Python's acquire
+    assert not lock.owner_died  # that is of Python's acquire
     assert locks.mark_consistent(lock) == OK
     assert locks.release(lock) == OK
     assert locks.acquire(lock, FOREVER) == (OK, 0)

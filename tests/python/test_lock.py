@@ -231,7 +231,7 @@ def test_recursive_lock_is_not_made_transferable():
 
 def test_new_lock_is_free(kind):
     lock = kind()
-    assert (lock.owner, lock.locked(), lock.recovered, lock.transferable) == (None, False, False, False)
+    assert (lock.owner, lock.locked(), lock.owner_died, lock.transferable) == (None, False, False, False)
     lock.close()
 
 

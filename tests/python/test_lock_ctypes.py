@@ -41,9 +41,9 @@ def handle(calls):
 
 
 def test_acquire_and_release(calls, handle):
-    recovered = c_uint32(77)
-    assert calls.acquire(handle, FOREVER, 0, byref(recovered)) == OK
-    assert recovered.value == 0
+    owner_died = c_uint32(77)
+    assert calls.acquire(handle, FOREVER, 0, byref(owner_died)) == OK
+    assert owner_died.value == 0
     info = calls.info(handle)
     assert info.struct_size == ctypes.sizeof(LockInfo)
     assert (info.flags, info.owner_pid, info.acquisitions, info.contended) == (HELD, os.getpid(), 1, 0)
@@ -66,21 +66,21 @@ def test_held_by_another_process(calls, handle, fork):
 
     child = fork(work)
     assert child.said() == OK
-    recovered = c_uint32(77)
-    assert calls.acquire(handle, NOWAIT, 0, byref(recovered)) == WOULD_BLOCK
-    assert calls.acquire(handle, 1, 0, byref(recovered)) == TIMEOUT
-    assert calls.acquire(handle, 5_000_000, INTERRUPTIBLE, byref(recovered)) == TIMEOUT
-    assert recovered.value == 77
+    owner_died = c_uint32(77)
+    assert calls.acquire(handle, NOWAIT, 0, byref(owner_died)) == WOULD_BLOCK
+    assert calls.acquire(handle, 1, 0, byref(owner_died)) == TIMEOUT
+    assert calls.acquire(handle, 5_000_000, INTERRUPTIBLE, byref(owner_died)) == TIMEOUT
+    assert owner_died.value == 77
     assert calls.release(handle) == NOT_OWNER
     assert calls.info(handle).owner_pid == child.pid
     child.kill()
-    assert calls.acquire(handle, NOWAIT, 0, byref(recovered)) == OK
-    assert recovered.value == 1
+    assert calls.acquire(handle, NOWAIT, 0, byref(owner_died)) == OK
+    assert owner_died.value == 1
     assert calls.info(handle).flags == HELD | OWNER_DIED
     assert calls.release(handle) == OK
     assert calls.info(handle).flags == OWNER_DIED
-    assert calls.acquire(handle, FOREVER, 0, byref(recovered)) == OK
-    assert recovered.value == 1
+    assert calls.acquire(handle, FOREVER, 0, byref(owner_died)) == OK
+    assert owner_died.value == 1
     assert calls.mark_consistent(handle) == OK
     assert calls.release(handle) == OK
     info = calls.info(handle)

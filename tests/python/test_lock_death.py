@@ -168,7 +168,7 @@ def test_a_waiting_one_gets_it(make, kind, place, held):
 
     def work():
         with lock:
-            got.append(lock.recovered)
+            got.append(lock.owner_died)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -210,7 +210,7 @@ def test_several_waiting_processes_get_it_one_after_the_other(make, kind, place,
         def work(child):
             child.say("waits")
             with lock:
-                seen = (lock.recovered, count[0])
+                seen = (lock.owner_died, count[0])
                 count[0] += 1
             child.say(seen)
 
@@ -245,7 +245,7 @@ def test_a_killed_waiter_harms_nobody(make, kind, place, held, fork):
     assert lock.acquire(False) is False
     holder.go()
     assert lock.acquire() is True
-    assert not lock.recovered
+    assert not lock.owner_died
     lock.release()
     holder.end()
     assert not lock.stat().owner_died
@@ -257,10 +257,10 @@ def test_many_deaths(make, kind, place, held):
     for number in range(1, 31):
         leave_dead(lock, held)
         with lock:
-            assert lock.recovered
+            assert lock.owner_died
         assert lock.stat().recoveries == number
     with lock:
-        assert not lock.recovered
+        assert not lock.owner_died
 
 
 def test_a_dead_participant_leaves_room(kind, name, held, fork):
@@ -271,7 +271,7 @@ def test_a_dead_participant_leaves_room(kind, name, held, fork):
     for _ in range(10):
         leave_dead(lock, held)
     with lock:
-        assert lock.recovered
+        assert lock.owner_died
     lock.unlink()
     lock.close()
 

@@ -287,7 +287,7 @@ def test_unpickled_lock_has_the_policy(make, kind, place, policy, held):
             same.acquire()
     else:
         with same:
-            assert same.recovered
+            assert same.owner_died
     same.close()
 
 

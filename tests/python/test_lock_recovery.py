@@ -34,13 +34,13 @@ def test_acquire_raises_until_somebody_has_recovered(make, kind, place, held, fo
     assert fork(work).said() is False
     with lock.recover() as owner_died:
         assert owner_died is True
-        assert lock.recovered
+        assert lock.owner_died
         assert lock.locked()
         assert lock.owner == os.getpid()
-    assert not lock.recovered
+    assert not lock.owner_died
     assert not lock.stat().owner_died
     with lock:
-        assert not lock.recovered
+        assert not lock.owner_died
     assert lock.stat().recoveries == 1
 
 
@@ -61,7 +61,7 @@ def test_recover_without_a_death(kind):
     with lock.recover() as owner_died:
         assert owner_died is False
         assert lock.locked()
-        assert not lock.recovered
+        assert not lock.owner_died
     assert not lock.locked()
     lock.close()
 
@@ -74,7 +74,7 @@ def test_a_recovery_that_fails_leaves_the_mark(make, kind, place, held):
             assert owner_died
             raise KeyError
         assert not lock.locked()
-        assert not lock.recovered
+        assert not lock.owner_died
         with pytest.raises(OwnerDied):
             lock.acquire()
     with lock.recover():
@@ -123,7 +123,7 @@ def test_mark_consistent_inside_a_recovery(kind, held):
     leave_dead(lock, held)
     with pytest.raises(KeyError), lock.recover():
         assert lock.mark_consistent() is None
-        assert not lock.recovered
+        assert not lock.owner_died
         assert not lock.stat().owner_died
         raise KeyError
     with lock:
@@ -139,12 +139,12 @@ def test_a_recursive_lock_nests_in_its_recovery(make, place, held):
         with lock, lock.recover() as again:  # this thread has known since it took it first
             assert again
             assert lock.depth == 3
-            assert lock.recovered
+            assert lock.owner_died
         assert lock.depth == 1
-        assert lock.recovered
+        assert lock.owner_died
     assert not lock.locked()
     with lock:
-        assert not lock.recovered
+        assert not lock.owner_died
 
 
 def test_a_recursive_recovery_that_fails_inside(make, place, held):
@@ -153,7 +153,7 @@ def test_a_recursive_recovery_that_fails_inside(make, place, held):
     with lock.recover():
         with pytest.raises(KeyError), lock:
             raise KeyError
-        assert lock.recovered
+        assert lock.owner_died
     with lock:
         pass
 
@@ -172,17 +172,17 @@ def test_a_dead_owner_who_held_it_many_times(make, place, held):
 
 def test_acquire_goes_on(make, kind, place, held):
     lock = make(kind, place, on_owner_death="recover")
-    assert not lock.recovered
+    assert not lock.owner_died
     leave_dead(lock, held)
     assert lock.acquire() is True
-    assert lock.recovered
+    assert lock.owner_died
     assert lock.stat().owner_died
     lock.release()
-    assert not lock.recovered
+    assert not lock.owner_died
     assert not lock.stat().owner_died
     with lock as entered:
         assert entered is True
-        assert not lock.recovered
+        assert not lock.owner_died
 
 
 def test_a_block_that_fails_mends_nothing(make, kind, place, held):
@@ -190,14 +190,14 @@ def test_a_block_that_fails_mends_nothing(make, kind, place, held):
     leave_dead(lock, held)
     for _ in range(2):
         with pytest.raises(KeyError), lock:
-            assert lock.recovered
+            assert lock.owner_died
             raise KeyError
-        assert not lock.recovered
+        assert not lock.owner_died
         assert lock.stat().owner_died
     with lock:
-        assert lock.recovered
+        assert lock.owner_died
     with lock:
-        assert not lock.recovered
+        assert not lock.owner_died
 
 
 def test_mark_consistent(make, kind, place, held):
@@ -206,10 +206,10 @@ def test_mark_consistent(make, kind, place, held):
     leave_dead(lock, held)
     with pytest.raises(KeyError), lock:
         lock.mark_consistent()
-        assert not lock.recovered
+        assert not lock.owner_died
         raise KeyError
     with lock:
-        assert not lock.recovered
+        assert not lock.owner_died
         lock.mark_consistent()  # harmless
     refused(shmkit.NotOwner, NOT_OWNER, lock.mark_consistent)
 
@@ -218,10 +218,10 @@ def test_a_forked_child_has_recovered_nothing(make, kind, place, held, fork):
     lock = make(kind, place, on_owner_death="recover")
     leave_dead(lock, held)
     with lock:
-        assert lock.recovered
+        assert lock.owner_died
 
         def work(child):
-            child.say(lock.recovered)
+            child.say(lock.owner_died)
             with pytest.raises(shmkit.NotOwner):
                 lock.mark_consistent()
             with pytest.raises(shmkit.NotOwner):
@@ -232,9 +232,9 @@ def test_a_forked_child_has_recovered_nothing(make, kind, place, held, fork):
         assert child.said() is False
         assert child.said() is True
         child.end()
-        assert lock.recovered
+        assert lock.owner_died
     with lock:
-        assert not lock.recovered
+        assert not lock.owner_died
 
 
 def test_a_recursive_lock_goes_on_to_its_last_release(make, place, held):
@@ -242,8 +242,8 @@ def test_a_recursive_lock_goes_on_to_its_last_release(make, place, held):
     leave_dead(lock, held)
     with lock:
         with lock:
-            assert lock.recovered
-        assert lock.recovered
+            assert lock.owner_died
+        assert lock.owner_died
         assert lock.stat().owner_died
     assert not lock.stat().owner_died
 
@@ -253,10 +253,10 @@ def test_the_policies_are_those_of_handles(kind, name, held):
     leave_dead(wary, held)
     with pytest.raises(OwnerDied):
         wary.acquire()
-    assert not wary.recovered
+    assert not wary.owner_died
     with bold:
-        assert bold.recovered
-        assert not wary.recovered
+        assert bold.owner_died
+        assert not wary.owner_died
     with wary:
         pass
     wary.unlink()
@@ -270,10 +270,10 @@ def test_another_process_mends_it(make, kind, held, fork):
 
     def work(child):
         with lock:
-            child.say(lock.recovered)
+            child.say(lock.owner_died)
 
     child = fork(work)
     assert child.said() is True
     child.end()
     with lock:
-        assert not lock.recovered
+        assert not lock.owner_died

@@ -24,11 +24,11 @@ def once(request, make):
 
 
 def waiting(once, fork, timeout=None):
-    """Return a child that waits for who is doing it, and then says what begin() has returned, and `recovered`."""
+    """Return a child that waits for who is doing it, and then says what begin() has returned, and `owner_died`."""
     before = once.stat().waits
 
     def work(child):
-        child.say((once.begin(timeout), once.recovered))
+        child.say((once.begin(timeout), once.owner_died))
         if not once.is_done():
             once.done()
 
@@ -99,13 +99,13 @@ def test_a_dead_one_is_followed_by_the_next_who_is_told(once, begun, fork):
     begun(once).kill()
     assert not once.is_done()
     assert once.begin() is True
-    assert once.recovered is True
+    assert once.owner_died is True
     assert once.stat().owner_died
     once.abort()
-    assert once.recovered is False
+    assert once.owner_died is False
     with once as mine:
-        assert (mine, once.recovered) == (True, True)
-    assert (once.recovered, once.is_done(), once.stat().owner_died, once.stat().recoveries) == (False, True, False, 1)
+        assert (mine, once.owner_died) == (True, True)
+    assert (once.owner_died, once.is_done(), once.stat().owner_died, once.stat().recoveries) == (False, True, False, 1)
 
 
 def test_who_sleeps_when_it_dies_takes_over(once, begun, fork):
@@ -128,7 +128,7 @@ def test_a_killed_waiter_holds_up_nobody(once, fork):
 def test_recovered_is_of_this_process(once, begun, fork):
     begun(once).kill()
     assert once.begin()
-    child = fork(lambda child: child.say(once.recovered))
+    child = fork(lambda child: child.say(once.owner_died))
     assert child.said() is False
     once.done()
 
@@ -314,7 +314,7 @@ def test_every_word_has_a_state(full):
         assert once.is_done() is finished
         refused(shmkit.NotOwner, NOT_OWNER, once.done)
         assert once.begin() is not finished
-        assert once.recovered is (not finished and word not in (0, 1 << 31))
+        assert once.owner_died is (not finished and word not in (0, 1 << 31))
         if not finished:
             once.done()
         assert once.is_done()

@@ -23,9 +23,9 @@ def handle():
 
 def begin(handle, timeout=NOWAIT, flags=0):
     """Return the status of shmkit_once_begin, and what it tells."""
-    mine, recovered = c_uint32(77), c_uint32(77)
-    status = LIB.shmkit_once_begin(handle, timeout, flags, byref(mine), byref(recovered))
-    return status, mine.value, recovered.value
+    mine, owner_died = c_uint32(77), c_uint32(77)
+    status = LIB.shmkit_once_begin(handle, timeout, flags, byref(mine), byref(owner_died))
+    return status, mine.value, owner_died.value
 
 
 def test_begin_done_abort(handle):

@@ -41,7 +41,7 @@ if __name__ == "__main__":
     print(mine.recv(), once.stat().owner == process.pid)
     mine.send("go")
     process.join()
-    print(process.exitcode, once.begin(60), once.recovered)
+    print(process.exitcode, once.begin(60), once.owner_died)
     once.done()
 """
     assert run(PREFACE + code).out == "True True\n-9 True True\n"

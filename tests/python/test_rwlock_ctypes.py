@@ -21,9 +21,9 @@ def handle():
 
 
 def test_read_upgrade_write_downgrade(handle):
-    recovered = c_uint32(77)
-    assert LIB.shmkit_rwlock_acquire_read(handle, FOREVER, 0, byref(recovered)) == OK
-    assert (recovered.value, info(handle).readers, info(handle).max_readers) == (0, 1, 128)
+    owner_died = c_uint32(77)
+    assert LIB.shmkit_rwlock_acquire_read(handle, FOREVER, 0, byref(owner_died)) == OK
+    assert (owner_died.value, info(handle).readers, info(handle).max_readers) == (0, 1, 128)
     assert LIB.shmkit_rwlock_acquire_write(handle, NOWAIT, 0, None) == WOULD_BLOCK
     assert LIB.shmkit_rwlock_acquire_write(handle, 1_000_000, 0, None) == TIMEOUT
     assert last_error()[0] == TIMEOUT
@@ -34,7 +34,7 @@ def test_read_upgrade_write_downgrade(handle):
     assert LIB.shmkit_rwlock_downgrade(handle) == NOT_OWNER
     assert LIB.shmkit_rwlock_release_read(handle) == OK
     assert LIB.shmkit_rwlock_release_read(handle) == NOT_OWNER
-    assert LIB.shmkit_rwlock_acquire_write(handle, FOREVER, 0, byref(recovered)) == OK
+    assert LIB.shmkit_rwlock_acquire_write(handle, FOREVER, 0, byref(owner_died)) == OK
     assert LIB.shmkit_rwlock_release_write(handle) == OK
     assert LIB.shmkit_rwlock_release_write(handle) == NOT_OWNER
 

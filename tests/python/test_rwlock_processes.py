@@ -64,7 +64,7 @@ def test_a_dead_reader_leaves_nothing(make_rw, dead, place):
     dead(lambda: (lock.acquire_write(), lock.downgrade()))
     with lock.writer():
         pass
-    assert (lock.stat().recoveries, lock.recovered) == (0, False)
+    assert (lock.stat().recoveries, lock.owner_died) == (0, False)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -75,7 +75,7 @@ def test_a_dead_writer_is_an_exception_until_somebody_recovers(make_rw, dead, pl
         for take in (lock.acquire_read, lock.acquire_write, lock.reader().__enter__, lock.writer().__enter__):
             with pytest.raises(OwnerDied, match="recover"):
                 take()
-        assert (lock.stat().readers, lock.stat().writing, lock.recovered) == (0, False, True)
+        assert (lock.stat().readers, lock.stat().writing, lock.owner_died) == (0, False, True)
     with pytest.raises(KeyError), lock.recover() as owner_died:
         assert owner_died
         raise KeyError
@@ -83,11 +83,11 @@ def test_a_dead_writer_is_an_exception_until_somebody_recovers(make_rw, dead, pl
         lock.acquire_read()
     with lock.recover(timeout=60) as owner_died:
         assert owner_died
-        assert lock.recovered
+        assert lock.owner_died
     with lock.recover() as owner_died:
         assert not owner_died
     with lock.reader(), lock.reader():
-        assert not lock.recovered
+        assert not lock.owner_died
     assert lock.stat().recoveries == 1
 
 
@@ -95,29 +95,29 @@ def test_the_policy_recover_goes_on(make_rw, dead):
     lock = make_rw(on_owner_death="recover")
     dead(lambda: (lock.acquire_read(), lock.upgrade()))
     with lock.reader() as held:
-        assert lock.recovered
+        assert lock.owner_died
         held.upgrade()
-        assert lock.recovered
-    assert not lock.recovered, "who ends writing says that all is whole"
+        assert lock.owner_died
+    assert not lock.owner_died, "who ends writing says that all is whole"
     dead(lock.acquire_write)
     with lock.reader():
         pass
-    assert lock.recovered, "a reader says nothing"
+    assert lock.owner_died, "a reader says nothing"
     with pytest.raises(KeyError), lock.writer():
         raise KeyError
-    assert lock.recovered, "an exception says nothing"
+    assert lock.owner_died, "an exception says nothing"
     with lock.writer() as held:
         held.downgrade()
-        assert not lock.recovered
+        assert not lock.owner_died
     dead(lock.acquire_write)
     assert lock.acquire_write()
     lock.mark_consistent()
-    assert not lock.recovered
+    assert not lock.owner_died
     lock.release_write()
     dead(lock.acquire_write)
     assert lock.acquire_write()
     lock.release_write()
-    assert not lock.recovered
+    assert not lock.owner_died
 
 
 def test_who_waits_goes_on_after_a_death(make_rw, fork):
@@ -131,7 +131,7 @@ def test_who_waits_goes_on_after_a_death(make_rw, fork):
     def wait(verb):
         def work(child):
             getattr(lock, f"acquire_{verb}")()
-            child.say(lock.recovered)
+            child.say(lock.owner_died)
             getattr(lock, f"release_{verb}")()
 
         return work
@@ -151,7 +151,7 @@ def test_who_waits_goes_on_after_a_death(make_rw, fork):
     reader.kill()
     assert waiting.said() is True
     waiting.end()
-    assert not lock.recovered
+    assert not lock.owner_died
 
 
 def test_one_that_dies_waiting_has_written_nothing(make_rw, fork):
@@ -160,11 +160,11 @@ def test_one_that_dies_waiting_has_written_nothing(make_rw, fork):
         waiting = fork(lambda child: lock.acquire_write())
         wait_until(lambda: lock.stat().waiting)
         waiting.kill()
-        other = fork(lambda child: (lock.acquire_read(), child.say(lock.recovered)))
+        other = fork(lambda child: (lock.acquire_read(), child.say(lock.owner_died)))
         assert other.said() is False
         other.end()
     with lock.writer():
-        assert not lock.recovered
+        assert not lock.owner_died
 
 
 def test_a_stopped_holder_is_alive(make_rw, fork):
@@ -228,7 +228,7 @@ def test_the_policy_travels(make_rw, dead, policy):
             same.acquire_read()
     else:
         with same.writer():
-            assert same.recovered
+            assert same.owner_died
     same.close()
 
 

@@ -69,14 +69,14 @@ def table(name: str) -> int:
     with one.writer():
         one.mark_consistent()
     with one.recover(5) as died:
-        recovered: bool = died or one.recovered
+        owner_died: bool = died or one.owner_died
     taken: bool = one.acquire_read(block=False) and one.acquire_write(True, timeout=1.5)
     one.upgrade(0)
     one.downgrade()
     one.release_read()
     one.release_write()
     info: RWLockInfo = one.stat()
-    return info.readers if taken or recovered else info.writes + (info.owner or 0)
+    return info.readers if taken or owner_died else info.writes + (info.owner or 0)
 
 def barrier(name: str) -> int:
     one = Barrier(2, name=name, create=True, mode=0o600, participants=9, trust=False)
@@ -175,7 +175,7 @@ async def queue(name: str) -> int:
 def once(name: str) -> bool:
     one = Once(name, create=True, mode=0o600, participants=9, trust=False)
     with one as mine:
-        ours: bool = mine and one.recovered
+        ours: bool = mine and one.owner_died
     called: bool = one.call(print, "x", sep="") or one.call(lambda: 3) or one.begin(timeout=0.5)
     if called:
         one.done()
@@ -210,7 +210,7 @@ def lock(name: str) -> bool:
     called: Optional[str] = one.name
     one.close()
     one.unlink()
-    return held and one.recovered and one.locked() and one.transferable and three.depth > removed + info.recoveries
+    return held and one.owner_died and one.locked() and one.transferable and three.depth > removed + info.recoveries
 
 def fail() -> Limits:
     try:
@@ -235,7 +235,7 @@ WRONG = {
     "Lock(offset='0')": "arg-type",
     "Lock().depth": "attr-defined",
     "Lock().acquire('x', 'y')": "arg-type",
-    "Lock().recovered = True": "misc",
+    "Lock().owner_died = True": "misc",
     "RLock(transferable=True)": "call-arg",
     "RLock().depth + 'x'": "operator",
     "RLock().owner + 1": "operator",

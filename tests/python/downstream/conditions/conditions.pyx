@@ -31,12 +31,12 @@ def play(Condition condition, Mutex lock, uint64_t[::1] turn, uint64_t me, uint6
 
 
 def wait(Condition condition, int64_t timeout_ns):
-    """Return the status, and what `recovered` is then."""
-    cdef uint32_t recovered = 77
+    """Return the status, and what `owner_died` is then."""
+    cdef uint32_t owner_died = 77
     cdef shmkit_status status
     with nogil:
-        status = condition.wait_nogil(timeout_ns, &recovered)
-    return status, recovered
+        status = condition.wait_nogil(timeout_ns, &owner_died)
+    return status, owner_died
 
 
 def notify(Condition condition, uint32_t count):
@@ -65,9 +65,9 @@ def waits(Condition condition):
 
 def is_closed(Condition condition):
     """Say whether all C methods tell that it is closed."""
-    cdef uint32_t recovered = 77
-    return recovered == 77 and (
-        condition.wait_nogil(SHMKIT_NOWAIT, &recovered) == condition.notify_nogil(1) == condition.notify_all_nogil()
+    cdef uint32_t owner_died = 77
+    return owner_died == 77 and (
+        condition.wait_nogil(SHMKIT_NOWAIT, &owner_died) == condition.notify_nogil(1) == condition.notify_all_nogil()
         == SHMKIT_ERR_CLOSED
     )
 

@@ -44,12 +44,12 @@ def size_of(SharedMemory shm):
 
 def try_lock(Lock lock):
     """Take and release it through its handle; return both statuses and whether an owner died."""
-    cdef uint32_t recovered = 77
+    cdef uint32_t owner_died = 77
     cdef c.shmkit_status first, second
     with nogil:
-        first = c.shmkit_lock_acquire(<c.shmkit_lock *> lock.handle(), c.SHMKIT_NOWAIT, 0, &recovered)
+        first = c.shmkit_lock_acquire(<c.shmkit_lock *> lock.handle(), c.SHMKIT_NOWAIT, 0, &owner_died)
         second = c.shmkit_lock_release(<c.shmkit_lock *> lock.handle())
-    return first, second, recovered
+    return first, second, owner_died
 
 
 def own_lock():

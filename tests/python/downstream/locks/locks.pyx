@@ -44,12 +44,12 @@ def count_by_handle(Lock lock, uint64_t[::1] counter, uint64_t times):
 
 
 def acquire(Mutex lock, int64_t timeout_ns):
-    """Return the status, and what `recovered` is then."""
-    cdef uint32_t recovered = 77
+    """Return the status, and what `owner_died` is then."""
+    cdef uint32_t owner_died = 77
     cdef shmkit_status status
     with nogil:
-        status = lock.acquire_nogil(timeout_ns, &recovered)
-    return status, recovered
+        status = lock.acquire_nogil(timeout_ns, &owner_died)
+    return status, owner_died
 
 
 def release(Mutex lock):
@@ -106,10 +106,10 @@ def acquisitions(Lock lock):
 def is_closed(lock):
     """Say whether all C methods tell that it is closed."""
     cdef Mutex mutex = lock
-    cdef uint32_t recovered = 77
+    cdef uint32_t owner_died = 77
     handle = (<Lock> lock).handle() is NULL if isinstance(lock, Lock) else (<RLock> lock).handle() is NULL
-    return handle and recovered == 77 and (
-        mutex.acquire_nogil(SHMKIT_NOWAIT, &recovered) == mutex.release_nogil() == mutex.mark_consistent_nogil()
+    return handle and owner_died == 77 and (
+        mutex.acquire_nogil(SHMKIT_NOWAIT, &owner_died) == mutex.release_nogil() == mutex.mark_consistent_nogil()
         == SHMKIT_ERR_CLOSED
     )
 

@@ -9,11 +9,11 @@ from shmkit.once cimport Once
 
 def begin(Once once, int64_t timeout_ns):
     """Return the status, and what is told."""
-    cdef uint32_t mine = 77, recovered = 77
+    cdef uint32_t mine = 77, owner_died = 77
     cdef shmkit_status status
     with nogil:
-        status = once.begin_nogil(timeout_ns, &mine, &recovered)
-    return status, mine, recovered
+        status = once.begin_nogil(timeout_ns, &mine, &owner_died)
+    return status, mine, owner_died
 
 
 def done(Once once):

@@ -13,18 +13,18 @@ cdef uint64_t[2] NUMBERS = [0, 0]
 
 def acquire_read(RWLock lock, int64_t timeout_ns):
     """Return the status, and what is told."""
-    cdef uint32_t recovered = 77
+    cdef uint32_t owner_died = 77
     with nogil:
-        status = lock.acquire_read_nogil(timeout_ns, &recovered)
-    return status, recovered
+        status = lock.acquire_read_nogil(timeout_ns, &owner_died)
+    return status, owner_died
 
 
 def acquire_write(RWLock lock, int64_t timeout_ns):
     """Return the status, and what is told."""
-    cdef uint32_t recovered = 77
+    cdef uint32_t owner_died = 77
     with nogil:
-        status = lock.acquire_write_nogil(timeout_ns, &recovered)
-    return status, recovered
+        status = lock.acquire_write_nogil(timeout_ns, &owner_died)
+    return status, owner_died
 
 
 def release_read(RWLock lock):
