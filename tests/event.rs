@@ -7,7 +7,7 @@ use common::process::{Child, alone, fork, shared_words, wait_until};
 use common::signal::{SIGNALS, catch_signals, install_hook};
 use common::{Folder, Watchdog, managed, set_word, within, word};
 use nix::sys::signal::{Signal, kill};
-use shmkit::event::{Create, Event, FileOptions, Stat};
+use shmkit::event::{Create, Event, EventInfo, FileOptions};
 use shmkit::raw::{Timeout, WaitOptions};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -68,7 +68,7 @@ fn threads_go_on_together() {
     });
     assert_eq!(
         event.stat(),
-        Stat {
+        EventInfo {
             set: true,
             sets: 1,
             waits: 8
@@ -116,7 +116,7 @@ fn set_and_clear_lets_all_go_on_who_had_begun_to_wait() {
         }
         assert_eq!(
             event.stat(),
-            Stat {
+            EventInfo {
                 set: false,
                 sets: 50,
                 waits: 150

@@ -6,7 +6,7 @@ use super::segment::shmkit_segment;
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
 use crate::error::Result;
-use crate::object::lock::{FileOptions, Lock, Options, Stat};
+use crate::object::lock::{FileOptions, Lock, LockInfo, Options};
 use crate::participant::ProcessInfo;
 
 /// A lock, which has one owner at a time.
@@ -94,7 +94,7 @@ unsafe impl Object for Lock {
 /// `out` must be NULL or a struct whose struct_size is set.
 pub(super) unsafe fn fill_info(
     out: *mut shmkit_lock_info,
-    stat: Stat,
+    stat: LockInfo,
     owner: Option<ProcessInfo>,
     offset: u64,
     transferable: bool,

@@ -897,7 +897,12 @@ pub unsafe extern "C" fn shmkit_queue_stat(
         let process_info = stat.held_up_by.and_then(|id| queue.process_info(id));
         let info = shmkit_queue_info {
             struct_size: 0,
-            flags: overflow | if stat.shut { SHMKIT_QUEUE_SHUTDOWN } else { 0 },
+            flags: overflow
+                | if stat.shut_down {
+                    SHMKIT_QUEUE_SHUTDOWN
+                } else {
+                    0
+                },
             messages: stat.messages,
             bytes: stat.bytes,
             reserved: stat.reserved,

@@ -8,7 +8,7 @@ use super::{check_flags, output, run, text};
 use crate::error::{Error, Result};
 use crate::layout::EPHEMERAL;
 use crate::layout::Kind;
-use crate::segment::{self, Form, Growth, Options, Segment, Stat};
+use crate::segment::{self, Form, Growth, Options, Segment, SegmentInfo};
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Arc;
 
@@ -568,7 +568,7 @@ pub unsafe extern "C" fn shmkit_segment_stat(
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
         // SAFETY: the caller's promise.
         unsafe { structure::check(out, "out") }?;
-        let Stat {
+        let SegmentInfo {
             file,
             size,
             capacity,

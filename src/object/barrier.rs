@@ -25,7 +25,7 @@ use crate::raw::WaitOptions;
 #[doc(hidden)]
 pub use crate::raw::barrier::Last;
 use crate::raw::barrier::{BarrierHandleState, BarrierRef, PartyCell, RawBarrier};
-pub use crate::raw::barrier::{MAX_PARTIES, Stat};
+pub use crate::raw::barrier::{BarrierInfo, MAX_PARTIES};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ life_cycle!(Barrier, Options);
 impl Barrier {
     fn view(&self) -> BarrierRef<'_> {
         BarrierRef {
-            words: self.object.raw(),
+            raw: self.object.raw(),
             cells: self.object.cells(),
         }
     }
@@ -221,7 +221,7 @@ impl Barrier {
     }
 
     /// Returns the state of the barrier. It does not check which parties live.
-    pub fn stat(&self) -> Stat {
+    pub fn stat(&self) -> BarrierInfo {
         self.view().stat()
     }
 }

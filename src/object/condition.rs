@@ -41,7 +41,7 @@ use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::raw::WaitOptions;
 use crate::raw::condition as core;
-pub use crate::raw::condition::Stat;
+pub use crate::raw::condition::ConditionInfo;
 #[doc(hidden)]
 pub use crate::raw::condition::{End, Mutex, Waited};
 use crate::raw::condition::{RawCondition, WaiterCell};
@@ -204,7 +204,7 @@ life_cycle!(Condition, Options);
 impl Condition {
     fn core(&self) -> core::ConditionRef<'_> {
         core::ConditionRef {
-            words: self.object.raw(),
+            raw: self.object.raw(),
             cells: self.object.cells(),
         }
     }
@@ -281,7 +281,7 @@ impl Condition {
     }
 
     /// Returns the state of the condition. It does not check which waiters live.
-    pub fn stat(&self) -> Stat {
+    pub fn stat(&self) -> ConditionInfo {
         self.core().stat()
     }
 }

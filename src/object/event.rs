@@ -25,8 +25,8 @@ use super::{Layout, NoCell, Noun, Object, ObjectHandle, Storage, Tag, in_time, l
 use crate::error::Result;
 use crate::layout::Kind;
 use crate::raw::WaitOptions;
+pub use crate::raw::event::EventInfo;
 use crate::raw::event::RawEvent;
-pub use crate::raw::event::Stat;
 use crate::raw::wait::SpinState;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -119,7 +119,7 @@ impl Event {
     }
 
     /// Returns the state of the event.
-    pub fn stat(&self) -> Stat {
+    pub fn stat(&self) -> EventInfo {
         self.object.raw().stat()
     }
 }

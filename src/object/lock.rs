@@ -28,8 +28,8 @@ use crate::error::Result;
 use crate::layout::Kind;
 use crate::participant::ProcessInfo;
 use crate::raw::WaitOptions;
+pub use crate::raw::lock::LockInfo;
 use crate::raw::lock::RawLock;
-pub use crate::raw::lock::Stat;
 use crate::raw::wait::SpinState;
 use crate::segment::Segment;
 use std::ptr::NonNull;
@@ -214,7 +214,7 @@ impl Lock {
     }
 
     /// Returns the state of the lock and its owner. It does not check whether the owner lives.
-    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
+    pub fn stat(&self) -> (LockInfo, Option<ProcessInfo>) {
         let stat = self.object.raw().stat();
         let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)

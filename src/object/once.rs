@@ -35,8 +35,8 @@ use crate::participant::ProcessInfo;
 use crate::raw::WaitOptions;
 #[doc(hidden)]
 pub use crate::raw::once::Begun;
+pub use crate::raw::once::OnceInfo;
 use crate::raw::once::RawOnce;
-pub use crate::raw::once::Stat;
 use crate::raw::wait::SpinState;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -181,7 +181,7 @@ impl Once {
     }
 
     /// Returns the state and the owner of the initialisation. It does not check whether the owner lives.
-    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
+    pub fn stat(&self) -> (OnceInfo, Option<ProcessInfo>) {
         let stat = self.object.raw().stat();
         let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)

@@ -37,12 +37,12 @@ use crate::participant::{Id, ProcessInfo};
 use crate::raw::WaitOptions;
 use crate::raw::queue as raw;
 pub use crate::raw::queue::record::RECORD_ALIGN;
-pub use crate::raw::queue::{Batch, LARGE_MESSAGE, Overflow, Stat, Taken};
+pub use crate::raw::queue::{Batch, LARGE_MESSAGE, Overflow, QueueInfo, Taken};
 use crate::raw::queue::{Bounds, Laps, MAX_CAPACITY, MIN_CAPACITY, QueueHandleState, RawQueue};
 use crate::segment::Segment;
 use notice::Notices;
 pub use notice::What;
-use ring::Memory;
+use ring::RingMemory;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -124,7 +124,7 @@ pub struct Queue {
 /// What a queue shares with its helper threads.
 struct Core {
     object: ObjectHandle<RawQueue>,
-    ring: Memory,
+    ring: RingMemory,
     bounds: Bounds,
     laps: Laps,
     overflow: Overflow,
@@ -136,15 +136,15 @@ impl Core {
     #[inline(always)]
     fn with<T>(
         &self,
-        body: impl FnOnce(&raw::QueueRef<'_, Memory, Segment>) -> Result<T>,
+        body: impl FnOnce(&raw::QueueRef<'_, RingMemory, Segment>) -> Result<T>,
     ) -> Result<T> {
         body(&self.queue(self.object.id()?))
     }
 
     #[inline(always)]
-    fn queue(&self, me: Id) -> raw::QueueRef<'_, Memory, Segment> {
+    fn queue(&self, me: Id) -> raw::QueueRef<'_, RingMemory, Segment> {
         raw::QueueRef {
-            words: self.object.raw(),
+            raw: self.object.raw(),
             ring: &self.ring,
             bounds: &self.bounds,
             laps: self.laps,
@@ -197,7 +197,7 @@ impl Noun for Queue {
         let bounds = object.raw().bounds()?;
         let segment = object.segment().clone();
         let offset = object.offset() + RawQueue::SIZE;
-        let ring = Memory::new(segment, offset, bounds.ring())?;
+        let ring = RingMemory::new(segment, offset, bounds.ring())?;
         let overflow = match object.flags() {
             OVERWRITE => Overflow::Overwrite,
             FAIL => Overflow::Fail,
@@ -606,7 +606,7 @@ impl Queue {
     /// As for [`Lock::acquire`](crate::lock::Lock::acquire).
     pub fn shut_down(&self) -> Result<()> {
         self.core.with(|queue| {
-            queue.shut();
+            queue.shut_down();
             Ok(())
         })
     }
@@ -627,7 +627,7 @@ impl Queue {
     /// # Errors
     /// * `Corrupt`: the words of the queue contradict each other
     /// * `LivenessUnknown`: this process has lost the descriptor of the segment, and messages are reserved or leased
-    pub fn stat(&self) -> Result<Stat> {
+    pub fn stat(&self) -> Result<QueueInfo> {
         self.core.object.raw().stat(&self.core.ring, self.core.laps)
     }
 

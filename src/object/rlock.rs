@@ -22,7 +22,7 @@
 //! ```
 
 use super::lock::layout;
-pub use super::lock::{Create, FileOptions, Stat};
+pub use super::lock::{Create, FileOptions, LockInfo};
 use super::{Layout, Noun, ObjectHandle, Storage, Tag, in_time, life_cycle};
 use crate::error::Result;
 use crate::layout::Kind;
@@ -170,7 +170,7 @@ impl RLock {
     }
 
     /// Returns the state of the lock and its owner. It does not check whether the owner lives.
-    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
+    pub fn stat(&self) -> (LockInfo, Option<ProcessInfo>) {
         let stat = self.object.raw().stat();
         let owner = stat.owner.and_then(|id| self.segment().process_info(id));
         (stat, owner)

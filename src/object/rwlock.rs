@@ -28,7 +28,7 @@ use crate::layout::Kind;
 use crate::participant::ProcessInfo;
 use crate::raw::WaitOptions;
 use crate::raw::count_slot::CountSlot;
-pub use crate::raw::rwlock::Stat;
+pub use crate::raw::rwlock::RwLockInfo;
 use crate::raw::rwlock::{RawRwLock, RwLockHandleState, RwLockRef};
 use std::mem::ManuallyDrop;
 use std::sync::atomic::AtomicU64;
@@ -119,7 +119,7 @@ impl RwLock {
     #[inline(always)]
     fn whole(&self) -> RwLockRef<'_> {
         RwLockRef {
-            words: self.object.raw(),
+            raw: self.object.raw(),
             cells: self.object.cells(),
             handle: &self.handle,
         }
@@ -291,7 +291,7 @@ impl RwLock {
     }
 
     /// Returns the state of the lock and its writer. It does not check which holders live.
-    pub fn stat(&self) -> (Stat, Option<ProcessInfo>) {
+    pub fn stat(&self) -> (RwLockInfo, Option<ProcessInfo>) {
         let stat = self.whole().stat();
         let writer = stat.writer.and_then(|id| self.segment().process_info(id));
         (stat, writer)

@@ -28,7 +28,7 @@ use crate::layout::Kind;
 use crate::participant::Id;
 use crate::raw::WaitOptions;
 use crate::raw::count_slot::CountSlot;
-pub use crate::raw::semaphore::Stat;
+pub use crate::raw::semaphore::SemaphoreInfo;
 use crate::raw::semaphore::{MAX_PERMITS, RawSemaphore};
 use crate::raw::undo::{self, UndoHandleState, UndoRef};
 use crate::raw::wait::SpinState;
@@ -322,7 +322,7 @@ impl Semaphore {
     /// Returns the semaphore with undo as this process sees it.
     fn by(&self, me: Id) -> UndoRef<'_, Segment> {
         UndoRef {
-            words: self.object.raw(),
+            raw: self.object.raw(),
             all: self.object.cells(),
             total: self.maximum,
             handle: &self.handle,
@@ -357,7 +357,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// * `Corrupt`: as for [`value`](Semaphore::value)
-    pub fn stat(&self) -> Result<Stat> {
+    pub fn stat(&self) -> Result<SemaphoreInfo> {
         self.object.raw().stat(self.maximum, self.object.cells())
     }
 

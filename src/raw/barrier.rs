@@ -102,14 +102,14 @@ impl RawBarrier {
     /// Makes all as it is in a new barrier, but for the tag.
     pub fn clear(&self, cells: &[PartyCell]) {
         self.lock.clear();
-        let words = [
+        let raw = [
             &self.turn,
             &self.began,
             &self.turns,
             &self.breaks,
             &self.deaths,
         ];
-        for word in words {
+        for word in raw {
             word.store(0, Ordering::Relaxed);
         }
         for cell in cells {
@@ -121,7 +121,7 @@ impl RawBarrier {
 
 /// What is known of a barrier, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub struct BarrierInfo {
     /// How many wait.
     pub waiting: u32,
     /// Whether it is broken.
@@ -200,7 +200,7 @@ pub(super) struct Waiter {
 #[derive(Clone, Copy)]
 pub struct BarrierRef<'a> {
     /// Its words.
-    pub words: &'a RawBarrier,
+    pub raw: &'a RawBarrier,
     /// Its cells: two for each party, because some of the last turn may not have left yet.
     pub cells: &'a [PartyCell],
 }
@@ -214,13 +214,13 @@ impl BarrierRef<'_> {
     fn turn(self) -> Turn {
         // PAIRS barrier.turn: what was done before the turn ended is seen by who finds it over; the marks of a reset
         // too.
-        Turn(self.words.turn.load(Ordering::Acquire))
+        Turn(self.raw.turn.load(Ordering::Acquire))
     }
 
     /// Goes from `old` to `new`; else returns what stands there now.
     fn swap(self, old: Turn, new: Turn) -> std::result::Result<(), Turn> {
         // PAIRS barrier.turn: each who comes passes on what those before it have done; the last one receives it all.
-        self.words
+        self.raw
             .turn
             .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
             .map(drop)
@@ -230,7 +230,7 @@ impl BarrierRef<'_> {
     /// Wakes those that slept in a turn that is over or broken.
     fn wake(self, turn: Turn) {
         if turn.has_sleepers() {
-            futex::wake(&self.words.turn, i32::MAX, WaitSet::All);
+            futex::wake(&self.raw.turn, i32::MAX, WaitSet::All);
         }
     }
 
@@ -286,7 +286,7 @@ impl BarrierRef<'_> {
         handle: &BarrierHandleState,
         liveness: &impl Liveness,
     ) -> Result<()> {
-        if self.words.lock.try_acquire(me) {
+        if self.raw.lock.try_acquire(me) {
             return Ok(());
         }
         wait.look();
@@ -313,7 +313,7 @@ impl BarrierRef<'_> {
         handle: &BarrierHandleState,
         liveness: &impl Liveness,
     ) -> Result<()> {
-        let lock = &self.words.lock;
+        let lock = &self.raw.lock;
         if lock.acquire(me, options, &handle.lock, liveness)? {
             // It fails as `exit` may.
             let _ = lock.mark_consistent(me);
@@ -323,7 +323,7 @@ impl BarrierRef<'_> {
 
     fn exit(self, me: Id) {
         // It fails where somebody has overwritten the lock: then there is nothing to give back.
-        let _ = self.words.lock.release(me);
+        let _ = self.raw.lock.release(me);
     }
 
     /// Comes, and waits at most for who is just doing the same.
@@ -385,7 +385,7 @@ impl BarrierRef<'_> {
         // 2. All go on together, or nobody does: the dead do not.
         if arrived == 0 && !is_last {
             let now = clock::monotonic();
-            self.words.began.store(now, Ordering::Relaxed);
+            self.raw.began.store(now, Ordering::Relaxed);
         }
         if is_last {
             let others = (arrived != 0).then_some(generation);
@@ -427,7 +427,7 @@ impl BarrierRef<'_> {
         if holds {
             return Ok((Arrival::Last, NOBODY));
         }
-        self.words.turns.fetch_add(1, Ordering::Relaxed);
+        self.raw.turns.fetch_add(1, Ordering::Relaxed);
         self.leave(index);
         Ok((Arrival::Last, turn))
     }
@@ -496,7 +496,7 @@ impl BarrierRef<'_> {
         if seen != expected && self.swap(seen, expected).is_err() {
             return Ok(());
         }
-        wait.sleep(&self.words.turn, expected.0, WaitSet::Normal)
+        wait.sleep(&self.raw.turn, expected.0, WaitSet::Normal)
             .map(drop)
     }
 
@@ -609,7 +609,7 @@ impl BarrierRef<'_> {
             }
         };
         if let Some(over) = over {
-            self.words.turns.fetch_add(1, Ordering::Relaxed);
+            self.raw.turns.fetch_add(1, Ordering::Relaxed);
             self.wake(over);
         }
         // PAIRS barrier.left. Another thread of ours may have been here, or a reset.
@@ -620,16 +620,16 @@ impl BarrierRef<'_> {
     }
 
     /// Returns what is known of it; nobody is asked who lives.
-    pub fn stat(self) -> Stat {
+    pub fn stat(self) -> BarrierInfo {
         let turn = self.turn();
         let broken = turn.is_broken();
         let arrived = if broken { 0 } else { turn.arrived() };
-        Stat {
+        BarrierInfo {
             waiting: arrived.min(self.parties()) as u32,
             broken,
-            turns: self.words.turns.load(Ordering::Relaxed),
-            breaks: self.words.breaks.load(Ordering::Relaxed),
-            deaths: self.words.deaths.load(Ordering::Relaxed),
+            turns: self.raw.turns.load(Ordering::Relaxed),
+            breaks: self.raw.breaks.load(Ordering::Relaxed),
+            deaths: self.raw.deaths.load(Ordering::Relaxed),
         }
     }
 }
@@ -676,7 +676,7 @@ impl BarrierRef<'_> {
 
     /// Returns what sleepers sleep on.
     pub(super) fn word(&self) -> &AtomicU64 {
-        &self.words.turn
+        &self.raw.turn
     }
 
     /// Says whether no cell is anybody's.

@@ -111,7 +111,7 @@ pub struct Waited {
 
 /// What is known of a condition, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub struct ConditionInfo {
     /// How many threads can wait at a time.
     pub cells: u64,
     /// How many wait; of these some may be dead.
@@ -190,7 +190,7 @@ fn is_gone(state: u64, liveness: &impl Liveness) -> bool {
 #[derive(Clone, Copy)]
 pub struct ConditionRef<'a> {
     /// The words.
-    pub words: &'a RawCondition,
+    pub raw: &'a RawCondition,
     /// All cells.
     pub cells: &'a [WaiterCell],
 }
@@ -199,7 +199,7 @@ impl<'a> ConditionRef<'a> {
     /// Returns the cells that have ever been used.
     fn used(&self) -> &'a [WaiterCell] {
         // The word is anybody's to write: more than there are means all.
-        let used = self.words.used.load(Ordering::Relaxed);
+        let used = self.raw.used.load(Ordering::Relaxed);
         &self.cells[..used.min(self.cells.len() as u64) as usize]
     }
 
@@ -211,10 +211,10 @@ impl<'a> ConditionRef<'a> {
             ));
         }
         let number = mutex.number();
-        let known = match self.words.mutex.load(Ordering::Relaxed) {
+        let known = match self.raw.mutex.load(Ordering::Relaxed) {
             // Of several who use it first, with whatever locks, one says which it is.
             0 => {
-                let first = self.words.mutex.compare_exchange(
+                let first = self.raw.mutex.compare_exchange(
                     0,
                     number,
                     Ordering::Relaxed,
@@ -268,7 +268,7 @@ impl<'a> ConditionRef<'a> {
         match notified {
             // Whoever dies before this leaves the notification to another.
             Some(cell) => drop(cell.swap(me.bits() | NOTIFIED, 0)),
-            None => super::count(&self.words.timeouts),
+            None => super::count(&self.raw.timeouts),
         }
         Ok(Waited { end, owner_died })
     }
@@ -279,17 +279,15 @@ impl<'a> ConditionRef<'a> {
         let free = |cell: &WaiterCell| cell.load() == 0 && cell.swap(0, waiting);
         let cell = match self.cells.iter().position(free) {
             Some(index) => {
-                self.words
-                    .used
-                    .fetch_max(index as u64 + 1, Ordering::Relaxed);
+                self.raw.used.fetch_max(index as u64 + 1, Ordering::Relaxed);
                 &self.cells[index]
             }
             None => self.inherit(waiting, liveness)?,
         };
-        let age = self.words.age.load(Ordering::Relaxed).wrapping_add(1);
-        self.words.age.store(age, Ordering::Relaxed);
+        let age = self.raw.age.load(Ordering::Relaxed).wrapping_add(1);
+        self.raw.age.store(age, Ordering::Relaxed);
         cell.set_age(age);
-        super::count(&self.words.waits);
+        super::count(&self.raw.waits);
         Ok((cell, age))
     }
 
@@ -411,7 +409,7 @@ impl<'a> ConditionRef<'a> {
                 .min_by_key(|cell| cell.age())?;
             let seen = left.load();
             if is_left(seen) && left.swap(seen, me.bits() | NOTIFIED) {
-                self.words.recoveries.fetch_add(1, Ordering::Relaxed);
+                self.raw.recoveries.fetch_add(1, Ordering::Relaxed);
                 return Some(left);
             }
         }
@@ -442,12 +440,12 @@ impl<'a> ConditionRef<'a> {
     ) -> Result<()> {
         self.check(mutex)?;
         let used = self.used();
-        let now = self.words.age.load(Ordering::Relaxed);
+        let now = self.raw.age.load(Ordering::Relaxed);
         if count >= used.len() as u64 {
             // All that live are meant, so nobody needs to know who does: what the dead get they leave.
             for cell in used {
                 if self.send(cell, now).is_some() {
-                    super::count(&self.words.notified);
+                    super::count(&self.raw.notified);
                 }
             }
             return Ok(());
@@ -487,7 +485,7 @@ impl<'a> ConditionRef<'a> {
             if let Some(earlier) = earlier {
                 earlier.set_age(now);
             }
-            super::count(&self.words.notified);
+            super::count(&self.raw.notified);
             left -= 1;
         }
         Ok(())
@@ -514,16 +512,16 @@ impl<'a> ConditionRef<'a> {
     }
 
     /// Returns what is known of it; nobody is asked who lives.
-    pub fn stat(&self) -> Stat {
+    pub fn stat(&self) -> ConditionInfo {
         let get = |field: &AtomicU64| field.load(Ordering::Relaxed);
         let waiting = self.used().iter().filter(|cell| is_waiting(cell.load()));
-        Stat {
+        ConditionInfo {
             cells: self.cells.len() as u64,
             waiting: waiting.count() as u64,
-            waits: get(&self.words.waits),
-            notified: get(&self.words.notified),
-            timeouts: get(&self.words.timeouts),
-            recoveries: get(&self.words.recoveries),
+            waits: get(&self.raw.waits),
+            notified: get(&self.raw.notified),
+            timeouts: get(&self.raw.timeouts),
+            recoveries: get(&self.raw.recoveries),
         }
     }
 }
@@ -543,7 +541,7 @@ impl WaiterCell {
     }
 
     #[cfg(all(loom, test))]
-    pub(super) fn is_notified_and_let_go(&self, me: Id) -> bool {
+    pub(super) fn is_notified_and_released(&self, me: Id) -> bool {
         self.swap(me.bits() | NOTIFIED, 0)
     }
 }

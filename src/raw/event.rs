@@ -50,7 +50,7 @@ unsafe impl crate::layout::Shared for RawEvent {}
 
 /// What is known of an event, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub struct EventInfo {
     /// Whether it is set.
     pub set: bool,
     /// How often it was set when it was clear.
@@ -164,9 +164,9 @@ impl RawEvent {
     }
 
     /// Returns what is known of it.
-    pub fn stat(&self) -> Stat {
+    pub fn stat(&self) -> EventInfo {
         let word = self.load();
-        Stat {
+        EventInfo {
             set: word & SET != 0,
             sets: word / ONE_SET,
             waits: self.waits.load(Ordering::Relaxed),

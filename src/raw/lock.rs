@@ -65,7 +65,7 @@ unsafe impl crate::layout::Shared for RawLock {}
 
 /// What is known of a lock, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub struct LockInfo {
     /// Who holds it; perhaps dead.
     pub owner: Option<Id>,
     /// Whether an owner died and nobody has said since that what it guards is whole.
@@ -338,9 +338,9 @@ impl RawLock {
     }
 
     /// Returns what is known of it; nobody is asked whether the owner lives.
-    pub fn stat(&self) -> Stat {
+    pub fn stat(&self) -> LockInfo {
         let word = self.word.load(Ordering::Relaxed);
-        Stat {
+        LockInfo {
             owner: Id::of(word),
             owner_died: word & DIED != 0,
             acquisitions: self.acquisitions.load(Ordering::Relaxed),

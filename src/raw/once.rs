@@ -62,7 +62,7 @@ pub enum Begun {
 
 /// What is known of a once, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub struct OnceInfo {
     /// Whether it is done.
     pub done: bool,
     /// Who is doing it; perhaps dead.
@@ -194,10 +194,10 @@ impl RawOnce {
     }
 
     /// Returns what is known of it; nobody is asked whether who does it lives.
-    pub fn stat(&self) -> Stat {
+    pub fn stat(&self) -> OnceInfo {
         let word = self.word.load(Ordering::Relaxed);
         let done = word & DONE != 0;
-        Stat {
+        OnceInfo {
             done,
             owner: Id::of(word).filter(|_| !done),
             owner_died: word & DIED != 0 && !done,

@@ -51,7 +51,7 @@ pub use get::{Lease, Taken};
 pub use put::{Batch, Reservation};
 pub use record::Laps;
 use record::{RECORD_HEADER, Record, Ring, State};
-pub use stat::Stat;
+pub use stat::QueueInfo;
 use std::time::Duration;
 
 /// The least bytes that messages may have together.
@@ -77,7 +77,7 @@ pub struct RawQueue {
     max_messages: AtomicU64,
     max_bytes: AtomicU64,
     /// Nonzero: nothing more is put.
-    shut: AtomicU64,
+    shut_down: AtomicU64,
     overwritten: AtomicU64,
     skipped: AtomicU64,
     redelivered: AtomicU64,
@@ -192,7 +192,7 @@ impl RawQueue {
         set(&self.usable, usable);
         set(&self.committed_bytes, committed_bytes);
         for word in [
-            &self.shut,
+            &self.shut_down,
             &self.overwritten,
             &self.skipped,
             &self.redelivered,
@@ -224,8 +224,8 @@ impl RawQueue {
     }
 
     /// Says whether nothing more is put.
-    pub fn is_shut(&self) -> bool {
-        self.shut.load(Ordering::SeqCst) != 0
+    pub fn is_shut_down(&self) -> bool {
+        self.shut_down.load(Ordering::SeqCst) != 0
     }
 }
 
@@ -253,7 +253,7 @@ pub enum Overflow {
 /// A queue as one process has it.
 pub struct QueueRef<'a, R: Ring, L: Liveness> {
     /// The words.
-    pub words: &'a RawQueue,
+    pub raw: &'a RawQueue,
     /// The memory of its messages.
     pub ring: &'a R,
     /// How much it may hold.
@@ -358,19 +358,11 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
     }
 
     fn hold_producer_lock(&self, options: WaitOptions) -> Result<Held<'a>> {
-        self.hold(
-            &self.words.producer_lock,
-            &self.handle.producer_lock,
-            options,
-        )
+        self.hold(&self.raw.producer_lock, &self.handle.producer_lock, options)
     }
 
     fn hold_consumer_lock(&self, options: WaitOptions) -> Result<Held<'a>> {
-        self.hold(
-            &self.words.consumer_lock,
-            &self.handle.consumer_lock,
-            options,
-        )
+        self.hold(&self.raw.consumer_lock, &self.handle.consumer_lock, options)
     }
 
     /// Takes one of the two locks unless a live process holds it.
@@ -383,24 +375,24 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
     }
 
     fn try_hold_consumer_lock(&self) -> Result<Option<Held<'a>>> {
-        self.try_hold(&self.words.consumer_lock)
+        self.try_hold(&self.raw.consumer_lock)
     }
 
     /// Says whether every message that was put has been taken, and none is being filled or read in place.
     pub fn is_finished(&self) -> bool {
-        let tail = self.words.tail.position();
-        self.words.head() == tail
+        let tail = self.raw.tail.position();
+        self.raw.head() == tail
     }
 
     /// Says that nothing more is put, and has all who wait look.
     ///
     /// What is in the queue can still be taken, and what has been reserved can still be committed.
-    pub fn shut(&self) {
+    pub fn shut_down(&self) {
         // SeqCst, as the fences of the event counts: a waiter that prepares now finds it. A put in progress goes on,
         // and consumers wait for it.
-        self.words.shut.store(1, Ordering::SeqCst);
-        self.words.messages.notify(u64::MAX);
-        self.words.room.notify(u64::MAX);
+        self.raw.shut_down.store(1, Ordering::SeqCst);
+        self.raw.messages.notify(u64::MAX);
+        self.raw.room.notify(u64::MAX);
     }
 
     /// Waits until every message has been taken, and none is being filled or read in place.
@@ -419,7 +411,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
             }
             let key = match options.timeout {
                 Timeout::Immediate => 0,
-                _ => self.words.room.prepare_wait(),
+                _ => self.raw.room.prepare_wait(),
             };
             // Who has taken the last may have died before it could say so.
             if let Some(held) = self.try_hold_consumer_lock()? {
@@ -430,7 +422,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
             }
             wait.check("the queue is not finished")?;
             // In a set apart from the waiters for room: a wake that is meant for one of them is not enough for us.
-            self.words
+            self.raw
                 .room
                 .commit_wait(key, &mut wait, WaitSet::Priority)?;
         }

@@ -40,27 +40,27 @@ fn token(me: Id) -> u64 {
 
 /// Takes the lock if it is free and no owner died.
 #[inline(always)]
-pub fn try_acquire(words: &RawLock, me: Id) -> bool {
-    let taken = words.try_acquire(me);
+pub fn try_acquire(raw: &RawLock, me: Id) -> bool {
+    let taken = raw.try_acquire(me);
     if taken {
-        words.depth.store(1, Ordering::Relaxed);
-        words.token.store(token(me), Ordering::Relaxed);
+        raw.depth.store(1, Ordering::Relaxed);
+        raw.token.store(token(me), Ordering::Relaxed);
     }
     taken
 }
 
 /// Gives the lock back if this thread holds it once, nobody waits and no owner died.
 #[inline(always)]
-pub fn try_release(words: &RawLock, me: Id) -> bool {
-    if !is_held_by_this_thread(words, me) || words.depth.load(Ordering::Relaxed) != 1 {
+pub fn try_release(raw: &RawLock, me: Id) -> bool {
+    if !is_held_by_this_thread(raw, me) || raw.depth.load(Ordering::Relaxed) != 1 {
         return false;
     }
-    let token = words.token.load(Ordering::Relaxed);
-    words.token.store(0, Ordering::Relaxed);
-    let given = words.try_release(me);
+    let token = raw.token.load(Ordering::Relaxed);
+    raw.token.store(0, Ordering::Relaxed);
+    let given = raw.try_release(me);
     if !given {
         // It is still ours, and so is the token.
-        words.token.store(token, Ordering::Relaxed);
+        raw.token.store(token, Ordering::Relaxed);
     }
     given
 }
@@ -69,80 +69,80 @@ pub fn try_release(words: &RawLock, me: Id) -> bool {
 ///
 /// `Overflow`: held 2^64 - 1 times.
 pub fn acquire(
-    words: &RawLock,
+    raw: &RawLock,
     me: Id,
     options: WaitOptions,
     spins: &SpinState,
     liveness: &impl Liveness,
 ) -> Result<bool> {
-    if try_acquire(words, me) {
+    if try_acquire(raw, me) {
         return Ok(false);
     }
-    if is_held_by_this_thread(words, me) {
-        let depth = words.depth.load(Ordering::Relaxed);
+    if is_held_by_this_thread(raw, me) {
+        let depth = raw.depth.load(Ordering::Relaxed);
         let deeper = depth
             .checked_add(1)
             .ok_or_else(|| Error::Overflow("the recursive lock is held too often".into()))?;
-        words.depth.store(deeper, Ordering::Relaxed);
-        return Ok(words.owner_died());
+        raw.depth.store(deeper, Ordering::Relaxed);
+        return Ok(raw.owner_died());
     }
-    acquire_all(words, me, 1, options, spins, liveness)
+    acquire_all(raw, me, 1, options, spins, liveness)
 }
 
 /// Gives the lock back once. `NotOwner`: another thread holds it, or nobody.
-pub fn release(words: &RawLock, me: Id) -> Result<()> {
-    if try_release(words, me) {
+pub fn release(raw: &RawLock, me: Id) -> Result<()> {
+    if try_release(raw, me) {
         return Ok(());
     }
-    if !is_held_by_this_thread(words, me) {
+    if !is_held_by_this_thread(raw, me) {
         return Err(not_this_thread());
     }
-    let depth = words.depth.load(Ordering::Relaxed);
+    let depth = raw.depth.load(Ordering::Relaxed);
     if depth > 1 {
-        words.depth.store(depth - 1, Ordering::Relaxed);
+        raw.depth.store(depth - 1, Ordering::Relaxed);
         return Ok(());
     }
-    words.token.store(0, Ordering::Relaxed);
-    words.release(me)
+    raw.token.store(0, Ordering::Relaxed);
+    raw.release(me)
 }
 
 /// Gives the lock back wholly; returns how often this thread held it. `NotOwner`: not at all.
-pub fn release_all(words: &RawLock, me: Id) -> Result<u64> {
-    let depth = depth(words, me);
+pub fn release_all(raw: &RawLock, me: Id) -> Result<u64> {
+    let depth = depth(raw, me);
     if depth == 0 {
         return Err(not_this_thread());
     }
-    words.token.store(0, Ordering::Relaxed);
-    words.release(me).map(|()| depth)
+    raw.token.store(0, Ordering::Relaxed);
+    raw.release(me).map(|()| depth)
 }
 
 /// Takes the lock, which this thread does not hold, and holds it `depth` times; otherwise as `acquire`.
 pub fn acquire_all(
-    words: &RawLock,
+    raw: &RawLock,
     me: Id,
     depth: u64,
     options: WaitOptions,
     spins: &SpinState,
     liveness: &impl Liveness,
 ) -> Result<bool> {
-    let owner_died = words.acquire(me, options, spins, liveness)?;
-    words.depth.store(depth, Ordering::Relaxed);
-    words.token.store(token(me), Ordering::Relaxed);
+    let owner_died = raw.acquire(me, options, spins, liveness)?;
+    raw.depth.store(depth, Ordering::Relaxed);
+    raw.token.store(token(me), Ordering::Relaxed);
     Ok(owner_died)
 }
 
 /// As `RawLock::mark_consistent`, for the thread that holds it.
-pub fn mark_consistent(words: &RawLock, me: Id) -> Result<()> {
-    if !is_held_by_this_thread(words, me) {
+pub fn mark_consistent(raw: &RawLock, me: Id) -> Result<()> {
+    if !is_held_by_this_thread(raw, me) {
         return Err(not_this_thread());
     }
-    words.mark_consistent(me)
+    raw.mark_consistent(me)
 }
 
 /// Returns how often this thread holds it.
-pub fn depth(words: &RawLock, me: Id) -> u64 {
-    match is_held_by_this_thread(words, me) {
-        true => words.depth.load(Ordering::Relaxed),
+pub fn depth(raw: &RawLock, me: Id) -> u64 {
+    match is_held_by_this_thread(raw, me) {
+        true => raw.depth.load(Ordering::Relaxed),
         false => 0,
     }
 }
@@ -153,6 +153,6 @@ fn not_this_thread() -> Error {
 }
 
 #[inline(always)]
-fn is_held_by_this_thread(words: &RawLock, me: Id) -> bool {
-    words.is_held_by(me) && words.token.load(Ordering::Relaxed) == token(me)
+fn is_held_by_this_thread(raw: &RawLock, me: Id) -> bool {
+    raw.is_held_by(me) && raw.token.load(Ordering::Relaxed) == token(me)
 }

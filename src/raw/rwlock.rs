@@ -75,7 +75,7 @@ unsafe impl crate::layout::Shared for RawRwLock {}
 
 /// What is known of a readers-writer lock, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub struct RwLockInfo {
     /// Who writes, or waits for the readers to leave; perhaps dead.
     pub writer: Option<Id>,
     /// Whether that one still waits.
@@ -110,7 +110,7 @@ pub struct RwLockHandleState {
 #[derive(Clone, Copy)]
 pub struct RwLockRef<'a> {
     /// What all look at.
-    pub words: &'a RawRwLock,
+    pub raw: &'a RawRwLock,
     /// What each reader changes.
     pub cells: &'a [CountSlot],
     /// What the handle remembers.
@@ -148,7 +148,7 @@ struct Entered {
 impl<'a> RwLockRef<'a> {
     fn readers(&self) -> CountSlots<'a> {
         CountSlots {
-            used: &self.words.used,
+            used: &self.raw.used,
             all: self.cells,
         }
     }
@@ -168,7 +168,7 @@ impl<'a> RwLockRef<'a> {
     #[inline(always)]
     pub fn try_acquire_read(&self, me: Id) -> bool {
         // Who comes while a writer waits is not to hold it up.
-        if self.words.writer.load(Ordering::Relaxed) != 0 {
+        if self.raw.writer.load(Ordering::Relaxed) != 0 {
             return false;
         }
         let index = self.hint();
@@ -178,7 +178,7 @@ impl<'a> RwLockRef<'a> {
         // 1. A writer may have come between: it looks at our cell after its store, and we at its word after ours.
         one_order();
         // PAIRS rwlock.announce; PAIRS rwlock.written: what the last writer did is seen here.
-        if self.words.writer.load(Ordering::SeqCst) == 0 {
+        if self.raw.writer.load(Ordering::SeqCst) == 0 {
             return true;
         }
         self.back_off(me, index);
@@ -204,7 +204,7 @@ impl<'a> RwLockRef<'a> {
         // A writer that has not seen our count fall has stored its word before: we see that here.
         one_order();
         // PAIRS rwlock.announce
-        if self.words.writer.load(Ordering::SeqCst) & WAITS != 0 {
+        if self.raw.writer.load(Ordering::SeqCst) & WAITS != 0 {
             Self::wake(self.cells, index);
         }
     }
@@ -255,21 +255,21 @@ impl<'a> RwLockRef<'a> {
         };
         // 3. No writer can come now. Other readers do.
         let held = self.readers().hold(me, 1, liveness);
-        self.words.turnstile.release(me)?;
+        self.raw.turnstile.release(me)?;
         self.remember(held?);
         Ok(entered.left & DIED != 0)
     }
 
     /// Takes it for reading if nobody writes or wants to; returns as `acquire_read`. `None`: somebody does.
     fn read_at_once(&self, me: Id, liveness: &impl Liveness) -> Result<Option<bool>> {
-        if Id::of(self.words.writer.load(Ordering::Relaxed)).is_some() {
+        if Id::of(self.raw.writer.load(Ordering::Relaxed)).is_some() {
             return Ok(None);
         }
         let index = self.readers().hold(me, 1, liveness)?;
         // As in `try_acquire_read`.
         one_order();
         // PAIRS rwlock.announce; PAIRS rwlock.written
-        let seen = self.words.writer.load(Ordering::SeqCst);
+        let seen = self.raw.writer.load(Ordering::SeqCst);
         if Id::of(seen).is_some() {
             self.back_off(me, index);
             return Ok(None);
@@ -298,7 +298,7 @@ impl<'a> RwLockRef<'a> {
 
     /// Takes the turnstile, and finds out what the last writer has left.
     fn enter(&self, me: Id, options: WaitOptions, liveness: &impl Liveness) -> Result<Entered> {
-        let turnstile = &self.words.turnstile;
+        let turnstile = &self.raw.turnstile;
         let mut rest = options;
         if !turnstile.try_acquire(me) {
             let began = match options.timeout {
@@ -323,16 +323,16 @@ impl<'a> RwLockRef<'a> {
 
     /// With the turnstile in our hands: whoever stands in the writer's word is dead. Returns what is left, 0 or DIED.
     fn settle(&self) -> u64 {
-        let seen = self.words.writer.load(Ordering::Relaxed);
+        let seen = self.raw.writer.load(Ordering::Relaxed);
         let wrote = Id::of(seen).is_some() && seen & WAITS == 0;
         let left = if wrote { DIED } else { seen & DIED };
         if wrote {
-            super::count(&self.words.recoveries);
+            super::count(&self.raw.recoveries);
         }
         if seen != left {
-            self.words.waiting_since.store(0, Ordering::Relaxed);
+            self.raw.waiting_since.store(0, Ordering::Relaxed);
             // PAIRS rwlock.written. What the dead one did the kernel has made visible with its death.
-            self.words.writer.store(left, Ordering::Release);
+            self.raw.writer.store(left, Ordering::Release);
         }
         left
     }
@@ -340,10 +340,10 @@ impl<'a> RwLockRef<'a> {
     /// Takes it for writing if nobody has it, nobody waits for it, and no writer died.
     #[inline(always)]
     pub fn try_acquire_write(&self, me: Id) -> bool {
-        if !self.words.turnstile.try_acquire(me) {
+        if !self.raw.turnstile.try_acquire(me) {
             return false;
         }
-        if self.words.writer.load(Ordering::Relaxed) == 0 && self.nobody_reads() {
+        if self.raw.writer.load(Ordering::Relaxed) == 0 && self.nobody_reads() {
             self.announce(me, 0);
             if self.nobody_reads() {
                 self.begin(me, 0);
@@ -362,19 +362,19 @@ impl<'a> RwLockRef<'a> {
     /// With the turnstile in our hands, and perhaps announced in vain.
     #[cold]
     fn leave_turnstile(&self, me: Id) {
-        if Id::of(self.words.writer.load(Ordering::Relaxed)) == Some(me) {
+        if Id::of(self.raw.writer.load(Ordering::Relaxed)) == Some(me) {
             // PAIRS rwlock.written: the last writer's, which we have seen at the turnstile.
-            self.words.writer.store(0, Ordering::Release);
+            self.raw.writer.store(0, Ordering::Release);
         }
         // It fails where another thread of ours has given back what it did not hold.
-        let _ = self.words.turnstile.release(me);
+        let _ = self.raw.turnstile.release(me);
     }
 
     /// With the turnstile in our hands: says that new readers are to wait for us.
     #[inline(always)]
     fn announce(&self, me: Id, left: u64) {
         // PAIRS rwlock.announce: a reader sees this when it looks, or we see its count. In the one order of both.
-        self.words
+        self.raw
             .writer
             .store(me.bits() | WAITS | left, Ordering::SeqCst);
         one_order();
@@ -423,7 +423,7 @@ impl<'a> RwLockRef<'a> {
         self.announce(me, left);
         let alone = self.until_alone(me, keep, rest, liveness);
         match &alone {
-            Ok(true) => super::count(&self.words.contended),
+            Ok(true) => super::count(&self.raw.contended),
             Ok(false) => {}
             Err(_) => self.retract(me, left)?,
         }
@@ -432,19 +432,19 @@ impl<'a> RwLockRef<'a> {
 
     /// With the turnstile in our hands: says that nobody writes, and gives it back.
     fn retract(&self, me: Id, left: u64) -> Result<()> {
-        self.words.waiting_since.store(0, Ordering::Relaxed);
+        self.raw.waiting_since.store(0, Ordering::Relaxed);
         // PAIRS rwlock.written: the last writer's, which we have seen at the turnstile.
-        self.words.writer.store(left, Ordering::Release);
-        self.words.turnstile.release(me)
+        self.raw.writer.store(left, Ordering::Release);
+        self.raw.turnstile.release(me)
     }
 
     /// With the turnstile in our hands and nobody inside: says that we write.
     fn begin(&self, me: Id, left: u64) {
-        if self.words.waiting_since.load(Ordering::Relaxed) != 0 {
-            self.words.waiting_since.store(0, Ordering::Relaxed);
+        if self.raw.waiting_since.load(Ordering::Relaxed) != 0 {
+            self.raw.waiting_since.store(0, Ordering::Relaxed);
         }
-        super::count(&self.words.writes);
-        self.words.writer.store(me.bits() | left, Ordering::Relaxed);
+        super::count(&self.raw.writes);
+        self.raw.writer.store(me.bits() | left, Ordering::Relaxed);
         // Nothing is written before that stands there; a kill comes between two instructions, so their order will do.
         compiler_fence(std::sync::atomic::Ordering::SeqCst);
     }
@@ -489,7 +489,7 @@ impl<'a> RwLockRef<'a> {
                 // 4. It lives: we wait, as far as we may.
                 wait.check("it is held for reading")?;
                 waited = true;
-                let since = &self.words.waiting_since;
+                let since = &self.raw.waiting_since;
                 if since.load(Ordering::Relaxed) == 0 {
                     since.store(wait.look(), Ordering::Relaxed);
                 }
@@ -505,10 +505,10 @@ impl<'a> RwLockRef<'a> {
     /// Gives back what was taken for writing if this process writes and no writer died.
     #[inline(always)]
     pub fn try_release_write(&self, me: Id) -> bool {
-        let writer = &self.words.writer;
+        let writer = &self.raw.writer;
         // PAIRS rwlock.written
         let written = writer.compare_exchange(me.bits(), 0, Ordering::Release, Ordering::Relaxed);
-        if written.is_ok() && !self.words.turnstile.try_release(me) {
+        if written.is_ok() && !self.raw.turnstile.try_release(me) {
             self.leave_turnstile(me);
         }
         written.is_ok()
@@ -520,7 +520,7 @@ impl<'a> RwLockRef<'a> {
             return Ok(());
         }
         self.end(me)?;
-        self.words.turnstile.release(me)
+        self.raw.turnstile.release(me)
     }
 
     /// Says that nobody writes any more; the turnstile is still ours.
@@ -535,7 +535,7 @@ impl<'a> RwLockRef<'a> {
 
     /// Changes the writer's word if we write. Threads of ours may do the same at the same time: one swaps.
     fn change(&self, me: Id, new: impl Fn(u64) -> u64) -> Result<()> {
-        let writer = &self.words.writer;
+        let writer = &self.raw.writer;
         let mut seen = writer.load(Ordering::Relaxed);
         while seen & !DIED == me.bits() {
             // PAIRS rwlock.written: whoever reads from now on sees what we wrote.
@@ -562,7 +562,7 @@ impl<'a> RwLockRef<'a> {
             && let Err(error) = self.until_alone(me, 1, options, liveness)
         {
             // As in `acquire_write`: nobody has heard of us.
-            self.words.turnstile.release(me)?;
+            self.raw.turnstile.release(me)?;
             return Err(error);
         }
         self.drain_readers(me, 1, left, rest, liveness)?;
@@ -596,8 +596,8 @@ impl<'a> RwLockRef<'a> {
                 Err(error) => return Err(error),
             }
             // 1. It is held by somebody who lives: who waits for the readers says so in the writer's word.
-            let writer = Id::of(self.words.writer.load(Ordering::Relaxed));
-            if writer.is_some_and(|writer| self.words.turnstile.is_held_by(writer)) {
+            let writer = Id::of(self.raw.writer.load(Ordering::Relaxed));
+            if writer.is_some_and(|writer| self.raw.turnstile.is_held_by(writer)) {
                 return Err(Error::Deadlock(
                     "somebody waits for all readers to leave, and so for this one: release it, and acquire it for writing"
                         .into(),
@@ -626,7 +626,7 @@ impl<'a> RwLockRef<'a> {
     ///
     /// `NotOwner`: it does not write. `TooManyProcesses`, `Overflow`; what `liveness` says.
     pub fn downgrade(&self, me: Id, liveness: &impl Liveness) -> Result<()> {
-        if self.words.writer.load(Ordering::Relaxed) & !DIED != me.bits() {
+        if self.raw.writer.load(Ordering::Relaxed) & !DIED != me.bits() {
             return Err(not_writing());
         }
         let index = self.readers().hold(me, 1, liveness)?;
@@ -636,14 +636,14 @@ impl<'a> RwLockRef<'a> {
             return Err(error);
         }
         self.remember(index);
-        self.words.turnstile.release(me)
+        self.raw.turnstile.release(me)
     }
 
     /// Returns what is known of it; nobody is asked whether anybody lives.
-    pub fn stat(&self) -> Stat {
-        let words = self.words;
-        let writer = words.writer.load(Ordering::Relaxed);
-        let turnstile = words.turnstile.stat();
+    pub fn stat(&self) -> RwLockInfo {
+        let raw = self.raw;
+        let writer = raw.writer.load(Ordering::Relaxed);
+        let turnstile = raw.turnstile.stat();
         let counts = self
             .readers()
             .used()
@@ -653,20 +653,20 @@ impl<'a> RwLockRef<'a> {
         let (readers, reading) =
             counts.fold((0, 0), |(sum, number), count| (sum + count, number + 1));
         let since = [
-            words.waiting_since.load(Ordering::Relaxed),
+            raw.waiting_since.load(Ordering::Relaxed),
             turnstile.contended_since,
         ];
-        Stat {
+        RwLockInfo {
             writer: Id::of(writer),
             waits: writer & WAITS != 0,
             writer_died: writer & DIED != 0,
             readers,
             reading,
-            writes: words.writes.load(Ordering::Relaxed),
+            writes: raw.writes.load(Ordering::Relaxed),
             contended: turnstile
                 .contended
-                .wrapping_add(words.contended.load(Ordering::Relaxed)),
-            recoveries: words.recoveries.load(Ordering::Relaxed),
+                .wrapping_add(raw.contended.load(Ordering::Relaxed)),
+            recoveries: raw.recoveries.load(Ordering::Relaxed),
             contended_since: since.into_iter().filter(|&at| at != 0).min().unwrap_or(0),
         }
     }

@@ -63,7 +63,7 @@ unsafe impl crate::layout::Shared for RawSemaphore {}
 
 /// What is known of a semaphore, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub struct SemaphoreInfo {
     /// How many permits are to be had.
     pub value: u64,
     /// How many there may be.
@@ -338,13 +338,13 @@ impl RawSemaphore {
     }
 
     /// Returns what is known of it. `Corrupt`.
-    pub fn stat(&self, maximum: u64, cells: &[CountSlot]) -> Result<Stat> {
+    pub fn stat(&self, maximum: u64, cells: &[CountSlot]) -> Result<SemaphoreInfo> {
         let used = CountSlots {
             used: &self.used,
             all: cells,
         };
         let holders = used.used().iter().filter(|cell| cell.load().count() > 0);
-        Ok(Stat {
+        Ok(SemaphoreInfo {
             value: self.checked_value(maximum)?,
             maximum,
             waits: self.waits.load(Ordering::Relaxed),

@@ -45,7 +45,7 @@ pub struct UndoHandleState {
 /// A semaphore with undo, as one process sees it.
 pub struct UndoRef<'a, L> {
     /// Its words.
-    pub words: &'a RawSemaphore,
+    pub raw: &'a RawSemaphore,
     /// What stands behind them.
     pub all: &'a [CountSlot],
     /// How many permits there are in all.
@@ -59,9 +59,9 @@ pub struct UndoRef<'a, L> {
 }
 
 /// Returns the count slots of a semaphore.
-pub fn cells<'a>(words: &'a RawSemaphore, all: &'a [CountSlot]) -> CountSlots<'a> {
+pub fn cells<'a>(raw: &'a RawSemaphore, all: &'a [CountSlot]) -> CountSlots<'a> {
     CountSlots {
-        used: &words.used,
+        used: &raw.used,
         all,
     }
 }
@@ -69,14 +69,14 @@ pub fn cells<'a>(words: &'a RawSemaphore, all: &'a [CountSlot]) -> CountSlots<'a
 impl<L: Liveness> UndoRef<'_, L> {
     /// Takes a permit if nobody else is inside, this process has a slot, and no holder has died.
     pub fn try_acquire(&self) -> bool {
-        let (lock, cells) = (&self.words.lock, self.cells());
-        if self.words.value() == 0 || !lock.try_acquire(self.me) {
+        let (lock, cells) = (&self.raw.lock, self.cells());
+        if self.raw.value() == 0 || !lock.try_acquire(self.me) {
             return false;
         }
         let cell = self.handle.cell.load(Ordering::Relaxed);
-        let taken = self.words.value() > 0 && cells.try_hold(self.me, cell);
+        let taken = self.raw.value() > 0 && cells.try_hold(self.me, cell);
         // Inside the lock the value stays as it is, unless somebody lies; marks may come.
-        if taken && !self.words.take(1) {
+        if taken && !self.raw.take(1) {
             let _ = self.count();
         }
         self.leave();
@@ -85,7 +85,7 @@ impl<L: Liveness> UndoRef<'_, L> {
 
     /// Gives a permit back if nobody else is inside, this process has a slot, and no holder has died.
     pub fn try_release(&self) -> bool {
-        if !self.words.lock.try_acquire(self.me) {
+        if !self.raw.lock.try_acquire(self.me) {
             return false;
         }
         let cell = self.handle.cell.load(Ordering::Relaxed);
@@ -93,7 +93,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         let given = if held { self.give(1) } else { None };
         self.leave();
         if let Some(now) = given {
-            self.words.wake(1, now);
+            self.raw.wake(1, now);
         }
         held
     }
@@ -103,7 +103,7 @@ impl<L: Liveness> UndoRef<'_, L> {
     /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`: as many living processes hold permits as there are
     /// cells. `Overflow`: one process holds 65,535 at most. Errors of `liveness`.
     pub fn acquire(&self, count: u64, options: WaitOptions, spins: &SpinState) -> Result<()> {
-        self.words.acquire_from(self, count, options, spins)
+        self.raw.acquire_from(self, count, options, spins)
     }
 
     /// Gives `count` permits back. `NotOwner`: this process does not hold as many. `Timeout`: somebody was stopped
@@ -120,14 +120,14 @@ impl<L: Liveness> UndoRef<'_, L> {
         let given = released.map(|_| self.give(count));
         self.leave();
         if let Some(now) = given? {
-            self.words.wake(count, now);
+            self.raw.wake(count, now);
         }
         Ok(())
     }
 
     /// Inside the lock: raises the value by what a slot has released; the caller has to wake that many, with that word.
     fn give(&self, count: u64) -> Option<u64> {
-        let given = self.words.give(count, self.total);
+        let given = self.raw.give(count, self.total);
         if given.is_err() {
             // Somebody has written another value: the cells say what is true.
             let _ = self.count();
@@ -136,12 +136,12 @@ impl<L: Liveness> UndoRef<'_, L> {
     }
 
     fn cells(&self) -> CountSlots<'_> {
-        cells(self.words, self.all)
+        cells(self.raw, self.all)
     }
 
     /// Takes the lock inside. If its owner has died, all is made whole first.
     fn enter(&self, options: WaitOptions) -> Result<()> {
-        let lock = &self.words.lock;
+        let lock = &self.raw.lock;
         if lock.acquire(self.me, options, &self.handle.spins, self.liveness)? {
             // Whoever cannot be asked counts as alive: the value follows from the cells in any case.
             let _ = self.count();
@@ -153,7 +153,7 @@ impl<L: Liveness> UndoRef<'_, L> {
     /// Gives the lock inside back.
     fn leave(&self) {
         // It fails where somebody has written over it: then there is nothing to give back.
-        let _ = self.words.lock.release(self.me);
+        let _ = self.raw.lock.release(self.me);
     }
 
     /// Inside the lock: takes their cells from the dead, and has the value be what follows from the cells.
@@ -172,9 +172,9 @@ impl<L: Liveness> UndoRef<'_, L> {
                 false => held += seen.count(),
             }
         }
-        let (more, now) = self.words.set(self.total.saturating_sub(held));
-        self.words.recoveries.fetch_add(dead, Ordering::Relaxed);
-        self.words.wake(more, now);
+        let (more, now) = self.raw.set(self.total.saturating_sub(held));
+        self.raw.recoveries.fetch_add(dead, Ordering::Relaxed);
+        self.raw.wake(more, now);
         failure.map_or(Ok(()), Err)
     }
 
@@ -190,7 +190,7 @@ impl<L: Liveness> UndoRef<'_, L> {
 
     /// Says whether somebody died who holds permits, or held the lock inside.
     fn has_died(&self) -> Result<bool> {
-        let lock = self.words.lock.stat();
+        let lock = self.raw.lock.stat();
         if lock.owner_died {
             return Ok(true);
         }
@@ -236,7 +236,7 @@ impl<L: Liveness> UndoRef<'_, L> {
 impl<L: Liveness> PermitRecorder for UndoRef<'_, L> {
     fn grant(&self, count: u64, wait: &Wait<'_>) -> Result<bool> {
         self.enter_bounded(wait)?;
-        let taken = match self.words.value() < count {
+        let taken = match self.raw.value() < count {
             true => Ok(false),
             false => self.record(count),
         };
@@ -257,7 +257,7 @@ impl<L: Liveness> PermitRecorder for UndoRef<'_, L> {
         self.enter_bounded(wait)?;
         let counted = self.count();
         self.leave();
-        counted.map(|()| self.words.value() >= count)
+        counted.map(|()| self.raw.value() >= count)
     }
 }
 
@@ -275,7 +275,7 @@ impl<L: Liveness> UndoRef<'_, L> {
             let _ = self.count();
             return Ok(true);
         }
-        if !self.words.take(count) {
+        if !self.raw.take(count) {
             // Somebody has written another value.
             let _ = self.count();
         }

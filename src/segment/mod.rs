@@ -48,7 +48,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// What is known of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub struct SegmentInfo {
     /// What the kernel says of its file.
     pub file: Facts,
     /// Bytes of data: of a managed one less than its file has.
@@ -560,10 +560,10 @@ impl Segment {
     }
 
     /// Returns what is known of the segment.
-    pub fn stat(&self) -> Result<Stat> {
+    pub fn stat(&self) -> Result<SegmentInfo> {
         let file = self.file.facts()?;
         let have = self.have(&file);
-        Ok(Stat {
+        Ok(SegmentInfo {
             file,
             size: self.recorded_size(have).min(have),
             capacity: self.capacity(),

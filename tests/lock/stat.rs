@@ -2,7 +2,7 @@
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{at, await_sleeper, holder, managed, recover, unnamed, use_once, within};
-use shmkit::lock::Stat;
+use shmkit::lock::LockInfo;
 use shmkit::raw::WaitOptions;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +20,7 @@ fn now() -> u64 {
 
 #[test]
 fn a_lock_that_nobody_has_used() {
-    let nothing = Stat {
+    let nothing = LockInfo {
         owner: None,
         owner_died: false,
         acquisitions: 0,

@@ -6,7 +6,7 @@ use super::common::signal::{SIGNALS, catch_signals, install_hook};
 use super::{MAX_VALUE, WAITERS, WORD, await_sleeper, holder, options, plain, told, within, word};
 use nix::sys::signal::{Signal, kill};
 use shmkit::raw::{Timeout, WaitOptions};
-use shmkit::semaphore::{Options, Semaphore, Stat};
+use shmkit::semaphore::{Options, Semaphore, SemaphoreInfo};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ fn permits_are_taken_and_given_back() {
     assert_eq!(three.value(), Ok(5));
     assert!(!three.has_undo());
     refused!(Invalid, three.held());
-    let stat = Stat {
+    let stat = SemaphoreInfo {
         value: 5,
         maximum: MAX_VALUE,
         waits: 0,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bytes behind the words, as this process has them mapped.
-pub(super) struct Memory {
+pub(super) struct RingMemory {
     segment: Arc<Segment>,
     /// Where they begin in the data, and here.
     offset: u64,
@@ -22,20 +22,20 @@ pub(super) struct Memory {
 }
 
 // SAFETY: a mapping belongs to the process, and lives as long as `segment`.
-unsafe impl Send for Memory {}
+unsafe impl Send for RingMemory {}
 // SAFETY: as for Send; all that is done with the bytes any process may do at any time.
-unsafe impl Sync for Memory {}
+unsafe impl Sync for RingMemory {}
 
-impl Memory {
+impl RingMemory {
     /// Takes `capacity` bytes that begin at `offset` in the data of a segment. `Corrupt`: it is not as large.
-    pub(super) fn new(segment: Arc<Segment>, offset: u64, capacity: u64) -> Result<Memory> {
+    pub(super) fn new(segment: Arc<Segment>, offset: u64, capacity: u64) -> Result<RingMemory> {
         let room = segment.capacity().saturating_sub(offset);
         if room < capacity {
             let text = format!("a queue for {capacity} bytes where there is room for {room}");
             return Err(Error::Corrupt(text.into()));
         }
         let base = segment.data().wrapping_add(offset as usize);
-        let ring = Memory {
+        let ring = RingMemory {
             offset,
             base: NonNull::new(base).ok_or(Error::Internal("a mapping at NULL".into()))?,
             capacity,
@@ -82,7 +82,7 @@ impl Memory {
     }
 }
 
-impl Ring for Memory {
+impl Ring for RingMemory {
     fn capacity(&self) -> u64 {
         self.capacity
     }

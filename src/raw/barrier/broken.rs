@@ -27,9 +27,9 @@ impl BarrierRef<'_> {
                 Err(now) => turn = now,
             }
         }
-        self.words.breaks.fetch_add(1, Ordering::Relaxed);
+        self.raw.breaks.fetch_add(1, Ordering::Relaxed);
         if died {
-            self.words.deaths.fetch_add(1, Ordering::Relaxed);
+            self.raw.deaths.fetch_add(1, Ordering::Relaxed);
         }
         self.wake(turn);
         true
@@ -60,7 +60,7 @@ impl BarrierRef<'_> {
         liveness: &impl Liveness,
     ) -> Result<bool> {
         let is_old = others.is_some_and(|_| {
-            let began = self.words.began.load(Ordering::Relaxed);
+            let began = self.raw.began.load(Ordering::Relaxed);
             clock::monotonic().saturating_sub(began) >= DEATH_VISIBLE_AFTER_NS
         });
         for cell in self.cells {

@@ -13,7 +13,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 type Result = crate::error::Result<usize>;
 
 struct Shared {
-    words: RawBarrier,
+    raw: RawBarrier,
     cells: Vec<PartyCell>,
     world: World,
     /// What each party has done before it came.
@@ -28,7 +28,7 @@ unsafe impl Sync for Shared {}
 impl Shared {
     fn new(parties: usize) -> Arc<Shared> {
         Arc::new(Shared {
-            words: RawBarrier::default(),
+            raw: RawBarrier::default(),
             cells: (0..2 * parties).map(|_| PartyCell::default()).collect(),
             world: World::new(),
             done: (0..parties).map(|_| UnsafeCell::new(0)).collect(),
@@ -38,7 +38,7 @@ impl Shared {
 
     fn view(&self) -> BarrierRef<'_> {
         BarrierRef {
-            words: &self.words,
+            raw: &self.raw,
             cells: &self.cells,
         }
     }
@@ -166,7 +166,7 @@ fn one_that_dies_while_others_wait_is_found_after_a_sleep() {
 fn one_that_dies_with_the_lock_holds_up_nobody() {
     model(2, || {
         let shared = Shared::new(2);
-        let lock = &shared.words.lock;
+        let lock = &shared.raw.lock;
         assert!(lock.try_acquire(shared.mortal()));
         shared.world.dies(0);
         let in_thread = shared.clone();

@@ -12,7 +12,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 
 struct Shared {
     lock: lock::RawLock,
-    words: RawCondition,
+    raw: RawCondition,
     cells: [WaiterCell; 3],
     world: World,
     guarded: UnsafeCell<u64>,
@@ -51,7 +51,7 @@ impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
             lock: lock::RawLock::default(),
-            words: RawCondition::default(),
+            raw: RawCondition::default(),
             cells: [(); 3].map(|()| WaiterCell::default()),
             world: World::new(),
             guarded: UnsafeCell::new(0),
@@ -61,7 +61,7 @@ impl Shared {
 
     fn condition(&self) -> ConditionRef<'_> {
         ConditionRef {
-            words: &self.words,
+            raw: &self.raw,
             cells: &self.cells,
         }
     }
@@ -91,7 +91,7 @@ impl Shared {
         assert_eq!(end == End::Notified, notified.is_some());
         if let Some(cell) = notified {
             self.returned.fetch_add(1, Ordering::Relaxed);
-            self.locked(me, |_| assert!(cell.is_notified_and_let_go(me)));
+            self.locked(me, |_| assert!(cell.is_notified_and_released(me)));
         }
         end
     }

@@ -11,7 +11,7 @@ use loom::thread;
 
 #[derive(Default)]
 struct Shared {
-    words: RawEvent,
+    raw: RawEvent,
     message: UnsafeCell<u64>,
 }
 
@@ -22,7 +22,7 @@ impl Shared {
     fn write_and_set(&self) {
         // SAFETY: as above.
         self.message.with_mut(|message| unsafe { *message += 1 });
-        self.words.set();
+        self.raw.set();
     }
 
     fn read(&self) -> u64 {
@@ -31,7 +31,7 @@ impl Shared {
     }
 
     fn wait(&self, options: WaitOptions) -> crate::error::Result<()> {
-        self.words.wait(options, &SpinState::default())
+        self.raw.wait(options, &SpinState::default())
     }
 }
 
@@ -54,34 +54,34 @@ fn set_and_clear_wakes_all_who_had_begun_to_wait() {
     model(3, || {
         let shared = Arc::new(Shared::default());
         // Both have begun before it is set.
-        let begun = shared.words.word.load(Ordering::SeqCst);
+        let begun = shared.raw.word.load(Ordering::SeqCst);
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => {
                 in_thread.write_and_set();
-                in_thread.words.clear();
+                in_thread.raw.clear();
             }
             _ => {
                 let spins = SpinState::default();
                 let told = in_thread
-                    .words
+                    .raw
                     .wait_since(begun, WaitOptions::BLOCKING, &spins);
                 assert_eq!(told, Ok(()));
                 assert_eq!(in_thread.read(), 1);
             }
         });
-        assert!(!shared.words.is_set());
-        assert_eq!(shared.words.stat().sets, 1);
+        assert!(!shared.raw.is_set());
+        assert_eq!(shared.raw.stat().sets, 1);
     });
 }
 
 #[test]
 fn who_clears_it_and_then_looks_misses_no_work() {
     model(4, || {
-        let words = Arc::new(RawEvent::default());
-        words.set();
+        let raw = Arc::new(RawEvent::default());
+        raw.set();
         let work = Arc::new(AtomicBool::new(false));
-        let (in_thread, word) = (words.clone(), work.clone());
+        let (in_thread, word) = (raw.clone(), work.clone());
         let worker = thread::spawn(move || {
             in_thread.clear();
             if !word.load(Ordering::Relaxed) {
@@ -91,7 +91,7 @@ fn who_clears_it_and_then_looks_misses_no_work() {
             }
         });
         work.store(true, Ordering::Relaxed);
-        words.set();
+        raw.set();
         worker.join().expect("no thread panics");
     });
 }
@@ -99,8 +99,8 @@ fn who_clears_it_and_then_looks_misses_no_work() {
 #[test]
 fn two_set_it_and_nobody_is_forgotten() {
     model(3, || {
-        let words = Arc::new(RawEvent::default());
-        let in_thread = words.clone();
+        let raw = Arc::new(RawEvent::default());
+        let in_thread = raw.clone();
         each(3, move |me| match me {
             // The second wait begins whenever the first has ended: set or not.
             2 => {
@@ -111,22 +111,22 @@ fn two_set_it_and_nobody_is_forgotten() {
             }
             _ => in_thread.set(),
         });
-        assert!((1..=2).contains(&words.stat().sets));
+        assert!((1..=2).contains(&raw.stat().sets));
     });
 }
 
 #[test]
 fn who_gives_up_takes_nothing_from_the_others() {
     model(3, || {
-        let words = Arc::new(RawEvent::default());
+        let raw = Arc::new(RawEvent::default());
         each(3, move |me| match me {
-            0 => words.set(),
+            0 => raw.set(),
             1 => {
-                let told = words.wait(WaitOptions::BLOCKING, &SpinState::default());
+                let told = raw.wait(WaitOptions::BLOCKING, &SpinState::default());
                 assert_eq!(told, Ok(()));
             }
             _ => {
-                let _ = words.wait(SHORT, &SpinState::default());
+                let _ = raw.wait(SHORT, &SpinState::default());
             }
         });
     });

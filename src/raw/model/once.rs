@@ -12,7 +12,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 struct Shared {
-    words: RawOnce,
+    raw: RawOnce,
     world: World,
     /// What is to be done: 1.
     result: UnsafeCell<u64>,
@@ -25,7 +25,7 @@ unsafe impl Sync for Shared {}
 impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
-            words: RawOnce::default(),
+            raw: RawOnce::default(),
             world: World::new(),
             result: UnsafeCell::new(0),
             recoveries: AtomicUsize::new(0),
@@ -33,7 +33,7 @@ impl Shared {
     }
 
     fn begin(&self, me: Id, options: WaitOptions) -> Result<Begun> {
-        self.words
+        self.raw
             .begin(me, options, &SpinState::default(), &self.world)
     }
 
@@ -58,7 +58,7 @@ impl Shared {
                 self.recoveries
                     .fetch_add(owner_died.into(), Ordering::Relaxed);
                 self.write(1);
-                self.words.done(me).expect("we are doing it");
+                self.raw.done(me).expect("we are doing it");
                 Ok(true)
             }
         }
@@ -87,8 +87,8 @@ fn of_three_one_does_it_and_all_see_it() {
             count.fetch_add(mine.into(), Ordering::Relaxed);
         });
         assert_eq!(did.load(Ordering::Relaxed), 1);
-        assert!(shared.words.is_done());
-        assert_eq!(shared.words.stat().attempts, 1);
+        assert!(shared.raw.is_done());
+        assert_eq!(shared.raw.stat().attempts, 1);
     });
 }
 
@@ -100,7 +100,7 @@ fn who_finds_it_done_at_a_glance_sees_it() {
         let worker = thread::spawn(move || {
             assert_eq!(in_thread.call(id(1), WaitOptions::BLOCKING), Ok(true));
         });
-        if shared.words.is_done() {
+        if shared.raw.is_done() {
             assert_eq!(shared.read(), 1);
         }
         worker.join().expect("no thread panics");
@@ -121,7 +121,7 @@ fn what_is_given_back_undone_is_done_by_the_next_one() {
                 {
                     assert!(!owner_died);
                     in_thread.write(5);
-                    in_thread.words.abort(id(0)).expect("we are doing it");
+                    in_thread.raw.abort(id(0)).expect("we are doing it");
                 }
             }
             _ => drop(
@@ -130,7 +130,7 @@ fn what_is_given_back_undone_is_done_by_the_next_one() {
                     .expect("no end"),
             ),
         });
-        assert!(shared.words.is_done());
+        assert!(shared.raw.is_done());
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 0);
     });
 }
@@ -202,19 +202,19 @@ fn a_death_is_told_until_it_is_done() {
                     in_thread.begin(id(me), WaitOptions::NONBLOCKING)
                 {
                     assert!(owner_died, "it is not done since");
-                    in_thread.words.abort(id(me)).expect("we are doing it");
+                    in_thread.raw.abort(id(me)).expect("we are doing it");
                 }
             }
         });
         let begun = shared.begin(id(5), WaitOptions::NONBLOCKING);
         assert_eq!(begun, Ok(Begun::Mine { owner_died: true }), "it stays told");
         shared.write(1);
-        shared.words.done(id(5)).expect("we are doing it");
+        shared.raw.done(id(5)).expect("we are doing it");
         assert_eq!(
             shared.begin(id(6), WaitOptions::NONBLOCKING),
             Ok(Begun::Done)
         );
-        assert!(!shared.words.stat().owner_died);
+        assert!(!shared.raw.stat().owner_died);
     });
 }
 
@@ -233,6 +233,6 @@ fn who_gives_up_takes_nothing_from_the_others() {
                 Err(error) => assert!(me == 2 && matches!(error, Error::Timeout(_))),
             }
         });
-        assert!(shared.words.is_done());
+        assert!(shared.raw.is_done());
     });
 }

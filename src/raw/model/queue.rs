@@ -23,7 +23,7 @@ const GRAINS: usize = ((CAPACITY + RING_SLACK) / RECORD_ALIGN) as usize;
 
 /// Each grain is a record and the payload of another one: which of them, those who use it must agree on.
 #[derive(Default)]
-struct Memory {
+struct ModelRing {
     records: [Record; GRAINS],
     payloads: [UnsafeCell<u64>; GRAINS],
     /// Whoever writes a payload gives up before it commits.
@@ -31,9 +31,9 @@ struct Memory {
 }
 
 // SAFETY: a payload is reached by whose record it is alone, which is what is on trial: loom checks it.
-unsafe impl Sync for Memory {}
+unsafe impl Sync for ModelRing {}
 
-impl Memory {
+impl ModelRing {
     fn payload(&self, offset: u64) -> &UnsafeCell<u64> {
         &self.payloads[(offset / RECORD_ALIGN) as usize]
     }
@@ -53,7 +53,7 @@ impl Memory {
     }
 }
 
-impl Ring for Memory {
+impl Ring for ModelRing {
     fn capacity(&self) -> u64 {
         GRAINS as u64 * RECORD_ALIGN
     }
@@ -65,7 +65,7 @@ impl Ring for Memory {
     }
 
     fn copy(&self, offset: u64) -> Result<[u64; 4]> {
-        self.record(offset).map(Record::words)
+        self.record(offset).map(Record::raw)
     }
 
     fn reach(&self, end: u64) -> Result<()> {
@@ -108,8 +108,8 @@ impl Ring for Memory {
 }
 
 struct Shared {
-    words: RawQueue,
-    ring: Memory,
+    raw: RawQueue,
+    ring: ModelRing,
     bounds: Bounds,
     world: World,
 }
@@ -127,11 +127,11 @@ impl Shared {
             bytes: 0,
             largest: CAPACITY / 2,
         };
-        let words = RawQueue::default();
-        let ring = Memory::default();
-        words.prepare(&bounds, ring.capacity(), 0);
+        let raw = RawQueue::default();
+        let ring = ModelRing::default();
+        raw.prepare(&bounds, ring.capacity(), 0);
         Arc::new(Shared {
-            words,
+            raw,
             ring,
             bounds,
             world: World::new(),
@@ -139,9 +139,9 @@ impl Shared {
     }
 
     /// Calls `body` with the queue as the process `me` has it.
-    fn queue<T>(&self, me: Id, body: impl FnOnce(&QueueRef<'_, Memory, World>) -> T) -> T {
+    fn queue<T>(&self, me: Id, body: impl FnOnce(&QueueRef<'_, ModelRing, World>) -> T) -> T {
         body(&QueueRef {
-            words: &self.words,
+            raw: &self.raw,
             ring: &self.ring,
             bounds: &self.bounds,
             laps: Laps::new(self.bounds.ring()),
@@ -287,9 +287,9 @@ fn several_put_at_once_wake_as_many() {
         let (in_thread, got) = (shared.clone(), sum.clone());
         each(3, move |me| match me {
             0 => {
-                let words = [1u64, 2].map(u64::to_ne_bytes);
-                let messages = words.iter().map(|word| &word[..]);
-                let put = |queue: &QueueRef<'_, Memory, World>| {
+                let raw = [1u64, 2].map(u64::to_ne_bytes);
+                let messages = raw.iter().map(|word| &word[..]);
+                let put = |queue: &QueueRef<'_, ModelRing, World>| {
                     queue.put_many(messages, Batch::Some, WaitOptions::BLOCKING)
                 };
                 assert_eq!(in_thread.queue(id(me), put), Ok(2));
@@ -418,7 +418,7 @@ fn who_waits_for_the_last_lease_is_told_that_nothing_comes() {
         let shared = Shared::new();
         shared.put(id(0), 1);
         let lease = shared.lease(id(0));
-        shared.queue(id(0), |queue| queue.shut());
+        shared.queue(id(0), |queue| queue.shut_down());
         each(2, move |me| match me {
             0 => assert_eq!(shared.ack(id(me), lease), 1),
             _ => {
@@ -441,7 +441,7 @@ fn what_was_put_before_it_was_shut_is_had_before_anybody_is_told_so() {
                 Ok(()) => putting.store(true, Ordering::Relaxed),
                 Err(error) => assert!(matches!(error, Error::ShutDown(_))),
             },
-            1 => in_thread.queue(id(me), |queue| queue.shut()),
+            1 => in_thread.queue(id(me), |queue| queue.shut_down()),
             _ => {
                 while let Ok(value) = in_thread.try_get(id(me), WaitOptions::BLOCKING) {
                     assert_eq!(value, 1);
@@ -526,7 +526,7 @@ fn what_is_told_of_it_was_so_at_some_moment() {
                 }
             }
             _ => {
-                let stat = shared.queue(id(me), |queue| queue.words.stat(queue.ring, queue.laps));
+                let stat = shared.queue(id(me), |queue| queue.raw.stat(queue.ring, queue.laps));
                 let stat = stat.expect("all belongs together");
                 assert_eq!(stat.bytes, stat.messages * LENGTH);
                 assert!(stat.messages <= 1, "{stat:?}");
@@ -614,7 +614,7 @@ fn who_skips_the_dead_wakes_who_waits_for_their_room() {
 /// Dies holding the producer lock (0), or the consumer lock (1).
 fn die_holding(shared: &Shared, lock: usize) {
     let mortal = shared.mortal(0);
-    let lock = [&shared.words.producer_lock, &shared.words.consumer_lock][lock];
+    let lock = [&shared.raw.producer_lock, &shared.raw.consumer_lock][lock];
     let taken = lock.acquire(
         mortal,
         WaitOptions::NONBLOCKING,

@@ -12,7 +12,7 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 struct Shared {
-    words: RawRwLock,
+    raw: RawRwLock,
     cells: [CountSlot; 3],
     handle: RwLockHandleState,
     world: World,
@@ -26,7 +26,7 @@ unsafe impl Sync for Shared {}
 impl Shared {
     fn new() -> Arc<Shared> {
         Arc::new(Shared {
-            words: RawRwLock::default(),
+            raw: RawRwLock::default(),
             cells: Default::default(),
             handle: RwLockHandleState::default(),
             world: World::new(),
@@ -37,7 +37,7 @@ impl Shared {
 
     fn whole(&self) -> RwLockRef<'_> {
         RwLockRef {
-            words: &self.words,
+            raw: &self.raw,
             cells: &self.cells,
             handle: &self.handle,
         }

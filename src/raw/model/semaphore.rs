@@ -17,7 +17,7 @@ use loom::thread;
 const MAXIMUM: u64 = 3;
 
 struct Shared {
-    words: RawSemaphore,
+    raw: RawSemaphore,
     cells: [CountSlot; 2],
     world: World,
     guarded: UnsafeCell<u64>,
@@ -28,10 +28,10 @@ unsafe impl Sync for Shared {}
 
 impl Shared {
     fn new(value: u64) -> Arc<Shared> {
-        let words = RawSemaphore::default();
-        words.prepare(value, MAXIMUM);
+        let raw = RawSemaphore::default();
+        raw.prepare(value, MAXIMUM);
         Arc::new(Shared {
-            words,
+            raw,
             cells: Default::default(),
             world: World::new(),
             guarded: UnsafeCell::new(0),
@@ -39,13 +39,13 @@ impl Shared {
     }
 
     fn acquire(&self, count: u64, options: WaitOptions) -> bool {
-        let result = self.words.acquire(count, options, &SpinState::default());
+        let result = self.raw.acquire(count, options, &SpinState::default());
         assert!(matches!(result, Ok(()) | Err(Error::Timeout(_))));
         result.is_ok()
     }
 
     fn release(&self, count: u64) {
-        self.words.release(count, MAXIMUM).expect("no overflow");
+        self.raw.release(count, MAXIMUM).expect("no overflow");
     }
 
     /// Adds one; loom fails where another thread is in here as well.
@@ -57,7 +57,7 @@ impl Shared {
     /// Calls `body` with a semaphore of `total` permits, as the process `me` sees it.
     fn undo<T>(&self, total: u64, me: Id, body: impl FnOnce(UndoRef<'_, World>) -> T) -> T {
         body(UndoRef {
-            words: &self.words,
+            raw: &self.raw,
             all: &self.cells,
             total,
             handle: &UndoHandleState::default(),
@@ -96,7 +96,7 @@ fn one_permit_excludes_and_nobody_sleeps_for_ever() {
             in_thread.touch();
             in_thread.release(1);
         });
-        assert_eq!(shared.words.value(), 1);
+        assert_eq!(shared.raw.value(), 1);
     });
 }
 
@@ -109,7 +109,7 @@ fn who_gives_two_wakes_two() {
             0 => in_thread.release(2),
             _ => assert!(in_thread.acquire(1, WaitOptions::BLOCKING)),
         });
-        assert_eq!(shared.words.value(), 0);
+        assert_eq!(shared.raw.value(), 0);
     });
 }
 
@@ -128,7 +128,7 @@ fn who_wants_two_keeps_no_wake_from_who_wants_one() {
         shared.release(1);
         shared.release(1);
         two.join().expect("it has got them");
-        assert_eq!(shared.words.value(), 0);
+        assert_eq!(shared.raw.value(), 0);
     });
 }
 
@@ -137,7 +137,7 @@ fn a_mark_that_goes_leaves_no_sleeper_behind() {
     model(4, || {
         let shared = Shared::new(0);
         // Somebody has waited, and is not there any more.
-        shared.words.word.fetch_or(WAITERS, Ordering::Relaxed);
+        shared.raw.word.fetch_or(WAITERS, Ordering::Relaxed);
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => (0..2).for_each(|_| in_thread.release(1)),
@@ -155,7 +155,7 @@ fn who_gives_up_passes_its_wake_on() {
             let options = match me {
                 // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
                 3 => {
-                    futex::wake(&in_thread.words.word, i32::MAX, futex::WaitSet::All);
+                    futex::wake(&in_thread.raw.word, i32::MAX, futex::WaitSet::All);
                     return;
                 }
                 2 => SHORT,
@@ -166,7 +166,7 @@ fn who_gives_up_passes_its_wake_on() {
                 in_thread.release(1);
             }
         });
-        assert_eq!(shared.words.value(), 1);
+        assert_eq!(shared.raw.value(), 1);
     });
 }
 
@@ -181,7 +181,7 @@ fn with_undo_one_permit_excludes_and_nobody_sleeps_for_ever() {
             in_thread.touch();
             in_thread.release_undo(1, me, 1);
         });
-        assert_eq!(shared.words.value(), 1);
+        assert_eq!(shared.raw.value(), 1);
     });
 }
 
@@ -206,18 +206,18 @@ fn what_the_dead_held_comes_back_once() {
             }
         });
         assert!(shared.acquire_undo(2, id(5), 2, WaitOptions::NONBLOCKING));
-        assert_eq!(shared.words.value(), 0);
+        assert_eq!(shared.raw.value(), 0);
     });
 }
 
 /// Dies inside the lock, so far on its way as `step` says: it acquires up to 2, then it has done that, and releases.
 fn die_inside(shared: &Shared, total: u64, step: usize) {
     let mortal = shared.world.mortals[0].0;
-    let cells = cells(&shared.words, &shared.cells);
+    let cells = cells(&shared.raw, &shared.cells);
     if step > 2 {
         assert!(shared.acquire_undo(total, mortal, 1, WaitOptions::NONBLOCKING));
     }
-    let lock = &shared.words.lock;
+    let lock = &shared.raw.lock;
     let entered = lock.acquire(
         mortal,
         WaitOptions::NONBLOCKING,
@@ -230,7 +230,7 @@ fn die_inside(shared: &Shared, total: u64, step: usize) {
         1 => drop(cells.hold(mortal, 1, &shared.world)),
         2 => {
             cells.hold(mortal, 1, &shared.world).expect("a cell");
-            assert!(shared.words.try_take(1));
+            assert!(shared.raw.try_take(1));
         }
         _ => drop(cells.release(mortal, 1)),
     }
@@ -251,7 +251,7 @@ fn who_dies_inside_leaves_it_to_the_next_to_count() {
             });
             assert!(shared.acquire_undo(2, id(5), 2, WaitOptions::NONBLOCKING));
             shared.release_undo(2, id(5), 2);
-            assert_eq!(shared.words.value(), 2);
+            assert_eq!(shared.raw.value(), 2);
         });
     }
 }
@@ -271,7 +271,7 @@ fn who_brings_back_wakes_who_slept_for_the_dead() {
             }
             _ => assert!(in_thread.acquire_undo(2, id(me), 1, WaitOptions::BLOCKING)),
         });
-        assert_eq!(shared.words.value(), 0);
+        assert_eq!(shared.raw.value(), 0);
     });
 }
 
@@ -298,6 +298,6 @@ fn who_finds_no_cell_passes_its_wake_on() {
                 assert!(matches!(acquired, Err(Error::TooManyProcesses(_))));
             }
         });
-        assert_eq!(shared.words.value(), 1);
+        assert_eq!(shared.raw.value(), 1);
     });
 }

@@ -72,31 +72,31 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Returns tail as far as it is known, and looks where it is now if nothing is known beyond claim.
     #[inline(always)]
     pub(super) fn known_tail(&self, claim: u64) -> u64 {
-        let known = self.words.known_tail.load(Ordering::Relaxed);
+        let known = self.raw.known_tail.load(Ordering::Relaxed);
         if known != claim {
             return known;
         }
-        let tail = self.words.tail.position();
-        self.words.known_tail.store(tail, Ordering::Relaxed);
+        let tail = self.raw.tail.position();
+        self.raw.known_tail.store(tail, Ordering::Relaxed);
         tail
     }
 
     #[inline(always)]
     pub(super) fn record(&self, position: u64) -> Result<(&Record, Seen)> {
-        let tail = self.words.known_tail.load(Ordering::Relaxed);
+        let tail = self.raw.known_tail.load(Ordering::Relaxed);
         Record::find(self.ring, self.laps, position, tail)
     }
 
     /// Finds the first message that can be had; requires the consumer lock.
     pub(super) fn find(&self) -> Result<Search<'_>> {
-        let words = self.words;
+        let raw = self.raw;
         // PAIRS queue.settled: who has counted it sees what has become of the record.
-        let resolved_reservations = words.resolved_reservations.load(Ordering::Acquire);
-        let claim = words.claim.current()?;
+        let resolved_reservations = raw.resolved_reservations.load(Ordering::Acquire);
+        let claim = raw.claim.current()?;
         // PAIRS queue.returned: what was given back before is READY now, or has been taken since.
-        let returned = words.returned.load(Ordering::Relaxed) != 0
-            && words.returned.swap(0, Ordering::AcqRel) != 0;
-        if words.head.load(Ordering::Relaxed) != AS_CLAIM {
+        let returned = raw.returned.load(Ordering::Relaxed) != 0
+            && raw.returned.swap(0, Ordering::AcqRel) != 0;
+        if raw.head.load(Ordering::Relaxed) != AS_CLAIM {
             self.advance_head(claim.position)?;
             let max_records = match returned {
                 true => u64::MAX,
@@ -105,7 +105,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             };
             if let Some(message) = self.search(claim.position, max_records)?.0 {
                 if returned {
-                    words.returned.store(1, Ordering::Relaxed); // there may be more
+                    raw.returned.store(1, Ordering::Relaxed); // there may be more
                 }
                 return Ok(Ok(Found::redelivered(message)));
             }
@@ -140,7 +140,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 State::Ready => return Ok(SlotState::Message((record, seen))),
                 State::Pad => return Ok(SlotState::Gap(claim.at(seen.next))),
                 State::Done => {
-                    self.words.skipped.fetch_add(1, Ordering::Relaxed);
+                    self.raw.skipped.fetch_add(1, Ordering::Relaxed);
                     return Ok(SlotState::Gap(claim.and(seen.next, seen.room)));
                 }
                 State::Reserved(id) if self.liveness.is_dead(id)? => {
@@ -157,15 +157,15 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     /// Moves claim past what can never be had; returns it and what is there then; requires the consumer lock.
     pub(super) fn skip(&self) -> Result<(CursorSnapshot, SlotState<'_>)> {
-        let mut claim = self.words.claim.current()?;
+        let mut claim = self.raw.claim.current()?;
         loop {
             let next = match self.look_at(claim)? {
                 SlotState::Gap(next) => next,
                 state => return Ok((claim, state)),
             };
-            self.words.claim.commit(next);
+            self.raw.claim.commit(next);
             if next.messages != claim.messages {
-                self.words.room.notify(u64::MAX);
+                self.raw.room.notify(u64::MAX);
             }
             claim = next;
         }
@@ -174,14 +174,14 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Searches up to `max_records` of the records between head and claim for one that was given back, or whose lessee is
     /// dead. Returns also whether other processes lease some; requires the consumer lock.
     fn search(&self, claim: u64, max_records: u64) -> Result<(Option<(&Record, Seen)>, bool)> {
-        let words = self.words;
-        let head = words.head.load(Ordering::Relaxed);
+        let raw = self.raw;
+        let head = raw.head.load(Ordering::Relaxed);
         let mut leased = false;
         if head == AS_CLAIM || max_records == 0 {
             return Ok((None, leased));
         }
         // A part of them begins where the last one ended, which is a hint.
-        let begin = words.search.load(Ordering::Relaxed);
+        let begin = raw.search.load(Ordering::Relaxed);
         let inside =
             (begin.wrapping_sub(head) as i64) >= 0 && (claim.wrapping_sub(begin) as i64) > 0;
         let mut position = if max_records < u64::MAX && inside {
@@ -207,14 +207,14 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             }
             position = seen.next;
         }
-        words.search.store(position, Ordering::Relaxed);
+        raw.search.store(position, Ordering::Relaxed);
         Ok((None, leased))
     }
 
     /// Moves head past what is done; returns where it is; requires the consumer lock.
     pub(super) fn advance_head(&self, claim: u64) -> Result<u64> {
-        let words = self.words;
-        let mut head = words.head.load(Ordering::Relaxed);
+        let raw = self.raw;
+        let mut head = raw.head.load(Ordering::Relaxed);
         if head == AS_CLAIM {
             return Ok(claim);
         }
@@ -232,22 +232,22 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             };
             if stop {
                 // PAIRS queue.head
-                words.head.store(AS_CLAIM, Ordering::Release);
+                raw.head.store(AS_CLAIM, Ordering::Release);
                 break;
             }
-            if words.head.load(Ordering::Relaxed) == head {
+            if raw.head.load(Ordering::Relaxed) == head {
                 break;
             }
             // PAIRS queue.head
-            words.head.store(head, Ordering::Release);
+            raw.head.store(head, Ordering::Release);
             // PAIRS queue.done: once more, because who has done with it meanwhile may have seen the old head.
             fence(Ordering::SeqCst);
         }
         if head != before {
-            words.room.notify(u64::MAX);
-            if words.is_shut() {
+            raw.room.notify(u64::MAX);
+            if raw.is_shut_down() {
                 // Who waits for what was still leased: nothing comes any more.
-                words.messages.notify(u64::MAX);
+                raw.messages.notify(u64::MAX);
             }
         }
         Ok(head)
@@ -264,7 +264,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     pub(super) fn try_reclaim(&self) {
         let held = self.hold_consumer_lock(WaitOptions::NONBLOCKING);
         if held.is_ok_and(|held| self.reclaim(&held).is_ok()) {
-            self.words.room.notify(u64::MAX);
+            self.raw.room.notify(u64::MAX);
         }
     }
 }

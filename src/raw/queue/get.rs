@@ -2,7 +2,7 @@
 
 use super::cursor::CursorSnapshot;
 use super::find::{EmptyReason, Found, SlotState};
-use super::put::shut;
+use super::put::shut_down;
 use super::record::{RECORD_HEADER, Ring, State};
 use super::token;
 use super::{AS_CLAIM, Held, LARGE_MESSAGE, QueueRef};
@@ -39,7 +39,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Takes the first message if that is a few steps: nobody is in the way, nothing is leased, and it fits.
     #[inline(always)]
     pub fn try_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
-        let held = self.hold_uncontended(&self.words.consumer_lock)?;
+        let held = self.hold_uncontended(&self.raw.consumer_lock)?;
         let taken = self.try_take(buffer);
         drop(held);
         if taken.is_some() {
@@ -50,11 +50,11 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     #[inline(always)]
     fn try_take(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
-        let (words, laps) = (self.words, self.laps);
-        let claim = words.claim.look()?;
-        let tail = words.known_tail.load(Ordering::Relaxed);
+        let (raw, laps) = (self.raw, self.laps);
+        let claim = raw.claim.look()?;
+        let tail = raw.known_tail.load(Ordering::Relaxed);
         let offset = laps.offset(claim.position);
-        if words.head.load(Ordering::Relaxed) != AS_CLAIM
+        if raw.head.load(Ordering::Relaxed) != AS_CLAIM
             || tail == claim.position
             || !self.ring.has(offset + RECORD_HEADER)
         {
@@ -73,7 +73,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         let place = buffer.get_mut(..seen.length as usize)?;
         self.ring.read(offset + RECORD_HEADER, place).ok()?;
         // From here on it is taken, and nothing slow follows.
-        words.claim.commit(claim.and(seen.next, seen.room));
+        raw.claim.commit(claim.and(seen.next, seen.room));
         Some(seen.length)
     }
 
@@ -179,7 +179,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 (filled, count) = (end, count + 1);
                 match found.claim {
                     // While nothing is leased, one commit does for all of them.
-                    Some(claim) if queue.words.head.load(Ordering::Relaxed) == AS_CLAIM => {
+                    Some(claim) if queue.raw.head.load(Ordering::Relaxed) == AS_CLAIM => {
                         queue.count_redelivery(&found);
                         behind = Some(claim.and(found.seen.next, found.seen.room));
                     }
@@ -192,7 +192,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 next = queue.next_of(&mut behind).ok().flatten();
             }
             if let Some(claim) = behind {
-                queue.words.claim.commit(claim);
+                queue.raw.claim.commit(claim);
             }
             Ok(count as u64)
         })
@@ -247,10 +247,10 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     #[inline(always)]
     fn notify_taken(&self) {
         // Who waits for the queue to be finished waits here as well.
-        let claim = self.words.claim.position();
-        let last = claim == self.words.known_tail.load(Ordering::Relaxed);
+        let claim = self.raw.claim.position();
+        let last = claim == self.raw.known_tail.load(Ordering::Relaxed);
         let count = if last { u64::MAX } else { 1 };
-        self.words.room.notify_after_exchange(count);
+        self.raw.room.notify_after_exchange(count);
     }
 
     #[cold]
@@ -261,14 +261,14 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         options: WaitOptions,
         body: &mut dyn FnMut(&Self, Found<'_>) -> Result<T>,
     ) -> Result<T> {
-        let words = self.words;
+        let raw = self.raw;
         let mut wait = Wait::new(options, &self.handle.messages).eager();
         let mut slept = false;
         let result = loop {
             // 1. Nothing is to be had. It may never be.
             match self.is_over(&mut reason) {
                 Ok(false) => {}
-                Ok(true) => break Err(shut()),
+                Ok(true) => break Err(shut_down()),
                 Err(error) => break Err(error),
             }
             // 2. Somebody may be just about to put something.
@@ -286,13 +286,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 if options.timeout == Timeout::Immediate {
                     return Err(Error::Empty("the queue is empty".into()));
                 }
-                let key = words.messages.prepare_wait();
+                let key = raw.messages.prepare_wait();
                 drop(held);
                 if !self.has_news(&reason) {
                     slept = true;
                     if let Err(error) = wait
                         .check("the queue is empty")
-                        .and_then(|()| words.messages.commit_wait(key, &mut wait, WaitSet::Normal))
+                        .and_then(|()| raw.messages.commit_wait(key, &mut wait, WaitSet::Normal))
                     {
                         return self.leave(error);
                     }
@@ -309,14 +309,14 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 Err(error) => break Err(error),
             }
         };
-        let more = words.tail.position() != words.claim.position();
+        let more = raw.tail.position() != raw.claim.position();
         drop(held);
         match result {
             Ok(done) => {
                 wait.record_success();
                 self.notify_taken();
                 if slept && more {
-                    words.messages.notify(1);
+                    raw.messages.notify(1);
                 }
                 Ok(done)
             }
@@ -326,40 +326,40 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     /// Returns without a message. A wake may have been ours: another waiter gets it.
     fn leave<T>(&self, error: Error) -> Result<T> {
-        self.words.messages.notify(1);
+        self.raw.messages.notify(1);
         Err(error)
     }
 
     /// Returns whether there may be a message by now where there was none for `reason`.
     fn has_news(&self, reason: &EmptyReason) -> bool {
-        let words = self.words;
+        let raw = self.raw;
         let waits = reason.held_up
             || reason.leased
-            || reason.putting && words.producer_lock.stat().owner.is_some();
-        if words.returned.load(Ordering::Relaxed) != 0 || words.is_shut() && !waits {
+            || reason.putting && raw.producer_lock.stat().owner.is_some();
+        if raw.returned.load(Ordering::Relaxed) != 0 || raw.is_shut_down() && !waits {
             return true;
         }
         let claim = reason.claim.position;
         match reason.held_up {
             // The record itself may be gone by now: only the owner of the consumer lock looks at it.
             true => {
-                words.claim.position() != claim
-                    || words.resolved_reservations.load(Ordering::Relaxed)
+                raw.claim.position() != claim
+                    || raw.resolved_reservations.load(Ordering::Relaxed)
                         != reason.resolved_reservations
             }
-            false => words.tail.position() != claim,
+            false => raw.tail.position() != claim,
         }
     }
 
     /// Returns whether no message will ever come any more; requires the consumer lock.
     fn is_over(&self, reason: &mut EmptyReason) -> Result<bool> {
-        let words = self.words;
-        if !words.is_shut() || reason.held_up || reason.leased {
+        let raw = self.raw;
+        if !raw.is_shut_down() || reason.held_up || reason.leased {
             return Ok(false);
         }
         // The next owner of the producer lock finds the queue shut. The present one may not have, and is waited for.
-        match self.try_hold(&words.producer_lock)? {
-            Some(_held) => Ok(words.tail.position() == reason.claim.position),
+        match self.try_hold(&raw.producer_lock)? {
+            Some(_held) => Ok(raw.tail.position() == reason.claim.position),
             None => {
                 reason.putting = true;
                 Ok(false)
@@ -370,39 +370,39 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Takes what was found; requires the consumer lock.
     #[inline(always)]
     fn take(&self, found: &Found<'_>) {
-        let words = self.words;
-        let simple = words.head.load(Ordering::Relaxed) == AS_CLAIM;
+        let raw = self.raw;
+        let simple = raw.head.load(Ordering::Relaxed) == AS_CLAIM;
         self.count_redelivery(found);
         if !simple {
             found.record.finish();
         }
         match found.claim {
-            Some(claim) => words
+            Some(claim) => raw
                 .claim
                 .commit(claim.and(found.seen.next, found.seen.room)),
             // It is taken, whatever is wrong with what head meets: who looks next says so.
-            None => drop(self.advance_head(words.claim.position())),
+            None => drop(self.advance_head(raw.claim.position())),
         }
     }
 
     fn count_redelivery(&self, found: &Found<'_>) {
         if found.seen.attempts > 0 {
-            self.words.redelivered.fetch_add(1, Ordering::Relaxed);
+            self.raw.redelivered.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Lends what was found; requires the consumer lock.
     fn lend(&self, found: &Found<'_>) -> Result<Lease> {
-        let (words, seen) = (self.words, found.seen);
+        let (raw, seen) = (self.raw, found.seen);
         // 1. Head stays here. Whoever sees claim go over the record sees that before.
         if let Some(claim) = found.claim
-            && words.head.load(Ordering::Relaxed) == AS_CLAIM
+            && raw.head.load(Ordering::Relaxed) == AS_CLAIM
         {
-            words.head.store(claim.position, Ordering::Release);
+            raw.head.store(claim.position, Ordering::Release);
         }
         let attempts = found.record.count_attempt(&seen);
         if attempts > 1 {
-            words.redelivered.fetch_add(1, Ordering::Relaxed);
+            raw.redelivered.fetch_add(1, Ordering::Relaxed);
         }
         // 2. It is ours, and READY again if we die.
         if !found.record.change(State::Ready, State::Leased(self.me)) {
@@ -411,7 +411,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             ));
         }
         if let Some(claim) = found.claim {
-            words.claim.commit(claim.and(seen.next, seen.room));
+            raw.claim.commit(claim.and(seen.next, seen.room));
         }
         Ok(Lease {
             token: token::of(seen.position, attempts),
@@ -424,15 +424,15 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Throws away what head waits for if it was given back, or its lessee is dead; false: a live process reads it.
     /// Requires both locks, after `reclaim`.
     pub(super) fn throw_head_away(&self, _held: &Held<'_>) -> Result<bool> {
-        let (record, seen) = self.record(self.words.head.load(Ordering::Relaxed))?;
+        let (record, seen) = self.record(self.raw.head.load(Ordering::Relaxed))?;
         match seen.state {
             State::Ready => {}
             State::Leased(id) if self.liveness.is_dead(id)? => {}
             _ => return Ok(false),
         }
-        self.words.overwritten.fetch_add(1, Ordering::Relaxed);
+        self.raw.overwritten.fetch_add(1, Ordering::Relaxed);
         record.finish();
-        self.advance_head(self.words.claim.position())?;
+        self.advance_head(self.raw.claim.position())?;
         Ok(true)
     }
 
@@ -440,7 +440,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     pub(super) fn throw_oldest_away(&self, _held: &Held<'_>) -> Result<bool> {
         match self.skip()? {
             (claim, SlotState::Message(message)) => {
-                self.words.overwritten.fetch_add(1, Ordering::Relaxed);
+                self.raw.overwritten.fetch_add(1, Ordering::Relaxed);
                 self.take(&Found::at(claim, message));
                 Ok(true)
             }

@@ -32,8 +32,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Gets memory for the first `end` bytes of the ring and some more; false: for a part of them, because that takes
     /// its time. Requires the producer lock.
     pub(super) fn grow(&self, end: u64) -> Result<bool> {
-        let words = self.words;
-        let usable = words.usable.load(Ordering::Relaxed);
+        let raw = self.raw;
+        let usable = raw.usable.load(Ordering::Relaxed);
         let capacity = self.ring.capacity();
         let more = (usable / GROWTH_DIVISOR).clamp(MIN_GROWTH_BYTES, MAX_GROWTH_BYTES);
         let part = |to: u64| {
@@ -43,15 +43,14 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         };
         let set_aside = |to: u64| {
             // Before the memory is there, so that what we die over is given back; and compared with what is free only once.
-            let committed_bytes = words.committed_bytes.fetch_max(to, Ordering::Relaxed);
+            let committed_bytes = raw.committed_bytes.fetch_max(to, Ordering::Relaxed);
             if let Err(error) = self.ring.grow(usable, committed_bytes, to) {
                 // It is not there: the next attempt is compared anew.
-                words
-                    .committed_bytes
+                raw.committed_bytes
                     .store(committed_bytes, Ordering::Relaxed);
                 return Err(error);
             }
-            words.usable.store(to, Ordering::Relaxed);
+            raw.usable.store(to, Ordering::Relaxed);
             Ok(to >= end)
         };
         match set_aside(part(end + more)) {
@@ -63,47 +62,46 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Gives some memory back if little of it was used for a while. Requires the producer lock, and that nothing beyond
     /// `used` is in use.
     pub(super) fn trim(&self, used: u64) {
-        let words = self.words;
+        let raw = self.raw;
         let needed = (2 * used).max(IDLE_MEMORY_BYTES).next_multiple_of(PAGE);
         // Behind the ring stands what is somebody else's.
-        let committed_bytes = words.committed_bytes.load(Ordering::Relaxed);
+        let committed_bytes = raw.committed_bytes.load(Ordering::Relaxed);
         let committed_bytes = committed_bytes.min(self.ring.capacity());
         let idle_laps = match committed_bytes <= needed.saturating_mul(2) {
             true => 0,
-            false => words.idle_laps.load(Ordering::Relaxed).saturating_add(1),
+            false => raw.idle_laps.load(Ordering::Relaxed).saturating_add(1),
         };
-        words.idle_laps.store(idle_laps, Ordering::Relaxed);
+        raw.idle_laps.store(idle_laps, Ordering::Relaxed);
         if idle_laps < IDLE_LAPS_BEFORE_TRIM {
             return;
         }
         // First nobody uses it any more, then it goes: whoever dies in between leaves too much memory, never too little.
-        let usable = words.usable.load(Ordering::Relaxed).min(needed);
-        words.usable.store(usable, Ordering::Relaxed);
-        words
-            .checked_until
-            .store(words.tail.position(), Ordering::Relaxed);
+        let usable = raw.usable.load(Ordering::Relaxed).min(needed);
+        raw.usable.store(usable, Ordering::Relaxed);
+        raw.checked_until
+            .store(raw.tail.position(), Ordering::Relaxed);
         let from = committed_bytes.saturating_sub(MAX_TRIM_BYTES).max(needed);
         // What cannot be given back now may go some other time.
         if self.ring.give_back(from, committed_bytes).is_ok() {
-            words.committed_bytes.store(from, Ordering::Relaxed);
+            raw.committed_bytes.store(from, Ordering::Relaxed);
         }
     }
 
     /// Ends the lap if the queue is empty and has much memory, which may go then. Requires the consumer lock, and that
     /// there is nothing to take.
     pub(super) fn end_idle_lap(&self, claim: CursorSnapshot) -> Result<()> {
-        let words = self.words;
-        let idle = words.committed_bytes.load(Ordering::Relaxed) > 2 * IDLE_MEMORY_BYTES
-            && words.head.load(Ordering::Relaxed) == AS_CLAIM
-            && words.tail.position() == claim.position;
+        let raw = self.raw;
+        let idle = raw.committed_bytes.load(Ordering::Relaxed) > 2 * IDLE_MEMORY_BYTES
+            && raw.head.load(Ordering::Relaxed) == AS_CLAIM
+            && raw.tail.position() == claim.position;
         // No producer waits for us: we hold the consumer lock and only try to take the other.
         if !idle {
             return Ok(());
         }
-        let Some(_held) = self.hold_uncontended(&words.producer_lock) else {
+        let Some(_held) = self.hold_uncontended(&raw.producer_lock) else {
             return Ok(());
         };
-        let (laps, now) = (self.laps, words.tail.current()?);
+        let (laps, now) = (self.laps, raw.tail.current()?);
         if now.position != claim.position {
             return Ok(());
         }
@@ -114,12 +112,12 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             self.ring
                 .record(laps.offset(now.position))?
                 .write_pad(now.position, next);
-            words.checked_until.store(now.position, Ordering::Relaxed);
-            words.wrap_position.store(now.position, Ordering::Relaxed);
-            words.tail.commit(now.at(next));
+            raw.checked_until.store(now.position, Ordering::Relaxed);
+            raw.wrap_position.store(now.position, Ordering::Relaxed);
+            raw.tail.commit(now.at(next));
             // Claim never goes beyond what is known of tail: if we die behind this, the next one goes over the PAD.
-            words.known_tail.store(next, Ordering::Relaxed);
-            words.claim.commit(claim.at(next));
+            raw.known_tail.store(next, Ordering::Relaxed);
+            raw.claim.commit(claim.at(next));
         }
         self.trim(used);
         Ok(())

@@ -57,28 +57,28 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         if room >= LARGE_MESSAGE || room > self.bounds.largest {
             return false;
         }
-        let Some(held) = self.hold_uncontended(&self.words.producer_lock) else {
+        let Some(held) = self.hold_uncontended(&self.raw.producer_lock) else {
             return false;
         };
         let put = self.try_append(bytes);
         drop(held);
         if put {
-            self.words.messages.notify_after_exchange(1);
+            self.raw.messages.notify_after_exchange(1);
         }
         put
     }
 
     #[inline(always)]
     fn try_append(&self, bytes: &[u8]) -> bool {
-        let words = self.words;
-        let Some(now) = words.tail.look().filter(|_| !words.is_shut()) else {
+        let raw = self.raw;
+        let Some(now) = raw.tail.look().filter(|_| !raw.is_shut_down()) else {
             return false;
         };
         let Some(new) = self.try_write(now, bytes) else {
             return false;
         };
         // From here on it is in the queue.
-        words.tail.commit(new);
+        raw.tail.commit(new);
         true
     }
 
@@ -115,13 +115,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
         self.check_size(room)?;
         self.insert(options, |queue| {
-            let now = queue.words.tail.current()?;
+            let now = queue.raw.tail.current()?;
             Ok(match queue.append(now, room, State::Ready)? {
                 Err(shortage) => Err(shortage),
                 Ok((at, new)) => {
                     queue.ring.write(queue.payload(at), bytes)?;
                     // From here on it is in the queue.
-                    queue.words.tail.commit(new);
+                    queue.raw.tail.commit(new);
                     Ok(((), 1))
                 }
             })
@@ -169,7 +169,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             return Ok(0);
         }
         self.insert(options, |queue| {
-            let mut now = queue.words.tail.current()?;
+            let mut now = queue.raw.tail.current()?;
             let mut put = 0;
             for message in messages.clone() {
                 if let Some(new) = queue.try_write(now, message) {
@@ -186,7 +186,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                     }
                 }
             }
-            queue.words.tail.commit(now);
+            queue.raw.tail.commit(now);
             Ok(Ok((put, put)))
         })
     }
@@ -198,13 +198,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     pub fn reserve(&self, room: u64, options: WaitOptions) -> Result<Reservation> {
         self.check_size(room)?;
         self.insert(options, |queue| {
-            let now = queue.words.tail.current()?;
+            let now = queue.raw.tail.current()?;
             Ok(match queue.append(now, room, State::Reserved(queue.me))? {
                 Err(shortage) => Err(shortage),
                 Ok((token, new)) => {
                     // PAIRS queue.reserved: before tail gets there, so whoever finds the record finds this.
-                    queue.words.reserved.store(new.position, Ordering::Release);
-                    queue.words.tail.commit(new);
+                    queue.raw.reserved.store(new.position, Ordering::Release);
+                    queue.raw.tail.commit(new);
                     let offset = queue.payload(token);
                     Ok((
                         Reservation {
@@ -251,7 +251,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     /// Returns whether there is room for an empty message; requires the producer lock.
     fn find_room(&self) -> Attempted<()> {
-        let now = self.words.tail.current()?;
+        let now = self.raw.tail.current()?;
         if !self.has_room(now, 0)? {
             return Ok(Err(Shortage::Bounds));
         }
@@ -283,17 +283,17 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         attempt: impl Fn(&Self) -> Attempted<T>,
     ) -> Result<T> {
         let held = self.hold_producer_lock(options)?;
-        if self.words.is_shut() {
+        if self.raw.is_shut_down() {
             drop(held);
             // Who waits to be told that it is over may have waited for us.
-            self.words.messages.notify(u64::MAX);
-            return Err(shut());
+            self.raw.messages.notify(u64::MAX);
+            return Err(shut_down());
         }
         match attempt(self)? {
             Ok((done, put)) => {
                 drop(held);
                 if put > 0 {
-                    self.words.messages.notify_after_exchange(put);
+                    self.raw.messages.notify_after_exchange(put);
                 }
                 Ok(done)
             }
@@ -316,11 +316,11 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             attempt,
         );
         // What was taken may be room for more than us; and where we go without, a wake may have been ours.
-        self.words.room.notify(1);
+        self.raw.room.notify(1);
         let (done, put) = result?;
         wait.record_success();
         if put > 0 {
-            self.words.messages.notify(put);
+            self.raw.messages.notify(put);
         }
         Ok(done)
     }
@@ -333,7 +333,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         once: bool,
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Result<(T, u64)> {
-        let words = self.words;
+        let raw = self.raw;
         let mut key = None;
         loop {
             // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go. What is taken
@@ -347,8 +347,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                     drop(held);
                     wait.ask()?;
                     held = self.hold_producer_lock(wait.rest())?;
-                    if words.is_shut() {
-                        return Err(shut());
+                    if raw.is_shut_down() {
+                        return Err(shut_down());
                     }
                     continue;
                 }
@@ -366,14 +366,14 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 // 3. We sleep until some is taken, if there was no room either after we prepared to wait.
                 if let Some(key) = key {
                     wait.check("the queue is full")?;
-                    words.room.commit_wait(key, wait, WaitSet::Normal)?;
+                    raw.room.commit_wait(key, wait, WaitSet::Normal)?;
                 }
-                key = Some(words.room.prepare_wait());
+                key = Some(raw.room.prepare_wait());
             }
             // 4. Others may have been faster.
             held = self.hold_producer_lock(wait.rest())?;
-            if words.is_shut() {
-                return Err(shut());
+            if raw.is_shut_down() {
+                return Err(shut_down());
             }
             if let Ok(done) = attempt(self)? {
                 return Ok(done);
@@ -384,8 +384,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Tells whether something was taken since it told the same.
     fn taken(&self) -> (u64, u64) {
         (
-            self.words.claim.position(),
-            self.words.head.load(Ordering::Relaxed),
+            self.raw.claim.position(),
+            self.raw.head.load(Ordering::Relaxed),
         )
     }
 
@@ -413,7 +413,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             };
             // Before a record that somebody needs nothing becomes free, however much is thrown away behind it.
             let held_up =
-                shortage == Shortage::Space && self.words.head.load(Ordering::Relaxed) != AS_CLAIM;
+                shortage == Shortage::Space && self.raw.head.load(Ordering::Relaxed) != AS_CLAIM;
             let thrown = match held_up {
                 true => self.throw_head_away(&held)?,
                 false => self.throw_oldest_away(&held)?,
@@ -436,12 +436,12 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// As `has_room`, from what was taken when a producer last looked: false may be wrong, true is not.
     #[inline(always)]
     fn has_room_fast(&self, now: CursorSnapshot, room: u64) -> bool {
-        let (bounds, words) = (self.bounds, self.words);
+        let (bounds, raw) = (self.bounds, self.raw);
         if bounds.messages == 0 && bounds.bytes == 0 {
             return true;
         }
-        let taken = words.known_messages.load(Ordering::Relaxed);
-        let bytes = words.known_bytes.load(Ordering::Relaxed);
+        let taken = raw.known_messages.load(Ordering::Relaxed);
+        let bytes = raw.known_bytes.load(Ordering::Relaxed);
         self.within(now, room, taken, bytes)
     }
 
@@ -460,19 +460,17 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     #[cold]
     fn has_room_exact(&self, now: CursorSnapshot, room: u64) -> Result<bool> {
-        let words = self.words;
+        let raw = self.raw;
         // 1. What has been taken since we last looked.
-        let claim = words.claim.read()?;
-        words
-            .known_messages
-            .store(claim.messages, Ordering::Relaxed);
-        words.known_bytes.store(claim.bytes, Ordering::Relaxed);
+        let claim = raw.claim.read()?;
+        raw.known_messages.store(claim.messages, Ordering::Relaxed);
+        raw.known_bytes.store(claim.bytes, Ordering::Relaxed);
         if self.within(now, room, claim.messages, claim.bytes) {
             return Ok(true);
         }
         // 2. What is counted and cannot be had: it is not overwritten while we hold the producer lock.
-        let tail = words.tail.position();
-        let end = self.words.reserved_end(claim.position, tail);
+        let tail = raw.tail.position();
+        let end = self.raw.reserved_end(claim.position, tail);
         let (mut messages, mut bytes) = (claim.messages, claim.bytes);
         for seen in self.walk(claim.position, end, tail) {
             let seen = seen?;
@@ -490,9 +488,9 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Returns what is in use; requires the producer lock.
     fn used(&self, now: CursorSnapshot) -> Used {
         Used {
-            head: self.words.head(),
+            head: self.raw.head(),
             tail: now.position,
-            wrap_position: self.words.wrap_position.load(Ordering::Relaxed),
+            wrap_position: self.raw.wrap_position.load(Ordering::Relaxed),
         }
     }
 
@@ -524,20 +522,20 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Returns whether a record of `extent` bytes fits at `tail` without a check of head, memory and lap.
     #[inline(always)]
     fn is_checked(&self, tail: u64, extent: u64) -> bool {
-        let checked_until = self.words.checked_until.load(Ordering::Relaxed);
+        let checked_until = self.raw.checked_until.load(Ordering::Relaxed);
         checked_until.wrapping_sub(tail.wrapping_add(extent + RECORD_HEADER)) as i64 >= 0
     }
 
     /// Finds a place for a record of `extent` bytes behind `now`, and memory.
     #[cold]
     fn place(&self, now: CursorSnapshot, extent: u64) -> Result<Attempt<u64>> {
-        let (words, laps, tail) = (self.words, self.laps, now.position);
+        let (raw, laps, tail) = (self.raw, self.laps, now.position);
         let used = self.used(now);
-        let usable = words.usable.load(Ordering::Relaxed);
-        let claim = words.claim.position();
-        if self.words.reserved_before(claim) {
+        let usable = raw.usable.load(Ordering::Relaxed);
+        let claim = raw.claim.position();
+        if self.raw.reserved_before(claim) {
             // So that it never lies so far behind that it would seem to lie ahead.
-            words.reserved.store(claim, Ordering::Relaxed);
+            raw.reserved.store(claim, Ordering::Relaxed);
         }
         let Some(at) = used.place(laps, usable, extent)? else {
             return Ok(Err(Shortage::Space));
@@ -547,22 +545,22 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             return Ok(Err(Shortage::Memory));
         }
         // Of what several puts at once have written nothing may be true in the end: tail may stay where it is.
-        let committed = words.tail.position();
+        let committed = raw.tail.position();
         if at == tail {
-            let jumped = words.checked_until.load(Ordering::Relaxed) == committed;
+            let jumped = raw.checked_until.load(Ordering::Relaxed) == committed;
             if tail == committed || !jumped {
-                let usable = words.usable.load(Ordering::Relaxed);
+                let usable = raw.usable.load(Ordering::Relaxed);
                 let checked_until = used.checked_until(laps, usable);
-                words.checked_until.store(checked_until, Ordering::Relaxed);
+                raw.checked_until.store(checked_until, Ordering::Relaxed);
             }
             return Ok(Ok(at));
         }
         self.ring.record(laps.offset(tail))?.write_pad(tail, at);
         // Whether or not tail gets there, whoever is next looks.
-        words.checked_until.store(committed, Ordering::Relaxed);
+        raw.checked_until.store(committed, Ordering::Relaxed);
         if laps.between(tail, at) == 1 {
             // If we die before tail gets there, it stands in tail's own lap and says nothing.
-            words.wrap_position.store(tail, Ordering::Relaxed);
+            raw.wrap_position.store(tail, Ordering::Relaxed);
             self.trim(laps.offset(tail) + extent + RECORD_HEADER);
         }
         Ok(Ok(at))
@@ -570,6 +568,6 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 }
 
 #[cold]
-pub(super) fn shut() -> Error {
+pub(super) fn shut_down() -> Error {
     Error::ShutDown("the queue is shut down".into())
 }

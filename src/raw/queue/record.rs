@@ -208,7 +208,7 @@ impl Record {
 
     /// Returns its words.
     #[cfg(loom)]
-    pub fn words(&self) -> [u64; 4] {
+    pub fn raw(&self) -> [u64; 4] {
         [
             self.state.load(Ordering::Acquire),
             self.position.load(Ordering::Relaxed),

@@ -18,7 +18,7 @@ const MAX_PAIR_ATTEMPTS: u32 = if cfg!(loom) { 4 } else { 1 << 10 };
 
 /// What is known of a queue, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
+pub struct QueueInfo {
     /// How many messages can be had.
     pub messages: u64,
     /// How many bytes those have.
@@ -42,7 +42,7 @@ pub struct Stat {
     /// How many bytes of the ring have memory.
     pub memory: u64,
     /// Whether nothing more is put.
-    pub shut: bool,
+    pub shut_down: bool,
     /// The owners of the producer lock and of the consumer lock; perhaps dead.
     pub holders: (Option<Id>, Option<Id>),
     /// The producer of the next record, if it is reserved and not committed yet; perhaps dead.
@@ -62,9 +62,9 @@ impl RawQueue {
     }
 
     /// Returns what is in it. It waits for no process. `Corrupt`; what `ring` says.
-    pub fn stat(&self, ring: &impl Ring, laps: Laps) -> Result<Stat> {
+    pub fn stat(&self, ring: &impl Ring, laps: Laps) -> Result<QueueInfo> {
         let (claim, tail) = self.ends()?;
-        let mut stat = Stat {
+        let mut stat = QueueInfo {
             messages: 0,
             bytes: 0,
             reserved: 0,
@@ -76,7 +76,7 @@ impl RawQueue {
             redelivered: self.redelivered.load(Ordering::Relaxed),
             waits: (self.messages.waits(), self.room.waits()),
             memory: self.usable.load(Ordering::Relaxed),
-            shut: self.is_shut(),
+            shut_down: self.is_shut_down(),
             holders: (
                 self.producer_lock.stat().owner,
                 self.consumer_lock.stat().owner,

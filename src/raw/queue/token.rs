@@ -42,13 +42,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             return Err(not_held());
         }
         // PAIRS queue.settled
-        self.words
+        self.raw
             .resolved_reservations
             .fetch_add(1, Ordering::Release);
-        self.words.messages.notify_after_exchange(1);
+        self.raw.messages.notify_after_exchange(1);
         if length < seen.room && self.bounds.bytes > 0 {
             // Fewer bytes than who waits for room has counted.
-            self.words.room.notify(1);
+            self.raw.room.notify(1);
         }
         Ok(())
     }
@@ -61,10 +61,10 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             return Err(not_held());
         }
         // PAIRS queue.settled
-        self.words
+        self.raw
             .resolved_reservations
             .fetch_add(1, Ordering::Release);
-        self.words.messages.notify(1);
+        self.raw.messages.notify(1);
         self.try_reclaim();
         Ok(())
     }
@@ -81,7 +81,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
         // PAIRS queue.done: either who moves head to this record sees that it is done, or we see head there.
         fence(Ordering::SeqCst);
-        if self.words.head.load(Ordering::Acquire) == seen.position {
+        if self.raw.head.load(Ordering::Acquire) == seen.position {
             self.try_reclaim();
         }
         Ok(())
@@ -95,8 +95,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             return Err(not_held());
         }
         // PAIRS queue.returned
-        self.words.returned.store(1, Ordering::Release);
-        self.words.messages.notify(1);
+        self.raw.returned.store(1, Ordering::Release);
+        self.raw.messages.notify(1);
         Ok(())
     }
 
@@ -104,7 +104,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     fn held(&self, token: u64, mine: State) -> Result<(&Record, Seen)> {
         let laps = self.laps;
         let position = token & !ATTEMPTS;
-        let (head, tail) = (self.words.head(), self.words.tail.position());
+        let (head, tail) = (self.raw.head(), self.raw.tail.position());
         let inside = laps.in_order(head, position)
             && (tail.wrapping_sub(position) as i64) > 0
             && laps.offset(position) + RECORD_HEADER <= laps.capacity();

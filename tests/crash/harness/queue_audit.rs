@@ -105,14 +105,14 @@ impl Audit<'_, '_> {
         // First, because the other calls clean up after dead processes.
         let full = self.queue().is_full().map_err(refused("is_full"))?;
         let first = self.stat()?;
-        let is_shut = first.flags & SHMKIT_QUEUE_SHUTDOWN != 0;
+        let is_shut_down = first.flags & SHMKIT_QUEUE_SHUTDOWN != 0;
         self.counters_are_right(&first)?;
         self.has_memory(&first)?;
-        let empties = u64::from(self.put_an_empty_one(&first, full, is_shut)?);
-        self.drain(is_shut, empties)?;
+        let empties = u64::from(self.put_an_empty_one(&first, full, is_shut_down)?);
+        self.drain(is_shut_down, empties)?;
         self.nothing_is_missing()?;
-        self.use_it(is_shut)?;
-        self.memory_is_released(is_shut)?;
+        self.use_it(is_shut_down)?;
+        self.memory_is_released(is_shut_down)?;
         self.log.verdict()?;
         let segment = self.queue().segment().map_err(refused("segment"))?;
         if self.expected.table {
@@ -175,16 +175,16 @@ impl Audit<'_, '_> {
         &self,
         before: &shmkit_queue_info,
         full: bool,
-        is_shut: bool,
+        is_shut_down: bool,
     ) -> Result<bool, Failure> {
         let put = self.queue().put(NOWAIT, &[]);
-        let expected = match (is_shut, full && !self.shape.overwrites) {
+        let expected = match (is_shut_down, full && !self.shape.overwrites) {
             (true, _) => Err(SHUT_DOWN),
             (false, true) => Err(FULL),
             (false, false) => Ok(()),
         };
         if put != expected {
-            let text = format!("full: {full}, shut down: {is_shut}; a put returned {put:?}");
+            let text = format!("full: {full}, shut down: {is_shut_down}; a put returned {put:?}");
             return Err(Violation::Refused.failure(text));
         }
         let more = self.stat()?.messages.wrapping_sub(before.messages);
@@ -195,10 +195,10 @@ impl Audit<'_, '_> {
     }
 
     /// Gets all messages, with each of the functions.
-    fn drain(&mut self, is_shut: bool, empties: u64) -> Result<(), Failure> {
+    fn drain(&mut self, is_shut_down: bool, empties: u64) -> Result<(), Failure> {
         let before = self.stat()?;
         let counted = before.messages + before.leased;
-        let nothing = if is_shut { SHUT_DOWN } else { EMPTY };
+        let nothing = if is_shut_down { SHUT_DOWN } else { EMPTY };
         let received_before = self.log.received();
         let peeked = self.worker.peek(NOWAIT);
         let expected = if counted > 0 { Ok(()) } else { Err(nothing) };
@@ -289,10 +289,10 @@ impl Audit<'_, '_> {
     }
 
     /// Calls each function, none of which may wait.
-    fn use_it(&mut self, is_shut: bool) -> Result<(), Failure> {
+    fn use_it(&mut self, is_shut_down: bool) -> Result<(), Failure> {
         let good = |what, result: Result<(), Status>| result.map_err(refused(what));
         good("join", self.queue().join(NOWAIT))?;
-        if is_shut {
+        if is_shut_down {
             return match self.worker.put(NOWAIT, MIN_LENGTH) {
                 Err(SHUT_DOWN) => Ok(()),
                 other => Err(Violation::Refused.failure(format!(
@@ -342,8 +342,8 @@ impl Audit<'_, '_> {
     }
 
     /// Checks that an idle queue releases memory.
-    fn memory_is_released(&self, is_shut: bool) -> Result<(), Failure> {
-        let nothing = if is_shut { SHUT_DOWN } else { EMPTY };
+    fn memory_is_released(&self, is_shut_down: bool) -> Result<(), Failure> {
+        let nothing = if is_shut_down { SHUT_DOWN } else { EMPTY };
         for _ in 0..IDLE_GETS {
             let end = self.worker.take(NOWAIT);
             if end != Err(nothing) {
@@ -354,7 +354,7 @@ impl Audit<'_, '_> {
         }
         let (file, ring) = self.file();
         let memory = memory(&file);
-        if !is_shut && memory > ring + IDLE_MEMORY + 2 * PAGE {
+        if !is_shut_down && memory > ring + IDLE_MEMORY + 2 * PAGE {
             let text = format!("an idle queue keeps {memory} bytes");
             return Err(Violation::Leaked.failure(text));
         }

@@ -23,7 +23,7 @@ enum Call {
     Pass,
     Reset,
     Abort,
-    Stat,
+    BarrierInfo,
     Open {
         create: bool,
         place: u8,
@@ -99,7 +99,7 @@ fn use_barrier(page: &Page, barrier: *mut shmkit_barrier, parties: u32, calls: &
                     // Where somebody seems to have the lock we are not even told.
                     assert!([SHMKIT_ERR_BROKEN, SHMKIT_ERR_WOULD_BLOCK].contains(&status));
                 }
-                Call::Stat => {
+                Call::BarrierInfo => {
                     let mut info: shmkit_barrier_info = std::mem::zeroed();
                     info.struct_size = size_of::<shmkit_barrier_info>() as u32;
                     good(shmkit_barrier_stat(barrier, &mut info));

@@ -37,7 +37,7 @@ enum Call {
     Wait { timeout: u8 },
     Notify(u32),
     NotifyAll,
-    Stat,
+    ConditionInfo,
     CreateAt(u16, u8),
     OpenAt(u16),
     Change(Change),
@@ -109,7 +109,7 @@ fn use_condition(
                 Call::NotifyAll => {
                     check(shmkit_condition_notify_all(condition, mutex));
                 }
-                Call::Stat => {
+                Call::ConditionInfo => {
                     let mut info: shmkit_condition_info = std::mem::zeroed();
                     info.struct_size = size_of::<shmkit_condition_info>() as u32;
                     assert!(check(shmkit_condition_stat(condition, &mut info)));

@@ -17,7 +17,7 @@ enum Call {
     Set,
     Clear,
     Wait { long: bool },
-    Stat,
+    EventInfo,
     Open { create: bool, place: u8 },
     Word { place: u8, value: Word },
 }
@@ -52,7 +52,7 @@ fn use_event(page: &Page, event: *mut shmkit_event, calls: &[Call]) {
                     let expected = if set == 1 { SHMKIT_OK } else { refusal };
                     assert_eq!(shmkit_event_wait(event, time, 0), expected);
                 }
-                Call::Stat => {
+                Call::EventInfo => {
                     let mut info: shmkit_event_info = std::mem::zeroed();
                     info.struct_size = size_of::<shmkit_event_info>() as u32;
                     good(shmkit_event_stat(event, &mut info));

@@ -42,7 +42,7 @@ enum Call {
     Acquire { timeout: u8 },
     Release,
     MarkConsistent,
-    Stat,
+    LockInfo,
     CreateAt(u16),
     OpenAt(u16),
     Resize(u16),
@@ -144,7 +144,7 @@ fn use_locks(
                         false => shmkit_lock_mark_consistent(lock),
                     });
                 }
-                Call::Stat => {
+                Call::LockInfo => {
                     let mut info: shmkit_lock_info = std::mem::zeroed();
                     info.struct_size = size_of::<shmkit_lock_info>() as u32;
                     assert!(check(match recursive {

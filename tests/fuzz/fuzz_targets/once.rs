@@ -17,7 +17,7 @@ enum Call {
     Begin { long: bool },
     Done,
     Abort,
-    Stat,
+    OnceInfo,
     Open { create: bool, place: u8 },
     Word { place: u8, value: Word },
 }
@@ -68,7 +68,7 @@ fn use_once(page: &Page, once: *mut shmkit_once, calls: &[Call]) {
                     }
                     refused => assert_eq!(refused, SHMKIT_ERR_NOT_OWNER),
                 },
-                Call::Stat => {
+                Call::OnceInfo => {
                     let mut info: shmkit_once_info = std::mem::zeroed();
                     info.struct_size = size_of::<shmkit_once_info>() as u32;
                     good(shmkit_once_stat(once, &mut info));

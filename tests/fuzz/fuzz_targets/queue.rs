@@ -30,7 +30,7 @@ enum Call {
     Lease,
     Ack,
     Nack,
-    Stat,
+    QueueInfo,
     Join,
     ShutDown,
     Open { create: bool, capacity: u8 },
@@ -145,7 +145,7 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
             }
             Call::Ack => drop(may(queue.ack(leased))),
             Call::Nack => drop(may(queue.nack(leased))),
-            Call::Stat => {
+            Call::QueueInfo => {
                 may(queue.stat());
                 may(queue.is_full());
             }

@@ -28,7 +28,7 @@ enum Call {
     },
     Downgrade,
     MarkConsistent,
-    Stat,
+    RwLockInfo,
     Open {
         create: bool,
         place: u8,
@@ -102,7 +102,7 @@ fn use_lock(page: &Page, lock: *mut shmkit_rwlock, calls: &[Call]) {
                 Call::Upgrade { long } => may(shmkit_rwlock_upgrade(lock, time(*long), 0)),
                 Call::Downgrade => may(shmkit_rwlock_downgrade(lock)),
                 Call::MarkConsistent => may(shmkit_rwlock_mark_consistent(lock)),
-                Call::Stat => {
+                Call::RwLockInfo => {
                     let mut info: shmkit_rwlock_info = std::mem::zeroed();
                     info.struct_size = size_of::<shmkit_rwlock_info>() as u32;
                     good(shmkit_rwlock_stat(lock, &mut info));
