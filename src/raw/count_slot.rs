@@ -1,4 +1,6 @@
-//! Count slots: how often each process holds something that several may hold at once.
+//! Count slots: how often each process holds an object that several processes may hold at once.
+//!
+//! They are the per-process counts that a kernel keeps for SEM_UNDO (semop(2)), in shared memory.
 //!
 //! ```text
 //! slot: | ticket (48 bits) | count (16 bits) |
@@ -8,14 +10,14 @@
 //! |----------|--------------------------------------------------|---------------------------------------------|
 //! | 0        | free                                             | t + n: the process with ticket t takes it   |
 //! | t + n    | the process with ticket t holds it n times       | t + m: that process alone                   |
-//! | t + 0    | t's, which holds nothing at present              | u + n: any process that finds no other slot |
+//! | t + 0    | that process holds nothing at present            | u + n: any process that finds no other slot |
 //! | dead + n | its process is dead: the slot counts for nothing | 0, or u + n: any process that needs it      |
 //!
 //! Each arrow is one compare-and-swap, so a death comes before it or after it. The ticket is in the same word as the
-//! count, so what the dead process held ends with it. A process may have more than one slot, where two of its threads
-//! came at the same moment: only the sum counts.
+//! count, so what the dead process held ends with it. A process has more than one slot if two of its threads arrived
+//! at the same moment: only the sum counts.
 //!
-//! Slots are taken from the first on, and `used` says how many ever were, so that a scan stops there.
+//! Slots are taken from the first on. `used` is the number of slots that were ever taken, so that a scan stops there.
 
 use super::Liveness;
 use crate::error::{Error, Result};
@@ -25,12 +27,12 @@ use crate::sys::atomic::{AtomicU64, Ordering};
 const COUNT_BITS: u32 = 16;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
-/// How often one process holds something, in a cache line of its own. All zeros is a free slot.
+/// The count of one process, in a cache line of its own. All zeros is a free slot.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct CountSlot(AtomicU64);
 
-// SAFETY: one atomic, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
+// SAFETY: one atomic, and padding that is never read. (Those of loom are never found in mapped memory.)
 unsafe impl crate::layout::Shared for CountSlot {}
 
 /// The value of a count slot: a ticket and a count.
@@ -42,12 +44,12 @@ impl HeldCount {
         HeldCount(id.ticket() << COUNT_BITS | count)
     }
 
-    /// Returns the process: as an id that has a ticket alone. `None`: nobody's.
+    /// Returns the process, as an id that has a ticket alone; `None` if the slot is free.
     pub fn owner(self) -> Option<Id> {
         Id::of_ticket(self.0 >> COUNT_BITS)
     }
 
-    /// Returns how often it is held.
+    /// Returns how often the process holds the object.
     pub fn count(self) -> u64 {
         self.0 & COUNT
     }
@@ -63,7 +65,7 @@ impl HeldCount {
 }
 
 impl CountSlot {
-    /// Makes it free: before its first use.
+    /// Frees the slot, before its first use.
     pub fn clear(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -73,21 +75,21 @@ impl CountSlot {
         &self.0
     }
 
-    /// Looks at it.
+    /// Returns the value of the slot.
     pub fn load(&self) -> HeldCount {
-        // PAIRS cell.count: who finds nobody here sees what its last holder did.
+        // PAIRS cell.count: a process that finds no holder here sees what the last holder did.
         HeldCount(self.0.load(Ordering::SeqCst))
     }
 
     fn swap(&self, old: HeldCount, new: HeldCount) -> bool {
-        // PAIRS cell.count; and in the one order of all of these: whoever stores a word before it looks here, and whoever
-        // changes this and then looks at that word, cannot both miss each other.
+        // PAIRS cell.count. And SeqCst: of a process that stores a word and then looks at this slot, and one that
+        // changes this slot and then looks at that word, at least one sees the other's store.
         self.0
             .compare_exchange(old.0, new.0, Ordering::SeqCst, Ordering::Relaxed)
             .is_ok()
     }
 
-    /// Frees what a dead process has left; false: it is another process' by now.
+    /// Frees the slot of a dead process; false: another process has it by now.
     pub fn reclaim(&self, dead: HeldCount) -> bool {
         self.swap(dead, HeldCount(0))
     }
@@ -96,21 +98,21 @@ impl CountSlot {
 /// The count slots of one object.
 #[derive(Clone, Copy)]
 pub struct CountSlots<'a> {
-    /// How many of them have ever been used.
+    /// The number of slots that were ever used.
     pub used: &'a AtomicU64,
-    /// All of them.
+    /// All slots.
     pub all: &'a [CountSlot],
 }
 
 impl<'a> CountSlots<'a> {
-    /// Returns those that have ever been used.
+    /// Returns the slots that were ever used.
     pub fn used(&self) -> &'a [CountSlot] {
-        // The word is anybody's to write: more than there are means all.
+        // Any process may have overwritten the word: a number above the number of slots means all.
         let used = self.used.load(Ordering::SeqCst).min(self.all.len() as u64);
         &self.all[..used as usize]
     }
 
-    /// Holds it once more in slot `index`, if that is this process' already.
+    /// Holds the object once more in slot `index`, if that slot belongs to this process.
     #[inline(always)]
     pub fn try_hold(&self, me: Id, index: usize) -> bool {
         self.add(me, index, 1)
@@ -127,13 +129,13 @@ impl<'a> CountSlots<'a> {
             && cell.swap(seen, HeldCount(seen.0 + count))
     }
 
-    /// Holds it `count` times more; returns in which slot.
+    /// Holds the object `count` times more; returns the index of the slot.
     ///
-    /// `TooManyProcesses`: as many processes as there are slots hold it. `Overflow`: this one holds it 65,535 times.
-    /// Errors of `liveness`.
+    /// `TooManyProcesses`: as many live processes as there are slots hold it. `Overflow`: this process would hold it
+    /// more than 65,535 times. Errors of `liveness`.
     pub fn hold(&self, me: Id, count: u64, liveness: &impl Liveness) -> Result<usize> {
         loop {
-            // 1. A slot of our own. Other threads of ours may change it as well.
+            // 1. A slot of this process. Other threads of this process may change it as well.
             let own = self
                 .used()
                 .iter()
@@ -144,13 +146,11 @@ impl<'a> CountSlots<'a> {
                 }
                 let seen = self.all[index].load();
                 if seen.is_of(me) && count > COUNT - seen.count() {
-                    return Err(Error::Overflow(
-                        format!("one process holds it at most {COUNT} times").into(),
-                    ));
+                    return Err(overflow(seen.count() + count));
                 }
                 continue;
             }
-            // 2. Any that is to be had. Others may want it too: one swaps, the rest look again.
+            // 2. Any slot that can be taken. Other processes may want it too: one swaps, the others look again.
             let Some((index, seen)) = self.free_slot(liveness)? else {
                 continue;
             };
@@ -158,15 +158,13 @@ impl<'a> CountSlots<'a> {
                 return Ok(index);
             }
             if count > COUNT {
-                return Err(Error::Overflow(
-                    format!("one process holds it at most {COUNT} times").into(),
-                ));
+                return Err(overflow(count));
             }
         }
     }
 
-    /// Finds a slot that is free, or a dead process', or, where all are in use, that of a process which holds nothing.
-    /// `None`: others were faster.
+    /// Finds a free slot, or that of a dead process. If all are in use: that of a process that holds nothing. `None`:
+    /// other processes took it first.
     fn free_slot(&self, liveness: &impl Liveness) -> Result<Option<(usize, HeldCount)>> {
         let used = self.used();
         let seen = |index: usize| (index, self.all[index].load());
@@ -174,9 +172,9 @@ impl<'a> CountSlots<'a> {
             return Ok(Some(free));
         }
         if used.len() < self.all.len() {
-            // In use before it is taken, so that whoever looks at the used ones does not miss it.
+            // `used` is raised before the slot is taken, so that a scan of the used slots does not miss it.
             self.used.fetch_max(used.len() as u64 + 1, Ordering::SeqCst);
-            // It may have come into use since we looked how many are, and then it is somebody's.
+            // The slot may have been taken since `used` was read.
             return Ok(Some(seen(used.len())).filter(|(_, seen)| seen.0 == 0));
         }
         let mut idle = None;
@@ -195,7 +193,7 @@ impl<'a> CountSlots<'a> {
         idle.map(Some).ok_or_else(|| {
             Error::TooManyProcesses(
                 format!(
-                    "{} living processes hold it, and there are no more cells",
+                    "{} live processes hold the object, and it has no more count slots; create it with more",
                     used.len()
                 )
                 .into(),
@@ -203,7 +201,7 @@ impl<'a> CountSlots<'a> {
         })
     }
 
-    /// Holds it `count` times less in slot `index`, if this process holds it so often there.
+    /// Holds the object `count` times less in slot `index`, if this process holds it so often there.
     #[inline(always)]
     pub fn try_release(&self, me: Id, index: usize, count: u64) -> bool {
         let Some(cell) = self.all.get(index) else {
@@ -213,10 +211,10 @@ impl<'a> CountSlots<'a> {
         seen.is_of(me) && seen.count() >= count && cell.swap(seen, HeldCount(seen.0 - count))
     }
 
-    /// As `try_release`, whatever other threads of this process change in that slot meanwhile.
+    /// Does what `try_release` does, whatever other threads of this process change in that slot meanwhile.
     ///
-    /// A count is taken out of the first slot that has it: one that another thread was just about to take back must not
-    /// be taken out of a later slot instead, where it belongs to a thread that keeps it.
+    /// A count is taken out of the first slot that has it. If another thread is about to take back a count there, that
+    /// count must not be taken out of a later slot instead, where it belongs to a thread that keeps it.
     pub fn release_in(&self, me: Id, index: usize, count: u64) -> bool {
         let holds = |cell: &CountSlot| {
             let seen = cell.load();
@@ -230,28 +228,39 @@ impl<'a> CountSlots<'a> {
         false
     }
 
-    /// Holds it `count` times less; returns in which slot. `NotOwner`: this process does not hold it so often.
+    /// Holds the object `count` times less; returns the index of the slot. `NotOwner`: this process holds it less
+    /// often.
     pub fn release(&self, me: Id, count: u64) -> Result<usize> {
         while self.held(me) >= count {
             let found = (0..self.used().len()).find(|&index| self.release_in(me, index, count));
             if let Some(index) = found {
                 return Ok(index);
             }
-            // Another thread of ours came between; or it is held in several cells, which happens one at a time.
+            // Another thread of this process changed the slot. Or the count is spread over slots: that works one at a
+            // time.
             if count > 1 {
                 break;
             }
         }
-        Err(Error::NotOwner(
-            "this process does not hold it, or not so often".into(),
-        ))
+        let held = self.held(me);
+        let text = format!(
+            "this process holds {held} reads or permits of the object, not {count}: release only what it acquired"
+        );
+        Err(Error::NotOwner(text.into()))
     }
 
-    /// Returns how often this process holds it.
+    /// Returns how often this process holds the object.
     pub fn held(&self, me: Id) -> u64 {
         let all = self.used().iter().map(CountSlot::load);
         all.filter(|seen| seen.is_of(me))
             .map(HeldCount::count)
             .sum()
     }
+}
+
+#[cold]
+fn overflow(count: u64) -> Error {
+    let text =
+        format!("a process must hold at most {COUNT} reads or permits of an object, not {count}");
+    Error::Overflow(text.into())
 }

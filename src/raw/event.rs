@@ -1,23 +1,25 @@
-//! The event: one word that says whether it is set, and how often it was.
+//! The event: one word that reports whether it is set, and how often it was. A waiter remembers that number and waits
+//! for it to change, as with an eventcount.
 //!
 //! ```text
 //! word: | how often it was set (62 bits) | WAITERS | SET |
 //! ```
 //!
-//! | word       | means                     | goes to                                                       |
-//! |------------|---------------------------|---------------------------------------------------------------|
-//! | n          | clear                     | n + 1, SET: set; n, WAITERS: somebody begins to sleep         |
-//! | n, WAITERS | clear, somebody may sleep | n + 1, SET, and all are woken: set                            |
-//! | n, SET     | set                       | n: clear; the same, by an exchange that changes nothing: set  |
+//! | word       | means                        | goes to                                                           |
+//! |------------|------------------------------|-------------------------------------------------------------------|
+//! | n          | clear                        | n + 1, SET: set; n, WAITERS: a waiter goes to sleep               |
+//! | n, WAITERS | clear, and waiters may sleep | n + 1, SET: set, which wakes all                                  |
+//! | n, SET     | set                          | n: clear; n, SET: set, an exchange that changes nothing (D-034)   |
 //!
-//! Whoever waits remembers n, and has what it waits for as soon as the word says SET or another n: so `set` and then
-//! `clear` lets all go on that had begun to wait. The n of 62 bits never comes round; the 30 bits that the futex compares
-//! may, and cost one sleep.
+//! A waiter remembers n, and returns when the word has SET or another n. So `set` and then `clear` releases all that
+//! had begun to wait. The n of 62 bits never returns to an old value. The 30 bits of it that the futex compares may, at
+//! the cost of one sleep.
 //!
-//! Each arrow is one step, nobody owns anything, and nobody is asked who lives. If a process dies in
-//!   set: before its exchange nothing has happened; behind it a wake may be lost, and sleepers look again within 12 ms;
-//!   clear: before or behind its one step;
-//!   wait: WAITERS stays, and the next set wakes in vain.
+//! Each arrow is one step. No process owns the event, so liveness is never checked. If a process dies
+//! * in set: before its exchange nothing has happened; after it a wake may be lost, and sleepers look again within 12
+//!   ms;
+//! * in clear: its one step has happened or not;
+//! * while it waits: WAITERS stays, and the next set makes a wake without a sleeper.
 
 use super::WaitOptions;
 use super::wait::{SpinState, Wait};
@@ -25,18 +27,18 @@ use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, WaitSet};
 
-/// In the word: it is set.
+/// In the word: the event is set.
 const SET: u64 = 1;
-/// In the word: somebody may sleep on it.
+/// In the word: a waiter may sleep on it.
 const WAITERS: u64 = 1 << 1;
-/// In the word: one more time that it was set.
+/// In the word: one more time that the event was set.
 const ONE_SET: u64 = 1 << 2;
 
-/// An event in shared memory. All zeros but `tag` is one that is clear.
+/// An event in shared memory. All zeros but `tag` is a clear event.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawEvent {
-    /// What it is and how it was made: `object` says how.
+    /// The kind of the object and the options that it was created with: see `object`.
     pub tag: std::sync::atomic::AtomicU64,
     pub(super) word: AtomicU64,
     waits: AtomicU64,
@@ -45,47 +47,47 @@ pub struct RawEvent {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<RawEvent>() == 64);
 
-// SAFETY: atomics, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
+// SAFETY: atomics, and padding that is never read. (Those of loom are never found in mapped memory.)
 unsafe impl crate::layout::Shared for RawEvent {}
 
-/// What is known of an event, each figure as it was at some moment during the call.
+/// The state of an event. Each figure was true at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventInfo {
-    /// Whether it is set.
+    /// Whether the event is set.
     pub set: bool,
-    /// How often it was set when it was clear.
+    /// The number of times that it was set while it was clear.
     pub sets: u64,
-    /// How often somebody had to sleep for it.
+    /// The number of waits that had to sleep.
     pub waits: u64,
 }
 
 impl RawEvent {
-    /// Makes all as it is in a new event, but for the tag.
+    /// Stores the state of a new event in all fields but the tag.
     pub fn reset(&self) {
         self.word.store(0, Ordering::Relaxed);
         self.waits.store(0, Ordering::Relaxed);
     }
 
     fn load(&self) -> u64 {
-        // PAIRS event.set: what was done before it was set is seen by whoever goes on. SeqCst, as in all that changes the
-        // word: of two who set an event each and then look at the other's, one finds it set.
+        // PAIRS event.set: what happened before the set is seen by a waiter that returns. SeqCst, as every change of
+        // the word: if two processes set an event each and then look at the other's, one of them finds it set.
         self.word.load(Ordering::SeqCst)
     }
 
-    /// Says whether it is set.
+    /// Returns whether the event is set.
     #[inline(always)]
     pub fn is_set(&self) -> bool {
         self.load() & SET != 0
     }
 
-    /// Sets it, and wakes all who wait.
+    /// Sets the event, and wakes all waiters.
     #[inline(always)]
     pub fn set(&self) {
-        // A guess, because a look would have the word come here twice: to be read, and to be changed.
+        // A guess: a load would fetch the cache line twice, first to read it, then to change it (D-034).
         let mut seen = 0;
         loop {
-            // Even what changes nothing is an exchange. Who clears it and then looks whether there is work either comes
-            // after that, and finds the work of who has set it, or before, and then it is not set.
+            // A set that changes nothing is an exchange too (D-034). A process that clears the event and then looks for
+            // work does so before this exchange or after it: either the event stays set, or the process finds the work.
             let new = match seen & SET {
                 0 => seen.wrapping_add(ONE_SET) & !WAITERS | SET,
                 _ => seen,
@@ -107,14 +109,14 @@ impl RawEvent {
         futex::wake(&self.word, i32::MAX, WaitSet::All);
     }
 
-    /// Makes it clear; who has begun to wait before and found it set goes on.
+    /// Clears the event. A waiter that began to wait before, and that a set has released, still returns.
     #[inline(always)]
     pub fn clear(&self) {
         // PAIRS event.set
         self.word.fetch_and(!SET, Ordering::SeqCst);
     }
 
-    /// Waits until it is set; it is enough that it was since the call began.
+    /// Waits until the event is set; a set at any time since the call began is enough.
     ///
     /// `WouldBlock`, `Timeout`, `Interrupted`.
     pub fn wait(&self, options: WaitOptions, spins: &SpinState) -> Result<()> {
@@ -125,7 +127,7 @@ impl RawEvent {
         }
     }
 
-    /// As `wait`, by who has begun to wait when the word was `begun`.
+    /// Waits as `wait` does, for a caller that began to wait when the word was `begun`.
     #[cold]
     pub(super) fn wait_since(
         &self,
@@ -144,8 +146,8 @@ impl RawEvent {
             if wait.spin() {
                 continue;
             }
-            wait.check("an event that is not set")?;
-            // Whoever sets it must know that somebody sleeps. If the word has changed meanwhile, we look again.
+            wait.check("the event is not set")?;
+            // The next set must see that a waiter sleeps. If the word has changed meanwhile, look again.
             let expected = seen | WAITERS;
             if seen != expected
                 && self
@@ -163,7 +165,7 @@ impl RawEvent {
         }
     }
 
-    /// Returns what is known of it.
+    /// Returns the state of the event.
     pub fn stat(&self) -> EventInfo {
         let word = self.load();
         EventInfo {

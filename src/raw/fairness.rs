@@ -1,4 +1,4 @@
-//! Who has waited for long goes before who has not, and nobody waits for long for somebody who is not there.
+//! Tests of fairness: a starving waiter goes first, and no caller waits long for a waiter that has died.
 
 use super::lock::{RawLock, STARVING};
 use super::wait::SpinState;
@@ -9,81 +9,81 @@ use crate::sys::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Everybody lives.
-struct Peace;
+/// Every participant is alive.
+struct AllAlive;
 
-impl Liveness for Peace {
+impl Liveness for AllAlive {
     fn is_dead(&self, _id: Id) -> Result<bool> {
         Ok(false)
     }
 }
 
 fn id(slot: u64) -> Id {
-    Id::of((slot + 1) | ((slot + 1) << 13)).expect("an owner")
+    Id::of((slot + 1) | ((slot + 1) << 13)).expect("the id has a ticket")
 }
 
 fn acquire(raw: &RawLock, me: Id, options: WaitOptions) -> Result<bool> {
-    raw.acquire(me, options, &SpinState::default(), &Peace)
+    raw.acquire(me, options, &SpinState::default(), &AllAlive)
 }
 
-/// Waits until somebody has waited for long.
+/// Waits until a waiter starves.
 fn until_starving(raw: &RawLock) {
     let watchdog = Instant::now() + Duration::from_secs(60);
     while raw.word.load(Relaxed) & STARVING == 0 {
-        assert!(Instant::now() < watchdog, "nobody has waited for long");
+        assert!(Instant::now() < watchdog, "no waiter starves");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
 #[test]
-fn who_has_waited_for_long_goes_first() {
+fn a_released_lock_goes_to_the_starving_waiter() {
     let raw = RawLock::default();
     let (first, second) = (id(1), id(2));
-    acquire(&raw, first, WaitOptions::BLOCKING).expect("free");
+    acquire(&raw, first, WaitOptions::BLOCKING).expect("the lock is free");
     thread::scope(|scope| {
         scope.spawn(|| {
-            acquire(&raw, second, WaitOptions::BLOCKING).expect("it is given back");
+            acquire(&raw, second, WaitOptions::BLOCKING).expect("the owner releases the lock");
             assert_eq!(raw.word.load(Relaxed) & STARVING, 0);
         });
         until_starving(&raw);
-        raw.release(first).expect("ours");
+        raw.release(first).expect("the first process is the owner");
         if raw.try_acquire(first) {
-            raw.release(first).expect("ours");
-            panic!("it was snatched back");
+            raw.release(first).expect("the first process is the owner");
+            panic!("the first process acquired the lock before the starving waiter");
         }
     });
     assert!(raw.is_held_by(second));
 }
 
 #[test]
-fn a_free_lock_is_not_left_for_ever_to_one_that_is_gone() {
+fn a_lock_reserved_for_a_dead_waiter_is_acquired_by_the_next_waiter() {
     let raw = RawLock::default();
     raw.word.store(STARVING, Relaxed);
     assert_eq!(acquire(&raw, id(1), WaitOptions::BLOCKING), Ok(false));
     assert_eq!(raw.word.load(Relaxed) & STARVING, 0);
-    raw.release(id(1)).expect("ours");
+    raw.release(id(1)).expect("the process is the owner");
     assert!(raw.try_acquire(id(1)));
 }
 
 #[test]
-fn who_does_not_wait_takes_what_is_free_and_changes_nothing_for_others() {
+fn a_nonblocking_acquire_takes_a_reserved_lock_and_keeps_the_reservation() {
     let raw = RawLock::default();
     raw.word.store(STARVING, Relaxed);
     assert_eq!(acquire(&raw, id(1), WaitOptions::NONBLOCKING), Ok(false));
-    raw.release(id(1)).expect("ours");
+    raw.release(id(1)).expect("the process is the owner");
     assert_eq!(raw.word.load(Relaxed), STARVING);
 }
 
 #[test]
-fn who_gives_up_does_not_go_first() {
+fn a_starving_waiter_that_times_out_leaves_no_reservation() {
     let raw = RawLock::default();
-    acquire(&raw, id(1), WaitOptions::BLOCKING).expect("free");
+    acquire(&raw, id(1), WaitOptions::BLOCKING).expect("the lock is free");
     let options = WaitOptions {
         timeout: super::Timeout::After(Duration::from_nanos(50_000_000)),
         interruptible: false,
     };
-    acquire(&raw, id(2), options).expect_err("it is held");
+    acquire(&raw, id(2), options).expect_err("another process holds the lock");
     assert_eq!(raw.word.load(Relaxed) & STARVING, 0);
-    raw.release(id(1)).expect("ours");
+    raw.release(id(1)).expect("the process is the owner");
     assert!(raw.try_acquire(id(1)));
 }

@@ -1,26 +1,30 @@
-//! The lock: one word that holds its owner.
+//! The lock: one word with the id of its owner.
+//!
+//! The idea is the futex mutex (Drepper, Futexes Are Tricky), with the death of an owner as in a robust mutex
+//! (EOWNERDEAD, pthread_mutexattr_setrobust(3)) and the starvation mode of Go's sync.Mutex
+//! (<https://go.dev/src/internal/sync/mutex.go>).
 //!
 //! | word            | means                                 | goes to                                          |
 //! |-----------------|---------------------------------------|--------------------------------------------------|
 //! | 0               | free                                  | me: acquire                                      |
 //! | DIED            | free, and an owner died               | me + DIED: acquire                               |
 //! | me              | held                                  | 0: release; me + WAITERS: a waiter goes to sleep |
-//! | me + WAITERS    | held, and waiters may sleep           | 0, and one is woken: release                     |
+//! | me + WAITERS    | held, and waiters may sleep           | 0: release, which wakes one waiter               |
 //! | me + STARVING … | held, and a waiter starves            | STARVING: release                                |
 //! | STARVING …      | free, reserved for a starving waiter  | me: a starving waiter, or one that may barge     |
 //! | me + DIED …     | held, what it guards may be half done | me …: mark_consistent; DIED …: release           |
 //! | dead …          | its owner is dead                     | me + DIED + WAITERS: any waiter, or a try        |
 //!
 //! A waiter starves when it has waited for `STARVATION_THRESHOLD_NS`. From then on a free lock is left to starving
-//! waiters (starvation mode, as in Go's sync.Mutex: <https://go.dev/src/internal/sync/mutex.go>). The starving waiter
-//! may be dead, so any other waiter may barge, that is take the free lock, after it has slept once for it or when its
-//! time is over; a caller that does not wait may barge at once.
+//! waiters (D-031). The starving waiter may be dead. So any other waiter may barge, that is, take the free lock, after
+//! it has slept once for it or when its time is over. A caller that does not wait may barge at once.
 //!
-//! Each arrow is one compare-and-swap of the whole word, so a death comes before it or after it:
-//!   acquire: before, nothing has happened; after, the owner is dead and the next waiter takes the lock over;
-//!   release: likewise; after it a wake may be lost, and sleepers look again within 12 ms;
-//!   take-over: the new owner is dead in turn, and DIED stays;
-//!   waiting: STARVING stays, and the next waiter sleeps once before it barges.
+//! Each arrow is one compare-and-swap of the whole word, so a death comes before it or after it. If a process dies
+//! * in acquire: before its step nothing has happened; after it the next waiter takes the lock over;
+//! * in release: before its step the process dies as owner; after it a wake may be lost, and sleepers look again within
+//!   12 ms;
+//! * in a take-over: after its step the new owner is dead in turn, and DIED stays;
+//! * while it waits: STARVING stays, and the next waiter sleeps once before it barges.
 
 use super::wait::{SpinState, Wait};
 use super::{Liveness, Timeout, WaitOptions};
@@ -29,31 +33,31 @@ use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, WaitSet, WakeReason};
 
-/// In the word: somebody may sleep on it. It lies in the half that the futex compares: a lower half that comes round
-/// again shows it, so whoever releases then wakes.
+/// In the word: a waiter may sleep on it. The mark is in the half that the futex compares. So if the lower half returns
+/// to the value that a sleeper has seen, it still has the mark, and the next release wakes.
 const WAITERS: u64 = 1 << 31;
-/// In the word: an owner died, and nobody has said since that what the lock guards is whole.
+/// In the word: an owner died, and `mark_consistent` has not been called since.
 const DIED: u64 = 1 << 30;
-/// In the word: a waiter starves. Others leave a free lock to it for one sleep: no longer, because it may be dead.
+/// In the word: a waiter starves. Others leave a free lock to it for one sleep and no longer, because it may be dead.
 pub(super) const STARVING: u64 = 1 << 29;
 
-/// A waiter that has waited so long, in nanoseconds, starves: it goes before all that do not.
+/// A waiter that has waited so long, in nanoseconds, starves: it goes before all that do not starve (D-031).
 const STARVATION_THRESHOLD_NS: u64 = if cfg!(loom) { 0 } else { 10_000_000 };
 
-/// A lock of either kind in shared memory. All zeros but `tag` is a free one.
+/// A lock of either kind in shared memory (D-021). All zeros but `tag` is a free lock.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawLock {
-    /// What it is and how it was made: `object` says how.
+    /// The kind of the object and the options that it was created with: see `object`.
     pub tag: std::sync::atomic::AtomicU64,
     pub(super) word: AtomicU64,
-    /// Of a recursive lock: which thread holds it, and how often; 0 while nobody does.
+    /// Of a recursive lock: the thread that holds it, and how often; 0 while it is free.
     pub(super) token: AtomicU64,
     pub(super) depth: AtomicU64,
     acquisitions: AtomicU64,
     contended: AtomicU64,
     recoveries: AtomicU64,
-    /// When the first waiter for the present owner began to sleep (CLOCK_MONOTONIC); 0: nobody waits.
+    /// When the first waiter for the present owner began to sleep (CLOCK_MONOTONIC); 0: no waiter.
     contended_since: AtomicU64,
 }
 
@@ -63,25 +67,25 @@ const _: () = assert!(size_of::<RawLock>() == 64);
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
 unsafe impl crate::layout::Shared for RawLock {}
 
-/// What is known of a lock, each figure as it was at some moment during the call.
+/// The state of a lock. Each figure was true at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockInfo {
-    /// Who holds it; perhaps dead.
+    /// The owner, perhaps a dead process.
     pub owner: Option<Id>,
-    /// Whether an owner died and nobody has said since that what it guards is whole.
+    /// Whether an owner died, and `mark_consistent` has not been called since.
     pub owner_died: bool,
-    /// How often it was acquired.
+    /// The number of times that the lock was acquired.
     pub acquisitions: u64,
-    /// How often that took waiting.
+    /// The number of acquisitions that had to wait.
     pub contended: u64,
-    /// How often it was taken over from the dead.
+    /// The number of times that the lock was taken over from a dead owner.
     pub recoveries: u64,
-    /// When the first waiter for the present owner began to sleep (CLOCK_MONOTONIC, ns); 0: nobody waits.
+    /// When the first waiter for the present owner began to sleep (CLOCK_MONOTONIC, ns); 0: no waiter.
     pub contended_since: u64,
 }
 
 impl RawLock {
-    /// Makes all as it is in a new lock, but for the tag.
+    /// Stores the state of a new lock in all fields but the tag.
     pub fn clear(&self) {
         for field in [
             &self.word,
@@ -96,7 +100,7 @@ impl RawLock {
         }
     }
 
-    /// Takes the lock if it is free and no owner died.
+    /// Acquires the lock if it is free and no owner died.
     #[inline(always)]
     pub fn try_acquire(&self, me: Id) -> bool {
         // PAIRS lock.hand-over: what the last owner did before it released is seen here.
@@ -110,9 +114,10 @@ impl RawLock {
         taken
     }
 
-    /// Takes the lock, waiting for it; returns whether an owner died and nobody has said since that all is whole.
+    /// Acquires the lock, waiting for it; returns whether an owner died without a `mark_consistent` since.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; what `liveness` says. The lock is held if and only if this is `Ok`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`; errors of `liveness`. The caller holds the lock if and only if this is
+    /// `Ok`.
     pub fn acquire(
         &self,
         me: Id,
@@ -138,24 +143,25 @@ impl RawLock {
         let nowait = options.timeout == Timeout::Immediate;
         let mut wait = Wait::new(options, spins);
         let mut waited = false;
-        // WAITERS once we have slept: others may sleep as well, and the word may have lost their mark.
+        // WAITERS after a sleep: other waiters may sleep as well, and the word may have lost their mark.
         let mut keep_waiters = 0;
-        // STARVING once we starve.
+        // STARVING once this waiter starves.
         let mut starving = 0;
-        // Whether we may take a free lock although another waiter starves: at once where we do not wait, else after one
-        // sleep.
+        // Whether this waiter may take a free lock although another one starves: at once if it does not wait, else
+        // after one sleep.
         let mut may_barge = nowait;
         loop {
             let seen = self.word.load(Ordering::Relaxed);
             let owner = Id::of(seen);
-            // 1. Free: whoever swaps first has it.
+            // 1. The lock is free: the first to swap acquires it.
             if owner.is_none() && (seen & STARVING == 0 || starving != 0 || may_barge) {
-                // Another starving waiter sets the mark anew; a caller that does not wait leaves it as it is.
+                // Another starving waiter sets the mark again; a caller that does not wait leaves the mark as it is.
                 let others = if nowait { STARVING } else { 0 };
                 let mine = me | keep_waiters | seen & (DIED | WAITERS | others);
                 if self.swap(seen, mine) {
                     if keep_waiters != 0 {
-                        // We may have stamped what was free by then; nobody has slept for us.
+                        // Step 5 may have stored a time after the lock became free; no waiter sleeps for this owner
+                        // yet.
                         self.contended_since.store(0, Ordering::Relaxed);
                     }
                     wait.record_success();
@@ -164,12 +170,12 @@ impl RawLock {
                 }
                 continue;
             }
-            // 2. Its owner may be just about to release it.
+            // 2. The owner may be about to release it.
             if wait.spin() {
                 waited = true;
                 continue;
             }
-            // 3. Its owner may be dead. Of several who see it one swaps; WAITERS, because somebody may sleep.
+            // 3. The owner may be dead. Of several waiters that see it, one swaps. WAITERS, because others may sleep.
             if let Some(owner) = owner {
                 let dead = match liveness.is_dead(owner) {
                     Ok(dead) => dead,
@@ -177,7 +183,7 @@ impl RawLock {
                 };
                 if dead {
                     if self.swap(seen, me | WAITERS | DIED) {
-                        // Whoever still sleeps says so anew, at the latest after this slice.
+                        // Waiters that still sleep store their time again after this slice.
                         self.contended_since.store(0, Ordering::Relaxed);
                         super::count(&self.recoveries);
                         self.granted(waited);
@@ -186,9 +192,12 @@ impl RawLock {
                     continue;
                 }
             }
-            // 4. It lives: we wait, as far as we may.
+            // 4. The owner is alive: wait, if the caller may.
             if nowait {
-                return Err(Error::WouldBlock("somebody else holds the lock".into()));
+                return Err(Error::WouldBlock(match seen & Id::BITS == me {
+                    true => "this process already holds the lock".into(),
+                    false => "another process holds the lock".into(),
+                }));
             }
             waited = true;
             let now = wait.look();
@@ -197,14 +206,14 @@ impl RawLock {
                     may_barge = true;
                     continue;
                 }
-                let error = Error::Timeout("the lock was not to be had in that time".into());
+                let error = Error::Timeout("timed out waiting for the lock".into());
                 return self.give_up(keep_waiters | starving, error);
             }
             if starving == 0 && keep_waiters != 0 && wait.waited() >= STARVATION_THRESHOLD_NS {
                 starving = STARVING;
                 continue;
             }
-            // 5. Who releases must know that somebody sleeps. If the word has changed meanwhile, all begins again.
+            // 5. The owner must see that a waiter sleeps. If the word has changed meanwhile, start again.
             let expected = seen | WAITERS | starving;
             if seen != expected
                 && self
@@ -214,7 +223,8 @@ impl RawLock {
             {
                 continue;
             }
-            // The first to wait for this owner, as far as can be told; what an earlier one has left stands for nothing.
+            // The first waiter for this owner, as far as is known; the time of an earlier owner's waiter is
+            // overwritten.
             if seen & WAITERS == 0 || self.contended_since.load(Ordering::Relaxed) == 0 {
                 self.contended_since.store(now, Ordering::Relaxed);
             }
@@ -236,7 +246,7 @@ impl RawLock {
 
     /// Takes the word from `seen` to `mine`.
     fn swap(&self, seen: u64, mine: u64) -> bool {
-        // PAIRS lock.hand-over. From the dead nothing is received but what the kernel has made visible with its death.
+        // PAIRS lock.hand-over. A dead owner has released nothing; the kernel made its stores visible when it died.
         self.word
             .compare_exchange(seen, mine, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
@@ -249,8 +259,8 @@ impl RawLock {
         }
     }
 
-    /// Returns without the lock. If we slept, a wake may have been ours: another waiter gets it. STARVING goes, so that
-    /// no waiter leaves the lock to us.
+    /// Returns without the lock. If this waiter slept, a wake may have been for it: another waiter gets that wake.
+    /// STARVING is removed, so that no waiter leaves the lock to this one.
     fn give_up(&self, marks: u64, error: Error) -> Result<bool> {
         if marks & STARVING != 0 {
             self.word.fetch_and(!STARVING, Ordering::Relaxed);
@@ -261,7 +271,7 @@ impl RawLock {
         Err(error)
     }
 
-    /// Gives the lock back if it is ours, nobody waits and no owner died.
+    /// Releases the lock if this process holds it, no waiter sleeps and no owner died.
     #[inline(always)]
     pub fn try_release(&self, me: Id) -> bool {
         // PAIRS lock.hand-over
@@ -270,26 +280,29 @@ impl RawLock {
             .is_ok()
     }
 
-    /// Gives the lock back. `NotOwner`: it is free, or somebody else's.
+    /// Releases the lock. `NotOwner`: it is free, or another process holds it.
     pub fn release(&self, me: Id) -> Result<()> {
-        self.release_from(|owner| owner == me.bits())
+        self.release_from(
+            |owner| owner == me.bits(),
+            "release only what this process acquired",
+        )
     }
 
-    /// Gives the lock back, whoever holds it. `NotOwner`: it is free.
+    /// Releases the lock, whatever process holds it. `NotOwner`: it is free.
     pub fn release_any(&self) -> Result<()> {
-        self.release_from(|owner| owner != 0)
+        self.release_from(|owner| owner != 0, "release only a held lock")
     }
 
-    fn release_from(&self, may: impl Fn(u64) -> bool) -> Result<()> {
+    fn release_from(&self, may: impl Fn(u64) -> bool, remedy: &str) -> Result<()> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             if !may(seen & Id::BITS) {
-                return Err(not_owner(seen));
+                return Err(not_owner(seen, remedy));
             }
             if seen & WAITERS != 0 {
                 self.contended_since.store(0, Ordering::Relaxed);
             }
-            // PAIRS lock.hand-over: what we did while we held it is seen by the next owner.
+            // PAIRS lock.hand-over: what this owner did while it held the lock is seen by the next owner.
             match self.word.compare_exchange(
                 seen,
                 seen & (DIED | STARVING),
@@ -309,7 +322,7 @@ impl RawLock {
         Ok(())
     }
 
-    /// Says that what the lock guards is whole again. `NotOwner`: only its owner may say so.
+    /// Marks what the lock guards as consistent. `NotOwner`: this process does not hold the lock.
     pub fn mark_consistent(&self, me: Id) -> Result<()> {
         let mut seen = self.word.load(Ordering::Relaxed);
         while seen & Id::BITS == me.bits() {
@@ -323,21 +336,21 @@ impl RawLock {
                 Err(now) => seen = now,
             }
         }
-        Err(not_owner(seen))
+        Err(not_owner(seen, "acquire it first"))
     }
 
-    /// Says whether this is the owner.
+    /// Returns whether this process is the owner.
     #[inline(always)]
     pub fn is_held_by(&self, me: Id) -> bool {
         self.word.load(Ordering::Relaxed) & Id::BITS == me.bits()
     }
 
-    /// Says whether an owner died and nobody has said since that all is whole.
+    /// Returns whether an owner died, and `mark_consistent` has not been called since.
     pub fn owner_died(&self) -> bool {
         self.word.load(Ordering::Relaxed) & DIED != 0
     }
 
-    /// Returns what is known of it; nobody is asked whether the owner lives.
+    /// Returns the state of the lock; whether the owner is alive is not checked.
     pub fn stat(&self) -> LockInfo {
         let word = self.word.load(Ordering::Relaxed);
         LockInfo {
@@ -355,10 +368,11 @@ impl RawLock {
 }
 
 #[cold]
-fn not_owner(seen: u64) -> Error {
-    let text = match Id::of(seen) {
-        None => "nobody holds the lock",
-        Some(_) => "the lock is held, but not by this process",
+fn not_owner(seen: u64, remedy: &str) -> Error {
+    let fact = match Id::of(seen) {
+        None => "no process holds the lock",
+        Some(_) => "another process holds the lock",
     };
+    let text = format!("{fact}: {remedy}");
     Error::NotOwner(text.into())
 }

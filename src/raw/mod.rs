@@ -1,21 +1,21 @@
 //! Algorithms on words in shared memory. They know no segment and no handle: the caller brings its own id, and an
-//! implementation of [`Liveness`] that answers whether another participant is dead.
+//! implementation of [`Liveness`] that reports whether another participant is dead.
 //!
 //! Terms that are used here, in comments and in names:
 //!
 //! | term | meaning |
 //! |------|---------|
-//! | participant | a process that is attached to a managed segment and has an id in it |
+//! | participant | a process with an identity in a managed segment |
 //! | ticket | the number of a participant: drawn once per process and segment, never used again |
-//! | slot | the place of a participant in the table of its segment; an id is a ticket and a slot in one word |
+//! | slot | an entry of the participant table of a segment; an id is a ticket and a slot in one word |
 //! | word | an atomic integer of 64 bits in shared memory; a futex compares its lower half |
 //! | cell | a few words behind a raw object, for one participant or thread: count slot, waiter cell, party cell |
-//! | count slot | a cell that says how often one participant holds the object |
+//! | count slot | a cell with the number of times that one participant holds the object |
 //! | mark | a flag bit of a word beside the owner's id, such as WAITERS, DIED or STARVING |
 //! | slice | one bounded sleep of a waiter, at most 12 ms: after each slice the waiter checks word and owner again |
 //! | spin state | how long recent waits took: one per handle and cause, never shared |
 //! | handle state | what one handle remembers of an object to be fast: spin states and hints, never shared |
-//! | liveness | whether a participant has ended, as the kernel tells by a byte lock (`participant`) |
+//! | liveness | whether a participant has ended; the kernel reports it by a byte lock (`participant`) |
 //! | position | of the queue: a byte count that only grows, lap and offset in one number, and wraps around at 2^64 |
 //! | lap | of the queue: one pass of positions over the ring |
 //! | head | of the queue: the first record that is still needed; before it the ring is free |
@@ -24,6 +24,15 @@
 //! | wrap | of the queue: the PAD record at which the last lap ended |
 //! | reservation | of the queue: a record that its producer fills in place |
 //! | lease | of the queue: a record that its consumer reads in place |
+//!
+//! The state tables at the top of the files have these words:
+//!
+//! | word | meaning |
+//! |------|---------|
+//! | me | the id of a live process, which performs the operation |
+//! | dead | the id of a dead process |
+//! | … | any marks, or those of the state before |
+//! | goes to | the possible next states, each with the operation that stores it |
 //!
 //! `PAIRS label` at an atomic access names the accesses in other places that it synchronizes with.
 
@@ -48,9 +57,9 @@ use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Tells who is dead.
+/// Reports which participants are dead.
 pub trait Liveness {
-    /// Says whether the participant with this id has ended. Never true for one that lives.
+    /// Returns whether the participant with this id has ended. Never true for a live participant.
     fn is_dead(&self, id: crate::participant::Id) -> Result<bool>;
 }
 
@@ -100,7 +109,7 @@ pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Counts without an atomic step: only who holds what the figure is about does it.
+/// Adds 1 without an atomic step: only the process that holds what the field describes may call it.
 #[inline(always)]
 fn count(field: &AtomicU64) {
     field.store(

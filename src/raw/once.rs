@@ -1,20 +1,21 @@
-//! Once: one word that says whether something has been done, or who is doing it.
+//! The once flag: one word that reports whether some work is done, or which process does it (pthread_once(3)).
 //!
-//! | word         | means                                  | goes to                                                       |
-//! |--------------|----------------------------------------|---------------------------------------------------------------|
-//! | 0            | not done                               | me: begin                                                     |
-//! | DIED         | not done, somebody died halfway        | me + DIED: begin                                              |
-//! | me           | I am doing it                          | DONE: done; 0: abort; me + WAITERS: somebody begins to sleep  |
-//! | me + WAITERS | I am doing it, somebody may sleep      | DONE or 0, and all are woken: done, abort                     |
-//! | me + DIED …  | I am doing it, and am not the first    | as me …; abort leaves DIED                                    |
-//! | dead …       | who was doing it is dead               | me + DIED …: whoever begins                                   |
-//! | DONE         | done                                   | stays                                                         |
+//! | word         | means                                    | goes to                                               |
+//! |--------------|------------------------------------------|-------------------------------------------------------|
+//! | 0            | not done                                 | me: begin                                             |
+//! | DIED         | not done, and an owner died halfway      | me + DIED: begin                                      |
+//! | me           | I do the work                            | DONE: done; 0: abort; + WAITERS: a waiter sleeps      |
+//! | me + WAITERS | I do the work, and waiters may sleep     | DONE: done; 0: abort; each wakes all                  |
+//! | me + DIED …  | I do the work, and an owner died halfway | as me …, but abort leaves DIED                        |
+//! | dead …       | its owner is dead                        | me + DIED …: the next begin                           |
+//! | DONE         | done                                     | stays                                                 |
 //!
-//! Each arrow is one compare-and-swap of the whole word, so whoever dies is before it or behind it:
-//!   begin: before it nothing has happened; behind it who does it is dead, and the next one begins again;
-//!   done: likewise; behind it a wake may be lost, and sleepers look again within 12 ms;
-//!   abort: likewise;
-//!   wait: WAITERS stays, and done or abort wakes in vain.
+//! The owner is a process: its threads wait like those of other processes. DIED stays until the work is done (D-044).
+//!
+//! Each arrow is one compare-and-swap of the whole word, so a death comes before it or after it. If a process dies
+//! * in begin: before its step nothing has happened; after it the owner is dead, and the next caller begins again;
+//! * in done or abort: before its step likewise; after it a wake may be lost, and sleepers look again within 12 ms;
+//! * while it waits: WAITERS stays, and done or abort makes a wake without a sleeper.
 
 use super::wait::{SpinState, Wait};
 use super::{Liveness, WaitOptions};
@@ -23,18 +24,18 @@ use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use crate::sys::futex::{self, WaitSet};
 
-/// In the word: somebody may sleep on it. It lies in the half that the futex compares.
+/// In the word: a waiter may sleep on it. The mark is in the half that the futex compares.
 const WAITERS: u64 = 1 << 31;
-/// In the word: somebody died halfway, and it is not done yet.
+/// In the word: an owner died halfway, and the work is not done yet.
 const DIED: u64 = 1 << 30;
-/// In the word: it is done.
+/// In the word: the work is done.
 const DONE: u64 = 1 << 29;
 
-/// A once in shared memory. All zeros but `tag` is one that is not done.
+/// A once flag in shared memory. All zeros but `tag` is one whose work is not done.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawOnce {
-    /// What it is and how it was made: `object` says how.
+    /// The kind of the object and the options that it was created with: see `object`.
     pub tag: std::sync::atomic::AtomicU64,
     pub(super) word: AtomicU64,
     attempts: AtomicU64,
@@ -45,56 +46,56 @@ pub struct RawOnce {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<RawOnce>() == 64);
 
-// SAFETY: atomics, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
+// SAFETY: atomics, and padding that is never read. (Those of loom are never found in mapped memory.)
 unsafe impl crate::layout::Shared for RawOnce {}
 
-/// What came of `begin`.
+/// The result of `begin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
-    /// It is done; what was done is seen.
+    /// The work is done, and its stores are visible.
     Done,
-    /// It is the caller's to do, who then says `done` or `abort`.
+    /// The caller does the work, then calls `done` or `abort`.
     Mine {
-        /// Somebody died halfway before: what is to be done may be half done.
+        /// An owner died halfway before: the work may be half done.
         owner_died: bool,
     },
 }
 
-/// What is known of a once, each figure as it was at some moment during the call.
+/// The state of a once flag. Each figure was true at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OnceInfo {
-    /// Whether it is done.
+    /// Whether the work is done.
     pub done: bool,
-    /// Who is doing it; perhaps dead.
+    /// The owner, perhaps a dead process.
     pub owner: Option<Id>,
-    /// Whether somebody died halfway, and it is not done yet.
+    /// Whether an owner died halfway, and the work is not done yet.
     pub owner_died: bool,
-    /// How often it was begun.
+    /// The number of times that a caller became the owner.
     pub attempts: u64,
-    /// How often it was taken over from the dead.
+    /// The number of times that a caller took over from a dead owner.
     pub recoveries: u64,
-    /// How often somebody had to sleep for it.
+    /// The number of waits that had to sleep.
     pub waits: u64,
 }
 
 impl RawOnce {
-    /// Makes all as it is in a new once, but for the tag.
+    /// Stores the state of a new once flag in all fields but the tag.
     pub fn reset(&self) {
         for field in [&self.word, &self.attempts, &self.recoveries, &self.waits] {
             field.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Says whether it is done: then what was done is seen.
+    /// Returns whether the work is done; then its stores are visible.
     #[inline(always)]
     pub fn is_done(&self) -> bool {
-        // PAIRS once.done: what was done is seen here.
+        // PAIRS once.done: the stores of the work are seen here.
         self.word.load(Ordering::Acquire) & DONE != 0
     }
 
-    /// Begins, if it is neither done nor being done by somebody who lives; waits for who does it.
+    /// Makes the caller the owner if the work is neither done nor in progress; waits for a live owner.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; what `liveness` says.
+    /// `WouldBlock`, `Timeout`, `Interrupted`; errors of `liveness`.
     pub fn begin(
         &self,
         me: Id,
@@ -111,7 +112,7 @@ impl RawOnce {
                 wait.record_success();
                 return Ok(Begun::Done);
             }
-            // 1. Nobody is doing it, or somebody who may be dead. Of several who see it one swaps.
+            // 1. There is no owner, or the owner may be dead. Of several callers that see it, one swaps.
             let died = match Id::of(seen) {
                 None => seen & DIED,
                 Some(owner) => {
@@ -125,8 +126,7 @@ impl RawOnce {
                 }
             };
             if died != 0 || Id::of(seen).is_none() {
-                // PAIRS once.abort. From the dead nothing is received but what the kernel has made visible with its
-                // death.
+                // PAIRS once.abort. A dead owner has released nothing; the kernel made its stores visible when it died.
                 let mine = me.bits() | died | seen & WAITERS;
                 if self
                     .word
@@ -143,8 +143,8 @@ impl RawOnce {
                 }
                 continue;
             }
-            // 2. It lives: we wait, as far as we may. Who ends it must know that somebody sleeps.
-            wait.check("what another one is doing once")?;
+            // 2. The owner is alive: wait, if the caller may. The owner must see that a waiter sleeps.
+            wait.check("another caller does the work of the once flag")?;
             let expected = seen | WAITERS;
             if seen != expected
                 && self
@@ -162,12 +162,12 @@ impl RawOnce {
         }
     }
 
-    /// Says that it is done. `NotOwner`: this process is not doing it.
+    /// Marks the work as done. `NotOwner`: this process is not the owner.
     pub fn done(&self, me: Id) -> Result<()> {
         self.end(me, |_| DONE)
     }
 
-    /// Gives it back undone: the next one begins. `NotOwner`: this process is not doing it.
+    /// Leaves the work undone: the next caller begins it. `NotOwner`: this process is not the owner.
     pub fn abort(&self, me: Id) -> Result<()> {
         self.end(me, |seen| seen & DIED)
     }
@@ -178,7 +178,8 @@ impl RawOnce {
             if seen & DONE != 0 || seen & Id::BITS != me.bits() {
                 return Err(not_owner(seen));
             }
-            // PAIRS once.done, once.abort: what we did is seen by whoever finds it done, or begins next.
+            // PAIRS once.done, once.abort: callers that find the work done, and the next owner, see what this owner
+            // did.
             match self
                 .word
                 .compare_exchange(seen, what(seen), Ordering::Release, Ordering::Relaxed)
@@ -193,7 +194,7 @@ impl RawOnce {
         Ok(())
     }
 
-    /// Returns what is known of it; nobody is asked whether who does it lives.
+    /// Returns the state of the once flag; whether the owner is alive is not checked.
     pub fn stat(&self) -> OnceInfo {
         let word = self.word.load(Ordering::Relaxed);
         let done = word & DONE != 0;
@@ -210,10 +211,11 @@ impl RawOnce {
 
 #[cold]
 fn not_owner(seen: u64) -> Error {
-    let text = match Id::of(seen) {
-        _ if seen & DONE != 0 => "it is done already",
-        None => "nobody is doing it",
-        Some(_) => "another process is doing it",
+    let fact = match Id::of(seen) {
+        _ if seen & DONE != 0 => "the work of the once flag is done already",
+        None => "no process does the work of the once flag",
+        Some(_) => "another process does the work of the once flag",
     };
+    let text = format!("{fact}: finish only work that this process began");
     Error::NotOwner(text.into())
 }

@@ -1,14 +1,15 @@
-//! The recursive lock: a lock whose owner is a thread, which may take it again and gives it back as often.
+//! The recursive lock: a lock whose owner is a thread, which may acquire it several times and releases it as often
+//! (PTHREAD_MUTEX_RECURSIVE). Its words are those of the lock (D-021).
 //!
-//! | word  | token     | depth | means                                                      |
-//! |-------|-----------|-------|------------------------------------------------------------|
-//! | free  | 0         | any   | free                                                       |
-//! | me    | 0         | any   | just taken, or just about to be given back, by some thread |
-//! | me    | my thread | n     | held by this thread, n times                               |
-//! | dead … | any      | any   | taken over as any lock; the new owner stores both anew     |
+//! | word   | token     | depth | means                                                              |
+//! |--------|-----------|-------|--------------------------------------------------------------------|
+//! | free   | 0         | any   | free                                                               |
+//! | me     | 0         | any   | a thread of my process has just acquired it or is about to release |
+//! | me     | my thread | n     | my thread holds it n times                                         |
+//! | dead … | any       | any   | taken over as any lock; the new owner stores both again            |
 //!
-//! Token and depth are only stored by the owner; the token is 0 before the word is given back, so a thread that finds
-//! its own token under its own id has stored it itself. If a process dies anywhere, its lock is taken over as any.
+//! Only the owner stores token and depth, and it stores token 0 before it releases the word. So a thread that finds its
+//! own token with its own id has stored that token itself. If a process dies anywhere, its lock is taken over as any.
 
 use super::lock::RawLock;
 use super::wait::SpinState;
@@ -21,11 +22,11 @@ use loom::thread_local;
 #[cfg(not(loom))]
 use std::thread_local;
 
-/// Returns what tells this thread from all others that ever use this segment.
+/// Returns a number that distinguishes this thread from all others that ever use this segment.
 ///
-/// The lower half of the participant's ticket and a number that no other thread of this process ever had. A number
-/// alone would do for the threads of one process, but after a take-over the token of the dead one stands there until
-/// the new owner stores its own.
+/// It is the lower half of the participant's ticket, and a number that no other thread of this process ever had. The
+/// second number would be enough for the threads of one process. But after a take-over the word has the new owner's id
+/// and still the dead owner's token, until the new owner stores its own.
 #[inline(always)]
 fn token(me: Id) -> u64 {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,12 +34,12 @@ fn token(me: Id) -> u64 {
     thread_local! {
         static NUMBER: u32 = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
     }
-    // Nothing is dropped with a thread's number, so a thread that is just ending has it as well.
+    // The thread-local has no destructor, so a thread that is just ending can read it as well.
     let number = NUMBER.with(|number| *number);
     me.ticket() << 32 | u64::from(number)
 }
 
-/// Takes the lock if it is free and no owner died.
+/// Acquires the lock if it is free and no owner died.
 #[inline(always)]
 pub fn try_acquire(raw: &RawLock, me: Id) -> bool {
     let taken = raw.try_acquire(me);
@@ -49,7 +50,7 @@ pub fn try_acquire(raw: &RawLock, me: Id) -> bool {
     taken
 }
 
-/// Gives the lock back if this thread holds it once, nobody waits and no owner died.
+/// Releases the lock if this thread holds it once, no waiter sleeps and no owner died.
 #[inline(always)]
 pub fn try_release(raw: &RawLock, me: Id) -> bool {
     if !is_held_by_this_thread(raw, me) || raw.depth.load(Ordering::Relaxed) != 1 {
@@ -59,15 +60,15 @@ pub fn try_release(raw: &RawLock, me: Id) -> bool {
     raw.token.store(0, Ordering::Relaxed);
     let given = raw.try_release(me);
     if !given {
-        // It is still ours, and so is the token.
+        // This thread still holds the lock.
         raw.token.store(token, Ordering::Relaxed);
     }
     given
 }
 
-/// Takes the lock, or takes it once more; returns as `RawLock::acquire`.
+/// Acquires the lock, or acquires it once more; returns as `RawLock::acquire`.
 ///
-/// `Overflow`: held 2^64 - 1 times.
+/// `Overflow`: this thread holds it 2^64 - 1 times.
 pub fn acquire(
     raw: &RawLock,
     me: Id,
@@ -80,22 +81,24 @@ pub fn acquire(
     }
     if is_held_by_this_thread(raw, me) {
         let depth = raw.depth.load(Ordering::Relaxed);
-        let deeper = depth
-            .checked_add(1)
-            .ok_or_else(|| Error::Overflow("the recursive lock is held too often".into()))?;
+        let deeper = depth.checked_add(1).ok_or_else(|| {
+            Error::Overflow(
+                "this thread holds the recursive lock 2^64 - 1 times: release it".into(),
+            )
+        })?;
         raw.depth.store(deeper, Ordering::Relaxed);
         return Ok(raw.owner_died());
     }
     acquire_all(raw, me, 1, options, spins, liveness)
 }
 
-/// Gives the lock back once. `NotOwner`: another thread holds it, or nobody.
+/// Releases the lock once. `NotOwner`: another thread holds it, or none does.
 pub fn release(raw: &RawLock, me: Id) -> Result<()> {
     if try_release(raw, me) {
         return Ok(());
     }
     if !is_held_by_this_thread(raw, me) {
-        return Err(not_this_thread());
+        return Err(not_this_thread("release only what it acquired"));
     }
     let depth = raw.depth.load(Ordering::Relaxed);
     if depth > 1 {
@@ -106,17 +109,17 @@ pub fn release(raw: &RawLock, me: Id) -> Result<()> {
     raw.release(me)
 }
 
-/// Gives the lock back wholly; returns how often this thread held it. `NotOwner`: not at all.
+/// Releases the lock completely; returns how often this thread held it. `NotOwner`: this thread does not hold it.
 pub fn release_all(raw: &RawLock, me: Id) -> Result<u64> {
     let depth = depth(raw, me);
     if depth == 0 {
-        return Err(not_this_thread());
+        return Err(not_this_thread("release only what it acquired"));
     }
     raw.token.store(0, Ordering::Relaxed);
     raw.release(me).map(|()| depth)
 }
 
-/// Takes the lock, which this thread does not hold, and holds it `depth` times; otherwise as `acquire`.
+/// Acquires the lock, which this thread does not hold, `depth` times; otherwise as `acquire`.
 pub fn acquire_all(
     raw: &RawLock,
     me: Id,
@@ -131,15 +134,15 @@ pub fn acquire_all(
     Ok(owner_died)
 }
 
-/// As `RawLock::mark_consistent`, for the thread that holds it.
+/// Does what `RawLock::mark_consistent` does, for the thread that holds the lock.
 pub fn mark_consistent(raw: &RawLock, me: Id) -> Result<()> {
     if !is_held_by_this_thread(raw, me) {
-        return Err(not_this_thread());
+        return Err(not_this_thread("acquire it first"));
     }
     raw.mark_consistent(me)
 }
 
-/// Returns how often this thread holds it.
+/// Returns how often this thread holds the lock.
 pub fn depth(raw: &RawLock, me: Id) -> u64 {
     match is_held_by_this_thread(raw, me) {
         true => raw.depth.load(Ordering::Relaxed),
@@ -148,8 +151,9 @@ pub fn depth(raw: &RawLock, me: Id) -> u64 {
 }
 
 #[cold]
-fn not_this_thread() -> Error {
-    Error::NotOwner("this thread does not hold the recursive lock".into())
+fn not_this_thread(remedy: &str) -> Error {
+    let text = format!("this thread does not hold the recursive lock: {remedy}");
+    Error::NotOwner(text.into())
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
-//! Waiting: a while of spinning, then slices of sleep, until the time is over or the caller is interrupted.
+//! Waiting: spinning first, then slices of sleep, until the time is over or the hook interrupts the caller.
 //!
-//! A waiter looks at what it waits for, and then calls one of these; after each return it looks again. A wake that was
-//! lost to a kill costs one slice, and between two slices the waiter asks whether the owner has died.
+//! A waiter looks at the word that it waits for, calls a function of this file, and looks again after each return. A
+//! wake that was lost to a kill costs one slice. Between two slices the waiter checks whether the owner has died.
 
 use super::{Timeout, WaitOptions};
 use crate::error::{Error, Result};
@@ -11,30 +11,31 @@ use crate::sys::{clock, interrupt, process};
 use std::time::Duration;
 
 /// The first slice; each is twice as long as the one before, up to `MAX_SLICE_NS`. After each the waiter checks the
-/// word and whether the owner lives, whatever wakes were lost. 12 ms cost 0.2 % of a core; with the kernel's own time a
-/// waiter has the lock of a dead owner within 20 ms.
+/// word and whether the owner lives, whatever wakes were lost. 12 ms cost 0.2 % of a core. With the kernel's own time,
+/// a waiter has the lock of a dead owner within 20 ms.
 const FIRST_SLICE_NS: u64 = 1_000_000;
 const MAX_SLICE_NS: u64 = 12_000_000;
 
-/// How many pauses of the processor a waiter makes before it sleeps, at the most: about what a wake across cores costs.
+/// The most pauses of the processor that a waiter makes before it sleeps: about what a wake across cores costs.
 const MAX_SPINS: u64 = 1000;
-/// How many where the caller expects the end soon, because another process is at work on it: about a copy of 2 MiB.
+/// The same, if the caller expects the end soon because another process is at work on it: about a copy of 2 MiB
+/// (D-059).
 const MAX_SPINS_WHEN_EXPECTED: u64 = 4 * MAX_SPINS;
-/// How many between two looks, at the most. Each look takes the word's line away from the owner: with few of
-/// them an owner that comes again finds everything in its own cache; more would make hand-overs late.
+/// The most pauses between two looks. Each look takes the word's cache line away from the owner. With few looks an
+/// owner that acquires again finds everything in its own cache; longer pauses would make hand-overs late (D-032).
 const MAX_PAUSES_PER_LOOK: u64 = 16;
 
-/// Every so manieth eager wait that has ended in a sleep is followed by one that spins as long as it may. Two waiters
-/// that wait for each other and both sleep go on sleeping, because a wake takes longer than they spin; one that spins
-/// ends that.
+/// After this many eager waits that ended in a sleep, the next one spins as long as it may. Two waiters that wait for
+/// each other and both sleep would go on sleeping, because a wake takes longer than they spin. A waiter that spins ends
+/// that (D-033).
 const SPIN_RETRY_INTERVAL: u64 = 8;
 
 /// How long recent waits of this process took: for one cause of one handle, not shared.
 #[derive(Debug, Default)]
 pub struct SpinState {
-    /// The moving average of pauses before the waits ended without a sleep.
+    /// The moving average of pauses in waits that ended without a sleep.
     average: std::sync::atomic::AtomicU64,
-    /// How many eager waits have ended in a sleep.
+    /// The number of eager waits that ended in a sleep.
     sleeps: std::sync::atomic::AtomicU64,
 }
 
@@ -64,7 +65,7 @@ impl SpinState {
     }
 }
 
-/// What the clock says, in nanoseconds of CLOCK_MONOTONIC.
+/// Readings of the clock, in nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Copy)]
 struct Times {
     began: u64,
@@ -76,13 +77,13 @@ struct Times {
 pub struct Wait<'a> {
     options: WaitOptions,
     spins: &'a SpinState,
-    /// How many pauses we make before we sleep, have made, and make before the next look.
+    /// The pauses that this wait may make before it sleeps, has made, and makes before the next look.
     limit: u64,
     spun: u64,
     pauses: u64,
     eager: bool,
     slept: bool,
-    /// As of the last look at the clock; none before the first.
+    /// The last reading of the clock; none before the first.
     times: Option<Times>,
     slice: u64,
 }
@@ -106,7 +107,7 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Makes it eager: it looks as often as it can. For what is passed to and fro, and nobody works on meanwhile.
+    /// Makes the wait eager: it looks as often as it can. For words that no process works on during the wait (D-033).
     pub fn eager(self) -> Wait<'a> {
         let limit = match self.limit > 0 && self.spins.retries_spinning() {
             true => MAX_SPINS,
@@ -119,14 +120,14 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Looks longer before it sleeps: the caller sees somebody at work on what it waits for.
+    /// Spins longer before it sleeps: the caller sees a process at work on what it waits for (D-059).
     pub fn expect_soon(&mut self) {
         if self.limit > 0 {
             self.limit = MAX_SPINS_WHEN_EXPECTED;
         }
     }
 
-    /// Lets a moment pass without sleeping; false, at once, when there have been enough of them.
+    /// Spins for a moment; returns false at once when the wait has spun long enough.
     pub fn spin(&mut self) -> bool {
         if self.spun >= self.limit {
             return false;
@@ -141,7 +142,7 @@ impl<'a> Wait<'a> {
         true
     }
 
-    /// Records, when what we waited for has come, how long that took; a wait with a sleep says nothing.
+    /// Records how long a successful wait took. A wait with a sleep does not count.
     pub fn record_success(&self) {
         if self.limit > 0 && !self.slept {
             self.spins.record_success(self.spun.min(MAX_SPINS));
@@ -169,23 +170,23 @@ impl<'a> Wait<'a> {
         times
     }
 
-    /// Looks at the clock, and returns it.
+    /// Reads the clock, and returns its time.
     pub fn look(&mut self) -> u64 {
         self.times().now
     }
 
-    /// Says whether the time was over at the last look at the clock.
+    /// Returns whether the time was over when the clock was last read.
     pub fn is_over(&self) -> bool {
         self.times.is_some_and(|times| times.now >= times.deadline)
     }
 
-    /// Returns the nanoseconds from the first look at the clock to the last.
+    /// Returns the nanoseconds from the first reading of the clock to the last.
     pub fn waited(&self) -> u64 {
         self.times
             .map_or(0, |times| times.now.saturating_sub(times.began))
     }
 
-    /// Returns how a wait goes on after the last look at the clock: the timeout is what is left.
+    /// Returns the options for the rest of the wait: the timeout is what was left at the last reading of the clock.
     pub fn rest(&self) -> WaitOptions {
         let timeout = match (self.options.timeout, self.times) {
             (Timeout::After(_), Some(times)) => Timeout::After(Duration::from_nanos(
@@ -200,7 +201,9 @@ impl<'a> Wait<'a> {
     }
 
     /// Sleeps while the lower half of `word` is that of `expected`, until a wake, for one slice, or until the time is
-    /// over. `Interrupted`: the hook says so.
+    /// over.
+    ///
+    /// `Interrupted`: the interrupt hook ended the wait.
     pub fn sleep(&mut self, word: &AtomicU64, expected: u64, set: WaitSet) -> Result<WakeReason> {
         let times = match self.times {
             Some(times) => times,
@@ -216,25 +219,27 @@ impl<'a> Wait<'a> {
         Ok(reason)
     }
 
-    /// Waits once more for `what`: sleeps as `sleep` does. Then the caller looks again. Errors as of `check` and `sleep`.
-    pub fn wait_slice(&mut self, word: &AtomicU64, expected: u64, what: &str) -> Result<()> {
-        self.check(what)?;
+    /// Checks as `check` does, then sleeps as `sleep` does; the caller looks again. Errors of both.
+    pub fn wait_slice(&mut self, word: &AtomicU64, expected: u64, state: &str) -> Result<()> {
+        self.check(state)?;
         self.sleep(word, expected, WaitSet::Normal).map(drop)
     }
 
-    /// Asks the hook, where there was no sleep that did. `Interrupted`: it says so.
+    /// Asks the interrupt hook, for a wait without a sleep. `Interrupted`: the hook ended the wait.
     pub fn ask(&self) -> Result<()> {
         interrupt::ask(self.options.interruptible)
     }
 
-    /// Refuses to wait any longer for `what`. `WouldBlock`: it may not wait at all. `Timeout`: the time is over.
-    pub fn check(&mut self, what: &str) -> Result<()> {
+    /// Fails if the caller may not wait any longer; `state` is the state that it waits to end, as a sentence.
+    ///
+    /// `WouldBlock`: the caller may not wait at all. `Timeout`: the time is over.
+    pub fn check(&mut self, state: &str) -> Result<()> {
         if self.options.timeout == Timeout::Immediate {
-            return Err(Error::WouldBlock(format!("{what}: not at once").into()));
+            return Err(Error::WouldBlock(state.to_owned().into()));
         }
         self.look();
         if self.is_over() {
-            return Err(Error::Timeout(format!("{what}: not in that time").into()));
+            return Err(Error::Timeout(format!("timed out: {state}").into()));
         }
         Ok(())
     }
