@@ -146,7 +146,7 @@ impl<'a> CountSlots<'a> {
                 }
                 let seen = self.all[index].load();
                 if seen.is_of(me) && count > COUNT - seen.count() {
-                    return Err(overflow(seen.count() + count));
+                    return Err(overflow(seen.count().saturating_add(count)));
                 }
                 continue;
             }

@@ -1,6 +1,9 @@
 //! The readers-writer lock: a turnstile that one process holds at a time, a word that holds the writer, and a count
 //! slot for each process that reads.
 //!
+//! The turnstile is that of Downey, The Little Book of Semaphores, 4.2; a slot for each reader keeps readers off a
+//! common cache line.
+//!
 //! | writer              | means                                             | goes to                                |
 //! |---------------------|---------------------------------------------------|----------------------------------------|
 //! | 0                   | no writer                                         | me + WAITS: the turnstile's holder     |
@@ -11,7 +14,7 @@
 //! | dead + WAITS + DIED | it had not yet written, but an earlier writer had | DIED: likewise                         |
 //! | dead, dead + DIED   | it died writing                                   | DIED: likewise                         |
 //!
-//! | role        | takes                                                  | gives                                  |
+//! | role        | enters by                                              | leaves by                              |
 //! |-------------|--------------------------------------------------------|----------------------------------------|
 //! | reader      | +1 in its slot, then checks: no writer                 | −1 in its slot; wakes a waiting writer |
 //! | slow reader | −1 again; the turnstile; +1 in its slot                | the turnstile at once; as a reader     |
@@ -19,18 +22,21 @@
 //! | upgrade     | the turnstile; WAITS; each slot but its own 1 is 0; −1 | as a writer                            |
 //! | downgrade   | +1 in its slot; 0, then the turnstile                  | as a reader                            |
 //!
-//! Every writer, and every reader that a writer holds up, passes the turnstile, so that readers that keep coming hold
-//! up no writer (Downey, The Little Book of Semaphores, 4.2). Readers change nothing but a line of their own as long as
-//! there is no writer. A dead holder of the turnstile is taken over as of any lock. Readers hold it too, so only the
-//! writer's word tells whether something is half written. Only the turnstile's holder stores an owner there, and
-//! removes it before it releases the turnstile: an owner that the next holder finds there is dead.
+//! Every writer passes the turnstile, and so does every reader that a writer holds up. So new readers cannot hold up a
+//! writer forever. While there is no writer, a reader changes nothing but its own cache line.
 //!
-//! Each arrow is one store or compare-and-swap, so a death comes before it or after it:
-//!   reader: its count is a dead process', which a writer that waits for it finds out and clears;
-//!   slow reader: likewise; if it held the turnstile, the next waiter takes that over, and nothing is half written;
-//!   writer: with the turnstile alone, or WAITS, nothing is half written; without WAITS, DIED is what it leaves;
-//!   upgrade: as a reader until WAITS; then as a writer, and its own count ends with it;
-//!   downgrade: as a writer until the word is 0, and then as a slow reader.
+//! A dead holder of the turnstile is taken over as of any lock. Readers hold the turnstile too, so only the writer's
+//! word reports whether data may be half written (D-039). Only the turnstile's holder stores an owner there, and it
+//! removes that owner before it releases the turnstile. So an owner that the next holder finds there is dead.
+//!
+//! Each arrow is one store or compare-and-swap, so a death comes before it or after it. If a process dies
+//! * as a reader: its count belongs to a dead process; a writer that waits for it finds that out and clears it;
+//! * as a slow reader: likewise; if it held the turnstile, the next waiter takes that over, and nothing is half
+//!   written;
+//! * as a writer: with the turnstile alone, or WAITS, nothing is half written; without WAITS the next holder of the
+//!   turnstile stores DIED;
+//! * in an upgrade: as a reader until WAITS; then as a writer, and its own count ends with it;
+//! * in a downgrade: as a writer until the word is 0, and then as a slow reader.
 
 use super::count_slot::{CountSlot, CountSlots};
 use super::wait::{SpinState, Wait};
@@ -43,26 +49,26 @@ use crate::sys::futex::{self, WaitSet};
 use std::sync::atomic::{AtomicUsize, compiler_fence};
 use std::time::Duration;
 
-/// In the writer's word: it has not written yet.
+/// In the writer's word: the process has not written yet.
 const WAITS: u64 = 1 << 31;
-/// In the writer's word: one died writing, and nobody has said since that what the lock guards is whole.
+/// In the writer's word: a writer died writing, and `mark_consistent` has not been called since.
 const DIED: u64 = 1 << 30;
 
 /// How long an upgrade waits at the turnstile before it checks again whether the holder waits for it, in nanoseconds.
 const UPGRADE_RECHECK_NS: u64 = 1_000_000;
 
-/// A readers-writer lock in shared memory, but for its count slots. All zeros but the tag is a free one.
+/// A readers-writer lock in shared memory, without its count slots. All zeros but the tag is a free lock.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawRwLock {
-    /// The turnstile; its tag is the object's.
+    /// The turnstile; its tag is that of the object.
     pub turnstile: lock::RawLock,
     writer: AtomicU64,
     used: AtomicU64,
     writes: AtomicU64,
     contended: AtomicU64,
     recoveries: AtomicU64,
-    /// When the writer that waits for the readers began to sleep (CLOCK_MONOTONIC); 0: none does.
+    /// When the writer that waits for the readers began to sleep (CLOCK_MONOTONIC); 0: none sleeps.
     waiting_since: AtomicU64,
     unused: [AtomicU64; 2],
 }
@@ -73,34 +79,34 @@ const _: () = assert!(size_of::<RawRwLock>() == 128);
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
 unsafe impl crate::layout::Shared for RawRwLock {}
 
-/// What is known of a readers-writer lock, each figure as it was at some moment during the call.
+/// The state of a readers-writer lock. Each figure was true at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RwLockInfo {
-    /// Who writes, or waits for the readers to leave; perhaps dead.
+    /// The process that writes or waits for the readers to leave, perhaps a dead one.
     pub writer: Option<Id>,
-    /// Whether that one still waits.
+    /// Whether that process still waits.
     pub waits: bool,
-    /// Whether a writer died and nobody has said since that what the lock guards is whole.
+    /// Whether a writer died, and `mark_consistent` has not been called since.
     pub writer_died: bool,
-    /// How often it is held for reading, by the dead too as long as nobody has waited for them.
+    /// How often the lock is held for reading. Dead readers count until a writer has waited for them.
     pub readers: u64,
-    /// How many processes hold it so.
+    /// The number of processes that hold it for reading.
     pub reading: u64,
-    /// How often it was acquired for writing.
+    /// The number of times that the lock was acquired for writing.
     pub writes: u64,
-    /// How often somebody waited for a writer, or a writer for readers.
+    /// The number of times that a caller waited for a writer, or a writer for readers.
     pub contended: u64,
-    /// How many writers were found that had died writing.
+    /// The number of writers that were found to have died writing.
     pub recoveries: u64,
-    /// When the first to wait for who holds it now began to sleep (CLOCK_MONOTONIC, ns), even if it has given up since;
-    /// 0: nobody has waited for that one.
+    /// When the first waiter for the present holder began to sleep (CLOCK_MONOTONIC, ns), even if it has given up
+    /// since; 0: no waiter for that holder.
     pub contended_since: u64,
 }
 
 /// What a handle remembers of a lock: not shared.
 #[derive(Debug, Default)]
 pub struct RwLockHandleState {
-    /// The index of this process' slot when it was last used.
+    /// The index of the slot that this process last used.
     cell: AtomicUsize,
     turnstile: SpinState,
     readers: SpinState,
@@ -109,16 +115,16 @@ pub struct RwLockHandleState {
 /// A readers-writer lock with its count slots, as one handle sees it.
 #[derive(Clone, Copy)]
 pub struct RwLockRef<'a> {
-    /// What all look at.
+    /// The words that all processes look at.
     pub raw: &'a RawRwLock,
-    /// What each reader changes.
+    /// The count slots, which readers change.
     pub cells: &'a [CountSlot],
     /// What the handle remembers.
     pub handle: &'a RwLockHandleState,
 }
 
 impl RawRwLock {
-    /// Makes all as it is in a new lock, but for the tag.
+    /// Stores the state of a new lock in all fields but the tag.
     pub fn clear(&self) {
         self.turnstile.clear();
         for field in [
@@ -137,11 +143,11 @@ impl RawRwLock {
     }
 }
 
-/// The turnstile is ours.
+/// A process that holds the turnstile.
 struct Entered {
     /// What is left of the writer's word: 0 or DIED.
     left: u64,
-    /// How to wait for the rest.
+    /// The options for the rest of the wait.
     rest: WaitOptions,
 }
 
@@ -164,10 +170,10 @@ impl<'a> RwLockRef<'a> {
             .store(index, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Takes it for reading if nobody writes or wants to, no writer died, and this process was here before.
+    /// Acquires the lock for reading if there is no writer, no writer died, and this process has the remembered slot.
     #[inline(always)]
     pub fn try_acquire_read(&self, me: Id) -> bool {
-        // Who comes while a writer waits is not to hold it up.
+        // A new reader must not hold up a writer that waits.
         if self.raw.writer.load(Ordering::Relaxed) != 0 {
             return false;
         }
@@ -175,7 +181,8 @@ impl<'a> RwLockRef<'a> {
         if !self.readers().try_hold(me, index) {
             return false;
         }
-        // 1. A writer may have come between: it looks at our cell after its store, and we at its word after ours.
+        // A writer may have arrived meanwhile: it looks at this slot after its store, and this reader at its word after
+        // its own.
         one_order();
         // PAIRS rwlock.announce; PAIRS rwlock.written: what the last writer did is seen here.
         if self.raw.writer.load(Ordering::SeqCst) == 0 {
@@ -185,23 +192,23 @@ impl<'a> RwLockRef<'a> {
         false
     }
 
-    /// Takes back a count that was not to be had, out of the cell where it was added.
+    /// Takes back a count that was added although a writer had arrived, out of the slot where it was added.
     #[cold]
     fn back_off(&self, me: Id, index: usize) {
         if self.readers().release_in(me, index, 1) {
-            return self.left(index);
+            return self.wake_writer(index);
         }
-        // Another thread of ours has given that one back instead of its own. It fails where one has given back what it did
-        // not hold.
+        // Another thread of this process has released that count instead of its own. This fails if a thread has
+        // released what it did not hold.
         if let Ok(index) = self.readers().release(me, 1) {
-            self.left(index);
+            self.wake_writer(index);
         }
     }
 
-    /// Wakes a writer that waits for the count in this cell to fall.
+    /// Wakes a writer that waits for the count in this slot to fall.
     #[inline(always)]
-    fn left(&self, index: usize) {
-        // A writer that has not seen our count fall has stored its word before: we see that here.
+    fn wake_writer(&self, index: usize) {
+        // A writer that has not seen the count fall has stored its word before: it is seen here.
         one_order();
         // PAIRS rwlock.announce
         if self.raw.writer.load(Ordering::SeqCst) & WAITS != 0 {
@@ -209,7 +216,7 @@ impl<'a> RwLockRef<'a> {
         }
     }
 
-    /// Takes the cells, not `self`, which whoever wakes nobody would have to store as well.
+    /// Takes the cells, not `self`: a caller without a writer to wake would have to store `self` as well.
     #[cold]
     fn wake(cells: &[CountSlot], index: usize) {
         if let Some(cell) = cells.get(index) {
@@ -217,10 +224,10 @@ impl<'a> RwLockRef<'a> {
         }
     }
 
-    /// Takes it for reading, waiting for it; returns whether a writer died and nobody has said since that all is whole.
+    /// Acquires the lock for reading, waiting for it; returns whether a writer died without a `mark_consistent` since.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `Overflow`; what `liveness` says. It is held if and
-    /// only if this is `Ok`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `Overflow`; errors of `liveness`. The caller holds
+    /// the lock if and only if this is `Ok`.
     pub fn acquire_read(
         &self,
         me: Id,
@@ -240,27 +247,27 @@ impl<'a> RwLockRef<'a> {
         options: WaitOptions,
         liveness: &impl Liveness,
     ) -> Result<bool> {
-        // 1. Nobody writes: only a cell was missing, or one died writing.
+        // 1. Perhaps there is no writer: only a slot was missing, or a writer died.
         if let Some(died) = self.read_at_once(me, liveness)? {
             return Ok(died);
         }
-        // 2. Whoever writes, or wants to, holds the turnstile; or it is dead, and who comes to the turnstile says so.
+        // 2. A live writer holds the turnstile. A dead one is found by the next holder of the turnstile.
         let entered = match self.enter(me, options, liveness) {
             Ok(entered) => entered,
             Err(error @ (Error::WouldBlock(_) | Error::Timeout(_))) => {
-                // It was perhaps another slow reader that held the turnstile last.
+                // The last holder of the turnstile was perhaps another slow reader.
                 return self.read_at_once(me, liveness)?.ok_or(error);
             }
             Err(error) => return Err(error),
         };
-        // 3. No writer can come now. Other readers do.
+        // 3. This process keeps writers out; other readers may still come.
         let held = self.readers().hold(me, 1, liveness);
         self.raw.turnstile.release(me)?;
         self.remember(held?);
         Ok(entered.left & DIED != 0)
     }
 
-    /// Takes it for reading if nobody writes or wants to; returns as `acquire_read`. `None`: somebody does.
+    /// Acquires the lock for reading if there is no writer; returns as `acquire_read`. `None`: there is a writer.
     fn read_at_once(&self, me: Id, liveness: &impl Liveness) -> Result<Option<bool>> {
         if Id::of(self.raw.writer.load(Ordering::Relaxed)).is_some() {
             return Ok(None);
@@ -278,25 +285,25 @@ impl<'a> RwLockRef<'a> {
         Ok(Some(seen & DIED != 0))
     }
 
-    /// Gives it back where this process was found last; false: it is not held there, or another thread came between.
+    /// Releases the lock in the remembered slot; false: it is not held there, or another thread changed the slot.
     #[inline(always)]
     pub fn try_release_read(&self, me: Id) -> bool {
         let index = self.hint();
         let given = self.readers().try_release(me, index, 1);
         if given {
-            self.left(index);
+            self.wake_writer(index);
         }
         given
     }
 
-    /// Gives back what was taken for reading, once. `NotOwner`: this process does not read.
+    /// Releases the lock once, held for reading. `NotOwner`: this process does not hold it for reading.
     pub fn release_read(&self, me: Id) -> Result<()> {
         let index = self.readers().release(me, 1)?;
-        self.left(index);
+        self.wake_writer(index);
         Ok(())
     }
 
-    /// Takes the turnstile, and finds out what the last writer has left.
+    /// Acquires the turnstile, and finds out what the last writer has left.
     fn enter(&self, me: Id, options: WaitOptions, liveness: &impl Liveness) -> Result<Entered> {
         let turnstile = &self.raw.turnstile;
         let mut rest = options;
@@ -307,7 +314,7 @@ impl<'a> RwLockRef<'a> {
             };
             let died = turnstile.acquire(me, options, &self.handle.turnstile, liveness)?;
             if died {
-                // The writer's word says what that means; the turnstile is in order.
+                // The writer's word shows what the death means; the turnstile itself is consistent (D-039).
                 turnstile.mark_consistent(me)?;
             }
             if let Timeout::After(time) = options.timeout {
@@ -321,7 +328,7 @@ impl<'a> RwLockRef<'a> {
         })
     }
 
-    /// With the turnstile in our hands: whoever stands in the writer's word is dead. Returns what is left, 0 or DIED.
+    /// With the turnstile held, an owner in the writer's word is dead: clears it. Returns what is left, 0 or DIED.
     fn settle(&self) -> u64 {
         let seen = self.raw.writer.load(Ordering::Relaxed);
         let wrote = Id::of(seen).is_some() && seen & WAITS == 0;
@@ -331,21 +338,21 @@ impl<'a> RwLockRef<'a> {
         }
         if seen != left {
             self.raw.waiting_since.store(0, Ordering::Relaxed);
-            // PAIRS rwlock.written. What the dead one did the kernel has made visible with its death.
+            // PAIRS rwlock.written. The kernel made the dead writer's stores visible when it died.
             self.raw.writer.store(left, Ordering::Release);
         }
         left
     }
 
-    /// Takes it for writing if nobody has it, nobody waits for it, and no writer died.
+    /// Acquires the lock for writing if it is free, has no waiter, and no writer died.
     #[inline(always)]
     pub fn try_acquire_write(&self, me: Id) -> bool {
         if !self.raw.turnstile.try_acquire(me) {
             return false;
         }
-        if self.raw.writer.load(Ordering::Relaxed) == 0 && self.nobody_reads() {
+        if self.raw.writer.load(Ordering::Relaxed) == 0 && self.has_no_readers() {
             self.announce(me, 0);
-            if self.nobody_reads() {
+            if self.has_no_readers() {
                 self.begin(me, 0);
                 return true;
             }
@@ -354,33 +361,35 @@ impl<'a> RwLockRef<'a> {
         false
     }
 
-    fn nobody_reads(&self) -> bool {
+    fn has_no_readers(&self) -> bool {
         let mut used = self.readers().used().iter();
         used.all(|cell| cell.load().count() == 0)
     }
 
-    /// With the turnstile in our hands, and perhaps announced in vain.
+    /// With the turnstile held: removes this process from the writer's word, if it is there, and releases the
+    /// turnstile.
     #[cold]
     fn leave_turnstile(&self, me: Id) {
         if Id::of(self.raw.writer.load(Ordering::Relaxed)) == Some(me) {
-            // PAIRS rwlock.written: the last writer's, which we have seen at the turnstile.
+            // PAIRS rwlock.written: what the last writer did, which was seen at the turnstile.
             self.raw.writer.store(0, Ordering::Release);
         }
-        // It fails where another thread of ours has given back what it did not hold.
+        // It fails if another thread of this process has released what it did not hold.
         let _ = self.raw.turnstile.release(me);
     }
 
-    /// With the turnstile in our hands: says that new readers are to wait for us.
+    /// With the turnstile held: makes new readers wait for this writer.
     #[inline(always)]
     fn announce(&self, me: Id, left: u64) {
-        // PAIRS rwlock.announce: a reader sees this when it looks, or we see its count. In the one order of both.
+        // PAIRS rwlock.announce: a reader sees this when it looks, or this writer sees its count. SeqCst orders both.
         self.raw
             .writer
             .store(me.bits() | WAITS | left, Ordering::SeqCst);
         one_order();
     }
 
-    /// Takes it for writing, waiting for it; returns as `acquire_read`, without `TooManyProcesses` and `Overflow`.
+    /// Acquires the lock for writing, waiting for it; returns as `acquire_read`, without `TooManyProcesses` and
+    /// `Overflow`.
     pub fn acquire_write(
         &self,
         me: Id,
@@ -401,7 +410,7 @@ impl<'a> RwLockRef<'a> {
         liveness: &impl Liveness,
     ) -> Result<bool> {
         if options.timeout == Timeout::Immediate {
-            // Readers are not sent to the turnstile for one who will not wait for them.
+            // A writer that will not wait for the readers must not send new ones to the turnstile.
             self.until_alone(me, 0, options, liveness)?;
         }
         let Entered { left, rest } = self.enter(me, options, liveness)?;
@@ -410,8 +419,8 @@ impl<'a> RwLockRef<'a> {
         Ok(left & DIED != 0)
     }
 
-    /// With the turnstile held: keeps new readers out and waits until only `keep` counts are left, which are ours.
-    /// Counts of dead readers are reclaimed. Where that fails the turnstile is released.
+    /// With the turnstile held: keeps new readers out and waits until only `keep` counts are left, those of this
+    /// process. Counts of dead readers are reclaimed. If this fails, the turnstile is released.
     fn drain_readers(
         &self,
         me: Id,
@@ -430,27 +439,27 @@ impl<'a> RwLockRef<'a> {
         alone.map(drop)
     }
 
-    /// With the turnstile in our hands: says that nobody writes, and gives it back.
+    /// With the turnstile held: removes the writer, and releases the turnstile.
     fn retract(&self, me: Id, left: u64) -> Result<()> {
         self.raw.waiting_since.store(0, Ordering::Relaxed);
-        // PAIRS rwlock.written: the last writer's, which we have seen at the turnstile.
+        // PAIRS rwlock.written: what the last writer did, which was seen at the turnstile.
         self.raw.writer.store(left, Ordering::Release);
         self.raw.turnstile.release(me)
     }
 
-    /// With the turnstile in our hands and nobody inside: says that we write.
+    /// With the turnstile held and no reader left: stores that this process writes.
     fn begin(&self, me: Id, left: u64) {
         if self.raw.waiting_since.load(Ordering::Relaxed) != 0 {
             self.raw.waiting_since.store(0, Ordering::Relaxed);
         }
         super::count(&self.raw.writes);
         self.raw.writer.store(me.bits() | left, Ordering::Relaxed);
-        // Nothing is written before that stands there; a kill comes between two instructions, so their order will do.
+        // The caller writes nothing before this store. A kill comes between two instructions, so their order is enough.
         compiler_fence(std::sync::atomic::Ordering::SeqCst);
     }
 
-    /// Waits until this process holds it `keep` times for reading, or less, and nobody else does; returns whether that
-    /// took waiting. The dead are cleared away.
+    /// Waits until this process holds the lock at most `keep` times for reading, and no other process does. Counts of
+    /// dead readers are reclaimed. Returns whether the call waited.
     fn until_alone(
         &self,
         me: Id,
@@ -462,22 +471,23 @@ impl<'a> RwLockRef<'a> {
         let mine = Id::of_ticket(me.ticket());
         let mut wait = Wait::new(options, &self.handle.readers);
         let mut waited = false;
-        // Cells that come into use from now on are those of readers who see our word.
+        // Slots that come into use from now on belong to readers that see the writer's word.
         for cell in cells.used() {
             loop {
-                // 1. Once it has been 0, or ours, nobody else can read in it: whoever adds to it takes that back, out of
-                //    this cell, or, where who read in a later one has given back this one's, out of that.
+                // 1. Once a slot has been 0, or only this process' own, no other reader can enter in it. A reader that
+                //    adds to it takes that back out of this slot. Or, if a reader of a later slot has released this
+                //    one's count, out of that slot.
                 let seen = cell.load();
                 let ours = keep > 0 && seen.owner() == mine;
                 if seen.count() == 0 || ours && cells.held(me) <= keep {
                     break;
                 }
-                // 2. It may be just about to leave.
+                // 2. The reader may be about to leave.
                 if wait.spin() {
                     waited = true;
                     continue;
                 }
-                // 3. It may be dead. If the cell has changed meanwhile, we look again.
+                // 3. The reader may be dead. If the slot has changed meanwhile, look again.
                 let dead = match seen.owner() {
                     Some(owner) => liveness.is_dead(owner)?,
                     None => true,
@@ -486,8 +496,8 @@ impl<'a> RwLockRef<'a> {
                     cell.reclaim(seen);
                     continue;
                 }
-                // 4. It lives: we wait, as far as we may.
-                wait.check("it is held for reading")?;
+                // 4. The reader is alive: wait, if the caller may.
+                wait.check("the lock is held for reading")?;
                 waited = true;
                 let since = &self.raw.waiting_since;
                 if since.load(Ordering::Relaxed) == 0 {
@@ -502,7 +512,7 @@ impl<'a> RwLockRef<'a> {
         Ok(waited)
     }
 
-    /// Gives back what was taken for writing if this process writes and no writer died.
+    /// Releases the lock if this process writes and no writer died.
     #[inline(always)]
     pub fn try_release_write(&self, me: Id) -> bool {
         let writer = &self.raw.writer;
@@ -514,7 +524,7 @@ impl<'a> RwLockRef<'a> {
         written.is_ok()
     }
 
-    /// Gives back what was taken for writing. `NotOwner`: this process does not write.
+    /// Releases the lock, held for writing. `NotOwner`: this process does not write.
     pub fn release_write(&self, me: Id) -> Result<()> {
         if self.try_release_write(me) {
             return Ok(());
@@ -523,22 +533,22 @@ impl<'a> RwLockRef<'a> {
         self.raw.turnstile.release(me)
     }
 
-    /// Says that nobody writes any more; the turnstile is still ours.
+    /// Removes the writer; this process still holds the turnstile.
     fn end(&self, me: Id) -> Result<()> {
         self.change(me, |seen| seen & DIED)
     }
 
-    /// Says that what the lock guards is whole again. `NotOwner`: only who writes may say so.
+    /// Marks what the lock guards as consistent. `NotOwner`: this process does not write.
     pub fn mark_consistent(&self, me: Id) -> Result<()> {
         self.change(me, |seen| seen & !DIED)
     }
 
-    /// Changes the writer's word if we write. Threads of ours may do the same at the same time: one swaps.
+    /// Changes the writer's word if this process writes. If several of its threads try, one swaps.
     fn change(&self, me: Id, new: impl Fn(u64) -> u64) -> Result<()> {
         let writer = &self.raw.writer;
         let mut seen = writer.load(Ordering::Relaxed);
         while seen & !DIED == me.bits() {
-            // PAIRS rwlock.written: whoever reads from now on sees what we wrote.
+            // PAIRS rwlock.written: readers from now on see what this writer wrote.
             match writer.compare_exchange(seen, new(seen), Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return Ok(()),
                 Err(now) => seen = now,
@@ -547,27 +557,27 @@ impl<'a> RwLockRef<'a> {
         Err(not_writing())
     }
 
-    /// Goes from reading to writing, so that nobody writes in between; where that fails, this process still reads.
+    /// Goes from reading to writing, with no other writer in between. If this fails, this process still reads.
     ///
-    /// `NotOwner`: it does not read. `Deadlock`: somebody who wants to write waits for the readers, and so for this one.
-    /// Else as `acquire_write`.
+    /// `NotOwner`: it does not read. `Deadlock`: another caller waits for all readers to leave, this one included
+    /// (D-040). Other errors as `acquire_write`.
     pub fn upgrade(&self, me: Id, options: WaitOptions, liveness: &impl Liveness) -> Result<()> {
         if self.readers().held(me) == 0 {
             return Err(Error::NotOwner(
-                "this process does not hold it for reading".into(),
+                "this process does not hold the lock for reading: acquire it first".into(),
             ));
         }
         let Entered { left, rest } = self.enter_reading(me, options, liveness)?;
         if options.timeout == Timeout::Immediate
             && let Err(error) = self.until_alone(me, 1, options, liveness)
         {
-            // As in `acquire_write`: nobody has heard of us.
+            // As in `acquire_write`: no reader has seen this writer.
             self.raw.turnstile.release(me)?;
             return Err(error);
         }
         self.drain_readers(me, 1, left, rest, liveness)?;
         if let Err(error) = self.readers().release(me, 1) {
-            // Another thread of ours has given it back.
+            // Another thread of this process has released it.
             self.retract(me, left)?;
             return Err(error);
         }
@@ -575,7 +585,7 @@ impl<'a> RwLockRef<'a> {
         Ok(())
     }
 
-    /// Takes the turnstile as `enter`, while we read. `Deadlock`: who holds it waits for us.
+    /// Acquires the turnstile as `enter`, while this process reads. `Deadlock`: its holder waits for this process.
     fn enter_reading(
         &self,
         me: Id,
@@ -595,19 +605,19 @@ impl<'a> RwLockRef<'a> {
                 Err(Error::WouldBlock(_) | Error::Timeout(_)) => {}
                 Err(error) => return Err(error),
             }
-            // 1. It is held by somebody who lives: who waits for the readers says so in the writer's word.
+            // 1. A live process holds the turnstile. If it waits for the readers, the writer's word has its id.
             let writer = Id::of(self.raw.writer.load(Ordering::Relaxed));
             if writer.is_some_and(|writer| self.raw.turnstile.is_held_by(writer)) {
                 return Err(Error::Deadlock(
-                    "somebody waits for all readers to leave, and so for this one: release it, and acquire it for writing"
+                    "another caller waits until all readers leave; release the lock, then acquire it for writing"
                         .into(),
                 ));
             }
-            // 2. Or by a slow reader, or by a writer that has not said so yet: either takes a moment.
+            // 2. Its holder is a slow reader, or a writer that has not stored its id yet: either takes a moment.
             if wait.spin() {
                 continue;
             }
-            wait.check("the readers-writer lock")?;
+            wait.check("another process is acquiring the lock")?;
             slice = WaitOptions {
                 timeout: match wait.rest().timeout {
                     Timeout::After(time) => {
@@ -622,16 +632,16 @@ impl<'a> RwLockRef<'a> {
         }
     }
 
-    /// Goes from writing to reading, so that nobody writes in between; where that fails, this process still writes.
+    /// Goes from writing to reading, with no other writer in between. If this fails, this process still writes.
     ///
-    /// `NotOwner`: it does not write. `TooManyProcesses`, `Overflow`; what `liveness` says.
+    /// `NotOwner`: it does not write. `TooManyProcesses`, `Overflow`; errors of `liveness`.
     pub fn downgrade(&self, me: Id, liveness: &impl Liveness) -> Result<()> {
         if self.raw.writer.load(Ordering::Relaxed) & !DIED != me.bits() {
             return Err(not_writing());
         }
         let index = self.readers().hold(me, 1, liveness)?;
         if let Err(error) = self.end(me) {
-            // Another thread of ours has given it back.
+            // Another thread of this process has released it.
             self.back_off(me, index);
             return Err(error);
         }
@@ -639,7 +649,7 @@ impl<'a> RwLockRef<'a> {
         self.raw.turnstile.release(me)
     }
 
-    /// Returns what is known of it; nobody is asked whether anybody lives.
+    /// Returns the state of the lock; whether its holders are alive is not checked.
     pub fn stat(&self) -> RwLockInfo {
         let raw = self.raw;
         let writer = raw.writer.load(Ordering::Relaxed);
@@ -674,5 +684,5 @@ impl<'a> RwLockRef<'a> {
 
 #[cold]
 fn not_writing() -> Error {
-    Error::NotOwner("this process does not hold it for writing".into())
+    Error::NotOwner("this process does not hold the lock for writing: acquire it first".into())
 }

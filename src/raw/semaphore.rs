@@ -1,4 +1,4 @@
-//! The semaphore: one word that holds the number of available permits.
+//! The semaphore: one word that holds the number of available permits (sem_overview(7)).
 //!
 //! ```text
 //! word: | value (32 bits) | WAITERS | WANTS_SEVERAL | sequence (30 bits) |      the futex compares the lower half
@@ -13,13 +13,14 @@
 //! | … + WAITERS       | a release has found no sleeper       | without both marks: that release, wakes all    |
 //!
 //! A waiter that is about to sleep has seen WAITERS and a sequence. A release that comes before it sleeps has changed
-//! the sequence; a release that removes WAITERS has changed that. A waiter that fell asleep just before is woken by the
-//! second wake.
+//! the sequence. A release that removes WAITERS has changed that mark. A waiter that fell asleep just before is woken
+//! by the second wake.
 //!
-//! Each arrow is one compare-and-swap of the whole word, so a death comes before it or after it:
-//!   acquire: before, nothing has happened; after, its permits are gone: `undo` brings them back;
-//!   release: likewise; after it wakes may be lost, and sleepers look again within 12 ms;
-//!   waiting: WAITERS stays until a release finds no sleeper.
+//! Each arrow is one compare-and-swap of the whole word, so a death comes before it or after it. If a process dies
+//! * in acquire: before its step nothing has happened; after it the permits are gone, unless the semaphore has undo
+//!   (D-041);
+//! * in release: before its step likewise; after it wakes may be lost, and sleepers look again within 12 ms;
+//! * while it waits: WAITERS stays until a release finds no sleeper.
 
 use super::count_slot::{CountSlot, CountSlots};
 use super::wait::{SpinState, Wait};
@@ -36,19 +37,19 @@ const SEQUENCE: u64 = WANTS_SEVERAL - 1;
 /// One permit.
 const ONE_PERMIT: u64 = 1 << 32;
 
-/// No semaphore has more permits: as POSIX has it.
+/// The largest number of permits of a semaphore: the limit of POSIX (SEM_VALUE_MAX).
 pub const MAX_PERMITS: u64 = i32::MAX as u64;
 
 /// A semaphore in shared memory.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawSemaphore {
-    /// Of one with undo: its holder changes slots and value. Its tag is the object's.
+    /// Of a semaphore with undo: its holder changes slots and value. Its tag is that of the object.
     pub lock: lock::RawLock,
     pub(super) word: AtomicU64,
-    /// How many permits there may be; of one with undo: how many there are.
+    /// The maximum of permits; of a semaphore with undo: the number of all permits.
     maximum: AtomicU64,
-    /// How many count slots have ever been used.
+    /// The number of count slots that were ever used.
     pub(super) used: AtomicU64,
     waits: AtomicU64,
     pub(super) recoveries: AtomicU64,
@@ -61,30 +62,30 @@ const _: () = assert!(size_of::<RawSemaphore>() == 128);
 // SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
 unsafe impl crate::layout::Shared for RawSemaphore {}
 
-/// What is known of a semaphore, each figure as it was at some moment during the call.
+/// The state of a semaphore. Each figure was true at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SemaphoreInfo {
-    /// How many permits are to be had.
+    /// The number of available permits.
     pub value: u64,
-    /// How many there may be.
+    /// The maximum of permits.
     pub maximum: u64,
-    /// How often an acquire had to sleep.
+    /// The number of acquires that had to sleep.
     pub waits: u64,
-    /// How often permits came back from a dead process.
+    /// The number of times that a dead process' permits were reclaimed.
     pub recoveries: u64,
-    /// How many processes hold permits, as far as that is recorded; perhaps dead ones.
+    /// The number of processes that hold permits, if that is recorded; some may be dead.
     pub holders: u64,
 }
 
-/// What an acquire does where permits are recorded.
+/// The part of an acquire that depends on whether permits are recorded.
 pub(super) trait PermitRecorder {
-    /// Takes `count` permits if they are there, and records it.
+    /// Takes `count` permits if they are available, and records them.
     fn grant(&self, count: u64, wait: &Wait<'_>) -> Result<bool>;
-    /// Brings back what the dead hold; says whether `count` permits are there now.
+    /// Reclaims the permits of dead processes; returns whether `count` permits are available now.
     fn recover(&self, count: u64, wait: &mut Wait<'_>) -> Result<bool>;
 }
 
-/// Nothing is recorded: permits are anybody's to release.
+/// A semaphore without undo records nothing: any process may release permits.
 impl PermitRecorder for RawSemaphore {
     fn grant(&self, count: u64, _: &Wait<'_>) -> Result<bool> {
         Ok(self.take(count))
@@ -105,7 +106,7 @@ fn advanced(word: u64) -> u64 {
 }
 
 impl RawSemaphore {
-    /// Makes all as it is in a new semaphore, but for the tag.
+    /// Stores the state of a new semaphore in all fields but the tag.
     pub fn prepare(&self, value: u64, maximum: u64) {
         self.lock.clear();
         self.word.store(value * ONE_PERMIT, Ordering::Relaxed);
@@ -118,7 +119,7 @@ impl RawSemaphore {
         }
     }
 
-    /// Returns how many permits there may be. `Corrupt`: no semaphore is made so.
+    /// Returns the maximum of permits. `Corrupt`: the number is out of range.
     pub fn maximum(&self) -> Result<u64> {
         match self.maximum.load(Ordering::Relaxed) {
             maximum @ 1..=MAX_PERMITS => Ok(maximum),
@@ -126,13 +127,13 @@ impl RawSemaphore {
         }
     }
 
-    /// Returns how many permits are to be had: anybody may have written there.
+    /// Returns the number of available permits; any process may have overwritten it.
     #[inline(always)]
     pub fn value(&self) -> u64 {
         value(self.word.load(Ordering::Relaxed))
     }
 
-    /// Takes `count` permits if they are there and nobody comes between.
+    /// Takes `count` permits if they are available and no other process changes the word meanwhile.
     #[inline(always)]
     pub fn try_take(&self, count: u64) -> bool {
         let seen = self.word.load(Ordering::Relaxed);
@@ -141,8 +142,8 @@ impl RawSemaphore {
 
     #[inline(always)]
     fn take_from(&self, seen: u64, count: u64) -> bool {
-        // PAIRS semaphore.hand-over: what was done before a permit was given back is seen by who takes it. Every change
-        // of the word reads it too, so all that have given back since stand behind this value.
+        // PAIRS semaphore.hand-over: what happened before a permit was released is seen by its next holder. Every
+        // change of the word is a read-modify-write, so this value is ordered after all releases before it.
         self.word
             .compare_exchange(
                 seen,
@@ -153,7 +154,7 @@ impl RawSemaphore {
             .is_ok()
     }
 
-    /// Takes `count` permits if they are there.
+    /// Takes `count` permits if they are available.
     pub(super) fn take(&self, count: u64) -> bool {
         loop {
             let seen = self.word.load(Ordering::Relaxed);
@@ -166,12 +167,12 @@ impl RawSemaphore {
         }
     }
 
-    /// Takes `count` permits, waiting for them. `WouldBlock`, `Timeout`, `Interrupted`.
+    /// Acquires `count` permits, waiting for them. `WouldBlock`, `Timeout`, `Interrupted`.
     pub fn acquire(&self, count: u64, options: WaitOptions, spins: &SpinState) -> Result<()> {
         self.acquire_from(self, count, options, spins)
     }
 
-    /// As `acquire`, with errors of `record`.
+    /// Does what `acquire` does, and also returns errors of `record`.
     pub(super) fn acquire_from(
         &self,
         record: &impl PermitRecorder,
@@ -183,7 +184,7 @@ impl RawSemaphore {
         let mut slept = false;
         let result = loop {
             let seen = self.word.load(Ordering::Relaxed);
-            // 1. Enough of them: whoever swaps first has them.
+            // 1. Enough permits are available: the first to swap has them.
             if value(seen) >= count {
                 match record.grant(count, &wait) {
                     Ok(true) => break Ok(()),
@@ -191,21 +192,21 @@ impl RawSemaphore {
                     Err(error) => break Err(error),
                 }
             }
-            // 2. Somebody may be just about to give back.
+            // 2. A holder may be about to release.
             if wait.spin() {
                 continue;
             }
-            // 3. Those who hold them may be dead.
+            // 3. The holders may be dead.
             match record.recover(count, &mut wait) {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => break Err(error),
             }
-            // 4. They live, or nobody knows who they are: we wait, as far as we may.
-            if let Err(error) = wait.check("the permits are not to be had") {
+            // 4. The holders are alive, or not recorded: wait, if the caller may.
+            if let Err(error) = wait.check("too few permits are available") {
                 break Err(error);
             }
-            // 5. Who releases must know that somebody sleeps. If the word has changed meanwhile, all begins again.
+            // 5. A release must see that a waiter sleeps. If the word has changed meanwhile, start again.
             let many = if count > 1 { WANTS_SEVERAL } else { 0 };
             let expected = seen | WAITERS | many;
             if seen != expected
@@ -226,7 +227,7 @@ impl RawSemaphore {
         };
         match result {
             Ok(()) => wait.record_success(),
-            // A wake may have been ours: it is somebody else's now.
+            // A wake may have been for this waiter: another waiter gets it.
             Err(_) if slept && self.value() > 0 => {
                 futex::wake(&self.word, 1, WaitSet::All);
             }
@@ -235,7 +236,7 @@ impl RawSemaphore {
         result
     }
 
-    /// Gives `count` permits back if nobody sleeps and nobody comes between.
+    /// Releases `count` permits if no waiter sleeps and no other process changes the word meanwhile.
     #[inline(always)]
     pub fn try_release(&self, count: u64, maximum: u64) -> bool {
         let seen = self.word.load(Ordering::Relaxed);
@@ -254,16 +255,16 @@ impl RawSemaphore {
                 .is_ok()
     }
 
-    /// Gives `count` permits back. `Overflow`: then there would be more than `maximum`, so there are as many as before.
+    /// Releases `count` permits. `Overflow`: there would be more than `maximum`; none is released.
     ///
-    /// Where it succeeds nothing is allocated and nothing is waited for: a signal handler may call it.
+    /// A successful release neither allocates nor waits: a signal handler may call it.
     pub fn release(&self, count: u64, maximum: u64) -> Result<()> {
         let now = self.give(count, maximum)?;
         self.wake(count, now);
         Ok(())
     }
 
-    /// Gives `count` permits back and returns the word as it is then: who calls has to wake.
+    /// Releases `count` permits and returns the new word; the caller must then call `wake`.
     pub(super) fn give(&self, count: u64, maximum: u64) -> Result<u64> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
@@ -271,8 +272,10 @@ impl RawSemaphore {
                 return Err(corrupt());
             }
             if count > maximum - value(seen) {
+                // A text without figures, because formatting them would allocate.
                 return Err(Error::Overflow(
-                    "there would be more permits than there may be".into(),
+                    "the semaphore would have more permits than its maximum: release only what was acquired"
+                        .into(),
                 ));
             }
             match self.change(seen, value(seen) + count) {
@@ -282,7 +285,7 @@ impl RawSemaphore {
         }
     }
 
-    /// Has the value be `new`; who calls has to wake that many, with that word.
+    /// Stores the value `new`; returns the number of new permits and the word, with which the caller must call `wake`.
     pub(super) fn set(&self, new: u64) -> (u64, u64) {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
@@ -293,7 +296,7 @@ impl RawSemaphore {
         }
     }
 
-    /// Takes the word from `seen` to another value, and returns it.
+    /// Takes the word from `seen` to another value, and returns the new word.
     fn change(&self, seen: u64, value: u64) -> std::result::Result<u64, u64> {
         let new = (value * ONE_PERMIT) | seen & (ONE_PERMIT - 1);
         let new = match seen & WAITERS {
@@ -306,7 +309,7 @@ impl RawSemaphore {
             .map(|_| new)
     }
 
-    /// Wakes as many as there are new permits: `now` is the word that says so.
+    /// Wakes waiters for `count` new permits; `now` is the word after the change.
     pub(super) fn wake(&self, count: u64, now: u64) {
         if now & WAITERS == 0 || count == 0 {
             return;
@@ -318,18 +321,18 @@ impl RawSemaphore {
         if futex::wake(&self.word, sleepers, WaitSet::All) {
             return;
         }
-        // 1. Nobody sleeps. If the word has changed since, somebody else will see to it.
+        // 1. No waiter sleeps. If the word has changed since, the process that changed it wakes.
         let quiet = now & !(WAITERS | WANTS_SEVERAL);
         let cleared = self
             .word
             .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);
-        // 2. But who has fallen asleep in between is not announced any more.
+        // 2. The marks no longer announce a waiter that fell asleep in between.
         if cleared.is_ok() {
             futex::wake(&self.word, i32::MAX, WaitSet::All);
         }
     }
 
-    /// As `value`. `Corrupt`: it is more than `maximum`.
+    /// Returns the number of available permits. `Corrupt`: it is more than `maximum`.
     pub fn checked_value(&self, maximum: u64) -> Result<u64> {
         match self.value() {
             value if value <= maximum => Ok(value),
@@ -337,7 +340,7 @@ impl RawSemaphore {
         }
     }
 
-    /// Returns what is known of it. `Corrupt`.
+    /// Returns the state of the semaphore. `Corrupt`.
     pub fn stat(&self, maximum: u64, cells: &[CountSlot]) -> Result<SemaphoreInfo> {
         let used = CountSlots {
             used: &self.used,
@@ -356,5 +359,5 @@ impl RawSemaphore {
 
 #[cold]
 fn corrupt() -> Error {
-    Error::Corrupt("a semaphore that has more permits than there may be".into())
+    Error::Corrupt("the semaphore has more permits than its maximum; recreate it".into())
 }

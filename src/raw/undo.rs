@@ -1,15 +1,16 @@
-//! The semaphore with undo: what a process holds comes back when it ends, however it ends (as SEM_UNDO does, semop(2)).
+//! The semaphore with undo: what a process holds is released when the process ends, however it ends (SEM_UNDO,
+//! semop(2)).
 //!
-//! | holder of the lock | count slots           | value                       | goes to                             |
-//! |--------------------|-----------------------|-----------------------------|-------------------------------------|
-//! | none               | what each holds       | all permits but those       | me: acquire, release                |
-//! | me                 | mine ± n              | as before                   | value ± n, then none                |
-//! | me                 | a dead one: reclaimed | as before                   | permits but those held, then none   |
-//! | dead               | what each holds       | as before, or all but those | me + DIED: next holder, counts anew |
+//! | owner of the lock | count slots           | value                       | goes to                             |
+//! |-------------------|-----------------------|-----------------------------|-------------------------------------|
+//! | none              | what each holds       | all permits but those       | me: acquire, release                |
+//! | me                | mine ± n              | as before                   | value ± n, then none                |
+//! | me                | a dead one: reclaimed | as before                   | permits but those held, then none   |
+//! | dead              | what each holds       | as before, or all but those | me + DIED: next owner, counts anew  |
 //!
-//! The slots are the truth; the value follows from them, and is counted anew after a death inside the lock. Counting
-//! stores the same however often it is done, so the counting process may die too. What a process that dies outside the
-//! lock has in its slot is brought back by the first acquire that would have to wait for it.
+//! The slots are authoritative, and the value follows from them (D-041). It is counted anew if an owner of the lock has
+//! died. Counting stores the same value however often it is done, so the counting process may die too. If a holder dies
+//! outside the lock, the first acquire that would have to wait for its permits reclaims them.
 
 use super::count_slot::{CountSlot, CountSlots, HeldCount};
 use super::semaphore::{PermitRecorder, RawSemaphore};
@@ -20,25 +21,25 @@ use crate::participant::Id;
 use crate::sys::atomic::Ordering;
 use std::time::Duration;
 
-/// How long an acquire waits for the lock inside at the least, in nanoseconds, even if it may not wait for permits. The
-/// lock is held for less than a microsecond, unless its owner is not running; an owner that holds it so long is
-/// stopped.
+/// The least time that an acquire waits for the lock inside, in nanoseconds, even if it may not wait for permits. The
+/// lock is held for less than a microsecond, unless its owner is not running; an owner that holds it so long is stopped
+/// (D-042).
 const MIN_LOCK_TIMEOUT_NS: u64 = 1_000_000_000;
 
-/// How long a release waits for it, in nanoseconds: callers hardly expect a release to fail.
+/// How long a release waits for the lock inside, in nanoseconds: callers hardly expect a release to fail.
 const RELEASE_LOCK_TIMEOUT_NS: u64 = 5_000_000_000;
 
-/// How long the answer that all holders live is believed, in nanoseconds.
+/// How long the result that all holders are alive is valid, in nanoseconds.
 const LIVENESS_CACHE_NS: u64 = if cfg!(loom) { 0 } else { 1_000_000 };
 
 /// What a handle remembers: not shared.
 #[derive(Debug, Default)]
 pub struct UndoHandleState {
-    /// How long waits for the lock inside have lately been.
+    /// How long recent waits for the lock inside took.
     spins: SpinState,
     /// When all holders were last found alive (CLOCK_MONOTONIC).
     alive: std::sync::atomic::AtomicU64,
-    /// The index of our slot when it was last used.
+    /// The index of the slot that this process last used.
     cell: std::sync::atomic::AtomicUsize,
 }
 
@@ -46,15 +47,15 @@ pub struct UndoHandleState {
 pub struct UndoRef<'a, L> {
     /// Its words.
     pub raw: &'a RawSemaphore,
-    /// What stands behind them.
+    /// Its count slots.
     pub all: &'a [CountSlot],
-    /// How many permits there are in all.
+    /// The number of all permits.
     pub total: u64,
     /// What the handle remembers.
     pub handle: &'a UndoHandleState,
     /// This process.
     pub me: Id,
-    /// Who is dead.
+    /// Reports which holders are dead.
     pub liveness: &'a L,
 }
 
@@ -67,7 +68,7 @@ pub fn cells<'a>(raw: &'a RawSemaphore, all: &'a [CountSlot]) -> CountSlots<'a> 
 }
 
 impl<L: Liveness> UndoRef<'_, L> {
-    /// Takes a permit if nobody else is inside, this process has a slot, and no holder has died.
+    /// Acquires a permit if the lock inside is free, this process has a slot, and no owner of that lock has died.
     pub fn try_acquire(&self) -> bool {
         let (lock, cells) = (&self.raw.lock, self.cells());
         if self.raw.value() == 0 || !lock.try_acquire(self.me) {
@@ -75,7 +76,8 @@ impl<L: Liveness> UndoRef<'_, L> {
         }
         let cell = self.handle.cell.load(Ordering::Relaxed);
         let taken = self.raw.value() > 0 && cells.try_hold(self.me, cell);
-        // Inside the lock the value stays as it is, unless somebody lies; marks may come.
+        // While this process holds the lock, only its marks change the word, unless another process overwrites the
+        // value.
         if taken && !self.raw.take(1) {
             let _ = self.count();
         }
@@ -83,7 +85,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         taken
     }
 
-    /// Gives a permit back if nobody else is inside, this process has a slot, and no holder has died.
+    /// Releases a permit if the lock inside is free, this process has a slot, and no owner of that lock has died.
     pub fn try_release(&self) -> bool {
         if !self.raw.lock.try_acquire(self.me) {
             return false;
@@ -98,16 +100,16 @@ impl<L: Liveness> UndoRef<'_, L> {
         held
     }
 
-    /// Takes `count` permits, waiting for them; what the dead held is to be had too.
+    /// Acquires `count` permits, waiting for them; permits of dead processes are reclaimed.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`: as many living processes hold permits as there are
-    /// cells. `Overflow`: one process holds 65,535 at most. Errors of `liveness`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`. `TooManyProcesses`: as many live processes hold permits as there are
+    /// count slots. `Overflow`: this process would hold more than 65,535 permits. Errors of `liveness`.
     pub fn acquire(&self, count: u64, options: WaitOptions, spins: &SpinState) -> Result<()> {
         self.raw.acquire_from(self, count, options, spins)
     }
 
-    /// Gives `count` permits back. `NotOwner`: this process does not hold as many. `Timeout`: somebody was stopped
-    /// inside the lock. Errors of `liveness`.
+    /// Releases `count` permits. `NotOwner`: this process holds fewer. `Timeout`: a process was stopped while it held
+    /// the lock inside. Errors of `liveness`.
     pub fn release(&self, count: u64) -> Result<()> {
         self.enter(WaitOptions {
             timeout: match cfg!(loom) {
@@ -125,11 +127,12 @@ impl<L: Liveness> UndoRef<'_, L> {
         Ok(())
     }
 
-    /// Inside the lock: raises the value by what a slot has released; the caller has to wake that many, with that word.
+    /// Inside the lock: raises the value by what a slot has released. The caller must then wake `count`, with that
+    /// word.
     fn give(&self, count: u64) -> Option<u64> {
         let given = self.raw.give(count, self.total);
         if given.is_err() {
-            // Somebody has written another value: the cells say what is true.
+            // Another process has overwritten the value: count it anew from the slots.
             let _ = self.count();
         }
         given.ok()
@@ -139,26 +142,33 @@ impl<L: Liveness> UndoRef<'_, L> {
         cells(self.raw, self.all)
     }
 
-    /// Takes the lock inside. If its owner has died, all is made whole first.
+    /// Acquires the lock inside. If its owner has died, the value is counted anew first.
     fn enter(&self, options: WaitOptions) -> Result<()> {
         let lock = &self.raw.lock;
-        if lock.acquire(self.me, options, &self.handle.spins, self.liveness)? {
-            // Whoever cannot be asked counts as alive: the value follows from the cells in any case.
+        let entered = lock.acquire(self.me, options, &self.handle.spins, self.liveness);
+        let owner_died = entered.map_err(|error| match error {
+            Error::Timeout(_) => {
+                Error::Timeout("timed out waiting for the lock inside the semaphore".into())
+            }
+            other => other,
+        })?;
+        if owner_died {
+            // A holder whose liveness is unknown counts as alive; the value follows from the slots in any case.
             let _ = self.count();
             let _ = lock.mark_consistent(self.me);
         }
         Ok(())
     }
 
-    /// Gives the lock inside back.
+    /// Releases the lock inside.
     fn leave(&self) {
-        // It fails where somebody has written over it: then there is nothing to give back.
+        // It fails if another process has overwritten the lock: then there is nothing to release.
         let _ = self.raw.lock.release(self.me);
     }
 
-    /// Inside the lock: takes their cells from the dead, and has the value be what follows from the cells.
+    /// Inside the lock: frees the slots of dead processes, and stores the value that follows from the slots.
     ///
-    /// Errors of `liveness`: some who may be dead count as alive.
+    /// Errors of `liveness`: holders whose liveness is unknown count as alive.
     fn count(&self) -> Result<()> {
         let (mut held, mut dead, mut failure) = (0, 0, None);
         for cell in self.cells().used() {
@@ -188,7 +198,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         }
     }
 
-    /// Says whether somebody died who holds permits, or held the lock inside.
+    /// Returns whether a process died that holds permits or the lock inside.
     fn has_died(&self) -> Result<bool> {
         let lock = self.raw.lock.stat();
         if lock.owner_died {
@@ -206,11 +216,11 @@ impl<L: Liveness> UndoRef<'_, L> {
         Ok(false)
     }
 
-    /// Returns how long to wait for the lock inside: not as long as for permits, but never not at all.
+    /// Returns how to wait for the lock inside: as long as for permits, but at least `MIN_LOCK_TIMEOUT_NS`.
     fn lock_wait(&self, wait: &Wait<'_>) -> WaitOptions {
         let options = wait.rest();
         let timeout = match options.timeout {
-            // In the model there is no clock.
+            // The model has no clock.
             Timeout::Immediate | Timeout::After(_) if cfg!(loom) => Timeout::Never,
             Timeout::Immediate => Timeout::After(Duration::from_nanos(MIN_LOCK_TIMEOUT_NS)),
             Timeout::After(time) => {
@@ -221,7 +231,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         WaitOptions { timeout, ..options }
     }
 
-    /// Takes the lock inside on behalf of an acquire.
+    /// Acquires the lock inside on behalf of an acquire.
     fn enter_bounded(&self, wait: &Wait<'_>) -> Result<()> {
         let entered = self.enter(self.lock_wait(wait));
         entered.map_err(|error| match error {
@@ -262,12 +272,12 @@ impl<L: Liveness> PermitRecorder for UndoRef<'_, L> {
 }
 
 impl<L: Liveness> UndoRef<'_, L> {
-    /// Inside the lock: takes `count` permits that are there.
+    /// Inside the lock: takes `count` permits, which are available.
     fn record(&self, count: u64) -> Result<bool> {
         let cells = self.cells();
         let full = cells.used().len() == self.all.len();
         let has_room = |seen: HeldCount| seen.bits() == 0 || self.is_mine(seen);
-        // Then the slot that we get may be a dead process', and what it held comes back.
+        // Then the slot that `hold` takes may be a dead process', and its permits are reclaimed.
         let crowded = full && !self.all.iter().any(|cell| has_room(cell.load()));
         let cell = cells.hold(self.me, count, self.liveness)?;
         self.handle.cell.store(cell, Ordering::Relaxed);
@@ -276,7 +286,7 @@ impl<L: Liveness> UndoRef<'_, L> {
             return Ok(true);
         }
         if !self.raw.take(count) {
-            // Somebody has written another value.
+            // Another process has overwritten the value: count it anew from the slots.
             let _ = self.count();
         }
         Ok(true)

@@ -102,7 +102,7 @@ def test_a_child_holds_nothing_of_its_parents(fork):
 def test_more_processes_than_there_is_room_for(fork):
     with closing(BoundedSemaphore(5, processes=2)) as pool:
         children = [holding(pool, fork) for _ in range(2)]
-        with pytest.raises(Exception, match="no more cells") as caught:
+        with pytest.raises(Exception, match="no more count slots") as caught:
             pool.acquire()
         assert caught.value.status == PARTICIPANTS
         assert pool.get_value() == 3
