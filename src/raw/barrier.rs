@@ -1,39 +1,45 @@
-//! The barrier: so many wait until all of them are there, and then all go on; one that dies among them breaks it.
+//! The barrier: its parties wait until all have arrived, then all continue. A party that dies while it waits breaks it.
+//!
+//! The interface is that of pthread_barrier_wait(3) and of Python's threading.Barrier. The last party to arrive may be
+//! the serial party (PTHREAD_BARRIER_SERIAL_THREAD), which here holds the others until it calls `pass`.
 //!
 //! ```text
-//! words:  | lock, which has the tag | turn | began | turns | breaks | deaths |   two cells for each party: | state | seat |
+//! words:  | lock, which has the tag | turn | began | turns | breaks | deaths |
+//! cells:  | state | seat |, two cells for each party
 //! turn:   | arrived (16 bits) | generation (46 bits) | SLEEPERS | BROKEN |
 //! seat:   | place (16 bits) | generation (46 bits) | 00 |
 //! ```
 //!
-//! | turn          | means                                        | goes to                                         |
-//! |---------------|----------------------------------------------|-------------------------------------------------|
-//! | k, g          | of the parties of turn g, k wait             | k + 1, g: one comes; k - 1, g: one goes again   |
-//! | all - 1, g    | one is missing                               | 0, g + 1: the last comes; all, g: it holds them |
-//! | all, g        | all are there; the last one holds the others | 0, g + 1: it lets them pass                     |
-//! | k, g + BROKEN | who waits in turn g, or comes, is told so    | 0, g + 1: reset                                 |
+//! | turn          | means                                         | goes to                                        |
+//! |---------------|-----------------------------------------------|------------------------------------------------|
+//! | k, g          | k parties of turn g wait                      | k + 1, g: one arrives; k - 1, g: one withdraws |
+//! | all - 1, g    | one party is missing                          | 0, g + 1: it arrives; all, g: as serial party  |
+//! | all, g        | all have arrived; the serial party holds them | 0, g + 1: pass                                 |
+//! | k, g + BROKEN | a party that waits or arrives sees Broken     | 0, g + 1: reset                                |
 //!
-//! Any of them gets SLEEPERS by who goes to sleep first, and BROKEN by whoever finds a dead one, is out of time, or
-//! wants it so. Each arrow is one compare-and-swap. Who comes, goes again or resets has the lock; who breaks the turn,
-//! or lets those pass whom it holds, has not.
+//! The first party that goes to sleep adds SLEEPERS. A party that finds a dead one or is out of time adds BROKEN, and
+//! so does an abort. Each arrow is one compare-and-swap. A party that arrives, withdraws or resets holds the lock. A
+//! party that breaks the turn, or calls `pass`, does not (D-046).
 //!
-//! | state        | means                                      | goes to                                              |
-//! |--------------|--------------------------------------------|------------------------------------------------------|
-//! | 0            | nobody's                                   | me + WAITING, me + HOLDING: who comes, with the lock |
-//! | me + WAITING | I wait in the turn of my seat, or leave it | 0: I leave; me + RESET: a reset, with the lock       |
-//! | me + HOLDING | I am the last, and hold the others         | 0: I let them pass; or a reset, with the lock        |
-//! | me + RESET   | my turn was broken, and is over            | 0: I leave                                           |
-//! | dead …       | its process has died in a wait             | 0: a reset, with the lock                            |
+//! | state        | means                                      | goes to                                           |
+//! |--------------|--------------------------------------------|---------------------------------------------------|
+//! | 0            | free                                       | me + WAITING, me + HOLDING: arrive, with the lock |
+//! | me + WAITING | I wait in the turn of my seat, or leave it | 0: I leave; me + RESET: reset, with the lock      |
+//! | me + HOLDING | I am the serial party, and hold the others | 0: pass; or a reset, with the lock                |
+//! | me + RESET   | my turn was broken, and is over            | 0: I leave                                        |
+//! | dead …       | its process has died in a wait             | 0: reset, with the lock                           |
 //!
-//! The lower half of `turn` is what sleepers sleep on: it does not change when one comes or goes.
+//! Sleepers sleep on the lower half of `turn`, which does not change when a party arrives or withdraws.
 //!
 //! If a process dies
-//!   before its state is there: nobody has heard of it;
-//!   from then on until it leaves: whoever waits beside it finds its cell and breaks the turn, as does the last to come;
-//!     if its turn had ended by then it is the next one that breaks: the dead one will not come to that either;
-//!   with the lock: the next one has it; each who is counted has a cell, until it is counted no more;
-//!   in a reset: the turn stays broken until its last step;
-//!   behind its last step and before the wake: sleepers look again within 12 ms.
+//! * before it has stored its state: no other party is affected;
+//! * from then on until it leaves: a party that waits beside it finds its cell and breaks the turn, and so does the
+//!   last party to arrive. If its turn has ended by then, the next turn breaks, because the dead party will not arrive
+//!   for that one either (D-045);
+//! * with the lock: the next party takes the lock over; each party that is counted has a cell until it is no longer
+//!   counted;
+//! * in a reset: the turn stays broken until the reset's last step;
+//! * after its last step and before the wake: sleepers look again within 12 ms.
 
 mod broken;
 
@@ -46,35 +52,38 @@ use crate::sys::futex::{self, WaitSet};
 use crate::sys::{clock, process};
 use std::time::Duration;
 
-/// The most parties a barrier can have: two cells for each of them are counted in 16 bits.
+/// The largest number of parties: two cells for each of them are counted in 16 bits.
 pub const MAX_PARTIES: u32 = 2048;
 
-/// In `turn`: who waits is told so, and nobody is let in.
+/// In `turn`: parties that wait see it, and no party can arrive.
 const BROKEN: u64 = 1;
-/// In `turn`: somebody may sleep on it. It lies in the half that the futex compares, as a lock's WAITERS does.
+/// In `turn`: a party may sleep on it. The mark is in the half that the futex compares, as a lock's WAITERS is.
 const SLEEPERS: u64 = 1 << 1;
 /// The next generation, in `turn` and in seats.
 const GENERATION: u64 = 1 << 2;
-/// One more that has arrived, in `turn`; the next place, in seats.
+/// One more party that has arrived, in `turn`; the next place, in seats.
 const ARRIVED: u64 = 1 << 48;
 const GENERATIONS: u64 = (ARRIVED - 1) & !(SLEEPERS | BROKEN);
 
-/// How long to wait for the lock: it is held for less than a millisecond, so an owner that has it longer is stopped.
+/// How long to wait for the lock. It is held for less than a millisecond, so an owner that holds it longer is stopped.
 const LOCK_TIMEOUT: WaitOptions = WaitOptions::after(Duration::from_nanos(1_000_000_000));
 
-/// In a state, beside an id.
+/// The state that a party waits to end.
+const MISSING: &str = "parties of the barrier are missing";
+
+/// The states of a cell, beside an id.
 const WAITING: u64 = 1 << 29;
 const HOLDING: u64 = 2 << 29;
 const RESET: u64 = 3 << 29;
 
-/// A barrier in shared memory. All zeros but the lock's tag is one for which nobody waits.
+/// A barrier in shared memory. All zeros but the lock's tag is a barrier without waiting parties.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawBarrier {
-    /// Who has it lets parties in, and out before their time.
+    /// Its owner lets parties arrive and withdraw.
     pub lock: lock::RawLock,
     turn: AtomicU64,
-    /// When the first party of this turn came (CLOCK_MONOTONIC).
+    /// When the first party of this turn arrived (CLOCK_MONOTONIC).
     began: AtomicU64,
     turns: AtomicU64,
     breaks: AtomicU64,
@@ -84,10 +93,10 @@ pub struct RawBarrier {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<RawBarrier>() == 128);
 
-// SAFETY: nothing but atomics, and padding that nobody looks at. (Those of loom are never found in mapped memory.)
+// SAFETY: nothing but atomics, and padding that is never read. (Those of loom are never found in mapped memory.)
 unsafe impl crate::layout::Shared for RawBarrier {}
 
-/// One that waits. All zeros is nobody's.
+/// The place where one party waits. All zeros is a free cell.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct PartyCell {
@@ -99,7 +108,7 @@ pub struct PartyCell {
 unsafe impl crate::layout::Shared for PartyCell {}
 
 impl RawBarrier {
-    /// Makes all as it is in a new barrier, but for the tag.
+    /// Stores the state of a new barrier in all fields but the tag.
     pub fn clear(&self, cells: &[PartyCell]) {
         self.lock.clear();
         let raw = [
@@ -119,18 +128,18 @@ impl RawBarrier {
     }
 }
 
-/// What is known of a barrier, each figure as it was at some moment during the call.
+/// The state of a barrier. Each figure was true at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BarrierInfo {
-    /// How many wait.
+    /// The number of parties that wait.
     pub waiting: u32,
-    /// Whether it is broken.
+    /// Whether the barrier is broken.
     pub broken: bool,
-    /// How often all were there and were let pass.
+    /// The number of times that all parties arrived and continued.
     pub turns: u64,
-    /// How often it was broken.
+    /// The number of times that the barrier was broken.
     pub breaks: u64,
-    /// How often that was because one was found dead.
+    /// The number of times that a death broke it.
     pub deaths: u64,
 }
 
@@ -141,16 +150,16 @@ pub struct BarrierHandleState {
     lock: SpinState,
 }
 
-/// What the last to come does with the others.
+/// What the last party to arrive does with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Last {
-    /// It goes on with them.
+    /// It continues with them.
     Passes,
-    /// It holds them until it calls `pass`.
+    /// It is the serial party: it holds the others until it calls `pass`.
     Holds,
 }
 
-/// What stands in `turn`.
+/// The value of `turn`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Turn(u64);
 
@@ -171,55 +180,55 @@ impl Turn {
         self.0 & SLEEPERS != 0
     }
 
-    /// The next turn, for which nobody waits yet.
+    /// The next turn, in which no party waits yet.
     fn next(self) -> Turn {
         Turn((self.generation() + GENERATION) & GENERATIONS)
     }
 }
 
-/// What came of coming.
+/// The result of an arrival.
 enum Arrival {
-    /// All are there, and we were the last.
+    /// All parties have arrived, and the caller is the last.
     Last,
-    /// We wait, in this cell, in the turn of this generation.
+    /// The caller waits in this cell, in the turn of this generation.
     Waits(usize, u64),
-    /// There is no room before the present turn is over, or somebody has left.
+    /// There is no room before the present turn is over, or before parties of the last turn have left.
     NoRoom(Turn),
 }
 
-/// One that waits.
+/// A party that waits.
 #[derive(Clone, Copy)]
 pub(super) struct Waiter {
     me: Id,
-    /// Its cell.
+    /// The index of its cell.
     index: usize,
     generation: u64,
 }
 
-/// A barrier as it stands in shared memory.
+/// A barrier in shared memory, as one process sees it.
 #[derive(Clone, Copy)]
 pub struct BarrierRef<'a> {
     /// Its words.
     pub raw: &'a RawBarrier,
-    /// Its cells: two for each party, because some of the last turn may not have left yet.
+    /// Its cells: two for each party, because parties of the last turn may not have left yet (D-046).
     pub cells: &'a [PartyCell],
 }
 
 impl BarrierRef<'_> {
-    /// Returns how many must come.
+    /// Returns the number of parties that must arrive.
     pub fn parties(self) -> usize {
         self.cells.len() / 2
     }
 
     fn turn(self) -> Turn {
-        // PAIRS barrier.turn: what was done before the turn ended is seen by who finds it over; the marks of a reset
-        // too.
+        // PAIRS barrier.turn: what happened before the turn ended is seen by a party that finds it over, and so are the
+        // marks of a reset.
         Turn(self.raw.turn.load(Ordering::Acquire))
     }
 
-    /// Goes from `old` to `new`; else returns what stands there now.
+    /// Takes `turn` from `old` to `new`; else returns its present value.
     fn swap(self, old: Turn, new: Turn) -> std::result::Result<(), Turn> {
-        // PAIRS barrier.turn: each who comes passes on what those before it have done; the last one receives it all.
+        // PAIRS barrier.turn: each arriving party passes on what earlier ones have done; the last one receives it all.
         self.raw
             .turn
             .compare_exchange(old.0, new.0, Ordering::AcqRel, Ordering::Acquire)
@@ -227,19 +236,22 @@ impl BarrierRef<'_> {
             .map_err(Turn)
     }
 
-    /// Wakes those that slept in a turn that is over or broken.
+    /// Wakes the parties that slept in a turn that is over or broken.
     fn wake(self, turn: Turn) {
         if turn.has_sleepers() {
             futex::wake(&self.raw.turn, i32::MAX, WaitSet::All);
         }
     }
 
-    /// Waits until all parties are there; returns our place among them: from 0 on, no two alike, the last to come has
-    /// the highest.
+    /// Waits until all parties have arrived; returns the caller's place, from 0 on. No two parties of a turn have the
+    /// same place, and the last to arrive has the highest.
     ///
-    /// `Broken`: somebody has broken the barrier, or died in it. `Timeout`: the barrier is broken now, if we were
-    /// waiting in it. `WouldBlock`: others are missing. `Interrupted`, and what `liveness` says: we wait no longer, and
-    /// the barrier is as if we had not come; if the others have passed meanwhile, they have passed. `Corrupt`.
+    /// * `Broken`: the barrier was broken: by an abort, a reset, a timeout or a death
+    /// * `Timeout`: the time is over; the barrier is broken now, if the caller had arrived
+    /// * `WouldBlock`: parties are missing
+    /// * `Interrupted`, errors of `liveness`: the caller no longer waits, and the barrier is as if it had not arrived;
+    ///   if the others have continued meanwhile, they have
+    /// * `Corrupt`: the words contradict each other
     pub fn wait(
         self,
         me: Id,
@@ -258,7 +270,9 @@ impl BarrierRef<'_> {
             match self.arrive(me, &mut wait, last, handle, liveness)? {
                 Arrival::Last => return Ok(self.parties() - 1),
                 Arrival::Waits(..) if nowait => {
-                    return Err(Error::Internal("it waits, and must not".into()));
+                    return Err(Error::Internal(
+                        "a call that must not wait has to wait".into(),
+                    ));
                 }
                 Arrival::Waits(index, generation) => {
                     let waiter = Waiter {
@@ -269,16 +283,16 @@ impl BarrierRef<'_> {
                     return self.stay(&waiter, wait, handle, liveness);
                 }
                 Arrival::NoRoom(turn) => {
-                    // Who holds the others may be dead, and nobody but us there to find out.
+                    // The party that holds the others may be dead, and only this caller may be there to find out.
                     self.watch(me, 0, turn.generation(), 0, liveness)?;
-                    self.wait_slice(&mut wait, turn)?;
+                    self.wait_slice(&mut wait, turn, "parties of the last turn have not left")?;
                 }
             }
         }
     }
 
-    /// Takes the lock, as long as the options allow. Who may not wait waits for who is inside, but not if that one is
-    /// stopped.
+    /// Acquires the lock, within the time of the options. A caller that may not wait still waits for the owner of the
+    /// lock, unless that owner is stopped (D-042).
     fn enter(
         self,
         me: Id,
@@ -298,14 +312,16 @@ impl BarrierRef<'_> {
         }
         entered.map_err(|error| match error {
             Error::Timeout(_) if nowait => {
-                Error::WouldBlock("somebody was stopped while it came or went".into())
+                Error::WouldBlock("a process was stopped while it arrived or withdrew".into())
             }
-            Error::Timeout(_) => Error::Timeout("nobody was let in in that time".into()),
+            Error::Timeout(_) => {
+                Error::Timeout("timed out waiting to arrive at the barrier".into())
+            }
             other => other,
         })
     }
 
-    /// Takes the lock. Who has died with it has left all as it must be, but for its cell, which is found.
+    /// Acquires the lock. An owner that died has left the words consistent, except for its cell, which is found later.
     fn take_lock(
         self,
         me: Id,
@@ -315,18 +331,18 @@ impl BarrierRef<'_> {
     ) -> Result<()> {
         let lock = &self.raw.lock;
         if lock.acquire(me, options, &handle.lock, liveness)? {
-            // It fails as `exit` may.
+            // It fails if `exit` may fail.
             let _ = lock.mark_consistent(me);
         }
         Ok(())
     }
 
     fn exit(self, me: Id) {
-        // It fails where somebody has overwritten the lock: then there is nothing to give back.
+        // It fails if another process has overwritten the lock: then there is nothing to release.
         let _ = self.raw.lock.release(me);
     }
 
-    /// Comes, and waits at most for who is just doing the same.
+    /// Arrives, and waits at most for a process that is arriving or withdrawing.
     fn arrive(
         self,
         me: Id,
@@ -343,7 +359,7 @@ impl BarrierRef<'_> {
         Ok(arrival)
     }
 
-    /// Comes, with the lock; returns also the turn that is over, or one in which nobody slept.
+    /// Arrives, with the lock held; returns also the turn that is over, or one without sleepers.
     fn arrive_inside(
         self,
         me: Id,
@@ -351,7 +367,7 @@ impl BarrierRef<'_> {
         last: Last,
         liveness: &impl Liveness,
     ) -> Result<(Arrival, Turn)> {
-        const NOBODY: Turn = Turn(0);
+        const NO_SLEEPERS: Turn = Turn(0);
         let parties = self.parties();
         let mut turn = self.turn();
         if turn.is_broken() {
@@ -360,19 +376,20 @@ impl BarrierRef<'_> {
         let arrived = turn.arrived();
         if arrived > parties {
             return Err(Error::Corrupt(
-                format!("{arrived} wait at a barrier of {parties}").into(),
+                format!("{arrived} parties wait at a barrier of {parties}; recreate the barrier")
+                    .into(),
             ));
         }
         if arrived == parties {
-            return Ok((Arrival::NoRoom(turn), NOBODY));
+            return Ok((Arrival::NoRoom(turn), NO_SLEEPERS));
         }
         let is_last = arrived + 1 == parties;
         if !is_last && wait.rest().timeout == Timeout::Immediate {
             return Err(missing());
         }
-        // 1. A cell. Nobody else takes one now.
+        // 1. A cell. Without the lock no other party takes one.
         let Some(index) = self.free_cell(turn) else {
-            return Ok((Arrival::NoRoom(turn), NOBODY));
+            return Ok((Arrival::NoRoom(turn), NO_SLEEPERS));
         };
         let cell = &self.cells[index];
         let generation = turn.generation();
@@ -380,9 +397,9 @@ impl BarrierRef<'_> {
             .store(generation | (arrived as u64 * ARRIVED), Ordering::Relaxed);
         let holds = is_last && last == Last::Holds;
         let state = me.bits() | if holds { HOLDING } else { WAITING };
-        // PAIRS barrier.cell: who finds us here finds our seat. From here on we are missed if we die.
+        // PAIRS barrier.cell: a process that finds this state finds the seat. From here on a death is noticed.
         cell.state.store(state, Ordering::Release);
-        // 2. All go on together, or nobody does: the dead do not.
+        // 2. All parties continue together, or none does. So the last one checks that the others are alive.
         if arrived == 0 && !is_last {
             let now = clock::monotonic();
             self.raw.began.store(now, Ordering::Relaxed);
@@ -398,7 +415,7 @@ impl BarrierRef<'_> {
                 }
             }
         }
-        // 3. Arrived. Others may break the turn meanwhile, or go to sleep in it: nothing else.
+        // 3. The arrival is counted. Other processes can only break the turn meanwhile, or go to sleep in it.
         loop {
             if turn.is_broken() {
                 self.leave(index);
@@ -416,36 +433,36 @@ impl BarrierRef<'_> {
                 Err(_) => {
                     self.leave(index);
                     return Err(Error::Corrupt(
-                        "the barrier was changed by somebody without its lock".into(),
+                        "the barrier was changed without its lock; recreate the barrier".into(),
                     ));
                 }
             }
         }
         if !is_last {
-            return Ok((Arrival::Waits(index, generation), NOBODY));
+            return Ok((Arrival::Waits(index, generation), NO_SLEEPERS));
         }
         if holds {
-            return Ok((Arrival::Last, NOBODY));
+            return Ok((Arrival::Last, NO_SLEEPERS));
         }
         self.raw.turns.fetch_add(1, Ordering::Relaxed);
         self.leave(index);
         Ok((Arrival::Last, turn))
     }
 
-    /// Finds a cell that is nobody's: each turn begins where the one before has not been.
+    /// Finds a free cell. Each turn begins in the half that the one before did not begin in.
     fn free_cell(self, turn: Turn) -> Option<usize> {
         let count = self.cells.len();
         let half = (turn.generation() / GENERATION) as usize % 2 * self.parties();
         let begin = half + turn.arrived();
         (0..count).map(|step| (begin + step) % count).find(|&at| {
-            // PAIRS barrier.left: who was here does not look at the seat any more.
+            // PAIRS barrier.left: the last party in this cell does not look at the seat any more.
             self.cells[at].state.load(Ordering::Acquire) == 0
         })
     }
 
-    /// Gives a cell back that is ours; returns its last state.
+    /// Frees a cell of this process; returns its last state.
     fn leave(self, index: usize) -> u64 {
-        // PAIRS barrier.left: our last look at the seat comes before whatever the next one stores there.
+        // PAIRS barrier.left: this party's last look at the seat comes before any store of the next party there.
         self.cells[index].state.swap(0, Ordering::Release)
     }
 
@@ -462,7 +479,7 @@ impl BarrierRef<'_> {
             index,
             generation,
         } = *waiter;
-        // Where there are more parties than processors, who looks for the others keeps them from coming.
+        // With more parties than processors, a party that spins keeps the others from arriving.
         let looks_first = self.parties() <= process::processors();
         let mut sleeps = 0;
         loop {
@@ -475,12 +492,13 @@ impl BarrierRef<'_> {
                 continue;
             }
             let mut more = Ok(());
-            // Most are woken from their first sleep by the last to come.
+            // Most parties are woken from their first sleep by the last to arrive.
             if sleeps > 0 {
                 more = self.watch(me, index, generation, sleeps, liveness);
             }
             sleeps += 1;
-            if let Err(error) = more.and_then(|()| self.wait_slice(&mut wait, turn)) {
+            let slept = more.and_then(|()| self.wait_slice(&mut wait, turn, MISSING));
+            if let Err(error) = slept {
                 return match error {
                     Error::Timeout(_) => self.give_up(waiter, error),
                     other => self.withdraw(waiter, handle, liveness, other),
@@ -489,9 +507,9 @@ impl BarrierRef<'_> {
         }
     }
 
-    /// Sleeps while the turn is as it was seen.
-    fn wait_slice(self, wait: &mut Wait<'_>, seen: Turn) -> Result<()> {
-        wait.check("all parties of the barrier")?;
+    /// Sleeps while `turn` is as it was seen; `state` is the state that the caller waits to end.
+    fn wait_slice(self, wait: &mut Wait<'_>, seen: Turn, state: &str) -> Result<()> {
+        wait.check(state)?;
         let expected = Turn(seen.0 | SLEEPERS);
         if seen != expected && self.swap(seen, expected).is_err() {
             return Ok(());
@@ -500,7 +518,7 @@ impl BarrierRef<'_> {
             .map(drop)
     }
 
-    /// Returns what came of our wait, and leaves; `turn` is over or broken.
+    /// Leaves the barrier, and returns the result of the wait; `turn` is over or broken.
     fn outcome(self, waiter: &Waiter, turn: Turn) -> Result<usize> {
         let cell = &self.cells[waiter.index];
         let place = (cell.seat.load(Ordering::Relaxed) / ARRIVED) as usize;
@@ -510,13 +528,17 @@ impl BarrierRef<'_> {
         }
         if place >= self.parties() {
             return Err(Error::Corrupt(
-                format!("a place {place} among the {} of a barrier", self.parties()).into(),
+                format!(
+                    "a party has place {place} at a barrier of {}; recreate the barrier",
+                    self.parties()
+                )
+                .into(),
             ));
         }
         Ok(place)
     }
 
-    /// Our time is over: so is everybody's, unless it was over before.
+    /// The caller's time is over: breaks the turn for all, unless it was over or broken before.
     fn give_up(self, waiter: &Waiter, error: Error) -> Result<usize> {
         let turn = self.turn();
         if turn.generation() != waiter.generation || turn.is_broken() {
@@ -529,7 +551,7 @@ impl BarrierRef<'_> {
         Err(error)
     }
 
-    /// Waits no longer, and has the barrier be as if we had not come.
+    /// Stops waiting, and leaves the barrier as if the caller had not arrived.
     fn withdraw(
         self,
         waiter: &Waiter,
@@ -543,7 +565,7 @@ impl BarrierRef<'_> {
                 self.withdraw_inside(waiter);
                 self.exit(me);
             }
-            // We cannot take ourselves out, and must not be waited for.
+            // The caller cannot withdraw, and the others must not wait for it.
             Err(_) => {
                 self.break_off(waiter.generation, false);
                 self.leave(waiter.index);
@@ -557,13 +579,13 @@ impl BarrierRef<'_> {
             index, generation, ..
         } = *waiter;
         let mut turn = self.turn();
-        // Where all are there they pass, and we have been one of them.
+        // If all parties have arrived, the caller was one of them, and they continue.
         let waits = |turn: Turn| {
             let some = 1..self.parties();
             turn.generation() == generation && !turn.is_broken() && some.contains(&turn.arrived())
         };
         if waits(turn) {
-            // 1. Whoever has the highest place gets ours: the next to come gets that one.
+            // 1. The party with the highest place gets this place; the next to arrive gets the highest.
             let highest = generation | ((turn.arrived() - 1) as u64 * ARRIVED);
             let ours = self.cells[index].seat.load(Ordering::Relaxed);
             let other = self.cells.iter().enumerate().find(|&(at, cell)| {
@@ -575,7 +597,7 @@ impl BarrierRef<'_> {
                 other.seat.store(ours, Ordering::Relaxed);
             }
         }
-        // 2. One less, before our cell goes: whoever is counted can be found.
+        // 2. The count falls before the cell is freed, so each party that is counted has a cell.
         while waits(turn) {
             match self.swap(turn, Turn(turn.0 - ARRIVED)) {
                 Ok(()) => break,
@@ -585,19 +607,19 @@ impl BarrierRef<'_> {
         self.leave(index);
     }
 
-    /// Lets those pass that `Last::Holds` has held. `NotOwner`: this process holds nobody, or a reset came between.
-    /// `Broken`: they have been told so meanwhile.
+    /// Releases the parties that the serial party holds. `NotOwner`: this process holds none, or a reset has released
+    /// them. `Broken`: the turn was broken meanwhile.
     pub fn pass(self, me: Id) -> Result<()> {
         let state = me.bits() | HOLDING;
         // PAIRS barrier.cell
         let held = |cell: &&PartyCell| cell.state.load(Ordering::Acquire) == state;
         let of = |cell: &PartyCell| cell.seat.load(Ordering::Relaxed) & GENERATIONS;
         let mut turn = self.turn();
-        // Another thread of ours may just be leaving that has held an earlier turn.
+        // Another thread of this process that held an earlier turn may just be leaving.
         let present = |cell: &&PartyCell| of(cell) == turn.generation();
         let mut all = self.cells.iter().filter(held);
         let cell = all.clone().find(present).or_else(|| all.next());
-        let cell = cell.ok_or_else(holds_nobody)?;
+        let cell = cell.ok_or_else(not_holding)?;
         let generation = of(cell);
         let over = loop {
             if turn.generation() != generation || turn.is_broken() {
@@ -612,14 +634,14 @@ impl BarrierRef<'_> {
             self.raw.turns.fetch_add(1, Ordering::Relaxed);
             self.wake(over);
         }
-        // PAIRS barrier.left. Another thread of ours may have been here, or a reset.
+        // PAIRS barrier.left. It fails if another thread of this process, or a reset, has changed the state.
         let _ = cell
             .state
             .compare_exchange(state, 0, Ordering::Release, Ordering::Relaxed);
         over.map(drop).ok_or_else(broken)
     }
 
-    /// Returns what is known of it; nobody is asked who lives.
+    /// Returns the state of the barrier; whether parties are alive is not checked.
     pub fn stat(self) -> BarrierInfo {
         let turn = self.turn();
         let broken = turn.is_broken();
@@ -636,22 +658,24 @@ impl BarrierRef<'_> {
 
 #[cold]
 fn broken() -> Error {
-    Error::Broken("somebody has broken the barrier, or has died waiting at it".into())
+    Error::Broken("the barrier was broken by an abort, a reset, a timeout or a death".into())
 }
 
 #[cold]
 fn missing() -> Error {
-    Error::WouldBlock("other parties of the barrier are missing".into())
+    Error::WouldBlock(MISSING.into())
 }
 
 #[cold]
-fn holds_nobody() -> Error {
-    Error::NotOwner("this process holds nobody at the barrier, or it was reset meanwhile".into())
+fn not_holding() -> Error {
+    let text =
+        "this process holds no parties at the barrier: call release only as the serial party";
+    Error::NotOwner(text.into())
 }
 
 #[cfg(all(loom, test))]
 impl BarrierRef<'_> {
-    /// Comes, and waits, without waiting.
+    /// Arrives, without waiting for the others.
     pub(super) fn come(
         self,
         me: Id,
@@ -669,17 +693,17 @@ impl BarrierRef<'_> {
         }
     }
 
-    /// Waits no longer.
+    /// Withdraws.
     pub(super) fn go(self, waiter: &Waiter, handle: &BarrierHandleState, liveness: &impl Liveness) {
         let _ = self.withdraw(waiter, handle, liveness, missing());
     }
 
-    /// Returns what sleepers sleep on.
+    /// Returns the word that sleepers sleep on.
     pub(super) fn word(&self) -> &AtomicU64 {
         &self.raw.turn
     }
 
-    /// Says whether no cell is anybody's.
+    /// Returns whether all cells are free.
     pub(super) fn is_empty(self) -> bool {
         let mut cells = self.cells.iter();
         cells.all(|cell| cell.state.load(Ordering::Relaxed) == 0)

@@ -1,32 +1,38 @@
-//! The condition: waiting, without a lock that one holds, until somebody who holds it notifies.
+//! The condition: the owner of a lock releases it and waits until another owner notifies (pthread_cond_wait(3)).
 //!
-//! Each waiting thread has a cell. In one word of it stand its process and whether it was notified:
+//! Each waiter sleeps on a word of its own, and the oldest waiter is notified first (Birrell, Implementing Condition
+//! Variables with Semaphores). So a notification belongs to a waiter, and a waiter's death can be handled.
 //!
-//! | cell                  | means                                             | goes to                                    |
-//! |-----------------------|---------------------------------------------------|--------------------------------------------|
-//! | 0                     | nobody's                                          | me + WAITING: wait                         |
-//! | me + WAITING          | a thread of mine waits, and looks                 | + ASLEEP: it looks no more; 0: it waits no longer |
-//! | me + WAITING + ASLEEP | it may sleep on this word                         | without ASLEEP: it is to look for what was left; 0 |
-//! | both                  |                                                   | me + NOTIFIED: notify                      |
-//! | me + NOTIFIED         | it was notified, and is about to take the lock    | 0: it has the lock; NOTIFIED: it was interrupted |
-//! | NOTIFIED              | a notification is left for another waiter         | me + NOTIFIED: one that waited when it was sent |
-//! | dead + NOTIFIED       | likewise: its process died before it had the lock | likewise; 0: notify, which sends it to the next one |
-//! | dead + WAITING …      | its process is dead                               | dead + NOTIFIED, or 0: notify              |
+//! Each waiting thread has a cell. One word of the cell has its process and whether it was notified:
 //!
-//! Cells that are left or the dead's become me + WAITING where there are no others; a notification that is left only
-//! when nobody waits any more who waited when it was sent. Cells are taken, notified and given back by who holds the
-//! lock. All else is done without it: what waits no longer leaves, and what is left is taken.
+//! | cell                  | means                                       | goes to                                   |
+//! |-----------------------|---------------------------------------------|-------------------------------------------|
+//! | 0                     | free                                        | me + WAITING: wait                        |
+//! | me + WAITING          | a thread of mine waits, and spins           | + ASLEEP: it may sleep; 0: it gives up    |
+//! | me + WAITING + ASLEEP | it may sleep on this word                   | without ASLEEP: a leave wakes it; 0       |
+//! | both                  |                                             | me + NOTIFIED: notify                     |
+//! | me + NOTIFIED         | it was notified, and will acquire the lock  | 0: it has the lock; NOTIFIED: interrupted |
+//! | NOTIFIED              | a notification is left for another waiter   | me + NOTIFIED: a waiter with a right      |
+//! | dead + NOTIFIED       | likewise: its process died without the lock | likewise; 0: notify, for the next waiter  |
+//! | dead + WAITING …      | its process is dead                         | dead + NOTIFIED, or 0: notify             |
 //!
-//! Beside the word stands an age: when the wait began, in the order of all waits; from just before it is notified on the
-//! age of the youngest that waited then. Who is younger has no right to that notification. An age never becomes less.
-//! Where an earlier notification has not been come back with, and who is notified now has a right to it too, the two change
-//! their ages: whichever of them is left, it is the younger's too.
+//! If no cell is free, a new waiter takes that of a dead process, or one with a notification that is left. The latter
+//! only if no thread waits any more that has a right to the notification. Only the owner of the lock takes cells,
+//! notifies, and frees cells after a notification. All else happens without the lock: a waiter that gives up frees its
+//! cell, and a waiter takes a notification that is left.
 //!
-//! Each arrow is one compare-and-swap, so whoever dies is before it or behind it:
-//!   wait: its cell says dead + WAITING or dead + NOTIFIED, and the lock is taken over as any;
-//!   notify: who was notified has been, the rest has not; a wake may be lost, and sleepers look again within 12 ms; who
-//!     was just to be notified may count as the youngest;
-//!   taking what is left: the taker's own cell says WAITING, what it has taken dead + NOTIFIED: the next takes that.
+//! Beside the word is an age: the number of the wait, in the order of all waits. From just before the notification on
+//! it is the age of the youngest thread that waits then. Younger waiters have no right to that notification (D-037). An
+//! age never decreases. If the thread of an earlier notification has not returned yet, and the waiter that is notified
+//! now had a right to that notification too, the two cells exchange their ages. So if the earlier thread dies, waiters
+//! that began between the two notifications have a right to what it leaves.
+//!
+//! Each arrow is one compare-and-swap, so a death comes before it or after it. If a process dies
+//! * while it waits: its cell has dead + WAITING or dead + NOTIFIED, and the lock is taken over as any;
+//! * in notify: some waiters were notified, the others were not; a wake may be lost, and sleepers look again within
+//!   12 ms; the waiter that was to be notified next may count as the youngest;
+//! * when it takes a notification that was left: its own cell has WAITING, and the cell that it took has
+//!   dead + NOTIFIED, which the next waiter takes.
 
 use super::wait::{SpinState, Wait};
 use super::{Liveness, WaitOptions};
@@ -39,18 +45,18 @@ use crate::sys::futex::{self, WaitSet};
 const WAITING: u64 = 1 << 31;
 /// In a cell: a notification.
 const NOTIFIED: u64 = 1 << 30;
-/// In a cell that says WAITING: its thread may sleep, so that who changes the word must wake it.
+/// In a cell with WAITING: its thread may sleep, so a change of the word must wake it.
 const ASLEEP: u64 = 1 << 29;
 
-/// A condition in shared memory; cells stand behind it. All zeros but `tag` is a new one.
+/// A condition in shared memory; its cells follow it. All zeros but `tag` is a new condition.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawCondition {
-    /// What it is and how it was made: `object` says how.
+    /// The kind of the object and the options that it was created with: see `object`.
     pub tag: std::sync::atomic::AtomicU64,
-    /// The number of the lock that it goes with; 0: it has not been used yet.
+    /// The number of the lock that it was first used with (D-035); 0: it has not been used yet.
     mutex: AtomicU64,
-    /// How many cells have ever been used, from the first on.
+    /// The number of cells that were ever used, from the first on.
     used: AtomicU64,
     /// The age of the wait that began last.
     age: AtomicU64,
@@ -60,7 +66,7 @@ pub struct RawCondition {
     recoveries: AtomicU64,
 }
 
-/// Where one thread waits. All zeros is nobody's.
+/// The place where one thread waits. All zeros is a free cell.
 #[derive(Debug, Default)]
 #[repr(C, align(16))]
 pub struct WaiterCell {
@@ -76,58 +82,58 @@ unsafe impl crate::layout::Shared for RawCondition {}
 // SAFETY: as for RawCondition.
 unsafe impl crate::layout::Shared for WaiterCell {}
 
-/// The lock that a condition goes with.
+/// The lock that is used with a condition.
 pub trait Mutex {
-    /// Says whether the caller holds it.
+    /// Returns whether the caller holds the lock.
     fn is_held(&self) -> bool;
-    /// Returns a number that is this lock's in every process, and no other one's; never 0.
+    /// Returns a number that is the same for this lock in every process, and differs from that of every other; never 0.
     fn number(&self) -> u64;
-    /// Gives it back wholly; returns how often it was held.
+    /// Releases the lock completely; returns how often it was held.
     fn release_all(&self) -> Result<u64>;
-    /// Takes it, so often, however long that takes; returns whether an owner died and nobody has said since that all is
-    /// whole.
+    /// Acquires the lock `depth` times, without a timeout; returns whether an owner died without a `mark_consistent`
+    /// since.
     fn acquire_all(&self, depth: u64) -> Result<bool>;
 }
 
-/// What ended a wait.
+/// The event that ended a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// A notification, which is consumed.
     Notified,
     /// The time was over.
     Timeout,
-    /// The interrupt hook. If there was a notification as well, another waiter has it.
+    /// The interrupt hook. If there was a notification as well, it goes to another waiter.
     Interrupted,
 }
 
-/// How a wait ended. The lock is held again.
+/// The result of a wait. The caller holds the lock again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waited {
-    /// What ended it.
+    /// The event that ended the wait.
     pub end: End,
-    /// Whether an owner of the lock died, and nobody has said since that what it guards is whole.
+    /// Whether an owner of the lock died, and `mark_consistent` has not been called since.
     pub owner_died: bool,
 }
 
-/// What is known of a condition, each figure as it was at some moment during the call.
+/// The state of a condition. Each figure was true at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConditionInfo {
-    /// How many threads can wait at a time.
+    /// The number of threads that can wait at a time.
     pub cells: u64,
-    /// How many wait; of these some may be dead.
+    /// The number of waiting threads; some may be dead.
     pub waiting: u64,
-    /// How often somebody began to wait.
+    /// The number of waits that were begun.
     pub waits: u64,
-    /// How many notifications waiters were sent.
+    /// The number of notifications that waiters were sent.
     pub notified: u64,
-    /// How many waits ended because the time was over, or because of an interrupt.
+    /// The number of waits that ended by a timeout or an interrupt.
     pub timeouts: u64,
-    /// How many notifications of the dead and of the interrupted others have taken.
+    /// The number of notifications of dead or interrupted waiters that other waiters took.
     pub recoveries: u64,
 }
 
 impl RawCondition {
-    /// Makes all as it is in a new condition, but for the tag.
+    /// Stores the state of a new condition in all fields but the tag.
     pub fn clear(&self, cells: &[WaiterCell]) {
         for field in [
             &self.mutex,
@@ -149,7 +155,7 @@ impl RawCondition {
 
 impl WaiterCell {
     fn load(&self) -> u64 {
-        // PAIRS condition.left: who finds a notification sees what its last holder did before.
+        // PAIRS condition.left: the taker of a notification sees what its last holder did before.
         self.state.load(Ordering::Acquire)
     }
 
@@ -165,8 +171,8 @@ impl WaiterCell {
         self.age.load(Ordering::Acquire)
     }
 
-    /// Stored by who holds the lock, after the word with which the wait began: who reads this age from another cell finds
-    /// that word, or a later one, when it swaps.
+    /// Called by the owner of the lock, after it stored the word of the wait. So a process that reads this age through
+    /// another cell finds that word, or a later one, when it swaps.
     fn set_age(&self, age: u64) {
         // PAIRS condition.age
         self.age.store(age, Ordering::Release);
@@ -181,7 +187,7 @@ fn is_notified(state: u64) -> bool {
     state & (WAITING | NOTIFIED) == NOTIFIED
 }
 
-/// Says whether what the cell says is a dead process', or nobody's. Where nobody can be asked, nobody is dead.
+/// Returns whether the cell is a dead process' or has no process. A process whose liveness is unknown counts as alive.
 fn is_gone(state: u64, liveness: &impl Liveness) -> bool {
     Id::of(state).is_none_or(|owner| liveness.is_dead(owner).unwrap_or(false))
 }
@@ -189,30 +195,30 @@ fn is_gone(state: u64, liveness: &impl Liveness) -> bool {
 /// A condition and its cells.
 #[derive(Clone, Copy)]
 pub struct ConditionRef<'a> {
-    /// The words.
+    /// The words of the condition.
     pub raw: &'a RawCondition,
     /// All cells.
     pub cells: &'a [WaiterCell],
 }
 
 impl<'a> ConditionRef<'a> {
-    /// Returns the cells that have ever been used.
+    /// Returns the cells that were ever used.
     fn used(&self) -> &'a [WaiterCell] {
-        // The word is anybody's to write: more than there are means all.
+        // Any process may have overwritten the word: a number above the number of cells means all.
         let used = self.raw.used.load(Ordering::Relaxed);
         &self.cells[..used.min(self.cells.len() as u64) as usize]
     }
 
-    /// Refuses who does not hold `mutex`, and any lock but the one with which the condition was used first.
+    /// Fails unless the caller holds `mutex`, and `mutex` is the lock with which the condition was first used.
     pub fn check(&self, mutex: &(impl Mutex + ?Sized)) -> Result<()> {
         if !mutex.is_held() {
             return Err(Error::NotOwner(
-                "a condition is for who holds its lock".into(),
+                "the caller does not hold the lock of the condition: acquire it first".into(),
             ));
         }
         let number = mutex.number();
         let known = match self.raw.mutex.load(Ordering::Relaxed) {
-            // Of several who use it first, with whatever locks, one says which it is.
+            // If several callers use the condition first, with different locks, one of them determines the lock.
             0 => {
                 let first = self.raw.mutex.compare_exchange(
                     0,
@@ -227,16 +233,19 @@ impl<'a> ConditionRef<'a> {
         match known == number {
             true => Ok(()),
             false => Err(Error::Invalid(
-                "the condition has been used with another lock, and goes with that one".into(),
+                "the condition was first used with another lock: use that one".into(),
             )),
         }
     }
 
-    /// Waits, without the lock that the caller holds, until somebody notifies this thread.
+    /// Releases the lock, waits for a notification, and acquires the lock again.
     ///
-    /// The lock is held again, as often as before, whatever this returns but `NotOwner`: the caller did not hold it, or
-    /// it is not to be had again. `Invalid`: it is another one than the condition's. `TooManyProcesses`: as many as
-    /// there are cells wait already. `Corrupt`: somebody has overwritten the cell.
+    /// The caller holds the lock again, as often as before, whatever this returns except `NotOwner` (D-036).
+    ///
+    /// * `NotOwner`: the caller did not hold the lock, or it cannot be acquired again
+    /// * `Invalid`: the condition was first used with another lock
+    /// * `TooManyProcesses`: as many threads wait as there are cells
+    /// * `Corrupt`: the cell was overwritten
     pub fn wait(
         &self,
         me: Id,
@@ -246,7 +255,7 @@ impl<'a> ConditionRef<'a> {
         liveness: &impl Liveness,
     ) -> Result<Waited> {
         self.check(mutex)?;
-        // 1. From here on we are notified.
+        // 1. From here on this thread can be notified.
         let (own, age) = self.take(me, liveness)?;
         let depth = match mutex.release_all() {
             Ok(depth) => depth,
@@ -257,16 +266,17 @@ impl<'a> ConditionRef<'a> {
         };
         // 2. Without the lock.
         let slept = self.sleep(me, own, age, options, spins, liveness);
-        // 3. With it.
+        // 3. With the lock.
         let owner_died = mutex.acquire_all(depth).map_err(|error| {
             if let Ok((_, Some(notified))) = slept {
                 self.leave(me, notified);
             }
-            Error::NotOwner(format!("the lock is not to be had again: {error}").into())
+            let text = format!("the lock cannot be acquired again ({error}); reopen it");
+            Error::NotOwner(text.into())
         })?;
         let (end, notified) = slept?;
         match notified {
-            // Whoever dies before this leaves the notification to another.
+            // A process that dies before this leaves the notification to another waiter.
             Some(cell) => drop(cell.swap(me.bits() | NOTIFIED, 0)),
             None => super::count(&self.raw.timeouts),
         }
@@ -291,13 +301,13 @@ impl<'a> ConditionRef<'a> {
         Ok((cell, age))
     }
 
-    /// Takes a cell that a dead process has, or a notification that nobody can take any more.
+    /// Takes the cell of a dead process, or one with a notification that no waiter has a right to any more.
     fn inherit(&self, waiting: u64, liveness: &impl Liveness) -> Result<&'a WaiterCell> {
         let ages = self.cells.iter().filter(|cell| is_waiting(cell.load()));
         let oldest = ages.map(WaiterCell::age).min();
         for cell in self.cells {
             let seen = cell.load();
-            // It can be taken, but not be given to somebody new.
+            // A waiter has a right to this notification, and a new waiter has not.
             if is_notified(seen) && oldest.is_some_and(|oldest| oldest <= cell.age()) {
                 continue;
             }
@@ -307,14 +317,14 @@ impl<'a> ConditionRef<'a> {
         }
         Err(Error::TooManyProcesses(
             format!(
-                "{} threads wait already, and the condition has no more cells",
+                "{} threads wait, and the condition has no more cells; create it with a larger cells option",
                 self.cells.len()
             )
             .into(),
         ))
     }
 
-    /// Waits in the cell `own`; returns what ended that, and the cell in which the notification stands.
+    /// Waits in the cell `own`; returns the event that ended the wait, and the cell that has the notification.
     pub(super) fn sleep(
         &self,
         me: Id,
@@ -334,29 +344,34 @@ impl<'a> ConditionRef<'a> {
             }
             if seen & !ASLEEP != waiting {
                 return Err(Error::Corrupt(
-                    format!("somebody has overwritten a waiter of the condition: {seen:#x}").into(),
+                    format!(
+                        "a waiter of the condition has the state {seen:#x}; recreate the condition"
+                    )
+                    .into(),
                 ));
             }
             if wait.spin() {
                 continue;
             }
-            // 1. Who notifies us from here on wakes us.
+            // 1. A notification from here on wakes this thread.
             if seen & ASLEEP == 0 && !own.swap(seen, waiting | ASLEEP) {
                 continue;
             }
-            // 2. Somebody who was notified may be dead, or have left it to others. PAIRS condition.look: of who has left
-            //    it and us, at least one sees the other.
+            // 2. A notified process may be dead, or have left its notification. PAIRS condition.look: of a thread that
+            //    leaves one and this thread, at least one sees the other.
             fence(Ordering::SeqCst);
             if let Some(left) = self.adopt(me, age, liveness) {
                 if !self.withdraw(me, own) {
-                    // Meanwhile we were notified ourselves.
+                    // This thread was notified meanwhile.
                     self.leave(me, left);
                     return Ok((End::Notified, Some(own)));
                 }
                 return Ok((End::Notified, Some(left)));
             }
-            // 3. Until the word changes, or the time is over.
-            let Err(ended) = wait.wait_slice(&own.state, waiting | ASLEEP, "a notification") else {
+            // 3. Sleep until the word changes, or the time is over.
+            let ended =
+                wait.wait_slice(&own.state, waiting | ASLEEP, "no notification has arrived");
+            let Err(ended) = ended else {
                 continue;
             };
             let interrupted = matches!(ended, Error::Interrupted(_));
@@ -367,7 +382,7 @@ impl<'a> ConditionRef<'a> {
             if self.withdraw(me, own) {
                 return Ok((end, None));
             }
-            // 4. We were notified at the last moment.
+            // 4. This thread was notified at the last moment.
             if interrupted {
                 self.leave(me, own);
                 return Ok((end, None));
@@ -389,7 +404,7 @@ impl<'a> ConditionRef<'a> {
         }
     }
 
-    /// Takes a notification that was sent when this one waited already, and left by the dead or the interrupted.
+    /// Takes a notification that a dead or interrupted waiter has left and that this waiter has a right to.
     pub(super) fn adopt(
         &self,
         me: Id,
@@ -398,9 +413,9 @@ impl<'a> ConditionRef<'a> {
     ) -> Option<&'a WaiterCell> {
         let is_left =
             |seen: u64| is_notified(seen) && Id::of(seen) != Some(me) && is_gone(seen, liveness);
-        // Others may want it as well: one of us swaps, the rest look for the next.
+        // Other waiters may want it as well: one swaps, the others look for the next.
         for _ in self.used() {
-            // The one that was sent first: those who came later have no right to it, but perhaps to the others.
+            // The oldest notification: younger waiters have no right to it, but perhaps to the others.
             let ours = |cell: &&WaiterCell| cell.age() >= age && is_left(cell.load());
             let left = self
                 .used()
@@ -416,22 +431,23 @@ impl<'a> ConditionRef<'a> {
         None
     }
 
-    /// Leaves our notification to another waiter.
+    /// Leaves this process' notification to another waiter.
     pub(super) fn leave(&self, me: Id, cell: &WaiterCell) {
         let sent = cell.age();
         if !cell.swap(me.bits() | NOTIFIED, NOTIFIED) {
             return;
         }
-        // PAIRS condition.look: who said that it sleeps before this is seen here; who says so later sees what was left.
+        // PAIRS condition.look: a waiter that stored ASLEEP before this is seen here; a later one sees the
+        // notification.
         fence(Ordering::SeqCst);
-        // All of them: one alone may just be notified itself, and not look. Where there is none the cell waits for who
-        // needs one.
+        // Wakes all that have a right: a single one may just be notified itself, and not look. If there is none, the
+        // cell keeps the notification until a waiter needs the cell.
         for heir in self.used().iter().filter(|cell| cell.age() <= sent) {
             heir.wake();
         }
     }
 
-    /// Notifies the `count` threads that have waited longest, or as many as wait. Errors as of `wait`.
+    /// Notifies the `count` threads that have waited longest, or all if fewer wait. Errors as for `check`.
     pub fn notify(
         &self,
         count: u64,
@@ -442,7 +458,7 @@ impl<'a> ConditionRef<'a> {
         let used = self.used();
         let now = self.raw.age.load(Ordering::Relaxed);
         if count >= used.len() as u64 {
-            // All that live are meant, so nobody needs to know who does: what the dead get they leave.
+            // All waiters are meant, so liveness need not be checked: dead ones leave their notification.
             for cell in used {
                 if self.send(cell, now).is_some() {
                     super::count(&self.raw.notified);
@@ -451,7 +467,8 @@ impl<'a> ConditionRef<'a> {
             return Ok(());
         }
         let mut left = count;
-        // Each cell is sent one or freed, once it may have gone to sleep; hostile bytes may say something new every time.
+        // Each cell is notified or freed, after its thread may have fallen asleep once. Corrupt cells may change
+        // forever.
         for _ in 0..2 * used.len() {
             if left == 0 {
                 break;
@@ -460,15 +477,16 @@ impl<'a> ConditionRef<'a> {
             let Some(oldest) = waiting.min_by_key(|cell| cell.age()) else {
                 break;
             };
-            // 1. Who looks would wait for the lock while we ask whether it lives, so that is asked first.
+            // 1. A waiter that spins would wait for the lock during a probe of its liveness, so the probe comes first
+            //    (D-038).
             let seen = oldest.load();
             let asleep = seen & ASLEEP != 0;
             if !asleep && is_waiting(seen) && is_gone(seen, liveness) {
                 oldest.swap(seen, 0);
                 continue;
             }
-            // An earlier notification with which nobody has come back yet may have to go to this one. If so, others will
-            // have a right to it from now on as well, and this one gets the age that the earlier has.
+            // An earlier notification whose thread has not returned yet may have to go to this waiter. If so, other
+            // waiters get a right to that notification too, and this waiter's cell gets the earlier age.
             let began = oldest.age();
             let is_earlier = |cell: &&WaiterCell| {
                 !std::ptr::eq(*cell, oldest) && is_notified(cell.load()) && cell.age() >= began
@@ -477,8 +495,8 @@ impl<'a> ConditionRef<'a> {
             let Some(sent) = self.send(oldest, earlier.map_or(now, WaiterCell::age)) else {
                 continue;
             };
-            // 2. Who sleeps wakes up while we ask. What the dead were sent goes to the next, unless another waiter has
-            //    taken it meanwhile.
+            // 2. A sleeper wakes up during the probe. The notification of a dead one goes to the next, unless another
+            //    waiter has taken it meanwhile.
             if asleep && is_gone(sent, liveness) && oldest.swap(sent, 0) {
                 continue;
             }
@@ -491,8 +509,8 @@ impl<'a> ConditionRef<'a> {
         Ok(())
     }
 
-    /// Notifies who waits in `cell`, for those whose waits had begun by `age`; returns the word that stands there then, or
-    /// `None` where nobody waits any more. The caller holds the lock.
+    /// Notifies the thread that waits in `cell`, with a right for all waits that had begun by `age`. Returns the new
+    /// word, or `None` if no thread waits there any more. The caller holds the lock.
     fn send(&self, cell: &WaiterCell, age: u64) -> Option<u64> {
         loop {
             let seen = cell.load();
@@ -500,7 +518,7 @@ impl<'a> ConditionRef<'a> {
                 return None;
             }
             cell.set_age(age);
-            // It may leave, or go to sleep, meanwhile.
+            // The waiter may leave or fall asleep meanwhile.
             let sent = seen & Id::BITS | NOTIFIED;
             if cell.swap(seen, sent) {
                 if seen & ASLEEP != 0 {
@@ -511,7 +529,7 @@ impl<'a> ConditionRef<'a> {
         }
     }
 
-    /// Returns what is known of it; nobody is asked who lives.
+    /// Returns the state of the condition; whether waiters are alive is not checked.
     pub fn stat(&self) -> ConditionInfo {
         let get = |field: &AtomicU64| field.load(Ordering::Relaxed);
         let waiting = self.used().iter().filter(|cell| is_waiting(cell.load()));
@@ -527,7 +545,7 @@ impl<'a> ConditionRef<'a> {
 }
 
 impl WaiterCell {
-    /// Has a thread that sleeps here look at the other cells.
+    /// Makes a thread that sleeps here look at the other cells.
     fn wake(&self) {
         let seen = self.load();
         if is_waiting(seen) && seen & ASLEEP != 0 && self.swap(seen, seen & !ASLEEP) {

@@ -5,11 +5,11 @@
 //! word: | how often it was set (62 bits) | WAITERS | SET |
 //! ```
 //!
-//! | word       | means                        | goes to                                                           |
-//! |------------|------------------------------|-------------------------------------------------------------------|
-//! | n          | clear                        | n + 1, SET: set; n, WAITERS: a waiter goes to sleep               |
-//! | n, WAITERS | clear, and waiters may sleep | n + 1, SET: set, which wakes all                                  |
-//! | n, SET     | set                          | n: clear; n, SET: set, an exchange that changes nothing (D-034)   |
+//! | word       | means                        | goes to                                                         |
+//! |------------|------------------------------|-----------------------------------------------------------------|
+//! | n          | clear                        | n + 1, SET: set; n, WAITERS: a waiter goes to sleep             |
+//! | n, WAITERS | clear, and waiters may sleep | n + 1, SET: set, which wakes all                                |
+//! | n, SET     | set                          | n: clear; n, SET: set, an exchange that changes nothing (D-034) |
 //!
 //! A waiter remembers n, and returns when the word has SET or another n. So `set` and then `clear` releases all that
 //! had begun to wait. The n of 62 bits never returns to an old value. The 30 bits of it that the futex compares may, at

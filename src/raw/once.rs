@@ -1,14 +1,14 @@
 //! The once flag: one word that reports whether some work is done, or which process does it (pthread_once(3)).
 //!
-//! | word         | means                                    | goes to                                               |
-//! |--------------|------------------------------------------|-------------------------------------------------------|
-//! | 0            | not done                                 | me: begin                                             |
-//! | DIED         | not done, and an owner died halfway      | me + DIED: begin                                      |
-//! | me           | I do the work                            | DONE: done; 0: abort; + WAITERS: a waiter sleeps      |
-//! | me + WAITERS | I do the work, and waiters may sleep     | DONE: done; 0: abort; each wakes all                  |
-//! | me + DIED …  | I do the work, and an owner died halfway | as me …, but abort leaves DIED                        |
-//! | dead …       | its owner is dead                        | me + DIED …: the next begin                           |
-//! | DONE         | done                                     | stays                                                 |
+//! | word         | means                                    | goes to                                          |
+//! |--------------|------------------------------------------|--------------------------------------------------|
+//! | 0            | not done                                 | me: begin                                        |
+//! | DIED         | not done, and an owner died halfway      | me + DIED: begin                                 |
+//! | me           | I do the work                            | DONE: done; 0: abort; + WAITERS: a waiter sleeps |
+//! | me + WAITERS | I do the work, and waiters may sleep     | DONE: done; 0: abort; each wakes all             |
+//! | me + DIED …  | I do the work, and an owner died halfway | as me …, but abort leaves DIED                   |
+//! | dead …       | its owner is dead                        | me + DIED …: the next begin                      |
+//! | DONE         | done                                     | stays                                            |
 //!
 //! The owner is a process: its threads wait like those of other processes. DIED stays until the work is done (D-044).
 //!

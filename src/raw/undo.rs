@@ -1,12 +1,12 @@
 //! The semaphore with undo: what a process holds is released when the process ends, however it ends (SEM_UNDO,
 //! semop(2)).
 //!
-//! | owner of the lock | count slots           | value                       | goes to                             |
-//! |-------------------|-----------------------|-----------------------------|-------------------------------------|
-//! | none              | what each holds       | all permits but those       | me: acquire, release                |
-//! | me                | mine ± n              | as before                   | value ± n, then none                |
-//! | me                | a dead one: reclaimed | as before                   | permits but those held, then none   |
-//! | dead              | what each holds       | as before, or all but those | me + DIED: next owner, counts anew  |
+//! | owner of the lock | count slots           | value                       | goes to                            |
+//! |-------------------|-----------------------|-----------------------------|------------------------------------|
+//! | none              | what each holds       | all permits but those       | me: acquire, release               |
+//! | me                | mine ± n              | as before                   | value ± n, then none               |
+//! | me                | a dead one: reclaimed | as before                   | permits but those held, then none  |
+//! | dead              | what each holds       | as before, or all but those | me + DIED: next owner, counts anew |
 //!
 //! The slots are authoritative, and the value follows from them (D-041). It is counted anew if an owner of the lock has
 //! died. Counting stores the same value however often it is done, so the counting process may die too. If a holder dies

@@ -1,4 +1,4 @@
-//! Breaking: who finds the dead, says so, and makes the barrier as new.
+//! A broken barrier: finding dead parties, breaking a turn, and the reset.
 
 use super::{
     BROKEN, BarrierHandleState, BarrierRef, GENERATIONS, HOLDING, LOCK_TIMEOUT, PartyCell, RESET,
@@ -10,8 +10,8 @@ use crate::raw::Liveness;
 use crate::sys::atomic::Ordering;
 use crate::sys::clock;
 
-/// A party that has come within so many nanoseconds cannot be seen dead yet: the kernel takes longer to tear a process
-/// down. So it is not probed, which would take longer than all else between parties that spin.
+/// A party that arrived so few nanoseconds ago cannot be seen dead yet: the kernel takes longer to tear a process down.
+/// So it is not probed; a probe would take longer than all else between parties that spin (D-045).
 const DEATH_VISIBLE_AFTER_NS: u64 = if cfg!(loom) { 0 } else { 50_000 };
 
 impl BarrierRef<'_> {
@@ -35,7 +35,7 @@ impl BarrierRef<'_> {
         true
     }
 
-    /// Returns whether this cell belongs to a process that has died in a wait.
+    /// Returns whether the cell belongs to a process that has died in a wait.
     pub(super) fn is_dead_party(
         self,
         cell: &PartyCell,
@@ -48,11 +48,12 @@ impl BarrierRef<'_> {
             Some(id) if id == me => false,
             Some(id) => liveness.is_dead(id)?,
         };
-        // Whoever has left may have ended since.
+        // A party that has left may have ended since.
         Ok(dead && cell.state.load(Ordering::Relaxed) == seen)
     }
 
-    /// Says whether any process has died in a wait: in an earlier turn, or in that of this generation, if others wait in it.
+    /// Returns whether any process has died in a wait: in an earlier turn, or in that of this generation, if others
+    /// wait in it.
     pub(super) fn find_dead(
         self,
         me: Id,
@@ -64,7 +65,7 @@ impl BarrierRef<'_> {
             clock::monotonic().saturating_sub(began) >= DEATH_VISIBLE_AFTER_NS
         });
         for cell in self.cells {
-            // Nobody takes a cell meanwhile, so the seat is that of the state.
+            // Cells are taken only with the lock, which this process holds, so seat and state belong together.
             let generation = cell.seat.load(Ordering::Relaxed) & GENERATIONS;
             let may_be_dead = is_old || Some(generation) != others;
             if may_be_dead && self.is_dead_party(cell, me, liveness)? {
@@ -74,9 +75,9 @@ impl BarrierRef<'_> {
         Ok(false)
     }
 
-    /// Looks after those whose cells come behind ours, up to the next one that does the same: so each of the dead is
-    /// found by somebody. And after one more, each time another one, because the next one may be stopped. Breaks the
-    /// turn if one is dead.
+    /// Checks the cells behind that of this party, up to the next party that does the same: so each dead party is
+    /// found. Checks one more cell, a different one in each round, because that next party may be stopped. Breaks the
+    /// turn if a party is dead.
     pub(super) fn watch(
         self,
         me: Id,
@@ -105,18 +106,18 @@ impl BarrierRef<'_> {
         Ok(())
     }
 
-    /// Breaks the barrier: who waits, or comes, is told so, until a reset.
+    /// Breaks the barrier: parties that wait or arrive see `Broken`, until a reset.
     pub fn abort(self) {
-        // The last may come meanwhile: then the turn that begins is broken.
+        // The last party may arrive meanwhile: then the turn that begins is broken.
         while !self.turn().is_broken() {
             self.break_off(self.turn().generation(), false);
         }
     }
 
-    /// Has the barrier be as new: who waits is told that it was broken, and cells of the dead are nobody's again.
+    /// Restores the initial state: waiting parties see `Broken`, and the cells of dead processes are freed.
     ///
-    /// `Timeout`: somebody was stopped a second ago while it came or went. Errors of `liveness`. Then nothing has been
-    /// done.
+    /// `Timeout`: a process was stopped while it arrived or withdrew, and has held the lock for a second. Errors of
+    /// `liveness`. On an error nothing has changed.
     pub fn reset(
         self,
         me: Id,
@@ -127,33 +128,33 @@ impl BarrierRef<'_> {
         let mut turn = self.turn();
         let needed = turn.is_broken() || turn.arrived() != 0;
         if needed {
-            // 1. Nobody comes, passes or goes any more but to leave.
+            // 1. From here on parties of this turn can only leave.
             self.break_off(turn.generation(), false);
             turn = self.turn();
         }
         for cell in self.cells {
             let state = cell.state.load(Ordering::Relaxed);
             let is_of_turn = cell.seat.load(Ordering::Relaxed) & GENERATIONS == turn.generation();
-            // 2. The dead have no cells. Where nobody can be asked, nobody is dead.
+            // 2. Cells of dead processes are freed. A process whose liveness is unknown counts as alive.
             let new = if self.is_dead_party(cell, me, liveness).unwrap_or(false) {
                 0
             } else if !needed || !is_of_turn {
                 continue;
             } else {
-                // 3. Whoever has not looked yet finds it here, after the turn is over.
+                // 3. A party that has not looked yet finds RESET in its cell, after the turn is over.
                 match state & !Id::BITS {
                     WAITING => state & Id::BITS | RESET,
                     HOLDING => 0,
                     _ => continue,
                 }
             };
-            // It fails where the owner leaves just now. PAIRS barrier.left
+            // It fails if the owner of the cell leaves at this moment. PAIRS barrier.left
             let _ = cell
                 .state
                 .compare_exchange(state, new, Ordering::AcqRel, Ordering::Relaxed);
         }
         if needed {
-            // 4. Over. Others may still go to sleep in it: nothing else.
+            // 4. The turn ends. Other processes can only go to sleep in it meanwhile.
             while let Err(now) = self.swap(turn, turn.next()) {
                 if now.generation() != turn.generation() {
                     break;
