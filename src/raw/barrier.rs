@@ -285,7 +285,7 @@ impl BarrierRef<'_> {
                 Arrival::NoRoom(turn) => {
                     // The party that holds the others may be dead, and only this caller may be there to find out.
                     self.watch(me, 0, turn.generation(), 0, liveness)?;
-                    self.wait_slice(&mut wait, turn, "parties of the last turn have not left")?;
+                    self.wait_slice(&mut wait, turn, "earlier parties have not left the barrier")?;
                 }
             }
         }
