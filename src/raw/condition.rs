@@ -292,7 +292,7 @@ impl<'a> ConditionRef<'a> {
                 self.raw.used.fetch_max(index as u64 + 1, Ordering::Relaxed);
                 &self.cells[index]
             }
-            None => self.inherit(waiting, liveness)?,
+            None => self.reuse_cell(waiting, liveness)?,
         };
         let age = self.raw.age.load(Ordering::Relaxed).wrapping_add(1);
         self.raw.age.store(age, Ordering::Relaxed);
@@ -302,7 +302,7 @@ impl<'a> ConditionRef<'a> {
     }
 
     /// Takes the cell of a dead process, or one with a notification that no waiter has a right to any more.
-    fn inherit(&self, waiting: u64, liveness: &impl Liveness) -> Result<&'a WaiterCell> {
+    fn reuse_cell(&self, waiting: u64, liveness: &impl Liveness) -> Result<&'a WaiterCell> {
         let ages = self.cells.iter().filter(|cell| is_waiting(cell.load()));
         let oldest = ages.map(WaiterCell::age).min();
         for cell in self.cells {
@@ -442,8 +442,8 @@ impl<'a> ConditionRef<'a> {
         fence(Ordering::SeqCst);
         // Wakes all that have a right: a single one may just be notified itself, and not look. If there is none, the
         // cell keeps the notification until a waiter needs the cell.
-        for heir in self.used().iter().filter(|cell| cell.age() <= sent) {
-            heir.wake();
+        for waiter in self.used().iter().filter(|cell| cell.age() <= sent) {
+            waiter.wake();
         }
     }
 

@@ -172,7 +172,7 @@ impl RawOnce {
         self.end(me, |seen| seen & DIED)
     }
 
-    fn end(&self, me: Id, what: impl Fn(u64) -> u64) -> Result<()> {
+    fn end(&self, me: Id, new: impl Fn(u64) -> u64) -> Result<()> {
         let mut seen = self.word.load(Ordering::Relaxed);
         loop {
             if seen & DONE != 0 || seen & Id::BITS != me.bits() {
@@ -182,7 +182,7 @@ impl RawOnce {
             // did.
             match self
                 .word
-                .compare_exchange(seen, what(seen), Ordering::Release, Ordering::Relaxed)
+                .compare_exchange(seen, new(seen), Ordering::Release, Ordering::Relaxed)
             {
                 Ok(_) => break,
                 Err(now) => seen = now,

@@ -44,7 +44,7 @@ pub const MAX_PERMITS: u64 = i32::MAX as u64;
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawSemaphore {
-    /// Of a semaphore with undo: its holder changes slots and value. Its tag is that of the object.
+    /// Of a semaphore with undo: its owner changes slots and value. Its tag is that of the object.
     pub lock: lock::RawLock,
     pub(super) word: AtomicU64,
     /// The maximum of permits; of a semaphore with undo: the number of all permits.
@@ -322,10 +322,10 @@ impl RawSemaphore {
             return;
         }
         // 1. No waiter sleeps. If the word has changed since, the process that changed it wakes.
-        let quiet = now & !(WAITERS | WANTS_SEVERAL);
-        let cleared = self
-            .word
-            .compare_exchange(now, quiet, Ordering::Relaxed, Ordering::Relaxed);
+        let unmarked = now & !(WAITERS | WANTS_SEVERAL);
+        let cleared =
+            self.word
+                .compare_exchange(now, unmarked, Ordering::Relaxed, Ordering::Relaxed);
         // 2. The marks no longer announce a waiter that fell asleep in between.
         if cleared.is_ok() {
             futex::wake(&self.word, i32::MAX, WaitSet::All);

@@ -278,10 +278,10 @@ impl<L: Liveness> UndoRef<'_, L> {
         let full = cells.used().len() == self.all.len();
         let has_room = |seen: HeldCount| seen.bits() == 0 || self.is_mine(seen);
         // Then the slot that `hold` takes may be a dead process', and its permits are reclaimed.
-        let crowded = full && !self.all.iter().any(|cell| has_room(cell.load()));
+        let may_reclaim = full && !self.all.iter().any(|cell| has_room(cell.load()));
         let cell = cells.hold(self.me, count, self.liveness)?;
         self.handle.cell.store(cell, Ordering::Relaxed);
-        if crowded {
+        if may_reclaim {
             let _ = self.count();
             return Ok(true);
         }
