@@ -343,7 +343,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         self.acquire(lock, spins, brief)
             .map_err(|error| match error {
                 Error::Timeout(_) if options.timeout == Timeout::Immediate => Error::WouldBlock(
-                    "a live process has stopped in the middle of a change to the queue".into(),
+                    "a live process stopped in the middle of a change to the queue".into(),
                 ),
                 error => error,
             })
@@ -394,8 +394,8 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
     ///
     /// Queued messages can still be taken, and reservations can still be committed.
     pub fn shut_down(&self) {
-        // SeqCst, as the fences of the event counts: a waiter that prepares from now on sees it. A put in progress
-        // continues, and consumers wait for it.
+        // SeqCst, as the fences of the event counts: a waiter that prepares from now on sees the shutdown. A put in
+        // progress continues, and consumers wait for it.
         self.raw.shut_down.store(1, Ordering::SeqCst);
         self.raw.messages.notify(u64::MAX);
         self.raw.room.notify(u64::MAX);

@@ -284,7 +284,7 @@ fn a_serial_party_that_dies_breaks_the_barrier() {
                 assert!(matches!(result, Ok(1) | Err(Error::WouldBlock(_))));
                 in_thread.world.kill(0);
                 if result.is_err() {
-                    // The serial party died before this one arrived.
+                    // The process died before it arrived, so its death breaks nothing.
                     in_thread.view().abort();
                 }
                 in_thread.time_passes();

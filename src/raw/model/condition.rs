@@ -135,7 +135,11 @@ fn a_waiter_that_checks_before_it_waits_misses_no_notification() {
                     while in_thread.guarded() == 0 {
                         let waited = in_thread.wait(held, WaitOptions::BLOCKING);
                         assert_eq!(waited.end, End::Notified);
-                        assert_eq!(in_thread.guarded(), 1, "one waiter returns for one notification");
+                        assert_eq!(
+                            in_thread.guarded(),
+                            1,
+                            "one waiter returns for one notification"
+                        );
                     }
                 }
             });
@@ -300,7 +304,10 @@ fn a_waiter_that_dies_adopting_a_notification_leaves_it_to_the_next() {
             }
         });
         let taken = shared.condition().adopt(id(1), ours, &shared.world);
-        assert!(taken.is_some(), "the notification outlives both dead waiters");
+        assert!(
+            taken.is_some(),
+            "the notification outlives both dead waiters"
+        );
     });
 }
 

@@ -42,7 +42,9 @@ fn a_waiter_sees_what_was_written_before_the_set() {
         each(3, move |me| match me {
             0 => shared.write_and_set(),
             _ => {
-                shared.wait(WaitOptions::BLOCKING).expect("a wait without a timeout");
+                shared
+                    .wait(WaitOptions::BLOCKING)
+                    .expect("a wait without a timeout");
                 assert_eq!(shared.read(), 1);
             }
         });
@@ -87,7 +89,10 @@ fn a_worker_that_clears_before_it_checks_misses_no_work() {
             if !word.load(Ordering::Relaxed) {
                 let result = in_thread.wait(WaitOptions::BLOCKING, &SpinState::default());
                 assert_eq!(result, Ok(()));
-                assert!(word.load(Ordering::Relaxed), "the event was set after the work");
+                assert!(
+                    word.load(Ordering::Relaxed),
+                    "the event was set after the work"
+                );
             }
         });
         work.store(true, Ordering::Relaxed);

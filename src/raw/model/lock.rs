@@ -56,9 +56,14 @@ impl Shared {
     fn recover(&self, me: Id, owner_died: bool) {
         self.touch();
         if owner_died {
-            assert!(self.raw.owner_died(), "no owner has marked the state consistent");
+            assert!(
+                self.raw.owner_died(),
+                "no owner has marked the state consistent"
+            );
             self.recoveries.fetch_add(1, Ordering::Relaxed);
-            self.raw.mark_consistent(me).expect("a lock of this process");
+            self.raw
+                .mark_consistent(me)
+                .expect("a lock of this process");
         }
         self.raw.release(me).expect("a lock of this process");
     }
@@ -77,7 +82,10 @@ fn two_threads_exclude_each_other_and_neither_sleeps_forever() {
         each(2, move |me| {
             assert_eq!(in_thread.acquire(id(me), WaitOptions::BLOCKING), Ok(false));
             in_thread.touch();
-            in_thread.raw.release(id(me)).expect("a lock of this process");
+            in_thread
+                .raw
+                .release(id(me))
+                .expect("a lock of this process");
         });
         assert_eq!(shared.guarded(), 2);
     });
@@ -91,7 +99,10 @@ fn three_threads_exclude_each_other_and_none_sleeps_forever() {
         each(3, move |me| {
             assert_eq!(in_thread.acquire(id(me), WaitOptions::BLOCKING), Ok(false));
             in_thread.touch();
-            in_thread.raw.release(id(me)).expect("a lock of this process");
+            in_thread
+                .raw
+                .release(id(me))
+                .expect("a lock of this process");
         });
         assert_eq!(shared.guarded(), 3);
     });
@@ -141,7 +152,10 @@ fn a_waiter_that_gives_up_passes_its_wake_on() {
             for _ in 0..if me == 0 { 2 } else { 1 } {
                 if in_thread.acquire(id(me), options).is_ok() {
                     in_thread.touch();
-                    in_thread.raw.release(id(me)).expect("a lock of this process");
+                    in_thread
+                        .raw
+                        .release(id(me))
+                        .expect("a lock of this process");
                 }
             }
         });
@@ -159,7 +173,7 @@ fn a_recursive_lock_belongs_to_a_thread() {
             for _ in 0..2 {
                 let spins = SpinState::default();
                 rlock::acquire(raw, id(0), WaitOptions::BLOCKING, &spins, liveness)
-                    .expect("an acquisition without a timeout")
+                    .expect("an acquisition without a timeout");
             }
             in_thread.touch();
             rlock::release(raw, id(0)).expect("a lock held twice");
@@ -191,7 +205,10 @@ fn a_process_that_takes_over_wakes_the_waiters_of_the_dead_owner() {
             }
             _ => {
                 let owner_died = in_thread.acquire(id(me), WaitOptions::BLOCKING);
-                in_thread.recover(id(me), owner_died.expect("an acquisition without a timeout"));
+                in_thread.recover(
+                    id(me),
+                    owner_died.expect("an acquisition without a timeout"),
+                );
             }
         });
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
@@ -211,7 +228,10 @@ fn an_owner_that_dies_during_recovery_leaves_the_mark() {
                 if let Ok(owner_died) = in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
                     assert!(owner_died, "no owner has marked the state consistent");
                     in_thread.touch();
-                    in_thread.raw.release(id(me)).expect("a lock of this process");
+                    in_thread
+                        .raw
+                        .release(id(me))
+                        .expect("a lock of this process");
                 }
             }
         });
@@ -234,7 +254,10 @@ fn marking_consistent_forgets_no_sleeper() {
         let in_thread = shared.clone();
         each(2, move |me| {
             let owner_died = in_thread.acquire(id(me), WaitOptions::BLOCKING);
-            in_thread.recover(id(me), owner_died.expect("an acquisition without a timeout"));
+            in_thread.recover(
+                id(me),
+                owner_died.expect("an acquisition without a timeout"),
+            );
         });
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
         assert_eq!(shared.guarded(), 3);
@@ -284,7 +307,10 @@ fn a_waiter_that_times_out_passes_its_wake_on() {
             match in_thread.acquire(id(me), options) {
                 Ok(_) => {
                     in_thread.touch();
-                    in_thread.raw.release(id(me)).expect("a lock of this process");
+                    in_thread
+                        .raw
+                        .release(id(me))
+                        .expect("a lock of this process");
                 }
                 Err(error) => assert!(me == 2 && matches!(error, Error::Timeout(_))),
             }
@@ -312,7 +338,11 @@ fn a_recursive_lock_that_was_taken_over_belongs_to_the_thread_that_took_it() {
             if me == 0 {
                 if let Ok(owner_died) = take(&in_thread, id(0)) {
                     in_thread.touch();
-                    assert_eq!(take(&in_thread, id(0)), Ok(owner_died), "a second acquisition");
+                    assert_eq!(
+                        take(&in_thread, id(0)),
+                        Ok(owner_died),
+                        "a second acquisition"
+                    );
                     assert_eq!(rlock::depth(&in_thread.raw, id(0)), 2);
                     rlock::release(&in_thread.raw, id(0)).expect("a lock held twice");
                     in_thread.touch();
@@ -323,7 +353,10 @@ fn a_recursive_lock_that_was_taken_over_belongs_to_the_thread_that_took_it() {
                 let _ = take(&in_thread, in_thread.world.killable[0].0);
                 in_thread.world.kill(0);
                 let others = rlock::release(&in_thread.raw, id(0));
-                assert!(matches!(others, Err(Error::NotOwner(_))), "the lock of another thread");
+                assert!(
+                    matches!(others, Err(Error::NotOwner(_))),
+                    "the lock of another thread"
+                );
                 assert_eq!(rlock::depth(&in_thread.raw, id(0)), 0);
             }
         });

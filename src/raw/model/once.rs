@@ -121,7 +121,10 @@ fn an_aborted_initialiser_is_run_by_the_next_process() {
                 {
                     assert!(!owner_died);
                     in_thread.write(5);
-                    in_thread.raw.abort(id(0)).expect("an initialiser of this process");
+                    in_thread
+                        .raw
+                        .abort(id(0))
+                        .expect("an initialiser of this process");
                 }
             }
             _ => drop(
@@ -202,14 +205,24 @@ fn a_death_is_reported_until_the_flag_is_done() {
                     in_thread.begin(id(me), WaitOptions::NONBLOCKING)
                 {
                     assert!(owner_died, "the flag is not done since the death");
-                    in_thread.raw.abort(id(me)).expect("an initialiser of this process");
+                    in_thread
+                        .raw
+                        .abort(id(me))
+                        .expect("an initialiser of this process");
                 }
             }
         });
         let begun = shared.begin(id(5), WaitOptions::NONBLOCKING);
-        assert_eq!(begun, Ok(Begun::Mine { owner_died: true }), "the death is still reported");
+        assert_eq!(
+            begun,
+            Ok(Begun::Mine { owner_died: true }),
+            "the death is still reported"
+        );
         shared.write(1);
-        shared.raw.done(id(5)).expect("an initialiser of this process");
+        shared
+            .raw
+            .done(id(5))
+            .expect("an initialiser of this process");
         assert_eq!(
             shared.begin(id(6), WaitOptions::NONBLOCKING),
             Ok(Begun::Done)

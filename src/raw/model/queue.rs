@@ -191,7 +191,7 @@ impl Shared {
     fn commit(&self, me: Id, place: Reservation, value: u64) {
         self.ring.fill(place.offset, value);
         let done = self.queue(me, |queue| queue.commit(place.token, LENGTH));
-        done.expect("a reservation of this process")
+        done.expect("a reservation of this process");
     }
 
     fn lease(&self, me: Id) -> Lease {
@@ -203,7 +203,7 @@ impl Shared {
     fn ack(&self, me: Id, lease: Lease) -> u64 {
         let value = self.ring.look(lease.offset);
         let done = self.queue(me, |queue| queue.ack(lease.token));
-        done.expect("a lease of this process")
+        done.expect("a lease of this process");
         value
     }
 
@@ -338,7 +338,7 @@ fn an_aborted_reservation_is_skipped_and_makes_room() {
         each(3, move |me| match me {
             0 => {
                 let aborted = shared.queue(id(me), |queue| queue.abort(place.token));
-                aborted.expect("a reservation of this process")
+                aborted.expect("a reservation of this process");
             }
             1 => shared.put(id(me), 2),
             _ => assert_eq!(shared.get(id(me)), 2),
@@ -402,7 +402,7 @@ fn a_returned_lease_wakes_a_sleeping_consumer() {
         each(2, move |me| match me {
             0 => {
                 let given = in_thread.queue(id(me), |queue| queue.nack(lease.token));
-                given.expect("a lease of this process")
+                given.expect("a lease of this process");
             }
             _ => assert_eq!(in_thread.get(id(me)), 1),
         });
@@ -465,7 +465,7 @@ fn join_returns_after_the_last_get() {
             1 => assert_eq!(shared.get(id(me)), 2),
             _ => {
                 let end = shared.queue(id(me), |queue| queue.join(WaitOptions::BLOCKING));
-                end.expect("an end of the wait")
+                end.expect("an end of the wait");
             }
         });
     });
@@ -480,7 +480,7 @@ fn a_joining_waiter_takes_no_wake_of_a_waiting_producer() {
             let shared = shared.clone();
             thread::spawn(move || {
                 let end = shared.queue(id(1), |queue| queue.join(WaitOptions::BLOCKING));
-                end.expect("an end of the wait")
+                end.expect("an end of the wait");
             })
         };
         let put = {
@@ -488,9 +488,9 @@ fn a_joining_waiter_takes_no_wake_of_a_waiting_producer() {
             thread::spawn(move || shared.put(id(2), 2))
         };
         shared.get(id(0));
-        put.join().expect("room in the queue")
+        put.join().expect("room in the queue");
         shared.get(id(0));
-        join.join().expect("an empty queue")
+        join.join().expect("an empty queue");
     });
 }
 

@@ -70,13 +70,17 @@ impl Shared {
     fn write_once(&self, me: Id) {
         assert_eq!(self.write(me, WaitOptions::BLOCKING), Ok(false));
         self.touch();
-        self.view().release_write(me).expect("a write lock of this process");
+        self.view()
+            .release_write(me)
+            .expect("a write lock of this process");
     }
 
     fn read_once(&self, me: Id) -> u64 {
         assert_eq!(self.read(me, WaitOptions::BLOCKING), Ok(false));
         let seen = self.look();
-        self.view().release_read(me).expect("a read lock of this process");
+        self.view()
+            .release_read(me)
+            .expect("a read lock of this process");
         seen
     }
 
@@ -88,7 +92,9 @@ impl Shared {
             self.write(id(5), WaitOptions::NONBLOCKING).is_ok(),
             "the lock is free"
         );
-        self.view().release_write(id(5)).expect("a write lock of this process");
+        self.view()
+            .release_write(id(5))
+            .expect("a write lock of this process");
     }
 }
 
@@ -117,7 +123,10 @@ fn a_reader_with_a_known_slot_and_a_writer_exclude_each_other() {
             0 => in_thread.write_once(id(me)),
             _ => {
                 let first = in_thread.read_once(id(me));
-                assert!(first <= in_thread.read_once(id(me)), "the value never decreases");
+                assert!(
+                    first <= in_thread.read_once(id(me)),
+                    "the value never decreases"
+                );
             }
         });
         assert_eq!(shared.look(), 1);
@@ -167,7 +176,10 @@ fn no_other_writer_comes_between_a_read_and_its_upgrade() {
                     match in_thread.upgrade(id(me), WaitOptions::NONBLOCKING) {
                         Ok(()) => break,
                         Err(Error::Deadlock(_)) => {
-                            return in_thread.view().release_read(id(me)).expect("a read lock of this process");
+                            return in_thread
+                                .view()
+                                .release_read(id(me))
+                                .expect("a read lock of this process");
                         }
                         Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
                     }
@@ -175,7 +187,10 @@ fn no_other_writer_comes_between_a_read_and_its_upgrade() {
                 }
                 assert_eq!(in_thread.look(), before);
                 in_thread.touch();
-                in_thread.view().release_write(id(me)).expect("a write lock of this process");
+                in_thread
+                    .view()
+                    .release_write(id(me))
+                    .expect("a write lock of this process");
             }
             _ => in_thread.write_once(id(me)),
         });
@@ -195,7 +210,10 @@ fn an_upgrade_waits_until_the_other_readers_have_left() {
                     .upgrade(id(me), WaitOptions::BLOCKING)
                     .expect("a read lock of this process");
                 in_thread.touch();
-                in_thread.view().release_write(id(me)).expect("a write lock of this process");
+                in_thread
+                    .view()
+                    .release_write(id(me))
+                    .expect("a write lock of this process");
             }
             _ => drop(in_thread.read_once(id(me))),
         });
@@ -220,13 +238,19 @@ fn one_of_two_upgrades_is_refused_and_neither_sleeps_forever() {
             match in_thread.upgrade(id(me), options) {
                 Ok(()) => {
                     in_thread.touch();
-                    in_thread.view().release_write(id(me)).expect("a write lock of this process");
+                    in_thread
+                        .view()
+                        .release_write(id(me))
+                        .expect("a write lock of this process");
                 }
                 Err(error) => {
                     assert!(matches!(error, Error::WouldBlock(_) | Error::Deadlock(_)));
                     assert!(me == 1, "{error}");
                     in_thread.look();
-                    in_thread.view().release_read(id(me)).expect("a read lock of this process");
+                    in_thread
+                        .view()
+                        .release_read(id(me))
+                        .expect("a read lock of this process");
                 }
             }
         });
@@ -249,7 +273,10 @@ fn no_other_writer_comes_between_a_write_and_its_downgrade() {
                     .downgrade(id(me), &in_thread.world)
                     .expect("a write lock of this process");
                 assert_eq!(in_thread.look(), mine);
-                in_thread.view().release_read(id(me)).expect("a read lock of this process");
+                in_thread
+                    .view()
+                    .release_read(id(me))
+                    .expect("a read lock of this process");
             }
             _ => in_thread.write_once(id(me)),
         });
@@ -272,7 +299,10 @@ fn a_writer_that_times_out_admits_the_readers() {
             }
             _ => drop(in_thread.read_once(id(me))),
         });
-        shared.view().release_read(id(2)).expect("a read lock of this process");
+        shared
+            .view()
+            .release_read(id(2))
+            .expect("a read lock of this process");
         shared.is_free();
     });
 }
@@ -287,11 +317,17 @@ fn a_writer_that_times_out_wakes_the_waiters_behind_it() {
             0 => match in_thread.write(id(me), SHORT) {
                 Ok(_) => {
                     in_thread.touch();
-                    in_thread.view().release_write(id(me)).expect("a write lock of this process");
+                    in_thread
+                        .view()
+                        .release_write(id(me))
+                        .expect("a write lock of this process");
                 }
                 Err(error) => assert!(matches!(error, Error::Timeout(_))),
             },
-            1 => in_thread.view().release_read(id(2)).expect("a read lock of this process"),
+            1 => in_thread
+                .view()
+                .release_read(id(2))
+                .expect("a read lock of this process"),
             _ => drop(in_thread.read_once(id(me))),
         });
         shared.is_free();
@@ -320,18 +356,33 @@ fn a_dead_writers_mark_is_reported_until_the_state_is_marked_consistent() {
                 if let Ok(owner_died) = in_thread.read(id(me), WaitOptions::NONBLOCKING) {
                     let seen = in_thread.look();
                     assert_eq!(owner_died, seen == 1, "the write was not finished");
-                    in_thread.view().release_read(id(me)).expect("a read lock of this process");
+                    in_thread
+                        .view()
+                        .release_read(id(me))
+                        .expect("a read lock of this process");
                 }
             }
         });
         let died = shared.count.load(Ordering::Relaxed) == 1;
         assert_eq!(shared.read(id(5), WaitOptions::NONBLOCKING), Ok(died));
-        shared.view().release_read(id(5)).expect("a read lock of this process");
+        shared
+            .view()
+            .release_read(id(5))
+            .expect("a read lock of this process");
         assert_eq!(shared.write(id(5), WaitOptions::NONBLOCKING), Ok(died));
-        shared.view().mark_consistent(id(5)).expect("a write lock of this process");
-        shared.view().release_write(id(5)).expect("a write lock of this process");
+        shared
+            .view()
+            .mark_consistent(id(5))
+            .expect("a write lock of this process");
+        shared
+            .view()
+            .release_write(id(5))
+            .expect("a write lock of this process");
         assert_eq!(shared.read(id(5), WaitOptions::NONBLOCKING), Ok(false));
-        shared.view().release_read(id(5)).expect("a read lock of this process");
+        shared
+            .view()
+            .release_read(id(5))
+            .expect("a read lock of this process");
         shared.is_free();
     });
 }
@@ -354,13 +405,19 @@ fn a_dead_reader_delays_no_process_and_leaves_no_mark() {
                 Ok(owner_died) => {
                     assert!(!owner_died);
                     in_thread.touch();
-                    in_thread.view().release_write(id(me)).expect("a write lock of this process");
+                    in_thread
+                        .view()
+                        .release_write(id(me))
+                        .expect("a write lock of this process");
                 }
                 Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
             },
         });
         assert_eq!(shared.write(id(5), WaitOptions::NONBLOCKING), Ok(false));
-        shared.view().release_write(id(5)).expect("a write lock of this process");
+        shared
+            .view()
+            .release_write(id(5))
+            .expect("a write lock of this process");
         shared.is_free();
     });
 }

@@ -260,8 +260,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         self.advance_head(claim.position)
     }
 
-    /// As `reclaim`, if the consumer lock is free; otherwise its next owner does it. The caller must not rely on the
-    /// present owner, which may have passed the records already, and would wake no waiter.
+    /// As `reclaim`, for a caller without the consumer lock. This waits for the lock's present owner, which may have passed
+    /// the record already and would wake no waiter. If that fails, the next owner of the lock reclaims.
     pub(super) fn try_reclaim(&self) {
         let held = self.hold_consumer_lock(WaitOptions::NONBLOCKING);
         if held.is_ok_and(|held| self.reclaim(&held).is_ok()) {

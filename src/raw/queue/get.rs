@@ -176,7 +176,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                     return Err(Error::TooLarge(text.into()));
                 };
                 match queue.ring.read(queue.payload(found.seen.position), place) {
-                    // See below: earlier messages of the batch belong to the caller.
+                    // A fault in a later message ends the batch, and the next call reports it.
                     Err(_) if count > 0 => break,
                     other => other?,
                 }
@@ -429,8 +429,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Discards the record at head if it was returned, or if its reader is dead; returns false if a live process reads it.
-    /// Requires both locks, after `reclaim`.
+    /// Discards the record at head if it was returned, or if its reader is dead. Returns false if a live process reads
+    /// the record. Requires both locks, after `reclaim`.
     pub(super) fn discard_head(&self, _held: &Held<'_>) -> Result<bool> {
         let (record, seen) = self.record(self.raw.head.load(Ordering::Relaxed))?;
         match seen.state {

@@ -539,7 +539,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         let usable = raw.usable.load(Ordering::Relaxed);
         let claim = raw.claim.position();
         if self.raw.reserved_before(claim) {
-            // It never falls so far behind claim that it would seem to be ahead.
+            // Keeps `reserved` from falling so far behind claim that it would seem to be ahead.
             raw.reserved.store(claim, Ordering::Relaxed);
         }
         let Some(at) = used.place(laps, usable, extent)? else {
