@@ -8,7 +8,7 @@
 //!  | free | LEASED DONE … | READY READY RESERVED READY … | free |
 //! ```
 //!
-//! A bounded ring for many producers and consumers in which each record stores its own position, so that a record of an
+//! A bounded ring for many producers and consumers in which each record stores its own position. So a record of an
 //! earlier lap is recognized, as in Vyukov's bounded MPMC queue
 //! (<https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue>). There each slot is claimed
 //! without a lock. Here records have any length and their producers may die, so robust locks guard both ends.

@@ -55,8 +55,8 @@ impl RingMemory {
         if end > self.known.load(Ordering::Relaxed) {
             self.look(end)?;
         }
-        // SAFETY: the first `end` bytes from `base` on are in the file (known, or just read) and in the mapping
-        // (`new` has compared `capacity` with it), which lives as long as self.
+        // SAFETY: the first `end` bytes from `base` on are in the file: known, or just read. They are in the mapping,
+        // because `new` has compared `capacity` with it, and the mapping lives as long as self.
         Ok(unsafe { Bytes::new(self.base, end) })
     }
 
