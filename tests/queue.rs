@@ -1,17 +1,18 @@
-//! The queue, as the Rust API has it: many put and get, wait, fill and read in place, and die.
+//! The queue in the Rust API: puts and gets, waits, messages in place, and deaths.
 //!
 //! | module     | what is tested                                                                    |
 //! |------------|-----------------------------------------------------------------------------------|
-//! | `order`    | what one puts comes out, in its order; bounds; in place; several at once          |
-//! | `crowd`    | many at once                                                                      |
-//! | `property` | random sequences of calls beside a list                                           |
-//! | `place`    | in a segment                                                                      |
-//! | `name`     | by name                                                                           |
-//! | `hand`     | handed over                                                                       |
-//! | `wait`     | how long, what ends it, who wakes whom, who is stopped                            |
-//! | `death`    | processes that end holding something                                              |
-//! | `growth`   | memory that comes and goes, or is not to be had; where the ring and positions end |
-//! | `notice`   | descriptors that tell of messages and of room                                     |
+//! | `order`    | the order of messages; bounds; messages in place; batches                         |
+//! | `crowd`    | many producers and consumers at once                                              |
+//! | `property` | random sequences of calls, compared with a list                                   |
+//! | `place`    | queues in a segment                                                               |
+//! | `name`     | named queues                                                                      |
+//! | `hand`     | queues opened by a descriptor                                                     |
+//! | `hostile`  | corrupt words and records                                                         |
+//! | `wait`     | timeouts, wakes, interrupts, stopped processes                                    |
+//! | `death`    | processes that end while they hold something                                      |
+//! | `growth`   | memory that grows and shrinks, or is lacking; the ends of the ring and positions  |
+//! | `notice`   | descriptors that report messages and room                                         |
 
 #[macro_use]
 mod common;
@@ -48,7 +49,7 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// Whoever waits so long has lost: a watchdog, not a measure.
+/// A watchdog: a wait that takes this long has failed.
 const ONE_MINUTE: WaitOptions = WaitOptions::after(Duration::from_nanos(60_000_000_000));
 
 const NOW: WaitOptions = WaitOptions::NONBLOCKING;
@@ -57,7 +58,7 @@ fn unnamed(options: Options) -> Queue {
     Queue::unnamed(&options).unwrap()
 }
 
-/// Takes all that is in it.
+/// Takes all messages of a queue.
 fn drain(queue: &Queue) -> Vec<Vec<u8>> {
     let mut had = Vec::new();
     loop {
@@ -69,7 +70,7 @@ fn drain(queue: &Queue) -> Vec<Vec<u8>> {
     }
 }
 
-/// Takes the first ones, up to so many, that have room in so many bytes.
+/// Takes the first messages, at most `most` of them, that fit in `room` bytes.
 fn get_many(queue: &Queue, room: usize, most: usize) -> Vec<Vec<u8>> {
     let mut buffer = vec![MaybeUninit::uninit(); room];
     let mut lengths = vec![MaybeUninit::uninit(); most];
@@ -80,9 +81,9 @@ fn get_many(queue: &Queue, room: usize, most: usize) -> Vec<Vec<u8>> {
     lengths[..count as usize]
         .iter()
         .map(|length| {
-            // SAFETY: so many lengths were written.
+            // SAFETY: `get_many_into_with` has initialized this many lengths.
             let length = unsafe { length.assume_init() } as usize;
-            // SAFETY: so many bytes were written.
+            // SAFETY: `get_many_into_with` has initialized this many bytes.
             bytes
                 .by_ref()
                 .take(length)
@@ -92,7 +93,7 @@ fn get_many(queue: &Queue, room: usize, most: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Forks a process that does this and stays; returns when it has done it.
+/// Forks a process that calls `act` and stays; returns after `act`.
 fn holder(act: impl FnOnce()) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
@@ -116,7 +117,7 @@ fn lessee(queue: &Queue) -> Child {
     })
 }
 
-/// Waits until so many consumers, and producers, have begun to sleep.
+/// Waits until this many consumers and producers have begun to sleep.
 fn await_sleepers(queue: &Queue, consumers: u64, producers: u64) {
     wait_until(|| {
         let (gets, puts) = queue.stat().unwrap().waits;
@@ -124,7 +125,7 @@ fn await_sleepers(queue: &Queue, consumers: u64, producers: u64) {
     });
 }
 
-/// Stays until it is killed.
+/// Waits until this process is killed.
 fn stay() -> ! {
     loop {
         nix::unistd::pause();

@@ -59,7 +59,7 @@ pub const CAPACITY_AT: u64 = 64 << 10;
 /// How much of a file of its own has memory from the beginning.
 const FIRST: u64 = 64 << 10;
 
-/// In the tag: what happens to messages for which there is no room.
+// Flags of the tag: what happens to messages for which there is no room.
 const OVERWRITE: u16 = 1;
 const FAIL: u16 = 2;
 
@@ -96,7 +96,7 @@ impl Options {
         };
         Bounds::new(capacity, self.messages, self.bytes).ok_or_else(|| {
             let text = format!(
-                "the capacity of a queue is {MIN_CAPACITY} to {MAX_CAPACITY} bytes, a multiple of {RECORD_ALIGN}, not {capacity}"
+                "the capacity of a queue must be a multiple of {RECORD_ALIGN} from {MIN_CAPACITY} to {MAX_CAPACITY} bytes, not {capacity}"
             );
             Error::Invalid(text.into())
         })
@@ -231,7 +231,7 @@ impl Noun for Queue {
             true => Ok(()),
             false => Err(Error::Invalid(
                 format!(
-                    "the Queue exists, but was created for {capacity} bytes, {messages} messages, {bytes} bytes of messages"
+                    "the Queue exists with other limits: capacity {capacity}, messages {messages}, bytes {bytes} (0: no limit); pass the same, or open it without creating it"
                 )
                 .into(),
             )),
@@ -274,7 +274,7 @@ impl Queue {
         self.put_with(message, WaitOptions::after(time))
     }
 
-    /// As `put`. `Full`, `Timeout`, `Interrupted`: the message was not put.
+    /// As `put`. If it fails with `Full`, `Timeout` or `Interrupted`, the message was not put.
     #[doc(hidden)]
     #[inline]
     pub fn put_with(&self, message: &[u8], options: WaitOptions) -> Result<()> {
@@ -310,7 +310,7 @@ impl Queue {
         self.put_many_with(messages, batch, WaitOptions::BLOCKING)
     }
 
-    /// As `put_many`; errors as of `put_with`.
+    /// As `put_many`; fails as `put_with`.
     #[doc(hidden)]
     pub fn put_many_with<'m, M>(
         &self,
@@ -355,7 +355,7 @@ impl Queue {
         present(self.get_with(WaitOptions::after(time)))
     }
 
-    /// As `get`. `Empty`, `Timeout`, `Interrupted`: there was no message.
+    /// As `get`. Fails with `Empty`, `Timeout` or `Interrupted` if there was no message.
     #[doc(hidden)]
     pub fn get_with(&self, options: WaitOptions) -> Result<Vec<u8>> {
         const USUAL: usize = 256;
@@ -363,7 +363,7 @@ impl Queue {
         loop {
             let length = match self.get_into_with(message.spare_capacity_mut(), options) {
                 Ok(taken) => {
-                    // SAFETY: so many bytes have been written.
+                    // SAFETY: `get_into_with` has initialized the first `taken.length` bytes of the spare capacity.
                     unsafe { message.set_len(taken.length as usize) };
                     return Ok(message);
                 }
@@ -373,14 +373,15 @@ impl Queue {
             };
             let length = usize::try_from(length).unwrap_or(usize::MAX);
             if message.try_reserve_exact(length).is_err() {
-                let text =
-                    format!("no memory for the {length} bytes of the message, which remains");
+                let text = format!(
+                    "no memory for the {length} bytes of the message, which stays in the queue; free memory"
+                );
                 return Err(Error::NoMemory(text.into()));
             }
         }
     }
 
-    /// As `get_with`, into a buffer. `TooLarge`: the message is larger than the buffer, and remains.
+    /// As `get_with`, into a buffer. Fails with `TooLarge` if the message is larger than the buffer; the message stays.
     #[doc(hidden)]
     #[inline]
     pub fn get_into_with(
@@ -411,7 +412,7 @@ impl Queue {
         taken
     }
 
-    /// Copies the beginning of the first message, which remains; returns its whole length. Errors as of `get_with`.
+    /// Copies the beginning of the first message, which stays; returns its whole length. Fails as `get_with`.
     #[doc(hidden)]
     pub fn peek_into_with(
         &self,
@@ -424,7 +425,7 @@ impl Queue {
     }
 
     /// Takes as many messages as there are lengths and the buffer has room for, one behind the other; waits for the
-    /// first. Returns how many. Errors as of `get_into_with`.
+    /// first. Returns how many. Fails as `get_into_with`.
     #[doc(hidden)]
     pub fn get_many_into_with(
         &self,
@@ -493,14 +494,14 @@ impl Queue {
         place
     }
 
-    /// Puts a reserved message into the queue, with the first `length` bytes of its room. `NotOwner`: it is committed or
-    /// aborted, or another process has reserved it. `Invalid`: more bytes than reserved.
+    /// Puts a reserved message into the queue, with the first `length` bytes of its room. Fails with `NotOwner` if it
+    /// was committed or aborted, or if another process reserved it. Fails with `Invalid` if `length` exceeds its room.
     #[doc(hidden)]
     pub fn commit(&self, token: u64, length: u64) -> Result<()> {
         self.core.with(|queue| queue.commit(token, length))
     }
 
-    /// Aborts a reservation. `NotOwner`: as of `commit`.
+    /// Aborts a reservation. Fails with `NotOwner` as `commit` does.
     #[doc(hidden)]
     pub fn abort(&self, token: u64) -> Result<()> {
         self.core.with(|queue| queue.abort(token))
@@ -549,7 +550,7 @@ impl Queue {
         }
     }
 
-    /// As `lease`; the caller acknowledges or returns it by its token. Errors as of `get_with`.
+    /// As `lease`; the caller acknowledges or returns it by its token. Fails as `get_with`.
     #[doc(hidden)]
     pub fn lease_with(&self, options: WaitOptions) -> Result<raw::Lease> {
         let lease = self.core.with(|queue| queue.lease(options));
@@ -557,20 +558,20 @@ impl Queue {
         lease
     }
 
-    /// Acknowledges a lease. `NotOwner`: it is acknowledged or returned, or another process holds it.
+    /// Acknowledges a lease. Fails with `NotOwner` if it was acknowledged or returned, or if another process holds it.
     #[doc(hidden)]
     pub fn ack(&self, token: u64) -> Result<()> {
         self.core.with(|queue| queue.ack(token))
     }
 
-    /// Returns a lease: the next consumer gets the message. `NotOwner`: as of `ack`.
+    /// Returns a lease: the next consumer gets the message. Fails with `NotOwner` as `ack` does.
     #[doc(hidden)]
     pub fn nack(&self, token: u64) -> Result<()> {
         self.core.with(|queue| queue.nack(token))
     }
 
-    /// Returns the address of `length` bytes at `offset`, as a raw reservation or lease names them. They do not move
-    /// while this handle is open. `Corrupt`: they are outside the queue.
+    /// Returns the address of `length` bytes at `offset`, as a raw reservation or lease gives them. They do not move
+    /// while this handle is open. Fails with `Corrupt` if they are outside the queue.
     #[doc(hidden)]
     pub fn address(&self, offset: u64, length: u64) -> Result<NonNull<u8>> {
         self.core
@@ -586,7 +587,7 @@ impl Queue {
         self.join_with(WaitOptions::BLOCKING)
     }
 
-    /// As [`join`](Queue::join), for at most this long; returns whether that was so.
+    /// As [`join`](Queue::join), for at most this long; returns false if the time ran out.
     ///
     /// # Errors
     /// As for [`join`](Queue::join).
@@ -594,7 +595,7 @@ impl Queue {
         in_time(self.join_with(WaitOptions::after(time))).map(|joined| joined.is_some())
     }
 
-    /// As `join`. `WouldBlock`, `Timeout`, `Interrupted`: there are messages.
+    /// As `join`. Fails with `WouldBlock`, `Timeout` or `Interrupted` if there are messages.
     #[doc(hidden)]
     pub fn join_with(&self, options: WaitOptions) -> Result<()> {
         self.core.with(|queue| queue.join(options))
@@ -640,7 +641,7 @@ impl Queue {
         self.core.with(|queue| queue.is_full())
     }
 
-    /// Returns how much the queue holds: bytes in all, messages, bytes of messages; 0: any number.
+    /// Returns the limits of the queue: capacity in bytes, messages, bytes of messages; 0 means any number.
     pub fn bounds(&self) -> (u64, u64, u64) {
         let Bounds {
             capacity,
@@ -684,7 +685,7 @@ fn bytes(_: &Queue, address: NonNull<u8>, length: usize) -> &[AtomicU8] {
 
 /// Room for a message that the caller writes in place. If this is dropped, the message is skipped.
 #[derive(Debug)]
-#[must_use = "the reservation is given up at once if it is not kept"]
+#[must_use = "the reservation is aborted at once if it is not kept"]
 pub struct Reservation<'a> {
     queue: &'a Queue,
     token: u64,

@@ -1,6 +1,6 @@
-//! Models of the locks for loom, which runs every interleaving that the memory model allows.
+//! Models of the primitives for loom, which runs every interleaving that the memory model allows.
 //!
-//! The futex is modelled without deadlines: whoever sleeps for ever is a deadlock, and fails.
+//! The futex is modelled without deadlines (D-024): a thread that sleeps forever is a deadlock, and fails the model.
 
 mod barrier;
 mod condition;
@@ -18,39 +18,39 @@ use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use std::time::Duration;
 
-/// Gives up at the first look after a sleep.
+/// A timeout that ends at the first check after a sleep.
 const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(1));
 
 fn id(slot: usize) -> Id {
     Id::of(slot as u64 + 1 | (slot as u64 + 1) << 13).expect("an owner")
 }
 
-/// Everybody lives but these, once they have died.
+/// The liveness of a model: all processes live, except those of `killable` that have died.
 struct World {
-    mortals: [(Id, AtomicBool); 2],
+    killable: [(Id, AtomicBool); 2],
 }
 
 impl World {
     fn new() -> World {
         World {
-            mortals: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
+            killable: [8, 9].map(|slot| (id(slot), AtomicBool::new(false))),
         }
     }
 
-    /// Says that the mortal of this number has died.
-    fn dies(&self, number: usize) {
+    /// Marks the killable process of this number as dead.
+    fn kill(&self, number: usize) {
         // PAIRS model.death
-        self.mortals[number].1.store(true, Ordering::Release);
+        self.killable[number].1.store(true, Ordering::Release);
     }
 }
 
 impl Liveness for World {
     fn is_dead(&self, id: Id) -> Result<bool> {
-        // Cells know the ticket alone.
-        let mut mortals = self.mortals.iter();
-        let mortal = mortals.find(|mortal| mortal.0.ticket() == id.ticket());
-        // PAIRS model.death, as the kernel's unlocking does: what the dead did is seen by who finds it dead.
-        Ok(mortal.is_some_and(|mortal| mortal.1.load(Ordering::Acquire)))
+        // Count slots store the ticket alone.
+        let mut killable = self.killable.iter();
+        let process = killable.find(|process| process.0.ticket() == id.ticket());
+        // PAIRS model.death, as unlocking by the kernel does: a process that finds another dead sees what that one did.
+        Ok(process.is_some_and(|process| process.1.load(Ordering::Acquire)))
     }
 }
 
@@ -70,7 +70,7 @@ fn each(count: usize, body: impl Fn(usize) + Clone + Send + 'static) {
 fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    // Steps of one execution: loom's own 1,000 are too few where three wait for each other.
+    // Steps of one execution: loom's own limit of 1,000 is too low where three threads wait for each other.
     builder.max_branches = 5_000;
     builder.check(body);
 }

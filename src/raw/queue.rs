@@ -8,25 +8,27 @@
 //!  | free | LEASED DONE … | READY READY RESERVED READY … | free |
 //! ```
 //!
-//! A bounded ring for many producers and consumers in which each record holds its own position, so that a record of an
+//! A bounded ring for many producers and consumers in which each record stores its own position. So a record of an
 //! earlier lap is recognized, as in Vyukov's bounded MPMC queue
 //! (<https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue>). There each slot is claimed
-//! without a lock; here records have any length and their makers may die, so robust locks guard both ends.
+//! without a lock. Here records have any length and their producers may die, so robust locks guard both ends.
+//! A reservation is one contiguous region that is committed later, as in Cooke's bip-buffer. Each side keeps its last
+//! view of the other side's position, and compares with that view first, as in the LMAX Disruptor.
 //!
-//! `queue/record.rs` has the states of a record, `queue/place.rs` says where the next one goes, `queue/cursor.rs` how a
-//! position and the number of messages before it change in one step, `queue/memory.rs` how the ring grows, and
-//! `queue/event_count.rs` how one side waits for the other.
+//! `queue/record.rs` has the states of a record, and `queue/place.rs` computes where the next record goes (D-050).
+//! `queue/cursor.rs` changes a position and the number of messages before it in one step (D-047). `queue/memory.rs`
+//! grows and shrinks the ring (D-057), and `queue/event_count.rs` is how one side waits for the other.
 //!
 //! The producer lock is for puts, the consumer lock for gets. If a process dies in
 //!   put:     before the store of tail nothing has happened; after it the message is in the queue;
-//!   reserve: likewise; after it the record is skipped, because its producer is dead;
+//!   reserve: as in put; after the store of tail the record is skipped, because its producer is dead;
 //!   commit:  before its exchange the record is skipped; after it the message is in the queue;
 //!   get:     before the store of claim (with leases: of DONE) the message is in the queue; after it, it is taken;
 //!   lease:   before the record is LEASED it is in the queue; after that it is READY again, because its reader is dead;
 //!   ack:     before its exchange as in lease; after it the message is taken;
-//!   nack:    in the queue either way;
+//!   nack:    the message is in the queue in both cases;
 //!   growth:  the next owner of the producer lock sets the same memory aside once more.
-//! A process that dies with either lock leaves nothing half done that others could see: the next owner just goes on.
+//! If a process dies with either lock, other processes see no half-done change: the next owner continues.
 
 mod cursor;
 mod event_count;
@@ -54,29 +56,30 @@ use record::{RECORD_HEADER, Record, Ring, State};
 pub use stat::QueueInfo;
 use std::time::Duration;
 
-/// The least bytes that messages may have together.
+/// The fewest bytes that all messages may have together.
 pub const MIN_CAPACITY: u64 = 1 << 10;
-/// So many more bytes the ring has than its capacity says, so that a message may have half of that.
+/// How many bytes the ring has beyond its capacity, so that a message may have half of the capacity.
 pub const RING_SLACK: u64 = 4 * RECORD_HEADER;
-/// The most bytes a queue can have room for: 64 TiB.
+/// The largest capacity of a queue, in bytes: 64 TiB.
 pub const MAX_CAPACITY: u64 = 1 << 46;
 
-/// In `RawQueue::head`: nothing is leased, and claim is the first record that is needed. No position has this bit.
+/// In `RawQueue::head`: nothing is leased, and claim is the first record that is needed. No position has this bit
+/// (D-048).
 const AS_CLAIM: u64 = 1;
 
-/// A message this large is copied without holding a lock: reserved and committed, leased and acknowledged.
+/// A message this large is copied without holding a lock: reserved and committed, leased and acknowledged (D-053).
 pub const LARGE_MESSAGE: u64 = 64 << 10;
 
 /// A queue in shared memory.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct RawQueue {
-    /// What it is and how it was made: `object` says how.
+    /// Kind, state and options of the object, in the format of `object`.
     pub tag: std::sync::atomic::AtomicU64,
     capacity: AtomicU64,
     max_messages: AtomicU64,
     max_bytes: AtomicU64,
-    /// Nonzero: nothing more is put.
+    /// Nonzero: the queue is shut down, and no message is put any more.
     shut_down: AtomicU64,
     overwritten: AtomicU64,
     skipped: AtomicU64,
@@ -85,20 +88,21 @@ pub struct RawQueue {
     /// Held by every put.
     pub(super) producer_lock: lock::RawLock,
     tail: Cursor,
-    /// Up to this position tail may go without a check: it is free, has memory, and the lap need not end before.
+    /// Tail may go up to this position without a check: the ring is free, has memory, and the lap need not end before
+    /// (D-051).
     checked_until: AtomicU64,
     /// The position of the PAD that ended the last lap.
     wrap_position: AtomicU64,
-    /// How many bytes of the ring can be used: they have memory.
+    /// How many bytes of the ring can be used, because they have memory.
     usable: AtomicU64,
     /// How many bytes may have memory: never less than `usable`.
     committed_bytes: AtomicU64,
-    /// Behind the last record that was reserved.
+    /// The end of the last record that was reserved.
     reserved: AtomicU64,
     /// How many messages and bytes were taken when a producer last looked.
     known_messages: AtomicU64,
     known_bytes: AtomicU64,
-    /// How many reservations were committed or given up, at the least.
+    /// How many reservations were committed or aborted, at least.
     resolved_reservations: AtomicU64,
     /// How many laps in a row have used little of the memory.
     idle_laps: AtomicU64,
@@ -110,9 +114,9 @@ pub struct RawQueue {
     head: AtomicU64,
     /// Where tail was when a consumer last looked.
     known_tail: AtomicU64,
-    /// Where the next look for what the dead had leased begins.
+    /// Where the next search for leases of dead processes begins.
     search: AtomicU64,
-    /// Nonzero: a lease was given back.
+    /// Nonzero: a lease was returned.
     returned: AtomicU64,
     unused: [AtomicU64; 5],
 
@@ -125,24 +129,25 @@ pub struct RawQueue {
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<RawQueue>() == 576);
 
-// SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
+// SAFETY: all fields are atomics. (Loom's atomics are never in mapped memory.)
 unsafe impl crate::layout::Shared for RawQueue {}
 
 /// How much a queue may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// How many bytes there may be in all, counting 32 and more for each message; a message may have half of it.
+    /// How many bytes all messages may have, where each counts at least 32 bytes more than its length. One message may
+    /// have half of it.
     pub capacity: u64,
-    /// How many messages; 0: any number.
+    /// How many messages the queue may hold; 0: any number.
     pub messages: u64,
-    /// How many bytes they may have together; 0: any number.
+    /// How many bytes those may have together; 0: any number.
     pub bytes: u64,
-    /// How many bytes the largest message may have: follows from the others.
+    /// How many bytes the largest message may have; it follows from the other limits.
     pub largest: u64,
 }
 
 impl Bounds {
-    /// Returns these bounds. `None`: no queue can have them.
+    /// Returns these bounds, or `None` if no queue can have them.
     pub fn new(capacity: u64, messages: u64, bytes: u64) -> Option<Bounds> {
         let fits = (MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity)
             && capacity.is_multiple_of(record::RECORD_ALIGN);
@@ -158,15 +163,15 @@ impl Bounds {
         fits.then_some(bounds)
     }
 
-    /// Returns how many bytes the ring has.
+    /// Returns the size of the ring in bytes.
     pub fn ring(&self) -> u64 {
         self.capacity + RING_SLACK
     }
 }
 
 impl RawQueue {
-    /// Makes all as it is in a new queue, but for the tag. The first `usable` bytes of the ring have memory; the queue
-    /// may give back the first `committed_bytes` of it.
+    /// Initializes all words of a new queue but the tag. The first `usable` bytes of the ring have memory, and the
+    /// queue may release memory among the first `committed_bytes`.
     pub fn prepare(&self, bounds: &Bounds, usable: u64, committed_bytes: u64) {
         let first = Laps::new(bounds.ring()).first();
         self.producer_lock.clear();
@@ -211,7 +216,7 @@ impl RawQueue {
         self.unused.iter().for_each(|word| set(word, 0));
     }
 
-    /// Returns how much it may hold. `Corrupt`: no queue is made so.
+    /// Returns the bounds of this queue. Fails with `Corrupt` if no queue can have them.
     pub fn bounds(&self) -> Result<Bounds> {
         let bounds = Bounds::new(
             self.capacity.load(Ordering::Relaxed),
@@ -219,17 +224,17 @@ impl RawQueue {
             self.max_bytes.load(Ordering::Relaxed),
         );
         bounds.ok_or(Error::Corrupt(
-            "a queue that can hold nothing, or too much".into(),
+            "the capacity of the queue is not one that a queue can have; recreate the queue".into(),
         ))
     }
 
-    /// Says whether nothing more is put.
+    /// Returns whether the queue is shut down.
     pub fn is_shut_down(&self) -> bool {
         self.shut_down.load(Ordering::SeqCst) != 0
     }
 }
 
-/// How long recent waits took, by what was waited for: for one handle, not shared.
+/// How long recent waits took, for each cause of waiting. It belongs to one handle and is not shared.
 #[derive(Debug, Default)]
 pub struct QueueHandleState {
     producer_lock: SpinState,
@@ -241,32 +246,32 @@ pub struct QueueHandleState {
 /// What happens to a message for which there is no room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Overflow {
-    /// Its producer waits, as long as it likes.
+    /// The producer waits, as long as its options allow.
     #[default]
     Block,
-    /// It is refused at once.
+    /// The put fails at once.
     Fail,
-    /// The oldest ones go.
+    /// The oldest messages are discarded.
     Overwrite,
 }
 
-/// A queue as one process has it.
+/// A borrowed view of a queue, for one process.
 pub struct QueueRef<'a, R: Ring, L: Liveness> {
-    /// The words.
+    /// The words in shared memory.
     pub raw: &'a RawQueue,
     /// The memory of its messages.
     pub ring: &'a R,
-    /// How much it may hold.
+    /// How much the queue may hold.
     pub bounds: &'a Bounds,
-    /// How its positions go round.
+    /// How positions map to offsets of the ring.
     pub laps: Laps,
-    /// What becomes of a message for which there is no room.
+    /// What happens to a message for which there is no room.
     pub overflow: Overflow,
-    /// How this process waits.
+    /// How recent waits of this handle went.
     pub handle: &'a QueueHandleState,
-    /// Who we are.
+    /// The identity of this process.
     pub me: Id,
-    /// Who is dead.
+    /// Reports which processes are dead.
     pub liveness: &'a L,
 }
 
@@ -280,33 +285,33 @@ impl Drop for Held<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         if !self.lock.try_release(self.me) {
-            // It fails only where the word was overwritten: then there is nothing to do.
+            // `release` fails only if the word was overwritten, and then nothing can be repaired here.
             let _ = self.lock.release(self.me);
         }
     }
 }
 
-/// How long a call waits for either lock at the least, in nanoseconds, even if it may not wait for messages or room. A
-/// holder that takes longer has been stopped: growing the ring is the longest that the producer lock is held.
+/// How long a call waits for either lock at least, in nanoseconds, even if it may not wait for messages or room
+/// (D-056). A holder that takes longer was stopped: the longest hold is that of the producer lock while the ring grows.
 const MIN_LOCK_TIMEOUT_NS: u64 = if cfg!(loom) { u64::MAX } else { 250_000_000 };
 
 impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
-    /// Returns where the bytes of the message at `position` stand in the ring.
+    /// Returns the offset in the ring at which the bytes of the message at `position` begin.
     #[inline(always)]
     fn payload(&self, position: u64) -> u64 {
         self.laps.offset(position) + RECORD_HEADER
     }
 
-    /// Takes one of the two locks if that is one step: it is free, and its last owner released it.
+    /// Acquires one of the two locks if that is one step: the lock is free, and its last owner released it.
     #[inline(always)]
     fn hold_uncontended(&self, lock: &'a lock::RawLock) -> Option<Held<'a>> {
-        // Not `then_some`: that would release a lock that is not held.
+        // Not `then_some`, which would create a `Held` even on failure, and so release a lock that is not held.
         lock.try_acquire(self.me)
             .then(|| Held { lock, me: self.me })
     }
 
-    /// Takes one of the two locks for a moment. `WouldBlock`, `Timeout`: its holder lives and is stopped;
-    /// `Interrupted`.
+    /// Acquires one of the two locks for a moment. Fails with `WouldBlock` or `Timeout` if its holder is alive but
+    /// stopped, and with `Interrupted`.
     #[inline(always)]
     fn hold(
         &self,
@@ -338,13 +343,14 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         self.acquire(lock, spins, brief)
             .map_err(|error| match error {
                 Error::Timeout(_) if options.timeout == Timeout::Immediate => Error::WouldBlock(
-                    "somebody who lives is changing the queue, and does not get on".into(),
+                    "a live process stopped in the middle of a change to the queue".into(),
                 ),
                 error => error,
             })
     }
 
-    /// As `lock::RawLock::acquire`; a dead owner has left nothing half done.
+    /// As `lock::RawLock::acquire`, but marks the state consistent after an owner's death: that owner left nothing half
+    /// done.
     fn acquire(
         &self,
         lock: &'a lock::RawLock,
@@ -365,7 +371,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         self.hold(&self.raw.consumer_lock, &self.handle.consumer_lock, options)
     }
 
-    /// Takes one of the two locks unless a live process holds it.
+    /// Acquires one of the two locks; returns `None` if a live process holds it.
     fn try_hold(&self, lock: &'a lock::RawLock) -> Result<Option<Held<'a>>> {
         match self.acquire(lock, &SpinState::default(), WaitOptions::NONBLOCKING) {
             Ok(held) => Ok(Some(held)),
@@ -378,27 +384,27 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         self.try_hold(&self.raw.consumer_lock)
     }
 
-    /// Says whether every message that was put has been taken, and none is being filled or read in place.
+    /// Returns whether every message that was put has been taken, and none is reserved or leased.
     pub fn is_finished(&self) -> bool {
         let tail = self.raw.tail.position();
         self.raw.head() == tail
     }
 
-    /// Says that nothing more is put, and has all who wait look.
+    /// Shuts the queue down, and wakes all waiters so that they check again.
     ///
-    /// What is in the queue can still be taken, and what has been reserved can still be committed.
+    /// Queued messages can still be taken, and reservations can still be committed.
     pub fn shut_down(&self) {
-        // SeqCst, as the fences of the event counts: a waiter that prepares now finds it. A put in progress goes on,
-        // and consumers wait for it.
+        // SeqCst, as the fences of the event counts: a waiter that prepares from now on sees the shutdown. A put in
+        // progress continues, and consumers wait for it.
         self.raw.shut_down.store(1, Ordering::SeqCst);
         self.raw.messages.notify(u64::MAX);
         self.raw.room.notify(u64::MAX);
     }
 
-    /// Waits until every message has been taken, and none is being filled or read in place.
+    /// Waits until every message has been taken, and none is reserved or leased.
     ///
-    /// What somebody died over can be had again, so it is not finished before somebody else has taken it.
-    /// `WouldBlock`, `Timeout`, `Interrupted`.
+    /// If a consumer dies during its lease, the queue is not finished before another consumer has taken the message.
+    /// Fails with `WouldBlock`, `Timeout` or `Interrupted`.
     pub fn join(&self, options: WaitOptions) -> Result<()> {
         let mut wait = Wait::new(options, &self.handle.room);
         loop {
@@ -413,7 +419,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
                 Timeout::Immediate => 0,
                 _ => self.raw.room.prepare_wait(),
             };
-            // Who has taken the last may have died before it could say so.
+            // The consumer that took the last message may have died before it could notify.
             if let Some(held) = self.try_hold_consumer_lock()? {
                 self.reclaim(&held)?;
             }
@@ -421,28 +427,28 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
                 return Ok(());
             }
             wait.check("the queue is not finished")?;
-            // In a set apart from the waiters for room: a wake that is meant for one of them is not enough for us.
+            // In a set of its own: a wake that is meant for a waiter for room must not end at this one.
             self.raw
                 .room
                 .commit_wait(key, &mut wait, WaitSet::Priority)?;
         }
     }
 
-    /// Goes through the records from `from` to `to`, by who holds a lock that keeps them there.
+    /// Iterates over the records from `from` to `to`. The caller must hold a lock that keeps them in the ring.
     fn walk(&self, from: u64, to: u64, tail: u64) -> impl Iterator<Item = Result<record::Seen>> {
         let mut at = Some(from);
         std::iter::from_fn(move || {
             let position = at.filter(|&position| (to.wrapping_sub(position) as i64) > 0)?;
             let seen = Record::find(self.ring, self.laps, position, tail).map(|(_, seen)| seen);
-            // After a lie there is nothing to go on from.
+            // Nothing follows a record that is corrupt.
             at = seen.as_ref().ok().map(|seen| seen.next);
             Some(seen)
         })
     }
 }
 
-/// Returns how many messages, and bytes, a record between claim and tail has that cannot be had, though they are counted.
-fn not_there(seen: &record::Seen) -> (u64, u64) {
+/// Returns how many messages and bytes a record between claim and tail counts for, but does not offer (D-054).
+fn unavailable(seen: &record::Seen) -> (u64, u64) {
     match seen.state {
         State::Pad => (0, 0),
         State::Ready => (0, seen.room - seen.length),

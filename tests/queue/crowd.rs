@@ -1,4 +1,4 @@
-//! Many at once: nothing is lost, nothing comes twice, and each producer's messages come in its order.
+//! Many processes at once: no message is lost or duplicated, and each producer's messages keep their order.
 
 use super::{ONE_MINUTE, unnamed};
 use crate::common::Watchdog;
@@ -32,7 +32,7 @@ fn crowd(queue: &Queue) {
                                 .reserve_with(bytes.len() as u64 + 5, ONE_MINUTE)
                                 .unwrap();
                             let to = queue.address(place.offset, place.room).unwrap();
-                            // SAFETY: the bytes are ours until they are committed.
+                            // SAFETY: this process has reserved the bytes and not committed them yet.
                             unsafe { to.as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
                             queue.commit(place.token, bytes.len() as u64).unwrap();
                         }
@@ -81,7 +81,7 @@ fn crowd(queue: &Queue) {
 }
 
 #[test]
-fn through_a_small_ring() {
+fn many_processes_share_a_small_ring() {
     crowd(&unnamed(Options {
         capacity: 2048,
         ..Options::default()
@@ -89,7 +89,7 @@ fn through_a_small_ring() {
 }
 
 #[test]
-fn with_few_messages_at_a_time() {
+fn many_processes_share_a_queue_of_few_messages() {
     crowd(&unnamed(Options {
         messages: 5,
         ..Options::default()
@@ -97,6 +97,6 @@ fn with_few_messages_at_a_time() {
 }
 
 #[test]
-fn without_bounds() {
+fn many_processes_share_a_queue_without_bounds() {
     crowd(&unnamed(Options::default()));
 }

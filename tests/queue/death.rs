@@ -1,4 +1,4 @@
-//! Processes that end while they hold something of the queue's: killed, by themselves, or by closing their last handle.
+//! Processes that end while they hold something of a queue: killed, by exit, or by closing their last handle.
 
 use super::common::Name;
 use super::common::container::{can_contain, contained, kill_first};
@@ -15,7 +15,7 @@ fn of(messages: u64) -> Options {
     }
 }
 
-/// Makes one with these messages in it.
+/// Creates a queue with these messages.
 fn with(messages: &[&[u8]]) -> Queue {
     let queue = unnamed(Options::default());
     for message in messages {
@@ -24,8 +24,8 @@ fn with(messages: &[&[u8]]) -> Queue {
     queue
 }
 
-/// Takes so many, which must come, in whatever order: what is given again comes later than what was got in between.
-fn sorted(queue: &Queue, count: usize) -> Vec<Vec<u8>> {
+/// Takes `count` messages and sorts them: a redelivered message may follow later ones.
+fn get_sorted(queue: &Queue, count: usize) -> Vec<Vec<u8>> {
     let mut had: Vec<_> = (0..count)
         .map(|_| queue.get_with(ONE_MINUTE).unwrap())
         .collect();
@@ -34,7 +34,7 @@ fn sorted(queue: &Queue, count: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn who_sleeps_takes_nothing_along() {
+fn a_sleeper_that_dies_takes_no_message_and_no_room() {
     alone(|| {
         let queue = unnamed(of(2));
         let idle: Vec<_> = (0..3)
@@ -55,7 +55,7 @@ fn who_sleeps_takes_nothing_along() {
 }
 
 #[test]
-fn a_lease_is_given_again_and_says_so() {
+fn a_lease_of_a_dead_consumer_is_redelivered_with_a_higher_attempt_count() {
     alone(|| {
         let queue = with(&[b"a"]);
         for attempts in 1..=4 {
@@ -75,7 +75,7 @@ fn a_lease_is_given_again_and_says_so() {
 }
 
 #[test]
-fn a_lease_comes_back_to_whoever_gets_and_however() {
+fn a_lease_of_a_dead_consumer_is_redelivered_to_every_kind_of_get() {
     alone(|| {
         let queue = with(&[b"a", b"b", b"c", b"d"]);
         let lessee = holder(|| {
@@ -85,7 +85,7 @@ fn a_lease_comes_back_to_whoever_gets_and_however() {
         });
         assert_eq!(drain(&queue), [b"d"]);
         refused!(WouldBlock, queue.join_with(NOW));
-        // Somebody sleeps when it happens.
+        // A consumer sleeps when the lessee dies.
         let sleeper = fork(|| assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"a"));
         let before = queue.stat().unwrap().waits.0;
         await_sleepers(&queue, before + 1, 0);
@@ -106,11 +106,11 @@ fn a_lease_comes_back_to_whoever_gets_and_however() {
 }
 
 #[test]
-fn leases_of_the_dead_come_back_under_a_steady_load() {
+fn leases_of_dead_consumers_are_redelivered_under_a_steady_load() {
     alone(|| {
         let queue = with(&[b"lost"]);
         lessee(&queue).kill();
-        // There is always something else to be had.
+        // There is always another message to get.
         queue.put_with(b"load", NOW).unwrap();
         let mut gets = 0;
         loop {
@@ -119,13 +119,16 @@ fn leases_of_the_dead_come_back_under_a_steady_load() {
             if queue.get_with(NOW).unwrap() == b"lost" {
                 break;
             }
-            assert!(gets < 10_000, "nobody has looked");
+            assert!(
+                gets < 10_000,
+                "no get has searched for leases of dead processes"
+            );
         }
     });
 }
 
 #[test]
-fn what_was_reserved_is_skipped() {
+fn a_reservation_of_a_dead_producer_is_skipped() {
     alone(|| {
         for sleeping in [false, true] {
             let queue = with(&[b"a"]);
@@ -139,8 +142,8 @@ fn what_was_reserved_is_skipped() {
             refused!(Empty, queue.get_with(NOW));
             let stat = queue.stat().unwrap();
             assert_eq!((stat.messages, stat.reserved), (1, 3));
-            let who = queue.process_info(stat.held_up_by.unwrap()).unwrap();
-            assert_eq!(who.pid, reserver.pid().as_raw() as u32);
+            let process = queue.process_info(stat.held_up_by.unwrap()).unwrap();
+            assert_eq!(process.pid, reserver.pid().as_raw() as u32);
             if sleeping {
                 let consumer =
                     fork(|| assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"b"));
@@ -160,7 +163,7 @@ fn what_was_reserved_is_skipped() {
 }
 
 #[test]
-fn a_batch_goes_over_what_was_reserved() {
+fn a_batch_get_skips_a_reservation_of_a_dead_producer() {
     alone(|| {
         let queue = with(&[b"a"]);
         let reserver = holder(|| {
@@ -175,9 +178,9 @@ fn a_batch_goes_over_what_was_reserved() {
 }
 
 #[test]
-fn room_that_the_dead_had_reserved_is_had_by_who_waits_for_it() {
+fn room_reserved_by_a_dead_producer_goes_to_a_waiting_one() {
     alone(|| {
-        // By messages, by bytes, by the ring.
+        // Room by messages, by bytes, and by the ring.
         for options in [
             of(1),
             Options {
@@ -202,14 +205,14 @@ fn room_that_the_dead_had_reserved_is_had_by_who_waits_for_it() {
             await_sleepers(&queue, 0, before + 1);
             reserver.kill();
             producer.succeed();
-            // That it lived was seen here just now, so who only tries may not look again.
+            // The reserver was alive at the last check, so a call that does not wait may not check again.
             assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), [2; 1900]);
         }
     });
 }
 
 #[test]
-fn an_acker_that_dies_leaves_nobody_asleep() {
+fn a_consumer_that_dies_in_an_acknowledgement_leaves_no_sleeper_behind() {
     alone(|| {
         let queue = unnamed(Options {
             capacity: 4096,
@@ -228,7 +231,7 @@ fn an_acker_that_dies_leaves_nobody_asleep() {
         });
         await_sleepers(&queue, 0, 1);
         lessees.into_iter().for_each(|child| child.kill());
-        // They are to be had again, each once.
+        // Each message is redelivered once.
         let mut had = [0; 4].map(|_: i32| queue.get_with(ONE_MINUTE).unwrap()[0]);
         producer.succeed();
         had.sort_unstable();
@@ -238,7 +241,7 @@ fn an_acker_that_dies_leaves_nobody_asleep() {
 }
 
 #[test]
-fn who_ends_by_itself_is_as_dead() {
+fn a_process_that_exits_counts_as_dead() {
     alone(|| {
         let queue = with(&[b"a"]);
         fork(|| {
@@ -247,7 +250,7 @@ fn who_ends_by_itself_is_as_dead() {
         })
         .succeed();
         queue.put_with(b"b", NOW).unwrap();
-        assert_eq!(sorted(&queue, 2), [b"a", b"b"]);
+        assert_eq!(get_sorted(&queue, 2), [b"a", b"b"]);
         let aborted = fork(|| {
             queue.reserve_with(10, NOW).unwrap();
             std::process::abort();
@@ -262,7 +265,7 @@ fn who_ends_by_itself_is_as_dead() {
 }
 
 #[test]
-fn closing_the_last_handle_is_dying() {
+fn a_process_that_closes_its_last_handle_counts_as_dead() {
     alone(|| {
         let name = Name::new();
         let queue = Queue::named(&name, Create::Always, &Options::default()).unwrap();
@@ -277,7 +280,7 @@ fn closing_the_last_handle_is_dying() {
             second.reserve_with(10, NOW).unwrap();
             drop(queue);
             words[0].store(1, Relaxed);
-            // As long as another handle is open it lives.
+            // While another handle is open the process counts as live.
             wait_until(|| words[0].load(Relaxed) == 2);
             drop(second);
             words[0].store(3, Relaxed);
@@ -289,13 +292,13 @@ fn closing_the_last_handle_is_dying() {
         assert_eq!(drain(&queue), [b"b"]);
         words[0].store(2, Relaxed);
         wait_until(|| words[0].load(Relaxed) == 3);
-        assert_eq!(sorted(&queue, 2), [b"a", b"c"]);
+        assert_eq!(get_sorted(&queue, 2), [b"a", b"c"]);
         closer.kill();
     });
 }
 
 #[test]
-fn a_forked_child_holds_nothing_of_its_parents() {
+fn a_forked_child_holds_nothing_of_its_parent() {
     alone(|| {
         let queue = with(&[b"a", b"b"]);
         let lease = queue.lease().unwrap();
@@ -311,11 +314,11 @@ fn a_forked_child_holds_nothing_of_its_parents() {
             refused!(NotOwner, queue.commit(reserved.token, 1));
             refused!(NotOwner, queue.abort(reserved.token));
             refused!(Empty, queue.get_with(NOW));
-            // And its own is its own.
+            // The child holds what it reserves and leases itself.
             queue.put_with(b"c", NOW).unwrap();
         })
         .succeed();
-        // Its end was no end of its parent's.
+        // The child's death did not count as the parent's.
         let stat = queue.stat().unwrap();
         assert_eq!((stat.leased, stat.reserved), (2, 2));
         queue.nack(token.token).unwrap();
@@ -327,7 +330,7 @@ fn a_forked_child_holds_nothing_of_its_parents() {
 }
 
 #[test]
-fn what_a_child_has_is_given_again_when_its_parent_lives_on() {
+fn a_lease_of_a_dead_child_is_redelivered_while_its_parent_lives() {
     alone(|| {
         let queue = with(&[b"a", b"b"]);
         let own = queue.lease_with(NOW).unwrap();
@@ -339,7 +342,7 @@ fn what_a_child_has_is_given_again_when_its_parent_lives_on() {
 }
 
 #[test]
-fn the_oldest_cannot_go_while_the_living_lease_them() {
+fn overwriting_discards_no_message_that_a_live_process_leases() {
     alone(|| {
         let queue = unnamed(Options {
             capacity: 4096,
@@ -350,10 +353,11 @@ fn the_oldest_cannot_go_while_the_living_lease_them() {
         let lessee = lessee(&queue);
         queue.put_with(&[2; 1800], NOW).unwrap();
         refused!(Full, queue.put_with(&[3; 1700], WaitOptions::BLOCKING));
-        // What cannot make room is not thrown away.
+        // A message that cannot make room is not discarded.
         assert_eq!(queue.stat().unwrap().messages, 1);
         lessee.kill();
-        // Those of the dead go first. That this one lived was seen just now, so it may be asked later.
+        // Leases of dead processes are discarded first. The lessee was alive at the last check, so it may be checked
+        // later.
         wait_until(|| queue.put_with(&[3; 1700], NOW).is_ok());
         assert_eq!(queue.stat().unwrap().overwritten, 1);
         assert_eq!(drain(&queue), [&[2; 1800][..], &[3; 1700]]);
@@ -361,7 +365,7 @@ fn the_oldest_cannot_go_while_the_living_lease_them() {
 }
 
 #[test]
-fn what_was_given_back_is_the_oldest() {
+fn a_returned_lease_is_the_oldest_and_is_discarded_first() {
     let queue = unnamed(Options {
         capacity: 4096,
         overflow: Overflow::Overwrite,
@@ -371,7 +375,7 @@ fn what_was_given_back_is_the_oldest() {
     queue.put_with(&[2; 1800], NOW).unwrap();
     let leases = [0; 2].map(|_| queue.lease_with(NOW).unwrap());
     refused!(Full, queue.put_with(&[3; 1700], ONE_MINUTE));
-    // Behind one that is read nothing becomes free.
+    // No room becomes free behind a message that is being read.
     queue.nack(leases[1].token).unwrap();
     refused!(Full, queue.put_with(&[3; 1700], ONE_MINUTE));
     assert_eq!(queue.stat().unwrap().overwritten, 0);
@@ -382,7 +386,7 @@ fn what_was_given_back_is_the_oldest() {
 }
 
 #[test]
-fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
+fn workers_that_are_killed_at_any_time_lose_no_unacknowledged_message() {
     alone(|| {
         const EACH: u64 = 300;
         let queue = unnamed(Options {
@@ -391,7 +395,7 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
         });
         let words = shared_words(2 + EACH as usize * 8);
         let (put, done) = words[2..].split_at(EACH as usize * 4);
-        // Producers say what they have put, consumers what they have done, before they acknowledge it.
+        // Producers record what they have put; consumers record what they have done, before they acknowledge it.
         let producer = |number: u64| {
             for message in 0..EACH {
                 let at = (number * EACH + message) as usize;
@@ -404,7 +408,7 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
         let consumer = || {
             loop {
                 let lease = queue.lease().unwrap();
-                // SAFETY: nobody writes them as long as the lease lasts, and they are aligned.
+                // SAFETY: no process writes them during the lease, and they are aligned.
                 let at = unsafe { lease.as_ptr().cast::<u64>().read() };
                 done[at as usize].fetch_add(1, Relaxed);
                 lease.ack().unwrap();
@@ -415,7 +419,7 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
             let (before, consumers) = (count(), [fork(consumer), fork(consumer)]);
             let worker = fork(|| producer(round));
             wait_until(|| count() >= before + EACH / 2);
-            // Killed, unless it is done by now.
+            // The worker is killed, unless it has finished.
             drop(worker);
             consumers.into_iter().for_each(|child| child.kill());
         }
@@ -424,7 +428,7 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
         rest.kill();
         for (at, (put, done)) in put.iter().zip(done).enumerate() {
             let (put, done) = (put.load(Relaxed), done.load(Relaxed));
-            assert!(done >= put, "{at} was put and never done");
+            assert!(done >= put, "{at} was put and never processed");
         }
         let stat = queue.stat().unwrap();
         assert_eq!((stat.messages, stat.leased, stat.reserved), (0, 0, 0));
@@ -432,7 +436,7 @@ fn workers_that_are_killed_at_any_time_lose_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn a_batch_of_who_dies_asleep_is_put_as_a_whole_or_not_at_all() {
+fn a_batch_of_a_producer_that_dies_asleep_is_put_as_a_whole_or_not_at_all() {
     alone(|| {
         let queue = unnamed(of(4));
         queue.put_with(b"a", NOW).unwrap();
@@ -448,7 +452,7 @@ fn a_batch_of_who_dies_asleep_is_put_as_a_whole_or_not_at_all() {
 }
 
 #[test]
-fn more_processes_than_it_has_places_for() {
+fn more_processes_than_slots_fail_until_one_dies() {
     alone(|| {
         let name = Name::new();
         let mut options = Options::default();
@@ -464,7 +468,7 @@ fn more_processes_than_it_has_places_for() {
             std::mem::forget(queue);
         });
         let queue = open().unwrap();
-        // A look at the queue needs no place.
+        // Reading the state needs no slot.
         let stat = queue.stat().unwrap();
         assert_eq!((stat.messages, stat.leased, stat.reserved), (1, 1, 1));
         refused!(TooManyProcesses, queue.get_with(NOW));
@@ -475,18 +479,18 @@ fn more_processes_than_it_has_places_for() {
 }
 
 #[test]
-fn what_is_taken_is_taken_whatever_can_still_be_asked() {
+fn a_get_succeeds_though_liveness_is_unknown_for_a_later_record() {
     alone(|| {
         let queue = unnamed(Options::default());
         let large = vec![7; 100_000];
         queue.put_with(&large, NOW).unwrap();
-        // What head meets next is somebody's of whom it would have to be asked whether it lives.
+        // The next record at head belongs to a process whose liveness would have to be checked.
         let reserver = holder(|| {
             queue.reserve_with(10, NOW).unwrap();
         });
         let consumer = fork(|| {
-            queue.is_full().unwrap(); // it takes part before it can ask no more
-            // SAFETY: what this process needs it has mapped.
+            queue.is_full().unwrap(); // claims an identity before liveness becomes unknown
+            // SAFETY: all memory that this process needs is mapped.
             let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
             assert_eq!(closed, 0);
             assert!(queue.get_with(NOW).unwrap() == large);
@@ -498,7 +502,7 @@ fn what_is_taken_is_taken_whatever_can_still_be_asked() {
 }
 
 #[test]
-fn who_dies_in_a_container_where_another_has_its_number() {
+fn a_death_is_seen_though_another_container_has_a_process_of_the_same_pid() {
     alone(|| {
         if !can_contain() {
             return;
@@ -518,20 +522,20 @@ fn who_dies_in_a_container_where_another_has_its_number() {
             assert_eq!(queue.get_with(NOW).unwrap(), b"put");
             refused!(Empty, queue.get_with(NOW));
             words[1].store(1, Relaxed);
-            // It sleeps when the other one dies.
+            // The consumer sleeps when the other process dies.
             let mut had = [(); 2].map(|()| {
                 let lease = queue.lease().unwrap();
-                let told = (lease.bytes().len(), lease.attempts());
+                let got = (lease.bytes().len(), lease.attempts());
                 lease.ack().unwrap();
-                told
+                got
             });
             had.sort();
             assert_eq!(had, [(5, 1), (6, 2)]);
         });
         wait_until(|| words[1].load(Relaxed) == 1);
-        let told = queue.stat().unwrap();
-        assert_eq!((told.leased, told.reserved), (1, 1));
-        assert_eq!(queue.process_info(told.held_up_by.unwrap()).unwrap().pid, 1);
+        let stat = queue.stat().unwrap();
+        assert_eq!((stat.leased, stat.reserved), (1, 1));
+        assert_eq!(queue.process_info(stat.held_up_by.unwrap()).unwrap().pid, 1);
         kill_first(&lessee);
         other.succeed();
         assert_eq!(lessee.wait(), Ended::Exit(101));

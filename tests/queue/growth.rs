@@ -1,4 +1,4 @@
-//! Memory that comes and goes, memory that is not to be had, and the ends of the ring and of the positions.
+//! Memory that grows, shrinks and is lacking, and the ends of the ring and of the positions.
 
 use super::common::kernel::{SmallFileSystem, limit};
 use super::common::process::{alone, fork, wait_until};
@@ -8,7 +8,7 @@ use shmkit::queue::{Batch, Create, FileOptions, Options, Queue};
 use shmkit::raw::WaitOptions;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Makes a message that tells its number, as far as there is room.
+/// Makes a message of `length` bytes that begins with its number, as far as there is room.
 fn fill(number: u64, length: u64) -> Vec<u8> {
     let mut bytes = vec![number as u8; length as usize];
     for (byte, part) in bytes.iter_mut().zip(number.to_ne_bytes()) {
@@ -22,7 +22,7 @@ fn allocated(queue: &Queue) -> u64 {
 }
 
 #[test]
-fn a_burst_gets_memory_and_gives_it_back() {
+fn memory_grows_with_a_burst_and_shrinks_after_it() {
     const BURST: u64 = 20_000;
     let queue = unnamed(Options::default());
     let at_first = allocated(&queue);
@@ -40,7 +40,7 @@ fn a_burst_gets_memory_and_gives_it_back() {
             "{number}"
         );
     }
-    // Who finds nothing gives something back, unless that has just been used.
+    // A consumer that finds the queue empty releases memory that was not used recently.
     let most = allocated(&queue);
     refused!(Empty, queue.get_with(NOW));
     assert_eq!(allocated(&queue), most);
@@ -48,7 +48,7 @@ fn a_burst_gets_memory_and_gives_it_back() {
         refused!(Empty, queue.get_with(NOW));
     }
     assert!(allocated(&queue) <= 4 << 20, "{}", allocated(&queue));
-    // And it goes on in what is left, and beyond.
+    // The queue works in the rest of the memory, and beyond.
     for number in 0..5000 {
         queue.put_with(&fill(number, 1000), NOW).unwrap();
     }
@@ -61,7 +61,7 @@ fn a_burst_gets_memory_and_gives_it_back() {
 }
 
 #[test]
-fn memory_is_given_back_by_a_queue_that_is_never_empty() {
+fn a_queue_that_is_never_empty_releases_memory() {
     let queue = unnamed(Options::default());
     let mut next = (0, 0);
     let mut put = |count| {
@@ -83,7 +83,7 @@ fn memory_is_given_back_by_a_queue_that_is_never_empty() {
     let most = allocated(&queue);
     assert!(most >= 50_000 * 1000);
     get(49_990);
-    // Ten stay in it all the time.
+    // Ten messages stay in the queue all the time.
     for _ in 0..20_000 {
         put(1);
         get(1);
@@ -96,12 +96,12 @@ fn memory_is_given_back_by_a_queue_that_is_never_empty() {
 }
 
 #[test]
-fn memory_of_large_messages_stays_from_one_to_the_next() {
+fn memory_of_large_messages_stays_from_one_message_to_the_next() {
     let queue = unnamed(Options::default());
     let large = vec![1; 8 << 20];
     let mut before = 0;
     for round in 0..200 {
-        // Each finds it empty, and memory there.
+        // Each put finds the queue empty, and its memory present.
         queue.put_with(&large, NOW).unwrap();
         if round > 0 {
             assert_eq!(allocated(&queue), before);
@@ -116,7 +116,7 @@ fn memory_of_large_messages_stays_from_one_to_the_next() {
 }
 
 #[test]
-fn a_consumer_that_sleeps_gives_memory_back() {
+fn a_sleeping_consumer_releases_memory() {
     alone(|| {
         let queue = unnamed(Options::default());
         queue.put_with(&vec![1; 32 << 20], NOW).unwrap();
@@ -128,9 +128,9 @@ fn a_consumer_that_sleeps_gives_memory_back() {
 }
 
 #[test]
-fn one_in_a_segment_neither_grows_nor_gives_back() {
+fn a_queue_in_a_segment_neither_grows_nor_releases_memory() {
     let segment = managed(8 << 20);
-    // More than an idle queue would keep of memory that is its own.
+    // More than an idle queue with a file of its own would keep.
     let options = Options {
         capacity: 6 << 20,
         ..Options::default()
@@ -157,16 +157,16 @@ fn one_in_a_segment_neither_grows_nor_gives_back() {
     assert_eq!(before, after);
 }
 
-/// Returns the word that says how much of the ring may have memory (src/raw/queue.rs).
-fn touched(queue: &Queue) -> u64 {
-    const TOUCHED: usize = 208;
-    let bytes = &queue.segment().bytes().unwrap()[TOUCHED..][..8];
+/// Returns the word `committed_bytes`: how much of the ring may have memory (src/raw/queue.rs).
+fn committed_bytes(queue: &Queue) -> u64 {
+    const OFFSET: usize = 208;
+    let bytes = &queue.segment().bytes().unwrap()[OFFSET..][..8];
     let word: Vec<u8> = bytes.iter().map(|byte| byte.load(Relaxed)).collect();
     u64::from_ne_bytes(word.try_into().unwrap())
 }
 
 #[test]
-fn a_file_system_that_is_full_in_the_middle_of_growth() {
+fn a_file_system_that_fills_up_during_growth_is_an_error_and_loses_nothing() {
     alone(|| {
         let Some(small) = SmallFileSystem::mount(1 << 20) else {
             return;
@@ -189,13 +189,13 @@ fn a_file_system_that_is_full_in_the_middle_of_growth() {
             };
             assert!(cause.text.contains("bytes"), "{cause}");
             assert!(count >= 250, "round {round}: {count}");
-            // The last page that helps has been asked for.
+            // The last page that helps was requested.
             assert!(small.free() < 8192, "{}", small.free());
-            // Whoever else tries is told the same; what is smaller may still fit. What could not be had is not taken for
-            // something that is there and need not be compared with what is free.
-            let before = touched(&queue);
+            // Further producers fail the same way; a smaller message may still fit. Memory that could not be reserved
+            // does not count as present, so the next attempt compares it with the free memory again.
+            let before = committed_bytes(&queue);
             refused!(NoSpace, queue.reserve_with(3000, NOW));
-            assert_eq!(touched(&queue), before);
+            assert_eq!(committed_bytes(&queue), before);
             assert!(before <= 1 << 20, "{before}");
             let several = [&[0; 2000][..]; 2];
             refused!(
@@ -228,7 +228,7 @@ fn a_file_system_that_is_full_in_the_middle_of_growth() {
 }
 
 #[test]
-fn who_waits_for_room_is_told_that_there_is_no_memory() {
+fn a_producer_that_waits_for_room_fails_with_no_space_if_memory_runs_out() {
     alone(|| {
         let Some(small) = SmallFileSystem::mount(1 << 20) else {
             return;
@@ -259,7 +259,7 @@ fn who_waits_for_room_is_told_that_there_is_no_memory() {
 }
 
 #[test]
-fn a_limit_on_files_is_an_error_and_no_signal() {
+fn a_file_size_limit_is_an_error_and_no_signal() {
     alone(|| {
         let queue = unnamed(Options::default());
         queue.put_with(b"before", NOW).unwrap();
@@ -289,7 +289,7 @@ fn a_limit_on_files_is_an_error_and_no_signal() {
 }
 
 #[test]
-fn memory_that_another_process_has_added_is_there() {
+fn memory_that_another_process_has_added_can_be_read() {
     alone(|| {
         let queue = unnamed(Options::default());
         queue.put_with(b"small", NOW).unwrap();
@@ -305,7 +305,7 @@ fn memory_that_another_process_has_added_is_there() {
 
 #[test]
 fn positions_wrap_around() {
-    // A new queue begins a few laps before they do, and each of these goes round many times.
+    // A new queue begins a few laps before positions wrap around, and each of these queues passes that point.
     for capacity in [1024, 1056, 4096, 5000 / 32 * 32, 64 << 10] {
         let queue = unnamed(Options {
             capacity,
@@ -332,7 +332,7 @@ fn positions_wrap_around() {
 }
 
 #[test]
-fn leases_and_reservations_keep_when_positions_wrap_around() {
+fn leases_and_reservations_stay_valid_when_positions_wrap_around() {
     let queue = unnamed(Options {
         capacity: 4096,
         ..Options::default()
@@ -359,7 +359,7 @@ fn leases_and_reservations_keep_when_positions_wrap_around() {
 }
 
 #[test]
-fn half_of_the_capacity_at_every_offset() {
+fn a_message_of_half_the_capacity_fits_at_every_offset() {
     for capacity in [1024, 4096] {
         for before in 0..capacity / 32 {
             let queue = unnamed(Options {
@@ -367,7 +367,7 @@ fn half_of_the_capacity_at_every_offset() {
                 ..Options::default()
             });
             assert_eq!(queue.largest(), capacity / 2);
-            // So far up that the next one begins there.
+            // Moves tail up to the offset at which the next message begins.
             for _ in 0..before {
                 queue.put_with(b"", NOW).unwrap();
                 queue.get_with(NOW).unwrap();
@@ -389,7 +389,7 @@ fn half_of_the_capacity_at_every_offset() {
 }
 
 #[test]
-fn all_at_once_up_to_half_of_the_capacity_at_every_offset() {
+fn a_batch_of_half_the_capacity_fits_at_every_offset() {
     let capacity = 1024;
     for before in 0..capacity / 32 {
         let queue = unnamed(Options {
@@ -401,7 +401,7 @@ fn all_at_once_up_to_half_of_the_capacity_at_every_offset() {
             queue.get_with(NOW).unwrap();
         }
         for _ in 0..3 {
-            // 32 bytes and more for each: half the capacity as they stand there.
+            // Each message takes its length and at least 32 bytes; together they take half the capacity.
             let most = [&[7; 32][..]; 8];
             assert_eq!(
                 queue.put_many_with(most.into_iter(), Batch::All, NOW),

@@ -19,31 +19,31 @@ fn open_fd(fd: i32, offset: u64) -> Result<Queue> {
 }
 
 #[test]
-fn within_one_process_it_is_the_same_queue() {
+fn a_queue_opened_by_descriptor_in_the_same_process_is_the_same_queue() {
     let name = Name::new();
     let named = Queue::named(&name, Create::Always, &Options::default()).unwrap();
     for (queue, has_name) in [(unnamed(Options::default()), false), (named, true)] {
         let (fd, offset) = queue.export().unwrap();
         let same = open_fd(fd, offset).unwrap();
         queue.put_with(b"one", NOW).unwrap();
-        // What was handed over can be handed on.
+        // A queue that was opened by a descriptor can be exported again.
         let (fd, offset) = same.export().unwrap();
         drop(queue);
         let again = open_fd(fd, offset).unwrap();
         assert_eq!(drain(&again), [b"one"]);
-        // The name is not known here; without one nothing is to be done.
+        // The opener does not know the name, so it cannot unlink the queue.
         match has_name {
             true => drop(refused!(Invalid, same.unlink())),
             false => same.unlink().unwrap(),
         }
-        // It still grows.
+        // The queue still grows.
         again.put_with(&[1; 1 << 20], NOW).unwrap();
         assert_eq!(drain(&same), [[1; 1 << 20]]);
     }
 }
 
 #[test]
-fn over_a_socket_to_a_process_that_has_nothing() {
+fn a_descriptor_sent_over_a_socket_opens_the_queue() {
     alone(|| {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let words = shared_words(1);
@@ -71,7 +71,7 @@ fn over_a_socket_to_a_process_that_has_nothing() {
 }
 
 #[test]
-fn a_memory_file_that_nobody_can_cut() {
+fn an_exported_memory_file_cannot_be_truncated() {
     let queue = unnamed(Options::default());
     queue.put_with(&[1; 300_000], NOW).unwrap();
     let (fd, _) = queue.export().unwrap();
@@ -85,7 +85,7 @@ fn a_memory_file_that_nobody_can_cut() {
 }
 
 #[test]
-fn a_strangers_file_that_could_be_cut_is_refused() {
+fn an_unsealed_file_of_another_user_is_refused() {
     let queue = unnamed(Options::default());
     queue.put_with(b"bait", NOW).unwrap();
     let (fd, offset) = queue.export().unwrap();
@@ -96,7 +96,7 @@ fn a_strangers_file_that_could_be_cut_is_refused() {
     let mut copy = File::from(copy);
     copy.write_all(&bytes).unwrap();
     refused!(Untrusted, open_fd(copy.as_raw_fd(), offset));
-    // Sealed it is a queue like any other.
+    // With seals it is accepted.
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).unwrap();
     let twin = open_fd(copy.as_raw_fd(), offset).unwrap();

@@ -1,5 +1,5 @@
-//! Words and records that somebody has written over: an error or the right thing, never a crash, a loop, a wait beyond the
-//! timeout, or a byte beside the queue.
+//! Corrupt words and records: the result is an error or correct, never a crash, a loop, a wait beyond the timeout, or a
+//! write outside the queue.
 
 use super::ONE_MINUTE;
 use crate::common::process::{Ended, alone, fork};
@@ -18,16 +18,16 @@ use std::time::Duration;
 const NOW: WaitOptions = WaitOptions::NONBLOCKING;
 const SHORT: WaitOptions = WaitOptions::after(Duration::from_nanos(50_000));
 
-/// Where the words stand, as the layout fixes it.
+/// The size of the queue's words, as the layout fixes it.
 const WORDS: u64 = 576;
 const WORD: u64 = 8;
 const TAIL: u64 = 128;
-/// The words of P and C; the next of each says who holds it.
+/// The words that name the owner of the producer lock and of the consumer lock.
 const LOCKS: [u64; 2] = [64 + WORD, 256 + WORD];
 
 const CAPACITY: u64 = 1024;
 const RING: u64 = CAPACITY + 4 * 32;
-/// What stands behind the queue.
+/// How many bytes of the segment follow the queue.
 const BEHIND: u64 = 4096;
 const CANARY: u8 = 0xa5;
 
@@ -52,7 +52,7 @@ fn options(overflow: Overflow) -> Options {
     }
 }
 
-/// Makes a queue with something in every state, and behind it what must stay as it is.
+/// Creates a queue with a record in every state, and behind it bytes that must not change.
 fn make(overflow: Overflow) -> (Arc<Segment>, Queue) {
     let full = segment::Options {
         form: Form::Managed,
@@ -95,14 +95,14 @@ fn check<T>(result: Result<T>) -> Option<T> {
     }
 }
 
-/// Uses it in every way that ends by itself.
+/// Uses the queue in every way that ends without another process.
 fn survive(segment: &Segment, queue: &Queue) {
     for wait in [NOW, SHORT] {
         check(queue.put_with(&[7; 40], wait));
         check(queue.put_many_with([&[8; 10][..], &[9; 300]].into_iter(), Batch::Some, wait));
         if let Some(place) = check(queue.reserve_with(64, wait)) {
             if let Some(to) = check(queue.address(place.offset, place.room)) {
-                // SAFETY: so many bytes are mapped there; whose they are, nobody can tell any more.
+                // SAFETY: this many bytes are mapped there, and any process may write them as bytes.
                 unsafe { to.as_ptr().write_bytes(1, place.room as usize) };
             }
             check(queue.commit(place.token, 60));
@@ -127,41 +127,41 @@ fn survive(segment: &Segment, queue: &Queue) {
     check(queue.get_with(NOW));
     let behind = &segment.bytes().unwrap()[(WORDS + RING) as usize..];
     let whole = behind.iter().all(|byte| byte.load(Relaxed) == CANARY);
-    assert!(whole, "something was written beside the queue");
+    assert!(whole, "a byte outside the queue was written");
 }
 
-/// Ids that nobody has, as words have them.
-const NOBODIES: [u64; 3] = [4095 | 0xffff << 13, 1 << 62, 5 | 99 << 13];
+/// Identities that no process has.
+const UNUSED_IDS: [u64; 3] = [4095 | 0xffff << 13, 1 << 62, 5 | 99 << 13];
 
-fn lies(truth: u64) -> Vec<u64> {
+fn wrong_values(truth: u64) -> Vec<u64> {
     const LAP: u64 = RING.next_power_of_two();
-    let mut lies = vec![0, 1, !0, !0 >> 1, 1 << 63, 31, 32, RING, LAP, 1 << 46, !31];
+    let mut values = vec![0, 1, !0, !0 >> 1, 1 << 63, 31, 32, RING, LAP, 1 << 46, !31];
     for off in [1, 8, 32, 64, RING, LAP, 2 * LAP, 3 * LAP, 1 << 40] {
-        lies.extend([truth.wrapping_add(off), truth.wrapping_sub(off)]);
+        values.extend([truth.wrapping_add(off), truth.wrapping_sub(off)]);
     }
-    // Other states, of others and of nobody.
+    // Other states, with the same identity, an unused one, and none.
     for state in 0..8 {
-        lies.push(state << 29);
-        lies.push(NOBODIES[0] | state << 29);
-        lies.push(truth & !(7 << 29) | state << 29);
+        values.push(state << 29);
+        values.push(UNUSED_IDS[0] | state << 29);
+        values.push(truth & !(7 << 29) | state << 29);
     }
-    lies
+    values
 }
 
 fn each_word(overflow: Overflow, places: impl Iterator<Item = u64>) {
     for at in places {
         let (segment, _queue) = make(overflow);
-        for lie in lies(read(&segment, at)) {
+        for value in wrong_values(read(&segment, at)) {
             let (segment, queue) = make(overflow);
-            write(&segment, at, lie);
+            write(&segment, at, value);
             survive(&segment, &queue);
         }
     }
 }
 
 #[test]
-fn words_that_lie() {
-    // Those of the tag and the bounds are read when it is opened.
+fn corrupt_words_cause_errors_and_no_crash_or_hang() {
+    // The words of the tag and of the bounds are read when the queue is opened.
     let words = || (32..WORDS).step_by(8);
     alone(|| {
         each_word(Overflow::Block, words());
@@ -170,8 +170,8 @@ fn words_that_lie() {
 }
 
 #[test]
-fn records_that_lie() {
-    // A head of four words and 40 bytes.
+fn corrupt_records_cause_errors_and_no_crash_or_hang() {
+    // A header of four words and 40 bytes.
     const EXTENT: usize = 96;
     alone(|| {
         let heads = (WORDS..WORDS + RING).step_by(EXTENT);
@@ -181,14 +181,14 @@ fn records_that_lie() {
 }
 
 #[test]
-fn bounds_that_cannot_be() {
+fn impossible_bounds_are_corrupt() {
     alone(|| {
         for at in [8, 16, 24] {
-            for lie in lies(CAPACITY) {
+            for value in wrong_values(CAPACITY) {
                 let (segment, _queue) = make(Overflow::Block);
-                write(&segment, at, lie);
+                write(&segment, at, value);
                 match Queue::at(&segment, 0, Create::Never, &Options::default()) {
-                    // More room than it was made for, but no more than is mapped.
+                    // The capacity is larger than the original one, but not larger than what is mapped.
                     Ok(_) if at == 8 => {}
                     Ok(found) => survive(&segment, &found),
                     Err(error) => assert!(matches!(error, Error::Corrupt(_)), "{error:?}"),
@@ -199,12 +199,12 @@ fn bounds_that_cannot_be() {
 }
 
 #[test]
-fn holders_that_never_were_are_followed() {
+fn locks_of_owners_that_never_existed_are_taken_over() {
     let _watchdog = Watchdog::start();
     for lock in LOCKS {
-        for nobody in NOBODIES {
+        for unused in UNUSED_IDS {
             let (segment, queue) = make(Overflow::Block);
-            write(&segment, lock, nobody);
+            write(&segment, lock, unused);
             assert_eq!(queue.get_with(ONE_MINUTE).unwrap(), [3; 40]);
             queue.put_with(&[7; 40], ONE_MINUTE).unwrap();
         }
@@ -212,12 +212,12 @@ fn holders_that_never_were_are_followed() {
 }
 
 #[test]
-fn holders_that_do_not_get_on_are_not_waited_for_for_ever() {
+fn a_live_owner_that_never_releases_is_waited_for_until_the_timeout() {
     let _watchdog = Watchdog::start();
     let (segment, queue) = make(Overflow::Block);
     let lock = Lock::of(&segment).unwrap();
     lock.acquire_with(NOW).unwrap();
-    // We who live.
+    // The identity of this live process.
     let me = lock.stat().0.owner.unwrap().bits();
     write(&segment, LOCKS[0], me);
     refused!(WouldBlock, queue.put_with(&[], NOW));
@@ -233,7 +233,7 @@ fn holders_that_do_not_get_on_are_not_waited_for_for_ever() {
 }
 
 #[test]
-fn random_words_under_those_who_use_it() {
+fn random_words_written_during_use_cause_no_crash_or_hang() {
     alone(|| {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move || {
@@ -248,7 +248,7 @@ fn random_words_under_those_who_use_it() {
                 .map(|_| fork(|| (0..20).for_each(|_| survive(&segment, &queue))))
                 .collect();
             for _ in 0..2000 {
-                // Not those who hold P and C: a living one of them is waited for.
+                // Not the owner words: a live owner is waited for.
                 let at = random() % ((WORDS - TAIL + RING) / 8) * 8 + TAIL;
                 if !LOCKS.contains(&at) {
                     write(&segment, at, random() & random());
@@ -262,7 +262,7 @@ fn random_words_under_those_who_use_it() {
 }
 
 #[test]
-fn a_named_file_that_is_cut_ends_who_touches_it() {
+fn a_named_file_that_is_truncated_ends_its_user_with_sigbus() {
     alone(|| {
         let name = Name::new();
         let child = fork(|| {
@@ -277,7 +277,7 @@ fn a_named_file_that_is_cut_ends_who_touches_it() {
 }
 
 #[test]
-fn an_unnamed_file_cannot_be_cut() {
+fn an_unnamed_file_cannot_be_truncated() {
     let queue = Queue::unnamed(&Options::default()).unwrap();
     queue.put_with(&[1; 100_000], NOW).unwrap();
     let (fd, _) = queue.export().unwrap();

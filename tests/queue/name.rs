@@ -1,4 +1,4 @@
-//! Named queues: messages that outlive processes, and other users. The rest: tests/object/name.rs.
+//! Named queues: messages that outlive processes, and other users. For the rest see tests/object/name.rs.
 
 use super::common::kernel::{become_nobody, can_change_user};
 use super::common::process::{alone, fork, shared_words, wait_until};
@@ -23,7 +23,7 @@ fn by(file: FileOptions) -> Options {
 }
 
 #[test]
-fn what_is_in_it_outlives_its_processes() {
+fn messages_outlive_the_processes_that_put_them() {
     alone(|| {
         let name = Name::new();
         let large = vec![7; 3 << 20];
@@ -40,7 +40,7 @@ fn what_is_in_it_outlives_its_processes() {
 }
 
 #[test]
-fn of_several_that_race_one_makes_it() {
+fn one_of_several_racing_creators_creates_the_queue() {
     alone(|| {
         let folder = Folder::new();
         let options = by(place(&folder));
@@ -71,7 +71,7 @@ fn of_several_that_race_one_makes_it() {
 }
 
 #[test]
-fn anothers_is_opened_by_who_trusts_him() {
+fn a_queue_of_another_user_is_opened_only_with_trust() {
     alone(|| {
         if !can_change_user() {
             return;
@@ -83,7 +83,7 @@ fn anothers_is_opened_by_who_trusts_him() {
             ..place(&folder)
         });
         let queue = Queue::named(c"a", Create::Always, &options).unwrap();
-        queue.put_with(b"for nobody", NOW).unwrap();
+        queue.put_with(b"for others", NOW).unwrap();
         fork(|| {
             become_nobody();
             for create in [Create::Never, Create::IfMissing] {
@@ -94,13 +94,13 @@ fn anothers_is_opened_by_who_trusts_him() {
                 ..place(&folder)
             });
             let queue = Queue::named(c"a", Create::Never, &trusting).unwrap();
-            assert_eq!(drain(&queue), [b"for nobody"]);
-            // It grows by the hand of whoever has something to put.
+            assert_eq!(drain(&queue), [b"for others"]);
+            // Any process that puts can grow the file.
             queue.put_with(&[9; 1 << 20], NOW).unwrap();
         })
         .succeed();
         assert_eq!(drain(&queue), [[9; 1 << 20]]);
-        // Without the permission nothing is to be had.
+        // Without the permission the queue cannot be opened.
         let own = by(place(&folder));
         let queue = Queue::named(c"own", Create::Always, &own).unwrap();
         fork(|| {

@@ -1,4 +1,4 @@
-//! Descriptors that can be read from while there may be a message, or room for one.
+//! Descriptors that are readable while there may be a message, or room for one.
 
 use super::common::Watchdog;
 use super::common::kernel::limit;
@@ -17,9 +17,9 @@ fn of_one() -> Options {
     }
 }
 
-/// Says whether it can be read from; with `wait` as soon as it can.
+/// Returns whether the descriptor is readable; with `wait`, waits until it is.
 fn is_readable(fd: i32, wait: bool) -> bool {
-    // SAFETY: the queue keeps it open.
+    // SAFETY: the queue keeps the descriptor open.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     let mut polled = [PollFd::new(fd, PollFlags::POLLIN)];
     let timeout = if wait {
@@ -31,7 +31,7 @@ fn is_readable(fd: i32, wait: bool) -> bool {
 }
 
 #[test]
-fn readable_while_there_is_a_message() {
+fn the_descriptor_is_readable_while_there_is_a_message() {
     let _watchdog = Watchdog::start();
     let queue = unnamed(Options::default());
     let fd = queue.notice(What::Messages).unwrap();
@@ -41,19 +41,19 @@ fn readable_while_there_is_a_message() {
         queue.put_with(b"a", NOW).unwrap();
         assert!(is_readable(fd, true), "{round}");
         queue.get_with(NOW).unwrap();
-        // Who finds nothing after all takes the flag down, and it stays down.
+        // A get that finds nothing lowers the flag, and it stays down.
         while is_readable(fd, false) {
             refused!(Empty, queue.get_with(NOW));
         }
     }
-    // What was there before it was asked for is told as well.
+    // A message that precedes the first request for the descriptor is reported as well.
     let full = unnamed(Options::default());
     full.put_with(b"a", NOW).unwrap();
     assert!(is_readable(full.notice(What::Messages).unwrap(), true));
 }
 
 #[test]
-fn readable_while_there_is_room() {
+fn the_descriptor_is_readable_while_there_is_room() {
     let _watchdog = Watchdog::start();
     let queue = unnamed(of_one());
     let fd = queue.notice(What::Room).unwrap();
@@ -70,7 +70,7 @@ fn readable_while_there_is_room() {
 }
 
 #[test]
-fn down_it_stays_down_until_there_is_something() {
+fn a_lowered_flag_stays_down_until_there_is_a_message() {
     let _watchdog = Watchdog::start();
     let queue = unnamed(of_one());
     let (messages, room) = (
@@ -110,7 +110,7 @@ fn down_it_stays_down_until_there_is_something() {
 }
 
 #[test]
-fn another_process_puts_and_gets() {
+fn puts_and_gets_of_another_process_raise_the_flag() {
     alone(|| {
         let queue = unnamed(of_one());
         let words = shared_words(1);
@@ -144,7 +144,7 @@ fn another_process_puts_and_gets() {
 }
 
 #[test]
-fn what_the_dead_had_leased_is_told() {
+fn a_lease_of_a_dead_consumer_raises_the_flag() {
     alone(|| {
         let queue = unnamed(Options::default());
         queue.put_with(b"a", NOW).unwrap();
@@ -160,7 +160,7 @@ fn what_the_dead_had_leased_is_told() {
 }
 
 #[test]
-fn each_handle_has_its_own() {
+fn each_handle_has_its_own_descriptor() {
     let _watchdog = Watchdog::start();
     let segment = managed(1 << 20);
     let open = || Queue::at(&segment, 0, Create::IfMissing, &Options::default()).unwrap();
@@ -173,7 +173,7 @@ fn each_handle_has_its_own() {
     one.put_with(b"a", NOW).unwrap();
     assert!(is_readable(first, true) && is_readable(second, true));
     assert_eq!(drain(&one), [b"a"]);
-    // The other one is up until it is looked at.
+    // The other handle's flag stays up until that handle finds nothing.
     assert!(is_readable(second, false));
     drop(one);
     while is_readable(second, false) {
@@ -184,7 +184,7 @@ fn each_handle_has_its_own() {
 }
 
 #[test]
-fn a_queue_that_is_shut_down_is_told_of() {
+fn the_descriptor_of_a_queue_that_is_shut_down_stays_readable() {
     let _watchdog = Watchdog::start();
     let queue = unnamed(of_one());
     let messages = queue.notice(What::Messages).unwrap();
@@ -199,12 +199,12 @@ fn a_queue_that_is_shut_down_is_told_of() {
     queue.get_with(NOW).unwrap();
     assert!(is_readable(messages, true));
     refused!(ShutDown, queue.get_with(NOW));
-    // Nothing will ever change that.
+    // This never changes.
     assert!(is_readable(messages, false) && is_readable(room, false));
 }
 
 #[test]
-fn a_queue_that_refuses_at_once_tells_of_room_when_there_is() {
+fn a_queue_with_overflow_fail_reports_room_when_there_is_some() {
     let _watchdog = Watchdog::start();
     let queue = unnamed(Options {
         overflow: Overflow::Fail,
@@ -215,7 +215,7 @@ fn a_queue_that_refuses_at_once_tells_of_room_when_there_is() {
     while is_readable(fd, false) {
         refused!(Full, queue.put_with(b"b", NOW));
     }
-    // It is not just down for a moment.
+    // The flag is down for longer than a moment.
     std::thread::sleep(std::time::Duration::from_millis(40));
     assert!(!is_readable(fd, false));
     queue.get_with(NOW).unwrap();
@@ -223,7 +223,7 @@ fn a_queue_that_refuses_at_once_tells_of_room_when_there_is() {
 }
 
 #[test]
-fn looking_for_room_throws_nothing_away() {
+fn a_notice_of_room_discards_no_message() {
     let _watchdog = Watchdog::start();
     let queue = unnamed(Options {
         overflow: Overflow::Overwrite,
@@ -236,17 +236,17 @@ fn looking_for_room_throws_nothing_away() {
 }
 
 #[test]
-fn a_forked_child_asks_for_its_own() {
+fn a_forked_child_opens_a_descriptor_of_its_own() {
     alone(|| {
         let queue = unnamed(Options::default());
         let fd = queue.notice(What::Messages).unwrap();
         assert_eq!(threads(), 2);
-        // SAFETY: the other thread waits inside the library, which is made for that.
+        // SAFETY: the other thread waits inside the library, which supports a fork there.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 assert_eq!(threads(), 1);
-                // What its parent has is not told here.
+                // The parent's descriptor reports nothing here.
                 refused!(Empty, queue.get_with(NOW));
                 let own = queue.notice(What::Messages).unwrap();
                 queue.put_with(b"a", NOW).unwrap();
@@ -258,11 +258,11 @@ fn a_forked_child_asks_for_its_own() {
                 queue.put_with(b"b", NOW).unwrap();
                 drop(queue);
             }));
-            // SAFETY: _exit takes any number.
+            // SAFETY: _exit accepts any number.
             unsafe { libc::_exit(ended.is_err().into()) }
         }
         let mut status = -1;
-        // SAFETY: a child of ours, and an output that can be written.
+        // SAFETY: a child of this process, and a writable output.
         assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
         assert_eq!(status, 0);
         assert!(is_readable(fd, true));
@@ -276,14 +276,14 @@ fn a_forked_child_asks_for_its_own() {
 }
 
 #[test]
-fn a_childs_end_of_it_is_its_own_although_its_parent_asked_for_one() {
+fn a_child_can_close_its_copy_of_the_handle_and_the_parent_keeps_its_notice() {
     alone(|| {
         for asks in [false, true] {
             let queue = unnamed(Options::default());
             queue.put_with(b"a", NOW).unwrap();
             queue.notice(What::Messages).unwrap();
             let words = shared_words(1);
-            // SAFETY: as above.
+            // SAFETY: _exit accepts any number.
             let child = unsafe { libc::fork() };
             if child == 0 {
                 queue.lease_with(NOW).unwrap();
@@ -296,7 +296,7 @@ fn a_childs_end_of_it_is_its_own_although_its_parent_asked_for_one() {
             }
             wait_until(|| words[0].load(Relaxed) == 1);
             let got = queue.get_with(super::within(5_000_000_000));
-            // SAFETY: a child of ours.
+            // SAFETY: a child of this process.
             unsafe { libc::kill(child, libc::SIGKILL) };
             assert_eq!(got.unwrap(), b"a");
         }
@@ -304,7 +304,7 @@ fn a_childs_end_of_it_is_its_own_although_its_parent_asked_for_one() {
 }
 
 #[test]
-fn its_thread_and_descriptor_end_with_the_handle() {
+fn the_thread_and_the_descriptor_end_with_the_handle() {
     alone(|| {
         let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let before = descriptors();
@@ -320,7 +320,7 @@ fn its_thread_and_descriptor_end_with_the_handle() {
 }
 
 #[test]
-fn without_a_descriptor_to_be_had() {
+fn a_notice_fails_without_a_free_descriptor_and_the_queue_still_works() {
     alone(|| {
         let queue = unnamed(Options::default());
         queue.put_with(b"a", NOW).unwrap();

@@ -1,4 +1,4 @@
-//! What one puts comes out, in the order in which it was put.
+//! Messages leave the queue in the order in which they were put.
 
 use super::{ONE_MINUTE, get_many, unnamed};
 use crate::common::Watchdog;
@@ -14,7 +14,7 @@ fn fill(seed: usize, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn messages_of_any_length_come_out_as_they_went_in() {
+fn messages_of_any_length_are_got_as_they_were_put() {
     let queue = unnamed(Options::default());
     let lengths = [
         0,
@@ -49,7 +49,7 @@ fn messages_of_any_length_come_out_as_they_went_in() {
 }
 
 #[test]
-fn a_small_ring_goes_round_for_ever() {
+fn a_small_ring_wraps_many_times() {
     let queue = unnamed(Options {
         capacity: 4096,
         ..Options::default()
@@ -73,7 +73,7 @@ fn a_small_ring_goes_round_for_ever() {
 }
 
 #[test]
-fn bounds_hold() {
+fn puts_beyond_the_bounds_fail() {
     let three = unnamed(Options {
         messages: 3,
         bytes: 100,
@@ -91,7 +91,7 @@ fn bounds_hold() {
         Err(Error::TooLarge(_))
     ));
     three.put_with(&[1; 40], NOW).unwrap();
-    // What is given up does not count.
+    // An aborted reservation does not count.
     three.get_with(NOW).unwrap();
     drop(three.reserve(10).unwrap());
     three.put_with(&[1; 30], NOW).unwrap();
@@ -100,7 +100,7 @@ fn bounds_hold() {
 }
 
 #[test]
-fn the_oldest_go() {
+fn the_oldest_messages_are_overwritten() {
     let queue = unnamed(Options {
         messages: 4,
         overflow: Overflow::Overwrite,
@@ -116,7 +116,7 @@ fn the_oldest_go() {
 }
 
 #[test]
-fn several_at_once() {
+fn batches_put_and_get_several_messages() {
     let queue = unnamed(Options {
         capacity: 64 << 10,
         messages: 10,
@@ -144,7 +144,7 @@ fn several_at_once() {
     assert_eq!(get_many(&queue, 110, 100), messages[4..6]);
     assert_eq!(get_many(&queue, 1000, 100), messages[6..]);
     assert_eq!(queue.stat().unwrap().messages, 0);
-    // What was given up is gone over, as often as need be; what is reserved is not.
+    // A get skips all aborted reservations, but no pending one.
     let mut slots = Vec::new();
     for number in 0..4 {
         queue.put_with(&[number], NOW).unwrap();
@@ -161,7 +161,7 @@ fn several_at_once() {
 }
 
 #[test]
-fn a_lease_is_given_again_and_acknowledged_once() {
+fn a_returned_lease_is_redelivered_and_acknowledged_once() {
     let queue = unnamed(Options::default());
     for number in 0..5u8 {
         queue.put_with(&[number], NOW).unwrap();
@@ -172,7 +172,7 @@ fn a_lease_is_given_again_and_acknowledged_once() {
     assert_eq!(queue.stat().unwrap().leased, 2);
     queue.nack(first.token).unwrap();
     assert!(matches!(queue.nack(first.token), Err(Error::NotOwner(_))));
-    // What was given back comes first, and an old token is not taken for the new one.
+    // A returned lease is redelivered first, and its old token is refused.
     let again = queue.lease().unwrap();
     assert_eq!((again.attempts(), again.bytes().len()), (2, 1));
     assert!(matches!(queue.ack(first.token), Err(Error::NotOwner(_))));
@@ -187,7 +187,7 @@ fn a_lease_is_given_again_and_acknowledged_once() {
 }
 
 #[test]
-fn what_is_reserved_holds_up_what_lies_behind_it() {
+fn a_reservation_delays_the_messages_behind_it() {
     let queue = unnamed(Options::default());
     queue.put_with(b"a", NOW).unwrap();
     let slot = queue.reserve_with(10, NOW).unwrap();
@@ -217,7 +217,7 @@ fn what_is_reserved_holds_up_what_lies_behind_it() {
 }
 
 #[test]
-fn memory_follows_what_is_queued() {
+fn memory_follows_the_backlog() {
     let queue = unnamed(Options::default());
     let allocated = || queue.segment().stat().unwrap().file.allocated;
     for _ in 0..100_000 {
@@ -232,7 +232,7 @@ fn memory_follows_what_is_queued() {
     for _ in 0..300 {
         assert_eq!(queue.get_with(NOW).unwrap().len(), 1 << 20);
     }
-    // Much is given back, and only after it was not used for a while.
+    // Memory is released only after it was not used for a while.
     for _ in 0..100 {
         assert!(matches!(queue.get_with(NOW), Err(Error::Empty(_))));
     }
@@ -242,7 +242,7 @@ fn memory_follows_what_is_queued() {
 }
 
 #[test]
-fn nothing_is_put_after_it_is_shut_down() {
+fn no_message_is_put_after_shutdown() {
     let queue = unnamed(Options::default());
     queue.put_with(b"left", NOW).unwrap();
     queue.shut_down().unwrap();
@@ -259,7 +259,7 @@ fn nothing_is_put_after_it_is_shut_down() {
 }
 
 #[test]
-fn what_was_given_back_and_taken_is_looked_for_no_more() {
+fn a_returned_lease_that_was_taken_is_not_searched_for_again() {
     let queue = unnamed(Options::default());
     queue.put_with(b"once more", NOW).unwrap();
     let lease = queue.lease_with(NOW).unwrap();

@@ -1,4 +1,4 @@
-//! Queues in a segment: sizes, corrupt words, neighbours. The rest: tests/object/place.rs.
+//! Queues in a segment: sizes, corrupt words, neighbours. For the rest see tests/object/place.rs.
 
 use super::common::process::{alone, fork};
 use super::{NOW, drain, managed};
@@ -20,7 +20,7 @@ fn small() -> Options {
 }
 
 #[test]
-fn capacities_that_cannot_be() {
+fn impossible_capacities_are_refused() {
     let segment = managed(65536);
     for capacity in [1, 32, 992, 1025, 4097, (1 << 46) + 32, u64::MAX] {
         let options = Options {
@@ -36,8 +36,8 @@ fn capacities_that_cannot_be() {
 }
 
 #[test]
-fn one_that_says_more_than_there_is_room_for() {
-    /// Where its capacity stands.
+fn a_capacity_larger_than_the_segment_is_refused() {
+    /// The offset of the capacity in the queue.
     const CAPACITY: usize = 8;
     let segment = managed(65536);
     let last = 65536 - small().size().unwrap().next_multiple_of(64);
@@ -55,12 +55,12 @@ fn one_that_says_more_than_there_is_room_for() {
 }
 
 #[test]
-fn two_in_one_segment_know_nothing_of_each_other() {
+fn two_queues_in_one_segment_do_not_affect_each_other() {
     let segment = managed(65536);
     let size = small().size().unwrap().next_multiple_of(64);
     let first = at(&segment, 0, Create::Always, &small()).unwrap();
     let second = at(&segment, size, Create::Always, &small()).unwrap();
-    // Both are filled to the brim, and go round several times.
+    // Both queues are filled, and wrap several times.
     for round in 0..200u64 {
         let [mut one, mut other] = [0u64; 2];
         while first
@@ -87,7 +87,7 @@ fn two_in_one_segment_know_nothing_of_each_other() {
 }
 
 #[test]
-fn of_several_that_race_one_makes_it() {
+fn one_of_several_racing_creators_creates_the_queue() {
     alone(|| {
         let segment = managed(65536);
         let children: Vec<_> = (0..6u8)

@@ -1,4 +1,4 @@
-//! Random sequences of calls: what the queue does is what a list of messages would do, and `stat` is exact after each.
+//! Random sequences of calls: the queue behaves as a list of messages, and `stat` is exact after each call.
 
 use super::unnamed;
 use crate::common::Watchdog;
@@ -17,11 +17,11 @@ enum Call {
     Put(u16),
     PutMany(Vec<u16>, bool),
     Get,
-    /// Into a buffer of so many bytes, so many.
+    /// Into a buffer of this many bytes, at most this many messages.
     GetMany(u16, u8),
     Peek(u16),
     Reserve(u16),
-    /// The one of this number of those that are reserved, less by so much.
+    /// The reservation with this index, with this many bytes fewer.
     Commit(u8, u16),
     Abort(u8),
     Lease,
@@ -30,7 +30,7 @@ enum Call {
 }
 
 fn call() -> impl Strategy<Value = Call> {
-    // Mostly short ones, some of up to half of a small ring and beyond it.
+    // Mostly short messages, some of up to half of a small ring and beyond.
     let length = || prop_oneof![4 => 0u16..100, 1 => 0u16..1500];
     prop_oneof![
         4 => length().prop_map(Call::Put),
@@ -75,14 +75,14 @@ enum State {
     Leased,
 }
 
-/// A message of the model; `seed` and `length` say what is in it.
+/// A message of the model; `seed` and `length` determine its bytes.
 #[derive(Debug, Clone)]
 struct Message {
     seed: u64,
     length: u64,
     state: State,
     attempts: u32,
-    /// Has been leased once: it is counted no more against the bounds, and comes before all that has not.
+    /// Has been leased once: it does not count against the bounds any more, and precedes all that have not.
     claimed: bool,
     token: u64,
 }
@@ -90,7 +90,7 @@ struct Message {
 struct Model {
     queue: Queue,
     options: Options,
-    /// All that is there, in the order of put and reserve.
+    /// All messages of the queue, in the order of put and reserve.
     there: VecDeque<Message>,
     next: u64,
     overwritten: u64,
@@ -101,8 +101,8 @@ fn fill(seed: u64, length: u64) -> Vec<u8> {
 }
 
 fn first_of(there: &VecDeque<Message>) -> Option<usize> {
-    let given_back = |message: &Message| message.claimed && message.state == State::Ready;
-    if let Some(index) = there.iter().position(given_back) {
+    let returned = |message: &Message| message.claimed && message.state == State::Ready;
+    if let Some(index) = there.iter().position(returned) {
         return Some(index);
     }
     let index = there.iter().position(|message| !message.claimed)?;
@@ -132,7 +132,7 @@ impl Model {
         }
     }
 
-    /// Returns the place of the first that can be had: nothing is, behind what is still reserved.
+    /// Returns the index of the first message that can be taken. A reservation hides all messages behind it.
     fn first(&self) -> Option<usize> {
         first_of(&self.there)
     }
@@ -144,7 +144,7 @@ impl Model {
         (!all.is_empty()).then(|| all[which as usize % all.len()])
     }
 
-    /// Says whether the bounds leave room for these: the ring itself may have none.
+    /// Returns whether the bounds leave room for these messages; the ring itself may have none.
     fn admits(&self, lengths: &[u64]) -> bool {
         let counted = || self.there.iter().filter(|message| !message.claimed);
         let bytes: u64 = counted().map(|message| message.length).sum();
@@ -155,10 +155,10 @@ impl Model {
         ) && fits(self.options.bytes, bytes + lengths.iter().sum::<u64>())
     }
 
-    /// Throws as many away as the queue says that it has, of which `added` bytes are new and not in the model yet.
+    /// Discards as many messages as the queue reports overwritten; `added` bytes are new and not in the model yet.
     ///
-    /// Where bytes of the ring lacked, what was given back went, as long as it stood before all else; else the oldest went that
-    /// had not been leased. How many of each, the queue tells by what is left.
+    /// If the ring lacked bytes, returned leases were discarded while they were first in the ring; else the oldest
+    /// message that had not been leased. The counts of the queue determine how many of each.
     fn follow_overwriting(&mut self, added: u64) {
         let stat = self.queue.stat().unwrap();
         let gone = stat.overwritten - self.overwritten;
@@ -183,7 +183,7 @@ impl Model {
                 let message = &there[index];
                 let mut bytes = vec![MaybeUninit::uninit(); message.length as usize];
                 let seen = self.queue.peek_into_with(&mut bytes, NOW).unwrap();
-                // SAFETY: as many as the message has have been written.
+                // SAFETY: `peek` has initialized as many bytes as the message has.
                 let bytes: Vec<u8> = bytes[..seen.length.min(message.length) as usize]
                     .iter()
                     .map(|byte| unsafe { byte.assume_init() })
@@ -193,10 +193,10 @@ impl Model {
             None => true,
         };
         let found = (0..=gone).filter_map(left).find(first);
-        self.there = found.expect("nobody loses what is not there");
+        self.there = found.expect("discards that explain the counts");
     }
 
-    /// Compares what was refused with what the model can say of it.
+    /// Compares a refused call with what the model allows.
     fn refused(&mut self, lengths: &[u64], error: &Error) {
         self.follow_overwriting(0);
         let largest = self.queue.largest();
@@ -216,8 +216,11 @@ impl Model {
                 );
             }
             Error::Full(_) => {
-                assert!(!self.there.is_empty() || lengths.is_empty(), "it is empty");
-                // In a ring as large as that, so little must fit.
+                assert!(
+                    !self.there.is_empty() || lengths.is_empty(),
+                    "the queue is empty"
+                );
+                // In a ring of this size, messages of this size must fit.
                 let used: u64 = self.there.iter().map(|message| message.length + 64).sum();
                 let need: u64 = lengths.iter().map(|length| length + 96).sum();
                 let spans = used + need <= self.options.capacity / 4;
@@ -240,7 +243,7 @@ impl Model {
         match self.queue.put_with(&bytes, NOW) {
             Ok(()) => {
                 self.follow_overwriting(length);
-                assert!(self.admits(&[length]), "more than there may be");
+                assert!(self.admits(&[length]), "more than the bounds allow");
                 let message = self.message(length, State::Ready, 0);
                 self.there.push_back(message);
             }
@@ -263,7 +266,7 @@ impl Model {
                 assert!(count == lengths.len() as u64 || !all && count > 0);
                 let lengths = &lengths[..count as usize];
                 self.follow_overwriting(lengths.iter().sum());
-                assert!(self.admits(lengths), "more than there may be");
+                assert!(self.admits(lengths), "more than the bounds allow");
                 for &length in lengths {
                     let message = self.message(length, State::Ready, 0);
                     self.there.push_back(message);
@@ -282,9 +285,9 @@ impl Model {
             }) => {
                 assert_eq!(given, room);
                 self.follow_overwriting(0);
-                assert!(self.admits(&[room]), "more than there may be");
+                assert!(self.admits(&[room]), "more than the bounds allow");
                 let message = self.message(room, State::Reserved, token);
-                // At once, so that a record that overlaps would be seen.
+                // Written at once, so that a record that overlaps would be found.
                 self.write(offset, &fill(message.seed, room));
                 self.there.push_back(message);
             }
@@ -294,7 +297,7 @@ impl Model {
 
     fn write(&self, offset: u64, bytes: &[u8]) {
         let to = self.queue.address(offset, bytes.len() as u64).unwrap();
-        // SAFETY: the bytes are reserved, and nobody else uses this queue.
+        // SAFETY: the bytes are reserved, and no other thread uses this queue.
         unsafe { to.as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
     }
 
@@ -320,9 +323,9 @@ impl Model {
         assert!(matches!(again, Err(Error::NotOwner(_))));
     }
 
-    /// Compares what was got with what comes first, and takes that out.
+    /// Compares a message with the first of the model, and removes that.
     fn take(&mut self, bytes: &[u8], attempts: Option<u32>) {
-        let index = self.first().expect("there is one");
+        let index = self.first().expect("a message");
         let message = self.there.remove(index).unwrap();
         assert_eq!(bytes, fill(message.seed, message.length));
         if let Some(attempts) = attempts {
@@ -357,7 +360,7 @@ impl Model {
                 let bytes = &mut &bytes[..];
                 let mut left = room;
                 for length in &lengths[..count as usize] {
-                    // SAFETY: so many lengths were written.
+                    // SAFETY: `get_many_into_with` has initialized this many lengths.
                     let length = unsafe { length.assume_init() };
                     let (these, rest) = bytes.split_at(length as usize);
                     let these = written(these);
@@ -377,7 +380,7 @@ impl Model {
         let mut bytes = vec![MaybeUninit::uninit(); room as usize];
         match self.queue.peek_into_with(&mut bytes, NOW) {
             Ok(taken) => {
-                let message = &self.there[self.first().expect("there is one")];
+                let message = &self.there[self.first().expect("a message")];
                 assert_eq!(taken.length, message.length);
                 let copied = message.length.min(room) as usize;
                 let whole = fill(message.seed, message.length);
@@ -395,7 +398,7 @@ impl Model {
                 attempts,
                 ..
             }) => {
-                let index = self.first().expect("there is one");
+                let index = self.first().expect("a message");
                 let message = &mut self.there[index];
                 message.attempts += 1;
                 assert_eq!((length, attempts), (message.length, message.attempts));
@@ -426,7 +429,7 @@ impl Model {
         assert!(matches!(again, Err(Error::NotOwner(_))));
     }
 
-    /// Compares what the queue says of itself, and what stands in what is reserved or leased.
+    /// Compares `stat` and the bytes of reservations and leases with the model.
     fn check(&self) {
         let stat = self.queue.stat().unwrap();
         let count = |state| {
@@ -447,18 +450,18 @@ impl Model {
             }
             let offset = self.offset(message.token);
             let from = self.queue.address(offset, message.length).unwrap();
-            // SAFETY: the bytes are reserved or leased, and nobody else uses this queue.
+            // SAFETY: the bytes are reserved or leased, and no other thread uses this queue.
             let bytes =
                 unsafe { std::slice::from_raw_parts(from.as_ptr(), message.length as usize) };
             assert_eq!(bytes, fill(message.seed, message.length), "overwritten");
         }
     }
 
-    /// Returns where the payload of a record stands, as a token tells it.
+    /// Returns the offset of a record's payload, from its token.
     fn offset(&self, token: u64) -> u64 {
         const HEAD: u64 = 32;
         let ring = self.options.capacity + 4 * HEAD;
-        // The lowest bits say at which attempt it was leased.
+        // The lowest bits count the attempts.
         (token & (ring.next_power_of_two() - HEAD)) + HEAD
     }
 
@@ -484,7 +487,7 @@ impl Model {
 }
 
 fn written(bytes: &[MaybeUninit<u8>]) -> Vec<u8> {
-    // SAFETY: the caller was told that they have been written.
+    // SAFETY: the caller guarantees that they have been initialized.
     let each = |byte: &MaybeUninit<u8>| unsafe { byte.assume_init() };
     bytes.iter().map(each).collect()
 }
@@ -493,7 +496,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_queue_is_a_list(options in options(), calls in proptest::collection::vec(call(), 1..120)) {
+    fn a_queue_behaves_as_a_list(options in options(), calls in proptest::collection::vec(call(), 1..120)) {
         let _watchdog = Watchdog::start();
         let mut model = Model::new(options);
         for call in &calls {

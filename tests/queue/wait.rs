@@ -1,4 +1,4 @@
-//! Waiting: how long, what ends it, who wakes whom, and who is stopped.
+//! Waiting: timeouts, wakes, interrupts, and stopped processes.
 
 use super::common::Watchdog;
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// Waits for ever, unless the hook ends it.
+/// Waits forever, unless the hook ends the wait.
 const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
     timeout: Timeout::Never,
     interruptible: true,
@@ -29,7 +29,7 @@ fn of_one() -> Options {
     }
 }
 
-/// Makes one with room for one message, which is in it.
+/// Creates a queue that is full with one message.
 fn filled() -> Queue {
     let queue = unnamed(of_one());
     queue.put_with(b"first", NOW).unwrap();
@@ -70,7 +70,7 @@ fn get_and_put_time_out_after_their_timeouts() {
 }
 
 #[test]
-fn who_may_not_wait_is_told_at_once() {
+fn calls_that_may_not_wait_fail_at_once() {
     let _watchdog = Watchdog::start();
     let (empty, full) = (unnamed(of_one()), filled());
     refused!(Empty, empty.get_with(NOW));
@@ -84,7 +84,7 @@ fn who_may_not_wait_is_told_at_once() {
     );
     refused!(WouldBlock, full.join_with(NOW));
     empty.join_with(NOW).unwrap();
-    // Nobody waits for room in a queue that refuses at once.
+    // A queue with overflow `Fail` waits for no room.
     let fails = unnamed(Options {
         overflow: Overflow::Fail,
         ..of_one()
@@ -95,7 +95,7 @@ fn who_may_not_wait_is_told_at_once() {
 }
 
 #[test]
-fn times_without_end_are_times() {
+fn very_long_timeouts_are_accepted() {
     alone(|| {
         let queue = unnamed(of_one());
         for time in [(1 << 53) + 1, i64::MAX as u64, u64::MAX] {
@@ -109,7 +109,7 @@ fn times_without_end_are_times() {
 }
 
 #[test]
-fn who_sleeps_is_woken_by_whatever_it_waits_for() {
+fn each_kind_of_put_and_get_wakes_each_kind_of_sleeper() {
     alone(|| {
         type Act = fn(&Queue);
         let gets: [Act; 4] = [
@@ -134,7 +134,7 @@ fn who_sleeps_is_woken_by_whatever_it_waits_for() {
             |queue| {
                 let slot = queue.reserve_with(4, NOW).unwrap();
                 let at = queue.address(slot.offset, 4).unwrap();
-                // SAFETY: four bytes that are ours until they are committed.
+                // SAFETY: this process has reserved the four bytes and not committed them yet.
                 unsafe { at.cast::<[u8; 4]>().write(*b"come") };
                 queue.commit(slot.token, 4).unwrap();
             },
@@ -150,7 +150,7 @@ fn who_sleeps_is_woken_by_whatever_it_waits_for() {
                 await_sleepers(&queue, 1, 0);
                 put(&queue);
                 consumer.succeed();
-                // And who waits for room.
+                // The same for a producer that waits for room.
                 put(&queue);
                 let producer = fork(|| queue.put_with(b"second", WaitOptions::BLOCKING).unwrap());
                 await_sleepers(&queue, 1, 1);
@@ -163,7 +163,7 @@ fn who_sleeps_is_woken_by_whatever_it_waits_for() {
 }
 
 #[test]
-fn what_is_given_back_or_given_up_wakes() {
+fn a_returned_lease_and_an_aborted_reservation_wake_the_waiters() {
     alone(|| {
         let queue = filled();
         let lease = queue.lease_with(NOW).unwrap();
@@ -172,7 +172,7 @@ fn what_is_given_back_or_given_up_wakes() {
         await_sleepers(&queue, 1, 0);
         queue.nack(lease.token).unwrap();
         consumer.succeed();
-        // A consumer behind a reservation that comes to nothing.
+        // A consumer behind a reservation that is aborted.
         let queue = unnamed(Options::default());
         let slot = queue.reserve_with(8, NOW).unwrap();
         queue.put_with(b"behind", NOW).unwrap();
@@ -181,7 +181,7 @@ fn what_is_given_back_or_given_up_wakes() {
         await_sleepers(&queue, 1, 0);
         queue.abort(slot.token).unwrap();
         consumer.succeed();
-        // A producer for whom it makes room.
+        // A producer that the abort makes room for.
         let queue = unnamed(of_one());
         let slot = queue.reserve_with(8, NOW).unwrap();
         let producer = fork(|| queue.put_with(b"instead", WaitOptions::BLOCKING).unwrap());
@@ -189,7 +189,7 @@ fn what_is_given_back_or_given_up_wakes() {
         queue.abort(slot.token).unwrap();
         producer.succeed();
         assert_eq!(drain(&queue), [b"instead"]);
-        // And one for whom a message turns out shorter than its room.
+        // A producer that gets room because a message is shorter than its reservation.
         let queue = unnamed(Options {
             bytes: 100,
             ..Options::default()
@@ -204,7 +204,7 @@ fn what_is_given_back_or_given_up_wakes() {
 }
 
 #[test]
-fn who_joins_is_woken_by_the_last_acknowledgement() {
+fn the_last_acknowledgement_wakes_a_joining_process() {
     alone(|| {
         for by_get in [true, false] {
             let queue = filled();
@@ -229,7 +229,7 @@ fn who_joins_is_woken_by_the_last_acknowledgement() {
 }
 
 #[test]
-fn who_sleeps_is_told_that_it_is_shut_down() {
+fn sleepers_fail_with_shut_down_after_shutdown() {
     alone(|| {
         let (empty, full) = (unnamed(of_one()), filled());
         let children = [
@@ -255,14 +255,14 @@ fn who_sleeps_is_told_that_it_is_shut_down() {
         for child in children {
             child.succeed();
         }
-        // What is left can be had, once.
+        // The message that is left can be taken, once.
         assert_eq!(full.get_with(WaitOptions::BLOCKING).unwrap(), b"first");
         refused!(ShutDown, full.get_with(NOW));
     });
 }
 
 #[test]
-fn shut_down_it_is_not_over_while_another_may_give_something_back() {
+fn after_shutdown_consumers_wait_for_the_leases_of_others() {
     alone(|| {
         let queue = unnamed(Options::default());
         for message in [b"a", b"b"] {
@@ -280,22 +280,22 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
         await_sleepers(&queue, 1, 0);
         queue.nack(lease.token).unwrap();
         wait_until(|| queue.stat().unwrap().messages == 0);
-        // What was reserved before can still be committed.
+        // An earlier reservation can still be committed.
         queue.commit(slot.token, 1).unwrap();
         consumer.succeed();
-        // Nothing is left but what another has leased: it comes back, or it does not.
-        for comes in [true, false] {
+        // Only a lease of another process is left: it is returned, or acknowledged.
+        for returned in [true, false] {
             let queue = filled();
             let lease = queue.lease_with(NOW).unwrap();
             queue.shut_down().unwrap();
             let consumer = fork(|| {
-                if comes {
+                if returned {
                     assert_eq!(queue.get_with(WaitOptions::BLOCKING).unwrap(), b"first");
                 }
                 refused!(ShutDown, queue.get_with(WaitOptions::BLOCKING));
             });
             await_sleepers(&queue, 1, 0);
-            match comes {
+            match returned {
                 true => queue.nack(lease.token).unwrap(),
                 false => queue.ack(lease.token).unwrap(),
             }
@@ -304,9 +304,9 @@ fn shut_down_it_is_not_over_while_another_may_give_something_back() {
     });
 }
 
-/// What the hook shares with the test: how often it was called, and whether it ends what asks.
+/// Counts its calls in the first word, and interrupts the wait if the second word is set.
 extern "C" fn hook(answer: *mut c_void) -> i32 {
-    // SAFETY: `install` was given two words that live as long as the process.
+    // SAFETY: `install` has passed two words that live as long as the process.
     let words = unsafe { std::slice::from_raw_parts(answer.cast::<AtomicU64>(), 2) };
     words[0].fetch_add(1, Relaxed);
     (words[1].load(Relaxed) != 0).into()
@@ -319,7 +319,7 @@ fn install(words: &'static [AtomicU64]) {
 }
 
 #[test]
-fn interrupted_by_the_hook_and_by_nothing_else() {
+fn only_the_hook_interrupts_a_wait() {
     alone(|| {
         type Act = fn(&Queue, WaitOptions) -> shmkit::error::Result<()>;
         let acts: [Act; 5] = [
@@ -330,7 +330,7 @@ fn interrupted_by_the_hook_and_by_nothing_else() {
             |queue, wait| queue.join_with(wait),
         ];
         for act in acts {
-            // Nothing can be had, nothing put, and nothing is finished.
+            // There is nothing to take and no room, and the queue is not finished.
             let queue = unnamed(Options {
                 bytes: 100,
                 ..Options::default()
@@ -356,7 +356,7 @@ fn interrupted_by_the_hook_and_by_nothing_else() {
 }
 
 #[test]
-fn who_is_interrupted_takes_no_wake_from_the_others() {
+fn an_interrupted_consumer_takes_no_wake_of_the_others() {
     alone(|| {
         let queue = unnamed(Options::default());
         let words = shared_words(2);
@@ -376,7 +376,7 @@ fn who_is_interrupted_takes_no_wake_from_the_others() {
         queue.put_with(b"", NOW).unwrap();
         queue.put_with(b"", NOW).unwrap();
         consumer.succeed();
-        // Some may have got theirs before they were asked.
+        // Some may have got a message before the hook was called.
         drop(quitters);
     });
 }
@@ -388,7 +388,7 @@ fn stop(child: &Child) {
     assert!(matches!(stopped, WaitStatus::Stopped(..)));
 }
 
-/// Forks a process that does nothing but this, stopped at a moment at which `holds` says so.
+/// Forks a process that repeats `act`, and stops it at a moment at which `holds` is true.
 fn stopped_while(act: impl Fn(), holds: impl Fn(&Child) -> bool) -> Child {
     let child = fork(|| {
         loop {
@@ -406,11 +406,11 @@ fn stopped_while(act: impl Fn(), holds: impl Fn(&Child) -> bool) -> Child {
 }
 
 #[test]
-fn who_is_stopped_inside_a_put_holds_up_nobody_who_may_not_wait() {
+fn a_process_stopped_inside_a_put_delays_no_caller_that_may_not_wait() {
     alone(|| {
         let queue = unnamed(Options::default());
         let words = shared_words(1);
-        // What is put is overwritten before it is large, so that a put takes long and the queue stays short.
+        // The producer takes each message again, so that a put takes long and the queue stays short.
         let large = vec![1; 60_000];
         let producer = stopped_while(
             || {
@@ -420,10 +420,10 @@ fn who_is_stopped_inside_a_put_holds_up_nobody_who_may_not_wait() {
             |_| queue.stat().unwrap().holders.0.is_some(),
         );
         let cause = refused!(WouldBlock, queue.put_with(b"mine", NOW));
-        assert!(cause.text.contains("does not get on"), "{cause}");
+        assert!(cause.text.contains("stopped in the middle"), "{cause}");
         refused!(Timeout, queue.put_with(b"mine", within(1)));
         refused!(WouldBlock, queue.is_full());
-        // Stopped is not dead: what it does is done when it goes on.
+        // A stopped process is not dead: its call completes after it continues.
         let waiter = fork(|| {
             queue.put_with(b"mine", WaitOptions::BLOCKING).unwrap();
             words[0].store(1, Relaxed);
@@ -431,7 +431,7 @@ fn who_is_stopped_inside_a_put_holds_up_nobody_who_may_not_wait() {
         assert_eq!(words[0].load(Relaxed), 0);
         kill(producer.pid(), Signal::SIGCONT).unwrap();
         waiter.succeed();
-        // Dead it holds up nobody.
+        // A dead process delays no caller.
         stop(&producer);
         producer.kill();
         queue.put_with(b"mine", NOW).unwrap();
@@ -439,7 +439,7 @@ fn who_is_stopped_inside_a_put_holds_up_nobody_who_may_not_wait() {
 }
 
 #[test]
-fn who_is_stopped_inside_a_get_holds_up_nobody_who_may_not_wait() {
+fn a_process_stopped_inside_a_get_delays_no_caller_that_may_not_wait() {
     alone(|| {
         let queue = unnamed(of_one());
         let large = vec![1; 60_000];
@@ -452,7 +452,7 @@ fn who_is_stopped_inside_a_get_holds_up_nobody_who_may_not_wait() {
         );
         refused!(WouldBlock, queue.get_with(NOW));
         refused!(Timeout, queue.get_with(within(1)));
-        // Who puts needs it only where there is no room.
+        // A put needs the consumer lock only if there is no room.
         while queue.put_with(b"mine", NOW).is_ok() {}
         refused!(Full, queue.put_with(b"mine", NOW));
         refused!(Timeout, queue.put_with(b"mine", within(1)));
@@ -465,7 +465,7 @@ fn who_is_stopped_inside_a_get_holds_up_nobody_who_may_not_wait() {
 }
 
 #[test]
-fn a_lease_of_who_is_stopped_stays_his() {
+fn a_stopped_process_keeps_its_lease() {
     alone(|| {
         let queue = filled();
         let lessee = lessee(&queue);
@@ -478,7 +478,7 @@ fn a_lease_of_who_is_stopped_stays_his() {
 }
 
 #[test]
-fn what_is_put_while_it_is_shut_down_is_refused_or_had() {
+fn a_put_during_shutdown_is_refused_or_its_message_is_got() {
     alone(|| {
         for _ in 0..20 {
             let queue = unnamed(Options::default());
@@ -506,32 +506,32 @@ fn what_is_put_while_it_is_shut_down_is_refused_or_had() {
             );
             queue.shut_down().unwrap();
             let mut had = 0;
-            // Who is inside may still put something: nobody is told that nothing comes any more.
+            // The stopped producer may still put a message, so no consumer may fail with `ShutDown`.
             while !matches!(queue.get_with(NOW), Err(Error::Empty(_))) {
                 had += 1;
-                assert!(had < 1000, "it is said to be closed");
+                assert!(had < 1000, "the queue reports more than was put");
             }
             kill(producer.pid(), Signal::SIGCONT).unwrap();
             while queue.get_with(ONE_MINUTE).is_ok() {
                 had += 1;
             }
             wait_until(|| words[1].load(Relaxed) == 1);
-            assert_eq!(words[0].load(Relaxed), had, "acknowledged, and not had");
+            assert_eq!(words[0].load(Relaxed), had, "acknowledged puts, and gets");
         }
     });
 }
 
-/// What a hook puts something into: each test that has one is alone in its process.
+/// The queue that a hook puts into. Each test with a hook runs in a process of its own.
 static PUT_BY_THE_HOOK: OnceLock<Queue> = OnceLock::new();
 
 extern "C" fn putting_hook(_: *mut c_void) -> i32 {
-    let queue = PUT_BY_THE_HOOK.get().expect("it is there before the hook");
+    let queue = PUT_BY_THE_HOOK.get().expect("a queue before the hook");
     queue.put_with(b"by the hook", ONE_MINUTE).unwrap();
     0
 }
 
 #[test]
-fn a_hook_may_put_something_while_a_queue_grows() {
+fn a_hook_may_put_a_message_while_its_queue_grows() {
     alone(|| {
         const MUCH: u64 = 200 << 20;
         let queue = PUT_BY_THE_HOOK.get_or_init(|| unnamed(Options::default()));

@@ -1,8 +1,8 @@
-//! Notices: descriptors that can be read from while there may be a message in a queue, or room for one.
+//! Notices: descriptors that are readable for poll(2) while there may be a message in a queue, or room for one.
 //!
-//! poll(2) cannot wait for a futex. So one helper thread of this process waits instead, and raises the flag; a caller that
-//! then finds nothing lowers it, and the thread waits again. The queue itself knows nothing of it: a producer may be any
-//! process, and may be killed.
+//! poll(2) cannot wait for a futex. So one helper thread of this process waits instead, and raises the flag. A caller
+//! that then finds nothing lowers the flag, and the thread waits again. The queue itself does not know the flag,
+//! because a producer may be any process, and may be killed.
 
 use super::Core;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use std::thread::Thread;
 use std::time::Duration;
 
-/// What a descriptor gives notice of.
+/// What a descriptor reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// There may be a message.
@@ -24,12 +24,12 @@ pub enum What {
     Room,
 }
 
-/// The states of a watch: the thread waits; it has raised the flag, and is parked; it is to end.
+// The states of a watch: the thread waits; the thread has raised the flag and is parked; the thread must end.
 const WAITING: u64 = 0;
 const RAISED: u64 = 1;
 const ENDED: u64 = 2;
 
-/// So often the thread looks whether it is to end, in nanoseconds: hardly more often than it wakes anyway.
+/// How often the thread checks whether it must end, in nanoseconds: hardly more often than it wakes anyway.
 const CHECK_INTERVAL_NS: u64 = 25_000_000;
 
 struct Watch {
@@ -38,19 +38,19 @@ struct Watch {
 }
 
 impl Watch {
-    /// Waits for `what` and raises the flag, until it is to end.
+    /// Waits for `what` and raises the flag, until the state is ENDED.
     fn run(&self, core: &Core, what: What) {
         let options = WaitOptions::after(Duration::from_nanos(CHECK_INTERVAL_NS));
         // PAIRS notice.state
         while self.state.load(Ordering::Acquire) != ENDED {
-            let come = core.with(|queue| match what {
+            let outcome = core.with(|queue| match what {
                 What::Messages => queue.wait_for_message(options),
                 What::Room => queue.wait_for_room(options),
             });
-            if let Err(Error::Timeout(_)) = come {
+            if let Err(Error::Timeout(_)) = outcome {
                 continue;
             }
-            // The caller that looks finds out what else went wrong. PAIRS notice.state
+            // The caller's next try reports any other error. PAIRS notice.state
             let raised =
                 self.state
                     .compare_exchange(WAITING, RAISED, Ordering::AcqRel, Ordering::Acquire);
@@ -65,13 +65,13 @@ impl Watch {
     }
 }
 
-/// A watch that this process has begun.
+/// A watch that this process, or its parent, has begun.
 struct Notice {
     watch: Arc<Watch>,
-    /// The thread has a share of this and of the watch.
+    /// The thread has a strong reference to this and to the watch.
     core: Weak<Core>,
     thread: Thread,
-    /// 1 in the process that has the thread, 0 in its children, whose flag it is not.
+    /// 1 in the process that has the thread; 0 in forked children, which must not use the flag.
     mine: ForkLocal,
 }
 
@@ -80,16 +80,16 @@ impl Notice {
         self.mine.load(Ordering::Relaxed) == 1
     }
 
-    /// Drops what the parent's thread has, in a child that is without the thread.
+    /// Drops the references of the parent's thread, in a child that lacks the thread.
     fn drop_for_parent(&self) {
-        // SAFETY: `open` gave the thread a share, which a thread that does not exist never drops.
+        // SAFETY: `open` gave the thread one strong reference, which no thread of this process ever drops.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(&self.watch)) };
-        // SAFETY: as above.
+        // SAFETY: as for `watch`.
         unsafe { Arc::decrement_strong_count(self.core.as_ptr()) };
     }
 
     fn set(&self, state: u64) {
-        // PAIRS notice.state: the thread finds what made us set it, or that the flag is down.
+        // PAIRS notice.state: the thread sees what made this caller set the state, and that the flag is down.
         self.watch.state.store(state, Ordering::Release);
         self.thread.unpark();
     }
@@ -143,7 +143,7 @@ impl Notices {
             thread,
             mine,
         };
-        // A forked child's copy of its parent's goes here: that closes the child's descriptor alone.
+        // A forked child drops its copy of the parent's notice: that closes the child's descriptor alone.
         let parents = self.open.get(&mut inside)[what as usize].replace(notice);
         if let Some(parents) = &parents {
             free_fork_local(&mut inside, parents.mine);
@@ -153,7 +153,7 @@ impl Notices {
         Ok(fd)
     }
 
-    /// Lowers the flag where there was nothing after all.
+    /// Lowers the flag if the call found nothing.
     #[inline(always)]
     pub fn look_after<T>(&self, what: What, result: &Result<T>) {
         if self.any.load(Ordering::Relaxed)
@@ -173,7 +173,7 @@ impl Notices {
             && notice.is_mine()
         {
             notice.watch.flag.lower();
-            // If there is something by now, the thread finds it.
+            // If there is a message or room by now, the thread finds it.
             notice.set(WAITING);
         }
     }
@@ -197,7 +197,7 @@ impl Drop for Notices {
                 }
             }
         }
-        // What is closed with it takes the fork lock as well.
+        // Dropping a core closes its descriptors, and that takes the fork lock as well.
         drop(inside);
         parents.iter().flatten().for_each(Notice::drop_for_parent);
     }

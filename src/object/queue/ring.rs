@@ -1,4 +1,4 @@
-//! The ring, as one process has it mapped.
+//! The ring of a queue, as one process has it mapped.
 
 use crate::error::{Error, Result};
 use crate::layout::Bytes;
@@ -10,34 +10,38 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The bytes behind the words, as this process has them mapped.
+/// The bytes after the words of the queue.
 pub(super) struct RingMemory {
     segment: Arc<Segment>,
-    /// Where they begin in the data, and here.
+    /// Where they begin in the data of the segment, and in this process.
     offset: u64,
     base: NonNull<u8>,
     capacity: u64,
-    /// So many of them are known to be in the file.
+    /// How many of them are known to be in the file.
     known: AtomicU64,
 }
 
 // SAFETY: a mapping belongs to the process, and lives as long as `segment`.
 unsafe impl Send for RingMemory {}
-// SAFETY: as for Send; all that is done with the bytes any process may do at any time.
+// SAFETY: as for Send. Any process may change the bytes at any time, so further threads add no new kind of access.
 unsafe impl Sync for RingMemory {}
 
 impl RingMemory {
-    /// Takes `capacity` bytes that begin at `offset` in the data of a segment. `Corrupt`: it is not as large.
+    /// Maps `capacity` bytes that begin at `offset` in the data of a segment. Fails with `Corrupt` if the segment is
+    /// smaller.
     pub(super) fn new(segment: Arc<Segment>, offset: u64, capacity: u64) -> Result<RingMemory> {
         let room = segment.capacity().saturating_sub(offset);
         if room < capacity {
-            let text = format!("a queue for {capacity} bytes where there is room for {room}");
+            let text = format!(
+                "the queue needs {capacity} bytes, but its segment has room for {room}; recreate the queue"
+            );
             return Err(Error::Corrupt(text.into()));
         }
         let base = segment.data().wrapping_add(offset as usize);
         let ring = RingMemory {
             offset,
-            base: NonNull::new(base).ok_or(Error::Internal("a mapping at NULL".into()))?,
+            base: NonNull::new(base)
+                .ok_or(Error::Internal("the mapping is at address NULL".into()))?,
             capacity,
             known: AtomicU64::new(0),
             segment,
@@ -51,12 +55,12 @@ impl RingMemory {
         if end > self.known.load(Ordering::Relaxed) {
             self.look(end)?;
         }
-        // SAFETY: the first `end` bytes from `base` on are in the file (known, or just looked at) and in the mapping
-        // (`capacity`, which `new` has compared with it), which lives as long as self.
+        // SAFETY: the first `end` bytes from `base` on are in the file: known, or just read. They are in the mapping,
+        // because `new` has compared `capacity` with it, and the mapping lives as long as self.
         Ok(unsafe { Bytes::new(self.base, end) })
     }
 
-    /// Looks whether there are `end` bytes by now.
+    /// Checks whether the file has `end` bytes by now.
     #[cold]
     fn look(&self, end: u64) -> Result<()> {
         let size = self
@@ -68,17 +72,18 @@ impl RingMemory {
         match end <= size {
             true => Ok(()),
             false => Err(Error::Corrupt(
-                format!("a message of the queue ends at {end} of {size} bytes").into(),
+                format!("a message of the queue ends at {end}, but the queue has {size} bytes; recreate the queue")
+                    .into(),
             )),
         }
     }
 
-    /// Returns the address of `length` bytes at `offset`. `Corrupt`: there are none.
+    /// Returns the address of `length` bytes at `offset`. Fails with `Corrupt` if the file ends before.
     #[inline(always)]
     pub(super) fn address(&self, offset: u64, length: usize) -> Result<NonNull<u8>> {
         let end = offset.saturating_add(length as u64);
         let address = self.bytes(end)?.raw(offset, length as u64);
-        address.ok_or(Error::Internal("bytes outside themselves".into()))
+        address.ok_or(Error::Internal("the address is outside the ring".into()))
     }
 }
 
@@ -96,7 +101,14 @@ impl Ring for RingMemory {
     fn record(&self, offset: u64) -> Result<&Record> {
         let end = offset.saturating_add(size_of::<Record>() as u64);
         let record = self.bytes(end)?.at(offset);
-        record.ok_or_else(|| Error::Corrupt("a message of the queue stands at an odd place".into()))
+        record.ok_or_else(|| {
+            Error::Corrupt(
+                format!(
+                    "a record of the queue at offset {offset} is misaligned; recreate the queue"
+                )
+                .into(),
+            )
+        })
     }
 
     fn copy(&self, offset: u64) -> Result<[u64; 4]> {
@@ -114,8 +126,9 @@ impl Ring for RingMemory {
     #[inline(always)]
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let to = self.address(offset, bytes.len())?;
-        // SAFETY: `to` has room for them (`address`); they do not overlap, because the ring is lent as atomics only. Until
-        // the record is committed they are ours; a process that breaks that rule sees or leaves other bytes, no more.
+        // SAFETY: `address` has checked that `to` has room for them. They do not overlap, because the ring is lent as
+        // atomics only. Until the commit the record belongs to this process; another process that writes there changes
+        // the bytes only.
         unsafe { to.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         Ok(())
     }
@@ -124,7 +137,8 @@ impl Ring for RingMemory {
     fn read(&self, offset: u64, bytes: &mut [MaybeUninit<u8>]) -> Result<()> {
         let from = self.address(offset, bytes.len())?;
         let length = bytes.len();
-        // SAFETY: as in `write`: as long as the record is ours no process writes there, or we read other bytes.
+        // SAFETY: as in `write`: while the record belongs to this process, another process that writes there changes
+        // the bytes only.
         unsafe { from.copy_to_nonoverlapping(NonNull::from(bytes).cast(), length) };
         Ok(())
     }
@@ -140,7 +154,7 @@ impl Ring for RingMemory {
             .set_aside(at(from), at(had.max(from).min(to)), at(to))
     }
 
-    fn give_back(&self, from: u64, to: u64) -> Result<()> {
+    fn release_memory(&self, from: u64, to: u64) -> Result<()> {
         self.segment.give_back(self.offset + from, self.offset + to)
     }
 }

@@ -16,13 +16,13 @@ struct Shared {
     raw: RawBarrier,
     cells: Vec<PartyCell>,
     world: World,
-    /// What each party has done before it came.
+    /// What each party has done before it arrived.
     done: Vec<UnsafeCell<usize>>,
     passed: AtomicUsize,
 }
 
-// SAFETY: `done` is written by its party alone before it comes, and read by others behind the barrier, which is what is
-// on trial: loom checks it.
+// SAFETY: `done` is written by its party alone before it arrives, and read by others after the barrier; the model tests
+// that, and loom checks it.
 unsafe impl Sync for Shared {}
 
 impl Shared {
@@ -57,36 +57,36 @@ impl Shared {
         self.wait_as(id(me), WaitOptions::BLOCKING, Last::Passes)
     }
 
-    fn mortal(&self) -> Id {
-        self.world.mortals[0].0
+    fn killable(&self) -> Id {
+        self.world.killable[0].0
     }
 
-    /// Comes in the name of one who dies before it wakes up again.
-    fn come_and_die(&self) {
+    /// Arrives in the name of a process that dies before it wakes up again.
+    fn arrive_and_die(&self) {
         let _ = self
             .view()
-            .come(self.mortal(), &BarrierHandleState::default(), &self.world);
-        self.world.dies(0);
+            .come(self.killable(), &BarrierHandleState::default(), &self.world);
+        self.world.kill(0);
     }
 
     fn reset(&self, me: usize) {
         let reset = self
             .view()
             .reset(id(me), &BarrierHandleState::default(), &self.world);
-        reset.expect("nobody is stopped");
+        reset.expect("no stopped process inside");
     }
 
     fn write(&self, party: usize, value: usize) {
-        // SAFETY: it is ours until all are there; loom checks it.
+        // SAFETY: only this party reaches the value until all have arrived; loom checks it.
         self.done[party].with_mut(|done| unsafe { *done = value });
     }
 
     fn read(&self, party: usize) -> usize {
-        // SAFETY: all are there; loom checks it.
+        // SAFETY: all parties have arrived, so none writes; loom checks it.
         self.done[party].with(|done| unsafe { *done })
     }
 
-    /// The clock: all sleepers look again once.
+    /// The clock: all sleepers check again once.
     fn time_passes(&self) {
         futex::wake(self.view().word(), i32::MAX, futex::WaitSet::All);
     }
@@ -97,29 +97,29 @@ fn is_broken(result: &Result) -> bool {
 }
 
 #[test]
-fn two_see_what_the_other_has_done_turn_after_turn() {
+fn two_parties_see_what_the_other_did_turn_after_turn() {
     model(2, || {
         let shared = Shared::new(2);
         each(2, move |me| {
             for turn in 1..=2 {
                 shared.write(me, turn);
-                shared.wait(me).expect("both live");
+                shared.wait(me).expect("two live parties");
                 assert_eq!(shared.read(1 - me), turn);
-                // What was read is written again only when both have read.
-                shared.wait(me).expect("both live");
+                // The values are written again only after both have read.
+                shared.wait(me).expect("two live parties");
             }
         });
     });
 }
 
 #[test]
-fn three_have_three_places_and_see_what_all_have_done() {
+fn three_parties_get_three_places_and_see_what_all_did() {
     model(2, || {
         let shared = Shared::new(3);
         let in_thread = shared.clone();
         each(3, move |me| {
             in_thread.write(me, 7);
-            let place = in_thread.wait(me).expect("all live");
+            let place = in_thread.wait(me).expect("three live parties");
             in_thread
                 .passed
                 .fetch_add(1 << (8 * place), Ordering::Relaxed);
@@ -130,10 +130,10 @@ fn three_have_three_places_and_see_what_all_have_done() {
 }
 
 #[test]
-fn one_that_dies_waiting_breaks_it_for_who_waits_and_who_comes() {
+fn a_party_that_dies_waiting_breaks_the_barrier_for_present_and_later_parties() {
     model(2, || {
         let shared = Shared::new(3);
-        shared.come_and_die();
+        shared.arrive_and_die();
         let in_thread = shared.clone();
         each(2, move |me| assert!(is_broken(&in_thread.wait(me))));
         assert!(shared.view().stat().broken);
@@ -144,48 +144,49 @@ fn one_that_dies_waiting_breaks_it_for_who_waits_and_who_comes() {
 }
 
 #[test]
-fn one_that_dies_while_others_wait_is_found_after_a_sleep() {
+fn a_party_that_dies_while_others_wait_is_found_after_a_sleep() {
     model(2, || {
         let shared = Shared::new(3);
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => {
-                in_thread.come_and_die();
-                // Nobody else comes, so it is found in time or not at all: the model has no deadlines.
+                in_thread.arrive_and_die();
+                // No further party arrives, and the model has no deadlines: so the death is found before that sleep, or
+                // never.
                 in_thread.time_passes();
             }
             _ => {
-                let told = in_thread.wait(me);
-                assert!(told.is_ok() || is_broken(&told));
+                let result = in_thread.wait(me);
+                assert!(result.is_ok() || is_broken(&result));
             }
         });
     });
 }
 
 #[test]
-fn one_that_dies_with_the_lock_holds_up_nobody() {
+fn a_party_that_dies_with_the_lock_delays_no_other() {
     model(2, || {
         let shared = Shared::new(2);
         let lock = &shared.raw.lock;
-        assert!(lock.try_acquire(shared.mortal()));
-        shared.world.dies(0);
+        assert!(lock.try_acquire(shared.killable()));
+        shared.world.kill(0);
         let in_thread = shared.clone();
         each(2, move |me| assert!(in_thread.wait(me).is_ok()));
     });
 }
 
 #[test]
-fn who_is_out_of_time_has_all_told_or_none() {
+fn a_party_that_times_out_breaks_the_barrier_for_all_or_for_none() {
     model(2, || {
         let shared = Shared::new(2);
         let in_thread = shared.clone();
         each(3, move |me| {
-            let told = match me {
+            let result = match me {
                 0 => in_thread.wait_as(id(0), SHORT, Last::Passes),
                 1 => in_thread.wait(1),
                 _ => return in_thread.time_passes(),
             };
-            match told {
+            match result {
                 Ok(_) => drop(in_thread.passed.fetch_add(1, Ordering::Relaxed)),
                 Err(Error::Timeout(_)) => assert_eq!(me, 0),
                 Err(error) => assert!(matches!(error, Error::Broken(_)) && me == 1),
@@ -198,13 +199,13 @@ fn who_is_out_of_time_has_all_told_or_none() {
 }
 
 #[test]
-fn a_reset_tells_who_waits_and_nobody_who_comes_later() {
+fn a_reset_fails_the_waiting_parties_and_no_later_party() {
     model(2, || {
         let shared = Shared::new(2);
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => in_thread.reset(0),
-            // Together they pass, or whoever came before the reset is told and comes again.
+            // The parties pass together, or those that arrived before the reset fail and arrive again.
             _ => while is_broken(&in_thread.wait(me)) {},
         });
         assert!(!shared.view().stat().broken);
@@ -213,13 +214,13 @@ fn a_reset_tells_who_waits_and_nobody_who_comes_later() {
 }
 
 #[test]
-fn who_goes_leaves_the_others_their_places() {
+fn a_party_that_leaves_does_not_change_the_places_of_the_others() {
     model(2, || {
         let shared = Shared::new(3);
         let waiter = shared
             .view()
             .come(id(5), &BarrierHandleState::default(), &shared.world);
-        let waiter = waiter.expect("it waits");
+        let waiter = waiter.expect("a place");
         let in_thread = shared.clone();
         each(3, move |me| {
             if me == 0 {
@@ -228,10 +229,10 @@ fn who_goes_leaves_the_others_their_places() {
                     .go(&waiter, &BarrierHandleState::default(), &in_thread.world);
             }
             if me == 0 && in_thread.view().stat().turns == 1 {
-                // All were there before it went.
+                // All parties had arrived before it left.
                 return;
             }
-            let place = in_thread.wait(me).expect("three live");
+            let place = in_thread.wait(me).expect("three live parties");
             in_thread
                 .passed
                 .fetch_add(1 << (8 * place), Ordering::Relaxed);
@@ -245,7 +246,7 @@ fn who_goes_leaves_the_others_their_places() {
 }
 
 #[test]
-fn who_is_held_passes_or_is_told() {
+fn a_party_that_is_held_by_the_serial_party_passes_or_fails() {
     model(2, || {
         let shared = Shared::new(2);
         let in_thread = shared.clone();
@@ -253,15 +254,15 @@ fn who_is_held_passes_or_is_told() {
             if me == 2 {
                 return in_thread.view().abort();
             }
-            let told = in_thread.wait_as(id(me), WaitOptions::BLOCKING, Last::Holds);
-            let told = match told {
+            let result = in_thread.wait_as(id(me), WaitOptions::BLOCKING, Last::Holds);
+            let result = match result {
                 Ok(1) => {
                     in_thread.write(0, 7);
                     in_thread.view().pass(id(me))
                 }
                 other => other.map(|_| assert_eq!(in_thread.read(0), 7)),
             };
-            match told {
+            match result {
                 Ok(()) => drop(in_thread.passed.fetch_add(1, Ordering::Relaxed)),
                 Err(error) => assert!(matches!(error, Error::Broken(_))),
             }
@@ -272,25 +273,25 @@ fn who_is_held_passes_or_is_told() {
 }
 
 #[test]
-fn who_dies_holding_the_others_breaks_it() {
+fn a_serial_party_that_dies_breaks_the_barrier() {
     model(2, || {
         let shared = Shared::new(2);
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => {
-                let told =
-                    in_thread.wait_as(in_thread.mortal(), WaitOptions::NONBLOCKING, Last::Holds);
-                assert!(matches!(told, Ok(1) | Err(Error::WouldBlock(_))));
-                in_thread.world.dies(0);
-                if told.is_err() {
-                    // It died before it came.
+                let result =
+                    in_thread.wait_as(in_thread.killable(), WaitOptions::NONBLOCKING, Last::Holds);
+                assert!(matches!(result, Ok(1) | Err(Error::WouldBlock(_))));
+                in_thread.world.kill(0);
+                if result.is_err() {
+                    // The process died before it arrived, so its death breaks nothing.
                     in_thread.view().abort();
                 }
                 in_thread.time_passes();
             }
             1 => {
-                let told = in_thread.wait_as(id(1), SHORT, Last::Passes);
-                assert!(is_broken(&told) || matches!(told, Err(Error::Timeout(_))));
+                let result = in_thread.wait_as(id(1), SHORT, Last::Passes);
+                assert!(is_broken(&result) || matches!(result, Err(Error::Timeout(_))));
             }
             _ => {}
         });

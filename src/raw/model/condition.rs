@@ -19,10 +19,10 @@ struct Shared {
     returned: AtomicUsize,
 }
 
-// SAFETY: `guarded` is reached under the lock alone: loom checks it.
+// SAFETY: only the owner of the lock reaches `guarded`; loom checks it.
 unsafe impl Sync for Shared {}
 
-/// The lock in the hands of one process.
+/// The lock as one process holds it.
 struct Held<'a>(&'a Shared, Id);
 
 impl Mutex for Held<'_> {
@@ -66,12 +66,12 @@ impl Shared {
         }
     }
 
-    /// Does something while holding the lock.
+    /// Calls `body` while holding the lock.
     fn locked<T>(&self, me: Id, body: impl FnOnce(&Held<'_>) -> T) -> T {
         let held = Held(self, me);
-        held.acquire_all(1).expect("no end");
+        held.acquire_all(1).expect("a wait without a timeout");
         let result = body(&held);
-        self.lock.release(me).expect("we hold it");
+        self.lock.release(me).expect("a lock of this process");
         result
     }
 
@@ -79,15 +79,15 @@ impl Shared {
         let condition = self.condition();
         let waited = condition.wait(held.1, held, options, &SpinState::default(), &self.world);
         assert!(held.is_held());
-        waited.expect("there are cells enough")
+        waited.expect("a free slot")
     }
 
-    /// Does what `wait` does once it has given the lock back; returns what ended that.
-    fn go_on(&self, me: Id, (index, age): (usize, u64), options: WaitOptions) -> End {
+    /// Does what `wait` does after it has released the lock; returns what ended the wait.
+    fn finish_wait(&self, me: Id, (index, age): (usize, u64), options: WaitOptions) -> End {
         let (condition, spins) = (self.condition(), SpinState::default());
         let own = &self.cells[index];
         let slept = condition.sleep(me, own, age, options, &spins, &self.world);
-        let (end, notified) = slept.expect("nobody overwrites it");
+        let (end, notified) = slept.expect("a slot of this process");
         assert_eq!(end == End::Notified, notified.is_some());
         if let Some(cell) = notified {
             self.returned.fetch_add(1, Ordering::Relaxed);
@@ -96,16 +96,16 @@ impl Shared {
         end
     }
 
-    /// Sends so many notifications.
+    /// Sends `count` notifications.
     fn notify(&self, count: u64) {
         self.locked(id(0), |held| {
             let sent = self.condition().notify(count, held, &self.world);
-            sent.expect("we hold the lock");
+            sent.expect("a lock of this process");
         });
     }
 
     fn guarded(&self) -> u64 {
-        // SAFETY: the caller holds the lock: loom checks it.
+        // SAFETY: the caller holds the lock; loom checks it.
         self.guarded.with(|guarded| unsafe { *guarded })
     }
 
@@ -120,7 +120,7 @@ impl Shared {
 }
 
 #[test]
-fn who_looks_and_then_waits_misses_nothing() {
+fn a_waiter_that_checks_before_it_waits_misses_no_notification() {
     model(3, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
@@ -129,13 +129,17 @@ fn who_looks_and_then_waits_misses_nothing() {
                 0 => {
                     in_thread.set(1);
                     let sent = in_thread.condition().notify(1, held, &in_thread.world);
-                    sent.expect("we hold the lock");
+                    sent.expect("a lock of this process");
                 }
                 _ => {
                     while in_thread.guarded() == 0 {
                         let waited = in_thread.wait(held, WaitOptions::BLOCKING);
                         assert_eq!(waited.end, End::Notified);
-                        assert_eq!(in_thread.guarded(), 1, "one returns for one");
+                        assert_eq!(
+                            in_thread.guarded(),
+                            1,
+                            "one waiter returns for one notification"
+                        );
                     }
                 }
             });
@@ -145,10 +149,10 @@ fn who_looks_and_then_waits_misses_nothing() {
 }
 
 #[test]
-fn of_two_who_wait_one_returns_for_each_notification() {
+fn two_waiters_return_for_one_notification_each() {
     model(2, || {
         let shared = Shared::new();
-        let places = [1, 2].map(|me| begins(&shared, id(me)));
+        let places = [1, 2].map(|me| begin_wait(&shared, id(me)));
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => {
@@ -156,7 +160,7 @@ fn of_two_who_wait_one_returns_for_each_notification() {
                 in_thread.notify(1);
             }
             _ => {
-                in_thread.go_on(id(me), places[me - 1], WaitOptions::BLOCKING);
+                in_thread.finish_wait(id(me), places[me - 1], WaitOptions::BLOCKING);
             }
         });
         assert!(shared.all_cells_are_free());
@@ -164,84 +168,84 @@ fn of_two_who_wait_one_returns_for_each_notification() {
 }
 
 #[test]
-fn one_returns_for_one() {
+fn one_waiter_returns_for_one_notification() {
     model(3, || {
         let shared = Shared::new();
-        let places = [1, 2].map(|me| begins(&shared, id(me)));
+        let places = [1, 2].map(|me| begin_wait(&shared, id(me)));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => in_thread.notify(1),
             _ => {
-                let end = in_thread.go_on(id(1), places[0], WaitOptions::BLOCKING);
+                let end = in_thread.finish_wait(id(1), places[0], WaitOptions::BLOCKING);
                 assert_eq!(end, End::Notified);
             }
         });
-        let end = shared.go_on(id(2), places[1], WaitOptions::NONBLOCKING);
+        let end = shared.finish_wait(id(2), places[1], WaitOptions::NONBLOCKING);
         assert_eq!(end, End::Timeout);
         assert!(shared.all_cells_are_free());
     });
 }
 
 #[test]
-fn all_return_when_all_are_notified() {
+fn all_waiters_return_when_all_are_notified() {
     model(2, || {
         let shared = Shared::new();
-        let places = [1, 2].map(|me| begins(&shared, id(me)));
+        let places = [1, 2].map(|me| begin_wait(&shared, id(me)));
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => in_thread.notify(u64::MAX),
             _ => {
-                in_thread.go_on(id(me), places[me - 1], WaitOptions::BLOCKING);
+                in_thread.finish_wait(id(me), places[me - 1], WaitOptions::BLOCKING);
             }
         });
         assert!(shared.all_cells_are_free());
     });
 }
 
-/// Does what `wait` does before it gives the lock back; returns the place of its cell, and the age of the wait.
-fn begins(shared: &Shared, me: Id) -> (usize, u64) {
+/// Does what `wait` does before it releases the lock; returns the index of its slot, and the age of the wait.
+fn begin_wait(shared: &Shared, me: Id) -> (usize, u64) {
     let condition = shared.condition();
     shared.locked(me, |_| {
-        let (cell, age) = condition.take(me, &shared.world).expect("a cell");
+        let (cell, age) = condition.take(me, &shared.world).expect("a free slot");
         let mut cells = shared.cells.iter();
         let index = cells.position(|other| std::ptr::eq(other, cell));
-        (index.expect("it is one of them"), age)
+        (index.expect("a slot of the condition"), age)
     })
 }
 
 #[test]
-fn who_is_out_of_time_leaves_the_notification_to_another() {
+fn a_waiter_that_times_out_passes_its_notification_on() {
     model(4, || {
         let shared = Shared::new();
-        let places = [1, 2].map(|me| begins(&shared, id(me)));
+        let places = [1, 2].map(|me| begin_wait(&shared, id(me)));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => in_thread.notify(1),
             _ => {
-                in_thread.go_on(id(1), places[0], WaitOptions::NONBLOCKING);
+                in_thread.finish_wait(id(1), places[0], WaitOptions::NONBLOCKING);
             }
         });
-        shared.go_on(id(2), places[1], WaitOptions::NONBLOCKING);
+        shared.finish_wait(id(2), places[1], WaitOptions::NONBLOCKING);
         assert_eq!(shared.returned.load(Ordering::Relaxed), 1);
         assert!(shared.all_cells_are_free());
     });
 }
 
 #[test]
-fn what_is_left_is_found_by_who_is_about_to_sleep() {
+fn a_passed_on_notification_is_found_by_a_waiter_before_it_sleeps() {
     model(4, || {
         let shared = Shared::new();
-        let places = [4, 1].map(|me| begins(&shared, id(me)));
+        let places = [4, 1].map(|me| begin_wait(&shared, id(me)));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
                 in_thread.notify(1);
-                // It is interrupted.
+                // This waiter is interrupted.
                 let condition = in_thread.condition();
                 condition.leave(id(4), &in_thread.cells[places[0].0]);
             }
             _ => {
-                let end = in_thread.go_on(id(1), places[1], WaitOptions::BLOCKING);
+                let end = in_thread.finish_wait(id(1), places[1], WaitOptions::BLOCKING);
                 assert_eq!(end, End::Notified);
             }
         });
@@ -250,11 +254,11 @@ fn what_is_left_is_found_by_who_is_about_to_sleep() {
 }
 
 #[test]
-fn one_takes_what_a_dead_one_was_sent() {
+fn one_live_waiter_adopts_the_notification_of_a_dead_one() {
     model(3, || {
         let shared = Shared::new();
-        begins(&shared, shared.world.mortals[0].0);
-        let ages = [1, 2].map(|me| begins(&shared, id(me)).1);
+        begin_wait(&shared, shared.world.killable[0].0);
+        let ages = [1, 2].map(|me| begin_wait(&shared, id(me)).1);
         shared.notify(1);
         let in_thread = shared.clone();
         let adopt = move |shared: &Shared, me: usize| {
@@ -264,9 +268,9 @@ fn one_takes_what_a_dead_one_was_sent() {
                 shared.returned.fetch_add(1, Ordering::Relaxed);
             }
         };
-        // Nobody is woken by a death, and the model has no deadlines: so these only look.
+        // A death wakes no waiter, and the model has no deadlines: so these do not wait.
         each(3, move |me| match me {
-            0 => in_thread.world.dies(0),
+            0 => in_thread.world.kill(0),
             _ => adopt(&in_thread, me),
         });
         adopt(&shared, 1);
@@ -275,22 +279,22 @@ fn one_takes_what_a_dead_one_was_sent() {
 }
 
 #[test]
-fn who_takes_it_and_dies_leaves_it_to_the_next() {
+fn a_waiter_that_dies_adopting_a_notification_leaves_it_to_the_next() {
     model(3, || {
         let shared = Shared::new();
-        let (first, second) = (shared.world.mortals[0].0, shared.world.mortals[1].0);
-        begins(&shared, first);
-        let (_, age) = begins(&shared, second);
-        let (_, ours) = begins(&shared, id(1));
+        let (first, second) = (shared.world.killable[0].0, shared.world.killable[1].0);
+        begin_wait(&shared, first);
+        let (_, age) = begin_wait(&shared, second);
+        let (_, ours) = begin_wait(&shared, id(1));
         shared.notify(1);
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                in_thread.world.dies(0);
-                // It dies before its own cell says that it does not wait any more.
+                in_thread.world.kill(0);
+                // It dies before its own slot stores that it has stopped waiting.
                 let condition = in_thread.condition();
                 condition.adopt(second, age, &in_thread.world);
-                in_thread.world.dies(1);
+                in_thread.world.kill(1);
             }
             _ => {
                 let condition = in_thread.condition();
@@ -300,16 +304,19 @@ fn who_takes_it_and_dies_leaves_it_to_the_next() {
             }
         });
         let taken = shared.condition().adopt(id(1), ours, &shared.world);
-        assert!(taken.is_some(), "it is there, whoever died with it");
+        assert!(
+            taken.is_some(),
+            "the notification outlives both dead waiters"
+        );
     });
 }
 
-/// It has taken what was left when it is notified itself: one of the two is another's.
+/// The waiter has adopted a notification when it is notified itself, so one of the two is left to another waiter.
 #[test]
-fn who_has_two_leaves_one() {
+fn a_waiter_with_two_notifications_leaves_one_to_another() {
     model(2, || {
         let shared = Shared::new();
-        let places = [4, 1, 2].map(|me| begins(&shared, id(me)));
+        let places = [4, 1, 2].map(|me| begin_wait(&shared, id(me)));
         shared.notify(1);
         let in_thread = shared.clone();
         each(3, move |me| match me {
@@ -319,7 +326,7 @@ fn who_has_two_leaves_one() {
                 in_thread.notify(1);
             }
             _ => {
-                let end = in_thread.go_on(id(me), places[me], WaitOptions::BLOCKING);
+                let end = in_thread.finish_wait(id(me), places[me], WaitOptions::BLOCKING);
                 assert_eq!(end, End::Notified);
             }
         });
@@ -328,17 +335,17 @@ fn who_has_two_leaves_one() {
 }
 
 #[test]
-fn the_young_have_no_right_to_what_was_sent_before_they_came() {
+fn a_waiter_adopts_no_notification_that_was_sent_before_it_waited() {
     model(3, || {
         let shared = Shared::new();
-        begins(&shared, shared.world.mortals[0].0);
+        begin_wait(&shared, shared.world.killable[0].0);
         shared.notify(1);
         let in_thread = shared.clone();
         each(2, move |me| match me {
-            0 => in_thread.world.dies(0),
+            0 => in_thread.world.kill(0),
             _ => {
-                let place = begins(&in_thread, id(1));
-                let end = in_thread.go_on(id(1), place, WaitOptions::NONBLOCKING);
+                let place = begin_wait(&in_thread, id(1));
+                let end = in_thread.finish_wait(id(1), place, WaitOptions::NONBLOCKING);
                 assert_eq!(end, End::Timeout);
             }
         });
@@ -346,7 +353,7 @@ fn the_young_have_no_right_to_what_was_sent_before_they_came() {
 }
 
 #[test]
-fn who_does_not_hold_the_lock_neither_waits_nor_notifies() {
+fn a_process_without_the_lock_neither_waits_nor_notifies() {
     model(1, || {
         let shared = Shared::new();
         let held = Held(&shared, id(0));

@@ -15,18 +15,18 @@ struct Shared {
     message: UnsafeCell<u64>,
 }
 
-// SAFETY: who writes the message sets the event afterwards, and who reads it has waited: loom checks it.
+// SAFETY: the message is written before the event is set, and read after a wait for the event; loom checks it.
 unsafe impl Sync for Shared {}
 
 impl Shared {
     fn write_and_set(&self) {
-        // SAFETY: as above.
+        // SAFETY: see Sync.
         self.message.with_mut(|message| unsafe { *message += 1 });
         self.raw.set();
     }
 
     fn read(&self) -> u64 {
-        // SAFETY: as above.
+        // SAFETY: see Sync.
         self.message.with(|message| unsafe { *message })
     }
 
@@ -36,13 +36,15 @@ impl Shared {
 }
 
 #[test]
-fn whoever_waits_sees_what_was_done_before() {
+fn a_waiter_sees_what_was_written_before_the_set() {
     model(3, || {
         let shared = Arc::new(Shared::default());
         each(3, move |me| match me {
             0 => shared.write_and_set(),
             _ => {
-                shared.wait(WaitOptions::BLOCKING).expect("no end");
+                shared
+                    .wait(WaitOptions::BLOCKING)
+                    .expect("a wait without a timeout");
                 assert_eq!(shared.read(), 1);
             }
         });
@@ -50,10 +52,10 @@ fn whoever_waits_sees_what_was_done_before() {
 }
 
 #[test]
-fn set_and_clear_wakes_all_who_had_begun_to_wait() {
+fn set_then_clear_wakes_all_that_had_begun_to_wait() {
     model(3, || {
         let shared = Arc::new(Shared::default());
-        // Both have begun before it is set.
+        // Both waits begin before the event is set.
         let begun = shared.raw.word.load(Ordering::SeqCst);
         let in_thread = shared.clone();
         each(3, move |me| match me {
@@ -63,10 +65,10 @@ fn set_and_clear_wakes_all_who_had_begun_to_wait() {
             }
             _ => {
                 let spins = SpinState::default();
-                let told = in_thread
+                let result = in_thread
                     .raw
                     .wait_since(begun, WaitOptions::BLOCKING, &spins);
-                assert_eq!(told, Ok(()));
+                assert_eq!(result, Ok(()));
                 assert_eq!(in_thread.read(), 1);
             }
         });
@@ -76,7 +78,7 @@ fn set_and_clear_wakes_all_who_had_begun_to_wait() {
 }
 
 #[test]
-fn who_clears_it_and_then_looks_misses_no_work() {
+fn a_worker_that_clears_before_it_checks_misses_no_work() {
     model(4, || {
         let raw = Arc::new(RawEvent::default());
         raw.set();
@@ -85,9 +87,12 @@ fn who_clears_it_and_then_looks_misses_no_work() {
         let worker = thread::spawn(move || {
             in_thread.clear();
             if !word.load(Ordering::Relaxed) {
-                let told = in_thread.wait(WaitOptions::BLOCKING, &SpinState::default());
-                assert_eq!(told, Ok(()));
-                assert!(word.load(Ordering::Relaxed), "it was set after the work");
+                let result = in_thread.wait(WaitOptions::BLOCKING, &SpinState::default());
+                assert_eq!(result, Ok(()));
+                assert!(
+                    word.load(Ordering::Relaxed),
+                    "the event was set after the work"
+                );
             }
         });
         work.store(true, Ordering::Relaxed);
@@ -97,15 +102,15 @@ fn who_clears_it_and_then_looks_misses_no_work() {
 }
 
 #[test]
-fn two_set_it_and_nobody_is_forgotten() {
+fn two_concurrent_sets_lose_no_waiter() {
     model(3, || {
         let raw = Arc::new(RawEvent::default());
         let in_thread = raw.clone();
         each(3, move |me| match me {
-            // The second wait begins whenever the first has ended: set or not.
+            // The second wait begins when the first has ended, whether the event is set or not.
             2 => {
-                let told = in_thread.wait(WaitOptions::BLOCKING, &SpinState::default());
-                assert_eq!(told, Ok(()));
+                let result = in_thread.wait(WaitOptions::BLOCKING, &SpinState::default());
+                assert_eq!(result, Ok(()));
                 in_thread.clear();
                 let _ = in_thread.wait(WaitOptions::NONBLOCKING, &SpinState::default());
             }
@@ -116,14 +121,14 @@ fn two_set_it_and_nobody_is_forgotten() {
 }
 
 #[test]
-fn who_gives_up_takes_nothing_from_the_others() {
+fn a_waiter_that_times_out_takes_no_wake_of_the_others() {
     model(3, || {
         let raw = Arc::new(RawEvent::default());
         each(3, move |me| match me {
             0 => raw.set(),
             1 => {
-                let told = raw.wait(WaitOptions::BLOCKING, &SpinState::default());
-                assert_eq!(told, Ok(()));
+                let result = raw.wait(WaitOptions::BLOCKING, &SpinState::default());
+                assert_eq!(result, Ok(()));
             }
             _ => {
                 let _ = raw.wait(SHORT, &SpinState::default());

@@ -19,7 +19,7 @@ struct Shared {
     recoveries: AtomicUsize,
 }
 
-// SAFETY: `guarded` is reached under the lock alone, which is what is on trial: loom checks it.
+// SAFETY: only the owner of the lock reaches `guarded`; the model tests that, and loom checks it.
 unsafe impl Sync for Shared {}
 
 impl Shared {
@@ -37,30 +37,35 @@ impl Shared {
             .acquire(me, options, &SpinState::default(), &self.world)
     }
 
-    /// Adds one; loom fails where another thread is in here as well.
+    /// Adds one; loom fails if another thread is inside as well.
     fn touch(&self) {
-        // SAFETY: the caller holds the lock, which is what is on trial: loom checks it.
+        // SAFETY: the caller holds the lock; the model tests that, and loom checks it.
         self.guarded.with_mut(|guarded| unsafe { *guarded += 1 });
     }
 
-    /// Dies, holding the lock if it is to be had: what the dead one wrote is seen by the next.
+    /// Dies, holding the lock if it was free. The next owner must see what the dead process wrote.
     fn try_and_die(&self, number: usize) {
-        match self.acquire(self.world.mortals[number].0, WaitOptions::NONBLOCKING) {
+        match self.acquire(self.world.killable[number].0, WaitOptions::NONBLOCKING) {
             Ok(_) => self.touch(),
             Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
         }
-        self.world.dies(number);
+        self.world.kill(number);
     }
 
-    /// What who has taken the lock does: writes, says that all is whole, releases.
+    /// Does what a new owner does: writes, marks the state consistent, releases.
     fn recover(&self, me: Id, owner_died: bool) {
         self.touch();
         if owner_died {
-            assert!(self.raw.owner_died(), "nobody has said otherwise");
+            assert!(
+                self.raw.owner_died(),
+                "no owner has marked the state consistent"
+            );
             self.recoveries.fetch_add(1, Ordering::Relaxed);
-            self.raw.mark_consistent(me).expect("we hold it");
+            self.raw
+                .mark_consistent(me)
+                .expect("a lock of this process");
         }
-        self.raw.release(me).expect("we hold it");
+        self.raw.release(me).expect("a lock of this process");
     }
 
     fn guarded(&self) -> u64 {
@@ -70,35 +75,41 @@ impl Shared {
 }
 
 #[test]
-fn two_exclude_each_other_and_nobody_sleeps_for_ever() {
+fn two_threads_exclude_each_other_and_neither_sleeps_forever() {
     model(4, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(2, move |me| {
             assert_eq!(in_thread.acquire(id(me), WaitOptions::BLOCKING), Ok(false));
             in_thread.touch();
-            in_thread.raw.release(id(me)).expect("we hold it");
+            in_thread
+                .raw
+                .release(id(me))
+                .expect("a lock of this process");
         });
         assert_eq!(shared.guarded(), 2);
     });
 }
 
 #[test]
-fn three_exclude_each_other_and_nobody_sleeps_for_ever() {
+fn three_threads_exclude_each_other_and_none_sleeps_forever() {
     model(2, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(3, move |me| {
             assert_eq!(in_thread.acquire(id(me), WaitOptions::BLOCKING), Ok(false));
             in_thread.touch();
-            in_thread.raw.release(id(me)).expect("we hold it");
+            in_thread
+                .raw
+                .release(id(me))
+                .expect("a lock of this process");
         });
         assert_eq!(shared.guarded(), 3);
     });
 }
 
 #[test]
-fn of_two_who_find_the_dead_one_takes_over() {
+fn one_of_two_processes_takes_over_a_dead_owners_lock() {
     model(3, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
@@ -106,7 +117,7 @@ fn of_two_who_find_the_dead_one_takes_over() {
             if me == 0 {
                 return in_thread.try_and_die(0);
             }
-            // Nobody is woken by a death, and the model has no deadlines: so these only try.
+            // A death wakes no waiter, and the model has no deadlines: so these do not wait.
             for _ in 0..2 {
                 if let Ok(owner_died) = in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
                     in_thread.recover(id(me), owner_died);
@@ -117,18 +128,18 @@ fn of_two_who_find_the_dead_one_takes_over() {
         });
         let last = shared
             .acquire(id(5), WaitOptions::NONBLOCKING)
-            .expect("who holds it is dead");
+            .expect("a lock whose owner is dead");
         shared.recover(id(5), last);
         assert!(
             shared.recoveries.load(Ordering::Relaxed) <= 1,
-            "the dead one died once"
+            "the owner's death was reported once"
         );
         assert!(!shared.raw.owner_died());
     });
 }
 
 #[test]
-fn who_gives_up_passes_its_wake_on() {
+fn a_waiter_that_gives_up_passes_its_wake_on() {
     model(2, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
@@ -137,11 +148,14 @@ fn who_gives_up_passes_its_wake_on() {
                 2 => SHORT,
                 _ => WaitOptions::BLOCKING,
             };
-            // The first comes twice: it may take the lock from under the nose of one who has just been woken.
+            // The first thread locks twice: it may take the lock before a waiter that was just woken.
             for _ in 0..if me == 0 { 2 } else { 1 } {
                 if in_thread.acquire(id(me), options).is_ok() {
                     in_thread.touch();
-                    in_thread.raw.release(id(me)).expect("we hold it");
+                    in_thread
+                        .raw
+                        .release(id(me))
+                        .expect("a lock of this process");
                 }
             }
         });
@@ -149,22 +163,22 @@ fn who_gives_up_passes_its_wake_on() {
 }
 
 #[test]
-fn a_recursive_lock_is_a_threads() {
+fn a_recursive_lock_belongs_to_a_thread() {
     model(3, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
-        // Two threads of one process: the same id.
+        // Two threads of one process have the same id.
         each(2, move |_| {
             let (raw, liveness) = (&in_thread.raw, &in_thread.world);
             for _ in 0..2 {
                 let spins = SpinState::default();
                 rlock::acquire(raw, id(0), WaitOptions::BLOCKING, &spins, liveness)
-                    .expect("no end");
+                    .expect("an acquisition without a timeout");
             }
             in_thread.touch();
-            rlock::release(raw, id(0)).expect("held twice");
+            rlock::release(raw, id(0)).expect("a lock held twice");
             in_thread.touch();
-            rlock::release(raw, id(0)).expect("held once");
+            rlock::release(raw, id(0)).expect("a lock held once");
             assert!(rlock::depth(raw, id(0)) == 0);
         });
         assert_eq!(shared.guarded(), 4);
@@ -172,26 +186,29 @@ fn a_recursive_lock_is_a_threads() {
 }
 
 #[test]
-fn who_takes_over_wakes_those_that_slept_for_the_dead() {
+fn a_process_that_takes_over_wakes_the_waiters_of_the_dead_owner() {
     model(4, || {
         let shared = Shared::new();
-        let mortal = shared.world.mortals[0].0;
+        let dying = shared.world.killable[0].0;
         shared
-            .acquire(mortal, WaitOptions::NONBLOCKING)
-            .expect("it is free");
+            .acquire(dying, WaitOptions::NONBLOCKING)
+            .expect("a free lock");
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                in_thread.world.dies(0);
+                in_thread.world.kill(0);
                 match in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
                     Ok(owner_died) => in_thread.recover(id(me), owner_died),
-                    // The other one has not slept, and was faster.
+                    // The other process has not slept, and acquired the lock first.
                     Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
                 }
             }
             _ => {
                 let owner_died = in_thread.acquire(id(me), WaitOptions::BLOCKING);
-                in_thread.recover(id(me), owner_died.expect("no end"));
+                in_thread.recover(
+                    id(me),
+                    owner_died.expect("an acquisition without a timeout"),
+                );
             }
         });
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
@@ -199,7 +216,7 @@ fn who_takes_over_wakes_those_that_slept_for_the_dead() {
 }
 
 #[test]
-fn who_recovers_and_dies_leaves_the_mark() {
+fn an_owner_that_dies_during_recovery_leaves_the_mark() {
     model(3, || {
         let shared = Shared::new();
         shared.try_and_die(0);
@@ -207,11 +224,14 @@ fn who_recovers_and_dies_leaves_the_mark() {
         each(2, move |me| match me {
             0 => in_thread.try_and_die(1),
             _ => {
-                // Taken over from the first or from the second, or from nobody yet to be judged.
+                // The lock may be taken over from the first or the second process, or be unowned with the mark set.
                 if let Ok(owner_died) = in_thread.acquire(id(me), WaitOptions::NONBLOCKING) {
-                    assert!(owner_died, "nobody has said that all is whole");
+                    assert!(owner_died, "no owner has marked the state consistent");
                     in_thread.touch();
-                    in_thread.raw.release(id(me)).expect("we hold it");
+                    in_thread
+                        .raw
+                        .release(id(me))
+                        .expect("a lock of this process");
                 }
             }
         });
@@ -223,17 +243,21 @@ fn who_recovers_and_dies_leaves_the_mark() {
 }
 
 #[test]
-fn saying_that_all_is_whole_forgets_no_sleeper() {
+fn marking_consistent_forgets_no_sleeper() {
     model(4, || {
         let shared = Shared::new();
         shared.try_and_die(0);
-        // Taken over and given back as it is: the next owner finds the mark, and nobody waits yet.
+        // Taken over and released without marking it consistent: the next owner finds the mark, and no process waits
+        // yet.
         assert_eq!(shared.acquire(id(5), WaitOptions::NONBLOCKING), Ok(true));
-        shared.raw.release(id(5)).expect("we hold it");
+        shared.raw.release(id(5)).expect("a lock of this process");
         let in_thread = shared.clone();
         each(2, move |me| {
             let owner_died = in_thread.acquire(id(me), WaitOptions::BLOCKING);
-            in_thread.recover(id(me), owner_died.expect("no end"));
+            in_thread.recover(
+                id(me),
+                owner_died.expect("an acquisition without a timeout"),
+            );
         });
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
         assert_eq!(shared.guarded(), 3);
@@ -241,38 +265,38 @@ fn saying_that_all_is_whole_forgets_no_sleeper() {
 }
 
 #[test]
-fn another_than_the_owner_may_release_a_transferable_one() {
+fn a_transferable_lock_can_be_released_by_another_thread() {
     model(3, || {
         let shared = Shared::new();
         shared
             .acquire(id(0), WaitOptions::NONBLOCKING)
-            .expect("it is free");
+            .expect("a free lock");
         let in_thread = shared.clone();
         each(3, move |me| match me {
-            // Releases what the main thread has taken before it was started.
+            // Releases what the main thread acquired before this thread was started.
             0 => {
                 in_thread.touch();
-                in_thread.raw.release_any().expect("it is held");
+                in_thread.raw.release_any().expect("a held lock");
             }
             _ => {
                 assert_eq!(in_thread.acquire(id(me), WaitOptions::BLOCKING), Ok(false));
                 in_thread.touch();
-                in_thread.raw.release_any().expect("it is held");
+                in_thread.raw.release_any().expect("a held lock");
             }
         });
         assert_eq!(shared.guarded(), 3);
-        assert!(shared.raw.release_any().is_err(), "nobody holds it");
+        assert!(shared.raw.release_any().is_err(), "the lock is free");
     });
 }
 
 #[test]
-fn who_is_out_of_time_leaves_the_others_their_wakes() {
+fn a_waiter_that_times_out_passes_its_wake_on() {
     model(2, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(4, move |me| {
             let options = match me {
-                // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
+                // The clock: all sleepers check again once, and the timeout of one of them is over.
                 3 => {
                     futex::wake(&in_thread.raw.word, i32::MAX, futex::WaitSet::All);
                     return;
@@ -283,7 +307,10 @@ fn who_is_out_of_time_leaves_the_others_their_wakes() {
             match in_thread.acquire(id(me), options) {
                 Ok(_) => {
                     in_thread.touch();
-                    in_thread.raw.release(id(me)).expect("we hold it");
+                    in_thread
+                        .raw
+                        .release(id(me))
+                        .expect("a lock of this process");
                 }
                 Err(error) => assert!(me == 2 && matches!(error, Error::Timeout(_))),
             }
@@ -292,7 +319,7 @@ fn who_is_out_of_time_leaves_the_others_their_wakes() {
 }
 
 #[test]
-fn a_recursive_lock_taken_over_is_that_threads_which_took_it() {
+fn a_recursive_lock_that_was_taken_over_belongs_to_the_thread_that_took_it() {
     model(3, || {
         let shared = Shared::new();
         let take = |shared: &Shared, me| {
@@ -306,26 +333,33 @@ fn a_recursive_lock_taken_over_is_that_threads_which_took_it() {
             )
         };
         let in_thread = shared.clone();
-        // Two threads of one process, which has no other id but 0.
+        // Two threads of one process, whose only id is 0.
         each(2, move |me| {
             if me == 0 {
                 if let Ok(owner_died) = take(&in_thread, id(0)) {
                     in_thread.touch();
-                    assert_eq!(take(&in_thread, id(0)), Ok(owner_died), "once more");
+                    assert_eq!(
+                        take(&in_thread, id(0)),
+                        Ok(owner_died),
+                        "a second acquisition"
+                    );
                     assert_eq!(rlock::depth(&in_thread.raw, id(0)), 2);
-                    rlock::release(&in_thread.raw, id(0)).expect("held twice");
+                    rlock::release(&in_thread.raw, id(0)).expect("a lock held twice");
                     in_thread.touch();
-                    rlock::release(&in_thread.raw, id(0)).expect("held once");
+                    rlock::release(&in_thread.raw, id(0)).expect("a lock held once");
                 }
             } else {
-                // The dead process had a thread of the same number as this one.
-                let _ = take(&in_thread, in_thread.world.mortals[0].0);
-                in_thread.world.dies(0);
+                // The dead process had a thread with the same number as this one.
+                let _ = take(&in_thread, in_thread.world.killable[0].0);
+                in_thread.world.kill(0);
                 let others = rlock::release(&in_thread.raw, id(0));
-                assert!(matches!(others, Err(Error::NotOwner(_))), "not ours");
+                assert!(
+                    matches!(others, Err(Error::NotOwner(_))),
+                    "the lock of another thread"
+                );
                 assert_eq!(rlock::depth(&in_thread.raw, id(0)), 0);
             }
         });
-        assert!(take(&shared, id(3)).is_ok(), "its owner is dead, or nobody");
+        assert!(take(&shared, id(3)).is_ok(), "a free lock, or a dead owner");
     });
 }

@@ -1,4 +1,4 @@
-//! Models of the once.
+//! Models of the once flag.
 
 use super::{SHORT, World, each, id, model};
 use crate::error::{Error, Result};
@@ -14,12 +14,12 @@ use loom::thread;
 struct Shared {
     raw: RawOnce,
     world: World,
-    /// What is to be done: 1.
+    /// The result of the initialiser: 1.
     result: UnsafeCell<u64>,
     recoveries: AtomicUsize,
 }
 
-// SAFETY: the result is written by who has begun, and read by who was told that it is done: loom checks it.
+// SAFETY: the process that has begun writes the result, and others read it after `begin` reports done; loom checks it.
 unsafe impl Sync for Shared {}
 
 impl Shared {
@@ -38,16 +38,16 @@ impl Shared {
     }
 
     fn write(&self, value: u64) {
-        // SAFETY: the caller has begun, and nobody else has: loom checks it.
+        // SAFETY: the caller has begun, and no other process has; loom checks it.
         self.result.with_mut(|result| unsafe { *result = value });
     }
 
     fn read(&self) -> u64 {
-        // SAFETY: the caller was told that it is done: loom checks it.
+        // SAFETY: `begin` has reported to the caller that it is done; loom checks it.
         self.result.with(|result| unsafe { *result })
     }
 
-    /// Does it, if it is to be done, and sees it done.
+    /// Runs the initialiser unless it is done, and reads the result.
     fn call(&self, me: Id, options: WaitOptions) -> Result<bool> {
         match self.begin(me, options)? {
             Begun::Done => {
@@ -58,32 +58,32 @@ impl Shared {
                 self.recoveries
                     .fetch_add(owner_died.into(), Ordering::Relaxed);
                 self.write(1);
-                self.raw.done(me).expect("we are doing it");
+                self.raw.done(me).expect("an initialiser of this process");
                 Ok(true)
             }
         }
     }
 
-    /// Begins, leaves it half done and dies.
+    /// Begins, leaves the work half done and dies.
     fn begin_and_die(&self, number: usize) {
         if let Ok(Begun::Mine { .. }) =
-            self.begin(self.world.mortals[number].0, WaitOptions::NONBLOCKING)
+            self.begin(self.world.killable[number].0, WaitOptions::NONBLOCKING)
         {
             self.write(7);
         }
-        self.world.dies(number);
+        self.world.kill(number);
     }
 }
 
 #[test]
-fn of_three_one_does_it_and_all_see_it() {
+fn one_of_three_runs_the_initialiser_and_all_see_the_result() {
     model(2, || {
         let (shared, did) = (Shared::new(), Arc::new(AtomicUsize::new(0)));
         let (in_thread, count) = (shared.clone(), did.clone());
         each(3, move |me| {
             let mine = in_thread
                 .call(id(me), WaitOptions::BLOCKING)
-                .expect("no end");
+                .expect("a wait without a timeout");
             count.fetch_add(mine.into(), Ordering::Relaxed);
         });
         assert_eq!(did.load(Ordering::Relaxed), 1);
@@ -93,7 +93,7 @@ fn of_three_one_does_it_and_all_see_it() {
 }
 
 #[test]
-fn who_finds_it_done_at_a_glance_sees_it() {
+fn the_fast_check_of_a_done_flag_sees_the_result() {
     model(4, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
@@ -108,26 +108,29 @@ fn who_finds_it_done_at_a_glance_sees_it() {
 }
 
 #[test]
-fn what_is_given_back_undone_is_done_by_the_next_one() {
+fn an_aborted_initialiser_is_run_by_the_next_process() {
     model(3, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(3, move |me| match me {
-            // It gives up halfway, if it comes first.
+            // It aborts halfway, if it is the first.
             0 => {
                 if let Begun::Mine { owner_died } = in_thread
                     .begin(id(0), WaitOptions::BLOCKING)
-                    .expect("no end")
+                    .expect("a wait without a timeout")
                 {
                     assert!(!owner_died);
                     in_thread.write(5);
-                    in_thread.raw.abort(id(0)).expect("we are doing it");
+                    in_thread
+                        .raw
+                        .abort(id(0))
+                        .expect("an initialiser of this process");
                 }
             }
             _ => drop(
                 in_thread
                     .call(id(me), WaitOptions::BLOCKING)
-                    .expect("no end"),
+                    .expect("a wait without a timeout"),
             ),
         });
         assert!(shared.raw.is_done());
@@ -136,7 +139,7 @@ fn what_is_given_back_undone_is_done_by_the_next_one() {
 }
 
 #[test]
-fn of_two_who_find_the_dead_one_takes_over_and_is_told() {
+fn one_of_two_processes_takes_over_from_a_dead_initialiser_and_sees_the_death() {
     model(3, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
@@ -144,7 +147,7 @@ fn of_two_who_find_the_dead_one_takes_over_and_is_told() {
             if me == 0 {
                 return in_thread.begin_and_die(0);
             }
-            // Nobody is woken by a death, and the model has no deadlines: so these only try.
+            // A death wakes no waiter, and the model has no deadlines: so these do not wait.
             for _ in 0..2 {
                 match in_thread.call(id(me), WaitOptions::NONBLOCKING) {
                     Ok(_) => break,
@@ -154,33 +157,33 @@ fn of_two_who_find_the_dead_one_takes_over_and_is_told() {
             }
         });
         let last = shared.call(id(5), WaitOptions::NONBLOCKING);
-        assert!(last.is_ok(), "who was doing it is dead, or it is done");
+        assert!(last.is_ok(), "the initialiser is dead, or done");
         assert!(shared.recoveries.load(Ordering::Relaxed) <= 1);
         assert_eq!(shared.read(), 1);
     });
 }
 
 #[test]
-fn who_takes_over_wakes_those_that_slept_for_the_dead() {
+fn a_process_that_takes_over_wakes_the_waiters_of_the_dead_one() {
     model(4, || {
         let shared = Shared::new();
-        let mortal = shared.world.mortals[0].0;
-        let begun = shared.begin(mortal, WaitOptions::NONBLOCKING);
+        let dying = shared.world.killable[0].0;
+        let begun = shared.begin(dying, WaitOptions::NONBLOCKING);
         assert_eq!(begun, Ok(Begun::Mine { owner_died: false }));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                in_thread.world.dies(0);
+                in_thread.world.kill(0);
                 match in_thread.call(id(me), WaitOptions::NONBLOCKING) {
                     Ok(_) => {}
-                    // The other one has not slept, and was faster.
+                    // The other process has not slept, and began first.
                     Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
                 }
             }
             _ => drop(
                 in_thread
                     .call(id(me), WaitOptions::BLOCKING)
-                    .expect("no end"),
+                    .expect("a wait without a timeout"),
             ),
         });
         assert_eq!(shared.recoveries.load(Ordering::Relaxed), 1);
@@ -189,7 +192,7 @@ fn who_takes_over_wakes_those_that_slept_for_the_dead() {
 }
 
 #[test]
-fn a_death_is_told_until_it_is_done() {
+fn a_death_is_reported_until_the_flag_is_done() {
     model(3, || {
         let shared = Shared::new();
         shared.begin_and_die(0);
@@ -197,19 +200,29 @@ fn a_death_is_told_until_it_is_done() {
         each(2, move |me| match me {
             0 => in_thread.begin_and_die(1),
             _ => {
-                // Taken over from the first or from the second, or from nobody yet to be judged.
+                // It may take over from the first or the second process, or find the flag undone with its mark set.
                 if let Ok(Begun::Mine { owner_died }) =
                     in_thread.begin(id(me), WaitOptions::NONBLOCKING)
                 {
-                    assert!(owner_died, "it is not done since");
-                    in_thread.raw.abort(id(me)).expect("we are doing it");
+                    assert!(owner_died, "the flag is not done since the death");
+                    in_thread
+                        .raw
+                        .abort(id(me))
+                        .expect("an initialiser of this process");
                 }
             }
         });
         let begun = shared.begin(id(5), WaitOptions::NONBLOCKING);
-        assert_eq!(begun, Ok(Begun::Mine { owner_died: true }), "it stays told");
+        assert_eq!(
+            begun,
+            Ok(Begun::Mine { owner_died: true }),
+            "the death is still reported"
+        );
         shared.write(1);
-        shared.raw.done(id(5)).expect("we are doing it");
+        shared
+            .raw
+            .done(id(5))
+            .expect("an initialiser of this process");
         assert_eq!(
             shared.begin(id(6), WaitOptions::NONBLOCKING),
             Ok(Begun::Done)
@@ -219,7 +232,7 @@ fn a_death_is_told_until_it_is_done() {
 }
 
 #[test]
-fn who_gives_up_takes_nothing_from_the_others() {
+fn a_waiter_that_times_out_takes_no_wake_of_the_others() {
     model(2, || {
         let shared = Shared::new();
         let in_thread = shared.clone();

@@ -15,22 +15,22 @@ use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 use std::mem::MaybeUninit;
 
-/// What a message has.
+/// The length of a message.
 const LENGTH: u64 = size_of::<u64>() as u64;
-/// Five grains: two messages of two grains each, and a PAD. Less than a queue for everybody may have.
+/// Five grains: two messages of two grains each, and a PAD. Real queues have a larger minimum.
 const CAPACITY: u64 = RECORD_ALIGN;
 const GRAINS: usize = ((CAPACITY + RING_SLACK) / RECORD_ALIGN) as usize;
 
-/// Each grain is a record and the payload of another one: which of them, those who use it must agree on.
+/// Each grain is a record and the payload of another one; its users must agree on which.
 #[derive(Default)]
 struct ModelRing {
     records: [Record; GRAINS],
     payloads: [UnsafeCell<u64>; GRAINS],
-    /// Whoever writes a payload gives up before it commits.
+    /// Writing a payload fails, as if the producer died before its commit.
     fails: AtomicBool,
 }
 
-// SAFETY: a payload is reached by whose record it is alone, which is what is on trial: loom checks it.
+// SAFETY: only the owner of a record reaches its payload; the model tests that, and loom checks it.
 unsafe impl Sync for ModelRing {}
 
 impl ModelRing {
@@ -38,14 +38,14 @@ impl ModelRing {
         &self.payloads[(offset / RECORD_ALIGN) as usize]
     }
 
-    /// Writes a payload; loom fails where somebody else reads or writes it.
+    /// Writes a payload; loom fails if another thread reads or writes it.
     fn fill(&self, offset: u64, value: u64) {
-        // SAFETY: the record is the caller's, which is what is on trial: loom checks it.
+        // SAFETY: the record belongs to the caller; the model tests that, and loom checks it.
         let write = |payload: *mut u64| unsafe { payload.write(value) };
         self.payload(offset).with_mut(write);
     }
 
-    /// Reads a payload; loom fails where somebody else writes it.
+    /// Reads a payload; loom fails if another thread writes it.
     fn look(&self, offset: u64) -> u64 {
         // SAFETY: as in `fill`.
         let read = |payload: *const u64| unsafe { payload.read() };
@@ -76,10 +76,10 @@ impl Ring for ModelRing {
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.fill(
             offset,
-            u64::from_ne_bytes(bytes.try_into().expect("a word")),
+            u64::from_ne_bytes(bytes.try_into().expect("a message of one word")),
         );
         match self.fails.load(Ordering::Relaxed) {
-            true => Err(Error::Internal("it dies".into())),
+            true => Err(Error::Internal("the producer dies".into())),
             false => Ok(()),
         }
     }
@@ -99,11 +99,11 @@ impl Ring for ModelRing {
     fn prefetch(&self, _: u64) {}
 
     fn grow(&self, _: u64, _: u64, _: u64) -> Result<()> {
-        unreachable!("all has memory")
+        unreachable!("the whole ring has memory")
     }
 
-    fn give_back(&self, _: u64, _: u64) -> Result<()> {
-        unreachable!("it is small")
+    fn release_memory(&self, _: u64, _: u64) -> Result<()> {
+        unreachable!("the ring is too small to release memory")
     }
 }
 
@@ -119,7 +119,7 @@ impl Shared {
         Shared::bounded(0)
     }
 
-    /// Of so many messages.
+    /// Creates a queue for this many messages.
     fn bounded(messages: u64) -> Arc<Shared> {
         let bounds = Bounds {
             capacity: CAPACITY,
@@ -138,7 +138,7 @@ impl Shared {
         })
     }
 
-    /// Calls `body` with the queue as the process `me` has it.
+    /// Calls `body` with the queue as the process `me` sees it.
     fn queue<T>(&self, me: Id, body: impl FnOnce(&QueueRef<'_, ModelRing, World>) -> T) -> T {
         body(&QueueRef {
             raw: &self.raw,
@@ -162,7 +162,7 @@ impl Shared {
 
     fn put(&self, me: Id, value: u64) {
         let put = self.try_put(me, value, WaitOptions::BLOCKING);
-        put.expect("there will be room");
+        put.expect("room in the queue")
     }
 
     fn try_get(&self, me: Id, options: WaitOptions) -> Result<u64> {
@@ -172,7 +172,7 @@ impl Shared {
             None => queue.get(&mut bytes, options).map(|taken| taken.length),
         })?;
         assert_eq!(length, LENGTH);
-        // SAFETY: all of them have been written.
+        // SAFETY: `get` has initialized all of them.
         Ok(u64::from_ne_bytes(
             bytes.map(|byte| unsafe { byte.assume_init() }),
         ))
@@ -180,45 +180,45 @@ impl Shared {
 
     fn get(&self, me: Id) -> u64 {
         let got = self.try_get(me, WaitOptions::BLOCKING);
-        got.expect("there will be a message")
+        got.expect("a message")
     }
 
     fn reserve(&self, me: Id) -> Reservation {
         let place = self.queue(me, |queue| queue.reserve(LENGTH, WaitOptions::BLOCKING));
-        place.expect("there will be room")
+        place.expect("room in the queue")
     }
 
     fn commit(&self, me: Id, place: Reservation, value: u64) {
         self.ring.fill(place.offset, value);
         let done = self.queue(me, |queue| queue.commit(place.token, LENGTH));
-        done.expect("it is ours");
+        done.expect("a reservation of this process");
     }
 
     fn lease(&self, me: Id) -> Lease {
         let lease = self.queue(me, |queue| queue.lease(WaitOptions::BLOCKING));
-        lease.expect("there will be a message")
+        lease.expect("a message")
     }
 
-    /// Reads it in place, and says that it is done with.
+    /// Reads the message in place, and acknowledges it.
     fn ack(&self, me: Id, lease: Lease) -> u64 {
         let value = self.ring.look(lease.offset);
         let done = self.queue(me, |queue| queue.ack(lease.token));
-        done.expect("it is ours");
+        done.expect("a lease of this process");
         value
     }
 
-    fn mortal(&self, number: usize) -> Id {
-        self.world.mortals[number].0
+    fn killable(&self, number: usize) -> Id {
+        self.world.killable[number].0
     }
 }
 
-/// For the sum of what several got.
+/// Creates a counter for the sum of what several consumers got.
 fn counter() -> Arc<AtomicU64> {
     Arc::new(AtomicU64::new(0))
 }
 
 #[test]
-fn what_one_puts_another_gets_in_order_and_both_sleep() {
+fn a_consumer_gets_messages_in_order_while_either_side_sleeps() {
     model(2, || {
         let shared = Shared::bounded(1);
         each(2, move |me| {
@@ -233,7 +233,7 @@ fn what_one_puts_another_gets_in_order_and_both_sleep() {
 }
 
 #[test]
-fn a_full_ring_is_slept_for() {
+fn a_producer_sleeps_until_a_full_ring_has_room() {
     model(2, || {
         let shared = Shared::new();
         shared.put(id(0), 1);
@@ -246,7 +246,7 @@ fn a_full_ring_is_slept_for() {
 }
 
 #[test]
-fn two_may_put_at_once() {
+fn two_producers_put_at_once() {
     model(2, || {
         let shared = Shared::new();
         let sum = Arc::new(AtomicU64::new(0));
@@ -262,7 +262,7 @@ fn two_may_put_at_once() {
 }
 
 #[test]
-fn two_may_get_at_once_and_neither_sleeps_for_ever() {
+fn two_consumers_get_at_once_and_neither_sleeps_forever() {
     model(2, || {
         let shared = Shared::new();
         let sum = counter();
@@ -280,7 +280,7 @@ fn two_may_get_at_once_and_neither_sleeps_for_ever() {
 }
 
 #[test]
-fn several_put_at_once_wake_as_many() {
+fn a_batch_wakes_as_many_consumers_as_it_has_messages() {
     model(2, || {
         let shared = Shared::new();
         let sum = counter();
@@ -301,7 +301,7 @@ fn several_put_at_once_wake_as_many() {
 }
 
 #[test]
-fn what_is_reserved_is_waited_for() {
+fn a_consumer_waits_for_a_reserved_message() {
     model(2, || {
         let shared = Shared::new();
         let place = shared.reserve(id(0));
@@ -314,7 +314,7 @@ fn what_is_reserved_is_waited_for() {
 }
 
 #[test]
-fn of_two_who_wait_for_what_is_reserved_neither_sleeps_for_ever() {
+fn two_consumers_that_wait_for_reservations_both_return() {
     model(2, || {
         let shared = Shared::new();
         let place = shared.reserve(id(0));
@@ -331,14 +331,14 @@ fn of_two_who_wait_for_what_is_reserved_neither_sleeps_for_ever() {
 }
 
 #[test]
-fn what_is_given_up_makes_room_and_is_skipped() {
+fn an_aborted_reservation_is_skipped_and_makes_room() {
     model(2, || {
         let shared = Shared::bounded(1);
         let place = shared.reserve(id(0));
         each(3, move |me| match me {
             0 => {
                 let aborted = shared.queue(id(me), |queue| queue.abort(place.token));
-                aborted.expect("it is ours");
+                aborted.expect("a reservation of this process");
             }
             1 => shared.put(id(me), 2),
             _ => assert_eq!(shared.get(id(me)), 2),
@@ -347,7 +347,7 @@ fn what_is_given_up_makes_room_and_is_skipped() {
 }
 
 #[test]
-fn what_is_leased_is_not_overwritten_and_its_room_is_waited_for() {
+fn a_leased_message_is_not_overwritten_and_its_room_wakes_the_producer() {
     model(2, || {
         let shared = Shared::new();
         shared.put(id(0), 1);
@@ -362,7 +362,7 @@ fn what_is_leased_is_not_overwritten_and_its_room_is_waited_for() {
 }
 
 #[test]
-fn what_is_just_being_leased_is_not_overwritten() {
+fn a_message_that_is_being_leased_is_not_overwritten() {
     model(2, || {
         let shared = Shared::new();
         shared.put(id(0), 1);
@@ -379,7 +379,7 @@ fn what_is_just_being_leased_is_not_overwritten() {
 }
 
 #[test]
-fn two_who_acknowledge_at_once_let_head_go_on() {
+fn head_passes_two_leases_that_are_acknowledged_at_once() {
     model(2, || {
         let shared = Shared::new();
         shared.put(id(0), 1);
@@ -393,7 +393,7 @@ fn two_who_acknowledge_at_once_let_head_go_on() {
 }
 
 #[test]
-fn what_is_given_back_is_had_by_who_sleeps() {
+fn a_returned_lease_wakes_a_sleeping_consumer() {
     model(2, || {
         let shared = Shared::new();
         shared.put(id(0), 1);
@@ -402,18 +402,18 @@ fn what_is_given_back_is_had_by_who_sleeps() {
         each(2, move |me| match me {
             0 => {
                 let given = in_thread.queue(id(me), |queue| queue.nack(lease.token));
-                given.expect("it is ours");
+                given.expect("a lease of this process");
             }
             _ => assert_eq!(in_thread.get(id(me)), 1),
         });
-        // A sign that something was given back does not stay for ever.
+        // The mark of a returned lease does not stay set.
         let empty = shared.try_get(id(0), WaitOptions::NONBLOCKING);
         assert!(matches!(empty, Err(Error::Empty(_))));
     });
 }
 
 #[test]
-fn who_waits_for_the_last_lease_is_told_that_nothing_comes() {
+fn the_last_acknowledgement_after_shutdown_wakes_the_waiting_consumers() {
     model(2, || {
         let shared = Shared::new();
         shared.put(id(0), 1);
@@ -430,7 +430,7 @@ fn who_waits_for_the_last_lease_is_told_that_nothing_comes() {
 }
 
 #[test]
-fn what_was_put_before_it_was_shut_is_had_before_anybody_is_told_so() {
+fn a_put_that_precedes_the_shutdown_is_taken_before_any_consumer_fails() {
     model(2, || {
         let shared = Shared::new();
         let put = Arc::new(AtomicBool::new(false));
@@ -454,7 +454,7 @@ fn what_was_put_before_it_was_shut_is_had_before_anybody_is_told_so() {
 }
 
 #[test]
-fn who_waits_for_the_end_is_told() {
+fn join_returns_after_the_last_get() {
     model(2, || {
         let shared = Shared::new();
         shared.put(id(0), 1);
@@ -465,14 +465,14 @@ fn who_waits_for_the_end_is_told() {
             1 => assert_eq!(shared.get(id(me)), 2),
             _ => {
                 let end = shared.queue(id(me), |queue| queue.join(WaitOptions::BLOCKING));
-                end.expect("it comes");
+                end.expect("an end of the wait");
             }
         });
     });
 }
 
 #[test]
-fn who_waits_for_the_end_takes_no_wake_from_who_waits_for_room() {
+fn a_joining_waiter_takes_no_wake_of_a_waiting_producer() {
     model(2, || {
         let shared = Shared::bounded(1);
         shared.put(id(0), 1);
@@ -480,7 +480,7 @@ fn who_waits_for_the_end_takes_no_wake_from_who_waits_for_room() {
             let shared = shared.clone();
             thread::spawn(move || {
                 let end = shared.queue(id(1), |queue| queue.join(WaitOptions::BLOCKING));
-                end.expect("it comes");
+                end.expect("an end of the wait");
             })
         };
         let put = {
@@ -488,14 +488,14 @@ fn who_waits_for_the_end_takes_no_wake_from_who_waits_for_room() {
             thread::spawn(move || shared.put(id(2), 2))
         };
         shared.get(id(0));
-        put.join().expect("there is room");
+        put.join().expect("room in the queue");
         shared.get(id(0));
-        join.join().expect("it is empty");
+        join.join().expect("an empty queue");
     });
 }
 
 #[test]
-fn who_is_out_of_time_leaves_the_others_their_wakes() {
+fn a_consumer_that_times_out_passes_its_wake_on() {
     model(2, || {
         let shared = Shared::new();
         each(3, move |me| match me {
@@ -515,7 +515,7 @@ fn who_is_out_of_time_leaves_the_others_their_wakes() {
 }
 
 #[test]
-fn what_is_told_of_it_was_so_at_some_moment() {
+fn stat_reports_a_state_that_the_queue_had() {
     model(2, || {
         let shared = Shared::new();
         each(2, move |me| match me {
@@ -527,7 +527,7 @@ fn what_is_told_of_it_was_so_at_some_moment() {
             }
             _ => {
                 let stat = shared.queue(id(me), |queue| queue.raw.stat(queue.ring, queue.laps));
-                let stat = stat.expect("all belongs together");
+                let stat = stat.expect("words that match");
                 assert_eq!(stat.bytes, stat.messages * LENGTH);
                 assert!(stat.messages <= 1, "{stat:?}");
             }
@@ -536,19 +536,19 @@ fn what_is_told_of_it_was_so_at_some_moment() {
 }
 
 #[test]
-fn what_the_dead_were_filling_is_skipped() {
+fn a_reservation_of_a_dead_producer_is_skipped() {
     model(2, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(3, move |me| match me {
             0 => {
-                let mortal = in_thread.mortal(0);
-                let place = in_thread.reserve(mortal);
+                let dying = in_thread.killable(0);
+                let place = in_thread.reserve(dying);
                 in_thread.ring.fill(place.offset, 7);
-                in_thread.world.dies(0);
+                in_thread.world.kill(0);
             }
             1 => in_thread.put(id(me), 1),
-            // Nobody is woken by a death, and the model has no deadlines: so this only tries.
+            // A death wakes no waiter, and the model has no deadlines: so this consumer does not wait.
             _ => {
                 let got = in_thread.try_get(id(me), WaitOptions::NONBLOCKING);
                 assert!(matches!(got, Ok(1) | Err(Error::Empty(_))));
@@ -564,7 +564,7 @@ fn what_the_dead_were_filling_is_skipped() {
 }
 
 #[test]
-fn what_the_dead_were_reading_is_had_once_more() {
+fn a_lease_of_a_dead_consumer_is_redelivered_once() {
     model(2, || {
         let shared = Shared::new();
         shared.put(id(0), 1);
@@ -573,12 +573,12 @@ fn what_the_dead_were_reading_is_had_once_more() {
         let sum = got.clone();
         each(3, move |me| match me {
             0 => {
-                let mortal = in_thread.mortal(0);
-                let lease = in_thread.queue(mortal, |queue| queue.lease(WaitOptions::NONBLOCKING));
+                let dying = in_thread.killable(0);
+                let lease = in_thread.queue(dying, |queue| queue.lease(WaitOptions::NONBLOCKING));
                 if let Ok(lease) = lease {
                     assert!((1..=2).contains(&in_thread.ring.look(lease.offset)));
                 }
-                in_thread.world.dies(0);
+                in_thread.world.kill(0);
             }
             1 => in_thread.put(id(me), 2),
             _ => {
@@ -590,19 +590,19 @@ fn what_the_dead_were_reading_is_had_once_more() {
         while let Ok(value) = shared.try_get(id(4), WaitOptions::NONBLOCKING) {
             got.fetch_add(value, Ordering::Relaxed);
         }
-        assert_eq!(got.load(Ordering::Relaxed), 3, "each of them once");
+        assert_eq!(got.load(Ordering::Relaxed), 3, "each message was got once");
         assert!(shared.queue(id(4), |queue| queue.is_finished()));
     });
 }
 
 #[test]
-fn who_skips_the_dead_wakes_who_waits_for_their_room() {
+fn a_consumer_that_skips_a_dead_producers_record_wakes_a_waiting_producer() {
     model(2, || {
         let shared = Shared::bounded(1);
-        shared.reserve(shared.mortal(0));
+        shared.reserve(shared.killable(0));
         each(2, move |me| match me {
             0 => {
-                shared.world.dies(0);
+                shared.world.kill(0);
                 let got = shared.try_get(id(me), WaitOptions::NONBLOCKING);
                 assert!(matches!(got, Ok(1) | Err(Error::Empty(_))));
             }
@@ -611,26 +611,26 @@ fn who_skips_the_dead_wakes_who_waits_for_their_room() {
     });
 }
 
-/// Dies holding the producer lock (0), or the consumer lock (1).
+/// Kills a process that holds the producer lock (0), or the consumer lock (1), if the lock was free.
 fn die_holding(shared: &Shared, lock: usize) {
-    let mortal = shared.mortal(0);
+    let dying = shared.killable(0);
     let lock = [&shared.raw.producer_lock, &shared.raw.consumer_lock][lock];
     let taken = lock.acquire(
-        mortal,
+        dying,
         WaitOptions::NONBLOCKING,
         &Default::default(),
         &shared.world,
     );
     assert!(taken.is_ok() || matches!(taken, Err(Error::WouldBlock(_))));
-    shared.world.dies(0);
+    shared.world.kill(0);
 }
 
 #[test]
-fn who_dies_before_it_commits_has_put_nothing() {
+fn a_producer_that_dies_before_its_commit_has_put_nothing() {
     model(2, || {
         let shared = Shared::new();
         shared.ring.fails.store(true, Ordering::Relaxed);
-        let failed = shared.try_put(shared.mortal(0), 7, WaitOptions::NONBLOCKING);
+        let failed = shared.try_put(shared.killable(0), 7, WaitOptions::NONBLOCKING);
         assert!(matches!(failed, Err(Error::Internal(_))));
         shared.ring.fails.store(false, Ordering::Relaxed);
         die_holding(&shared, 0);
@@ -643,7 +643,7 @@ fn who_dies_before_it_commits_has_put_nothing() {
 }
 
 #[test]
-fn who_dies_holding_a_lock_is_followed() {
+fn a_lock_of_a_dead_producer_or_consumer_is_taken_over() {
     for lock in 0..2 {
         model(2, move || {
             let shared = Shared::new();
@@ -655,7 +655,7 @@ fn who_dies_holding_a_lock_is_followed() {
                 if me == 0 {
                     die_holding(&shared, lock);
                 }
-                // Who sleeps for the dead is woken by who takes over.
+                // The process that takes over wakes the waiters of the dead owner.
                 match lock {
                     0 => shared.put(id(me), 1),
                     _ => assert_eq!(shared.get(id(me)), 1),

@@ -20,7 +20,7 @@ struct Shared {
     count: AtomicUsize,
 }
 
-// SAFETY: `guarded` is reached under the lock alone, which is what is on trial: loom checks it.
+// SAFETY: only owners of the lock reach `guarded`; the model tests that, and loom checks it.
 unsafe impl Sync for Shared {}
 
 impl Shared {
@@ -35,7 +35,7 @@ impl Shared {
         })
     }
 
-    fn whole(&self) -> RwLockRef<'_> {
+    fn view(&self) -> RwLockRef<'_> {
         RwLockRef {
             raw: &self.raw,
             cells: &self.cells,
@@ -44,56 +44,62 @@ impl Shared {
     }
 
     fn read(&self, me: Id, options: WaitOptions) -> Result<bool> {
-        self.whole().acquire_read(me, options, &self.world)
+        self.view().acquire_read(me, options, &self.world)
     }
 
     fn write(&self, me: Id, options: WaitOptions) -> Result<bool> {
-        self.whole().acquire_write(me, options, &self.world)
+        self.view().acquire_write(me, options, &self.world)
     }
 
     fn upgrade(&self, me: Id, options: WaitOptions) -> Result<()> {
-        self.whole().upgrade(me, options, &self.world)
+        self.view().upgrade(me, options, &self.world)
     }
 
-    /// Adds one; loom fails where another thread is in here as well.
+    /// Adds one; loom fails if another thread is inside as well.
     fn touch(&self) {
-        // SAFETY: the caller writes, which is what is on trial: loom checks it.
+        // SAFETY: the caller holds the lock for writing; the model tests that, and loom checks it.
         self.guarded.with_mut(|guarded| unsafe { *guarded += 1 });
     }
 
-    /// Reads; loom fails where another thread writes.
+    /// Reads; loom fails if another thread writes.
     fn look(&self) -> u64 {
-        // SAFETY: the caller reads, which is what is on trial: loom checks it.
+        // SAFETY: the caller holds the lock for reading; the model tests that, and loom checks it.
         self.guarded.with(|guarded| unsafe { *guarded })
     }
 
     fn write_once(&self, me: Id) {
         assert_eq!(self.write(me, WaitOptions::BLOCKING), Ok(false));
         self.touch();
-        self.whole().release_write(me).expect("we write");
+        self.view()
+            .release_write(me)
+            .expect("a write lock of this process");
     }
 
     fn read_once(&self, me: Id) -> u64 {
         assert_eq!(self.read(me, WaitOptions::BLOCKING), Ok(false));
         let seen = self.look();
-        self.whole().release_read(me).expect("we read");
+        self.view()
+            .release_read(me)
+            .expect("a read lock of this process");
         seen
     }
 
-    /// Nobody is left in it, and nobody's mark.
+    /// Checks that no process holds the lock, and that no mark is left.
     fn is_free(&self) {
-        let stat = self.whole().stat();
+        let stat = self.view().stat();
         assert_eq!((stat.writer, stat.waits, stat.readers), (None, false, 0));
         assert!(
             self.write(id(5), WaitOptions::NONBLOCKING).is_ok(),
-            "it is free"
+            "the lock is free"
         );
-        self.whole().release_write(id(5)).expect("we write");
+        self.view()
+            .release_write(id(5))
+            .expect("a write lock of this process");
     }
 }
 
 #[test]
-fn a_reader_and_a_writer_exclude_each_other_and_nobody_sleeps_for_ever() {
+fn a_reader_and_a_writer_exclude_each_other_and_neither_sleeps_forever() {
     model(4, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
@@ -107,17 +113,20 @@ fn a_reader_and_a_writer_exclude_each_other_and_nobody_sleeps_for_ever() {
 }
 
 #[test]
-fn a_reader_that_was_here_before_and_a_writer_exclude_each_other() {
+fn a_reader_with_a_known_slot_and_a_writer_exclude_each_other() {
     model(4, || {
         let shared = Shared::new();
-        // From now on its cell is known, and it takes the short way.
+        // From now on the reader's slot is known, and it takes the fast path.
         shared.read_once(id(1));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => in_thread.write_once(id(me)),
             _ => {
                 let first = in_thread.read_once(id(me));
-                assert!(first <= in_thread.read_once(id(me)), "no way back");
+                assert!(
+                    first <= in_thread.read_once(id(me)),
+                    "the value never decreases"
+                );
             }
         });
         assert_eq!(shared.look(), 1);
@@ -154,7 +163,7 @@ fn two_readers_and_a_writer_exclude_each_other() {
 }
 
 #[test]
-fn who_upgrades_lets_nobody_write_in_between() {
+fn no_other_writer_comes_between_a_read_and_its_upgrade() {
     model(3, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
@@ -162,12 +171,15 @@ fn who_upgrades_lets_nobody_write_in_between() {
             0 => {
                 assert_eq!(in_thread.read(id(me), WaitOptions::BLOCKING), Ok(false));
                 let before = in_thread.look();
-                // The other one may hold the turnstile for a moment: the model knows no time to sleep until then.
+                // The other one may hold the turnstile for a moment; the model has no deadlines that would end a sleep.
                 loop {
                     match in_thread.upgrade(id(me), WaitOptions::NONBLOCKING) {
                         Ok(()) => break,
                         Err(Error::Deadlock(_)) => {
-                            return in_thread.whole().release_read(id(me)).expect("we read");
+                            return in_thread
+                                .view()
+                                .release_read(id(me))
+                                .expect("a read lock of this process");
                         }
                         Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
                     }
@@ -175,7 +187,10 @@ fn who_upgrades_lets_nobody_write_in_between() {
                 }
                 assert_eq!(in_thread.look(), before);
                 in_thread.touch();
-                in_thread.whole().release_write(id(me)).expect("we write");
+                in_thread
+                    .view()
+                    .release_write(id(me))
+                    .expect("a write lock of this process");
             }
             _ => in_thread.write_once(id(me)),
         });
@@ -184,7 +199,7 @@ fn who_upgrades_lets_nobody_write_in_between() {
 }
 
 #[test]
-fn who_upgrades_waits_until_the_others_have_left() {
+fn an_upgrade_waits_until_the_other_readers_have_left() {
     model(4, || {
         let shared = Shared::new();
         assert_eq!(shared.read(id(0), WaitOptions::BLOCKING), Ok(false));
@@ -193,9 +208,12 @@ fn who_upgrades_waits_until_the_others_have_left() {
             0 => {
                 in_thread
                     .upgrade(id(me), WaitOptions::BLOCKING)
-                    .expect("we read");
+                    .expect("a read lock of this process");
                 in_thread.touch();
-                in_thread.whole().release_write(id(me)).expect("we write");
+                in_thread
+                    .view()
+                    .release_write(id(me))
+                    .expect("a write lock of this process");
             }
             _ => drop(in_thread.read_once(id(me))),
         });
@@ -204,7 +222,7 @@ fn who_upgrades_waits_until_the_others_have_left() {
 }
 
 #[test]
-fn of_two_who_upgrade_one_is_refused_and_nobody_sleeps_for_ever() {
+fn one_of_two_upgrades_is_refused_and_neither_sleeps_forever() {
     model(3, || {
         let shared = Shared::new();
         for me in 0..2 {
@@ -220,13 +238,19 @@ fn of_two_who_upgrade_one_is_refused_and_nobody_sleeps_for_ever() {
             match in_thread.upgrade(id(me), options) {
                 Ok(()) => {
                     in_thread.touch();
-                    in_thread.whole().release_write(id(me)).expect("we write");
+                    in_thread
+                        .view()
+                        .release_write(id(me))
+                        .expect("a write lock of this process");
                 }
                 Err(error) => {
                     assert!(matches!(error, Error::WouldBlock(_) | Error::Deadlock(_)));
                     assert!(me == 1, "{error}");
                     in_thread.look();
-                    in_thread.whole().release_read(id(me)).expect("still");
+                    in_thread
+                        .view()
+                        .release_read(id(me))
+                        .expect("a read lock of this process");
                 }
             }
         });
@@ -235,7 +259,7 @@ fn of_two_who_upgrade_one_is_refused_and_nobody_sleeps_for_ever() {
 }
 
 #[test]
-fn who_downgrades_lets_nobody_write_in_between() {
+fn no_other_writer_comes_between_a_write_and_its_downgrade() {
     model(3, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
@@ -245,11 +269,14 @@ fn who_downgrades_lets_nobody_write_in_between() {
                 in_thread.touch();
                 let mine = in_thread.look();
                 in_thread
-                    .whole()
+                    .view()
                     .downgrade(id(me), &in_thread.world)
-                    .expect("we write");
+                    .expect("a write lock of this process");
                 assert_eq!(in_thread.look(), mine);
-                in_thread.whole().release_read(id(me)).expect("we read");
+                in_thread
+                    .view()
+                    .release_read(id(me))
+                    .expect("a read lock of this process");
             }
             _ => in_thread.write_once(id(me)),
         });
@@ -259,26 +286,29 @@ fn who_downgrades_lets_nobody_write_in_between() {
 }
 
 #[test]
-fn a_writer_that_gives_up_lets_the_readers_in() {
+fn a_writer_that_times_out_admits_the_readers() {
     model(3, || {
         let shared = Shared::new();
         assert_eq!(shared.read(id(2), WaitOptions::BLOCKING), Ok(false));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                // Nobody leaves before it has given up, and the model has no deadlines: so it only tries.
+                // No reader leaves before this one has given up, and the model has no deadlines: so it does not wait.
                 let refused = in_thread.write(id(me), WaitOptions::NONBLOCKING);
                 assert!(matches!(refused, Err(Error::WouldBlock(_))));
             }
             _ => drop(in_thread.read_once(id(me))),
         });
-        shared.whole().release_read(id(2)).expect("we read");
+        shared
+            .view()
+            .release_read(id(2))
+            .expect("a read lock of this process");
         shared.is_free();
     });
 }
 
 #[test]
-fn a_writer_out_of_time_wakes_those_who_wait_for_it() {
+fn a_writer_that_times_out_wakes_the_waiters_behind_it() {
     model(2, || {
         let shared = Shared::new();
         assert_eq!(shared.read(id(2), WaitOptions::BLOCKING), Ok(false));
@@ -287,11 +317,17 @@ fn a_writer_out_of_time_wakes_those_who_wait_for_it() {
             0 => match in_thread.write(id(me), SHORT) {
                 Ok(_) => {
                     in_thread.touch();
-                    in_thread.whole().release_write(id(me)).expect("we write");
+                    in_thread
+                        .view()
+                        .release_write(id(me))
+                        .expect("a write lock of this process");
                 }
                 Err(error) => assert!(matches!(error, Error::Timeout(_))),
             },
-            1 => in_thread.whole().release_read(id(2)).expect("it is read"),
+            1 => in_thread
+                .view()
+                .release_read(id(2))
+                .expect("a read lock of this process"),
             _ => drop(in_thread.read_once(id(me))),
         });
         shared.is_free();
@@ -299,14 +335,14 @@ fn a_writer_out_of_time_wakes_those_who_wait_for_it() {
 }
 
 #[test]
-fn what_a_dead_writer_leaves_is_told_until_it_is_mended() {
+fn a_dead_writers_mark_is_reported_until_the_state_is_marked_consistent() {
     model(3, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                let mortal = in_thread.world.mortals[0].0;
-                match in_thread.write(mortal, WaitOptions::NONBLOCKING) {
+                let dying = in_thread.world.killable[0].0;
+                match in_thread.write(dying, WaitOptions::NONBLOCKING) {
                     Ok(owner_died) => {
                         assert!(!owner_died);
                         in_thread.touch();
@@ -314,53 +350,74 @@ fn what_a_dead_writer_leaves_is_told_until_it_is_mended() {
                     }
                     Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
                 }
-                in_thread.world.dies(0);
+                in_thread.world.kill(0);
             }
             _ => {
                 if let Ok(owner_died) = in_thread.read(id(me), WaitOptions::NONBLOCKING) {
                     let seen = in_thread.look();
-                    assert_eq!(owner_died, seen == 1, "a write that nobody finished");
-                    in_thread.whole().release_read(id(me)).expect("we read");
+                    assert_eq!(owner_died, seen == 1, "the write was not finished");
+                    in_thread
+                        .view()
+                        .release_read(id(me))
+                        .expect("a read lock of this process");
                 }
             }
         });
         let died = shared.count.load(Ordering::Relaxed) == 1;
         assert_eq!(shared.read(id(5), WaitOptions::NONBLOCKING), Ok(died));
-        shared.whole().release_read(id(5)).expect("we read");
+        shared
+            .view()
+            .release_read(id(5))
+            .expect("a read lock of this process");
         assert_eq!(shared.write(id(5), WaitOptions::NONBLOCKING), Ok(died));
-        shared.whole().mark_consistent(id(5)).expect("we write");
-        shared.whole().release_write(id(5)).expect("we write");
+        shared
+            .view()
+            .mark_consistent(id(5))
+            .expect("a write lock of this process");
+        shared
+            .view()
+            .release_write(id(5))
+            .expect("a write lock of this process");
         assert_eq!(shared.read(id(5), WaitOptions::NONBLOCKING), Ok(false));
-        shared.whole().release_read(id(5)).expect("we read");
+        shared
+            .view()
+            .release_read(id(5))
+            .expect("a read lock of this process");
         shared.is_free();
     });
 }
 
 #[test]
-fn a_dead_reader_holds_up_nobody_and_leaves_no_mark() {
+fn a_dead_reader_delays_no_process_and_leaves_no_mark() {
     model(3, || {
         let shared = Shared::new();
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                let mortal = in_thread.world.mortals[0].0;
-                if let Ok(owner_died) = in_thread.read(mortal, WaitOptions::NONBLOCKING) {
+                let dying = in_thread.world.killable[0].0;
+                if let Ok(owner_died) = in_thread.read(dying, WaitOptions::NONBLOCKING) {
                     assert!(!owner_died);
                     in_thread.look();
                 }
-                in_thread.world.dies(0);
+                in_thread.world.kill(0);
             }
             _ => match in_thread.write(id(me), WaitOptions::NONBLOCKING) {
                 Ok(owner_died) => {
                     assert!(!owner_died);
                     in_thread.touch();
-                    in_thread.whole().release_write(id(me)).expect("we write");
+                    in_thread
+                        .view()
+                        .release_write(id(me))
+                        .expect("a write lock of this process");
                 }
                 Err(error) => assert!(matches!(error, Error::WouldBlock(_))),
             },
         });
         assert_eq!(shared.write(id(5), WaitOptions::NONBLOCKING), Ok(false));
-        shared.whole().release_write(id(5)).expect("we write");
+        shared
+            .view()
+            .release_write(id(5))
+            .expect("a write lock of this process");
         shared.is_free();
     });
 }

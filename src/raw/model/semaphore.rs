@@ -23,7 +23,7 @@ struct Shared {
     guarded: UnsafeCell<u64>,
 }
 
-// SAFETY: `guarded` is reached by who has all permits alone, which is what is on trial: loom checks it.
+// SAFETY: only the holder of all permits reaches `guarded`; the model tests that, and loom checks it.
 unsafe impl Sync for Shared {}
 
 impl Shared {
@@ -48,9 +48,9 @@ impl Shared {
         self.raw.release(count, MAXIMUM).expect("no overflow");
     }
 
-    /// Adds one; loom fails where another thread is in here as well.
+    /// Adds one; loom fails if another thread is inside as well.
     fn touch(&self) {
-        // SAFETY: the caller has all permits, which is what is on trial: loom checks it.
+        // SAFETY: the caller holds all permits; the model tests that, and loom checks it.
         self.guarded.with_mut(|guarded| unsafe { *guarded += 1 });
     }
 
@@ -80,14 +80,14 @@ impl Shared {
     fn release_undo(&self, total: u64, me: Id, count: u64) {
         self.undo(total, me, |undo| {
             if count != 1 || !undo.try_release() {
-                undo.release(count).expect("we hold it");
+                undo.release(count).expect("permits of this process");
             }
         });
     }
 }
 
 #[test]
-fn one_permit_excludes_and_nobody_sleeps_for_ever() {
+fn one_permit_excludes_others_and_no_waiter_sleeps_forever() {
     model(2, || {
         let shared = Shared::new(1);
         let in_thread = shared.clone();
@@ -101,7 +101,7 @@ fn one_permit_excludes_and_nobody_sleeps_for_ever() {
 }
 
 #[test]
-fn who_gives_two_wakes_two() {
+fn a_release_of_two_permits_wakes_two_waiters() {
     model(3, || {
         let shared = Shared::new(0);
         let in_thread = shared.clone();
@@ -114,7 +114,7 @@ fn who_gives_two_wakes_two() {
 }
 
 #[test]
-fn who_wants_two_keeps_no_wake_from_who_wants_one() {
+fn a_waiter_for_two_permits_keeps_no_wake_from_a_waiter_for_one() {
     model(2, || {
         let shared = Shared::new(0);
         let wait = |count| {
@@ -122,21 +122,21 @@ fn who_wants_two_keeps_no_wake_from_who_wants_one() {
             thread::spawn(move || assert!(shared.acquire(count, WaitOptions::BLOCKING)))
         };
         let (two, one) = (wait(2), wait(1));
-        // Either of them may sleep first, and it is too few for one of them.
+        // Either may sleep first, and the permits are too few for one of them.
         shared.release(1);
-        one.join().expect("it has got it");
+        one.join().expect("one permit");
         shared.release(1);
         shared.release(1);
-        two.join().expect("it has got them");
+        two.join().expect("two permits");
         assert_eq!(shared.raw.value(), 0);
     });
 }
 
 #[test]
-fn a_mark_that_goes_leaves_no_sleeper_behind() {
+fn a_mark_that_is_cleared_leaves_no_sleeper_behind() {
     model(4, || {
         let shared = Shared::new(0);
-        // Somebody has waited, and is not there any more.
+        // An earlier waiter has set the mark and left.
         shared.raw.word.fetch_or(WAITERS, Ordering::Relaxed);
         let in_thread = shared.clone();
         each(2, move |me| match me {
@@ -147,13 +147,13 @@ fn a_mark_that_goes_leaves_no_sleeper_behind() {
 }
 
 #[test]
-fn who_gives_up_passes_its_wake_on() {
+fn a_waiter_that_times_out_passes_its_wake_on() {
     model(2, || {
         let shared = Shared::new(0);
         let in_thread = shared.clone();
         each(4, move |me| {
             let options = match me {
-                // The clock: all sleepers look again once, and the one that has a deadline is beyond it.
+                // The clock: all sleepers check again once, and the timeout of one of them is over.
                 3 => {
                     futex::wake(&in_thread.raw.word, i32::MAX, futex::WaitSet::All);
                     return;
@@ -171,7 +171,7 @@ fn who_gives_up_passes_its_wake_on() {
 }
 
 #[test]
-fn with_undo_one_permit_excludes_and_nobody_sleeps_for_ever() {
+fn with_undo_one_permit_excludes_others_and_no_waiter_sleeps_forever() {
     model(2, || {
         let shared = Shared::new(1);
         let in_thread = shared.clone();
@@ -186,18 +186,18 @@ fn with_undo_one_permit_excludes_and_nobody_sleeps_for_ever() {
 }
 
 #[test]
-fn what_the_dead_held_comes_back_once() {
+fn permits_of_a_dead_holder_are_reclaimed_once() {
     model(2, || {
         let shared = Shared::new(2);
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                let mortal = in_thread.world.mortals[0].0;
-                in_thread.acquire_undo(2, mortal, 2, WaitOptions::NONBLOCKING);
-                in_thread.world.dies(0);
+                let dying = in_thread.world.killable[0].0;
+                in_thread.acquire_undo(2, dying, 2, WaitOptions::NONBLOCKING);
+                in_thread.world.kill(0);
             }
             _ => {
-                // Nobody is woken by a death, and the model has no deadlines: so these only try.
+                // A death wakes no waiter, and the model has no deadlines: so these do not wait.
                 if in_thread.acquire_undo(2, id(me), 2, WaitOptions::NONBLOCKING) {
                     in_thread.touch();
                     in_thread.release_undo(2, id(me), 2);
@@ -210,16 +210,16 @@ fn what_the_dead_held_comes_back_once() {
     });
 }
 
-/// Dies inside the lock, so far on its way as `step` says: it acquires up to 2, then it has done that, and releases.
+/// Dies inside the lock at the point that `step` names: it acquires up to 2, then it has acquired them, and releases.
 fn die_inside(shared: &Shared, total: u64, step: usize) {
-    let mortal = shared.world.mortals[0].0;
+    let dying = shared.world.killable[0].0;
     let cells = cells(&shared.raw, &shared.cells);
     if step > 2 {
-        assert!(shared.acquire_undo(total, mortal, 1, WaitOptions::NONBLOCKING));
+        assert!(shared.acquire_undo(total, dying, 1, WaitOptions::NONBLOCKING));
     }
     let lock = &shared.raw.lock;
     let entered = lock.acquire(
-        mortal,
+        dying,
         WaitOptions::NONBLOCKING,
         &SpinState::default(),
         &shared.world,
@@ -227,18 +227,18 @@ fn die_inside(shared: &Shared, total: u64, step: usize) {
     assert_eq!(entered, Ok(false));
     match step {
         0 | 3 => {}
-        1 => drop(cells.hold(mortal, 1, &shared.world)),
+        1 => drop(cells.hold(dying, 1, &shared.world)),
         2 => {
-            cells.hold(mortal, 1, &shared.world).expect("a cell");
+            cells.hold(dying, 1, &shared.world).expect("a free slot");
             assert!(shared.raw.try_take(1));
         }
-        _ => drop(cells.release(mortal, 1)),
+        _ => drop(cells.release(dying, 1)),
     }
-    shared.world.dies(0);
+    shared.world.kill(0);
 }
 
 #[test]
-fn who_dies_inside_leaves_it_to_the_next_to_count() {
+fn a_process_that_dies_inside_leaves_the_recount_to_the_next() {
     for step in 0..5 {
         model(2, move || {
             let shared = Shared::new(2);
@@ -257,16 +257,16 @@ fn who_dies_inside_leaves_it_to_the_next_to_count() {
 }
 
 #[test]
-fn who_brings_back_wakes_who_slept_for_the_dead() {
+fn reclaiming_a_dead_holders_permits_wakes_the_waiters() {
     model(2, || {
         let shared = Shared::new(2);
-        let mortal = shared.world.mortals[0].0;
-        assert!(shared.acquire_undo(2, mortal, 2, WaitOptions::NONBLOCKING));
+        let dying = shared.world.killable[0].0;
+        assert!(shared.acquire_undo(2, dying, 2, WaitOptions::NONBLOCKING));
         let in_thread = shared.clone();
         each(2, move |me| match me {
             0 => {
-                in_thread.world.dies(0);
-                // One is enough for it; the other one is left to who sleeps.
+                in_thread.world.kill(0);
+                // One permit is enough for this process; the other one is left to the sleeper.
                 assert!(in_thread.acquire_undo(2, id(me), 1, WaitOptions::NONBLOCKING));
             }
             _ => assert!(in_thread.acquire_undo(2, id(me), 1, WaitOptions::BLOCKING)),
@@ -276,7 +276,7 @@ fn who_brings_back_wakes_who_slept_for_the_dead() {
 }
 
 #[test]
-fn who_finds_no_cell_passes_its_wake_on() {
+fn a_waiter_without_a_free_slot_passes_its_wake_on() {
     model(2, || {
         let shared = Shared::new(3);
         assert!(shared.acquire_undo(3, id(0), 2, WaitOptions::NONBLOCKING));
@@ -289,7 +289,7 @@ fn who_finds_no_cell_passes_its_wake_on() {
                 assert!(in_thread.acquire_undo(3, id(0), 1, WaitOptions::BLOCKING));
                 in_thread.release_undo(3, id(0), 1);
             }
-            // Both cells are in use for good.
+            // Both slots stay in use.
             _ => {
                 let acquire = |undo: UndoRef<'_, World>| {
                     undo.acquire(1, WaitOptions::BLOCKING, &SpinState::default())

@@ -1,20 +1,20 @@
-//! A cursor: a position, and how many messages and bytes lie before it, which change together by a single store.
+//! A cursor: a position, and how many messages and bytes are before it. All three change by a single store (D-047).
 //!
 //! ```text
 //! | position | entry 0: position, messages, bytes | entry 1: position, messages, bytes |
 //! ```
 //!
-//! The entry that has the cursor's position is valid, the other one is being written. The owner of the lock writes it,
-//! and then stores the position: that store is the commit. If the owner dies before, the position is the old one, and
-//! so is the entry that belongs to it; a half written entry has the position of neither.
+//! The entry that has the cursor's position is valid, the other one is being written. The owner of the lock writes the
+//! spare entry, and then stores the position: that store is the commit. If the owner dies before the store, the old
+//! position and its entry remain valid, and a half-written entry matches neither position.
 //!
-//! Readers without the lock read the entry, and then the position once more: a seqlock over two buffers, as the
+//! Readers without the lock read the entry, and then the position once more. This is a seqlock over two buffers, as the
 //! kernel's seqcount_latch_t (docs.kernel.org/locking/seqlock.html), with the position as the sequence number.
 
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
 
-/// How often a reader without the lock tries again while writers come between; after that the words are corrupt.
+/// How often a reader without the lock retries because the position has moved; after that the words are corrupt.
 const MAX_READ_ATTEMPTS: u32 = if cfg!(loom) { 16 } else { 1 << 20 };
 
 #[derive(Debug, Default)]
@@ -33,14 +33,14 @@ pub struct Cursor {
     entries: [Entry; 2],
 }
 
-/// The values of a cursor at one moment: all three wrap around.
+/// The values of a cursor at one moment; all three wrap around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CursorSnapshot {
     /// The position.
     pub position: u64,
-    /// How many messages lie before that.
+    /// How many messages are before the position.
     pub messages: u64,
-    /// How many bytes they have.
+    /// How many bytes those have.
     pub bytes: u64,
 }
 
@@ -61,7 +61,7 @@ impl CursorSnapshot {
 }
 
 impl Cursor {
-    /// Sets it to `position`, with nothing before it: before its first use.
+    /// Sets the cursor to `position`, with nothing before it. Must precede the first use.
     pub fn prepare(&self, position: u64) {
         for (entry, position) in self.entries.iter().zip([position, !position]) {
             entry.position.store(position, Ordering::Relaxed);
@@ -71,20 +71,20 @@ impl Cursor {
         self.position.store(position, Ordering::Relaxed);
     }
 
-    /// Returns the position; what was done before it was committed is seen.
+    /// Returns the position; everything before its commit is visible to the caller.
     #[inline(always)]
     pub fn position(&self) -> u64 {
-        // PAIRS queue.commit: who reads a position sees the records before it, or that they are taken.
+        // PAIRS queue.commit: a reader of a position sees the records before it, or that they are taken.
         self.position.load(Ordering::Acquire)
     }
 
-    /// Returns its values; requires the lock. `None`: neither entry belongs to the position.
+    /// Returns the values, or `None` if neither entry matches the position. Requires the lock.
     #[inline(always)]
     pub fn look(&self) -> Option<CursorSnapshot> {
         self.entry(self.position.load(Ordering::Relaxed))
     }
 
-    /// As `look`. `Corrupt` instead of `None`.
+    /// As `look`, but fails with `Corrupt` if neither entry matches.
     #[inline(always)]
     pub fn current(&self) -> Result<CursorSnapshot> {
         self.look().ok_or_else(corrupt)
@@ -93,8 +93,10 @@ impl Cursor {
     #[inline(always)]
     fn entry(&self, position: u64) -> Option<CursorSnapshot> {
         let [first, second] = &self.entries;
-        let says = |entry: &&Entry| entry.position.load(Ordering::Relaxed) == position;
-        let entry = Some(first).filter(says).or(Some(second).filter(says))?;
+        let matches = |entry: &&Entry| entry.position.load(Ordering::Relaxed) == position;
+        let entry = Some(first)
+            .filter(matches)
+            .or(Some(second).filter(matches))?;
         Some(CursorSnapshot {
             position,
             messages: entry.messages.load(Ordering::Relaxed),
@@ -102,7 +104,7 @@ impl Cursor {
         })
     }
 
-    /// Sets it to `new`, which is at another position; requires the lock.
+    /// Sets the cursor to `new`, which must have another position. Requires the lock.
     #[inline(always)]
     pub fn commit(&self, new: CursorSnapshot) {
         let position = self.position.load(Ordering::Relaxed);
@@ -111,7 +113,8 @@ impl Cursor {
             true => second,
             false => first,
         };
-        // PAIRS ledger.entry: who reads what is stored below finds, when it looks again, that the position has moved.
+        // PAIRS ledger.entry: a reader of the stores below sees, when it reads the position again, that the position
+        // moved.
         fence(Ordering::Release);
         spare.position.store(new.position, Ordering::Relaxed);
         spare.messages.store(new.messages, Ordering::Relaxed);
@@ -120,7 +123,7 @@ impl Cursor {
         self.position.store(new.position, Ordering::Release);
     }
 
-    /// Returns its values, without the lock. `Corrupt`.
+    /// Returns the values, without the lock. Fails with `Corrupt` if the words match at no attempt.
     pub fn read(&self) -> Result<CursorSnapshot> {
         for _ in 0..MAX_READ_ATTEMPTS {
             let position = self.position();
@@ -137,5 +140,5 @@ impl Cursor {
 
 #[cold]
 fn corrupt() -> Error {
-    Error::Corrupt("the queue does not know how much is in it".into())
+    Error::Corrupt("the counts of the queue do not match its position; recreate the queue".into())
 }

@@ -1,4 +1,4 @@
-//! Finding what can be had, and finishing what the dead have left: all of it requires the consumer lock.
+//! Finding the next message, and reclaiming what dead processes left. All functions require the consumer lock.
 
 use super::cursor::CursorSnapshot;
 use super::record::{Record, Ring, Seen, State};
@@ -7,35 +7,35 @@ use crate::error::Result;
 use crate::raw::{Liveness, WaitOptions};
 use crate::sys::atomic::{Ordering, fence};
 
-/// While something is leased, every so manieth message begins a scan for leases of the dead …
+/// While something is leased, a scan for leases of dead processes begins once per this many messages … (D-052)
 const LEASE_SCAN_INTERVAL: u64 = 64;
-/// … of so many records.
+/// … and looks at this many records.
 const LEASE_SCAN_BATCH: u64 = 512;
 
-/// A message that can be had.
+/// A message that can be taken.
 pub(super) struct Found<'a> {
     pub record: &'a Record,
     pub seen: Seen,
-    /// What claim says, if the message stands there and not before it.
+    /// The value of claim if the message is at claim; `None` if it is before claim.
     pub claim: Option<CursorSnapshot>,
 }
 
-/// Why no message can be had.
+/// Why no message can be taken.
 #[derive(Clone, Copy)]
 pub(super) struct EmptyReason {
     pub claim: CursorSnapshot,
     /// The record at claim is reserved, and not committed yet.
     pub held_up: bool,
-    /// How many reservations had been committed or given up before that was found.
+    /// How many reservations had been committed or aborted before the search began.
     pub resolved_reservations: u64,
     /// Something before claim is still leased by another process, and may come back.
     pub leased: bool,
-    /// The queue was shut while a live process held the producer lock, which may still put a message.
+    /// The queue was shut down while a live process held the producer lock, and that process may still put a message.
     pub putting: bool,
 }
 
 impl<'a> Found<'a> {
-    /// At claim.
+    /// A message at claim.
     pub fn at(claim: CursorSnapshot, (record, seen): (&'a Record, Seen)) -> Found<'a> {
         Found {
             record,
@@ -44,7 +44,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// Before claim: it was leased before, and can be had again.
+    /// A message before claim: it was leased before, and can be taken again.
     fn redelivered((record, seen): (&'a Record, Seen)) -> Found<'a> {
         Found {
             record,
@@ -54,13 +54,13 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What is found at a position of claim.
+/// What is at a position of claim.
 pub(super) enum SlotState<'a> {
-    /// The end of what was put.
+    /// Nothing: it is the end of what was put.
     End,
-    /// What can be had.
+    /// A message that can be taken.
     Message((&'a Record, Seen)),
-    /// Nothing that can ever be had: claim may go on to there.
+    /// A record that can never be taken: claim may move to this snapshot.
     Gap(CursorSnapshot),
     /// A record that a live process fills or reads.
     Obstacle,
@@ -69,7 +69,7 @@ pub(super) enum SlotState<'a> {
 pub(super) type Search<'a> = std::result::Result<Found<'a>, EmptyReason>;
 
 impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
-    /// Returns tail as far as it is known, and looks where it is now if nothing is known beyond claim.
+    /// Returns the last known tail. Reads tail anew if no record beyond claim is known.
     #[inline(always)]
     pub(super) fn known_tail(&self, claim: u64) -> u64 {
         let known = self.raw.known_tail.load(Ordering::Relaxed);
@@ -87,13 +87,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Record::find(self.ring, self.laps, position, tail)
     }
 
-    /// Finds the first message that can be had; requires the consumer lock.
+    /// Finds the first message that can be taken. Requires the consumer lock.
     pub(super) fn find(&self) -> Result<Search<'_>> {
         let raw = self.raw;
-        // PAIRS queue.settled: who has counted it sees what has become of the record.
+        // PAIRS queue.settled: a reader of the count sees the state that each counted record was left in.
         let resolved_reservations = raw.resolved_reservations.load(Ordering::Acquire);
         let claim = raw.claim.current()?;
-        // PAIRS queue.returned: what was given back before is READY now, or has been taken since.
+        // PAIRS queue.returned: a lease returned before this is READY now, or has been taken since.
         let returned = raw.returned.load(Ordering::Relaxed) != 0
             && raw.returned.swap(0, Ordering::AcqRel) != 0;
         if raw.head.load(Ordering::Relaxed) != AS_CLAIM {
@@ -114,7 +114,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         if let SlotState::Message(message) = state {
             return Ok(Ok(Found::at(claim, message)));
         }
-        // Before anybody waits all is looked at.
+        // All records are searched before the caller may wait.
         let (found, leased) = self.search(claim.position, u64::MAX)?;
         Ok(match found {
             Some(message) => Ok(Found::redelivered(message)),
@@ -128,7 +128,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Looks at what is at `claim`, and finishes what the dead have left there; requires the consumer lock.
+    /// Returns what is at `claim`, and reclaims what a dead process left there. Requires the consumer lock.
     #[inline(always)]
     pub(super) fn look_at(&self, claim: CursorSnapshot) -> Result<SlotState<'_>> {
         if self.known_tail(claim.position) == claim.position {
@@ -146,7 +146,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 State::Reserved(id) if self.liveness.is_dead(id)? => {
                     record.change(seen.state, State::Done);
                 }
-                // Its lessee died before claim had got over it.
+                // Its reader died before claim had moved past the record.
                 State::Leased(id) if self.liveness.is_dead(id)? => {
                     record.change(seen.state, State::Ready);
                 }
@@ -155,7 +155,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Moves claim past what can never be had; returns it and what is there then; requires the consumer lock.
+    /// Moves claim past records that can never be taken. Returns claim and what is there. Requires the consumer lock.
     pub(super) fn skip(&self) -> Result<(CursorSnapshot, SlotState<'_>)> {
         let mut claim = self.raw.claim.current()?;
         loop {
@@ -171,8 +171,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Searches up to `max_records` of the records between head and claim for one that was given back, or whose lessee is
-    /// dead. Returns also whether other processes lease some; requires the consumer lock.
+    /// Searches up to `max_records` of the records between head and claim for a lease that was returned, or whose
+    /// reader is dead. Returns it, and whether other live processes hold leases. Requires the consumer lock.
     fn search(&self, claim: u64, max_records: u64) -> Result<(Option<(&Record, Seen)>, bool)> {
         let raw = self.raw;
         let head = raw.head.load(Ordering::Relaxed);
@@ -180,7 +180,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         if head == AS_CLAIM || max_records == 0 {
             return Ok((None, leased));
         }
-        // A part of them begins where the last one ended, which is a hint.
+        // A partial search begins where the last one ended; that position is only a hint.
         let begin = raw.search.load(Ordering::Relaxed);
         let inside =
             (begin.wrapping_sub(head) as i64) >= 0 && (claim.wrapping_sub(begin) as i64) > 0;
@@ -211,7 +211,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok((None, leased))
     }
 
-    /// Moves head past what is done; returns where it is; requires the consumer lock.
+    /// Moves head past finished records, and returns it. Requires the consumer lock.
     pub(super) fn advance_head(&self, claim: u64) -> Result<u64> {
         let raw = self.raw;
         let mut head = raw.head.load(Ordering::Relaxed);
@@ -240,27 +240,28 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             }
             // PAIRS queue.head
             raw.head.store(head, Ordering::Release);
-            // PAIRS queue.done: once more, because who has done with it meanwhile may have seen the old head.
+            // PAIRS queue.done: one more pass, because a process that finished a record meanwhile may have seen the old
+            // head.
             fence(Ordering::SeqCst);
         }
         if head != before {
             raw.room.notify(u64::MAX);
             if raw.is_shut_down() {
-                // Who waits for what was still leased: nothing comes any more.
+                // Consumers that waited for leases to return: no message comes any more.
                 raw.messages.notify(u64::MAX);
             }
         }
         Ok(head)
     }
 
-    /// Finishes what the dead have left; returns the first record that is still needed; requires the consumer lock.
+    /// Reclaims what dead processes left; returns the first record that is still needed. Requires the consumer lock.
     pub(super) fn reclaim(&self, _held: &Held<'_>) -> Result<u64> {
         let (claim, _) = self.skip()?;
         self.advance_head(claim.position)
     }
 
-    /// As `reclaim`, without the lock, as far as possible: the next owner of the consumer lock does the rest. The
-    /// present owner may have looked already, and would wake no waiter.
+    /// As `reclaim`, for a caller without the consumer lock. This waits for the lock's present owner, which may have passed
+    /// the record already and would wake no waiter. If that fails, the next owner of the lock reclaims.
     pub(super) fn try_reclaim(&self) {
         let held = self.hold_consumer_lock(WaitOptions::NONBLOCKING);
         if held.is_ok_and(|held| self.reclaim(&held).is_ok()) {

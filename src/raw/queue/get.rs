@@ -1,4 +1,4 @@
-//! Getting: under the consumer lock the first record that is READY is found, and claim goes over it.
+//! Getting: under the consumer lock the first READY record is found, and claim moves past it (D-048).
 
 use super::cursor::CursorSnapshot;
 use super::find::{EmptyReason, Found, SlotState};
@@ -13,30 +13,30 @@ use crate::sys::atomic::Ordering;
 use crate::sys::futex::WaitSet;
 use std::mem::MaybeUninit;
 
-/// What was got.
+/// A message that was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taken {
     /// How many bytes the message has.
     pub length: u64,
-    /// How often it was leased before: whoever had it died, or gave it back.
+    /// How often the message was leased before: each of those consumers died, or returned it.
     pub attempts: u32,
 }
 
 /// A message that its consumer reads in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    /// By this it is acknowledged.
+    /// The token that `ack` and `nack` expect.
     pub token: u64,
-    /// Where in the ring its bytes stand.
+    /// The offset of its bytes in the ring.
     pub offset: u64,
-    /// How many bytes it has.
+    /// How many bytes the message has.
     pub length: u64,
-    /// How often it was leased, this time included.
+    /// How often the message was leased, this time included.
     pub attempts: u32,
 }
 
 impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
-    /// Takes the first message if that is a few steps: nobody is in the way, nothing is leased, and it fits.
+    /// Takes the first message if that is a few steps: the lock is free, nothing is leased, and the message fits.
     #[inline(always)]
     pub fn try_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
         let held = self.hold_uncontended(&self.raw.consumer_lock)?;
@@ -72,15 +72,16 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
         let place = buffer.get_mut(..seen.length as usize)?;
         self.ring.read(offset + RECORD_HEADER, place).ok()?;
-        // From here on it is taken, and nothing slow follows.
+        // From here on the message is taken, and nothing slow follows.
         raw.claim.commit(claim.and(seen.next, seen.room));
         Some(seen.length)
     }
 
-    /// Takes the first message; when this returns nobody else gets it.
+    /// Takes the first message. When this returns, no other consumer gets it.
     ///
-    /// `TooLarge`: it is larger than the buffer, and still there. `Empty`, `Timeout`, `Interrupted`: there is none.
-    /// `ShutDown`: nor will there ever be one. `Corrupt`; what `liveness` says.
+    /// Fails with `TooLarge` if the message is larger than the buffer; the message stays. Fails with `Empty`, `Timeout`
+    /// or `Interrupted` if there is none, with `ShutDown` if none will follow, with `Corrupt`, and with errors of
+    /// `liveness`.
     #[inline]
     pub fn get(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
         let mut large = None;
@@ -93,7 +94,11 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             let room = buffer.len() as u64;
             let Some(place) = buffer.get_mut(..seen.length as usize) else {
                 return Err(Error::TooLarge(
-                    format!("the message has {} bytes, the buffer {room}", seen.length).into(),
+                    format!(
+                        "the message has {} bytes, the buffer {room}; pass a larger buffer",
+                        seen.length
+                    )
+                    .into(),
                 ));
             };
             if seen.length >= LARGE_MESSAGE {
@@ -101,7 +106,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 return Ok(taken);
             }
             queue.ring.read(queue.payload(seen.position), place)?;
-            // From here on it is taken, and nothing slow follows.
+            // From here on the message is taken, and nothing slow follows.
             queue.take(&found);
             Ok(taken)
         })?;
@@ -111,7 +116,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(taken)
     }
 
-    /// Copies without the consumer lock: others go on meanwhile.
+    /// Copies without the consumer lock, so that other consumers continue meanwhile (D-053).
     #[cold]
     fn read_large(&self, lease: &Lease, buffer: &mut [MaybeUninit<u8>]) -> Result<()> {
         match self
@@ -123,9 +128,9 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Copies the beginning of the first message, as much as the buffer has room for, and leaves it there.
+    /// Copies the beginning of the first message, as much as the buffer has room for; the message stays.
     ///
-    /// As `get`, but for `TooLarge`.
+    /// Fails as `get`, but not with `TooLarge`.
     pub fn peek(&self, buffer: &mut [MaybeUninit<u8>], options: WaitOptions) -> Result<Taken> {
         self.fetch(options, |queue, found| {
             let seen = found.seen;
@@ -139,10 +144,10 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Takes the first messages, as many as there are lengths and the buffer has room for, one behind the other; waits for
-    /// the first of them. Returns how many.
+    /// Takes the first messages, one behind the other, as many as there are lengths and the buffer has room for. Waits
+    /// for the first. Returns how many.
     ///
-    /// As `get`; `TooLarge`: the first is larger than the buffer.
+    /// Fails as `get`; `TooLarge` means that the first is larger than the buffer.
     pub fn get_many(
         &self,
         buffer: &mut [MaybeUninit<u8>],
@@ -165,20 +170,20 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                         break;
                     }
                     let text = format!(
-                        "the message has {length} bytes, the buffer {}",
+                        "the message has {length} bytes, the buffer {}; pass a larger buffer",
                         buffer.len()
                     );
                     return Err(Error::TooLarge(text.into()));
                 };
                 match queue.ring.read(queue.payload(found.seen.position), place) {
-                    // As below.
+                    // A fault in a later message ends the batch, and the next call reports it.
                     Err(_) if count > 0 => break,
                     other => other?,
                 }
                 lengths[count].write(length as u64);
                 (filled, count) = (end, count + 1);
                 match found.claim {
-                    // While nothing is leased, one commit does for all of them.
+                    // While nothing is leased, one commit takes all of them.
                     Some(claim) if queue.raw.head.load(Ordering::Relaxed) == AS_CLAIM => {
                         queue.count_redelivery(&found);
                         behind = Some(claim.and(found.seen.next, found.seen.room));
@@ -188,7 +193,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 if count == lengths.len() {
                     break;
                 }
-                // What has been copied is the caller's, whatever is wrong with the next: the next call says so.
+                // The caller keeps what was copied. If the next record is faulty, the next call reports it.
                 next = queue.next_of(&mut behind).ok().flatten();
             }
             if let Some(claim) = behind {
@@ -198,7 +203,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Returns the next message of a batch; `behind`: where claim goes at its end, if it does not go with each message.
+    /// Returns the next message of a batch. `behind` is where claim goes at the end, or `None` if each message moves
+    /// claim.
     fn next_of(&self, behind: &mut Option<CursorSnapshot>) -> Result<Option<Found<'_>>> {
         let Some(claim) = behind else {
             return Ok(self.find()?.ok());
@@ -212,20 +218,20 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Takes the first message to read it in place: until it is acknowledged nobody else gets it, and if this process dies
-    /// before, the next one does.
+    /// Leases the first message, to read it in place. No other consumer gets it before it is acknowledged. If this
+    /// process dies before, the next consumer gets it.
     ///
-    /// As `get`.
+    /// Fails as `get`.
     pub fn lease(&self, options: WaitOptions) -> Result<Lease> {
         self.fetch(options, |queue, found| queue.lend(&found))
     }
 
-    /// Waits until there is a message; another may be faster. As `get`.
+    /// Waits until there is a message, which another consumer may take first. Fails as `get`.
     pub fn wait_for_message(&self, options: WaitOptions) -> Result<()> {
         self.fetch(options, |_, _| Ok(()))
     }
 
-    /// Calls `body` with the first message, under the consumer lock, as soon as there is one.
+    /// Calls `body` with the first message, under the consumer lock, as soon as there is a message.
     #[inline(always)]
     fn fetch<T>(
         &self,
@@ -246,7 +252,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     #[inline(always)]
     fn notify_taken(&self) {
-        // Who waits for the queue to be finished waits here as well.
+        // A process in `join` waits on the same event count.
         let claim = self.raw.claim.position();
         let last = claim == self.raw.known_tail.load(Ordering::Relaxed);
         let count = if last { u64::MAX } else { 1 };
@@ -265,13 +271,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         let mut wait = Wait::new(options, &self.handle.messages).eager();
         let mut slept = false;
         let result = loop {
-            // 1. Nothing is to be had. It may never be.
+            // 1. No message can be taken, perhaps forever.
             match self.is_over(&mut reason) {
                 Ok(false) => {}
                 Ok(true) => break Err(shut_down()),
                 Err(error) => break Err(error),
             }
-            // 2. Somebody may be just about to put something.
+            // 2. A producer may be about to put a message (D-059).
             if reason.held_up {
                 wait.expect_soon();
             }
@@ -279,7 +285,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 drop(held);
                 while !self.has_news(&reason) && wait.spin() {}
             } else {
-                // 3. We sleep until somebody has.
+                // 3. Sleep until a message was put.
                 if let Err(error) = self.end_idle_lap(reason.claim) {
                     break Err(error);
                 }
@@ -298,7 +304,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                     }
                 }
             }
-            // 4. Others may have been faster.
+            // 4. Another consumer may have taken it.
             held = match self.hold_consumer_lock(wait.rest()) {
                 Ok(held) => held,
                 Err(error) => return self.leave(error),
@@ -324,13 +330,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Returns without a message. A wake may have been ours: another waiter gets it.
+    /// Returns without a message. If a wake was meant for this caller, another waiter gets it.
     fn leave<T>(&self, error: Error) -> Result<T> {
         self.raw.messages.notify(1);
         Err(error)
     }
 
-    /// Returns whether there may be a message by now where there was none for `reason`.
+    /// Returns whether there may be a message now, although there was none for `reason`.
     fn has_news(&self, reason: &EmptyReason) -> bool {
         let raw = self.raw;
         let waits = reason.held_up
@@ -341,7 +347,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
         let claim = reason.claim.position;
         match reason.held_up {
-            // The record itself may be gone by now: only the owner of the consumer lock looks at it.
+            // The record itself may be overwritten by now: only the owner of the consumer lock may read it.
             true => {
                 raw.claim.position() != claim
                     || raw.resolved_reservations.load(Ordering::Relaxed)
@@ -351,13 +357,14 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Returns whether no message will ever come any more; requires the consumer lock.
+    /// Returns whether no message can follow any more (D-055). Requires the consumer lock.
     fn is_over(&self, reason: &mut EmptyReason) -> Result<bool> {
         let raw = self.raw;
         if !raw.is_shut_down() || reason.held_up || reason.leased {
             return Ok(false);
         }
-        // The next owner of the producer lock finds the queue shut. The present one may not have, and is waited for.
+        // The next owner of the producer lock sees the shutdown. The present owner may not have, so consumers wait for
+        // it.
         match self.try_hold(&raw.producer_lock)? {
             Some(_held) => Ok(raw.tail.position() == reason.claim.position),
             None => {
@@ -367,7 +374,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Takes what was found; requires the consumer lock.
+    /// Takes the message that was found. Requires the consumer lock.
     #[inline(always)]
     fn take(&self, found: &Found<'_>) {
         let raw = self.raw;
@@ -380,7 +387,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             Some(claim) => raw
                 .claim
                 .commit(claim.and(found.seen.next, found.seen.room)),
-            // It is taken, whatever is wrong with what head meets: who looks next says so.
+            // The message is taken even if head then meets a faulty record: the next search reports that.
             None => drop(self.advance_head(raw.claim.position())),
         }
     }
@@ -391,10 +398,10 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Lends what was found; requires the consumer lock.
+    /// Leases the message that was found. Requires the consumer lock.
     fn lend(&self, found: &Found<'_>) -> Result<Lease> {
         let (raw, seen) = (self.raw, found.seen);
-        // 1. Head stays here. Whoever sees claim go over the record sees that before.
+        // 1. Head stays here. A reader that sees claim past the record sees this head before.
         if let Some(claim) = found.claim
             && raw.head.load(Ordering::Relaxed) == AS_CLAIM
         {
@@ -404,10 +411,11 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         if attempts > 1 {
             raw.redelivered.fetch_add(1, Ordering::Relaxed);
         }
-        // 2. It is ours, and READY again if we die.
+        // 2. The record belongs to this process; if it dies, the record becomes READY again.
         if !found.record.change(State::Ready, State::Leased(self.me)) {
             return Err(Error::Corrupt(
-                "somebody took a message without asking".into(),
+                "a message changed while its consumer held the consumer lock; recreate the queue"
+                    .into(),
             ));
         }
         if let Some(claim) = found.claim {
@@ -421,9 +429,9 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Throws away what head waits for if it was given back, or its lessee is dead; false: a live process reads it.
-    /// Requires both locks, after `reclaim`.
-    pub(super) fn throw_head_away(&self, _held: &Held<'_>) -> Result<bool> {
+    /// Discards the record at head if it was returned, or if its reader is dead. Returns false if a live process reads
+    /// the record. Requires both locks, after `reclaim`.
+    pub(super) fn discard_head(&self, _held: &Held<'_>) -> Result<bool> {
         let (record, seen) = self.record(self.raw.head.load(Ordering::Relaxed))?;
         match seen.state {
             State::Ready => {}
@@ -436,8 +444,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(true)
     }
 
-    /// Throws the oldest message away that can be had; false: there is none. Requires both locks.
-    pub(super) fn throw_oldest_away(&self, _held: &Held<'_>) -> Result<bool> {
+    /// Discards the oldest message that can be taken. Returns false if there is none. Requires both locks.
+    pub(super) fn discard_oldest(&self, _held: &Held<'_>) -> Result<bool> {
         match self.skip()? {
             (claim, SlotState::Message(message)) => {
                 self.raw.overwritten.fetch_add(1, Ordering::Relaxed);

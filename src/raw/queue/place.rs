@@ -1,4 +1,4 @@
-//! Where the next record goes: here, further up, or at the beginning of the next lap.
+//! Where the next record goes: at tail, further up, or at the beginning of the next lap.
 //!
 //! ```text
 //! head and tail in one lap:        |  free  head ######## tail |  free …                    |
@@ -6,33 +6,34 @@
 //! … and gone on behind the wrap:   | #### PAD   free  head ####### wrap ####### tail free … |
 //! ```
 //!
-//! While little is queued the next lap begins early, so that a short queue lives in the same few pages. If then much is
-//! queued before head has got over the old lap, tail goes on behind its wrap, where nothing was: so whatever is free
-//! can be had, and nothing that is queued ever moves. There is always room left for a PAD at tail.
+//! While little is queued the next lap begins early, so that a short queue stays in the same few pages. If then much is
+//! queued before head has passed the old lap, tail continues behind the wrap, where the ring is unused (D-050). So all
+//! free bytes can be used, and no queued record moves. There is always room for a PAD at tail.
 
 use super::record::{Laps, RECORD_HEADER};
 use crate::error::{Error, Result};
 
-/// A lap does not end before this offset: so much stays in the fastest cache.
+/// A lap does not end before this offset: a ring of this size stays in the fastest cache.
 pub const MIN_LAP_BYTES: u64 = 32 << 10;
 const PAGE: u64 = 4096;
-/// Tail goes no farther than this, in bytes, without a check whether the lap can end.
+/// How many bytes tail goes at most without a check whether the lap can end.
 const MAX_UNCHECKED_BYTES: u64 = 1 << 20;
 
-/// What is in use.
+/// The part of the ring that is in use.
 #[derive(Debug, Clone, Copy)]
 pub struct Used {
-    /// The first record that somebody still needs.
+    /// The first record that is still needed.
     pub head: u64,
-    /// Behind the last.
+    /// The end of the last record.
     pub tail: u64,
-    /// The PAD that ended the lap before that of tail; if it stands in any other lap it says nothing.
+    /// The PAD that ended the lap before tail's lap; if it is in any other lap it has no meaning.
     pub wrap_position: u64,
 }
 
 impl Used {
-    /// Returns where a record of `extent` bytes goes in a ring of which the first `usable` bytes have memory: at tail, or else a
-    /// PAD from tail leads there. `None`: no room. `Corrupt`: the three do not belong to one queue.
+    /// Returns where a record of `extent` bytes goes, in a ring of which the first `usable` bytes have memory. If that
+    /// is not tail, a PAD must lead there from tail. Returns `None` if there is no room. Fails with `Corrupt` if the
+    /// three positions contradict each other.
     pub fn place(self, laps: Laps, usable: u64, extent: u64) -> Result<Option<u64>> {
         let Used {
             head,
@@ -45,7 +46,7 @@ impl Used {
         match laps.between(head, tail) {
             0 if from <= to => {
                 let below = need <= from;
-                // Of what this lap has used no more than half is still needed; or else there would have to be more memory.
+                // At most half of what this lap has used is still needed; or else the record would need more memory.
                 let early = to + need > MIN_LAP_BYTES && from >= to - from || to + need > usable;
                 if below && (early || !above(to)) {
                     return Ok(Some(laps.next(tail)));
@@ -69,15 +70,15 @@ impl Used {
         }
     }
 
-    /// Returns the position up to which tail can go without a check of head, in a ring of which the first `usable`
-    /// bytes have memory.
+    /// Returns the position up to which tail can go without a check of head (D-051), in a ring of which the first
+    /// `usable` bytes have memory.
     pub fn checked_until(self, laps: Laps, usable: u64) -> u64 {
         let (from, to) = (laps.offset(self.head), laps.offset(self.tail));
         let free = match laps.between(self.head, self.tail) {
             1 if to <= from => from,
             _ => laps.capacity(),
         };
-        // Whether the lap can end is asked now and then, and not at every record: head's line is the consumers'.
+        // Whether the lap can end is checked now and then only: consumers write head's cache line.
         let look = match to < MIN_LAP_BYTES {
             true => MIN_LAP_BYTES,
             false => to + (to / 8).clamp(PAGE, MAX_UNCHECKED_BYTES),
@@ -88,7 +89,9 @@ impl Used {
 
 #[cold]
 fn corrupt() -> Error {
-    Error::Corrupt("head and tail of the queue do not belong together".into())
+    Error::Corrupt(
+        "the head and tail of the queue contradict each other; recreate the queue".into(),
+    )
 }
 
 #[cfg(all(test, not(loom)))]
@@ -96,13 +99,13 @@ mod tests {
     use super::*;
     use std::collections::VecDeque;
 
-    /// A ring in which every byte knows whose it is.
+    /// A ring that records for each byte which record owns it.
     struct Model {
         laps: Laps,
         used: Used,
-        /// Which byte belongs to which record.
+        /// The number of the record that owns each byte.
         bytes: Vec<u64>,
-        /// Position and extent of what is queued; a PAD's extent leads to the next.
+        /// Position, extent and whether it is a PAD, of each queued record; a PAD's extent leads to the next record.
         queued: VecDeque<(u64, u64, bool)>,
         number: u64,
     }
@@ -130,7 +133,7 @@ mod tests {
                 if old {
                     *byte = 0;
                 } else {
-                    assert_eq!(*byte, 0, "somebody needs it");
+                    assert_eq!(*byte, 0, "the byte belongs to a queued record");
                     *byte = self.number;
                 }
             }
@@ -140,7 +143,7 @@ mod tests {
             let Some(at) = self
                 .used
                 .place(self.laps, u64::MAX, extent)
-                .expect("they belong together")
+                .expect("positions that match")
             else {
                 return false;
             };
@@ -173,7 +176,7 @@ mod tests {
         }
     }
 
-    /// A generator that needs no package (Marsaglia's xorshift64, doi:10.18637/jss.v008.i14).
+    /// A generator without a package (Marsaglia's xorshift64, doi:10.18637/jss.v008.i14).
     fn random(state: &mut u64) -> u64 {
         *state ^= *state << 13;
         *state ^= *state >> 7;
@@ -187,7 +190,7 @@ mod tests {
             let mut model = Model::new(capacity);
             let mut state = capacity + 88_172_645_463_325_252;
             for round in 0..60_000u64 {
-                // Now more is put, now more is taken.
+                // The phases alternate between more puts and more gets.
                 let eager = (round / 500) % 4;
                 if random(&mut state) % 4 <= eager {
                     let room = random(&mut state) % (capacity / 2 - 2 * RECORD_HEADER);
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_an_empty_ring_can_always_be_had() {
+    fn half_of_an_empty_ring_always_fits_one_record() {
         let capacity = 4096 + 4 * RECORD_HEADER;
         for before in (0..capacity).step_by(32) {
             let mut model = Model::new(capacity);
@@ -221,10 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_free_can_be_had_although_the_lap_began_early() {
+    fn all_free_bytes_can_be_used_after_a_lap_began_early() {
         let mut model = Model::new(1 << 20);
         let extent = 128;
-        // A short queue goes round in little more than what is warm.
+        // A short queue stays in little more than MIN_LAP_BYTES.
         for _ in 0..10_000 {
             assert!(model.put(extent));
             if model.queued.len() > 20 {
@@ -232,7 +235,7 @@ mod tests {
             }
             assert!(model.laps.offset(model.used.tail) <= 2 * MIN_LAP_BYTES);
         }
-        // And then a burst that nobody takes.
+        // Then a burst without a consumer.
         let mut burst = 0;
         while model.put(extent) {
             burst += extent;
@@ -241,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_memory_is_used_before_there_must_be_more() {
+    fn usable_memory_is_filled_before_the_ring_grows() {
         let laps = Laps::new(1 << 20);
         let first = laps.first();
         let deep = Used {
@@ -249,13 +252,13 @@ mod tests {
             tail: laps.at(first, 500 << 10),
             wrap_position: first,
         };
-        // More than half of the lap is still needed: it goes on, but not into memory that it would first have to get.
+        // More than half of the lap is still needed: the lap goes on, unless that would need more memory.
         assert_eq!(deep.place(laps, 600 << 10, 64), Ok(Some(deep.tail)));
         assert_eq!(deep.place(laps, 500 << 10, 64), Ok(Some(laps.next(first))));
     }
 
     #[test]
-    fn lies_are_told_apart() {
+    fn positions_that_contradict_each_other_are_corrupt() {
         let laps = Laps::new(1 << 16);
         let first = laps.first();
         let used = |head, tail, wrap_position| {

@@ -1,9 +1,9 @@
-//! Putting: under the producer lock a record is written behind tail, and then tail goes over it.
+//! Putting: under the producer lock a record is written at tail, and then tail moves past it.
 
 use super::cursor::CursorSnapshot;
 use super::place::Used;
 use super::record::{RECORD_HEADER, Ring, State, extent};
-use super::{AS_CLAIM, Held, LARGE_MESSAGE, Overflow, QueueRef, not_there};
+use super::{AS_CLAIM, Held, LARGE_MESSAGE, Overflow, QueueRef, unavailable};
 use crate::error::{Error, Result};
 use crate::raw::wait::Wait;
 use crate::raw::{Liveness, Timeout, WaitOptions};
@@ -13,11 +13,11 @@ use crate::sys::futex::WaitSet;
 /// Room for a message that its producer fills in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reservation {
-    /// By this it is committed.
+    /// The token that `commit` and `abort` expect.
     pub token: u64,
-    /// Where in the ring its bytes stand.
+    /// The offset of its bytes in the ring.
     pub offset: u64,
-    /// How many bytes it was given.
+    /// How many bytes were reserved.
     pub room: u64,
 }
 
@@ -26,31 +26,31 @@ pub struct Reservation {
 pub enum Batch {
     /// All of them, or none.
     All,
-    /// As many as there is room for, but one at the least.
+    /// As many as there is room for, but at least one.
     Some,
 }
 
-/// How far ahead the next lines of the ring are prefetched, because consumers have read them in the last lap.
+/// How far ahead the next lines of the ring are prefetched, because consumers have read them in the last lap (D-058).
 const PREFETCH_DISTANCE_BYTES: u64 = 1024;
 const CACHE_LINE_BYTES: u64 = 64;
 
 /// What a put lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shortage {
-    /// There may not be so many messages, or bytes.
+    /// The bounds allow no more messages, or bytes.
     Bounds,
     /// Bytes of the ring.
     Space,
-    /// Memory for them: some has been set aside, and more must be.
+    /// Memory for the bytes: some has been set aside, and more must be.
     Memory,
 }
 
 type Attempt<T> = std::result::Result<T, Shortage>;
-/// What came of it, and how many messages have been put.
+/// The result of an attempt, and how many messages it put.
 type Attempted<T> = Result<Attempt<(T, u64)>>;
 
 impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
-    /// Puts a message if that is a few steps: nobody is in the way, and there is room right here.
+    /// Puts a message if that is a few steps: the lock is free, and there is room at tail.
     #[inline(always)]
     pub fn try_put(&self, bytes: &[u8]) -> bool {
         let room = bytes.len() as u64;
@@ -77,13 +77,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         let Some(new) = self.try_write(now, bytes) else {
             return false;
         };
-        // From here on it is in the queue.
+        // From here on the message is in the queue.
         raw.tail.commit(new);
         true
     }
 
-    /// Writes a message right behind `now`; returns the tail after it. `None`: that takes more than a few steps.
-    /// Requires the producer lock.
+    /// Writes a message at `now`; returns the tail after it, or `None` if that takes more than a few steps. Requires
+    /// the producer lock.
     #[inline(always)]
     fn try_write(&self, now: CursorSnapshot, bytes: &[u8]) -> Option<CursorSnapshot> {
         let room = bytes.len() as u64;
@@ -103,10 +103,11 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Some(now.and(now.position.wrapping_add(extent), room))
     }
 
-    /// Puts a message at the end; when this returns it is in the queue.
+    /// Puts a message at the end. When this returns, the message is in the queue.
     ///
-    /// `TooLarge`: it can never be put. `Full`, `Timeout`, `Interrupted`: it has not been put, nor where `NoSpace` or
-    /// `NoMemory` says that the ring cannot grow. `ShutDown`: nothing more is put. `Corrupt`; what `liveness` says.
+    /// Fails with `TooLarge` if it can never be put, with `ShutDown`, with `Corrupt`, and with errors of `liveness`.
+    /// Fails with `Full`, `Timeout` or `Interrupted` if there was no room, and with `NoSpace` or `NoMemory` if the ring
+    /// cannot grow. The message is not put then.
     #[inline]
     pub fn put(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
         let room = bytes.len() as u64;
@@ -120,7 +121,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 Err(shortage) => Err(shortage),
                 Ok((at, new)) => {
                     queue.ring.write(queue.payload(at), bytes)?;
-                    // From here on it is in the queue.
+                    // From here on the message is in the queue.
                     queue.raw.tail.commit(new);
                     Ok(((), 1))
                 }
@@ -128,7 +129,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Copies without the producer lock: others go on meanwhile.
+    /// Copies without the producer lock, so that other producers continue meanwhile (D-053).
     #[cold]
     fn put_large(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
         let place = self.reserve(bytes.len() as u64, options)?;
@@ -138,10 +139,10 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Puts several messages, one after the other and nothing between them; returns how many.
+    /// Puts several messages, one after the other and no other between them; returns how many.
     ///
-    /// As `put`. `TooLarge`: one of them is, or all together are more than can ever be put at once: more than half of the
-    /// ring, or than the bounds.
+    /// Fails as `put`. `TooLarge` means that one message is too large, or that all together exceed half of the ring, or
+    /// the bounds.
     pub fn put_many<'m, M>(&self, messages: M, batch: Batch, options: WaitOptions) -> Result<u64>
     where
         M: Iterator<Item = &'m [u8]> + Clone,
@@ -162,7 +163,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 || count > 1 && whole > bounds.capacity / 2)
         {
             return Err(Error::TooLarge(
-                format!("{count} messages of {bytes} bytes can never be put at once").into(),
+                format!("{count} messages of {bytes} bytes can never be put at once; put fewer at a time")
+                    .into(),
             ));
         }
         if count == 0 {
@@ -191,10 +193,10 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Reserves room for a message of `room` bytes, at the end; nobody can have it before it is committed, nor what is put
-    /// behind it.
+    /// Reserves room for a message of `room` bytes, at the end. Before it is committed no consumer gets it, nor any
+    /// message behind it.
     ///
-    /// As `put`.
+    /// Fails as `put`.
     pub fn reserve(&self, room: u64, options: WaitOptions) -> Result<Reservation> {
         self.check_size(room)?;
         self.insert(options, |queue| {
@@ -202,7 +204,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             Ok(match queue.append(now, room, State::Reserved(queue.me))? {
                 Err(shortage) => Err(shortage),
                 Ok((token, new)) => {
-                    // PAIRS queue.reserved: before tail gets there, so whoever finds the record finds this.
+                    // PAIRS queue.reserved: stored before tail moves, so that a reader of the record's position sees
+                    // it.
                     queue.raw.reserved.store(new.position, Ordering::Release);
                     queue.raw.tail.commit(new);
                     let offset = queue.payload(token);
@@ -219,37 +222,38 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         })
     }
 
-    /// Says whether an empty message would have to wait.
+    /// Returns whether an empty message would have to wait.
     pub fn is_full(&self) -> Result<bool> {
         let _held = self.hold_producer_lock(WaitOptions::NONBLOCKING)?;
         if self.find_room()?.is_ok() {
             return Ok(false);
         }
-        // What the dead have left undone is room for who puts.
+        // What dead processes left may be room for this message.
         let found = self
-            .patient()
+            .without_overflow()
             .make_room(&|queue: &Self| queue.find_room())?;
         Ok(found.is_err())
     }
 
-    /// Waits until an empty message would find room; another may be faster. As `put`, but that nothing is thrown away for it,
-    /// and that it waits where a put is refused at once.
+    /// Waits until there is room for an empty message, which another producer may use first. Fails as `put`. It
+    /// discards nothing for that, and waits even where the queue makes a put fail at once.
     pub fn wait_for_room(&self, options: WaitOptions) -> Result<()> {
         if self.overflow == Overflow::Overwrite {
             return Ok(());
         }
-        self.patient().insert(options, |queue| queue.find_room())
+        self.without_overflow()
+            .insert(options, |queue| queue.find_room())
     }
 
-    /// Returns this queue as one of which nothing is thrown away, and that refuses nothing.
-    fn patient(&self) -> Self {
+    /// Returns a view of this queue whose puts wait: they neither discard a message nor fail with `Full` at once.
+    fn without_overflow(&self) -> Self {
         QueueRef {
             overflow: Overflow::Block,
             ..*self
         }
     }
 
-    /// Returns whether there is room for an empty message; requires the producer lock.
+    /// Returns whether there is room for an empty message. Requires the producer lock.
     fn find_room(&self) -> Attempted<()> {
         let now = self.raw.tail.current()?;
         if !self.has_room(now, 0)? {
@@ -266,7 +270,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             true => Ok(()),
             false => Err(Error::TooLarge(
                 format!(
-                    "a message of {room} bytes: the largest this queue can ever hold has {}",
+                    "a message of this queue must have at most {} bytes, not {room}",
                     self.bounds.largest
                 )
                 .into(),
@@ -274,8 +278,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Calls `attempt`, under the producer lock, until there is room; it returns its result and how many messages it
-    /// put.
+    /// Calls `attempt` under the producer lock until there is room. `attempt` returns its result and how many messages
+    /// it put.
     #[inline(always)]
     fn insert<T>(
         &self,
@@ -285,7 +289,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         let held = self.hold_producer_lock(options)?;
         if self.raw.is_shut_down() {
             drop(held);
-            // Who waits to be told that it is over may have waited for us.
+            // A consumer that waits for the end of the queue may have waited for this holder of the lock.
             self.raw.messages.notify(u64::MAX);
             return Err(shut_down());
         }
@@ -315,7 +319,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             options.timeout == Timeout::Immediate,
             attempt,
         );
-        // What was taken may be room for more than us; and where we go without, a wake may have been ours.
+        // There may be room for more producers; and if this call fails, a wake may have been meant for it.
         self.raw.room.notify(1);
         let (done, put) = result?;
         wait.record_success();
@@ -325,7 +329,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(done)
     }
 
-    /// Tries until there is room, as long as `wait` allows, or but once.
+    /// Tries until there is room, as long as `wait` allows; with `once`, tries a single time.
     fn insert_by<'a, T>(
         &'a self,
         wait: &mut Wait<'_>,
@@ -336,14 +340,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         let raw = self.raw;
         let mut key = None;
         loop {
-            // 1. There is room if somebody who had something in the ring is dead, or if the oldest may go. What is taken
-            //    after this look is news.
+            // 1. Reclaiming, or discarding the oldest, may make room. A message that is taken after this read is news.
             let taken = self.taken();
             match self.make_room(attempt)? {
                 Ok(done) => return Ok(done),
                 Err(Shortage::Memory) => {
-                    // Much is set aside in parts, and the lock is released in between: the hook may put something
-                    // itself.
+                    // Much memory is set aside in parts, and the lock is released in between, because the hook may put
+                    // a message itself.
                     drop(held);
                     wait.ask()?;
                     held = self.hold_producer_lock(wait.rest())?;
@@ -357,20 +360,20 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             if once || self.overflow != Overflow::Block {
                 return Err(Error::Full("the queue is full".into()));
             }
-            // 2. Somebody may be just about to take something.
+            // 2. A consumer may be about to take a message.
             let mut news = false;
             while !news && key.is_none() && wait.spin() {
                 news = self.taken() != taken;
             }
             if !news {
-                // 3. We sleep until some is taken, if there was no room either after we prepared to wait.
+                // 3. Sleep until a message is taken, if there was still no room after `prepare_wait`.
                 if let Some(key) = key {
                     wait.check("the queue is full")?;
                     raw.room.commit_wait(key, wait, WaitSet::Normal)?;
                 }
                 key = Some(raw.room.prepare_wait());
             }
-            // 4. Others may have been faster.
+            // 4. Another producer may have used the room.
             held = self.hold_producer_lock(wait.rest())?;
             if raw.is_shut_down() {
                 return Err(shut_down());
@@ -381,7 +384,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Tells whether something was taken since it told the same.
+    /// Returns a value that changes when a message is taken.
     fn taken(&self) -> (u64, u64) {
         (
             self.raw.claim.position(),
@@ -389,10 +392,11 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         )
     }
 
-    /// Tries once more after the dead have been looked for, and, where a queue is made so, the oldest messages thrown away.
+    /// Tries once more after reclaiming what dead processes left, and, in an overwriting queue, after discarding the
+    /// oldest.
     fn make_room<T>(&self, attempt: &dyn Fn(&Self) -> Attempted<T>) -> Attempted<T> {
         if self.overflow != Overflow::Overwrite {
-            // Where another holds it, who lives, that one will say so when it has taken something.
+            // If a live process holds the consumer lock, it notifies when it has taken a message.
             if let Some(held) = self.try_hold_consumer_lock()? {
                 self.reclaim(&held)?;
             }
@@ -400,7 +404,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
         let held = match self.hold_consumer_lock(WaitOptions::NONBLOCKING) {
             Ok(held) => held,
-            // Who holds it was stopped: nothing can be thrown away.
+            // The holder of the consumer lock was stopped: nothing can be discarded.
             Err(Error::WouldBlock(_)) => return attempt(self),
             Err(error) => return Err(error),
         };
@@ -411,20 +415,20 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 Err(Shortage::Memory) => return Ok(Err(Shortage::Memory)),
                 Err(shortage) => shortage,
             };
-            // Before a record that somebody needs nothing becomes free, however much is thrown away behind it.
+            // Discarding messages behind a record that is still needed frees nothing before that record.
             let held_up =
                 shortage == Shortage::Space && self.raw.head.load(Ordering::Relaxed) != AS_CLAIM;
-            let thrown = match held_up {
-                true => self.throw_head_away(&held)?,
-                false => self.throw_oldest_away(&held)?,
+            let discarded = match held_up {
+                true => self.discard_head(&held)?,
+                false => self.discard_oldest(&held)?,
             };
-            if !thrown {
+            if !discarded {
                 return Ok(Err(shortage));
             }
         }
     }
 
-    /// Says whether there may be one more message, of `room` bytes, behind those of `now`.
+    /// Returns whether the bounds allow one more message, of `room` bytes, after those of `now`.
     #[inline(always)]
     fn has_room(&self, now: CursorSnapshot, room: u64) -> Result<bool> {
         match self.has_room_fast(now, room) {
@@ -433,7 +437,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// As `has_room`, from what was taken when a producer last looked: false may be wrong, true is not.
+    /// As `has_room`, from the counts that a producer last read: true is certain, false may be wrong.
     #[inline(always)]
     fn has_room_fast(&self, now: CursorSnapshot, room: u64) -> bool {
         let (bounds, raw) = (self.bounds, self.raw);
@@ -461,23 +465,24 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     #[cold]
     fn has_room_exact(&self, now: CursorSnapshot, room: u64) -> Result<bool> {
         let raw = self.raw;
-        // 1. What has been taken since we last looked.
+        // 1. Messages that were taken since a producer last read claim.
         let claim = raw.claim.read()?;
         raw.known_messages.store(claim.messages, Ordering::Relaxed);
         raw.known_bytes.store(claim.bytes, Ordering::Relaxed);
         if self.within(now, room, claim.messages, claim.bytes) {
             return Ok(true);
         }
-        // 2. What is counted and cannot be had: it is not overwritten while we hold the producer lock.
+        // 2. Messages that count but cannot be taken. None is overwritten while this process holds the producer lock
+        //    (D-054).
         let tail = raw.tail.position();
         let end = self.raw.reserved_end(claim.position, tail);
         let (mut messages, mut bytes) = (claim.messages, claim.bytes);
         for seen in self.walk(claim.position, end, tail) {
             let seen = seen?;
             let (count, less) = match seen.state {
-                // It may be committed, and then it is there.
+                // It may be committed, and counts then.
                 State::Reserved(id) if !self.liveness.is_dead(id)? => (0, 0),
-                _ => not_there(&seen),
+                _ => unavailable(&seen),
             };
             messages = messages.wrapping_add(count);
             bytes = bytes.wrapping_add(less);
@@ -485,7 +490,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(self.within(now, room, messages, bytes))
     }
 
-    /// Returns what is in use; requires the producer lock.
+    /// Returns the part of the ring that is in use. Requires the producer lock.
     fn used(&self, now: CursorSnapshot) -> Used {
         Used {
             head: self.raw.head(),
@@ -494,8 +499,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Writes the header of a record of `room` bytes behind `now`; returns where, and the tail after it. Requires the
-    /// producer lock.
+    /// Writes the header of a record of `room` bytes after `now`; returns its position, and the tail after it. Requires
+    /// the producer lock.
     #[inline(always)]
     fn append(
         &self,
@@ -526,7 +531,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         checked_until.wrapping_sub(tail.wrapping_add(extent + RECORD_HEADER)) as i64 >= 0
     }
 
-    /// Finds a place for a record of `extent` bytes behind `now`, and memory.
+    /// Finds a place for a record of `extent` bytes after `now`, and memory for it.
     #[cold]
     fn place(&self, now: CursorSnapshot, extent: u64) -> Result<Attempt<u64>> {
         let (raw, laps, tail) = (self.raw, self.laps, now.position);
@@ -534,7 +539,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         let usable = raw.usable.load(Ordering::Relaxed);
         let claim = raw.claim.position();
         if self.raw.reserved_before(claim) {
-            // So that it never lies so far behind that it would seem to lie ahead.
+            // Keeps `reserved` from falling so far behind claim that it would seem to be ahead.
             raw.reserved.store(claim, Ordering::Relaxed);
         }
         let Some(at) = used.place(laps, usable, extent)? else {
@@ -544,7 +549,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         if end > usable && !self.grow(end)? {
             return Ok(Err(Shortage::Memory));
         }
-        // Of what several puts at once have written nothing may be true in the end: tail may stay where it is.
+        // Of the records that a batch has written none may count in the end: tail may stay where it is.
         let committed = raw.tail.position();
         if at == tail {
             let jumped = raw.checked_until.load(Ordering::Relaxed) == committed;
@@ -556,10 +561,10 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             return Ok(Ok(at));
         }
         self.ring.record(laps.offset(tail))?.write_pad(tail, at);
-        // Whether or not tail gets there, whoever is next looks.
+        // Even if tail never gets there, the next producer checks.
         raw.checked_until.store(committed, Ordering::Relaxed);
         if laps.between(tail, at) == 1 {
-            // If we die before tail gets there, it stands in tail's own lap and says nothing.
+            // If this process dies before tail gets there, the position is in tail's own lap and has no meaning.
             raw.wrap_position.store(tail, Ordering::Relaxed);
             self.trim(laps.offset(tail) + extent + RECORD_HEADER);
         }

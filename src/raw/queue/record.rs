@@ -1,4 +1,4 @@
-//! Records: a message in the ring, and what becomes of it.
+//! Records: the header and state of a message in the ring.
 //!
 //! ```text
 //! 0       8          16       24                 32
@@ -7,23 +7,23 @@
 //!
 //! | state         | means                               | goes to                                                    |
 //! |---------------|-------------------------------------|------------------------------------------------------------|
-//! | RESERVED + me | I am filling it                     | READY: commit; DONE: abort                                 |
+//! | RESERVED + id | a live producer fills it            | READY: commit; DONE: abort                                 |
 //! | RESERVED dead | its producer is dead                | DONE: the owner of the consumer lock                       |
-//! | READY         | it can be had                       | LEASED + me: lease; DONE: get. Both hold the consumer lock |
-//! | LEASED + me   | I am reading it in place            | DONE: ack; READY: nack                                     |
-//! | LEASED dead   | its reader is dead                  | READY: the owner of the consumer lock                      |
+//! | READY         | it can be taken                     | LEASED + id: lease; DONE: get. Both hold the consumer lock |
+//! | LEASED + id   | a live consumer reads it in place   | DONE: ack; READY: nack                                     |
+//! | LEASED dead   | its consumer is dead                | READY: the owner of the consumer lock                      |
 //! | DONE          | it is not needed any more           | (overwritten, once head has passed it)                     |
-//! | PAD           | nothing until the position `length` | (likewise)                                                 |
+//! | PAD           | nothing until the position `length` | (overwritten, once head has passed it)                     |
 //!
-//! Each arrow is one compare-and-swap, or a single store under the consumer lock. The position tells a record from what
-//! an earlier lap has left; everything is read once, and checked against what the ring can hold.
+//! Each arrow is one compare-and-swap, or a single store under the consumer lock. The position distinguishes a record
+//! from the bytes of an earlier lap. Every word is read once, and checked against what the ring can hold.
 
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
 use std::mem::MaybeUninit;
 
-/// How many bytes the header before a payload has.
+/// The size of the header before a payload, in bytes.
 pub const RECORD_HEADER: u64 = size_of::<[u64; 4]>() as u64;
 /// Records begin at multiples of this: a payload of doubles, or of vectors of four of them, is aligned.
 pub const RECORD_ALIGN: u64 = 32;
@@ -43,27 +43,27 @@ const MAX_ATTEMPTS: u64 = (1 << ATTEMPT_BITS) - 1;
 pub struct Record {
     state: AtomicU64,
     position: AtomicU64,
-    /// Of the payload; of a PAD: where the next record stands.
+    /// The length of the payload; of a PAD: the position of the next record.
     length: AtomicU64,
-    /// How many bytes it was given, and how often it was leased.
+    /// How many bytes were reserved, and how often it was leased.
     room: AtomicU64,
 }
 
-// SAFETY: nothing but atomics. (Those of loom are never found in mapped memory.)
+// SAFETY: all fields are atomics. (Loom's atomics are never in mapped memory.)
 unsafe impl crate::layout::Shared for Record {}
 
-/// What becomes of a record.
+/// The state of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Somebody is filling it.
+    /// A producer fills it.
     Reserved(Id),
-    /// It can be had.
+    /// It can be taken.
     Ready,
-    /// Somebody is reading it in place.
+    /// A consumer reads it in place.
     Leased(Id),
-    /// Nobody needs it.
+    /// It is not needed any more.
     Done,
-    /// Nothing.
+    /// It contains no message, and leads to the next record.
     Pad,
 }
 
@@ -90,54 +90,55 @@ impl State {
     }
 }
 
-/// What was found in a record, checked.
+/// A record that was read and checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
-    /// What becomes of it.
+    /// Its state.
     pub state: State,
-    /// Where it stands.
+    /// Its position.
     pub position: u64,
-    /// Where the next one stands.
+    /// The position of the next record.
     pub next: u64,
     /// How many bytes the message has.
     pub length: u64,
-    /// How many it was given: it may have been filled with fewer.
+    /// How many bytes were reserved; the message may have fewer.
     pub room: u64,
     /// How often it was leased.
     pub attempts: u32,
 }
 
-/// The memory in which records stand, as one process has it.
+/// The memory that contains the records, as one process has it mapped.
 pub trait Ring {
-    /// Returns how many bytes it may have.
+    /// Returns its size in bytes, with the part that has no memory.
     fn capacity(&self) -> u64;
-    /// Says whether the first `end` bytes are known to be there, without a look.
+    /// Returns whether the first `end` bytes are known to have memory, without a system call.
     fn has(&self, end: u64) -> bool;
-    /// Returns the record at `offset`. `Corrupt`: there is no memory there.
+    /// Returns the record at `offset`. Fails with `Corrupt` if there is no memory.
     fn record(&self, offset: u64) -> Result<&Record>;
-    /// Copies the record at `offset`, whether there is memory or not. `Corrupt`: the file ends before.
+    /// Copies the record at `offset`, whether it has memory or not. Fails with `Corrupt` if the file ends before.
     fn copy(&self, offset: u64) -> Result<[u64; 4]>;
-    /// Says whether the first `end` bytes can be touched. `Corrupt`: they cannot.
+    /// Checks that the first `end` bytes can be touched. Fails with `Corrupt` if they cannot.
     fn reach(&self, end: u64) -> Result<()>;
-    /// Writes bytes at `offset`, which must be within reach.
+    /// Writes bytes at `offset`, which `reach` must have covered.
     fn write(&self, offset: u64, bytes: &[u8]) -> Result<()>;
-    /// Reads bytes from `offset`, which must be within reach.
+    /// Reads bytes from `offset`, which `reach` must have covered.
     fn read(&self, offset: u64, bytes: &mut [MaybeUninit<u8>]) -> Result<()>;
-    /// Has the cache line at `offset` fetched, to be written soon: a hint, wherever that is.
+    /// Prefetches the cache line at `offset`, to be written soon. It is a hint, and any offset is allowed.
     fn prefetch(&self, offset: u64);
-    /// Gets memory for the bytes `[from, to)`, of which those before `had` may have some. `NoSpace`: nothing has changed.
+    /// Gets memory for the bytes `[from, to)`, of which those before `had` may have some. If it fails with `NoSpace`,
+    /// nothing has changed.
     fn grow(&self, from: u64, had: u64, to: u64) -> Result<()>;
-    /// Gives the memory of the bytes `[from, to)` back.
-    fn give_back(&self, from: u64, to: u64) -> Result<()>;
+    /// Releases the memory of the bytes `[from, to)`.
+    fn release_memory(&self, from: u64, to: u64) -> Result<()>;
 }
 
-/// Returns how many bytes of the ring a message takes that was given `room` bytes.
+/// Returns how many bytes of the ring a message with `room` reserved bytes takes.
 #[inline(always)]
 pub fn extent(room: u64) -> u64 {
     (RECORD_HEADER + room).next_multiple_of(RECORD_ALIGN)
 }
 
-/// How positions and offsets belong together: a position is a lap and an offset, and wraps around at 2^64.
+/// How positions map to offsets: a position is a lap and an offset, and wraps around at 2^64 (D-049).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Laps {
     capacity: u64,
@@ -145,7 +146,7 @@ pub struct Laps {
 }
 
 impl Laps {
-    /// Lays laps over a ring of `capacity` bytes.
+    /// Returns the laps of a ring of `capacity` bytes.
     pub const fn new(capacity: u64) -> Laps {
         Laps {
             capacity,
@@ -153,42 +154,44 @@ impl Laps {
         }
     }
 
-    /// Returns the number of bytes of the ring.
+    /// Returns the size of the ring in bytes.
     #[inline(always)]
     pub fn capacity(self) -> u64 {
         self.capacity
     }
 
-    /// Returns the position at which a new queue begins: a few laps before they wrap around, so that each does.
+    /// Returns the first position of a new queue: a few laps before positions wrap around, so that every test passes
+    /// there.
     pub fn first(self) -> u64 {
         const LAPS_BEFORE_THE_END: u64 = 3;
         (LAPS_BEFORE_THE_END << self.shift).wrapping_neg()
     }
 
-    /// Returns the place in the ring.
+    /// Returns the offset in the ring.
     #[inline(always)]
     pub fn offset(self, position: u64) -> u64 {
         position & ((1 << self.shift) - 1)
     }
 
-    /// Returns the number of laps from `earlier` to `later`, modulo as many as there are.
+    /// Returns the number of laps from `earlier` to `later`, modulo the number of laps that positions can count.
     #[inline(always)]
     pub fn between(self, earlier: u64, later: u64) -> u64 {
         (later >> self.shift).wrapping_sub(earlier >> self.shift) & (u64::MAX >> self.shift)
     }
 
-    /// Returns the position at `offset` of the same lap, or where the next one begins if the ring ends there.
+    /// Returns the position at `offset` of the same lap, or the beginning of the next lap if `offset` is the lap's
+    /// length.
     #[inline(always)]
     pub fn at(self, position: u64, offset: u64) -> u64 {
         (position - self.offset(position)).wrapping_add(offset)
     }
 
-    /// Returns where the next lap begins.
+    /// Returns the position at which the next lap begins.
     pub fn next(self, position: u64) -> u64 {
         self.at(position, 0).wrapping_add(1 << self.shift)
     }
 
-    /// Says whether `later` is not before `earlier`, as far as two positions of one queue can be apart.
+    /// Returns whether `later` is not before `earlier`, within the distance that two positions of one queue can have.
     #[inline(always)]
     pub fn in_order(self, earlier: u64, later: u64) -> bool {
         later.wrapping_sub(earlier) <= 2 << self.shift
@@ -217,7 +220,7 @@ impl Record {
         ]
     }
 
-    /// Makes it a message at `position` that has `room` bytes: before tail has passed it.
+    /// Makes this a record at `position` with `room` bytes. Must precede the move of tail past it.
     #[inline(always)]
     pub fn write(&self, position: u64, state: State, room: u64) {
         self.position.store(position, Ordering::Relaxed);
@@ -226,13 +229,13 @@ impl Record {
         self.state.store(state.word(), Ordering::Relaxed);
     }
 
-    /// Makes it nothing from `position` to `next`: before tail has passed it.
+    /// Makes this a PAD from `position` to `next`. Must precede the move of tail past it.
     pub fn write_pad(&self, position: u64, next: u64) {
         self.write(position, State::Pad, 0);
         self.length.store(next, Ordering::Relaxed);
     }
 
-    /// Reads the record at `position`, of which tail says that it is there. `Corrupt`.
+    /// Reads the record at `position`, which must be before tail. Fails with `Corrupt` if there is none.
     #[inline(always)]
     pub fn find(ring: &impl Ring, laps: Laps, position: u64, tail: u64) -> Result<(&Record, Seen)> {
         let offset = laps.offset(position);
@@ -247,10 +250,10 @@ impl Record {
         }
     }
 
-    /// Reads it as the record at `position`. `None`: it is none.
+    /// Reads this as the record at `position`, or returns `None` if it is not that record.
     #[inline(always)]
     pub fn look(&self, laps: Laps, position: u64, tail: u64) -> Option<Seen> {
-        // PAIRS record.ready: who reads READY sees what its maker has filled in, and the length it has said.
+        // PAIRS record.ready: a reader of READY sees the payload that the producer wrote, and the length it stored.
         let state = State::of(self.state.load(Ordering::Acquire))?;
         let length = self.length.load(Ordering::Relaxed);
         let room = self.room.load(Ordering::Relaxed);
@@ -266,7 +269,7 @@ impl Record {
             _ => return None,
         };
         let whole = match state {
-            // To the next lap, or further on in this one.
+            // A PAD leads to the next lap, or further up in this one.
             State::Pad => {
                 next.is_multiple_of(RECORD_ALIGN)
                     && laps.offset(next) < laps.capacity
@@ -289,26 +292,27 @@ impl Record {
         })
     }
 
-    /// Takes it from one state to another; false: it is in a third one by now.
+    /// Changes the state; returns false if the record is in another state than `from`.
     pub fn change(&self, from: State, to: State) -> bool {
-        // PAIRS record.ready; and record.done: who finds it done does not reuse it before we have read it.
+        // PAIRS record.ready; and record.done: a process that finds DONE does not reuse the record before this one has
+        // read it.
         self.state
             .compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
-    /// Marks it as not needed any more; requires the consumer lock.
+    /// Marks the record as not needed any more. Requires the consumer lock.
     pub fn finish(&self) {
         // PAIRS record.done
         self.state.store(State::Done.word(), Ordering::Release);
     }
 
-    /// Says that who reserved it has filled fewer bytes than it was given: before it is READY.
+    /// Stores that the producer filled fewer bytes than it reserved. Must precede READY.
     pub fn set_length(&self, length: u64) {
         self.length.store(length, Ordering::Relaxed);
     }
 
-    /// Counts one more lease; returns how many there were with it; requires the consumer lock.
+    /// Counts one more lease, and returns the new count. Requires the consumer lock.
     pub fn count_attempt(&self, seen: &Seen) -> u32 {
         let attempts = (u64::from(seen.attempts) + 1).min(MAX_ATTEMPTS);
         let room = seen.room << ATTEMPT_BITS | attempts;
@@ -319,5 +323,8 @@ impl Record {
 
 #[cold]
 pub(super) fn corrupt(position: u64) -> Error {
-    Error::Corrupt(format!("no record stands in the queue at {position:#x}").into())
+    Error::Corrupt(
+        format!("the queue has no valid record at position {position:#x}; recreate the queue")
+            .into(),
+    )
 }

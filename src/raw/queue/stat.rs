@@ -1,4 +1,4 @@
-//! The state of a queue, read without a lock and without an identity.
+//! The state of a queue, read without a lock and without an identity (D-077).
 //!
 //! A record between head and tail is not overwritten before head has passed it. So a copy of a record is valid if head,
 //! read afterwards, has not passed the record yet. The copy does not touch the mapping: memory that the queue has
@@ -6,7 +6,7 @@
 
 use super::cursor::CursorSnapshot;
 use super::record::{Laps, Record, Ring, Seen, State, corrupt};
-use super::{AS_CLAIM, RawQueue, not_there};
+use super::{AS_CLAIM, RawQueue, unavailable};
 use crate::error::Result;
 use crate::participant::Id;
 use crate::sys::atomic::{Ordering, fence};
@@ -16,18 +16,18 @@ const MAX_COPY_ATTEMPTS: u32 = if cfg!(loom) { 4 } else { 1 << 10 };
 /// How often claim may move while tail is read, before the two are taken from different moments.
 const MAX_PAIR_ATTEMPTS: u32 = if cfg!(loom) { 4 } else { 1 << 10 };
 
-/// What is known of a queue, each figure as it was at some moment during the call.
+/// The state of a queue, each figure as it was at some moment during the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueInfo {
-    /// How many messages can be had.
+    /// How many messages can be taken.
     pub messages: u64,
     /// How many bytes those have.
     pub bytes: u64,
-    /// How many are being filled in place.
+    /// How many are reserved: their producers fill them in place.
     pub reserved: u64,
-    /// How many are being read in place.
+    /// How many are leased: their consumers read them in place.
     pub leased: u64,
-    /// How many were ever put, those included that were skipped.
+    /// How many were ever put, including those that were skipped.
     pub puts: u64,
     /// How many were ever taken.
     pub gets: u64,
@@ -35,13 +35,13 @@ pub struct QueueInfo {
     pub overwritten: u64,
     /// How many were skipped because their producer died or aborted them.
     pub skipped: u64,
-    /// How often a message was given again.
+    /// How often a message was redelivered.
     pub redelivered: u64,
-    /// How often a consumer had to sleep, and a producer.
+    /// How often a consumer slept, and how often a producer.
     pub waits: (u64, u64),
     /// How many bytes of the ring have memory.
     pub memory: u64,
-    /// Whether nothing more is put.
+    /// Whether the queue is shut down.
     pub shut_down: bool,
     /// The owners of the producer lock and of the consumer lock; perhaps dead.
     pub holders: (Option<Id>, Option<Id>),
@@ -52,16 +52,16 @@ pub struct QueueInfo {
 impl RawQueue {
     /// Returns the first record that is still needed, without the consumer lock.
     pub(super) fn head(&self) -> u64 {
-        // In this order: if nothing is leased now, whatever was before claim a moment ago is free.
+        // In this order: if nothing is leased now, all records before the claim that was just read are free.
         let claim = self.claim.position();
-        // PAIRS queue.head: a reader of it sees that the records before it are done.
+        // PAIRS queue.head: a reader of a head sees that the records before it are done.
         match self.head.load(Ordering::Acquire) {
             AS_CLAIM => claim,
             head => head,
         }
     }
 
-    /// Returns what is in it. It waits for no process. `Corrupt`; what `ring` says.
+    /// Returns the state of the queue. It waits for no process. Fails with `Corrupt`, and with errors of `ring`.
     pub fn stat(&self, ring: &impl Ring, laps: Laps) -> Result<QueueInfo> {
         let (claim, tail) = self.ends()?;
         let mut stat = QueueInfo {
@@ -116,14 +116,14 @@ impl RawQueue {
                     }
                     State::Ready => false,
                 };
-                let (count, bytes) = not_there(&seen);
+                let (count, bytes) = unavailable(&seen);
                 fewer = (fewer.0 + count, fewer.1 + bytes);
                 if !is_gap && (seen.next.wrapping_sub(end) as i64) >= 0 {
                     break;
                 }
             }
         }
-        // Other processes go on meanwhile, which can make it look less than nothing.
+        // Other processes continue meanwhile, so that the difference can be negative.
         let left = |tail: u64, claim: u64, fewer| {
             (tail.wrapping_sub(claim) as i64)
                 .saturating_sub(fewer as i64)
@@ -134,7 +134,7 @@ impl RawQueue {
         Ok(stat)
     }
 
-    /// Returns claim and tail, of one moment if claim does not move all the time.
+    /// Returns claim and tail, of the same moment unless claim keeps moving.
     fn ends(&self) -> Result<(CursorSnapshot, CursorSnapshot)> {
         let mut claim = self.claim.read()?;
         let mut tail = self.tail.read()?;
@@ -148,26 +148,26 @@ impl RawQueue {
         Ok((claim, tail))
     }
 
-    /// Says whether all that was ever reserved lies before claim.
+    /// Returns whether every record that was ever reserved is before claim.
     pub(super) fn reserved_before(&self, claim: u64) -> bool {
         // PAIRS queue.reserved
         let reserved = self.reserved.load(Ordering::Acquire);
         claim.wrapping_sub(reserved) as i64 >= 0
     }
 
-    /// Returns where the last record that was reserved ends, between claim and tail.
+    /// Returns the end of the last record that was reserved, between claim and tail.
     pub(super) fn reserved_end(&self, claim: u64, tail: u64) -> u64 {
         // PAIRS queue.reserved
         let reserved = self.reserved.load(Ordering::Acquire);
         match self.reserved_before(claim) {
             true => claim,
-            // A producer that died had recorded this before tail got there.
+            // A producer stores it before tail moves; if the producer died in between, it is beyond tail.
             false if tail.wrapping_sub(reserved) as i64 >= 0 => reserved,
             false => tail,
         }
     }
 
-    /// Goes through the records from `from` to `to`, but for those that head passes meanwhile.
+    /// Iterates over the records from `from` to `to`, without those that head passes meanwhile.
     fn walk<'a>(
         &'a self,
         ring: &'a impl Ring,
@@ -188,7 +188,7 @@ impl RawQueue {
                     }
                     None => {
                         let head = self.head();
-                        // Head never moves back: so this ends, whatever the words say.
+                        // Head never moves back, so this ends whatever the words contain.
                         if (head.wrapping_sub(position) as i64) <= 0 {
                             at = None;
                             return Some(Err(corrupt(position)));
@@ -200,7 +200,8 @@ impl RawQueue {
         })
     }
 
-    /// Copies the record at `position`. `None`: head has passed it. `Corrupt`.
+    /// Copies the record at `position`, or returns `None` if head has passed it. Fails with `Corrupt` if it is no
+    /// record.
     fn copy(&self, ring: &impl Ring, laps: Laps, position: u64, tail: u64) -> Result<Option<Seen>> {
         for _ in 0..MAX_COPY_ATTEMPTS {
             let copy = Record::of(ring.copy(laps.offset(position))?);

@@ -1,10 +1,10 @@
-//! What a process holds in the ring, a reservation or a lease, and how it lets go of it: by the token that it was given.
+//! Ending a reservation or a lease, by the token that the process was given for it.
 //!
 //! ```text
 //! token: | position (59 bits) | attempt (5 bits) |
 //! ```
 //!
-//! Each end is one exchange of the record's state, and nothing after it can fail.
+//! Each end is one exchange of the record's state, and no step after it can fail.
 
 use super::QueueRef;
 use super::record::{RECORD_ALIGN, RECORD_HEADER, Record, Ring, Seen, State};
@@ -12,24 +12,25 @@ use crate::error::{Error, Result};
 use crate::raw::Liveness;
 use crate::sys::atomic::{Ordering, fence};
 
-/// The bits of a token that no position has: they say at which attempt it was leased, so that it is not taken for the next.
+/// The bits of a token that no position has. They count the attempts, so that the token of an earlier lease is refused.
 const ATTEMPTS: u64 = RECORD_ALIGN - 1;
 
-/// Returns the token of the record at `position`, leased for the `attempts`-th time; 0: reserved.
+/// Returns the token of the record at `position`, leased for the `attempts`-th time; 0 means reserved.
 pub(super) fn of(position: u64, attempts: u32) -> u64 {
     position | u64::from(attempts) & ATTEMPTS
 }
 
 impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
-    /// Puts what was reserved into the queue, with the first `length` bytes of its room.
+    /// Puts a reserved message into the queue, with the first `length` bytes of its room.
     ///
-    /// `NotOwner`: it has been committed or aborted, or another process has reserved it. `Invalid`: more bytes than it has.
+    /// Fails with `NotOwner` if it was committed or aborted, or if another process reserved it. Fails with `Invalid` if
+    /// `length` exceeds its room.
     pub fn commit(&self, token: u64, length: u64) -> Result<()> {
         let mine = State::Reserved(self.me);
         let (record, seen) = self.held(token, mine)?;
         if length > seen.room {
             let text = format!(
-                "{length} bytes are more than the {} that were reserved",
+                "a commit must have at most the {} bytes reserved, not {length}",
                 seen.room
             );
             return Err(Error::Invalid(text.into()));
@@ -37,7 +38,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         if length < seen.room {
             record.set_length(length);
         }
-        // From here on it is in the queue.
+        // From here on the message is in the queue.
         if !record.change(mine, State::Ready) {
             return Err(not_held());
         }
@@ -47,13 +48,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             .fetch_add(1, Ordering::Release);
         self.raw.messages.notify_after_exchange(1);
         if length < seen.room && self.bounds.bytes > 0 {
-            // Fewer bytes than who waits for room has counted.
+            // The message has fewer bytes than a producer that waits for room has counted.
             self.raw.room.notify(1);
         }
         Ok(())
     }
 
-    /// Gives up what was reserved. `NotOwner`: as of `commit`.
+    /// Aborts a reservation. Fails with `NotOwner` as `commit` does.
     pub fn abort(&self, token: u64) -> Result<()> {
         let mine = State::Reserved(self.me);
         let (record, _) = self.held(token, mine)?;
@@ -69,17 +70,18 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(())
     }
 
-    /// Says that a lease is done with: nobody gets the message any more.
+    /// Acknowledges a lease: no consumer gets the message any more.
     ///
-    /// `NotOwner`: it has been acknowledged or given back, or another process has it.
+    /// Fails with `NotOwner` if it was acknowledged or returned, or if another process leased it.
     pub fn ack(&self, token: u64) -> Result<()> {
         let mine = State::Leased(self.me);
         let (record, seen) = self.held(token, mine)?;
-        // From here on it is taken.
+        // From here on the message is taken.
         if !record.change(mine, State::Done) {
             return Err(not_held());
         }
-        // PAIRS queue.done: either who moves head to this record sees that it is done, or we see head there.
+        // PAIRS queue.done: the process that moves head to this record sees that it is done, or this one sees head
+        // there.
         fence(Ordering::SeqCst);
         if self.raw.head.load(Ordering::Acquire) == seen.position {
             self.try_reclaim();
@@ -87,7 +89,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(())
     }
 
-    /// Gives a lease back: the message is the first that somebody gets. `NotOwner`: as of `ack`.
+    /// Returns a lease: the next consumer gets the message. Fails with `NotOwner` as `ack` does.
     pub fn nack(&self, token: u64) -> Result<()> {
         let mine = State::Leased(self.me);
         let (record, _) = self.held(token, mine)?;
@@ -100,7 +102,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         Ok(())
     }
 
-    /// Returns the record that this process has in the state `mine`. `NotOwner`.
+    /// Returns the record that this process holds in the state `mine`. Fails with `NotOwner`.
     fn held(&self, token: u64, mine: State) -> Result<(&Record, Seen)> {
         let laps = self.laps;
         let position = token & !ATTEMPTS;
@@ -115,7 +117,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             Ok((record, seen)) if seen.state == mine && of(position, seen.attempts) == token => {
                 Ok((record, seen))
             }
-            // What is no record now may have been one.
+            // The bytes at a stale position may be no record any more.
             Ok(_) | Err(Error::Corrupt(_)) => Err(not_held()),
             Err(error) => Err(error),
         }
@@ -124,5 +126,8 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
 #[cold]
 fn not_held() -> Error {
-    Error::NotOwner("this process does not hold that message, or no more".into())
+    Error::NotOwner(
+        "this process does not hold that message; use each token once, where it was given out"
+            .into(),
+    )
 }

@@ -1,7 +1,7 @@
-//! Sets the words of a barrier and its cells to any bytes, and uses what stands there.
+//! Sets the words of a barrier and its slots to any values, and uses the barrier.
 //!
-//! Whatever they are: a status, never a crash, an access out of bounds or a wait beyond the timeout; and after a reset it
-//! is whole. libFuzzer's own timeout ends what loops.
+//! Each call must return a status, without a crash, an access out of bounds or a wait beyond the timeout. A reset must
+//! restore the barrier. libFuzzer's own timeout ends loops.
 
 #![no_main]
 
@@ -38,12 +38,12 @@ enum Call {
 #[derive(Arbitrary, Debug)]
 enum Value {
     Plain(Word),
-    /// A turn, or a seat: how many, or which place; generation and marks.
+    /// A turn, or a place: a count or a place, with generation and marks.
     Turn {
         count: u8,
         generation: u8,
     },
-    /// What the tag says of parties.
+    /// A tag with this number of parties.
     Tag {
         cells: u16,
     },
@@ -64,7 +64,7 @@ fn options(parties: u32) -> shmkit_barrier_options {
 fn use_barrier(page: &Page, barrier: *mut shmkit_barrier, parties: u32, calls: &[Call]) {
     let begin = Instant::now();
     for call in calls.iter().take(64) {
-        // Where the lock's word says that we have it, each call waits a second for us.
+        // If the lock's word names this process as the owner, each call waits a second for it.
         if begin.elapsed() > Duration::from_secs(2) {
             return;
         }
@@ -81,7 +81,7 @@ fn use_barrier(page: &Page, barrier: *mut shmkit_barrier, parties: u32, calls: &
                 }
                 Call::Pass => drop(check(shmkit_barrier_release(barrier))),
                 Call::Reset => match shmkit_barrier_reset(barrier) {
-                    // The lock's word says that we have it.
+                    // The lock's word names this process as the owner.
                     SHMKIT_ERR_TIMEOUT => return,
                     status => {
                         good(status);
@@ -96,7 +96,7 @@ fn use_barrier(page: &Page, barrier: *mut shmkit_barrier, parties: u32, calls: &
                     good(shmkit_barrier_is_broken(barrier, &mut number));
                     assert_eq!(number, 1);
                     let status = shmkit_barrier_wait(barrier, SHMKIT_NOWAIT, 0, &mut number);
-                    // Where somebody seems to have the lock we are not even told.
+                    // If the lock's word names an owner, the call fails before it reads the break.
                     assert!([SHMKIT_ERR_BROKEN, SHMKIT_ERR_WOULD_BLOCK].contains(&status));
                 }
                 Call::BarrierInfo => {
@@ -128,7 +128,7 @@ fn use_barrier(page: &Page, barrier: *mut shmkit_barrier, parties: u32, calls: &
                             ));
                             good(shmkit_barrier_close(another));
                         }
-                        // A tag that says that we are making it: a second for each is enough.
+                        // The tag names this process as the creator, and each further call would wait a second.
                         Err(SHMKIT_ERR_TIMEOUT) => return,
                         Err(_) => {}
                     }
@@ -141,7 +141,7 @@ fn use_barrier(page: &Page, barrier: *mut shmkit_barrier, parties: u32, calls: &
                         }
                         Value::Tag { cells } => 8 | u64::from(*cells) << 48,
                     };
-                    // Its own cells and what lies around them, more often than the rest of the page.
+                    // The barrier's own slots and their neighbourhood, more often than the rest of the page.
                     page.store(place % 64, value);
                 }
             }
@@ -154,7 +154,7 @@ fuzz_target!(|input: (u8, Vec<Call>)| {
     let parties = u32::from(parties % 4) + 1;
     let page = Page::new(1);
     let barrier = page.object(shmkit_barrier_create_at, 0, Some(&options(parties)));
-    let barrier = barrier.expect("there is room");
+    let barrier = barrier.expect("room in the page");
     use_barrier(&page, barrier, parties, &calls);
     // SAFETY: an open handle, closed once.
     good(unsafe { shmkit_barrier_close(barrier) });

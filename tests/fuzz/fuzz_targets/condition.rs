@@ -1,7 +1,8 @@
-//! Sets the words and cells of a condition, and the participants of its segment, to any bytes, and uses what stands there.
+//! Sets the words and slots of a condition, and the participants of its segment, to any values, and uses the condition.
 //!
-//! Whatever they are: a status, with the lock held; never a crash, an access out of bounds or a wait beyond the timeout.
-//! libFuzzer's own timeout ends what loops. The lock stands elsewhere: that one hostile bytes may hold for ever.
+//! Each call must return a status and leave the lock held, without a crash, an access out of bounds or a wait beyond
+//! the timeout. libFuzzer's own timeout ends loops. The lock is in another segment, because corrupt words may hold it
+//! forever.
 
 #![no_main]
 
@@ -57,7 +58,7 @@ fn apply(file: &File, change: &Change, control: u64) {
         Place::Slot(slot, word) => 256 + 64 * u64::from(slot % 8) + 8 * u64::from(word % 8),
         Place::Words(word) => control + 8 * u64::from(word % 8),
         Place::Cell(word) => control + 64 + 8 * u64::from(word % 32),
-        // The header stays as it is.
+        // The header is not changed.
         Place::Anywhere(at) => 128 + u64::from(at) % (control + DATA - 136),
     };
     overwrite(file, at, &change.value);
@@ -98,7 +99,7 @@ fn use_condition(
                         shmkit_condition_wait(condition, mutex, timeout, 0, &mut recovered);
                     let over = matches!(status, SHMKIT_ERR_TIMEOUT | SHMKIT_ERR_WOULD_BLOCK);
                     assert_eq!(check(status) || over, recovered == 0, "status {status}");
-                    // It is ours, and nobody else has it.
+                    // This process holds the lock, and no other does.
                     assert_eq!(shmkit_lock_release(lock), SHMKIT_OK);
                     let again = shmkit_lock_acquire(lock, SHMKIT_NOWAIT, 0, ptr::null_mut());
                     assert_eq!(again, SHMKIT_OK);
@@ -126,7 +127,7 @@ fn use_condition(
                     };
                     match opened {
                         Ok(another) => good(shmkit_condition_close(another)),
-                        // A tag that says that we are making it: a second for each is enough.
+                        // The tag names this process as the creator, and each further call would wait a second.
                         Err(SHMKIT_ERR_TIMEOUT) => return,
                         Err(_) => {}
                     }
@@ -142,7 +143,7 @@ fuzz_target!(|input: Input| {
     let options = options(u32::from(input.cells % 16) + 1);
     let made = page.object(shmkit_condition_create_at, 0, Some(&options));
     // SAFETY: an open handle, closed once.
-    good(unsafe { shmkit_condition_close(made.expect("there is room")) });
+    good(unsafe { shmkit_condition_close(made.expect("room in the page")) });
     let (control, file) = (page.control_bytes(), page.file());
     for change in input.before.iter().take(16) {
         apply(&file, change, control);

@@ -1,7 +1,7 @@
-//! Sets the words of an event to any bytes, and uses what stands there.
+//! Sets the words of an event to any values, and uses the event.
 //!
-//! Whatever they are: a status, never a crash, an access out of bounds or a wait beyond the timeout; and what was set is
-//! set, what was cleared is clear. libFuzzer's own timeout ends what loops.
+//! Each call must return a status, without a crash, an access out of bounds or a wait beyond the timeout. A set event
+//! must be set, and a cleared one clear. libFuzzer's own timeout ends loops.
 
 #![no_main]
 
@@ -65,7 +65,7 @@ fn use_event(page: &Page, event: *mut shmkit_event, calls: &[Call]) {
                     };
                     match page.object(how, u64::from(*place) * 8, None) {
                         Ok(another) => good(shmkit_event_close(another)),
-                        // A tag that says that we are making it: a second for each is enough.
+                        // The tag names this process as the creator, and each further call would wait a second.
                         Err(SHMKIT_ERR_TIMEOUT) => return,
                         Err(_) => {}
                     }
@@ -79,7 +79,7 @@ fn use_event(page: &Page, event: *mut shmkit_event, calls: &[Call]) {
 fuzz_target!(|calls: Vec<Call>| {
     let page = Page::new(1);
     let event = page.object(shmkit_event_create_at, 0, None);
-    let event = event.expect("there is room");
+    let event = event.expect("room in the page");
     use_event(&page, event, &calls);
     // SAFETY: an open handle, closed once.
     good(unsafe { shmkit_event_close(event) });

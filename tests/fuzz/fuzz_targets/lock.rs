@@ -1,7 +1,7 @@
-//! Sets header, participants and the words of locks to any bytes, and uses what stands there.
+//! Sets the header, the participants and the words of locks to any values, and uses the locks.
 //!
-//! Whatever they are: a status, never a crash, an access out of bounds or a wait beyond the timeout. libFuzzer's own
-//! timeout ends what loops. Behind each change of the header the checksum is mended, as an attacker would.
+//! Each call must return a status, without a crash, an access out of bounds or a wait beyond the timeout. libFuzzer's
+//! own timeout ends loops. After each change of the header its checksum is corrected, as an attacker would do.
 
 #![no_main]
 
@@ -19,7 +19,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::ptr;
 
-/// A word of the file that is set.
+/// A word of the file that is overwritten.
 #[derive(Arbitrary, Debug)]
 struct Change {
     place: Place,
@@ -52,7 +52,7 @@ enum Call {
 #[derive(Arbitrary, Debug)]
 struct Input {
     participants: u8,
-    /// Fields of the header that are overwritten: which, and with what.
+    /// Fields of the header that are overwritten: index and value.
     header: Vec<(u8, u64)>,
     before: Vec<Change>,
     calls: Vec<(bool, Call)>,
@@ -68,7 +68,7 @@ fn apply(file: &File, change: &Change, control: u64) {
         Place::Slot(slot, word) => 256 + 64 * u64::from(slot % 8) + 8 * u64::from(word % 8),
         Place::Lock(word) => control + 8 * u64::from(word % 8),
         Place::RLock(word) => control + RLOCK + 8 * u64::from(word % 8),
-        // The header's checked part is changed elsewhere.
+        // `change_header` changes the part of the header that the checksum covers.
         Place::Anywhere(at) => 64 + u64::from(at) % (control + DATA - 72),
     };
     overwrite(file, at, &change.value);
@@ -81,7 +81,7 @@ fn change_header(file: &File, changes: &[(u8, u64)]) {
     let mut bytes = [0; 128];
     file.read_exact_at(&mut bytes, 0).expect("a header");
     let mut header = Header::parse(&bytes)
-        .expect("a good one")
+        .expect("a valid header")
         .expect("a managed segment");
     for (field, value) in changes {
         match field % 8 {
@@ -96,7 +96,7 @@ fn change_header(file: &File, changes: &[(u8, u64)]) {
         }
     }
     file.write_all_at(&header.to_bytes(), 0)
-        .expect("the file can be written");
+        .expect("a writable file")
 }
 
 fn use_locks(
@@ -128,7 +128,7 @@ fn use_locks(
                     assert_eq!(
                         check(status),
                         recovered != 7,
-                        "written if and only if it is ours"
+                        "the output is written if and only if the lock is held"
                     );
                     assert!(matches!(recovered, 0 | 1 | 7));
                 }
@@ -159,7 +159,7 @@ fn use_locks(
                     };
                     match page.object(how, u64::from(*at) * 8, None) {
                         Ok(another) => good(shmkit_lock_close(another)),
-                        // A tag that says that we are making it: a second for each is enough.
+                        // The tag names this process as the creator, and each further call would wait a second.
                         Err(SHMKIT_ERR_TIMEOUT) => return,
                         Err(_) => {}
                     }
@@ -179,8 +179,8 @@ fuzz_target!(|input: Input| {
     let rlock = made.object(shmkit_rlock_create_at, RLOCK, None);
     // SAFETY: open handles, closed once.
     unsafe {
-        good(shmkit_lock_close(lock.expect("there is room")));
-        good(shmkit_rlock_close(rlock.expect("there is room")));
+        good(shmkit_lock_close(lock.expect("room in the page")));
+        good(shmkit_rlock_close(rlock.expect("room in the page")));
     }
     let (control, file) = (made.control_bytes(), made.file());
     for change in input.before.iter().take(16) {
@@ -188,13 +188,13 @@ fuzz_target!(|input: Input| {
     }
     change_header(&file, &input.header);
     let mut segment = ptr::null_mut();
-    // SAFETY: the file's own descriptor, no options, a writable output.
+    // SAFETY: the descriptor of an open file, no options, a writable output.
     let opened = unsafe { shmkit_segment_open_fd(file.as_raw_fd(), 0, ptr::null(), &mut segment) };
     if !check(opened) {
         return;
     }
     let page = Page { segment };
-    // NULL if it is refused.
+    // NULL if the file was refused.
     let lock = page.object(shmkit_lock_open_at, 0, None);
     let lock = lock.unwrap_or(ptr::null_mut());
     let rlock = page.object(shmkit_rlock_open_at, RLOCK, None);

@@ -1,7 +1,7 @@
-//! Sets the words of a once to any bytes, and uses what stands there.
+//! Sets the words of a once flag to any values, and uses the flag.
 //!
-//! Whatever they are: a status, never a crash, an access out of bounds or a wait beyond the timeout; and what was done is
-//! done. libFuzzer's own timeout ends what loops.
+//! Each call must return a status, without a crash, an access out of bounds or a wait beyond the timeout. A flag that
+//! is done must stay done. libFuzzer's own timeout ends loops.
 
 #![no_main]
 
@@ -81,7 +81,7 @@ fn use_once(page: &Page, once: *mut shmkit_once, calls: &[Call]) {
                     };
                     match page.object(how, u64::from(*place) * 8, None) {
                         Ok(another) => good(shmkit_once_close(another)),
-                        // A tag that says that we are making it: a second for each is enough.
+                        // The tag names this process as the creator, and each further call would wait a second.
                         Err(SHMKIT_ERR_TIMEOUT) => return,
                         Err(_) => {}
                     }
@@ -95,7 +95,7 @@ fn use_once(page: &Page, once: *mut shmkit_once, calls: &[Call]) {
 fuzz_target!(|calls: Vec<Call>| {
     let page = Page::new(1);
     let once = page.object(shmkit_once_create_at, 0, None);
-    let once = once.expect("there is room");
+    let once = once.expect("room in the page");
     use_once(&page, once, &calls);
     // SAFETY: an open handle, closed once.
     good(unsafe { shmkit_once_close(once) });

@@ -1,7 +1,7 @@
-//! Sets the words and records of a queue to any bytes, and uses what stands there.
+//! Sets the words and records of a queue to any values, and uses the queue.
 //!
-//! Whatever they are: an answer, never a crash, an access out of bounds or a wait beyond the timeout. libFuzzer's own timeout
-//! ends what loops.
+//! Each call must return a result, without a crash, an access out of bounds or a wait beyond the timeout. libFuzzer's
+//! own timeout ends loops.
 
 #![no_main]
 
@@ -40,19 +40,19 @@ enum Call {
 #[derive(Arbitrary, Debug)]
 enum Value {
     Plain(Word),
-    /// A position, so many grains and laps from where the first queue begins.
+    /// A position, this many laps and grains from the beginning of a new queue.
     Position {
         laps: u8,
         grains: u8,
     },
-    /// What stands there, and so much more.
+    /// The present value, plus this.
     More(i8),
 }
 
 const CAPACITY: u64 = 1024;
 const RING: u64 = CAPACITY + 128;
 const WORDS: u64 = 576;
-/// What stands behind the queue, and stays so.
+/// How many bytes follow the queue; they must not change.
 const BEHIND: u64 = 4096;
 const CANARY: u8 = 0xa5;
 
@@ -95,7 +95,7 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
     let (mut reserved, mut leased) = (0, 0);
     let mut bytes = [MaybeUninit::uninit(); 1024];
     for call in calls.iter().take(64) {
-        // Where a lock says that we hold it, each call waits a quarter of a second for us.
+        // If a lock's word names this process as the owner, each call waits a quarter of a second for it.
         if begin.elapsed() > Duration::from_secs(2) {
             return;
         }
@@ -130,7 +130,7 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
                 if let Some(place) = may(queue.reserve_with(room, WaitOptions::NONBLOCKING)) {
                     reserved = place.token;
                     if let Some(to) = may(queue.address(place.offset, place.room)) {
-                        // SAFETY: so many bytes are mapped there; nobody uses them as anything but bytes.
+                        // SAFETY: this many bytes are mapped there, and this target uses them as bytes only.
                         unsafe { to.as_ptr().write_bytes(3, room as usize) };
                     }
                 }
@@ -162,13 +162,13 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
                     ..options.clone()
                 };
                 match Queue::at(segment, 0, create, &options) {
-                    // A tag that says that we are making it: a second for each is enough.
+                    // The tag names this process as the creator, and each further call would wait a second.
                     Err(Error::Timeout(_)) => return,
                     another => drop(may(another)),
                 }
             }
             Call::Word { place, value } => {
-                // What it says of its capacity is believed by who opens it: then others' bytes are the queue's.
+                // An opener believes the capacity word, and the bytes behind the queue would then belong to it.
                 let place = u64::from(*place) % ((WORDS + RING) / 8);
                 if place > 1 {
                     word(segment, place, value);
@@ -186,7 +186,7 @@ fuzz_target!(|input: (u8, u8, Vec<Call>)| {
         ..segment::Options::default()
     };
     let segment = Segment::create(None, WORDS + RING + BEHIND, &managed);
-    let segment = Arc::new(segment.expect("there is memory"));
+    let segment = Arc::new(segment.expect("memory for a segment"));
     let behind = || &segment.bytes().expect("it is open")[(WORDS + RING) as usize..];
     behind().iter().for_each(|byte| byte.store(CANARY, Relaxed));
     let options = Options {
@@ -195,10 +195,10 @@ fuzz_target!(|input: (u8, u8, Vec<Call>)| {
         overflow: [Overflow::Block, Overflow::Fail, Overflow::Overwrite][usize::from(overflow) % 3],
         ..Options::default()
     };
-    let queue = Queue::at(&segment, 0, Create::Always, &options).expect("there is room");
+    let queue = Queue::at(&segment, 0, Create::Always, &options).expect("room in the page");
     use_queue(&segment, &queue, &options, &calls);
     assert!(
         behind().iter().all(|byte| byte.load(Relaxed) == CANARY),
-        "something was written beside the queue"
+        "a byte outside the queue was written"
     );
 });

@@ -1,7 +1,7 @@
-//! Sets the words of a readers-writer lock to any bytes, and uses what stands there.
+//! Sets the words of a readers-writer lock to any values, and uses the lock.
 //!
-//! Whatever they are: a status, never a crash, an access out of bounds or a wait beyond the timeout. libFuzzer's own
-//! timeout ends what loops.
+//! Each call must return a status, without a crash, an access out of bounds or a wait beyond the timeout. libFuzzer's
+//! own timeout ends loops.
 
 #![no_main]
 
@@ -43,12 +43,12 @@ enum Call {
 #[derive(Arbitrary, Debug)]
 enum Value {
     Plain(Word),
-    /// A cell: ticket and count.
+    /// A count slot: ticket and count.
     Holder {
         ticket: u8,
         count: u16,
     },
-    /// A tag that says how many cells there are.
+    /// A tag with this number of count slots.
     Tag {
         cells: u16,
     },
@@ -94,7 +94,7 @@ fn use_lock(page: &Page, lock: *mut shmkit_rwlock, calls: &[Call]) {
                     may(status);
                     assert_eq!(recovered <= 1, status == SHMKIT_OK);
                     if status == SHMKIT_OK {
-                        // Who writes may say that all is whole, and become a reader if there is a cell.
+                        // A writer can mark the state consistent, and can become a reader if a count slot is free.
                         good(shmkit_rwlock_mark_consistent(lock));
                     }
                 }
@@ -129,7 +129,7 @@ fn use_lock(page: &Page, lock: *mut shmkit_rwlock, calls: &[Call]) {
                             may(shmkit_rwlock_release_read(another));
                             good(shmkit_rwlock_close(another));
                         }
-                        // A tag that says that we are making it: a second for each is enough.
+                        // The tag names this process as the creator, and each further call would wait a second.
                         Err(SHMKIT_ERR_TIMEOUT) => return,
                         Err(_) => {}
                     }
@@ -155,7 +155,7 @@ fn options(readers: u32) -> shmkit_rwlock_options {
 fuzz_target!(|calls: Vec<Call>| {
     let page = Page::new(1);
     let lock = page.object(shmkit_rwlock_create_at, 0, Some(&options(READERS)));
-    let lock = lock.expect("there is room");
+    let lock = lock.expect("room in the page");
     use_lock(&page, lock, &calls);
     // SAFETY: an open handle, closed once.
     good(unsafe { shmkit_rwlock_close(lock) });

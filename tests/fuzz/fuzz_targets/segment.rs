@@ -1,7 +1,7 @@
-//! Opens whatever stands under a name, with any name, size and options, through the C ABI.
+//! Opens any file under any name, with any size and options, through the C ABI.
 //!
-//! Whatever it is: a status, never a crash, a hang, or a mapping that reaches beyond what it says; and nothing that
-//! stood there before is gone afterwards.
+//! Each call must return a status, without a crash or a hang, and a mapping must have the bytes that it reports. A file
+//! that existed before must exist afterwards.
 
 #![no_main]
 
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::{fs, ptr};
 
-/// What stands under the name before it is opened.
+/// The file that exists under the name before the call.
 #[derive(Arbitrary, Debug)]
 enum There {
     Nothing,
@@ -58,12 +58,12 @@ struct Input {
     then_flags: u32,
 }
 
-/// Sizes above this are only asked for as sparse ones: the machine has other work too.
+/// Larger sizes are requested only as sparse ones, because the machine has other work.
 const LARGE: u64 = 8 << 20;
 
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     let path = PathBuf::from(format!("/dev/shm/shmkit-fuzz-{}", std::process::id()));
-    fs::create_dir_all(&path).expect("a directory to fuzz in");
+    fs::create_dir_all(&path).expect("a directory for the files");
     path
 });
 
@@ -100,7 +100,7 @@ fn prepare(place: &Path, there: &There) {
     }
 }
 
-/// Uses an opened segment to its very end.
+/// Reads and writes an opened segment up to its last byte.
 fn use_it(segment: *mut shmkit_segment, input: &Input, writable: bool) {
     let (mut data, mut size, mut capacity) = (ptr::null_mut::<c_void>(), 0, 0);
     // SAFETY: the handle has just been opened; the outputs are writable.
@@ -123,12 +123,12 @@ fn use_it(segment: *mut shmkit_segment, input: &Input, writable: bool) {
         size = LARGE;
     }
     for offset in [0, size / 2, size - 1] {
-        // SAFETY: offset < size, which the library says has memory: finding out whether that is true is the point.
+        // SAFETY: offset < size, and the library reports memory there; this access tests that.
         let byte = unsafe { data.cast::<u8>().add(offset as usize) };
         // SAFETY: as above.
         let value = unsafe { byte.read_volatile() };
         if writable {
-            // SAFETY: as above, and the mapping was not opened for reading only.
+            // SAFETY: as above, and the mapping is writable.
             unsafe { byte.write_volatile(value) };
         }
     }
@@ -147,16 +147,16 @@ fn use_it(segment: *mut shmkit_segment, input: &Input, writable: bool) {
     }
     // SAFETY: as above.
     unsafe { shmkit_segment_unlink(segment) };
-    // SAFETY: as above; nobody uses it any more.
+    // SAFETY: as above; nothing uses the handle afterwards.
     assert_eq!(unsafe { shmkit_segment_close(segment) }, SHMKIT_OK);
-    // SAFETY: closed just now, so it is recognised.
+    // SAFETY: the library recognizes a handle that was just closed.
     assert_eq!(unsafe { shmkit_segment_close(segment) }, SHMKIT_ERR_CLOSED);
 }
 
 fuzz_target!(|input: Input| {
     let directory = CString::new(DIRECTORY.as_os_str().as_bytes()).expect("no NUL");
     let bystander = DIRECTORY.join("bystander");
-    fs::write(&bystander, b"untouched").expect("the directory can be written");
+    fs::write(&bystander, b"untouched").expect("a writable directory");
     let mut bytes = input.name.clone();
     bytes.retain(|&byte| byte != 0);
     let file = std::ffi::OsStr::from_bytes(bytes.strip_prefix(b"/").unwrap_or(&bytes));
@@ -214,12 +214,9 @@ fuzz_target!(|input: Input| {
     if !segment.is_null() {
         use_it(segment, &input, flags & SHMKIT_SEGMENT_READONLY == 0);
     }
-    assert!(
-        file == "bystander"
-            || fs::read(&bystander).expect("the bystander is there") == b"untouched"
-    );
+    assert!(file == "bystander" || fs::read(&bystander).expect("the other file") == b"untouched");
     for entry in fs::read_dir(&*DIRECTORY)
-        .expect("the directory is there")
+        .expect("the directory of the files")
         .flatten()
     {
         let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir(entry.path()));

@@ -1,7 +1,7 @@
-//! Sets the words and cells of a semaphore to any bytes, and uses what stands there.
+//! Sets the words and count slots of a semaphore to any values, and uses the semaphore.
 //!
-//! Whatever they are: a status, never a crash, an access out of bounds or a wait beyond the timeout; and what was taken
-//! of whole bytes is there to be given back. libFuzzer's own timeout ends what loops.
+//! Each call must return a status, without a crash, an access out of bounds or a wait beyond the timeout. While no word
+//! was overwritten, acquired permits can be released. libFuzzer's own timeout ends loops.
 
 #![no_main]
 
@@ -31,7 +31,7 @@ enum Value {
         value: u8,
         marks: u32,
     },
-    /// A cell of this ticket.
+    /// A count slot of this ticket.
     Cell {
         ticket: u8,
         count: u16,
@@ -65,9 +65,9 @@ fn use_semaphore(page: &Page, semaphore: *mut shmkit_semaphore, calls: &[Call]) 
                     check(shmkit_semaphore_acquire(semaphore, *count, time, 0));
                 }
                 Call::Release { count } => match shmkit_semaphore_release(semaphore, *count) {
-                    // A word that says that we are inside: once is enough.
+                    // The inner lock's word names this process as the owner, and each further call would wait.
                     SHMKIT_ERR_TIMEOUT => return,
-                    told => drop(check(told)),
+                    status => drop(check(status)),
                 },
                 Call::Few { count } => {
                     let count = u32::from(*count % 6);
@@ -86,11 +86,11 @@ fn use_semaphore(page: &Page, semaphore: *mut shmkit_semaphore, calls: &[Call]) 
                     let (mut value, mut held) = (7, 7);
                     let mut info: shmkit_semaphore_info = std::mem::zeroed();
                     info.struct_size = size_of::<shmkit_semaphore_info>() as u32;
-                    let told = shmkit_semaphore_value(semaphore, &mut value);
-                    check(told);
+                    let status = shmkit_semaphore_value(semaphore, &mut value);
+                    check(status);
                     check(shmkit_semaphore_held(semaphore, &mut held));
                     check(shmkit_semaphore_stat(semaphore, &mut info));
-                    assert!(told != SHMKIT_OK || value <= 5);
+                    assert!(status != SHMKIT_OK || value <= 5);
                     assert!(info.holders <= PROCESSES.into() && info.processes <= PROCESSES);
                 }
                 Call::Open {
@@ -104,17 +104,17 @@ fn use_semaphore(page: &Page, semaphore: *mut shmkit_semaphore, calls: &[Call]) 
                     };
                     match page.object(how, u64::from(*place) * 8, Some(&options(*undo))) {
                         Ok(another) => {
-                            // Where it lies over the other one, that one's bytes are any.
+                            // Where the two semaphores overlap, the words of the first may have any value.
                             whole = false;
                             check(shmkit_semaphore_acquire(another, 1, SHMKIT_NOWAIT, 0));
                             let given = shmkit_semaphore_release(another, 1);
                             good(shmkit_semaphore_close(another));
                             match given {
                                 SHMKIT_ERR_TIMEOUT => return,
-                                told => drop(check(told)),
+                                status => drop(check(status)),
                             }
                         }
-                        // A tag that says that we are making it: a second for each is enough.
+                        // The tag names this process as the creator, and each further call would wait a second.
                         Err(SHMKIT_ERR_TIMEOUT) => return,
                         Err(_) => {}
                     }
@@ -141,7 +141,7 @@ fuzz_target!(|input: (bool, Vec<Call>)| {
     let (undo, calls) = input;
     let page = Page::new(2);
     let semaphore = page.object(shmkit_semaphore_create_at, 0, Some(&options(undo)));
-    let semaphore = semaphore.expect("there is room");
+    let semaphore = semaphore.expect("room in the page");
     use_semaphore(&page, semaphore, &calls);
     // SAFETY: an open handle, closed once.
     good(unsafe { shmkit_semaphore_close(semaphore) });

@@ -1,4 +1,4 @@
-//! What the targets share: the page that holds the object, the words that overwrite it, and the checks of statuses.
+//! The parts that the targets share: the page that holds the object, the words that overwrite it, checks of statuses.
 
 use arbitrary::Arbitrary;
 use shmkit::capi::segment::*;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// The size of a page's data.
 pub const DATA: u64 = 4096;
 
-/// More than any slot number reaches. Behind the data there is no memory, so an access out of bounds is SIGBUS.
+/// More than any index of a slot. Behind the data there is no memory, so an access out of bounds is SIGBUS.
 const CAPACITY: u64 = 1 << 20;
 
 /// Requires success.
@@ -37,7 +37,7 @@ pub enum Word {
     Any(u64),
     Small(u8),
     Large(u8),
-    /// The owner of a lock, a turn or a cell: slot, ticket and marks.
+    /// The owner of a lock, a turn or a count slot: slot, ticket and marks.
     Owner {
         slot: u16,
         ticket: u8,
