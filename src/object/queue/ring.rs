@@ -141,6 +141,7 @@ impl Ring for RingMemory {
     }
 
     fn give_back(&self, from: u64, to: u64) -> Result<()> {
-        self.segment.give_back(self.offset + from, self.offset + to)
+        self.segment
+            .free_pages(self.offset + from, self.offset + to)
     }
 }
