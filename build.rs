@@ -1,5 +1,5 @@
-//! Generates files from src/capi: the C header, the two pxds, and the tables and guards of the Cython modules. Gives the
-//! library its soname.
+//! Generates files from src/capi: the C header, the two pxds, and the tables and guards of the Cython modules. It also
+//! gives the library its soname.
 //!
 //! The life cycle that all objects share is written once, in src/capi/object.rs.in, and expanded here for each line of
 //! src/capi/objects.txt. Everything is written to OUT_DIR; tests/generated.rs compares it with what is checked in.

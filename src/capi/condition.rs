@@ -165,8 +165,8 @@ unsafe fn lock_of<'a>(lock_or_rlock: *mut c_void) -> Result<&'a dyn Mutex> {
 ///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
 ///
 /// # Safety
-/// `condition` and `lock_or_rlock` must be NULL or handles of this library that no other thread is closing; `owner_died` NULL or
-/// writable.
+/// `condition` and `lock_or_rlock` must be NULL or handles of this library that no other thread is closing; `owner_died`
+/// NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_condition_wait(
     condition: *mut shmkit_condition,

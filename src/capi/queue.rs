@@ -344,7 +344,8 @@ unsafe fn easy_room<'a>(buffer: *mut c_void, capacity: u64) -> Option<&'a mut [M
 ///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
 ///
 /// # Safety
-/// `queue` must be NULL or a handle of this library that no other thread is closing; `data` NULL with a size of 0, or readable.
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `data` NULL with a size of 0, or
+/// readable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_put(
     queue: *mut shmkit_queue,
@@ -414,8 +415,8 @@ unsafe extern "C" fn put_slow(
 ///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
 ///
 /// # Safety
-/// `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or
-/// writable; `size` NULL or writable.
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0,
+/// or writable; `size` NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_get(
     queue: *mut shmkit_queue,
@@ -542,7 +543,7 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
         };
         let options = wait::options(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
         let messages = spec.iter().map(|spec| {
-            // SAFETY: the caller's promise; NULL with a size above 0 was refused above.
+            // SAFETY: the caller guarantees it (see # Safety); NULL with a size above 0 was refused above.
             unsafe { message(spec.data, spec.size) }.unwrap_or_default()
         });
         put.write(queue.put_many_with(messages, batch, options)?);
@@ -613,7 +614,8 @@ pub unsafe extern "C" fn shmkit_queue_get_many(
 /// The errors are those of shmkit_queue_put.
 ///
 /// # Safety
-/// `queue` must be NULL or a handle of this library that no other thread is closing; `data` and `token` NULL or writable.
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `data` and `token` NULL or
+/// writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_reserve(
     queue: *mut shmkit_queue,

@@ -260,7 +260,7 @@ impl Segment {
             return Err(match kind {
                 Kind::Segment => {
                     let text = format!(
-                        "{what} has {size} bytes, not {least}; pass a smaller size to open it"
+                        "{what} has {size} bytes, not the {least} asked for; pass a smaller size to open it"
                     );
                     Error::Invalid(text.into())
                 }
