@@ -161,8 +161,8 @@ pub unsafe extern "C" fn shmkit_segment_lock(
 ///   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process: live processes own
 ///                                  all participant slots
 ///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
-///                                  (closefrom) and cannot check the owner of the lock. Also at the
-///                                  first use of the segment
+///                                  (closefrom), and the lock is held: its owner cannot be checked.
+///                                  Also at the first use of the segment
 ///   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
 ///   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
 ///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt

@@ -318,7 +318,7 @@ unsafe fn easy_room<'a>(buffer: *mut c_void, capacity: u64) -> Option<&'a mut [M
 /// message sees all that the caller has written to memory before.
 ///
 ///   data        the bytes of the message; may be NULL if size is 0
-///   size        its size in bytes, at most half the capacity, and at most max_bytes unless that is 0
+///   size        its size, at most half the capacity, and at most max_bytes unless that is 0
 ///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
 ///   flags       SHMKIT_INTERRUPTIBLE or 0
 ///

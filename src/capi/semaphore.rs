@@ -147,8 +147,8 @@ unsafe impl Object for Semaphore {
 ///                                  or all participant slots of the segment
 ///   SHMKIT_ERR_OVERFLOW            this process would hold more than 65,535 permits
 ///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
-///                                  (closefrom) and cannot check the holders of permits. Also at
-///                                  the first use of the segment
+///                                  (closefrom), and permits are held: their holders cannot be
+///                                  checked. Also at the first use of the segment
 ///   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
 ///   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
 ///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt

@@ -48,7 +48,7 @@ pub const SHMKIT_ERR_BROKEN: shmkit_status = -15;
 pub const SHMKIT_ERR_EMPTY: shmkit_status = -16;
 /// The queue is full.
 pub const SHMKIT_ERR_FULL: shmkit_status = -17;
-/// The size is larger than this object, a file or the caller's buffer can ever hold.
+/// The size is larger than this object, a file or the caller's buffer can hold.
 pub const SHMKIT_ERR_TOO_LARGE: shmkit_status = -18;
 /// The segment has no room for another process, or the object has none for another reader, holder
 /// or waiter. Live processes occupy all of it.

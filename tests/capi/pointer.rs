@@ -49,7 +49,11 @@ fn an_output_that_is_null_or_misaligned() {
             // SAFETY: a handle, and an output that the function promises to check.
             let status = unsafe { $function(handle.0, null_mut()) };
             assert_eq!(status, SHMKIT_ERR_INVALID, stringify!($function));
-            assert!(last_text().contains("out must not be NULL"), "{}", last_text());
+            assert!(
+                last_text().contains("out must not be NULL"),
+                "{}",
+                last_text()
+            );
             // SAFETY: as above.
             let status = unsafe { $function(handle.0, misaligned(&mut block)) };
             assert_eq!(status, SHMKIT_ERR_INVALID, stringify!($function));
