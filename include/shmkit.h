@@ -154,7 +154,7 @@ typedef int32_t shmkit_status;
 /** The queue is full. */
 #define SHMKIT_ERR_FULL (-17)
 
-/** The size is larger than this object, a file or the caller's buffer can ever hold. */
+/** The size is larger than this object, a file or the caller's buffer can hold. */
 #define SHMKIT_ERR_TOO_LARGE (-18)
 
 /**
@@ -1119,8 +1119,8 @@ shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **o
  *   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process: live processes own
  *                                  all participant slots
  *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
- *                                  (closefrom) and cannot check the owner of the lock. Also at the
- *                                  first use of the segment
+ *                                  (closefrom), and the lock is held: its owner cannot be checked.
+ *                                  Also at the first use of the segment
  *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
  *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
  *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
@@ -1721,8 +1721,8 @@ shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore);
  *                                  or all participant slots of the segment
  *   SHMKIT_ERR_OVERFLOW            this process would hold more than 65,535 permits
  *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
- *                                  (closefrom) and cannot check the holders of permits. Also at
- *                                  the first use of the segment
+ *                                  (closefrom), and permits are held: their holders cannot be
+ *                                  checked. Also at the first use of the segment
  *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
  *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
  *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
@@ -2801,7 +2801,7 @@ shmkit_status shmkit_queue_close(shmkit_queue *queue);
  * message sees all that the caller has written to memory before.
  *
  *   data        the bytes of the message; may be NULL if size is 0
- *   size        its size in bytes, at most half the capacity, and at most max_bytes unless that is 0
+ *   size        its size, at most half the capacity, and at most max_bytes unless that is 0
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
  *   flags       SHMKIT_INTERRUPTIBLE or 0
  *
