@@ -1,8 +1,8 @@
 //! Temporary files: a new segment has no name until it is complete (D-002).
 //!
-//! | file system     | while it is created             | published by         | if the creator dies       |
-//! |-----------------|---------------------------------|----------------------|---------------------------|
-//! | knows O_TMPFILE | no name at all                  | linkat               | the kernel frees it       |
+//! | file system     | while it is created             | published by         | if the creator dies         |
+//! |-----------------|---------------------------------|----------------------|-----------------------------|
+//! | knows O_TMPFILE | no name at all                  | linkat               | the kernel frees it         |
 //! | does not        | a private name, its byte locked | renameat2(NOREPLACE) | the next creator removes it |
 
 use super::name::{self, Name};

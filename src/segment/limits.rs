@@ -9,8 +9,8 @@ use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
 
-/// Requests up to this size are not compared with the memory of the machine and the cgroup (D-005): reading those
-/// figures takes as long as reserving this much memory.
+/// Requests up to this size are not compared with the memory of the machine and the cgroup (D-005). Reading those figures
+/// takes as long as reserving this much memory.
 const UNCHECKED_BYTES: u64 = 1 << 20;
 
 /// What limits the size of a segment now. All sizes are in bytes; `u64::MAX` means "no limit".

@@ -18,8 +18,8 @@ pub fn one_order() {
 
 /// A `fence(SeqCst)` directly after an exchange: a swap, or a compare-and-swap that succeeded (D-060).
 ///
-/// On x86-64 the exchange is a full barrier already (Intel SDM 3A, 9.2.5; AMD APM 2, 7.1), and a second one would cost
-/// as much as the exchange. So only the compiler needs a fence there.
+/// On x86-64 the exchange is a full barrier already (Intel SDM 3A, 9.2.5; AMD APM 2, 7.1). A second one would cost as much
+/// as the exchange, so only the compiler needs a fence there.
 #[inline(always)]
 pub fn fence_after_exchange() {
     #[cfg(all(target_arch = "x86_64", not(loom)))]
