@@ -1,4 +1,4 @@
-# shmkit: `make demo` and `make test` set up what they need below target/ and install nothing elsewhere.
+# shmkit: `make demo` and `make test` create what they need below target/ and install nothing elsewhere.
 
 PYTHON  ?= python3
 CARGO   ?= cargo
@@ -7,11 +7,11 @@ CXX     ?= c++
 PREFIX  ?= /usr/local
 LIBDIR  ?= $(PREFIX)/lib
 DESTDIR ?=
-# A relative one is below PREFIX, as with CMake and Meson.
+# A relative LIBDIR is below PREFIX, as with CMake and Meson.
 override LIBDIR := $(if $(filter /%,$(LIBDIR)),$(LIBDIR),$(PREFIX)/$(LIBDIR))
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-# As build.rs has it: while the major version is 0, each minor version has a soname of its own.
+# As in build.rs: while the major version is 0, each minor version has a soname of its own.
 SERIES  := $(shell sed -nE 's/^version = "(0\.[0-9]+|[0-9]+).*/\1/p' Cargo.toml | head -n 1)
 SONAME  := libshmkit.so.$(SERIES)
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
@@ -21,7 +21,7 @@ BIN     := $(VENV)/bin
 SOURCES := $(shell find src include -type f) build.rs Cargo.toml Cargo.lock
 PACKAGE := $(wildcard cython/shmkit/*.p*) setup.py pyproject.toml $(RELEASE)/libshmkit.so
 
-# The nouns of src/capi/objects.txt: the first word of each line that is no comment.
+# The nouns of src/capi/objects.txt: the first word of each line that is not a comment.
 OBJECTS := $(shell sed -n 's/^\([a-z][a-z0-9_]*\) .*/\1/p' src/capi/objects.txt)
 
 WARN    := -Wall -Wextra -Wpedantic -Werror
@@ -35,11 +35,11 @@ help:
 	@echo 'make demo            a photograph worked on by four processes in shared memory (a minute; five the first time)'
 	@echo 'make test            every test: Rust, C, ctypes, Cython, Python'
 	@echo 'make test-all        and the slow ones: every kill point, models, fuzzing, sanitizers, Python and Cython versions'
-	@echo 'make bench           the speed of it beside its peers'
+	@echo 'make bench           its speed beside its peers'
 	@echo 'make install PREFIX= library, header, pkg-config and CMake files (install-strip: without source lines)'
 	@echo 'make bless           regenerate the header, the pxds and the lists in tests/abi'
 
-# What is missing on this machine, by name.
+# The names of tools that this machine does not have.
 tools:
 	@missing=; \
 	for tool in $(CARGO) $(CC) $(PYTHON); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
@@ -92,13 +92,13 @@ test-rust: $(RELEASE)/libshmkit.so
 	  $(CARGO) test --locked --lib $(addprefix --test ,$(RUST_TESTS))
 	$(CARGO) test --locked --doc
 
-# Every k-th kill point here; all of them in test-all.
+# Here every k-th kill point; in test-all all of them.
 test-crash: $(RELEASE)/libshmkit.so
 	$(SAY) 'killed at every k-th instruction'
 	$(CARGO) test --locked --test crash
 
 C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
-# What the archive needs. The compiler adds libgcc itself: which one depends on -static.
+# The libraries that the archive needs. The compiler adds libgcc itself: the right one depends on -static.
 STATIC  := -lutil -lrt -lpthread -lm -ldl
 
 $(TARGET)/c/%: tests/c/%.c $(wildcard tests/c/*.h) $(RELEASE)/libshmkit.so
@@ -114,15 +114,16 @@ test-c: $(addprefix $(TARGET)/c/,$(C_TESTS) $(addsuffix -static,$(C_TESTS)))
 	$(CXX) -std=c++17 $(WARN) -Iinclude -fsyntax-only tests/c/header.cpp
 	@for program in $^; do echo $$program; $$program || exit 1; done
 
-# Three at a time, because some wait: a file's tests one after the other. `pytest` alone runs all so.
+# Three files at a time, because some tests wait. The tests of a file run one after the other. `pytest` alone runs all
+# of them one after the other.
 SIDE_BY_SIDE := -n 3 --dist loadfile
 
 test-python: $(VENV)/.test $(VENV)/.demo
 	$(SAY) 'Python, Cython and ctypes'
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-# What `make install` has put somewhere is moved, found by pkg-config and CMake, linked to and run. So is the archive alone
-# of `make install-strip`.
+# Moves an installed tree, finds it by pkg-config and CMake, links to it and runs the program. Does the same with the
+# archive of `make install-strip` alone.
 INSTALLED := $(abspath $(TARGET)/installed)
 USED      := VERSION='$(VERSION)' SERIES='$(SERIES)' SONAME='$(SONAME)' CC='$(CC)' sh tests/install/test.sh
 test-install: build
@@ -157,12 +158,12 @@ NIGHTLY      ?= nightly
 test-all: test test-noun test-models test-crash-all test-matrix test-fuzz test-sanitizers
 	$(SAY) 'every test has passed, the slow ones too'
 
-# A tenth noun, added to a copy of the tree as docs/adding-a-noun.md says.
+# Adds a tenth noun to a copy of the tree, as docs/adding-a-noun.md describes.
 test-noun: tools
 	$(SAY) 'a new noun'
 	tests/noun/test.sh $(TARGET)/noun
 
-# The real code of the locks in every interleaving that the memory model allows.
+# Runs the real code of the locks in every interleaving that the memory model allows.
 test-models:
 	$(SAY) 'model checking'
 	RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=$(TARGET)/loom $(CARGO) test --locked --release --lib model::
@@ -191,12 +192,12 @@ test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
 	  status=$$?; rm -rf /dev/shm/shmkit-fuzz-*; [ $$status = 0 ] || exit $$status; \
 	done
 
-# All integration tests but those that only read sources. The sanitizer ignores mlock and maps pages of its own, so tests
-# that count either are skipped. So are those with thousands of forks, each of which is slow there.
+# All integration tests except those that only read sources. The sanitizer ignores mlock and maps pages of its own, so
+# tests that count either are skipped. Tests with thousands of forks are skipped too, because forks are slow there.
 ASAN_TESTS := $(filter-out floors generated,$(RUST_TESTS))
-ASAN_SKIPS := page:: closing_gives_back_descriptors_and_address_space a_child_forked_while_a_thread_closes_can_close
+ASAN_SKIPS := page:: closing_frees_descriptors_and_address_space a_child_forked_while_a_thread_closes_can_close
 
-# In tests/lock/thread.rs locks guard plain memory. The other tests fork, which this sanitizer's own thread forbids.
+# In tests/lock/thread.rs locks guard plain memory. The other tests fork, which this sanitizer does not allow.
 TSAN := -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer
 
 test-sanitizers:
@@ -219,8 +220,8 @@ $(TARGET)/bench/%: benches/%.c $(wildcard benches/*.h) $(RELEASE)/libshmkit.so
 	$(CC) -std=c11 $(WARN) -D_GNU_SOURCE -O2 -Iinclude -o $@ $< -L$(RELEASE) -Wl,-rpath,'$(abspath $(RELEASE))' \
 	  -lshmkit -lpthread
 
-# What the benches of locks are compared with: a library of their own, and Boost.Interprocess where it is installed, or
-# unpacked there: `apt-get download libboost1.74-dev` and `dpkg-deb -x` need no root.
+# The reference for the benches of locks: a library of their own, and Boost.Interprocess if it is installed or unpacked
+# there. `apt-get download libboost1.74-dev` and `dpkg-deb -x` need no root.
 BOOST := $(TARGET)/boost/usr/include
 
 $(TARGET)/bench/libbare.so: benches/bare.c
@@ -247,12 +248,12 @@ $(TARGET)/bench/increment.stamp: benches/increment.pyx $(VENV)/.bench
 	cd $(@D) && $(abspath $(BIN))/cythonize -q -3 -f -i increment.pyx
 	@touch $@
 
-# The nouns with benches: each has a program <noun>.c and a script <noun>*.py; that of queues is queues.py.
+# The nouns with benches: each has a program <noun>.c and a script <noun>*.py; the script of the queue is queues.py.
 BENCHED := $(foreach noun,segment $(OBJECTS),$(if $(wildcard benches/$(noun).c),$(noun)))
 
-# BENCH='--only create --pairs 41 --json FILE' and the like: each script runs those of the benches that are its own.
+# BENCH='--only create --pairs 41 --json FILE' and the like: each script runs the benches that it knows.
 bench: $(VENV)/.bench $(addprefix $(TARGET)/bench/,$(BENCHED) increment.stamp)
-	$(SAY) 'the speed of it beside its peers'
+	$(SAY) 'its speed beside its peers'
 	@for noun in $(BENCHED); do \
 	  PYTHONPATH=$(TARGET)/bench $(BIN)/python benches/$$noun*.py --program $(TARGET)/bench/$$noun $(BENCH) || exit; \
 	done
@@ -263,7 +264,7 @@ INSTALL := install
 STRIP   ?= strip
 HERE     = $(DESTDIR)$(LIBDIR)
 
-# packaging/NAME.in with its @PLACES@ filled, as HERE/PLACE/NAME. PREFIX and LIBDIR are as seen from each other.
+# Writes packaging/NAME.in with its @PLACES@ filled in to HERE/PLACE/NAME. PREFIX and LIBDIR are relative to each other.
 configure = sed -e 's|@VERSION@|$(VERSION)|; s|@SERIES@|$(SERIES)|; s|@SONAME@|$(SONAME)|; s|@STATIC@|$(STATIC)|' \
   -e "s|@PREFIX@|$$(realpath -m --relative-to='$(LIBDIR)' '$(PREFIX)')|" \
   -e "s|@LIBDIR@|$$(realpath -m --relative-to='$(PREFIX)' '$(LIBDIR)')|" packaging/$(2).in > '$(HERE)/$(1)/$(2)'
@@ -280,7 +281,7 @@ install: $(RELEASE)/libshmkit.so $(RELEASE)/libshmkit.a
 	@$(call configure,cmake/shmkit,shmkit-config-version.cmake)
 	@echo 'Installed. Where $(LIBDIR) is new to the dynamic linker: ldconfig, or link with -Wl,-rpath,$(LIBDIR)'
 
-# Without source lines; backtraces keep the names of functions.
+# Strips source lines; backtraces keep the names of functions.
 install-strip: install
 	$(STRIP) --strip-debug '$(HERE)/libshmkit.so.$(VERSION)' '$(HERE)/libshmkit.a'
 

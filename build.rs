@@ -1,5 +1,5 @@
-//! Generates what follows from src/capi: the C header, the two pxds, and the tables and guards of the Cython modules.
-//! Gives the library its soname.
+//! Generates files from src/capi: the C header, the two pxds, and the tables and guards of the Cython modules. It also
+//! gives the library its soname.
 //!
 //! The life cycle that all objects share is written once, in src/capi/object.rs.in, and expanded here for each line of
 //! src/capi/objects.txt. Everything is written to OUT_DIR; tests/generated.rs compares it with what is checked in.
@@ -9,7 +9,7 @@ use cbindgen::{Builder, Config, CythonConfig, DocumentationStyle, Language, Styl
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The files of the C ABI that belong to no object, in the order of the header. The objects follow.
+/// The files of the C ABI that belong to no object, in the order of the header. The objects follow them.
 const GENERAL: &[&str] = &[
     "status",
     "version",
@@ -20,16 +20,16 @@ const GENERAL: &[&str] = &[
     "object",
 ];
 
-/// The objects: one line each. See the file.
+/// The objects, one a line.
 const OBJECTS: &str = include_str!("src/capi/objects.txt");
 
-/// The functions of the life cycle of one object, with @noun@, @Type@, @options@ and @a@ to be replaced.
+/// The life cycle functions of one object; @noun@, @Type@, @options@ and @a@ are replaced.
 const LIFE_CYCLE: &str = include_str!("src/capi/object.rs.in");
 
 /// The first comment of the header.
 const PREFACE: &str = include_str!("src/capi/preface.h");
 
-/// Long enough that every declaration stands on one line of a pxd.
+/// Long enough to keep every declaration in one line of a pxd.
 const ONE_LINE: usize = 10_000;
 
 /// A line of src/capi/objects.txt.
@@ -62,12 +62,12 @@ fn objects() -> Vec<Object> {
         .collect()
 }
 
-/// Where the expanded life cycle of a noun is written; src/capi/<noun>.rs includes it.
+/// The path of a noun's expanded life cycle, which src/capi/<noun>.rs includes.
 fn life_cycle(out: &Path, noun: &str) -> PathBuf {
     out.join(format!("object_{noun}.rs"))
 }
 
-/// Adds what a section of the C ABI declares.
+/// Adds the declarations of a section of the C ABI.
 fn with_section(builder: Builder, root: &Path, out: &Path, section: &str) -> Builder {
     let expanded = life_cycle(out, section);
     let builder = match expanded.exists() {
@@ -134,7 +134,7 @@ fn introduction(source: &str) -> String {
     lines.join("\n")
 }
 
-/// The comment that begins a section.
+/// The comment at the beginning of a section.
 fn banner(intro: &str) -> String {
     let rule = "=".repeat(COLUMNS - 6);
     let lines: String = intro
@@ -144,7 +144,7 @@ fn banner(intro: &str) -> String {
     format!("/* {rule}\n{lines} * {rule} */\n\n")
 }
 
-/// Puts the constants and types of a section into the guard that the header and __init__.pxd share.
+/// Wraps the constants and types of a section in the guard that the header and __init__.pxd share.
 fn guarded(text: &str) -> String {
     let is_function = |item: &&str| item.ends_with(");") && !item.contains("typedef");
     let (functions, types): (Vec<_>, Vec<_>) = text.trim().split("\n\n").partition(is_function);
@@ -154,13 +154,13 @@ fn guarded(text: &str) -> String {
         guarded += &format!("#ifndef SHMKIT_TYPES\n\n{types}\n\n#endif /* SHMKIT_TYPES */\n\n");
     }
     for function in functions {
-        // The typedefs are what a C programmer writes.
+        // C programs use the typedefs.
         guarded += &format!("{}\n\n", function.replace("struct shmkit_", "shmkit_"));
     }
     guarded
 }
 
-/// Writes in hexadecimal what the source has so: flags.
+/// Writes a constant in hexadecimal if the source does: flags.
 fn in_hexadecimal(text: &str, source: &str) -> String {
     let flags: Vec<_> = source
         .lines()
@@ -180,14 +180,14 @@ fn in_hexadecimal(text: &str, source: &str) -> String {
     lines.collect()
 }
 
-/// Leaves out what Rust asks of each unsafe function: the preface says it once for all of them.
+/// Removes the `# Safety` sections: the preface has the same rules for all functions.
 fn without_safety(text: &str) -> String {
     let mut safety = false;
     let mut kept = Vec::new();
     for line in text.lines() {
         if line == " * # Safety" {
             safety = true;
-            // The empty line before it goes too.
+            // Remove the empty line before it as well.
             kept.pop_if(|line| *line == " *");
         }
         safety &= line != " */" && line != " *";
@@ -198,7 +198,7 @@ fn without_safety(text: &str) -> String {
     kept.join("\n") + "\n"
 }
 
-/// Puts negative constants into parentheses, as a macro should have them.
+/// Puts negative constants into parentheses, as macros need.
 fn parenthesised(text: &str) -> String {
     let lines = text.lines().map(|line| {
         match line
@@ -212,7 +212,7 @@ fn parenthesised(text: &str) -> String {
     lines.collect()
 }
 
-/// Writes comments of one line on one line.
+/// Writes a comment with one line of text on one line.
 fn short_comments(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let (mut out, mut at) = (String::new(), 0);
@@ -238,11 +238,11 @@ fn short_comments(text: &str) -> String {
     out
 }
 
-/// The linked way: `cdef extern from "shmkit.h"`.
+/// The pxd for modules that link to the library: `cdef extern from "shmkit.h"`.
 fn extern_pxd(root: &Path, out: &Path, sections: &[&str]) -> String {
     let config = Config {
         language: Language::Cython,
-        // Written verbatim between `cdef extern from` and the colon.
+        // Copied verbatim between `cdef extern from` and the colon.
         cython: CythonConfig {
             header: Some("\"shmkit.h\" nogil".to_owned()),
             ..CythonConfig::default()
@@ -274,7 +274,7 @@ fn extern_pxd(root: &Path, out: &Path, sections: &[&str]) -> String {
 
 const GENERATED: &str = "# Generated by build.rs from src/capi: do not edit.\n";
 
-/// One function as the pxd declares it.
+/// The declaration of one function in a pxd.
 struct Function<'a> {
     result: &'a str,
     name: &'a str,
@@ -309,7 +309,7 @@ impl<'a> Function<'a> {
         )
     }
 
-    /// The text by which Cython names this signature: the types alone, `const` behind what it is said of.
+    /// The name that Cython gives to this signature: the types alone, with `const` after the type.
     fn signature(&self) -> String {
         let types: Vec<_> = self
             .arguments
@@ -321,7 +321,7 @@ impl<'a> Function<'a> {
         } else {
             types.join(", ")
         };
-        // A pointer's star stands where the blank would.
+        // A pointer's star replaces the blank.
         let result = canonical(self.result);
         let blank = if result.ends_with('*') { "" } else { " " };
         format!("{result}{blank}({arguments})")
@@ -349,7 +349,7 @@ fn canonical(declared: &str) -> String {
     }
 }
 
-/// The way without linking: `cimport shmkit` alone, types from a C block, functions from `shmkit.__pyx_capi__`.
+/// The pxd for modules that do not link: types from a C block, functions from `shmkit.__pyx_capi__`.
 fn package_pxd(pxd: &str, header: &str) -> String {
     let (mut types, mut functions) = (String::new(), String::new());
     let mut lines = pxd
@@ -399,10 +399,10 @@ fn c_types(header: &str) -> String {
     text + "    #endif\n"
 }
 
-/// What shmkit/_capsules.pyx is made of: each function with the text by which Cython asks for it.
+/// The table of shmkit/_capsules.pyx: each function with its signature as Cython names it.
 fn capsule_table(functions: &[Function]) -> String {
     let mut text = format!(
-        "{GENERATED}# The functions of shmkit/__init__.pxd and their signatures as Cython writes them.\n\n"
+        "{GENERATED}# The functions of shmkit/__init__.pxd, and their signatures as Cython names them.\n\n"
     );
     text.push_str("cdef list _TABLE = [\n");
     for function in functions {
@@ -415,7 +415,7 @@ fn capsule_table(functions: &[Function]) -> String {
     text + "]\n"
 }
 
-/// What shmkit/_object.pyx knows of each noun: the C functions of its life cycle, and the size of its options.
+/// The table of shmkit/_object.pyx: the life cycle functions of each noun, and the size of its options.
 fn call_table(objects: &[Object], functions: &[Function]) -> String {
     let mut text = format!(
         "{GENERATED}# The C functions of each noun's life cycle, and the size of its options.\n\n\
@@ -450,11 +450,11 @@ fn call_table(objects: &[Object], functions: &[Function]) -> String {
     text
 }
 
-/// The verbs of a noun for shmkit/<noun>.pyx: each refuses a closed handle, or calls the C function.
+/// The methods of a noun for shmkit/<noun>.pyx: each one refuses a closed handle, or calls the C function.
 fn guards(noun: &str, functions: &[Function]) -> String {
     let prefix = format!("shmkit_{noun}_");
     let mut text = format!(
-        "{GENERATED}# The verbs of a noun: each returns SHMKIT_ERR_CLOSED once closed, or calls the C function.\n\n\
+        "{GENERATED}# The methods of a noun: each returns SHMKIT_ERR_CLOSED if it is closed, or calls the C function.\n\n\
          cimport shmkit as c\n\
          from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t\n\
          from shmkit._object cimport Object, begin_call, end_call\n"
@@ -490,7 +490,7 @@ fn guards(noun: &str, functions: &[Function]) -> String {
     text
 }
 
-/// A type of the C header as Cython names it through `cimport shmkit as c`.
+/// The name of a C type in Cython modules that use `cimport shmkit as c`.
 fn qualified(declared: &str) -> String {
     declared.replace("shmkit_", "c.shmkit_")
 }
@@ -508,7 +508,8 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/capi");
     println!("cargo:rerun-if-env-changed=SHMKIT_BLESS");
-    // Programs built for one series run with all of it: while the major version is 0, each minor version begins another.
+    // Programs built for one series run with every version of it: while the major version is 0, each minor version is a
+    // series of its own.
     let part = |name: &str| env::var(format!("CARGO_PKG_VERSION_{name}")).expect("cargo sets it");
     let series = match part("MAJOR") {
         zero if zero == "0" => format!("0.{}", part("MINOR")),

@@ -17,9 +17,9 @@ from setuptools.command.sdist import sdist
 ROOT = pathlib.Path(__file__).resolve().parent
 PACKAGE = ROOT / "cython" / "shmkit"
 VERSION = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
-# As build.rs has it: while the major version is 0, each minor version has a soname of its own.
+# As in build.rs: while the major version is 0, each minor version has a soname of its own.
 SONAME = "libshmkit.so." + re.match(r"0\.\d+|\d+", VERSION)[0]
-# What distutils and Cython make on the way goes where everything else that is made goes.
+# The directory for temporary files of distutils and Cython.
 WORK = ROOT / "target" / "python"
 
 
@@ -27,36 +27,36 @@ def build_library():
     """Build libshmkit with cargo and return the path of the shared library."""
     cargo = os.environ.get("CARGO", "cargo")
     if shutil.which(cargo) is None:
-        sys.exit(f"shmkit is built with Rust: {cargo} was not found (see https://rustup.rs)")
+        sys.exit(f"shmkit is built with Rust: {cargo} was not found; install Rust 1.88 or later from https://rustup.rs")
     subprocess.run([cargo, "build", "--release", "--locked", "--lib"], cwd=ROOT, check=True)
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     return target / "release" / "libshmkit.so"
 
 
 class Build(build_ext):
-    """Puts the library, its linker script and its header into the package, then builds the modules that use them."""
+    """Copies the library, its linker script and its header into the package, then builds the modules that use them."""
 
     def run(self):
         """Build everything."""
         package = pathlib.Path(self.get_ext_fullpath("shmkit._capsules")).parent
         (package / "include").mkdir(parents=True, exist_ok=True)
-        # A new file for each build: a process that has the old one mapped must not see it change.
+        # Each build creates a new file, because a running process may have mapped the old one.
         for old in package.glob("libshmkit.so*"):
             old.unlink()
         shutil.copy(build_library(), package / SONAME)
         shutil.copy(ROOT / "include" / "shmkit.h", package / "include")
-        # A wheel holds no symbolic links; a linker takes this for one.
+        # A wheel cannot contain symbolic links, so a linker script takes the place of one.
         (package / "libshmkit.so").write_text(f"INPUT({SONAME})\n")
         self.library_dirs.append(str(package))
         super().run()
         if not self.inplace:
-            # Source lines are most of the size. Backtraces keep the names of functions.
+            # Most of the size is source lines. Backtraces keep the names of functions.
             strip = [os.environ.get("STRIP", "strip"), "--strip-debug"]
             subprocess.run([*strip, package / SONAME, *self.get_outputs()], check=True)
             self.remove_others(package)
 
     def remove_others(self, package):
-        """Remove what an earlier build has left: all that is there goes into the wheel."""
+        """Remove the files of earlier builds, because the wheel contains all files of the package."""
         built = [*self.get_outputs(), *self.get_finalized_command("build_py").get_outputs(include_bytecode=False)]
         expected = {package / SONAME, package / "libshmkit.so", package / "include/shmkit.h", *map(pathlib.Path, built)}
         for path in package.rglob("*"):
@@ -65,10 +65,10 @@ class Build(build_ext):
 
 
 class Source(sdist):
-    """Puts into the source distribution what the build reads."""
+    """Adds the sources that the build reads to the source distribution."""
 
     def make_distribution(self):
-        """Add the sources of Rust and Cython to what setuptools has found."""
+        """Add the sources of Rust and Cython to the files that setuptools has found."""
         for pattern in ("Cargo.*", "build.rs", "src/**/*", "include/*", "cython/shmkit/*.p*"):
             self.filelist.extend(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.is_file())
         self.filelist.sort()
@@ -77,7 +77,7 @@ class Source(sdist):
 
 
 def module(name):
-    """Describe one Cython module of the package: one alone links to the library."""
+    """Return the description of one Cython module; only `_capsules` links to the library."""
     how = {}
     if name == "_capsules":
         how = {
@@ -100,7 +100,7 @@ MODULES = cythonize(
         "binding": False,
         "autotestdict": False,
         "embedsignature": True,
-        # What inspect.signature reads. Classes begin their docstrings with their own: no format embeds those.
+        # The format that inspect.signature reads. Docstrings of classes have their own first line: no format adds it.
         "embedsignature.format": "clinic",
         **Options.extra_warnings,
     },

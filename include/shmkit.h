@@ -2,7 +2,7 @@
  * shmkit: shared memory, locks and queues for Linux that survive the death of any process.
  *
  * Any process may be killed at any instruction, and the others continue: no lock stays held, no
- * acknowledged message is lost, nothing leaks.
+ * acknowledged message is lost, nothing leaks. A named file stays until it is unlinked.
  *
  *   #include <stdio.h>
  *   #include <string.h>
@@ -39,23 +39,23 @@
  *   Once flags
  *   Queues
  *
- * Rules that hold for every function
+ * Rules for every function
  *
  * Results     A function returns a shmkit_status: SHMKIT_OK, or a negative SHMKIT_ERR_ number. It
- *             writes its outputs, which come last, only on SHMKIT_OK, unless it says otherwise.
+ *             writes its outputs, which come last, only on SHMKIT_OK, unless stated otherwise.
  *             shmkit_last_error describes the last failure on a thread, with names and figures.
  * Arguments   The order is: handle, inputs, timeout, flags, outputs.
  * Pointers    Each pointer must be NULL or valid for what the function reads or writes there: a C
  *             string, an output, a struct whose struct_size is set, a buffer of the given size.
- *             NULL where a value is needed is SHMKIT_ERR_INVALID.
+ *             If a value is needed, NULL is SHMKIT_ERR_INVALID.
  * Handles     Types such as shmkit_segment are used by pointer only. The program closes each handle
  *             that it opens. A NULL, closed or wrong handle is an error, not a crash, until 1024
- *             more handles have been closed; any other pointer is undefined. Closing NULL is
+ *             more handles have been closed. Any other pointer is undefined. Closing NULL is
  *             SHMKIT_OK.
- * Threads     Any thread may use any handle. To close a handle while another thread uses it is
+ * Threads     Any thread may use any handle. Closing a handle while another thread uses it is
  *             undefined.
- * Fork        A child inherits its parent's mappings and may use and close its handles. It owns
- *             none of what its parent holds.
+ * Fork        A child inherits its parent's mappings, and may use and close the handles. It holds
+ *             nothing that its parent holds.
  * Signals     A call continues after a signal handler returns, unless SHMKIT_INTERRUPTIBLE was
  *             given.
  * Names       A name is a file in /dev/shm, in the directory of the variable SHMKIT_DIR, or in the
@@ -63,7 +63,7 @@
  *             followed.
  * Structs     Option and info structs begin with uint32_t struct_size, which the caller sets to
  *             sizeof the struct. Unknown flags and nonzero reserved fields are refused.
- * Death       If a process dies, a waiter learns of it at most 12 ms after the kernel has torn the
+ * Death       If a process dies, a waiter sees it at most 12 ms after the kernel has torn the
  *             process down.
  * Times       Timeouts are in nanoseconds, sizes in bytes.
  *
@@ -80,7 +80,7 @@ extern "C" {
 #endif
 
 /* ==============================================================================================
- * Status: what a function returns, and the last failure of a thread.
+ * Status: the results of functions, and the last failure of a thread.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
@@ -154,12 +154,12 @@ typedef int32_t shmkit_status;
 /** The queue is full. */
 #define SHMKIT_ERR_FULL (-17)
 
-/** The size is larger than this object, a file or the caller's buffer can ever hold. */
+/** The size is larger than this object, a file or the caller's buffer can hold. */
 #define SHMKIT_ERR_TOO_LARGE (-18)
 
 /**
  * The segment has no room for another process, or the object has none for another reader, holder
- * or waiter. Living processes occupy all of it.
+ * or waiter. Live processes occupy all of it.
  */
 #define SHMKIT_ERR_TOO_MANY_PROCESSES (-19)
 
@@ -225,8 +225,8 @@ shmkit_status shmkit_last_error(shmkit_status *code, int32_t *system_errno, cons
 #ifndef SHMKIT_TYPES
 
 /**
- * Incremented by changes that break programs. While it is 0, SHMKIT_VERSION_MINOR takes its
- * role.
+ * Incremented by changes that break programs. While the major version is 0,
+ * SHMKIT_VERSION_MINOR has this role.
  */
 #define SHMKIT_VERSION_MAJOR 0
 
@@ -241,7 +241,7 @@ shmkit_status shmkit_last_error(shmkit_status *code, int32_t *system_errno, cons
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns the version of the running library, to compare with SHMKIT_VERSION of the header. */
+/** Returns the version of the running library, to be compared with SHMKIT_VERSION of the header. */
 uint32_t shmkit_version(void);
 
 /** Returns the version of the running library as text, such as "0.1.0". Do not free it. */
@@ -270,15 +270,15 @@ shmkit_status shmkit_check_version(uint32_t built_with);
 #define SHMKIT_INTERRUPTIBLE 1
 
 /**
- * A function that long calls ask whether to continue. It returns 0 to continue, another number to
- * end the call.
+ * A function that long calls run to ask whether to continue. It returns 0 to continue, or another
+ * number to end the call.
  */
 typedef int32_t (*shmkit_interrupt_hook)(void *argument);
 
 #endif /* SHMKIT_TYPES */
 
 /**
- * Installs the interrupt hook of this process, which has only one. NULL removes it.
+ * Installs the interrupt hook of this process; there is only one. NULL removes it.
  *
  * Calls with SHMKIT_INTERRUPTIBLE run the hook on their own thread: after a signal, and after each
  * step. A step is at most 64 MiB of reserved memory or 12 ms of sleep. If the hook returns
@@ -295,7 +295,7 @@ shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook, void *argument);
 
 #ifndef SHMKIT_TYPES
 
-/** As a timeout: wait without limit. */
+/** As a timeout: wait without a time limit. */
 #define SHMKIT_FOREVER (-1)
 
 /**
@@ -307,7 +307,7 @@ shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook, void *argument);
 #endif /* SHMKIT_TYPES */
 
 /* ==============================================================================================
- * Limits: how large a segment may be.
+ * Limits: how large a segment can be.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
@@ -316,24 +316,24 @@ shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook, void *argument);
 #define SHMKIT_LIMITS_IN_MEMORY 1
 
 /**
- * What bounds the size of a segment at the time of the call. Sizes are in bytes; UINT64_MAX means
- * no limit.
+ * The limits of a segment's size at the time of the call. Sizes are in bytes; UINT64_MAX means no
+ * limit.
  *
- * Set struct_size to sizeof(shmkit_limits_info) before the call. Each figure was true when it was
- * read: other processes allocate and free memory meanwhile.
+ * Set struct_size to sizeof(shmkit_limits_info) before the call. All figures are advice, because
+ * other processes allocate and free memory meanwhile.
  */
 typedef struct shmkit_limits_info {
-  /** sizeof(shmkit_limits_info); on return the bytes that were filled. */
+  /** sizeof(shmkit_limits_info); on return, the number of bytes filled. */
   uint32_t struct_size;
   /** SHMKIT_LIMITS_IN_MEMORY or 0. */
   uint32_t flags;
-  /** The largest segment that could be created in the directory now, in whole pages. */
+  /** The largest segment that can be created in the directory now, in whole pages. */
   uint64_t largest_named;
-  /** The largest anonymous segment that could be created now, in whole pages. */
+  /** The largest anonymous segment that can be created now, in whole pages. */
   uint64_t largest_anonymous;
   /** The size of the directory's file system (statfs). */
   uint64_t directory_total;
-  /** What is free in that file system for this user. */
+  /** The free space of that file system for this user. */
   uint64_t directory_free;
   /** MemTotal of /proc/meminfo. */
   uint64_t memory_total;
@@ -344,37 +344,37 @@ typedef struct shmkit_limits_info {
   /** SwapFree of /proc/meminfo. */
   uint64_t swap_free;
   /**
-   * The limit of the cgroup that has the least memory left, from this process's own cgroup up to
-   * the root.
+   * The limit of the cgroup with the least memory left, from this process's own cgroup up to the
+   * root.
    */
   uint64_t cgroup_limit;
-  /** What that cgroup has left. Page cache counts as free. */
+  /** The memory that this cgroup has left. Page cache counts as free. */
   uint64_t cgroup_free;
   /** CommitLimit minus Committed_AS of /proc/meminfo, if overcommit_policy is 2. */
   uint64_t commit_free;
-  /** RLIMIT_FSIZE: the largest file that this process may write. */
+  /** RLIMIT_FSIZE: the maximum size of a file that this process writes. */
   uint64_t file_size_limit;
-  /** RLIMIT_MEMLOCK: the memory that this process may lock. */
+  /** RLIMIT_MEMLOCK: the maximum of memory that this process locks. */
   uint64_t locked_memory_limit;
-  /** RLIMIT_AS: the address space that this process may have. */
+  /** RLIMIT_AS: the maximum of address space of this process. */
   uint64_t address_space_limit;
-  /** RLIMIT_NOFILE: the number of descriptors that this process may have. */
+  /** RLIMIT_NOFILE: the maximum number of descriptors of this process. */
   uint64_t open_files_limit;
   /** The size of a page. */
   uint64_t page_size;
   /** The size of a huge page. 0: the kernel has none. */
   uint64_t huge_page_size;
-  /** /proc/sys/vm/overcommit_memory: 0 estimates, 1 always grants, 2 counts. */
+  /** /proc/sys/vm/overcommit_memory: 0 heuristic, 1 always, 2 never. */
   uint32_t overcommit_policy;
-  /** 0. */
+  /** Always 0. */
   uint32_t reserved;
 } shmkit_limits_info;
 
 #endif /* SHMKIT_TYPES */
 
 /**
- * Returns how large a segment may be: what file system, machine, cgroups and the limits of this
- * process allow.
+ * Returns how large a segment can be: the limits of file system, machine, cgroups and this
+ * process.
  *
  *   directory  NULL: SHMKIT_DIR, else /dev/shm
  *
@@ -385,10 +385,10 @@ typedef struct shmkit_limits_info {
 shmkit_status shmkit_limits(const char *directory, shmkit_limits_info *out);
 
 /**
- * Writes the figures of shmkit_limits as one line for people: NUL-terminated, without a newline.
+ * Writes the figures of shmkit_limits as one readable line: NUL-terminated, without a newline.
  *
  *   directory  NULL: SHMKIT_DIR, else /dev/shm
- *   size       the bytes of `buffer`; 1024 are enough
+ *   size       the size of `buffer` in bytes; 1024 is enough
  *
  *   SHMKIT_ERR_TOO_LARGE  the line does not fit; nothing is written
  *   and the errors of shmkit_limits
@@ -402,8 +402,8 @@ shmkit_status shmkit_limits_line(const char *directory, char *buffer, uint64_t s
 #ifndef SHMKIT_TYPES
 
 /**
- * In shmkit_segment_options, except for shmkit_segment_create: map the segment for reading only. A
- * write to it raises SIGSEGV. In shmkit_segment_info: the handle is read-only.
+ * In shmkit_segment_options, except for shmkit_segment_create: map the segment read-only. A write
+ * to it raises SIGSEGV. In shmkit_segment_info: the handle is read-only.
  */
 #define SHMKIT_SEGMENT_READONLY 0x10
 
@@ -414,8 +414,8 @@ shmkit_status shmkit_limits_line(const char *directory, char *buffer, uint64_t s
 #define SHMKIT_TRUST 0x20000
 
 /**
- * In shmkit_segment_options and for shmkit_segment_resize: do not compare the size with what file
- * system, machine and cgroup have free. The kernel decides.
+ * In shmkit_segment_options and for shmkit_segment_resize: do not compare the size with the free
+ * memory of file system, machine and cgroup. The kernel decides.
  */
 #define SHMKIT_SEGMENT_NO_SPACE_CHECK 0x40
 
@@ -427,13 +427,13 @@ shmkit_status shmkit_limits_line(const char *directory, char *buffer, uint64_t s
 #define SHMKIT_SEGMENT_SPARSE 0x80
 
 /**
- * In shmkit_segment_options: map all pages during the call, so that no first touch waits for the
+ * In shmkit_segment_options: map all pages during the call, so that no first touch enters the
  * kernel.
  */
 #define SHMKIT_SEGMENT_PREFAULT 0x100
 
 /**
- * In shmkit_segment_options: ask for huge pages. shmkit_segment_huge returns the bytes that got
+ * In shmkit_segment_options: ask for huge pages. shmkit_segment_huge returns how many bytes have
  * them. The rest stays in small pages.
  */
 #define SHMKIT_SEGMENT_HUGE 0x200
@@ -447,26 +447,26 @@ shmkit_status shmkit_limits_line(const char *directory, char *buffer, uint64_t s
 /** In shmkit_segment_info: this handle created the segment. */
 #define SHMKIT_SEGMENT_CREATED 0x800
 
-/** In shmkit_segment_info: no process can ever shrink the segment. */
+/** In shmkit_segment_info: the file is sealed, so no process can ever shrink it. */
 #define SHMKIT_SEGMENT_SEALED 0x1000
 
 /**
- * In shmkit_segment_options: create a managed segment, with a control area before byte 0, which
- * can hold locks and other objects; or open only such a segment. Without this flag a new segment
+ * In shmkit_segment_options: create a managed segment, with a control area before the data, which
+ * can contain locks and other objects; or open only such a segment. Without this flag a new segment
  * is plain, and an open accepts both kinds. In shmkit_segment_info: the segment is managed.
  */
 #define SHMKIT_SEGMENT_MANAGED 0x2000
 
 /**
- * In shmkit_segment_options: open the bare file. Byte 0 is the first byte of the file, whatever it
- * holds. Not with SHMKIT_SEGMENT_MANAGED.
+ * In shmkit_segment_options: open the bare file. Byte 0 is the first byte of the file, even if the
+ * file looks like a managed segment. Not with SHMKIT_SEGMENT_MANAGED.
  */
 #define SHMKIT_SEGMENT_PLAIN 0x4000
 
 /**
  * In shmkit_segment_options, with SHMKIT_SEGMENT_MANAGED: remove the name when no process has the
- * segment mapped any more. The last process to close it does so. If that process is killed, or
- * opened the segment by its descriptor and knows no name, shmkit_segment_gc removes the name. In
+ * segment mapped any more. The last process to close the segment removes it. If that process dies,
+ * or opened the segment by its descriptor and knows no name, shmkit_segment_gc removes the name. In
  * shmkit_segment_info: the segment is ephemeral.
  */
 #define SHMKIT_SEGMENT_EPHEMERAL 0x8000
@@ -477,7 +477,7 @@ shmkit_status shmkit_limits_line(const char *directory, char *buffer, uint64_t s
  *
  *   Plain    All bytes of the file belong to the program, so any process that maps files can share
  *            it.
- *   Managed  The file begins with a control area before byte 0. The segment can hold locks and
+ *   Managed  The file begins with a control area before the data. The segment can contain locks and
  *            other objects.
  *   Threads  Any thread may use the handle. Closing it ends all use.
  *   Death    If a process dies while it creates a segment, other processes find no name, or a
@@ -486,7 +486,7 @@ shmkit_status shmkit_limits_line(const char *directory, char *buffer, uint64_t s
  */
 typedef struct shmkit_segment shmkit_segment;
 
-/** How to create or open a segment. NULL, or zeros behind struct_size, give the defaults. */
+/** How to create or open a segment. NULL, or zeros after struct_size, mean the defaults. */
 typedef struct shmkit_segment_options {
   /** sizeof(shmkit_segment_options). */
   uint32_t struct_size;
@@ -507,8 +507,8 @@ typedef struct shmkit_segment_options {
    */
   uint32_t mode;
   /**
-   * The number of processes that may hold something in a new managed segment at a time, 1 to 4096.
-   * 0: 128. For a plain segment: 0.
+   * The number of processes that can use the objects of a new managed segment at a time, 1 to
+   * 4096. 0: 128. For a plain segment: 0.
    */
   uint32_t participants;
   /** The directory of a named segment. NULL: SHMKIT_DIR, else /dev/shm. */
@@ -517,14 +517,14 @@ typedef struct shmkit_segment_options {
 
 /** The state of a segment. Sizes are in bytes. */
 typedef struct shmkit_segment_info {
-  /** sizeof(shmkit_segment_info); on return the bytes that were filled. */
+  /** sizeof(shmkit_segment_info); on return, the number of bytes filled. */
   uint32_t struct_size;
   /**
    * SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, SHMKIT_SEGMENT_MANAGED
    * and SHMKIT_SEGMENT_EPHEMERAL, or-ed.
    */
   uint32_t flags;
-  /** The length of the data. */
+  /** The size of the data. */
   uint64_t size;
   /** The address space that this handle has mapped for the data. */
   uint64_t capacity;
@@ -533,7 +533,7 @@ typedef struct shmkit_segment_info {
   /** The file system of the file (st_dev). */
   uint64_t device;
   /**
-   * The number of the file there (st_ino). Device and inode identify the segment for as long as it
+   * The number of the file there (st_ino). Device and inode identify the segment as long as it
    * exists.
    */
   uint64_t inode;
@@ -545,19 +545,19 @@ typedef struct shmkit_segment_info {
   uint32_t mode;
   /** A random number that a managed segment got when it was created. 0: a plain segment. */
   uint64_t id;
-  /** The bytes of the file before byte 0: the control area of a managed segment. */
+  /** The size of the control area of a managed segment: the bytes of the file before the data. */
   uint64_t control_bytes;
   /**
-   * The number of processes that may hold something in the segment at a time. 0: a plain
+   * The number of processes that can use the objects of the segment at a time. 0: a plain
    * segment.
    */
   uint32_t participants;
-  /** 0. */
+  /** Always 0. */
   uint32_t reserved;
 } shmkit_segment_info;
 
 /**
- * The function that shmkit_segment_list calls for each name. It returns 0 to continue, another
+ * The function that shmkit_segment_list calls for each name. It returns 0 to continue, or another
  * number to stop.
  */
 typedef int32_t (*shmkit_segment_visit)(const char *name, void *argument);
@@ -565,18 +565,18 @@ typedef int32_t (*shmkit_segment_visit)(const char *name, void *argument);
 #endif /* SHMKIT_TYPES */
 
 /**
- * Creates a segment of `size` bytes, all zero, and maps it.
+ * Creates a segment of `size` zero bytes and maps it.
  *
  *   name     at most 255 bytes, with or without a leading slash, without another slash. NULL: an
  *            anonymous segment, a memory file that no process can ever shrink, and that the kernel
  *            frees when no process has it open
  *   size     at least 1
  *   options  NULL: the defaults
- *   out      the handle, which shmkit_segment_close frees
+ *   out      gets a handle, which shmkit_segment_close frees
  *
  * The memory is reserved before the segment gets its name, and the name comes last: no open ever
  * finds an incomplete segment. If the caller dies before that, the kernel frees everything. Bytes
- * behind `size` on the last page do not belong to the segment.
+ * after `size` on the last page do not belong to the segment.
  *
  *   SHMKIT_ERR_EXISTS       the name is taken
  *   SHMKIT_ERR_NO_SPACE     file system, machine or cgroup have not enough memory, or RLIMIT_FSIZE
@@ -598,13 +598,13 @@ shmkit_status shmkit_segment_create(const char *name,
                                     shmkit_segment **out);
 
 /**
- * Opens the segment of this name and maps it, whatever created it: this library, shm_open, Python.
+ * Opens the segment of this name and maps it. It may come from any program, for example Python.
  *
- *   size     the least number of bytes that the segment must have; 0: any number
+ *   size     the minimum size of the segment in bytes; 0: any size
  *   options  NULL: the defaults. With SHMKIT_SEGMENT_READONLY, read permission is enough
  *
- * A failed open removes and changes nothing. A process that may write to a named file may also
- * truncate it (ftruncate): the next touch then raises SIGBUS. Anonymous segments cannot be
+ * A failed open changes nothing. A process that may write to a named file may also truncate it
+ * (ftruncate): a later access to the lost bytes raises SIGBUS. Anonymous segments cannot be
  * truncated.
  *
  *   SHMKIT_ERR_NOT_FOUND         no such name
@@ -631,10 +631,10 @@ shmkit_status shmkit_segment_open(const char *name,
                                   shmkit_segment **out);
 
 /**
- * Opens the segment of this name, or creates it with `size` bytes if there is none.
+ * Opens the segment of this name, or creates it with `size` bytes if it does not exist.
  *
- * Of several racing processes exactly one creates it: SHMKIT_SEGMENT_CREATED in
- * shmkit_segment_stat marks that one. If `name` is NULL, the call creates an anonymous segment.
+ * If several processes race, exactly one creates it: SHMKIT_SEGMENT_CREATED in shmkit_segment_stat
+ * marks that one. If `name` is NULL, the call creates an anonymous segment.
  *
  *   SHMKIT_ERR_INVALID  the segment exists with fewer than `size` bytes
  *   and the errors of shmkit_segment_create and shmkit_segment_open, except SHMKIT_ERR_EXISTS
@@ -645,18 +645,18 @@ shmkit_status shmkit_segment_open_or_create(const char *name,
                                             shmkit_segment **out);
 
 /**
- * Opens the segment behind a descriptor: inherited, received over a socket, or opened through
- * /proc/PID/fd.
+ * Opens the segment behind a descriptor that was inherited, received over a socket, or opened
+ * through /proc/PID/fd.
  *
- * The call duplicates the descriptor, which stays the caller's. `size` is the least number of
- * bytes that the segment must have; 0: any number.
+ * The call duplicates the descriptor, which remains the caller's. `size` is the minimum size of the
+ * segment in bytes; 0: any size.
  *
  *   SHMKIT_ERR_INVALID     not an open descriptor
  *   SHMKIT_ERR_NOT_FOUND   the segment is ephemeral, and its name is being removed
  *   SHMKIT_ERR_PERMISSION  the descriptor is not open for reading; or not for writing, and
  *                          SHMKIT_SEGMENT_READONLY was not given
  *   SHMKIT_ERR_UNTRUSTED   a file without a name that is not sealed against shrinking, unless
- *                          SHMKIT_TRUST was given: its sender could make a touch raise SIGBUS
+ *                          SHMKIT_TRUST was given: its sender could make an access raise SIGBUS
  *   and the errors of shmkit_segment_open
  */
 shmkit_status shmkit_segment_open_fd(int32_t fd,
@@ -665,18 +665,18 @@ shmkit_status shmkit_segment_open_fd(int32_t fd,
                                      shmkit_segment **out);
 
 /**
- * Sets the length of the segment to `size` bytes, for every process that has it mapped.
+ * Sets the size of the segment to `size` bytes, for every process that has it mapped.
  *
  * No address moves, and no pointer into the segment becomes invalid. New bytes are zero. Other
- * processes see the new length in shmkit_segment_size, up to the capacity of their mapping.
- * Several resizes wait for each other.
+ * processes see the new size in shmkit_segment_size, up to the capacity of their mapping.
+ * Concurrent resizes wait for each other.
  *
  *   flags  SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_SPARSE and SHMKIT_INTERRUPTIBLE, or-ed
  *
- * On SHMKIT_ERR_NO_SPACE and SHMKIT_ERR_INTERRUPTED nothing has changed, with one exception.
- * Prefault, huge pages and locking, if the options of the handle ask for them, follow after the
- * growth. If these fail with SHMKIT_ERR_NO_MEMORY or SHMKIT_ERR_INTERRUPTED, the segment stays
- * grown; shmkit_segment_size returns its length.
+ * On SHMKIT_ERR_NO_SPACE and SHMKIT_ERR_INTERRUPTED nothing has changed, with one exception. If the
+ * options of the handle ask for prefault, huge pages or locking, these follow after the growth. If
+ * they fail with SHMKIT_ERR_NO_MEMORY or SHMKIT_ERR_INTERRUPTED, the segment stays grown;
+ * shmkit_segment_size returns its size.
  *
  *   SHMKIT_ERR_TOO_LARGE         `size` exceeds the capacity of this mapping
  *   SHMKIT_ERR_INVALID           `size` is less than the present size (segments do not shrink), an
@@ -693,26 +693,23 @@ shmkit_status shmkit_segment_open_fd(int32_t fd,
  */
 shmkit_status shmkit_segment_resize(shmkit_segment *segment, uint64_t size, uint32_t flags);
 
-/** Returns the address of byte 0, which stays the same until the handle is closed. */
+/** Returns the address of the data, which stays the same until the handle is closed. */
 shmkit_status shmkit_segment_data(const shmkit_segment *segment,
                                   void **out);
 
 /**
- * Returns how many bytes of the mapping have memory now.
+ * Returns the size of the data in bytes.
  *
- * The number grows when any process resizes the segment. The call asks the kernel, which takes
- * about 0.2 microseconds.
+ * The size grows when any process resizes the segment. The call asks the kernel, which takes about
+ * 0.2 microseconds.
  *
- *   SHMKIT_ERR_CORRUPT           the file is shorter than before: it was truncated, and touching
- *                                the lost bytes raises SIGBUS
+ *   SHMKIT_ERR_CORRUPT           the file is shorter than before: it was truncated, and an access
+ *                                to the lost bytes raises SIGBUS
  *   SHMKIT_ERR_LIVENESS_UNKNOWN  the descriptor of the handle was closed by other code (closefrom)
  */
 shmkit_status shmkit_segment_size(const shmkit_segment *segment, uint64_t *out);
 
-/**
- * Returns how many bytes of address space are mapped: how far the segment can grow in this
- * process.
- */
+/** Returns the mapped address space in bytes: the maximum size of the segment in this process. */
 shmkit_status shmkit_segment_capacity(const shmkit_segment *segment, uint64_t *out);
 
 /**
@@ -737,9 +734,9 @@ shmkit_status shmkit_segment_name(const shmkit_segment *segment, const char **ou
 shmkit_status shmkit_segment_directory(const shmkit_segment *segment, const char **out);
 
 /**
- * Returns how many bytes of the segment this process reaches through huge pages now.
+ * Returns how many bytes of the segment this process maps by huge pages now.
  *
- * The call reads /proc/self/smaps, which takes 0.1 ms and more, depending on how much the process
+ * The call reads /proc/self/smaps, which takes at least 0.1 ms, depending on how much the process
  * has mapped.
  */
 shmkit_status shmkit_segment_huge(const shmkit_segment *segment, uint64_t *out);
@@ -753,13 +750,12 @@ shmkit_status shmkit_segment_stat(const shmkit_segment *segment,
                                   shmkit_segment_info *out);
 
 /**
- * Removes the name of the segment. Processes that have it mapped keep it; the memory is freed with
- * the last of them.
+ * Removes the name of the segment. Processes that have the segment mapped keep it. The memory is
+ * freed when the last of them closes it.
  *
  * An anonymous segment has no name: the call returns SHMKIT_OK.
  *
- *   SHMKIT_ERR_NOT_FOUND         the name is gone, or belongs to a newer segment, which is left
- *                                alone
+ *   SHMKIT_ERR_NOT_FOUND         the name is gone, or belongs to a newer segment, which keeps it
  *   SHMKIT_ERR_INVALID           a named segment that was opened by its descriptor: this handle
  *                                does not know its name
  *   SHMKIT_ERR_PERMISSION        this user may not remove names from the directory
@@ -779,7 +775,7 @@ shmkit_status shmkit_segment_unlink(shmkit_segment *segment);
  *   flags          SHMKIT_INTERRUPTIBLE or 0
  *
  *   SHMKIT_ERR_NOT_FOUND    no such name, or it belongs to another file than the one given
- *   SHMKIT_ERR_WRONG_KIND   not a regular file; it is left alone
+ *   SHMKIT_ERR_WRONG_KIND   not a regular file; it keeps its name
  *   SHMKIT_ERR_PERMISSION   this user may not remove names from the directory
  *   SHMKIT_ERR_INVALID      the name is not valid, or an unknown flag
  *   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
@@ -791,8 +787,8 @@ shmkit_status shmkit_segment_unlink_name(const char *name,
                                          uint32_t flags);
 
 /**
- * Calls `visit` with the name of each regular file in `directory`, in no particular order, and
- * with `argument`.
+ * Calls `visit` with the name of each regular file in `directory` and with `argument`, in no
+ * particular order.
  *
  * These are the files that shmkit_segment_open might open, whatever created them. If `visit`
  * returns nonzero, the list ends, also with SHMKIT_OK. The name is valid until `visit` returns.
@@ -808,8 +804,8 @@ shmkit_status shmkit_segment_list(const char *directory,
                                   void *argument);
 
 /**
- * Removes the names of ephemeral segments that no process has mapped, and what killed creators
- * left unfinished.
+ * Removes the names of ephemeral segments that no process has mapped, and the unfinished files of
+ * dead processes.
  *
  * The call never removes a segment that a process has mapped. A process that opens one meanwhile
  * finds it, or finds no such name. Only files of this user are considered.
@@ -835,7 +831,7 @@ shmkit_status shmkit_segment_gc(const char *directory, uint32_t flags, uint64_t 
 shmkit_status shmkit_segment_close(shmkit_segment *segment);
 
 /* ==============================================================================================
- * Objects: what can be placed in shared memory, and the life cycle that all of it shares.
+ * Objects: what can be placed in shared memory, and the life cycle that all objects share.
  *
  * An object has one of three places:
  *
@@ -845,19 +841,19 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  *           objects share one descriptor; an unnamed queue has a memory file of its own
  * placed    at an offset of a managed segment, beside other objects and the program's own data
  *
- * The functions below exist for every noun whose section follows. That section adds only what
- * differs: the bytes that it occupies, its options, and what a close does to what the process
+ * The functions below exist for every noun whose section follows. That section describes only the
+ * differences: the size, the options, and what a close does to objects that the process still
  * holds.
  *
  * shmkit_<noun>_size (options, out)
  *
- * Returns the bytes that a placed object occupies. Objects begin at multiples of 64.
+ * Returns the number of bytes that a placed object occupies. Objects begin at multiples of 64.
  * SHMKIT_ERR_INVALID        the options contradict each other or exceed a bound
  *
  * shmkit_<noun>_create (name, options, out)
  *
- * Creates a named or an unnamed object. The name appears last, so no process ever opens a half
- * made one. If the caller dies before that, the kernel frees the file.
+ * Creates a named or an unnamed object. The name appears last, so no process ever opens an
+ * incomplete object. If the caller dies before that, the kernel frees the file.
  * SHMKIT_ERR_EXISTS         the name is taken
  * SHMKIT_ERR_INVALID        as for shmkit_<noun>_size, or a bad name
  * SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_PERMISSION
@@ -866,38 +862,38 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  * shmkit_<noun>_open (name, options, out)
  *
  * Opens an existing object as it was created. Options that describe a new object are not compared
- * with it. A failed open removes and changes nothing.
+ * with it. A failed open changes nothing.
  * SHMKIT_ERR_NOT_FOUND      no such name
- * SHMKIT_ERR_WRONG_KIND     the name belongs to something else
+ * SHMKIT_ERR_WRONG_KIND     the name belongs to another kind of object
  * SHMKIT_ERR_INVALID        name is NULL, or the options contradict each other
  * SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_NO_MEMORY
  *                           as for shmkit_segment_open
  *
  * shmkit_<noun>_open_or_create (name, options, out)
  *
- * Opens the object, or creates it if there is none. Of several racing processes one creates it.
+ * Opens the object, or creates it if it does not exist. If several processes race, one creates it.
  * SHMKIT_ERR_INVALID        it was created with other options, or name is NULL
  * and the errors of both functions above
  *
  * shmkit_<noun>_create_at (segment, offset, options, out)
  *
- * Opens the object at this offset, or creates it if all of its bytes are zero. Of several racing
- * processes one creates it; if that process dies midway, the next one begins again. The object
- * keeps the segment mapped after the segment's handle is closed. To remove an object, fill its
- * bytes with zeros while no process uses it.
+ * Opens the object at this offset, or creates it if all of its bytes are zero. If several
+ * processes race, one creates it; if that process dies midway, another one begins again. The
+ * object keeps the segment mapped after the segment's handle is closed. To remove an object, fill
+ * its bytes with zeros while no process uses it.
  * SHMKIT_ERR_INVALID        offset is not a multiple of 64, or the object does not fit into the
  *                           data, or it was created with other options
- * SHMKIT_ERR_WRONG_KIND     the segment is plain, or something else is stored there
- * SHMKIT_ERR_EXISTS         it is there, and SHMKIT_EXCLUSIVE was given
+ * SHMKIT_ERR_WRONG_KIND     the segment is plain, or another object or other data is stored there
+ * SHMKIT_ERR_EXISTS         the object exists, and SHMKIT_EXCLUSIVE was given
  * SHMKIT_ERR_PERMISSION     the segment's handle is read-only
- * SHMKIT_ERR_TIMEOUT        the process that is creating it has been stopped for a second
+ * SHMKIT_ERR_TIMEOUT        the live process that is creating it has been stopped for a second
  * SHMKIT_ERR_TOO_MANY_PROCESSES   the segment has no room for another process
  * SHMKIT_ERR_CORRUPT        the bytes there describe an object that does not fit
  *
  * shmkit_<noun>_open_at (segment, offset, options, out)
  *
  * Opens the object at this offset as it was created.
- * SHMKIT_ERR_NOT_FOUND      only zeros are stored there
+ * SHMKIT_ERR_NOT_FOUND      the bytes there are all zero
  * and the errors of shmkit_<noun>_create_at
  *
  * shmkit_<noun>_fd (handle, fd, offset)
@@ -909,28 +905,27 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  *
  * shmkit_<noun>_open_fd (fd, offset, options, out)
  *
- * Opens an exported object. The descriptor stays the caller's.
+ * Opens an exported object. The descriptor remains the caller's.
  * SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_WRONG_KIND   no such object is stored there
  * SHMKIT_ERR_INVALID        no object can be at this offset, and as for shmkit_segment_open_fd
  * SHMKIT_ERR_PERMISSION, SHMKIT_ERR_UNTRUSTED   as for shmkit_segment_open_fd
  *
  * shmkit_<noun>_segment (handle, out)
  *
- * Opens the segment that holds the object: the one it was placed in, its own file, or the memory
+ * Opens the segment that contains the object: the one it was placed in, its own file, or the memory
  * file of unnamed objects. shmkit_segment_close frees this handle. The segment has the name, the
  * directory and the descriptor.
  *
  * shmkit_<noun>_unlink (handle)
  *
  * Removes the name of a named object. Open handles stay valid, in all processes.
- * SHMKIT_ERR_NOT_FOUND      the name is gone, or belongs to a newer object, which is left alone
+ * SHMKIT_ERR_NOT_FOUND      the name is gone, or belongs to a newer object, which keeps it
  * SHMKIT_ERR_INVALID        the object has no file of its own, or was opened by its descriptor
  *
  * shmkit_<noun>_close (handle)
  *
- * Frees the handle. The object and its name stay. When a process closes its last handle of a
- * segment, what it still holds there is treated like the belongings of a dead process. NULL is
- * SHMKIT_OK.
+ * Frees the handle. The object and its name stay. If a process closes its last handle of a segment
+ * while it holds objects there, it counts as dead for them. NULL is SHMKIT_OK.
  * SHMKIT_ERR_CLOSED         the handle was closed before
  * SHMKIT_ERR_WRONG_KIND     a handle of another noun
  *
@@ -948,8 +943,8 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
 #define SHMKIT_EXCLUSIVE 0x100000
 
 /**
- * The options of locks, recursive locks, events and once flags. NULL, or zeros behind struct_size,
- * give the defaults. The options of every other noun begin with the same fields.
+ * The options of locks, recursive locks, events and once flags. NULL, or zeros after struct_size,
+ * mean the defaults. The options of every other noun begin with the same fields.
  */
 typedef struct shmkit_object_options {
   /** sizeof(shmkit_object_options). */
@@ -958,10 +953,7 @@ typedef struct shmkit_object_options {
   uint32_t flags;
   /** Permission bits of a new named object, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /**
-   * The number of processes that the file of a new named object has room for, 1 to 4096.
-   * 0: 128.
-   */
+  /** The number of processes that can use a new named object at a time, 1 to 4096. 0: 128. */
   uint32_t participants;
   /** The directory of a named object. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
@@ -976,9 +968,9 @@ typedef struct shmkit_object_options {
 #ifndef SHMKIT_TYPES
 
 /**
- * In the options of a lock: any process may release it, not only the owner, as with
+ * In the options of a lock: any process may release the lock, not only its owner, as with
  * multiprocessing.Lock. If a process releases the lock of a dead owner, the next owner does not
- * see that death. In shmkit_lock_info: the lock was created so.
+ * see that death. In shmkit_lock_info: the lock was created with this option.
  */
 #define SHMKIT_LOCK_TRANSFERABLE 0x10000
 
@@ -993,22 +985,22 @@ typedef struct shmkit_object_options {
  *
  *   Owner    A process. Any of its threads may release the lock. The lock is not recursive: a
  *            second acquire waits for the release of the first.
- *   Death    If the owner dies, in whatever way, a waiter acquires the lock within 12 ms after the
- *            kernel has torn the process down. It sees `*owner_died` = 1: what the lock guards may
- *            be half written.
+ *   Death    If the owner dies, for any reason, a waiter acquires the lock at most 12 ms after the
+ *            kernel has torn the process down. It sees `*owner_died` = 1, because what the lock
+ *            guards may be half written.
  *   Threads  All threads of a process may use a handle at once, and so may forked children. A
  *            child holds nothing that its parent holds.
  *   Size     64 bytes in a segment.
  *   Options  shmkit_object_options with SHMKIT_LOCK_TRANSFERABLE, which shmkit_lock_open_or_create
  *            and shmkit_lock_create_at compare with an existing lock.
- *   Close    A close does not release the lock. When the process closes its last handle of the
- *            segment, the lock counts as held by a dead owner.
+ *   Close    A close does not release the lock. If the process closes its last handle of the
+ *            segment while it holds the lock, the lock has a dead owner.
  */
 typedef struct shmkit_lock shmkit_lock;
 
 /** The state of a lock or recursive lock. Each figure was true at some moment during the call. */
 typedef struct shmkit_lock_info {
-  /** sizeof(shmkit_lock_info); on return the bytes that were filled. */
+  /** sizeof(shmkit_lock_info); on return, the number of bytes filled. */
   uint32_t struct_size;
   /** SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED and SHMKIT_LOCK_TRANSFERABLE, or-ed. */
   uint32_t flags;
@@ -1019,13 +1011,13 @@ typedef struct shmkit_lock_info {
   /** The number of acquisitions from a dead owner. */
   uint64_t recoveries;
   /**
-   * When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC,
-   * even if it has given up since. 0: no process has waited for this owner.
+   * The time when the first waiter for the present owner went to sleep, in nanoseconds of
+   * CLOCK_MONOTONIC, even if its wait has ended. 0: no process has waited for this owner.
    */
   uint64_t contended_since;
   /**
-   * The number of the owner among the participants of the segment, which is never reused. 0: the
-   * lock is free.
+   * The ticket of the owner: its number among the participants of the segment, never reused. 0:
+   * the lock is free.
    */
   uint64_t owner_ticket;
   /** The PID namespace of the owner, as the inode of /proc/PID/ns/pid. 0: unknown. */
@@ -1037,13 +1029,13 @@ typedef struct shmkit_lock_info {
   uint64_t offset;
   /** The PID of the owner in that namespace. 0: the lock is free, or the PID is unknown. */
   uint32_t owner_pid;
-  /** 0. */
+  /** Always 0. */
   uint32_t reserved;
 } shmkit_lock_info;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a lock occupies in a segment. */
+/** Returns the number of bytes that a lock occupies in a segment. */
 shmkit_status shmkit_lock_size(const shmkit_object_options *options, uint64_t *out);
 
 /** Creates a lock: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -1076,7 +1068,7 @@ shmkit_status shmkit_lock_open_at(const shmkit_segment *segment,
 /**
  * Opens a lock that another process exported.
  *
- * `offset` is what shmkit_lock_fd returned there.
+ * `offset` must be the offset that shmkit_lock_fd returned there.
  */
 shmkit_status shmkit_lock_open_fd(int32_t fd,
                                   uint64_t offset,
@@ -1090,17 +1082,17 @@ shmkit_status shmkit_lock_open_fd(int32_t fd,
  */
 shmkit_status shmkit_lock_fd(const shmkit_lock *lock, int32_t *fd, uint64_t *offset);
 
-/** Opens the segment that holds a lock. */
+/** Opens the segment that contains a lock. */
 shmkit_status shmkit_lock_segment(const shmkit_lock *lock, shmkit_segment **out);
 
-/** Removes the name of a lock. Handles that are open stay valid. */
+/** Removes the name of a lock. Open handles stay valid. */
 shmkit_status shmkit_lock_unlink(shmkit_lock *lock);
 
 /** Closes a handle of a lock and frees it. NULL is SHMKIT_OK. */
 shmkit_status shmkit_lock_close(shmkit_lock *lock);
 
 /**
- * Opens the lock that every managed segment has.
+ * Opens the built-in lock of a managed segment.
  *
  * `out` gets a handle, which shmkit_lock_close frees.
  *
@@ -1119,15 +1111,15 @@ shmkit_status shmkit_segment_lock(const shmkit_segment *segment, shmkit_lock **o
  *   owner_died  (may be NULL) 1 if an owner died and shmkit_lock_mark_consistent has not been
  *               called since: check and repair what the lock guards. Otherwise 0
  *
- *   SHMKIT_ERR_WOULD_BLOCK         a living process holds the lock, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_WOULD_BLOCK         a live process holds the lock, and SHMKIT_NOWAIT was given
  *   SHMKIT_ERR_TIMEOUT             the timeout expired
  *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
  *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
  *                                  flag
- *   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process: all of its
- *                                  participants are alive
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process: live processes own
+ *                                  all participant slots
  *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
- *                                  (closefrom), and the lock is held: the owner cannot be checked.
+ *                                  (closefrom), and the lock is held: its owner cannot be checked.
  *                                  Also at the first use of the segment
  *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
  *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
@@ -1143,7 +1135,7 @@ shmkit_status shmkit_lock_acquire(shmkit_lock *lock,
  *
  * After the death of an owner the lock stays marked until shmkit_lock_mark_consistent is called.
  *
- *   SHMKIT_ERR_NOT_OWNER  this process does not hold the lock; a transferable lock: no process
+ *   SHMKIT_ERR_NOT_OWNER  this process does not hold the lock; for a transferable lock: no process
  *                         holds it
  */
 shmkit_status shmkit_lock_release(shmkit_lock *lock);
@@ -1170,22 +1162,23 @@ shmkit_status shmkit_lock_stat(const shmkit_lock *lock, shmkit_lock_info *out);
 /**
  * A recursive lock.
  *
- *   Owner    A thread. It may acquire the lock again, and must release it as often.
- *   Death    If the owner's process dies, in whatever way, a waiter acquires the lock within 12 ms
- *            after the kernel has torn the process down. It sees `*owner_died` = 1: what the lock
- *            guards may be half written. If the owner thread alone ends, the lock stays held.
+ *   Owner    A thread. It may acquire the lock again, and must release it as many times.
+ *   Death    If the owner's process dies, for any reason, a waiter acquires the lock at most 12 ms
+ *            after the kernel has torn the process down. It sees `*owner_died` = 1, because what
+ *            the lock guards may be half written. If only the owner's thread ends, the lock stays
+ *            held.
  *   Threads  All threads of a process may use a handle at once, and so may forked children. A
  *            child holds nothing that its parent holds.
  *   Size     64 bytes in a segment.
  *   Options  shmkit_object_options, without flags of its own.
- *   Close    A close does not release the lock. When the process closes its last handle of the
- *            segment, the lock counts as held by a dead owner.
+ *   Close    A close does not release the lock. If the process closes its last handle of the
+ *            segment while it holds the lock, the lock has a dead owner.
  */
 typedef struct shmkit_rlock shmkit_rlock;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a recursive lock occupies in a segment. */
+/** Returns the number of bytes that a recursive lock occupies in a segment. */
 shmkit_status shmkit_rlock_size(const shmkit_object_options *options, uint64_t *out);
 
 /** Creates a recursive lock: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -1218,7 +1211,7 @@ shmkit_status shmkit_rlock_open_at(const shmkit_segment *segment,
 /**
  * Opens a recursive lock that another process exported.
  *
- * `offset` is what shmkit_rlock_fd returned there.
+ * `offset` must be the offset that shmkit_rlock_fd returned there.
  */
 shmkit_status shmkit_rlock_open_fd(int32_t fd,
                                    uint64_t offset,
@@ -1232,18 +1225,18 @@ shmkit_status shmkit_rlock_open_fd(int32_t fd,
  */
 shmkit_status shmkit_rlock_fd(const shmkit_rlock *rlock, int32_t *fd, uint64_t *offset);
 
-/** Opens the segment that holds a recursive lock. */
+/** Opens the segment that contains a recursive lock. */
 shmkit_status shmkit_rlock_segment(const shmkit_rlock *rlock, shmkit_segment **out);
 
-/** Removes the name of a recursive lock. Handles that are open stay valid. */
+/** Removes the name of a recursive lock. Open handles stay valid. */
 shmkit_status shmkit_rlock_unlink(shmkit_rlock *rlock);
 
 /** Closes a handle of a recursive lock and frees it. NULL is SHMKIT_OK. */
 shmkit_status shmkit_rlock_close(shmkit_rlock *rlock);
 
 /**
- * Acquires the lock, and waits for it if necessary; or acquires it once more if this thread holds
- * it.
+ * Acquires the lock, and waits for it if necessary. If this thread holds the lock, it acquires the
+ * lock once more.
  *
  * The caller holds the lock if and only if the call returns SHMKIT_OK.
  *
@@ -1269,7 +1262,7 @@ shmkit_status shmkit_rlock_acquire(shmkit_rlock *lock,
  */
 shmkit_status shmkit_rlock_release(shmkit_rlock *lock);
 
-/** Returns how often this thread holds the lock. 0: not at all. */
+/** Returns how many times this thread holds the lock; 0 if it does not hold it. */
 shmkit_status shmkit_rlock_depth(const shmkit_rlock *lock, uint64_t *out);
 
 /**
@@ -1286,7 +1279,7 @@ shmkit_status shmkit_rlock_mark_consistent(shmkit_rlock *lock);
 shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out);
 
 /* ==============================================================================================
- * Readers-writer locks: many processes read at once, or one writes.
+ * Readers-writer locks: many processes read at a time, or one writes.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
@@ -1308,27 +1301,26 @@ shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out)
  *
  *   Owner     Processes. Any thread of a holder may release the lock. A process may hold it for
  *             reading up to 65,535 times, for writing once.
- *   Readers   A reader changes nothing but a cache line of its own process.
+ *   Readers   A reader writes only to a cache line of its own process.
  *   Writers   As soon as a writer waits, new readers wait for it: writers do not starve.
  *   Deadlock  A process that reads must not acquire the lock for reading again before it has
  *             released it, unless no other process ever writes. A writer in between would wait for
  *             the first read, and the second read for the writer.
- *   Death     If a holder dies, in whatever way, a waiter acquires the lock within 12 ms after the
+ *   Death     If a holder dies, for any reason, a waiter acquires the lock at most 12 ms after the
  *             kernel has torn the process down. If a writer dies while it writes, all later
- *             holders see `*owner_died` = 1 until shmkit_rwlock_mark_consistent: what the lock
- *             guards may be half written. If a reader dies, later holders see nothing of it.
- *   Threads   All threads of a process may use a handle at once, and so may forked children. A
+ *             holders see `*owner_died` = 1 until shmkit_rwlock_mark_consistent, because what the
+ *             lock guards may be half written. The death of a reader is not reported.
  *             child holds nothing that its parent holds.
- *   Size      128 bytes in a segment, and 64 for each process that may read at a time.
+ *   Size      128 bytes in a segment, and 64 for each process that can read at a time.
  *   Options   shmkit_rwlock_options. shmkit_rwlock_open_or_create and shmkit_rwlock_create_at
  *             compare `readers` with an existing lock.
- *   Close     A close releases nothing. When the process closes its last handle of the segment, it
- *             counts as dead there.
+ *   Close     A close releases nothing. If the process closes its last handle of the segment, it
+ *             counts as dead for the locks that it holds there.
  */
 typedef struct shmkit_rwlock shmkit_rwlock;
 
 /**
- * How to create or open a readers-writer lock. NULL, or zeros behind struct_size, give the
+ * How to create or open a readers-writer lock. NULL, or zeros after struct_size, mean the
  * defaults.
  */
 typedef struct shmkit_rwlock_options {
@@ -1338,19 +1330,19 @@ typedef struct shmkit_rwlock_options {
   uint32_t flags;
   /** Permission bits of a new named lock, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** The number of processes that the file of a new named lock has room for, 1 to 4096. 0: 128. */
+  /** The number of processes that can use a new named lock at a time, 1 to 4096. 0: 128. */
   uint32_t participants;
   /** The directory of a named lock. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-  /** The number of processes that may read at a time, 1 to 4096: each has a cache line. 0: 128. */
+  /** The number of processes that can read at a time, 1 to 4096: each has a cache line. 0: 128. */
   uint32_t readers;
-  /** 0. */
+  /** Must be 0. */
   uint32_t reserved;
 } shmkit_rwlock_options;
 
 /** The state of a readers-writer lock. Each figure was true at some moment during the call. */
 typedef struct shmkit_rwlock_info {
-  /** sizeof(shmkit_rwlock_info); on return the bytes that were filled. */
+  /** sizeof(shmkit_rwlock_info); on return, the number of bytes filled. */
   uint32_t struct_size;
   /** SHMKIT_RWLOCK_WRITING, SHMKIT_RWLOCK_WAITING and SHMKIT_RWLOCK_OWNER_DIED, or-ed. */
   uint32_t flags;
@@ -1358,16 +1350,16 @@ typedef struct shmkit_rwlock_info {
   uint64_t writes;
   /** The number of times that a process waited for a writer, or a writer for readers. */
   uint64_t contended;
-  /** The number of writers that were found to have died while they wrote. */
+  /** The number of times that a waiter took over from a writer that died while it wrote. */
   uint64_t recoveries;
   /**
-   * When the first waiter for the present holder went to sleep, in nanoseconds of CLOCK_MONOTONIC,
-   * even if it has given up since. 0: no process has waited for this holder.
+   * The time when the first waiter for the present holder went to sleep, in nanoseconds of
+   * CLOCK_MONOTONIC, even if its wait has ended. 0: no process has waited for this holder.
    */
   uint64_t contended_since;
   /**
-   * The number of the process that writes or waits to write, among the participants of the
-   * segment, which is never reused. 0: there is none.
+   * The ticket of the process that writes or waits to write: its number among the participants of
+   * the segment, never reused. 0: there is none.
    */
   uint64_t owner_ticket;
   /** The PID namespace of that process, as the inode of /proc/PID/ns/pid. 0: unknown. */
@@ -1377,10 +1369,7 @@ typedef struct shmkit_rwlock_info {
    * objects.
    */
   uint64_t offset;
-  /**
-   * How often the lock is held for reading. Dead readers count until a writer has waited for
-   * them.
-   */
+  /** The number of holds for reading. Dead readers count until a writer has waited for them. */
   uint64_t readers;
   /**
    * The PID of the process that writes or waits to write, in that namespace. 0: there is none, or
@@ -1389,15 +1378,15 @@ typedef struct shmkit_rwlock_info {
   uint32_t owner_pid;
   /** The number of processes that read. Dead readers count until a writer has waited for them. */
   uint32_t reading_processes;
-  /** The number of processes that may read at a time. */
+  /** The number of processes that can read at a time. */
   uint32_t max_readers;
-  /** 0. */
+  /** Always 0. */
   uint32_t reserved;
 } shmkit_rwlock_info;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a readers-writer lock occupies in a segment. */
+/** Returns the number of bytes that a readers-writer lock occupies in a segment. */
 shmkit_status shmkit_rwlock_size(const shmkit_rwlock_options *options, uint64_t *out);
 
 /** Creates a readers-writer lock: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -1430,7 +1419,7 @@ shmkit_status shmkit_rwlock_open_at(const shmkit_segment *segment,
 /**
  * Opens a readers-writer lock that another process exported.
  *
- * `offset` is what shmkit_rwlock_fd returned there.
+ * `offset` must be the offset that shmkit_rwlock_fd returned there.
  */
 shmkit_status shmkit_rwlock_open_fd(int32_t fd,
                                     uint64_t offset,
@@ -1444,10 +1433,10 @@ shmkit_status shmkit_rwlock_open_fd(int32_t fd,
  */
 shmkit_status shmkit_rwlock_fd(const shmkit_rwlock *rwlock, int32_t *fd, uint64_t *offset);
 
-/** Opens the segment that holds a readers-writer lock. */
+/** Opens the segment that contains a readers-writer lock. */
 shmkit_status shmkit_rwlock_segment(const shmkit_rwlock *rwlock, shmkit_segment **out);
 
-/** Removes the name of a readers-writer lock. Handles that are open stay valid. */
+/** Removes the name of a readers-writer lock. Open handles stay valid. */
 shmkit_status shmkit_rwlock_unlink(shmkit_rwlock *rwlock);
 
 /** Closes a handle of a readers-writer lock and frees it. NULL is SHMKIT_OK. */
@@ -1463,7 +1452,7 @@ shmkit_status shmkit_rwlock_close(shmkit_rwlock *rwlock);
  *   owner_died  (may be NULL) 1 if a writer died and shmkit_rwlock_mark_consistent has not been
  *               called since: what is read may be half written. Otherwise 0
  *
- *   SHMKIT_ERR_TOO_MANY_PROCESSES  also: as many processes read as may read at a time
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  also: live processes occupy all places for readers
  *   SHMKIT_ERR_OVERFLOW            this process holds the lock for reading 65,535 times
  *   and the errors of shmkit_lock_acquire
  */
@@ -1480,7 +1469,7 @@ shmkit_status shmkit_rwlock_acquire_read(shmkit_rwlock *lock,
 shmkit_status shmkit_rwlock_release_read(shmkit_rwlock *lock);
 
 /**
- * Acquires the lock for writing. It waits until no process writes or reads.
+ * Acquires the lock for writing. It waits until no process reads or writes.
  *
  * New readers wait as soon as it is the caller's turn. The caller writes if and only if the call
  * returns SHMKIT_OK.
@@ -1510,13 +1499,14 @@ shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock);
  * Changes from reading to writing. It waits until this is the only hold for reading; no process
  * writes in between.
  *
- * On SHMKIT_OK the caller writes, and reads once less. On any error it reads as before.
+ * On SHMKIT_OK the caller writes, and holds the lock for reading once less. On any error it reads
+ * as before.
  *
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
  *   flags       SHMKIT_INTERRUPTIBLE or 0
  *
- *   SHMKIT_ERR_DEADLOCK   another process waits for the readers, to write or to upgrade, and so
- *                         for the caller: release the lock and acquire it for writing. That
+ *   SHMKIT_ERR_DEADLOCK   another process waits for all readers, and so for the caller, to write
+ *                         or to upgrade. Release the lock, and acquire it for writing; that
  *                         process writes in between
  *   SHMKIT_ERR_NOT_OWNER  this process does not read
  *   and the errors of shmkit_lock_acquire
@@ -1528,8 +1518,7 @@ shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock, int64_t timeout_ns, uin
  * caller still writes.
  *
  *   SHMKIT_ERR_NOT_OWNER           this process does not write
- *   SHMKIT_ERR_TOO_MANY_PROCESSES  as many processes hold a place for reading as may read at a
- *                                  time
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  live processes occupy all places for readers
  *   SHMKIT_ERR_OVERFLOW            this process holds the lock for reading 65,535 times
  *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
  *                                  (closefrom), so it cannot check whether the readers are alive
@@ -1550,15 +1539,16 @@ shmkit_status shmkit_rwlock_mark_consistent(shmkit_rwlock *lock);
 shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *out);
 
 /* ==============================================================================================
- * Semaphores: permits that processes and threads acquire and release; with undo a dead process's
- * permits return.
+ * Semaphores: permits that processes and threads acquire and release; with undo the permits of a
+ * dead process are released.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
 
 /**
- * In shmkit_semaphore_options: the permits that a process holds return when it ends. Before that
- * only this process may release them. In shmkit_semaphore_info: the semaphore was created so.
+ * In shmkit_semaphore_options: the permits of a process are released when it ends. Before that
+ * only this process may release them. In shmkit_semaphore_info: the semaphore was created with
+ * this option.
  */
 #define SHMKIT_SEMAPHORE_UNDO 0x10000
 
@@ -1567,25 +1557,26 @@ shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *
  *
  *   Plain    For signalling, like sem_t. Any process may release permits, and any number of
  *            processes may use it. If a process dies, the permits that it had acquired are lost.
- *   Undo     With SHMKIT_SEMAPHORE_UNDO, for things that processes hold. The semaphore records how
- *            many permits each process holds. If a process ends, in whatever way, its permits
- *            return within 12 ms after the kernel has torn it down.
- *   Order    Waiters are served in no order. A waiter for many permits may wait long while others
- *            acquire few.
+ *   Undo     With SHMKIT_SEMAPHORE_UNDO, for resources that processes hold, like SEM_UNDO. The
+ *            semaphore records how many permits each process holds. If a process ends, for any
+ *            reason, its permits are released at most 12 ms after the kernel has torn the process
+ *            down.
+ *   Order    Waiters are served in no particular order. A waiter for many permits may wait long
+ *            while others acquire few.
  *   Threads  All threads of a process may use a handle at once, and so may forked children. A
  *            child holds none of the permits that its parent holds.
  *   Size     128 bytes in a segment; with undo 64 more for each of `processes`.
  *   Options  shmkit_semaphore_options. shmkit_semaphore_open_or_create and
  *            shmkit_semaphore_create_at compare SHMKIT_SEMAPHORE_UNDO, `maximum` and `processes`
- *            with an existing semaphore. `value` is for a new one alone.
- *   Close    A close releases no permits. When the process closes its last handle of the segment,
- *            it counts as dead there: with undo its permits return.
+ *            with an existing semaphore. `value` describes a new one only.
+ *   Close    A close releases no permits. If the process closes its last handle of the segment, it
+ *            counts as dead there: with undo its permits are released.
  */
 typedef struct shmkit_semaphore shmkit_semaphore;
 
 /**
- * How to create or open a semaphore. NULL, or zeros behind struct_size, give a plain one without a
- * permit.
+ * How to create or open a semaphore. NULL, or zeros after struct_size, mean a plain one without
+ * permits.
  */
 typedef struct shmkit_semaphore_options {
   /** sizeof(shmkit_semaphore_options). */
@@ -1595,8 +1586,8 @@ typedef struct shmkit_semaphore_options {
   /** Permission bits of a new named semaphore, whatever the umask. 0: 0600. */
   uint32_t mode;
   /**
-   * The number of processes that the file of a new named semaphore has room for, 1 to 4096; any
-   * number may use a plain one. 0: 128.
+   * The number of processes that can use a new named semaphore with undo at a time, 1 to 4096;
+   * any number can use a plain one. 0: 128.
    */
   uint32_t participants;
   /** The directory of a named semaphore. NULL: SHMKIT_DIR, else /dev/shm. */
@@ -1607,32 +1598,32 @@ typedef struct shmkit_semaphore_options {
    */
   uint64_t value;
   /**
-   * The most permits that the semaphore may ever have, 1 to 2147483647. 0: 2147483647. With undo:
-   * `value`, or 0 for the same.
+   * The maximum number of permits, 1 to 2147483647. 0: 2147483647. With undo: `value`, or 0 for
+   * the same.
    */
   uint64_t maximum;
   /**
-   * With undo: the number of processes that may hold permits at a time, 1 to 4096. 0: 128. Without
+   * With undo: the number of processes that can hold permits at a time, 1 to 4096. 0: 128. Without
    * undo: 0.
    */
   uint32_t processes;
-  /** 0. */
+  /** Must be 0. */
   uint32_t reserved;
 } shmkit_semaphore_options;
 
 /** The state of a semaphore. Each figure was true at some moment during the call. */
 typedef struct shmkit_semaphore_info {
-  /** sizeof(shmkit_semaphore_info); on return the bytes that were filled. */
+  /** sizeof(shmkit_semaphore_info); on return, the number of bytes filled. */
   uint32_t struct_size;
   /** SHMKIT_SEMAPHORE_UNDO or 0. */
   uint32_t flags;
   /** The number of permits that are available. */
   uint64_t value;
-  /** The most permits that the semaphore may have; with undo: all permits. */
+  /** The maximum number of permits; with undo: all permits. */
   uint64_t maximum;
   /** The number of acquires that had to sleep, counted when the sleep begins. */
   uint64_t waits;
-  /** The number of times that permits returned from a dead process. */
+  /** The number of times that permits of a dead process were released. */
   uint64_t recoveries;
   /** With undo: the number of processes that hold permits. Some may be dead. */
   uint64_t holders;
@@ -1641,15 +1632,15 @@ typedef struct shmkit_semaphore_info {
    * objects.
    */
   uint64_t offset;
-  /** With undo: the number of processes that may hold permits at a time. */
+  /** With undo: the number of processes that can hold permits at a time. */
   uint32_t processes;
-  /** 0. */
+  /** Always 0. */
   uint32_t reserved;
 } shmkit_semaphore_info;
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a semaphore occupies in a segment. */
+/** Returns the number of bytes that a semaphore occupies in a segment. */
 shmkit_status shmkit_semaphore_size(const shmkit_semaphore_options *options, uint64_t *out);
 
 /** Creates a semaphore: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -1682,7 +1673,7 @@ shmkit_status shmkit_semaphore_open_at(const shmkit_segment *segment,
 /**
  * Opens a semaphore that another process exported.
  *
- * `offset` is what shmkit_semaphore_fd returned there.
+ * `offset` must be the offset that shmkit_semaphore_fd returned there.
  */
 shmkit_status shmkit_semaphore_open_fd(int32_t fd,
                                        uint64_t offset,
@@ -1698,11 +1689,11 @@ shmkit_status shmkit_semaphore_fd(const shmkit_semaphore *semaphore,
                                   int32_t *fd,
                                   uint64_t *offset);
 
-/** Opens the segment that holds a semaphore. */
+/** Opens the segment that contains a semaphore. */
 shmkit_status shmkit_semaphore_segment(const shmkit_semaphore *semaphore,
                                        shmkit_segment **out);
 
-/** Removes the name of a semaphore. Handles that are open stay valid. */
+/** Removes the name of a semaphore. Open handles stay valid. */
 shmkit_status shmkit_semaphore_unlink(shmkit_semaphore *semaphore);
 
 /** Closes a handle of a semaphore and frees it. NULL is SHMKIT_OK. */
@@ -1711,8 +1702,8 @@ shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore);
 /**
  * Acquires `n` permits, all of them or none, and waits for them if necessary.
  *
- * The permits are acquired if and only if the call returns SHMKIT_OK. What was written to memory
- * before a release is visible after the acquire that gets the released permits.
+ * The caller holds the permits if and only if the call returns SHMKIT_OK. The caller then sees all
+ * that was written before the release of these permits.
  *
  *   n           1 to the maximum of the semaphore
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
@@ -1726,18 +1717,18 @@ shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore);
  *
  * With undo also:
  *
- *   SHMKIT_ERR_TOO_MANY_PROCESSES  as many living processes hold permits as `processes` allows, or
- *                                  use the segment as it has room for
+ *   SHMKIT_ERR_TOO_MANY_PROCESSES  live processes occupy all places for holders of the semaphore,
+ *                                  or all participant slots of the segment
  *   SHMKIT_ERR_OVERFLOW            this process would hold more than 65,535 permits
  *   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
- *                                  (closefrom), and permits are held: the holders cannot be
+ *                                  (closefrom), and permits are held: their holders cannot be
  *                                  checked. Also at the first use of the segment
  *   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
  *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
  *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  *
- * With undo, an acquire waits for a process that is stopped in the middle of an acquire or a
- * release. Even SHMKIT_NOWAIT does so, for at most one second.
+ * With undo, an acquire waits for a process that is stopped inside an acquire or a release. Even
+ * SHMKIT_NOWAIT does so, for at most one second.
  */
 shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore,
                                        uint32_t n,
@@ -1745,12 +1736,12 @@ shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore,
                                        uint32_t flags);
 
 /**
- * Releases `n` permits. On a plain semaphore any process may do so, whether or not it acquired
+ * Releases `n` permits. For a plain semaphore any process may do so, whether or not it has acquired
  * them before.
  *
- * A signal handler may release a plain semaphore, like sem_post, as long as the call does not
- * fail: a successful release neither allocates nor waits. With undo a release waits for a process
- * that is in the middle of an acquire or a release, which takes less than a microsecond.
+ * A signal handler may release a plain semaphore, as with sem_post, if the call does not fail: a
+ * successful release neither allocates nor waits. With undo a release waits for a process that is
+ * inside an acquire or a release, which takes less than a microsecond.
  *
  *   SHMKIT_ERR_OVERFLOW  there would be more permits than the maximum; none is released
  *   SHMKIT_ERR_INVALID   `n` is 0
@@ -1759,16 +1750,16 @@ shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore,
  * With undo also:
  *
  *   SHMKIT_ERR_NOT_OWNER         this process holds fewer than `n` permits
- *   SHMKIT_ERR_TIMEOUT           another process has been stopped for five seconds in the middle
- *                                of an acquire or a release; nothing is released
- *   SHMKIT_ERR_LIVENESS_UNKNOWN  this process has lost all descriptors of the segment (closefrom),
- *                                and such a process cannot be checked
+ *   SHMKIT_ERR_TIMEOUT           another process has been stopped for five seconds inside an
+ *                                acquire or a release; nothing is released
+ *   SHMKIT_ERR_LIVENESS_UNKNOWN  this process has lost all descriptors of the segment (closefrom)
+ *                                and cannot check such a process
  */
 shmkit_status shmkit_semaphore_release(shmkit_semaphore *semaphore, uint32_t n);
 
 /**
- * Returns the number of available permits. It does not look for permits of dead processes: only an
- * acquire does.
+ * Returns the number of available permits. It does not count the permits of dead processes: only an
+ * acquire releases them.
  *
  *   SHMKIT_ERR_CORRUPT  the semaphore has more permits than its maximum
  */
@@ -1791,7 +1782,7 @@ shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore,
                                     shmkit_semaphore_info *out);
 
 /* ==============================================================================================
- * Conditions: a thread that holds a lock waits, without the lock, until another owner notifies it.
+ * Conditions: a thread that holds a lock releases it and waits until another owner notifies it.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
@@ -1799,26 +1790,25 @@ shmkit_status shmkit_semaphore_stat(const shmkit_semaphore *semaphore,
 /**
  * A condition (pthread_cond_t, std::sync::Condvar): owners of a lock wait for a notification.
  *
- * The lock is a shmkit_lock or a shmkit_rlock of the program. Each call names it, and it must
+ * The lock is a shmkit_lock or a shmkit_rlock of the program. Each call names the lock, which must
  * always be the same one.
  *
- *   Waiters  Each waiting thread occupies a cell. A notification reaches the threads that it is
+ *   Waiters  Each waiting thread occupies a cell. A notification wakes the threads that it is
  *            meant for, and no other thread returns.
- *   Death    If a waiter dies, notifications skip it. If it dies after its notification and before
- *            it has the lock again, another thread that waited at that time gets the notification.
- *            That takes at most 12 ms after the kernel has torn the process down.
+ *   Death    If a waiter dies, notifications skip it. If it dies between its notification and its
+ *            acquisition of the lock, another thread that waited at that time gets the
+ *            notification, at most 12 ms after the kernel has torn the process down.
  *   Threads  All threads of a process may use a handle at once, and so may forked children.
  *   Size     64 bytes and 16 for each cell, rounded up to a multiple of 64.
  *   Options  shmkit_condition_open_or_create and shmkit_condition_create_at compare cells; 0 means
- *            128. The other opens take the cells that the condition was created with, whatever
- *            valid number the options have.
+ *            128. The other opens accept any valid number, and the condition keeps its cells.
  *   Export   A process that opens an exported condition needs its lock too: export both.
  *   Unlink   The lock keeps its own name.
  *   Close    The lock stays open.
  */
 typedef struct shmkit_condition shmkit_condition;
 
-/** How to create or open a condition. NULL, or zeros behind struct_size, give the defaults. */
+/** How to create or open a condition. NULL, or zeros after struct_size, mean the defaults. */
 typedef struct shmkit_condition_options {
   /** sizeof(shmkit_condition_options). */
   uint32_t struct_size;
@@ -1827,13 +1817,13 @@ typedef struct shmkit_condition_options {
   /** Permission bits of a new named condition, 1 to 0777, whatever the umask. 0: 0600. */
   uint32_t mode;
   /**
-   * The number of processes that may wait at a new named condition at a time, 1 to 4096.
+   * The number of processes that can wait at a new named condition at a time, 1 to 4096.
    * 0: 128.
    */
   uint32_t participants;
   /** The directory of a named condition. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-  /** The number of threads of all processes that may wait at a time, 1 to 4096. 0: 128. */
+  /** The number of threads of all processes that can wait at a time, 1 to 4096. 0: 128. */
   uint32_t cells;
   /** Must be 0. */
   uint32_t reserved;
@@ -1841,17 +1831,17 @@ typedef struct shmkit_condition_options {
 
 /** The state of a condition. Each figure was true at some moment during the call. */
 typedef struct shmkit_condition_info {
-  /** sizeof(shmkit_condition_info); on return the bytes that were filled. */
+  /** sizeof(shmkit_condition_info); on return, the number of bytes filled. */
   uint32_t struct_size;
   /** Always 0. */
   uint32_t flags;
   /** The number of threads that can wait at a time. */
   uint64_t cells;
-  /** The number of waiting threads, including those of processes that died. */
+  /** The number of waiting threads, including those of dead processes. */
   uint64_t waiting;
   /** The number of waits that have begun. */
   uint64_t waits;
-  /** The number of notifications that waiters were sent. */
+  /** The number of notifications sent to waiters. */
   uint64_t notified;
   /** The number of waits that ended without a notification. */
   uint64_t timeouts;
@@ -1866,7 +1856,7 @@ typedef struct shmkit_condition_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a condition occupies in a segment. */
+/** Returns the number of bytes that a condition occupies in a segment. */
 shmkit_status shmkit_condition_size(const shmkit_condition_options *options, uint64_t *out);
 
 /** Creates a condition: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -1899,7 +1889,7 @@ shmkit_status shmkit_condition_open_at(const shmkit_segment *segment,
 /**
  * Opens a condition that another process exported.
  *
- * `offset` is what shmkit_condition_fd returned there.
+ * `offset` must be the offset that shmkit_condition_fd returned there.
  */
 shmkit_status shmkit_condition_open_fd(int32_t fd,
                                        uint64_t offset,
@@ -1915,11 +1905,11 @@ shmkit_status shmkit_condition_fd(const shmkit_condition *condition,
                                   int32_t *fd,
                                   uint64_t *offset);
 
-/** Opens the segment that holds a condition. */
+/** Opens the segment that contains a condition. */
 shmkit_status shmkit_condition_segment(const shmkit_condition *condition,
                                        shmkit_segment **out);
 
-/** Removes the name of a condition. Handles that are open stay valid. */
+/** Removes the name of a condition. Open handles stay valid. */
 shmkit_status shmkit_condition_unlink(shmkit_condition *condition);
 
 /** Closes a handle of a condition and frees it. NULL is SHMKIT_OK. */
@@ -1928,14 +1918,14 @@ shmkit_status shmkit_condition_close(shmkit_condition *condition);
 /**
  * Releases the lock, waits for a notification, and acquires the lock again.
  *
- * Other callers may have held the lock between the notification and the return: check in a loop
+ * Other threads may have held the lock between the notification and the return: check in a loop
  * for the state that the caller waits for.
  *
- *   lock_or_rlock  a shmkit_lock * or a shmkit_rlock *, held by the caller. A recursive lock is
- *                  released completely; afterwards it is held as often as before
+ *   lock_or_rlock  a shmkit_lock * or a shmkit_rlock * that the caller holds. A recursive lock is
+ *                  released completely; afterwards it is held as many times as before
  *   timeout_ns     nanoseconds to wait for a notification, SHMKIT_FOREVER, or SHMKIT_NOWAIT, which
- *                  only lets others acquire the lock. Acquiring the lock again has no time limit,
- *                  and the interrupt hook cannot end it
+ *                  only allows other threads to acquire the lock. The second acquisition has no
+ *                  time limit, and the interrupt hook cannot end it
  *   flags          SHMKIT_INTERRUPTIBLE or 0
  *   owner_died     (may be NULL) 1 if an owner of the lock died and mark_consistent has not been
  *                  called since, else 0. After 1, check and repair what the lock guards. Written
@@ -1971,9 +1961,9 @@ shmkit_status shmkit_condition_wait(shmkit_condition *condition,
 /**
  * Notifies the `count` threads that have waited longest, or all if fewer wait.
  *
- * The caller holds the lock. The notified threads, and no others, return as soon as they have the
- * lock. Waiters that died are skipped. If no thread waits, nothing happens, and the notification
- * is not stored. `count` is 0 to 4294967295; 0 notifies no thread.
+ * The caller must hold the lock. Only the notified threads return, as soon as they have acquired
+ * the lock. Dead waiters are skipped. If no thread waits, nothing happens, and the notification is
+ * not stored. `count` is 0 to 4294967295; 0 notifies no thread.
  *
  *   SHMKIT_ERR_NOT_OWNER   the caller does not hold the lock
  *   SHMKIT_ERR_INVALID     the condition was first used with another lock, in any process
@@ -2006,13 +1996,13 @@ shmkit_status shmkit_condition_stat(const shmkit_condition *condition,
 /**
  * An event: set or clear. A new event is clear.
  *
- *   Owner    None: any number of processes and threads may set, clear and wait. None of them takes
- *            one of the places that the segment has for processes.
- *   Death    If a process dies in any of these calls, all others continue. A wake that was lost
- *            with it delays a waiter by at most 12 ms.
+ *   Owner    None: any number of processes and threads may set, clear and wait. They occupy no
+ *            participant slots of the segment.
+ *   Death    If a process dies in any of these calls, all others continue. If a wake is lost with
+ *            the process, waiters return at most 12 ms later.
  *   Signals  A signal handler may call shmkit_event_set, shmkit_event_clear and
- *            shmkit_event_is_set, whatever it interrupted, these functions included, if the handle
- *            is an open event. They allocate nothing, lock nothing and do not change errno.
+ *            shmkit_event_is_set on an open event, whatever code it interrupted, even these
+ *            functions. They allocate nothing, lock nothing and do not change errno.
  *   Threads  All threads of a process may use a handle at once, and so may forked children.
  *   Size     64 bytes.
  *   Close    The event stays set or clear.
@@ -2021,7 +2011,7 @@ typedef struct shmkit_event shmkit_event;
 
 /** The state of an event. Each figure was true at some moment during the call. */
 typedef struct shmkit_event_info {
-  /** sizeof(shmkit_event_info); on return the bytes that were filled. */
+  /** sizeof(shmkit_event_info); on return, the number of bytes filled. */
   uint32_t struct_size;
   /** SHMKIT_EVENT_SET or 0. */
   uint32_t flags;
@@ -2038,7 +2028,7 @@ typedef struct shmkit_event_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes an event occupies in a segment. */
+/** Returns the number of bytes that an event occupies in a segment. */
 shmkit_status shmkit_event_size(const shmkit_object_options *options, uint64_t *out);
 
 /** Creates an event: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -2071,7 +2061,7 @@ shmkit_status shmkit_event_open_at(const shmkit_segment *segment,
 /**
  * Opens an event that another process exported.
  *
- * `offset` is what shmkit_event_fd returned there.
+ * `offset` must be the offset that shmkit_event_fd returned there.
  */
 shmkit_status shmkit_event_open_fd(int32_t fd,
                                    uint64_t offset,
@@ -2085,10 +2075,10 @@ shmkit_status shmkit_event_open_fd(int32_t fd,
  */
 shmkit_status shmkit_event_fd(const shmkit_event *event, int32_t *fd, uint64_t *offset);
 
-/** Opens the segment that holds an event. */
+/** Opens the segment that contains an event. */
 shmkit_status shmkit_event_segment(const shmkit_event *event, shmkit_segment **out);
 
-/** Removes the name of an event. Handles that are open stay valid. */
+/** Removes the name of an event. Open handles stay valid. */
 shmkit_status shmkit_event_unlink(shmkit_event *event);
 
 /** Closes a handle of an event and frees it. NULL is SHMKIT_OK. */
@@ -2097,8 +2087,8 @@ shmkit_status shmkit_event_close(shmkit_event *event);
 /**
  * Sets the event: wakes all waiters, and no wait blocks until the event is cleared.
  *
- * A thread that then returns from a wait sees all that the caller wrote before. A signal handler
- * may call this function.
+ * A thread that then returns from a wait sees all that the caller has written before. A signal
+ * handler may call this function.
  */
 shmkit_status shmkit_event_set(shmkit_event *event);
 
@@ -2153,13 +2143,12 @@ shmkit_status shmkit_event_stat(const shmkit_event *event,
 
 /**
  * A barrier (pthread_barrier_t): its parties wait until all have arrived. Then all continue, and
- * the next turn begins.
+ * the next round begins.
  *
- *   Parties  Each thread that waits is a party, of the same process or of others.
+ *   Parties  Each waiting thread is a party, of the same process or of another one.
  *   Death    If a party dies while it waits, the barrier is broken. Every party that waits or
  *            arrives sees SHMKIT_ERR_BROKEN, at most 12 ms after the kernel has torn the process
- *            down. A party that dies elsewhere has not arrived, and the barrier waits for it: use
- *            timeouts.
+ *            down. If a party dies before it arrives, the others wait for it: use timeouts.
  *   Serial   With SHMKIT_BARRIER_SERIAL, the last party to arrive is the serial party. It returns
  *            while the others still wait, until its process calls shmkit_barrier_release.
  *            (pthreads has PTHREAD_BARRIER_SERIAL_THREAD, but does not hold the others.)
@@ -2167,15 +2156,15 @@ shmkit_status shmkit_event_stat(const shmkit_event *event,
  *   Size     128 bytes and 32 for each party, rounded up to a multiple of 64.
  *   Options  shmkit_barrier_size and every function that may create a barrier need parties; 0 is
  *            SHMKIT_ERR_INVALID. shmkit_barrier_open_or_create and shmkit_barrier_create_at
- *            compare it. The other opens accept 0 or NULL options.
+ *            compare parties. The other opens accept 0 or NULL options.
  *   Close    If a process closes its last handle of the segment while its serial party holds the
- *            others, it counts as dead: the barrier is broken.
+ *            others, the process counts as dead: the barrier is broken.
  */
 typedef struct shmkit_barrier shmkit_barrier;
 
 /**
- * How to create or open a barrier. To create one, set struct_size and parties. To open one, NULL
- * is enough.
+ * How to create or open a barrier. To create one, set struct_size and parties. NULL is enough to
+ * open one.
  */
 typedef struct shmkit_barrier_options {
   /** sizeof(shmkit_barrier_options). */
@@ -2184,11 +2173,11 @@ typedef struct shmkit_barrier_options {
   uint32_t flags;
   /** Permission bits of a new named barrier, 1 to 0777, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** The number of processes that may use a new named barrier at a time, 1 to 4096. 0: 128. */
+  /** The number of processes that can use a new named barrier at a time, 1 to 4096. 0: 128. */
   uint32_t participants;
   /** The directory of a named barrier. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
-  /** The number of parties, 1 to SHMKIT_BARRIER_MAX_PARTIES. 0: only to open a barrier. */
+  /** The number of parties, 1 to SHMKIT_BARRIER_MAX_PARTIES. 0 is only valid to open a barrier. */
   uint32_t parties;
   /** Must be 0. */
   uint32_t reserved;
@@ -2196,7 +2185,7 @@ typedef struct shmkit_barrier_options {
 
 /** The state of a barrier. Each figure was true at some moment during the call. */
 typedef struct shmkit_barrier_info {
-  /** sizeof(shmkit_barrier_info); on return the bytes that were filled. */
+  /** sizeof(shmkit_barrier_info); on return, the number of bytes filled. */
   uint32_t struct_size;
   /** SHMKIT_BARRIER_BROKEN or 0. */
   uint32_t flags;
@@ -2222,7 +2211,7 @@ typedef struct shmkit_barrier_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a barrier occupies in a segment. */
+/** Returns the number of bytes that a barrier occupies in a segment. */
 shmkit_status shmkit_barrier_size(const shmkit_barrier_options *options, uint64_t *out);
 
 /** Creates a barrier: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -2255,7 +2244,7 @@ shmkit_status shmkit_barrier_open_at(const shmkit_segment *segment,
 /**
  * Opens a barrier that another process exported.
  *
- * `offset` is what shmkit_barrier_fd returned there.
+ * `offset` must be the offset that shmkit_barrier_fd returned there.
  */
 shmkit_status shmkit_barrier_open_fd(int32_t fd,
                                      uint64_t offset,
@@ -2271,10 +2260,10 @@ shmkit_status shmkit_barrier_fd(const shmkit_barrier *barrier,
                                 int32_t *fd,
                                 uint64_t *offset);
 
-/** Opens the segment that holds a barrier. */
+/** Opens the segment that contains a barrier. */
 shmkit_status shmkit_barrier_segment(const shmkit_barrier *barrier, shmkit_segment **out);
 
-/** Removes the name of a barrier. Handles that are open stay valid. */
+/** Removes the name of a barrier. Open handles stay valid. */
 shmkit_status shmkit_barrier_unlink(shmkit_barrier *barrier);
 
 /** Closes a handle of a barrier and frees it. NULL is SHMKIT_OK. */
@@ -2283,29 +2272,30 @@ shmkit_status shmkit_barrier_close(shmkit_barrier *barrier);
 /**
  * Waits until all parties have arrived.
  *
- * Every party that returns sees all that each party wrote before it arrived.
+ * Every party that returns sees all that each party has written before it arrived.
  *
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
  *   flags       SHMKIT_INTERRUPTIBLE and SHMKIT_BARRIER_SERIAL, or-ed, or 0
- *   place       (may be NULL) the place of the caller among the parties, 0 to parties - 1. No two
- *               parties of a turn have the same, and the last party to arrive has parties - 1
+ *   place       (may be NULL) the index of the caller among the parties, 0 to parties - 1. All
+ *               parties of a round have different ones, and the last party to arrive has
+ *               parties - 1
  *
- * With SHMKIT_BARRIER_SERIAL the last party to arrive returns while all others still wait, and
- * knows itself by its place. It does its work alone, then calls shmkit_barrier_release, or, if the
- * work failed, shmkit_barrier_abort. If it dies before that, the barrier is broken.
+ * With SHMKIT_BARRIER_SERIAL the last party to arrive returns while all others still wait; its
+ * place is parties - 1. After its work it calls shmkit_barrier_release, or shmkit_barrier_abort if
+ * the work failed. If it dies before that, the barrier is broken.
  *
  *   SHMKIT_ERR_BROKEN              a waiting party died or timed out, or the barrier was aborted
- *                                  or reset. On a broken barrier every call returns this without
- *                                  waiting, until shmkit_barrier_reset
+ *                                  or reset. On a broken barrier every call fails with this at
+ *                                  once, until shmkit_barrier_reset
  *   SHMKIT_ERR_TIMEOUT             the timeout expired, and the barrier is now broken. It is not
- *                                  broken if the caller could not arrive: the serial party held
- *                                  the others, or a process was stopped while it arrived
- *   SHMKIT_ERR_WOULD_BLOCK         SHMKIT_NOWAIT was given, and parties are missing or the caller
+ *                                  broken if the caller could not arrive, because the serial party
+ *                                  held the others, or a process was stopped while it arrived
+ *   SHMKIT_ERR_WOULD_BLOCK         SHMKIT_NOWAIT was given, and parties are missing, or the caller
  *                                  could not arrive for the same two reasons. The caller does not
  *                                  count as arrived
  *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call. The caller no longer counts
  *                                  as arrived, and the others still wait for as many parties as
- *                                  before. If all had arrived in the meantime, the others
+ *                                  before. If all parties had arrived meanwhile, the others
  *                                  continue. If a process has been stopped for a second while it
  *                                  arrived or left, the barrier is broken instead
  *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
@@ -2327,17 +2317,17 @@ shmkit_status shmkit_barrier_wait(shmkit_barrier *barrier,
  *
  * Any thread of the serial party's process may call this function.
  *
- *   SHMKIT_ERR_BROKEN     the barrier was broken in the meantime
+ *   SHMKIT_ERR_BROKEN     the barrier was broken meanwhile
  *   SHMKIT_ERR_NOT_OWNER  no serial party of this process holds the others, or the barrier was
- *                         reset in the meantime
+ *                         reset meanwhile
  */
 shmkit_status shmkit_barrier_release(shmkit_barrier *barrier);
 
 /**
- * Resets the barrier: it is not broken, and no party waits.
+ * Resets the barrier: it is no longer broken, and no party waits.
  *
- * Parties that wait get SHMKIT_ERR_BROKEN. What dead parties left is removed. On an error the call
- * has changed nothing.
+ * Waiting parties get SHMKIT_ERR_BROKEN. The entries of dead parties are removed. On an error the
+ * call has changed nothing.
  *
  *   SHMKIT_ERR_TIMEOUT             a process has been stopped for a second while it arrived or
  *                                  left
@@ -2383,34 +2373,34 @@ shmkit_status shmkit_barrier_stat(const shmkit_barrier *barrier,
 /** In shmkit_once_info: a process, perhaps a dead one, does the work. */
 #define SHMKIT_ONCE_RUNNING 0x40000
 
-/** In shmkit_once_info: an owner died during the work, and it is not done yet. */
+/** In shmkit_once_info: an owner died during the work, and the work is not done yet. */
 #define SHMKIT_ONCE_OWNER_DIED 0x80000
 
 /** In shmkit_once_info: the work is done. */
 #define SHMKIT_ONCE_DONE 0x200000
 
 /**
- * A once flag (pthread_once_t, std::sync::Once): not done, running in one process, or done for
- * good.
+ * A once flag (pthread_once_t, std::sync::Once): not done, running in one process, or done
+ * forever.
  *
  * Of all callers of shmkit_once_begin one becomes the owner and does the work. The others wait
- * until it is done. A new once flag is not done.
+ * until the work is done. A new once flag is not done.
  *
  *   Owner    A process: any of its threads may call shmkit_once_done or shmkit_once_abort. Its
- *            other threads wait in shmkit_once_begin like those of other processes. A thread that
- *            begins again inside its own work waits for itself.
+ *            other threads wait in shmkit_once_begin like those of other processes. If a thread
+ *            begins again inside its own work, it waits for itself.
  *   Death    If the owner dies, the next caller becomes the owner, at most 12 ms after the kernel
- *            has torn the process down. It sees owner_died 1: the work may be half done.
+ *            has torn the process down. It sees `*owner_died` = 1: the work may be half done.
  *   Threads  All threads of a process may use a handle at once, and so may forked children.
  *   Size     64 bytes.
- *   Close    A close is neither done nor abort. If a process closes its last handle of the segment
- *            while it is the owner, it counts as dead.
+ *   Close    A close neither completes nor ends the work. If a process closes its last handle of
+ *            the segment while it is the owner, it counts as dead.
  */
 typedef struct shmkit_once shmkit_once;
 
 /** The state of a once flag. Each figure was true at some moment during the call. */
 typedef struct shmkit_once_info {
-  /** sizeof(shmkit_once_info); on return the bytes that were filled. */
+  /** sizeof(shmkit_once_info); on return, the number of bytes filled. */
   uint32_t struct_size;
   /** SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED and SHMKIT_ONCE_DONE, or-ed. */
   uint32_t flags;
@@ -2421,8 +2411,8 @@ typedef struct shmkit_once_info {
   /** The number of waits that had to sleep. */
   uint64_t waits;
   /**
-   * The number of the owner among the participants of the segment, which is never reused. 0: no
-   * owner.
+   * The ticket of the owner: its number among the participants of the segment, never reused. 0:
+   * no owner.
    */
   uint64_t owner_ticket;
   /** The owner's PID namespace: the inode of /proc/PID/ns/pid. 0: unknown. */
@@ -2440,7 +2430,7 @@ typedef struct shmkit_once_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a once flag occupies in a segment. */
+/** Returns the number of bytes that a once flag occupies in a segment. */
 shmkit_status shmkit_once_size(const shmkit_object_options *options, uint64_t *out);
 
 /** Creates a once flag: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -2473,7 +2463,7 @@ shmkit_status shmkit_once_open_at(const shmkit_segment *segment,
 /**
  * Opens a once flag that another process exported.
  *
- * `offset` is what shmkit_once_fd returned there.
+ * `offset` must be the offset that shmkit_once_fd returned there.
  */
 shmkit_status shmkit_once_open_fd(int32_t fd,
                                   uint64_t offset,
@@ -2487,10 +2477,10 @@ shmkit_status shmkit_once_open_fd(int32_t fd,
  */
 shmkit_status shmkit_once_fd(const shmkit_once *once, int32_t *fd, uint64_t *offset);
 
-/** Opens the segment that holds a once flag. */
+/** Opens the segment that contains a once flag. */
 shmkit_status shmkit_once_segment(const shmkit_once *once, shmkit_segment **out);
 
-/** Removes the name of a once flag. Handles that are open stay valid. */
+/** Removes the name of a once flag. Open handles stay valid. */
 shmkit_status shmkit_once_unlink(shmkit_once *once);
 
 /** Closes a handle of a once flag and frees it. NULL is SHMKIT_OK. */
@@ -2509,7 +2499,7 @@ shmkit_status shmkit_once_close(shmkit_once *once);
  *   owner_died  (may be NULL) 1 if `mine` is 1 and an earlier owner died during the work, which
  *               may be half done, else 0
  *
- *   SHMKIT_ERR_WOULD_BLOCK         a living owner does the work, and SHMKIT_NOWAIT was given
+ *   SHMKIT_ERR_WOULD_BLOCK         a live owner does the work, and SHMKIT_NOWAIT was given
  *   SHMKIT_ERR_TIMEOUT             the timeout expired
  *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
  *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
@@ -2528,16 +2518,16 @@ shmkit_status shmkit_once_begin(shmkit_once *once,
                                 uint32_t *owner_died);
 
 /**
- * Marks the work as done, for good: waiters return, and every later begin finds it done.
+ * Marks the work as done forever: waiters return, and every later begin finds it done.
  *
  *   SHMKIT_ERR_NOT_OWNER  this process is not the owner
  */
 shmkit_status shmkit_once_done(shmkit_once *once);
 
 /**
- * Gives up the work undone: the next caller of shmkit_once_begin becomes the owner.
+ * Ends the work undone: the next caller of shmkit_once_begin becomes the owner.
  *
- * If an earlier owner died during the work, the next owner sees owner_died 1 again.
+ * If an earlier owner died during the work, the next owner sees `*owner_died` = 1 again.
  *
  *   SHMKIT_ERR_NOT_OWNER  this process is not the owner
  */
@@ -2569,8 +2559,8 @@ shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out);
 #define SHMKIT_QUEUE_FAIL 0x10000
 
 /**
- * In shmkit_queue_options: a put without room discards the oldest available messages until there
- * is room.
+ * In shmkit_queue_options: a put without room discards the oldest available messages to make
+ * room.
  */
 #define SHMKIT_QUEUE_OVERWRITE 0x40000
 
@@ -2590,37 +2580,37 @@ shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out);
  * A queue: any number of processes and threads put messages of any length, and any number get
  * them.
  *
- * These guarantees hold at whatever instruction a process is killed:
+ * These guarantees hold at whatever instruction a process dies:
  *
  *   Producers   When shmkit_queue_put returns SHMKIT_OK, the message is in the queue, and it stays
- *               there if its producer dies. If a producer dies inside the call, the queue has the
- *               whole message or nothing of it. The messages of one shmkit_queue_put_many appear
- *               all at once, with nothing between them.
- *   Consumers   A message is got once, and without delay unless a message before it is still
- *               reserved. If a consumer dies inside shmkit_queue_get before it took the message,
- *               other consumers get it. If it dies later, the message is gone with it, as it would
- *               be one instruction after the call. To survive that, use shmkit_queue_lease.
- *   Leases      If a process dies between shmkit_queue_lease and shmkit_queue_ack, another
- *               consumer gets the message. If that one leases it, attempts is higher by 1. The
- *               bytes of a lease do not change until ack or nack, unless a process that can write
- *               the queue breaks the rules.
+ *               there if its producer dies. If a producer dies inside the call, consumers see the
+ *               whole message or none of it. The messages of one shmkit_queue_put_many appear all
+ *               at once, with nothing between them.
+ *   Consumers   Each message is taken once, without delay unless an earlier message is still
+ *               reserved. If a consumer dies inside shmkit_queue_get before it has taken the
+ *               message, another consumer gets it. If the consumer dies later, the message is
+ *               lost, as if the consumer had died right after the call. shmkit_queue_lease
+ *               prevents that.
+ *   Leases      If a consumer dies between shmkit_queue_lease and shmkit_queue_ack, another
+ *               consumer gets the message; a new lease then sees attempts 1 higher. The bytes of a
+ *               lease do not change until ack or nack, unless a process that can write to the
+ *               queue breaks the rules.
  *   Order       Messages come in the order of put and reserve; those of one producer in its own
- *               order. A message that is given again after a lease comes later than the messages
- *               that were got in between.
+ *               order. A message that is redelivered after a lease comes later than the messages
+ *               that were taken meanwhile.
  *   Waiting     No call waits for a dead process: a waiting call checks at least every 12 ms
- *               whether the process that it waits for is alive. A call does wait for a living
+ *               whether the process that it waits for is alive. A call does wait for a live
  *               process that was stopped (SIGSTOP) inside a call. If the timeout is shorter than a
- *               quarter of a second, that wait is a quarter of a second. A message that a living
- *               producer has reserved and not committed holds up all messages behind it. So does a
+ *               quarter of a second, that wait is a quarter of a second. A message that a live
+ *               producer has reserved and not committed blocks all messages behind it. So does a
  *               message of 64 KiB or more while it is put. shmkit_queue_stat returns the process
- *               that holds up the queue.
+ *               that blocks the queue.
  *   Memory      A queue with a file of its own occupies as much memory as its deepest backlog
- *               needed. It looks at its use of memory each time that a consumer finds it empty, or
- *               that it begins anew at its beginning. After 64 looks in a row at which little was
- *               in use, it frees the memory beyond 2 MiB, 64 MiB at each look. While a consumer
- *               waits, that takes seconds. While no process uses the queue, it frees nothing.
- *               Memory in use is always reserved: if none is left, a put fails with
- *               SHMKIT_ERR_NO_SPACE, and no message is lost.
+ *               needed. It checks its use each time a consumer finds it empty, and at each new lap
+ *               of its ring. After 64 checks in a row with little in use, each check frees up to
+ *               64 MiB of the memory beyond 2 MiB. While a consumer waits, that takes seconds. No
+ *               memory is freed while no process uses the queue. Memory in use is always reserved:
+ *               if none is left, a put fails with SHMKIT_ERR_NO_SPACE, and no message is lost.
  *   Corruption  The queue checks its own bytes at each step. If another process has overwritten
  *               them, a call fails with SHMKIT_ERR_CORRUPT; it never crashes.
  *   Shutdown    After shmkit_queue_shutdown every put fails with SHMKIT_ERR_SHUT_DOWN, and so does
@@ -2632,9 +2622,9 @@ shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out);
  *               queue never occupies more.
  *   Options     shmkit_queue_open_or_create and shmkit_queue_create_at compare capacity, maxsize,
  *               max_bytes, SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE; a capacity of 0 means its
- *               default. The other opens take the queue as it was created, whatever valid values
- *               the options have. If RLIMIT_AS leaves too little address space,
- *               shmkit_queue_create fails with SHMKIT_ERR_NO_MEMORY: give a smaller capacity.
+ *               default. The other opens accept any valid values, and the queue keeps its own. If
+ *               RLIMIT_AS leaves too little address space, shmkit_queue_create fails with
+ *               SHMKIT_ERR_NO_MEMORY: give a smaller capacity.
  *   Close       When a process has closed its last handle of the queue and of its segment, it
  *               counts as dead. Messages that it has reserved are skipped. Messages that it has
  *               leased go to other consumers.
@@ -2642,8 +2632,8 @@ shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out);
 typedef struct shmkit_queue shmkit_queue;
 
 /**
- * How to create or open a queue. NULL, or zeros behind struct_size, give a queue without bounds,
- * on which no put blocks. A placed queue then holds 65536 bytes.
+ * How to create or open a queue. NULL, or zeros after struct_size, mean a queue without bounds, on
+ * which no put blocks. A placed queue then has a capacity of 65536 bytes.
  */
 typedef struct shmkit_queue_options {
   /** sizeof(shmkit_queue_options). */
@@ -2659,22 +2649,22 @@ typedef struct shmkit_queue_options {
    */
   uint32_t mode;
   /**
-   * The number of processes that may use a new queue with a file of its own at a time, 1 to 4096.
+   * The number of processes that can use a new queue with a file of its own at a time, 1 to 4096.
    * 0: 128.
    */
   uint32_t participants;
   /** The directory of a named queue. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
   /**
-   * The bytes that the queue can hold, a multiple of 32 from 1024 to 2^46. A message occupies its
-   * size and 32 bytes, rounded up to a multiple of 32; its size is at most half the capacity.
-   * 0: 64 GiB of address space, of which only what is in use has memory. 0 for a placed queue:
-   * 65536, all of which has memory.
+   * The capacity in bytes, a multiple of 32 from 1024 to 2^46. A message occupies its size and 32
+   * bytes, rounded up to a multiple of 32. Its size is at most half the capacity. 0: 64 GiB of
+   * address space, where only the part in use has memory; for a placed queue: 65536 bytes, all of
+   * which have memory.
    */
   uint64_t capacity;
-  /** The number of messages that the queue can hold, without leased ones. 0: any number. */
+  /** The maximum number of messages in the queue, without leased ones. 0: any number. */
   uint64_t maxsize;
-  /** The bytes that those messages can have together. 0: any number. */
+  /** The maximum of the bytes of those messages together. 0: any number. */
   uint64_t max_bytes;
 } shmkit_queue_options;
 
@@ -2691,14 +2681,11 @@ typedef struct shmkit_queue_message {
  * process changes the queue meanwhile.
  */
 typedef struct shmkit_queue_info {
-  /** sizeof(shmkit_queue_info); on return the bytes that were filled. */
+  /** sizeof(shmkit_queue_info); on return, the number of bytes filled. */
   uint32_t struct_size;
   /** SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE and SHMKIT_QUEUE_SHUTDOWN, or-ed. */
   uint32_t flags;
-  /**
-   * The number of messages that wait for a consumer, including those that a reserved message
-   * before them holds up.
-   */
+  /** The number of messages that wait for a consumer, including those behind a reserved message. */
   uint64_t messages;
   /** The bytes of those messages. */
   uint64_t bytes;
@@ -2717,7 +2704,7 @@ typedef struct shmkit_queue_info {
   uint64_t overwritten;
   /** The number of messages that were skipped, because their producer died or aborted them. */
   uint64_t skipped;
-  /** The number of times that a message was given again after a lease. */
+  /** The number of times that a message was redelivered after a lease. */
   uint64_t redelivered;
   /** The number of times that a consumer had to sleep. */
   uint64_t get_waits;
@@ -2725,20 +2712,20 @@ typedef struct shmkit_queue_info {
   uint64_t put_waits;
   /** The bytes of memory that messages can use now. */
   uint64_t memory;
-  /** The bytes that the queue can hold, as in shmkit_queue_options. */
+  /** The capacity in bytes, as in shmkit_queue_options. */
   uint64_t capacity;
-  /** The number of messages that the queue can hold. 0: any number. */
+  /** The maximum number of messages. 0: any number. */
   uint64_t maxsize;
-  /** The bytes that those messages can have together. 0: any number. */
+  /** The maximum of their bytes together. 0: any number. */
   uint64_t max_bytes;
-  /** The bytes of the largest possible message. */
+  /** The size of the largest possible message. */
   uint64_t largest;
   /** The offset in the segment's data. 0: a queue with a file of its own. */
   uint64_t offset;
   /**
-   * The process that reserved the next message and has not committed it: its number among the
-   * participants of the segment. If it is dead, the next get skips the message. 0: the next
-   * message is available, or there is none.
+   * The ticket of the process that reserved the next message and has not committed it: its number
+   * among the participants of the segment. If it is dead, the next get skips the message. 0: the
+   * next message is available, or there is none.
    */
   uint64_t held_up_by_ticket;
   /** The PID namespace of that process: the inode of /proc/PID/ns/pid. 0: none, or unknown. */
@@ -2751,7 +2738,7 @@ typedef struct shmkit_queue_info {
 
 #endif /* SHMKIT_TYPES */
 
-/** Returns how many bytes a queue occupies in a segment. */
+/** Returns the number of bytes that a queue occupies in a segment. */
 shmkit_status shmkit_queue_size(const shmkit_queue_options *options, uint64_t *out);
 
 /** Creates a queue: named, in a file of its own, or unnamed if `name` is NULL. */
@@ -2784,7 +2771,7 @@ shmkit_status shmkit_queue_open_at(const shmkit_segment *segment,
 /**
  * Opens a queue that another process exported.
  *
- * `offset` is what shmkit_queue_fd returned there.
+ * `offset` must be the offset that shmkit_queue_fd returned there.
  */
 shmkit_status shmkit_queue_open_fd(int32_t fd,
                                    uint64_t offset,
@@ -2798,10 +2785,10 @@ shmkit_status shmkit_queue_open_fd(int32_t fd,
  */
 shmkit_status shmkit_queue_fd(const shmkit_queue *queue, int32_t *fd, uint64_t *offset);
 
-/** Opens the segment that holds a queue. */
+/** Opens the segment that contains a queue. */
 shmkit_status shmkit_queue_segment(const shmkit_queue *queue, shmkit_segment **out);
 
-/** Removes the name of a queue. Handles that are open stay valid. */
+/** Removes the name of a queue. Open handles stay valid. */
 shmkit_status shmkit_queue_unlink(shmkit_queue *queue);
 
 /** Closes a handle of a queue and frees it. NULL is SHMKIT_OK. */
@@ -2810,24 +2797,24 @@ shmkit_status shmkit_queue_close(shmkit_queue *queue);
 /**
  * Puts a message at the end of the queue, and waits for room.
  *
- * If and only if the call returns SHMKIT_OK, the message is in the queue. The consumer that gets
- * the message sees all that the caller wrote to memory before.
+ * The message is in the queue if and only if the call returns SHMKIT_OK. The consumer that gets the
+ * message sees all that the caller has written to memory before.
  *
  *   data        the bytes of the message; may be NULL if size is 0
- *   size        bytes, at most half the capacity, and at most max_bytes unless that is 0
+ *   size        its size, at most half the capacity, and at most max_bytes unless that is 0
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
  *   flags       SHMKIT_INTERRUPTIBLE or 0
  *
  *   SHMKIT_ERR_FULL                no room, and SHMKIT_NOWAIT was given or the queue has
- *                                  SHMKIT_QUEUE_FAIL. With SHMKIT_QUEUE_OVERWRITE: discarding all
- *                                  that may be discarded makes no room
+ *                                  SHMKIT_QUEUE_FAIL. With SHMKIT_QUEUE_OVERWRITE: there is no
+ *                                  room even after all discardable messages are discarded
  *   SHMKIT_ERR_TIMEOUT             the timeout expired without room
  *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
  *   SHMKIT_ERR_TOO_LARGE           size is more than half the capacity, or than max_bytes
  *   SHMKIT_ERR_NO_SPACE            the queue would have to grow, and no memory is left. Its
  *                                  messages stay, and consumers can get them
  *   SHMKIT_ERR_SHUT_DOWN           the queue was shut down
- *   SHMKIT_ERR_WOULD_BLOCK         a living process has been stopped inside a call for a quarter
+ *   SHMKIT_ERR_WOULD_BLOCK         a live process has been stopped inside a call for a quarter
  *                                  of a second, and SHMKIT_NOWAIT was given
  *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
  *                                  flag
@@ -2848,13 +2835,13 @@ shmkit_status shmkit_queue_put(shmkit_queue *queue,
 /**
  * Removes the first message and copies it to `buffer`; waits for a message.
  *
- * If and only if the call returns SHMKIT_OK, the message was taken, and no other consumer gets it.
+ * The message is taken, and no other consumer gets it, if and only if the call returns SHMKIT_OK.
  *
  *   buffer      gets the message; may be NULL if capacity is 0
- *   capacity    the bytes that buffer has room for
+ *   capacity    the size of buffer in bytes
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
  *   flags       SHMKIT_INTERRUPTIBLE or 0
- *   size        gets the bytes of the message
+ *   size        gets the size of the message in bytes
  *
  *   SHMKIT_ERR_EMPTY               no message is available, and SHMKIT_NOWAIT was given
  *   SHMKIT_ERR_TIMEOUT             the timeout expired without a message
@@ -2863,7 +2850,7 @@ shmkit_status shmkit_queue_put(shmkit_queue *queue,
  *                                  queue. shmkit_queue_peek returns its size
  *   SHMKIT_ERR_SHUT_DOWN           the queue was shut down, no message is left, and no other
  *                                  process has a lease that it may return
- *   SHMKIT_ERR_WOULD_BLOCK         a living process has been stopped inside a call for a quarter
+ *   SHMKIT_ERR_WOULD_BLOCK         a live process has been stopped inside a call for a quarter
  *                                  of a second, and SHMKIT_NOWAIT was given
  *   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
  *                                  flag
@@ -2880,8 +2867,8 @@ shmkit_status shmkit_queue_get(shmkit_queue *queue,
 /**
  * Copies the beginning of the first message to `buffer`, and leaves the message in the queue.
  *
- *   buffer    gets as much of the message as it has room for; may be NULL if capacity is 0
- *   size      gets the bytes of the whole message
+ *   buffer    gets as much of the message as fits; may be NULL if capacity is 0
+ *   size      gets the size of the whole message in bytes
  *
  * Another consumer may take the message before the caller gets it. Other parameters and the errors
  * are those of shmkit_queue_get, except SHMKIT_ERR_TOO_LARGE.
@@ -2922,9 +2909,9 @@ shmkit_status shmkit_queue_put_many(shmkit_queue *queue,
  * The call waits for the first message. It then takes as many as are available and fit.
  *
  *   buffer      gets the messages; may be NULL if capacity is 0
- *   capacity    the bytes that buffer has room for
- *   sizes       gets the bytes of each message; may be NULL if max_items is 0
- *   max_items   the largest number of messages to take; 0 takes none
+ *   capacity    the size of buffer in bytes
+ *   sizes       gets the size of each message in bytes; may be NULL if max_items is 0
+ *   max_items   the maximum number of messages to take; 0 takes none
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
  *   flags       SHMKIT_INTERRUPTIBLE or 0
  *   count       gets the number of messages that were taken
@@ -2944,12 +2931,12 @@ shmkit_status shmkit_queue_get_many(shmkit_queue *queue,
 /**
  * Reserves room for a message at the end of the queue, which the caller then fills in place.
  *
- * The message already has its place in the order. Until shmkit_queue_commit or shmkit_queue_abort,
- * no consumer gets the messages behind it. If the process ends before that, the message is
- * skipped. The memory may be written until the commit, and only while the handle is open. It
- * contains what earlier messages left there.
+ * The message already has its position in the order. Until shmkit_queue_commit or
+ * shmkit_queue_abort, no consumer gets the messages behind it. If the process ends before that, the
+ * message is skipped. The memory may be written until the commit, and only while the handle is
+ * open. Its initial contents are those of earlier messages.
  *
- *   size        the largest size of the message in bytes
+ *   size        the maximum size of the message in bytes
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
  *   flags       SHMKIT_INTERRUPTIBLE or 0
  *   data        gets the address of the memory, a multiple of 32
@@ -2978,7 +2965,7 @@ shmkit_status shmkit_queue_reserve(shmkit_queue *queue,
 shmkit_status shmkit_queue_commit(shmkit_queue *queue, uint64_t token, uint64_t size);
 
 /**
- * Gives up a reserved message: no consumer gets it.
+ * Aborts a reserved message: no consumer gets it.
  *
  * The errors are those of shmkit_queue_commit, except SHMKIT_ERR_INVALID.
  */
@@ -2987,22 +2974,22 @@ shmkit_status shmkit_queue_abort(shmkit_queue *queue, uint64_t token);
 /**
  * Takes the first message, which the caller then reads in place.
  *
- * Until shmkit_queue_ack or shmkit_queue_nack no other consumer gets the message; they get the
- * ones behind it. If the process ends before that, the next consumer gets the message, at most
- * 12 ms after the kernel has torn the process down.
+ * Until shmkit_queue_ack or shmkit_queue_nack no other consumer gets the message; other consumers
+ * get the messages behind it. If the process ends before that, the next consumer gets the message,
+ * at most 12 ms after the kernel has torn the process down.
  *
  * The bytes may be read until ack or nack, and only while the handle is open. Their memory is not
- * reused during the lease: a long lease keeps the messages behind it in memory too. A lease
- * belongs to the process. Closing the handle does not end it while another handle of the queue is
+ * reused during the lease: a long lease keeps the messages behind it in memory too. A lease belongs
+ * to the process. Closing the handle does not end the lease while another handle of the queue is
  * open.
  *
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
  *   flags       SHMKIT_INTERRUPTIBLE or 0
  *   data        gets the address of the bytes, a multiple of 32
- *   size        gets their number
+ *   size        gets the size of the message in bytes
  *   token       gets the number for shmkit_queue_ack and shmkit_queue_nack
  *   attempts    (may be NULL) the number of times that the message was leased, this time included.
- *               65535: that often or more
+ *               65535 means that many or more
  *
  * The errors are those of shmkit_queue_get, except SHMKIT_ERR_TOO_LARGE.
  */
@@ -3034,7 +3021,7 @@ shmkit_status shmkit_queue_nack(shmkit_queue *queue, uint64_t token);
 /**
  * Waits until every message has been taken, and none is reserved or leased.
  *
- * If consumers acknowledge finished work, that is the end of all work. A message whose consumer
+ * If consumers acknowledge finished work, this is the end of all work. A message whose consumer
  * died during a lease is not finished: it waits for the next consumer.
  *
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
@@ -3050,12 +3037,12 @@ shmkit_status shmkit_queue_nack(shmkit_queue *queue, uint64_t token);
 shmkit_status shmkit_queue_join(shmkit_queue *queue, int64_t timeout_ns, uint32_t flags);
 
 /**
- * Shuts the queue down for all processes and for good: every put that begins later fails.
+ * Shuts the queue down for all processes and forever: every put that begins later fails.
  *
- * Producers that wait for room get SHMKIT_ERR_SHUT_DOWN. Consumers get the messages that are left,
- * and then SHMKIT_ERR_SHUT_DOWN. A put that is in progress may still succeed, and no consumer gets
- * SHMKIT_ERR_SHUT_DOWN while it may. Messages that were reserved before can be committed, and
- * leases can be acknowledged. A second shutdown changes nothing.
+ * Producers that wait for room get SHMKIT_ERR_SHUT_DOWN. Consumers get the remaining messages, and
+ * then SHMKIT_ERR_SHUT_DOWN. A put in progress may still succeed, and until it ends no consumer
+ * gets SHMKIT_ERR_SHUT_DOWN. Messages that were reserved before can be committed, and leases can be
+ * acknowledged. A second shutdown changes nothing.
  *
  *   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
  *   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
@@ -3070,14 +3057,15 @@ shmkit_status shmkit_queue_shutdown(shmkit_queue *queue);
  *   fd    gets the descriptor. It belongs to the handle: only poll it, do not read or close it
  *
  * When it is readable, call the queue with SHMKIT_NOWAIT. If another consumer or producer was
- * faster, that call makes the descriptor unreadable again. A thread of this process waits for the
- * queue, and checks it every 12 ms. It takes no signals and starts at the first call. It ends, and
- * closes the descriptor, within 25 ms after the handle is closed. A forked child calls this
- * function again.
+ * faster, that call makes the descriptor unreadable again.
+ *
+ * A thread of this process, which blocks all signals, watches the queue and checks it every 12 ms.
+ * It starts at the first call. It ends, and closes the descriptor, at most 25 ms after the handle
+ * is closed. A forked child must call this function again.
  *
  *   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
- *   SHMKIT_ERR_NO_MEMORY    not enough memory for them
- *   SHMKIT_ERR_INVALID      `what` is neither of the two
+ *   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
+ *   SHMKIT_ERR_NO_MEMORY    not enough memory for a thread or a descriptor
  */
 shmkit_status shmkit_queue_fileno(shmkit_queue *queue,
                                   uint32_t what,

@@ -1,16 +1,16 @@
-//! Says what went wrong: one variant per reason, one fixed number per variant.
+//! Errors: one variant per reason, with one fixed number per variant.
 //!
-//! The numbers are the C ABI's status codes; they are never changed and never used again.
+//! The numbers are the status codes of the C ABI. A number never changes and is never used again.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Tells what an operation was refused for: a sentence, and the kernel's `errno` where the kernel refused it.
+/// The details of an error: a sentence, and the kernel's `errno` if a system call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
-    /// What happened, to what, and with which figures.
+    /// The object, the fault with its figures, and the remedy.
     pub text: Cow<'static, str>,
-    /// The `errno` of the system call that failed; 0 where none did.
+    /// The `errno` of the system call that failed; 0 if none failed.
     pub errno: i32,
 }
 
@@ -40,7 +40,7 @@ impl From<String> for Cause {
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $code:literal, $sentence:literal;)+) => {
-        /// Names the reason for which an operation was refused.
+        /// The reason why an operation failed.
         #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
         pub enum Error {
             $($(#[doc = $doc])+ #[error("{0}")] $variant(Cause),)+
@@ -57,7 +57,7 @@ macro_rules! reasons {
                 match self { $(Error::$variant(cause) => cause,)+ }
             }
 
-            /// Returns a short sentence for a status number: `None` for a number that means nothing.
+            /// Returns a short sentence for a status number, or `None` if no status has this number.
             pub fn sentence(code: i32) -> Option<&'static std::ffi::CStr> {
                 match code { $($code => Some($sentence),)+ _ => None }
             }
@@ -66,61 +66,61 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// An argument cannot be meant: NULL, a size of zero, a name with a slash inside.
-    Invalid = -1, c"invalid argument";
-    /// The handle has been closed.
-    Closed = -2, c"the handle is closed";
-    /// Something else stands here: another kind of handle, of object or of file.
-    WrongKind = -3, c"another kind of thing stands here";
-    /// Nothing has this name (any more).
-    NotFound = -4, c"no such name";
-    /// The name is taken.
-    Exists = -5, c"the name exists already";
-    /// The kernel does not permit it to this user.
-    Permission = -6, c"permission denied";
-    /// It could be done, but what is found belongs to somebody else or could be pulled away.
-    Untrusted = -7, c"not to be trusted: another owner, a symbolic link, or no seal";
-    /// The memory is not there: file system, cgroup, machine or file size limit.
-    NoSpace = -8, c"not enough space for the bytes asked for";
-    /// The process cannot have it: address space, locked memory, heap.
-    NoMemory = -9, c"not enough memory or address space in this process";
-    /// The time was up.
+    /// An argument is not valid, for example a NULL pointer, a size of 0 or a name with a slash inside.
+    Invalid = -1, c"an argument is not valid";
+    /// The handle was closed.
+    Closed = -2, c"the handle was closed";
+    /// The handle, the object or the file is of another kind.
+    WrongKind = -3, c"the handle, the object or the file is of another kind";
+    /// The name, the directory or the object does not exist, or no longer exists.
+    NotFound = -4, c"the name, the directory or the object does not exist";
+    /// The name is taken, or the object exists.
+    Exists = -5, c"the name is taken, or the object exists";
+    /// The kernel does not permit this user the operation, or the handle is read-only.
+    Permission = -6, c"permission denied, or the handle is read-only";
+    /// The file belongs to another user, is a symbolic link, or could be truncated.
+    Untrusted = -7, c"not trusted: the file of another user, a symbolic link, or a file without seals";
+    /// Not enough memory in the file system, the cgroup or the machine, or more than the file size limit.
+    NoSpace = -8, c"not enough memory in the file system, the cgroup or the machine";
+    /// This process has not enough address space, lockable memory or heap.
+    NoMemory = -9, c"not enough address space, lockable memory or heap in this process";
+    /// The timeout expired.
     Timeout = -10, c"timed out";
-    /// It would have had to wait, and was told not to.
-    WouldBlock = -11, c"would have to wait";
-    /// The interrupt hook asked for an end of the wait.
+    /// The operation would have to wait, and the caller does not allow that.
+    WouldBlock = -11, c"the call would have to wait";
+    /// The interrupt hook ended the wait.
     Interrupted = -12, c"interrupted by the interrupt hook";
-    /// The caller does not hold what it wants to give back.
-    NotOwner = -13, c"not the owner";
-    /// A counter would go past its end.
-    Overflow = -14, c"a counter would overflow";
+    /// The caller does not hold what the operation would release or change.
+    NotOwner = -13, c"the caller does not hold the object";
+    /// A counter would exceed its maximum.
+    Overflow = -14, c"a counter would exceed its maximum";
     /// The barrier is broken.
     Broken = -15, c"the barrier is broken";
     /// The queue is empty.
     Empty = -16, c"the queue is empty";
     /// The queue is full.
     Full = -17, c"the queue is full";
-    /// It is larger than what this object can ever hold.
-    TooLarge = -18, c"larger than this object can ever hold";
-    /// The table of participants, or all places of one object, are full of living processes.
-    TooManyProcesses = -19, c"the table of participants is full";
-    /// This process can no longer ask who is alive.
-    LivenessUnknown = -20, c"this process is detached and cannot ask who is alive";
-    /// The shared bytes contradict themselves or what the file allows.
+    /// The size is larger than this object, a file or the caller's buffer can hold.
+    TooLarge = -18, c"larger than this object, a file or the caller's buffer can hold";
+    /// Live processes occupy all participant slots of the segment, or all count slots of the object.
+    TooManyProcesses = -19, c"no room for another process: increase the participants or the count slots";
+    /// This process can no longer find out which processes are alive.
+    LivenessUnknown = -20, c"this process can no longer find out which processes are alive";
+    /// The shared bytes contradict each other or the size of the file.
     Corrupt = -21, c"the shared bytes are corrupt";
-    /// Another major version of the layout or of the library.
-    VersionMismatch = -22, c"another, incompatible version";
-    /// This kernel or file system cannot do it.
-    Unsupported = -23, c"not supported by this kernel or file system";
-    /// Another error of the kernel: see its errno.
+    /// The library or the layout of the segment has another major version.
+    VersionMismatch = -22, c"the library or the segment has an incompatible version";
+    /// This kernel, file system or version of the library does not support the operation.
+    Unsupported = -23, c"not supported by this kernel, file system or version of the library";
+    /// Another error of the kernel; the cause has its `errno`.
     System = -24, c"a system call failed";
-    /// A defect of this library: a panic was caught at the border.
+    /// A defect of this library, for example a panic that was caught at the C ABI.
     Internal = -25, c"internal error in shmkit: please report it";
-    /// It would wait for what waits for the caller.
-    Deadlock = -26, c"it would wait for ever: a deadlock";
-    /// The queue was shut down: nothing more is put, and nothing is left to get.
-    ShutDown = -27, c"the queue is shut down";
+    /// The call would wait forever: what it waits for is waiting for the caller.
+    Deadlock = -26, c"deadlock: the call would wait forever";
+    /// The queue was shut down: no message is put any more, and none is left to get.
+    ShutDown = -27, c"the queue was shut down";
 }
 
-/// What every fallible function here returns.
+/// The result of every function that can fail.
 pub type Result<T> = std::result::Result<T, Error>;

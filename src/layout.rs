@@ -1,20 +1,21 @@
-//! Says how bytes at rest are laid out: what one version writes and every later one must be able to read.
+//! The layout of bytes in files: every later version must be able to read what an earlier one wrote.
 //!
-//! A *plain* segment has no layout: byte 0 is the user's. A *managed* segment begins with this header:
+//! A *plain* segment has no layout: all its bytes are the user's. A *managed* segment begins with this header:
 //!
 //! ```text
 //!  0      8      10     12    16             24        32  40            44     48   52           64    72       128
 //!  | magic | major | minor | kind | control_bytes | capacity | id | participants | flags | crc | (reserved) | size | … |
 //! ```
 //!
-//! It is written before the segment has a name and never after, but for `size`, which has a cache line of its own. The
-//! rest of the control area and all objects in the data are words that many processes change: atomics, found by `Bytes`.
+//! The header is written before the segment has a name, and only `size` changes later. `size` has a cache line of its
+//! own. The rest of the control area and all objects in the data are atomic words, which many processes change. `Bytes`
+//! is the view through which they are found.
 
 use crate::error::{Error, Result};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// Says what stands at a place in shared memory; the numbers are never changed and never used again.
+/// The kind of an object in shared memory. The numbers never change and are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 #[allow(missing_docs, reason = "each is the noun itself")]
@@ -59,50 +60,78 @@ impl Kind {
     }
 }
 
-/// Keeps what many processes write in a cache line of its own.
+impl Kind {
+    /// Returns the noun with its article, for an error message: "a Lock", "an RLock".
+    pub fn article(self) -> &'static str {
+        match self {
+            Kind::Segment => "a segment",
+            Kind::Lock => "a Lock",
+            Kind::RLock => "an RLock",
+            Kind::RwLock => "an RWLock",
+            Kind::Semaphore => "a Semaphore",
+            Kind::Condition => "a Condition",
+            Kind::Event => "an Event",
+            Kind::Barrier => "a Barrier",
+            Kind::Once => "a Once",
+            Kind::Queue => "a Queue",
+            Kind::Array => "an Array",
+            Kind::Arena => "an arena",
+            Kind::Atomic => "an Atomic",
+            Kind::Snapshot => "a Snapshot",
+        }
+    }
+
+    /// Returns the noun of this kind, for an error message.
+    pub fn noun(self) -> &'static str {
+        let article = self.article();
+        article.split_once(' ').map_or(article, |(_, noun)| noun)
+    }
+}
+
+/// Keeps a word that many processes write in a cache line of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct CacheLine<T>(pub T);
 
-/// Another major version cannot be read.
+/// The major version of the layout. This library reads no other one.
 pub const MAJOR: u16 = 1;
-/// A greater minor version can be read.
+/// The minor version of the layout. This library also reads greater ones.
 pub const MINOR: u16 = 0;
 
-/// Tells a managed segment from anything else; the last byte cannot stand in a text file.
+/// The first bytes of a managed segment. The last byte cannot occur in a text file.
 pub const MAGIC: [u8; 8] = *b"shmkit\r\x1a";
 
-/// How many bytes the header has.
+/// Size of the header in bytes.
 pub const HEADER: usize = 128;
-/// Where its checksum stands: it covers all bytes before it.
+/// Offset of the checksum, which covers all bytes before it.
 const CRC: usize = 48;
-/// Where the size of the data stands, which changes.
+/// Offset of the size of the data, which changes and which no checksum covers.
 pub const SIZE: u64 = 64;
 
-/// Stands at offset 0 of a managed segment, in the byte order of the machine.
+/// The header at offset 0 of a managed segment, in the byte order of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// `MAJOR` of who wrote it.
+    /// `MAJOR` of the library that created the segment.
     pub major: u16,
-    /// `MINOR` of who wrote it.
+    /// `MINOR` of the library that created the segment.
     pub minor: u16,
     /// A `Kind`.
     pub kind: u32,
-    /// Bytes from here to the first byte of data: whole pages.
+    /// Size of the control area in bytes, from offset 0 to the first byte of data: whole pages.
     pub control_bytes: u64,
-    /// Bytes of address space that its maker asked for, control area included.
+    /// Address space that the creator reserved, in bytes, control area included.
     pub capacity: u64,
-    /// A random number: two segments of one name are told apart by it.
+    /// A random number that distinguishes two segments of the same name.
     pub id: u64,
-    /// How many participant slots the control area has.
+    /// Number of participant slots in the control area.
     pub participants: u32,
     /// `EPHEMERAL` or 0.
     pub flags: u32,
-    /// Bytes of data that have memory.
+    /// Size of the data in bytes.
     pub size: u64,
 }
 
-/// In `Header::flags`: the name goes when nobody is attached any more.
+/// In `Header::flags`: the name is removed when no process is attached any more.
 pub const EPHEMERAL: u32 = 1;
 
 /// The CRC-32C of `bytes` (Castagnoli's polynomial, reflected, as in iSCSI: RFC 3720, appendix B.4).
@@ -116,7 +145,7 @@ fn crc(bytes: &[u8]) -> u32 {
 }
 
 impl Header {
-    /// Returns the bytes that stand in the file.
+    /// Returns the bytes of the header.
     pub fn to_bytes(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
@@ -135,9 +164,10 @@ impl Header {
         bytes
     }
 
-    /// Reads the first bytes of a file; `None` where no managed segment begins so.
+    /// Reads the first bytes of a file; `None` if the file is not a managed segment.
     ///
-    /// `VersionMismatch`: another major version. `Corrupt`: the checksum does not fit, or the file is too short.
+    /// * `VersionMismatch`: the layout has another major version
+    /// * `Corrupt`: the checksum is wrong, or the file is too short
     pub fn parse(bytes: &[u8]) -> Result<Option<Header>> {
         if !bytes.starts_with(&MAGIC) {
             return Ok(None);
@@ -145,7 +175,7 @@ impl Header {
         let Some(bytes) = bytes.first_chunk::<HEADER>() else {
             return Err(Error::Corrupt(
                 format!(
-                    "a managed segment begins here, but ends after {} bytes",
+                    "the header of the segment ends after {} of {HEADER} bytes; recreate the segment",
                     bytes.len()
                 )
                 .into(),
@@ -170,7 +200,7 @@ impl Header {
         if header.major != MAJOR {
             return Err(Error::VersionMismatch(
                 format!(
-                    "the segment has layout {}.{}, this library reads {MAJOR}.x",
+                    "the segment has layout {}.{}, but this library reads {MAJOR}.x; use the library that created it",
                     header.major, header.minor
                 )
                 .into(),
@@ -178,23 +208,23 @@ impl Header {
         }
         if crc(&bytes[..CRC]) != u32::from_ne_bytes(field(bytes, CRC)) {
             return Err(Error::Corrupt(
-                "the checksum of the segment's header does not fit its bytes".into(),
+                "the checksum of the segment's header is wrong; recreate the segment".into(),
             ));
         }
         Ok(Some(header))
     }
 }
 
-/// A type that can be viewed in shared memory: any bytes are a value, and other processes may change them at any time.
+/// A type of which a reference may point into shared memory, where other processes change the bytes at any time.
 ///
 /// # Safety
-/// `repr(C)`, nothing but atomics and arrays of them: any bytes are a value, and all access is atomic.
+/// The type is `repr(C)` and consists of atomics and arrays of atomics: any bytes are a value, all access is atomic.
 pub unsafe trait Shared {}
 
-// SAFETY: an atomic takes any bytes.
+// SAFETY: an atomic integer; any bytes are a value.
 unsafe impl Shared for std::sync::atomic::AtomicU64 {}
 
-/// Mapped bytes in which words are found: the only way from bytes to words.
+/// Mapped bytes: the only way from bytes to words.
 #[derive(Clone, Copy)]
 pub struct Bytes<'a> {
     base: NonNull<u8>,
@@ -203,11 +233,11 @@ pub struct Bytes<'a> {
 }
 
 impl<'a> Bytes<'a> {
-    /// Takes `length` bytes at `base`.
+    /// Wraps `length` bytes at `base`.
     ///
     /// # Safety
-    /// They are mapped and writable as long as `'a`, or nobody stores through what is found, and all processes that
-    /// share them use them as atomics.
+    /// The bytes are mapped as long as `'a`. They are writable, or the caller stores nothing through what is found. All
+    /// processes that share the bytes access them as atomics.
     pub unsafe fn new(base: NonNull<u8>, length: u64) -> Bytes<'a> {
         Bytes {
             base,
@@ -216,7 +246,7 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    /// Returns the bytes behind the first `offset`; none where there are no more.
+    /// Returns the bytes from `offset` on; empty if there are no more.
     pub fn from(self, offset: u64) -> Bytes<'a> {
         let offset = offset.min(self.length);
         Bytes {
@@ -227,13 +257,14 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    /// Returns the words at `offset`; `None` where they would not lie in the bytes or not be aligned.
+    /// Returns the `T` at `offset`; `None` if it would not lie in the bytes or would not be aligned.
     pub fn at<T: Shared>(self, offset: u64) -> Option<&'a T> {
         self.array(offset, 1)?.first()
     }
 
-    /// Returns the address of `count` bytes at `offset`, for what no word of this library is made of; `None` where they would
-    /// not lie in the bytes.
+    /// Returns the address of `count` bytes at `offset`; `None` if they would not lie in the bytes.
+    ///
+    /// It is for bytes that are not words of this library.
     pub fn raw(self, offset: u64, count: u64) -> Option<NonNull<u8>> {
         if offset.checked_add(count)? > self.length {
             return None;
@@ -242,7 +273,7 @@ impl<'a> Bytes<'a> {
         Some(unsafe { self.base.add(usize::try_from(offset).ok()?) })
     }
 
-    /// Returns `count` words from `offset` on; `None` as for `at`.
+    /// Returns the `count` words from `offset` on; `None` as for `at`.
     pub fn array<T: Shared>(self, offset: u64, count: usize) -> Option<&'a [T]> {
         let bytes = u64::try_from(size_of::<T>().checked_mul(count)?).ok()?;
         let end = offset.checked_add(bytes)?;
@@ -254,8 +285,8 @@ impl<'a> Bytes<'a> {
         if !at.is_aligned() {
             return None;
         }
-        // SAFETY: `count` words from `at` lie in the mapped bytes and are aligned (checked above); T is Shared, so any
-        // bytes are a value and whoever else changes them does it atomically (`new`).
+        // SAFETY: `count` words from `at` lie in the mapped bytes and are aligned (checked above). T is Shared, so any
+        // bytes are a value, and other processes change them only atomically (`new`).
         Some(unsafe { std::slice::from_raw_parts(at.as_ptr(), count) })
     }
 }
@@ -287,7 +318,7 @@ mod tests {
         };
         let mut bytes = header.to_bytes();
         assert_eq!(Header::parse(&bytes), Ok(Some(header)));
-        // The size changes, so nothing vouches for it.
+        // The checksum does not cover the size, which changes.
         bytes[SIZE as usize] = 10;
         assert_eq!(Header::parse(&bytes).unwrap().unwrap().size, 10);
         for at in 10..CRC + 4 {

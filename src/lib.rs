@@ -60,18 +60,18 @@
 //!
 //! # Source code
 //!
-//! | floor | folder or file | what it knows |
-//! |------:|----------------|---------------|
-//! | 0 | [`error`] | what can go wrong, and its number |
-//! | 1 | `sys` | the kernel: the only place that names libc, nix and memmap2 |
-//! | 2 | `layout` | bytes at rest |
-//! | 3 | `participant` | the processes attached to a segment, and which of them are alive |
-//! | 4 | `raw` | the algorithms on shared words: raw locks, the raw queue; they know no segment |
+//! | level | module | contents |
+//! |------:|--------|----------|
+//! | 0 | [`error`] | the errors and their numbers |
+//! | 1 | `sys` | the kernel: the only module that uses libc, nix and memmap2 |
+//! | 2 | `layout` | the layout of bytes in files |
+//! | 3 | `participant` | the processes attached to a segment, and their liveness |
+//! | 4 | `raw` | the algorithms on shared words: raw locks and the raw queue, independent of segments |
 //! | 5 | [`segment`] | shared memory: names, files, growth, and the control area before the data |
-//! | 6 | `object` | what has a place in shared memory: locks, queues and the rest, one file per noun |
+//! | 6 | `object` | what is stored in shared memory: locks, queues and the rest, one file per noun |
 //! | 7 | `capi` | the C ABI: one file per noun, no algorithm |
 //!
-//! A floor imports only from floors below its own; `tests/floors.rs` checks that.
+//! A module imports only from lower levels; `tests/floors.rs` checks that.
 
 #[doc(hidden)]
 pub mod capi;

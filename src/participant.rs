@@ -6,17 +6,19 @@
 //!
 //! | slot's ticket | means                                        | goes to                            |
 //! |---------------|----------------------------------------------|------------------------------------|
-//! | 0             | free                                         | t: the process with ticket t swaps |
+//! | 0             | free                                         | t, by the process with ticket t    |
 //! | t             | the process that holds the byte of t         | 0, when that process detaches      |
-//! | t             | the byte of t is not held: its owner is dead | u: the process with ticket u swaps |
+//! | t             | the byte of t is not held: its owner is dead | u, by the process with ticket u    |
 //!
-//! A ticket is drawn once and never again. Its byte in the segment's file is locked (`F_OFD_SETLK`) before anybody can
-//! read the ticket, and the kernel unlocks it when the process ends, however it ends: so *unlocked* means *dead*, and
-//! nothing else does. `docs/liveness.md` has the whole argument.
+//! A ticket is drawn once and never used again. A process locks the byte of its ticket in the segment's file
+//! (`F_OFD_SETLK`) before any other process can read the ticket. The kernel unlocks the byte when the process ends, for
+//! any reason. So an unlocked byte means a dead process, and nothing else does. `docs/liveness.md` has the whole
+//! argument.
 //!
 //! If a process dies inside
-//!   claim:  before the compare-and-swap no other process knows of it; after it the slot has a dead ticket;
-//!   detach: the slot has a dead ticket, or 0.
+//! * `claim`, before the compare-and-swap: no other process sees it;
+//! * `claim`, after the compare-and-swap: the slot has a dead ticket;
+//! * `detach`: the slot has a dead ticket, or 0.
 
 use crate::error::{Error, Result};
 use crate::layout::{CacheLine, Shared};
@@ -29,23 +31,23 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering, fence};
 
-/// How many slots a table may have.
+/// Maximum number of slots in a table.
 pub const MAX_PARTICIPANTS: u32 = 4096;
-/// How many it has unless asked otherwise.
+/// Number of slots in a table if the creator asks for none.
 pub const DEFAULT_PARTICIPANTS: u32 = 128;
 
-/// Tickets have so many bits: at a million a second they last nine years.
+/// Bits of a ticket: at a million tickets a second they last nine years.
 const TICKET_BITS: u32 = 48;
 const LAST_TICKET: u64 = (1 << TICKET_BITS) - 1;
 
-/// Who holds something: slot and ticket of a participant in one word, as lock words have it.
+/// The identity of a participant: its slot and its ticket in one word, as in the words of a lock.
 ///
 /// ```text
 /// | ticket 16..48 | 31 30 29 | ticket 0..16 | slot + 1 (13 bits) |
 ///  63           32             28         13 12                 0
 /// ```
 ///
-/// Bits 29 to 31 are 0 here; lock words keep their marks in them. The lower half is what a futex sleeps on.
+/// Bits 29 to 31 are 0 here; words of locks keep their marks in them. A futex sleeps on the lower half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Id(u64);
 
@@ -53,7 +55,7 @@ const SLOT_BITS: u32 = 13;
 const LOW_TICKET_BITS: u32 = 16;
 
 impl Id {
-    /// The bits that an id may have.
+    /// The bits of an identity.
     pub const BITS: u64 = !(0b111 << 29);
 
     fn new(slot: usize, ticket: u64) -> Id {
@@ -61,7 +63,7 @@ impl Id {
         Id((slot as u64 + 1) | low << SLOT_BITS | ticket >> LOW_TICKET_BITS << 32)
     }
 
-    /// Reads what stands in a shared word: `None` for nobody. Any bits are taken; what no process has is dead.
+    /// Reads a shared word; `None` if no process owns it. Any bits are accepted: an unknown identity counts as dead.
     pub fn of(word: u64) -> Option<Id> {
         match word & Id::BITS {
             0 => None,
@@ -69,7 +71,8 @@ impl Id {
         }
     }
 
-    /// Returns an id of which only the ticket is known, as cells have it; `None` for ticket 0, which nobody has.
+    /// Returns an identity of which only the ticket is known, as in a count slot; `None` for ticket 0, which is never
+    /// drawn.
     pub fn of_ticket(ticket: u64) -> Option<Id> {
         let ticket = ticket & LAST_TICKET;
         let low = ticket & ((1 << LOW_TICKET_BITS) - 1);
@@ -81,23 +84,23 @@ impl Id {
         self.0
     }
 
-    /// Returns the number of the participant, which no other one of this segment ever had or will have.
+    /// Returns the ticket, which no other participant of this segment ever had or will have.
     pub fn ticket(self) -> u64 {
         (self.0 >> SLOT_BITS & ((1 << LOW_TICKET_BITS) - 1)) | (self.0 >> 32) << LOW_TICKET_BITS
     }
 
-    /// Returns its place in the table; a lie may lie outside.
+    /// Returns the slot; it can lie outside of the table if the word is corrupt.
     pub fn slot(self) -> Option<usize> {
         ((self.0 & ((1 << SLOT_BITS) - 1)) as usize).checked_sub(1)
     }
 }
 
-/// One place in the table.
+/// One entry of the table.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Slot {
     ticket: AtomicU64,
-    /// The ticket whose owner the rest describes: it comes later than the claim, and for people alone.
+    /// The ticket of the process that the following words describe. It is stored after the claim, and only for reports.
     described: AtomicU64,
     pid: AtomicU64,
     start: AtomicU64,
@@ -108,32 +111,32 @@ pub struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 64);
 
-// SAFETY: nothing but atomics.
+// SAFETY: repr(C), nothing but atomics.
 unsafe impl Shared for Slot {}
 
-/// The last ticket that was drawn, in a line of its own.
+/// The last ticket drawn, in a cache line of its own.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Tickets(CacheLine<AtomicU64>);
 
-// SAFETY: one atomic, and padding that nobody looks at.
+// SAFETY: repr(C), one atomic; the padding is never read.
 unsafe impl Shared for Tickets {}
 
 /// The table of participants of a segment.
 #[derive(Clone, Copy)]
 pub struct Table<'a> {
-    /// The last ticket.
+    /// The last ticket drawn.
     pub tickets: &'a Tickets,
     /// The slots.
     pub slots: &'a [Slot],
 }
 
-/// What is known of a participant.
+/// A description of a participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessInfo {
     /// Its ticket.
     pub ticket: u64,
-    /// Its process, numbered in that process' own PID namespace.
+    /// Its process ID in that process' own PID namespace.
     pub pid: u32,
     /// When the process started, in clock ticks since the machine's start.
     pub start: u64,
@@ -141,7 +144,7 @@ pub struct ProcessInfo {
     pub namespace: u64,
     /// When it became a participant, in nanoseconds since 1970.
     pub since: u64,
-    /// The name of the process, ended by a NUL.
+    /// The name of the process, terminated by a NUL.
     pub comm: [u8; 16],
 }
 
@@ -153,7 +156,7 @@ impl Slot {
             namespace,
             comm,
         } = process::identity();
-        // PAIRS participant.undescribed: who reads one of the words below reads this 0 when it looks again.
+        // PAIRS participant.undescribed: a reader of one of the words below reads this 0 afterwards, no old ticket.
         self.described.store(0, Ordering::Relaxed);
         fence(Ordering::Release);
         self.pid.store(pid.into(), Ordering::Relaxed);
@@ -163,7 +166,7 @@ impl Slot {
         for (word, bytes) in self.comm.iter().zip(comm.as_chunks::<8>().0) {
             word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
-        // PAIRS participant.described: who reads this ticket reads what was stored before.
+        // PAIRS participant.described: a reader of this ticket reads what was stored before.
         self.described.store(ticket, Ordering::Release);
     }
 
@@ -192,31 +195,31 @@ impl Slot {
 }
 
 impl Table<'_> {
-    /// Returns what is known of the participant with this id; `None` where its slot has another owner by now.
+    /// Returns the description of the participant with this identity; `None` if another process has its slot by now.
     pub fn process_info(&self, id: Id) -> Option<ProcessInfo> {
         self.slots.get(id.slot()?)?.process_info(id.ticket())
     }
 
-    /// Says whether anybody can have had this id: there is such a place, and such a ticket was drawn.
+    /// Returns whether a participant can have had this identity: the slot exists, and the ticket was drawn.
     pub fn has_had(&self, id: Id) -> bool {
         let drawn = self.tickets.0.0.load(Ordering::Relaxed);
         id.slot().is_some_and(|slot| slot < self.slots.len()) && (1..=drawn).contains(&id.ticket())
     }
 }
 
-/// How to ask the kernel for locks: the descriptors and the name by which this process knows a segment's file.
+/// What asks the kernel for byte locks: the descriptors and the name by which this process finds a segment's file.
 pub struct LivenessProbe {
     device: u64,
     inode: u64,
-    /// The number of the segment's own descriptor. It may have been closed, and stand for anything by now.
+    /// The number of the segment's own descriptor. By now it may be closed, or belong to another file.
     fd: i32,
-    /// Opened later, by the name; -1: not yet. Its number may have gone too.
+    /// A descriptor that was opened later, by the name; -1: none yet. Its number may have been closed, too.
     spare: AtomicI32,
     path: Option<CString>,
 }
 
 impl LivenessProbe {
-    /// Asks through `fd`, or through what stands at `path`, as long as it is the file `(device, inode)`.
+    /// Asks through `fd`, or through the file at `path`, as long as it is the file `(device, inode)`.
     pub fn new(fd: i32, path: Option<&CStr>, device: u64, inode: u64) -> LivenessProbe {
         LivenessProbe {
             device,
@@ -236,9 +239,9 @@ impl LivenessProbe {
         shm::find_again(&self.numbers(), path, self.device, self.inode)
     }
 
-    /// Says whether the process that drew `ticket` has ended; `mine` is a ticket of this process, which lives.
+    /// Returns whether the process that drew `ticket` is dead; `mine` is a ticket of this process, which is alive.
     ///
-    /// `LivenessUnknown` where nobody can be asked: then nobody is dead.
+    /// `LivenessUnknown`: this process cannot ask the kernel; the caller must treat every process as alive.
     pub fn is_dead(&self, ticket: u64, mine: u64) -> Result<bool> {
         let numbers = self.numbers();
         for fd in numbers {
@@ -248,9 +251,12 @@ impl LivenessProbe {
         }
         let spare = self.open()?;
         let verdict = self.ask(spare.as_raw_fd(), ticket, mine).ok_or_else(|| {
-            Error::LivenessUnknown("the segment's file does not know this process any more".into())
+            Error::LivenessUnknown(
+                "the segment's file has lost the byte lock of this process; reopen the segment"
+                    .into(),
+            )
         })?;
-        // What stood here before is not ours to close: it does not lead to the file. If another thread has put one here
+        // The old number does not lead to the file, so it is not ours to close. If another thread has stored a spare
         // meanwhile, that one stays.
         let (old, new) = (numbers[1], spare.as_raw_fd());
         let kept = self
@@ -262,15 +268,15 @@ impl LivenessProbe {
         Ok(verdict)
     }
 
-    /// Asks through one number; `None` where it does not stand for the file.
+    /// Asks through one descriptor; `None` if it does not lead to the file.
     fn ask(&self, fd: i32, ticket: u64, mine: u64) -> Option<bool> {
         let dead = !is_held(fd, byte_of(ticket)).ok()?;
-        // Where the dead are not locked, we must be.
+        // Our own byte must be locked in any file that can answer for others.
         if dead && !is_held(fd, byte_of(mine)).ok()? {
             return None;
         }
-        // Another segment's file may know locks on the same bytes: there the dead would live for ever, and the living
-        // be dead. Asked last, because once a number stands for another file it does so for good.
+        // Another segment's file may have locks on the same bytes and would give wrong answers. This check comes last,
+        // because a number that leads to another file never leads to ours again.
         shm::is_file(fd, self.device, self.inode).then_some(dead)
     }
 }
@@ -281,7 +287,7 @@ impl Drop for LivenessProbe {
     }
 }
 
-/// What this process is in one file: there is one of them for each, however often the file is mapped.
+/// The participation of this process in one file: one entry per file, however often the file is mapped.
 struct Entry {
     id_word: ForkLocal,
     lock_mapping: Option<LockMapping>,
@@ -290,20 +296,20 @@ struct Entry {
 
 static KNOWN: ForkLocked<BTreeMap<(u64, u64), Entry>> = ForkLocked::new(BTreeMap::new());
 
-/// This process as a participant of one segment; its id is claimed at the first use, anew in each forked child.
+/// This process as a participant of one segment. The identity is claimed at its first use, and anew in a forked child.
 pub struct Participant {
     file: (u64, u64),
     id_word: ForkLocal,
 }
 
-/// Keeps a participant alive when the last user of its segment has detached: to be dropped after the mapping.
+/// Keeps the participant alive after the last handle of its segment has detached; drop it after the mapping.
 pub struct DeferredDetach {
     _lock_mapping: Option<LockMapping>,
 }
 
-/// Refuses where this process cannot take part in anything: asked before a segment gets its name.
+/// Checks that this process can be a participant; called before a segment gets its name.
 ///
-/// `Unsupported` where the kernel wipes no pages at fork.
+/// `Unsupported`: the kernel cannot wipe pages at fork.
 pub fn check_support() -> Result<()> {
     let mut inside = ForkLock::enter();
     let id_word = new_fork_local(&mut inside)?;
@@ -312,7 +318,7 @@ pub fn check_support() -> Result<()> {
 }
 
 impl Participant {
-    /// Prepares to take part in the segment whose file is `(device, inode)`; no kernel object is made yet.
+    /// Prepares the participation in the segment whose file is `(device, inode)`; creates no kernel object yet.
     pub fn new(device: u64, inode: u64) -> Result<Participant> {
         let file = (device, inode);
         let mut inside = ForkLock::enter();
@@ -331,12 +337,12 @@ impl Participant {
         Ok(Participant { file, id_word })
     }
 
-    /// Returns the word that holds our id, 0 before it is claimed and in a forked child.
+    /// Returns the word that contains our identity; it is 0 before the claim and in a forked child.
     pub fn id_word(&self) -> ForkLocal {
         self.id_word
     }
 
-    /// Returns our id, claiming one where there is none.
+    /// Returns our identity, and claims one if there is none.
     pub fn id(&self, table: Table<'_>, probe: &LivenessProbe) -> Result<Id> {
         match Id::of(self.id_word.load(Ordering::Relaxed)) {
             Some(id) => Ok(id),
@@ -346,25 +352,26 @@ impl Participant {
 
     /// Becomes a participant.
     ///
-    /// `TooManyProcesses`: as many processes as there are slots are alive. `LivenessUnknown`, `Permission`: the file
-    /// cannot be opened for writing once more. `Corrupt`: the tickets have run out, or somebody has turned them back.
+    /// * `TooManyProcesses`: live processes own all slots
+    /// * `LivenessUnknown`, `Permission`: the file cannot be opened for writing again
+    /// * `Corrupt`: the tickets have run out, or their counter was changed
     #[cold]
     fn claim(&self, table: Table<'_>, probe: &LivenessProbe) -> Result<Id> {
-        // The fork lock keeps forks out from here to the end: a child that had a copy of the file opened below would
-        // keep our byte locked when we are dead.
+        // The fork lock prevents forks until the end: a child with a copy of the file opened below would keep our byte
+        // locked after our death.
         let mut inside = ForkLock::enter();
         if let Some(id) = Id::of(self.id_word.load(Ordering::Relaxed)) {
-            return Ok(id); // another thread was first
+            return Ok(id); // another thread has claimed it
         }
         let entry = KNOWN.get(&mut inside).get_mut(&self.file);
-        let entry = entry.ok_or(Error::Internal("a participant that nobody knows".into()))?;
-        // Without an id a lock mapping can only be the parent's, whose address may be in other use here.
+        let entry = entry.ok_or(Error::Internal("an unknown participant".into()))?;
+        // Without an identity the lock mapping can only be the parent's, and its address may be in other use here.
         std::mem::forget(entry.lock_mapping.take());
 
         let file = probe.open()?;
         let lock_mapping = LockMapping::new(&file)?;
         let ticket = draw(table.tickets, &file)?;
-        drop(file); // the mapping alone keeps the lock
+        drop(file); // the mapping alone keeps the byte locked
 
         let slot = take_slot(table.slots, ticket, |other| probe.is_dead(other, ticket))?;
         let id = Id::new(slot, ticket);
@@ -374,9 +381,9 @@ impl Participant {
         Ok(id)
     }
 
-    /// Detaches; what is returned must be dropped after the segment's data is unmapped.
+    /// Detaches; the caller must drop the returned value after the segment's data is unmapped. Call it once.
     ///
-    /// In that order no process that is judged dead can still write. Call it once.
+    /// In that order no process that counts as dead can still write.
     pub fn detach(&self, table: Table<'_>) -> DeferredDetach {
         let mut inside = ForkLock::enter();
         let known = KNOWN.get(&mut inside);
@@ -397,13 +404,13 @@ impl Participant {
         let id = Id::of(entry.id_word.load(Ordering::Relaxed));
         free_fork_local(&mut inside, entry.id_word);
         let Some(id) = id else {
-            std::mem::forget(entry.lock_mapping.take()); // the parent's
+            std::mem::forget(entry.lock_mapping.take()); // the parent's mapping
             return DeferredDetach {
                 _lock_mapping: None,
             };
         };
         if let Some(slot) = id.slot().and_then(|slot| table.slots.get(slot)) {
-            // It fails where somebody has overwritten it: then it is not ours to free.
+            // The swap fails if the slot was overwritten: then it is not ours to free.
             let (mine, free) = (id.ticket(), 0);
             // PAIRS participant.slot
             let _ = slot
@@ -418,7 +425,7 @@ impl Participant {
 
 /// Draws a ticket and locks its byte through `file`.
 fn draw(tickets: &Tickets, file: &OwnedFd) -> Result<u64> {
-    /// Whoever turns the counter back makes us meet tickets of the living; there are no more of them than slots.
+    /// A counter that was set back leads to tickets of live processes; there are at most as many as slots.
     const DRAWS: u32 = 2 * MAX_PARTICIPANTS;
     for _ in 0..DRAWS {
         let ticket = tickets.0.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
@@ -430,24 +437,24 @@ fn draw(tickets: &Tickets, file: &OwnedFd) -> Result<u64> {
         }
     }
     Err(Error::Corrupt(
-        "the tickets of the segment's participants have run out, or somebody has changed their counter".into(),
+        "the tickets of the participants have run out, or their counter was changed; recreate the segment".into(),
     ))
 }
 
-/// Finds a slot that is free, or else one whose owner is dead, and makes it ours in one step.
+/// Takes a free slot, or else the slot of a dead process (D-019).
 fn take_slot(slots: &[Slot], ticket: u64, is_dead: impl Fn(u64) -> Result<bool>) -> Result<usize> {
     let count = slots.len().max(1);
     let begin = (ticket % count as u64) as usize;
     let order = || (0..slots.len()).map(|step| (begin + step) % count);
     let take = |slot: usize, old: u64| {
-        // 1. Others may take the same slot: one of us wins. PAIRS participant.slot: what its last owner did with it is
-        //    done.
+        // 1. Of several processes that take the same slot, one wins. PAIRS participant.slot: the last owner has
+        //    finished with the slot.
         slots[slot]
             .ticket
             .compare_exchange(old, ticket, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     };
-    // Free ones cost no system call.
+    // A free slot costs no system call.
     if let Some(slot) =
         order().find(|&slot| slots[slot].ticket.load(Ordering::Relaxed) == 0 && take(slot, 0))
     {
@@ -455,13 +462,18 @@ fn take_slot(slots: &[Slot], ticket: u64, is_dead: impl Fn(u64) -> Result<bool>)
     }
     for slot in order() {
         let old = slots[slot].ticket.load(Ordering::Relaxed);
-        // 2. Dead stays dead, so it does not matter how long ago we asked when we take it.
+        // 2. A dead process stays dead, so the answer does not expire before the swap.
         if (old == 0 || is_dead(old)?) && take(slot, old) {
             return Ok(slot);
         }
     }
     Err(Error::TooManyProcesses(
-        format!("all {} participants of the segment are alive", slots.len()).into(),
+        format!(
+            "all {} participant slots of the segment belong to live processes; \
+             recreate the segment with more participants",
+            slots.len()
+        )
+        .into(),
     ))
 }
 

@@ -10,13 +10,12 @@ use crate::object::barrier::{Barrier, FileOptions, Last, MAX_PARTIES, Options};
 use std::ffi::c_char;
 
 /// A barrier (pthread_barrier_t): its parties wait until all have arrived. Then all continue, and
-/// the next turn begins.
+/// the next round begins.
 ///
-///   Parties  Each thread that waits is a party, of the same process or of others.
+///   Parties  Each waiting thread is a party, of the same process or of another one.
 ///   Death    If a party dies while it waits, the barrier is broken. Every party that waits or
 ///            arrives sees SHMKIT_ERR_BROKEN, at most 12 ms after the kernel has torn the process
-///            down. A party that dies elsewhere has not arrived, and the barrier waits for it: use
-///            timeouts.
+///            down. If a party dies before it arrives, the others wait for it: use timeouts.
 ///   Serial   With SHMKIT_BARRIER_SERIAL, the last party to arrive is the serial party. It returns
 ///            while the others still wait, until its process calls shmkit_barrier_release.
 ///            (pthreads has PTHREAD_BARRIER_SERIAL_THREAD, but does not hold the others.)
@@ -24,9 +23,9 @@ use std::ffi::c_char;
 ///   Size     128 bytes and 32 for each party, rounded up to a multiple of 64.
 ///   Options  shmkit_barrier_size and every function that may create a barrier need parties; 0 is
 ///            SHMKIT_ERR_INVALID. shmkit_barrier_open_or_create and shmkit_barrier_create_at
-///            compare it. The other opens accept 0 or NULL options.
+///            compare parties. The other opens accept 0 or NULL options.
 ///   Close    If a process closes its last handle of the segment while its serial party holds the
-///            others, it counts as dead: the barrier is broken.
+///            others, the process counts as dead: the barrier is broken.
 #[allow(non_camel_case_types)]
 pub struct shmkit_barrier {
     _opaque: (),
@@ -42,8 +41,8 @@ pub const SHMKIT_BARRIER_MAX_PARTIES: u32 = 2048;
 const _: () = assert!(SHMKIT_BARRIER_MAX_PARTIES == MAX_PARTIES);
 const _: () = assert!(SHMKIT_BARRIER_SERIAL & SHMKIT_INTERRUPTIBLE == 0);
 
-/// How to create or open a barrier. To create one, set struct_size and parties. To open one, NULL
-/// is enough.
+/// How to create or open a barrier. To create one, set struct_size and parties. NULL is enough to
+/// open one.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
@@ -54,18 +53,18 @@ pub struct shmkit_barrier_options {
     pub flags: u32,
     /// Permission bits of a new named barrier, 1 to 0777, whatever the umask. 0: 0600.
     pub mode: u32,
-    /// The number of processes that may use a new named barrier at a time, 1 to 4096. 0: 128.
+    /// The number of processes that can use a new named barrier at a time, 1 to 4096. 0: 128.
     pub participants: u32,
     /// The directory of a named barrier. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
-    /// The number of parties, 1 to SHMKIT_BARRIER_MAX_PARTIES. 0: only to open a barrier.
+    /// The number of parties, 1 to SHMKIT_BARRIER_MAX_PARTIES. 0 is only valid to open a barrier.
     pub parties: u32,
     /// Must be 0.
     pub reserved: u32,
 }
 
-// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
-// pointer is followed only as the caller of the exported function promises).
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value. The
+// pointer is followed only as the caller of the exported function guarantees.
 unsafe impl Sized32 for shmkit_barrier_options {
     const FIRST: usize = size_of::<shmkit_barrier_options>();
 }
@@ -76,7 +75,7 @@ const _: () = assert!(size_of::<shmkit_barrier_options>() == 32);
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_barrier_info {
-    /// sizeof(shmkit_barrier_info); on return the bytes that were filled.
+    /// sizeof(shmkit_barrier_info); on return, the number of bytes filled.
     pub struct_size: u32,
     /// SHMKIT_BARRIER_BROKEN or 0.
     pub flags: u32,
@@ -117,29 +116,30 @@ unsafe impl Object for Barrier {
 
 /// Waits until all parties have arrived.
 ///
-/// Every party that returns sees all that each party wrote before it arrived.
+/// Every party that returns sees all that each party has written before it arrived.
 ///
 ///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
 ///   flags       SHMKIT_INTERRUPTIBLE and SHMKIT_BARRIER_SERIAL, or-ed, or 0
-///   place       (may be NULL) the place of the caller among the parties, 0 to parties - 1. No two
-///               parties of a turn have the same, and the last party to arrive has parties - 1
+///   place       (may be NULL) the index of the caller among the parties, 0 to parties - 1. All
+///               parties of a round have different ones, and the last party to arrive has
+///               parties - 1
 ///
-/// With SHMKIT_BARRIER_SERIAL the last party to arrive returns while all others still wait, and
-/// knows itself by its place. It does its work alone, then calls shmkit_barrier_release, or, if the
-/// work failed, shmkit_barrier_abort. If it dies before that, the barrier is broken.
+/// With SHMKIT_BARRIER_SERIAL the last party to arrive returns while all others still wait; its
+/// place is parties - 1. After its work it calls shmkit_barrier_release, or shmkit_barrier_abort if
+/// the work failed. If it dies before that, the barrier is broken.
 ///
 ///   SHMKIT_ERR_BROKEN              a waiting party died or timed out, or the barrier was aborted
-///                                  or reset. On a broken barrier every call returns this without
-///                                  waiting, until shmkit_barrier_reset
+///                                  or reset. On a broken barrier every call fails with this at
+///                                  once, until shmkit_barrier_reset
 ///   SHMKIT_ERR_TIMEOUT             the timeout expired, and the barrier is now broken. It is not
-///                                  broken if the caller could not arrive: the serial party held
-///                                  the others, or a process was stopped while it arrived
-///   SHMKIT_ERR_WOULD_BLOCK         SHMKIT_NOWAIT was given, and parties are missing or the caller
+///                                  broken if the caller could not arrive, because the serial party
+///                                  held the others, or a process was stopped while it arrived
+///   SHMKIT_ERR_WOULD_BLOCK         SHMKIT_NOWAIT was given, and parties are missing, or the caller
 ///                                  could not arrive for the same two reasons. The caller does not
 ///                                  count as arrived
 ///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call. The caller no longer counts
 ///                                  as arrived, and the others still wait for as many parties as
-///                                  before. If all had arrived in the meantime, the others
+///                                  before. If all parties had arrived meanwhile, the others
 ///                                  continue. If a process has been stopped for a second while it
 ///                                  arrived or left, the barrier is broken instead
 ///   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
@@ -161,7 +161,7 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
     place: *mut u32,
 ) -> shmkit_status {
     let body = |barrier: &Barrier| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let place = unsafe { super::optional(place, "place") }?;
         let options = wait::options(timeout_ns, flags & !SHMKIT_BARRIER_SERIAL)?;
         let last = match flags & SHMKIT_BARRIER_SERIAL {
@@ -172,7 +172,7 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
         place.map(|place| place.write(mine));
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(barrier, body) }
 }
 
@@ -180,22 +180,22 @@ pub unsafe extern "C" fn shmkit_barrier_wait(
 ///
 /// Any thread of the serial party's process may call this function.
 ///
-///   SHMKIT_ERR_BROKEN     the barrier was broken in the meantime
+///   SHMKIT_ERR_BROKEN     the barrier was broken meanwhile
 ///   SHMKIT_ERR_NOT_OWNER  no serial party of this process holds the others, or the barrier was
-///                         reset in the meantime
+///                         reset meanwhile
 ///
 /// # Safety
 /// `barrier` must be NULL or a handle of this library that no other thread is closing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_barrier_release(barrier: *mut shmkit_barrier) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(barrier, Barrier::release) }
 }
 
-/// Resets the barrier: it is not broken, and no party waits.
+/// Resets the barrier: it is no longer broken, and no party waits.
 ///
-/// Parties that wait get SHMKIT_ERR_BROKEN. What dead parties left is removed. On an error the call
-/// has changed nothing.
+/// Waiting parties get SHMKIT_ERR_BROKEN. The entries of dead parties are removed. On an error the
+/// call has changed nothing.
 ///
 ///   SHMKIT_ERR_TIMEOUT             a process has been stopped for a second while it arrived or
 ///                                  left
@@ -206,7 +206,7 @@ pub unsafe extern "C" fn shmkit_barrier_release(barrier: *mut shmkit_barrier) ->
 /// As for shmkit_barrier_release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_barrier_reset(barrier: *mut shmkit_barrier) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(barrier, Barrier::reset) }
 }
 
@@ -221,7 +221,7 @@ pub unsafe extern "C" fn shmkit_barrier_abort(barrier: *mut shmkit_barrier) -> s
         barrier.abort();
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(barrier, body) }
 }
 
@@ -234,7 +234,7 @@ pub unsafe extern "C" fn shmkit_barrier_parties(
     barrier: *const shmkit_barrier,
     out: *mut u32,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { number(barrier, out, Barrier::parties) }
 }
 
@@ -247,7 +247,7 @@ pub unsafe extern "C" fn shmkit_barrier_waiting(
     barrier: *const shmkit_barrier,
     out: *mut u32,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { number(barrier, out, |barrier| barrier.stat().waiting) }
 }
 
@@ -262,7 +262,7 @@ pub unsafe extern "C" fn shmkit_barrier_is_broken(
     barrier: *const shmkit_barrier,
     out: *mut u32,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { number(barrier, out, |barrier| barrier.stat().broken.into()) }
 }
 
@@ -273,14 +273,14 @@ pub unsafe extern "C" fn shmkit_barrier_is_broken(
 unsafe fn number(
     barrier: *const shmkit_barrier,
     out: *mut u32,
-    tell: impl FnOnce(&Barrier) -> u32,
+    figure: impl FnOnce(&Barrier) -> u32,
 ) -> shmkit_status {
     let body = |barrier: &Barrier| {
-        // SAFETY: the caller's promise.
-        unsafe { output(out, "out") }?.write(tell(barrier));
+        // SAFETY: the caller guarantees it (see # Safety).
+        unsafe { output(out, "out") }?.write(figure(barrier));
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(barrier, body) }
 }
 
@@ -296,7 +296,7 @@ pub unsafe extern "C" fn shmkit_barrier_stat(
     out: *mut shmkit_barrier_info,
 ) -> shmkit_status {
     let body = |barrier: &Barrier| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { structure::check(out, "out") }?;
         let stat = barrier.stat();
         let info = shmkit_barrier_info {
@@ -313,11 +313,11 @@ pub unsafe extern "C" fn shmkit_barrier_stat(
             deaths: stat.deaths,
             offset: barrier.offset(),
         };
-        // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+        // SAFETY: `check` has accepted `out`; the caller guarantees that it is writable.
         unsafe { structure::write(out, info) };
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(barrier, body) }
 }
 

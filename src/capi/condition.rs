@@ -1,4 +1,4 @@
-//! Conditions: a thread that holds a lock waits, without the lock, until another owner notifies it.
+//! Conditions: a thread that holds a lock releases it and waits until another owner notifies it.
 
 use super::handle::Handle;
 use super::object::{self, Object, with};
@@ -14,19 +14,18 @@ use std::ffi::{c_char, c_void};
 
 /// A condition (pthread_cond_t, std::sync::Condvar): owners of a lock wait for a notification.
 ///
-/// The lock is a shmkit_lock or a shmkit_rlock of the program. Each call names it, and it must
+/// The lock is a shmkit_lock or a shmkit_rlock of the program. Each call names the lock, which must
 /// always be the same one.
 ///
-///   Waiters  Each waiting thread occupies a cell. A notification reaches the threads that it is
+///   Waiters  Each waiting thread occupies a cell. A notification wakes the threads that it is
 ///            meant for, and no other thread returns.
-///   Death    If a waiter dies, notifications skip it. If it dies after its notification and before
-///            it has the lock again, another thread that waited at that time gets the notification.
-///            That takes at most 12 ms after the kernel has torn the process down.
+///   Death    If a waiter dies, notifications skip it. If it dies between its notification and its
+///            acquisition of the lock, another thread that waited at that time gets the
+///            notification, at most 12 ms after the kernel has torn the process down.
 ///   Threads  All threads of a process may use a handle at once, and so may forked children.
 ///   Size     64 bytes and 16 for each cell, rounded up to a multiple of 64.
 ///   Options  shmkit_condition_open_or_create and shmkit_condition_create_at compare cells; 0 means
-///            128. The other opens take the cells that the condition was created with, whatever
-///            valid number the options have.
+///            128. The other opens accept any valid number, and the condition keeps its cells.
 ///   Export   A process that opens an exported condition needs its lock too: export both.
 ///   Unlink   The lock keeps its own name.
 ///   Close    The lock stays open.
@@ -35,7 +34,7 @@ pub struct shmkit_condition {
     _opaque: (),
 }
 
-/// How to create or open a condition. NULL, or zeros behind struct_size, give the defaults.
+/// How to create or open a condition. NULL, or zeros after struct_size, mean the defaults.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
@@ -46,19 +45,19 @@ pub struct shmkit_condition_options {
     pub flags: u32,
     /// Permission bits of a new named condition, 1 to 0777, whatever the umask. 0: 0600.
     pub mode: u32,
-    /// The number of processes that may wait at a new named condition at a time, 1 to 4096.
+    /// The number of processes that can wait at a new named condition at a time, 1 to 4096.
     /// 0: 128.
     pub participants: u32,
     /// The directory of a named condition. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
-    /// The number of threads of all processes that may wait at a time, 1 to 4096. 0: 128.
+    /// The number of threads of all processes that can wait at a time, 1 to 4096. 0: 128.
     pub cells: u32,
     /// Must be 0.
     pub reserved: u32,
 }
 
-// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
-// pointer is followed only as the caller of the exported function promises).
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value. The
+// pointer is followed only as the caller of the exported function guarantees.
 unsafe impl Sized32 for shmkit_condition_options {
     const FIRST: usize = size_of::<shmkit_condition_options>();
 }
@@ -69,17 +68,17 @@ const _: () = assert!(size_of::<shmkit_condition_options>() == 32);
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_condition_info {
-    /// sizeof(shmkit_condition_info); on return the bytes that were filled.
+    /// sizeof(shmkit_condition_info); on return, the number of bytes filled.
     pub struct_size: u32,
     /// Always 0.
     pub flags: u32,
     /// The number of threads that can wait at a time.
     pub cells: u64,
-    /// The number of waiting threads, including those of processes that died.
+    /// The number of waiting threads, including those of dead processes.
     pub waiting: u64,
     /// The number of waits that have begun.
     pub waits: u64,
-    /// The number of notifications that waiters were sent.
+    /// The number of notifications sent to waiters.
     pub notified: u64,
     /// The number of waits that ended without a notification.
     pub timeouts: u64,
@@ -115,15 +114,15 @@ unsafe impl Object for Condition {
 /// `lock_or_rlock` must be NULL or a handle of this library that no other thread is closing.
 unsafe fn lock_of<'a>(lock_or_rlock: *mut c_void) -> Result<&'a dyn Mutex> {
     check_pointer(lock_or_rlock.cast::<Handle<Lock>>(), "lock_or_rlock")?;
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     if let Some(lock) = unsafe { Handle::<Lock>::peek(lock_or_rlock.cast()) } {
         return Ok(lock);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     match unsafe { Handle::<RLock>::borrow(lock_or_rlock.cast()) } {
         Ok(lock) => Ok(lock),
         Err(Error::WrongKind(_)) => Err(Error::WrongKind(
-            "lock_or_rlock is not a handle of a Lock or an RLock".into(),
+            "lock_or_rlock must be a handle of a Lock or an RLock".into(),
         )),
         Err(error) => Err(error),
     }
@@ -131,14 +130,14 @@ unsafe fn lock_of<'a>(lock_or_rlock: *mut c_void) -> Result<&'a dyn Mutex> {
 
 /// Releases the lock, waits for a notification, and acquires the lock again.
 ///
-/// Other callers may have held the lock between the notification and the return: check in a loop
+/// Other threads may have held the lock between the notification and the return: check in a loop
 /// for the state that the caller waits for.
 ///
-///   lock_or_rlock  a shmkit_lock * or a shmkit_rlock *, held by the caller. A recursive lock is
-///                  released completely; afterwards it is held as often as before
+///   lock_or_rlock  a shmkit_lock * or a shmkit_rlock * that the caller holds. A recursive lock is
+///                  released completely; afterwards it is held as many times as before
 ///   timeout_ns     nanoseconds to wait for a notification, SHMKIT_FOREVER, or SHMKIT_NOWAIT, which
-///                  only lets others acquire the lock. Acquiring the lock again has no time limit,
-///                  and the interrupt hook cannot end it
+///                  only allows other threads to acquire the lock. The second acquisition has no
+///                  time limit, and the interrupt hook cannot end it
 ///   flags          SHMKIT_INTERRUPTIBLE or 0
 ///   owner_died     (may be NULL) 1 if an owner of the lock died and mark_consistent has not been
 ///                  called since, else 0. After 1, check and repair what the lock guards. Written
@@ -166,8 +165,8 @@ unsafe fn lock_of<'a>(lock_or_rlock: *mut c_void) -> Result<&'a dyn Mutex> {
 ///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
 ///
 /// # Safety
-/// `condition` and `lock_or_rlock` must be NULL or handles of this library that no other thread is closing; `owner_died` NULL or
-/// writable.
+/// `condition` and `lock_or_rlock` must be NULL or handles of this library that no other thread is closing; `owner_died`
+/// NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_condition_wait(
     condition: *mut shmkit_condition,
@@ -177,10 +176,10 @@ pub unsafe extern "C" fn shmkit_condition_wait(
     owner_died: *mut u32,
 ) -> shmkit_status {
     let body = |condition: &Condition| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let lock_or_rlock = unsafe { lock_of(lock_or_rlock) }?;
         let options = options(timeout_ns, flags)?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let died = unsafe { optional(owner_died, "owner_died") }?;
         let waited = condition.wait_with(lock_or_rlock, options)?;
         died.map(|died| died.write(waited.owner_died.into()));
@@ -190,22 +189,22 @@ pub unsafe extern "C" fn shmkit_condition_wait(
                 "the interrupt hook ended the wait".into(),
             )),
             End::Timeout if timeout_ns == SHMKIT_NOWAIT => {
-                Err(Error::WouldBlock("there was no notification".into()))
+                Err(Error::WouldBlock("no notification has arrived".into()))
             }
             End::Timeout => Err(Error::Timeout(
-                "there was no notification in that time".into(),
+                "timed out waiting for a notification".into(),
             )),
         }
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(condition, body) }
 }
 
 /// Notifies the `count` threads that have waited longest, or all if fewer wait.
 ///
-/// The caller holds the lock. The notified threads, and no others, return as soon as they have the
-/// lock. Waiters that died are skipped. If no thread waits, nothing happens, and the notification
-/// is not stored. `count` is 0 to 4294967295; 0 notifies no thread.
+/// The caller must hold the lock. Only the notified threads return, as soon as they have acquired
+/// the lock. Dead waiters are skipped. If no thread waits, nothing happens, and the notification is
+/// not stored. `count` is 0 to 4294967295; 0 notifies no thread.
 ///
 ///   SHMKIT_ERR_NOT_OWNER   the caller does not hold the lock
 ///   SHMKIT_ERR_INVALID     the condition was first used with another lock, in any process
@@ -220,11 +219,11 @@ pub unsafe extern "C" fn shmkit_condition_notify(
     count: u32,
 ) -> shmkit_status {
     let body = |condition: &Condition| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let lock_or_rlock = unsafe { lock_of(lock_or_rlock) }?;
         condition.notify_with(lock_or_rlock, count.into())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(condition, body) }
 }
 
@@ -238,11 +237,11 @@ pub unsafe extern "C" fn shmkit_condition_notify_all(
     lock_or_rlock: *mut c_void,
 ) -> shmkit_status {
     let body = |condition: &Condition| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let lock_or_rlock = unsafe { lock_of(lock_or_rlock) }?;
         condition.notify_with(lock_or_rlock, u64::MAX)
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(condition, body) }
 }
 
@@ -258,7 +257,7 @@ pub unsafe extern "C" fn shmkit_condition_stat(
     out: *mut shmkit_condition_info,
 ) -> shmkit_status {
     let body = |condition: &Condition| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { structure::check(out, "out") }?;
         let stat = condition.stat();
         let info = shmkit_condition_info {
@@ -272,11 +271,11 @@ pub unsafe extern "C" fn shmkit_condition_stat(
             recoveries: stat.recoveries,
             offset: condition.offset(),
         };
-        // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+        // SAFETY: `check` has accepted `out`; the caller guarantees that it is writable.
         unsafe { structure::write(out, info) };
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(condition, body) }
 }
 

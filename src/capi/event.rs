@@ -11,13 +11,13 @@ use crate::object::event::Event;
 
 /// An event: set or clear. A new event is clear.
 ///
-///   Owner    None: any number of processes and threads may set, clear and wait. None of them takes
-///            one of the places that the segment has for processes.
-///   Death    If a process dies in any of these calls, all others continue. A wake that was lost
-///            with it delays a waiter by at most 12 ms.
+///   Owner    None: any number of processes and threads may set, clear and wait. They occupy no
+///            participant slots of the segment.
+///   Death    If a process dies in any of these calls, all others continue. If a wake is lost with
+///            the process, waiters return at most 12 ms later.
 ///   Signals  A signal handler may call shmkit_event_set, shmkit_event_clear and
-///            shmkit_event_is_set, whatever it interrupted, these functions included, if the handle
-///            is an open event. They allocate nothing, lock nothing and do not change errno.
+///            shmkit_event_is_set on an open event, whatever code it interrupted, even these
+///            functions. They allocate nothing, lock nothing and do not change errno.
 ///   Threads  All threads of a process may use a handle at once, and so may forked children.
 ///   Size     64 bytes.
 ///   Close    The event stays set or clear.
@@ -34,7 +34,7 @@ pub const SHMKIT_EVENT_SET: u32 = 0x40000;
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_event_info {
-    /// sizeof(shmkit_event_info); on return the bytes that were filled.
+    /// sizeof(shmkit_event_info); on return, the number of bytes filled.
     pub struct_size: u32,
     /// SHMKIT_EVENT_SET or 0.
     pub flags: u32,
@@ -64,19 +64,19 @@ unsafe impl Object for Event {
 
 /// Sets the event: wakes all waiters, and no wait blocks until the event is cleared.
 ///
-/// A thread that then returns from a wait sees all that the caller wrote before. A signal handler
-/// may call this function.
+/// A thread that then returns from a wait sees all that the caller has written before. A signal
+/// handler may call this function.
 ///
 /// # Safety
 /// `event` must be NULL or a handle of this library that no other thread is closing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_event_set(event: *mut shmkit_event) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     if let Some(event) = unsafe { Handle::<Event>::peek(event.cast()) } {
         event.set();
         return SHMKIT_OK;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { refuse(event) }
 }
 
@@ -89,12 +89,12 @@ pub unsafe extern "C" fn shmkit_event_set(event: *mut shmkit_event) -> shmkit_st
 /// As for shmkit_event_set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_event_clear(event: *mut shmkit_event) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     if let Some(event) = unsafe { Handle::<Event>::peek(event.cast()) } {
         event.clear();
         return SHMKIT_OK;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { refuse(event) }
 }
 
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn shmkit_event_clear(event: *mut shmkit_event) -> shmkit_
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn refuse(event: *mut shmkit_event) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(event, |_: &Event| Ok(())) }
 }
 
@@ -121,19 +121,19 @@ pub unsafe extern "C" fn shmkit_event_is_set(
     out: *mut u32,
 ) -> shmkit_status {
     if !out.is_null() && out.is_aligned() {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         if let Some(event) = unsafe { Handle::<Event>::peek(event.cast()) } {
-            // SAFETY: not NULL and aligned; the caller promises that it is writable.
+            // SAFETY: not NULL and aligned; the caller guarantees that it is writable.
             unsafe { out.write(event.is_set().into()) };
             return SHMKIT_OK;
         }
     }
     let body = |event: &Event| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { output(out, "out") }?.write(event.is_set().into());
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(event, body) }
 }
 
@@ -160,18 +160,18 @@ pub unsafe extern "C" fn shmkit_event_wait(
 ) -> shmkit_status {
     // The path that cannot panic comes first: an event that is set needs no wait.
     if wait::is_valid(timeout_ns, flags) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         if let Some(event) = unsafe { Handle::<Event>::peek(event.cast()) }
             && event.is_set()
         {
             return SHMKIT_OK;
         }
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { wait_slow(event, timeout_ns, flags) }
 }
 
-/// Does the same as the exported function, by its calling convention: the call is a jump.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_event_set.
@@ -183,7 +183,7 @@ unsafe extern "C" fn wait_slow(
     flags: u32,
 ) -> shmkit_status {
     let body = |event: &Event| event.wait_with(wait::options(timeout_ns, flags)?);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(event, body) }
 }
 
@@ -197,7 +197,7 @@ pub unsafe extern "C" fn shmkit_event_stat(
     out: *mut shmkit_event_info,
 ) -> shmkit_status {
     let body = |event: &Event| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { structure::check(out, "out") }?;
         let stat = event.stat();
         let info = shmkit_event_info {
@@ -207,11 +207,11 @@ pub unsafe extern "C" fn shmkit_event_stat(
             waits: stat.waits,
             offset: event.offset(),
         };
-        // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+        // SAFETY: `check` has accepted `out`; the caller guarantees that it is writable.
         unsafe { structure::write(out, info) };
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(event, body) }
 }
 

@@ -1,8 +1,8 @@
-//! Handles: what C holds by pointer. A closed handle, or one of another kind, is recognised and not dereferenced.
+//! Handles: the pointers of C programs. A closed handle, or one of another kind, is recognised and not dereferenced.
 //!
 //! | tag          | means                    | goes to       |
 //! |--------------|--------------------------|---------------|
-//! | `OPEN \| kind` | the value may be used    | CLOSED, by the one close that wins |
+//! | `OPEN \| kind` | the value may be used    | `CLOSED`, by the one close that wins |
 //! | `CLOSED`     | the value has been dropped | freed once `CLOSED_HANDLE_CACHE` more handles have been closed |
 
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Values that are unlikely to be in memory by chance.
+/// Numbers that are unlikely to be in memory by chance.
 const OPEN: u32 = 0x5ea1_ab00;
 const CLOSED: u32 = 0xdead_5ea1;
 
@@ -26,16 +26,17 @@ pub struct Handle<T> {
     value: UnsafeCell<Option<T>>,
 }
 
-/// A type that handles can hold. The tag of a handle contains its kind.
+/// A type that a handle can contain. The tag of a handle contains its kind.
 pub trait Opaque: Send + Sync + 'static {
     /// The kind.
     const KIND: Kind;
 }
 
-/// Behind the fork lock: otherwise a child forked during a close could never close anything.
+/// The last closed handles. The fork lock guards them: a child forked during a close could otherwise never close a
+/// handle.
 static CLOSED_HANDLES: ForkLocked<VecDeque<Box<dyn Send>>> = ForkLocked::new(VecDeque::new());
 
-// SAFETY: the value is only reached through `borrow` and `close`. It is Send, and shared only if it is Sync.
+// SAFETY: only `borrow`, `peek` and `close` reach the value. It is Send, and shared only if it is Sync.
 unsafe impl<T: Send> Send for Handle<T> {}
 
 impl<T: Opaque> Handle<T> {
@@ -52,10 +53,19 @@ impl<T: Opaque> Handle<T> {
     fn check(tag: u32) -> Result<()> {
         match tag {
             _ if tag == Self::TAG => Ok(()),
-            CLOSED => Err(Error::Closed("the handle has been closed".into())),
-            _ => Err(Error::WrongKind(
-                format!("this is not a handle of a {:?}", T::KIND).into(),
-            )),
+            CLOSED => Err(Error::Closed("the handle was closed".into())),
+            _ => {
+                let wanted = T::KIND.article();
+                let found = Kind::of(tag & !OPEN).filter(|kind| tag == OPEN | *kind as u32);
+                let text = match found {
+                    Some(found) => format!(
+                        "the handle is that of {}, but must be that of {wanted}",
+                        found.article()
+                    ),
+                    None => format!("the pointer must be a handle of {wanted}"),
+                };
+                Err(Error::WrongKind(text.into()))
+            }
         }
     }
 
@@ -66,21 +76,21 @@ impl<T: Opaque> Handle<T> {
     /// `CLOSED_HANDLE_CACHE` handles may have been closed since. No other thread may close it meanwhile.
     pub unsafe fn borrow<'a>(handle: *const Handle<T>) -> Result<&'a T> {
         super::check_pointer(handle, "the handle")?;
-        // SAFETY: not NULL and aligned (checked above), and not yet freed (the caller's promise). Only the tag is read,
+        // SAFETY: not NULL and aligned (checked above), and not yet freed (the caller guarantees it). Only the tag is read,
         // which is at the same offset in handles of all kinds.
         let tag = unsafe { &(*handle).tag };
         // PAIRS handle.close: after CLOSED was read, the value is not read.
         Self::check(tag.load(Ordering::Acquire))?;
-        // SAFETY: the tag proves that this is a Handle<T> with a value; no thread closes it meanwhile.
+        // SAFETY: the tag proves that this is a Handle<T> with a value; no thread closes it meanwhile (# Safety).
         let value = unsafe { &(*handle).value };
-        // SAFETY: only `close` writes to it, and no thread calls that meanwhile (the caller's promise).
+        // SAFETY: only `close` writes to it, and no thread calls that meanwhile (the caller guarantees it).
         let value = unsafe { &*value.get() };
         value
             .as_ref()
-            .ok_or(Error::Closed("the handle has been closed".into()))
+            .ok_or(Error::Closed("the handle was closed".into()))
     }
 
-    /// Like `borrow`, for the fast path: returns `None` instead of an error.
+    /// Returns what `borrow` does, or `None` instead of an error, for the fast path.
     ///
     /// # Safety
     /// As for `borrow`.
@@ -103,7 +113,7 @@ impl<T: Opaque> Handle<T> {
         Some(unsafe { value.as_ref().unwrap_unchecked() })
     }
 
-    /// Drops the value behind a handle, once. NULL has none.
+    /// Drops the value behind a handle, once. NULL is accepted.
     ///
     /// # Safety
     /// As for `borrow`; and no other thread may use the value.
@@ -117,7 +127,7 @@ impl<T: Opaque> Handle<T> {
         // PAIRS handle.close: the thread that wins here is the only one with the value.
         let closed = tag.compare_exchange(Self::TAG, CLOSED, Ordering::AcqRel, Ordering::Acquire);
         closed.map(drop).or_else(Self::check)?;
-        // SAFETY: the exchange above succeeded, so this is a Handle<T> from `open` that no other close has.
+        // SAFETY: the exchange above succeeded, so this is a Handle<T> from `open`, and no other close drops it.
         let mut shell = unsafe { Box::from_raw(handle) };
         drop(shell.value.get_mut().take());
         let mut inside = ForkLock::enter();

@@ -5,8 +5,8 @@ use super::status::shmkit_status;
 use crate::sys::interrupt;
 use std::ffi::c_void;
 
-/// A function that long calls ask whether to continue. It returns 0 to continue, another number to
-/// end the call.
+/// A function that long calls run to ask whether to continue. It returns 0 to continue, or another
+/// number to end the call.
 #[allow(non_camel_case_types)]
 pub type shmkit_interrupt_hook = Option<unsafe extern "C" fn(argument: *mut c_void) -> i32>;
 
@@ -14,7 +14,7 @@ pub type shmkit_interrupt_hook = Option<unsafe extern "C" fn(argument: *mut c_vo
 /// fails with SHMKIT_ERR_INTERRUPTED. Without this flag signals do not end a call.
 pub const SHMKIT_INTERRUPTIBLE: u32 = 1;
 
-/// Installs the interrupt hook of this process, which has only one. NULL removes it.
+/// Installs the interrupt hook of this process; there is only one. NULL removes it.
 ///
 /// Calls with SHMKIT_INTERRUPTIBLE run the hook on their own thread: after a signal, and after each
 /// step. A step is at most 64 MiB of reserved memory or 12 ms of sleep. If the hook returns
@@ -31,7 +31,7 @@ pub unsafe extern "C" fn shmkit_set_interrupt(
     argument: *mut c_void,
 ) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { interrupt::set(hook, argument) };
         Ok(())
     })

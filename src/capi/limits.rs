@@ -1,4 +1,4 @@
-//! Limits: how large a segment may be.
+//! Limits: how large a segment can be.
 
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
@@ -10,26 +10,26 @@ use std::ffi::c_char;
 /// In shmkit_limits_info: the file system of the directory keeps its files in memory (tmpfs).
 pub const SHMKIT_LIMITS_IN_MEMORY: u32 = 1;
 
-/// What bounds the size of a segment at the time of the call. Sizes are in bytes; UINT64_MAX means
-/// no limit.
+/// The limits of a segment's size at the time of the call. Sizes are in bytes; UINT64_MAX means no
+/// limit.
 ///
-/// Set struct_size to sizeof(shmkit_limits_info) before the call. Each figure was true when it was
-/// read: other processes allocate and free memory meanwhile.
+/// Set struct_size to sizeof(shmkit_limits_info) before the call. All figures are advice, because
+/// other processes allocate and free memory meanwhile.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_limits_info {
-    /// sizeof(shmkit_limits_info); on return the bytes that were filled.
+    /// sizeof(shmkit_limits_info); on return, the number of bytes filled.
     pub struct_size: u32,
     /// SHMKIT_LIMITS_IN_MEMORY or 0.
     pub flags: u32,
-    /// The largest segment that could be created in the directory now, in whole pages.
+    /// The largest segment that can be created in the directory now, in whole pages.
     pub largest_named: u64,
-    /// The largest anonymous segment that could be created now, in whole pages.
+    /// The largest anonymous segment that can be created now, in whole pages.
     pub largest_anonymous: u64,
     /// The size of the directory's file system (statfs).
     pub directory_total: u64,
-    /// What is free in that file system for this user.
+    /// The free space of that file system for this user.
     pub directory_free: u64,
     /// MemTotal of /proc/meminfo.
     pub memory_total: u64,
@@ -39,28 +39,28 @@ pub struct shmkit_limits_info {
     pub swap_total: u64,
     /// SwapFree of /proc/meminfo.
     pub swap_free: u64,
-    /// The limit of the cgroup that has the least memory left, from this process's own cgroup up to
-    /// the root.
+    /// The limit of the cgroup with the least memory left, from this process's own cgroup up to the
+    /// root.
     pub cgroup_limit: u64,
-    /// What that cgroup has left. Page cache counts as free.
+    /// The memory that this cgroup has left. Page cache counts as free.
     pub cgroup_free: u64,
     /// CommitLimit minus Committed_AS of /proc/meminfo, if overcommit_policy is 2.
     pub commit_free: u64,
-    /// RLIMIT_FSIZE: the largest file that this process may write.
+    /// RLIMIT_FSIZE: the maximum size of a file that this process writes.
     pub file_size_limit: u64,
-    /// RLIMIT_MEMLOCK: the memory that this process may lock.
+    /// RLIMIT_MEMLOCK: the maximum of memory that this process locks.
     pub locked_memory_limit: u64,
-    /// RLIMIT_AS: the address space that this process may have.
+    /// RLIMIT_AS: the maximum of address space of this process.
     pub address_space_limit: u64,
-    /// RLIMIT_NOFILE: the number of descriptors that this process may have.
+    /// RLIMIT_NOFILE: the maximum number of descriptors of this process.
     pub open_files_limit: u64,
     /// The size of a page.
     pub page_size: u64,
     /// The size of a huge page. 0: the kernel has none.
     pub huge_page_size: u64,
-    /// /proc/sys/vm/overcommit_memory: 0 estimates, 1 always grants, 2 counts.
+    /// /proc/sys/vm/overcommit_memory: 0 heuristic, 1 always, 2 never.
     pub overcommit_policy: u32,
-    /// 0.
+    /// Always 0.
     pub reserved: u32,
 }
 
@@ -70,13 +70,13 @@ unsafe impl Sized32 for shmkit_limits_info {
 }
 
 unsafe fn ask(directory: *const c_char) -> Result<limits::Limits> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let directory = unsafe { text(directory) };
     limits::limits(&name::directory(directory)?)
 }
 
-/// Returns how large a segment may be: what file system, machine, cgroups and the limits of this
-/// process allow.
+/// Returns how large a segment can be: the limits of file system, machine, cgroups and this
+/// process.
 ///
 ///   directory  NULL: SHMKIT_DIR, else /dev/shm
 ///
@@ -92,9 +92,9 @@ pub unsafe extern "C" fn shmkit_limits(
     out: *mut shmkit_limits_info,
 ) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { structure::check(out, "out") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let found = unsafe { ask(directory) }?;
         let info = shmkit_limits_info {
             struct_size: 0,
@@ -126,16 +126,16 @@ pub unsafe extern "C" fn shmkit_limits(
             overcommit_policy: found.machine.overcommit,
             reserved: 0,
         };
-        // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+        // SAFETY: `check` has accepted `out`; the caller guarantees that it is writable.
         unsafe { structure::write(out, info) };
         Ok(())
     })
 }
 
-/// Writes the figures of shmkit_limits as one line for people: NUL-terminated, without a newline.
+/// Writes the figures of shmkit_limits as one readable line: NUL-terminated, without a newline.
 ///
 ///   directory  NULL: SHMKIT_DIR, else /dev/shm
-///   size       the bytes of `buffer`; 1024 are enough
+///   size       the size of `buffer` in bytes; 1024 is enough
 ///
 ///   SHMKIT_ERR_TOO_LARGE  the line does not fit; nothing is written
 ///   and the errors of shmkit_limits
@@ -150,15 +150,19 @@ pub unsafe extern "C" fn shmkit_limits_line(
 ) -> shmkit_status {
     run(|| {
         check_pointer(buffer, "buffer")?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let line = unsafe { ask(directory) }?.to_string();
         let room = usize::try_from(size).unwrap_or(usize::MAX);
         if line.len() >= room {
             return Err(Error::TooLarge(
-                format!("the line has {} bytes with its NUL", line.len() + 1).into(),
+                format!(
+                    "the line has {} bytes, the buffer {size}; pass a larger buffer",
+                    line.len() + 1
+                )
+                .into(),
             ));
         }
-        // SAFETY: line.len() < room bytes, which the caller promises are writable.
+        // SAFETY: line.len() < room bytes, which the caller guarantees to be writable.
         unsafe { std::ptr::copy_nonoverlapping(line.as_ptr().cast(), buffer, line.len()) };
         // SAFETY: as above: one more byte fits.
         let end = unsafe { buffer.add(line.len()) };
@@ -168,5 +172,5 @@ pub unsafe extern "C" fn shmkit_limits_line(
     })
 }
 
-// The trait's promise that there is no padding.
+// Sized32 requires that there is no padding.
 const _: () = assert!(size_of::<shmkit_limits_info>() == 8 + 17 * 8 + 8);

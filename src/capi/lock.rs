@@ -13,24 +13,24 @@ use crate::participant::ProcessInfo;
 ///
 ///   Owner    A process. Any of its threads may release the lock. The lock is not recursive: a
 ///            second acquire waits for the release of the first.
-///   Death    If the owner dies, in whatever way, a waiter acquires the lock within 12 ms after the
-///            kernel has torn the process down. It sees `*owner_died` = 1: what the lock guards may
-///            be half written.
+///   Death    If the owner dies, for any reason, a waiter acquires the lock at most 12 ms after the
+///            kernel has torn the process down. It sees `*owner_died` = 1, because what the lock
+///            guards may be half written.
 ///   Threads  All threads of a process may use a handle at once, and so may forked children. A
 ///            child holds nothing that its parent holds.
 ///   Size     64 bytes in a segment.
 ///   Options  shmkit_object_options with SHMKIT_LOCK_TRANSFERABLE, which shmkit_lock_open_or_create
 ///            and shmkit_lock_create_at compare with an existing lock.
-///   Close    A close does not release the lock. When the process closes its last handle of the
-///            segment, the lock counts as held by a dead owner.
+///   Close    A close does not release the lock. If the process closes its last handle of the
+///            segment while it holds the lock, the lock has a dead owner.
 #[allow(non_camel_case_types)]
 pub struct shmkit_lock {
     _opaque: (),
 }
 
-/// In the options of a lock: any process may release it, not only the owner, as with
+/// In the options of a lock: any process may release the lock, not only its owner, as with
 /// multiprocessing.Lock. If a process releases the lock of a dead owner, the next owner does not
-/// see that death. In shmkit_lock_info: the lock was created so.
+/// see that death. In shmkit_lock_info: the lock was created with this option.
 pub const SHMKIT_LOCK_TRANSFERABLE: u32 = 0x10000;
 /// In shmkit_lock_info: a process holds the lock. It may be dead.
 pub const SHMKIT_LOCK_HELD: u32 = 0x40000;
@@ -42,7 +42,7 @@ pub const SHMKIT_LOCK_OWNER_DIED: u32 = 0x80000;
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_lock_info {
-    /// sizeof(shmkit_lock_info); on return the bytes that were filled.
+    /// sizeof(shmkit_lock_info); on return, the number of bytes filled.
     pub struct_size: u32,
     /// SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED and SHMKIT_LOCK_TRANSFERABLE, or-ed.
     pub flags: u32,
@@ -52,11 +52,11 @@ pub struct shmkit_lock_info {
     pub contended: u64,
     /// The number of acquisitions from a dead owner.
     pub recoveries: u64,
-    /// When the first waiter for the present owner went to sleep, in nanoseconds of CLOCK_MONOTONIC,
-    /// even if it has given up since. 0: no process has waited for this owner.
+    /// The time when the first waiter for the present owner went to sleep, in nanoseconds of
+    /// CLOCK_MONOTONIC, even if its wait has ended. 0: no process has waited for this owner.
     pub contended_since: u64,
-    /// The number of the owner among the participants of the segment, which is never reused. 0: the
-    /// lock is free.
+    /// The ticket of the owner: its number among the participants of the segment, never reused. 0:
+    /// the lock is free.
     pub owner_ticket: u64,
     /// The PID namespace of the owner, as the inode of /proc/PID/ns/pid. 0: unknown.
     pub owner_namespace: u64,
@@ -65,7 +65,7 @@ pub struct shmkit_lock_info {
     pub offset: u64,
     /// The PID of the owner in that namespace. 0: the lock is free, or the PID is unknown.
     pub owner_pid: u32,
-    /// 0.
+    /// Always 0.
     pub reserved: u32,
 }
 
@@ -99,7 +99,7 @@ pub(super) unsafe fn fill_info(
     offset: u64,
     transferable: bool,
 ) -> Result<()> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { structure::check(out, "out") }?;
     let flag = |set, flag| if set { flag } else { 0 };
     let info = shmkit_lock_info {
@@ -117,12 +117,12 @@ pub(super) unsafe fn fill_info(
         owner_pid: owner.map_or(0, |owner| owner.pid),
         reserved: 0,
     };
-    // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+    // SAFETY: `check` has accepted `out`; the caller guarantees that it is writable.
     unsafe { structure::write(out, info) };
     Ok(())
 }
 
-/// Opens the lock that every managed segment has.
+/// Opens the built-in lock of a managed segment.
 ///
 /// `out` gets a handle, which shmkit_lock_close frees.
 ///
@@ -137,10 +137,10 @@ pub unsafe extern "C" fn shmkit_segment_lock(
     out: *mut *mut shmkit_lock,
 ) -> shmkit_status {
     let make = || {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         Lock::of(unsafe { object::segment_of(segment) }?)
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { object::store(out, make) }
 }
 
@@ -153,15 +153,15 @@ pub unsafe extern "C" fn shmkit_segment_lock(
 ///   owner_died  (may be NULL) 1 if an owner died and shmkit_lock_mark_consistent has not been
 ///               called since: check and repair what the lock guards. Otherwise 0
 ///
-///   SHMKIT_ERR_WOULD_BLOCK         a living process holds the lock, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_WOULD_BLOCK         a live process holds the lock, and SHMKIT_NOWAIT was given
 ///   SHMKIT_ERR_TIMEOUT             the timeout expired
 ///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
 ///   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
 ///                                  flag
-///   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process: all of its
-///                                  participants are alive
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  the segment has no room for another process: live processes own
+///                                  all participant slots
 ///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
-///                                  (closefrom), and the lock is held: the owner cannot be checked.
+///                                  (closefrom), and the lock is held: its owner cannot be checked.
 ///                                  Also at the first use of the segment
 ///   SHMKIT_ERR_PERMISSION          this user may not write to the file of the segment
 ///   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
@@ -176,7 +176,7 @@ pub unsafe extern "C" fn shmkit_lock_acquire(
     flags: u32,
     owner_died: *mut u32,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { mutex::acquire::<Lock, _>(lock, timeout_ns, flags, owner_died) }
 }
 
@@ -184,14 +184,14 @@ pub unsafe extern "C" fn shmkit_lock_acquire(
 ///
 /// After the death of an owner the lock stays marked until shmkit_lock_mark_consistent is called.
 ///
-///   SHMKIT_ERR_NOT_OWNER  this process does not hold the lock; a transferable lock: no process
+///   SHMKIT_ERR_NOT_OWNER  this process does not hold the lock; for a transferable lock: no process
 ///                         holds it
 ///
 /// # Safety
 /// `lock` must be NULL or a handle of this library that no other thread is closing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_lock_release(lock: *mut shmkit_lock) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { mutex::release::<Lock, _>(lock) }
 }
 
@@ -203,7 +203,7 @@ pub unsafe extern "C" fn shmkit_lock_release(lock: *mut shmkit_lock) -> shmkit_s
 /// As for shmkit_lock_release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_lock_mark_consistent(lock: *mut shmkit_lock) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, Lock::mark_consistent) }
 }
 
@@ -219,10 +219,10 @@ pub unsafe extern "C" fn shmkit_lock_stat(
 ) -> shmkit_status {
     let body = |lock: &Lock| {
         let (stat, owner) = lock.stat();
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { fill_info(out, stat, owner, lock.offset(), lock.is_transferable()) }
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, body) }
 }
 

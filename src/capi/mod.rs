@@ -59,21 +59,21 @@ unsafe fn output<'a, T>(
     what: &'static str,
 ) -> Result<&'a mut std::mem::MaybeUninit<T>> {
     check_pointer(out, what)?;
-    // SAFETY: not NULL and aligned (checked above); the caller promises the rest.
+    // SAFETY: not NULL and aligned (checked above); the caller guarantees the rest.
     Ok(unsafe { &mut *out.cast() })
 }
 
 fn check_pointer<T>(pointer: *const T, what: &'static str) -> Result<()> {
     if pointer.is_null() {
-        return Err(Error::Invalid(format!("{what} is NULL").into()));
+        return Err(Error::Invalid(format!("{what} must not be NULL").into()));
     }
     if !pointer.is_aligned() {
-        return Err(Error::Invalid(format!("{what} is not aligned").into()));
+        return Err(Error::Invalid(format!("{what} must be aligned").into()));
     }
     Ok(())
 }
 
-/// Like `output`, but `None` for NULL: the caller does not need this output.
+/// Checks a pointer as `output` does, but returns `None` for NULL: the caller does not need this output.
 ///
 /// # Safety
 /// As for `output`.
@@ -84,7 +84,7 @@ unsafe fn optional<'a, T>(
     if out.is_null() {
         return Ok(None);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { output(out, what) }.map(Some)
 }
 
@@ -93,7 +93,7 @@ fn check_flags(flags: u32, known: u32) -> Result<()> {
     match flags & !known {
         0 => Ok(()),
         unknown => Err(Error::Invalid(
-            format!("flags {unknown:#x} are unknown here").into(),
+            format!("flags must not contain {unknown:#x}: this function does not know it").into(),
         )),
     }
 }
@@ -104,7 +104,7 @@ fn mode(mode: u32) -> Result<Option<u32>> {
         0 => Ok(None),
         0o1..=0o777 => Ok(Some(mode)),
         _ => Err(Error::Invalid(
-            format!("options: mode {mode:#o} exceeds the permission bits, 0o777").into(),
+            format!("options: mode must be at most 0777, not 0{mode:o}").into(),
         )),
     }
 }
@@ -117,7 +117,7 @@ unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: not NULL (checked above); the caller promises the rest.
+    // SAFETY: not NULL (checked above); the caller guarantees the rest.
     Some(unsafe { CStr::from_ptr(text) })
 }
 
@@ -130,10 +130,10 @@ mod tests {
         assert_eq!(run(|| panic!("boom {}", 1)), status::SHMKIT_ERR_INTERNAL);
         let mut last = std::ptr::null();
         // SAFETY: one output that can be written.
-        let told = unsafe {
+        let status = unsafe {
             status::shmkit_last_error(std::ptr::null_mut(), std::ptr::null_mut(), &raw mut last)
         };
-        assert_eq!(told, status::SHMKIT_OK);
+        assert_eq!(status, status::SHMKIT_OK);
         // SAFETY: the text lives until the next failure on this thread.
         assert_eq!(unsafe { text(last) }, Some(c"boom 1"));
     }

@@ -1,4 +1,4 @@
-//! What the C functions of locks and recursive locks share: they differ only in the type of the handle.
+//! The functions that locks and recursive locks share: they differ only in the type of the handle.
 
 use super::handle::{Handle, Opaque};
 use super::object::with;
@@ -11,13 +11,13 @@ use crate::raw::WaitOptions;
 
 /// A lock or a recursive lock.
 pub(super) trait Mutex: Opaque {
-    /// Acquires it if that takes one step.
+    /// Acquires the lock if one step is enough.
     fn fast_acquire(&self) -> bool;
-    /// Acquires it, and waits for it; returns whether an owner died.
+    /// Acquires the lock, and waits for it; returns whether an owner died.
     fn acquire_with(&self, options: WaitOptions) -> Result<bool>;
-    /// Releases it if that takes one step.
+    /// Releases the lock if one step is enough.
     fn fast_release(&self) -> bool;
-    /// Releases it.
+    /// Releases the lock.
     fn release(&self) -> Result<()>;
 }
 
@@ -58,20 +58,20 @@ pub(super) unsafe fn acquire<L: Mutex, H>(
     flags: u32,
     owner_died: *mut u32,
 ) -> shmkit_status {
-    // The path that cannot panic comes first: a free lock costs one exchange, once the process is known to the segment.
+    // The path that cannot panic comes first: a free lock costs one exchange, after the first use of the segment.
     if wait::is_valid(timeout_ns, flags) && owner_died.is_aligned() {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
             && lock.fast_acquire()
         {
             if !owner_died.is_null() {
-                // SAFETY: not NULL and aligned; the caller promises that it is writable.
+                // SAFETY: not NULL and aligned; the caller guarantees that it is writable.
                 unsafe { owner_died.write(0) };
             }
             return SHMKIT_OK;
         }
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { acquire_slow::<L, H>(lock, timeout_ns, flags, owner_died) }
 }
 
@@ -88,13 +88,13 @@ unsafe extern "C" fn acquire_slow<L: Mutex, H>(
     owner_died: *mut u32,
 ) -> shmkit_status {
     let body = |lock: &L| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let died = unsafe { super::optional(owner_died, "owner_died") }?;
         let mark = lock.acquire_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, body) }
 }
 
@@ -104,13 +104,13 @@ unsafe extern "C" fn acquire_slow<L: Mutex, H>(
 /// As for shmkit_lock_release.
 #[inline(always)]
 pub(super) unsafe fn release<L: Mutex, H>(lock: *mut H) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     if let Some(lock) = unsafe { Handle::<L>::peek(lock.cast()) }
         && lock.fast_release()
     {
         return SHMKIT_OK;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { release_slow::<L, H>(lock) }
 }
 
@@ -121,6 +121,6 @@ pub(super) unsafe fn release<L: Mutex, H>(lock: *mut H) -> shmkit_status {
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn release_slow<L: Mutex, H>(lock: *mut H) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, L::release) }
 }

@@ -1,4 +1,4 @@
-//! Objects: what can be placed in shared memory, and the life cycle that all of it shares.
+//! Objects: what can be placed in shared memory, and the life cycle that all objects share.
 //!
 //! An object has one of three places:
 //!
@@ -10,22 +10,22 @@
 //! placed    at an offset of a managed segment, beside other objects and the program's own data
 //! ```
 //!
-//! The functions below exist for every noun whose section follows. That section adds only what
-//! differs: the bytes that it occupies, its options, and what a close does to what the process
+//! The functions below exist for every noun whose section follows. That section describes only the
+//! differences: the size, the options, and what a close does to objects that the process still
 //! holds.
 //!
 //! shmkit_<noun>_size (options, out)
 //!
 //! ```text
-//! Returns the bytes that a placed object occupies. Objects begin at multiples of 64.
+//! Returns the number of bytes that a placed object occupies. Objects begin at multiples of 64.
 //! SHMKIT_ERR_INVALID        the options contradict each other or exceed a bound
 //! ```
 //!
 //! shmkit_<noun>_create (name, options, out)
 //!
 //! ```text
-//! Creates a named or an unnamed object. The name appears last, so no process ever opens a half
-//! made one. If the caller dies before that, the kernel frees the file.
+//! Creates a named or an unnamed object. The name appears last, so no process ever opens an
+//! incomplete object. If the caller dies before that, the kernel frees the file.
 //! SHMKIT_ERR_EXISTS         the name is taken
 //! SHMKIT_ERR_INVALID        as for shmkit_<noun>_size, or a bad name
 //! SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_PERMISSION
@@ -36,9 +36,9 @@
 //!
 //! ```text
 //! Opens an existing object as it was created. Options that describe a new object are not compared
-//! with it. A failed open removes and changes nothing.
+//! with it. A failed open changes nothing.
 //! SHMKIT_ERR_NOT_FOUND      no such name
-//! SHMKIT_ERR_WRONG_KIND     the name belongs to something else
+//! SHMKIT_ERR_WRONG_KIND     the name belongs to another kind of object
 //! SHMKIT_ERR_INVALID        name is NULL, or the options contradict each other
 //! SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_NO_MEMORY
 //!                           as for shmkit_segment_open
@@ -47,7 +47,7 @@
 //! shmkit_<noun>_open_or_create (name, options, out)
 //!
 //! ```text
-//! Opens the object, or creates it if there is none. Of several racing processes one creates it.
+//! Opens the object, or creates it if it does not exist. If several processes race, one creates it.
 //! SHMKIT_ERR_INVALID        it was created with other options, or name is NULL
 //! and the errors of both functions above
 //! ```
@@ -55,16 +55,16 @@
 //! shmkit_<noun>_create_at (segment, offset, options, out)
 //!
 //! ```text
-//! Opens the object at this offset, or creates it if all of its bytes are zero. Of several racing
-//! processes one creates it; if that process dies midway, the next one begins again. The object
-//! keeps the segment mapped after the segment's handle is closed. To remove an object, fill its
-//! bytes with zeros while no process uses it.
+//! Opens the object at this offset, or creates it if all of its bytes are zero. If several
+//! processes race, one creates it; if that process dies midway, another one begins again. The
+//! object keeps the segment mapped after the segment's handle is closed. To remove an object, fill
+//! its bytes with zeros while no process uses it.
 //! SHMKIT_ERR_INVALID        offset is not a multiple of 64, or the object does not fit into the
 //!                           data, or it was created with other options
-//! SHMKIT_ERR_WRONG_KIND     the segment is plain, or something else is stored there
-//! SHMKIT_ERR_EXISTS         it is there, and SHMKIT_EXCLUSIVE was given
+//! SHMKIT_ERR_WRONG_KIND     the segment is plain, or another object or other data is stored there
+//! SHMKIT_ERR_EXISTS         the object exists, and SHMKIT_EXCLUSIVE was given
 //! SHMKIT_ERR_PERMISSION     the segment's handle is read-only
-//! SHMKIT_ERR_TIMEOUT        the process that is creating it has been stopped for a second
+//! SHMKIT_ERR_TIMEOUT        the live process that is creating it has been stopped for a second
 //! SHMKIT_ERR_TOO_MANY_PROCESSES   the segment has no room for another process
 //! SHMKIT_ERR_CORRUPT        the bytes there describe an object that does not fit
 //! ```
@@ -73,7 +73,7 @@
 //!
 //! ```text
 //! Opens the object at this offset as it was created.
-//! SHMKIT_ERR_NOT_FOUND      only zeros are stored there
+//! SHMKIT_ERR_NOT_FOUND      the bytes there are all zero
 //! and the errors of shmkit_<noun>_create_at
 //! ```
 //!
@@ -89,7 +89,7 @@
 //! shmkit_<noun>_open_fd (fd, offset, options, out)
 //!
 //! ```text
-//! Opens an exported object. The descriptor stays the caller's.
+//! Opens an exported object. The descriptor remains the caller's.
 //! SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_WRONG_KIND   no such object is stored there
 //! SHMKIT_ERR_INVALID        no object can be at this offset, and as for shmkit_segment_open_fd
 //! SHMKIT_ERR_PERMISSION, SHMKIT_ERR_UNTRUSTED   as for shmkit_segment_open_fd
@@ -98,7 +98,7 @@
 //! shmkit_<noun>_segment (handle, out)
 //!
 //! ```text
-//! Opens the segment that holds the object: the one it was placed in, its own file, or the memory
+//! Opens the segment that contains the object: the one it was placed in, its own file, or the memory
 //! file of unnamed objects. shmkit_segment_close frees this handle. The segment has the name, the
 //! directory and the descriptor.
 //! ```
@@ -107,16 +107,15 @@
 //!
 //! ```text
 //! Removes the name of a named object. Open handles stay valid, in all processes.
-//! SHMKIT_ERR_NOT_FOUND      the name is gone, or belongs to a newer object, which is left alone
+//! SHMKIT_ERR_NOT_FOUND      the name is gone, or belongs to a newer object, which keeps it
 //! SHMKIT_ERR_INVALID        the object has no file of its own, or was opened by its descriptor
 //! ```
 //!
 //! shmkit_<noun>_close (handle)
 //!
 //! ```text
-//! Frees the handle. The object and its name stay. When a process closes its last handle of a
-//! segment, what it still holds there is treated like the belongings of a dead process. NULL is
-//! SHMKIT_OK.
+//! Frees the handle. The object and its name stay. If a process closes its last handle of a segment
+//! while it holds objects there, it counts as dead for them. NULL is SHMKIT_OK.
 //! SHMKIT_ERR_CLOSED         the handle was closed before
 //! SHMKIT_ERR_WRONG_KIND     a handle of another noun
 //! ```
@@ -140,8 +139,8 @@ use std::sync::Arc;
 /// instead of opening it.
 pub const SHMKIT_EXCLUSIVE: u32 = 0x100000;
 
-/// The options of locks, recursive locks, events and once flags. NULL, or zeros behind struct_size,
-/// give the defaults. The options of every other noun begin with the same fields.
+/// The options of locks, recursive locks, events and once flags. NULL, or zeros after struct_size,
+/// mean the defaults. The options of every other noun begin with the same fields.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
@@ -152,35 +151,34 @@ pub struct shmkit_object_options {
     pub flags: u32,
     /// Permission bits of a new named object, whatever the umask. 0: 0600.
     pub mode: u32,
-    /// The number of processes that the file of a new named object has room for, 1 to 4096.
-    /// 0: 128.
+    /// The number of processes that can use a new named object at a time, 1 to 4096. 0: 128.
     pub participants: u32,
     /// The directory of a named object. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
 }
 
-// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
-// pointer is followed only as the caller of the exported function promises).
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value. The
+// pointer is followed only as the caller of the exported function guarantees.
 unsafe impl Sized32 for shmkit_object_options {
     const FIRST: usize = size_of::<shmkit_object_options>();
 }
 const _: () = assert!(size_of::<shmkit_object_options>() == 24);
 
-/// An object as C creates and opens it.
+/// An object that C programs can create and open.
 ///
 /// # Safety
 /// `CSpec` begins with the fields of `shmkit_object_options`.
 pub(super) unsafe trait Object: Opaque + Noun {
-    /// The options as C gives them.
+    /// The options in C.
     type CSpec: Sized32;
-    /// The flags of its options, besides those of every noun.
+    /// The flags of this noun's options, besides those that all nouns have.
     const FLAGS: u32 = 0;
 
     /// Converts the options; `file` has the fields that all nouns share.
     fn options(spec: &Self::CSpec, file: FileOptions) -> Result<Self::Options>;
 }
 
-/// Converts the fields that the options of all nouns share. `known`: the flags of the noun.
+/// Converts the fields that the options of all nouns share. `known` are the flags of the noun.
 ///
 /// # Safety
 /// The directory must be NULL or a C string.
@@ -192,7 +190,7 @@ unsafe fn read_common(spec: &shmkit_object_options, known: u32) -> Result<(FileO
     };
     let file = FileOptions {
         mode: super::mode(spec.mode)?,
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         directory: unsafe { text(spec.directory) }.map(CStr::to_owned),
         trust: spec.flags & SHMKIT_TRUST != 0,
         participants: spec.participants,
@@ -200,7 +198,7 @@ unsafe fn read_common(spec: &shmkit_object_options, known: u32) -> Result<(FileO
     Ok((file, create))
 }
 
-/// Refuses options that say something where nothing is to be said yet.
+/// Refuses a reserved field that is not 0.
 pub(super) fn check_reserved(reserved: u32) -> Result<()> {
     match reserved {
         0 => Ok(()),
@@ -208,16 +206,16 @@ pub(super) fn check_reserved(reserved: u32) -> Result<()> {
     }
 }
 
-/// Reads the options of a caller, and whether create_at may open what stands there.
+/// Reads the caller's options, and whether create_at may open an existing object.
 ///
 /// # Safety
 /// `spec` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
 unsafe fn read<T: Object>(spec: *const T::CSpec) -> Result<(T::Options, Create)> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let spec = unsafe { structure::read(spec, "options") }?;
-    // SAFETY: `Object` promises that the options begin with these fields.
+    // SAFETY: `Object` guarantees that the options begin with these fields.
     let common = unsafe { &*(&raw const spec).cast::<shmkit_object_options>() };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let (file, create) = unsafe { read_common(common, T::FLAGS) }?;
     Ok((T::options(&spec, file)?, create))
 }
@@ -231,12 +229,12 @@ pub(super) unsafe fn with<T: Opaque, H>(
     body: impl FnOnce(&T) -> Result<()>,
 ) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         body(unsafe { Handle::<T>::borrow(handle.cast()) }?)
     })
 }
 
-/// Stores a new handle of what `make` makes.
+/// Stores a new handle of the value that `make` returns.
 ///
 /// # Safety
 /// `out` must be NULL or writable.
@@ -245,38 +243,38 @@ pub(super) unsafe fn store<T: Opaque, H>(
     make: impl FnOnce() -> Result<T>,
 ) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let out = unsafe { output(out, "out") }?;
         out.write(Handle::open(make()?).cast());
         Ok(())
     })
 }
 
-/// Returns the segment behind a handle, to place something in it.
+/// Returns the segment behind a handle.
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library that no other thread is closing.
 pub(super) unsafe fn segment_of<'a>(segment: *const shmkit_segment) -> Result<&'a Arc<Segment>> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }
 }
 
-/// Stores how many bytes it takes.
+/// Stores the size of the object.
 ///
 /// # Safety
 /// As for the exported function.
 pub(super) unsafe fn size<T: Object>(spec: *const T::CSpec, out: *mut u64) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let out = unsafe { output(out, "out") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let (options, _) = unsafe { read::<T>(spec) }?;
         out.write(T::size(&options)?);
         Ok(())
     })
 }
 
-/// Stores a new handle of what `make` makes by the options of a caller.
+/// Stores a new handle of the value that `make` returns for the caller's options.
 ///
 /// # Safety
 /// `spec` as for `read`; `out` must be NULL or writable.
@@ -286,15 +284,15 @@ unsafe fn store_by<T: Object, H>(
     make: impl FnOnce(&T::Options, Create) -> Result<T>,
 ) -> shmkit_status {
     let make = || {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let (options, create) = unsafe { read::<T>(spec) }?;
         make(&options, create)
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { store(out, make) }
 }
 
-/// Makes one, with a name or without.
+/// Creates an object, with a name or without.
 ///
 /// # Safety
 /// As for the exported function.
@@ -303,17 +301,17 @@ pub(super) unsafe fn create<T: Object, H>(
     spec: *const T::CSpec,
     out: *mut *mut H,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let name = unsafe { text(name) };
     let make = |options: &T::Options, _| match name {
         Some(name) => object::named::<T>(name, Create::Always, options),
         None => object::unnamed::<T>(options),
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { store_by(spec, out, make) }
 }
 
-/// Opens the one of this name.
+/// Opens the object of this name.
 ///
 /// # Safety
 /// As for the exported function.
@@ -322,14 +320,14 @@ pub(super) unsafe fn open<T: Object, H>(
     spec: *const T::CSpec,
     out: *mut *mut H,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let name = unsafe { text(name) };
     let make = |options: &T::Options, _| object::named::<T>(named(name)?, Create::Never, options);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { store_by(spec, out, make) }
 }
 
-/// Opens the one of this name, or makes it.
+/// Opens the object of this name, or creates it.
 ///
 /// # Safety
 /// As for the exported function.
@@ -338,15 +336,15 @@ pub(super) unsafe fn open_or_create<T: Object, H>(
     spec: *const T::CSpec,
     out: *mut *mut H,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let name = unsafe { text(name) };
     let make =
         |options: &T::Options, _| object::named::<T>(named(name)?, Create::IfMissing, options);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { store_by(spec, out, make) }
 }
 
-/// Makes one in a segment, or opens what stands there.
+/// Creates an object in a segment, or opens the one at this offset.
 ///
 /// # Safety
 /// As for the exported function.
@@ -357,15 +355,15 @@ pub(super) unsafe fn create_at<T: Object, H>(
     out: *mut *mut H,
 ) -> shmkit_status {
     let make = |options: &T::Options, create| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let segment = unsafe { segment_of(segment) }?;
         object::at::<T>(segment, offset, create, options)
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { store_by(spec, out, make) }
 }
 
-/// Opens the one in a segment.
+/// Opens the object at this offset of a segment.
 ///
 /// # Safety
 /// As for the exported function.
@@ -376,15 +374,15 @@ pub(super) unsafe fn open_at<T: Object, H>(
     out: *mut *mut H,
 ) -> shmkit_status {
     let make = |options: &T::Options, _| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let segment = unsafe { segment_of(segment) }?;
         object::at::<T>(segment, offset, Create::Never, options)
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { store_by(spec, out, make) }
 }
 
-/// Opens the one that was handed over.
+/// Opens an exported object.
 ///
 /// # Safety
 /// As for the exported function.
@@ -395,11 +393,11 @@ pub(super) unsafe fn open_fd<T: Object, H>(
     out: *mut *mut H,
 ) -> shmkit_status {
     let make = |options: &T::Options, _| object::open_fd::<T>(fd, offset, options);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { store_by(spec, out, make) }
 }
 
-/// Stores by what it is found elsewhere.
+/// Stores the descriptor and the offset of an object.
 ///
 /// # Safety
 /// As for the exported function.
@@ -409,20 +407,20 @@ pub(super) unsafe fn fd<T: Object, H>(
     offset: *mut u64,
 ) -> shmkit_status {
     let body = |object: &T| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let fd = unsafe { output(fd, "fd") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let offset = unsafe { output(offset, "offset") }?;
         let (descriptor, place) = object.object().export()?;
         fd.write(descriptor);
         offset.write(place);
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(handle, body) }
 }
 
-/// Stores a new handle of the segment that it stands in.
+/// Stores a new handle of the segment that contains the object.
 ///
 /// # Safety
 /// As for the exported function.
@@ -431,31 +429,31 @@ pub(super) unsafe fn segment<T: Object, H>(
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
     let body = |object: &T| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let out = unsafe { output(out, "out") }?;
         out.write(Handle::open(object.object().segment().clone()).cast());
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(handle, body) }
 }
 
-/// Removes its name.
+/// Removes the name of an object.
 ///
 /// # Safety
 /// As for the exported function.
 pub(super) unsafe fn unlink<T: Object, H>(handle: *const H) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(handle, |object: &T| object.object().unlink()) }
 }
 
-/// Closes its handle.
+/// Closes the handle of an object.
 ///
 /// # Safety
 /// As for the exported function.
 pub(super) unsafe fn close<T: Object, H>(handle: *mut H) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { Handle::<T>::close(handle.cast()) }
     })
 }

@@ -9,21 +9,21 @@ use crate::error::Result;
 use crate::object::FileOptions;
 use crate::object::once::{Begun, Once};
 
-/// A once flag (pthread_once_t, std::sync::Once): not done, running in one process, or done for
-/// good.
+/// A once flag (pthread_once_t, std::sync::Once): not done, running in one process, or done
+/// forever.
 ///
 /// Of all callers of shmkit_once_begin one becomes the owner and does the work. The others wait
-/// until it is done. A new once flag is not done.
+/// until the work is done. A new once flag is not done.
 ///
 ///   Owner    A process: any of its threads may call shmkit_once_done or shmkit_once_abort. Its
-///            other threads wait in shmkit_once_begin like those of other processes. A thread that
-///            begins again inside its own work waits for itself.
+///            other threads wait in shmkit_once_begin like those of other processes. If a thread
+///            begins again inside its own work, it waits for itself.
 ///   Death    If the owner dies, the next caller becomes the owner, at most 12 ms after the kernel
-///            has torn the process down. It sees owner_died 1: the work may be half done.
+///            has torn the process down. It sees `*owner_died` = 1: the work may be half done.
 ///   Threads  All threads of a process may use a handle at once, and so may forked children.
 ///   Size     64 bytes.
-///   Close    A close is neither done nor abort. If a process closes its last handle of the segment
-///            while it is the owner, it counts as dead.
+///   Close    A close neither completes nor ends the work. If a process closes its last handle of
+///            the segment while it is the owner, it counts as dead.
 #[allow(non_camel_case_types)]
 pub struct shmkit_once {
     _opaque: (),
@@ -31,7 +31,7 @@ pub struct shmkit_once {
 
 /// In shmkit_once_info: a process, perhaps a dead one, does the work.
 pub const SHMKIT_ONCE_RUNNING: u32 = 0x40000;
-/// In shmkit_once_info: an owner died during the work, and it is not done yet.
+/// In shmkit_once_info: an owner died during the work, and the work is not done yet.
 pub const SHMKIT_ONCE_OWNER_DIED: u32 = 0x80000;
 /// In shmkit_once_info: the work is done.
 pub const SHMKIT_ONCE_DONE: u32 = 0x200000;
@@ -41,7 +41,7 @@ pub const SHMKIT_ONCE_DONE: u32 = 0x200000;
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_once_info {
-    /// sizeof(shmkit_once_info); on return the bytes that were filled.
+    /// sizeof(shmkit_once_info); on return, the number of bytes filled.
     pub struct_size: u32,
     /// SHMKIT_ONCE_RUNNING, SHMKIT_ONCE_OWNER_DIED and SHMKIT_ONCE_DONE, or-ed.
     pub flags: u32,
@@ -51,8 +51,8 @@ pub struct shmkit_once_info {
     pub recoveries: u64,
     /// The number of waits that had to sleep.
     pub waits: u64,
-    /// The number of the owner among the participants of the segment, which is never reused. 0: no
-    /// owner.
+    /// The ticket of the owner: its number among the participants of the segment, never reused. 0:
+    /// no owner.
     pub owner_ticket: u64,
     /// The owner's PID namespace: the inode of /proc/PID/ns/pid. 0: unknown.
     pub owner_namespace: u64,
@@ -92,7 +92,7 @@ unsafe impl Object for Once {
 ///   owner_died  (may be NULL) 1 if `mine` is 1 and an earlier owner died during the work, which
 ///               may be half done, else 0
 ///
-///   SHMKIT_ERR_WOULD_BLOCK         a living owner does the work, and SHMKIT_NOWAIT was given
+///   SHMKIT_ERR_WOULD_BLOCK         a live owner does the work, and SHMKIT_NOWAIT was given
 ///   SHMKIT_ERR_TIMEOUT             the timeout expired
 ///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
 ///   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
@@ -118,11 +118,11 @@ pub unsafe extern "C" fn shmkit_once_begin(
     // The path that cannot panic comes first: finished work costs one load.
     let writable = !mine.is_null() && mine.is_aligned() && owner_died.is_aligned();
     if writable && wait::is_valid(timeout_ns, flags) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         if let Some(once) = unsafe { Handle::<Once>::peek(once.cast()) }
             && once.is_done()
         {
-            // SAFETY: not NULL and aligned; the caller promises that it is writable.
+            // SAFETY: not NULL and aligned; the caller guarantees that it is writable.
             unsafe { mine.write(0) };
             if !owner_died.is_null() {
                 // SAFETY: as above.
@@ -131,11 +131,11 @@ pub unsafe extern "C" fn shmkit_once_begin(
             return SHMKIT_OK;
         }
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { begin_slow(once, timeout_ns, flags, mine, owner_died) }
 }
 
-/// Does the same as the exported function, by its calling convention: the call is a jump.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_once_begin.
@@ -149,9 +149,9 @@ unsafe extern "C" fn begin_slow(
     owner_died: *mut u32,
 ) -> shmkit_status {
     let body = |once: &Once| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let mine = unsafe { output(mine, "mine") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let died = unsafe { optional(owner_died, "owner_died") }?;
         let (is_mine, mark) = match once.begin_with(wait::options(timeout_ns, flags)?)? {
             Begun::Done => (false, false),
@@ -161,11 +161,11 @@ unsafe extern "C" fn begin_slow(
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(once, body) }
 }
 
-/// Marks the work as done, for good: waiters return, and every later begin finds it done.
+/// Marks the work as done forever: waiters return, and every later begin finds it done.
 ///
 ///   SHMKIT_ERR_NOT_OWNER  this process is not the owner
 ///
@@ -173,13 +173,13 @@ unsafe extern "C" fn begin_slow(
 /// `once` must be NULL or a handle of this library that no other thread is closing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_once_done(once: *mut shmkit_once) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(once, Once::done) }
 }
 
-/// Gives up the work undone: the next caller of shmkit_once_begin becomes the owner.
+/// Ends the work undone: the next caller of shmkit_once_begin becomes the owner.
 ///
-/// If an earlier owner died during the work, the next owner sees owner_died 1 again.
+/// If an earlier owner died during the work, the next owner sees `*owner_died` = 1 again.
 ///
 ///   SHMKIT_ERR_NOT_OWNER  this process is not the owner
 ///
@@ -187,7 +187,7 @@ pub unsafe extern "C" fn shmkit_once_done(once: *mut shmkit_once) -> shmkit_stat
 /// As for shmkit_once_done.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_once_abort(once: *mut shmkit_once) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(once, Once::abort) }
 }
 
@@ -202,19 +202,19 @@ pub unsafe extern "C" fn shmkit_once_is_done(
     out: *mut u32,
 ) -> shmkit_status {
     if !out.is_null() && out.is_aligned() {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         if let Some(once) = unsafe { Handle::<Once>::peek(once.cast()) } {
-            // SAFETY: not NULL and aligned; the caller promises that it is writable.
+            // SAFETY: not NULL and aligned; the caller guarantees that it is writable.
             unsafe { out.write(once.is_done().into()) };
             return SHMKIT_OK;
         }
     }
     let body = |once: &Once| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { output(out, "out") }?.write(once.is_done().into());
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(once, body) }
 }
 
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn shmkit_once_stat(
     out: *mut shmkit_once_info,
 ) -> shmkit_status {
     let body = |once: &Once| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { structure::check(out, "out") }?;
         let (stat, owner) = once.stat();
         let flag = |set, flag| if set { flag } else { 0 };
@@ -248,11 +248,11 @@ pub unsafe extern "C" fn shmkit_once_stat(
             owner_pid: owner.map_or(0, |owner| owner.pid),
             reserved: 0,
         };
-        // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+        // SAFETY: `check` has accepted `out`; the caller guarantees that it is writable.
         unsafe { structure::write(out, info) };
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(once, body) }
 }
 

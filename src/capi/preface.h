@@ -2,7 +2,7 @@
  * shmkit: shared memory, locks and queues for Linux that survive the death of any process.
  *
  * Any process may be killed at any instruction, and the others continue: no lock stays held, no
- * acknowledged message is lost, nothing leaks.
+ * acknowledged message is lost, nothing leaks. A named file stays until it is unlinked.
  *
  *   #include <stdio.h>
  *   #include <string.h>
@@ -24,23 +24,23 @@
  *
  * @contents@
  *
- * Rules that hold for every function
+ * Rules for every function
  *
  * Results     A function returns a shmkit_status: SHMKIT_OK, or a negative SHMKIT_ERR_ number. It
- *             writes its outputs, which come last, only on SHMKIT_OK, unless it says otherwise.
+ *             writes its outputs, which come last, only on SHMKIT_OK, unless stated otherwise.
  *             shmkit_last_error describes the last failure on a thread, with names and figures.
  * Arguments   The order is: handle, inputs, timeout, flags, outputs.
  * Pointers    Each pointer must be NULL or valid for what the function reads or writes there: a C
  *             string, an output, a struct whose struct_size is set, a buffer of the given size.
- *             NULL where a value is needed is SHMKIT_ERR_INVALID.
+ *             If a value is needed, NULL is SHMKIT_ERR_INVALID.
  * Handles     Types such as shmkit_segment are used by pointer only. The program closes each handle
  *             that it opens. A NULL, closed or wrong handle is an error, not a crash, until 1024
- *             more handles have been closed; any other pointer is undefined. Closing NULL is
+ *             more handles have been closed. Any other pointer is undefined. Closing NULL is
  *             SHMKIT_OK.
- * Threads     Any thread may use any handle. To close a handle while another thread uses it is
+ * Threads     Any thread may use any handle. Closing a handle while another thread uses it is
  *             undefined.
- * Fork        A child inherits its parent's mappings and may use and close its handles. It owns
- *             none of what its parent holds.
+ * Fork        A child inherits its parent's mappings, and may use and close the handles. It holds
+ *             nothing that its parent holds.
  * Signals     A call continues after a signal handler returns, unless SHMKIT_INTERRUPTIBLE was
  *             given.
  * Names       A name is a file in /dev/shm, in the directory of the variable SHMKIT_DIR, or in the
@@ -48,7 +48,7 @@
  *             followed.
  * Structs     Option and info structs begin with uint32_t struct_size, which the caller sets to
  *             sizeof the struct. Unknown flags and nonzero reserved fields are refused.
- * Death       If a process dies, a waiter learns of it at most 12 ms after the kernel has torn the
+ * Death       If a process dies, a waiter sees it at most 12 ms after the kernel has torn the
  *             process down.
  * Times       Timeouts are in nanoseconds, sizes in bytes.
  *

@@ -14,37 +14,37 @@ use std::mem::MaybeUninit;
 /// A queue: any number of processes and threads put messages of any length, and any number get
 /// them.
 ///
-/// These guarantees hold at whatever instruction a process is killed:
+/// These guarantees hold at whatever instruction a process dies:
 ///
 ///   Producers   When shmkit_queue_put returns SHMKIT_OK, the message is in the queue, and it stays
-///               there if its producer dies. If a producer dies inside the call, the queue has the
-///               whole message or nothing of it. The messages of one shmkit_queue_put_many appear
-///               all at once, with nothing between them.
-///   Consumers   A message is got once, and without delay unless a message before it is still
-///               reserved. If a consumer dies inside shmkit_queue_get before it took the message,
-///               other consumers get it. If it dies later, the message is gone with it, as it would
-///               be one instruction after the call. To survive that, use shmkit_queue_lease.
-///   Leases      If a process dies between shmkit_queue_lease and shmkit_queue_ack, another
-///               consumer gets the message. If that one leases it, attempts is higher by 1. The
-///               bytes of a lease do not change until ack or nack, unless a process that can write
-///               the queue breaks the rules.
+///               there if its producer dies. If a producer dies inside the call, consumers see the
+///               whole message or none of it. The messages of one shmkit_queue_put_many appear all
+///               at once, with nothing between them.
+///   Consumers   Each message is taken once, without delay unless an earlier message is still
+///               reserved. If a consumer dies inside shmkit_queue_get before it has taken the
+///               message, another consumer gets it. If the consumer dies later, the message is
+///               lost, as if the consumer had died right after the call. shmkit_queue_lease
+///               prevents that.
+///   Leases      If a consumer dies between shmkit_queue_lease and shmkit_queue_ack, another
+///               consumer gets the message; a new lease then sees attempts 1 higher. The bytes of a
+///               lease do not change until ack or nack, unless a process that can write to the
+///               queue breaks the rules.
 ///   Order       Messages come in the order of put and reserve; those of one producer in its own
-///               order. A message that is given again after a lease comes later than the messages
-///               that were got in between.
+///               order. A message that is redelivered after a lease comes later than the messages
+///               that were taken meanwhile.
 ///   Waiting     No call waits for a dead process: a waiting call checks at least every 12 ms
-///               whether the process that it waits for is alive. A call does wait for a living
+///               whether the process that it waits for is alive. A call does wait for a live
 ///               process that was stopped (SIGSTOP) inside a call. If the timeout is shorter than a
-///               quarter of a second, that wait is a quarter of a second. A message that a living
-///               producer has reserved and not committed holds up all messages behind it. So does a
+///               quarter of a second, that wait is a quarter of a second. A message that a live
+///               producer has reserved and not committed blocks all messages behind it. So does a
 ///               message of 64 KiB or more while it is put. shmkit_queue_stat returns the process
-///               that holds up the queue.
+///               that blocks the queue.
 ///   Memory      A queue with a file of its own occupies as much memory as its deepest backlog
-///               needed. It looks at its use of memory each time that a consumer finds it empty, or
-///               that it begins anew at its beginning. After 64 looks in a row at which little was
-///               in use, it frees the memory beyond 2 MiB, 64 MiB at each look. While a consumer
-///               waits, that takes seconds. While no process uses the queue, it frees nothing.
-///               Memory in use is always reserved: if none is left, a put fails with
-///               SHMKIT_ERR_NO_SPACE, and no message is lost.
+///               needed. It checks its use each time a consumer finds it empty, and at each new lap
+///               of its ring. After 64 checks in a row with little in use, each check frees up to
+///               64 MiB of the memory beyond 2 MiB. While a consumer waits, that takes seconds. No
+///               memory is freed while no process uses the queue. Memory in use is always reserved:
+///               if none is left, a put fails with SHMKIT_ERR_NO_SPACE, and no message is lost.
 ///   Corruption  The queue checks its own bytes at each step. If another process has overwritten
 ///               them, a call fails with SHMKIT_ERR_CORRUPT; it never crashes.
 ///   Shutdown    After shmkit_queue_shutdown every put fails with SHMKIT_ERR_SHUT_DOWN, and so does
@@ -56,9 +56,9 @@ use std::mem::MaybeUninit;
 ///               queue never occupies more.
 ///   Options     shmkit_queue_open_or_create and shmkit_queue_create_at compare capacity, maxsize,
 ///               max_bytes, SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE; a capacity of 0 means its
-///               default. The other opens take the queue as it was created, whatever valid values
-///               the options have. If RLIMIT_AS leaves too little address space,
-///               shmkit_queue_create fails with SHMKIT_ERR_NO_MEMORY: give a smaller capacity.
+///               default. The other opens accept any valid values, and the queue keeps its own. If
+///               RLIMIT_AS leaves too little address space, shmkit_queue_create fails with
+///               SHMKIT_ERR_NO_MEMORY: give a smaller capacity.
 ///   Close       When a process has closed its last handle of the queue and of its segment, it
 ///               counts as dead. Messages that it has reserved are skipped. Messages that it has
 ///               leased go to other consumers.
@@ -70,8 +70,8 @@ pub struct shmkit_queue {
 /// In shmkit_queue_options: a put without room fails with SHMKIT_ERR_FULL at once, whatever its
 /// timeout.
 pub const SHMKIT_QUEUE_FAIL: u32 = 0x10000;
-/// In shmkit_queue_options: a put without room discards the oldest available messages until there
-/// is room.
+/// In shmkit_queue_options: a put without room discards the oldest available messages to make
+/// room.
 pub const SHMKIT_QUEUE_OVERWRITE: u32 = 0x40000;
 /// In shmkit_queue_info: the queue was shut down.
 pub const SHMKIT_QUEUE_SHUTDOWN: u32 = 0x80000;
@@ -83,8 +83,8 @@ pub const SHMKIT_QUEUE_MESSAGES: u32 = 0;
 /// For shmkit_queue_fileno: the descriptor is readable while there may be room for a message.
 pub const SHMKIT_QUEUE_ROOM: u32 = 1;
 
-/// How to create or open a queue. NULL, or zeros behind struct_size, give a queue without bounds,
-/// on which no put blocks. A placed queue then holds 65536 bytes.
+/// How to create or open a queue. NULL, or zeros after struct_size, mean a queue without bounds, on
+/// which no put blocks. A placed queue then has a capacity of 65536 bytes.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
@@ -97,24 +97,24 @@ pub struct shmkit_queue_options {
     /// Permission bits of a new queue with a file of its own, 1 to 0777, whatever the umask.
     /// 0: 0600.
     pub mode: u32,
-    /// The number of processes that may use a new queue with a file of its own at a time, 1 to 4096.
+    /// The number of processes that can use a new queue with a file of its own at a time, 1 to 4096.
     /// 0: 128.
     pub participants: u32,
     /// The directory of a named queue. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
-    /// The bytes that the queue can hold, a multiple of 32 from 1024 to 2^46. A message occupies its
-    /// size and 32 bytes, rounded up to a multiple of 32; its size is at most half the capacity.
-    /// 0: 64 GiB of address space, of which only what is in use has memory. 0 for a placed queue:
-    /// 65536, all of which has memory.
+    /// The capacity in bytes, a multiple of 32 from 1024 to 2^46. A message occupies its size and 32
+    /// bytes, rounded up to a multiple of 32. Its size is at most half the capacity. 0: 64 GiB of
+    /// address space, where only the part in use has memory; for a placed queue: 65536 bytes, all of
+    /// which have memory.
     pub capacity: u64,
-    /// The number of messages that the queue can hold, without leased ones. 0: any number.
+    /// The maximum number of messages in the queue, without leased ones. 0: any number.
     pub maxsize: u64,
-    /// The bytes that those messages can have together. 0: any number.
+    /// The maximum of the bytes of those messages together. 0: any number.
     pub max_bytes: u64,
 }
 
-// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
-// pointer is followed only as the caller of the exported function promises).
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value. The
+// pointer is followed only as the caller of the exported function guarantees.
 unsafe impl Sized32 for shmkit_queue_options {
     const FIRST: usize = size_of::<shmkit_queue_options>();
 }
@@ -137,12 +137,11 @@ pub struct shmkit_queue_message {
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_queue_info {
-    /// sizeof(shmkit_queue_info); on return the bytes that were filled.
+    /// sizeof(shmkit_queue_info); on return, the number of bytes filled.
     pub struct_size: u32,
     /// SHMKIT_QUEUE_FAIL, SHMKIT_QUEUE_OVERWRITE and SHMKIT_QUEUE_SHUTDOWN, or-ed.
     pub flags: u32,
-    /// The number of messages that wait for a consumer, including those that a reserved message
-    /// before them holds up.
+    /// The number of messages that wait for a consumer, including those behind a reserved message.
     pub messages: u64,
     /// The bytes of those messages.
     pub bytes: u64,
@@ -159,7 +158,7 @@ pub struct shmkit_queue_info {
     pub overwritten: u64,
     /// The number of messages that were skipped, because their producer died or aborted them.
     pub skipped: u64,
-    /// The number of times that a message was given again after a lease.
+    /// The number of times that a message was redelivered after a lease.
     pub redelivered: u64,
     /// The number of times that a consumer had to sleep.
     pub get_waits: u64,
@@ -167,19 +166,19 @@ pub struct shmkit_queue_info {
     pub put_waits: u64,
     /// The bytes of memory that messages can use now.
     pub memory: u64,
-    /// The bytes that the queue can hold, as in shmkit_queue_options.
+    /// The capacity in bytes, as in shmkit_queue_options.
     pub capacity: u64,
-    /// The number of messages that the queue can hold. 0: any number.
+    /// The maximum number of messages. 0: any number.
     pub maxsize: u64,
-    /// The bytes that those messages can have together. 0: any number.
+    /// The maximum of their bytes together. 0: any number.
     pub max_bytes: u64,
-    /// The bytes of the largest possible message.
+    /// The size of the largest possible message.
     pub largest: u64,
     /// The offset in the segment's data. 0: a queue with a file of its own.
     pub offset: u64,
-    /// The process that reserved the next message and has not committed it: its number among the
-    /// participants of the segment. If it is dead, the next get skips the message. 0: the next
-    /// message is available, or there is none.
+    /// The ticket of the process that reserved the next message and has not committed it: its number
+    /// among the participants of the segment. If it is dead, the next get skips the message. 0: the
+    /// next message is available, or there is none.
     pub held_up_by_ticket: u64,
     /// The PID namespace of that process: the inode of /proc/PID/ns/pid. 0: none, or unknown.
     pub held_up_by_namespace: u64,
@@ -207,7 +206,7 @@ unsafe impl Object for Queue {
             SHMKIT_QUEUE_OVERWRITE => Overflow::Overwrite,
             _ => {
                 return Err(Error::Invalid(
-                    "options: SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE exclude each other"
+                    "options: SHMKIT_QUEUE_FAIL and SHMKIT_QUEUE_OVERWRITE must not be combined"
                         .into(),
                 ));
             }
@@ -222,7 +221,7 @@ unsafe impl Object for Queue {
     }
 }
 
-/// Refuses NULL if there are bytes, and more bytes than an address space has.
+/// Refuses NULL if there are bytes, and more bytes than the address space.
 fn check_bytes<T>(data: *const T, size: u64, what: &'static str) -> Result<usize> {
     if size > 0 {
         check_pointer(data, what)?;
@@ -232,7 +231,8 @@ fn check_bytes<T>(data: *const T, size: u64, what: &'static str) -> Result<usize
         .filter(|&length| isize::try_from(length).is_ok())
         .ok_or_else(|| {
             Error::TooLarge(
-                format!("{what}: {size} bytes are more than an address space has").into(),
+                format!("{what}: {size} bytes are more than the address space; pass the true size")
+                    .into(),
             )
         })
 }
@@ -250,7 +250,7 @@ unsafe fn values<'a, T>(data: *const T, count: u64, what: &'static str) -> Resul
     } else {
         data
     };
-    // SAFETY: not NULL, aligned, and no longer than an address space (checked above); the caller promises the rest.
+    // SAFETY: not NULL, aligned, and no longer than an address space (checked above); the caller guarantees the rest.
     Ok(unsafe { std::slice::from_raw_parts(data, length) })
 }
 
@@ -260,7 +260,7 @@ unsafe fn values<'a, T>(data: *const T, count: u64, what: &'static str) -> Resul
 /// As for `values`.
 #[inline(always)]
 unsafe fn message<'a>(data: *const c_void, size: u64) -> Result<&'a [u8]> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { values(data.cast(), size, "data") }
 }
 
@@ -281,11 +281,11 @@ unsafe fn room<'a, T>(
     } else {
         buffer
     };
-    // SAFETY: not NULL, aligned, and no longer than an address space (checked above); the caller promises the rest.
+    // SAFETY: not NULL, aligned, and no longer than an address space (checked above); the caller guarantees the rest.
     Ok(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), length) })
 }
 
-/// Does what `message` does, for short messages that are not NULL.
+/// Returns what `message` does, for short messages that are not NULL.
 ///
 /// # Safety
 /// As for `message`.
@@ -294,12 +294,11 @@ unsafe fn easy_message<'a>(data: *const c_void, size: u64) -> Option<&'a [u8]> {
     if data.is_null() || size >= LARGE_MESSAGE {
         return None;
     }
-    // SAFETY: not NULL, and short (checked above); the caller promises the rest.
+    // SAFETY: not NULL, and short (checked above); the caller guarantees the rest.
     Some(unsafe { std::slice::from_raw_parts(data.cast(), size as usize) })
 }
 
-/// Does what `room` does, for a buffer that is not NULL. Of a large buffer it returns the
-/// beginning.
+/// Returns what `room` does, for a buffer that is not NULL; of a large buffer only the beginning.
 ///
 /// # Safety
 /// As for `room`.
@@ -309,30 +308,30 @@ unsafe fn easy_room<'a>(buffer: *mut c_void, capacity: u64) -> Option<&'a mut [M
         return None;
     }
     let length = capacity.min(LARGE_MESSAGE) as usize;
-    // SAFETY: not NULL, and short (checked above); the caller promises the rest.
+    // SAFETY: not NULL, and short (checked above); the caller guarantees the rest.
     Some(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), length) })
 }
 
 /// Puts a message at the end of the queue, and waits for room.
 ///
-/// If and only if the call returns SHMKIT_OK, the message is in the queue. The consumer that gets
-/// the message sees all that the caller wrote to memory before.
+/// The message is in the queue if and only if the call returns SHMKIT_OK. The consumer that gets the
+/// message sees all that the caller has written to memory before.
 ///
 ///   data        the bytes of the message; may be NULL if size is 0
-///   size        bytes, at most half the capacity, and at most max_bytes unless that is 0
+///   size        its size, at most half the capacity, and at most max_bytes unless that is 0
 ///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
 ///   flags       SHMKIT_INTERRUPTIBLE or 0
 ///
 ///   SHMKIT_ERR_FULL                no room, and SHMKIT_NOWAIT was given or the queue has
-///                                  SHMKIT_QUEUE_FAIL. With SHMKIT_QUEUE_OVERWRITE: discarding all
-///                                  that may be discarded makes no room
+///                                  SHMKIT_QUEUE_FAIL. With SHMKIT_QUEUE_OVERWRITE: there is no
+///                                  room even after all discardable messages are discarded
 ///   SHMKIT_ERR_TIMEOUT             the timeout expired without room
 ///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call
 ///   SHMKIT_ERR_TOO_LARGE           size is more than half the capacity, or than max_bytes
 ///   SHMKIT_ERR_NO_SPACE            the queue would have to grow, and no memory is left. Its
 ///                                  messages stay, and consumers can get them
 ///   SHMKIT_ERR_SHUT_DOWN           the queue was shut down
-///   SHMKIT_ERR_WOULD_BLOCK         a living process has been stopped inside a call for a quarter
+///   SHMKIT_ERR_WOULD_BLOCK         a live process has been stopped inside a call for a quarter
 ///                                  of a second, and SHMKIT_NOWAIT was given
 ///   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
 ///                                  flag
@@ -345,7 +344,8 @@ unsafe fn easy_room<'a>(buffer: *mut c_void, capacity: u64) -> Option<&'a mut [M
 ///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
 ///
 /// # Safety
-/// `queue` must be NULL or a handle of this library that no other thread is closing; `data` NULL with a size of 0, or readable.
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `data` NULL with a size of 0, or
+/// readable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_put(
     queue: *mut shmkit_queue,
@@ -356,19 +356,19 @@ pub unsafe extern "C" fn shmkit_queue_put(
 ) -> shmkit_status {
     // The path that cannot panic comes first: an uncontended put is a copy and two exchanges.
     if wait::is_valid(timeout_ns, flags)
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         && let Some(message) = unsafe { easy_message(data, size) }
         && queue.fast_put(message)
     {
         return SHMKIT_OK;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { put_slow(queue, data, size, timeout_ns, flags) }
 }
 
-/// Does the same as the exported function, by its calling convention: the call is a jump.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_queue_put.
@@ -382,23 +382,23 @@ unsafe extern "C" fn put_slow(
     flags: u32,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let message = unsafe { message(data, size) }?;
         queue.put_with(message, wait::options(timeout_ns, flags)?)
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 
 /// Removes the first message and copies it to `buffer`; waits for a message.
 ///
-/// If and only if the call returns SHMKIT_OK, the message was taken, and no other consumer gets it.
+/// The message is taken, and no other consumer gets it, if and only if the call returns SHMKIT_OK.
 ///
 ///   buffer      gets the message; may be NULL if capacity is 0
-///   capacity    the bytes that buffer has room for
+///   capacity    the size of buffer in bytes
 ///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
 ///   flags       SHMKIT_INTERRUPTIBLE or 0
-///   size        gets the bytes of the message
+///   size        gets the size of the message in bytes
 ///
 ///   SHMKIT_ERR_EMPTY               no message is available, and SHMKIT_NOWAIT was given
 ///   SHMKIT_ERR_TIMEOUT             the timeout expired without a message
@@ -407,7 +407,7 @@ unsafe extern "C" fn put_slow(
 ///                                  queue. shmkit_queue_peek returns its size
 ///   SHMKIT_ERR_SHUT_DOWN           the queue was shut down, no message is left, and no other
 ///                                  process has a lease that it may return
-///   SHMKIT_ERR_WOULD_BLOCK         a living process has been stopped inside a call for a quarter
+///   SHMKIT_ERR_WOULD_BLOCK         a live process has been stopped inside a call for a quarter
 ///                                  of a second, and SHMKIT_NOWAIT was given
 ///   SHMKIT_ERR_INVALID             a negative timeout other than SHMKIT_FOREVER, or an unknown
 ///                                  flag
@@ -415,8 +415,8 @@ unsafe extern "C" fn put_slow(
 ///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
 ///
 /// # Safety
-/// `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or
-/// writable; `size` NULL or writable.
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0,
+/// or writable; `size` NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_get(
     queue: *mut shmkit_queue,
@@ -429,21 +429,21 @@ pub unsafe extern "C" fn shmkit_queue_get(
     // As in shmkit_queue_put.
     if wait::is_valid(timeout_ns, flags)
         && check_pointer(size, "size").is_ok()
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         && let Some(queue) = unsafe { Handle::<Queue>::peek(queue.cast()) }
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         && let Some(buffer) = unsafe { easy_room(buffer, capacity) }
         && let Some(length) = queue.fast_get(buffer)
     {
-        // SAFETY: neither NULL nor unaligned (checked above); the caller promises that it is writable.
+        // SAFETY: neither NULL nor unaligned (checked above); the caller guarantees that it is writable.
         unsafe { size.write(length) };
         return SHMKIT_OK;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { get_slow(queue, buffer, capacity, timeout_ns, flags, size) }
 }
 
-/// Does the same as the exported function, by its calling convention: the call is a jump.
+/// The exported function with the C calling convention, so that the call compiles to a jump.
 ///
 /// # Safety
 /// As for shmkit_queue_get.
@@ -458,22 +458,22 @@ unsafe extern "C" fn get_slow(
     size: *mut u64,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let size = unsafe { output(size, "size") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
         let taken = queue.get_into_with(buffer, wait::options(timeout_ns, flags)?)?;
         size.write(taken.length);
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 
 /// Copies the beginning of the first message to `buffer`, and leaves the message in the queue.
 ///
-///   buffer    gets as much of the message as it has room for; may be NULL if capacity is 0
-///   size      gets the bytes of the whole message
+///   buffer    gets as much of the message as fits; may be NULL if capacity is 0
+///   size      gets the size of the whole message in bytes
 ///
 /// Another consumer may take the message before the caller gets it. Other parameters and the errors
 /// are those of shmkit_queue_get, except SHMKIT_ERR_TOO_LARGE.
@@ -490,15 +490,15 @@ pub unsafe extern "C" fn shmkit_queue_peek(
     size: *mut u64,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let size = unsafe { output(size, "size") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
         let seen = queue.peek_into_with(buffer, wait::options(timeout_ns, flags)?)?;
         size.write(seen.length);
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 
@@ -530,9 +530,9 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
     put: *mut u64,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let put = unsafe { output(put, "put") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let spec = unsafe { values(messages, count, "messages") }?;
         for message in spec {
             check_bytes(message.data, message.size, "data of a message")?;
@@ -543,13 +543,13 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
         };
         let options = wait::options(timeout_ns, flags & !SHMKIT_QUEUE_ALL)?;
         let messages = spec.iter().map(|spec| {
-            // SAFETY: the caller's promise; NULL with a size above 0 was refused above.
+            // SAFETY: the caller guarantees it (see # Safety); NULL with a size above 0 was refused above.
             unsafe { message(spec.data, spec.size) }.unwrap_or_default()
         });
         put.write(queue.put_many_with(messages, batch, options)?);
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 
@@ -558,9 +558,9 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
 /// The call waits for the first message. It then takes as many as are available and fit.
 ///
 ///   buffer      gets the messages; may be NULL if capacity is 0
-///   capacity    the bytes that buffer has room for
-///   sizes       gets the bytes of each message; may be NULL if max_items is 0
-///   max_items   the largest number of messages to take; 0 takes none
+///   capacity    the size of buffer in bytes
+///   sizes       gets the size of each message in bytes; may be NULL if max_items is 0
+///   max_items   the maximum number of messages to take; 0 takes none
 ///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
 ///   flags       SHMKIT_INTERRUPTIBLE or 0
 ///   count       gets the number of messages that were taken
@@ -569,8 +569,9 @@ pub unsafe extern "C" fn shmkit_queue_put_many(
 ///   and the errors of shmkit_queue_get
 ///
 /// # Safety
-/// `queue` must be NULL or a handle of this library that no other thread is closing; `buffer` NULL with a capacity of 0, or writable;
-/// `sizes` NULL with a `max_items` of 0, or room for as many; `count` NULL or writable.
+/// `queue` must be NULL or a handle of this library that no other thread is closing. `buffer` must be NULL with a
+/// capacity of 0, or writable. `sizes` must be NULL with a `max_items` of 0, or have room for as many. `count` must be
+/// NULL or writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_get_many(
     queue: *mut shmkit_queue,
@@ -583,28 +584,28 @@ pub unsafe extern "C" fn shmkit_queue_get_many(
     count: *mut u64,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let count = unsafe { output(count, "count") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let buffer = unsafe { room(buffer.cast::<u8>(), capacity, "buffer") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let sizes = unsafe { room(sizes, max_items, "sizes") }?;
         let options = wait::options(timeout_ns, flags)?;
         count.write(queue.get_many_into_with(buffer, sizes, options)?);
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 
 /// Reserves room for a message at the end of the queue, which the caller then fills in place.
 ///
-/// The message already has its place in the order. Until shmkit_queue_commit or shmkit_queue_abort,
-/// no consumer gets the messages behind it. If the process ends before that, the message is
-/// skipped. The memory may be written until the commit, and only while the handle is open. It
-/// contains what earlier messages left there.
+/// The message already has its position in the order. Until shmkit_queue_commit or
+/// shmkit_queue_abort, no consumer gets the messages behind it. If the process ends before that, the
+/// message is skipped. The memory may be written until the commit, and only while the handle is
+/// open. Its initial contents are those of earlier messages.
 ///
-///   size        the largest size of the message in bytes
+///   size        the maximum size of the message in bytes
 ///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
 ///   flags       SHMKIT_INTERRUPTIBLE or 0
 ///   data        gets the address of the memory, a multiple of 32
@@ -613,7 +614,8 @@ pub unsafe extern "C" fn shmkit_queue_get_many(
 /// The errors are those of shmkit_queue_put.
 ///
 /// # Safety
-/// `queue` must be NULL or a handle of this library that no other thread is closing; `data` and `token` NULL or writable.
+/// `queue` must be NULL or a handle of this library that no other thread is closing; `data` and `token` NULL or
+/// writable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_reserve(
     queue: *mut shmkit_queue,
@@ -624,9 +626,9 @@ pub unsafe extern "C" fn shmkit_queue_reserve(
     token: *mut u64,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let data = unsafe { output(data, "data") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let token = unsafe { output(token, "token") }?;
         let place = queue.reserve_with(size, wait::options(timeout_ns, flags)?)?;
         let address = queue.address(place.offset, place.room)?;
@@ -634,7 +636,7 @@ pub unsafe extern "C" fn shmkit_queue_reserve(
         token.write(place.token);
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 
@@ -656,11 +658,11 @@ pub unsafe extern "C" fn shmkit_queue_commit(
     token: u64,
     size: u64,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, |queue: &Queue| queue.commit(token, size)) }
 }
 
-/// Gives up a reserved message: no consumer gets it.
+/// Aborts a reserved message: no consumer gets it.
 ///
 /// The errors are those of shmkit_queue_commit, except SHMKIT_ERR_INVALID.
 ///
@@ -668,28 +670,28 @@ pub unsafe extern "C" fn shmkit_queue_commit(
 /// As for shmkit_queue_commit.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_abort(queue: *mut shmkit_queue, token: u64) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, |queue: &Queue| queue.abort(token)) }
 }
 
 /// Takes the first message, which the caller then reads in place.
 ///
-/// Until shmkit_queue_ack or shmkit_queue_nack no other consumer gets the message; they get the
-/// ones behind it. If the process ends before that, the next consumer gets the message, at most
-/// 12 ms after the kernel has torn the process down.
+/// Until shmkit_queue_ack or shmkit_queue_nack no other consumer gets the message; other consumers
+/// get the messages behind it. If the process ends before that, the next consumer gets the message,
+/// at most 12 ms after the kernel has torn the process down.
 ///
 /// The bytes may be read until ack or nack, and only while the handle is open. Their memory is not
-/// reused during the lease: a long lease keeps the messages behind it in memory too. A lease
-/// belongs to the process. Closing the handle does not end it while another handle of the queue is
+/// reused during the lease: a long lease keeps the messages behind it in memory too. A lease belongs
+/// to the process. Closing the handle does not end the lease while another handle of the queue is
 /// open.
 ///
 ///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
 ///   flags       SHMKIT_INTERRUPTIBLE or 0
 ///   data        gets the address of the bytes, a multiple of 32
-///   size        gets their number
+///   size        gets the size of the message in bytes
 ///   token       gets the number for shmkit_queue_ack and shmkit_queue_nack
 ///   attempts    (may be NULL) the number of times that the message was leased, this time included.
-///               65535: that often or more
+///               65535 means that many or more
 ///
 /// The errors are those of shmkit_queue_get, except SHMKIT_ERR_TOO_LARGE.
 ///
@@ -707,13 +709,13 @@ pub unsafe extern "C" fn shmkit_queue_lease(
     attempts: *mut u32,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let data = unsafe { output(data, "data") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let size = unsafe { output(size, "size") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let token = unsafe { output(token, "token") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let attempts = unsafe { optional(attempts, "attempts") }?;
         let lease = queue.lease_with(wait::options(timeout_ns, flags)?)?;
         let address = queue.address(lease.offset, lease.length)?;
@@ -725,7 +727,7 @@ pub unsafe extern "C" fn shmkit_queue_lease(
         }
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 
@@ -740,7 +742,7 @@ pub unsafe extern "C" fn shmkit_queue_lease(
 /// `queue` must be NULL or a handle of this library that no other thread is closing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_ack(queue: *mut shmkit_queue, token: u64) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, |queue: &Queue| queue.ack(token)) }
 }
 
@@ -752,13 +754,13 @@ pub unsafe extern "C" fn shmkit_queue_ack(queue: *mut shmkit_queue, token: u64) 
 /// As for shmkit_queue_ack.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_nack(queue: *mut shmkit_queue, token: u64) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, |queue: &Queue| queue.nack(token)) }
 }
 
 /// Waits until every message has been taken, and none is reserved or leased.
 ///
-/// If consumers acknowledge finished work, that is the end of all work. A message whose consumer
+/// If consumers acknowledge finished work, this is the end of all work. A message whose consumer
 /// died during a lease is not finished: it waits for the next consumer.
 ///
 ///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
@@ -780,16 +782,16 @@ pub unsafe extern "C" fn shmkit_queue_join(
     flags: u32,
 ) -> shmkit_status {
     let body = |queue: &Queue| queue.join_with(wait::options(timeout_ns, flags)?);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 
-/// Shuts the queue down for all processes and for good: every put that begins later fails.
+/// Shuts the queue down for all processes and forever: every put that begins later fails.
 ///
-/// Producers that wait for room get SHMKIT_ERR_SHUT_DOWN. Consumers get the messages that are left,
-/// and then SHMKIT_ERR_SHUT_DOWN. A put that is in progress may still succeed, and no consumer gets
-/// SHMKIT_ERR_SHUT_DOWN while it may. Messages that were reserved before can be committed, and
-/// leases can be acknowledged. A second shutdown changes nothing.
+/// Producers that wait for room get SHMKIT_ERR_SHUT_DOWN. Consumers get the remaining messages, and
+/// then SHMKIT_ERR_SHUT_DOWN. A put in progress may still succeed, and until it ends no consumer
+/// gets SHMKIT_ERR_SHUT_DOWN. Messages that were reserved before can be committed, and leases can be
+/// acknowledged. A second shutdown changes nothing.
 ///
 ///   SHMKIT_ERR_TOO_MANY_PROCESSES, SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_PERMISSION,
 ///   SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_CORRUPT  as for shmkit_queue_put
@@ -798,7 +800,7 @@ pub unsafe extern "C" fn shmkit_queue_join(
 /// `queue` must be NULL or a handle of this library that no other thread is closing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_queue_shutdown(queue: *mut shmkit_queue) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, Queue::shut_down) }
 }
 
@@ -809,14 +811,15 @@ pub unsafe extern "C" fn shmkit_queue_shutdown(queue: *mut shmkit_queue) -> shmk
 ///   fd    gets the descriptor. It belongs to the handle: only poll it, do not read or close it
 ///
 /// When it is readable, call the queue with SHMKIT_NOWAIT. If another consumer or producer was
-/// faster, that call makes the descriptor unreadable again. A thread of this process waits for the
-/// queue, and checks it every 12 ms. It takes no signals and starts at the first call. It ends, and
-/// closes the descriptor, within 25 ms after the handle is closed. A forked child calls this
-/// function again.
+/// faster, that call makes the descriptor unreadable again.
+///
+/// A thread of this process, which blocks all signals, watches the queue and checks it every 12 ms.
+/// It starts at the first call. It ends, and closes the descriptor, at most 25 ms after the handle
+/// is closed. A forked child must call this function again.
 ///
 ///   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
-///   SHMKIT_ERR_NO_MEMORY    not enough memory for them
-///   SHMKIT_ERR_INVALID      `what` is neither of the two
+///   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
+///   SHMKIT_ERR_NO_MEMORY    not enough memory for a thread or a descriptor
 ///
 /// # Safety
 /// `queue` must be NULL or a handle of this library that no other thread is closing; `fd` NULL or writable.
@@ -827,7 +830,7 @@ pub unsafe extern "C" fn shmkit_queue_fileno(
     fd: *mut i32,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let fd = unsafe { output(fd, "fd") }?;
         let what = match what {
             SHMKIT_QUEUE_MESSAGES => What::Messages,
@@ -844,7 +847,7 @@ pub unsafe extern "C" fn shmkit_queue_fileno(
         fd.write(queue.notice(what)?);
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 
@@ -862,12 +865,12 @@ pub unsafe extern "C" fn shmkit_queue_is_full(
     out: *mut u32,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let out = unsafe { output(out, "out") }?;
         out.write(queue.is_full()?.into());
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 
@@ -885,7 +888,7 @@ pub unsafe extern "C" fn shmkit_queue_stat(
     out: *mut shmkit_queue_info,
 ) -> shmkit_status {
     let body = |queue: &Queue| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { structure::check(out, "out") }?;
         let stat = queue.stat()?;
         let (capacity, maxsize, max_bytes) = queue.bounds();
@@ -925,11 +928,11 @@ pub unsafe extern "C" fn shmkit_queue_stat(
             held_up_by_pid: process_info.map_or(0, |process_info| process_info.pid),
             unused: 0,
         };
-        // SAFETY: checked above; the caller promises that it is writable.
+        // SAFETY: checked above; the caller guarantees that it is writable.
         unsafe { structure::write(out, info) };
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(queue, body) }
 }
 

@@ -11,16 +11,17 @@ use crate::object::rlock::RLock;
 
 /// A recursive lock.
 ///
-///   Owner    A thread. It may acquire the lock again, and must release it as often.
-///   Death    If the owner's process dies, in whatever way, a waiter acquires the lock within 12 ms
-///            after the kernel has torn the process down. It sees `*owner_died` = 1: what the lock
-///            guards may be half written. If the owner thread alone ends, the lock stays held.
+///   Owner    A thread. It may acquire the lock again, and must release it as many times.
+///   Death    If the owner's process dies, for any reason, a waiter acquires the lock at most 12 ms
+///            after the kernel has torn the process down. It sees `*owner_died` = 1, because what
+///            the lock guards may be half written. If only the owner's thread ends, the lock stays
+///            held.
 ///   Threads  All threads of a process may use a handle at once, and so may forked children. A
 ///            child holds nothing that its parent holds.
 ///   Size     64 bytes in a segment.
 ///   Options  shmkit_object_options, without flags of its own.
-///   Close    A close does not release the lock. When the process closes its last handle of the
-///            segment, the lock counts as held by a dead owner.
+///   Close    A close does not release the lock. If the process closes its last handle of the
+///            segment while it holds the lock, the lock has a dead owner.
 #[allow(non_camel_case_types)]
 pub struct shmkit_rlock {
     _opaque: (),
@@ -35,8 +36,8 @@ unsafe impl Object for RLock {
     }
 }
 
-/// Acquires the lock, and waits for it if necessary; or acquires it once more if this thread holds
-/// it.
+/// Acquires the lock, and waits for it if necessary. If this thread holds the lock, it acquires the
+/// lock once more.
 ///
 /// The caller holds the lock if and only if the call returns SHMKIT_OK.
 ///
@@ -57,7 +58,7 @@ pub unsafe extern "C" fn shmkit_rlock_acquire(
     flags: u32,
     owner_died: *mut u32,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { mutex::acquire::<RLock, _>(lock, timeout_ns, flags, owner_died) }
 }
 
@@ -71,11 +72,11 @@ pub unsafe extern "C" fn shmkit_rlock_acquire(
 /// As for shmkit_lock_release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rlock_release(lock: *mut shmkit_rlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { mutex::release::<RLock, _>(lock) }
 }
 
-/// Returns how often this thread holds the lock. 0: not at all.
+/// Returns how many times this thread holds the lock; 0 if it does not hold it.
 ///
 /// # Safety
 /// `lock` must be NULL or a handle of this library; `out` NULL or writable.
@@ -85,11 +86,11 @@ pub unsafe extern "C" fn shmkit_rlock_depth(
     out: *mut u64,
 ) -> shmkit_status {
     let body = |lock: &RLock| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { output(out, "out") }?.write(lock.depth());
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, body) }
 }
 
@@ -101,7 +102,7 @@ pub unsafe extern "C" fn shmkit_rlock_depth(
 /// As for shmkit_lock_release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rlock_mark_consistent(lock: *mut shmkit_rlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, RLock::mark_consistent) }
 }
 
@@ -117,10 +118,10 @@ pub unsafe extern "C" fn shmkit_rlock_stat(
 ) -> shmkit_status {
     let body = |lock: &RLock| {
         let (stat, owner) = lock.stat();
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { fill_info(out, stat, owner, lock.offset(), false) }
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, body) }
 }
 

@@ -1,4 +1,4 @@
-//! Readers-writer locks: many processes read at once, or one writes.
+//! Readers-writer locks: many processes read at a time, or one writes.
 
 use super::handle::Handle;
 use super::object::{self, Object, with};
@@ -13,22 +13,21 @@ use std::ffi::c_char;
 ///
 ///   Owner     Processes. Any thread of a holder may release the lock. A process may hold it for
 ///             reading up to 65,535 times, for writing once.
-///   Readers   A reader changes nothing but a cache line of its own process.
+///   Readers   A reader writes only to a cache line of its own process.
 ///   Writers   As soon as a writer waits, new readers wait for it: writers do not starve.
 ///   Deadlock  A process that reads must not acquire the lock for reading again before it has
 ///             released it, unless no other process ever writes. A writer in between would wait for
 ///             the first read, and the second read for the writer.
-///   Death     If a holder dies, in whatever way, a waiter acquires the lock within 12 ms after the
+///   Death     If a holder dies, for any reason, a waiter acquires the lock at most 12 ms after the
 ///             kernel has torn the process down. If a writer dies while it writes, all later
-///             holders see `*owner_died` = 1 until shmkit_rwlock_mark_consistent: what the lock
-///             guards may be half written. If a reader dies, later holders see nothing of it.
-///   Threads   All threads of a process may use a handle at once, and so may forked children. A
+///             holders see `*owner_died` = 1 until shmkit_rwlock_mark_consistent, because what the
+///             lock guards may be half written. The death of a reader is not reported.
 ///             child holds nothing that its parent holds.
-///   Size      128 bytes in a segment, and 64 for each process that may read at a time.
+///   Size      128 bytes in a segment, and 64 for each process that can read at a time.
 ///   Options   shmkit_rwlock_options. shmkit_rwlock_open_or_create and shmkit_rwlock_create_at
 ///             compare `readers` with an existing lock.
-///   Close     A close releases nothing. When the process closes its last handle of the segment, it
-///             counts as dead there.
+///   Close     A close releases nothing. If the process closes its last handle of the segment, it
+///             counts as dead for the locks that it holds there.
 #[allow(non_camel_case_types)]
 pub struct shmkit_rwlock {
     _opaque: (),
@@ -42,7 +41,7 @@ pub const SHMKIT_RWLOCK_OWNER_DIED: u32 = 0x80000;
 /// In shmkit_rwlock_info: a writer waits for the readers to release the lock. It may be dead.
 pub const SHMKIT_RWLOCK_WAITING: u32 = 0x200000;
 
-/// How to create or open a readers-writer lock. NULL, or zeros behind struct_size, give the
+/// How to create or open a readers-writer lock. NULL, or zeros after struct_size, mean the
 /// defaults.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -54,18 +53,18 @@ pub struct shmkit_rwlock_options {
     pub flags: u32,
     /// Permission bits of a new named lock, whatever the umask. 0: 0600.
     pub mode: u32,
-    /// The number of processes that the file of a new named lock has room for, 1 to 4096. 0: 128.
+    /// The number of processes that can use a new named lock at a time, 1 to 4096. 0: 128.
     pub participants: u32,
     /// The directory of a named lock. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
-    /// The number of processes that may read at a time, 1 to 4096: each has a cache line. 0: 128.
+    /// The number of processes that can read at a time, 1 to 4096: each has a cache line. 0: 128.
     pub readers: u32,
-    /// 0.
+    /// Must be 0.
     pub reserved: u32,
 }
 
-// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
-// pointer is followed only as the caller of the exported function promises).
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value. The
+// pointer is followed only as the caller of the exported function guarantees.
 unsafe impl Sized32 for shmkit_rwlock_options {
     const FIRST: usize = size_of::<shmkit_rwlock_options>();
 }
@@ -76,7 +75,7 @@ const _: () = assert!(size_of::<shmkit_rwlock_options>() == 32);
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_rwlock_info {
-    /// sizeof(shmkit_rwlock_info); on return the bytes that were filled.
+    /// sizeof(shmkit_rwlock_info); on return, the number of bytes filled.
     pub struct_size: u32,
     /// SHMKIT_RWLOCK_WRITING, SHMKIT_RWLOCK_WAITING and SHMKIT_RWLOCK_OWNER_DIED, or-ed.
     pub flags: u32,
@@ -84,30 +83,29 @@ pub struct shmkit_rwlock_info {
     pub writes: u64,
     /// The number of times that a process waited for a writer, or a writer for readers.
     pub contended: u64,
-    /// The number of writers that were found to have died while they wrote.
+    /// The number of times that a waiter took over from a writer that died while it wrote.
     pub recoveries: u64,
-    /// When the first waiter for the present holder went to sleep, in nanoseconds of CLOCK_MONOTONIC,
-    /// even if it has given up since. 0: no process has waited for this holder.
+    /// The time when the first waiter for the present holder went to sleep, in nanoseconds of
+    /// CLOCK_MONOTONIC, even if its wait has ended. 0: no process has waited for this holder.
     pub contended_since: u64,
-    /// The number of the process that writes or waits to write, among the participants of the
-    /// segment, which is never reused. 0: there is none.
+    /// The ticket of the process that writes or waits to write: its number among the participants of
+    /// the segment, never reused. 0: there is none.
     pub owner_ticket: u64,
     /// The PID namespace of that process, as the inode of /proc/PID/ns/pid. 0: unknown.
     pub owner_namespace: u64,
     /// The offset of the lock in the data of its segment, or in the memory file of unnamed
     /// objects.
     pub offset: u64,
-    /// How often the lock is held for reading. Dead readers count until a writer has waited for
-    /// them.
+    /// The number of holds for reading. Dead readers count until a writer has waited for them.
     pub readers: u64,
     /// The PID of the process that writes or waits to write, in that namespace. 0: there is none, or
     /// unknown.
     pub owner_pid: u32,
     /// The number of processes that read. Dead readers count until a writer has waited for them.
     pub reading_processes: u32,
-    /// The number of processes that may read at a time.
+    /// The number of processes that can read at a time.
     pub max_readers: u32,
-    /// 0.
+    /// Always 0.
     pub reserved: u32,
 }
 
@@ -124,7 +122,7 @@ unsafe impl Object for RwLock {
     fn options(spec: &shmkit_rwlock_options, file: FileOptions) -> Result<Options> {
         object::check_reserved(spec.reserved)?;
         Ok(Options {
-            // Values above 16 bits are out of range in any case.
+            // Values above 16 bits are out of range anyway.
             readers: spec.readers.try_into().unwrap_or(u16::MAX),
             file,
         })
@@ -147,10 +145,10 @@ unsafe fn at_once(
     if !wait::is_valid(timeout_ns, flags) || !owner_died.is_aligned() {
         return false;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let taken = unsafe { Handle::<RwLock>::peek(lock.cast()) }.is_some_and(take);
     if taken && !owner_died.is_null() {
-        // SAFETY: not NULL and aligned; the caller promises that it is writable.
+        // SAFETY: not NULL and aligned; the caller guarantees that it is writable.
         unsafe { owner_died.write(0) };
     }
     taken
@@ -165,7 +163,7 @@ unsafe fn at_once(
 ///   owner_died  (may be NULL) 1 if a writer died and shmkit_rwlock_mark_consistent has not been
 ///               called since: what is read may be half written. Otherwise 0
 ///
-///   SHMKIT_ERR_TOO_MANY_PROCESSES  also: as many processes read as may read at a time
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  also: live processes occupy all places for readers
 ///   SHMKIT_ERR_OVERFLOW            this process holds the lock for reading 65,535 times
 ///   and the errors of shmkit_lock_acquire
 ///
@@ -178,11 +176,11 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_read(
     flags: u32,
     owner_died: *mut u32,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     if unsafe { at_once(lock, timeout_ns, flags, owner_died, RwLock::fast_read) } {
         return SHMKIT_OK;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { acquire_read_slow(lock, timeout_ns, flags, owner_died) }
 }
 
@@ -199,13 +197,13 @@ unsafe extern "C" fn acquire_read_slow(
     owner_died: *mut u32,
 ) -> shmkit_status {
     let body = |lock: &RwLock| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let died = unsafe { super::optional(owner_died, "owner_died") }?;
         let mark = lock.read_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, body) }
 }
 
@@ -217,13 +215,13 @@ unsafe extern "C" fn acquire_read_slow(
 /// `lock` must be NULL or a handle of this library that no other thread is closing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rwlock_release_read(lock: *mut shmkit_rwlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     if let Some(lock) = unsafe { Handle::<RwLock>::peek(lock.cast()) }
         && lock.fast_release_read()
     {
         return SHMKIT_OK;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { release_read_slow(lock) }
 }
 
@@ -234,11 +232,11 @@ pub unsafe extern "C" fn shmkit_rwlock_release_read(lock: *mut shmkit_rwlock) ->
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn release_read_slow(lock: *mut shmkit_rwlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, RwLock::release_read) }
 }
 
-/// Acquires the lock for writing. It waits until no process writes or reads.
+/// Acquires the lock for writing. It waits until no process reads or writes.
 ///
 /// New readers wait as soon as it is the caller's turn. The caller writes if and only if the call
 /// returns SHMKIT_OK.
@@ -259,11 +257,11 @@ pub unsafe extern "C" fn shmkit_rwlock_acquire_write(
     flags: u32,
     owner_died: *mut u32,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     if unsafe { at_once(lock, timeout_ns, flags, owner_died, RwLock::fast_write) } {
         return SHMKIT_OK;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { acquire_write_slow(lock, timeout_ns, flags, owner_died) }
 }
 
@@ -280,13 +278,13 @@ unsafe extern "C" fn acquire_write_slow(
     owner_died: *mut u32,
 ) -> shmkit_status {
     let body = |lock: &RwLock| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let died = unsafe { super::optional(owner_died, "owner_died") }?;
         let mark = lock.write_with(wait::options(timeout_ns, flags)?)?;
         died.map(|died| died.write(mark.into()));
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, body) }
 }
 
@@ -300,13 +298,13 @@ unsafe extern "C" fn acquire_write_slow(
 /// As for shmkit_rwlock_release_read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rwlock_release_write(lock: *mut shmkit_rwlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     if let Some(lock) = unsafe { Handle::<RwLock>::peek(lock.cast()) }
         && lock.fast_release_write()
     {
         return SHMKIT_OK;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { release_write_slow(lock) }
 }
 
@@ -317,20 +315,21 @@ pub unsafe extern "C" fn shmkit_rwlock_release_write(lock: *mut shmkit_rwlock) -
 #[cold]
 #[inline(never)]
 unsafe extern "C" fn release_write_slow(lock: *mut shmkit_rwlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, RwLock::release_write) }
 }
 
 /// Changes from reading to writing. It waits until this is the only hold for reading; no process
 /// writes in between.
 ///
-/// On SHMKIT_OK the caller writes, and reads once less. On any error it reads as before.
+/// On SHMKIT_OK the caller writes, and holds the lock for reading once less. On any error it reads
+/// as before.
 ///
 ///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
 ///   flags       SHMKIT_INTERRUPTIBLE or 0
 ///
-///   SHMKIT_ERR_DEADLOCK   another process waits for the readers, to write or to upgrade, and so
-///                         for the caller: release the lock and acquire it for writing. That
+///   SHMKIT_ERR_DEADLOCK   another process waits for all readers, and so for the caller, to write
+///                         or to upgrade. Release the lock, and acquire it for writing; that
 ///                         process writes in between
 ///   SHMKIT_ERR_NOT_OWNER  this process does not read
 ///   and the errors of shmkit_lock_acquire
@@ -344,7 +343,7 @@ pub unsafe extern "C" fn shmkit_rwlock_upgrade(
     flags: u32,
 ) -> shmkit_status {
     let body = |lock: &RwLock| lock.upgrade_with(wait::options(timeout_ns, flags)?);
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, body) }
 }
 
@@ -352,8 +351,7 @@ pub unsafe extern "C" fn shmkit_rwlock_upgrade(
 /// caller still writes.
 ///
 ///   SHMKIT_ERR_NOT_OWNER           this process does not write
-///   SHMKIT_ERR_TOO_MANY_PROCESSES  as many processes hold a place for reading as may read at a
-///                                  time
+///   SHMKIT_ERR_TOO_MANY_PROCESSES  live processes occupy all places for readers
 ///   SHMKIT_ERR_OVERFLOW            this process holds the lock for reading 65,535 times
 ///   SHMKIT_ERR_LIVENESS_UNKNOWN    this process has lost all descriptors of the segment
 ///                                  (closefrom), so it cannot check whether the readers are alive
@@ -362,7 +360,7 @@ pub unsafe extern "C" fn shmkit_rwlock_upgrade(
 /// As for shmkit_rwlock_release_read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rwlock_downgrade(lock: *mut shmkit_rwlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, RwLock::downgrade) }
 }
 
@@ -374,7 +372,7 @@ pub unsafe extern "C" fn shmkit_rwlock_downgrade(lock: *mut shmkit_rwlock) -> sh
 /// As for shmkit_rwlock_release_read.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_rwlock_mark_consistent(lock: *mut shmkit_rwlock) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, RwLock::mark_consistent) }
 }
 
@@ -389,7 +387,7 @@ pub unsafe extern "C" fn shmkit_rwlock_stat(
     out: *mut shmkit_rwlock_info,
 ) -> shmkit_status {
     let body = |lock: &RwLock| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { structure::check(out, "out") }?;
         let (stat, owner) = lock.stat();
         let flag = |set, flag| if set { flag } else { 0 };
@@ -411,11 +409,11 @@ pub unsafe extern "C" fn shmkit_rwlock_stat(
             max_readers: lock.readers() as u32,
             reserved: 0,
         };
-        // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+        // SAFETY: `check` has accepted `out`; the caller guarantees that it is writable.
         unsafe { structure::write(out, info) };
         Ok(())
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(lock, body) }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 ///
 ///   Plain    All bytes of the file belong to the program, so any process that maps files can share
 ///            it.
-///   Managed  The file begins with a control area before byte 0. The segment can hold locks and
+///   Managed  The file begins with a control area before the data. The segment can contain locks and
 ///            other objects.
 ///   Threads  Any thread may use the handle. Closing it ends all use.
 ///   Death    If a process dies while it creates a segment, other processes find no name, or a
@@ -32,23 +32,23 @@ impl Opaque for Arc<Segment> {
     const KIND: Kind = Kind::Segment;
 }
 
-/// In shmkit_segment_options, except for shmkit_segment_create: map the segment for reading only. A
-/// write to it raises SIGSEGV. In shmkit_segment_info: the handle is read-only.
+/// In shmkit_segment_options, except for shmkit_segment_create: map the segment read-only. A write
+/// to it raises SIGSEGV. In shmkit_segment_info: the handle is read-only.
 pub const SHMKIT_SEGMENT_READONLY: u32 = 0x10;
 /// In the options of segments and objects: accept a foreign owner. Without it an open refuses a
 /// file of another user, and a file without a name that is not sealed against shrinking.
 pub const SHMKIT_TRUST: u32 = 0x20000;
-/// In shmkit_segment_options and for shmkit_segment_resize: do not compare the size with what file
-/// system, machine and cgroup have free. The kernel decides.
+/// In shmkit_segment_options and for shmkit_segment_resize: do not compare the size with the free
+/// memory of file system, machine and cgroup. The kernel decides.
 pub const SHMKIT_SEGMENT_NO_SPACE_CHECK: u32 = 0x40;
 /// In shmkit_segment_options and for shmkit_segment_resize: do not reserve memory. Each page gets
 /// memory when it is first touched; without free memory that touch raises SIGBUS. Not with
 /// SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_HUGE or SHMKIT_SEGMENT_LOCK.
 pub const SHMKIT_SEGMENT_SPARSE: u32 = 0x80;
-/// In shmkit_segment_options: map all pages during the call, so that no first touch waits for the
+/// In shmkit_segment_options: map all pages during the call, so that no first touch enters the
 /// kernel.
 pub const SHMKIT_SEGMENT_PREFAULT: u32 = 0x100;
-/// In shmkit_segment_options: ask for huge pages. shmkit_segment_huge returns the bytes that got
+/// In shmkit_segment_options: ask for huge pages. shmkit_segment_huge returns how many bytes have
 /// them. The rest stays in small pages.
 pub const SHMKIT_SEGMENT_HUGE: u32 = 0x200;
 /// In shmkit_segment_options: keep the segment in physical memory (mlock). The call fails with
@@ -56,23 +56,23 @@ pub const SHMKIT_SEGMENT_HUGE: u32 = 0x200;
 pub const SHMKIT_SEGMENT_LOCK: u32 = 0x400;
 /// In shmkit_segment_info: this handle created the segment.
 pub const SHMKIT_SEGMENT_CREATED: u32 = 0x800;
-/// In shmkit_segment_info: no process can ever shrink the segment.
+/// In shmkit_segment_info: the file is sealed, so no process can ever shrink it.
 pub const SHMKIT_SEGMENT_SEALED: u32 = 0x1000;
 
-/// In shmkit_segment_options: create a managed segment, with a control area before byte 0, which
-/// can hold locks and other objects; or open only such a segment. Without this flag a new segment
+/// In shmkit_segment_options: create a managed segment, with a control area before the data, which
+/// can contain locks and other objects; or open only such a segment. Without this flag a new segment
 /// is plain, and an open accepts both kinds. In shmkit_segment_info: the segment is managed.
 pub const SHMKIT_SEGMENT_MANAGED: u32 = 0x2000;
-/// In shmkit_segment_options: open the bare file. Byte 0 is the first byte of the file, whatever it
-/// holds. Not with SHMKIT_SEGMENT_MANAGED.
+/// In shmkit_segment_options: open the bare file. Byte 0 is the first byte of the file, even if the
+/// file looks like a managed segment. Not with SHMKIT_SEGMENT_MANAGED.
 pub const SHMKIT_SEGMENT_PLAIN: u32 = 0x4000;
 /// In shmkit_segment_options, with SHMKIT_SEGMENT_MANAGED: remove the name when no process has the
-/// segment mapped any more. The last process to close it does so. If that process is killed, or
-/// opened the segment by its descriptor and knows no name, shmkit_segment_gc removes the name. In
+/// segment mapped any more. The last process to close the segment removes it. If that process dies,
+/// or opened the segment by its descriptor and knows no name, shmkit_segment_gc removes the name. In
 /// shmkit_segment_info: the segment is ephemeral.
 pub const SHMKIT_SEGMENT_EPHEMERAL: u32 = 0x8000;
 
-/// How to create or open a segment. NULL, or zeros behind struct_size, give the defaults.
+/// How to create or open a segment. NULL, or zeros after struct_size, mean the defaults.
 #[derive(Clone, Copy)]
 #[repr(C)]
 #[allow(non_camel_case_types)]
@@ -89,15 +89,15 @@ pub struct shmkit_segment_options {
     /// Permission bits of a new segment, at most 0777, exactly these whatever the umask. 0: 0600, for
     /// its owner alone. An anonymous segment gets no execute bits.
     pub mode: u32,
-    /// The number of processes that may hold something in a new managed segment at a time, 1 to 4096.
-    /// 0: 128. For a plain segment: 0.
+    /// The number of processes that can use the objects of a new managed segment at a time, 1 to
+    /// 4096. 0: 128. For a plain segment: 0.
     pub participants: u32,
     /// The directory of a named segment. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,
 }
 
-// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value (the
-// pointer is followed only as the caller of the exported function promises).
+// SAFETY: repr(C), integers and one pointer, each at a multiple of its size: no padding; any bytes are a value. The
+// pointer is followed only as the caller of the exported function guarantees.
 unsafe impl Sized32 for shmkit_segment_options {
     const FIRST: usize = size_of::<shmkit_segment_options>();
 }
@@ -108,12 +108,12 @@ const _: () = assert!(size_of::<shmkit_segment_options>() == 32);
 #[repr(C)]
 #[allow(non_camel_case_types)]
 pub struct shmkit_segment_info {
-    /// sizeof(shmkit_segment_info); on return the bytes that were filled.
+    /// sizeof(shmkit_segment_info); on return, the number of bytes filled.
     pub struct_size: u32,
     /// SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_SEALED, SHMKIT_SEGMENT_MANAGED
     /// and SHMKIT_SEGMENT_EPHEMERAL, or-ed.
     pub flags: u32,
-    /// The length of the data.
+    /// The size of the data.
     pub size: u64,
     /// The address space that this handle has mapped for the data.
     pub capacity: u64,
@@ -121,7 +121,7 @@ pub struct shmkit_segment_info {
     pub allocated: u64,
     /// The file system of the file (st_dev).
     pub device: u64,
-    /// The number of the file there (st_ino). Device and inode identify the segment for as long as it
+    /// The number of the file there (st_ino). Device and inode identify the segment as long as it
     /// exists.
     pub inode: u64,
     /// The number of names that the file has. 0: it was unlinked, or is anonymous.
@@ -132,12 +132,12 @@ pub struct shmkit_segment_info {
     pub mode: u32,
     /// A random number that a managed segment got when it was created. 0: a plain segment.
     pub id: u64,
-    /// The bytes of the file before byte 0: the control area of a managed segment.
+    /// The size of the control area of a managed segment: the bytes of the file before the data.
     pub control_bytes: u64,
-    /// The number of processes that may hold something in the segment at a time. 0: a plain
+    /// The number of processes that can use the objects of the segment at a time. 0: a plain
     /// segment.
     pub participants: u32,
-    /// 0.
+    /// Always 0.
     pub reserved: u32,
 }
 
@@ -147,7 +147,7 @@ unsafe impl Sized32 for shmkit_segment_info {
 }
 const _: () = assert!(size_of::<shmkit_segment_info>() == 88);
 
-/// The function that shmkit_segment_list calls for each name. It returns 0 to continue, another
+/// The function that shmkit_segment_list calls for each name. It returns 0 to continue, or another
 /// number to stop.
 #[allow(non_camel_case_types)]
 pub type shmkit_segment_visit =
@@ -172,7 +172,7 @@ const RESIZE_FLAGS: u32 =
 /// # Safety
 /// `options` must be NULL or a struct whose struct_size is set; its directory must be NULL or a C string.
 unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let spec = unsafe { structure::read(options, "options") }?;
     check_flags(spec.flags, OPEN_FLAGS)?;
     let has = |flag| spec.flags & flag != 0;
@@ -182,7 +182,7 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
         (false, true) => Form::Plain,
         (true, true) => {
             return Err(Error::Invalid(
-                "options: SHMKIT_SEGMENT_MANAGED and SHMKIT_SEGMENT_PLAIN exclude each other"
+                "options: SHMKIT_SEGMENT_MANAGED and SHMKIT_SEGMENT_PLAIN must not be combined"
                     .into(),
             ));
         }
@@ -190,7 +190,7 @@ unsafe fn options(options: *const shmkit_segment_options) -> Result<Options> {
     Ok(Options {
         capacity: spec.capacity,
         mode: super::mode(spec.mode)?,
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         directory: unsafe { text(spec.directory) }.map(CStr::to_owned),
         readonly: has(SHMKIT_SEGMENT_READONLY),
         trust: has(SHMKIT_TRUST),
@@ -216,9 +216,9 @@ unsafe fn store(
     make: impl FnOnce(&Options) -> Result<Segment>,
 ) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let out = unsafe { output(out, "out") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let options = unsafe { options(spec) }?;
         out.write(Handle::open(Arc::new(make(&options)?)).cast());
         Ok(())
@@ -235,30 +235,30 @@ unsafe fn ask<T>(
     get: impl FnOnce(&Segment) -> Result<T>,
 ) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { output(out, "out") }?.write(get(segment)?);
         Ok(())
     })
 }
 
 pub(super) fn named(name: Option<&CStr>) -> Result<&CStr> {
-    name.ok_or(Error::Invalid("the name is NULL".into()))
+    name.ok_or(Error::Invalid("the name must not be NULL".into()))
 }
 
-/// Creates a segment of `size` bytes, all zero, and maps it.
+/// Creates a segment of `size` zero bytes and maps it.
 ///
 ///   name     at most 255 bytes, with or without a leading slash, without another slash. NULL: an
 ///            anonymous segment, a memory file that no process can ever shrink, and that the kernel
 ///            frees when no process has it open
 ///   size     at least 1
 ///   options  NULL: the defaults
-///   out      the handle, which shmkit_segment_close frees
+///   out      gets a handle, which shmkit_segment_close frees
 ///
 /// The memory is reserved before the segment gets its name, and the name comes last: no open ever
 /// finds an incomplete segment. If the caller dies before that, the kernel frees everything. Bytes
-/// behind `size` on the last page do not belong to the segment.
+/// after `size` on the last page do not belong to the segment.
 ///
 ///   SHMKIT_ERR_EXISTS       the name is taken
 ///   SHMKIT_ERR_NO_SPACE     file system, machine or cgroup have not enough memory, or RLIMIT_FSIZE
@@ -283,19 +283,19 @@ pub unsafe extern "C" fn shmkit_segment_create(
     options: *const shmkit_segment_options,
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { store(options, out, |options| Segment::create(name, size, options)) }
 }
 
-/// Opens the segment of this name and maps it, whatever created it: this library, shm_open, Python.
+/// Opens the segment of this name and maps it. It may come from any program, for example Python.
 ///
-///   size     the least number of bytes that the segment must have; 0: any number
+///   size     the minimum size of the segment in bytes; 0: any size
 ///   options  NULL: the defaults. With SHMKIT_SEGMENT_READONLY, read permission is enough
 ///
-/// A failed open removes and changes nothing. A process that may write to a named file may also
-/// truncate it (ftruncate): the next touch then raises SIGBUS. Anonymous segments cannot be
+/// A failed open changes nothing. A process that may write to a named file may also truncate it
+/// (ftruncate): a later access to the lost bytes raises SIGBUS. Anonymous segments cannot be
 /// truncated.
 ///
 ///   SHMKIT_ERR_NOT_FOUND         no such name
@@ -325,9 +325,9 @@ pub unsafe extern "C" fn shmkit_segment_open(
     options: *const shmkit_segment_options,
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe {
         store(options, out, |options| {
             Segment::open(named(name)?, size, options)
@@ -335,10 +335,10 @@ pub unsafe extern "C" fn shmkit_segment_open(
     }
 }
 
-/// Opens the segment of this name, or creates it with `size` bytes if there is none.
+/// Opens the segment of this name, or creates it with `size` bytes if it does not exist.
 ///
-/// Of several racing processes exactly one creates it: SHMKIT_SEGMENT_CREATED in
-/// shmkit_segment_stat marks that one. If `name` is NULL, the call creates an anonymous segment.
+/// If several processes race, exactly one creates it: SHMKIT_SEGMENT_CREATED in shmkit_segment_stat
+/// marks that one. If `name` is NULL, the call creates an anonymous segment.
 ///
 ///   SHMKIT_ERR_INVALID  the segment exists with fewer than `size` bytes
 ///   and the errors of shmkit_segment_create and shmkit_segment_open, except SHMKIT_ERR_EXISTS
@@ -352,9 +352,9 @@ pub unsafe extern "C" fn shmkit_segment_open_or_create(
     options: *const shmkit_segment_options,
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     let name = unsafe { text(name) };
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe {
         store(options, out, |options| {
             Segment::open_or_create(name, size, options)
@@ -362,18 +362,18 @@ pub unsafe extern "C" fn shmkit_segment_open_or_create(
     }
 }
 
-/// Opens the segment behind a descriptor: inherited, received over a socket, or opened through
-/// /proc/PID/fd.
+/// Opens the segment behind a descriptor that was inherited, received over a socket, or opened
+/// through /proc/PID/fd.
 ///
-/// The call duplicates the descriptor, which stays the caller's. `size` is the least number of
-/// bytes that the segment must have; 0: any number.
+/// The call duplicates the descriptor, which remains the caller's. `size` is the minimum size of the
+/// segment in bytes; 0: any size.
 ///
 ///   SHMKIT_ERR_INVALID     not an open descriptor
 ///   SHMKIT_ERR_NOT_FOUND   the segment is ephemeral, and its name is being removed
 ///   SHMKIT_ERR_PERMISSION  the descriptor is not open for reading; or not for writing, and
 ///                          SHMKIT_SEGMENT_READONLY was not given
 ///   SHMKIT_ERR_UNTRUSTED   a file without a name that is not sealed against shrinking, unless
-///                          SHMKIT_TRUST was given: its sender could make a touch raise SIGBUS
+///                          SHMKIT_TRUST was given: its sender could make an access raise SIGBUS
 ///   and the errors of shmkit_segment_open
 ///
 /// # Safety
@@ -385,22 +385,22 @@ pub unsafe extern "C" fn shmkit_segment_open_fd(
     options: *const shmkit_segment_options,
     out: *mut *mut shmkit_segment,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { store(options, out, |options| Segment::open_fd(fd, size, options)) }
 }
 
-/// Sets the length of the segment to `size` bytes, for every process that has it mapped.
+/// Sets the size of the segment to `size` bytes, for every process that has it mapped.
 ///
 /// No address moves, and no pointer into the segment becomes invalid. New bytes are zero. Other
-/// processes see the new length in shmkit_segment_size, up to the capacity of their mapping.
-/// Several resizes wait for each other.
+/// processes see the new size in shmkit_segment_size, up to the capacity of their mapping.
+/// Concurrent resizes wait for each other.
 ///
 ///   flags  SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_SPARSE and SHMKIT_INTERRUPTIBLE, or-ed
 ///
-/// On SHMKIT_ERR_NO_SPACE and SHMKIT_ERR_INTERRUPTED nothing has changed, with one exception.
-/// Prefault, huge pages and locking, if the options of the handle ask for them, follow after the
-/// growth. If these fail with SHMKIT_ERR_NO_MEMORY or SHMKIT_ERR_INTERRUPTED, the segment stays
-/// grown; shmkit_segment_size returns its length.
+/// On SHMKIT_ERR_NO_SPACE and SHMKIT_ERR_INTERRUPTED nothing has changed, with one exception. If the
+/// options of the handle ask for prefault, huge pages or locking, these follow after the growth. If
+/// they fail with SHMKIT_ERR_NO_MEMORY or SHMKIT_ERR_INTERRUPTED, the segment stays grown;
+/// shmkit_segment_size returns its size.
 ///
 ///   SHMKIT_ERR_TOO_LARGE         `size` exceeds the capacity of this mapping
 ///   SHMKIT_ERR_INVALID           `size` is less than the present size (segments do not shrink), an
@@ -424,7 +424,7 @@ pub unsafe extern "C" fn shmkit_segment_resize(
     flags: u32,
 ) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
         check_flags(flags, RESIZE_FLAGS)?;
         let growth = Growth {
@@ -436,7 +436,7 @@ pub unsafe extern "C" fn shmkit_segment_resize(
     })
 }
 
-/// Returns the address of byte 0, which stays the same until the handle is closed.
+/// Returns the address of the data, which stays the same until the handle is closed.
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library that no other thread is closing; `out` NULL or writable.
@@ -445,17 +445,17 @@ pub unsafe extern "C" fn shmkit_segment_data(
     segment: *const shmkit_segment,
     out: *mut *mut c_void,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { ask(segment, out, |segment| Ok(segment.data().cast())) }
 }
 
-/// Returns how many bytes of the mapping have memory now.
+/// Returns the size of the data in bytes.
 ///
-/// The number grows when any process resizes the segment. The call asks the kernel, which takes
-/// about 0.2 microseconds.
+/// The size grows when any process resizes the segment. The call asks the kernel, which takes about
+/// 0.2 microseconds.
 ///
-///   SHMKIT_ERR_CORRUPT           the file is shorter than before: it was truncated, and touching
-///                                the lost bytes raises SIGBUS
+///   SHMKIT_ERR_CORRUPT           the file is shorter than before: it was truncated, and an access
+///                                to the lost bytes raises SIGBUS
 ///   SHMKIT_ERR_LIVENESS_UNKNOWN  the descriptor of the handle was closed by other code (closefrom)
 ///
 /// # Safety
@@ -465,12 +465,11 @@ pub unsafe extern "C" fn shmkit_segment_size(
     segment: *const shmkit_segment,
     out: *mut u64,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { ask(segment, out, |segment| segment.size()) }
 }
 
-/// Returns how many bytes of address space are mapped: how far the segment can grow in this
-/// process.
+/// Returns the mapped address space in bytes: the maximum size of the segment in this process.
 ///
 /// # Safety
 /// As for shmkit_segment_data.
@@ -479,7 +478,7 @@ pub unsafe extern "C" fn shmkit_segment_capacity(
     segment: *const shmkit_segment,
     out: *mut u64,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { ask(segment, out, |segment| Ok(segment.capacity())) }
 }
 
@@ -493,7 +492,7 @@ pub unsafe extern "C" fn shmkit_segment_fd(
     segment: *const shmkit_segment,
     out: *mut i32,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { ask(segment, out, |segment| Ok(segment.fd())) }
 }
 
@@ -509,7 +508,7 @@ pub unsafe extern "C" fn shmkit_segment_name(
     segment: *const shmkit_segment,
     out: *mut *const c_char,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe {
         ask(segment, out, |segment| {
             Ok(segment.name().map_or(std::ptr::null(), CStr::as_ptr))
@@ -528,7 +527,7 @@ pub unsafe extern "C" fn shmkit_segment_directory(
     segment: *const shmkit_segment,
     out: *mut *const c_char,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe {
         ask(segment, out, |segment| {
             Ok(segment.directory().map_or(std::ptr::null(), CStr::as_ptr))
@@ -536,9 +535,9 @@ pub unsafe extern "C" fn shmkit_segment_directory(
     }
 }
 
-/// Returns how many bytes of the segment this process reaches through huge pages now.
+/// Returns how many bytes of the segment this process maps by huge pages now.
 ///
-/// The call reads /proc/self/smaps, which takes 0.1 ms and more, depending on how much the process
+/// The call reads /proc/self/smaps, which takes at least 0.1 ms, depending on how much the process
 /// has mapped.
 ///
 /// # Safety
@@ -548,7 +547,7 @@ pub unsafe extern "C" fn shmkit_segment_huge(
     segment: *const shmkit_segment,
     out: *mut u64,
 ) -> shmkit_status {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller guarantees it (see # Safety).
     unsafe { ask(segment, out, |segment| Ok(segment.huge_bytes())) }
 }
 
@@ -564,9 +563,9 @@ pub unsafe extern "C" fn shmkit_segment_stat(
     out: *mut shmkit_segment_info,
 ) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let segment = unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { structure::check(out, "out") }?;
         let SegmentInfo {
             file,
@@ -599,19 +598,18 @@ pub unsafe extern "C" fn shmkit_segment_stat(
             participants: header.map_or(0, |header| header.participants),
             reserved: 0,
         };
-        // SAFETY: `check` has accepted `out`; the caller promises that it is writable.
+        // SAFETY: `check` has accepted `out`; the caller guarantees that it is writable.
         unsafe { structure::write(out, info) };
         Ok(())
     })
 }
 
-/// Removes the name of the segment. Processes that have it mapped keep it; the memory is freed with
-/// the last of them.
+/// Removes the name of the segment. Processes that have the segment mapped keep it. The memory is
+/// freed when the last of them closes it.
 ///
 /// An anonymous segment has no name: the call returns SHMKIT_OK.
 ///
-///   SHMKIT_ERR_NOT_FOUND         the name is gone, or belongs to a newer segment, which is left
-///                                alone
+///   SHMKIT_ERR_NOT_FOUND         the name is gone, or belongs to a newer segment, which keeps it
 ///   SHMKIT_ERR_INVALID           a named segment that was opened by its descriptor: this handle
 ///                                does not know its name
 ///   SHMKIT_ERR_PERMISSION        this user may not remove names from the directory
@@ -625,7 +623,7 @@ pub unsafe extern "C" fn shmkit_segment_stat(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_segment_unlink(segment: *mut shmkit_segment) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { Handle::<Arc<Segment>>::borrow(segment.cast()) }?.unlink()
     })
 }
@@ -638,7 +636,7 @@ pub unsafe extern "C" fn shmkit_segment_unlink(segment: *mut shmkit_segment) -> 
 ///   flags          SHMKIT_INTERRUPTIBLE or 0
 ///
 ///   SHMKIT_ERR_NOT_FOUND    no such name, or it belongs to another file than the one given
-///   SHMKIT_ERR_WRONG_KIND   not a regular file; it is left alone
+///   SHMKIT_ERR_WRONG_KIND   not a regular file; it keeps its name
 ///   SHMKIT_ERR_PERMISSION   this user may not remove names from the directory
 ///   SHMKIT_ERR_INVALID      the name is not valid, or an unknown flag
 ///   SHMKIT_ERR_INTERRUPTED  the interrupt hook ended the call
@@ -655,17 +653,17 @@ pub unsafe extern "C" fn shmkit_segment_unlink_name(
 ) -> shmkit_status {
     run(|| {
         check_flags(flags, SHMKIT_INTERRUPTIBLE)?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let name = named(unsafe { text(name) })?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let directory = unsafe { text(directory) };
         let only = (device != 0 || inode != 0).then_some((device, inode));
         segment::unlink(name, directory, only, flags & SHMKIT_INTERRUPTIBLE != 0)
     })
 }
 
-/// Calls `visit` with the name of each regular file in `directory`, in no particular order, and
-/// with `argument`.
+/// Calls `visit` with the name of each regular file in `directory` and with `argument`, in no
+/// particular order.
 ///
 /// These are the files that shmkit_segment_open might open, whatever created them. If `visit`
 /// returns nonzero, the list ends, also with SHMKIT_OK. The name is valid until `visit` returns.
@@ -685,10 +683,10 @@ pub unsafe extern "C" fn shmkit_segment_list(
     argument: *mut c_void,
 ) -> shmkit_status {
     run(|| {
-        let visit = visit.ok_or(Error::Invalid("visit is NULL".into()))?;
-        // SAFETY: the caller's promise.
+        let visit = visit.ok_or(Error::Invalid("visit must not be NULL".into()))?;
+        // SAFETY: the caller guarantees it (see # Safety).
         let directory = unsafe { text(directory) };
-        // SAFETY: the caller promises that `visit` takes its argument; the name is a C string.
+        // SAFETY: the caller guarantees that `visit` takes its argument; the name is a C string.
         segment::list(
             directory,
             |name| unsafe { visit(name.as_ptr(), argument) } == 0,
@@ -696,8 +694,8 @@ pub unsafe extern "C" fn shmkit_segment_list(
     })
 }
 
-/// Removes the names of ephemeral segments that no process has mapped, and what killed creators
-/// left unfinished.
+/// Removes the names of ephemeral segments that no process has mapped, and the unfinished files of
+/// dead processes.
 ///
 /// The call never removes a segment that a process has mapped. A process that opens one meanwhile
 /// finds it, or finds no such name. Only files of this user are considered.
@@ -721,9 +719,9 @@ pub unsafe extern "C" fn shmkit_segment_gc(
 ) -> shmkit_status {
     run(|| {
         check_flags(flags, SHMKIT_INTERRUPTIBLE)?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let removed = unsafe { super::optional(removed, "removed") }?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         let directory = unsafe { text(directory) };
         let count = segment::gc(directory, flags & SHMKIT_INTERRUPTIBLE != 0)?;
         removed.map(|removed| removed.write(count));
@@ -742,7 +740,7 @@ pub unsafe extern "C" fn shmkit_segment_gc(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shmkit_segment_close(segment: *mut shmkit_segment) -> shmkit_status {
     run(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees it (see # Safety).
         unsafe { Handle::<Arc<Segment>>::close(segment.cast()) }
     })
 }

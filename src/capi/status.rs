@@ -1,4 +1,4 @@
-//! Status: what a function returns, and the last failure of a thread.
+//! Status: the results of functions, and the last failure of a thread.
 
 use crate::error::{Cause, Error};
 use std::cell::RefCell;
@@ -48,10 +48,10 @@ pub const SHMKIT_ERR_BROKEN: shmkit_status = -15;
 pub const SHMKIT_ERR_EMPTY: shmkit_status = -16;
 /// The queue is full.
 pub const SHMKIT_ERR_FULL: shmkit_status = -17;
-/// The size is larger than this object, a file or the caller's buffer can ever hold.
+/// The size is larger than this object, a file or the caller's buffer can hold.
 pub const SHMKIT_ERR_TOO_LARGE: shmkit_status = -18;
 /// The segment has no room for another process, or the object has none for another reader, holder
-/// or waiter. Living processes occupy all of it.
+/// or waiter. Live processes occupy all of it.
 pub const SHMKIT_ERR_TOO_MANY_PROCESSES: shmkit_status = -19;
 /// This process can no longer find out which processes are alive.
 pub const SHMKIT_ERR_LIVENESS_UNKNOWN: shmkit_status = -20;
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn shmkit_last_error(
     system_errno: *mut i32,
     text: *mut *const c_char,
 ) -> shmkit_status {
-    let told = LAST.try_with(|last| {
+    let known = LAST.try_with(|last| {
         let last = last.borrow();
         (
             last.code,
@@ -140,13 +140,13 @@ pub unsafe extern "C" fn shmkit_last_error(
             last.text.as_deref().unwrap_or_default().as_ptr(),
         )
     });
-    let (last_code, last_errno, last_text) = told.unwrap_or((SHMKIT_OK, 0, c"".as_ptr()));
+    let (last_code, last_errno, last_text) = known.unwrap_or((SHMKIT_OK, 0, c"".as_ptr()));
     // Not remembered: that would overwrite what the caller asks about.
     if !code.is_aligned() || !system_errno.is_aligned() || !text.is_aligned() {
         return SHMKIT_ERR_INVALID;
     }
     if !code.is_null() {
-        // SAFETY: aligned and not NULL, so writable (the caller's promise).
+        // SAFETY: aligned and not NULL, so writable (the caller guarantees it).
         unsafe { code.write(last_code) };
     }
     if !system_errno.is_null() {

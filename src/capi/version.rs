@@ -5,8 +5,8 @@ use super::status::shmkit_status;
 use crate::error::Error;
 use std::ffi::c_char;
 
-/// Incremented by changes that break programs. While it is 0, SHMKIT_VERSION_MINOR takes its
-/// role.
+/// Incremented by changes that break programs. While the major version is 0,
+/// SHMKIT_VERSION_MINOR has this role.
 pub const SHMKIT_VERSION_MAJOR: u32 = 0;
 /// Incremented by additions.
 pub const SHMKIT_VERSION_MINOR: u32 = 1;
@@ -20,7 +20,7 @@ const _: () = assert!(
         == SHMKIT_VERSION_MAJOR * 1_000_000 + SHMKIT_VERSION_MINOR * 1_000 + SHMKIT_VERSION_PATCH
 );
 
-/// Returns the version of the running library, to compare with SHMKIT_VERSION of the header.
+/// Returns the version of the running library, to be compared with SHMKIT_VERSION of the header.
 #[unsafe(no_mangle)]
 pub extern "C" fn shmkit_version() -> u32 {
     SHMKIT_VERSION
@@ -50,8 +50,9 @@ pub extern "C" fn shmkit_check_version(built_with: u32) -> shmkit_status {
         if built_with / SERIES == SHMKIT_VERSION / SERIES && built_with <= SHMKIT_VERSION {
             return Ok(());
         }
-        let text =
-            format!("the program was built for shmkit {built_with}, this is {SHMKIT_VERSION}");
+        let text = format!(
+            "the program was built for shmkit {built_with}, this is {SHMKIT_VERSION}; rebuild the program"
+        );
         Err(Error::VersionMismatch(text.into()))
     })
 }
@@ -62,7 +63,8 @@ mod tests {
 
     #[test]
     fn version_is_the_crates() {
-        let told = format!("{SHMKIT_VERSION_MAJOR}.{SHMKIT_VERSION_MINOR}.{SHMKIT_VERSION_PATCH}");
-        assert_eq!(told, env!("CARGO_PKG_VERSION"));
+        let version =
+            format!("{SHMKIT_VERSION_MAJOR}.{SHMKIT_VERSION_MINOR}.{SHMKIT_VERSION_PATCH}");
+        assert_eq!(version, env!("CARGO_PKG_VERSION"));
     }
 }

@@ -1,12 +1,13 @@
-//! Arenas: a memory file of each process that contains its small unnamed objects.
+//! Arenas: a memory file of each process with its small unnamed objects.
 //!
 //! ```text
 //! | control area, 1024 participants | slot 0 | slot 1 | slot 2 | …      slots of 64 bytes, or of a multiple
 //! ```
 //!
-//! One descriptor and one table serve all of them. A slot is used again only if no other process can know of it: it was
-//! not exported, and no fork came after its allocation. If the process dies, its arena lives as long as another process
-//! has it mapped; no slot in it is allocated any more.
+//! One descriptor and one participant table serve all of them. A slot is used again only if no other process can know
+//! it: the slot was not exported, and no fork came after its allocation.
+//!
+//! If the process dies, its arena lives as long as another process has it mapped. No slot in it is allocated any more.
 
 use crate::error::{Error, Result};
 use crate::layout::Kind;
@@ -18,20 +19,20 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// How many processes may use one arena at a time.
+/// Number of processes that can use one arena at a time.
 const PARTICIPANTS: u32 = 1024;
-/// How much memory is set aside at a time.
+/// Bytes of memory that are reserved at a time.
 const STEP: u64 = 64 << 10;
-/// How much address space an arena has: four million slots of 64 bytes.
+/// Bytes of address space of an arena: four million slots of 64 bytes.
 const CAPACITY: u64 = 256 << 20;
 
 struct Arena {
     segment: Arc<Segment>,
-    /// The first byte that was never given out.
+    /// The first byte that was never allocated.
     next: u64,
-    /// What was given back, by size.
+    /// The freed slots, by size.
     unused: BTreeMap<u64, Vec<u64>>,
-    /// 1 in the process whose arena it is, 0 in its children: theirs are their own.
+    /// 1 in the process that created the arena, 0 in its forked children, which create their own.
     mine: ForkLocal,
 }
 
@@ -41,23 +42,23 @@ impl Arena {
     }
 }
 
-/// The arena of this process, once it needs one.
+/// The arena of this process, if it needed one.
 static MINE: ForkLocked<Option<Arena>> = ForkLocked::new(None);
 
-/// All arenas that are mapped here, by device and inode, so that none is mapped twice.
+/// All arenas mapped here, by device and inode, so that none is mapped twice.
 static MAPPED: ForkLocked<BTreeMap<(u64, u64), Weak<Segment>>> = ForkLocked::new(BTreeMap::new());
 
-/// More forks than there will ever be.
+/// A number that `forks` never returns.
 const SHOWN: u64 = u64::MAX;
 
 /// An allocated slot.
 pub struct Slot {
     /// The arena.
     pub segment: Arc<Segment>,
-    /// Where in its data.
+    /// The offset in its data.
     pub offset: u64,
     size: u64,
-    /// How many forks there had been when it was given out; `SHOWN` where others have heard of it.
+    /// The value of `forks` at the allocation; `SHOWN` if other processes may know the slot.
     alone: AtomicU64,
 }
 
@@ -79,7 +80,7 @@ impl Slot {
                         (arena.segment.clone(), offset)
                     })
             };
-            // Nothing below happens with the fork lock held, which is taken again further down.
+            // The fork lock is released here, because the functions below acquire it again.
             let Some((segment, offset)) = taken else {
                 make_arena()?;
                 continue;
@@ -115,12 +116,12 @@ impl Slot {
         Ok(Slot {
             segment,
             offset,
-            size: 0, // not ours to give out
+            size: 0, // not ours to free
             alone: AtomicU64::new(SHOWN),
         })
     }
 
-    /// Records that other processes will know of the slot, so that it is never used again.
+    /// Records that other processes may know the slot, so that it is never used again.
     pub fn expose(&self) {
         self.alone.store(SHOWN, Ordering::Relaxed);
     }
@@ -132,7 +133,7 @@ impl Drop for Slot {
         if *self.alone.get_mut() == forks()
             && let Some(arena) = MINE.get(&mut inside)
             && arena.is_mine()
-            // After a raw clone, which counts as no fork, it may be the parent's.
+            // After a raw clone, which the fork handlers do not see, the arena may be the parent's.
             && Arc::ptr_eq(&arena.segment, &self.segment)
         {
             arena.unused.entry(self.size).or_default().push(self.offset);
@@ -160,7 +161,7 @@ fn make_arena() -> Result<()> {
     let arena = MINE.get(&mut inside);
     if arena.as_ref().is_some_and(Arena::is_mine) {
         free_fork_local(&mut inside, mine);
-        drop(inside); // another thread was first; ours goes, outside the fence
+        drop(inside); // another thread was faster; our segment is dropped without the fork lock
         return Ok(());
     }
     mine.store(1, Ordering::Relaxed);
@@ -179,16 +180,16 @@ fn make_arena() -> Result<()> {
         .get(&mut inside)
         .insert(key, Arc::downgrade(&segment));
     drop(inside);
-    drop(parents); // dropping a segment enters the fence
+    drop(parents); // dropping a segment acquires the fork lock
     Ok(())
 }
 
-/// Has the arena grow until it has `end` bytes.
+/// Grows the arena until it has `end` bytes.
 fn make_room(segment: &Segment, end: u64) -> Result<()> {
     while segment.size()? < end {
         let wanted = end.next_multiple_of(STEP);
         match segment.resize(wanted, &Growth::default()) {
-            // Another thread made it larger still.
+            // Another thread has made it even larger.
             Ok(()) | Err(Error::Invalid(_)) => {}
             Err(error) => return Err(error),
         }

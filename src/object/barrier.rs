@@ -1,6 +1,7 @@
 //! Barriers: a number of processes and threads wait until all of them have arrived.
 //!
-//! If a process dies while it waits, the barrier breaks and no other party waits for it. `raw::barrier` has the states.
+//! If a party dies while it waits, the barrier breaks, and all other waiting parties return. `raw::barrier` has the
+//! states.
 //!
 //! ```
 //! use shmkit::barrier::{Barrier, Options};
@@ -40,7 +41,7 @@ impl Object for RawBarrier {
 /// How a barrier is created and opened.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many parties must arrive, 1 to `MAX_PARTIES`. A process that only opens the barrier may leave it 0.
+    /// Number of parties, 1 to `MAX_PARTIES`. A process that only opens the barrier may leave it 0.
     pub parties: u32,
     /// The file of a named barrier.
     pub file: FileOptions,
@@ -80,11 +81,11 @@ impl Noun for Barrier {
 
     fn layout(options: &Options, create: Create, _: Storage) -> Result<Layout<'_, RawBarrier>> {
         let parties = options.parties;
-        // An opener takes the barrier as it is.
+        // An opener accepts the parties of the barrier.
         let least = u32::from(create != Create::Never);
         if !(least..=MAX_PARTIES).contains(&parties) {
             return Err(Error::Invalid(
-                format!("a barrier has 1 to {MAX_PARTIES} parties, not {parties}").into(),
+                format!("parties must be from 1 to {MAX_PARTIES}, not {parties}").into(),
             ));
         }
         let tag = Tag {
@@ -98,7 +99,10 @@ impl Noun for Barrier {
         let cells = object.cells().len();
         if !cells.is_multiple_of(2) || !(2..=2 * MAX_PARTIES as usize).contains(&cells) {
             return Err(Error::Corrupt(
-                format!("the barrier claims {cells} cells; it has two for each party").into(),
+                format!(
+                    "the barrier has {cells} cells, but must have two for each party; recreate it"
+                )
+                .into(),
             ));
         }
         Ok(Barrier {
@@ -126,26 +130,27 @@ impl Barrier {
     ///
     /// # Errors
     /// * `Broken`: a waiting party died, timed out or called [`abort`](Barrier::abort) or [`reset`](Barrier::reset)
-    /// * `TooManyProcesses`: as many processes as possible use the segment
+    /// * `TooManyProcesses`: live processes own all participant slots of the segment
     /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check which parties live
-    /// * `Permission`: the file cannot be written
+    /// * `Permission`: this user cannot write the file
     /// * `Corrupt`: the words of the barrier contradict each other
     pub fn wait(&self) -> Result<u32> {
         self.wait_with(WaitOptions::BLOCKING, Last::Passes)
     }
 
-    /// As [`wait`](Barrier::wait), for at most this long. A party that times out breaks the barrier.
+    /// Waits as [`wait`](Barrier::wait) does, for at most this long. A party that times out breaks the barrier.
     ///
     /// # Errors
     /// As for [`wait`](Barrier::wait), and
-    /// * `Timeout`: the time has passed; the barrier is broken if this party had arrived
+    /// * `Timeout`: the time has passed; if this party had arrived, the barrier is broken
     pub fn wait_timeout(&self, time: Duration) -> Result<u32> {
         self.wait_with(WaitOptions::after(time), Last::Passes)
     }
 
-    /// As [`wait`](Barrier::wait); the last party to arrive calls `action` while all others still wait.
+    /// Waits as [`wait`](Barrier::wait) does; the last party to arrive calls `action` while all others still wait.
     ///
-    /// All parties call this, so that each is ready to be the last. If `action` panics, the barrier breaks.
+    /// All parties must call this function, because any of them may be the last. If `action` panics, the barrier
+    /// breaks.
     ///
     /// ```
     /// use shmkit::barrier::{Barrier, Options};
@@ -181,8 +186,9 @@ impl Barrier {
         Ok(index)
     }
 
-    /// As `wait`. With `Last::Holds` the last party returns while the others still wait; it calls `release` or `abort`.
-    /// `WouldBlock`: parties are missing. `Interrupted`: the others wait on, or have passed meanwhile.
+    /// Waits as `wait` does. With `Last::Holds` the last party returns while the others still wait, and must then call
+    /// `release` or `abort`. `WouldBlock`: parties are missing. `Interrupted`: the other parties wait on, or have passed
+    /// meanwhile.
     #[doc(hidden)]
     pub fn wait_with(&self, options: WaitOptions, last: Last) -> Result<u32> {
         let me = self.object.id()?;
@@ -193,17 +199,17 @@ impl Barrier {
         Ok(index as u32)
     }
 
-    /// Releases the parties that `Last::Holds` holds. `NotOwner`: this process holds none, or a reset came between.
+    /// Releases the parties that `Last::Holds` holds. `NotOwner`: this process holds none, or a reset intervened.
     /// `Broken`: the barrier was broken meanwhile.
     #[doc(hidden)]
     pub fn release(&self) -> Result<()> {
         self.view().pass(self.object.owner_id()?)
     }
 
-    /// Makes the barrier whole again. Waiting parties fail with `Broken`; later ones wait for the full number.
+    /// Restores the barrier. Waiting parties fail with `Broken`; parties that arrive later wait for the full number.
     ///
     /// # Errors
-    /// If it fails, nothing has been done. As for [`wait`](Barrier::wait), and
+    /// On an error nothing was changed. As for [`wait`](Barrier::wait), and
     /// * `Timeout`: a party has been arriving or leaving for a second
     pub fn reset(&self) -> Result<()> {
         let me = self.object.id()?;
@@ -215,7 +221,7 @@ impl Barrier {
         self.view().abort();
     }
 
-    /// Returns how many parties must arrive.
+    /// Returns the number of parties.
     pub fn parties(&self) -> u32 {
         self.view().parties() as u32
     }

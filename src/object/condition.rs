@@ -49,9 +49,9 @@ use crate::raw::wait::SpinState;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-/// How many threads may wait at a time, unless the options say otherwise.
+/// Number of threads that can wait at a time, if the options give none.
 pub const DEFAULT_CELLS: u32 = 128;
-/// How many threads may wait at a time at most.
+/// Maximum number of threads that can wait at a time.
 pub const MAX_CELLS: u32 = 4096;
 
 impl Object for RawCondition {
@@ -98,7 +98,7 @@ impl Mutex for RLock {
     }
 }
 
-/// The guard of a lock with which a thread can wait: [`lock::Guard`] or [`rlock::Guard`].
+/// The guard of a lock that a condition can release: [`lock::Guard`] or [`rlock::Guard`].
 pub trait Guard: sealed::Guard {}
 
 mod sealed {
@@ -129,10 +129,10 @@ macro_rules! guards {
 
 guards!(Lock: lock, RLock: rlock);
 
-/// How a condition is created and opened. `Options::default()` suits most.
+/// How a condition is created and opened. `Options::default()` suits most callers.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many threads may wait at a time, 1 to 4096; 0: 128.
+    /// Number of threads that can wait at a time, 1 to 4096; 0: 128.
     pub cells: u32,
     /// The file of a named condition. It does not contain the lock.
     pub file: FileOptions,
@@ -142,7 +142,7 @@ impl Options {
     /// Returns the size of such a condition in a segment, in bytes.
     ///
     /// # Errors
-    /// * `Invalid`: more cells than 4096
+    /// * `Invalid`: more than 4096 cells
     pub fn size(&self) -> Result<u64> {
         Condition::size(self)
     }
@@ -168,7 +168,7 @@ impl Noun for Condition {
             count @ 1..=MAX_CELLS => count,
             count => {
                 return Err(Error::Invalid(
-                    format!("a condition has 1 to {MAX_CELLS} cells, not {count}").into(),
+                    format!("cells must be from 1 to {MAX_CELLS}, not {count}").into(),
                 ));
             }
         };
@@ -185,7 +185,7 @@ impl Noun for Condition {
         let cells = object.cells().len();
         if cells > MAX_CELLS as usize {
             return Err(Error::Corrupt(
-                format!("the condition claims {cells} cells").into(),
+                format!("the condition has {cells} cells, but must have at most {MAX_CELLS}; recreate it").into(),
             ));
         }
         Ok(Condition {
@@ -211,20 +211,20 @@ impl Condition {
 
     /// Releases the lock, waits for a notification, and acquires the lock again.
     ///
-    /// The guard then knows whether an owner died meanwhile. The lock is held again unless this fails with `NotOwner`.
-    /// No timeout bounds the second acquisition.
+    /// After that the guard reports whether an owner died meanwhile. This thread holds the lock again unless the call
+    /// fails with `NotOwner`. No timeout limits the second acquisition.
     ///
     /// # Errors
     /// * `Invalid`: the condition was first used with another lock
     /// * `NotOwner`: the guard did not hold the lock, or the lock could not be acquired again
-    /// * `TooManyProcesses`: all cells are occupied by waiters, or as many processes as possible use the segment
+    /// * `TooManyProcesses`: waiters occupy all cells, or live processes own all participant slots of the segment
     /// * `LivenessUnknown`: this process cannot check which processes live
     /// * `Corrupt`: the words of the condition contradict each other
     pub fn wait(&self, guard: &mut impl Guard) -> Result<()> {
         self.wait_guarded(guard, WaitOptions::BLOCKING).map(drop)
     }
 
-    /// As [`wait`](Condition::wait), for at most this long; returns whether it was notified.
+    /// Waits as [`wait`](Condition::wait) does, for at most this long; returns whether it was notified.
     ///
     /// # Errors
     /// As for [`wait`](Condition::wait).
@@ -239,17 +239,17 @@ impl Condition {
         Ok(waited.end)
     }
 
-    /// As `wait`, for a lock without a guard; it is acquired again as often as it was held before.
+    /// Waits as `wait` does, for a lock without a guard. The lock is acquired again as many times as it was held.
     #[doc(hidden)]
     pub fn wait_with(&self, mutex: &(impl Mutex + ?Sized), options: WaitOptions) -> Result<Waited> {
-        // A caller that does not hold the lock gets that error first.
+        // A caller that does not hold the lock must get that error first.
         self.core().check(mutex)?;
         let me = self.object.id()?;
         let liveness = &**self.object.segment();
         self.core().wait(me, mutex, options, &self.spins, liveness)
     }
 
-    /// Notifies the thread that has waited longest, if any. It returns when it has acquired the lock.
+    /// Notifies the thread that has waited longest, if any. That thread returns when it has acquired the lock.
     ///
     /// # Errors
     /// * `Invalid`: the condition was first used with another lock
@@ -258,7 +258,7 @@ impl Condition {
         self.notify_with(guard.mutex(), 1)
     }
 
-    /// Notifies the `count` threads that have waited longest, or as many as wait.
+    /// Notifies the `count` threads that have waited longest, or all if fewer wait.
     ///
     /// # Errors
     /// As for [`notify_one`](Condition::notify_one).
@@ -274,7 +274,7 @@ impl Condition {
         self.notify_with(guard.mutex(), u64::MAX)
     }
 
-    /// As `notify`, for a lock without a guard.
+    /// Notifies as `notify` does, for a lock without a guard.
     #[doc(hidden)]
     pub fn notify_with(&self, mutex: &(impl Mutex + ?Sized), count: u64) -> Result<()> {
         self.core().notify(count, mutex, &**self.object.segment())

@@ -1,7 +1,6 @@
 //! Events: a flag for which any number of processes and threads can wait.
 //!
-//! An event has no owner, so a process that uses one occupies no place among the participants. `raw::event` has the
-//! states.
+//! An event has no owner, so a process that uses one occupies no participant slot. `raw::event` has the states.
 //!
 //! ```
 //! use shmkit::event::Event;
@@ -111,7 +110,7 @@ impl Event {
         in_time(self.wait_with(WaitOptions::after(time))).map(|set| set.is_some())
     }
 
-    /// As `wait`. `WouldBlock`, `Timeout`, `Interrupted`: the event was not set.
+    /// Waits as `wait` does. `WouldBlock`, `Timeout`, `Interrupted`: the event was not set.
     #[doc(hidden)]
     #[inline(always)]
     pub fn wait_with(&self, options: WaitOptions) -> Result<()> {

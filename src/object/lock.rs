@@ -1,7 +1,7 @@
 //! Locks: mutual exclusion between processes, and between the threads of each, that survives the death of the owner.
 //!
 //! The owner is a process, and any of its threads may release the lock. If the owner dies, the next owner acquires the
-//! lock and learns of the death: the data that the lock guards may be half written. `raw::lock` has the states.
+//! lock and learns of the death, because the data that the lock guards may be half written. `raw::lock` has the states.
 //!
 //! ```
 //! use shmkit::lock::{Lock, Options};
@@ -50,10 +50,10 @@ pub(super) fn layout(tag: Tag) -> Layout<'static, RawLock> {
     Layout::new(tag, |raw: &RawLock, _| raw.clear())
 }
 
-/// How a lock is created and opened. `Options::default()` suits most.
+/// How a lock is created and opened. `Options::default()` suits most callers.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Any process may release the lock, not the owner alone.
+    /// Any process may release the lock, not only its owner.
     pub transferable: bool,
     /// The file of a named lock.
     pub file: FileOptions,
@@ -120,9 +120,10 @@ impl Lock {
     /// Acquires the lock and waits until it is free or its owner is dead.
     ///
     /// # Errors
-    /// * `TooManyProcesses`: as many processes as possible use the segment
-    /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check whether the owner lives
-    /// * `Permission`: the file cannot be written
+    /// * `TooManyProcesses`: live processes own all participant slots of the segment
+    /// * `LivenessUnknown`: this process has lost all descriptors of the segment, and cannot check whether
+    ///   the owner lives
+    /// * `Permission`: this user cannot write the file
     /// * `Corrupt`: the words of the lock contradict each other
     pub fn acquire(&self) -> Result<Guard<'_>> {
         self.guard(WaitOptions::BLOCKING)
@@ -152,7 +153,7 @@ impl Lock {
         })
     }
 
-    /// Acquires the lock without a guard; returns whether an owner died and the lock is not marked consistent.
+    /// Acquires the lock without a guard; returns whether an owner died and the lock is not marked consistent yet.
     /// `WouldBlock`, `Timeout`, `Interrupted`: the lock is not acquired.
     #[doc(hidden)]
     #[inline(always)]
@@ -163,7 +164,7 @@ impl Lock {
         }
     }
 
-    /// Acquires the lock in one step: it is free, no owner died, and this process has used the segment before.
+    /// Acquires the lock in one step if it is free, no owner died, and this process has used the segment before.
     #[inline(always)]
     pub(crate) fn fast_acquire(&self) -> bool {
         let me = self.object.known_id();
@@ -177,18 +178,19 @@ impl Lock {
         raw.acquire(me, options, &self.spins, &**self.object.segment())
     }
 
-    /// Releases the lock in one step: this process holds it, no thread waits, and no owner died.
+    /// Releases the lock in one step if this process holds it, no thread waits, and no owner died.
     #[inline(always)]
     pub(crate) fn fast_release(&self) -> bool {
         let me = self.object.known_id();
         me.is_some_and(|me| self.object.raw().try_release(me))
     }
 
-    /// Releases the lock, as a guard does when it is dropped in the process that acquired it. Any process may release a
-    /// transferable lock.
+    /// Releases the lock. A guard does the same when it is dropped in the process that acquired it.
+    ///
+    /// Any process may release a transferable lock.
     ///
     /// # Errors
-    /// * `NotOwner`: this process does not hold the lock; if the lock is transferable, no process does
+    /// * `NotOwner`: this process does not hold the lock; for a transferable lock, no process holds it
     pub fn release(&self) -> Result<()> {
         match self.transferable {
             true => self.object.raw().release_any(),
@@ -226,7 +228,7 @@ impl Lock {
     }
 }
 
-/// A lock that is held; it is released when the guard is dropped.
+/// An acquired lock; dropping the guard releases it.
 #[derive(Debug)]
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct Guard<'a> {
@@ -240,7 +242,7 @@ impl Guard<'_> {
         self.owner_died
     }
 
-    /// Records that what the lock guards is consistent again, for the owners to come.
+    /// Records that what the lock guards is consistent again, so that later owners do not learn of the death.
     ///
     /// # Errors
     /// * `NotOwner`: the lock was released through [`Lock::release`]
@@ -251,8 +253,8 @@ impl Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        // It fails if the lock was released through `Lock::release`, and in a forked child, which does not hold it: even a
-        // transferable lock is released only where it was acquired.
+        // It fails if the lock was released through `Lock::release`, and in a forked child, which does not hold it.
+        // Even a transferable lock is released only in the process that acquired it.
         let object = &self.lock.object;
         let _ = object.owner_id().and_then(|me| object.raw().release(me));
     }

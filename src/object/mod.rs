@@ -1,4 +1,5 @@
-//! Objects: what is stored in shared memory at a multiple of 64 and records in its first word, the tag, what it is.
+//! Objects: what is stored in shared memory at a multiple of 64. The first word of an object, its tag, records its
+//! kind.
 //!
 //! | tag                   | meaning                                            | next value                                  |
 //! |-----------------------|----------------------------------------------------|---------------------------------------------|
@@ -6,13 +7,15 @@
 //! | me + MAKING           | this process is initialising the object            | kind + flags + cells, by a single store     |
 //! | dead + MAKING         | the process that was initialising it died          | me + MAKING, by the next that creates one   |
 //! | kind + flags + cells  | the object is complete                             | final                                       |
-//! | any other value       | bytes of the user                                  | final                                       |
+//! | any other value       | bytes of the user, no object                       | final                                       |
 //!
 //! ```text
 //! tag: | cells (16 bits) | flags (16 bits) | kind (32 bits) |      object: | raw object, tag first | cell 0 | cell 1 | … |
 //! ```
 //!
-//! If a process dies while it initialises an object, the next process that creates it there begins again; until then
+//! A cell is the entry of one process or thread: the count slot of a reader or a holder, or the cell of a waiter.
+//!
+//! If a process dies while it initialises an object, the next process that creates the object begins again. Until then
 //! no process has used it.
 
 mod arena;
@@ -59,9 +62,9 @@ pub enum Create {
 
 /// A raw object: it begins with its tag, and its size is a multiple of `ALIGNMENT`.
 pub(crate) trait Object: Shared + Sized {
-    /// What follows the raw object, as often as the tag says.
+    /// What follows the raw object, as many times as the tag records.
     type Cell: Shared;
-    /// Returns the first word.
+    /// Returns the tag.
     fn tag(&self) -> &AtomicU64;
 }
 
@@ -70,7 +73,7 @@ pub(crate) trait Object: Shared + Sized {
 #[repr(C)]
 pub(crate) struct NoCell([AtomicU64; 0]);
 
-// SAFETY: no bytes at all.
+// SAFETY: it has no bytes.
 unsafe impl Shared for NoCell {}
 
 /// What an object is and with which options it was created.
@@ -106,7 +109,7 @@ impl Tag {
     }
 }
 
-/// Initialises the cells and all of a raw object but the tag, whatever the memory contains.
+/// Initialises all of a raw object and its cells but the tag, whatever the memory contains.
 type Prepare<'a, T> = Box<dyn Fn(&T, &[<T as Object>::Cell]) + 'a>;
 
 /// The tag of a new object, its size, and its initial contents.
@@ -339,7 +342,7 @@ macro_rules! life_cycle {
 }
 pub(crate) use life_cycle;
 
-/// Turns an expired timeout into `None`.
+/// Maps an expired timeout to `None`.
 fn in_time<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -350,7 +353,7 @@ fn in_time<T>(result: Result<T>) -> Result<Option<T>> {
 
 #[cold]
 fn not_owner() -> Error {
-    Error::NotOwner("this process holds nothing in this segment".into())
+    Error::NotOwner("this process does not hold the object; release only what it acquired".into())
 }
 
 /// An object that this process has open; the handle keeps the memory mapped.
@@ -368,14 +371,15 @@ pub(crate) struct ObjectHandle<T: Object> {
     segment: Arc<Segment>,
 }
 
-// SAFETY: the raw object consists of atomics in a mapping that belongs to the process and lives as long as `segment`.
+// SAFETY: the raw object consists of atomics, in a mapping that belongs to the process and lives as long as `segment`.
 unsafe impl<T: Object> Send for ObjectHandle<T> {}
 // SAFETY: as for Send.
 unsafe impl<T: Object> Sync for ObjectHandle<T> {}
 
 impl<T: Object> ObjectHandle<T> {
-    /// Opens or creates an object at `offset` of the data of a managed segment. Errors as of `Lock::at`; `Corrupt`: the
-    /// tag claims more cells than there is room for.
+    /// Opens or creates an object at `offset` of the data of a managed segment.
+    ///
+    /// Errors as of `Lock::at`. `Corrupt`: the tag claims more cells than there is room for.
     fn at(
         segment: &Arc<Segment>,
         offset: u64,
@@ -388,8 +392,8 @@ impl<T: Object> ObjectHandle<T> {
         let bytes = segment.words()?;
         let invalid = || {
             let text = format!(
-                "offset {offset}: a {:?} of {} bytes must lie inside the segment at a multiple of {ALIGNMENT}",
-                layout.tag.kind,
+                "{} of {} bytes must lie inside the segment at a multiple of {ALIGNMENT}, not at offset {offset}",
+                layout.tag.kind.article(),
                 layout.size()
             );
             Error::Invalid(text.into())
@@ -407,9 +411,14 @@ impl<T: Object> ObjectHandle<T> {
             (layout.prepare)(raw, cells);
             Ok(())
         };
-        let tag = establish(raw.tag(), layout.tag, &make, create, segment)?;
+        let place = || place(segment, offset);
+        let tag = establish(raw.tag(), layout.tag, &make, create, segment, &place)?;
         let cells = bytes.array(behind, Tag::cells_of(tag)).ok_or_else(|| {
-            let text = "the object claims more cells than there is room for";
+            let text = format!(
+                "the {}{} claims more cells than there is room for; recreate it",
+                layout.tag.kind.noun(),
+                place()
+            );
             Error::Corrupt(text.into())
         })?;
         Ok(ObjectHandle {
@@ -424,7 +433,7 @@ impl<T: Object> ObjectHandle<T> {
         })
     }
 
-    /// Wraps a raw object without cells that exists: `raw` lies in the mapping of `segment`.
+    /// Wraps an existing raw object without cells; `raw` lies in the mapping of `segment`.
     fn known(segment: Arc<Segment>, raw: NonNull<T>) -> Result<ObjectHandle<T>> {
         Ok(ObjectHandle {
             raw,
@@ -469,7 +478,9 @@ impl<T: Object> ObjectHandle<T> {
         let segment = match (create, name) {
             (Create::Always, name) => Segment::create_with(name, size, &new, &content),
             (_, None) => {
-                return Err(Error::Invalid("an object is opened by a name".into()));
+                return Err(Error::Invalid(
+                    "an object must have a name to be opened".into(),
+                ));
             }
             (Create::Never, Some(name)) => {
                 Segment::open_with(name, least, &options, layout.tag.kind)
@@ -480,7 +491,7 @@ impl<T: Object> ObjectHandle<T> {
     }
 
     fn alone(segment: Segment, layout: &Layout<'_, T>, create: Create) -> Result<ObjectHandle<T>> {
-        // The object was in the file before the file had its name.
+        // The object was complete before the file had its name.
         let create = match create {
             Create::Always => Create::Never,
             other => other,
@@ -495,14 +506,14 @@ impl<T: Object> ObjectHandle<T> {
         let slot = arena::Slot::new(layout.size())?;
         let raw: Option<&T> = slot.segment.words()?.at(slot.offset);
         let raw = raw.ok_or(Error::Internal("a slot outside its arena".into()))?;
-        // No other process uses the slot: what an earlier object left in its tag is void.
+        // No other process uses the slot, so the tag of an earlier object in it is void.
         raw.tag().store(0, Ordering::Relaxed);
         let mut handle = ObjectHandle::at(&slot.segment, slot.offset, layout, Create::Always)?;
         handle.slot = Some(slot);
         Ok(handle)
     }
 
-    /// Opens the object behind a descriptor: at `offset` of an arena, or alone in its file.
+    /// Opens the object behind a descriptor: at `offset` of an arena, or alone in its own file.
     fn open_fd(
         fd: RawFd,
         offset: u64,
@@ -512,7 +523,8 @@ impl<T: Object> ObjectHandle<T> {
         let options = file.for_file();
         match Segment::open_fd_with(fd, 0, &options, layout.tag.kind) {
             Ok(_) if offset != 0 => Err(Error::Invalid(
-                format!("offset {offset}: this file holds one object, at offset 0").into(),
+                format!("offset {offset}: the file contains one object, so the offset must be 0")
+                    .into(),
             )),
             Ok(segment) => ObjectHandle::alone(segment, layout, Create::Never),
             Err(Error::WrongKind(cause)) => {
@@ -534,8 +546,8 @@ impl<T: Object> ObjectHandle<T> {
     /// Returns the raw object.
     #[inline(always)]
     pub(crate) fn raw(&self) -> &T {
-        // SAFETY: it lies in the mapping of `segment` (each constructor has checked that), which lives as long as self;
-        // it is Words, which any process may change at any time.
+        // SAFETY: it lies in the mapping of `segment` (each constructor has checked that), which lives as long as self.
+        // It consists of atomics, which other processes may change at any time.
         unsafe { self.raw.as_ref() }
     }
 
@@ -584,7 +596,7 @@ impl<T: Object> ObjectHandle<T> {
         // The built-in lock is stored before the data.
         let built_in = self.raw.as_ptr().cast::<u8>() < self.segment.data();
         let place = if built_in { 1 } else { ALIGNMENT + self.offset };
-        // Only a managed segment contains objects. Its own number is random, so that sums hardly ever collide.
+        // Only a managed segment contains objects. Its number is random, so the sums hardly ever collide.
         self.segment
             .number()
             .unwrap_or(0)
@@ -598,7 +610,7 @@ impl<T: Object> ObjectHandle<T> {
             None if self.has_own_file => {}
             None => {
                 return Err(Error::Invalid(
-                    "it is stored in a segment: pass on the segment and the offset".into(),
+                    "the object is stored in a segment; pass on the segment and the offset".into(),
                 ));
             }
         }
@@ -609,9 +621,22 @@ impl<T: Object> ObjectHandle<T> {
         match self.has_own_file {
             true => self.segment.unlink(),
             false => Err(Error::Invalid(
-                "it has no name of its own: unlink the segment that contains it".into(),
+                "the object has no name of its own; unlink the segment that contains it".into(),
             )),
         }
+    }
+}
+
+/// Returns where an object is, for an error message: ` 'name'` if the file contains nothing else, or its offset.
+fn place(segment: &Segment, offset: u64) -> String {
+    let name = segment.name().map(CStr::to_string_lossy);
+    let stat = segment.stat().ok();
+    let kind = stat.and_then(|stat| stat.header).map(|header| header.kind);
+    let shared = [Kind::Segment as u32, Kind::Arena as u32];
+    match name {
+        Some(name) if kind.is_some_and(|kind| !shared.contains(&kind)) => format!(" '{name}'"),
+        Some(name) => format!(" at offset {offset} of '{name}'"),
+        None => format!(" at offset {offset}"),
     }
 }
 
@@ -622,10 +647,12 @@ fn establish(
     make: &dyn Fn() -> Result<()>,
     create: Create,
     segment: &Segment,
+    place: &dyn Fn() -> String,
 ) -> Result<u64> {
-    /// Between two looks at an object that another process is initialising.
+    /// Time between two looks at an object that another process is initialising.
     const CREATE_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_micros(100);
-    /// Initialising takes less than a microsecond: after this long the process is stopped, or the tag is forged.
+    /// Initialising takes less than a microsecond. After this time the process is stopped, or the tag is forged
+    /// (D-023).
     const CREATE_TIMEOUT_NS: u64 = 1_000_000_000;
     let mut deadline = None;
     loop {
@@ -634,8 +661,16 @@ fn establish(
         let maker = maker(seen, segment);
         if maker.is_none() && seen != 0 {
             return match create {
-                Create::Always => Err(Error::Exists("there is an object at this offset".into())),
-                Create::Never | Create::IfMissing => compare(seen, tag, create).map(|()| seen),
+                Create::Always => {
+                    let text = format!(
+                        "there is already an object{}; open it, or choose another offset",
+                        place()
+                    );
+                    Err(Error::Exists(text.into()))
+                }
+                Create::Never | Create::IfMissing => {
+                    compare(seen, tag, create, place).map(|()| seen)
+                }
             };
         }
         if let Some(maker) = maker {
@@ -644,7 +679,8 @@ fn establish(
                 let now = clock::monotonic();
                 if now > *deadline.get_or_insert(now.saturating_add(CREATE_TIMEOUT_NS)) {
                     return Err(Error::Timeout(
-                        "a live process has been creating the object for a second".into(),
+                        "timed out: another live process has been creating the object for a second"
+                            .into(),
                     ));
                 }
                 std::thread::sleep(CREATE_POLL_INTERVAL);
@@ -653,11 +689,11 @@ fn establish(
         }
         if create == Create::Never {
             return Err(Error::NotFound(
-                format!("there is no {:?} at this offset", tag.kind).into(),
+                format!("there is no {}{}; create it", tag.kind.noun(), place()).into(),
             ));
         }
-        // 2. Of several processes here, one initialises it and the others wait. PAIRS object.made: a reader of our id
-        //    sees that its ticket was drawn.
+        // 2. Of several processes here, one initialises it, and the others wait. PAIRS object.made: a reader of our
+        //    identity sees that its ticket was drawn.
         let making = segment.identify()?.bits() | MAKING;
         if word
             .compare_exchange(seen, making, Ordering::AcqRel, Ordering::Relaxed)
@@ -674,31 +710,34 @@ fn establish(
     }
 }
 
-/// Returns the process that is initialising an object. Bytes of the user that look alike name no participant.
+/// Returns the process that is initialising an object. Other bytes of the user do not look like a participant.
 fn maker(seen: u64, segment: &Segment) -> Option<Id> {
     let id = Id::of(seen)?;
     (seen == id.bits() | MAKING && segment.has_had(id)).then_some(id)
 }
 
-fn compare(seen: u64, tag: Tag, create: Create) -> Result<()> {
+fn compare(seen: u64, tag: Tag, create: Create, place: &dyn Fn() -> String) -> Result<()> {
     let kind = seen as u32;
     if kind != tag.kind as u32 {
-        let found = match Kind::of(kind) {
-            Some(kind) => format!("a {kind:?}"),
-            None => format!("no object (the word {seen:#x})"),
+        let (place, wanted) = (place(), tag.kind.article());
+        let text = match Kind::of(kind) {
+            Some(kind) => format!(
+                "there is {0}{place}, not {wanted}; open it as {0}, or choose another offset",
+                kind.article()
+            ),
+            None => format!(
+                "there is other data{place} ({seen:#x}), not {wanted}; choose another offset"
+            ),
         };
-        return Err(Error::WrongKind(
-            format!("there is {found} at this offset, not a {:?}", tag.kind).into(),
-        ));
+        return Err(Error::WrongKind(text.into()));
     }
     if create == Create::IfMissing && seen != tag.word() {
-        return Err(Error::Invalid(
-            format!(
-                "the {:?} exists, but was created with other options",
-                tag.kind
-            )
-            .into(),
-        ));
+        let text = format!(
+            "the {}{} was created with other options; pass the same ones, or open it without creating it",
+            tag.kind.noun(),
+            place()
+        );
+        return Err(Error::Invalid(text.into()));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Once: one-time initialisation among all processes, repeated only if the process that was at it died.
+//! Once: one-time initialisation among all processes. If the initialising process dies, another one begins again.
 //!
 //! `raw::once` has the states.
 //!
@@ -93,11 +93,10 @@ impl Once {
         self.object.raw().is_done()
     }
 
-    /// Calls `work` once among all processes, and waits while another caller is at it; returns whether this call has
-    /// called it.
+    /// Calls `work` once among all processes; returns whether this call has called it.
     ///
-    /// The argument is whether a process died halfway before. If `work` panics, the next caller begins. A call from
-    /// inside `work` waits for itself.
+    /// It waits while another caller initialises. The argument of `work` is whether a process died halfway before. If
+    /// `work` panics, the next caller begins. A call from inside `work` would wait for itself forever.
     ///
     /// # Errors
     /// As for [`begin`](Once::begin).
@@ -109,14 +108,15 @@ impl Once {
         guard.complete().map(|()| true)
     }
 
-    /// Begins the initialisation, and waits while another caller is at it; returns `None` if it is complete.
+    /// Begins the initialisation, and waits while another caller initialises; returns `None` if it is complete.
     ///
-    /// The owner of the initialisation is this process; its other threads wait as those of all processes do.
+    /// The owner of the initialisation is this process. Its other threads wait like those of other processes.
     ///
     /// # Errors
-    /// * `TooManyProcesses`: as many processes as possible use the segment
-    /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check whether the owner lives
-    /// * `Permission`: the file cannot be written
+    /// * `TooManyProcesses`: live processes own all participant slots of the segment
+    /// * `LivenessUnknown`: this process has lost all descriptors of the segment, and cannot check whether
+    ///   the owner lives
+    /// * `Permission`: this user cannot write the file
     /// * `Corrupt`: the words contradict each other
     pub fn begin(&self) -> Result<Option<Guard<'_>>> {
         self.guard(WaitOptions::BLOCKING)
@@ -126,7 +126,7 @@ impl Once {
     ///
     /// # Errors
     /// As for [`begin`](Once::begin), and
-    /// * `WouldBlock`: another live caller is at it
+    /// * `WouldBlock`: another live caller initialises
     pub fn try_begin(&self) -> Result<Option<Guard<'_>>> {
         self.guard(WaitOptions::NONBLOCKING)
     }
@@ -135,7 +135,7 @@ impl Once {
     ///
     /// # Errors
     /// As for [`begin`](Once::begin), and
-    /// * `Timeout`: another live caller is still at it
+    /// * `Timeout`: another live caller still initialises
     pub fn begin_timeout(&self, time: Duration) -> Result<Option<Guard<'_>>> {
         self.guard(WaitOptions::after(time))
     }
@@ -150,8 +150,8 @@ impl Once {
         })
     }
 
-    /// Begins without a guard: the caller calls `done` or `abort`. `WouldBlock`, `Timeout`, `Interrupted`: it has not
-    /// begun.
+    /// Begins without a guard: the caller must call `done` or `abort`. `WouldBlock`, `Timeout`, `Interrupted`: the
+    /// initialisation has not begun.
     #[doc(hidden)]
     #[inline(always)]
     pub fn begin_with(&self, options: WaitOptions) -> Result<Begun> {
@@ -190,7 +190,7 @@ impl Once {
 
 /// An initialisation that this process has begun. If the guard is dropped, the next caller begins.
 #[derive(Debug)]
-#[must_use = "the initialisation is given up at once if the guard is not kept"]
+#[must_use = "the initialisation ends at once if the guard is not kept"]
 pub struct Guard<'a> {
     once: &'a Once,
     owner_died: bool,
@@ -202,7 +202,7 @@ impl Guard<'_> {
         self.owner_died
     }
 
-    /// Completes the initialisation, for good.
+    /// Completes the initialisation forever.
     ///
     /// # Errors
     /// * `NotOwner`: this is a forked child, and its parent has begun the initialisation

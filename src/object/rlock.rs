@@ -1,6 +1,6 @@
 //! Recursive locks: a thread that holds one may acquire it again, and releases it as often.
 //!
-//! The owner is a thread. All else is as for a [`Lock`](crate::lock::Lock). `raw::rlock` has the states.
+//! The owner is a thread. Everything else is as for a [`Lock`](crate::lock::Lock). `raw::rlock` has the states.
 //!
 //! ```
 //! use shmkit::rlock::RLock;
@@ -103,7 +103,7 @@ impl RLock {
         })
     }
 
-    /// As `Lock::acquire_with`. `Overflow`: this thread has acquired it 2^64 - 1 times.
+    /// Acquires the lock as `Lock::acquire_with` does. `Overflow`: this thread has acquired it 2^64 - 1 times.
     #[doc(hidden)]
     #[inline(always)]
     pub fn acquire_with(&self, options: WaitOptions) -> Result<bool> {
@@ -113,7 +113,7 @@ impl RLock {
         }
     }
 
-    /// As `Lock::fast_acquire`.
+    /// Acquires the lock as `Lock::fast_acquire` does, or once more if this thread holds it.
     #[inline(always)]
     pub(crate) fn fast_acquire(&self) -> bool {
         let me = self.object.known_id();
@@ -127,7 +127,7 @@ impl RLock {
         rlock::acquire(raw, me, options, &self.spins, liveness)
     }
 
-    /// Releases the lock in one step: this thread holds it once, no thread waits, and no owner died.
+    /// Releases the lock in one step if this thread holds it once, no thread waits, and no owner died.
     #[inline(always)]
     pub(crate) fn fast_release(&self) -> bool {
         let me = self.object.known_id();
@@ -152,7 +152,7 @@ impl RLock {
         rlock::acquire_all(raw, me, depth, WaitOptions::BLOCKING, &self.spins, liveness)
     }
 
-    /// As `Lock::number`.
+    /// Returns a number that identifies this lock in every process.
     pub(super) fn number(&self) -> u64 {
         self.object.number()
     }
@@ -177,7 +177,7 @@ impl RLock {
     }
 }
 
-/// A recursive lock that is held; it is released once when the guard is dropped. The guard stays with its thread:
+/// An acquired recursive lock; dropping the guard releases it once. The guard must stay in its thread:
 ///
 /// ```compile_fail,E0277
 /// fn moved<T: Send>() {}
@@ -197,7 +197,7 @@ impl Guard<'_> {
         self.owner_died
     }
 
-    /// Records that what the lock guards is consistent again, for the owners to come.
+    /// Records that what the lock guards is consistent again, so that later owners do not learn of the death.
     ///
     /// # Errors
     /// * `NotOwner`: the lock was released entirely, by a condition that could not acquire it again

@@ -1,7 +1,7 @@
-//! Readers-writer locks: many processes read at a time, or one writes; each may die at any moment.
+//! Readers-writer locks: many processes read at a time, or one writes. Each may die at any time.
 //!
-//! If a writer dies, the next holder learns of it: the data that the lock guards may be half written. `raw::rwlock` has
-//! the states.
+//! If a writer dies, the next holder learns of the death, because the data that the lock guards may be half written.
+//! `raw::rwlock` has the states.
 //!
 //! ```
 //! use shmkit::rwlock::{Options, RwLock};
@@ -42,15 +42,15 @@ impl Object for RawRwLock {
     }
 }
 
-/// How many processes may read at a time, unless the options say otherwise.
+/// Number of processes that can read at a time, if the options give none.
 pub const READERS: u16 = 128;
-/// How many processes may read at a time at most: as many as can use a segment.
+/// Maximum number of processes that can read at a time: as many as can use a segment.
 pub const MAX_READERS: u16 = 4096;
 
-/// How a readers-writer lock is created and opened. `Options::default()` suits most.
+/// How a readers-writer lock is created and opened. `Options::default()` suits most callers.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// How many processes may read at a time, 1 to 4096; 0: 128.
+    /// Number of processes that can read at a time, 1 to 4096; 0: 128.
     pub readers: u16,
     /// The file of a named lock.
     pub file: FileOptions,
@@ -60,7 +60,7 @@ impl Options {
     /// Returns the size of such a lock in a segment, in bytes.
     ///
     /// # Errors
-    /// * `Invalid`: more readers than 4096
+    /// * `Invalid`: more than 4096 readers
     pub fn size(&self) -> Result<u64> {
         RwLock::size(self)
     }
@@ -86,8 +86,7 @@ impl Noun for RwLock {
             readers @ 1..=MAX_READERS => readers,
             readers => {
                 return Err(Error::Invalid(
-                    format!("1 to {MAX_READERS} processes may read at a time, not {readers}")
-                        .into(),
+                    format!("readers must be from 1 to {MAX_READERS}, not {readers}").into(),
                 ));
             }
         };
@@ -127,20 +126,22 @@ impl RwLock {
 
     /// Acquires the lock for reading, and waits until no live process writes.
     ///
-    /// A thread that reads must not read once more while another wants to write: that writer waits for the first
-    /// reading to end, and the second reading waits for the writer.
+    /// A thread that reads must not acquire the lock for reading again while another thread waits to write. The writer
+    /// waits for the first reading to end, and the second reading waits for the writer.
     ///
     /// # Errors
-    /// * `TooManyProcesses`: as many processes as possible read, or use the segment
+    /// * `TooManyProcesses`: live processes occupy all count slots of the lock, or all participant slots of the
+    ///   segment
     /// * `Overflow`: this process has acquired it 65,535 times
-    /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check whether a holder lives
-    /// * `Permission`: the file cannot be written
+    /// * `LivenessUnknown`: this process has lost all descriptors of the segment, and cannot check whether
+    ///   a holder lives
+    /// * `Permission`: this user cannot write the file
     /// * `Corrupt`: the words of the lock contradict each other
     pub fn read(&self) -> Result<ReadGuard<'_>> {
         self.reader(WaitOptions::BLOCKING)
     }
 
-    /// Acquires the lock for reading without waiting; returns `None` if a live process writes or is about to.
+    /// Acquires the lock for reading without waiting; returns `None` if a live process writes or waits to write.
     ///
     /// # Errors
     /// As for [`read`](RwLock::read).
@@ -196,8 +197,8 @@ impl RwLock {
         })
     }
 
-    /// As `read`, without a guard; returns whether a writer died and the lock is not marked consistent. `WouldBlock`,
-    /// `Timeout`, `Interrupted`: the lock is not acquired.
+    /// Acquires as `read` does, without a guard; returns whether a writer died and the lock is not marked consistent
+    /// yet. `WouldBlock`, `Timeout`, `Interrupted`: the lock is not acquired.
     #[doc(hidden)]
     #[inline(always)]
     pub fn read_with(&self, options: WaitOptions) -> Result<bool> {
@@ -207,7 +208,8 @@ impl RwLock {
         }
     }
 
-    /// Acquires the lock for reading in one step: none writes, no writer died, and this process has read before.
+    /// Acquires the lock for reading in one step if no process writes, no writer died, and this process has read
+    /// before.
     #[inline(always)]
     pub(crate) fn fast_read(&self) -> bool {
         let me = self.object.known_id();
@@ -220,20 +222,20 @@ impl RwLock {
         self.whole().acquire_read(me, options, &**self.segment())
     }
 
-    /// Ends a reading in one step.
+    /// Releases a reading in one step.
     #[inline(always)]
     pub(crate) fn fast_release_read(&self) -> bool {
         let me = self.object.known_id();
         me.is_some_and(|me| self.whole().try_release_read(me))
     }
 
-    /// Ends a reading. `NotOwner`: this process does not read.
+    /// Releases a reading. `NotOwner`: this process does not read.
     #[doc(hidden)]
     pub fn release_read(&self) -> Result<()> {
         self.whole().release_read(self.object.owner_id()?)
     }
 
-    /// As `write`, without a guard; returns and fails as `read_with`.
+    /// Acquires as `write` does, without a guard; returns and fails as `read_with`.
     #[doc(hidden)]
     #[inline(always)]
     pub fn write_with(&self, options: WaitOptions) -> Result<bool> {
@@ -257,27 +259,28 @@ impl RwLock {
         self.whole().acquire_write(me, options, &**self.segment())
     }
 
-    /// Ends a writing if no writer died.
+    /// Releases the writing if no writer died.
     #[inline(always)]
     pub(crate) fn fast_release_write(&self) -> bool {
         let me = self.object.known_id();
         me.is_some_and(|me| self.whole().try_release_write(me))
     }
 
-    /// Ends a writing. `NotOwner`: this process does not write.
+    /// Releases the writing. `NotOwner`: this process does not write.
     #[doc(hidden)]
     pub fn release_write(&self) -> Result<()> {
         self.whole().release_write(self.object.owner_id()?)
     }
 
-    /// Turns a reading into a writing. If it fails, this process still reads. Errors as of `ReadGuard::upgrade`.
+    /// Upgrades a reading to the writing. If it fails, this process still reads. Errors as of `ReadGuard::upgrade`.
     #[doc(hidden)]
     pub fn upgrade_with(&self, options: WaitOptions) -> Result<()> {
         let me = self.object.owner_id()?;
         self.whole().upgrade(me, options, &**self.segment())
     }
 
-    /// Turns a writing into a reading. If it fails, this process still writes. Errors as of `WriteGuard::downgrade`.
+    /// Downgrades the writing to a reading. If it fails, this process still writes. Errors as of
+    /// `WriteGuard::downgrade`.
     #[doc(hidden)]
     pub fn downgrade(&self) -> Result<()> {
         let me = self.object.owner_id()?;
@@ -297,13 +300,13 @@ impl RwLock {
         (stat, writer)
     }
 
-    /// Returns how many processes may read at a time.
+    /// Returns the number of processes that can read at a time.
     pub fn readers(&self) -> usize {
         self.object.cells().len()
     }
 }
 
-/// A lock that is held for reading; it is released when the guard is dropped.
+/// A lock acquired for reading; dropping the guard releases it.
 #[derive(Debug)]
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct ReadGuard<'a> {
@@ -311,7 +314,7 @@ pub struct ReadGuard<'a> {
     owner_died: bool,
 }
 
-/// A lock that is held for writing; it is released when the guard is dropped.
+/// A lock acquired for writing; dropping the guard releases it.
 #[derive(Debug)]
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct WriteGuard<'a> {
@@ -319,16 +322,16 @@ pub struct WriteGuard<'a> {
     owner_died: bool,
 }
 
-/// A guard, or the guard that remains and the error that prevented the change.
+/// The new guard, or the old guard and the error that prevented the change.
 pub type Changed<To, From> = std::result::Result<To, (From, Error)>;
 
 impl<'a> ReadGuard<'a> {
-    /// Returns whether a writer had died when this was acquired, and the lock had not been marked consistent since.
+    /// Returns whether a writer had died before this acquisition, and the lock had not been marked consistent since.
     pub fn owner_died(&self) -> bool {
         self.owner_died
     }
 
-    /// Turns the reading into a writing, and waits until this process is the only reader; no other writes in between.
+    /// Upgrades to a writer, and waits until this process is the only reader; no other process writes in between.
     ///
     /// ```
     /// use shmkit::rwlock::{Options, RwLock};
@@ -345,12 +348,12 @@ impl<'a> ReadGuard<'a> {
     ///
     /// # Errors
     /// Those of [`write`](RwLock::write), with the guard that still reads, and
-    /// * `Deadlock`: another reader that wants to write waits for this one; drop the guard and write anew
+    /// * `Deadlock`: another reader waits to be the only one; drop this guard, and acquire the lock for writing
     pub fn upgrade(self) -> Changed<WriteGuard<'a>, ReadGuard<'a>> {
         self.change(WaitOptions::BLOCKING)
     }
 
-    /// As [`upgrade`](ReadGuard::upgrade), without waiting.
+    /// Upgrades as [`upgrade`](ReadGuard::upgrade) does, without waiting.
     ///
     /// # Errors
     /// As for [`upgrade`](ReadGuard::upgrade), and
@@ -359,7 +362,7 @@ impl<'a> ReadGuard<'a> {
         self.change(WaitOptions::NONBLOCKING)
     }
 
-    /// As [`upgrade`](ReadGuard::upgrade), for at most this long.
+    /// Upgrades as [`upgrade`](ReadGuard::upgrade) does, and waits at most this long.
     ///
     /// # Errors
     /// As for [`upgrade`](ReadGuard::upgrade), and
@@ -383,12 +386,12 @@ impl<'a> ReadGuard<'a> {
 }
 
 impl<'a> WriteGuard<'a> {
-    /// As [`ReadGuard::owner_died`].
+    /// Returns the same as [`ReadGuard::owner_died`].
     pub fn owner_died(&self) -> bool {
         self.owner_died
     }
 
-    /// Records that what the lock guards is consistent again, for the holders to come.
+    /// Records that what the lock guards is consistent again, so that later holders do not learn of the death.
     ///
     /// # Errors
     /// * `NotOwner`: this is a forked child, and its parent writes
@@ -396,7 +399,7 @@ impl<'a> WriteGuard<'a> {
         self.lock.mark_consistent()
     }
 
-    /// Turns the writing into a reading, without waiting; no other writes in between.
+    /// Downgrades to a reader, without waiting; no other process writes in between.
     ///
     /// # Errors
     /// With the guard that still writes:

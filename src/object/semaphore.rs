@@ -1,4 +1,5 @@
-//! Semaphores: permits that processes and threads acquire and release; with undo, a death releases those of the dead.
+//! Semaphores: permits that processes and threads acquire and release. With undo, the permits of a dead process are
+//! released, as with SEM_UNDO (semop(2)).
 //!
 //! `raw::semaphore` and `raw::undo` have the states.
 //!
@@ -15,7 +16,7 @@
 //!     let _permits = three.acquire(1)?;
 //!     assert_eq!((three.value()?, three.held()?), (2, 1));
 //!     assert!(three.try_acquire(3)?.is_none());
-//! } // released, as the death of this process would do
+//! } // released, as by the death of this process
 //! assert_eq!(three.value()?, 3);
 //! # Ok(())
 //! # }
@@ -36,12 +37,12 @@ use crate::segment::Segment;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-/// In the tag: what a process holds is released when it ends.
+/// In the tag: the permits of a dead process are released.
 const UNDO: u16 = 1;
 
-/// How many processes may hold permits of a semaphore with undo, unless the options say otherwise.
+/// Number of processes that can hold permits of a semaphore with undo, if the options give none.
 const PROCESSES: u32 = 128;
-/// As many as can use a segment.
+/// Maximum of that number: as many as can use a segment.
 const MAX_PROCESSES: u32 = 4096;
 
 impl Object for RawSemaphore {
@@ -55,13 +56,13 @@ impl Object for RawSemaphore {
 /// How a semaphore is created and opened. `Options::default()` has no permit and no maximum.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The permits of a new one, at most 2^31 - 1.
+    /// Initial number of permits, at most 2^31 - 1.
     pub value: u64,
-    /// How many permits there may be; 0: 2^31 - 1. With undo the maximum is `value`.
+    /// Maximum number of permits; 0: 2^31 - 1. With undo the maximum is `value`.
     pub maximum: u64,
-    /// What a process holds is released when it ends.
+    /// Release the permits of a process that dies.
     pub undo: bool,
-    /// With undo: how many processes may hold permits at a time, at most 4096; 0: 128.
+    /// With undo: number of processes that can hold permits at a time, at most 4096; 0: 128.
     pub processes: u32,
     /// The file of a named semaphore.
     pub file: FileOptions,
@@ -81,24 +82,32 @@ impl Options {
         let invalid = |text: String| Err(Error::Invalid(text.into()));
         let (value, maximum) = (self.value, self.maximum);
         if value > MAX_PERMITS || maximum > MAX_PERMITS {
-            return invalid(format!("a semaphore has at most {MAX_PERMITS} permits"));
+            let given = value.max(maximum);
+            return invalid(format!(
+                "value and maximum must be at most {MAX_PERMITS}, not {given}"
+            ));
         }
         if maximum != 0 && value > maximum {
             return invalid(format!(
-                "a value of {value} is more than the maximum, {maximum}"
+                "the value must be at most the maximum, {maximum}, not {value}"
             ));
         }
         if self.undo && maximum != 0 && maximum != value {
-            return invalid("with undo the maximum is the value".into());
+            return invalid(format!(
+                "the maximum of a semaphore with undo must be its value, {value}, not {maximum}"
+            ));
         }
         if self.processes > MAX_PROCESSES {
-            return invalid(format!("at most {MAX_PROCESSES} processes hold permits"));
+            let given = self.processes;
+            return invalid(format!(
+                "processes must be at most {MAX_PROCESSES}, not {given}"
+            ));
         }
         if !self.undo && self.processes != 0 {
-            return invalid("a number of processes is for semaphores with undo".into());
+            return invalid("a semaphore must have undo to have the option processes".into());
         }
         if create != Create::Never && self.maximum() == 0 {
-            return invalid("a semaphore with undo has a value of at least 1".into());
+            return invalid("the value of a semaphore with undo must be at least 1, not 0".into());
         }
         Ok(())
     }
@@ -154,7 +163,7 @@ impl Noun for Semaphore {
     }
 
     fn size(options: &Options) -> Result<u64> {
-        // It does not depend on the value, which may be missing.
+        // The size does not depend on the value, which may be 0 here.
         Ok(Semaphore::layout(options, Create::Never, Storage::Segment)?.size())
     }
 
@@ -168,7 +177,7 @@ impl Noun for Semaphore {
         };
         match semaphore.undo && semaphore.object.cells().is_empty() {
             true => Err(Error::Corrupt(
-                "the semaphore has undo, but no cells for its holders".into(),
+                "the semaphore has undo, but no count slots for its holders; recreate it".into(),
             )),
             false => Ok(semaphore),
         }
@@ -182,7 +191,13 @@ impl Noun for Semaphore {
         match self.maximum == options.maximum() {
             true => Ok(()),
             false => Err(Error::Invalid(
-                "the Semaphore exists, but was created with another maximum".into(),
+                format!(
+                    "the Semaphore was created with another maximum, {}, not {}; \
+                     pass the same one, or open it without creating it",
+                    self.maximum,
+                    options.maximum()
+                )
+                .into(),
             )),
         }
     }
@@ -191,22 +206,23 @@ impl Noun for Semaphore {
 life_cycle!(Semaphore, Options);
 
 impl Semaphore {
-    /// Acquires `count` permits, all of them or none, and waits until there are as many.
+    /// Acquires `count` permits, all or none, and waits until that many are free.
     ///
     /// # Errors
     /// * `Invalid`: 0 permits, or more than the maximum
     ///
     /// With undo also:
-    /// * `TooManyProcesses`: as many processes as possible hold permits, or use the segment
+    /// * `TooManyProcesses`: live processes occupy all count slots of the semaphore, or all participant slots of the
+    ///   segment
     /// * `Overflow`: this process would hold more than 65,535 permits
     /// * `LivenessUnknown`: this process has lost all descriptors of the segment and cannot check which holders live
-    /// * `Permission`: the file cannot be written
+    /// * `Permission`: this user cannot write the file
     /// * `Corrupt`: the words of the semaphore contradict each other
     pub fn acquire(&self, count: u64) -> Result<Permits<'_>> {
         self.permits(count, WaitOptions::BLOCKING)
     }
 
-    /// Acquires `count` permits without waiting; returns `None` if there are fewer.
+    /// Acquires `count` permits without waiting; returns `None` if fewer are free.
     ///
     /// # Errors
     /// As for [`acquire`](Semaphore::acquire).
@@ -231,7 +247,7 @@ impl Semaphore {
         })
     }
 
-    /// As `acquire`, without a guard. `WouldBlock`, `Timeout`, `Interrupted`: no permit is acquired.
+    /// Acquires as `acquire` does, without a guard. `WouldBlock`, `Timeout`, `Interrupted`: no permit is acquired.
     #[doc(hidden)]
     #[inline(always)]
     pub fn acquire_with(&self, count: u64, options: WaitOptions) -> Result<()> {
@@ -269,7 +285,11 @@ impl Semaphore {
         }
         if !(1..=self.maximum).contains(&count) {
             return Err(Error::Invalid(
-                format!("1 to {} permits can be acquired, not {count}", self.maximum).into(),
+                format!(
+                    "the number of permits must be from 1 to {}, not {count}",
+                    self.maximum
+                )
+                .into(),
             ));
         }
         match self.undo {
@@ -280,7 +300,8 @@ impl Semaphore {
         }
     }
 
-    /// Releases `count` permits. Without undo, any process may release permits that it has not acquired: that adds them.
+    /// Releases `count` permits. Without undo, any process may release permits that it has not acquired, which adds
+    /// permits.
     ///
     /// # Errors
     /// * `Invalid`: 0 permits
@@ -288,7 +309,7 @@ impl Semaphore {
     ///
     /// With undo also:
     /// * `NotOwner`: this process holds fewer permits
-    /// * `Timeout`: another process has been acquiring or releasing permits for seconds
+    /// * `Timeout`: another live process has been acquiring or releasing permits for seconds
     /// * `LivenessUnknown`: as for [`acquire`](Semaphore::acquire)
     #[inline(always)]
     pub fn release(&self, count: u64) -> Result<()> {
@@ -311,7 +332,9 @@ impl Semaphore {
             return Ok(());
         }
         if count == 0 {
-            return Err(Error::Invalid("0 permits cannot be released".into()));
+            return Err(Error::Invalid(
+                "the number of permits to release must be at least 1, not 0".into(),
+            ));
         }
         match self.undo {
             true => self.by(self.object.owner_id()?).release(count),
@@ -331,7 +354,7 @@ impl Semaphore {
         }
     }
 
-    /// Returns how many permits can be acquired. Those of dead holders are not counted.
+    /// Returns the number of free permits. The permits of dead holders do not count.
     ///
     /// # Errors
     /// * `Corrupt`: there are more than the maximum
@@ -339,14 +362,14 @@ impl Semaphore {
         self.object.raw().checked_value(self.maximum)
     }
 
-    /// Returns how many permits this process holds.
+    /// Returns the number of permits that this process holds.
     ///
     /// # Errors
-    /// * `Invalid`: the semaphore has no undo, so that holders are not recorded
+    /// * `Invalid`: the semaphore has no undo, so it does not record its holders
     pub fn held(&self) -> Result<u64> {
         if !self.undo {
             return Err(Error::Invalid(
-                "a semaphore without undo does not record its holders".into(),
+                "a semaphore must have undo to record its holders".into(),
             ));
         }
         let cells = undo::cells(self.object.raw(), self.object.cells());
@@ -361,18 +384,18 @@ impl Semaphore {
         self.object.raw().stat(self.maximum, self.object.cells())
     }
 
-    /// Returns whether what a process holds is released when it ends.
+    /// Returns whether the permits of a dead process are released.
     pub fn has_undo(&self) -> bool {
         self.undo
     }
 
-    /// Returns how many processes may hold permits at a time; 0 without undo, where any number may.
+    /// Returns the number of processes that can hold permits at a time; 0 without undo, when any number can.
     pub fn processes(&self) -> u32 {
         self.object.cells().len() as u32
     }
 }
 
-/// Permits that are held; they are released when this is dropped.
+/// Acquired permits; dropping the guard releases them.
 #[derive(Debug)]
 #[must_use = "the permits are released at once if they are not kept"]
 pub struct Permits<'a> {
@@ -383,12 +406,12 @@ pub struct Permits<'a> {
 }
 
 impl Permits<'_> {
-    /// Returns how many there are.
+    /// Returns the number of permits.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Keeps the permits acquired, or consumes them where another process adds new ones.
+    /// Keeps the permits acquired, or consumes them if another process adds new ones.
     pub fn forget(self) {
         std::mem::forget(self);
     }

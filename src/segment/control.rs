@@ -1,12 +1,12 @@
-//! The control area: what stands at the beginning of a managed segment, in whole pages, and is not the user's.
+//! The control area: whole pages at the beginning of a managed segment, before the user's data.
 //!
 //! ```text
 //! 0         64     128       192             256
 //! | header  | size | tickets | built-in lock | slot 0 | slot 1 | …  | (rest of the page) | data …
 //! ```
 //!
-//! It is written before the segment has a name. Whoever opens one reads the header once, from the file, and checks it
-//! against what the file has; all else is words that may change at any time.
+//! The control area is written before the segment has a name. A process that opens the segment reads the header once,
+//! from the file (D-016), and checks it against the size of the file. The rest are words that may change at any time.
 
 use crate::error::{Error, Result};
 use crate::layout::{Bytes, CacheLine, EPHEMERAL, HEADER, Header, Kind, MAJOR, MINOR, SIZE};
@@ -19,19 +19,21 @@ const TICKETS: u64 = HEADER as u64;
 const LOCK: u64 = TICKETS + size_of::<CacheLine<AtomicU64>>() as u64;
 const SLOTS: u64 = LOCK + size_of::<lock::RawLock>() as u64;
 
-/// What a new control area is to be.
+/// The parameters of a new control area.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// What the segment holds.
+    /// What the segment contains.
     pub kind: Kind,
-    /// How many slots; 0: `participant::DEFAULT_PARTICIPANTS`.
+    /// Number of participant slots; 0: `participant::DEFAULT_PARTICIPANTS`.
     pub participants: u32,
-    /// Whether the name goes when nobody is attached any more.
+    /// Whether the name is removed when no process is attached any more.
     pub ephemeral: bool,
 }
 
 impl Plan {
-    /// Lays out the header for `size` bytes of data of which `capacity` are wanted as address space.
+    /// Returns the header for `size` bytes of data with `capacity` bytes of address space.
+    ///
+    /// `Invalid`: the number of participants is out of range.
     pub fn header(&self, size: u64, capacity: u64) -> Result<Header> {
         let participants = match self.participants {
             0 => participant::DEFAULT_PARTICIPANTS,
@@ -39,7 +41,7 @@ impl Plan {
             count => {
                 return Err(Error::Invalid(
                     format!(
-                        "{count} participants: a segment has 1 to {}",
+                        "participants must be from 1 to {}, not {count}",
                         participant::MAX_PARTICIPANTS
                     )
                     .into(),
@@ -70,20 +72,25 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Checks a header against the `file_size` bytes of the file in which it was found.
-pub fn check(header: &Header, file_size: u64, wanted: Kind) -> Result<()> {
+/// Checks the header of the file `name`, which has `file_size` bytes, for a file that must contain `wanted`.
+pub fn check(header: &Header, file_size: u64, wanted: Kind, name: &str) -> Result<()> {
     if header.kind != wanted as u32 {
-        let found = match Kind::of(header.kind) {
-            Some(kind) => format!("a {kind:?}"),
-            None => format!("something newer (kind {})", header.kind),
+        let wanted = wanted.article();
+        let text = match Kind::of(header.kind) {
+            Some(kind) => format!(
+                "{name} contains {}, not {wanted}; open it as {0}",
+                kind.article()
+            ),
+            None => format!(
+                "{name} contains an unknown kind of object ({}), not {wanted}; open it with a newer shmkit",
+                header.kind
+            ),
         };
-        return Err(Error::WrongKind(
-            format!("{found} stands here, not a {wanted:?}").into(),
-        ));
+        return Err(Error::WrongKind(text.into()));
     }
     let corrupt = |what: &str| {
         Err(Error::Corrupt(
-            format!("the segment's header {what}").into(),
+            format!("the header of {name} {what}; recreate it").into(),
         ))
     };
     if !(1..=participant::MAX_PARTICIPANTS).contains(&header.participants) {
@@ -96,7 +103,7 @@ pub fn check(header: &Header, file_size: u64, wanted: Kind) -> Result<()> {
     }
     let needed = header.control_bytes.checked_add(header.size);
     if header.size == 0 || needed.is_none_or(|needed| needed > file_size) {
-        return corrupt("tells of more bytes than the file has");
+        return corrupt("claims more bytes than the file has");
     }
     if needed > Some(header.capacity) {
         return corrupt("has a capacity below the size");
@@ -108,13 +115,14 @@ pub fn check(header: &Header, file_size: u64, wanted: Kind) -> Result<()> {
 pub struct Control<'a> {
     size: &'a AtomicU64,
     /// The participants.
+    /// The participant table.
     pub table: Table<'a>,
-    /// The lock that every managed segment has.
+    /// The built-in lock.
     pub lock: &'a lock::RawLock,
 }
 
 impl<'a> Control<'a> {
-    /// Finds the parts in the mapped bytes, of which `check` has proved that they are there.
+    /// Finds the parts in the mapped bytes; `check` has verified that the bytes exist.
     pub fn find(bytes: Bytes<'a>, participants: u32) -> Result<Control<'a>> {
         let parts = || {
             Some(Control {
@@ -126,16 +134,20 @@ impl<'a> Control<'a> {
                 lock: bytes.at(LOCK)?,
             })
         };
-        parts().ok_or_else(|| Error::Corrupt("the control area is not mapped".into()))
+        parts().ok_or_else(|| {
+            Error::Corrupt(
+                "the control area of the segment is not mapped; recreate the segment".into(),
+            )
+        })
     }
 
-    /// Returns how many bytes of data the segment has, as its last grower said.
+    /// Returns the size of the data in bytes, as the last grower recorded it.
     pub fn size(&self) -> u64 {
-        // PAIRS segment.size: the memory was there before the size said so.
+        // PAIRS segment.size: a reader of the size can use the memory that was there before the size was stored.
         self.size.load(Ordering::Acquire)
     }
 
-    /// Says how many bytes of data the segment has; they have memory.
+    /// Records the size of the data in bytes; those bytes must have memory.
     pub fn set_size(&self, size: u64) {
         // PAIRS segment.size
         self.size.store(size, Ordering::Release);

@@ -1,11 +1,11 @@
-//! Directories of segments: found and checked under their names, removed, listed, collected.
+//! Directories of segments: how segments are found by name, checked, removed, listed and collected.
 //!
-//! | ATTACH byte of a managed segment | held by                                   |
-//! |-------------------------------|-------------------------------------------|
-//! | shared                        | everybody who has it mapped               |
-//! | exclusive                     | a collector, between its look and its unlink |
+//! | ATTACH byte of a managed segment | held by                                          |
+//! |----------------------------------|--------------------------------------------------|
+//! | shared                           | every process that has the segment mapped        |
+//! | exclusive                        | a collector, between its check and its unlink    |
 //!
-//! If a process dies inside unlink or gc, a name is still there, or it is gone.
+//! If a process dies inside unlink or gc, the name still exists, or it is removed.
 
 use super::name::{self, Name};
 use super::options::{Form, Options, check_options};
@@ -18,25 +18,25 @@ use crate::sys::{interrupt, process};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// What was found: a file that can be a segment.
+/// A file that can be a segment.
 pub struct Found {
-    /// Open as the options say.
+    /// Open as the options ask.
     pub file: OwnedFd,
-    /// What the kernel says of it.
+    /// What the kernel reports about it.
     pub facts: Facts,
-    /// What stands at its beginning, where that is a managed segment; then the ATTACH byte is shared through `file`.
+    /// The header of a managed segment; if there is one, `file` holds the ATTACH byte shared.
     pub header: Option<Header>,
 }
 
 /// Opens the file of a segment and checks that it can be one.
 pub fn find(name: &Name, options: &Options) -> Result<Found> {
-    /// How long to leave a collector alone that is just removing the name.
+    /// Time between two looks at a name that a collector is removing.
     const COLLECTOR_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_micros(50);
     check_options(options)?;
     loop {
         let file = shm::open(name.path(), options.readonly)?;
         let first = shm::facts(&file)?;
-        // Unlinked since it was opened: perhaps another stands under the name by now.
+        // Unlinked after the open: the name may belong to another segment by now.
         if first.links == 0 {
             continue;
         }
@@ -47,14 +47,15 @@ pub fn find(name: &Name, options: &Options) -> Result<Found> {
             std::thread::sleep(COLLECTOR_POLL_INTERVAL);
             continue;
         };
-        // A collector may have come between; once we are attached none comes any more.
+        // A collector may have removed the name before we were attached; after that no collector removes it.
         if found.facts.links > 0 {
             return Ok(found);
         }
     }
 }
 
-/// Reads the header where there may be one, and says to collectors that we are here; `None` where one is at work.
+/// Reads the header, if there may be one, and shows collectors that this process is attached; `None` if a collector is
+/// removing the segment.
 pub fn attach(
     file: OwnedFd,
     facts: Facts,
@@ -67,7 +68,11 @@ pub fn attach(
     };
     if header.is_none() && options.form == Form::Managed {
         return Err(Error::WrongKind(
-            format!("{} is a plain segment: it has no control area", place()).into(),
+            format!(
+                "{} is a plain segment, without a control area; open it as a plain segment",
+                place()
+            )
+            .into(),
         ));
     }
     let mut facts = facts;
@@ -75,7 +80,7 @@ pub fn attach(
         if lockfile::share(file.as_fd(), ATTACH)?.is_none() {
             return Ok(None);
         }
-        // Somebody may have let it grow between: the file has at least what the header says only if asked after it.
+        // Another process may have grown the segment: only a size read after the header covers what the header claims.
         facts = shm::facts(&file)?;
     }
     Ok(Some(Found {
@@ -91,9 +96,9 @@ fn header_of(file: &OwnedFd) -> Result<Option<Header>> {
     Header::parse(&bytes[..count])
 }
 
-/// Removes a segment whose name goes with its last user, unless somebody is attached; says whether it did.
+/// Removes an ephemeral segment to which no process is attached; returns whether it did.
 ///
-/// What is not such a segment, or not this user's to write, is left alone.
+/// Leaves alone any other file, and a file that this user may not write.
 pub fn collect(name: &Name) -> Result<bool> {
     let Ok(file) = CloseOnForkFd::open(|| shm::open(name.path(), false)) else {
         return Ok(false);
@@ -108,15 +113,15 @@ pub fn collect(name: &Name) -> Result<bool> {
         Header::parse(&bytes[..count]),
         Ok(Some(header)) if header.flags & EPHEMERAL != 0
     );
-    // 1. Who comes from here on waits until we are gone, and then finds that the name is.
+    // 1. A process that opens the segment from here on waits until we finish, and then finds that the name is gone.
     if !ephemeral || lockfile::hold(fd, ATTACH)?.is_none() {
         return Ok(false);
     }
-    // 2. Whoever is just removing the name needs no help.
+    // 2. If another process is removing the name already, leave it alone.
     if lockfile::hold(fd, UNLINK)?.is_none() {
         return Ok(false);
     }
-    // 3. The name may stand for another segment by now.
+    // 3. The name may belong to another segment by now.
     match unlink_locked(name, facts.device, facts.inode) {
         Ok(()) => Ok(true),
         Err(Error::NotFound(_)) => Ok(false),
@@ -124,8 +129,8 @@ pub fn collect(name: &Name) -> Result<bool> {
     }
 }
 
-/// Removes the ephemeral segments in `directory` to which nobody is attached, and what killed makers have left there;
-/// returns how many segments it were.
+/// Removes the ephemeral segments in `directory` to which no process is attached, and the temporary files of dead
+/// processes; returns the number of removed segments.
 pub fn gc(directory: Option<&CStr>, interruptible: bool) -> Result<u64> {
     let directory = name::directory(directory)?;
     super::draft::sweep(&directory)?;
@@ -142,16 +147,20 @@ pub fn gc(directory: Option<&CStr>, interruptible: bool) -> Result<u64> {
     Ok(count)
 }
 
-/// Refuses a file that cannot be the segment meant.
+/// Checks that a file can be the segment that the caller wants.
 pub fn check(facts: &Facts, options: &Options, place: impl Fn() -> String) -> Result<()> {
     if !facts.regular {
         return Err(Error::WrongKind(
-            format!("{} is not a regular file", place()).into(),
+            format!(
+                "{} must be a regular file to be opened as a segment",
+                place()
+            )
+            .into(),
         ));
     }
     if facts.user != process::user() && !options.trust {
         let text = format!(
-            "{} belongs to user {}, not to {}",
+            "{} belongs to user {}, not to user {}; use the trust option to open it",
             place(),
             facts.user,
             process::user()
@@ -160,7 +169,7 @@ pub fn check(facts: &Facts, options: &Options, place: impl Fn() -> String) -> Re
     }
     if facts.size == 0 {
         let text = format!(
-            "{} has no bytes: its maker has not sized it yet, or somebody truncated it",
+            "{} has no bytes: its creator has not set its size yet, or it was truncated; retry, or recreate it",
             place()
         );
         return Err(Error::Corrupt(text.into()));
@@ -168,12 +177,12 @@ pub fn check(facts: &Facts, options: &Options, place: impl Fn() -> String) -> Re
     Ok(())
 }
 
-/// Removes `name` if it stands for this file, whose UNLINK byte the caller holds: other unlinkers of it wait.
+/// Removes `name` if it belongs to this file. The caller holds the file's UNLINK byte, so other unlinkers wait.
 pub fn unlink_locked(name: &Name, device: u64, inode: u64) -> Result<()> {
     let now = shm::facts_at(name.path())?;
     if !now.is(device, inode) {
         let text = format!(
-            "{} stands for another segment by now",
+            "{} belongs to another segment by now; leave that one alone, or unlink it by its name",
             name.path().to_string_lossy()
         );
         return Err(Error::NotFound(text.into()));
@@ -181,9 +190,9 @@ pub fn unlink_locked(name: &Name, device: u64, inode: u64) -> Result<()> {
     shm::unlink(name.path())
 }
 
-/// Removes a name without opening the segment: whatever it stands for, or only the file `(device, inode)`.
+/// Removes a name without opening the segment: whatever file it has, or only the file `(device, inode)`.
 ///
-/// `NotFound`: nothing stands there, or another file than the one meant.
+/// `NotFound`: there is no such name, or it belongs to another file.
 pub fn unlink(
     name: &CStr,
     directory: Option<&CStr>,
@@ -194,15 +203,23 @@ pub fn unlink(
     let facts = shm::facts_at(name.path())?;
     if !facts.regular {
         return Err(Error::WrongKind(
-            format!("{} is not a regular file", name.path().to_string_lossy()).into(),
+            format!(
+                "{} must be a regular file to be removed as a segment",
+                name.path().to_string_lossy()
+            )
+            .into(),
         ));
     }
     if only.is_some_and(|(device, inode)| !facts.is(device, inode)) {
         return Err(Error::NotFound(
-            "another segment stands under this name by now".into(),
+            format!(
+                "{} belongs to another segment by now; leave that one alone, or unlink it by its name",
+                name.path().to_string_lossy()
+            )
+            .into(),
         ));
     }
-    // Who may neither read nor write the file holds no lock, but may remove its name where the directory lets them.
+    // A process that may neither read nor write the file holds no lock. The directory may still let it remove the name.
     let _lock = ByteLock::best_at(name.path(), UNLINK, interruptible)?;
     unlink_locked(&name, facts.device, facts.inode)
 }

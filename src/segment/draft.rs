@@ -1,9 +1,9 @@
-//! Temporary files: files that have no name yet, so that a name never refers to something half made.
+//! Temporary files: a new segment has no name until it is complete (D-002).
 //!
-//! | file system     | while it is made                | published by         | if the maker is killed    |
-//! |-----------------|---------------------------------|----------------------|---------------------------|
-//! | knows O_TMPFILE | no name at all                  | linkat               | the kernel frees it       |
-//! | does not        | a private name, its byte locked | renameat2(NOREPLACE) | the next maker removes it |
+//! | file system     | while it is created             | published by         | if the creator dies         |
+//! |-----------------|---------------------------------|----------------------|-----------------------------|
+//! | knows O_TMPFILE | no name at all                  | linkat               | the kernel frees it         |
+//! | does not        | a private name, its byte locked | renameat2(NOREPLACE) | the next creator removes it |
 
 use super::name::{self, Name};
 use super::options::DEFAULT_MODE;
@@ -13,28 +13,28 @@ use crate::sys::shm;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// A file that no other process can find yet; dropped unpublished, it is gone.
+/// A file that no other process can find yet. If it is dropped unpublished, the file is removed.
 pub struct TempFile {
     file: OwnedFd,
     private: Option<Private>,
 }
 
-/// The private name of a temporary file; dropped, the name goes.
+/// The private name of a temporary file; dropping it removes the name.
 struct Private {
     name: Name,
-    /// Shows later makers that the maker of this file is alive.
+    /// Shows other processes that the creator of this file is alive.
     _alive: ByteLock,
 }
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // Published, the private name is gone already.
+        // After the publication the private name is gone already.
         let _ = shm::unlink(self.name.path());
     }
 }
 
 impl TempFile {
-    /// Makes an empty file in the directory of `name`, for its owner alone.
+    /// Creates an empty file in the directory of `name`, for its owner alone.
     pub fn make(name: &Name, interruptible: bool) -> Result<TempFile> {
         match shm::make_unnamed(name.directory(), DEFAULT_MODE)? {
             Some(file) => Ok(TempFile {
@@ -53,7 +53,7 @@ impl TempFile {
                 Err(Error::Exists(_)) => continue,
                 other => other?,
             };
-            // What the umask has taken is given back: without it the byte could not be locked.
+            // Undo the umask: without these permission bits the byte cannot be locked.
             let locked = shm::set_mode(&file, DEFAULT_MODE)
                 .and_then(|()| ByteLock::of(file.as_fd(), UNLINK, interruptible));
             let alive = match locked {
@@ -70,7 +70,7 @@ impl TempFile {
                     _alive: alive,
                 }),
             };
-            // A sweeper that came between making and locking has taken it for dead: then once more.
+            // A sweeper that came between the creation and the lock has removed it: try again.
             if shm::facts(&temp.file)?.links > 0 {
                 return Ok(temp);
             }
@@ -82,7 +82,7 @@ impl TempFile {
         &self.file
     }
 
-    /// Gives the file its name, in one step, and returns it; a name that is taken is `Exists`.
+    /// Names the file, in one step. `Exists`: the name is taken.
     pub fn publish(&self, name: &Name) -> Result<()> {
         match &self.private {
             None => shm::publish(&self.file, name.path()),
@@ -90,13 +90,13 @@ impl TempFile {
         }
     }
 
-    /// Returns the file, which has been published or is not wanted under a name.
+    /// Returns the file, after its publication or instead of it.
     pub fn into_file(self) -> OwnedFd {
         self.file
     }
 }
 
-/// Removes what killed makers have left in this directory.
+/// Removes the temporary files of dead processes in this directory.
 pub fn sweep(directory: &CStr) -> Result<()> {
     let mut left = Vec::new();
     shm::list(directory, |file| {
@@ -107,7 +107,7 @@ pub fn sweep(directory: &CStr) -> Result<()> {
     })?;
     for old in left {
         let old = old?;
-        // Locked, its maker lives; whatever else stands in the way is not ours to judge.
+        // If the byte is locked, its creator is alive. After any other error the file is left alone.
         if let Ok(Some(_dead)) = ByteLock::attempt(old.path(), UNLINK) {
             let _ = shm::unlink(old.path());
         }

@@ -1,4 +1,4 @@
-//! Fills a file that nobody can find yet: memory, control area, and what is to stand in it.
+//! Fills a file that no other process can find yet: its memory, its control area and its first object.
 
 use super::control::{Control, Plan};
 use super::limits;
@@ -17,16 +17,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
-/// What a new segment is to hold, and how that is put there before anybody can find it.
+/// What a new segment contains, and how that is initialised before another process can find it.
 pub(crate) struct Content<'a> {
     pub kind: Kind,
-    /// How many bytes an older one has at the least that is opened instead; `None`: as many as a new one.
+    /// Minimum size in bytes of an existing segment that is opened instead; `None`: the size of a new one.
     pub least: Option<u64>,
     pub prepare: &'a dyn Fn(Bytes<'_>),
 }
 
 impl Content<'_> {
-    /// Nothing.
+    /// No object.
     pub const NOTHING: Content<'static> = Content {
         kind: Kind::Segment,
         least: None,
@@ -34,34 +34,39 @@ impl Content<'_> {
     };
 }
 
-/// Maps the first `size` bytes of a file and room for `capacity`.
+/// Maps the first `size` bytes of a file, and reserves address space for `capacity`.
 pub(super) fn map(file: &OwnedFd, size: u64, capacity: u64, options: &Options) -> Result<Map> {
     let page = process::page_size();
     let wanted = capacity.max(size);
     let capacity = wanted.checked_next_multiple_of(page).ok_or_else(|| {
-        Error::TooLarge(format!("{wanted} bytes are more than an address space can have").into())
+        Error::TooLarge(
+            format!(
+                "{wanted} bytes are more than the address space; reduce the size or the capacity"
+            )
+            .into(),
+        )
     })?;
     let map = Map::new(file, capacity, options.readonly)?;
     map.leave_out_of_dumps(size);
     Ok(map)
 }
 
-/// Returns the mapped bytes, in which words are found.
+/// Returns the mapped bytes as words.
 pub(super) fn words(map: &Map, size: u64) -> Bytes<'_> {
     let base = NonNull::new(map.base()).unwrap_or(NonNull::dangling());
-    // SAFETY: as many bytes as the file has and the mapping has room for are mapped as long as the map lives; who
-    // shares them uses the control area, and objects placed in the data, as atomics. A mapping for reading is only read:
-    // those who store ask for a participant first, and there is none.
+    // SAFETY: the bytes are within the file and the mapping, and stay mapped as long as the map lives. All processes
+    // access the control area, and objects placed in the data, as atomics. A read-only mapping is only read: a caller
+    // that stores something needs a participant first, and a read-only segment has none.
     unsafe { Bytes::new(base, size.min(map.capacity())) }
 }
 
-/// A file that nobody can find yet, filled and mapped.
+/// A file that no other process can find yet, filled and mapped.
 pub(super) struct Filled {
     pub map: Map,
     pub header: Option<Header>,
 }
 
-/// Gives a file that nobody else knows its bytes, and its control area where it has one.
+/// Gives memory to a file that no other process has opened, and a control area if it is managed.
 pub(super) fn fill(
     file: &OwnedFd,
     size: u64,
@@ -80,16 +85,18 @@ pub(super) fn fill(
     };
     let before = header.map_or(0, |header| header.control_bytes);
     let total = before.checked_add(size).ok_or_else(|| {
-        Error::TooLarge(format!("{size} bytes are more than a file can have").into())
+        Error::TooLarge(
+            format!("{size} bytes are more than a file can have; reduce the size").into(),
+        )
     })?;
     let capacity = header.map_or(options.capacity, |header| header.capacity);
     let map = fill_bytes(file, total, capacity, options, place)?;
     if let Some(header) = &header {
         participant::check_support()?;
-        // A sparse segment's control area is not: everybody touches it.
+        // The control area of a sparse segment has memory: every process uses it.
         reservation::reserve(file, 0, before, true, options.interruptible, place)?;
-        // A temporary file may have a private name. Collectors leave it alone before it has a header, and then we are
-        // attached.
+        // A temporary file may have a private name. Collectors ignore it while it has no header; from the header on we
+        // are attached.
         lockfile::share(file.as_fd(), ATTACH)?;
         shm::write_start(file, &header.to_bytes())?;
         let bytes = words(&map, total);
@@ -129,7 +136,7 @@ fn fill_bytes(
     }
 }
 
-/// Does to the bytes `[from, to)`, which have memory, what the options ask for.
+/// Prefaults and locks the bytes `[from, to)`, which have memory, as the options ask.
 pub(super) fn settle(map: &Map, from: u64, to: u64, options: &Options) -> Result<()> {
     if options.prefault {
         reservation::populate(map, from, to, options.interruptible)?;
@@ -140,7 +147,7 @@ pub(super) fn settle(map: &Map, from: u64, to: u64, options: &Options) -> Result
     Ok(())
 }
 
-/// Names the file system of a segment for people.
+/// Returns the name of the segment's file system for error messages.
 pub(super) fn place(name: Option<&Name>) -> Cow<'_, str> {
     name.map_or("memory".into(), |name| name.directory().to_string_lossy())
 }

@@ -1,4 +1,4 @@
-//! Lets a segment grow, and gives memory inside of it back.
+//! Growth of a segment, and the release of memory inside of it.
 
 use super::Segment;
 use super::fill::{place, settle};
@@ -18,15 +18,23 @@ impl Segment {
         match size <= capacity {
             true => Ok(()),
             false => Err(Error::TooLarge(
-                format!("{size} bytes are more than this mapping's capacity, {capacity}").into(),
+                format!(
+                    "{size} bytes exceed the capacity of this mapping, {capacity} bytes; \
+                     open the segment with a larger capacity"
+                )
+                .into(),
             )),
         }
     }
 
-    /// Makes the segment `size` bytes long, for everybody who has it mapped; no address moves.
+    /// Makes the segment `size` bytes long for all processes that have it mapped; no address changes.
     ///
-    /// `TooLarge`: beyond the capacity of this mapping; `Invalid`: it would shrink; `NoSpace`: nothing has changed.
-    /// Where the new bytes cannot be locked as the options ask (`NoMemory`), it has grown all the same.
+    /// * `TooLarge`: beyond the capacity of this mapping
+    /// * `Invalid`: it would shrink
+    /// * `NoSpace`: not enough memory; nothing has changed
+    /// * `NoMemory`: the new bytes cannot be locked as the options ask; the segment has grown
+    /// * `Permission`: this handle is read-only
+    /// * `Corrupt`: the file was truncated
     pub fn resize(&self, size: u64, options: &Growth) -> Result<()> {
         let Growth {
             no_space_check,
@@ -34,31 +42,36 @@ impl Segment {
             interruptible,
         } = *options;
         if self.options.readonly {
-            return Err(Error::Permission("this handle is read-only".into()));
+            return Err(Error::Permission(
+                "this handle is read-only; open the segment for writing".into(),
+            ));
         }
         self.check_capacity(size)?;
         check_sparse(sparse, &self.options)?;
-        // Asked before anything is done through a number that may stand for another file by now.
+        // Checked before the lock is taken: the descriptor's number may belong to another file by now (D-020).
         self.file.facts()?;
         let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
         let file = self.file.facts()?;
         let (before, have, control) = (self.before(), file.size, self.control().ok());
         if control.is_some() && self.have(&file) == 0 {
             return Err(Error::Corrupt(
-                "somebody truncated the segment's file".into(),
+                "the segment's file was truncated; recreate the segment".into(),
             ));
         }
-        // A grower who was killed may have left a managed segment's file longer than its size says.
+        // If a process died while it grew a managed segment, the file may be longer than the recorded size.
         let old = have.min(before.saturating_add(self.recorded_size(self.have(&file))));
         let new = before + size;
         if new < old {
             let old = old - before;
             return Err(Error::Invalid(
-                format!("a segment of {old} bytes cannot shrink to {size}").into(),
+                format!(
+                    "a segment of {old} bytes cannot shrink to {size}; pass at least {old} bytes"
+                )
+                .into(),
             ));
         }
         limits::check_file_size(new)?;
-        // The same length again gives back what a grower who was killed had set aside beyond it.
+        // Setting the same length releases what a dead grower has reserved beyond it (D-003).
         shm::set_size(&self.file, have)?;
         if !sparse {
             let place = place(self.name.as_ref());
@@ -90,11 +103,13 @@ impl Segment {
         settle(&self.map, old, new, &options)
     }
 
-    /// Has the data bytes `[from, to)` have memory, whether or not they had before, and the segment be that long at the least;
-    /// what lies between them and its end is the caller's to look after. Those before `had` may have some already, and are not
-    /// compared with what is free. No hook is asked.
+    /// Reserves memory for the data bytes `[from, to)`, and makes the segment at least `to` bytes long.
     ///
-    /// `TooLarge`: beyond the capacity; `NoSpace`: the segment is as long as it was.
+    /// Bytes before `had` may have memory already and are not compared with the free memory. The caller looks after the
+    /// bytes between the old end and `from`. The interrupt hook is not called.
+    ///
+    /// * `TooLarge`: beyond the capacity
+    /// * `NoSpace`: not enough memory; the length has not changed
     pub(crate) fn set_aside(&self, from: u64, had: u64, to: u64) -> Result<()> {
         self.check_capacity(to)?;
         let control = self.control()?;
@@ -118,15 +133,16 @@ impl Segment {
         Ok(())
     }
 
-    /// Gives the memory of the whole pages in the data bytes `[from, to)` back, which nobody uses: until they are set aside
-    /// again, touching them is what it is in a sparse segment.
-    pub(crate) fn give_back(&self, from: u64, to: u64) -> Result<()> {
+    /// Frees the memory of the whole pages in the data bytes `[from, to)`, which no process uses.
+    ///
+    /// Until `set_aside` reserves them again, the pages behave as those of a sparse segment.
+    pub(crate) fn free_pages(&self, from: u64, to: u64) -> Result<()> {
         let page = process::page_size();
         let from = (self.before() + from).next_multiple_of(page);
         let to = (self.before() + to) / page * page;
         self.file.facts()?;
         match from < to {
-            true => shm::give_back(&self.file, from, to - from),
+            true => shm::free_pages(&self.file, from, to - from),
             false => Ok(()),
         }
     }

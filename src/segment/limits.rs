@@ -1,6 +1,6 @@
-//! Answers "how large may a segment be?", and refuses what has no chance before any memory is taken.
+//! The limits of a segment's size, and checks that refuse a hopeless request before any memory is reserved.
 //!
-//! Every figure is advice: others take and give memory meanwhile. What holds is the reservation itself.
+//! Every figure is advice, because other processes allocate and free memory meanwhile. Only the reservation counts.
 
 use crate::error::Result;
 use crate::sys::memory::{self, Cgroup, Machine, Space};
@@ -9,34 +9,34 @@ use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
 
-/// Requests up to this size are not compared with the memory of machine and cgroup: reading those figures takes as
-/// long as setting this much memory aside.
+/// Requests up to this size are not compared with the memory of the machine and the cgroup (D-005). Reading those figures
+/// takes as long as reserving this much memory.
 const UNCHECKED_BYTES: u64 = 1 << 20;
 
-/// What bounds the size of a segment just now. All sizes in bytes; `u64::MAX` means "no limit".
+/// What limits the size of a segment now. All sizes are in bytes; `u64::MAX` means "no limit".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// The directory that was asked about.
+    /// The directory of the question.
     pub directory: String,
     /// Its file system.
     pub space: Space,
     /// The machine.
     pub machine: Machine,
-    /// The cgroup with the least memory left, from this process' own up to the root.
+    /// The cgroup with the least free memory, from this process' own up to the root.
     pub cgroup: Option<Cgroup>,
-    /// RLIMIT_FSIZE: the largest file.
+    /// RLIMIT_FSIZE: the maximum size of a file.
     pub file_size: u64,
-    /// RLIMIT_MEMLOCK: how much may be locked in memory.
+    /// RLIMIT_MEMLOCK: the maximum of locked memory.
     pub locked_memory: u64,
-    /// RLIMIT_AS: how much address space.
+    /// RLIMIT_AS: the maximum of address space.
     pub address_space: u64,
-    /// RLIMIT_NOFILE: how many descriptors.
+    /// RLIMIT_NOFILE: the maximum number of descriptors.
     pub open_files: u64,
     /// The size of a page.
     pub page_size: u64,
 }
 
-/// Returns what bounds the size of a segment in `directory` just now.
+/// Returns what limits the size of a segment in `directory` now.
 pub fn limits(directory: &CStr) -> Result<Limits> {
     Ok(Limits {
         directory: directory.to_string_lossy().into_owned(),
@@ -51,7 +51,7 @@ pub fn limits(directory: &CStr) -> Result<Limits> {
     })
 }
 
-/// Returns what bounds memory itself: how much is free, and where.
+/// Returns the free memory by each limit of memory, and the name of the limit.
 fn memory_bounds(machine: &Machine, cgroup: Option<&Cgroup>) -> Vec<(u64, String)> {
     let available = machine.available.saturating_add(machine.swap_free);
     let mut bounds = vec![
@@ -83,7 +83,7 @@ impl Limits {
         bounds
     }
 
-    /// Returns the size of the largest segment that could be made now in whole pages, and what bounds it.
+    /// Returns the size of the largest segment that can be created now, in whole pages, and the name of its limit.
     pub fn largest(&self, named: bool) -> (u64, String) {
         let tightest = self.bounds(named).into_iter().min_by_key(|(free, _)| *free);
         let (free, place) = tightest.unwrap_or_default();
@@ -113,7 +113,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// The one line that answers the question.
+/// All limits in one line.
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (named, named_bound) = self.largest(true);
@@ -161,7 +161,7 @@ impl fmt::Display for Limits {
     }
 }
 
-/// Refuses a file of `size` bytes where the kernel would answer with SIGXFSZ.
+/// Refuses a file of `size` bytes for which the kernel would raise SIGXFSZ.
 pub fn check_file_size(size: u64) -> Result<()> {
     match process::file_size_limit() {
         limit if size > limit => Err(memory::no_space(
@@ -173,7 +173,7 @@ pub fn check_file_size(size: u64) -> Result<()> {
     }
 }
 
-/// Refuses `bytes` more in the file system of `file` where they are not to be had: `place` is its name for people.
+/// Refuses `bytes` more in the file system of `file` if they are not free; `place` names it in the error.
 pub fn check_room(file: &OwnedFd, bytes: u64, place: &str) -> Result<()> {
     if bytes <= UNCHECKED_BYTES {
         return Ok(());

@@ -1,7 +1,7 @@
-//! Segments: shared memory with a name in a directory, or anonymous behind a file descriptor.
+//! Segments: shared memory with a name in a directory, or anonymous with a file descriptor only.
 //!
-//! A plain segment is a file whose bytes are the user's, so any program that maps files can share it. A managed one
-//! begins with a control area, so that it can hold locks:
+//! A plain segment is a file whose bytes are the user's, so any program that maps files can share it (D-001). A managed
+//! segment begins with a control area, so that it can contain locks:
 //!
 //! ```text
 //! plain:                    |<------------- size ------------->|
@@ -10,11 +10,11 @@
 //! ```
 //!
 //! If a process dies inside
-//!   create: the name does not exist (the kernel frees the file), or it does and the segment is whole;
-//!   open:   nothing;
-//!   resize: the size is the old one or the new one; memory reserved beyond it is given back by the next resize;
-//!   unlink: the name is still there, or it is gone;
-//!   close:  whoever closes is dying: the mapping goes before the word of its death (`participant`).
+//! * create: the name does not exist and the kernel frees the file, or the name exists and the segment is complete;
+//! * open: nothing changes;
+//! * resize: the size is the old one or the new one, and the next resize releases memory reserved beyond it (D-003);
+//! * unlink: the name still exists, or it is removed;
+//! * close: the process counts as dead only after its mapping is gone (`participant`).
 
 pub(crate) mod control;
 mod directory;
@@ -46,46 +46,46 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// What is known of a segment.
+/// A description of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentInfo {
-    /// What the kernel says of its file.
+    /// What the kernel reports about its file.
     pub file: Facts,
-    /// Bytes of data: of a managed one less than its file has.
+    /// Size of the data in bytes; the file of a managed segment is larger.
     pub size: u64,
     /// Bytes of address space mapped here.
     pub capacity: u64,
-    /// Whether this handle made it.
+    /// Whether this handle created it.
     pub created: bool,
-    /// Whether this handle may only read it.
+    /// Whether this handle is read-only.
     pub readonly: bool,
-    /// Whether nobody can ever shrink it.
+    /// Whether the file is sealed against shrinking.
     pub sealed: bool,
-    /// What its header says, where it is a managed one.
+    /// The header of a managed segment.
     pub header: Option<Header>,
 }
 
-/// A segment mapped into this process; dropped, this process lets go of it.
+/// A segment mapped into this process; dropping it detaches.
 pub struct Segment {
     map: Map,
     file: CheckedFd,
     name: Option<Name>,
     options: Options,
-    /// The largest size seen through this handle: a smaller one later says that somebody truncated the file.
+    /// The largest size seen through this handle: a smaller one later means that the file was truncated.
     seen: AtomicU64,
     created: bool,
     managed: Option<Managed>,
-    /// What is done when the mapping and the descriptor have gone: fields are dropped in the order in which they stand.
+    /// What remains to do after the unmapping and the close: fields are dropped in the order of their declaration.
     ending: Ending,
 }
 
-/// What a managed segment has more.
+/// What only a managed segment has.
 struct Managed {
     header: Header,
     probe: LivenessProbe,
-    /// None where it may only be read: who cannot hold anything need not be known.
+    /// `None` in a read-only handle, which cannot hold anything.
     participant: Option<Participant>,
-    /// The id that lived when we last asked, and when that was, in nanoseconds.
+    /// The identity that was last found alive, and when, in nanoseconds.
     alive: (AtomicU64, AtomicU64),
 }
 
@@ -98,7 +98,7 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         drop(self.deferred_detach.take());
-        // Ours was perhaps the last attachment; whoever is attached still keeps it.
+        // We may have been the last to detach; `collect` does nothing while another process is attached.
         if let Some(name) = self.collect.take() {
             let _ = directory::collect(&name);
         }
@@ -128,15 +128,20 @@ impl std::fmt::Debug for Segment {
 }
 
 impl Segment {
-    /// Makes a segment of `size` bytes, all zero; without a name it is anonymous.
+    /// Creates a segment of `size` zero bytes; without a name it is anonymous.
     ///
-    /// `Exists` where the name is taken; `NoSpace`, `NoMemory`, `Permission`, `Invalid`, `TooLarge`, `Interrupted`.
-    /// The name appears last, in one step: nobody ever sees a segment that is not whole.
+    /// The name appears last, in one step: no process ever sees an incomplete segment.
+    ///
+    /// * `Exists`: the name is taken
+    /// * `NoSpace`, `NoMemory`: there is not enough memory, or not enough address space
+    /// * `Invalid`, `TooLarge`: the name, the size or an option is not valid
+    /// * `Permission`: this user may not create files in the directory
+    /// * `Interrupted`: the interrupt hook ended the call
     pub fn create(name: Option<&CStr>, size: u64, options: &Options) -> Result<Segment> {
         Segment::create_with(name, size, options, &Content::NOTHING)
     }
 
-    /// As `create`, with something in it.
+    /// Creates a segment as `create` does, with this content.
     pub(crate) fn create_with(
         name: Option<&CStr>,
         size: u64,
@@ -146,7 +151,7 @@ impl Segment {
         check_size(size, options)?;
         if options.readonly {
             return Err(Error::Invalid(
-                "a new segment cannot be read-only: nobody could fill it".into(),
+                "a new segment must be writable: open an existing one for read-only access".into(),
             ));
         }
         match name {
@@ -157,7 +162,7 @@ impl Segment {
                 content,
             ),
             None => {
-                /// Memory files are sealed against being executed, which takes in these bits.
+                /// Memory files are sealed against execution, which includes these bits.
                 const EXECUTABLE: u32 = 0o111;
                 let mode = options.mode.unwrap_or(DEFAULT_MODE);
                 let file = shm::make_memfd()?;
@@ -176,11 +181,15 @@ impl Segment {
         options: &Options,
         content: &Content<'_>,
     ) -> Result<Segment> {
-        /// Above this it is worth a look whether the name is taken before memory is set aside.
+        /// From this size on, the name is checked before memory is reserved.
         const EARLY_NAME_CHECK_BYTES: u64 = 1 << 20;
         if size > EARLY_NAME_CHECK_BYTES && shm::facts_at(name.path()).is_ok() {
             return Err(Error::Exists(
-                format!("{} exists already", name.path().to_string_lossy()).into(),
+                format!(
+                    "{} exists already; open it, or choose another name",
+                    name.path().to_string_lossy()
+                )
+                .into(),
             ));
         }
         let temp = TempFile::make(&name, options.interruptible)?;
@@ -194,16 +203,20 @@ impl Segment {
         Segment::new(filled, file, &facts, Some(name), options, size, true)
     }
 
-    /// Opens the segment of this name.
+    /// Opens the segment of this name, which must have at least `size` bytes.
     ///
-    /// `size` is the least that is expected of it, 0 where any will do. `NotFound`; `Permission`; `Untrusted`: a
-    /// symbolic link, or another user's; `WrongKind`: not a regular file, or not the kind of segment that is asked for;
-    /// `Corrupt`: shorter than `size`, empty, or a header that lies; `VersionMismatch`.
+    /// * `NotFound`: there is no such name
+    /// * `Permission`: this user may not open the file
+    /// * `Untrusted`: a symbolic link, or a file of another user
+    /// * `WrongKind`: not a regular file, or not the kind of segment that the options ask for
+    /// * `Invalid`: the segment is smaller than `size`, or an option is not valid
+    /// * `Corrupt`: the file is empty, or its header contradicts it
+    /// * `VersionMismatch`: the layout has another major version
     pub fn open(name: &CStr, size: u64, options: &Options) -> Result<Segment> {
         Segment::open_with(name, size, options, Kind::Segment)
     }
 
-    /// As `open`, for a file that holds something of this kind.
+    /// Opens a segment as `open` does, for a file that contains an object of this kind.
     pub(crate) fn open_with(
         name: &CStr,
         size: u64,
@@ -231,25 +244,33 @@ impl Segment {
             facts,
             header,
         } = found;
+        let what = match &name {
+            Some(name) => name.path().to_string_lossy().into_owned(),
+            None => "the segment".to_owned(),
+        };
         let (before, size) = match &header {
             None => (0, facts.size),
             Some(header) => {
-                control::check(header, facts.size, kind)?;
+                control::check(header, facts.size, kind, &what)?;
                 (header.control_bytes, header.size)
             }
         };
         if size < least {
-            // The caller's figure; of an object its header says too little.
-            let error = match kind {
-                Kind::Segment => Error::Invalid,
-                _ => Error::Corrupt,
-            };
-            let what = match &name {
-                Some(name) => name.path().to_string_lossy(),
-                None => "the segment".into(),
-            };
-            let text = format!("{what} has {size} bytes, not the {least} that `size` asks for");
-            return Err(error(text.into()));
+            // The size of a segment is the caller's figure (D-071); the size of an object is the file's.
+            return Err(match kind {
+                Kind::Segment => {
+                    let text = format!(
+                        "{what} has {size} bytes, not the {least} asked for; pass a smaller size to open it"
+                    );
+                    Error::Invalid(text.into())
+                }
+                _ => {
+                    let noun = kind.article();
+                    let text =
+                        format!("{what} has {size} bytes, but {noun} needs {least}; recreate it");
+                    Error::Corrupt(text.into())
+                }
+            });
         }
         check_capacity(size, options)?;
         let capacity = match &header {
@@ -258,7 +279,7 @@ impl Segment {
         };
         let map = map(&file, facts.size, capacity, options)?;
         if options.touches_all() && !options.readonly {
-            // Others, Python's SharedMemory for one, make sparse files: what is mapped now must have memory first.
+            // Other programs, for example Python's own SharedMemory, create sparse files: reserve what is missing.
             let place = place(name.as_ref());
             let missing = facts.size.saturating_sub(facts.allocated);
             if !options.no_space_check {
@@ -274,14 +295,15 @@ impl Segment {
         Segment::new(filled, file, &facts, name, options, size, false)
     }
 
-    /// Opens the segment of this name, or makes it if there is none: of several who race, one makes it.
+    /// Opens the segment of this name, or creates it if it does not exist. If several processes race, one creates it.
     ///
-    /// Without a name it is `create`. A segment that exists has at least `size` bytes or is `Corrupt`.
+    /// Without a name it creates one. Errors as of `create` and `open`; `Invalid`: an existing segment is smaller than
+    /// `size`.
     pub fn open_or_create(name: Option<&CStr>, size: u64, options: &Options) -> Result<Segment> {
         Segment::open_or_create_with(name, size, options, &Content::NOTHING)
     }
 
-    /// As `open_or_create`, with something in it.
+    /// Opens or creates a segment as `open_or_create` does; a new one has this content.
     pub(crate) fn open_or_create_with(
         name: Option<&CStr>,
         size: u64,
@@ -299,7 +321,7 @@ impl Segment {
                 Err(Error::NotFound(_)) if !options.readonly => {}
                 other => return other,
             }
-            // Taken since: somebody else was first, and theirs is opened.
+            // Another process was faster: open its segment.
             match Segment::create_named(name.clone(), size, options, content) {
                 Err(Error::Exists(_)) => {}
                 other => return other,
@@ -307,14 +329,15 @@ impl Segment {
         }
     }
 
-    /// Opens the segment behind a file descriptor, which stays the caller's.
+    /// Opens the segment behind a file descriptor, which remains the caller's.
     ///
-    /// As `open`; and `Untrusted`: a file without a name that somebody could shrink, so that touching it is SIGBUS.
+    /// Errors as of `open`. `Untrusted`: also a file that has no name and is not sealed, because another process could
+    /// truncate it and an access would then be SIGBUS.
     pub fn open_fd(fd: i32, size: u64, options: &Options) -> Result<Segment> {
         Segment::open_fd_with(fd, size, options, Kind::Segment)
     }
 
-    /// As `open_fd`, for a file that holds something of this kind.
+    /// Opens a segment as `open_fd` does, for a file that contains an object of this kind.
     pub(crate) fn open_fd_with(
         fd: i32,
         size: u64,
@@ -334,14 +357,18 @@ impl Segment {
         if facts.links == 0 && !options.trust && !shm::is_sealed(&file) {
             return Err(Error::Untrusted(
                 format!(
-                    "{} has no name and is not sealed against shrinking",
+                    "{} has no name and is not sealed against shrinking; use the trust option to open it",
                     place()
                 )
                 .into(),
             ));
         }
         let found = directory::attach(file, facts, options, place)?.ok_or_else(|| {
-            Error::NotFound(format!("the segment behind {} is just being removed", place()).into())
+            let text = format!(
+                "the segment of {} is being removed; create a new one",
+                place()
+            );
+            Error::NotFound(text.into())
         })?;
         Segment::open_found(found, size, None, options, kind)
     }
@@ -386,16 +413,17 @@ impl Segment {
         })
     }
 
-    /// Removes the segment's name; who has it mapped keeps it. An anonymous one has no name: nothing happens.
+    /// Removes the segment's name. Processes that have it mapped keep it. An anonymous segment has no name, so nothing
+    /// happens.
     ///
-    /// `NotFound`: the name is gone, or stands for another segment by now, which is left alone.
-    /// `Invalid`: opened by a descriptor, so the name is not known here.
+    /// * `NotFound`: the name is gone, or belongs to another segment, which keeps it
+    /// * `Invalid`: the segment was opened by a descriptor, so this handle does not know the name
     pub fn unlink(&self) -> Result<()> {
         let Some(name) = &self.name else {
             return match self.file.facts()?.links {
                 0 => Ok(()),
                 _ => Err(Error::Invalid(
-                    "this segment was opened by a descriptor: its name is not known here".into(),
+                    "the segment was opened by a descriptor, so this handle has no name; unlink it by its name".into(),
                 )),
             };
         };
@@ -407,21 +435,21 @@ impl Segment {
         directory::unlink_locked(name, self.file.device, self.file.inode)
     }
 
-    /// How many bytes of the mapping lie before byte 0.
+    /// Returns the bytes of the mapping before the data.
     fn before(&self) -> u64 {
         self.managed
             .as_ref()
             .map_or(0, |managed| managed.header.control_bytes)
     }
 
-    /// How many bytes of data the file has room for.
+    /// Returns the bytes of data for which the file has room.
     fn have(&self, file: &Facts) -> u64 {
         file.size.saturating_sub(self.before())
     }
 
-    /// Returns how many bytes of data there are, as the last grower said; of a plain one as many as the file `has`.
+    /// Returns the size of the data as the last grower recorded it; for a plain segment, the size that the file `has`.
     ///
-    /// Where it has none, somebody may have cut the control area off as well: touching that would be SIGBUS.
+    /// If the file has no data at all, its control area may be cut off too: reading it would be SIGBUS.
     fn recorded_size(&self, has: u64) -> u64 {
         match self.control() {
             Ok(control) if has > 0 => control.size(),
@@ -431,7 +459,9 @@ impl Segment {
 
     fn managed(&self) -> Result<&Managed> {
         self.managed.as_ref().ok_or_else(|| {
-            Error::WrongKind("a plain segment has no control area: it cannot hold locks".into())
+            Error::WrongKind(
+                "the segment is plain: it has no control area for objects; create a managed segment".into(),
+            )
         })
     }
 
@@ -440,27 +470,27 @@ impl Segment {
         Control::find(words(&self.map, header.control_bytes), header.participants)
     }
 
-    /// Returns the address of byte 0.
+    /// Returns the address of the first byte of data.
     pub fn data(&self) -> *mut u8 {
-        // `before` bytes of the mapping are the control area (`control::check`), so it does not leave the mapping.
+        // The control area lies in the mapping (`control::check`), so the address does too.
         self.map.base().wrapping_add(self.before() as usize)
     }
 
-    /// Returns the data, in which objects are found, as it is now. `WrongKind`: a plain segment.
+    /// Returns the data as words, at its present size. `WrongKind`: a plain segment.
     pub(crate) fn words(&self) -> Result<Bytes<'_>> {
         self.managed()?;
         let end = self.before() + self.size()?;
         Ok(words(&self.map, end).from(self.before()))
     }
 
-    /// Returns the words of the lock that every managed segment has. `WrongKind`: a plain one.
+    /// Returns the built-in lock. `WrongKind`: a plain segment.
     pub(crate) fn built_in_lock(&self) -> Result<&crate::raw::lock::RawLock> {
         Ok(self.control()?.lock)
     }
 
-    /// Returns the participant that this process is, and its id, claimed if need be.
+    /// Returns the identity of this process, and claims one if there is none.
     ///
-    /// `WrongKind`: a plain segment; `Permission`: a read-only handle; as `Participant::id`.
+    /// `WrongKind`: a plain segment. `Permission`: a read-only handle. Others as of `Participant::id`.
     pub(crate) fn identify(&self) -> Result<Id> {
         let managed = self.managed()?;
         managed
@@ -468,52 +498,52 @@ impl Segment {
             .id(self.control()?.table, &managed.probe)
     }
 
-    /// Returns the word that holds our id, as `identify` found it; 0 before that and in a forked child.
+    /// Returns the word that contains our identity; it is 0 before `identify` and in a forked child.
     pub(crate) fn identity_word(&self) -> Result<crate::sys::fork::ForkLocal> {
         Ok(self.managed()?.participant()?.id_word())
     }
 
-    /// Returns what is known of a participant; `None` where its place has gone to somebody else.
+    /// Returns the description of a participant; `None` if another process has its slot by now.
     pub fn process_info(&self, id: Id) -> Option<ProcessInfo> {
         self.control().ok()?.table.process_info(id)
     }
 
-    /// Returns the number that this segment has and no other one. `WrongKind`: a plain segment.
+    /// Returns the random number of this segment, which no other one has. `WrongKind`: a plain segment.
     pub(crate) fn number(&self) -> Result<u64> {
         Ok(self.managed()?.header.id)
     }
 
-    /// Says whether anybody can have had this id.
+    /// Returns whether a participant can have had this identity.
     pub(crate) fn has_had(&self, id: Id) -> bool {
         self.control()
             .is_ok_and(|control| control.table.has_had(id))
     }
 
-    /// Returns the bytes as they are now, for threads and processes that change them meanwhile.
+    /// Returns the data, which other threads and processes may change at any time.
     pub fn bytes(&self) -> Result<&[AtomicU8]> {
         let size = self.size()? as usize;
-        // SAFETY: `size` bytes from there are mapped and have memory for as long as self lives (a named file that
-        // somebody truncates is SIGBUS, not a wrong access); an AtomicU8 may be changed by anybody at any time. A
-        // mapping for reading only is only read: storing through it is SIGSEGV, which `Options::readonly` says.
+        // SAFETY: `size` bytes from there are mapped and have memory as long as self lives. If another program truncates
+        // a named file, an access is SIGBUS, not undefined. Other processes may change an AtomicU8 at any time. Through
+        // a read-only mapping a store is SIGSEGV, as `Options::readonly` documents.
         Ok(unsafe { std::slice::from_raw_parts(self.data().cast::<AtomicU8>(), size) })
     }
 
-    /// Returns how many bytes of the data have memory now: others may have let it grow.
+    /// Returns the size of the data in bytes; another process may have grown the segment.
     ///
-    /// `Corrupt`: it is shorter than it has been, or than its header says: somebody truncated the file.
+    /// `Corrupt`: the file is shorter than before, or than its header records: it was truncated.
     pub fn size(&self) -> Result<u64> {
-        // Looked up first: what another thread sees meanwhile may be more, and is no sign of anything.
+        // Loaded first: a larger size that another thread sees meanwhile is no evidence of truncation.
         let seen = self.seen.load(Ordering::Relaxed);
         let mut have = self.have(&self.file.facts()?);
         let size = self.recorded_size(have);
         if size > have {
-            // A grower has come between.
+            // Another process may have grown it between the two reads.
             have = self.have(&self.file.facts()?);
         }
         if size < seen || size > have {
             let expected = seen.max(size);
             let text = format!(
-                "the segment had {expected} bytes and has {}: somebody truncated its file",
+                "the segment had {expected} bytes and now has {}: its file was truncated; recreate the segment",
                 size.min(have)
             );
             return Err(Error::Corrupt(text.into()));
@@ -522,44 +552,45 @@ impl Segment {
         Ok(size.min(self.capacity()))
     }
 
-    /// Copies data by a system call, which needs no memory in the file. `Corrupt`: the file ends before;
-    /// `LivenessUnknown`: the descriptor is lost.
+    /// Copies data by a system call, so that reading does not allocate memory in the file.
+    ///
+    /// `Corrupt`: the file ends before. `LivenessUnknown`: the descriptor is lost.
     pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         self.file.facts()?;
         match shm::read(&*self.file, self.before() + offset, bytes)? == bytes.len() {
             true => Ok(()),
             false => Err(Error::Corrupt(
-                "somebody truncated the file of the segment".into(),
+                "the segment's file was truncated; recreate the segment".into(),
             )),
         }
     }
 
-    /// Returns how many bytes of address space are mapped: how far it can grow here.
+    /// Returns the address space of the data in bytes: the maximum size in this process.
     pub fn capacity(&self) -> u64 {
         self.map.capacity() - self.before()
     }
 
-    /// Returns the descriptor of the file; it is this handle's.
+    /// Returns the descriptor of the file, which belongs to this handle.
     pub fn fd(&self) -> i32 {
         self.file.as_raw_fd()
     }
 
-    /// Returns the name without directory or slash; `None` where it is anonymous or was opened by a descriptor.
+    /// Returns the name without directory or slash; `None` if the segment is anonymous or was opened by a descriptor.
     pub fn name(&self) -> Option<&CStr> {
         self.name.as_ref().map(Name::file)
     }
 
-    /// Returns the directory in which it was found or made; `None` as for `name`.
+    /// Returns the directory of the name; `None` as for `name`.
     pub fn directory(&self) -> Option<&CStr> {
         self.name.as_ref().map(Name::directory)
     }
 
-    /// Returns how many bytes this process reaches through huge pages just now; it reads /proc/self/smaps.
+    /// Returns the bytes that this process now maps by huge pages; it reads /proc/self/smaps.
     pub fn huge_bytes(&self) -> u64 {
         self.map.huge_bytes()
     }
 
-    /// Returns what is known of the segment.
+    /// Returns a description of the segment.
     pub fn stat(&self) -> Result<SegmentInfo> {
         let file = self.file.facts()?;
         let have = self.have(&file);
@@ -569,7 +600,7 @@ impl Segment {
             capacity: self.capacity(),
             created: self.created,
             readonly: self.options.readonly,
-            // What has a name in a file system was not made to be sealed (memfd_create(2)).
+            // Only memory files can be sealed (memfd_create(2)).
             sealed: self.name.is_none() && shm::is_sealed(&self.file),
             header: self.managed.as_ref().map(|managed| managed.header),
         })
@@ -579,20 +610,22 @@ impl Segment {
 impl Managed {
     fn participant(&self) -> Result<&Participant> {
         self.participant.as_ref().ok_or_else(|| {
-            Error::Permission("this handle is read-only: it cannot hold anything".into())
+            Error::Permission(
+                "this handle is read-only; open the segment for writing to use its objects".into(),
+            )
         })
     }
 }
 
 impl Liveness for Segment {
     fn is_dead(&self, id: Id) -> Result<bool> {
-        /// Who is asked again so soon is not asked: for callers that poll.
+        /// For callers that poll: a process found alive counts as alive for this time.
         const LIVENESS_CACHE_NS: u64 = 1_000_000;
         let managed = self.managed()?;
         let mine = self.identify()?;
         let (known, when) = &managed.alive;
         let now = crate::sys::clock::monotonic();
-        // Two loads that do not belong together at worst delay or repeat a question.
+        // The two loads may not belong together. At worst that delays or repeats a question.
         if known.load(Ordering::Relaxed) == id.bits()
             && now.saturating_sub(when.load(Ordering::Relaxed)) < LIVENESS_CACHE_NS
         {

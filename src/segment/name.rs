@@ -1,26 +1,26 @@
-//! Turns the name of a segment into the path of its file, and refuses what could mean another file.
+//! Turns the name of a segment into the path of its file, and refuses names that could lead to another file.
 
 use crate::error::{Error, Result};
 use crate::sys::shm::{DEFAULT_DIRECTORY, NAME_MAX};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// The variable that says where segments live, unless the caller does.
+/// The environment variable with the directory of segments; the caller's directory takes precedence.
 pub const DIRECTORY_VARIABLE: &str = "SHMKIT_DIR";
 
-/// How the files begin that have not got their name yet, where the file system cannot do without one.
+/// The prefix of temporary files in a file system that cannot create files without a name.
 pub const UNFINISHED: &[u8] = b".shmkit-";
 
-/// Where a segment stands.
+/// The directory and the path of a segment's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     directory: CString,
     path: CString,
 }
 
-/// Returns the directory meant: `directory`, else `SHMKIT_DIR`, else `/dev/shm`.
+/// Returns `directory`, or else `SHMKIT_DIR`, or else `/dev/shm`.
 ///
-/// A relative one becomes absolute, because the name is looked up again when the segment is unlinked.
+/// A relative directory becomes absolute, because the name is looked up again when the segment is unlinked.
 pub fn directory(directory: Option<&CStr>) -> Result<CString> {
     if let Some(directory) = directory.filter(|directory| !directory.is_empty()) {
         return absolute(directory.to_bytes());
@@ -35,11 +35,16 @@ fn absolute(directory: &[u8]) -> Result<CString> {
     let absolute = match directory {
         [b'/', ..] => directory.to_owned(),
         _ => std::path::absolute(OsStr::from_bytes(directory))
-            .map_err(|_| Error::NotFound("the current directory is gone".into()))?
+            .map_err(|_| {
+                Error::NotFound(
+                    "the current directory was removed; use an absolute directory".into(),
+                )
+            })?
             .into_os_string()
             .into_vec(),
     };
-    CString::new(absolute).map_err(|_| Error::Invalid("the directory contains a NUL byte".into()))
+    CString::new(absolute)
+        .map_err(|_| Error::Invalid("the directory must not contain a NUL byte".into()))
 }
 
 fn join(directory: &CStr, file: &[u8]) -> Result<CString> {
@@ -47,23 +52,24 @@ fn join(directory: &CStr, file: &[u8]) -> Result<CString> {
     path.extend_from_slice(directory.to_bytes());
     path.push(b'/');
     path.extend_from_slice(file);
-    CString::new(path).map_err(|_| Error::Invalid("the name contains a NUL byte".into()))
+    CString::new(path).map_err(|_| Error::Invalid("the name must not contain a NUL byte".into()))
 }
 
 impl Name {
-    /// Checks `name`, with or without the leading slash of shm_open(3), and finds its place.
+    /// Checks `name`, with or without the leading slash of shm_open(3), and joins it to its directory.
     ///
-    /// `Invalid`: nothing but a slash, `.`, `..`, a slash inside, more than 255 bytes, or the prefix of unfinished files.
+    /// `Invalid`: the name is empty, `.` or `..`, has a slash inside, has more than 255 bytes, or has the prefix of
+    /// temporary files.
     pub fn parse(name: &CStr, directory: Option<&CStr>) -> Result<Name> {
         let bytes = name.to_bytes();
         let bytes = bytes.strip_prefix(b"/").unwrap_or(bytes);
-        let complaint = match bytes {
-            b"" => "is empty",
-            b"." | b".." => "is a directory",
-            _ if bytes.contains(&b'/') => "has a slash inside",
-            _ if bytes.len() > NAME_MAX => "is longer than 255 bytes",
+        let rule = match bytes {
+            b"" => "not be empty",
+            b"." | b".." => "not be a directory",
+            _ if bytes.contains(&b'/') => "not contain a slash",
+            _ if bytes.len() > NAME_MAX => "not be longer than 255 bytes",
             _ if bytes.starts_with(UNFINISHED) => {
-                "begins with .shmkit-, which is kept for unfinished segments"
+                "not begin with .shmkit-, the prefix of temporary files"
             }
             _ => {
                 let directory = self::directory(directory)?;
@@ -71,12 +77,13 @@ impl Name {
                 return Ok(Name { directory, path });
             }
         };
+        let name = String::from_utf8_lossy(bytes);
         Err(Error::Invalid(
-            format!("the name {:?} {complaint}", String::from_utf8_lossy(bytes)).into(),
+            format!("the name '{}' must {rule}", name.escape_debug()).into(),
         ))
     }
 
-    /// Invents a name for a file in the same directory that is not finished yet.
+    /// Returns a random name for a temporary file in the same directory.
     pub fn unfinished(&self) -> Result<Name> {
         use std::hash::{BuildHasher, Hasher, RandomState};
         let mut file = UNFINISHED.to_vec();
@@ -102,7 +109,7 @@ impl Name {
         &self.directory
     }
 
-    /// Returns the whole path.
+    /// Returns the path of the file.
     pub fn path(&self) -> &CStr {
         &self.path
     }

@@ -1,7 +1,7 @@
-//! Gets memory for a file before anybody can touch it, in steps that signals and kills can come between.
+//! Reserves memory for a file before any process touches it, in steps between which signals and kills can arrive.
 //!
-//! If the process dies between two steps, what was set aside belongs to the file: a file without a name goes with the
-//! process, one with a name keeps it beyond its end until the next resize or until it goes.
+//! If the process dies between two steps, the reserved memory belongs to the file. A file without a name is freed with
+//! the process. A file with a name keeps the memory beyond its end until the next resize, or until it is removed.
 
 use crate::error::{Error, Result};
 use crate::sys::map::{HUGE_PAGE, Map};
@@ -9,12 +9,12 @@ use crate::sys::shm::{self, Reserved};
 use crate::sys::{interrupt, memory, process};
 use std::os::fd::OwnedFd;
 
-/// The most memory asked for at once: some 15 ms of work for the kernel, so Ctrl-C and progress are never far.
+/// Maximum size of a step: some 15 ms of work for the kernel, so Ctrl-C never waits for long.
 const MAX_STEP_BYTES: u64 = 64 << 20;
-/// The least: a signal may come again before a larger step is done, and each signal undoes the step it comes into.
+/// Minimum size of a step: a signal undoes the step that it interrupts, so a step must fit between two signals (D-004).
 const MIN_STEP_BYTES: u64 = 64 << 10;
 
-/// Runs `work` over `[from, to)` in steps; after a signal with a smaller one.
+/// Runs `work` over `[from, to)` in steps; a signal makes the next step smaller.
 fn in_steps(
     from: u64,
     to: u64,
@@ -39,9 +39,9 @@ fn in_steps(
     Ok(())
 }
 
-/// Sets memory aside for `[from, to)`; with `keep` the file's length stays what it is.
+/// Reserves memory for `[from, to)`; with `keep` the length of the file does not change.
 ///
-/// `place` names the file system in the error when it is full.
+/// `place` names the file system in the error if it is full.
 pub fn reserve(
     file: &OwnedFd,
     from: u64,
@@ -60,10 +60,10 @@ pub fn reserve(
     })
 }
 
-/// Makes huge pages of the mapped `[from, to)` where the kernel can: the rest is left as it is.
+/// Makes huge pages of the mapped `[from, to)` if the kernel can; other pages stay as they are.
 ///
-/// The file must be at least `to` bytes long. Only one small page in each huge one gets memory first, because a huge
-/// page made of 512 reserved ones costs a copy more.
+/// The file must be at least `to` bytes long. In each huge page only one small page gets memory first (D-009), because
+/// collapsing 512 reserved pages costs a copy more.
 pub fn collapse(file: &OwnedFd, map: &Map, from: u64, to: u64, interruptible: bool) -> Result<()> {
     let (from, to) = (from / HUGE_PAGE * HUGE_PAGE, to / HUGE_PAGE * HUGE_PAGE);
     in_steps(from, to, interruptible, |at, bytes| {
@@ -77,7 +77,7 @@ pub fn collapse(file: &OwnedFd, map: &Map, from: u64, to: u64, interruptible: bo
     })
 }
 
-/// Maps the pages of `[from, to)`, which have memory, so that no first touch waits for the kernel.
+/// Maps the pages of `[from, to)`, which have memory, so that no first touch enters the kernel.
 pub fn populate(map: &Map, from: u64, to: u64, interruptible: bool) -> Result<()> {
     in_steps(from, to, interruptible, |at, bytes| {
         Ok(if map.populate(at, at + bytes)? {

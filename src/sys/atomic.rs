@@ -1,4 +1,4 @@
-//! The atomics of `raw`: the machine's, or those of the loom model checker, which runs the same code.
+//! The atomics of `raw`: the machine's, or those of the loom model checker.
 
 #[cfg(loom)]
 pub use loom::{
@@ -9,17 +9,17 @@ pub use std::{
     hint::spin_loop, sync::atomic::AtomicU64, sync::atomic::Ordering, sync::atomic::fence,
 };
 
-/// Has loom see the one order of all SeqCst accesses: it knows only that of fences. On the machine it is nothing.
+/// Adds a fence in loom models, because loom orders SeqCst fences only, not SeqCst accesses; does nothing otherwise.
 #[inline(always)]
 pub fn one_order() {
     #[cfg(loom)]
     fence(Ordering::SeqCst);
 }
 
-/// Is `fence(SeqCst)` where the last thing that was done is an exchange (a swap, a compare-and-swap that took place).
+/// A `fence(SeqCst)` directly after an exchange: a swap, or a compare-and-swap that succeeded (D-060).
 ///
-/// On x86-64 that has already had everything before it come before everything after it (Intel SDM 3A, 9.2.5; AMD APM 2,
-/// 7.1), so only the compiler is still to be told; a second barrier costs as much as the exchange.
+/// On x86-64 the exchange is a full barrier already (Intel SDM 3A, 9.2.5; AMD APM 2, 7.1). A second one would cost as much
+/// as the exchange, so only the compiler needs a fence there.
 #[inline(always)]
 pub fn fence_after_exchange() {
     #[cfg(all(target_arch = "x86_64", not(loom)))]
@@ -28,9 +28,9 @@ pub fn fence_after_exchange() {
     fence(Ordering::SeqCst);
 }
 
-/// Has the processor fetch the cache line at `address`, to be written soon: a hint, which accesses nothing.
+/// Prefetches the cache line at `address` for a store (D-058): a hint that accesses nothing.
 ///
-/// What another core has read has to be taken from it before it can be written; that takes longer than to write it.
+/// A line in another core's cache must be taken from that cache first, which takes longer than the store.
 #[inline(always)]
 pub fn prefetch_to_write(address: *const u8) {
     // SAFETY: PREFETCHW (Intel SDM 2B; AMD APM 3) changes nothing but caches, and never faults, whatever the address.
@@ -38,7 +38,7 @@ pub fn prefetch_to_write(address: *const u8) {
     unsafe {
         std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly))
     };
-    // SAFETY: nor does PRFM (Arm ARM, C6.2).
+    // SAFETY: PRFM (Arm ARM, C6.2) is a hint, too, and never faults.
     #[cfg(target_arch = "aarch64")]
     unsafe {
         std::arch::asm!("prfm pstl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly))

@@ -1,4 +1,4 @@
-//! Descriptors that can be read from while a flag is up (eventfd(2)).
+//! Descriptors that are readable while a flag is raised (eventfd(2)).
 
 use super::refused;
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 pub struct Flag(EventFd);
 
 impl Flag {
-    /// Makes one that is down. `Unsupported`: no descriptor is to be had.
+    /// Creates a flag that is lowered. `Unsupported`: the kernel provides no descriptor.
     pub fn new() -> Result<Flag> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let made = EventFd::from_value_and_flags(0, flags);
@@ -21,20 +21,20 @@ impl Flag {
             })
     }
 
-    /// Puts it up.
+    /// Makes the descriptor readable.
     pub fn raise(&self) {
-        // It fails only where it is up 2^64 times already.
+        // The write fails only if the counter is full, and then the flag is raised.
         let _ = self.0.write(1);
     }
 
-    /// Takes it down.
+    /// Makes the descriptor unreadable.
     pub fn lower(&self) {
         let mut count = [0; 8];
-        // It fails where it is down already; a signal comes before anything is read.
+        // The read fails if the flag is lowered already; a signal interrupts it before it has read anything.
         while let Err(Errno::EINTR) = nix::unistd::read(self.0.as_fd(), &mut count) {}
     }
 
-    /// Returns the descriptor; it is this flag's.
+    /// Returns the descriptor, which belongs to this flag.
     pub fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }

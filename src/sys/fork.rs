@@ -1,13 +1,13 @@
-//! What a fork must not tear apart: words that are zero in a child, descriptors that a child must not keep, and the
-//! fork lock, for which forks wait.
+//! Safety across fork: words that are zero in a child, descriptors that a child must not keep, and the fork lock, which
+//! delays forks.
 //!
 //! ```text
-//! page:  | lock (4 bytes) | … | word | word | word | …        MADV_WIPEONFORK: a child finds zeros
+//! page:  | lock (4 bytes) | … | word | word | word | …        MADV_WIPEONFORK: zeros in a forked child
 //! ```
 //!
 //! | lock | means                               |
 //! |------|-------------------------------------|
-//! | 0    | free; so in every new child         |
+//! | 0    | free, as in every new child         |
 //! | 1    | a thread holds it                   |
 //! | 2    | a thread holds it, and others sleep |
 
@@ -21,13 +21,13 @@ use std::num::NonZeroUsize;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-/// How many words a page is sure to hold; larger pages leave the rest unused.
+/// Number of words that fit any page; larger pages leave the rest unused.
 const WORDS_PER_PAGE: usize = 512;
 
 #[repr(C)]
 struct Page {
     lock: AtomicU32,
-    /// Registering the fork handlers twice would take the lock twice.
+    /// Aligns the words.
     _unused: AtomicU32,
     words: [AtomicU64; WORDS_PER_PAGE - 1],
 }
@@ -41,27 +41,27 @@ impl Page {
         }
     }
 
-    /// Maps a page that a forked child finds full of zeros; it is never unmapped.
+    /// Maps a page that is all zeros in a forked child; it is never unmapped.
     fn map() -> std::result::Result<&'static Page, Errno> {
         let length = NonZeroUsize::new(page_size() as usize).ok_or(Errno::EINVAL)?;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
         let page = unsafe { mmap_anonymous(None, length, access, MapFlags::MAP_PRIVATE) }?;
-        // SAFETY: the page is ours, and nobody relies yet on what a child finds in it.
+        // SAFETY: the page was mapped above, and nothing in it has been used yet.
         let wiped = unsafe { madvise(page, length.get(), MmapAdvise::MADV_WIPEONFORK) };
         if let Err(errno) = wiped {
-            // SAFETY: the page was mapped above with this length, and nobody else knows of it.
+            // SAFETY: the page was mapped above with this length, and no reference to it exists.
             let _ = unsafe { nix::sys::mman::munmap(page, length.get()) };
             return Err(errno);
         }
-        // SAFETY: a page of zeros, aligned and never unmapped, is a Page: atomics take any bytes.
+        // SAFETY: an aligned page of zeros that is never unmapped is a valid Page, because atomics allow any bytes.
         Ok(unsafe { page.cast::<Page>().as_ref() })
     }
 }
 
-/// The page that has the fork lock; null until the first use.
+/// The page with the fork lock; null until the first use.
 static FIRST: AtomicPtr<Page> = AtomicPtr::new(std::ptr::null_mut());
-/// Has the fork lock where the kernel wipes no pages: then there are no fork-local words.
+/// Has the fork lock if the kernel cannot wipe pages; then there are no fork-local words.
 static UNWIPED: Page = Page::zeros();
 
 fn first_page() -> &'static Page {
@@ -76,8 +76,8 @@ fn first_page() -> &'static Page {
 #[cold]
 fn map_first_page() -> &'static Page {
     let page = Page::map().unwrap_or(&UNWIPED);
-    // Of two threads that come here at once one wins; the other's page stays unused.
-    // PAIRS fork.page: who sees the address sees its zeros.
+    // Of two threads that race here, one wins; the other's page stays unused.
+    // PAIRS fork.page: a reader of the address sees the zeros of the page.
     match FIRST.compare_exchange(
         std::ptr::null_mut(),
         std::ptr::from_ref(page).cast_mut(),
@@ -90,7 +90,7 @@ fn map_first_page() -> &'static Page {
     }
 }
 
-/// Sleeps while `word` is `expected`: among the threads of this process, whose own page it stands in, so the futex is private.
+/// Sleeps while `word` is `expected`. The futex is private, because only threads of this process use the word.
 fn sleep(word: &AtomicU32, expected: u32) {
     let (operation, forever) = (
         libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
@@ -102,7 +102,7 @@ fn sleep(word: &AtomicU32, expected: u32) {
 
 fn acquire_fork_lock() {
     let lock = &first_page().lock;
-    // PAIRS fork.fence: what the last one inside has done is seen here.
+    // PAIRS fork.fence: the new owner sees what the last owner did.
     if lock
         .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
         .is_err()
@@ -118,7 +118,7 @@ fn release_fork_lock() {
     // PAIRS fork.fence
     if lock.swap(0, Ordering::Release) == 2 {
         let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
-        // SAFETY: the address only names the sleepers.
+        // SAFETY: the kernel does not access the word; the address only identifies the sleepers.
         unsafe { libc::syscall(libc::SYS_futex, lock.as_ptr(), operation, 1) };
     }
 }
@@ -137,31 +137,32 @@ extern "C" fn child() {
     for slot in &CLOSE_ON_FORK_FDS {
         let fd = slot.swap(NO_FD, Ordering::Relaxed);
         if fd != NO_FD {
-            // SAFETY: noted descriptors are open, and in this child nobody else uses them: their owners' threads are
-            // gone, and a `CloseOnForkFd` that the forking thread still holds finds its slot empty and leaves it alone.
+            // SAFETY: the descriptor is open, and no code in this child uses it: the threads of the owners do not exist
+            // here. A `CloseOnForkFd` of the forking thread finds its slot empty and does not close the number again.
             unsafe { libc::close(fd) };
         }
     }
-    // Wiped already, but for the page that no kernel wipes.
+    // The kernel has wiped the lock already, unless it cannot wipe pages.
     release_fork_lock();
 }
 
-/// How many forks there have been, in this process and in those it was forked from.
+/// Number of forks in this process and in its ancestors since they loaded the library.
 static FORKS: AtomicU64 = AtomicU64::new(0);
-/// Set before the handlers are registered: a child forked in between does without, instead of waiting for itself.
+/// Set before the handlers are registered: registered twice, they would acquire the lock twice. A child that is forked
+/// between the two steps has no handlers.
 static REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// The fork lock, held: no fork happens, and no other thread has it; dropped, it is released.
+/// The fork lock, acquired: no fork happens, and no other thread holds it. Dropping it releases the lock.
 ///
-/// Its holder must not fork. A raw `clone` does not wait for it: what it copies is not covered.
+/// Its owner must not fork. A raw `clone` does not wait for the lock and is not covered.
 pub struct ForkLock(());
 
 impl ForkLock {
-    /// Takes it, waiting for another thread that has it.
+    /// Acquires the fork lock; blocks while another thread holds it.
     pub fn enter() -> ForkLock {
         acquire_fork_lock();
         if !REGISTERED.swap(true, Ordering::Relaxed) {
-            // SAFETY: the three handlers are static functions that only take, give back and read statics.
+            // SAFETY: the three handlers are static functions. They acquire and release the lock, and access statics.
             unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
         }
         ForkLock(())
@@ -174,51 +175,52 @@ impl Drop for ForkLock {
     }
 }
 
-/// A value that can be reached only with the fork lock, so that a forked child finds it whole.
+/// A value that is accessible only with the fork lock, so that a forked child never finds it half changed.
 pub struct ForkLocked<T>(UnsafeCell<T>);
 
-// SAFETY: `get` gives out one reference at a time: it borrows the fork lock, of which there is one, mutably.
+// SAFETY: `get` returns one reference at a time, because it borrows mutably the fork lock, of which there is one.
 unsafe impl<T: Send> Sync for ForkLocked<T> {}
 
 impl<T> ForkLocked<T> {
-    /// Keeps a value.
+    /// Wraps a value.
     pub const fn new(value: T) -> ForkLocked<T> {
         ForkLocked(UnsafeCell::new(value))
     }
 
     /// Returns the value.
     pub fn get<'a>(&'a self, _inside: &'a mut ForkLock) -> &'a mut T {
-        // SAFETY: one thread is inside, it has one `ForkLock`, and that is borrowed as long as the value is.
+        // SAFETY: one thread owns the fork lock, by one `ForkLock`, which is borrowed as long as the reference lives.
         unsafe { &mut *self.0.get() }
     }
 }
 
-/// Returns a number that changes with every fork that a handler could see.
+/// Returns a number that changes with every fork that runs the fork handlers.
 pub fn forks() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// A word that is zero in a forked child, whatever it was in its parent.
+/// A word that is zero in a forked child, whatever its value in the parent.
 pub type ForkLocal = &'static AtomicU64;
 
 static UNUSED: ForkLocked<Vec<ForkLocal>> = ForkLocked::new(Vec::new());
 
-/// Gives out a fork-local word, which is zero. `Unsupported` where the kernel wipes no pages (before Linux 4.14).
+/// Allocates a fork-local word, which is zero. `Unsupported`: the kernel cannot wipe pages (before Linux 4.14).
 pub fn new_fork_local(inside: &mut ForkLock) -> Result<ForkLocal> {
     let unused = UNUSED.get(inside);
     if unused.is_empty() {
         let page = match FIRST.load(Ordering::Acquire) {
             first if first == std::ptr::from_ref(&UNWIPED).cast_mut() => Err(Errno::EINVAL),
-            // PAIRS fork.page. The first page is used up first.
+            // PAIRS fork.page. The words of the first page are used before another page is mapped.
             first if !FIRST_USED.swap(true, Ordering::Relaxed) => {
-                // SAFETY: with the fork lock held FIRST has been set, to a page that is never unmapped.
+                // SAFETY: the owner of the fork lock has set FIRST, to a page that is never unmapped.
                 Ok(unsafe { &*first })
             }
             _ => Page::map(),
         };
         let page = page.map_err(|errno| match errno {
             Errno::EINVAL => Error::Unsupported(
-                "this kernel cannot wipe a page at fork (MADV_WIPEONFORK, Linux 4.14)".into(),
+                "this kernel cannot wipe a page at fork (MADV_WIPEONFORK); use Linux 4.14 or later"
+                    .into(),
             ),
             _ => refused(errno, "cannot map a page that forks wipe"),
         })?;
@@ -231,30 +233,30 @@ pub fn new_fork_local(inside: &mut ForkLock) -> Result<ForkLocal> {
 
 static FIRST_USED: AtomicBool = AtomicBool::new(false);
 
-/// Takes a fork-local word back.
+/// Frees a fork-local word.
 pub fn free_fork_local(inside: &mut ForkLock, word: ForkLocal) {
     word.store(0, Ordering::Relaxed);
     UNUSED.get(inside).push(word);
 }
 
-/// How many descriptors may be in flight at once; more threads than that wait for each other.
+/// Maximum number of such descriptors at a time; further threads wait for a free entry.
 const MAX_CLOSE_ON_FORK_FDS: usize = 64;
 const NO_FD: i32 = -1;
 
-/// Descriptors that must not live on in a forked child, because a lock hangs on them.
+/// Descriptors that a forked child must close, because they keep a lock.
 static CLOSE_ON_FORK_FDS: [AtomicI32; MAX_CLOSE_ON_FORK_FDS] =
     [const { AtomicI32::new(NO_FD) }; MAX_CLOSE_ON_FORK_FDS];
 
 /// A descriptor that forked children do not keep.
 ///
-/// A child made by `fork` closes its copy at once. One made by a raw `clone` without `exec` keeps it: not covered.
+/// A child made by `fork` closes its copy at once. A child made by a raw `clone` without `exec` keeps it: not covered.
 pub struct CloseOnForkFd {
     fd: i32,
     slot: &'static AtomicI32,
 }
 
 impl CloseOnForkFd {
-    /// Opens a descriptor with `open`, which returns it or an error, such that no forked child keeps it.
+    /// Calls `open` and registers the descriptor that it returns, so that no forked child keeps it.
     pub fn open<E>(
         open: impl FnOnce() -> std::result::Result<OwnedFd, E>,
     ) -> std::result::Result<Self, E> {
@@ -274,9 +276,9 @@ impl CloseOnForkFd {
         }
     }
 
-    /// Returns the descriptor's number.
+    /// Returns the descriptor.
     pub fn borrow(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor stays open as long as self: only drop and a forked child's handler close it.
+        // SAFETY: the descriptor stays open as long as self: only `drop` and the handler of a forked child close it.
         unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 }
@@ -289,7 +291,7 @@ impl Drop for CloseOnForkFd {
             .compare_exchange(self.fd, NO_FD, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok();
         if mine {
-            // SAFETY: the slot still named it, so it is ours and open; from here on nobody names it.
+            // SAFETY: the slot still contained it, so it is open and ours, and no other code will close it.
             unsafe { libc::close(self.fd) };
         }
     }

@@ -1,18 +1,18 @@
-//! Sleeps until a shared word changes, and wakes sleepers (futex(2)), between processes and between threads.
+//! Sleeping until a shared word changes, and waking, between processes and between threads (futex(2)).
 //!
-//! The kernel compares 32 bits: of a 64-bit word the half that has the lower value. A wake can be lost to a kill, so
-//! every sleep has a deadline.
+//! The kernel compares 32 bits: the lower half of a 64-bit word. If a process dies between a store and its wake, the
+//! wake is lost, so every sleep has a deadline.
 
 use crate::sys::atomic::AtomicU64;
 
 #[cfg(not(target_endian = "little"))]
 compile_error!("the lower half of a word is expected at its address");
 
-/// What ended a sleep.
+/// Why a sleep ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(loom, allow(dead_code, reason = "the model knows no time"))]
+#[cfg_attr(loom, allow(dead_code, reason = "loom has no time"))]
 pub enum WakeReason {
-    /// A wake, or the word had changed before; or nothing at all: look again.
+    /// A wake, a word that had changed before, or no reason at all: the caller looks again.
     Changed,
     /// The deadline.
     Deadline,
@@ -20,7 +20,7 @@ pub enum WakeReason {
     Signal,
 }
 
-/// The set that a sleeper joins: a wake can mean one set or both. These are bits of FUTEX_WAIT_BITSET (futex(2)).
+/// The set that a sleeper joins; a wake selects one set or both. A futex bitset: bits of FUTEX_WAIT_BITSET (futex(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum WaitSet {
@@ -32,7 +32,7 @@ pub enum WaitSet {
     All = 3,
 }
 
-/// Sleeps in `set` while the lower half of `word` is that of `expected`, at most until `deadline` of
+/// Sleeps in `set` while the lower halves of `word` and `expected` are equal, at most until `deadline` of
 /// `clock::monotonic`.
 #[cfg(not(loom))]
 pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, set: WaitSet) -> WakeReason {
@@ -42,7 +42,7 @@ pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, set: WaitSet) -> Wak
         tv_sec: (deadline / SECOND) as libc::time_t,
         tv_nsec: (deadline % SECOND) as libc::c_long,
     };
-    // FUTEX_WAIT_BITSET takes an absolute time; without FUTEX_PRIVATE_FLAG other processes can wake us.
+    // FUTEX_WAIT_BITSET has an absolute deadline. Without FUTEX_PRIVATE_FLAG other processes can wake us.
     // SAFETY: the kernel reads the four bytes at `word`, which lives as long as the reference, and `until`.
     let result = unsafe {
         libc::syscall(
@@ -62,12 +62,12 @@ pub fn wait(word: &AtomicU64, expected: u64, deadline: u64, set: WaitSet) -> Wak
     }
 }
 
-/// Wakes up to `count` sleepers in `set`; returns whether there was one. errno stays as it is: a signal handler may
-/// wake.
+/// Wakes up to `count` sleepers in `set`; returns whether there was one. It preserves errno, so that a signal handler
+/// may call it.
 #[cfg(not(loom))]
 pub fn wake(word: &AtomicU64, count: i32, set: WaitSet) -> bool {
     let errno = nix::errno::Errno::last_raw();
-    // SAFETY: the address is only a name for the sleepers; nothing is read or written there.
+    // SAFETY: the kernel does not access the word; the address only identifies the sleepers.
     let woken = unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -85,7 +85,7 @@ pub fn wake(word: &AtomicU64, count: i32, set: WaitSet) -> bool {
     woken > 0
 }
 
-/// The model of both: a lost wake shows as a deadlock, because here no deadline ever comes.
+/// The model of both in loom: it has no deadlines, so a lost wake shows as a deadlock (D-024).
 #[cfg(loom)]
 mod model {
     use super::{AtomicU64, WaitSet, WakeReason};
@@ -99,7 +99,7 @@ mod model {
         condvar: Arc<Condvar>,
     }
 
-    // SAFETY: the address is only a name; nothing is read or written there.
+    // SAFETY: the address only identifies the word; it is never dereferenced.
     unsafe impl Send for Sleeper {}
 
     loom::lazy_static! {
@@ -107,7 +107,7 @@ mod model {
     }
 
     fn sleepers() -> MutexGuard<'static, Vec<Sleeper>> {
-        SLEEPERS.lock().expect("nobody panics")
+        SLEEPERS.lock().expect("not poisoned")
     }
 
     pub fn wait(word: &AtomicU64, expected: u64, _deadline: u64, set: WaitSet) -> WakeReason {
@@ -119,12 +119,12 @@ mod model {
                 set,
                 condvar: condvar.clone(),
             });
-            drop(condvar.wait(sleepers).expect("nobody panics"));
+            drop(condvar.wait(sleepers).expect("not poisoned"));
         }
         WakeReason::Changed
     }
 
-    /// Of both sets the normal one is woken first: the kernel wakes in the order of arrival, which may be either.
+    /// Wakes the normal set first: the kernel wakes in the order of arrival, which may be this one.
     pub fn wake(word: &AtomicU64, count: i32, set: WaitSet) -> bool {
         let mut sleepers = sleepers();
         let mut left = count;

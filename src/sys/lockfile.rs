@@ -1,7 +1,7 @@
-//! Locks single bytes far beyond the end of a file, so that the kernel lets go of them when their holder dies.
+//! Locks of single bytes far beyond the end of a file, which the kernel releases when their owner dies.
 //!
-//! The locks belong to an *open file description* of their own (`F_OFD_SETLK`, fcntl(2)): neither another descriptor
-//! of the same file, nor a forked child, nor another thread shares it.
+//! Such a lock belongs to an *open file description* of its own (`F_OFD_SETLK`, fcntl(2)). Another descriptor of the
+//! same file, a forked child or another thread does not share it (D-006).
 
 use super::fork::CloseOnForkFd;
 use super::{interrupt, refused, shm};
@@ -11,34 +11,34 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-/// Shared by everybody who is attached to a managed segment.
+/// Locked shared by every process that is attached to a managed segment.
 pub const ATTACH: i64 = 1 << 61;
-/// Taken by whoever removes the name of a file.
+/// Locked by a process that removes the name of a file.
 pub const UNLINK: i64 = (1 << 61) + 1;
-/// Taken by whoever changes the size of a file.
+/// Locked by a process that changes the size of a file.
 pub const RESIZE: i64 = (1 << 61) + 2;
 
-/// The byte of the participant with ticket 0; each other ticket's byte stands so much further.
+/// The byte of ticket 0; the byte of ticket t is t bytes further.
 const PARTICIPANT: i64 = 1 << 62;
 
-/// Returns the byte that the participant with this ticket holds while it lives.
+/// Returns the byte that the participant with this ticket keeps locked while it lives.
 pub fn byte_of(ticket: u64) -> i64 {
-    /// Tickets have 48 bits: no byte ever lies beyond what a file offset can say.
+    /// Tickets have 48 bits, so every byte is a valid file offset.
     const TICKET: u64 = (1 << 48) - 1;
     PARTICIPANT + (ticket & TICKET) as i64
 }
 
-/// Locks `byte` for as long as the open file description behind `file` lives; `None` if another one holds it.
+/// Locks `byte` until the open file description of `file` ends; `None` if another one has it locked.
 ///
-/// It lives as long as a descriptor or a mapping made through it, in any process. `Unsupported` where the kernel or
-/// the file system knows no such locks.
+/// An open file description lives as long as any descriptor or mapping made through it, in any process.
+/// `Unsupported`: the kernel or the file system has no such locks.
 fn keep(file: BorrowedFd<'_>, kind: i32, byte: i64) -> Result<Option<()>> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&command(kind, byte))) {
         Ok(_) => Ok(Some(())),
         Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
         Err(errno @ (Errno::EINVAL | Errno::ENOSYS | Errno::ENOLCK)) => {
             Err(Error::Unsupported(crate::error::Cause {
-                text: "this kernel or file system has no locks of open file descriptions (F_OFD_SETLK)".into(),
+                text: "no locks of open file descriptions (F_OFD_SETLK) here; use another kernel or file system".into(),
                 errno: errno as i32,
             }))
         }
@@ -46,22 +46,22 @@ fn keep(file: BorrowedFd<'_>, kind: i32, byte: i64) -> Result<Option<()>> {
     }
 }
 
-/// As `keep`: a lock that several may share. The descriptor must be open for reading.
+/// Locks `byte` shared, as `keep` does. The descriptor must be readable.
 pub fn share(file: BorrowedFd<'_>, byte: i64) -> Result<Option<()>> {
     keep(file, libc::F_RDLCK, byte)
 }
 
-/// As `keep`: a lock for one alone. The descriptor must be open for writing.
+/// Locks `byte` exclusively, as `keep` does. The descriptor must be writable.
 pub fn hold(file: BorrowedFd<'_>, byte: i64) -> Result<Option<()>> {
     keep(file, libc::F_WRLCK, byte)
 }
 
-/// Says whether another open file description than that behind number `fd` holds `byte` for itself alone.
+/// Returns whether another open file description than that of the number `fd` has `byte` locked exclusively.
 ///
-/// A stranger's shared lock does not count. `fd` may be any number: what is not a file is an error.
+/// Shared locks do not count. `fd` may be any number: one that is not a file is an error.
 pub fn is_held(fd: RawFd, byte: i64) -> Result<bool> {
     let mut lock = command(libc::F_RDLCK, byte);
-    // SAFETY: the kernel takes any number for a descriptor; it writes to `lock` alone.
+    // SAFETY: the kernel accepts any number as a descriptor, and writes to `lock` only.
     let asked = unsafe { libc::fcntl(fd, libc::F_OFD_GETLK, &raw mut lock) };
     Errno::result(asked)
         .map_err(|errno| refused(errno, "cannot ask for the lock of a byte (F_OFD_GETLK)"))?;
@@ -70,7 +70,7 @@ pub fn is_held(fd: RawFd, byte: i64) -> Result<bool> {
 
 const REFUSED: &str = "cannot lock a byte of the file (F_OFD_SETLK)";
 
-/// A locked byte; dropped, it is free.
+/// A locked byte; dropping it unlocks the byte.
 pub struct ByteLock {
     file: CloseOnForkFd,
     byte: i64,
@@ -87,28 +87,28 @@ fn command(kind: i32, byte: i64) -> libc::flock {
 }
 
 impl ByteLock {
-    /// Locks `byte` of the file behind `fd`, waiting for whoever holds it.
+    /// Locks `byte` of the file behind `fd`; waits while another process has it locked.
     ///
-    /// `Permission` where the file's mode does not let this user write it, whatever `fd` may.
+    /// `Permission`: the file's mode does not let this user write it, even if `fd` is writable.
     pub fn of(fd: BorrowedFd<'_>, byte: i64, interruptible: bool) -> Result<Self> {
         let file = CloseOnForkFd::open(|| shm::reopen(fd, OFlag::O_RDWR))?;
         Self::take(file, libc::F_WRLCK, byte, interruptible)
     }
 
-    /// Locks `byte` of the file behind `fd` as well as this user may.
+    /// Locks `byte` of the file behind `fd` as strongly as this user may.
     ///
-    /// Who may only read the file gets a shared lock, which keeps out those who may write it but not each other; who
-    /// may not even do that gets `None`.
+    /// With read permission only, it is a shared lock, which excludes writers but not other readers. Without read
+    /// permission it is `None`.
     pub fn best_of(fd: BorrowedFd<'_>, byte: i64, interruptible: bool) -> Result<Option<Self>> {
         Self::best(byte, interruptible, |access| shm::reopen(fd, access))
     }
 
-    /// Locks `byte` of the file that stands at `path` as `best_of` does.
+    /// Locks `byte` of the file at `path` as `best_of` does.
     pub fn best_at(path: &CStr, byte: i64, interruptible: bool) -> Result<Option<Self>> {
         Self::best(byte, interruptible, |access| shm::open_with(path, access))
     }
 
-    /// Locks `byte` of the file that stands at `path`, but `None` if somebody else holds it.
+    /// Locks `byte` of the file at `path`; `None` if another process has it locked.
     pub fn attempt(path: &CStr, byte: i64) -> Result<Option<Self>> {
         let file = CloseOnForkFd::open(|| shm::open_with(path, OFlag::O_RDWR))?;
         match fcntl(
@@ -157,7 +157,7 @@ impl ByteLock {
 
 impl Drop for ByteLock {
     fn drop(&mut self) {
-        // Closing would do, but for a child of a raw clone that has a copy of the descriptor.
+        // Closing is not enough: a child of a raw clone may have a copy of the descriptor.
         let _ = fcntl(
             self.file.borrow(),
             FcntlArg::F_OFD_SETLK(&command(libc::F_UNLCK, self.byte)),

@@ -1,13 +1,13 @@
-//! Maps files into the address space of this process, past their end where room to grow is asked for.
+//! Mappings of files into the address space of this process, with room to grow beyond the end of the file.
 //!
 //! ```text
 //! address:  base                base + size            base + capacity
-//!           |  what has memory  |  room to grow (SIGBUS) |
+//!           |  has memory       |  room to grow (SIGBUS) |
 //! ```
 //!
-//! A mapping of 2 MiB or more begins at a multiple of 2 MiB, so that huge pages can be mapped as such.
+//! A mapping of 2 MiB or more begins at a multiple of 2 MiB, so that it can use huge pages (D-008).
 
-use super::refused;
+use super::{refused, refused_because};
 use crate::error::{Error, Result};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
@@ -19,12 +19,12 @@ use std::ptr::NonNull;
 /// The size of a huge page of shared memory on x86-64, and on aarch64 with 4 KiB pages.
 pub const HUGE_PAGE: u64 = 2 << 20;
 
-/// Joins 512 small pages into a huge one (Linux 6.1, madvise(2)); neither nix nor memmap2 names it.
+/// Joins 512 small pages to a huge one (Linux 6.1, madvise(2)); neither nix nor memmap2 defines it.
 const MADV_COLLAPSE: i32 = 25;
 
-/// A shared mapping of a file; dropped, the address space is given back.
+/// A shared mapping of a file; dropping it unmaps the file.
 pub struct Map {
-    /// Owns the address space: all of it is unmapped when this is dropped, whatever was mapped over it.
+    /// Owns the address space: dropping it unmaps everything in it, also what was mapped over it.
     space: MmapRaw,
     base: NonNull<u8>,
     capacity: usize,
@@ -33,19 +33,20 @@ pub struct Map {
 
 // SAFETY: a mapping belongs to the process, not to a thread.
 unsafe impl Send for Map {}
-// SAFETY: the methods take plain integers and change only what the kernel guards itself; the bytes are raw memory.
+// SAFETY: the methods take integers and change only state of the kernel, which is thread-safe. The bytes are raw
+// memory.
 unsafe impl Sync for Map {}
 
-/// A page of a file that stays mapped in this process alone: it keeps an open file description, and so its locks.
+/// A mapped page of a file, the pin: it keeps an open file description alive, and so the locks of that description.
 ///
-/// Forked children do not have it; dropped, exec'ed over or killed, it is gone. A child that has a copy of this value
-/// must forget it: there something else may stand at its address.
+/// Forked children do not have the mapping. It ends with a drop, an exec or the death of the process. A forked child
+/// that has a copy of this value must forget it, because its address may be in other use there.
 pub struct LockMapping {
     _page: MmapRaw,
 }
 
 impl LockMapping {
-    /// Maps a page of `file`, for reading, out of reach of children.
+    /// Maps a page of `file` read-only, and excludes it from forked children.
     pub fn new(file: &OwnedFd) -> Result<LockMapping> {
         let length = super::process::page_size() as usize;
         let page = MmapOptions::new().len(length).map_raw_read_only(file);
@@ -54,7 +55,7 @@ impl LockMapping {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
             refused(
                 errno,
-                "cannot keep a page out of forked children (MADV_DONTFORK)",
+                "cannot exclude a page from forked children (MADV_DONTFORK)",
             )
         })?;
         Ok(LockMapping { _page: page })
@@ -62,23 +63,28 @@ impl LockMapping {
 }
 
 fn no_room(error: &std::io::Error, capacity: u64) -> Error {
-    let what = format!("cannot map {capacity} bytes of address space (see RLIMIT_AS)");
-    match error.raw_os_error() {
-        Some(errno) => refused(Errno::from_raw(errno), &what),
-        // Refused before the kernel was asked: more than an isize.
-        None => Error::TooLarge(what.into()),
+    let text = |fault: &str| {
+        format!(
+            "cannot map {capacity} bytes of address space{fault}; lower the capacity, or raise RLIMIT_AS"
+        )
+    };
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(errno) => refused_because(errno, text(&format!(": {}", errno.desc()))),
+        // memmap2 refuses more than an isize without asking the kernel.
+        None => Error::TooLarge(text("").into()),
     }
 }
 
 impl Map {
-    /// Maps the first `capacity` bytes of `file`, whether or not it is that long.
+    /// Maps the first `capacity` bytes of `file`, which may be shorter.
     pub fn new(file: &OwnedFd, capacity: u64, readonly: bool) -> Result<Map> {
         let length = usize::try_from(capacity)
             .ok()
             .filter(|&length| isize::try_from(length).is_ok());
         let length = length.and_then(NonZeroUsize::new).ok_or_else(|| {
             Error::TooLarge(
-                format!("{capacity} bytes are more than an address space can have").into(),
+                format!("{capacity} bytes are more than the address space; lower the capacity")
+                    .into(),
             )
         })?;
         if capacity >= HUGE_PAGE {
@@ -102,10 +108,10 @@ impl Map {
         })
     }
 
-    /// Maps the file with room to spare, for the address space alone, then once more over the aligned part of it.
+    /// Reserves address space with room to spare, then maps the file over the aligned part of it.
     ///
-    /// A shared mapping of a file for reading is what the kernel never counts as memory promised, whatever its size
-    /// and the overcommit policy.
+    /// The reservation is a shared read-only mapping of the file, because the kernel never counts that as committed
+    /// memory, whatever its size and the overcommit policy.
     fn aligned(file: &OwnedFd, length: NonZeroUsize, readonly: bool) -> Result<Map> {
         let huge = HUGE_PAGE as usize;
         let reserved = length.get().saturating_add(huge);
@@ -120,8 +126,8 @@ impl Map {
             ProtFlags::PROT_READ | ProtFlags::PROT_WRITE
         };
         let flags = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
-        // SAFETY: [address, address + length) lies in the `reserved` bytes that `space` owns and nobody else knows of,
-        // so MAP_FIXED replaces nothing but our own reservation.
+        // SAFETY: [address, address + length) lies in the `reserved` bytes that `space` owns and that no other code
+        // uses, so MAP_FIXED replaces only our own reservation.
         let base = unsafe { mmap(NonZeroUsize::new(address), length, access, flags, file, 0) };
         let base = base.map_err(|errno| refused(errno, &format!("cannot map {length} bytes")))?;
         Ok(Map {
@@ -137,12 +143,12 @@ impl Map {
         self.base.as_ptr()
     }
 
-    /// Returns how many bytes of address space are mapped.
+    /// Returns the size of the mapped address space in bytes.
     pub fn capacity(&self) -> u64 {
         self.capacity as u64
     }
 
-    /// Returns the address and length of `[from, to)` widened to whole pages, as far as the mapping goes.
+    /// Returns the address and length of `[from, to)` widened to whole pages, within the mapping.
     fn pages(&self, from: u64, to: u64) -> Option<(NonNull<std::ffi::c_void>, usize)> {
         let page = super::process::page_size();
         let from = from / page * page;
@@ -150,7 +156,7 @@ impl Map {
         if from >= to {
             return None;
         }
-        // SAFETY: from < to <= capacity rounded up to a page, all of which the kernel has mapped at base.
+        // SAFETY: from < to <= capacity rounded up to a page, all of which is mapped.
         let address = unsafe { self.base.add(from as usize) };
         Some((address.cast(), (to - from) as usize))
     }
@@ -165,20 +171,20 @@ impl Map {
         advised.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
     }
 
-    /// Keeps what lies from `size` on out of core dumps: it has no memory, yet the kernel would walk through it.
+    /// Excludes the bytes from `size` on from core dumps: they have no memory, but the kernel would visit each page.
     pub fn leave_out_of_dumps(&self, size: u64) {
         let from = size.next_multiple_of(super::process::page_size());
         let _ = self.advise(from, self.capacity(), Advice::DontDump);
     }
 
-    /// Has `[from, to)` written into core dumps like other memory.
+    /// Includes `[from, to)` in core dumps.
     pub fn put_into_dumps(&self, from: u64, to: u64) {
         let _ = self.advise(from, to, Advice::DoDump);
     }
 
-    /// Maps every page of `[from, to)` now, so that no first touch waits for the kernel.
+    /// Maps every page of `[from, to)` now, so that no first touch enters the kernel.
     ///
-    /// The bytes must have memory already; false where a signal came first.
+    /// The bytes must have memory already. Returns false if a signal came first.
     pub fn populate(&self, from: u64, to: u64) -> Result<bool> {
         let advice = if self.readonly {
             Advice::PopulateRead
@@ -188,7 +194,7 @@ impl Map {
         match self.advise(from, to, advice) {
             Ok(()) => Ok(true),
             Err(Errno::EINTR) => Ok(false),
-            // Before Linux 5.14: one read of every page does nearly the same.
+            // Before Linux 5.14: reading every page has nearly the same effect.
             Err(Errno::EINVAL) => {
                 self.touch(from, to);
                 Ok(true)
@@ -206,31 +212,32 @@ impl Map {
         for offset in (from as usize..to).step_by(page) {
             // SAFETY: offset < capacity.
             let address = unsafe { self.base.add(offset) };
-            // SAFETY: the byte is mapped and has memory (the caller's promise); a volatile read is not left out.
+            // SAFETY: the byte is mapped, and the caller guarantees that it has memory.
             unsafe { address.read_volatile() };
         }
     }
 
-    /// Turns `[from, to)` into huge pages as far as the kernel can; what it cannot stays in small pages.
+    /// Joins `[from, to)` to huge pages as far as the kernel can; the rest stays in small pages.
     pub fn collapse(&self, from: u64, to: u64) {
         let Some((address, length)) = self.pages(from, to) else {
             return;
         };
-        // SAFETY: the pages are ours (`pages`); collapsing changes no byte that anybody can see.
+        // SAFETY: the pages are ours (`pages`); collapsing does not change their contents.
         unsafe { libc::madvise(address.as_ptr(), length, MADV_COLLAPSE) };
     }
 
-    /// Keeps `[from, to)` in physical memory until the mapping goes.
+    /// Locks `[from, to)` in physical memory until the unmapping.
     pub fn lock(&self, from: u64, to: u64) -> Result<()> {
         let Some((address, length)) = self.pages(from, to) else {
             return Ok(());
         };
-        // SAFETY: the pages are ours (`pages`); mlock changes no byte of them.
+        // SAFETY: the pages are ours (`pages`); mlock does not change their contents.
         let locked = unsafe { mlock(address, length) };
         locked.map_err(|errno| match errno {
             Errno::ENOMEM | Errno::EPERM | Errno::EAGAIN => Error::NoMemory(crate::error::Cause {
                 text: format!(
-                    "cannot lock {length} bytes in memory: RLIMIT_MEMLOCK is {} bytes",
+                    "cannot lock {length} bytes in memory, RLIMIT_MEMLOCK is {} bytes; raise it, or omit the \
+                     lock option",
                     super::process::locked_memory_limit()
                 )
                 .into(),
@@ -240,7 +247,7 @@ impl Map {
         })
     }
 
-    /// Returns how many bytes this process reaches through huge pages just now, as /proc/self/smaps tells.
+    /// Returns the bytes that this process maps by huge pages now, from /proc/self/smaps.
     pub fn huge_bytes(&self) -> u64 {
         super::memory::huge_bytes(self.base.as_ptr() as usize, self.capacity)
     }

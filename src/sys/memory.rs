@@ -1,6 +1,6 @@
-//! Reads how much memory the machine and the cgroups of this process have left.
+//! The free memory of the machine and of the cgroups of this process.
 //!
-//! All of it is advice: it was true when it was read.
+//! All figures are advice: they were true when they were read.
 
 use super::process::UNLIMITED;
 use super::refused;
@@ -12,24 +12,24 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// What a file system has, in bytes.
+/// The capacity of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// All it can hold: `UNLIMITED` where it has no limit of its own.
+    /// Its size; `UNLIMITED` if it has no limit of its own.
     pub total: u64,
-    /// What is free for this user.
+    /// Bytes that are free for this user.
     pub free: u64,
-    /// Whether what it holds lies in memory (and swap) and nowhere else.
+    /// Whether its contents lie in memory and swap only.
     pub in_memory: bool,
 }
 
 fn space_from(facts: Statfs) -> Space {
-    // ramfs (linux/magic.h): like tmpfs, but with no limit at all; nix does not name it.
+    // ramfs (linux/magic.h) is like tmpfs, but has no limit at all; nix does not define it.
     const RAMFS: FsType = FsType(0x8584_58f6);
     let in_memory = [TMPFS_MAGIC, RAMFS].contains(&facts.filesystem_type());
     let unit = u64::try_from(facts.block_size()).unwrap_or(1);
     if facts.blocks() == 0 {
-        // What tmpfs answers where it has no size limit, as for memory files.
+        // tmpfs reports 0 blocks if it has no size limit, as for memory files.
         return Space {
             total: UNLIMITED,
             free: UNLIMITED,
@@ -47,11 +47,11 @@ fn space_from(facts: Statfs) -> Space {
     }
 }
 
-/// Returns what the file system of `directory` has.
+/// Returns the capacity of the file system of `directory`.
 pub fn space_at(directory: &CStr) -> Result<Space> {
     let what = || {
         format!(
-            "cannot ask the file system of {}",
+            "cannot query the file system of {}",
             directory.to_string_lossy()
         )
     };
@@ -60,42 +60,44 @@ pub fn space_at(directory: &CStr) -> Result<Space> {
         .map_err(|errno| refused(errno, &what()))
 }
 
-/// Returns what the file system of an open file has.
+/// Returns the capacity of the file system of an open file.
 pub fn space_of(file: &OwnedFd) -> Result<Space> {
     fstatfs(file)
         .map(space_from)
-        .map_err(|errno| refused(errno, "cannot ask the segment's file system"))
+        .map_err(|errno| refused(errno, "cannot query the segment's file system"))
 }
 
-/// Makes the error that says how much was asked, how much is there, and where.
+/// Returns the error for `asked` bytes of which only `free` are free in `place`.
 pub fn no_space(asked: u64, free: u64, place: &str) -> Error {
-    let text = format!("asked for {asked} bytes, {free} bytes are free in {place}");
+    let text = format!(
+        "asked for {asked} bytes, {free} bytes are free in {place}; reduce the size, or free memory"
+    );
     Error::NoSpace(Cause {
         text: text.into(),
         errno: Errno::ENOSPC as i32,
     })
 }
 
-/// What the machine has, in bytes.
+/// The memory of the machine, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
     /// MemTotal.
     pub total: u64,
-    /// MemAvailable: what can be had without swapping.
+    /// MemAvailable: memory that can be allocated without swapping.
     pub available: u64,
     /// SwapTotal.
     pub swap_total: u64,
     /// SwapFree.
     pub swap_free: u64,
-    /// CommitLimit less Committed_AS where the kernel refuses more (overcommit policy 2), else `UNLIMITED`.
+    /// CommitLimit less Committed_AS if the kernel enforces that limit (overcommit policy 2), else `UNLIMITED`.
     pub commit_free: u64,
-    /// The overcommit policy: 0 guesses, 1 always says yes, 2 counts.
+    /// The overcommit policy: 0 heuristic, 1 always, 2 never.
     pub overcommit: u32,
-    /// Hugepagesize; 0 where the kernel has none.
+    /// Hugepagesize; 0 if the kernel has no huge pages.
     pub huge_page_size: u64,
 }
 
-/// Returns the figure after `key` in a text of lines `key figure [kB]`, in bytes where a unit is given.
+/// Returns the figure after `key` in a text of lines `key figure [kB]`, in bytes if it has a unit.
 fn figure(text: &str, key: &str) -> Option<u64> {
     let mut words = text
         .lines()
@@ -109,7 +111,7 @@ fn figure(text: &str, key: &str) -> Option<u64> {
     })
 }
 
-/// Returns what the machine has; `UNLIMITED` for what it does not tell.
+/// Returns the memory of the machine; `UNLIMITED` for a figure that the kernel does not report.
 pub fn machine() -> Machine {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let read = |key| figure(&text, key);
@@ -130,18 +132,18 @@ pub fn machine() -> Machine {
     }
 }
 
-/// The tightest memory limit that the cgroups of this process set, in bytes.
+/// The memory limit of a cgroup, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
-    /// Its limit: `UNLIMITED` where none is set.
+    /// Its limit; `UNLIMITED` if there is none.
     pub limit: u64,
-    /// What is left below it, page cache that can be dropped counted as free.
+    /// Bytes left below the limit; reclaimable page cache counts as free.
     pub free: u64,
-    /// The folder in which the limit stands.
+    /// The directory of the cgroup.
     pub path: PathBuf,
 }
 
-/// What the two versions of cgroups call the same things (cgroups(7)).
+/// The names of the same figures in the two versions of cgroups (cgroups(7)).
 struct Dialect {
     limit: &'static str,
     usage: &'static str,
@@ -159,7 +161,7 @@ static V2: Dialect = Dialect {
     cache: ["inactive_file ", "active_file "],
 };
 
-/// Version 1 says "no limit" with the largest multiple of a page that fits 63 bits.
+/// In version 1 the largest multiple of a page below 2^63 means "no limit".
 const V1_NO_LIMIT: u64 = i64::MAX as u64 / 65536 * 65536;
 
 fn read_cgroup(folder: &Path, dialect: &Dialect) -> Option<Cgroup> {
@@ -185,7 +187,7 @@ fn read_cgroup(folder: &Path, dialect: &Dialect) -> Option<Cgroup> {
     })
 }
 
-/// Returns where the memory controller is mounted, which part of its tree that mount shows, and its dialect.
+/// Returns the mount point of the memory controller, the part of its tree that the mount shows, and its dialect.
 fn mounts(mountinfo: &str) -> impl Iterator<Item = (PathBuf, &str, &'static Dialect)> {
     // proc(5): `36 35 98:0 ROOT MOUNT-POINT OPTIONS [FIELDS...] - TYPE SOURCE SUPER-OPTIONS`
     mountinfo.lines().filter_map(|line| {
@@ -218,7 +220,7 @@ fn membership<'a>(cgroups: &'a str, dialect: &Dialect) -> Option<&'a str> {
     })
 }
 
-/// Returns the tightest memory limit from this process' cgroup up to the root; `None` where none is set.
+/// Returns the tightest memory limit from this process' cgroup up to the root; `None` if there is no limit.
 pub fn cgroup() -> Option<Cgroup> {
     let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -227,7 +229,7 @@ pub fn cgroup() -> Option<Cgroup> {
         let Some(path) = membership(&cgroups, dialect) else {
             continue;
         };
-        // In a container the mount shows only the part of the tree below `root`.
+        // In a container the mount shows only the tree below `root`.
         let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
         let folder = point.join(below);
         for folder in folder
@@ -246,7 +248,7 @@ pub fn cgroup() -> Option<Cgroup> {
     tightest
 }
 
-/// Returns how many bytes of `[address, address + length)` this process reaches through huge pages.
+/// Returns how many bytes of `[address, address + length)` this process maps by huge pages.
 pub(super) fn huge_bytes(address: usize, length: usize) -> u64 {
     let Ok(text) = fs::read_to_string("/proc/self/smaps") else {
         return 0;
@@ -254,7 +256,7 @@ pub(super) fn huge_bytes(address: usize, length: usize) -> u64 {
     let mut inside = false;
     let mut bytes = 0;
     for line in text.lines() {
-        // A mapping begins with `start-end perms …`, its figures follow as `Key: figure kB` (proc(5)).
+        // A mapping begins with `start-end perms …`; its figures follow as `Key: figure kB` (proc(5)).
         let range = line
             .split_once(' ')
             .and_then(|(range, _)| range.split_once('-'));

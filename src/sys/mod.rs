@@ -1,6 +1,6 @@
-//! Speaks to the kernel: the only files that name libc, nix and memmap2.
+//! The interface to the kernel: the only files that use libc, nix and memmap2.
 //!
-//! Everything above gets safe functions, plain integers and this crate's errors.
+//! The modules above use safe functions, plain integers and this crate's errors.
 
 pub mod atomic;
 pub mod clock;
@@ -18,10 +18,15 @@ pub mod thread;
 use crate::error::{Cause, Error};
 use nix::errno::Errno;
 
-/// Turns an errno into the error it means, with a sentence that says what was tried.
+/// Turns an errno into an error, with a sentence about what failed.
 pub(crate) fn refused(errno: Errno, what: &str) -> Error {
+    refused_because(errno, format!("{what}: {}", errno.desc()))
+}
+
+/// Turns an errno into an error with this text.
+pub(crate) fn refused_because(errno: Errno, text: String) -> Error {
     let cause = Cause {
-        text: format!("{what}: {}", errno.desc()).into(),
+        text: text.into(),
         errno: errno as i32,
     };
     match errno {

@@ -1,20 +1,20 @@
-//! Asks the kernel about this process.
+//! What the kernel reports about this process.
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// What a limit that does not exist is told as.
+/// The value of a limit that does not exist.
 pub const UNLIMITED: u64 = u64::MAX;
 
-/// Returns the effective user of this process: who owns what it makes.
+/// Returns the effective user of this process: the owner of the files that it creates.
 pub fn user() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
 /// Returns the size of a page in bytes.
 pub fn page_size() -> u64 {
-    /// 0 until it was asked for: it never changes, and every call that maps wants it several times.
+    /// 0 until the first call. The size never changes, and every mapping call needs it several times.
     static KNOWN: AtomicU64 = AtomicU64::new(0);
     match KNOWN.load(Ordering::Relaxed) {
         0 => {
@@ -33,29 +33,29 @@ fn limit(resource: Resource) -> u64 {
     getrlimit(resource).map_or(UNLIMITED, |(soft, _)| soft)
 }
 
-/// Returns the largest file this process may write, in bytes; going past it would raise SIGXFSZ.
+/// Returns the maximum size of a file in bytes; writing beyond it raises SIGXFSZ.
 pub fn file_size_limit() -> u64 {
     limit(Resource::RLIMIT_FSIZE)
 }
 
-/// Returns how much this process may lock in memory, in bytes.
+/// Returns the maximum of locked memory in bytes.
 pub fn locked_memory_limit() -> u64 {
     limit(Resource::RLIMIT_MEMLOCK)
 }
 
-/// Returns how much address space this process may have, in bytes.
+/// Returns the maximum of address space in bytes.
 pub fn address_space_limit() -> u64 {
     limit(Resource::RLIMIT_AS)
 }
 
-/// Returns how many file descriptors this process may have.
+/// Returns the maximum number of file descriptors.
 pub fn open_files_limit() -> u64 {
     limit(Resource::RLIMIT_NOFILE)
 }
 
-/// Returns how many processors the machine has: whoever holds a lock may run on one that this process may not use.
+/// Returns the number of processors of the machine. The owner of a lock may run on one that this process may not use.
 pub fn processors() -> usize {
-    /// 0 until it was asked for.
+    /// 0 until the first call.
     static KNOWN: AtomicUsize = AtomicUsize::new(0);
     match KNOWN.load(Ordering::Relaxed) {
         0 => {
@@ -68,23 +68,23 @@ pub fn processors() -> usize {
     }
 }
 
-/// What people want to know of a process.
+/// The description of a process in reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// Its number, in its own PID namespace.
+    /// Its process ID, in its own PID namespace.
     pub pid: u32,
     /// When it started, in clock ticks since the machine's start (proc(5), stat, field 22); 0: unknown.
     pub start: u64,
     /// Its PID namespace, as the inode of /proc/self/ns/pid; 0: unknown.
     pub namespace: u64,
-    /// Its name, cut to 15 bytes and filled up with NULs.
+    /// Its name, cut to 15 bytes and padded with NULs.
     pub comm: [u8; 16],
 }
 
-/// Returns what people want to know of this process.
+/// Returns the description of this process.
 pub fn identity() -> Identity {
     let stat = std::fs::read("/proc/self/stat").unwrap_or_default();
-    // The name stands in parentheses and may hold any byte, a parenthesis too.
+    // The name is in parentheses and may contain any byte, even a parenthesis.
     let open = stat
         .iter()
         .position(|&byte| byte == b'(')
@@ -95,7 +95,7 @@ pub fn identity() -> Identity {
     for (to, from) in comm[..15].iter_mut().zip(name) {
         *to = *from;
     }
-    /// Field 22, counted from the one behind the name.
+    /// Field 22, counted from the field after the name.
     const START: usize = 22 - 3;
     let fields = String::from_utf8_lossy(stat.get(close + 1..).unwrap_or_default());
     Identity {

@@ -1,6 +1,6 @@
-//! Makes, finds, names and sizes the files that segments are made of.
+//! Creates, finds, names and resizes the files of segments.
 
-use super::refused;
+use super::{refused, refused_because};
 use crate::error::{Cause, Error, Result};
 use nix::errno::Errno;
 use nix::fcntl::{
@@ -14,35 +14,35 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Where segments live unless `SHMKIT_DIR` or the caller says otherwise.
+/// The directory of segments, unless `SHMKIT_DIR` or the caller names another.
 pub const DEFAULT_DIRECTORY: &CStr = c"/dev/shm";
-/// The longest name of a file, in bytes.
+/// Maximum length of a file name in bytes.
 pub const NAME_MAX: usize = libc::NAME_MAX as usize;
 
-/// What the kernel says of a file.
+/// What the kernel reports about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// The file system it lies in.
+    /// The file system that contains it.
     pub device: u64,
-    /// Its number there; device and inode together name a file for as long as it lives.
+    /// Its number there. Device and inode together identify a file as long as it exists.
     pub inode: u64,
     /// Its length in bytes.
     pub size: u64,
-    /// Bytes of memory that the file system has set aside for it.
+    /// Bytes of memory that the file system has allocated for it.
     pub allocated: u64,
-    /// How many names it has.
+    /// Number of its names.
     pub links: u64,
     /// Its owner.
     pub user: u32,
     /// Its permission bits.
     pub mode: u32,
-    /// Whether it is a regular file, which alone can be a segment.
+    /// Whether it is a regular file. Only a regular file can be a segment.
     pub regular: bool,
 }
 
 impl Facts {
     fn of(stat: FileStat) -> Facts {
-        /// `st_blocks` counts in these, whatever the file system's blocks are (stat(2)).
+        /// The unit of `st_blocks`, whatever the block size of the file system (stat(2)).
         const BLOCK: u64 = 512;
         Facts {
             device: stat.st_dev,
@@ -57,7 +57,7 @@ impl Facts {
         }
     }
 
-    /// Says whether these facts are of the same file as `(device, inode)`.
+    /// Returns whether this is the file `(device, inode)`.
     pub fn is(&self, device: u64, inode: u64) -> bool {
         self.device == device && self.inode == inode
     }
@@ -67,7 +67,7 @@ fn shown(path: &CStr) -> std::borrow::Cow<'_, str> {
     path.to_string_lossy()
 }
 
-/// How a segment's file is opened.
+/// Returns the access flags for a segment's file.
 fn access(readonly: bool) -> OFlag {
     if readonly {
         OFlag::O_RDONLY
@@ -76,32 +76,32 @@ fn access(readonly: bool) -> OFlag {
     }
 }
 
-/// Makes a file without a name in `directory`; `None` where the file system cannot do that.
+/// Creates a file without a name in `directory`; `None` if the file system cannot do that.
 pub fn make_unnamed(directory: &CStr, mode: u32) -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     match nix::fcntl::open(directory, flags, Mode::from_bits_truncate(mode)) {
         Ok(file) => Ok(Some(file)),
-        // EISDIR: a kernel that does not know the flag; EOPNOTSUPP: a file system that cannot (open(2)).
+        // EISDIR: the kernel does not know the flag; EOPNOTSUPP: the file system cannot do it (open(2)).
         Err(Errno::EOPNOTSUPP | Errno::EISDIR) => Ok(None),
         Err(errno) => Err(refused(
             errno,
-            &format!("cannot make a file in {}", shown(directory)),
+            &format!("cannot create a file in {}", shown(directory)),
         )),
     }
 }
 
-/// Makes a new file at `path`; something there already is `Exists`.
+/// Creates a file at `path`. `Exists`: the name is taken.
 pub fn make_named(path: &CStr, mode: u32) -> Result<OwnedFd> {
     let flags =
         OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     nix::fcntl::open(path, flags, Mode::from_bits_truncate(mode))
-        .map_err(|errno| refused(errno, &format!("cannot make {}", shown(path))))
+        .map_err(|errno| refused(errno, &format!("cannot create {}", shown(path))))
 }
 
-/// Makes a memory file that has no name and never will; it can be sealed.
+/// Creates a memory file, which never has a name and can be sealed.
 pub fn make_memfd() -> Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    // Linux 6.3 wants to be told that nobody will execute it; older kernels refuse the flag (memfd_create(2)).
+    // Linux 6.3 warns unless the file is sealed against execution; older kernels refuse the flag (memfd_create(2)).
     match memfd_create(
         c"shmkit",
         flags | MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL),
@@ -109,10 +109,10 @@ pub fn make_memfd() -> Result<OwnedFd> {
         Err(Errno::EINVAL) => memfd_create(c"shmkit", flags),
         other => other,
     }
-    .map_err(|errno| refused(errno, "cannot make a memory file (memfd_create)"))
+    .map_err(|errno| refused(errno, "cannot create a memory file (memfd_create)"))
 }
 
-/// Seals a memory file: nobody can ever shrink it, nor add or take away seals.
+/// Seals a memory file against shrinking, and against changes of the seals.
 pub fn seal(file: &OwnedFd) -> Result<()> {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     match fcntl(file, FcntlArg::F_ADD_SEALS(seals)) {
@@ -121,7 +121,7 @@ pub fn seal(file: &OwnedFd) -> Result<()> {
     }
 }
 
-/// Says whether nobody can ever shrink this file.
+/// Returns whether this file is sealed against shrinking.
 pub fn is_sealed(file: &OwnedFd) -> bool {
     match fcntl(file, FcntlArg::F_GET_SEALS) {
         Ok(bits) => SealFlag::from_bits_truncate(bits).contains(SealFlag::F_SEAL_SHRINK),
@@ -130,42 +130,49 @@ pub fn is_sealed(file: &OwnedFd) -> bool {
 }
 
 fn open_at(path: &CStr, access: OFlag) -> Result<OwnedFd> {
-    // O_NONBLOCK: a FIFO under this name must not hold us up; O_NOFOLLOW: a symbolic link is refused as ELOOP.
+    // O_NONBLOCK: opening a FIFO of this name must not block. O_NOFOLLOW: a symbolic link fails with ELOOP.
     let flags = access | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| match errno {
         Errno::ELOOP => Error::Untrusted(Cause {
             text: format!(
-                "{} is a symbolic link, which is never followed",
+                "{} is a symbolic link; use the name of the file itself",
                 shown(path)
             )
             .into(),
             errno: errno as i32,
         }),
+        Errno::ENOENT => refused_because(
+            errno,
+            format!(
+                "{} does not exist; create it, or check the name and the directory",
+                shown(path)
+            ),
+        ),
         _ => refused(errno, &format!("cannot open {}", shown(path))),
     })
 }
 
-/// Opens what stands at `path`, but never a symbolic link.
+/// Opens the file at `path`, but never a symbolic link.
 pub fn open(path: &CStr, readonly: bool) -> Result<OwnedFd> {
     open_at(path, access(readonly))
 }
 
-/// Opens `path` to lock a byte of it, with the access flags that the lock wants.
+/// Opens `path` to lock a byte of it, with the access flags that the lock needs.
 pub(super) fn open_with(path: &CStr, access: OFlag) -> Result<OwnedFd> {
     open_at(path, access)
 }
 
-/// Calls `with` with the path that leads to the file behind `fd`, without taking memory for it.
+/// Calls `with` with the path of the file behind `fd` in /proc; allocates nothing.
 fn with_proc_path<T>(fd: BorrowedFd<'_>, with: impl FnOnce(&CStr) -> T) -> T {
-    /// Room for the prefix, the digits of any descriptor and NULs behind them.
+    /// Room for the prefix, the digits of any descriptor and at least one NUL.
     const ROOM: usize = 32;
     let mut room = [0; ROOM];
-    // Cannot fail: the longest number has ten digits.
+    // It cannot fail: the longest number has ten digits.
     let _ = write!(&mut room[..ROOM - 1], "/proc/self/fd/{}", fd.as_raw_fd());
     with(CStr::from_bytes_until_nul(&room).unwrap_or_default())
 }
 
-/// Opens the file behind `fd` afresh: another open file description of the same file.
+/// Opens the file behind `fd` again: another open file description of the same file.
 pub(super) fn reopen(fd: BorrowedFd<'_>, access: OFlag) -> Result<OwnedFd> {
     with_proc_path(fd, |path| {
         nix::fcntl::open(path, access | OFlag::O_CLOEXEC, Mode::empty())
@@ -178,7 +185,7 @@ pub(super) fn reopen(fd: BorrowedFd<'_>, access: OFlag) -> Result<OwnedFd> {
     })
 }
 
-/// As `reopen`, for a number that may stand for anything by now.
+/// Opens the file behind `fd` as `reopen` does, for a number that may be closed or belong to another file.
 pub(super) fn reopen_number(fd: i32, access: OFlag) -> std::result::Result<OwnedFd, Errno> {
     // SAFETY: the number is only printed, never used as a descriptor.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
@@ -191,61 +198,61 @@ pub(super) fn reopen_number(fd: i32, access: OFlag) -> std::result::Result<Owned
     })
 }
 
-/// Returns another descriptor of what the number `fd` stands for, and whether it may be written through.
+/// Returns another descriptor of the file behind the number `fd`, and whether it is writable.
 pub fn duplicate(fd: i32) -> Result<(OwnedFd, bool)> {
-    // The number comes from a caller: the kernel is asked about it before anything here relies on it.
-    // SAFETY: F_DUPFD_CLOEXEC takes any number and answers EBADF to one that is not open.
+    // The number comes from a caller, so the kernel checks it first.
+    // SAFETY: F_DUPFD_CLOEXEC accepts any number, and fails with EBADF for one that is not open.
     let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
     let copy = Errno::result(copy).map_err(|errno| match errno {
         Errno::EBADF => Error::Invalid(Cause {
-            text: format!("{fd} is not an open file descriptor").into(),
+            text: format!("{fd} is not an open file descriptor; pass an open one").into(),
             errno: errno as i32,
         }),
         _ => refused(errno, "cannot duplicate the file descriptor"),
     })?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows of it.
+    // SAFETY: the kernel has just created this descriptor, and no other code knows it.
     let copy = unsafe { OwnedFd::from_raw_fd(copy) };
     let flags = fcntl(&copy, FcntlArg::F_GETFL)
         .map_err(|errno| refused(errno, "cannot read the descriptor's flags"))?;
     let flags = OFlag::from_bits_truncate(flags);
     if flags.contains(OFlag::O_PATH) || flags & OFlag::O_ACCMODE == OFlag::O_WRONLY {
         return Err(Error::Permission(
-            format!("file descriptor {fd} is not open for reading").into(),
+            format!("file descriptor {fd} must be open for reading").into(),
         ));
     }
     Ok((copy, flags & OFlag::O_ACCMODE == OFlag::O_RDWR))
 }
 
-/// Returns what the kernel says of an open file.
+/// Returns what the kernel reports about an open file.
 pub fn facts(file: impl AsFd) -> Result<Facts> {
     fstat(file)
         .map(Facts::of)
-        .map_err(|errno| refused(errno, "cannot look at the segment's file"))
+        .map_err(|errno| refused(errno, "cannot query the segment's file"))
 }
 
-/// Says whether the number `fd` stands for the file `(device, inode)` just now.
+/// Returns whether the number `fd` belongs to the file `(device, inode)` now.
 pub fn is_file(fd: i32, device: u64, inode: u64) -> bool {
     if fd < 0 {
         return false;
     }
-    // SAFETY: fstat takes any number, and answers EBADF to one that is not open; the borrow ends with the call.
+    // SAFETY: fstat accepts any number, and fails with EBADF for one that is not open; the borrow ends with the call.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
     fstat(borrowed).is_ok_and(|stat| Facts::of(stat).is(device, inode))
 }
 
-/// A descriptor that is closed when it is dropped, but only if its number still stands for the same file.
+/// A descriptor that is closed at its drop only if its number still belongs to the same file (D-020).
 ///
-/// A process may close all descriptors from some number on (`closefrom`), and that number may be another file's by now.
+/// A process may close all descriptors from some number on (`closefrom`), and the number may then be another file's.
 pub struct CheckedFd {
     file: ManuallyDrop<OwnedFd>,
-    /// The file system it lies in.
+    /// The file system of the file.
     pub device: u64,
     /// Its number there.
     pub inode: u64,
 }
 
 impl CheckedFd {
-    /// Keeps the descriptor of the file that these facts are of.
+    /// Wraps the descriptor of the file that these facts describe.
     pub fn new(file: OwnedFd, facts: &Facts) -> CheckedFd {
         CheckedFd {
             file: ManuallyDrop::new(file),
@@ -254,15 +261,15 @@ impl CheckedFd {
         }
     }
 
-    /// Returns what the kernel says of the file. `LivenessUnknown`: the number stands for another one by now, or for
-    /// none.
+    /// Returns what the kernel reports about the file. `LivenessUnknown`: the number is closed, or belongs to another
+    /// file.
     pub fn facts(&self) -> Result<Facts> {
         facts(&*self.file)
             .ok()
             .filter(|facts| facts.is(self.device, self.inode))
             .ok_or_else(|| {
                 Error::LivenessUnknown(
-                    "the segment's descriptor has been closed by somebody else".into(),
+                    "the segment's descriptor was closed by other code; reopen the segment".into(),
                 )
             })
     }
@@ -282,17 +289,18 @@ impl Drop for CheckedFd {
     }
 }
 
-/// Closes a number that this process has opened, if it still stands for the file `(device, inode)`.
+/// Closes a number that this process has opened, if it still belongs to the file `(device, inode)`.
 pub fn close_if(fd: i32, device: u64, inode: u64) {
     if is_file(fd, device, inode) {
-        // SAFETY: it is open; who opened it gives it up here, and whatever else may have got the number has another file.
+        // SAFETY: the number is open, and its owner calls this function last. The same number in other hands would
+        // belong to another file.
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
 }
 
-/// Opens the file `(device, inode)` afresh for reading and writing, through one of these numbers or at `path`.
+/// Opens the file `(device, inode)` again for reading and writing, through one of these numbers or at `path`.
 ///
-/// `LivenessUnknown` where none of them leads to it any more.
+/// `LivenessUnknown`: none of them leads to the file any more.
 pub fn find_again(
     numbers: &[i32],
     path: Option<&CStr>,
@@ -302,7 +310,7 @@ pub fn find_again(
     let mut why = None;
     let by_number = numbers
         .iter()
-        // Whatever else a number stands for by now is not opened: its errors would say nothing of our file.
+        // A number of another file is not opened: its errors would not be those of our file.
         .filter(|number| is_file(**number, device, inode))
         .map(|number| reopen_number(*number, OFlag::O_RDWR));
     let by_path = path.map(|path| {
@@ -319,14 +327,14 @@ pub fn find_again(
     match why {
         Some(Errno::ENOENT | Errno::EBADF | Errno::ENXIO | Errno::ELOOP) | None => {
             Err(Error::LivenessUnknown(
-                "no descriptor and no name leads to the segment's file any more".into(),
+                "no descriptor and no name leads to the segment's file any more; reopen the segment".into(),
             ))
         }
         Some(errno) => Err(refused(errno, "cannot open the segment's file again")),
     }
 }
 
-/// Reads the bytes of a file from `offset`, as many as there are and `bytes` has room for, and returns how many.
+/// Reads a file from `offset` until its end or until `bytes` is full, and returns the number of bytes.
 pub fn read(file: impl AsFd, offset: u64, bytes: &mut [u8]) -> Result<usize> {
     nix::sys::uio::pread(file, bytes, offset.try_into().unwrap_or(i64::MAX))
         .map_err(|errno| refused(errno, "cannot read the segment"))
@@ -338,28 +346,52 @@ pub fn write_start(file: &OwnedFd, bytes: &[u8]) -> Result<()> {
     match written {
         Ok(count) if count == bytes.len() => Ok(()),
         Ok(_) => Err(Error::NoSpace(
-            "cannot write the header of the segment".into(),
+            "cannot write the header of the segment: the write was short; free memory, and retry"
+                .into(),
         )),
         Err(errno) => Err(refused(errno, "cannot write the header of the segment")),
     }
 }
 
-/// Returns what the kernel says of what stands at `path`, itself and not what it links to.
+/// Returns what the kernel reports about the file at `path`; it does not follow a symbolic link.
 pub fn facts_at(path: &CStr) -> Result<Facts> {
     fstatat(AT_FDCWD, path, AtFlags::AT_SYMLINK_NOFOLLOW)
         .map(Facts::of)
-        .map_err(|errno| refused(errno, &format!("cannot look at {}", shown(path))))
+        .map_err(|errno| match errno {
+            Errno::ENOENT => refused_because(
+                errno,
+                format!(
+                    "{} does not exist; check the name and the directory",
+                    shown(path)
+                ),
+            ),
+            _ => refused(errno, &format!("cannot query {}", shown(path))),
+        })
 }
 
-/// Gives the file exactly these permission bits, whatever the umask took from them.
+/// Sets the permission bits of the file, whatever the umask.
 pub fn set_mode(file: &OwnedFd, mode: u32) -> Result<()> {
     fchmod(file, Mode::from_bits_truncate(mode))
         .map_err(|errno| refused(errno, "cannot set the file's mode"))
 }
 
-/// Gives the unnamed `file` the name `path`, in one step; a name that is taken is `Exists`.
+/// The error of a file that could not be named `path`.
+fn unnamable(errno: Errno, path: &CStr) -> Error {
+    match errno {
+        Errno::EEXIST => refused_because(
+            errno,
+            format!(
+                "{} exists already; open it, or choose another name",
+                shown(path)
+            ),
+        ),
+        _ => refused(errno, &format!("cannot name the segment {}", shown(path))),
+    }
+}
+
+/// Names the unnamed `file`, in one step. `Exists`: the name is taken.
 pub fn publish(file: &OwnedFd, path: &CStr) -> Result<()> {
-    /// Set once the direct way was refused here and the other one was not.
+    /// Set once the direct way failed here and the other one succeeded.
     static THROUGH_PROC: AtomicBool = AtomicBool::new(false);
     let direct = || nix::unistd::linkat(file, c"", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH);
     let through_proc = || {
@@ -371,21 +403,21 @@ pub fn publish(file: &OwnedFd, path: &CStr) -> Result<()> {
         through_proc()
     } else {
         match direct() {
-            // Before Linux 6.10 only for the privileged (open(2)); the way through /proc is open to all, and slower.
+            // Before Linux 6.10 only for privileged users (open(2)). The way through /proc is slower, but open to all.
             Err(Errno::ENOENT) => {
                 through_proc().inspect(|()| THROUGH_PROC.store(true, Ordering::Relaxed))
             }
             other => other,
         }
     };
-    linked.map_err(|errno| refused(errno, &format!("cannot name the segment {}", shown(path))))
+    linked.map_err(|errno| unnamable(errno, path))
 }
 
-/// Moves the file at `from` to `to` in one step; a name that is taken is `Exists`.
+/// Renames the file `from` to `to`, in one step. `Exists`: the name is taken.
 pub fn rename(from: &CStr, to: &CStr) -> Result<()> {
     let renamed =
         match nix::fcntl::renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-            // EINVAL: a file system without the flag. A second name and then one less says the same in two steps.
+            // EINVAL: the file system does not know the flag. A second name and then an unlink have the same effect.
             Err(Errno::EINVAL) => {
                 nix::unistd::linkat(AT_FDCWD, from, AT_FDCWD, to, AtFlags::empty()).inspect(|()| {
                     let _ = unlink(from);
@@ -393,16 +425,16 @@ pub fn rename(from: &CStr, to: &CStr) -> Result<()> {
             }
             other => other,
         };
-    renamed.map_err(|errno| refused(errno, &format!("cannot name the segment {}", shown(to))))
+    renamed.map_err(|errno| unnamable(errno, to))
 }
 
-/// Removes the name `path`, whatever it stands for.
+/// Removes the name `path`, whatever file it has.
 pub fn unlink(path: &CStr) -> Result<()> {
     nix::unistd::unlink(path)
         .map_err(|errno| refused(errno, &format!("cannot unlink {}", shown(path))))
 }
 
-/// Sets the length of the file; what is added reads as zeros, what lay beyond is given back.
+/// Sets the length of the file; new bytes read as zeros, and memory beyond the new end is freed.
 pub fn set_size(file: &OwnedFd, size: u64) -> Result<()> {
     let size = offset(size)?;
     loop {
@@ -415,15 +447,15 @@ pub fn set_size(file: &OwnedFd, size: u64) -> Result<()> {
     }
 }
 
-/// What an attempt to set memory aside came to.
+/// The result of a reservation.
 pub enum Reserved {
-    /// It is there.
+    /// The memory is reserved.
     Done,
-    /// A signal came first, and nothing was set aside.
+    /// A signal came first, and nothing was reserved.
     Signal,
 }
 
-/// Sets memory aside for `length` bytes of the file from `from`; with `keep` its length stays what it is.
+/// Reserves memory for `length` bytes of the file from `from` on; with `keep` the length of the file does not change.
 pub fn reserve(file: &OwnedFd, from: u64, length: u64, keep: bool) -> Result<Reserved> {
     let flags = if keep {
         FallocateFlags::FALLOC_FL_KEEP_SIZE
@@ -432,7 +464,7 @@ pub fn reserve(file: &OwnedFd, from: u64, length: u64, keep: bool) -> Result<Res
     };
     let (start, bytes) = (offset(from)?, offset(length)?);
     let reserved = match nix::fcntl::fallocate(file, flags, start, bytes) {
-        // A file system that cannot: the C library writes one byte per block instead, and sets the length.
+        // For a file system that cannot do it, the C library writes one byte per block, and sets the length.
         Err(Errno::EOPNOTSUPP) => nix::fcntl::posix_fallocate(file, start, bytes),
         other => other,
     };
@@ -441,26 +473,29 @@ pub fn reserve(file: &OwnedFd, from: u64, length: u64, keep: bool) -> Result<Res
         Err(Errno::EINTR) => Ok(Reserved::Signal),
         Err(errno) => Err(refused(
             errno,
-            &format!("cannot set aside {length} bytes of memory"),
+            &format!("cannot reserve {length} bytes of memory"),
         )),
     }
 }
 
-/// Gives the memory of `length` bytes of the file from `from` back; they read as zeros, and its length stays what it is.
+/// Frees the memory of `length` bytes of the file from `from` on. They then read as zeros; the length stays the same.
 ///
-/// Where the file system cannot do that they keep their memory.
-pub fn give_back(file: &OwnedFd, from: u64, length: u64) -> Result<()> {
+/// If the file system cannot do that, they keep their memory.
+pub fn free_pages(file: &OwnedFd, from: u64, length: u64) -> Result<()> {
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     match nix::fcntl::fallocate(file, flags, offset(from)?, offset(length)?) {
-        // A signal came first: some of it may have gone, and the rest goes some other time.
+        // After a signal some memory may be freed. The rest stays allocated until the next call.
         Ok(()) | Err(Errno::EINTR | Errno::EOPNOTSUPP) => Ok(()),
-        Err(errno) => Err(refused(errno, "cannot give memory back")),
+        Err(errno) => Err(refused(errno, "cannot free memory of the segment")),
     }
 }
 
 fn offset(bytes: u64) -> Result<i64> {
-    i64::try_from(bytes)
-        .map_err(|_| Error::TooLarge(format!("{bytes} bytes are more than a file can have").into()))
+    i64::try_from(bytes).map_err(|_| {
+        Error::TooLarge(
+            format!("{bytes} bytes are more than a file can have; reduce the size").into(),
+        )
+    })
 }
 
 /// Calls `visit` with the name of each regular file in `directory` until it returns false.
@@ -476,7 +511,7 @@ pub fn list(directory: &CStr, mut visit: impl FnMut(&CStr) -> bool) -> Result<()
         let entry = entry.map_err(refused_here)?;
         let regular = match entry.file_type() {
             Some(kind) => kind == nix::dir::Type::File,
-            // Some file systems do not say; then the file itself is asked.
+            // Some file systems do not report the type in the listing.
             None => fstatat(&at, entry.file_name(), AtFlags::AT_SYMLINK_NOFOLLOW)
                 .is_ok_and(|s| Facts::of(s).regular),
         };

@@ -322,7 +322,7 @@ fn null_and_misaligned_outputs_are_invalid_and_nothing_is_created() {
         for out in [null_mut(), misaligned(&mut block)] {
             for (maker, status) in noun.makers(options.pointer(), out) {
                 assert_eq!(status, SHMKIT_ERR_INVALID, "{} {maker}", noun.name);
-                assert!(last_text().contains("out is"), "{}", last_text());
+                assert!(last_text().contains("out must"), "{}", last_text());
             }
             assert_eq!(
                 (noun.size)(options.pointer(), out.cast()),

@@ -49,12 +49,16 @@ fn an_output_that_is_null_or_misaligned() {
             // SAFETY: a handle, and an output that the function promises to check.
             let status = unsafe { $function(handle.0, null_mut()) };
             assert_eq!(status, SHMKIT_ERR_INVALID, stringify!($function));
-            assert!(last_text().contains("out is NULL"), "{}", last_text());
+            assert!(
+                last_text().contains("out must not be NULL"),
+                "{}",
+                last_text()
+            );
             // SAFETY: as above.
             let status = unsafe { $function(handle.0, misaligned(&mut block)) };
             assert_eq!(status, SHMKIT_ERR_INVALID, stringify!($function));
             assert!(
-                last_text().contains("out is not aligned"),
+                last_text().contains("out must be aligned"),
                 "{}",
                 last_text()
             );
@@ -104,7 +108,7 @@ fn a_place_for_a_handle_that_is_null_or_misaligned_leaves_nothing_made() {
             "{name}"
         );
         assert!(
-            last_text().contains("options is not aligned"),
+            last_text().contains("options must be aligned"),
             "{}",
             last_text()
         );

@@ -73,7 +73,8 @@ fn open_fd_fails_for_other_offsets<N: Noun>() {
         assert_eq!(offset, 0);
         for wrong in [1, 8, 64, 1 << 63, u64::MAX] {
             let cause = refused!(Invalid, N::open_fd(fd, wrong, usual));
-            let text = format!("offset {wrong}: this file holds one object, at offset 0");
+            let text =
+                format!("offset {wrong}: the file contains one object, so the offset must be 0");
             assert_eq!(cause.text, text);
         }
     };

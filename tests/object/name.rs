@@ -159,7 +159,7 @@ fn named_fails_for_files_that_contain_something_else<N: Noun>() {
                 Some((_, kind)) if *kind == N::KIND => drop(opened.unwrap()),
                 Some((_, kind)) => {
                     let cause = refused!(WrongKind, opened);
-                    assert!(cause.text.contains(&format!("{kind:?}")), "{cause}");
+                    assert!(cause.text.contains(kind.noun()), "{cause}");
                 }
                 None => drop(refused!(WrongKind, opened)),
             }

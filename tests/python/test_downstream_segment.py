@@ -57,7 +57,7 @@ def test_bare_functions_without_the_gil(bare, name):
 
 
 def test_bare_errors(bare, name):
-    assert bare.open_nothing(name) == (True, "no such name", True)
+    assert bare.open_nothing(name) == (True, "the name, the directory or the object does not exist", True)
     with SharedMemory(name, create=True, size=1) as shm:
         with pytest.raises(FileExistsError) as caught:
             bare.add_up(name, 1000)

@@ -258,7 +258,7 @@ def test_other_bytes_are_refused_and_kept(noun, shm):
     for word[0] in (1, 99, 0x0102_0304_0506_0708, 1 << 63):
         before = word[0]
         for create in (None, False):
-            refused(ValueError, WRONG_KIND, noun.make, segment=shm, offset=64, create=create, match="at this offset")
+            refused(ValueError, WRONG_KIND, noun.make, segment=shm, offset=64, create=create, match="at offset 64")
         refused(FileExistsError, EXISTS, noun.make, segment=shm, offset=64, create=True)
         assert word[0] == before
     word[0] = 0

@@ -98,7 +98,7 @@ fn each_handle_is_closed_for_itself() {
 }
 
 #[test]
-fn closing_gives_back_descriptors_and_address_space() {
+fn closing_frees_descriptors_and_address_space() {
     alone(|| {
         let name = Name::new();
         let descriptors = || entries(Path::new("/proc/self/fd"));

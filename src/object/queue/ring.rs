@@ -155,6 +155,7 @@ impl Ring for RingMemory {
     }
 
     fn release_memory(&self, from: u64, to: u64) -> Result<()> {
-        self.segment.give_back(self.offset + from, self.offset + to)
+        self.segment
+            .free_pages(self.offset + from, self.offset + to)
     }
 }
