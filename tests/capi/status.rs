@@ -3,7 +3,7 @@
 //! SHMKIT_ERR_INTERNAL is what a caught panic becomes. No call is known to panic, and a C function that a call is
 //! given cannot unwind into it, so there is no honest way to provoke it from here.
 
-use super::common::kernel::{become_nobody, limit};
+use super::common::kernel::{become_unprivileged, limit};
 use super::common::process::{alone, end_after_one_step, fork, shared_words, wait_until};
 use super::common::{Folder, Watchdog, is_root, skip};
 use super::*;
@@ -135,7 +135,7 @@ fn provoke(
             )
             .unwrap();
             if is_root() {
-                become_nobody();
+                become_unprivileged();
             }
             create(Some(c"b"), 1, given)
         }

@@ -1,6 +1,6 @@
 //! Unnamed ones, and those that another process opens by their descriptor.
 
-use super::common::kernel::{become_nobody, can_change_user};
+use super::common::kernel::{become_unprivileged, can_change_user};
 use super::common::pass::{receive, send};
 use super::common::process::{fork, shared_words, wait_until};
 use super::common::{Name, byte};
@@ -211,7 +211,7 @@ fn open_fd_opens_an_object_of_another_user_only_with_trust<N: Noun>() {
         ..FileOptions::default()
     });
     fork(|| {
-        become_nobody();
+        become_unprivileged();
         refused!(Untrusted, N::open_fd(fd, offset, &N::usual()));
         let opened = N::open_fd(fd, offset, &trusting).unwrap();
         assert_eq!(opened.uses(), object.uses());

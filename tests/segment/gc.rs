@@ -1,6 +1,8 @@
 //! Ephemeral segments: the name goes with the last user, or with the collector; never from under somebody.
 
-use super::common::kernel::{NOBODY, become_nobody, can_change_user, refuse_unnamed_files};
+use super::common::kernel::{
+    UNPRIVILEGED_USER, become_unprivileged, can_change_user, refuse_unnamed_files,
+};
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
 use super::common::{Folder, byte, is_root};
 use super::draft::maker_in_the_middle;
@@ -245,10 +247,10 @@ fn a_stranger_who_holds_the_byte_keeps_it() {
 fn what_may_not_be_opened_does_not_end_it() {
     alone(|| {
         let folder = Folder::new();
-        chown(folder.path(), is_root().then_some(NOBODY), None).unwrap();
+        chown(folder.path(), is_root().then_some(UNPRIVILEGED_USER), None).unwrap();
         fork(|| {
             if is_root() {
-                become_nobody();
+                become_unprivileged();
             }
             for (name, mode) in [(c"a", 0o000), (c"b", 0o600), (c"c", 0o400), (c"d", 0o600)] {
                 stays(|| Segment::create(Some(name), 64, &ephemeral(&folder)).unwrap()).kill();
@@ -277,7 +279,7 @@ fn anothers_is_not_ours_to_remove() {
         };
         stays(|| Segment::create(Some(c"roots"), 64, &open).unwrap()).kill();
         fork(|| {
-            become_nobody();
+            become_unprivileged();
             stays(|| Segment::create(Some(c"nobodys"), 64, &open).unwrap()).kill();
             stays(|| Segment::create(Some(c"too"), 64, &open).unwrap()).kill();
             assert_eq!(collect(&folder), 2);

@@ -1,6 +1,6 @@
 //! Opening: what is taken from others, and what is refused without being changed.
 
-use super::common::kernel::{NOBODY, become_nobody, can_change_user};
+use super::common::kernel::{UNPRIVILEGED_USER, become_unprivileged, can_change_user};
 use super::common::process::{Ended, alone, fork};
 use super::common::{Folder, Name, is_root};
 use super::{byte, fill, is_filled, plain, put, within};
@@ -169,7 +169,7 @@ fn another_users_segment_is_untrusted() {
         let folder = Folder::new();
         let made = Segment::create(Some(c"a"), 5000, &within(&folder)).unwrap();
         fill(&made);
-        chown(folder.path().join("a"), Some(NOBODY), None).unwrap();
+        chown(folder.path().join("a"), Some(UNPRIVILEGED_USER), None).unwrap();
         for options in both_ways(&folder) {
             let cause = refused!(Untrusted, Segment::open(c"a", 0, &options));
             assert!(cause.text.contains("65534"), "{cause}");
@@ -185,7 +185,7 @@ fn another_users_segment_is_untrusted() {
             ));
             let opened = Segment::open_or_create(Some(c"a"), 1, &trusting).unwrap();
             let stat = opened.stat().unwrap();
-            assert_eq!((stat.file.user, stat.created), (NOBODY, false));
+            assert_eq!((stat.file.user, stat.created), (UNPRIVILEGED_USER, false));
         }
         assert_eq!(folder.entries(), ["a"]);
     });
@@ -208,7 +208,7 @@ fn roots_segment_is_untrusted_to_others() {
         Segment::create(Some(c"read"), 100, &mode(0o444)).unwrap();
         Segment::create(Some(c"own"), 100, &mode(0o400)).unwrap();
         fork(|| {
-            become_nobody();
+            become_unprivileged();
             for options in both_ways(&folder) {
                 refused!(Untrusted, Segment::open(c"shared", 0, &options));
                 refused!(Permission, Segment::open(c"own", 0, &options));
@@ -270,7 +270,7 @@ fn a_folder_without_permission() {
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
         Segment::create(Some(c"a"), 1, &within(&folder)).unwrap();
         fork(|| {
-            become_nobody();
+            become_unprivileged();
             refused!(Permission, Segment::create(Some(c"b"), 1, &within(&folder)));
             refused!(Permission, Segment::open(c"a", 0, &within(&folder)));
             let directory = folder.directory();
@@ -307,9 +307,9 @@ fn reading_alone_needs_read_permission_alone() {
         let opened = check();
         refused!(Permission, opened.resize(8192, &Default::default()));
         if can_change_user() {
-            chown(name.path(), Some(NOBODY), None).unwrap();
+            chown(name.path(), Some(UNPRIVILEGED_USER), None).unwrap();
             fork(|| {
-                become_nobody();
+                become_unprivileged();
                 check();
                 refused!(Permission, Segment::open(&name, 0, &plain()));
                 refused!(

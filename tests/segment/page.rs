@@ -1,6 +1,8 @@
 //! Pages: mapped ahead of use, huge, or locked in memory.
 
-use super::common::kernel::{NOBODY, SmallFileSystem, become_nobody, can_change_user, limit};
+use super::common::kernel::{
+    SmallFileSystem, UNPRIVILEGED_USER, become_unprivileged, can_change_user, limit,
+};
 use super::common::process::{alone, fork};
 use super::common::{Name, skip};
 use super::{Relaxed, fill, is_filled, plain};
@@ -175,8 +177,8 @@ fn locked_in_memory_as_far_as_rlimit_memlock_goes() {
         }
         fork(|| {
             limit(Resource::RLIMIT_MEMLOCK, 64 << 10);
-            become_nobody();
-            assert_eq!(nix::unistd::geteuid().as_raw(), NOBODY);
+            become_unprivileged();
+            assert_eq!(nix::unistd::geteuid().as_raw(), UNPRIVILEGED_USER);
             let name = Name::new();
             let lock = Options {
                 lock: true,

@@ -1,6 +1,6 @@
 //! Unlinking: the name goes, the memory stays with its users, and only the segment that is meant is removed.
 
-use super::common::kernel::{NOBODY, become_nobody, can_change_user};
+use super::common::kernel::{UNPRIVILEGED_USER, become_unprivileged, can_change_user};
 use super::common::process::{alone, fork};
 use super::common::{Folder, Name};
 use super::{byte, fill, is_filled, plain, put, within};
@@ -115,9 +115,9 @@ fn nobody_removes_his_own(remove: impl Fn(Segment, &Options)) {
         return;
     }
     let folder = Folder::new();
-    chown(folder.path(), Some(NOBODY), None).unwrap();
+    chown(folder.path(), Some(UNPRIVILEGED_USER), None).unwrap();
     fork(|| {
-        become_nobody();
+        become_unprivileged();
         for mode in [0o600, 0o400, 0o200, 0o100, 0o040] {
             let options = Options {
                 mode: Some(mode),
@@ -156,7 +156,7 @@ fn anothers_where_the_folder_allows_it() {
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
         Segment::create(Some(c"a"), 1, &within(&folder)).unwrap();
         fork(|| {
-            become_nobody();
+            become_unprivileged();
             let directory = folder.directory();
             segment::unlink(c"a", directory.as_deref(), None, false).unwrap();
         })
