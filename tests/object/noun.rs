@@ -77,7 +77,7 @@ macro_rules! each_noun {
     };
 }
 
-/// The rows: hands the file of each noun and its type to a macro.
+/// The rows: passes the file of each noun and its type to a macro.
 macro_rules! rows {
     ($with:ident, $check:ident) => {
         $with! { $check:

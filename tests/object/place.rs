@@ -67,7 +67,7 @@ fn at_opens_what_at_created<N: Noun>() {
 fn at_fails_at_impossible_offsets<N: Noun>() {
     let usual = &N::usual();
     let size = N::size(usual);
-    // Just as large as one needs, and a bit larger.
+    // The segment is exactly as large as the object, or slightly larger.
     for length in [size, size + 63] {
         let segment = managed(length);
         let end = length.next_multiple_of(64);
@@ -77,7 +77,7 @@ fn at_fails_at_impossible_offsets<N: Noun>() {
                 refused!(Invalid, N::at(&segment, offset, create, usual));
             }
         }
-        // One that does not fit wholly is not begun.
+        // An object that does not fit is not created.
         for create in [Create::Always, Create::IfMissing] {
             if length > 64 {
                 refused!(Invalid, N::at(&segment, 64, create, usual));
