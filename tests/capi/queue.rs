@@ -726,7 +726,7 @@ fn stat_fills_the_structs_of_older_and_newer_callers() {
         info.held_up_by_namespace,
     );
     assert_eq!(held_up, (0, 0, 0));
-    // Who holds up the rest is reported.
+    // The process that delays the others is reported.
     while get(queue).is_ok() {}
     let (mut data, mut token) = (null_mut(), 0);
     // SAFETY: a handle, and outputs that can be written.

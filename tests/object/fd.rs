@@ -231,7 +231,7 @@ fn a_forked_child_shares_its_objects<N: Noun>() {
     ];
     for used_before in [0, 1] {
         fork(|| objects.iter().for_each(N::use_once)).succeed();
-        // A child that drops its handles leaves ours alone.
+        // A child that drops its handles leaves those of this process open.
         fork(|| {
             for object in &objects {
                 // SAFETY: the child forgets them; it ends without dropping them again.

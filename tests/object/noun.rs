@@ -391,7 +391,7 @@ impl Noun for Semaphore {
     life_cycle!();
 }
 
-/// A condition goes with one lock, in all processes.
+/// A condition is used with one lock, in all processes.
 static LOCK: LazyLock<Lock> = LazyLock::new(|| Lock::unnamed(&Default::default()).unwrap());
 
 impl Noun for Condition {

@@ -26,7 +26,7 @@ each_noun!(
     alone: at_waits_a_second_for_a_live_creator, at_replaces_an_object_whose_creator_died
 );
 
-/// In a tag: the object is being initialised.
+/// In a tag: the object is being initialized.
 const MAKING: u64 = 1 << 29;
 
 fn set_tag(segment: &Segment, offset: u64, tag: u64) {
@@ -246,7 +246,7 @@ fn an_object_keeps_its_segment_mapped<N: Noun>() {
     assert_eq!(object.segment().size(), Ok(1 << 16));
 }
 
-/// Forks a process that stays in the middle of creating an object.
+/// Forks a process that stalls while it creates an object.
 fn creator(segment: &Arc<Segment>, offset: u64) -> super::common::process::Child {
     let words = shared_words(1);
     let creator = fork(|| {
