@@ -194,7 +194,7 @@ test-fuzz: $(TARGET)/tools/bin/cargo-fuzz
 # All integration tests but those that only read sources. The sanitizer ignores mlock and maps pages of its own, so tests
 # that count either are skipped. So are those with thousands of forks, each of which is slow there.
 ASAN_TESTS := $(filter-out floors generated,$(RUST_TESTS))
-ASAN_SKIPS := page:: closing_releases_descriptors_and_address_space a_child_forked_while_a_thread_closes_can_close
+ASAN_SKIPS := page:: closing_gives_back_descriptors_and_address_space a_child_forked_while_a_thread_closes_can_close
 
 # In tests/lock/thread.rs locks guard plain memory. The other tests fork, which this sanitizer's own thread forbids.
 TSAN := -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer

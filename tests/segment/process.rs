@@ -98,7 +98,7 @@ fn closing_a_handle_leaves_other_handles_open() {
 }
 
 #[test]
-fn closing_releases_descriptors_and_address_space() {
+fn closing_frees_descriptors_and_address_space() {
     alone(|| {
         let name = Name::new();
         let descriptors = || entries(Path::new("/proc/self/fd"));
