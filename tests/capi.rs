@@ -1,4 +1,4 @@
-//! The C functions, called as C calls them: bad pointers, bad structs, bad handles, and every status there is.
+//! The C functions, called as from C: bad pointers, bad structs, bad handles, and every status.
 //!
 //! | module      | what is tested                                                              |
 //! |-------------|-----------------------------------------------------------------------------|
@@ -9,9 +9,9 @@
 //! | `queue`     | the same for queues                                                         |
 //! | `rwlock`    | a second reader that upgrades                                               |
 //! | `handle`    | closed handles, and memory that is no handle                                 |
-//! | `structure` | structs of older and newer callers, flags and fields that mean nothing       |
-//! | `status`    | every status is provoked; sentences; the last error of each thread; versions |
-//! | `call`      | what the functions answer when all is well                                   |
+//! | `structure` | structs of older and newer callers, unknown flags and fields                 |
+//! | `status`    | every status is provoked; texts; the last error of each thread; versions     |
+//! | `call`      | what the functions return on success                                         |
 
 #[macro_use]
 mod common;
@@ -43,14 +43,14 @@ use shmkit::capi::status::*;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::{null, null_mut};
 
-/// What an output holds before a call, to see whether the call has written to it.
+/// The content of an output before a call, which shows whether the call has written to it.
 const UNTOUCHED: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 
-/// A handle as C holds it; dropped, it is closed if it still is open.
+/// A handle as in C; dropping it closes it if it is still open.
 struct Handle(*mut shmkit_segment);
 
 impl Handle {
-    /// Makes an anonymous segment.
+    /// Creates an anonymous segment.
     fn anonymous(size: u64) -> Handle {
         let mut out = null_mut();
         // SAFETY: no name, no options, and an output that can be written.
@@ -61,7 +61,7 @@ impl Handle {
 
     /// Closes it.
     fn close(&self) -> shmkit_status {
-        // SAFETY: a handle that may be closed, but was not closed long ago; nobody else uses it.
+        // SAFETY: a handle that may be closed, but was not closed long ago; nothing else uses it.
         unsafe { shmkit_segment_close(self.0) }
     }
 }
@@ -72,7 +72,7 @@ impl Drop for Handle {
     }
 }
 
-/// Options as C has them: all zeros but their size.
+/// Returns options as in C: all zeros but their size.
 fn options() -> shmkit_segment_options {
     shmkit_segment_options {
         struct_size: size_of::<shmkit_segment_options>() as u32,
@@ -84,7 +84,7 @@ fn options() -> shmkit_segment_options {
     }
 }
 
-/// A struct for the answer of stat.
+/// Returns a struct for the result of stat.
 fn info() -> shmkit_segment_info {
     shmkit_segment_info {
         struct_size: size_of::<shmkit_segment_info>() as u32,
@@ -104,16 +104,16 @@ fn info() -> shmkit_segment_info {
     }
 }
 
-/// A struct for the answer of limits.
+/// Returns a struct for the result of limits.
 fn limits_info() -> shmkit_limits_info {
-    // SAFETY: it holds nothing but integers.
+    // SAFETY: it contains only integers, for which zeros are valid.
     let mut info: shmkit_limits_info = unsafe { std::mem::zeroed() };
     info.struct_size = size_of::<shmkit_limits_info>() as u32;
     info.largest_named = UNTOUCHED;
     info
 }
 
-/// What the last call that failed on this thread had to say: status, errno, text.
+/// Returns the last error of this thread: status, errno, text.
 fn last_error() -> (shmkit_status, i32, String) {
     let (mut code, mut errno, mut text) = (1, -1, null());
     // SAFETY: three outputs that can be written.
@@ -126,28 +126,28 @@ fn last_text() -> String {
     last_error().2
 }
 
-/// Copies a text that the library has given.
+/// Copies a text that the library has returned.
 fn text_at(text: *const c_char) -> String {
     assert!(!text.is_null());
-    // SAFETY: the library gives texts that end with a NUL byte.
+    // SAFETY: the texts of the library end with a NUL byte.
     let text = unsafe { CStr::from_ptr(text) };
     text.to_str().expect("UTF-8").to_owned()
 }
 
-/// A function as one of its handle alone.
+/// A function with all arguments bound but the handle.
 type OfHandle = fn(*mut shmkit_segment) -> shmkit_status;
 
-/// Every function that takes a handle first, with outputs that can be written.
+/// All functions that take a handle first, with outputs that can be written.
 fn functions_of_a_handle() -> Vec<(&'static str, OfHandle)> {
     /// Calls a function with a handle and an output of this type, which must be untouched on failure.
     macro_rules! asking {
         ($function:ident, $before:expr, $same:expr) => {
             (stringify!($function), |handle| {
                 let mut out = $before;
-                // SAFETY: the caller passes what the function promises to recognise; the output can be written.
+                // SAFETY: the caller passes what the function promises to recognize; the output can be written.
                 let status = unsafe { $function(handle, &raw mut out) };
                 if status != SHMKIT_OK {
-                    assert!($same(&out), "{} has written on failure", stringify!($function));
+                    assert!($same(&out), "{} wrote its output on failure", stringify!($function));
                 }
                 status
             })
@@ -180,7 +180,7 @@ fn functions_of_a_handle() -> Vec<(&'static str, OfHandle)> {
             .size
             == UNTOUCHED),
         ("shmkit_segment_resize", |handle| {
-            // SAFETY: the caller passes what the function promises to recognise.
+            // SAFETY: the caller passes what the function promises to recognize.
             unsafe { shmkit_segment_resize(handle, 4096, 0) }
         }),
         ("shmkit_segment_unlink", |handle| {
@@ -188,13 +188,13 @@ fn functions_of_a_handle() -> Vec<(&'static str, OfHandle)> {
             unsafe { shmkit_segment_unlink(handle) }
         }),
         ("shmkit_segment_close", |handle| {
-            // SAFETY: as above; nobody else uses it.
+            // SAFETY: as above; nothing else uses it.
             unsafe { shmkit_segment_close(handle) }
         }),
     ]
 }
 
-/// Every function that makes a handle, as a function of the options and the place for the handle.
+/// All functions that return a handle, as functions of the options and the place for the handle.
 type Maker = Box<dyn Fn(*const shmkit_segment_options, *mut *mut shmkit_segment) -> shmkit_status>;
 
 fn makers(name: &CStr, fd: i32) -> Vec<(&'static str, Maker)> {

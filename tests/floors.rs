@@ -1,6 +1,6 @@
-//! The house rules of the sources: which module may import which, who may name the kernel, what each file begins with.
+//! The rules of the sources: which module may import which, which may name the kernel, and how each file begins.
 //!
-//! The table of floors is the one at the top of src/lib.rs. Each rule is also shown sources that break it.
+//! The table of floors is at the top of src/lib.rs. Each rule is also tested with sources that break it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,10 +8,10 @@ use std::path::Path;
 /// A source file: its path below the root of the package, and its text.
 type Source = (String, String);
 
-/// What only `src/sys` may name.
+/// The crates that only `src/sys` may name.
 const KERNEL: [&str; 3] = ["libc", "nix", "memmap2"];
 
-/// What only `src/capi` may say: this function is exported.
+/// The attributes of exported functions, which only `src/capi` may use.
 const EXPORTS: [&str; 2] = ["no_mangle", "export_name"];
 
 fn root() -> &'static Path {
@@ -37,7 +37,7 @@ fn sources(below: &str) -> Vec<Source> {
     found
 }
 
-/// Returns the text without comments and without what stands between quotation marks.
+/// Returns the text without comments and without string literals.
 fn code(text: &str) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(at) = rest.find(['/', '"']) {
@@ -69,7 +69,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-/// Returns the modules that stand after each `prefix`, alone or in braces: `crate::{name, sys::shm}` has two.
+/// Returns the modules after each `prefix`, alone or in braces: `crate::{name, sys::shm}` has two.
 fn modules_after<'a>(code: &'a str, prefix: &'a str) -> Vec<&'a str> {
     let first_word = |text: &'a str| words(text).next();
     let mut found = Vec::new();
@@ -124,7 +124,7 @@ fn module_of(path: &str) -> &str {
         .trim_end_matches(".rs")
 }
 
-/// Returns what is wrong with the imports of these files.
+/// Returns the faults in the imports of these files.
 fn complaints(sources: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
     let lib = sources
@@ -149,7 +149,7 @@ fn complaints(sources: &[Source]) -> Vec<String> {
                 None => found.push(format!("{path}: imports {other}, which has no floor")),
             }
         }
-        // What stands above a file at the root is the crate itself, and would go round the table.
+        // Above a file at the root is the crate itself, so `super::` would bypass the table.
         let outside = match path.matches('/').count() {
             1 => modules_after(&code, "super::")
                 .into_iter()
@@ -175,13 +175,13 @@ fn complaints(sources: &[Source]) -> Vec<String> {
 }
 
 #[test]
-fn modules_import_from_lower_floors_alone() {
+fn modules_import_only_from_lower_floors() {
     let found = complaints(&sources("src"));
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
 #[test]
-fn every_file_says_what_it_is() {
+fn every_file_begins_with_a_description() {
     for folder in ["src", "tests"] {
         for (path, text) in sources(folder)
             .into_iter()
@@ -216,7 +216,7 @@ fn declared(path: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_root_of_the_sources_has_floors_alone() {
+fn the_root_of_the_sources_contains_only_floors() {
     let mut found: Vec<_> = std::fs::read_dir(root().join("src"))
         .expect("src")
         .map(|entry| entry.expect("an entry").file_name())
@@ -270,7 +270,7 @@ fn one_noun_has_one_name_on_every_floor() {
 #[test]
 fn every_floor_declares_the_objects_of_the_list_and_no_others() {
     let objects = objects();
-    // What a floor has besides: what all objects share, and what belongs to no object.
+    // These modules are shared by all objects, or belong to no object.
     let besides = [
         ("src/raw/mod.rs", "count_slot fairness model undo wait"),
         ("src/object/mod.rs", "arena"),
@@ -354,17 +354,17 @@ fn lacking<'a>(text: &str, nouns: &[&'a str]) -> Option<&'a str> {
     }
 }
 
-/// A list that is kept by hand drifts: a file that names every noun but one has forgotten it.
+/// A file that names every noun but one contains an incomplete list.
 #[test]
 fn a_file_that_lists_the_nouns_lists_all_of_them() {
     let objects = objects();
-    // What is said of a lock holds for a recursive one, so many files name only the first.
+    // A text about a lock holds for a recursive one, so many files name only the first.
     let nouns: Vec<_> = objects
         .iter()
         .map(String::as_str)
         .filter(|noun| *noun != "rlock")
         .collect();
-    // Names what is special about some classes; tests/python/support/waits.py lists them all.
+    // This file names only some classes; tests/python/support/waits.py lists them all.
     let in_passing = "tests/python/test_object_waits.py";
     let found: Vec<_> = files(&["src", "cython", "tests", "benches", "include"])
         .into_iter()
@@ -382,7 +382,7 @@ fn a_file_that_lists_the_nouns_lists_all_of_them() {
     );
 }
 
-/// Returns what the rules say of made-up files beside a small table.
+/// Returns the faults of made-up files beside a small table.
 fn complaints_about(files: &[(&str, &str)]) -> Vec<String> {
     let table = "//! | 0 | [`error`] | x |\n//! | 1 | `sys` | x |\n//! | 2 | `low`, `also_low` | x |\n//! | 8 | [`capi`] | x |\n";
     let fixed = [
@@ -403,7 +403,7 @@ fn complaints_about(files: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn the_rules_let_pass_what_is_right() {
+fn the_rules_accept_valid_sources() {
     let right = [
         (
             "low.rs",
@@ -432,7 +432,7 @@ fn the_rules_let_pass_what_is_right() {
 }
 
 #[test]
-fn the_rules_catch_what_is_wrong() {
+fn the_rules_report_each_fault() {
     let wrong = [
         (
             "low.rs",

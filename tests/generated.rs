@@ -1,12 +1,13 @@
-//! What is generated and checked in is what the sources say now; what is frozen has not moved.
+//! The generated files in the tree match the sources, and the frozen ones have not changed.
 //!
-//! | checked in                                  | compared with                              | renewed by            |
+//! | file in the tree                            | compared with                              | renewed by            |
 //! |---------------------------------------------|--------------------------------------------|-----------------------|
-//! | the header, the pxds and the capsule table  | what build.rs has just made of src/capi    | `make bless`          |
+//! | the header, the pxds and the capsule table  | what build.rs has generated from src/capi   | `make bless`          |
 //! | tests/abi/symbols.txt                       | the symbols that the library exports       | `make bless`          |
 //! | tests/abi/layout.txt                        | sizes and offsets of all shared structs    | `make bless`          |
 //!
-//! `make bless` sets SHMKIT_BLESS. Look at the difference first: a line of tests/abi that changes or goes breaks programs.
+//! `make bless` sets SHMKIT_BLESS. Check the difference first: a line of tests/abi that changes or is removed breaks
+//! programs.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Compares a file of the tree with what it should be, or renews it where the caller asks for that.
+/// Compares a file of the tree with its expected text, or renews it if SHMKIT_BLESS is set.
 #[track_caller]
 fn compare(path: &str, expected: &str) {
     let file = root().join(path);
@@ -37,17 +38,17 @@ fn compare(path: &str, expected: &str) {
         Some((at, (found, expected))) => (at + 1, found, expected),
         None => (
             found.lines().count().min(expected.lines().count()) + 1,
-            "(another end)",
-            "(another end)",
+            "(end of file)",
+            "(end of file)",
         ),
     };
     panic!(
-        "{path}:{at} is not what the sources say; if they are right: make bless\n is:     {found}\n should: {expected}"
+        "{path}:{at} does not match the sources; if they are right, run make bless\n found:    {found}\n expected: {expected}"
     );
 }
 
 #[test]
-fn the_header_and_the_pxds_are_what_the_sources_say() {
+fn the_generated_files_match_the_sources() {
     let mut files = vec![
         "include/shmkit.h".to_owned(),
         "cython/shmkit/libshmkit.pxd".to_owned(),
@@ -66,7 +67,7 @@ fn the_header_and_the_pxds_are_what_the_sources_say() {
         let made = read(&Path::new(env!("OUT_DIR")).join(name));
         assert!(
             made.len() > 500,
-            "{path}: build.rs has made next to nothing:\n{made}"
+            "{path}: build.rs has generated almost nothing:\n{made}"
         );
         compare(path, &made);
     }
@@ -79,7 +80,7 @@ fn no_line_of_the_header_is_longer_than_100_columns() {
     assert!(long.is_empty(), "{long:#?}");
 }
 
-/// Returns the library to look at: SHMKIT_LIBRARY, or the one that was built together with this test.
+/// Returns the path of the library: SHMKIT_LIBRARY, or the one that was built with this test.
 fn library() -> PathBuf {
     if let Some(path) = std::env::var_os("SHMKIT_LIBRARY") {
         return path.into();
@@ -102,9 +103,9 @@ fn output_of(program: &str, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn the_library_exports_what_is_written_down_and_nothing_else() {
-    let told = output_of("nm", &["-D", "--defined-only"]);
-    let mut symbols: Vec<_> = told
+fn the_library_exports_exactly_the_listed_symbols() {
+    let output = output_of("nm", &["-D", "--defined-only"]);
+    let mut symbols: Vec<_> = output
         .lines()
         .map(|line| {
             let words: Vec<_> = line.split_whitespace().collect();
@@ -117,7 +118,10 @@ fn the_library_exports_what_is_written_down_and_nothing_else() {
     compare("tests/abi/symbols.txt", &symbols.concat());
     let header = read(&root().join("include/shmkit.h"));
     for symbol in symbols.iter().map(|symbol| symbol.trim_end()) {
-        assert!(symbol.starts_with("shmkit_"), "{symbol} is no name of ours");
+        assert!(
+            symbol.starts_with("shmkit_"),
+            "{symbol} has no shmkit_ prefix"
+        );
         assert!(
             header.contains(&format!("{symbol}(")),
             "{symbol} is not in the header"
@@ -127,8 +131,8 @@ fn the_library_exports_what_is_written_down_and_nothing_else() {
 
 #[test]
 fn the_soname_changes_with_each_version_that_breaks_programs() {
-    let told = output_of("readelf", &["--dynamic", "--wide"]);
-    let soname = told
+    let output = output_of("readelf", &["--dynamic", "--wide"]);
+    let soname = output
         .lines()
         .find(|line| line.contains("(SONAME)"))
         .expect("a soname");
@@ -139,7 +143,7 @@ fn the_soname_changes_with_each_version_that_breaks_programs() {
     assert!(soname.ends_with(&expected), "{soname}");
 }
 
-/// Returns the size of a field's type in the C header, which is its alignment too.
+/// Returns the size of a field's type in the C header, which is also its alignment.
 fn size_of_field(declared: &str) -> usize {
     if declared.contains('*') {
         return size_of::<*const ()>();
@@ -147,13 +151,13 @@ fn size_of_field(declared: &str) -> usize {
     match declared.split(' ').next() {
         Some("uint32_t" | "int32_t") => 4,
         Some("uint64_t" | "int64_t") => 8,
-        _ => panic!("{declared}: what type is that?"),
+        _ => panic!("{declared}: the type is unknown"),
     }
 }
 
-/// The structs of the header as a C compiler lays them out; the Rust ones are repr(C), and assert their sizes.
+/// Compares the structs of the header as a C compiler lays them out; the Rust ones are repr(C) and assert their sizes.
 #[test]
-fn shared_structs_lie_as_they_always_have() {
+fn the_layout_of_shared_structs_is_unchanged() {
     let header = read(&root().join("include/shmkit.h"));
     let mut text = String::new();
     for declared in header.split("typedef struct ").skip(1) {
@@ -186,7 +190,7 @@ fn shared_structs_lie_as_they_always_have() {
 }
 
 #[test]
-fn the_c_suite_has_a_row_for_each_noun_that_is_placed() {
+fn the_c_suite_has_a_row_for_each_placed_noun() {
     let header = read(&root().join("include/shmkit.h"));
     let rows = read(&root().join("tests/c/nouns.h"));
     let mut placed: Vec<_> = header
@@ -207,6 +211,6 @@ fn the_c_suite_has_a_row_for_each_noun_that_is_placed() {
     assert!(placed.contains(&"lock"), "{placed:?}");
     assert_eq!(
         tested, placed,
-        "the rows of tests/c/nouns.h and the nouns of include/shmkit.h"
+        "the rows of tests/c/nouns.h do not match the nouns of include/shmkit.h"
     );
 }

@@ -1,4 +1,4 @@
-//! Limits: what is told about them, and that going past each of them is an error, never a signal, and leaves nothing.
+//! Limits: their figures, and that exceeding one is an error, never a signal, and leaves nothing.
 
 #[macro_use]
 mod common;
@@ -44,7 +44,7 @@ fn touch(segment: &Segment) {
         .for_each(|byte| byte.store(1, Relaxed));
 }
 
-/// Says whether a text names each of these figures or places.
+/// Checks that a text names each of these figures or places.
 #[track_caller]
 fn assert_names(cause: &Cause, words: &[String]) {
     for word in words {
@@ -53,7 +53,7 @@ fn assert_names(cause: &Cause, words: &[String]) {
 }
 
 #[test]
-fn a_full_file_system_is_no_space_with_the_figures() {
+fn a_full_file_system_is_no_space_with_its_figures() {
     alone(|| {
         let Some(small) = SmallFileSystem::mount(MIB) else {
             return;
@@ -61,7 +61,7 @@ fn a_full_file_system_is_no_space_with_the_figures() {
         let folder = small.folder();
         let place = folder.path().to_str().unwrap().to_owned();
         assert_eq!(small.free(), MIB);
-        // Above a megabyte the figures are compared before; below it, or with force, the kernel refuses.
+        // Above a megabyte the figures are compared first. Below it, or without the space check, the kernel refuses.
         for (no_space_check, size) in [
             (false, MIB + PAGE),
             (false, 1 << 40),
@@ -76,7 +76,7 @@ fn a_full_file_system_is_no_space_with_the_figures() {
             assert_names(&cause, &[size.to_string(), MIB.to_string(), place.clone()]);
             assert_eq!(cause.errno, libc::ENOSPC);
             assert!(folder.entries().is_empty(), "{:?}", folder.entries());
-            assert_eq!(small.free(), MIB, "memory is left behind");
+            assert_eq!(small.free(), MIB, "memory is left after the failure");
         }
         let half = Segment::create(Some(c"half"), MIB / 2, &within(folder)).unwrap();
         for no_space_check in [false, true] {
@@ -90,7 +90,7 @@ fn a_full_file_system_is_no_space_with_the_figures() {
             refused!(NoSpace, opened);
         }
         assert_eq!(folder.entries(), ["half"]);
-        // What was granted is really there.
+        // The memory is really reserved.
         let rest = Segment::create(Some(c"rest"), MIB / 2, &within(folder)).unwrap();
         assert_eq!(small.free(), 0);
         fork(|| {
@@ -106,7 +106,7 @@ fn a_full_file_system_is_no_space_with_the_figures() {
 }
 
 #[test]
-fn a_full_file_system_leaves_a_growing_segment_as_it_was() {
+fn a_failed_resize_on_a_full_file_system_changes_nothing() {
     alone(|| {
         let Some(small) = SmallFileSystem::mount(MIB) else {
             return;
@@ -130,13 +130,13 @@ fn a_full_file_system_leaves_a_growing_segment_as_it_was() {
                 ..Growth::default()
             };
             let cause = refused!(NoSpace, made.resize(size, &growth));
-            // From the middle of a page only what lies behind it is new.
+            // The last page is allocated already, so only the pages after it are new.
             assert_names(
                 &cause,
                 &[free.to_string(), folder.path().to_str().unwrap().to_owned()],
             );
-            assert_eq!(made.stat().unwrap(), before, "something has changed");
-            assert_eq!(small.free(), free, "memory is left behind the end");
+            assert_eq!(made.stat().unwrap(), before, "the segment has changed");
+            assert_eq!(small.free(), free, "memory is left beyond the size");
         }
         made.resize(free + 8192, &Growth::default()).unwrap();
         assert_eq!(small.free(), 0);
@@ -145,9 +145,9 @@ fn a_full_file_system_leaves_a_growing_segment_as_it_was() {
 }
 
 #[test]
-fn what_was_granted_before_the_file_system_was_full_is_given_back() {
+fn a_failed_resize_frees_the_steps_that_succeeded() {
     alone(|| {
-        // More than one step of the library, less than two.
+        // The size is more than one reservation step, and less than two.
         let Some(small) = SmallFileSystem::mount(80 * MIB) else {
             return;
         };
@@ -164,8 +164,8 @@ fn what_was_granted_before_the_file_system_was_full_is_given_back() {
         };
         let cause = refused!(NoSpace, made.resize(100 * MIB, &growth));
         assert_names(&cause, &[(100 * MIB - 5000).to_string(), free.to_string()]);
-        assert_eq!(made.stat().unwrap(), before, "something has changed");
-        assert_eq!(small.free(), free, "memory is left behind the end");
+        assert_eq!(made.stat().unwrap(), before, "the segment has changed");
+        assert_eq!(small.free(), free, "memory is left beyond the size");
         let cause = refused!(NoSpace, Segment::create(Some(c"b"), 100 * MIB, &roomy));
         assert_names(&cause, &[(100 * MIB).to_string(), free.to_string()]);
         assert_eq!(small.free(), free);
@@ -174,7 +174,7 @@ fn what_was_granted_before_the_file_system_was_full_is_given_back() {
 }
 
 #[test]
-fn the_largest_segment_can_be_made_and_no_larger_one() {
+fn create_succeeds_up_to_the_largest_size_and_no_further() {
     alone(|| {
         let Some(small) = SmallFileSystem::mount(3 * MIB) else {
             return;
@@ -198,7 +198,7 @@ fn the_largest_segment_can_be_made_and_no_larger_one() {
 }
 
 #[test]
-fn sparse_takes_the_risk() {
+fn accessing_a_sparse_segment_beyond_the_file_system_is_sigbus() {
     alone(|| {
         let Some(small) = SmallFileSystem::mount(MIB) else {
             return;
@@ -301,7 +301,7 @@ fn rlimit_as_is_no_memory() {
 }
 
 #[test]
-fn more_than_the_machine_has_is_no_space() {
+fn more_than_the_memory_of_the_machine_is_no_space() {
     alone(|| {
         end_after_one_step();
         let folder = Folder::new();
@@ -332,7 +332,7 @@ fn more_than_the_machine_has_is_no_space() {
 }
 
 #[test]
-fn the_limit_of_a_cgroup_is_no_space_that_names_it() {
+fn more_than_the_limit_of_a_cgroup_is_no_space() {
     alone(|| {
         let Some(cgroup) = MemoryCgroup::make(48 * MIB) else {
             return;

@@ -1,18 +1,18 @@
-//! Participants: what the kernel must do so that the dead are known and the living are never taken for dead.
+//! Participants: what the kernel must do so that dead processes are detected and live ones are never taken for dead.
 //!
-//! Each test forks, kills, stops or lies, and looks at a lock: whoever is judged dead loses it. A kernel that behaves
-//! otherwise than `docs/liveness.md` says fails here.
+//! Each test forks, kills, stops or forges, and looks at a lock: a process that is judged dead loses it. These tests
+//! fail on a kernel that behaves differently from `docs/liveness.md`.
 //!
 //! | module    | what is tested                                                            |
 //! |-----------|---------------------------------------------------------------------------|
 //! | `death`   | what ends a participant, and what does not                                  |
-//! | `probe`   | whom is asked: lost descriptors, strangers' locks                          |
+//! | `probe`   | what is asked: lost descriptors, locks of other processes                   |
 //! | `fork`    | children, made in each way, and storms of them                              |
 //! | `table`   | full tables, many claimers, stopped ones                                    |
 //! | `pin`     | what keeps the byte locked, in whatever state a process is                   |
 //! | `border`  | other PID namespaces, other users                                           |
-//! | `hostile` | words in shared memory that lie                                             |
-//! | `support` | kernels that lack what all of this rests on                                 |
+//! | `hostile` | forged words in shared memory                                               |
+//! | `support` | kernels without the system calls that liveness needs                        |
 
 #[macro_use]
 mod common;
@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-/// How a managed segment is made that so many processes may use at a time.
+/// Returns the options of a managed segment for this many participants.
 fn managed(participants: u32) -> segment::Options {
     segment::Options {
         form: Form::Managed,
@@ -57,24 +57,24 @@ fn unnamed(participants: u32) -> Arc<Segment> {
     Arc::new(Segment::create(None, 4096, &managed(participants)).unwrap())
 }
 
-/// Returns the lock number `place` of a segment.
+/// Opens or creates lock number `place` of a segment.
 fn lock(segment: &Arc<Segment>, place: u64) -> Lock {
     Lock::at(segment, 64 * place, Create::IfMissing, &Options::default()).unwrap()
 }
 
-/// Waits that long and no longer.
+/// Waits at most this long.
 fn within(milliseconds: u64) -> WaitOptions {
     WaitOptions::after(Duration::from_nanos(milliseconds * 1_000_000))
 }
 
-/// Stays until it is killed.
+/// Waits until it is killed.
 fn stay() -> ! {
     loop {
         nix::unistd::pause();
     }
 }
 
-/// Forks a process that takes the lock and then runs `then`; returns once it has the lock and `then` has ended or stays.
+/// Forks a process that acquires the lock, runs `then` and waits to be killed. Returns once it holds the lock.
 fn holder(lock: &Lock, then: impl FnOnce()) -> Child {
     let words = shared_words(2);
     let child = common::process::fork(|| {
@@ -88,7 +88,7 @@ fn holder(lock: &Lock, then: impl FnOnce()) -> Child {
     child
 }
 
-/// As `holder`; returns once `then` has ended.
+/// Does as `holder`, and returns only after `then` has ended.
 fn holder_after(lock: &Lock, then: impl FnOnce()) -> Child {
     let done = shared_words(1);
     let child = holder(lock, || {
@@ -99,7 +99,7 @@ fn holder_after(lock: &Lock, then: impl FnOnce()) -> Child {
     child
 }
 
-/// Takes the lock from the dead and gives it back whole.
+/// Takes the lock over from a dead owner, marks it consistent and releases it.
 #[track_caller]
 fn recover(lock: &Lock) {
     assert_eq!(
@@ -111,18 +111,22 @@ fn recover(lock: &Lock) {
     lock.release().unwrap();
 }
 
-/// Lets go of a segment and what stands in it, but for a descriptor: each handle made of it claims anew.
+/// Closes a segment and its objects, but for a descriptor. Each handle that is opened from it claims anew.
 fn descriptor_alone<T>(inherited: &mut Option<(Arc<Segment>, T)>) -> OwnedFd {
-    let (segment, others) = inherited.take().expect("it is still there");
+    let (segment, others) = inherited.take().expect("the segment is open");
     // SAFETY: the segment's descriptor is open as long as its handle.
     let fd = unsafe { BorrowedFd::borrow_raw(segment.fd()) };
     let kept = fd.try_clone_to_owned().unwrap();
     drop(others);
-    assert_eq!(Arc::strong_count(&segment), 1, "the last handle goes");
+    assert_eq!(
+        Arc::strong_count(&segment),
+        1,
+        "this closes the last handle"
+    );
     kept
 }
 
-/// Claims in a new handle of the segment behind a descriptor; the lock that is returned keeps it.
+/// Opens a new handle of the segment behind a descriptor, and a lock that keeps it open.
 fn claim(fd: &OwnedFd, place: u64) -> Lock {
     let again = Arc::new(Segment::open_fd(fd.as_raw_fd(), 0, &managed(0)).unwrap());
     lock(&again, place)
@@ -130,13 +134,13 @@ fn claim(fd: &OwnedFd, place: u64) -> Lock {
 
 /// Closes all descriptors but those of the terminal.
 fn close_all() {
-    // SAFETY: closing descriptors is no memory access; who owns them here is on trial, or has none.
+    // SAFETY: closing descriptors accesses no memory; the tests check that their owners cope with it.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     assert_eq!(closed, 0);
 }
 
 #[test]
-fn the_page_names_tests_that_there_are() {
+fn every_test_that_the_page_cites_exists() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("docs/liveness.md")).unwrap();
     let mut count = 0;
@@ -144,7 +148,7 @@ fn the_page_names_tests_that_there_are() {
         let Some((module, test)) = quoted.split_once("::") else {
             continue;
         };
-        // How the page says that it names them.
+        // The page explains the form of a citation by these words.
         if (module, test) == ("module", "test") {
             continue;
         }
@@ -156,8 +160,5 @@ fn the_page_names_tests_that_there_are() {
         );
         count += 1;
     }
-    assert!(
-        count > 30,
-        "{count} names: the page is read as it is written"
-    );
+    assert!(count > 30, "only {count} citations were found in the page");
 }

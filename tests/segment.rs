@@ -1,21 +1,21 @@
-//! Segments, as the Rust API has them.
+//! Segments, through the Rust API.
 //!
 //! | module    | what is tested                                                             |
 //! |-----------|----------------------------------------------------------------------------|
-//! | `name`    | which names are taken, where they stand, what `list` shows                  |
-//! | `create`  | sizes, memory that is really there, modes, what a failure leaves: nothing   |
-//! | `open`    | what is refused: other kinds, other owners, too short, pulled away          |
+//! | `name`    | valid names, where their files are, what `list` reports                     |
+//! | `create`  | sizes, reserved memory, modes, and that a failure leaves nothing            |
+//! | `open`    | what is refused: other kinds, other owners, short and truncated files       |
 //! | `resize`  | growth that others see in place, capacity, several growers                  |
-//! | `unlink`  | the name goes, but only if it stands for the segment that is meant          |
-//! | `race`    | many processes that make, open and remove one name                          |
-//! | `fd`      | memory files, seals, descriptors of every kind, passing them on             |
+//! | `unlink`  | the name is removed, but only if it belongs to the expected segment         |
+//! | `race`    | many processes that create, open and remove one name                        |
+//! | `fd`      | memory files, seals, descriptors of every kind, passing them                |
 //! | `process` | fork, threads, handles that close before others                             |
 //! | `signal`  | signals do not end a call, the interrupt hook does                          |
-//! | `full`    | the control area before the data, and what is opened as what                |
-//! | `header`  | other layouts, headers that lie, files cut short                            |
-//! | `gc`      | names that go with their last user, or with the collector                   |
-//! | `between` | somebody else comes between two steps of an opener or a collector           |
-//! | `draft`   | a file system without O_TMPFILE, and what killed makers leave there         |
+//! | `managed` | the control area before the data, and which form each open accepts          |
+//! | `header`  | other layouts, forged headers, truncated files                              |
+//! | `gc`      | names that the last user or the collector removes                           |
+//! | `between` | another process acts between two steps of an opener or a collector          |
+//! | `draft`   | a file system without O_TMPFILE, and what killed creators leave there       |
 //! | `page`    | huge pages, prefault, locked memory                                         |
 
 #[macro_use]
@@ -55,12 +55,12 @@ mod unlink;
 use shmkit::segment::{Options, Segment};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What most want.
+/// Returns the default options.
 fn plain() -> Options {
     Options::default()
 }
 
-/// What a segment in this folder is made or opened with.
+/// Returns the options of a segment in this folder.
 fn within(folder: &common::Folder) -> Options {
     Options {
         directory: folder.directory(),
@@ -86,7 +86,7 @@ fn fill(segment: &Segment) {
     }
 }
 
-/// Says whether the segment has the pattern of `fill`.
+/// Returns whether the segment contains the pattern of `fill`.
 fn is_filled(segment: &Segment) -> bool {
     let bytes = segment.bytes().expect("the segment is whole");
     let fits =

@@ -1,4 +1,4 @@
-//! What the functions answer when all is well.
+//! What the functions return on success.
 
 use super::common::{Folder, Name};
 use super::*;
@@ -6,7 +6,7 @@ use shmkit::capi::interrupt::SHMKIT_INTERRUPTIBLE;
 use shmkit::limits;
 
 #[test]
-fn a_segment_from_its_making_to_its_end() {
+fn a_segment_can_be_created_used_resized_and_unlinked() {
     let folder = Folder::new();
     let directory = folder.directory().unwrap();
     let given = shmkit_segment_options {
@@ -53,8 +53,8 @@ fn a_segment_from_its_making_to_its_end() {
     assert_eq!(ask!(shmkit_segment_size, opened, 0), 5000);
     assert_eq!(ask!(shmkit_segment_capacity, opened, 0), 1 << 20);
     assert_eq!(text_at(ask!(shmkit_segment_name, opened, null())), "a");
-    let told = text_at(ask!(shmkit_segment_directory, opened, null()));
-    assert_eq!(told.as_bytes(), directory.as_bytes());
+    let answer = text_at(ask!(shmkit_segment_directory, opened, null()));
+    assert_eq!(answer.as_bytes(), directory.as_bytes());
     assert_eq!(ask!(shmkit_segment_huge, opened, 1), 0);
     assert!(ask!(shmkit_segment_fd, opened, -1) >= 0);
 
@@ -96,9 +96,9 @@ fn a_segment_from_its_making_to_its_end() {
 }
 
 #[test]
-fn an_anonymous_segment_and_its_descriptor() {
+fn an_anonymous_segment_can_be_opened_by_its_descriptor() {
     let made = Handle::anonymous(5000);
-    let (mut fd, mut name, mut told) = (-1, c"x".as_ptr(), info());
+    let (mut fd, mut name, mut answer) = (-1, c"x".as_ptr(), info());
     // SAFETY: a handle, and an output that can be written.
     assert_eq!(unsafe { shmkit_segment_fd(made.0, &raw mut fd) }, SHMKIT_OK);
     // SAFETY: as above.
@@ -116,10 +116,10 @@ fn an_anonymous_segment_and_its_descriptor() {
     assert_eq!(status, SHMKIT_OK);
     let opened = Handle(out);
     // SAFETY: a handle, and an output that can be written.
-    let status = unsafe { shmkit_segment_stat(opened.0, &raw mut told) };
+    let status = unsafe { shmkit_segment_stat(opened.0, &raw mut answer) };
     assert_eq!(status, SHMKIT_OK);
     assert_eq!(
-        (told.flags, told.size, told.links),
+        (answer.flags, answer.size, answer.links),
         (SHMKIT_SEGMENT_SEALED, 5000, 0)
     );
     // SAFETY: a handle.
@@ -127,7 +127,7 @@ fn an_anonymous_segment_and_its_descriptor() {
 }
 
 #[test]
-fn open_or_create_tells_who_made_it() {
+fn open_or_create_reports_whether_it_created() {
     let name = Name::new();
     for expected in [SHMKIT_SEGMENT_CREATED, 0] {
         let mut out = null_mut();
@@ -135,23 +135,23 @@ fn open_or_create_tells_who_made_it() {
         let status =
             unsafe { shmkit_segment_open_or_create(name.as_ptr(), 10, null(), &raw mut out) };
         assert_eq!(status, SHMKIT_OK);
-        let (handle, mut told) = (Handle(out), info());
+        let (handle, mut answer) = (Handle(out), info());
         // SAFETY: a handle, and an output that can be written.
-        let status = unsafe { shmkit_segment_stat(handle.0, &raw mut told) };
+        let status = unsafe { shmkit_segment_stat(handle.0, &raw mut answer) };
         assert_eq!(status, SHMKIT_OK);
-        assert_eq!(told.flags, expected);
+        assert_eq!(answer.flags, expected);
     }
 }
 
 unsafe extern "C" fn collect(name: *const c_char, names: *mut c_void) -> i32 {
-    // SAFETY: the test below passes a vector that lives during the call and that nobody else uses.
+    // SAFETY: the test below passes a vector that lives during the call and that nothing else uses.
     let names = unsafe { &mut *names.cast::<Vec<String>>() };
     names.push(text_at(name));
     i32::from(names.len() == 2)
 }
 
 #[test]
-fn list_calls_for_each_name_until_it_is_told_to_stop() {
+fn list_calls_for_each_name_until_the_visitor_stops() {
     let folder = Folder::new();
     let directory = folder.directory().unwrap();
     let list = |names: &mut Vec<String>| {
@@ -171,7 +171,7 @@ fn list_calls_for_each_name_until_it_is_told_to_stop() {
             "{names:?}"
         );
     }
-    // SAFETY: a directory that is none, and a function that takes the vector.
+    // SAFETY: a missing directory, and a function that takes the vector.
     let status = unsafe {
         shmkit_segment_list(c"/nowhere".as_ptr(), Some(collect), (&raw mut names).cast())
     };
@@ -179,49 +179,53 @@ fn list_calls_for_each_name_until_it_is_told_to_stop() {
 }
 
 #[test]
-fn limits_are_those_of_the_core() {
-    let mut told = limits_info();
+fn limits_returns_the_figures_of_the_core() {
+    let mut answer = limits_info();
     // SAFETY: no directory, and an output that can be written.
-    let status = unsafe { shmkit_limits(c"/dev/shm".as_ptr(), &raw mut told) };
+    let status = unsafe { shmkit_limits(c"/dev/shm".as_ptr(), &raw mut answer) };
     assert_eq!(status, SHMKIT_OK);
     let core = limits::limits(c"/dev/shm").unwrap();
-    assert_eq!(told.struct_size as usize, size_of::<shmkit_limits_info>());
-    assert_eq!(told.flags, SHMKIT_LIMITS_IN_MEMORY);
+    assert_eq!(answer.struct_size as usize, size_of::<shmkit_limits_info>());
+    assert_eq!(answer.flags, SHMKIT_LIMITS_IN_MEMORY);
     assert_eq!(
-        (told.directory_total, told.memory_total),
+        (answer.directory_total, answer.memory_total),
         (core.space.total, core.machine.total)
     );
     assert_eq!(
-        (told.swap_total, told.huge_page_size),
+        (answer.swap_total, answer.huge_page_size),
         (core.machine.swap_total, core.machine.huge_page_size)
     );
     assert_eq!(
-        (told.file_size_limit, told.locked_memory_limit),
+        (answer.file_size_limit, answer.locked_memory_limit),
         (core.file_size, core.locked_memory)
     );
     assert_eq!(
-        (told.address_space_limit, told.open_files_limit),
+        (answer.address_space_limit, answer.open_files_limit),
         (core.address_space, core.open_files)
     );
     assert_eq!(
-        (told.page_size, told.overcommit_policy),
+        (answer.page_size, answer.overcommit_policy),
         (core.page_size, core.machine.overcommit)
     );
     assert_eq!(
-        told.commit_free == u64::MAX,
+        answer.commit_free == u64::MAX,
         core.machine.commit_free == u64::MAX
     );
     assert_eq!(
-        told.cgroup_limit,
+        answer.cgroup_limit,
         core.cgroup.map_or(u64::MAX, |cgroup| cgroup.limit)
     );
-    assert_eq!(told.reserved, 0);
-    // What others take and give meanwhile may differ, but not be nonsense.
-    assert!(told.largest_named <= told.directory_free.max(told.directory_total));
-    assert!(told.largest_anonymous > 0 && told.largest_anonymous.is_multiple_of(told.page_size));
-    assert!(told.memory_available <= told.memory_total && told.cgroup_free <= told.cgroup_limit);
+    assert_eq!(answer.reserved, 0);
+    // Other processes may change these figures meanwhile, but they must be plausible.
+    assert!(answer.largest_named <= answer.directory_free.max(answer.directory_total));
+    assert!(
+        answer.largest_anonymous > 0 && answer.largest_anonymous.is_multiple_of(answer.page_size)
+    );
+    assert!(
+        answer.memory_available <= answer.memory_total && answer.cgroup_free <= answer.cgroup_limit
+    );
     // SAFETY: a directory on a disk, or at least not in memory.
-    let status = unsafe { shmkit_limits(c"/proc".as_ptr(), &raw mut told) };
+    let status = unsafe { shmkit_limits(c"/proc".as_ptr(), &raw mut answer) };
     assert_eq!(status, SHMKIT_OK);
-    assert_eq!(told.flags, 0);
+    assert_eq!(answer.flags, 0);
 }

@@ -1,15 +1,15 @@
-//! Handles: closed ones and memory that is none are recognised.
+//! Handles: closed handles and memory without a handle are recognized.
 
 use super::common::Name;
 use super::common::process::alone;
 use super::*;
 
-/// A place for a handle, with the alignment of anything.
+/// A place for a handle, with the alignment of any type.
 #[repr(C, align(64))]
 struct Block([u8; 256]);
 
 #[test]
-fn memory_that_is_no_handle_is_the_wrong_kind() {
+fn memory_without_a_handle_is_the_wrong_kind() {
     for fill in [0x00, 0x01, 0x5a, 0xff] {
         let mut block = Block([fill; 256]);
         for (name, function) in functions_of_a_handle() {
@@ -51,13 +51,13 @@ fn a_closed_handle_is_remembered_until_1024_more_are_closed() {
 }
 
 #[test]
-fn of_many_who_close_a_handle_one_does() {
+fn one_of_many_concurrent_closes_succeeds() {
     for _ in 0..50 {
         let handle = Handle::anonymous(1);
         let address = handle.0 as usize;
         let closed = std::thread::scope(|scope| {
             let closing = || {
-                // SAFETY: a handle that others close as well, which one of them wins; nobody else uses it.
+                // SAFETY: other threads close the handle too, and one of them succeeds; nothing else uses it.
                 unsafe { shmkit_segment_close(address as *mut shmkit_segment) }
             };
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(closing)).collect();
@@ -69,7 +69,7 @@ fn of_many_who_close_a_handle_one_does() {
 }
 
 #[test]
-fn closing_one_leaves_the_others() {
+fn closing_a_handle_leaves_the_others_open() {
     let name = Name::new();
     let mut handles = [null_mut(), null_mut()];
     for out in &mut handles {
@@ -100,7 +100,7 @@ fn a_child_forked_while_a_thread_closes_can_close() {
             });
             for _ in 0..2000 {
                 let handle = Handle::anonymous(1);
-                // SAFETY: the child calls the library, which promises that this is fine, and _exit.
+                // SAFETY: the child calls the library, which permits it, and _exit.
                 match unsafe { libc::fork() } {
                     0 => {
                         handle.close();

@@ -1,4 +1,4 @@
-//! Locks of either kind as C has them: bad pointers, bad structs, handles that are closed or of another kind.
+//! Both kinds of lock through the C interface: bad pointers, bad structs, handles that are closed or of another kind.
 
 use super::common::Name;
 use super::*;
@@ -74,14 +74,14 @@ pub const RLOCK: Noun<shmkit_rlock> = Noun {
 };
 
 fn lock_info() -> shmkit_lock_info {
-    // SAFETY: it holds nothing but integers.
+    // SAFETY: it contains only integers, for which zeros are valid.
     let mut info: shmkit_lock_info = unsafe { std::mem::zeroed() };
     info.struct_size = size_of::<shmkit_lock_info>() as u32;
     info.acquisitions = UNTOUCHED;
     info
 }
 
-/// Makes a managed segment.
+/// Creates a managed segment.
 pub fn managed(size: u64) -> Handle {
     let mut out = null_mut();
     let given = shmkit_segment_options {
@@ -94,11 +94,11 @@ pub fn managed(size: u64) -> Handle {
     Handle(out)
 }
 
-/// A function as one of a lock's handle alone.
+/// A function with all arguments bound but the lock's handle.
 type Function<H> = Box<dyn Fn(*mut H) -> shmkit_status>;
 
 impl<H> Noun<H> {
-    /// Makes one without a name.
+    /// Creates an unnamed object.
     pub fn unnamed(&self) -> *mut H {
         let mut out = null_mut();
         // SAFETY: no name, no options, and an output that can be written.
@@ -107,15 +107,18 @@ impl<H> Noun<H> {
         out
     }
 
-    /// Every function that takes a handle first; outputs must be untouched on failure.
+    /// All functions that take a handle first; their outputs must be untouched on failure.
     fn functions(&self) -> Vec<(&'static str, Function<H>)> {
         let untouched = |status, is: bool| {
-            assert!(status == SHMKIT_OK || is, "written on failure");
+            assert!(
+                status == SHMKIT_OK || is,
+                "the output was written on failure"
+            );
             status
         };
         let (acquire, stat, fd, segment) = (self.acquire, self.stat, self.fd, self.segment);
         let of_lock = |function: OfLock<H>| -> Function<H> {
-            // SAFETY: the caller passes what the function promises to recognise.
+            // SAFETY: the caller passes what the function promises to recognize.
             Box::new(move |lock| unsafe { function(lock) })
         };
         vec![
@@ -165,7 +168,7 @@ impl<H> Noun<H> {
         ]
     }
 
-    /// Calls everything that makes a handle, with these options and this place for it.
+    /// Calls each function that returns a handle, with these options and this place for it.
     fn makers(
         &self,
         given: *const shmkit_object_options,
@@ -176,29 +179,29 @@ impl<H> Noun<H> {
         // SAFETY: a handle, and outputs that can be written.
         let status = unsafe { (self.fd)(whole, &raw mut fd, &raw mut offset) };
         assert_eq!(status, SHMKIT_OK);
-        let mut told = Vec::new();
+        let mut results = Vec::new();
         for (what, function) in [
             ("create", self.create),
             ("open", self.open),
             ("open_or_create", self.open_or_create),
         ] {
             // SAFETY: a name; options and a place that the function promises to check.
-            told.push((what, unsafe { function(name.as_ptr(), given, out) }));
+            results.push((what, unsafe { function(name.as_ptr(), given, out) }));
         }
         for (what, function) in [("create_at", self.create_at), ("open_at", self.open_at)] {
             // SAFETY: a handle, and the rest as above.
-            told.push((what, unsafe { function(segment.0, 0, given, out) }));
+            results.push((what, unsafe { function(segment.0, 0, given, out) }));
         }
         // SAFETY: a descriptor, and the rest as above.
         let status = unsafe { (self.open_fd)(fd, offset, given, out) };
-        told.push(("open_fd", status));
-        // SAFETY: a handle that nobody else uses.
+        results.push(("open_fd", status));
+        // SAFETY: a handle that nothing else uses.
         assert_eq!(unsafe { (self.close)(whole) }, SHMKIT_OK);
-        told
+        results
     }
 }
 
-/// An address that no type but bytes can stand at.
+/// Returns an address that is aligned only for bytes.
 fn misaligned<T>(place: &mut [u64; 16]) -> *mut T {
     (&raw mut *place).cast::<u8>().wrapping_add(1).cast()
 }
@@ -235,11 +238,11 @@ fn handles<H>(noun: &Noun<H>, other: *mut c_void) {
     for (name, function) in noun.functions() {
         assert_eq!(function(lock), SHMKIT_ERR_CLOSED, "{name}");
     }
-    // Closed by another thread, before this one comes to use it.
+    // Another thread closes the handle before this one uses it.
     let (lock, close) = (noun.unnamed(), noun.close);
     let address = lock as usize;
     std::thread::scope(|scope| {
-        // SAFETY: a handle that nobody else uses meanwhile.
+        // SAFETY: a handle that nothing else uses meanwhile.
         let closing = scope.spawn(move || unsafe { close(address as *mut H) });
         assert_eq!(closing.join().unwrap(), SHMKIT_OK);
     });
@@ -249,24 +252,24 @@ fn handles<H>(noun: &Noun<H>, other: *mut c_void) {
 }
 
 #[test]
-fn handles_that_are_none() {
+fn invalid_handles_are_recognized_by_every_function() {
     let (lock, rlock) = (LOCK.unnamed(), RLOCK.unnamed());
     handles(&LOCK, rlock.cast());
     handles(&RLOCK, lock.cast());
     let mut depth = UNTOUCHED;
     for wrong in [lock.cast(), managed(64).0.cast()] {
-        // SAFETY: a handle of another kind, which the function promises to recognise.
+        // SAFETY: a handle of another kind, which the function promises to recognize.
         let status = unsafe { shmkit_rlock_depth(wrong, &raw mut depth) };
         assert_eq!((status, depth), (SHMKIT_ERR_WRONG_KIND, UNTOUCHED));
     }
     for (name, function) in functions_of_a_handle() {
         assert_eq!(function(lock.cast()), SHMKIT_ERR_WRONG_KIND, "{name}");
     }
-    // SAFETY: handles that nobody else uses.
+    // SAFETY: handles that nothing else uses.
     assert_eq!(unsafe { shmkit_lock_close(lock) }, SHMKIT_OK);
     // SAFETY: as above.
     assert_eq!(unsafe { shmkit_rlock_close(rlock) }, SHMKIT_OK);
-    // SAFETY: a closed handle, which the function promises to recognise.
+    // SAFETY: a closed handle, which the function promises to recognize.
     let status = unsafe { shmkit_rlock_depth(rlock, &raw mut depth) };
     assert_eq!((status, depth), (SHMKIT_ERR_CLOSED, UNTOUCHED));
 }
@@ -298,18 +301,22 @@ fn outputs<H>(noun: &Noun<H>) {
     let mut info = lock_info();
     // SAFETY: as above.
     assert_eq!(unsafe { (noun.stat)(lock, &raw mut info) }, SHMKIT_OK);
-    assert_eq!((info.acquisitions, info.flags), (0, 0), "it was not taken");
-    // Not wanted, it may be NULL.
+    assert_eq!(
+        (info.acquisitions, info.flags),
+        (0, 0),
+        "the lock was acquired"
+    );
+    // The output may be NULL.
     // SAFETY: a handle.
     let status = unsafe { (noun.acquire)(lock, SHMKIT_FOREVER, 0, null_mut()) };
     assert_eq!(status, SHMKIT_OK);
     assert_eq!((fd, offset, block), (-77, UNTOUCHED, [UNTOUCHED; 16]));
-    // SAFETY: a handle that nobody else uses.
+    // SAFETY: a handle that nothing else uses.
     assert_eq!(unsafe { (noun.close)(lock) }, SHMKIT_OK);
 }
 
 #[test]
-fn outputs_that_are_null_or_misaligned() {
+fn null_and_misaligned_outputs_are_invalid() {
     outputs(&LOCK);
     outputs(&RLOCK);
     let mut block = [UNTOUCHED; 16];
@@ -323,6 +330,6 @@ fn outputs_that_are_null_or_misaligned() {
         assert_eq!(status, SHMKIT_ERR_INVALID);
     }
     assert_eq!(block, [UNTOUCHED; 16]);
-    // SAFETY: a handle that nobody else uses.
+    // SAFETY: a handle that nothing else uses.
     assert_eq!(unsafe { shmkit_rlock_close(rlock) }, SHMKIT_OK);
 }

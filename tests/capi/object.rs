@@ -1,5 +1,5 @@
-//! The life cycle of every noun as C calls it: handles, outputs, names, descriptors, segments and structs that are bad.
-//! What the functions do when all is well is tested by tests/object and tests/c/test_object.c.
+//! The life cycle of every noun through the C interface: bad handles, outputs, names, descriptors, segments and structs.
+//! tests/object and tests/c/test_object.c test the successful calls.
 
 use super::common::Folder;
 use super::*;
@@ -106,7 +106,7 @@ nouns! {
         [shmkit_queue_size shmkit_queue_create shmkit_queue_open shmkit_queue_open_or_create shmkit_queue_create_at shmkit_queue_open_at shmkit_queue_open_fd shmkit_queue_fd shmkit_queue_segment shmkit_queue_unlink shmkit_queue_close shmkit_queue_stat];
 }
 
-/// Options or an info: a size and what follows it, with room for a newer version's.
+/// Options or an info: a size and the fields after it, with room for those of a newer version.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Struct([u64; 32]);
@@ -165,7 +165,7 @@ impl Noun {
         out
     }
 
-    /// Calls each function of a handle but close, and checks that it fails so and writes nothing.
+    /// Calls each function of a handle but close, and checks that it fails with this status and writes nothing.
     fn refuses(&self, handle: *mut c_void, expected: shmkit_status, text: &str) {
         let (mut fd, mut number) = (-77, UNTOUCHED);
         let mut segment = UNTOUCHED as *mut shmkit_segment;
@@ -186,7 +186,7 @@ impl Noun {
         assert_eq!(info.0, before);
     }
 
-    /// Calls each function that makes a handle, with these options and this place for it.
+    /// Calls each function that returns a handle, with these options and this place for it.
     fn makers(&self, options: *const c_void, out: Out) -> [(&'static str, shmkit_status); 6] {
         let segment = Handle::managed(1 << 16);
         let object = self.unnamed();
@@ -205,7 +205,7 @@ impl Noun {
         made
     }
 
-    /// Checks that options are refused by every function that takes them, and that nothing is made.
+    /// Checks that every function that takes options refuses these, and creates nothing.
     fn refuses_options(&self, options: &mut Struct, expected: shmkit_status) {
         let folder = Folder::new();
         let directory = folder.directory().unwrap();
@@ -282,7 +282,7 @@ fn handles_of_another_kind_are_the_wrong_kind() {
             noun.refuses(other, SHMKIT_ERR_WRONG_KIND, "");
             assert_eq!((noun.close)(other), SHMKIT_ERR_WRONG_KIND, "{}", noun.name);
         }
-        // SAFETY: a handle of another kind, which the function promises to recognise.
+        // SAFETY: a handle of another kind, which the function promises to recognize.
         let status = unsafe { shmkit_segment_close(objects[number].cast()) };
         assert_eq!(status, SHMKIT_ERR_WRONG_KIND);
         let mut out = UNTOUCHED as *mut c_void;

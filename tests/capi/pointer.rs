@@ -1,4 +1,4 @@
-//! Pointers: NULL and misaligned ones are a status everywhere, and outputs are written only on success.
+//! Pointers: every function fails for NULL and misaligned ones, and writes outputs only on success.
 
 use super::common::process::alone;
 use super::common::{Folder, Name};
@@ -14,13 +14,13 @@ use shmkit::capi::rlock::*;
 use shmkit::capi::rwlock::*;
 use shmkit::capi::semaphore::*;
 
-/// Returns an address that no type but bytes can stand at.
+/// Returns an address that is aligned only for bytes.
 fn misaligned<T>(place: &mut [u64; 16]) -> *mut T {
     (&raw mut *place).cast::<u8>().wrapping_add(1).cast()
 }
 
 #[test]
-fn a_handle_that_is_null_or_misaligned() {
+fn a_null_or_misaligned_handle_is_invalid() {
     let mut block = [UNTOUCHED; 16];
     for (name, function) in functions_of_a_handle() {
         if name.ends_with("close") {
@@ -40,7 +40,7 @@ fn a_handle_that_is_null_or_misaligned() {
 }
 
 #[test]
-fn an_output_that_is_null_or_misaligned() {
+fn a_null_or_misaligned_output_is_invalid() {
     let handle = Handle::anonymous(4096);
     let mut block = [UNTOUCHED; 16];
     /// Calls a function of a handle with a bad output.
@@ -76,7 +76,7 @@ fn an_output_that_is_null_or_misaligned() {
 }
 
 #[test]
-fn a_place_for_a_handle_that_is_null_or_misaligned_leaves_nothing_made() {
+fn a_null_or_misaligned_place_for_a_handle_creates_nothing() {
     let folder = Folder::new();
     let directory = folder.directory().unwrap();
     let given = shmkit_segment_options {
@@ -98,7 +98,7 @@ fn a_place_for_a_handle_that_is_null_or_misaligned_leaves_nothing_made() {
         );
         assert!(
             folder.entries().is_empty(),
-            "{name} has made {:?}",
+            "{name} has created {:?}",
             folder.entries()
         );
         let mut out = UNTOUCHED as *mut shmkit_segment;
@@ -112,13 +112,13 @@ fn a_place_for_a_handle_that_is_null_or_misaligned_leaves_nothing_made() {
             "{}",
             last_text()
         );
-        assert_eq!(out as u64, UNTOUCHED, "{name} has written on failure");
+        assert_eq!(out as u64, UNTOUCHED, "{name} wrote its output on failure");
     }
     assert_eq!(block, [UNTOUCHED; 16]);
 }
 
 #[test]
-fn a_name_that_is_null() {
+fn a_null_name_is_invalid_where_one_is_needed() {
     let mut out = UNTOUCHED as *mut shmkit_segment;
     // SAFETY: no name, no options, and an output that can be written.
     let status = unsafe { shmkit_segment_open(null(), 0, null(), &raw mut out) };
@@ -127,7 +127,7 @@ fn a_name_that_is_null() {
     // SAFETY: no name and no directory.
     let status = unsafe { shmkit_segment_unlink_name(null(), null(), 0, 0, 0) };
     assert_eq!(status, SHMKIT_ERR_INVALID);
-    // Where there may be none it is an anonymous segment.
+    // open_or_create without a name creates an anonymous segment.
     // SAFETY: as above.
     let status = unsafe { shmkit_segment_open_or_create(null(), 1, null(), &raw mut out) };
     assert_eq!(status, SHMKIT_OK);
@@ -135,7 +135,7 @@ fn a_name_that_is_null() {
 }
 
 #[test]
-fn limits_with_null_and_misaligned_pointers() {
+fn limits_fails_for_null_and_misaligned_pointers() {
     let mut block = [UNTOUCHED; 16];
     // SAFETY: no directory, and an output that the function promises to check.
     let status = unsafe { shmkit_limits(null(), null_mut()) };
@@ -157,7 +157,7 @@ fn limits_with_null_and_misaligned_pointers() {
 }
 
 #[test]
-fn a_line_longer_than_its_room_is_not_written() {
+fn a_line_longer_than_its_buffer_is_not_written() {
     let mut buffer = [0x5au8; 1024];
     let write = |buffer: &mut [u8; 1024], room: u64| {
         // SAFETY: no directory, and at least `room` bytes that can be written.
@@ -167,7 +167,7 @@ fn a_line_longer_than_its_room_is_not_written() {
         assert_eq!(write(&mut buffer, room), SHMKIT_ERR_TOO_LARGE);
         assert!(
             buffer.iter().all(|&byte| byte == 0x5a),
-            "written on failure"
+            "the output was written on failure"
         );
     }
     assert_eq!(write(&mut buffer, 1024), SHMKIT_OK);
@@ -178,20 +178,20 @@ fn a_line_longer_than_its_room_is_not_written() {
     assert!(buffer[..end].starts_with(b"largest segment now: "));
     assert!(
         buffer[end + 1..].iter().all(|&byte| byte == 0x5a),
-        "written behind the NUL byte"
+        "bytes after the NUL byte were written"
     );
 }
 
 #[test]
-fn a_visit_that_is_null() {
+fn a_null_visitor_is_invalid() {
     // SAFETY: no directory, no function.
     let status = unsafe { shmkit_segment_list(null(), None, null_mut()) };
     assert_eq!(status, SHMKIT_ERR_INVALID);
 }
 
 #[test]
-fn last_error_gives_what_is_wanted() {
-    // SAFETY: NULL wherever it may stand.
+fn last_error_writes_the_outputs_that_are_not_null() {
+    // SAFETY: a pointer that may be NULL.
     let status = unsafe { shmkit_segment_unlink(null_mut()) };
     assert_eq!(status, SHMKIT_ERR_INVALID);
     // SAFETY: as above.
@@ -206,11 +206,11 @@ fn last_error_gives_what_is_wanted() {
 
 #[test]
 fn last_error_refuses_misaligned_outputs() {
-    // Where they are followed that is undefined, so it is done in a process of its own.
+    // Following such a pointer is undefined behavior, so the test runs in a process of its own.
     alone(|| {
         let mut block = [UNTOUCHED; 16];
         let code = misaligned::<shmkit_status>(&mut block);
-        // SAFETY: outputs that the function is asked to check.
+        // SAFETY: outputs that the function promises to check.
         let status = unsafe { shmkit_last_error(code, null_mut(), null_mut()) };
         assert_eq!(status, SHMKIT_ERR_INVALID);
         let errno = misaligned::<i32>(&mut block);
@@ -226,7 +226,7 @@ fn last_error_refuses_misaligned_outputs() {
 }
 
 #[test]
-fn what_is_refused_writes_to_no_output() {
+fn a_failed_call_writes_no_output() {
     let name = Name::new();
     let mut out = UNTOUCHED as *mut shmkit_segment;
     // SAFETY: a name, no options, and an output that can be written.
@@ -260,7 +260,7 @@ fn the_size_of_a_truncated_segment_is_not_written() {
     assert_eq!((status, size), (SHMKIT_ERR_CORRUPT, UNTOUCHED));
 }
 
-/// What has no pointer that could be NULL.
+/// The functions without a pointer that could be NULL.
 const WITHOUT_POINTERS: [&str; 4] = [
     "shmkit_check_version",
     "shmkit_strerror",
@@ -269,12 +269,12 @@ const WITHOUT_POINTERS: [&str; 4] = [
 ];
 
 #[test]
-fn every_exported_function_recognises_null() {
+fn every_exported_function_recognizes_null() {
     let mut called: std::collections::BTreeSet<_> = WITHOUT_POINTERS.into();
     /// Calls a function with these arguments and expects this status.
     macro_rules! expect {
         ($expected:ident: $($function:ident($($argument:expr),*);)*) => {$(
-            // SAFETY: NULL for every pointer, which each function promises to recognise.
+            // SAFETY: NULL for every pointer, which each function promises to recognize.
             let status = unsafe { $function($($argument),*) };
             assert_eq!(status, $expected, "{}: {}", stringify!($function), last_text());
             assert!(called.insert(stringify!($function)));
@@ -313,7 +313,7 @@ fn every_exported_function_recognises_null() {
         shmkit_segment_unlink(null_mut());
         shmkit_segment_unlink_name(null(), null(), 0, 0, 0);
         shmkit_segment_list(null(), None, null_mut());
-        // NULL is good for both: what is refused here are the flags, so that nothing is collected.
+        // Both pointers may be NULL. The flags are invalid, so that nothing is collected.
         shmkit_segment_gc(null(), 2, null_mut());
         shmkit_segment_lock(null(), null_mut());
         shmkit_lock_size(null(), null_mut());
@@ -472,6 +472,6 @@ fn every_exported_function_recognises_null() {
     assert_eq!(
         called,
         symbols.lines().collect(),
-        "each export is called here"
+        "an exported function is not called here"
     );
 }

@@ -1,5 +1,5 @@
-//! Queues as C has them: bad pointers, bad structs, sizes and tokens that cannot be, handles that are closed or of another
-//! kind; and what they answer when all is well.
+//! Queues through the C interface: bad pointers, bad structs, impossible sizes and tokens, handles that are closed or of
+//! another kind, and what the functions return on success.
 
 use super::common::{Folder, Name};
 use super::lock::{LOCK, managed};
@@ -13,7 +13,7 @@ use shmkit::capi::wait::{SHMKIT_FOREVER, SHMKIT_NOWAIT};
 
 type H = shmkit_queue;
 
-/// Options as C has them: all zeros but their size.
+/// Returns options as in C: all zeros but their size.
 fn queue_options() -> shmkit_queue_options {
     shmkit_queue_options {
         struct_size: size_of::<shmkit_queue_options>() as u32,
@@ -28,14 +28,14 @@ fn queue_options() -> shmkit_queue_options {
 }
 
 fn queue_info() -> shmkit_queue_info {
-    // SAFETY: it holds nothing but integers.
+    // SAFETY: it contains only integers, for which zeros are valid.
     let mut info: shmkit_queue_info = unsafe { std::mem::zeroed() };
     info.struct_size = size_of::<shmkit_queue_info>() as u32;
     info.puts = UNTOUCHED;
     info
 }
 
-/// Makes one without a name.
+/// Creates an unnamed object.
 fn unnamed(given: &shmkit_queue_options) -> *mut H {
     let mut out = null_mut();
     // SAFETY: no name, options, and an output that can be written.
@@ -44,7 +44,7 @@ fn unnamed(given: &shmkit_queue_options) -> *mut H {
     out
 }
 
-/// Makes one with room for one message.
+/// Creates one with room for one message.
 pub fn of_one() -> *mut H {
     unnamed(&shmkit_queue_options {
         maxsize: 1,
@@ -53,13 +53,13 @@ pub fn of_one() -> *mut H {
 }
 
 fn close(queue: *mut H) {
-    // SAFETY: a handle that nobody else uses.
+    // SAFETY: a handle that nothing else uses.
     assert_eq!(unsafe { shmkit_queue_close(queue) }, SHMKIT_OK);
 }
 
 pub fn put(queue: *mut H, bytes: &[u8]) -> shmkit_status {
     let (data, size) = (bytes.as_ptr().cast(), bytes.len() as u64);
-    // SAFETY: a handle, or what the function promises to recognise; bytes that can be read.
+    // SAFETY: a handle, or what the function promises to recognize; bytes that can be read.
     unsafe { shmkit_queue_put(queue, data, size, SHMKIT_NOWAIT, 0) }
 }
 
@@ -67,13 +67,13 @@ pub fn put(queue: *mut H, bytes: &[u8]) -> shmkit_status {
 pub fn get(queue: *mut H) -> Result<Vec<u8>, shmkit_status> {
     let (mut buffer, mut size) = ([0x5au8; 64], UNTOUCHED);
     let (room, out) = (buffer.as_mut_ptr().cast(), &raw mut size);
-    // SAFETY: a handle, or what the function promises to recognise; memory that can be written.
+    // SAFETY: a handle, or what the function promises to recognize; memory that can be written.
     let status = unsafe { shmkit_queue_get(queue, room, 64, SHMKIT_NOWAIT, 0, out) };
     if status != SHMKIT_OK {
         assert_eq!(
             (buffer, size),
             ([0x5a; 64], UNTOUCHED),
-            "written on failure"
+            "the output was written on failure"
         );
         return Err(status);
     }
@@ -81,7 +81,7 @@ pub fn get(queue: *mut H) -> Result<Vec<u8>, shmkit_status> {
     Ok(buffer[..size as usize].to_vec())
 }
 
-fn told(queue: *mut H) -> shmkit_queue_info {
+fn info_of(queue: *mut H) -> shmkit_queue_info {
     let mut info = queue_info();
     // SAFETY: a handle, and a struct that can be written.
     let status = unsafe { shmkit_queue_stat(queue, &raw mut info) };
@@ -89,22 +89,25 @@ fn told(queue: *mut H) -> shmkit_queue_info {
     info
 }
 
-/// An address that no type but bytes can stand at.
+/// Returns an address that is aligned only for bytes.
 fn misaligned<T>(place: &mut [u64; 16]) -> *mut T {
     (&raw mut *place).cast::<u8>().wrapping_add(1).cast()
 }
 
-/// A function as one of a handle alone.
+/// A function with all arguments bound but the handle.
 type Function = fn(*mut H) -> shmkit_status;
 
 fn untouched(status: shmkit_status, is: bool) -> shmkit_status {
-    assert!(status == SHMKIT_OK || is, "written on failure");
+    assert!(
+        status == SHMKIT_OK || is,
+        "the output was written on failure"
+    );
     status
 }
 
 const NOTHING: *mut c_void = UNTOUCHED as *mut c_void;
 
-/// Every function that takes a handle first, and what it answers on a new queue after those before it; outputs must be
+/// All functions that take a handle first, with their status on a new queue after the calls before them. Outputs must be
 /// untouched on failure.
 const FUNCTIONS: [(&str, Function, shmkit_status); 20] = [
     ("put", |queue| put(queue, b"a"), SHMKIT_OK),
@@ -113,7 +116,7 @@ const FUNCTIONS: [(&str, Function, shmkit_status); 20] = [
         |queue| {
             let (mut byte, mut size) = (7u8, UNTOUCHED);
             let (room, out) = ((&raw mut byte).cast(), &raw mut size);
-            // SAFETY: the caller passes what the function promises to recognise; memory that can be written.
+            // SAFETY: the caller passes what the function promises to recognize; memory that can be written.
             let status = unsafe { shmkit_queue_peek(queue, room, 1, SHMKIT_NOWAIT, 0, out) };
             untouched(status, (byte, size) == (7, UNTOUCHED))
         },
@@ -285,7 +288,7 @@ const FUNCTIONS: [(&str, Function, shmkit_status); 20] = [
     ),
 ];
 
-/// Calls everything that makes a handle, with these options and this place for it.
+/// Calls each function that returns a handle, with these options and this place for it.
 fn makers(
     given: *const shmkit_queue_options,
     out: *mut *mut H,
@@ -296,7 +299,7 @@ fn makers(
     // SAFETY: a handle, and outputs that can be written.
     let status = unsafe { shmkit_queue_fd(whole, &raw mut fd, &raw mut offset) };
     assert_eq!(status, SHMKIT_OK);
-    let mut told = Vec::new();
+    let mut results = Vec::new();
     type ByName = unsafe extern "C" fn(
         *const c_char,
         *const shmkit_queue_options,
@@ -309,23 +312,23 @@ fn makers(
     ];
     for (what, function) in by_name {
         // SAFETY: a name; options and a place that the function promises to check.
-        told.push((what, unsafe { function(name.as_ptr(), given, out) }));
+        results.push((what, unsafe { function(name.as_ptr(), given, out) }));
     }
     // SAFETY: a handle, and the rest as above.
     let status = unsafe { shmkit_queue_create_at(segment.0, 0, given, out) };
-    told.push(("create_at", status));
+    results.push(("create_at", status));
     // SAFETY: as above.
     let status = unsafe { shmkit_queue_open_at(segment.0, 0, given, out) };
-    told.push(("open_at", status));
+    results.push(("open_at", status));
     // SAFETY: a descriptor, and the rest as above.
     let status = unsafe { shmkit_queue_open_fd(fd, offset, given, out) };
-    told.push(("open_fd", status));
+    results.push(("open_fd", status));
     close(whole);
-    told
+    results
 }
 
 #[test]
-fn handles_that_are_none() {
+fn invalid_handles_are_recognized_by_every_function() {
     let mut block = [UNTOUCHED; 16];
     let (segment, lock): (_, *mut shmkit_lock) = (managed(64), LOCK.unnamed());
     for (name, function, _) in FUNCTIONS {
@@ -354,11 +357,11 @@ fn handles_that_are_none() {
         assert_eq!(function(queue.cast()), SHMKIT_ERR_WRONG_KIND, "{name}");
         close(queue);
     }
-    // SAFETY: a handle that nobody else uses.
+    // SAFETY: a handle that nothing else uses.
     assert_eq!(unsafe { shmkit_lock_close(lock) }, SHMKIT_OK);
 }
 
-/// Expects each of these calls to refuse what it is given, whatever is wrong with it.
+/// Checks that each of these calls fails with INVALID.
 macro_rules! refuse {
     ($($function:ident($($argument:expr),*);)*) => {$(
         // SAFETY: a handle, and pointers that the function promises to check.
@@ -368,7 +371,7 @@ macro_rules! refuse {
 }
 
 #[test]
-fn outputs_that_are_null_or_misaligned() {
+fn null_and_misaligned_outputs_are_invalid() {
     let (queue, mut block) = (unnamed(&queue_options()), [UNTOUCHED; 16]);
     assert_eq!(put(queue, b"stays"), SHMKIT_OK);
     let (mut fd, mut number, mut place) = (-77, UNTOUCHED, NOTHING);
@@ -406,7 +409,7 @@ fn outputs_that_are_null_or_misaligned() {
     }
     let odd = misaligned(&mut block);
     refuse! { shmkit_queue_lease(queue, 0, 0, from, out, out, odd); }
-    // Bytes may stand anywhere, but not nowhere.
+    // Bytes need no alignment, but must not be NULL.
     refuse! {
         shmkit_queue_put(queue, null(), 1, 0, 0);
         shmkit_queue_get(queue, null_mut(), 1, 0, 0, out);
@@ -421,14 +424,14 @@ fn outputs_that_are_null_or_misaligned() {
     let numbers = (number, place, leased);
     assert_eq!(numbers, (UNTOUCHED, NOTHING, NOTHING.cast_const()));
     assert_eq!((fd, block, buffer), (-77, [UNTOUCHED; 16], [0x5a; 8]));
-    let info = told(queue);
+    let info = info_of(queue);
     assert_eq!((info.messages, info.reserved, info.leased), (1, 0, 0));
     assert_eq!(get(queue).unwrap(), b"stays");
     close(queue);
 }
 
 #[test]
-fn sizes_times_and_flags_that_cannot_be() {
+fn impossible_sizes_times_and_flags_are_invalid() {
     let queue = unnamed(&shmkit_queue_options {
         capacity: 1024,
         ..queue_options()
@@ -461,7 +464,7 @@ fn sizes_times_and_flags_that_cannot_be() {
             shmkit_queue_join(queue, time, flags);
         }
     }
-    // Only put_many knows this one.
+    // Only put_many accepts this flag.
     let all = SHMKIT_QUEUE_ALL;
     refuse! {
         shmkit_queue_put(queue, null(), 0, 0, all);
@@ -474,7 +477,7 @@ fn sizes_times_and_flags_that_cannot_be() {
     let bytes = (&raw const byte).cast();
     for size in [513, 1 << 40, i64::MAX as u64, u64::MAX] {
         if size > i64::MAX as u64 {
-            // SAFETY: a handle; no memory is looked at, because there are no so many bytes.
+            // SAFETY: a handle; the size is impossible, so the memory is not accessed.
             let status = unsafe { shmkit_queue_put(queue, bytes, size, SHMKIT_FOREVER, 0) };
             assert_eq!(status, SHMKIT_ERR_TOO_LARGE, "{size}");
             let huge = shmkit_queue_message { data: bytes, size };
@@ -488,15 +491,15 @@ fn sizes_times_and_flags_that_cannot_be() {
     }
     assert_eq!(put(queue, &[0; 513]), SHMKIT_ERR_TOO_LARGE);
     for count in [u64::MAX, u64::MAX / 16, 1 << 60] {
-        // SAFETY: no so many messages are looked at.
+        // SAFETY: the number is impossible, so no message is accessed.
         let status = unsafe { shmkit_queue_put_many(queue, &one, count, SHMKIT_NOWAIT, 0, out) };
         assert_eq!(status, SHMKIT_ERR_TOO_LARGE, "{count}");
-        // SAFETY: no so many sizes are written.
+        // SAFETY: the number is impossible, so no size is written.
         let status =
             unsafe { shmkit_queue_get_many(queue, none, 0, out, count, SHMKIT_NOWAIT, 0, out) };
         assert_eq!(status, SHMKIT_ERR_TOO_LARGE, "{count}");
     }
-    // None of the one that is there fits into nothing.
+    // The message does not fit into an empty buffer.
     // SAFETY: a handle, and an output that can be written.
     let status = unsafe { shmkit_queue_get(queue, none, 0, SHMKIT_NOWAIT, 0, out) };
     assert_eq!(status, SHMKIT_ERR_TOO_LARGE);
@@ -506,12 +509,12 @@ fn sizes_times_and_flags_that_cannot_be() {
     let outputs = (number, place, leased);
     assert_eq!(outputs, (UNTOUCHED, NOTHING, NOTHING.cast_const()));
     assert_eq!(get(queue).unwrap(), b"stays");
-    assert_eq!(told(queue).puts, 1);
+    assert_eq!(info_of(queue).puts, 1);
     close(queue);
 }
 
 #[test]
-fn nothing_is_put_and_got_where_nothing_is_asked_for() {
+fn empty_batches_put_and_get_nothing() {
     let (queue, mut out) = (unnamed(&queue_options()), UNTOUCHED);
     // SAFETY: a handle, no messages, and an output that can be written.
     let status =
@@ -531,7 +534,7 @@ fn nothing_is_put_and_got_where_nothing_is_asked_for() {
 }
 
 #[test]
-fn tokens_that_are_none() {
+fn tokens_of_no_message_are_not_owned() {
     let queue = unnamed(&queue_options());
     assert_eq!(put(queue, b"a"), SHMKIT_OK);
     let (mut data, mut token, mut from, mut size) = (null_mut(), 0, null(), 0);
@@ -541,7 +544,7 @@ fn tokens_that_are_none() {
     assert_eq!((status, data as usize % 32), (SHMKIT_OK, 0));
     let (at, by, mut lease) = (&raw mut from, &raw mut size, 0);
     let none = null_mut();
-    // SAFETY: as above; how often is not wanted.
+    // SAFETY: as above; the count may be NULL.
     let status =
         unsafe { shmkit_queue_lease(queue, SHMKIT_NOWAIT, 0, at, by, &raw mut lease, none) };
     assert_eq!((status, size, from as usize % 32), (SHMKIT_OK, 1, 0));
@@ -562,7 +565,7 @@ fn tokens_that_are_none() {
         calls(bad, SHMKIT_ERR_NOT_OWNER);
         more(bad, SHMKIT_ERR_NOT_OWNER);
     }
-    // A lease is not committed, nor what is reserved acknowledged.
+    // A lease cannot be committed, nor a reservation acknowledged.
     calls(token, SHMKIT_ERR_NOT_OWNER);
     more(lease, SHMKIT_ERR_NOT_OWNER);
     // SAFETY: a handle.
@@ -578,7 +581,7 @@ fn tokens_that_are_none() {
     close(queue);
 }
 
-/// Options are refused, with `expected`, by all that take some; nothing is made then.
+/// Checks that all functions that take options fail with `expected`, and create nothing.
 fn expect(given: &Newer<shmkit_queue_options>, expected: shmkit_status) {
     let folder = Folder::new();
     let directory = folder.directory().unwrap();
@@ -596,13 +599,13 @@ fn expect(given: &Newer<shmkit_queue_options>, expected: shmkit_status) {
     assert_eq!(out as u64, UNTOUCHED);
     assert!(folder.entries().is_empty());
     let mut size = UNTOUCHED;
-    // SAFETY: options as long as they say, and an output that can be written.
+    // SAFETY: options as long as their size, and an output that can be written.
     let status = unsafe { shmkit_queue_size((&raw const given).cast(), &raw mut size) };
     assert_eq!((status, size), (expected, UNTOUCHED));
 }
 
 #[test]
-fn structs_of_older_and_newer_callers() {
+fn options_of_older_and_newer_callers_are_checked() {
     let known = size_of::<shmkit_queue_options>() as u32;
     let with = |options, unknown| Newer {
         known: options,
@@ -643,7 +646,7 @@ fn structs_of_older_and_newer_callers() {
         let status = unsafe { shmkit_queue_create(null(), &given, &raw mut out) };
         assert_eq!((status, out as u64), (SHMKIT_ERR_INVALID, UNTOUCHED));
     }
-    // What a newer caller does not ask for is no reason to refuse.
+    // New fields that are zero do not matter.
     let mut size = 0;
     let newer = with(
         shmkit_queue_options {
@@ -655,7 +658,7 @@ fn structs_of_older_and_newer_callers() {
         },
         0,
     );
-    // SAFETY: options as long as they say, and an output that can be written.
+    // SAFETY: options as long as their size, and an output that can be written.
     let status = unsafe { shmkit_queue_size((&raw const newer).cast(), &raw mut size) };
     assert_eq!((status, size), (SHMKIT_OK, 704 + 4096));
     // SAFETY: no options, and an output that can be written.
@@ -664,7 +667,7 @@ fn structs_of_older_and_newer_callers() {
 }
 
 #[test]
-fn what_stat_tells_old_and_new_callers() {
+fn stat_fills_the_structs_of_older_and_newer_callers() {
     let queue = unnamed(&shmkit_queue_options {
         flags: SHMKIT_QUEUE_FAIL,
         capacity: 4096,
@@ -691,7 +694,7 @@ fn what_stat_tells_old_and_new_callers() {
         unknown: [UNTOUCHED; 4],
     };
     newer.known.struct_size = size_of_val(&newer) as u32;
-    // SAFETY: as above; it is as long as it says.
+    // SAFETY: as above; the struct is as long as its size.
     let status = unsafe { shmkit_queue_stat(queue, (&raw mut newer).cast()) };
     assert_eq!((status, newer.known.struct_size), (SHMKIT_OK, whole));
     assert_eq!(newer.unknown, [UNTOUCHED; 4]);
@@ -723,7 +726,7 @@ fn what_stat_tells_old_and_new_callers() {
         info.held_up_by_namespace,
     );
     assert_eq!(held_up, (0, 0, 0));
-    // Who holds up the rest is told by number.
+    // The process that delays the others is reported.
     while get(queue).is_ok() {}
     let (mut data, mut token) = (null_mut(), 0);
     // SAFETY: a handle, and outputs that can be written.
@@ -732,7 +735,7 @@ fn what_stat_tells_old_and_new_callers() {
     assert_eq!(status, SHMKIT_OK);
     // SAFETY: a handle.
     assert_eq!(unsafe { shmkit_queue_shutdown(queue) }, SHMKIT_OK);
-    let info = told(queue);
+    let info = info_of(queue);
     assert_eq!(info.flags, SHMKIT_QUEUE_FAIL | SHMKIT_QUEUE_SHUTDOWN);
     assert_eq!(
         (info.held_up_by_pid, info.reserved),
@@ -743,7 +746,7 @@ fn what_stat_tells_old_and_new_callers() {
 }
 
 #[test]
-fn several_at_once() {
+fn batches_put_and_get_several_messages() {
     let queue = unnamed(&shmkit_queue_options {
         maxsize: 3,
         ..queue_options()
@@ -756,7 +759,7 @@ fn several_at_once() {
     let put_many = |count, flags| {
         let mut out = UNTOUCHED;
         let (given, put) = (messages.as_ptr(), &raw mut out);
-        // SAFETY: a handle, so many messages, and an output that can be written.
+        // SAFETY: a handle, as many messages as passed, and an output that can be written.
         let status =
             unsafe { shmkit_queue_put_many(queue, given, count, SHMKIT_NOWAIT, flags, put) };
         (status, out)

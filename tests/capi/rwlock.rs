@@ -1,4 +1,4 @@
-//! What a second reader that upgrades gets. Structs are tested by `object`, all else by tests/c/test_rwlock.c.
+//! The status of a second reader that upgrades. `object` tests the structs, tests/c/test_rwlock.c all else.
 
 use super::common::process::{fork, shared_words, wait_until};
 use super::*;
@@ -14,7 +14,7 @@ fn unnamed() -> *mut shmkit_rwlock {
     out
 }
 
-/// Upgrades while another process does, which stays: in a process that has one thread.
+/// Upgrades while another process upgrades and stays there. This process must have one thread.
 pub fn upgrade_as_second() -> shmkit_status {
     let (lock, words) = (unnamed(), shared_words(1));
     let read = || {
@@ -30,7 +30,7 @@ pub fn upgrade_as_second() -> shmkit_status {
         unsafe { shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0) };
     });
     let waits = || {
-        // SAFETY: it holds nothing but integers.
+        // SAFETY: it contains only integers, for which zeros are valid.
         let mut info: shmkit_rwlock_info = unsafe { std::mem::zeroed() };
         info.struct_size = size_of::<shmkit_rwlock_info>() as u32;
         // SAFETY: a handle, and a struct that can be written.

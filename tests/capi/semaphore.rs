@@ -1,5 +1,5 @@
-//! Semaphores as C has them: bad pointers, bad structs, numbers that cannot be, handles that are closed or of another
-//! kind.
+//! Semaphores through the C interface: bad pointers, bad structs, impossible numbers, handles that are closed or of
+//! another kind.
 
 use super::common::{Folder, Name};
 use super::lock::{LOCK, managed};
@@ -13,7 +13,7 @@ use shmkit::capi::wait::{SHMKIT_FOREVER, SHMKIT_NOWAIT};
 
 type H = shmkit_semaphore;
 
-/// Options as C has them: all zeros but their size and one permit.
+/// Returns options as in C: all zeros but their size and one permit.
 fn semaphore_options() -> shmkit_semaphore_options {
     shmkit_semaphore_options {
         struct_size: size_of::<shmkit_semaphore_options>() as u32,
@@ -29,14 +29,14 @@ fn semaphore_options() -> shmkit_semaphore_options {
 }
 
 fn semaphore_info() -> shmkit_semaphore_info {
-    // SAFETY: it holds nothing but integers.
+    // SAFETY: it contains only integers, for which zeros are valid.
     let mut info: shmkit_semaphore_info = unsafe { std::mem::zeroed() };
     info.struct_size = size_of::<shmkit_semaphore_info>() as u32;
     info.value = UNTOUCHED;
     info
 }
 
-/// Makes one without a name.
+/// Creates an unnamed object.
 fn unnamed(given: &shmkit_semaphore_options) -> *mut H {
     let mut out = null_mut();
     // SAFETY: no name, options, and an output that can be written.
@@ -45,7 +45,7 @@ fn unnamed(given: &shmkit_semaphore_options) -> *mut H {
     out
 }
 
-/// Makes one with undo.
+/// Creates one with undo.
 fn undo(value: u64) -> *mut H {
     unnamed(&shmkit_semaphore_options {
         flags: SHMKIT_SEMAPHORE_UNDO,
@@ -55,12 +55,12 @@ fn undo(value: u64) -> *mut H {
 }
 
 fn close(semaphore: *mut H) {
-    // SAFETY: a handle that nobody else uses.
+    // SAFETY: a handle that nothing else uses.
     assert_eq!(unsafe { shmkit_semaphore_close(semaphore) }, SHMKIT_OK);
 }
 
 fn acquire(semaphore: *mut H, n: u32) -> shmkit_status {
-    // SAFETY: a handle, or what the function promises to recognise.
+    // SAFETY: a handle, or what the function promises to recognize.
     unsafe { shmkit_semaphore_acquire(semaphore, n, SHMKIT_NOWAIT, 0) }
 }
 
@@ -77,26 +77,29 @@ fn value(semaphore: *mut H) -> u64 {
     out
 }
 
-/// An address that no type but bytes can stand at.
+/// Returns an address that is aligned only for bytes.
 fn misaligned<T>(place: &mut [u64; 16]) -> *mut T {
     (&raw mut *place).cast::<u8>().wrapping_add(1).cast()
 }
 
-/// A function as one of a handle alone.
+/// A function with all arguments bound but the handle.
 type Function = fn(*mut H) -> shmkit_status;
 
 fn untouched(status: shmkit_status, is: bool) -> shmkit_status {
-    assert!(status == SHMKIT_OK || is, "written on failure");
+    assert!(
+        status == SHMKIT_OK || is,
+        "the output was written on failure"
+    );
     status
 }
 
-/// Every function that takes a handle first; outputs must be untouched on failure.
+/// All functions that take a handle first; their outputs must be untouched on failure.
 const FUNCTIONS: [(&str, Function); 9] = [
     ("acquire", |semaphore| acquire(semaphore, 1)),
     ("release", |semaphore| release(semaphore, 1)),
     ("value", |semaphore| {
         let mut out = UNTOUCHED;
-        // SAFETY: the caller passes what the function promises to recognise; an output that can be written.
+        // SAFETY: the caller passes what the function promises to recognize; an output that can be written.
         let status = unsafe { shmkit_semaphore_value(semaphore, &raw mut out) };
         untouched(status, out == UNTOUCHED)
     }),
@@ -137,7 +140,7 @@ const FUNCTIONS: [(&str, Function); 9] = [
     }),
 ];
 
-/// Calls everything that makes a handle, with these options and this place for it.
+/// Calls each function that returns a handle, with these options and this place for it.
 fn makers(
     given: *const shmkit_semaphore_options,
     out: *mut *mut H,
@@ -148,7 +151,7 @@ fn makers(
     // SAFETY: a handle, and outputs that can be written.
     let status = unsafe { shmkit_semaphore_fd(whole, &raw mut fd, &raw mut offset) };
     assert_eq!(status, SHMKIT_OK);
-    let mut told = Vec::new();
+    let mut results = Vec::new();
     type ByName = unsafe extern "C" fn(
         *const c_char,
         *const shmkit_semaphore_options,
@@ -161,23 +164,23 @@ fn makers(
     ];
     for (what, function) in by_name {
         // SAFETY: a name; options and a place that the function promises to check.
-        told.push((what, unsafe { function(name.as_ptr(), given, out) }));
+        results.push((what, unsafe { function(name.as_ptr(), given, out) }));
     }
     // SAFETY: a handle, and the rest as above.
     let status = unsafe { shmkit_semaphore_create_at(segment.0, 0, given, out) };
-    told.push(("create_at", status));
+    results.push(("create_at", status));
     // SAFETY: as above.
     let status = unsafe { shmkit_semaphore_open_at(segment.0, 0, given, out) };
-    told.push(("open_at", status));
+    results.push(("open_at", status));
     // SAFETY: a descriptor, and the rest as above.
     let status = unsafe { shmkit_semaphore_open_fd(fd, offset, given, out) };
-    told.push(("open_fd", status));
+    results.push(("open_fd", status));
     close(whole);
-    told
+    results
 }
 
 #[test]
-fn handles_that_are_none() {
+fn invalid_handles_are_recognized_by_every_function() {
     let mut block = [UNTOUCHED; 16];
     let (segment, lock): (_, *mut shmkit_lock) = (managed(64), LOCK.unnamed());
     for (name, function) in FUNCTIONS {
@@ -213,12 +216,12 @@ fn handles_that_are_none() {
         assert_eq!(function(semaphore.cast()), SHMKIT_ERR_WRONG_KIND, "{name}");
         close(semaphore);
     }
-    // SAFETY: a handle that nobody else uses.
+    // SAFETY: a handle that nothing else uses.
     assert_eq!(unsafe { shmkit_lock_close(lock) }, SHMKIT_OK);
 }
 
 #[test]
-fn outputs_that_are_null_or_misaligned() {
+fn null_and_misaligned_outputs_are_invalid() {
     let (semaphore, mut block) = (undo(1), [UNTOUCHED; 16]);
     let (mut fd, mut offset) = (-77, UNTOUCHED);
     for bad in [null_mut(), misaligned::<c_void>(&mut block)] {
@@ -252,7 +255,7 @@ fn outputs_that_are_null_or_misaligned() {
 }
 
 #[test]
-fn numbers_times_and_flags_that_cannot_be() {
+fn impossible_numbers_times_and_flags_are_invalid() {
     let two = unnamed(&shmkit_semaphore_options {
         value: 2,
         maximum: 3,
@@ -281,7 +284,7 @@ fn numbers_times_and_flags_that_cannot_be() {
     // SAFETY: a handle.
     let status = unsafe { shmkit_semaphore_acquire(two, 3, 1, 0) };
     assert_eq!(status, SHMKIT_ERR_TIMEOUT);
-    assert_eq!(value(two), 2, "nothing is taken and nothing given");
+    assert_eq!(value(two), 2, "the value has changed");
     assert_eq!((acquire(two, 2), release(two, 3)), (SHMKIT_OK, SHMKIT_OK));
     close(two);
     let one = undo(1);
@@ -303,7 +306,7 @@ fn numbers_times_and_flags_that_cannot_be() {
     close(many);
 }
 
-/// Options are refused, or with `expected` another way, by all that take some; nothing is made then.
+/// Checks that all functions that take options fail with `expected`, and create nothing.
 fn expect(given: &Newer<shmkit_semaphore_options>, expected: shmkit_status) {
     let folder = Folder::new();
     let directory = folder.directory().unwrap();
@@ -321,13 +324,13 @@ fn expect(given: &Newer<shmkit_semaphore_options>, expected: shmkit_status) {
     assert_eq!(out as u64, UNTOUCHED);
     assert!(folder.entries().is_empty());
     let mut size = UNTOUCHED;
-    // SAFETY: options as long as they say, and an output that can be written.
+    // SAFETY: options as long as their size, and an output that can be written.
     let status = unsafe { shmkit_semaphore_size((&raw const given).cast(), &raw mut size) };
     assert_eq!((status, size), (expected, UNTOUCHED));
 }
 
 #[test]
-fn structs_of_older_and_newer_callers() {
+fn options_of_older_and_newer_callers_are_checked() {
     let known = size_of::<shmkit_semaphore_options>() as u32;
     let with = |options, unknown| Newer {
         known: options,
@@ -377,7 +380,7 @@ fn structs_of_older_and_newer_callers() {
     for options in bad {
         expect(&with(options, UNTOUCHED), SHMKIT_ERR_INVALID);
     }
-    // What a newer caller does not ask for is no reason to refuse.
+    // New fields that are zero do not matter.
     let mut size = 0;
     let newer = with(
         shmkit_semaphore_options {
@@ -387,10 +390,10 @@ fn structs_of_older_and_newer_callers() {
         },
         0,
     );
-    // SAFETY: options as long as they say, and an output that can be written.
+    // SAFETY: options as long as their size, and an output that can be written.
     let status = unsafe { shmkit_semaphore_size((&raw const newer).cast(), &raw mut size) };
     assert_eq!((status, size), (SHMKIT_OK, 128 + 3 * 64));
-    // With undo there is a permit at least.
+    // A semaphore with undo has at least one permit.
     let mut out = UNTOUCHED as *mut H;
     let none = shmkit_semaphore_options {
         flags: SHMKIT_SEMAPHORE_UNDO,
@@ -403,7 +406,7 @@ fn structs_of_older_and_newer_callers() {
 }
 
 #[test]
-fn what_stat_tells_old_and_new_callers() {
+fn stat_fills_the_structs_of_older_and_newer_callers() {
     let semaphore = undo(3);
     let whole = size_of::<shmkit_semaphore_info>() as u32;
     for struct_size in [0, 4, whole - 1] {
@@ -421,13 +424,19 @@ fn what_stat_tells_old_and_new_callers() {
         unknown: [UNTOUCHED; 4],
     };
     newer.known.struct_size = size_of_val(&newer) as u32;
-    // SAFETY: as above; it is as long as it says.
+    // SAFETY: as above; the struct is as long as its size.
     let status = unsafe { shmkit_semaphore_stat(semaphore, (&raw mut newer).cast()) };
     assert_eq!((status, newer.known.struct_size), (SHMKIT_OK, whole));
     assert_eq!(newer.unknown, [UNTOUCHED; 4]);
-    let told = newer.known;
-    assert_eq!((told.value, told.maximum, told.holders), (1, 3, 1));
-    assert_eq!((told.flags, told.processes), (SHMKIT_SEMAPHORE_UNDO, 128));
-    assert_eq!((told.waits, told.recoveries, told.reserved), (0, 0, 0));
+    let filled = newer.known;
+    assert_eq!((filled.value, filled.maximum, filled.holders), (1, 3, 1));
+    assert_eq!(
+        (filled.flags, filled.processes),
+        (SHMKIT_SEMAPHORE_UNDO, 128)
+    );
+    assert_eq!(
+        (filled.waits, filled.recoveries, filled.reserved),
+        (0, 0, 0)
+    );
     close(semaphore);
 }

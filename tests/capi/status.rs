@@ -1,9 +1,9 @@
-//! Statuses: each that exists today is provoked, each has a sentence, and each thread its own last error.
+//! Statuses: each is provoked, each has a text, and each thread has its own last error.
 //!
-//! SHMKIT_ERR_INTERNAL is what a caught panic becomes. No call is known to panic, and a C function that a call is
-//! given cannot unwind into it, so there is no honest way to provoke it from here.
+//! A caught panic becomes SHMKIT_ERR_INTERNAL. No call is known to panic, and a C function that is passed to a call
+//! cannot unwind into it, so these tests cannot provoke it.
 
-use super::common::kernel::{become_nobody, limit};
+use super::common::kernel::{become_unprivileged, limit};
 use super::common::process::{alone, end_after_one_step, fork, shared_words, wait_until};
 use super::common::{Folder, Watchdog, is_root, skip};
 use super::*;
@@ -16,8 +16,8 @@ use shmkit::capi::version::*;
 use shmkit::capi::wait::{SHMKIT_FOREVER, SHMKIT_NOWAIT};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Acquires a lock that has been taken by another process in `fork`, which stays; `lost`: once it was
-/// known there, this process has lost all descriptors.
+/// Acquires a lock that a forked process holds. With `lost`, this process closes all its descriptors after it has
+/// claimed an identity.
 fn acquire_taken(participants: u32, timeout: i64, lost: bool) -> shmkit_status {
     let words = shared_words(1);
     let segment = {
@@ -54,7 +54,7 @@ fn acquire_taken(participants: u32, timeout: i64, lost: bool) -> shmkit_status {
     });
     wait_until(|| words[0].load(Relaxed) == 1);
     if lost {
-        // SAFETY: closing descriptors is no memory access; nobody here uses them any more.
+        // SAFETY: closing descriptors accesses no memory; nothing uses them any more.
         let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
         assert_eq!(closed, 0);
     }
@@ -62,9 +62,9 @@ fn acquire_taken(participants: u32, timeout: i64, lost: bool) -> shmkit_status {
     unsafe { shmkit_lock_acquire(lock, timeout, 0, null_mut()) }
 }
 
-/// Acquires a recursive lock that says that it is held as often as can be.
+/// Acquires a recursive lock whose depth is the maximum.
 fn acquire_once_too_often() -> shmkit_status {
-    /// Where the depth stands in the lock, in words.
+    /// The offset of the depth in the lock, in words.
     const DEPTH: usize = 3;
     let (segment, mut lock, mut data) = (super::lock::managed(64), null_mut(), null_mut());
     // SAFETY: a handle, no options, and an output that can be written.
@@ -78,7 +78,7 @@ fn acquire_once_too_often() -> shmkit_status {
     assert_eq!(status, SHMKIT_OK);
     // SAFETY: the lock has eight words.
     let depth = unsafe { data.cast::<u64>().add(DEPTH) };
-    // SAFETY: as above; nobody else uses them meanwhile.
+    // SAFETY: as above; nothing else uses them meanwhile.
     unsafe { depth.write_volatile(u64::MAX) };
     // SAFETY: a handle.
     unsafe { shmkit_rlock_acquire(lock, -1, 0, null_mut()) }
@@ -135,7 +135,7 @@ fn provoke(
             )
             .unwrap();
             if is_root() {
-                become_nobody();
+                become_unprivileged();
             }
             create(Some(c"b"), 1, given)
         }
@@ -178,7 +178,7 @@ fn provoke(
         }
         SHMKIT_ERR_OVERFLOW => acquire_once_too_often(),
         SHMKIT_ERR_BROKEN => {
-            // SAFETY: integers and one pointer: zeros are what most want.
+            // SAFETY: integers and one pointer, for which zeros are valid.
             let mut two: shmkit_barrier_options = unsafe { std::mem::zeroed() };
             two.struct_size = size_of::<shmkit_barrier_options>() as u32;
             two.parties = 2;
@@ -188,7 +188,7 @@ fn provoke(
             assert_eq!(made, SHMKIT_OK);
             // SAFETY: a handle that is open.
             assert_eq!(unsafe { shmkit_barrier_abort(barrier) }, SHMKIT_OK);
-            // SAFETY: as above; the place is not wanted.
+            // SAFETY: as above; the output may be NULL.
             unsafe { shmkit_barrier_wait(barrier, SHMKIT_FOREVER, 0, null_mut()) }
         }
         SHMKIT_ERR_DEADLOCK => super::rwlock::upgrade_as_second(),
@@ -214,14 +214,14 @@ fn provoke(
             let mut longer = [*given, options()];
             longer[0].struct_size *= 2;
             let mut out = null_mut();
-            // SAFETY: no name, options as long as they say, and an output that can be written.
+            // SAFETY: no name, options as long as their size, and an output that can be written.
             unsafe { shmkit_segment_create(null(), 1, longer.as_ptr(), &raw mut out) }
         }
         SHMKIT_ERR_SYSTEM => {
             limit(Resource::RLIMIT_NOFILE, 0);
             create(None, 1, given)
         }
-        _ => unreachable!("{status} has no call"),
+        _ => unreachable!("no call provokes {status}"),
     }
 }
 
@@ -232,7 +232,7 @@ fn every_status_is_provoked() {
             if status == SHMKIT_ERR_INTERNAL {
                 continue;
             }
-            // The folder is this process', which can remove it whatever the child becomes.
+            // This process owns the folder, and can remove it whatever user the child becomes.
             let folder = Folder::new();
             fork(|| {
                 let directory = folder.directory().unwrap();
@@ -269,7 +269,7 @@ fn every_status_is_provoked() {
 }
 
 #[test]
-fn every_status_has_a_sentence_and_nonsense_one_that_says_so() {
+fn every_status_has_a_text_of_its_own_and_an_unknown_one_the_same_text() {
     let mut sentences: Vec<_> = (SHMKIT_ERR_SHUT_DOWN..=SHMKIT_OK)
         .map(|s| text_at(shmkit_strerror(s)))
         .collect();
@@ -282,15 +282,15 @@ fn every_status_has_a_sentence_and_nonsense_one_that_says_so() {
     );
     sentences.sort();
     sentences.dedup();
-    assert_eq!(sentences.len(), 28, "no two are the same");
+    assert_eq!(sentences.len(), 28, "two texts are equal");
     for nonsense in [1, SHMKIT_ERR_SHUT_DOWN - 1, i32::MIN, i32::MAX, 99] {
         assert_eq!(text_at(shmkit_strerror(nonsense)), "not a status of shmkit");
     }
 }
 
 #[test]
-fn each_thread_has_its_own_last_error() {
-    // Where one of the two fails the other would wait for ever.
+fn each_thread_has_a_last_error_of_its_own() {
+    // If one of the two failed, the other would wait forever.
     let _watchdog = Watchdog::start();
     let barrier = &std::sync::Barrier::new(2);
     std::thread::scope(|scope| {
@@ -299,17 +299,17 @@ fn each_thread_has_its_own_last_error() {
                 assert_eq!(
                     last_error(),
                     (SHMKIT_OK, 0, String::new()),
-                    "none has failed here yet"
+                    "no call has failed on this thread yet"
                 );
                 let given = options();
-                let told = match status {
+                let answer = match status {
                     SHMKIT_ERR_INVALID => create(None, 0, &given),
                     _ => open(c"shmkit-test-none", &given),
                 };
-                assert_eq!(told, status);
+                assert_eq!(answer, status);
                 barrier.wait();
-                let (code, _, told) = last_error();
-                assert!(code == status && told.contains(text), "{told}");
+                let (code, _, reported) = last_error();
+                assert!(code == status && reported.contains(text), "{reported}");
                 // A call that succeeds changes nothing.
                 assert_eq!(create(None, 1, &given), SHMKIT_OK);
                 assert_eq!(last_error().0, status);
@@ -322,7 +322,7 @@ fn each_thread_has_its_own_last_error() {
 }
 
 #[test]
-fn versions() {
+fn the_version_is_checked_against_the_headers() {
     assert_eq!(shmkit_version(), SHMKIT_VERSION);
     assert_eq!(text_at(shmkit_version_string()), env!("CARGO_PKG_VERSION"));
     let parts = [
@@ -353,17 +353,17 @@ fn versions() {
 }
 
 extern "C" fn replace(argument: *mut c_void) -> i32 {
-    // A hook may call any function of the library, and take itself away.
+    // A hook may call any function of the library, and remove itself.
     let created = create(None, 1, &options());
-    // SAFETY: no hook any more.
+    // SAFETY: NULL removes the hook.
     let replaced = unsafe { shmkit_set_interrupt(None, null_mut()) };
-    // SAFETY: the test below passes a word of its own that nobody else uses.
+    // SAFETY: the test below passes a word of its own that nothing else uses.
     unsafe { argument.cast::<i32>().write(created | replaced | 77) };
     0
 }
 
 #[test]
-fn a_hook_may_call_the_library() {
+fn an_interrupt_hook_may_call_the_library() {
     alone(|| {
         let mut answer = 0;
         // SAFETY: the hook takes a word, which lives until the process ends.

@@ -1,9 +1,9 @@
-//! Structs that grow: what older and newer callers give, and what must not be given.
+//! Structs that grow: what older and newer callers pass, and which values are invalid.
 
 use super::common::Folder;
 use super::*;
 
-/// A struct as a newer caller has it: with fields behind those that this library knows.
+/// A struct of a newer caller: more fields follow those that this library knows.
 #[repr(C)]
 pub struct Newer<T> {
     pub known: T,
@@ -12,7 +12,7 @@ pub struct Newer<T> {
 
 const OPTIONS: u32 = size_of::<shmkit_segment_options>() as u32;
 
-/// Makes and opens a segment with these options in each way there is; whoever succeeds is closed again.
+/// Creates and opens a segment with these options in each way, and closes what succeeded.
 fn with_each_maker(given: &Newer<shmkit_segment_options>, check: impl Fn(&str, shmkit_status)) {
     let folder = Folder::new();
     let directory = folder.directory().unwrap();
@@ -39,8 +39,8 @@ fn with_each_maker(given: &Newer<shmkit_segment_options>, check: impl Fn(&str, s
     }
 }
 
-/// Expects the same answer in each way.
-fn each_maker_says(expected: shmkit_status, known: shmkit_segment_options) {
+/// Checks that each way returns this status.
+fn each_creator_returns(expected: shmkit_status, known: shmkit_segment_options) {
     let given = Newer {
         known,
         unknown: [UNTOUCHED; 4],
@@ -51,9 +51,9 @@ fn each_maker_says(expected: shmkit_status, known: shmkit_segment_options) {
 }
 
 #[test]
-fn options_with_a_size_that_no_version_has() {
+fn options_of_an_impossible_size_are_invalid() {
     for struct_size in [0, 1, 4, OPTIONS - 1, 4097, u32::MAX] {
-        each_maker_says(
+        each_creator_returns(
             SHMKIT_ERR_INVALID,
             shmkit_segment_options {
                 struct_size,
@@ -62,12 +62,12 @@ fn options_with_a_size_that_no_version_has() {
         );
         assert!(last_text().contains("struct_size"), "{}", last_text());
     }
-    // Behind the size that the caller tells there may be anything.
-    each_maker_says(SHMKIT_OK, options());
+    // The bytes beyond the caller's size do not matter.
+    each_creator_returns(SHMKIT_OK, options());
 }
 
 #[test]
-fn options_of_a_newer_caller() {
+fn options_of_a_newer_caller_are_unsupported_unless_their_new_fields_are_zero() {
     let newer = |struct_size, unknown| Newer {
         known: shmkit_segment_options {
             struct_size,
@@ -80,7 +80,7 @@ fn options_of_a_newer_caller() {
             assert_eq!(status, SHMKIT_OK, "{name}: {}", last_text());
         });
     }
-    // What this version does not know must not be asked of it, not even in the last byte.
+    // A field that this version does not know must be zero, up to the last byte.
     for at in [0, 3] {
         let mut unknown = [0; 4];
         unknown[at] = 1 << 56;
@@ -91,8 +91,8 @@ fn options_of_a_newer_caller() {
 }
 
 #[test]
-fn flags_and_fields_that_mean_nothing() {
-    let invalid = |given| each_maker_says(SHMKIT_ERR_INVALID, given);
+fn unknown_flags_and_fields_are_invalid() {
+    let invalid = |given| each_creator_returns(SHMKIT_ERR_INVALID, given);
     for flags in [
         1 << 1,
         1 << 3,
@@ -125,7 +125,7 @@ fn flags_and_fields_that_mean_nothing() {
                 unknown: [0; 4],
             },
             |name, status| {
-                // There is nothing to open under this name, which may be said first.
+                // The segment does not exist; NOT_FOUND may come first.
                 let nothing = name == "shmkit_segment_open" && status == SHMKIT_ERR_NOT_FOUND;
                 assert!(nothing || status == SHMKIT_ERR_INVALID, "{name}: {status}");
             },
@@ -134,7 +134,7 @@ fn flags_and_fields_that_mean_nothing() {
 }
 
 #[test]
-fn flags_of_resize_unlink_and_gc() {
+fn unknown_flags_of_resize_unlink_and_gc_are_invalid() {
     let handle = Handle::anonymous(4096);
     let resize = |flags| {
         // SAFETY: a handle.
@@ -162,7 +162,7 @@ fn flags_of_resize_unlink_and_gc() {
         };
         assert_eq!(unlinked, expected, "bit {bit}");
         let mut removed = UNTOUCHED;
-        // SAFETY: a directory that is none, and an output that can be written.
+        // SAFETY: a missing directory, and an output that can be written.
         let collected =
             unsafe { shmkit_segment_gc(c"/nowhere".as_ptr(), 1 << bit, &raw mut removed) };
         assert_eq!((collected, removed), (expected, UNTOUCHED), "bit {bit}");
@@ -170,7 +170,7 @@ fn flags_of_resize_unlink_and_gc() {
 }
 
 #[test]
-fn answers_for_older_and_newer_callers() {
+fn stat_and_limits_fill_the_structs_of_older_and_newer_callers() {
     let handle = Handle::anonymous(4096);
     let full = size_of::<shmkit_segment_info>() as u32;
     for size in [0, 4, full - 1] {
@@ -190,10 +190,13 @@ fn answers_for_older_and_newer_callers() {
         unknown: [UNTOUCHED; 4],
     };
     newer.known.struct_size = size_of_val(&newer) as u32;
-    // SAFETY: as above; it is as long as it says.
+    // SAFETY: as above; the struct is as long as its size.
     let status = unsafe { shmkit_segment_stat(handle.0, (&raw mut newer).cast()) };
     assert_eq!((status, newer.known.size), (SHMKIT_OK, 4096));
-    assert_eq!(newer.known.struct_size, full, "how much was filled");
+    assert_eq!(
+        newer.known.struct_size, full,
+        "the size of the filled fields"
+    );
     assert_eq!(newer.unknown, [UNTOUCHED; 4]);
 
     let full = size_of::<shmkit_limits_info>() as u32;
@@ -214,7 +217,7 @@ fn answers_for_older_and_newer_callers() {
         unknown: [UNTOUCHED; 4],
     };
     newer.known.struct_size = size_of_val(&newer) as u32;
-    // SAFETY: as above; it is as long as it says.
+    // SAFETY: as above; the struct is as long as its size.
     let status = unsafe { shmkit_limits(null(), (&raw mut newer).cast()) };
     assert_eq!((status, newer.known.struct_size), (SHMKIT_OK, full));
     assert_ne!(newer.known.largest_named, UNTOUCHED);

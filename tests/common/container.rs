@@ -1,4 +1,4 @@
-//! Containers, as far as it matters here: PID namespaces, in which different processes have the same number.
+//! Containers for these tests: PID namespaces, in which different processes have the same PID.
 
 use super::process::{Child, Ended, fork};
 use super::skip;
@@ -7,10 +7,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Runs `body` as process 1 of a PID namespace of its own; the child that is returned ends when that one has.
+/// Runs `body` as process 1 of a new PID namespace. The returned child ends after that process.
 pub fn contained(body: impl FnOnce()) -> Child {
     fork(|| {
-        unshare(CloneFlags::CLONE_NEWPID).expect("asked before");
+        unshare(CloneFlags::CLONE_NEWPID).expect("can_contain has checked it");
         // SAFETY: this process has one thread.
         match unsafe { libc::fork() } {
             0 => {
@@ -21,14 +21,14 @@ pub fn contained(body: impl FnOnce()) -> Child {
             }
             first => {
                 let ended = waitpid(Pid::from_raw(first), None);
-                let status = ended.expect("it can be waited for");
+                let status = ended.expect("the process can be waited for");
                 assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
             }
         }
     })
 }
 
-/// Says whether there can be PID namespaces; if not, says loudly what is left out.
+/// Returns whether this process may create PID namespaces; if not, reports what is skipped.
 pub fn can_contain() -> bool {
     let can = fork(|| {
         if unshare(CloneFlags::CLONE_NEWPID).is_err() {
@@ -44,7 +44,7 @@ pub fn can_contain() -> bool {
     can
 }
 
-/// Kills process 1 of the namespace that a `contained` child has made, from outside.
+/// Kills process 1 of the namespace of a `contained` child, from outside.
 pub fn kill_first(outer: &Child) {
     let path = format!("/proc/{0}/task/{0}/children", outer.pid());
     let children = std::fs::read_to_string(path).unwrap();

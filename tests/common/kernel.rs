@@ -1,4 +1,4 @@
-//! Other users, limits, small file systems, cgroups and a kernel without O_TMPFILE: all of them only inside `alone`.
+//! Other users, limits, small file systems, cgroups and older kernels. Use them only inside `alone`.
 
 use super::{Folder, is_root, skip};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -7,19 +7,19 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid};
 use std::path::{Path, PathBuf};
 
-/// A user who owns nothing: nobody.
-pub const NOBODY: u32 = 65534;
+/// The user 65534, which owns no files.
+pub const UNPRIVILEGED_USER: u32 = 65534;
 
-/// Makes this process that of `NOBODY`, for ever.
-pub fn become_nobody() {
+/// Changes this process to `UNPRIVILEGED_USER` permanently.
+pub fn become_unprivileged() {
     nix::unistd::setgroups(&[]).expect("setgroups");
-    nix::unistd::setgid(Gid::from_raw(NOBODY)).expect("setgid");
-    nix::unistd::setuid(Uid::from_raw(NOBODY)).expect("setuid");
-    // Changing user takes /proc/self away from a process; a real user's has it.
+    nix::unistd::setgid(Gid::from_raw(UNPRIVILEGED_USER)).expect("setgid");
+    nix::unistd::setuid(Uid::from_raw(UNPRIVILEGED_USER)).expect("setuid");
+    // A process that changes its user loses access to /proc/self, unlike one that a user starts.
     nix::sys::prctl::set_dumpable(true).expect("prctl");
 }
 
-/// Says whether this process can become another user; if not, says loudly what is left out.
+/// Returns whether this process can change its user; if not, reports what is skipped.
 pub fn can_change_user() -> bool {
     if !is_root() {
         skip("only root can become another user or give files away");
@@ -33,13 +33,13 @@ pub fn limit(resource: Resource, soft: u64) {
     setrlimit(resource, soft, hard).expect("setrlimit");
 }
 
-/// A file system in memory of a given size that only this process sees; dropped, it goes.
+/// A tmpfs of a given size that only this process sees; dropping it unmounts it.
 pub struct SmallFileSystem {
     folder: Folder,
 }
 
 impl SmallFileSystem {
-    /// Mounts it in a mount namespace of this process' own; where that is not allowed, says so loudly.
+    /// Mounts it in a new mount namespace; where that is not allowed, reports what is skipped.
     pub fn mount(bytes: u64) -> Option<SmallFileSystem> {
         match SmallFileSystem::try_mount(bytes) {
             Ok(mounted) => Some(mounted),
@@ -51,13 +51,13 @@ impl SmallFileSystem {
     }
 
     fn try_mount(bytes: u64) -> Result<SmallFileSystem, String> {
-        let told = |what: &'static str| move |error: nix::Error| format!("{what}: {error}");
+        let describe = |what: &'static str| move |error: nix::Error| format!("{what}: {error}");
         let (user, group) = (nix::unistd::getuid(), nix::unistd::getgid());
         if is_root() {
-            unshare(CloneFlags::CLONE_NEWNS).map_err(told("unshare"))?;
+            unshare(CloneFlags::CLONE_NEWNS).map_err(describe("unshare"))?;
         } else {
             unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
-                .map_err(told("unshare"))?;
+                .map_err(describe("unshare"))?;
             let write = |file: &str, text: String| {
                 std::fs::write(file, text).map_err(|error| format!("{file}: {error}"))
             };
@@ -67,7 +67,7 @@ impl SmallFileSystem {
         }
         let none = None::<&str>;
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(none, "/", none, private, none).map_err(told("mount --make-rprivate"))?;
+        mount(none, "/", none, private, none).map_err(describe("mount --make-rprivate"))?;
         let folder = Folder::below(&std::env::temp_dir());
         let options = format!("size={bytes},mode=0777");
         mount(
@@ -77,19 +77,19 @@ impl SmallFileSystem {
             MsFlags::empty(),
             Some(options.as_str()),
         )
-        .map_err(told("mount -t tmpfs"))?;
+        .map_err(describe("mount -t tmpfs"))?;
         Ok(SmallFileSystem { folder })
     }
 
-    /// Returns where it is mounted.
+    /// Returns the folder where it is mounted.
     pub fn folder(&self) -> &Folder {
         &self.folder
     }
 
-    /// Returns how many bytes are free in it.
+    /// Returns its free bytes.
     pub fn free(&self) -> u64 {
-        let told = nix::sys::statfs::statfs(self.folder.path()).expect("statfs");
-        told.blocks_available() * told.block_size() as u64
+        let status = nix::sys::statfs::statfs(self.folder.path()).expect("statfs");
+        status.blocks_available() * status.block_size() as u64
     }
 }
 
@@ -99,14 +99,14 @@ impl Drop for SmallFileSystem {
     }
 }
 
-/// A memory cgroup with a limit, below the one this process is in; dropped, it goes.
+/// A memory cgroup with a limit, below this process' own; dropping it removes it.
 pub struct MemoryCgroup {
     path: PathBuf,
     owner: u32,
 }
 
 impl MemoryCgroup {
-    /// Makes it with a limit in bytes; where that is not possible, says so loudly.
+    /// Creates it with a limit in bytes; where that is not possible, reports what is skipped.
     pub fn make(bytes: u64) -> Option<MemoryCgroup> {
         match MemoryCgroup::try_make(bytes) {
             Ok(made) => Some(made),
@@ -119,13 +119,13 @@ impl MemoryCgroup {
 
     fn try_make(bytes: u64) -> Result<MemoryCgroup, String> {
         let (parent, limit) = own_memory_cgroup().ok_or("none is mounted")?;
-        let told = |error: std::io::Error| format!("{}: {error}", parent.display());
+        let describe = |error: std::io::Error| format!("{}: {error}", parent.display());
         let made = MemoryCgroup {
             path: parent.join(super::unique()),
             owner: std::process::id(),
         };
-        std::fs::create_dir(&made.path).map_err(told)?;
-        std::fs::write(made.path.join(limit), bytes.to_string()).map_err(told)?;
+        std::fs::create_dir(&made.path).map_err(describe)?;
+        std::fs::write(made.path.join(limit), bytes.to_string()).map_err(describe)?;
         Ok(made)
     }
 
@@ -149,7 +149,7 @@ impl Drop for MemoryCgroup {
     }
 }
 
-/// Returns the folder of the memory cgroup that this process is in, and the file in which its limit stands.
+/// Returns the folder of this process' memory cgroup, and the name of the file that contains its limit.
 fn own_memory_cgroup() -> Option<(PathBuf, &'static str)> {
     let cgroups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
@@ -191,7 +191,7 @@ fn own_memory_cgroup() -> Option<(PathBuf, &'static str)> {
     })
 }
 
-/// Has the kernel refuse files without a name (O_TMPFILE) to this process, as some file systems do.
+/// Makes the kernel refuse files without a name (O_TMPFILE) to this process, as some file systems do.
 pub fn refuse_unnamed_files() {
     let unnamed = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
     // openat(directory, path, flags, mode)
@@ -203,29 +203,29 @@ pub fn refuse_unnamed_files() {
     );
 }
 
-/// Has a signal come, as it were, into each attempt of this process to set more than `bytes` aside at once.
+/// Makes each reservation of more than `bytes` in this process fail as if a signal had interrupted it.
 ///
-/// On older kernels any signal ends fallocate(2) on a tmpfs, and undoes what it has done.
+/// On older kernels any signal ends fallocate(2) on a tmpfs, and undoes its work.
 pub fn interrupt_large_reservations(bytes: u32) {
     // fallocate(file, mode, offset, length)
     answer(libc::SYS_fallocate, 3, (libc::BPF_JGT, bytes), libc::EINTR);
 }
 
-/// Has the kernel know no locks of open file descriptions to this process, as before Linux 3.15.
+/// Makes the kernel refuse locks of open file descriptions to this process, as before Linux 3.15.
 pub fn refuse_byte_locks() {
     // fcntl(fd, command, lock)
     let command = libc::F_OFD_SETLK as u32;
     answer(libc::SYS_fcntl, 1, (libc::BPF_JEQ, command), libc::EINVAL);
 }
 
-/// Has the kernel wipe no pages at fork for this process, as before Linux 4.14.
+/// Makes the kernel refuse pages that fork wipes to this process, as before Linux 4.14.
 pub fn refuse_wiping() {
     // madvise(address, length, advice)
     let advice = libc::MADV_WIPEONFORK as u32;
     answer(libc::SYS_madvise, 2, (libc::BPF_JEQ, advice), libc::EINVAL);
 }
 
-/// Has the kernel answer with `errno` where the low half of an argument of a system call passes a comparison.
+/// Makes a system call fail with `errno` if the low half of one argument passes a comparison.
 fn answer(call: libc::c_long, argument: u32, comparison: (u32, u32), errno: i32) {
     // struct seccomp_data: int nr; __u32 arch; __u64 instruction_pointer; __u64 args[6], low half first.
     const NUMBER: u32 = 0;
@@ -258,7 +258,7 @@ fn answer(call: libc::c_long, argument: u32, comparison: (u32, u32), errno: i32)
     assert_eq!(set, 0, "seccomp: {}", std::io::Error::last_os_error());
 }
 
-/// One step of a filter: where it compares and the answer is no, it skips as many steps as `skipped` says.
+/// Returns one step of a filter; a comparison that fails skips `skipped` steps.
 fn step(code: u32, skipped: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter {
         code: code as u16,

@@ -1,19 +1,19 @@
-//! What the tests share: names and folders that go away, processes of their own, other users, full file systems.
+//! What the tests share: temporary names and folders, separate processes, other users, full file systems.
 //!
 //! | what a test does                                   | what it calls                                        |
 //! |----------------------------------------------------|------------------------------------------------------|
-//! | makes segments                                     | [`Name`], [`Folder`]: removed even when it fails     |
-//! | could wait for ever                                | [`Watchdog`], or [`process::alone`], which has one   |
-//! | forks, or changes what belongs to the whole process | [`process::alone`]: a process with this test alone   |
-//! | wants another process                              | [`process::fork`], inside `alone`                    |
-//! | wants another user, a full file system, a cgroup   | [`kernel`], inside `alone`; skips loudly             |
-//! | wants a container                                  | [`container`], inside `alone`; skips loudly          |
-//! | hands a descriptor to another process              | [`pass`]                                             |
+//! | creates segments                                   | [`Name`], [`Folder`]: removed even when it fails     |
+//! | could wait forever                                 | [`Watchdog`], or [`process::alone`], which has one   |
+//! | forks, or changes what all of a process shares     | [`process::alone`]: a process with this test alone   |
+//! | needs another process                              | [`process::fork`], inside `alone`                    |
+//! | needs another user, a full file system, a cgroup   | [`kernel`], inside `alone`; reports a skip           |
+//! | needs a container                                  | [`container`], inside `alone`; reports a skip        |
+//! | passes a descriptor to another process             | [`pass`]                                             |
 //! | sends signals, or sets the interrupt hook          | [`signal`]                                           |
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-/// Takes the cause out of a result that must have been refused for this reason.
+/// Returns the cause of a result that must be an error of this kind.
 #[allow(unused_macros, reason = "each test binary uses a part of it")]
 macro_rules! refused {
     ($reason:ident, $result:expr) => {
@@ -43,10 +43,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// How long anything may take before it counts as hanging: no test waits for time, this only ends what never ends.
+/// How long a test may take before it counts as hung.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Waits so many nanoseconds at most.
+/// Waits at most this many nanoseconds.
 pub const fn within(ns: u64) -> WaitOptions {
     WaitOptions::after(Duration::from_nanos(ns))
 }
@@ -74,7 +74,7 @@ pub fn set_word(segment: &Segment, offset: u64, word: u64) {
     }
 }
 
-/// Returns a text that no other test, process or call has got.
+/// Returns a text that differs at each call, in each test and each process.
 pub fn unique() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +82,7 @@ pub fn unique() -> String {
     format!("{prefix}-{}-{number}", std::process::id())
 }
 
-/// Removes all that a process has left that was given this prefix for its names.
+/// Removes the files that were left by a process whose names have this prefix.
 fn remove_left(prefix: &str) {
     for folder in [
         standard_directory(),
@@ -100,18 +100,18 @@ fn remove_left(prefix: &str) {
     }
 }
 
-/// Returns where segments stand without a directory of their own.
+/// Returns the directory of segments whose options name none.
 pub fn standard_directory() -> PathBuf {
     let variable = std::env::var_os("SHMKIT_DIR").filter(|value| !value.is_empty());
     variable.map_or("/dev/shm".into(), PathBuf::from)
 }
 
-/// Returns the path as C has it.
+/// Returns the path as a C string.
 pub fn c_path(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).expect("a path has no NUL byte")
 }
 
-/// The name of a segment that nobody else uses; dropped, what stands under it in the standard directory goes.
+/// A unique name for a segment; dropping it removes the file of that name in the standard directory.
 pub struct Name {
     name: CString,
     path: PathBuf,
@@ -119,7 +119,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// Invents a name.
+    /// Makes up a unique name.
     pub fn new() -> Name {
         Name::of(&unique())
     }
@@ -154,19 +154,19 @@ impl Drop for Name {
     }
 }
 
-/// A new folder in /dev/shm; dropped, it goes with all that is in it.
+/// A new folder in /dev/shm; dropping it removes it with its contents.
 pub struct Folder {
     path: PathBuf,
     owner: u32,
 }
 
 impl Folder {
-    /// Makes a folder in memory.
+    /// Creates a folder in memory.
     pub fn new() -> Folder {
         Folder::below(Path::new("/dev/shm"))
     }
 
-    /// Makes a folder below another one.
+    /// Creates a folder below another one.
     pub fn below(parent: &Path) -> Folder {
         let path = parent.join(unique());
         std::fs::create_dir(&path).expect("a folder can be made");
@@ -179,7 +179,7 @@ impl Folder {
         &self.path
     }
 
-    /// Returns its path as the options of a segment want it.
+    /// Returns its path for the options of a segment.
     pub fn directory(&self) -> Option<CString> {
         Some(c_path(&self.path))
     }
@@ -209,19 +209,19 @@ pub fn entries(path: &Path) -> Vec<String> {
     names
 }
 
-/// Ends the process if it is not dropped in time, so that a test that hangs is seen.
+/// Aborts the process if it is not dropped in time, so that a hung test is reported.
 pub struct Watchdog {
     _alive: mpsc::Sender<()>,
 }
 
 impl Watchdog {
-    /// Begins to watch this test.
+    /// Starts to watch this test.
     pub fn start() -> Watchdog {
         let (alive, ended) = mpsc::channel::<()>();
         let test = std::thread::current().name().unwrap_or("?").to_owned();
         std::thread::spawn(move || {
             if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PATIENCE) {
-                say(&format!("{test} hangs: the watchdog ends it"));
+                say(&format!("{test} hangs: the watchdog aborts it"));
                 std::process::abort();
             }
         });
@@ -229,12 +229,12 @@ impl Watchdog {
     }
 }
 
-/// Writes a line to standard error, past the test runner, which would keep it back.
+/// Writes a line to standard error, past the test runner, which would capture it.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Says loudly that a test, or a part of it, has not run, and why.
+/// Reports that a test, or a part of it, was skipped, and why.
 pub fn skip(why: &str) {
     let test = process::current_test().unwrap_or_else(|| {
         let thread = std::thread::current();
@@ -243,7 +243,7 @@ pub fn skip(why: &str) {
     say(&format!("{}{test}: {why}", process::SKIPPED));
 }
 
-/// Says whether this process may do everything.
+/// Returns whether this process runs as root.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }

@@ -1,4 +1,4 @@
-//! Hands a descriptor to another process over a socket (unix(7)).
+//! Passes a descriptor to another process over a socket (unix(7)).
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 #[repr(C, align(8))]
 struct Ancillary([u8; 24]);
 
-/// Builds a message of one byte and one descriptor, and has `exchange` send or receive it.
+/// Builds a message of one byte and one descriptor, and passes it to `exchange`, which sends or receives it.
 fn with_message(
     byte: &mut u8,
     room: &mut Ancillary,
@@ -19,7 +19,7 @@ fn with_message(
         iov_base: (&raw mut *byte).cast(),
         iov_len: 1,
     };
-    // SAFETY: zeros are a msghdr.
+    // SAFETY: all zeros is a valid msghdr.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut vector;
     message.msg_iovlen = 1;
@@ -33,10 +33,10 @@ fn with_message(
     );
 }
 
-/// How long an ancillary message with one descriptor is: its header and an int.
+/// The length of an ancillary message with one descriptor: its header and an int.
 const ANCILLARY_LENGTH: usize = size_of::<libc::cmsghdr>() + size_of::<i32>();
 
-/// Sends one.
+/// Sends a descriptor.
 pub fn send(socket: &UnixStream, fd: i32) {
     let mut room = Ancillary([0; 24]);
     room.0[..8].copy_from_slice(&ANCILLARY_LENGTH.to_ne_bytes());
@@ -49,7 +49,7 @@ pub fn send(socket: &UnixStream, fd: i32) {
     });
 }
 
-/// Receives one.
+/// Receives a descriptor.
 pub fn receive(socket: &UnixStream) -> OwnedFd {
     let mut room = Ancillary([0; 24]);
     with_message(&mut 0, &mut room, |message| {
@@ -59,6 +59,6 @@ pub fn receive(socket: &UnixStream) -> OwnedFd {
     assert_eq!(room.0[..8], ANCILLARY_LENGTH.to_ne_bytes());
     assert_eq!(room.0[12..16], libc::SCM_RIGHTS.to_ne_bytes());
     let fd = i32::from_ne_bytes(room.0[16..20].try_into().unwrap());
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }

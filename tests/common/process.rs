@@ -1,9 +1,9 @@
 //! Processes for tests: one that runs a single test by itself, and children forked from it.
 //!
-//! A test runner has many threads, and what `fork` may do in such a process is next to nothing; limits, umask,
-//! environment and signal handlers belong to all of them. So a test that touches any of these runs in a process of its
-//! own: the test binary is started again with this test alone. There the runner still has a thread that waits for the
-//! test, so the test forks once it does; what it is in then has one thread, and may do anything.
+//! A test runner has many threads, and a child forked from it may do almost nothing. Limits, umask, environment and
+//! signal handlers belong to all threads. So a test that changes one of them runs in a process of its own: the test
+//! binary is started again with this test alone. There the runner still has a thread that waits for the test, so the
+//! test forks once more. That child has one thread, and may do anything.
 
 use super::{PATIENCE, say};
 use nix::sys::signal::{SigHandler, Signal};
@@ -15,36 +15,38 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 
-/// How a line begins that says that something has not run.
+/// The begin of a line that reports a skipped test.
 pub const SKIPPED: &str = "SKIPPED ";
 
-/// The variable that tells a process which test it is alone with.
+/// The variable that names the single test of a process.
 const ALONE: &str = "SHMKIT_TEST_ALONE";
 
-/// The variable that says how all names begin that such a process makes: whatever ends it, they can be removed.
+/// The variable with the prefix of all names that such a process creates, so that they can be removed after its end.
 const PREFIX: &str = "SHMKIT_TEST_PREFIX";
 
-/// Returns how the names begin that this process makes, where it is told.
+/// Returns the prefix of the names that this process creates, if one is set.
 pub fn prefix() -> Option<String> {
     std::env::var(PREFIX).ok()
 }
 
-/// Returns the test that this process is alone with.
+/// Returns the single test of this process.
 pub fn current_test() -> Option<String> {
     std::env::var(ALONE).ok()
 }
 
-/// Returns the name of the test that a closure stands in, as the test runner knows it.
+/// Returns the name of the test that contains a closure, as the test runner knows it.
 fn test_of<F>(_: &F) -> String {
     let path = std::any::type_name::<F>();
-    let (_binary, test) = path.split_once("::").expect("a closure stands in a crate");
+    let (_binary, test) = path
+        .split_once("::")
+        .expect("the type name of a closure begins with its crate");
     test.split("::{{closure}}")
         .next()
         .unwrap_or(test)
         .to_owned()
 }
 
-/// Runs `body`, which is all of the test, in a process of its own with a single thread.
+/// Runs `body`, the whole test, in a process of its own with a single thread.
 pub fn alone(body: impl FnOnce()) {
     let test = test_of(&body);
     if current_test().as_deref() == Some(&test) {
@@ -76,10 +78,10 @@ pub fn alone(body: impl FnOnce()) {
     let output = match ended.recv_timeout(PATIENCE) {
         Ok(output) => output.expect("the process can be waited for"),
         Err(_) => {
-            // Its first process has not been waited for, so the group's number is still its own.
+            // The first process has not been waited for, so the number of the group cannot belong to another one.
             let _ = nix::sys::signal::killpg(group, Signal::SIGKILL);
             super::remove_left(&prefix);
-            panic!("{test} hangs: the watchdog has ended its process");
+            panic!("{test} hangs: the watchdog has killed its process");
         }
     };
     super::remove_left(&prefix);
@@ -95,7 +97,7 @@ pub fn alone(body: impl FnOnce()) {
         "{test} in its own process: {}\n{out}{err}",
         output.status
     );
-    // A name that the runner does not know would be no test at all, and no failure.
+    // An unknown name runs no test, and the runner reports no failure.
     assert!(out.contains("1 passed"), "{test} has not run:\n{out}{err}");
 }
 
@@ -104,35 +106,35 @@ pub fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
-/// How a process has ended.
+/// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It called exit with this number.
+    /// It exited with this code.
     Exit(i32),
-    /// This signal ended it.
+    /// This signal killed it.
     Signal(Signal),
 }
 
-/// A forked child; dropped before it was waited for, it is killed.
+/// A forked child; if it is dropped before it was waited for, it is killed.
 pub struct Child {
     pid: Pid,
     waited: bool,
 }
 
-/// How a child exits whose body has panicked.
+/// The exit code of a child whose body panicked.
 const PANICKED: i32 = 101;
 
-/// Says whether the main thread waits for something, so that it holds no lock that a forked child could miss.
+/// Returns whether the main thread sleeps, so that it holds no lock that a forked child would need.
 fn main_thread_sleeps() -> bool {
     let stat = format!("/proc/self/task/{}/stat", std::process::id());
-    // proc(5): the number, the name in parentheses, the state.
+    // proc(5): the PID, the name in parentheses, the state.
     let stat = std::fs::read_to_string(stat).unwrap_or_default();
     stat.rsplit(')')
         .next()
         .is_some_and(|rest| rest.starts_with(" S"))
 }
 
-/// Runs `body` in a forked child; only in a process that has one thread, as in `alone`.
+/// Runs `body` in a forked child. This process must have one thread, as inside `alone`.
 pub fn fork(body: impl FnOnce()) -> Child {
     assert_eq!(threads(), 1, "a process with threads must not fork here");
     fork_now(body)
@@ -141,7 +143,7 @@ pub fn fork(body: impl FnOnce()) -> Child {
 fn fork_now(body: impl FnOnce()) -> Child {
     let parent = nix::unistd::getpid();
     // SAFETY: this process has a single thread, or another that sleeps in the test runner and holds no lock (the callers
-    // have checked it), so the child may do whatever its parent might.
+    // have checked it). So the child may do all that its parent may.
     match unsafe { nix::unistd::fork() }.expect("fork") {
         ForkResult::Parent { child } => Child {
             pid: child,
@@ -160,22 +162,22 @@ fn fork_now(body: impl FnOnce()) -> Child {
     }
 }
 
-/// Has the kernel end this process before any other where memory runs out: a test that takes too much is its own victim.
+/// Makes the kernel kill this process before any other if memory runs out.
 fn die_first() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }
 
-/// Has a bad access end this process by its signal and without a core, whatever a runtime would rather do.
+/// Makes a bad access kill this process by its signal and without a core, whatever handlers a runtime installed.
 fn die_plainly() {
     for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
-        // SAFETY: the default action is no code of ours.
+        // SAFETY: the default action runs no code of this process.
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.expect("signal");
     }
     super::kernel::limit(nix::sys::resource::Resource::RLIMIT_CORE, 0);
 }
 
 impl Child {
-    /// Returns its number.
+    /// Returns its PID.
     pub fn pid(&self) -> Pid {
         self.pid
     }
@@ -190,7 +192,7 @@ impl Child {
         }
     }
 
-    /// Waits for its end, which must be a good one.
+    /// Waits for its end, and panics unless it exited with 0.
     #[track_caller]
     pub fn succeed(self) {
         assert_eq!(self.wait(), Ended::Exit(0));
@@ -212,7 +214,7 @@ impl Drop for Child {
     }
 }
 
-/// Returns words that children forked later share with this process; they live as long as the process.
+/// Returns words that later children share with this process; they live as long as the process.
 pub fn shared_words(count: usize) -> &'static [AtomicU64] {
     let length = std::num::NonZeroUsize::new(count * 8).expect("at least one word");
     let access = nix::sys::mman::ProtFlags::PROT_READ | nix::sys::mman::ProtFlags::PROT_WRITE;
@@ -224,22 +226,22 @@ pub fn shared_words(count: usize) -> &'static [AtomicU64] {
     unsafe { std::slice::from_raw_parts(base.as_ptr(), count) }
 }
 
-/// Has every interruptible call of the library end after its first step.
+/// Makes every interruptible call of the library end after its first step. Use it only inside `alone`.
 ///
-/// What asks for more memory than there is must be refused before the first step. If that check is broken, the call ends
-/// here with another error, instead of taking all the memory of the machine. For a process of its own.
+/// A request for more memory than the machine has must fail before the first step. If that check is broken, the call
+/// ends here with another error instead of using all memory of the machine.
 pub fn end_after_one_step() {
     extern "C" fn enough(_: *mut std::ffi::c_void) -> i32 {
         1
     }
-    // SAFETY: the hook takes anything.
+    // SAFETY: the hook ignores its argument.
     let status = unsafe {
         shmkit::capi::interrupt::shmkit_set_interrupt(Some(enough), std::ptr::null_mut())
     };
     assert_eq!(status, 0);
 }
 
-/// Waits until `condition` holds; the watchdog ends what never does.
+/// Waits until `condition` holds; the watchdog ends a test in which it never does.
 pub fn wait_until(condition: impl Fn() -> bool) {
     while !condition() {
         std::thread::yield_now();

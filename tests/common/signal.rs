@@ -6,14 +6,14 @@ use std::ffi::c_void;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// How many signals this process has handled.
+/// The number of signals that this process has handled.
 pub static SIGNALS: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn count(_: i32) {
     SIGNALS.fetch_add(1, Relaxed);
 }
 
-/// Has SIGUSR1 interrupt system calls.
+/// Makes SIGUSR1 interrupt system calls.
 pub fn catch_signals() {
     let action = SigAction::new(
         SigHandler::Handler(count),
@@ -25,13 +25,14 @@ pub fn catch_signals() {
 }
 
 extern "C" fn hook(words: *mut c_void) -> i32 {
-    // SAFETY: `install_hook` was given two words that live as long as the process.
+    // SAFETY: `install_hook` passes two words that live as long as the process.
     let words = unsafe { std::slice::from_raw_parts(words.cast::<AtomicU64>(), 2) };
     let (call, last) = (words[0].fetch_add(1, Relaxed) + 1, words[1].load(Relaxed));
     i32::from(last != 0 && call >= last)
 }
 
-/// Has the hook count its calls in the first word, and end the wait from the call in the second on; 0: never.
+/// Installs a hook that counts its calls in the first word. It ends the wait from the call in the second word on; 0 means
+/// never.
 pub fn install_hook(words: &'static [AtomicU64]) {
     assert!(words.len() >= 2);
     // SAFETY: the hook may be called from any thread, and its words live as long as the process.

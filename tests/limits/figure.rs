@@ -1,4 +1,4 @@
-//! The figures: those of the kernel, the smallest of them, and the line that tells them.
+//! The figures: those of the kernel, the smallest of them, and the line that contains them.
 
 use super::common::Folder;
 use super::{PAGE, limits_of};
@@ -7,7 +7,7 @@ use shmkit::limits::limits;
 use std::path::Path;
 
 #[test]
-fn figures_are_those_of_the_kernel() {
+fn the_figures_match_the_kernels() {
     let found = limits_of(Path::new("/dev/shm"));
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
     let figure = |key: &str| {
@@ -43,7 +43,7 @@ fn figures_are_those_of_the_kernel() {
 }
 
 #[test]
-fn the_largest_is_no_larger_than_any_bound() {
+fn the_largest_size_is_within_every_bound() {
     let found = limits_of(Path::new("/dev/shm"));
     let memory = found.machine.available + found.machine.swap_free;
     let cgroup = found.cgroup.as_ref().map_or(u64::MAX, |cgroup| cgroup.free);
@@ -65,7 +65,7 @@ fn the_largest_is_no_larger_than_any_bound() {
 }
 
 #[test]
-fn the_line_answers_the_question() {
+fn the_line_names_every_bound() {
     let folder = Folder::new();
     let line = limits_of(folder.path()).to_string();
     let directory = folder.path().to_str().unwrap();
@@ -84,6 +84,6 @@ fn the_line_answers_the_question() {
 }
 
 #[test]
-fn a_directory_that_is_none() {
+fn a_missing_directory_is_not_found() {
     refused!(NotFound, limits(c"/dev/shm/no-such-directory"));
 }

@@ -1,7 +1,7 @@
 //! Locks of other processes, opened by their descriptor. The rest: tests/object/fd.rs.
 
 use super::common::byte;
-use super::common::kernel::{become_nobody, can_change_user};
+use super::common::kernel::{become_unprivileged, can_change_user};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{holder, recover, stay, unnamed, use_once};
 use shmkit::error::Result;
@@ -61,7 +61,7 @@ fn anothers_is_opened_by_who_trusts_him() {
             .unwrap();
         let words = shared_words(1);
         let child = fork(|| {
-            become_nobody();
+            become_unprivileged();
             refused!(Untrusted, open_fd(fd, offset));
             let trusting = Options {
                 file: FileOptions {

@@ -1,6 +1,6 @@
-//! Unnamed ones, and those that another process opens by their descriptor.
+//! Unnamed objects, and objects that another process opens by their descriptor.
 
-use super::common::kernel::{become_nobody, can_change_user};
+use super::common::kernel::{become_unprivileged, can_change_user};
 use super::common::pass::{receive, send};
 use super::common::process::{fork, shared_words, wait_until};
 use super::common::{Name, byte};
@@ -33,7 +33,7 @@ fn open_fd_opens_the_same_object<N: Noun>() {
         let same = N::open_fd(fd, offset, &N::usual()).unwrap();
         object.use_once();
         assert_eq!((same.uses(), same.offset()), (1, offset));
-        // What was opened by a descriptor can be exported, and outlives the first handle.
+        // An object that was opened by a descriptor can be exported, and outlives the first handle.
         let (fd, offset) = same.export().unwrap();
         drop(object);
         let again = N::open_fd(fd, offset, &N::usual()).unwrap();
@@ -182,7 +182,7 @@ fn open_fd_opens_an_object_that_came_over_a_socket<N: Noun>() {
         }
     });
     let name = Name::new();
-    // Created after the fork: the child has none of them.
+    // These objects are created after the fork, so the child has none of them.
     let named = N::named(&name, Create::Always, usual).unwrap();
     let unnamed = [(); 2].map(|()| N::unnamed(usual).unwrap());
     for (round, object) in unnamed.iter().chain([&named]).enumerate() {
@@ -203,7 +203,7 @@ fn open_fd_opens_an_object_of_another_user_only_with_trust<N: Noun>() {
     }
     let object = N::unnamed(&N::usual()).unwrap();
     let (fd, offset) = object.export().unwrap();
-    // Participants open the memory file anew, which its mode allows its owner alone.
+    // Participants open the memory file anew; its mode allows that only to its owner.
     let file = byte::reopen(fd);
     file.set_permissions(PermissionsExt::from_mode(0o666))
         .unwrap();
@@ -212,7 +212,7 @@ fn open_fd_opens_an_object_of_another_user_only_with_trust<N: Noun>() {
         ..FileOptions::default()
     });
     fork(|| {
-        become_nobody();
+        become_unprivileged();
         refused!(Untrusted, N::open_fd(fd, offset, &N::usual()));
         let opened = N::open_fd(fd, offset, &trusting).unwrap();
         assert_eq!(opened.uses(), object.uses());
@@ -232,7 +232,7 @@ fn a_forked_child_shares_its_objects<N: Noun>() {
     ];
     for used_before in [0, 1] {
         fork(|| objects.iter().for_each(N::use_once)).succeed();
-        // A child that drops its handles leaves ours alone.
+        // A child that drops its handles leaves those of this process open.
         fork(|| {
             for object in &objects {
                 // SAFETY: the child forgets them; it ends without dropping them again.
@@ -258,7 +258,11 @@ fn the_memory_of_an_exported_object_is_not_used_again<N: Noun>() {
     let first = place(&kept);
     drop(kept);
     let again = N::unnamed(&N::usual()).unwrap();
-    assert_eq!(place(&again), first, "no process knows of it");
+    assert_eq!(
+        place(&again),
+        first,
+        "the memory of an object that was not exported is used again"
+    );
     again.export().unwrap();
     drop(again);
     assert_ne!(place(&N::unnamed(&N::usual()).unwrap()), first);

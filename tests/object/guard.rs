@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const TIME: Duration = Duration::from_millis(20);
 
-/// Checks that a call lasts at least as long as it was told to wait.
+/// Checks that a call lasts at least as long as its timeout.
 fn lasts<T>(call: impl FnOnce() -> T) -> T {
     let begin = Instant::now();
     let result = call();

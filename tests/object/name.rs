@@ -1,7 +1,7 @@
 //! By name: a file that contains one object and nothing else.
 
 use super::common::Folder;
-use super::common::kernel::{become_nobody, can_change_user};
+use super::common::kernel::{become_unprivileged, can_change_user};
 use super::common::process::{fork, shared_words, wait_until};
 use super::form;
 use super::noun::{FILES, Noun};
@@ -238,7 +238,7 @@ fn named_opens_the_object_of_another_user_only_with_trust<N: Noun>() {
         });
         let created = N::named(c"a", Create::Always, &options).unwrap();
         fork(|| {
-            become_nobody();
+            become_unprivileged();
             let opened = N::named(c"a", Create::Never, &options);
             match (mode, trust) {
                 (0o600, _) => drop(refused!(Permission, opened)),

@@ -77,7 +77,7 @@ macro_rules! each_noun {
     };
 }
 
-/// The rows: hands the file of each noun and its type to a macro.
+/// The rows: passes the file of each noun and its type to a macro.
 macro_rules! rows {
     ($with:ident, $check:ident) => {
         $with! { $check:
@@ -391,7 +391,7 @@ impl Noun for Semaphore {
     life_cycle!();
 }
 
-/// A condition goes with one lock, in all processes.
+/// A condition is used with one lock, in all processes.
 static LOCK: LazyLock<Lock> = LazyLock::new(|| Lock::unnamed(&Default::default()).unwrap());
 
 impl Noun for Condition {

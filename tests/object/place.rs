@@ -26,7 +26,7 @@ each_noun!(
     alone: at_waits_a_second_for_a_live_creator, at_replaces_an_object_whose_creator_died
 );
 
-/// In a tag: the object is being initialised.
+/// In a tag: the object is being initialized.
 const MAKING: u64 = 1 << 29;
 
 fn set_tag(segment: &Segment, offset: u64, tag: u64) {
@@ -67,7 +67,7 @@ fn at_opens_what_at_created<N: Noun>() {
 fn at_fails_at_impossible_offsets<N: Noun>() {
     let usual = &N::usual();
     let size = N::size(usual);
-    // Just as large as one needs, and a bit larger.
+    // The segment is exactly as large as the object, or slightly larger.
     for length in [size, size + 63] {
         let segment = managed(length);
         let end = length.next_multiple_of(64);
@@ -77,7 +77,7 @@ fn at_fails_at_impossible_offsets<N: Noun>() {
                 refused!(Invalid, N::at(&segment, offset, create, usual));
             }
         }
-        // One that does not fit wholly is not begun.
+        // An object that does not fit is not created.
         for create in [Create::Always, Create::IfMissing] {
             if length > 64 {
                 refused!(Invalid, N::at(&segment, 64, create, usual));
@@ -246,7 +246,7 @@ fn an_object_keeps_its_segment_mapped<N: Noun>() {
     assert_eq!(object.segment().size(), Ok(1 << 16));
 }
 
-/// Forks a process that stays in the middle of creating an object.
+/// Forks a process that stalls while it creates an object.
 fn creator(segment: &Arc<Segment>, offset: u64) -> super::common::process::Child {
     let words = shared_words(1);
     let creator = fork(|| {

@@ -1,8 +1,8 @@
-//! Across borders: PID namespaces in which both sides have the same numbers, and other users.
+//! PID namespaces in which two processes have the same PID, and other users.
 
 use super::common::Folder;
 use super::common::container::{can_contain, contained, kill_first};
-use super::common::kernel::{become_nobody, can_change_user};
+use super::common::kernel::{become_unprivileged, can_change_user};
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
 use super::{holder, lock, managed, recover, stay, unnamed};
 use shmkit::lock::Create;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
-fn two_containers_with_equal_numbers() {
+fn equal_pids_in_two_containers_are_two_owners() {
     alone(|| {
         if !can_contain() {
             return;
@@ -27,14 +27,17 @@ fn two_containers_with_equal_numbers() {
             assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
-            // Process 1 of a namespace cannot kill itself: it ends as abruptly as it can.
+            // Process 1 of a namespace cannot kill itself; `_exit` releases nothing either.
             // SAFETY: _exit takes any number.
             unsafe { libc::_exit(0) };
         });
         wait_until(|| words[0].load(Relaxed) == 1);
-        let told = lock.stat().1.unwrap();
-        assert_eq!(told.pid, 1);
-        assert_ne!(told.namespace, std::os::unix::fs::MetadataExt::ino(&here));
+        let process = lock.stat().1.unwrap();
+        assert_eq!(process.pid, 1);
+        assert_ne!(
+            process.namespace,
+            std::os::unix::fs::MetadataExt::ino(&here)
+        );
         let waiter = contained(|| {
             refused!(NotOwner, lock.release());
             refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
@@ -49,7 +52,7 @@ fn two_containers_with_equal_numbers() {
 }
 
 #[test]
-fn equal_threads_in_two_containers_share_no_recursive_lock() {
+fn equal_threads_in_two_containers_do_not_share_a_recursive_lock() {
     alone(|| {
         if !can_contain() {
             return;
@@ -61,7 +64,7 @@ fn equal_threads_in_two_containers_share_no_recursive_lock() {
             assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             words[0].store(1, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 2);
-            // The one who waited for it has died: nobody else has.
+            // Only the waiter has died.
             assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             assert_eq!(lock.depth(), 2);
             lock.release().unwrap();
@@ -69,29 +72,29 @@ fn equal_threads_in_two_containers_share_no_recursive_lock() {
             assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
         });
         wait_until(|| words[0].load(Relaxed) == 1);
-        // The same process number and the same first thread, elsewhere.
+        // Another namespace: the same PID and the same TID.
         let waiter = contained(|| {
             assert_eq!(lock.depth(), 0);
             refused!(NotOwner, lock.release());
             refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
             words[1].store(1, Relaxed);
             let _ = lock.acquire_with(WaitOptions::BLOCKING);
-            unreachable!("it is killed before");
+            unreachable!("the test kills the waiter");
         });
         wait_until(|| words[1].load(Relaxed) == 1 && lock.stat().0.contended_since != 0);
         kill_first(&waiter);
-        // Its parent finds that it did not come to a good end.
+        // Its parent panics because it was killed.
         assert_eq!(waiter.wait(), Ended::Exit(101));
         words[0].store(2, Relaxed);
         owner.succeed();
-        // The owner has ended while it held the lock.
+        // The owner died while it held the lock.
         assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
         lock.release().unwrap();
     });
 }
 
 #[test]
-fn another_user() {
+fn the_death_of_another_users_process_is_detected() {
     alone(|| {
         if !can_change_user() {
             return;
@@ -107,7 +110,7 @@ fn another_user() {
         let own = lock(&segment, 0);
         let words = shared_words(1);
         let child = fork(|| {
-            become_nobody();
+            become_unprivileged();
             refused!(Untrusted, Segment::open(c"a", 0, &options));
             let trusting = Options {
                 trust: true,
@@ -123,10 +126,10 @@ fn another_user() {
         refused!(WouldBlock, own.acquire_with(WaitOptions::NONBLOCKING));
         child.kill();
         recover(&own);
-        // And the other way round.
+        // The other user takes over from this one.
         let owner = holder(&own, || {});
         let child = fork(|| {
-            become_nobody();
+            become_unprivileged();
             let trusting = Options {
                 trust: true,
                 ..options.clone()

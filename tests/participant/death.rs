@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
-fn killed() {
+fn a_killed_owner_is_dead() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -21,7 +21,7 @@ fn killed() {
 }
 
 #[test]
-fn exited_without_a_release() {
+fn an_owner_that_exits_without_a_release_is_dead() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -31,7 +31,7 @@ fn exited_without_a_release() {
 }
 
 #[test]
-fn crashed() {
+fn a_crashed_owner_is_dead() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -45,7 +45,7 @@ fn crashed() {
 }
 
 #[test]
-fn dead_and_not_waited_for() {
+fn a_zombie_is_dead() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -58,7 +58,7 @@ fn dead_and_not_waited_for() {
 }
 
 #[test]
-fn executing_another_program() {
+fn a_process_that_executes_another_program_is_dead() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -67,13 +67,13 @@ fn executing_another_program() {
             panic!("{error}");
         });
         recover(&lock);
-        assert_eq!(kill(child.pid(), None), Ok(()), "the process itself lives");
+        assert_eq!(kill(child.pid(), None), Ok(()), "the process still runs");
         child.kill();
     });
 }
 
 #[test]
-fn closing_while_holding() {
+fn a_process_that_closes_its_last_handle_is_dead() {
     alone(|| {
         let name = Name::new();
         let taken = shared_words(1);
@@ -85,7 +85,7 @@ fn closing_while_holding() {
             taken[0].store(1, Relaxed);
             wait_until(|| taken[0].load(Relaxed) == 2);
             drop((segment, first));
-            // As long as there is another handle of the segment, the process is who it was.
+            // While another handle of the segment is open, the process keeps its identity.
             taken[0].store(3, Relaxed);
             wait_until(|| taken[0].load(Relaxed) == 4);
             drop((again, second));
@@ -104,19 +104,19 @@ fn closing_while_holding() {
 }
 
 #[test]
-fn stopped_is_not_dead() {
+fn a_stopped_process_is_not_dead() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
-        let go = shared_words(1);
+        let resume = shared_words(1);
         let child = holder(&lock, || {
-            wait_until(|| go[0].load(Relaxed) == 1);
+            wait_until(|| resume[0].load(Relaxed) == 1);
             lock.release().unwrap();
         });
         kill(child.pid(), Signal::SIGSTOP).unwrap();
         refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
         refused!(Timeout, lock.acquire_with(within(100)));
-        go[0].store(1, Relaxed);
+        resume[0].store(1, Relaxed);
         refused!(Timeout, lock.acquire_with(within(50)));
         kill(child.pid(), Signal::SIGCONT).unwrap();
         assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
@@ -126,7 +126,7 @@ fn stopped_is_not_dead() {
 }
 
 #[test]
-fn without_descriptors_it_lives() {
+fn a_process_without_descriptors_is_not_dead() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -139,12 +139,12 @@ fn without_descriptors_it_lives() {
 }
 
 #[test]
-fn a_descriptor_in_another_process_keeps_nobody_alive() {
+fn a_descriptor_in_another_process_keeps_no_dead_process_alive() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
         let started = shared_words(1);
-        // It inherits all descriptors and mappings of the owner.
+        // The heir inherits all descriptors and mappings of the owner.
         let owner = holder(&lock, || {
             let heir = fork(|| {
                 started[0].store(u64::from(std::process::id()), Relaxed);
@@ -155,7 +155,7 @@ fn a_descriptor_in_another_process_keeps_nobody_alive() {
         });
         wait_until(|| started[0].load(Relaxed) != 0);
         let heir = nix::unistd::Pid::from_raw(started[0].load(Relaxed) as i32);
-        // Its first act is to ask for its parent's death; by now it no longer does.
+        // The heir has asked not to be killed when its parent dies.
         wait_until(|| lock.stat().0.owner.is_some());
         kill(owner.pid(), Signal::SIGKILL).unwrap();
         recover(&lock);
@@ -164,14 +164,14 @@ fn a_descriptor_in_another_process_keeps_nobody_alive() {
 }
 
 #[test]
-fn nobody_stores_after_its_death() {
+fn a_dead_process_stores_nothing() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
         for _ in 0..5 {
             let counter = &segment.bytes().unwrap()[1024..1032];
             let child = holder(&lock, || {
-                // Much memory to be torn down, and a thread that stores all the time.
+                // The kernel takes long to free this memory; the thread stores constantly.
                 let ballast = vec![1u8; 64 << 20];
                 std::hint::black_box(&ballast);
                 loop {
@@ -192,7 +192,7 @@ fn nobody_stores_after_its_death() {
             assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             let after = seen();
             for _ in 0..1000 {
-                assert_eq!(seen(), after, "the dead do not write");
+                assert_eq!(seen(), after, "a dead process does not store");
                 std::thread::yield_now();
             }
             lock.mark_consistent().unwrap();

@@ -1,4 +1,4 @@
-//! Children: made by fork, by vfork, by a raw clone, and by the hundred while their parent claims.
+//! Children that are made by fork, vfork or a raw clone, and children forked while their parent claims.
 
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
-fn a_child_owns_nothing_of_its_parents() {
+fn a_forked_child_owns_nothing_of_its_parent() {
     alone(|| {
         let segment = unnamed(0);
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
@@ -32,7 +32,7 @@ fn a_child_owns_nothing_of_its_parents() {
             free.release().unwrap();
         })
         .succeed();
-        // Nor does its end take anything from the parent.
+        // The child's end releases nothing of the parent.
         assert_eq!(held.stat().0.owner, Some(mine));
         fork(|| {
             drop(refused!(
@@ -46,7 +46,7 @@ fn a_child_owns_nothing_of_its_parents() {
 }
 
 #[test]
-fn a_child_closes_what_it_has_inherited_and_the_parent_lives() {
+fn a_child_that_closes_inherited_handles_leaves_its_parent_alive() {
     alone(|| {
         let name = Name::new();
         let words = shared_words(1);
@@ -75,7 +75,7 @@ fn a_raw_clone_is_another_participant() {
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
         held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let mine = held.stat().0.owner.unwrap().ticket();
-        // SAFETY: like fork, without the handlers of the C library; this process has one thread.
+        // SAFETY: this is a fork without the handlers of the C library; this process has one thread.
         let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
         if child == 0 {
             let fine = matches!(held.release(), Err(shmkit::error::Error::NotOwner(_)))
@@ -97,14 +97,14 @@ fn a_raw_clone_is_another_participant() {
             matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
             "{status:?}"
         );
-        // It died holding that one.
+        // The child died with this lock.
         recover(&free);
         held.release().unwrap();
     });
 }
 
 #[test]
-fn starting_programs_changes_nothing() {
+fn starting_a_program_leaves_the_owner_alive() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -125,7 +125,7 @@ fn starting_programs_changes_nothing() {
 }
 
 #[test]
-fn a_storm_of_forks_keeps_no_dead_claimer_alive() {
+fn children_forked_during_claims_keep_no_dead_identity_alive() {
     alone(|| {
         let segment = unnamed(0);
         let survivor = lock(&segment, 0);
@@ -139,7 +139,7 @@ fn a_storm_of_forks_keeps_no_dead_claimer_alive() {
                 let group = Pid::from_raw(0);
                 nix::unistd::setpgid(group, group).unwrap();
                 std::thread::spawn(move || {
-                    // Children that only sleep, as fast as they can be made.
+                    // These children only sleep, and are forked as fast as possible.
                     for _ in 0..100 {
                         // SAFETY: the child only calls pause, whatever other threads were doing.
                         if unsafe { libc::fork() } == 0 {
@@ -155,7 +155,7 @@ fn a_storm_of_forks_keeps_no_dead_claimer_alive() {
                     lock.release().unwrap();
                     words[2].fetch_add(1, Relaxed);
                 }
-                // It ends as an owner here, and in many lives before as one who let go.
+                // The claimer dies as an owner here; it released its earlier identities.
                 survivor.acquire_with(WaitOptions::NONBLOCKING).unwrap();
                 words[0].store(1, Relaxed);
                 stay();
@@ -163,10 +163,13 @@ fn a_storm_of_forks_keeps_no_dead_claimer_alive() {
             wait_until(|| words[0].load(Relaxed) == 1);
             let group = claimer.pid();
             kill(group, Signal::SIGKILL).unwrap();
-            // Its children live, and have copies of all that it had.
+            // The children live, and have copies of all descriptors and mappings.
             recover(&survivor);
-            assert!(words[2].load(Relaxed) > 0, "it has claimed meanwhile");
-            // None of its identities is locked any more: the whole table can be taken by others.
+            assert!(
+                words[2].load(Relaxed) > 0,
+                "no claim coincided with the forks"
+            );
+            // None of its identities is locked any more.
             let file = byte::reopen(inherited.as_ref().unwrap().0.fd());
             let held = (1..=words[2].load(Relaxed) as i64 * 20)
                 .filter(|ticket| byte::is_locked(&file, (1 << 62) + ticket));
@@ -177,12 +180,12 @@ fn a_storm_of_forks_keeps_no_dead_claimer_alive() {
 }
 
 #[test]
-fn a_descriptor_passed_on_keeps_nobody_alive() {
+fn a_descriptor_passed_over_a_socket_keeps_no_dead_process_alive() {
     alone(|| {
         let (segment, words) = (unnamed(0), shared_words(2));
         let survivor = lock(&segment, 0);
         let (near, far) = UnixStream::pair().unwrap();
-        // It gets the owner's descriptor over a socket, opens it again through /proc, and maps what it has.
+        // The heir gets the owner's descriptor over a socket, opens it again through /proc, and maps it.
         let heir = fork(|| {
             let fd = receive(&far);
             let again = Segment::open_fd(fd.as_raw_fd(), 0, &managed(0)).unwrap();
@@ -203,7 +206,7 @@ fn a_descriptor_passed_on_keeps_nobody_alive() {
 }
 
 #[test]
-fn a_child_that_lives_on_does_not_keep_its_parents_lock() {
+fn a_live_child_does_not_keep_its_dead_parents_lock() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -219,6 +222,7 @@ fn a_child_that_lives_on_does_not_keep_its_parents_lock() {
         wait_until(|| heir[0].load(Relaxed) != 0);
         owner.kill();
         recover(&lock);
-        kill(Pid::from_raw(heir[0].load(Relaxed) as i32), Signal::SIGKILL).expect("it lives");
+        kill(Pid::from_raw(heir[0].load(Relaxed) as i32), Signal::SIGKILL)
+            .expect("the child lives");
     });
 }

@@ -1,5 +1,5 @@
-//! Shared words that lie: tickets, slots and lock words set to anything. An error or the right thing, and no wait
-//! beyond the timeout.
+//! Hostile bytes in tickets, slots and lock words. Each call either fails or does the right thing, and waits at most
+//! until its timeout.
 
 use super::common::byte;
 use super::common::process::{alone, fork, shared_words, wait_until};
@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Where the last ticket and the slots stand in the file, and the word in a lock, as the layout fixes it.
+/// The offsets of the last ticket and the slots in the file, and of the word in a lock, as in the layout.
 const TICKETS: u64 = 128;
 const SLOTS: u64 = 256;
 const SLOT: u64 = 64;
@@ -36,7 +36,7 @@ fn read(segment: &Segment, at: u64) -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// Where the word of a lock stands in the file.
+/// Returns the offset of a lock's word in the file.
 fn word_of(lock: &Lock) -> u64 {
     let before = lock.segment().stat().unwrap().header.unwrap().control_bytes;
     before + lock.offset() + WORD
@@ -47,7 +47,7 @@ fn ticket(lock: &Lock) -> u64 {
 }
 
 #[test]
-fn tickets_at_their_end() {
+fn a_claim_fails_where_tickets_have_run_out() {
     alone(|| {
         for last in [LAST_TICKET, LAST_TICKET + 1, u64::MAX - 2] {
             let segment = unnamed(4);
@@ -63,7 +63,7 @@ fn tickets_at_their_end() {
             })
             .succeed();
         }
-        // The last one is as good as any.
+        // The last ticket is a valid one.
         let segment = unnamed(4);
         write(&segment, TICKETS, LAST_TICKET - 1);
         let last = Lock::of(&segment).unwrap();
@@ -75,7 +75,7 @@ fn tickets_at_their_end() {
 }
 
 #[test]
-fn tickets_turned_back_meet_nobody_who_lives() {
+fn tickets_that_are_turned_back_match_no_live_process() {
     alone(|| {
         let segment = unnamed(16);
         let locks: Vec<_> = (0..8).map(|place| lock(&segment, place)).collect();
@@ -84,7 +84,7 @@ fn tickets_turned_back_meet_nobody_who_lives() {
         for (lock, turned_back) in locks[..7].iter().zip([0, 0, 0, 1, u64::MAX, 2, 0]) {
             write(&segment, TICKETS, turned_back);
             if turned_back == u64::MAX {
-                // It wraps around in the next draw, which is an error; then it begins at the first.
+                // The next draw wraps around and fails; the one after it draws the first ticket.
                 fork(|| {
                     drop(refused!(
                         Corrupt,
@@ -96,7 +96,7 @@ fn tickets_turned_back_meet_nobody_who_lives() {
             children.push(holder(lock, || {}));
             assert!(
                 seen.insert(ticket(lock)),
-                "nobody has the ticket of another"
+                "two processes have the same ticket"
             );
         }
         for lock in &locks[..7] {
@@ -108,7 +108,7 @@ fn tickets_turned_back_meet_nobody_who_lives() {
 }
 
 #[test]
-fn slots_full_of_nonsense_are_slots_of_the_dead() {
+fn slots_with_arbitrary_bits_are_reclaimed() {
     alone(|| {
         let nonsense = [
             u64::MAX,
@@ -130,7 +130,7 @@ fn slots_full_of_nonsense_are_slots_of_the_dead() {
                 let fd = descriptor_alone(&mut inherited);
                 let lock = claim(&fd, 0);
                 assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
-                // Told of the one who has come, not of what stood there.
+                // The slot describes this process, not the bytes that it contained before.
                 let (stat, owner) = lock.stat();
                 assert_eq!(owner.unwrap().ticket, stat.owner.unwrap().ticket());
                 assert_eq!(owner.unwrap().pid, std::process::id());
@@ -142,7 +142,7 @@ fn slots_full_of_nonsense_are_slots_of_the_dead() {
 }
 
 #[test]
-fn a_slot_that_is_overwritten_takes_nothing_from_its_owner() {
+fn an_overwritten_slot_leaves_the_owner_its_lock() {
     alone(|| {
         let segment = unnamed(1);
         fork(|| drop(lock(&segment, 0))).succeed();
@@ -150,7 +150,7 @@ fn a_slot_that_is_overwritten_takes_nothing_from_its_owner() {
         let owner = holder(&held, || {});
         for value in [0, u64::MAX, ticket(&held) + 1] {
             write(&segment, SLOTS, value);
-            // Another one comes into the place; who holds the lock is known by its ticket alone.
+            // Another process may take the slot; the lock's owner is known by its ticket alone.
             fork(|| {
                 refused!(WouldBlock, held.acquire_with(WaitOptions::NONBLOCKING));
                 refused!(Timeout, held.acquire_with(within(5)));
@@ -164,7 +164,7 @@ fn a_slot_that_is_overwritten_takes_nothing_from_its_owner() {
 }
 
 #[test]
-fn a_table_of_one_living_ticket_is_full() {
+fn a_table_that_repeats_one_live_ticket_is_full() {
     alone(|| {
         let segment = unnamed(3);
         let held = lock(&segment, 0);
@@ -185,12 +185,12 @@ fn a_table_of_one_living_ticket_is_full() {
 }
 
 #[test]
-fn words_that_nobody_can_have_stored_are_those_of_the_dead() {
+fn words_with_impossible_owners_are_taken_over() {
     alone(|| {
         let segment = unnamed(4);
         let lock = lock(&segment, 1);
         let at = word_of(&lock);
-        // Slots beyond the table, no slot, tickets never drawn: with and without marks.
+        // Slots beyond the table, no slot, and tickets never drawn, with and without marks.
         let owners = [
             4096 + 1,
             0x1fff,
@@ -221,7 +221,7 @@ fn words_that_nobody_can_have_stored_are_those_of_the_dead() {
                 lock.release().unwrap();
             }
         }
-        // Free, whatever the marks say.
+        // Marks without an owner: the lock is free.
         for marks in [WAITERS, DIED, WAITERS | DIED, 1 << 29, !Id::BITS] {
             write(&segment, at, marks);
             assert_eq!(lock.stat().0.owner, None);
@@ -238,7 +238,7 @@ fn words_that_nobody_can_have_stored_are_those_of_the_dead() {
 }
 
 #[test]
-fn the_ticket_of_the_living_in_another_slot_is_waited_for_no_longer_than_asked() {
+fn a_live_ticket_with_another_slot_blocks_until_the_timeout() {
     alone(|| {
         let segment = unnamed(4);
         let (held, lied) = (lock(&segment, 0), lock(&segment, 1));
@@ -255,7 +255,7 @@ fn the_ticket_of_the_living_in_another_slot_is_waited_for_no_longer_than_asked()
             refused!(WouldBlock, lied.acquire_with(WaitOptions::NONBLOCKING));
             refused!(Timeout, lied.acquire_with(within(5)));
         }
-        // It is one lock that is lost, not the segment.
+        // Only this lock was unusable, not the segment.
         write(&segment, word_of(&lied), id + 1);
         owner.kill();
         recover(&held);
@@ -264,17 +264,17 @@ fn the_ticket_of_the_living_in_another_slot_is_waited_for_no_longer_than_asked()
 }
 
 #[test]
-fn a_word_that_changes_all_the_time_ends_in_a_status() {
+fn a_word_that_changes_constantly_ends_in_a_status() {
     alone(|| {
         let segment = unnamed(4);
         let lock = lock(&segment, 1);
         let (at, words) = (word_of(&lock), shared_words(1));
-        let liar = fork(|| {
+        let forger = fork(|| {
             let file = byte::reopen(segment.fd());
             let mut value = 1u64;
             words[0].store(1, Relaxed);
             loop {
-                // Xorshift: any bits at all.
+                // Xorshift yields arbitrary bits.
                 value ^= value << 13;
                 value ^= value >> 7;
                 value ^= value << 17;
@@ -297,17 +297,17 @@ fn a_word_that_changes_all_the_time_ends_in_a_status() {
             }
             let _ = (lock.stat(), lock.mark_consistent());
         }
-        liar.kill();
+        forger.kill();
     });
 }
 
 #[test]
-fn counters_at_their_ends_go_round() {
+fn counters_at_their_maximum_wrap_around() {
     alone(|| {
         let segment = unnamed(4);
         let lock = lock(&segment, 1);
         let word = word_of(&lock);
-        // Behind the word: token, depth, acquisitions, contended, recoveries, contended since.
+        // The word is followed by token, depth, acquisitions, contended, recoveries, contended since.
         for at in 1..7 {
             write(&segment, word + 8 * at, u64::MAX);
         }
@@ -319,12 +319,12 @@ fn counters_at_their_ends_go_round() {
         recover(&lock);
         assert_eq!((lock.stat().0.recoveries, read(&segment, word)), (0, 0));
         let waiter_since = lock.stat().0.contended_since;
-        assert_eq!(waiter_since, 0, "nobody waits, whatever stands there");
+        assert_eq!(waiter_since, 0, "there is no waiter");
     });
 }
 
 #[test]
-fn a_killed_liar_leaves_locks_that_work() {
+fn a_killed_process_that_forged_words_leaves_recoverable_locks() {
     alone(|| {
         let segment = unnamed(4);
         let locks: Vec<_> = (0..4).map(|place| lock(&segment, place)).collect();

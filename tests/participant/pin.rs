@@ -1,4 +1,4 @@
-//! The pin: what keeps the byte of a process locked while it lives, in whatever state, and what lets go of it.
+//! The pin: the mapping that keeps a process' byte locked in each state in which the process lives.
 
 use super::common::kernel::limit;
 use super::common::process::{alone, fork, shared_words, wait_until};
@@ -17,7 +17,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Returns where this process has mapped a single page of a memory file for reading alone: such a page is a pin.
+/// Returns the addresses of this process' pins: each is a read-only mapping of a single page of a memory file.
 fn pins() -> Vec<usize> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let pin = |line: &str| {
@@ -32,7 +32,7 @@ fn pins() -> Vec<usize> {
 }
 
 #[test]
-fn who_unmaps_its_pin_has_declared_itself_dead() {
+fn a_process_that_unmaps_its_pin_is_dead() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -40,17 +40,17 @@ fn who_unmaps_its_pin_has_declared_itself_dead() {
             let [pin] = pins()[..] else {
                 panic!("{}", std::fs::read_to_string("/proc/self/maps").unwrap());
             };
-            // SAFETY: nobody touches that page; what goes with it is on trial.
+            // SAFETY: the pin is never accessed.
             assert_eq!(unsafe { libc::munmap(pin as *mut _, 4096) }, 0);
         });
         recover(&lock);
-        assert_eq!(kill(child.pid(), None), Ok(()), "the process itself lives");
+        assert_eq!(kill(child.pid(), None), Ok(()), "the process still runs");
         child.kill();
     });
 }
 
 #[test]
-fn a_child_has_no_pin_of_its_parents() {
+fn a_forked_child_has_no_pin_of_its_parent() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -71,8 +71,10 @@ fn the_data_is_unmapped_before_the_pin() {
             let own = Arc::new(Segment::open_fd(fd.as_raw_fd(), 0, &managed(0)).unwrap());
             let held = lock(&own, 0);
             held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
-            let [pin] = pins()[..] else { panic!("one") };
-            // The mapping of what this process has opened begins with the control area.
+            let [pin] = pins()[..] else {
+                panic!("expected one pin")
+            };
+            // The mapping of an opened segment begins with the control area.
             let control = own.stat().unwrap().header.unwrap().control_bytes;
             words[0].store(own.data() as u64 - control, Relaxed);
             words[1].store(pin as u64, Relaxed);
@@ -96,20 +98,20 @@ fn the_data_is_unmapped_before_the_pin() {
             };
             if address == words[0].load(Relaxed) {
                 order.push("data");
-                // It is still somebody, before the kernel has done it and after.
+                // The process still has its identity, before the kernel has unmapped the data and after.
                 refused!(WouldBlock, survivor.acquire_with(WaitOptions::NONBLOCKING));
             } else if address == words[1].load(Relaxed) {
                 order.push("pin");
             }
         }
-        // Each call stops twice, as it begins and as it ends.
+        // The process stops twice for each call, at its begin and at its end.
         assert_eq!(order, ["data", "data", "pin", "pin"]);
         recover(&survivor);
         std::mem::forget(child);
     });
 }
 
-/// Returns what the process that stands at a system call is just unmapping.
+/// Returns the address that a process stopped at a system call is unmapping.
 fn unmapping(pid: Pid) -> Option<u64> {
     let line = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
     let mut words = line.split_whitespace();
@@ -119,7 +121,7 @@ fn unmapping(pid: Pid) -> Option<u64> {
 }
 
 #[test]
-fn traced_is_not_dead() {
+fn a_traced_process_is_not_dead() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -138,8 +140,8 @@ fn traced_is_not_dead() {
 }
 
 #[test]
-fn dumping_core_is_not_dead_before_it_is_done() {
-    /// So much takes the kernel a while to write.
+fn a_process_that_dumps_core_is_not_dead() {
+    /// The kernel needs a while to dump this much memory.
     const BALLAST: usize = 512 << 20;
     alone(|| {
         let (segment, folder) = (unnamed(0), Folder::new());
@@ -166,7 +168,7 @@ fn dumping_core_is_not_dead_before_it_is_done() {
         let mut asked = 0;
         while dumping() {
             let answer = lock.acquire_with(WaitOptions::NONBLOCKING);
-            // It may have come to its end since it was looked at.
+            // The dump may have ended since the last look.
             if dumping() {
                 refused!(WouldBlock, answer);
                 asked += 1;
@@ -179,7 +181,7 @@ fn dumping_core_is_not_dead_before_it_is_done() {
         }
         assert!(
             lock.acquire_with(WaitOptions::BLOCKING).unwrap(),
-            "its owner died"
+            "the owner is dead"
         );
         assert!(matches!(
             child.wait(),
@@ -189,7 +191,7 @@ fn dumping_core_is_not_dead_before_it_is_done() {
 }
 
 #[test]
-fn no_thread_of_the_dead_stores_any_more() {
+fn no_thread_of_a_dead_process_stores() {
     const THREADS: usize = 4;
     alone(|| {
         let segment = unnamed(0);
@@ -218,7 +220,7 @@ fn no_thread_of_the_dead_stores_any_more() {
             assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             let after = seen();
             for _ in 0..1000 {
-                assert_eq!(seen(), after, "the dead do not write");
+                assert_eq!(seen(), after, "a dead process does not store");
                 std::thread::yield_now();
             }
             lock.mark_consistent().unwrap();

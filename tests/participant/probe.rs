@@ -1,4 +1,4 @@
-//! Whom is asked about life: descriptors that are lost, numbers that stand for other files, strangers' locks.
+//! The question whether a process lives: lost descriptors, descriptors of other files, and locks of other processes.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name, byte};
@@ -11,18 +11,18 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// The byte that the participant with this ticket holds, as the layout fixes it.
+/// Returns the byte that the participant with this ticket keeps locked, as in the layout.
 fn byte_of(ticket: u64) -> i64 {
     (1 << 62) + ticket as i64
 }
 
-/// Fills the numbers that have become free with files that know no locks.
+/// Reuses the numbers of closed descriptors for files without locks.
 fn reuse_numbers() -> Vec<File> {
     (0..32).map(|_| File::open("/dev/null").unwrap()).collect()
 }
 
 #[test]
-fn the_byte_of_the_owner_is_locked() {
+fn the_byte_of_a_live_owner_is_locked() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -37,7 +37,7 @@ fn the_byte_of_the_owner_is_locked() {
 }
 
 #[test]
-fn a_strangers_shared_lock_is_not_life() {
+fn a_read_lock_of_another_process_is_not_liveness() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -51,7 +51,7 @@ fn a_strangers_shared_lock_is_not_life() {
 }
 
 #[test]
-fn who_may_write_the_file_may_keep_the_dead_alive() {
+fn a_write_lock_on_its_byte_keeps_a_dead_process_alive() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -67,14 +67,14 @@ fn who_may_write_the_file_may_keep_the_dead_alive() {
 }
 
 #[test]
-fn a_number_that_stands_for_another_file_never_says_dead() {
+fn a_descriptor_that_became_another_file_never_reports_death() {
     alone(|| {
         let name = Name::new();
         let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
         let (held, other) = (lock(&segment, 0), lock(&segment, 1));
         let words = shared_words(2);
         let asker = fork(|| {
-            // It has its own identity before its descriptors go.
+            // This process gets its identity before its descriptors are closed.
             other.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             other.release().unwrap();
             words[0].store(1, Relaxed);
@@ -98,7 +98,7 @@ fn a_number_that_stands_for_another_file_never_says_dead() {
 }
 
 #[test]
-fn a_number_that_stands_for_another_segment_keeps_nobody_alive() {
+fn a_descriptor_that_became_another_segment_keeps_no_dead_process_alive() {
     alone(|| {
         let (name, folder) = (Name::new(), Folder::new());
         let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
@@ -111,7 +111,7 @@ fn a_number_that_stands_for_another_segment_keeps_nobody_alive() {
             wait_until(|| words[0].load(Relaxed) == 2);
             let ticket = held.stat().0.owner.unwrap().ticket();
             close_all();
-            // Another file, in which a lock stands on the very byte.
+            // Another file has a lock on the same byte.
             let path = folder.path().join("other");
             let make = || {
                 File::options()
@@ -136,7 +136,7 @@ fn a_number_that_stands_for_another_segment_keeps_nobody_alive() {
 }
 
 #[test]
-fn with_nobody_to_ask_nobody_is_dead() {
+fn no_process_is_dead_if_liveness_is_unknown() {
     alone(|| {
         let segment = unnamed(0);
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
@@ -148,13 +148,13 @@ fn with_nobody_to_ask_nobody_is_dead() {
             wait_until(|| words[0].load(Relaxed) == 2);
             close_all();
             let _files = reuse_numbers();
-            // Held by one who lives, and then by one who is dead: there is no telling.
+            // The owner lives, and dies later: this process cannot distinguish the two.
             refused!(LivenessUnknown, held.acquire_with(WaitOptions::NONBLOCKING));
             refused!(LivenessUnknown, held.acquire_with(WaitOptions::BLOCKING));
             words[0].store(3, Relaxed);
             wait_until(|| words[0].load(Relaxed) == 4);
             refused!(LivenessUnknown, held.acquire_with(WaitOptions::BLOCKING));
-            // What is free can be taken and given back.
+            // A free lock can be acquired and released.
             assert_eq!(free.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             free.release().unwrap();
         });
@@ -170,7 +170,7 @@ fn with_nobody_to_ask_nobody_is_dead() {
 }
 
 #[test]
-fn closing_leaves_numbers_alone_that_are_others_by_now() {
+fn closing_leaves_reused_descriptors_open() {
     alone(|| {
         let segment = unnamed(0);
         let lock = lock(&segment, 0);
@@ -179,7 +179,7 @@ fn closing_leaves_numbers_alone_that_are_others_by_now() {
             let files = reuse_numbers();
             drop((lock, segment));
             for file in &files {
-                assert!(file.metadata().is_ok(), "closed by somebody else");
+                assert!(file.metadata().is_ok(), "the segment closed it");
             }
         })
         .succeed();
@@ -187,7 +187,7 @@ fn closing_leaves_numbers_alone_that_are_others_by_now() {
 }
 
 #[test]
-fn a_claim_after_all_is_closed_goes_by_the_name() {
+fn a_claim_without_descriptors_uses_the_name() {
     alone(|| {
         let name = Name::new();
         let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
@@ -205,7 +205,7 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
             refused!(LivenessUnknown, lock.acquire_with(WaitOptions::NONBLOCKING));
         })
         .succeed();
-        // It has not claimed anything that would be left.
+        // The failed claim has left nothing.
         let child = holder(&lock, || {});
         child.kill();
         recover(&lock);
@@ -213,7 +213,7 @@ fn a_claim_after_all_is_closed_goes_by_the_name() {
 }
 
 #[test]
-fn a_number_that_stands_for_another_segment_that_knows_us_never_says_dead() {
+fn a_descriptor_that_became_another_segment_with_our_ticket_never_reports_death() {
     alone(|| {
         let name = Name::new();
         let segment = Arc::new(Segment::create(Some(&name), 4096, &managed(0)).unwrap());
@@ -228,7 +228,7 @@ fn a_number_that_stands_for_another_segment_that_knows_us_never_says_dead() {
             wait_until(|| words[0].load(Relaxed) == 2);
             let its = held.stat().0.owner.unwrap().ticket();
             close_all();
-            // The free numbers go to another segment, in which a living process has our ticket and nobody the owner's.
+            // The numbers now belong to another segment, in which a live process has our ticket and none has the owner's.
             let (another, claimed) = another_with(mine, its);
             let numbers: Vec<_> = (0..32).map(|_| byte::reopen(another.fd())).collect();
             refused!(WouldBlock, held.acquire_with(WaitOptions::NONBLOCKING));
@@ -246,10 +246,10 @@ fn a_number_that_stands_for_another_segment_that_knows_us_never_says_dead() {
     });
 }
 
-/// Makes a segment in which this process has the ticket `mine`, and nobody has `free`.
+/// Creates a segment in which this process has the ticket `mine`, and no process has `free`.
 fn another_with(mine: u64, free: u64) -> (Arc<Segment>, Lock) {
     let segment = unnamed(0);
-    // The counter stands behind the header: what is drawn next is one more.
+    // The counter follows the header; the next ticket is one more.
     byte::reopen(segment.fd())
         .write_all_at(&(mine - 1).to_ne_bytes(), 128)
         .unwrap();
@@ -261,7 +261,7 @@ fn another_with(mine: u64, free: u64) -> (Arc<Segment>, Lock) {
 }
 
 #[test]
-fn numbers_that_stand_for_folders_lead_nowhere() {
+fn descriptors_that_became_directories_make_liveness_unknown() {
     alone(|| {
         let segment = unnamed(0);
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
@@ -269,7 +269,7 @@ fn numbers_that_stand_for_folders_lead_nowhere() {
         fork(|| {
             free.acquire_with(WaitOptions::NONBLOCKING).unwrap();
             close_all();
-            // They cannot be opened for writing: the reason is not the segment's.
+            // A directory cannot be opened for writing, for a reason that is not the segment's.
             let _folders: Vec<_> = (0..32).map(|_| File::open("/").unwrap()).collect();
             refused!(LivenessUnknown, held.acquire_with(WaitOptions::NONBLOCKING));
         })

@@ -1,4 +1,4 @@
-//! Kernels that lack what all of this rests on: they are told so at the first use, and nothing is left half done.
+//! Kernels without the system calls that liveness needs: the first use fails, and leaves nothing behind.
 //!
 //! A seccomp filter makes the kernel answer as an older one does.
 
@@ -9,7 +9,7 @@ use super::managed;
 use shmkit::segment::{Options, Segment};
 
 #[test]
-fn without_locks_of_open_file_descriptions() {
+fn managed_segments_are_unsupported_without_open_file_description_locks() {
     alone(|| {
         let folder = Folder::new();
         refuse_byte_locks();
@@ -24,12 +24,12 @@ fn without_locks_of_open_file_descriptions() {
             directory: folder.directory(),
             ..Options::default()
         };
-        Segment::create(Some(c"a"), 1, &plain).expect("plain ones need none");
+        Segment::create(Some(c"a"), 1, &plain).expect("plain segments have no participants");
     });
 }
 
 #[test]
-fn without_pages_that_forks_wipe() {
+fn managed_segments_are_unsupported_without_wipe_on_fork() {
     alone(|| {
         let folder = Folder::new();
         refuse_wiping();
@@ -39,13 +39,14 @@ fn without_pages_that_forks_wipe() {
         };
         refused!(Unsupported, Segment::create(None, 1, &managed(0)));
         refused!(Unsupported, Segment::create(Some(c"a"), 1, &options));
-        assert_eq!(entries(folder.path()), [""; 0], "a name of nothing");
+        assert_eq!(entries(folder.path()), [""; 0], "a name was left");
         let plain = Options {
             directory: folder.directory(),
             capacity: 8192,
             ..Options::default()
         };
-        let plain = Segment::create(Some(c"a"), 1, &plain).expect("plain ones need none");
+        let plain =
+            Segment::create(Some(c"a"), 1, &plain).expect("plain segments have no participants");
         plain.resize(5000, &Default::default()).unwrap();
         super::common::process::fork(|| plain.unlink().unwrap()).succeed();
     });

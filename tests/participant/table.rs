@@ -1,4 +1,4 @@
-//! The table: full ones, many claimers at once, claimers that are stopped.
+//! The participant table: full tables, concurrent claims and stopped claimers.
 
 use super::common::byte;
 use super::common::process::{alone, fork, shared_words, wait_until};
@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
-fn a_full_table_is_said_and_the_dead_make_room() {
+fn a_full_table_fails_until_a_participant_dies() {
     alone(|| {
         for participants in [1, 2] {
             let segment = Arc::new(Segment::create(None, 4096, &managed(participants)).unwrap());
-            // Made by one who lets go again: a table of one must not be full of its maker.
+            // The creator closes its handle: it must not occupy a table of one.
             let fd = segment.fd();
             fork(|| {
                 let own = Arc::new(Segment::open_fd(fd, 0, &managed(0)).unwrap());
@@ -58,7 +58,7 @@ fn a_full_table_is_said_and_the_dead_make_room() {
 }
 
 #[test]
-fn many_claim_at_once_and_each_is_somebody_else() {
+fn concurrent_claims_get_distinct_identities() {
     const COUNT: usize = 64;
     alone(|| {
         let segment = unnamed(COUNT as u32);
@@ -97,7 +97,7 @@ fn many_claim_at_once_and_each_is_somebody_else() {
         for child in children {
             child.kill();
         }
-        // All of them are dead: the table has room for as many again.
+        // All of them are dead, so the table has room again.
         for _ in 0..COUNT + 1 {
             fork(|| {
                 let lock = lock(&segment, 40);
@@ -110,7 +110,7 @@ fn many_claim_at_once_and_each_is_somebody_else() {
 }
 
 #[test]
-fn a_claimer_that_is_stopped_holds_nobody_up() {
+fn a_stopped_claimer_delays_no_other_process() {
     alone(|| {
         let mut inherited = Some((unnamed(4), ()));
         let rounds = shared_words(1);
@@ -141,7 +141,7 @@ fn a_claimer_that_is_stopped_holds_nobody_up() {
 }
 
 #[test]
-fn a_thousand_come_and_go_through_a_small_table() {
+fn a_small_table_serves_many_short_lived_processes() {
     alone(|| {
         let segment = unnamed(2);
         let own = lock(&segment, 0);
@@ -149,7 +149,7 @@ fn a_thousand_come_and_go_through_a_small_table() {
         for round in 0..200 {
             let child = fork(|| {
                 own.acquire_with(WaitOptions::BLOCKING).unwrap();
-                // Killed or not, it does not release.
+                // Whether it exits or is killed, it does not release.
                 if round % 2 == 0 {
                     stay();
                 }
@@ -171,7 +171,7 @@ fn a_thousand_come_and_go_through_a_small_table() {
     });
 }
 
-/// Sets the last ticket that was drawn: it stands behind the header.
+/// Sets the last ticket that was drawn; it follows the header.
 fn set_tickets(segment: &Segment, last: u64) {
     byte::reopen(segment.fd())
         .write_all_at(&last.to_ne_bytes(), 128)
@@ -179,7 +179,7 @@ fn set_tickets(segment: &Segment, last: u64) {
 }
 
 #[test]
-fn tickets_turned_back_make_nobody_the_twin_of_a_living_one() {
+fn a_ticket_counter_that_is_turned_back_duplicates_no_live_ticket() {
     alone(|| {
         let segment = unnamed(0);
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));
@@ -204,7 +204,7 @@ fn tickets_turned_back_make_nobody_the_twin_of_a_living_one() {
 }
 
 #[test]
-fn tickets_run_out() {
+fn a_claim_fails_after_the_last_ticket() {
     const LAST: u64 = (1 << 48) - 1;
     alone(|| {
         let segment = unnamed(0);
@@ -225,7 +225,7 @@ fn tickets_run_out() {
 }
 
 #[test]
-fn whatever_the_table_says_the_living_live_and_the_dead_are_dead() {
+fn an_overwritten_table_changes_no_liveness() {
     alone(|| {
         let segment = unnamed(8);
         let (held, free) = (lock(&segment, 0), lock(&segment, 1));

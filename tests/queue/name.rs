@@ -1,6 +1,6 @@
 //! Named queues: messages that outlive processes, and other users. For the rest see tests/object/name.rs.
 
-use super::common::kernel::{become_nobody, can_change_user};
+use super::common::kernel::{become_unprivileged, can_change_user};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
 use super::{NOW, ONE_MINUTE, drain};
@@ -85,7 +85,7 @@ fn a_queue_of_another_user_is_opened_only_with_trust() {
         let queue = Queue::named(c"a", Create::Always, &options).unwrap();
         queue.put_with(b"for others", NOW).unwrap();
         fork(|| {
-            become_nobody();
+            become_unprivileged();
             for create in [Create::Never, Create::IfMissing] {
                 refused!(Untrusted, Queue::named(c"a", create, &options));
             }
@@ -104,7 +104,7 @@ fn a_queue_of_another_user_is_opened_only_with_trust() {
         let own = by(place(&folder));
         let queue = Queue::named(c"own", Create::Always, &own).unwrap();
         fork(|| {
-            become_nobody();
+            become_unprivileged();
             let trusting = by(FileOptions {
                 trust: true,
                 ..place(&folder)

@@ -1,4 +1,4 @@
-//! Between two steps of an opener or a collector, where somebody else comes in: each is stopped at a system call.
+//! Another process acts between two steps of an opener or a collector, which is stopped at a system call.
 
 use super::common::Folder;
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
@@ -16,7 +16,7 @@ struct Call {
 }
 
 impl Call {
-    /// Whether a byte lock is tried without waiting: the first of an opener is that of ATTACH.
+    /// Returns whether the call tries a byte lock without waiting; an opener's first one is for the byte ATTACH.
     fn locks(&self) -> bool {
         self.number == libc::SYS_fcntl && self.arguments[1] as i32 == libc::F_OFD_SETLK
     }
@@ -31,7 +31,7 @@ impl Call {
     }
 }
 
-/// Forks a process that does this and is stopped as it begins the first call of which `here` says so.
+/// Forks a process that runs `body` and stops at the begin of the first system call that `here` accepts.
 fn stopped(here: impl Fn(&Call) -> bool, body: impl FnOnce()) -> Child {
     let child = fork(|| {
         ptrace::traceme().expect("a child may be traced");
@@ -41,19 +41,19 @@ fn stopped(here: impl Fn(&Call) -> bool, body: impl FnOnce()) -> Child {
     let stops = |status| match waitpid(child.pid(), None).unwrap() {
         WaitStatus::Stopped(_, signal) => assert_eq!(signal, status),
         WaitStatus::PtraceSyscall(_) => {}
-        other => panic!("it has not come to that call: {other:?}"),
+        other => panic!("the process did not reach that call: {other:?}"),
     };
     stops(Signal::SIGSTOP);
     ptrace::setoptions(child.pid(), ptrace::Options::PTRACE_O_TRACESYSGOOD).unwrap();
     loop {
         ptrace::syscall(child.pid(), None).unwrap();
         stops(Signal::SIGTRAP);
-        let told = ptrace::syscall_info(child.pid()).unwrap();
-        if told.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+        let stop = ptrace::syscall_info(child.pid()).unwrap();
+        if stop.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
             continue;
         }
-        // SAFETY: `op` says that this is the part that the kernel has filled.
-        let entry = unsafe { told.u.entry };
+        // SAFETY: `op` shows that the kernel has filled this member of the union.
+        let entry = unsafe { stop.u.entry };
         let call = Call {
             number: entry.nr as i64,
             arguments: entry.args,
@@ -69,17 +69,17 @@ fn goes_on(child: &Child) {
 }
 
 #[test]
-fn an_opener_that_met_no_collector_looks_at_the_name_again() {
+fn an_opener_whose_file_was_collected_looks_up_the_name_again() {
     alone(|| {
         let folder = Folder::new();
         let open = || Segment::open(c"a", 0, &within(&folder));
-        // It has the file open, and has said to nobody yet that it is there.
+        // The opener has the file open, and does not hold its byte lock yet.
         stays(|| make(&folder)).kill();
         let opener = stopped(Call::locks, || drop(refused!(NotFound, open())));
         assert_eq!(collect(&folder), 1);
         goes_on(&opener);
         opener.succeed();
-        // Another one stands under the name by then: that is opened.
+        // Meanwhile the name belongs to another segment, which is opened.
         stays(|| make(&folder)).kill();
         let opener = stopped(Call::locks, || {
             let found = open().unwrap();
@@ -94,7 +94,7 @@ fn an_opener_that_met_no_collector_looks_at_the_name_again() {
 }
 
 #[test]
-fn an_opener_waits_for_a_collector_that_has_looked() {
+fn an_opener_waits_for_a_collector_that_removes_the_name() {
     alone(|| {
         let folder = Folder::new();
         let words = shared_words(2);
@@ -109,15 +109,15 @@ fn an_opener_waits_for_a_collector_that_has_looked() {
                 let found = Segment::open(c"a", 0, &within(&folder));
                 words[1].store(1, Relaxed);
                 match killed {
-                    // The kernel has let go of what the collector held.
+                    // The kernel has released the byte lock of the collector.
                     true => assert_eq!(found.unwrap().size(), Ok(64)),
                     false => drop(refused!(NotFound, found)),
                 }
             });
             wait_until(|| words[0].load(Relaxed) == 1);
             std::thread::sleep(std::time::Duration::from_millis(20));
-            assert_eq!(words[1].load(Relaxed), 0, "it waits");
-            // Nor does a second collector count the same one.
+            assert_eq!(words[1].load(Relaxed), 0, "the opener did not wait");
+            // A second collector does not count the same segment.
             assert_eq!(collect(&folder), 0);
             match killed {
                 true => collector.kill(),
@@ -133,7 +133,7 @@ fn an_opener_waits_for_a_collector_that_has_looked() {
 }
 
 #[test]
-fn an_unlinker_that_has_looked_is_waited_for_by_the_next() {
+fn an_unlink_waits_for_an_unlink_in_progress() {
     alone(|| {
         let folder = Folder::new();
         let made = make(&folder);
@@ -149,7 +149,7 @@ fn an_unlinker_that_has_looked_is_waited_for_by_the_next() {
         goes_on(&first);
         first.succeed();
         second.succeed();
-        // The name is free, and who has it mapped keeps it.
+        // The name is free, and closing the old segment leaves the new one alone.
         let other = make(&folder);
         drop(made);
         assert_eq!(folder.entries(), ["a"]);

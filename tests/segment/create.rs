@@ -1,4 +1,4 @@
-//! Making segments: exact sizes, memory that is really there, exact modes, and nothing left of what failed.
+//! Creating segments: exact sizes, reserved memory, exact modes, and nothing left after a failure.
 
 use super::common::process::{alone, end_after_one_step};
 use super::common::{Folder, Name};
@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 const PAGE: u64 = 4096;
 
 #[test]
-fn has_exactly_the_bytes_asked_for() {
+fn a_segment_has_exactly_the_requested_size() {
     for size in [1, 4095, 4096, 4097, 5000, 3 << 20] {
         let name = Name::new();
         let named = Segment::create(Some(&name), size, &plain()).unwrap();
@@ -34,7 +34,7 @@ fn has_exactly_the_bytes_asked_for() {
 }
 
 #[test]
-fn refuses_sizes_that_cannot_be() {
+fn create_fails_with_impossible_sizes() {
     let folder = Folder::new();
     let options = within(&folder);
     for name in [Some(c"a"), None] {
@@ -52,7 +52,7 @@ fn refuses_sizes_that_cannot_be() {
         refused!(Invalid, Segment::create(name, 5000, &capacity(4999)));
         refused!(TooLarge, Segment::create(name, 1, &capacity(u64::MAX)));
         refused!(TooLarge, Segment::create(name, 1, &capacity(1 << 63)));
-        // More than the processor can address.
+        // The processor cannot address this much.
         refused!(NoMemory, Segment::create(name, 1, &capacity(1 << 62)));
         let sparse = Options {
             sparse: true,
@@ -64,7 +64,7 @@ fn refuses_sizes_that_cannot_be() {
 }
 
 #[test]
-fn refuses_what_contradicts_itself() {
+fn create_fails_with_contradictory_options() {
     let folder = Folder::new();
     let wrong = [
         Options {
@@ -95,10 +95,10 @@ fn refuses_what_contradicts_itself() {
 }
 
 #[test]
-fn a_taken_name_stays_as_it_is() {
+fn create_leaves_an_existing_file_unchanged() {
     alone(|| {
         let folder = Folder::new();
-        // Some of them are larger than any memory.
+        // Some of these sizes are larger than any memory.
         end_after_one_step();
         let options = Options {
             interruptible: true,
@@ -106,7 +106,7 @@ fn a_taken_name_stays_as_it_is() {
         };
         let made = Segment::create(Some(c"a"), 5000, &options).unwrap();
         fill(&made);
-        // Above a megabyte the name is looked at first, so that no memory is taken for nothing.
+        // Above a megabyte the name is checked before memory is reserved.
         for size in [1, 5000, 1 << 20, (1 << 20) + 1, 1 << 40] {
             let cause = refused!(Exists, Segment::create(Some(c"a"), size, &options));
             assert!(cause.text.contains("/a"), "{cause}");
@@ -131,7 +131,7 @@ fn a_taken_name_stays_as_it_is() {
 }
 
 #[test]
-fn memory_is_there_before_the_first_touch() {
+fn memory_is_reserved_before_the_first_access() {
     let folder = Folder::new();
     let options = within(&folder);
     let sparse = Options {
@@ -160,7 +160,7 @@ fn memory_is_there_before_the_first_touch() {
 }
 
 #[test]
-fn more_than_4_gib() {
+fn a_segment_can_exceed_4_gib() {
     let folder = Folder::new();
     let options = Options {
         sparse: true,
@@ -196,7 +196,7 @@ fn more_than_4_gib() {
 }
 
 #[test]
-fn mode_is_exact_whatever_the_umask() {
+fn the_mode_is_exact_whatever_the_umask() {
     alone(|| {
         for taken in [0o000, 0o022, 0o077, 0o277, 0o777] {
             umask(Mode::from_bits_truncate(taken));
@@ -225,7 +225,7 @@ fn mode_is_exact_whatever_the_umask() {
 }
 
 #[test]
-fn mode_is_0600_unless_asked_otherwise() {
+fn the_default_mode_is_0600() {
     alone(|| {
         for taken in [0o000, 0o022, 0o077, 0o277, 0o777] {
             umask(Mode::from_bits_truncate(taken));
@@ -253,7 +253,7 @@ fn an_anonymous_segment_has_no_execute_bits() {
 }
 
 #[test]
-fn killed_before_it_has_a_name_nothing_is_left() {
+fn a_creator_killed_before_the_name_leaves_nothing() {
     alone(|| {
         let folder = Folder::new();
         let maker = super::signal::stalled(2, || {

@@ -1,4 +1,5 @@
-//! File systems without O_TMPFILE: segments come whole all the same, and what a killed maker leaves is removed.
+//! File systems without O_TMPFILE: a name still appears only with its whole segment, and drafts of killed creators are
+//! removed.
 //!
 //! A seccomp filter makes the kernel answer as such a file system does.
 
@@ -17,12 +18,12 @@ fn in_folder_without_unnamed_files(body: impl FnOnce(&Folder)) {
     refuse_unnamed_files();
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR;
     let refused = nix::fcntl::open(folder.path(), flags, Mode::S_IRWXU).map(drop);
-    assert_eq!(refused, Err(Errno::EOPNOTSUPP), "the filter works");
+    assert_eq!(refused, Err(Errno::EOPNOTSUPP), "the filter has no effect");
     body(&folder);
 }
 
 #[test]
-fn a_segment_is_made_under_a_private_name_and_renamed() {
+fn a_segment_is_created_under_a_private_name_and_renamed() {
     alone(|| {
         in_folder_without_unnamed_files(|folder| {
             for mode in [None, Some(0o666), Some(0o400)] {
@@ -58,7 +59,7 @@ fn a_segment_is_made_under_a_private_name_and_renamed() {
 }
 
 #[test]
-fn what_fails_leaves_no_private_name() {
+fn a_failed_create_leaves_no_draft() {
     alone(|| {
         in_folder_without_unnamed_files(|folder| {
             end_after_one_step();
@@ -80,8 +81,8 @@ fn what_fails_leaves_no_private_name() {
     });
 }
 
-/// Starts a process that is in the middle of making a large segment.
-pub fn maker_in_the_middle(folder: &Folder) -> super::common::process::Child {
+/// Starts a process that stalls while it creates a large segment.
+pub fn stalled_creator(folder: &Folder) -> super::common::process::Child {
     super::signal::stalled(1, || {
         let options = Options {
             interruptible: true,
@@ -92,22 +93,26 @@ pub fn maker_in_the_middle(folder: &Folder) -> super::common::process::Child {
 }
 
 #[test]
-fn the_draft_of_a_killed_maker_goes_and_that_of_a_living_one_stays() {
+fn the_next_create_removes_the_drafts_of_dead_creators_only() {
     alone(|| {
         in_folder_without_unnamed_files(|folder| {
-            let living = maker_in_the_middle(folder);
+            let living = stalled_creator(folder);
             let unfinished = folder.entries();
             assert_eq!(unfinished.len(), 1);
             assert!(unfinished[0].starts_with(".shmkit-"), "{unfinished:?}");
-            // Nobody can open it, and nobody sees it.
+            // The draft cannot be opened by its name, and is not listed.
             refused!(NotFound, Segment::open(c"large", 0, &within(folder)));
             let directory = folder.directory();
             segment::list(directory.as_deref(), |name| panic!("{name:?} is listed")).unwrap();
 
-            let dead = maker_in_the_middle(folder);
+            let dead = stalled_creator(folder);
             assert_eq!(folder.entries().len(), 2);
             dead.kill();
-            assert_eq!(folder.entries().len(), 2, "a killed maker cannot tidy up");
+            assert_eq!(
+                folder.entries().len(),
+                2,
+                "a killed creator leaves its draft"
+            );
 
             Segment::create(Some(c"a"), 1, &within(folder)).unwrap();
             let entries = folder.entries();
@@ -121,13 +126,13 @@ fn the_draft_of_a_killed_maker_goes_and_that_of_a_living_one_stays() {
 }
 
 #[test]
-fn only_drafts_are_swept() {
+fn only_drafts_are_removed() {
     alone(|| {
         in_folder_without_unnamed_files(|folder| {
             for name in ["a", ".hidden", ".shmkit", "shmkit-1"] {
                 std::fs::write(folder.path().join(name), "x").unwrap();
             }
-            // Under a draft's name, but no draft: a folder and a link cannot be one.
+            // A folder and a link with the name of a draft are not drafts.
             std::fs::create_dir(folder.path().join(".shmkit-folder")).unwrap();
             std::os::unix::fs::symlink("a", folder.path().join(".shmkit-link")).unwrap();
             std::fs::write(folder.path().join(".shmkit-0123"), "x").unwrap();
@@ -147,7 +152,7 @@ fn only_drafts_are_swept() {
 }
 
 #[test]
-fn many_makers_sweep_nothing_of_each_other() {
+fn concurrent_creators_keep_each_others_drafts() {
     alone(|| {
         in_folder_without_unnamed_files(|folder| {
             let children: Vec<_> = (0..8)
@@ -157,7 +162,7 @@ fn many_makers_sweep_nothing_of_each_other() {
                             let name = std::ffi::CString::new(format!("{which}-{round}")).unwrap();
                             let made = Segment::create(Some(&name), 5000, &within(folder)).unwrap();
                             let stat = made.stat().unwrap();
-                            assert_eq!(stat.file.links, 1, "swept while it was made");
+                            assert_eq!(stat.file.links, 1, "removed while it was created");
                             Segment::open(&name, 5000, &within(folder))
                                 .unwrap()
                                 .unlink()
@@ -173,7 +178,7 @@ fn many_makers_sweep_nothing_of_each_other() {
 }
 
 #[test]
-fn a_collector_meets_a_draft_and_later_leaves_the_segment_to_its_maker() {
+fn a_collector_leaves_a_draft_and_its_segment_to_a_live_creator() {
     alone(|| {
         in_folder_without_unnamed_files(|folder| {
             let words = shared_words(1);
@@ -190,9 +195,9 @@ fn a_collector_meets_a_draft_and_later_leaves_the_segment_to_its_maker() {
             for _ in 0..3000 {
                 let made = Segment::create(Some(c"a"), 1, &options).unwrap();
                 segment::gc(folder.directory().as_deref(), false).unwrap();
-                assert_eq!(folder.entries(), ["a"], "its maker has it mapped");
+                assert_eq!(folder.entries(), ["a"], "removed while in use");
                 drop(made);
-                // One of the two removes it, perhaps the other one just now.
+                // Either this process or the collector removes the name.
                 wait_until(|| folder.entries().is_empty());
             }
             words[0].store(1, Relaxed);

@@ -27,7 +27,7 @@ fn trusting() -> Options {
     }
 }
 
-/// Lends the descriptor of a segment.
+/// Borrows the descriptor of a segment.
 fn lend(segment: &Segment) -> BorrowedFd<'_> {
     // SAFETY: the descriptor is the segment's and stays open as long as it is borrowed.
     unsafe { BorrowedFd::borrow_raw(segment.fd()) }
@@ -41,7 +41,7 @@ fn memory_file(seals: SealFlag) -> OwnedFd {
 }
 
 #[test]
-fn nobody_can_shrink_an_anonymous_segment_but_it_grows() {
+fn an_anonymous_segment_can_grow_but_not_shrink() {
     let options = Options {
         capacity: 1 << 20,
         ..plain()
@@ -52,7 +52,7 @@ fn nobody_can_shrink_an_anonymous_segment_but_it_grows() {
     let truncate = |size| nix::unistd::ftruncate(lend(&made), size);
     assert_eq!(truncate(4999), Err(Errno::EPERM));
     assert_eq!(truncate(0), Err(Errno::EPERM));
-    // Nor can somebody take the seals away or make it unwritable.
+    // No process can remove the seals or make the file unwritable.
     let add = |seal| fcntl(lend(&made), FcntlArg::F_ADD_SEALS(seal));
     assert_eq!(add(SealFlag::F_SEAL_WRITE), Err(Errno::EPERM));
     assert_eq!(add(SealFlag::F_SEAL_GROW), Err(Errno::EPERM));
@@ -67,7 +67,7 @@ fn nobody_can_shrink_an_anonymous_segment_but_it_grows() {
 }
 
 #[test]
-fn the_same_memory_through_its_descriptor() {
+fn open_fd_maps_the_same_memory() {
     let name = Name::new();
     let options = Options {
         capacity: 1 << 20,
@@ -78,7 +78,11 @@ fn the_same_memory_through_its_descriptor() {
         fill(&made);
         let opened = Segment::open_fd(made.fd(), 5000, &options).unwrap();
         assert!(is_filled(&opened));
-        assert_ne!(opened.fd(), made.fd(), "it has a descriptor of its own");
+        assert_ne!(
+            opened.fd(),
+            made.fd(),
+            "open_fd must duplicate the descriptor"
+        );
         let (one, other) = (made.stat().unwrap(), opened.stat().unwrap());
         assert_eq!(one.file, other.file);
         assert!(one.created && !other.created);
@@ -90,7 +94,7 @@ fn the_same_memory_through_its_descriptor() {
 }
 
 #[test]
-fn descriptors_stay_their_owners_and_are_not_inherited() {
+fn open_fd_leaves_the_callers_descriptor_open_and_descriptors_close_on_exec() {
     let flags = |segment: &Segment| fcntl(lend(segment), FcntlArg::F_GETFD).unwrap();
     let name = Name::new();
     let made = Segment::create(None, 5000, &plain()).unwrap();
@@ -106,7 +110,7 @@ fn descriptors_stay_their_owners_and_are_not_inherited() {
 }
 
 #[test]
-fn numbers_that_are_no_descriptors() {
+fn open_fd_fails_for_numbers_without_a_descriptor() {
     alone(|| {
         let closed = memory_file(SealFlag::F_SEAL_SHRINK).as_raw_fd();
         for fd in [-1, i32::MIN, i32::MAX, 9999, closed] {
@@ -120,7 +124,7 @@ fn numbers_that_are_no_descriptors() {
 }
 
 #[test]
-fn descriptors_of_other_things() {
+fn open_fd_fails_for_other_file_types() {
     let (reader, writer) = nix::unistd::pipe().unwrap();
     let (socket, _peer) = UnixStream::pair().unwrap();
     let folder = File::open("/dev/shm").unwrap();
@@ -136,7 +140,7 @@ fn descriptors_of_other_things() {
         }
         refused!(WrongKind, Segment::open_fd(reader.as_raw_fd(), 0, &options));
         refused!(WrongKind, Segment::open_fd(folder.as_raw_fd(), 0, &options));
-        // Nothing can be read through this end, whatever it is.
+        // This end cannot be read.
         refused!(
             Permission,
             Segment::open_fd(writer.as_raw_fd(), 0, &options)
@@ -145,7 +149,7 @@ fn descriptors_of_other_things() {
 }
 
 #[test]
-fn descriptors_that_allow_less() {
+fn open_fd_fails_for_descriptors_with_less_access() {
     let name = Name::new();
     let made = Segment::create(Some(&name), 5000, &plain()).unwrap();
     fill(&made);
@@ -166,7 +170,7 @@ fn descriptors_that_allow_less() {
 }
 
 #[test]
-fn without_a_name_and_a_seal_it_is_untrusted() {
+fn an_unnamed_file_without_the_shrink_seal_is_untrusted() {
     let folder = Folder::new();
     let unsealed = memory_file(SealFlag::empty());
     let cannot_grow = memory_file(SealFlag::F_SEAL_GROW);
@@ -213,7 +217,7 @@ fn a_memory_file_sealed_against_writing_opens_for_reading() {
 }
 
 #[test]
-fn sealed_against_growing_a_segment_stays_as_it_is() {
+fn a_segment_sealed_against_growing_keeps_its_size() {
     let sealed = memory_file(SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW);
     let options = Options {
         capacity: 1 << 20,
@@ -232,7 +236,7 @@ fn sealed_against_growing_a_segment_stays_as_it_is() {
 }
 
 #[test]
-fn passed_over_a_socket() {
+fn a_segment_can_be_passed_over_a_socket() {
     alone(|| {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = fork(|| {
@@ -260,7 +264,7 @@ fn passed_over_a_socket() {
 }
 
 #[test]
-fn opened_through_proc_of_another_process() {
+fn a_segment_can_be_opened_through_proc_of_another_process() {
     alone(|| {
         let made = Segment::create(None, 5000, &plain()).unwrap();
         fill(&made);
@@ -276,7 +280,7 @@ fn opened_through_proc_of_another_process() {
 }
 
 #[test]
-fn a_number_that_stands_for_another_file_is_not_taken_for_the_segments() {
+fn a_descriptor_that_became_another_file_is_neither_closed_nor_grown() {
     alone(|| {
         let folder = Folder::new();
         for form in [Form::Plain, Form::Managed] {
@@ -292,7 +296,7 @@ fn a_number_that_stands_for_another_file_is_not_taken_for_the_segments() {
             nix::unistd::close(fd).unwrap();
             refused!(LivenessUnknown, segment.size());
             let other = File::options().read(true).write(true).open(&path).unwrap();
-            assert_eq!(other.as_raw_fd(), fd, "the lowest free number");
+            assert_eq!(other.as_raw_fd(), fd, "the number is not reused");
             refused!(LivenessUnknown, segment.size());
             refused!(LivenessUnknown, segment.stat());
             refused!(LivenessUnknown, segment.resize(16384, &Growth::default()));
@@ -303,7 +307,7 @@ fn a_number_that_stands_for_another_file_is_not_taken_for_the_segments() {
             assert_eq!(
                 other.metadata().unwrap().len(),
                 9,
-                "not ours to close or to grow"
+                "the segment changed another file"
             );
         }
     });

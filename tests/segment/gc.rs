@@ -1,9 +1,11 @@
-//! Ephemeral segments: the name goes with the last user, or with the collector; never from under somebody.
+//! Ephemeral segments: the last user or the collector removes the name, and never while a process uses the segment.
 
-use super::common::kernel::{NOBODY, become_nobody, can_change_user, refuse_unnamed_files};
+use super::common::kernel::{
+    UNPRIVILEGED_USER, become_unprivileged, can_change_user, refuse_unnamed_files,
+};
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
 use super::common::{Folder, byte, is_root};
-use super::draft::maker_in_the_middle;
+use super::draft::stalled_creator;
 use super::{Relaxed, within};
 use shmkit::lock::{Create, Lock};
 use shmkit::segment::{self, Form, Options, Segment};
@@ -26,7 +28,7 @@ pub fn collect(folder: &Folder) -> u64 {
     segment::gc(folder.directory().as_deref(), false).unwrap()
 }
 
-/// Forks a process that does this, and then stays.
+/// Forks a process that runs `body` and then waits to be killed.
 pub fn stays<T>(body: impl FnOnce() -> T) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
@@ -41,7 +43,7 @@ pub fn stays<T>(body: impl FnOnce() -> T) -> Child {
 }
 
 #[test]
-fn the_last_to_close_removes_the_name() {
+fn the_last_close_removes_the_name() {
     let folder = Folder::new();
     let made = make(&folder);
     let reading = Options {
@@ -56,7 +58,7 @@ fn the_last_to_close_removes_the_name() {
     assert_eq!(folder.entries(), ["a"]);
     drop(reader);
     assert!(folder.entries().is_empty());
-    // A new one of that name is another one's, whose end it waits for.
+    // Closing an unlinked segment leaves a newer one of its name alone.
     let made = make(&folder);
     made.unlink().unwrap();
     let newer = make(&folder);
@@ -64,12 +66,12 @@ fn the_last_to_close_removes_the_name() {
     assert_eq!(folder.entries(), ["a"]);
     drop(newer);
     assert!(folder.entries().is_empty());
-    // Without a name there is nothing to remove.
+    // A segment without a name leaves nothing.
     drop(Segment::create(None, 64, &ephemeral(&folder)).unwrap());
 }
 
 #[test]
-fn what_stands_in_it_keeps_it() {
+fn a_placed_object_keeps_the_name() {
     let folder = Folder::new();
     let made = Arc::new(make(&folder));
     let lock = Lock::at(&made, 0, Create::Always, &Default::default()).unwrap();
@@ -96,7 +98,7 @@ fn a_forked_child_is_a_user_too() {
         let words = shared_words(1);
         let child = fork(|| {
             wait_until(|| words[0].load(Relaxed) == 1);
-            // The last one: it removes the name.
+            // The last close removes the name.
             drop(made.take());
         });
         drop(made.take());
@@ -108,7 +110,7 @@ fn a_forked_child_is_a_user_too() {
 }
 
 #[test]
-fn killed_users_leave_it_to_the_collector() {
+fn the_collector_removes_the_segments_of_killed_users() {
     alone(|| {
         let folder = Folder::new();
         let options = ephemeral(&folder);
@@ -129,7 +131,7 @@ fn killed_users_leave_it_to_the_collector() {
         }
         assert_eq!((collect(&folder), folder.entries().len()), (1, 0));
         assert_eq!(collect(&folder), 0);
-        // One that is stopped is not dead, nor is one that has closed its descriptors.
+        // A process that is stopped, or has closed its descriptors, is not dead.
         let stopped = stays(|| make(&folder));
         nix::sys::signal::kill(stopped.pid(), nix::sys::signal::Signal::SIGSTOP).unwrap();
         assert_eq!(collect(&folder), 0);
@@ -137,7 +139,7 @@ fn killed_users_leave_it_to_the_collector() {
         assert_eq!(collect(&folder), 1);
         let bare = stays(|| {
             let made = make(&folder);
-            // SAFETY: closing descriptors is no memory access; the segment's is what is on trial.
+            // SAFETY: closing descriptors accesses no memory; the test checks that the segment copes with it.
             let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
             assert_eq!(closed, 0);
             made
@@ -149,7 +151,7 @@ fn killed_users_leave_it_to_the_collector() {
 }
 
 #[test]
-fn who_does_not_know_the_name_leaves_it_to_the_collector() {
+fn the_collector_removes_a_segment_whose_last_user_did_not_know_the_name() {
     let folder = Folder::new();
     let made = make(&folder);
     let found = Segment::open_fd(made.fd(), 0, &within(&folder)).unwrap();
@@ -161,7 +163,7 @@ fn who_does_not_know_the_name_leaves_it_to_the_collector() {
 }
 
 #[test]
-fn several_at_once_and_the_directory_of_the_variable() {
+fn the_collector_removes_several_segments_in_the_directory_of_the_variable() {
     alone(|| {
         let folder = Folder::new();
         stays(|| {
@@ -178,7 +180,7 @@ fn several_at_once_and_the_directory_of_the_variable() {
 }
 
 #[test]
-fn everything_else_is_left_alone() {
+fn the_collector_leaves_all_other_files() {
     alone(|| {
         let folder = Folder::new();
         let managed = Options {
@@ -201,7 +203,7 @@ fn everything_else_is_left_alone() {
         .unwrap();
         let path = |name| folder.path().join(name);
         stays(|| make(&folder)).kill();
-        // Of another layout, with a wrong checksum, too short, nothing at all.
+        // Files with another layout, with a wrong checksum, too short, and empty.
         let bytes = std::fs::read(path("a")).unwrap();
         for (name, at) in [("version", 8), ("checksum", 49)] {
             let mut bytes = bytes.clone();
@@ -222,9 +224,9 @@ fn everything_else_is_left_alone() {
 }
 
 #[test]
-fn a_stranger_who_holds_the_byte_keeps_it() {
+fn a_lock_of_another_process_on_the_attach_byte_keeps_the_segment() {
     alone(|| {
-        /// What users share and collectors take, as the layout fixes it.
+        /// The byte that users share and collectors lock, as in the layout.
         const ATTACH: i64 = 1 << 61;
         let folder = Folder::new();
         stays(|| make(&folder)).kill();
@@ -242,20 +244,20 @@ fn a_stranger_who_holds_the_byte_keeps_it() {
 }
 
 #[test]
-fn what_may_not_be_opened_does_not_end_it() {
+fn the_collector_continues_after_a_file_that_it_may_not_open() {
     alone(|| {
         let folder = Folder::new();
-        chown(folder.path(), is_root().then_some(NOBODY), None).unwrap();
+        chown(folder.path(), is_root().then_some(UNPRIVILEGED_USER), None).unwrap();
         fork(|| {
             if is_root() {
-                become_nobody();
+                become_unprivileged();
             }
             for (name, mode) in [(c"a", 0o000), (c"b", 0o600), (c"c", 0o400), (c"d", 0o600)] {
                 stays(|| Segment::create(Some(name), 64, &ephemeral(&folder)).unwrap()).kill();
                 let path = folder.path().join(name.to_str().unwrap());
                 std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
             }
-            // Who may not write it cannot say that nobody else is there.
+            // A process that may not write the file cannot check that it has no other users.
             assert_eq!(collect(&folder), 2);
             assert_eq!(folder.entries(), ["a", "c"]);
         })
@@ -264,7 +266,7 @@ fn what_may_not_be_opened_does_not_end_it() {
 }
 
 #[test]
-fn anothers_is_not_ours_to_remove() {
+fn the_collector_leaves_segments_that_it_may_not_remove() {
     alone(|| {
         if !can_change_user() {
             return;
@@ -277,36 +279,36 @@ fn anothers_is_not_ours_to_remove() {
         };
         stays(|| Segment::create(Some(c"roots"), 64, &open).unwrap()).kill();
         fork(|| {
-            become_nobody();
-            stays(|| Segment::create(Some(c"nobodys"), 64, &open).unwrap()).kill();
+            become_unprivileged();
+            stays(|| Segment::create(Some(c"others"), 64, &open).unwrap()).kill();
             stays(|| Segment::create(Some(c"too"), 64, &open).unwrap()).kill();
             assert_eq!(collect(&folder), 2);
-            stays(|| Segment::create(Some(c"nobodys"), 64, &open).unwrap()).kill();
+            stays(|| Segment::create(Some(c"others"), 64, &open).unwrap()).kill();
         })
         .succeed();
-        assert_eq!(folder.entries(), ["nobodys", "roots"]);
+        assert_eq!(folder.entries(), ["others", "roots"]);
         assert_eq!(collect(&folder), 1);
-        assert_eq!(folder.entries(), ["nobodys"]);
+        assert_eq!(folder.entries(), ["others"]);
     });
 }
 
 #[test]
-fn what_killed_makers_have_left_goes_as_well() {
+fn the_collector_removes_the_drafts_of_dead_creators() {
     alone(|| {
         let folder = Folder::new();
         refuse_unnamed_files();
-        maker_in_the_middle(&folder).kill();
+        stalled_creator(&folder).kill();
         assert_eq!(folder.entries().len(), 1);
-        assert_eq!(collect(&folder), 0, "no segment has been removed");
+        assert_eq!(collect(&folder), 0, "a draft counts as a segment");
         assert!(folder.entries().is_empty());
-        let living = maker_in_the_middle(&folder);
+        let living = stalled_creator(&folder);
         assert_eq!((collect(&folder), folder.entries().len()), (0, 1));
         living.kill();
     });
 }
 
 #[test]
-fn never_from_under_somebody() {
+fn the_collector_never_removes_a_segment_in_use() {
     const USERS: usize = 3;
     const ROUNDS: u64 = 3000;
     alone(|| {
@@ -342,7 +344,7 @@ fn never_from_under_somebody() {
                 })
             })
             .collect();
-        // Dies again and again without closing, so that there is something to collect.
+        // These processes die without closing, so that the collector has work.
         let victim = fork(|| {
             while words[0].load(Relaxed) < USERS as u64 {
                 stays(|| Segment::open_or_create(Some(c"a"), 64, &options).unwrap()).kill();

@@ -1,4 +1,4 @@
-//! Headers of managed segments: other layouts, lies, and files that were cut short.
+//! Headers of managed segments: other layouts, forged fields, and truncated files.
 
 use super::common::Folder;
 use super::common::process::{alone, fork};
@@ -13,10 +13,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// What a header is made to say.
+/// A change of a header.
 type Lie = fn(&mut Header);
 
-/// Makes a managed segment of 5000 bytes and lets `change` lie about it, with a checksum that fits.
+/// Creates a managed segment of 5000 bytes and forges its header with `change`, with a valid checksum.
 fn lie(folder: &Folder, change: impl FnOnce(&mut Header)) -> Header {
     let path = folder.path().join("a");
     let _ = std::fs::remove_file(&path);
@@ -27,7 +27,7 @@ fn lie(folder: &Folder, change: impl FnOnce(&mut Header)) -> Header {
     header
 }
 
-/// Opens it for what it is, and asking for a full one: both must say the same.
+/// Opens it with either form and as a managed segment; both results must be equal.
 fn open(folder: &Folder) -> Result<()> {
     let [either, _, managed] = each_form(folder);
     let opened = Segment::open(c"a", 0, &either).map(drop);
@@ -42,18 +42,18 @@ fn open(folder: &Folder) -> Result<()> {
 }
 
 #[test]
-fn another_major_layout_is_not_read_and_a_newer_minor_one_is() {
+fn another_major_layout_is_a_version_mismatch_and_a_newer_minor_one_opens() {
     let folder = Folder::new();
     for major in [0, MAJOR + 1, u16::MAX] {
         lie(&folder, |header| header.major = major);
         let cause = refused!(VersionMismatch, open(&folder));
         assert!(cause.text.contains(&major.to_string()), "{cause}");
-        // A newer one may count its checksum in another way.
+        // A newer layout may compute its checksum in another way.
         file(&folder.path().join("a"))
             .write_all_at(&[1; 4], 48)
             .unwrap();
         refused!(VersionMismatch, open(&folder));
-        // The bare bytes are anybody's.
+        // The bytes can always be opened as a plain segment.
         Segment::open(c"a", 0, &each_form(&folder)[1]).unwrap();
     }
     for minor in [MINOR + 1, u16::MAX] {
@@ -69,7 +69,7 @@ fn another_major_layout_is_not_read_and_a_newer_minor_one_is() {
 }
 
 #[test]
-fn a_header_of_which_one_bit_is_wrong() {
+fn a_header_with_one_wrong_bit_is_corrupt() {
     let folder = Folder::new();
     lie(&folder, |_| {});
     let path = folder.path().join("a");
@@ -81,7 +81,7 @@ fn a_header_of_which_one_bit_is_wrong() {
         file(&path).write_all_at(&bytes, 0).unwrap();
         let asked = Segment::open(c"a", 0, &managed(&folder)).map(drop);
         match bit / 8 {
-            // Not the beginning of a managed segment at all: any bytes may be a plain one.
+            // Without the magic number, any bytes are a plain segment.
             0..8 => drop(refused!(WrongKind, asked)),
             8..10 => drop(refused!(VersionMismatch, asked)),
             _ => drop(refused!(Corrupt, asked)),
@@ -92,7 +92,7 @@ fn a_header_of_which_one_bit_is_wrong() {
 }
 
 #[test]
-fn lies_whose_checksum_fits_are_corrupt() {
+fn forged_fields_with_a_valid_checksum_are_corrupt() {
     let folder = Folder::new();
     let lies: [(&str, Lie); 20] = [
         ("no participants", |h| h.participants = 0),
@@ -135,7 +135,7 @@ fn lies_whose_checksum_fits_are_corrupt() {
             other => panic!("{what}: {other:?}"),
         }
     }
-    // A control area larger than it need be is none, as long as the file has it; nor is a size that leaves bytes.
+    // A larger control area than needed is valid if the file contains it, and so is a smaller size.
     lie(&folder, |h| {
         h.control_bytes += 4096;
         h.size = 1;
@@ -144,7 +144,7 @@ fn lies_whose_checksum_fits_are_corrupt() {
 }
 
 #[test]
-fn a_capacity_that_no_address_space_has() {
+fn a_capacity_beyond_the_address_space_fails_unless_the_caller_passes_another() {
     let folder = Folder::new();
     for capacity in [1 << 50, 1 << 62, u64::MAX - 4096, u64::MAX] {
         lie(&folder, |header| header.capacity = capacity);
@@ -153,7 +153,7 @@ fn a_capacity_that_no_address_space_has() {
             matches!(refused, Err(Error::NoMemory(_) | Error::TooLarge(_))),
             "{refused:?}"
         );
-        // Who says himself what he wants need not believe it.
+        // A capacity of the caller overrides the header's.
         let options = Options {
             capacity: 8192,
             ..managed(&folder)
@@ -163,7 +163,7 @@ fn a_capacity_that_no_address_space_has() {
 }
 
 #[test]
-fn a_file_cut_short() {
+fn a_truncated_file_is_corrupt() {
     alone(|| {
         let folder = Folder::new();
         let path = folder.path().join("a");
@@ -174,14 +174,14 @@ fn a_file_cut_short() {
             file(&path).set_len(length).unwrap();
             refused!(Corrupt, open(&folder));
         }
-        // So short that nothing says that it was a full one.
+        // These files are too short to show that they were managed.
         for length in [7, 1] {
             file(&path).set_len(length).unwrap();
             refused!(WrongKind, Segment::open(c"a", 0, &managed(&folder)));
         }
         file(&path).set_len(0).unwrap();
         refused!(Corrupt, open(&folder));
-        // Who has it mapped is told so, without a touch of what is gone.
+        // A process that has it mapped gets an error without an access to the missing pages.
         for length in [0, 100, header.control_bytes] {
             file(&path).set_len(length).unwrap();
             fork(|| {
@@ -191,7 +191,7 @@ fn a_file_cut_short() {
             })
             .succeed();
         }
-        // Cut within the data while it is mapped: told, and nothing is placed there.
+        // A file truncated within the data is corrupt to a process that has it mapped, and nothing is placed there.
         lie(&folder, |_| {});
         let segment = Arc::new(Segment::open(c"a", 0, &managed(&folder)).unwrap());
         let lock = Lock::at(&segment, 0, Create::Always, &Default::default()).unwrap();
@@ -205,7 +205,7 @@ fn a_file_cut_short() {
 }
 
 #[test]
-fn a_size_that_lies_while_it_is_mapped() {
+fn a_forged_size_in_a_mapped_header_is_corrupt() {
     let folder = Folder::new();
     let path = folder.path().join("a");
     for size in [0, 1, 4999, 5001, 1 << 40, u64::MAX, u64::MAX - 12_000] {
@@ -223,7 +223,7 @@ fn a_size_that_lies_while_it_is_mapped() {
         let lock = Lock::at(&segment, 0, Create::IfMissing, &Default::default());
         refused!(Corrupt, lock.map(drop));
         assert!(segment.stat().unwrap().size <= 5000);
-        // Whatever a grower makes of it, it does not give out what the file has not.
+        // A resize either fails or yields bytes that the file has.
         match segment.resize(8192, &Growth::default()) {
             Ok(()) => assert_eq!(segment.bytes().unwrap().len(), 8192),
             Err(error) => assert!(
@@ -235,7 +235,7 @@ fn a_size_that_lies_while_it_is_mapped() {
 }
 
 #[test]
-fn a_full_one_that_others_could_shrink_is_untrusted() {
+fn a_managed_segment_that_others_can_shrink_is_untrusted() {
     use nix::sys::memfd::{MFdFlags, memfd_create};
     use std::os::fd::AsRawFd;
     let folder = Folder::new();

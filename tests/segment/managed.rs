@@ -1,4 +1,4 @@
-//! Managed segments: the control area before the data, what is opened as what, and growth.
+//! Managed segments: the control area before the data, which form each open accepts, and growth.
 
 use super::common::Folder;
 use super::{Relaxed, byte, fill, is_filled, put, within};
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// What a managed segment in this folder is made with.
+/// Returns the options of a managed segment in this folder.
 pub fn managed(folder: &Folder) -> Options {
     Options {
         form: Form::Managed,
@@ -34,7 +34,7 @@ pub fn header(path: &Path) -> Header {
 }
 
 #[test]
-fn the_data_begins_on_a_page_behind_the_control_area() {
+fn the_data_begins_on_a_page_after_the_control_area() {
     let folder = Folder::new();
     for (participants, size) in [(0, 5000), (1, 1), (4096, 4096), (60, 4097)] {
         let options = Options {
@@ -86,7 +86,7 @@ fn the_data_begins_on_a_page_behind_the_control_area() {
 }
 
 #[test]
-fn each_has_a_number_of_its_own() {
+fn each_managed_segment_has_its_own_number() {
     let folder = Folder::new();
     let id = |segment: Segment| segment.stat().unwrap().header.unwrap().id;
     let ids: std::collections::BTreeSet<_> = (0..100)
@@ -96,7 +96,7 @@ fn each_has_a_number_of_its_own() {
 }
 
 #[test]
-fn opened_for_what_it_is_or_not_at_all() {
+fn open_fails_for_a_segment_of_the_other_form() {
     let folder = Folder::new();
     let [either, plain, managed] = each_form(&folder);
     Segment::create(Some(c"managed"), 4096, &managed).unwrap();
@@ -133,7 +133,7 @@ fn opened_for_what_it_is_or_not_at_all() {
 }
 
 #[test]
-fn its_maker_says_how_far_it_can_grow_and_who_opens_it_may_say_otherwise() {
+fn the_creator_sets_the_capacity_and_an_opener_may_pass_another() {
     let folder = Folder::new();
     let roomy = Options {
         capacity: 1 << 20,
@@ -157,7 +157,7 @@ fn its_maker_says_how_far_it_can_grow_and_who_opens_it_may_say_otherwise() {
 }
 
 #[test]
-fn what_a_killed_grower_has_left_is_taken_up() {
+fn the_next_resize_uses_what_a_killed_grower_left() {
     let folder = Folder::new();
     let roomy = Options {
         capacity: 1 << 20,
@@ -165,7 +165,7 @@ fn what_a_killed_grower_has_left_is_taken_up() {
     };
     let made = Segment::create(Some(c"a"), 5000, &roomy).unwrap();
     fill(&made);
-    // Killed before its last step: the file is longer than the header says.
+    // The grower is killed before its last step: the file is longer than the size in the header.
     let long = made.stat().unwrap().file.size + 100_000;
     file(&folder.path().join("a")).set_len(long).unwrap();
     let found = Segment::open(c"a", 0, &roomy).unwrap();

@@ -1,4 +1,4 @@
-//! Names: which are taken, where their files stand, and what `list` shows.
+//! Names: which are valid, where their files are, and what `list` reports.
 
 use super::common::process::alone;
 use super::common::{Folder, Name, c_path, standard_directory, unique};
@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use std::os::unix::fs::symlink;
 
 #[test]
-fn a_leading_slash_means_nothing() {
+fn a_leading_slash_is_ignored() {
     let name = Name::new();
     let slashed = CString::new([b"/", name.to_bytes()].concat()).unwrap();
     let made = Segment::create(Some(&slashed), 100, &plain()).unwrap();
@@ -24,7 +24,7 @@ fn a_leading_slash_means_nothing() {
 }
 
 #[test]
-fn of_255_bytes_are_taken_and_of_256_refused() {
+fn a_name_of_255_bytes_is_valid_and_one_of_256_is_not() {
     let longest = format!("{:x<255}", unique());
     let name = Name::of(&longest);
     let slashed = Name::of(&format!("/{longest}"));
@@ -42,7 +42,7 @@ fn of_255_bytes_are_taken_and_of_256_refused() {
 }
 
 #[test]
-fn that_could_mean_another_file_are_refused_everywhere() {
+fn names_that_could_mean_another_file_are_invalid_in_every_call() {
     let folder = Folder::new();
     let options = within(&folder);
     let directory = folder.directory();
@@ -78,7 +78,7 @@ fn that_could_mean_another_file_are_refused_everywhere() {
 }
 
 #[test]
-fn stand_in_the_directory_of_the_call() {
+fn the_file_is_in_the_directory_of_the_call() {
     let (one, other) = (Folder::new(), Folder::new());
     let made = Segment::create(Some(c"same"), 1, &within(&one)).unwrap();
     assert_eq!(made.directory(), one.directory().as_deref());
@@ -98,7 +98,7 @@ fn stand_in_the_directory_of_the_call() {
 }
 
 #[test]
-fn a_directory_that_is_none() {
+fn a_missing_directory_is_not_found_and_a_file_is_invalid() {
     let folder = Folder::new();
     std::fs::write(folder.path().join("file"), "x").unwrap();
     let below = |name: &str| Options {
@@ -124,11 +124,11 @@ fn a_directory_that_is_none() {
 }
 
 #[test]
-fn stand_where_shmkit_dir_says() {
+fn shmkit_dir_sets_the_default_directory() {
     alone(|| {
         let folder = Folder::new();
         let set = |value: &std::ffi::OsStr| {
-            // SAFETY: this process has one thread, so nobody reads the environment meanwhile.
+            // SAFETY: this process has one thread, so no other thread reads the environment meanwhile.
             unsafe { std::env::set_var("SHMKIT_DIR", value) };
         };
         set(folder.path().as_os_str());
@@ -147,7 +147,7 @@ fn stand_where_shmkit_dir_says() {
         })
         .unwrap();
         assert_eq!(seen, 1);
-        // A relative one is meant from where the process was, wherever it goes then.
+        // A relative directory is resolved against the working directory at the time of the call.
         std::env::set_current_dir(folder.path().parent().unwrap()).unwrap();
         set(folder.path().file_name().unwrap());
         let relative = Segment::create(Some(c"there"), 5, &plain()).unwrap();
@@ -156,15 +156,15 @@ fn stand_where_shmkit_dir_says() {
         relative.unlink().unwrap();
         assert_eq!(folder.entries(), ["here"]);
         set(folder.path().as_os_str());
-        // What a call is given goes before the variable.
+        // The directory of a call overrides the variable.
         let other = Folder::new();
         refused!(NotFound, Segment::open(c"here", 0, &within(&other)));
-        // A handle knows where its name stands, whatever the variable says by now.
+        // A handle keeps the directory of its name when the variable changes.
         set("/nowhere".as_ref());
         refused!(NotFound, Segment::open(c"here", 0, &plain()));
         made.unlink().unwrap();
         assert!(folder.entries().is_empty());
-        // Empty is as good as not set.
+        // An empty variable counts as unset.
         set("".as_ref());
         assert_eq!(standard_directory().to_str(), Some("/dev/shm"));
         let name = Name::new();
@@ -174,7 +174,7 @@ fn stand_where_shmkit_dir_says() {
 }
 
 #[test]
-fn list_shows_what_open_might_open() {
+fn list_reports_the_names_that_open_could_open() {
     let folder = Folder::new();
     let directory = folder.directory();
     let at = |name: &str| folder.path().join(name);

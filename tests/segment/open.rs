@@ -1,6 +1,6 @@
-//! Opening: what is taken from others, and what is refused without being changed.
+//! Opening: which files of other programs are accepted, and which are refused and left unchanged.
 
-use super::common::kernel::{NOBODY, become_nobody, can_change_user};
+use super::common::kernel::{UNPRIVILEGED_USER, become_unprivileged, can_change_user};
 use super::common::process::{Ended, alone, fork};
 use super::common::{Folder, Name, is_root};
 use super::{byte, fill, is_filled, plain, put, within};
@@ -10,7 +10,7 @@ use shmkit::segment::{self, Options, Segment};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 
-/// What opens for reading and writing, and what for reading alone.
+/// Returns options that open for reading and writing, and options that open for reading.
 fn both_ways(folder: &Folder) -> [Options; 2] {
     let writing = within(folder);
     let reading = Options {
@@ -21,7 +21,7 @@ fn both_ways(folder: &Folder) -> [Options; 2] {
 }
 
 #[test]
-fn takes_what_others_have_made() {
+fn open_opens_files_that_other_programs_created() {
     let folder = Folder::new();
     std::fs::write(folder.path().join("a"), vec![7; 5000]).unwrap();
     let opened = Segment::open(c"a", 5000, &within(&folder)).unwrap();
@@ -58,7 +58,7 @@ fn a_size_beyond_the_file_is_invalid_and_an_empty_file_corrupt() {
                 5000
             );
         }
-        // All of it must fit into what is mapped.
+        // The whole file must fit into the mapping.
         let capacity = |capacity| Options {
             capacity,
             ..options.clone()
@@ -102,8 +102,8 @@ fn a_symbolic_link_is_never_followed() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_the_wrong_kind() {
-    // A FIFO that is opened the ordinary way waits for its other end: the watchdog of `alone` would see it.
+fn a_file_that_is_not_regular_is_the_wrong_kind() {
+    // A plain open(2) of a FIFO waits for its other end; the watchdog of `alone` would report that.
     alone(|| {
         let folder = Folder::new();
         let at = |name: &str| folder.path().join(name);
@@ -114,7 +114,7 @@ fn what_is_no_regular_file_is_the_wrong_kind() {
         if is_root() {
             let null = makedev(1, 3);
             mknod(&at("null"), SFlag::S_IFCHR, Mode::S_IRWXU, null).unwrap();
-            // A number that no driver has.
+            // No driver has this number.
             let nothing = makedev(239, 255);
             mknod(&at("block"), SFlag::S_IFBLK, Mode::S_IRWXU, nothing).unwrap();
             names.extend([c"null", c"block"]);
@@ -144,7 +144,7 @@ fn what_is_no_regular_file_is_the_wrong_kind() {
 }
 
 #[test]
-fn a_fifo_with_a_writer_is_not_waited_for_either() {
+fn open_does_not_wait_for_a_fifo_with_a_writer() {
     alone(|| {
         let folder = Folder::new();
         let path = folder.path().join("fifo");
@@ -169,7 +169,7 @@ fn another_users_segment_is_untrusted() {
         let folder = Folder::new();
         let made = Segment::create(Some(c"a"), 5000, &within(&folder)).unwrap();
         fill(&made);
-        chown(folder.path().join("a"), Some(NOBODY), None).unwrap();
+        chown(folder.path().join("a"), Some(UNPRIVILEGED_USER), None).unwrap();
         for options in both_ways(&folder) {
             let cause = refused!(Untrusted, Segment::open(c"a", 0, &options));
             assert!(cause.text.contains("65534"), "{cause}");
@@ -185,7 +185,7 @@ fn another_users_segment_is_untrusted() {
             ));
             let opened = Segment::open_or_create(Some(c"a"), 1, &trusting).unwrap();
             let stat = opened.stat().unwrap();
-            assert_eq!((stat.file.user, stat.created), (NOBODY, false));
+            assert_eq!((stat.file.user, stat.created), (UNPRIVILEGED_USER, false));
         }
         assert_eq!(folder.entries(), ["a"]);
     });
@@ -208,7 +208,7 @@ fn roots_segment_is_untrusted_to_others() {
         Segment::create(Some(c"read"), 100, &mode(0o444)).unwrap();
         Segment::create(Some(c"own"), 100, &mode(0o400)).unwrap();
         fork(|| {
-            become_nobody();
+            become_unprivileged();
             for options in both_ways(&folder) {
                 refused!(Untrusted, Segment::open(c"shared", 0, &options));
                 refused!(Permission, Segment::open(c"own", 0, &options));
@@ -230,7 +230,7 @@ fn roots_segment_is_untrusted_to_others() {
                     false => drop(refused!(Permission, Segment::open(c"read", 0, &trusting))),
                 }
             }
-            // The folder is root's: nothing can be made or removed there.
+            // The folder belongs to root: this user cannot create or remove files in it.
             refused!(
                 Permission,
                 Segment::create(Some(c"new"), 1, &within(&folder))
@@ -261,7 +261,7 @@ fn roots_segment_is_untrusted_to_others() {
 }
 
 #[test]
-fn a_folder_without_permission() {
+fn a_directory_without_access_is_a_permission_error() {
     alone(|| {
         if !can_change_user() {
             return;
@@ -270,7 +270,7 @@ fn a_folder_without_permission() {
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
         Segment::create(Some(c"a"), 1, &within(&folder)).unwrap();
         fork(|| {
-            become_nobody();
+            become_unprivileged();
             refused!(Permission, Segment::create(Some(c"b"), 1, &within(&folder)));
             refused!(Permission, Segment::open(c"a", 0, &within(&folder)));
             let directory = folder.directory();
@@ -285,7 +285,7 @@ fn a_folder_without_permission() {
 }
 
 #[test]
-fn reading_alone_needs_read_permission_alone() {
+fn opening_for_reading_needs_only_read_permission() {
     alone(|| {
         let name = Name::new();
         let options = Options {
@@ -307,9 +307,9 @@ fn reading_alone_needs_read_permission_alone() {
         let opened = check();
         refused!(Permission, opened.resize(8192, &Default::default()));
         if can_change_user() {
-            chown(name.path(), Some(NOBODY), None).unwrap();
+            chown(name.path(), Some(UNPRIVILEGED_USER), None).unwrap();
             fork(|| {
-                become_nobody();
+                become_unprivileged();
                 check();
                 refused!(Permission, Segment::open(&name, 0, &plain()));
                 refused!(
@@ -323,10 +323,10 @@ fn reading_alone_needs_read_permission_alone() {
 }
 
 #[test]
-fn writing_to_what_is_read_only_is_sigsegv() {
+fn writing_to_a_read_only_segment_is_sigsegv() {
     alone(|| {
         let name = Name::new();
-        // Below and above the size of a huge page the mapping is made in two ways.
+        // Mappings below and above the size of a huge page are created differently.
         for size in [5000, 5 << 20] {
             let made = Segment::create(Some(&name), size, &plain()).unwrap();
             let reading = Options {
@@ -344,7 +344,7 @@ fn writing_to_what_is_read_only_is_sigsegv() {
 }
 
 #[test]
-fn truncated_while_mapped_is_told_and_touching_it_is_sigbus() {
+fn a_segment_truncated_while_mapped_is_corrupt_and_accessing_it_is_sigbus() {
     alone(|| {
         let name = Name::new();
         let made = Segment::create(Some(&name), 3 * 4096, &plain()).unwrap();
@@ -378,7 +378,7 @@ fn truncated_while_mapped_is_told_and_touching_it_is_sigbus() {
         file.set_len(0).unwrap();
         refused!(Corrupt, Segment::open(&name, 0, &plain()));
         refused!(Corrupt, made.size());
-        // It is still the segment of this name, and can be removed.
+        // The name still belongs to the segment, which can be unlinked.
         made.unlink().unwrap();
         assert!(!name.path().exists());
     });

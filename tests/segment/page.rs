@@ -1,6 +1,8 @@
 //! Pages: mapped ahead of use, huge, or locked in memory.
 
-use super::common::kernel::{NOBODY, SmallFileSystem, become_nobody, can_change_user, limit};
+use super::common::kernel::{
+    SmallFileSystem, UNPRIVILEGED_USER, become_unprivileged, can_change_user, limit,
+};
 use super::common::process::{alone, fork};
 use super::common::{Name, skip};
 use super::{Relaxed, fill, is_filled, plain};
@@ -10,7 +12,7 @@ use shmkit::segment::{Growth, Options, Segment};
 const PAGE: u64 = 4096;
 const HUGE_PAGE: u64 = 2 << 20;
 
-/// Writes to each page of `[from, to)` and returns how many times the kernel had to help.
+/// Writes to each page of `[from, to)` and returns the number of page faults.
 fn faults_of_touching(segment: &Segment, from: u64, to: u64) -> i64 {
     let bytes = segment.bytes().unwrap();
     let faults = || {
@@ -38,7 +40,7 @@ fn prefault_maps_every_page() {
         let made = Segment::create(Some(&name), size, &plain()).unwrap();
         assert!(
             faults_of_touching(&made, 0, size) >= pages / 2,
-            "else this test sees nothing"
+            "the test must count page faults"
         );
         let opened = Segment::open(&name, 0, &prefault).unwrap();
         assert_eq!(faults_of_touching(&opened, 0, size), 0, "opened");
@@ -46,7 +48,7 @@ fn prefault_maps_every_page() {
         assert_eq!(faults_of_touching(&anonymous, 0, size), 0, "made");
         anonymous.resize(2 * size, &Growth::default()).unwrap();
         assert_eq!(faults_of_touching(&anonymous, size, 2 * size), 0, "grown");
-        // For reading alone the pages are mapped as well.
+        // The pages of a read-only segment are mapped as well.
         let reading = Options {
             readonly: true,
             ..prefault
@@ -57,7 +59,7 @@ fn prefault_maps_every_page() {
 }
 
 #[test]
-fn huge_pages_are_told_as_they_are() {
+fn huge_bytes_reports_the_huge_pages_of_the_kernel() {
     let size = 4 * HUGE_PAGE + 5000;
     let huge = Options {
         huge: true,
@@ -71,7 +73,7 @@ fn huge_pages_are_told_as_they_are() {
         assert_eq!(made.size().unwrap(), size);
         assert!(
             made.stat().unwrap().file.allocated >= size,
-            "huge or not, it is there"
+            "the memory is not reserved"
         );
         let bytes = made.huge_bytes();
         assert_eq!(bytes % HUGE_PAGE, 0);
@@ -87,18 +89,18 @@ fn huge_pages_are_told_as_they_are() {
     let opened = Segment::open(&name, 0, &huge).unwrap();
     assert!(opened.huge_bytes() <= 7 * HUGE_PAGE);
     if got.contains(&0) {
-        skip(&format!("huge pages were not to be had: {got:?} bytes"));
+        skip(&format!("huge pages were not available: {got:?} bytes"));
     }
-    // Without being asked for there are none, where the machine does not give them to everybody.
+    // Without the option there are none, unless the machine uses them for all memory.
     let made = Segment::create(None, size, &plain()).unwrap();
     assert_eq!(made.huge_bytes(), huge_bytes_of_smaps(&made));
 }
 
-/// Asks the kernel another way: adds up `ShmemPmdMapped` of the mapping that begins at the segment.
+/// Returns the sum of `ShmemPmdMapped` of the mappings that begin at the segment: an independent source.
 fn huge_bytes_of_smaps(segment: &Segment) -> u64 {
     let start = format!("{:x}-", segment.data() as usize);
     let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-    // The part without memory is left out of core dumps, so it is a mapping of its own that follows.
+    // The part without memory is excluded from core dumps, so it is a separate mapping that follows.
     let from = smaps.find(&start).expect("the segment is mapped");
     let figure = smaps[from..]
         .lines()
@@ -114,7 +116,7 @@ fn huge_bytes_of_smaps(segment: &Segment) -> u64 {
 }
 
 #[test]
-fn a_segment_smaller_than_a_huge_page_asks_for_nothing() {
+fn a_segment_smaller_than_a_huge_page_has_none() {
     let huge = Options {
         huge: true,
         ..plain()
@@ -129,7 +131,7 @@ fn a_segment_smaller_than_a_huge_page_asks_for_nothing() {
 }
 
 #[test]
-fn everything_at_once() {
+fn huge_prefault_and_lock_work_together() {
     alone(|| {
         let options = Options {
             huge: true,
@@ -152,7 +154,7 @@ fn everything_at_once() {
     });
 }
 
-/// Returns VmLck: how much this process has locked in memory.
+/// Returns VmLck: the bytes that this process has locked in memory.
 fn locked_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -168,15 +170,15 @@ fn locked_bytes() -> u64 {
 }
 
 #[test]
-fn locked_in_memory_as_far_as_rlimit_memlock_goes() {
+fn locking_memory_fails_beyond_rlimit_memlock() {
     alone(|| {
         if !can_change_user() {
             return;
         }
         fork(|| {
             limit(Resource::RLIMIT_MEMLOCK, 64 << 10);
-            become_nobody();
-            assert_eq!(nix::unistd::geteuid().as_raw(), NOBODY);
+            become_unprivileged();
+            assert_eq!(nix::unistd::geteuid().as_raw(), UNPRIVILEGED_USER);
             let name = Name::new();
             let lock = Options {
                 lock: true,
@@ -194,12 +196,12 @@ fn locked_in_memory_as_far_as_rlimit_memlock_goes() {
             let opened = Segment::open(&name, 0, &lock).unwrap();
             refused!(NoMemory, Segment::open(&name, 0, &lock));
             drop(opened);
-            // It has grown all the same, and the rest works unlocked.
+            // The segment has grown nevertheless, and its new pages are not locked.
             refused!(NoMemory, made.resize(512 << 10, &Growth::default()));
             assert_eq!(made.size().unwrap(), 512 << 10);
             fill(&made);
             made.unlink().unwrap();
-            // What cannot be locked does not get a name.
+            // A segment that cannot be locked does not get a name.
             refused!(NoMemory, Segment::create(Some(&name), 128 << 10, &lock));
             assert!(!name.path().exists());
         })
@@ -208,7 +210,7 @@ fn locked_in_memory_as_far_as_rlimit_memlock_goes() {
 }
 
 #[test]
-fn what_others_left_sparse_gets_memory_before_it_is_mapped_ahead() {
+fn prefault_reserves_the_memory_of_a_sparse_file() {
     alone(|| {
         let name = Name::new();
         limit(Resource::RLIMIT_MEMLOCK, 8 << 20);
@@ -234,7 +236,7 @@ fn what_others_left_sparse_gets_memory_before_it_is_mapped_ahead() {
 }
 
 #[test]
-fn what_others_left_sparse_in_a_full_file_system_is_an_error_and_no_signal() {
+fn prefault_of_a_sparse_file_fails_on_a_full_file_system_without_a_signal() {
     alone(|| {
         let Some(small) = SmallFileSystem::mount(1 << 20) else {
             return;

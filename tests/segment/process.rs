@@ -1,4 +1,4 @@
-//! Processes and threads: what fork keeps, what closing takes, and one mapping in many threads.
+//! Processes and threads: what a forked child keeps, what closing releases, and one mapping in many threads.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, Watchdog, entries};
@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 #[test]
-fn a_child_uses_and_drops_what_its_parent_has() {
+fn a_forked_child_uses_and_closes_inherited_segments() {
     alone(|| {
         let name = Name::new();
         let options = Options {
@@ -41,7 +41,7 @@ fn a_child_uses_and_drops_what_its_parent_has() {
 }
 
 #[test]
-fn a_child_goes_on_after_its_parent_has_let_go() {
+fn a_forked_child_keeps_a_segment_that_its_parent_closed() {
     alone(|| {
         let made = Segment::create(None, 5000, &plain()).unwrap();
         let stage = shared_words(1);
@@ -61,7 +61,7 @@ fn a_child_goes_on_after_its_parent_has_let_go() {
 }
 
 #[test]
-fn a_killed_user_takes_nothing_from_the_others() {
+fn a_killed_user_leaves_the_segment_to_the_others() {
     alone(|| {
         let name = Name::new();
         let made = Segment::create(Some(&name), 5000, &plain()).unwrap();
@@ -80,7 +80,7 @@ fn a_killed_user_takes_nothing_from_the_others() {
 }
 
 #[test]
-fn each_handle_is_closed_for_itself() {
+fn closing_a_handle_leaves_other_handles_open() {
     let name = Name::new();
     let options = Options {
         capacity: 1 << 30,
@@ -165,7 +165,7 @@ fn threads_read_and_write_one_mapping() {
                 for _ in 0..TURNS {
                     counter.fetch_add(1, Relaxed);
                 }
-                // Whoever comes late finds it larger already.
+                // A thread that comes late finds the segment larger already.
                 let _ = made.resize(4096 * (thread + 2), &Growth::default());
                 assert!(made.size().unwrap() >= 4096 * (thread + 2));
                 put(made, 4096 * (thread + 2) - 1, 7);
@@ -191,7 +191,7 @@ fn a_handle_moves_between_threads() {
 }
 
 #[test]
-fn forking_while_others_open_and_close_leaves_no_lock_behind() {
+fn children_forked_during_open_and_close_keep_no_byte_lock() {
     alone(|| {
         let name = Name::new();
         let made = Segment::create(
@@ -210,7 +210,7 @@ fn forking_while_others_open_and_close_leaves_no_lock_behind() {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while stop.load(Relaxed) == 0 {
-                        // Each takes the RESIZE byte through a descriptor that no child may keep.
+                        // Each resize locks the byte RESIZE through a descriptor that no child may keep.
                         made.resize(4096, &Growth::default()).unwrap();
                     }
                 });
@@ -229,14 +229,14 @@ fn forking_while_others_open_and_close_leaves_no_lock_behind() {
             }
             stop.store(1, Relaxed);
         });
-        // What a child has inherited for a moment goes as soon as it runs.
+        // A child closes the inherited descriptor as soon as it runs.
         let descriptors =
             |process: &str| entries(Path::new("/proc").join(process).join("fd").as_path()).len();
         let ours = descriptors("self") - 1;
         for child in &sleepers {
             wait_until(|| descriptors(&child.to_string()) <= ours);
         }
-        // A child that had kept a locked descriptor would hold this up for ever: the watchdog would see it.
+        // If a child had kept a locked descriptor, this would wait forever, and the watchdog would report it.
         made.resize(8192, &Growth::default()).unwrap();
         for child in sleepers {
             nix::sys::signal::kill(child, nix::sys::signal::SIGKILL).unwrap();

@@ -1,7 +1,7 @@
-//! Races for one name: exactly one process makes each segment, exactly one removes it, and never a newer one.
+//! Races for one name: exactly one process creates each segment, at most one removes it, and never a newer one.
 //!
-//! Every process writes down what it has seen, as inode numbers, which tmpfs never gives twice. Afterwards the books
-//! are compared: each segment ever seen was made once, and removed once or not at all.
+//! Every process records the events that it has seen by inode number, which tmpfs never reuses. Afterwards the records
+//! are compared: each segment was created once, and removed at most once.
 
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
@@ -11,7 +11,7 @@ use shmkit::segment::{self, Form, Growth, Options, Segment};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
-/// What a process has seen happen to an inode.
+/// An event that a process has seen for an inode.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Event {
     Made,
@@ -21,7 +21,7 @@ enum Event {
 
 const EVENTS: [Event; 3] = [Event::Made, Event::Opened, Event::Removed];
 
-/// The book of one process: its length, then one word per event.
+/// The record of one process: its length, then one word per event.
 struct Book {
     words: &'static [AtomicU64],
 }
@@ -55,17 +55,17 @@ fn audit(books: &[Book]) -> BTreeMap<u64, [u64; 3]> {
     counts
 }
 
-/// Compares the books: returns how many segments were made and how many removed.
+/// Compares the records, and returns how many segments were created and how many removed.
 fn check(books: &[Book], name: &Name) -> (u64, u64) {
     let standing = std::fs::metadata(name.path()).ok();
     let standing = standing.map(|file| std::os::unix::fs::MetadataExt::ino(&file));
     let (mut all_made, mut all_removed) = (0, 0);
     for (inode, [made, _opened, removed]) in audit(books) {
-        assert_eq!(made, 1, "segment {inode} was made by {made}");
+        assert_eq!(made, 1, "segment {inode} was created {made} times");
         let expected = u64::from(standing != Some(inode));
         assert_eq!(
             removed, expected,
-            "segment {inode} was removed by {removed}"
+            "segment {inode} was removed {removed} times"
         );
         all_made += made;
         all_removed += removed;
@@ -96,7 +96,7 @@ fn together(count: usize, body: impl Fn(usize)) {
 }
 
 #[test]
-fn of_many_who_open_or_create_exactly_one_makes_it() {
+fn open_or_create_creates_one_segment_if_processes_race() {
     alone(|| {
         const PROCESSES: usize = 16;
         const ROUNDS: usize = 300;
@@ -111,10 +111,10 @@ fn of_many_who_open_or_create_exactly_one_makes_it() {
                     ..plain()
                 };
                 let segment = Segment::open_or_create(Some(&name), 5000, &options).unwrap();
-                assert_eq!(segment.size().unwrap(), 5000, "found half made");
+                assert_eq!(segment.size().unwrap(), 5000, "the segment was not whole");
                 assert!(
                     segment.stat().unwrap().file.allocated >= 5000,
-                    "found half made"
+                    "the segment was not whole"
                 );
                 let event = match segment.stat().unwrap().created {
                     true => Event::Made,
@@ -132,15 +132,15 @@ fn of_many_who_open_or_create_exactly_one_makes_it() {
         let (made, removed) = check(&books, &name);
         assert!(
             made > PROCESSES as u64 && removed > 1,
-            "no race: {made} made, {removed} removed"
+            "no race: {made} created, {removed} removed"
         );
         let opened: u64 = audit(&books).values().map(|counts| counts[1]).sum();
-        assert!(opened > 0, "nobody ever opened what another had made");
+        assert!(opened > 0, "no process opened a segment of another one");
     });
 }
 
 #[test]
-fn of_many_who_create_exactly_one_succeeds() {
+fn create_succeeds_once_if_processes_race() {
     alone(|| {
         const PROCESSES: usize = 16;
         let folder = Folder::new();
@@ -160,7 +160,7 @@ fn of_many_who_create_exactly_one_succeeds() {
 }
 
 #[test]
-fn many_unlinkers_never_remove_a_newer_segment() {
+fn racing_unlinks_never_remove_a_newer_segment() {
     alone(|| {
         const MAKERS: usize = 3;
         const UNLINKERS: usize = 6;
@@ -189,7 +189,7 @@ fn many_unlinkers_never_remove_a_newer_segment() {
                     other => other.unwrap(),
                 };
                 let file = segment.stat().unwrap().file;
-                // Both ways of removing, and each of them a second time, when it must not hit anything newer.
+                // Each way of removing runs twice; the second must not remove a newer segment.
                 for again in 0..2 {
                     let only = Some((file.device, file.inode));
                     let removed = match (which + again) % 2 {
@@ -212,7 +212,7 @@ fn many_unlinkers_never_remove_a_newer_segment() {
 }
 
 #[test]
-fn who_opens_a_growing_segment_finds_it_whole() {
+fn open_finds_a_growing_segment_whole() {
     alone(|| {
         let name = Name::new();
         let growing = Options {
@@ -224,8 +224,8 @@ fn who_opens_a_growing_segment_finds_it_whole() {
         let words = shared_words(1);
         let opener = fork(|| {
             while words[0].load(Relaxed) == 0 {
-                Segment::open(&name, 0, &plain()).expect("it is whole");
-                Segment::open_fd(made.fd(), 0, &plain()).expect("it is whole");
+                Segment::open(&name, 0, &plain()).expect("the segment is whole");
+                Segment::open_fd(made.fd(), 0, &plain()).expect("the segment is whole");
             }
         });
         for size in 1..3000 {

@@ -1,4 +1,4 @@
-//! Growing: in place, seen by others, never beyond the capacity, never back.
+//! Growth: in place, visible to others, never beyond the capacity; a segment never shrinks.
 
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
 use super::common::{Folder, Name};
@@ -16,7 +16,7 @@ fn roomy(capacity: u64) -> Options {
 }
 
 #[test]
-fn a_tebibyte_of_room_over_one_page() {
+fn a_segment_of_one_page_can_have_a_capacity_of_a_tebibyte() {
     let name = Name::new();
     let named = Segment::create(Some(&name), 4096, &roomy(TIB)).unwrap();
     let anonymous = Segment::create(None, 4096, &roomy(TIB)).unwrap();
@@ -41,7 +41,7 @@ fn a_tebibyte_of_room_over_one_page() {
 }
 
 #[test]
-fn others_see_it_without_mapping_again() {
+fn growth_is_visible_without_mapping_again() {
     alone(|| {
         let name = Name::new();
         let made = Segment::create(Some(&name), 4096, &roomy(1 << 30)).unwrap();
@@ -57,7 +57,7 @@ fn others_see_it_without_mapping_again() {
         assert_eq!(made.size().unwrap(), 3 << 20);
         assert!(is_filled(&made));
         assert_eq!(made.data(), base);
-        // And the other way round, through a mapping that a child has inherited.
+        // The parent sees a child's growth too, through the mapping that the child inherited.
         let ready = shared_words(1);
         let watcher = fork(|| {
             ready[0].store(1, Relaxed);
@@ -86,11 +86,11 @@ fn a_mapping_sees_as_much_as_its_capacity() {
 }
 
 #[test]
-fn not_beyond_the_capacity_and_not_back() {
+fn resize_fails_beyond_the_capacity_and_below_the_size() {
     let name = Name::new();
     let made = Segment::create(Some(&name), 5000, &roomy(10_000)).unwrap();
     fill(&made);
-    // The capacity is whole pages.
+    // The capacity is rounded up to whole pages.
     assert_eq!(made.capacity(), 12288);
     let everything = [false, true].map(|flag| Growth {
         no_space_check: flag,
@@ -120,14 +120,14 @@ fn not_beyond_the_capacity_and_not_back() {
 }
 
 #[test]
-fn a_segment_without_room_has_its_last_page() {
+fn a_segment_without_a_capacity_can_grow_within_its_last_page() {
     let made = Segment::create(None, 100, &plain()).unwrap();
     made.resize(4096, &Growth::default()).unwrap();
     refused!(TooLarge, made.resize(4097, &Growth::default()));
 }
 
 #[test]
-fn sparse_contradicts_a_handle_that_touches_everything() {
+fn sparse_growth_of_a_handle_that_maps_all_pages_is_invalid() {
     let flags = [
         (true, false, false),
         (false, true, false),
@@ -152,14 +152,14 @@ fn sparse_contradicts_a_handle_that_touches_everything() {
 }
 
 #[test]
-fn what_lay_behind_the_end_reads_as_zeros() {
+fn bytes_beyond_the_old_end_are_zeros() {
     let folder = Folder::new();
     let options = Options {
         capacity: 8192,
         ..within(&folder)
     };
     let made = Segment::create(Some(c"a"), 100, &options).unwrap();
-    // SAFETY: the last page has memory to its end, and nobody else uses what lies behind the segment.
+    // SAFETY: the last page has memory to its end, and nothing else uses the bytes beyond the size.
     let behind = unsafe { made.data().add(200) };
     // SAFETY: as above.
     unsafe { behind.write_volatile(9) };
@@ -168,7 +168,7 @@ fn what_lay_behind_the_end_reads_as_zeros() {
 }
 
 #[test]
-fn several_growers_and_the_largest_wins() {
+fn concurrent_resizes_end_at_the_largest_size() {
     alone(|| {
         const GROWERS: u64 = 6;
         let name = Name::new();
@@ -182,7 +182,7 @@ fn several_growers_and_the_largest_wins() {
                 let size = 4096 * (step * GROWERS + which);
                 match opened.resize(size, &Growth::default()) {
                     Ok(()) => mine = size,
-                    // Somebody else was faster, and it is larger already.
+                    // Another process was faster, and the segment is larger already.
                     Err(error) => drop(refused!(Invalid, Err::<(), _>(error))),
                 }
                 let now = opened.size().unwrap();
@@ -202,7 +202,7 @@ fn several_growers_and_the_largest_wins() {
 }
 
 #[test]
-fn a_killed_grower_leaves_the_old_size_and_the_next_gives_its_memory_back() {
+fn a_killed_grower_leaves_the_old_size_and_the_next_resize_frees_its_memory() {
     alone(|| {
         let name = Name::new();
         let made = Segment::create(Some(&name), 4096, &roomy(256 << 20)).unwrap();
@@ -216,8 +216,11 @@ fn a_killed_grower_leaves_the_old_size_and_the_next_gives_its_memory_back() {
         grower.kill();
         assert_eq!(made.size().unwrap(), 4096);
         let left = made.stat().unwrap().file.allocated;
-        assert!(left > 64 << 20, "it was killed while it grew: {left}");
-        // Its lock went with it.
+        assert!(
+            left > 64 << 20,
+            "the kill did not come during the growth: {left}"
+        );
+        // The kernel has released the lock of the dead process.
         made.resize(8192, &Growth::default()).unwrap();
         assert_eq!(made.stat().unwrap().file.allocated, 8192);
         assert_eq!(made.size().unwrap(), 8192);
@@ -225,13 +228,13 @@ fn a_killed_grower_leaves_the_old_size_and_the_next_gives_its_memory_back() {
 }
 
 #[test]
-fn room_that_has_no_memory_is_sigbus() {
+fn accessing_capacity_beyond_the_size_is_sigbus() {
     alone(|| {
         let made = Segment::create(None, 4096, &roomy(1 << 20)).unwrap();
         // SAFETY: 4096 < the capacity, so the address lies in the mapping.
         let beyond = unsafe { made.data().add(4096) };
         let touch = || {
-            // SAFETY: the address is mapped; without memory it is SIGBUS, which is what this child is for.
+            // SAFETY: the address is mapped; an access without memory raises SIGBUS, which the test expects.
             unsafe { beyond.read_volatile() };
         };
         assert_eq!(fork(touch).wait(), Ended::Signal(Signal::SIGBUS));

@@ -1,4 +1,4 @@
-//! Signals: calls go on through them, unless they are interruptible and the hook says that it is enough.
+//! Signals: calls continue after them, unless they are interruptible and the hook ends them.
 
 use super::common::kernel::interrupt_large_reservations;
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
@@ -12,15 +12,15 @@ use std::sync::atomic::AtomicU64;
 
 const STEP: u64 = 64 << 20;
 
-/// Which call of the hook ends the operation.
+/// The number of the hook's call that ends the operation.
 static LAST_CALL: AtomicU64 = AtomicU64::new(u64::MAX);
-/// In which call the hook stays for ever, so that this process can be killed there.
+/// The number of the hook's call that never returns, so that this process can be killed there.
 static STALLING_CALL: AtomicU64 = AtomicU64::new(u64::MAX);
-/// How many signals have come.
+/// The number of signals that were handled.
 static SIGNALS: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn hook(calls: *mut c_void) -> i32 {
-    // SAFETY: `install_hook` was given a word that lives as long as the process.
+    // SAFETY: `install_hook` passes a word that lives as long as the process.
     let calls = unsafe { &*calls.cast::<AtomicU64>() };
     let call = calls.fetch_add(1, Relaxed) + 1;
     while call == STALLING_CALL.load(Relaxed) {
@@ -29,7 +29,7 @@ extern "C" fn hook(calls: *mut c_void) -> i32 {
     i32::from(call >= LAST_CALL.load(Relaxed))
 }
 
-/// Starts a process whose interruptible operation stays in the `call`-th call of the hook, and waits until it is there.
+/// Starts a process whose interruptible operation stalls in the `call`-th call of the hook, and waits until it does.
 pub fn stalled(call: u64, operation: impl FnOnce()) -> Child {
     let calls = shared_words(1);
     let child = fork(|| {
@@ -41,7 +41,7 @@ pub fn stalled(call: u64, operation: impl FnOnce()) -> Child {
     child
 }
 
-/// Installs a hook that counts in the first word, and says at its `last` call that it is enough.
+/// Installs a hook that counts its calls in the first word, and ends the operation in its `last` call.
 pub fn install_hook(calls: &'static [AtomicU64], last: u64) {
     LAST_CALL.store(last, Relaxed);
     calls[0].store(0, Relaxed);
@@ -54,7 +54,7 @@ extern "C" fn count(_: i32) {
     SIGNALS.fetch_add(1, Relaxed);
 }
 
-/// Has a signal come every millisecond that interrupts system calls.
+/// Sends this process a signal every millisecond that interrupts system calls.
 fn tick_every_millisecond() {
     let action = SigAction::new(
         SigHandler::Handler(count),
@@ -76,7 +76,7 @@ fn tick_every_millisecond() {
     assert_eq!(set, 0);
 }
 
-/// As `interruptible`, in this folder.
+/// Returns interruptible options for this folder.
 fn interruptible_within(folder: &Folder) -> Options {
     Options {
         directory: folder.directory(),
@@ -92,7 +92,7 @@ fn interruptible() -> Options {
 }
 
 #[test]
-fn every_millisecond_do_not_keep_it_from_ending() {
+fn signals_every_millisecond_do_not_stop_a_call() {
     alone(|| {
         let folder = Folder::new();
         tick_every_millisecond();
@@ -117,7 +117,7 @@ fn every_millisecond_do_not_keep_it_from_ending() {
 }
 
 #[test]
-fn what_signals_always_interrupt_is_done_in_smaller_steps() {
+fn interrupted_reservations_continue_in_smaller_steps() {
     alone(|| {
         interrupt_large_reservations(100 << 10);
         let folder = Folder::new();
@@ -131,7 +131,7 @@ fn what_signals_always_interrupt_is_done_in_smaller_steps() {
             made.resize(16 << 20, &Growth::default()).unwrap();
             assert!(made.stat().unwrap().file.allocated >= 16 << 20);
         }
-        // After each attempt, successful or not, the hook is asked.
+        // The hook is called after each attempt, successful or not.
         let calls = shared_words(1);
         install_hook(calls, 2);
         refused!(
@@ -143,11 +143,11 @@ fn what_signals_always_interrupt_is_done_in_smaller_steps() {
 }
 
 #[test]
-fn interruptible_without_a_hook_it_goes_on() {
+fn an_interruptible_call_without_a_hook_continues() {
     alone(|| {
         tick_every_millisecond();
         Segment::create(None, 256 << 20, &interruptible()).unwrap();
-        // A hook that says go on is no end either.
+        // A hook that returns 0 does not end the call.
         let calls = shared_words(1);
         install_hook(calls, u64::MAX);
         Segment::create(None, 256 << 20, &interruptible()).unwrap();
@@ -156,7 +156,7 @@ fn interruptible_without_a_hook_it_goes_on() {
 }
 
 #[test]
-fn the_hook_is_asked_after_each_step_and_ends_it() {
+fn the_hook_is_called_after_each_step_and_ends_the_call() {
     alone(|| {
         let folder = Folder::new();
         let calls = shared_words(1);
@@ -170,7 +170,7 @@ fn the_hook_is_asked_after_each_step_and_ends_it() {
                 assert!(folder.entries().is_empty(), "{:?}", folder.entries());
             }
         }
-        // Not interruptible, it is not asked; nor after the last step, when all is done.
+        // The hook is not called without the option, nor after the last step.
         install_hook(calls, 1);
         Segment::create(None, 3 * STEP, &plain()).unwrap();
         Segment::create(None, STEP, &interruptible()).unwrap();
@@ -182,7 +182,7 @@ fn the_hook_is_asked_after_each_step_and_ends_it() {
 }
 
 #[test]
-fn a_signal_asks_the_hook_within_a_step() {
+fn a_signal_within_a_step_calls_the_hook() {
     alone(|| {
         let folder = Folder::new();
         let calls = shared_words(1);
@@ -196,7 +196,7 @@ fn a_signal_asks_the_hook_within_a_step() {
 }
 
 #[test]
-fn an_interrupted_resize_has_changed_nothing() {
+fn an_interrupted_resize_changes_nothing() {
     alone(|| {
         let folder = Folder::new();
         let calls = shared_words(1);
@@ -217,7 +217,7 @@ fn an_interrupted_resize_has_changed_nothing() {
             assert_eq!(
                 made.stat().unwrap(),
                 before,
-                "nor is memory left behind its end"
+                "memory is left beyond the size"
             );
             install_hook(calls, u64::MAX);
             made.resize(2 * STEP, &growth).unwrap();
@@ -227,7 +227,7 @@ fn an_interrupted_resize_has_changed_nothing() {
 }
 
 #[test]
-fn the_hook_ends_waiting_for_another_grower() {
+fn the_hook_ends_a_wait_for_another_grower() {
     alone(|| {
         let folder = Folder::new();
         let options = Options {
@@ -235,7 +235,7 @@ fn the_hook_ends_waiting_for_another_grower() {
             ..within(&folder)
         };
         let made = Segment::create(Some(c"a"), 4096, &options).unwrap();
-        // Somebody who holds the RESIZE and the UNLINK byte, as layout and lockfile fix them.
+        // Another process holds the bytes RESIZE and UNLINK, as in the layout.
         let file = std::fs::File::options()
             .read(true)
             .write(true)

@@ -1,6 +1,6 @@
-//! Unlinking: the name goes, the memory stays with its users, and only the segment that is meant is removed.
+//! Unlinking: the name is removed, the memory stays with its users, and only the expected segment is removed.
 
-use super::common::kernel::{NOBODY, become_nobody, can_change_user};
+use super::common::kernel::{UNPRIVILEGED_USER, become_unprivileged, can_change_user};
 use super::common::process::{alone, fork};
 use super::common::{Folder, Name};
 use super::{byte, fill, is_filled, plain, put, within};
@@ -8,7 +8,7 @@ use shmkit::segment::{self, Options, Segment};
 use std::os::unix::fs::{PermissionsExt, chown};
 
 #[test]
-fn who_has_it_mapped_keeps_it() {
+fn an_unlinked_segment_remains_usable() {
     let name = Name::new();
     let made = Segment::create(Some(&name), 5000, &plain()).unwrap();
     let opened = Segment::open(&name, 0, &plain()).unwrap();
@@ -20,7 +20,7 @@ fn who_has_it_mapped_keeps_it() {
     drop(made);
     fill(&opened);
     assert!(is_filled(&opened));
-    assert_eq!(opened.name(), Some(&*name), "the handle remembers");
+    assert_eq!(opened.name(), Some(&*name), "the handle keeps its name");
     refused!(NotFound, opened.unlink());
 }
 
@@ -32,7 +32,7 @@ fn closing_leaves_the_name() {
 }
 
 #[test]
-fn a_newer_segment_under_the_old_name_is_left_alone() {
+fn unlink_leaves_a_newer_segment_of_the_same_name() {
     let name = Name::new();
     let old = Segment::create(Some(&name), 100, &plain()).unwrap();
     old.unlink().unwrap();
@@ -48,7 +48,7 @@ fn a_newer_segment_under_the_old_name_is_left_alone() {
 }
 
 #[test]
-fn by_name_whatever_it_stands_for_or_only_the_one_meant() {
+fn unlink_by_name_removes_any_segment_or_only_the_expected_one() {
     let folder = Folder::new();
     let directory = folder.directory();
     let unlink = |only| segment::unlink(c"a", directory.as_deref(), only, false);
@@ -68,13 +68,13 @@ fn by_name_whatever_it_stands_for_or_only_the_one_meant() {
     assert_eq!(folder.entries(), ["a"]);
     unlink(None).unwrap();
     assert!(folder.entries().is_empty());
-    // What is no segment yet, or no longer, is a regular file all the same.
+    // An unfinished or damaged segment is still a regular file.
     std::fs::write(folder.path().join("a"), "").unwrap();
     unlink(None).unwrap();
 }
 
 #[test]
-fn without_a_name_there_is_nothing_to_remove() {
+fn unlinking_an_anonymous_segment_does_nothing() {
     let anonymous = Segment::create(None, 100, &plain()).unwrap();
     anonymous.unlink().unwrap();
     anonymous.unlink().unwrap();
@@ -85,7 +85,7 @@ fn without_a_name_there_is_nothing_to_remove() {
 }
 
 #[test]
-fn opened_by_its_descriptor_the_name_is_not_known() {
+fn a_segment_opened_by_its_descriptor_cannot_unlink_its_name() {
     let name = Name::new();
     let made = Segment::create(Some(&name), 100, &plain()).unwrap();
     let opened = Segment::open_fd(made.fd(), 0, &plain()).unwrap();
@@ -93,12 +93,12 @@ fn opened_by_its_descriptor_the_name_is_not_known() {
     refused!(Invalid, opened.unlink());
     assert!(name.path().exists());
     made.unlink().unwrap();
-    // Now it has none.
+    // The segment has no name any more.
     opened.unlink().unwrap();
 }
 
 #[test]
-fn for_reading_alone_is_enough_to_remove() {
+fn a_read_only_handle_can_unlink() {
     let name = Name::new();
     Segment::create(Some(&name), 100, &plain()).unwrap();
     let reading = Options {
@@ -109,15 +109,15 @@ fn for_reading_alone_is_enough_to_remove() {
     assert!(!name.path().exists());
 }
 
-/// Has a user who is not root make segments of several modes in a folder of his own, and remove each with `remove`.
-fn nobody_removes_his_own(remove: impl Fn(Segment, &Options)) {
+/// Creates segments of several modes as an unprivileged user, in a folder of that user, and removes each with `remove`.
+fn an_unprivileged_user_removes_its_segments(remove: impl Fn(Segment, &Options)) {
     if !can_change_user() {
         return;
     }
     let folder = Folder::new();
-    chown(folder.path(), Some(NOBODY), None).unwrap();
+    chown(folder.path(), Some(UNPRIVILEGED_USER), None).unwrap();
     fork(|| {
-        become_nobody();
+        become_unprivileged();
         for mode in [0o600, 0o400, 0o200, 0o100, 0o040] {
             let options = Options {
                 mode: Some(mode),
@@ -132,9 +132,9 @@ fn nobody_removes_his_own(remove: impl Fn(Segment, &Options)) {
 }
 
 #[test]
-fn ones_own_whatever_its_mode() {
+fn unlink_by_name_removes_an_own_segment_of_any_mode() {
     alone(|| {
-        nobody_removes_his_own(|made, options| {
+        an_unprivileged_user_removes_its_segments(|made, options| {
             drop(made);
             segment::unlink(c"a", options.directory.as_deref(), None, false).unwrap();
         });
@@ -142,12 +142,12 @@ fn ones_own_whatever_its_mode() {
 }
 
 #[test]
-fn ones_own_handle_whatever_its_mode() {
-    alone(|| nobody_removes_his_own(|made, _| made.unlink().unwrap()));
+fn unlink_by_handle_removes_an_own_segment_of_any_mode() {
+    alone(|| an_unprivileged_user_removes_its_segments(|made, _| made.unlink().unwrap()));
 }
 
 #[test]
-fn anothers_where_the_folder_allows_it() {
+fn unlink_removes_another_users_segment_if_the_directory_allows_it() {
     alone(|| {
         if !can_change_user() {
             return;
@@ -156,7 +156,7 @@ fn anothers_where_the_folder_allows_it() {
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
         Segment::create(Some(c"a"), 1, &within(&folder)).unwrap();
         fork(|| {
-            become_nobody();
+            become_unprivileged();
             let directory = folder.directory();
             segment::unlink(c"a", directory.as_deref(), None, false).unwrap();
         })
