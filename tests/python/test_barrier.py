@@ -313,7 +313,7 @@ def test_stat(barrier):
     assert type(barrier.stat()) is BarrierInfo
     assert barrier.stat() == BarrierInfo(parties=2, waiting=0, broken=False, turns=0, breaks=0, deaths=0)
     for field in BarrierInfo._fields:
-        assert f"{field}:" in BarrierInfo.__doc__
+        assert f"{field} : " in BarrierInfo.__doc__
 
 
 def test_repr(full, name, make_barrier):

@@ -168,7 +168,7 @@ def test_stat(event, fork):
     event.set()
     assert child.said()
     for field in EventInfo._fields:
-        assert f"{field}:" in EventInfo.__doc__
+        assert f"{field} : " in EventInfo.__doc__
 
 
 def test_repr(make, full, name):

@@ -330,7 +330,7 @@ def test_stat():
     assert not plain.acquire(timeout=0.001, n=4)
     assert plain.stat().waits == 1
     for field in SemaphoreInfo._fields:
-        assert f"{field}:" in SemaphoreInfo.__doc__
+        assert f"{field} : " in SemaphoreInfo.__doc__
     for each in (plain, bounded):
         each.close()
 
