@@ -260,7 +260,7 @@ cdef class Object:
         return 0
 
     def close(self):
-        """Close the object. Every later call raises ValueError.
+        """Close the object. A later call that needs it open raises ValueError.
 
         Notes
         -----

@@ -74,9 +74,9 @@ cdef class Lock(Mutex):
 
     Notes
     -----
-    If the owner dies while it holds the lock, the next acquire() raises OwnerDied, within 12 ms after the kernel has
-    torn the process down. The lock is then free but stays marked. recover() acquires it for the repair. A process
-    that closes its last handle of the segment while it holds the lock counts as dead.
+    If the owner dies while it holds the lock, the next acquire() raises OwnerDied (see ``on_owner_death``), within
+    12 ms after the kernel has torn the process down. The lock is then free but stays marked; recover() acquires it for
+    the repair. A process that closes its last handle of the segment while it holds the lock counts as dead.
 
     If a process releases a transferable lock of a dead owner, the next owner does not see that death.
 

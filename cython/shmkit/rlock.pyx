@@ -66,9 +66,9 @@ cdef class RLock(Mutex):
 
     Notes
     -----
-    If the owner's process dies while it holds the lock, the next acquire() raises OwnerDied, within 12 ms after the
-    kernel has torn the process down. The lock is then free but stays marked. recover() acquires it for the repair.
-    A process that closes its last handle of the segment while it holds the lock counts as dead.
+    If the owner's process dies while it holds the lock, the next acquire() raises OwnerDied (see ``on_owner_death``),
+    within 12 ms after the kernel has torn the process down. The lock is then free but stays marked; recover() acquires
+    it for the repair. A process that closes its last handle of the segment while it holds the lock counts as dead.
 
     If only the owner thread ends, the lock stays held.
 

@@ -122,10 +122,10 @@ cdef class RWLock(Object):
 
     Notes
     -----
-    If a writer dies while it writes, the next acquire raises OwnerDied, within 12 ms after the kernel has torn the
-    process down. The lock is then free but stays marked. recover() acquires it for the repair. If a reader dies, a
-    waiting writer acquires the lock within the same time, and sees nothing of the death. A process that closes its last
-    handle of the segment counts as dead there.
+    If a writer dies while it writes, the next acquire raises OwnerDied (see ``on_owner_death``), within 12 ms after the
+    kernel has torn the process down. The lock is then free but stays marked; recover() acquires it for the repair. If a
+    reader dies, a waiting writer acquires the lock within the same time, and sees nothing of the death. A process that
+    closes its last handle of the segment counts as dead there.
 
     A process that reads must not acquire the lock for reading again before it has released it, unless no other process
     ever writes. A writer in between would wait for the first read, and the second read for the writer.
