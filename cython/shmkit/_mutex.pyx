@@ -1,4 +1,7 @@
-"""What locks of both kinds have in common: acquire, release, and what to do when the last owner was killed."""
+"""The base class of Lock and RLock: acquire, release, and recovery after the death of an owner.
+
+These are robust mutexes: POSIX reports the death of an owner as EOWNERDEAD.
+"""
 
 from collections import namedtuple
 
@@ -23,16 +26,31 @@ LockInfo = namedtuple(
     "held owner owner_namespace owner_ticket owner_died transferable acquisitions contended recoveries contended_since",
     module="shmkit",
 )
-LockInfo.__doc__ = """What is known of a lock, each figure as it was at some moment during the call.
+LockInfo.__doc__ = """State of a lock. Each figure was true at some moment during the call.
 
-held: whether somebody holds it, perhaps a process that has died: only an acquire finds that out.
-owner: the process number of who holds it, in that process' own PID namespace; None where nobody does.
-owner_namespace: that namespace, as the inode of /proc/PID/ns/pid. owner_ticket: a number that no other process ever
-has in this segment. owner_died: an owner died, and nobody has said since that what the lock guards is whole.
-transferable: any process may release it. acquisitions, contended, recoveries: how often it was acquired, how often that
-took waiting, how often it was taken over from the dead.
-contended_since: when the first waiter for the present owner went to sleep, as time.monotonic_ns(), even if it has given
-up since; None: nobody has waited for this owner.
+Attributes
+----------
+held : bool
+    A process holds the lock. It may be dead: only an acquire checks that.
+owner : int or None
+    PID of the owner in its own PID namespace. None: the lock is free, or the PID is unknown.
+owner_namespace : int or None
+    PID namespace of the owner, as the inode of /proc/PID/ns/pid. None: unknown.
+owner_ticket : int or None
+    Ticket of the owner in the segment, a number that is never reused. None: the lock is free.
+owner_died : bool
+    An owner died, and the lock has not been marked consistent since.
+transferable : bool
+    Any process may release the lock.
+acquisitions : int
+    Number of acquisitions.
+contended : int
+    Number of acquisitions that had to wait.
+recoveries : int
+    Number of acquisitions from a dead owner.
+contended_since : int or None
+    When the first waiter for the present owner went to sleep, in nanoseconds of time.monotonic_ns(), even if that
+    waiter has given up since. None: no waiter has waited for this owner.
 """
 
 
@@ -45,7 +63,7 @@ cdef shmkit_status _release_nothing(void *handle) noexcept nogil:
     return SHMKIT_ERR_CLOSED
 
 
-# Of the base class alone, which has never a handle.
+# The calls of the base class, which never has a handle.
 cdef MutexCalls _NOTHING
 _NOTHING.acquire = _acquire_nothing
 _NOTHING.release = _release_nothing
@@ -53,7 +71,7 @@ _NOTHING.release = _release_nothing
 
 cdef bint recovers(object on_owner_death) except -1:
     if on_owner_death not in ("raise", "recover"):
-        text = f"'on_owner_death' must be \"raise\" or \"recover\", not {on_owner_death!r}"
+        text = f"on_owner_death must be \"raise\" or \"recover\", not {on_owner_death!r}"
         raise make_error(SHMKIT_ERR_INVALID, text)
     return on_owner_death == "recover"
 
@@ -62,17 +80,17 @@ cdef str owned(str verb, uint32_t pid):
     return f"{verb} pid {pid}" if pid else verb.rpartition(" ")[0]
 
 
-# How it is pickled Object says.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class Mutex(Object):
-    """A lock of either kind; shmkit.Lock and shmkit.RLock say which."""
+    """The base class of shmkit.Lock and shmkit.RLock."""
 
     def __cinit__(self):
         self._mutex = &_NOTHING
 
     cdef int start(self, object name, object create, object segment, object offset, object on_owner_death,
                    uint32_t flags, object mode, object directory, object trust, object participants) except -1:
-        """Open or make it as the arguments of a constructor say."""
+        """Open or create the lock with the arguments of a constructor."""
         cdef char options[OPTIONS]
         goes_on = recovers(on_owner_death)
         self.prepare(<void *> options, name, create, flags, mode, directory, trust, participants)
@@ -106,7 +124,7 @@ cdef class Mutex(Object):
         return status
 
     cdef bint take(self, int64_t timeout_ns, bint goes_on) except -1:
-        """Take it, waiting; False where it is not to be had. `goes_on`: whatever a dead owner has left."""
+        """Acquire the lock; return False on a timeout. `goes_on`: hold it even after the death of an owner."""
         cdef uint32_t died = 0
         cdef shmkit_status status = self._mutex.acquire(self._handle, SHMKIT_NOWAIT, 0, &died)
         if status == SHMKIT_OK:
@@ -114,13 +132,13 @@ cdef class Mutex(Object):
         return self._wait(status, timeout_ns, goes_on)
 
     cdef bint _wait(self, shmkit_status status, int64_t timeout_ns, bint goes_on) except -1:
-        """Take it after a try that ended with `status`."""
+        """Acquire the lock after a first attempt that ended with `status`."""
         cdef uint32_t died = 0
         handle = self._handle
         if handle is NULL:
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
-            # Only what must sleep lets others have the interpreter: dropping it costs more than a free lock.
+            # Only a call that must sleep releases the GIL: that costs more than acquiring a free lock.
             hold(self)
             try:
                 with nogil:
@@ -136,11 +154,11 @@ cdef class Mutex(Object):
         return self._granted(died, goes_on)
 
     cdef bint _granted(self, uint32_t died, bint goes_on) except -1:
-        """Decide what to do with a lock that was just taken."""
+        """Keep or refuse the lock that was just acquired, depending on whether an owner died."""
         if not died:
             self._owner_died_pid = 0
             return True
-        # Whoever takes a recursive lock once more has known since it took it first.
+        # This thread has known of the death since its first acquire of the recursive lock.
         if self._depth() > 1:
             return True
         if goes_on:
@@ -148,16 +166,16 @@ cdef class Mutex(Object):
             return True
         check(self._mutex.release(self._handle))
         raise OwnerDied(
-            "an owner of the lock died while holding it, so that what it guards may be half changed: look at it inside "
-            "\"with lock.recover():\", or make the lock with on_owner_death=\"recover\""
+            "an owner of the lock died while holding it, so what the lock guards may be half changed: check and repair "
+            "it inside \"with lock.recover():\", or open the lock with on_owner_death=\"recover\""
         )
 
-    cdef int give_back(self, bint whole) except -1:
-        """Release it; `whole`: what it guards is whole again, should an owner have died."""
+    cdef int end(self, bint consistent) except -1:
+        """Release the lock. `consistent`: after the death of an owner, mark it consistent before."""
         if self._handle is NULL:
             raise self._closed()
         if self._owner_died_pid and self._depth() <= 1:
-            if whole and self._owner_died_pid == getpid():
+            if consistent and self._owner_died_pid == getpid():
                 check(self._mutex.mark_consistent(self._handle))
             self._owner_died_pid = 0
         return check(self._mutex.release(self._handle))
@@ -178,17 +196,36 @@ cdef class Mutex(Object):
         return info
 
     def acquire(self, block=True, timeout=None):
-        """Take the lock; False if it is not to be had without waiting (block=False) or within `timeout` seconds.
+        """Acquire the lock, and wait for it if necessary.
 
-        A signal handler that raises ends the wait, and the lock is not held. OwnerDied: an owner was killed while
-        holding it; it is not held, and stays marked until somebody takes it with recover(). With
-        on_owner_death="recover" it is held instead, and `owner_died` says so.
+        Parameters
+        ----------
+        block : bool
+            False: do not wait.
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
+
+        Returns
+        -------
+        bool
+            True: the lock is held. False: another holder has it, and the call may not wait any longer.
+
+        Raises
+        ------
+        OwnerDied
+            An owner died while holding the lock, and ``on_owner_death`` is "raise". The lock is not held, and stays
+            marked until recover() has repaired the data.
+
+        Notes
+        -----
+        With ``on_owner_death="recover"`` the call succeeds after such a death, and ``owner_died`` is True. If a signal
+        handler raises during the wait, the wait ends, and the lock is not held.
         """
         cdef uint32_t died = 0
         cdef shmkit_status status
         if timeout is not None:
             return self.take(as_timeout(block, timeout), self._goes_on)
-        # A free lock is one exchange, too short to let others have the interpreter.
+        # Acquiring a free lock is one atomic exchange: too short to release the GIL.
         status = self._mutex.acquire(self._handle, SHMKIT_NOWAIT, 0, &died)
         if status != SHMKIT_OK:
             return self._wait(status, as_timeout(block, None), self._goes_on)
@@ -197,12 +234,17 @@ cdef class Mutex(Object):
         return True
 
     def release(self):
-        """Give the lock back. NotOwner: this process does not hold it.
+        """Release the lock.
 
-        With on_owner_death="recover" that also says that what it guards is whole again.
+        With ``on_owner_death="recover"``, the last release after the death of an owner also marks the lock consistent.
+
+        Raises
+        ------
+        NotOwner
+            This process does not hold the lock; of an RLock: this thread. Of a transferable lock: no process holds it.
         """
         if self._owner_died_pid or self._mutex.release(self._handle) != SHMKIT_OK:
-            self.give_back(self._goes_on)
+            self.end(self._goes_on)
 
     def __enter__(self):
         cdef uint32_t died = 0
@@ -214,51 +256,72 @@ cdef class Mutex(Object):
         return True
 
     def __exit__(self, kind, value, traceback, /):
-        """Give it back. After an exception what a dead owner has left is not taken for mended."""
+        """Release the lock. After an exception the lock is not marked consistent."""
         if self._owner_died_pid or self._mutex.release(self._handle) != SHMKIT_OK:
-            self.give_back(self._goes_on and kind is None)
+            self.end(self._goes_on and kind is None)
 
     def recover(self, timeout=None):
-        """Return a context manager that takes the lock whatever a dead owner has left, and tells whether one has.
+        """Return a context manager that acquires the lock even after the death of an owner.
 
-        If its block ends well, what the lock guards is whole again; if it ends in an exception, the next one gets
-        OwnerDied. TimeoutError: not to be had within `timeout` seconds.
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
 
+        Returns
+        -------
+        context manager
+            Its block gets True if an owner died, else False. A block that ends normally marks the lock consistent. If
+            the block raises, the lock stays marked, and the next acquire() raises OwnerDied.
+
+        Raises
+        ------
+        TimeoutError
+            On entry to the block: the lock could not be acquired within ``timeout`` seconds.
+
+        Examples
+        --------
         >>> lock = Lock()
         >>> with lock.recover() as owner_died:
         ...     if owner_died:
-        ...         pass  # make whole what the lock guards
+        ...         pass  # repair what the lock guards
         """
         return _Recovery(self, nanoseconds(timeout))
 
     @property
     def owner_died(self):
-        """Whether this process holds it after an owner's death, and has not yet said that all is whole."""
+        """Whether this process holds the lock after the death of an owner, and has not marked it consistent."""
         return self._handle is not NULL and self._owner_died_pid != 0 and self._owner_died_pid == getpid()
 
     def mark_consistent(self):
-        """Say that what it guards is whole again after an owner's death. NotOwner: this process does not hold it."""
+        """Mark what the lock guards as repaired after the death of an owner.
+
+        Raises
+        ------
+        NotOwner
+            This process does not hold the lock; of an RLock: this thread.
+        """
         if self._handle is NULL:
             raise self._closed()
         check(self._mutex.mark_consistent(self._handle))
         self._owner_died_pid = 0
 
     def locked(self):
-        """Say whether somebody holds it, perhaps a process that has died: only an acquire finds that out."""
+        """Return whether a process holds the lock. It may be dead: only an acquire checks that."""
         return (self._info().flags & SHMKIT_LOCK_HELD) != 0
 
     @property
     def owner(self):
-        """The process number of who holds it, in that process' PID namespace; None where nobody does, or unknown."""
+        """The PID of the owner in its own PID namespace; None if the lock is free, or the PID unknown."""
         return self._info().owner_pid or None
 
     @property
     def transferable(self):
-        """Whether any process may release it."""
+        """Whether any process may release the lock."""
         return (self._info().flags & SHMKIT_LOCK_TRANSFERABLE) != 0
 
     def stat(self):
-        """Return a LockInfo: what is known of it."""
+        """Return the state of the lock as a LockInfo."""
         cdef shmkit_lock_info info = self._info()
         return LockInfo(
             (info.flags & SHMKIT_LOCK_HELD) != 0, info.owner_pid or None, info.owner_namespace or None,
@@ -269,25 +332,25 @@ cdef class Mutex(Object):
 
     @classmethod
     def from_fd(cls, fd, offset=0, *, on_owner_death="raise", trust=False):
-        """Open a lock of another process by what fd() has returned there.
+        """Open a lock that another process exported with fd().
 
         Parameters
         ----------
         fd : int or object with fileno()
-            The descriptor as this process has received it. It stays the caller's, who may close it afterwards.
+            The descriptor, as this process received it. The caller still owns it, and may close it afterwards.
         offset : int
-            The offset, as it was.
+            The offset that fd() returned in the other process.
         on_owner_death : {"raise", "recover"}
-            As of the constructor.
+            As for the constructor.
         trust : bool
             Accept a file that belongs to another user, or that its sender could truncate.
 
         Raises
         ------
         ValueError, FileNotFoundError
-            No object of this class is stored there.
+            The file contains no object of this class at ``offset``.
         PermissionError
-            The file belongs to another user, without ``trust``.
+            The file belongs to another user, or its sender could truncate it, and ``trust`` is False.
         """
         return open_received(cls, fd, offset, trust, recovers(on_owner_death))
 
@@ -311,7 +374,7 @@ cdef class Mutex(Object):
 
 
 cdef class _Recovery:
-    """What `recover` returns."""
+    """The context manager that recover() returns."""
 
     cdef Mutex _lock
     cdef int64_t _timeout
@@ -322,8 +385,8 @@ cdef class _Recovery:
 
     def __enter__(self):
         if not self._lock.take(self._timeout, True):
-            raise make_error(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "timed out waiting for the lock")
         return self._lock.owner_died
 
     def __exit__(self, kind, value, traceback):
-        self._lock.give_back(kind is None)
+        self._lock.end(kind is None)

@@ -12,7 +12,7 @@ cdef class Barrier(Object):
     cdef void *_reserved_barrier[3]
 
     # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
-    # reason, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
+    # error, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
     # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
     #
     #     from shmkit cimport SHMKIT_FOREVER, SHMKIT_OK
@@ -23,18 +23,22 @@ cdef class Barrier(Object):
     #             status = barrier.wait_nogil(SHMKIT_FOREVER, 0, NULL)
     #         return status == SHMKIT_OK
     #
-    # Waits until all parties have arrived. `place` (may be NULL) becomes the caller's place: from 0 on, the last one to
-    # arrive has the highest. `flags`: SHMKIT_BARRIER_SERIAL, SHMKIT_INTERRUPTIBLE. The action is not called.
-    # SHMKIT_ERR_BROKEN: the barrier is broken. SHMKIT_ERR_TIMEOUT: not all have arrived in that time, which breaks it.
-    # SHMKIT_ERR_WOULD_BLOCK: the caller would have to wait, and SHMKIT_NOWAIT was given.
+    # Waits until all parties have arrived. `place` (may be NULL) is set to the place of the caller, from 0 on; the last
+    # party to arrive has the highest. `flags`: SHMKIT_BARRIER_SERIAL, SHMKIT_INTERRUPTIBLE. The action is not called.
+    #
+    # SHMKIT_ERR_BROKEN       the barrier is broken
+    # SHMKIT_ERR_TIMEOUT      the timeout expired, which breaks the barrier
+    # SHMKIT_ERR_WOULD_BLOCK  the caller would have to wait, and SHMKIT_NOWAIT was given
     cdef shmkit_status wait_nogil(self, int64_t timeout_ns, uint32_t flags, uint32_t *place) noexcept nogil
-    # Releases the parties that SHMKIT_BARRIER_SERIAL holds. SHMKIT_ERR_NOT_OWNER: the caller holds none.
+    # Releases the parties that the serial party holds (SHMKIT_BARRIER_SERIAL).
+    #
+    # SHMKIT_ERR_NOT_OWNER  no serial party of this process holds the others
     cdef shmkit_status release_nogil(self) noexcept nogil
-    # Makes it as new: each waiter returns with SHMKIT_ERR_BROKEN.
+    # Resets the barrier: it is not broken, and no party waits. Parties that wait get SHMKIT_ERR_BROKEN.
     cdef shmkit_status reset_nogil(self) noexcept nogil
-    # Breaks it: each waiter, and each later one until reset_nogil, returns with SHMKIT_ERR_BROKEN.
+    # Breaks the barrier: parties that wait, or arrive before reset_nogil, get SHMKIT_ERR_BROKEN.
     cdef shmkit_status abort_nogil(self) noexcept nogil
-    # The C handle, for the functions of `cimport shmkit`; NULL once closed.
+    # Returns the C handle, for the functions of `cimport shmkit`; NULL after close().
     cdef shmkit_barrier *handle(self) noexcept nogil
 
     cdef int _check(self, shmkit_status status) except -1

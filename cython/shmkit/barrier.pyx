@@ -13,16 +13,27 @@ from shmkit cimport (
     shmkit_barrier_release, shmkit_barrier_reset, shmkit_barrier_stat, shmkit_barrier_wait, shmkit_status,
 )
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, as_count, calls_of, hold, nanoseconds, open_received,
+    OPTIONS, Calls, Object, as_count, calls_of, hold, nanoseconds, open_received, refuse_name,
 )
 from shmkit._status cimport check, publish
 
 BarrierInfo = namedtuple("BarrierInfo", "parties waiting broken turns breaks deaths", module="shmkit")
-BarrierInfo.__doc__ = """What is known of a barrier, each figure as it was at some moment during the call.
+BarrierInfo.__doc__ = """State of a barrier. Each figure was true at some moment during the call.
 
-parties: how many must come. waiting: how many wait; 0 of a broken one. broken: whether it is broken.
-turns: how often all were there and went on. breaks: how often it was broken. deaths: how often one that was killed was
-the reason.
+Attributes
+----------
+parties : int
+    Number of parties that must arrive.
+waiting : int
+    Number of parties that wait; 0 if the barrier is broken.
+broken : bool
+    The barrier is broken.
+turns : int
+    Number of times that all parties arrived and continued.
+breaks : int
+    Number of times that the barrier was broken: by an abort, a reset while a party waited, a timeout or a death.
+deaths : int
+    Number of times that a death broke the barrier.
 """
 
 include "barrier.pxi"
@@ -30,55 +41,61 @@ include "barrier.pxi"
 cdef const Calls *_CALLS = calls_of("barrier")
 
 
-# How it is pickled Object says.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class Barrier(Object):
     "Barrier(parties, action=None, timeout=None, *, name=None, create=None, segment=None, offset=None, " \
     "mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
     """A point where processes and threads wait until all parties have arrived.
 
-    A party that is killed while it waits breaks the barrier: all others get BrokenBarrierError until reset(). A party
-    that is killed elsewhere is only missing: give a timeout. Without a name and a segment it travels by fork and by
-    pickle; thousands of those share one descriptor.
+    Each thread that waits is a party. When all have arrived, all continue, and the next turn begins.
+    An unnamed object reaches other processes by fork and by pickle; thousands of them share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/barrier.pxd``.
 
     Parameters
     ----------
     parties : int or None
-        Number of parties, 1 to 2048. None: as many as it was created for (``create=False``).
+        Number of parties, 1 to 2048. None, with ``create=False``: as many as the barrier was created with.
     action : callable, optional
-        Called by the last party to arrive, before all go on. It is pickled with the barrier.
+        The last party to arrive calls it before all continue. It is pickled with the barrier.
     timeout : float, optional
-        Default timeout of wait(), in seconds; None waits without limit.
+        Default timeout of wait() in seconds. None waits without limit.
     name : str, optional
-        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+        Name of a file that contains only this object. Without ``name`` and ``segment`` the object is unnamed.
     create : bool, optional
-        None opens it or creates it. True creates it. False opens it as it was created.
+        None opens the object, or creates it if it does not exist. True creates it. False opens it as it was created.
     segment : SharedMemory, optional
-        Managed segment that holds it, instead of a file of its own.
+        Managed segment that contains the object, in place of a file of its own.
     offset : int, optional
-        Offset in the segment, a multiple of 64; it takes 128 bytes and 32 for each party, rounded up to a multiple of
-        64.
+        Offset in the segment in bytes, a multiple of 64. The barrier takes 128 bytes and 32 for each party, rounded up
+        to a multiple of 64.
     mode : int, optional
-        Permission bits of a new file, exactly these whatever the umask; 0o600.
+        Permission bits of a new file, whatever the umask. Default: 0o600.
     directory : path, optional
-        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+        Directory of the file. Default: the environment variable SHMKIT_DIR, else /dev/shm.
     trust : bool
         Accept a file that belongs to another user.
     participants : int, optional
-        Number of processes that can use a new file at a time; 128.
+        Number of processes that can use a new file at a time, 1 to 4096. Default: 128.
 
     Raises
     ------
     FileExistsError
-        ``create=True`` and it exists.
+        ``create=True``, and the object exists.
     FileNotFoundError
-        ``create=False`` and it does not exist.
+        ``create=False``, and the object does not exist.
     ValueError
-        ``create=None`` and it exists with another number of parties.
+        ``create=None``, and the object exists with another number of parties.
+        Or an argument is out of range, or the arguments contradict each other.
     PermissionError
-        It belongs to another user, without ``trust``.
+        The file belongs to another user, and ``trust`` is False.
+
+    Notes
+    -----
+    If a party dies while it waits, the barrier is broken: every party that waits or arrives gets BrokenBarrierError
+    until reset(), within 12 ms after the kernel has torn the process down. If a party dies elsewhere, it has not
+    arrived, and the barrier waits for it: use timeouts.
 
     Examples
     --------
@@ -98,10 +115,11 @@ cdef class Barrier(Object):
 
     def __init__(self, parties, action=None, timeout=None, *, name=None, create=None, segment=None, offset=None,
                  mode=None, directory=None, trust=False, participants=None):
-        """Open or create it."""
+        """Open or create the barrier."""
         cdef char options[OPTIONS]
         cdef int64_t timeout_ns = nanoseconds(timeout)
         _callable(action)
+        refuse_name(parties, "parties")
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         (<shmkit_barrier_options *> options).parties = as_count(parties, SHMKIT_BARRIER_MAX_PARTIES, "parties")
         self.make(name, create, segment, offset, <void *> options)
@@ -124,18 +142,21 @@ cdef class Barrier(Object):
         return call_abort(self)
 
     cdef int _check(self, shmkit_status status) except -1:
-        """Raise what `status` says: a BrokenBarrierError where it is broken, by us too."""
+        """Raise the exception of `status`: BrokenBarrierError also if this party is the reason."""
         try:
             return check(status)
         except Exception as error:
             if status != SHMKIT_ERR_TIMEOUT and status != SHMKIT_ERR_NOT_OWNER:
                 raise
-            broken = BrokenBarrierError(*error.args)
+            text = str(error)
+        if status == SHMKIT_ERR_TIMEOUT and self._handle is not NULL and self.broken:
+            text = f"timed out waiting for all {self.parties} parties; the barrier is broken: call reset() to repair it"
+        broken = BrokenBarrierError(text)
         broken.status = status
         raise broken
 
     cdef uint32_t _wait(self, int64_t timeout_ns, uint32_t flags) except? 0:
-        """Wait without the interpreter; returns the place."""
+        """Wait without the GIL; return the place."""
         cdef uint32_t place = 0, parties = 0
         cdef shmkit_status status
         handle = self.handle()
@@ -146,7 +167,7 @@ cdef class Barrier(Object):
             if self.handle() is not handle and status != SHMKIT_ERR_INTERRUPTED:
                 shmkit_barrier_parties(handle, &parties)
                 if status == SHMKIT_OK and flags and place + 1 == parties:
-                    # Whom the last one holds nobody would let pass.
+                    # This was the serial party: no later call could release the others that it holds.
                     shmkit_barrier_abort(handle)
                 raise self._closed()
             self._check(status)
@@ -155,7 +176,7 @@ cdef class Barrier(Object):
         return place
 
     cdef int _act(self) except -1:
-        """Call the action while all others wait, and let them pass."""
+        """Call the action while all other parties wait, then release them."""
         handle = self.handle()
         hold(self)
         try:
@@ -179,11 +200,29 @@ cdef class Barrier(Object):
         return info
 
     def wait(self, timeout=None):
-        """Wait until all parties are there; return our place: from 0 on, no two alike, the last to come has the highest.
+        """Wait until all parties have arrived.
 
-        BrokenBarrierError: it is broken, was broken or reset meanwhile, or one that waited died; or not all were
-        there within `timeout` seconds, which breaks it. Whatever the last one's action raises it raises too, and the
-        barrier is broken. A signal handler that raises ends the wait, as if we had not come.
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. None uses the default timeout of the barrier.
+
+        Returns
+        -------
+        int
+            The place of the caller, from 0 to parties - 1. No two parties of a turn have the same, and the last party
+            to arrive has the highest.
+
+        Raises
+        ------
+        threading.BrokenBarrierError
+            The barrier is broken, or was aborted or reset during the wait, or a waiting party died. Or not all parties
+            arrived within ``timeout`` seconds, which breaks the barrier.
+
+        Notes
+        -----
+        If the action raises, the call of the last party raises the same exception, and the barrier is broken. If a
+        signal handler raises, the wait ends, and the caller does not count as arrived.
         """
         cdef int64_t timeout_ns = self._timeout_ns if timeout is None else nanoseconds(timeout)
         cdef uint32_t flags = SHMKIT_BARRIER_SERIAL if self._action is not None else 0
@@ -193,7 +232,7 @@ cdef class Barrier(Object):
             raise self._closed()
         status = shmkit_barrier_wait(self.handle(), SHMKIT_NOWAIT, flags, &place)
         if status == SHMKIT_ERR_WOULD_BLOCK:
-            # Who does not want to wait has come all the same, and breaks it: as with threading.Barrier.
+            # A party that must not wait has arrived all the same, and breaks the barrier: as with threading.Barrier.
             place = self._wait(max(timeout_ns, 1) if timeout_ns == SHMKIT_NOWAIT else timeout_ns, flags)
         else:
             self._check(status)
@@ -202,7 +241,10 @@ cdef class Barrier(Object):
         return place
 
     def reset(self):
-        """Make it as new: who waits gets a BrokenBarrierError, and what the dead have left goes."""
+        """Reset the barrier: it is not broken, and no party waits.
+
+        Parties that wait get BrokenBarrierError. What dead parties left is removed.
+        """
         cdef shmkit_status status
         handle = self.handle()
         if handle is NULL:
@@ -216,28 +258,28 @@ cdef class Barrier(Object):
         check(status)
 
     def abort(self):
-        """Break it: who waits, or comes before a reset(), gets a BrokenBarrierError."""
+        """Break the barrier: parties that wait, or arrive before reset(), get BrokenBarrierError."""
         if self._handle is NULL:
             raise self._closed()
         check(shmkit_barrier_abort(self.handle()))
 
     @property
     def parties(self):
-        """How many must come before all go on."""
+        """The number of parties that must arrive."""
         return self._info().parties
 
     @property
     def n_waiting(self):
-        """How many wait; 0 of a broken one."""
+        """The number of parties that wait; 0 if the barrier is broken."""
         return self._info().waiting
 
     @property
     def broken(self):
-        """Whether it is broken. That somebody has died only a wait finds out."""
+        """Whether the barrier is broken. The death of a party is not checked: only a wait does that."""
         return (self._info().flags & SHMKIT_BARRIER_BROKEN) != 0
 
     def stat(self):
-        """Return a BarrierInfo: what is known of it."""
+        """Return the state of the barrier as a BarrierInfo."""
         cdef shmkit_barrier_info info = self._info()
         return BarrierInfo(
             info.parties, info.waiting, (info.flags & SHMKIT_BARRIER_BROKEN) != 0, info.turns, info.breaks, info.deaths)
@@ -251,25 +293,25 @@ cdef class Barrier(Object):
 
     @classmethod
     def from_fd(cls, fd, offset=0, *, action=None, timeout=None, trust=False):
-        """Open a barrier of another process by what fd() has returned there.
+        """Open a barrier that another process exported with fd().
 
         Parameters
         ----------
         fd : int or object with fileno()
-            The descriptor as this process has received it. It stays the caller's, who may close it afterwards.
+            The descriptor, as this process received it. The caller still owns it, and may close it afterwards.
         offset : int
-            The offset, as it was.
+            The offset that fd() returned in the other process.
         action, timeout
-            As of the constructor.
+            As for the constructor.
         trust : bool
             Accept a file that belongs to another user, or that its sender could truncate.
 
         Raises
         ------
         ValueError, FileNotFoundError
-            No object of this class is stored there.
+            The file contains no object of this class at ``offset``.
         PermissionError
-            The file belongs to another user, without ``trust``.
+            The file belongs to another user, or its sender could truncate it, and ``trust`` is False.
         """
         return open_received(cls, fd, offset, trust, (_callable(action), nanoseconds(timeout)))
 
@@ -280,9 +322,9 @@ cdef class Barrier(Object):
 
 
 cdef object _callable(object action):
-    """Return the action, which may be None."""
+    """Return the action; raise TypeError if it is neither callable nor None."""
     if action is not None and not callable(action):
-        raise TypeError(f"'action' must be callable, not {type(action).__name__}")
+        raise TypeError(f"action must be callable, not {type(action).__name__}")
     return action
 
 

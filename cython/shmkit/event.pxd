@@ -10,7 +10,7 @@ cdef class Event(Object):
     cdef void *_reserved_event[3]
 
     # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
-    # reason, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
+    # error, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
     # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
     #
     #     from shmkit cimport SHMKIT_OK
@@ -21,16 +21,18 @@ cdef class Event(Object):
     #             status = event.wait_nogil(1_000_000_000)
     #         return status == SHMKIT_OK
     #
-    # Sets the event: all waiters return.
+    # Sets the event: all waiters return, and no wait blocks until the event is cleared.
     cdef shmkit_status set_nogil(self) noexcept nogil
-    # Clears it: a wait that begins now waits for the next set_nogil.
+    # Clears the event: a wait that begins afterwards blocks until the next set_nogil.
     cdef shmkit_status clear_nogil(self) noexcept nogil
-    # Stores 1 in `out` if it is set, else 0.
+    # Stores 1 in `out` if the event is set, else 0.
     cdef shmkit_status is_set_nogil(self, uint32_t *out) noexcept nogil
-    # Waits until it is set, or was at some moment since the call began. SHMKIT_ERR_WOULD_BLOCK: not set, and
-    # SHMKIT_NOWAIT was given. SHMKIT_ERR_TIMEOUT: not set in that time.
+    # Waits until the event is set, or was set at some moment since the call began.
+    #
+    # SHMKIT_ERR_WOULD_BLOCK  the event is clear, and SHMKIT_NOWAIT was given
+    # SHMKIT_ERR_TIMEOUT      the timeout expired
     cdef shmkit_status wait_nogil(self, int64_t timeout_ns) noexcept nogil
-    # The C handle, for the functions of `cimport shmkit`; NULL once closed.
+    # Returns the C handle, for the functions of `cimport shmkit`; NULL after close().
     cdef shmkit_event *handle(self) noexcept nogil
 
     cdef bint _wait(self, shmkit_status status, int64_t timeout_ns) except -1

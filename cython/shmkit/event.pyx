@@ -14,9 +14,16 @@ from shmkit._object cimport OPTIONS, Calls, Object, calls_of, hold, nanoseconds
 from shmkit._status cimport check, publish
 
 EventInfo = namedtuple("EventInfo", "set sets waits", module="shmkit")
-EventInfo.__doc__ = """What is known of an event, each figure as it was at some moment during the call.
+EventInfo.__doc__ = """State of an event. Each figure was true at some moment during the call.
 
-set: whether it is set. sets: how often it was set when it was clear. waits: how often somebody had to sleep for it.
+Attributes
+----------
+set : bool
+    The event is set.
+sets : int
+    Number of times that the event went from clear to set.
+waits : int
+    Number of waits that had to sleep.
 """
 
 include "event.pxi"
@@ -24,47 +31,51 @@ include "event.pxi"
 cdef const Calls *_CALLS = calls_of("event")
 
 
-# How it is pickled Object says.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class Event(Object):
     "Event(name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False, " \
     "participants=None)\n--\n\n" \
-    """A flag that processes and threads can wait for.
+    """A flag that processes and threads can wait for. A new event is clear.
 
-    No process owns it: the death of a process, waiting or not, blocks no other. Without a name and a segment it
-    travels by fork and by pickle; thousands of those share one descriptor.
+    An unnamed object reaches other processes by fork and by pickle; thousands of them share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/event.pxd``.
 
     Parameters
     ----------
     name : str, optional
-        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+        Name of a file that contains only this object. Without ``name`` and ``segment`` the object is unnamed.
     create : bool, optional
-        None opens it or creates it. True creates it. False opens it as it was created.
+        None opens the object, or creates it if it does not exist. True creates it. False opens it as it was created.
     segment : SharedMemory, optional
-        Managed segment that holds it, instead of a file of its own.
+        Managed segment that contains the object, in place of a file of its own.
     offset : int, optional
-        Offset in the segment, a multiple of 64; it takes 64 bytes.
+        Offset in the segment in bytes, a multiple of 64. The event takes 64 bytes.
     mode : int, optional
-        Permission bits of a new file, exactly these whatever the umask; 0o600.
+        Permission bits of a new file, whatever the umask. Default: 0o600.
     directory : path, optional
-        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+        Directory of the file. Default: the environment variable SHMKIT_DIR, else /dev/shm.
     trust : bool
         Accept a file that belongs to another user.
     participants : int, optional
-        Number of processes that can use a new file at a time; 128.
+        Number of processes that can use a new file at a time, 1 to 4096. Default: 128.
 
     Raises
     ------
     FileExistsError
-        ``create=True`` and it exists.
+        ``create=True``, and the object exists.
     FileNotFoundError
-        ``create=False`` and it does not exist.
+        ``create=False``, and the object does not exist.
     ValueError
-        The arguments contradict each other.
+        An argument is out of range, or the arguments contradict each other.
     PermissionError
-        It belongs to another user, without ``trust``.
+        The file belongs to another user, and ``trust`` is False.
+
+    Notes
+    -----
+    An event has no owner. If a process dies in a call, all others continue. A wake that was lost with it delays a
+    waiter by at most 12 ms.
 
     Examples
     --------
@@ -83,7 +94,7 @@ cdef class Event(Object):
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
                  participants=None):
-        """Open or create it."""
+        """Open or create the event."""
         cdef char options[OPTIONS]
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         self.make(name, create, segment, offset, <void *> options)
@@ -104,12 +115,12 @@ cdef class Event(Object):
         return call_wait(self, timeout_ns, 0)
 
     cdef bint _wait(self, shmkit_status status, int64_t timeout_ns) except -1:
-        """Wait for it after a look that ended with `status`."""
+        """Wait for the event after a first check that ended with `status`."""
         handle = self.handle()
         if handle is NULL:
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
-            # Only what must sleep lets others have the interpreter.
+            # Only a call that must sleep releases the GIL.
             hold(self)
             try:
                 with nogil:
@@ -133,40 +144,56 @@ cdef class Event(Object):
         return info
 
     def set(self):
-        """Set it: all go on that wait for it, and nobody waits until it is cleared."""
+        """Set the event: all waiters return, and no wait blocks until the event is cleared."""
         if shmkit_event_set(self.handle()) != SHMKIT_OK:
             raise self._closed()
 
     def clear(self):
-        """Clear it: who waits from now on waits until it is set again. Who had begun to wait before it was set goes on."""
+        """Clear the event: a wait that begins afterwards blocks until the next set().
+
+        A thread that began to wait before the event was set returns all the same.
+        """
         if shmkit_event_clear(self.handle()) != SHMKIT_OK:
             raise self._closed()
 
     def is_set(self):
-        """Say whether it is set."""
-        cdef uint32_t told = 0
-        if shmkit_event_is_set(self.handle(), &told) != SHMKIT_OK:
+        """Return whether the event is set."""
+        cdef uint32_t is_set = 0
+        if shmkit_event_is_set(self.handle(), &is_set) != SHMKIT_OK:
             raise self._closed()
-        return told != 0
+        return is_set != 0
 
     def wait(self, timeout=None):
-        """Wait until it is set, for `timeout` seconds at the most; False if it was not set in that time.
+        """Wait until the event is set.
 
-        It is enough that it was set at some moment since the call began. A signal handler that raises ends the wait.
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
+
+        Returns
+        -------
+        bool
+            True: the event is set, or was set at some moment since the call began. False: it was not set within
+            ``timeout`` seconds.
+
+        Notes
+        -----
+        If a signal handler raises, the wait ends.
         """
         cdef int64_t timeout_ns = SHMKIT_FOREVER if timeout is None else nanoseconds(timeout)
         cdef shmkit_status status = shmkit_event_wait(self.handle(), SHMKIT_NOWAIT, 0)
         return status == SHMKIT_OK or self._wait(status, timeout_ns)
 
     def stat(self):
-        """Return an EventInfo: what is known of it."""
+        """Return the state of the event as an EventInfo."""
         cdef shmkit_event_info info = self._info()
         return EventInfo((info.flags & SHMKIT_EVENT_SET) != 0, info.sets, info.waits)
 
     cdef str _describe(self):
-        cdef uint32_t told = 0
-        check(shmkit_event_is_set(self.handle(), &told))
-        return "set" if told else "unset"
+        cdef uint32_t is_set = 0
+        check(shmkit_event_is_set(self.handle(), &is_set))
+        return "set" if is_set else "unset"
 
 
 publish(Event, b"shmkit.Event")

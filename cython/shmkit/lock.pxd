@@ -17,5 +17,5 @@ cdef class Lock(Mutex):
     #                 counter[0] += 1
     #                 lock.release_nogil()
     #
-    # The C handle, for the functions of `cimport shmkit`; NULL once closed.
+    # Returns the C handle, for the functions of `cimport shmkit`; NULL after close().
     cdef shmkit_lock *handle(self) noexcept nogil

@@ -1,4 +1,4 @@
-"""What is done exactly once among all processes, and again only where who was doing it died."""
+"""Once flags: work that one process does for all, and another one only if the first dies before it is done."""
 
 from collections import namedtuple
 
@@ -19,14 +19,27 @@ from shmkit._status cimport check, make_error, publish
 OnceInfo = namedtuple(
     "OnceInfo", "done owner owner_namespace owner_ticket owner_died attempts recoveries waits", module="shmkit"
 )
-OnceInfo.__doc__ = """What is known of a once, each figure as it was at some moment during the call.
+OnceInfo.__doc__ = """State of a once flag. Each figure was true at some moment during the call.
 
-done: whether it is done.
-owner: the process number of who is doing it, in that process' own PID namespace, perhaps dead: only begin finds that
-out; None where nobody is. owner_namespace: that namespace, as the inode of /proc/PID/ns/pid. owner_ticket: a number
-that no other process ever has in this segment. owner_died: somebody died halfway, and it is not done yet.
-attempts, recoveries, waits: how often it was begun, how often it was taken over from the dead, how often somebody had to
-sleep for it.
+Attributes
+----------
+done : bool
+    The work is done.
+owner : int or None
+    PID of the owner, which does the work, in its own PID namespace. None: there is none, or unknown. The owner may be
+    dead: only begin() checks that.
+owner_namespace : int or None
+    PID namespace of the owner, as the inode of /proc/PID/ns/pid. None: unknown.
+owner_ticket : int or None
+    Ticket of the owner in the segment, a number that is never reused. None: there is no owner.
+owner_died : bool
+    An owner died during the work, and the work is not done yet.
+attempts : int
+    Number of times that a caller became the owner.
+recoveries : int
+    Number of times that a caller took over from a dead owner.
+waits : int
+    Number of waits that had to sleep.
 """
 
 include "once.pxi"
@@ -34,55 +47,63 @@ include "once.pxi"
 cdef const Calls *_CALLS = calls_of("once")
 
 
-# How it is pickled Object says.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class Once(Object):
     "Once(name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False, " \
     "participants=None)\n--\n\n" \
-    """Something that is done exactly once among all processes that open it.
+    """A once flag: work that is done exactly once among all processes that open it.
 
-    The first caller of begin() has to do it; the others wait until it is done. If that process dies, the next caller
-    has to do it, and ``owner_died`` is True: it may be half done. Without a name and a segment it travels by fork and
-    by pickle; thousands of those share one descriptor.
+    The first caller of begin() becomes the owner and does the work. The others wait until it is done. The owner is a
+    process.
+    An unnamed object reaches other processes by fork and by pickle; thousands of them share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/once.pxd``.
 
     Parameters
     ----------
     name : str, optional
-        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+        Name of a file that contains only this object. Without ``name`` and ``segment`` the object is unnamed.
     create : bool, optional
-        None opens it or creates it. True creates it. False opens it as it was created.
+        None opens the object, or creates it if it does not exist. True creates it. False opens it as it was created.
     segment : SharedMemory, optional
-        Managed segment that holds it, instead of a file of its own.
+        Managed segment that contains the object, in place of a file of its own.
     offset : int, optional
-        Offset in the segment, a multiple of 64; it takes 64 bytes.
+        Offset in the segment in bytes, a multiple of 64. The once flag takes 64 bytes.
     mode : int, optional
-        Permission bits of a new file, exactly these whatever the umask; 0o600.
+        Permission bits of a new file, whatever the umask. Default: 0o600.
     directory : path, optional
-        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+        Directory of the file. Default: the environment variable SHMKIT_DIR, else /dev/shm.
     trust : bool
         Accept a file that belongs to another user.
     participants : int, optional
-        Number of processes that can use a new file at a time; 128.
+        Number of processes that can use a new file at a time, 1 to 4096. Default: 128.
 
     Raises
     ------
     FileExistsError
-        ``create=True`` and it exists.
+        ``create=True``, and the object exists.
     FileNotFoundError
-        ``create=False`` and it does not exist.
+        ``create=False``, and the object does not exist.
     ValueError
-        The arguments contradict each other.
+        An argument is out of range, or the arguments contradict each other.
     PermissionError
-        It belongs to another user, without ``trust``.
+        The file belongs to another user, and ``trust`` is False.
+
+    Notes
+    -----
+    If the owner dies before the work is done, the next caller becomes the owner, within 12 ms after the kernel has torn
+    the process down. Its ``owner_died`` is True: the work may be half done. A process that closes its last handle of
+    the segment while it is the owner counts as dead.
+
+    A thread that begins again inside its own work waits for itself.
 
     Examples
     --------
     >>> once = Once()
     >>> with once as mine:
     ...     if mine:
-    ...         pass  # do it; an exception means that it is not done
+    ...         pass  # do the work; after an exception it is not done
     >>> once.call(print, "never printed"), once.is_done()
     (False, True)
     """
@@ -92,7 +113,7 @@ cdef class Once(Object):
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
                  participants=None):
-        """Open or create it."""
+        """Open or create the once flag."""
         cdef char options[OPTIONS]
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
         self.make(name, create, segment, offset, <void *> options)
@@ -114,7 +135,7 @@ cdef class Once(Object):
         return call_is_done(self, out)
 
     cdef bint _begin(self, int64_t timeout_ns) except -1:
-        """Begin, waiting; say whether it is ours to do."""
+        """Begin, and wait for another owner; return whether this process became the owner."""
         cdef uint32_t mine = 0, died = 0
         cdef shmkit_status status
         handle = self.handle()
@@ -122,7 +143,7 @@ cdef class Once(Object):
             raise self._closed()
         status = shmkit_once_begin(handle, SHMKIT_NOWAIT, 0, &mine, &died)
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
-            # Only what must sleep lets others have the interpreter.
+            # Only a call that must sleep releases the GIL.
             hold(self)
             try:
                 with nogil:
@@ -134,22 +155,22 @@ cdef class Once(Object):
             finally:
                 self.leave()
         if status == SHMKIT_ERR_WOULD_BLOCK:
-            raise make_error(SHMKIT_ERR_TIMEOUT, "another one is doing it")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "timed out waiting for the once flag: its owner is still at work")
         check(status)
         if mine:
             self._owner_died_pid = getpid() if died else 0
         return mine != 0
 
-    cdef int _end(self, bint whole) except -1:
-        """Say that it is done, or give it back undone."""
+    cdef int _end(self, bint done) except -1:
+        """Mark the work as done, or give it up undone."""
         if self._handle is NULL:
             raise self._closed()
-        check(shmkit_once_done(self.handle()) if whole else shmkit_once_abort(self.handle()))
+        check(shmkit_once_done(self.handle()) if done else shmkit_once_abort(self.handle()))
         self._owner_died_pid = 0
         return 0
 
     cdef int _give_up(self) noexcept:
-        """Give it back undone, if this process is doing it."""
+        """Give up the work undone, if this process is the owner."""
         if self._handle is not NULL and shmkit_once_abort(self.handle()) == SHMKIT_OK:
             self._owner_died_pid = 0
         return 0
@@ -164,38 +185,81 @@ cdef class Once(Object):
         return info
 
     def begin(self, timeout=None):
-        """Begin, unless it is done: True if it is the caller's to do, who then calls done() or abort(); False if it is done.
+        """Become the owner of the work, or wait until the work is done.
 
-        Waits while another process, or another thread of this one, is doing it. TimeoutError: for longer than `timeout`
-        seconds. A signal handler that raises ends the wait.
+        An owner does the work, then calls done(), or abort() if it cannot finish. The call waits while another process,
+        or another thread of this one, does the work.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
+
+        Returns
+        -------
+        bool
+            True: this process is the owner. False: the work is done.
+
+        Raises
+        ------
+        TimeoutError
+            Another owner was still at work after ``timeout`` seconds.
+
+        Notes
+        -----
+        If a signal handler raises, the wait ends.
         """
         return self._begin(SHMKIT_FOREVER if timeout is None else nanoseconds(timeout))
 
     def done(self):
-        """Say that it is done, which stays so. NotOwner: this process is not doing it."""
+        """Mark the work as done, for good.
+
+        Raises
+        ------
+        NotOwner
+            This process is not the owner.
+        """
         self._end(True)
 
     def abort(self):
-        """Give it back undone: the next one has it to do. NotOwner: this process is not doing it."""
+        """Give up the work undone: the next caller of begin() becomes the owner.
+
+        Raises
+        ------
+        NotOwner
+            This process is not the owner.
+        """
         self._end(False)
 
     def is_done(self):
-        """Say whether it is done."""
-        cdef uint32_t told = 0
-        if shmkit_once_is_done(self.handle(), &told) != SHMKIT_OK:
+        """Return whether the work is done."""
+        cdef uint32_t is_done = 0
+        if shmkit_once_is_done(self.handle(), &is_done) != SHMKIT_OK:
             raise self._closed()
-        return told != 0
+        return is_done != 0
 
     @property
     def owner_died(self):
-        """Whether this process is doing it after another one died halfway."""
+        """Whether this process is the owner, after an earlier owner died during the work."""
         return self._handle is not NULL and self._owner_died_pid != 0 and self._owner_died_pid == getpid()
 
     def call(self, function, /, *arguments, **keywords):
-        """Call function(*arguments, **keywords) unless it is done; return whether this call has done it.
+        """Call ``function`` unless the work is done; wait while another owner does it.
 
-        If the function raises, it is not done: the exception comes out, and the next one calls its own function. A function
-        that calls this itself waits for itself.
+        If the function raises, the work is not done: the call raises the same exception, and the next caller becomes
+        the owner. A function that calls this method itself waits for itself.
+
+        Parameters
+        ----------
+        function : callable
+            The work.
+        *arguments, **keywords
+            Passed to ``function``.
+
+        Returns
+        -------
+        bool
+            True: this call has done the work. False: the work was done before.
         """
         if not self._begin(SHMKIT_FOREVER):
             return False
@@ -211,14 +275,14 @@ cdef class Once(Object):
         return self._begin(SHMKIT_FOREVER)
 
     def __exit__(self, kind, value, traceback, /):
-        """Say that it is done, where it was the block's to do; after an exception give it back undone."""
+        """Mark the work as done if the block was its owner; after an exception give it up undone."""
         if kind is not None:
             self._give_up()
         elif not self.is_done():
             self._end(True)
 
     def stat(self):
-        """Return a OnceInfo: what is known of it."""
+        """Return the state of the once flag as a OnceInfo."""
         cdef shmkit_once_info info = self._info()
         return OnceInfo(
             (info.flags & SHMKIT_ONCE_DONE) != 0, info.owner_pid or None, info.owner_namespace or None,

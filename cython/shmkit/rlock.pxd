@@ -18,7 +18,7 @@ cdef class RLock(Mutex):
     #                 counter[0] += 1
     #                 lock.release_nogil()
     #
-    # The C handle, for the functions of `cimport shmkit`; NULL once closed.
+    # Returns the C handle, for the functions of `cimport shmkit`; NULL after close().
     cdef shmkit_rlock *handle(self) noexcept nogil
-    # How often this thread holds it; 0 once closed. It needs no GIL.
+    # Returns how often this thread holds the lock; 0 after close(). The call needs no GIL.
     cdef uint64_t depth_nogil(self) noexcept nogil

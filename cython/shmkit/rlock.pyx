@@ -19,50 +19,58 @@ _CALLS.stat = <stat_call> shmkit_rlock_stat
 _CALLS.depth = <depth_call> shmkit_rlock_depth
 
 
-# How it is pickled Object says.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class RLock(Mutex):
     "RLock(name=None, *, create=None, segment=None, offset=None, on_owner_death='raise', mode=None, " \
     "directory=None, trust=False, participants=None)\n--\n\n" \
-    """A lock that the thread which holds it may acquire again, and releases as often.
+    """A recursive lock that survives the death of its owner's process.
 
-    Its owner is a thread of a process. It survives the death of that process; a thread that ends releases nothing.
-    Without a name and a segment it travels by fork and by pickle; thousands of those share one descriptor.
+    The owner is a thread. It may acquire the lock again, and must release it as often.
+    An unnamed object reaches other processes by fork and by pickle; thousands of them share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/rlock.pxd``.
 
     Parameters
     ----------
     name : str, optional
-        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+        Name of a file that contains only this object. Without ``name`` and ``segment`` the object is unnamed.
     create : bool, optional
-        None opens it or creates it. True creates it. False opens it as it was created.
+        None opens the object, or creates it if it does not exist. True creates it. False opens it as it was created.
     segment : SharedMemory, optional
-        Managed segment that holds it, instead of a file of its own.
+        Managed segment that contains the object, in place of a file of its own.
     offset : int, optional
-        Offset in the segment, a multiple of 64; it takes 64 bytes.
+        Offset in the segment in bytes, a multiple of 64. The lock takes 64 bytes.
     on_owner_death : {"raise", "recover"}
-        "raise": acquire raises OwnerDied until recover() has been used. "recover": acquire succeeds, ``owner_died`` is
-        True while the lock is held, and a release marks what it guards as consistent.
+        "raise": acquire() raises OwnerDied until recover() has repaired the data. "recover": acquire() succeeds,
+        ``owner_died`` is True while the lock is held, and release() marks the data as consistent.
     mode : int, optional
-        Permission bits of a new file, exactly these whatever the umask; 0o600.
+        Permission bits of a new file, whatever the umask. Default: 0o600.
     directory : path, optional
-        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+        Directory of the file. Default: the environment variable SHMKIT_DIR, else /dev/shm.
     trust : bool
         Accept a file that belongs to another user.
     participants : int, optional
-        Number of processes that can use a new file at a time; 128.
+        Number of processes that can use a new file at a time, 1 to 4096. Default: 128.
 
     Raises
     ------
     FileExistsError
-        ``create=True`` and it exists.
+        ``create=True``, and the object exists.
     FileNotFoundError
-        ``create=False`` and it does not exist.
+        ``create=False``, and the object does not exist.
     ValueError
-        The arguments contradict each other.
+        An argument is out of range, or the arguments contradict each other.
     PermissionError
-        It belongs to another user, without ``trust``.
+        The file belongs to another user, and ``trust`` is False.
+
+    Notes
+    -----
+    If the owner's process dies while it holds the lock, the next acquire() raises OwnerDied (see ``on_owner_death``),
+    within 12 ms after the kernel has torn the process down. The lock is then free but stays marked; recover() acquires
+    it for the repair. A process that closes its last handle of the segment while it holds the lock counts as dead.
+
+    If only the owner thread ends, the lock stays held.
 
     Examples
     --------
@@ -78,7 +86,7 @@ cdef class RLock(Mutex):
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, on_owner_death="raise", mode=None,
                  directory=None, trust=False, participants=None):
-        """Open or create it."""
+        """Open or create the lock."""
         self.start(name, create, segment, offset, on_owner_death, 0, mode, directory, trust, participants)
 
     cdef shmkit_rlock *handle(self) noexcept nogil:
@@ -91,7 +99,7 @@ cdef class RLock(Mutex):
 
     @property
     def depth(self):
-        """How often this thread holds it."""
+        """The number of times that this thread holds the lock."""
         if self._handle is NULL:
             raise self._closed()
         return self.depth_nogil()

@@ -1,4 +1,4 @@
-"""Readers-writer locks between processes and between threads: many read at once, or one writes."""
+"""Readers-writer locks between processes and between threads: many processes read at once, or one writes."""
 
 from collections import namedtuple
 
@@ -18,13 +18,13 @@ from shmkit._object cimport (
 )
 from shmkit._status cimport check, make_error, publish
 
-from shmkit._status import OwnerDied
+from shmkit._status import NotOwner, OwnerDied
 
 include "rwlock.pxi"
 
 cdef const Calls *_CALLS = calls_of("rwlock")
 
-# What is waited for.
+# How the lock is acquired.
 cdef enum:
     READ = 1
     WRITE = 2
@@ -36,70 +36,99 @@ RWLockInfo = namedtuple(
     "contended recoveries contended_since",
     module="shmkit",
 )
-RWLockInfo.__doc__ = """What is known of a readers-writer lock, each figure as it was at some moment during the call.
+RWLockInfo.__doc__ = """State of a readers-writer lock. Each figure was true at some moment during the call.
 
-writing: whether somebody writes. waiting: whether somebody waits for the readers to leave, to write. Either may have
-died: only an acquire finds that out.
-owner: the process number of who writes, or waits to, in that process' own PID namespace; None where nobody does.
-owner_namespace: that namespace, as the inode of /proc/PID/ns/pid. owner_ticket: a number that no other process ever
-has in this segment. owner_died: a writer died, and nobody has said since that what the lock guards is whole.
-readers: how often it is held for reading. reading_processes: by how many processes; the dead count in both until a
-writer has waited for them. max_readers: how many processes may read at a time.
-writes, contended, recoveries: how often it was acquired for writing, how often somebody waited, how many writers were
-found that had died writing.
-contended_since: when the first to wait for who holds it now went to sleep, as time.monotonic_ns(), even if it has given
-up since; None: nobody has waited for that one.
+Attributes
+----------
+writing : bool
+    A process writes. It may be dead: only an acquire checks that.
+waiting : bool
+    A writer waits for the readers to release the lock. It may be dead.
+owner : int or None
+    PID of the process that writes or waits to write, in its own PID namespace. None: there is none, or unknown.
+owner_namespace : int or None
+    PID namespace of that process, as the inode of /proc/PID/ns/pid. None: unknown.
+owner_ticket : int or None
+    Ticket of that process in the segment, a number that is never reused. None: there is none.
+owner_died : bool
+    A writer died while it wrote, and the lock has not been marked consistent since.
+readers : int
+    Number of times that the lock is held for reading. Dead readers count until a writer has waited for them.
+reading_processes : int
+    Number of processes that read. Dead readers count until a writer has waited for them.
+max_readers : int
+    Number of processes that may read at a time.
+writes : int
+    Number of acquisitions for writing. Acquisitions for reading are not counted.
+contended : int
+    Number of times that a process waited for a writer, or a writer for readers.
+recoveries : int
+    Number of writers that were found to have died while they wrote.
+contended_since : int or None
+    When the first waiter for the present holder went to sleep, in nanoseconds of time.monotonic_ns(), even if that
+    waiter has given up since. None: no waiter has waited for this holder.
 """
 
 
-# How it is pickled Object says.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class RWLock(Object):
     "RWLock(name=None, *, create=None, segment=None, offset=None, on_owner_death='raise', readers=None, " \
     "mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
-    """A lock that many processes hold to read, or one to write, and that survives the death of any of them.
+    """A lock that many processes hold for reading, or one for writing.
 
-    Holders are processes; any thread of them may release. Each reading process has a cache line of its own. While a
-    writer waits new readers wait too, so that writers do not starve: a reader must not acquire it to read once more.
-    Without a name and a segment it travels by fork and by pickle; thousands of those share one descriptor.
+    The holders are processes, and any thread of a holder may release the lock. Each reading process has a cache line of
+    its own. While a writer waits, new readers wait for it, so writers do not starve.
+    An unnamed object reaches other processes by fork and by pickle; thousands of them share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/rwlock.pxd``.
 
     Parameters
     ----------
     name : str, optional
-        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+        Name of a file that contains only this object. Without ``name`` and ``segment`` the object is unnamed.
     create : bool, optional
-        None opens it or creates it. True creates it. False opens it as it was created.
+        None opens the object, or creates it if it does not exist. True creates it. False opens it as it was created.
     segment : SharedMemory, optional
-        Managed segment that holds it, instead of a file of its own.
+        Managed segment that contains the object, in place of a file of its own.
     offset : int, optional
-        Offset in the segment, a multiple of 64; it takes 128 bytes and 64 for each of ``readers``.
+        Offset in the segment in bytes, a multiple of 64. The lock takes 128 bytes, and 64 for each of ``readers``.
     on_owner_death : {"raise", "recover"}
-        "raise": acquire raises OwnerDied after a writer was killed, until recover() has been used. "recover": acquire
-        succeeds, ``owner_died`` is True while the lock is held, and the end of writing marks what it guards as
-        consistent. A reader that is killed leaves nothing behind.
+        "raise": after the death of a writer, an acquire raises OwnerDied until recover() has repaired the data.
+        "recover": an acquire succeeds, ``owner_died`` is True while the lock is held, and the end of writing marks the
+        data as consistent.
     readers : int, optional
-        Number of processes that can read at a time, 1 to 4096; 128.
+        Number of processes that can read at a time, 1 to 4096. Default: 128.
     mode : int, optional
-        Permission bits of a new file, exactly these whatever the umask; 0o600.
+        Permission bits of a new file, whatever the umask. Default: 0o600.
     directory : path, optional
-        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+        Directory of the file. Default: the environment variable SHMKIT_DIR, else /dev/shm.
     trust : bool
         Accept a file that belongs to another user.
     participants : int, optional
-        Number of processes that can use a new file at a time; 128.
+        Number of processes that can use a new file at a time, 1 to 4096. Default: 128.
 
     Raises
     ------
     FileExistsError
-        ``create=True`` and it exists.
+        ``create=True``, and the object exists.
     FileNotFoundError
-        ``create=False`` and it does not exist.
+        ``create=False``, and the object does not exist.
     ValueError
-        ``create=None`` and it exists with another number of readers.
+        ``create=None``, and the object exists with another number of readers.
+        Or an argument is out of range, or the arguments contradict each other.
     PermissionError
-        It belongs to another user, without ``trust``.
+        The file belongs to another user, and ``trust`` is False.
+
+    Notes
+    -----
+    If a writer dies while it writes, the next acquire raises OwnerDied (see ``on_owner_death``), within 12 ms after the
+    kernel has torn the process down. The lock is then free but stays marked; recover() acquires it for the repair. If a
+    reader dies, a waiting writer acquires the lock within the same time, and sees nothing of the death. A process that
+    closes its last handle of the segment counts as dead there.
+
+    A process that reads must not acquire the lock for reading again before it has released it, unless no other process
+    ever writes. A writer in between would wait for the first read, and the second read for the writer.
 
     Examples
     --------
@@ -117,7 +146,7 @@ cdef class RWLock(Object):
 
     def __init__(self, name=None, *, create=None, segment=None, offset=None, on_owner_death="raise", readers=None,
                  mode=None, directory=None, trust=False, participants=None):
-        """Open or create it."""
+        """Open or create the lock."""
         cdef char options[OPTIONS]
         goes_on = recovers(on_owner_death)
         self.prepare(<void *> options, name, create, 0, mode, directory, trust, participants)
@@ -163,13 +192,13 @@ cdef class RWLock(Object):
         return shmkit_rwlock_release_write(<shmkit_rwlock *> handle)
 
     cdef bint _take(self, int verb, int64_t timeout_ns, bint goes_on) except -1:
-        """Take it, waiting; False where it is not to be had. `goes_on`: whatever a dead writer has left."""
+        """Acquire the lock; return False on a timeout. `goes_on`: hold it even after the death of a writer."""
         cdef uint32_t died = 0
         cdef shmkit_status status
         handle = self._handle
         if handle is NULL:
             raise self._closed()
-        # What is to be had at once is too short to let others have the interpreter.
+        # An acquire that succeeds at once is too short to release the GIL.
         status = self._call(handle, verb, SHMKIT_NOWAIT, 0, &died)
         if status == SHMKIT_ERR_WOULD_BLOCK and timeout_ns != SHMKIT_NOWAIT:
             hold(self)
@@ -187,8 +216,8 @@ cdef class RWLock(Object):
         if died and not goes_on:
             check(self._undo(self._handle, verb))
             raise OwnerDied(
-                "a writer died while holding the lock, so that what it guards may be half changed: look at it inside "
-                "\"with lock.recover():\", or make the lock with on_owner_death=\"recover\""
+                "a writer died while holding the lock, so what the lock guards may be half changed: check and repair "
+                "it inside \"with lock.recover():\", or open the lock with on_owner_death=\"recover\""
             )
         return True
 
@@ -197,18 +226,19 @@ cdef class RWLock(Object):
             raise self._closed()
         return check(shmkit_rwlock_release_read(self.handle()))
 
-    cdef int _end_writing(self, bint whole) except -1:
-        """Give it back; `whole`: what it guards is whole again, should a writer have died."""
+    cdef int _end_writing(self, bint consistent) except -1:
+        """Release the lock from writing. `consistent`: after the death of a writer, mark it consistent before."""
         if self._handle is NULL:
             raise self._closed()
-        if whole:
+        if consistent:
             check(shmkit_rwlock_mark_consistent(self.handle()))
         return check(shmkit_rwlock_release_write(self.handle()))
 
-    cdef int _lower(self, bint whole) except -1:
+    cdef int _downgrade(self, bint consistent) except -1:
+        """Change from writing to reading. `consistent`: after the death of a writer, mark it consistent before."""
         if self._handle is NULL:
             raise self._closed()
-        if whole:
+        if consistent:
             check(shmkit_rwlock_mark_consistent(self.handle()))
         return check(shmkit_rwlock_downgrade(self.handle()))
 
@@ -222,55 +252,147 @@ cdef class RWLock(Object):
         return info
 
     def acquire_read(self, block=True, timeout=None):
-        """Take it for reading; False if it is not to be had without waiting (block=False) or within `timeout` seconds.
+        """Acquire the lock for reading, and wait for it if necessary.
 
-        A signal handler that raises ends the wait, and it is not held. OwnerDied: a writer was killed while holding it;
-        it is not held, and stays marked until somebody has used recover(). With on_owner_death="recover" it is held
-        instead, and `owner_died` says so. OverflowError: this process reads 65,535 times.
+        Parameters
+        ----------
+        block : bool
+            False: do not wait.
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
+
+        Returns
+        -------
+        bool
+            True: this process reads. False: other holders have the lock, and the call may not wait any longer.
+
+        Raises
+        ------
+        OwnerDied
+            A writer died while holding the lock, and ``on_owner_death`` is "raise". The lock is not held, and stays
+            marked until recover() has repaired the data.
+        OverflowError
+            This process already holds the lock for reading 65,535 times.
+
+        Notes
+        -----
+        With ``on_owner_death="recover"`` the call succeeds after such a death, and ``owner_died`` is True. If a signal
+        handler raises during the wait, the wait ends, and the lock is not held.
+
+        The call waits while a process writes or waits to write.
         """
         cdef int64_t timeout_ns = nanoseconds(timeout)
         return self._take(READ, timeout_ns if block else SHMKIT_NOWAIT, self._goes_on)
 
     def acquire_write(self, block=True, timeout=None):
-        """Take it for writing; False if it is not to be had without waiting (block=False) or within `timeout` seconds.
+        """Acquire the lock for writing, and wait for it if necessary.
 
-        Else as acquire_read.
+        Parameters
+        ----------
+        block : bool
+            False: do not wait.
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
+
+        Returns
+        -------
+        bool
+            True: this process writes. False: other holders have the lock, and the call may not wait any longer.
+
+        Raises
+        ------
+        OwnerDied
+            A writer died while holding the lock, and ``on_owner_death`` is "raise". The lock is not held, and stays
+            marked until recover() has repaired the data.
+
+        Notes
+        -----
+        With ``on_owner_death="recover"`` the call succeeds after such a death, and ``owner_died`` is True. If a signal
+        handler raises during the wait, the wait ends, and the lock is not held.
+
+        The call waits until no process writes or reads. New readers wait as soon as it is the caller's turn.
         """
         cdef int64_t timeout_ns = nanoseconds(timeout)
         return self._take(WRITE, timeout_ns if block else SHMKIT_NOWAIT, self._goes_on)
 
     def release_read(self):
-        """Give back what was taken for reading, once. NotOwner: this process does not read."""
+        """Release the lock once from reading.
+
+        Raises
+        ------
+        NotOwner
+            This process does not read.
+        """
         self._end_reading()
 
     def release_write(self):
-        """Give back what was taken for writing. NotOwner: this process does not write.
+        """Release the lock from writing.
 
-        With on_owner_death="recover" that also says that what it guards is whole again.
+        With ``on_owner_death="recover"``, a release after the death of a writer also marks the lock consistent.
+
+        Raises
+        ------
+        NotOwner
+            This process does not write.
         """
         self._end_writing(self._goes_on)
 
     def upgrade(self, timeout=None):
-        """Go from reading to writing, waiting until nobody else reads; nobody writes in between.
+        """Change from reading to writing, and wait until no other reader holds the lock.
 
-        Where it raises this process still reads. RuntimeError: somebody else waits for the readers, and so for this
-        one: give it back and acquire it for writing. TimeoutError: not within `timeout` seconds. NotOwner.
+        No process writes in between. On any error this process still reads. Inside ``with lock.reader() as held``, call
+        ``held.upgrade()`` instead, so that the end of the block releases the lock from writing.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
+
+        Raises
+        ------
+        RuntimeError
+            Another process waits for the readers, to write or to upgrade, and so for this one. Release the lock, and
+            acquire it for writing: the other process writes in between.
+        TimeoutError
+            The other readers did not release the lock within ``timeout`` seconds.
+        NotOwner
+            This process does not read.
         """
         if not self._take(UPGRADE, nanoseconds(timeout), self._goes_on):
-            raise make_error(SHMKIT_ERR_TIMEOUT, "others read, and have not left in that time")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "timed out waiting for the other readers; this process still reads")
 
     def downgrade(self):
-        """Go from writing to reading; nobody writes in between. NotOwner: this process does not write.
+        """Change from writing to reading, without waiting. No process writes in between.
 
-        With on_owner_death="recover" that also says that what it guards is whole again.
+        With ``on_owner_death="recover"``, a downgrade after the death of a writer also marks the lock consistent.
+
+        Raises
+        ------
+        NotOwner
+            This process does not write.
         """
-        self._lower(self._goes_on)
+        self._downgrade(self._goes_on)
 
     def reader(self, timeout=None):
-        """Return a context manager that takes it for reading; in its block it has upgrade(timeout=None) and downgrade().
+        """Return a context manager that acquires the lock for reading.
 
-        TimeoutError: not to be had within `timeout` seconds. OwnerDied as of acquire_read.
+        Its block gets an object with ``upgrade(timeout=None)`` and ``downgrade()``. The end of the block releases the
+        lock as it is held then.
 
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
+
+        Raises
+        ------
+        TimeoutError
+            On entry to the block: the lock could not be acquired within ``timeout`` seconds.
+        OwnerDied
+            On entry to the block: as for acquire_read().
+
+        Examples
+        --------
         >>> lock = RWLock()
         >>> with lock.reader() as held:
         ...     held.upgrade()
@@ -280,35 +402,72 @@ cdef class RWLock(Object):
         return _Hold(self, READ, nanoseconds(timeout), False)
 
     def writer(self, timeout=None):
-        """Return a context manager that takes it for writing, within `timeout` seconds or TimeoutError; else as reader."""
+        """Return a context manager that acquires the lock for writing.
+
+        Its block gets an object with ``upgrade(timeout=None)`` and ``downgrade()``. The end of the block releases the
+        lock as it is held then.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
+
+        Raises
+        ------
+        TimeoutError
+            On entry to the block: the lock could not be acquired within ``timeout`` seconds.
+        OwnerDied
+            On entry to the block: as for acquire_write().
+        """
         return _Hold(self, WRITE, nanoseconds(timeout), False)
 
     def recover(self, timeout=None):
-        """Return a context manager that takes it for writing whatever a dead writer has left, and tells whether one has.
+        """Return a context manager that acquires the lock for writing even after the death of a writer.
 
-        If its block ends well, what the lock guards is whole again; if it ends in an exception, the next one gets
-        OwnerDied. TimeoutError: not to be had within `timeout` seconds.
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
 
+        Returns
+        -------
+        context manager
+            Its block gets True if a writer died, else False. A block that ends normally marks the lock consistent. If
+            the block raises, the lock stays marked, and the next acquire raises OwnerDied.
+
+        Raises
+        ------
+        TimeoutError
+            On entry to the block: the lock could not be acquired within ``timeout`` seconds.
+
+        Examples
+        --------
         >>> lock = RWLock()
         >>> with lock.recover() as owner_died:
         ...     if owner_died:
-        ...         pass  # make whole what the lock guards
+        ...         pass  # repair what the lock guards
         """
         return _Hold(self, WRITE, nanoseconds(timeout), True)
 
     @property
     def owner_died(self):
-        """Whether a writer's death was found, and nobody has said since that all is whole: exact for who holds it."""
+        """Whether a writer died, and the lock was not marked consistent since; exact while this process holds it."""
         return (self._info().flags & SHMKIT_RWLOCK_OWNER_DIED) != 0
 
     def mark_consistent(self):
-        """Say that what it guards is whole again after a writer's death. NotOwner: this process does not write."""
+        """Mark what the lock guards as repaired after the death of a writer.
+
+        Raises
+        ------
+        NotOwner
+            This process does not write.
+        """
         if self._handle is NULL:
             raise self._closed()
         check(shmkit_rwlock_mark_consistent(self.handle()))
 
     def stat(self):
-        """Return an RWLockInfo: what is known of it."""
+        """Return the state of the lock as an RWLockInfo."""
         cdef shmkit_rwlock_info info = self._info()
         return RWLockInfo(
             (info.flags & SHMKIT_RWLOCK_WRITING) != 0, (info.flags & SHMKIT_RWLOCK_WAITING) != 0,
@@ -319,25 +478,25 @@ cdef class RWLock(Object):
 
     @classmethod
     def from_fd(cls, fd, offset=0, *, on_owner_death="raise", trust=False):
-        """Open a readers-writer lock of another process by what fd() has returned there.
+        """Open a readers-writer lock that another process exported with fd().
 
         Parameters
         ----------
         fd : int or object with fileno()
-            The descriptor as this process has received it. It stays the caller's, who may close it afterwards.
+            The descriptor, as this process received it. The caller still owns it, and may close it afterwards.
         offset : int
-            The offset, as it was.
+            The offset that fd() returned in the other process.
         on_owner_death : {"raise", "recover"}
-            As of the constructor.
+            As for the constructor.
         trust : bool
             Accept a file that belongs to another user, or that its sender could truncate.
 
         Raises
         ------
         ValueError, FileNotFoundError
-            No object of this class is stored there.
+            The file contains no object of this class at ``offset``.
         PermissionError
-            The file belongs to another user, without ``trust``.
+            The file belongs to another user, or its sender could truncate it, and ``trust`` is False.
         """
         return open_received(cls, fd, offset, trust, recovers(on_owner_death))
 
@@ -366,13 +525,13 @@ publish(RWLock, b"shmkit.RWLock")
 
 @cython.auto_pickle(False)
 cdef class _Hold:
-    """What `reader`, `writer` and `recover` return: one thread's hold of a lock."""
+    """The context manager that reader(), writer() and recover() return: the hold of one thread."""
 
     cdef RWLock _lock
     cdef int64_t _timeout
-    cdef int _verb              # how it is taken
-    cdef int _held              # READ, WRITE, or 0
-    cdef bint _recovers         # whatever a dead writer has left, and all is whole again if the block ends well
+    cdef int _verb              # READ or WRITE: how the block begins
+    cdef int _held              # READ, WRITE, or 0 outside of the block
+    cdef bint _recovers         # hold it even after a writer's death; the block then marks it consistent
 
     def __cinit__(self, RWLock lock, int verb, int64_t timeout, bint recovers):
         self._lock = lock
@@ -383,8 +542,9 @@ cdef class _Hold:
     def __enter__(self):
         cdef bint taken = False
         if self._held:
-            raise make_error(SHMKIT_ERR_INVALID, "its block has been entered already")
-        # At once: another thread may come while this one waits.
+            text = "this context manager has been entered already: call reader() or writer() for each block"
+            raise make_error(SHMKIT_ERR_INVALID, text)
+        # Set before the wait: another thread may enter meanwhile.
         self._held = self._verb
         try:
             taken = self._lock._take(self._verb, self._timeout, self._recovers or self._lock._goes_on)
@@ -392,27 +552,37 @@ cdef class _Hold:
             if not taken:
                 self._held = 0
         if not taken:
-            raise make_error(SHMKIT_ERR_TIMEOUT, "the lock was not to be had in that time")
+            raise make_error(SHMKIT_ERR_TIMEOUT, "timed out waiting for the lock")
         return self._lock.owner_died if self._recovers else self
 
     def __exit__(self, kind, value, traceback, /):
-        """Give it back as it is held now. After an exception what a dead writer has left is not taken for mended."""
+        """Release the lock as it is held now. After an exception the lock is not marked consistent."""
         held, self._held = self._held, 0
-        if held == READ:
-            self._lock._end_reading()
-        elif held == WRITE:
-            self._lock._end_writing((self._recovers or self._lock._goes_on) and kind is None)
+        if not held:
+            return
+        try:
+            if held == READ:
+                self._lock._end_reading()
+            else:
+                self._lock._end_writing((self._recovers or self._lock._goes_on) and kind is None)
+        except NotOwner as error:
+            if not self._recovers:
+                was, now = ("reader", "upgrade") if held == READ else ("writer", "downgrade")
+                text = f"this process is no {was} at the end of the block: call held.{now}(), not lock.{now}(), "
+                text += f"inside \"with lock.{was}() as held:\""
+                error.args = (text,)
+            raise
 
     def upgrade(self, timeout=None):
-        """As RWLock.upgrade; leaving the block then ends the writing."""
+        """Upgrade like RWLock.upgrade(); the end of the block then releases the lock from writing."""
         if not self._held:
-            raise make_error(SHMKIT_ERR_INVALID, "its block has not been entered")
+            raise make_error(SHMKIT_ERR_INVALID, "the block has not been entered: enter it with \"with\" before")
         self._lock.upgrade(timeout)
         self._held = WRITE
 
     def downgrade(self):
-        """As RWLock.downgrade; leaving the block then ends the reading."""
+        """Downgrade like RWLock.downgrade(); the end of the block then releases the lock from reading."""
         if not self._held:
-            raise make_error(SHMKIT_ERR_INVALID, "its block has not been entered")
-        self._lock._lower(self._recovers or self._lock._goes_on)
+            raise make_error(SHMKIT_ERR_INVALID, "the block has not been entered: enter it with \"with\" before")
+        self._lock._downgrade(self._recovers or self._lock._goes_on)
         self._held = READ

@@ -7,11 +7,11 @@ from shmkit._object cimport Object
 
 cdef class Semaphore(Object):
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
-    cdef bint _undo             # what a process holds comes back when it ends
+    cdef bint _undo             # the permits of a process return when it ends
     cdef void *_reserved_semaphore[3]
 
     # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
-    # reason, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
+    # error, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
     # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
     #
     #     from shmkit cimport SHMKIT_FOREVER, SHMKIT_OK
@@ -23,16 +23,20 @@ cdef class Semaphore(Object):
     #                 table[0] += 1
     #                 rooms.release_nogil(2)
     #
-    # Acquires n permits, all or none. SHMKIT_ERR_WOULD_BLOCK: there are not as many, and SHMKIT_NOWAIT was given.
-    # SHMKIT_ERR_TIMEOUT: there were not as many until the time was over. SHMKIT_ERR_INVALID: n is 0, or more than there
-    # may ever be.
+    # Acquires n permits, all of them or none.
+    #
+    # SHMKIT_ERR_WOULD_BLOCK  fewer permits are available, and SHMKIT_NOWAIT was given
+    # SHMKIT_ERR_TIMEOUT      the timeout expired
+    # SHMKIT_ERR_INVALID      n is 0, or above the maximum
     cdef shmkit_status acquire_nogil(self, uint32_t n, int64_t timeout_ns) noexcept nogil
-    # Releases n permits. SHMKIT_ERR_OVERFLOW: there would be more than there may be. SHMKIT_ERR_NOT_OWNER: with undo,
-    # this process does not hold as many.
+    # Releases n permits.
+    #
+    # SHMKIT_ERR_OVERFLOW   there would be more permits than the maximum; none is released
+    # SHMKIT_ERR_NOT_OWNER  with undo: this process holds fewer permits
     cdef shmkit_status release_nogil(self, uint32_t n) noexcept nogil
-    # Stores the number of free permits in `out`.
+    # Stores the number of available permits in `out`.
     cdef shmkit_status value_nogil(self, uint64_t *out) noexcept nogil
-    # The C handle, for the functions of `cimport shmkit`; NULL once closed.
+    # Returns the C handle, for the functions of `cimport shmkit`; NULL after close().
     cdef shmkit_semaphore *handle(self) noexcept nogil
 
     cdef int start(self, object value, object maximum, object processes, object undo, object name, object create,
@@ -40,7 +44,7 @@ cdef class Semaphore(Object):
                    object participants) except -1
     cdef bint _wait(self, shmkit_status status, uint32_t count, int64_t timeout_ns) except -1
     cdef shmkit_status _try(self, uint32_t count) noexcept
-    cdef int _give_back(self, uint32_t count) except -1
+    cdef int _release(self, uint32_t count) except -1
     cdef shmkit_semaphore_info _info(self) except *
 
 

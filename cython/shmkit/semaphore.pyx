@@ -3,7 +3,6 @@
 from collections import namedtuple
 
 cimport cython
-from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
@@ -12,21 +11,33 @@ from shmkit cimport (
     shmkit_semaphore_held, shmkit_semaphore_info, shmkit_semaphore_options, shmkit_semaphore_release,
     shmkit_semaphore_stat, shmkit_semaphore_value, shmkit_status,
 )
-from shmkit._object cimport OPTIONS, Calls, Object, as_count, calls_of, hold, nanoseconds
+from shmkit._object cimport OPTIONS, Calls, Object, as_count, as_int, calls_of, hold, nanoseconds, refuse_name
 from shmkit._status cimport check, make_error, publish
 
 SemaphoreInfo = namedtuple(
     "SemaphoreInfo", "value maximum undo processes holders waits recoveries", module="shmkit"
 )
-SemaphoreInfo.__doc__ = """What is known of a semaphore, each figure as it was at some moment during the call.
+SemaphoreInfo.__doc__ = """State of a semaphore. Each figure was true at some moment during the call.
 
-value: how many permits are to be had. maximum: how many there may be. undo: what a process holds comes back when it ends.
-processes: how many processes may hold permits at a time; None without undo: as many as there are. holders: how many do,
-perhaps dead ones: only an acquire finds that out; None without undo. waits: how often an acquire had to sleep.
-recoveries: how often permits came back from a dead process.
+Attributes
+----------
+value : int
+    Number of available permits.
+maximum : int
+    Largest number of permits that the semaphore may have; with undo the number of all permits.
+undo : bool
+    The permits of a process return when it ends.
+processes : int or None
+    Number of processes that may hold permits at a time. None without undo: any number may.
+holders : int or None
+    Number of processes that hold permits. Some may be dead: only an acquire checks that. None without undo.
+waits : int
+    Number of acquires that had to sleep, counted when the sleep begins.
+recoveries : int
+    Number of times that permits returned from a dead process.
 """
 
-# As many permits as any semaphore has at the most.
+# The largest number of permits of any semaphore.
 cdef enum:
     MAX_VALUE = 0x7fffffff
 
@@ -37,58 +48,68 @@ include "semaphore.pxi"
 cdef const Calls *_CALLS = calls_of("semaphore")
 
 
-# How it is pickled Object says.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class Semaphore(Object):
     "Semaphore(value=1, *, undo=False, maximum=None, processes=None, name=None, create=None, segment=None, " \
     "offset=None, mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
     """A number of permits, which processes and threads acquire and release.
 
-    Without ``undo`` it is for signalling, as multiprocessing.Semaphore is: any process may release permits, and those
-    of a process that dies are lost. Without a name and a segment it travels by fork and by pickle; thousands of those
-    share one descriptor.
+    Without ``undo`` the semaphore is for signalling, like multiprocessing.Semaphore: any process may release permits.
+    With ``undo``, like SEM_UNDO of semop, it is for things that processes hold.
+    An unnamed object reaches other processes by fork and by pickle; thousands of them share one descriptor.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/semaphore.pxd``.
 
     Parameters
     ----------
     value : int
-        Permits of a new one, 0 to 2**31 - 1.
+        Number of permits of a new semaphore, 0 to 2**31 - 1. With ``undo`` these are all permits, at least 1.
     undo : bool
-        The permits of a process return when it ends, however it ends; no other process may release them. ``value`` is
-        then the number of permits in all.
+        The permits of a process return when it ends, in whatever way. Only the process that holds permits may release
+        them.
     maximum : int, optional
-        Largest number of permits that it may ever have; 2**31 - 1.
+        Largest number of permits that the semaphore may ever have, 1 to 2**31 - 1. Default: 2**31 - 1; with ``undo``
+        it is ``value``.
     processes : int, optional
-        With ``undo``: number of processes that can hold permits at a time, 1 to 4096; 128.
+        With ``undo``: number of processes that can hold permits at a time, 1 to 4096. Default: 128.
     name : str, optional
-        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+        Name of a file that contains only this object. Without ``name`` and ``segment`` the object is unnamed.
     create : bool, optional
-        None opens it or creates it. True creates it. False opens it as it was created.
+        None opens the object, or creates it if it does not exist. True creates it. False opens it as it was created.
     segment : SharedMemory, optional
-        Managed segment that holds it, instead of a file of its own.
+        Managed segment that contains the object, in place of a file of its own.
     offset : int, optional
-        Offset in the segment, a multiple of 64; it takes 128 bytes, and with ``undo`` 64 more for each of
-        ``processes``.
+        Offset in the segment in bytes, a multiple of 64. The semaphore takes 128 bytes, and with ``undo`` 64 for each
+        of ``processes``.
     mode : int, optional
-        Permission bits of a new file, exactly these whatever the umask; 0o600.
+        Permission bits of a new file, whatever the umask. Default: 0o600.
     directory : path, optional
-        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+        Directory of the file. Default: the environment variable SHMKIT_DIR, else /dev/shm.
     trust : bool
         Accept a file that belongs to another user.
     participants : int, optional
-        Number of processes that can use a new file at a time; 128.
+        Number of processes that can use a new file at a time, 1 to 4096. Default: 128.
 
     Raises
     ------
     FileExistsError
-        ``create=True`` and it exists.
+        ``create=True``, and the object exists.
     FileNotFoundError
-        ``create=False`` and it does not exist.
+        ``create=False``, and the object does not exist.
     ValueError
-        ``create=None`` and it exists with another maximum, ``undo`` or ``processes``.
+        ``create=None``, and the object exists with another ``maximum``, ``undo`` or ``processes``.
+        Or an argument is out of range, or the arguments contradict each other.
     PermissionError
-        It belongs to another user, without ``trust``.
+        The file belongs to another user, and ``trust`` is False.
+
+    Notes
+    -----
+    With ``undo``: if a process dies while it holds permits, they return within 12 ms after the kernel has torn the
+    process down. A process that closes its last handle of the segment counts as dead there. Without ``undo`` the
+    permits that a dead process acquired are lost.
+
+    Waiters are served in no order. A waiter for many permits may wait long while others acquire few.
 
     Examples
     --------
@@ -103,18 +124,19 @@ cdef class Semaphore(Object):
 
     def __init__(self, value=1, *, undo=False, maximum=None, processes=None, name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
-        """Open or create it."""
+        """Open or create the semaphore."""
         self.start(value, maximum, processes, undo, name, create, segment, offset, mode, directory, trust, participants)
 
     cdef int start(self, object value, object maximum, object processes, object undo, object name, object create,
                    object segment, object offset, object mode, object directory, object trust,
                    object participants) except -1:
-        """Open or make it as the arguments of a constructor say."""
+        """Open or create the semaphore with the arguments of a constructor."""
         cdef char options[OPTIONS]
         cdef shmkit_semaphore_options *own = <shmkit_semaphore_options *> options
-        value = PyNumber_Index(value)
+        refuse_name(value, "value")
+        value = as_int(value, "value")
         if not 0 <= value <= MAX_VALUE:
-            raise make_error(SHMKIT_ERR_INVALID, f"'value' must be from 0 to {MAX_VALUE}, not {value}")
+            raise make_error(SHMKIT_ERR_INVALID, f"value must be from 0 to {MAX_VALUE}, not {value}")
         self.prepare(<void *> options, name, create, SHMKIT_SEMAPHORE_UNDO if undo else 0, mode, directory, trust,
                    participants)
         own.value = value
@@ -140,12 +162,12 @@ cdef class Semaphore(Object):
         return call_value(self, out)
 
     cdef bint _wait(self, shmkit_status status, uint32_t count, int64_t timeout_ns) except -1:
-        """Take permits after a try that ended with `status`."""
+        """Acquire permits after a first attempt that ended with `status`."""
         handle = <shmkit_semaphore *> self._handle
         if handle is NULL:
             raise self._closed()
         if status == SHMKIT_ERR_WOULD_BLOCK and (timeout_ns != SHMKIT_NOWAIT or self._undo):
-            # Only what must sleep lets others have the interpreter: dropping it costs more than a permit that is there.
+            # Only a call that may sleep releases the GIL: that costs more than acquiring an available permit.
             hold(self)
             try:
                 with nogil:
@@ -161,12 +183,12 @@ cdef class Semaphore(Object):
         return True
 
     cdef shmkit_status _try(self, uint32_t count) noexcept:
-        """Take permits that are there, if nobody can have to sleep for that: with undo there is a lock inside."""
+        """Acquire available permits if that cannot sleep: with undo there is a lock inside the semaphore."""
         if self._undo:
             return SHMKIT_ERR_WOULD_BLOCK
         return shmkit_semaphore_acquire(<shmkit_semaphore *> self._handle, count, SHMKIT_NOWAIT, 0)
 
-    cdef int _give_back(self, uint32_t count) except -1:
+    cdef int _release(self, uint32_t count) except -1:
         cdef shmkit_status status
         handle = <shmkit_semaphore *> self._handle
         if handle is NULL:
@@ -181,7 +203,9 @@ cdef class Semaphore(Object):
         else:
             status = shmkit_semaphore_release(handle, count)
         if status == SHMKIT_ERR_OVERFLOW:
-            error = ValueError("semaphore released too many times: there would be more permits than there may be")
+            most = self._info().maximum
+            text = f"semaphore released too many times: it may have at most {most} permits; release only acquired ones"
+            error = ValueError(text)
             error.status = status
             raise error
         return check(status)
@@ -196,17 +220,41 @@ cdef class Semaphore(Object):
         return info
 
     def acquire(self, block=True, timeout=None, *, n=1):
-        """Take `n` permits, all or none; False if they are not to be had without waiting (block=False) or in `timeout` s.
+        """Acquire ``n`` permits, all of them or none, and wait for them if necessary.
 
-        A signal handler that raises ends the wait, and nothing is taken. ValueError: `n` is 0, or more than there may be.
-        With undo ShmkitError: as many processes hold permits as `processes` says; OverflowError: this one would hold more
-        than 65,535.
+        Parameters
+        ----------
+        block : bool
+            False: do not wait.
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
+        n : int
+            Number of permits, 1 to the maximum of the semaphore.
+
+        Returns
+        -------
+        bool
+            True: the permits are acquired. False: fewer are available, and the call may not wait any longer.
+
+        Raises
+        ------
+        ValueError
+            ``n`` is 0, or larger than the maximum.
+        ShmkitError
+            With undo: as many live processes hold permits as ``processes`` allows.
+        OverflowError
+            With undo: this process would hold more than 65,535 permits.
+
+        Notes
+        -----
+        If a signal handler raises during the wait, the wait ends, and no permit is acquired. With undo, even
+        ``block=False`` waits up to one second for a process that is stopped in the middle of an acquire or a release.
         """
         cdef uint32_t count = 1 if n is ONE else as_count(n, MAX_VALUE, "n")
         cdef shmkit_status status
         cdef int64_t timeout_ns
         if timeout is None:
-            # A permit that is there is one exchange, too short to let others have the interpreter.
+            # Acquiring an available permit is one atomic exchange: too short to release the GIL.
             status = self._try(count)
             if status == SHMKIT_OK:
                 return True
@@ -218,13 +266,22 @@ cdef class Semaphore(Object):
         return self._wait(status, count, timeout_ns if block else SHMKIT_NOWAIT)
 
     def release(self, n=1):
-        """Give `n` permits back, or add them: without undo whoever likes may do so.
+        """Release ``n`` permits. Without undo any process may do so, whether or not it acquired them before.
 
-        ValueError: there would be more than there may be, or `n` is 0. With undo NotOwner: this process does not hold as
-        many.
+        Parameters
+        ----------
+        n : int
+            Number of permits.
+
+        Raises
+        ------
+        ValueError
+            ``n`` is 0, or there would be more permits than the maximum. No permit is released.
+        NotOwner
+            With undo: this process holds fewer than ``n`` permits.
         """
         cdef uint32_t count = 1 if n is ONE else as_count(n, MAX_VALUE, "n")
-        self._give_back(count)
+        self._release(count)
 
     def __enter__(self):
         cdef shmkit_status status = self._try(1)
@@ -233,10 +290,13 @@ cdef class Semaphore(Object):
         return self._wait(status, 1, SHMKIT_FOREVER)
 
     def __exit__(self, kind, value, traceback, /):
-        self._give_back(1)
+        self._release(1)
 
     def get_value(self):
-        """Return how many permits are to be had; what the dead hold is not looked for."""
+        """Return the number of available permits.
+
+        Permits of dead processes do not count: only an acquire returns them.
+        """
         cdef uint64_t value = 0
         if self._handle is NULL:
             raise self._closed()
@@ -244,12 +304,12 @@ cdef class Semaphore(Object):
         return value
 
     def locked(self):
-        """Say whether no permit is to be had."""
+        """Return whether no permit is available."""
         return self.get_value() == 0
 
     @property
     def held(self):
-        """How many permits this process holds; None without undo: nobody knows."""
+        """The number of permits that this process holds; None without undo, which records no holders."""
         cdef uint64_t held = 0
         if self._handle is NULL:
             raise self._closed()
@@ -260,16 +320,16 @@ cdef class Semaphore(Object):
 
     @property
     def undo(self):
-        """Whether what a process holds comes back when it ends."""
+        """Whether the permits of a process return when it ends."""
         return self._undo
 
     @property
     def maximum(self):
-        """How many permits there may be; with undo how many there are in all."""
+        """The largest number of permits that the semaphore may have; with undo the number of all permits."""
         return self._info().maximum
 
     def stat(self):
-        """Return a SemaphoreInfo: what is known of it."""
+        """Return the state of the semaphore as a SemaphoreInfo."""
         cdef shmkit_semaphore_info info = self._info()
         return SemaphoreInfo(
             info.value, info.maximum, bool(self._undo), info.processes if self._undo else None,
@@ -280,25 +340,25 @@ cdef class Semaphore(Object):
         return f"value={self.get_value()}"
 
 
-# As Semaphore.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class BoundedSemaphore(Semaphore):
     "BoundedSemaphore(value=1, *, undo=True, processes=None, name=None, create=None, segment=None, offset=None," \
     " mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
-    """A semaphore that never has more permits than at first.
+    """A semaphore that never has more permits than it was created with.
 
-    All that is not said here is as for Semaphore.
+    Unless stated otherwise, everything is as for Semaphore.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/semaphore.pxd``.
 
     Parameters
     ----------
     value : int
-        Number of permits, at least 1.
+        Number of all permits, 1 to 2**31 - 1.
     undo : bool
-        The permits of a process return when it ends, and a release of what this process does not hold is NotOwner.
-        With ``undo=False`` it is as multiprocessing.BoundedSemaphore: any process may release, and one release too
-        many is ValueError.
+        True: the permits of a process return when it ends, and a release of permits that this process does not hold
+        raises NotOwner. False: as with multiprocessing.BoundedSemaphore any process may release permits, and a release
+        too many raises ValueError.
     processes, name, create, segment, offset, mode, directory, trust, participants
         As for Semaphore.
 
@@ -312,8 +372,9 @@ cdef class BoundedSemaphore(Semaphore):
 
     def __init__(self, value=1, *, undo=True, processes=None, name=None, create=None, segment=None, offset=None,
                  mode=None, directory=None, trust=False, participants=None):
-        """Open or create it."""
-        value = PyNumber_Index(value)
+        """Open or create the semaphore."""
+        refuse_name(value, "value")
+        value = as_int(value, "value")
         as_count(value, MAX_VALUE, "value")
         self.start(value, value, processes, undo, name, create, segment, offset, mode, directory, trust, participants)
 

@@ -179,7 +179,7 @@ def test_built_in_lock_is_that_of_its_segment(shm):
 
 def test_other_classes_are_not_built_in(noun, shm):
     if noun.kind is not Lock:
-        refused(ValueError, INVALID, noun.make, segment=shm, match="'offset'")
+        refused(ValueError, INVALID, noun.make, segment=shm, match="pass offset")
 
 
 def test_lock_is_built_into_open_writable_full_segments_alone(shm):

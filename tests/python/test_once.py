@@ -254,7 +254,7 @@ def test_invalid_timeouts_are_refused():
         for bad in ("1", b"1", [1], (), 1j, object(), {}):
             with pytest.raises(TypeError):
                 once.begin(bad)
-        refused(ValueError, INVALID, once.begin, math.nan, match="not a number")
+        refused(ValueError, INVALID, once.begin, math.nan, match="number of seconds")
         with pytest.raises(OverflowError):
             once.begin(10**400)
     assert once.stat().attempts == 1
@@ -283,7 +283,7 @@ def test_stat(once, begun, fork):
         assert info.owner_ticket > 0
     assert once.stat() == OnceInfo(True, None, None, None, False, 1, 0, 0)
     for field in OnceInfo._fields:
-        assert f"{field}:" in OnceInfo.__doc__ or f"{field}, " in OnceInfo.__doc__, field
+        assert f"{field} : " in OnceInfo.__doc__
 
 
 def test_repr(make, full, name):

@@ -139,6 +139,17 @@ def test_upgrade_and_downgrade(lock, busy):
     use_once(lock)
 
 
+def test_a_block_that_the_lock_itself_changed_reports_it(lock):
+    with pytest.raises(NotOwner, match=r"call held.upgrade\(\), not lock.upgrade\(\)") as caught, lock.reader():
+        lock.upgrade()
+    assert caught.value.status == NOT_OWNER
+    lock.release_write()
+    with pytest.raises(NotOwner, match=r"call held.downgrade\(\), not lock.downgrade\(\)"), lock.writer():
+        lock.downgrade()
+    lock.release_read()
+    use_once(lock)
+
+
 def test_of_two_who_upgrade_the_second_is_told(lock, fork):
     def work(child):
         with lock.reader() as held:

@@ -513,7 +513,7 @@ def test_the_number_of_messages_is_limited_by_max_items():
     queue.put_many(range(5))
     assert queue.get_many(max_items=2) == [0, 1]
     assert queue.get_bytes_many(2, block=False) == [pickle.dumps(item, 5) for item in (2, 3)]
-    refused(ValueError, INVALID, queue.get_many, max_items=0, match="'max_items' must be from 1 to")
+    refused(ValueError, INVALID, queue.get_many, max_items=0, match="max_items must be from 1 to")
 
 
 # --- descriptors ------------------------------------------------------------------------------------------------------
@@ -587,7 +587,7 @@ def test_descriptors_of_something_else_are_refused(kind, tmp_path):
         from_fd(kind, 9999)
     with pytest.raises(TypeError):
         from_fd(kind, "3")
-    refused(ValueError, INVALID, from_fd, kind, 0, -1, match="'offset' must be")
+    refused(ValueError, INVALID, from_fd, kind, 0, -1, match="offset must be")
 
 
 @pytest.mark.parametrize("kind", OBJECTS)

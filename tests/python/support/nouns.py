@@ -211,7 +211,7 @@ ROWS = [
         c_contradiction={"flags": 0x10000},
         flags=0x10000,
         calls=LOCK_CALLS,
-        after_close={"recovered": False},
+        after_close={"owner_died": False},
         other_calls=LOCK_OTHER_CALLS,
     ),
     Noun(
@@ -222,7 +222,7 @@ ROWS = [
         use=use_lock,
         waiting=LOCK_WAITING,
         calls=LOCK_CALLS,
-        after_close={"recovered": False},
+        after_close={"owner_died": False},
         other_calls=LOCK_OTHER_CALLS,
     ),
     Noun(
@@ -334,7 +334,7 @@ ROWS = [
             occupy=lambda one: one.begin(),
         ),
         calls={"call": lambda one: one.call(print)},
-        after_close={"recovered": False},
+        after_close={"owner_died": False},
         other_calls=(lambda one: one.begin(1),),
     ),
     Noun(
