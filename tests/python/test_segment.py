@@ -101,7 +101,7 @@ def test_creating_without_a_size_is_a_value_error(name):
 
 
 def test_attaching_without_a_name_is_a_value_error():
-    with pytest.raises(ValueError, match="'name' can only be None if create=True"):
+    with pytest.raises(ValueError, match="name must not be None with create=False"):
         SharedMemory(create=False)
     with pytest.raises(ValueError, match="name"):
         SharedMemory()
