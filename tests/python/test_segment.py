@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import os
 import weakref
 
 import pytest
@@ -119,6 +120,7 @@ def test_the_name_is_taken(shm):
     with pytest.raises(FileExistsError) as caught:
         SharedMemory(shm.name, create=True, size=10)
     assert caught.value.errno == errno.EEXIST
+    assert caught.value.filename == os.path.join(shm.directory, shm.name)
     with SharedMemory(shm.name) as same:
         assert same.size == 512
 
